@@ -1,0 +1,95 @@
+"""What a model is, as declared, and when it is listed. Knows no file and no database."""
+
+import hashlib
+
+import msgspec
+
+FAILURES_MAX = 3
+"""A verified model that fails this many verifications in a row leaves the list until it passes."""
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """One model as the operator declares it. Counts are tokens.
+
+    `output_limit_field` is the name under which the upstream takes the output limit. `image_tokens_max`,
+    `audio_tokens_max` and `file_tokens_max` are what ONE such part can cost at the most; None refuses such parts.
+    `extra_fields` names request fields that travel beyond the documented ones; `messages.NAME` allows a field in a
+    message. `bound` is "bytes", or the name of a tokenizer; then `bound_margin_percent` is added to its count.
+    """
+
+    id: str
+    upstream: str
+    upstream_model: str
+    upstream_url: str = ""
+    context_window_tokens: int | None = None
+    max_output_tokens: int
+    default_output_tokens: int
+    output_limit_field: str = "max_completion_tokens"
+    image_tokens_max: int | None = None
+    audio_tokens_max: int | None = None
+    file_tokens_max: int | None = None
+    extra_fields: tuple[str, ...] = ()
+    owned_by: str = "tok0n"
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when another upstream or model answers under this id: what was verified is then void."""
+        parts = (self.upstream, self.upstream_url, self.upstream_model, self.output_limit_field)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """What one tiny real completion showed. `checks` maps the name of each check to whether it passed."""
+
+    model: str
+    fingerprint: str
+    checked_at_us: int
+    checks: dict[str, bool]
+    latency_ms: int
+    detail: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return bool(self.checks) and all(self.checks.values())
+
+
+class ModelState(msgspec.Struct, frozen=True, kw_only=True):
+    """What the database remembers of a model. A model it has never seen is enabled and unverified."""
+
+    id: str
+    enabled: bool = True
+    fingerprint: str = ""
+    verified_at_us: int | None = None
+    checked_at_us: int | None = None
+    consecutive_failures: int = 0
+    latency_ms: int | None = None
+    checks: dict[str, bool] = {}
+    detail: str = ""
+
+    def after(self, verification: Verification) -> "ModelState":
+        """The state once `verification` is known: a pass lists the model, the third failure in a row unlists it."""
+        same = self.fingerprint == verification.fingerprint
+        failures = 0 if verification.passed else (self.consecutive_failures if same else 0) + 1
+        verified_at_us = self.verified_at_us if same and failures < FAILURES_MAX else None
+        return ModelState(
+            id=self.id,
+            enabled=self.enabled,
+            fingerprint=verification.fingerprint,
+            verified_at_us=verification.checked_at_us if verification.passed else verified_at_us,
+            checked_at_us=verification.checked_at_us,
+            consecutive_failures=failures,
+            latency_ms=verification.latency_ms,
+            checks=verification.checks,
+            detail=verification.detail,
+        )
+
+
+def is_verified(model: Model, state: ModelState) -> bool:
+    """Whether what answers under this id now is what passed."""
+    return state.verified_at_us is not None and state.fingerprint == model.fingerprint
+
+
+def is_listed(model: Model, state: ModelState) -> bool:
+    """Whether customers can see and call the model."""
+    return state.enabled and is_verified(model, state)

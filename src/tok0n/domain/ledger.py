@@ -1,0 +1,129 @@
+"""What a reservation is, how it ends, and what a balance is. The database decides; this page says what it may decide.
+
+All amounts are LLM tokens, integers. Times are microseconds since the Unix epoch, integers.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from tok0n.domain.errors import AlreadyResolved
+from tok0n.domain.usage import Usage
+
+
+class RequestStatus(StrEnum):
+    """The life of a request row, which is the reservation and the log in one."""
+
+    PENDING = "PENDING"
+    SETTLED = "SETTLED"
+    RELEASED = "RELEASED"
+    EXPIRED = "EXPIRED"
+
+
+TRANSITIONS = {
+    (RequestStatus.PENDING, "settle"): RequestStatus.SETTLED,
+    (RequestStatus.PENDING, "release"): RequestStatus.RELEASED,
+    (RequestStatus.PENDING, "expire"): RequestStatus.EXPIRED,
+}
+"""The only moves there are. A missing pair is `AlreadyResolved`."""
+
+
+def transition(status: RequestStatus, event: str, *, request_id: str) -> RequestStatus:
+    """The status after `event`. Raises `AlreadyResolved` when the reservation has ended."""
+    try:
+        return TRANSITIONS[status, event]
+    except KeyError:
+        raise AlreadyResolved(request_id=request_id, status=status, wanted=event) from None
+
+
+class EntryKind(StrEnum):
+    """Why the posted balance of an account changed."""
+
+    PURCHASE = "purchase"
+    GRANT = "grant"
+    USAGE = "usage"
+    REFUND = "refund"
+    DISPUTE = "dispute"
+    ADJUSTMENT = "adjustment"
+
+
+class Balance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What an account owns and what of it is reserved. 0 ≤ pending ≤ posted, always."""
+
+    posted: int
+    pending: int
+
+    @property
+    def available(self) -> int:
+        """What a new reservation may take."""
+        return self.posted - self.pending
+
+
+class NewReservation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Tokens to set aside for one request, and the row that will be its log."""
+
+    request_id: str
+    account_id: str
+    api_key_id: str
+    model: str
+    tokens: int
+    created_at_us: int
+    expires_at_us: int
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """The use that the upstream reported for one request."""
+
+    request_id: str
+    usage: Usage
+    resolved_at_us: int
+    upstream_ms: int
+
+
+class Release(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The end of a reservation that is not charged. `code` says why, in the words of the error table.
+
+    `dispatched` is False when certainly nothing reached the upstream.
+    """
+
+    request_id: str
+    code: str
+    dispatched: bool
+    resolved_at_us: int
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What one settled request cost, and the balance right after it.
+
+    `shortfall` is use that neither the reservation nor the balance could cover: the operator's loss.
+    """
+
+    request_id: str
+    reserved: int
+    charged: int
+    shortfall: int
+    balance: Balance
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that the audit found wrong: `what` about `subject`, the figure expected and the figure found."""
+
+    subject: str
+    what: str
+    expected: int | None
+    found: int | None
+
+
+class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of recomputing every balance from the entries and the request rows."""
+
+    accounts: int
+    requests: int
+    entries: int
+    shortfall: int
+    differences: list[Difference]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every balance can be recomputed."""
+        return not self.differences

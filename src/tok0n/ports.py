@@ -1,0 +1,172 @@
+"""All that Tok0n needs from outside, on one page.
+
+Methods that return `Future` carry out what was submitted even when nobody waits any more: a caller that is cancelled
+can still attach to the future and undo. They never block, and raise `Overloaded` at once when their queue is full.
+"""
+
+from asyncio import Future
+from typing import Protocol
+
+import msgspec
+
+from tok0n.domain.accounts import Account, ApiKey, Caller
+from tok0n.domain.catalogue import ModelState, Verification
+from tok0n.domain.ledger import AuditReport, Balance, NewReservation, Receipt, Release, Settlement
+
+
+class Clock(Protocol):
+    """The two times there are."""
+
+    def now_us(self) -> int:
+        """Microseconds since the Unix epoch, for what is stored."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, for what is measured."""
+
+
+class Ledger(Protocol):
+    """The life of reservations. Every answer is durable before its future resolves."""
+
+    def reserve(self, reservation: NewReservation) -> Future[Balance]:
+        """Set tokens aside, in one statement that also proves the key active and the account open.
+
+        Gives the balance after. Raises `InvalidApiKey`, `InsufficientTokens` (its `largest_output_tokens` is 0: the
+        ledger knows no outputs), `Overloaded`, or `AccountingFailed` when the database fails; then nothing is reserved.
+        """
+
+    def settle(self, settlement: Settlement) -> Future[Receipt]:
+        """Charge the use and release the rest. Repeated, it gives the first receipt.
+
+        Raises `AlreadyResolved` when the reservation was released or expired, `AccountingFailed` when the database
+        fails; then nothing is charged. Never refuses for a full queue: what was reserved must be able to end.
+        """
+
+    def release(self, release: Release) -> Future[None]:
+        """End a reservation that costs nothing. Repeated, or after the row expired, it does nothing.
+
+        Raises `AlreadyResolved` when it was settled, `AccountingFailed` when the database fails. Never refuses for a
+        full queue.
+        """
+
+    async def expire(self, *, now_us: int, rows_max: int) -> int:
+        """Expire what is PENDING beyond its expiry, at most `rows_max` rows; gives how many were."""
+
+    async def recover(self, *, now_us: int) -> int:
+        """Expire everything PENDING, whatever its expiry. Only for a start that knows no other process lives."""
+
+    async def recent(self, *, since_us: int) -> "list[RecentRequest]":
+        """The requests created at or after `since_us`, oldest first: what a limiter that forgot is filled from."""
+
+    async def audit(self) -> AuditReport:
+        """Recompute everything from the entries and the request rows, in one snapshot."""
+
+
+class RecentRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One request of the last minute. `dispatched` is False when certainly nothing reached the upstream."""
+
+    api_key_id: str
+    created_at_us: int
+    dispatched: bool
+
+
+class Accounts(Protocol):
+    """Accounts and their API keys."""
+
+    async def create(self, *, email: str, tokens: int, now_us: int) -> Account:
+        """Open an account, with a `grant` entry when `tokens` > 0. Raises `AlreadyExists`."""
+
+    async def get(self, email: str) -> Account:
+        """The account of this e-mail. Raises `NotFound`."""
+
+    async def list(self) -> list[Account]:
+        """All accounts, oldest first."""
+
+    async def grant(self, *, email: str, tokens: int, reason: str, now_us: int) -> Account:
+        """Append a `grant` entry of `tokens` > 0. Raises `NotFound`."""
+
+    async def create_key(self, *, email: str, name: str, digest: bytes, last_four: str, now_us: int) -> ApiKey:
+        """Store a new key by its digest. Raises `NotFound`."""
+
+    async def list_keys(self, email: str) -> "list[ApiKey]":
+        """All keys of an account, oldest first. Raises `NotFound`."""
+
+    async def revoke_key(self, *, key_id: str, now_us: int) -> ApiKey:
+        """Revoke a key for good; repeated, it keeps the first time. Raises `NotFound`."""
+
+    async def find_caller(self, digest: bytes) -> Caller | None:
+        """The caller of an active key of an open account, looked up by the whole digest."""
+
+
+class Models(Protocol):
+    """What the database remembers of the catalogue."""
+
+    async def states(self) -> dict[str, ModelState]:
+        """The state of every model ever seen, by id."""
+
+    async def set_enabled(self, *, model: str, enabled: bool) -> ModelState:
+        """Enable or disable a model."""
+
+    async def record(self, verification: Verification) -> ModelState:
+        """Remember a verification, and what follows from it (`ModelState.after`)."""
+
+
+class Database(Protocol):
+    """The database as a whole."""
+
+    async def probe(self) -> None:
+        """Prove that a write commits and that the schema is at head. Raises `AccountingFailed` with the reason."""
+
+
+class RateState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Where one key stands: its limit, what is left of it, and the seconds until all of it is there again."""
+
+    limit: int
+    remaining: int
+    reset_seconds: float
+
+
+class Admission(Protocol):
+    """One admitted request: it holds a concurrency slot until it ends."""
+
+    @property
+    def rate(self) -> RateState:
+        """Where the key stands, this request included."""
+
+    def end(self, *, dispatched: bool) -> None:
+        """Give the concurrency slot back, and the global slot too when nothing reached the upstream. Idempotent."""
+
+
+class Limiter(Protocol):
+    """The rate and concurrency decision, exact in every rolling 60 seconds."""
+
+    def admit(self, caller: Caller) -> Future[Admission]:
+        """Key RPM, user concurrency and global RPM as ONE decision. A refusal uses up none of the three.
+
+        Raises `RateLimited`, or `LimiterUnavailable` in under a second.
+        """
+
+    def admit_operator(self) -> Future[Admission]:
+        """Take a global slot only, for a request that the operator makes. Raises as `admit` does."""
+
+    def state(self, caller: Caller) -> Future[RateState]:
+        """Where the key stands, using nothing up. Raises `LimiterUnavailable`."""
+
+
+class UpstreamAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What an upstream answered, whole: nothing of it is believed yet."""
+
+    status: int
+    body: bytes
+
+
+class Upstream(Protocol):
+    """One provider endpoint that we call."""
+
+    async def complete(self, body: bytes) -> UpstreamAnswer:
+        """POST one chat completion and read the whole answer, within the total deadline and the size limit.
+
+        Never follows a redirect, never sends twice. Raises `UpstreamFailed`. When cancelled, it leaves nothing behind.
+        """
+
+    def scrub(self, text: str) -> str:
+        """`text` without this upstream's secrets: its keys, organisation ids and hosts."""

@@ -1,0 +1,1 @@
+"""The use cases, one file each. They know the ports and the domain, and nothing that can be configured."""
