@@ -84,7 +84,7 @@ class Accounts(Protocol):
     async def grant(self, *, email: str, tokens: int, reason: str, now_us: int) -> Account:
         """Append a `grant` entry of `tokens` > 0. Raises `NotFound`."""
 
-    async def create_key(self, *, email: str, name: str, digest: bytes, last_four: str, now_us: int) -> ApiKey:
+    async def create_key(self, *, email: str, name: str, digest: bytes, prefix: str, last_four: str, now_us: int) -> ApiKey:
         """Store a new key by its digest. Raises `NotFound`."""
 
     async def list_keys(self, email: str) -> "list[ApiKey]":

@@ -7,6 +7,12 @@ import msgspec
 FAILURES_MAX = 3
 """A verified model that fails this many verifications in a row leaves the list until it passes."""
 
+VERIFICATION_PROMPT = "Reply with the word OK."
+"""What a verification asks: it costs a few tokens and holds nobody's content."""
+
+VERIFICATION_OUTPUT_TOKENS = 16
+"""The output limit of a verification: the smallest that the upstreams in use accept."""
+
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """One model as the operator declares it. Counts are tokens.

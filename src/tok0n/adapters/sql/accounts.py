@@ -1,0 +1,160 @@
+"""Accounts and API keys in SQL, as plain transaction functions behind the `Accounts` port."""
+
+import os
+
+import sqlalchemy as sa
+
+from tok0n.adapters.sql.ledger_functions import append_entry
+from tok0n.adapters.sql.schema import account, api_key
+from tok0n.adapters.sql.sqlite import SqliteStore
+from tok0n.domain import ids
+from tok0n.domain.accounts import Account, ApiKey, Caller
+from tok0n.domain.errors import AlreadyExists, NotFound
+from tok0n.domain.ledger import Balance, EntryKind
+
+OPENING_REASON = "opening grant"
+
+
+class SqlAccounts:
+    """The `Accounts` port."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+
+    async def create(self, *, email: str, tokens: int, now_us: int) -> Account:
+        """See `ports.Accounts.create`."""
+        account_id = ids.account_id(os.urandom(ids.RANDOM_BYTES))
+
+        def fn(tx: sa.Connection) -> Account:
+            if tx.scalar(sa.select(account.c.id).where(account.c.email == email)) is not None:
+                raise AlreadyExists(f"There is an account for {email} already: tok0n accounts show {email}")
+            tx.execute(
+                sa.insert(account).values(
+                    id=account_id, email=email, status="open", posted=0, pending=0, created_at_us=now_us
+                )
+            )
+            if tokens:
+                append_entry(
+                    tx,
+                    account_id=account_id,
+                    kind=EntryKind.GRANT,
+                    amount=tokens,
+                    reason=OPENING_REASON,
+                    now_us=now_us,
+                )
+            return _get(tx, email)
+
+        return await self._store.write(fn)
+
+    async def get(self, email: str) -> Account:
+        """See `ports.Accounts.get`."""
+        return await self._store.read(lambda tx: _get(tx, email))
+
+    async def list(self) -> list[Account]:
+        """See `ports.Accounts.list`."""
+        query = sa.select(account).order_by(account.c.created_at_us, account.c.id)
+        return await self._store.read(lambda tx: [_account(row) for row in tx.execute(query)])
+
+    async def grant(self, *, email: str, tokens: int, reason: str, now_us: int) -> Account:
+        """See `ports.Accounts.grant`."""
+
+        def fn(tx: sa.Connection) -> Account:
+            append_entry(
+                tx,
+                account_id=_get(tx, email).id,
+                kind=EntryKind.GRANT,
+                amount=tokens,
+                reason=reason,
+                now_us=now_us,
+            )
+            return _get(tx, email)
+
+        return await self._store.write(fn)
+
+    async def create_key(
+        self, *, email: str, name: str, digest: bytes, prefix: str, last_four: str, now_us: int
+    ) -> ApiKey:
+        """See `ports.Accounts.create_key`."""
+        key_id = ids.api_key_id(os.urandom(ids.RANDOM_BYTES))
+
+        def fn(tx: sa.Connection) -> ApiKey:
+            row = tx.execute(
+                sa.insert(api_key)
+                .values(
+                    id=key_id,
+                    account_id=_get(tx, email).id,
+                    name=name,
+                    digest=digest,
+                    prefix=prefix,
+                    last_four=last_four,
+                    created_at_us=now_us,
+                )
+                .returning(api_key)
+            ).one()
+            return _key(row)
+
+        return await self._store.write(fn)
+
+    async def list_keys(self, email: str) -> "list[ApiKey]":
+        """See `ports.Accounts.list_keys`."""
+
+        def fn(tx: sa.Connection) -> "list[ApiKey]":
+            query = sa.select(api_key).where(api_key.c.account_id == _get(tx, email).id)
+            return [_key(row) for row in tx.execute(query.order_by(api_key.c.created_at_us, api_key.c.id))]
+
+        return await self._store.read(fn)
+
+    async def revoke_key(self, *, key_id: str, now_us: int) -> ApiKey:
+        """See `ports.Accounts.revoke_key`."""
+
+        def fn(tx: sa.Connection) -> ApiKey:
+            row = tx.execute(
+                sa.update(api_key)
+                .where(api_key.c.id == key_id)
+                .values(revoked_at_us=sa.func.coalesce(api_key.c.revoked_at_us, now_us))
+                .returning(api_key)
+            ).one_or_none()
+            if row is None:
+                raise NotFound(f"There is no API key {key_id}: tok0n keys list EMAIL shows the ids.")
+            return _key(row)
+
+        return await self._store.write(fn)
+
+    async def find_caller(self, digest: bytes) -> Caller | None:
+        """See `ports.Accounts.find_caller`."""
+        query = (
+            sa.select(api_key.c.id, api_key.c.account_id)
+            .join(account, account.c.id == api_key.c.account_id)
+            .where(api_key.c.digest == digest, api_key.c.revoked_at_us.is_(None), account.c.status == "open")
+        )
+        row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
+        return None if row is None else Caller(api_key_id=row[0], account_id=row[1])
+
+
+def _get(tx: sa.Connection, email: str) -> Account:
+    row = tx.execute(sa.select(account).where(account.c.email == email)).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no account for {email}: tok0n accounts create {email}")
+    return _account(row)
+
+
+def _account(row: sa.Row[tuple[object, ...]]) -> Account:
+    return Account(
+        id=row.id,
+        email=row.email,
+        status=row.status,
+        balance=Balance(posted=row.posted, pending=row.pending),
+        created_at_us=row.created_at_us,
+    )
+
+
+def _key(row: sa.Row[tuple[object, ...]]) -> ApiKey:
+    return ApiKey(
+        id=row.id,
+        account_id=row.account_id,
+        name=row.name,
+        prefix=row.prefix,
+        last_four=row.last_four,
+        created_at_us=row.created_at_us,
+        revoked_at_us=row.revoked_at_us,
+    )

@@ -1,0 +1,176 @@
+"""The ledger's transactions off the hot path, as plain functions of a SQLAlchemy connection: both engines run them."""
+
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
+from tok0n.adapters.sql.schema import account, ledger_entry, request
+from tok0n.domain import ids
+from tok0n.domain.ledger import AuditReport, Difference, EntryKind, RequestStatus
+from tok0n.ports import RecentRequest
+
+EXPIRED_CODE = "expired"
+
+
+def append_entry(
+    tx: sa.Connection, *, account_id: str, kind: EntryKind, amount: int, reason: str | None, now_us: int
+) -> None:
+    """Change what an account owns by one entry. The caller has proved that the account exists."""
+    posted = tx.execute(
+        sa.update(account)
+        .where(account.c.id == account_id)
+        .values(posted=account.c.posted + amount)
+        .returning(account.c.posted)
+    ).scalar_one()
+    tx.execute(
+        sa.insert(ledger_entry).values(
+            account_id=account_id, kind=kind, amount=amount, posted_after=posted, reason=reason, created_at_us=now_us
+        )
+    )
+
+
+def expire(tx: sa.Connection, *, now_us: int, before_us: int | None = None, rows_max: int | None = None) -> int:
+    """End what is PENDING (beyond its expiry at `before_us`, if given) without a charge; gives how many rows."""
+    overdue = sa.select(request.c.id).where(request.c.status == RequestStatus.PENDING)
+    if before_us is not None:
+        overdue = overdue.where(request.c.expires_at_us < before_us)
+    if rows_max is not None:
+        overdue = overdue.order_by(request.c.expires_at_us).limit(rows_max)
+    ended = tx.execute(
+        sa.update(request)
+        .where(request.c.id.in_(overdue), request.c.status == RequestStatus.PENDING)
+        .values(status=RequestStatus.EXPIRED, code=EXPIRED_CODE, resolved_at_us=now_us)
+        .returning(request.c.account_id, request.c.reserved)
+    ).all()
+    by_account: dict[str, int] = {}
+    for account_id, reserved in ended:
+        by_account[account_id] = by_account.get(account_id, 0) + reserved
+    for account_id in sorted(by_account):
+        tx.execute(
+            sa.update(account)
+            .where(account.c.id == account_id)
+            .values(pending=account.c.pending - by_account[account_id])
+        )
+    return len(ended)
+
+
+def recent(tx: sa.Connection, *, since_us: int) -> list[RecentRequest]:
+    """The requests created at or after `since_us`, oldest first."""
+    rows = tx.execute(
+        sa.select(request.c.api_key_id, request.c.created_at_us, request.c.dispatched)
+        .where(request.c.id >= ids.first_request_id(since_us), request.c.created_at_us >= since_us)
+        .order_by(request.c.created_at_us)
+    )
+    return [
+        RecentRequest(api_key_id=key, created_at_us=created, dispatched=bool(dispatched))
+        for key, created, dispatched in rows
+    ]
+
+
+def audit(tx: sa.Connection) -> AuditReport:
+    """Recompute every balance from the entries and the request rows, and name each difference."""
+    accounts = tx.scalar(sa.select(sa.func.count()).select_from(account)) or 0
+    entries = tx.scalar(sa.select(sa.func.count()).select_from(ledger_entry)) or 0
+    requests, shortfall = tx.execute(
+        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(request.c.shortfall), 0)).select_from(request)
+    ).one()
+    differences = [*_balances(tx), *_charges(tx), *_chains(tx)]
+    return AuditReport(
+        accounts=accounts, requests=requests, entries=entries, shortfall=int(shortfall), differences=differences
+    )
+
+
+def _balances(tx: sa.Connection) -> Iterator[Difference]:
+    """posted = Σ entries, pending = Σ reserved of what is PENDING, 0 ≤ pending ≤ posted."""
+    owned = _sum_by_account(ledger_entry.c.amount, ledger_entry).subquery()
+    held = _sum_by_account(request.c.reserved, request).where(request.c.status == RequestStatus.PENDING).subquery()
+    posted_expected = sa.func.coalesce(owned.c.total, 0)
+    pending_expected = sa.func.coalesce(held.c.total, 0)
+    rows = tx.execute(
+        sa.select(account.c.id, account.c.posted, posted_expected, account.c.pending, pending_expected)
+        .outerjoin(owned, owned.c.account_id == account.c.id)
+        .outerjoin(held, held.c.account_id == account.c.id)
+        .where(
+            sa.or_(
+                account.c.posted != posted_expected,
+                account.c.pending != pending_expected,
+                account.c.pending < 0,
+                account.c.pending > account.c.posted,
+            )
+        )
+        .order_by(account.c.id)
+    )
+    for account_id, posted, posted_sum, pending, pending_sum in rows:
+        if posted != posted_sum:
+            yield Difference(
+                subject=account_id, what="posted is not the sum of the entries", expected=posted_sum, found=posted
+            )
+        if pending != pending_sum:
+            yield Difference(
+                subject=account_id, what="pending is not the sum of the reservations", expected=pending_sum, found=pending
+            )
+        if not 0 <= pending <= posted:
+            yield Difference(
+                subject=account_id, what="pending is not between 0 and posted", expected=posted, found=pending
+            )
+
+
+def _sum_by_account(amount: sa.Column[int], table: sa.Table) -> sa.Select[tuple[str, int]]:
+    return sa.select(table.c.account_id, sa.func.sum(amount).label("total")).group_by(table.c.account_id)
+
+
+def _charges(tx: sa.Connection) -> Iterator[Difference]:
+    """Every charged request has one usage entry of the same amount and account; nothing else has one."""
+    rows = tx.execute(
+        sa.select(
+            request.c.id,
+            request.c.status,
+            request.c.charged,
+            request.c.shortfall,
+            request.c.total_tokens,
+            ledger_entry.c.amount,
+            (ledger_entry.c.account_id == request.c.account_id),
+        )
+        .outerjoin(ledger_entry, ledger_entry.c.request_id == request.c.id)
+        .where(
+            sa.or_(
+                request.c.charged != -sa.func.coalesce(ledger_entry.c.amount, 0),
+                ledger_entry.c.account_id != request.c.account_id,
+                (request.c.status == RequestStatus.SETTLED) != (request.c.charged > 0),
+                sa.and_(
+                    request.c.status == RequestStatus.SETTLED,
+                    request.c.charged + request.c.shortfall != request.c.total_tokens,
+                ),
+            )
+        )
+    )
+    for request_id, status, charged, shortfall, total, amount, same_account in rows:
+        if charged != -(amount or 0):
+            yield Difference(
+                subject=request_id, what="the usage entry is not the charge", expected=-charged, found=amount
+            )
+        if same_account is not None and not same_account:
+            yield Difference(
+                subject=request_id, what="the usage entry is on another account", expected=None, found=None
+            )
+        if (status == RequestStatus.SETTLED) != (charged > 0):
+            yield Difference(subject=request_id, what=f"a {status} request is charged", expected=None, found=charged)
+        if status == RequestStatus.SETTLED and charged + shortfall != total:
+            yield Difference(
+                subject=request_id, what="charged + shortfall is not the use", expected=total, found=charged + shortfall
+            )
+
+
+def _chains(tx: sa.Connection) -> Iterator[Difference]:
+    """Each entry's posted_after is the running sum of the entries of its account."""
+    running = sa.func.sum(ledger_entry.c.amount).over(
+        partition_by=ledger_entry.c.account_id, order_by=ledger_entry.c.id
+    )
+    chain = sa.select(ledger_entry.c.id, ledger_entry.c.posted_after, running.label("running")).subquery()
+    rows = tx.execute(
+        sa.select(chain.c.id, chain.c.running, chain.c.posted_after).where(chain.c.running != chain.c.posted_after)
+    )
+    for entry_id, expected, found in rows:
+        yield Difference(
+            subject=f"entry {entry_id}", what="posted_after is not the running sum", expected=int(expected), found=found
+        )

@@ -1,0 +1,36 @@
+"""Bring a database to the schema that this code needs. Alembic is imported only when there is something to do."""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from tok0n.adapters.sql.schema import HEAD
+
+
+def current_revision(tx: sa.Connection) -> str | None:
+    """The migration that the database has, or None for an empty one."""
+    if not sa.inspect(tx).has_table("alembic_version"):
+        return None
+    revision: str | None = tx.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return revision
+
+
+def is_at_head(tx: sa.Connection) -> bool:
+    """Whether the database has the schema that this code needs."""
+    return current_revision(tx) == HEAD
+
+
+def upgrade(tx: sa.Connection) -> list[str]:
+    """Run the missing migrations inside the transaction of `tx`; gives the revisions that were applied."""
+    before = current_revision(tx)
+    if before == HEAD:
+        return []
+    from alembic import command  # noqa: PLC0415  a fifth of a second that only a migration pays
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = tx
+    command.upgrade(config, "head")
+    return [HEAD] if before is None else [f"{before} -> {HEAD}"]

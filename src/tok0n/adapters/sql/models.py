@@ -1,0 +1,48 @@
+"""What the database remembers of the catalogue, behind the `Models` port."""
+
+import msgspec
+import sqlalchemy as sa
+
+from tok0n.adapters.sql.schema import model
+from tok0n.adapters.sql.sqlite import SqliteStore
+from tok0n.domain.catalogue import ModelState, Verification
+
+
+class SqlModels:
+    """The `Models` port."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+
+    async def states(self) -> dict[str, ModelState]:
+        """See `ports.Models.states`."""
+        return await self._store.read(lambda tx: {row.id: _state(row) for row in tx.execute(sa.select(model))})
+
+    async def set_enabled(self, *, model: str, enabled: bool) -> ModelState:
+        """See `ports.Models.set_enabled`."""
+        return await self._store.write(lambda tx: _save(tx, msgspec.structs.replace(_load(tx, model), enabled=enabled)))
+
+    async def record(self, verification: Verification) -> ModelState:
+        """See `ports.Models.record`."""
+        return await self._store.write(lambda tx: _save(tx, _load(tx, verification.model).after(verification)))
+
+
+def _load(tx: sa.Connection, model_id: str) -> ModelState:
+    row = tx.execute(sa.select(model).where(model.c.id == model_id).with_for_update()).one_or_none()
+    return ModelState(id=model_id) if row is None else _state(row)
+
+
+def _save(tx: sa.Connection, state: ModelState) -> ModelState:
+    values = msgspec.structs.asdict(state) | {
+        "enabled": int(state.enabled),
+        "checks": msgspec.json.encode(state.checks).decode(),
+    }
+    if tx.execute(sa.update(model).where(model.c.id == state.id).values(values)).rowcount == 0:
+        tx.execute(sa.insert(model).values(values))
+    return state
+
+
+def _state(row: sa.Row[tuple[object, ...]]) -> ModelState:
+    values = dict(row._mapping)  # noqa: SLF001  SQLAlchemy's documented name
+    checks = msgspec.json.decode(values.pop("checks"), type=dict[str, bool])
+    return ModelState(**values | {"enabled": bool(values["enabled"]), "checks": checks})

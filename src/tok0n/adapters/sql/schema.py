@@ -1,0 +1,103 @@
+"""The tables, as both engines have them. The migrations make them; this page is what the code reads them by.
+
+Amounts are LLM tokens. Times end in `_us`: microseconds since the Unix epoch. No column may hold message content.
+"""
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, text
+
+HEAD = "0001"
+"""The migration that this code needs (a test compares it with the newest one there is)."""
+
+metadata = MetaData()
+
+_Big = BigInteger().with_variant(Integer, "sqlite")
+_STRICT = {"sqlite_strict": True}
+_CLUSTERED = {"sqlite_strict": True, "sqlite_with_rowid": False}
+
+account = Table(
+    "account",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("email", Text, nullable=False, unique=True),
+    Column("status", Text, nullable=False),
+    Column("posted", _Big, nullable=False),
+    Column("pending", _Big, nullable=False),
+    Column("created_at_us", _Big, nullable=False),
+    **_CLUSTERED,
+)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, ForeignKey("account.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("prefix", Text, nullable=False),
+    Column("last_four", Text, nullable=False),
+    Column("created_at_us", _Big, nullable=False),
+    Column("revoked_at_us", _Big),
+    Index("api_key_account", "account_id"),
+    **_CLUSTERED,
+)
+
+request = Table(
+    "request",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, ForeignKey("account.id"), nullable=False),
+    Column("api_key_id", Text, ForeignKey("api_key.id"), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("reserved", _Big, nullable=False),
+    Column("charged", _Big, nullable=False),
+    Column("shortfall", _Big, nullable=False),
+    Column("prompt_tokens", _Big),
+    Column("completion_tokens", _Big),
+    Column("total_tokens", _Big),
+    Column("details", Text),
+    Column("code", Text),
+    Column("dispatched", Integer, nullable=False),
+    Column("upstream_ms", Integer),
+    Column("created_at_us", _Big, nullable=False),
+    Column("expires_at_us", _Big, nullable=False),
+    Column("resolved_at_us", _Big),
+    Index("request_account", "account_id", "created_at_us"),
+    Index(
+        "request_pending",
+        "expires_at_us",
+        sqlite_where=text("status = 'PENDING'"),
+        postgresql_where=text("status = 'PENDING'"),
+    ),
+    **_CLUSTERED,
+)
+
+ledger_entry = Table(
+    "ledger_entry",
+    metadata,
+    Column("id", _Big, primary_key=True),
+    Column("account_id", Text, ForeignKey("account.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("amount", _Big, nullable=False),
+    Column("posted_after", _Big, nullable=False),
+    Column("request_id", Text, ForeignKey("request.id"), unique=True),
+    Column("reason", Text),
+    Column("created_at_us", _Big, nullable=False),
+    Index("ledger_entry_account", "account_id", "id"),
+    **_STRICT,
+)
+
+model = Table(
+    "model",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("enabled", Integer, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("verified_at_us", _Big),
+    Column("checked_at_us", _Big),
+    Column("consecutive_failures", Integer, nullable=False),
+    Column("latency_ms", Integer),
+    Column("checks", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    **_CLUSTERED,
+)

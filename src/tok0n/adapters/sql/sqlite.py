@@ -1,0 +1,219 @@
+"""SQLite as the embedded store: one writer that commits in groups, readers beside it.
+
+Only the standard library's `sqlite3` touches the file: two SQLite libraries in one process break its locks. A lock
+file keeps a second server away; the command line opens the store without it and writes in short transactions.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.pool import StaticPool
+
+from tok0n.adapters.batcher import Batcher
+from tok0n.adapters.sql import migrate
+from tok0n.domain.errors import AccountingFailed, OperatorError, Overloaded, Tok0nError
+
+T = TypeVar("T")
+Command = Callable[[sqlite3.Connection], Any]
+
+BATCH_MAX = 512
+WRITE_QUEUE_MAX = 10_000
+READ_QUEUE_MAX = 1_000
+READERS = 2
+BUSY_TIMEOUT_SECONDS = 5.0
+CHECKPOINT_PAGES = 4_000
+WAL_BYTES_KEPT = 64 * 1024 * 1024
+
+
+class SqliteStore:
+    """The database file at `path`. `serving` takes the lock file and makes this process the one that checkpoints."""
+
+    def __init__(self, path: Path, *, serving: bool) -> None:
+        self._path = path
+        self._lock = _take_lock(path) if serving else None
+        self._writer_pool = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+        self._reader_pool = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
+        self._readers = threading.local()
+        self._reads_waiting = 0
+        self._open_readers: list[sa.Connection] = []
+        self._batcher: Batcher[Command, Any] = Batcher(
+            self._run, name="database writes", batch_max=BATCH_MAX, queue_max=WRITE_QUEUE_MAX
+        )
+        self._connection = _connect(path)
+        self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES if serving else 0}")
+        self._tx = _core(self._connection)
+        self._inode = path.stat().st_ino
+
+    def migrate(self) -> list[str]:
+        """Bring the schema to head; gives the revisions applied. Call before anything else, in the opening thread."""
+        with _transaction(self._connection):
+            return migrate.upgrade(self._tx)
+
+    def is_at_head(self) -> bool:
+        """Whether the schema is the one that this code needs. Call in the opening thread."""
+        return migrate.is_at_head(self._tx)
+
+    def submit(self, command: Command, *, must: bool = False) -> asyncio.Future[Any]:
+        """Run a hot command in the next group commit. It gets the raw connection, and must leave the transaction
+        whole: on any exception the group is rolled back and each of its commands runs again alone.
+        """
+        return self._batcher.submit(command, must=must)
+
+    def write(self, fn: Callable[[sa.Connection], T]) -> asyncio.Future[T]:
+        """Run a transaction function durably. What it raises undoes only what it did."""
+
+        def command(connection: sqlite3.Connection) -> T | Tok0nError:
+            connection.execute("SAVEPOINT fn")
+            try:
+                result = fn(self._tx)
+            except Tok0nError as refusal:
+                connection.execute("ROLLBACK TO fn")
+                return refusal
+            finally:
+                connection.execute("RELEASE fn")
+            return result
+
+        return self._batcher.submit(command)
+
+    async def read(self, fn: Callable[[sa.Connection], T]) -> T:
+        """Run a function on a read-only snapshot. Raises `Overloaded` when too many wait."""
+        if self._reads_waiting >= READ_QUEUE_MAX:
+            raise Overloaded(queue="database reads")
+        self._reads_waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._reader_pool, self._read, fn)
+        finally:
+            self._reads_waiting -= 1
+
+    async def probe(self) -> None:
+        """Prove that a write commits and that the schema is at head. Raises `AccountingFailed`."""
+
+        def check(tx: sa.Connection) -> bool:
+            tx.execute(sa.text("UPDATE alembic_version SET version_num = version_num"))
+            return migrate.is_at_head(tx)
+
+        if not await self.write(check):
+            raise AccountingFailed(upstream_called=False, detail="the schema is not at head: run tok0n migrate")
+
+    async def aclose(self) -> None:
+        """Finish what is queued, then close the file and give the lock back."""
+        await self._batcher.drained()
+        self._writer_pool.shutdown()
+        self._reader_pool.shutdown()
+        for reader in self._open_readers:
+            reader.close()
+            reader.engine.dispose()
+        self._tx.close()
+        self._tx.engine.dispose()
+        self._connection.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    async def _run(self, commands: list[Command]) -> list[Any]:
+        return await asyncio.get_running_loop().run_in_executor(self._writer_pool, self._commit, commands)
+
+    def _commit(self, commands: list[Command]) -> list[Any]:
+        """One commit for all. When one command is to blame, one commit for each; when the database is, all fail."""
+        try:
+            return self._commit_group(commands)
+        except Exception as error:  # noqa: BLE001  whatever it is, the group was rolled back
+            if len(commands) == 1 or isinstance(_origin(error), sqlite3.OperationalError):
+                return [_failed(error)] * len(commands)
+        results: list[Any] = []
+        for command in commands:
+            results.extend(self._commit([command]))
+        return results
+
+    def _commit_group(self, commands: list[Command]) -> list[Any]:
+        if os.stat(self._path).st_ino != self._inode:  # noqa: PTH116  a Path costs more than the call, each commit
+            raise sqlite3.OperationalError("the database file was replaced while it was open")
+        connection = self._connection
+        with _transaction(connection):
+            return [command(connection) for command in commands]
+
+    def _read(self, fn: Callable[[sa.Connection], T]) -> T:
+        reader = getattr(self._readers, "tx", None)
+        try:
+            if reader is None:
+                reader = self._readers.tx = _core(_connect(self._path, read_only=True))
+                self._open_readers.append(reader)
+            raw = reader.connection.driver_connection
+            raw.execute("BEGIN")
+            try:
+                return fn(reader)
+            finally:
+                raw.execute("COMMIT")
+        except (sqlite3.Error, sa.exc.SQLAlchemyError) as error:
+            raise _failed(error) from error
+
+
+def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection in autocommit mode: transactions are begun and ended by name, here alone."""
+    mode = "ro" if read_only else "rwc"
+    connection = sqlite3.connect(
+        f"{path.resolve().as_uri()}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=BUSY_TIMEOUT_SECONDS,
+        cached_statements=256,
+    )
+    if not read_only:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
+    return connection
+
+
+def _core(connection: sqlite3.Connection) -> sa.Connection:
+    """SQLAlchemy Core on a connection whose transactions it leaves alone."""
+    engine = sa.create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
+    return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _origin(error: Exception) -> BaseException:
+    return getattr(error, "orig", None) or error
+
+
+def _failed(error: Exception) -> Tok0nError:
+    """What the database's own failure is to a caller. SQL parameters stay out of it: they may name accounts."""
+    if isinstance(error, Tok0nError):
+        return error
+    origin = _origin(error)
+    return AccountingFailed(upstream_called=False, detail=f"{type(origin).__name__}: {origin}")
+
+
+def _take_lock(path: Path) -> IO[bytes]:
+    """Hold PATH.lock for as long as this process lives: the kernel gives it back whatever ends us."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(path.name + ".lock").open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise OperatorError(
+            f"Another server is using {path}. Stop it first, or give this one its own database.url."
+        ) from None
+    return lock
