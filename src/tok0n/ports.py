@@ -78,16 +78,18 @@ class Accounts(Protocol):
     async def get(self, email: str) -> Account:
         """The account of this e-mail. Raises `NotFound`."""
 
-    async def list(self) -> list[Account]:
+    async def list_all(self) -> list[Account]:
         """All accounts, oldest first."""
 
     async def grant(self, *, email: str, tokens: int, reason: str, now_us: int) -> Account:
         """Append a `grant` entry of `tokens` > 0. Raises `NotFound`."""
 
-    async def create_key(self, *, email: str, name: str, digest: bytes, prefix: str, last_four: str, now_us: int) -> ApiKey:
+    async def create_key(
+        self, *, email: str, name: str, digest: bytes, prefix: str, last_four: str, now_us: int
+    ) -> ApiKey:
         """Store a new key by its digest. Raises `NotFound`."""
 
-    async def list_keys(self, email: str) -> "list[ApiKey]":
+    async def list_keys(self, email: str) -> list[ApiKey]:
         """All keys of an account, oldest first. Raises `NotFound`."""
 
     async def revoke_key(self, *, key_id: str, now_us: int) -> ApiKey:
@@ -161,6 +163,10 @@ class UpstreamAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 class Upstream(Protocol):
     """One provider endpoint that we call."""
+
+    @property
+    def timeout_seconds(self) -> float:
+        """The total deadline of one call."""
 
     async def complete(self, body: bytes) -> UpstreamAnswer:
         """POST one chat completion and read the whole answer, within the total deadline and the size limit.

@@ -7,6 +7,9 @@ import msgspec
 FAILURES_MAX = 3
 """A verified model that fails this many verifications in a row leaves the list until it passes."""
 
+RETRY_US = 60_000_000
+"""How soon a model that failed is verified again; twice as long after each further failure."""
+
 VERIFICATION_PROMPT = "Reply with the word OK."
 """What a verification asks: it costs a few tokens and holds nobody's content."""
 
@@ -61,7 +64,10 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelState(msgspec.Struct, frozen=True, kw_only=True):
-    """What the database remembers of a model. A model it has never seen is enabled and unverified."""
+    """What the database remembers of a model. A model it has never seen is enabled and unverified.
+
+    `verified_at_us` is since when it passes without a break; `checked_at_us` is the latest verification.
+    """
 
     id: str
     enabled: bool = True
@@ -78,11 +84,13 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
         same = self.fingerprint == verification.fingerprint
         failures = 0 if verification.passed else (self.consecutive_failures if same else 0) + 1
         verified_at_us = self.verified_at_us if same and failures < FAILURES_MAX else None
+        if verification.passed and verified_at_us is None:
+            verified_at_us = verification.checked_at_us
         return ModelState(
             id=self.id,
             enabled=self.enabled,
             fingerprint=verification.fingerprint,
-            verified_at_us=verification.checked_at_us if verification.passed else verified_at_us,
+            verified_at_us=verified_at_us,
             checked_at_us=verification.checked_at_us,
             consecutive_failures=failures,
             latency_ms=verification.latency_ms,
@@ -99,3 +107,14 @@ def is_verified(model: Model, state: ModelState) -> bool:
 def is_listed(model: Model, state: ModelState) -> bool:
     """Whether customers can see and call the model."""
     return state.enabled and is_verified(model, state)
+
+
+def is_due(model: Model, state: ModelState, *, now_us: int, interval_us: int) -> bool:
+    """Whether an enabled model is to be verified: never, long ago, or not as it is declared now."""
+    if not state.enabled:
+        return False
+    if state.checked_at_us is None or state.fingerprint != model.fingerprint:
+        return True
+    failures = state.consecutive_failures
+    pause_us = min(interval_us, RETRY_US << min(failures - 1, 16)) if failures else interval_us
+    return now_us >= state.checked_at_us + pause_us

@@ -20,12 +20,19 @@ The message of each is written for the customer; `detail`, where there is one, f
 """
 
 from enum import StrEnum
+from typing import ClassVar
 
 NOT_CHARGED = "You were not charged."
 
 
 class Tok0nError(Exception):
-    """The root. `message` may be shown to the customer; it never contains the operator's secrets."""
+    """The root. `message` may be shown to the customer; it never contains the operator's secrets.
+
+    `code` is the word for it in answers, logs and request rows. `detail` is for the operator's log only.
+    """
+
+    code = "api_error"
+    detail = ""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -34,6 +41,8 @@ class Tok0nError(Exception):
 
 class InvalidRequest(Tok0nError):
     """The body or the feature asked for is not valid. `param` names the field, as OpenAI's errors do."""
+
+    code = "invalid_request"
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -57,12 +66,16 @@ class RejectedByUpstream(InvalidRequest):
 class InvalidApiKey(Tok0nError):
     """The key is missing, malformed, unknown, revoked, or its account is closed."""
 
+    code = "invalid_api_key"
+
 
 class InsufficientTokens(Tok0nError):
     """The account cannot cover the reservation. All figures are tokens.
 
     `largest_output_tokens` is the largest `max_completion_tokens` that would fit now; 0 when none does.
     """
+
+    code = "insufficient_tokens"
 
     def __init__(self, *, required: int, posted: int, pending: int, largest_output_tokens: int) -> None:
         self.required = required
@@ -101,7 +114,8 @@ class RateLimited(Tok0nError):
     `retry_after_seconds` is when the refusing limit has room again, as far as is known now.
     """
 
-    _WORDS = {
+    code = "rate_limit_error"
+    _WORDS: ClassVar = {
         Limit.KEY: "This API key has made its {limit} requests of the last 60 seconds",
         Limit.CONCURRENCY: "This account has its {limit} concurrent requests in flight",
         Limit.GLOBAL: "The gateway has made its {limit} upstream requests of the last 60 seconds, over all customers",
@@ -134,6 +148,8 @@ class UpstreamFailed(Tok0nError):
     have done the work (timeout, cut or invalid answer, missing usage). `status` is the upstream's, if it answered.
     """
 
+    code = "upstream_error"
+
     def __init__(
         self,
         message: str,
@@ -153,6 +169,8 @@ class UpstreamFailed(Tok0nError):
 class LimiterUnavailable(Tok0nError):
     """The limiter cannot be reached or is being refilled: fail closed."""
 
+    code = "rate_limit_unavailable"
+
     def __init__(self, *, retry_after_seconds: float, detail: str) -> None:
         super().__init__("The rate limiter is unavailable, so no request can be admitted. " + NOT_CHARGED)
         self.retry_after_seconds = retry_after_seconds
@@ -161,6 +179,8 @@ class LimiterUnavailable(Tok0nError):
 
 class Overloaded(Tok0nError):
     """A bounded queue is full: the gateway refuses at once rather than answer everybody late."""
+
+    code = "overloaded"
 
     def __init__(self, *, queue: str, retry_after_seconds: float = 1.0) -> None:
         super().__init__("The gateway is at its capacity. " + NOT_CHARGED)

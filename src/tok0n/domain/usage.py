@@ -4,7 +4,7 @@ Usage that is missing or impossible is `None` to the caller, who then charges no
 that the upstream really gave.
 """
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -44,7 +44,7 @@ def read_usage(reported: Any) -> Usage | None:
     return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=total, details=_details(reported))
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return type(value) is int and 0 <= value <= TOKENS_MAX
 
 

@@ -1,0 +1,1 @@
+"""HTTP: the /v1 API, and what an operator's load balancer asks."""

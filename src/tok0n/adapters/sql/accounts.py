@@ -50,8 +50,8 @@ class SqlAccounts:
         """See `ports.Accounts.get`."""
         return await self._store.read(lambda tx: _get(tx, email))
 
-    async def list(self) -> list[Account]:
-        """See `ports.Accounts.list`."""
+    async def list_all(self) -> list[Account]:
+        """See `ports.Accounts.list_all`."""
         query = sa.select(account).order_by(account.c.created_at_us, account.c.id)
         return await self._store.read(lambda tx: [_account(row) for row in tx.execute(query)])
 
@@ -95,10 +95,10 @@ class SqlAccounts:
 
         return await self._store.write(fn)
 
-    async def list_keys(self, email: str) -> "list[ApiKey]":
+    async def list_keys(self, email: str) -> list[ApiKey]:
         """See `ports.Accounts.list_keys`."""
 
-        def fn(tx: sa.Connection) -> "list[ApiKey]":
+        def fn(tx: sa.Connection) -> list[ApiKey]:
             query = sa.select(api_key).where(api_key.c.account_id == _get(tx, email).id)
             return [_key(row) for row in tx.execute(query.order_by(api_key.c.created_at_us, api_key.c.id))]
 

@@ -6,7 +6,9 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import account, ledger_entry, request
 from tok0n.domain import ids
+from tok0n.domain.errors import OperatorError
 from tok0n.domain.ledger import AuditReport, Difference, EntryKind, RequestStatus
+from tok0n.domain.usage import TOKENS_MAX
 from tok0n.ports import RecentRequest
 
 EXPIRED_CODE = "expired"
@@ -15,13 +17,18 @@ EXPIRED_CODE = "expired"
 def append_entry(
     tx: sa.Connection, *, account_id: str, kind: EntryKind, amount: int, reason: str | None, now_us: int
 ) -> None:
-    """Change what an account owns by one entry. The caller has proved that the account exists."""
+    """Change what an account owns by one entry. The caller has proved that the account exists.
+
+    Raises `OperatorError` when it would own more tokens than can be counted exactly everywhere.
+    """
     posted = tx.execute(
         sa.update(account)
         .where(account.c.id == account_id)
         .values(posted=account.c.posted + amount)
         .returning(account.c.posted)
     ).scalar_one()
+    if posted > TOKENS_MAX:
+        raise OperatorError(f"An account can own {TOKENS_MAX} tokens at the most; this would make it {posted}.")
     tx.execute(
         sa.insert(ledger_entry).values(
             account_id=account_id, kind=kind, amount=amount, posted_after=posted, reason=reason, created_at_us=now_us
@@ -81,7 +88,7 @@ def audit(tx: sa.Connection) -> AuditReport:
 
 
 def _balances(tx: sa.Connection) -> Iterator[Difference]:
-    """posted = Σ entries, pending = Σ reserved of what is PENDING, 0 ≤ pending ≤ posted."""
+    """Posted = Σ entries, pending = Σ reserved of what is PENDING, 0 ≤ pending ≤ posted."""
     owned = _sum_by_account(ledger_entry.c.amount, ledger_entry).subquery()
     held = _sum_by_account(request.c.reserved, request).where(request.c.status == RequestStatus.PENDING).subquery()
     posted_expected = sa.func.coalesce(owned.c.total, 0)
@@ -107,7 +114,10 @@ def _balances(tx: sa.Connection) -> Iterator[Difference]:
             )
         if pending != pending_sum:
             yield Difference(
-                subject=account_id, what="pending is not the sum of the reservations", expected=pending_sum, found=pending
+                subject=account_id,
+                what="pending is not the sum of the reservations",
+                expected=pending_sum,
+                found=pending,
             )
         if not 0 <= pending <= posted:
             yield Difference(

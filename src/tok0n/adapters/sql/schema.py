@@ -3,6 +3,8 @@
 Amounts are LLM tokens. Times end in `_us`: microseconds since the Unix epoch. No column may hold message content.
 """
 
+from typing import Any
+
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
 HEAD = "0001"
@@ -11,8 +13,8 @@ HEAD = "0001"
 metadata = MetaData()
 
 _Big = BigInteger().with_variant(Integer, "sqlite")
-_STRICT = {"sqlite_strict": True}
-_CLUSTERED = {"sqlite_strict": True, "sqlite_with_rowid": False}
+_STRICT: dict[str, Any] = {"sqlite_strict": True}
+_CLUSTERED: dict[str, Any] = {"sqlite_strict": True, "sqlite_with_rowid": False}
 
 account = Table(
     "account",

@@ -55,16 +55,16 @@ class SqliteStore:
 
     def migrate(self) -> list[str]:
         """Bring the schema to head; gives the revisions applied. Call before anything else, in the opening thread."""
+        if migrate.is_at_head(self._tx):
+            return []
         with _transaction(self._connection):
             return migrate.upgrade(self._tx)
 
-    def is_at_head(self) -> bool:
-        """Whether the schema is the one that this code needs. Call in the opening thread."""
-        return migrate.is_at_head(self._tx)
-
     def submit(self, command: Command, *, must: bool = False) -> asyncio.Future[Any]:
-        """Run a hot command in the next group commit. It gets the raw connection, and must leave the transaction
-        whole: on any exception the group is rolled back and each of its commands runs again alone.
+        """Run a hot command in the next group commit.
+
+        It gets the raw connection. Whatever it raises rolls the group back, and each of its commands runs again alone;
+        a refusal is therefore returned, not raised.
         """
         return self._batcher.submit(command, must=must)
 
@@ -147,6 +147,7 @@ class SqliteStore:
                 reader = self._readers.tx = _core(_connect(self._path, read_only=True))
                 self._open_readers.append(reader)
             raw = reader.connection.driver_connection
+            assert isinstance(raw, sqlite3.Connection)
             raw.execute("BEGIN")
             try:
                 return fn(reader)

@@ -108,18 +108,16 @@ def _reserve(connection: sqlite3.Connection, reservation: NewReservation) -> Bal
     values = msgspec.structs.asdict(reservation)
     row = connection.execute(_RESERVE, values).fetchone()
     if row is None:
-        return _why_not(connection, values)
+        return _why_not(connection, values, required=reservation.tokens)
     connection.execute(_INSERT_REQUEST, values)
     return Balance(posted=row[0], pending=row[1])
 
 
-def _why_not(connection: sqlite3.Connection, values: dict[str, object]) -> Tok0nError:
+def _why_not(connection: sqlite3.Connection, values: dict[str, object], *, required: int) -> Tok0nError:
     row = connection.execute(_WHY_NOT, values).fetchone()
     if row is None or not row[2]:
         return InvalidApiKey("This API key is not active any more.")
-    return InsufficientTokens(
-        required=values["tokens"], posted=row[0], pending=row[1], largest_output_tokens=0
-    )
+    return InsufficientTokens(required=required, posted=row[0], pending=row[1], largest_output_tokens=0)
 
 
 def _settle(connection: sqlite3.Connection, settlement: Settlement) -> Receipt | Tok0nError:

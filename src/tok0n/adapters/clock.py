@@ -1,0 +1,15 @@
+"""The system's clocks."""
+
+import time
+
+
+class SystemClock:
+    """The `Clock` port."""
+
+    def now_us(self) -> int:
+        """See `ports.Clock.now_us`."""
+        return time.time_ns() // 1000
+
+    def monotonic(self) -> float:
+        """See `ports.Clock.monotonic`."""
+        return time.monotonic()

@@ -1,0 +1,64 @@
+"""Structured logs on standard error: readable on a terminal, one JSON document a line otherwise."""
+
+import logging
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+Write = Callable[[list[dict[str, Any]]], None]
+
+
+def configure(*, level: str, style: str) -> Write:
+    """Set structlog up, and the standard library's logging through it.
+
+    `style` is "console", "json" or "auto" (console on a terminal). Gives the function that writes a bundle of lines
+    that are complete already: those of requests.
+    """
+    console = style == "console" or (style == "auto" and sys.stderr.isatty())
+    render = structlog.dev.ConsoleRenderer(pad_event_to=20) if console else _render_json
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    exceptions: list[structlog.typing.Processor] = [] if console else [structlog.processors.format_exc_info]
+    structlog.configure(
+        processors=[*shared, *exceptions, render],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, *exceptions],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
+
+    def write(bundle: list[dict[str, Any]]) -> None:
+        lines = [render(None, "", _stamped(fields)) for fields in bundle if _is_wanted(fields, threshold)]
+        if lines:
+            sys.stderr.write("\n".join(lines) + "\n")
+            sys.stderr.flush()
+
+    return write
+
+
+def _is_wanted(fields: dict[str, Any], threshold: int) -> bool:
+    return logging.getLevelNamesMapping()[fields["level"].upper()] >= threshold
+
+
+def _stamped(fields: dict[str, Any]) -> EventDict:
+    moment = datetime.fromtimestamp(fields["timestamp"], UTC)
+    return fields | {"timestamp": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
+
+
+def _render_json(_: WrappedLogger, __: str, event: EventDict) -> str:
+    return msgspec.json.encode(event, enc_hook=repr).decode()

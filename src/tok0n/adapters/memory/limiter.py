@@ -1,0 +1,146 @@
+"""The limiter of a single process: three counts and one decision, with no await between them.
+
+What a restart forgets is filled in again from the request rows of the last minute (`refill`).
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import NoReturn, TypeVar
+
+import msgspec
+
+from tok0n.domain.accounts import Caller
+from tok0n.domain.errors import Limit, RateLimited
+from tok0n.domain.rate_limit import SlidingWindow
+from tok0n.ports import Admission, Clock, RateState, RecentRequest
+
+T = TypeVar("T")
+
+CONCURRENCY_RETRY_SECONDS = 1.0
+"""Nobody knows when a call in flight ends; a second is the least that `retry-after` can say."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """The three limits."""
+
+    requests_per_minute_per_key: int
+    concurrent_requests_per_user: int
+    upstream_requests_per_minute: int
+
+
+class MemoryLimiter:
+    """The `Limiter` port in memory."""
+
+    def __init__(self, limits: Limits, clock: Clock) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._keys: OrderedDict[str, SlidingWindow] = OrderedDict()
+        self._running: dict[str, int] = {}
+        self._global = SlidingWindow()
+
+    def refill(self, requests: Iterable[RecentRequest], *, now_us: int) -> None:
+        """Count what the request rows of the last minute tell, as if this limiter had admitted it."""
+        now = self._clock.monotonic()
+        for request in requests:
+            happened = now - max(0, now_us - request.created_at_us) / 1_000_000
+            self._window(request.api_key_id).add(happened)
+            if request.dispatched:
+                self._global.add(happened)
+
+    def admit(self, caller: Caller) -> asyncio.Future[Admission]:
+        """See `ports.Limiter.admit`."""
+        now = self._clock.monotonic()
+        self._forget_an_idle_key(now)
+        limits = self._limits
+        window = self._window(caller.api_key_id)
+        used = window.count(now)
+        running = self._running.get(caller.account_id, 0)
+        if used >= limits.requests_per_minute_per_key:
+            _refuse(Limit.KEY, limits.requests_per_minute_per_key, window.seconds_until_room(now))
+        if running >= limits.concurrent_requests_per_user:
+            _refuse(Limit.CONCURRENCY, limits.concurrent_requests_per_user, CONCURRENCY_RETRY_SECONDS)
+        number = self._take_global(now)
+        window.add(now)
+        self._running[caller.account_id] = running + 1
+        limit = limits.requests_per_minute_per_key
+        rate = RateState(limit=limit, remaining=limit - used - 1, reset_seconds=60.0)
+        return _resolved(_Admission(self, number=number, account_id=caller.account_id, rate=rate))
+
+    def admit_operator(self) -> asyncio.Future[Admission]:
+        """See `ports.Limiter.admit_operator`."""
+        number = self._take_global(self._clock.monotonic())
+        rate = RateState(limit=self._limits.upstream_requests_per_minute, remaining=0, reset_seconds=60.0)
+        return _resolved(_Admission(self, number=number, account_id=None, rate=rate))
+
+    def state(self, caller: Caller) -> asyncio.Future[RateState]:
+        """See `ports.Limiter.state`."""
+        limit = self._limits.requests_per_minute_per_key
+        window = self._keys.get(caller.api_key_id)
+        if window is None:
+            return _resolved(RateState(limit=limit, remaining=limit, reset_seconds=0.0))
+        now = self._clock.monotonic()
+        remaining = max(0, limit - window.count(now))
+        return _resolved(RateState(limit=limit, remaining=remaining, reset_seconds=window.seconds_until_empty(now)))
+
+    def ended(self, *, number: int, account_id: str | None, dispatched: bool) -> None:
+        """Give back what an admission holds."""
+        if not dispatched:
+            self._global.take_back(number)
+        if account_id is None:
+            return
+        running = self._running[account_id] - 1
+        if running:
+            self._running[account_id] = running
+        else:
+            del self._running[account_id]
+
+    def _window(self, api_key_id: str) -> SlidingWindow:
+        window = self._keys.get(api_key_id)
+        if window is None:
+            window = self._keys[api_key_id] = SlidingWindow()
+        return window
+
+    def _take_global(self, now: float) -> int:
+        limit = self._limits.upstream_requests_per_minute
+        if self._global.count(now) >= limit:
+            _refuse(Limit.GLOBAL, limit, self._global.seconds_until_room(now))
+        return self._global.add(now)
+
+    def _forget_an_idle_key(self, now: float) -> None:
+        """Look at the keys in turn, one at each admission: as many as admissions can add, and never a long pass."""
+        if not self._keys:
+            return
+        api_key_id, window = next(iter(self._keys.items()))
+        if window.count(now):
+            self._keys.move_to_end(api_key_id)
+        else:
+            del self._keys[api_key_id]
+
+
+class _Admission:
+    """The `Admission` port in memory."""
+
+    __slots__ = ("_account_id", "_limiter", "_number", "rate")
+
+    def __init__(self, limiter: MemoryLimiter, *, number: int, account_id: str | None, rate: RateState) -> None:
+        self._limiter: MemoryLimiter | None = limiter
+        self._number = number
+        self._account_id = account_id
+        self.rate = rate
+
+    def end(self, *, dispatched: bool) -> None:
+        """See `ports.Admission.end`."""
+        limiter, self._limiter = self._limiter, None
+        if limiter is not None:
+            limiter.ended(number=self._number, account_id=self._account_id, dispatched=dispatched)
+
+
+def _refuse(which: Limit, limit: int, retry_after_seconds: float) -> NoReturn:
+    raise RateLimited(which=which, limit=limit, retry_after_seconds=retry_after_seconds)
+
+
+def _resolved(value: T) -> "asyncio.Future[T]":
+    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    future.set_result(value)
+    return future

@@ -1,0 +1,1 @@
+"""The Alembic migrations, in order."""

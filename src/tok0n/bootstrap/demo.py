@@ -1,0 +1,125 @@
+"""The demo: a real gateway on embedded defaults, in front of a simulated upstream that is served over real HTTP."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import msgspec
+
+from tok0n.adapters.clock import SystemClock
+from tok0n.adapters.upstream.simulated import MODELS, simulated_upstream
+from tok0n.bootstrap.serving import serve_gateway, signals
+from tok0n.bootstrap.wiring import open_catalogue, open_gateway, open_store
+from tok0n.domain.errors import NotFound, OperatorError
+from tok0n.services.issue_key import issue_key
+from tok0n.settings import Settings, load
+from tok0n.web.server import HttpServer, listen
+
+DEMO_EMAIL = "demo@tok0n.example"
+DEMO_TOKENS = 1_000_000
+DEMO_PORT = 8080
+UPSTREAM_SHUTDOWN_SECONDS = 1
+
+_SETTINGS = """\
+# Written by `tok0n demo`, anew at each start. The upstream is simulated: no language model is behind it.
+[server]
+host = "127.0.0.1"
+port = {port}
+[database]
+url = "sqlite:///tok0n.db"
+[upstreams.simulated]
+base_url = "{upstream_url}/v1"
+api_key = "file:{key_file}"
+timeout_seconds = 30
+"""
+_MODEL = """\
+[models.{model}]
+upstream = "simulated"
+context_window_tokens = 128000
+max_output_tokens = 16384
+default_output_tokens = 1024
+owned_by = "tok0n-demo"
+"""
+
+
+class Demo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person needs to use the demo. There is no dashboard yet, so it has no address and no password."""
+
+    base_url: str
+    api_key: str
+    email: str
+    dashboard_url: str | None = None
+    password: str | None = None
+
+
+Announce = Callable[[Demo, Path], None]
+
+
+async def demo(data: Path, *, port: int | None, announce: Announce) -> None:
+    """Serve the demo from the folder `data` until a signal ends it. `announce` is told once it answers.
+
+    Without a port it takes 8080, or a free one when that is in use.
+    """
+    stop = asyncio.Event()
+    with signals(stop) as again:
+        async with _upstream(data) as upstream_url:
+            path, settings = _settings(data, port=_choose(port), upstream_url=upstream_url)
+            secret = await _prepare(settings)
+
+            def ready(url: str) -> None:
+                announce(Demo(base_url=f"{url}/v1", api_key=secret, email=DEMO_EMAIL), path)
+
+            async with open_gateway(settings) as gateway:
+                await serve_gateway(gateway, settings, announce=ready, stop=stop, again=again)
+
+
+@contextlib.asynccontextmanager
+async def _upstream(data: Path) -> AsyncIterator[str]:
+    """The simulated upstream on a free port, behind a key of its own."""
+    api_key = f"sk-simulated-{secrets.token_hex(16)}"
+    key_file = data / "upstream.key"
+    with os.fdopen(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(api_key)
+    app = simulated_upstream(api_key=api_key)
+    async with HttpServer(app, listen("127.0.0.1", 0), shutdown_seconds=UPSTREAM_SHUTDOWN_SECONDS) as server:
+        yield server.url
+
+
+def _choose(port: int | None) -> int:
+    if port is not None:
+        return port
+    try:
+        listen("127.0.0.1", DEMO_PORT).close()
+    except OperatorError:
+        return 0
+    return DEMO_PORT
+
+
+def _settings(data: Path, *, port: int, upstream_url: str) -> tuple[Path, Settings]:
+    """Written to a file, so that the other commands work on a running demo with `--config`."""
+    path = data / "tok0n.toml"
+    key_file = (data / "upstream.key").resolve()
+    text = _SETTINGS.format(port=port, upstream_url=upstream_url, key_file=key_file)
+    path.write_text(text + "".join(_MODEL.format(model=model) for model in MODELS), "utf-8")
+    return path, load(path, environ={}, dotenv={}, overrides={})
+
+
+async def _prepare(settings: Settings) -> str:
+    """Verify the models, fund the account, and make a key, as an operator would before the first start."""
+    clock = SystemClock()
+    async with open_store(settings) as store, open_catalogue(settings, store) as (catalogue, verify_models):
+        await asyncio.gather(*(verify_models(catalogue.declared(model)) for model in MODELS))
+        try:
+            account = await store.accounts.get(DEMO_EMAIL)
+        except NotFound:
+            account = await store.accounts.create(email=DEMO_EMAIL, tokens=DEMO_TOKENS, now_us=clock.now_us())
+        missing = DEMO_TOKENS - account.balance.available
+        if missing > 0:
+            await store.accounts.grant(
+                email=DEMO_EMAIL, tokens=missing, reason="the demo fills up at each start", now_us=clock.now_us()
+            )
+        issued = await issue_key(store.accounts, clock, email=DEMO_EMAIL, name="demo")
+        return issued.secret

@@ -1,0 +1,207 @@
+"""What a command needs, put together from the settings and taken apart in order."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+
+import msgspec
+import structlog
+
+from tok0n import settings as settings_
+from tok0n.adapters import logs
+from tok0n.adapters.clock import SystemClock
+from tok0n.adapters.memory.limiter import Limits, MemoryLimiter
+from tok0n.adapters.sql.accounts import SqlAccounts
+from tok0n.adapters.sql.models import SqlModels
+from tok0n.adapters.sql.sqlite import SqliteStore
+from tok0n.adapters.sql.sqlite_ledger import SqliteLedger
+from tok0n.adapters.upstream.http import HttpUpstream
+from tok0n.domain.catalogue import Model
+from tok0n.domain.rate_limit import WINDOW_SECONDS
+from tok0n.ports import Accounts, Clock, Ledger, Limiter, Models, Upstream
+from tok0n.services.authenticate import KeyRing
+from tok0n.services.catalogue import Catalogue
+from tok0n.services.complete_chat import CompleteChat
+from tok0n.services.housekeeping import Housekeeping
+from tok0n.services.reserving import Reservations
+from tok0n.services.verify_models import VerifyModels
+from tok0n.settings import Settings
+from tok0n.web.app import make_app
+from tok0n.web.asgi import AsgiApp
+from tok0n.web.openai.chat import ChatEndpoint
+from tok0n.web.request_log import RequestLog
+
+log = structlog.get_logger()
+
+CANCELLED_CALLS_SECONDS_MAX = 10.0
+"""How long cancelled calls have at the end to release what they reserved."""
+
+
+class Store(msgspec.Struct, frozen=True, kw_only=True):
+    """The database and what lives in it."""
+
+    database: SqliteStore
+    ledger: Ledger
+    accounts: Accounts
+    models: Models
+    migrated: list[str]
+
+
+class Gateway(msgspec.Struct, frozen=True, kw_only=True):
+    """A serving process, ready for its listener."""
+
+    app: AsgiApp
+    store: Store
+    clock: Clock
+    draining: asyncio.Event
+
+
+@contextlib.asynccontextmanager
+async def open_store(settings: Settings, *, serving: bool = False) -> AsyncIterator[Store]:
+    """The database of the settings, closed at the end. Raises `OperatorError` when it cannot be used as it is.
+
+    The embedded default migrates by itself.
+    """
+    database = SqliteStore(settings.database.sqlite_path, serving=serving)
+    try:
+        migrated = database.migrate()
+        yield Store(
+            database=database,
+            ledger=SqliteLedger(database),
+            accounts=SqlAccounts(database),
+            models=SqlModels(database),
+            migrated=migrated,
+        )
+    finally:
+        await database.aclose()
+
+
+@contextlib.asynccontextmanager
+async def open_upstreams(settings: Settings) -> AsyncIterator[Mapping[str, Upstream]]:
+    """A client for each declared upstream, closed at the end. Raises `SettingsInvalid` for a secret that is missing."""
+    clients = {
+        name: HttpUpstream(
+            name=name,
+            base_url=upstream.base_url,
+            api_key=upstream.api_key and upstream.api_key.resolve(),
+            timeout_seconds=upstream.timeout_seconds,
+            connect_seconds=upstream.connect_seconds,
+            body_bytes_max=upstream.body_bytes_max,
+            connections_max=upstream.connections_max,
+            headers=upstream.resolved_headers(),
+            proxy_url=upstream.proxy_url,
+            ca_file=upstream.ca_file,
+        )
+        for name, upstream in settings.upstreams.items()
+    }
+    try:
+        yield clients
+    finally:
+        for client in clients.values():
+            await client.aclose()
+
+
+@contextlib.asynccontextmanager
+async def open_catalogue(settings: Settings, store: Store) -> AsyncIterator[tuple[Catalogue, VerifyModels]]:
+    """The catalogue and its verification, for a command that runs beside a server or without one."""
+    clock = SystemClock()
+    catalogue = Catalogue(declared_models(settings), store.models)
+    await catalogue.refresh()
+    async with open_upstreams(settings) as upstreams:
+        yield catalogue, _verification(settings, store, upstreams, _limiter(settings, clock), clock)
+
+
+@contextlib.asynccontextmanager
+async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
+    """Everything that a serving process needs, recovered from whatever ended the one before; ended in order."""
+    clock = SystemClock()
+    request_log = RequestLog(logs.configure(level=settings.logs.level, style=settings.logs.format))
+    async with open_store(settings, serving=True) as store, open_upstreams(settings) as upstreams:
+        limiter = _limiter(settings, clock)
+        await _recover(store, limiter, clock)
+        reservations = Reservations(store.ledger, clock)
+        catalogue = Catalogue(declared_models(settings), store.models)
+        await catalogue.refresh()
+        verify_models = _verification(settings, store, upstreams, limiter, clock)
+        chat = ChatEndpoint(
+            CompleteChat(
+                key_ring=KeyRing(store.accounts, clock),
+                catalogue=catalogue,
+                limiter=limiter,
+                reservations=reservations,
+                upstreams=upstreams,
+                clock=clock,
+            ),
+            limiter,
+            clock,
+            request_log,
+            body_bytes_max=settings.server.max_body_bytes,
+            body_read_seconds=settings.server.body_read_seconds,
+        )
+        housekeeping = Housekeeping(
+            ledger=store.ledger,
+            reservations=reservations,
+            catalogue=catalogue,
+            verify_models=verify_models,
+            clock=clock,
+            verify_interval_us=settings.catalogue.verify_interval_hours * 3_600_000_000,
+        )
+        draining = asyncio.Event()
+        app = make_app(
+            chat=chat, catalogue=catalogue, database=store.database, clock=clock, is_draining=draining.is_set
+        )
+        housekeeping.start()
+        try:
+            yield Gateway(app=app, store=store, clock=clock, draining=draining)
+        finally:
+            await _end(chat, housekeeping, reservations, request_log)
+
+
+def declared_models(settings: Settings) -> dict[str, Model]:
+    """The models of the settings, by id."""
+    return {model_id: settings_.model_of(model_id, settings) for model_id in settings.models}
+
+
+def _limiter(settings: Settings, clock: Clock) -> MemoryLimiter:
+    limits = settings.limits
+    return MemoryLimiter(
+        Limits(
+            requests_per_minute_per_key=limits.requests_per_minute_per_key,
+            concurrent_requests_per_user=limits.concurrent_requests_per_user,
+            upstream_requests_per_minute=limits.upstream_requests_per_minute,
+        ),
+        clock,
+    )
+
+
+def _verification(
+    settings: Settings, store: Store, upstreams: Mapping[str, Upstream], limiter: Limiter, clock: Clock
+) -> VerifyModels:
+    return VerifyModels(
+        models=store.models,
+        upstreams=upstreams,
+        limiter=limiter,
+        clock=clock,
+        timeout_seconds=settings.catalogue.verify_timeout_seconds,
+    )
+
+
+async def _recover(store: Store, limiter: MemoryLimiter, clock: Clock) -> None:
+    """The lock file says that no other server lives: what is PENDING was left by a dead one."""
+    now_us = clock.now_us()
+    recent = await store.ledger.recent(since_us=now_us - round(WINDOW_SECONDS * 1_000_000))
+    limiter.refill(recent, now_us=now_us)
+    expired = await store.ledger.recover(now_us=now_us)
+    if expired:
+        log.warning("reservations_recovered", rows=expired)
+
+
+async def _end(
+    chat: ChatEndpoint, housekeeping: Housekeeping, reservations: Reservations, request_log: RequestLog
+) -> None:
+    await housekeeping.stop()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CANCELLED_CALLS_SECONDS_MAX):
+            await chat.idle()
+    await reservations.release_again()
+    await request_log.aclose()

@@ -1,0 +1,25 @@
+"""The command line: parses arguments, calls bootstrap, prints. Knows no database and no network."""
+
+import click
+
+from tok0n import __version__
+from tok0n.cli.accounts import accounts, keys
+from tok0n.cli.catalogue import models
+from tok0n.cli.ledger import ledger
+from tok0n.cli.server import config, demo, init, migrate, serve
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tok0n")
+def main() -> None:
+    r"""Tok0n: a self-hosted, prepaid, OpenAI-compatible LLM gateway.
+
+    \b
+    Look at it:      tok0n demo
+    Set it up:       tok0n init, then tok0n config check, then tok0n serve
+    Sell tokens:     tok0n accounts create EMAIL --tokens N, then tok0n keys create EMAIL
+    """
+
+
+for command in (demo, init, config, migrate, serve, models, accounts, keys, ledger):
+    main.add_command(command)

@@ -1,0 +1,187 @@
+"""tok0n accounts and tok0n keys."""
+
+from pathlib import Path
+
+import click
+
+from tok0n.adapters.clock import SystemClock
+from tok0n.bootstrap.wiring import open_store
+from tok0n.cli.common import command, config_option, json_option, load_settings, moment, print_json, print_table
+from tok0n.domain.accounts import Account, ApiKey, clean_email
+from tok0n.domain.usage import TOKENS_MAX
+from tok0n.services.issue_key import issue_key
+
+_tokens = click.IntRange(1, TOKENS_MAX)
+
+
+@click.group()
+def accounts() -> None:
+    """Open accounts, look at their balances, grant tokens."""
+
+
+@accounts.command("create")
+@click.argument("email")
+@click.option("--tokens", type=_tokens, default=None, help="Grant so many tokens at once.")
+@config_option
+@json_option
+@command
+async def create_account(email: str, tokens: int | None, config_path: Path | None, *, as_json: bool) -> None:
+    """Open an account for EMAIL."""
+    async with open_store(load_settings(config_path)) as store:
+        account = await store.accounts.create(
+            email=clean_email(email), tokens=tokens or 0, now_us=SystemClock().now_us()
+        )
+    _print_account(account, as_json=as_json)
+
+
+@accounts.command("show")
+@click.argument("email")
+@config_option
+@json_option
+@command
+async def show_account(email: str, config_path: Path | None, *, as_json: bool) -> None:
+    """Show the balance of EMAIL: posted = owned, pending = reserved, available = posted - pending."""
+    async with open_store(load_settings(config_path)) as store:
+        account = await store.accounts.get(clean_email(email))
+    _print_account(account, as_json=as_json)
+
+
+@accounts.command("grant")
+@click.argument("email")
+@click.argument("tokens", metavar="N", type=_tokens)
+@click.option("--reason", required=True, help="Why; kept with the ledger entry.")
+@config_option
+@json_option
+@command
+async def grant_tokens(email: str, tokens: int, reason: str, config_path: Path | None, *, as_json: bool) -> None:
+    """Give EMAIL N tokens, as a ledger entry."""
+    if not reason.strip():
+        raise click.BadParameter("say why, for whoever reads the ledger later.", param_hint="--reason")
+    async with open_store(load_settings(config_path)) as store:
+        account = await store.accounts.grant(
+            email=clean_email(email), tokens=tokens, reason=reason.strip(), now_us=SystemClock().now_us()
+        )
+    _print_account(account, as_json=as_json)
+
+
+@accounts.command("list")
+@config_option
+@json_option
+@command
+async def list_accounts(config_path: Path | None, *, as_json: bool) -> None:
+    """List all accounts."""
+    async with open_store(load_settings(config_path)) as store:
+        found = await store.accounts.list_all()
+    if as_json:
+        print_json([_account(account) for account in found])
+    else:
+        print_table(
+            ("email", "posted", "pending", "available", "status", "since"),
+            [
+                (a.email, a.balance.posted, a.balance.pending, a.balance.available, a.status, moment(a.created_at_us))
+                for a in found
+            ],
+        )
+
+
+@click.group()
+def keys() -> None:
+    """Make, list and revoke API keys."""
+
+
+@keys.command("create")
+@click.argument("email")
+@click.option("--name", default="key", show_default=True, help="What the key is for.")
+@config_option
+@json_option
+@command
+async def create_key(email: str, name: str, config_path: Path | None, *, as_json: bool) -> None:
+    """Make an API key for EMAIL. It is shown once, and kept nowhere."""
+    async with open_store(load_settings(config_path)) as store:
+        issued = await issue_key(store.accounts, SystemClock(), email=clean_email(email), name=name)
+    if as_json:
+        print_json(_key(issued.key) | {"api_key": issued.secret})
+    else:
+        click.echo(issued.secret)
+        click.echo(f"This is key {issued.key.id}. Copy it now: it is not shown again.", err=True)
+
+
+@keys.command("list")
+@click.argument("email")
+@config_option
+@json_option
+@command
+async def list_keys(email: str, config_path: Path | None, *, as_json: bool) -> None:
+    """List the API keys of EMAIL."""
+    async with open_store(load_settings(config_path)) as store:
+        found = await store.accounts.list_keys(clean_email(email))
+    if as_json:
+        print_json([_key(key) for key in found])
+    else:
+        print_table(
+            ("id", "name", "key", "since", "revoked"),
+            [
+                (
+                    key.id,
+                    key.name,
+                    f"{key.prefix}…{key.last_four}",
+                    moment(key.created_at_us),
+                    "" if key.active else moment(key.revoked_at_us),
+                )
+                for key in found
+            ],
+        )
+
+
+@keys.command("revoke")
+@click.argument("key_id")
+@config_option
+@json_option
+@command
+async def revoke_key(key_id: str, config_path: Path | None, *, as_json: bool) -> None:
+    """Revoke the API key KEY_ID for good: it is refused from its next call on."""
+    async with open_store(load_settings(config_path)) as store:
+        key = await store.accounts.revoke_key(key_id=key_id, now_us=SystemClock().now_us())
+    if as_json:
+        print_json(_key(key))
+    else:
+        click.echo(f"Key {key.id} ({key.name}) is revoked since {moment(key.revoked_at_us)}.")
+
+
+def _print_account(account: Account, *, as_json: bool) -> None:
+    if as_json:
+        print_json(_account(account))
+        return
+    balance = account.balance
+    for name, value in (
+        ("account", account.id),
+        ("email", account.email),
+        ("status", account.status),
+        ("posted", f"{balance.posted:,}"),
+        ("pending", f"{balance.pending:,}"),
+        ("available", f"{balance.available:,}"),
+    ):
+        click.echo(f"{name:<10} {value}")
+
+
+def _account(account: Account) -> dict[str, object]:
+    balance = account.balance
+    return {
+        "id": account.id,
+        "email": account.email,
+        "status": account.status,
+        "posted": balance.posted,
+        "pending": balance.pending,
+        "available": balance.available,
+    }
+
+
+def _key(key: ApiKey) -> dict[str, object]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "prefix": key.prefix,
+        "last_four": key.last_four,
+        "created_at": moment(key.created_at_us),
+        "revoked_at": None if key.active else moment(key.revoked_at_us),
+    }

@@ -1,0 +1,138 @@
+"""tok0n models."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import click
+
+from tok0n.bootstrap.wiring import declared_models, open_catalogue, open_store
+from tok0n.cli.common import FAILED, command, config_option, json_option, load_settings, moment, print_json, print_table
+from tok0n.domain.catalogue import ModelState
+from tok0n.services.catalogue import Catalogue, ModelReport
+
+_CONCURRENT_VERIFICATIONS_MAX = 8
+
+
+@click.group()
+def models() -> None:
+    """List, verify, enable and disable models. Customers see what is enabled AND verified."""
+
+
+@models.command("list")
+@config_option
+@json_option
+@command
+async def list_models(config_path: Path | None, *, as_json: bool) -> None:
+    """List the declared models, and what is known of each."""
+    settings = load_settings(config_path)
+    async with open_store(settings) as store:
+        catalogue = Catalogue(declared_models(settings), store.models)
+        await catalogue.refresh()
+        reports = catalogue.reports()
+    if as_json:
+        print_json([_report(report) for report in reports])
+        return
+    print_table(
+        ("model", "upstream", "listed", "enabled", "verified", "last check", "ms", "why not"),
+        [
+            (
+                report.id,
+                f"{report.upstream}/{report.upstream_model}",
+                report.listed,
+                report.enabled,
+                report.verified,
+                moment(report.state.checked_at_us),
+                "" if report.state.latency_ms is None else report.state.latency_ms,
+                report.state.detail,
+            )
+            for report in reports
+        ],
+    )
+
+
+@models.command("verify")
+@click.argument("model_ids", metavar="[ID]...", nargs=-1)
+@config_option
+@json_option
+@command
+async def verify_models(model_ids: tuple[str, ...], config_path: Path | None, *, as_json: bool) -> None:
+    """Send each model (all, without an ID) a tiny real completion, and remember what it showed."""
+    settings = load_settings(config_path)
+    async with open_store(settings) as store, open_catalogue(settings, store) as (catalogue, verify):
+        chosen = [catalogue.declared(model_id) for model_id in model_ids or settings.models]
+        few_at_once = asyncio.Semaphore(_CONCURRENT_VERIFICATIONS_MAX)
+
+        async def one(index: int) -> ModelState:
+            async with few_at_once:
+                return await verify(chosen[index])
+
+        states = await asyncio.gather(*(one(index) for index in range(len(chosen))))
+    if as_json:
+        print_json([_state(state) for state in states])
+    else:
+        for state in states:
+            passed = all(state.checks.values())
+            words = f"passed in {state.latency_ms} ms" if passed else f"FAILED: {state.detail}"
+            click.echo(f"{state.id}: {words}")
+    if not all(passed for state in states for passed in state.checks.values()):
+        sys.exit(FAILED)
+
+
+@models.command("enable")
+@click.argument("model_id", metavar="ID")
+@config_option
+@json_option
+@command
+async def enable_model(model_id: str, config_path: Path | None, *, as_json: bool) -> None:
+    """Offer a model again, once it is verified."""
+    await _set_enabled(model_id, config_path, enabled=True, as_json=as_json)
+
+
+@models.command("disable")
+@click.argument("model_id", metavar="ID")
+@config_option
+@json_option
+@command
+async def disable_model(model_id: str, config_path: Path | None, *, as_json: bool) -> None:
+    """Take a model off the list."""
+    await _set_enabled(model_id, config_path, enabled=False, as_json=as_json)
+
+
+async def _set_enabled(model_id: str, config_path: Path | None, *, enabled: bool, as_json: bool) -> None:
+    settings = load_settings(config_path)
+    async with open_store(settings) as store:
+        catalogue = Catalogue(declared_models(settings), store.models)
+        catalogue.declared(model_id)
+        await store.models.set_enabled(model=model_id, enabled=enabled)
+        await catalogue.refresh()
+        report = next(report for report in catalogue.reports() if report.id == model_id)
+    if as_json:
+        print_json(_report(report))
+    elif enabled and not report.verified:
+        click.echo(f"{model_id} is enabled. It is listed once it is verified: tok0n models verify {model_id}")
+    else:
+        click.echo(f"{model_id} is {'enabled' if enabled else 'disabled'}.")
+
+
+def _report(report: ModelReport) -> dict[str, object]:
+    return {
+        "id": report.id,
+        "upstream": report.upstream,
+        "upstream_model": report.upstream_model,
+        "listed": report.listed,
+        "enabled": report.enabled,
+        "verified": report.verified,
+    } | _state(report.state)
+
+
+def _state(state: ModelState) -> dict[str, object]:
+    return {
+        "id": state.id,
+        "passed": bool(state.checks) and all(state.checks.values()),
+        "checks": state.checks,
+        "detail": state.detail,
+        "latency_ms": state.latency_ms,
+        "checked_at": moment(state.checked_at_us),
+        "consecutive_failures": state.consecutive_failures,
+    }

@@ -1,0 +1,110 @@
+"""What all commands share: their two options, their errors and exit codes, and how they print.
+
+Exit codes: 0 done, 1 failed, 2 usage or settings wrong.
+"""
+
+import asyncio
+import functools
+import os
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn, ParamSpec
+
+import click
+import dotenv
+import msgspec
+
+from tok0n.domain.errors import Tok0nError
+from tok0n.settings import Settings, SettingsInvalid, load
+
+P = ParamSpec("P")
+
+FAILED = 1
+SETTINGS_WRONG = 2
+
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="TOK0N_CONFIG",
+    help="The settings file.  [default: tok0n.toml]",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+def command(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run a command's coroutine, with its errors told on standard error (and as JSON with --json) and exit codes."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        as_json = bool(kwargs.get("as_json"))
+        try:
+            _run(function(*args, **kwargs))
+        except SettingsInvalid as error:
+            lines = [f"{fault.where}: {fault.message}" for fault in error.faults]
+            fail("The settings are wrong:\n" + "\n".join(lines), code=SETTINGS_WRONG, as_json=as_json)
+        except Tok0nError as error:
+            fail(f"{error.message} {f'({error.detail})' if error.detail else ''}".strip(), code=FAILED, as_json=as_json)
+
+    return run
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop  # noqa: PLC0415  not there on Windows
+    except ImportError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
+
+
+def fail(message: str, *, code: int, as_json: bool) -> NoReturn:
+    """Say what is wrong, and end."""
+    click.echo(f"tok0n: {message}", err=True)
+    if as_json:
+        print_json({"error": message})
+    sys.exit(code)
+
+
+def load_settings(config_path: Path | None, **overrides: object) -> Settings:
+    """The settings, from flags over environment over `.env` over file. Raises `SettingsInvalid`."""
+    given = {name.replace("__", "."): value for name, value in overrides.items() if value is not None}
+    return load(config_path, environ=os.environ, dotenv=read_dotenv(), overrides=given)
+
+
+def read_dotenv() -> dict[str, str]:
+    """What `.env` in the current folder says; nothing is exported from it."""
+    return {name: value for name, value in dotenv.dotenv_values(".env").items() if value is not None}
+
+
+def print_json(document: object) -> None:
+    """One JSON document on one line of standard output."""
+    click.echo(msgspec.json.encode(document).decode())
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Columns aligned; numbers to the right, with thousands separated."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
+    click.secho("  ".join(name.ljust(width) for name, width in zip(header, widths, strict=True)).rstrip(), bold=True)
+    for row, values in zip(cells, rows, strict=True):
+        shown = (
+            cell.rjust(width) if isinstance(value, int) and not isinstance(value, bool) else cell.ljust(width)
+            for cell, value, width in zip(row, values, widths, strict=True)
+        )
+        click.echo("  ".join(shown).rstrip())
+
+
+def moment(microseconds: int | None) -> str:
+    """A time as people read it, in UTC."""
+    if microseconds is None:
+        return "never"
+    return f"{datetime.fromtimestamp(microseconds / 1_000_000, UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)

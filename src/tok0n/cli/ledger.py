@@ -1,0 +1,45 @@
+"""tok0n ledger."""
+
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+
+from tok0n.bootstrap.wiring import open_store
+from tok0n.cli.common import FAILED, command, config_option, json_option, load_settings, print_json, print_table
+
+
+@click.group()
+def ledger() -> None:
+    """Check that every token is accounted for."""
+
+
+@ledger.command("audit")
+@config_option
+@json_option
+@command
+async def audit(config_path: Path | None, *, as_json: bool) -> None:
+    """Recompute every balance from the entries and the requests; exit 1 if there is a difference.
+
+    It reads one snapshot, and may run beside a server.
+    """
+    async with open_store(load_settings(config_path)) as store:
+        report = await store.ledger.audit()
+    if as_json:
+        print_json({"ok": report.ok} | msgspec.structs.asdict(report))
+    elif report.ok:
+        click.echo(
+            f"Every token is accounted for: {report.accounts:,} accounts, {report.requests:,} requests,"
+            f" {report.entries:,} entries, 0 differences."
+        )
+        if report.shortfall:
+            click.echo(f"Use that no balance covered (your loss): {report.shortfall:,} tokens.")
+    else:
+        print_table(
+            ("subject", "difference", "expected", "found"),
+            [(d.subject, d.what, d.expected, d.found) for d in report.differences],
+        )
+        click.echo(f"{len(report.differences):,} differences.", err=True)
+    if not report.ok:
+        sys.exit(FAILED)

@@ -1,0 +1,182 @@
+"""tok0n demo, init, config check, migrate and serve."""
+
+import contextlib
+import os
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from tok0n.bootstrap import demo as demo_
+from tok0n.bootstrap import serving
+from tok0n.bootstrap.wiring import open_store
+from tok0n.cli.common import (
+    FAILED,
+    SETTINGS_WRONG,
+    command,
+    config_option,
+    fail,
+    json_option,
+    load_settings,
+    print_json,
+)
+from tok0n.settings import SettingsInvalid, check, template
+
+DEFAULT_PATH = Path("tok0n.toml")
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), help="Listen here.  [default: 8080, or a free one]")
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the database in this folder.  [default: a new one, removed at the end]",
+)
+@json_option
+def demo(port: int | None, data: Path | None, *, as_json: bool) -> None:
+    """Try Tok0n: everything on embedded defaults, a simulated upstream, a funded account and a key."""
+
+    def announce(ready: demo_.Demo, config_path: Path) -> None:
+        if as_json:
+            print_json(ready)
+        else:
+            click.echo(_welcome(ready, config_path))
+
+    with contextlib.nullcontext(data) if data else tempfile.TemporaryDirectory(prefix="tok0n-demo-") as folder:
+        folder_path = Path(folder)
+        folder_path.mkdir(parents=True, exist_ok=True)
+        _demo(folder_path, port=port, announce=announce, as_json=as_json)
+
+
+@command
+async def _demo(folder: Path, *, port: int | None, announce: demo_.Announce, as_json: bool) -> None:
+    del as_json  # read by @command
+    await demo_.demo(folder, port=port, announce=announce)
+
+
+def _welcome(ready: demo_.Demo, config_path: Path) -> str:
+    audit = f"tok0n ledger audit --config {shlex.quote(str(config_path))}"
+    return f"""
+Tok0n is running at {ready.base_url} with a SIMULATED upstream: no language model is behind it.
+Models: demo, demo-slow (2 seconds), demo-broken (fails in changing ways; you are not charged).
+The account {ready.email} has {demo_.DEMO_TOKENS:,} tokens. Paste this into another terminal:
+
+export TOK0N_BASE_URL={ready.base_url}
+export TOK0N_API_KEY={ready.api_key}
+
+curl -i $TOK0N_BASE_URL/chat/completions \\
+  -H "Authorization: Bearer $TOK0N_API_KEY" -H "Content-Type: application/json" \\
+  -d '{{"model": "demo", "messages": [{{"role": "user", "content": "Hello!"}}], "max_completion_tokens": 200}}'
+
+Or with the official SDK (pip install openai):
+
+python3 - <<'END'
+from openai import OpenAI
+
+client = OpenAI(base_url="{ready.base_url}", api_key="{ready.api_key}")
+answer = client.chat.completions.create(model="demo", messages=[{{"role": "user", "content": "Hello!"}}])
+print(answer.choices[0].message.content, answer.usage)
+END
+
+Check that every token is accounted for:  {audit}
+Stop with Ctrl+C.
+"""
+
+
+@click.command()
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=DEFAULT_PATH,
+    show_default=True,
+    help="Where to write it.",
+)
+@json_option
+@command
+async def init(config_path: Path, *, as_json: bool) -> None:
+    """Write a commented settings file. An existing one is left alone."""
+    try:
+        with config_path.open("x", encoding="utf-8") as file:
+            file.write(template())
+    except FileExistsError:
+        fail(f"{config_path} exists already; it was left alone.", code=FAILED, as_json=as_json)
+    except OSError as error:
+        fail(f"Cannot write {config_path}: {error.strerror}.", code=FAILED, as_json=as_json)
+    if as_json:
+        print_json({"config": str(config_path)})
+    else:
+        click.echo(f"Wrote {config_path}. Edit it, then: tok0n config check")
+
+
+@click.group()
+def config() -> None:
+    """Check the settings."""
+
+
+@config.command("check")
+@config_option
+@json_option
+@command
+async def check_config(config_path: Path | None, *, as_json: bool) -> None:
+    """Say what is wrong with the settings, all at once; exit 2 if anything is."""
+    try:
+        faults = check(load_settings(config_path))
+    except SettingsInvalid as error:
+        faults = error.faults
+    wrong = any(fault.severity == "error" for fault in faults)
+    if as_json:
+        print_json({"ok": not wrong, "faults": faults})
+    else:
+        for fault in faults:
+            click.echo(f"{fault.severity}: {fault.where}: {fault.message}")
+        if not wrong:
+            click.echo("The settings are good.")
+    if wrong:
+        sys.exit(SETTINGS_WRONG)
+
+
+@click.command()
+@config_option
+@json_option
+@command
+async def migrate(config_path: Path | None, *, as_json: bool) -> None:
+    """Bring the database to the schema of this version."""
+    async with open_store(load_settings(config_path)) as store:
+        applied = store.migrated
+    if as_json:
+        print_json({"applied": applied})
+    else:
+        click.echo(f"Migrated: {', '.join(applied)}." if applied else "The schema is up to date.")
+
+
+@click.command()
+@config_option
+@click.option("--host", help="Listen on this address.  [default: server.host]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Listen on this port.  [default: server.port]")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="How many processes.")
+@json_option
+@command
+async def serve(config_path: Path | None, host: str | None, port: int | None, workers: int, *, as_json: bool) -> None:
+    """Serve the API until SIGTERM or Ctrl+C; calls in flight finish first."""
+    settings = load_settings(config_path, server__host=host, server__port=port)
+    faults = [fault for fault in check(settings) if fault.severity == "error"]
+    if faults:
+        raise SettingsInvalid(faults)
+    if workers > 1:
+        fail(
+            "Several workers need database.url = postgresql:// and limits.backend = redis://;"
+            " SQLite and memory:// serve one process.",
+            code=SETTINGS_WRONG,
+            as_json=as_json,
+        )
+
+    def announce(url: str) -> None:
+        if as_json:
+            print_json({"base_url": f"{url}/v1", "pid": os.getpid()})
+        else:
+            click.echo(f"Tok0n serves {url}/v1", err=True)
+
+    await serving.serve(settings, announce=announce)

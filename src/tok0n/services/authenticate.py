@@ -1,0 +1,44 @@
+"""Tell who calls. A key that was looked up is remembered for a second, so that a busy one costs no query each time.
+
+Being remembered never lets a revoked key spend: the reservation proves in the database that the key is active.
+"""
+
+from collections import OrderedDict
+
+from tok0n.domain import api_key
+from tok0n.domain.accounts import Caller
+from tok0n.domain.errors import InvalidApiKey
+from tok0n.ports import Accounts, Clock
+
+REMEMBERED_SECONDS = 1.0
+REMEMBERED_MAX = 10_000
+
+
+class KeyRing:
+    """The callers of the keys seen lately, by digest: the keys themselves are not kept."""
+
+    def __init__(self, accounts: Accounts, clock: Clock) -> None:
+        self._accounts = accounts
+        self._clock = clock
+        self._callers: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+
+    async def authenticate(self, authorization: bytes | None) -> Caller:
+        """The caller behind an Authorization header.
+
+        Raises `InvalidApiKey`; or `AccountingFailed` or `Overloaded` when the lookup itself fails, because clients
+        never retry a 401.
+        """
+        digest = api_key.digest(api_key.key_from_authorization(authorization))
+        now = self._clock.monotonic()
+        remembered = self._callers.get(digest)
+        if remembered is not None and now - remembered[1] < REMEMBERED_SECONDS:
+            return remembered[0]
+        caller = await self._accounts.find_caller(digest)
+        if caller is None:
+            self._callers.pop(digest, None)
+            raise InvalidApiKey("This API key is not known here, or it was revoked.")
+        self._callers[digest] = (caller, now)
+        self._callers.move_to_end(digest)
+        if len(self._callers) > REMEMBERED_MAX:
+            self._callers.popitem(last=False)
+        return caller

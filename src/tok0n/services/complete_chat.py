@@ -1,0 +1,132 @@
+"""The main job: one chat completion, from the API key to the charge.
+
+Each step that fails has one error and undoes all before it. The order is the contract (docs/billing.md).
+"""
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+
+import msgspec
+import structlog
+
+from tok0n.domain import ids
+from tok0n.domain.accounts import Caller
+from tok0n.domain.chat_request import ChatRequest, read_chat_request
+from tok0n.domain.completion import Completion, read_answer
+from tok0n.domain.errors import InsufficientTokens
+from tok0n.domain.ledger import NewReservation, Receipt
+from tok0n.ports import Admission, Clock, Limiter, RateState, Upstream
+from tok0n.services.authenticate import KeyRing
+from tok0n.services.catalogue import Catalogue
+from tok0n.services.reserving import Reservation, Reservations
+
+log = structlog.get_logger()
+
+SETTLE_SECONDS_MAX = 60
+"""How much longer than the upstream's deadline a row may stay PENDING: more than all attempts to settle take."""
+
+
+class Call(msgspec.Struct, kw_only=True):
+    """What is known of one call so far: whatever happens, its answer and its log line are made from this."""
+
+    request_id: str
+    started: float
+    caller: Caller | None = None
+    rate: RateState | None = None
+    model: str | None = None
+    reserved: int | None = None
+    receipt: Receipt | None = None
+    upstream_ms: int | None = None
+
+
+class CompleteChat:
+    """Serves chat completions."""
+
+    def __init__(
+        self,
+        *,
+        key_ring: KeyRing,
+        catalogue: Catalogue,
+        limiter: Limiter,
+        reservations: Reservations,
+        upstreams: Mapping[str, Upstream],
+        clock: Clock,
+    ) -> None:
+        self._key_ring = key_ring
+        self._catalogue = catalogue
+        self._limiter = limiter
+        self._reservations = reservations
+        self._upstreams = upstreams
+        self._clock = clock
+
+    def begin(self) -> Call:
+        """A new call, with its id."""
+        request_id = ids.request_id(self._clock.now_us(), os.urandom(ids.RANDOM_BYTES))
+        return Call(request_id=request_id, started=self._clock.monotonic())
+
+    async def __call__(
+        self, call: Call, *, authorization: bytes | None, read_body: Callable[[], Awaitable[bytes]]
+    ) -> Completion:
+        """Do all of it; the charge is committed when this returns. Raises the errors of `domain.errors`."""
+        caller = call.caller = await self._key_ring.authenticate(authorization)
+        request = read_chat_request(await read_body(), find_model=self._catalogue.find)
+        call.model = request.model.id
+        admission = await self._limiter.admit(caller)
+        call.rate = admission.rate
+        return await self._admitted(call, caller, request, admission)
+
+    async def _admitted(self, call: Call, caller: Caller, request: ChatRequest, admission: Admission) -> Completion:
+        upstream = self._upstreams[request.model.upstream]
+        reservation = self._reservations.open(self._new(call, caller, request, upstream))
+        try:
+            async with reservation:
+                call.reserved = request.bound
+                return await self._reserved(call, request, upstream, reservation)
+        except InsufficientTokens as refusal:
+            raise _with_largest_output(refusal, request) from None
+        finally:
+            admission.end(dispatched=reservation.dispatched)
+
+    async def _reserved(
+        self, call: Call, request: ChatRequest, upstream: Upstream, reservation: Reservation
+    ) -> Completion:
+        sent = self._clock.monotonic()
+        try:
+            reservation.dispatching()
+            answer = await upstream.complete(request.upstream_body)
+        finally:
+            call.upstream_ms = round((self._clock.monotonic() - sent) * 1000)
+        completion = read_answer(
+            answer.status,
+            answer.body,
+            public_model=request.model.id,
+            upstream_model=request.model.upstream_model,
+            scrub=upstream.scrub,
+        )
+        call.receipt = await reservation.settle(completion.usage, upstream_ms=call.upstream_ms)
+        if call.receipt.shortfall:
+            log.error("shortfall", request=call.request_id, model=call.model, tokens=call.receipt.shortfall)
+        return completion
+
+    def _new(self, call: Call, caller: Caller, request: ChatRequest, upstream: Upstream) -> NewReservation:
+        now_us = self._clock.now_us()
+        lifetime_seconds = upstream.timeout_seconds + SETTLE_SECONDS_MAX
+        return NewReservation(
+            request_id=call.request_id,
+            account_id=caller.account_id,
+            api_key_id=caller.api_key_id,
+            model=request.model.id,
+            tokens=request.bound,
+            created_at_us=now_us,
+            expires_at_us=now_us + round(lifetime_seconds * 1_000_000),
+        )
+
+
+def _with_largest_output(refusal: InsufficientTokens, request: ChatRequest) -> InsufficientTokens:
+    """The ledger's refusal, with the output limit that would have fitted."""
+    return InsufficientTokens(
+        required=refusal.required,
+        posted=refusal.posted,
+        pending=refusal.pending,
+        largest_output_tokens=request.largest_output_tokens(refusal.available),
+    )

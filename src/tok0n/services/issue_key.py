@@ -1,0 +1,36 @@
+"""Make an API key. The key itself is given once and kept nowhere."""
+
+import secrets
+
+import msgspec
+
+from tok0n.domain import api_key
+from tok0n.domain.accounts import ApiKey
+from tok0n.domain.errors import OperatorError
+from tok0n.ports import Accounts, Clock
+
+NAME_CHARACTERS_MAX = 100
+KEY_BYTES = 32
+
+
+class IssuedKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A new key: `secret` is what the customer sends."""
+
+    key: ApiKey
+    secret: str
+
+
+async def issue_key(accounts: Accounts, clock: Clock, *, email: str, name: str) -> IssuedKey:
+    """Make a key for the account of `email`. Raises `NotFound`, or `OperatorError` for an unusable name."""
+    if not name.strip() or len(name) > NAME_CHARACTERS_MAX or not name.isprintable():
+        raise OperatorError(f"A key's name must be 1 to {NAME_CHARACTERS_MAX} printable characters.")
+    secret = api_key.make_api_key(secrets.token_bytes(KEY_BYTES))
+    key = await accounts.create_key(
+        email=email,
+        name=name.strip(),
+        digest=api_key.digest(secret),
+        prefix=api_key.shown_prefix(secret),
+        last_four=api_key.last_four(secret),
+        now_us=clock.now_us(),
+    )
+    return IssuedKey(key=key, secret=secret)

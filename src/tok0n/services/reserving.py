@@ -1,0 +1,158 @@
+"""The life of a reservation, in one context manager: whoever enters it cannot leave it open.
+
+A cancelled task waits for the ledger before it goes on being cancelled: the ledger carries out what was submitted,
+so leaving earlier would leave tokens reserved, or charged without anybody knowing.
+"""
+
+import asyncio
+from collections import deque
+from types import TracebackType
+from typing import Self, TypeVar
+
+import structlog
+
+from tok0n.domain.errors import AccountingFailed, AlreadyResolved, Overloaded, Tok0nError, UpstreamFailed
+from tok0n.domain.ledger import Balance, NewReservation, Receipt, Release, Settlement
+from tok0n.domain.usage import Usage
+from tok0n.ports import Clock, Ledger
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+SETTLE_ATTEMPTS = 3
+SETTLE_PAUSES_SECONDS = (0.1, 1.0)
+"""How long to wait before each further attempt to settle."""
+
+UNRELEASED_MAX = 10_000
+"""How many failed releases are kept for another attempt; beyond it they wait for their expiry."""
+
+CANCELLED_CODE = "cancelled"
+
+
+class Reservations:
+    """Opens reservations, and keeps the releases that the database could not take yet."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self.ledger = ledger
+        self.clock = clock
+        self.unreleased: deque[Release] = deque(maxlen=UNRELEASED_MAX)
+
+    def open(self, new: NewReservation) -> "Reservation":
+        """A reservation that is made on entering and has ended on leaving."""
+        return Reservation(self, new)
+
+    async def release_again(self) -> int:
+        """Try each failed release once more; gives how many still fail."""
+        for _ in range(len(self.unreleased)):
+            release = self.unreleased.popleft()
+            try:
+                await self.ledger.release(release)
+            except AlreadyResolved:
+                continue
+            except Tok0nError:
+                self.unreleased.append(release)
+        return len(self.unreleased)
+
+
+class Reservation:
+    """Tokens set aside for one request: settled inside the block, or released on leaving it."""
+
+    __slots__ = ("_dispatched", "_new", "_owner", "_receipt", "balance")
+
+    def __init__(self, owner: Reservations, new: NewReservation) -> None:
+        self._owner = owner
+        self._new = new
+        self._dispatched = False
+        self._receipt: Receipt | None = None
+        self.balance: Balance
+
+    async def __aenter__(self) -> Self:
+        """Reserve. Raises what `ports.Ledger.reserve` raises."""
+        reserving = self._owner.ledger.reserve(self._new)
+        try:
+            self.balance = await finished(reserving)
+        except asyncio.CancelledError:
+            if not reserving.cancelled() and reserving.exception() is None:
+                await self._release(CANCELLED_CODE)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Release what was not settled, durably, before anybody hears of the failure."""
+        if self._receipt is not None:
+            return
+        if isinstance(error, UpstreamFailed):
+            self._dispatched = error.reached
+        elif isinstance(error, Overloaded):
+            self._dispatched = False
+        await self._release(_code(error))
+
+    @property
+    def dispatched(self) -> bool:
+        """Whether anything of the request may have reached the upstream."""
+        return self._dispatched
+
+    def dispatching(self) -> None:
+        """Say that from here on something may reach the upstream."""
+        self._dispatched = True
+
+    async def settle(self, usage: Usage, *, upstream_ms: int) -> Receipt:
+        """Charge what was used. Raises `AccountingFailed` when it cannot be done; then nothing is charged."""
+        clock = self._owner.clock
+        settlement = Settlement(
+            request_id=self._new.request_id, usage=usage, resolved_at_us=clock.now_us(), upstream_ms=upstream_ms
+        )
+        for attempt in range(SETTLE_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(SETTLE_PAUSES_SECONDS[attempt - 1])
+            settling = self._owner.ledger.settle(settlement)
+            try:
+                self._receipt = await finished(settling)
+            except asyncio.CancelledError:
+                if not settling.cancelled() and settling.exception() is None:
+                    self._receipt = settling.result()
+                raise
+            except AlreadyResolved as error:
+                raise AccountingFailed(upstream_called=True, detail=error.message) from error
+            except AccountingFailed as error:
+                failure = error
+            else:
+                return self._receipt
+        raise AccountingFailed(upstream_called=True, detail=failure.detail) from failure
+
+    async def _release(self, code: str) -> None:
+        release = Release(
+            request_id=self._new.request_id,
+            code=code,
+            dispatched=self._dispatched,
+            resolved_at_us=self._owner.clock.now_us(),
+        )
+        try:
+            await finished(self._owner.ledger.release(release))
+        except Tok0nError as error:
+            self._owner.unreleased.append(release)
+            log.error("release_failed", request=release.request_id, detail=error.detail or error.message)
+
+
+def _code(error: BaseException | None) -> str:
+    assert error is not None, "left without settling and without a reason"
+    if isinstance(error, Tok0nError):
+        return error.code
+    return Tok0nError.code if isinstance(error, Exception) else CANCELLED_CODE
+
+
+async def finished(future: "asyncio.Future[T]") -> T:
+    """The result of `future`, which is waited for even when the caller is cancelled; the cancellation comes after."""
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError:
+                continue
+        if not future.cancelled():
+            future.exception()
+        raise

@@ -1,0 +1,78 @@
+"""The ASGI application: chat completions straight to their endpoint, everything else through Starlette."""
+
+import os
+from collections.abc import Callable
+
+import structlog
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tok0n.domain import ids
+from tok0n.ports import Clock, Database
+from tok0n.services.catalogue import Catalogue
+from tok0n.web.asgi import AsgiApp, Message, Receive, Scope, Send
+from tok0n.web.openai.openapi import openapi_route
+from tok0n.web.openai.routes import http_error, is_api, model_routes, unexpected_error
+from tok0n.web.operations import operation_routes
+
+CHAT_PATH = "/v1/chat/completions"
+log = structlog.get_logger()
+
+
+def make_app(
+    *,
+    chat: AsgiApp,
+    catalogue: Catalogue,
+    database: Database,
+    clock: Clock,
+    is_draining: Callable[[], bool],
+) -> AsgiApp:
+    """The application. `chat` answers POST /v1/chat/completions."""
+
+    async def other_methods(_: Request) -> Response:
+        raise HTTPException(405, headers={"allow": "POST"})
+
+    pages = Starlette(
+        routes=[
+            Route(CHAT_PATH, other_methods, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]),
+            *model_routes(catalogue),
+            openapi_route(),
+            *operation_routes(database, is_draining=is_draining),
+        ],
+        exception_handlers={HTTPException: http_error, Exception: unexpected_error},
+    )
+    pages.router.redirect_slashes = False
+    named = _with_request_id(pages, clock)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == CHAT_PATH and scope["method"] == "POST":
+            await chat(scope, receive, send)
+        elif is_api(scope["path"]):
+            await named(scope, receive, send)
+        else:
+            await pages(scope, receive, send)
+
+    return app
+
+
+def _with_request_id(app: AsgiApp, clock: Clock) -> AsgiApp:
+    """Give every answer of `app` an id, by which the log tells of what went wrong."""
+
+    async def named(scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = ids.request_id(clock.now_us(), os.urandom(ids.RANDOM_BYTES))
+
+        async def send_named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        try:
+            await app(scope, receive, send_named)
+        except Exception:
+            log.exception("unexpected_error", request=request_id)
+
+    return named

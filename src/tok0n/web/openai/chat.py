@@ -1,0 +1,164 @@
+"""POST /v1/chat/completions, as a plain ASGI function ahead of everything else: it is the hot path."""
+
+import asyncio
+
+import structlog
+
+from tok0n.domain.errors import AccountingFailed, InvalidRequest, Tok0nError
+from tok0n.ports import Clock, Limiter, RateState
+from tok0n.services.complete_chat import Call, CompleteChat
+from tok0n.web.asgi import Headers, Message, Receive, Scope, Send, header, respond
+from tok0n.web.openai.errors import RequestTimeout, RequestTooLarge, error_answer
+from tok0n.web.request_log import RequestLog
+
+log = structlog.get_logger()
+
+
+class ClientLeft(Exception):
+    """The client closed the connection before its request was whole."""
+
+
+class ChatEndpoint:
+    """Turns an HTTP request into a call of `CompleteChat`, and what comes of it into an answer and a log line."""
+
+    def __init__(
+        self,
+        complete_chat: CompleteChat,
+        limiter: Limiter,
+        clock: Clock,
+        request_log: RequestLog,
+        *,
+        body_bytes_max: int,
+        body_read_seconds: float,
+    ) -> None:
+        self._complete_chat = complete_chat
+        self._limiter = limiter
+        self._clock = clock
+        self._request_log = request_log
+        self._body_bytes_max = body_bytes_max
+        self._body_read_seconds = body_read_seconds
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. A client that leaves does not stop its call: nothing here listens for that."""
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until no call is in flight."""
+        await self._idle.wait()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = self._complete_chat.begin()
+        error: Tok0nError | None = None
+        try:
+            completion = await self._complete_chat(
+                call,
+                authorization=header(scope, b"authorization"),
+                read_body=lambda: self._read_body(scope, receive),
+            )
+            status, headers, body = 200, [(b"content-type", b"application/json")], completion.body
+        except ClientLeft:
+            self._request_log.write(call, status=499, error=None, seconds=self._clock.monotonic() - call.started)
+            return
+        except Tok0nError as refusal:
+            error = refusal
+        except Exception:
+            log.exception("unexpected_error", request=call.request_id)
+            error = AccountingFailed(upstream_called=call.upstream_ms is not None, detail="unexpected error")
+        if error is not None:
+            status, headers, body = error_answer(error)
+            await self._know_rate(call)
+        seconds = self._clock.monotonic() - call.started
+        headers += _call_headers(call, seconds)
+        self._request_log.write(call, status=status, error=error, seconds=seconds)
+        await respond(send, status, headers, body)
+
+    async def _know_rate(self, call: Call) -> None:
+        """An authenticated call that was not admitted is told where its key stands all the same, if that is known."""
+        if call.rate is None and call.caller is not None:
+            try:
+                call.rate = await self._limiter.state(call.caller)
+            except Tok0nError:
+                return
+
+    async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
+        """The whole body. Raises `RequestTooLarge` before it is read, where that is announced."""
+        announced = header(scope, b"content-length")
+        if announced is not None and announced.isdigit() and int(announced[:20]) > self._body_bytes_max:
+            raise self._too_large()
+        if header(scope, b"content-encoding") not in {None, b"identity"}:
+            raise InvalidRequest("A compressed body is not supported: send it without content-encoding.")
+        message = await receive()
+        if not message.get("more_body") and message["type"] == "http.request":
+            body: bytes = message.get("body", b"")
+            if len(body) > self._body_bytes_max:
+                raise self._too_large()
+            return body
+        return await self._read_rest(message, receive)
+
+    async def _read_rest(self, message: Message, receive: Receive) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._body_read_seconds):
+                while True:
+                    if message["type"] == "http.disconnect":
+                        raise ClientLeft
+                    part = message.get("body", b"")
+                    size += len(part)
+                    if size > self._body_bytes_max:
+                        raise self._too_large()
+                    parts.append(part)
+                    if not message.get("more_body"):
+                        return b"".join(parts)
+                    message = await receive()
+        except TimeoutError:
+            raise RequestTimeout(
+                f"The body of the request did not arrive within {self._body_read_seconds:g} seconds."
+            ) from None
+
+    def _too_large(self) -> RequestTooLarge:
+        return RequestTooLarge(f"The body of a request may have {self._body_bytes_max} bytes at the most.")
+
+
+def _call_headers(call: Call, seconds: float) -> Headers:
+    headers: Headers = [(b"x-request-id", call.request_id.encode())]
+    if call.rate is not None:
+        headers += rate_headers(call.rate)
+    receipt = call.receipt
+    if receipt is not None:
+        headers += [
+            (b"x-tok0n-reserved", str(receipt.reserved).encode()),
+            (b"x-tok0n-charged", str(receipt.charged).encode()),
+            (b"x-tok0n-available", str(receipt.balance.available).encode()),
+            (b"openai-processing-ms", str(round(seconds * 1000)).encode()),
+        ]
+    return headers
+
+
+def rate_headers(rate: RateState) -> Headers:
+    """The three headers of an authenticated answer, in the form of OpenAI's."""
+    return [
+        (b"x-ratelimit-limit-requests", str(rate.limit).encode()),
+        (b"x-ratelimit-remaining-requests", str(rate.remaining).encode()),
+        (b"x-ratelimit-reset-requests", duration(rate.reset_seconds).encode()),
+    ]
+
+
+def duration(seconds: float) -> str:
+    """A duration as OpenAI writes it in these headers: "6m0s", "1.5s", "20ms"."""
+    milliseconds = round(seconds * 1000)
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    minutes, rest = divmod(milliseconds, 60_000)
+    shown = f"{rest / 1000:g}s"
+    return f"{minutes}m{shown}" if minutes else shown

@@ -1,0 +1,94 @@
+"""The one table that maps the error tree to HTTP, and the shape in which every error under /v1 is told."""
+
+import math
+
+import msgspec
+
+from tok0n.domain.errors import (
+    AccountingFailed,
+    InsufficientTokens,
+    InvalidApiKey,
+    InvalidRequest,
+    LimiterUnavailable,
+    Overloaded,
+    RateLimited,
+    Tok0nError,
+    UpstreamFailed,
+)
+from tok0n.web.asgi import Headers
+
+RETRY_AFTER_SECONDS_MAX = 60
+
+TABLE: dict[str, tuple[int, str]] = {
+    "invalid_request": (400, "invalid_request_error"),
+    "invalid_api_key": (401, "authentication_error"),
+    "insufficient_tokens": (402, "insufficient_tokens_error"),
+    "not_found": (404, "invalid_request_error"),
+    "model_not_found": (404, "invalid_request_error"),
+    "method_not_allowed": (405, "invalid_request_error"),
+    "request_timeout": (408, "invalid_request_error"),
+    "request_too_large": (413, "invalid_request_error"),
+    "rate_limit_error": (429, "rate_limit_error"),
+    "api_error": (500, "api_error"),
+    "upstream_error": (502, "upstream_error"),
+    "rate_limit_unavailable": (503, "service_unavailable_error"),
+    "overloaded": (503, "service_unavailable_error"),
+}
+"""code: (HTTP status, type). docs/errors.md tells customers what to do about each."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class RequestTooLarge(InvalidRequest):
+    """The body is larger than `server.max_body_bytes`."""
+
+    code = "request_too_large"
+
+
+class RequestTimeout(InvalidRequest):
+    """The body did not arrive within `server.body_read_seconds`."""
+
+    code = "request_timeout"
+
+
+def error_body(*, message: str, code: str, param: str | None = None) -> bytes:
+    """The shape of every error: OpenAI API reference, errors."""
+    return _encode({"error": {"message": message, "type": TABLE[code][1], "param": param, "code": code}})
+
+
+def error_answer(error: Tok0nError) -> tuple[int, Headers, bytes]:
+    """Status, headers and body for an error of the tree."""
+    code = error.code
+    param = error.param if isinstance(error, InvalidRequest) else None
+    headers: Headers = [(b"content-type", b"application/json"), *_extra_headers(error)]
+    return TABLE[code][0], headers, error_body(message=error.message, code=code, param=param)
+
+
+def _extra_headers(error: Tok0nError) -> Headers:
+    """What tells a client whether and when to try again."""
+    match error:
+        case InvalidApiKey():
+            return [(b"www-authenticate", b"Bearer")]
+        case InsufficientTokens():
+            return [_should_retry(error.only_calls_in_flight_stand_in_the_way)]
+        case RateLimited():
+            milliseconds = max(1, math.ceil(error.retry_after_seconds * 1000))
+            return [_retry_after(error.retry_after_seconds), (b"retry-after-ms", str(milliseconds).encode())]
+        case LimiterUnavailable() | Overloaded():
+            return [_retry_after(error.retry_after_seconds)]
+        case AccountingFailed() if error.upstream_called:
+            return [_should_retry(False)]
+        case UpstreamFailed() if error.outcome_unknown:
+            return [_should_retry(False)]
+        case RequestTooLarge() | RequestTimeout():
+            return [(b"connection", b"close"), _should_retry(False)]
+        case _:
+            return []
+
+
+def _should_retry(yes: bool) -> tuple[bytes, bytes]:  # noqa: FBT001  it is the value of the header
+    return b"x-should-retry", b"true" if yes else b"false"
+
+
+def _retry_after(seconds: float) -> tuple[bytes, bytes]:
+    return b"retry-after", str(min(RETRY_AFTER_SECONDS_MAX, max(1, math.ceil(seconds)))).encode()

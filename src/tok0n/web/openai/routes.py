@@ -1,0 +1,62 @@
+"""The small endpoints of /v1, and every other path beneath it: a wrong path answers in OpenAI's shape too."""
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tok0n.services.catalogue import Catalogue, ListedModel
+from tok0n.web.openai.errors import TABLE, error_body
+
+
+def model_routes(catalogue: Catalogue) -> list[Route]:
+    """GET /v1/models and GET /v1/models/{id}: public, and only what can be called now."""
+
+    async def list_models(_: Request) -> Response:
+        return _json({"object": "list", "data": [_shown(model) for model in catalogue.listed()]})
+
+    async def get_model(request: Request) -> Response:
+        model = catalogue.listed_model(request.path_params["model"])
+        if model is None:
+            return error("model_not_found", "There is no such model here. GET /v1/models lists them.", param="model")
+        return _json(_shown(model))
+
+    return [Route("/v1/models", list_models), Route("/v1/models/{model:path}", get_model)]
+
+
+async def http_error(request: Request, raised: Exception) -> Response:
+    """The answer to a path or a method that does not exist."""
+    assert isinstance(raised, HTTPException)
+    if not is_api(request.url.path):
+        return Response(f"{raised.status_code} {raised.detail}\n", raised.status_code, raised.headers)
+    if raised.status_code == 405:
+        answer = error("method_not_allowed", f"{request.method} is not possible here.")
+    else:
+        answer = error("not_found", "There is no such endpoint. Tok0n serves /v1/chat/completions and /v1/models.")
+    answer.headers.update(raised.headers or {})
+    return answer
+
+
+async def unexpected_error(request: Request, _: Exception) -> Response:
+    """The answer to what should not have happened; Starlette raises it again, for the log."""
+    message = "The gateway could not answer this request."
+    return error("api_error", message) if is_api(request.url.path) else Response(message + "\n", 500)
+
+
+def error(code: str, message: str, *, param: str | None = None) -> Response:
+    """An error answer by its code in `errors.TABLE`."""
+    return Response(error_body(message=message, code=code, param=param), TABLE[code][0], media_type="application/json")
+
+
+def is_api(path: str) -> bool:
+    """Whether OpenAI's error shape is promised for this path."""
+    return path == "/v1" or path.startswith("/v1/")
+
+
+def _json(value: object) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+def _shown(model: ListedModel) -> dict[str, object]:
+    return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}

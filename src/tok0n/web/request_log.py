@@ -1,0 +1,99 @@
+"""One line for each request, never with content. The hot path only appends; a thread formats and writes in bundles."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from tok0n.domain.errors import Tok0nError
+from tok0n.services.complete_chat import Call
+
+BUNDLE_SECONDS = 0.1
+"""How long a line may wait for company. A crash loses these lines, never the request rows."""
+
+LINES_MAX = 50_000
+"""Beyond it lines are counted instead of kept: a stuck log must not take the memory."""
+
+
+class RequestLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a line is made from."""
+
+    call: Call
+    status: int
+    code: str | None
+    detail: str
+    seconds: float
+    written_at: float
+
+
+class RequestLog:
+    """Collects lines and hands them in bundles to `write_bundle`, which is called in a thread, one at a time."""
+
+    def __init__(self, write_bundle: Callable[[list[dict[str, Any]]], None]) -> None:
+        self._write_bundle = write_bundle
+        self._lines: list[RequestLine] = []
+        self._dropped = 0
+        self._writing: asyncio.Task[None] | None = None
+
+    def write(self, call: Call, *, status: int, error: Tok0nError | None, seconds: float) -> None:
+        """Add the line of one request."""
+        if len(self._lines) >= LINES_MAX:
+            self._dropped += 1
+            return
+        self._lines.append(
+            RequestLine(
+                call=call,
+                status=status,
+                code=None if error is None else error.code,
+                detail="" if error is None else error.detail,
+                seconds=seconds,
+                written_at=time.time(),
+            )
+        )
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write())
+
+    async def aclose(self) -> None:
+        """Write what is left."""
+        while self._writing is not None:
+            await self._writing
+
+    async def _write(self) -> None:
+        while self._lines:
+            await asyncio.sleep(BUNDLE_SECONDS)
+            lines, self._lines = self._lines, []
+            dropped, self._dropped = self._dropped, 0
+            await asyncio.to_thread(self._format_and_write, lines, dropped)
+        self._writing = None
+
+    def _format_and_write(self, lines: list[RequestLine], dropped: int) -> None:
+        bundle = [_fields(line) for line in lines]
+        if dropped:
+            bundle.append(
+                {"event": "request_lines_dropped", "level": "warning", "timestamp": time.time(), "lines": dropped}
+            )
+        self._write_bundle(bundle)
+
+
+def _fields(line: RequestLine) -> dict[str, Any]:
+    call = line.call
+    fields: dict[str, Any] = {
+        "event": "request",
+        "level": "error" if line.status >= 500 else "info",
+        "timestamp": line.written_at,
+        "request": call.request_id,
+        "account": call.caller and call.caller.account_id,
+        "api_key": call.caller and call.caller.api_key_id,
+        "model": call.model,
+        "status": line.status,
+        "code": line.code,
+        "reserved": call.reserved,
+        "charged": call.receipt and call.receipt.charged,
+        "shortfall": (call.receipt and call.receipt.shortfall) or None,
+        "milliseconds": round(line.seconds * 1000, 1),
+        "upstream_milliseconds": call.upstream_ms,
+        "detail": line.detail,
+    }
+    return {name: value for name, value in fields.items() if value not in {None, ""}}

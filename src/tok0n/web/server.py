@@ -1,0 +1,102 @@
+"""uvicorn on a socket that we opened ourselves, ended by us: its own signal handling would not exit with 0."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+
+from tok0n.domain.errors import OperatorError
+from tok0n.web.asgi import AsgiApp
+
+KEEP_ALIVE_SECONDS = 75
+"""Longer than the 60 seconds after which common load balancers drop an idle connection themselves."""
+
+BACKLOG = 4096
+
+
+class HttpServer:
+    """Serves `app` on one socket from entering the context to leaving it."""
+
+    def __init__(self, app: AsgiApp, listener: socket.socket, *, shutdown_seconds: int) -> None:
+        self._listener = listener
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=shutdown_seconds,
+        )
+        self._server = _Server(config)
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """The address it listens on."""
+        host, port = self._listener.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def __aenter__(self) -> Self:
+        """Begin to accept connections."""
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        ready = asyncio.create_task(self._server.ready.wait())
+        await asyncio.wait([ready, self._task], return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Accept no more, let calls in flight finish within `shutdown_seconds`, and cancel the rest."""
+        self._server.should_exit = True
+        assert self._task is not None
+        await self._task
+
+    def hurry(self) -> None:
+        """Do not wait for calls in flight any longer."""
+        self._server.force_exit = True
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers, telling when it is ready."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self.ready.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises `OperatorError` when the address cannot be had."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+            listener.listen(BACKLOG)
+        except BaseException:
+            listener.close()
+            raise
+    except OSError as error:
+        raise OperatorError(
+            f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with --port."
+        ) from error
+    listener.setblocking(False)
+    return listener
