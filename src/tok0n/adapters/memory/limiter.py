@@ -39,6 +39,16 @@ class MemoryLimiter:
         self._running: dict[str, int] = {}
         self._global = SlidingWindow()
 
+    @property
+    def keys_remembered(self) -> int:
+        """How many keys take memory now."""
+        return len(self._keys)
+
+    @property
+    def running(self) -> dict[str, int]:
+        """How many calls each account has in flight; accounts without any are not in it."""
+        return dict(self._running)
+
     def refill(self, requests: Iterable[RecentRequest], *, now_us: int) -> None:
         """Count what the request rows of the last minute tell, as if this limiter had admitted it."""
         now = self._clock.monotonic()

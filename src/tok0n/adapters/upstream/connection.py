@@ -1,0 +1,172 @@
+"""One HTTP/1.1 connection to an upstream: one request at a time, its answer whole or not at all.
+
+A connection that saw anything unusual (an error, a deadline, a cancelled caller, a byte that nobody asked for) is
+aborted and never used again.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import httptools
+
+from tok0n.domain.errors import UpstreamFailed
+from tok0n.ports import UpstreamAnswer
+
+HEAD_BYTES_MAX = 64 * 1024
+INTERIM_ANSWERS_MAX = 8
+"""How many 1xx answers may come before the real one (RFC 9110, section 15.2)."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """Made by the pool, which is told through `on_idle` and `on_lost` what becomes of it."""
+
+    def __init__(
+        self,
+        *,
+        body_bytes_max: int,
+        on_idle: Callable[["UpstreamConnection"], None],
+        on_lost: Callable[["UpstreamConnection"], None],
+    ) -> None:
+        self._body_bytes_max = body_bytes_max
+        self._on_idle = on_idle
+        self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._answer: asyncio.Future[UpstreamAnswer] | None = None
+        self._complete = False
+        self.idle_since = 0.0
+        self._forget_answer()
+
+    async def exchange(self, request: bytes, *, deadline: float) -> UpstreamAnswer:
+        """Send a whole request and read its whole answer before `deadline`, in the loop's time.
+
+        Raises `UpstreamFailed`; from here on something may have reached the upstream.
+        """
+        assert self._transport is not None
+        assert self._answer is None
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[UpstreamAnswer] = loop.create_future()
+        self._answer = answer
+        timer = loop.call_at(deadline, self._expire)
+        try:
+            self._transport.write(request)
+            return await answer
+        except asyncio.CancelledError:
+            if self._answer is answer:
+                self.abort()
+            raise
+        finally:
+            timer.cancel()
+
+    def abort(self) -> None:
+        """Close at once, whatever is under way."""
+        self._answer = None
+        self._forget_answer()
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def usable(self) -> bool:
+        """Whether another request may be sent."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the loop."""
+        self._transport = transport  # type: ignore[assignment]  # a stream protocol is given a stream transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the loop: the peer closed, or we did."""
+        self._fail("closed the connection", f"connection lost: {exc}" if exc else "connection closed early")
+        self._transport = None
+        self._on_lost(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop."""
+        if self._answer is None:
+            self.abort()
+            return
+        if not self._head_is_complete:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX + len(data):
+                self._fail("returned an invalid answer", "head too large")
+                return
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail("returned an invalid answer", f"not HTTP: {type(error).__name__}")
+        if self._complete:
+            self._finish()
+
+    def on_message_begin(self) -> None:
+        """Called by the parser; a second message in one answer means bytes that nobody asked for."""
+        if self._complete:
+            self._has_surplus = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by the parser."""
+        name = name.lower()
+        if name == b"content-length" and value.isdigit() and int(value[:20]) > self._body_bytes_max:
+            self._fail_too_large()
+        elif name == b"content-encoding" and value.strip().lower() != b"identity":
+            self._fail("returned an invalid answer", "compressed, although we accept identity only")
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        self._head_is_complete = True
+        self._status = self._parser.get_status_code()
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser with each piece of the body."""
+        self._body_bytes += len(body)
+        if self._body_bytes > self._body_bytes_max:
+            self._fail_too_large()
+        elif self._answer is not None:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        if self._status >= 200:
+            self._complete = True
+            return
+        self._interim_answers += 1
+        self._head_is_complete = False
+        if self._interim_answers > INTERIM_ANSWERS_MAX:
+            self._fail("returned an invalid answer", "too many interim answers")
+
+    def _finish(self) -> None:
+        answer, transport = self._answer, self._transport
+        if answer is None or transport is None:
+            return
+        if not answer.done():
+            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+            answer.set_result(UpstreamAnswer(status=self._status, body=body))
+        keep = self._parser.should_keep_alive() and not self._has_surplus and not transport.get_write_buffer_size()
+        self._answer = None
+        self._forget_answer()
+        if keep and not transport.is_closing():
+            self._parser = httptools.HttpResponseParser(self)
+            self._on_idle(self)
+        else:
+            transport.abort()
+
+    def _expire(self) -> None:
+        self._fail("timed out", "deadline passed")
+
+    def _fail_too_large(self) -> None:
+        self._fail("returned an answer that is too large", f"more than {self._body_bytes_max} bytes")
+
+    def _fail(self, what: str, detail: str) -> None:
+        answer = self._answer
+        self.abort()
+        if answer is not None and not answer.done():
+            answer.set_exception(UpstreamFailed(f"The upstream provider {what}.", detail=detail, outcome_unknown=True))
+
+    def _forget_answer(self) -> None:
+        self._complete = False
+        self._has_surplus = False
+        self._status = 0
+        self._head_bytes = 0
+        self._head_is_complete = False
+        self._interim_answers = 0
+        self._body: list[bytes] = []
+        self._body_bytes = 0

@@ -1,0 +1,133 @@
+"""Read what an upstream answered: believe it only when it is whole, and say in our own words what else it was.
+
+Source of the shapes: OpenAI API reference, "The chat completion object" and "Error codes".
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from tok0n.domain.errors import RejectedByUpstream, UpstreamFailed
+from tok0n.domain.usage import Usage, read_usage
+
+Scrub = Callable[[str], str]
+
+_decode_values = msgspec.json.Decoder().decode
+_decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+_INPUT_STATUSES = frozenset({400, 422})
+_INPUT_TYPES = frozenset({None, "", "invalid_request_error", "BadRequestError", "bad_request_error", "invalid_prompt"})
+_OPERATORS_CODES = re.compile(
+    r"api_key|auth|billing|quota|account|organization|project|model_not_found|permission|region"
+)
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_PARAM = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}")
+
+_WHY = {
+    401: "refused the gateway's credentials",
+    402: "refused the gateway's account",
+    403: "refused the gateway's credentials",
+    404: "does not have this model",
+    429: "is limiting the gateway",
+}
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer that can be charged: the bytes for the customer, and the usage."""
+
+    body: bytes
+    usage: Usage
+
+
+def read_answer(status: int, body: bytes, *, public_model: str, upstream_model: str, scrub: Scrub) -> Completion:
+    """The completion in an upstream's answer.
+
+    Raises `RejectedByUpstream` when the customer's input is to blame, with the upstream's scrubbed words, and
+    `UpstreamFailed` for everything else.
+    """
+    if status != 200:
+        raise _failure(status, body, public_model=public_model, upstream_model=upstream_model, scrub=scrub)
+    values = _decode(body)
+    if not _is_completion(values):
+        raise UpstreamFailed(
+            "The upstream provider returned an invalid answer.",
+            detail="status 200 with a body that is not a chat completion",
+            outcome_unknown=True,
+            status=200,
+        )
+    usage = read_usage(values.get("usage"))
+    if usage is None:
+        raise UpstreamFailed(
+            "The upstream provider returned an answer without valid usage figures.",
+            detail="status 200 with missing or impossible usage",
+            outcome_unknown=True,
+            status=200,
+        )
+    return Completion(body=_with_model(body, values, public_model), usage=usage)
+
+
+def _decode(body: bytes) -> Any:
+    """The decoded body, or None for whatever cannot be decoded."""
+    try:
+        return _decode_values(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _is_completion(values: Any) -> bool:
+    if type(values) is not dict:
+        return False
+    choices = values.get("choices")
+    if type(choices) is not list or not choices:
+        return False
+    return all(type(choice) is dict and type(choice.get("message")) is dict for choice in choices)
+
+
+def _with_model(body: bytes, values: dict[str, Any], public_model: str) -> bytes:
+    if values.get("model") == public_model:
+        return body
+    return _encode(_decode_raw(body) | {"model": public_model})
+
+
+def _failure(
+    status: int, body: bytes, *, public_model: str, upstream_model: str, scrub: Scrub
+) -> RejectedByUpstream | UpstreamFailed:
+    error = _error_member(_decode(body))
+    message, kind, code = error.get("message"), error.get("type"), error.get("code")
+    if status in _INPUT_STATUSES and _is_the_customers(message, kind, code):
+        param = error.get("param")
+        return RejectedByUpstream(
+            scrub(str(message).replace(upstream_model, public_model)),
+            param=param if type(param) is str and _PARAM.fullmatch(param) else None,
+        )
+    why = _WHY.get(status, "redirected the request" if 300 <= status < 400 else "failed")
+    names = [f"{name} {value}" for name, value in (("type", kind), ("code", code)) if _is_identifier(value)]
+    return UpstreamFailed(
+        f"The upstream provider {why}.", detail=", ".join([f"status {status}", *names]), status=status
+    )
+
+
+def _error_member(values: Any) -> dict[str, Any]:
+    """The error object in OpenAI's shape, or in the flat one of vLLM."""
+    if type(values) is not dict:
+        return {}
+    error = values.get("error")
+    if type(error) is dict:
+        return error
+    return values if values.get("object") == "error" else {}
+
+
+def _is_the_customers(message: Any, kind: Any, code: Any) -> bool:
+    """Whether the input is to blame, and not the operator's credentials, account or settings."""
+    if type(message) is not str or not message.strip():
+        return False
+    if type(kind) not in {str, type(None)} or kind not in _INPUT_TYPES:
+        return False
+    return type(code) is not str or not _OPERATORS_CODES.search(code.lower())
+
+
+def _is_identifier(value: Any) -> bool:
+    return type(value) is str and _IDENTIFIER.fullmatch(value) is not None

@@ -1,0 +1,267 @@
+"""What every ledger promises, whatever database is behind it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
+from tok0n.domain.errors import AccountingFailed, AlreadyResolved, InsufficientTokens, InvalidApiKey, NotFound
+from tok0n.domain.ledger import Balance, NewReservation, Receipt, Release, Settlement
+from tok0n.domain.usage import Usage
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=ENGINES)
+async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opened]:
+    async with open_engine(request.param, tmp_path) as opened:
+        yield opened
+
+
+def new(request_id: str, account_id: str, key_id: str, tokens: int, *, expires_in_us: int = 10**6) -> NewReservation:
+    return NewReservation(
+        request_id=request_id,
+        account_id=account_id,
+        api_key_id=key_id,
+        model="demo",
+        tokens=tokens,
+        created_at_us=NOW_US,
+        expires_at_us=NOW_US + expires_in_us,
+    )
+
+
+def used(request_id: str, total: int) -> Settlement:
+    usage = Usage(prompt_tokens=total, completion_tokens=0, total_tokens=total, details={"a.b_tokens": 1})
+    return Settlement(request_id=request_id, usage=usage, resolved_at_us=NOW_US + 5, upstream_ms=7)
+
+
+def released(request_id: str) -> Release:
+    return Release(request_id=request_id, code="upstream_error", dispatched=True, resolved_at_us=NOW_US + 5)
+
+
+async def balance(db: Opened, email: str = "a@x") -> Balance:
+    return (await db.accounts.get(email)).balance
+
+
+async def test_a_settlement_charges_the_use_and_releases_the_rest(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    assert await db.ledger.reserve(new("r1", account.id, key.id, 700)) == Balance(posted=1000, pending=700)
+    receipt = await db.ledger.settle(used("r1", 120))
+    assert receipt == Receipt(
+        request_id="r1", reserved=700, charged=120, shortfall=0, balance=Balance(posted=880, pending=0)
+    )
+    assert await balance(db) == Balance(posted=880, pending=0)
+    entries = await db.rows(schema.ledger_entry)
+    assert [(e["kind"], e["amount"], e["posted_after"], e["request_id"]) for e in entries] == [
+        ("grant", 1000, 1000, None),
+        ("usage", -120, 880, "r1"),
+    ]
+
+
+async def test_settling_again_gives_the_first_result(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    await db.ledger.reserve(new("r1", account.id, key.id, 700))
+    first = await db.ledger.settle(used("r1", 120))
+    assert await db.ledger.settle(used("r1", 300)) == first
+    assert len(await db.rows(schema.ledger_entry)) == 2
+
+
+async def test_two_racing_requests_cannot_spend_the_same_tokens(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    racing = [db.ledger.reserve(new(f"r{i}", account.id, key.id, 700)) for i in range(200)]
+    results = [await outcome(future) for future in racing]
+    assert sum(isinstance(result, Balance) for result in results) == 1
+    assert sum(isinstance(result, InsufficientTokens) for result in results) == 199
+    assert await balance(db) == Balance(posted=1000, pending=700)
+
+
+async def test_a_refusal_names_what_was_required_and_what_is_there(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    await db.ledger.reserve(new("r1", account.id, key.id, 700))
+    refusal = await outcome(db.ledger.reserve(new("r2", account.id, key.id, 301)))
+    assert isinstance(refusal, InsufficientTokens)
+    assert (refusal.required, refusal.posted, refusal.pending, refusal.available) == (301, 1000, 700, 300)
+    assert refusal.only_calls_in_flight_stand_in_the_way
+
+
+async def test_a_revoked_key_is_refused_on_its_very_next_call(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    await db.accounts.revoke_key(key_id=key.id, now_us=NOW_US)
+    assert isinstance(await outcome(db.ledger.reserve(new("r1", account.id, key.id, 1))), InvalidApiKey)
+    assert await balance(db) == Balance(posted=1000, pending=0)
+
+
+async def test_a_key_of_another_account_reserves_nothing(db: Opened) -> None:
+    account, _ = await db.key("a@x", tokens=1000)
+    _, foreign = await db.key("b@x", tokens=0)
+    assert isinstance(await outcome(db.ledger.reserve(new("r1", account.id, foreign.id, 1))), InvalidApiKey)
+
+
+async def test_a_closed_account_reserves_nothing(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    await db.store.write(lambda tx: tx.execute(sa.update(schema.account).values(status="closed")) and None)
+    assert isinstance(await outcome(db.ledger.reserve(new("r1", account.id, key.id, 1))), InvalidApiKey)
+    assert await db.accounts.find_caller(b"a@x") is None
+
+
+async def test_use_beyond_the_reservation_is_taken_from_what_is_available(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    await db.ledger.reserve(new("r1", account.id, key.id, 300))
+    receipt = await db.ledger.settle(used("r1", 450))
+    assert (receipt.charged, receipt.shortfall, receipt.balance) == (450, 0, Balance(posted=550, pending=0))
+
+
+async def test_use_that_no_balance_covers_is_a_shortfall_and_never_a_debt(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    await db.ledger.reserve(new("r1", account.id, key.id, 300))
+    await db.ledger.reserve(new("r2", account.id, key.id, 600))
+    receipt = await db.ledger.settle(used("r1", 5000))
+    assert (receipt.charged, receipt.shortfall) == (400, 4600)
+    assert receipt.balance == Balance(posted=600, pending=600)
+    assert (await db.ledger.audit()).ok
+    assert (await db.ledger.audit()).shortfall == 4600
+
+
+async def test_a_release_costs_nothing_and_may_be_repeated(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    await db.ledger.reserve(new("r1", account.id, key.id, 700))
+    await db.ledger.release(released("r1"))
+    await db.ledger.release(released("r1"))
+    assert await balance(db) == Balance(posted=1000, pending=0)
+    (row,) = await db.rows(schema.request)
+    assert (row["status"], row["charged"], row["code"]) == ("RELEASED", 0, "upstream_error")
+
+
+async def test_what_has_ended_one_way_cannot_end_another_way(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    await db.ledger.reserve(new("r1", account.id, key.id, 10))
+    await db.ledger.settle(used("r1", 10))
+    assert isinstance(await outcome(db.ledger.release(released("r1"))), AlreadyResolved)
+    await db.ledger.reserve(new("r2", account.id, key.id, 10))
+    await db.ledger.release(released("r2"))
+    assert isinstance(await outcome(db.ledger.settle(used("r2", 10))), AlreadyResolved)
+    assert isinstance(await outcome(db.ledger.settle(used("unknown", 10))), AlreadyResolved)
+    assert await balance(db) == Balance(posted=990, pending=0)
+
+
+async def test_only_what_is_overdue_expires_and_it_costs_nothing(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    await db.ledger.reserve(new("r1", account.id, key.id, 10, expires_in_us=100))
+    await db.ledger.reserve(new("r2", account.id, key.id, 20, expires_in_us=200))
+    assert await db.ledger.expire(now_us=NOW_US + 100, rows_max=10) == 0
+    assert await db.ledger.expire(now_us=NOW_US + 101, rows_max=10) == 1
+    assert await balance(db) == Balance(posted=1000, pending=20)
+    assert isinstance(await outcome(db.ledger.settle(used("r1", 10))), AlreadyResolved)
+    assert await db.ledger.recover(now_us=NOW_US) == 1
+    assert await balance(db) == Balance(posted=1000, pending=0)
+
+
+async def test_a_sweep_takes_no_more_rows_than_it_may(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    for i in range(5):
+        await db.ledger.reserve(new(f"r{i}", account.id, key.id, 10, expires_in_us=i))
+    assert await db.ledger.expire(now_us=NOW_US + 100, rows_max=3) == 3
+    assert await db.ledger.expire(now_us=NOW_US + 100, rows_max=3) == 2
+
+
+async def test_one_failing_command_does_not_harm_those_committed_with_it(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    await db.ledger.reserve(new("same", account.id, key.id, 10))
+    futures = [db.ledger.reserve(new(name, account.id, key.id, 10)) for name in ("r1", "same", "r2")]
+    first, second, third = [await outcome(future) for future in futures]
+    assert isinstance(first, Balance)
+    assert isinstance(second, AccountingFailed)
+    assert isinstance(third, Balance)
+    assert await balance(db) == Balance(posted=1000, pending=30)
+
+
+async def test_the_database_itself_refuses_to_edit_what_is_final(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    await db.ledger.reserve(new("r1", account.id, key.id, 10))
+    await db.ledger.settle(used("r1", 5))
+    for statement in (
+        "UPDATE ledger_entry SET amount = 2",
+        "DELETE FROM ledger_entry",
+        "UPDATE request SET charged = 1",
+        "UPDATE account SET pending = -1",
+        "UPDATE account SET posted = -1",
+        "UPDATE account SET pending = posted + 1",
+        "INSERT INTO ledger_entry (account_id, kind, amount, posted_after, created_at_us)"
+        f" VALUES ('{account.id}', 'usage', -1, 1, 1)",
+    ):
+        sql = sa.text(statement)
+        failure = await outcome(db.store.write(lambda tx, sql=sql: tx.execute(sql) and None))  # type: ignore[misc]
+        assert isinstance(failure, AccountingFailed), statement
+    assert (await db.ledger.audit()).ok
+
+
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        ("UPDATE account SET posted = posted + 1", "posted is not the sum of the entries"),
+        ("UPDATE account SET pending = pending + 1", "pending is not the sum of the reservations"),
+        ("UPDATE request SET reserved = reserved + 1 WHERE id = 'open'", "pending is not the sum of the reservations"),
+        (
+            "INSERT INTO ledger_entry (account_id, kind, amount, posted_after, created_at_us)"
+            " SELECT id, 'grant', 7, 999, 1 FROM account",
+            "posted_after is not the running sum",
+        ),
+    ],
+)
+async def test_the_audit_names_every_difference(db: Opened, damage: str, what: str) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    await db.ledger.reserve(new("open", account.id, key.id, 10))
+    assert (await db.ledger.audit()).ok
+    await db.store.write(lambda tx: tx.execute(sa.text(damage)) and None)
+    report = await db.ledger.audit()
+    assert not report.ok
+    assert what in [difference.what for difference in report.differences]
+
+
+async def test_the_audit_finds_a_charge_without_its_entry(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    await db.ledger.reserve(new("r1", account.id, key.id, 10))
+    forged = (
+        "UPDATE request SET status = 'SETTLED', charged = 4, total_tokens = 4 WHERE id = 'r1'",
+        "UPDATE account SET pending = 0",
+    )
+    for statement in forged:
+        sql = sa.text(statement)
+        await db.store.write(lambda tx, sql=sql: tx.execute(sql) and None)  # type: ignore[misc]
+    report = await db.ledger.audit()
+    assert [(d.subject, d.what, d.expected) for d in report.differences] == [
+        ("r1", "the usage entry is not the charge", -4)
+    ]
+
+
+async def test_recent_requests_are_told_oldest_first_with_whether_they_were_dispatched(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    ids = [f"req_{(NOW_US // 1000):012x}{i}" for i in range(2)]
+    await db.ledger.reserve(new(ids[0], account.id, key.id, 10))
+    await db.ledger.reserve(new(ids[1], account.id, key.id, 10))
+    await db.ledger.release(Release(request_id=ids[1], code="upstream_error", dispatched=False, resolved_at_us=1))
+    assert [r.dispatched for r in await db.ledger.recent(since_us=NOW_US)] == [True, False]
+    assert await db.ledger.recent(since_us=NOW_US + 1_000_000) == []
+
+
+async def test_everything_survives_closing_and_opening(tmp_path: Path) -> None:
+    async with open_engine("sqlite", tmp_path) as db:
+        account, key = await db.key("a@x", tokens=1000)
+        await db.ledger.reserve(new("r1", account.id, key.id, 10))
+        await db.ledger.settle(used("r1", 5))
+    async with open_engine("sqlite", tmp_path) as db:
+        assert await balance(db) == Balance(posted=995, pending=0)
+        assert (await db.ledger.audit()).ok
+
+
+async def test_an_account_cannot_own_more_tokens_than_can_be_counted(db: Opened) -> None:
+    await db.key("a@x", tokens=2**53)
+    refused = await outcome(
+        asyncio.ensure_future(db.accounts.grant(email="a@x", tokens=1, reason="one more", now_us=NOW_US))
+    )
+    assert "at the most" in str(refused)
+    assert (await balance(db)).posted == 2**53
+    with pytest.raises(NotFound):
+        await db.accounts.grant(email="nobody@x", tokens=1, reason="none", now_us=NOW_US)

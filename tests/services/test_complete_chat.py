@@ -1,0 +1,251 @@
+"""The main job: what is charged, what is undone, and what a cancelled call leaves behind (nothing)."""
+
+import asyncio
+from collections.abc import Coroutine, Generator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from support.fakes import ANSWER, FakeUpstream
+from support.gateways import InProcess, in_process
+from support.ledgers import schema
+from tok0n.domain.completion import Completion
+from tok0n.domain.errors import (
+    AccountingFailed,
+    InsufficientTokens,
+    InvalidApiKey,
+    InvalidRequest,
+    Overloaded,
+    RateLimited,
+    Tok0nError,
+    UnknownModel,
+    UpstreamFailed,
+)
+from tok0n.domain.ledger import Receipt
+from tok0n.ports import UpstreamAnswer
+from tok0n.services.complete_chat import Call
+
+pytestmark = pytest.mark.anyio
+
+BODY = msgspec.json.encode(
+    {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_completion_tokens": 50}
+)
+PROMPT_BOUND = len("user") + len("Hello") + 16 + 512
+RESERVED = PROMPT_BOUND + 50
+
+
+async def call(gateway: InProcess, body: bytes = BODY, *, authorization: bytes | None = b"") -> tuple[Completion, Call]:
+    async def read_body() -> bytes:
+        return body
+
+    begun = gateway.complete_chat.begin()
+    completion = await gateway.complete_chat(
+        begun, authorization=gateway.authorization if authorization == b"" else authorization, read_body=read_body
+    )
+    return completion, begun
+
+
+async def test_a_call_is_reserved_charged_and_told(tmp_path: Path) -> None:
+    async with in_process(tmp_path, FakeUpstream()) as gateway:
+        completion, begun = await call(gateway)
+        assert begun.receipt is not None
+        assert (begun.receipt.reserved, begun.receipt.charged) == (RESERVED, 12)
+        assert begun.receipt.balance.available == 1_000_000 - 12
+        answer = msgspec.json.decode(completion.body)
+        assert answer["model"] == "demo"
+        assert completion.body == ANSWER.replace(b"upstream-demo", b"demo")
+        sent = msgspec.json.decode(gateway.upstream.bodies[0])
+        assert sent["model"] == "upstream-demo"
+        assert (await gateway.db.ledger.audit()).ok
+
+
+@pytest.mark.parametrize(
+    ("answer", "dispatched"),
+    [
+        (UpstreamFailed("It failed.", detail="refused", reached=False), 0),
+        (UpstreamFailed("It failed.", detail="reset", outcome_unknown=True), 1),
+        (Overloaded(queue="upstream connections"), 0),
+        (UpstreamAnswer(status=500, body=b"{}"), 1),
+        (UpstreamAnswer(status=200, body=b"{}"), 1),
+        (UpstreamAnswer(status=400, body=b'{"error":{"message":"bad","type":"invalid_request_error"}}'), 1),
+    ],
+)
+async def test_a_failure_is_not_billed_and_a_slot_unused_is_given_back(
+    tmp_path: Path, answer: UpstreamAnswer | Tok0nError, dispatched: int
+) -> None:
+    async with in_process(tmp_path, FakeUpstream(answer), limits={"upstream": 1}) as gateway:
+        with pytest.raises(Tok0nError):
+            await call(gateway)
+        assert (await gateway.pending(), await gateway.posted()) == (0, 1_000_000)
+        (row,) = await gateway.db.rows(schema.request)
+        assert (row["status"], row["charged"], row["dispatched"]) == ("RELEASED", 0, dispatched)
+        expected: type[Tok0nError] = RateLimited if dispatched else type(answer)  # type: ignore[assignment]
+        with pytest.raises(expected):
+            await call(gateway)
+
+
+async def test_200_racing_requests_on_tokens_for_one_serve_exactly_one(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with in_process(tmp_path, FakeUpstream(gate=gate), tokens=RESERVED) as gateway:
+        racing = [asyncio.create_task(call(gateway)) for _ in range(200)]
+        refusals = 0
+        while refusals < 199:
+            done, _ = await asyncio.wait(racing, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                racing.remove(task)
+                assert isinstance(task.exception(), InsufficientTokens)
+                refusals += 1
+        gate.set()
+        await racing[0]
+        assert len(gateway.upstream.bodies) == 1
+        assert await gateway.posted() == RESERVED - 12
+        assert (await gateway.db.ledger.audit()).ok
+
+
+async def test_a_402_says_the_largest_output_that_fits_and_it_does_fit(tmp_path: Path) -> None:
+    async with in_process(tmp_path, FakeUpstream(), tokens=RESERVED - 20) as gateway:
+        with pytest.raises(InsufficientTokens) as refused:
+            await call(gateway)
+        assert refused.value.largest_output_tokens == 30
+        assert "30" in refused.value.message
+        body = BODY.replace(b":50", b":30")
+        await call(gateway, body)
+
+
+async def test_nothing_is_admitted_reserved_or_sent_before_the_request_is_known_to_be_good(tmp_path: Path) -> None:
+    async with in_process(tmp_path, FakeUpstream()) as gateway:
+        for body, authorization, error in (
+            (BODY, b"Bearer nonsense", InvalidApiKey),
+            (BODY, None, InvalidApiKey),
+            (b"{", b"", InvalidRequest),
+            (BODY.replace(b'"demo"', b'"other"'), b"", UnknownModel),
+        ):
+            with pytest.raises(error):
+                await call(gateway, body, authorization=authorization)
+        assert gateway.upstream.bodies == []
+        assert await gateway.db.rows(schema.request) == []
+        assert gateway.limiter.keys_remembered == 0
+
+
+async def test_a_reservation_that_expired_meanwhile_is_not_charged(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with in_process(tmp_path, FakeUpstream(gate=gate)) as gateway:
+        task = asyncio.create_task(call(gateway))
+        while not gateway.upstream.bodies:
+            await asyncio.sleep(0)
+        await gateway.db.ledger.recover(now_us=1)
+        gate.set()
+        with pytest.raises(AccountingFailed) as failed:
+            await task
+        assert failed.value.upstream_called
+        assert (await gateway.pending(), await gateway.posted()) == (0, 1_000_000)
+        assert (await gateway.db.ledger.audit()).ok
+
+
+class CancelAt:
+    """Awaits a coroutine and cancels the task at its n-th suspension."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], n: int) -> None:
+        self.coroutine = coroutine
+        self.n = n
+        self.suspensions = 0
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        inner = self.coroutine.__await__()
+        step: Any = inner.send
+        value: Any = None
+        while True:
+            try:
+                waiting_for = step(value)
+            except StopIteration as stop:
+                return stop.value
+            self.suspensions += 1
+            if self.suspensions == self.n:
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+            try:
+                value = yield waiting_for
+                step = inner.send
+            except BaseException as error:  # noqa: BLE001  handed on to the coroutine
+                step, value = inner.throw, error
+
+
+async def test_cancelled_at_any_await_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tok0n.services.authenticate.REMEMBERED_SECONDS", 0)
+    async with in_process(tmp_path, FakeUpstream(), limits={"user": 1}) as gateway:
+        tasks = asyncio.all_tasks()
+        for n in range(1, 1000):
+            at = CancelAt(call(gateway), n)
+
+            async def run(at: CancelAt = at) -> Any:
+                return await at
+
+            task = asyncio.create_task(run())
+            await asyncio.wait([task])
+            rows = await gateway.db.rows(schema.request)
+            assert {row["status"] for row in rows} <= {"SETTLED", "RELEASED"}
+            assert await gateway.pending() == 0
+            assert not gateway.limiter.running
+            await gateway.db.store.probe()
+            assert asyncio.all_tasks() == tasks
+            if not task.cancelled():
+                break
+        assert n > 4, (
+            "there are at least the lookup, the reservation, the upstream and the settlement to be cancelled at"
+        )
+        assert await gateway.posted() == 1_000_000 - sum(row["charged"] for row in rows)
+        assert (await gateway.db.ledger.audit()).ok
+
+
+async def test_a_release_that_the_database_refuses_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = UpstreamFailed("It failed.", detail="reset")
+    async with in_process(tmp_path, FakeUpstream(failure)) as gateway:
+        ledger: Any = gateway.db.ledger
+        release = ledger.release
+
+        def down(_: object) -> asyncio.Future[None]:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            future.set_exception(AccountingFailed(upstream_called=True, detail="the database is away"))
+            return future
+
+        monkeypatch.setattr(ledger, "release", down)
+        with pytest.raises(UpstreamFailed):
+            await call(gateway)
+        assert await gateway.pending() == RESERVED
+        assert await gateway.reservations.release_again() == 1
+        monkeypatch.setattr(ledger, "release", release)
+        assert await gateway.reservations.release_again() == 0
+        assert await gateway.pending() == 0
+
+
+async def test_a_settlement_is_tried_again_before_the_customer_hears_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tok0n.services.reserving.SETTLE_PAUSES_SECONDS", (0, 0))
+    async with in_process(tmp_path, FakeUpstream()) as gateway:
+        ledger: Any = gateway.db.ledger
+        settle = ledger.settle
+        failures = 2
+
+        def shaky(settlement: Any) -> asyncio.Future[Receipt]:
+            nonlocal failures
+            if not failures:
+                return settle(settlement)  # type: ignore[no-any-return]
+            failures -= 1
+            future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+            future.set_exception(AccountingFailed(upstream_called=False, detail="busy"))
+            return future
+
+        monkeypatch.setattr(ledger, "settle", shaky)
+        _, begun = await call(gateway)
+        assert begun.receipt is not None
+        failures = 3
+        with pytest.raises(AccountingFailed) as failed:
+            await call(gateway)
+        assert failed.value.upstream_called
+        assert (await gateway.pending(), await gateway.posted()) == (0, 1_000_000 - 12)
+        assert (await gateway.db.ledger.audit()).ok

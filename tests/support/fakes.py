@@ -1,0 +1,54 @@
+"""Hand-written fakes behind the same ports as the real things."""
+
+import asyncio
+from typing import TypeVar
+
+from tok0n.domain.errors import Tok0nError
+from tok0n.ports import UpstreamAnswer
+
+T = TypeVar("T")
+
+ANSWER = (
+    b'{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"upstream-demo",'
+    b'"choices":[{"index":0,"message":{"role":"assistant","content":"Hello."},"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}}'
+)
+
+
+class FakeClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, *, now_us: int = 1_800_000_000_000_000) -> None:
+        self._now_us = now_us
+
+    def now_us(self) -> int:
+        return self._now_us
+
+    def monotonic(self) -> float:
+        return self._now_us / 1_000_000
+
+    def advance(self, seconds: float) -> None:
+        self._now_us += round(seconds * 1_000_000)
+
+
+class FakeUpstream:
+    """An upstream that gives `answer`, or raises it, once `gate` is open. It remembers what it was sent."""
+
+    timeout_seconds = 5.0
+
+    def __init__(self, answer: UpstreamAnswer | Tok0nError | None = None, *, gate: asyncio.Event | None = None) -> None:
+        self.answer = answer or UpstreamAnswer(status=200, body=ANSWER)
+        self.gate = gate
+        self.bodies: list[bytes] = []
+
+    async def complete(self, body: bytes) -> UpstreamAnswer:
+        self.bodies.append(body)
+        await asyncio.sleep(0)
+        if self.gate is not None:
+            await self.gate.wait()
+        if isinstance(self.answer, Tok0nError):
+            raise self.answer
+        return self.answer
+
+    def scrub(self, text: str) -> str:
+        return text.replace("sk-secret", "[redacted]")

@@ -1,0 +1,190 @@
+"""A whole gateway for a test: in this process behind its ports, or as the real `tok0n serve`."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+from support.fakes import FakeUpstream
+from support.ledgers import NOW_US, Opened, open_engine
+from support.limiters import make_limiter
+from tok0n.adapters.clock import SystemClock
+from tok0n.adapters.memory.limiter import MemoryLimiter
+from tok0n.domain.catalogue import Model, Verification
+from tok0n.ports import Clock
+from tok0n.services.authenticate import KeyRing
+from tok0n.services.catalogue import Catalogue
+from tok0n.services.complete_chat import CompleteChat
+from tok0n.services.issue_key import issue_key
+from tok0n.services.reserving import Reservations
+
+EMAIL = "a@example.com"
+MODEL = Model(
+    id="demo", upstream="fake", upstream_model="upstream-demo", max_output_tokens=1000, default_output_tokens=100
+)
+
+
+class InProcess(msgspec.Struct, kw_only=True):
+    """`CompleteChat` on a real ledger and limiter, in front of a fake upstream."""
+
+    db: Opened
+    limiter: MemoryLimiter
+    reservations: Reservations
+    complete_chat: CompleteChat
+    upstream: FakeUpstream
+    api_key: str
+
+    @property
+    def authorization(self) -> bytes:
+        return b"Bearer " + self.api_key.encode()
+
+    async def pending(self) -> int:
+        return (await self.db.accounts.get(EMAIL)).balance.pending
+
+    async def posted(self) -> int:
+        return (await self.db.accounts.get(EMAIL)).balance.posted
+
+
+@contextlib.asynccontextmanager
+async def in_process(
+    folder: Path,
+    upstream: FakeUpstream,
+    *,
+    tokens: int = 1_000_000,
+    clock: Clock | None = None,
+    limits: Mapping[str, int] | None = None,
+) -> AsyncIterator[InProcess]:
+    clock = clock or SystemClock()
+    async with open_engine("sqlite", folder) as db:
+        await db.accounts.create(email=EMAIL, tokens=tokens, now_us=NOW_US)
+        issued = await issue_key(db.accounts, clock, email=EMAIL, name="test")
+        await db.models.record(
+            Verification(
+                model=MODEL.id, fingerprint=MODEL.fingerprint, checked_at_us=1, checks={"ok": True}, latency_ms=1
+            )
+        )
+        catalogue = Catalogue({MODEL.id: MODEL}, db.models)
+        await catalogue.refresh()
+        limiter = make_limiter(
+            "memory", clock, **({"key": 10**6, "user": 10**6, "upstream": 10**6} | dict(limits or {}))
+        )
+        reservations = Reservations(db.ledger, clock)
+        complete_chat = CompleteChat(
+            key_ring=KeyRing(db.accounts, clock),
+            catalogue=catalogue,
+            limiter=limiter,
+            reservations=reservations,
+            upstreams={"fake": upstream},
+            clock=clock,
+        )
+        yield InProcess(
+            db=db,
+            limiter=limiter,
+            reservations=reservations,
+            complete_chat=complete_chat,
+            upstream=upstream,
+            api_key=issued.secret,
+        )
+
+
+def tok0n(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "tok0n", *map(str, arguments)],
+        cwd=cwd,
+        env=environment(env),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def tok0n_json(*arguments: str | Path, cwd: Path) -> Any:
+    """The one JSON document that a command prints, which must succeed."""
+    done = tok0n(*arguments, "--json", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment without what would change Tok0n's settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TOK0N_")}
+    return kept | dict(more or {})
+
+
+class ServerProcess:
+    """A real `tok0n serve`, on a free port, from entering the context until it is stopped or killed."""
+
+    def __init__(self, folder: Path, *arguments: str, command: str = "serve") -> None:
+        self.folder = folder
+        self._arguments = arguments
+        self._command = command
+        self.log = folder / "server.log"
+
+    async def __aenter__(self) -> Self:
+        port = [] if "--port" in self._arguments else ["--port", "0"]
+        with self.log.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "tok0n",
+                self._command,
+                *port,
+                *self._arguments,
+                "--json",
+                cwd=self.folder,
+                env=environment(),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+            )
+        assert self.process.stdout is not None
+        line = await self.process.stdout.readline()
+        assert line, self.log.read_text()
+        self.ready: dict[str, Any] = json.loads(line)
+        self.base_url: str = self.ready["base_url"]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.process.returncode is None:
+            await self.stop()
+
+    async def stop(self, sig: int = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; gives the exit code."""
+        self.process.send_signal(sig)
+        return await self.process.wait()
+
+    async def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        await self.process.wait()
+
+
+def write_settings(folder: Path, *, upstream_url: str, more: str = "", limits: int = 1_000_000) -> None:
+    """A `tok0n.toml` with one upstream and the model "demo"."""
+    (folder / "upstream.key").write_text("sk-operator-secret-123456")
+    (folder / "tok0n.toml").write_text(
+        f"""\
+[limits]
+requests_per_minute_per_key = {limits}
+concurrent_requests_per_user = {limits}
+upstream_requests_per_minute = {limits}
+[upstreams.fake]
+base_url = "{upstream_url}"
+api_key = "file:{folder / "upstream.key"}"
+timeout_seconds = 5
+[models.demo]
+upstream = "fake"
+upstream_model = "upstream-demo"
+max_output_tokens = 1000
+default_output_tokens = 100
+{more}
+"""
+    )

@@ -1,0 +1,60 @@
+"""Every ledger that the contract suites run against, and a way to read one whole."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from tok0n.adapters.sql import schema
+from tok0n.adapters.sql.accounts import SqlAccounts
+from tok0n.adapters.sql.models import SqlModels
+from tok0n.adapters.sql.sqlite import SqliteStore
+from tok0n.adapters.sql.sqlite_ledger import SqliteLedger
+from tok0n.domain.accounts import Account, ApiKey
+from tok0n.ports import Accounts, Ledger, Models
+
+ENGINES = ["sqlite"]
+NOW_US = 1_800_000_000_000_000
+
+
+class Opened(msgspec.Struct, kw_only=True):
+    store: SqliteStore
+    ledger: Ledger
+    accounts: Accounts
+    models: Models
+
+    async def rows(self, table: sa.Table) -> list[dict[str, Any]]:
+        return await self.store.read(lambda tx: [dict(row) for row in tx.execute(sa.select(table)).mappings()])
+
+    async def key(self, email: str, *, tokens: int) -> tuple[Account, ApiKey]:
+        account = await self.accounts.create(email=email, tokens=tokens, now_us=NOW_US)
+        key = await self.accounts.create_key(
+            email=email, name="test", digest=email.encode(), prefix="tk0n_", last_four="0000", now_us=NOW_US
+        )
+        return account, key
+
+
+@contextlib.asynccontextmanager
+async def open_engine(engine: str, folder: Path) -> AsyncIterator[Opened]:
+    assert engine == "sqlite"
+    store = SqliteStore(folder / "ledger.db", serving=True)
+    store.migrate()
+    try:
+        yield Opened(store=store, ledger=SqliteLedger(store), accounts=SqlAccounts(store), models=SqlModels(store))
+    finally:
+        await store.aclose()
+
+
+async def outcome(future: "asyncio.Future[Any]") -> Any:
+    """The result of a future, or the error it has."""
+    try:
+        return await future
+    except Exception as error:  # noqa: BLE001
+        return error
+
+
+__all__ = ["ENGINES", "NOW_US", "Opened", "open_engine", "outcome", "schema"]
