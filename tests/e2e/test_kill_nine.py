@@ -53,7 +53,7 @@ async def test_kill_nine_under_load_loses_and_invents_no_token(tmp_path: Path) -
         write_settings(tmp_path, upstream_url=upstream.base_url)
         tok0n_json("accounts", "create", "a@example.com", "--tokens", str(TOKENS), cwd=tmp_path)
         api_key = tok0n_json("keys", "create", "a@example.com", cwd=tmp_path)["api_key"]
-        tok0n_json("models", "verify", cwd=tmp_path)
+        await asyncio.to_thread(tok0n_json, "models", "verify", cwd=tmp_path)
         answered_before = upstream.answered
         for _ in range(ROUNDS):
             async with ServerProcess(tmp_path) as server:

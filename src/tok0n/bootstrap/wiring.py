@@ -83,12 +83,12 @@ async def open_upstreams(settings: Settings) -> AsyncIterator[Mapping[str, Upstr
         name: HttpUpstream(
             name=name,
             base_url=upstream.base_url,
-            api_key=upstream.api_key and upstream.api_key.resolve(),
+            api_key=None if upstream.api_key is None else upstream.api_key.resolve(),
             timeout_seconds=upstream.timeout_seconds,
             connect_seconds=upstream.connect_seconds,
             body_bytes_max=upstream.body_bytes_max,
             connections_max=upstream.connections_max,
-            headers=upstream.resolved_headers(),
+            headers=upstream.headers,
             proxy_url=upstream.proxy_url,
             ca_file=upstream.ca_file,
         )
