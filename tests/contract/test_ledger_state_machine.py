@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
 from tok0n.domain.errors import AlreadyResolved, InsufficientTokens
 from tok0n.domain.ledger import NewReservation, Receipt, Release, Settlement
@@ -186,7 +193,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self._run(self.stack.aclose())
 
     def _rows(self, table: Any) -> list[dict[str, Any]]:
-        return self._run(self.db.rows(table))
+        rows: list[dict[str, Any]] = self._run(self.db.rows(table))
+        return rows
 
     def _run(self, work: Any) -> Any:
         return self.runner.run(work)
@@ -200,9 +208,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_any_sequence_of_operations_leaves_exactly_what_the_model_says(engine: str) -> None:
-    machine = type(f"Ledger_{engine}", (LedgerMachine,), {"engine": engine})
-    case = machine.TestCase
-    case.settings = settings(
-        max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    machine: Any = type(f"Ledger_{engine}", (LedgerMachine,), {"engine": engine})
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        machine,
+        settings=settings(
+            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
     )
-    case().runTest()

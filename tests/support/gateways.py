@@ -17,6 +17,8 @@ from support.ledgers import NOW_US, Opened, open_engine
 from support.limiters import make_limiter
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.memory.limiter import MemoryLimiter
+from tok0n.bootstrap.wiring import Store, declared_models, open_gateway, open_store
+from tok0n.domain.accounts import Account
 from tok0n.domain.catalogue import Model, Verification
 from tok0n.ports import Clock
 from tok0n.services.authenticate import KeyRing
@@ -24,6 +26,8 @@ from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import CompleteChat
 from tok0n.services.issue_key import issue_key
 from tok0n.services.reserving import Reservations
+from tok0n.settings import load
+from tok0n.web.server import HttpServer, listen
 
 EMAIL = "a@example.com"
 MODEL = Model(
@@ -188,3 +192,46 @@ default_output_tokens = 100
 {more}
 """
     )
+
+
+class Running(msgspec.Struct, kw_only=True):
+    """The whole gateway, listening on a free port in this process."""
+
+    base_url: str
+    api_key: str
+    store: Store
+    folder: Path
+
+    async def account(self) -> Account:
+        return await self.store.accounts.get(EMAIL)
+
+    async def audit_is_clean(self) -> bool:
+        return (await self.store.ledger.audit()).ok
+
+
+@contextlib.asynccontextmanager
+async def running(
+    folder: Path, *, upstream_url: str, tokens: int = 1_000_000, more: str = "", limits: int = 1_000_000
+) -> AsyncIterator[Running]:
+    """A gateway with an account, a key, and the model "demo" verified already."""
+    write_settings(folder, upstream_url=upstream_url, more=more, limits=limits)
+    settings = load(folder / "tok0n.toml", environ={}, dotenv={}, overrides={"server.port": 0})
+    clock = SystemClock()
+    async with open_store(settings) as store:
+        await store.accounts.create(email=EMAIL, tokens=tokens, now_us=clock.now_us())
+        issued = await issue_key(store.accounts, clock, email=EMAIL, name="test")
+        for model in declared_models(settings).values():
+            await store.models.record(
+                Verification(
+                    model=model.id,
+                    fingerprint=model.fingerprint,
+                    checked_at_us=clock.now_us(),
+                    checks={"ok": True},
+                    latency_ms=1,
+                )
+            )
+    async with (
+        open_gateway(settings) as gateway,
+        HttpServer(gateway.app, listen("127.0.0.1", 0), shutdown_seconds=5) as server,
+    ):
+        yield Running(base_url=f"{server.url}/v1", api_key=issued.secret, store=gateway.store, folder=folder)

@@ -1,12 +1,12 @@
 """Every limiter that the contract suite runs against."""
 
-from support.fakes import FakeClock
 from tok0n.adapters.memory.limiter import Limits, MemoryLimiter
+from tok0n.ports import Clock
 
 KINDS = ["memory"]
 
 
-def make_limiter(kind: str, clock: FakeClock, *, key: int = 60, user: int = 10, upstream: int = 55) -> MemoryLimiter:
+def make_limiter(kind: str, clock: Clock, *, key: int = 60, user: int = 10, upstream: int = 55) -> MemoryLimiter:
     assert kind == "memory"
     return MemoryLimiter(
         Limits(

@@ -13,6 +13,9 @@ from tok0n.web.request_log import RequestLog
 
 log = structlog.get_logger()
 
+DISCARDED_BYTES_MAX = 64 * 1024 * 1024
+"""A body that is too large is read to its end up to here: a client that is still sending would not see our answer."""
+
 
 class ClientLeft(Exception):
     """The client closed the connection before its request was whole."""
@@ -91,9 +94,9 @@ class ChatEndpoint:
                 return
 
     async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
-        """The whole body. Raises `RequestTooLarge` before it is read, where that is announced."""
+        """The whole body. Raises `RequestTooLarge`, at once where far too much is announced."""
         announced = header(scope, b"content-length")
-        if announced is not None and announced.isdigit() and int(announced[:20]) > self._body_bytes_max:
+        if announced is not None and announced.isdigit() and int(announced[:20]) > DISCARDED_BYTES_MAX:
             raise self._too_large()
         if header(scope, b"content-encoding") not in {None, b"identity"}:
             raise InvalidRequest("A compressed body is not supported: send it without content-encoding.")
@@ -115,9 +118,12 @@ class ChatEndpoint:
                         raise ClientLeft
                     part = message.get("body", b"")
                     size += len(part)
-                    if size > self._body_bytes_max:
+                    if size <= self._body_bytes_max:
+                        parts.append(part)
+                    elif size > DISCARDED_BYTES_MAX or not message.get("more_body"):
                         raise self._too_large()
-                    parts.append(part)
+                    else:
+                        parts.clear()
                     if not message.get("more_body"):
                         return b"".join(parts)
                     message = await receive()

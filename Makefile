@@ -1,0 +1,41 @@
+# Everything here sets up what it needs by itself: `make demo` works on a bare machine.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+
+.PHONY: help setup setup-dev demo run test lint bench clean
+
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: ## Make .venv with everything, so that .venv/bin/tok0n works
+	@scripts/setup.sh dev
+
+demo: ## Run a gateway with a simulated upstream, a funded account and a key
+	@scripts/setup.sh run
+	@exec .venv/bin/tok0n demo
+
+run: ## Serve with ./tok0n.toml
+	@scripts/setup.sh run
+	@exec .venv/bin/tok0n serve
+
+test: ## Run all tests, with nothing skipped
+	@scripts/setup.sh test
+	@exec .venv/bin/pytest -q
+
+lint: ## Check format, style, types and layers
+	@scripts/setup.sh dev
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-cache
+	@scripts/check-lock.sh
+
+bench: ## Measure beside nginx, in one run
+	@scripts/setup.sh bench
+	@exec $(PY) benchmarks/run.py
+
+clean: ## Remove everything that was made
+	rm -rf .venv .uv dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis tests/e2e/node/node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
