@@ -127,6 +127,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Called by the parser."""
         if self._status >= 200:
             self._complete = True
+            self._keep_alive = self._parser.should_keep_alive()
             return
         self._interim_answers += 1
         self._head_is_complete = False
@@ -140,7 +141,7 @@ class UpstreamConnection(asyncio.Protocol):
         if not answer.done():
             body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
             answer.set_result(UpstreamAnswer(status=self._status, body=body))
-        keep = self._parser.should_keep_alive() and not self._has_surplus and not transport.get_write_buffer_size()
+        keep = self._keep_alive and not self._has_surplus and not transport.get_write_buffer_size()
         self._answer = None
         self._forget_answer()
         if keep and not transport.is_closing():
@@ -163,6 +164,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _forget_answer(self) -> None:
         self._complete = False
+        self._keep_alive = False
         self._has_surplus = False
         self._status = 0
         self._head_bytes = 0
