@@ -23,7 +23,29 @@ _INPUT_TYPES = frozenset({None, "", "invalid_request_error", "BadRequestError", 
 _OPERATORS_CODES = re.compile(
     r"api_key|auth|billing|quota|account|organization|project|model_not_found|permission|region"
 )
-_IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_KNOWN_WORDS = frozenset(
+    {
+        "account_deactivated",
+        "authentication_error",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "context_length_exceeded",
+        "insufficient_quota",
+        "invalid_api_key",
+        "invalid_request_error",
+        "model_not_found",
+        "overloaded_error",
+        "permission_error",
+        "rate_limit_error",
+        "rate_limit_exceeded",
+        "requests",
+        "server_error",
+        "tokens",
+        "unsupported_country_region_territory",
+    }
+)
+"""The error types and codes that may go to the operator's log: any other word could be a customer's content."""
+
 _PARAM = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}")
 
 _WHY = {
@@ -104,7 +126,7 @@ def _failure(
             param=param if type(param) is str and _PARAM.fullmatch(param) else None,
         )
     why = _WHY.get(status, "redirected the request" if 300 <= status < 400 else "failed")
-    names = [f"{name} {value}" for name, value in (("type", kind), ("code", code)) if _is_identifier(value)]
+    names = [f"{name} {value}" for name, value in (("type", kind), ("code", code)) if _is_known(value)]
     return UpstreamFailed(
         f"The upstream provider {why}.", detail=", ".join([f"status {status}", *names]), status=status
     )
@@ -129,5 +151,5 @@ def _is_the_customers(message: Any, kind: Any, code: Any) -> bool:
     return type(code) is not str or not _OPERATORS_CODES.search(code.lower())
 
 
-def _is_identifier(value: Any) -> bool:
-    return type(value) is str and _IDENTIFIER.fullmatch(value) is not None
+def _is_known(value: Any) -> bool:
+    return type(value) is str and value in _KNOWN_WORDS

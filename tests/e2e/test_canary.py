@@ -1,0 +1,72 @@
+"""What customers write and what secrets there are is nowhere: not in the database, its WAL, or the logs at debug."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+from support.fakes import ANSWER
+from support.gateways import ServerProcess, tok0n_json, write_settings
+from support.http import chat, chat_body
+from support.scripted_upstream import FAULTS, ScriptedUpstream, hang, ok, status
+
+pytestmark = pytest.mark.anyio
+
+PROMPT = "canary-prompt-7f3a9c"
+ANSWERED = "canary-answer-51be02"
+LINES = 15
+"""The requests that `everything` makes and that are answered."""
+
+UPSTREAM_KEY = "sk-operator-secret-123456"
+
+
+async def test_no_content_and_no_secret_is_ever_kept(tmp_path: Path) -> None:
+    answer = ANSWER.replace(b"Hello.", ANSWERED.encode())
+    async with ScriptedUpstream(ok(answer)) as upstream:
+        more = '[logs]\nlevel = "debug"\nformat = "json"\n'
+        write_settings(tmp_path, upstream_url=upstream.base_url, more=more)
+        tok0n_json("accounts", "create", "a@example.com", "--tokens", "1000000", cwd=tmp_path)
+        api_key = tok0n_json("keys", "create", "a@example.com", cwd=tmp_path)["api_key"]
+        await asyncio.to_thread(tok0n_json, "models", "verify", cwd=tmp_path)
+        async with ServerProcess(tmp_path) as server:
+            await everything(server.base_url, api_key, upstream, answer)
+            async with asyncio.timeout(10):
+                while server.log.read_bytes().count(b"req_") < LINES:
+                    await asyncio.sleep(0)
+            await server.kill()
+    kept = {path: path.read_bytes() for path in tmp_path.iterdir() if path.name != "upstream.key"}
+    assert any(path.name.endswith("-wal") and content for path, content in kept.items()), "the WAL is looked at too"
+    for path, content in kept.items():
+        for secret in (PROMPT, ANSWERED, api_key, UPSTREAM_KEY):
+            assert secret.encode() not in content, (path.name, secret)
+            assert secret.encode("utf-16-le") not in content, (path.name, secret)
+
+
+async def everything(base_url: str, api_key: str, upstream: ScriptedUpstream, answer: bytes) -> None:
+    """Good calls, bad ones, and every kind of failure whose answer holds content."""
+    body = chat_body(PROMPT, user=PROMPT, metadata={"a": PROMPT}, stop=[PROMPT])
+    assert (await chat(base_url, api_key, body)).status == 200
+    for broken in (body[:-1], body + b"x", body.replace(b'"stop"', PROMPT.encode()), chat_body(**{PROMPT: PROMPT})):
+        assert (await chat(base_url, api_key, broken)).status == 400
+    assert (await chat(base_url, api_key, chat_body(model=PROMPT))).status == 400
+    assert (await chat(base_url, api_key[:-1] + "0", body)).status == 401
+    echo = msgspec.json.encode({"error": {"message": f"{PROMPT} {UPSTREAM_KEY}", "type": PROMPT, "code": ANSWERED}})
+    for behaviour in (
+        ok(answer.replace(b'"total_tokens":12', b'"total_tokens":11')),
+        ok(answer[:-3]),
+        ok(answer.replace(b"Hello", b"\xff")[:-1]),
+        status(500, echo),
+        status(400, echo),
+        FAULTS["reset"],
+        FAULTS["html"],
+    ):
+        upstream.behaviour = behaviour
+        assert (await chat(base_url, api_key, body)).status in {400, 502}
+    details = b'"prompt_tokens_details":{"' + ANSWERED.replace("-", "_").encode() + b'":1,"cached_tokens":2}'
+    upstream.behaviour = ok(answer.replace(b'"total_tokens":12', b'"total_tokens":12,' + details))
+    assert (await chat(base_url, api_key, body)).status == 200
+    upstream.behaviour = hang
+    waiting = asyncio.create_task(chat(base_url, api_key, body))
+    seen = len(upstream.requests)
+    await upstream.until(lambda: len(upstream.requests) > seen)
+    waiting.cancel()

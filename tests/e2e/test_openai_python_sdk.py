@@ -1,0 +1,141 @@
+"""The official Python SDK: its answers, its exception classes, and how often it tries."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import openai
+import pytest
+from support.gateways import Running, running
+from support.scripted_upstream import FAULTS, Behaviour, ScriptedUpstream, ok, status
+
+pytestmark = pytest.mark.anyio
+
+MESSAGES: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[ScriptedUpstream]:
+    async with ScriptedUpstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, upstream: ScriptedUpstream) -> AsyncIterator[Running]:
+    async with running(tmp_path, upstream_url=upstream.base_url) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def client(gateway: Running) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=gateway.base_url, api_key=gateway.api_key) as client:
+        yield client
+
+
+async def test_it_gets_its_answer_and_the_receipt(client: openai.AsyncOpenAI) -> None:
+    raw = await client.chat.completions.with_raw_response.create(
+        model="demo", messages=MESSAGES, max_completion_tokens=50
+    )
+    answer = raw.parse()
+    assert answer.choices[0].message.content == "Hello."
+    assert answer.model == "demo"
+    assert answer.usage is not None
+    assert raw.headers["x-tok0n-charged"] == str(answer.usage.total_tokens)
+    assert answer._request_id == raw.headers["x-request-id"]
+
+
+async def test_it_lists_and_gets_the_models(client: openai.AsyncOpenAI) -> None:
+    assert [model.id async for model in client.models.list()] == ["demo"]
+    model = await client.models.retrieve("demo")
+    assert (model.object, model.owned_by) == ("model", "tok0n")
+    with pytest.raises(openai.NotFoundError):
+        await client.models.retrieve("gpt-x")
+
+
+async def test_a_bad_request_is_tried_once(client: openai.AsyncOpenAI, upstream: ScriptedUpstream) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.chat.completions.create(model="demo", messages=MESSAGES, temperature=3)
+    assert (refused.value.param, refused.value.code, refused.value.type) == (
+        "temperature",
+        "invalid_request",
+        "invalid_request_error",
+    )
+    assert upstream.requests == []
+
+
+async def test_streaming_is_refused_in_words(client: openai.AsyncOpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.chat.completions.create(model="demo", messages=MESSAGES, stream=True)
+    assert refused.value.param == "stream"
+
+
+async def test_a_wrong_key_is_an_authentication_error(gateway: Running) -> None:
+    async with openai.AsyncOpenAI(base_url=gateway.base_url, api_key="sk-wrong") as client:
+        with pytest.raises(openai.AuthenticationError) as refused:
+            await client.chat.completions.create(model="demo", messages=MESSAGES)
+    assert refused.value.code == "invalid_api_key"
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "attempts"),
+    [
+        (FAULTS["500"], 3),
+        (FAULTS["429"], 3),
+        (status(503), 3),
+        (FAULTS["reset"], 1),
+        (FAULTS["html"], 1),
+        (FAULTS["usage missing"], 1),
+    ],
+)
+async def test_an_upstream_failure_is_retried_only_when_its_outcome_is_known(
+    behaviour: Behaviour, attempts: int, client: openai.AsyncOpenAI, upstream: ScriptedUpstream, gateway: Running
+) -> None:
+    upstream.behaviour = behaviour
+    with pytest.raises(openai.InternalServerError) as failed:
+        await client.chat.completions.create(model="demo", messages=MESSAGES)
+    assert (failed.value.status_code, failed.value.code) == (502, "upstream_error")
+    assert len(upstream.requests) == attempts
+    assert (await gateway.account()).balance.posted == 1_000_000
+
+
+async def test_a_retry_that_succeeds_is_charged_once(
+    client: openai.AsyncOpenAI, upstream: ScriptedUpstream, gateway: Running
+) -> None:
+    behaviours = [FAULTS["500"], ok()]
+
+    async def in_turn(writer: object) -> None:
+        await behaviours.pop(0)(writer)  # type: ignore[arg-type]
+
+    upstream.behaviour = in_turn
+    await client.chat.completions.create(model="demo", messages=MESSAGES)
+    assert (await gateway.account()).balance.posted == 1_000_000 - 12
+    assert await gateway.audit_is_clean()
+
+
+async def test_an_empty_account_is_a_402_tried_once(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    async with (
+        running(tmp_path, upstream_url=upstream.base_url, tokens=600) as gateway,
+        openai.AsyncOpenAI(base_url=gateway.base_url, api_key=gateway.api_key) as client,
+    ):
+        with pytest.raises(openai.APIStatusError) as refused:
+            await client.chat.completions.create(model="demo", messages=MESSAGES, max_completion_tokens=1000)
+        assert (refused.value.status_code, refused.value.code) == (402, "insufficient_tokens")
+        assert refused.value.response.headers["x-should-retry"] == "false"
+        assert "600 available" in refused.value.message
+        assert upstream.requests == []
+        await client.chat.completions.create(model="demo", messages=MESSAGES, max_completion_tokens=50)
+
+
+async def test_a_rate_limit_says_when_to_come_back(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    async with (
+        running(tmp_path, upstream_url=upstream.base_url, limits=2) as gateway,
+        openai.AsyncOpenAI(base_url=gateway.base_url, api_key=gateway.api_key, max_retries=0) as client,
+    ):
+        for _ in range(2):
+            await client.chat.completions.create(model="demo", messages=MESSAGES)
+        with pytest.raises(openai.RateLimitError) as refused:
+            await client.chat.completions.create(model="demo", messages=MESSAGES)
+        headers = refused.value.response.headers
+        assert 1 <= int(headers["retry-after"]) <= 60
+        assert 0 < int(headers["retry-after-ms"]) <= 60_000
+        assert headers["x-ratelimit-remaining-requests"] == "0"
+        assert refused.value.code == "rate_limit_error"
