@@ -1,7 +1,8 @@
 """All that Tok0n needs from outside, on one page.
 
-Methods that return `Future` carry out what was submitted even when nobody waits any more: a caller that is cancelled
-can still attach to the future and undo. They never block, and raise `Overloaded` at once when their queue is full.
+Methods that return `Future` never block, and raise `Overloaded` at once when their queue is full. Those of `Ledger`
+carry out what was submitted whatever becomes of the caller: their futures cannot be cancelled, and a task that is
+cancelled while it awaits one gets its `CancelledError` when the future is done.
 """
 
 from asyncio import Future

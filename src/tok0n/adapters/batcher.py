@@ -5,12 +5,25 @@ Adds no artificial delay, and holds no thread or task while nothing waits. docs/
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from tok0n.domain.errors import Overloaded
 
 Command = TypeVar("Command")
 Result = TypeVar("Result")
+
+
+class Submitted(asyncio.Future[Result]):
+    """A future that cannot be cancelled: what was submitted is carried out.
+
+    A task that is cancelled while it awaits one is woken with `CancelledError` once the future is done: then it knows
+    what happened, and can undo it.
+    """
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Refuse, so that the task waits on."""
+        del msg
+        return False
 
 
 class Batcher(Generic[Command, Result]):
@@ -32,10 +45,10 @@ class Batcher(Generic[Command, Result]):
         self._name = name
         self._batch_max = batch_max
         self._queue_max = queue_max
-        self._waiting: list[tuple[Command, asyncio.Future[Result]]] = []
+        self._waiting: list[tuple[Command, Submitted[Result]]] = []
         self._task: asyncio.Task[None] | None = None
 
-    def submit(self, command: Command, *, must: bool = False) -> asyncio.Future[Result]:
+    def submit(self, command: Command, *, must: bool = False) -> Submitted[Result]:
         """Queue one command; its future resolves when it was carried out, waited for or not.
 
         Raises `Overloaded` at once when `queue_max` commands wait, unless it `must` be carried out: what ends a
@@ -44,7 +57,7 @@ class Batcher(Generic[Command, Result]):
         if len(self._waiting) >= self._queue_max and not must:
             raise Overloaded(queue=self._name)
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Result] = loop.create_future()
+        future: Submitted[Result] = Submitted(loop=loop)
         self._waiting.append((command, future))
         if self._task is None:
             self._task = loop.create_task(self._drain(), name=f"batcher {self._name}")
@@ -70,9 +83,7 @@ class Batcher(Generic[Command, Result]):
             self._task = None
 
 
-def _resolve(future: asyncio.Future[Result], result: Result | Exception) -> None:
-    if future.cancelled():
-        return
+def _resolve(future: Submitted[Result], result: Result | Exception) -> None:
     if isinstance(result, Exception):
         future.set_exception(result)
     else:

@@ -1,13 +1,13 @@
 """The life of a reservation, in one context manager: whoever enters it cannot leave it open.
 
-A cancelled task waits for the ledger before it goes on being cancelled: the ledger carries out what was submitted,
-so leaving earlier would leave tokens reserved, or charged without anybody knowing.
+The futures of the ledger cannot be cancelled (`ports.Ledger`): a cancelled task gets its `CancelledError` once the
+ledger has answered, so that it never leaves tokens reserved, or charged without anybody knowing.
 """
 
 import asyncio
 from collections import deque
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 import structlog
 
@@ -16,7 +16,6 @@ from tok0n.domain.ledger import Balance, NewReservation, Receipt, Release, Settl
 from tok0n.domain.usage import Usage
 from tok0n.ports import Clock, Ledger
 
-T = TypeVar("T")
 log = structlog.get_logger()
 
 SETTLE_ATTEMPTS = 3
@@ -70,9 +69,9 @@ class Reservation:
         """Reserve. Raises what `ports.Ledger.reserve` raises."""
         reserving = self._owner.ledger.reserve(self._new)
         try:
-            self.balance = await finished(reserving)
+            self.balance = await reserving
         except asyncio.CancelledError:
-            if not reserving.cancelled() and reserving.exception() is None:
+            if reserving.exception() is None:
                 await self._release(CANCELLED_CODE)
             raise
         return self
@@ -109,9 +108,9 @@ class Reservation:
                 await asyncio.sleep(SETTLE_PAUSES_SECONDS[attempt - 1])
             settling = self._owner.ledger.settle(settlement)
             try:
-                self._receipt = await finished(settling)
+                self._receipt = await settling
             except asyncio.CancelledError:
-                if not settling.cancelled() and settling.exception() is None:
+                if settling.exception() is None:
                     self._receipt = settling.result()
                 raise
             except AlreadyResolved as error:
@@ -130,7 +129,7 @@ class Reservation:
             resolved_at_us=self._owner.clock.now_us(),
         )
         try:
-            await finished(self._owner.ledger.release(release))
+            await self._owner.ledger.release(release)
         except Tok0nError as error:
             self._owner.unreleased.append(release)
             log.error("release_failed", request=release.request_id, detail=error.detail or error.message)
@@ -141,18 +140,3 @@ def _code(error: BaseException | None) -> str:
     if isinstance(error, Tok0nError):
         return error.code
     return Tok0nError.code if isinstance(error, Exception) else CANCELLED_CODE
-
-
-async def finished(future: "asyncio.Future[T]") -> T:
-    """The result of `future`, which is waited for even when the caller is cancelled; the cancellation comes after."""
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError:
-                continue
-        if not future.cancelled():
-            future.exception()
-        raise
