@@ -101,7 +101,7 @@ async def in_process(
 def tok0n(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "tok0n", *map(str, arguments)],
+        [str(Path(sys.executable).parent / "tok0n"), *map(str, arguments)],
         cwd=cwd,
         env=environment(env),
         capture_output=True,

@@ -1,0 +1,182 @@
+"""The command line as others script against it: names, JSON, exit codes, and messages one can act on."""
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from support.gateways import tok0n
+from tok0n.cli import main
+
+EMAIL = "a@example.com"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("TOK0N_")]:
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def run_json(*arguments: str) -> Any:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("\n") == 1, "one JSON document, nothing else"
+    return json.loads(result.stdout)
+
+
+def test_accounts_show_says_what_is_posted_pending_and_available() -> None:
+    created = run_json("accounts", "create", " A@Example.com ", "--tokens", "1000")
+    assert created["email"] == EMAIL
+    shown = run_json("accounts", "show", EMAIL)
+    assert (shown["posted"], shown["pending"], shown["available"]) == (1000, 0, 1000)
+    assert run_json("accounts", "list") == [shown]
+    assert "1,000" in run("accounts", "show", EMAIL).output
+    assert EMAIL in run("accounts", "list").output
+
+
+def test_a_grant_adds_tokens_and_needs_a_reason() -> None:
+    run_json("accounts", "create", EMAIL)
+    assert run_json("accounts", "grant", EMAIL, "500", "--reason", "a trial")["posted"] == 500
+    for arguments in ((EMAIL, "5"), (EMAIL, "0", "--reason", "x"), (EMAIL, "-5", "--reason", "x"), (EMAIL, "x")):
+        assert run("accounts", "grant", *arguments).exit_code == 2
+    assert run("accounts", "grant", EMAIL, "5", "--reason", " ").exit_code == 2
+    assert run_json("accounts", "show", EMAIL)["posted"] == 500
+    assert run_json("ledger", "audit")["ok"] is True
+
+
+def test_a_key_is_shown_once_and_listed_by_its_ends() -> None:
+    run_json("accounts", "create", EMAIL)
+    created = run_json("keys", "create", EMAIL, "--name", "laptop")
+    assert created["api_key"].startswith("tk0n_")
+    assert len(created["api_key"]) == 54
+    (listed,) = run_json("keys", "list", EMAIL)
+    assert created["api_key"] not in json.dumps(listed)
+    assert (listed["id"], listed["name"], listed["last_four"]) == (
+        created["id"],
+        "laptop",
+        created["api_key"][-4:],
+    )
+    plain = run("keys", "create", EMAIL)
+    assert plain.stdout.strip().startswith("tk0n_")
+    assert run_json("keys", "revoke", created["id"])["revoked_at"] is not None
+    assert "laptop" in run("keys", "list", EMAIL).output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("accounts", "show", "nobody@example.com"), "tok0n accounts create nobody@example.com"),
+        (("keys", "create", "nobody@example.com"), "tok0n accounts create"),
+        (("keys", "list", "nobody@example.com"), "tok0n accounts create"),
+        (("keys", "revoke", "key_x"), "tok0n keys list"),
+        (("accounts", "create", "nonsense"), "name@example.com"),
+        (("models", "enable", "gpt-x"), "declare no model"),
+        (("models", "verify", "gpt-x"), "declare no model"),
+    ],
+)
+def test_what_cannot_be_done_exits_1_and_says_what_to_do(arguments: tuple[str, ...], words: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert words in result.stderr
+    as_json = run(*arguments, "--json")
+    assert as_json.exit_code == 1
+    assert words in json.loads(as_json.stdout)["error"]
+
+
+def test_an_account_that_exists_is_left_alone() -> None:
+    run_json("accounts", "create", EMAIL, "--tokens", "7")
+    assert run("accounts", "create", EMAIL, "--tokens", "9").exit_code == 1
+    assert run_json("accounts", "show", EMAIL)["posted"] == 7
+
+
+def test_usage_errors_exit_2() -> None:
+    for arguments in (("nope",), ("accounts", "nope"), ("accounts", "show"), ("serve", "--port", "x")):
+        assert run(*arguments).exit_code == 2
+
+
+def test_init_writes_settings_that_are_good_once_the_key_is_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("init").exit_code == 0
+    written = (folder / "tok0n.toml").read_text()
+    assert run("init").exit_code == 1, "an existing file is left alone"
+    assert (folder / "tok0n.toml").read_text() == written
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    missing = run("config", "check")
+    assert missing.exit_code == 2
+    assert "OPENAI_API_KEY" in missing.output
+    (folder / ".env").write_text("OPENAI_API_KEY=sk-x\n")
+    assert run("config", "check").exit_code == 0
+    assert run_json("config", "check")["ok"] is True
+
+
+def test_config_check_lists_all_faults_at_once(folder: Path) -> None:
+    (folder / "tok0n.toml").write_text("[server]\nprot = 1\nport = 'x'\n[limit]\n[upstreams.a]\nbase_url = 'nope'\n")
+    result = run("config", "check", "--json")
+    assert result.exit_code == 2
+    report = json.loads(result.stdout)
+    assert report["ok"] is False
+    where = {fault["where"] for fault in report["faults"]}
+    assert {"server.prot", "server.port", "limit"} <= where
+    assert any("port" in fault["message"] for fault in report["faults"] if fault["where"] == "server.prot")
+
+
+def test_wrong_settings_exit_2_from_every_command(folder: Path) -> None:
+    (folder / "tok0n.toml").write_text("[server]\nprot = 1\n")
+    for arguments in (("serve",), ("accounts", "list"), ("ledger", "audit"), ("models", "list"), ("migrate",)):
+        result = run(*arguments)
+        assert result.exit_code == 2, arguments
+        assert "prot" in result.stderr
+
+
+def test_several_workers_are_refused_on_the_embedded_default(folder: Path) -> None:
+    result = run("serve", "--workers", "2")
+    assert result.exit_code == 2
+    assert "postgresql://" in result.stderr
+
+
+def test_migrate_is_idempotent() -> None:
+    assert run_json("migrate")["applied"] == ["0001"]
+    assert run_json("migrate")["applied"] == []
+
+
+def test_the_audit_exits_1_when_there_is_a_difference(folder: Path) -> None:
+    run_json("accounts", "create", EMAIL, "--tokens", "7")
+    connection = sqlite3.connect(folder / "tok0n.db")
+    connection.execute("UPDATE account SET posted = 8")
+    connection.commit()
+    connection.close()
+    result = run("ledger", "audit", "--json")
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert report["ok"] is False
+    assert (report["differences"][0]["expected"], report["differences"][0]["found"]) == (7, 8)
+    assert run("ledger", "audit").exit_code == 1
+
+
+def test_models_can_be_taken_off_the_list(folder: Path) -> None:
+    (folder / "tok0n.toml").write_text(
+        "[upstreams.a]\nbase_url = 'http://127.0.0.1:9'\n[models.m]\nupstream = 'a'\nmax_output_tokens = 10\n"
+    )
+    (listed,) = run_json("models", "list")
+    assert (listed["id"], listed["enabled"], listed["verified"], listed["listed"]) == ("m", True, False, False)
+    assert run_json("models", "disable", "m")["enabled"] is False
+    assert run_json("models", "enable", "m")["enabled"] is True
+    failed = run("models", "verify", "--json")
+    assert failed.exit_code == 1
+    (state,) = json.loads(failed.stdout)
+    assert (state["passed"], state["consecutive_failures"]) == (False, 1)
+    assert "m" in run("models", "list").output
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion_is_there(shell: str, folder: Path) -> None:
+    done = tok0n(cwd=folder, env={"_TOK0N_COMPLETE": f"{shell}_source"})
+    assert "_TOK0N_COMPLETE" in done.stdout
