@@ -33,9 +33,7 @@ COMPLETION = json.dumps(
         "object": "chat.completion",
         "created": 1,
         "model": "bench-upstream",
-        "choices": [
-            {"index": 0, "message": {"role": "assistant", "content": "Hello. " * 60}, "finish_reason": "stop"}
-        ],
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello. " * 60}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 200, "completion_tokens": 12, "total_tokens": 212},
     }
 )
@@ -155,7 +153,9 @@ def _wrk(folder: Path, port: int, api_key: str, seconds: int, connections: int) 
     p50 = re.search(r"50%\s+([\d.]+)(us|ms|s)", out)
     rps = re.search(r"Requests/sec:\s+([\d.]+)", out)
     total = re.search(r"(\d+) requests in", out)
-    assert p50 and rps and total, out
+    assert p50, out
+    assert rps, out
+    assert total, out
     scale = {"us": 0.001, "ms": 1.0, "s": 1000.0}[p50[2]]
     errors = int(bad[1]) if bad else 0
     errors += sum(map(int, socket_errors.groups())) if socket_errors else 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+
 from support.gateways import tok0n
 from tok0n.cli import main
 

@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
 from tok0n.domain.errors import AccountingFailed, AlreadyResolved, InsufficientTokens, InvalidApiKey, NotFound
 from tok0n.domain.ledger import Balance, NewReservation, Receipt, Release, Settlement
 from tok0n.domain.usage import Usage
 
 pytestmark = pytest.mark.anyio
+
+INSERT_ENTRY = "INSERT INTO ledger_entry (account_id, kind, amount, posted_after, created_at_us) SELECT id,"
+USAGE_WITHOUT_REQUEST = f"{INSERT_ENTRY} 'usage', -1, 1, 1 FROM account"
+GRANT_OUT_OF_LINE = f"{INSERT_ENTRY} 'grant', 7, 999, 1 FROM account"
 
 
 @pytest.fixture(params=ENGINES)
@@ -188,8 +193,7 @@ async def test_the_database_itself_refuses_to_edit_what_is_final(db: Opened) -> 
         "UPDATE account SET pending = -1",
         "UPDATE account SET posted = -1",
         "UPDATE account SET pending = posted + 1",
-        "INSERT INTO ledger_entry (account_id, kind, amount, posted_after, created_at_us)"
-        f" VALUES ('{account.id}', 'usage', -1, 1, 1)",
+        USAGE_WITHOUT_REQUEST,
     ):
         sql = sa.text(statement)
         failure = await outcome(db.store.write(lambda tx, sql=sql: tx.execute(sql) and None))  # type: ignore[misc]
@@ -203,11 +207,7 @@ async def test_the_database_itself_refuses_to_edit_what_is_final(db: Opened) -> 
         ("UPDATE account SET posted = posted + 1", "posted is not the sum of the entries"),
         ("UPDATE account SET pending = pending + 1", "pending is not the sum of the reservations"),
         ("UPDATE request SET reserved = reserved + 1 WHERE id = 'open'", "pending is not the sum of the reservations"),
-        (
-            "INSERT INTO ledger_entry (account_id, kind, amount, posted_after, created_at_us)"
-            " SELECT id, 'grant', 7, 999, 1 FROM account",
-            "posted_after is not the running sum",
-        ),
+        (GRANT_OUT_OF_LINE, "posted_after is not the running sum"),
     ],
 )
 async def test_the_audit_names_every_difference(db: Opened, damage: str, what: str) -> None:

@@ -18,6 +18,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
 from tok0n.domain.errors import AlreadyResolved, InsufficientTokens
 from tok0n.domain.ledger import NewReservation, Receipt, Release, Settlement

@@ -6,6 +6,7 @@ from collections import defaultdict
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from support.fakes import FakeClock
 from support.limiters import KINDS, make_limiter
 from tok0n.domain.accounts import Caller

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 from support.fakes import ANSWER
 from support.gateways import ServerProcess, tok0n_json, write_settings
 from support.http import chat, chat_body

@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
+
 from support.gateways import ServerProcess, tok0n_json, write_settings
 from support.http import USAGE_TOTAL, Connection, InstantUpstream, chat_body
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from support.gateways import running
 from support.scripted_upstream import FAULTS, ScriptedUpstream, ok
 

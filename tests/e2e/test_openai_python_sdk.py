@@ -5,6 +5,7 @@ from pathlib import Path
 
 import openai
 import pytest
+
 from support.gateways import Running, running
 from support.scripted_upstream import FAULTS, Behaviour, ScriptedUpstream, ok, status
 

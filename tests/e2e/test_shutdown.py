@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+
 from support.gateways import ServerProcess, tok0n, tok0n_json, write_settings
 from support.http import USAGE_TOTAL, Connection, InstantUpstream, chat_body, request
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from support.fakes import ANSWER
 from support.gateways import Running, running
 from support.http import Answer, chat, chat_body

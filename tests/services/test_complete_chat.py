@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from support.fakes import ANSWER, FakeUpstream
 from support.gateways import InProcess, in_process
 from support.ledgers import schema

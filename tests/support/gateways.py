@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import msgspec
+
 from support.fakes import FakeUpstream
 from support.ledgers import NOW_US, Opened, open_engine
 from support.limiters import make_limiter

@@ -1,4 +1,4 @@
-"""Schemathesis, from our own OpenAPI document against a running gateway: no answer that the document does not tell of."""
+"""Schemathesis, from our own OpenAPI document, against a running gateway."""
 
 import asyncio
 import tempfile
@@ -11,6 +11,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.generation import GenerationMode
+
 from support.gateways import Running, running
 from support.http import InstantUpstream
 
@@ -79,7 +80,7 @@ def test_the_api_keeps_its_document(
 
     @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=strategy)
-    def check(case: schemathesis.Case) -> None:
+    def check(case: schemathesis.Case[Any]) -> None:
         if isinstance(case.body, dict) and mode is GenerationMode.POSITIVE:
             say_what_json_schema_cannot(case.body)
         response = case.call(headers={"Authorization": f"Bearer {gateway.api_key}"})

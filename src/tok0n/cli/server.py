@@ -21,8 +21,9 @@ from tok0n.cli.common import (
     json_option,
     load_settings,
     print_json,
+    read_dotenv,
 )
-from tok0n.settings import SettingsInvalid, check, template
+from tok0n.settings import SettingsInvalid, check, find_faults, template
 
 DEFAULT_PATH = Path("tok0n.toml")
 
@@ -122,10 +123,7 @@ def config() -> None:
 @command
 async def check_config(config_path: Path | None, *, as_json: bool) -> None:
     """Say what is wrong with the settings, all at once; exit 2 if anything is."""
-    try:
-        faults = check(load_settings(config_path))
-    except SettingsInvalid as error:
-        faults = error.faults
+    faults = find_faults(config_path, environ=os.environ, dotenv=read_dotenv(), overrides={})
     wrong = any(fault.severity == "error" for fault in faults)
     if as_json:
         print_json({"ok": not wrong, "faults": faults})

@@ -1,157 +1,221 @@
-"""What one value alone cannot tell: whether the settings fit together, and fit this machine."""
+"""What one value alone cannot tell: whether the settings fit together, and whether they fit this machine."""
 
 import os
 import re
+import ssl
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-from tok0n.domain import catalogue
+from tok0n.settings.convert import Entry
 from tok0n.settings.faults import Fault, SettingsInvalid, nearest
-from tok0n.settings.schema import Model, Secret, Settings, Upstream
+from tok0n.settings.schema import NO_POSTGRES, SECTIONS, SQLITE_PREFIX, TABLES, Database, Settings, fields_of
+from tok0n.settings.secret import Headers, Secret
 
-DEFAULT_OUTPUT_TOKENS = 4_096
-MODEL_ID_CHARACTERS_MAX = 128
+ID_CHARACTERS_MAX = 128
+MEMORY = "memory://"
+UNUSED = "payments"
+"""A section that has no effect yet: a secret that it lacks stops nothing."""
 
-_MODEL_ID = re.compile(r"[!-~]+")
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+POSTGRES_SCHEMES = ("postgresql://", "postgres://")
+REDIS_SCHEMES = ("redis://", "rediss://")
+
+_ID = re.compile(r"[!-.0-~](?:[!-~]*[!-.0-~])?")
+_HOST = re.compile(r"[A-Za-z0-9._:%-]+")
+
+Findings = Iterator[tuple[str, str]]
+"""Pairs of a setting's name, or nothing for the table as a whole, and what is wrong with it."""
 
 
-def cross_check(settings: Settings, faults: list[Fault]) -> Settings:
-    """Compare the settings with one another, and fill in the defaults that follow from others."""
-    server = settings.server
-    if not server.public_url:
-        host = f"[{server.host}]" if ":" in server.host else server.host
-        server = msgspec.structs.replace(server, public_url=f"http://{host}:{server.port}")
-    elif (reason := _why_no_url(server.public_url)) is not None:
-        faults.append(Fault(where="server.public_url", message=reason))
-    _check_engines(settings, faults)
-    for name, upstream in settings.upstreams.items():
-        _check_upstream(f"upstreams.{name}", upstream, faults)
-    for id_, model in settings.models.items():
-        _check_model(id_, model, settings, faults)
-    models = {id_: _with_defaults(id_, model) for id_, model in settings.models.items()}
-    return msgspec.structs.replace(settings, server=server, models=models)
+def cross_faults(entries: list[Entry]) -> Iterator[Fault]:
+    """Compare the settings with one another. A value that is wrong by itself is not in `entries` any more."""
+    upstreams = [entry.id for entry in entries if entry.section == "upstreams" and entry.id is not None]
+    for entry in entries:
+        if entry.id is not None and (len(entry.id) > ID_CHARACTERS_MAX or not _ID.fullmatch(entry.id)):
+            yield Fault(
+                where=entry.where,
+                message=f"an id has 1 to {ID_CHARACTERS_MAX} printable ASCII characters,"
+                " without spaces, and with no slash at either end.",
+            )
+        for key, message in _CHECKS.get(entry.section, _nothing)(entry.values):
+            yield Fault(where=f"{entry.where}.{key}", message=message)
+        upstream = entry.values.get("upstream")
+        if upstream is not None and upstream not in upstreams:
+            yield Fault(
+                where=f"{entry.where}.upstream", message=f"names no declared upstream. {nearest(upstream, upstreams)}"
+            )
 
 
 def check(settings: Settings) -> list[Fault]:
     """Look at this machine too: secrets, files and folders. For `tok0n config check` and `tok0n serve`."""
-    faults: list[Fault] = []
-    for upstream in settings.upstreams.values():
-        _check_secret(upstream.api_key, faults)
-        if upstream.ca_file is not None and not Path(upstream.ca_file).is_file():
-            faults.append(Fault(where="upstreams", message=f"the ca_file {upstream.ca_file} is not there."))
-    if settings.payments is not None:
-        _check_secret(settings.payments.secret_key, faults)
-        _check_secret(settings.payments.webhook_secret, faults)
-        faults.append(
-            Fault(where="payments", message="payments are not built yet; nothing is sold.", severity="warning")
-        )
-    folder = settings.database.sqlite_path.parent
-    if folder.exists() and not os.access(folder, os.W_OK):
-        faults.append(Fault(where="database.url", message=f"the folder {folder.resolve()} cannot be written to."))
-    if not settings.models:
-        faults.append(
-            Fault(where="models", message="no model is declared, so nothing can be called.", severity="warning")
-        )
-    return faults
+    return list(machine_faults(list(_entries(settings)), folder=settings.database.folder))
 
 
-def model_of(model_id: str, settings: Settings) -> catalogue.Model:
-    """A declared model as the domain knows it."""
-    model = settings.models[model_id]
-    assert model.default_output_tokens is not None, "filled in by cross_check"
-    return catalogue.Model(
-        id=model_id,
-        upstream=model.upstream,
-        upstream_model=model.upstream_model,
-        upstream_url=settings.upstreams[model.upstream].base_url,
-        context_window_tokens=model.context_window_tokens,
-        max_output_tokens=model.max_output_tokens,
-        default_output_tokens=model.default_output_tokens,
-        output_limit_field=model.output_limit_field,
-        image_tokens_max=model.image_tokens_max,
-        audio_tokens_max=model.audio_tokens_max,
-        file_tokens_max=model.file_tokens_max,
-        extra_fields=model.extra_fields,
-        owned_by=model.owned_by,
-    )
+def machine_faults(entries: list[Entry], *, folder: Path) -> Iterator[Fault]:
+    """What is wrong here and now, warnings included. Paths that are relative begin at `folder`."""
+    for entry in entries:
+        yield from _secret_faults(entry)
+        ca_file = entry.values.get("ca_file")
+        if ca_file is not None and (reason := _why_no_ca_file(folder / Path(ca_file).expanduser())) is not None:
+            yield Fault(where=f"{entry.where}.ca_file", message=reason)
+        if entry.section == "database" and "url" in entry.values:
+            yield from _database_faults(entry.values["url"], folder)
+        if entry.section == "limits" and entry.values.get("backend", MEMORY).startswith(REDIS_SCHEMES):
+            yield Fault(where="limits.backend", message=f"Redis support is not built yet; use {MEMORY}")
+    yield from _warnings({entry.section for entry in entries})
 
 
-def _check_engines(settings: Settings, faults: list[Fault]) -> None:
-    url = settings.database.url
-    if url.startswith(("postgresql://", "postgres://")):
-        faults.append(
-            Fault(where="database.url", message="PostgreSQL is not supported in this version: use sqlite:///tok0n.db.")
-        )
-    elif not url.startswith("sqlite:///") or not url.removeprefix("sqlite:///").strip("/"):
-        faults.append(Fault(where="database.url", message="write it as sqlite:///tok0n.db."))
-    backend = settings.limits.backend
-    if backend.startswith(("redis://", "rediss://")):
-        faults.append(Fault(where="limits.backend", message="Redis is not supported in this version: use memory://."))
-    elif backend != "memory://":
-        faults.append(Fault(where="limits.backend", message="write it as memory://."))
+def _warnings(sections: set[str]) -> Iterator[Fault]:
+    if "upstreams" not in sections:
+        message = "no upstream is declared, so nothing can be answered. Add [upstreams.NAME]."
+        yield Fault(where="upstreams", message=message, severity="warning")
+    if "models" not in sections:
+        message = "no model is declared, so nothing can be called. Add [models.ID]."
+        yield Fault(where="models", message=message, severity="warning")
+    if UNUSED in sections:
+        message = "payments are not built yet: nothing is sold, and this section has no effect."
+        yield Fault(where=UNUSED, message=message, severity="warning")
 
 
-def _check_upstream(where: str, upstream: Upstream, faults: list[Fault]) -> None:
-    if (reason := _why_no_url(upstream.base_url)) is not None:
-        faults.append(Fault(where=f"{where}.base_url", message=reason))
-    if upstream.proxy_url is not None and urlsplit(upstream.proxy_url).scheme != "http":
-        faults.append(Fault(where=f"{where}.proxy_url", message="write it as http://HOST:PORT."))
-    for name, value in upstream.headers.items():
-        if not _HEADER_NAME.fullmatch(name) or not value.isascii() or not value.isprintable():
-            faults.append(
-                Fault(where=f"{where}.headers", message=f"{name!r} or its value has characters no header may have.")
-            )
+def _entries(settings: Settings) -> Iterator[Entry]:
+    for section, struct in SECTIONS.items():
+        part = getattr(settings, section)
+        if part is not None:
+            yield Entry(section=section, values={key: getattr(part, key) for key in fields_of(struct)})
+    for section, struct in TABLES.items():
+        for id_, part in getattr(settings, section).items():
+            yield Entry(section=section, id=id_, values={key: getattr(part, key) for key in fields_of(struct)})
 
 
-def _check_model(id_: str, model: Model, settings: Settings, faults: list[Fault]) -> None:
-    where = f'models."{id_}"'
-    if len(id_) > MODEL_ID_CHARACTERS_MAX or not _MODEL_ID.fullmatch(id_):
-        faults.append(
-            Fault(
-                where=where,
-                message=f"a model's id has up to {MODEL_ID_CHARACTERS_MAX} printable ASCII characters without spaces.",
-            )
-        )
-    if model.upstream not in settings.upstreams:
-        message = f"no upstream {model.upstream!r} is declared. {nearest(model.upstream, settings.upstreams)}"
-        faults.append(Fault(where=f"{where}.upstream", message=message))
-    if model.default_output_tokens is not None and model.default_output_tokens > model.max_output_tokens:
-        faults.append(Fault(where=f"{where}.default_output_tokens", message="it is greater than max_output_tokens."))
-    window = model.context_window_tokens
-    if window is not None and model.max_output_tokens > window:
-        faults.append(Fault(where=f"{where}.max_output_tokens", message="it is greater than context_window_tokens."))
+def _secret_faults(entry: Entry) -> Iterator[Fault]:
+    for value in entry.values.values():
+        found = value.secrets if isinstance(value, Headers) else [value] if isinstance(value, Secret) else []
+        for secret in found:
+            try:
+                secret.resolve()
+            except SettingsInvalid as error:
+                for fault in error.faults:
+                    yield msgspec.structs.replace(fault, severity="warning" if entry.section == UNUSED else "error")
 
 
-def _with_defaults(id_: str, model: Model) -> Model:
-    return msgspec.structs.replace(
-        model,
-        upstream_model=model.upstream_model or id_,
-        default_output_tokens=model.default_output_tokens or min(DEFAULT_OUTPUT_TOKENS, model.max_output_tokens),
-    )
-
-
-def _check_secret(secret: Secret | None, faults: list[Fault]) -> None:
-    if secret is None:
-        return
+def _why_no_ca_file(path: Path) -> str | None:
     try:
-        secret.resolve()
-    except SettingsInvalid as error:
-        faults.extend(error.faults)
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        return f"the file {path} holds no certificates in PEM form."
+    except OSError as error:
+        return f"the file {path} cannot be read: {error.strerror}."
+    return None
+
+
+def _database_faults(url: str, folder: Path) -> Iterator[Fault]:
+    if url.startswith(POSTGRES_SCHEMES):
+        yield Fault(where="database.url", message=NO_POSTGRES)
+        return
+    path = Database(url=url, folder=folder).sqlite_path
+    message = None
+    if not path.parent.is_dir():
+        message = f"the folder {path.parent.absolute()} does not exist. Make it."
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        message = f"the folder {path.parent.absolute()} cannot be written to."
+    elif path.is_dir():
+        message = f"{path.absolute()} is a folder. Name a file."
+    elif path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        message = f"the file {path.absolute()} cannot be read and written."
+    if message is not None:
+        yield Fault(where="database.url", message=message)
+
+
+def _nothing(_: dict[str, Any]) -> Findings:
+    yield from ()
+
+
+def _server(values: dict[str, Any]) -> Findings:
+    if not _HOST.fullmatch(values.get("host", "localhost")):
+        yield "host", "must be a name or an address alone, such as 127.0.0.1: the port is server.port."
+    if values.get("public_url") and (reason := _why_no_url(values["public_url"])) is not None:
+        yield "public_url", reason
+
+
+def _database(values: dict[str, Any]) -> Findings:
+    url = values.get("url", Database().url)
+    if url.startswith(POSTGRES_SCHEMES):
+        return
+    path = url.removeprefix(SQLITE_PREFIX)
+    if path == url:
+        yield "url", "must be sqlite:///FILE, relative to the settings file, or sqlite:////FOLDER/FILE."
+    elif path.strip("/") in {"", ":memory:"} or any(sign in path for sign in "?#\0"):
+        yield "url", "must name a file after sqlite:///, and nothing after it."
+
+
+def _limits(values: dict[str, Any]) -> Findings:
+    backend = values.get("backend", MEMORY)
+    if backend != MEMORY and not backend.startswith(REDIS_SCHEMES):
+        yield "backend", f"must be {MEMORY}"
+
+
+def _upstream(values: dict[str, Any]) -> Findings:
+    if "base_url" in values and (reason := _why_no_url(values["base_url"])) is not None:
+        yield "base_url", reason
+    if values.get("proxy_url") is not None and not _is_proxy(values["proxy_url"]):
+        yield "proxy_url", "must be http://HOST:PORT or http://USER:PASSWORD@HOST:PORT."
+    if values.get("api_key") is not None and "authorization" in map(str.lower, values.get("headers", ())):
+        yield "headers", "must not set Authorization: api_key does."
+
+
+def _model(values: dict[str, Any]) -> Findings:
+    most = values.get("max_output_tokens")
+    if most is None:
+        return
+    default = values.get("default_output_tokens")
+    if default is not None and default > most:
+        yield "default_output_tokens", f"must be {most}, which is max_output_tokens, at the most; it is {default}."
+    window = values.get("context_window_tokens")
+    if window is not None and most > window:
+        yield "max_output_tokens", f"must be {window}, which is context_window_tokens, at the most; it is {most}."
+
+
+def _pack(values: dict[str, Any]) -> Findings:
+    if not values.get("price_usd", "1").strip("0."):
+        yield "price_usd", "must be above zero."
+
+
+_CHECKS: dict[str, Callable[[dict[str, Any]], Findings]] = {
+    "server": _server,
+    "database": _database,
+    "limits": _limits,
+    "upstreams": _upstream,
+    "models": _model,
+    "packs": _pack,
+}
 
 
 def _why_no_url(text: str) -> str | None:
-    """What is wrong with an http(s) address, or None."""
-    shape = "write it as https://HOST or http://HOST:PORT, with a path if there is one."
+    """What is wrong with an http(s) address, or None. The address is not repeated: a password may be in it."""
+    shape = "must be http://HOST or https://HOST, with a port or a path if there is one."
     try:
         url = urlsplit(text)
         port = url.port
     except ValueError:
         return shape
-    if url.scheme not in {"http", "https"} or not url.hostname or port == 0:
+    if url.scheme not in {"http", "https"} or not url.hostname or port == 0 or not _is_plain(text):
         return shape
-    if url.username is not None or url.query or url.fragment:
-        return "it must hold no user, password, query or fragment."
-    return None if text.isascii() and text.isprintable() and " " not in text else shape
+    if "@" in url.netloc or "?" in text or "#" in text:
+        return "must hold no user, password, query or fragment."
+    return None
+
+
+def _is_proxy(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        return False
+    return url.scheme == "http" and bool(url.hostname) and port != 0 and url.path in {"", "/"} and _is_plain(text)
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and not re.search(r'[\s\\"<>]', text)

@@ -8,7 +8,10 @@ import msgspec
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to mend. `where` is the setting as it is written in the file, or the environment variable."""
+    """One thing to mend. `where` is the setting as the file has it (or the file, or an environment variable).
+
+    An "error" keeps the gateway from running as it was told to; a "warning" does not. No message holds a secret.
+    """
 
     where: str
     message: str
@@ -26,7 +29,8 @@ class SettingsInvalid(Exception):
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence that names what was probably meant, or everything that is known."""
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    in_lower_case = [one.lower() for one in names]
+    close = difflib.get_close_matches(name.lower(), in_lower_case, n=1, cutoff=0.5)
     if close:
-        return f"Did you mean {close[0]!r}?"
-    return f"Known: {', '.join(names)}." if names else "None is declared."
+        return f"Did you mean {names[in_lower_case.index(close[0])]}?"
+    return f"There are: {', '.join(names)}." if names else "None is declared."

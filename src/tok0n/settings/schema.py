@@ -4,74 +4,50 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
+from msgspec.structs import FieldInfo
 
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.settings.faults import Fault, SettingsInvalid
+from tok0n.settings.secret import Headers, Secret
 
 RATE_MAX = 10_000_000
 SECONDS_MAX = 3_600
+SQLITE_PREFIX = "sqlite:///"
 
-_Rate = Annotated[int, msgspec.Meta(ge=1, le=RATE_MAX)]
-_Tokens = Annotated[int, msgspec.Meta(ge=1, le=TOKENS_MAX)]
-_Seconds = Annotated[float, msgspec.Meta(gt=0, le=SECONDS_MAX)]
-_Bytes = Annotated[int, msgspec.Meta(ge=1024, le=2**30)]
-_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
-
-
-class Secret:
-    """A reference to a secret: `env:NAME` or `file:PATH`. It never shows what it refers to."""
-
-    def __init__(self, reference: str, *, where: str, environ: dict[str, str], folder: Path) -> None:
-        self._reference = reference
-        self._where = where
-        self._environ = environ
-        self._folder = folder
-
-    def __repr__(self) -> str:
-        return f"Secret({self._reference!r})"
-
-    def resolve(self) -> str:
-        """The secret itself. Raises `SettingsInvalid` when it is not there or empty."""
-        kind, _, name = self._reference.partition(":")
-        if kind == "env":
-            value = self._environ.get(name, "").strip()
-            if not value:
-                raise self._invalid(f"the environment variable {name} is not set. Set it, also in .env if you like.")
-            return value
-        path = self._folder / Path(name).expanduser()
-        try:
-            value = path.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise self._invalid(f"the file {path} cannot be read ({type(error).__name__}).") from None
-        if not value:
-            raise self._invalid(f"the file {path} is empty.")
-        return value
-
-    def _invalid(self, message: str) -> SettingsInvalid:
-        return SettingsInvalid([Fault(where=self._where, message=message)])
+_Rate = Annotated[int, Meta(ge=1, le=RATE_MAX)]
+_Tokens = Annotated[int, Meta(ge=1, le=TOKENS_MAX)]
+_Seconds = Annotated[float, Meta(gt=0, le=SECONDS_MAX)]
+_Bytes = Annotated[int, Meta(ge=1_024, le=2**30)]
+_Text = Annotated[str, Meta(min_length=1, max_length=1_000)]
+_PriceUsd = Annotated[
+    str, Meta(pattern=r"\A[0-9]{1,6}(\.[0-9]{2})?\Z", description='a price in quotes, with two decimals: "5.00"')
+]
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
-    """[server]."""
+    """[server]. An empty `public_url` follows host and port."""
 
     host: _Text = "127.0.0.1"
-    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
     public_url: str = ""
     max_body_bytes: _Bytes = 4_194_304
     body_read_seconds: _Seconds = 30.0
-    shutdown_seconds: Annotated[int, msgspec.Meta(ge=1, le=SECONDS_MAX)] = 25
+    shutdown_seconds: Annotated[int, Meta(ge=1, le=SECONDS_MAX)] = 25
 
 
 class Database(msgspec.Struct, frozen=True, kw_only=True):
-    """[database]. `folder` is what a relative path in `url` is relative to."""
+    """[database]. `folder` is what a relative path in `url` begins at."""
 
     url: _Text = "sqlite:///tok0n.db"
     folder: Path = Path()
 
     @property
     def sqlite_path(self) -> Path:
-        """The file of the embedded database."""
-        return self.folder / self.url.removeprefix("sqlite:///")
+        """The file of the embedded database. Raises `SettingsInvalid` when the database is another one."""
+        if not self.url.startswith(SQLITE_PREFIX):
+            raise SettingsInvalid([Fault(where="database.url", message=NO_POSTGRES)])
+        return self.folder / self.url.removeprefix(SQLITE_PREFIX)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,25 +59,25 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     upstream_requests_per_minute: _Rate = 55
 
 
-class Upstream(msgspec.Struct, frozen=True, kw_only=True):
-    """[upstreams.NAME]."""
+class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """[upstreams.NAME]. `timeout_seconds` is the deadline of a whole call, connecting included."""
 
     base_url: _Text
     api_key: Secret | None = None
     timeout_seconds: _Seconds = 120.0
     connect_seconds: _Seconds = 10.0
     body_bytes_max: _Bytes = 16_777_216
-    connections_max: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 2_000
-    headers: dict[str, str] = {}
-    proxy_url: str | None = None
-    ca_file: str | None = None
+    connections_max: Annotated[int, Meta(ge=1, le=100_000)] = 2_000
+    headers: Headers = Headers({})
+    proxy_url: _Text | None = None
+    ca_file: _Text | None = None
 
 
-class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """[models.ID]."""
+class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """[models.ID]. Missing `upstream_model` and `default_output_tokens` are filled in when the settings are loaded."""
 
     upstream: _Text
-    upstream_model: str = ""
+    upstream_model: _Text | None = None
     context_window_tokens: _Tokens | None = None
     max_output_tokens: _Tokens
     default_output_tokens: _Tokens | None = None
@@ -110,14 +86,14 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     image_tokens_max: _Tokens | None = None
     audio_tokens_max: _Tokens | None = None
     file_tokens_max: _Tokens | None = None
-    extra_fields: tuple[str, ...] = ()
+    extra_fields: tuple[_Text, ...] = ()
     owned_by: _Text = "tok0n"
 
 
-class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
+class CatalogueSettings(msgspec.Struct, frozen=True, kw_only=True):
     """[catalogue]."""
 
-    verify_interval_hours: Annotated[int, msgspec.Meta(ge=1, le=8760)] = 24
+    verify_interval_hours: Annotated[int, Meta(ge=1, le=8_760)] = 24
     verify_timeout_seconds: _Seconds = 30.0
 
 
@@ -133,13 +109,14 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
 
     name: _Text
     tokens: _Tokens
-    price_usd: Annotated[str, msgspec.Meta(pattern=r"^\d{1,6}\.\d{2}$")]
+    price_usd: _PriceUsd
     active: bool = True
 
     @property
     def price_usd_cents(self) -> int:
         """The price in cents."""
-        return int(self.price_usd.replace(".", ""))
+        dollars, _, cents = self.price_usd.partition(".")
+        return int(dollars) * 100 + int(cents or "0")
 
 
 class Payments(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,9 +132,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server: Server = Server()
     database: Database = Database()
     limits: Limits = Limits()
-    upstreams: dict[str, Upstream] = {}
-    models: dict[str, Model] = {}
-    catalogue: Catalogue = Catalogue()
+    upstreams: dict[str, UpstreamSettings] = {}
+    models: dict[str, ModelSettings] = {}
+    catalogue: CatalogueSettings = CatalogueSettings()
     logs: Logs = Logs()
     packs: dict[str, Pack] = {}
     payments: Payments | None = None
@@ -167,20 +144,27 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "server": Server,
     "database": Database,
     "limits": Limits,
-    "catalogue": Catalogue,
+    "catalogue": CatalogueSettings,
     "logs": Logs,
     "payments": Payments,
 }
 """The sections that there is one of."""
 
-TABLES: dict[str, type[msgspec.Struct]] = {"upstreams": Upstream, "models": Model, "packs": Pack}
+TABLES: dict[str, type[msgspec.Struct]] = {"upstreams": UpstreamSettings, "models": ModelSettings, "packs": Pack}
 """The sections that hold a table for each id."""
 
-NOT_WRITTEN = {("database", "folder")}
-"""Fields that are derived, and are no settings."""
+NO_POSTGRES = f"PostgreSQL support is not built yet; use {SQLITE_PREFIX}tok0n.db."
+
+_DERIVED = {"folder"}
+"""Fields that are no settings."""
 
 
-def fields_of(section: str, struct: type[msgspec.Struct]) -> dict[str, Any]:
-    """The settings of a section with their types, by name."""
-    fields = msgspec.structs.fields(struct)
-    return {field.name: field for field in fields if (section, field.name) not in NOT_WRITTEN}
+def fields_of(struct: type[msgspec.Struct]) -> dict[str, FieldInfo]:
+    """The settings of a section, by name."""
+    return {field.name: field for field in msgspec.structs.fields(struct) if field.name not in _DERIVED}
+
+
+def default_of(field: FieldInfo) -> Any:
+    """What a setting is when it is not given."""
+    assert not field.required
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()

@@ -1,8 +1,8 @@
 """The commented settings file that `tok0n init` writes."""
 
-from pathlib import Path
+from importlib import resources
 
 
 def template() -> str:
-    """The text of it. Everything commented out shows its default."""
-    return (Path(__file__).parent / "tok0n.toml").read_text("utf-8")
+    """The text of it: every setting, commented out where it shows a default or an example."""
+    return (resources.files("tok0n.settings") / "tok0n.toml").read_text("utf-8")

@@ -1,0 +1,121 @@
+"""The upper bound is never below what a real byte-level tokenizer reports, whatever the text."""
+
+import unicodedata
+
+import bpe_openai
+import msgspec
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tok0n.domain.bound import string_bound
+from tok0n.domain.catalogue import Model
+from tok0n.domain.chat_request import ChatRequest, read_chat_request
+
+ENCODINGS = [bpe_openai.get_encoding(name) for name in ("o200k_base", "cl100k_base")]
+TOKENS_PER_MESSAGE = 4
+TOKENS_PER_ANSWER = 3
+"""What OpenAI's chat template adds (openai-cookbook, "How to count tokens with tiktoken")."""
+
+MODEL = Model(id="m", upstream="u", upstream_model="um", max_output_tokens=10_000, default_output_tokens=100)
+
+EXOTIC = st.text(
+    st.one_of(
+        st.characters(codec="utf-8"),
+        st.sampled_from("ﷺ\ufdfb㌖ﬃ½Åé\u0301\u0323\u200d👨🏽🚀가\u1100\u1161\u11a8\u0f73\U0001d518"),
+    ),
+    max_size=200,
+)
+ROLES = st.sampled_from(["system", "user", "assistant", "developer"])
+MESSAGES = st.lists(st.tuples(ROLES, EXOTIC), min_size=1, max_size=8)
+
+
+def read(**fields: object) -> ChatRequest:
+    return read_chat_request(msgspec.json.encode({"model": "m"} | fields), find_model=lambda _: MODEL)
+
+
+def forms(text: str) -> list[str]:
+    return [text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFKC"))]
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=EXOTIC)
+@example(text="ﷺ" * 50)
+@example(text="\u0f73\u0f75\u0344" * 30)
+def test_a_string_never_costs_more_than_its_bound_in_any_form(text: str) -> None:
+    bound = string_bound(text)
+    for encoding in ENCODINGS:
+        assert max(len(encoding.encode(form)) for form in forms(text)) <= bound
+
+
+@settings(max_examples=200, deadline=None)
+@given(messages=MESSAGES, limit=st.integers(1, 1000), n=st.integers(1, 5))
+def test_a_conversation_never_costs_more_than_its_bound(messages: list[tuple[str, str]], limit: int, n: int) -> None:
+    request = read(
+        messages=[{"role": role, "content": text} for role, text in messages], max_completion_tokens=limit, n=n
+    )
+    for encoding in ENCODINGS:
+        for index in range(3):
+            used = sum(TOKENS_PER_MESSAGE + len(encoding.encode(forms(text)[index])) for _, text in messages)
+            assert TOKENS_PER_ANSWER + used <= request.prompt_bound
+    assert request.output_bound == n * limit
+
+
+@given(text=EXOTIC)
+def test_the_bound_of_a_string_is_the_longest_of_its_three_forms(text: str) -> None:
+    assert string_bound(text) == max(len(form.encode()) for form in forms(text))
+
+
+def test_the_bound_is_the_documented_sum() -> None:
+    request = read(messages=[{"role": "user", "content": "Hello"}], max_tokens=50)
+    assert request.prompt_bound == len("user") + len("Hello") + 16 + 512
+    assert request.bound == request.prompt_bound + 50
+
+
+def test_every_string_of_a_message_counts() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}], "name": "bob"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "ok"},
+    ]
+    strings = ["user", "text", "Hi", "bob", "assistant", "c1", "function", "f", '{"a":1}', "tool", "c1", "ok"]
+    request = read(messages=messages, max_tokens=1)
+    assert request.prompt_bound == sum(map(len, strings)) + 3 * 16 + 512
+
+
+def test_tools_and_formats_count_four_times_their_bytes() -> None:
+    plain = read(messages=[{"role": "user", "content": "Hi"}])
+    tools = [{"type": "function", "function": {"name": "f", "description": "é"}}]
+    response_format = {"type": "json_object"}
+    request = read(messages=[{"role": "user", "content": "Hi"}], tools=tools, response_format=response_format)
+    size = len(msgspec.json.encode(tools)) + len(msgspec.json.encode(response_format))
+    assert request.prompt_bound - plain.prompt_bound == 4 * size + 512
+
+
+def test_a_prediction_is_added_to_the_output() -> None:
+    prediction = {"type": "content", "content": "x" * 100}
+    request = read(messages=[{"role": "user", "content": "Hi"}], prediction=prediction, max_tokens=10, n=2)
+    assert request.output_bound == 20 + len(msgspec.json.encode(prediction))
+
+
+def test_the_context_window_caps_the_prompt() -> None:
+    model = msgspec.structs.replace(MODEL, context_window_tokens=600)
+    body = msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": "x" * 5000}]})
+    assert read_chat_request(body, find_model=lambda _: model).prompt_bound == 600
+
+
+def test_media_parts_cost_their_maximum_and_not_their_bytes() -> None:
+    model = msgspec.structs.replace(MODEL, image_tokens_max=1500)
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
+    body = msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": [part, part]}]})
+    request = read_chat_request(body, find_model=lambda _: model)
+    assert request.prompt_bound == len("user") + 16 + 512 + 3000
+
+
+@pytest.mark.parametrize("available", range(500, 700, 7))
+def test_the_largest_output_that_fits_does_fit_and_one_more_does_not(available: int) -> None:
+    request = read(messages=[{"role": "user", "content": "Hi"}], n=3, max_tokens=100)
+    largest = request.largest_output_tokens(available)
+    assert request.prompt_bound + 3 * largest <= max(available, request.prompt_bound)
+    assert request.prompt_bound + 3 * (largest + 1) > available

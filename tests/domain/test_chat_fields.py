@@ -1,0 +1,146 @@
+"""Every documented field either travels or is refused by name; what is not documented is refused."""
+
+from typing import Any, get_type_hints
+
+import msgspec
+import pytest
+from openai.types.chat import completion_create_params
+
+from tok0n.domain.catalogue import Model
+from tok0n.domain.chat_fields import FIELDS, REFUSED_UNLESS_ALLOWED
+from tok0n.domain.chat_request import ChatRequest, read_chat_request
+from tok0n.domain.errors import InvalidRequest
+from tok0n.web.openai.openapi import document
+
+MODEL = Model(id="m", upstream="u", upstream_model="um", max_output_tokens=1000, default_output_tokens=100)
+DOCUMENTED = set(get_type_hints(completion_create_params.CompletionCreateParamsBase)) | {"stream"}
+
+TRAVELS: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "Hi"}],
+    "model": "m",
+    "frequency_penalty": -1.5,
+    "function_call": {"name": "f"},
+    "functions": [{"name": "f", "parameters": {}}],
+    "logit_bias": {"50256": -100},
+    "logprobs": True,
+    "max_completion_tokens": 10,
+    "max_tokens": 10,
+    "metadata": {"a": "b"},
+    "modalities": ["text"],
+    "n": 2,
+    "parallel_tool_calls": False,
+    "prediction": {"type": "content", "content": "x"},
+    "presence_penalty": 2,
+    "prompt_cache_key": "k",
+    "prompt_cache_retention": "24h",
+    "reasoning_effort": "high",
+    "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}},
+    "safety_identifier": "s",
+    "seed": -5,
+    "service_tier": "default",
+    "stop": ["a", "b"],
+    "store": False,
+    "stream": False,
+    "temperature": 0,
+    "tool_choice": {"type": "function", "function": {"name": "f"}},
+    "tools": [{"type": "function", "function": {"name": "f"}}, {"type": "custom", "custom": {"name": "g"}}],
+    "top_logprobs": 20,
+    "top_p": 0.5,
+    "user": "u",
+    "verbosity": "low",
+}
+REFUSED: dict[str, Any] = {
+    "audio": {"voice": "x", "format": "wav"},
+    "modalities": ["audio"],
+    "moderation": {"model": "x"},
+    "prompt_cache_options": {"mode": "explicit"},
+    "service_tier": "flex",
+    "store": True,
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "tools": [{"type": "web_search"}],
+    "web_search_options": {},
+}
+
+
+def read(_model: Model = MODEL, /, **fields: Any) -> ChatRequest:
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]} | fields
+    return read_chat_request(msgspec.json.encode(body), find_model=lambda _: _model)
+
+
+def test_every_documented_field_has_been_decided_about() -> None:
+    assert DOCUMENTED - set(TRAVELS) - set(REFUSED) == set()
+
+
+def test_the_openapi_document_offers_exactly_what_travels() -> None:
+    offered = document()["components"]["schemas"]["ChatRequest"]["properties"]
+    assert set(offered) == set(TRAVELS)
+
+
+def test_no_field_is_decided_about_that_is_not_documented() -> None:
+    assert set(FIELDS) | set(REFUSED_UNLESS_ALLOWED) <= DOCUMENTED
+
+
+@pytest.mark.parametrize("name", TRAVELS)
+def test_what_is_accepted_travels_untouched(name: str) -> None:
+    value = TRAVELS[name]
+    sent = msgspec.json.decode(read(**{name: value}).upstream_body)
+    if name == "model":
+        assert sent["model"] == "um"
+    elif name == "max_tokens":
+        assert (sent["max_completion_tokens"], "max_tokens" in sent) == (10, False)
+    else:
+        assert sent[name] == value
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_is_refused_by_name(name: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read(**{name: REFUSED[name]})
+    assert refused.value.param is not None
+    assert refused.value.param.startswith(name)
+    assert name in refused.value.message
+
+
+@pytest.mark.parametrize("name", sorted(DOCUMENTED - {"messages", "model"}))
+def test_null_means_not_given(name: str) -> None:
+    if name in REFUSED_UNLESS_ALLOWED:
+        with pytest.raises(InvalidRequest):
+            read(MODEL, **{name: None})
+        return
+    sent = msgspec.json.decode(read(MODEL, **{name: None}).upstream_body)
+    assert sent.get(name) in {None, 100}
+
+
+@pytest.mark.parametrize("name", sorted(DOCUMENTED - {"functions"}))
+@pytest.mark.parametrize("wrong", [[[]], {"x": []}])
+def test_no_wrong_type_travels(name: str, wrong: Any) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read(**{name: wrong})
+    assert (refused.value.param or "").startswith(name)
+
+
+@pytest.mark.parametrize("name", [name for name, value in TRAVELS.items() if type(value) in {int, float}])
+def test_a_bool_is_never_a_number(name: str) -> None:
+    with pytest.raises(InvalidRequest):
+        read(MODEL, **{name: True})
+
+
+def test_an_operator_may_allow_more_fields_for_a_model() -> None:
+    model = msgspec.structs.replace(MODEL, extra_fields=("top_k", "messages.reasoning_content", "moderation"))
+    message = {"role": "assistant", "content": "x", "reasoning_content": "because"}
+    request = read(model, top_k=5, messages=[message], moderation={"model": "x"})
+    sent = msgspec.json.decode(request.upstream_body)
+    assert (sent["top_k"], sent["messages"]) == (5, [message])
+    plain = read(messages=[{"role": "assistant", "content": "x"}])
+    extra = len("because") + 4 * (len(b"5") + len(b'{"model":"x"}'))
+    assert request.prompt_bound == plain.prompt_bound + extra
+    with pytest.raises(InvalidRequest):
+        read(model, top_j=5)
+
+
+def test_older_upstreams_get_the_limit_under_their_name() -> None:
+    model = msgspec.structs.replace(MODEL, output_limit_field="max_tokens")
+    sent = msgspec.json.decode(read(model, max_completion_tokens=7).upstream_body)
+    assert (sent["max_tokens"], "max_completion_tokens" in sent) == (7, False)
+    assert msgspec.json.decode(read(model).upstream_body)["max_tokens"] == 100
