@@ -210,7 +210,7 @@ class LedgerMachine(RuleBasedStateMachine):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_any_sequence_of_operations_leaves_exactly_what_the_model_says(engine: str) -> None:
     machine: Any = type(f"Ledger_{engine}", (LedgerMachine,), {"engine": engine})
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
