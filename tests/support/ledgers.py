@@ -42,7 +42,6 @@ class Opened(msgspec.Struct, kw_only=True):
 async def open_engine(engine: str, folder: Path) -> AsyncIterator[Opened]:
     assert engine == "sqlite"
     store = SqliteStore(folder / "ledger.db", serving=True)
-    store.migrate()
     try:
         yield Opened(store=store, ledger=SqliteLedger(store), accounts=SqlAccounts(store), models=SqlModels(store))
     finally:

@@ -44,7 +44,6 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     ledger: Ledger
     accounts: Accounts
     models: Models
-    migrated: list[str]
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,13 +63,11 @@ async def open_store(settings: Settings, *, serving: bool = False) -> AsyncItera
     """
     database = SqliteStore(settings.database.sqlite_path, serving=serving)
     try:
-        migrated = database.migrate()
         yield Store(
             database=database,
             ledger=SqliteLedger(database),
             accounts=SqlAccounts(database),
             models=SqlModels(database),
-            migrated=migrated,
         )
     finally:
         await database.aclose()

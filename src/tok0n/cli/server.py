@@ -143,7 +143,7 @@ async def check_config(config_path: Path | None, *, as_json: bool) -> None:
 async def migrate(config_path: Path | None, *, as_json: bool) -> None:
     """Bring the database to the schema of this version."""
     async with open_store(load_settings(config_path)) as store:
-        applied = store.migrated
+        applied = store.database.migrated
     if as_json:
         print_json({"applied": applied})
     else:

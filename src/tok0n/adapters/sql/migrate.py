@@ -5,6 +5,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import HEAD
+from tok0n.domain.errors import OperatorError
 
 
 def current_revision(tx: sa.Connection) -> str | None:
@@ -27,10 +28,16 @@ def upgrade(tx: sa.Connection) -> list[str]:
         return []
     from alembic import command  # noqa: PLC0415  a fifth of a second that only a migration pays
     from alembic.config import Config  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = tx
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise OperatorError(
+            f"The database is at schema {before}, which this version does not know: it was made by a newer Tok0n."
+        ) from error
     return [HEAD] if before is None else [f"{before} -> {HEAD}"]

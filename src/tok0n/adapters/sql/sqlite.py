@@ -35,11 +35,24 @@ WAL_BYTES_KEPT = 64 * 1024 * 1024
 
 
 class SqliteStore:
-    """The database file at `path`. `serving` takes the lock file and makes this process the one that checkpoints."""
+    """The database file at `path`, at the newest schema.
+
+    `serving` takes the lock file and makes this process the one that checkpoints. `migrated` tells which migrations
+    opening it applied.
+    """
 
     def __init__(self, path: Path, *, serving: bool) -> None:
+        """Raises `OperatorError` when another server has the file, or it cannot be opened or brought to head."""
         self._path = path
         self._lock = _take_lock(path) if serving else None
+        try:
+            self._connection = _connect(path)
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES if serving else 0}")
+            self._tx = _core(self._connection)
+            self.migrated = self._migrate()
+        except sqlite3.Error as error:
+            raise OperatorError(f"The database {path} cannot be used: {error}.") from error
+        self._inode = path.stat().st_ino
         self._writer_pool = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
         self._reader_pool = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
         self._readers = threading.local()
@@ -48,17 +61,6 @@ class SqliteStore:
         self._batcher: Batcher[Command, Any] = Batcher(
             self._run, name="database writes", batch_max=BATCH_MAX, queue_max=WRITE_QUEUE_MAX
         )
-        self._connection = _connect(path)
-        self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES if serving else 0}")
-        self._tx = _core(self._connection)
-        self._inode = path.stat().st_ino
-
-    def migrate(self) -> list[str]:
-        """Bring the schema to head; gives the revisions applied. Call before anything else, in the opening thread."""
-        if migrate.is_at_head(self._tx):
-            return []
-        with _transaction(self._connection):
-            return migrate.upgrade(self._tx)
 
     def submit(self, command: Command, *, must: bool = False) -> asyncio.Future[Any]:
         """Run a hot command in the next group commit.
@@ -117,6 +119,13 @@ class SqliteStore:
         self._connection.close()
         if self._lock is not None:
             self._lock.close()
+
+    def _migrate(self) -> list[str]:
+        """Bring the schema to head; gives the revisions applied."""
+        if migrate.is_at_head(self._tx):
+            return []
+        with _transaction(self._connection):
+            return migrate.upgrade(self._tx)
 
     async def _run(self, commands: list[Command]) -> list[Any]:
         return await asyncio.get_running_loop().run_in_executor(self._writer_pool, self._commit, commands)

@@ -19,28 +19,50 @@ async def connect_through(
 
     Raises `OSError` or `ProxyRefused`.
     """
+    loop = asyncio.get_running_loop()
     proxy = urlsplit(proxy_url)
-    reader, writer = await asyncio.open_connection(proxy.hostname, proxy.port or 8080, limit=HEAD_BYTES_MAX)
+    assert proxy.hostname, "checked with the settings"
+    transport, tunnel = await loop.create_connection(_Tunnel, proxy.hostname, proxy.port or 8080)
     try:
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        writer.write(f"CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n{_credentials(proxy_url)}\r\n".encode())
-        await _expect_tunnel(reader)
-        if tls is not None:
-            await writer.start_tls(tls, server_hostname=host)
+        transport.write(f"CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n{_credentials(proxy_url)}\r\n".encode())
+        await tunnel.opened
+        transport.set_protocol(protocol)
+        if tls is None:
+            protocol.connection_made(transport)
+        else:
+            secured = await loop.start_tls(transport, protocol, tls, server_hostname=host)
+            assert secured is not None
+            protocol.connection_made(secured)
     except BaseException:
-        writer.transport.abort()
+        transport.abort()
         raise
-    writer.transport.set_protocol(protocol)
-    protocol.connection_made(writer.transport)
 
 
-async def _expect_tunnel(reader: asyncio.StreamReader) -> None:
-    try:
-        head = await reader.readuntil(b"\r\n\r\n")
-    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-        raise ProxyRefused("the proxy's answer was cut or too large") from error
-    if not head.startswith(b"HTTP/1.") or head.split(b" ", 2)[1] != b"200":
-        raise ProxyRefused(f"the proxy answered {head[:64]!r}")
+class _Tunnel(asyncio.Protocol):
+    """Reads the proxy's answer: `opened` resolves when it is a 200."""
+
+    def __init__(self) -> None:
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._head = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._head += data
+        head, end, surplus = self._head.partition(b"\r\n\r\n")
+        if not end and len(self._head) < HEAD_BYTES_MAX:
+            return
+        if end and not surplus and head.startswith(b"HTTP/1.") and head[8:12] == b" 200":
+            if not self.opened.done():
+                self.opened.set_result(None)
+        else:
+            self._refused(f"the proxy answered {head[:64]!r}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._refused(f"the proxy closed the connection: {exc}")
+
+    def _refused(self, detail: str) -> None:
+        if not self.opened.done():
+            self.opened.set_exception(ProxyRefused(detail))
 
 
 def _credentials(proxy_url: str) -> str:
