@@ -101,3 +101,16 @@ async def refused(base_url: str) -> None:
                     await asyncio.sleep(0)
             except ConnectionRefusedError:
                 return
+
+
+async def test_a_restart_does_not_double_a_limit(tmp_path: Path) -> None:
+    async with InstantUpstream() as upstream:
+        api_key = await prepared(tmp_path, upstream)
+        path = tmp_path / "tok0n.toml"
+        path.write_text(path.read_text().replace("per_key = 1000000", "per_key = 3"))
+        async with ServerProcess(tmp_path) as server, Connection(server.base_url) as connection:
+            assert [(await connection.chat(api_key, chat_body())).status for _ in range(4)] == [200, 200, 200, 429]
+            await server.kill()
+        async with ServerProcess(tmp_path) as server, Connection(server.base_url) as connection:
+            answer = await connection.chat(api_key, chat_body())
+            assert (answer.status, answer.error["code"]) == (429, "rate_limit_error")

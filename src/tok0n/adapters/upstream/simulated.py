@@ -48,7 +48,7 @@ def simulated_upstream(*, api_key: str | None, pause: Pause = asyncio.sleep) -> 
             if model not in MODELS:
                 return _error(404, f"The model {model!r} does not exist.", code="model_not_found")
             answer = _completion(model, messages, body)
-        except (msgspec.DecodeError, KeyError, TypeError, AttributeError, ValueError):
+        except (msgspec.DecodeError, LookupError, TypeError, AttributeError, ValueError):
             return _error(400, "The simulated upstream could not read this request.")
         if model == "demo-slow":
             await pause(SLOW_SECONDS)

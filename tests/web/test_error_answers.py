@@ -1,0 +1,74 @@
+"""The error tree over HTTP: status, type, code and the headers that tell a client whether to try again."""
+
+import pytest
+
+from tok0n.domain.errors import (
+    AccountingFailed,
+    InsufficientTokens,
+    InvalidApiKey,
+    InvalidRequest,
+    Limit,
+    LimiterUnavailable,
+    Overloaded,
+    RateLimited,
+    Tok0nError,
+    UnknownModel,
+    UpstreamFailed,
+)
+from tok0n.web.openai.chat import duration
+from tok0n.web.openai.errors import error_answer
+
+
+def limited(seconds: float) -> RateLimited:
+    return RateLimited(which=Limit.KEY, limit=60, retry_after_seconds=seconds)
+
+
+def short(*, posted: int, pending: int) -> InsufficientTokens:
+    return InsufficientTokens(required=100, posted=posted, pending=pending, largest_output_tokens=0)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "headers"),
+    [
+        (InvalidRequest("x", param="n"), 400, {}),
+        (UnknownModel("x"), 400, {}),
+        (InvalidApiKey("x"), 401, {"www-authenticate": "Bearer"}),
+        (short(posted=50, pending=0), 402, {"x-should-retry": "false"}),
+        (short(posted=150, pending=100), 402, {"x-should-retry": "true"}),
+        (limited(0.0), 429, {"retry-after": "1", "retry-after-ms": "1"}),
+        (limited(1.2), 429, {"retry-after": "2", "retry-after-ms": "1200"}),
+        (limited(60.0), 429, {"retry-after": "60", "retry-after-ms": "60000"}),
+        (AccountingFailed(upstream_called=False, detail=""), 500, {}),
+        (AccountingFailed(upstream_called=True, detail=""), 500, {"x-should-retry": "false"}),
+        (UpstreamFailed("x", detail=""), 502, {}),
+        (UpstreamFailed("x", detail="", outcome_unknown=True), 502, {"x-should-retry": "false"}),
+        (LimiterUnavailable(retry_after_seconds=5, detail=""), 503, {"retry-after": "5"}),
+        (Overloaded(queue="x"), 503, {"retry-after": "1"}),
+    ],
+)
+def test_every_error_has_its_status_and_headers(error: Tok0nError, status: int, headers: dict[str, str]) -> None:
+    got_status, got_headers, _ = error_answer(error)
+    got = {name.decode(): value.decode() for name, value in got_headers if name != b"content-type"}
+    assert (got_status, got) == (status, headers)
+
+
+def test_a_402_names_all_four_figures() -> None:
+    error = InsufficientTokens(required=900, posted=1000, pending=300, largest_output_tokens=123)
+    for figure in ("900", "700", "300", "123"):
+        assert figure in error.message
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0ms"),
+        (0.0204, "20ms"),
+        (0.9996, "1s"),
+        (1.5, "1.5s"),
+        (59.9991, "59.999s"),
+        (60, "1m0s"),
+        (90.25, "1m30.25s"),
+    ],
+)
+def test_durations_are_written_as_openai_writes_them(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
