@@ -1,6 +1,7 @@
 """The docs are true: links lead somewhere, tables agree with the code, and the README's commands run as written."""
 
 import asyncio
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,30 @@ async def test_the_readmes_snippets_run_as_written(tmp_path: Path) -> None:
         audited = await asyncio.to_thread(tok0n_json, "ledger", "audit", "--config", config, cwd=tmp_path)
         assert (audited["ok"], audited["requests"]) == (True, 2)
         assert await demo.stop() == 0
+
+
+@pytest.mark.anyio
+async def test_what_the_demo_prints_works_when_pasted(tmp_path: Path) -> None:
+    demo = await asyncio.create_subprocess_exec(
+        *(str(ROOT / ".venv/bin/tok0n"), "demo", "--port", "0"),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert demo.stdout is not None
+    try:
+        printed = (await demo.stdout.readuntil(b"Stop with Ctrl+C.")).decode()
+        curl = printed[printed.index("export ") : printed.index("Or with the official SDK")]
+        assert (await run(["bash", "-c", curl], environment())).startswith("HTTP/1.1 200 OK")
+        python = printed[printed.index("python3 - ") : printed.index("Check that every token")]
+        path = f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"
+        assert "simulated model" in await run(["bash", "-c", python], environment({"PATH": path}))
+        audit = printed.split("accounted for:")[1].split("\n")[0]
+        assert "0 differences" in await run(["bash", "-c", audit], environment({"PATH": path}))
+    finally:
+        demo.terminate()
+        assert await demo.wait() == 0
 
 
 async def run(command: list[str], env: dict[str, str]) -> str:

@@ -1,13 +1,15 @@
 """The official Python SDK: its answers, its exception classes, and how often it tries."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
 
 from support.gateways import Running, running
-from support.scripted_upstream import FAULTS, Behaviour, ScriptedUpstream, ok, status
+from support.scripted_upstream import FAULTS, Behaviour, ScriptedUpstream, hang, ok, status
 
 pytestmark = pytest.mark.anyio
 
@@ -140,3 +142,81 @@ async def test_a_rate_limit_says_when_to_come_back(tmp_path: Path, upstream: Scr
         assert 0 < int(headers["retry-after-ms"]) <= 60_000
         assert headers["x-ratelimit-remaining-requests"] == "0"
         assert refused.value.code == "rate_limit_error"
+
+
+class Attempts:
+    """A client of the SDK that counts the requests it really sends, and does not wait between them."""
+
+    def __init__(self, gateway: Running) -> None:
+        self.count = 0
+        self.client = openai.AsyncOpenAI(
+            base_url=gateway.base_url,
+            api_key=gateway.api_key,
+            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"request": [self._sent]}),
+        )
+
+    async def _sent(self, _: object) -> None:
+        self.count += 1
+
+    async def refusal(self, **more: Any) -> openai.APIStatusError:
+        with pytest.raises(openai.APIStatusError) as refused:
+            await self.client.chat.completions.create(model="demo", messages=MESSAGES, **more)
+        return refused.value
+
+
+@pytest.fixture
+async def attempts(gateway: Running) -> AsyncIterator[Attempts]:
+    attempts = Attempts(gateway)
+    yield attempts
+    await attempts.client.close()
+
+
+async def test_what_a_retry_cannot_mend_is_tried_once(attempts: Attempts) -> None:
+    for more, expected in (
+        ({"temperature": 3}, 400),
+        ({"max_completion_tokens": 1000, "n": 128, "prediction": {"type": "content", "content": "x" * 900_000}}, 402),
+        ({"user": "x" * 5_000_000}, 413),
+    ):
+        attempts.count = 0
+        assert (await attempts.refusal(**more)).status_code == expected
+        assert attempts.count == 1, expected
+
+
+async def test_a_reservation_that_cannot_be_made_is_an_internal_error_tried_three_times(
+    attempts: Attempts, gateway: Running, upstream: ScriptedUpstream
+) -> None:
+    (gateway.folder / "tok0n.db").rename(gateway.folder / "away.db")
+    refused = await attempts.refusal()
+    (gateway.folder / "away.db").rename(gateway.folder / "tok0n.db")
+    assert isinstance(refused, openai.InternalServerError)
+    assert (refused.status_code, refused.code, attempts.count) == (500, "api_error", 3)
+    assert upstream.requests == []
+
+
+async def test_a_settlement_that_cannot_be_made_is_tried_once(
+    attempts: Attempts, gateway: Running, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tok0n.services.reserving.SETTLE_PAUSES_SECONDS", (0, 0))
+
+    async def without_database(writer: asyncio.StreamWriter) -> None:
+        (gateway.folder / "tok0n.db").rename(gateway.folder / "away.db")
+        await ok()(writer)
+
+    upstream.behaviour = without_database
+    refused = await attempts.refusal()
+    (gateway.folder / "away.db").rename(gateway.folder / "tok0n.db")
+    assert (refused.status_code, attempts.count, len(upstream.requests)) == (500, 1, 1)
+
+
+async def test_a_gateway_at_its_capacity_is_tried_again(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    upstream.behaviour = hang
+    async with running(tmp_path, upstream_url=upstream.base_url, upstream_more="connections_max = 1") as gateway:
+        attempts = Attempts(gateway)
+        holding = asyncio.create_task(attempts.client.chat.completions.create(model="demo", messages=MESSAGES))
+        await upstream.until(lambda: len(upstream.requests) == 1)
+        attempts.count = 0
+        refused = await attempts.refusal()
+        assert isinstance(refused, openai.InternalServerError)
+        assert (refused.status_code, refused.code, attempts.count) == (503, "overloaded", 3)
+        holding.cancel()
+        await attempts.client.close()

@@ -172,8 +172,10 @@ class ServerProcess:
         await self.process.wait()
 
 
-def write_settings(folder: Path, *, upstream_url: str, more: str = "", limits: int = 1_000_000) -> None:
-    """A `tok0n.toml` with one upstream and the model "demo"."""
+def write_settings(
+    folder: Path, *, upstream_url: str, more: str = "", upstream_more: str = "", limits: int = 1_000_000
+) -> None:
+    """A `tok0n.toml` with one upstream and the model "demo"; `upstream_more` goes into the upstream's section."""
     (folder / "upstream.key").write_text("sk-operator-secret-123456")
     (folder / "tok0n.toml").write_text(
         f"""\
@@ -185,6 +187,7 @@ upstream_requests_per_minute = {limits}
 base_url = "{upstream_url}"
 api_key = "file:{folder / "upstream.key"}"
 timeout_seconds = 5
+{upstream_more}
 [models.demo]
 upstream = "fake"
 upstream_model = "upstream-demo"
@@ -212,10 +215,16 @@ class Running(msgspec.Struct, kw_only=True):
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: Path, *, upstream_url: str, tokens: int = 1_000_000, more: str = "", limits: int = 1_000_000
+    folder: Path,
+    *,
+    upstream_url: str,
+    tokens: int = 1_000_000,
+    more: str = "",
+    upstream_more: str = "",
+    limits: int = 1_000_000,
 ) -> AsyncIterator[Running]:
     """A gateway with an account, a key, and the model "demo" verified already."""
-    write_settings(folder, upstream_url=upstream_url, more=more, limits=limits)
+    write_settings(folder, upstream_url=upstream_url, more=more, upstream_more=upstream_more, limits=limits)
     settings = load(folder / "tok0n.toml", environ={}, dotenv={}, overrides={"server.port": 0})
     clock = SystemClock()
     async with open_store(settings) as store:
