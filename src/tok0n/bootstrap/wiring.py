@@ -145,7 +145,12 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         )
         draining = asyncio.Event()
         app = make_app(
-            chat=chat, catalogue=catalogue, database=store.database, clock=clock, is_draining=draining.is_set
+            chat=chat,
+            catalogue=catalogue,
+            database=store.database,
+            clock=clock,
+            request_log=request_log,
+            is_draining=draining.is_set,
         )
         housekeeping.start()
         try:

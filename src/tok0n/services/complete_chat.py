@@ -31,9 +31,11 @@ class Call(msgspec.Struct, kw_only=True):
 
     request_id: str
     started: float
+    endpoint: str = "chat"
     caller: Caller | None = None
     rate: RateState | None = None
     model: str | None = None
+    upstream: str | None = None
     reserved: int | None = None
     receipt: Receipt | None = None
     upstream_ms: int | None = None
@@ -71,6 +73,7 @@ class CompleteChat:
         caller = call.caller = await self._key_ring.authenticate(authorization)
         request = read_chat_request(await read_body(), find_model=self._catalogue.find)
         call.model = request.model.id
+        call.upstream = request.model.upstream
         admission = await self._limiter.admit(caller)
         call.rate = admission.rate
         return await self._admitted(call, caller, request, admission)

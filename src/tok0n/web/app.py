@@ -14,10 +14,12 @@ from starlette.routing import Route
 from tok0n.domain import ids
 from tok0n.ports import Clock, Database
 from tok0n.services.catalogue import Catalogue
+from tok0n.services.complete_chat import Call
 from tok0n.web.asgi import AsgiApp, Message, Receive, Scope, Send
 from tok0n.web.openai.openapi import openapi_route
 from tok0n.web.openai.routes import http_error, is_api, model_routes, unexpected_error
 from tok0n.web.operations import operation_routes
+from tok0n.web.request_log import RequestLog
 
 CHAT_PATH = "/v1/chat/completions"
 log = structlog.get_logger()
@@ -29,6 +31,7 @@ def make_app(
     catalogue: Catalogue,
     database: Database,
     clock: Clock,
+    request_log: RequestLog,
     is_draining: Callable[[], bool],
 ) -> AsgiApp:
     """The application. `chat` answers POST /v1/chat/completions."""
@@ -46,7 +49,7 @@ def make_app(
         exception_handlers={HTTPException: http_error, Exception: unexpected_error},
     )
     pages.router.redirect_slashes = False
-    named = _with_request_id(pages, clock)
+    named = _with_request_id(pages, clock, request_log)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == CHAT_PATH and scope["method"] == "POST":
@@ -59,15 +62,18 @@ def make_app(
     return app
 
 
-def _with_request_id(app: AsgiApp, clock: Clock) -> AsgiApp:
-    """Give every answer of `app` an id, by which the log tells of what went wrong."""
+def _with_request_id(app: AsgiApp, clock: Clock, request_log: RequestLog) -> AsgiApp:
+    """Give every answer of `app` an id, and its line in the log: never with the path, which is the client's text."""
 
     async def named(scope: Scope, receive: Receive, send: Send) -> None:
         request_id = ids.request_id(clock.now_us(), os.urandom(ids.RANDOM_BYTES))
+        call = Call(request_id=request_id, started=clock.monotonic(), endpoint=_endpoint(scope["path"]))
 
         async def send_named(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["x-request-id"] = request_id
+                seconds = clock.monotonic() - call.started
+                request_log.write(call, status=message["status"], error=None, seconds=seconds)
             await send(message)
 
         try:
@@ -76,3 +82,9 @@ def _with_request_id(app: AsgiApp, clock: Clock) -> AsgiApp:
             log.exception("unexpected_error", request=request_id)
 
     return named
+
+
+def _endpoint(path: str) -> str:
+    if path == CHAT_PATH:
+        return "chat"
+    return "models" if path.startswith("/v1/models") else "unknown"

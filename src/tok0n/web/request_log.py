@@ -65,7 +65,11 @@ class RequestLog:
             await asyncio.sleep(BUNDLE_SECONDS)
             lines, self._lines = self._lines, []
             dropped, self._dropped = self._dropped, 0
-            await asyncio.to_thread(self._format_and_write, lines, dropped)
+            try:
+                await asyncio.to_thread(self._format_and_write, lines, dropped)
+            except (OSError, ValueError):
+                # Standard error is closed or full: serving goes on, and the next line that can be written says so.
+                self._dropped += dropped + len(lines)
         self._writing = None
 
     def _format_and_write(self, lines: list[RequestLine], dropped: int) -> None:
@@ -84,9 +88,11 @@ def _fields(line: RequestLine) -> dict[str, Any]:
         "level": "error" if line.status >= 500 else "info",
         "timestamp": line.written_at,
         "request": call.request_id,
+        "endpoint": call.endpoint,
         "account": call.caller and call.caller.account_id,
         "api_key": call.caller and call.caller.api_key_id,
         "model": call.model,
+        "upstream": call.upstream,
         "status": line.status,
         "code": line.code,
         "reserved": call.reserved,

@@ -25,6 +25,7 @@ from tok0n.domain.errors import AccountingFailed, OperatorError, Overloaded, Tok
 T = TypeVar("T")
 Command = Callable[[sqlite3.Connection], Any]
 
+SQLITE_NEEDED = (3, 37, 0)
 BATCH_MAX = 512
 WRITE_QUEUE_MAX = 10_000
 READ_QUEUE_MAX = 1_000
@@ -43,6 +44,8 @@ class SqliteStore:
 
     def __init__(self, path: Path, *, serving: bool) -> None:
         """Raises `OperatorError` when another server has the file, or it cannot be opened or brought to head."""
+        if sqlite3.sqlite_version_info < SQLITE_NEEDED:
+            raise OperatorError(f"SQLite 3.37 or newer is needed for STRICT tables; this is {sqlite3.sqlite_version}.")
         self._path = path
         self._lock = _take_lock(path) if serving else None
         try:

@@ -1,0 +1,69 @@
+"""One line for each request, complete and without content; a log that cannot be written stops nothing."""
+
+from typing import Any
+
+import pytest
+
+from support.gateways import running
+from support.http import InstantUpstream, chat, chat_body, request
+from tok0n.domain.errors import InvalidRequest
+from tok0n.services.complete_chat import Call
+from tok0n.web.request_log import RequestLog
+
+pytestmark = pytest.mark.anyio
+
+
+def call(number: int) -> Call:
+    return Call(request_id=f"req_{number}", started=0.0)
+
+
+async def test_lines_are_written_in_order_with_what_is_known() -> None:
+    written: list[dict[str, Any]] = []
+    log = RequestLog(written.extend)
+    log.write(call(1), status=200, error=None, seconds=0.0123)
+    log.write(call(2), status=400, error=InvalidRequest("secret text"), seconds=0.001)
+    log.write(call(3), status=502, error=None, seconds=0.001)
+    await log.aclose()
+    assert [(line["request"], line["level"]) for line in written] == [
+        ("req_1", "info"),
+        ("req_2", "info"),
+        ("req_3", "error"),
+    ]
+    assert written[0]["milliseconds"] == 12.3
+    assert written[1]["code"] == "invalid_request"
+    assert "secret text" not in str(written)
+
+
+async def test_a_log_that_cannot_be_written_is_said_so_later() -> None:
+    written: list[dict[str, Any]] = []
+    broken = True
+
+    def write(bundle: list[dict[str, Any]]) -> None:
+        if broken:
+            raise BrokenPipeError
+        written.extend(bundle)
+
+    log = RequestLog(write)
+    log.write(call(1), status=200, error=None, seconds=0)
+    await log.aclose()
+    broken = False
+    log.write(call(2), status=200, error=None, seconds=0)
+    await log.aclose()
+    assert [(line["event"], line.get("lines")) for line in written] == [
+        ("request", None),
+        ("request_lines_dropped", 1),
+    ]
+
+
+async def test_every_request_under_v1_has_its_line(tmp_path: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    async with InstantUpstream() as upstream, running(tmp_path, upstream_url=upstream.base_url) as gateway:
+        answers = [
+            await chat(gateway.base_url, gateway.api_key, chat_body()),
+            await request(gateway.base_url, "GET", "/v1/models"),
+            await request(gateway.base_url, "GET", "/v1/secret-path"),
+            await request(gateway.base_url, "GET", "/v1/chat/completions"),
+        ]
+    lines = capfd.readouterr().err
+    for answer in answers:
+        assert answer.headers["x-request-id"] in lines
+    assert "secret-path" not in lines
