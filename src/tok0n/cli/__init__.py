@@ -12,13 +12,13 @@ from tok0n.cli.server import config, demo, init, migrate, serve
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tok0n")
 def main() -> None:
-    r"""Tok0n: a self-hosted, prepaid, OpenAI-compatible LLM gateway.
+    """Tok0n: a self-hosted, prepaid, OpenAI-compatible LLM gateway.
 
     \b
     Look at it:      tok0n demo
     Set it up:       tok0n init, then tok0n config check, then tok0n serve
     Sell tokens:     tok0n accounts create EMAIL --tokens N, then tok0n keys create EMAIL
-    """
+    """  # noqa: D301  click reads the escape: the block keeps its lines
 
 
 for command in (demo, init, config, migrate, serve, models, accounts, keys, ledger):

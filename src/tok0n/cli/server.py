@@ -37,7 +37,10 @@ DEFAULT_PATH = Path("tok0n.toml")
 )
 @json_option
 def demo(port: int | None, data: Path | None, *, as_json: bool) -> None:
-    """Try Tok0n: everything on embedded defaults, a simulated upstream, a funded account and a key."""
+    """Try Tok0n with a simulated upstream.
+
+    Everything runs on embedded defaults, with a funded account and a key.
+    """
 
     def announce(ready: demo_.Demo, config_path: Path) -> None:
         if as_json:
@@ -158,7 +161,10 @@ async def migrate(config_path: Path | None, *, as_json: bool) -> None:
 @json_option
 @command
 async def serve(config_path: Path | None, host: str | None, port: int | None, workers: int, *, as_json: bool) -> None:
-    """Serve the API until SIGTERM or Ctrl+C; calls in flight finish first."""
+    """Serve the API.
+
+    SIGTERM or Ctrl+C ends it, once the calls in flight have finished.
+    """
     settings = load_settings(config_path, server__host=host, server__port=port)
     faults = [fault for fault in check(settings) if fault.severity == "error"]
     if faults:
