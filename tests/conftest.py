@@ -1,9 +1,14 @@
 """What all tests share."""
 
 import os
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from support.gateways import Running, running
+from support.scripted_upstream import ScriptedUpstream
 
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
@@ -13,6 +18,20 @@ if os.environ.get("CI"):
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[ScriptedUpstream]:
+    """An upstream that does what the test wants; at first it answers well."""
+    async with ScriptedUpstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, upstream: ScriptedUpstream) -> AsyncIterator[Running]:
+    """A whole gateway in front of `upstream`."""
+    async with running(tmp_path, upstream_url=upstream.base_url) as gateway:
+        yield gateway
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -250,3 +250,32 @@ async def test_a_client_that_never_ends_its_body_is_told_so(tmp_path: Path) -> N
         head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {serving.api_key}\r\n"
         answer = await connection.send(head.encode() + b"content-length: 100\r\n\r\n{")
         assert (answer.status, answer.error["code"]) == (408, "request_timeout")
+
+
+async def test_headers_without_end_are_refused_and_take_no_memory(
+    gateway: tuple[Running, InstantUpstream],
+) -> None:
+    serving, _ = gateway
+    async with Connection(serving.base_url) as connection:
+        answer = await connection.send(b"GET /v1/models HTTP/1.1\r\nx-endless: " + b"a" * 300_000)
+        assert (answer.status, answer.error["code"]) == (431, "headers_too_large")
+    async with Connection(serving.base_url) as connection:
+        assert (await connection.request("GET", "/v1/models")).status == 200
+        answer = await connection.send(b"GET /v1/models HTTP/1.1\r\n" + b"x-more: y\r\n" * 30_000)
+        assert (answer.status, answer.error["code"]) == (431, "headers_too_large")
+
+
+async def test_a_head_that_never_ends_is_told_so_and_silence_is_ended(
+    gateway: tuple[Running, InstantUpstream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tok0n.web.http_protocol.HEAD_SECONDS_MAX", 0.05)
+    serving, _ = gateway
+    async with Connection(serving.base_url) as connection:
+        answer = await connection.send(b"GET /v1/models HTTP/1.1\r\nx-slow: ")
+        assert (answer.status, answer.error["code"]) == (408, "request_timeout")
+    async with Connection(serving.base_url) as connection:
+        assert await connection.reader.read() == b""
+    async with Connection(serving.base_url) as connection:
+        assert (await connection.request("GET", "/v1/models")).status == 200
+        answer = await connection.send(b"GET /v1/models HTTP/1.1\r\nx-slow: ")
+        assert (answer.status, answer.error["code"]) == (408, "request_timeout")

@@ -2,29 +2,16 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from support.fakes import ANSWER
-from support.gateways import Running, running, tok0n
+from support.gateways import Running, tok0n
 from support.http import chat, chat_body, request
 from support.scripted_upstream import ScriptedUpstream, http
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedUpstream]:
-    async with ScriptedUpstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-async def gateway(tmp_path: Path, upstream: ScriptedUpstream) -> AsyncIterator[Running]:
-    async with running(tmp_path, upstream_url=upstream.base_url) as gateway:
-        yield gateway
 
 
 def take_away(gateway: Running) -> None:

@@ -20,12 +20,6 @@ MODEL = "[models.scripted]\nupstream='scripted'\nupstream_model='upstream-demo'\
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedUpstream]:
-    async with ScriptedUpstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
 async def gateway(tmp_path: Path, upstream: ScriptedUpstream) -> AsyncIterator[Running]:
     more = SHORT.format(url=upstream.base_url) + MODEL
     async with running(tmp_path, upstream_url=upstream.base_url, more=more) as gateway:

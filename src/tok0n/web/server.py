@@ -11,6 +11,7 @@ import uvicorn
 
 from tok0n.domain.errors import OperatorError
 from tok0n.web.asgi import AsgiApp
+from tok0n.web.http_protocol import LimitedHttpProtocol
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than the 60 seconds after which common load balancers drop an idle connection themselves."""
@@ -25,7 +26,7 @@ class HttpServer:
         self._listener = listener
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=LimitedHttpProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

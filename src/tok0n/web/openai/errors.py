@@ -29,6 +29,7 @@ TABLE: dict[str, tuple[int, str]] = {
     "request_timeout": (408, "invalid_request_error"),
     "request_too_large": (413, "invalid_request_error"),
     "rate_limit_error": (429, "rate_limit_error"),
+    "headers_too_large": (431, "invalid_request_error"),
     "api_error": (500, "api_error"),
     "upstream_error": (502, "upstream_error"),
     "rate_limit_unavailable": (503, "service_unavailable_error"),
