@@ -1,10 +1,9 @@
-# Everything here sets up what it needs by itself: `make demo` works on a bare machine.
+# Everything here sets up what it needs by itself: `make demo` works on a bare machine. ARGS go to what is run.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-PY := .venv/bin/python
 
-.PHONY: help setup setup-dev demo run test lint bench clean
+.PHONY: help setup demo run test lint bench clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,28 +13,28 @@ setup: ## Make .venv with everything, so that .venv/bin/tok0n works
 
 demo: ## Run a gateway with a simulated upstream, a funded account and a key
 	@scripts/setup.sh run
-	@exec .venv/bin/tok0n demo
+	@exec .venv/bin/tok0n demo $(ARGS)
 
 run: ## Serve with ./tok0n.toml
 	@scripts/setup.sh run
-	@exec .venv/bin/tok0n serve
+	@exec .venv/bin/tok0n serve $(ARGS)
 
-test: ## Run all tests, with nothing skipped
+test: ## Run all tests, or some: make test ARGS="tests/domain -k bound"
 	@scripts/setup.sh test
-	@exec .venv/bin/pytest -q
+	@exec .venv/bin/pytest -q $(ARGS)
 
-lint: ## Check format, style, types and layers
+lint: ## Check format, style, types, layers and the lock
 	@scripts/setup.sh dev
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-cache
-	@scripts/check-lock.sh
+	@scripts/export-lock.sh --check
 
 bench: ## Measure beside nginx, in one run
 	@scripts/setup.sh bench
-	@exec $(PY) benchmarks/run.py
+	@exec .venv/bin/python benchmarks/run.py $(ARGS)
 
-clean: ## Remove everything that was made
-	rm -rf .venv .uv dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis tests/e2e/node/node_modules
+clean: ## Remove what was made here; settings and databases stay
+	rm -rf .venv .uv dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis tests/e2e/node/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -36,7 +36,7 @@ class Ledger(Protocol):
         """
 
     def settle(self, settlement: Settlement) -> Future[Receipt]:
-        """Charge the use and release the rest. Repeated, it gives the first receipt.
+        """Charge the use and release the rest. Repeated, it gives the first figures, with the balance of now.
 
         Raises `AlreadyResolved` when the reservation was released or expired, `AccountingFailed` when the database
         fails; then nothing is charged. Never refuses for a full queue: what was reserved must be able to end.
