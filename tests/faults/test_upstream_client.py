@@ -141,6 +141,19 @@ async def test_a_peer_that_never_finishes_the_handshake_was_never_reached(server
     assert (failed.reached, failed.outcome_unknown) == (False, False)
 
 
+async def test_a_peer_that_hangs_up_at_once_is_a_failure_and_leaves_nothing() -> None:
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        upstream = client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        for _ in range(100):
+            with pytest.raises(UpstreamFailed):
+                await upstream.complete(b"{}")
+        async with asyncio.timeout(5):
+            await upstream.aclose()
+
+
 async def tls_server(authority: trustme.CA, *, name: str) -> asyncio.Server:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(name).configure_cert(context)

@@ -46,6 +46,7 @@ class SqliteStore:
         """Raises `OperatorError` when another server has the file, or it cannot be opened or brought to head."""
         if sqlite3.sqlite_version_info < SQLITE_NEEDED:
             raise OperatorError(f"SQLite 3.37 or newer is needed for STRICT tables; this is {sqlite3.sqlite_version}.")
+        path = path.resolve()
         self._path = path
         self._lock = _take_lock(path) if serving else None
         try:
@@ -173,7 +174,7 @@ def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection in autocommit mode: transactions are begun and ended by name, here alone."""
     mode = "ro" if read_only else "rwc"
     connection = sqlite3.connect(
-        f"{path.resolve().as_uri()}?mode={mode}",
+        f"{path.as_uri()}?mode={mode}",
         uri=True,
         isolation_level=None,
         check_same_thread=False,

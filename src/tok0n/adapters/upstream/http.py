@@ -102,6 +102,8 @@ class HttpUpstream:
             raise self._unreachable(f"{type(error).__name__}: {error}") from error
         finally:
             self._connecting -= 1
+        if not connection.usable:
+            raise self._unreachable("the connection was closed as soon as it was open")
         self._open.add(connection)
         self._all_closed.clear()
         return connection
