@@ -91,6 +91,17 @@ def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path, content: 
     assert "Traceback" not in done.stderr
 
 
+def test_a_new_database_is_for_its_owner_only(tmp_path: Path) -> None:
+    assert tok0n("migrate", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "tok0n.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    done = tok0n("accounts", "list", cwd=tmp_path, env={"TOK0N_DATABASE__URL": "sqlite:///gone/tok0n.db"})
+    assert done.returncode == 1
+    assert "gone/tok0n.db cannot be used" in done.stderr
+
+
 def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     assert tok0n("migrate", cwd=tmp_path).returncode == 0
     connection = sqlite3.connect(tmp_path / "tok0n.db")

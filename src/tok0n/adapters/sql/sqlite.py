@@ -26,6 +26,9 @@ T = TypeVar("T")
 Command = Callable[[sqlite3.Connection], Any]
 
 SQLITE_NEEDED = (3, 37, 0)
+OWNER_ONLY = 0o600
+"""The mode of a new file; SQLite gives the same to the WAL beside it."""
+
 BATCH_MAX = 512
 WRITE_QUEUE_MAX = 10_000
 READ_QUEUE_MAX = 1_000
@@ -50,11 +53,12 @@ class SqliteStore:
         self._path = path
         self._lock = _take_lock(path) if serving else None
         try:
+            path.touch(mode=OWNER_ONLY)
             self._connection = _connect(path)
             self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES if serving else 0}")
             self._tx = _core(self._connection)
             self.migrated = self._migrate()
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise OperatorError(f"The database {path} cannot be used: {error}.") from error
         self._inode = path.stat().st_ino
         self._writer_pool = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
