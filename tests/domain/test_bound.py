@@ -66,6 +66,23 @@ def test_the_bound_of_a_string_is_the_longest_of_its_three_forms(text: str) -> N
     assert string_bound(text) == max(len(form.encode()) for form in forms(text))
 
 
+@settings(max_examples=500, deadline=None)
+@given(text=EXOTIC, size=st.integers(1, 3))
+@example(text="e\u0301中\u0301한\u1100\u1161a\u0323\u0301", size=1)
+def test_cutting_a_long_text_into_pieces_changes_no_bound(text: str, size: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tok0n.domain.bound.PIECE_CHARACTERS", size)
+        assert string_bound(text) == max(len(form.encode()) for form in forms(text))
+
+
+@pytest.mark.parametrize("character", [chr(code) for code in (*range(128), *range(0x4E00, 0xA000, 97))])
+def test_no_boundary_character_joins_with_what_stands_before_it(character: str) -> None:
+    for before in "e\u0301é中가\u1100\u1161ﷺ½":
+        for form in ("NFC", "NFKC"):
+            apart = unicodedata.normalize(form, before) + unicodedata.normalize(form, character)
+            assert unicodedata.normalize(form, before + character) == apart
+
+
 def test_the_bound_is_the_documented_sum() -> None:
     request = read(messages=[{"role": "user", "content": "Hello"}], max_tokens=50)
     assert request.prompt_bound == len("user") + len("Hello") + 16 + 512

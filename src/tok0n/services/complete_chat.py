@@ -3,6 +3,7 @@
 Each step that fails has one error and undoes all before it. The order is the contract (docs/billing.md).
 """
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -21,6 +22,9 @@ from tok0n.services.catalogue import Catalogue
 from tok0n.services.reserving import Reservation, Reservations
 
 log = structlog.get_logger()
+
+LARGE_BODY_BYTES = 64 * 1024
+"""Up to here a request is read in well under a millisecond."""
 
 SETTLE_SECONDS_MAX = 60
 """How much longer than the upstream's deadline a row may stay PENDING: more than all attempts to settle take."""
@@ -71,12 +75,18 @@ class CompleteChat:
     ) -> Completion:
         """Do all of it; the charge is committed when this returns. Raises the errors of `domain.errors`."""
         caller = call.caller = await self._key_ring.authenticate(authorization)
-        request = read_chat_request(await read_body(), find_model=self._catalogue.find)
+        request = await self._read(await read_body())
         call.model = request.model.id
         call.upstream = request.model.upstream
         admission = await self._limiter.admit(caller)
         call.rate = admission.rate
         return await self._admitted(call, caller, request, admission)
+
+    async def _read(self, body: bytes) -> ChatRequest:
+        """Read a request; a large one in a thread, so that others are answered meanwhile."""
+        if len(body) <= LARGE_BODY_BYTES:
+            return read_chat_request(body, find_model=self._catalogue.find)
+        return await asyncio.to_thread(read_chat_request, body, find_model=self._catalogue.find)
 
     async def _admitted(self, call: Call, caller: Caller, request: ChatRequest, admission: Admission) -> Completion:
         upstream = self._upstreams[request.model.upstream]
