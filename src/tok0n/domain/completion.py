@@ -123,7 +123,7 @@ def _failure(
         param = error.get("param")
         return RejectedByUpstream(
             scrub(str(message).replace(upstream_model, public_model)),
-            param=param if type(param) is str and _PARAM.fullmatch(param) else None,
+            param=param if type(param) is str and _PARAM.fullmatch(param) and scrub(param) == param else None,
         )
     why = _WHY.get(status, "redirected the request" if 300 <= status < 400 else "failed")
     names = [f"{name} {value}" for name, value in (("type", kind), ("code", code)) if _is_known(value)]
