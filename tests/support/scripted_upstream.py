@@ -88,7 +88,8 @@ async def endless_interim(writer: asyncio.StreamWriter) -> None:
         await writer.drain()
 
 
-REDIRECT = raw(b"HTTP/1.1 307 X\r\nlocation: http://127.0.0.1:1/elsewhere\r\ncontent-length: 0\r\n\r\n")
+REDIRECT = raw(b"HTTP/1.1 307 X\r\nlocation: /v1/chat/completions\r\ncontent-length: 0\r\n\r\n")
+"""To the same server, so that a client that follows it is seen to ask again."""
 
 FAULTS: dict[str, Behaviour] = {
     "timeout": hang,

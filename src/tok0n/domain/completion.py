@@ -1,6 +1,7 @@
 """Read what an upstream answered: believe it only when it is whole, and say in our own words what else it was.
 
-Source of the shapes: OpenAI API reference, "The chat completion object" and "Error codes".
+Source of the shapes: OpenAI API reference, "The chat completion object" and "Error codes"; vLLM, FastAPI, Ollama and
+Gemini for the shapes of errors that differ from it.
 """
 
 import re
@@ -23,6 +24,12 @@ _INPUT_TYPES = frozenset({None, "", "invalid_request_error", "BadRequestError", 
 _OPERATORS_CODES = re.compile(
     r"api_key|auth|billing|quota|account|organization|project|model_not_found|permission|region"
 )
+_OPERATORS_WORDS = re.compile(
+    r"(?i)\bapi[ -]key|\bcredit balance|\bbilling\b|\bquota\b|\bcredentials?\b|\bunauthori[sz]ed\b|\bauthenticat"
+    r"|\bpermission denied|\byour (?:organi[sz]ation|account|project|plan|subscription)\b"
+)
+"""Some upstreams answer 400 `invalid_request_error` when the operator's key or account is at fault: the words tell."""
+
 _KNOWN_WORDS = frozenset(
     {
         "account_deactivated",
@@ -74,12 +81,7 @@ def read_answer(status: int, body: bytes, *, public_model: str, upstream_model: 
         raise _failure(status, body, public_model=public_model, upstream_model=upstream_model, scrub=scrub)
     values = _decode(body)
     if not _is_completion(values):
-        raise UpstreamFailed(
-            "The upstream provider returned an invalid answer.",
-            detail="status 200 with a body that is not a chat completion",
-            outcome_unknown=True,
-            status=200,
-        )
+        raise _invalid_answer(status, "with a body that is not a chat completion")
     usage = read_usage(values.get("usage"))
     if usage is None:
         raise UpstreamFailed(
@@ -89,6 +91,16 @@ def read_answer(status: int, body: bytes, *, public_model: str, upstream_model: 
             status=200,
         )
     return Completion(body=_with_model(body, values, public_model), usage=usage)
+
+
+def _invalid_answer(status: int, what: str) -> UpstreamFailed:
+    """A 2xx that cannot be used: the upstream may have done the work."""
+    return UpstreamFailed(
+        "The upstream provider returned an invalid answer.",
+        detail=f"status {status} {what}",
+        outcome_unknown=True,
+        status=status,
+    )
 
 
 def _decode(body: bytes) -> Any:
@@ -117,6 +129,8 @@ def _with_model(body: bytes, values: dict[str, Any], public_model: str) -> bytes
 def _failure(
     status: int, body: bytes, *, public_model: str, upstream_model: str, scrub: Scrub
 ) -> RejectedByUpstream | UpstreamFailed:
+    if 200 <= status < 300:
+        return _invalid_answer(status, "instead of 200")
     error = _error_member(_decode(body))
     message, kind, code = error.get("message"), error.get("type"), error.get("code")
     if status in _INPUT_STATUSES and _is_the_customers(message, kind, code):
@@ -133,13 +147,31 @@ def _failure(
 
 
 def _error_member(values: Any) -> dict[str, Any]:
-    """The error object in OpenAI's shape, or in the flat one of vLLM."""
+    """The error in OpenAI's shape, whichever shape it came in: OpenAI's, Gemini's, Ollama's, vLLM's or FastAPI's."""
+    if type(values) is list and values:
+        values = values[0]
     if type(values) is not dict:
         return {}
     error = values.get("error")
     if type(error) is dict:
         return error
-    return values if values.get("object") == "error" else {}
+    if type(error) is str:
+        return {"message": error}
+    return values if values.get("object") == "error" else _of_fastapi(values.get("detail"))
+
+
+def _of_fastapi(detail: Any) -> dict[str, Any]:
+    """FastAPI's words: a text, or a list of faults that each say where; only those in the body are the customer's."""
+    if type(detail) is str:
+        return {"message": detail}
+    fault = detail[0] if type(detail) is list and detail else None
+    if type(fault) is not dict or type(fault.get("msg")) is not str:
+        return {}
+    where = fault.get("loc")
+    if type(where) is not list or not where or where[0] != "body":
+        return {}
+    field = ".".join(map(str, where[1:]))
+    return {"message": f"{field}: {fault['msg']}" if field else fault["msg"], "param": field}
 
 
 def _is_the_customers(message: Any, kind: Any, code: Any) -> bool:
@@ -148,7 +180,9 @@ def _is_the_customers(message: Any, kind: Any, code: Any) -> bool:
         return False
     if type(kind) not in {str, type(None)} or kind not in _INPUT_TYPES:
         return False
-    return type(code) is not str or not _OPERATORS_CODES.search(code.lower())
+    if type(code) is str and _OPERATORS_CODES.search(code.lower()):
+        return False
+    return not _OPERATORS_WORDS.search(message)
 
 
 def _is_known(value: Any) -> bool:

@@ -13,8 +13,14 @@ from tok0n.domain.errors import UpstreamFailed
 from tok0n.ports import UpstreamAnswer
 
 HEAD_BYTES_MAX = 64 * 1024
+"""How many bytes may come that are no body: head, trailer and chunk extensions, each time before the body goes on."""
+
 INTERIM_ANSWERS_MAX = 8
 """How many 1xx answers may come before the real one (RFC 9110, section 15.2)."""
+
+
+class _Surplus(Exception):
+    """Another message follows the answer: it stops the parser."""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -34,6 +40,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[UpstreamAnswer] | None = None
         self._complete = False
+        self._body: bytes | bytearray = b""
         self.idle_since = 0.0
         self._forget_answer()
 
@@ -58,8 +65,12 @@ class UpstreamConnection(asyncio.Protocol):
         finally:
             timer.cancel()
 
+    def close(self) -> None:
+        """Close at once; a call under way fails."""
+        self._fail("did not answer before the gateway stopped", "closed by the gateway")
+
     def abort(self) -> None:
-        """Close at once, whatever is under way."""
+        """Close at once. Only for a connection that nobody waits on."""
         self._answer = None
         self._forget_answer()
         if self._transport is not None:
@@ -85,28 +96,42 @@ class UpstreamConnection(asyncio.Protocol):
         if self._answer is None:
             self.abort()
             return
-        if not self._head_is_complete:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES_MAX + len(data):
-                self._fail("returned an invalid answer", "head too large")
-                return
+        self._bytes_since_body += len(data)
+        if self._bytes_since_body > HEAD_BYTES_MAX + len(data):
+            self._fail("returned an invalid answer", "head or trailer too large")
+            return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail("returned an invalid answer", f"not HTTP: {type(error).__name__}")
+            if self._complete:
+                self._has_surplus = True
+            else:
+                self._fail("returned an invalid answer", f"not HTTP: {type(error).__name__}")
         if self._complete:
             self._finish()
 
+    def eof_received(self) -> None:
+        """Called by the loop: the end of an answer that has no other (RFC 9112, section 6.3, rule 8).
+
+        Whether such an answer was cut shows in its JSON, which has no end then.
+        """
+        if self._head_is_complete and not self._has_framing:
+            self._finish()
+
     def on_message_begin(self) -> None:
-        """Called by the parser; a second message in one answer means bytes that nobody asked for."""
+        """Called by the parser; it reads no second message, which nobody asked for, into the answer."""
         if self._complete:
-            self._has_surplus = True
+            raise _Surplus
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser."""
         name = name.lower()
-        if name == b"content-length" and value.isdigit() and int(value[:20]) > self._body_bytes_max:
-            self._fail_too_large()
+        if name == b"content-length":
+            self._has_framing = True
+            if value.isdigit() and int(value[:20]) > self._body_bytes_max:
+                self._fail_too_large()
+        elif name == b"transfer-encoding":
+            self._has_framing = True
         elif name == b"content-encoding" and value.strip().lower() != b"identity":
             self._fail("returned an invalid answer", "compressed, although we accept identity only")
 
@@ -117,11 +142,15 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser with each piece of the body."""
-        self._body_bytes += len(body)
-        if self._body_bytes > self._body_bytes_max:
+        self._bytes_since_body = 0
+        if len(self._body) + len(body) > self._body_bytes_max:
             self._fail_too_large()
-        elif self._answer is not None:
-            self._body.append(body)
+        elif not self._body:
+            self._body = body
+        else:
+            if type(self._body) is bytes:
+                self._body = bytearray(self._body)
+            self._body += body
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
@@ -131,6 +160,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self._interim_answers += 1
         self._head_is_complete = False
+        self._has_framing = False
         if self._interim_answers > INTERIM_ANSWERS_MAX:
             self._fail("returned an invalid answer", "too many interim answers")
 
@@ -139,8 +169,7 @@ class UpstreamConnection(asyncio.Protocol):
         if answer is None or transport is None:
             return
         if not answer.done():
-            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            answer.set_result(UpstreamAnswer(status=self._status, body=body))
+            answer.set_result(UpstreamAnswer(status=self._status, body=bytes(self._body)))
         keep = self._keep_alive and not self._has_surplus and not transport.get_write_buffer_size()
         self._answer = None
         self._forget_answer()
@@ -167,8 +196,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._keep_alive = False
         self._has_surplus = False
         self._status = 0
-        self._head_bytes = 0
+        self._bytes_since_body = 0
         self._head_is_complete = False
+        self._has_framing = False
         self._interim_answers = 0
-        self._body: list[bytes] = []
-        self._body_bytes = 0
+        self._body = b""

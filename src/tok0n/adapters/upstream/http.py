@@ -7,7 +7,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from tok0n import __version__
 from tok0n.adapters.upstream.connection import UpstreamConnection
@@ -21,7 +21,8 @@ class HttpUpstream:
     """The `Upstream` port over HTTP/1.1.
 
     `timeout_seconds` is the deadline of a whole call, connecting included. `body_bytes_max` bounds an answer while it
-    is read, `connections_max` the connections open at once; an idle one is closed after `idle_seconds`.
+    is read, `connections_max` the connections open at once; an idle one is closed after `idle_seconds`. Raises
+    `ValueError` for an address or a header field that cannot be sent.
     """
 
     def __init__(
@@ -39,8 +40,7 @@ class HttpUpstream:
         proxy_url: str | None = None,
         ca_file: str | None = None,
     ) -> None:
-        url = urlsplit(base_url)
-        assert url.scheme in {"http", "https"}
+        url = _address(base_url)
         assert url.hostname
         self.name = name
         self.timeout_seconds = timeout_seconds
@@ -58,6 +58,7 @@ class HttpUpstream:
         self._open: set[UpstreamConnection] = set()
         self._all_closed = asyncio.Event()
         self._all_closed.set()
+        self._closed = False
         self._connecting = 0
         self._pruning: asyncio.TimerHandle | None = None
 
@@ -73,11 +74,12 @@ class HttpUpstream:
         return scrub(text, self._secrets)
 
     async def aclose(self) -> None:
-        """Close every connection, and wait until all are closed."""
+        """Close every connection, and wait until all are closed. Calls under way fail, as do later ones."""
+        self._closed = True
         if self._pruning is not None:
             self._pruning.cancel()
         for connection in list(self._open):
-            connection.abort()
+            connection.close()
         await self._all_closed.wait()
 
     def _take_idle(self) -> UpstreamConnection | None:
@@ -89,6 +91,8 @@ class HttpUpstream:
         return None
 
     async def _connect(self, deadline: float) -> UpstreamConnection:
+        if self._closed:
+            raise self._unreachable("the client is closed")
         if len(self._open) + self._connecting >= self._connections_max:
             raise Overloaded(queue="upstream connections")
         self._connecting += 1
@@ -98,7 +102,7 @@ class HttpUpstream:
                 connection = await self._open_connection()
         except TimeoutError as error:
             raise self._unreachable("no connection in time") from error
-        except (OSError, ProxyRefused) as error:
+        except (OSError, UnicodeError, ProxyRefused) as error:
             raise self._unreachable(f"{type(error).__name__}: {error}") from error
         finally:
             self._connecting -= 1
@@ -118,6 +122,8 @@ class HttpUpstream:
             await asyncio.get_running_loop().create_connection(
                 lambda: connection, self._host, self._port, ssl=self._tls
             )
+        if self._closed:
+            connection.abort()
         return connection
 
     def _unreachable(self, detail: str) -> UpstreamFailed:
@@ -143,6 +149,18 @@ class HttpUpstream:
         while self._idle and (self._idle[0].idle_since < horizon or not self._idle[0].usable):
             self._idle.popleft().abort()
         self._pruning = loop.call_later(self._idle_seconds / 2, self._prune) if self._idle else None
+
+
+def _address(base_url: str) -> SplitResult:
+    """The parts of a base URL. The errors do not repeat it: a password may be in it."""
+    url = urlsplit(base_url)
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError("the base URL of an upstream must be http://HOST or https://HOST")
+    if "@" in url.netloc or "?" in base_url or "#" in base_url:
+        raise ValueError("the base URL of an upstream must hold no user, password, query or fragment")
+    if any(ord(character) <= 32 or ord(character) > 126 for character in base_url):
+        raise ValueError("the base URL of an upstream has a character that no URL may have")
+    return url
 
 
 def _tls(ca_file: str | None) -> ssl.SSLContext:

@@ -1,4 +1,4 @@
-"""The OpenAPI document of /v1, served at /openapi.json. A test compares its fields with those that are accepted."""
+"""The OpenAPI document of /v1, served at /openapi.json: its operations, what each refuses, and their headers."""
 
 from typing import Any
 
@@ -8,15 +8,57 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n import __version__
-from tok0n.domain.chat_fields import CHOICES_MAX, STOPS_MAX, TOOLS_MAX, WORD_CHARACTERS_MAX
-from tok0n.domain.usage import TOKENS_MAX
-from tok0n.web.openai.errors import TABLE
+from tok0n.web.openai.errors import RETRY_AFTER_SECONDS_MAX, TABLE
+from tok0n.web.openai.openapi_schemas import COUNT, schemas
 
-_WORD = {"type": ["string", "null"], "maxLength": WORD_CHARACTERS_MAX}
-_BOOLEAN = {"type": ["boolean", "null"]}
-_PENALTY = {"type": ["number", "null"], "minimum": -2, "maximum": 2}
-_COUNT = {"type": "integer", "minimum": 0, "maximum": TOKENS_MAX}
-_NAME = {"type": "string", "maxLength": WORD_CHARACTERS_MAX}
+_RATE = ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests")
+_RECEIPT = ("x-tok0n-reserved", "x-tok0n-charged", "x-tok0n-available")
+
+_HEADERS: dict[str, dict[str, Any]] = {
+    "x-request-id": {"description": "Quote it when you ask the operator.", "schema": {"type": "string"}},
+    "x-ratelimit-limit-requests": {"description": "Requests per minute of this key.", "schema": COUNT},
+    "x-ratelimit-remaining-requests": {"description": "How many of them are left now.", "schema": COUNT},
+    "x-ratelimit-reset-requests": {
+        "description": "How long until all of them are there again.",
+        "schema": {"type": "string", "examples": ["6m0s", "1.5s", "20ms"]},
+    },
+    "x-tok0n-reserved": {"description": "Tokens reserved for this request.", "schema": COUNT},
+    "x-tok0n-charged": {"description": "Tokens charged; the rest was released.", "schema": COUNT},
+    "x-tok0n-available": {"description": "Tokens available after it.", "schema": COUNT},
+    "openai-processing-ms": {"description": "Milliseconds from request to answer.", "schema": COUNT},
+    "www-authenticate": {"description": "How to authenticate.", "schema": {"const": "Bearer"}},
+    "x-should-retry": {
+        "description": "Whether a retry could help; the official SDKs follow it.",
+        "schema": {"enum": ["true", "false"]},
+    },
+    "retry-after": {
+        "description": "Seconds to wait.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": RETRY_AFTER_SECONDS_MAX},
+    },
+    "retry-after-ms": {"description": "The same in milliseconds.", "schema": {"type": "integer", "minimum": 1}},
+}
+
+_WHEN: dict[str, tuple[str, tuple[str, ...]]] = {
+    "invalid_request": ("The body, or a feature it asks for, is not valid. `param` names the field.", _RATE),
+    "invalid_api_key": ("The key is missing, invalid or inactive.", ("www-authenticate",)),
+    "insufficient_tokens": ("The account cannot cover the reservation.", (*_RATE, "x-should-retry")),
+    "model_not_found": ("There is no such model here.", ()),
+    "request_timeout": ("The request did not arrive in time.", (*_RATE, "x-should-retry")),
+    "request_too_large": ("The body is too large.", (*_RATE, "x-should-retry")),
+    "rate_limit_error": (
+        "A limit refused: of the key, of concurrent requests, or of all requests together. The message says which.",
+        (*_RATE, "retry-after", "retry-after-ms"),
+    ),
+    "headers_too_large": ("The request's headers are too large.", ()),
+    "api_error": ("The accounting could not be completed safely; nothing is charged.", (*_RATE, "x-should-retry")),
+    "upstream_error": ("The upstream failed or answered nonsense; nothing is charged.", (*_RATE, "x-should-retry")),
+    "rate_limit_unavailable": ("The limiter cannot be reached.", ("retry-after",)),
+    "overloaded": ("The gateway is at its capacity.", (*_RATE, "retry-after")),
+}
+"""When each refusal is given, and the headers that may come with it."""
+
+_HEAD_CODES = ("request_timeout", "headers_too_large")
+_CHAT_CODES = tuple(code for code in _WHEN if code != "model_not_found")
 
 
 def openapi_route() -> Route:
@@ -47,20 +89,12 @@ def document() -> dict[str, Any]:
         },
         "components": {
             "securitySchemes": {"api_key": {"type": "http", "scheme": "bearer"}},
-            "schemas": {
-                "ChatRequest": _chat_request(),
-                "Message": _message(),
-                "Completion": _completion(),
-                "Model": _model(),
-                "Error": _error_schema(),
-            },
+            "schemas": schemas(),
         },
     }
 
 
 def _chat() -> dict[str, Any]:
-    codes = ("invalid_request", "invalid_api_key", "insufficient_tokens", "request_timeout", "request_too_large")
-    later = ("rate_limit_error", "api_error", "upstream_error", "overloaded")
     return {
         "operationId": "createChatCompletion",
         "summary": "Create a chat completion (whole answers only)",
@@ -68,20 +102,11 @@ def _chat() -> dict[str, Any]:
         "requestBody": {"required": True, "content": _json("ChatRequest")},
         "responses": {
             "200": {
-                "description": "The upstream's answer; the charge is committed.",
-                "headers": _headers(
-                    "x-request-id",
-                    "x-ratelimit-limit-requests",
-                    "x-ratelimit-remaining-requests",
-                    "x-ratelimit-reset-requests",
-                    "x-tok0n-reserved",
-                    "x-tok0n-charged",
-                    "x-tok0n-available",
-                    "openai-processing-ms",
-                ),
+                "description": "The upstream's own answer, with `model` set to the public id. The charge is committed.",
+                "headers": _headers("x-request-id", *_RATE, *_RECEIPT, "openai-processing-ms", required=True),
                 "content": _json("Completion"),
             },
-            **{str(TABLE[code][0]): _refusal(code) for code in (*codes, *later)},
+            **_refusals(*_CHAT_CODES),
         },
     }
 
@@ -101,9 +126,10 @@ def _list_models() -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": "The list.",
-                "headers": _headers("x-request-id"),
+                "headers": _headers("x-request-id", required=True),
                 "content": {"application/json": {"schema": listing}},
-            }
+            },
+            **_refusals(*_HEAD_CODES),
         },
     }
 
@@ -116,170 +142,30 @@ def _get_model() -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": "The model.",
-                "headers": _headers("x-request-id"),
+                "headers": _headers("x-request-id", required=True),
                 "content": _json("Model"),
             },
-            "404": _refusal("model_not_found"),
+            **_refusals("model_not_found", *_HEAD_CODES),
         },
     }
 
 
-def _chat_request() -> dict[str, Any]:
-    tool = {
-        "type": "object",
-        "required": ["type", "function"],
-        "properties": {
-            "type": {"const": "function"},
-            "function": {"type": "object", "required": ["name"], "properties": {"name": _NAME}},
-        },
-    }
-    limit = {"type": ["integer", "null"], "minimum": 1}
-    return {
-        "type": "object",
-        "required": ["model", "messages"],
-        "additionalProperties": False,
-        "properties": {
-            "model": {"type": "string", "minLength": 1, "maxLength": 256},
-            "messages": {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Message"}},
-            "max_completion_tokens": limit,
-            "max_tokens": limit | {"description": "The older spelling; when both are given they must be equal."},
-            "n": {"type": ["integer", "null"], "minimum": 1, "maximum": CHOICES_MAX},
-            "temperature": {"type": ["number", "null"], "minimum": 0, "maximum": 2},
-            "top_p": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
-            "frequency_penalty": _PENALTY,
-            "presence_penalty": _PENALTY,
-            "logit_bias": {
-                "type": ["object", "null"],
-                "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
-            },
-            "logprobs": _BOOLEAN,
-            "top_logprobs": {"type": ["integer", "null"], "minimum": 0, "maximum": 20},
-            "seed": {"type": ["integer", "null"], "minimum": -(2**63), "maximum": 2**63 - 1},
-            "stop": {
-                "anyOf": [
-                    {"type": ["string", "null"]},
-                    {"type": "array", "maxItems": STOPS_MAX, "items": {"type": "string"}},
-                ]
-            },
-            "response_format": {
-                "type": ["object", "null"],
-                "required": ["type"],
-                "properties": {"type": {"enum": ["text", "json_object"]}},
-            },
-            "tools": {"type": ["array", "null"], "maxItems": TOOLS_MAX, "items": tool},
-            "tool_choice": {"enum": ["none", "auto", "required", None]},
-            "parallel_tool_calls": _BOOLEAN,
-            "functions": {
-                "type": ["array", "null"],
-                "maxItems": TOOLS_MAX,
-                "items": {"type": "object", "required": ["name"], "properties": {"name": _NAME}},
-            },
-            "function_call": {"enum": ["none", "auto", None]},
-            "prediction": {
-                "type": ["object", "null"],
-                "required": ["type", "content"],
-                "additionalProperties": False,
-                "properties": {"type": {"const": "content"}, "content": {"type": "string"}},
-            },
-            "modalities": {"enum": [["text"], None]},
-            "metadata": {
-                "type": ["object", "null"],
-                "maxProperties": 16,
-                "propertyNames": {"maxLength": 64},
-                "additionalProperties": {"type": "string", "maxLength": 512},
-            },
-            "user": _WORD,
-            "safety_identifier": _WORD,
-            "prompt_cache_key": _WORD,
-            "prompt_cache_retention": _WORD,
-            "reasoning_effort": _WORD,
-            "verbosity": _WORD,
-            "service_tier": {"enum": ["auto", "default", None]},
-            "store": {"enum": [False, None]},
-            "stream": {"enum": [False, None], "description": "Only whole answers are served."},
-        },
-    }
-
-
-def _message() -> dict[str, Any]:
-    return {
-        "type": "object",
-        "required": ["role", "content"],
-        "additionalProperties": False,
-        "properties": {
-            "role": {"enum": ["developer", "system", "user", "assistant"]},
-            "content": {
-                "anyOf": [
-                    {"type": "string"},
-                    {
-                        "type": "array",
-                        "minItems": 1,
-                        "items": {
-                            "type": "object",
-                            "required": ["type", "text"],
-                            "additionalProperties": False,
-                            "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
-                        },
-                    },
-                ]
-            },
-            "name": _NAME,
-        },
-    }
-
-
-def _completion() -> dict[str, Any]:
-    usage = {
-        "type": "object",
-        "required": ["prompt_tokens", "completion_tokens", "total_tokens"],
-        "properties": {"prompt_tokens": _COUNT, "completion_tokens": _COUNT, "total_tokens": _COUNT},
-    }
-    choice = {"type": "object", "required": ["message"], "properties": {"message": {"type": "object"}}}
-    return {
-        "type": "object",
-        "required": ["model", "choices", "usage"],
-        "properties": {
-            "model": {"type": "string"},
-            "choices": {"type": "array", "minItems": 1, "items": choice},
-            "usage": usage,
-        },
-    }
-
-
-def _model() -> dict[str, Any]:
-    return {
-        "type": "object",
-        "required": ["id", "object", "created", "owned_by"],
-        "properties": {
-            "id": {"type": "string"},
-            "object": {"const": "model"},
-            "created": {"type": "integer"},
-            "owned_by": {"type": "string"},
-        },
-    }
-
-
-def _error_schema() -> dict[str, Any]:
-    error = {
-        "type": "object",
-        "required": ["message", "type", "param", "code"],
-        "properties": {
-            "message": {"type": "string"},
-            "type": {"enum": sorted({kind for _, kind in TABLE.values()})},
-            "param": {"type": ["string", "null"]},
-            "code": {"enum": sorted(TABLE)},
-        },
-    }
-    return {"type": "object", "required": ["error"], "properties": {"error": error}}
-
-
-def _refusal(code: str) -> dict[str, Any]:
-    return {"description": code, "headers": _headers("x-request-id"), "content": _json("Error")}
+def _refusals(*codes: str) -> dict[str, Any]:
+    """The refusals by status: two codes can share one."""
+    refusals: dict[str, Any] = {}
+    for code in codes:
+        when, headers = _WHEN[code]
+        refusal = refusals.setdefault(
+            str(TABLE[code][0]), {"description": "", "headers": {}, "content": _json("Error")}
+        )
+        refusal["description"] = f"{refusal['description']} `{code}`: {when}".strip()
+        refusal["headers"] |= _headers("x-request-id", *headers)
+    return refusals
 
 
 def _json(schema: str) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
 
 
-def _headers(*names: str) -> dict[str, Any]:
-    return {name: {"schema": {"type": "string"}} for name in names}
+def _headers(*names: str, required: bool = False) -> dict[str, Any]:
+    return {name: _HEADERS[name] | ({"required": True} if required else {}) for name in names}
