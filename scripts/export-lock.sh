@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 uv=$(find_uv "$(find_python)") || die "uv is needed, and cannot be had"
-export=("$uv" export --quiet --frozen --no-emit-project --no-header)
+export=("$uv" export --quiet --frozen --no-emit-project --no-header --all-extras)
 
 if [ "${1:-}" = --check ]; then
     "$uv" lock --check --quiet || die "uv.lock is not in step with pyproject.toml: run uv lock"

@@ -27,7 +27,7 @@ can_install() {
 fill_venv() {
     local uv groups=(--all-groups) requirements=requirements-dev.txt
     [ "$1" = all ] || groups=(--no-default-groups) requirements=requirements.txt
-    if uv=$(find_uv "$python") && "$uv" sync --quiet --frozen --python "$python" "${groups[@]}"; then
+    if uv=$(find_uv "$python") && "$uv" sync --quiet --frozen --python "$python" --all-extras "${groups[@]}"; then
         return
     fi
     say "uv cannot be used here; using pip with the hashed lock"

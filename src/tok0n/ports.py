@@ -56,18 +56,26 @@ class Ledger(Protocol):
         """Expire everything PENDING, whatever its expiry. Only for a start that knows no other process lives."""
 
     async def recent(self, *, since_us: int) -> "list[RecentRequest]":
-        """The requests created at or after `since_us`, oldest first: what a limiter that forgot is filled from."""
+        """What a limiter that forgot is filled from, oldest first.
+
+        The requests created at or after `since_us`, all that are PENDING, and the operator's own since then.
+        """
 
     async def audit(self) -> AuditReport:
         """Recompute everything from the entries and the request rows, in one snapshot."""
 
 
 class RecentRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One request of the last minute. `dispatched` is False when certainly nothing reached the upstream."""
+    """One request of the last minute, or one that is still PENDING.
 
-    api_key_id: str
+    `dispatched` is False when certainly nothing reached the upstream. The operator's own requests have no caller.
+    """
+
+    request_id: str
+    caller: Caller | None
     created_at_us: int
     dispatched: bool
+    pending: bool
 
 
 class Accounts(Protocol):
@@ -109,6 +117,9 @@ class Models(Protocol):
     async def set_enabled(self, *, model: str, enabled: bool) -> ModelState:
         """Enable or disable a model."""
 
+    async def asking(self, *, request_id: str, now_us: int) -> None:
+        """Remember that the operator is about to send a request: it counts in `Ledger.recent` for a minute."""
+
     async def record(self, verification: Verification) -> ModelState:
         """Remember a verification, and what follows from it (`ModelState.after`)."""
 
@@ -135,6 +146,13 @@ class Admission(Protocol):
     def rate(self) -> RateState:
         """Where the key stands, this request included."""
 
+    def stands(self) -> bool:
+        """Whether the limiter still vouches for it: asked once the request is in the database, before it is sent.
+
+        A limiter that has forgotten is filled again from the database; what was admitted before and is not found
+        there must not be sent any more.
+        """
+
     def end(self, *, dispatched: bool) -> None:
         """Give the concurrency slot back, and the global slot too when nothing reached the upstream. Idempotent."""
 
@@ -142,13 +160,14 @@ class Admission(Protocol):
 class Limiter(Protocol):
     """The rate and concurrency decision, exact in every rolling 60 seconds."""
 
-    def admit(self, caller: Caller) -> Future[Admission]:
+    def admit(self, caller: Caller, *, request_id: str) -> Future[Admission]:
         """Key RPM, user concurrency and global RPM as ONE decision. A refusal uses up none of the three.
 
-        Raises `RateLimited`, or `LimiterUnavailable` in under a second.
+        `request_id` is the one that the request's row has: by it a request is never counted twice. Raises
+        `RateLimited`, or `LimiterUnavailable` in under a second.
         """
 
-    def admit_operator(self) -> Future[Admission]:
+    def admit_operator(self, *, request_id: str) -> Future[Admission]:
         """Take a global slot only, for a request that the operator makes. Raises as `admit` does."""
 
     def state(self, caller: Caller) -> Future[RateState]:

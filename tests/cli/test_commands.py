@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from support.gateways import tok0n
+from tok0n.adapters.sql.schema import HEAD
 from tok0n.cli import main
 
 EMAIL = "a@example.com"
@@ -144,7 +145,7 @@ def test_several_workers_are_refused_on_the_embedded_default(folder: Path) -> No
 
 
 def test_migrate_is_idempotent() -> None:
-    assert run_json("migrate")["applied"] == ["0001"]
+    assert run_json("migrate")["applied"] == [HEAD]
     assert run_json("migrate")["applied"] == []
 
 

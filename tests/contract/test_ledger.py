@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
+from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import AccountingFailed, AlreadyResolved, InsufficientTokens, InvalidApiKey, NotFound
 from tok0n.domain.ledger import Balance, NewReservation, Receipt, Release, Settlement
 from tok0n.domain.usage import Usage
@@ -242,8 +243,16 @@ async def test_recent_requests_are_told_oldest_first_with_whether_they_were_disp
     await db.ledger.reserve(new(ids[0], account.id, key.id, 10))
     await db.ledger.reserve(new(ids[1], account.id, key.id, 10))
     await db.ledger.release(Release(request_id=ids[1], code="upstream_error", dispatched=False, resolved_at_us=1))
-    assert [r.dispatched for r in await db.ledger.recent(since_us=NOW_US)] == [True, False]
-    assert await db.ledger.recent(since_us=NOW_US + 1_000_000) == []
+    await db.models.asking(request_id="req_operator", now_us=NOW_US + 500_000)
+    caller = Caller(api_key_id=key.id, account_id=account.id)
+    found = await db.ledger.recent(since_us=NOW_US)
+    assert [(r.request_id, r.caller, r.dispatched, r.pending) for r in found] == [
+        (ids[0], caller, True, True),
+        (ids[1], caller, False, False),
+        ("req_operator", None, True, False),
+    ]
+    still_pending = await db.ledger.recent(since_us=NOW_US + 1_000_000)
+    assert [r.request_id for r in still_pending] == [ids[0]]
 
 
 async def test_everything_survives_closing_and_opening(tmp_path: Path) -> None:

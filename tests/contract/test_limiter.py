@@ -1,6 +1,7 @@
 """What every limiter promises: exact in every rolling minute, one decision, nothing used up by a refusal."""
 
 import asyncio
+import itertools
 from collections import defaultdict
 
 import pytest
@@ -11,7 +12,7 @@ from support.fakes import FakeClock
 from support.limiters import KINDS, make_limiter
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import Limit, RateLimited
-from tok0n.ports import Admission, RecentRequest
+from tok0n.ports import Admission, Limiter, RecentRequest
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("kind", KINDS)]
 
@@ -20,9 +21,26 @@ ALICE_2 = Caller(api_key_id="key_a2", account_id="acct_a")
 BOB = Caller(api_key_id="key_b", account_id="acct_b")
 
 
-async def admitted(limiter: "object", caller: Caller) -> Admission | RateLimited:
+NUMBERS = itertools.count()
+
+
+def recent(created_at_us: int, *, dispatched: bool) -> RecentRequest:
+    return RecentRequest(
+        request_id=f"req_{next(NUMBERS)}",
+        caller=ALICE,
+        created_at_us=created_at_us,
+        dispatched=dispatched,
+        pending=False,
+    )
+
+
+async def admit(limiter: Limiter, caller: Caller) -> Admission:
+    return await limiter.admit(caller, request_id=f"req_{next(NUMBERS)}")
+
+
+async def admitted(limiter: Limiter, caller: Caller) -> Admission | RateLimited:
     try:
-        return await limiter.admit(caller)  # type: ignore[attr-defined,no-any-return]
+        return await admit(limiter, caller)
     except RateLimited as refusal:
         return refusal
 
@@ -31,7 +49,7 @@ async def test_the_key_limit_is_exact_to_the_moment(kind: str) -> None:
     clock = FakeClock()
     limiter = make_limiter(kind, clock, key=3)
     for _ in range(3):
-        (await limiter.admit(ALICE)).end(dispatched=True)
+        (await admit(limiter, ALICE)).end(dispatched=True)
         clock.advance(1)
     refusal = await admitted(limiter, ALICE)
     assert isinstance(refusal, RateLimited)
@@ -45,8 +63,8 @@ async def test_the_key_limit_is_exact_to_the_moment(kind: str) -> None:
 
 async def test_concurrency_is_per_account_over_all_its_keys(kind: str) -> None:
     limiter = make_limiter(kind, FakeClock(), user=2)
-    first = await limiter.admit(ALICE)
-    await limiter.admit(ALICE_2)
+    first = await admit(limiter, ALICE)
+    await admit(limiter, ALICE_2)
     refusal = await admitted(limiter, ALICE)
     assert isinstance(refusal, RateLimited)
     assert refusal.which is Limit.CONCURRENCY
@@ -60,13 +78,13 @@ async def test_concurrency_is_per_account_over_all_its_keys(kind: str) -> None:
 async def test_a_refused_request_uses_up_none_of_the_three(kind: str) -> None:
     clock = FakeClock()
     limiter = make_limiter(kind, clock, key=5, user=1, upstream=3)
-    held = await limiter.admit(ALICE)
+    held = await admit(limiter, ALICE)
     for _ in range(20):
         assert isinstance(await admitted(limiter, ALICE), RateLimited)
     assert (await limiter.state(ALICE)).remaining == 4
     held.end(dispatched=True)
     for _ in range(2):
-        (await limiter.admit(ALICE)).end(dispatched=True)
+        (await admit(limiter, ALICE)).end(dispatched=True)
     for _ in range(20):
         refusal = await admitted(limiter, BOB)
         assert isinstance(refusal, RateLimited)
@@ -76,24 +94,24 @@ async def test_a_refused_request_uses_up_none_of_the_three(kind: str) -> None:
 
 async def test_what_never_reached_the_upstream_gives_its_global_slot_back(kind: str) -> None:
     limiter = make_limiter(kind, FakeClock(), upstream=1)
-    (await limiter.admit(ALICE)).end(dispatched=False)
-    (await limiter.admit(BOB)).end(dispatched=True)
+    (await admit(limiter, ALICE)).end(dispatched=False)
+    (await admit(limiter, BOB)).end(dispatched=True)
     assert isinstance(await admitted(limiter, ALICE), RateLimited)
 
 
 async def test_a_slot_that_the_minute_took_back_is_not_given_back_twice(kind: str) -> None:
     clock = FakeClock()
     limiter = make_limiter(kind, clock, upstream=1)
-    old = await limiter.admit(ALICE)
+    old = await admit(limiter, ALICE)
     clock.advance(60)
-    await limiter.admit(BOB)
+    await admit(limiter, BOB)
     old.end(dispatched=False)
     assert isinstance(await admitted(limiter, ALICE), RateLimited)
 
 
 async def test_the_operators_own_requests_count_against_the_global_limit_only(kind: str) -> None:
     limiter = make_limiter(kind, FakeClock(), upstream=1)
-    (await limiter.admit_operator()).end(dispatched=True)
+    (await limiter.admit_operator(request_id=f"req_{next(NUMBERS)}")).end(dispatched=True)
     refusal = await admitted(limiter, ALICE)
     assert isinstance(refusal, RateLimited)
     assert refusal.which is Limit.GLOBAL
@@ -106,9 +124,9 @@ async def test_a_restart_remembers_the_last_minute(kind: str) -> None:
     now_us = clock.now_us()
     limiter.refill(
         [
-            RecentRequest(api_key_id="key_a", created_at_us=now_us - 50_000_000, dispatched=True),
-            RecentRequest(api_key_id="key_a", created_at_us=now_us - 40_000_000, dispatched=False),
-            RecentRequest(api_key_id="key_a", created_at_us=now_us - 30_000_000, dispatched=True),
+            recent(now_us - 50_000_000, dispatched=True),
+            recent(now_us - 40_000_000, dispatched=False),
+            recent(now_us - 30_000_000, dispatched=True),
         ],
         now_us=now_us,
     )
@@ -126,10 +144,10 @@ async def test_keys_that_are_idle_are_forgotten(kind: str) -> None:
     clock = FakeClock()
     limiter = make_limiter(kind, clock, key=10**6, user=10**6, upstream=10**6)
     for i in range(100):
-        await limiter.admit(Caller(api_key_id=f"key_{i}", account_id="acct"))
+        await admit(limiter, Caller(api_key_id=f"key_{i}", account_id="acct"))
     clock.advance(60)
     for _ in range(200):
-        await limiter.admit(ALICE)
+        await admit(limiter, ALICE)
     assert limiter.keys_remembered == 1
 
 

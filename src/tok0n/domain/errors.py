@@ -171,7 +171,7 @@ class LimiterUnavailable(Tok0nError):
 
     code = "rate_limit_unavailable"
 
-    def __init__(self, *, retry_after_seconds: float, detail: str) -> None:
+    def __init__(self, *, retry_after_seconds: float = 1.0, detail: str) -> None:
         super().__init__("The rate limiter is unavailable, so no request can be admitted. " + NOT_CHARGED)
         self.retry_after_seconds = retry_after_seconds
         self.detail = detail

@@ -14,7 +14,7 @@ from tok0n.domain import ids
 from tok0n.domain.accounts import Caller
 from tok0n.domain.chat_request import ChatRequest, read_chat_request
 from tok0n.domain.completion import Completion, read_answer
-from tok0n.domain.errors import InsufficientTokens
+from tok0n.domain.errors import InsufficientTokens, LimiterUnavailable
 from tok0n.domain.ledger import NewReservation, Receipt
 from tok0n.ports import Admission, Clock, Limiter, RateState, Upstream
 from tok0n.services.authenticate import KeyRing
@@ -78,7 +78,7 @@ class CompleteChat:
         request = await self._read(await read_body())
         call.model = request.model.id
         call.upstream = request.model.upstream
-        admission = await self._limiter.admit(caller)
+        admission = await self._limiter.admit(caller, request_id=call.request_id)
         call.rate = admission.rate
         return await self._admitted(call, caller, request, admission)
 
@@ -94,6 +94,8 @@ class CompleteChat:
         try:
             async with reservation:
                 call.reserved = request.bound
+                if not admission.stands():
+                    raise LimiterUnavailable(detail="the limiter forgot after it had admitted this request")
                 return await self._reserved(call, request, upstream, reservation)
         except InsufficientTokens as refusal:
             raise _with_largest_output(refusal, request) from None

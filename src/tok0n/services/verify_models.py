@@ -4,14 +4,16 @@ The request takes the same way as a customer's (the same bound, the same reading
 """
 
 import asyncio
+import os
 from collections.abc import Mapping
 
 import msgspec
 
+from tok0n.domain import ids
 from tok0n.domain.catalogue import VERIFICATION_OUTPUT_TOKENS, VERIFICATION_PROMPT, Model, ModelState, Verification
 from tok0n.domain.chat_request import ChatRequest, read_chat_request
 from tok0n.domain.completion import Completion, read_answer
-from tok0n.domain.errors import Tok0nError
+from tok0n.domain.errors import LimiterUnavailable, Tok0nError
 from tok0n.ports import Clock, Limiter, Models, Upstream
 
 CHECKS = ("answered", "shape_and_usage", "output_limit", "bound")
@@ -39,9 +41,13 @@ class VerifyModels:
     async def __call__(self, model: Model) -> ModelState:
         """Verify one model. Raises what the limiter and the database raise; an upstream's failure is a result."""
         request = verification_request(model)
-        admission = await self._limiter.admit_operator()
+        request_id = ids.request_id(self._clock.now_us(), os.urandom(ids.RANDOM_BYTES))
+        admission = await self._limiter.admit_operator(request_id=request_id)
         started = self._clock.monotonic()
         try:
+            await self._models.asking(request_id=request_id, now_us=self._clock.now_us())
+            if not admission.stands():
+                raise LimiterUnavailable(detail="the limiter forgot after it had admitted this request")
             checks, detail = await self._try(model, request)
         finally:
             admission.end(dispatched=True)

@@ -54,12 +54,14 @@ class MemoryLimiter:
         now = self._clock.monotonic()
         for request in requests:
             happened = now - max(0, now_us - request.created_at_us) / 1_000_000
-            self._window(request.api_key_id).add(happened)
+            if request.caller is not None:
+                self._window(request.caller.api_key_id).add(happened)
             if request.dispatched:
                 self._global.add(happened)
 
-    def admit(self, caller: Caller) -> asyncio.Future[Admission]:
+    def admit(self, caller: Caller, *, request_id: str) -> asyncio.Future[Admission]:
         """See `ports.Limiter.admit`."""
+        del request_id  # each is admitted once, and the rows are read before any is
         now = self._clock.monotonic()
         self._forget_an_idle_key(now)
         limits = self._limits
@@ -77,8 +79,9 @@ class MemoryLimiter:
         rate = RateState(limit=limit, remaining=limit - used - 1, reset_seconds=60.0)
         return _resolved(_Admission(self, number=number, account_id=caller.account_id, rate=rate))
 
-    def admit_operator(self) -> asyncio.Future[Admission]:
+    def admit_operator(self, *, request_id: str) -> asyncio.Future[Admission]:
         """See `ports.Limiter.admit_operator`."""
+        del request_id
         number = self._take_global(self._clock.monotonic())
         rate = RateState(limit=self._limits.upstream_requests_per_minute, remaining=0, reset_seconds=60.0)
         return _resolved(_Admission(self, number=number, account_id=None, rate=rate))
@@ -138,6 +141,10 @@ class _Admission:
         self._number = number
         self._account_id = account_id
         self.rate = rate
+
+    def stands(self) -> bool:
+        """See `ports.Admission.stands`: what one process remembers it does not forget."""
+        return True
 
     def end(self, *, dispatched: bool) -> None:
         """See `ports.Admission.end`."""

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.schema import account, ledger_entry, request
+from tok0n.adapters.sql.schema import account, ledger_entry, operator_request, request
 from tok0n.domain import ids
+from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.ledger import AuditReport, Difference, EntryKind, RequestStatus
 from tok0n.domain.usage import TOKENS_MAX
@@ -62,16 +63,26 @@ def expire(tx: sa.Connection, *, now_us: int, before_us: int | None = None, rows
 
 
 def recent(tx: sa.Connection, *, since_us: int) -> list[RecentRequest]:
-    """The requests created at or after `since_us`, oldest first."""
-    rows = tx.execute(
-        sa.select(request.c.api_key_id, request.c.created_at_us, request.c.dispatched)
-        .where(request.c.id >= ids.first_request_id(since_us), request.c.created_at_us >= since_us)
-        .order_by(request.c.created_at_us)
-    )
-    return [
-        RecentRequest(api_key_id=key, created_at_us=created, dispatched=bool(dispatched))
-        for key, created, dispatched in rows
+    """See `ports.Ledger.recent`. The id tells a request's millisecond, and is what there is an index for."""
+    pending = request.c.status == RequestStatus.PENDING
+    is_recent = sa.and_(request.c.id >= ids.first_request_id(since_us), request.c.created_at_us >= since_us)
+    customers = sa.select(request).where(sa.or_(is_recent, pending))
+    operators = sa.select(operator_request).where(operator_request.c.created_at_us >= since_us)
+    found = [
+        RecentRequest(
+            request_id=row.id,
+            caller=Caller(api_key_id=row.api_key_id, account_id=row.account_id),
+            created_at_us=row.created_at_us,
+            dispatched=bool(row.dispatched),
+            pending=row.status == RequestStatus.PENDING,
+        )
+        for row in tx.execute(customers)
     ]
+    found += [
+        RecentRequest(request_id=row.id, caller=None, created_at_us=row.created_at_us, dispatched=True, pending=False)
+        for row in tx.execute(operators)
+    ]
+    return sorted(found, key=lambda request: request.created_at_us)
 
 
 def audit(tx: sa.Connection) -> AuditReport:

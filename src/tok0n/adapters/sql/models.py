@@ -3,9 +3,12 @@
 import msgspec
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.schema import model
+from tok0n.adapters.sql.schema import model, operator_request
 from tok0n.adapters.sql.sqlite import SqliteStore
 from tok0n.domain.catalogue import ModelState, Verification
+
+KEPT_US = 600_000_000
+"""How long the operator's requests are kept: far longer than any limiter asks for."""
 
 
 class SqlModels:
@@ -22,9 +25,18 @@ class SqlModels:
         """See `ports.Models.set_enabled`."""
         return await self._store.write(lambda tx: _save(tx, msgspec.structs.replace(_load(tx, model), enabled=enabled)))
 
+    async def asking(self, *, request_id: str, now_us: int) -> None:
+        """See `ports.Models.asking`."""
+        await self._store.write(lambda tx: _ask(tx, request_id=request_id, now_us=now_us))
+
     async def record(self, verification: Verification) -> ModelState:
         """See `ports.Models.record`."""
         return await self._store.write(lambda tx: _save(tx, _load(tx, verification.model).after(verification)))
+
+
+def _ask(tx: sa.Connection, *, request_id: str, now_us: int) -> None:
+    tx.execute(sa.delete(operator_request).where(operator_request.c.created_at_us < now_us - KEPT_US))
+    tx.execute(sa.insert(operator_request).values(id=request_id, created_at_us=now_us))
 
 
 def _load(tx: sa.Connection, model_id: str) -> ModelState:

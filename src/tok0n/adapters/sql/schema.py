@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-HEAD = "0001"
+HEAD = "0002"
 """The migration that this code needs (a test compares it with the newest one there is)."""
 
 metadata = MetaData()
@@ -88,6 +88,15 @@ ledger_entry = Table(
     Index("ledger_entry_account", "account_id", "id"),
     **_STRICT,
 )
+
+operator_request = Table(
+    "operator_request",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created_at_us", _Big, nullable=False),
+    **_CLUSTERED,
+)
+"""What the operator's own requests of the last minute were, for a limiter that forgot; older rows are deleted."""
 
 model = Table(
     "model",

@@ -7,7 +7,7 @@ down_revision = None
 
 _TABLES = """
 CREATE TABLE account (
-    id TEXT NOT NULL PRIMARY KEY,
+    id {text} NOT NULL PRIMARY KEY,
     email TEXT NOT NULL UNIQUE,
     status TEXT NOT NULL CHECK (status IN ('open', 'closed')),
     posted {big} NOT NULL,
@@ -17,8 +17,8 @@ CREATE TABLE account (
 ) {clustered};
 
 CREATE TABLE api_key (
-    id TEXT NOT NULL PRIMARY KEY,
-    account_id TEXT NOT NULL REFERENCES account (id),
+    id {text} NOT NULL PRIMARY KEY,
+    account_id {text} NOT NULL REFERENCES account (id),
     name TEXT NOT NULL,
     digest {blob} NOT NULL UNIQUE,
     prefix TEXT NOT NULL,
@@ -30,9 +30,9 @@ CREATE TABLE api_key (
 CREATE INDEX api_key_account ON api_key (account_id);
 
 CREATE TABLE request (
-    id TEXT NOT NULL PRIMARY KEY,
-    account_id TEXT NOT NULL REFERENCES account (id),
-    api_key_id TEXT NOT NULL REFERENCES api_key (id),
+    id {text} NOT NULL PRIMARY KEY,
+    account_id {text} NOT NULL REFERENCES account (id),
+    api_key_id {text} NOT NULL REFERENCES api_key (id),
     model TEXT NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('PENDING', 'SETTLED', 'RELEASED', 'EXPIRED')),
     reserved {big} NOT NULL CHECK (reserved > 0),
@@ -58,11 +58,11 @@ CREATE INDEX request_pending ON request (expires_at_us) WHERE status = 'PENDING'
 
 CREATE TABLE ledger_entry (
     id {identity},
-    account_id TEXT NOT NULL REFERENCES account (id),
+    account_id {text} NOT NULL REFERENCES account (id),
     kind TEXT NOT NULL CHECK (kind IN ('purchase', 'grant', 'usage', 'refund', 'dispute', 'adjustment')),
     amount {big} NOT NULL CHECK (amount <> 0),
     posted_after {big} NOT NULL CHECK (posted_after >= 0),
-    request_id TEXT UNIQUE REFERENCES request (id),
+    request_id {text} UNIQUE REFERENCES request (id),
     reason TEXT,
     created_at_us {big} NOT NULL,
     CONSTRAINT usage_names_its_request CHECK ((kind = 'usage') = (request_id IS NOT NULL)),
@@ -72,7 +72,7 @@ CREATE TABLE ledger_entry (
 CREATE INDEX ledger_entry_account ON ledger_entry (account_id, id);
 
 CREATE TABLE model (
-    id TEXT NOT NULL PRIMARY KEY,
+    id {text} NOT NULL PRIMARY KEY,
     enabled INTEGER NOT NULL CHECK (enabled IN (0, 1)),
     fingerprint TEXT NOT NULL,
     verified_at_us {big},
@@ -86,6 +86,7 @@ CREATE TABLE model (
 
 _SQLITE = {
     "big": "INTEGER",
+    "text": "TEXT",
     "blob": "BLOB",
     "identity": "INTEGER NOT NULL PRIMARY KEY",
     "strict": "STRICT",
@@ -93,6 +94,7 @@ _SQLITE = {
 }
 _POSTGRESQL = {
     "big": "BIGINT",
+    "text": 'TEXT COLLATE "C"',
     "blob": "BYTEA",
     "identity": "BIGINT NOT NULL GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
     "strict": "",
