@@ -2,27 +2,33 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
+from support import postgres
 from tok0n.adapters.sql import schema
 from tok0n.adapters.sql.accounts import SqlAccounts
 from tok0n.adapters.sql.models import SqlModels
+from tok0n.adapters.sql.postgres import PostgresStore
+from tok0n.adapters.sql.postgres_connection import PostgresOptions
+from tok0n.adapters.sql.postgres_ledger import PostgresLedger
 from tok0n.adapters.sql.sqlite import SqliteStore
 from tok0n.adapters.sql.sqlite_ledger import SqliteLedger
+from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.accounts import Account, ApiKey
 from tok0n.ports import Accounts, Ledger, Models
 
-ENGINES = ["sqlite"]
+ENGINES = ["sqlite", "postgres"]
 NOW_US = 1_800_000_000_000_000
 
 
 class Opened(msgspec.Struct, kw_only=True):
-    store: SqliteStore
+    store: SqlStore
     ledger: Ledger
     accounts: Accounts
     models: Models
@@ -40,7 +46,13 @@ class Opened(msgspec.Struct, kw_only=True):
 
 @contextlib.asynccontextmanager
 async def open_engine(engine: str, folder: Path) -> AsyncIterator[Opened]:
-    assert engine == "sqlite"
+    """Opened again with the same folder, it is the same database."""
+    async with _open_sqlite(folder) if engine == "sqlite" else _open_postgres(folder) as opened:
+        yield opened
+
+
+@contextlib.asynccontextmanager
+async def _open_sqlite(folder: Path) -> AsyncIterator[Opened]:
     store = SqliteStore(folder / "ledger.db", serving=True)
     try:
         yield Opened(store=store, ledger=SqliteLedger(store), accounts=SqlAccounts(store), models=SqlModels(store))
@@ -48,7 +60,22 @@ async def open_engine(engine: str, folder: Path) -> AsyncIterator[Opened]:
         await store.aclose()
 
 
-async def outcome(future: "asyncio.Future[Any]") -> Any:
+@contextlib.asynccontextmanager
+async def _open_postgres(folder: Path) -> AsyncIterator[Opened]:
+    url_file = folder / "postgres.url"
+    if not url_file.exists():
+        cluster = await asyncio.to_thread(postgres.shared_cluster)
+        url_file.write_text(await postgres.make_database(cluster, f"t{secrets.token_hex(8)}"))
+    store = PostgresStore(PostgresOptions(url=url_file.read_text()))
+    ledger = PostgresLedger(store)
+    try:
+        yield Opened(store=store, ledger=ledger, accounts=SqlAccounts(store), models=SqlModels(store))
+    finally:
+        await ledger.aclose()
+        await store.aclose()
+
+
+async def outcome(future: Awaitable[Any]) -> Any:
     """The result of a future, or the error it has."""
     try:
         return await future

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.ledger_functions import append_entry
 from tok0n.adapters.sql.schema import account, api_key
-from tok0n.adapters.sql.sqlite import SqliteStore
+from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain import ids
 from tok0n.domain.accounts import Account, ApiKey, Caller
 from tok0n.domain.errors import AlreadyExists, NotFound
@@ -18,7 +18,7 @@ OPENING_REASON = "opening grant"
 class SqlAccounts:
     """The `Accounts` port."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: SqlStore) -> None:
         self._store = store
 
     async def create(self, *, email: str, tokens: int, now_us: int) -> Account:
@@ -27,12 +27,12 @@ class SqlAccounts:
 
         def fn(tx: sa.Connection) -> Account:
             if tx.scalar(sa.select(account.c.id).where(account.c.email == email)) is not None:
-                raise AlreadyExists(f"There is an account for {email} already: tok0n accounts show {email}")
-            tx.execute(
-                sa.insert(account).values(
-                    id=account_id, email=email, status="open", posted=0, pending=0, created_at_us=now_us
-                )
-            )
+                raise _exists(email)
+            values = {"id": account_id, "email": email, "status": "open", "posted": 0, "pending": 0}
+            try:
+                tx.execute(sa.insert(account).values(**values, created_at_us=now_us))
+            except sa.exc.IntegrityError:
+                raise _exists(email) from None
             if tokens:
                 append_entry(
                     tx,
@@ -129,6 +129,10 @@ class SqlAccounts:
         )
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
         return None if row is None else Caller(api_key_id=row[0], account_id=row[1])
+
+
+def _exists(email: str) -> AlreadyExists:
+    return AlreadyExists(f"There is an account for {email} already: tok0n accounts show {email}")
 
 
 def _get(tx: sa.Connection, email: str) -> Account:

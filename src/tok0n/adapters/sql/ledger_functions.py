@@ -1,6 +1,6 @@
 """The ledger's transactions off the hot path, as plain functions of a SQLAlchemy connection: both engines run them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import sqlalchemy as sa
 
@@ -13,6 +13,7 @@ from tok0n.domain.usage import TOKENS_MAX
 from tok0n.ports import RecentRequest
 
 EXPIRED_CODE = "expired"
+RECOVERED_AT_ONCE = 1_000
 
 
 def append_entry(
@@ -37,16 +38,24 @@ def append_entry(
     )
 
 
-def expire(tx: sa.Connection, *, now_us: int, before_us: int | None = None, rows_max: int | None = None) -> int:
+def recover(tx: sa.Connection, *, now_us: int) -> int:
+    """End all that is PENDING without a charge; gives how many rows."""
+    total = 0
+    while rows := expire(tx, now_us=now_us, rows_max=RECOVERED_AT_ONCE):
+        total += rows
+    return total
+
+
+def expire(tx: sa.Connection, *, now_us: int, before_us: int | None = None, rows_max: int) -> int:
     """End what is PENDING (beyond its expiry at `before_us`, if given) without a charge; gives how many rows."""
-    overdue = sa.select(request.c.id).where(request.c.status == RequestStatus.PENDING)
+    overdue = sa.select(request.c.id, request.c.account_id).where(request.c.status == RequestStatus.PENDING)
     if before_us is not None:
         overdue = overdue.where(request.c.expires_at_us < before_us)
-    if rows_max is not None:
-        overdue = overdue.order_by(request.c.expires_at_us).limit(rows_max)
+    found = tx.execute(overdue.order_by(request.c.expires_at_us).limit(rows_max)).all()
+    _lock_accounts(tx, {row.account_id for row in found})
     ended = tx.execute(
         sa.update(request)
-        .where(request.c.id.in_(overdue), request.c.status == RequestStatus.PENDING)
+        .where(request.c.id.in_([row.id for row in found]), request.c.status == RequestStatus.PENDING)
         .values(status=RequestStatus.EXPIRED, code=EXPIRED_CODE, resolved_at_us=now_us)
         .returning(request.c.account_id, request.c.reserved)
     ).all()
@@ -60,6 +69,12 @@ def expire(tx: sa.Connection, *, now_us: int, before_us: int | None = None, rows
             .values(pending=account.c.pending - by_account[account_id])
         )
     return len(ended)
+
+
+def _lock_accounts(tx: sa.Connection, account_ids: Iterable[str]) -> None:
+    """Before any of their requests is touched, and in the order that everybody keeps: so nobody waits in a circle."""
+    locked = sa.select(account.c.id).where(account.c.id.in_(list(account_ids))).order_by(account.c.id)
+    tx.execute(locked.with_for_update(key_share=True)).all()
 
 
 def recent(tx: sa.Connection, *, since_us: int) -> list[RecentRequest]:

@@ -21,6 +21,13 @@ def is_at_head(tx: sa.Connection) -> bool:
     return current_revision(tx) == HEAD
 
 
+def require_head(revision: str | None) -> None:
+    """Raises `OperatorError` unless the database has the schema that this code needs."""
+    if revision != HEAD:
+        found = "no schema yet" if revision is None else f"schema {revision}"
+        raise OperatorError(f"The database has {found}; this version needs {HEAD}. Run tok0n migrate.")
+
+
 def upgrade(tx: sa.Connection) -> list[str]:
     """Run the missing migrations inside the transaction of `tx`; gives the revisions that were applied."""
     before = current_revision(tx)

@@ -4,7 +4,7 @@ import msgspec
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import model, operator_request
-from tok0n.adapters.sql.sqlite import SqliteStore
+from tok0n.adapters.sql.store import SqlStore, lock_for
 from tok0n.domain.catalogue import ModelState, Verification
 
 KEPT_US = 600_000_000
@@ -14,7 +14,7 @@ KEPT_US = 600_000_000
 class SqlModels:
     """The `Models` port."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: SqlStore) -> None:
         self._store = store
 
     async def states(self) -> dict[str, ModelState]:
@@ -40,7 +40,9 @@ def _ask(tx: sa.Connection, *, request_id: str, now_us: int) -> None:
 
 
 def _load(tx: sa.Connection, model_id: str) -> ModelState:
-    row = tx.execute(sa.select(model).where(model.c.id == model_id).with_for_update()).one_or_none()
+    """For a change: nobody else changes this model until the transaction ends."""
+    lock_for(tx, f"model {model_id}")
+    row = tx.execute(sa.select(model).where(model.c.id == model_id)).one_or_none()
     return ModelState(id=model_id) if row is None else _state(row)
 
 

@@ -79,7 +79,7 @@ class SqliteStore:
         return self._batcher.submit(command, must=must)
 
     def write(self, fn: Callable[[sa.Connection], T]) -> asyncio.Future[T]:
-        """Run a transaction function durably. What it raises undoes only what it did."""
+        """See `SqlStore.write`. What it raises undoes only what it did."""
 
         def command(connection: sqlite3.Connection) -> T | Tok0nError:
             connection.execute("SAVEPOINT fn")
@@ -94,8 +94,9 @@ class SqliteStore:
 
         return self._batcher.submit(command)
 
-    async def read(self, fn: Callable[[sa.Connection], T]) -> T:
-        """Run a function on a read-only snapshot. Raises `Overloaded` when too many wait."""
+    async def read(self, fn: Callable[[sa.Connection], T], *, unhurried: bool = False) -> T:
+        """See `SqlStore.read`. Nothing here has a statement timeout."""
+        del unhurried
         if self._reads_waiting >= READ_QUEUE_MAX:
             raise Overloaded(queue="database reads")
         self._reads_waiting += 1
@@ -105,7 +106,7 @@ class SqliteStore:
             self._reads_waiting -= 1
 
     async def probe(self) -> None:
-        """Prove that a write commits and that the schema is at head. Raises `AccountingFailed`."""
+        """See `SqlStore.probe`."""
 
         def check(tx: sa.Connection) -> bool:
             tx.execute(sa.text("UPDATE alembic_version SET version_num = version_num"))
@@ -114,8 +115,12 @@ class SqliteStore:
         if not await self.write(check):
             raise AccountingFailed(upstream_called=False, detail="the schema is not at head: run tok0n migrate")
 
+    async def migrate(self) -> list[str]:
+        """See `SqlStore.migrate`: opening the file did it."""
+        return self.migrated
+
     async def aclose(self) -> None:
-        """Finish what is queued, then close the file and give the lock back."""
+        """See `SqlStore.aclose`; gives the lock back."""
         await self._batcher.drained()
         self._writer_pool.shutdown()
         self._reader_pool.shutdown()

@@ -92,7 +92,7 @@ class SqliteLedger:
 
     async def recover(self, *, now_us: int) -> int:
         """See `ports.Ledger.recover`."""
-        return await self._store.write(lambda tx: ledger_functions.expire(tx, now_us=now_us))
+        return await self._store.write(lambda tx: ledger_functions.recover(tx, now_us=now_us))
 
     async def recent(self, *, since_us: int) -> list[RecentRequest]:
         """See `ports.Ledger.recent`."""

@@ -1,0 +1,145 @@
+"""A real PostgreSQL for the tests: one cluster for a run, started when it is first needed, a database for each test."""
+
+import asyncio
+import atexit
+import contextlib
+import functools
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+
+from tok0n.adapters.sql.postgres import PostgresStore
+from tok0n.adapters.sql.postgres_connection import PostgresOptions
+
+TEMPLATE = "tok0n_template"
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _binaries() -> Path:
+    """The newest PostgreSQL here: Debian's folder, or whatever is on the PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    on_path = shutil.which("postgres")
+    if not found and on_path is None:
+        raise RuntimeError("PostgreSQL is missing. As root, `make test` installs it; else install postgresql.")
+    return found[-1].parent if found else Path(str(on_path)).parent
+
+
+def _user() -> str | None:
+    """PostgreSQL refuses to run as root; Debian's package makes a user for it."""
+    return "postgres" if os.geteuid() == 0 else None
+
+
+class Cluster:
+    """One server with its own folder. `restart` and friends wait until it is so."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="tok0n-pg-"))
+        self.port = free_port()
+        self._data = self.folder / "data"
+        self._process: subprocess.Popen[bytes] | None = None
+        if _user() is not None:
+            os.chown(self.folder, pwd.getpwnam("postgres").pw_uid, -1)
+        self._run("initdb", "-D", str(self._data), "-U", "tok0n", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
+        with (self._data / "postgresql.conf").open("a") as file:
+            file.write(
+                "fsync = off\nunix_socket_directories = ''\nlisten_addresses = '127.0.0.1'\nmax_connections = 200\n"
+            )
+        self.start()
+
+    def url(self, database: str) -> str:
+        return f"postgresql://tok0n@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        log = self.folder / "log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [str(_binaries() / "postgres"), "-D", str(self._data), "-p", str(self.port)],
+                stdout=output,
+                stderr=output,
+                user=_user(),
+                cwd=self.folder,
+            )
+        self._run("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), until=log)
+
+    def stop(self, sig: int = signal.SIGQUIT) -> None:
+        """SIGQUIT ends it at once, as a crash would; SIGINT ends it in order."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(sig)
+            process.wait(timeout=60)
+
+    def signal(self, sig: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(sig)
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _run(self, name: str, *arguments: str, until: Path | None = None) -> None:
+        command = [str(_binaries() / name), *arguments]
+        while True:
+            done = subprocess.run(command, capture_output=True, user=_user(), cwd=self.folder, check=False, timeout=60)
+            if done.returncode == 0:
+                return
+            if until is None or self._process is None or self._process.poll() is not None:
+                raise RuntimeError(f"{name}: {done.stderr.decode()} {until.read_text() if until else ''}")
+
+
+@functools.cache
+def shared_cluster() -> Cluster:
+    """The cluster that most tests use; tests that stop the server have their own."""
+    cluster = Cluster()
+    atexit.register(cluster.remove)
+    asyncio.run(_make_template(cluster))
+    return cluster
+
+
+async def _make_template(cluster: Cluster) -> None:
+    await _execute(cluster, f'CREATE DATABASE "{TEMPLATE}"')
+    store = PostgresStore(PostgresOptions(url=cluster.url(TEMPLATE)))
+    await store.migrate()
+    await store.aclose()
+
+
+async def _execute(cluster: Cluster, statement: str) -> None:
+    connection = await asyncpg.connect(cluster.url("postgres"))
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def make_database(cluster: Cluster, name: str, *, template: str = TEMPLATE) -> str:
+    """A new database, at head unless another template is named; gives its URL."""
+    await _execute(cluster, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    return cluster.url(name)
+
+
+async def drop_database(cluster: Cluster, name: str) -> None:
+    await _execute(cluster, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@contextlib.asynccontextmanager
+async def database(name: str) -> AsyncIterator[str]:
+    """A database of the shared cluster for as long as the block lasts; gives its URL."""
+    cluster = await asyncio.to_thread(shared_cluster)
+    url = await make_database(cluster, name)
+    try:
+        yield url
+    finally:
+        await drop_database(cluster, name)
