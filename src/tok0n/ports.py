@@ -49,6 +49,12 @@ class Ledger(Protocol):
         full queue.
         """
 
+    async def reverse(self, *, request_id: str, now_us: int) -> None:
+        """Give back, once, what a request was charged whose customer had been told that it was not.
+
+        It is an `adjustment` entry. Does nothing for a request that is not settled. Raises `AccountingFailed`.
+        """
+
     async def expire(self, *, now_us: int, rows_max: int) -> int:
         """Expire what is PENDING beyond its expiry, at most `rows_max` rows; gives how many were."""
 
@@ -117,8 +123,11 @@ class Models(Protocol):
     async def set_enabled(self, *, model: str, enabled: bool) -> ModelState:
         """Enable or disable a model."""
 
-    async def asking(self, *, request_id: str, now_us: int) -> None:
-        """Remember that the operator is about to send a request: it counts in `Ledger.recent` for a minute."""
+    async def asking(self, *, model: str, request_id: str, now_us: int, alone_for_us: int) -> bool:
+        """Remember that the operator is about to send a request: it counts in `Ledger.recent` for a minute.
+
+        False, and nothing is remembered, when one was sent to this model less than `alone_for_us` ago.
+        """
 
     async def record(self, verification: Verification) -> ModelState:
         """Remember a verification, and what follows from it (`ModelState.after`)."""

@@ -18,7 +18,8 @@ from support.ledgers import NOW_US, Opened, open_engine
 from support.limiters import make_limiter
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.memory.limiter import MemoryLimiter
-from tok0n.bootstrap.wiring import Store, declared_models, open_gateway, open_store
+from tok0n.bootstrap.outside import Store, open_store
+from tok0n.bootstrap.wiring import declared_models, open_gateway
 from tok0n.domain.accounts import Account
 from tok0n.domain.catalogue import Model, Verification
 from tok0n.ports import Clock

@@ -11,8 +11,9 @@ import msgspec
 
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.upstream.simulated import MODELS, simulated_upstream
+from tok0n.bootstrap.outside import open_store
 from tok0n.bootstrap.serving import serve_gateway, signals
-from tok0n.bootstrap.wiring import open_catalogue, open_gateway, open_store
+from tok0n.bootstrap.wiring import open_catalogue, open_gateway
 from tok0n.domain.errors import NotFound, OperatorError
 from tok0n.services.issue_key import issue_key
 from tok0n.settings import Settings, load

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import gc
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 
 from tok0n.bootstrap.wiring import Gateway, open_gateway
@@ -16,22 +18,29 @@ GARBAGE_THRESHOLD = 50_000
 """How many more objects than now may live before the collector looks: measured 6 % of the CPU at 700."""
 
 
-async def serve(settings: Settings, *, announce: Announce) -> None:
+async def serve(settings: Settings, *, announce: Announce, worker: bool = False) -> None:
     """Serve until SIGTERM or SIGINT, then let calls in flight finish. A second SIGINT does not wait for them.
 
-    `announce` is told the address once it answers.
+    `announce` is told the address once it answers. A `worker` shares its port with others, and ends when its standard
+    input does: with the process that started it.
     """
     stop = asyncio.Event()
-    with signals(stop) as again:
+    with signals(stop) as again, _end_of_input(stop) if worker else contextlib.nullcontext():
         async with open_gateway(settings) as gateway:
-            await serve_gateway(gateway, settings, announce=announce, stop=stop, again=again)
+            await serve_gateway(gateway, settings, announce=announce, stop=stop, again=again, shared=worker)
 
 
 async def serve_gateway(
-    gateway: Gateway, settings: Settings, *, announce: Announce, stop: asyncio.Event, again: asyncio.Event
+    gateway: Gateway,
+    settings: Settings,
+    *,
+    announce: Announce,
+    stop: asyncio.Event,
+    again: asyncio.Event,
+    shared: bool = False,
 ) -> None:
     """Serve an open gateway until `stop`; do not wait for calls in flight after `again`."""
-    listener = listen(settings.server.host, settings.server.port)
+    listener = listen(settings.server.host, settings.server.port, shared=shared)
     _spare_the_garbage_collector()
     async with HttpServer(gateway.app, listener, shutdown_seconds=settings.server.shutdown_seconds) as server:
         announce(server.url)
@@ -51,6 +60,23 @@ def _spare_the_garbage_collector() -> None:
 async def _hurry(server: HttpServer, again: asyncio.Event) -> None:
     await again.wait()
     server.hurry()
+
+
+@contextlib.contextmanager
+def _end_of_input(stop: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    descriptor = sys.stdin.fileno()
+
+    def look() -> None:
+        if not os.read(descriptor, 4096):
+            stop.set()
+            loop.remove_reader(descriptor)
+
+    loop.add_reader(descriptor, look)
+    try:
+        yield
+    finally:
+        loop.remove_reader(descriptor)
 
 
 @contextlib.contextmanager

@@ -10,15 +10,9 @@ import structlog
 from tok0n import settings as settings_
 from tok0n.adapters import logs
 from tok0n.adapters.clock import SystemClock
-from tok0n.adapters.memory.limiter import Limits, MemoryLimiter
-from tok0n.adapters.sql.accounts import SqlAccounts
-from tok0n.adapters.sql.models import SqlModels
-from tok0n.adapters.sql.sqlite import SqliteStore
-from tok0n.adapters.sql.sqlite_ledger import SqliteLedger
-from tok0n.adapters.upstream.http import HttpUpstream
+from tok0n.bootstrap.outside import Store, open_limiter, open_store, open_upstreams
 from tok0n.domain.catalogue import Model
-from tok0n.domain.rate_limit import WINDOW_SECONDS
-from tok0n.ports import Accounts, Clock, Ledger, Limiter, Models, Upstream
+from tok0n.ports import Clock, Limiter, Upstream
 from tok0n.services.authenticate import KeyRing
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import CompleteChat
@@ -33,17 +27,11 @@ from tok0n.web.request_log import RequestLog
 
 log = structlog.get_logger()
 
+ALONE_SECONDS_MORE = 15.0
+"""How much longer than its own deadline a verification keeps other processes from the same model."""
+
 CANCELLED_CALLS_SECONDS_MAX = 10.0
 """How long cancelled calls have at the end to release what they reserved."""
-
-
-class Store(msgspec.Struct, frozen=True, kw_only=True):
-    """The database and what lives in it."""
-
-    database: SqliteStore
-    ledger: Ledger
-    accounts: Accounts
-    models: Models
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,56 +44,13 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextlib.asynccontextmanager
-async def open_store(settings: Settings, *, serving: bool = False) -> AsyncIterator[Store]:
-    """The database of the settings, closed at the end. Raises `OperatorError` when it cannot be used as it is.
-
-    The embedded default migrates by itself.
-    """
-    database = SqliteStore(settings.database.sqlite_path, serving=serving)
-    try:
-        yield Store(
-            database=database,
-            ledger=SqliteLedger(database),
-            accounts=SqlAccounts(database),
-            models=SqlModels(database),
-        )
-    finally:
-        await database.aclose()
-
-
-@contextlib.asynccontextmanager
-async def open_upstreams(settings: Settings) -> AsyncIterator[Mapping[str, Upstream]]:
-    """A client for each declared upstream, closed at the end. Raises `SettingsInvalid` for a secret that is missing."""
-    clients = {
-        name: HttpUpstream(
-            name=name,
-            base_url=upstream.base_url,
-            api_key=None if upstream.api_key is None else upstream.api_key.resolve(),
-            timeout_seconds=upstream.timeout_seconds,
-            connect_seconds=upstream.connect_seconds,
-            body_bytes_max=upstream.body_bytes_max,
-            connections_max=upstream.connections_max,
-            headers=upstream.headers,
-            proxy_url=upstream.proxy_url,
-            ca_file=upstream.ca_file,
-        )
-        for name, upstream in settings.upstreams.items()
-    }
-    try:
-        yield clients
-    finally:
-        for client in clients.values():
-            await client.aclose()
-
-
-@contextlib.asynccontextmanager
 async def open_catalogue(settings: Settings, store: Store) -> AsyncIterator[tuple[Catalogue, VerifyModels]]:
     """The catalogue and its verification, for a command that runs beside a server or without one."""
     clock = SystemClock()
     catalogue = Catalogue(declared_models(settings), store.models)
     await catalogue.refresh()
-    async with open_upstreams(settings) as upstreams:
-        yield catalogue, _verification(settings, store, upstreams, _limiter(settings, clock), clock)
+    async with open_upstreams(settings) as upstreams, open_limiter(settings, store, clock) as limiter:
+        yield catalogue, _verification(settings, store, upstreams, limiter, clock)
 
 
 @contextlib.asynccontextmanager
@@ -113,9 +58,12 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     """Everything that a serving process needs, recovered from whatever ended the one before; ended in order."""
     clock = SystemClock()
     request_log = RequestLog(logs.configure(level=settings.logs.level, style=settings.logs.format))
-    async with open_store(settings, serving=True) as store, open_upstreams(settings) as upstreams:
-        limiter = _limiter(settings, clock)
-        await _recover(store, limiter, clock)
+    async with (
+        open_store(settings, serving=True) as store,
+        open_upstreams(settings) as upstreams,
+        open_limiter(settings, store, clock) as limiter,
+    ):
+        await _recover(settings, store, clock)
         reservations = Reservations(store.ledger, clock)
         catalogue = Catalogue(declared_models(settings), store.models)
         await catalogue.refresh()
@@ -164,36 +112,25 @@ def declared_models(settings: Settings) -> dict[str, Model]:
     return {model_id: settings_.model_of(model_id, settings) for model_id in settings.models}
 
 
-def _limiter(settings: Settings, clock: Clock) -> MemoryLimiter:
-    limits = settings.limits
-    return MemoryLimiter(
-        Limits(
-            requests_per_minute_per_key=limits.requests_per_minute_per_key,
-            concurrent_requests_per_user=limits.concurrent_requests_per_user,
-            upstream_requests_per_minute=limits.upstream_requests_per_minute,
-        ),
-        clock,
-    )
-
-
 def _verification(
     settings: Settings, store: Store, upstreams: Mapping[str, Upstream], limiter: Limiter, clock: Clock
 ) -> VerifyModels:
+    shared = settings.database.is_postgres
     return VerifyModels(
         models=store.models,
         upstreams=upstreams,
         limiter=limiter,
         clock=clock,
         timeout_seconds=settings.catalogue.verify_timeout_seconds,
+        alone_seconds=settings.catalogue.verify_timeout_seconds + ALONE_SECONDS_MORE if shared else 0.0,
     )
 
 
-async def _recover(store: Store, limiter: MemoryLimiter, clock: Clock) -> None:
-    """The lock file says that no other server lives: what is PENDING was left by a dead one."""
-    now_us = clock.now_us()
-    recent = await store.ledger.recent(since_us=now_us - round(WINDOW_SECONDS * 1_000_000))
-    limiter.refill(recent, now_us=now_us)
-    expired = await store.ledger.recover(now_us=now_us)
+async def _recover(settings: Settings, store: Store, clock: Clock) -> None:
+    """The embedded database's lock file says that no other server lives: what is PENDING was left by a dead one."""
+    if settings.database.is_postgres:
+        return
+    expired = await store.ledger.recover(now_us=clock.now_us())
     if expired:
         log.warning("reservations_recovered", rows=expired)
 

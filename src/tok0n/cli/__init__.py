@@ -6,7 +6,7 @@ from tok0n import __version__
 from tok0n.cli.accounts import accounts, keys
 from tok0n.cli.catalogue import models
 from tok0n.cli.ledger import ledger
-from tok0n.cli.server import config, demo, init, migrate, serve
+from tok0n.cli.server import config, copy_database, demo, init, migrate, serve
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,5 +21,5 @@ def main() -> None:
     """  # noqa: D301  click reads the escape: the block keeps its lines
 
 
-for command in (demo, init, config, migrate, serve, models, accounts, keys, ledger):
+for command in (demo, init, config, migrate, copy_database, serve, models, accounts, keys, ledger):
     main.add_command(command)

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from tok0n.adapters.clock import SystemClock
-from tok0n.bootstrap.wiring import open_store
+from tok0n.bootstrap.outside import open_store
 from tok0n.cli.common import command, config_option, json_option, load_settings, moment, print_json, print_table
 from tok0n.domain.accounts import Account, ApiKey, clean_email
 from tok0n.domain.usage import TOKENS_MAX

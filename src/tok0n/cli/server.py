@@ -11,7 +11,8 @@ import click
 
 from tok0n.bootstrap import demo as demo_
 from tok0n.bootstrap import serving
-from tok0n.bootstrap.wiring import open_store
+from tok0n.bootstrap.outside import no_extra, open_store
+from tok0n.bootstrap.workers import supervise
 from tok0n.cli.common import (
     FAILED,
     SETTINGS_WRONG,
@@ -145,31 +146,62 @@ async def check_config(config_path: Path | None, *, as_json: bool) -> None:
 @command
 async def migrate(config_path: Path | None, *, as_json: bool) -> None:
     """Bring the database to the schema of this version."""
-    async with open_store(load_settings(config_path)) as store:
-        applied = store.database.migrated
+    async with open_store(load_settings(config_path), migrating=True) as store:
+        applied = await store.database.migrate()
     if as_json:
         print_json({"applied": applied})
     else:
         click.echo(f"Migrated: {', '.join(applied)}." if applied else "The schema is up to date.")
 
 
+@click.command("copy")
+@config_option
+@click.option(
+    "--to", "url", metavar="URL", required=True, help="An empty database: postgresql://USER:PASSWORD@HOST/NAME"
+)
+@json_option
+@command
+async def copy_database(config_path: Path | None, url: str, *, as_json: bool) -> None:
+    """Move the embedded database to PostgreSQL, whole.
+
+    Stop the server first. Both sides are audited; the embedded database is left as it is.
+    """
+    try:
+        from tok0n.bootstrap.copying import copy_to_postgres  # noqa: PLC0415  an extra
+    except ImportError as error:
+        raise no_extra("postgres", error) from error
+    if not load_settings(config_path, database__url=url).database.is_postgres:
+        fail("--to must be postgresql://USER:PASSWORD@HOST/NAME.", code=SETTINGS_WRONG, as_json=as_json)
+    copied = await copy_to_postgres(load_settings(config_path), url)
+    if as_json:
+        print_json(copied)
+        return
+    for table, rows in copied.rows.items():
+        click.echo(f"{table}: {rows:,} rows")
+    click.echo("The audit of both sides is clean and equal. Now set database.url in tok0n.toml, and start the servers.")
+
+
 @click.command()
 @config_option
 @click.option("--host", help="Listen on this address.  [default: server.host]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Listen on this port.  [default: server.port]")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="How many processes.")
+@click.option("--workers", type=click.IntRange(1, 1_000), default=1, show_default=True, help="How many processes.")
+@click.option("--worker", is_flag=True, hidden=True, help="Be one of several.")
 @json_option
 @command
-async def serve(config_path: Path | None, host: str | None, port: int | None, workers: int, *, as_json: bool) -> None:
+async def serve(
+    config_path: Path | None, host: str | None, port: int | None, workers: int, *, worker: bool, as_json: bool
+) -> None:
     """Serve the API.
 
-    SIGTERM or Ctrl+C ends it, once the calls in flight have finished.
+    SIGTERM or Ctrl+C ends it, once the calls in flight have finished. Several workers share the port; one that dies
+    is replaced.
     """
     settings = load_settings(config_path, server__host=host, server__port=port)
     faults = [fault for fault in check(settings) if fault.severity == "error"]
     if faults:
         raise SettingsInvalid(faults)
-    if workers > 1:
+    if workers > 1 and not (settings.database.is_postgres and settings.limits.is_redis):
         fail(
             "Several workers need database.url = postgresql:// and limits.backend = redis://;"
             " SQLite and memory:// serve one process.",
@@ -183,4 +215,7 @@ async def serve(config_path: Path | None, host: str | None, port: int | None, wo
         else:
             click.echo(f"Tok0n serves {url}/v1", err=True)
 
-    await serving.serve(settings, announce=announce)
+    if workers > 1:
+        await supervise(settings, config_path, workers=workers, announce=announce)
+    else:
+        await serving.serve(settings, announce=announce, worker=worker)

@@ -132,12 +132,14 @@ class RateLimited(Tok0nError):
 class AccountingFailed(Tok0nError):
     """A reservation or settlement could not be completed safely, so nothing is charged.
 
-    `upstream_called` says whether a retry could make the upstream work twice. `detail` is the operator's.
+    `upstream_called` says whether a retry could make the upstream work twice. `outcome_unknown` is True when the
+    database may have done what was asked all the same. `detail` is the operator's.
     """
 
-    def __init__(self, *, upstream_called: bool, detail: str) -> None:
+    def __init__(self, *, upstream_called: bool, detail: str, outcome_unknown: bool = False) -> None:
         super().__init__("The gateway could not complete the accounting of this request. " + NOT_CHARGED)
         self.upstream_called = upstream_called
+        self.outcome_unknown = outcome_unknown
         self.detail = detail
 
 

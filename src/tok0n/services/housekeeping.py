@@ -70,7 +70,9 @@ class Housekeeping:
 
     async def _verify(self, models: list[Model]) -> None:
         for model in models:
-            state = await self._verify_models(model)
+            state = await self._verify_models.unless_another_does(model)
+            if state is None:
+                continue
             if all(state.checks.values()):
                 log.info("model_verified", model=model.id, latency_ms=state.latency_ms)
             else:

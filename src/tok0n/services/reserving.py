@@ -40,17 +40,31 @@ class Reservations:
         """A reservation that is made on entering and has ended on leaving."""
         return Reservation(self, new)
 
+    async def release(self, release: Release) -> None:
+        """Release, now or as soon as the database can. The customer was told that nothing is charged."""
+        try:
+            await self._release(release)
+        except Tok0nError as error:
+            self.unreleased.append(release)
+            log.error("release_failed", request=release.request_id, detail=error.detail or error.message)
+
     async def release_again(self) -> int:
         """Try each failed release once more; gives how many still fail."""
         for _ in range(len(self.unreleased)):
             release = self.unreleased.popleft()
             try:
-                await self.ledger.release(release)
-            except AlreadyResolved:
-                continue
+                await self._release(release)
             except Tok0nError:
                 self.unreleased.append(release)
         return len(self.unreleased)
+
+    async def _release(self, release: Release) -> None:
+        """A settlement whose outcome nobody could learn may have been committed: then its charge is given back."""
+        try:
+            await self.ledger.release(release)
+        except AlreadyResolved:
+            await self.ledger.reverse(request_id=release.request_id, now_us=self.clock.now_us())
+            log.warning("charge_reversed", request=release.request_id)
 
 
 class Reservation:
@@ -73,6 +87,10 @@ class Reservation:
         except asyncio.CancelledError:
             if reserving.exception() is None:
                 await self._release(CANCELLED_CODE)
+            raise
+        except AccountingFailed as error:
+            if error.outcome_unknown:
+                self._owner.unreleased.append(self._release_as(error.code))
             raise
         return self
 
@@ -122,17 +140,15 @@ class Reservation:
         raise AccountingFailed(upstream_called=True, detail=failure.detail) from failure
 
     async def _release(self, code: str) -> None:
-        release = Release(
+        await self._owner.release(self._release_as(code))
+
+    def _release_as(self, code: str) -> Release:
+        return Release(
             request_id=self._new.request_id,
             code=code,
             dispatched=self._dispatched,
             resolved_at_us=self._owner.clock.now_us(),
         )
-        try:
-            await self._owner.ledger.release(release)
-        except Tok0nError as error:
-            self._owner.unreleased.append(release)
-            log.error("release_failed", request=release.request_id, detail=error.detail or error.message)
 
 
 def _code(error: BaseException | None) -> str:

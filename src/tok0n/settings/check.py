@@ -1,5 +1,6 @@
 """What one value alone cannot tell: whether the settings fit together, and whether they fit this machine."""
 
+import importlib.util
 import os
 import re
 import ssl
@@ -12,16 +13,22 @@ import msgspec
 
 from tok0n.settings.convert import Entry
 from tok0n.settings.faults import Fault, SettingsInvalid, nearest
-from tok0n.settings.schema import NO_POSTGRES, SECTIONS, SQLITE_PREFIX, TABLES, Database, Settings, fields_of
+from tok0n.settings.schema import (
+    MEMORY,
+    POSTGRES_SCHEMES,
+    REDIS_SCHEMES,
+    SECTIONS,
+    SQLITE_PREFIX,
+    TABLES,
+    Database,
+    Settings,
+    fields_of,
+)
 from tok0n.settings.secret import Headers, Secret
 
 ID_CHARACTERS_MAX = 128
-MEMORY = "memory://"
 UNUSED = "payments"
 """A section that has no effect yet: a secret that it lacks stops nothing."""
-
-POSTGRES_SCHEMES = ("postgresql://", "postgres://")
-REDIS_SCHEMES = ("redis://", "rediss://")
 
 _ID = re.compile(r"[!-.0-~](?:[!-~]*[!-.0-~])?")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
@@ -64,7 +71,7 @@ def machine_faults(entries: list[Entry], *, folder: Path) -> Iterator[Fault]:
         if entry.section == "database" and "url" in entry.values:
             yield from _database_faults(entry.values["url"], folder)
         if entry.section == "limits" and entry.values.get("backend", MEMORY).startswith(REDIS_SCHEMES):
-            yield Fault(where="limits.backend", message=f"Redis support is not built yet; use {MEMORY}")
+            yield from _extra_faults("limits.backend", module="redis", extra="redis")
     yield from _warnings({entry.section for entry in entries})
 
 
@@ -113,7 +120,7 @@ def _why_no_ca_file(path: Path) -> str | None:
 
 def _database_faults(url: str, folder: Path) -> Iterator[Fault]:
     if url.startswith(POSTGRES_SCHEMES):
-        yield Fault(where="database.url", message=NO_POSTGRES)
+        yield from _extra_faults("database.url", module="asyncpg", extra="postgres")
         return
     path = Database(url=url, folder=folder).sqlite_path
     message = None
@@ -127,6 +134,11 @@ def _database_faults(url: str, folder: Path) -> Iterator[Fault]:
         message = f"the file {path.absolute()} cannot be read and written."
     if message is not None:
         yield Fault(where="database.url", message=message)
+
+
+def _extra_faults(where: str, *, module: str, extra: str) -> Iterator[Fault]:
+    if importlib.util.find_spec(module) is None:
+        yield Fault(where=where, message=f"needs the package {module}: pip install 'tok0n[{extra}]'.")
 
 
 def _nothing(_: dict[str, Any]) -> Findings:
@@ -143,18 +155,23 @@ def _server(values: dict[str, Any]) -> Findings:
 def _database(values: dict[str, Any]) -> Findings:
     url = values.get("url", Database().url)
     if url.startswith(POSTGRES_SCHEMES):
+        if (reason := _why_no_server(url)) is not None or not urlsplit(url).path.strip("/"):
+            yield "url", reason or "must name a database: postgresql://USER:PASSWORD@HOST/DATABASE."
         return
     path = url.removeprefix(SQLITE_PREFIX)
     if path == url:
-        yield "url", "must be sqlite:///FILE, relative to the settings file, or sqlite:////FOLDER/FILE."
+        yield "url", "must be sqlite:///FILE, relative to the settings file, sqlite:////FOLDER/FILE, or postgresql://…"
     elif path.strip("/") in {"", ":memory:"} or any(sign in path for sign in "?#\0"):
         yield "url", "must name a file after sqlite:///, and nothing after it."
 
 
 def _limits(values: dict[str, Any]) -> Findings:
     backend = values.get("backend", MEMORY)
-    if backend != MEMORY and not backend.startswith(REDIS_SCHEMES):
-        yield "backend", f"must be {MEMORY}"
+    if backend.startswith(REDIS_SCHEMES):
+        if (reason := _why_no_server(backend)) is not None:
+            yield "backend", reason
+    elif backend != MEMORY:
+        yield "backend", f"must be {MEMORY} or redis://HOST:PORT/NUMBER."
 
 
 def _upstream(values: dict[str, Any]) -> Findings:
@@ -205,6 +222,18 @@ def _why_no_url(text: str) -> str | None:
         return shape
     if "@" in url.netloc or "?" in text or "#" in text:
         return "must hold no user, password, query or fragment."
+    return None
+
+
+def _why_no_server(text: str) -> str | None:
+    """What is wrong with the address of a server, or None. It is not repeated: a password may be in it."""
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        return "is no address: a password must have its special characters percent-encoded."
+    if not url.hostname or port == 0 or not _is_plain(text):
+        return f"must be {url.scheme}://HOST, with a user, password, port and name as needed."
     return None
 
 

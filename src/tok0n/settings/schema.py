@@ -8,12 +8,14 @@ from msgspec import Meta
 from msgspec.structs import FieldInfo
 
 from tok0n.domain.usage import TOKENS_MAX
-from tok0n.settings.faults import Fault, SettingsInvalid
 from tok0n.settings.secret import Headers, Secret
 
 RATE_MAX = 10_000_000
 SECONDS_MAX = 3_600
 SQLITE_PREFIX = "sqlite:///"
+POSTGRES_SCHEMES = ("postgresql://", "postgres://")
+MEMORY = "memory://"
+REDIS_SCHEMES = ("redis://", "rediss://")
 
 _Rate = Annotated[int, Meta(ge=1, le=RATE_MAX)]
 _Tokens = Annotated[int, Meta(ge=1, le=TOKENS_MAX)]
@@ -37,26 +39,39 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Database(msgspec.Struct, frozen=True, kw_only=True):
-    """[database]. `folder` is what a relative path in `url` begins at."""
+    """[database]. All but `url` is for PostgreSQL. `folder` is what a relative path in `url` begins at."""
 
     url: _Text = "sqlite:///tok0n.db"
+    pool_size: Annotated[int, Meta(ge=1, le=1_000)] = 10
+    connect_timeout_seconds: _Seconds = 5.0
+    statement_timeout_seconds: _Seconds = 10.0
+    lock_timeout_seconds: _Seconds = 5.0
     folder: Path = Path()
 
     @property
+    def is_postgres(self) -> bool:
+        """Whether the database is PostgreSQL, which several processes can share."""
+        return self.url.startswith(POSTGRES_SCHEMES)
+
+    @property
     def sqlite_path(self) -> Path:
-        """The file of the embedded database. Raises `SettingsInvalid` when the database is another one."""
-        if not self.url.startswith(SQLITE_PREFIX):
-            raise SettingsInvalid([Fault(where="database.url", message=NO_POSTGRES)])
+        """The file of the embedded database."""
+        assert not self.is_postgres
         return self.folder / self.url.removeprefix(SQLITE_PREFIX)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """[limits]."""
 
-    backend: _Text = "memory://"
+    backend: _Text = MEMORY
     requests_per_minute_per_key: _Rate = 60
     concurrent_requests_per_user: _Rate = 10
     upstream_requests_per_minute: _Rate = 55
+
+    @property
+    def is_redis(self) -> bool:
+        """Whether the limits are counted in Redis, which several processes can share."""
+        return self.backend.startswith(REDIS_SCHEMES)
 
 
 class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,8 +167,6 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
 
 TABLES: dict[str, type[msgspec.Struct]] = {"upstreams": UpstreamSettings, "models": ModelSettings, "packs": Pack}
 """The sections that hold a table for each id."""
-
-NO_POSTGRES = f"PostgreSQL support is not built yet; use {SQLITE_PREFIX}tok0n.db."
 
 _DERIVED = {"folder"}
 """Fields that are no settings."""

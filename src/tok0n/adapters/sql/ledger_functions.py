@@ -38,6 +38,30 @@ def append_entry(
     )
 
 
+def reverse(tx: sa.Connection, *, request_id: str, now_us: int) -> None:
+    """See `ports.Ledger.reverse`."""
+    settled = sa.select(request).where(request.c.id == request_id, request.c.status == RequestStatus.SETTLED)
+    row = tx.execute(settled).one_or_none()
+    if row is None:
+        return
+    _lock_accounts(tx, [row.account_id])
+    reason = f"reversal of {request_id}: its answer was not given"
+    entries = sa.select(ledger_entry.c.id).where(
+        ledger_entry.c.account_id == row.account_id,
+        ledger_entry.c.kind == EntryKind.ADJUSTMENT,
+        ledger_entry.c.reason == reason,
+    )
+    if tx.execute(entries).first() is None:
+        append_entry(
+            tx,
+            account_id=row.account_id,
+            kind=EntryKind.ADJUSTMENT,
+            amount=row.charged,
+            reason=reason,
+            now_us=now_us,
+        )
+
+
 def recover(tx: sa.Connection, *, now_us: int) -> int:
     """End all that is PENDING without a charge; gives how many rows."""
     total = 0

@@ -1,5 +1,7 @@
 """What the database remembers of the catalogue, behind the `Models` port."""
 
+from typing import Any
+
 import msgspec
 import sqlalchemy as sa
 
@@ -25,18 +27,25 @@ class SqlModels:
         """See `ports.Models.set_enabled`."""
         return await self._store.write(lambda tx: _save(tx, msgspec.structs.replace(_load(tx, model), enabled=enabled)))
 
-    async def asking(self, *, request_id: str, now_us: int) -> None:
+    async def asking(self, *, model: str, request_id: str, now_us: int, alone_for_us: int) -> bool:
         """See `ports.Models.asking`."""
-        await self._store.write(lambda tx: _ask(tx, request_id=request_id, now_us=now_us))
+        row = {"id": request_id, "model": model, "created_at_us": now_us}
+        return await self._store.write(lambda tx: _ask(tx, row, since_us=now_us - alone_for_us))
 
     async def record(self, verification: Verification) -> ModelState:
         """See `ports.Models.record`."""
         return await self._store.write(lambda tx: _save(tx, _load(tx, verification.model).after(verification)))
 
 
-def _ask(tx: sa.Connection, *, request_id: str, now_us: int) -> None:
-    tx.execute(sa.delete(operator_request).where(operator_request.c.created_at_us < now_us - KEPT_US))
-    tx.execute(sa.insert(operator_request).values(id=request_id, created_at_us=now_us))
+def _ask(tx: sa.Connection, row: dict[str, Any], *, since_us: int) -> bool:
+    asked = operator_request.c
+    lock_for(tx, f"model {row['model']}")
+    others = sa.select(asked.id).where(asked.model == row["model"], asked.created_at_us > since_us)
+    if tx.execute(others.limit(1)).first() is not None:
+        return False
+    tx.execute(sa.delete(operator_request).where(asked.created_at_us < row["created_at_us"] - KEPT_US))
+    tx.execute(sa.insert(operator_request).values(row))
+    return True
 
 
 def _load(tx: sa.Connection, model_id: str) -> ModelState:

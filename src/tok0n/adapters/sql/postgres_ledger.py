@@ -96,6 +96,10 @@ class PostgresLedger:
         """See `ports.Ledger.release`."""
         return self._batcher.submit(release, must=True)
 
+    async def reverse(self, *, request_id: str, now_us: int) -> None:
+        """See `ports.Ledger.reverse`."""
+        await self._store.write(lambda tx: ledger_functions.reverse(tx, request_id=request_id, now_us=now_us))
+
     async def expire(self, *, now_us: int, rows_max: int) -> int:
         """See `ports.Ledger.expire`."""
         return await self._store.write(
@@ -164,7 +168,8 @@ class PostgresLedger:
         """Read back what was committed; run once more what was not."""
         found = await self._read_back(commands)
         if found is None:
-            return [_failed(f"whether it was committed is not known: {detail}")] * len(commands)
+            detail = f"whether it was committed is not known: {detail}"
+            return [AccountingFailed(upstream_called=False, detail=detail, outcome_unknown=True)] * len(commands)
         done = [_is_done(command, found.get(command.request_id)) for command in commands]
         rest = [command for command, is_done in zip(commands, done, strict=True) if not is_done]
         if run < RUNS_MAX:

@@ -93,10 +93,11 @@ operator_request = Table(
     "operator_request",
     metadata,
     Column("id", Text, primary_key=True),
+    Column("model", Text, nullable=False),
     Column("created_at_us", _Big, nullable=False),
     **_CLUSTERED,
 )
-"""What the operator's own requests of the last minute were, for a limiter that forgot; older rows are deleted."""
+"""The operator's own requests of the last minutes: they tell who verifies a model now, and fill a limiter."""
 
 model = Table(
     "model",

@@ -50,7 +50,7 @@ class SqliteStore:
         if sqlite3.sqlite_version_info < SQLITE_NEEDED:
             raise OperatorError(f"SQLite 3.37 or newer is needed for STRICT tables; this is {sqlite3.sqlite_version}.")
         path = path.resolve()
-        self._path = path
+        self.path = path
         self._lock = _take_lock(path) if serving else None
         try:
             path.touch(mode=OWNER_ONLY)
@@ -156,7 +156,7 @@ class SqliteStore:
         return results
 
     def _commit_group(self, commands: list[Command]) -> list[Any]:
-        if os.stat(self._path).st_ino != self._inode:  # noqa: PTH116  a Path costs more than the call, each commit
+        if os.stat(self.path).st_ino != self._inode:  # noqa: PTH116  a Path costs more than the call, each commit
             raise sqlite3.OperationalError("the database file was replaced while it was open")
         connection = self._connection
         with _transaction(connection):
@@ -166,7 +166,7 @@ class SqliteStore:
         reader = getattr(self._readers, "tx", None)
         try:
             if reader is None:
-                reader = self._readers.tx = _core(_connect(self._path, read_only=True))
+                reader = self._readers.tx = _core(_connect(self.path, read_only=True))
                 self._open_readers.append(reader)
             raw = reader.connection.driver_connection
             assert isinstance(raw, sqlite3.Connection)

@@ -84,6 +84,10 @@ class SqliteLedger:
         """See `ports.Ledger.release`."""
         return self._store.submit(lambda connection: _release(connection, release), must=True)
 
+    async def reverse(self, *, request_id: str, now_us: int) -> None:
+        """See `ports.Ledger.reverse`."""
+        await self._store.write(lambda tx: ledger_functions.reverse(tx, request_id=request_id, now_us=now_us))
+
     async def expire(self, *, now_us: int, rows_max: int) -> int:
         """See `ports.Ledger.expire`."""
         return await self._store.write(

@@ -10,8 +10,9 @@ def upgrade() -> None:
     """Make the table that a limiter which forgot is filled from, beside the requests of customers."""
     sqlite = op.get_bind().dialect.name == "sqlite"
     op.execute(
-        "CREATE TABLE operator_request (id TEXT NOT NULL PRIMARY KEY, created_at_us BIGINT NOT NULL)".replace(
-            "BIGINT", "INTEGER" if sqlite else "BIGINT"
-        )
-        + (" STRICT, WITHOUT ROWID" if sqlite else "")
+        f"""CREATE TABLE operator_request (
+            id TEXT NOT NULL PRIMARY KEY,
+            model TEXT NOT NULL,
+            created_at_us {"INTEGER" if sqlite else "BIGINT"} NOT NULL
+        ) {"STRICT, WITHOUT ROWID" if sqlite else ""}"""
     )

@@ -1,0 +1,103 @@
+"""Move an embedded installation to PostgreSQL, whole and in one transaction: the way out of the embedded default.
+
+Only for a source that no server uses. What changes there while it is copied is noticed, and nothing is committed.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import msgspec
+import sqlalchemy as sa
+
+from tok0n.adapters.sql import ledger_functions, schema
+from tok0n.adapters.sql.postgres import PostgresStore
+from tok0n.adapters.sql.postgres_connection import DATABASE_ERRORS, describe
+from tok0n.adapters.sql.sqlite import SqliteStore
+from tok0n.domain.errors import OperatorError
+from tok0n.domain.ledger import AuditReport
+
+ROWS_AT_ONCE = 5_000
+MODULUS = 1_000_000_007
+"""Sums are taken of remainders, so that those of a billion rows do not overflow 64 bits."""
+
+_NOT_EMPTY = "The database to copy to holds {rows} rows in the table {table} already. Copy to an empty one."
+_CHANGED = "Something was written to {path} while it was copied; nothing was kept. Run it again."
+
+
+class Copied(msgspec.Struct, frozen=True, kw_only=True):
+    """How many rows of each table were copied, and the audit of both sides, which are equal."""
+
+    rows: dict[str, int]
+    source: AuditReport
+    target: AuditReport
+
+
+async def copy(source: SqliteStore, target: PostgresStore) -> Copied:
+    """Copy every row. Raises `OperatorError` when the target is not empty, or cannot be made equal to the source."""
+    before = await source.read(_fingerprint)
+    audit_before = await source.read(ledger_functions.audit)
+    if not audit_before.ok:
+        raise OperatorError("The audit of the source finds differences: see tok0n ledger audit. Nothing was copied.")
+    for name, (rows, *_) in (await target.read(_fingerprint)).items():
+        if rows:
+            raise OperatorError(_NOT_EMPTY.format(rows=rows, table=name))
+    try:
+        connection = await target.options.connect()
+        try:
+            async with connection.transaction():
+                await connection.execute("SET LOCAL statement_timeout = 0")
+                for table in schema.metadata.sorted_tables:
+                    await _copy_table(source, connection, table)
+                if await source.read(_fingerprint) != before:
+                    raise OperatorError(_CHANGED.format(path=source.path))
+        finally:
+            await connection.close()
+    except DATABASE_ERRORS as error:
+        raise OperatorError(f"The copy failed, and nothing was kept: {describe(error)}") from error
+    audit_after = await target.read(ledger_functions.audit, unhurried=True)
+    if audit_after != audit_before or await target.read(_fingerprint, unhurried=True) != before:
+        raise OperatorError("The copy is not equal to the source: do not use it, and report this as a bug.")
+    return Copied(rows={table: values[0] for table, values in before.items()}, source=audit_before, target=audit_after)
+
+
+async def _copy_table(source: SqliteStore, connection: "asyncpg.Connection[Any]", table: sa.Table) -> None:
+    columns = [column.name for column in table.columns]
+    async for rows in _pages(source, table):
+        await connection.copy_records_to_table(table.name, records=rows, columns=columns, timeout=None)
+    if table is schema.ledger_entry:
+        await connection.execute(
+            "SELECT setval(pg_get_serial_sequence('ledger_entry', 'id'), max(id)) FROM ledger_entry HAVING max(id) > 0"
+        )
+
+
+async def _pages(source: SqliteStore, table: sa.Table) -> AsyncIterator[list[tuple[Any, ...]]]:
+    """All rows in the order of the key, some at a time."""
+    (key,) = table.primary_key.columns
+    query = sa.select(table).order_by(key).limit(ROWS_AT_ONCE)
+    place = list(table.columns).index(key)
+    rows = await source.read(lambda tx: [tuple(row) for row in tx.execute(query)])
+    while rows:
+        yield rows
+        after = query.where(key > rows[-1][place])
+        rows = await source.read(lambda tx, after=after: [tuple(row) for row in tx.execute(after)])  # type: ignore[misc]
+
+
+def _fingerprint(tx: sa.Connection) -> dict[str, list[Any]]:
+    """What differs between any two states that a ledger can be in: the rows of each table, and the sum of its integers.
+
+    The operator's requests of the last minutes are copied too, and not compared: they come and go.
+    """
+    return {
+        table.name: [
+            int(value or 0)
+            for value in tx.execute(
+                sa.select(
+                    sa.func.count(),
+                    *(sa.func.sum(c % MODULUS) for c in table.columns if isinstance(c.type, sa.Integer)),
+                ).select_from(table)
+            ).one()
+        ]
+        for table in schema.metadata.sorted_tables
+        if table is not schema.operator_request
+    }

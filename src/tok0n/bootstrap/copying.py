@@ -1,0 +1,28 @@
+"""Move an embedded installation to PostgreSQL. Needs the extra `postgres`."""
+
+from tok0n.adapters.clock import SystemClock
+from tok0n.adapters.sql.copying import Copied, copy
+from tok0n.adapters.sql.postgres import PostgresStore
+from tok0n.adapters.sql.postgres_connection import PostgresOptions
+from tok0n.adapters.sql.sqlite import SqliteStore
+from tok0n.bootstrap.outside import open_store
+from tok0n.domain.errors import OperatorError
+from tok0n.settings import Settings
+
+
+async def copy_to_postgres(settings: Settings, url: str) -> Copied:
+    """Copy the embedded database of the settings to an empty PostgreSQL, which is migrated first.
+
+    Raises `OperatorError` when a server uses the source, or the target is not empty.
+    """
+    if settings.database.is_postgres:
+        raise OperatorError("database.url is PostgreSQL already: tok0n copy moves the embedded database to it.")
+    async with open_store(settings, serving=True) as source:
+        assert isinstance(source.database, SqliteStore)
+        await source.ledger.recover(now_us=SystemClock().now_us())
+        target = PostgresStore(PostgresOptions(url=url))
+        try:
+            await target.migrate()
+            return await copy(source.database, target)
+        finally:
+            await target.aclose()

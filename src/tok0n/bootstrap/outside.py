@@ -1,0 +1,142 @@
+"""What Tok0n needs from outside, opened as the settings say and closed in order."""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+
+import msgspec
+import structlog
+
+from tok0n.adapters.memory.limiter import Limits, MemoryLimiter
+from tok0n.adapters.sql.accounts import SqlAccounts
+from tok0n.adapters.sql.models import SqlModels
+from tok0n.adapters.sql.sqlite import SqliteStore
+from tok0n.adapters.sql.sqlite_ledger import SqliteLedger
+from tok0n.adapters.sql.store import SqlStore
+from tok0n.adapters.upstream.http import HttpUpstream
+from tok0n.domain.errors import OperatorError
+from tok0n.domain.rate_limit import WINDOW_SECONDS
+from tok0n.ports import Accounts, Clock, Ledger, Limiter, Models, Upstream
+from tok0n.settings import Settings
+
+log = structlog.get_logger()
+
+
+class Store(msgspec.Struct, frozen=True, kw_only=True):
+    """The database and what lives in it."""
+
+    database: SqlStore
+    ledger: Ledger
+    accounts: Accounts
+    models: Models
+
+
+@contextlib.asynccontextmanager
+async def open_store(settings: Settings, *, serving: bool = False, migrating: bool = False) -> AsyncIterator[Store]:
+    """The database of the settings, closed at the end. Raises `OperatorError` when it cannot be used as it is.
+
+    The embedded default migrates by itself; PostgreSQL may have an older schema only for the one that is `migrating`.
+    """
+    if settings.database.is_postgres:
+        opened = _open_postgres(settings, checked=not migrating)
+    else:
+        opened = _open_sqlite(settings, serving=serving)
+    async with opened as store:
+        yield store
+
+
+@contextlib.asynccontextmanager
+async def _open_sqlite(settings: Settings, *, serving: bool) -> AsyncIterator[Store]:
+    database = SqliteStore(settings.database.sqlite_path, serving=serving)
+    try:
+        yield Store(
+            database=database,
+            ledger=SqliteLedger(database),
+            accounts=SqlAccounts(database),
+            models=SqlModels(database),
+        )
+    finally:
+        await database.aclose()
+
+
+@contextlib.asynccontextmanager
+async def _open_postgres(settings: Settings, *, checked: bool) -> AsyncIterator[Store]:
+    try:
+        from tok0n.adapters.sql.postgres import PostgresStore  # noqa: PLC0415  an extra
+        from tok0n.adapters.sql.postgres_connection import PostgresOptions  # noqa: PLC0415
+        from tok0n.adapters.sql.postgres_ledger import PostgresLedger  # noqa: PLC0415
+    except ImportError as error:
+        raise no_extra("postgres", error) from error
+    chosen = settings.database
+    options = PostgresOptions(
+        url=chosen.url,
+        pool_size=chosen.pool_size,
+        connect_timeout_seconds=chosen.connect_timeout_seconds,
+        statement_timeout_seconds=chosen.statement_timeout_seconds,
+        lock_timeout_seconds=chosen.lock_timeout_seconds,
+    )
+    database = PostgresStore(options)
+    ledger = PostgresLedger(database)
+    try:
+        if checked:
+            await database.check()
+        yield Store(database=database, ledger=ledger, accounts=SqlAccounts(database), models=SqlModels(database))
+    finally:
+        await ledger.aclose()
+        await database.aclose()
+
+
+@contextlib.asynccontextmanager
+async def open_limiter(settings: Settings, store: Store, clock: Clock) -> AsyncIterator[Limiter]:
+    """The limiter of the settings, knowing of every request of the last minute; closed at the end."""
+    chosen = settings.limits
+    limits = Limits(
+        requests_per_minute_per_key=chosen.requests_per_minute_per_key,
+        concurrent_requests_per_user=chosen.concurrent_requests_per_user,
+        upstream_requests_per_minute=chosen.upstream_requests_per_minute,
+    )
+    if not chosen.is_redis:
+        memory = MemoryLimiter(limits, clock)
+        now_us = clock.now_us()
+        recent = await store.ledger.recent(since_us=now_us - round(WINDOW_SECONDS * 1_000_000))
+        memory.refill(recent, now_us=now_us)
+        yield memory
+        return
+    try:
+        from tok0n.adapters.redis.limiter import RedisLimiter  # noqa: PLC0415  an extra
+    except ImportError as error:
+        raise no_extra("redis", error) from error
+    redis = RedisLimiter(chosen.backend, limits, clock, recent=store.ledger.recent)
+    try:
+        yield redis
+    finally:
+        await redis.aclose()
+
+
+@contextlib.asynccontextmanager
+async def open_upstreams(settings: Settings) -> AsyncIterator[Mapping[str, Upstream]]:
+    """A client for each declared upstream, closed at the end. Raises `SettingsInvalid` for a secret that is missing."""
+    clients = {
+        name: HttpUpstream(
+            name=name,
+            base_url=upstream.base_url,
+            api_key=None if upstream.api_key is None else upstream.api_key.resolve(),
+            timeout_seconds=upstream.timeout_seconds,
+            connect_seconds=upstream.connect_seconds,
+            body_bytes_max=upstream.body_bytes_max,
+            connections_max=upstream.connections_max,
+            headers=upstream.headers,
+            proxy_url=upstream.proxy_url,
+            ca_file=upstream.ca_file,
+        )
+        for name, upstream in settings.upstreams.items()
+    }
+    try:
+        yield clients
+    finally:
+        for client in clients.values():
+            await client.aclose()
+
+
+def no_extra(extra: str, error: ImportError) -> OperatorError:
+    """What to tell the operator whose installation lacks an extra."""
+    return OperatorError(f"The package {error.name} is missing: pip install 'tok0n[{extra}]'.")
