@@ -110,8 +110,11 @@ def shared_cluster() -> Cluster:
 
 
 async def _make_template(cluster: Cluster) -> None:
-    await _execute(cluster, f'CREATE DATABASE "{TEMPLATE}"')
-    store = PostgresStore(PostgresOptions(url=cluster.url(TEMPLATE)))
+    await migrate(await make_database(cluster, TEMPLATE, template="template0"))
+
+
+async def migrate(url: str) -> None:
+    store = PostgresStore(PostgresOptions(url=url))
     await store.migrate()
     await store.aclose()
 

@@ -129,8 +129,9 @@ def _server_version(tx: sa.Connection) -> int:
 
 
 def _origin(error: BaseException) -> BaseException:
-    origin = getattr(error, "orig", None) or error
-    return getattr(origin, "__cause__", None) or origin
+    """The driver's own error, which SQLAlchemy wraps twice."""
+    wrapped = getattr(error, "orig", None)
+    return error if wrapped is None else wrapped.__cause__ or wrapped
 
 
 def _state(error: BaseException) -> str:

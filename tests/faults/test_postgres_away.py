@@ -1,0 +1,186 @@
+"""PostgreSQL is pulled away: a request is charged and answered, or neither, and nothing stays reserved."""
+
+import asyncio
+import secrets
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from support import postgres
+from support.fakes import ANSWER
+from support.fault_proxy import FaultProxy
+from support.gateways import Running, running
+from support.http import USAGE_TOTAL, chat, chat_body, request
+from support.scripted_upstream import ScriptedUpstream, http, ok
+from tok0n.adapters.sql import schema
+
+pytestmark = pytest.mark.anyio
+TOKENS = 1_000_000
+REASONS = sa.select(schema.ledger_entry.c.reason).where(schema.ledger_entry.c.kind == "adjustment")
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[postgres.Cluster]:
+    """A server of this test's own, for it is stopped."""
+    cluster = await asyncio.to_thread(postgres.Cluster)
+    yield cluster
+    await asyncio.to_thread(cluster.remove)
+
+
+@pytest.fixture
+def chores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failed releases are tried again at once, and nothing else speaks to the database meanwhile."""
+    monkeypatch.setattr("tok0n.services.housekeeping.SWEEP_SECONDS", 0.02)
+    monkeypatch.setattr("tok0n.services.housekeeping.REFRESH_SECONDS", 3600)
+    monkeypatch.setattr("tok0n.services.housekeeping.VERIFY_SECONDS", 3600)
+    monkeypatch.setattr("tok0n.services.reserving.SETTLE_PAUSES_SECONDS", (0, 0))
+
+
+async def gateway_on(folder: Path, url: str, upstream: ScriptedUpstream) -> AsyncIterator[Running]:
+    async with running(folder, upstream_url=upstream.base_url, more=f'[database]\nurl = "{url}"\n') as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def own(
+    tmp_path: Path, upstream: ScriptedUpstream, cluster: postgres.Cluster, chores: None
+) -> AsyncIterator[Running]:
+    """A gateway on the server that can be stopped."""
+    url = await postgres.make_database(cluster, "tok0n", template="template0")
+    await postgres.migrate(url)
+    async for gateway in gateway_on(tmp_path, url, upstream):
+        assert (await chat(gateway.base_url, gateway.api_key, chat_body())).status == 200
+        yield gateway
+
+
+async def nothing_pending(gateway: Running) -> int:
+    """Wait until no reservation is left; gives what the account owns then."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                balance = (await gateway.account()).balance
+            except Exception:  # noqa: BLE001  the database may be on its way back
+                await asyncio.sleep(0.01)
+                continue
+            if not balance.pending:
+                return balance.posted
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGQUIT])
+async def test_stopped_before_a_reservation_it_is_a_500_that_reaches_nobody(
+    own: Running, upstream: ScriptedUpstream, cluster: postgres.Cluster, sig: signal.Signals
+) -> None:
+    await asyncio.to_thread(cluster.stop, sig)
+    answer = await chat(own.base_url, own.api_key, chat_body())
+    assert (answer.status, answer.error["code"], answer.error["type"]) == (500, "api_error", "api_error")
+    assert len(upstream.requests) == 1
+    assert (await request(own.base_url, "GET", "/readyz")).status == 503
+    await asyncio.to_thread(cluster.start)
+    assert (await chat(own.base_url, own.api_key, chat_body())).status == 200
+    assert await nothing_pending(own) == TOKENS - 2 * USAGE_TOTAL
+    assert (await request(own.base_url, "GET", "/readyz")).status == 200
+    assert await own.audit_is_clean()
+
+
+async def test_stopped_before_a_settlement_nothing_is_charged_and_nothing_stays_reserved(
+    own: Running, upstream: ScriptedUpstream, cluster: postgres.Cluster
+) -> None:
+    async def answer_without_database(writer: asyncio.StreamWriter) -> None:
+        await asyncio.to_thread(cluster.stop)
+        writer.write(http(ANSWER))
+        await writer.drain()
+
+    upstream.behaviour = answer_without_database
+    answer = await chat(own.base_url, own.api_key, chat_body())
+    assert (answer.status, answer.error["code"]) == (500, "api_error")
+    assert answer.headers["x-should-retry"] == "false"
+    await asyncio.to_thread(cluster.start)
+    assert await nothing_pending(own) == TOKENS - USAGE_TOTAL
+    assert await own.audit_is_clean()
+
+
+@pytest.fixture
+async def proxy() -> AsyncIterator[FaultProxy]:
+    cluster = await asyncio.to_thread(postgres.shared_cluster)
+    async with FaultProxy(cluster.port, only=b"tok0n_batch") as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def proxied(
+    tmp_path: Path, upstream: ScriptedUpstream, proxy: FaultProxy, chores: None
+) -> AsyncIterator[Running]:
+    """A gateway whose way to the database can be cut."""
+    name = f"t{secrets.token_hex(8)}"
+    async with postgres.database(name):
+        async for gateway in gateway_on(tmp_path, f"postgresql://tok0n@127.0.0.1:{proxy.port}/{name}", upstream):
+            assert (await chat(gateway.base_url, gateway.api_key, chat_body())).status == 200
+            yield gateway
+
+
+CUTS = [("answer", size) for size in (0, 1, 5, 40, 100)] + [("request", size) for size in (0, 1, 30, 150)]
+
+
+def arm(proxy: FaultProxy, direction: str, size: int) -> None:
+    (proxy.cut_answer_after if direction == "answer" else proxy.cut_request_after)(size)
+
+
+@pytest.mark.parametrize(("direction", "size"), CUTS)
+@pytest.mark.parametrize("moment", ["reserve", "settle"])
+async def test_a_cut_connection_leaves_a_request_answered_and_charged_or_neither(
+    proxied: Running, upstream: ScriptedUpstream, proxy: FaultProxy, moment: str, direction: str, size: int
+) -> None:
+    async def cut_and_answer(writer: asyncio.StreamWriter) -> None:
+        if moment == "settle":
+            arm(proxy, direction, size)
+        writer.write(http(ANSWER))
+        await writer.drain()
+
+    upstream.behaviour = cut_and_answer
+    if moment == "reserve":
+        arm(proxy, direction, size)
+    answer = await chat(proxied.base_url, proxied.api_key, chat_body())
+    assert proxy.cut.is_set()
+    posted = await nothing_pending(proxied)
+    assert (answer.status, posted) in {(200, TOKENS - 2 * USAGE_TOTAL), (500, TOKENS - USAGE_TOTAL)}
+    assert await proxied.audit_is_clean()
+    upstream.behaviour = ok()
+    assert (await chat(proxied.base_url, proxied.api_key, chat_body())).status == 200
+
+
+async def test_a_settlement_that_nobody_could_learn_the_outcome_of_is_given_back(
+    proxied: Running, upstream: ScriptedUpstream, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The charge is committed, its answer is lost, and the way stays blocked until the customer has had a 500."""
+    monkeypatch.setattr("tok0n.adapters.sql.postgres_ledger.READ_BACK_SECONDS_MAX", 0.05)
+
+    async def cut_for_long(writer: asyncio.StreamWriter) -> None:
+        proxy.cut_answer_after(0)
+        writer.write(http(ANSWER))
+        await writer.drain()
+        await proxy.cut.wait()
+        proxy.refuse(away=True)
+
+    upstream.behaviour = cut_for_long
+    assert (await chat(proxied.base_url, proxied.api_key, chat_body())).status == 500
+    proxy.refuse(away=False)
+    async with asyncio.timeout(30):
+        while await nothing_pending(proxied) != TOKENS - USAGE_TOTAL:
+            await asyncio.sleep(0.01)
+    reasons = await proxied.store.database.read(lambda tx: tx.scalars(REASONS).all())
+    assert [reason.split(":")[1] for reason in reasons] == [" its answer was not given"]
+    assert await proxied.audit_is_clean()
+
+
+async def test_a_slow_way_to_the_database_only_delays(
+    proxied: Running, upstream: ScriptedUpstream, proxy: FaultProxy
+) -> None:
+    proxy.flowing.clear()
+    calling = asyncio.create_task(chat(proxied.base_url, proxied.api_key, chat_body()))
+    assert (await request(proxied.base_url, "GET", "/healthz")).status == 200, "the loop is not held"
+    proxy.flowing.set()
+    assert (await calling).status == 200
