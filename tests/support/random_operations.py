@@ -1,0 +1,117 @@
+"""One process of many that work on the same accounts: python random_operations.py URL SEED OPERATIONS.
+
+Prints, as JSON, what it did to each account. Run by test_many_processes.py.
+"""
+
+import asyncio
+import json
+import random
+import sys
+from collections import Counter
+
+from tok0n.adapters.sql.accounts import SqlAccounts
+from tok0n.adapters.sql.postgres import PostgresStore
+from tok0n.adapters.sql.postgres_connection import PostgresOptions
+from tok0n.adapters.sql.postgres_ledger import PostgresLedger
+from tok0n.domain.errors import AlreadyResolved, InsufficientTokens
+from tok0n.domain.ledger import NewReservation, Release, Settlement
+from tok0n.domain.usage import Usage
+
+EMAILS = ("a@x", "b@x", "c@x")
+CALLERS = 48
+NOW_US = 1_800_000_000_000_000
+
+
+class Worker:
+    def __init__(self, url: str, seed: int, operations: int) -> None:
+        self.store = PostgresStore(PostgresOptions(url=url, pool_size=2, lock_timeout_seconds=60))
+        self.ledger = PostgresLedger(self.store)
+        self.accounts = SqlAccounts(self.store)
+        self.chance = random.Random(seed)
+        self.seed = seed
+        self.left = operations
+        self.done: Counter[str] = Counter()
+
+    async def run(self) -> None:
+        self.callers = {}
+        for email in EMAILS:
+            (key, *_) = await self.accounts.list_keys(email)
+            self.callers[email] = key
+        async with asyncio.TaskGroup() as group:
+            for number in range(CALLERS):
+                group.create_task(self._caller(number))
+        await self.ledger.aclose()
+        await self.store.aclose()
+
+    async def _caller(self, number: int) -> None:
+        n = 0
+        while self.left > 0:
+            n += 1
+            await self._request(f"r{self.seed}-{number}-{n}", self.chance.choice(EMAILS))
+
+    async def _request(self, request_id: str, email: str) -> None:
+        """Reserve, and end it in one of the ways there are; sometimes twice, sometimes not at all."""
+        key = self.callers[email]
+        self.left -= 1
+        tokens = self.chance.randrange(1, 2_000)
+        reservation = NewReservation(
+            request_id=request_id,
+            account_id=key.account_id,
+            api_key_id=key.id,
+            model="demo",
+            tokens=tokens,
+            created_at_us=NOW_US,
+            expires_at_us=NOW_US,
+        )
+        try:
+            await self.ledger.reserve(reservation)
+        except InsufficientTokens:
+            self.done["refused"] += 1
+            if self.chance.random() < 0.2:
+                await self._grant(email)
+            return
+        self.done["reserved"] += 1
+        end = self.chance.random()
+        if end < 0.7:
+            await self._settle(request_id, email, self.chance.randrange(1, 2_500))
+        if end > 0.6:
+            await self._release(request_id)
+        if self.chance.random() < 0.02:
+            self.left -= 1
+            self.done["expired"] += await self.ledger.expire(now_us=NOW_US + 1, rows_max=20)
+
+    async def _settle(self, request_id: str, email: str, total: int) -> None:
+        self.left -= 1
+        usage = Usage(prompt_tokens=total, completion_tokens=0, total_tokens=total)
+        settlement = Settlement(request_id=request_id, usage=usage, resolved_at_us=NOW_US, upstream_ms=1)
+        try:
+            receipt = await self.ledger.settle(settlement)
+        except AlreadyResolved:
+            self.done["settled too late"] += 1
+            return
+        self.done[f"charged {email}"] += receipt.charged
+        self.done["shortfall"] += receipt.shortfall
+        self.done["settled"] += 1
+        if self.chance.random() < 0.1:
+            again = await self.ledger.settle(settlement)
+            assert (again.charged, again.reserved) == (receipt.charged, receipt.reserved)
+
+    async def _release(self, request_id: str) -> None:
+        self.left -= 1
+        release = Release(request_id=request_id, code="upstream_error", dispatched=True, resolved_at_us=NOW_US)
+        try:
+            await self.ledger.release(release)
+        except AlreadyResolved:
+            self.done["released too late"] += 1
+
+    async def _grant(self, email: str) -> None:
+        self.left -= 1
+        tokens = self.chance.randrange(1, 100_000)
+        await self.accounts.grant(email=email, tokens=tokens, reason="more", now_us=NOW_US)
+        self.done[f"granted {email}"] += tokens
+
+
+if __name__ == "__main__":
+    worker = Worker(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    asyncio.run(worker.run())
+    sys.stdout.write(json.dumps(worker.done))
