@@ -25,7 +25,7 @@ def verifier(db: Opened, upstream: FakeUpstream, *, per_minute: int = 55, timeou
     return VerifyModels(
         models=db.models,
         upstreams={"fake": upstream},
-        limiter=make_limiter("memory", clock, upstream=per_minute),
+        limiter=make_limiter(clock, upstream=per_minute),
         clock=clock,
         timeout_seconds=timeout_seconds,
     )

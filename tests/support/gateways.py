@@ -78,9 +78,7 @@ async def in_process(
         )
         catalogue = Catalogue({MODEL.id: MODEL}, db.models)
         await catalogue.refresh()
-        limiter = make_limiter(
-            "memory", clock, **({"key": 10**6, "user": 10**6, "upstream": 10**6} | dict(limits or {}))
-        )
+        limiter = make_limiter(clock, **({"key": 10**6, "user": 10**6, "upstream": 10**6} | dict(limits or {})))
         reservations = Reservations(db.ledger, clock)
         complete_chat = CompleteChat(
             key_ring=KeyRing(db.accounts, clock),

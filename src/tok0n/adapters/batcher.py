@@ -63,6 +63,11 @@ class Batcher(Generic[Command, Result]):
             self._task = loop.create_task(self._drain(), name=f"batcher {self._name}")
         return future
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        return self._task is None
+
     async def drained(self) -> None:
         """Wait until nothing waits and nothing runs."""
         while self._task is not None:

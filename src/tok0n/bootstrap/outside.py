@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 import msgspec
 import structlog
 
-from tok0n.adapters.memory.limiter import Limits, MemoryLimiter
+from tok0n.adapters.memory.limiter import MemoryLimiter
 from tok0n.adapters.sql.accounts import SqlAccounts
 from tok0n.adapters.sql.models import SqlModels
 from tok0n.adapters.sql.sqlite import SqliteStore
@@ -14,7 +14,7 @@ from tok0n.adapters.sql.sqlite_ledger import SqliteLedger
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.adapters.upstream.http import HttpUpstream
 from tok0n.domain.errors import OperatorError
-from tok0n.domain.rate_limit import WINDOW_SECONDS
+from tok0n.domain.rate_limit import WINDOW_SECONDS, Limits
 from tok0n.ports import Accounts, Clock, Ledger, Limiter, Models, Upstream
 from tok0n.settings import Settings
 

@@ -2,8 +2,18 @@
 
 from collections import deque
 
+import msgspec
+
 WINDOW_SECONDS = 60.0
 """Every rate is per rolling minute: an event at t counts up to, and not at, t + 60."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """The three limits."""
+
+    requests_per_minute_per_key: int
+    concurrent_requests_per_user: int
+    upstream_requests_per_minute: int
 
 
 class SlidingWindow:

@@ -95,7 +95,7 @@ class CompleteChat:
             async with reservation:
                 call.reserved = request.bound
                 if not admission.stands():
-                    raise LimiterUnavailable(detail="the limiter forgot after it had admitted this request")
+                    raise LimiterUnavailable(detail="reserving took longer than the limiter vouches for an admission")
                 return await self._reserved(call, request, upstream, reservation)
         except InsufficientTokens as refusal:
             raise _with_largest_output(refusal, request) from None

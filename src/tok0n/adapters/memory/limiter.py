@@ -8,25 +8,15 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import NoReturn, TypeVar
 
-import msgspec
-
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import Limit, RateLimited
-from tok0n.domain.rate_limit import SlidingWindow
+from tok0n.domain.rate_limit import Limits, SlidingWindow
 from tok0n.ports import Admission, Clock, RateState, RecentRequest
 
 T = TypeVar("T")
 
 CONCURRENCY_RETRY_SECONDS = 1.0
 """Nobody knows when a call in flight ends; a second is the least that `retry-after` can say."""
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The three limits."""
-
-    requests_per_minute_per_key: int
-    concurrent_requests_per_user: int
-    upstream_requests_per_minute: int
 
 
 class MemoryLimiter:

@@ -1,0 +1,174 @@
+"""One connection to Redis or Valkey that runs scripts, one at a time, and never waits long.
+
+It knows the run id of the server it speaks to: that is how a restart or a failover shows. On a cluster it follows the
+keys, which all share one hash tag, to the node that has them.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from redis.asyncio.connection import Connection, parse_url
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+log = structlog.get_logger()
+
+CALL_SECONDS_MAX = 0.4
+"""How long one call may take, connecting included. Whoever waits behind one that hangs waits for two at the most."""
+
+REDIRECTS_MAX = 3
+EVICTS_NOTHING = b"noeviction"
+
+
+Call = Callable[[Connection], Awaitable[Any]]
+
+
+class Unreachable(Exception):
+    """No answer that can be trusted. `sent` says whether the call may have been, or may still be, carried out."""
+
+    def __init__(self, detail: str, *, sent: bool) -> None:
+        super().__init__(detail)
+        self.sent = sent
+
+
+class Script:
+    """A Lua script and the digest that a server knows it by."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class ScriptConnection:
+    """Connects when it is needed, and again whenever it has to."""
+
+    def __init__(self, url: str) -> None:
+        self._options: dict[str, Any] = dict(parse_url(url))
+        self._class: type[Connection] = self._options.pop("connection_class", Connection)
+        self._node: dict[str, Any] = {}
+        self._connection: Connection | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._is_down = False
+        self.run_id = b""
+
+    async def run(self, script: Script, keys: list[str], arguments: list[Any]) -> Any:
+        """Run a script. Before the arguments it gets the run id of the server. Raises `Unreachable`."""
+
+        async def call(connection: Connection) -> Any:
+            values = (len(keys), *keys, self.run_id, *arguments)
+            try:
+                return await _ask(connection, "EVALSHA", script.digest, *values)
+            except NoScriptError:
+                return await _ask(connection, "EVAL", script.text, *values)
+
+        return await self._call(call)
+
+    async def command(self, *words: Any) -> Any:
+        """Run one command. Raises `Unreachable`."""
+        return await self._call(lambda connection: _ask(connection, *words))
+
+    async def aclose(self) -> None:
+        """Close it."""
+        await self._drop()
+
+    async def _call(self, call: Call) -> Any:
+        """One call with one deadline."""
+        try:
+            async with asyncio.timeout(CALL_SECONDS_MAX), self._one_at_a_time:
+                result = await self._try(call)
+        except TimeoutError as error:
+            failure = Unreachable(f"no answer within {CALL_SECONDS_MAX:g} seconds", sent=True)
+            self._note_down(failure)
+            raise failure from error
+        except Unreachable as error:
+            self._note_down(error)
+            raise
+        self._note_up()
+        return result
+
+    async def _try(self, call: Call) -> Any:
+        """Whatever goes wrong ends the connection, so that no answer is ever taken for another's."""
+        for _ in range(REDIRECTS_MAX):
+            try:
+                connection = await self._connected()
+            except (RedisError, OSError, ValueError, LookupError) as error:
+                raise Unreachable(_describe(error), sent=False) from error
+            try:
+                return await call(connection)
+            except ResponseError as error:
+                if not await self._follow(error):
+                    raise Unreachable(_describe(error), sent=True) from error
+            except (RedisError, OSError, ValueError) as error:
+                await self._drop()
+                raise Unreachable(_describe(error), sent=True) from error
+            except BaseException:
+                await self._drop()
+                raise
+        raise Unreachable("redirected too often", sent=False)
+
+    async def _connected(self) -> Connection:
+        if self._connection is not None:
+            return self._connection
+        options = self._options | self._node
+        connection = self._class(
+            **options,
+            protocol=2,
+            socket_timeout=None,
+            socket_connect_timeout=CALL_SECONDS_MAX,
+            driver_info=None,
+        )
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+            server = _fields(await _ask(connection, "INFO", "server"))
+            memory = _fields(await _ask(connection, "INFO", "memory"))
+        except BaseException:
+            self._node = {}
+            await connection.disconnect(nowait=True)
+            raise
+        if memory.get(b"maxmemory", b"0") != b"0" and memory.get(b"maxmemory_policy") != EVICTS_NOTHING:
+            await connection.disconnect(nowait=True)
+            raise Unreachable("maxmemory-policy must be noeviction: what is evicted would not be counted", sent=False)
+        self.run_id = server[b"run_id"]
+        self._connection = connection
+        return connection
+
+    async def _follow(self, error: ResponseError) -> bool:
+        """Go to the node that a cluster names; gives whether it named one."""
+        words = str(error).split()
+        if len(words) < 2 or words[0] != "MOVED":
+            return False
+        host, _, port = words[-1].rpartition(":")
+        await self._drop()
+        self._node = {"host": host or self._options.get("host", "localhost"), "port": int(port)}
+        return True
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+    def _note_up(self) -> None:
+        if self._is_down:
+            log.warning("limiter_reachable_again")
+        self._is_down = False
+
+    def _note_down(self, failure: Unreachable) -> None:
+        if not self._is_down:
+            log.error("limiter_unreachable", detail=str(failure))
+        self._is_down = True
+
+
+async def _ask(connection: Connection, *words: Any) -> Any:
+    await connection.send_command(*words, check_health=False)
+    return await connection.read_response()
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _fields(info: bytes) -> dict[bytes, bytes]:
+    lines = (line.partition(b":") for line in info.split(b"\r\n"))
+    return {name: value for name, colon, value in lines if colon}

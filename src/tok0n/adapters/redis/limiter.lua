@@ -1,0 +1,94 @@
+-- Decide about a batch of requests, one after the other, in one step that nothing can come between.
+--
+-- KEYS: epoch, window of everything. ARGV: the run id of this server, the limits (key, account, everything), the
+-- microseconds of a lease; then four for each command: what, request id, API key id, account id.
+-- The answer has three integers for each command: which limit refuses (0: none), what the key has used, and after how
+-- many microseconds there is room. -1 says that this server has forgotten, and decided nothing.
+--
+-- Windows are sorted sets of request ids by the microsecond of their admission, which counts until 60 seconds later,
+-- and not at it. Leases are sorted sets of request ids by the microsecond that they end at.
+
+local MINUTE = 60000000
+local epoch, everything = KEYS[1], KEYS[2]
+local is_known = redis.call('GET', epoch) == ARGV[1]
+local key_limit, account_limit, global_limit = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local lease = tonumber(ARGV[5])
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+
+local function text(number) return string.format('%.0f', number) end
+
+local horizon, present, lease_end = text(now - MINUTE), text(now), text(now + lease)
+redis.call('ZREMRANGEBYSCORE', everything, '-inf', horizon)
+local used_globally = redis.call('ZCARD', everything)
+
+local function until_room(window)
+    local oldest = redis.call('ZRANGE', window, 0, 0, 'WITHSCORES')[2]
+    return oldest and math.max(0, oldest + MINUTE - now) or 0
+end
+
+local function count_globally(request)
+    used_globally = used_globally + redis.call('ZADD', everything, present, request)
+    redis.call('PEXPIRE', everything, 61000)
+end
+
+local answer, n = {}, 0
+local function say(refused_by, used, microseconds)
+    answer[n + 1], answer[n + 2], answer[n + 3] = refused_by, used, microseconds
+    n = n + 3
+end
+
+local function admit(request, window, leases)
+    redis.call('ZREMRANGEBYSCORE', window, '-inf', horizon)
+    local used = redis.call('ZCARD', window)
+    if used >= key_limit then return say(1, used, until_room(window)) end
+    redis.call('ZREMRANGEBYSCORE', leases, '-inf', present)
+    if redis.call('ZCARD', leases) >= account_limit then return say(2, used, 1000000) end
+    if used_globally >= global_limit then return say(3, used, until_room(everything)) end
+    redis.call('ZADD', window, present, request)
+    redis.call('PEXPIRE', window, 61000)
+    redis.call('ZADD', leases, lease_end, request)
+    redis.call('PEXPIRE', leases, lease / 500)
+    count_globally(request)
+    return say(0, used + 1, MINUTE)
+end
+
+local function state(window)
+    local used = redis.call('ZCOUNT', window, '(' .. horizon, '+inf')
+    local newest = used > 0 and redis.call('ZREVRANGE', window, 0, 0, 'WITHSCORES')[2]
+    return say(0, used, newest and math.max(0, newest + MINUTE - now) or 0)
+end
+
+for i = 6, #ARGV, 4 do
+    local what, request = ARGV[i], ARGV[i + 1]
+    local window, leases = '{tok0n}:key:' .. ARGV[i + 2], '{tok0n}:leases:' .. ARGV[i + 3]
+    if what == 'end' then
+        redis.call('ZREM', leases, request)
+        say(0, 0, 0)
+    elseif what == 'unsent' then
+        redis.call('ZREM', leases, request)
+        used_globally = used_globally - redis.call('ZREM', everything, request)
+        say(0, 0, 0)
+    elseif what == 'undo' then
+        redis.call('ZREM', leases, request)
+        redis.call('ZREM', window, request)
+        used_globally = used_globally - redis.call('ZREM', everything, request)
+        say(0, 0, 0)
+    elseif what == 'renew' then
+        redis.call('ZADD', leases, lease_end, request)
+        redis.call('PEXPIRE', leases, lease / 500)
+        say(0, 0, 0)
+    elseif not is_known then
+        say(-1, 0, 0)
+    elseif what == 'admit' then
+        admit(request, window, leases)
+    elseif what == 'state' then
+        state(window)
+    elseif used_globally >= global_limit then
+        say(3, 0, until_room(everything))
+    else
+        count_globally(request)
+        say(0, 0, MINUTE)
+    end
+end
+return answer

@@ -1,0 +1,194 @@
+"""The limiter of many processes: what waits together is decided by one script call, on Redis's own clock.
+
+It fails closed: without a server that certainly remembers the last minute, nothing is admitted. A server remembers when
+its epoch key holds its own run id; after a flush, a restart or a failover it does not, and one process fills it again
+from the database (`refill.py`).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tok0n.adapters.batcher import Batcher
+from tok0n.adapters.redis.connection import Script, ScriptConnection, Unreachable
+from tok0n.adapters.redis.refill import ADMISSION_SECONDS_MAX, EPOCH, EVERYTHING, LEASE_US, Refill
+from tok0n.domain.accounts import Caller
+from tok0n.domain.errors import Limit, LimiterUnavailable, RateLimited
+from tok0n.domain.rate_limit import Limits
+from tok0n.ports import Admission, Clock, RateState, RecentRequest
+
+BATCH_MAX = 256
+QUEUE_MAX = 10_000
+OWED_MAX = 10_000
+"""How many ends of requests are kept for a server that is away; beyond it, leases end by themselves."""
+
+RENEW_SECONDS = 10.0
+"""Three times in the life of a lease."""
+
+_SCRIPT = Script((Path(__file__).parent / "limiter.lua").read_text("utf-8"))
+_FORGOTTEN = -1
+_REFUSED_BY = {1: Limit.KEY, 2: Limit.CONCURRENCY, 3: Limit.GLOBAL}
+
+Recent = Callable[..., Awaitable[list[RecentRequest]]]
+
+
+class _Command(NamedTuple):
+    """One command of the script; `called` is when, by the monotonic clock."""
+
+    what: str
+    request_id: str
+    api_key_id: str
+    account_id: str
+    called: float = 0.0
+
+
+class RedisLimiter:
+    """The `Limiter` port on Redis or Valkey. `recent` is `ports.Ledger.recent`."""
+
+    def __init__(self, url: str, limits: Limits, clock: Clock, *, recent: Recent) -> None:
+        """Raises `ValueError` for a URL that is none."""
+        self._limits = limits
+        self._clock = clock
+        self._script = _SCRIPT
+        self._connection = ScriptConnection(url)
+        self._refill = Refill(self._connection, clock, recent)
+        self._batcher: Batcher[_Command, Any] = Batcher(
+            self._run, name="limiter", batch_max=BATCH_MAX, queue_max=QUEUE_MAX
+        )
+        self._running: dict[str, str] = {}
+        self._owed: deque[_Command] = deque(maxlen=OWED_MAX)
+        self._renewing: asyncio.Task[None] | None = None
+
+    def admit(self, caller: Caller, *, request_id: str) -> asyncio.Future[Admission]:
+        """See `ports.Limiter.admit`."""
+        return self._submit("admit", request_id, caller.api_key_id, caller.account_id)
+
+    def admit_operator(self, *, request_id: str) -> asyncio.Future[Admission]:
+        """See `ports.Limiter.admit_operator`."""
+        return self._submit("operator", request_id, "", "")
+
+    def state(self, caller: Caller) -> asyncio.Future[RateState]:
+        """See `ports.Limiter.state`."""
+        return self._submit("state", "", caller.api_key_id, "")
+
+    async def aclose(self) -> None:
+        """Tell the ends that are known, then close the connection. Leases that are left end by themselves."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.wait([self._renewing])
+        await self._batcher.drained()
+        await self._refill.aclose()
+        await self._connection.aclose()
+
+    def stands(self, called: float) -> bool:
+        """Whether an admission that was asked for at `called` still counts."""
+        return self._clock.monotonic() - called <= ADMISSION_SECONDS_MAX
+
+    def ended(self, command: _Command) -> None:
+        """Tell the server, soon, that a request has ended."""
+        self._running.pop(command.request_id, None)
+        self._owed.append(command)
+        self._pay()
+
+    def _submit(self, what: str, request_id: str, api_key_id: str, account_id: str) -> asyncio.Future[Any]:
+        if self._renewing is None:
+            self._renewing = asyncio.create_task(self._keep_renewing(), name="limiter leases")
+        return self._batcher.submit(_Command(what, request_id, api_key_id, account_id, self._clock.monotonic()))
+
+    def _pay(self) -> None:
+        """See to it that what is owed is told, if no call is under way that will do it."""
+        if self._batcher.is_idle:
+            self._batcher.submit(_Command("state", "", "", ""), must=True).add_done_callback(_look_at)
+
+    def renew(self) -> None:
+        """Lengthen the leases of what still runs; a server that forgot them is told of them again."""
+        self._owed.extend(_Command("renew", request, "", account) for request, account in self._running.items())
+        if self._owed:
+            self._pay()
+
+    async def _keep_renewing(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            self.renew()
+
+    async def _run(self, commands: list[_Command]) -> list[Any]:
+        owed = [self._owed.popleft() for _ in range(min(len(self._owed), BATCH_MAX))]
+        limits = self._limits
+        arguments: list[Any] = [
+            limits.requests_per_minute_per_key,
+            limits.concurrent_requests_per_user,
+            limits.upstream_requests_per_minute,
+            LEASE_US,
+        ]
+        for command in (*owed, *commands):
+            arguments += command[:4]
+        try:
+            answer = await self._connection.run(self._script, [EPOCH, EVERYTHING], arguments)
+        except Unreachable as error:
+            self._keep(owed, commands, sent=error.sent)
+            return [LimiterUnavailable(detail=f"the limiter: {error}")] * len(commands)
+        place = 3 * len(owed)
+        return [
+            self._decided(command, *answer[place + 3 * n : place + 3 * n + 3]) for n, command in enumerate(commands)
+        ]
+
+    def _keep(self, owed: list[_Command], commands: list[_Command], *, sent: bool) -> None:
+        """What was owed still is; what may have been admitted without our knowing is owed an undoing."""
+        self._owed.extendleft(command for command in reversed(owed) if command.what != "renew")
+        if sent:
+            self._owed.extend(
+                command._replace(what="undo") for command in commands if command.what in {"admit", "operator"}
+            )
+
+    def _decided(self, command: _Command, refused_by: int, used: int, microseconds: int) -> Any:
+        if refused_by == _FORGOTTEN:
+            self._refill.begin()
+            return LimiterUnavailable(detail="the limiter has forgotten, and is being filled again from the database")
+        limit = self._limits.requests_per_minute_per_key
+        if refused_by:
+            return self._refusal(_REFUSED_BY[refused_by], seconds=microseconds / 1_000_000)
+        if command.what == "operator":
+            limit, used = self._limits.upstream_requests_per_minute, self._limits.upstream_requests_per_minute
+        rate = RateState(limit=limit, remaining=max(0, limit - used), reset_seconds=microseconds / 1_000_000)
+        if command.what == "state":
+            return rate
+        if command.account_id:
+            self._running[command.request_id] = command.account_id
+        return _Admission(self, command, rate=rate)
+
+    def _refusal(self, which: Limit, *, seconds: float) -> RateLimited:
+        limits = {
+            Limit.KEY: self._limits.requests_per_minute_per_key,
+            Limit.CONCURRENCY: self._limits.concurrent_requests_per_user,
+            Limit.GLOBAL: self._limits.upstream_requests_per_minute,
+        }
+        return RateLimited(which=which, limit=limits[which], retry_after_seconds=seconds)
+
+
+class _Admission:
+    """The `Admission` port on Redis."""
+
+    __slots__ = ("_command", "_limiter", "rate")
+
+    def __init__(self, limiter: RedisLimiter, command: _Command, *, rate: RateState) -> None:
+        self._limiter = limiter
+        self._command: _Command | None = command
+        self.rate = rate
+
+    def stands(self) -> bool:
+        """See `ports.Admission.stands`."""
+        return self._command is not None and self._limiter.stands(self._command.called)
+
+    def end(self, *, dispatched: bool) -> None:
+        """See `ports.Admission.end`."""
+        command, self._command = self._command, None
+        if command is not None:
+            self._limiter.ended(command._replace(what="end" if dispatched else "unsent"))
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """Nobody waits for it; looking keeps asyncio from complaining."""
+    if not future.cancelled():
+        future.exception()
