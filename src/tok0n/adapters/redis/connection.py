@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 from redis.asyncio.connection import Connection, parse_url
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import MovedError, NoScriptError, RedisError, ResponseError
 
 log = structlog.get_logger()
 
@@ -136,12 +136,10 @@ class ScriptConnection:
 
     async def _follow(self, error: ResponseError) -> bool:
         """Go to the node that a cluster names; gives whether it named one."""
-        words = str(error).split()
-        if len(words) < 2 or words[0] != "MOVED":
+        if not isinstance(error, MovedError):
             return False
-        host, _, port = words[-1].rpartition(":")
         await self._drop()
-        self._node = {"host": host or self._options.get("host", "localhost"), "port": int(port)}
+        self._node = {"host": error.host or self._options.get("host", "localhost"), "port": error.port}
         return True
 
     async def _drop(self) -> None:

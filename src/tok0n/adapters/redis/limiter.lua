@@ -19,16 +19,17 @@ local now = time[1] * 1000000 + time[2]
 local function text(number) return string.format('%.0f', number) end
 
 local horizon, present, lease_end = text(now - MINUTE), text(now), text(now + lease)
-redis.call('ZREMRANGEBYSCORE', everything, '-inf', horizon)
-local used_globally = redis.call('ZCARD', everything)
+local counts = '(' .. horizon
+local used_globally = redis.call('ZCOUNT', everything, counts, '+inf')
 
 local function until_room(window)
-    local oldest = redis.call('ZRANGE', window, 0, 0, 'WITHSCORES')[2]
+    local oldest = redis.call('ZRANGEBYSCORE', window, counts, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
     return oldest and math.max(0, oldest + MINUTE - now) or 0
 end
 
 local function count_globally(request)
     used_globally = used_globally + redis.call('ZADD', everything, present, request)
+    redis.call('ZREMRANGEBYSCORE', everything, '-inf', horizon)
     redis.call('PEXPIRE', everything, 61000)
 end
 
@@ -39,22 +40,23 @@ local function say(refused_by, used, microseconds)
 end
 
 local function admit(request, window, leases)
-    redis.call('ZREMRANGEBYSCORE', window, '-inf', horizon)
-    local used = redis.call('ZCARD', window)
+    local used = redis.call('ZCOUNT', window, counts, '+inf')
     if used >= key_limit then return say(1, used, until_room(window)) end
-    redis.call('ZREMRANGEBYSCORE', leases, '-inf', present)
-    if redis.call('ZCARD', leases) >= account_limit then return say(2, used, 1000000) end
+    if redis.call('ZCOUNT', leases, '(' .. present, '+inf') >= account_limit then return say(2, used, 1000000) end
     if used_globally >= global_limit then return say(3, used, until_room(everything)) end
+    -- The first write is one that a server without memory refuses.
     redis.call('ZADD', window, present, request)
+    redis.call('ZREMRANGEBYSCORE', window, '-inf', horizon)
     redis.call('PEXPIRE', window, 61000)
     redis.call('ZADD', leases, lease_end, request)
+    redis.call('ZREMRANGEBYSCORE', leases, '-inf', present)
     redis.call('PEXPIRE', leases, lease / 500)
     count_globally(request)
     return say(0, used + 1, MINUTE)
 end
 
 local function state(window)
-    local used = redis.call('ZCOUNT', window, '(' .. horizon, '+inf')
+    local used = redis.call('ZCOUNT', window, counts, '+inf')
     local newest = used > 0 and redis.call('ZREVRANGE', window, 0, 0, 'WITHSCORES')[2]
     return say(0, used, newest and math.max(0, newest + MINUTE - now) or 0)
 end
