@@ -34,6 +34,16 @@ need() {
         die "$command is missing ($why). Install the package: $*"
 }
 
+# Make sure that there are PostgreSQL's binaries. Debian's package would start a server of its own: here it does not.
+need_postgres() {
+    command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null && return
+    if [ "$(id -u)" = 0 ] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+        mkdir -p /etc/postgresql-common
+        echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+    fi
+    apt_install "$1" postgresql || die "PostgreSQL is missing ($1). Install the package: postgresql"
+}
+
 # Print the Python to use: the newest of those that are 3.11 or newer.
 find_python() {
     local candidate

@@ -68,8 +68,12 @@ esac
 if [ "$purpose" = test ]; then
     node_packages
     need curl "the tests run the README's commands" curl
+    need_postgres "the tests run on it"
+    need redis-server "the tests run on it" redis-server
 fi
 if [ "$purpose" = bench ]; then
+    need_postgres "it is measured"
+    need redis-server "it is measured" redis-server
     need nginx "the baseline" nginx-light
     need wrk "the load" wrk
 fi

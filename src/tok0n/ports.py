@@ -179,6 +179,9 @@ class Limiter(Protocol):
     def admit_operator(self, *, request_id: str) -> Future[Admission]:
         """Take a global slot only, for a request that the operator makes. Raises as `admit` does."""
 
+    async def probe(self) -> None:
+        """Prove that it can decide. Raises `LimiterUnavailable` with the reason."""
+
     def state(self, caller: Caller) -> Future[RateState]:
         """Where the key stands, using nothing up. Raises `LimiterUnavailable`."""
 

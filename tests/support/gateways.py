@@ -171,17 +171,33 @@ class ServerProcess:
         await self.process.wait()
 
 
+_LIMITS = """\
+requests_per_minute_per_key = {limits}
+concurrent_requests_per_user = {limits}
+upstream_requests_per_minute = {limits}
+"""
+
+
 def write_settings(
-    folder: Path, *, upstream_url: str, more: str = "", upstream_more: str = "", limits: int = 1_000_000
+    folder: Path,
+    *,
+    upstream_url: str,
+    more: str = "",
+    upstream_more: str = "",
+    limits: int | None = 1_000_000,
+    backend: str = "memory://",
 ) -> None:
-    """A `tok0n.toml` with one upstream and the model "demo"; `upstream_more` goes into the upstream's section."""
+    """A `tok0n.toml` with one upstream and the model "demo"; `upstream_more` goes into the upstream's section.
+
+    Without `limits` the limits are the defaults.
+    """
+    chosen = "" if limits is None else _LIMITS.format(limits=limits)
     (folder / "upstream.key").write_text("sk-operator-secret-123456")
     (folder / "tok0n.toml").write_text(
         f"""\
 [limits]
-requests_per_minute_per_key = {limits}
-concurrent_requests_per_user = {limits}
-upstream_requests_per_minute = {limits}
+backend = "{backend}"
+{chosen}
 [upstreams.fake]
 base_url = "{upstream_url}"
 api_key = "file:{folder / "upstream.key"}"
@@ -221,9 +237,12 @@ async def running(
     more: str = "",
     upstream_more: str = "",
     limits: int = 1_000_000,
+    backend: str = "memory://",
 ) -> AsyncIterator[Running]:
     """A gateway with an account, a key, and the model "demo" verified already."""
-    write_settings(folder, upstream_url=upstream_url, more=more, upstream_more=upstream_more, limits=limits)
+    write_settings(
+        folder, upstream_url=upstream_url, more=more, upstream_more=upstream_more, limits=limits, backend=backend
+    )
     settings = load(folder / "tok0n.toml", environ={}, dotenv={}, overrides={"server.port": 0})
     clock = SystemClock()
     async with open_store(settings) as store:

@@ -106,6 +106,7 @@ async def open_limiter(settings: Settings, store: Store, clock: Clock) -> AsyncI
     except ImportError as error:
         raise no_extra("redis", error) from error
     redis = RedisLimiter(chosen.backend, limits, clock, recent=store.ledger.recent)
+    redis.start()
     try:
         yield redis
     finally:

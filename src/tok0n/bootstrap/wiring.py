@@ -96,6 +96,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             chat=chat,
             catalogue=catalogue,
             database=store.database,
+            limiter=limiter,
             clock=clock,
             request_log=request_log,
             is_draining=draining.is_set,

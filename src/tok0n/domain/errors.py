@@ -168,6 +168,9 @@ class UpstreamFailed(Tok0nError):
         self.status = status
 
 
+STOOD_TOO_LONG = "writing the request to the database took longer than the limiter vouches for its admission"
+
+
 class LimiterUnavailable(Tok0nError):
     """The limiter cannot be reached or is being refilled: fail closed."""
 

@@ -14,7 +14,7 @@ from tok0n.domain import ids
 from tok0n.domain.accounts import Caller
 from tok0n.domain.chat_request import ChatRequest, read_chat_request
 from tok0n.domain.completion import Completion, read_answer
-from tok0n.domain.errors import InsufficientTokens, LimiterUnavailable
+from tok0n.domain.errors import STOOD_TOO_LONG, InsufficientTokens, LimiterUnavailable
 from tok0n.domain.ledger import NewReservation, Receipt
 from tok0n.ports import Admission, Clock, Limiter, RateState, Upstream
 from tok0n.services.authenticate import KeyRing
@@ -95,7 +95,7 @@ class CompleteChat:
             async with reservation:
                 call.reserved = request.bound
                 if not admission.stands():
-                    raise LimiterUnavailable(detail="reserving took longer than the limiter vouches for an admission")
+                    raise LimiterUnavailable(detail=STOOD_TOO_LONG)
                 return await self._reserved(call, request, upstream, reservation)
         except InsufficientTokens as refusal:
             raise _with_largest_output(refusal, request) from None

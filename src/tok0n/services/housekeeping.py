@@ -17,7 +17,7 @@ log = structlog.get_logger()
 SWEEP_SECONDS = 5.0
 SWEEP_ROWS_MAX = 1_000
 REFRESH_SECONDS = 1.0
-VERIFY_SECONDS = 5.0
+VERIFY_SECONDS = 1.0
 """How often the catalogue is looked through for models that are to be verified."""
 
 

@@ -13,7 +13,7 @@ from tok0n.domain import ids
 from tok0n.domain.catalogue import VERIFICATION_OUTPUT_TOKENS, VERIFICATION_PROMPT, Model, ModelState, Verification
 from tok0n.domain.chat_request import ChatRequest, read_chat_request
 from tok0n.domain.completion import Completion, read_answer
-from tok0n.domain.errors import Tok0nError
+from tok0n.domain.errors import STOOD_TOO_LONG, LimiterUnavailable, Tok0nError
 from tok0n.ports import Clock, Limiter, Models, Upstream
 
 CHECKS = ("answered", "shape_and_usage", "output_limit", "bound")
@@ -43,33 +43,31 @@ class VerifyModels:
 
     async def __call__(self, model: Model) -> ModelState:
         """Verify one model. Raises what the limiter and the database raise; an upstream's failure is a result."""
-        request_id = self._request_id()
-        now_us = self._clock.now_us()
-        await self._models.asking(model=model.id, request_id=request_id, now_us=now_us, alone_for_us=0)
-        return await self._verify(model, request_id)
+        state = await self._verify(model, alone_for_us=0)
+        assert state is not None
+        return state
 
     async def unless_another_does(self, model: Model) -> ModelState | None:
         """As calling it, but None when another process began to verify this model a moment ago."""
-        request_id = self._request_id()
-        now_us = self._clock.now_us()
-        if not await self._models.asking(
-            model=model.id, request_id=request_id, now_us=now_us, alone_for_us=self._alone_us
-        ):
-            return None
-        return await self._verify(model, request_id)
+        return await self._verify(model, alone_for_us=self._alone_us)
 
-    def _request_id(self) -> str:
-        return ids.request_id(self._clock.now_us(), os.urandom(ids.RANDOM_BYTES))
-
-    async def _verify(self, model: Model, request_id: str) -> ModelState:
-        """The request is in the database before it is admitted, so that no limiter can forget it."""
+    async def _verify(self, model: Model, *, alone_for_us: int) -> ModelState | None:
         request = verification_request(model)
+        request_id = ids.request_id(self._clock.now_us(), os.urandom(ids.RANDOM_BYTES))
         admission = await self._limiter.admit_operator(request_id=request_id)
         started = self._clock.monotonic()
+        dispatched = False
         try:
+            if not await self._models.asking(
+                model=model.id, request_id=request_id, now_us=self._clock.now_us(), alone_for_us=alone_for_us
+            ):
+                return None
+            if not admission.stands():
+                raise LimiterUnavailable(detail=STOOD_TOO_LONG)
+            dispatched = True
             checks, detail = await self._try(model, request)
         finally:
-            admission.end(dispatched=True)
+            admission.end(dispatched=dispatched)
         verification = Verification(
             model=model.id,
             fingerprint=model.fingerprint,

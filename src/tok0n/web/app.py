@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain import ids
-from tok0n.ports import Clock, Database
+from tok0n.ports import Clock, Database, Limiter
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import Call
 from tok0n.web.asgi import AsgiApp, Message, Receive, Scope, Send
@@ -30,6 +30,7 @@ def make_app(
     chat: AsgiApp,
     catalogue: Catalogue,
     database: Database,
+    limiter: Limiter,
     clock: Clock,
     request_log: RequestLog,
     is_draining: Callable[[], bool],
@@ -44,7 +45,7 @@ def make_app(
             Route(CHAT_PATH, other_methods, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]),
             *model_routes(catalogue),
             openapi_route(),
-            *operation_routes(database, is_draining=is_draining),
+            *operation_routes(database, limiter, is_draining=is_draining),
         ],
         exception_handlers={HTTPException: http_error, Exception: unexpected_error},
     )

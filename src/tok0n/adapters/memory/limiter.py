@@ -76,6 +76,9 @@ class MemoryLimiter:
         rate = RateState(limit=self._limits.upstream_requests_per_minute, remaining=0, reset_seconds=60.0)
         return _resolved(_Admission(self, number=number, account_id=None, rate=rate))
 
+    async def probe(self) -> None:
+        """See `ports.Limiter.probe`: it always can."""
+
     def state(self, caller: Caller) -> asyncio.Future[RateState]:
         """See `ports.Limiter.state`."""
         limit = self._limits.requests_per_minute_per_key

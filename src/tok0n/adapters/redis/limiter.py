@@ -61,6 +61,10 @@ class RedisLimiter:
         self._owed: deque[_Command] = deque(maxlen=OWED_MAX)
         self._renewing: asyncio.Task[None] | None = None
 
+    def start(self) -> None:
+        """Fill the server at once if it remembers nothing, rather than when the first request has been refused."""
+        self._refill.begin()
+
     def admit(self, caller: Caller, *, request_id: str) -> asyncio.Future[Admission]:
         """See `ports.Limiter.admit`."""
         return self._submit("admit", request_id, caller.api_key_id, caller.account_id)
@@ -68,6 +72,10 @@ class RedisLimiter:
     def admit_operator(self, *, request_id: str) -> asyncio.Future[Admission]:
         """See `ports.Limiter.admit_operator`."""
         return self._submit("operator", request_id, "", "")
+
+    async def probe(self) -> None:
+        """See `ports.Limiter.probe`."""
+        await self._submit("state", "", "", "")
 
     def state(self, caller: Caller) -> asyncio.Future[RateState]:
         """See `ports.Limiter.state`."""
@@ -128,7 +136,7 @@ class RedisLimiter:
             answer = await self._connection.run(self._script, [EPOCH, EVERYTHING], arguments)
         except Unreachable as error:
             self._keep(owed, commands, sent=error.sent)
-            return [LimiterUnavailable(detail=f"the limiter: {error}")] * len(commands)
+            return [LimiterUnavailable(detail=str(error))] * len(commands)
         place = 3 * len(owed)
         return [
             self._decided(command, *answer[place + 3 * n : place + 3 * n + 3]) for n, command in enumerate(commands)
@@ -145,7 +153,7 @@ class RedisLimiter:
     def _decided(self, command: _Command, refused_by: int, used: int, microseconds: int) -> Any:
         if refused_by == _FORGOTTEN:
             self._refill.begin()
-            return LimiterUnavailable(detail="the limiter has forgotten, and is being filled again from the database")
+            return LimiterUnavailable(detail="it has forgotten, and is being filled again from the database")
         limit = self._limits.requests_per_minute_per_key
         if refused_by:
             return self._refusal(_REFUSED_BY[refused_by], seconds=microseconds / 1_000_000)
