@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
-from support.gateways import ServerProcess, environment, tok0n_json
+from support.gateways import ServerProcess, environment, tok0n, tok0n_json
 from tok0n.cli import main
 from tok0n.web.openai.errors import TABLE
 
@@ -44,6 +45,17 @@ def test_every_command_is_documented_and_every_documented_one_is_there() -> None
 def test_decisions_fit_on_a_screen() -> None:
     for page in (ROOT / "docs/adr").glob("*.md"):
         assert len(page.read_text().splitlines()) <= 40, page
+
+
+def test_what_compose_mounts_and_builds_is_there_and_its_settings_are_good(tmp_path: Path) -> None:
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    mounted = [volume.split(":")[0] for service in services.values() for volume in service.get("volumes", ())]
+    assert {"./deploy/tok0n.toml", "./deploy/nginx.conf"} <= set(mounted)
+    assert all((ROOT / path).is_file() for path in mounted if path.startswith("./"))
+    assert (ROOT / services["migrate"]["build"]["dockerfile"]).is_file()
+    assert {"gateway", "postgres", "valkey", "balancer"} <= set(services)
+    done = tok0n("config", "check", "--config", ROOT / "deploy" / "tok0n.toml", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.anyio

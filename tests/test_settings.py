@@ -294,7 +294,7 @@ def test_all_faults_are_told_at_once_and_none_hides_another() -> None:
         ("[Server]", "Server", "Did you mean server?"),
         ("port = 1", "port", "Did you mean server.port?"),
         ("[server]\nlevel = 'info'", "server.level", "Did you mean logs.level?"),
-        ("[database]\nfolder = 'x'", "database.folder", "There are: url."),
+        ("[database]\nfolder = 'x'", "database.folder", "There are: connect_timeout_seconds, lock_timeout_seconds, "),
     ],
 )
 def test_an_unknown_name_is_told_with_the_nearest_known(text: str, where: str, suggestion: str) -> None:
@@ -677,15 +677,33 @@ def test_good_settings_have_no_fault_on_a_good_machine() -> None:
     assert machine_faults_of(UPSTREAM + MODEL) == {}
 
 
-def test_engines_that_are_not_built_yet_are_told_and_never_taken_for_a_file() -> None:
-    text = '[database]\nurl = "postgresql://user:password@host/db"\n[limits]\nbackend = "redis://host:6379/0"'
+def test_postgres_and_redis_are_known_by_their_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '[database]\nurl = "postgresql://user:p%40ss@host/db"\n[limits]\nbackend = "rediss://:p%40ss@host:6379/0"'
     settings = settings_of(text)
-    faults = {fault.where: fault for fault in check(settings)}
-    assert faults["database.url"].message.startswith("PostgreSQL support is not built yet; use sqlite:///")
-    assert "Redis support is not built yet" in faults["limits.backend"].message
-    assert {faults["database.url"].severity, faults["limits.backend"].severity} == {"error"}
-    with pytest.raises(SettingsInvalid, match="PostgreSQL"):
-        _ = settings.database.sqlite_path
+    assert (settings.database.is_postgres, settings.limits.is_redis) == (True, True)
+    assert [fault for fault in check(settings) if fault.severity == "error"] == []
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    faults = {fault.where: fault.message for fault in check(settings) if fault.severity == "error"}
+    assert faults == {
+        "database.url": "needs the package asyncpg: pip install 'tok0n[postgres]'.",
+        "limits.backend": "needs the package redis: pip install 'tok0n[redis]'.",
+    }
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("database", "url", "postgresql://user:hunter2@host"),
+        ("database", "url", "postgresql://user:hunter2@host:port/db"),
+        ("database", "url", "postgresql://user:hunter2@/db name"),
+        ("limits", "backend", "redis://:hunter2@:6379"),
+        ("limits", "backend", "redis://:hunter2@host:0/0"),
+    ],
+)
+def test_an_address_that_is_wrong_is_refused_and_not_repeated(section: str, key: str, value: str) -> None:
+    faults = faults_of(f'[{section}]\n{key} = "{value}"')
+    assert set(faults) == {f"{section}.{key}"}
+    assert "hunter2" not in str(faults)
 
 
 def test_an_unknown_limiter_is_refused() -> None:
