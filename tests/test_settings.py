@@ -294,7 +294,7 @@ def test_all_faults_are_told_at_once_and_none_hides_another() -> None:
         ("[Server]", "Server", "Did you mean server?"),
         ("port = 1", "port", "Did you mean server.port?"),
         ("[server]\nlevel = 'info'", "server.level", "Did you mean logs.level?"),
-        ("[database]\nfolder = 'x'", "database.folder", "There are: connect_timeout_seconds, lock_timeout_seconds, "),
+        ("[database]\nfolder = 'x'", "database.folder", "lock_timeout_seconds."),
     ],
 )
 def test_an_unknown_name_is_told_with_the_nearest_known(text: str, where: str, suggestion: str) -> None:
