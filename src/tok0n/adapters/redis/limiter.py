@@ -86,6 +86,8 @@ class RedisLimiter:
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.wait([self._renewing])
+        if self._owed:
+            self._pay()
         await self._batcher.drained()
         await self._refill.aclose()
         await self._connection.aclose()

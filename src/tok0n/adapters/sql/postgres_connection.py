@@ -91,9 +91,12 @@ class StatementConnection:
     async def fetch(self, query: str, *arguments: Any) -> list[Any]:
         """Run one statement in a transaction of its own; its commit is done when this returns.
 
-        Raises `asyncpg.PostgresError` when the server refused it (then it did nothing), `NotConnected` or `Lost`.
+        No statement of a broken connection is under way any more when it begins. Raises `asyncpg.PostgresError` when
+        the server refused it (then it did nothing), `NotConnected` or `Lost`.
         """
         connection = await self._connected()
+        if self._unfenced:
+            await self._fence(connection)
         try:
             rows: list[Any] = await connection.fetch(query, *arguments)
             return rows
@@ -109,9 +112,7 @@ class StatementConnection:
         self._give_up()
         raise Lost(describe(failure)) from failure
 
-    async def fetch_fenced(self, query: str, *arguments: Any) -> list[Any]:
-        """As `fetch`, once no statement of a broken connection is under way any more."""
-        connection = await self._connected()
+    async def _fence(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         try:
             while self._unfenced:
                 old = self._unfenced[0]
@@ -122,7 +123,6 @@ class StatementConnection:
         except DATABASE_ERRORS as error:
             self._give_up()
             raise NotConnected(describe(error)) from error
-        return await self.fetch(query, *arguments)
 
     async def aclose(self) -> None:
         """Close it."""
@@ -139,7 +139,7 @@ class StatementConnection:
             return connection
         try:
             connection = await self._options.connect(_BY_INDEX)
-            row = await connection.fetchrow(_WHO_AM_I)
+            self._backend = await _backend_of(connection)
         except DATABASE_ERRORS as error:
             if not self._is_down:
                 log.error("database_unreachable", detail=describe(error))
@@ -149,7 +149,6 @@ class StatementConnection:
             log.warning("database_reachable_again")
         self._is_down = False
         self._connection = connection
-        self._backend = None if row is None else Backend(row[0], row[1])
         return connection
 
     def _give_up(self) -> None:
@@ -159,6 +158,15 @@ class StatementConnection:
         if self._backend is not None:
             self._unfenced.append(self._backend)
             self._backend = None
+
+
+async def _backend_of(connection: "asyncpg.Connection[asyncpg.Record]") -> Backend | None:
+    try:
+        row = await connection.fetchrow(_WHO_AM_I)
+    except BaseException:
+        connection.terminate()
+        raise
+    return None if row is None else Backend(row[0], row[1])
 
 
 def describe(error: BaseException) -> str:

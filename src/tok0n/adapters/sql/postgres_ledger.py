@@ -192,7 +192,7 @@ class PostgresLedger:
         return None
 
     async def _rows(self, commands: Sequence[Command]) -> dict[str, _Row]:
-        rows = await self._connection.fetch_fenced(_READ_BACK, [command.request_id for command in commands])
+        rows = await self._connection.fetch(_READ_BACK, [command.request_id for command in commands])
         return {row[0]: _Row(*row) for row in rows}
 
 
