@@ -10,9 +10,11 @@ from typing import Protocol
 
 import msgspec
 
-from tok0n.domain.accounts import Account, ApiKey, Caller
+from tok0n.domain.accounts import Account, ApiKey, Caller, KeyLimits
 from tok0n.domain.catalogue import ModelState, Verification
 from tok0n.domain.ledger import AuditReport, Balance, NewReservation, Receipt, Release, Settlement
+
+_NO_LIMITS = KeyLimits()
 
 
 class Clock(Protocol):
@@ -100,7 +102,15 @@ class Accounts(Protocol):
         """Append a `grant` entry of `tokens` > 0. Raises `NotFound`."""
 
     async def create_key(
-        self, *, email: str, name: str, digest: bytes, prefix: str, last_four: str, now_us: int
+        self,
+        *,
+        email: str,
+        name: str,
+        digest: bytes,
+        prefix: str,
+        last_four: str,
+        now_us: int,
+        limits: KeyLimits = _NO_LIMITS,
     ) -> ApiKey:
         """Store a new key by its digest. Raises `NotFound`."""
 
@@ -110,7 +120,7 @@ class Accounts(Protocol):
     async def revoke_key(self, *, key_id: str, now_us: int) -> ApiKey:
         """Revoke a key for good; repeated, it keeps the first time. Raises `NotFound`."""
 
-    async def find_caller(self, digest: bytes) -> Caller | None:
+    async def find_caller(self, digest: bytes, *, now_us: int) -> Caller | None:
         """The caller of an active key of an open account, looked up by the whole digest."""
 
 

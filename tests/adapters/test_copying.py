@@ -56,8 +56,8 @@ async def fill(db: Opened, *, requests: int) -> None:
 
 
 async def rows_of(store: SqlStore, table: sa.Table) -> list[dict[str, Any]]:
-    (key,) = table.primary_key.columns
-    return await store.read(lambda tx: [dict(row) for row in tx.execute(table.select().order_by(key)).mappings()])
+    query = table.select().order_by(*table.primary_key.columns)
+    return await store.read(lambda tx: [dict(row) for row in tx.execute(query).mappings()])
 
 
 async def test_every_row_arrives_and_the_ledger_goes_on_where_it_was(tmp_path: Path, target: PostgresStore) -> None:

@@ -33,18 +33,37 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     last_four: str
     created_at_us: int
     revoked_at_us: int | None
+    limits: "KeyLimits"
 
     @property
     def active(self) -> bool:
-        """Whether the key can be used."""
+        """Whether the key was not revoked; it may have expired."""
         return self.revoked_at_us is None
 
 
-class Caller(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Who makes a request: the result of looking a key up."""
+class KeyLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key may do: until when, how many tokens in all, and which models. None is without limit.
+
+    Fixed when the key is made. `budget` counts what is charged; a single call may exceed it by what its use exceeds
+    its reservation.
+    """
+
+    expires_at_us: int | None = None
+    budget: int | None = None
+    models: tuple[str, ...] | None = None
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who makes a request: the result of looking a key up. `models` is None when the key may use all."""
 
     api_key_id: str
     account_id: str
+    has_budget: bool = False
+    models: tuple[str, ...] | None = None
+
+    def may_use(self, model: str) -> bool:
+        """Whether the key may call this model."""
+        return self.models is None or model in self.models
 
 
 def clean_email(text: str) -> str:

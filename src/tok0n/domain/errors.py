@@ -6,6 +6,7 @@
     │   └── RejectedByUpstream  the upstream refused the input      400
     ├── InvalidApiKey           missing, malformed, revoked         401
     ├── InsufficientTokens      the account cannot cover it         402
+    ├── KeyBudgetSpent          the key's own budget cannot         402
     ├── RateLimited             key, concurrency or global limit    429
     ├── AccountingFailed        the ledger could not be trusted     500
     ├── UpstreamFailed          the upstream did not deliver        502
@@ -67,6 +68,18 @@ class InvalidApiKey(Tok0nError):
     """The key is missing, malformed, unknown, revoked, or its account is closed."""
 
     code = "invalid_api_key"
+
+
+class KeyBudgetSpent(Tok0nError):
+    """The key's own budget cannot cover the reservation. `left` may be less than 0."""
+
+    code = "insufficient_tokens"
+
+    def __init__(self, *, left: int, required: int) -> None:
+        super().__init__(
+            f"The budget of this API key is spent: {max(0, left)} tokens are left of it, and this request could need"
+            f" {required}. " + NOT_CHARGED
+        )
 
 
 class InsufficientTokens(Tok0nError):

@@ -10,6 +10,9 @@ import msgspec
 from tok0n.domain.errors import AlreadyResolved
 from tok0n.domain.usage import Usage
 
+US_AN_HOUR = 3_600_000_000
+"""Microseconds in an hour: use is also kept by the hour since the Unix epoch, in which it was charged."""
+
 
 class RequestStatus(StrEnum):
     """The life of a request row, which is the reservation and the log in one."""
@@ -69,6 +72,7 @@ class NewReservation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tokens: int
     created_at_us: int
     expires_at_us: int
+    has_budget: bool = False
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,7 +33,7 @@ class KeyRing:
         remembered = self._callers.get(digest)
         if remembered is not None and now - remembered[1] < REMEMBERED_SECONDS:
             return remembered[0]
-        caller = await self._accounts.find_caller(digest)
+        caller = await self._accounts.find_caller(digest, now_us=self._clock.now_us())
         if caller is None:
             self._callers.pop(digest, None)
             raise InvalidApiKey("This API key is not known here, or it was revoked.")

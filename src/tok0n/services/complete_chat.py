@@ -14,7 +14,7 @@ from tok0n.domain import ids
 from tok0n.domain.accounts import Caller
 from tok0n.domain.chat_request import ChatRequest, read_chat_request
 from tok0n.domain.completion import Completion, read_answer
-from tok0n.domain.errors import STOOD_TOO_LONG, InsufficientTokens, LimiterUnavailable
+from tok0n.domain.errors import STOOD_TOO_LONG, InsufficientTokens, InvalidRequest, LimiterUnavailable
 from tok0n.domain.ledger import NewReservation, Receipt
 from tok0n.ports import Admission, Clock, Limiter, RateState, Upstream
 from tok0n.services.authenticate import KeyRing
@@ -76,6 +76,8 @@ class CompleteChat:
         """Do all of it; the charge is committed when this returns. Raises the errors of `domain.errors`."""
         caller = call.caller = await self._key_ring.authenticate(authorization)
         request = await self._read(await read_body())
+        if not caller.may_use(request.model.id):
+            raise InvalidRequest(f"This API key may not use the model {request.model.id}.", param="model")
         call.model = request.model.id
         call.upstream = request.model.upstream
         admission = await self._limiter.admit(caller, request_id=call.request_id)
@@ -134,6 +136,7 @@ class CompleteChat:
             tokens=request.bound,
             created_at_us=now_us,
             expires_at_us=now_us + round(lifetime_seconds * 1_000_000),
+            has_budget=caller.has_budget,
         )
 
 

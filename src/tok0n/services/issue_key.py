@@ -5,12 +5,13 @@ import secrets
 import msgspec
 
 from tok0n.domain import api_key
-from tok0n.domain.accounts import ApiKey
+from tok0n.domain.accounts import ApiKey, KeyLimits
 from tok0n.domain.errors import OperatorError
 from tok0n.ports import Accounts, Clock
 
 NAME_CHARACTERS_MAX = 100
 KEY_BYTES = 32
+_NO_LIMITS = KeyLimits()
 
 
 class IssuedKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +21,9 @@ class IssuedKey(msgspec.Struct, frozen=True, kw_only=True):
     secret: str
 
 
-async def issue_key(accounts: Accounts, clock: Clock, *, email: str, name: str) -> IssuedKey:
+async def issue_key(
+    accounts: Accounts, clock: Clock, *, email: str, name: str, limits: KeyLimits = _NO_LIMITS
+) -> IssuedKey:
     """Make a key for the account of `email`. Raises `NotFound`, or `OperatorError` for an unusable name."""
     if not name.strip() or len(name) > NAME_CHARACTERS_MAX or not name.isprintable():
         raise OperatorError(f"A key's name must be 1 to {NAME_CHARACTERS_MAX} printable characters.")
@@ -32,5 +35,6 @@ async def issue_key(accounts: Accounts, clock: Clock, *, email: str, name: str) 
         prefix=api_key.shown_prefix(secret),
         last_four=api_key.last_four(secret),
         now_us=clock.now_us(),
+        limits=limits,
     )
     return IssuedKey(key=key, secret=secret)

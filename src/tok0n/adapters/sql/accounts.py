@@ -2,17 +2,19 @@
 
 import os
 
+import msgspec
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.ledger_functions import append_entry
 from tok0n.adapters.sql.schema import account, api_key
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain import ids
-from tok0n.domain.accounts import Account, ApiKey, Caller
+from tok0n.domain.accounts import Account, ApiKey, Caller, KeyLimits
 from tok0n.domain.errors import AlreadyExists, NotFound
 from tok0n.domain.ledger import Balance, EntryKind
 
 OPENING_REASON = "opening grant"
+_NO_LIMITS = KeyLimits()
 
 
 class SqlAccounts:
@@ -72,7 +74,15 @@ class SqlAccounts:
         return await self._store.write(fn)
 
     async def create_key(
-        self, *, email: str, name: str, digest: bytes, prefix: str, last_four: str, now_us: int
+        self,
+        *,
+        email: str,
+        name: str,
+        digest: bytes,
+        prefix: str,
+        last_four: str,
+        now_us: int,
+        limits: KeyLimits = _NO_LIMITS,
     ) -> ApiKey:
         """See `ports.Accounts.create_key`."""
         key_id = ids.api_key_id(os.urandom(ids.RANDOM_BYTES))
@@ -88,6 +98,9 @@ class SqlAccounts:
                     prefix=prefix,
                     last_four=last_four,
                     created_at_us=now_us,
+                    expires_at_us=limits.expires_at_us,
+                    budget=limits.budget,
+                    models=None if limits.models is None else msgspec.json.encode(limits.models).decode(),
                 )
                 .returning(api_key)
             ).one()
@@ -120,15 +133,28 @@ class SqlAccounts:
 
         return await self._store.write(fn)
 
-    async def find_caller(self, digest: bytes) -> Caller | None:
+    async def find_caller(self, digest: bytes, *, now_us: int) -> Caller | None:
         """See `ports.Accounts.find_caller`."""
         query = (
-            sa.select(api_key.c.id, api_key.c.account_id)
+            sa.select(api_key)
             .join(account, account.c.id == api_key.c.account_id)
-            .where(api_key.c.digest == digest, api_key.c.revoked_at_us.is_(None), account.c.status == "open")
+            .where(
+                api_key.c.digest == digest,
+                api_key.c.revoked_at_us.is_(None),
+                sa.or_(api_key.c.expires_at_us.is_(None), api_key.c.expires_at_us > now_us),
+                account.c.status == "open",
+            )
         )
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
-        return None if row is None else Caller(api_key_id=row[0], account_id=row[1])
+        if row is None:
+            return None
+        limits = _limits(row)
+        return Caller(
+            api_key_id=row.id,
+            account_id=row.account_id,
+            has_budget=limits.budget is not None,
+            models=limits.models,
+        )
 
 
 def _exists(email: str) -> AlreadyExists:
@@ -161,4 +187,10 @@ def _key(row: sa.Row[tuple[object, ...]]) -> ApiKey:
         last_four=row.last_four,
         created_at_us=row.created_at_us,
         revoked_at_us=row.revoked_at_us,
+        limits=_limits(row),
     )
+
+
+def _limits(row: sa.Row[tuple[object, ...]]) -> KeyLimits:
+    models = None if row.models is None else msgspec.json.decode(row.models, type=tuple[str, ...])
+    return KeyLimits(expires_at_us=row.expires_at_us, budget=row.budget, models=models)

@@ -73,13 +73,13 @@ async def _copy_table(source: SqliteStore, connection: "asyncpg.Connection[Any]"
 
 async def _pages(source: SqliteStore, table: sa.Table) -> AsyncIterator[list[tuple[Any, ...]]]:
     """All rows in the order of the key, some at a time."""
-    (key,) = table.primary_key.columns
-    query = sa.select(table).order_by(key).limit(ROWS_AT_ONCE)
-    place = list(table.columns).index(key)
+    keys = list(table.primary_key.columns)
+    query = sa.select(table).order_by(*keys).limit(ROWS_AT_ONCE)
+    places = [list(table.columns).index(key) for key in keys]
     rows = await source.read(lambda tx: [tuple(row) for row in tx.execute(query)])
     while rows:
         yield rows
-        after = query.where(key > rows[-1][place])
+        after = query.where(sa.tuple_(*keys) > tuple(rows[-1][place] for place in places))
         rows = await source.read(lambda tx, after=after: [tuple(row) for row in tx.execute(after)])  # type: ignore[misc]
 
 

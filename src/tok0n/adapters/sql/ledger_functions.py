@@ -1,10 +1,11 @@
 """The ledger's transactions off the hot path, as plain functions of a SQLAlchemy connection: both engines run them."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.schema import account, ledger_entry, operator_request, request
+from tok0n.adapters.sql.schema import account, api_key, ledger_entry, operator_request, request, usage_hour
 from tok0n.domain import ids
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import OperatorError
@@ -81,16 +82,20 @@ def expire(tx: sa.Connection, *, now_us: int, before_us: int | None = None, rows
         sa.update(request)
         .where(request.c.id.in_([row.id for row in found]), request.c.status == RequestStatus.PENDING)
         .values(status=RequestStatus.EXPIRED, code=EXPIRED_CODE, resolved_at_us=now_us)
-        .returning(request.c.account_id, request.c.reserved)
+        .returning(request.c.account_id, request.c.api_key_id, request.c.reserved)
     ).all()
-    by_account: dict[str, int] = {}
-    for account_id, reserved in ended:
-        by_account[account_id] = by_account.get(account_id, 0) + reserved
-    for account_id in sorted(by_account):
+    by_account: Counter[str] = Counter()
+    by_key: Counter[str] = Counter()
+    for account_id, api_key_id, reserved in ended:
+        by_account[account_id] += reserved
+        by_key[api_key_id] += reserved
+    for account_id, reserved in sorted(by_account.items()):
+        tx.execute(sa.update(account).where(account.c.id == account_id).values(pending=account.c.pending - reserved))
+    for api_key_id, reserved in sorted(by_key.items()):
         tx.execute(
-            sa.update(account)
-            .where(account.c.id == account_id)
-            .values(pending=account.c.pending - by_account[account_id])
+            sa.update(api_key)
+            .where(api_key.c.id == api_key_id, api_key.c.budget.is_not(None))
+            .values(pending=api_key.c.pending - reserved)
         )
     return len(ended)
 
@@ -131,7 +136,7 @@ def audit(tx: sa.Connection) -> AuditReport:
     requests, shortfall = tx.execute(
         sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(request.c.shortfall), 0)).select_from(request)
     ).one()
-    differences = [*_balances(tx), *_charges(tx), *_chains(tx)]
+    differences = [*_balances(tx), *_charges(tx), *_chains(tx), *_hours(tx), *_budgets(tx)]
     return AuditReport(
         accounts=accounts, requests=requests, entries=entries, shortfall=int(shortfall), differences=differences
     )
@@ -175,7 +180,7 @@ def _balances(tx: sa.Connection) -> Iterator[Difference]:
             )
 
 
-def _sum_by_account(amount: sa.Column[int], table: sa.Table) -> sa.Select[tuple[str, int]]:
+def _sum_by_account(amount: sa.ColumnElement[int], table: sa.Table) -> sa.Select[tuple[str, int]]:
     return sa.select(table.c.account_id, sa.func.sum(amount).label("total")).group_by(table.c.account_id)
 
 
@@ -233,4 +238,49 @@ def _chains(tx: sa.Connection) -> Iterator[Difference]:
     for entry_id, expected, found in rows:
         yield Difference(
             subject=f"entry {entry_id}", what="posted_after is not the running sum", expected=int(expected), found=found
+        )
+
+
+def _hours(tx: sa.Connection) -> Iterator[Difference]:
+    """The use of an account's hours is the sum of its usage entries."""
+    hours = _sum_by_account(usage_hour.c.charged, usage_hour).subquery()
+    entries = _sum_by_account(-ledger_entry.c.amount, ledger_entry).where(ledger_entry.c.kind == EntryKind.USAGE)
+    used = entries.subquery()
+    rows = tx.execute(
+        sa.select(account.c.id, sa.func.coalesce(used.c.total, 0), sa.func.coalesce(hours.c.total, 0))
+        .outerjoin(used, used.c.account_id == account.c.id)
+        .outerjoin(hours, hours.c.account_id == account.c.id)
+        .where(sa.func.coalesce(used.c.total, 0) != sa.func.coalesce(hours.c.total, 0))
+    )
+    for account_id, expected, found in rows:
+        yield Difference(
+            subject=account_id, what="the use by the hour is not the usage", expected=int(expected), found=int(found)
+        )
+
+
+def _budgets(tx: sa.Connection) -> Iterator[Difference]:
+    """What a key with a budget has spent and reserved is what its requests say."""
+    of_key = (
+        sa.select(
+            request.c.api_key_id,
+            sa.func.sum(request.c.charged).label("spent"),
+            sa.func.sum(sa.case((request.c.status == RequestStatus.PENDING, request.c.reserved), else_=0)).label(
+                "pending"
+            ),
+        )
+        .group_by(request.c.api_key_id)
+        .subquery()
+    )
+    spent, pending = sa.func.coalesce(of_key.c.spent, 0), sa.func.coalesce(of_key.c.pending, 0)
+    rows = tx.execute(
+        sa.select(api_key.c.id, spent, api_key.c.spent, pending, api_key.c.pending)
+        .outerjoin(of_key, of_key.c.api_key_id == api_key.c.id)
+        .where(api_key.c.budget.is_not(None), sa.or_(api_key.c.spent != spent, api_key.c.pending != pending))
+    )
+    for key_id, spent_sum, spent_found, pending_sum, pending_found in rows:
+        yield Difference(
+            subject=key_id,
+            what="what the key has spent or reserved is not what its requests say",
+            expected=int(spent_sum) + int(pending_sum),
+            found=spent_found + pending_found,
         )

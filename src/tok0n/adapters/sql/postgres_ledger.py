@@ -21,6 +21,7 @@ from tok0n.domain.errors import (
     AlreadyResolved,
     InsufficientTokens,
     InvalidApiKey,
+    KeyBudgetSpent,
     Tok0nError,
 )
 from tok0n.domain.ledger import (
@@ -259,7 +260,9 @@ def _unpack(commands: Sequence[Command], rows: Iterable[Any]) -> dict[int, Outco
     for kind, number, outcome, reserved, charged, shortfall, posted, pending in rows:
         place = places[kind][number - 1]
         if kind == "v":
-            outcomes[place] = _of_reservation(outcome, required=reserved, posted=posted, pending=pending)
+            outcomes[place] = _of_reservation(
+                outcome, required=reserved, key_left=charged, posted=posted, pending=pending
+            )
         elif kind == "s":
             outcomes[place] = Receipt(
                 request_id=commands[place].request_id,
@@ -273,12 +276,14 @@ def _unpack(commands: Sequence[Command], rows: Iterable[Any]) -> dict[int, Outco
     return outcomes
 
 
-def _of_reservation(outcome: str, *, required: int, posted: int, pending: int) -> Outcome:
+def _of_reservation(outcome: str, *, required: int, key_left: int, posted: int, pending: int) -> Outcome:
     match outcome:
         case "PENDING":
             return Balance(posted=posted, pending=pending)
         case "SHORT":
             return InsufficientTokens(required=required, posted=posted, pending=pending, largest_output_tokens=0)
+        case "BUDGET":
+            return KeyBudgetSpent(left=key_left, required=required)
         case "REFUSED":
             return InvalidApiKey("This API key is not active any more.")
     assert outcome == "AGAIN"

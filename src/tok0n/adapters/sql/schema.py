@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-HEAD = "0003"
+HEAD = "0004"
 """The migration that this code needs (a test compares it with the newest one there is)."""
 
 metadata = MetaData()
@@ -39,6 +39,11 @@ api_key = Table(
     Column("last_four", Text, nullable=False),
     Column("created_at_us", _Big, nullable=False),
     Column("revoked_at_us", _Big),
+    Column("expires_at_us", _Big),
+    Column("budget", _Big),
+    Column("spent", _Big, nullable=False, server_default=text("0")),
+    Column("pending", _Big, nullable=False, server_default=text("0")),
+    Column("models", Text),
     Index("api_key_account", "account_id"),
     **_CLUSTERED,
 )
@@ -88,6 +93,21 @@ ledger_entry = Table(
     Index("ledger_entry_account", "account_id", "id"),
     **_STRICT,
 )
+
+usage_hour = Table(
+    "usage_hour",
+    metadata,
+    Column("account_id", Text, ForeignKey("account.id"), primary_key=True),
+    Column("hour", _Big, primary_key=True),
+    Column("api_key_id", Text, ForeignKey("api_key.id"), primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("requests", _Big, nullable=False),
+    Column("prompt_tokens", _Big, nullable=False),
+    Column("completion_tokens", _Big, nullable=False),
+    Column("charged", _Big, nullable=False),
+    **_CLUSTERED,
+)
+"""What was charged in each hour since the Unix epoch (UTC): the sum over all hours is the sum of the usage entries."""
 
 operator_request = Table(
     "operator_request",

@@ -9,6 +9,7 @@ from tok0n.domain.errors import (
     InsufficientTokens,
     InvalidApiKey,
     InvalidRequest,
+    KeyBudgetSpent,
     LimiterUnavailable,
     Overloaded,
     RateLimited,
@@ -70,6 +71,8 @@ def _extra_headers(error: Tok0nError) -> Headers:
     match error:
         case InvalidApiKey():
             return [(b"www-authenticate", b"Bearer")]
+        case KeyBudgetSpent():
+            return [_should_retry(False)]
         case InsufficientTokens():
             return [_should_retry(error.only_calls_in_flight_stand_in_the_way)]
         case RateLimited():
