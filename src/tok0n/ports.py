@@ -12,6 +12,7 @@ import msgspec
 
 from tok0n.domain.accounts import Account, ApiKey, Caller, KeyLimits
 from tok0n.domain.catalogue import ModelState, Verification
+from tok0n.domain.history import HourOfUse, LedgerEntry, RequestFilter, RequestRecord
 from tok0n.domain.ledger import AuditReport, Balance, NewReservation, Receipt, Release, Settlement
 
 _NO_LIMITS = KeyLimits()
@@ -122,6 +123,33 @@ class Accounts(Protocol):
 
     async def find_caller(self, digest: bytes, *, now_us: int) -> Caller | None:
         """The caller of an active key of an open account, looked up by the whole digest."""
+
+
+class History(Protocol):
+    """What an account can look back on. Every query names the account: nobody reads another's."""
+
+    async def balance(self, account_id: str) -> Balance:
+        """What the account owns and has reserved. Raises `NotFound`."""
+
+    async def key(self, account_id: str, api_key_id: str) -> ApiKey:
+        """One key of the account. Raises `NotFound`."""
+
+    async def key_spent(self, account_id: str) -> dict[str, int]:
+        """What each key of the account was charged in all; keys that were not are not in it."""
+
+    async def request(self, account_id: str, request_id: str) -> RequestRecord:
+        """One request. Raises `NotFound`."""
+
+    async def requests(
+        self, account_id: str, chosen: RequestFilter, *, before: str | None, rows_max: int
+    ) -> list[RequestRecord]:
+        """At most `rows_max` requests, newest first, from before the id `before`."""
+
+    async def hours(self, account_id: str, *, since_hour: int, until_hour: int) -> list[HourOfUse]:
+        """The use from `since_hour` on and before `until_hour`, oldest first."""
+
+    async def entries(self, account_id: str, *, before: int | None, rows_max: int) -> list[LedgerEntry]:
+        """At most `rows_max` ledger entries, newest first, from before the entry `before`."""
 
 
 class Models(Protocol):

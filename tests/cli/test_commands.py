@@ -182,3 +182,15 @@ def test_models_can_be_taken_off_the_list(folder: Path) -> None:
 def test_shell_completion_is_there(shell: str, folder: Path) -> None:
     done = tok0n(cwd=folder, env={"_TOK0N_COMPLETE": f"{shell}_source"})
     assert "_TOK0N_COMPLETE" in done.stdout
+
+
+def test_a_key_may_have_limits() -> None:
+    run_json("accounts", "create", "limited@example.com")
+    key = run_json("keys", "create", "limited@example.com", "--budget", "5", "--expires-in-days", "1")
+    assert (key["budget"], key["models"]) == (5, None)
+    assert key["expires_at"] > key["created_at"]
+    (shown,) = run_json("keys", "list", "limited@example.com")
+    assert shown["budget"] == 5
+    refused = run("keys", "create", "limited@example.com", "--model", "nothing")
+    assert refused.exit_code == 1
+    assert "declare no model 'nothing'" in refused.stderr

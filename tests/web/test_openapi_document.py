@@ -59,7 +59,7 @@ def test_every_refusal_of_the_table_is_documented() -> None:
         for word in TABLE
         if f"`{word}`" in answer["description"]
     }
-    without_operation = {"not_found", "method_not_allowed"}
+    without_operation = {"method_not_allowed"}
     assert told == {(code, word) for word, (code, _) in TABLE.items() if word not in without_operation}
 
 

@@ -8,6 +8,7 @@ import structlog
 
 from tok0n.adapters.memory.limiter import MemoryLimiter
 from tok0n.adapters.sql.accounts import SqlAccounts
+from tok0n.adapters.sql.history import SqlHistory
 from tok0n.adapters.sql.models import SqlModels
 from tok0n.adapters.sql.sqlite import SqliteStore
 from tok0n.adapters.sql.sqlite_ledger import SqliteLedger
@@ -15,7 +16,7 @@ from tok0n.adapters.sql.store import SqlStore
 from tok0n.adapters.upstream.http import HttpUpstream
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.rate_limit import WINDOW_SECONDS, Limits
-from tok0n.ports import Accounts, Clock, Ledger, Limiter, Models, Upstream
+from tok0n.ports import Accounts, Clock, History, Ledger, Limiter, Models, Upstream
 from tok0n.settings import Settings
 
 log = structlog.get_logger()
@@ -28,6 +29,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     ledger: Ledger
     accounts: Accounts
     models: Models
+    history: History
 
 
 @contextlib.asynccontextmanager
@@ -53,6 +55,7 @@ async def _open_sqlite(settings: Settings, *, serving: bool) -> AsyncIterator[St
             ledger=SqliteLedger(database),
             accounts=SqlAccounts(database),
             models=SqlModels(database),
+            history=SqlHistory(database),
         )
     finally:
         await database.aclose()
@@ -79,7 +82,13 @@ async def _open_postgres(settings: Settings, *, checked: bool) -> AsyncIterator[
     try:
         if checked:
             await database.check()
-        yield Store(database=database, ledger=ledger, accounts=SqlAccounts(database), models=SqlModels(database))
+        yield Store(
+            database=database,
+            ledger=ledger,
+            accounts=SqlAccounts(database),
+            models=SqlModels(database),
+            history=SqlHistory(database),
+        )
     finally:
         await ledger.aclose()
         await database.aclose()

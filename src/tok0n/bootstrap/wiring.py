@@ -68,9 +68,10 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         catalogue = Catalogue(declared_models(settings), store.models)
         await catalogue.refresh()
         verify_models = _verification(settings, store, upstreams, limiter, clock)
+        key_ring = KeyRing(store.accounts, clock)
         chat = ChatEndpoint(
             CompleteChat(
-                key_ring=KeyRing(store.accounts, clock),
+                key_ring=key_ring,
                 catalogue=catalogue,
                 limiter=limiter,
                 reservations=reservations,
@@ -97,6 +98,8 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             catalogue=catalogue,
             database=store.database,
             limiter=limiter,
+            key_ring=key_ring,
+            history=store.history,
             clock=clock,
             request_log=request_log,
             is_draining=draining.is_set,

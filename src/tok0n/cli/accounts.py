@@ -7,11 +7,15 @@ import click
 from tok0n.adapters.clock import SystemClock
 from tok0n.bootstrap.outside import open_store
 from tok0n.cli.common import command, config_option, json_option, load_settings, moment, print_json, print_table
-from tok0n.domain.accounts import Account, ApiKey, clean_email
+from tok0n.domain.accounts import Account, ApiKey, KeyLimits, clean_email
+from tok0n.domain.errors import NotFound
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services.issue_key import issue_key
 
 _tokens = click.IntRange(1, TOKENS_MAX)
+
+
+US_A_DAY = 86_400_000_000
 
 
 @click.group()
@@ -92,13 +96,34 @@ def keys() -> None:
 @keys.command("create")
 @click.argument("email")
 @click.option("--name", default="key", show_default=True, help="What the key is for.")
+@click.option("--budget", type=click.IntRange(1, TOKENS_MAX), help="Tokens that it may spend in all.")
+@click.option("--expires-in-days", "days", type=click.IntRange(1, 36_500), help="When it stops working.")
+@click.option("--model", "models", metavar="ID", multiple=True, help="A model that it may call; repeat it for more.")
 @config_option
 @json_option
 @command
-async def create_key(email: str, name: str, config_path: Path | None, *, as_json: bool) -> None:
+async def create_key(
+    email: str,
+    name: str,
+    budget: int | None,
+    days: int | None,
+    models: tuple[str, ...],
+    config_path: Path | None,
+    *,
+    as_json: bool,
+) -> None:
     """Make an API key for EMAIL. It is shown once, and kept nowhere."""
-    async with open_store(load_settings(config_path)) as store:
-        issued = await issue_key(store.accounts, SystemClock(), email=clean_email(email), name=name)
+    clock = SystemClock()
+    limits = KeyLimits(
+        expires_at_us=None if days is None else clock.now_us() + days * US_A_DAY,
+        budget=budget,
+        models=models or None,
+    )
+    settings = load_settings(config_path)
+    if unknown := [model for model in models if model not in settings.models]:
+        raise NotFound(f"The settings declare no model {unknown[0]!r}: tok0n models list shows them.")
+    async with open_store(settings) as store:
+        issued = await issue_key(store.accounts, clock, email=clean_email(email), name=name, limits=limits)
     if as_json:
         print_json(_key(issued.key) | {"api_key": issued.secret})
     else:
@@ -119,13 +144,16 @@ async def list_keys(email: str, config_path: Path | None, *, as_json: bool) -> N
         print_json([_key(key) for key in found])
     else:
         print_table(
-            ("id", "name", "key", "since", "revoked"),
+            ("id", "name", "key", "since", "expires", "budget", "models", "revoked"),
             [
                 (
                     key.id,
                     key.name,
                     f"{key.prefix}…{key.last_four}",
                     moment(key.created_at_us),
+                    "" if key.limits.expires_at_us is None else moment(key.limits.expires_at_us),
+                    "" if key.limits.budget is None else key.limits.budget,
+                    ", ".join(key.limits.models or ()),
                     "" if key.active else moment(key.revoked_at_us),
                 )
                 for key in found
@@ -183,5 +211,8 @@ def _key(key: ApiKey) -> dict[str, object]:
         "prefix": key.prefix,
         "last_four": key.last_four,
         "created_at": moment(key.created_at_us),
+        "expires_at": None if key.limits.expires_at_us is None else moment(key.limits.expires_at_us),
+        "budget": key.limits.budget,
+        "models": key.limits.models,
         "revoked_at": None if key.active else moment(key.revoked_at_us),
     }

@@ -12,10 +12,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain import ids
-from tok0n.ports import Clock, Database, Limiter
+from tok0n.ports import Clock, Database, History, Limiter
+from tok0n.services.authenticate import KeyRing
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import Call
 from tok0n.web.asgi import AsgiApp, Message, Receive, Scope, Send
+from tok0n.web.openai.account import account_routes
 from tok0n.web.openai.openapi import openapi_route
 from tok0n.web.openai.routes import http_error, is_api, model_routes, unexpected_error
 from tok0n.web.operations import operation_routes
@@ -31,6 +33,8 @@ def make_app(
     catalogue: Catalogue,
     database: Database,
     limiter: Limiter,
+    key_ring: KeyRing,
+    history: History,
     clock: Clock,
     request_log: RequestLog,
     is_draining: Callable[[], bool],
@@ -44,6 +48,7 @@ def make_app(
         routes=[
             Route(CHAT_PATH, other_methods, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]),
             *model_routes(catalogue),
+            *account_routes(key_ring, limiter, history),
             openapi_route(),
             *operation_routes(database, limiter, is_draining=is_draining),
         ],
@@ -88,4 +93,6 @@ def _with_request_id(app: AsgiApp, clock: Clock, request_log: RequestLog) -> Asg
 def _endpoint(path: str) -> str:
     if path == CHAT_PATH:
         return "chat"
-    return "models" if path.startswith("/v1/models") else "unknown"
+    return next(
+        (name for name in ("models", "key", "balance", "requests") if path.startswith(f"/v1/{name}")), "unknown"
+    )

@@ -104,7 +104,7 @@ class SqlAccounts:
                 )
                 .returning(api_key)
             ).one()
-            return _key(row)
+            return key_of_row(row)
 
         return await self._store.write(fn)
 
@@ -113,7 +113,7 @@ class SqlAccounts:
 
         def fn(tx: sa.Connection) -> list[ApiKey]:
             query = sa.select(api_key).where(api_key.c.account_id == _get(tx, email).id)
-            return [_key(row) for row in tx.execute(query.order_by(api_key.c.created_at_us, api_key.c.id))]
+            return [key_of_row(row) for row in tx.execute(query.order_by(api_key.c.created_at_us, api_key.c.id))]
 
         return await self._store.read(fn)
 
@@ -129,7 +129,7 @@ class SqlAccounts:
             ).one_or_none()
             if row is None:
                 raise NotFound(f"There is no API key {key_id}: tok0n keys list EMAIL shows the ids.")
-            return _key(row)
+            return key_of_row(row)
 
         return await self._store.write(fn)
 
@@ -178,7 +178,8 @@ def _account(row: sa.Row[tuple[object, ...]]) -> Account:
     )
 
 
-def _key(row: sa.Row[tuple[object, ...]]) -> ApiKey:
+def key_of_row(row: sa.Row[tuple[object, ...]]) -> ApiKey:
+    """A key from a whole row of its table."""
     return ApiKey(
         id=row.id,
         account_id=row.account_id,

@@ -69,7 +69,7 @@ request = Table(
     Column("created_at_us", _Big, nullable=False),
     Column("expires_at_us", _Big, nullable=False),
     Column("resolved_at_us", _Big),
-    Index("request_account", "account_id", "created_at_us"),
+    Index("request_account", "account_id", "id"),
     Index(
         "request_pending",
         "expires_at_us",

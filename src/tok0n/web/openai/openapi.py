@@ -42,6 +42,7 @@ _WHEN: dict[str, tuple[str, tuple[str, ...]]] = {
     "invalid_request": ("The body, or a feature it asks for, is not valid. `param` names the field.", _RATE),
     "invalid_api_key": ("The key is missing, invalid or inactive.", ("www-authenticate",)),
     "insufficient_tokens": ("The account cannot cover the reservation.", (*_RATE, "x-should-retry")),
+    "not_found": ("There is no such request in this account.", ()),
     "model_not_found": ("There is no such model here.", ()),
     "request_timeout": ("The request did not arrive in time.", (*_RATE, "x-should-retry")),
     "request_too_large": ("The body is too large.", (*_RATE, "x-should-retry")),
@@ -58,7 +59,7 @@ _WHEN: dict[str, tuple[str, tuple[str, ...]]] = {
 """When each refusal is given, and the headers that may come with it."""
 
 _HEAD_CODES = ("request_timeout", "headers_too_large")
-_CHAT_CODES = tuple(code for code in _WHEN if code != "model_not_found")
+_CHAT_CODES = tuple(code for code in _WHEN if code not in {"model_not_found", "not_found"})
 
 
 def openapi_route() -> Route:
@@ -86,6 +87,9 @@ def document() -> dict[str, Any]:
             "/v1/chat/completions": {"post": _chat()},
             "/v1/models": {"get": _list_models()},
             "/v1/models/{model}": {"get": _get_model()},
+            "/v1/key": {"get": _of_account("getKey", "The API key that asks: its limits and what it spent", "Key")},
+            "/v1/balance": {"get": _of_account("getBalance", "The balance of the account", "Balance")},
+            "/v1/requests/{request_id}": {"get": _get_request()},
         },
         "components": {
             "securitySchemes": {"api_key": {"type": "http", "scheme": "bearer"}},
@@ -148,6 +152,28 @@ def _get_model() -> dict[str, Any]:
             **_refusals("model_not_found", *_HEAD_CODES),
         },
     }
+
+
+def _of_account(operation_id: str, summary: str, schema: str, *more_codes: str) -> dict[str, Any]:
+    return {
+        "operationId": operation_id,
+        "summary": summary,
+        "security": [{"api_key": []}],
+        "responses": {
+            "200": {
+                "description": "As it is now.",
+                "headers": _headers("x-request-id", required=True) | _headers(*_RATE),
+                "content": _json(schema),
+            },
+            **_refusals("invalid_api_key", "api_error", "overloaded", *more_codes, *_HEAD_CODES),
+        },
+    }
+
+
+def _get_request() -> dict[str, Any]:
+    name = {"name": "request_id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    receipt = _of_account("getRequest", "The receipt of one request of the account", "Receipt", "not_found")
+    return receipt | {"parameters": [name]}
 
 
 def _refusals(*codes: str) -> dict[str, Any]:

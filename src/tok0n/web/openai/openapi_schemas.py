@@ -10,6 +10,7 @@ from tok0n.domain.chat_messages import MESSAGES_MAX, PARTS_MAX
 from tok0n.domain.chat_request import MODEL_ID_CHARACTERS_MAX
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.web.openai.errors import TABLE
+from tok0n.web.openai.openapi_account import BALANCE, KEY, RECEIPT
 
 COUNT = {"type": "integer", "minimum": 0, "maximum": TOKENS_MAX}
 
@@ -33,6 +34,9 @@ def schemas() -> dict[str, Any]:
         "ToolMessage": _tool_message(),
         "Completion": _completion(),
         "Model": _model(),
+        "Key": KEY,
+        "Balance": BALANCE,
+        "Receipt": RECEIPT,
         "Error": _error(),
     }
 

@@ -1,0 +1,137 @@
+"""What an account looks back on, behind the `History` port. Every query names the account and runs on an index.
+
+A request's id begins with the millisecond it was made in, so that ids page in the order of time.
+"""
+
+import msgspec
+import sqlalchemy as sa
+
+from tok0n.adapters.sql.accounts import key_of_row
+from tok0n.adapters.sql.schema import account, api_key, ledger_entry, request, usage_hour
+from tok0n.adapters.sql.store import SqlStore
+from tok0n.domain.accounts import ApiKey
+from tok0n.domain.errors import NotFound
+from tok0n.domain.history import HourOfUse, LedgerEntry, RequestFilter, RequestRecord
+from tok0n.domain.ledger import Balance, EntryKind, RequestStatus
+
+_REQUESTS = sa.select(request, api_key.c.name.label("key_name")).join(api_key, api_key.c.id == request.c.api_key_id)
+
+
+class SqlHistory:
+    """The `History` port."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+
+    async def balance(self, account_id: str) -> Balance:
+        """See `ports.History.balance`."""
+        query = sa.select(account.c.posted, account.c.pending).where(account.c.id == account_id)
+        row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
+        if row is None:
+            raise NotFound("There is no such account.")
+        return Balance(posted=row[0], pending=row[1])
+
+    async def key(self, account_id: str, api_key_id: str) -> ApiKey:
+        """See `ports.History.key`."""
+        query = sa.select(api_key).where(api_key.c.id == api_key_id, api_key.c.account_id == account_id)
+        row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
+        if row is None:
+            raise NotFound("There is no such API key in this account.")
+        return key_of_row(row)
+
+    async def key_spent(self, account_id: str) -> dict[str, int]:
+        """See `ports.History.key_spent`."""
+        hours = usage_hour.c
+        query = (
+            sa.select(hours.api_key_id, sa.func.sum(hours.charged))
+            .where(hours.account_id == account_id)
+            .group_by(hours.api_key_id)
+        )
+        return await self._store.read(lambda tx: {key_id: int(spent) for key_id, spent in tx.execute(query)})
+
+    async def request(self, account_id: str, request_id: str) -> RequestRecord:
+        """See `ports.History.request`."""
+        query = _REQUESTS.where(request.c.id == request_id, request.c.account_id == account_id)
+        row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
+        if row is None:
+            raise NotFound("There is no such request in this account.")
+        return _record(row)
+
+    async def requests(
+        self, account_id: str, chosen: RequestFilter, *, before: str | None, rows_max: int
+    ) -> list[RequestRecord]:
+        """See `ports.History.requests`."""
+        query = _REQUESTS.where(request.c.account_id == account_id, *_conditions(chosen))
+        if before is not None:
+            query = query.where(request.c.id < before)
+        query = query.order_by(request.c.id.desc()).limit(rows_max)
+        return await self._store.read(lambda tx: [_record(row) for row in tx.execute(query)])
+
+    async def hours(self, account_id: str, *, since_hour: int, until_hour: int) -> list[HourOfUse]:
+        """See `ports.History.hours`."""
+        hours = usage_hour.c
+        query = (
+            sa.select(usage_hour)
+            .where(hours.account_id == account_id, hours.hour >= since_hour, hours.hour < until_hour)
+            .order_by(hours.hour, hours.api_key_id, hours.model)
+        )
+        names = HourOfUse.__struct_fields__
+        return await self._store.read(
+            lambda tx: [HourOfUse(**{name: row[name] for name in names}) for row in tx.execute(query).mappings()]
+        )
+
+    async def entries(self, account_id: str, *, before: int | None, rows_max: int) -> list[LedgerEntry]:
+        """See `ports.History.entries`."""
+        query = sa.select(ledger_entry).where(ledger_entry.c.account_id == account_id)
+        if before is not None:
+            query = query.where(ledger_entry.c.id < before)
+        query = query.order_by(ledger_entry.c.id.desc()).limit(rows_max)
+        return await self._store.read(lambda tx: [_entry(row) for row in tx.execute(query)])
+
+
+def _conditions(chosen: RequestFilter) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = []
+    if chosen.since_us is not None:
+        conditions.append(request.c.created_at_us >= chosen.since_us)
+    if chosen.until_us is not None:
+        conditions.append(request.c.created_at_us < chosen.until_us)
+    if chosen.model is not None:
+        conditions.append(request.c.model == chosen.model)
+    if chosen.api_key_id is not None:
+        conditions.append(request.c.api_key_id == chosen.api_key_id)
+    if chosen.status is not None:
+        conditions.append(request.c.status == chosen.status)
+    return conditions
+
+
+def _record(row: sa.Row[tuple[object, ...]]) -> RequestRecord:
+    return RequestRecord(
+        id=row.id,
+        api_key_id=row.api_key_id,
+        key_name=row.key_name,
+        model=row.model,
+        status=RequestStatus(row.status),
+        reserved=row.reserved,
+        charged=row.charged,
+        shortfall=row.shortfall,
+        prompt_tokens=row.prompt_tokens,
+        completion_tokens=row.completion_tokens,
+        total_tokens=row.total_tokens,
+        details={} if row.details is None else msgspec.json.decode(row.details, type=dict[str, int]),
+        code=row.code,
+        upstream_ms=row.upstream_ms,
+        created_at_us=row.created_at_us,
+        resolved_at_us=row.resolved_at_us,
+    )
+
+
+def _entry(row: sa.Row[tuple[object, ...]]) -> LedgerEntry:
+    return LedgerEntry(
+        id=row.id,
+        kind=EntryKind(row.kind),
+        amount=row.amount,
+        posted_after=row.posted_after,
+        request_id=row.request_id,
+        reason=row.reason,
+        created_at_us=row.created_at_us,
+    )
