@@ -14,6 +14,7 @@ from tok0n.domain.accounts import Account, ApiKey, Caller, KeyLimits
 from tok0n.domain.catalogue import ModelState, Verification
 from tok0n.domain.history import HourOfUse, LedgerEntry, RequestFilter, RequestRecord
 from tok0n.domain.ledger import AuditReport, Balance, NewReservation, Receipt, Release, Settlement
+from tok0n.domain.people import LinkPurpose, Person, SignedIn
 
 _NO_LIMITS = KeyLimits()
 
@@ -150,6 +151,57 @@ class History(Protocol):
 
     async def entries(self, account_id: str, *, before: int | None, rows_max: int) -> list[LedgerEntry]:
         """At most `rows_max` ledger entries, newest first, from before the entry `before`."""
+
+
+class People(Protocol):
+    """Who signs in, where, and the links that were mailed to them. Secrets come in as digests."""
+
+    async def find(self, email: str) -> Person | None:
+        """The person of this e-mail address."""
+
+    async def register(self, *, email: str, password_hash: str, now_us: int) -> Person:
+        """A person who is not verified yet. Of one who is, nothing changes; else the new password counts."""
+
+    async def make_link(self, *, person_id: str, purpose: LinkPurpose, digest: bytes, now_us: int) -> None:
+        """Remember a mailed link; an earlier one for the same purpose works no more."""
+
+    async def linked(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> Person | None:
+        """Whose link it is, if it works; it goes on working."""
+
+    async def verify(self, digest: bytes, *, now_us: int) -> Person | None:
+        """Use a link up: its person is verified, and has the account of that address. None if it does not work."""
+
+    async def reset_password(self, digest: bytes, *, password_hash: str, now_us: int) -> Person | None:
+        """Use a link up: the new password counts, every session ends, and the address is proven. None as above."""
+
+    async def begin_session(self, *, person_id: str, digest: bytes, agent: str, now_us: int) -> None:
+        """Remember that somebody signed in."""
+
+    async def find_session(self, digest: bytes, *, now_us: int) -> SignedIn | None:
+        """Who is signed in by this session, if it has not ended and the account is open."""
+
+    async def end_session(self, digest: bytes) -> None:
+        """Sign out here."""
+
+    async def end_sessions(self, person_id: str) -> None:
+        """Sign out everywhere."""
+
+
+class Passwords(Protocol):
+    """Hashes passwords, slowly, where nobody has to wait for it who did not ask. Both raise `Overloaded`."""
+
+    async def hash(self, password: str) -> str:
+        """What to store."""
+
+    async def matches(self, password: str, password_hash: str | None) -> bool:
+        """Whether it is the password. Takes as long for None, which no password matches."""
+
+
+class Mailer(Protocol):
+    """Sends mail."""
+
+    async def send(self, *, to: str, subject: str, text: str) -> None:
+        """Send one message. A failure is the operator's to see in the log, and not told to whoever asked for it."""
 
 
 class Models(Protocol):

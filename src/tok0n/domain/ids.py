@@ -19,6 +19,11 @@ def request_id(now_us: int, random_bytes: bytes) -> str:
     return f"req_{now_us // 1000:012x}{random_bytes.hex()}"
 
 
+def person_id(random_bytes: bytes) -> str:
+    """The id of somebody who signs in."""
+    return f"user_{random_bytes.hex()}"
+
+
 def first_request_id(since_us: int) -> str:
     """No request made at or after `since_us` has a lower id than this."""
     return f"req_{since_us // 1000:012x}"

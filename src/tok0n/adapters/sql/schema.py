@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-HEAD = "0004"
+HEAD = "0005"
 """The migration that this code needs (a test compares it with the newest one there is)."""
 
 metadata = MetaData()
@@ -131,5 +131,40 @@ model = Table(
     Column("latency_ms", Integer),
     Column("checks", Text, nullable=False),
     Column("detail", Text, nullable=False),
+    **_CLUSTERED,
+)
+
+person = Table(
+    "person",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, ForeignKey("account.id"), unique=True),
+    Column("email", Text, nullable=False, unique=True),
+    Column("password_hash", Text, nullable=False),
+    Column("verified_at_us", _Big),
+    Column("created_at_us", _Big, nullable=False),
+    **_CLUSTERED,
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("person_id", Text, ForeignKey("person.id"), nullable=False),
+    Column("created_at_us", _Big, nullable=False),
+    Column("seen_at_us", _Big, nullable=False),
+    Column("agent", Text, nullable=False),
+    Index("session_person", "person_id"),
+    **_CLUSTERED,
+)
+
+mail_link = Table(
+    "mail_link",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("person_id", Text, ForeignKey("person.id"), nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("expires_at_us", _Big, nullable=False),
+    Index("mail_link_person", "person_id"),
     **_CLUSTERED,
 )

@@ -1,0 +1,58 @@
+"""Argon2id in a few threads of its own: a flood of sign-ins waits for itself, and for nobody else."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from argon2 import PasswordHasher
+from argon2.exceptions import Argon2Error, InvalidHashError
+
+from tok0n.domain.errors import Overloaded
+
+T = TypeVar("T")
+
+MEMORY_KIB = 19 * 1024
+PASSES = 2
+"""OWASP, password storage: Argon2id with 19 MiB and two passes, at the least."""
+
+THREADS = 2
+WAITING_MAX = 64
+
+
+class Argon2Passwords:
+    """The `Passwords` port."""
+
+    def __init__(self) -> None:
+        self._hasher = PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=1)
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="passwords")
+        self._waiting = 0
+        self._nobodys = self._hasher.hash("nobody has this password")
+
+    async def hash(self, password: str) -> str:
+        """See `ports.Passwords.hash`."""
+        return await self._run(lambda: self._hasher.hash(password))
+
+    async def matches(self, password: str, password_hash: str | None) -> bool:
+        """See `ports.Passwords.matches`."""
+        matches = await self._run(lambda: self._matches(password, password_hash or self._nobodys))
+        return matches and password_hash is not None
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+    def _matches(self, password: str, password_hash: str) -> bool:
+        try:
+            return self._hasher.verify(password_hash, password)
+        except (Argon2Error, InvalidHashError):
+            return False
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        if self._waiting >= WAITING_MAX:
+            raise Overloaded(queue="passwords")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        finally:
+            self._waiting -= 1

@@ -1,0 +1,46 @@
+"""Who signs in, where they are signed in, and the links that were mailed to them."""
+
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+_TABLES = """
+CREATE TABLE person (
+    id {text} NOT NULL PRIMARY KEY,
+    account_id {text} UNIQUE REFERENCES account (id),
+    email TEXT NOT NULL UNIQUE,
+    password_hash TEXT NOT NULL,
+    verified_at_us {big},
+    created_at_us {big} NOT NULL,
+    CONSTRAINT only_verified_people_have_an_account CHECK (account_id IS NULL OR verified_at_us IS NOT NULL)
+) {clustered};
+
+CREATE TABLE session (
+    digest {blob} NOT NULL PRIMARY KEY,
+    person_id {text} NOT NULL REFERENCES person (id),
+    created_at_us {big} NOT NULL,
+    seen_at_us {big} NOT NULL,
+    agent TEXT NOT NULL
+) {clustered};
+
+CREATE INDEX session_person ON session (person_id);
+
+CREATE TABLE mail_link (
+    digest {blob} NOT NULL PRIMARY KEY,
+    person_id {text} NOT NULL REFERENCES person (id),
+    purpose TEXT NOT NULL CHECK (purpose IN ('verify', 'reset')),
+    expires_at_us {big} NOT NULL
+) {clustered};
+
+CREATE INDEX mail_link_person ON mail_link (person_id)
+"""
+_SQLITE = {"big": "INTEGER", "text": "TEXT", "blob": "BLOB", "clustered": "STRICT, WITHOUT ROWID"}
+_POSTGRESQL = {"big": "BIGINT", "text": 'TEXT COLLATE "C"', "blob": "BYTEA", "clustered": ""}
+
+
+def upgrade() -> None:
+    """Make the tables."""
+    sqlite = op.get_bind().dialect.name == "sqlite"
+    for statement in _TABLES.format(**(_SQLITE if sqlite else _POSTGRESQL)).split(";"):
+        op.execute(statement.strip())

@@ -1,0 +1,1 @@
+"""The pages: public ones, signing in, and what a customer sees of the account."""
