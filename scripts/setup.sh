@@ -40,7 +40,7 @@ fill_venv() {
 make_venv() {
     local made source wanted=run
     made=$(cat .venv/.made 2>/dev/null || true)
-    source="$PWD $(cat uv.lock pyproject.toml | cksum)"
+    source="$PWD $(cat uv.lock pyproject.toml scripts/get_htmx.py | cksum)"
     [ "$purpose" = run ] && [ "${made##* }" != all ] || wanted=all
     if [ "$made" = "$source $wanted" ] && .venv/bin/python -c '' 2>/dev/null; then
         return
@@ -49,6 +49,7 @@ make_venv() {
     say "making .venv with $("$python" --version)"
     rm -f .venv/.made
     fill_venv "$wanted"
+    .venv/bin/python scripts/get_htmx.py
     echo "$source $wanted" >.venv/.made
 }
 

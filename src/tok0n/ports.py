@@ -6,15 +6,16 @@ cancelled while it awaits one gets its `CancelledError` when the future is done.
 """
 
 from asyncio import Future
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
 
 from tok0n.domain.accounts import Account, ApiKey, Caller, KeyLimits
 from tok0n.domain.catalogue import ModelState, Verification
-from tok0n.domain.history import HourOfUse, LedgerEntry, RequestFilter, RequestRecord
+from tok0n.domain.history import HourOfUse, LedgerEntry, RequestFilter, RequestRecord, UseBy, UseFilter, UseTotals
 from tok0n.domain.ledger import AuditReport, Balance, NewReservation, Receipt, Release, Settlement
-from tok0n.domain.people import LinkPurpose, Person, SignedIn
+from tok0n.domain.people import LinkPurpose, LowBalance, Person, SessionRecord, SignedIn
 
 _NO_LIMITS = KeyLimits()
 
@@ -119,8 +120,14 @@ class Accounts(Protocol):
     async def list_keys(self, email: str) -> list[ApiKey]:
         """All keys of an account, oldest first. Raises `NotFound`."""
 
+    async def rename_key(self, *, account_id: str, key_id: str, name: str) -> None:
+        """Give a key of the account another name. Raises `NotFound`."""
+
     async def revoke_key(self, *, key_id: str, now_us: int) -> ApiKey:
         """Revoke a key for good; repeated, it keeps the first time. Raises `NotFound`."""
+
+    async def keys_used(self, used_at_us: Mapping[str, int]) -> None:
+        """Remember when keys were last used, by their ids."""
 
     async def find_caller(self, digest: bytes, *, now_us: int) -> Caller | None:
         """The caller of an active key of an open account, looked up by the whole digest."""
@@ -146,24 +153,38 @@ class History(Protocol):
     ) -> list[RequestRecord]:
         """At most `rows_max` requests, newest first, from before the id `before`."""
 
-    async def hours(self, account_id: str, *, since_hour: int, until_hour: int) -> list[HourOfUse]:
-        """The use from `since_hour` on and before `until_hour`, oldest first."""
+    async def hours(self, account_id: str, chosen: UseFilter, *, by: UseBy) -> list[HourOfUse]:
+        """The use of each hour by model or by key, oldest first."""
+
+    async def totals(self, account_id: str, chosen: UseFilter) -> UseTotals:
+        """The sums of what was charged."""
+
+    async def models_used(self, account_id: str) -> list[str]:
+        """The models that the account was ever charged for, in the order of their names."""
 
     async def entries(self, account_id: str, *, before: int | None, rows_max: int) -> list[LedgerEntry]:
         """At most `rows_max` ledger entries, newest first, from before the entry `before`."""
 
 
 class People(Protocol):
-    """Who signs in, where, and the links that were mailed to them. Secrets come in as digests."""
+    """Who may sign in, and the links that were mailed to them. Secrets come in as digests."""
 
     async def find(self, email: str) -> Person | None:
         """The person of this e-mail address."""
 
+    async def get(self, person_id: str) -> Person:
+        """The person of this id. Raises `NotFound`."""
+
+    async def has_operator(self) -> bool:
+        """Whether the operator has set up an account."""
+
     async def register(self, *, email: str, password_hash: str, now_us: int) -> Person:
         """A person who is not verified yet. Of one who is, nothing changes; else the new password counts."""
 
-    async def make_link(self, *, person_id: str, purpose: LinkPurpose, digest: bytes, now_us: int) -> None:
-        """Remember a mailed link; an earlier one for the same purpose works no more."""
+    async def make_link(
+        self, *, person_id: str | None, purpose: LinkPurpose, digest: bytes, expires_at_us: int, email: str | None
+    ) -> None:
+        """Remember a mailed link; an earlier one of this person for the same purpose works no more."""
 
     async def linked(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> Person | None:
         """Whose link it is, if it works; it goes on working."""
@@ -171,20 +192,72 @@ class People(Protocol):
     async def verify(self, digest: bytes, *, now_us: int) -> Person | None:
         """Use a link up: its person is verified, and has the account of that address. None if it does not work."""
 
-    async def reset_password(self, digest: bytes, *, password_hash: str, now_us: int) -> Person | None:
+    async def choose_password(
+        self, digest: bytes, *, purpose: LinkPurpose, password_hash: str, now_us: int
+    ) -> Person | None:
         """Use a link up: the new password counts, every session ends, and the address is proven. None as above."""
 
-    async def begin_session(self, *, person_id: str, digest: bytes, agent: str, now_us: int) -> None:
-        """Remember that somebody signed in."""
+    async def set_up(self, digest: bytes, *, email: str, password_hash: str, now_us: int) -> Person | None:
+        """Use a set-up link up: the operator, with an account. None as above, or when there is an operator already."""
 
-    async def find_session(self, digest: bytes, *, now_us: int) -> SignedIn | None:
-        """Who is signed in by this session, if it has not ended and the account is open."""
+    async def change_email(self, digest: bytes, *, now_us: int) -> Person | None:
+        """Use a link up: person and account have the address it was mailed to. None as above, or when that is taken."""
 
-    async def end_session(self, digest: bytes) -> None:
+    async def change_password(self, *, person_id: str, password_hash: str) -> None:
+        """The new password counts; sessions go on."""
+
+    async def set_time_zone(self, *, person_id: str, time_zone: str) -> None:
+        """Remember in which zone this person reads times."""
+
+    async def set_totp(self, *, person_id: str, secret: str | None, step: int, recovery_codes: list[bytes]) -> None:
+        """Take a second factor on, used up to the time step `step`, with its recovery codes; None takes it away."""
+
+    async def use_totp_step(self, *, person_id: str, step: int) -> bool:
+        """Use the code of a time step up. False when it, or a later one, was used before."""
+
+    async def use_recovery_code(self, *, person_id: str, digest: bytes) -> bool:
+        """Use a recovery code up. False when it is none, or was used before."""
+
+    async def recovery_codes_left(self, person_id: str) -> int:
+        """How many recovery codes are unused."""
+
+    async def close_account(self, *, person_id: str, now_us: int) -> None:
+        """Close the person's account: its keys are revoked and every session ends. Its ledger stays as it is."""
+
+
+class Sessions(Protocol):
+    """Where people are signed in. The secrets come in as digests."""
+
+    async def begin(self, *, person_id: str, digest: bytes, agent: str, now_us: int, waits: bool) -> None:
+        """Remember that somebody signed in, or, if it `waits`, gave the password and not yet the second factor."""
+
+    async def find(self, digest: bytes, *, now_us: int) -> SignedIn | None:
+        """Who is signed in by this session, if it has not ended, waits for nothing, and the account is open."""
+
+    async def waiting(self, digest: bytes, *, now_us: int) -> Person | None:
+        """Whose second factor this session waits for, if it does not wait too long already."""
+
+    async def of(self, person_id: str, *, now_us: int) -> list[SessionRecord]:
+        """Where a person is signed in, the latest used first."""
+
+    async def end(self, digest: bytes) -> None:
         """Sign out here."""
 
-    async def end_sessions(self, person_id: str) -> None:
-        """Sign out everywhere."""
+    async def end_all(self, person_id: str, *, but: bytes | None = None) -> None:
+        """Sign out everywhere, or everywhere else."""
+
+
+class Notices(Protocol):
+    """What the owners of accounts want to be told of."""
+
+    async def below(self, account_id: str) -> int | None:
+        """The balance, in tokens, below which the owner is told."""
+
+    async def set_below(self, account_id: str, below: int | None) -> None:
+        """Tell the owner once each time the balance falls below `below`; None tells nothing."""
+
+    async def take_low(self, *, rows_max: int) -> list[LowBalance]:
+        """Accounts that fell below and whose owner is to be told now: each is given once for every crossing."""
 
 
 class Passwords(Protocol):
@@ -194,14 +267,14 @@ class Passwords(Protocol):
         """What to store."""
 
     async def matches(self, password: str, password_hash: str | None) -> bool:
-        """Whether it is the password. Takes as long for None, which no password matches."""
+        """Whether it is the password. Takes as long for None and for "", which no password matches."""
 
 
 class Mailer(Protocol):
     """Sends mail."""
 
     async def send(self, *, to: str, subject: str, text: str) -> None:
-        """Send one message. A failure is the operator's to see in the log, and not told to whoever asked for it."""
+        """Send one message, now or soon. A failure is the operator's to see in the log: whoever asked is not told."""
 
 
 class Models(Protocol):

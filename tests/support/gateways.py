@@ -19,6 +19,7 @@ from support.limiters import make_limiter
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.memory.limiter import MemoryLimiter
 from tok0n.bootstrap.outside import Store, open_store
+from tok0n.bootstrap.serving import bind_for
 from tok0n.bootstrap.wiring import declared_models, open_gateway
 from tok0n.domain.accounts import Account
 from tok0n.domain.catalogue import Model, Verification
@@ -28,8 +29,9 @@ from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import CompleteChat
 from tok0n.services.issue_key import issue_key
 from tok0n.services.reserving import Reservations
+from tok0n.services.signing import Signing
 from tok0n.settings import load
-from tok0n.web.server import HttpServer, listen
+from tok0n.web.server import HttpServer
 
 EMAIL = "a@example.com"
 MODEL = Model(
@@ -217,8 +219,10 @@ class Running(msgspec.Struct, kw_only=True):
     """The whole gateway, listening on a free port in this process."""
 
     base_url: str
+    url: str
     api_key: str
     store: Store
+    signing: Signing
     folder: Path
 
     async def account(self) -> Account:
@@ -258,8 +262,15 @@ async def running(
                     latency_ms=1,
                 )
             )
-    async with (
-        open_gateway(settings) as gateway,
-        HttpServer(gateway.app, listen("127.0.0.1", 0), shutdown_seconds=5) as server,
-    ):
-        yield Running(base_url=f"{server.url}/v1", api_key=issued.secret, store=gateway.store, folder=folder)
+    listener, settings = bind_for(settings)
+    async with open_gateway(settings) as gateway:
+        listener.listen()
+        async with HttpServer(gateway.app, listener, shutdown_seconds=5) as server:
+            yield Running(
+                base_url=f"{server.url}/v1",
+                url=server.url,
+                api_key=issued.secret,
+                store=gateway.store,
+                signing=gateway.signing,
+                folder=folder,
+            )

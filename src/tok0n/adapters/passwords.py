@@ -36,7 +36,7 @@ class Argon2Passwords:
     async def matches(self, password: str, password_hash: str | None) -> bool:
         """See `ports.Passwords.matches`."""
         matches = await self._run(lambda: self._matches(password, password_hash or self._nobodys))
-        return matches and password_hash is not None
+        return matches and bool(password_hash)
 
     def close(self) -> None:
         """End the threads."""

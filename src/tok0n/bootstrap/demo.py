@@ -4,24 +4,27 @@ import asyncio
 import contextlib
 import os
 import secrets
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
 
 from tok0n.adapters.clock import SystemClock
+from tok0n.adapters.passwords import Argon2Passwords
 from tok0n.adapters.upstream.simulated import MODELS, simulated_upstream
-from tok0n.bootstrap.outside import open_store
+from tok0n.bootstrap.outside import Store, open_store
 from tok0n.bootstrap.serving import serve_gateway, signals
-from tok0n.bootstrap.wiring import open_catalogue, open_gateway
+from tok0n.bootstrap.wiring import open_catalogue, open_gateway, open_signing
 from tok0n.domain.errors import NotFound, OperatorError
 from tok0n.services.issue_key import issue_key
 from tok0n.settings import Settings, load
-from tok0n.web.server import HttpServer, listen
+from tok0n.web.server import HttpServer, bind, listen
 
 DEMO_EMAIL = "demo@tok0n.example"
 DEMO_TOKENS = 1_000_000
 DEMO_PORT = 8080
+PASSWORD_BYTES = 9
 UPSTREAM_SHUTDOWN_SECONDS = 1
 
 _SETTINGS = """\
@@ -35,6 +38,18 @@ url = "sqlite:///tok0n.db"
 base_url = "{upstream_url}/v1"
 api_key = "file:{key_file}"
 timeout_seconds = 30
+[packs.starter]
+name = "Starter"
+tokens = 1000000
+price_usd = "5.00"
+[packs.builder]
+name = "Builder"
+tokens = 5000000
+price_usd = "22.50"
+[packs.scale]
+name = "Scale"
+tokens = 25000000
+price_usd = "100.00"
 """
 _MODEL = """\
 [models.{model}]
@@ -47,13 +62,13 @@ owned_by = "tok0n-demo"
 
 
 class Demo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person needs to use the demo. There is no dashboard yet, so it has no address and no password."""
+    """What a person needs to use the demo. Key and password are new at each start."""
 
     base_url: str
     api_key: str
+    dashboard_url: str
     email: str
-    dashboard_url: str | None = None
-    password: str | None = None
+    password: str
 
 
 Announce = Callable[[Demo, Path], None]
@@ -67,14 +82,23 @@ async def demo(data: Path, *, port: int | None, announce: Announce) -> None:
     stop = asyncio.Event()
     with signals(stop) as again:
         async with _upstream(data) as upstream_url:
-            path, settings = _settings(data, port=_choose(port), upstream_url=upstream_url)
-            secret = await _prepare(settings)
+            listener = _listener(port)
+            path, settings = _settings(data, port=listener.getsockname()[1], upstream_url=upstream_url)
+            api_key, password = await _prepare(settings)
 
-            def ready(url: str) -> None:
-                announce(Demo(base_url=f"{url}/v1", api_key=secret, email=DEMO_EMAIL), path)
+            def ready(url: str, _: str | None) -> None:
+                told = Demo(
+                    base_url=f"{url}/v1",
+                    api_key=api_key,
+                    dashboard_url=f"{url}/dashboard",
+                    email=DEMO_EMAIL,
+                    password=password,
+                )
+                announce(told, path)
 
-            async with open_gateway(settings) as gateway:
-                await serve_gateway(gateway, settings, announce=ready, stop=stop, again=again)
+            with listener:
+                async with open_gateway(settings) as gateway:
+                    await serve_gateway(gateway, settings, listener, announce=ready, stop=stop, again=again)
 
 
 @contextlib.asynccontextmanager
@@ -89,14 +113,13 @@ async def _upstream(data: Path) -> AsyncIterator[str]:
         yield server.url
 
 
-def _choose(port: int | None) -> int:
+def _listener(port: int | None) -> socket.socket:
     if port is not None:
-        return port
+        return bind("127.0.0.1", port)
     try:
-        listen("127.0.0.1", DEMO_PORT).close()
+        return bind("127.0.0.1", DEMO_PORT)
     except OperatorError:
-        return 0
-    return DEMO_PORT
+        return bind("127.0.0.1", 0)
 
 
 def _settings(data: Path, *, port: int, upstream_url: str) -> tuple[Path, Settings]:
@@ -108,8 +131,8 @@ def _settings(data: Path, *, port: int, upstream_url: str) -> tuple[Path, Settin
     return path, load(path, environ={}, dotenv={}, overrides={})
 
 
-async def _prepare(settings: Settings) -> str:
-    """Verify the models, fund the account, and make a key, as an operator would before the first start."""
+async def _prepare(settings: Settings) -> tuple[str, str]:
+    """Verify the models, fund the account, and make a key and a password, as an operator would at the first start."""
     clock = SystemClock()
     async with open_store(settings) as store, open_catalogue(settings, store) as (catalogue, verify_models):
         await asyncio.gather(*(verify_models(catalogue.declared(model)) for model in MODELS))
@@ -123,4 +146,22 @@ async def _prepare(settings: Settings) -> str:
                 email=DEMO_EMAIL, tokens=missing, reason="the demo fills up at each start", now_us=clock.now_us()
             )
         issued = await issue_key(store.accounts, clock, email=DEMO_EMAIL, name="demo")
-        return issued.secret
+        password = f"demo-{secrets.token_urlsafe(PASSWORD_BYTES)}"
+        await _let_in(settings, store, password)
+        return issued.secret, password
+
+
+async def _let_in(settings: Settings, store: Store, password: str) -> None:
+    """Make the demo's account the operator's, with this password."""
+    async with open_signing(settings, store) as signing:
+        link = await signing.set_up_link()
+        if link is not None:
+            await signing.set_up(link.partition("link=")[2], email=DEMO_EMAIL, password=password, agent="tok0n demo")
+            return
+    person = await store.people.find(DEMO_EMAIL)
+    assert person is not None, "the demo's own account is the operator's"
+    passwords = Argon2Passwords()
+    try:
+        await store.people.change_password(person_id=person.id, password_hash=await passwords.hash(password))
+    finally:
+        passwords.close()

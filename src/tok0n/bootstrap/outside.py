@@ -6,17 +6,33 @@ from collections.abc import AsyncIterator, Mapping
 import msgspec
 import structlog
 
+from tok0n.adapters.mail import LogMailer, SmtpMailer, SmtpOptions
 from tok0n.adapters.memory.limiter import MemoryLimiter
 from tok0n.adapters.sql.accounts import SqlAccounts
 from tok0n.adapters.sql.history import SqlHistory
 from tok0n.adapters.sql.models import SqlModels
+from tok0n.adapters.sql.notices import SqlNotices
+from tok0n.adapters.sql.people import SqlPeople
+from tok0n.adapters.sql.sessions import SqlSessions
 from tok0n.adapters.sql.sqlite import SqliteStore
 from tok0n.adapters.sql.sqlite_ledger import SqliteLedger
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.adapters.upstream.http import HttpUpstream
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.rate_limit import WINDOW_SECONDS, Limits
-from tok0n.ports import Accounts, Clock, History, Ledger, Limiter, Models, Upstream
+from tok0n.ports import (
+    Accounts,
+    Clock,
+    History,
+    Ledger,
+    Limiter,
+    Mailer,
+    Models,
+    Notices,
+    People,
+    Sessions,
+    Upstream,
+)
 from tok0n.settings import Settings
 
 log = structlog.get_logger()
@@ -30,6 +46,9 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     accounts: Accounts
     models: Models
     history: History
+    people: People
+    sessions: Sessions
+    notices: Notices
 
 
 @contextlib.asynccontextmanager
@@ -46,17 +65,24 @@ async def open_store(settings: Settings, *, serving: bool = False, migrating: bo
         yield store
 
 
+def _store(database: SqlStore, ledger: Ledger) -> Store:
+    return Store(
+        database=database,
+        ledger=ledger,
+        accounts=SqlAccounts(database),
+        models=SqlModels(database),
+        history=SqlHistory(database),
+        people=SqlPeople(database),
+        sessions=SqlSessions(database),
+        notices=SqlNotices(database),
+    )
+
+
 @contextlib.asynccontextmanager
 async def _open_sqlite(settings: Settings, *, serving: bool) -> AsyncIterator[Store]:
     database = SqliteStore(settings.database.sqlite_path, serving=serving)
     try:
-        yield Store(
-            database=database,
-            ledger=SqliteLedger(database),
-            accounts=SqlAccounts(database),
-            models=SqlModels(database),
-            history=SqlHistory(database),
-        )
+        yield _store(database, SqliteLedger(database))
     finally:
         await database.aclose()
 
@@ -82,27 +108,27 @@ async def _open_postgres(settings: Settings, *, checked: bool) -> AsyncIterator[
     try:
         if checked:
             await database.check()
-        yield Store(
-            database=database,
-            ledger=ledger,
-            accounts=SqlAccounts(database),
-            models=SqlModels(database),
-            history=SqlHistory(database),
-        )
+        yield _store(database, ledger)
     finally:
         await ledger.aclose()
         await database.aclose()
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The three limits, as the domain knows them."""
+    chosen = settings.limits
+    return Limits(
+        requests_per_minute_per_key=chosen.requests_per_minute_per_key,
+        concurrent_requests_per_user=chosen.concurrent_requests_per_user,
+        upstream_requests_per_minute=chosen.upstream_requests_per_minute,
+    )
 
 
 @contextlib.asynccontextmanager
 async def open_limiter(settings: Settings, store: Store, clock: Clock) -> AsyncIterator[Limiter]:
     """The limiter of the settings, knowing of every request of the last minute; closed at the end."""
     chosen = settings.limits
-    limits = Limits(
-        requests_per_minute_per_key=chosen.requests_per_minute_per_key,
-        concurrent_requests_per_user=chosen.concurrent_requests_per_user,
-        upstream_requests_per_minute=chosen.upstream_requests_per_minute,
-    )
+    limits = limits_of(settings)
     if not chosen.is_redis:
         memory = MemoryLimiter(limits, clock)
         now_us = clock.now_us()
@@ -145,6 +171,29 @@ async def open_upstreams(settings: Settings) -> AsyncIterator[Mapping[str, Upstr
     finally:
         for client in clients.values():
             await client.aclose()
+
+
+@contextlib.asynccontextmanager
+async def open_mailer(settings: Settings) -> AsyncIterator[Mailer]:
+    """The mail server of the settings, or the log; closed at the end. Raises `SettingsInvalid` for a missing secret."""
+    chosen = settings.mail
+    if not chosen.host:
+        yield LogMailer()
+        return
+    options = SmtpOptions(
+        host=chosen.host,
+        port=chosen.port,
+        security=chosen.security,
+        sender=chosen.sender,
+        username=chosen.username or None,
+        password=None if chosen.password is None else chosen.password.resolve(),
+        timeout_seconds=chosen.timeout_seconds,
+    )
+    mailer = SmtpMailer(options)
+    try:
+        yield mailer
+    finally:
+        await mailer.aclose()
 
 
 def no_extra(extra: str, error: ImportError) -> OperatorError:

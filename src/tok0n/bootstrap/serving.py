@@ -5,14 +5,16 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 
 from tok0n.bootstrap.wiring import Gateway, open_gateway
-from tok0n.settings import Settings
-from tok0n.web.server import HttpServer, listen
+from tok0n.settings import Settings, with_port
+from tok0n.web.server import BACKLOG, HttpServer, bind
 
-Announce = Callable[[str], None]
+Announce = Callable[[str, str | None], None]
+"""Told the address, and the link that sets up the operator's account as long as there is none."""
 
 GARBAGE_THRESHOLD = 50_000
 """How many more objects than now may live before the collector looks: measured 6 % of the CPU at 700."""
@@ -25,25 +27,33 @@ async def serve(settings: Settings, *, announce: Announce, worker: bool = False)
     input does: with the process that started it.
     """
     stop = asyncio.Event()
-    with signals(stop) as again, _end_of_input(stop) if worker else contextlib.nullcontext():
+    listener, settings = bind_for(settings, shared=worker)
+    with listener, signals(stop) as again, _end_of_input(stop) if worker else contextlib.nullcontext():
         async with open_gateway(settings) as gateway:
-            await serve_gateway(gateway, settings, announce=announce, stop=stop, again=again, shared=worker)
+            await serve_gateway(gateway, settings, listener, announce=announce, stop=stop, again=again)
+
+
+def bind_for(settings: Settings, *, shared: bool = False) -> tuple[socket.socket, Settings]:
+    """A socket that keeps the port, and the settings that name it where they left it open."""
+    listener = bind(settings.server.host, settings.server.port, shared=shared)
+    return listener, with_port(settings, listener.getsockname()[1])
 
 
 async def serve_gateway(
     gateway: Gateway,
     settings: Settings,
+    listener: socket.socket,
     *,
     announce: Announce,
     stop: asyncio.Event,
     again: asyncio.Event,
-    shared: bool = False,
 ) -> None:
     """Serve an open gateway until `stop`; do not wait for calls in flight after `again`."""
-    listener = listen(settings.server.host, settings.server.port, shared=shared)
+    link = await gateway.signing.set_up_link()
+    listener.listen(BACKLOG)
     _spare_the_garbage_collector()
     async with HttpServer(gateway.app, listener, shutdown_seconds=settings.server.shutdown_seconds) as server:
-        announce(server.url)
+        announce(server.url, link)
         await stop.wait()
         gateway.draining.set()
         hurrying = asyncio.create_task(_hurry(server, again))

@@ -10,14 +10,20 @@ import structlog
 from tok0n import settings as settings_
 from tok0n.adapters import logs
 from tok0n.adapters.clock import SystemClock
-from tok0n.bootstrap.outside import Store, open_limiter, open_store, open_upstreams
+from tok0n.adapters.mail import SmtpMailer
+from tok0n.adapters.passwords import Argon2Passwords
+from tok0n.bootstrap.outside import Store, limits_of, open_limiter, open_mailer, open_store, open_upstreams
+from tok0n.bootstrap.site import make_pages, make_signing, url_maker
 from tok0n.domain.catalogue import Model
 from tok0n.ports import Clock, Limiter, Upstream
 from tok0n.services.authenticate import KeyRing
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import CompleteChat
 from tok0n.services.housekeeping import Housekeeping
+from tok0n.services.in_flight import InFlight
+from tok0n.services.notices import LowBalances
 from tok0n.services.reserving import Reservations
+from tok0n.services.signing import Signing
 from tok0n.services.verify_models import VerifyModels
 from tok0n.settings import Settings
 from tok0n.web.app import make_app
@@ -40,6 +46,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     app: AsgiApp
     store: Store
     clock: Clock
+    signing: Signing
     draining: asyncio.Event
 
 
@@ -62,6 +69,8 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         open_store(settings, serving=True) as store,
         open_upstreams(settings) as upstreams,
         open_limiter(settings, store, clock) as limiter,
+        open_mailer(settings) as mailer,
+        _open_passwords() as passwords,
     ):
         await _recover(settings, store, clock)
         reservations = Reservations(store.ledger, clock)
@@ -69,18 +78,21 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         await catalogue.refresh()
         verify_models = _verification(settings, store, upstreams, limiter, clock)
         key_ring = KeyRing(store.accounts, clock)
+        in_flight = InFlight()
+        complete_chat = CompleteChat(
+            key_ring=key_ring,
+            catalogue=catalogue,
+            limiter=limiter,
+            reservations=reservations,
+            upstreams=upstreams,
+            clock=clock,
+        )
         chat = ChatEndpoint(
-            CompleteChat(
-                key_ring=key_ring,
-                catalogue=catalogue,
-                limiter=limiter,
-                reservations=reservations,
-                upstreams=upstreams,
-                clock=clock,
-            ),
+            complete_chat,
             limiter,
             clock,
             request_log,
+            in_flight,
             body_bytes_max=settings.server.max_body_bytes,
             body_read_seconds=settings.server.body_read_seconds,
         )
@@ -91,6 +103,21 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             verify_models=verify_models,
             clock=clock,
             verify_interval_us=settings.catalogue.verify_interval_hours * 3_600_000_000,
+            key_ring=key_ring,
+            low_balances=LowBalances(store.notices, mailer, url_maker(settings)),
+        )
+        pages = make_pages(
+            settings,
+            store,
+            clock,
+            passwords=passwords,
+            mailer=mailer,
+            limits=limits_of(settings),
+            catalogue=catalogue,
+            complete_chat=complete_chat,
+            key_ring=key_ring,
+            request_log=request_log,
+            in_flight=in_flight,
         )
         draining = asyncio.Event()
         app = make_app(
@@ -103,12 +130,35 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             clock=clock,
             request_log=request_log,
             is_draining=draining.is_set,
+            site=pages.site,
+            page_routes=pages.routes,
         )
         housekeeping.start()
         try:
-            yield Gateway(app=app, store=store, clock=clock, draining=draining)
+            yield Gateway(app=app, store=store, clock=clock, signing=pages.signing, draining=draining)
         finally:
-            await _end(chat, housekeeping, reservations, request_log)
+            await pages.signing.idle()
+            await _end(in_flight, housekeeping, reservations, request_log)
+
+
+@contextlib.asynccontextmanager
+async def open_signing(settings: Settings, store: Store) -> AsyncIterator[Signing]:
+    """Sign-up and sign-in, for a command; what it left for later is done at the end."""
+    async with open_mailer(settings) as mailer, _open_passwords() as passwords:
+        signing = make_signing(settings, store, SystemClock(), passwords=passwords, mailer=mailer)
+        yield signing
+        await signing.idle()
+        if isinstance(mailer, SmtpMailer):
+            await mailer.sent()
+
+
+@contextlib.asynccontextmanager
+async def _open_passwords() -> AsyncIterator[Argon2Passwords]:
+    passwords = Argon2Passwords()
+    try:
+        yield passwords
+    finally:
+        passwords.close()
 
 
 def declared_models(settings: Settings) -> dict[str, Model]:
@@ -140,11 +190,11 @@ async def _recover(settings: Settings, store: Store, clock: Clock) -> None:
 
 
 async def _end(
-    chat: ChatEndpoint, housekeeping: Housekeeping, reservations: Reservations, request_log: RequestLog
+    in_flight: InFlight, housekeeping: Housekeeping, reservations: Reservations, request_log: RequestLog
 ) -> None:
     await housekeeping.stop()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(CANCELLED_CALLS_SECONDS_MAX):
-            await chat.idle()
+            await in_flight.idle()
     await reservations.release_again()
     await request_log.aclose()

@@ -5,12 +5,12 @@ Each is a `tok0n serve` of its own. They share the port by SO_REUSEPORT, and not
 
 import asyncio
 import contextlib
-import json
 import signal
 import sys
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import msgspec
 import structlog
 
 from tok0n.bootstrap.serving import Announce, signals
@@ -39,7 +39,7 @@ async def supervise(settings: Settings, config_path: Path | None, *, workers: in
         arguments += ["--config", str(config_path)]
     with placeholder, signals(stop) as again:
         async with _Workers(arguments, workers) as running:
-            announce(running.url)
+            announce(running.url, running.set_up_url)
             await stop.wait()
             running.tell(signal.SIGTERM)
             hurrying = asyncio.create_task(_hurry(running, again))
@@ -63,15 +63,17 @@ class _Workers:
         self._keepers: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
         self.url = ""
+        self.set_up_url: str | None = None
 
     async def __aenter__(self) -> Self:
         """Start all, and wait until all answer."""
         try:
-            urls = await asyncio.gather(*(self._start(place) for place in range(self._count)))
+            said = await asyncio.gather(*(self._start(place) for place in range(self._count)))
         except BaseException:
             await self._end()
             raise
-        self.url = urls[0]
+        self.url = said[0]["base_url"].removesuffix("/v1")
+        self.set_up_url = said[0].get("set_up_url")
         self._keepers = [asyncio.create_task(self._keep(place)) for place in range(self._count)]
         return self
 
@@ -90,8 +92,8 @@ class _Workers:
         """Wait until all processes have ended."""
         await asyncio.gather(*self._keepers)
 
-    async def _start(self, place: int) -> str:
-        """Start one process, in a session of its own: Ctrl+C reaches it through us alone. Gives its address."""
+    async def _start(self, place: int) -> dict[str, Any]:
+        """Start one process, in a session of its own: Ctrl+C reaches it through us alone. Gives what it announces."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -106,10 +108,9 @@ class _Workers:
         assert process.stdout is not None
         line = await process.stdout.readline()
         try:
-            url: str = json.loads(line)["base_url"]
-        except (ValueError, LookupError):
+            return msgspec.json.decode(line, type=dict[str, Any])
+        except msgspec.MsgspecError:
             raise OperatorError(f"Worker {place + 1} did not start: see what it said above.") from None
-        return url.removesuffix("/v1")
 
     async def _keep(self, place: int) -> None:
         while True:

@@ -6,9 +6,10 @@ import click
 
 from tok0n.adapters.clock import SystemClock
 from tok0n.bootstrap.outside import open_store
+from tok0n.bootstrap.wiring import open_signing
 from tok0n.cli.common import command, config_option, json_option, load_settings, moment, print_json, print_table
 from tok0n.domain.accounts import Account, ApiKey, KeyLimits, clean_email
-from tok0n.domain.errors import NotFound
+from tok0n.domain.errors import AlreadyExists, NotFound, OperatorError
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services.issue_key import issue_key
 
@@ -66,6 +67,30 @@ async def grant_tokens(email: str, tokens: int, reason: str, config_path: Path |
             email=clean_email(email), tokens=tokens, reason=reason.strip(), now_us=SystemClock().now_us()
         )
     _print_account(account, as_json=as_json)
+
+
+@accounts.command("invite")
+@click.argument("email")
+@config_option
+@json_option
+@command
+async def invite(email: str, config_path: Path | None, *, as_json: bool) -> None:
+    """Invite EMAIL to choose a password and sign in.
+
+    The link works once, for a week. It is printed, and mailed if there is a mail server. An account that was made with
+    `accounts create` becomes theirs.
+    """
+    settings = load_settings(config_path)
+    if settings.accounts.registration == "closed":
+        raise OperatorError('accounts.registration is "closed": set it to "invite" or "open" first.')
+    async with open_store(settings) as store, open_signing(settings, store) as signing:
+        link = await signing.invite(clean_email(email))
+    if link is None:
+        raise AlreadyExists(f"{clean_email(email)} signs in already: there is nothing to invite to.")
+    if as_json:
+        print_json({"email": clean_email(email), "link": link})
+    else:
+        click.echo(link)
 
 
 @accounts.command("list")

@@ -66,7 +66,11 @@ def _welcome(ready: demo_.Demo, config_path: Path) -> str:
     return f"""
 Tok0n is running at {ready.base_url} with a SIMULATED upstream: no language model is behind it.
 Models: demo, demo-slow (2 seconds), demo-broken (fails in changing ways; you are not charged).
-The account {ready.email} has {demo_.DEMO_TOKENS:,} tokens. Paste this into another terminal:
+The account {ready.email} has {demo_.DEMO_TOKENS:,} tokens. See it in the browser:
+
+{ready.dashboard_url}   (e-mail: {ready.email}, password: {ready.password})
+
+Or paste this into another terminal:
 
 export TOK0N_BASE_URL={ready.base_url}
 export TOK0N_API_KEY={ready.api_key}
@@ -209,11 +213,13 @@ async def serve(
             as_json=as_json,
         )
 
-    def announce(url: str) -> None:
+    def announce(url: str, set_up_url: str | None) -> None:
         if as_json:
-            print_json({"base_url": f"{url}/v1", "pid": os.getpid()})
-        else:
-            click.echo(f"Tok0n serves {url}/v1", err=True)
+            print_json({"base_url": f"{url}/v1", "pid": os.getpid(), "set_up_url": set_up_url})
+            return
+        click.echo(f"Tok0n serves {url}/v1, and its pages at {settings.server.public_url or url}", err=True)
+        if set_up_url is not None:
+            click.echo(f"Set up your own account, once, within a day: {set_up_url}", err=True)
 
     if workers > 1:
         await supervise(settings, config_path, workers=workers, announce=announce)

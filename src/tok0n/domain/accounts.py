@@ -24,7 +24,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be shown of a key: never the key itself."""
+    """What may be shown of a key: never the key itself. When it was last used is known to the minute."""
 
     id: str
     account_id: str
@@ -33,12 +33,27 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     last_four: str
     created_at_us: int
     revoked_at_us: int | None
+    last_used_at_us: int | None
     limits: "KeyLimits"
 
     @property
     def active(self) -> bool:
         """Whether the key was not revoked; it may have expired."""
         return self.revoked_at_us is None
+
+    def works(self, now_us: int) -> bool:
+        """Whether a call with it is not refused for the key's sake."""
+        return self.active and (self.limits.expires_at_us is None or self.limits.expires_at_us > now_us)
+
+    @property
+    def caller(self) -> "Caller":
+        """Who makes a request with it."""
+        return Caller(
+            api_key_id=self.id,
+            account_id=self.account_id,
+            has_budget=self.limits.budget is not None,
+            models=self.limits.models,
+        )
 
 
 class KeyLimits(msgspec.Struct, frozen=True, kw_only=True):

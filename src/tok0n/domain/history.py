@@ -1,5 +1,7 @@
 """What an account can look back on: its requests, its use by the hour, its ledger entries. Nothing here has content."""
 
+from enum import StrEnum
+
 import msgspec
 
 from tok0n.domain.ledger import EntryKind, RequestStatus
@@ -40,7 +42,10 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequestFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which requests: from `since_us` on, before `until_us`, and of one model, key or status. None is no limit."""
+    """Which requests: made from `since_us` on, before `until_us`, of one model, key or status. None is no limit.
+
+    Times count in whole milliseconds, as ids do.
+    """
 
     since_us: int | None = None
     until_us: int | None = None
@@ -49,25 +54,40 @@ class RequestFilter(msgspec.Struct, frozen=True, kw_only=True):
     status: RequestStatus | None = None
 
 
-class RequestTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """The sums over requests."""
+class UseFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which use: charged from `since_hour` on and before `until_hour`, of one model or key. None is no limit.
+
+    Hours count from the Unix epoch, in UTC.
+    """
+
+    since_hour: int | None = None
+    until_hour: int | None = None
+    model: str | None = None
+    api_key_id: str | None = None
+
+
+class UseTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """What was charged: so many requests, and their tokens."""
 
     requests: int
-    charged: int
     prompt_tokens: int
     completion_tokens: int
+    charged: int
 
 
 class HourOfUse(msgspec.Struct, frozen=True, kw_only=True):
-    """What one key charged on one model in one hour; `hour` counts from the Unix epoch, in UTC."""
+    """What was charged in one hour on one model, or with one key: `series` is the id of it."""
 
     hour: int
-    api_key_id: str
-    model: str
-    requests: int
-    prompt_tokens: int
-    completion_tokens: int
+    series: str
     charged: int
+
+
+class UseBy(StrEnum):
+    """What use is told apart by."""
+
+    MODEL = "model"
+    KEY = "key"
 
 
 class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):

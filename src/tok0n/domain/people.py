@@ -11,27 +11,44 @@ SESSION_IDLE_US = 7 * 86_400_000_000
 SESSION_LIFE_US = 30 * 86_400_000_000
 """A session ends a week after it was last used, and a month after it began (OWASP, session management)."""
 
+SECOND_FACTOR_LIFE_US = 600_000_000
+"""How long a sign-in waits for its second factor."""
+
 LINK_LIFE_US = 86_400_000_000
 """A mailed link works for a day, and once."""
 
+INVITATION_LIFE_US = 7 * LINK_LIFE_US
 SECRET_BYTES = 32
+RECOVERY_CODES = 10
+RECOVERY_CODE_BYTES = 8
+UTC = "UTC"
 
 
 class LinkPurpose(StrEnum):
-    """What a mailed link is for."""
+    """What a link is for. One to set up the operator's account belongs to nobody yet."""
 
     VERIFY = "verify"
     RESET = "reset"
+    INVITE = "invite"
+    EMAIL = "email"
+    SET_UP = "set_up"
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody who signs in. There is an account once the e-mail address is verified."""
+    """Somebody who signs in. There is an account once the e-mail address is verified.
+
+    `password_hash` is empty for somebody who was invited and has chosen none yet. `totp_secret` is base32, as
+    authenticator apps take it; None without a second factor.
+    """
 
     id: str
     account_id: str | None
     email: str
     password_hash: str
     verified_at_us: int | None
+    time_zone: str
+    is_operator: bool
+    totp_secret: str | None
 
 
 class SignedIn(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +58,27 @@ class SignedIn(msgspec.Struct, frozen=True, kw_only=True):
     person_id: str
     email: str
     account_id: str
+    time_zone: str
+    is_operator: bool
+
+
+class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One of a person's sessions, as the person is shown it."""
+
+    digest: bytes
+    agent: str
+    created_at_us: int
+    seen_at_us: int
+
+
+class LowBalance(msgspec.Struct, frozen=True, kw_only=True):
+    """An account that fell below what its owner wants to be told of. Amounts are tokens."""
+
+    email: str
+    below: int
+    posted: int
 
 
 def digest(secret: str) -> bytes:
-    """How a session id or a mailed secret is stored."""
+    """How a session id, a mailed secret or a recovery code is stored."""
     return hashlib.sha256(secret.encode()).digest()

@@ -21,6 +21,7 @@ class KeyRing:
         self._accounts = accounts
         self._clock = clock
         self._callers: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+        self._used: dict[str, float] = {}
 
     async def authenticate(self, authorization: bytes | None) -> Caller:
         """The caller behind an Authorization header.
@@ -32,13 +33,31 @@ class KeyRing:
         now = self._clock.monotonic()
         remembered = self._callers.get(digest)
         if remembered is not None and now - remembered[1] < REMEMBERED_SECONDS:
+            self._used[remembered[0].api_key_id] = now
             return remembered[0]
         caller = await self._accounts.find_caller(digest, now_us=self._clock.now_us())
         if caller is None:
             self._callers.pop(digest, None)
             raise InvalidApiKey("This API key is not known here, or it was revoked.")
+        self._used[caller.api_key_id] = now
         self._callers[digest] = (caller, now)
         self._callers.move_to_end(digest)
         if len(self._callers) > REMEMBERED_MAX:
             self._callers.popitem(last=False)
         return caller
+
+    def mark_used(self, caller: Caller) -> None:
+        """A key was used by somebody who is signed in, without the key itself."""
+        self._used[caller.api_key_id] = self._clock.monotonic()
+
+    async def remember_use(self) -> None:
+        """Write down when keys were last used. What cannot be written is tried again the next time."""
+        used, self._used = self._used, {}
+        if not used:
+            return
+        now_us = self._clock.now_us() - round(self._clock.monotonic() * 1_000_000)
+        try:
+            await self._accounts.keys_used({key: now_us + round(at * 1_000_000) for key, at in used.items()})
+        except BaseException:
+            self._used = used | self._used
+            raise

@@ -74,8 +74,14 @@ class CompleteChat:
         self, call: Call, *, authorization: bytes | None, read_body: Callable[[], Awaitable[bytes]]
     ) -> Completion:
         """Do all of it; the charge is committed when this returns. Raises the errors of `domain.errors`."""
-        caller = call.caller = await self._key_ring.authenticate(authorization)
-        request = await self._read(await read_body())
+        caller = await self._key_ring.authenticate(authorization)
+        call.caller = caller
+        return await self.for_caller(call, caller, await read_body())
+
+    async def for_caller(self, call: Call, caller: Caller, body: bytes) -> Completion:
+        """As above, for a caller who is known."""
+        call.caller = caller
+        request = await self.read(body)
         if not caller.may_use(request.model.id):
             raise InvalidRequest(f"This API key may not use the model {request.model.id}.", param="model")
         call.model = request.model.id
@@ -84,8 +90,11 @@ class CompleteChat:
         call.rate = admission.rate
         return await self._admitted(call, caller, request, admission)
 
-    async def _read(self, body: bytes) -> ChatRequest:
-        """Read a request; a large one in a thread, so that others are answered meanwhile."""
+    async def read(self, body: bytes) -> ChatRequest:
+        """Read and bound a request; a large one in a thread, so that others are answered meanwhile.
+
+        Raises `InvalidRequest`.
+        """
         if len(body) <= LARGE_BODY_BYTES:
             return read_chat_request(body, find_model=self._catalogue.find)
         return await asyncio.to_thread(read_chat_request, body, find_model=self._catalogue.find)

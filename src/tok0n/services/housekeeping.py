@@ -1,6 +1,7 @@
-"""What a serving process does beside requests: expire, release again, look at the catalogue, verify models."""
+"""What a serving process does beside requests: expire, release again, verify models, write down, tell owners."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -8,7 +9,9 @@ import structlog
 from tok0n.domain.catalogue import Model
 from tok0n.domain.errors import Tok0nError
 from tok0n.ports import Clock, Ledger
+from tok0n.services.authenticate import KeyRing
 from tok0n.services.catalogue import Catalogue
+from tok0n.services.notices import LowBalances
 from tok0n.services.reserving import Reservations
 from tok0n.services.verify_models import VerifyModels
 
@@ -19,6 +22,9 @@ SWEEP_ROWS_MAX = 1_000
 REFRESH_SECONDS = 1.0
 VERIFY_SECONDS = 1.0
 """How often the catalogue is looked through for models that are to be verified."""
+
+USE_SECONDS = 30.0
+NOTICE_SECONDS = 10.0
 
 
 class Housekeeping:
@@ -33,6 +39,8 @@ class Housekeeping:
         verify_models: VerifyModels,
         clock: Clock,
         verify_interval_us: int,
+        key_ring: KeyRing,
+        low_balances: LowBalances,
     ) -> None:
         self._ledger = ledger
         self._reservations = reservations
@@ -40,6 +48,8 @@ class Housekeeping:
         self._verify_models = verify_models
         self._clock = clock
         self._verify_interval_us = verify_interval_us
+        self._key_ring = key_ring
+        self._low_balances = low_balances
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -48,6 +58,8 @@ class Housekeeping:
             (self.sweep, SWEEP_SECONDS),
             (self._catalogue.refresh, REFRESH_SECONDS),
             (self.verify_due, VERIFY_SECONDS),
+            (self._key_ring.remember_use, USE_SECONDS),
+            (self._low_balances.tell, NOTICE_SECONDS),
         ]
         self._tasks = [asyncio.create_task(_every(chore, seconds)) for chore, seconds in chores]
 
@@ -56,6 +68,8 @@ class Housekeeping:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(Tok0nError):
+            await self._key_ring.remember_use()
 
     async def sweep(self) -> None:
         """Expire what a dead process left PENDING, and try failed releases again."""

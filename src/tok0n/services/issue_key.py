@@ -25,12 +25,11 @@ async def issue_key(
     accounts: Accounts, clock: Clock, *, email: str, name: str, limits: KeyLimits = _NO_LIMITS
 ) -> IssuedKey:
     """Make a key for the account of `email`. Raises `NotFound`, or `OperatorError` for an unusable name."""
-    if not name.strip() or len(name) > NAME_CHARACTERS_MAX or not name.isprintable():
-        raise OperatorError(f"A key's name must be 1 to {NAME_CHARACTERS_MAX} printable characters.")
+    name = check_name(name)
     secret = api_key.make_api_key(secrets.token_bytes(KEY_BYTES))
     key = await accounts.create_key(
         email=email,
-        name=name.strip(),
+        name=name,
         digest=api_key.digest(secret),
         prefix=api_key.shown_prefix(secret),
         last_four=api_key.last_four(secret),
@@ -38,3 +37,11 @@ async def issue_key(
         limits=limits,
     )
     return IssuedKey(key=key, secret=secret)
+
+
+def check_name(name: str) -> str:
+    """A key's name without space around it. Raises `OperatorError`."""
+    name = name.strip()
+    if not name or len(name) > NAME_CHARACTERS_MAX or not name.isprintable():
+        raise OperatorError(f"A key's name must be 1 to {NAME_CHARACTERS_MAX} printable characters.")
+    return name

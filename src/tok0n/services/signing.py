@@ -1,100 +1,114 @@
-"""Sign up, sign in, sign out, and what a mailed link does. Known and unknown addresses are answered alike."""
+"""Sign up, sign in, sign out, and what a mailed link does. Known and unknown addresses are answered alike.
 
+What differs between them is done after the answer, by a task of its own: the answer takes the same time too.
+"""
+
+import asyncio
 import secrets
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from enum import StrEnum
+from typing import Any
 
 import msgspec
+import structlog
 
-from tok0n.domain.accounts import clean_email
-from tok0n.domain.errors import OperatorError
 from tok0n.domain.people import (
+    INVITATION_LIFE_US,
+    LINK_LIFE_US,
     PASSWORD_CHARACTERS_MAX,
-    PASSWORD_CHARACTERS_MIN,
     SECRET_BYTES,
     LinkPurpose,
     Person,
     SignedIn,
     digest,
 )
-from tok0n.ports import Clock, Mailer, Passwords, People
+from tok0n.ports import Clock, Mailer, Passwords, People, Sessions
+from tok0n.services import mails
+from tok0n.services.passwords import Refused, check_password, clean, too_many
+from tok0n.services.second_factor import SecondFactor
+from tok0n.services.throttle import Throttle
+
+log = structlog.get_logger()
 
 FAILURES_MAX = 10
 FAILURES_SECONDS = 900.0
-REMEMBERED_MAX = 50_000
+CODE_FAILURES_MAX = 6
+MAILS_MAX = 5
+MAILS_SECONDS = 3_600.0
+SIGN_UPS_MAX = 30
+SIGN_UPS_SECONDS = 3_600.0
 AGENT_CHARACTERS_MAX = 200
-GUESSES_MIN = 1_000_000
-"""Fewer guesses than this, and an online attacker gets there (zxcvbn's own score 2 begins here)."""
+SECRET_CHARACTERS_MAX = 100
 
-_GUESSED_CHARACTERS_MAX = 72
-
-_VERIFY = """Welcome to Tok0n.
-
-Open this link to confirm your address; it works once, for a day:
-
-{url}
-
-If you did not sign up, do nothing: without this link there is no account.
-"""
-_KNOWN = """Somebody, perhaps you, signed up with this address, which has an account already.
-
-Sign in: {sign_in}
-Forgot the password? {reset}
-"""
-_RESET = """Open this link to choose a new password; it works once, for a day:
-
-{url}
-
-If you did not ask for it, do nothing: your password stays as it is.
-"""
+_PATHS = {
+    LinkPurpose.VERIFY: "/verify",
+    LinkPurpose.RESET: "/new-password",
+    LinkPurpose.INVITE: "/invitation",
+    LinkPurpose.EMAIL: "/new-address",
+    LinkPurpose.SET_UP: "/set-up",
+}
 
 
-class Refused(Exception):
-    """What somebody filled in cannot be taken. `field` is the input that it is about."""
+class Registration(StrEnum):
+    """Who may sign up."""
 
-    def __init__(self, message: str, *, field: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.field = field
+    OPEN = "open"
+    INVITE = "invite"
+    CLOSED = "closed"
 
 
 class NewSession(msgspec.Struct, frozen=True, kw_only=True):
-    """A session that has just begun: `secret` goes into the cookie and nowhere else."""
+    """A session that has just begun: `secret` goes into the cookie and nowhere else.
+
+    If it `waits`, the second factor is still to come.
+    """
 
     secret: str
-    person: Person
+    waits: bool
 
 
 class Signing:
-    """The use cases. `url_of` makes a path an address of this installation."""
+    """The use cases. `url_of` makes a path an address of this installation; `address` is the client's network one."""
 
     def __init__(
         self,
         *,
         people: People,
+        sessions: Sessions,
         passwords: Passwords,
         mailer: Mailer,
         clock: Clock,
         url_of: Callable[[str], str],
+        registration: Registration,
     ) -> None:
         self._people = people
+        self._sessions = sessions
         self._passwords = passwords
         self._mailer = mailer
         self._clock = clock
         self._url_of = url_of
-        self._failures: OrderedDict[tuple[str, str], list[float]] = OrderedDict()
+        self._registration = registration
+        self._second_factor = SecondFactor(people, clock)
+        self._failures = Throttle(clock, times=FAILURES_MAX, seconds=FAILURES_SECONDS)
+        self._code_failures = Throttle(clock, times=CODE_FAILURES_MAX, seconds=FAILURES_SECONDS)
+        self._mails = Throttle(clock, times=MAILS_MAX, seconds=MAILS_SECONDS)
+        self._sign_ups = Throttle(clock, times=SIGN_UPS_MAX, seconds=SIGN_UPS_SECONDS)
+        self._later: set[asyncio.Task[None]] = set()
 
-    async def sign_up(self, *, email: str, password: str) -> str:
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody may sign up."""
+        return self._registration is Registration.OPEN
+
+    async def sign_up(self, *, email: str, password: str, address: str) -> str:
         """Mail a link that confirms the address; gives the address as it was understood. Raises `Refused`."""
-        email = _clean(email)
+        email = clean(email)
         check_password(password, email=email)
+        if seconds := self._sign_ups.seconds_left(address):
+            raise too_many(seconds, field="email")
+        self._sign_ups.count(address)
         password_hash = await self._passwords.hash(password)
-        person = await self._people.register(email=email, password_hash=password_hash, now_us=self._clock.now_us())
-        if person.verified_at_us is None:
-            await self._mail_link(person, LinkPurpose.VERIFY, subject="Confirm your address", text=_VERIFY)
-        else:
-            text = _KNOWN.format(sign_in=self._url_of("/sign-in"), reset=self._url_of("/reset-password"))
-            await self._mailer.send(to=email, subject="You have an account already", text=text)
+        self._do_later(self._register(email=email, password_hash=password_hash))
         return email
 
     async def verify(self, secret: str, *, password: str, agent: str) -> NewSession | None:
@@ -107,111 +121,177 @@ class Signing:
         person = await self._people.linked(digest(secret), purpose=LinkPurpose.VERIFY, now_us=now_us)
         if person is None:
             return None
+        if seconds := self._failures.seconds_left(person.id):
+            raise too_many(seconds, field="password")
         if not await self._passwords.matches(password[:PASSWORD_CHARACTERS_MAX], person.password_hash):
+            self._failures.count(person.id)
             raise Refused("This is not the password that was chosen for this address. Sign up again.", field="password")
         person = await self._people.verify(digest(secret), now_us=now_us)
         return None if person is None else await self._begin(person, agent=agent)
 
     async def sign_in(self, *, email: str, password: str, address: str, agent: str) -> NewSession:
-        """Begin a session. Raises `Refused`, in the same words and time for a wrong address and a wrong password."""
-        email = _clean(email)
-        self._throttle(address, email)
+        """Begin a session. Raises `Refused`, in the same words and time for a wrong address and a wrong password.
+
+        Throttled by network address AND account: who guesses from elsewhere does not lock the owner out.
+        """
+        email = clean(email)
+        if seconds := self._failures.seconds_left((address, email)):
+            raise too_many(seconds, field="password")
         person = await self._people.find(email)
         password_hash = None if person is None else person.password_hash
         if not await self._passwords.matches(password[:PASSWORD_CHARACTERS_MAX], password_hash):
-            self._failures.setdefault((address, email), []).append(self._clock.monotonic())
+            self._failures.count((address, email))
             raise Refused("The address or the password is not right.", field="password")
         assert person is not None
         if person.account_id is None:
-            await self._mail_link(person, LinkPurpose.VERIFY, subject="Confirm your address", text=_VERIFY)
+            await self._mail_link(person, LinkPurpose.VERIFY, mails.VERIFY)
             raise Refused("Confirm your address first: we have mailed you a new link.", field="email")
-        self._failures.pop((address, email), None)
+        self._failures.forget((address, email))
         return await self._begin(person, agent=agent)
+
+    async def give_code(self, secret: str | None, *, code: str, agent: str) -> NewSession | None:
+        """Go on with a sign-in that waits for its second factor, in a new session. None when there is none such.
+
+        Raises `Refused` for a wrong code.
+        """
+        person = await self.waiting(secret)
+        if secret is None or person is None or person.totp_secret is None:
+            return None
+        if seconds := self._code_failures.seconds_left(person.id):
+            raise too_many(seconds, field="code")
+        if not await self._second_factor.accepts(code, person_id=person.id, totp_secret=person.totp_secret):
+            self._code_failures.count(person.id)
+            raise Refused("This code is not right, or was used before. Wait for the next one.", field="code")
+        await self._sessions.end(digest(secret))
+        return await self._begin(person, agent=agent, proven=True)
 
     async def who(self, secret: str | None) -> SignedIn | None:
         """Who is signed in by the secret of a cookie."""
-        if not secret or len(secret) > 100:
+        if not secret or len(secret) > SECRET_CHARACTERS_MAX:
             return None
-        return await self._people.find_session(digest(secret), now_us=self._clock.now_us())
+        return await self._sessions.find(digest(secret), now_us=self._clock.now_us())
+
+    async def waiting(self, secret: str | None) -> Person | None:
+        """Whose second factor the session of this cookie waits for."""
+        if not secret or len(secret) > SECRET_CHARACTERS_MAX:
+            return None
+        return await self._sessions.waiting(digest(secret), now_us=self._clock.now_us())
 
     async def sign_out(self, session: SignedIn, *, everywhere: bool) -> None:
         """End this session, or all of this person."""
         if everywhere:
-            await self._people.end_sessions(session.person_id)
+            await self._sessions.end_all(session.person_id)
         else:
-            await self._people.end_session(session.digest)
+            await self._sessions.end(session.digest)
 
     async def ask_reset(self, email: str) -> str:
         """Mail a link for a new password, if there is somebody to mail it to; gives the address. Raises `Refused`."""
-        email = _clean(email)
-        person = await self._people.find(email)
-        if person is not None:
-            await self._mail_link(person, LinkPurpose.RESET, subject="Choose a new password", text=_RESET)
+        email = clean(email)
+        self._do_later(self._mail_reset(email))
         return email
 
-    async def reset(self, secret: str, *, password: str, agent: str) -> NewSession | None:
-        """Take the new password, and sign in. None when the link does not work. Raises `Refused`."""
-        check_password(password, email="")
+    async def choose_password(
+        self, secret: str, *, purpose: LinkPurpose, password: str, agent: str
+    ) -> NewSession | None:
+        """Take the password that a mailed link lets choose, and sign in. None when the link does not work.
+
+        Raises `Refused`.
+        """
+        if purpose is LinkPurpose.INVITE and self._registration is Registration.CLOSED:
+            return None
+        person = await self._people.linked(digest(secret), purpose=purpose, now_us=self._clock.now_us())
+        if person is None:
+            return None
+        check_password(password, email=person.email)
         password_hash = await self._passwords.hash(password)
-        person = await self._people.reset_password(
-            digest(secret), password_hash=password_hash, now_us=self._clock.now_us()
+        person = await self._people.choose_password(
+            digest(secret), purpose=purpose, password_hash=password_hash, now_us=self._clock.now_us()
         )
         return None if person is None else await self._begin(person, agent=agent)
 
-    async def _begin(self, person: Person, *, agent: str) -> NewSession:
+    async def invite(self, email: str) -> str | None:
+        """Mail an invitation; gives the link too. None for somebody who has an account. Raises `Refused`."""
+        person = await self._people.register(email=clean(email), password_hash="", now_us=self._clock.now_us())
+        return None if person.account_id else await self._mail_link(person, LinkPurpose.INVITE, mails.INVITE)
+
+    async def set_up_link(self) -> str | None:
+        """A link to set up the operator's account, for the console; None when there is one."""
+        if await self._people.has_operator():
+            return None
+        return await self._make_link(None, LinkPurpose.SET_UP)
+
+    async def set_up(self, secret: str, *, email: str, password: str, agent: str) -> NewSession | None:
+        """Make the operator's account, and sign in. None when the link does not work. Raises `Refused`."""
+        email = clean(email)
+        check_password(password, email=email)
+        password_hash = await self._passwords.hash(password)
+        person = await self._people.set_up(
+            digest(secret), email=email, password_hash=password_hash, now_us=self._clock.now_us()
+        )
+        return None if person is None else await self._begin(person, agent=agent)
+
+    async def idle(self) -> None:
+        """Wait until all that was left for later is done."""
+        await asyncio.gather(*self._later)
+
+    async def _begin(self, person: Person, *, agent: str, proven: bool = False) -> NewSession:
         secret = secrets.token_urlsafe(SECRET_BYTES)
-        await self._people.begin_session(
+        waits = person.totp_secret is not None and not proven
+        await self._sessions.begin(
             person_id=person.id,
             digest=digest(secret),
             agent=agent[:AGENT_CHARACTERS_MAX],
             now_us=self._clock.now_us(),
+            waits=waits,
         )
-        return NewSession(secret=secret, person=person)
+        return NewSession(secret=secret, waits=waits)
 
-    async def _mail_link(self, person: Person, purpose: LinkPurpose, *, subject: str, text: str) -> None:
-        secret = secrets.token_urlsafe(SECRET_BYTES)
-        await self._people.make_link(
-            person_id=person.id, purpose=purpose, digest=digest(secret), now_us=self._clock.now_us()
-        )
-        path = "/verify" if purpose is LinkPurpose.VERIFY else "/new-password"
-        url = self._url_of(f"{path}?link={secret}")
+    async def _register(self, *, email: str, password_hash: str) -> None:
+        person = await self._people.register(email=email, password_hash=password_hash, now_us=self._clock.now_us())
+        if person.verified_at_us is None:
+            await self._mail_link(person, LinkPurpose.VERIFY, mails.VERIFY)
+        elif not self._mails.seconds_left(person.id):
+            self._mails.count(person.id)
+            subject, text = mails.KNOWN
+            text = text.format(sign_in=self._url_of("/sign-in"), reset=self._url_of("/reset-password"))
+            await self._mailer.send(to=email, subject=subject, text=text)
+
+    async def _mail_reset(self, email: str) -> None:
+        person = await self._people.find(email)
+        if person is not None:
+            await self._mail_link(person, LinkPurpose.RESET, mails.RESET)
+
+    async def _mail_link(self, person: Person, purpose: LinkPurpose, mail: tuple[str, str]) -> str | None:
+        """Mail a link, unless this person's mailbox has had enough of them; gives the link."""
+        if self._mails.seconds_left(person.id):
+            log.warning("mail_throttled", person=person.id, purpose=purpose)
+            return None
+        self._mails.count(person.id)
+        url = await self._make_link(person.id, purpose)
+        subject, text = mail
         await self._mailer.send(to=person.email, subject=subject, text=text.format(url=url))
+        return url
 
-    def _throttle(self, address: str, email: str) -> None:
-        """By address AND account: whoever guesses at an account from elsewhere does not lock its owner out."""
-        now = self._clock.monotonic()
-        failures = [at for at in self._failures.get((address, email), ()) if at > now - FAILURES_SECONDS]
-        self._failures[address, email] = failures
-        self._failures.move_to_end((address, email))
-        if len(self._failures) > REMEMBERED_MAX:
-            self._failures.popitem(last=False)
-        if len(failures) >= FAILURES_MAX:
-            minutes = round((failures[0] + FAILURES_SECONDS - now) / 60) or 1
-            raise Refused(
-                f"Too many attempts. Try again in {minutes} minutes, or reset the password.", field="password"
-            )
-        if not failures:
-            del self._failures[address, email]
+    async def _make_link(self, person_id: str | None, purpose: LinkPurpose) -> str:
+        secret = secrets.token_urlsafe(SECRET_BYTES)
+        life_us = INVITATION_LIFE_US if purpose is LinkPurpose.INVITE else LINK_LIFE_US
+        await self._people.make_link(
+            person_id=person_id,
+            purpose=purpose,
+            digest=digest(secret),
+            expires_at_us=self._clock.now_us() + life_us,
+            email=None,
+        )
+        return self._url_of(f"{_PATHS[purpose]}?link={secret}")
 
-
-def check_password(password: str, *, email: str) -> None:
-    """Raises `Refused` for a password that is too short, too long, or among the first that anybody would guess."""
-    if len(password) < PASSWORD_CHARACTERS_MIN:
-        raise Refused(f"Use at least {PASSWORD_CHARACTERS_MIN} characters.", field="password")
-    if len(password) > PASSWORD_CHARACTERS_MAX:
-        raise Refused(f"Use at most {PASSWORD_CHARACTERS_MAX} characters.", field="password")
-    from zxcvbn import zxcvbn  # noqa: PLC0415  its word lists take a tenth of a second
-
-    known = [email, *email.split("@"), "tok0n", "token"]
-    if (
-        zxcvbn(password[:_GUESSED_CHARACTERS_MAX], user_inputs=[word for word in known if word])["guesses"]
-        < GUESSES_MIN
-    ):
-        raise Refused("That password is among the first that anybody would guess. Use another.", field="password")
+    def _do_later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(_logged(work))
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
 
 
-def _clean(email: str) -> str:
+async def _logged(work: Coroutine[Any, Any, None]) -> None:
     try:
-        return clean_email(email)
-    except OperatorError:
-        raise Refused("Write your address as name@example.com.", field="email") from None
+        await work
+    except Exception:
+        log.exception("mail_failed")

@@ -2,9 +2,20 @@
 
 from tok0n.settings.check import check
 from tok0n.settings.faults import Fault, SettingsInvalid
-from tok0n.settings.parse import find_faults, load, model_of
+from tok0n.settings.parse import find_faults, load, model_of, with_port
 from tok0n.settings.schema import Settings
 from tok0n.settings.secret import Secret
 from tok0n.settings.template import template
 
-__all__ = ["Fault", "Secret", "Settings", "SettingsInvalid", "check", "find_faults", "load", "model_of", "template"]
+__all__ = [
+    "Fault",
+    "Secret",
+    "Settings",
+    "SettingsInvalid",
+    "check",
+    "find_faults",
+    "load",
+    "model_of",
+    "template",
+    "with_port",
+]

@@ -1,6 +1,7 @@
 """What one value alone cannot tell: whether the settings fit together, and whether they fit this machine."""
 
 import importlib.util
+import ipaddress
 import os
 import re
 import ssl
@@ -150,6 +151,22 @@ def _server(values: dict[str, Any]) -> Findings:
         yield "host", "must be a name or an address alone, such as 127.0.0.1: the port is server.port."
     if values.get("public_url") and (reason := _why_no_url(values["public_url"])) is not None:
         yield "public_url", reason
+    for network in values.get("trusted_proxies", ()):
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError:
+            yield "trusted_proxies", 'must be addresses or networks: ["127.0.0.1", "10.0.0.0/8"].'
+
+
+def _mail(values: dict[str, Any]) -> Findings:
+    if not values.get("host"):
+        return
+    if not _HOST.fullmatch(values["host"]):
+        yield "host", "must be a name or an address alone: the port is mail.port."
+    if not re.fullmatch(r"[^<>@\s]+@[^<>@\s]+|[^<>@\r\n]*<[^<>@\s]+@[^<>@\s]+>", values.get("sender", "")):
+        yield "sender", 'must say whom mails are from: "Tok0n <noreply@example.com>".'
+    if bool(values.get("username")) != (values.get("password") is not None):
+        yield "password", "and username go together: give both, or neither."
 
 
 def _database(values: dict[str, Any]) -> Findings:
@@ -202,6 +219,7 @@ def _pack(values: dict[str, Any]) -> Findings:
 
 _CHECKS: dict[str, Callable[[dict[str, Any]], Findings]] = {
     "server": _server,
+    "mail": _mail,
     "database": _database,
     "limits": _limits,
     "upstreams": _upstream,

@@ -149,8 +149,12 @@ class Conversion:
 
     @cached_property
     def _homes(self) -> dict[str, str]:
-        """Where a key that stands in the wrong section belongs."""
-        return {key: f"{section}.{key}" for section, struct in SECTIONS.items() for key in fields_of(struct)}
+        """Where a key that stands in the wrong section belongs: the first section that has one of that name."""
+        homes: dict[str, str] = {}
+        for section, struct in SECTIONS.items():
+            for key in fields_of(struct):
+                homes.setdefault(key, f"{section}.{key}")
+        return homes
 
     def _why_made(self, entry: Entry, raw: dict[str, Any]) -> str:
         """A variable whose id is misspelt makes a new table, which then lacks everything else."""

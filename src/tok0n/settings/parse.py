@@ -117,6 +117,18 @@ def _settings(draft: _Draft) -> Settings:
     )
 
 
+def with_port(settings: Settings, port: int) -> Settings:
+    """The settings with the port that was really taken; a `public_url` that followed the port follows it still."""
+    server = settings.server
+    if server.port == port:
+        return settings
+    url = server.public_url
+    if url == _with_public_url(msgspec.structs.replace(server, public_url="")).public_url:
+        url = ""
+    server = _with_public_url(msgspec.structs.replace(server, port=port, public_url=url))
+    return msgspec.structs.replace(settings, server=server)
+
+
 def _with_public_url(server: Server) -> Server:
     host = _EVERYWHERE.get(server.host, server.host)
     url = server.public_url or f"http://{f'[{host}]' if ':' in host else host}:{server.port}"

@@ -36,6 +36,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: _Bytes = 4_194_304
     body_read_seconds: _Seconds = 30.0
     shutdown_seconds: Annotated[int, Meta(ge=1, le=SECONDS_MAX)] = 25
+    trusted_proxies: tuple[_Text, ...] = ("127.0.0.1", "::1")
 
 
 class Database(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +120,24 @@ class Logs(msgspec.Struct, frozen=True, kw_only=True):
     format: Literal["auto", "console", "json"] = "auto"
 
 
+class AccountsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """[accounts]."""
+
+    registration: Literal["open", "invite", "closed"] = "open"
+
+
+class Mail(msgspec.Struct, frozen=True, kw_only=True):
+    """[mail]. Without a host, mails are printed to the log."""
+
+    host: str = ""
+    port: Annotated[int, Meta(ge=1, le=65_535)] = 587
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    sender: str = ""
+    username: str = ""
+    password: Secret | None = None
+    timeout_seconds: _Seconds = 20.0
+
+
 class Pack(msgspec.Struct, frozen=True, kw_only=True):
     """[packs.ID]. The price is a decimal string, so that no cent is lost in a float."""
 
@@ -151,6 +170,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     models: dict[str, ModelSettings] = {}
     catalogue: CatalogueSettings = CatalogueSettings()
     logs: Logs = Logs()
+    accounts: AccountsSettings = AccountsSettings()
+    mail: Mail = Mail()
     packs: dict[str, Pack] = {}
     payments: Payments | None = None
 
@@ -161,6 +182,8 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "limits": Limits,
     "catalogue": CatalogueSettings,
     "logs": Logs,
+    "accounts": AccountsSettings,
+    "mail": Mail,
     "payments": Payments,
 }
 """The sections that there is one of."""

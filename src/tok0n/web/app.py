@@ -1,7 +1,7 @@
 """The ASGI application: chat completions straight to their endpoint, everything else through Starlette."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 from starlette.applications import Starlette
@@ -9,7 +9,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from tok0n.domain import ids
 from tok0n.ports import Clock, Database, History, Limiter
@@ -19,11 +19,13 @@ from tok0n.services.complete_chat import Call
 from tok0n.web.asgi import AsgiApp, Message, Receive, Scope, Send
 from tok0n.web.openai.account import account_routes
 from tok0n.web.openai.openapi import openapi_route
-from tok0n.web.openai.routes import http_error, is_api, model_routes, unexpected_error
+from tok0n.web.openai.routes import api_http_error, error, is_api, model_routes
 from tok0n.web.operations import operation_routes
+from tok0n.web.pages.visit import Site
 from tok0n.web.request_log import RequestLog
 
 CHAT_PATH = "/v1/chat/completions"
+UNEXPECTED = "The gateway could not answer this request."
 log = structlog.get_logger()
 
 
@@ -38,11 +40,27 @@ def make_app(
     clock: Clock,
     request_log: RequestLog,
     is_draining: Callable[[], bool],
+    site: Site,
+    page_routes: Sequence[BaseRoute],
 ) -> AsgiApp:
-    """The application. `chat` answers POST /v1/chat/completions."""
+    """The application. `chat` answers POST /v1/chat/completions; `page_routes` are all that is not for programs."""
 
     async def other_methods(_: Request) -> Response:
         raise HTTPException(405, headers={"allow": "POST"})
+
+    async def http_error(request: Request, raised: Exception) -> Response:
+        assert isinstance(raised, HTTPException)
+        if is_api(request.url.path):
+            return api_http_error(request, raised)
+        response = await site.error(request, raised.status_code, raised.detail)
+        response.headers.update(raised.headers or {})
+        return response
+
+    async def unexpected_error(request: Request, _: Exception) -> Response:
+        """Starlette raises it again, for the log."""
+        if is_api(request.url.path):
+            return error("api_error", UNEXPECTED)
+        return await site.error(request, 500, UNEXPECTED)
 
     pages = Starlette(
         routes=[
@@ -51,6 +69,7 @@ def make_app(
             *account_routes(key_ring, limiter, history),
             openapi_route(),
             *operation_routes(database, limiter, is_draining=is_draining),
+            *page_routes,
         ],
         exception_handlers={HTTPException: http_error, Exception: unexpected_error},
     )
@@ -63,9 +82,17 @@ def make_app(
         elif is_api(scope["path"]):
             await named(scope, receive, send)
         else:
-            await pages(scope, receive, send)
+            await _logging_errors(pages, scope, receive, send)
 
     return app
+
+
+async def _logging_errors(pages: AsgiApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """What should not have happened is a line in our log; the visitor was told already."""
+    try:
+        await pages(scope, receive, send)
+    except Exception:
+        log.exception("unexpected_error", page=True)
 
 
 def _with_request_id(app: AsgiApp, clock: Clock, request_log: RequestLog) -> AsgiApp:

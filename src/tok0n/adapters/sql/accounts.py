@@ -1,6 +1,7 @@
 """Accounts and API keys in SQL, as plain transaction functions behind the `Accounts` port."""
 
 import os
+from collections.abc import Mapping
 
 import msgspec
 import sqlalchemy as sa
@@ -117,6 +118,16 @@ class SqlAccounts:
 
         return await self._store.read(fn)
 
+    async def rename_key(self, *, account_id: str, key_id: str, name: str) -> None:
+        """See `ports.Accounts.rename_key`."""
+        renamed = sa.update(api_key).where(api_key.c.id == key_id, api_key.c.account_id == account_id)
+
+        def fn(tx: sa.Connection) -> None:
+            if not tx.execute(renamed.values(name=name)).rowcount:
+                raise NotFound("There is no such API key in this account.")
+
+        await self._store.write(fn)
+
     async def revoke_key(self, *, key_id: str, now_us: int) -> ApiKey:
         """See `ports.Accounts.revoke_key`."""
 
@@ -132,6 +143,16 @@ class SqlAccounts:
             return key_of_row(row)
 
         return await self._store.write(fn)
+
+    async def keys_used(self, used_at_us: Mapping[str, int]) -> None:
+        """See `ports.Accounts.keys_used`."""
+
+        def fn(tx: sa.Connection) -> None:
+            for key_id, at_us in sorted(used_at_us.items()):
+                earlier = sa.func.coalesce(api_key.c.last_used_at_us, 0) < at_us
+                tx.execute(sa.update(api_key).where(api_key.c.id == key_id, earlier).values(last_used_at_us=at_us))
+
+        await self._store.write(fn)
 
     async def find_caller(self, digest: bytes, *, now_us: int) -> Caller | None:
         """See `ports.Accounts.find_caller`."""
@@ -188,6 +209,7 @@ def key_of_row(row: sa.Row[tuple[object, ...]]) -> ApiKey:
         last_four=row.last_four,
         created_at_us=row.created_at_us,
         revoked_at_us=row.revoked_at_us,
+        last_used_at_us=row.last_used_at_us,
         limits=_limits(row),
     )
 

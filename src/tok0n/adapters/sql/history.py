@@ -9,9 +9,18 @@ import sqlalchemy as sa
 from tok0n.adapters.sql.accounts import key_of_row
 from tok0n.adapters.sql.schema import account, api_key, ledger_entry, request, usage_hour
 from tok0n.adapters.sql.store import SqlStore
+from tok0n.domain import ids
 from tok0n.domain.accounts import ApiKey
 from tok0n.domain.errors import NotFound
-from tok0n.domain.history import HourOfUse, LedgerEntry, RequestFilter, RequestRecord
+from tok0n.domain.history import (
+    HourOfUse,
+    LedgerEntry,
+    RequestFilter,
+    RequestRecord,
+    UseBy,
+    UseFilter,
+    UseTotals,
+)
 from tok0n.domain.ledger import Balance, EntryKind, RequestStatus
 
 _REQUESTS = sa.select(request, api_key.c.name.label("key_name")).join(api_key, api_key.c.id == request.c.api_key_id)
@@ -67,18 +76,40 @@ class SqlHistory:
         query = query.order_by(request.c.id.desc()).limit(rows_max)
         return await self._store.read(lambda tx: [_record(row) for row in tx.execute(query)])
 
-    async def hours(self, account_id: str, *, since_hour: int, until_hour: int) -> list[HourOfUse]:
+    async def hours(self, account_id: str, chosen: UseFilter, *, by: UseBy) -> list[HourOfUse]:
         """See `ports.History.hours`."""
-        hours = usage_hour.c
+        series = usage_hour.c.model if by is UseBy.MODEL else usage_hour.c.api_key_id
         query = (
-            sa.select(usage_hour)
-            .where(hours.account_id == account_id, hours.hour >= since_hour, hours.hour < until_hour)
-            .order_by(hours.hour, hours.api_key_id, hours.model)
+            sa.select(usage_hour.c.hour, series, sa.func.sum(usage_hour.c.charged))
+            .where(*_use_conditions(account_id, chosen))
+            .group_by(usage_hour.c.hour, series)
+            .order_by(usage_hour.c.hour, series)
         )
-        names = HourOfUse.__struct_fields__
         return await self._store.read(
-            lambda tx: [HourOfUse(**{name: row[name] for name in names}) for row in tx.execute(query).mappings()]
+            lambda tx: [
+                HourOfUse(hour=hour, series=name, charged=int(charged)) for hour, name, charged in tx.execute(query)
+            ]
         )
+
+    async def totals(self, account_id: str, chosen: UseFilter) -> UseTotals:
+        """See `ports.History.totals`."""
+        hours = usage_hour.c
+        sums = (hours.requests, hours.prompt_tokens, hours.completion_tokens, hours.charged)
+        query = sa.select(*(sa.func.coalesce(sa.func.sum(column), 0).label(column.name) for column in sums))
+        query = query.where(*_use_conditions(account_id, chosen))
+        row = await self._store.read(lambda tx: tx.execute(query).one())
+        return UseTotals(
+            requests=int(row.requests),
+            prompt_tokens=int(row.prompt_tokens),
+            completion_tokens=int(row.completion_tokens),
+            charged=int(row.charged),
+        )
+
+    async def models_used(self, account_id: str) -> list[str]:
+        """See `ports.History.models_used`."""
+        hours = usage_hour.c
+        query = sa.select(hours.model).where(hours.account_id == account_id).distinct().order_by(hours.model)
+        return await self._store.read(lambda tx: list(tx.scalars(query)))
 
     async def entries(self, account_id: str, *, before: int | None, rows_max: int) -> list[LedgerEntry]:
         """See `ports.History.entries`."""
@@ -89,18 +120,44 @@ class SqlHistory:
         return await self._store.read(lambda tx: [_entry(row) for row in tx.execute(query)])
 
 
+_ENDED_UNBILLED = "request.status IN ('RELEASED', 'EXPIRED')"
+_PENDING = "request.status = 'PENDING'"
+_INDEXED = {
+    RequestStatus.RELEASED: _ENDED_UNBILLED,
+    RequestStatus.EXPIRED: _ENDED_UNBILLED,
+    RequestStatus.PENDING: _PENDING,
+}
+"""The conditions of the partial indexes, in their own words: a bound parameter would not be recognised in them."""
+
+
 def _conditions(chosen: RequestFilter) -> list[sa.ColumnElement[bool]]:
     conditions: list[sa.ColumnElement[bool]] = []
     if chosen.since_us is not None:
-        conditions.append(request.c.created_at_us >= chosen.since_us)
+        conditions.append(request.c.id >= ids.first_request_id(chosen.since_us))
     if chosen.until_us is not None:
-        conditions.append(request.c.created_at_us < chosen.until_us)
+        conditions.append(request.c.id < ids.first_request_id(chosen.until_us))
     if chosen.model is not None:
         conditions.append(request.c.model == chosen.model)
     if chosen.api_key_id is not None:
         conditions.append(request.c.api_key_id == chosen.api_key_id)
     if chosen.status is not None:
         conditions.append(request.c.status == chosen.status)
+        if chosen.status in _INDEXED:
+            conditions.append(sa.literal_column(f"({_INDEXED[chosen.status]})", sa.Boolean))
+    return conditions
+
+
+def _use_conditions(account_id: str, chosen: UseFilter) -> list[sa.ColumnElement[bool]]:
+    hours = usage_hour.c
+    conditions: list[sa.ColumnElement[bool]] = [hours.account_id == account_id]
+    if chosen.since_hour is not None:
+        conditions.append(hours.hour >= chosen.since_hour)
+    if chosen.until_hour is not None:
+        conditions.append(hours.hour < chosen.until_hour)
+    if chosen.model is not None:
+        conditions.append(hours.model == chosen.model)
+    if chosen.api_key_id is not None:
+        conditions.append(hours.api_key_id == chosen.api_key_id)
     return conditions
 
 

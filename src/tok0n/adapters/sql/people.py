@@ -1,16 +1,15 @@
-"""People, their sessions and their mailed links in SQL, behind the `People` port."""
+"""People and their mailed links in SQL, behind the `People` port."""
 
 import os
+from typing import Any
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.schema import account, mail_link, person, session
+from tok0n.adapters.sql.schema import account, api_key, mail_link, person, recovery_code, session
 from tok0n.adapters.sql.store import SqlStore, lock_for
 from tok0n.domain import ids
-from tok0n.domain.people import LINK_LIFE_US, SESSION_IDLE_US, SESSION_LIFE_US, LinkPurpose, Person, SignedIn
-
-SEEN_EVERY_US = 60_000_000
-"""How exactly it is known when a session was last used: a write for every page would cost more than it tells."""
+from tok0n.domain.errors import NotFound
+from tok0n.domain.people import LinkPurpose, Person
 
 
 class SqlPeople:
@@ -23,31 +22,43 @@ class SqlPeople:
         """See `ports.People.find`."""
         query = sa.select(person).where(person.c.email == email)
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
-        return None if row is None else _person(row)
+        return None if row is None else person_of_row(row)
+
+    async def get(self, person_id: str) -> Person:
+        """See `ports.People.get`."""
+        query = sa.select(person).where(person.c.id == person_id)
+        row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
+        if row is None:
+            raise NotFound("There is no such person.")
+        return person_of_row(row)
+
+    async def has_operator(self) -> bool:
+        """See `ports.People.has_operator`."""
+        return await self._store.read(_has_operator)
 
     async def register(self, *, email: str, password_hash: str, now_us: int) -> Person:
         """See `ports.People.register`."""
 
         def fn(tx: sa.Connection) -> Person:
-            lock_for(tx, f"person {email}")
-            row = tx.execute(sa.select(person).where(person.c.email == email)).one_or_none()
-            if row is None:
-                values = {"id": ids.person_id(os.urandom(ids.RANDOM_BYTES)), "email": email, "created_at_us": now_us}
-                tx.execute(sa.insert(person).values(**values, password_hash=password_hash))
-            elif row.verified_at_us is None:
-                tx.execute(sa.update(person).where(person.c.id == row.id).values(password_hash=password_hash))
-            return _person(tx.execute(sa.select(person).where(person.c.email == email)).one())
+            found = _locked(tx, email)
+            if found is None:
+                return _insert(tx, email=email, password_hash=password_hash, now_us=now_us)
+            if found.verified_at_us is None:
+                return _update(tx, found.id, password_hash=password_hash)
+            return found
 
         return await self._store.write(fn)
 
-    async def make_link(self, *, person_id: str, purpose: LinkPurpose, digest: bytes, now_us: int) -> None:
+    async def make_link(
+        self, *, person_id: str | None, purpose: LinkPurpose, digest: bytes, expires_at_us: int, email: str | None
+    ) -> None:
         """See `ports.People.make_link`."""
 
         def fn(tx: sa.Connection) -> None:
             links = mail_link.c
             tx.execute(sa.delete(mail_link).where(links.person_id == person_id, links.purpose == purpose))
-            values = {"digest": digest, "person_id": person_id, "purpose": purpose}
-            tx.execute(sa.insert(mail_link).values(**values, expires_at_us=now_us + LINK_LIFE_US))
+            values = {"digest": digest, "person_id": person_id, "purpose": purpose, "email": email}
+            tx.execute(sa.insert(mail_link).values(**values, expires_at_us=expires_at_us))
 
         await self._store.write(fn)
 
@@ -60,76 +71,160 @@ class SqlPeople:
             .where(links.digest == digest, links.purpose == purpose, links.expires_at_us > now_us)
         )
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
-        return None if row is None else _person(row)
+        return None if row is None else person_of_row(row)
 
     async def verify(self, digest: bytes, *, now_us: int) -> Person | None:
         """See `ports.People.verify`."""
 
         def fn(tx: sa.Connection) -> Person | None:
-            found = _take_link(tx, digest, purpose=LinkPurpose.VERIFY, now_us=now_us)
-            return None if found is None else _with_account(tx, found, now_us=now_us)
+            taken = _take_link(tx, digest, purpose=LinkPurpose.VERIFY, now_us=now_us)
+            return None if taken is None else _with_account(tx, _get(tx, taken.person_id), now_us=now_us)
 
         return await self._store.write(fn)
 
-    async def reset_password(self, digest: bytes, *, password_hash: str, now_us: int) -> Person | None:
-        """See `ports.People.reset_password`."""
+    async def choose_password(
+        self, digest: bytes, *, purpose: LinkPurpose, password_hash: str, now_us: int
+    ) -> Person | None:
+        """See `ports.People.choose_password`."""
 
         def fn(tx: sa.Connection) -> Person | None:
-            found = _take_link(tx, digest, purpose=LinkPurpose.RESET, now_us=now_us)
-            if found is None:
+            taken = _take_link(tx, digest, purpose=purpose, now_us=now_us)
+            if taken is None:
                 return None
-            tx.execute(sa.update(person).where(person.c.id == found.id).values(password_hash=password_hash))
-            tx.execute(sa.delete(session).where(session.c.person_id == found.id))
-            return _with_account(tx, found, now_us=now_us)
+            tx.execute(sa.delete(session).where(session.c.person_id == taken.person_id))
+            changed = _update(tx, taken.person_id, password_hash=password_hash)
+            return _with_account(tx, changed, now_us=now_us)
 
         return await self._store.write(fn)
 
-    async def begin_session(self, *, person_id: str, digest: bytes, agent: str, now_us: int) -> None:
-        """See `ports.People.begin_session`."""
+    async def set_up(self, digest: bytes, *, email: str, password_hash: str, now_us: int) -> Person | None:
+        """See `ports.People.set_up`."""
+
+        def fn(tx: sa.Connection) -> Person | None:
+            lock_for(tx, "the operator's account")
+            if _has_operator(tx) or _take_link(tx, digest, purpose=LinkPurpose.SET_UP, now_us=now_us) is None:
+                return None
+            found = _locked(tx, email) or _insert(tx, email=email, password_hash=password_hash, now_us=now_us)
+            tx.execute(sa.delete(session).where(session.c.person_id == found.id))
+            tx.execute(sa.delete(mail_link).where(mail_link.c.purpose == LinkPurpose.SET_UP))
+            operator = _update(tx, found.id, password_hash=password_hash, is_operator=1)
+            return _with_account(tx, operator, now_us=now_us)
+
+        return await self._store.write(fn)
+
+    async def change_email(self, digest: bytes, *, now_us: int) -> Person | None:
+        """See `ports.People.change_email`."""
+
+        def fn(tx: sa.Connection) -> Person | None:
+            taken = _take_link(tx, digest, purpose=LinkPurpose.EMAIL, now_us=now_us)
+            if taken is None:
+                return None
+            lock_for(tx, f"account {taken.email}")
+            found = _get(tx, taken.person_id)
+            owner = tx.scalar(sa.select(account.c.id).where(account.c.email == taken.email))
+            if _locked(tx, taken.email) is not None or owner is not None:
+                return None
+            tx.execute(sa.update(account).where(account.c.id == found.account_id).values(email=taken.email))
+            return _update(tx, found.id, email=taken.email)
+
+        return await self._store.write(fn)
+
+    async def change_password(self, *, person_id: str, password_hash: str) -> None:
+        """See `ports.People.change_password`."""
+        await self._store.write(lambda tx: _update(tx, person_id, password_hash=password_hash))
+
+    async def set_time_zone(self, *, person_id: str, time_zone: str) -> None:
+        """See `ports.People.set_time_zone`."""
+        await self._store.write(lambda tx: _update(tx, person_id, time_zone=time_zone))
+
+    async def set_totp(self, *, person_id: str, secret: str | None, step: int, recovery_codes: list[bytes]) -> None:
+        """See `ports.People.set_totp`."""
 
         def fn(tx: sa.Connection) -> None:
-            tx.execute(sa.delete(session).where(session.c.person_id == person_id, _has_ended(now_us)))
-            values = {"digest": digest, "person_id": person_id, "agent": agent}
-            tx.execute(sa.insert(session).values(**values, created_at_us=now_us, seen_at_us=now_us))
+            _update(tx, person_id, totp_secret=secret, totp_step=step)
+            tx.execute(sa.delete(recovery_code).where(recovery_code.c.person_id == person_id))
+            for digest in recovery_codes:
+                tx.execute(sa.insert(recovery_code).values(person_id=person_id, digest=digest))
 
         await self._store.write(fn)
 
-    async def find_session(self, digest: bytes, *, now_us: int) -> SignedIn | None:
-        """See `ports.People.find_session`."""
-        query = (
-            sa.select(session.c.person_id, session.c.seen_at_us, person.c.email, person.c.account_id)
-            .join(person, person.c.id == session.c.person_id)
-            .join(account, account.c.id == person.c.account_id)
-            .where(session.c.digest == digest, sa.not_(_has_ended(now_us)), account.c.status == "open")
-        )
-        row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
-        if row is None:
-            return None
-        if row.seen_at_us < now_us - SEEN_EVERY_US:
-            seen = sa.update(session).where(session.c.digest == digest).values(seen_at_us=now_us)
-            await self._store.write(lambda tx: tx.execute(seen) and None)
-        return SignedIn(digest=digest, person_id=row.person_id, email=row.email, account_id=row.account_id)
+    async def use_totp_step(self, *, person_id: str, step: int) -> bool:
+        """See `ports.People.use_totp_step`."""
+        used = sa.update(person).where(person.c.id == person_id, person.c.totp_step < step).values(totp_step=step)
+        return await self._store.write(lambda tx: tx.execute(used).rowcount == 1)
 
-    async def end_session(self, digest: bytes) -> None:
-        """See `ports.People.end_session`."""
-        await self._store.write(lambda tx: tx.execute(sa.delete(session).where(session.c.digest == digest)) and None)
+    async def use_recovery_code(self, *, person_id: str, digest: bytes) -> bool:
+        """See `ports.People.use_recovery_code`."""
+        codes = recovery_code.c
+        used = sa.delete(recovery_code).where(codes.person_id == person_id, codes.digest == digest)
+        return await self._store.write(lambda tx: tx.execute(used).rowcount == 1)
 
-    async def end_sessions(self, person_id: str) -> None:
-        """See `ports.People.end_sessions`."""
-        ended = sa.delete(session).where(session.c.person_id == person_id)
-        await self._store.write(lambda tx: tx.execute(ended) and None)
+    async def recovery_codes_left(self, person_id: str) -> int:
+        """See `ports.People.recovery_codes_left`."""
+        query = sa.select(sa.func.count()).where(recovery_code.c.person_id == person_id)
+        return await self._store.read(lambda tx: tx.execute(query).scalar_one())
+
+    async def close_account(self, *, person_id: str, now_us: int) -> None:
+        """See `ports.People.close_account`."""
+
+        def fn(tx: sa.Connection) -> None:
+            account_id = _get(tx, person_id).account_id
+            tx.execute(sa.update(account).where(account.c.id == account_id).values(status="closed"))
+            keys = sa.update(api_key).where(api_key.c.account_id == account_id, api_key.c.revoked_at_us.is_(None))
+            tx.execute(keys.values(revoked_at_us=now_us))
+            tx.execute(sa.delete(session).where(session.c.person_id == person_id))
+
+        await self._store.write(fn)
 
 
-def _take_link(tx: sa.Connection, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> Person | None:
-    """Use a link up; gives whose it was, if it still worked."""
+def person_of_row(row: sa.Row[tuple[object, ...]]) -> Person:
+    """A person from a whole row of the table."""
+    return Person(
+        id=row.id,
+        account_id=row.account_id,
+        email=row.email,
+        password_hash=row.password_hash,
+        verified_at_us=row.verified_at_us,
+        time_zone=row.time_zone,
+        is_operator=bool(row.is_operator),
+        totp_secret=row.totp_secret,
+    )
+
+
+def _has_operator(tx: sa.Connection) -> bool:
+    return tx.scalar(sa.select(person.c.id).where(person.c.is_operator == 1).limit(1)) is not None
+
+
+def _get(tx: sa.Connection, person_id: str) -> Person:
+    return person_of_row(tx.execute(sa.select(person).where(person.c.id == person_id)).one())
+
+
+def _locked(tx: sa.Connection, email: str) -> Person | None:
+    """The person of an address, which nobody else takes until the transaction ends."""
+    lock_for(tx, f"person {email}")
+    row = tx.execute(sa.select(person).where(person.c.email == email)).one_or_none()
+    return None if row is None else person_of_row(row)
+
+
+def _insert(tx: sa.Connection, *, email: str, password_hash: str, now_us: int) -> Person:
+    values = {"id": ids.person_id(os.urandom(ids.RANDOM_BYTES)), "email": email, "password_hash": password_hash}
+    row = tx.execute(sa.insert(person).values(**values, created_at_us=now_us).returning(person)).one()
+    return person_of_row(row)
+
+
+def _update(tx: sa.Connection, person_id: str, **changes: object) -> Person:
+    row = tx.execute(sa.update(person).where(person.c.id == person_id).values(**changes).returning(person)).one()
+    return person_of_row(row)
+
+
+def _take_link(tx: sa.Connection, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> Any:
+    """Use a link up; gives its row (person_id, email, expires_at_us), or None if it did not work any more."""
     taken = tx.execute(
         sa.delete(mail_link)
         .where(mail_link.c.digest == digest, mail_link.c.purpose == purpose)
-        .returning(mail_link.c.person_id, mail_link.c.expires_at_us)
+        .returning(mail_link.c.person_id, mail_link.c.email, mail_link.c.expires_at_us)
     ).one_or_none()
-    if taken is None or taken.expires_at_us <= now_us:
-        return None
-    return _person(tx.execute(sa.select(person).where(person.c.id == taken.person_id)).one())
+    return None if taken is None or taken.expires_at_us <= now_us else taken
 
 
 def _with_account(tx: sa.Connection, found: Person, *, now_us: int) -> Person:
@@ -142,23 +237,4 @@ def _with_account(tx: sa.Connection, found: Person, *, now_us: int) -> Person:
         account_id = ids.account_id(os.urandom(ids.RANDOM_BYTES))
         values = {"id": account_id, "email": found.email, "status": "open", "posted": 0, "pending": 0}
         tx.execute(sa.insert(account).values(**values, created_at_us=now_us))
-    changed = {"account_id": account_id, "verified_at_us": now_us}
-    tx.execute(sa.update(person).where(person.c.id == found.id).values(**changed))
-    return _person(tx.execute(sa.select(person).where(person.c.id == found.id)).one())
-
-
-def _has_ended(now_us: int) -> sa.ColumnElement[bool]:
-    return sa.or_(
-        session.c.seen_at_us <= now_us - SESSION_IDLE_US,
-        session.c.created_at_us <= now_us - SESSION_LIFE_US,
-    )
-
-
-def _person(row: sa.Row[tuple[object, ...]]) -> Person:
-    return Person(
-        id=row.id,
-        account_id=row.account_id,
-        email=row.email,
-        password_hash=row.password_hash,
-        verified_at_us=row.verified_at_us,
-    )
+    return _update(tx, found.id, account_id=account_id, verified_at_us=now_us)

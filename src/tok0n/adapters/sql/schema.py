@@ -44,6 +44,7 @@ api_key = Table(
     Column("spent", _Big, nullable=False, server_default=text("0")),
     Column("pending", _Big, nullable=False, server_default=text("0")),
     Column("models", Text),
+    Column("last_used_at_us", _Big),
     Index("api_key_account", "account_id"),
     **_CLUSTERED,
 )
@@ -69,7 +70,14 @@ request = Table(
     Column("created_at_us", _Big, nullable=False),
     Column("expires_at_us", _Big, nullable=False),
     Column("resolved_at_us", _Big),
-    Index("request_account", "account_id", "id"),
+    Index("request_account", "account_id", "id", "api_key_id", "model"),
+    Index(
+        "request_not_billed",
+        "account_id",
+        "id",
+        sqlite_where=text("status IN ('RELEASED', 'EXPIRED')"),
+        postgresql_where=text("status IN ('RELEASED', 'EXPIRED')"),
+    ),
     Index(
         "request_pending",
         "expires_at_us",
@@ -143,6 +151,18 @@ person = Table(
     Column("password_hash", Text, nullable=False),
     Column("verified_at_us", _Big),
     Column("created_at_us", _Big, nullable=False),
+    Column("time_zone", Text, nullable=False, server_default=text("'UTC'")),
+    Column("is_operator", Integer, nullable=False, server_default=text("0")),
+    Column("totp_secret", Text),
+    Column("totp_step", _Big, nullable=False, server_default=text("0")),
+    **_CLUSTERED,
+)
+
+recovery_code = Table(
+    "recovery_code",
+    metadata,
+    Column("person_id", Text, ForeignKey("person.id"), primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),
     **_CLUSTERED,
 )
 
@@ -154,17 +174,30 @@ session = Table(
     Column("created_at_us", _Big, nullable=False),
     Column("seen_at_us", _Big, nullable=False),
     Column("agent", Text, nullable=False),
+    Column("waits", Integer, nullable=False),
     Index("session_person", "person_id"),
     **_CLUSTERED,
 )
+"""One that `waits` for its second factor is not signed in."""
 
 mail_link = Table(
     "mail_link",
     metadata,
     Column("digest", LargeBinary, primary_key=True),
-    Column("person_id", Text, ForeignKey("person.id"), nullable=False),
+    Column("person_id", Text, ForeignKey("person.id")),
     Column("purpose", Text, nullable=False),
+    Column("email", Text),
     Column("expires_at_us", _Big, nullable=False),
     Index("mail_link_person", "person_id"),
+    **_CLUSTERED,
+)
+"""`email` is the address that a change of address leads to."""
+
+low_balance_notice = Table(
+    "low_balance_notice",
+    metadata,
+    Column("account_id", Text, ForeignKey("account.id"), primary_key=True),
+    Column("below", _Big, nullable=False),
+    Column("told", Integer, nullable=False),
     **_CLUSTERED,
 )

@@ -1,114 +1,140 @@
-"""Signing up, in and out, and choosing a new password."""
+"""Signing up, in and out, and what mailed links lead to."""
 
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tok0n.services.signing import Refused
-from tok0n.web.dashboard.visit import Site, Visit
+from tok0n.domain.people import LinkPurpose
+from tok0n.services.passwords import Refused
+from tok0n.web.pages.visit import Handler, Site, Visit
+
+CLOSED = "New accounts are by invitation of the operator here."
+SIGN_UP_CLOSED = "Sign-up is closed"
 
 
 def signing_routes(site: Site) -> list[Route]:
     """The routes."""
-    both = ["GET", "POST"]
+
+    def both(path: str, handler: Handler) -> Route:
+        return Route(path, site.page(handler), methods=["GET", "POST"])
+
     return [
-        Route("/sign-up", site.page(_sign_up), methods=both),
-        Route("/verify", site.page(_verify), methods=both),
-        Route("/sign-in", site.page(_sign_in), methods=both),
+        both("/sign-up", _sign_up),
+        both("/verify", _verify),
+        both("/sign-in", _sign_in),
+        both("/second-factor", _second_factor),
         Route("/sign-out", site.page(_sign_out), methods=["POST"]),
-        Route("/reset-password", site.page(_reset_password), methods=both),
-        Route("/new-password", site.page(_new_password), methods=both),
+        both("/reset-password", _reset_password),
+        both("/new-password", _chooser(LinkPurpose.RESET, title="Choose a new password")),
+        both("/invitation", _chooser(LinkPurpose.INVITE, title="Choose a password")),
+        both("/set-up", _set_up),
     ]
 
 
 async def _sign_up(visit: Visit) -> Response:
-    if not visit.site.open_to_all:
-        return visit.page(
-            "message.html", status=403, title="Sign-up is closed", text="Ask the operator for an account."
-        )
+    if not visit.site.signing.is_open:
+        return visit.message(SIGN_UP_CLOSED, CLOSED, status=403)
     if not visit.is_post:
-        return visit.page("sign_up.html", form={}, refused=None)
+        return visit.page("sign_up.html")
     try:
         email = await visit.site.signing.sign_up(
-            email=visit.form.get("email", ""), password=visit.form.get("password", "")
+            email=visit.form.get("email", ""), password=visit.form.get("password", ""), address=visit.address
         )
     except Refused as refused:
-        return visit.page("sign_up.html", status=422, form=visit.form, refused=refused)
-    return visit.page(
-        "message.html",
-        title="Check your mail",
-        text=f"We have sent a link to {email}. Open it to finish. It works for a day.",
-    )
+        return visit.page("sign_up.html", status=422, refused=refused)
+    return visit.message("Check your mail", f"We have sent a link to {email}. Open it to finish. It works for a day.")
 
 
 async def _verify(visit: Visit) -> Response:
     link = visit.form.get("link", "") or visit.query("link")
     if not visit.is_post:
-        return visit.page("verify.html", link=link, refused=None)
+        return visit.page("verify.html", link=link)
     try:
         new = await visit.site.signing.verify(link, password=visit.form.get("password", ""), agent=visit.agent)
     except Refused as refused:
         return visit.page("verify.html", status=422, link=link, refused=refused)
-    if new is None:
-        return _old_link(visit)
-    return visit.sign_in(visit.redirect("/dashboard"), new.secret)
+    return _old_link(visit) if new is None else visit.sign_in(new)
 
 
 async def _sign_in(visit: Visit) -> Response:
     goal = visit.form.get("next", "") or visit.query("next") or "/dashboard"
     if not visit.is_post:
-        if visit.session is not None:
-            return visit.redirect(goal)
-        return visit.page("sign_in.html", form={}, next=goal, refused=None)
-    client = visit.request.client
+        return visit.page("sign_in.html", goal=goal) if visit.session is None else visit.redirect(goal)
     try:
         new = await visit.site.signing.sign_in(
             email=visit.form.get("email", ""),
             password=visit.form.get("password", ""),
-            address="" if client is None else client.host,
+            address=visit.address,
             agent=visit.agent,
         )
     except Refused as refused:
-        return visit.page("sign_in.html", status=422, form=visit.form, next=goal, refused=refused)
-    return visit.sign_in(visit.redirect(goal), new.secret)
+        return visit.page("sign_in.html", status=422, goal=goal, refused=refused)
+    return visit.sign_in(new, goal=goal)
+
+
+async def _second_factor(visit: Visit) -> Response:
+    goal = visit.form.get("next", "") or visit.query("next") or "/dashboard"
+    if await visit.site.signing.waiting(visit.cookie) is None:
+        return visit.redirect("/sign-in")
+    if not visit.is_post:
+        return visit.page("second_factor.html", goal=goal)
+    try:
+        new = await visit.site.signing.give_code(visit.cookie, code=visit.form.get("code", ""), agent=visit.agent)
+    except Refused as refused:
+        return visit.page("second_factor.html", status=422, goal=goal, refused=refused)
+    return visit.redirect("/sign-in") if new is None else visit.sign_in(new, goal=goal)
 
 
 async def _sign_out(visit: Visit) -> Response:
     if visit.session is not None:
         await visit.site.signing.sign_out(visit.session, everywhere="everywhere" in visit.form)
-    return visit.sign_out(visit.redirect("/"))
+    return visit.sign_out()
 
 
 async def _reset_password(visit: Visit) -> Response:
     if not visit.is_post:
-        return visit.page("reset_password.html", form={}, refused=None)
+        return visit.page("reset_password.html")
     try:
         email = await visit.site.signing.ask_reset(visit.form.get("email", ""))
     except Refused as refused:
-        return visit.page("reset_password.html", status=422, form=visit.form, refused=refused)
-    return visit.page(
-        "message.html",
-        title="Check your mail",
-        text=f"If there is an account for {email}, a link for a new password is on its way. It works for a day.",
-    )
+        return visit.page("reset_password.html", status=422, refused=refused)
+    text = f"If there is an account for {email}, a link for a new password is on its way. It works for a day."
+    return visit.message("Check your mail", text)
 
 
-async def _new_password(visit: Visit) -> Response:
+def _chooser(purpose: LinkPurpose, *, title: str) -> Handler:
+    """The page of a link that lets choose a password."""
+
+    async def choose(visit: Visit) -> Response:
+        link = visit.form.get("link", "") or visit.query("link")
+        if not visit.is_post:
+            return visit.page("choose_password.html", link=link, title=title)
+        try:
+            new = await visit.site.signing.choose_password(
+                link, purpose=purpose, password=visit.form.get("password", ""), agent=visit.agent
+            )
+        except Refused as refused:
+            return visit.page("choose_password.html", status=422, link=link, title=title, refused=refused)
+        return _old_link(visit) if new is None else visit.sign_in(new)
+
+    return choose
+
+
+async def _set_up(visit: Visit) -> Response:
     link = visit.form.get("link", "") or visit.query("link")
     if not visit.is_post:
-        return visit.page("new_password.html", link=link, refused=None)
+        return visit.page("set_up.html", link=link)
     try:
-        new = await visit.site.signing.reset(link, password=visit.form.get("password", ""), agent=visit.agent)
+        new = await visit.site.signing.set_up(
+            link, email=visit.form.get("email", ""), password=visit.form.get("password", ""), agent=visit.agent
+        )
     except Refused as refused:
-        return visit.page("new_password.html", status=422, link=link, refused=refused)
-    if new is None:
-        return _old_link(visit)
-    return visit.sign_in(visit.redirect("/dashboard"), new.secret)
+        return visit.page("set_up.html", status=422, link=link, refused=refused)
+    return _old_link(visit) if new is None else visit.sign_in(new)
 
 
 def _old_link(visit: Visit) -> Response:
-    return visit.page(
-        "message.html",
+    return visit.message(
+        "This link does not work any more",
+        "A link works once, for a day, and only the newest one does. Sign in, or ask for a new one.",
         status=410,
-        title="This link does not work any more",
-        text="A link works once, for a day, and only the newest one does. Sign in, or ask for a new one.",
     )

@@ -7,6 +7,7 @@ import structlog
 from tok0n.domain.errors import AccountingFailed, InvalidRequest, Tok0nError
 from tok0n.ports import Clock, Limiter, RateState
 from tok0n.services.complete_chat import Call, CompleteChat
+from tok0n.services.in_flight import InFlight
 from tok0n.web.asgi import Headers, Message, Receive, Scope, Send, header, respond
 from tok0n.web.openai.errors import RequestTimeout, RequestTooLarge, error_answer
 from tok0n.web.request_log import RequestLog
@@ -30,6 +31,7 @@ class ChatEndpoint:
         limiter: Limiter,
         clock: Clock,
         request_log: RequestLog,
+        in_flight: InFlight,
         *,
         body_bytes_max: int,
         body_read_seconds: float,
@@ -40,24 +42,12 @@ class ChatEndpoint:
         self._request_log = request_log
         self._body_bytes_max = body_bytes_max
         self._body_read_seconds = body_read_seconds
-        self._in_flight = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._in_flight = in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. A client that leaves does not stop its call: nothing here listens for that."""
-        self._in_flight += 1
-        self._idle.clear()
-        try:
+        with self._in_flight:
             await self._answer(scope, receive, send)
-        finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
-
-    async def idle(self) -> None:
-        """Wait until no call is in flight."""
-        await self._idle.wait()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = self._complete_chat.begin()

@@ -25,23 +25,14 @@ def model_routes(catalogue: Catalogue) -> list[Route]:
     return [Route("/v1/models", list_models), Route("/v1/models/{model:path}", get_model)]
 
 
-async def http_error(request: Request, raised: Exception) -> Response:
-    """The answer to a path or a method that does not exist."""
-    assert isinstance(raised, HTTPException)
-    if not is_api(request.url.path):
-        return Response(f"{raised.status_code} {raised.detail}\n", raised.status_code, raised.headers)
+def api_http_error(request: Request, raised: HTTPException) -> Response:
+    """The answer to a path or a method under /v1 that does not exist."""
     if raised.status_code == 405:
         answer = error("method_not_allowed", f"{request.method} is not possible here.")
     else:
         answer = error("not_found", "There is no such endpoint. Tok0n serves /v1/chat/completions and /v1/models.")
     answer.headers.update(raised.headers or {})
     return answer
-
-
-async def unexpected_error(request: Request, _: Exception) -> Response:
-    """The answer to what should not have happened; Starlette raises it again, for the log."""
-    message = "The gateway could not answer this request."
-    return error("api_error", message) if is_api(request.url.path) else Response(message + "\n", 500)
 
 
 def error(code: str, message: str, *, param: str | None = None) -> Response:

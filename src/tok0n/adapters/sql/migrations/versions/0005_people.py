@@ -1,4 +1,7 @@
-"""Who signs in, where they are signed in, and the links that were mailed to them."""
+"""Who signs in, where they are signed in, the links that were mailed to them, and what an account is told of.
+
+The index of an account's requests also holds key and model, so that a filter by either reads nothing but the index.
+"""
 
 from alembic import op
 
@@ -13,7 +16,17 @@ CREATE TABLE person (
     password_hash TEXT NOT NULL,
     verified_at_us {big},
     created_at_us {big} NOT NULL,
+    time_zone TEXT NOT NULL DEFAULT 'UTC',
+    is_operator INTEGER NOT NULL DEFAULT 0,
+    totp_secret TEXT,
+    totp_step {big} NOT NULL DEFAULT 0,
     CONSTRAINT only_verified_people_have_an_account CHECK (account_id IS NULL OR verified_at_us IS NOT NULL)
+) {clustered};
+
+CREATE TABLE recovery_code (
+    person_id {text} NOT NULL REFERENCES person (id),
+    digest {blob} NOT NULL,
+    PRIMARY KEY (person_id, digest)
 ) {clustered};
 
 CREATE TABLE session (
@@ -21,19 +34,35 @@ CREATE TABLE session (
     person_id {text} NOT NULL REFERENCES person (id),
     created_at_us {big} NOT NULL,
     seen_at_us {big} NOT NULL,
-    agent TEXT NOT NULL
+    agent TEXT NOT NULL,
+    waits INTEGER NOT NULL
 ) {clustered};
 
 CREATE INDEX session_person ON session (person_id);
 
 CREATE TABLE mail_link (
     digest {blob} NOT NULL PRIMARY KEY,
-    person_id {text} NOT NULL REFERENCES person (id),
-    purpose TEXT NOT NULL CHECK (purpose IN ('verify', 'reset')),
+    person_id {text} REFERENCES person (id),
+    purpose TEXT NOT NULL,
+    email TEXT,
     expires_at_us {big} NOT NULL
 ) {clustered};
 
-CREATE INDEX mail_link_person ON mail_link (person_id)
+CREATE INDEX mail_link_person ON mail_link (person_id);
+
+CREATE TABLE low_balance_notice (
+    account_id {text} NOT NULL PRIMARY KEY REFERENCES account (id),
+    below {big} NOT NULL CHECK (below > 0),
+    told INTEGER NOT NULL
+) {clustered};
+
+ALTER TABLE api_key ADD COLUMN last_used_at_us {big};
+
+DROP INDEX request_account;
+
+CREATE INDEX request_account ON request (account_id, id, api_key_id, model);
+
+CREATE INDEX request_not_billed ON request (account_id, id) WHERE status IN ('RELEASED', 'EXPIRED')
 """
 _SQLITE = {"big": "INTEGER", "text": "TEXT", "blob": "BLOB", "clustered": "STRICT, WITHOUT ROWID"}
 _POSTGRESQL = {"big": "BIGINT", "text": 'TEXT COLLATE "C"', "blob": "BYTEA", "clustered": ""}

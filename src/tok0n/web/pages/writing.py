@@ -1,14 +1,17 @@
 """How figures and times are written on pages: for people, and the same everywhere."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
+from zoneinfo import ZoneInfo
 
+from jinja2 import pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
 
 
 def tokens(value: int | None) -> str:
-    """A count with its thousands apart; nothing for what is not known."""
-    return "" if value is None else f"{value:,}"
+    """A count with its thousands apart; a dash for what is not known."""
+    return "\N{EN DASH}" if value is None else f"{value:,}"
 
 
 def signed(value: int) -> str:
@@ -24,11 +27,20 @@ def short(value: int) -> str:
     return str(value)
 
 
-def moment(microseconds: int | None) -> Markup:
-    """A time in UTC, readable for people and for programs."""
+def zone_of(name: str) -> tzinfo:
+    """The time zone of this name, which was checked when it was chosen; UTC where the machine does not know it."""
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError):
+        return UTC
+
+
+@pass_context
+def moment(context: Context, microseconds: int | None) -> Markup:
+    """A time in the visitor's zone, readable for people and for programs."""
     if microseconds is None:
-        return Markup("")
-    at = datetime.fromtimestamp(microseconds / 1_000_000, UTC)
+        return Markup("\N{EN DASH}")
+    at = datetime.fromtimestamp(microseconds / 1_000_000, context["zone"])
     return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), f"{at:%Y-%m-%d %H:%M:%S}")
 
 

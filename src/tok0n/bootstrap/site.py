@@ -1,0 +1,124 @@
+"""The pages, put together from the settings and the services."""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+from starlette.routing import BaseRoute
+
+from tok0n.adapters.passwords import Argon2Passwords
+from tok0n.bootstrap.outside import Store
+from tok0n.domain.packs import Pack
+from tok0n.domain.rate_limit import Limits
+from tok0n.ports import Clock, Mailer, Passwords
+from tok0n.services.authenticate import KeyRing
+from tok0n.services.catalogue import Catalogue
+from tok0n.services.complete_chat import CompleteChat
+from tok0n.services.in_flight import InFlight
+from tok0n.services.profile import Profile
+from tok0n.services.signing import Registration, Signing
+from tok0n.settings import Settings
+from tok0n.web.dashboard.desk import Desk
+from tok0n.web.dashboard.keys import key_routes
+from tok0n.web.dashboard.overview import overview_routes
+from tok0n.web.dashboard.playground import Playground
+from tok0n.web.dashboard.requests import request_routes
+from tok0n.web.dashboard.settings import settings_routes
+from tok0n.web.dashboard.signing import signing_routes
+from tok0n.web.dashboard.statement import statement_routes
+from tok0n.web.dashboard.usage import usage_routes
+from tok0n.web.pages.assets import Assets
+from tok0n.web.pages.visit import Site
+from tok0n.web.public.docs import docs_routes
+from tok0n.web.public.landing import landing_routes
+from tok0n.web.request_log import RequestLog
+
+
+class Pages(msgspec.Struct, frozen=True, kw_only=True):
+    """The site and its routes, and the sign-in that goes on behind it."""
+
+    site: Site
+    signing: Signing
+    routes: Sequence[BaseRoute]
+
+
+def url_maker(settings: Settings) -> Callable[[str], str]:
+    """Makes a path an address of this installation."""
+    return lambda path: settings.server.public_url + path
+
+
+def make_signing(settings: Settings, store: Store, clock: Clock, *, passwords: Passwords, mailer: Mailer) -> Signing:
+    """Sign-up and sign-in, for the pages and for commands that invite."""
+    return Signing(
+        people=store.people,
+        sessions=store.sessions,
+        passwords=passwords,
+        mailer=mailer,
+        clock=clock,
+        url_of=url_maker(settings),
+        registration=Registration(settings.accounts.registration),
+    )
+
+
+def make_pages(
+    settings: Settings,
+    store: Store,
+    clock: Clock,
+    *,
+    passwords: Argon2Passwords,
+    mailer: Mailer,
+    limits: Limits,
+    catalogue: Catalogue,
+    complete_chat: CompleteChat,
+    key_ring: KeyRing,
+    request_log: RequestLog,
+    in_flight: InFlight,
+) -> Pages:
+    """All pages."""
+    assets = Assets()
+    signing = make_signing(settings, store, clock, passwords=passwords, mailer=mailer)
+    site = Site(
+        public_url=settings.server.public_url,
+        signing=signing,
+        assets=assets,
+        trusted_proxies=settings.server.trusted_proxies,
+    )
+    profile = Profile(
+        people=store.people,
+        sessions=store.sessions,
+        passwords=passwords,
+        mailer=mailer,
+        clock=clock,
+        url_of=url_maker(settings),
+    )
+    desk = Desk(
+        accounts=store.accounts,
+        history=store.history,
+        notices=store.notices,
+        people=store.people,
+        sessions=store.sessions,
+        profile=profile,
+        catalogue=catalogue,
+        clock=clock,
+    )
+    playground = Playground(
+        desk=desk, complete_chat=complete_chat, key_ring=key_ring, request_log=request_log, in_flight=in_flight
+    )
+    packs = [
+        Pack(id=id_, name=pack.name, tokens=pack.tokens, price_usd_cents=pack.price_usd_cents)
+        for id_, pack in settings.packs.items()
+        if pack.active
+    ]
+    routes: list[BaseRoute] = [
+        assets.route(),
+        *landing_routes(site, catalogue=catalogue, packs=packs, limits=limits),
+        *docs_routes(site),
+        *signing_routes(site),
+        *overview_routes(site, desk),
+        *key_routes(site, desk),
+        *request_routes(site, desk),
+        *usage_routes(site, desk),
+        *statement_routes(site, desk),
+        *settings_routes(site, desk),
+        *playground.routes(site),
+    ]
+    return Pages(site=site, signing=signing, routes=routes)

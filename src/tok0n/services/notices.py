@@ -1,0 +1,24 @@
+"""Tell the owner of an account that its balance is low: once each time it falls below what the owner chose."""
+
+from collections.abc import Callable
+
+from tok0n.ports import Mailer, Notices
+from tok0n.services import mails
+
+ROWS_MAX = 100
+
+
+class LowBalances:
+    """Looks for them, and mails."""
+
+    def __init__(self, notices: Notices, mailer: Mailer, url_of: Callable[[str], str]) -> None:
+        self._notices = notices
+        self._mailer = mailer
+        self._url_of = url_of
+
+    async def tell(self) -> None:
+        """Mail everybody whose account has fallen below since the last round. Told is remembered before it is sent."""
+        subject, text = mails.LOW_BALANCE
+        for low in await self._notices.take_low(rows_max=ROWS_MAX):
+            filled = text.format(posted=low.posted, below=low.below, overview=self._url_of("/dashboard"))
+            await self._mailer.send(to=low.email, subject=subject, text=filled)

@@ -1,0 +1,110 @@
+"""What somebody who is signed in changes about the own account. What matters asks for the password again."""
+
+import secrets
+import zoneinfo
+from collections.abc import Callable
+
+from tok0n.domain.people import LINK_LIFE_US, PASSWORD_CHARACTERS_MAX, SECRET_BYTES, LinkPurpose, SignedIn, digest
+from tok0n.ports import Clock, Mailer, Passwords, People, Sessions
+from tok0n.services import mails
+from tok0n.services.passwords import Refused, check_password, clean, too_many
+from tok0n.services.second_factor import SecondFactor, is_secret
+from tok0n.services.throttle import Throttle
+
+FAILURES_MAX = 10
+FAILURES_SECONDS = 900.0
+
+
+class Profile:
+    """The use cases."""
+
+    def __init__(
+        self,
+        *,
+        people: People,
+        sessions: Sessions,
+        passwords: Passwords,
+        mailer: Mailer,
+        clock: Clock,
+        url_of: Callable[[str], str],
+    ) -> None:
+        self._people = people
+        self._sessions = sessions
+        self._passwords = passwords
+        self._mailer = mailer
+        self._clock = clock
+        self._url_of = url_of
+        self._second_factor = SecondFactor(people, clock)
+        self._failures = Throttle(clock, times=FAILURES_MAX, seconds=FAILURES_SECONDS)
+
+    async def change_password(self, session: SignedIn, *, current: str, password: str) -> None:
+        """Take a new password; every other session ends. Raises `Refused`."""
+        await self._prove(session, current, field="current")
+        check_password(password, email=session.email)
+        password_hash = await self._passwords.hash(password)
+        await self._people.change_password(person_id=session.person_id, password_hash=password_hash)
+        await self._sessions.end_all(session.person_id, but=session.digest)
+        await self._mail(session.email, mails.PASSWORD_CHANGED, reset=self._url_of("/reset-password"))
+
+    async def ask_email(self, session: SignedIn, *, password: str, email: str) -> str:
+        """Mail a link to a new address, and a warning to the present one; gives the new one. Raises `Refused`."""
+        email = clean(email)
+        await self._prove(session, password, field="email_password")
+        secret = secrets.token_urlsafe(SECRET_BYTES)
+        await self._people.make_link(
+            person_id=session.person_id,
+            purpose=LinkPurpose.EMAIL,
+            digest=digest(secret),
+            expires_at_us=self._clock.now_us() + LINK_LIFE_US,
+            email=email,
+        )
+        await self._mail(email, mails.NEW_EMAIL, url=self._url_of(f"/new-address?link={secret}"))
+        await self._mail(session.email, mails.EMAIL_CHANGES, email=email, reset=self._url_of("/reset-password"))
+        return email
+
+    async def change_email(self, secret: str) -> str | None:
+        """Use the new address from now on, and give it. None when the link does not work, or the address is taken."""
+        person = await self._people.change_email(digest(secret), now_us=self._clock.now_us())
+        return None if person is None else person.email
+
+    async def set_time_zone(self, session: SignedIn, time_zone: str) -> None:
+        """Show times in this zone. Raises `Refused`."""
+        if time_zone not in zoneinfo.available_timezones():
+            raise Refused("Choose a time zone by its name, such as Europe/Berlin.", field="time_zone")
+        await self._people.set_time_zone(person_id=session.person_id, time_zone=time_zone)
+
+    async def begin_totp(self, session: SignedIn, *, password: str, secret: str, code: str) -> list[str]:
+        """Ask for a second factor from now on; gives the recovery codes. Raises `Refused`."""
+        await self._prove(session, password, field="password")
+        codes = None
+        if is_secret(secret):
+            codes = await self._second_factor.begin(person_id=session.person_id, secret=secret, code=code)
+        if codes is None:
+            raise Refused(
+                "This is not the code that the app shows now. Is the clock of the device right?", field="code"
+            )
+        await self._sessions.end_all(session.person_id, but=session.digest)
+        return codes
+
+    async def end_totp(self, session: SignedIn, *, password: str) -> None:
+        """Ask for no second factor any more. Raises `Refused`."""
+        await self._prove(session, password, field="password")
+        await self._second_factor.end(session.person_id)
+
+    async def close_account(self, session: SignedIn, *, password: str) -> None:
+        """Close the account: keys and sessions work no more; the ledger stays. Raises `Refused`."""
+        await self._prove(session, password, field="close_password")
+        await self._people.close_account(person_id=session.person_id, now_us=self._clock.now_us())
+
+    async def _prove(self, session: SignedIn, password: str, *, field: str) -> None:
+        """Whoever found the browser open does not know the password."""
+        if seconds := self._failures.seconds_left(session.person_id):
+            raise too_many(seconds, field=field)
+        person = await self._people.get(session.person_id)
+        if not await self._passwords.matches(password[:PASSWORD_CHARACTERS_MAX], person.password_hash):
+            self._failures.count(session.person_id)
+            raise Refused("This is not your password.", field=field)
+
+    async def _mail(self, to: str, mail: tuple[str, str], **words: str) -> None:
+        subject, text = mail
+        await self._mailer.send(to=to, subject=subject, text=text.format(**words))

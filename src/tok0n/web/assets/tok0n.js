@@ -1,0 +1,47 @@
+// What pages do beyond what a form and a link can. Everything works without it.
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const label = button.textContent;
+  const text = document.getElementById(button.dataset.copy).textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(document.getElementById(button.dataset.copy));
+    button.textContent = "Press Ctrl+C";
+  }
+  setTimeout(() => (button.textContent = label), 2000);
+});
+
+// A second click while the answer is awaited would be a second call, and a second charge.
+document.addEventListener("submit", (event) => {
+  const form = event.target.closest("form[data-busy]");
+  if (!form) return;
+  if (form.hasAttribute("aria-busy")) {
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    return;
+  }
+  form.setAttribute("aria-busy", "true");
+  const button = event.submitter;
+  if (button && button.name === "send") button.textContent = form.dataset.busy;
+}, true);
+
+document.querySelectorAll(".prose pre").forEach((pre, place) => {
+  const snippet = document.createElement("div");
+  snippet.className = "snippet";
+  pre.replaceWith(snippet);
+  pre.id = `snippet-${place}`;
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "button copy";
+  button.dataset.copy = pre.id;
+  button.textContent = "Copy";
+  snippet.append(pre, button);
+});
+
+const show = (root) => root.querySelectorAll("[data-copy]").forEach((button) => (button.hidden = false));
+show(document);
+new MutationObserver(() => show(document)).observe(document.body, { childList: true, subtree: true });

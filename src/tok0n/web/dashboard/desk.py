@@ -1,0 +1,92 @@
+"""What the pages behind a sign-in share: the ports they read, and the period that a visitor chooses."""
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from tok0n.domain.accounts import ApiKey
+from tok0n.domain.ledger import US_AN_HOUR
+from tok0n.ports import Accounts, Clock, History, Notices, People, Sessions
+from tok0n.services.catalogue import Catalogue
+from tok0n.services.passwords import Refused
+from tok0n.services.profile import Profile
+from tok0n.web.pages.charts import US_A_SECOND, field
+from tok0n.web.pages.visit import Visit
+from tok0n.web.pages.writing import zone_of
+
+ROWS_A_PAGE = 50
+LASTS = {"24h": ("24 hours", 1), "7d": ("7 days", 7), "30d": ("30 days", 30), "90d": ("90 days", 90)}
+"""Periods that end now, by the word that stands for them in an address: what they are called, and their days."""
+
+
+class Desk(msgspec.Struct, frozen=True, kw_only=True):
+    """The ports and services behind the pages of an account. Every query names the visitor's own account."""
+
+    accounts: Accounts
+    history: History
+    notices: Notices
+    people: People
+    sessions: Sessions
+    profile: Profile
+    catalogue: Catalogue
+    clock: Clock
+
+    async def keys(self, visit: Visit) -> list[ApiKey]:
+        """The keys of the visitor's account, oldest first."""
+        return await self.accounts.list_keys(visit.person.email)
+
+    async def models(self, visit: Visit) -> list[str]:
+        """The models that can be called now, and those that were."""
+        listed = [model.id for model in self.catalogue.listed()]
+        used = await self.history.models_used(visit.account_id)
+        return listed + [model for model in used if model not in listed]
+
+
+class Period(msgspec.Struct, frozen=True, kw_only=True):
+    """From `since_us` on and before `until_us`, in microseconds since the Unix epoch; None is open.
+
+    The fields are what a form shows of it; `query` holds the parameters that name it in an address.
+    """
+
+    since_us: int | None
+    until_us: int | None
+    since_field: str
+    until_field: str
+    query: dict[str, str]
+
+    @property
+    def since_hour(self) -> int | None:
+        """The hour of UTC it begins in."""
+        return None if self.since_us is None else self.since_us // US_AN_HOUR
+
+    @property
+    def until_hour(self) -> int | None:
+        """The first hour of UTC after it."""
+        return None if self.until_us is None else -(-self.until_us // US_AN_HOUR)
+
+
+def read_period(visit: Visit, *, now_us: int, default: str = "") -> Period:
+    """The period that a visitor chose, in the visitor's time zone. Raises `Refused`."""
+    zone = zone_of(visit.person.time_zone)
+    since, until, last = visit.query("since"), visit.query("until"), visit.query("last")
+    if not since and not until and (last or default) in LASTS:
+        last = last if last in LASTS else default
+        until_us = (now_us // US_AN_HOUR + 1) * US_AN_HOUR
+        since_us = until_us - LASTS[last][1] * 24 * US_AN_HOUR
+        shown = [field(datetime.fromtimestamp(at / US_A_SECOND, UTC).astimezone(zone)) for at in (since_us, until_us)]
+        return Period(
+            since_us=since_us, until_us=until_us, since_field=shown[0], until_field=shown[1], query={"last": last}
+        )
+    times = []
+    for name, text in (("since", since), ("until", until)):
+        try:
+            at = datetime.fromisoformat(text).replace(tzinfo=zone) if text else None
+            if at is not None and name == "until" and len(text) == len("2026-11-23"):
+                at += timedelta(days=1)
+            times.append(None if at is None else round(at.timestamp() * US_A_SECOND))
+        except (ValueError, OverflowError):
+            raise Refused("Write a time as 2026-11-23T14:00, or a day as 2026-11-23.", field=name) from None
+    if times[0] is not None and times[1] is not None and times[0] >= times[1]:
+        raise Refused("The end must be after the beginning.", field="until")
+    chosen = {name: text for name, text in (("since", since), ("until", until)) if text}
+    return Period(since_us=times[0], until_us=times[1], since_field=since, until_field=until, query=chosen)

@@ -1,0 +1,112 @@
+"""API keys: made and shown once, listed, renamed, revoked."""
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tok0n.domain.accounts import ApiKey, KeyLimits
+from tok0n.domain.errors import OperatorError
+from tok0n.domain.ledger import US_AN_HOUR
+from tok0n.domain.usage import TOKENS_MAX
+from tok0n.services.issue_key import check_name, issue_key
+from tok0n.services.passwords import Refused
+from tok0n.web.dashboard.desk import Desk
+from tok0n.web.pages.visit import Site, Visit
+
+DAYS_MAX = 3_650
+US_A_DAY = 24 * US_AN_HOUR
+
+
+def key_routes(site: Site, desk: Desk) -> list[Route]:
+    """The routes."""
+    pages = _KeyPages(desk)
+    both = ["GET", "POST"]
+    return [
+        Route("/dashboard/keys", site.page(pages.keys, private=True), methods=both),
+        Route("/dashboard/keys/{key}/rename", site.page(pages.rename, private=True), methods=both),
+        Route("/dashboard/keys/{key}/revoke", site.page(pages.revoke, private=True), methods=both),
+    ]
+
+
+class _KeyPages:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def keys(self, visit: Visit) -> Response:
+        if not visit.is_post:
+            return await self._list(visit)
+        try:
+            issued = await issue_key(
+                self._desk.accounts,
+                self._desk.clock,
+                email=visit.person.email,
+                name=_name(visit),
+                limits=self._limits(visit),
+            )
+        except Refused as refused:
+            return await self._list(visit, refused=refused, status=422)
+        models = issued.key.limits.models or [model.id for model in self._desk.catalogue.listed()]
+        return visit.page("key_made.html", key=issued.key, secret=issued.secret, model=next(iter(models), "MODEL"))
+
+    async def rename(self, visit: Visit) -> Response:
+        key = await self._key(visit)
+        if not visit.is_post:
+            return visit.page("key_rename.html", key=key)
+        try:
+            name = _name(visit)
+        except Refused as refused:
+            return visit.page("key_rename.html", status=422, key=key, refused=refused)
+        await self._desk.accounts.rename_key(account_id=visit.account_id, key_id=key.id, name=name)
+        return visit.redirect("/dashboard/keys")
+
+    async def revoke(self, visit: Visit) -> Response:
+        key = await self._key(visit)
+        if not visit.is_post:
+            return visit.page("key_revoke.html", key=key)
+        await self._desk.accounts.revoke_key(key_id=key.id, now_us=self._desk.clock.now_us())
+        return visit.redirect("/dashboard/keys")
+
+    async def _list(self, visit: Visit, *, refused: Refused | None = None, status: int = 200) -> Response:
+        keys = await self._desk.keys(visit)
+        now_us = self._desk.clock.now_us()
+        return visit.page(
+            "keys.html",
+            status=status,
+            working=[key for key in reversed(keys) if key.works(now_us)],
+            ended=[key for key in reversed(keys) if not key.works(now_us)],
+            spent=await self._desk.history.key_spent(visit.account_id),
+            models=self._desk.catalogue.listed(),
+            chosen_models=visit.choices.get("models", []),
+            refused=refused,
+        )
+
+    async def _key(self, visit: Visit) -> ApiKey:
+        return await self._desk.history.key(visit.account_id, visit.request.path_params["key"])
+
+    def _limits(self, visit: Visit) -> KeyLimits:
+        """What the form says that a key may do. Raises `Refused`."""
+        days = _count(visit, "days", most=DAYS_MAX)
+        budget = _count(visit, "budget", most=TOKENS_MAX)
+        models = visit.choices.get("models", [])
+        if any(self._desk.catalogue.find(model) is None for model in models):
+            raise Refused("One of these models cannot be called any more. Choose again.", field="models")
+        return KeyLimits(
+            expires_at_us=None if days is None else self._desk.clock.now_us() + days * US_A_DAY,
+            budget=budget,
+            models=tuple(dict.fromkeys(models)) or None,
+        )
+
+
+def _name(visit: Visit) -> str:
+    try:
+        return check_name(visit.form.get("name", ""))
+    except OperatorError as error:
+        raise Refused(error.message, field="name") from None
+
+
+def _count(visit: Visit, field: str, *, most: int) -> int | None:
+    text = visit.form.get(field, "").strip().replace(",", "").replace("_", "").replace(" ", "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:20]) <= most:
+        raise Refused(f"Write a whole number from 1 to {most:,}, or leave it empty.", field=field)
+    return int(text)

@@ -1,0 +1,154 @@
+"""Try a model in the browser: the bound before, the receipt after. What is typed goes to the upstream and nowhere else.
+
+A call is made as one of the account's keys, with its limits and its budget, and is charged like any other.
+"""
+
+from typing import Any
+
+import msgspec
+import structlog
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tok0n.domain.accounts import ApiKey
+from tok0n.domain.errors import AccountingFailed, InvalidRequest, Tok0nError
+from tok0n.services.authenticate import KeyRing
+from tok0n.services.complete_chat import Call, CompleteChat
+from tok0n.services.in_flight import InFlight
+from tok0n.services.passwords import Refused
+from tok0n.web.dashboard.desk import Desk
+from tok0n.web.openai.errors import error_answer
+from tok0n.web.pages.visit import Site, Visit
+from tok0n.web.request_log import RequestLog
+
+log = structlog.get_logger()
+
+OUTPUT_TOKENS = 500
+"""What the form suggests as the output limit, or the model's own when that is less."""
+
+
+class Playground:
+    """Its two pages."""
+
+    def __init__(
+        self,
+        *,
+        desk: Desk,
+        complete_chat: CompleteChat,
+        key_ring: KeyRing,
+        request_log: RequestLog,
+        in_flight: InFlight,
+    ) -> None:
+        self._desk = desk
+        self._complete_chat = complete_chat
+        self._key_ring = key_ring
+        self._request_log = request_log
+        self._in_flight = in_flight
+
+    def routes(self, site: Site) -> list[Route]:
+        """The routes."""
+        return [
+            Route("/dashboard/playground", site.page(self._playground, private=True), methods=["GET", "POST"]),
+            Route("/dashboard/playground/bound", site.page(self._bound, private=True), methods=["POST"]),
+        ]
+
+    async def _playground(self, visit: Visit) -> Response:
+        if not visit.is_post:
+            return await self._page(visit)
+        try:
+            body = _body(visit.form)
+            request = await self._complete_chat.read(body)
+            if "send" not in visit.form:
+                return await self._page(visit, bound=request.bound)
+            key = await self._key(visit)
+        except Refused as refused:
+            return await self._page(visit, status=422, refused=refused)
+        except InvalidRequest as refusal:
+            return await self._page(visit, status=422, refused=Refused(refusal.message, field="user"))
+        return await self._send(visit, key, body, bound=request.bound)
+
+    async def _bound(self, visit: Visit) -> Response:
+        """The bound alone, for a page that asks as somebody types."""
+        try:
+            request = await self._complete_chat.read(_body(visit.form))
+        except Refused as refused:
+            return visit.page("bound.html", bound=None, said=refused.message)
+        except InvalidRequest as refusal:
+            return visit.page("bound.html", bound=None, said=refusal.message)
+        return visit.page("bound.html", bound=request.bound, said="")
+
+    async def _send(self, visit: Visit, key: ApiKey, body: bytes, *, bound: int) -> Response:
+        call = self._complete_chat.begin()
+        call.endpoint = "playground"
+        error: Tok0nError | None = None
+        answer: dict[str, Any] | None = None
+        with self._in_flight:
+            try:
+                completion = await self._complete_chat.for_caller(call, key.caller, body)
+                answer = msgspec.json.decode(completion.body)
+            except Tok0nError as failure:
+                error = failure
+            except Exception:
+                log.exception("unexpected_error", request=call.request_id)
+                error = AccountingFailed(upstream_called=call.upstream_ms is not None, detail="unexpected error")
+        self._key_ring.mark_used(key.caller)
+        status = 200 if error is None else error_answer(error)[0]
+        seconds = self._desk.clock.monotonic() - call.started
+        self._request_log.write(call, status=status, error=error, seconds=seconds)
+        return await self._page(visit, status=status, bound=bound, call=call, answer=answer, error=error)
+
+    async def _page(
+        self,
+        visit: Visit,
+        *,
+        status: int = 200,
+        bound: int | None = None,
+        call: Call | None = None,
+        answer: dict[str, Any] | None = None,
+        error: Tok0nError | None = None,
+        refused: Refused | None = None,
+    ) -> Response:
+        now_us = self._desk.clock.now_us()
+        return visit.page(
+            "playground.html",
+            status=status,
+            keys=[key for key in await self._desk.keys(visit) if key.works(now_us)],
+            models=self._desk.catalogue.listed(),
+            balance=await self._desk.history.balance(visit.account_id),
+            suggested_output=OUTPUT_TOKENS,
+            bound=bound,
+            said="",
+            call=call,
+            answer=None if answer is None else _said(answer),
+            error=error,
+            refused=refused,
+        )
+
+    async def _key(self, visit: Visit) -> ApiKey:
+        """The key that the call is made as. Raises `Refused`."""
+        now_us = self._desk.clock.now_us()
+        for key in await self._desk.keys(visit):
+            if key.id == visit.form.get("key") and key.works(now_us):
+                return key
+        raise Refused("Choose one of your keys that works.", field="key")
+
+
+def _body(form: dict[str, str]) -> bytes:
+    """The request, as an SDK would send it. Raises `Refused`."""
+    messages = [{"role": role, "content": form[role]} for role in ("system", "user") if form.get(role, "").strip()]
+    if not form.get("user", "").strip():
+        raise Refused("Write a message first.", field="user")
+    body: dict[str, object] = {"model": form.get("model", ""), "messages": messages}
+    limit = form.get("limit", "").strip()
+    if limit:
+        if not (limit.isascii() and limit.isdecimal()):
+            raise Refused("Write the output limit as a whole number of tokens.", field="limit")
+        body["max_completion_tokens"] = int(limit[:20])
+    return msgspec.json.encode(body)
+
+
+def _said(answer: dict[str, Any]) -> str:
+    """The text of an answer; what is no text is shown as JSON."""
+    message = answer["choices"][0]["message"] if answer.get("choices") else answer
+    content = message.get("content")
+    return content if isinstance(content, str) else msgspec.json.format(msgspec.json.encode(message)).decode()

@@ -1,0 +1,150 @@
+"""The requests of an account, the receipt of each, and all of them as CSV."""
+
+from collections.abc import AsyncIterator
+
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from tok0n.domain.errors import NotFound
+from tok0n.domain.history import RequestFilter, RequestRecord, UseFilter
+from tok0n.domain.ledger import RequestStatus
+from tok0n.services.passwords import Refused
+from tok0n.web.dashboard.desk import LASTS, ROWS_A_PAGE, Desk, Period, read_period
+from tok0n.web.pages import csv
+from tok0n.web.pages.visit import Site, Visit
+
+_FILTERS = ("model", "key", "status")
+_COLUMNS = (
+    "id",
+    "created_at",
+    "resolved_at",
+    "api_key_id",
+    "api_key_name",
+    "model",
+    "status",
+    "billed",
+    "code",
+    "reserved",
+    "charged",
+    "released",
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "upstream_ms",
+)
+
+
+def request_routes(site: Site, desk: Desk) -> list[Route]:
+    """The routes."""
+    pages = _RequestPages(desk)
+    return [
+        Route("/dashboard/requests", site.page(pages.requests, private=True)),
+        Route("/dashboard/requests.csv", site.page(pages.export, private=True)),
+        Route("/dashboard/requests/{request}", site.page(pages.request, private=True)),
+    ]
+
+
+class _RequestPages:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def requests(self, visit: Visit) -> Response:
+        if searched := visit.query("id"):
+            return await self._receipt(visit, searched)
+        refused = None
+        try:
+            period = read_period(visit, now_us=self._desk.clock.now_us())
+        except Refused as wrong:
+            refused, period = wrong, Period(since_us=None, until_us=None, since_field="", until_field="", query={})
+        chosen = _filter(visit, period)
+        rows = await self._desk.history.requests(
+            visit.account_id, chosen, before=visit.query("before") or None, rows_max=ROWS_A_PAGE + 1
+        )
+        query = {name: visit.query(name) for name in _FILTERS if visit.query(name)} | period.query
+        return visit.page(
+            "requests.html",
+            status=200 if refused is None else 422,
+            requests=rows[:ROWS_A_PAGE],
+            older=rows[ROWS_A_PAGE - 1].id if len(rows) > ROWS_A_PAGE else None,
+            is_first=not visit.query("before"),
+            totals=await self._desk.history.totals(visit.account_id, _use(chosen, period)),
+            has_totals=chosen.status in {None, RequestStatus.SETTLED},
+            query=query,
+            period=period,
+            lasts=LASTS,
+            keys=await self._desk.keys(visit),
+            models=await self._desk.models(visit),
+            statuses=[status.lower() for status in RequestStatus],
+            refused=refused,
+        )
+
+    async def request(self, visit: Visit) -> Response:
+        return await self._receipt(visit, visit.request.path_params["request"])
+
+    async def export(self, visit: Visit) -> Response:
+        try:
+            period = read_period(visit, now_us=self._desk.clock.now_us())
+        except Refused as refused:
+            return visit.error(422, refused.message)
+        rows = self._lines(visit.account_id, _filter(visit, period))
+        headers = {"content-disposition": 'attachment; filename="tok0n-requests.csv"'}
+        return StreamingResponse(rows, media_type="text/csv", headers=headers)
+
+    async def _receipt(self, visit: Visit, request_id: str) -> Response:
+        try:
+            record = await self._desk.history.request(visit.account_id, request_id)
+        except NotFound:
+            text = "No request of this account has this id. It is the x-request-id of an answer."
+            return visit.message("There is no such request", text, status=404)
+        return visit.page("request.html", record=record)
+
+    async def _lines(self, account_id: str, chosen: RequestFilter) -> AsyncIterator[str]:
+        yield csv.line(_COLUMNS)
+        before = None
+        while rows := await self._desk.history.requests(account_id, chosen, before=before, rows_max=csv.ROWS_AT_ONCE):
+            yield "".join(csv.line(_values(row)) for row in rows)
+            before = rows[-1].id
+
+
+def _filter(visit: Visit, period: Period) -> RequestFilter:
+    return RequestFilter(
+        since_us=period.since_us,
+        until_us=period.until_us,
+        model=visit.query("model") or None,
+        api_key_id=visit.query("key") or None,
+        status=_status(visit.query("status")),
+    )
+
+
+def _use(chosen: RequestFilter, period: Period) -> UseFilter:
+    return UseFilter(
+        since_hour=period.since_hour, until_hour=period.until_hour, model=chosen.model, api_key_id=chosen.api_key_id
+    )
+
+
+def _status(word: str) -> RequestStatus | None:
+    try:
+        return RequestStatus(word.upper())
+    except ValueError:
+        return None
+
+
+def _values(row: RequestRecord) -> tuple[object, ...]:
+    return (
+        row.id,
+        csv.moment(row.created_at_us),
+        csv.moment(row.resolved_at_us),
+        row.api_key_id,
+        row.key_name,
+        row.model,
+        row.status.lower(),
+        "yes" if row.is_billed else "no",
+        row.code,
+        row.reserved,
+        row.charged,
+        row.released,
+        row.prompt_tokens,
+        row.completion_tokens,
+        row.total_tokens,
+        row.upstream_ms,
+    )

@@ -1,0 +1,153 @@
+"""What somebody changes about the own account: address, password, second factor, time zone, notices, the end of it."""
+
+import zoneinfo
+
+import segno
+from markupsafe import Markup
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tok0n.domain.usage import TOKENS_MAX
+from tok0n.services import second_factor
+from tok0n.services.passwords import Refused
+from tok0n.web.dashboard.desk import Desk
+from tok0n.web.pages.visit import Site, Visit
+
+_SETTINGS = "/dashboard/settings"
+
+
+def settings_routes(site: Site, desk: Desk) -> list[Route]:
+    """The routes."""
+    pages = _SettingsPages(desk)
+    both = ["GET", "POST"]
+    return [
+        Route(_SETTINGS, site.page(pages.settings, private=True), methods=both),
+        Route(f"{_SETTINGS}/second-factor", site.page(pages.second_factor, private=True), methods=both),
+        Route(f"{_SETTINGS}/close", site.page(pages.close, private=True), methods=both),
+        Route("/new-address", site.page(pages.new_address), methods=both),
+    ]
+
+
+class _SettingsPages:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._changes = {
+            "time_zone": self._time_zone,
+            "below": self._below,
+            "password": self._password,
+            "email": self._email,
+            "sessions": self._sessions,
+        }
+
+    async def settings(self, visit: Visit) -> Response:
+        if not visit.is_post:
+            return await self._show(visit)
+        change = self._changes.get(visit.form.get("change", ""))
+        if change is None:
+            return await self._show(visit)
+        try:
+            done = await change(visit)
+        except Refused as refused:
+            return await self._show(visit, refused=refused, status=422)
+        return visit.redirect(f"{_SETTINGS}?done={done}")
+
+    async def second_factor(self, visit: Visit) -> Response:
+        person = await self._desk.people.get(visit.person.person_id)
+        if person.totp_secret is not None:
+            return await self._end_second_factor(visit)
+        secret = visit.form.get("secret", "")
+        if not second_factor.is_secret(secret):
+            secret = second_factor.new_secret()
+        refused = None
+        if visit.is_post:
+            try:
+                codes = await self._desk.profile.begin_totp(
+                    visit.person,
+                    password=visit.form.get("password", ""),
+                    secret=secret,
+                    code=visit.form.get("code", ""),
+                )
+            except Refused as wrong:
+                refused = wrong
+            else:
+                return visit.page("recovery_codes.html", codes=codes)
+        qr = segno.make(second_factor.address(secret, email=person.email), error="m")
+        return visit.page(
+            "second_factor_begin.html",
+            status=200 if refused is None else 422,
+            secret=secret,
+            qr=Markup(qr.svg_inline(scale=4, border=2, omitsize=True)),  # noqa: S704  segno's own
+            refused=refused,
+        )
+
+    async def close(self, visit: Visit) -> Response:
+        refused = None
+        if visit.is_post:
+            try:
+                await self._desk.profile.close_account(visit.person, password=visit.form.get("close_password", ""))
+            except Refused as wrong:
+                refused = wrong
+            else:
+                return visit.sign_out()
+        balance = await self._desk.history.balance(visit.account_id)
+        return visit.page("close.html", status=200 if refused is None else 422, balance=balance, refused=refused)
+
+    async def new_address(self, visit: Visit) -> Response:
+        link = visit.form.get("link", "") or visit.query("link")
+        if not visit.is_post:
+            return visit.page("new_address.html", link=link)
+        email = await self._desk.profile.change_email(link)
+        if email is None:
+            text = "It was used before, is older than a day, or another account has this address."
+            return visit.message("This link does not work any more", text, status=410)
+        return visit.message("Your address is changed", f"From now on, sign in as {email}.")
+
+    async def _show(self, visit: Visit, *, refused: Refused | None = None, status: int = 200) -> Response:
+        person = await self._desk.people.get(visit.person.person_id)
+        return visit.page(
+            "settings.html",
+            status=status,
+            person=person,
+            below=await self._desk.notices.below(visit.account_id),
+            sessions=await self._desk.sessions.of(person.id, now_us=self._desk.clock.now_us()),
+            recovery_codes=await self._desk.people.recovery_codes_left(person.id),
+            zones=sorted(zoneinfo.available_timezones() - {"localtime", "Factory"}),
+            done=visit.query("done"),
+            refused=refused,
+        )
+
+    async def _end_second_factor(self, visit: Visit) -> Response:
+        if not visit.is_post:
+            return visit.page("second_factor_end.html")
+        try:
+            await self._desk.profile.end_totp(visit.person, password=visit.form.get("password", ""))
+        except Refused as refused:
+            return visit.page("second_factor_end.html", status=422, refused=refused)
+        return visit.redirect(f"{_SETTINGS}?done=second_factor")
+
+    async def _time_zone(self, visit: Visit) -> str:
+        await self._desk.profile.set_time_zone(visit.person, visit.form.get("time_zone", ""))
+        return "time_zone"
+
+    async def _below(self, visit: Visit) -> str:
+        text = visit.form.get("below", "").strip().replace(",", "").replace("_", "").replace(" ", "")
+        if text and (not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:20]) <= TOKENS_MAX):
+            raise Refused("Write a whole number of tokens, or leave it empty for no notice.", field="below")
+        await self._desk.notices.set_below(visit.account_id, int(text) if text else None)
+        return "below"
+
+    async def _password(self, visit: Visit) -> str:
+        await self._desk.profile.change_password(
+            visit.person, current=visit.form.get("current", ""), password=visit.form.get("password", "")
+        )
+        return "password"
+
+    async def _email(self, visit: Visit) -> str:
+        await self._desk.profile.ask_email(
+            visit.person, password=visit.form.get("email_password", ""), email=visit.form.get("email", "")
+        )
+        return "email"
+
+    async def _sessions(self, visit: Visit) -> str:
+        await self._desk.sessions.end_all(visit.person.person_id, but=visit.person.digest)
+        return "sessions"

@@ -1,0 +1,50 @@
+"""The statement: every ledger entry with the balance after it. Its sum is the balance, and anyone can check it."""
+
+from collections.abc import AsyncIterator
+
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from tok0n.web.dashboard.desk import ROWS_A_PAGE, Desk
+from tok0n.web.pages import csv
+from tok0n.web.pages.visit import Site, Visit
+
+_ENTRY_DIGITS_MAX = 18
+_COLUMNS = ("id", "created_at", "kind", "amount", "balance", "request_id", "reason")
+
+
+def statement_routes(site: Site, desk: Desk) -> list[Route]:
+    """The routes."""
+
+    async def statement(visit: Visit) -> Response:
+        before = visit.query("before")
+        is_page = before.isascii() and before.isdecimal() and len(before) <= _ENTRY_DIGITS_MAX
+        rows = await desk.history.entries(
+            visit.account_id, before=int(before) if is_page else None, rows_max=ROWS_A_PAGE + 1
+        )
+        newest = await desk.history.entries(visit.account_id, before=None, rows_max=1) if is_page else rows
+        return visit.page(
+            "statement.html",
+            posted=newest[0].posted_after if newest else 0,
+            entries=rows[:ROWS_A_PAGE],
+            older=rows[ROWS_A_PAGE - 1].id if len(rows) > ROWS_A_PAGE else None,
+            is_first=not is_page,
+        )
+
+    async def export(visit: Visit) -> Response:
+        headers = {"content-disposition": 'attachment; filename="tok0n-statement.csv"'}
+        return StreamingResponse(lines(visit.account_id), media_type="text/csv", headers=headers)
+
+    async def lines(account_id: str) -> AsyncIterator[str]:
+        yield csv.line(_COLUMNS)
+        before = None
+        while rows := await desk.history.entries(account_id, before=before, rows_max=csv.ROWS_AT_ONCE):
+            for row in rows:
+                values = (row.kind.lower(), row.amount, row.posted_after, row.request_id, row.reason)
+                yield csv.line((row.id, csv.moment(row.created_at_us), *values))
+            before = rows[-1].id
+
+    return [
+        Route("/dashboard/statement", site.page(statement, private=True)),
+        Route("/dashboard/statement.csv", site.page(export, private=True)),
+    ]

@@ -1,0 +1,78 @@
+"""What was used: plotted by the hour or the day, told apart by model or key, and as a table. Reads roll-ups only."""
+
+import msgspec
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tok0n.domain.history import UseBy, UseFilter
+from tok0n.domain.ledger import US_AN_HOUR
+from tok0n.services.passwords import Refused
+from tok0n.web.dashboard.desk import LASTS, Desk, Period, read_period
+from tok0n.web.pages.charts import plot
+from tok0n.web.pages.visit import Site, Visit
+from tok0n.web.pages.writing import zone_of
+
+DEFAULT_LAST = "7d"
+HOURS_MAX = 92 * 24
+
+
+def usage_routes(site: Site, desk: Desk) -> list[Route]:
+    """The route."""
+
+    async def usage(visit: Visit) -> Response:
+        now_us = desk.clock.now_us()
+        refused = None
+        try:
+            period = _bounded(read_period(visit, now_us=now_us, default=DEFAULT_LAST), now_us=now_us)
+        except Refused as wrong:
+            refused, period = wrong, _last(now_us)
+        assert period.since_hour is not None
+        assert period.until_hour is not None
+        by = UseBy.KEY if visit.query("by") == UseBy.KEY else UseBy.MODEL
+        chosen = UseFilter(
+            since_hour=period.since_hour,
+            until_hour=period.until_hour,
+            model=visit.query("model") or None,
+            api_key_id=visit.query("key") or None,
+        )
+        keys = await desk.keys(visit)
+        filters = {name: visit.query(name) for name in ("model", "key") if visit.query(name)}
+        return visit.page(
+            "usage.html",
+            status=200 if refused is None else 422,
+            by=by,
+            chart=plot(
+                await desk.history.hours(visit.account_id, chosen, by=by),
+                {key.id: key.name for key in keys},
+                since_hour=period.since_hour,
+                until_hour=period.until_hour,
+                zone=zone_of(visit.person.time_zone),
+                link=visit.site.link("/dashboard/requests", filters),
+            ),
+            totals=await desk.history.totals(visit.account_id, chosen),
+            query=filters | period.query | ({"by": by} if by is UseBy.KEY else {}),
+            period=period,
+            lasts=LASTS,
+            keys=keys,
+            models=await desk.models(visit),
+            refused=refused,
+        )
+
+    return [Route("/dashboard/usage", site.page(usage, private=True))]
+
+
+def _bounded(period: Period, *, now_us: int) -> Period:
+    """A period with both ends, not too long to be drawn. Raises `Refused`."""
+    until_us = (now_us // US_AN_HOUR + 1) * US_AN_HOUR if period.until_us is None else period.until_us
+    since_us = until_us - LASTS[DEFAULT_LAST][1] * 24 * US_AN_HOUR if period.since_us is None else period.since_us
+    if since_us >= until_us:
+        raise Refused("The beginning must be in the past.", field="since")
+    bounded = msgspec.structs.replace(period, since_us=since_us, until_us=until_us)
+    if until_us - since_us > HOURS_MAX * US_AN_HOUR:
+        raise Refused(f"Choose {HOURS_MAX // 24} days at the most.", field="since")
+    return bounded
+
+
+def _last(now_us: int) -> Period:
+    period = Period(since_us=None, until_us=None, since_field="", until_field="", query={})
+    return _bounded(period, now_us=now_us)

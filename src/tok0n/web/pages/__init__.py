@@ -1,0 +1,1 @@
+"""What all pages share: a visit, how figures are written, charts, assets."""

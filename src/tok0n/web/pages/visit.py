@@ -1,0 +1,309 @@
+"""One request for a page: who visits, the form that came with it, and the answer with its security headers.
+
+Every change is a POST that must come from our own pages: the browser says so (Sec-Fetch-Site, or Origin), and the form
+carries a token that only those pages have.
+"""
+
+import contextlib
+import hashlib
+import hmac
+import ipaddress
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+import jinja2
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from tok0n.domain.errors import NotFound, Overloaded, Tok0nError
+from tok0n.domain.people import SESSION_LIFE_US, UTC, SignedIn
+from tok0n.services.signing import NewSession, Signing
+from tok0n.web.pages import writing
+from tok0n.web.pages.assets import Assets
+
+log = structlog.get_logger()
+
+FORM_BYTES_MAX = 512 * 1024
+FIELDS_MAX = 200
+FORM_SECRET_BYTES = 16
+GOAL_CHARACTERS_MAX = 500
+
+_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self';"
+    " base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+
+Handler = Callable[["Visit"], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Site:
+    """What all pages share."""
+
+    def __init__(
+        self, *, public_url: str, signing: Signing, assets: Assets, trusted_proxies: Sequence[str] = ()
+    ) -> None:
+        self.public_url = public_url
+        self.signing = signing
+        self.assets = assets
+        self.is_secure = public_url.startswith("https://")
+        self.session_cookie = "__Host-tok0n" if self.is_secure else "tok0n"
+        self.form_cookie = "__Host-tok0n-form" if self.is_secure else "tok0n-form"
+        self._proxies = [ipaddress.ip_network(proxy, strict=False) for proxy in trusted_proxies]
+        self._templates = jinja2.Environment(
+            loader=jinja2.PackageLoader("tok0n.web", "templates"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters.update(writing.FILTERS)
+        self._templates.globals.update(asset=assets.url, has_htmx=assets.has_htmx, with_query=_with_query, zip=zip)
+
+    def page(self, handler: Handler, *, private: bool = False) -> Endpoint:
+        """An endpoint of `handler`; a private one is for whoever is signed in."""
+
+        async def endpoint(request: Request) -> Response:
+            visit = Visit(self, request)
+            try:
+                await visit.recognise()
+                if private and visit.session is None:
+                    return visit.to_sign_in()
+                await visit.read_form()
+                response = await handler(visit)
+            except HTTPException as error:
+                response = visit.error(error.status_code, error.detail)
+            except Tok0nError as error:
+                response = visit.failure(error)
+            return visit.finish(response, private=private)
+
+        return endpoint
+
+    async def error(self, request: Request, status: int, message: str) -> Response:
+        """A page that says what went wrong where there is no page."""
+        visit = Visit(self, request)
+        with contextlib.suppress(Tok0nError):
+            await visit.recognise()
+        return visit.finish(visit.error(status, message), private=False)
+
+    def client_address(self, request: Request) -> str:
+        """The network address of the client, as far as it can be believed."""
+        address = "" if request.client is None else request.client.host
+        named = [part.strip() for part in request.headers.get("x-forwarded-for", "").split(",") if part.strip()]
+        while named and self._is_proxy(address):
+            address = named.pop()
+        return address
+
+    @staticmethod
+    def link(path: str, query: Mapping[str, str]) -> str:
+        """An address with its query begun: more parameters can be added to it."""
+        return f"{path}?{urlencode(query)}&" if query else f"{path}?"
+
+    def render(self, template: str, context: Mapping[str, Any]) -> str:
+        """The text of a page."""
+        return self._templates.get_template(template).render(context)
+
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            ip = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(ip in network for network in self._proxies)
+
+
+class Visit:
+    """One request for a page."""
+
+    def __init__(self, site: Site, request: Request) -> None:
+        self.site = site
+        self.request = request
+        self.session: SignedIn | None = None
+        self.form: dict[str, str] = {}
+        self.choices: dict[str, list[str]] = {}
+        self._new_form_secret: str | None = None
+
+    async def recognise(self) -> None:
+        """Find out who visits."""
+        self.session = await self.site.signing.who(self.cookie)
+
+    @property
+    def cookie(self) -> str | None:
+        """The secret of the session, if there is one."""
+        return self.request.cookies.get(self.site.session_cookie)
+
+    @property
+    def person(self) -> SignedIn:
+        """Whoever is signed in; only on private pages."""
+        assert self.session is not None
+        return self.session
+
+    @property
+    def account_id(self) -> str:
+        """The account of whoever is signed in."""
+        return self.person.account_id
+
+    @property
+    def agent(self) -> str:
+        """What the browser calls itself."""
+        return self.request.headers.get("user-agent", "")
+
+    @property
+    def address(self) -> str:
+        """The network address of the client."""
+        return self.site.client_address(self.request)
+
+    @property
+    def is_post(self) -> bool:
+        """Whether something was sent to be done."""
+        return self.request.method == "POST"
+
+    def query(self, name: str) -> str:
+        """A parameter of the address, or nothing."""
+        return self.request.query_params.get(name, "").strip()
+
+    def page(self, template: str, *, status: int = 200, **context: Any) -> Response:
+        """Render a page."""
+        zone = UTC if self.session is None else self.session.time_zone
+        everything = {
+            "site": self.site,
+            "session": self.session,
+            "path": self.request.url.path,
+            "form_token": self._form_token(),
+            "base_url": f"{self.site.public_url}/v1",
+            "zone": writing.zone_of(zone),
+            "zone_name": zone,
+            "refused": None,
+            "form": self.form,
+        }
+        return HTMLResponse(self.site.render(template, everything | context), status)
+
+    def message(self, title: str, text: str, *, status: int = 200) -> Response:
+        """A page that only says something."""
+        return self.page("message.html", status=status, title=title, text=text)
+
+    def error(self, status: int, message: str) -> Response:
+        """A page that says what went wrong."""
+        titles = {403: "That did not come from here", 404: "There is nothing here", 405: "That is not possible here"}
+        titles |= {413: "That is too large", 500: "Something went wrong", 503: "Not now"}
+        text = "The address may be mistyped, or what was here is gone." if status == 404 else message
+        return self.message(titles.get(status, "That did not work"), text, status=status)
+
+    def failure(self, error: Tok0nError) -> Response:
+        """A page for what a use case could not do."""
+        if isinstance(error, NotFound):
+            return self.error(404, error.message)
+        if isinstance(error, Overloaded):
+            return self.error(503, "There is too much to do at this moment. Try again in a few seconds.")
+        log.error("page_failed", detail=error.detail or error.message)
+        return self.error(500, "The page could not be made, and nothing was changed. Try again in a moment.")
+
+    def redirect(self, to: str) -> Response:
+        """Go on elsewhere, with a GET. Only to a path of ours."""
+        return RedirectResponse(to if _is_ours(to) else "/dashboard", 303)
+
+    def to_sign_in(self) -> Response:
+        """Sign in first, then come back to what was asked for."""
+        url = self.request.url
+        goal = url.path + (f"?{url.query}" if url.query else "")
+        if self.is_post or len(goal) > GOAL_CHARACTERS_MAX:
+            goal = "/dashboard"
+        return self.finish(self.redirect(f"/sign-in?next={quote(goal)}"), private=True)
+
+    def sign_in(self, new: NewSession, *, goal: str = "/dashboard") -> Response:
+        """Put the secret of a new session into its cookie, and go on."""
+        response = self.redirect(f"/second-factor?next={quote(goal)}" if new.waits else goal)
+        self._set_cookie(response, self.site.session_cookie, new.secret, seconds=SESSION_LIFE_US // 1_000_000)
+        return response
+
+    def sign_out(self) -> Response:
+        """Take the cookie away."""
+        response = self.redirect("/")
+        response.delete_cookie(self.site.session_cookie, path="/", secure=self.site.is_secure, httponly=True)
+        return response
+
+    def finish(self, response: Response, *, private: bool) -> Response:
+        """Add what every answer has."""
+        response.headers.update(_HEADERS)
+        if private or self.session is not None or self.is_post or self._new_form_secret:
+            response.headers["cache-control"] = "no-store"
+        if self.site.is_secure:
+            response.headers["strict-transport-security"] = "max-age=31536000"
+        if self._new_form_secret is not None:
+            self._set_cookie(response, self.site.form_cookie, self._new_form_secret, seconds=None)
+        return response
+
+    async def read_form(self) -> None:
+        """Read what was sent. Raises `HTTPException` when it did not come from a page of ours."""
+        if not self.is_post:
+            return
+        body = b""
+        async for part in self.request.stream():
+            body += part
+            if len(body) > FORM_BYTES_MAX:
+                raise HTTPException(413, f"A form may have {FORM_BYTES_MAX // 1024} KiB at the most.")
+        try:
+            fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="strict")
+        except ValueError:
+            raise HTTPException(400, "The form could not be read.") from None
+        self.form = dict(fields)
+        for name, value in fields:
+            self.choices.setdefault(name, []).append(value)
+        if not self._is_from_our_pages():
+            raise HTTPException(
+                403, "The form has grown old, or was not ours. Go back, reload the page, and try again."
+            )
+
+    def _is_from_our_pages(self) -> bool:
+        headers = self.request.headers
+        site = headers.get("sec-fetch-site")
+        if site is not None and site != "same-origin":
+            return False
+        origin = headers.get("origin")
+        ours = {headers.get("host"), urlsplit(self.site.public_url).netloc}
+        if origin is not None and urlsplit(origin).netloc not in ours:
+            return False
+        secret = self._form_secret()
+        given = self.form.get("form_token", "")
+        return secret is not None and hmac.compare_digest(_token_of(secret).encode(), given.encode())
+
+    def _form_secret(self) -> str | None:
+        if self.session is not None:
+            return self.cookie
+        return self.request.cookies.get(self.site.form_cookie)
+
+    def _form_token(self) -> str:
+        secret = self._form_secret()
+        if secret is None:
+            secret = self._new_form_secret = self._new_form_secret or secrets.token_urlsafe(FORM_SECRET_BYTES)
+        return _token_of(secret)
+
+    def _set_cookie(self, response: Response, name: str, value: str, *, seconds: int | None) -> None:
+        response.set_cookie(
+            name, value, max_age=seconds, path="/", secure=self.site.is_secure, httponly=True, samesite="lax"
+        )
+
+
+def _is_ours(path: str) -> bool:
+    """Whether a browser that is sent there stays on this site: it reads a backslash as a slash, and skips controls."""
+    return path.startswith("/") and path.isprintable() and not path.startswith(("//", "/\\"))
+
+
+def _with_query(query: Mapping[str, str], **changes: str | int | None) -> str:
+    """The query of an address with some parameters changed; None and nothing take one away."""
+    changed = {**query, **{name: "" if value is None else str(value) for name, value in changes.items()}}
+    return "?" + urlencode({name: value for name, value in changed.items() if value})
+
+
+def _token_of(secret: str) -> str:
+    return hashlib.sha256(b"form:" + secret.encode()).hexdigest()

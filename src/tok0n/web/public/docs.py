@@ -1,0 +1,103 @@
+"""The customers' documentation: the Markdown of docs/, with this server's own address in its snippets."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import msgspec
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markupsafe import Markup
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+import tok0n
+from tok0n.web.pages.visit import Site, Visit
+
+WRITTEN_BASE_URL = "http://127.0.0.1:8080/v1"
+"""The address that the files are written with, so that they can be read where they lie."""
+
+_PACKAGE = Path(tok0n.__file__).parent
+_FOLDERS = (_PACKAGE / "docs", _PACKAGE.parent.parent / "docs")
+"""Where docs/ is: in an installed package, and in a checkout."""
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of the guide."""
+
+    slug: str
+    title: str
+    file: str
+    about: str
+
+
+GUIDE = (
+    Page(slug="quickstart", title="Quick start", file="guide/quickstart.md", about="from nothing to a first answer"),
+    Page(slug="endpoints", title="Endpoints", file="guide/endpoints.md", about="every path, and what it takes"),
+    Page(slug="recipes", title="Recipes", file="guide/recipes.md", about="SDKs and tools, ready to paste"),
+    Page(slug="billing", title="Billing", file="billing.md", about="what is reserved, charged and released"),
+    Page(slug="limits", title="Limits", file="limits.md", about="how much, how exactly, and what a client sees"),
+    Page(slug="errors", title="Errors", file="errors.md", about="every code, and what to do about it"),
+    Page(slug="faq", title="Questions", file="guide/faq.md", about="what people ask first"),
+)
+_BY_SLUG = {page.slug: page for page in GUIDE}
+_BY_FILE = {Path(page.file).name: page for page in GUIDE if "guide" in page.file} | {
+    page.file: page for page in GUIDE if "guide" not in page.file
+}
+
+
+def docs_routes(site: Site) -> list[Route]:
+    """The routes: /docs, /docs/PAGE and /docs/PAGE.md."""
+
+    async def docs(visit: Visit) -> Response:
+        slug = visit.request.path_params.get("slug", GUIDE[0].slug)
+        wants_text = slug.endswith(".md")
+        page = _BY_SLUG.get(slug.removesuffix(".md"))
+        if page is None:
+            raise HTTPException(404)
+        text = read(page).replace(WRITTEN_BASE_URL, f"{site.public_url}/v1")
+        if wants_text:
+            return PlainTextResponse(text, media_type="text/markdown; charset=utf-8")
+        return visit.page("docs.html", page=page, guide=GUIDE, content=render(text))
+
+    return [Route("/docs", site.page(docs)), Route("/docs/{slug}", site.page(docs))]
+
+
+@cache
+def read(page: Page) -> str:
+    """The Markdown of a page."""
+    folder = next(folder for folder in _FOLDERS if folder.is_dir())
+    return (folder / page.file).read_text("utf-8")
+
+
+@cache
+def render(text: str) -> Markup:
+    """Markdown as HTML: our own files, in which raw HTML is not read."""
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = markdown.parse(text)
+    for place, token in enumerate(tokens):
+        if token.type == "heading_open":
+            token.attrSet("id", _anchor(tokens[place + 1].content))
+        elif token.type in {"fence", "table_open"}:
+            token.attrSet("tabindex", "0")
+        for child in token.children or ():
+            if child.type == "link_open":
+                _aim(child)
+    html: str = markdown.renderer.render(tokens, markdown.options, {})
+    html = re.sub(r"<pre><code tabindex=\"0\"", '<pre tabindex="0"><code', html)
+    return Markup(html)  # noqa: S704  rendered without raw HTML
+
+
+def _aim(link: Token) -> None:
+    """A link between files leads to the page that shows the file; one to what has no page leads to the overview."""
+    target = str(link.attrGet("href"))
+    if "://" in target or target.startswith(("#", "/")):
+        return
+    file, _, anchor = target.partition("#")
+    page = _BY_FILE.get(Path(file).name) or _BY_FILE.get(file)
+    link.attrSet("href", f"/docs/{page.slug}{'#' + anchor if anchor else ''}" if page else "/docs")
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-")

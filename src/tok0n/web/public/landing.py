@@ -1,0 +1,49 @@
+"""The first page: what this is, what it costs, what can be called, and how much of it."""
+
+from collections.abc import Sequence
+
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from tok0n.domain.packs import Pack
+from tok0n.domain.rate_limit import Limits
+from tok0n.services.catalogue import Catalogue
+from tok0n.web.pages.visit import Site, Visit
+from tok0n.web.public.docs import GUIDE
+
+_LLMS = """\
+# Tok0n
+
+> A prepaid, OpenAI-compatible LLM gateway. Base URL: {base_url}. Send `Authorization: Bearer $TOK0N_API_KEY`.
+> Chat completions only, whole answers: `stream: true` is refused. One purchased token pays for one token that the model
+> reports. Tokens are reserved before a call, charged as used, released otherwise; failures are not billed.
+
+Models that can be called now: {models}.
+
+## Docs
+
+{docs}
+
+## Interfaces
+
+- [OpenAPI]({public_url}/openapi.json)
+- [Models]({base_url}/models)
+"""
+
+
+def landing_routes(site: Site, *, catalogue: Catalogue, packs: Sequence[Pack], limits: Limits) -> list[Route]:
+    """The routes: / and /llms.txt."""
+
+    async def landing(visit: Visit) -> Response:
+        models = catalogue.listed()
+        return visit.page("landing.html", models=models, packs=packs, limits=limits, is_open=site.signing.is_open)
+
+    async def llms(visit: Visit) -> Response:
+        del visit
+        models = ", ".join(f"`{model.id}`" for model in catalogue.listed()) or "none"
+        docs = "\n".join(f"- [{page.title}]({site.public_url}/docs/{page.slug}.md): {page.about}" for page in GUIDE)
+        base_url = f"{site.public_url}/v1"
+        text = _LLMS.format(base_url=base_url, public_url=site.public_url, models=models, docs=docs)
+        return PlainTextResponse(text, media_type="text/plain; charset=utf-8")
+
+    return [Route("/", site.page(landing)), Route("/llms.txt", site.page(llms))]
