@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
+from starlette.routing import BaseRoute
 
 from support.fakes import FakeUpstream
 from support.ledgers import NOW_US, Opened, open_engine
@@ -223,6 +224,9 @@ class Running(msgspec.Struct, kw_only=True):
     api_key: str
     store: Store
     signing: Signing
+    routes: Sequence[BaseRoute]
+    key_ring: KeyRing
+    clock: Clock
     folder: Path
 
     async def account(self) -> Account:
@@ -242,12 +246,13 @@ async def running(
     upstream_more: str = "",
     limits: int = 1_000_000,
     backend: str = "memory://",
+    overrides: Mapping[str, object] | None = None,
 ) -> AsyncIterator[Running]:
     """A gateway with an account, a key, and the model "demo" verified already."""
     write_settings(
         folder, upstream_url=upstream_url, more=more, upstream_more=upstream_more, limits=limits, backend=backend
     )
-    settings = load(folder / "tok0n.toml", environ={}, dotenv={}, overrides={"server.port": 0})
+    settings = load(folder / "tok0n.toml", environ={}, dotenv={}, overrides={"server.port": 0, **(overrides or {})})
     clock = SystemClock()
     async with open_store(settings) as store:
         await store.accounts.create(email=EMAIL, tokens=tokens, now_us=clock.now_us())
@@ -271,6 +276,9 @@ async def running(
                 url=server.url,
                 api_key=issued.secret,
                 store=gateway.store,
-                signing=gateway.signing,
+                signing=gateway.pages.signing,
+                routes=gateway.pages.routes,
+                key_ring=gateway.key_ring,
+                clock=gateway.clock,
                 folder=folder,
             )

@@ -49,7 +49,7 @@ async def serve_gateway(
     again: asyncio.Event,
 ) -> None:
     """Serve an open gateway until `stop`; do not wait for calls in flight after `again`."""
-    link = await gateway.signing.set_up_link()
+    link = await gateway.pages.signing.set_up_link()
     listener.listen(BACKLOG)
     _spare_the_garbage_collector()
     async with HttpServer(gateway.app, listener, shutdown_seconds=settings.server.shutdown_seconds) as server:

@@ -13,7 +13,7 @@ from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.mail import SmtpMailer
 from tok0n.adapters.passwords import Argon2Passwords
 from tok0n.bootstrap.outside import Store, limits_of, open_limiter, open_mailer, open_store, open_upstreams
-from tok0n.bootstrap.site import make_pages, make_signing, url_maker
+from tok0n.bootstrap.site import Pages, make_pages, make_signing, url_maker
 from tok0n.domain.catalogue import Model
 from tok0n.ports import Clock, Limiter, Upstream
 from tok0n.services.authenticate import KeyRing
@@ -46,7 +46,8 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     app: AsgiApp
     store: Store
     clock: Clock
-    signing: Signing
+    pages: Pages
+    key_ring: KeyRing
     draining: asyncio.Event
 
 
@@ -135,7 +136,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         )
         housekeeping.start()
         try:
-            yield Gateway(app=app, store=store, clock=clock, signing=pages.signing, draining=draining)
+            yield Gateway(app=app, store=store, clock=clock, pages=pages, key_ring=key_ring, draining=draining)
         finally:
             await pages.signing.idle()
             await _end(in_flight, housekeeping, reservations, request_log)

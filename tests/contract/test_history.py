@@ -1,0 +1,129 @@
+"""What an account looks back on, whatever database is behind it; and that the sum of any plot is the ledger's."""
+
+import random
+from collections.abc import AsyncIterator
+from datetime import UTC
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+import sqlalchemy as sa
+
+from support.ledgers import ENGINES, NOW_US, Opened, open_engine
+from support.spending import fail, reserve, spend
+from tok0n.adapters.sql.history import SqlHistory
+from tok0n.adapters.sql.schema import ledger_entry
+from tok0n.domain.errors import NotFound
+from tok0n.domain.history import RequestFilter, UseBy, UseFilter
+from tok0n.domain.ledger import US_AN_HOUR, RequestStatus
+from tok0n.web.pages.charts import plot
+
+pytestmark = pytest.mark.anyio
+
+ALL = RequestFilter()
+DAYS = 20
+
+
+@pytest.fixture(params=ENGINES)
+async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opened]:
+    async with open_engine(request.param, tmp_path) as opened:
+        yield opened
+
+
+async def test_requests_page_newest_first_and_by_any_filter(db: Opened) -> None:
+    history = SqlHistory(db.store)
+    account, key = await db.key("a@x", tokens=10_000)
+    other = await db.accounts.create_key(email="a@x", name="b", digest=b"2", prefix="p", last_four="0", now_us=NOW_US)
+    made = []
+    for second in range(6):
+        at_us = NOW_US + second * 1_000_000
+        key_id = other.id if second % 2 else key.id
+        model = "rare" if second == 3 else "demo"
+        made.append(await spend(db, account_id=account.id, key_id=key_id, tokens=5, model=model, at_us=at_us))
+    failed = await fail(db, account_id=account.id, key_id=key.id, tokens=5, at_us=NOW_US + 10_000_000)
+    pending = await reserve(db, account_id=account.id, key_id=key.id, tokens=5, model="demo", at_us=NOW_US + 11_000_000)
+
+    async def found(chosen: RequestFilter) -> list[str]:
+        return [row.id for row in await history.requests(account.id, chosen, before=None, rows_max=100)]
+
+    assert await found(ALL) == [pending, failed, *reversed(made)]
+    page = await history.requests(account.id, ALL, before=made[3], rows_max=2)
+    assert [row.id for row in page] == [made[2], made[1]]
+    assert await found(RequestFilter(model="rare")) == [made[3]]
+    assert await found(RequestFilter(api_key_id=other.id)) == [made[5], made[3], made[1]]
+    assert await found(RequestFilter(status=RequestStatus.RELEASED)) == [failed]
+    assert await found(RequestFilter(status=RequestStatus.PENDING)) == [pending]
+    assert await found(RequestFilter(status=RequestStatus.SETTLED)) == made[::-1]
+    window = RequestFilter(since_us=NOW_US + 2_000_000, until_us=NOW_US + 4_000_000)
+    assert await found(window) == [made[3], made[2]]
+
+
+async def test_nobody_reads_anothers(db: Opened) -> None:
+    history = SqlHistory(db.store)
+    mine, my_key = await db.key("a@x", tokens=100)
+    other, _ = await db.key("b@x", tokens=100)
+    request_id = await spend(db, account_id=mine.id, key_id=my_key.id, tokens=5)
+    with pytest.raises(NotFound):
+        await history.request(other.id, request_id)
+    with pytest.raises(NotFound):
+        await history.key(other.id, my_key.id)
+    with pytest.raises(NotFound):
+        await db.accounts.rename_key(account_id=other.id, key_id=my_key.id, name="x")
+    assert await history.requests(other.id, ALL, before=None, rows_max=10) == []
+    assert await history.hours(other.id, UseFilter(), by=UseBy.MODEL) == []
+    assert await history.models_used(other.id) == []
+    assert (await history.totals(other.id, UseFilter())).charged == 0
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/St_Johns", "Pacific/Chatham"])
+async def test_the_sum_of_any_plot_is_the_sum_of_the_ledgers_usage(db: Opened, zone: str) -> None:
+    history = SqlHistory(db.store)
+    account, key = await db.key("a@x", tokens=10**9)
+    dice = random.Random(zone)
+    for _ in range(60):
+        at_us = NOW_US + dice.randrange(DAYS * 24 * US_AN_HOUR)
+        model = f"model-{dice.randrange(8)}"
+        await spend(db, account_id=account.id, key_id=key.id, tokens=dice.randrange(1, 900), model=model, at_us=at_us)
+    first = NOW_US // US_AN_HOUR
+    for hours in (1, 24, 72, 73, 7 * 24, DAYS * 24 + 1):
+        for by in UseBy:
+            chosen = UseFilter(since_hour=first, until_hour=first + hours)
+            chart = plot(
+                await history.hours(account.id, chosen, by=by),
+                {},
+                since_hour=first,
+                until_hour=first + hours,
+                zone=ZoneInfo(zone),
+                link="/?",
+            )
+            entries = ledger_entry.c
+            until_us = (first + hours) * US_AN_HOUR
+            query = sa.select(sa.func.coalesce(-sa.func.sum(entries.amount), 0)).where(
+                entries.kind == "usage", entries.created_at_us >= first * US_AN_HOUR, entries.created_at_us < until_us
+            )
+            charged = await db.store.read(lambda tx, query=query: int(tx.execute(query).scalar_one()))  # type: ignore[misc]
+            assert chart.total == charged
+            assert sum(chart.totals) == charged
+            assert (await history.totals(account.id, chosen)).charged == charged
+            assert [bucket.since for bucket in chart.buckets] == sorted(bucket.since for bucket in chart.buckets)
+            assert chart.buckets[0].since.astimezone(UTC).timestamp() == first * 3600
+            assert chart.buckets[-1].until.astimezone(UTC).timestamp() == (first + hours) * 3600
+
+
+async def test_the_statement_adds_up(db: Opened) -> None:
+    history = SqlHistory(db.store)
+    account, key = await db.key("a@x", tokens=1_000)
+    for tokens in (10, 20, 30):
+        await spend(db, account_id=account.id, key_id=key.id, tokens=tokens)
+    entries = await history.entries(account.id, before=None, rows_max=10)
+    assert [entry.amount for entry in entries] == [-30, -20, -10, 1_000]
+    assert [entry.posted_after for entry in entries] == [940, 970, 990, 1_000]
+    assert sum(entry.amount for entry in entries) == (await history.balance(account.id)).posted
+    assert [e.amount for e in await history.entries(account.id, before=entries[1].id, rows_max=1)] == [-10]
+
+
+async def test_when_a_key_was_last_used_only_grows(db: Opened) -> None:
+    _, key = await db.key("a@x", tokens=1)
+    for at_us in (NOW_US, NOW_US + 5, NOW_US + 2):
+        await db.accounts.keys_used({key.id: at_us, "key_unknown": at_us})
+    assert [one.last_used_at_us for one in await db.accounts.list_keys("a@x")] == [NOW_US + 5]

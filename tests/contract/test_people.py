@@ -1,0 +1,204 @@
+"""What people, their sessions and their links promise, whatever database is behind them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from support.ledgers import ENGINES, NOW_US, Opened, open_engine
+from support.spending import spend
+from tok0n.adapters.sql.notices import SqlNotices
+from tok0n.adapters.sql.people import SqlPeople
+from tok0n.adapters.sql.sessions import SqlSessions
+from tok0n.domain.people import (
+    LINK_LIFE_US,
+    SECOND_FACTOR_LIFE_US,
+    SESSION_IDLE_US,
+    SESSION_LIFE_US,
+    LinkPurpose,
+    LowBalance,
+    Person,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=ENGINES)
+async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opened]:
+    async with open_engine(request.param, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def people(db: Opened) -> SqlPeople:
+    return SqlPeople(db.store)
+
+
+@pytest.fixture
+def sessions(db: Opened) -> SqlSessions:
+    return SqlSessions(db.store)
+
+
+async def link(
+    people: SqlPeople, person: Person | None, purpose: LinkPurpose, digest: bytes, *, email: str | None = None
+) -> bytes:
+    await people.make_link(
+        person_id=None if person is None else person.id,
+        purpose=purpose,
+        digest=digest,
+        expires_at_us=NOW_US + LINK_LIFE_US,
+        email=email,
+    )
+    return digest
+
+
+async def verified(people: SqlPeople, email: str = "a@x") -> Person:
+    person = await people.register(email=email, password_hash="h1", now_us=NOW_US)
+    digest = await link(people, person, LinkPurpose.VERIFY, email.encode())
+    made = await people.verify(digest, now_us=NOW_US)
+    assert made is not None
+    return made
+
+
+async def test_registering_again_changes_the_password_only_until_the_address_is_verified(people: SqlPeople) -> None:
+    await people.register(email="a@x", password_hash="h1", now_us=NOW_US)
+    again = await people.register(email="a@x", password_hash="h2", now_us=NOW_US)
+    assert (again.password_hash, again.account_id) == ("h2", None)
+    await people.verify(await link(people, again, LinkPurpose.VERIFY, b"d"), now_us=NOW_US)
+    assert (await people.register(email="a@x", password_hash="h3", now_us=NOW_US)).password_hash == "h2"
+
+
+async def test_a_link_works_once_and_not_after_its_time(people: SqlPeople) -> None:
+    person = await people.register(email="a@x", password_hash="h", now_us=NOW_US)
+    late = await link(people, person, LinkPurpose.VERIFY, b"late")
+    assert await people.verify(late, now_us=NOW_US + LINK_LIFE_US) is None
+    digest = await link(people, person, LinkPurpose.VERIFY, b"d")
+    results = await asyncio.gather(*(people.verify(digest, now_us=NOW_US) for _ in range(8)))
+    assert sum(result is not None for result in results) == 1
+
+
+async def test_only_the_newest_link_works_and_only_for_its_purpose(people: SqlPeople) -> None:
+    person = await people.register(email="a@x", password_hash="h", now_us=NOW_US)
+    old = await link(people, person, LinkPurpose.RESET, b"old")
+    new = await link(people, person, LinkPurpose.RESET, b"new")
+    assert await people.linked(old, purpose=LinkPurpose.RESET, now_us=NOW_US) is None
+    assert await people.linked(new, purpose=LinkPurpose.VERIFY, now_us=NOW_US) is None
+    assert await people.verify(new, now_us=NOW_US) is None
+    assert await people.linked(new, purpose=LinkPurpose.RESET, now_us=NOW_US) == person
+
+
+async def test_whoever_proves_an_address_gets_the_account_that_the_operator_opened(
+    people: SqlPeople, db: Opened
+) -> None:
+    account = await db.accounts.create(email="a@x", tokens=7, now_us=NOW_US)
+    assert (await verified(people, "a@x")).account_id == account.id
+    made = await verified(people, "b@x")
+    assert (await db.accounts.get("b@x")).id == made.account_id
+
+
+async def test_a_new_password_ends_every_session(people: SqlPeople, sessions: SqlSessions) -> None:
+    person = await verified(people)
+    await sessions.begin(person_id=person.id, digest=b"s", agent="", now_us=NOW_US, waits=False)
+    digest = await link(people, person, LinkPurpose.RESET, b"r")
+    changed = await people.choose_password(digest, purpose=LinkPurpose.RESET, password_hash="h9", now_us=NOW_US)
+    assert changed is not None
+    assert (changed.password_hash, await sessions.find(b"s", now_us=NOW_US)) == ("h9", None)
+
+
+async def test_there_is_one_operator_whoever_is_first(people: SqlPeople) -> None:
+    links = [await link(people, None, LinkPurpose.SET_UP, str(number).encode()) for number in range(4)]
+    made = await asyncio.gather(
+        *(
+            people.set_up(digest, email=f"{number}@x", password_hash="h", now_us=NOW_US)
+            for number, digest in enumerate(links)
+        )
+    )
+    assert sum(person is not None for person in made) == 1
+    assert await people.has_operator()
+    assert [person.is_operator for person in made if person is not None] == [True]
+
+
+async def test_an_address_moves_with_the_account_unless_it_is_taken(people: SqlPeople, db: Opened) -> None:
+    person = await verified(people, "a@x")
+    await verified(people, "b@x")
+    await db.accounts.create(email="c@x", tokens=0, now_us=NOW_US)
+    for taken in ("b@x", "c@x"):
+        digest = await link(people, person, LinkPurpose.EMAIL, taken.encode(), email=taken)
+        assert await people.change_email(digest, now_us=NOW_US) is None
+    digest = await link(people, person, LinkPurpose.EMAIL, b"e", email="new@x")
+    changed = await people.change_email(digest, now_us=NOW_US)
+    assert changed is not None
+    assert (changed.email, (await db.accounts.get("new@x")).id) == ("new@x", person.account_id)
+
+
+async def test_a_session_ends_when_unused_and_when_old(people: SqlPeople, sessions: SqlSessions) -> None:
+    person = await verified(people)
+    await sessions.begin(person_id=person.id, digest=b"s", agent="x", now_us=NOW_US, waits=False)
+    assert await sessions.find(b"s", now_us=NOW_US + SESSION_IDLE_US) is None
+    at = NOW_US
+    while at < NOW_US + SESSION_LIFE_US - SESSION_IDLE_US // 2:
+        at += SESSION_IDLE_US // 2
+        found = await sessions.find(b"s", now_us=at)
+        assert (found and found.person_id) == (person.id if at < NOW_US + SESSION_LIFE_US else None)
+    assert await sessions.find(b"s", now_us=NOW_US + SESSION_LIFE_US) is None
+
+
+async def test_a_session_that_waits_is_not_signed_in(people: SqlPeople, sessions: SqlSessions) -> None:
+    person = await verified(people)
+    await sessions.begin(person_id=person.id, digest=b"s", agent="", now_us=NOW_US, waits=True)
+    assert await sessions.find(b"s", now_us=NOW_US) is None
+    assert await sessions.waiting(b"s", now_us=NOW_US) == person
+    assert await sessions.waiting(b"s", now_us=NOW_US + SECOND_FACTOR_LIFE_US) is None
+    assert await sessions.of(person.id, now_us=NOW_US) == []
+
+
+async def test_signing_out_elsewhere_leaves_this_session(people: SqlPeople, sessions: SqlSessions) -> None:
+    person, other = await verified(people), await verified(people, "b@x")
+    for owner, digest in ((person, b"1"), (person, b"2"), (other, b"3")):
+        await sessions.begin(person_id=owner.id, digest=digest, agent="", now_us=NOW_US, waits=False)
+    await sessions.end_all(person.id, but=b"1")
+    assert [one.digest for one in await sessions.of(person.id, now_us=NOW_US)] == [b"1"]
+    assert await sessions.find(b"3", now_us=NOW_US) is not None
+
+
+async def test_codes_are_used_once(people: SqlPeople) -> None:
+    person = await verified(people)
+    await people.set_totp(person_id=person.id, secret="S", step=10, recovery_codes=[b"a", b"b"])
+    steps = await asyncio.gather(*(people.use_totp_step(person_id=person.id, step=11) for _ in range(8)))
+    codes = await asyncio.gather(*(people.use_recovery_code(person_id=person.id, digest=b"a") for _ in range(8)))
+    assert (sum(steps), sum(codes)) == (1, 1)
+    assert not await people.use_totp_step(person_id=person.id, step=10)
+    assert await people.recovery_codes_left(person.id) == 1
+    await people.set_totp(person_id=person.id, secret=None, step=0, recovery_codes=[])
+    assert await people.recovery_codes_left(person.id) == 0
+
+
+async def test_a_closed_account_lets_nobody_in(people: SqlPeople, sessions: SqlSessions, db: Opened) -> None:
+    person = await verified(people)
+    await db.accounts.create_key(email="a@x", name="k", digest=b"k", prefix="p", last_four="4", now_us=NOW_US)
+    await sessions.begin(person_id=person.id, digest=b"s", agent="", now_us=NOW_US, waits=False)
+    await people.close_account(person_id=person.id, now_us=NOW_US)
+    await sessions.begin(person_id=person.id, digest=b"t", agent="", now_us=NOW_US, waits=False)
+    assert await sessions.find(b"s", now_us=NOW_US) is None
+    assert await sessions.find(b"t", now_us=NOW_US) is None
+    assert await db.accounts.find_caller(b"k", now_us=NOW_US) is None
+    assert (await db.accounts.get("a@x")).status == "closed"
+
+
+async def test_a_low_balance_is_told_once_for_each_crossing(db: Opened) -> None:
+    notices = SqlNotices(db.store)
+    account, key = await db.key("a@x", tokens=100)
+    await notices.set_below(account.id, 50)
+    assert (await notices.below(account.id), await notices.take_low(rows_max=10)) == (50, [])
+    await spend(db, account_id=account.id, key_id=key.id, tokens=60)
+    taken = await asyncio.gather(*(notices.take_low(rows_max=10) for _ in range(4)))
+    assert [low for lows in taken for low in lows] == [LowBalance(email="a@x", below=50, posted=40)]
+    await db.accounts.grant(email="a@x", tokens=100, reason="r", now_us=NOW_US)
+    assert await notices.take_low(rows_max=10) == []
+    await spend(db, account_id=account.id, key_id=key.id, tokens=100)
+    assert await notices.take_low(rows_max=10) == [LowBalance(email="a@x", below=50, posted=40)]
+    await notices.set_below(account.id, 45)
+    assert await notices.take_low(rows_max=10) == [], "whoever sets it sees that it is low"
+    await notices.set_below(account.id, None)
+    assert await notices.below(account.id) is None

@@ -1,0 +1,26 @@
+"""People who use the pages of a gateway."""
+
+from support.mailbox import Mailbox
+from support.visitor import Visitor
+
+PASSWORD = "plenty of quiet rivers"
+
+
+def mail_settings(mailbox: Mailbox) -> str:
+    """The section that sends mails there."""
+    return f"""
+[mail]
+host = "127.0.0.1"
+port = {mailbox.port}
+security = "none"
+sender = "Tok0n <noreply@tok0n.example>"
+"""
+
+
+async def join(visitor: Visitor, mailbox: Mailbox, email: str, password: str = PASSWORD) -> None:
+    """Sign up, and confirm the address."""
+    answer = await visitor.post("/sign-up", {"email": email, "password": password})
+    assert answer.status_code == 200, answer.text
+    link = await mailbox.take_link(email)
+    answer = await visitor.post("/verify", {"password": password, "link": link.partition("link=")[2]}, page=link)
+    assert answer.status_code == 303, answer.text

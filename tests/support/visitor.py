@@ -1,0 +1,58 @@
+"""Somebody with a browser that has no script: follows links, fills in forms, keeps cookies."""
+
+import html
+import re
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+
+class Visitor:
+    """One browser's worth of cookies."""
+
+    def __init__(self, url: str) -> None:
+        self._http = httpx.AsyncClient(base_url=url, timeout=30)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    @property
+    def cookies(self) -> httpx.Cookies:
+        return self._http.cookies
+
+    async def get(self, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
+        return await self._http.get(path, headers=headers)
+
+    async def post(
+        self,
+        path: str,
+        fields: dict[str, str] | None = None,
+        *,
+        page: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> httpx.Response:
+        """Send the form of the page at `page`, or of `path` itself, with its token."""
+        shown = await self.get(page or path)
+        found = re.search(r'name="form_token" value="([0-9a-f]+)"', shown.text)
+        token = "" if found is None else found[1]
+        return await self._http.post(path, data={"form_token": token, **(fields or {})}, headers=headers)
+
+    async def post_raw(
+        self, path: str, fields: dict[str, str], headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        """Send a form without having looked at its page."""
+        return await self._http.post(path, data=fields, headers=headers)
+
+    async def sign_in(self, email: str, password: str) -> httpx.Response:
+        return await self.post("/sign-in", {"email": email, "password": password})
+
+
+def text_of(answer: httpx.Response) -> str:
+    """What a page says, without its tags."""
+    return html.unescape(re.sub(r"<[^>]+>", " ", answer.text))
