@@ -36,5 +36,5 @@ bench: ## Measure beside nginx, in one run
 	@exec .venv/bin/python benchmarks/run.py $(ARGS)
 
 clean: ## Remove what was made here; settings and databases stay
-	rm -rf .venv .uv dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis tests/e2e/node/node_modules
+	rm -rf .venv .uv dist src/tok0n/web/assets/htmx.min.js src/tok0n/web/assets/.htmx .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis tests/e2e/node/node_modules tests/e2e/recipes/.venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -56,9 +56,20 @@ make_venv() {
 node_packages() {
     local folder=tests/e2e/node
     if ! cmp -s $folder/package-lock.json $folder/node_modules/.made; then
-        say "getting the official Node SDK"
+        say "getting the Node packages of the tests"
         (PATH=$PWD/.venv/bin:$PATH && cd $folder && npm ci --silent --no-audit --no-fund >&2) || die "npm ci failed in $folder"
         cp $folder/package-lock.json $folder/node_modules/.made
+    fi
+}
+
+# What the docs' recipes use, in an environment of its own.
+recipe_packages() {
+    local folder=tests/e2e/recipes uv
+    if ! cmp -s $folder/uv.lock $folder/.venv/.made; then
+        say "getting what the docs' recipes use"
+        uv=$(find_uv "$(find_python)") || die "uv is needed, and cannot be had"
+        "$uv" sync --quiet --frozen --project $folder --python "$(find_python)" || die "uv sync failed in $folder"
+        cp $folder/uv.lock $folder/.venv/.made
     fi
 }
 
@@ -68,6 +79,8 @@ run | dev | test | bench) make_venv ;;
 esac
 if [ "$purpose" = test ]; then
     node_packages
+    recipe_packages
+    need chromium "the tests of the pages run in it" chromium fonts-dejavu-core
     need curl "the tests run the README's commands" curl
     need_postgres "the tests run on it"
     need redis-server "the tests run on it" redis-server

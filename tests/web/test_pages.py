@@ -368,6 +368,8 @@ async def test_what_people_write_is_shown_as_text(site: Running, owner: Visitor,
     pages += [f"/sign-in?next={XSS}", f"/verify?link={XSS}", f"/dashboard/requests?id={XSS}"]
     for path in pages:
         answer = await owner.get(path)
+        if answer.status_code == 303:
+            continue
         if answer.headers["content-type"].startswith("text/html"):
             assert "<script>alert" not in answer.text, path
             assert "<img src=x" not in answer.text, path

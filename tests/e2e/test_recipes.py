@@ -1,0 +1,86 @@
+"""Every recipe of the docs runs as it is written, against a real server."""
+
+import asyncio
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from support.gateways import ServerProcess, environment
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parent.parent.parent
+NODE = Path(__file__).parent / "node"
+RECIPES = Path(__file__).parent / "recipes" / ".venv" / "bin"
+OURS = ROOT / ".venv" / "bin"
+WRITTEN = "http://127.0.0.1:8080/v1"
+SECONDS_MAX = 120
+
+
+def recipes(page: str) -> dict[str, tuple[str, str]]:
+    """The language and the code of each section, by its heading."""
+    text = (ROOT / "docs" / "guide" / page).read_text()
+    found = {}
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        heading, _, rest = section.partition("\n")
+        code = re.search(r"```(sh|python|js)\n(.*?)```", rest, re.DOTALL)
+        assert code is not None, heading
+        found[heading] = (code[1], code[2])
+    return found
+
+
+async def run(language: str, code: str, *, api_key: str, folder: Path, python: Path) -> str:
+    """What it prints, or why it failed."""
+    commands = {
+        "sh": ["bash", "-euo", "pipefail", "-c", code],
+        "python": [str(python), "-W", "ignore", "-c", code],
+        "js": [str(OURS / "node"), "--input-type=module", "--eval", code],
+    }
+    folder.mkdir()
+    process = await asyncio.create_subprocess_exec(
+        *commands[language],
+        cwd=NODE if language == "js" else folder,
+        env=environment(
+            {
+                "TOK0N_API_KEY": api_key,
+                "PATH": f"{OURS}:{os.environ['PATH']}",
+                "LLM_USER_PATH": str(folder),
+                "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+                "DO_NOT_TRACK": "1",
+            }
+        ),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(SECONDS_MAX):
+        out, _ = await process.communicate()
+    return out.decode() if process.returncode == 0 else f"FAILED: {out.decode()}"
+
+
+async def test_every_recipe_runs_as_it_is_written(tmp_path: Path) -> None:
+    found = recipes("recipes.md")
+    assert set(found) == {
+        "curl",
+        "OpenAI SDK for Python",
+        "OpenAI SDK for Node",
+        "LangChain",
+        "LlamaIndex",
+        "Vercel AI SDK",
+        "LiteLLM",
+        "llm",
+    }
+    async with ServerProcess(tmp_path, "--data", str(tmp_path / "data"), command="demo") as demo:
+        said = {}
+        for heading, (language, code) in found.items():
+            apart = heading in {"LangChain", "LlamaIndex", "LiteLLM"}
+            said[heading] = await run(
+                language,
+                code.replace(WRITTEN, demo.base_url),
+                api_key=demo.ready["api_key"],
+                folder=tmp_path / heading.replace(" ", "-"),
+                python=(RECIPES if apart else OURS) / "python",
+            )
+    failed = {heading: text for heading, text in said.items() if "simulated model" not in text}
+    assert failed == {}
