@@ -37,11 +37,11 @@ class Visitor:
         page: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> httpx.Response:
-        """Send the form of the page at `page`, or of `path` itself, with its token."""
+        """Send the form of the page at `page`, or of `path` itself, with what is hidden in it."""
         shown = await self.get(page or path)
-        found = re.search(r'name="form_token" value="([0-9a-f]+)"', shown.text)
-        token = "" if found is None else found[1]
-        return await self._http.post(path, data={"form_token": token, **(fields or {})}, headers=headers)
+        hidden = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', shown.text)
+        filled = {name: html.unescape(value) for name, value in hidden} | (fields or {})
+        return await self._http.post(path, data=filled, headers=headers)
 
     async def post_raw(
         self, path: str, fields: dict[str, str], headers: dict[str, str] | None = None

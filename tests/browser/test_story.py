@@ -1,0 +1,193 @@
+"""The whole story of a new customer, in a real browser: light and dark, wide and narrow, with script and without."""
+
+import asyncio
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import openai
+import pytest
+
+from support.browser import Look, Tab, chromium, tab
+from support.gateways import running
+from support.http import USAGE_TOTAL
+from support.mailbox import Mailbox
+from support.people import PASSWORD, mail_settings
+from support.scripted_upstream import ScriptedUpstream
+from tok0n.adapters.clock import SystemClock
+
+pytestmark = pytest.mark.anyio
+
+ADA = "ada@example.com"
+GRANT = 1_000_000
+LOOKS = [
+    Look(scheme=scheme, width=width, script=script)
+    for scheme in ("light", "dark")
+    for width in (1440, 390)
+    for script in (True, False)
+]
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=str)
+async def test_a_new_customer_from_the_first_page_to_a_revoked_key(
+    tmp_path: Path, upstream: ScriptedUpstream, look: Look
+) -> None:
+    async with (
+        Mailbox() as mailbox,
+        running(tmp_path, upstream_url=upstream.base_url, more=mail_settings(mailbox)) as site,
+        chromium() as browser,
+        tab(browser, site.url, look) as visit,
+    ):
+        await sign_up(visit, mailbox)
+        now_us = SystemClock().now_us()
+        await site.store.accounts.grant(email=ADA, tokens=GRANT, reason="welcome", now_us=now_us)
+        key = await make_key(visit, site.base_url)
+        request_id = await call(site.base_url, key)
+        await look_at_the_request(visit, request_id)
+        await play(visit)
+        assert (await site.store.accounts.get(ADA)).balance.posted == GRANT - 2 * USAGE_TOTAL
+        await revoke(visit)
+        with pytest.raises(openai.AuthenticationError):
+            await call(site.base_url, key)
+        await settings(visit)
+        await visit.page.get_by_role("button", name="Sign out", exact=True).first.click()
+        await visit.go("/dashboard")
+        assert "/sign-in" in visit.page.url
+        assert await site.audit_is_clean()
+
+
+async def sign_up(visit: Tab, mailbox: Mailbox) -> None:
+    await visit.go("/")
+    assert "Prepaid tokens for any OpenAI SDK" in await visit.text()
+    assert "demo" in await visit.text()
+    await visit.follow("Sign up")
+    await visit.fill(email=ADA, password="password1234")
+    await visit.press("Sign up")
+    assert "first that anybody would guess" in await visit.text()
+    await visit.fill(password=PASSWORD)
+    await visit.press("Sign up")
+    assert "Check your mail" in await visit.text()
+    await visit.go(await mailbox.take_link(ADA))
+    await visit.fill(password=PASSWORD)
+    await visit.press("Confirm and sign in")
+    assert "Make your first API key" in await visit.text()
+
+
+async def make_key(visit: Tab, base_url: str) -> str:
+    await visit.follow("Make a key")
+    await visit.fill(name="laptop")
+    await visit.press("Make the key")
+    shown = await visit.text("#secret")
+    assert base_url in await visit.text("#curl")
+    if visit.look.script:
+        await visit.page.get_by_role("button", name="Copy the key").click()
+        await visit.page.get_by_role("button", name="Copied").wait_for()
+        assert await visit.page.evaluate("navigator.clipboard.readText()") == shown
+    await visit.follow("I have copied it")
+    assert shown not in await visit.page.content()
+    return shown
+
+
+async def call(base_url: str, key: str) -> str:
+    async with openai.AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0) as client:
+        answer = await client.chat.completions.with_raw_response.create(
+            model="demo", messages=[{"role": "user", "content": "Hello!"}], max_completion_tokens=100
+        )
+    assert answer.headers["x-tok0n-charged"] == str(USAGE_TOTAL)
+    return str(answer.headers["x-request-id"])
+
+
+async def look_at_the_request(visit: Tab, request_id: str) -> None:
+    await visit.go("/dashboard")
+    overview = await visit.text()
+    assert f"{GRANT - USAGE_TOTAL:,} tokens that new calls can use" in overview
+    assert f"{USAGE_TOTAL} charged in all" in overview
+    bar = visit.page.locator(".plot svg a")
+    assert f"{USAGE_TOTAL} tokens (demo {USAGE_TOTAL})" in str(await bar.get_attribute("aria-label"))
+    await visit.page.locator("main tbody a").first.click()
+    await visit.page.wait_for_url(f"**/{request_id}")
+    await visit.check()
+    assert f"Charged {USAGE_TOTAL} " in await visit.text() + " "
+    await visit.go("/dashboard/requests")
+    await visit.page.select_option("#status", "released")
+    if not visit.look.script:
+        await visit.press("Show")
+    await visit.page.get_by_text("No request fits.").wait_for()
+    await visit.check()
+    assert urlsplit(visit.page.url).query.endswith("status=released")
+    await visit.go("/dashboard/usage")
+    await visit.follow("by key")
+    assert "laptop" in await visit.text(".chart")
+    await visit.follow("24 hours")
+    assert "Tokens per hour" in await visit.text()
+    await visit.go("/dashboard/statement")
+    assert await visit.text("#sum") == f"{GRANT - USAGE_TOTAL:,}"
+    assert "welcome +1,000,000" in await visit.text()
+
+
+async def play(visit: Tab) -> None:
+    await visit.go("/dashboard/playground")
+    await visit.fill(limit="50")
+    if visit.look.script:
+        await visit.page.locator("#user").press_sequentially("Hello!")
+    else:
+        await visit.fill(user="Hello!")
+        await visit.press("What would it reserve?")
+    bound = visit.page.get_by_text("Reserves up to")
+    await bound.wait_for()
+    reserved = (await bound.inner_text()).removeprefix("Reserves up to ").removesuffix(" tokens.")
+    await visit.page.get_by_role("button", name="Send", exact=True).click()
+    await visit.page.get_by_role("heading", name="Answer").wait_for()
+    await visit.check()
+    assert "Hello." in await visit.text(".answer")
+    assert f"Reserved {reserved} Charged {USAGE_TOTAL}" in await visit.text(".receipt")
+
+
+async def revoke(visit: Tab) -> None:
+    await visit.go("/dashboard/keys")
+    await visit.follow("Rename")
+    await visit.fill(name="old laptop")
+    await visit.press("Save")
+    assert "old laptop" in await visit.text()
+    await visit.follow("Revoke")
+    await visit.press("Revoke the key")
+    assert "1 that works no more" in await visit.text()
+
+
+async def settings(visit: Tab) -> None:
+    await visit.go("/dashboard/settings")
+    await visit.page.select_option("#time_zone", "Europe/Berlin")
+    await visit.page.locator("section", has_text="Show times in").get_by_role("button").click()
+    await visit.page.get_by_text("Times are shown in this zone now.").wait_for()
+    await visit.check()
+    for path in ("/dashboard/settings/second-factor", "/dashboard/settings/close", "/docs", "/docs/recipes"):
+        await visit.go(path)
+
+
+async def test_one_press_makes_one_call_however_often_it_is_pressed(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    answered = asyncio.Event()
+    behaviour = upstream.behaviour
+
+    async def slowly(writer: asyncio.StreamWriter) -> None:
+        await answered.wait()
+        await behaviour(writer)
+
+    upstream.behaviour = slowly
+    look = Look(scheme="light", width=1440, script=True)
+    async with (
+        Mailbox() as mailbox,
+        running(tmp_path, upstream_url=upstream.base_url, more=mail_settings(mailbox)) as site,
+        chromium() as browser,
+        tab(browser, site.url, look) as visit,
+    ):
+        await sign_up(visit, mailbox)
+        await site.store.accounts.grant(email=ADA, tokens=GRANT, reason="x", now_us=SystemClock().now_us())
+        await make_key(visit, site.base_url)
+        await visit.go("/dashboard/playground")
+        await visit.fill(user="Hello!")
+        send = visit.page.locator("button[name=send]")
+        for _ in range(3):
+            await send.click()
+        await upstream.until(lambda: len(upstream.requests) == 1)
+        answered.set()
+        await visit.page.get_by_role("heading", name="Answer").wait_for()
+        assert len(upstream.requests) == 1

@@ -1,0 +1,125 @@
+"""Debian's Chromium, and what every page that it opens must keep: nothing complained of, and usable by everybody."""
+
+import contextlib
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from playwright.async_api import Browser, Page, async_playwright
+
+AXE = Path(__file__).parent.parent / "e2e" / "node" / "node_modules" / "axe-core" / "axe.min.js"
+_QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+_REFUSED = "Failed to load resource: the server responded with a status of 422 (Unprocessable Entity)"
+"""A form that is refused is no error of the page."""
+
+_AXE_RUN = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
+    .filter(({impact}) => impact === "serious" || impact === "critical")
+    .map(({id, nodes}) => id + ": " + nodes.map(({html}) => html).join(" | ").slice(0, 500))"""
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """How a visitor's browser is."""
+
+    scheme: str
+    width: int
+    script: bool
+
+    def __str__(self) -> str:
+        return f"{self.scheme}-{self.width}-{'script' if self.script else 'no-script'}"
+
+
+class Tab:
+    """One page of a browser, and what went wrong on it."""
+
+    def __init__(self, page: Page, url: str, look: Look) -> None:
+        self.page = page
+        self.look = look
+        self.complaints: list[str] = []
+        self._url = url
+        page.on("console", lambda message: self._said(message.type, message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    async def go(self, path: str) -> None:
+        """Open a page, and check it."""
+        await self.page.goto(self._url + path)
+        await self.check()
+
+    async def check(self) -> None:
+        """Nothing was complained of, nothing is wider than the window, and axe finds nothing serious."""
+        where = f"{self.page.url} ({self.look})"
+        assert not self.complaints, f"{where}: {self.complaints}"
+        assert await self.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"too wide: {where}"
+        if self.look.script:
+            await self.page.evaluate(AXE.read_text())
+            found = await self.page.evaluate(_AXE_RUN)
+            assert not found, f"{where}: {found}"
+
+    async def fill(self, **fields: str) -> None:
+        """Fill in fields by their ids."""
+        for name, value in fields.items():
+            await self.page.fill(f"#{name}", value)
+
+    async def press(self, label: str) -> None:
+        """Press a button of the page, and check what comes."""
+        await self.page.locator("main").get_by_role("button", name=label, exact=True).click()
+        await self.page.wait_for_load_state()
+        await self.check()
+
+    async def follow(self, label: str) -> None:
+        """Follow a link of the page's own part, and check what comes."""
+        await self.page.locator("main").get_by_role("link", name=label, exact=True).first.click()
+        await self.page.wait_for_load_state()
+        await self.check()
+
+    async def text(self, selector: str = "main") -> str:
+        """What a part of the page says, its spaces made one."""
+        return " ".join((await self.page.inner_text(selector)).split())
+
+    def _said(self, kind: str, text: str) -> None:
+        if kind in {"error", "warning"} and text != _REFUSED:
+            self.complaints.append(text)
+
+
+@contextlib.asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    """The browser. Raises `AssertionError` when it is missing."""
+    path = shutil.which("chromium")
+    assert path is not None, "chromium is missing: make test installs it"
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=list(_QUIET))
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@contextlib.asynccontextmanager
+async def tab(browser: Browser, url: str, look: Look) -> AsyncIterator[Tab]:
+    """A new window with no past."""
+    options: dict[str, Any] = {
+        "viewport": {"width": look.width, "height": 900},
+        "color_scheme": look.scheme,
+        "java_script_enabled": look.script,
+        "permissions": ["clipboard-read", "clipboard-write"] if look.script else [],
+    }
+    context = await browser.new_context(**options)
+    context.set_default_timeout(20_000)
+    try:
+        yield Tab(await context.new_page(), url, look)
+    finally:
+        await context.close()
+
+
+def figures(text: str) -> list[int]:
+    """The whole numbers in a text."""
+    return [int(word.replace(",", "")) for word in text.split() if word.replace(",", "").isdecimal()]
