@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo run test lint bench clean
+.PHONY: help setup demo run test lint bench bench-pages clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,10 @@ lint: ## Check format, style, types, layers and the lock
 bench: ## Measure beside nginx, in one run
 	@scripts/setup.sh bench
 	@exec .venv/bin/python benchmarks/run.py $(ARGS)
+
+bench-pages: ## Measure the pages of an account with a million requests
+	@scripts/setup.sh dev
+	@exec .venv/bin/python benchmarks/pages.py $(ARGS)
 
 clean: ## Remove what was made here; settings and databases stay
 	rm -rf .venv .uv dist src/tok0n/web/assets/htmx.min.js src/tok0n/web/assets/.htmx .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis tests/e2e/node/node_modules tests/e2e/recipes/.venv

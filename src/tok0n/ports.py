@@ -221,6 +221,9 @@ class People(Protocol):
     async def recovery_codes_left(self, person_id: str) -> int:
         """How many recovery codes are unused."""
 
+    async def forget_stale(self, *, now_us: int, rows_max: int) -> int:
+        """Remove links whose time is over, and people who never confirmed and have no link; gives how many rows."""
+
     async def close_account(self, *, person_id: str, now_us: int) -> None:
         """Close the person's account: its keys are revoked and every session ends. Its ledger stays as it is."""
 
@@ -245,6 +248,9 @@ class Sessions(Protocol):
 
     async def end_all(self, person_id: str, *, but: bytes | None = None) -> None:
         """Sign out everywhere, or everywhere else."""
+
+    async def forget_ended(self, *, now_us: int) -> None:
+        """Remove the sessions whose time is over."""
 
 
 class Notices(Protocol):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.ledgers import ENGINES, NOW_US, Opened, open_engine
+from support.ledgers import ENGINES, NOW_US, Opened, open_engine, schema
 from support.spending import spend
 from tok0n.adapters.sql.notices import SqlNotices
 from tok0n.adapters.sql.people import SqlPeople
@@ -202,3 +202,18 @@ async def test_a_low_balance_is_told_once_for_each_crossing(db: Opened) -> None:
     assert await notices.take_low(rows_max=10) == [], "whoever sets it sees that it is low"
     await notices.set_below(account.id, None)
     assert await notices.below(account.id) is None
+
+
+async def test_what_nobody_needs_any_more_is_forgotten(people: SqlPeople, sessions: SqlSessions, db: Opened) -> None:
+    kept = await verified(people, "kept@x")
+    await sessions.begin(person_id=kept.id, digest=b"old", agent="", now_us=NOW_US, waits=False)
+    waiting = await people.register(email="waiting@x", password_hash="h", now_us=NOW_US)
+    await link(people, waiting, LinkPurpose.VERIFY, b"w")
+    at_us = NOW_US + LINK_LIFE_US - 1
+    assert await people.forget_stale(now_us=at_us, rows_max=10) == 0
+    at_us += SESSION_LIFE_US
+    await sessions.begin(person_id=kept.id, digest=b"new", agent="", now_us=at_us, waits=False)
+    await sessions.forget_ended(now_us=at_us)
+    assert [row["digest"] for row in await db.rows(schema.session)] == [b"new"]
+    assert await people.forget_stale(now_us=at_us, rows_max=10) == 2, "the link and the person"
+    assert (await people.find("waiting@x"), await people.find("kept@x")) == (None, kept)

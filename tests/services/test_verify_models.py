@@ -9,15 +9,11 @@ from support.fakes import ANSWER, FakeClock, FakeUpstream
 from support.gateways import MODEL
 from support.ledgers import Opened, open_engine
 from support.limiters import make_limiter
-from tok0n.adapters.mail import LogMailer
-from tok0n.adapters.sql.notices import SqlNotices
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, ModelState
 from tok0n.domain.errors import RateLimited, UpstreamFailed
 from tok0n.ports import UpstreamAnswer
-from tok0n.services.authenticate import KeyRing
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.housekeeping import Housekeeping
-from tok0n.services.notices import LowBalances
 from tok0n.services.reserving import Reservations
 from tok0n.services.verify_models import VerifyModels
 
@@ -110,8 +106,6 @@ async def test_housekeeping_verifies_what_is_due_and_lists_it(tmp_path: Path) ->
             verify_models=verifier(db, upstream),
             clock=clock,
             verify_interval_us=3_600_000_000,
-            key_ring=KeyRing(db.accounts, clock),
-            low_balances=LowBalances(SqlNotices(db.store), LogMailer(), str),
         )
         assert catalogue.find("demo") is None
         await housekeeping.verify_due()

@@ -15,6 +15,7 @@ from tok0n.adapters.passwords import Argon2Passwords
 from tok0n.bootstrap.outside import Store, limits_of, open_limiter, open_mailer, open_store, open_upstreams
 from tok0n.bootstrap.site import Pages, make_pages, make_signing, url_maker
 from tok0n.domain.catalogue import Model
+from tok0n.domain.errors import Tok0nError
 from tok0n.ports import Clock, Limiter, Upstream
 from tok0n.services.authenticate import KeyRing
 from tok0n.services.catalogue import Catalogue
@@ -38,6 +39,11 @@ ALONE_SECONDS_MORE = 15.0
 
 CANCELLED_CALLS_SECONDS_MAX = 10.0
 """How long cancelled calls have at the end to release what they reserved."""
+
+
+REMEMBER_USE_SECONDS = 30.0
+LOW_BALANCES_SECONDS = 5.0
+FORGET_SECONDS = 600.0
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,16 +103,6 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             body_bytes_max=settings.server.max_body_bytes,
             body_read_seconds=settings.server.body_read_seconds,
         )
-        housekeeping = Housekeeping(
-            ledger=store.ledger,
-            reservations=reservations,
-            catalogue=catalogue,
-            verify_models=verify_models,
-            clock=clock,
-            verify_interval_us=settings.catalogue.verify_interval_hours * 3_600_000_000,
-            key_ring=key_ring,
-            low_balances=LowBalances(store.notices, mailer, url_maker(settings)),
-        )
         pages = make_pages(
             settings,
             store,
@@ -119,6 +115,19 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             key_ring=key_ring,
             request_log=request_log,
             in_flight=in_flight,
+        )
+        housekeeping = Housekeeping(
+            ledger=store.ledger,
+            reservations=reservations,
+            catalogue=catalogue,
+            verify_models=verify_models,
+            clock=clock,
+            verify_interval_us=settings.catalogue.verify_interval_hours * 3_600_000_000,
+            more=[
+                (key_ring.remember_use, REMEMBER_USE_SECONDS),
+                (LowBalances(store.notices, mailer, url_maker(settings)).tell, LOW_BALANCES_SECONDS),
+                (pages.signing.forget_old, FORGET_SECONDS),
+            ],
         )
         draining = asyncio.Event()
         app = make_app(
@@ -138,8 +147,10 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         try:
             yield Gateway(app=app, store=store, clock=clock, pages=pages, key_ring=key_ring, draining=draining)
         finally:
-            await pages.signing.idle()
             await _end(in_flight, housekeeping, reservations, request_log)
+            await pages.signing.idle()
+            with contextlib.suppress(Tok0nError):
+                await key_ring.remember_use()
 
 
 @contextlib.asynccontextmanager

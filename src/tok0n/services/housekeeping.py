@@ -1,17 +1,14 @@
-"""What a serving process does beside requests: expire, release again, verify models, write down, tell owners."""
+"""What a serving process does beside requests: expire, release again, verify models, and whatever it is given."""
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
 from tok0n.domain.catalogue import Model
 from tok0n.domain.errors import Tok0nError
 from tok0n.ports import Clock, Ledger
-from tok0n.services.authenticate import KeyRing
 from tok0n.services.catalogue import Catalogue
-from tok0n.services.notices import LowBalances
 from tok0n.services.reserving import Reservations
 from tok0n.services.verify_models import VerifyModels
 
@@ -23,12 +20,11 @@ REFRESH_SECONDS = 1.0
 VERIFY_SECONDS = 1.0
 """How often the catalogue is looked through for models that are to be verified."""
 
-USE_SECONDS = 30.0
-NOTICE_SECONDS = 10.0
+Chore = Callable[[], Awaitable[object]]
 
 
 class Housekeeping:
-    """Runs each chore in a task of its own, from `start` to `stop`."""
+    """Runs each chore in a task of its own, from `start` to `stop`; `more` holds chores and the seconds between."""
 
     def __init__(
         self,
@@ -39,8 +35,7 @@ class Housekeeping:
         verify_models: VerifyModels,
         clock: Clock,
         verify_interval_us: int,
-        key_ring: KeyRing,
-        low_balances: LowBalances,
+        more: Sequence[tuple[Chore, float]] = (),
     ) -> None:
         self._ledger = ledger
         self._reservations = reservations
@@ -48,18 +43,16 @@ class Housekeeping:
         self._verify_models = verify_models
         self._clock = clock
         self._verify_interval_us = verify_interval_us
-        self._key_ring = key_ring
-        self._low_balances = low_balances
+        self._more = more
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin all chores."""
-        chores: list[tuple[Callable[[], Awaitable[object]], float]] = [
+        chores = [
             (self.sweep, SWEEP_SECONDS),
             (self._catalogue.refresh, REFRESH_SECONDS),
             (self.verify_due, VERIFY_SECONDS),
-            (self._key_ring.remember_use, USE_SECONDS),
-            (self._low_balances.tell, NOTICE_SECONDS),
+            *self._more,
         ]
         self._tasks = [asyncio.create_task(_every(chore, seconds)) for chore, seconds in chores]
 
@@ -68,8 +61,6 @@ class Housekeeping:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with contextlib.suppress(Tok0nError):
-            await self._key_ring.remember_use()
 
     async def sweep(self) -> None:
         """Expire what a dead process left PENDING, and try failed releases again."""
@@ -100,7 +91,7 @@ class Housekeeping:
             await self._catalogue.refresh()
 
 
-async def _every(chore: Callable[[], Awaitable[object]], seconds: float) -> None:
+async def _every(chore: Chore, seconds: float) -> None:
     """Do `chore` now and every so many seconds. A failure is logged, and does not end the series."""
     while True:
         try:

@@ -1,5 +1,7 @@
 """What a password must be, and whose it is. Slow on purpose, and throttled."""
 
+import asyncio
+
 from tok0n.domain.accounts import clean_email
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.people import PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN
@@ -25,18 +27,22 @@ def too_many(seconds: float, *, field: str) -> Refused:
     return Refused(f"Too many attempts. Try again in {minutes} minute{'s' if minutes > 1 else ''}.", field=field)
 
 
-def check_password(password: str, *, email: str) -> None:
+async def check_password(password: str, *, email: str) -> None:
     """Raises `Refused` for a password that is too short, too long, or among the first that anybody would guess."""
     if len(password) < PASSWORD_CHARACTERS_MIN:
         raise Refused(f"Use at least {PASSWORD_CHARACTERS_MIN} characters.", field="password")
     if len(password) > PASSWORD_CHARACTERS_MAX:
         raise Refused(f"Use at most {PASSWORD_CHARACTERS_MAX} characters.", field="password")
+    if await asyncio.to_thread(_guesses, password[:_GUESSED_CHARACTERS_MAX], email) < GUESSES_MIN:
+        raise Refused("That password is among the first that anybody would guess. Use another.", field="password")
+
+
+def _guesses(password: str, email: str) -> int:
+    """How many guesses somebody needs who tries the likely ones first."""
     from zxcvbn import zxcvbn  # noqa: PLC0415  its word lists take a tenth of a second
 
     known = [email, *email.split("@"), "tok0n", "token"]
-    guesses = zxcvbn(password[:_GUESSED_CHARACTERS_MAX], user_inputs=[word for word in known if word])["guesses"]
-    if guesses < GUESSES_MIN:
-        raise Refused("That password is among the first that anybody would guess. Use another.", field="password")
+    return int(zxcvbn(password, user_inputs=[word for word in known if word])["guesses"])
 
 
 def clean(email: str) -> str:

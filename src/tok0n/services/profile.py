@@ -40,7 +40,7 @@ class Profile:
     async def change_password(self, session: SignedIn, *, current: str, password: str) -> None:
         """Take a new password; every other session ends. Raises `Refused`."""
         await self._prove(session, current, field="current")
-        check_password(password, email=session.email)
+        await check_password(password, email=session.email)
         password_hash = await self._passwords.hash(password)
         await self._people.change_password(person_id=session.person_id, password_hash=password_hash)
         await self._sessions.end_all(session.person_id, but=session.digest)

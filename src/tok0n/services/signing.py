@@ -39,6 +39,7 @@ SIGN_UPS_MAX = 30
 SIGN_UPS_SECONDS = 3_600.0
 AGENT_CHARACTERS_MAX = 200
 SECRET_CHARACTERS_MAX = 100
+FORGOTTEN_ROWS_MAX = 1_000
 
 _PATHS = {
     LinkPurpose.VERIFY: "/verify",
@@ -103,7 +104,7 @@ class Signing:
     async def sign_up(self, *, email: str, password: str, address: str) -> str:
         """Mail a link that confirms the address; gives the address as it was understood. Raises `Refused`."""
         email = clean(email)
-        check_password(password, email=email)
+        await check_password(password, email=email)
         if seconds := self._sign_ups.seconds_left(address):
             raise too_many(seconds, field="email")
         self._sign_ups.count(address)
@@ -202,7 +203,7 @@ class Signing:
         person = await self._people.linked(digest(secret), purpose=purpose, now_us=self._clock.now_us())
         if person is None:
             return None
-        check_password(password, email=person.email)
+        await check_password(password, email=person.email)
         password_hash = await self._passwords.hash(password)
         person = await self._people.choose_password(
             digest(secret), purpose=purpose, password_hash=password_hash, now_us=self._clock.now_us()
@@ -223,12 +224,18 @@ class Signing:
     async def set_up(self, secret: str, *, email: str, password: str, agent: str) -> NewSession | None:
         """Make the operator's account, and sign in. None when the link does not work. Raises `Refused`."""
         email = clean(email)
-        check_password(password, email=email)
+        await check_password(password, email=email)
         password_hash = await self._passwords.hash(password)
         person = await self._people.set_up(
             digest(secret), email=email, password_hash=password_hash, now_us=self._clock.now_us()
         )
         return None if person is None else await self._begin(person, agent=agent)
+
+    async def forget_old(self) -> None:
+        """Remove sessions and links whose time is over, and sign-ups that nobody confirmed."""
+        now_us = self._clock.now_us()
+        await self._sessions.forget_ended(now_us=now_us)
+        await self._people.forget_stale(now_us=now_us, rows_max=FORGOTTEN_ROWS_MAX)
 
     async def idle(self) -> None:
         """Wait until all that was left for later is done."""

@@ -7,9 +7,9 @@ import msgspec
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.accounts import key_of_row
+from tok0n.adapters.sql.request_search import REQUESTS, newest, use_conditions
 from tok0n.adapters.sql.schema import account, api_key, ledger_entry, request, usage_hour
 from tok0n.adapters.sql.store import SqlStore
-from tok0n.domain import ids
 from tok0n.domain.accounts import ApiKey
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import (
@@ -22,8 +22,6 @@ from tok0n.domain.history import (
     UseTotals,
 )
 from tok0n.domain.ledger import Balance, EntryKind, RequestStatus
-
-_REQUESTS = sa.select(request, api_key.c.name.label("key_name")).join(api_key, api_key.c.id == request.c.api_key_id)
 
 
 class SqlHistory:
@@ -60,7 +58,7 @@ class SqlHistory:
 
     async def request(self, account_id: str, request_id: str) -> RequestRecord:
         """See `ports.History.request`."""
-        query = _REQUESTS.where(request.c.id == request_id, request.c.account_id == account_id)
+        query = REQUESTS.where(request.c.id == request_id, request.c.account_id == account_id)
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
         if row is None:
             raise NotFound("There is no such request in this account.")
@@ -70,18 +68,18 @@ class SqlHistory:
         self, account_id: str, chosen: RequestFilter, *, before: str | None, rows_max: int
     ) -> list[RequestRecord]:
         """See `ports.History.requests`."""
-        query = _REQUESTS.where(request.c.account_id == account_id, *_conditions(chosen))
-        if before is not None:
-            query = query.where(request.c.id < before)
-        query = query.order_by(request.c.id.desc()).limit(rows_max)
-        return await self._store.read(lambda tx: [_record(row) for row in tx.execute(query)])
+
+        def fn(tx: sa.Connection) -> list[RequestRecord]:
+            return [_record(row) for row in newest(tx, account_id, chosen, before=before, rows_max=rows_max)]
+
+        return await self._store.read(fn)
 
     async def hours(self, account_id: str, chosen: UseFilter, *, by: UseBy) -> list[HourOfUse]:
         """See `ports.History.hours`."""
         series = usage_hour.c.model if by is UseBy.MODEL else usage_hour.c.api_key_id
         query = (
             sa.select(usage_hour.c.hour, series, sa.func.sum(usage_hour.c.charged))
-            .where(*_use_conditions(account_id, chosen))
+            .where(*use_conditions(account_id, chosen))
             .group_by(usage_hour.c.hour, series)
             .order_by(usage_hour.c.hour, series)
         )
@@ -96,7 +94,7 @@ class SqlHistory:
         hours = usage_hour.c
         sums = (hours.requests, hours.prompt_tokens, hours.completion_tokens, hours.charged)
         query = sa.select(*(sa.func.coalesce(sa.func.sum(column), 0).label(column.name) for column in sums))
-        query = query.where(*_use_conditions(account_id, chosen))
+        query = query.where(*use_conditions(account_id, chosen))
         row = await self._store.read(lambda tx: tx.execute(query).one())
         return UseTotals(
             requests=int(row.requests),
@@ -118,47 +116,6 @@ class SqlHistory:
             query = query.where(ledger_entry.c.id < before)
         query = query.order_by(ledger_entry.c.id.desc()).limit(rows_max)
         return await self._store.read(lambda tx: [_entry(row) for row in tx.execute(query)])
-
-
-_ENDED_UNBILLED = "request.status IN ('RELEASED', 'EXPIRED')"
-_PENDING = "request.status = 'PENDING'"
-_INDEXED = {
-    RequestStatus.RELEASED: _ENDED_UNBILLED,
-    RequestStatus.EXPIRED: _ENDED_UNBILLED,
-    RequestStatus.PENDING: _PENDING,
-}
-"""The conditions of the partial indexes, in their own words: a bound parameter would not be recognised in them."""
-
-
-def _conditions(chosen: RequestFilter) -> list[sa.ColumnElement[bool]]:
-    conditions: list[sa.ColumnElement[bool]] = []
-    if chosen.since_us is not None:
-        conditions.append(request.c.id >= ids.first_request_id(chosen.since_us))
-    if chosen.until_us is not None:
-        conditions.append(request.c.id < ids.first_request_id(chosen.until_us))
-    if chosen.model is not None:
-        conditions.append(request.c.model == chosen.model)
-    if chosen.api_key_id is not None:
-        conditions.append(request.c.api_key_id == chosen.api_key_id)
-    if chosen.status is not None:
-        conditions.append(request.c.status == chosen.status)
-        if chosen.status in _INDEXED:
-            conditions.append(sa.literal_column(f"({_INDEXED[chosen.status]})", sa.Boolean))
-    return conditions
-
-
-def _use_conditions(account_id: str, chosen: UseFilter) -> list[sa.ColumnElement[bool]]:
-    hours = usage_hour.c
-    conditions: list[sa.ColumnElement[bool]] = [hours.account_id == account_id]
-    if chosen.since_hour is not None:
-        conditions.append(hours.hour >= chosen.since_hour)
-    if chosen.until_hour is not None:
-        conditions.append(hours.hour < chosen.until_hour)
-    if chosen.model is not None:
-        conditions.append(hours.model == chosen.model)
-    if chosen.api_key_id is not None:
-        conditions.append(hours.api_key_id == chosen.api_key_id)
-    return conditions
 
 
 def _record(row: sa.Row[tuple[object, ...]]) -> RequestRecord:

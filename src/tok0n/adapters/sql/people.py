@@ -9,7 +9,7 @@ from tok0n.adapters.sql.schema import account, api_key, mail_link, person, recov
 from tok0n.adapters.sql.store import SqlStore, lock_for
 from tok0n.domain import ids
 from tok0n.domain.errors import NotFound
-from tok0n.domain.people import LinkPurpose, Person
+from tok0n.domain.people import LINK_LIFE_US, LinkPurpose, Person
 
 
 class SqlPeople:
@@ -163,6 +163,18 @@ class SqlPeople:
         """See `ports.People.recovery_codes_left`."""
         query = sa.select(sa.func.count()).where(recovery_code.c.person_id == person_id)
         return await self._store.read(lambda tx: tx.execute(query).scalar_one())
+
+    async def forget_stale(self, *, now_us: int, rows_max: int) -> int:
+        """See `ports.People.forget_stale`."""
+        linked = sa.select(mail_link.c.person_id).where(mail_link.c.person_id == person.c.id)
+        unconfirmed = sa.and_(person.c.verified_at_us.is_(None), person.c.created_at_us <= now_us - LINK_LIFE_US)
+        stale = sa.select(person.c.id).where(unconfirmed, ~linked.exists()).limit(rows_max)
+
+        def fn(tx: sa.Connection) -> int:
+            links = tx.execute(sa.delete(mail_link).where(mail_link.c.expires_at_us <= now_us)).rowcount
+            return links + tx.execute(sa.delete(person).where(person.c.id.in_(stale))).rowcount
+
+        return await self._store.write(fn)
 
     async def close_account(self, *, person_id: str, now_us: int) -> None:
         """See `ports.People.close_account`."""

@@ -70,7 +70,7 @@ request = Table(
     Column("created_at_us", _Big, nullable=False),
     Column("expires_at_us", _Big, nullable=False),
     Column("resolved_at_us", _Big),
-    Index("request_account", "account_id", "id", "api_key_id", "model"),
+    Index("request_account", "account_id", "id"),
     Index(
         "request_not_billed",
         "account_id",

@@ -97,6 +97,11 @@ class SqlSessions:
             ended = ended.where(_COLUMNS.digest != but)
         await self._store.write(lambda tx: tx.execute(ended) and None)
 
+    async def forget_ended(self, *, now_us: int) -> None:
+        """See `ports.Sessions.forget_ended`."""
+        ended = sa.delete(session).where(sa.not_(_lives(now_us)))
+        await self._store.write(lambda tx: tx.execute(ended) and None)
+
 
 def _lives(now_us: int) -> sa.ColumnElement[bool]:
     return sa.and_(

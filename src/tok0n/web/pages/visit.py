@@ -179,7 +179,7 @@ class Visit:
             "site": self.site,
             "session": self.session,
             "path": self.request.url.path,
-            "form_token": self._form_token(),
+            "form_token": _LazyToken(self.form_token),
             "base_url": f"{self.site.public_url}/v1",
             "zone": writing.zone_of(zone),
             "zone_name": zone,
@@ -282,7 +282,8 @@ class Visit:
             return self.cookie
         return self.request.cookies.get(self.site.form_cookie)
 
-    def _form_token(self) -> str:
+    def form_token(self) -> str:
+        """What proves that a form is ours; makes the cookie that goes with it where there is none."""
         secret = self._form_secret()
         if secret is None:
             secret = self._new_form_secret = self._new_form_secret or secrets.token_urlsafe(FORM_SECRET_BYTES)
@@ -292,6 +293,16 @@ class Visit:
         response.set_cookie(
             name, value, max_age=seconds, path="/", secure=self.site.is_secure, httponly=True, samesite="lax"
         )
+
+
+class _LazyToken:
+    """A page without a form needs no cookie, and may be kept."""
+
+    def __init__(self, make: Callable[[], str]) -> None:
+        self._make = make
+
+    def __html__(self) -> str:
+        return self._make()
 
 
 def _is_ours(path: str) -> bool:
