@@ -1,8 +1,8 @@
 """How long the pages of an account with a million requests take: make bench-pages, or with a number of requests.
 
 The rows are written straight into SQLite, spread over 90 days, six models and five keys, with the roll-ups that
-requests would have made; the audit must find nothing. Then each page is asked for by a signed-in visitor, several times, over
-HTTP on one connection, beside /healthz, which only shows what HTTP costs.
+requests would have made; the audit must find nothing. Then each page is asked for by a signed-in visitor, several
+times, over HTTP on one connection, beside /healthz, which only shows what HTTP costs.
 """
 
 import asyncio

@@ -1,5 +1,7 @@
 """What was used: plotted by the hour or the day, told apart by model or key, and as a table. Reads roll-ups only."""
 
+import asyncio
+
 import msgspec
 from starlette.responses import Response
 from starlette.routing import Route
@@ -41,7 +43,8 @@ def usage_routes(site: Site, desk: Desk) -> list[Route]:
             "usage.html",
             status=200 if refused is None else 422,
             by=by,
-            chart=plot(
+            chart=await asyncio.to_thread(
+                plot,
                 await desk.history.hours(visit.account_id, chosen, by=by),
                 {key.id: key.name for key in keys},
                 since_hour=period.since_hour,

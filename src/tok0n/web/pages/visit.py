@@ -4,6 +4,7 @@ Every change is a POST that must come from our own pages: the browser says so (S
 carries a token that only those pages have.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import hmac
@@ -79,14 +80,14 @@ class Site:
             try:
                 await visit.recognise()
                 if private and visit.session is None:
-                    return visit.to_sign_in()
+                    return await visit.to_sign_in()
                 await visit.read_form()
                 response = await handler(visit)
             except HTTPException as error:
                 response = visit.error(error.status_code, error.detail)
             except Tok0nError as error:
                 response = visit.failure(error)
-            return visit.finish(response, private=private)
+            return await visit.finish(response, private=private)
 
         return endpoint
 
@@ -95,7 +96,7 @@ class Site:
         visit = Visit(self, request)
         with contextlib.suppress(Tok0nError):
             await visit.recognise()
-        return visit.finish(visit.error(status, message), private=False)
+        return await visit.finish(visit.error(status, message), private=False)
 
     def client_address(self, request: Request) -> str:
         """The network address of the client, as far as it can be believed."""
@@ -120,6 +121,19 @@ class Site:
         except ValueError:
             return False
         return any(ip in network for network in self._proxies)
+
+
+class Page(HTMLResponse):
+    """An answer that is rendered in a thread: a long page must not hold up the calls of others."""
+
+    def __init__(self, site: Site, template: str, context: Mapping[str, Any], status: int) -> None:
+        super().__init__(status_code=status)
+        self._render = lambda: site.render(template, context)
+
+    async def fill(self) -> None:
+        """Render it."""
+        self.body = (await asyncio.to_thread(self._render)).encode()
+        self.headers["content-length"] = str(len(self.body))
 
 
 class Visit:
@@ -186,7 +200,7 @@ class Visit:
             "refused": None,
             "form": self.form,
         }
-        return HTMLResponse(self.site.render(template, everything | context), status)
+        return Page(self.site, template, everything | context, status)
 
     def message(self, title: str, text: str, *, status: int = 200) -> Response:
         """A page that only says something."""
@@ -212,13 +226,13 @@ class Visit:
         """Go on elsewhere, with a GET. Only to a path of ours."""
         return RedirectResponse(to if _is_ours(to) else "/dashboard", 303)
 
-    def to_sign_in(self) -> Response:
+    async def to_sign_in(self) -> Response:
         """Sign in first, then come back to what was asked for."""
         url = self.request.url
         goal = url.path + (f"?{url.query}" if url.query else "")
         if self.is_post or len(goal) > GOAL_CHARACTERS_MAX:
             goal = "/dashboard"
-        return self.finish(self.redirect(f"/sign-in?next={quote(goal)}"), private=True)
+        return await self.finish(self.redirect(f"/sign-in?next={quote(goal)}"), private=True)
 
     def sign_in(self, new: NewSession, *, goal: str = "/dashboard") -> Response:
         """Put the secret of a new session into its cookie, and go on."""
@@ -232,8 +246,10 @@ class Visit:
         response.delete_cookie(self.site.session_cookie, path="/", secure=self.site.is_secure, httponly=True)
         return response
 
-    def finish(self, response: Response, *, private: bool) -> Response:
-        """Add what every answer has."""
+    async def finish(self, response: Response, *, private: bool) -> Response:
+        """Render what is to be rendered, and add what every answer has."""
+        if isinstance(response, Page):
+            await response.fill()
         response.headers.update(_HEADERS)
         if private or self.session is not None or self.is_post or self._new_form_secret:
             response.headers["cache-control"] = "no-store"
