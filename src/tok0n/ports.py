@@ -184,7 +184,7 @@ class People(Protocol):
     async def make_link(
         self, *, person_id: str | None, purpose: LinkPurpose, digest: bytes, expires_at_us: int, email: str | None
     ) -> None:
-        """Remember a mailed link; an earlier one of this person for the same purpose works no more."""
+        """Remember a link; an earlier one of this person for the same purpose works no more. Nobody's are kept all."""
 
     async def linked(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> Person | None:
         """Whose link it is, if it works; it goes on working."""

@@ -56,7 +56,8 @@ class SqlPeople:
 
         def fn(tx: sa.Connection) -> None:
             links = mail_link.c
-            tx.execute(sa.delete(mail_link).where(links.person_id == person_id, links.purpose == purpose))
+            if person_id is not None:
+                tx.execute(sa.delete(mail_link).where(links.person_id == person_id, links.purpose == purpose))
             values = {"digest": digest, "person_id": person_id, "purpose": purpose, "email": email}
             tx.execute(sa.insert(mail_link).values(**values, expires_at_us=expires_at_us))
 

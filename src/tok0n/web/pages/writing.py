@@ -44,4 +44,30 @@ def moment(context: Context, microseconds: int | None) -> Markup:
     return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), f"{at:%Y-%m-%d %H:%M:%S}")
 
 
-FILTERS: dict[str, Callable[..., object]] = {"tokens": tokens, "signed": signed, "short": short, "moment": moment}
+_BROWSERS = (("Edg", "Edge"), ("OPR", "Opera"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Safari", "Safari"))
+_SYSTEMS = (
+    ("Android", "Android"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Windows", "Windows"),
+    ("Mac OS", "macOS"),
+    ("Linux", "Linux"),
+)
+
+
+def browser(agent: str) -> str:
+    """What a browser calls itself, as people call it. The first word that fits: many claim to be others too."""
+    name = next((name for word, name in _BROWSERS if word in agent), None)
+    system = next((name for word, name in _SYSTEMS if word in agent), None)
+    if name is None:
+        return agent or "an unnamed browser"
+    return name if system is None else f"{name} on {system}"
+
+
+FILTERS: dict[str, Callable[..., object]] = {
+    "tokens": tokens,
+    "signed": signed,
+    "short": short,
+    "moment": moment,
+    "browser": browser,
+}
