@@ -15,7 +15,7 @@ from tok0n.domain.accounts import Account, ApiKey, Caller, KeyLimits
 from tok0n.domain.catalogue import ModelState, Verification
 from tok0n.domain.history import HourOfUse, LedgerEntry, RequestFilter, RequestRecord, UseBy, UseFilter, UseTotals
 from tok0n.domain.ledger import AuditReport, Balance, NewReservation, Receipt, Release, Settlement
-from tok0n.domain.people import LinkPurpose, LowBalance, Person, SessionRecord, SignedIn
+from tok0n.domain.people import LinkPurpose, LowBalance, Passkey, Person, SessionRecord, SignedIn
 
 _NO_LIMITS = KeyLimits()
 
@@ -189,6 +189,9 @@ class People(Protocol):
     async def linked(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> Person | None:
         """Whose link it is, if it works; it goes on working."""
 
+    async def use_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> bool:
+        """Use a link up. False when it does not work."""
+
     async def verify(self, digest: bytes, *, now_us: int) -> Person | None:
         """Use a link up: its person is verified, and has the account of that address. None if it does not work."""
 
@@ -221,6 +224,9 @@ class People(Protocol):
     async def recovery_codes_left(self, person_id: str) -> int:
         """How many recovery codes are unused."""
 
+    async def forget_factors(self, person_id: str) -> None:
+        """Take the second factor, the recovery codes, the passkeys and every session away."""
+
     async def forget_stale(self, *, now_us: int, rows_max: int) -> int:
         """Remove links whose time is over, and people who never confirmed and have no link; gives how many rows."""
 
@@ -251,6 +257,44 @@ class Sessions(Protocol):
 
     async def forget_ended(self, *, now_us: int) -> None:
         """Remove the sessions whose time is over."""
+
+
+class Passkeys(Protocol):
+    """The public halves of people's passkeys."""
+
+    async def add(self, passkey: Passkey) -> None:
+        """Remember one. Raises `AlreadyExists`."""
+
+    async def of(self, person_id: str) -> list[Passkey]:
+        """A person's passkeys, oldest first."""
+
+    async def find(self, credential_id: bytes) -> tuple[Passkey, Person] | None:
+        """A passkey, and whose it is."""
+
+    async def used(self, credential_id: bytes, *, sign_count: int, now_us: int) -> None:
+        """Remember when it was used, and how often it has signed."""
+
+    async def remove(self, *, person_id: str, credential_id: bytes) -> None:
+        """Forget one of this person's."""
+
+
+class Authenticator(Protocol):
+    """The protocol that browsers speak with passkeys (W3C Web Authentication, level 3). What they send is JSON text."""
+
+    def creation_options(self, *, person_id: str, email: str, known: list[bytes]) -> tuple[str, bytes]:
+        """What a browser needs to make a passkey, and the challenge in it. `known` are the person's other ones."""
+
+    def request_options(self) -> tuple[str, bytes]:
+        """What a browser needs to use a passkey, and the challenge in it."""
+
+    def read(self, credential: str) -> tuple[bytes, bytes]:
+        """The id and the challenge in what a browser sent. Raises `PasskeyInvalid`; nothing of it is proven yet."""
+
+    def created(self, credential: str, *, challenge: bytes) -> tuple[bytes, bytes, int]:
+        """The id, public key and count of a passkey that was made for this challenge. Raises `PasskeyInvalid`."""
+
+    def used(self, credential: str, *, challenge: bytes, passkey: Passkey) -> int:
+        """The count of a passkey that has signed this challenge, its user verified. Raises `PasskeyInvalid`."""
 
 
 class Notices(Protocol):

@@ -4,13 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, schema
 from support.spending import spend
 from tok0n.adapters.sql.notices import SqlNotices
+from tok0n.adapters.sql.passkeys import SqlPasskeys
 from tok0n.adapters.sql.people import SqlPeople
 from tok0n.adapters.sql.sessions import SqlSessions
+from tok0n.domain.errors import AlreadyExists
 from tok0n.domain.people import (
     LINK_LIFE_US,
     SECOND_FACTOR_LIFE_US,
@@ -18,6 +21,7 @@ from tok0n.domain.people import (
     SESSION_LIFE_US,
     LinkPurpose,
     LowBalance,
+    Passkey,
     Person,
 )
 
@@ -217,3 +221,35 @@ async def test_what_nobody_needs_any_more_is_forgotten(people: SqlPeople, sessio
     assert [row["digest"] for row in await db.rows(schema.session)] == [b"new"]
     assert await people.forget_stale(now_us=at_us, rows_max=10) == 2, "the link and the person"
     assert (await people.find("waiting@x"), await people.find("kept@x")) == (None, kept)
+
+
+async def test_a_passkey_belongs_to_one_person(people: SqlPeople, db: Opened) -> None:
+    passkeys = SqlPasskeys(db.store)
+    mine, other = await verified(people, "a@x"), await verified(people, "b@x")
+    made = Passkey(
+        credential_id=b"c",
+        person_id=mine.id,
+        public_key=b"p",
+        sign_count=0,
+        name="n",
+        created_at_us=NOW_US,
+        last_used_at_us=None,
+    )
+    await passkeys.add(made)
+    with pytest.raises(AlreadyExists):
+        await passkeys.add(msgspec.structs.replace(made, person_id=other.id))
+    await passkeys.used(b"c", sign_count=3, now_us=NOW_US + 1)
+    used = msgspec.structs.replace(made, sign_count=3, last_used_at_us=NOW_US + 1)
+    assert await passkeys.find(b"c") == (used, mine)
+    await passkeys.remove(person_id=other.id, credential_id=b"c")
+    assert (await passkeys.of(mine.id), await passkeys.of(other.id)) == ([used], [])
+    await passkeys.remove(person_id=mine.id, credential_id=b"c")
+    assert await passkeys.find(b"c") is None
+
+
+async def test_a_challenge_is_used_once(people: SqlPeople) -> None:
+    await link(people, None, LinkPurpose.PASSKEY, b"1")
+    await link(people, None, LinkPurpose.PASSKEY, b"2")
+    used = [people.use_link(b"1", purpose=LinkPurpose.PASSKEY, now_us=NOW_US) for _ in range(4)]
+    assert sum(await asyncio.gather(*used)) == 1
+    assert not await people.use_link(b"2", purpose=LinkPurpose.PASSKEY, now_us=NOW_US + LINK_LIFE_US)

@@ -247,8 +247,9 @@ async def running(
     limits: int = 1_000_000,
     backend: str = "memory://",
     overrides: Mapping[str, object] | None = None,
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[Running]:
-    """A gateway with an account, a key, and the model "demo" verified already."""
+    """A gateway with an account, a key, and the model "demo" verified already; `host` is a name of this machine."""
     write_settings(
         folder, upstream_url=upstream_url, more=more, upstream_more=upstream_more, limits=limits, backend=backend
     )
@@ -268,12 +269,15 @@ async def running(
                 )
             )
     listener, settings = bind_for(settings)
+    url = settings.server.public_url.replace("127.0.0.1", host)
+    if overrides is None or "server.public_url" not in overrides:
+        settings = msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, public_url=url))
     async with open_gateway(settings) as gateway:
         listener.listen()
         async with HttpServer(gateway.app, listener, shutdown_seconds=5) as server:
             yield Running(
                 base_url=f"{server.url}/v1",
-                url=server.url,
+                url=server.url.replace("127.0.0.1", host),
                 api_key=issued.secret,
                 store=gateway.store,
                 signing=gateway.pages.signing,

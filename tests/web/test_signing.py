@@ -334,3 +334,16 @@ async def test_signing_in_leads_back_to_where_one_was_but_never_away(customer: V
     answer = await customer.post("/sign-in", {"email": ADA, "password": PASSWORD, "next": "/dashboard/keys"})
     assert answer.headers["location"] == "/dashboard/keys"
     assert "Where you are signed in" in text_of(await customer.get("/dashboard/settings"))
+
+
+async def test_somebody_who_lost_the_second_factor_is_let_in_by_the_operator(site: Running, customer: Visitor) -> None:
+    secret = pyotp.random_base32()
+    fields = {"secret": secret, "password": PASSWORD, "code": pyotp.TOTP(secret).now()}
+    assert (await customer.post("/dashboard/settings/second-factor", fields)).status_code == 200
+    unknown = await asyncio.to_thread(tok0n, "accounts", "recover", "nobody@example.com", cwd=site.folder)
+    assert (unknown.returncode, "Nobody signs in" in unknown.stderr) == (1, True)
+    printed = await asyncio.to_thread(tok0n_json, "accounts", "recover", ADA, cwd=site.folder)
+    assert (await customer.get("/dashboard")).status_code == 303, "every session has ended"
+    link = printed["link"].partition("/new-password")[2]
+    answer = await customer.post("/new-password", {"password": "another few quiet words"}, page=f"/new-password{link}")
+    assert answer.headers["location"] == "/dashboard"

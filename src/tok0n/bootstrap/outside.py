@@ -1,7 +1,9 @@
 """What Tok0n needs from outside, opened as the settings say and closed in order."""
 
 import contextlib
+import ipaddress
 from collections.abc import AsyncIterator, Mapping
+from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -12,6 +14,7 @@ from tok0n.adapters.sql.accounts import SqlAccounts
 from tok0n.adapters.sql.history import SqlHistory
 from tok0n.adapters.sql.models import SqlModels
 from tok0n.adapters.sql.notices import SqlNotices
+from tok0n.adapters.sql.passkeys import SqlPasskeys
 from tok0n.adapters.sql.people import SqlPeople
 from tok0n.adapters.sql.sessions import SqlSessions
 from tok0n.adapters.sql.sqlite import SqliteStore
@@ -22,6 +25,7 @@ from tok0n.domain.errors import OperatorError
 from tok0n.domain.rate_limit import WINDOW_SECONDS, Limits
 from tok0n.ports import (
     Accounts,
+    Authenticator,
     Clock,
     History,
     Ledger,
@@ -29,6 +33,7 @@ from tok0n.ports import (
     Mailer,
     Models,
     Notices,
+    Passkeys,
     People,
     Sessions,
     Upstream,
@@ -49,6 +54,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     people: People
     sessions: Sessions
     notices: Notices
+    passkeys: Passkeys
 
 
 @contextlib.asynccontextmanager
@@ -75,6 +81,7 @@ def _store(database: SqlStore, ledger: Ledger) -> Store:
         people=SqlPeople(database),
         sessions=SqlSessions(database),
         notices=SqlNotices(database),
+        passkeys=SqlPasskeys(database),
     )
 
 
@@ -194,6 +201,19 @@ async def open_mailer(settings: Settings) -> AsyncIterator[Mailer]:
         yield mailer
     finally:
         await mailer.aclose()
+
+
+def open_authenticator(settings: Settings) -> Authenticator | None:
+    """What speaks with passkeys; None without the extra, or where the address is no name: browsers want one."""
+    host = urlsplit(settings.server.public_url).hostname or ""
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host)
+        return None
+    try:
+        from tok0n.adapters.passkeys import WebAuthn  # noqa: PLC0415  an extra
+    except ImportError:
+        return None
+    return WebAuthn(settings.server.public_url)
 
 
 def no_extra(extra: str, error: ImportError) -> OperatorError:

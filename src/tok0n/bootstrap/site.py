@@ -6,7 +6,7 @@ import msgspec
 from starlette.routing import BaseRoute
 
 from tok0n.adapters.passwords import Argon2Passwords
-from tok0n.bootstrap.outside import Store
+from tok0n.bootstrap.outside import Store, open_authenticator
 from tok0n.domain.packs import Pack
 from tok0n.domain.rate_limit import Limits
 from tok0n.ports import Clock, Mailer, Passwords
@@ -14,12 +14,14 @@ from tok0n.services.authenticate import KeyRing
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import CompleteChat
 from tok0n.services.in_flight import InFlight
+from tok0n.services.passkeys import SignInByPasskey
 from tok0n.services.profile import Profile
 from tok0n.services.signing import Registration, Signing
 from tok0n.settings import Settings
 from tok0n.web.dashboard.desk import Desk
 from tok0n.web.dashboard.keys import key_routes
 from tok0n.web.dashboard.overview import overview_routes
+from tok0n.web.dashboard.passkeys import passkey_routes
 from tok0n.web.dashboard.playground import Playground
 from tok0n.web.dashboard.requests import request_routes
 from tok0n.web.dashboard.settings import settings_routes
@@ -76,10 +78,12 @@ def make_pages(
     """All pages."""
     assets = Assets()
     signing = make_signing(settings, store, clock, passwords=passwords, mailer=mailer)
+    authenticator = open_authenticator(settings)
     site = Site(
         public_url=settings.server.public_url,
         signing=signing,
         assets=assets,
+        has_passkeys=authenticator is not None,
         trusted_proxies=settings.server.trusted_proxies,
     )
     profile = Profile(
@@ -121,4 +125,14 @@ def make_pages(
         *settings_routes(site, desk),
         *playground.routes(site),
     ]
+    if authenticator is not None:
+        passkeys = SignInByPasskey(
+            passkeys=store.passkeys,
+            authenticator=authenticator,
+            people=store.people,
+            profile=profile,
+            signing=signing,
+            clock=clock,
+        )
+        routes += passkey_routes(site, passkeys)
     return Pages(site=site, signing=signing, routes=routes)

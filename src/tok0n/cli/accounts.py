@@ -93,6 +93,27 @@ async def invite(email: str, config_path: Path | None, *, as_json: bool) -> None
         click.echo(link)
 
 
+@accounts.command("recover")
+@click.argument("email")
+@config_option
+@json_option
+@command
+async def recover(email: str, config_path: Path | None, *, as_json: bool) -> None:
+    """Let EMAIL choose a new password, and take the second factor and passkeys away.
+
+    For somebody who has lost them: be sure who asks. The link works once, for a day; it is printed, and not mailed.
+    """
+    settings = load_settings(config_path)
+    async with open_store(settings) as store, open_signing(settings, store) as signing:
+        link = await signing.recover(clean_email(email))
+        if link is None:
+            raise NotFound(f"Nobody signs in as {clean_email(email)}: tok0n accounts invite {clean_email(email)}")
+    if as_json:
+        print_json({"email": clean_email(email), "link": link})
+    else:
+        click.echo(link)
+
+
 @accounts.command("list")
 @config_option
 @json_option

@@ -12,6 +12,7 @@
     ├── UpstreamFailed          the upstream did not deliver        502
     ├── LimiterUnavailable      no admission decision possible      503
     ├── Overloaded              a bounded queue is full             503
+    ├── PasskeyInvalid          a sign-in that proves nothing       (pages)
     ├── AlreadyResolved         a second end for one reservation    (never reaches a customer)
     └── OperatorError           a command that cannot be carried out (command line)
         ├── NotFound
@@ -218,6 +219,10 @@ class AlreadyResolved(Tok0nError):
 
 class OperatorError(Tok0nError):
     """A command cannot be carried out; the message tells the operator what to do."""
+
+
+class PasskeyInvalid(Tok0nError):
+    """What a browser says of a passkey does not hold."""
 
 
 class NotFound(OperatorError):

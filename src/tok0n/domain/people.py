@@ -17,6 +17,9 @@ SECOND_FACTOR_LIFE_US = 600_000_000
 LINK_LIFE_US = 86_400_000_000
 """A mailed link works for a day, and once."""
 
+PASSKEY_LIFE_US = 300_000_000
+"""How long somebody may take to use a passkey, once asked."""
+
 INVITATION_LIFE_US = 7 * LINK_LIFE_US
 SECRET_BYTES = 32
 RECOVERY_CODES = 10
@@ -25,13 +28,17 @@ UTC = "UTC"
 
 
 class LinkPurpose(StrEnum):
-    """What a link is for. One to set up the operator's account belongs to nobody yet."""
+    """What a link is for. One to set up the operator's account belongs to nobody yet.
+
+    The challenge that a passkey signs is kept like a link: it works once, and not for long.
+    """
 
     VERIFY = "verify"
     RESET = "reset"
     INVITE = "invite"
     EMAIL = "email"
     SET_UP = "set_up"
+    PASSKEY = "passkey"
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +56,18 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     time_zone: str
     is_operator: bool
     totp_secret: str | None
+
+
+class Passkey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key pair on a device of a person, of which we have the public half. `sign_count` never falls."""
+
+    credential_id: bytes
+    person_id: str
+    public_key: bytes
+    sign_count: int
+    name: str
+    created_at_us: int
+    last_used_at_us: int | None
 
 
 class SignedIn(msgspec.Struct, frozen=True, kw_only=True):

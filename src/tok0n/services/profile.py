@@ -39,7 +39,7 @@ class Profile:
 
     async def change_password(self, session: SignedIn, *, current: str, password: str) -> None:
         """Take a new password; every other session ends. Raises `Refused`."""
-        await self._prove(session, current, field="current")
+        await self.prove(session, current, field="current")
         await check_password(password, email=session.email)
         password_hash = await self._passwords.hash(password)
         await self._people.change_password(person_id=session.person_id, password_hash=password_hash)
@@ -49,7 +49,7 @@ class Profile:
     async def ask_email(self, session: SignedIn, *, password: str, email: str) -> str:
         """Mail a link to a new address, and a warning to the present one; gives the new one. Raises `Refused`."""
         email = clean(email)
-        await self._prove(session, password, field="email_password")
+        await self.prove(session, password, field="email_password")
         secret = secrets.token_urlsafe(SECRET_BYTES)
         await self._people.make_link(
             person_id=session.person_id,
@@ -75,7 +75,7 @@ class Profile:
 
     async def begin_totp(self, session: SignedIn, *, password: str, secret: str, code: str) -> list[str]:
         """Ask for a second factor from now on; gives the recovery codes. Raises `Refused`."""
-        await self._prove(session, password, field="password")
+        await self.prove(session, password, field="password")
         codes = None
         if is_secret(secret):
             codes = await self._second_factor.begin(person_id=session.person_id, secret=secret, code=code)
@@ -88,16 +88,16 @@ class Profile:
 
     async def end_totp(self, session: SignedIn, *, password: str) -> None:
         """Ask for no second factor any more. Raises `Refused`."""
-        await self._prove(session, password, field="password")
+        await self.prove(session, password, field="password")
         await self._second_factor.end(session.person_id)
 
     async def close_account(self, session: SignedIn, *, password: str) -> None:
         """Close the account: keys and sessions work no more; the ledger stays. Raises `Refused`."""
-        await self._prove(session, password, field="close_password")
+        await self.prove(session, password, field="close_password")
         await self._people.close_account(person_id=session.person_id, now_us=self._clock.now_us())
 
-    async def _prove(self, session: SignedIn, password: str, *, field: str) -> None:
-        """Whoever found the browser open does not know the password."""
+    async def prove(self, session: SignedIn, password: str, *, field: str) -> None:
+        """Whoever found the browser open does not know the password. Raises `Refused`."""
         if seconds := self._failures.seconds_left(session.person_id):
             raise too_many(seconds, field=field)
         person = await self._people.get(session.person_id)

@@ -128,7 +128,7 @@ class Signing:
             self._failures.count(person.id)
             raise Refused("This is not the password that was chosen for this address. Sign up again.", field="password")
         person = await self._people.verify(digest(secret), now_us=now_us)
-        return None if person is None else await self._begin(person, agent=agent)
+        return None if person is None else await self.begin(person, agent=agent)
 
     async def sign_in(self, *, email: str, password: str, address: str, agent: str) -> NewSession:
         """Begin a session. Raises `Refused`, in the same words and time for a wrong address and a wrong password.
@@ -148,7 +148,7 @@ class Signing:
             await self._mail_link(person, LinkPurpose.VERIFY, mails.VERIFY)
             raise Refused("Confirm your address first: we have mailed you a new link.", field="email")
         self._failures.forget((address, email))
-        return await self._begin(person, agent=agent)
+        return await self.begin(person, agent=agent)
 
     async def give_code(self, secret: str | None, *, code: str, agent: str) -> NewSession | None:
         """Go on with a sign-in that waits for its second factor, in a new session. None when there is none such.
@@ -164,7 +164,7 @@ class Signing:
             self._code_failures.count(person.id)
             raise Refused("This code is not right, or was used before. Wait for the next one.", field="code")
         await self._sessions.end(digest(secret))
-        return await self._begin(person, agent=agent, proven=True)
+        return await self.begin(person, agent=agent, proven=True)
 
     async def who(self, secret: str | None) -> SignedIn | None:
         """Who is signed in by the secret of a cookie."""
@@ -208,12 +208,20 @@ class Signing:
         person = await self._people.choose_password(
             digest(secret), purpose=purpose, password_hash=password_hash, now_us=self._clock.now_us()
         )
-        return None if person is None else await self._begin(person, agent=agent)
+        return None if person is None else await self.begin(person, agent=agent)
 
     async def invite(self, email: str) -> str | None:
         """Mail an invitation; gives the link too. None for somebody who has an account. Raises `Refused`."""
         person = await self._people.register(email=clean(email), password_hash="", now_us=self._clock.now_us())
         return None if person.account_id else await self._mail_link(person, LinkPurpose.INVITE, mails.INVITE)
+
+    async def recover(self, email: str) -> str | None:
+        """A link to a new password for somebody who lost everything else, which is taken away. None for nobody."""
+        person = await self._people.find(clean(email))
+        if person is None:
+            return None
+        await self._people.forget_factors(person.id)
+        return await self._make_link(person.id, LinkPurpose.RESET)
 
     async def set_up_link(self) -> str | None:
         """A link to set up the operator's account, for the console; None when there is one."""
@@ -229,7 +237,7 @@ class Signing:
         person = await self._people.set_up(
             digest(secret), email=email, password_hash=password_hash, now_us=self._clock.now_us()
         )
-        return None if person is None else await self._begin(person, agent=agent)
+        return None if person is None else await self.begin(person, agent=agent)
 
     async def forget_old(self) -> None:
         """Remove sessions and links whose time is over, and sign-ups that nobody confirmed."""
@@ -241,7 +249,8 @@ class Signing:
         """Wait until all that was left for later is done."""
         await asyncio.gather(*self._later)
 
-    async def _begin(self, person: Person, *, agent: str, proven: bool = False) -> NewSession:
+    async def begin(self, person: Person, *, agent: str, proven: bool = False) -> NewSession:
+        """Begin a session of somebody who is proven: by both factors, or it waits for the second if there is one."""
         secret = secrets.token_urlsafe(SECRET_BYTES)
         waits = person.totp_secret is not None and not proven
         await self._sessions.begin(

@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.schema import account, api_key, mail_link, person, recovery_code, session
+from tok0n.adapters.sql.schema import account, api_key, mail_link, passkey, person, recovery_code, session
 from tok0n.adapters.sql.store import SqlStore, lock_for
 from tok0n.domain import ids
 from tok0n.domain.errors import NotFound
@@ -73,6 +73,11 @@ class SqlPeople:
         )
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
         return None if row is None else person_of_row(row)
+
+    async def use_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> bool:
+        """See `ports.People.use_link`."""
+        taken = await self._store.write(lambda tx: _take_link(tx, digest, purpose=purpose, now_us=now_us))
+        return taken is not None
 
     async def verify(self, digest: bytes, *, now_us: int) -> Person | None:
         """See `ports.People.verify`."""
@@ -164,6 +169,16 @@ class SqlPeople:
         """See `ports.People.recovery_codes_left`."""
         query = sa.select(sa.func.count()).where(recovery_code.c.person_id == person_id)
         return await self._store.read(lambda tx: tx.execute(query).scalar_one())
+
+    async def forget_factors(self, person_id: str) -> None:
+        """See `ports.People.forget_factors`."""
+
+        def fn(tx: sa.Connection) -> None:
+            _update(tx, person_id, totp_secret=None)
+            for table in (recovery_code, passkey, session):
+                tx.execute(sa.delete(table).where(table.c.person_id == person_id))
+
+        await self._store.write(fn)
 
     async def forget_stale(self, *, now_us: int, rows_max: int) -> int:
         """See `ports.People.forget_stale`."""

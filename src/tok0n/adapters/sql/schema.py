@@ -166,6 +166,20 @@ recovery_code = Table(
     **_CLUSTERED,
 )
 
+passkey = Table(
+    "passkey",
+    metadata,
+    Column("credential_id", LargeBinary, primary_key=True),
+    Column("person_id", Text, ForeignKey("person.id"), nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("sign_count", _Big, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("created_at_us", _Big, nullable=False),
+    Column("last_used_at_us", _Big),
+    Index("passkey_person", "person_id"),
+    **_CLUSTERED,
+)
+
 session = Table(
     "session",
     metadata,

@@ -29,6 +29,32 @@ document.addEventListener("submit", (event) => {
   if (button && button.name === "send") button.textContent = form.dataset.busy;
 }, true);
 
+// Passkeys: the browser makes or uses one, and the form carries what it says.
+if (window.PublicKeyCredential?.parseRequestOptionsFromJSON) {
+  document.querySelectorAll("form[data-passkey]").forEach((form) => {
+    form.hidden = false;
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const complaint = form.querySelector("[data-complaint]");
+      complaint.hidden = true;
+      try {
+        const body = new URLSearchParams({ form_token: form.elements.form_token.value });
+        const answer = await fetch(form.dataset.options, { method: "POST", body });
+        const options = await answer.json();
+        if (!answer.ok) throw new Error(options.message);
+        const credential = form.dataset.passkey === "make"
+          ? await navigator.credentials.create({ publicKey: PublicKeyCredential.parseCreationOptionsFromJSON(options) })
+          : await navigator.credentials.get({ publicKey: PublicKeyCredential.parseRequestOptionsFromJSON(options) });
+        form.elements.credential.value = JSON.stringify(credential.toJSON());
+        form.submit();
+      } catch (error) {
+        complaint.textContent = error.name === "NotAllowedError" ? "The device did not answer, or it was cancelled." : error.message;
+        complaint.hidden = false;
+      }
+    });
+  });
+}
+
 document.querySelectorAll(".prose pre").forEach((pre, place) => {
   const snippet = document.createElement("div");
   snippet.className = "snippet";

@@ -53,11 +53,18 @@ class Site:
     """What all pages share."""
 
     def __init__(
-        self, *, public_url: str, signing: Signing, assets: Assets, trusted_proxies: Sequence[str] = ()
+        self,
+        *,
+        public_url: str,
+        signing: Signing,
+        assets: Assets,
+        has_passkeys: bool,
+        trusted_proxies: Sequence[str],
     ) -> None:
         self.public_url = public_url
         self.signing = signing
         self.assets = assets
+        self.has_passkeys = has_passkeys
         self.is_secure = public_url.startswith("https://")
         self.session_cookie = "__Host-tok0n" if self.is_secure else "tok0n"
         self.form_cookie = "__Host-tok0n-form" if self.is_secure else "tok0n-form"

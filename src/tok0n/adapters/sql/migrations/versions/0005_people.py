@@ -29,6 +29,18 @@ CREATE TABLE recovery_code (
     PRIMARY KEY (person_id, digest)
 ) {clustered};
 
+CREATE TABLE passkey (
+    credential_id {blob} NOT NULL PRIMARY KEY,
+    person_id {text} NOT NULL REFERENCES person (id),
+    public_key {blob} NOT NULL,
+    sign_count {big} NOT NULL,
+    name TEXT NOT NULL,
+    created_at_us {big} NOT NULL,
+    last_used_at_us {big}
+) {clustered};
+
+CREATE INDEX passkey_person ON passkey (person_id);
+
 CREATE TABLE session (
     digest {blob} NOT NULL PRIMARY KEY,
     person_id {text} NOT NULL REFERENCES person (id),

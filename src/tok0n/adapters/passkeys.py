@@ -1,0 +1,94 @@
+"""The `Authenticator` port, by the webauthn package: an extra, because it brings a good deal of cryptography along."""
+
+import json
+from urllib.parse import urlsplit
+
+import webauthn
+from webauthn.helpers import base64url_to_bytes
+from webauthn.helpers.exceptions import WebAuthnException
+from webauthn.helpers.structs import (
+    AuthenticatorSelectionCriteria,
+    PublicKeyCredentialDescriptor,
+    ResidentKeyRequirement,
+    UserVerificationRequirement,
+)
+
+from tok0n.domain.errors import PasskeyInvalid
+from tok0n.domain.people import Passkey
+
+CREDENTIAL_CHARACTERS_MAX = 20_000
+NAME = "Tok0n"
+_INVALID = "The passkey could not be used. Try again, or sign in with the password."
+
+
+class WebAuthn:
+    """Bound to the address of this installation: a passkey made for it works nowhere else."""
+
+    def __init__(self, public_url: str) -> None:
+        parts = urlsplit(public_url)
+        assert parts.hostname is not None
+        self._host = parts.hostname
+        self._origin = f"{parts.scheme}://{parts.netloc}"
+
+    def creation_options(self, *, person_id: str, email: str, known: list[bytes]) -> tuple[str, bytes]:
+        """See `ports.Authenticator.creation_options`."""
+        options = webauthn.generate_registration_options(
+            rp_id=self._host,
+            rp_name=NAME,
+            user_id=person_id.encode(),
+            user_name=email,
+            exclude_credentials=[PublicKeyCredentialDescriptor(id=one) for one in known],
+            authenticator_selection=AuthenticatorSelectionCriteria(
+                resident_key=ResidentKeyRequirement.REQUIRED,
+                user_verification=UserVerificationRequirement.REQUIRED,
+            ),
+        )
+        return webauthn.options_to_json(options), options.challenge
+
+    def request_options(self) -> tuple[str, bytes]:
+        """See `ports.Authenticator.request_options`."""
+        options = webauthn.generate_authentication_options(
+            rp_id=self._host, user_verification=UserVerificationRequirement.REQUIRED
+        )
+        return webauthn.options_to_json(options), options.challenge
+
+    def read(self, credential: str) -> tuple[bytes, bytes]:
+        """See `ports.Authenticator.read`."""
+        if len(credential) > CREDENTIAL_CHARACTERS_MAX:
+            raise PasskeyInvalid(_INVALID)
+        try:
+            sent = json.loads(credential)
+            client_data = json.loads(base64url_to_bytes(sent["response"]["clientDataJSON"]))
+            return base64url_to_bytes(sent["rawId"]), base64url_to_bytes(client_data["challenge"])
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise PasskeyInvalid(_INVALID) from error
+
+    def created(self, credential: str, *, challenge: bytes) -> tuple[bytes, bytes, int]:
+        """See `ports.Authenticator.created`."""
+        try:
+            made = webauthn.verify_registration_response(
+                credential=credential,
+                expected_challenge=challenge,
+                expected_rp_id=self._host,
+                expected_origin=self._origin,
+                require_user_verification=True,
+            )
+        except (WebAuthnException, ValueError, LookupError, TypeError) as error:
+            raise PasskeyInvalid(_INVALID) from error
+        return made.credential_id, made.credential_public_key, made.sign_count
+
+    def used(self, credential: str, *, challenge: bytes, passkey: Passkey) -> int:
+        """See `ports.Authenticator.used`."""
+        try:
+            used = webauthn.verify_authentication_response(
+                credential=credential,
+                expected_challenge=challenge,
+                expected_rp_id=self._host,
+                expected_origin=self._origin,
+                credential_public_key=passkey.public_key,
+                credential_current_sign_count=passkey.sign_count,
+                require_user_verification=True,
+            )
+        except (WebAuthnException, ValueError, LookupError, TypeError) as error:
+            raise PasskeyInvalid(_INVALID) from error
+        return used.new_sign_count

@@ -1,0 +1,63 @@
+"""Passkeys in SQL, behind the `Passkeys` port."""
+
+import msgspec
+import sqlalchemy as sa
+
+from tok0n.adapters.sql.people import person_of_row
+from tok0n.adapters.sql.schema import passkey, person
+from tok0n.adapters.sql.store import SqlStore
+from tok0n.domain.errors import AlreadyExists
+from tok0n.domain.people import Passkey, Person
+
+_NAMES = Passkey.__struct_fields__
+
+
+class SqlPasskeys:
+    """The `Passkeys` port."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+
+    async def add(self, passkey_: Passkey) -> None:
+        """See `ports.Passkeys.add`."""
+
+        def fn(tx: sa.Connection) -> None:
+            try:
+                tx.execute(sa.insert(passkey).values(**msgspec.structs.asdict(passkey_)))
+            except sa.exc.IntegrityError:
+                raise AlreadyExists("This passkey is known already.") from None
+
+        await self._store.write(fn)
+
+    async def of(self, person_id: str) -> list[Passkey]:
+        """See `ports.Passkeys.of`."""
+        query = sa.select(passkey).where(passkey.c.person_id == person_id).order_by(passkey.c.created_at_us)
+        return await self._store.read(lambda tx: [_passkey(row) for row in tx.execute(query)])
+
+    async def find(self, credential_id: bytes) -> tuple[Passkey, Person] | None:
+        """See `ports.Passkeys.find`."""
+
+        def fn(tx: sa.Connection) -> tuple[Passkey, Person] | None:
+            found = tx.execute(sa.select(passkey).where(passkey.c.credential_id == credential_id)).one_or_none()
+            if found is None:
+                return None
+            owner = tx.execute(sa.select(person).where(person.c.id == found.person_id)).one()
+            return _passkey(found), person_of_row(owner)
+
+        return await self._store.read(fn)
+
+    async def used(self, credential_id: bytes, *, sign_count: int, now_us: int) -> None:
+        """See `ports.Passkeys.used`."""
+        used = sa.update(passkey).where(passkey.c.credential_id == credential_id)
+        await self._store.write(
+            lambda tx: tx.execute(used.values(sign_count=sign_count, last_used_at_us=now_us)) and None
+        )
+
+    async def remove(self, *, person_id: str, credential_id: bytes) -> None:
+        """See `ports.Passkeys.remove`."""
+        mine = sa.and_(passkey.c.person_id == person_id, passkey.c.credential_id == credential_id)
+        await self._store.write(lambda tx: tx.execute(sa.delete(passkey).where(mine)) and None)
+
+
+def _passkey(row: sa.Row[tuple[object, ...]]) -> Passkey:
+    return Passkey(**{name: getattr(row, name) for name in _NAMES})

@@ -1,0 +1,72 @@
+"""Signing in with a passkey, and keeping one's passkeys. Needs script and a host name: browsers have none for an IP."""
+
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tok0n.services.passkeys import SignInByPasskey
+from tok0n.services.passwords import Refused
+from tok0n.web.pages.visit import Site, Visit
+
+_PAGE = "/dashboard/settings/passkeys"
+
+
+def passkey_routes(site: Site, passkeys: SignInByPasskey) -> list[Route]:
+    """The routes."""
+    pages = _PasskeyPages(passkeys)
+    post = ["POST"]
+    return [
+        Route("/sign-in/passkey", site.page(pages.sign_in), methods=post),
+        Route("/sign-in/passkey/options", site.page(pages.options_to_use), methods=post),
+        Route(_PAGE, site.page(pages.manage, private=True), methods=["GET", *post]),
+        Route(f"{_PAGE}/options", site.page(pages.options_to_make, private=True), methods=post),
+        Route(f"{_PAGE}/remove", site.page(pages.remove, private=True), methods=post),
+    ]
+
+
+class _PasskeyPages:
+    def __init__(self, passkeys: SignInByPasskey) -> None:
+        self._passkeys = passkeys
+
+    async def options_to_make(self, visit: Visit) -> Response:
+        return Response(await self._passkeys.ask_to_make(visit.person), media_type="application/json")
+
+    async def options_to_use(self, visit: Visit) -> Response:
+        try:
+            return Response(await self._passkeys.ask_to_use(address=visit.address), media_type="application/json")
+        except Refused as refused:
+            return JSONResponse({"message": refused.message}, 429)
+
+    async def manage(self, visit: Visit) -> Response:
+        if not visit.is_post:
+            return await self._list(visit)
+        try:
+            await self._passkeys.add(
+                visit.person,
+                credential=visit.form.get("credential", ""),
+                name=visit.form.get("passkey_name", ""),
+                password=visit.form.get("passkey_password", ""),
+            )
+        except Refused as refused:
+            return await self._list(visit, refused=refused)
+        return visit.redirect(_PAGE)
+
+    async def remove(self, visit: Visit) -> Response:
+        try:
+            credential_id = bytes.fromhex(visit.form.get("credential_id", ""))
+        except ValueError:
+            return visit.redirect(_PAGE)
+        await self._passkeys.remove(visit.person, credential_id)
+        return visit.redirect(_PAGE)
+
+    async def sign_in(self, visit: Visit) -> Response:
+        goal = visit.form.get("next", "") or "/dashboard"
+        try:
+            new = await self._passkeys.sign_in(visit.form.get("credential", ""), agent=visit.agent)
+        except Refused as refused:
+            return visit.page("sign_in.html", status=422, goal=goal, refused=refused)
+        return visit.sign_in(new, goal=goal)
+
+    async def _list(self, visit: Visit, *, refused: Refused | None = None) -> Response:
+        known = await self._passkeys.of(visit.person)
+        status = 200 if refused is None else 422
+        return visit.page("passkeys.html", status=status, passkeys=known, refused=refused)
