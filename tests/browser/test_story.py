@@ -150,7 +150,7 @@ async def revoke(visit: Tab) -> None:
     assert "old laptop" in await visit.text()
     await visit.follow("Revoke")
     await visit.press("Revoke the key")
-    assert "1 that works no more" in await visit.text()
+    assert "Keys that work no more (1)" in await visit.text()
 
 
 async def settings(visit: Tab) -> None:

@@ -102,6 +102,13 @@ async def test_a_key_has_the_limits_that_the_form_says(site: Running, owner: Vis
         assert (answer.status_code, words in text_of(answer)) == (422, True), fields
 
 
+async def test_there_is_an_end_to_keys(owner: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tok0n.web.dashboard.keys.KEYS_MAX", 2)
+    await made_key(owner)
+    refused = await owner.post("/dashboard/keys", {"name": "one more"})
+    assert (refused.status_code, "Revoke one first" in refused.text) == (422, True)
+
+
 async def test_a_key_is_renamed(site: Running, owner: Visitor) -> None:
     key = (await site.store.accounts.list_keys(EMAIL))[0]
     await owner.post(f"/dashboard/keys/{key.id}/rename", {"name": "production"})

@@ -246,10 +246,14 @@ async def test_an_address_changes_once_the_new_one_is_proven(
         assert (await elsewhere.sign_in("new@example.com", PASSWORD)).status_code == 303
 
 
-async def test_a_closed_account_lets_nobody_in(site: Running, customer: Visitor) -> None:
+async def test_a_closed_account_lets_nobody_in(site: Running, customer: Visitor, mailbox: Mailbox) -> None:
     answer = await customer.post("/dashboard/settings/close", {"close_password": PASSWORD})
     assert answer.headers["location"] == "/"
-    await customer.sign_in(ADA, PASSWORD)
+    answer = await customer.sign_in(ADA, PASSWORD)
+    assert (answer.status_code, "was closed" in answer.text) == (422, True)
+    await customer.post("/reset-password", {"email": ADA})
+    await site.signing.idle()
+    assert mailbox.waiting == []
     assert (await customer.get("/dashboard")).status_code == 303
     assert (await site.store.accounts.get(ADA)).status == "closed"
 
@@ -275,6 +279,14 @@ async def test_sign_up_is_for_whom_the_operator_lets_in(
         assert answer.headers["location"] == "/dashboard"
         again = await asyncio.to_thread(tok0n, "accounts", "invite", ADA, cwd=tmp_path)
         assert "signs in already" in again.stderr
+
+
+async def test_a_password_is_the_same_however_its_letters_are_composed(
+    site: Running, visitor: Visitor, mailbox: Mailbox
+) -> None:
+    await join(visitor, mailbox, ADA, "caf\u00e9 rivers and hills")
+    async with Visitor(site.url) as elsewhere:
+        assert (await elsewhere.sign_in(ADA, "cafe\u0301 rivers and hills")).status_code == 303
 
 
 async def test_the_operators_account_is_set_up_by_a_link_that_works_once(site: Running, visitor: Visitor) -> None:

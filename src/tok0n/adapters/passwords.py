@@ -1,6 +1,10 @@
-"""Argon2id in a few threads of its own: a flood of sign-ins waits for itself, and for nobody else."""
+"""Argon2id in a few threads of its own, which give way to serving: a flood of sign-ins waits for itself."""
 
 import asyncio
+import contextlib
+import os
+import threading
+import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -18,6 +22,8 @@ PASSES = 2
 
 THREADS = 2
 WAITING_MAX = 64
+NICENESS = 19
+"""The least claim to a core that there is: whoever serves calls goes first."""
 
 
 class Argon2Passwords:
@@ -25,13 +31,13 @@ class Argon2Passwords:
 
     def __init__(self) -> None:
         self._hasher = PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=1)
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="passwords")
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="passwords", initializer=_give_way)
         self._waiting = 0
         self._nobodys = self._hasher.hash("nobody has this password")
 
     async def hash(self, password: str) -> str:
         """See `ports.Passwords.hash`."""
-        return await self._run(lambda: self._hasher.hash(password))
+        return await self._run(lambda: self._hasher.hash(_normal(password)))
 
     async def matches(self, password: str, password_hash: str | None) -> bool:
         """See `ports.Passwords.matches`."""
@@ -44,7 +50,7 @@ class Argon2Passwords:
 
     def _matches(self, password: str, password_hash: str) -> bool:
         try:
-            return self._hasher.verify(password_hash, password)
+            return self._hasher.verify(password_hash, _normal(password))
         except (Argon2Error, InvalidHashError):
             return False
 
@@ -56,3 +62,15 @@ class Argon2Passwords:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work)
         finally:
             self._waiting -= 1
+
+
+def _normal(password: str) -> str:
+    """The same password however a keyboard composes its letters (NIST SP 800-63B, section 5.1.1.2)."""
+    return unicodedata.normalize("NFKC", password)
+
+
+def _give_way() -> None:
+    """On Linux a priority is of a thread; elsewhere it would be of the whole process, and is left alone."""
+    if hasattr(os, "sched_getaffinity"):
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

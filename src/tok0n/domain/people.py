@@ -56,6 +56,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     time_zone: str
     is_operator: bool
     totp_secret: str | None
+    closed_at_us: int | None
 
 
 class Passkey(msgspec.Struct, frozen=True, kw_only=True):

@@ -144,6 +144,8 @@ class Signing:
             self._failures.count((address, email))
             raise Refused("The address or the password is not right.", field="password")
         assert person is not None
+        if person.closed_at_us is not None:
+            raise Refused("This account was closed. Ask the operator about it.", field="email")
         if person.account_id is None:
             await self._mail_link(person, LinkPurpose.VERIFY, mails.VERIFY)
             raise Refused("Confirm your address first: we have mailed you a new link.", field="email")
@@ -274,7 +276,7 @@ class Signing:
 
     async def _mail_reset(self, email: str) -> None:
         person = await self._people.find(email)
-        if person is not None:
+        if person is not None and person.closed_at_us is None:
             await self._mail_link(person, LinkPurpose.RESET, mails.RESET)
 
     async def _mail_link(self, person: Person, purpose: LinkPurpose, mail: tuple[str, str]) -> str | None:

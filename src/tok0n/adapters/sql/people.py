@@ -196,7 +196,7 @@ class SqlPeople:
         """See `ports.People.close_account`."""
 
         def fn(tx: sa.Connection) -> None:
-            account_id = _get(tx, person_id).account_id
+            account_id = _update(tx, person_id, closed_at_us=now_us).account_id
             tx.execute(sa.update(account).where(account.c.id == account_id).values(status="closed"))
             keys = sa.update(api_key).where(api_key.c.account_id == account_id, api_key.c.revoked_at_us.is_(None))
             tx.execute(keys.values(revoked_at_us=now_us))
@@ -216,6 +216,7 @@ def person_of_row(row: sa.Row[tuple[object, ...]]) -> Person:
         time_zone=row.time_zone,
         is_operator=bool(row.is_operator),
         totp_secret=row.totp_secret,
+        closed_at_us=row.closed_at_us,
     )
 
 

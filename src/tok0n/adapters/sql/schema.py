@@ -155,6 +155,7 @@ person = Table(
     Column("is_operator", Integer, nullable=False, server_default=text("0")),
     Column("totp_secret", Text),
     Column("totp_step", _Big, nullable=False, server_default=text("0")),
+    Column("closed_at_us", _Big),
     **_CLUSTERED,
 )
 

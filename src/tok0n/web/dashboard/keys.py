@@ -13,6 +13,8 @@ from tok0n.web.dashboard.desk import Desk
 from tok0n.web.pages.visit import Site, Visit
 
 DAYS_MAX = 3_650
+KEYS_MAX = 100
+ENDED_SHOWN_MAX = 100
 US_A_DAY = 24 * US_AN_HOUR
 
 
@@ -35,6 +37,7 @@ class _KeyPages:
         if not visit.is_post:
             return await self._list(visit)
         try:
+            await self._check_room(visit)
             issued = await issue_key(
                 self._desk.accounts,
                 self._desk.clock,
@@ -72,12 +75,18 @@ class _KeyPages:
             "keys.html",
             status=status,
             working=[key for key in reversed(keys) if key.works(now_us)],
-            ended=[key for key in reversed(keys) if not key.works(now_us)],
+            ended=[key for key in reversed(keys) if not key.works(now_us)][:ENDED_SHOWN_MAX],
             spent=await self._desk.history.key_spent(visit.account_id),
             models=self._desk.catalogue.listed(),
             chosen_models=visit.choices.get("models", []),
             refused=refused,
         )
+
+    async def _check_room(self, visit: Visit) -> None:
+        """Raises `Refused` when there are enough keys."""
+        now_us = self._desk.clock.now_us()
+        if sum(key.works(now_us) for key in await self._desk.keys(visit)) >= KEYS_MAX:
+            raise Refused(f"There are {KEYS_MAX} keys that work. Revoke one first.", field="name")
 
     async def _key(self, visit: Visit) -> ApiKey:
         return await self._desk.history.key(visit.account_id, visit.request.path_params["key"])

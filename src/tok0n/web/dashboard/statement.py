@@ -1,10 +1,12 @@
 """The statement: every ledger entry with the balance after it. Its sum is the balance, and anyone can check it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from tok0n.domain.history import LedgerEntry
 from tok0n.web.dashboard.desk import ROWS_A_PAGE, Desk
 from tok0n.web.pages import csv
 from tok0n.web.pages.visit import Site, Visit
@@ -36,15 +38,18 @@ def statement_routes(site: Site, desk: Desk) -> list[Route]:
         return StreamingResponse(lines(visit.account_id), media_type="text/csv", headers=headers)
 
     async def lines(account_id: str) -> AsyncIterator[str]:
-        yield csv.line(_COLUMNS)
+        yield csv.lines([_COLUMNS])
         before = None
         while rows := await desk.history.entries(account_id, before=before, rows_max=csv.ROWS_AT_ONCE):
-            for row in rows:
-                values = (row.kind.lower(), row.amount, row.posted_after, row.request_id, row.reason)
-                yield csv.line((row.id, csv.moment(row.created_at_us), *values))
+            yield await asyncio.to_thread(csv.lines, map(_values, rows))
             before = rows[-1].id
 
     return [
         Route("/dashboard/statement", site.page(statement, private=True)),
         Route("/dashboard/statement.csv", site.page(export, private=True)),
     ]
+
+
+def _values(entry: LedgerEntry) -> tuple[object, ...]:
+    change = (entry.kind.lower(), entry.amount, entry.posted_after)
+    return (entry.id, csv.moment(entry.created_at_us), *change, entry.request_id, entry.reason)

@@ -9,10 +9,10 @@ ROWS_AT_ONCE = 1_000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def line(values: Iterable[object]) -> str:
-    """One line, its end included."""
+def lines(rows: Iterable[Iterable[object]]) -> str:
+    """Some lines, their ends included."""
     text = io.StringIO()
-    csv.writer(text).writerow([_safe(value) for value in values])
+    csv.writer(text).writerows([_safe(value) for value in row] for row in rows)
     return text.getvalue()
 
 

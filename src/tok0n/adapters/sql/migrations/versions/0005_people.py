@@ -20,6 +20,7 @@ CREATE TABLE person (
     is_operator INTEGER NOT NULL DEFAULT 0,
     totp_secret TEXT,
     totp_step {big} NOT NULL DEFAULT 0,
+    closed_at_us {big},
     CONSTRAINT only_verified_people_have_an_account CHECK (account_id IS NULL OR verified_at_us IS NOT NULL)
 ) {clustered};
 
