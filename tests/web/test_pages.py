@@ -132,7 +132,7 @@ async def test_the_receipt_the_overview_and_the_statement_agree(
     assert f"Released {reserved - USAGE_TOTAL:,}" in " ".join(receipt.split())
     unbilled = text_of(await owner.get(f"/dashboard/requests/{failed.headers['x-request-id']}"))
     assert "not billed" in unbilled
-    assert "upstream_error" in unbilled
+    assert "the provider failed" in unbilled
     statement = await owner.get("/dashboard/statement")
     assert f'id="sum">{left:,}<' in statement.text
     exported = list(csv.DictReader(io.StringIO((await owner.get("/dashboard/statement.csv")).text)))

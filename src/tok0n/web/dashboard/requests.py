@@ -14,6 +14,16 @@ from tok0n.web.dashboard.desk import LASTS, ROWS_A_PAGE, Desk, Period, read_peri
 from tok0n.web.pages import csv
 from tok0n.web.pages.visit import Site, Visit
 
+_WHY_NOT_BILLED = {
+    "upstream_error": "the provider failed, took too long, or gave no usable answer",
+    "invalid_request": "the provider refused the request",
+    "api_error": "the gateway could not complete the accounting",
+    "rate_limit_unavailable": "the limiter could not vouch for the request any more",
+    "cancelled": "the gateway was shut down before the answer came",
+    "expired": "the gateway stopped before the answer came",
+}
+"""What a customer is told, by the code of the request's row."""
+
 _FILTERS = ("model", "key", "status")
 _COLUMNS = (
     "id",
@@ -97,7 +107,7 @@ class _RequestPages:
         except NotFound:
             text = "No request of this account has this id. It is the x-request-id of an answer."
             return visit.message("There is no such request", text, status=404)
-        return visit.page("request.html", record=record)
+        return visit.page("request.html", record=record, why=_WHY_NOT_BILLED.get(record.code or "", ""))
 
     async def _lines(self, account_id: str, chosen: RequestFilter) -> AsyncIterator[str]:
         yield csv.lines([_COLUMNS])

@@ -1,0 +1,111 @@
+"""What is done before an answer is the same for known and unknown addresses; the rest is done after it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from support.fakes import FakeClock
+from support.ledgers import NOW_US, Opened, open_engine
+from tok0n.adapters.sql.people import SqlPeople
+from tok0n.adapters.sql.sessions import SqlSessions
+from tok0n.domain.people import Person
+from tok0n.services.passwords import Refused
+from tok0n.services.signing import Registration, Signing
+from tok0n.services.throttle import Throttle
+
+pytestmark = pytest.mark.anyio
+
+KNOWN, UNKNOWN = "ada@example.com", "eve@example.com"
+
+
+class CountingPasswords:
+    """Every password is "right"; what is asked is counted."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def hash(self, password: str) -> str:
+        self.asked.append("hash")
+        return f"hash of {password}"
+
+    async def matches(self, password: str, password_hash: str | None) -> bool:
+        self.asked.append("matches")
+        return bool(password_hash) and password == "right"
+
+
+class Mails:
+    """Keeps mails until the gate is open."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.sent: list[str] = []
+
+    async def send(self, *, to: str, subject: str, text: str) -> None:
+        await self.gate.wait()
+        self.sent.append(to)
+
+
+class CountingPeople(SqlPeople):
+    """Counts what the database is asked."""
+
+    def __init__(self, db: Opened) -> None:
+        super().__init__(db.store)
+        self.asked = 0
+
+    async def find(self, email: str) -> Person | None:
+        self.asked += 1
+        return await super().find(email)
+
+
+@pytest.fixture
+async def db(tmp_path: Path) -> AsyncIterator[Opened]:
+    async with open_engine("sqlite", tmp_path) as opened:
+        yield opened
+
+
+async def test_known_and_unknown_addresses_cost_the_same_before_the_answer(db: Opened) -> None:
+    passwords, mails, people = CountingPasswords(), Mails(), CountingPeople(db)
+    await people.register(email=KNOWN, password_hash="hash", now_us=NOW_US)
+    signing = Signing(
+        people=people,
+        sessions=SqlSessions(db.store),
+        passwords=passwords,
+        mailer=mails,
+        clock=FakeClock(),
+        url_of=str,
+        registration=Registration.OPEN,
+    )
+    costs = []
+    for email in (KNOWN, UNKNOWN):
+        passwords.asked.clear()
+        people.asked = 0
+        with pytest.raises(Refused):
+            await signing.sign_in(email=email, password="wrong", address="a", agent="")
+        sign_in = (list(passwords.asked), people.asked)
+        await signing.ask_reset(email)
+        await signing.sign_up(email=email, password="plenty of quiet rivers", address="a")
+        costs.append((sign_in, list(passwords.asked), people.asked))
+    assert costs[0] == costs[1]
+    assert costs[0][:2] == ((["matches"], 1), ["matches", "hash"])
+    assert mails.sent == [], "no answer waited for a mail"
+    mails.gate.set()
+    await signing.idle()
+    assert sorted(mails.sent) == [KNOWN, KNOWN, UNKNOWN, UNKNOWN]
+
+
+def test_a_throttle_counts_over_a_while_and_forgets() -> None:
+    clock = FakeClock()
+    throttle = Throttle(clock, times=2, seconds=10)
+    for _ in range(2):
+        assert throttle.seconds_left("x") == 0
+        throttle.count("x")
+        clock.advance(3)
+    assert throttle.seconds_left("x") == pytest.approx(4)
+    assert throttle.seconds_left("y") == 0
+    clock.advance(4)
+    assert throttle.seconds_left("x") == 0
+    throttle.count("x")
+    throttle.forget("x")
+    assert throttle.seconds_left("x") == 0
