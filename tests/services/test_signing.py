@@ -92,7 +92,7 @@ async def test_known_and_unknown_addresses_cost_the_same_before_the_answer(db: O
     assert mails.sent == [], "no answer waited for a mail"
     mails.gate.set()
     await signing.idle()
-    assert sorted(mails.sent) == [KNOWN, KNOWN, UNKNOWN, UNKNOWN]
+    assert set(mails.sent) == {KNOWN, UNKNOWN}
 
 
 def test_a_throttle_counts_over_a_while_and_forgets() -> None:
