@@ -145,14 +145,11 @@ class SqlAccounts:
         return await self._store.write(fn)
 
     async def keys_used(self, used_at_us: Mapping[str, int]) -> None:
-        """See `ports.Accounts.keys_used`."""
-
-        def fn(tx: sa.Connection) -> None:
-            for key_id, at_us in sorted(used_at_us.items()):
-                earlier = sa.func.coalesce(api_key.c.last_used_at_us, 0) < at_us
-                tx.execute(sa.update(api_key).where(api_key.c.id == key_id, earlier).values(last_used_at_us=at_us))
-
-        await self._store.write(fn)
+        """See `ports.Accounts.keys_used`. One at a time: a lock on one row can never be part of a deadlock."""
+        for key_id, at_us in used_at_us.items():
+            earlier = sa.func.coalesce(api_key.c.last_used_at_us, 0) < at_us
+            used = sa.update(api_key).where(api_key.c.id == key_id, earlier).values(last_used_at_us=at_us)
+            await self._store.write(lambda tx, used=used: tx.execute(used) and None)  # type: ignore[misc]
 
     async def find_caller(self, digest: bytes, *, now_us: int) -> Caller | None:
         """See `ports.Accounts.find_caller`."""

@@ -35,6 +35,10 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
         """The keys of the visitor's account, oldest first."""
         return await self.accounts.list_keys(visit.person.email)
 
+    async def key_names(self, visit: Visit) -> dict[str, str]:
+        """What each key is called on plots, by its id: names may repeat."""
+        return {key.id: f"{key.name} (\N{HORIZONTAL ELLIPSIS}{key.last_four})" for key in await self.keys(visit)}
+
     async def models(self, visit: Visit) -> list[str]:
         """The models that can be called now, and those that were."""
         listed = [model.id for model in self.catalogue.listed()]

@@ -35,7 +35,7 @@ def overview_routes(site: Site, desk: Desk) -> list[Route]:
             by=by,
             chart=plot(
                 hours,
-                {key.id: key.name for key in keys},
+                await desk.key_names(visit),
                 since_hour=since_hour,
                 until_hour=until_hour,
                 zone=zone_of(visit.person.time_zone),

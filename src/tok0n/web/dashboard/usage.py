@@ -46,7 +46,7 @@ def usage_routes(site: Site, desk: Desk) -> list[Route]:
             chart=await asyncio.to_thread(
                 plot,
                 await desk.history.hours(visit.account_id, chosen, by=by),
-                {key.id: key.name for key in keys},
+                await desk.key_names(visit),
                 since_hour=period.since_hour,
                 until_hour=period.until_hour,
                 zone=zone_of(visit.person.time_zone),

@@ -258,8 +258,8 @@ class Visit:
         if isinstance(response, Page):
             await response.fill()
         response.headers.update(_HEADERS)
-        if private or self.session is not None or self.is_post or self._new_form_secret:
-            response.headers["cache-control"] = "no-store"
+        is_own = private or self.session is not None or self.is_post or self._new_form_secret is not None
+        response.headers["cache-control"] = "no-store" if is_own else "no-cache"
         if self.site.is_secure:
             response.headers["strict-transport-security"] = "max-age=31536000"
         if self._new_form_secret is not None:
