@@ -244,6 +244,31 @@ async def test_the_playground_fails_as_the_api_does(
     assert (await site.account()).balance.posted == 1_000_000
 
 
+async def test_a_playground_call_whose_visitor_left_is_settled(
+    site: Running, owner: Visitor, upstream: ScriptedUpstream
+) -> None:
+    key = (await site.store.accounts.list_keys(EMAIL))[0]
+    answered = asyncio.Event()
+    behaviour = upstream.behaviour
+
+    async def slowly(writer: asyncio.StreamWriter) -> None:
+        await answered.wait()
+        await behaviour(writer)
+
+    upstream.behaviour = slowly
+    fields = {"model": "demo", "key": key.id, "limit": "50", "user": "Hi", "send": "1"}
+    leaving = asyncio.create_task(owner.post("/dashboard/playground", fields))
+    await upstream.until(lambda: len(upstream.requests) == 1)
+    assert (await site.account()).balance.pending > 0
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    answered.set()
+    async with asyncio.timeout(10):
+        while (await site.account()).balance.pending:
+            await asyncio.sleep(0.01)
+    assert (await site.account()).balance.posted == 1_000_000 - USAGE_TOTAL
+
+
 async def test_the_balance_that_is_empty_says_so_in_the_playground(stranger: Visitor, site: Running) -> None:
     await made_key(stranger)
     key = (await site.store.accounts.list_keys("eve@example.com"))[0]
