@@ -1,6 +1,7 @@
 """Mail: through the operator's SMTP server, or printed to the log where there is none."""
 
 import asyncio
+import re
 import ssl
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
@@ -10,6 +11,8 @@ import msgspec
 import structlog
 
 log = structlog.get_logger()
+
+_LINK = re.compile(r"https?://\S+")
 
 WAITING_MAX = 1_000
 ATTEMPTS = 4
@@ -22,7 +25,15 @@ class LogMailer:
 
     async def send(self, *, to: str, subject: str, text: str) -> None:
         """See `ports.Mailer.send`."""
-        log.warning("mail_not_sent", to=to, subject=subject, text=text, why="there is no mail server in the settings")
+        link = _LINK.search(text)
+        log.warning(
+            "mail_not_sent",
+            why="there is no mail server in the settings",
+            to=to,
+            subject=subject,
+            link=None if link is None else link[0],
+            text=text,
+        )
 
 
 class SmtpOptions(msgspec.Struct, frozen=True, kw_only=True):

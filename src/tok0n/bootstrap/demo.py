@@ -11,12 +11,12 @@ from pathlib import Path
 import msgspec
 
 from tok0n.adapters.clock import SystemClock
-from tok0n.adapters.passwords import Argon2Passwords
 from tok0n.adapters.upstream.simulated import MODELS, simulated_upstream
 from tok0n.bootstrap.outside import Store, open_store
 from tok0n.bootstrap.serving import serve_gateway, signals
 from tok0n.bootstrap.wiring import open_catalogue, open_gateway, open_signing
 from tok0n.domain.errors import NotFound, OperatorError
+from tok0n.domain.people import LinkPurpose
 from tok0n.services.issue_key import issue_key
 from tok0n.settings import Settings, load
 from tok0n.web.server import HttpServer, bind, listen
@@ -152,16 +152,17 @@ async def _prepare(settings: Settings) -> tuple[str, str]:
 
 
 async def _let_in(settings: Settings, store: Store, password: str) -> None:
-    """Make the demo's account the operator's, with this password."""
+    """Make the demo's account the operator's, with this password, whatever was made of it before."""
     async with open_signing(settings, store) as signing:
         link = await signing.set_up_link()
         if link is not None:
-            await signing.set_up(link.partition("link=")[2], email=DEMO_EMAIL, password=password, agent="tok0n demo")
-            return
+            await signing.set_up(link.partition("link=")[2], email=DEMO_EMAIL, password=password, agent="")
+        else:
+            await store.people.register(email=DEMO_EMAIL, password_hash="", now_us=SystemClock().now_us())
+            link = await signing.recover(DEMO_EMAIL)
+            assert link is not None, "registered just now"
+            secret = link.partition("link=")[2]
+            await signing.choose_password(secret, purpose=LinkPurpose.RESET, password=password, agent="")
     person = await store.people.find(DEMO_EMAIL)
-    assert person is not None, "the demo's own account is the operator's"
-    passwords = Argon2Passwords()
-    try:
-        await store.people.change_password(person_id=person.id, password_hash=await passwords.hash(password))
-    finally:
-        passwords.close()
+    assert person is not None, "signed in just now"
+    await store.sessions.end_all(person.id)

@@ -84,6 +84,7 @@ def make_pages(
         signing=signing,
         assets=assets,
         has_passkeys=authenticator is not None,
+        has_mail=bool(settings.mail.host),
         trusted_proxies=settings.server.trusted_proxies,
     )
     profile = Profile(

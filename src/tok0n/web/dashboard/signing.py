@@ -41,7 +41,7 @@ async def _sign_up(visit: Visit) -> Response:
         )
     except Refused as refused:
         return visit.page("sign_up.html", status=422, refused=refused)
-    return visit.message("Check your mail", f"We have sent a link to {email}. Open it to finish. It works for a day.")
+    return visit.mailed(f"We have sent a link to {email}. Open it to finish. It works for a day.")
 
 
 async def _verify(visit: Visit) -> Response:
@@ -98,7 +98,7 @@ async def _reset_password(visit: Visit) -> Response:
     except Refused as refused:
         return visit.page("reset_password.html", status=422, refused=refused)
     text = f"If there is an account for {email}, a link for a new password is on its way. It works for a day."
-    return visit.message("Check your mail", text)
+    return visit.mailed(text)
 
 
 def _chooser(purpose: LinkPurpose, *, title: str) -> Handler:

@@ -59,12 +59,14 @@ class Site:
         signing: Signing,
         assets: Assets,
         has_passkeys: bool,
+        has_mail: bool,
         trusted_proxies: Sequence[str],
     ) -> None:
         self.public_url = public_url
         self.signing = signing
         self.assets = assets
         self.has_passkeys = has_passkeys
+        self.has_mail = has_mail
         self.is_secure = public_url.startswith("https://")
         self.session_cookie = "__Host-tok0n" if self.is_secure else "tok0n"
         self.form_cookie = "__Host-tok0n-form" if self.is_secure else "tok0n-form"
@@ -212,6 +214,12 @@ class Visit:
     def message(self, title: str, text: str, *, status: int = 200) -> Response:
         """A page that only says something."""
         return self.page("message.html", status=status, title=title, text=text)
+
+    def mailed(self, text: str) -> Response:
+        """A page that says that a mail is on its way, or where it is when no mail can be sent."""
+        if not self.site.has_mail:
+            text += " This server sends no mail, however: its operator finds the link in the log."
+        return self.message("Check your mail", text)
 
     def error(self, status: int, message: str) -> Response:
         """A page that says what went wrong."""
