@@ -191,3 +191,22 @@ async def test_one_press_makes_one_call_however_often_it_is_pressed(tmp_path: Pa
         answered.set()
         await visit.page.get_by_role("heading", name="Answer").wait_for()
         assert len(upstream.requests) == 1
+
+
+async def test_the_overview_shows_a_call_without_being_loaded_again(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    look = Look(scheme="dark", width=1440, script=True)
+    async with (
+        Mailbox() as mailbox,
+        running(tmp_path, upstream_url=upstream.base_url, more=mail_settings(mailbox)) as site,
+        chromium() as browser,
+        tab(browser, site.url, look) as visit,
+    ):
+        await sign_up(visit, mailbox)
+        await site.store.accounts.grant(email=ADA, tokens=GRANT, reason="x", now_us=SystemClock().now_us())
+        key = await make_key(visit, site.base_url)
+        await visit.go("/dashboard")
+        for calls in (1, 2):
+            await call(site.base_url, key)
+            await visit.page.get_by_text(f"{GRANT - calls * USAGE_TOTAL:,}").wait_for()
+            assert await visit.page.locator("#requests tbody tr").count() == calls
+        await visit.check()

@@ -418,6 +418,26 @@ async def test_what_people_write_is_shown_as_text(site: Running, owner: Visitor,
             assert "<img src=x" not in shown
 
 
+async def test_the_names_of_models_and_people_are_shown_as_text(
+    tmp_path: Path, upstream: ScriptedUpstream, mailbox: Mailbox
+) -> None:
+    model = "<script>alert(1)</script>"
+    more = f'[models."{model}"]\nupstream = "fake"\nmax_output_tokens = 100\n' + mail_settings(mailbox)
+    email = "o'hara&b@example.com"
+    async with running(tmp_path, upstream_url=upstream.base_url, more=more) as site, Visitor(site.url) as visitor:
+        await join(visitor, mailbox, email)
+        await site.store.accounts.grant(email=email, tokens=10_000, reason=XSS, now_us=site.clock.now_us())
+        key = await made_key(visitor, models=model)
+        assert (await chat(site.base_url, key, chat_body(model=model))).status == 200
+        assert email in text_of(await visitor.get("/dashboard"))
+        for path in paths(site, method="GET"):
+            answer = await visitor.get(path)
+            if answer.headers.get("content-type", "").startswith("text/html"):
+                assert "<script>alert" not in answer.text, path
+                assert "<img src=x" not in answer.text, path
+                assert "o'hara&b@" not in answer.text, path
+
+
 async def test_a_spreadsheet_runs_nothing_of_an_export(site: Running, owner: Visitor) -> None:
     key = await made_key(owner, name="=cmd|'/c calc'!A0")
     await chat(site.base_url, key, chat_body())
