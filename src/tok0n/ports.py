@@ -15,6 +15,8 @@ from tok0n.domain.accounts import Account, ApiKey, Caller, KeyLimits
 from tok0n.domain.catalogue import ModelState, Verification
 from tok0n.domain.history import HourOfUse, LedgerEntry, RequestFilter, RequestRecord, UseBy, UseFilter, UseTotals
 from tok0n.domain.ledger import AuditReport, Balance, NewReservation, Receipt, Release, Settlement
+from tok0n.domain.orders import Order, Payment
+from tok0n.domain.packs import Pack
 from tok0n.domain.people import LinkPurpose, LowBalance, Passkey, Person, SessionRecord, SignedIn
 
 _NO_LIMITS = KeyLimits()
@@ -164,6 +166,50 @@ class History(Protocol):
 
     async def entries(self, account_id: str, *, before: int | None, rows_max: int) -> list[LedgerEntry]:
         """At most `rows_max` ledger entries, newest first, from before the entry `before`."""
+
+
+class Orders(Protocol):
+    """Purchases of packs, what is known of their payments, and what the ledger made of it; and redeem codes."""
+
+    async def create(self, *, account_id: str, pack: Pack, currency: str, now_us: int) -> Order:
+        """A new order, with tokens and price as they are now."""
+
+    async def attach_checkout(self, order_id: str, *, checkout_id: str) -> None:
+        """Remember the provider's name for the page on which it is paid."""
+
+    async def get(self, order_id: str) -> Order:
+        """One order. Raises `NotFound`."""
+
+    async def find_by_payment(self, payment_id: str) -> Order | None:
+        """The order of a payment, by the provider's name for it."""
+
+    async def of(self, account_id: str, *, before: str | None, rows_max: int) -> list[Order]:
+        """At most `rows_max` orders of the account, newest first, from before the id `before`."""
+
+    async def learn(self, order_id: str, more: Payment, *, payment_id: str | None, now_us: int) -> Order:
+        """Add what became known of a payment, and append the entries that follow, in one transaction.
+
+        Repeated or out of order, it ends the same. Raises `NotFound`.
+        """
+
+    async def debt(self, account_id: str) -> int:
+        """Tokens that were refunded or disputed after they were spent, and that the next purchase covers first."""
+
+    async def create_code(
+        self,
+        *,
+        digest: bytes,
+        shown: str,
+        tokens: int,
+        uses_max: int,
+        expires_at_us: int | None,
+        reason: str,
+        now_us: int,
+    ) -> None:
+        """Remember a code that is good for `tokens`, once for each account and `uses_max` times in all."""
+
+    async def redeem(self, *, account_id: str, digest: bytes, now_us: int) -> int:
+        """Grant the tokens of a code; gives how many. Raises `NotFound`, or `AlreadyExists` for a second time."""
 
 
 class People(Protocol):

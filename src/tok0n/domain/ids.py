@@ -1,4 +1,4 @@
-"""The ids of accounts, keys and requests. Makes none by itself: time and chance come in."""
+"""The ids of accounts, people, keys, requests and orders. Makes none by itself: time and chance come in."""
 
 RANDOM_BYTES = 10
 """Bytes of chance in every id: two requests of one millisecond never share one."""
@@ -22,6 +22,11 @@ def request_id(now_us: int, random_bytes: bytes) -> str:
 def person_id(random_bytes: bytes) -> str:
     """The id of somebody who signs in."""
     return f"user_{random_bytes.hex()}"
+
+
+def order_id(now_us: int, random_bytes: bytes) -> str:
+    """An order's id. Ids sort by the millisecond they were made in."""
+    return f"ord_{now_us // 1000:012x}{random_bytes.hex()}"
 
 
 def first_request_id(since_us: int) -> str:

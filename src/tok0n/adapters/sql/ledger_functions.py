@@ -5,7 +5,16 @@ from collections.abc import Iterable, Iterator
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.schema import account, api_key, ledger_entry, operator_request, request, usage_hour
+from tok0n.adapters.sql.schema import (
+    account,
+    api_key,
+    debt,
+    ledger_entry,
+    operator_request,
+    pack_order,
+    request,
+    usage_hour,
+)
 from tok0n.domain import ids
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import OperatorError
@@ -18,7 +27,14 @@ RECOVERED_AT_ONCE = 1_000
 
 
 def append_entry(
-    tx: sa.Connection, *, account_id: str, kind: EntryKind, amount: int, reason: str | None, now_us: int
+    tx: sa.Connection,
+    *,
+    account_id: str,
+    kind: EntryKind,
+    amount: int,
+    reason: str | None,
+    now_us: int,
+    order_id: str | None = None,
 ) -> None:
     """Change what an account owns by one entry. The caller has proved that the account exists.
 
@@ -34,7 +50,13 @@ def append_entry(
         raise OperatorError(f"An account can own {TOKENS_MAX} tokens at the most; this would make it {posted}.")
     tx.execute(
         sa.insert(ledger_entry).values(
-            account_id=account_id, kind=kind, amount=amount, posted_after=posted, reason=reason, created_at_us=now_us
+            account_id=account_id,
+            kind=kind,
+            amount=amount,
+            posted_after=posted,
+            reason=reason,
+            created_at_us=now_us,
+            order_id=order_id,
         )
     )
 
@@ -45,7 +67,7 @@ def reverse(tx: sa.Connection, *, request_id: str, now_us: int) -> None:
     row = tx.execute(settled).one_or_none()
     if row is None:
         return
-    _lock_accounts(tx, [row.account_id])
+    lock_accounts(tx, [row.account_id])
     reason = f"reversal of {request_id}: its answer was not given"
     entries = sa.select(ledger_entry.c.id).where(
         ledger_entry.c.account_id == row.account_id,
@@ -77,7 +99,7 @@ def expire(tx: sa.Connection, *, now_us: int, before_us: int | None = None, rows
     if before_us is not None:
         overdue = overdue.where(request.c.expires_at_us < before_us)
     found = tx.execute(overdue.order_by(request.c.expires_at_us).limit(rows_max)).all()
-    _lock_accounts(tx, {row.account_id for row in found})
+    lock_accounts(tx, {row.account_id for row in found})
     ended = tx.execute(
         sa.update(request)
         .where(request.c.id.in_([row.id for row in found]), request.c.status == RequestStatus.PENDING)
@@ -100,7 +122,7 @@ def expire(tx: sa.Connection, *, now_us: int, before_us: int | None = None, rows
     return len(ended)
 
 
-def _lock_accounts(tx: sa.Connection, account_ids: Iterable[str]) -> None:
+def lock_accounts(tx: sa.Connection, account_ids: Iterable[str]) -> None:
     """Before any of their requests is touched, and in the order that everybody keeps: so nobody waits in a circle."""
     locked = sa.select(account.c.id).where(account.c.id.in_(list(account_ids))).order_by(account.c.id)
     tx.execute(locked.with_for_update(key_share=True)).all()
@@ -136,7 +158,7 @@ def audit(tx: sa.Connection) -> AuditReport:
     requests, shortfall = tx.execute(
         sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(request.c.shortfall), 0)).select_from(request)
     ).one()
-    differences = [*_balances(tx), *_charges(tx), *_chains(tx), *_hours(tx), *_budgets(tx)]
+    differences = [*_balances(tx), *_charges(tx), *_chains(tx), *_hours(tx), *_budgets(tx), *_orders(tx)]
     return AuditReport(
         accounts=accounts, requests=requests, entries=entries, shortfall=int(shortfall), differences=differences
     )
@@ -283,4 +305,28 @@ def _budgets(tx: sa.Connection) -> Iterator[Difference]:
             what="what the key has spent or reserved is not what its requests say",
             expected=int(spent_sum) + int(pending_sum),
             found=spent_found + pending_found,
+        )
+
+
+def _orders(tx: sa.Connection) -> Iterator[Difference]:
+    """What orders gave and took is what their entries say and what is owed, for each account."""
+    orders = pack_order.c
+    net = orders.purchase_applied - orders.refund_applied - orders.dispute_applied
+    applied = _sum_by_account(net, pack_order).subquery()
+    moved = _sum_by_account(ledger_entry.c.amount, ledger_entry).where(ledger_entry.c.order_id.is_not(None)).subquery()
+    expected = sa.func.coalesce(applied.c.total, 0) + sa.func.coalesce(debt.c.tokens, 0)
+    found = sa.func.coalesce(moved.c.total, 0)
+    rows = tx.execute(
+        sa.select(account.c.id, expected, found)
+        .outerjoin(applied, applied.c.account_id == account.c.id)
+        .outerjoin(moved, moved.c.account_id == account.c.id)
+        .outerjoin(debt, debt.c.account_id == account.c.id)
+        .where(expected != found)
+    )
+    for account_id, worth, entries in rows:
+        yield Difference(
+            subject=account_id,
+            what="the entries of orders are not what the orders are worth and what is owed",
+            expected=int(worth),
+            found=int(entries),
         )

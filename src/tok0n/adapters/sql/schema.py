@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-HEAD = "0005"
+HEAD = "0006"
 """The migration that this code needs (a test compares it with the newest one there is)."""
 
 metadata = MetaData()
@@ -98,7 +98,14 @@ ledger_entry = Table(
     Column("request_id", Text, ForeignKey("request.id"), unique=True),
     Column("reason", Text),
     Column("created_at_us", _Big, nullable=False),
+    Column("order_id", Text, ForeignKey("pack_order.id")),
     Index("ledger_entry_account", "account_id", "id"),
+    Index(
+        "ledger_entry_order",
+        "order_id",
+        sqlite_where=text("order_id IS NOT NULL"),
+        postgresql_where=text("order_id IS NOT NULL"),
+    ),
     **_STRICT,
 )
 
@@ -214,5 +221,73 @@ low_balance_notice = Table(
     Column("account_id", Text, ForeignKey("account.id"), primary_key=True),
     Column("below", _Big, nullable=False),
     Column("told", Integer, nullable=False),
+    **_CLUSTERED,
+)
+
+pack_order = Table(
+    "pack_order",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, ForeignKey("account.id"), nullable=False),
+    Column("pack_id", Text, nullable=False),
+    Column("pack_name", Text, nullable=False),
+    Column("tokens", _Big, nullable=False),
+    Column("price_cents", _Big, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("created_at_us", _Big, nullable=False),
+    Column("checkout_id", Text, unique=True),
+    Column("payment_id", Text, unique=True),
+    Column("paid_cents", _Big),
+    Column("paid_at_us", _Big),
+    Column("refunded_cents", _Big, nullable=False, server_default=text("0")),
+    Column("outcome", Text),
+    Column("purchase_applied", _Big, nullable=False, server_default=text("0")),
+    Column("refund_applied", _Big, nullable=False, server_default=text("0")),
+    Column("dispute_applied", _Big, nullable=False, server_default=text("0")),
+    Index("pack_order_account", "account_id", "id"),
+    **_CLUSTERED,
+)
+"""`*_applied` is what of the order the ledger holds (`domain.orders.Applied`), in tokens."""
+
+order_dispute = Table(
+    "order_dispute",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("order_id", Text, ForeignKey("pack_order.id"), nullable=False),
+    Column("cents", _Big, nullable=False),
+    Column("status", Text, nullable=False),
+    Index("order_dispute_order", "order_id"),
+    **_CLUSTERED,
+)
+
+debt = Table(
+    "debt",
+    metadata,
+    Column("account_id", Text, ForeignKey("account.id"), primary_key=True),
+    Column("tokens", _Big, nullable=False),
+    **_CLUSTERED,
+)
+"""Tokens that were refunded or disputed after they were spent: the next purchase covers them first."""
+
+redeem_code = Table(
+    "redeem_code",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("shown", Text, nullable=False),
+    Column("tokens", _Big, nullable=False),
+    Column("uses_max", _Big, nullable=False),
+    Column("uses", _Big, nullable=False, server_default=text("0")),
+    Column("expires_at_us", _Big),
+    Column("reason", Text, nullable=False),
+    Column("created_at_us", _Big, nullable=False),
+    **_CLUSTERED,
+)
+
+redemption = Table(
+    "redemption",
+    metadata,
+    Column("digest", LargeBinary, ForeignKey("redeem_code.digest"), primary_key=True),
+    Column("account_id", Text, ForeignKey("account.id"), primary_key=True),
+    Column("redeemed_at_us", _Big, nullable=False),
     **_CLUSTERED,
 )

@@ -1,0 +1,210 @@
+"""Orders in SQL, behind the `Orders` port. What becomes known and what follows from it is one transaction."""
+
+import os
+
+import sqlalchemy as sa
+
+from tok0n.adapters.sql.ledger_functions import append_entry, lock_accounts
+from tok0n.adapters.sql.schema import account, debt, order_dispute, pack_order, redeem_code, redemption
+from tok0n.adapters.sql.store import SqlStore
+from tok0n.domain import ids
+from tok0n.domain.errors import AlreadyExists, NotFound
+from tok0n.domain.ledger import EntryKind
+from tok0n.domain.orders import Applied, Dispute, DisputeStatus, Order, Outcome, Payment, movement
+from tok0n.domain.packs import Pack
+
+DEBT_COVERED = "covers tokens that were refunded or disputed after they were spent"
+
+
+class SqlOrders:
+    """The `Orders` port."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+
+    async def create(self, *, account_id: str, pack: Pack, currency: str, now_us: int) -> Order:
+        """See `ports.Orders.create`."""
+        order_id = ids.order_id(now_us, os.urandom(ids.RANDOM_BYTES))
+        made = sa.insert(pack_order).values(
+            id=order_id,
+            account_id=account_id,
+            pack_id=pack.id,
+            pack_name=pack.name,
+            tokens=pack.tokens,
+            price_cents=pack.price_usd_cents,
+            currency=currency,
+            created_at_us=now_us,
+        )
+
+        def fn(tx: sa.Connection) -> Order:
+            tx.execute(made)
+            return _get(tx, order_id)
+
+        return await self._store.write(fn)
+
+    async def attach_checkout(self, order_id: str, *, checkout_id: str) -> None:
+        """See `ports.Orders.attach_checkout`."""
+        attached = sa.update(pack_order).where(pack_order.c.id == order_id).values(checkout_id=checkout_id)
+        await self._store.write(lambda tx: tx.execute(attached) and None)
+
+    async def get(self, order_id: str) -> Order:
+        """See `ports.Orders.get`."""
+        return await self._store.read(lambda tx: _get(tx, order_id))
+
+    async def find_by_payment(self, payment_id: str) -> Order | None:
+        """See `ports.Orders.find_by_payment`."""
+        query = sa.select(pack_order.c.id).where(pack_order.c.payment_id == payment_id)
+
+        def fn(tx: sa.Connection) -> Order | None:
+            order_id = tx.scalar(query)
+            return None if order_id is None else _get(tx, order_id)
+
+        return await self._store.read(fn)
+
+    async def of(self, account_id: str, *, before: str | None, rows_max: int) -> list[Order]:
+        """See `ports.Orders.of`."""
+        query = sa.select(pack_order.c.id).where(pack_order.c.account_id == account_id)
+        if before is not None:
+            query = query.where(pack_order.c.id < before)
+        query = query.order_by(pack_order.c.id.desc()).limit(rows_max)
+        return await self._store.read(lambda tx: [_get(tx, order_id) for order_id in tx.scalars(query)])
+
+    async def learn(self, order_id: str, more: Payment, *, payment_id: str | None, now_us: int) -> Order:
+        """See `ports.Orders.learn`."""
+
+        def fn(tx: sa.Connection) -> Order:
+            lock_accounts(tx, [_get(tx, order_id).account_id])
+            order = _get(tx, order_id)
+            payment = order.payment.with_more(more)
+            _remember(tx, order, payment, payment_id=payment_id, now_us=now_us)
+            _apply(tx, order, payment.applied_to(order.tokens), now_us=now_us)
+            return _get(tx, order_id)
+
+        return await self._store.write(fn)
+
+    async def debt(self, account_id: str) -> int:
+        """See `ports.Orders.debt`."""
+        return await self._store.read(lambda tx: _debt(tx, account_id))
+
+    async def create_code(
+        self,
+        *,
+        digest: bytes,
+        shown: str,
+        tokens: int,
+        uses_max: int,
+        expires_at_us: int | None,
+        reason: str,
+        now_us: int,
+    ) -> None:
+        """See `ports.Orders.create_code`."""
+        values = {"digest": digest, "shown": shown, "tokens": tokens, "uses_max": uses_max, "reason": reason}
+        made = sa.insert(redeem_code).values(**values, expires_at_us=expires_at_us, created_at_us=now_us)
+        await self._store.write(lambda tx: tx.execute(made) and None)
+
+    async def redeem(self, *, account_id: str, digest: bytes, now_us: int) -> int:
+        """See `ports.Orders.redeem`."""
+        codes = redeem_code.c
+        works = sa.or_(codes.expires_at_us.is_(None), codes.expires_at_us > now_us)
+        taken = sa.update(redeem_code).where(codes.digest == digest, codes.uses < codes.uses_max, works)
+
+        def fn(tx: sa.Connection) -> int:
+            lock_accounts(tx, [account_id])
+            mine = sa.select(redemption.c.digest).where(
+                redemption.c.digest == digest, redemption.c.account_id == account_id
+            )
+            if tx.execute(mine).first() is not None:
+                raise AlreadyExists("This account has redeemed the code already.")
+            code = tx.execute(taken.values(uses=codes.uses + 1).returning(codes.tokens, codes.reason)).one_or_none()
+            if code is None:
+                raise NotFound("There is no such code, or it has been used up, or its time is over.")
+            tx.execute(sa.insert(redemption).values(digest=digest, account_id=account_id, redeemed_at_us=now_us))
+            append_entry(
+                tx,
+                account_id=account_id,
+                kind=EntryKind.GRANT,
+                amount=code.tokens,
+                reason=f"code: {code.reason}",
+                now_us=now_us,
+            )
+            return int(code.tokens)
+
+        return await self._store.write(fn)
+
+
+def _remember(tx: sa.Connection, order: Order, payment: Payment, *, payment_id: str | None, now_us: int) -> None:
+    """Write down what is known."""
+    values: dict[str, object] = {
+        "paid_cents": payment.paid_cents,
+        "refunded_cents": payment.refunded_cents,
+        "outcome": payment.outcome,
+        "payment_id": order.payment_id or payment_id,
+    }
+    if order.paid_at_us is None and payment.paid_cents is not None:
+        values["paid_at_us"] = now_us
+    tx.execute(sa.update(pack_order).where(pack_order.c.id == order.id).values(**values))
+    known = {dispute.id for dispute in order.payment.disputes}
+    for dispute in payment.disputes:
+        changes = {"cents": dispute.cents, "status": dispute.status}
+        if dispute.id in known:
+            tx.execute(sa.update(order_dispute).where(order_dispute.c.id == dispute.id).values(**changes))
+        else:
+            tx.execute(sa.insert(order_dispute).values(id=dispute.id, order_id=order.id, **changes))
+
+
+def _apply(tx: sa.Connection, order: Order, due: Applied, *, now_us: int) -> None:
+    """Append the entries that follow; the account is locked."""
+    owed = _debt(tx, order.account_id)
+    balance = tx.execute(sa.select(account.c.posted, account.c.pending).where(account.c.id == order.account_id)).one()
+    moved = movement(order.applied, due, available=balance.posted - balance.pending, debt=owed)
+    for change in moved.changes:
+        append_entry(
+            tx,
+            account_id=order.account_id,
+            kind=change.kind,
+            amount=change.amount,
+            reason=DEBT_COVERED if change.kind is EntryKind.ADJUSTMENT else order.pack_name,
+            now_us=now_us,
+            order_id=order.id,
+        )
+    if moved.debt != owed:
+        tx.execute(sa.delete(debt).where(debt.c.account_id == order.account_id))
+        tx.execute(sa.insert(debt).values(account_id=order.account_id, tokens=moved.debt))
+    applied = {
+        "purchase_applied": due.purchase,
+        "refund_applied": due.refund,
+        "dispute_applied": due.dispute,
+    }
+    tx.execute(sa.update(pack_order).where(pack_order.c.id == order.id).values(**applied))
+
+
+def _debt(tx: sa.Connection, account_id: str) -> int:
+    return tx.scalar(sa.select(debt.c.tokens).where(debt.c.account_id == account_id)) or 0
+
+
+def _get(tx: sa.Connection, order_id: str) -> Order:
+    row = tx.execute(sa.select(pack_order).where(pack_order.c.id == order_id)).one_or_none()
+    if row is None:
+        raise NotFound("There is no such order.")
+    disputes = tx.execute(sa.select(order_dispute).where(order_dispute.c.order_id == order_id).order_by("id"))
+    payment = Payment(
+        paid_cents=row.paid_cents,
+        refunded_cents=row.refunded_cents,
+        disputes=tuple(Dispute(id=one.id, cents=one.cents, status=DisputeStatus(one.status)) for one in disputes),
+        outcome=None if row.outcome is None else Outcome(row.outcome),
+    )
+    return Order(
+        id=row.id,
+        account_id=row.account_id,
+        pack_id=row.pack_id,
+        pack_name=row.pack_name,
+        tokens=row.tokens,
+        price_cents=row.price_cents,
+        currency=row.currency,
+        created_at_us=row.created_at_us,
+        checkout_id=row.checkout_id,
+        payment_id=row.payment_id,
+        paid_at_us=row.paid_at_us,
+        payment=payment,
+        applied=Applied(purchase=row.purchase_applied, refund=row.refund_applied, dispute=row.dispute_applied),
+    )

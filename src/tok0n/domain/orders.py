@@ -1,0 +1,156 @@
+"""What a purchase is worth in tokens, whatever is known of its payment, in whatever order that became known.
+
+The facts of a payment only ever grow: it is paid, more of it is refunded, a dispute is opened and then decided. So the
+tokens that are due follow from the facts alone, and the ledger is moved by the difference between what is due and what
+was applied before. Whether a fact comes twice, late or early makes no difference to where that ends.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from tok0n.domain.ledger import EntryKind
+
+
+class DisputeStatus(StrEnum):
+    """Where a dispute stands. A decided one does not open again."""
+
+    OPEN = "open"
+    WON = "won"
+    LOST = "lost"
+
+
+_RANK = {DisputeStatus.OPEN: 0, DisputeStatus.WON: 1, DisputeStatus.LOST: 2}
+"""Of two statuses that came in any order, the higher one counts: a lost dispute outweighs a won one, for safety."""
+
+
+class Outcome(StrEnum):
+    """How an order ended that was not paid."""
+
+    EXPIRED = "expired"
+    FAILED = "failed"
+
+
+class Dispute(msgspec.Struct, frozen=True, kw_only=True):
+    """A buyer's complaint to the bank about so many cents of a payment."""
+
+    id: str
+    cents: int
+    status: DisputeStatus
+
+    @property
+    def withholds(self) -> bool:
+        """Whether the tokens of its money are out of reach."""
+        return self.status is not DisputeStatus.WON
+
+
+class Payment(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an order's payment. `paid_cents` is all that was paid, tax included; None: not paid.
+
+    `refunded_cents` is the sum of all refunds until now.
+    """
+
+    paid_cents: int | None = None
+    refunded_cents: int = 0
+    disputes: tuple[Dispute, ...] = ()
+    outcome: Outcome | None = None
+
+    def with_more(self, more: "Payment") -> "Payment":
+        """What is known once `more` is known too: the same in whatever order things become known."""
+        disputes = {dispute.id: dispute for dispute in self.disputes}
+        for dispute in more.disputes:
+            known = disputes.get(dispute.id, dispute)
+            disputes[dispute.id] = Dispute(
+                id=dispute.id,
+                cents=max(known.cents, dispute.cents),
+                status=max(known.status, dispute.status, key=_RANK.__getitem__),
+            )
+        return Payment(
+            paid_cents=self.paid_cents if more.paid_cents is None else more.paid_cents,
+            refunded_cents=max(self.refunded_cents, more.refunded_cents),
+            disputes=tuple(sorted(disputes.values(), key=lambda dispute: dispute.id)),
+            outcome=max(filter(None, (self.outcome, more.outcome)), default=None),
+        )
+
+    def applied_to(self, tokens: int) -> "Applied":
+        """What an order of so many tokens is worth. What is taken back is rounded down, in the customer's favour."""
+        if self.paid_cents is None:
+            return Applied()
+        if self.paid_cents == 0:
+            return Applied(purchase=tokens)
+        refund = tokens * min(self.refunded_cents, self.paid_cents) // self.paid_cents
+        disputed_cents = sum(dispute.cents for dispute in self.disputes if dispute.withholds)
+        dispute = tokens * min(disputed_cents, self.paid_cents) // self.paid_cents
+        return Applied(purchase=tokens, refund=refund, dispute=min(dispute, tokens - refund))
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """What of an order the ledger holds: tokens bought, and those taken back by refunds and by disputes."""
+
+    purchase: int = 0
+    refund: int = 0
+    dispute: int = 0
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.refund + self.dispute <= self.purchase
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry to append."""
+
+    kind: EntryKind
+    amount: int
+
+
+class Movement(msgspec.Struct, frozen=True, kw_only=True):
+    """The entries that an order's new facts call for, and the account's debt after them."""
+
+    changes: tuple[Change, ...]
+    debt: int
+
+
+def movement(before: Applied, due: Applied, *, available: int, debt: int) -> Movement:
+    """How the ledger gets from `before` to `due`, for an account with so many tokens `available` and such a `debt`.
+
+    What is given covers the debt first. What is taken and is not there any more becomes debt: no balance goes below 0.
+    """
+    changes: list[Change] = []
+    given = ((EntryKind.PURCHASE, due.purchase - before.purchase), (EntryKind.DISPUTE, before.dispute - due.dispute))
+    taken = ((EntryKind.REFUND, due.refund - before.refund), (EntryKind.DISPUTE, due.dispute - before.dispute))
+    for kind, tokens in given:
+        if tokens > 0:
+            changes.append(Change(kind=kind, amount=tokens))
+            covered = min(tokens, debt)
+            if covered:
+                changes.append(Change(kind=EntryKind.ADJUSTMENT, amount=-covered))
+            debt -= covered
+            available += tokens - covered
+    for kind, tokens in taken:
+        if tokens > 0:
+            there = min(tokens, available)
+            if there:
+                changes.append(Change(kind=kind, amount=-there))
+            available -= there
+            debt += tokens - there
+    return Movement(changes=tuple(changes), debt=debt)
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """One purchase of a pack, frozen as it was when it was made. `price_cents` is without tax and before discounts.
+
+    `checkout_id` and `payment_id` are the provider's names for the page and the payment.
+    """
+
+    id: str
+    account_id: str
+    pack_id: str
+    pack_name: str
+    tokens: int
+    price_cents: int
+    currency: str
+    created_at_us: int
+    checkout_id: str | None = None
+    payment_id: str | None = None
+    paid_at_us: int | None = None
+    payment: Payment = Payment()
+    applied: Applied = Applied()

@@ -1,0 +1,104 @@
+"""Whatever becomes known of a payment, in whatever order and how often: the same end, and no token too many."""
+
+import itertools
+from random import Random
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tok0n.domain.orders import Applied, Dispute, DisputeStatus, Outcome, Payment, movement
+
+TOKENS = 1_000_001
+PAID = 500
+
+facts = st.one_of(
+    st.just(Payment(paid_cents=PAID)),
+    st.integers(0, 2 * PAID).map(lambda cents: Payment(refunded_cents=cents)),
+    st.builds(
+        lambda name, cents, status: Payment(disputes=(Dispute(id=name, cents=cents, status=status),)),
+        st.sampled_from(["a", "b"]),
+        st.sampled_from([PAID, 200]),
+        st.sampled_from(list(DisputeStatus)),
+    ),
+    st.sampled_from([Payment(outcome=Outcome.EXPIRED), Payment(outcome=Outcome.FAILED)]),
+)
+
+
+def known(*these: Payment) -> Payment:
+    payment = Payment()
+    for fact in these:
+        payment = payment.with_more(fact)
+    return payment
+
+
+@given(st.lists(facts, max_size=8), st.randoms())
+def test_the_order_and_repetition_of_facts_make_no_difference(these: list[Payment], dice: Random) -> None:
+    mixed = [*these, *dice.choices(these, k=3)] if these else []
+    dice.shuffle(mixed)
+    assert known(*mixed) == known(*these)
+
+
+@given(st.lists(facts, max_size=8))
+def test_nobody_gets_more_than_was_bought_or_owes_more(these: list[Payment]) -> None:
+    applied = known(*these).applied_to(TOKENS)
+    assert 0 <= applied.refund + applied.dispute <= applied.purchase <= TOKENS
+    assert (applied.purchase == TOKENS) == any(fact.paid_cents is not None for fact in these)
+
+
+def test_what_is_taken_back_is_in_proportion_and_rounded_in_the_customers_favour() -> None:
+    paid = Payment(paid_cents=300)
+    for refunded, taken in ((0, 0), (1, 3), (100, 333), (299, 996), (300, 1_000), (301, 1_000)):
+        assert paid.with_more(Payment(refunded_cents=refunded)).applied_to(1_000).refund == taken
+
+
+def test_a_dispute_withholds_until_it_is_won_and_never_more_than_a_refund_leaves() -> None:
+    def disputed(status: DisputeStatus) -> Payment:
+        return Payment(paid_cents=300, disputes=(Dispute(id="d", cents=300, status=status),))
+
+    assert disputed(DisputeStatus.OPEN).applied_to(90) == Applied(purchase=90, dispute=90)
+    assert disputed(DisputeStatus.WON).applied_to(90) == Applied(purchase=90)
+    refunded = disputed(DisputeStatus.LOST).with_more(Payment(refunded_cents=100))
+    assert refunded.applied_to(90) == Applied(purchase=90, refund=30, dispute=60)
+
+
+def test_an_order_that_cost_nothing_is_bought_all_the_same() -> None:
+    assert Payment(paid_cents=0, refunded_cents=5).applied_to(90) == Applied(purchase=90)
+
+
+@given(st.permutations([Payment(paid_cents=PAID), Payment(refunded_cents=100), Payment(refunded_cents=250)]))
+def test_entries_add_up_to_what_is_due_whatever_came_first(these: list[Payment]) -> None:
+    payment, applied, posted, debt = Payment(), Applied(), 0, 0
+    for fact in these:
+        payment = payment.with_more(fact)
+        due = payment.applied_to(TOKENS)
+        moved = movement(applied, due, available=posted, debt=debt)
+        posted += sum(change.amount for change in moved.changes)
+        applied, debt = due, moved.debt
+    assert (posted, debt) == (TOKENS - TOKENS // 2, 0)
+
+
+def test_what_was_spent_becomes_a_debt_that_the_next_purchase_covers_first() -> None:
+    bought, refunded = Applied(purchase=100), Applied(purchase=100, refund=100)
+    moved = movement(bought, refunded, available=30, debt=0)
+    assert ([change.amount for change in moved.changes], moved.debt) == ([-30], 70)
+    again = movement(Applied(), Applied(purchase=50), available=0, debt=moved.debt)
+    assert ([change.amount for change in again.changes], again.debt) == ([50, -50], 20)
+    more = movement(Applied(), Applied(purchase=50), available=0, debt=again.debt)
+    assert ([change.amount for change in more.changes], more.debt) == ([50, -20], 0)
+
+
+def test_every_life_of_an_order_ends_alike_however_it_is_told() -> None:
+    dispute = Dispute(id="d", cents=PAID, status=DisputeStatus.OPEN)
+    told = [
+        Payment(paid_cents=PAID),
+        Payment(outcome=Outcome.EXPIRED),
+        Payment(refunded_cents=100),
+        Payment(disputes=(dispute,)),
+        Payment(disputes=(msgspec.structs.replace(dispute, status=DisputeStatus.WON),)),
+    ]
+    ends = {
+        (payment.applied_to(TOKENS).refund, payment.applied_to(TOKENS).dispute)
+        for payment in (known(*these) for these in itertools.permutations(told))
+    }
+    assert ends == {(TOKENS // 5, 0)}
