@@ -6,7 +6,7 @@ cancelled while it awaits one gets its `CancelledError` when the future is done.
 """
 
 from asyncio import Future
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 import msgspec
@@ -17,6 +17,7 @@ from tok0n.domain.history import HourOfUse, LedgerEntry, RequestFilter, RequestR
 from tok0n.domain.ledger import AuditReport, Balance, NewReservation, Receipt, Release, Settlement
 from tok0n.domain.orders import Order, Payment
 from tok0n.domain.packs import Pack
+from tok0n.domain.payments import Checkout, Event, StoredEvent
 from tok0n.domain.people import LinkPurpose, LowBalance, Passkey, Person, SessionRecord, SignedIn
 
 _NO_LIMITS = KeyLimits()
@@ -210,6 +211,48 @@ class Orders(Protocol):
 
     async def redeem(self, *, account_id: str, digest: bytes, now_us: int) -> int:
         """Grant the tokens of a code; gives how many. Raises `NotFound`, or `AlreadyExists` for a second time."""
+
+
+class Payments(Protocol):
+    """The payment provider. All but `read` raise `PaymentFailed`."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether real money is moved."""
+
+    async def open_checkout(self, order: Order, *, email: str, success_url: str, cancel_url: str) -> Checkout:
+        """Make the page on which an order is paid; repeated, it is the same one."""
+
+    async def checkout(self, checkout_id: str) -> Checkout:
+        """How far a page has come."""
+
+    async def refund(self, payment_id: str, *, cents: int, key: str) -> None:
+        """Give money back; repeated with the same `key`, it is given back once."""
+
+    def read(self, payload: bytes, signature: str | None, *, now_us: int) -> Event:
+        """A webhook, proven to be the provider's and fresh. Raises `SignatureInvalid`."""
+
+    def events(self, *, since_us: int) -> AsyncIterator[Event]:
+        """Every event since then, newest first."""
+
+
+class Inbox(Protocol):
+    """Events of the payment provider: kept before they are answered, until they were acted on."""
+
+    async def store(self, event: Event, *, now_us: int) -> bool:
+        """Keep an event. False when it is here already."""
+
+    async def unhandled(self, *, rows_max: int) -> list[StoredEvent]:
+        """Those that were not acted on yet, oldest first."""
+
+    async def handled(self, event_id: str, *, now_us: int, failure: str | None) -> None:
+        """It was acted on, or must not be, for a reason."""
+
+    async def tried(self, event_id: str, *, failure: str) -> None:
+        """It could not be acted on now."""
+
+    async def newest_us(self) -> int | None:
+        """When the newest event was made."""
 
 
 class People(Protocol):

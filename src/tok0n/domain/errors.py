@@ -13,6 +13,8 @@
     ├── LimiterUnavailable      no admission decision possible      503
     ├── Overloaded              a bounded queue is full             503
     ├── PasskeyInvalid          a sign-in that proves nothing       (pages)
+    ├── PaymentFailed           the provider could not be asked     (pages)
+    ├── SignatureInvalid        a webhook of somebody else          (webhook)
     ├── AlreadyResolved         a second end for one reservation    (never reaches a customer)
     └── OperatorError           a command that cannot be carried out (command line)
         ├── NotFound
@@ -223,6 +225,18 @@ class OperatorError(Tok0nError):
 
 class PasskeyInvalid(Tok0nError):
     """What a browser says of a passkey does not hold."""
+
+
+class PaymentFailed(Tok0nError):
+    """The payment provider could not be asked, or refused. `detail` is for the operator's log."""
+
+    def __init__(self, *, detail: str) -> None:
+        super().__init__("The payment provider could not be reached, and nothing was paid. Try again in a moment.")
+        self.detail = detail
+
+
+class SignatureInvalid(Tok0nError):
+    """A webhook that is not the provider's, or is too old."""
 
 
 class NotFound(OperatorError):

@@ -260,6 +260,28 @@ order_dispute = Table(
     **_CLUSTERED,
 )
 
+payment_event = Table(
+    "payment_event",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("created_at_us", _Big, nullable=False),
+    Column("received_at_us", _Big, nullable=False),
+    Column("handled_at_us", _Big),
+    Column("attempts", _Big, nullable=False, server_default=text("0")),
+    Column("failure", Text),
+    Index(
+        "payment_event_unhandled",
+        "received_at_us",
+        sqlite_where=text("handled_at_us IS NULL"),
+        postgresql_where=text("handled_at_us IS NULL"),
+    ),
+    Index("payment_event_created", "created_at_us"),
+    **_CLUSTERED,
+)
+"""The inbox of the payment provider's events: in our words, without what they say of the buyer."""
+
 debt = Table(
     "debt",
     metadata,

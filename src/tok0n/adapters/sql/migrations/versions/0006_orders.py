@@ -41,6 +41,21 @@ CREATE TABLE order_dispute (
 
 CREATE INDEX order_dispute_order ON order_dispute (order_id);
 
+CREATE TABLE payment_event (
+    id {text} NOT NULL PRIMARY KEY,
+    type TEXT NOT NULL,
+    event TEXT NOT NULL,
+    created_at_us {big} NOT NULL,
+    received_at_us {big} NOT NULL,
+    handled_at_us {big},
+    attempts {big} NOT NULL DEFAULT 0,
+    failure TEXT
+) {clustered};
+
+CREATE INDEX payment_event_unhandled ON payment_event (received_at_us) WHERE handled_at_us IS NULL;
+
+CREATE INDEX payment_event_created ON payment_event (created_at_us);
+
 CREATE TABLE debt (
     account_id {text} NOT NULL PRIMARY KEY REFERENCES account (id),
     tokens {big} NOT NULL CHECK (tokens >= 0)

@@ -1,0 +1,68 @@
+"""The payment provider's events in SQL, behind the `Inbox` port."""
+
+import msgspec
+import sqlalchemy as sa
+
+from tok0n.adapters.sql.schema import payment_event
+from tok0n.adapters.sql.store import SqlStore, lock_for
+from tok0n.domain.payments import Event, StoredEvent
+
+_EVENTS = payment_event.c
+
+
+class SqlInbox:
+    """The `Inbox` port."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+
+    async def store(self, event: Event, *, now_us: int) -> bool:
+        """See `ports.Inbox.store`."""
+        known = sa.select(_EVENTS.id).where(_EVENTS.id == event.id)
+        kept = sa.insert(payment_event).values(
+            id=event.id,
+            type=event.type,
+            event=msgspec.json.encode(event).decode(),
+            created_at_us=event.created_at_us,
+            received_at_us=now_us,
+        )
+
+        def fn(tx: sa.Connection) -> bool:
+            lock_for(tx, f"payment event {event.id}")
+            if tx.execute(known).first() is not None:
+                return False
+            tx.execute(kept)
+            return True
+
+        return await self._store.write(fn)
+
+    async def unhandled(self, *, rows_max: int) -> list[StoredEvent]:
+        """See `ports.Inbox.unhandled`."""
+        query = (
+            sa.select(payment_event)
+            .where(_EVENTS.handled_at_us.is_(None))
+            .order_by(_EVENTS.received_at_us, _EVENTS.id)
+            .limit(rows_max)
+        )
+        return await self._store.read(lambda tx: [_stored(row) for row in tx.execute(query)])
+
+    async def handled(self, event_id: str, *, now_us: int, failure: str | None) -> None:
+        """See `ports.Inbox.handled`."""
+        done = sa.update(payment_event).where(_EVENTS.id == event_id).values(handled_at_us=now_us, failure=failure)
+        await self._store.write(lambda tx: tx.execute(done) and None)
+
+    async def tried(self, event_id: str, *, failure: str) -> None:
+        """See `ports.Inbox.tried`."""
+        tried = sa.update(payment_event).where(_EVENTS.id == event_id)
+        await self._store.write(
+            lambda tx: tx.execute(tried.values(attempts=_EVENTS.attempts + 1, failure=failure)) and None
+        )
+
+    async def newest_us(self) -> int | None:
+        """See `ports.Inbox.newest_us`."""
+        return await self._store.read(lambda tx: tx.scalar(sa.select(sa.func.max(_EVENTS.created_at_us))))
+
+
+def _stored(row: sa.Row[tuple[object, ...]]) -> StoredEvent:
+    event = msgspec.json.decode(row.event, type=Event)
+    return StoredEvent(event=event, attempts=row.attempts, received_at_us=row.received_at_us)

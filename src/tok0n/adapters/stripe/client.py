@@ -1,0 +1,174 @@
+"""Stripe Checkout through the official SDK, which is synchronous and runs in threads. No card ever comes near us.
+
+Source: Stripe API reference, version 2026-10-28: Checkout Sessions, Refunds, Events, Webhook signatures.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import stripe
+
+from tok0n.domain.errors import PaymentFailed, SignatureInvalid
+from tok0n.domain.orders import Dispute, DisputeStatus, Order, Outcome
+from tok0n.domain.payments import Checkout, Disputed, Event, Refunded
+
+TOLERANCE_SECONDS = 300
+"""How far from now, either way, a webhook may have been signed."""
+
+RETRIES = 2
+EVENTS_AT_ONCE = 100
+ORDER_KEY = "tok0n_order"
+
+_CHECKOUTS = ("completed", "async_payment_succeeded", "async_payment_failed", "expired")
+EVENT_TYPES = (
+    *(f"checkout.session.{what}" for what in _CHECKOUTS),
+    "charge.refunded",
+    "charge.dispute.created",
+    "charge.dispute.updated",
+    "charge.dispute.closed",
+)
+"""The events to send to the webhook; docs/payments.md lists them."""
+
+_OVER = {"won": DisputeStatus.WON, "warning_closed": DisputeStatus.WON, "prevented": DisputeStatus.WON}
+_OVER |= {"lost": DisputeStatus.LOST}
+
+
+class StripePayments:
+    """The `Payments` port. `api_base` is another address than Stripe's, for the double."""
+
+    def __init__(
+        self,
+        *,
+        secret_key: str,
+        webhook_secret: str,
+        automatic_tax: bool,
+        promotion_codes: bool,
+        api_base: str | None = None,
+    ) -> None:
+        self.is_live = "_live_" in secret_key
+        self._webhook_secret = webhook_secret
+        self._automatic_tax = automatic_tax
+        self._promotion_codes = promotion_codes
+        self._client = stripe.StripeClient(
+            secret_key,
+            base_addresses={} if api_base is None else {"api": api_base},
+            max_network_retries=RETRIES,
+            http_client=stripe.RequestsClient(),
+        )
+
+    async def open_checkout(self, order: Order, *, email: str, success_url: str, cancel_url: str) -> Checkout:
+        """See `ports.Payments.open_checkout`."""
+        params: dict[str, Any] = {
+            "mode": "payment",
+            "client_reference_id": order.id,
+            "metadata": {ORDER_KEY: order.id},
+            "payment_intent_data": {"metadata": {ORDER_KEY: order.id}},
+            "customer_email": email,
+            "line_items": [
+                {
+                    "quantity": 1,
+                    "price_data": {
+                        "currency": order.currency,
+                        "unit_amount": order.price_cents,
+                        "product_data": {"name": f"{order.pack_name}: {order.tokens:,} tokens"},
+                    },
+                }
+            ],
+            "success_url": success_url,
+            "cancel_url": cancel_url,
+            "automatic_tax": {"enabled": self._automatic_tax},
+            "allow_promotion_codes": self._promotion_codes,
+        }
+        options: Any = {"idempotency_key": order.id}
+        session = await self._call(self._client.v1.checkout.sessions.create, params, options)
+        return _checkout(session)
+
+    async def checkout(self, checkout_id: str) -> Checkout:
+        """See `ports.Payments.checkout`."""
+        return _checkout(await self._call(self._client.v1.checkout.sessions.retrieve, checkout_id))
+
+    async def refund(self, payment_id: str, *, cents: int, key: str) -> None:
+        """See `ports.Payments.refund`."""
+        params: Any = {"payment_intent": payment_id, "amount": cents}
+        await self._call(self._client.v1.refunds.create, params, {"idempotency_key": key})
+
+    def read(self, payload: bytes, signature: str | None, *, now_us: int) -> Event:
+        """See `ports.Payments.read`."""
+        try:
+            text = payload.decode()
+            stripe.WebhookSignature.verify_header(text, signature, self._webhook_secret, TOLERANCE_SECONDS)
+            signed_at = int(dict(part.split("=", 1) for part in (signature or "").split(","))["t"])
+            if signed_at > now_us // 1_000_000 + TOLERANCE_SECONDS:
+                raise SignatureInvalid("The webhook was signed in the future.")
+            return event_of(msgspec.json.decode(payload))
+        except (stripe.SignatureVerificationError, ValueError, LookupError, TypeError) as error:
+            raise SignatureInvalid("The webhook is not signed as it should be.") from error
+
+    async def events(self, *, since_us: int) -> AsyncIterator[Event]:
+        """See `ports.Payments.events`."""
+        params: dict[str, Any] = {
+            "created": {"gte": since_us // 1_000_000},
+            "types": list(EVENT_TYPES),
+            "limit": EVENTS_AT_ONCE,
+        }
+        while True:
+            page = await self._call(self._client.v1.events.list, params)
+            for one in page.data:
+                yield event_of(one.to_dict())
+            if not page.has_more or not page.data:
+                return
+            params["starting_after"] = page.data[-1].id
+
+    async def _call(self, method: Any, *arguments: Any) -> Any:
+        try:
+            return await asyncio.to_thread(method, *arguments)
+        except stripe.StripeError as error:
+            raise PaymentFailed(detail=f"{type(error).__name__}: {error.user_message or error}") from error
+
+
+def event_of(values: dict[str, Any]) -> Event:
+    """An event as Stripe has it, in our words. Raises `LookupError`, `TypeError` or `ValueError` for anything else."""
+    thing = values["data"]["object"]
+    kind = values["type"]
+    about: Checkout | Refunded | Disputed | None = None
+    if kind not in EVENT_TYPES:
+        about = None
+    elif thing["object"] == "checkout.session":
+        about = _checkout(thing)
+    elif thing["object"] == "charge":
+        about = Refunded(
+            order_id=(thing.get("metadata") or {}).get(ORDER_KEY),
+            payment_id=thing["payment_intent"],
+            cents=thing["amount_refunded"],
+            currency=thing["currency"],
+            livemode=thing["livemode"],
+        )
+    elif thing["object"] == "dispute":
+        status = _OVER.get(thing["status"], DisputeStatus.OPEN)
+        about = Disputed(
+            payment_id=thing["payment_intent"],
+            dispute=Dispute(id=thing["id"], cents=thing["amount"], status=status),
+            currency=thing["currency"],
+            livemode=thing["livemode"],
+        )
+    return Event(id=values["id"], type=kind, created_at_us=int(values["created"]) * 1_000_000, about=about)
+
+
+def _checkout(session: Any) -> Checkout:
+    outcome = None
+    if session["status"] == "expired":
+        outcome = Outcome.EXPIRED
+    return Checkout(
+        id=session["id"],
+        url=session["url"],
+        order_id=session["client_reference_id"],
+        payment_id=session["payment_intent"],
+        subtotal_cents=session["amount_subtotal"],
+        total_cents=session["amount_total"],
+        currency=session["currency"],
+        livemode=session["livemode"],
+        is_paid=session["payment_status"] in {"paid", "no_payment_required"},
+        outcome=outcome,
+    )

@@ -1,0 +1,247 @@
+"""Whatever the provider delivers twice, late, out of order or never: credited once, and only what fits the order."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from support.fakes import FakeClock
+from support.ledgers import NOW_US, Opened, open_engine
+from tok0n.adapters.sql.inbox import SqlInbox
+from tok0n.adapters.sql.orders import SqlOrders
+from tok0n.domain.errors import NotFound, PaymentFailed
+from tok0n.domain.orders import Dispute, DisputeStatus, Order
+from tok0n.domain.packs import Pack
+from tok0n.domain.payments import Checkout, Disputed, Event, Refunded
+from tok0n.services.payments import FAILED_TYPE, WAITS_US, SellPacks
+
+pytestmark = pytest.mark.anyio
+
+PACK = Pack(id="starter", name="Starter", tokens=1_000, price_usd_cents=500)
+
+
+class FakePayments:
+    """A provider that says what a test has put into it."""
+
+    is_live = False
+
+    def __init__(self) -> None:
+        self.opened: dict[str, Checkout] = {}
+        self.log: list[Event] = []
+        self.refunds: list[tuple[str, int, str]] = []
+        self.is_away = False
+
+    async def open_checkout(self, order: Order, *, email: str, success_url: str, cancel_url: str) -> Checkout:
+        if self.is_away:
+            raise PaymentFailed(detail="away")
+        assert order.id in success_url
+        return self.opened.setdefault(order.id, page(order))
+
+    async def checkout(self, checkout_id: str) -> Checkout:
+        return next(one for one in self.opened.values() if one.id == checkout_id)
+
+    async def refund(self, payment_id: str, *, cents: int, key: str) -> None:
+        self.refunds.append((payment_id, cents, key))
+
+    def read(self, payload: bytes, signature: str | None, *, now_us: int) -> Event:
+        return msgspec.json.decode(payload, type=Event)
+
+    async def events(self, *, since_us: int) -> AsyncIterator[Event]:
+        for event in self.log:
+            if event.created_at_us >= since_us:
+                yield event
+
+
+def page(order: Order, **more: object) -> Checkout:
+    checkout = Checkout(
+        id=f"cs_{order.id}",
+        url="https://pay.example",
+        order_id=order.id,
+        payment_id=f"pi_{order.id}",
+        subtotal_cents=order.price_cents,
+        total_cents=order.price_cents,
+        currency="usd",
+        livemode=False,
+        is_paid=False,
+        outcome=None,
+    )
+    return msgspec.structs.replace(checkout, **more)
+
+
+def refunded(order: Order, cents: int) -> Refunded:
+    return Refunded(order_id=order.id, payment_id=f"pi_{order.id}", cents=cents, currency="usd", livemode=False)
+
+
+def disputed(order: Order, status: DisputeStatus) -> Disputed:
+    dispute = Dispute(id=f"dp_{order.id}", cents=500, status=status)
+    return Disputed(payment_id=f"pi_{order.id}", dispute=dispute, currency="usd", livemode=False)
+
+
+def event(name: str, about: Checkout | Refunded | Disputed | None, kind: str = "checkout.session.completed") -> Event:
+    return Event(id=f"evt_{name}", type=kind, created_at_us=NOW_US, about=about)
+
+
+class Shop:
+    def __init__(self, db: Opened) -> None:
+        self.db = db
+        self.clock = FakeClock(now_us=NOW_US)
+        self.orders = SqlOrders(db.store)
+        self.inbox = SqlInbox(db.store)
+        self.provider = FakePayments()
+        self.sell = SellPacks(
+            packs={PACK.id: PACK},
+            orders=self.orders,
+            payments=self.provider,
+            inbox=self.inbox,
+            clock=self.clock,
+            url_of=lambda path: f"https://tok0n.example{path}",
+        )
+
+    async def order(self, email: str = "a@x") -> Order:
+        account = await self.db.accounts.create(email=email, tokens=0, now_us=NOW_US)
+        await self.sell.buy(account_id=account.id, email=email, pack_id=PACK.id)
+        return (await self.orders.of(account.id, before=None, rows_max=1))[0]
+
+    async def deliver(self, *events: Event) -> None:
+        for one in events:
+            await self.sell.receive(msgspec.json.encode(one), "signed")
+            await self.sell.handle_all()
+
+    async def posted(self, email: str = "a@x") -> int:
+        return (await self.db.accounts.get(email)).balance.posted
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+    async with open_engine("sqlite", tmp_path) as db:
+        yield Shop(db)
+
+
+async def test_a_paid_order_is_credited_once_however_often_it_is_told(shop: Shop) -> None:
+    order = await shop.order()
+    paid = page(order, is_paid=True)
+    shop.provider.opened[order.id] = paid
+    payload = msgspec.json.encode(event("1", paid))
+    stored = await asyncio.gather(*(shop.sell.receive(payload, "signed") for _ in range(100)))
+    assert sum(stored) == 1
+    await asyncio.gather(*(shop.sell.handle_all() for _ in range(10)), *(shop.sell.look(order) for _ in range(10)))
+    await shop.deliver(event("2", paid, "checkout.session.async_payment_succeeded"))
+    assert await shop.posted() == 1_000
+    assert await shop.inbox.unhandled(rows_max=10) == []
+    assert (await shop.db.ledger.audit()).ok
+
+
+async def test_every_order_of_the_events_of_a_life_ends_alike(shop: Shop) -> None:
+    ends = set()
+    for number, places in enumerate(itertools.islice(itertools.permutations(range(6)), 0, 720, 13)):
+        email = f"{number}@x"
+        order = await shop.order(email)
+        told = [
+            event(f"{number}-1", page(order)),
+            event(f"{number}-2", page(order, is_paid=True), "checkout.session.async_payment_succeeded"),
+            event(f"{number}-3", refunded(order, 100), "charge.refunded"),
+            event(f"{number}-4", refunded(order, 300), "charge.refunded"),
+            event(f"{number}-5", disputed(order, DisputeStatus.OPEN), "charge.dispute.created"),
+            event(f"{number}-6", disputed(order, DisputeStatus.WON), "charge.dispute.closed"),
+        ]
+        await shop.deliver(*(told[place] for place in places))
+        await shop.sell.handle_all()
+        ends.add(await shop.posted(email))
+    assert ends == {400}
+    assert await shop.inbox.unhandled(rows_max=10) == []
+    assert (await shop.db.ledger.audit()).ok
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"subtotal_cents": 499},
+        {"subtotal_cents": 5_000},
+        {"currency": "eur"},
+        {"livemode": True},
+        {"order_id": None},
+        {"order_id": "ord_unknown"},
+        {"id": "cs_another"},
+    ],
+    ids=str,
+)
+async def test_what_does_not_fit_the_order_is_credited_to_nobody(shop: Shop, wrong: dict[str, object]) -> None:
+    order = await shop.order()
+    await shop.deliver(event("1", page(order, is_paid=True, **wrong)))
+    assert await shop.posted() == 0
+    assert await shop.inbox.unhandled(rows_max=10) == [], "it is not tried again"
+
+
+async def test_tax_and_discounts_change_what_is_paid_and_not_what_is_bought(shop: Shop) -> None:
+    order = await shop.order()
+    await shop.deliver(event("1", page(order, is_paid=True, total_cents=595)))
+    assert await shop.posted() == 1_000
+    await shop.deliver(event("2", refunded(order, 595), "charge.refunded"))
+    assert await shop.posted() == 0
+
+
+async def test_what_is_not_paid_gives_nothing(shop: Shop) -> None:
+    order = await shop.order()
+    await shop.deliver(
+        event("1", page(order)), event("2", page(order), FAILED_TYPE), event("3", None, "customer.created")
+    )
+    assert await shop.posted() == 0
+    assert (await shop.orders.get(order.id)).payment.outcome == "failed"
+
+
+async def test_a_dispute_of_a_payment_that_is_not_known_yet_waits_for_it(shop: Shop) -> None:
+    order = await shop.order()
+    await shop.deliver(event("1", disputed(order, DisputeStatus.LOST), "charge.dispute.closed"))
+    assert len(await shop.inbox.unhandled(rows_max=10)) == 1
+    await shop.deliver(event("2", page(order, is_paid=True)))
+    await shop.sell.handle_all()
+    assert await shop.posted() == 0
+    assert await shop.inbox.unhandled(rows_max=10) == []
+    stray = Disputed(
+        payment_id="pi_other",
+        dispute=Dispute(id="dp_other", cents=5, status=DisputeStatus.OPEN),
+        currency="usd",
+        livemode=False,
+    )
+    await shop.deliver(event("3", stray, "charge.dispute.created"))
+    shop.clock.advance(WAITS_US / 1_000_000)
+    await shop.sell.handle_all()
+    assert await shop.inbox.unhandled(rows_max=10) == [], "not for ever"
+
+
+async def test_an_outage_of_three_days_loses_nothing(shop: Shop) -> None:
+    order = await shop.order()
+    shop.provider.log = [
+        event("2", refunded(order, 250), "charge.refunded"),
+        event("1", page(order, is_paid=True)),
+    ]
+    shop.clock.advance(3 * 86_400)
+    assert await shop.sell.reconcile() == 2
+    assert await shop.posted() == 500
+    assert await shop.sell.reconcile() == 0
+
+
+async def test_a_provider_that_is_away_takes_no_order(shop: Shop) -> None:
+    shop.provider.is_away = True
+    with pytest.raises(PaymentFailed):
+        await shop.order()
+    shop.provider.is_away = False
+    account = await shop.db.accounts.get("a@x")
+    with pytest.raises(NotFound):
+        await shop.sell.buy(account_id=account.id, email="a@x", pack_id="gone")
+
+
+async def test_a_refund_of_the_operator_names_itself_so_that_it_is_made_once(shop: Shop) -> None:
+    order = await shop.order()
+    with pytest.raises(NotFound):
+        await shop.sell.refund(order.id, cents=100)
+    await shop.deliver(event("1", page(order, is_paid=True)))
+    for _ in range(2):
+        await shop.sell.refund(order.id, cents=100)
+    assert len(set(shop.provider.refunds)) == 1
+    await shop.deliver(event("2", refunded(order, 100), "charge.refunded"))
+    await shop.sell.refund(order.id, cents=100)
+    assert len(set(shop.provider.refunds)) == 2, "another hundred is another refund"
