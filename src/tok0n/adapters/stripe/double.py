@@ -1,0 +1,275 @@
+"""A double of Stripe for the demo and the tests: the part of its API that the SDK calls, a page to pay on, webhooks.
+
+Simulated, and it says so on its page; no money moves. It speaks real HTTP and signs its webhooks as Stripe does, so
+that the SDK and our webhook route are the real ones. Only the demo starts it.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import html
+import json
+import secrets
+import time
+import urllib.request
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+WEBHOOK_SECONDS_MAX = 10
+WEBHOOK_ATTEMPTS = 5
+WEBHOOK_PAUSE_SECONDS = 0.5
+DELAY_SECONDS = 5.0
+"""How long a delayed payment takes."""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>Simulated payment</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+</head>
+<body>
+<main>
+<h1>Simulated payment</h1>
+<p><strong>No money moves.</strong> This page stands for Stripe's, in the demo of Tok0n.</p>
+<p>{name}: ${dollars}</p>
+<form method="post">
+<button name="do" value="approve">Approve</button>
+<button name="do" value="delay">Approve, but later</button>
+<button name="do" value="decline">Decline</button>
+</form>
+<p><a href="{cancel}">Back to the shop</a></p>
+</main>
+</body>
+</html>
+"""
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class StripeDouble:
+    """The state of the simulated Stripe, in memory. `url` is where it answers, `webhook_url` whom it tells."""
+
+    def __init__(self, *, secret_key: str, webhook_secret: str) -> None:
+        self.url = ""
+        self.webhook_url: str | None = None
+        self.sessions: dict[str, dict[str, Any]] = {}
+        self.charges: dict[str, dict[str, Any]] = {}
+        self.events: list[dict[str, Any]] = []
+        self._secret_key = secret_key
+        self._webhook_secret = webhook_secret
+        self._answers: dict[str, dict[str, Any]] = {}
+        self._telling: set[asyncio.Task[None]] = set()
+
+    @property
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/v1/checkout/sessions", self._api(self._create_session), methods=["POST"]),
+                Route("/v1/checkout/sessions/{id}", self._api(self._get_session)),
+                Route("/v1/refunds", self._api(self._refund), methods=["POST"]),
+                Route("/v1/events", self._api(self._list_events)),
+                Route("/pay/{id}", self._pay, methods=["GET", "POST"]),
+            ]
+        )
+
+    async def aclose(self) -> None:
+        """Tell nobody any more."""
+        for task in self._telling:
+            task.cancel()
+        await asyncio.gather(*self._telling, return_exceptions=True)
+
+    async def told(self) -> None:
+        """Wait until every webhook was delivered, or given up."""
+        while self._telling:
+            await asyncio.gather(*self._telling, return_exceptions=True)
+
+    def pay(self, session_id: str, *, later: bool = False) -> None:
+        """Pay a session, at once or so that the money comes later."""
+        session = self.sessions[session_id]
+        if session["status"] != "open":
+            return
+        session |= {"status": "complete", "payment_intent": _id("pi"), "payment_status": "unpaid" if later else "paid"}
+        if not later:
+            self._charge(session)
+        self.tell("checkout.session.completed", session)
+
+    def money_came(self, session_id: str) -> None:
+        """A delayed payment succeeds."""
+        session = self.sessions[session_id]
+        session["payment_status"] = "paid"
+        self._charge(session)
+        self.tell("checkout.session.async_payment_succeeded", session)
+
+    def dispute(self, payment_id: str, *, status: str, cents: int) -> None:
+        """A buyer complains, or the complaint is decided."""
+        kind = "created" if status == "needs_response" else "closed"
+        thing = {
+            "id": f"dp_{payment_id}",
+            "object": "dispute",
+            "payment_intent": payment_id,
+            "amount": cents,
+            "currency": "usd",
+            "livemode": False,
+            "status": status,
+        }
+        self.tell(f"charge.dispute.{kind}", thing)
+
+    def tell(self, kind: str, thing: dict[str, Any]) -> dict[str, Any]:
+        """Make an event, and deliver it until it is taken."""
+        event = {
+            "id": _id("evt"),
+            "object": "event",
+            "type": kind,
+            "created": int(time.time()),
+            "livemode": False,
+            "data": {"object": json.loads(json.dumps(thing))},
+        }
+        self.events.append(event)
+        if self.webhook_url is not None:
+            task = asyncio.create_task(self._deliver(json.dumps(event).encode()))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+        return event
+
+    def sign(self, payload: bytes, *, at: int | None = None, secret: str | None = None) -> str:
+        """The Stripe-Signature header of a payload."""
+        moment = int(time.time()) if at is None else at
+        key = (self._webhook_secret if secret is None else secret).encode()
+        signature = hmac.new(key, f"{moment}.".encode() + payload, hashlib.sha256).hexdigest()
+        return f"t={moment},v1={signature}"
+
+    async def _deliver(self, payload: bytes) -> None:
+        for attempt in range(WEBHOOK_ATTEMPTS):
+            if await asyncio.to_thread(self._post, payload):
+                return
+            await asyncio.sleep(WEBHOOK_PAUSE_SECONDS * 2**attempt)
+
+    def _post(self, payload: bytes) -> bool:
+        assert self.webhook_url is not None
+        headers = {"content-type": "application/json", "stripe-signature": self.sign(payload)}
+        request = urllib.request.Request(self.webhook_url, payload, headers)  # noqa: S310  our own server
+        try:
+            with urllib.request.urlopen(request, timeout=WEBHOOK_SECONDS_MAX) as answer:  # noqa: S310
+                return bool(answer.status < 300)
+        except OSError:
+            return False
+
+    def _api(self, handler: Callable[[Request, dict[str, Any]], dict[str, Any] | None]) -> Handler:
+        async def endpoint(request: Request) -> Response:
+            if request.headers.get("authorization") != f"Bearer {self._secret_key}":
+                return _error(401, "Invalid API Key provided")
+            fields = _nested(parse_qsl((await request.body()).decode(), keep_blank_values=True))
+            key = request.headers.get("idempotency-key")
+            if key is not None and key in self._answers:
+                return JSONResponse(self._answers[key])
+            answer = handler(request, fields)
+            if answer is None:
+                return _error(404, "No such object")
+            if key is not None:
+                self._answers[key] = answer
+            return JSONResponse(answer)
+
+        return endpoint
+
+    def _create_session(self, _: Request, fields: dict[str, Any]) -> dict[str, Any]:
+        item = fields["line_items"]["0"]
+        cents = int(item["price_data"]["unit_amount"]) * int(item["quantity"])
+        session_id = _id("cs_test")
+        self.sessions[session_id] = {
+            "id": session_id,
+            "object": "checkout.session",
+            "url": f"{self.url}/pay/{session_id}",
+            "client_reference_id": fields["client_reference_id"],
+            "metadata": fields["metadata"],
+            "payment_intent": None,
+            "payment_status": "unpaid",
+            "status": "open",
+            "amount_subtotal": cents,
+            "amount_total": cents,
+            "currency": item["price_data"]["currency"],
+            "livemode": False,
+            "success_url": fields["success_url"],
+            "cancel_url": fields["cancel_url"],
+            "name": item["price_data"]["product_data"]["name"],
+        }
+        return self.sessions[session_id]
+
+    def _get_session(self, request: Request, _: dict[str, Any]) -> dict[str, Any] | None:
+        return self.sessions.get(request.path_params["id"])
+
+    def _refund(self, _: Request, fields: dict[str, Any]) -> dict[str, Any] | None:
+        charge = self.charges.get(fields["payment_intent"])
+        if charge is None:
+            return None
+        charge["amount_refunded"] = min(charge["amount"], charge["amount_refunded"] + int(fields["amount"]))
+        self.tell("charge.refunded", charge)
+        return {"id": _id("re"), "object": "refund", "amount": int(fields["amount"]), "status": "succeeded"}
+
+    def _list_events(self, request: Request, _: dict[str, Any]) -> dict[str, Any]:
+        query = _nested(list(request.query_params.multi_items()))
+        since = int(query.get("created", {}).get("gte", 0))
+        types = set(query.get("types", {}).values())
+        found = [one for one in reversed(self.events) if one["created"] >= since and one["type"] in types]
+        after = query.get("starting_after")
+        if after is not None:
+            found = found[[one["id"] for one in found].index(after) + 1 :]
+        limit = int(query.get("limit", 10))
+        return {"object": "list", "url": "/v1/events", "data": found[:limit], "has_more": len(found) > limit}
+
+    async def _pay(self, request: Request) -> Response:
+        session = self.sessions.get(request.path_params["id"])
+        if session is None:
+            return HTMLResponse("There is no such payment.", 404)
+        if request.method == "GET":
+            shown = {"name": session["name"], "cancel": session["cancel_url"]}
+            dollars = f"{session['amount_total'] / 100:.2f}"
+            escaped = {key: html.escape(value) for key, value in shown.items()}
+            return HTMLResponse(_PAGE.format(dollars=dollars, **escaped))
+        chosen = dict(parse_qsl((await request.body()).decode())).get("do")
+        if chosen == "decline":
+            return RedirectResponse(session["cancel_url"], 303)
+        self.pay(session["id"], later=chosen == "delay")
+        if chosen == "delay":
+            asyncio.get_running_loop().call_later(DELAY_SECONDS, self.money_came, session["id"])
+        return RedirectResponse(session["success_url"], 303)
+
+    def _charge(self, session: dict[str, Any]) -> None:
+        self.charges[session["payment_intent"]] = {
+            "id": _id("ch"),
+            "object": "charge",
+            "payment_intent": session["payment_intent"],
+            "amount": session["amount_total"],
+            "amount_refunded": 0,
+            "currency": session["currency"],
+            "livemode": False,
+            "metadata": session["metadata"],
+        }
+
+
+def _id(prefix: str) -> str:
+    return f"{prefix}_{secrets.token_hex(12)}"
+
+
+def _error(status: int, message: str) -> Response:
+    return JSONResponse({"error": {"message": message, "type": "invalid_request_error"}}, status)
+
+
+def _nested(pairs: list[tuple[str, str]]) -> dict[str, Any]:
+    """Form fields as Stripe's SDK writes them, a[b][0]=c, as nested tables."""
+    result: dict[str, Any] = {}
+    for name, value in pairs:
+        path = name.replace("]", "").split("[")
+        table = result
+        for part in path[:-1]:
+            table = table.setdefault(part, {})
+        table[path[-1]] = value
+    return result

@@ -1,0 +1,1 @@
+"""What others call when something happened on their side."""

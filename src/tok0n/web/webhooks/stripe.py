@@ -1,0 +1,38 @@
+"""POST /webhooks/stripe: verified, kept, and only then answered 2xx. What follows from it happens afterwards."""
+
+from collections.abc import Callable
+
+import structlog
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tok0n.domain.errors import SignatureInvalid, Tok0nError
+from tok0n.services.payments import SellPacks
+
+log = structlog.get_logger()
+
+BODY_BYTES_MAX = 1024 * 1024
+
+
+def stripe_route(sell_packs: SellPacks, *, count_refused: Callable[[], None]) -> Route:
+    """The route. `count_refused` is called for each webhook that was not the provider's."""
+
+    async def webhook(request: Request) -> Response:
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > BODY_BYTES_MAX:
+                return JSONResponse({"error": "too large"}, 413)
+        try:
+            is_new = await sell_packs.receive(body, request.headers.get("stripe-signature"))
+        except SignatureInvalid as error:
+            count_refused()
+            return JSONResponse({"error": error.message}, 400)
+        except Tok0nError as error:
+            log.error("webhook_not_kept", detail=error.detail or error.message)
+            return JSONResponse({"error": "it could not be kept: send it again"}, 503)
+        return JSONResponse({"kept": True}, background=BackgroundTask(sell_packs.handle_all) if is_new else None)
+
+    return Route("/webhooks/stripe", webhook, methods=["POST"])
