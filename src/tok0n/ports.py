@@ -187,6 +187,9 @@ class Orders(Protocol):
     async def of(self, account_id: str, *, before: str | None, rows_max: int) -> list[Order]:
         """At most `rows_max` orders of the account, newest first, from before the id `before`."""
 
+    async def entries(self, order_id: str) -> list[LedgerEntry]:
+        """The ledger entries of an order, oldest first."""
+
     async def learn(self, order_id: str, more: Payment, *, payment_id: str | None, now_us: int) -> Order:
         """Add what became known of a payment, and append the entries that follow, in one transaction.
 
@@ -219,6 +222,10 @@ class Payments(Protocol):
     @property
     def is_live(self) -> bool:
         """Whether real money is moved."""
+
+    @property
+    def page_origin(self) -> str:
+        """Where the pages are on which buyers pay, as https://HOST."""
 
     async def open_checkout(self, order: Order, *, email: str, success_url: str, cancel_url: str) -> Checkout:
         """Make the page on which an order is paid; repeated, it is the same one."""

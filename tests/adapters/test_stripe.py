@@ -21,7 +21,7 @@ from tok0n.domain.orders import Order
 from tok0n.domain.packs import Pack
 from tok0n.services.payments import SellPacks
 from tok0n.web.server import HttpServer, listen
-from tok0n.web.webhooks.stripe import stripe_route
+from tok0n.web.webhooks.stripe import Refusals, stripe_route
 
 pytestmark = pytest.mark.anyio
 
@@ -49,12 +49,9 @@ class Shop:
             clock=SystemClock(),
             url_of=lambda path: f"http://shop.example{path}",
         )
-        self.refused = 0
-        self.app = Starlette(routes=[stripe_route(self.sell, count_refused=self.count)])
+        self.refusals = Refusals()
+        self.app = Starlette(routes=[stripe_route(self.sell, self.refusals)])
         self.url = ""
-
-    def count(self) -> None:
-        self.refused += 1
 
     async def order(self) -> Order:
         account = await self.db.accounts.get(EMAIL)
@@ -120,9 +117,9 @@ async def test_money_that_comes_later_gives_tokens_later(shop: Shop) -> None:
 async def test_a_buyer_who_is_back_before_the_webhook_has_the_tokens(shop: Shop) -> None:
     shop.double.webhook_url = None
     order = await shop.order()
-    assert (await shop.sell.look(order)).applied.purchase == 0
+    assert (await shop.sell.look(order))[0].applied.purchase == 0
     shop.double.pay(checkout_of(order))
-    assert (await shop.sell.look(order)).applied.purchase == 1_000
+    assert (await shop.sell.look(order))[0].applied.purchase == 1_000
 
 
 async def test_what_webhooks_missed_is_reconciled_page_by_page(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +166,7 @@ async def test_what_is_not_signed_as_it_should_be_is_not_kept(shop: Shop) -> Non
     assert await shop.send(b"\xff\xfe", shop.double.sign(b"\xff\xfe")) == 400
     assert await shop.send(b"{}", shop.double.sign(b"{}")) == 400
     assert await shop.send(b"x" * 2_000_000, good) == 413
-    assert shop.refused == len(bad) + 2
+    assert shop.refusals.count == len(bad) + 2
     assert await shop.inbox.newest_us() is None
     assert await shop.send(payload, good) == 200
 

@@ -27,6 +27,7 @@ class FakePayments:
     """A provider that says what a test has put into it."""
 
     is_live = False
+    page_origin = "https://pay.example"
 
     def __init__(self) -> None:
         self.opened: dict[str, Checkout] = {}
@@ -65,6 +66,7 @@ def page(order: Order, **more: object) -> Checkout:
         total_cents=order.price_cents,
         currency="usd",
         livemode=False,
+        is_complete=False,
         is_paid=False,
         outcome=None,
     )

@@ -1,7 +1,8 @@
-"""The demo: a real gateway on embedded defaults, in front of a simulated upstream that is served over real HTTP."""
+"""The demo: a real gateway on embedded defaults, in front of a simulated upstream and a simulated Stripe, over HTTP."""
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import secrets
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from tok0n.adapters.clock import SystemClock
+from tok0n.adapters.stripe.double import StripeDouble
 from tok0n.adapters.upstream.simulated import MODELS, simulated_upstream
 from tok0n.bootstrap.outside import Store, open_store
 from tok0n.bootstrap.serving import serve_gateway, signals
@@ -38,6 +40,9 @@ url = "sqlite:///tok0n.db"
 base_url = "{upstream_url}/v1"
 api_key = "file:{key_file}"
 timeout_seconds = 30
+[seller]
+name = "Tok0n demo"
+address = "Nothing here is for sale: payments are simulated."
 [packs.starter]
 name = "Starter"
 tokens = 1000000
@@ -50,6 +55,11 @@ price_usd = "22.50"
 name = "Scale"
 tokens = 25000000
 price_usd = "100.00"
+"""
+_PAYMENTS = """\
+[payments]
+secret_key = "file:{stripe_key_file}"
+webhook_secret = "file:{stripe_secret_file}"
 """
 _MODEL = """\
 [models.{model}]
@@ -83,6 +93,11 @@ async def demo(data: Path, *, port: int | None, announce: Announce) -> None:
     with signals(stop) as again:
         async with _upstream(data) as upstream_url:
             listener = _listener(port)
+            stripe_key, stripe_secret = (
+                _secret(data, "stripe.key", "sk_test_"),
+                _secret(data, "stripe.secret", "whsec_"),
+            )
+            double = StripeDouble(secret_key=stripe_key, webhook_secret=stripe_secret)
             path, settings = _settings(data, port=listener.getsockname()[1], upstream_url=upstream_url)
             api_key, password = await _prepare(settings)
 
@@ -97,20 +112,36 @@ async def demo(data: Path, *, port: int | None, announce: Announce) -> None:
                 announce(told, path)
 
             with listener:
-                async with open_gateway(settings) as gateway:
+                async with _stripe(double, settings), open_gateway(settings, stripe_base=double.url) as gateway:
                     await serve_gateway(gateway, settings, listener, announce=ready, stop=stop, again=again)
 
 
 @contextlib.asynccontextmanager
 async def _upstream(data: Path) -> AsyncIterator[str]:
     """The simulated upstream on a free port, behind a key of its own."""
-    api_key = f"sk-simulated-{secrets.token_hex(16)}"
-    key_file = data / "upstream.key"
-    with os.fdopen(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(api_key)
-    app = simulated_upstream(api_key=api_key)
+    app = simulated_upstream(api_key=_secret(data, "upstream.key", "sk-simulated-"))
     async with HttpServer(app, listen("127.0.0.1", 0), shutdown_seconds=UPSTREAM_SHUTDOWN_SECONDS) as server:
         yield server.url
+
+
+@contextlib.asynccontextmanager
+async def _stripe(double: StripeDouble, settings: Settings) -> AsyncIterator[None]:
+    """The simulated Stripe on a free port, telling the demo of what happens."""
+    async with HttpServer(double.app, listen("127.0.0.1", 0), shutdown_seconds=UPSTREAM_SHUTDOWN_SECONDS) as server:
+        double.url = server.url
+        double.webhook_url = f"{settings.server.public_url}/webhooks/stripe"
+        try:
+            yield
+        finally:
+            await double.aclose()
+
+
+def _secret(data: Path, name: str, prefix: str) -> str:
+    """A new secret, in a file that only its owner reads."""
+    secret = prefix + secrets.token_hex(16)
+    with os.fdopen(os.open(data / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(secret)
+    return secret
 
 
 def _listener(port: int | None) -> socket.socket:
@@ -125,8 +156,11 @@ def _listener(port: int | None) -> socket.socket:
 def _settings(data: Path, *, port: int, upstream_url: str) -> tuple[Path, Settings]:
     """Written to a file, so that the other commands work on a running demo with `--config`."""
     path = data / "tok0n.toml"
-    key_file = (data / "upstream.key").resolve()
-    text = _SETTINGS.format(port=port, upstream_url=upstream_url, key_file=key_file)
+    text = _SETTINGS.format(port=port, upstream_url=upstream_url, key_file=(data / "upstream.key").resolve())
+    if importlib.util.find_spec("stripe") is not None:
+        text += _PAYMENTS.format(
+            stripe_key_file=(data / "stripe.key").resolve(), stripe_secret_file=(data / "stripe.secret").resolve()
+        )
     path.write_text(text + "".join(_MODEL.format(model=model) for model in MODELS), "utf-8")
     return path, load(path, environ={}, dotenv={}, overrides={})
 

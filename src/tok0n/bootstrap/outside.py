@@ -12,8 +12,10 @@ from tok0n.adapters.mail import LogMailer, SmtpMailer, SmtpOptions
 from tok0n.adapters.memory.limiter import MemoryLimiter
 from tok0n.adapters.sql.accounts import SqlAccounts
 from tok0n.adapters.sql.history import SqlHistory
+from tok0n.adapters.sql.inbox import SqlInbox
 from tok0n.adapters.sql.models import SqlModels
 from tok0n.adapters.sql.notices import SqlNotices
+from tok0n.adapters.sql.orders import SqlOrders
 from tok0n.adapters.sql.passkeys import SqlPasskeys
 from tok0n.adapters.sql.people import SqlPeople
 from tok0n.adapters.sql.sessions import SqlSessions
@@ -28,12 +30,15 @@ from tok0n.ports import (
     Authenticator,
     Clock,
     History,
+    Inbox,
     Ledger,
     Limiter,
     Mailer,
     Models,
     Notices,
+    Orders,
     Passkeys,
+    Payments,
     People,
     Sessions,
     Upstream,
@@ -55,6 +60,8 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     sessions: Sessions
     notices: Notices
     passkeys: Passkeys
+    orders: Orders
+    inbox: Inbox
 
 
 @contextlib.asynccontextmanager
@@ -82,6 +89,8 @@ def _store(database: SqlStore, ledger: Ledger) -> Store:
         sessions=SqlSessions(database),
         notices=SqlNotices(database),
         passkeys=SqlPasskeys(database),
+        orders=SqlOrders(database),
+        inbox=SqlInbox(database),
     )
 
 
@@ -201,6 +210,27 @@ async def open_mailer(settings: Settings) -> AsyncIterator[Mailer]:
         yield mailer
     finally:
         await mailer.aclose()
+
+
+def open_payments(settings: Settings, *, api_base: str | None = None) -> Payments | None:
+    """Stripe, as the settings say; None when nothing is sold. `api_base` is the demo's double, and no setting.
+
+    Raises `SettingsInvalid` for a missing secret.
+    """
+    chosen = settings.payments
+    if chosen is None:
+        return None
+    try:
+        from tok0n.adapters.stripe.client import StripePayments  # noqa: PLC0415  an extra
+    except ImportError as error:
+        raise no_extra("stripe", error) from error
+    return StripePayments(
+        secret_key=chosen.secret_key.resolve(),
+        webhook_secret=chosen.webhook_secret.resolve(),
+        automatic_tax=chosen.automatic_tax,
+        promotion_codes=chosen.promotion_codes,
+        api_base=api_base,
+    )
 
 
 def open_authenticator(settings: Settings) -> Authenticator | None:

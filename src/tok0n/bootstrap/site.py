@@ -6,7 +6,7 @@ import msgspec
 from starlette.routing import BaseRoute
 
 from tok0n.adapters.passwords import Argon2Passwords
-from tok0n.bootstrap.outside import Store, open_authenticator
+from tok0n.bootstrap.outside import Store, open_authenticator, open_payments
 from tok0n.domain.packs import Pack
 from tok0n.domain.rate_limit import Limits
 from tok0n.ports import Clock, Mailer, Passwords
@@ -15,11 +15,13 @@ from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import CompleteChat
 from tok0n.services.in_flight import InFlight
 from tok0n.services.passkeys import SignInByPasskey
+from tok0n.services.payments import SellPacks
 from tok0n.services.profile import Profile
 from tok0n.services.signing import Registration, Signing
 from tok0n.settings import Settings
 from tok0n.web.dashboard.desk import Desk
 from tok0n.web.dashboard.keys import key_routes
+from tok0n.web.dashboard.orders import OrderPages, SellerShown
 from tok0n.web.dashboard.overview import overview_routes
 from tok0n.web.dashboard.passkeys import passkey_routes
 from tok0n.web.dashboard.playground import Playground
@@ -33,6 +35,7 @@ from tok0n.web.pages.visit import Site
 from tok0n.web.public.docs import docs_routes
 from tok0n.web.public.landing import landing_routes
 from tok0n.web.request_log import RequestLog
+from tok0n.web.webhooks.stripe import stripe_route
 
 
 class Pages(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +43,34 @@ class Pages(msgspec.Struct, frozen=True, kw_only=True):
 
     site: Site
     signing: Signing
+    sell_packs: SellPacks | None
     routes: Sequence[BaseRoute]
+
+
+def packs_of(settings: Settings) -> dict[str, Pack]:
+    """The packs that are sold, by id."""
+    return {
+        id_: Pack(id=id_, name=pack.name, tokens=pack.tokens, price_usd_cents=pack.price_usd_cents)
+        for id_, pack in settings.packs.items()
+        if pack.active
+    }
+
+
+def make_sell_packs(
+    settings: Settings, store: Store, clock: Clock, *, stripe_base: str | None = None
+) -> SellPacks | None:
+    """What sells; None where nothing is sold. `stripe_base` is the demo's double of Stripe."""
+    payments = open_payments(settings, api_base=stripe_base)
+    if payments is None:
+        return None
+    return SellPacks(
+        packs=packs_of(settings),
+        orders=store.orders,
+        payments=payments,
+        inbox=store.inbox,
+        clock=clock,
+        url_of=url_maker(settings),
+    )
 
 
 def url_maker(settings: Settings) -> Callable[[str], str]:
@@ -74,8 +104,9 @@ def make_pages(
     key_ring: KeyRing,
     request_log: RequestLog,
     in_flight: InFlight,
+    stripe_base: str | None,
 ) -> Pages:
-    """All pages."""
+    """All pages, and the webhook of the payment provider."""
     assets = Assets()
     signing = make_signing(settings, store, clock, passwords=passwords, mailer=mailer)
     authenticator = open_authenticator(settings)
@@ -108,14 +139,18 @@ def make_pages(
     playground = Playground(
         desk=desk, complete_chat=complete_chat, key_ring=key_ring, request_log=request_log, in_flight=in_flight
     )
-    packs = [
-        Pack(id=id_, name=pack.name, tokens=pack.tokens, price_usd_cents=pack.price_usd_cents)
-        for id_, pack in settings.packs.items()
-        if pack.active
-    ]
+    sell_packs = make_sell_packs(settings, store, clock, stripe_base=stripe_base)
+    seller = SellerShown(**{name: getattr(settings.seller, name) for name in SellerShown.__struct_fields__})
+    order_pages = OrderPages(desk=desk, orders=store.orders, sell_packs=sell_packs, seller=seller)
     routes: list[BaseRoute] = [
         assets.route(),
-        *landing_routes(site, catalogue=catalogue, packs=packs, limits=limits),
+        *landing_routes(
+            site,
+            catalogue=catalogue,
+            packs=list(packs_of(settings).values()),
+            limits=limits,
+            sells=sell_packs is not None,
+        ),
         *docs_routes(site),
         *signing_routes(site),
         *overview_routes(site, desk),
@@ -125,7 +160,10 @@ def make_pages(
         *statement_routes(site, desk),
         *settings_routes(site, desk),
         *playground.routes(site),
+        *order_pages.routes(site),
     ]
+    if sell_packs is not None:
+        routes.append(stripe_route(sell_packs))
     if authenticator is not None:
         passkeys = SignInByPasskey(
             passkeys=store.passkeys,
@@ -136,4 +174,4 @@ def make_pages(
             clock=clock,
         )
         routes += passkey_routes(site, passkeys)
-    return Pages(site=site, signing=signing, routes=routes)
+    return Pages(site=site, signing=signing, sell_packs=sell_packs, routes=routes)

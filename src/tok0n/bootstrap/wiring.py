@@ -20,7 +20,7 @@ from tok0n.ports import Clock, Limiter, Upstream
 from tok0n.services.authenticate import KeyRing
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import CompleteChat
-from tok0n.services.housekeeping import Housekeeping
+from tok0n.services.housekeeping import Chore, Housekeeping
 from tok0n.services.in_flight import InFlight
 from tok0n.services.notices import LowBalances
 from tok0n.services.reserving import Reservations
@@ -44,6 +44,8 @@ CANCELLED_CALLS_SECONDS_MAX = 10.0
 REMEMBER_USE_SECONDS = 30.0
 LOW_BALANCES_SECONDS = 5.0
 FORGET_SECONDS = 600.0
+HANDLE_SECONDS = 5.0
+RECONCILE_SECONDS = 3_600.0
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,8 +70,11 @@ async def open_catalogue(settings: Settings, store: Store) -> AsyncIterator[tupl
 
 
 @contextlib.asynccontextmanager
-async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
-    """Everything that a serving process needs, recovered from whatever ended the one before; ended in order."""
+async def open_gateway(settings: Settings, *, stripe_base: str | None = None) -> AsyncIterator[Gateway]:
+    """Everything that a serving process needs, recovered from whatever ended the one before; ended in order.
+
+    `stripe_base` is the demo's double of Stripe.
+    """
     clock = SystemClock()
     request_log = RequestLog(logs.configure(level=settings.logs.level, style=settings.logs.format))
     async with (
@@ -115,6 +120,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             key_ring=key_ring,
             request_log=request_log,
             in_flight=in_flight,
+            stripe_base=stripe_base,
         )
         housekeeping = Housekeeping(
             ledger=store.ledger,
@@ -124,6 +130,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             clock=clock,
             verify_interval_us=settings.catalogue.verify_interval_hours * 3_600_000_000,
             more=[
+                *_payment_chores(pages),
                 (key_ring.remember_use, REMEMBER_USE_SECONDS),
                 (LowBalances(store.notices, mailer, url_maker(settings)).tell, LOW_BALANCES_SECONDS),
                 (pages.signing.forget_old, FORGET_SECONDS),
@@ -162,6 +169,12 @@ async def open_signing(settings: Settings, store: Store) -> AsyncIterator[Signin
         await signing.idle()
         if isinstance(mailer, SmtpMailer):
             await mailer.sent()
+
+
+def _payment_chores(pages: Pages) -> list[tuple[Chore, float]]:
+    if pages.sell_packs is None:
+        return []
+    return [(pages.sell_packs.handle_all, HANDLE_SECONDS), (pages.sell_packs.reconcile, RECONCILE_SECONDS)]
 
 
 @contextlib.asynccontextmanager

@@ -6,6 +6,7 @@ from tok0n import __version__
 from tok0n.cli.accounts import accounts, keys
 from tok0n.cli.catalogue import models
 from tok0n.cli.ledger import ledger
+from tok0n.cli.payments import codes, orders, payments
 from tok0n.cli.server import config, copy_database, demo, init, migrate, serve
 
 
@@ -21,5 +22,19 @@ def main() -> None:
     """  # noqa: D301  click reads the escape: the block keeps its lines
 
 
-for command in (demo, init, config, migrate, copy_database, serve, models, accounts, keys, ledger):
+for command in (
+    demo,
+    init,
+    config,
+    migrate,
+    copy_database,
+    serve,
+    models,
+    accounts,
+    keys,
+    orders,
+    payments,
+    codes,
+    ledger,
+):
     main.add_command(command)

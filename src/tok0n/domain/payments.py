@@ -9,7 +9,8 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The page on which one order is paid, and how far that has come. Amounts are cents.
 
     `subtotal_cents` is without tax and before discounts: it must be the price of the order. `total_cents` is what is
-    really paid; `is_paid` says whether it was. `order_id` is None when the page is not ours.
+    really paid; `is_complete` says that the buyer has done everything, `is_paid` that the money is there. `order_id` is
+    None when the page is not ours.
     """
 
     id: str
@@ -20,6 +21,7 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     total_cents: int
     currency: str
     livemode: bool
+    is_complete: bool
     is_paid: bool
     outcome: Outcome | None
 

@@ -54,6 +54,16 @@ class SellPacks:
         self._url_of = url_of
         self._handling = asyncio.Lock()
 
+    @property
+    def page_origin(self) -> str:
+        """Where buyers pay."""
+        return self._payments.page_origin
+
+    @property
+    def packs(self) -> list[Pack]:
+        """What is sold."""
+        return list(self._packs.values())
+
     async def buy(self, *, account_id: str, email: str, pack_id: str) -> str:
         """Order a pack; gives the address of the page on which it is paid. Raises `NotFound`, `PaymentFailed`."""
         pack = self._packs.get(pack_id)
@@ -73,16 +83,16 @@ class SellPacks:
             raise PaymentFailed(detail=f"the checkout of {order.id} has no address")
         return checkout.url
 
-    async def look(self, order: Order) -> Order:
+    async def look(self, order: Order) -> tuple[Order, Checkout | None]:
         """Ask the provider how far an order has come, for a buyer who is back. Raises `PaymentFailed`."""
         if order.checkout_id is None or order.payment.paid_cents is not None:
-            return order
+            return order, None
         checkout = await self._payments.checkout(order.checkout_id)
         try:
             await self._learn_checkout(checkout, failed=False)
         except Mismatch as mismatch:
             log.error("payment_alarm", order=order.id, why=str(mismatch))
-        return await self._orders.get(order.id)
+        return await self._orders.get(order.id), checkout
 
     async def refund(self, order_id: str, *, cents: int) -> None:
         """Give money back. The tokens are taken back when the provider says that it is done. Raises `NotFound`."""

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
-
 from tok0n.settings.convert import Entry
 from tok0n.settings.faults import Fault, SettingsInvalid, nearest
 from tok0n.settings.schema import (
@@ -28,9 +26,6 @@ from tok0n.settings.schema import (
 from tok0n.settings.secret import Headers, Secret
 
 ID_CHARACTERS_MAX = 128
-UNUSED = "payments"
-"""A section that has no effect yet: a secret that it lacks stops nothing."""
-
 _ID = re.compile(r"[!-.0-~](?:[!-~]*[!-.0-~])?")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
 
@@ -71,6 +66,8 @@ def machine_faults(entries: list[Entry], *, folder: Path) -> Iterator[Fault]:
             yield Fault(where=f"{entry.where}.ca_file", message=reason)
         if entry.section == "database" and "url" in entry.values:
             yield from _database_faults(entry.values["url"], folder)
+        if entry.section == "payments":
+            yield from _extra_faults("payments", module="stripe", extra="stripe")
         if entry.section == "limits" and entry.values.get("backend", MEMORY).startswith(REDIS_SCHEMES):
             yield from _extra_faults("limits.backend", module="redis", extra="redis")
     yield from _warnings({entry.section for entry in entries})
@@ -83,9 +80,9 @@ def _warnings(sections: set[str]) -> Iterator[Fault]:
     if "models" not in sections:
         message = "no model is declared, so nothing can be called. Add [models.ID]."
         yield Fault(where="models", message=message, severity="warning")
-    if UNUSED in sections:
-        message = "payments are not built yet: nothing is sold, and this section has no effect."
-        yield Fault(where=UNUSED, message=message, severity="warning")
+    if "payments" in sections and "packs" not in sections:
+        message = "no pack is declared, so nothing is sold. Add [packs.ID]."
+        yield Fault(where="packs", message=message, severity="warning")
 
 
 def _entries(settings: Settings) -> Iterator[Entry]:
@@ -105,8 +102,7 @@ def _secret_faults(entry: Entry) -> Iterator[Fault]:
             try:
                 secret.resolve()
             except SettingsInvalid as error:
-                for fault in error.faults:
-                    yield msgspec.structs.replace(fault, severity="warning" if entry.section == UNUSED else "error")
+                yield from error.faults
 
 
 def _why_no_ca_file(path: Path) -> str | None:

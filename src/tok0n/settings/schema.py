@@ -154,10 +154,21 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Payments(msgspec.Struct, frozen=True, kw_only=True):
-    """[payments]."""
+    """[payments]: Stripe. Without this section nothing is sold."""
 
     secret_key: Secret
     webhook_secret: Secret
+    automatic_tax: bool = False
+    promotion_codes: bool = False
+
+
+class Seller(msgspec.Struct, frozen=True, kw_only=True):
+    """[seller]: who stands on receipts."""
+
+    name: str = ""
+    address: str = ""
+    email: str = ""
+    tax_id: str = ""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,6 +185,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mail: Mail = Mail()
     packs: dict[str, Pack] = {}
     payments: Payments | None = None
+    seller: Seller = Seller()
 
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {
@@ -185,6 +197,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "accounts": AccountsSettings,
     "mail": Mail,
     "payments": Payments,
+    "seller": Seller,
 }
 """The sections that there is one of."""
 

@@ -115,7 +115,7 @@ class SqlHistory:
         if before is not None:
             query = query.where(ledger_entry.c.id < before)
         query = query.order_by(ledger_entry.c.id.desc()).limit(rows_max)
-        return await self._store.read(lambda tx: [_entry(row) for row in tx.execute(query)])
+        return await self._store.read(lambda tx: [entry_of_row(row) for row in tx.execute(query)])
 
 
 def _record(row: sa.Row[tuple[object, ...]]) -> RequestRecord:
@@ -139,7 +139,8 @@ def _record(row: sa.Row[tuple[object, ...]]) -> RequestRecord:
     )
 
 
-def _entry(row: sa.Row[tuple[object, ...]]) -> LedgerEntry:
+def entry_of_row(row: sa.Row[tuple[object, ...]]) -> LedgerEntry:
+    """An entry from a whole row of its table."""
     return LedgerEntry(
         id=row.id,
         kind=EntryKind(row.kind),

@@ -4,11 +4,13 @@ import os
 
 import sqlalchemy as sa
 
+from tok0n.adapters.sql.history import entry_of_row
 from tok0n.adapters.sql.ledger_functions import append_entry, lock_accounts
-from tok0n.adapters.sql.schema import account, debt, order_dispute, pack_order, redeem_code, redemption
+from tok0n.adapters.sql.schema import account, debt, ledger_entry, order_dispute, pack_order, redeem_code, redemption
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain import ids
 from tok0n.domain.errors import AlreadyExists, NotFound
+from tok0n.domain.history import LedgerEntry
 from tok0n.domain.ledger import EntryKind
 from tok0n.domain.orders import Applied, Dispute, DisputeStatus, Order, Outcome, Payment, movement
 from tok0n.domain.packs import Pack
@@ -68,6 +70,11 @@ class SqlOrders:
             query = query.where(pack_order.c.id < before)
         query = query.order_by(pack_order.c.id.desc()).limit(rows_max)
         return await self._store.read(lambda tx: [_get(tx, order_id) for order_id in tx.scalars(query)])
+
+    async def entries(self, order_id: str) -> list[LedgerEntry]:
+        """See `ports.Orders.entries`."""
+        query = sa.select(ledger_entry).where(ledger_entry.c.order_id == order_id).order_by(ledger_entry.c.id)
+        return await self._store.read(lambda tx: [entry_of_row(row) for row in tx.execute(query)])
 
     async def learn(self, order_id: str, more: Payment, *, payment_id: str | None, now_us: int) -> Order:
         """See `ports.Orders.learn`."""

@@ -17,6 +17,7 @@ from tok0n.domain.payments import Checkout, Disputed, Event, Refunded
 TOLERANCE_SECONDS = 300
 """How far from now, either way, a webhook may have been signed."""
 
+PAGE_ORIGIN = "https://checkout.stripe.com"
 RETRIES = 2
 EVENTS_AT_ONCE = 100
 ORDER_KEY = "tok0n_order"
@@ -48,6 +49,7 @@ class StripePayments:
         api_base: str | None = None,
     ) -> None:
         self.is_live = "_live_" in secret_key
+        self.page_origin = api_base or PAGE_ORIGIN
         self._webhook_secret = webhook_secret
         self._automatic_tax = automatic_tax
         self._promotion_codes = promotion_codes
@@ -169,6 +171,7 @@ def _checkout(session: Any) -> Checkout:
         total_cents=session["amount_total"],
         currency=session["currency"],
         livemode=session["livemode"],
+        is_complete=session["status"] == "complete",
         is_paid=session["payment_status"] in {"paid", "no_payment_required"},
         outcome=outcome,
     )

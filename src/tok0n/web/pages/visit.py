@@ -34,11 +34,10 @@ FORM_SECRET_BYTES = 16
 GOAL_CHARACTERS_MAX = 500
 
 _POLICY = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self';"
-    " base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self';"
+    " form-action 'self'{form_goal}; base-uri 'none'; frame-ancestors 'none'"
 )
 _HEADERS = {
-    "content-security-policy": _POLICY,
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
@@ -155,6 +154,7 @@ class Visit:
         self.form: dict[str, str] = {}
         self.choices: dict[str, list[str]] = {}
         self._new_form_secret: str | None = None
+        self._form_goal = ""
 
     async def recognise(self) -> None:
         """Find out who visits."""
@@ -190,6 +190,10 @@ class Visit:
     def is_post(self) -> bool:
         """Whether something was sent to be done."""
         return self.request.method == "POST"
+
+    def let_forms_lead_to(self, origin: str) -> None:
+        """Allow a form of this page to end at another site: browsers hold a redirect to be part of the form."""
+        self._form_goal = f" {origin}"
 
     def query(self, name: str) -> str:
         """A parameter of the address, or nothing."""
@@ -266,6 +270,7 @@ class Visit:
         if isinstance(response, Page):
             await response.fill()
         response.headers.update(_HEADERS)
+        response.headers["content-security-policy"] = _POLICY.format(form_goal=self._form_goal)
         is_own = private or self.session is not None or self.is_post or self._new_form_secret is not None
         response.headers["cache-control"] = "no-store" if is_own else "no-cache"
         if self.site.is_secure:

@@ -27,6 +27,12 @@ def short(value: int) -> str:
     return str(value)
 
 
+def dollars(cents: int) -> str:
+    """An amount of US dollars."""
+    sign = "\N{MINUS SIGN}" if cents < 0 else ""
+    return f"{sign}${abs(cents) // 100:,}.{abs(cents) % 100:02d}"
+
+
 def zone_of(name: str) -> tzinfo:
     """The time zone of this name, which was checked when it was chosen; UTC where the machine does not know it."""
     try:
@@ -70,4 +76,5 @@ FILTERS: dict[str, Callable[..., object]] = {
     "short": short,
     "moment": moment,
     "browser": browser,
+    "dollars": dollars,
 }

@@ -31,12 +31,16 @@ Models that can be called now: {models}.
 """
 
 
-def landing_routes(site: Site, *, catalogue: Catalogue, packs: Sequence[Pack], limits: Limits) -> list[Route]:
+def landing_routes(
+    site: Site, *, catalogue: Catalogue, packs: Sequence[Pack], limits: Limits, sells: bool
+) -> list[Route]:
     """The routes: / and /llms.txt."""
 
     async def landing(visit: Visit) -> Response:
         models = catalogue.listed()
-        return visit.page("landing.html", models=models, packs=packs, limits=limits, is_open=site.signing.is_open)
+        return visit.page(
+            "landing.html", models=models, packs=packs, limits=limits, sells=sells, is_open=site.signing.is_open
+        )
 
     async def llms(visit: Visit) -> Response:
         del visit

@@ -1,7 +1,5 @@
 """POST /webhooks/stripe: verified, kept, and only then answered 2xx. What follows from it happens afterwards."""
 
-from collections.abc import Callable
-
 import structlog
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -16,8 +14,22 @@ log = structlog.get_logger()
 BODY_BYTES_MAX = 1024 * 1024
 
 
-def stripe_route(sell_packs: SellPacks, *, count_refused: Callable[[], None]) -> Route:
-    """The route. `count_refused` is called for each webhook that was not the provider's."""
+class Refusals:
+    """Counts webhooks that were not the provider's. Only each doubling is a line in the log: anybody can send them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self) -> None:
+        """One more."""
+        self.count += 1
+        if self.count & (self.count - 1) == 0:
+            log.warning("webhooks_refused", count=self.count)
+
+
+def stripe_route(sell_packs: SellPacks, refusals: Refusals | None = None) -> Route:
+    """The route."""
+    refused = refusals or Refusals()
 
     async def webhook(request: Request) -> Response:
         body = b""
@@ -28,7 +40,7 @@ def stripe_route(sell_packs: SellPacks, *, count_refused: Callable[[], None]) ->
         try:
             is_new = await sell_packs.receive(body, request.headers.get("stripe-signature"))
         except SignatureInvalid as error:
-            count_refused()
+            refused.add()
             return JSONResponse({"error": error.message}, 400)
         except Tok0nError as error:
             log.error("webhook_not_kept", detail=error.detail or error.message)

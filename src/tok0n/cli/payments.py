@@ -1,0 +1,149 @@
+"""tok0n payments, orders and codes: what an operator does about sales."""
+
+from pathlib import Path
+
+import click
+
+from tok0n.adapters.clock import SystemClock
+from tok0n.bootstrap.outside import Store, open_store
+from tok0n.bootstrap.site import make_sell_packs
+from tok0n.cli.common import command, config_option, json_option, load_settings, moment, print_json, print_table
+from tok0n.domain.accounts import clean_email
+from tok0n.domain.errors import OperatorError
+from tok0n.domain.orders import Order
+from tok0n.domain.usage import TOKENS_MAX
+from tok0n.services.payments import SellPacks
+from tok0n.services.redeem_codes import make_code
+from tok0n.settings import Settings
+
+ORDERS_SHOWN_MAX = 100
+
+
+@click.group()
+def payments() -> None:
+    """Mend what webhooks missed."""
+
+
+@payments.command("reconcile")
+@config_option
+@json_option
+@command
+async def reconcile(config_path: Path | None, *, as_json: bool) -> None:
+    """Ask Stripe for every event lately, and act on those that never came. A server does it hourly."""
+    settings = load_settings(config_path)
+    async with open_store(settings) as store:
+        missed = await _sell_packs(settings, store).reconcile()
+    if as_json:
+        print_json({"missed": missed})
+    else:
+        click.echo(f"{missed} events had been missed." if missed else "Nothing had been missed.")
+
+
+@click.group()
+def orders() -> None:
+    """List and refund orders."""
+
+
+@orders.command("list")
+@click.argument("email")
+@config_option
+@json_option
+@command
+async def list_orders(email: str, config_path: Path | None, *, as_json: bool) -> None:
+    """List the latest orders of EMAIL."""
+    async with open_store(load_settings(config_path)) as store:
+        account = await store.accounts.get(clean_email(email))
+        found = await store.orders.of(account.id, before=None, rows_max=ORDERS_SHOWN_MAX)
+    if as_json:
+        print_json([_order(order) for order in found])
+    else:
+        print_table(
+            ("id", "pack", "tokens", "cents", "paid", "refunded", "made"),
+            [
+                (
+                    order.id,
+                    order.pack_name,
+                    order.tokens,
+                    order.price_cents,
+                    "" if order.payment.paid_cents is None else order.payment.paid_cents,
+                    order.payment.refunded_cents,
+                    moment(order.created_at_us),
+                )
+                for order in found
+            ],
+        )
+
+
+@orders.command("refund")
+@click.argument("order_id")
+@click.option("--cents", type=click.IntRange(min=1), help="How much.  [default: all that is left]")
+@config_option
+@json_option
+@command
+async def refund(order_id: str, cents: int | None, config_path: Path | None, *, as_json: bool) -> None:
+    """Give the money of ORDER_ID back, through Stripe.
+
+    The tokens are taken back, in proportion, once Stripe says that it is done.
+    """
+    settings = load_settings(config_path)
+    async with open_store(settings) as store:
+        order = await store.orders.get(order_id)
+        left = (order.payment.paid_cents or 0) - order.payment.refunded_cents
+        if left <= 0 or (cents or 0) > left:
+            raise OperatorError(f"Of this order {left} cents can be refunded.")
+        await _sell_packs(settings, store).refund(order_id, cents=cents or left)
+    if as_json:
+        print_json({"id": order_id, "cents": cents or left})
+    else:
+        click.echo(f"Stripe gives {cents or left} cents back.")
+
+
+@click.group()
+def codes() -> None:
+    """Make codes that are good for tokens."""
+
+
+@codes.command("create")
+@click.option("--tokens", type=click.IntRange(1, TOKENS_MAX), required=True, help="What it is good for.")
+@click.option("--uses", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="How many accounts.")
+@click.option("--expires-in-days", "days", type=click.IntRange(1, 3_650), help="When it stops working.")
+@click.option("--reason", required=True, help="Why; kept with the ledger entries.")
+@config_option
+@json_option
+@command
+async def create_code(
+    tokens: int, uses: int, days: int | None, reason: str, config_path: Path | None, *, as_json: bool
+) -> None:
+    """Make a code. Each account can redeem it once. It is shown once, and kept nowhere."""
+    if not reason.strip():
+        raise click.BadParameter("say why, for whoever reads the ledger later.", param_hint="--reason")
+    async with open_store(load_settings(config_path)) as store:
+        code = await make_code(
+            store.orders, SystemClock(), tokens=tokens, uses_max=uses, days=days, reason=reason.strip()
+        )
+    if as_json:
+        print_json({"code": code, "tokens": tokens, "uses": uses})
+    else:
+        click.echo(code)
+
+
+def _sell_packs(settings: Settings, store: Store) -> SellPacks:
+    selling = make_sell_packs(settings, store, SystemClock())
+    if selling is None:
+        raise OperatorError("The settings have no [payments]: nothing is sold. docs/payments.md tells how.")
+    return selling
+
+
+def _order(order: Order) -> dict[str, object]:
+    return {
+        "id": order.id,
+        "pack": order.pack_id,
+        "tokens": order.tokens,
+        "price_cents": order.price_cents,
+        "currency": order.currency,
+        "paid_cents": order.payment.paid_cents,
+        "refunded_cents": order.payment.refunded_cents,
+        "checkout_id": order.checkout_id,
+        "payment_id": order.payment_id,
+        "created_at": moment(order.created_at_us),
+    }

@@ -1,0 +1,144 @@
+"""Buying packs: what is sold, the orders of an account and how far each has come, receipts, and codes."""
+
+import msgspec
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from tok0n.domain.errors import AlreadyExists, NotFound, PaymentFailed
+from tok0n.domain.orders import DisputeStatus, Order
+from tok0n.domain.people import digest
+from tok0n.ports import Orders
+from tok0n.services.passwords import Refused, too_many
+from tok0n.services.payments import SellPacks
+from tok0n.services.redeem_codes import normal_code
+from tok0n.services.throttle import Throttle
+from tok0n.web.dashboard.desk import ROWS_A_PAGE, Desk
+from tok0n.web.pages.visit import Site, Visit
+
+GUESSES_MAX = 10
+GUESSES_SECONDS = 900.0
+
+
+class SellerShown(msgspec.Struct, frozen=True, kw_only=True):
+    """Who stands on receipts."""
+
+    name: str
+    address: str
+    email: str
+    tax_id: str
+
+
+class OrderPages:
+    """The pages. Without `sell_packs` nothing can be bought, and codes can still be redeemed."""
+
+    def __init__(self, *, desk: Desk, orders: Orders, sell_packs: SellPacks | None, seller: SellerShown) -> None:
+        self._desk = desk
+        self._orders = orders
+        self._sell_packs = sell_packs
+        self._seller = seller
+        self._guesses = Throttle(desk.clock, times=GUESSES_MAX, seconds=GUESSES_SECONDS)
+
+    def routes(self, site: Site) -> list[Route]:
+        """The routes."""
+        both = ["GET", "POST"]
+        return [
+            Route("/dashboard/buy", site.page(self._buy, private=True), methods=both),
+            Route("/dashboard/redeem", site.page(self._redeem, private=True), methods=["POST"]),
+            Route("/dashboard/orders", site.page(self._list, private=True)),
+            Route("/dashboard/orders/{order}", site.page(self._order, private=True)),
+            Route("/dashboard/orders/{order}/receipt", site.page(self._receipt, private=True)),
+        ]
+
+    async def _buy(self, visit: Visit) -> Response:
+        if self._sell_packs is None:
+            return await self._shop(visit)
+        visit.let_forms_lead_to(self._sell_packs.page_origin)
+        if not visit.is_post:
+            return await self._shop(visit)
+        try:
+            address = await self._sell_packs.buy(
+                account_id=visit.account_id, email=visit.person.email, pack_id=visit.form.get("pack", "")
+            )
+        except (NotFound, PaymentFailed) as error:
+            return await self._shop(visit, refused=Refused(error.message, field="pack"))
+        return RedirectResponse(address, 303)
+
+    async def _redeem(self, visit: Visit) -> Response:
+        if seconds := self._guesses.seconds_left(visit.account_id):
+            return await self._shop(visit, refused=too_many(seconds, field="code"))
+        code = digest(normal_code(visit.form.get("code", "")))
+        try:
+            tokens = await self._orders.redeem(
+                account_id=visit.account_id, digest=code, now_us=self._desk.clock.now_us()
+            )
+        except (NotFound, AlreadyExists) as error:
+            self._guesses.count(visit.account_id)
+            return await self._shop(visit, refused=Refused(error.message, field="code"))
+        return visit.message("Thank you", f"{tokens:,} tokens are on your account now.")
+
+    async def _shop(self, visit: Visit, *, refused: Refused | None = None) -> Response:
+        return visit.page(
+            "buy.html",
+            status=200 if refused is None else 422,
+            packs=[] if self._sell_packs is None else self._sell_packs.packs,
+            debt=await self._orders.debt(visit.account_id),
+            refused=refused,
+        )
+
+    async def _list(self, visit: Visit) -> Response:
+        rows = await self._orders.of(visit.account_id, before=visit.query("before") or None, rows_max=ROWS_A_PAGE + 1)
+        return visit.page(
+            "orders.html",
+            orders=rows[:ROWS_A_PAGE],
+            older=rows[ROWS_A_PAGE - 1].id if len(rows) > ROWS_A_PAGE else None,
+            is_first=not visit.query("before"),
+            said={order.id: said(order) for order in rows},
+        )
+
+    async def _order(self, visit: Visit) -> Response:
+        order = await self._mine(visit)
+        checkout, is_away = None, False
+        if self._sell_packs is not None:
+            try:
+                order, checkout = await self._sell_packs.look(order)
+            except PaymentFailed:
+                is_away = True
+        waits = order.payment.paid_cents is None and order.payment.outcome is None
+        return visit.page(
+            "order.html",
+            order=order,
+            said=said(order, is_complete=checkout is not None and checkout.is_complete),
+            entries=await self._orders.entries(order.id),
+            waits=waits,
+            is_away=is_away,
+            checkout=checkout,
+            gave_up=visit.query("paid") == "0",
+        )
+
+    async def _receipt(self, visit: Visit) -> Response:
+        order = await self._mine(visit)
+        if order.payment.paid_cents is None:
+            raise NotFound("This order is not paid.")
+        return visit.page("order_receipt.html", order=order, seller=self._seller)
+
+    async def _mine(self, visit: Visit) -> Order:
+        order = await self._orders.get(visit.request.path_params["order"])
+        if order.account_id != visit.account_id:
+            raise NotFound("There is no such order.")
+        return order
+
+
+def said(order: Order, *, is_complete: bool = False) -> str:
+    """How far an order has come, in a few words."""
+    payment = order.payment
+    if payment.paid_cents is None:
+        if payment.outcome is not None:
+            return "not paid: it failed" if payment.outcome == "failed" else "not paid: its time is over"
+        return "payment received, tokens arriving" if is_complete else "not paid yet"
+    if any(dispute.status is DisputeStatus.OPEN for dispute in payment.disputes):
+        return "disputed: its tokens are frozen"
+    if any(dispute.status is DisputeStatus.LOST for dispute in payment.disputes):
+        return "disputed and lost"
+    if payment.refunded_cents:
+        return "refunded" if payment.refunded_cents >= payment.paid_cents else "refunded in part"
+    return "paid"
