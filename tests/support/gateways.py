@@ -29,6 +29,7 @@ from tok0n.services.authenticate import KeyRing
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import CompleteChat
 from tok0n.services.issue_key import issue_key
+from tok0n.services.payments import SellPacks
 from tok0n.services.reserving import Reservations
 from tok0n.services.signing import Signing
 from tok0n.settings import load
@@ -226,6 +227,7 @@ class Running(msgspec.Struct, kw_only=True):
     signing: Signing
     routes: Sequence[BaseRoute]
     key_ring: KeyRing
+    sell_packs: SellPacks | None
     clock: Clock
     folder: Path
 
@@ -248,6 +250,7 @@ async def running(
     backend: str = "memory://",
     overrides: Mapping[str, object] | None = None,
     host: str = "127.0.0.1",
+    stripe_base: str | None = None,
 ) -> AsyncIterator[Running]:
     """A gateway with an account, a key, and the model "demo" verified already; `host` is a name of this machine."""
     write_settings(
@@ -272,7 +275,7 @@ async def running(
     url = settings.server.public_url.replace("127.0.0.1", host)
     if overrides is None or "server.public_url" not in overrides:
         settings = msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, public_url=url))
-    async with open_gateway(settings) as gateway:
+    async with open_gateway(settings, stripe_base=stripe_base) as gateway:
         listener.listen()
         async with HttpServer(gateway.app, listener, shutdown_seconds=5) as server:
             yield Running(
@@ -283,6 +286,7 @@ async def running(
                 signing=gateway.pages.signing,
                 routes=gateway.pages.routes,
                 key_ring=gateway.key_ring,
+                sell_packs=gateway.pages.sell_packs,
                 clock=gateway.clock,
                 folder=folder,
             )

@@ -34,11 +34,17 @@ _PAGE = """<!doctype html>
 <title>Simulated payment</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<style>
+body {{ font: 16px/1.6 system-ui, sans-serif; max-width: 30rem; margin: 4rem auto; padding: 0 1.25rem }}
+.simulated {{ border: 2px dashed; border-radius: 8px; padding: 0.75rem 1rem }}
+button {{ font: inherit; padding: 0.5rem 1rem; margin: 0 0.4rem 0.4rem 0; border-radius: 6px; border: 1px solid }}
+</style>
 </head>
 <body>
 <main>
 <h1>Simulated payment</h1>
-<p><strong>No money moves.</strong> This page stands for Stripe's, in the demo of Tok0n.</p>
+<p class="simulated"><strong>No money moves.</strong> This page stands for Stripe's, in the demo of Tok0n.</p>
 <p>{name}: ${dollars}</p>
 <form method="post">
 <button name="do" value="approve">Approve</button>

@@ -1,0 +1,74 @@
+"""Buying a pack in a real browser, with the simulated Stripe of the demo: approve, decline, delay."""
+
+from pathlib import Path
+
+import pytest
+
+from support.browser import Look, Tab, chromium, tab
+from support.mailbox import Mailbox
+from support.people import PASSWORD, join
+from support.scripted_upstream import ScriptedUpstream
+from support.shop import shop
+from support.visitor import Visitor
+
+pytestmark = pytest.mark.anyio
+
+ADA = "ada@example.com"
+LOOKS = [
+    Look(scheme="light", width=1440, script=True),
+    Look(scheme="dark", width=390, script=True),
+    Look(scheme="dark", width=1440, script=False),
+]
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=str)
+async def test_a_pack_is_declined_then_approved_then_one_is_delayed(
+    tmp_path: Path, upstream: ScriptedUpstream, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tok0n.adapters.stripe.double.DELAY_SECONDS", 1.0)
+    async with (
+        Mailbox() as mailbox,
+        shop(tmp_path, upstream_url=upstream.base_url, mailbox=mailbox) as (site, _),
+        chromium() as browser,
+        tab(browser, site.url, look) as visit,
+    ):
+        async with Visitor(site.url) as visitor:
+            await join(visitor, mailbox, ADA)
+        await visit.go("/sign-in")
+        await visit.fill(email=ADA, password=PASSWORD)
+        await visit.press("Sign in")
+        await visit.go("/dashboard/buy")
+
+        await choose(visit, "Decline")
+        await visit.page.get_by_text("You came back without paying.").wait_for()
+        await visit.check()
+
+        await visit.go("/dashboard/buy")
+        await choose(visit, "Approve")
+        await visit.page.get_by_text("The tokens are on your account.").wait_for()
+        await visit.check()
+        await visit.follow("Receipt")
+        assert "$5.00" in await visit.text()
+        await visit.go("/dashboard")
+        assert "1,000,000 tokens that new calls can use" in await visit.text()
+
+        await visit.go("/dashboard/buy")
+        await choose(visit, "Approve, but later")
+        await visit.page.get_by_text("Payment received, tokens arriving.").wait_for()
+        await visit.check()
+        if look.script:
+            await visit.page.get_by_text("The tokens are on your account.").wait_for()
+            await visit.check()
+            await visit.go("/dashboard")
+            assert "2,000,000 tokens that new calls can use" in await visit.text()
+        await visit.go("/dashboard/orders")
+        assert await site.audit_is_clean()
+
+
+async def choose(visit: Tab, label: str) -> None:
+    """Buy the first pack, and press a button of the simulated Stripe."""
+    await visit.page.get_by_role("button", name="Buy Starter").click()
+    await visit.page.get_by_role("heading", name="Simulated payment").wait_for()
+    assert "No money moves" in await visit.text()
+    await visit.page.get_by_role("button", name=label, exact=True).click()
+    await visit.page.wait_for_url("**/dashboard/orders/**")
