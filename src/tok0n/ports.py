@@ -193,7 +193,8 @@ class Orders(Protocol):
     async def learn(self, order_id: str, more: Payment, *, payment_id: str | None, now_us: int) -> Order:
         """Add what became known of a payment, and append the entries that follow, in one transaction.
 
-        Repeated or out of order, it ends the same. Raises `NotFound`.
+        Repeated or out of order, it ends the same. What is to be taken back and is reserved by calls in flight is taken
+        by a repetition after they have ended: see `Order.is_settled`. Raises `NotFound`.
         """
 
     async def debt(self, account_id: str) -> int:
@@ -250,7 +251,7 @@ class Inbox(Protocol):
         """Keep an event. False when it is here already."""
 
     async def unhandled(self, *, rows_max: int) -> list[StoredEvent]:
-        """Those that were not acted on yet, oldest first."""
+        """Those that were not acted on yet, the least tried first, and of those the oldest."""
 
     async def handled(self, event_id: str, *, now_us: int, failure: str | None) -> None:
         """It was acted on, or must not be, for a reason."""
@@ -258,8 +259,11 @@ class Inbox(Protocol):
     async def tried(self, event_id: str, *, failure: str) -> None:
         """It could not be acted on now."""
 
-    async def newest_us(self) -> int | None:
-        """When the newest event was made."""
+    async def reconciled_us(self) -> int | None:
+        """When the provider was last asked for everything that it had to tell, and answered."""
+
+    async def reconciled(self, *, at_us: int) -> None:
+        """All events until then are here."""
 
 
 class People(Protocol):

@@ -12,7 +12,7 @@ from support.ledgers import ENGINES, NOW_US, Opened, open_engine, schema
 from support.spending import reserve, spend
 from tok0n.adapters.sql.orders import SqlOrders
 from tok0n.domain.errors import AlreadyExists, NotFound
-from tok0n.domain.ledger import Balance
+from tok0n.domain.ledger import Balance, Release
 from tok0n.domain.orders import Dispute, DisputeStatus, Order, Outcome, Payment
 from tok0n.domain.packs import Pack
 
@@ -114,14 +114,18 @@ async def test_what_is_spent_becomes_a_debt_and_the_balance_stays_above_zero(ord
     account, key = await db.key("a@x", tokens=1)
     order = await learn(orders, await ordered(orders, account.id), PAID)
     await spend(db, account_id=account.id, key_id=key.id, tokens=700)
-    await reserve(db, account_id=account.id, key_id=key.id, tokens=101, model="demo", at_us=NOW_US)
+    held = await reserve(db, account_id=account.id, key_id=key.id, tokens=101, model="demo", at_us=NOW_US)
     await learn(orders, order, Payment(refunded_cents=500))
     assert await balance(db) == Balance(posted=101, pending=101), "what a call in flight has reserved is not taken"
-    assert await orders.debt(account.id) == 800
+    assert await orders.debt(account.id) == 699
+    assert not (await orders.get(order.id)).is_settled
     assert (await db.ledger.audit()).ok
+    await db.ledger.release(Release(request_id=held, code="upstream_error", dispatched=True, resolved_at_us=NOW_US))
+    assert (await learn(orders, order, Payment())).is_settled
+    assert (await balance(db), await orders.debt(account.id)) == (Balance(posted=0, pending=0), 699)
     await learn(orders, await ordered(orders, account.id), PAID)
-    assert (await balance(db), await orders.debt(account.id)) == (Balance(posted=301, pending=101), 0)
-    assert (await entries(db))[-2:] == [("purchase", 1_000), ("adjustment", -800)]
+    assert (await balance(db), await orders.debt(account.id)) == (Balance(posted=301, pending=0), 0)
+    assert (await entries(db))[-2:] == [("purchase", 1_000), ("adjustment", -699)]
     assert (await db.ledger.audit()).ok
 
 

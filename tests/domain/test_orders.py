@@ -7,10 +7,12 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tok0n.domain.ledger import Balance
 from tok0n.domain.orders import Applied, Dispute, DisputeStatus, Outcome, Payment, movement
 
 TOKENS = 1_000_001
 PAID = 500
+EMPTY = Balance(posted=0, pending=0)
 
 facts = st.one_of(
     st.just(Payment(paid_cents=PAID)),
@@ -72,20 +74,32 @@ def test_entries_add_up_to_what_is_due_whatever_came_first(these: list[Payment])
     for fact in these:
         payment = payment.with_more(fact)
         due = payment.applied_to(TOKENS)
-        moved = movement(applied, due, available=posted, debt=debt)
+        moved = movement(applied, due, balance=Balance(posted=posted, pending=0), debt=debt)
         posted += sum(change.amount for change in moved.changes)
+        assert moved.applied == due
         applied, debt = due, moved.debt
     assert (posted, debt) == (TOKENS - TOKENS // 2, 0)
 
 
 def test_what_was_spent_becomes_a_debt_that_the_next_purchase_covers_first() -> None:
     bought, refunded = Applied(purchase=100), Applied(purchase=100, refund=100)
-    moved = movement(bought, refunded, available=30, debt=0)
+    moved = movement(bought, refunded, balance=Balance(posted=30, pending=0), debt=0)
     assert ([change.amount for change in moved.changes], moved.debt) == ([-30], 70)
-    again = movement(Applied(), Applied(purchase=50), available=0, debt=moved.debt)
+    again = movement(Applied(), Applied(purchase=50), balance=EMPTY, debt=moved.debt)
     assert ([change.amount for change in again.changes], again.debt) == ([50, -50], 20)
-    more = movement(Applied(), Applied(purchase=50), available=0, debt=again.debt)
+    more = movement(Applied(), Applied(purchase=50), balance=EMPTY, debt=again.debt)
     assert ([change.amount for change in more.changes], more.debt) == ([50, -20], 0)
+
+
+def test_what_calls_in_flight_have_reserved_is_taken_when_they_have_ended() -> None:
+    bought, gone = Applied(purchase=100), Applied(purchase=100, refund=60, dispute=40)
+    moved = movement(bought, gone, balance=Balance(posted=50, pending=30), debt=0)
+    assert [change.amount for change in moved.changes] == [-20]
+    assert (moved.applied, moved.debt) == (Applied(purchase=100, refund=30, dispute=40), 50)
+    spent_ten = Balance(posted=20, pending=0)
+    rest = movement(moved.applied, gone, balance=spent_ten, debt=moved.debt)
+    assert [change.amount for change in rest.changes] == [-20]
+    assert (rest.applied, rest.debt) == (gone, 60)
 
 
 def test_every_life_of_an_order_ends_alike_however_it_is_told() -> None:

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
-from tok0n.domain.ledger import EntryKind
+from tok0n.domain.ledger import Balance, EntryKind
 
 
 class DisputeStatus(StrEnum):
@@ -65,8 +65,9 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
                 cents=max(known.cents, dispute.cents),
                 status=max(known.status, dispute.status, key=_RANK.__getitem__),
             )
+        paid_cents = [cents for cents in (self.paid_cents, more.paid_cents) if cents is not None]
         return Payment(
-            paid_cents=self.paid_cents if more.paid_cents is None else more.paid_cents,
+            paid_cents=max(paid_cents, default=None),
             refunded_cents=max(self.refunded_cents, more.refunded_cents),
             disputes=tuple(sorted(disputes.values(), key=lambda dispute: dispute.id)),
             outcome=max(filter(None, (self.outcome, more.outcome)), default=None),
@@ -103,20 +104,24 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Movement(msgspec.Struct, frozen=True, kw_only=True):
-    """The entries that an order's new facts call for, and the account's debt after them."""
+    """The entries that an order's new facts call for; what the ledger then holds of it, and the account's debt."""
 
     changes: tuple[Change, ...]
+    applied: Applied
     debt: int
 
 
-def movement(before: Applied, due: Applied, *, available: int, debt: int) -> Movement:
-    """How the ledger gets from `before` to `due`, for an account with so many tokens `available` and such a `debt`.
+def movement(before: Applied, due: Applied, *, balance: Balance, debt: int) -> Movement:
+    """How the ledger gets from `before` towards `due`, for an account with such a `balance` and `debt`.
 
-    What is given covers the debt first. What is taken and is not there any more becomes debt: no balance goes below 0.
+    What is given covers the debt first. What is taken and was spent becomes debt: no balance goes below 0. What calls
+    in flight have reserved is neither there nor spent yet: `applied` falls short of `due` by it, until they have ended.
     """
     changes: list[Change] = []
+    available, reserved = balance.available, balance.pending
     given = ((EntryKind.PURCHASE, due.purchase - before.purchase), (EntryKind.DISPUTE, before.dispute - due.dispute))
     taken = ((EntryKind.REFUND, due.refund - before.refund), (EntryKind.DISPUTE, due.dispute - before.dispute))
+    waiting = dict.fromkeys(EntryKind, 0)
     for kind, tokens in given:
         if tokens > 0:
             changes.append(Change(kind=kind, amount=tokens))
@@ -131,8 +136,15 @@ def movement(before: Applied, due: Applied, *, available: int, debt: int) -> Mov
             if there:
                 changes.append(Change(kind=kind, amount=-there))
             available -= there
-            debt += tokens - there
-    return Movement(changes=tuple(changes), debt=debt)
+            waiting[kind] = min(tokens - there, reserved)
+            reserved -= waiting[kind]
+            debt += tokens - there - waiting[kind]
+    applied = Applied(
+        purchase=due.purchase,
+        refund=due.refund - waiting[EntryKind.REFUND],
+        dispute=due.dispute - waiting[EntryKind.DISPUTE],
+    )
+    return Movement(changes=tuple(changes), applied=applied, debt=debt)
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,3 +166,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     paid_at_us: int | None = None
     payment: Payment = Payment()
     applied: Applied = Applied()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the ledger holds all that is due. If not, calls in flight have reserved what is to be taken back."""
+        return self.applied == self.payment.applied_to(self.tokens)

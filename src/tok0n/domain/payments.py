@@ -45,13 +45,23 @@ class Disputed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     livemode: bool
 
 
+class RefundFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A refund that the buyer's bank did not take: the money is with the operator again."""
+
+    payment_id: str
+    cents: int
+
+
+News = Checkout | Refunded | Disputed | RefundFailed
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """One event, verified. `about` is None for one without consequence."""
 
     id: str
     type: str
     created_at_us: int
-    about: Checkout | Refunded | Disputed | None
+    about: News | None
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):

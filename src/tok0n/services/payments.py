@@ -12,7 +12,7 @@ import structlog
 from tok0n.domain.errors import NotFound, PaymentFailed
 from tok0n.domain.orders import Order, Outcome, Payment
 from tok0n.domain.packs import Pack
-from tok0n.domain.payments import Checkout, Disputed, Event, Refunded, StoredEvent
+from tok0n.domain.payments import Checkout, Disputed, Event, Refunded, RefundFailed, StoredEvent
 from tok0n.ports import Clock, Inbox, Orders, Payments
 
 log = structlog.get_logger()
@@ -24,7 +24,7 @@ WAITS_US = 7 * 86_400_000_000
 
 LOOKED_BACK_US = 3_600_000_000
 LOOKED_BACK_FIRST_US = 30 * 86_400_000_000
-"""Reconciliation begins an hour before the newest event known, or as early as the provider remembers."""
+"""Reconciliation begins an hour before the last one that succeeded, or as early as the provider remembers."""
 
 FAILED_TYPE = "checkout.session.async_payment_failed"
 
@@ -111,13 +111,17 @@ class SellPacks:
         return await self._inbox.store(self._payments.read(payload, signature, now_us=now_us), now_us=now_us)
 
     async def reconcile(self) -> int:
-        """Ask the provider for every event lately, and act on those that never came; gives how many those were."""
-        newest_us = await self._inbox.newest_us()
+        """Ask the provider for every event lately, and act on those that never came; gives how many those were.
+
+        Raises `PaymentFailed`.
+        """
         now_us = self._clock.now_us()
-        since_us = now_us - LOOKED_BACK_FIRST_US if newest_us is None else newest_us - LOOKED_BACK_US
+        last_us = await self._inbox.reconciled_us()
+        since_us = now_us - LOOKED_BACK_FIRST_US if last_us is None else last_us - LOOKED_BACK_US
         missed = 0
         async for event in self._payments.events(since_us=since_us):
             missed += await self._inbox.store(event, now_us=now_us)
+        await self._inbox.reconciled(at_us=now_us)
         await self.handle_all()
         return missed
 
@@ -131,7 +135,7 @@ class SellPacks:
         event = stored.event
         now_us = self._clock.now_us()
         try:
-            await self._learn(event)
+            is_settled = await self._learn(event)
         except Mismatch as mismatch:
             log.error("payment_alarm", payment_event=event.id, type=event.type, why=str(mismatch))
             await self._inbox.handled(event.id, now_us=now_us, failure=str(mismatch))
@@ -141,28 +145,38 @@ class SellPacks:
                 return
             log.error("payment_alarm", payment_event=event.id, type=event.type, why="it is about no order of ours")
             await self._inbox.handled(event.id, now_us=now_us, failure=error.message)
+        except Exception as error:
+            # Whatever it is, the next event is another; with the database away, `tried` ends the round.
+            await self._inbox.tried(event.id, failure=type(error).__name__)
+            log.exception("payment_alarm", payment_event=event.id, type=event.type, why="acting on it failed")
         else:
-            await self._inbox.handled(event.id, now_us=now_us, failure=None)
+            if is_settled:
+                await self._inbox.handled(event.id, now_us=now_us, failure=None)
+            else:
+                await self._inbox.tried(event.id, failure="calls in flight have reserved what is to be taken back")
 
-    async def _learn(self, event: Event) -> None:
-        """Raises `Mismatch`; `NotFound` when the order is not known, or not yet."""
+    async def _learn(self, event: Event) -> bool:
+        """False when it must be learnt again. Raises `Mismatch`; `NotFound` when the order is not known, or not yet."""
         match event.about:
             case Checkout() as checkout:
-                await self._learn_checkout(checkout, failed=event.type == FAILED_TYPE)
+                return await self._learn_checkout(checkout, failed=event.type == FAILED_TYPE)
             case Refunded() as refunded:
                 order = await self._order_of(refunded.payment_id, refunded.order_id)
                 self._check(order, currency=refunded.currency, livemode=refunded.livemode)
                 more = Payment(refunded_cents=refunded.cents)
-                await self._add(order, more, payment_id=refunded.payment_id)
+                return await self._add(order, more, payment_id=refunded.payment_id)
             case Disputed() as disputed:
                 order = await self._order_of(disputed.payment_id, None)
                 self._check(order, currency=disputed.currency, livemode=disputed.livemode)
                 more = Payment(disputes=(disputed.dispute,))
-                await self._add(order, more, payment_id=disputed.payment_id)
+                return await self._add(order, more, payment_id=disputed.payment_id)
+            case RefundFailed() as failed:
+                order = await self._order_of(failed.payment_id, None)
+                raise Mismatch(f"the bank did not take a refund of {failed.cents} cents of {order.id}: see the docs")
             case None:
-                return
+                return True
 
-    async def _learn_checkout(self, checkout: Checkout, *, failed: bool) -> None:
+    async def _learn_checkout(self, checkout: Checkout, *, failed: bool) -> bool:
         if checkout.order_id is None:
             raise Mismatch("the page names no order: it was not made by Tok0n")
         try:
@@ -178,7 +192,7 @@ class SellPacks:
             paid_cents=checkout.total_cents if checkout.is_paid else None,
             outcome=Outcome.FAILED if failed else checkout.outcome,
         )
-        await self._add(order, more, payment_id=checkout.payment_id)
+        return await self._add(order, more, payment_id=checkout.payment_id)
 
     def _check(self, order: Order, *, currency: str, livemode: bool) -> None:
         if currency != order.currency:
@@ -194,7 +208,8 @@ class SellPacks:
             raise NotFound(f"No order is known to be paid by {payment_id}.")
         return await self._orders.get(order_id)
 
-    async def _add(self, order: Order, more: Payment, *, payment_id: str | None) -> None:
+    async def _add(self, order: Order, more: Payment, *, payment_id: str | None) -> bool:
         after = await self._orders.learn(order.id, more, payment_id=payment_id, now_us=self._clock.now_us())
         if after.applied != order.applied:
             log.info("order_applied", order=order.id, account=order.account_id, applied=str(after.applied))
+        return after.is_settled

@@ -3,11 +3,12 @@
 import msgspec
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.schema import payment_event
+from tok0n.adapters.sql.schema import payment_event, payment_reconciliation
 from tok0n.adapters.sql.store import SqlStore, lock_for
 from tok0n.domain.payments import Event, StoredEvent
 
 _EVENTS = payment_event.c
+_RECONCILED = payment_reconciliation.c.at_us
 
 
 class SqlInbox:
@@ -41,7 +42,7 @@ class SqlInbox:
         query = (
             sa.select(payment_event)
             .where(_EVENTS.handled_at_us.is_(None))
-            .order_by(_EVENTS.received_at_us, _EVENTS.id)
+            .order_by(_EVENTS.attempts, _EVENTS.received_at_us, _EVENTS.id)
             .limit(rows_max)
         )
         return await self._store.read(lambda tx: [_stored(row) for row in tx.execute(query)])
@@ -58,9 +59,18 @@ class SqlInbox:
             lambda tx: tx.execute(tried.values(attempts=_EVENTS.attempts + 1, failure=failure)) and None
         )
 
-    async def newest_us(self) -> int | None:
-        """See `ports.Inbox.newest_us`."""
-        return await self._store.read(lambda tx: tx.scalar(sa.select(sa.func.max(_EVENTS.created_at_us))))
+    async def reconciled_us(self) -> int | None:
+        """See `ports.Inbox.reconciled_us`."""
+        return await self._store.read(lambda tx: tx.scalar(sa.select(sa.func.max(_RECONCILED))))
+
+    async def reconciled(self, *, at_us: int) -> None:
+        """See `ports.Inbox.reconciled`."""
+
+        def fn(tx: sa.Connection) -> None:
+            tx.execute(sa.delete(payment_reconciliation).where(at_us >= _RECONCILED))
+            tx.execute(sa.insert(payment_reconciliation).values(at_us=at_us))
+
+        await self._store.write(fn)
 
 
 def _stored(row: sa.Row[tuple[object, ...]]) -> StoredEvent:

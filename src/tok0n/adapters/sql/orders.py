@@ -11,7 +11,7 @@ from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain import ids
 from tok0n.domain.errors import AlreadyExists, NotFound
 from tok0n.domain.history import LedgerEntry
-from tok0n.domain.ledger import EntryKind
+from tok0n.domain.ledger import Balance, EntryKind
 from tok0n.domain.orders import Applied, Dispute, DisputeStatus, Order, Outcome, Payment, movement
 from tok0n.domain.packs import Pack
 
@@ -162,8 +162,8 @@ def _remember(tx: sa.Connection, order: Order, payment: Payment, *, payment_id: 
 def _apply(tx: sa.Connection, order: Order, due: Applied, *, now_us: int) -> None:
     """Append the entries that follow; the account is locked."""
     owed = _debt(tx, order.account_id)
-    balance = tx.execute(sa.select(account.c.posted, account.c.pending).where(account.c.id == order.account_id)).one()
-    moved = movement(order.applied, due, available=balance.posted - balance.pending, debt=owed)
+    row = tx.execute(sa.select(account.c.posted, account.c.pending).where(account.c.id == order.account_id)).one()
+    moved = movement(order.applied, due, balance=Balance(posted=row.posted, pending=row.pending), debt=owed)
     for change in moved.changes:
         append_entry(
             tx,
@@ -178,9 +178,9 @@ def _apply(tx: sa.Connection, order: Order, due: Applied, *, now_us: int) -> Non
         tx.execute(sa.delete(debt).where(debt.c.account_id == order.account_id))
         tx.execute(sa.insert(debt).values(account_id=order.account_id, tokens=moved.debt))
     applied = {
-        "purchase_applied": due.purchase,
-        "refund_applied": due.refund,
-        "dispute_applied": due.dispute,
+        "purchase_applied": moved.applied.purchase,
+        "refund_applied": moved.applied.refund,
+        "dispute_applied": moved.applied.dispute,
     }
     tx.execute(sa.update(pack_order).where(pack_order.c.id == order.id).values(**applied))
 

@@ -273,14 +273,19 @@ payment_event = Table(
     Column("failure", Text),
     Index(
         "payment_event_unhandled",
+        "attempts",
         "received_at_us",
         sqlite_where=text("handled_at_us IS NULL"),
         postgresql_where=text("handled_at_us IS NULL"),
     ),
-    Index("payment_event_created", "created_at_us"),
     **_CLUSTERED,
 )
 """The inbox of the payment provider's events: in our words, without what they say of the buyer."""
+
+payment_reconciliation = Table(
+    "payment_reconciliation", metadata, Column("at_us", _Big, primary_key=True), **_CLUSTERED
+)
+"""One row: when the provider was last asked for all its events."""
 
 debt = Table(
     "debt",

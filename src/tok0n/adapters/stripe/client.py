@@ -9,10 +9,13 @@ from typing import Any
 
 import msgspec
 import stripe
+import structlog
 
 from tok0n.domain.errors import PaymentFailed, SignatureInvalid
 from tok0n.domain.orders import Dispute, DisputeStatus, Order, Outcome
-from tok0n.domain.payments import Checkout, Disputed, Event, Refunded
+from tok0n.domain.payments import Checkout, Disputed, Event, News, Refunded, RefundFailed
+
+log = structlog.get_logger()
 
 TOLERANCE_SECONDS = 300
 """How far from now, either way, a webhook may have been signed."""
@@ -29,6 +32,7 @@ EVENT_TYPES = (
     "charge.dispute.created",
     "charge.dispute.updated",
     "charge.dispute.closed",
+    "refund.failed",
 )
 """The events to send to the webhook; docs/payments.md lists them."""
 
@@ -75,11 +79,13 @@ class StripePayments:
                         "currency": order.currency,
                         "unit_amount": order.price_cents,
                         "product_data": {"name": f"{order.pack_name}: {order.tokens:,} tokens"},
+                        "tax_behavior": "exclusive",
                     },
                 }
             ],
             "success_url": success_url,
             "cancel_url": cancel_url,
+            "adaptive_pricing": {"enabled": False},
             "automatic_tax": {"enabled": self._automatic_tax},
             "allow_promotion_codes": self._promotion_codes,
         }
@@ -118,7 +124,12 @@ class StripePayments:
         while True:
             page = await self._call(self._client.v1.events.list, params)
             for one in page.data:
-                yield event_of(one.to_dict())
+                try:
+                    event = event_of(one.to_dict())
+                except (LookupError, TypeError, ValueError):
+                    log.exception("payment_alarm", payment_event=one.id, why="this event of Stripe is not understood")
+                else:
+                    yield event
             if not page.has_more or not page.data:
                 return
             params["starting_after"] = page.data[-1].id
@@ -132,30 +143,37 @@ class StripePayments:
 
 def event_of(values: dict[str, Any]) -> Event:
     """An event as Stripe has it, in our words. Raises `LookupError`, `TypeError` or `ValueError` for anything else."""
-    thing = values["data"]["object"]
     kind = values["type"]
-    about: Checkout | Refunded | Disputed | None = None
-    if kind not in EVENT_TYPES:
-        about = None
-    elif thing["object"] == "checkout.session":
-        about = _checkout(thing)
-    elif thing["object"] == "charge":
-        about = Refunded(
-            order_id=(thing.get("metadata") or {}).get(ORDER_KEY),
-            payment_id=thing["payment_intent"],
+    about = _about(values["data"]["object"]) if kind in EVENT_TYPES else None
+    event = Event(id=values["id"], type=kind, created_at_us=int(values["created"]) * 1_000_000, about=about)
+    return msgspec.convert(msgspec.to_builtins(event), Event)
+
+
+def _about(thing: dict[str, Any]) -> News | None:
+    """What an event is about; None for a sale of another kind than ours."""
+    if thing["object"] == "checkout.session":
+        return _checkout(thing) if thing["mode"] == "payment" else None
+    payment_id = thing["payment_intent"]
+    if payment_id is None:
+        return None
+    if thing["object"] == "charge":
+        return Refunded(
+            order_id=(thing["metadata"] or {}).get(ORDER_KEY),
+            payment_id=payment_id,
             cents=thing["amount_refunded"],
             currency=thing["currency"],
             livemode=thing["livemode"],
         )
-    elif thing["object"] == "dispute":
-        status = _OVER.get(thing["status"], DisputeStatus.OPEN)
-        about = Disputed(
-            payment_id=thing["payment_intent"],
-            dispute=Dispute(id=thing["id"], cents=thing["amount"], status=status),
+    if thing["object"] == "dispute":
+        return Disputed(
+            payment_id=payment_id,
+            dispute=Dispute(
+                id=thing["id"], cents=thing["amount"], status=_OVER.get(thing["status"], DisputeStatus.OPEN)
+            ),
             currency=thing["currency"],
             livemode=thing["livemode"],
         )
-    return Event(id=values["id"], type=kind, created_at_us=int(values["created"]) * 1_000_000, about=about)
+    return RefundFailed(payment_id=payment_id, cents=thing["amount"])
 
 
 def _checkout(session: Any) -> Checkout:

@@ -193,6 +193,7 @@ class StripeDouble:
         self.sessions[session_id] = {
             "id": session_id,
             "object": "checkout.session",
+            "mode": fields["mode"],
             "url": f"{self.url}/pay/{session_id}",
             "client_reference_id": fields["client_reference_id"],
             "metadata": fields["metadata"],

@@ -52,9 +52,11 @@ CREATE TABLE payment_event (
     failure TEXT
 ) {clustered};
 
-CREATE INDEX payment_event_unhandled ON payment_event (received_at_us) WHERE handled_at_us IS NULL;
+CREATE INDEX payment_event_unhandled ON payment_event (attempts, received_at_us) WHERE handled_at_us IS NULL;
 
-CREATE INDEX payment_event_created ON payment_event (created_at_us);
+CREATE TABLE payment_reconciliation (
+    at_us {big} NOT NULL PRIMARY KEY
+) {clustered};
 
 CREATE TABLE debt (
     account_id {text} NOT NULL PRIMARY KEY REFERENCES account (id),
