@@ -15,7 +15,7 @@ PAID = 500
 EMPTY = Balance(posted=0, pending=0)
 
 facts = st.one_of(
-    st.just(Payment(paid_cents=PAID)),
+    st.sampled_from([Payment(is_complete=True), Payment(is_complete=True, paid_cents=PAID)]),
     st.integers(0, 2 * PAID).map(lambda cents: Payment(refunded_cents=cents)),
     st.builds(
         lambda name, cents, status: Payment(disputes=(Dispute(id=name, cents=cents, status=status),)),

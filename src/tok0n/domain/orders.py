@@ -47,9 +47,11 @@ class Dispute(msgspec.Struct, frozen=True, kw_only=True):
 class Payment(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of an order's payment. `paid_cents` is all that was paid, tax included; None: not paid.
 
-    `refunded_cents` is the sum of all refunds until now.
+    `is_complete` says that the buyer has done everything, though the money may still be on its way. `refunded_cents` is
+    the sum of all refunds until now.
     """
 
+    is_complete: bool = False
     paid_cents: int | None = None
     refunded_cents: int = 0
     disputes: tuple[Dispute, ...] = ()
@@ -67,6 +69,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
             )
         paid_cents = [cents for cents in (self.paid_cents, more.paid_cents) if cents is not None]
         return Payment(
+            is_complete=self.is_complete or more.is_complete,
             paid_cents=max(paid_cents, default=None),
             refunded_cents=max(self.refunded_cents, more.refunded_cents),
             disputes=tuple(sorted(disputes.values(), key=lambda dispute: dispute.id)),

@@ -189,6 +189,7 @@ class SellPacks:
         if order.checkout_id not in {None, checkout.id}:
             raise Mismatch(f"{order.id} has another page")
         more = Payment(
+            is_complete=checkout.is_complete,
             paid_cents=checkout.total_cents if checkout.is_paid else None,
             outcome=Outcome.FAILED if failed else checkout.outcome,
         )

@@ -142,6 +142,7 @@ class SqlOrders:
 def _remember(tx: sa.Connection, order: Order, payment: Payment, *, payment_id: str | None, now_us: int) -> None:
     """Write down what is known."""
     values: dict[str, object] = {
+        "is_complete": int(payment.is_complete),
         "paid_cents": payment.paid_cents,
         "refunded_cents": payment.refunded_cents,
         "outcome": payment.outcome,
@@ -195,6 +196,7 @@ def _get(tx: sa.Connection, order_id: str) -> Order:
         raise NotFound("There is no such order.")
     disputes = tx.execute(sa.select(order_dispute).where(order_dispute.c.order_id == order_id).order_by("id"))
     payment = Payment(
+        is_complete=bool(row.is_complete),
         paid_cents=row.paid_cents,
         refunded_cents=row.refunded_cents,
         disputes=tuple(Dispute(id=one.id, cents=one.cents, status=DisputeStatus(one.status)) for one in disputes),

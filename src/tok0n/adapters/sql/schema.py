@@ -237,6 +237,7 @@ pack_order = Table(
     Column("created_at_us", _Big, nullable=False),
     Column("checkout_id", Text, unique=True),
     Column("payment_id", Text, unique=True),
+    Column("is_complete", Integer, nullable=False, server_default=text("0")),
     Column("paid_cents", _Big),
     Column("paid_at_us", _Big),
     Column("refunded_cents", _Big, nullable=False, server_default=text("0")),

@@ -97,21 +97,23 @@ class OrderPages:
 
     async def _order(self, visit: Visit) -> Response:
         order = await self._mine(visit)
+        if visit.request.headers.get("hx-request") and _is_open(order):
+            return Response(status_code=204)
         checkout, is_away = None, False
         if self._sell_packs is not None:
             try:
                 order, checkout = await self._sell_packs.look(order)
             except PaymentFailed:
                 is_away = True
-        waits = order.payment.paid_cents is None and order.payment.outcome is None
+        expects_money = order.payment.is_complete or is_away or visit.query("paid") == "1"
         return visit.page(
             "order.html",
             order=order,
-            said=said(order, is_complete=checkout is not None and checkout.is_complete),
+            said=said(order),
             entries=await self._orders.entries(order.id),
-            waits=waits,
+            waits=_is_open(order) and expects_money,
             is_away=is_away,
-            checkout=checkout,
+            pay_url=checkout.url if checkout is not None and _is_open(order) and not expects_money else None,
             gave_up=visit.query("paid") == "0",
         )
 
@@ -128,13 +130,18 @@ class OrderPages:
         return order
 
 
-def said(order: Order, *, is_complete: bool = False) -> str:
+def _is_open(order: Order) -> bool:
+    """Whether it is neither paid nor over."""
+    return order.payment.paid_cents is None and order.payment.outcome is None
+
+
+def said(order: Order) -> str:
     """How far an order has come, in a few words."""
     payment = order.payment
     if payment.paid_cents is None:
         if payment.outcome is not None:
             return "not paid: it failed" if payment.outcome == "failed" else "not paid: its time is over"
-        return "payment received, tokens arriving" if is_complete else "not paid yet"
+        return "payment received, tokens arriving" if payment.is_complete else "not paid yet"
     if any(dispute.status is DisputeStatus.OPEN for dispute in payment.disputes):
         return "disputed: its tokens are frozen"
     if any(dispute.status is DisputeStatus.LOST for dispute in payment.disputes):

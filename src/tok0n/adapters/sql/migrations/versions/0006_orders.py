@@ -17,6 +17,7 @@ CREATE TABLE pack_order (
     created_at_us {big} NOT NULL,
     checkout_id {text} UNIQUE,
     payment_id {text} UNIQUE,
+    is_complete INTEGER NOT NULL DEFAULT 0,
     paid_cents {big} CHECK (paid_cents >= 0),
     paid_at_us {big},
     refunded_cents {big} NOT NULL DEFAULT 0,
