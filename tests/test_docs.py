@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from support.gateways import ServerProcess, environment, tok0n, tok0n_json
+from tok0n.adapters.stripe.client import EVENT_TYPES
 from tok0n.cli import main
 from tok0n.web.openai.errors import TABLE
 
@@ -56,6 +58,19 @@ def test_what_compose_mounts_and_builds_is_there_and_its_settings_are_good(tmp_p
     assert {"gateway", "postgres", "valkey", "balancer"} <= set(services)
     done = tok0n("config", "check", "--config", ROOT / "deploy" / "tok0n.toml", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_payments_page_names_every_event_and_its_settings_are_good(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "payments.md").read_text()
+    named = set(re.findall(r"`((?:checkout|charge|refund)\.[a-z_.]+)`", page))
+    assert named == set(EVENT_TYPES)
+    shown = "\n".join(textwrap.dedent(block) for block in re.findall(r" *```toml\n(.*?)```", page, re.DOTALL))
+    (tmp_path / "tok0n.toml").write_text(shown)
+    (tmp_path / ".env").write_text("STRIPE_SECRET_KEY=sk_test_1\nSTRIPE_WEBHOOK_SECRET=whsec_1\n")
+    done = tok0n("config", "check", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    without = tok0n("config", "check", cwd=tmp_path, env={"STRIPE_WEBHOOK_SECRET": " "})
+    assert (without.returncode, "webhook_secret" in without.stdout + without.stderr) == (2, True)
 
 
 @pytest.mark.anyio
