@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -194,3 +195,21 @@ def test_a_key_may_have_limits() -> None:
     refused = run("keys", "create", "limited@example.com", "--model", "nothing")
     assert refused.exit_code == 1
     assert "declare no model 'nothing'" in refused.stderr
+
+
+def test_a_code_is_made_with_a_reason_and_shown_once() -> None:
+    made = run_json("codes", "create", "--tokens", "500", "--uses", "3", "--reason", "a conference")
+    assert re.fullmatch("([A-Z2-9]{4}-){3}[A-Z2-9]{4}", made["code"])
+    assert (made["tokens"], made["uses"]) == (500, 3)
+    assert run("codes", "create", "--tokens", "5", "--reason", "x", "--expires-in-days", "1").exit_code == 0
+    for wrong in (("--tokens", "0", "--reason", "x"), ("--tokens", "5", "--reason", " "), ("--tokens", "5")):
+        assert run("codes", "create", *wrong).exit_code == 2
+    assert made["code"].replace("-", "").encode() not in Path("tok0n.db").read_bytes()
+
+
+def test_sales_say_what_is_missing() -> None:
+    run_json("accounts", "create", EMAIL)
+    assert run_json("orders", "list", EMAIL) == []
+    assert "no such order" in run("orders", "refund", "ord_none").stderr
+    unset = run("payments", "reconcile")
+    assert (unset.exit_code, "docs/payments.md" in unset.stderr) == (1, True)
