@@ -6,7 +6,7 @@ cancelled while it awaits one gets its `CancelledError` when the future is done.
 """
 
 from asyncio import Future
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -482,20 +482,20 @@ class Admission(Protocol):
 class Limiter(Protocol):
     """The rate and concurrency decision, exact in every rolling 60 seconds."""
 
-    def admit(self, caller: Caller, *, request_id: str) -> Future[Admission]:
+    def admit(self, caller: Caller, *, request_id: str) -> Awaitable[Admission]:
         """Key RPM, user concurrency and global RPM as ONE decision. A refusal uses up none of the three.
 
         `request_id` is the one that the request's row has: by it a request is never counted twice. Raises
         `RateLimited`, or `LimiterUnavailable` in under a second.
         """
 
-    def admit_operator(self, *, request_id: str) -> Future[Admission]:
+    def admit_operator(self, *, request_id: str) -> Awaitable[Admission]:
         """Take a global slot only, for a request that the operator makes. Raises as `admit` does."""
 
     async def probe(self) -> None:
         """Prove that it can decide. Raises `LimiterUnavailable` with the reason."""
 
-    def state(self, caller: Caller) -> Future[RateState]:
+    def state(self, caller: Caller) -> Awaitable[RateState]:
         """Where the key stands, using nothing up. Raises `LimiterUnavailable`."""
 
 

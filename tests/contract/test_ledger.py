@@ -52,6 +52,34 @@ def used(request_id: str, total: int) -> Settlement:
     return Settlement(request_id=request_id, usage=usage, resolved_at_us=NOW_US + 5, upstream_ms=7)
 
 
+async def test_settlements_of_one_commit_do_not_spoil_each_other(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1_000)
+    reservations = [new(f"r{n}", account.id, key.id, 100) for n in range(6)]
+    for reservation in reservations:
+        await db.ledger.reserve(reservation)
+    await db.ledger.release(released("r5"))
+    totals = [10, 20, 130, 40, 50, 60]
+    settlements = [
+        msgspec.structs.replace(used(f"r{n}", total), reservation=reservations[n]) for n, total in enumerate(totals)
+    ]
+    twice = [db.ledger.settle(settlement) for settlement in (*settlements, settlements[0])]
+    results = await asyncio.gather(*twice, return_exceptions=True)
+    assert [result.charged for result in results if isinstance(result, Receipt)] == [10, 20, 130, 40, 50, 10]
+    assert isinstance(results[5], AlreadyResolved)
+    assert await balance(db) == Balance(posted=750, pending=0)
+    assert (await db.ledger.audit()).ok
+
+
+async def test_reservations_of_one_commit_are_refused_one_by_one(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=250)
+    results = await asyncio.gather(
+        *[db.ledger.reserve(new(f"r{n}", account.id, key.id, 100)) for n in range(4)], return_exceptions=True
+    )
+    assert [type(result) for result in results] == [Balance, Balance, InsufficientTokens, InsufficientTokens]
+    assert await balance(db) == Balance(posted=250, pending=200)
+    assert (await db.ledger.audit()).ok
+
+
 def released(request_id: str) -> Release:
     return Release(request_id=request_id, code="upstream_error", dispatched=True, resolved_at_us=NOW_US + 5)
 

@@ -39,6 +39,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.now_us = NOW_US
         self.balances: dict[str, list[int]] = {}
         self.requests: dict[str, dict[str, Any]] = {}
+        self.reservations: dict[str, NewReservation] = {}
         self.entries: list[tuple[str, str, int, int, str | None]] = []
         self.keys: dict[str, str] = {}
         self._open()
@@ -53,24 +54,22 @@ class LedgerMachine(RuleBasedStateMachine):
     def reserve(self, which: int, tokens: int, lifetime_us: int) -> None:
         account_id = list(self.balances)[which]
         request_id = f"r{len(self.requests)}"
-        result = self._submit(
-            lambda: self.db.ledger.reserve(
-                NewReservation(
-                    request_id=request_id,
-                    account_id=account_id,
-                    api_key_id=self.keys[account_id],
-                    model="demo",
-                    tokens=tokens,
-                    created_at_us=self.now_us,
-                    expires_at_us=self.now_us + lifetime_us,
-                )
-            )
+        reservation = NewReservation(
+            request_id=request_id,
+            account_id=account_id,
+            api_key_id=self.keys[account_id],
+            model="demo",
+            tokens=tokens,
+            created_at_us=self.now_us,
+            expires_at_us=self.now_us + lifetime_us,
         )
+        result = self._submit(lambda: self.db.ledger.reserve(reservation))
         posted, pending = self.balances[account_id]
         if posted - pending < tokens:
             assert isinstance(result, InsufficientTokens)
             return
         self.balances[account_id][1] += tokens
+        self.reservations[request_id] = reservation
         self.requests[request_id] = {
             "account_id": account_id,
             "status": "PENDING",
@@ -81,14 +80,15 @@ class LedgerMachine(RuleBasedStateMachine):
         }
 
     @precondition(lambda self: self.requests)
-    @rule(index=st.integers(0, 1000), total=st.integers(1, 600))
-    def settle(self, index: int, total: int) -> None:
+    @rule(index=st.integers(0, 1000), total=st.integers(1, 600), at_hand=st.booleans())
+    def settle(self, index: int, total: int, *, at_hand: bool) -> None:
         request_id, row = self._pick(index)
         settlement = Settlement(
             request_id=request_id,
             usage=Usage(prompt_tokens=0, completion_tokens=total, total_tokens=total),
             resolved_at_us=self.now_us,
             upstream_ms=1,
+            reservation=self.reservations[request_id] if at_hand else None,
         )
         result = self._submit(lambda: self.db.ledger.settle(settlement))
         balance = self.balances[row["account_id"]]

@@ -73,17 +73,23 @@ class Worker:
         self.done["reserved"] += 1
         end = self.chance.random()
         if end < 0.7:
-            await self._settle(request_id, email, self.chance.randrange(1, 2_500))
+            await self._settle(reservation, email, self.chance.randrange(1, 2_500))
         if end > 0.6:
             await self._release(request_id)
         if self.chance.random() < 0.02:
             self.left -= 1
             self.done["expired"] += await self.ledger.expire(now_us=NOW_US + 1, rows_max=20)
 
-    async def _settle(self, request_id: str, email: str, total: int) -> None:
+    async def _settle(self, reservation: NewReservation, email: str, total: int) -> None:
         self.left -= 1
         usage = Usage(prompt_tokens=total, completion_tokens=0, total_tokens=total)
-        settlement = Settlement(request_id=request_id, usage=usage, resolved_at_us=NOW_US, upstream_ms=1)
+        settlement = Settlement(
+            request_id=reservation.request_id,
+            usage=usage,
+            resolved_at_us=NOW_US,
+            upstream_ms=1,
+            reservation=reservation if self.chance.random() < 0.7 else None,
+        )
         try:
             receipt = await self.ledger.settle(settlement)
         except AlreadyResolved:

@@ -47,6 +47,7 @@ class Batcher(Generic[Command, Result]):
         self._queue_max = queue_max
         self._waiting: list[tuple[Command, Submitted[Result]]] = []
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def submit(self, command: Command, *, must: bool = False) -> Submitted[Result]:
         """Queue one command; its future resolves when it was carried out, waited for or not.
@@ -56,11 +57,12 @@ class Batcher(Generic[Command, Result]):
         """
         if len(self._waiting) >= self._queue_max and not must:
             raise Overloaded(queue=self._name)
-        loop = asyncio.get_running_loop()
-        future: Submitted[Result] = Submitted(loop=loop)
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        future: Submitted[Result] = Submitted(loop=self._loop)
         self._waiting.append((command, future))
         if self._task is None:
-            self._task = loop.create_task(self._drain(), name=f"batcher {self._name}")
+            self._task = self._loop.create_task(self._drain())
         return future
 
     @property

@@ -1,5 +1,6 @@
 """Structured logs on standard error: readable on a terminal, one JSON document a line otherwise."""
 
+import functools
 import logging
 import sys
 from collections.abc import Callable
@@ -21,7 +22,8 @@ def configure(*, level: str, style: str) -> Write:
     """
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
     render = structlog.dev.ConsoleRenderer(pad_event_to=20) if console else _render_json
-    threshold = logging.getLevelNamesMapping()[level.upper()]
+    levels = logging.getLevelNamesMapping()
+    threshold = levels[level.upper()]
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -43,7 +45,9 @@ def configure(*, level: str, style: str) -> Write:
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
 
     def write(bundle: list[dict[str, Any]]) -> None:
-        lines = [render(None, "", _stamped(fields)) for fields in bundle if _is_wanted(fields, threshold)]
+        lines = [
+            render(None, "", _stamped(fields)) for fields in bundle if levels[fields["level"].upper()] >= threshold
+        ]
         if lines:
             sys.stderr.write("\n".join(lines) + "\n")
             sys.stderr.flush()
@@ -51,14 +55,19 @@ def configure(*, level: str, style: str) -> Write:
     return write
 
 
-def _is_wanted(fields: dict[str, Any], threshold: int) -> bool:
-    return logging.getLevelNamesMapping()[fields["level"].upper()] >= threshold
+def _stamped(fields: EventDict) -> EventDict:
+    seconds, milliseconds = divmod(int(fields["timestamp"] * 1000), 1000)
+    fields["timestamp"] = f"{_second(seconds)}.{milliseconds:03d}Z"
+    return fields
 
 
-def _stamped(fields: dict[str, Any]) -> EventDict:
-    moment = datetime.fromtimestamp(fields["timestamp"], UTC)
-    return fields | {"timestamp": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
+@functools.lru_cache(maxsize=16)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+_encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
 def _render_json(_: WrappedLogger, __: str, event: EventDict) -> str:
-    return msgspec.json.encode(event, enc_hook=repr).decode()
+    return _encode(event).decode()

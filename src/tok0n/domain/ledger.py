@@ -76,12 +76,16 @@ class NewReservation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """The use that the upstream reported for one request."""
+    """The use that the upstream reported for one request.
+
+    `reservation` is the one that was made for it, where it is still at hand: it spares reading its row again.
+    """
 
     request_id: str
     usage: Usage
     resolved_at_us: int
     upstream_ms: int
+    reservation: NewReservation | None = None
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True, gc=False):

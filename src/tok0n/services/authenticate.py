@@ -3,6 +3,7 @@
 Being remembered never lets a revoked key spend: the reservation proves in the database that the key is active.
 """
 
+import hashlib
 from collections import OrderedDict
 
 from tok0n.domain import api_key
@@ -15,7 +16,7 @@ REMEMBERED_MAX = 10_000
 
 
 class KeyRing:
-    """The callers of the keys seen lately, by digest: the keys themselves are not kept."""
+    """The callers seen lately, by the digest of their Authorization header: the keys themselves are not kept."""
 
     def __init__(self, accounts: Accounts, clock: Clock) -> None:
         self._accounts = accounts
@@ -29,19 +30,20 @@ class KeyRing:
         Raises `InvalidApiKey`; or `AccountingFailed` or `Overloaded` when the lookup itself fails, because clients
         never retry a 401.
         """
-        digest = api_key.digest(api_key.key_from_authorization(authorization))
+        header = hashlib.sha256(authorization or b"").digest()
         now = self._clock.monotonic()
-        remembered = self._callers.get(digest)
+        remembered = self._callers.get(header)
         if remembered is not None and now - remembered[1] < REMEMBERED_SECONDS:
             self._used[remembered[0].api_key_id] = now
             return remembered[0]
+        digest = api_key.digest(api_key.key_from_authorization(authorization))
         caller = await self._accounts.find_caller(digest, now_us=self._clock.now_us())
         if caller is None:
-            self._callers.pop(digest, None)
+            self._callers.pop(header, None)
             raise InvalidApiKey("This API key is not known here, or it was revoked.")
         self._used[caller.api_key_id] = now
-        self._callers[digest] = (caller, now)
-        self._callers.move_to_end(digest)
+        self._callers[header] = (caller, now)
+        self._callers.move_to_end(header)
         if len(self._callers) > REMEMBERED_MAX:
             self._callers.popitem(last=False)
         return caller

@@ -16,7 +16,7 @@ from tok0n.domain.chat_request import ChatRequest, read_chat_request
 from tok0n.domain.completion import Completion, read_answer
 from tok0n.domain.errors import STOOD_TOO_LONG, InsufficientTokens, InvalidRequest, LimiterUnavailable
 from tok0n.domain.ledger import NewReservation, Receipt
-from tok0n.ports import Admission, Clock, Limiter, RateState, Upstream
+from tok0n.ports import Clock, Limiter, RateState, Upstream
 from tok0n.services.authenticate import KeyRing
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.reserving import Reservation, Reservations
@@ -25,6 +25,9 @@ log = structlog.get_logger()
 
 LARGE_BODY_BYTES = 64 * 1024
 """Up to here a request is read in well under a millisecond."""
+
+CHANCES = 256
+"""For how many ids chance is drawn at once."""
 
 SETTLE_SECONDS_MAX = 60
 """How much longer than the upstream's deadline a row may stay PENDING: more than all attempts to settle take."""
@@ -64,10 +67,13 @@ class CompleteChat:
         self._reservations = reservations
         self._upstreams = upstreams
         self._clock = clock
+        self._chance: list[bytes] = []
 
     def begin(self) -> Call:
         """A new call, with its id."""
-        request_id = ids.request_id(self._clock.now_us(), os.urandom(ids.RANDOM_BYTES))
+        if not self._chance:
+            self._chance = _chances()
+        request_id = ids.request_id(self._clock.now_us(), self._chance.pop())
         return Call(request_id=request_id, started=self._clock.monotonic())
 
     async def __call__(
@@ -86,21 +92,9 @@ class CompleteChat:
             raise InvalidRequest(f"This API key may not use the model {request.model.id}.", param="model")
         call.model = request.model.id
         call.upstream = request.model.upstream
+        upstream = self._upstreams[request.model.upstream]
         admission = await self._limiter.admit(caller, request_id=call.request_id)
         call.rate = admission.rate
-        return await self._admitted(call, caller, request, admission)
-
-    async def read(self, body: bytes) -> ChatRequest:
-        """Read and bound a request; a large one in a thread, so that others are answered meanwhile.
-
-        Raises `InvalidRequest`.
-        """
-        if len(body) <= LARGE_BODY_BYTES:
-            return read_chat_request(body, find_model=self._catalogue.find)
-        return await asyncio.to_thread(read_chat_request, body, find_model=self._catalogue.find)
-
-    async def _admitted(self, call: Call, caller: Caller, request: ChatRequest, admission: Admission) -> Completion:
-        upstream = self._upstreams[request.model.upstream]
         reservation = self._reservations.open(self._new(call, caller, request, upstream))
         try:
             async with reservation:
@@ -112,6 +106,15 @@ class CompleteChat:
             raise _with_largest_output(refusal, request) from None
         finally:
             admission.end(dispatched=reservation.dispatched)
+
+    async def read(self, body: bytes) -> ChatRequest:
+        """Read and bound a request; a large one in a thread, so that others are answered meanwhile.
+
+        Raises `InvalidRequest`.
+        """
+        if len(body) <= LARGE_BODY_BYTES:
+            return read_chat_request(body, find_model=self._catalogue.find)
+        return await asyncio.to_thread(read_chat_request, body, find_model=self._catalogue.find)
 
     async def _reserved(
         self, call: Call, request: ChatRequest, upstream: Upstream, reservation: Reservation
@@ -147,6 +150,12 @@ class CompleteChat:
             expires_at_us=now_us + round(lifetime_seconds * 1_000_000),
             has_budget=caller.has_budget,
         )
+
+
+def _chances() -> list[bytes]:
+    """The chance of the next ids. Asked for each time, it would cost a system call that gives the interpreter away."""
+    many = os.urandom(CHANCES * ids.RANDOM_BYTES)
+    return [many[place : place + ids.RANDOM_BYTES] for place in range(0, len(many), ids.RANDOM_BYTES)]
 
 
 def _with_largest_output(refusal: InsufficientTokens, request: ChatRequest) -> InsufficientTokens:

@@ -119,7 +119,11 @@ class Reservation:
         """Charge what was used. Raises `AccountingFailed` when it cannot be done; then nothing is charged."""
         clock = self._owner.clock
         settlement = Settlement(
-            request_id=self._new.request_id, usage=usage, resolved_at_us=clock.now_us(), upstream_ms=upstream_ms
+            request_id=self._new.request_id,
+            usage=usage,
+            resolved_at_us=clock.now_us(),
+            upstream_ms=upstream_ms,
+            reservation=self._new,
         )
         for attempt in range(SETTLE_ATTEMPTS):
             if attempt:

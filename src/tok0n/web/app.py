@@ -1,7 +1,7 @@
 """The ASGI application: chat completions straight to their endpoint, everything else through Starlette."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from starlette.applications import Starlette
@@ -76,13 +76,12 @@ def make_app(
     pages.router.redirect_slashes = False
     named = _with_request_id(pages, clock, request_log)
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["path"] == CHAT_PATH and scope["method"] == "POST":
-            await chat(scope, receive, send)
-        elif is_api(scope["path"]):
-            await named(scope, receive, send)
-        else:
-            await _logging_errors(pages, scope, receive, send)
+            return chat(scope, receive, send)
+        if is_api(scope["path"]):
+            return named(scope, receive, send)
+        return _logging_errors(pages, scope, receive, send)
 
     return app
 

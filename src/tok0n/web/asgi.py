@@ -1,7 +1,7 @@
 """The few words of ASGI that we speak ourselves. Source: the ASGI specification, HTTP & WebSocket, version 2.5."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -10,11 +10,23 @@ Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+WHOLE_ANSWER = "tok0n.whole_answer"
+"""An extension of our server, in scope["extensions"]: a `WholeAnswer`, in place of `send`."""
 
-def header(scope: Scope, name: bytes) -> bytes | None:
-    """The value of a header by its lower-case name; several values are joined, as HTTP has it."""
-    values = [value for key, value in scope["headers"] if key == name]
-    return b", ".join(values) if values else None
+
+class WholeAnswer(Protocol):
+    """Sends one whole answer, in one write."""
+
+    async def __call__(self, status: int, lines: bytes, body: bytes) -> None:
+        """`lines` are the headers as they travel, each with its line break, but for those that the server adds."""
+
+
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """The headers of a request by their lower-case names; several values of one are joined, as HTTP has it."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        headers[name] = headers[name] + b", " + value if name in headers else value
+    return headers
 
 
 async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:

@@ -1,25 +1,44 @@
-"""uvicorn's HTTP/1.1 protocol with the two limits that it lacks: how large, and how slow, a request's head may be."""
+"""uvicorn's HTTP/1.1 protocol with what it lacks: limits on a request's head, and answers in one write.
+
+uvicorn gives the server, its shutdown and the parser's wiring. What happens for each request is here, because there it
+costs more than the accounting of a call: two writes an answer, two regular expressions a header, an event and a timer.
+"""
 
 import asyncio
+import urllib.parse
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+import structlog
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from tok0n.web.asgi import WHOLE_ANSWER, AsgiApp, Message, Scope
 from tok0n.web.openai.errors import TABLE, error_body
+
+log = structlog.get_logger()
 
 HEAD_BYTES_MAX = 64 * 1024
 HEAD_SECONDS_MAX = 30.0
 """From the connection, or from its first byte on a connection that is used again."""
 
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+_WITHOUT_BODY = frozenset({204, 304})
 
-class LimitedHttpProtocol(HttpToolsProtocol):
-    """Costs a request whose head arrives in one piece, as nearly all do, next to nothing."""
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection. Costs a request whose head arrives in one piece, as nearly all do, next to nothing."""
+
+    cycle: "Exchange | None"  # type: ignore[assignment]
+    pipeline: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_is_open = True
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._idle_since = 0.0
+        self._idle_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by the loop."""
@@ -30,6 +49,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Called by the loop."""
         super().connection_lost(exc)
         self._head_has_come()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
@@ -44,18 +65,93 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Called by the parser."""
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._head_is_open = True
         self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
         self._head_is_open = False
-        self._head_has_come()
-        super().on_headers_complete()
+        if self._head_timer is not None:
+            self._head_has_come()
+        version = self.parser.get_http_version()
+        scope = self._scope(version)
+        exchange = Exchange(self, scope, keep_alive=version != "1.0" and self.parser.should_keep_alive())
+        scope["extensions"] = {WHOLE_ANSWER: exchange.answer}
+        running, self.cycle = self.cycle, exchange
+        if running is None or running.response_complete:
+            self.start(exchange)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft(exchange)
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser."""
+        assert self.cycle is not None
+        self.cycle.add(body)
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        assert self.cycle is not None
+        self.cycle.body_is_whole()
+
+    def on_response_complete(self) -> None:
+        """Called by an exchange whose answer is sent: begin the next, or wait for it."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self.start(self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._idle_for_long)
+
+    def start(self, exchange: "Exchange") -> None:
+        """Let the application answer."""
+        task = exchange.task = self.loop.create_task(exchange.run(self.app))
+        self.tasks.add(task)
+
+    def _scope(self, version: str) -> Scope:
+        url = self.url
+        if url.startswith(b"/") and b"#" not in url:
+            raw_path, _, query = url.partition(b"?")
+        else:
+            parsed = httptools.parse_url(url)
+            raw_path, query = parsed.path, parsed.query or b""
+        path = raw_path.decode("ascii")
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": "",
+            "headers": self.headers,
+            "state": {},
+            "method": self.parser.get_method().decode("ascii"),
+            "path": urllib.parse.unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+        }
+
+    def _idle_for_long(self) -> None:
+        """One timer for a connection's life: it looks when the last answer was sent, instead of starting with each."""
+        self._idle_timer = None
+        if (self.cycle is not None and not self.cycle.response_complete) or self._head_timer is not None:
+            return
+        rest = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if rest > 0:
+            self._idle_timer = self.loop.call_later(rest, self._idle_for_long)
+        else:
+            self.transport.close()
 
     def _expect_head(self) -> None:
-        self._head_timer = asyncio.get_running_loop().call_later(HEAD_SECONDS_MAX, self._too_slow)
+        self._head_timer = self.loop.call_later(HEAD_SECONDS_MAX, self._too_slow)
 
     def _head_has_come(self) -> None:
         if self._head_timer is not None:
@@ -74,3 +170,191 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         head = f"HTTP/1.1 {TABLE[code][0]} \r\ncontent-type: application/json\r\nconnection: close\r\n"
         self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
         self.transport.close()
+
+
+class Exchange:
+    """One request and its answer, as ASGI. The names are those that uvicorn's protocol knows its cycle by."""
+
+    __slots__ = (
+        "_awaits_continue",
+        "_body",
+        "_body_left",
+        "_has_news",
+        "_head",
+        "_is_chunked",
+        "_more_body",
+        "_protocol",
+        "_scope",
+        "_waiter",
+        "disconnected",
+        "keep_alive",
+        "response_complete",
+        "task",
+    )
+
+    def __init__(self, protocol: HttpProtocol, scope: Scope, *, keep_alive: bool) -> None:
+        self._protocol = protocol
+        self._scope = scope
+        self._awaits_continue = protocol.expect_100_continue
+        self._body: bytes | bytearray = b""
+        self._more_body = True
+        self._has_news = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._head: bytes | None = None
+        self._is_chunked = False
+        self._body_left: int | None = None
+        self.keep_alive = keep_alive
+        self.disconnected = False
+        self.response_complete = False
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def message_event(self) -> "Exchange":
+        """What the protocol sets when the client has left."""
+        return self
+
+    def set(self) -> None:
+        """There is something to receive."""
+        self._has_news = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def add(self, body: bytes) -> None:
+        """A piece of the request's body has come."""
+        if self.response_complete:
+            return
+        if not self._body:
+            self._body = body
+        else:
+            if type(self._body) is bytes:
+                self._body = bytearray(self._body)
+            self._body += body
+        if len(self._body) > HIGH_WATER_LIMIT:
+            self._protocol.flow.pause_reading()
+        self.set()
+
+    def body_is_whole(self) -> None:
+        """The request's body has come to its end."""
+        self._more_body = False
+        self.set()
+
+    async def answer(self, status: int, lines: bytes, body: bytes) -> None:
+        """See `asgi.WholeAnswer`."""
+        if self._protocol.flow.write_paused and not self.disconnected:
+            await self._protocol.flow.drain()
+        if self.disconnected:
+            return
+        length = (
+            b"content-length: %d\r\n\r\n" if self.keep_alive else b"connection: close\r\ncontent-length: %d\r\n\r\n"
+        )
+        self._head = b""
+        self._protocol.transport.write(b"".join((STATUS_LINE[status], lines, length % len(body), body)))
+        self._end()
+
+    async def run(self, app: AsgiApp) -> None:
+        """Let the application answer; an answer that it cannot bring to its end ends the connection."""
+        try:
+            await app(self._scope, self._receive, self._send)
+        except Exception:
+            log.exception("unexpected_error")
+        finally:
+            assert self.task is not None
+            self._protocol.tasks.discard(self.task)
+            if not self.response_complete and not self.disconnected:
+                self._give_up()
+
+    def _give_up(self) -> None:
+        self.keep_alive = False
+        if self._head is not None:
+            self._protocol.transport.close()
+            return
+        body = error_body(message="The gateway could not answer this request.", code="api_error")
+        length = str(len(body)).encode()
+        self._begin(TABLE["api_error"][0], [(b"content-type", b"application/json"), (b"content-length", length)])
+        self._go_on(body, more=False)
+
+    async def _receive(self) -> Message:
+        protocol = self._protocol
+        if self._awaits_continue and not protocol.transport.is_closing():
+            protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._awaits_continue = False
+        if not self.disconnected and not self.response_complete:
+            protocol.flow.resume_reading()
+            if not self._has_news:
+                self._waiter = protocol.loop.create_future()
+                await self._waiter
+            self._has_news = False
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        body, self._body = bytes(self._body), b""
+        return {"type": "http.request", "body": body, "more_body": self._more_body}
+
+    async def _send(self, message: Message) -> None:
+        if self._protocol.flow.write_paused and not self.disconnected:
+            await self._protocol.flow.drain()
+        if self.disconnected:
+            return
+        if message["type"] == "http.response.start":
+            self._begin(message["status"], message.get("headers", ()))
+        else:
+            self._go_on(message.get("body", b""), more=message.get("more_body", False))
+
+    def _begin(self, status: int, headers: Any) -> None:
+        """Write the head down; it is sent with the first piece of the body."""
+        assert self._head is None
+        self._awaits_continue = False
+        parts = [STATUS_LINE[status]]
+        length: int | None = None
+        closes = False
+        for name, value in headers:
+            parts += (name, b": ", value, b"\r\n")
+            if name == b"content-length":
+                length = int(value)
+            elif name == b"connection":
+                closes = value.lower() == b"close"
+        lines = 1 + len(headers)
+        if closes:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+            lines += 1
+        if self._scope["method"] == "HEAD" or status in _WITHOUT_BODY:
+            self._body_left = 0
+        elif length is None:
+            self._is_chunked = True
+            parts.append(b"transfer-encoding: chunked\r\n")
+            lines += 1
+        else:
+            self._body_left = length
+        self._head = b"".join((*parts, b"\r\n"))
+        if self._head.count(b"\n") != lines + 1 or self._head.count(b"\r") != lines + 1:
+            raise ValueError("a header holds a line break")
+
+    def _go_on(self, body: bytes, *, more: bool) -> None:
+        assert self._head is not None
+        assert not self.response_complete
+        head, self._head = self._head, b""
+        if self._is_chunked:
+            piece = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            end = b"" if more else b"0\r\n\r\n"
+            self._write(b"".join((head, piece, end)))
+        elif self._scope["method"] == "HEAD":
+            self._write(head)
+        else:
+            assert self._body_left is not None
+            self._body_left -= len(body)
+            assert self._body_left == 0 or (more and self._body_left > 0), "content-length is not the body's"
+            self._write(head + body if head else body)
+        if not more:
+            self._end()
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self._protocol.transport.write(data)
+
+    def _end(self) -> None:
+        self.response_complete = True
+        self.set()
+        if not self.keep_alive:
+            self._protocol.transport.close()
+        self._protocol.on_response_complete()

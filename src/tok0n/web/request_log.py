@@ -89,17 +89,25 @@ def _fields(line: RequestLine) -> dict[str, Any]:
         "timestamp": line.written_at,
         "request": call.request_id,
         "endpoint": call.endpoint,
-        "account": call.caller and call.caller.account_id,
-        "api_key": call.caller and call.caller.api_key_id,
-        "model": call.model,
-        "upstream": call.upstream,
-        "status": line.status,
-        "code": line.code,
-        "reserved": call.reserved,
-        "charged": call.receipt and call.receipt.charged,
-        "shortfall": (call.receipt and call.receipt.shortfall) or None,
-        "milliseconds": round(line.seconds * 1000, 1),
-        "upstream_milliseconds": call.upstream_ms,
-        "detail": line.detail,
     }
-    return {name: value for name, value in fields.items() if value not in {None, ""}}
+    if call.caller is not None:
+        fields["account"] = call.caller.account_id
+        fields["api_key"] = call.caller.api_key_id
+    if call.model is not None:
+        fields["model"] = call.model
+        fields["upstream"] = call.upstream
+    fields["status"] = line.status
+    if line.code is not None:
+        fields["code"] = line.code
+    if call.reserved is not None:
+        fields["reserved"] = call.reserved
+    if call.receipt is not None:
+        fields["charged"] = call.receipt.charged
+        if call.receipt.shortfall:
+            fields["shortfall"] = call.receipt.shortfall
+    fields["milliseconds"] = round(line.seconds * 1000, 1)
+    if call.upstream_ms is not None:
+        fields["upstream_milliseconds"] = call.upstream_ms
+    if line.detail:
+        fields["detail"] = line.detail
+    return fields

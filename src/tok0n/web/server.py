@@ -11,7 +11,7 @@ import uvicorn
 
 from tok0n.domain.errors import OperatorError
 from tok0n.web.asgi import AsgiApp
-from tok0n.web.http_protocol import LimitedHttpProtocol
+from tok0n.web.http_protocol import HttpProtocol
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than the 60 seconds after which common load balancers drop an idle connection themselves."""
@@ -26,7 +26,8 @@ class HttpServer:
         self._listener = listener
         config = uvicorn.Config(
             app,
-            http=LimitedHttpProtocol,
+            http=HttpProtocol,
+            interface="asgi3",
             ws="none",
             lifespan="off",
             log_config=None,

@@ -3,17 +3,14 @@
 What a restart forgets is filled in again from the request rows of the last minute (`refill`).
 """
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import Limit, RateLimited
 from tok0n.domain.rate_limit import Limits, SlidingWindow
 from tok0n.ports import Admission, Clock, RateState, RecentRequest
-
-T = TypeVar("T")
 
 CONCURRENCY_RETRY_SECONDS = 1.0
 """Nobody knows when a call in flight ends; a second is the least that `retry-after` can say."""
@@ -49,7 +46,7 @@ class MemoryLimiter:
             if request.dispatched:
                 self._global.add(happened)
 
-    def admit(self, caller: Caller, *, request_id: str) -> asyncio.Future[Admission]:
+    async def admit(self, caller: Caller, *, request_id: str) -> Admission:
         """See `ports.Limiter.admit`."""
         del request_id  # each is admitted once, and the rows are read before any is
         now = self._clock.monotonic()
@@ -67,27 +64,27 @@ class MemoryLimiter:
         self._running[caller.account_id] = running + 1
         limit = limits.requests_per_minute_per_key
         rate = RateState(limit=limit, remaining=limit - used - 1, reset_seconds=60.0)
-        return _resolved(_Admission(self, number=number, account_id=caller.account_id, rate=rate))
+        return _Admission(self, number=number, account_id=caller.account_id, rate=rate)
 
-    def admit_operator(self, *, request_id: str) -> asyncio.Future[Admission]:
+    async def admit_operator(self, *, request_id: str) -> Admission:
         """See `ports.Limiter.admit_operator`."""
         del request_id
         number = self._take_global(self._clock.monotonic())
         rate = RateState(limit=self._limits.upstream_requests_per_minute, remaining=0, reset_seconds=60.0)
-        return _resolved(_Admission(self, number=number, account_id=None, rate=rate))
+        return _Admission(self, number=number, account_id=None, rate=rate)
 
     async def probe(self) -> None:
         """See `ports.Limiter.probe`: it always can."""
 
-    def state(self, caller: Caller) -> asyncio.Future[RateState]:
+    async def state(self, caller: Caller) -> RateState:
         """See `ports.Limiter.state`."""
         limit = self._limits.requests_per_minute_per_key
         window = self._keys.get(caller.api_key_id)
         if window is None:
-            return _resolved(RateState(limit=limit, remaining=limit, reset_seconds=0.0))
+            return RateState(limit=limit, remaining=limit, reset_seconds=0.0)
         now = self._clock.monotonic()
         remaining = max(0, limit - window.count(now))
-        return _resolved(RateState(limit=limit, remaining=remaining, reset_seconds=window.seconds_until_empty(now)))
+        return RateState(limit=limit, remaining=remaining, reset_seconds=window.seconds_until_empty(now))
 
     def ended(self, *, number: int, account_id: str | None, dispatched: bool) -> None:
         """Give back what an admission holds."""
@@ -148,9 +145,3 @@ class _Admission:
 
 def _refuse(which: Limit, limit: int, retry_after_seconds: float) -> NoReturn:
     raise RateLimited(which=which, limit=limit, retry_after_seconds=retry_after_seconds)
-
-
-def _resolved(value: T) -> "asyncio.Future[T]":
-    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-    future.set_result(value)
-    return future

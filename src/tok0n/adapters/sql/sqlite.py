@@ -13,8 +13,9 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
@@ -23,7 +24,17 @@ from tok0n.adapters.sql import migrate
 from tok0n.domain.errors import AccountingFailed, OperatorError, Overloaded, Tok0nError
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 Command = Callable[[sqlite3.Connection], Any]
+RunAll = Callable[[sqlite3.Connection, list[Item]], list[Any]]
+
+
+class Bulk(msgspec.Struct, Generic[Item], frozen=True, gc=False):
+    """One item of many that `run_all` carries out together, with as few statements as it can."""
+
+    run_all: RunAll[Item]
+    item: Item
+
 
 SQLITE_NEEDED = (3, 37, 0)
 OWNER_ONLY = 0o600
@@ -66,17 +77,17 @@ class SqliteStore:
         self._readers = threading.local()
         self._reads_waiting = 0
         self._open_readers: list[sa.Connection] = []
-        self._batcher: Batcher[Command, Any] = Batcher(
+        self._batcher: Batcher[Command | Bulk[Any], Any] = Batcher(
             self._run, name="database writes", batch_max=BATCH_MAX, queue_max=WRITE_QUEUE_MAX
         )
 
-    def submit(self, command: Command, *, must: bool = False) -> asyncio.Future[Any]:
-        """Run a hot command in the next group commit.
+    def submit(self, run_all: RunAll[Item], item: Item, *, must: bool = False) -> asyncio.Future[Any]:
+        """Have `run_all` carry out a hot command in the next group commit, with all other items that it has there.
 
-        It gets the raw connection. Whatever it raises rolls the group back, and each of its commands runs again alone;
-        a refusal is therefore returned, not raised.
+        It gets the raw connection, and gives a result for each item. Whatever it raises rolls the group back, and each
+        command runs again alone; a refusal is therefore returned, not raised.
         """
-        return self._batcher.submit(command, must=must)
+        return self._batcher.submit(Bulk(run_all, item), must=must)
 
     def write(self, fn: Callable[[sa.Connection], T]) -> asyncio.Future[T]:
         """See `SqlStore.write`. What it raises undoes only what it did."""
@@ -140,10 +151,10 @@ class SqliteStore:
         with _transaction(self._connection):
             return migrate.upgrade(self._tx)
 
-    async def _run(self, commands: list[Command]) -> list[Any]:
+    async def _run(self, commands: list[Command | Bulk[Any]]) -> list[Any]:
         return await asyncio.get_running_loop().run_in_executor(self._writer_pool, self._commit, commands)
 
-    def _commit(self, commands: list[Command]) -> list[Any]:
+    def _commit(self, commands: list[Command | Bulk[Any]]) -> list[Any]:
         """One commit for all. When one command is to blame, one commit for each; when the database is, all fail."""
         try:
             return self._commit_group(commands)
@@ -155,12 +166,23 @@ class SqliteStore:
             results.extend(self._commit([command]))
         return results
 
-    def _commit_group(self, commands: list[Command]) -> list[Any]:
+    def _commit_group(self, commands: list[Command | Bulk[Any]]) -> list[Any]:
         if os.stat(self.path).st_ino != self._inode:  # noqa: PTH116  a Path costs more than the call, each commit
             raise sqlite3.OperationalError("the database file was replaced while it was open")
         connection = self._connection
+        results: list[Any] = [None] * len(commands)
+        together: dict[RunAll[Any], list[tuple[int, Any]]] = {}
         with _transaction(connection):
-            return [command(connection) for command in commands]
+            for place, command in enumerate(commands):
+                if isinstance(command, Bulk):
+                    together.setdefault(command.run_all, []).append((place, command.item))
+                else:
+                    results[place] = command(connection)
+            for run_all, places in together.items():
+                done = run_all(connection, [item for _, item in places])
+                for (place, _), result in zip(places, done, strict=True):
+                    results[place] = result
+        return results
 
     def _read(self, fn: Callable[[sa.Connection], T]) -> T:
         reader = getattr(self._readers, "tx", None)

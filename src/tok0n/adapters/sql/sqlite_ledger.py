@@ -1,7 +1,12 @@
-"""The hot statements of the ledger, written for sqlite3 itself. Each decides in the database, never in Python."""
+"""The hot statements of the ledger, written for sqlite3 itself. Each decides in the database, never in Python.
+
+What many calls do to the same account in one commit is one statement for all, where that decides the same: a sum that
+is refused, or a use beyond its reservation, goes one by one.
+"""
 
 import sqlite3
 from asyncio import Future
+from typing import Any
 
 import msgspec
 
@@ -18,6 +23,7 @@ from tok0n.domain.ledger import (
     RequestStatus,
     Settlement,
 )
+from tok0n.domain.usage import Usage
 from tok0n.ports import RecentRequest
 
 _RESERVE = """
@@ -33,13 +39,18 @@ _RESERVE_BUDGET = "UPDATE api_key SET pending = pending + :tokens WHERE id = :ap
 _INSERT_REQUEST = """
 INSERT INTO request (id, account_id, api_key_id, model, status, reserved, charged, shortfall, dispatched,
                      created_at_us, expires_at_us)
-VALUES (:request_id, :account_id, :api_key_id, :model, 'PENDING', :tokens, 0, 0, 1, :created_at_us, :expires_at_us)
+VALUES (?, ?, ?, ?, 'PENDING', ?, 0, 0, 1, ?, ?)
 """
 _WHY_NOT = """
 SELECT account.posted, account.pending, budget - spent - api_key.pending
 FROM account JOIN api_key ON api_key.account_id = account.id
 WHERE account.id = :account_id AND account.status = 'open' AND api_key.id = :api_key_id AND revoked_at_us IS NULL
   AND (expires_at_us IS NULL OR expires_at_us > :created_at_us)
+"""
+_SETTLE_AS_RESERVED = """
+UPDATE request SET status = 'SETTLED', charged = ?3, prompt_tokens = ?1, completion_tokens = ?2, total_tokens = ?3,
+    details = ?4, upstream_ms = ?5, resolved_at_us = ?6
+WHERE id = ?7 AND status = 'PENDING' AND reserved = ?8 AND account_id = ?9
 """
 _SETTLE = """
 UPDATE request SET status = 'SETTLED',
@@ -49,8 +60,7 @@ UPDATE request SET status = 'SETTLED',
     prompt_tokens = :prompt, completion_tokens = :completion, total_tokens = :total, details = :details,
     upstream_ms = :upstream_ms, resolved_at_us = :resolved_at_us
 WHERE id = :request_id AND status = 'PENDING'
-RETURNING account_id, reserved, charged, shortfall, api_key_id, model,
-    (SELECT budget IS NOT NULL FROM api_key WHERE api_key.id = request.api_key_id)
+RETURNING account_id, reserved, charged, shortfall, api_key_id, model
 """
 _CHARGE = """
 UPDATE account SET posted = posted - :charged, pending = pending - :reserved WHERE id = :account_id
@@ -58,16 +68,18 @@ RETURNING posted, pending
 """
 _INSERT_USAGE = """
 INSERT INTO ledger_entry (account_id, kind, amount, posted_after, request_id, created_at_us)
-VALUES (:account_id, 'usage', -:charged, :posted, :request_id, :created_at_us)
+VALUES (?, 'usage', ?, ?, ?, ?)
 """
 _COUNT_HOUR = """
 INSERT INTO usage_hour (account_id, hour, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)
-VALUES (:account_id, :hour, :api_key_id, :model, 1, :prompt, :completion, :charged)
-ON CONFLICT (account_id, hour, api_key_id, model) DO UPDATE SET requests = requests + 1,
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (account_id, hour, api_key_id, model) DO UPDATE SET requests = requests + excluded.requests,
     prompt_tokens = prompt_tokens + excluded.prompt_tokens,
     completion_tokens = completion_tokens + excluded.completion_tokens, charged = charged + excluded.charged
 """
-_END_BUDGET = "UPDATE api_key SET spent = spent + :charged, pending = pending - :reserved WHERE id = :api_key_id"
+_END_BUDGET = """
+UPDATE api_key SET spent = spent + ?, pending = pending - ? WHERE id = ? AND budget IS NOT NULL
+"""
 _SETTLED_BEFORE = """
 SELECT request.status, reserved, charged, shortfall, account.posted, account.pending, account.id
 FROM request JOIN account ON account.id = request.account_id WHERE request.id = :request_id
@@ -75,8 +87,7 @@ FROM request JOIN account ON account.id = request.account_id WHERE request.id = 
 _RELEASE = """
 UPDATE request SET status = 'RELEASED', code = :code, dispatched = :dispatched, resolved_at_us = :resolved_at_us
 WHERE id = :request_id AND status = 'PENDING'
-RETURNING account_id, reserved, api_key_id,
-    (SELECT budget IS NOT NULL FROM api_key WHERE api_key.id = request.api_key_id)
+RETURNING account_id, reserved, api_key_id
 """
 _UNRESERVE = "UPDATE account SET pending = pending - :reserved WHERE id = :account_id"
 _STATUS = "SELECT status FROM request WHERE id = :request_id"
@@ -90,15 +101,15 @@ class SqliteLedger:
 
     def reserve(self, reservation: NewReservation) -> Future[Balance]:
         """See `ports.Ledger.reserve`."""
-        return self._store.submit(lambda connection: _reserve(connection, reservation))
+        return self._store.submit(_reserve_all, reservation)
 
     def settle(self, settlement: Settlement) -> Future[Receipt]:
         """See `ports.Ledger.settle`."""
-        return self._store.submit(lambda connection: _settle(connection, settlement), must=True)
+        return self._store.submit(_settle_all, settlement, must=True)
 
     def release(self, release: Release) -> Future[None]:
         """See `ports.Ledger.release`."""
-        return self._store.submit(lambda connection: _release(connection, release), must=True)
+        return self._store.submit(_release_all, release, must=True)
 
     async def reverse(self, *, request_id: str, now_us: int) -> None:
         """See `ports.Ledger.reverse`."""
@@ -123,19 +134,61 @@ class SqliteLedger:
         return await self._store.read(ledger_functions.audit)
 
 
-def _reserve(connection: sqlite3.Connection, reservation: NewReservation) -> Balance | Tok0nError:
+def _reserve_all(connection: sqlite3.Connection, reservations: list[NewReservation]) -> list[Balance | Tok0nError]:
     """Refusals are returned, not raised: they must not undo the group commit they are part of."""
-    values = msgspec.structs.asdict(reservation)
+    results: dict[str, Balance | Tok0nError] = {}
+    rows: list[NewReservation] = []
+    for (account_id, api_key_id), group in _grouped(reservations).items():
+        sum_of_all = {
+            "account_id": account_id,
+            "api_key_id": api_key_id,
+            "tokens": sum(new.tokens for new in group),
+            "created_at_us": max(new.created_at_us for new in group),
+        }
+        balance = _take(connection, sum_of_all, has_budget=any(new.has_budget for new in group))
+        if isinstance(balance, Balance):
+            rows += group
+            results.update(dict.fromkeys([new.request_id for new in group], balance))
+            continue
+        for new in group:
+            results[new.request_id] = _take(connection, msgspec.structs.asdict(new), has_budget=new.has_budget)
+            if isinstance(results[new.request_id], Balance):
+                rows.append(new)
+    connection.executemany(
+        _INSERT_REQUEST,
+        [
+            (
+                new.request_id,
+                new.account_id,
+                new.api_key_id,
+                new.model,
+                new.tokens,
+                new.created_at_us,
+                new.expires_at_us,
+            )
+            for new in rows
+        ],
+    )
+    return [results[new.request_id] for new in reservations]
+
+
+def _grouped(reservations: list[NewReservation]) -> dict[tuple[str, str], list[NewReservation]]:
+    groups: dict[tuple[str, str], list[NewReservation]] = {}
+    for new in reservations:
+        groups.setdefault((new.account_id, new.api_key_id), []).append(new)
+    return groups
+
+
+def _take(connection: sqlite3.Connection, values: dict[str, Any], *, has_budget: bool) -> Balance | Tok0nError:
     row = connection.execute(_RESERVE, values).fetchone()
     if row is None:
-        return _why_not(connection, values, required=reservation.tokens)
-    if reservation.has_budget:
+        return _why_not(connection, values, required=values["tokens"])
+    if has_budget:
         connection.execute(_RESERVE_BUDGET, values)
-    connection.execute(_INSERT_REQUEST, values)
     return Balance(posted=row[0], pending=row[1])
 
 
-def _why_not(connection: sqlite3.Connection, values: dict[str, object], *, required: int) -> Tok0nError:
+def _why_not(connection: sqlite3.Connection, values: dict[str, Any], *, required: int) -> Tok0nError:
     row = connection.execute(_WHY_NOT, values).fetchone()
     if row is None:
         return InvalidApiKey("This API key is not active any more.")
@@ -144,7 +197,69 @@ def _why_not(connection: sqlite3.Connection, values: dict[str, object], *, requi
     return InsufficientTokens(required=required, posted=row[0], pending=row[1], largest_output_tokens=0)
 
 
-def _settle(connection: sqlite3.Connection, settlement: Settlement) -> Receipt | Tok0nError:
+class _Settled(msgspec.Struct, gc=False):
+    """What settling one request has found out so far."""
+
+    settlement: Settlement
+    account_id: str
+    reserved: int
+    api_key_id: str
+    model: str
+    charged: int
+    shortfall: int
+
+
+def _settle_all(connection: sqlite3.Connection, settlements: list[Settlement]) -> list[Receipt | Tok0nError]:
+    """Those whose use fits in what was reserved are charged together: their charge depends on nothing else."""
+    results: dict[str, Receipt | Tok0nError] = {}
+    fitting: list[_Settled] = []
+    others: list[Settlement] = []
+    for settlement in settlements:
+        new = settlement.reservation
+        charged = settlement.usage.total_tokens
+        if new is None or charged > new.tokens:
+            others.append(settlement)
+        else:
+            fitting.append(_Settled(settlement, new.account_id, new.tokens, new.api_key_id, new.model, charged, 0))
+    if fitting:
+        connection.execute("SAVEPOINT fitting")
+        if _settle_as_reserved(connection, fitting) == len(fitting):
+            _charge(connection, fitting, results)
+        else:
+            connection.execute("ROLLBACK TO fitting")
+            others += [one.settlement for one in fitting]
+        connection.execute("RELEASE fitting")
+    for settlement in others:
+        _settle_alone(connection, settlement, results)
+    return [results[settlement.request_id] for settlement in settlements]
+
+
+def _settle_as_reserved(connection: sqlite3.Connection, fitting: list[_Settled]) -> int:
+    """Gives how many were PENDING, and as they were reserved."""
+    rows = []
+    for one in fitting:
+        settlement = one.settlement
+        usage = settlement.usage
+        rows.append(
+            (
+                usage.prompt_tokens,
+                usage.completion_tokens,
+                usage.total_tokens,
+                _details(usage),
+                settlement.upstream_ms,
+                settlement.resolved_at_us,
+                settlement.request_id,
+                one.reserved,
+                one.account_id,
+            )
+        )
+    return connection.executemany(_SETTLE_AS_RESERVED, rows).rowcount
+
+
+def _settle_alone(
+    connection: sqlite3.Connection, settlement: Settlement, results: dict[str, Receipt | Tok0nError]
+) -> None:
+    """One that used more than was reserved, was settled before, or whose reservation is not at hand."""
     usage = settlement.usage
     row = connection.execute(
         _SETTLE,
@@ -153,48 +268,70 @@ def _settle(connection: sqlite3.Connection, settlement: Settlement) -> Receipt |
             "prompt": usage.prompt_tokens,
             "completion": usage.completion_tokens,
             "total": usage.total_tokens,
-            "details": msgspec.json.encode(usage.details).decode() if usage.details else None,
+            "details": _details(usage),
             "upstream_ms": settlement.upstream_ms,
             "resolved_at_us": settlement.resolved_at_us,
         },
     ).fetchone()
     if row is None:
-        return _settled_before(connection, settlement.request_id)
-    account_id, reserved, charged, shortfall, api_key_id, model, has_budget = row
-    if has_budget:
-        connection.execute(_END_BUDGET, {"charged": charged, "reserved": reserved, "api_key_id": api_key_id})
-    connection.execute(
-        _COUNT_HOUR,
-        {
-            "account_id": account_id,
-            "hour": settlement.resolved_at_us // US_AN_HOUR,
-            "api_key_id": api_key_id,
-            "model": model,
-            "prompt": usage.prompt_tokens,
-            "completion": usage.completion_tokens,
-            "charged": charged,
-        },
-    )
+        results[settlement.request_id] = _settled_before(connection, settlement.request_id)
+    else:
+        account_id, reserved, charged, shortfall, api_key_id, model = row
+        settled = _Settled(settlement, account_id, reserved, api_key_id, model, charged, shortfall)
+        _charge(connection, [settled], results)
+
+
+def _details(usage: Usage) -> str | None:
+    return msgspec.json.encode(usage.details).decode() if usage.details else None
+
+
+def _charge(connection: sqlite3.Connection, settled: list[_Settled], results: dict[str, Receipt | Tok0nError]) -> None:
+    """Charge what was settled, an account after the other, and write the entries and the roll-ups."""
+    accounts: dict[str, list[_Settled]] = {}
+    keys: dict[str, list[int]] = {}
+    hours: dict[tuple[str, int, str, str], list[int]] = {}
+    for one in settled:
+        accounts.setdefault(one.account_id, []).append(one)
+        key = keys.setdefault(one.api_key_id, [0, 0])
+        key[0] += one.charged
+        key[1] += one.reserved
+        usage = one.settlement.usage
+        hour = hours.setdefault(
+            (one.account_id, one.settlement.resolved_at_us // US_AN_HOUR, one.api_key_id, one.model), [0, 0, 0, 0]
+        )
+        hour[0] += 1
+        hour[1] += usage.prompt_tokens
+        hour[2] += usage.completion_tokens
+        hour[3] += one.charged
+    connection.executemany(_END_BUDGET, [(*sums, api_key_id) for api_key_id, sums in keys.items()])
+    connection.executemany(_COUNT_HOUR, [(*hour, *sums) for hour, sums in hours.items()])
+    for account_id, group in accounts.items():
+        _charge_account(connection, account_id, group, results)
+
+
+def _charge_account(
+    connection: sqlite3.Connection, account_id: str, group: list[_Settled], results: dict[str, Receipt | Tok0nError]
+) -> None:
+    charged = sum(one.charged for one in group)
+    reserved = sum(one.reserved for one in group)
     posted, pending = connection.execute(
         _CHARGE, {"charged": charged, "reserved": reserved, "account_id": account_id}
     ).fetchone()
-    connection.execute(
-        _INSERT_USAGE,
-        {
-            "account_id": account_id,
-            "charged": charged,
-            "posted": posted,
-            "request_id": settlement.request_id,
-            "created_at_us": settlement.resolved_at_us,
-        },
-    )
-    return Receipt(
-        request_id=settlement.request_id,
-        reserved=reserved,
-        charged=charged,
-        shortfall=shortfall,
-        balance=Balance(posted=posted, pending=pending),
-    )
+    balance = Balance(posted=posted, pending=pending)
+    posted += charged
+    entries = []
+    for one in group:
+        posted -= one.charged
+        settlement = one.settlement
+        entries.append((account_id, -one.charged, posted, settlement.request_id, settlement.resolved_at_us))
+        results[settlement.request_id] = Receipt(
+            request_id=settlement.request_id,
+            reserved=one.reserved,
+            charged=one.charged,
+            shortfall=one.shortfall,
+            balance=balance,
+        )
+    connection.executemany(_INSERT_USAGE, entries)
 
 
 def _settled_before(connection: sqlite3.Connection, request_id: str) -> Receipt | Tok0nError:
@@ -211,6 +348,10 @@ def _settled_before(connection: sqlite3.Connection, request_id: str) -> Receipt 
     )
 
 
+def _release_all(connection: sqlite3.Connection, releases: list[Release]) -> list[Tok0nError | None]:
+    return [_release(connection, release) for release in releases]
+
+
 def _release(connection: sqlite3.Connection, release: Release) -> Tok0nError | None:
     values = {
         "request_id": release.request_id,
@@ -220,10 +361,9 @@ def _release(connection: sqlite3.Connection, release: Release) -> Tok0nError | N
     }
     row = connection.execute(_RELEASE, values).fetchone()
     if row is not None:
-        account_id, reserved, api_key_id, has_budget = row
+        account_id, reserved, api_key_id = row
         connection.execute(_UNRESERVE, {"account_id": account_id, "reserved": reserved})
-        if has_budget:
-            connection.execute(_END_BUDGET, {"charged": 0, "reserved": reserved, "api_key_id": api_key_id})
+        connection.execute(_END_BUDGET, (0, reserved, api_key_id))
         return None
     status = connection.execute(_STATUS, values).fetchone()
     if status is not None and status[0] == RequestStatus.SETTLED:

@@ -33,12 +33,15 @@ class UpstreamConnection(asyncio.Protocol):
         on_idle: Callable[["UpstreamConnection"], None],
         on_lost: Callable[["UpstreamConnection"], None],
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._body_bytes_max = body_bytes_max
         self._on_idle = on_idle
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[UpstreamAnswer] | None = None
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._complete = False
         self._body: bytes | bytearray = b""
         self.idle_since = 0.0
@@ -51,10 +54,11 @@ class UpstreamConnection(asyncio.Protocol):
         """
         assert self._transport is not None
         assert self._answer is None
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[UpstreamAnswer] = loop.create_future()
+        answer: asyncio.Future[UpstreamAnswer] = self._loop.create_future()
         self._answer = answer
-        timer = loop.call_at(deadline, self._expire)
+        self._deadline = deadline
+        if self._timer is None:
+            self._timer = self._loop.call_at(deadline, self._expire)
         try:
             self._transport.write(request)
             return await answer
@@ -62,8 +66,6 @@ class UpstreamConnection(asyncio.Protocol):
             if self._answer is answer:
                 self.abort()
             raise
-        finally:
-            timer.cancel()
 
     def close(self) -> None:
         """Close at once; a call under way fails."""
@@ -89,6 +91,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Called by the loop: the peer closed, or we did."""
         self._fail("closed the connection", f"connection lost: {exc}" if exc else "connection closed early")
         self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
         self._on_lost(self)
 
     def data_received(self, data: bytes) -> None:
@@ -175,12 +179,20 @@ class UpstreamConnection(asyncio.Protocol):
         self._forget_answer()
         if keep and not transport.is_closing():
             self._parser = httptools.HttpResponseParser(self)
+            self.idle_since = self._loop.time()
             self._on_idle(self)
         else:
             transport.abort()
 
     def _expire(self) -> None:
-        self._fail("timed out", "deadline passed")
+        """One timer for many exchanges: it looks whether the one of now has run out, instead of starting with each."""
+        self._timer = None
+        if self._answer is None:
+            return
+        if self._loop.time() >= self._deadline:
+            self._fail("timed out", "deadline passed")
+        else:
+            self._timer = self._loop.call_at(self._deadline, self._expire)
 
     def _fail_too_large(self) -> None:
         self._fail("returned an answer that is too large", f"more than {self._body_bytes_max} bytes")

@@ -59,12 +59,14 @@ class HttpUpstream:
         self._all_closed = asyncio.Event()
         self._all_closed.set()
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._connecting = 0
         self._pruning: asyncio.TimerHandle | None = None
 
     async def complete(self, body: bytes) -> UpstreamAnswer:
         """See `ports.Upstream.complete`."""
-        deadline = asyncio.get_running_loop().time() + self.timeout_seconds
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        deadline = loop.time() + self.timeout_seconds
         connection = self._take_idle() or await self._connect(deadline)
         request = b"".join((self._head, str(len(body)).encode(), b"\r\n\r\n", body))
         return await connection.exchange(request, deadline=deadline)
@@ -132,7 +134,6 @@ class HttpUpstream:
         )
 
     def _now_idle(self, connection: UpstreamConnection) -> None:
-        connection.idle_since = asyncio.get_running_loop().time()
         self._idle.append(connection)
         if self._pruning is None:
             self._prune()

@@ -1,6 +1,7 @@
 """POST /v1/chat/completions, as a plain ASGI function ahead of everything else: it is the hot path."""
 
 import asyncio
+from collections.abc import Mapping
 
 import structlog
 
@@ -8,7 +9,17 @@ from tok0n.domain.errors import AccountingFailed, InvalidRequest, Tok0nError
 from tok0n.ports import Clock, Limiter, RateState
 from tok0n.services.complete_chat import Call, CompleteChat
 from tok0n.services.in_flight import InFlight
-from tok0n.web.asgi import Headers, Message, Receive, Scope, Send, header, respond
+from tok0n.web.asgi import (
+    WHOLE_ANSWER,
+    Headers,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    WholeAnswer,
+    headers_of,
+    respond,
+)
 from tok0n.web.openai.errors import RequestTimeout, RequestTooLarge, error_answer
 from tok0n.web.request_log import RequestLog
 
@@ -47,32 +58,38 @@ class ChatEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. A client that leaves does not stop its call: nothing here listens for that."""
         with self._in_flight:
-            await self._answer(scope, receive, send)
+            call = self._complete_chat.begin()
+            headers_in = headers_of(scope)
+            error: Tok0nError | None = None
+            try:
+                completion = await self._complete_chat(
+                    call,
+                    authorization=headers_in.get(b"authorization"),
+                    read_body=lambda: self._read_body(headers_in, receive),
+                )
+            except ClientLeft:
+                self._request_log.write(call, status=499, error=None, seconds=self._clock.monotonic() - call.started)
+                return
+            except Tok0nError as refusal:
+                error = refusal
+            except Exception:
+                log.exception("unexpected_error", request=call.request_id)
+                error = AccountingFailed(upstream_called=call.upstream_ms is not None, detail="unexpected error")
+            if error is not None:
+                await self._refuse(call, error, send)
+                return
+            seconds = self._clock.monotonic() - call.started
+            self._request_log.write(call, status=200, error=None, seconds=seconds)
+            answer: WholeAnswer = scope["extensions"][WHOLE_ANSWER]
+            await answer(200, _lines(call, seconds), completion.body)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call = self._complete_chat.begin()
-        error: Tok0nError | None = None
-        try:
-            completion = await self._complete_chat(
-                call,
-                authorization=header(scope, b"authorization"),
-                read_body=lambda: self._read_body(scope, receive),
-            )
-            status, headers, body = 200, [(b"content-type", b"application/json")], completion.body
-        except ClientLeft:
-            self._request_log.write(call, status=499, error=None, seconds=self._clock.monotonic() - call.started)
-            return
-        except Tok0nError as refusal:
-            error = refusal
-        except Exception:
-            log.exception("unexpected_error", request=call.request_id)
-            error = AccountingFailed(upstream_called=call.upstream_ms is not None, detail="unexpected error")
-        if error is not None:
-            status, headers, body = error_answer(error)
-            await self._know_rate(call)
-        seconds = self._clock.monotonic() - call.started
-        headers += _call_headers(call, seconds)
-        self._request_log.write(call, status=status, error=error, seconds=seconds)
+    async def _refuse(self, call: Call, error: Tok0nError, send: Send) -> None:
+        status, headers, body = error_answer(error)
+        await self._know_rate(call)
+        headers.append((b"x-request-id", call.request_id.encode()))
+        if call.rate is not None:
+            headers += rate_headers(call.rate)
+        self._request_log.write(call, status=status, error=error, seconds=self._clock.monotonic() - call.started)
         await respond(send, status, headers, body)
 
     async def _know_rate(self, call: Call) -> None:
@@ -83,12 +100,12 @@ class ChatEndpoint:
             except Tok0nError:
                 return
 
-    async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
+    async def _read_body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """The whole body. Raises `RequestTooLarge`, at once where far too much is announced."""
-        announced = header(scope, b"content-length")
+        announced = headers.get(b"content-length")
         if announced is not None and announced.isdigit() and int(announced[:20]) > DISCARDED_BYTES_MAX:
             raise self._too_large()
-        if header(scope, b"content-encoding") not in {None, b"identity"}:
+        if headers.get(b"content-encoding", b"identity") != b"identity":
             raise InvalidRequest("A compressed body is not supported: send it without content-encoding.")
         message = await receive()
         if not message.get("more_body") and message["type"] == "http.request":
@@ -126,19 +143,22 @@ class ChatEndpoint:
         return RequestTooLarge(f"The body of a request may have {self._body_bytes_max} bytes at the most.")
 
 
-def _call_headers(call: Call, seconds: float) -> Headers:
-    headers: Headers = [(b"x-request-id", call.request_id.encode())]
-    if call.rate is not None:
-        headers += rate_headers(call.rate)
-    receipt = call.receipt
-    if receipt is not None:
-        headers += [
-            (b"x-tok0n-reserved", str(receipt.reserved).encode()),
-            (b"x-tok0n-charged", str(receipt.charged).encode()),
-            (b"x-tok0n-available", str(receipt.balance.available).encode()),
-            (b"openai-processing-ms", str(round(seconds * 1000)).encode()),
-        ]
-    return headers
+def _lines(call: Call, seconds: float) -> bytes:
+    """The headers of an answer that was charged."""
+    rate, receipt = call.rate, call.receipt
+    assert rate is not None
+    assert receipt is not None
+    return (
+        "content-type: application/json\r\n"
+        f"x-request-id: {call.request_id}\r\n"
+        f"x-ratelimit-limit-requests: {rate.limit}\r\n"
+        f"x-ratelimit-remaining-requests: {rate.remaining}\r\n"
+        f"x-ratelimit-reset-requests: {duration(rate.reset_seconds)}\r\n"
+        f"x-tok0n-reserved: {receipt.reserved}\r\n"
+        f"x-tok0n-charged: {receipt.charged}\r\n"
+        f"x-tok0n-available: {receipt.balance.available}\r\n"
+        f"openai-processing-ms: {round(seconds * 1000)}\r\n"
+    ).encode()
 
 
 def rate_headers(rate: RateState) -> Headers:

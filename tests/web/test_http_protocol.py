@@ -1,0 +1,126 @@
+"""Our exchange under uvicorn's parser: bodies and answers, whole and in pieces; connections kept and closed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from support.http import Connection
+from tok0n.web.asgi import WHOLE_ANSWER, Headers, Receive, Scope, Send, respond
+from tok0n.web.server import HttpServer, listen
+
+pytestmark = pytest.mark.anyio
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with what came, in the way that the path names."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    match scope["path"]:
+        case "/pieces":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for piece in (b"one", b"", b"two"):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body"})
+        case "/whole":
+            await scope["extensions"][WHOLE_ANSWER](200, b"x-a: b\r\n", body)
+        case "/split":
+            await respond(send, 200, [(b"x-a", b"b\r\nx-c: d")], b"")
+        case "/short":
+            headers: Headers = [(b"content-length", b"5")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b"four"})
+        case "/fails":
+            raise ValueError("it fails")
+        case "/closes":
+            await respond(send, 200, [(b"connection", b"close")], b"bye")
+        case path:
+            await respond(send, 200, [(b"x-path", path.encode()), (b"x-query", scope["query_string"])], body)
+
+
+@pytest.fixture
+async def connection() -> AsyncIterator[Connection]:
+    async with (
+        HttpServer(echo, listen("127.0.0.1", 0), shutdown_seconds=5) as server,
+        Connection(server.url) as connection,
+    ):
+        yield connection
+
+
+async def test_answers_to_requests_that_come_at_once_come_in_their_order(connection: Connection) -> None:
+    for path in (b"/a?b=c", b"/whole", b"http://x/d%20e?f", b"/last"):
+        connection.writer.write(b"POST %b HTTP/1.1\r\ncontent-length: %d\r\n\r\n%b" % (path, len(path), path))
+    answers = [await connection.read() for _ in range(4)]
+    assert [answer.body for answer in answers] == [b"/a?b=c", b"/whole", b"http://x/d%20e?f", b"/last"]
+    assert (answers[0].headers["x-path"], answers[0].headers["x-query"]) == ("/a", "b=c")
+    assert answers[1].headers["x-a"] == "b"
+    assert (answers[2].headers["x-path"], answers[2].headers["x-query"]) == ("/d e", "f")
+
+
+async def test_a_body_may_be_large_and_come_in_pieces(connection: Connection) -> None:
+    body = bytes(range(256)) * 4_096
+    connection.writer.write(b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body))
+    for start in range(0, len(body), 100_000):
+        connection.writer.write(body[start : start + 100_000])
+        await connection.writer.drain()
+    assert (await connection.read()).body == body
+    chunks = b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
+    answer = await connection.send(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n" + chunks)
+    assert answer.body == b"onetwo"
+
+
+async def test_who_asks_whether_to_go_on_is_told_so(connection: Connection) -> None:
+    connection.writer.write(b"POST / HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n")
+    assert await connection.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert (await connection.send(b"ok")).body == b"ok"
+
+
+async def test_an_answer_in_pieces_is_chunked_and_one_to_head_has_no_body(connection: Connection) -> None:
+    answer = await connection.send(b"GET /pieces HTTP/1.1\r\n\r\n")
+    assert answer.headers["transfer-encoding"] == "chunked"
+    assert await connection.reader.readuntil(b"0\r\n\r\n") == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
+    connection.writer.write(b"HEAD /pieces HTTP/1.1\r\n\r\n")
+    head = await connection.reader.readuntil(b"\r\n\r\n")
+    assert b"chunked" not in head
+    assert (await connection.send(b"GET /after HTTP/1.1\r\n\r\n")).headers["x-path"] == "/after"
+
+
+@pytest.mark.parametrize("path", ["/split", "/fails", "/short"])
+async def test_an_answer_that_cannot_be_right_is_not_sent(connection: Connection, path: str) -> None:
+    connection.writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+    answer = await connection.reader.read()
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 500 ")
+    assert b"x-c" not in answer
+    assert b"four" not in answer
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [b"GET /closes HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n", b"GET /whole HTTP/1.0\r\n\r\n"],
+    ids=["server", "client", "HTTP/1.0"],
+)
+async def test_a_connection_that_is_not_to_be_kept_is_closed(connection: Connection, request_: bytes) -> None:
+    connection.writer.write(request_)
+    answer = await connection.reader.read()
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"connection: close\r\n" in answer
+
+
+async def test_a_connection_that_is_idle_for_long_is_closed_and_one_that_is_used_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tok0n.web.server.KEEP_ALIVE_SECONDS", 0.1)
+    loop = asyncio.get_running_loop()
+    async with (
+        HttpServer(echo, listen("127.0.0.1", 0), shutdown_seconds=5) as server,
+        Connection(server.url) as connection,
+    ):
+        began = loop.time()
+        while loop.time() < began + 0.3:
+            assert (await connection.send(b"GET /a HTTP/1.1\r\n\r\n")).status == 200
+        used = loop.time()
+        assert await connection.reader.read() == b""
+        assert loop.time() - used > 0.05
