@@ -5,10 +5,17 @@ import re
 import ssl
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
+from typing import TYPE_CHECKING
 
-import aiosmtplib
 import msgspec
 import structlog
+
+from tok0n.lazily import Lazily
+
+if TYPE_CHECKING:
+    import aiosmtplib
+else:
+    aiosmtplib = Lazily("aiosmtplib")
 
 log = structlog.get_logger()
 

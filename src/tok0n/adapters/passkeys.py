@@ -1,20 +1,22 @@
 """The `Authenticator` port, by the webauthn package: an extra, because it brings a good deal of cryptography along."""
 
 import json
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-import webauthn
-from webauthn.helpers import base64url_to_bytes
-from webauthn.helpers.exceptions import WebAuthnException
-from webauthn.helpers.structs import (
-    AuthenticatorSelectionCriteria,
-    PublicKeyCredentialDescriptor,
-    ResidentKeyRequirement,
-    UserVerificationRequirement,
-)
 
 from tok0n.domain.errors import PasskeyInvalid
 from tok0n.domain.people import Passkey
+from tok0n.lazily import Lazily
+
+if TYPE_CHECKING:
+    import webauthn
+    from webauthn import helpers
+    from webauthn.helpers import exceptions, structs
+else:
+    webauthn = Lazily("webauthn")
+    helpers = Lazily("webauthn.helpers")
+    exceptions = Lazily("webauthn.helpers.exceptions")
+    structs = Lazily("webauthn.helpers.structs")
 
 CREDENTIAL_CHARACTERS_MAX = 20_000
 NAME = "Tok0n"
@@ -37,10 +39,10 @@ class WebAuthn:
             rp_name=NAME,
             user_id=person_id.encode(),
             user_name=email,
-            exclude_credentials=[PublicKeyCredentialDescriptor(id=one) for one in known],
-            authenticator_selection=AuthenticatorSelectionCriteria(
-                resident_key=ResidentKeyRequirement.REQUIRED,
-                user_verification=UserVerificationRequirement.REQUIRED,
+            exclude_credentials=[structs.PublicKeyCredentialDescriptor(id=one) for one in known],
+            authenticator_selection=structs.AuthenticatorSelectionCriteria(
+                resident_key=structs.ResidentKeyRequirement.REQUIRED,
+                user_verification=structs.UserVerificationRequirement.REQUIRED,
             ),
         )
         return webauthn.options_to_json(options), options.challenge
@@ -48,7 +50,7 @@ class WebAuthn:
     def request_options(self) -> tuple[str, bytes]:
         """See `ports.Authenticator.request_options`."""
         options = webauthn.generate_authentication_options(
-            rp_id=self._host, user_verification=UserVerificationRequirement.REQUIRED
+            rp_id=self._host, user_verification=structs.UserVerificationRequirement.REQUIRED
         )
         return webauthn.options_to_json(options), options.challenge
 
@@ -58,8 +60,8 @@ class WebAuthn:
             raise PasskeyInvalid(_INVALID)
         try:
             sent = json.loads(credential)
-            client_data = json.loads(base64url_to_bytes(sent["response"]["clientDataJSON"]))
-            return base64url_to_bytes(sent["rawId"]), base64url_to_bytes(client_data["challenge"])
+            client_data = json.loads(helpers.base64url_to_bytes(sent["response"]["clientDataJSON"]))
+            return helpers.base64url_to_bytes(sent["rawId"]), helpers.base64url_to_bytes(client_data["challenge"])
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise PasskeyInvalid(_INVALID) from error
 
@@ -73,7 +75,7 @@ class WebAuthn:
                 expected_origin=self._origin,
                 require_user_verification=True,
             )
-        except (WebAuthnException, ValueError, LookupError, TypeError) as error:
+        except (exceptions.WebAuthnException, ValueError, LookupError, TypeError) as error:
             raise PasskeyInvalid(_INVALID) from error
         return made.credential_id, made.credential_public_key, made.sign_count
 
@@ -89,6 +91,6 @@ class WebAuthn:
                 credential_current_sign_count=passkey.sign_count,
                 require_user_verification=True,
             )
-        except (WebAuthnException, ValueError, LookupError, TypeError) as error:
+        except (exceptions.WebAuthnException, ValueError, LookupError, TypeError) as error:
             raise PasskeyInvalid(_INVALID) from error
         return used.new_sign_count

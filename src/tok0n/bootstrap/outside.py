@@ -10,6 +10,7 @@ import structlog
 
 from tok0n.adapters.mail import LogMailer, SmtpMailer, SmtpOptions
 from tok0n.adapters.memory.limiter import MemoryLimiter
+from tok0n.adapters.passkeys import WebAuthn
 from tok0n.adapters.sql.accounts import SqlAccounts
 from tok0n.adapters.sql.history import SqlHistory
 from tok0n.adapters.sql.inbox import SqlInbox
@@ -22,9 +23,11 @@ from tok0n.adapters.sql.sessions import SqlSessions
 from tok0n.adapters.sql.sqlite import SqliteStore
 from tok0n.adapters.sql.sqlite_ledger import SqliteLedger
 from tok0n.adapters.sql.store import SqlStore
+from tok0n.adapters.stripe.client import StripePayments
 from tok0n.adapters.upstream.http import HttpUpstream
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.rate_limit import WINDOW_SECONDS, Limits
+from tok0n.lazily import is_installed
 from tok0n.ports import (
     Accounts,
     Authenticator,
@@ -220,10 +223,8 @@ def open_payments(settings: Settings, *, api_base: str | None = None) -> Payment
     chosen = settings.payments
     if chosen is None:
         return None
-    try:
-        from tok0n.adapters.stripe.client import StripePayments  # noqa: PLC0415  an extra
-    except ImportError as error:
-        raise no_extra("stripe", error) from error
+    if not is_installed("stripe"):
+        raise no_extra("stripe", ImportError(name="stripe"))
     return StripePayments(
         secret_key=chosen.secret_key.resolve(),
         webhook_secret=chosen.webhook_secret.resolve(),
@@ -239,11 +240,7 @@ def open_authenticator(settings: Settings) -> Authenticator | None:
     with contextlib.suppress(ValueError):
         ipaddress.ip_address(host)
         return None
-    try:
-        from tok0n.adapters.passkeys import WebAuthn  # noqa: PLC0415  an extra
-    except ImportError:
-        return None
-    return WebAuthn(settings.server.public_url)
+    return WebAuthn(settings.server.public_url) if is_installed("webauthn") else None
 
 
 def no_extra(extra: str, error: ImportError) -> OperatorError:

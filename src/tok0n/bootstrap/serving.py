@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import gc
+import importlib
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from tok0n.bootstrap.wiring import Gateway, open_gateway
 from tok0n.settings import Settings, with_port
@@ -54,10 +55,18 @@ async def serve_gateway(
     _spare_the_garbage_collector()
     async with HttpServer(gateway.app, listener, shutdown_seconds=settings.server.shutdown_seconds) as server:
         announce(server.url, link)
+        importing = asyncio.create_task(asyncio.to_thread(_import_all, gateway.pages.packages))
         await stop.wait()
         gateway.draining.set()
         hurrying = asyncio.create_task(_hurry(server, again))
     hurrying.cancel()
+    await importing
+
+
+def _import_all(packages: Iterable[str]) -> None:
+    """In a thread, so that the first visitor who needs one does not hold everybody up."""
+    for package in packages:
+        importlib.import_module(package)
 
 
 def _spare_the_garbage_collector() -> None:

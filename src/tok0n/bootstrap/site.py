@@ -39,12 +39,13 @@ from tok0n.web.webhooks.stripe import stripe_route
 
 
 class Pages(msgspec.Struct, frozen=True, kw_only=True):
-    """The site and its routes, and the sign-in that goes on behind it."""
+    """The site and its routes, and the sign-in that goes on behind it. `packages` are large, and imported later."""
 
     site: Site
     signing: Signing
     sell_packs: SellPacks | None
     routes: Sequence[BaseRoute]
+    packages: Sequence[str]
 
 
 def packs_of(settings: Settings) -> dict[str, Pack]:
@@ -174,4 +175,6 @@ def make_pages(
             clock=clock,
         )
         routes += passkey_routes(site, passkeys)
-    return Pages(site=site, signing=signing, sell_packs=sell_packs, routes=routes)
+    uses = [("stripe", sell_packs is not None), ("webauthn", authenticator is not None)]
+    packages = [package for package, is_used in uses if is_used]
+    return Pages(site=site, signing=signing, sell_packs=sell_packs, routes=routes, packages=packages)

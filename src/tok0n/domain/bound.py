@@ -60,7 +60,7 @@ def strings_bound(value: Any) -> int:
         value = waiting.pop()
         kind = type(value)
         if kind is str:
-            total += len(value) if value.isascii() else string_bound(value)
+            total += string_bound(value)
         elif kind is dict:
             waiting.extend(value.values())
         elif kind is list:

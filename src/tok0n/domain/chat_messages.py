@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from tok0n.domain.bound import strings_bound
+from tok0n.domain.bound import string_bound, strings_bound
 from tok0n.domain.catalogue import Model
 from tok0n.domain.chat_fields import mapping, refuse, sequence, text, word
 
@@ -63,7 +63,7 @@ def _read_message(message: Any, index: int, model: Model, extra: frozenset[str],
             refuse(where, f"Unrecognized request argument supplied: {where}")
     content = message.get("content")
     if type(content) is str and len(message) == 2:
-        bound.strings += strings_bound(content) + len(role)
+        bound.strings += string_bound(content) + len(role)
         return
     _read_details(message, f"messages[{index}]", role)
     if type(content) is list:

@@ -18,6 +18,7 @@ from tok0n.domain.json_text import decode_object
 MODEL_ID_CHARACTERS_MAX = 256
 
 _LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
+_DEFINITIONS = frozenset({"tools", "functions", "response_format", "tool_choice"})
 _READ_APART = frozenset({"model", "messages", *_LIMIT_FIELDS})
 _encode = msgspec.json.Encoder().encode
 
@@ -109,29 +110,29 @@ def _check_fields(values: dict[str, Any], raw: dict[str, msgspec.Raw], model: Mo
 
 def _definitions_bytes(values: dict[str, Any], raw: dict[str, msgspec.Raw]) -> int:
     """The bytes of what providers rewrite into the prompt."""
-    return sum(
-        len(bytes(raw[name]))
-        for name in ("tools", "functions", "response_format", "tool_choice")
-        if type(values.get(name)) in {list, dict}
-    )
+    if _DEFINITIONS.isdisjoint(values):
+        return 0
+    return sum(len(bytes(raw[name])) for name in _DEFINITIONS if type(values.get(name)) in {list, dict})
 
 
 def _read_output_limit(values: dict[str, Any], model: Model) -> int:
     """M: one of the two spellings, or both when they agree; the model's default when there is none."""
-    given = {name: values[name] for name in _LIMIT_FIELDS if values.get(name) is not None}
-    if not given:
-        return model.default_output_tokens
-    for name, value in given.items():
+    limit: int | None = None
+    for name in _LIMIT_FIELDS:
+        value = values.get(name)
+        if value is None:
+            continue
         if not is_integer(value) or value < 1:
             refuse(name, f"'{name}' must be a positive integer.")
         if value > model.max_output_tokens:
             refuse(name, f"'{name}' can be {model.max_output_tokens} at the most for the model {model.id!r}.")
-    if len(set(given.values())) > 1:
-        raise InvalidRequest(
-            "'max_tokens' and 'max_completion_tokens' mean the same; give one, or the same value twice.",
-            param="max_tokens",
-        )
-    return next(iter(given.values()))  # type: ignore[no-any-return]  # checked to be an integer
+        if limit not in {None, value}:
+            raise InvalidRequest(
+                "'max_tokens' and 'max_completion_tokens' mean the same; give one, or the same value twice.",
+                param="max_tokens",
+            )
+        limit = value
+    return model.default_output_tokens if limit is None else limit
 
 
 def _rewrite(raw: dict[str, msgspec.Raw], model: Model, output_limit: int) -> bytes:

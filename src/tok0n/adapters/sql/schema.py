@@ -76,13 +76,11 @@ request = Table(
         "account_id",
         "id",
         sqlite_where=text("status IN ('RELEASED', 'EXPIRED')"),
-        postgresql_where=text("status IN ('RELEASED', 'EXPIRED')"),
     ),
     Index(
         "request_pending",
         "expires_at_us",
         sqlite_where=text("status = 'PENDING'"),
-        postgresql_where=text("status = 'PENDING'"),
     ),
     **_CLUSTERED,
 )
@@ -104,7 +102,6 @@ ledger_entry = Table(
         "ledger_entry_order",
         "order_id",
         sqlite_where=text("order_id IS NOT NULL"),
-        postgresql_where=text("order_id IS NOT NULL"),
     ),
     **_STRICT,
 )
@@ -277,7 +274,6 @@ payment_event = Table(
         "attempts",
         "received_at_us",
         sqlite_where=text("handled_at_us IS NULL"),
-        postgresql_where=text("handled_at_us IS NULL"),
     ),
     **_CLUSTERED,
 )

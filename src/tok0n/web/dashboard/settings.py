@@ -1,17 +1,23 @@
 """What somebody changes about the own account: address, password, second factor, time zone, notices, the end of it."""
 
 import zoneinfo
+from typing import TYPE_CHECKING
 
-import segno
 from markupsafe import Markup
 from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.usage import TOKENS_MAX
+from tok0n.lazily import Lazily
 from tok0n.services import second_factor
 from tok0n.services.passwords import Refused
 from tok0n.web.dashboard.desk import Desk
 from tok0n.web.pages.visit import Site, Visit
+
+if TYPE_CHECKING:
+    import segno
+else:
+    segno = Lazily("segno")
 
 _SETTINGS = "/dashboard/settings"
 

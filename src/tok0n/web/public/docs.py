@@ -3,17 +3,23 @@
 import re
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 import tok0n
+from tok0n.lazily import Lazily
 from tok0n.web.pages.visit import Site, Visit
+
+if TYPE_CHECKING:
+    import markdown_it
+    from markdown_it.token import Token
+else:
+    markdown_it = Lazily("markdown_it")
 
 WRITTEN_BASE_URL = "http://127.0.0.1:8080/v1"
 """The address that the files are written with, so that they can be read where they lie."""
@@ -74,7 +80,7 @@ def read(page: Page) -> str:
 @cache
 def render(text: str) -> Markup:
     """Markdown as HTML: our own files, in which raw HTML is not read."""
-    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    markdown = markdown_it.MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(text)
     for place, token in enumerate(tokens):
         if token.type == "heading_open":
@@ -89,7 +95,7 @@ def render(text: str) -> Markup:
     return Markup(html)  # noqa: S704  rendered without raw HTML
 
 
-def _aim(link: Token) -> None:
+def _aim(link: "Token") -> None:
     """A link between files leads to the page that shows the file; one to what has no page leads to the overview."""
     target = str(link.attrGet("href"))
     if "://" in target or target.startswith(("#", "/")):
