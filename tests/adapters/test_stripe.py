@@ -114,6 +114,14 @@ async def test_money_that_comes_later_gives_tokens_later(shop: Shop) -> None:
     assert await shop.posted() == 1_000
 
 
+async def test_money_that_does_not_come_gives_no_tokens(shop: Shop) -> None:
+    order = await shop.order()
+    shop.double.pay(checkout_of(order), later=True)
+    shop.double.tell("checkout.session.async_payment_failed", shop.double.sessions[checkout_of(order)])
+    assert await shop.posted() == 0
+    assert (await shop.orders.get(order.id)).payment.outcome == "failed"
+
+
 async def test_a_buyer_who_is_back_before_the_webhook_has_the_tokens(shop: Shop) -> None:
     shop.double.webhook_url = None
     order = await shop.order()

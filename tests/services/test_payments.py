@@ -17,10 +17,10 @@ from tok0n.adapters.sql.inbox import SqlInbox
 from tok0n.adapters.sql.orders import SqlOrders
 from tok0n.domain.errors import NotFound, PaymentFailed
 from tok0n.domain.ledger import Release
-from tok0n.domain.orders import Dispute, DisputeStatus, Order
+from tok0n.domain.orders import Dispute, DisputeStatus, Order, Outcome
 from tok0n.domain.packs import Pack
 from tok0n.domain.payments import Checkout, Disputed, Event, News, Refunded, RefundFailed
-from tok0n.services.payments import FAILED_TYPE, WAITS_US, SellPacks
+from tok0n.services.payments import WAITS_US, SellPacks
 
 pytestmark = pytest.mark.anyio
 
@@ -211,7 +211,7 @@ async def test_tax_and_discounts_change_what_is_paid_and_not_what_is_bought(shop
 async def test_what_is_not_paid_gives_nothing(shop: Shop) -> None:
     order = await shop.order()
     await shop.deliver(
-        event("1", page(order)), event("2", page(order), FAILED_TYPE), event("3", None, "customer.created")
+        event("1", page(order)), event("2", page(order, outcome=Outcome.FAILED)), event("3", None, "customer.created")
     )
     assert await shop.posted() == 0
     assert (await shop.orders.get(order.id)).payment.outcome == "failed"

@@ -113,7 +113,7 @@ async def _open_postgres(settings: Settings, *, checked: bool) -> AsyncIterator[
         from tok0n.adapters.sql.postgres_connection import PostgresOptions  # noqa: PLC0415
         from tok0n.adapters.sql.postgres_ledger import PostgresLedger  # noqa: PLC0415
     except ImportError as error:
-        raise no_extra("postgres", error) from error
+        raise no_extra("postgres", error.name) from error
     chosen = settings.database
     options = PostgresOptions(
         url=chosen.url,
@@ -158,7 +158,7 @@ async def open_limiter(settings: Settings, store: Store, clock: Clock) -> AsyncI
     try:
         from tok0n.adapters.redis.limiter import RedisLimiter  # noqa: PLC0415  an extra
     except ImportError as error:
-        raise no_extra("redis", error) from error
+        raise no_extra("redis", error.name) from error
     redis = RedisLimiter(chosen.backend, limits, clock, recent=store.ledger.recent)
     redis.start()
     try:
@@ -224,7 +224,7 @@ def open_payments(settings: Settings, *, api_base: str | None = None) -> Payment
     if chosen is None:
         return None
     if not is_installed("stripe"):
-        raise no_extra("stripe", ImportError(name="stripe"))
+        raise no_extra("stripe", "stripe")
     return StripePayments(
         secret_key=chosen.secret_key.resolve(),
         webhook_secret=chosen.webhook_secret.resolve(),
@@ -243,6 +243,6 @@ def open_authenticator(settings: Settings) -> Authenticator | None:
     return WebAuthn(settings.server.public_url) if is_installed("webauthn") else None
 
 
-def no_extra(extra: str, error: ImportError) -> OperatorError:
+def no_extra(extra: str, package: str | None) -> OperatorError:
     """What to tell the operator whose installation lacks an extra."""
-    return OperatorError(f"The package {error.name} is missing: pip install 'tok0n[{extra}]'.")
+    return OperatorError(f"The package {package} is missing: pip install 'tok0n[{extra}]'.")

@@ -173,7 +173,7 @@ async def copy_database(config_path: Path | None, url: str, *, as_json: bool) ->
     try:
         from tok0n.bootstrap.copying import copy_to_postgres  # noqa: PLC0415  an extra
     except ImportError as error:
-        raise no_extra("postgres", error) from error
+        raise no_extra("postgres", error.name) from error
     if not load_settings(config_path, database__url=url).database.is_postgres:
         fail("--to must be postgresql://USER:PASSWORD@HOST/NAME.", code=SETTINGS_WRONG, as_json=as_json)
     copied = await copy_to_postgres(load_settings(config_path), url)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from tok0n.domain.errors import NotFound, PaymentFailed
-from tok0n.domain.orders import Order, Outcome, Payment
+from tok0n.domain.orders import Order, Payment
 from tok0n.domain.packs import Pack
 from tok0n.domain.payments import Checkout, Disputed, Event, Refunded, RefundFailed, StoredEvent
 from tok0n.ports import Clock, Inbox, Orders, Payments
@@ -25,8 +25,6 @@ WAITS_US = 7 * 86_400_000_000
 LOOKED_BACK_US = 3_600_000_000
 LOOKED_BACK_FIRST_US = 30 * 86_400_000_000
 """Reconciliation begins an hour before the last one that succeeded, or as early as the provider remembers."""
-
-FAILED_TYPE = "checkout.session.async_payment_failed"
 
 
 class Mismatch(Exception):
@@ -89,7 +87,7 @@ class SellPacks:
             return order, None
         checkout = await self._payments.checkout(order.checkout_id)
         try:
-            await self._learn_checkout(checkout, failed=False)
+            await self._learn_checkout(checkout)
         except Mismatch as mismatch:
             log.error("payment_alarm", order=order.id, why=str(mismatch))
         return await self._orders.get(order.id), checkout
@@ -159,7 +157,7 @@ class SellPacks:
         """False when it must be learnt again. Raises `Mismatch`; `NotFound` when the order is not known, or not yet."""
         match event.about:
             case Checkout() as checkout:
-                return await self._learn_checkout(checkout, failed=event.type == FAILED_TYPE)
+                return await self._learn_checkout(checkout)
             case Refunded() as refunded:
                 order = await self._order_of(refunded.payment_id, refunded.order_id)
                 self._check(order, currency=refunded.currency, livemode=refunded.livemode)
@@ -176,7 +174,7 @@ class SellPacks:
             case None:
                 return True
 
-    async def _learn_checkout(self, checkout: Checkout, *, failed: bool) -> bool:
+    async def _learn_checkout(self, checkout: Checkout) -> bool:
         if checkout.order_id is None:
             raise Mismatch("the page names no order: it was not made by Tok0n")
         try:
@@ -191,7 +189,7 @@ class SellPacks:
         more = Payment(
             is_complete=checkout.is_complete,
             paid_cents=checkout.total_cents if checkout.is_paid else None,
-            outcome=Outcome.FAILED if failed else checkout.outcome,
+            outcome=checkout.outcome,
         )
         return await self._add(order, more, payment_id=checkout.payment_id)
 

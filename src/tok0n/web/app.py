@@ -18,6 +18,7 @@ from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import Call
 from tok0n.web.asgi import AsgiApp, Message, Receive, Scope, Send
 from tok0n.web.openai.account import account_routes
+from tok0n.web.openai.errors import UNEXPECTED
 from tok0n.web.openai.openapi import openapi_route
 from tok0n.web.openai.routes import api_http_error, error, is_api, model_routes
 from tok0n.web.operations import operation_routes
@@ -25,7 +26,6 @@ from tok0n.web.pages.visit import Site
 from tok0n.web.request_log import RequestLog
 
 CHAT_PATH = "/v1/chat/completions"
-UNEXPECTED = "The gateway could not answer this request."
 log = structlog.get_logger()
 
 

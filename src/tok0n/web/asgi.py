@@ -1,6 +1,6 @@
 """The few words of ASGI that we speak ourselves. Source: the ASGI specification, HTTP & WebSocket, version 2.5."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterable, Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 Scope = MutableMapping[str, Any]
@@ -27,6 +27,16 @@ def headers_of(scope: Scope) -> dict[bytes, bytes]:
     for name, value in scope["headers"]:
         headers[name] = headers[name] + b", " + value if name in headers else value
     return headers
+
+
+async def read_at_most(stream: AsyncIterable[bytes], bytes_max: int) -> bytes | None:
+    """A request's whole body; None as soon as it is larger."""
+    body = b""
+    async for part in stream:
+        body += part
+        if len(body) > bytes_max:
+            return None
+    return body
 
 
 async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:

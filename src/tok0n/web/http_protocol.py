@@ -14,7 +14,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from tok0n.web.asgi import WHOLE_ANSWER, AsgiApp, Message, Scope
-from tok0n.web.openai.errors import TABLE, error_body
+from tok0n.web.openai.errors import TABLE, UNEXPECTED, error_body
 
 log = structlog.get_logger()
 
@@ -74,8 +74,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Called by the parser."""
         self._head_is_open = False
-        if self._head_timer is not None:
-            self._head_has_come()
+        self._head_has_come()
         version = self.parser.get_http_version()
         scope = self._scope(version)
         exchange = Exchange(self, scope, keep_alive=version != "1.0" and self.parser.should_keep_alive())
@@ -268,7 +267,7 @@ class Exchange:
         if self._head is not None:
             self._protocol.transport.close()
             return
-        body = error_body(message="The gateway could not answer this request.", code="api_error")
+        body = error_body(message=UNEXPECTED, code="api_error")
         length = str(len(body)).encode()
         self._begin(TABLE["api_error"][0], [(b"content-type", b"application/json"), (b"content-length", length)])
         self._go_on(body, more=False)

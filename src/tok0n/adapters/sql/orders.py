@@ -1,6 +1,7 @@
 """Orders in SQL, behind the `Orders` port. What becomes known and what follows from it is one transaction."""
 
 import os
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -55,21 +56,16 @@ class SqlOrders:
 
     async def find_by_payment(self, payment_id: str) -> Order | None:
         """See `ports.Orders.find_by_payment`."""
-        query = sa.select(pack_order.c.id).where(pack_order.c.payment_id == payment_id)
-
-        def fn(tx: sa.Connection) -> Order | None:
-            order_id = tx.scalar(query)
-            return None if order_id is None else _get(tx, order_id)
-
-        return await self._store.read(fn)
+        query = sa.select(pack_order).where(pack_order.c.payment_id == payment_id)
+        return next(iter(await self._store.read(lambda tx: _find(tx, query))), None)
 
     async def of(self, account_id: str, *, before: str | None, rows_max: int) -> list[Order]:
         """See `ports.Orders.of`."""
-        query = sa.select(pack_order.c.id).where(pack_order.c.account_id == account_id)
+        query = sa.select(pack_order).where(pack_order.c.account_id == account_id)
         if before is not None:
             query = query.where(pack_order.c.id < before)
         query = query.order_by(pack_order.c.id.desc()).limit(rows_max)
-        return await self._store.read(lambda tx: [_get(tx, order_id) for order_id in tx.scalars(query)])
+        return await self._store.read(lambda tx: _find(tx, query))
 
     async def entries(self, order_id: str) -> list[LedgerEntry]:
         """See `ports.Orders.entries`."""
@@ -191,15 +187,27 @@ def _debt(tx: sa.Connection, account_id: str) -> int:
 
 
 def _get(tx: sa.Connection, order_id: str) -> Order:
-    row = tx.execute(sa.select(pack_order).where(pack_order.c.id == order_id)).one_or_none()
-    if row is None:
-        raise NotFound("There is no such order.")
-    disputes = tx.execute(sa.select(order_dispute).where(order_dispute.c.order_id == order_id).order_by("id"))
+    for order in _find(tx, sa.select(pack_order).where(pack_order.c.id == order_id)):
+        return order
+    raise NotFound("There is no such order.")
+
+
+def _find(tx: sa.Connection, query: sa.Select[Any]) -> list[Order]:
+    """The orders whose whole rows the query gives, in its order."""
+    rows = tx.execute(query).all()
+    of_them = order_dispute.c.order_id.in_([row.id for row in rows])
+    disputes: dict[str, list[Dispute]] = {row.id: [] for row in rows}
+    for one in tx.execute(sa.select(order_dispute).where(of_them).order_by("id")):
+        disputes[one.order_id].append(Dispute(id=one.id, cents=one.cents, status=DisputeStatus(one.status)))
+    return [_order(row, disputes[row.id]) for row in rows]
+
+
+def _order(row: sa.Row[Any], disputes: list[Dispute]) -> Order:
     payment = Payment(
         is_complete=bool(row.is_complete),
         paid_cents=row.paid_cents,
         refunded_cents=row.refunded_cents,
-        disputes=tuple(Dispute(id=one.id, cents=one.cents, status=DisputeStatus(one.status)) for one in disputes),
+        disputes=tuple(disputes),
         outcome=None if row.outcome is None else Outcome(row.outcome),
     )
     return Order(

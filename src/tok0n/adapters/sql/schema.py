@@ -1,5 +1,6 @@
 """The tables, as both engines have them. The migrations make them; this page is what the code reads them by.
 
+Partial indexes have their conditions for SQLite alone: to name PostgreSQL's would import its dialect at each start.
 Amounts are LLM tokens. Times end in `_us`: microseconds since the Unix epoch. No column may hold message content.
 """
 

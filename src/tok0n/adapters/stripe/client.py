@@ -31,6 +31,9 @@ RETRIES = 2
 EVENTS_AT_ONCE = 100
 ORDER_KEY = "tok0n_order"
 
+FAILED_TYPE = "checkout.session.async_payment_failed"
+"""The one event that tells what its object does not: the session's own status stays complete."""
+
 _CHECKOUTS = ("completed", "async_payment_succeeded", "async_payment_failed", "expired")
 EVENT_TYPES = (
     *(f"checkout.session.{what}" for what in _CHECKOUTS),
@@ -157,6 +160,8 @@ def event_of(values: dict[str, Any]) -> Event:
     """An event as Stripe has it, in our words. Raises `LookupError`, `TypeError` or `ValueError` for anything else."""
     kind = values["type"]
     about = _about(values["data"]["object"]) if kind in EVENT_TYPES else None
+    if kind == FAILED_TYPE and isinstance(about, Checkout):
+        about = msgspec.structs.replace(about, outcome=Outcome.FAILED)
     event = Event(id=values["id"], type=kind, created_at_us=int(values["created"]) * 1_000_000, about=about)
     return msgspec.convert(msgspec.to_builtins(event), Event)
 

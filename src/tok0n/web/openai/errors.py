@@ -20,6 +20,9 @@ from tok0n.web.asgi import Headers
 
 RETRY_AFTER_SECONDS_MAX = 60
 
+UNEXPECTED = "The gateway could not answer this request."
+"""What a client is told of a fault of ours."""
+
 TABLE: dict[str, tuple[int, str]] = {
     "invalid_request": (400, "invalid_request_error"),
     "invalid_api_key": (401, "authentication_error"),

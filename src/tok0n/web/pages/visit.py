@@ -23,6 +23,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from tok0n.domain.errors import NotFound, Overloaded, Tok0nError
 from tok0n.domain.people import SESSION_LIFE_US, UTC, SignedIn
 from tok0n.services.signing import NewSession, Signing
+from tok0n.web.asgi import read_at_most
 from tok0n.web.pages import writing
 from tok0n.web.pages.assets import Assets
 
@@ -283,11 +284,9 @@ class Visit:
         """Read what was sent. Raises `HTTPException` when it did not come from a page of ours."""
         if not self.is_post:
             return
-        body = b""
-        async for part in self.request.stream():
-            body += part
-            if len(body) > FORM_BYTES_MAX:
-                raise HTTPException(413, f"A form may have {FORM_BYTES_MAX // 1024} KiB at the most.")
+        body = await read_at_most(self.request.stream(), FORM_BYTES_MAX)
+        if body is None:
+            raise HTTPException(413, f"A form may have {FORM_BYTES_MAX // 1024} KiB at the most.")
         try:
             fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="strict")
         except ValueError:

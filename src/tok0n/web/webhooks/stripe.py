@@ -8,6 +8,7 @@ from starlette.routing import Route
 
 from tok0n.domain.errors import SignatureInvalid, Tok0nError
 from tok0n.services.payments import SellPacks
+from tok0n.web.asgi import read_at_most
 
 log = structlog.get_logger()
 
@@ -32,11 +33,9 @@ def stripe_route(sell_packs: SellPacks, refusals: Refusals | None = None) -> Rou
     refused = refusals or Refusals()
 
     async def webhook(request: Request) -> Response:
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > BODY_BYTES_MAX:
-                return JSONResponse({"error": "too large"}, 413)
+        body = await read_at_most(request.stream(), BODY_BYTES_MAX)
+        if body is None:
+            return JSONResponse({"error": "too large"}, 413)
         try:
             is_new = await sell_packs.receive(body, request.headers.get("stripe-signature"))
         except SignatureInvalid as error:
