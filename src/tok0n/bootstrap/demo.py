@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import importlib.util
 import os
 import secrets
 import socket
@@ -19,6 +18,7 @@ from tok0n.bootstrap.serving import serve_gateway, signals
 from tok0n.bootstrap.wiring import open_catalogue, open_gateway, open_signing
 from tok0n.domain.errors import NotFound, OperatorError
 from tok0n.domain.people import LinkPurpose
+from tok0n.lazily import is_installed
 from tok0n.services.issue_key import issue_key
 from tok0n.settings import Settings, load
 from tok0n.web.server import HttpServer, bind, listen
@@ -157,7 +157,7 @@ def _settings(data: Path, *, port: int, upstream_url: str) -> tuple[Path, Settin
     """Written to a file, so that the other commands work on a running demo with `--config`."""
     path = data / "tok0n.toml"
     text = _SETTINGS.format(port=port, upstream_url=upstream_url, key_file=(data / "upstream.key").resolve())
-    if importlib.util.find_spec("stripe") is not None:
+    if is_installed("stripe"):
         text += _PAYMENTS.format(
             stripe_key_file=(data / "stripe.key").resolve(), stripe_secret_file=(data / "stripe.secret").resolve()
         )

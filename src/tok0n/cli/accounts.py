@@ -10,13 +10,11 @@ from tok0n.bootstrap.wiring import open_signing
 from tok0n.cli.common import command, config_option, json_option, load_settings, moment, print_json, print_table
 from tok0n.domain.accounts import Account, ApiKey, KeyLimits, clean_email
 from tok0n.domain.errors import AlreadyExists, NotFound, OperatorError
+from tok0n.domain.ledger import US_A_DAY
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services.issue_key import issue_key
 
 _tokens = click.IntRange(1, TOKENS_MAX)
-
-
-US_A_DAY = 86_400_000_000
 
 
 @click.group()

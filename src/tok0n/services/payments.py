@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from tok0n.domain.errors import NotFound, PaymentFailed
+from tok0n.domain.ledger import US_A_DAY, US_AN_HOUR
 from tok0n.domain.orders import Order, Payment
 from tok0n.domain.packs import Pack
 from tok0n.domain.payments import Checkout, Disputed, Event, Refunded, RefundFailed, StoredEvent
@@ -19,11 +20,11 @@ log = structlog.get_logger()
 
 CURRENCY = "usd"
 HANDLED_AT_ONCE = 100
-WAITS_US = 7 * 86_400_000_000
+WAITS_US = 7 * US_A_DAY
 """How long an event waits for the order that it is about to become known."""
 
-LOOKED_BACK_US = 3_600_000_000
-LOOKED_BACK_FIRST_US = 30 * 86_400_000_000
+LOOKED_BACK_US = US_AN_HOUR
+LOOKED_BACK_FIRST_US = 30 * US_A_DAY
 """Reconciliation begins an hour before the last one that succeeded, or as early as the provider remembers."""
 
 

@@ -2,6 +2,7 @@
 
 import secrets
 
+from tok0n.domain.ledger import US_A_DAY
 from tok0n.domain.people import digest
 from tok0n.ports import Clock, Orders
 
@@ -10,7 +11,6 @@ ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 CHARACTERS = 16
 GROUP = 4
-US_A_DAY = 86_400_000_000
 
 
 async def make_code(orders: Orders, clock: Clock, *, tokens: int, uses_max: int, days: int | None, reason: str) -> str:

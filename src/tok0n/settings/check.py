@@ -1,6 +1,5 @@
 """What one value alone cannot tell: whether the settings fit together, and whether they fit this machine."""
 
-import importlib.util
 import ipaddress
 import os
 import re
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tok0n.lazily import is_installed
 from tok0n.settings.convert import Entry
 from tok0n.settings.faults import Fault, SettingsInvalid, nearest
 from tok0n.settings.schema import (
@@ -134,7 +134,7 @@ def _database_faults(url: str, folder: Path) -> Iterator[Fault]:
 
 
 def _extra_faults(where: str, *, module: str, extra: str) -> Iterator[Fault]:
-    if importlib.util.find_spec(module) is None:
+    if not is_installed(module):
         yield Fault(where=where, message=f"needs the package {module}: pip install 'tok0n[{extra}]'.")
 
 

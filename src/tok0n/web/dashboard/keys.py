@@ -5,7 +5,7 @@ from starlette.routing import Route
 
 from tok0n.domain.accounts import ApiKey, KeyLimits
 from tok0n.domain.errors import OperatorError
-from tok0n.domain.ledger import US_AN_HOUR
+from tok0n.domain.ledger import US_A_DAY
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services.issue_key import check_name, issue_key
 from tok0n.services.passwords import Refused
@@ -15,7 +15,6 @@ from tok0n.web.pages.visit import Site, Visit
 DAYS_MAX = 3_650
 KEYS_MAX = 100
 ENDED_SHOWN_MAX = 100
-US_A_DAY = 24 * US_AN_HOUR
 
 
 def key_routes(site: Site, desk: Desk) -> list[Route]:
