@@ -6,6 +6,7 @@ is refused, or a use beyond its reservation, goes one by one.
 
 import sqlite3
 from asyncio import Future
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -26,6 +27,38 @@ from tok0n.domain.ledger import (
 from tok0n.domain.usage import Usage
 from tok0n.ports import RecentRequest
 
+ROWS_MAX = 64
+"""How many rows one statement takes, at the most."""
+
+
+class ManyRows:
+    """A statement for several rows at once, which costs a third less than one for each.
+
+    `{rows}` in it becomes as many `row` as there are, in powers of two: so that few statements are prepared.
+    """
+
+    def __init__(self, statement: str, *, row: str) -> None:
+        self._statement = statement
+        self._row = row
+        self._prepared: dict[int, str] = {}
+
+    def run(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> int:
+        """Run it for all rows; gives how many it changed."""
+        changed = start = 0
+        while start < len(rows):
+            size = min(ROWS_MAX, 1 << (len(rows) - start).bit_length() - 1)
+            values = list(chain.from_iterable(rows[start : start + size]))
+            changed += connection.execute(self._for(size), values).rowcount
+            start += size
+        return changed
+
+    def _for(self, size: int) -> str:
+        prepared = self._prepared.get(size)
+        if prepared is None:
+            prepared = self._prepared[size] = self._statement.format(rows=", ".join([self._row] * size))
+        return prepared
+
+
 _RESERVE = """
 UPDATE account SET pending = pending + :tokens
 WHERE id = :account_id AND status = 'open' AND posted - pending >= :tokens
@@ -36,22 +69,30 @@ WHERE id = :account_id AND status = 'open' AND posted - pending >= :tokens
 RETURNING posted, pending
 """
 _RESERVE_BUDGET = "UPDATE api_key SET pending = pending + :tokens WHERE id = :api_key_id AND budget IS NOT NULL"
-_INSERT_REQUEST = """
-INSERT INTO request (id, account_id, api_key_id, model, status, reserved, charged, shortfall, dispatched,
-                     created_at_us, expires_at_us)
-VALUES (?, ?, ?, ?, 'PENDING', ?, 0, 0, 1, ?, ?)
-"""
+_INSERT_REQUESTS = ManyRows(
+    """
+    INSERT INTO request (id, account_id, api_key_id, model, reserved, created_at_us, expires_at_us,
+        status, charged, shortfall, dispatched)
+    VALUES {rows}
+    """,
+    row="(?, ?, ?, ?, ?, ?, ?, 'PENDING', 0, 0, 1)",
+)
 _WHY_NOT = """
 SELECT account.posted, account.pending, budget - spent - api_key.pending
 FROM account JOIN api_key ON api_key.account_id = account.id
 WHERE account.id = :account_id AND account.status = 'open' AND api_key.id = :api_key_id AND revoked_at_us IS NULL
   AND (expires_at_us IS NULL OR expires_at_us > :created_at_us)
 """
-_SETTLE_AS_RESERVED = """
-UPDATE request SET status = 'SETTLED', charged = ?3, prompt_tokens = ?1, completion_tokens = ?2, total_tokens = ?3,
-    details = ?4, upstream_ms = ?5, resolved_at_us = ?6
-WHERE id = ?7 AND status = 'PENDING' AND reserved = ?8 AND account_id = ?9
-"""
+_SETTLE_AS_RESERVED = ManyRows(
+    """
+    UPDATE request SET status = 'SETTLED', charged = used.column3, prompt_tokens = used.column1,
+        completion_tokens = used.column2, total_tokens = used.column3, details = used.column4,
+        upstream_ms = used.column5, resolved_at_us = used.column6
+    FROM (VALUES {rows}) AS used
+    WHERE id = used.column7 AND status = 'PENDING' AND reserved = used.column8 AND account_id = used.column9
+    """,
+    row="(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+)
 _SETTLE = """
 UPDATE request SET status = 'SETTLED',
     charged = MIN(:total, reserved + (SELECT posted - pending FROM account WHERE account.id = request.account_id)),
@@ -66,10 +107,13 @@ _CHARGE = """
 UPDATE account SET posted = posted - :charged, pending = pending - :reserved WHERE id = :account_id
 RETURNING posted, pending
 """
-_INSERT_USAGE = """
-INSERT INTO ledger_entry (account_id, kind, amount, posted_after, request_id, created_at_us)
-VALUES (?, 'usage', ?, ?, ?, ?)
-"""
+_INSERT_USAGE = ManyRows(
+    """
+    INSERT INTO ledger_entry (account_id, amount, posted_after, request_id, created_at_us, kind)
+    VALUES {rows}
+    """,
+    row="(?, ?, ?, ?, ?, 'usage')",
+)
 _COUNT_HOUR = """
 INSERT INTO usage_hour (account_id, hour, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -154,8 +198,8 @@ def _reserve_all(connection: sqlite3.Connection, reservations: list[NewReservati
             results[new.request_id] = _take(connection, msgspec.structs.asdict(new), has_budget=new.has_budget)
             if isinstance(results[new.request_id], Balance):
                 rows.append(new)
-    connection.executemany(
-        _INSERT_REQUEST,
+    _INSERT_REQUESTS.run(
+        connection,
         [
             (
                 new.request_id,
@@ -253,7 +297,7 @@ def _settle_as_reserved(connection: sqlite3.Connection, fitting: list[_Settled])
                 one.account_id,
             )
         )
-    return connection.executemany(_SETTLE_AS_RESERVED, rows).rowcount
+    return _SETTLE_AS_RESERVED.run(connection, rows)
 
 
 def _settle_alone(
@@ -331,7 +375,7 @@ def _charge_account(
             shortfall=one.shortfall,
             balance=balance,
         )
-    connection.executemany(_INSERT_USAGE, entries)
+    _INSERT_USAGE.run(connection, entries)
 
 
 def _settled_before(connection: sqlite3.Connection, request_id: str) -> Receipt | Tok0nError:
