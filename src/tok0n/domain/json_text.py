@@ -4,6 +4,7 @@ A document that two parsers could read in two ways (a key given twice, a lone su
 """
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -12,6 +13,8 @@ from tok0n.domain.errors import InvalidRequest
 
 _decode_values = msgspec.json.Decoder().decode
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+_KEY_ENDS = re.compile(rb'"(?<!\\")[ \t\r\n]*:')
 
 
 def decode_object(body: bytes) -> tuple[dict[str, Any], dict[str, msgspec.Raw]]:
@@ -44,8 +47,9 @@ def _reason(body: bytes, error: msgspec.DecodeError) -> str:
 
 
 def _refuse_duplicate_keys(body: bytes, values: dict[str, Any]) -> None:
-    """Each key has a colon of its own, so that with as many keys as colons none can have been given twice."""
-    if body.count(b":") == _count_keys(values):
+    """With as many keys in the text as in what was read from it, none can have been given twice."""
+    keys = _count_keys(values)
+    if body.count(b":") == keys or _count_keys_in_text(body) == keys:
         return
     try:
         _decode_pairs(body.decode())
@@ -60,10 +64,19 @@ def _count_keys(values: dict[str, Any]) -> int:
         value = waiting.pop()
         if type(value) is dict:
             count += len(value)
-            waiting.extend(value.values())
-        elif type(value) is list:
-            waiting.extend(value)
+            value = value.values()
+        for member in value:
+            if type(member) is dict or type(member) is list:
+                waiting.append(member)
     return count
+
+
+def _count_keys_in_text(body: bytes) -> int | None:
+    """At least as many as there are, and as a rule just as many: those whose closing quote and colon can be seen.
+
+    A quote inside of a string follows a backslash. None where a string may also end in one.
+    """
+    return None if b'\\\\"' in body else len(_KEY_ENDS.findall(body))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> None:
