@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo run test lint bench bench-pages clean
+.PHONY: help setup demo run test lint bench bench-quick bench-pages clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,9 +31,13 @@ lint: ## Check format, style, types, layers and the lock
 	@.venv/bin/lint-imports --no-cache
 	@scripts/export-lock.sh --check
 
-bench: ## Measure beside nginx, in one run
+bench: ## Measure everything beside nginx and the peers, in one run of twenty minutes
 	@scripts/setup.sh bench
 	@exec .venv/bin/python benchmarks/run.py $(ARGS)
+
+bench-quick: ## The main figures, beside nginx alone, in two minutes
+	@scripts/setup.sh bench
+	@exec .venv/bin/python benchmarks/run.py --quick $(ARGS)
 
 bench-pages: ## Measure the pages of an account with a million requests
 	@scripts/setup.sh dev

@@ -1,129 +1,99 @@
-"""The gateway beside nginx's bare proxy_pass, in one run: requests per second, and their ratio.
+"""Every figure that Tok0n is measured by, in one run beside nginx and the peers: a table, and results/latest.json.
 
-    make bench                        about four minutes; benchmarks/results/latest.json holds the figures
-    make bench ARGS="--only sqlite"   one contender: sqlite, postgres or postgres2
+    make bench                                        all of it, in about twenty minutes
+    make bench-quick                                  the main figures in two, without the peers
+    make bench ARGS="--only throughput --only latency --rounds 5"
 
-All forward to the same upstream, an nginx that answers at once. The server under test has one core for itself; the
-upstream, wrk, and PostgreSQL and Redis where they are used, share the other. (Two processes have both cores, and are
-there for the CPU seconds: two cores cannot show that they scale.) Rounds are interleaved with nginx's, so that a noisy
-hour hits both; medians are compared. Every request of ours is authenticated, admitted, reserved and settled durably
-(SQLite with synchronous=FULL, PostgreSQL with fsync and synchronous_commit), and the ledger is audited afterwards.
+The server under test has one core for itself; the load, the upstream, and PostgreSQL and Redis where they are used,
+share the other. Each module of scenarios/ says how it measures, and what it does not show. One run at a time: two on
+the same cores would falsify each other, so a second one waits.
 """
 
 import argparse
 import contextlib
-import json
-import re
-import statistics
-import subprocess
+import fcntl
+import importlib
+import os
+import resource
+import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import servers
-from servers import GATEWAY_PORT, LOAD_CORE, NGINX_PORT
+import report
+from bench import Bench, Result
+from processes import LOAD_CORE
 
-Figures = dict[str, object]
-CONTENDERS = ("sqlite", "postgres", "postgres2")
+LOCK = Path(tempfile.gettempdir()) / "tok0n-bench.lock"
+SCENARIOS = ("throughput", "latency", "slow_upstream", "memory", "start", "slow_calls", "stalls", "overload")
+QUICK_SCENARIOS = ("throughput", "latency", "memory", "start")
+OPEN_FILES = 20_000
 
 
 def main() -> None:
-    """Run, print a table, and write the figures as JSON."""
+    """Measure, print, write; exit with 1 if there were errors or the audit found something."""
+    options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are ended as by Ctrl-C
+    os.sched_setaffinity(0, {int(LOAD_CORE)})
+    _allow_many_connections()
+    with _alone():
+        began = time.monotonic()
+        facts = report.machine()
+        results: dict[str, Result] = {}
+        for name in options.only or (QUICK_SCENARIOS if options.quick else SCENARIOS):
+            print(f"{name.replace('_', ' ')} …", flush=True)
+            results[name] = _measure(name, options)
+        seconds = time.monotonic() - began
+    path = report.write(results, facts, seconds)
+    report.show(results)
+    print(f"\n{facts['cpu']}, {facts['cores']} cores; {seconds:.0f} s; all figures: {path}")
+    if any(result.failures for result in results.values()):
+        sys.exit("FAILED: see above")
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the main figures, in short rounds, without the peers")
+    parser.add_argument("--only", action="append", choices=SCENARIOS, help="some of it; may be repeated")
+    parser.add_argument("--without-peers", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=10)
-    parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--only", choices=CONTENDERS)
+    parser.add_argument("--seconds", type=int, help="of load in a round  [default: 10, quick: 3]")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=Path(__file__).parent, prefix="run-") as name:
-        folder = Path(name)
-        (folder / "body.lua").write_text(
-            f"wrk.method='POST'\nwrk.body=[==[{servers.BODY}]==]\nwrk.headers['Content-Type']='application/json'\n"
+    options.seconds = options.seconds or (3 if options.quick else 10)
+    return options
+
+
+def _measure(name: str, options: argparse.Namespace) -> Result:
+    with tempfile.TemporaryDirectory(dir=Path(__file__).parent, prefix="run-") as folder:
+        bench = Bench(
+            folder=Path(folder),
+            rounds=options.rounds,
+            seconds=options.seconds,
+            quick=options.quick,
+            with_peers=not (options.quick or options.without_peers),
         )
-        results: dict[str, Figures] = {}
-        with servers.upstream(folder), servers.proxy(folder):
-            for contender in [options.only] if options.only else CONTENDERS:
-                with _contender(contender, folder / contender) as (api_key, processes):
-                    results[contender] = _measure(folder, api_key, processes, options)
-                    audit = servers.tok0n(folder / contender, "ledger", "audit", "--json")
-                results[contender]["audit"] = json.loads(audit)
-    _report(results)
+        result: Result = importlib.import_module(f"scenarios.{name}").measure(bench)
+    return result
+
+
+def _allow_many_connections() -> None:
+    """Servers inherit it: a thousand connections are two thousand files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 @contextlib.contextmanager
-def _contender(name: str, folder: Path) -> Iterator[tuple[str, dict[str, int]]]:
-    """Gives the API key, and the processes whose CPU seconds count."""
-    if name == "sqlite":
-        with servers.gateway(folder, database="sqlite:///tok0n.db", backend="memory://") as (api_key, pid):
-            yield api_key, {"gateway": pid}
-        return
-    workers = 2 if name == "postgres2" else 1
-    with (
-        servers.postgres() as (database, postgres_pid),
-        servers.redis() as (backend, redis_pid),
-        servers.gateway(folder, database=database, backend=backend, workers=workers) as (api_key, pid),
-    ):
-        yield api_key, {"gateway": pid, "postgres": postgres_pid, "redis": redis_pid}
-
-
-def _measure(folder: Path, api_key: str, processes: dict[str, int], options: argparse.Namespace) -> Figures:
-    nginx, gateway, errors, requests = [], [], 0, 0
-    cpu = dict.fromkeys(processes, 0.0)
-    _wrk(folder, GATEWAY_PORT, api_key, seconds=3, connections=options.connections)
-    for _ in range(options.rounds):
-        nginx.append(_wrk(folder, NGINX_PORT, api_key, options.seconds, options.connections)["rps"])
-        before = {name: servers.cpu_seconds(pid) for name, pid in processes.items()}
-        round_ = _wrk(folder, GATEWAY_PORT, api_key, options.seconds, options.connections)
-        for name, pid in processes.items():
-            cpu[name] += servers.cpu_seconds(pid) - before[name]
-        requests += int(round_["requests"])
-        errors += int(round_["errors"])
-        gateway.append(round_["rps"])
-    single = _wrk(folder, GATEWAY_PORT, api_key, seconds=3, connections=1)
-    single_nginx = _wrk(folder, NGINX_PORT, api_key, seconds=3, connections=1)
-    return {
-        "connections": options.connections,
-        "nginx_rps": nginx,
-        "gateway_rps": gateway,
-        "ratio": statistics.median(gateway) / statistics.median(nginx),
-        "errors": errors,
-        "cpu_seconds_per_1000_requests": {name: 1000 * seconds / requests for name, seconds in cpu.items()},
-        "p50_ms_one_connection": {"gateway": single["p50_ms"], "nginx": single_nginx["p50_ms"]},
-        "resident_mib": servers.resident_mib(processes["gateway"]),
-    }
-
-
-def _report(results: dict[str, Figures]) -> None:
-    folder = Path(__file__).parent / "results"
-    folder.mkdir(exist_ok=True)
-    (folder / "latest.json").write_text(json.dumps(results, indent=2))
-    print(json.dumps(results, indent=2))
-    for name, figures in results.items():
-        audit = figures["audit"]
-        assert isinstance(audit, dict)
-        if figures["errors"] or not audit["ok"]:
-            sys.exit(f"FAILED: {name} had errors, or the audit found differences")
-
-
-def _wrk(folder: Path, port: int, api_key: str, seconds: int, connections: int) -> dict[str, float]:
-    command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
-    command += ["-s", str(folder / "body.lua"), "-H", f"Authorization: Bearer {api_key}"]
-    out = subprocess.run(
-        [*command, f"http://127.0.0.1:{port}/v1/chat/completions"], capture_output=True, text=True, check=True
-    ).stdout
-    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
-    socket_errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", out)
-    p50 = re.search(r"50%\s+([\d.]+)(us|ms|s)", out)
-    rps = re.search(r"Requests/sec:\s+([\d.]+)", out)
-    total = re.search(r"(\d+) requests in", out)
-    assert p50, out
-    assert rps, out
-    assert total, out
-    scale = {"us": 0.001, "ms": 1.0, "s": 1000.0}[p50[2]]
-    errors = int(bad[1]) if bad else 0
-    errors += sum(map(int, socket_errors.groups())) if socket_errors else 0
-    return {"rps": float(rps[1]), "requests": int(total[1]), "errors": errors, "p50_ms": float(p50[1]) * scale}
+def _alone() -> Iterator[None]:
+    with LOCK.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another run is measuring; waiting for its end", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""The servers of a benchmark, each pinned to a core, started and ended one inside the other."""
+"""The servers of a benchmark, each pinned to a core, started and ended one inside the other.
+
+Tok0n's limits are set so high that they never refuse: what is measured is the work, not the refusing. All else is as
+its default, so every request is authenticated, admitted, reserved and settled durably, and logged.
+"""
 
 import contextlib
 import json
@@ -9,41 +13,31 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
-GATEWAY_CORE = "0"
-LOAD_CORE = "1"
+from payloads import COMPLETION, MODEL, UPSTREAM_MODEL
+from processes import GATEWAY_CORE, LOAD_CORE, running
+
 UPSTREAM_PORT = 18080
-NGINX_PORT = 18081
+PROXY_PORT = 18081
 GATEWAY_PORT = 18082
 POSTGRES_PORT = 18083
 REDIS_PORT = 18084
+PACED_PORT = 18085
+SECOND_GATEWAY_PORT = 18086
 
-COMPLETION = json.dumps(
-    {
-        "id": "chatcmpl-bench",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "bench-upstream",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello. " * 60}, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 200, "completion_tokens": 12, "total_tokens": 212},
-    }
-)
-BODY = json.dumps(
-    {
-        "model": "bench",
-        "messages": [
-            {"role": "system", "content": "You are a helpful assistant. " * 4},
-            {"role": "user", "content": "Tell me something about the history of accounting. " * 15},
-        ],
-        "max_completion_tokens": 200,
-        "temperature": 0.7,
-    }
-)
+CHAT = "/v1/chat/completions"
+EMAIL = "bench@example.com"
+READY_SECONDS_MAX = 60.0
+SETTLED_SECONDS_MAX = 30.0
+
 NGINX = """
 worker_processes 1; daemon off; pid {folder}/{name}.pid; error_log {folder}/{name}.err;
-events {{ worker_connections 4096; }}
+worker_rlimit_nofile 32768;
+events {{ worker_connections 16384; }}
 http {{
   access_log off; keepalive_requests 1000000000; client_max_body_size 8m; client_body_buffer_size 64k;
   client_body_temp_path {folder}/{name}-body; proxy_temp_path {folder}/{name}-proxy;
@@ -72,36 +66,62 @@ concurrent_requests_per_user = 10000000
 upstream_requests_per_minute = 10000000
 [upstreams.bench]
 base_url = "http://127.0.0.1:{upstream}/v1"
-[models.bench]
+[models.{model}]
 upstream = "bench"
-upstream_model = "bench-upstream"
+upstream_model = "{upstream_model}"
 max_output_tokens = 1000
 [logs]
 format = "json"
 """
 
 
-def upstream(folder: Path) -> contextlib.AbstractContextManager[None]:
+class Server(NamedTuple):
+    """Something that answers chat requests, and the process trees whose CPU seconds count, by part."""
+
+    name: str
+    port: int
+    parts: dict[str, tuple[int, ...]]
+    path: str = CHAT
+    model: str = MODEL
+    headers: Mapping[str, str] = MappingProxyType({})
+    folder: Path | None = None
+    """Where the settings of a Tok0n are."""
+
+    @property
+    def pid(self) -> int:
+        """The process under test."""
+        return next(iter(self.parts.values()))[0]
+
+
+def upstream(folder: Path) -> contextlib.AbstractContextManager[Server]:
     """An nginx that answers every completion at once."""
-    return _nginx(folder, "upstream", UPSTREAM.format(port=UPSTREAM_PORT, completion=COMPLETION), LOAD_CORE)
+    http = UPSTREAM.format(port=UPSTREAM_PORT, completion=COMPLETION)
+    return _nginx(folder, "upstream", http, port=UPSTREAM_PORT, core=LOAD_CORE)
 
 
-def proxy(folder: Path) -> contextlib.AbstractContextManager[None]:
+def proxy(folder: Path, *, upstream_port: int = UPSTREAM_PORT) -> contextlib.AbstractContextManager[Server]:
     """The baseline: nginx's proxy_pass, which does nothing but forward."""
-    return _nginx(folder, "proxy", PROXY.format(port=NGINX_PORT, upstream=UPSTREAM_PORT), GATEWAY_CORE)
+    http = PROXY.format(port=PROXY_PORT, upstream=upstream_port)
+    return _nginx(folder, "nginx", http, port=PROXY_PORT, core=GATEWAY_CORE)
 
 
 @contextlib.contextmanager
-def _nginx(folder: Path, name: str, http: str, core: str) -> Iterator[None]:
+def _nginx(folder: Path, name: str, http: str, *, port: int, core: str) -> Iterator[Server]:
     conf = folder / f"{name}.conf"
     conf.write_text(NGINX.format(folder=folder, name=name, http=http))
     nginx = shutil.which("nginx") or "/usr/sbin/nginx"
-    process = subprocess.Popen(["taskset", "-c", core, nginx, "-c", str(conf), "-p", str(folder)])
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
+    with running([nginx, "-c", conf, "-p", folder], core=core, stderr=subprocess.DEVNULL) as process:
+        _until(["curl", "-s", f"http://127.0.0.1:{port}/", "-o", "/dev/null"])
+        yield Server(name, port, {"nginx": (process.pid,)})
+
+
+@contextlib.contextmanager
+def paced_upstream(*, seconds: float) -> Iterator[Server]:
+    """Our own upstream, which answers each completion so long after it came: see paced_upstream.py."""
+    script = Path(__file__).parent / "paced_upstream.py"
+    with running([sys.executable, script, str(PACED_PORT), str(seconds)], core=LOAD_CORE) as process:
+        _until(["curl", "-s", f"http://127.0.0.1:{PACED_PORT}/", "-o", "/dev/null"])
+        yield Server("upstream", PACED_PORT, {"upstream": (process.pid,)})
 
 
 @contextlib.contextmanager
@@ -116,88 +136,105 @@ def postgres() -> Iterator[tuple[str, int]]:
         options = ["-D", str(data), "-U", "tok0n", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]
         subprocess.run([binaries / "initdb", *options], check=True, capture_output=True, user=user, cwd=name)
         server = [binaries / "postgres", "-D", data, "-p", str(POSTGRES_PORT), "-k", "", "-h", "127.0.0.1"]
-        process = subprocess.Popen(
-            ["taskset", "-c", LOAD_CORE, *map(str, server)], user=user, cwd=name, stderr=subprocess.DEVNULL
-        )
-        try:
+        with running(server, core=LOAD_CORE, user=user, cwd=name, stderr=subprocess.DEVNULL) as process:
             _until([str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(POSTGRES_PORT)])
-            psql = [binaries / "createdb", "-h", "127.0.0.1", "-p", str(POSTGRES_PORT), "-U", "tok0n", "bench"]
-            subprocess.run(psql, check=True)
+            create = [binaries / "createdb", "-h", "127.0.0.1", "-p", str(POSTGRES_PORT), "-U", "tok0n", "bench"]
+            subprocess.run(create, check=True)
             yield f"postgresql://tok0n@127.0.0.1:{POSTGRES_PORT}/bench", process.pid
-        finally:
-            process.terminate()
-            process.wait()
 
 
 @contextlib.contextmanager
 def redis() -> Iterator[tuple[str, int]]:
     """A Redis that keeps nothing on disk; gives its URL and process id."""
-    command = ["taskset", "-c", LOAD_CORE, "redis-server", "--port", str(REDIS_PORT), "--bind", "127.0.0.1"]
-    process = subprocess.Popen([*command, "--save", "", "--appendonly", "no"], stdout=subprocess.DEVNULL)
-    try:
+    command = ["redis-server", "--port", str(REDIS_PORT), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with running(command, core=LOAD_CORE, stdout=subprocess.DEVNULL) as process:
         _until(["redis-cli", "-p", str(REDIS_PORT), "ping"])
         yield f"redis://127.0.0.1:{REDIS_PORT}/0", process.pid
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @contextlib.contextmanager
-def gateway(folder: Path, *, database: str, backend: str, workers: int = 1) -> Iterator[tuple[str, int]]:
-    """Tok0n with a funded account; gives its API key and process id. One worker has a core, two have both."""
+def embedded(folder: Path, *, upstream_port: int = UPSTREAM_PORT, watched: bool = False) -> Iterator[Server]:
+    """Tok0n on its embedded default: SQLite with synchronous=FULL, limits in memory."""
+    prepared = prepare(folder, upstream_port=upstream_port)
+    with serving(prepared, watched=watched) as pid:
+        yield prepared._replace(parts={"gateway": (pid,)})
+
+
+@contextlib.contextmanager
+def scaled(folder: Path) -> Iterator[Server]:
+    """Tok0n as one of many would run: one process on PostgreSQL and Redis."""
+    with postgres() as (database, postgres_pid), redis() as (backend, redis_pid):
+        prepared = prepare(folder, database=database, backend=backend, port=SECOND_GATEWAY_PORT)
+        with serving(prepared) as pid:
+            yield prepared._replace(
+                name="Tok0n PostgreSQL+Redis",
+                parts={"gateway": (pid,), "postgres": (postgres_pid,), "redis": (redis_pid,)},
+            )
+
+
+def prepare(
+    folder: Path,
+    *,
+    database: str = "sqlite:///tok0n.db",
+    backend: str = "memory://",
+    port: int = GATEWAY_PORT,
+    upstream_port: int = UPSTREAM_PORT,
+) -> Server:
+    """Settings, a database at head, and a funded account with a key; nothing runs yet."""
     folder.mkdir(exist_ok=True)
-    (folder / "tok0n.toml").write_text(
-        SETTINGS.format(port=GATEWAY_PORT, upstream=UPSTREAM_PORT, database=database, backend=backend)
-    )
+    names = {"database": database, "backend": backend, "model": MODEL, "upstream_model": UPSTREAM_MODEL}
+    (folder / "tok0n.toml").write_text(SETTINGS.format(port=port, upstream=upstream_port, **names))
     tok0n(folder, "migrate")
-    email = f"bench{workers}@example.com"
-    tok0n(folder, "accounts", "create", email, "--tokens", str(2**50))
-    api_key = json.loads(tok0n(folder, "keys", "create", email, "--json"))["api_key"]
-    cores = GATEWAY_CORE if workers == 1 else f"{GATEWAY_CORE},{LOAD_CORE}"
-    command = ["taskset", "-c", cores, sys.executable, "-m", "tok0n", "serve", "--workers", str(workers), "--json"]
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=log)
-    try:
-        assert process.stdout is not None
-        process.stdout.readline()
-        _until(["curl", "-sf", f"http://127.0.0.1:{GATEWAY_PORT}/v1/models/bench", "-o", "/dev/null"])
-        yield api_key, process.pid
-    finally:
-        process.terminate()
-        process.wait()
+    tok0n(folder, "accounts", "create", EMAIL, "--tokens", str(2**50))
+    api_key = json.loads(tok0n(folder, "keys", "create", EMAIL, "--json"))["api_key"]
+    return Server("Tok0n SQLite", port, {}, headers={"Authorization": f"Bearer {api_key}"}, folder=folder)
 
 
-def tok0n(folder: Path, *arguments: str) -> str:
-    """What a command prints, which must succeed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tok0n", *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
+def serve_command(*, watched: bool = False) -> list[str]:
+    """How a gateway is started; `watched` has somebody in its event loop who tells how late it is."""
+    program = [str(Path(__file__).parent / "watched_gateway.py")] if watched else ["-m", "tok0n"]
+    return [sys.executable, *program, "serve", "--json"]
+
+
+@contextlib.contextmanager
+def serving(prepared: Server, *, watched: bool = False) -> Iterator[int]:
+    """The gateway, once it offers its model; gives its process id."""
+    assert prepared.folder is not None
+    command = serve_command(watched=watched)
+    log = prepared.folder / "server.log"
+    with (
+        log.open("ab") as stderr,
+        running(command, core=GATEWAY_CORE, cwd=prepared.folder, stdout=subprocess.DEVNULL, stderr=stderr) as process,
+    ):
+        _until(["curl", "-sf", f"http://127.0.0.1:{prepared.port}/v1/models/{MODEL}", "-o", "/dev/null"])
+        yield process.pid
+
+
+def audited(server: Server) -> dict[str, int | bool]:
+    """Tok0n's own audit, once nothing is in flight any more; `pending` is what is reserved even so."""
+    assert server.folder is not None
+    deadline = time.monotonic() + SETTLED_SECONDS_MAX
+    while True:
+        pending = json.loads(tok0n(server.folder, "accounts", "show", EMAIL, "--json"))["pending"]
+        if not pending or time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    audit = json.loads(tok0n(server.folder, "ledger", "audit", "--json", may_fail=True))
+    return {**audit, "pending": pending, "clean": bool(audit["ok"]) and not pending}
+
+
+def tok0n(folder: Path, *arguments: str, may_fail: bool = False) -> str:
+    """What a command prints."""
+    command = [sys.executable, "-m", "tok0n", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode and not may_fail:
         sys.exit(f"tok0n {' '.join(arguments)}: {done.stderr or done.stdout}")
     return done.stdout
 
 
-def cpu_seconds(pid: int) -> float:
-    """What a process and all its living children have used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return own + sum(cpu_seconds(child) for child in children(pid))
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def resident_mib(pid: int) -> float:
-    """The memory of a process."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
-
-
 def _until(command: list[str]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + READY_SECONDS_MAX
     while subprocess.run(command, capture_output=True, check=False).returncode:
         if time.monotonic() > deadline:
-            sys.exit(f"{command[0]} did not succeed within a minute")
+            sys.exit(f"{' '.join(command)} did not succeed within {READY_SECONDS_MAX:g} seconds")
         time.sleep(0.05)
