@@ -19,7 +19,7 @@ from peers.interface import (
     wait_for,
 )
 
-# The newest whose proxy PyPI can install: from 1.108.8 on, the extra names a package that PyPI does not have.
+# The newest whose proxy can be installed: that of 1.108.8 and later pins companion packages that PyPI did not have.
 LITELLM_VERSION = "1.108.7"
 # "proxy-runtime" is what its container image has. Without OpenTelemetry, each request tries anew to import it.
 REQUIREMENT = f"litellm[proxy,proxy-runtime]=={LITELLM_VERSION}"
