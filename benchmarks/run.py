@@ -27,8 +27,7 @@ from bench import Bench, Result
 from processes import LOAD_CORE
 
 LOCK = Path(tempfile.gettempdir()) / "tok0n-bench.lock"
-SCENARIOS = ("throughput", "latency", "slow_upstream", "memory", "start", "slow_calls", "stalls", "overload")
-QUICK_SCENARIOS = ("throughput", "latency", "memory", "start")
+SCENARIOS = ("throughput", "latency")
 OPEN_FILES = 20_000
 
 
@@ -42,7 +41,7 @@ def main() -> None:
         began = time.monotonic()
         facts = report.machine()
         results: dict[str, Result] = {}
-        for name in options.only or (QUICK_SCENARIOS if options.quick else SCENARIOS):
+        for name in options.only or SCENARIOS:
             print(f"{name.replace('_', ' ')} …", flush=True)
             results[name] = _measure(name, options)
         seconds = time.monotonic() - began

@@ -65,9 +65,7 @@ def _count_keys(values: dict[str, Any]) -> int:
         if type(value) is dict:
             count += len(value)
             value = value.values()
-        for member in value:
-            if type(member) is dict or type(member) is list:
-                waiting.append(member)
+        waiting += [member for member in value if type(member) is dict or type(member) is list]
     return count
 
 
