@@ -31,7 +31,7 @@ lint: ## Check format, style, types, layers and the lock
 	@.venv/bin/lint-imports --no-cache
 	@scripts/export-lock.sh --check
 
-bench: ## Measure everything beside nginx and the peers, in one run of twenty minutes
+bench: ## Measure everything beside nginx and the peers, in one run
 	@scripts/setup.sh bench
 	@exec .venv/bin/python benchmarks/run.py $(ARGS)
 

@@ -1,6 +1,6 @@
 """Every figure that Tok0n is measured by, in one run beside nginx and the peers: a table, and results/latest.json.
 
-    make bench                                        all of it, in about twenty minutes
+    make bench                                        all of it
     make bench-quick                                  the main figures in two, without the peers
     make bench ARGS="--only throughput --only latency --rounds 5"
 
