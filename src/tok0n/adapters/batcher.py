@@ -20,6 +20,8 @@ class Submitted(asyncio.Future[Result]):
     what happened, and can undo it.
     """
 
+    __slots__ = ()
+
     def cancel(self, msg: Any | None = None) -> bool:
         """Refuse, so that the task waits on."""
         del msg

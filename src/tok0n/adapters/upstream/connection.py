@@ -178,7 +178,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._answer = None
         self._forget_answer()
         if keep and not transport.is_closing():
-            self._parser = httptools.HttpResponseParser(self)
             self.idle_since = self._loop.time()
             self._on_idle(self)
         else:
