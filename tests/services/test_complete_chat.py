@@ -37,14 +37,10 @@ RESERVED = PROMPT_BOUND + 50
 
 
 async def call(gateway: InProcess, body: bytes = BODY, *, authorization: bytes | None = b"") -> tuple[Completion, Call]:
-    async def read_body() -> bytes:
-        return body
-
     begun = gateway.complete_chat.begin()
-    completion = await gateway.complete_chat(
-        begun, authorization=gateway.authorization if authorization == b"" else authorization, read_body=read_body
-    )
-    return completion, begun
+    presented = gateway.authorization if authorization == b"" else authorization
+    caller = await gateway.complete_chat.authenticate(begun, presented)
+    return await gateway.complete_chat.for_caller(begun, caller, body), begun
 
 
 async def test_a_call_is_reserved_charged_and_told(tmp_path: Path) -> None:

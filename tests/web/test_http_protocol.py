@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from support.http import Connection
-from tok0n.web.asgi import WHOLE_ANSWER, Headers, Receive, Scope, Send, respond
+from tok0n.web.asgi import Headers, Receive, Scope, Send, WholeAnswer, respond
 from tok0n.web.server import HttpServer, listen
 
 pytestmark = pytest.mark.anyio
@@ -25,8 +25,6 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
             for piece in (b"one", b"", b"two"):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body"})
-        case "/whole":
-            await scope["extensions"][WHOLE_ANSWER](200, b"x-a: b\r\n", body)
         case "/split":
             await respond(send, 200, [(b"x-a", b"b\r\nx-c: d")], b"")
         case "/short":
@@ -41,10 +39,28 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
             await respond(send, 200, [(b"x-path", path.encode()), (b"x-query", scope["query_string"])], body)
 
 
+class Echo:
+    """`echo`, with a short way to /whole."""
+
+    short_way: "Echo"
+    path = b"/whole"
+
+    def __init__(self) -> None:
+        self.short_way = self
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await echo(scope, receive, send)
+
+    async def answer(self, headers: Headers, body: bytes) -> WholeAnswer:
+        if (b"x-fails", b"") in headers:
+            raise ValueError("it fails")
+        return 200, b"x-a: b\r\n", body
+
+
 @pytest.fixture
 async def connection() -> AsyncIterator[Connection]:
     async with (
-        HttpServer(echo, listen("127.0.0.1", 0), shutdown_seconds=5) as server,
+        HttpServer(Echo(), listen("127.0.0.1", 0), shutdown_seconds=5) as server,
         Connection(server.url) as connection,
     ):
         yield connection
@@ -88,6 +104,23 @@ async def test_an_answer_in_pieces_is_chunked_and_one_to_head_has_no_body(connec
     assert (await connection.send(b"GET /after HTTP/1.1\r\n\r\n")).headers["x-path"] == "/after"
 
 
+async def test_only_a_post_whose_body_came_with_its_head_goes_the_short_way(connection: Connection) -> None:
+    whole = b"POST /whole HTTP/1.1\r\ncontent-length: 2\r\n\r\nok"
+    assert "x-a" in (await connection.send(whole)).headers
+    connection.writer.write(whole[:-1])
+    await connection.writer.drain()
+    assert (await connection.send(b"k")).body == b"ok"
+    other = await connection.send(b"PUT /whole HTTP/1.1\r\ncontent-length: 2\r\n\r\nok")
+    assert other.headers["x-path"] == "/whole"
+
+
+async def test_a_short_way_that_fails_is_a_500_and_ends_the_connection(connection: Connection) -> None:
+    connection.writer.write(b"POST /whole HTTP/1.1\r\nx-fails:\r\n\r\n")
+    answer = await connection.reader.read()
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"connection: close" in answer
+
+
 @pytest.mark.parametrize("path", ["/split", "/fails", "/short"])
 async def test_an_answer_that_cannot_be_right_is_not_sent(connection: Connection, path: str) -> None:
     connection.writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
@@ -99,7 +132,7 @@ async def test_an_answer_that_cannot_be_right_is_not_sent(connection: Connection
 
 @pytest.mark.parametrize(
     "request_",
-    [b"GET /closes HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n", b"GET /whole HTTP/1.0\r\n\r\n"],
+    [b"GET /closes HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n", b"POST /whole HTTP/1.0\r\n\r\n"],
     ids=["server", "client", "HTTP/1.0"],
 )
 async def test_a_connection_that_is_not_to_be_kept_is_closed(connection: Connection, request_: bytes) -> None:

@@ -5,7 +5,7 @@ Each step that fails has one error and undoes all before it. The order is the co
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 import structlog
@@ -76,16 +76,13 @@ class CompleteChat:
         request_id = ids.request_id(self._clock.now_us(), self._chance.pop())
         return Call(request_id=request_id, started=self._clock.monotonic())
 
-    async def __call__(
-        self, call: Call, *, authorization: bytes | None, read_body: Callable[[], Awaitable[bytes]]
-    ) -> Completion:
-        """Do all of it; the charge is committed when this returns. Raises the errors of `domain.errors`."""
-        caller = await self._key_ring.authenticate(authorization)
-        call.caller = caller
-        return await self.for_caller(call, caller, await read_body())
+    async def authenticate(self, call: Call, authorization: bytes | None) -> Caller:
+        """Tell who calls. Raises what `KeyRing.authenticate` raises."""
+        caller = call.caller = await self._key_ring.authenticate(authorization)
+        return caller
 
     async def for_caller(self, call: Call, caller: Caller, body: bytes) -> Completion:
-        """As above, for a caller who is known."""
+        """Do all the rest; the charge is committed when this returns. Raises the errors of `domain.errors`."""
         call.caller = caller
         request = await self.read(body)
         if not caller.may_use(request.model.id):

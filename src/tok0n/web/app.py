@@ -16,8 +16,9 @@ from tok0n.ports import Clock, Database, History, Limiter
 from tok0n.services.authenticate import KeyRing
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import Call
-from tok0n.web.asgi import AsgiApp, Message, Receive, Scope, Send
+from tok0n.web.asgi import AsgiApp, Message, Receive, Scope, Send, ShortWay
 from tok0n.web.openai.account import account_routes
+from tok0n.web.openai.chat import CHAT_PATH, ChatEndpoint
 from tok0n.web.openai.errors import UNEXPECTED
 from tok0n.web.openai.openapi import openapi_route
 from tok0n.web.openai.routes import api_http_error, error, is_api, model_routes
@@ -25,13 +26,24 @@ from tok0n.web.operations import operation_routes
 from tok0n.web.pages.visit import Site
 from tok0n.web.request_log import RequestLog
 
-CHAT_PATH = "/v1/chat/completions"
 log = structlog.get_logger()
+
+
+class App:
+    """An ASGI application whose chat completions have a short way."""
+
+    def __init__(self, app: AsgiApp, short_way: ShortWay) -> None:
+        self._app = app
+        self.short_way = short_way
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Answer one request."""
+        return self._app(scope, receive, send)
 
 
 def make_app(
     *,
-    chat: AsgiApp,
+    chat: ChatEndpoint,
     catalogue: Catalogue,
     database: Database,
     limiter: Limiter,
@@ -83,7 +95,7 @@ def make_app(
             return named(scope, receive, send)
         return _logging_errors(pages, scope, receive, send)
 
-    return app
+    return App(app, chat)
 
 
 async def _logging_errors(pages: AsgiApp, scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,23 +10,40 @@ Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-WHOLE_ANSWER = "tok0n.whole_answer"
-"""An extension of our server, in scope["extensions"]: a `WholeAnswer`, in place of `send`."""
+WholeAnswer = tuple[int, bytes, bytes]
+"""Status, header lines and body. The lines are as they travel, each with its break, but for those the server adds."""
 
 
-class WholeAnswer(Protocol):
-    """Sends one whole answer, in one write."""
+class ShortWay(Protocol):
+    """What an application may have as its `short_way`: requests that are answered whole, without what ASGI costs.
 
-    async def __call__(self, status: int, lines: bytes, body: bytes) -> None:
-        """`lines` are the headers as they travel, each with its line break, but for those that the server adds."""
+    The server takes it for a request to `POST path` whose body came with its head, as nearly all do.
+    """
+
+    path: bytes
+
+    async def answer(self, headers: Headers, body: bytes) -> WholeAnswer:
+        """Answer one request."""
 
 
-def headers_of(scope: Scope) -> dict[bytes, bytes]:
-    """The headers of a request by their lower-case names; several values of one are joined, as HTTP has it."""
-    headers: dict[bytes, bytes] = {}
-    for name, value in scope["headers"]:
-        headers[name] = headers[name] + b", " + value if name in headers else value
-    return headers
+def by_name(headers: Headers) -> dict[bytes, bytes]:
+    """Headers by their lower-case names; several values of one are joined, as HTTP has it."""
+    named = dict(headers)
+    if len(named) < len(headers):
+        named = {}
+        for name, value in headers:
+            named[name] = named[name] + b", " + value if name in named else value
+    return named
+
+
+def header_lines(headers: Headers) -> bytes:
+    """Headers as they travel."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def headers_in(lines: bytes) -> Headers:
+    """The other way: headers from their lines."""
+    return [(name, value) for name, _, value in (line.partition(b": ") for line in lines.splitlines())]
 
 
 async def read_at_most(stream: AsyncIterable[bytes], bytes_max: int) -> bytes | None:

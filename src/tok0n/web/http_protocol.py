@@ -1,7 +1,8 @@
 """uvicorn's HTTP/1.1 protocol with what it lacks: limits on a request's head, and answers in one write.
 
 uvicorn gives the server, its shutdown and the parser's wiring. What happens for each request is here, because there it
-costs more than the accounting of a call: two writes an answer, two regular expressions a header, an event and a timer.
+costs more than the accounting of a call: two writes an answer, a task, two regular expressions a header, an event and a
+timer. A connection has one task, which answers its requests one after the other.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import structlog
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from tok0n.web.asgi import WHOLE_ANSWER, AsgiApp, Message, Scope
+from tok0n.web.asgi import Headers, Message, Scope, ShortWay, WholeAnswer
 from tok0n.web.openai.errors import TABLE, UNEXPECTED, error_body
 
 log = structlog.get_logger()
@@ -31,6 +32,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     cycle: "Exchange | None"  # type: ignore[assignment]
     pipeline: Any
+    url: bytes
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -39,6 +41,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._short_way: ShortWay | None = getattr(self.app, "short_way", None)
+        self._short_path = b"" if self._short_way is None else self._short_way.path
+        self._task: asyncio.Task[None] | None = None
+        self._next: Exchange | None = None
+        self._waiter: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by the loop."""
@@ -51,10 +58,20 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_has_come()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
+        self._wake()
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return
+        except httptools.HttpParserUpgrade:
+            pass  # what comes is an upgrade that nobody here offers: it is answered as the request that it also is
+        current = self.cycle
+        if current is not None and not current.started:
+            self.start(current)
         if not self._head_is_open or self.transport.is_closing():
             return
         self._head_bytes += len(data)
@@ -74,15 +91,21 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Called by the parser."""
         self._head_is_open = False
-        self._head_has_come()
-        version = self.parser.get_http_version()
-        scope = self._scope(version)
-        exchange = Exchange(self, scope, keep_alive=version != "1.0" and self.parser.should_keep_alive())
-        scope["extensions"] = {WHOLE_ANSWER: exchange.answer}
+        if self._head_timer is not None:
+            self._head_has_come()
+        parser = self.parser
+        version = parser.get_http_version()
+        exchange = Exchange(
+            self,
+            url=self.url,
+            headers=self.headers,
+            method=parser.get_method(),
+            version=version,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+        )
         running, self.cycle = self.cycle, exchange
-        if running is None or running.response_complete:
-            self.start(exchange)
-        else:
+        if running is not None and not running.response_complete:
+            exchange.started = True
             self.flow.pause_reading()
             self.pipeline.appendleft(exchange)
 
@@ -93,8 +116,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
-        assert self.cycle is not None
-        self.cycle.body_is_whole()
+        current = self.cycle
+        assert current is not None
+        current.body_is_whole()
+        if not current.started:
+            self.start(current)
 
     def on_response_complete(self) -> None:
         """Called by an exchange whose answer is sent: begin the next, or wait for it."""
@@ -110,12 +136,38 @@ class HttpProtocol(HttpToolsProtocol):
             self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._idle_for_long)
 
     def start(self, exchange: "Exchange") -> None:
-        """Let the application answer."""
-        task = exchange.task = self.loop.create_task(exchange.run(self.app))
-        self.tasks.add(task)
+        """Have the application answer: its body is whole, or the rest of it is yet to come."""
+        exchange.started = True
+        self._next = exchange
+        if self._task is None:
+            self._task = self.loop.create_task(self._serve())
+            self.tasks.add(self._task)
+        else:
+            self._wake()
 
-    def _scope(self, version: str) -> Scope:
-        url = self.url
+    async def _serve(self) -> None:
+        """Answer one request after the other, for as long as the connection lives."""
+        assert self._task is not None
+        try:
+            while True:
+                exchange, self._next = self._next, None
+                if exchange is not None:
+                    await exchange.run()
+                elif self.transport.is_closing():
+                    return
+                else:
+                    self._waiter = self.loop.create_future()
+                    await self._waiter
+        finally:
+            self.tasks.discard(self._task)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def scope_of(self, exchange: "Exchange") -> Scope:
+        """The request as ASGI has it."""
+        url = exchange.url
         if url.startswith(b"/") and b"#" not in url:
             raw_path, _, query = url.partition(b"?")
         else:
@@ -125,18 +177,24 @@ class HttpProtocol(HttpToolsProtocol):
         return {
             "type": "http",
             "asgi": _ASGI,
-            "http_version": version,
+            "http_version": exchange.version,
             "server": self.server,
             "client": self.client,
             "scheme": self.scheme,
             "root_path": "",
-            "headers": self.headers,
+            "headers": exchange.headers,
             "state": {},
-            "method": self.parser.get_method().decode("ascii"),
+            "method": exchange.method.decode("ascii"),
             "path": urllib.parse.unquote(path) if "%" in path else path,
             "raw_path": raw_path,
             "query_string": query,
         }
+
+    def short_way_of(self, exchange: "Exchange") -> ShortWay | None:
+        """The application's short way, for a request that can go it."""
+        if exchange.url == self._short_path and exchange.method == b"POST" and exchange.body_came_at_once:
+            return self._short_way
+        return None
 
     def _idle_for_long(self) -> None:
         """One timer for a connection's life: it looks when the last answer was sent, instead of starting with each."""
@@ -183,17 +241,25 @@ class Exchange:
         "_is_chunked",
         "_more_body",
         "_protocol",
-        "_scope",
         "_waiter",
         "disconnected",
+        "headers",
         "keep_alive",
+        "method",
         "response_complete",
-        "task",
+        "started",
+        "url",
+        "version",
     )
 
-    def __init__(self, protocol: HttpProtocol, scope: Scope, *, keep_alive: bool) -> None:
+    def __init__(
+        self, protocol: HttpProtocol, *, url: bytes, headers: Headers, method: bytes, version: str, keep_alive: bool
+    ) -> None:
         self._protocol = protocol
-        self._scope = scope
+        self.url = url
+        self.headers = headers
+        self.method = method
+        self.version = version
         self._awaits_continue = protocol.expect_100_continue
         self._body: bytes | bytearray = b""
         self._more_body = True
@@ -205,7 +271,12 @@ class Exchange:
         self.keep_alive = keep_alive
         self.disconnected = False
         self.response_complete = False
-        self.task: asyncio.Task[None] | None = None
+        self.started = False
+
+    @property
+    def body_came_at_once(self) -> bool:
+        """Whether nothing of the body is missing, and nobody waits to be told to send it."""
+        return not self._more_body and not self._awaits_continue
 
     @property
     def message_event(self) -> "Exchange":
@@ -237,30 +308,33 @@ class Exchange:
         self._more_body = False
         self.set()
 
-    async def answer(self, status: int, lines: bytes, body: bytes) -> None:
-        """See `asgi.WholeAnswer`."""
-        if self._protocol.flow.write_paused and not self.disconnected:
-            await self._protocol.flow.drain()
-        if self.disconnected:
-            return
+    async def run(self) -> None:
+        """Have the application answer; an answer that it cannot bring to its end ends the connection."""
+        protocol = self._protocol
+        try:
+            short_way = protocol.short_way_of(self)
+            if short_way is None:
+                await protocol.app(protocol.scope_of(self), self._receive, self._send)
+            else:
+                answer = await short_way.answer(self.headers, bytes(self._body))
+                if protocol.flow.write_paused and not self.disconnected:
+                    await protocol.flow.drain()
+                if not self.disconnected:
+                    self._answer(answer)
+        except Exception:
+            log.exception("unexpected_error")
+        finally:
+            if not self.response_complete and not self.disconnected:
+                self._give_up()
+
+    def _answer(self, answer: WholeAnswer) -> None:
+        status, lines, body = answer
         length = (
             b"content-length: %d\r\n\r\n" if self.keep_alive else b"connection: close\r\ncontent-length: %d\r\n\r\n"
         )
         self._head = b""
         self._protocol.transport.write(b"".join((STATUS_LINE[status], lines, length % len(body), body)))
         self._end()
-
-    async def run(self, app: AsgiApp) -> None:
-        """Let the application answer; an answer that it cannot bring to its end ends the connection."""
-        try:
-            await app(self._scope, self._receive, self._send)
-        except Exception:
-            log.exception("unexpected_error")
-        finally:
-            assert self.task is not None
-            self._protocol.tasks.discard(self.task)
-            if not self.response_complete and not self.disconnected:
-                self._give_up()
 
     def _give_up(self) -> None:
         self.keep_alive = False
@@ -317,7 +391,7 @@ class Exchange:
         elif not self.keep_alive:
             parts.append(b"connection: close\r\n")
             lines += 1
-        if self._scope["method"] == "HEAD" or status in _WITHOUT_BODY:
+        if self.method == b"HEAD" or status in _WITHOUT_BODY:
             self._body_left = 0
         elif length is None:
             self._is_chunked = True
@@ -337,7 +411,7 @@ class Exchange:
             piece = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             end = b"" if more else b"0\r\n\r\n"
             self._write(b"".join((head, piece, end)))
-        elif self._scope["method"] == "HEAD":
+        elif self.method == b"HEAD":
             self._write(head)
         else:
             assert self._body_left is not None

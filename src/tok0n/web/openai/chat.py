@@ -5,25 +5,18 @@ from collections.abc import Mapping
 
 import structlog
 
+from tok0n.domain.completion import Completion
 from tok0n.domain.errors import AccountingFailed, InvalidRequest, Tok0nError
 from tok0n.ports import Clock, Limiter, RateState
 from tok0n.services.complete_chat import Call, CompleteChat
 from tok0n.services.in_flight import InFlight
-from tok0n.web.asgi import (
-    WHOLE_ANSWER,
-    Headers,
-    Message,
-    Receive,
-    Scope,
-    Send,
-    WholeAnswer,
-    headers_of,
-    respond,
-)
+from tok0n.web.asgi import Headers, Receive, Scope, Send, WholeAnswer, by_name, header_lines, headers_in, respond
 from tok0n.web.openai.errors import RequestTimeout, RequestTooLarge, error_answer
 from tok0n.web.request_log import RequestLog
 
 log = structlog.get_logger()
+
+CHAT_PATH = "/v1/chat/completions"
 
 DISCARDED_BYTES_MAX = 64 * 1024 * 1024
 """A body that is too large is read to its end up to here: a client that is still sending would not see our answer."""
@@ -35,6 +28,8 @@ class ClientLeft(Exception):
 
 class ChatEndpoint:
     """Turns an HTTP request into a call of `CompleteChat`, and what comes of it into an answer and a log line."""
+
+    path = CHAT_PATH.encode()
 
     def __init__(
         self,
@@ -55,42 +50,61 @@ class ChatEndpoint:
         self._body_read_seconds = body_read_seconds
         self._in_flight = in_flight
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. A client that leaves does not stop its call: nothing here listens for that."""
+    async def answer(self, headers: Headers, body: bytes) -> WholeAnswer:
+        """Answer a request that is here whole: see `asgi.ShortWay`. A client that leaves does not stop its call."""
         with self._in_flight:
             call = self._complete_chat.begin()
-            headers_in = headers_of(scope)
-            error: Tok0nError | None = None
+            outcome = await self._outcome(call, by_name(headers), body)
+            if isinstance(outcome, Completion):
+                return 200, self._charged(call), outcome.body
+            status, refusal_headers, refusal_body = await self._refusal(call, outcome)
+            # Nothing of the request is still to come, so that its connection can be kept.
+            kept = [header for header in refusal_headers if header[0] != b"connection"]
+            return status, header_lines(kept), refusal_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request whose body is still coming."""
+        with self._in_flight:
+            call = self._complete_chat.begin()
             try:
-                completion = await self._complete_chat(
-                    call,
-                    authorization=headers_in.get(b"authorization"),
-                    read_body=lambda: self._read_body(headers_in, receive),
-                )
+                outcome = await self._outcome(call, by_name(scope["headers"]), receive)
             except ClientLeft:
                 self._request_log.write(call, status=499, error=None, seconds=self._clock.monotonic() - call.started)
                 return
-            except Tok0nError as refusal:
-                error = refusal
-            except Exception:
-                log.exception("unexpected_error", request=call.request_id)
-                error = AccountingFailed(upstream_called=call.upstream_ms is not None, detail="unexpected error")
-            if error is not None:
-                await self._refuse(call, error, send)
-                return
-            seconds = self._clock.monotonic() - call.started
-            self._request_log.write(call, status=200, error=None, seconds=seconds)
-            answer: WholeAnswer = scope["extensions"][WHOLE_ANSWER]
-            await answer(200, _lines(call, seconds), completion.body)
+            if isinstance(outcome, Completion):
+                await respond(send, 200, headers_in(self._charged(call)), outcome.body)
+            else:
+                await respond(send, *await self._refusal(call, outcome))
 
-    async def _refuse(self, call: Call, error: Tok0nError, send: Send) -> None:
+    async def _outcome(
+        self, call: Call, headers: Mapping[bytes, bytes], body: bytes | Receive
+    ) -> Completion | Tok0nError:
+        """What comes of the call. Raises `ClientLeft`."""
+        try:
+            caller = await self._complete_chat.authenticate(call, headers.get(b"authorization"))
+            return await self._complete_chat.for_caller(call, caller, await self._whole(headers, body))
+        except Tok0nError as refusal:
+            return refusal
+        except ClientLeft:
+            raise
+        except Exception:
+            log.exception("unexpected_error", request=call.request_id)
+            return AccountingFailed(upstream_called=call.upstream_ms is not None, detail="unexpected error")
+
+    async def _refusal(self, call: Call, error: Tok0nError) -> tuple[int, Headers, bytes]:
         status, headers, body = error_answer(error)
         await self._know_rate(call)
         headers.append((b"x-request-id", call.request_id.encode()))
         if call.rate is not None:
             headers += rate_headers(call.rate)
         self._request_log.write(call, status=status, error=error, seconds=self._clock.monotonic() - call.started)
-        await respond(send, status, headers, body)
+        return status, headers, body
+
+    def _charged(self, call: Call) -> bytes:
+        """The header lines of an answer that was charged, which is logged."""
+        seconds = self._clock.monotonic() - call.started
+        self._request_log.write(call, status=200, error=None, seconds=seconds)
+        return _lines(call, seconds)
 
     async def _know_rate(self, call: Call) -> None:
         """An authenticated call that was not admitted is told where its key stands all the same, if that is known."""
@@ -100,27 +114,26 @@ class ChatEndpoint:
             except Tok0nError:
                 return
 
-    async def _read_body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+    async def _whole(self, headers: Mapping[bytes, bytes], body: bytes | Receive) -> bytes:
         """The whole body. Raises `RequestTooLarge`, at once where far too much is announced."""
         announced = headers.get(b"content-length")
         if announced is not None and announced.isdigit() and int(announced[:20]) > DISCARDED_BYTES_MAX:
             raise self._too_large()
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise InvalidRequest("A compressed body is not supported: send it without content-encoding.")
-        message = await receive()
-        if not message.get("more_body") and message["type"] == "http.request":
-            body: bytes = message.get("body", b"")
-            if len(body) > self._body_bytes_max:
-                raise self._too_large()
-            return body
-        return await self._read_rest(message, receive)
+        if not isinstance(body, bytes):
+            return await self._receive(body)
+        if len(body) > self._body_bytes_max:
+            raise self._too_large()
+        return body
 
-    async def _read_rest(self, message: Message, receive: Receive) -> bytes:
+    async def _receive(self, receive: Receive) -> bytes:
         parts: list[bytes] = []
         size = 0
         try:
             async with asyncio.timeout(self._body_read_seconds):
                 while True:
+                    message = await receive()
                     if message["type"] == "http.disconnect":
                         raise ClientLeft
                     part = message.get("body", b"")
@@ -133,7 +146,6 @@ class ChatEndpoint:
                         parts.clear()
                     if not message.get("more_body"):
                         return b"".join(parts)
-                    message = await receive()
         except TimeoutError:
             raise RequestTimeout(
                 f"The body of the request did not arrive within {self._body_read_seconds:g} seconds."
