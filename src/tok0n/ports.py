@@ -513,7 +513,7 @@ class Upstream(Protocol):
     def timeout_seconds(self) -> float:
         """The total deadline of one call."""
 
-    async def complete(self, body: bytes) -> UpstreamAnswer:
+    def complete(self, body: bytes) -> Awaitable[UpstreamAnswer]:
         """POST one chat completion and read the whole answer, within the total deadline and the size limit.
 
         Never follows a redirect, never sends twice. Raises `UpstreamFailed`. When cancelled, it leaves nothing behind.

@@ -145,7 +145,7 @@ async def test_a_connection_that_is_not_to_be_kept_is_closed(connection: Connect
 async def test_a_connection_that_is_idle_for_long_is_closed_and_one_that_is_used_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tok0n.web.server.KEEP_ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr("tok0n.web.http_protocol.KEEP_ALIVE_SECONDS", 0.1)
     loop = asyncio.get_running_loop()
     async with (
         HttpServer(echo, listen("127.0.0.1", 0), shutdown_seconds=5) as server,

@@ -36,7 +36,7 @@ def read_usage(reported: Any) -> Usage | None:
     """
     if type(reported) is not dict:
         return None
-    prompt, completion, total = (reported.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
+    prompt, completion, total = map(reported.get, ("prompt_tokens", "completion_tokens", "total_tokens"))
     if not (_is_count(prompt) and _is_count(completion) and _is_count(total)):
         return None
     if total == 0 or total < prompt + completion:

@@ -84,7 +84,7 @@ class CompleteChat:
     async def for_caller(self, call: Call, caller: Caller, body: bytes) -> Completion:
         """Do all the rest; the charge is committed when this returns. Raises the errors of `domain.errors`."""
         call.caller = caller
-        request = await self.read(body)
+        request = self._read(body) if len(body) <= LARGE_BODY_BYTES else await self.read(body)
         if not caller.may_use(request.model.id):
             raise InvalidRequest(f"This API key may not use the model {request.model.id}.", param="model")
         call.model = request.model.id
@@ -110,8 +110,11 @@ class CompleteChat:
         Raises `InvalidRequest`.
         """
         if len(body) <= LARGE_BODY_BYTES:
-            return read_chat_request(body, find_model=self._catalogue.find)
-        return await asyncio.to_thread(read_chat_request, body, find_model=self._catalogue.find)
+            return self._read(body)
+        return await asyncio.to_thread(self._read, body)
+
+    def _read(self, body: bytes) -> ChatRequest:
+        return read_chat_request(body, find_model=self._catalogue.find)
 
     async def _reserved(
         self, call: Call, request: ChatRequest, upstream: Upstream, reservation: Reservation

@@ -43,7 +43,7 @@ def header_lines(headers: Headers) -> bytes:
 
 def headers_in(lines: bytes) -> Headers:
     """The other way: headers from their lines."""
-    return [(name, value) for name, _, value in (line.partition(b": ") for line in lines.splitlines())]
+    return [(name, value) for name, _, value in [line.partition(b": ") for line in lines.splitlines()]]
 
 
 async def read_at_most(stream: AsyncIterable[bytes], bytes_max: int) -> bytes | None:

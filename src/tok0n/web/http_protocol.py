@@ -23,6 +23,9 @@ HEAD_BYTES_MAX = 64 * 1024
 HEAD_SECONDS_MAX = 30.0
 """From the connection, or from its first byte on a connection that is used again."""
 
+KEEP_ALIVE_SECONDS = 75.0
+"""Longer than the 60 seconds after which common load balancers drop an idle connection themselves."""
+
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _WITHOUT_BODY = frozenset({204, 304})
 
@@ -88,6 +91,17 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_is_open = True
         self._head_bytes = 0
 
+    def on_url(self, url: bytes) -> None:
+        """Called by the parser."""
+        self.url = self.url + url if self.url else url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by the parser."""
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
     def on_headers_complete(self) -> None:
         """Called by the parser."""
         self._head_is_open = False
@@ -133,7 +147,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._idle_since = self.loop.time()
         if self._idle_timer is None:
-            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._idle_for_long)
+            self._idle_timer = self.loop.call_later(KEEP_ALIVE_SECONDS, self._idle_for_long)
 
     def start(self, exchange: "Exchange") -> None:
         """Have the application answer: its body is whole, or the rest of it is yet to come."""
@@ -201,7 +215,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._idle_timer = None
         if (self.cycle is not None and not self.cycle.response_complete) or self._head_timer is not None:
             return
-        rest = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        rest = self._idle_since + KEEP_ALIVE_SECONDS - self.loop.time()
         if rest > 0:
             self._idle_timer = self.loop.call_later(rest, self._idle_for_long)
         else:

@@ -13,9 +13,6 @@ from tok0n.domain.errors import OperatorError
 from tok0n.web.asgi import AsgiApp
 from tok0n.web.http_protocol import HttpProtocol
 
-KEEP_ALIVE_SECONDS = 75
-"""Longer than the 60 seconds after which common load balancers drop an idle connection themselves."""
-
 BACKLOG = 4096
 
 
@@ -35,7 +32,6 @@ class HttpServer:
             proxy_headers=False,
             server_header=False,
             backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=shutdown_seconds,
         )
         self._server = _Server(config)

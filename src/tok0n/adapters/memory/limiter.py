@@ -48,9 +48,10 @@ class MemoryLimiter:
 
     async def admit(self, caller: Caller, *, request_id: str) -> Admission:
         """See `ports.Limiter.admit`."""
-        del request_id  # each is admitted once, and the rows are read before any is
+        _ = request_id  # each is admitted once, and the rows are read before any is
         now = self._clock.monotonic()
-        self._forget_an_idle_key(now)
+        if len(self._keys) > 1:
+            self._forget_an_idle_key(now)
         limits = self._limits
         window = self._window(caller.api_key_id)
         used = window.count(now)
@@ -68,7 +69,7 @@ class MemoryLimiter:
 
     async def admit_operator(self, *, request_id: str) -> Admission:
         """See `ports.Limiter.admit_operator`."""
-        del request_id
+        _ = request_id
         number = self._take_global(self._clock.monotonic())
         rate = RateState(limit=self._limits.upstream_requests_per_minute, remaining=0, reset_seconds=60.0)
         return _Admission(self, number=number, account_id=None, rate=rate)
@@ -112,8 +113,6 @@ class MemoryLimiter:
 
     def _forget_an_idle_key(self, now: float) -> None:
         """Look at the keys in turn, one at each admission: as many as admissions can add, and never a long pass."""
-        if not self._keys:
-            return
         api_key_id, window = next(iter(self._keys.items()))
         if window.count(now):
             self._keys.move_to_end(api_key_id)

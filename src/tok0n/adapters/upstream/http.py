@@ -6,7 +6,8 @@ It never follows a redirect, never sends a request twice, keeps no cookies, and 
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from tok0n import __version__
@@ -63,12 +64,19 @@ class HttpUpstream:
         self._connecting = 0
         self._pruning: asyncio.TimerHandle | None = None
 
-    async def complete(self, body: bytes) -> UpstreamAnswer:
+    def complete(self, body: bytes) -> Coroutine[Any, Any, UpstreamAnswer]:
         """See `ports.Upstream.complete`."""
-        loop = self._loop = self._loop or asyncio.get_running_loop()
-        deadline = loop.time() + self.timeout_seconds
-        connection = self._take_idle() or await self._connect(deadline)
-        request = b"".join((self._head, str(len(body)).encode(), b"\r\n\r\n", body))
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        deadline = self._loop.time() + self.timeout_seconds
+        request = b"".join((self._head, b"%d\r\n\r\n" % len(body), body))
+        connection = self._take_idle()
+        if connection is None:
+            return self._complete_on_another(request, deadline)
+        return connection.exchange(request, deadline=deadline)
+
+    async def _complete_on_another(self, request: bytes, deadline: float) -> UpstreamAnswer:
+        connection = await self._connect(deadline)
         return await connection.exchange(request, deadline=deadline)
 
     def scrub(self, text: str) -> str:

@@ -1,6 +1,7 @@
 """POST /v1/chat/completions, as a plain ASGI function ahead of everything else: it is the hot path."""
 
 import asyncio
+import functools
 from collections.abc import Mapping
 
 import structlog
@@ -29,8 +30,6 @@ class ClientLeft(Exception):
 class ChatEndpoint:
     """Turns an HTTP request into a call of `CompleteChat`, and what comes of it into an answer and a log line."""
 
-    path = CHAT_PATH.encode()
-
     def __init__(
         self,
         complete_chat: CompleteChat,
@@ -42,6 +41,7 @@ class ChatEndpoint:
         body_bytes_max: int,
         body_read_seconds: float,
     ) -> None:
+        self.path = CHAT_PATH.encode()
         self._complete_chat = complete_chat
         self._limiter = limiter
         self._clock = clock
@@ -184,7 +184,11 @@ def rate_headers(rate: RateState) -> Headers:
 
 def duration(seconds: float) -> str:
     """A duration as OpenAI writes it in these headers: "6m0s", "1.5s", "20ms"."""
-    milliseconds = round(seconds * 1000)
+    return _duration(round(seconds * 1000))
+
+
+@functools.lru_cache(maxsize=1024)
+def _duration(milliseconds: int) -> str:
     if milliseconds < 1000:
         return f"{milliseconds}ms"
     minutes, rest = divmod(milliseconds, 60_000)
