@@ -5,13 +5,27 @@ Adds no artificial delay, and holds no thread or task while nothing waits. docs/
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from tok0n.adapters.submitted import Submitted
 from tok0n.domain.errors import Overloaded
 
 Command = TypeVar("Command")
 Result = TypeVar("Result")
+
+
+class Submitted(asyncio.Future[Result]):
+    """A future that cannot be cancelled: what was submitted is carried out.
+
+    A task that is cancelled while it awaits one is woken with `CancelledError` once the future is done: then it knows
+    what happened, and can undo it.
+    """
+
+    __slots__ = ()
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Refuse, so that the task waits on."""
+        del msg
+        return False
 
 
 class Batcher(Generic[Command, Result]):
