@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -35,6 +36,9 @@ class Bulk(msgspec.Struct, Generic[Item], frozen=True, gc=False):
     run_all: RunAll[Item]
     item: Item
 
+
+_Group = tuple[list[Command | Bulk[Any]], asyncio.Future[list[Any]], asyncio.AbstractEventLoop]
+"""What is committed together, and whom to tell."""
 
 SQLITE_NEEDED = (3, 37, 0)
 OWNER_ONLY = 0o600
@@ -72,7 +76,9 @@ class SqliteStore:
         except (OSError, sqlite3.Error) as error:
             raise OperatorError(f"The database {path} cannot be used: {error}.") from error
         self._inode = path.stat().st_ino
-        self._writer_pool = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+        self._groups: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_groups, name="sqlite-writer", daemon=True)
+        self._writer.start()
         self._reader_pool = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
         self._readers = threading.local()
         self._reads_waiting = 0
@@ -133,7 +139,8 @@ class SqliteStore:
     async def aclose(self) -> None:
         """See `SqlStore.aclose`; gives the lock back."""
         await self._batcher.drained()
-        self._writer_pool.shutdown()
+        self._groups.put(None)
+        self._writer.join()
         self._reader_pool.shutdown()
         for reader in self._open_readers:
             reader.close()
@@ -152,7 +159,16 @@ class SqliteStore:
             return migrate.upgrade(self._tx)
 
     async def _run(self, commands: list[Command | Bulk[Any]]) -> list[Any]:
-        return await asyncio.get_running_loop().run_in_executor(self._writer_pool, self._commit, commands)
+        loop = asyncio.get_running_loop()
+        committed: asyncio.Future[list[Any]] = loop.create_future()
+        self._groups.put((commands, committed, loop))
+        return await committed
+
+    def _write_groups(self) -> None:
+        """The writer's thread. An executor would do as well, and cost each commit two futures and two locks more."""
+        while (group := self._groups.get()) is not None:
+            commands, committed, loop = group
+            loop.call_soon_threadsafe(_tell, committed, self._commit(commands))
 
     def _commit(self, commands: list[Command | Bulk[Any]]) -> list[Any]:
         """One commit for all. When one command is to blame, one commit for each; when the database is, all fail."""
@@ -199,6 +215,11 @@ class SqliteStore:
                 raw.execute("COMMIT")
         except (sqlite3.Error, sa.exc.SQLAlchemyError) as error:
             raise _failed(error) from error
+
+
+def _tell(committed: asyncio.Future[list[Any]], results: list[Any]) -> None:
+    if not committed.cancelled():
+        committed.set_result(results)
 
 
 def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
