@@ -27,7 +27,8 @@ from bench import Bench, Result
 from processes import LOAD_CORE
 
 LOCK = Path(tempfile.gettempdir()) / "tok0n-bench.lock"
-SCENARIOS = ("throughput", "latency")
+SCENARIOS = ("throughput", "latency", "slow_upstream", "memory", "start")
+QUICK_SCENARIOS = ("throughput", "latency", "memory", "start")
 OPEN_FILES = 20_000
 
 
@@ -41,7 +42,7 @@ def main() -> None:
         began = time.monotonic()
         facts = report.machine()
         results: dict[str, Result] = {}
-        for name in options.only or SCENARIOS:
+        for name in options.only or (QUICK_SCENARIOS if options.quick else SCENARIOS):
             print(f"{name.replace('_', ' ')} …", flush=True)
             results[name] = _measure(name, options)
         seconds = time.monotonic() - began
