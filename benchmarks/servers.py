@@ -153,10 +153,10 @@ def redis() -> Iterator[tuple[str, int]]:
 
 
 @contextlib.contextmanager
-def embedded(folder: Path, *, upstream_port: int = UPSTREAM_PORT, watched: bool = False) -> Iterator[Server]:
+def embedded(folder: Path, *, upstream_port: int = UPSTREAM_PORT) -> Iterator[Server]:
     """Tok0n on its embedded default: SQLite with synchronous=FULL, limits in memory."""
     prepared = prepare(folder, upstream_port=upstream_port)
-    with serving(prepared, watched=watched) as pid:
+    with serving(prepared) as pid:
         yield prepared._replace(parts={"gateway": (pid,)})
 
 
@@ -190,17 +190,16 @@ def prepare(
     return Server("Tok0n SQLite", port, {}, headers={"Authorization": f"Bearer {api_key}"}, folder=folder)
 
 
-def serve_command(*, watched: bool = False) -> list[str]:
-    """How a gateway is started; `watched` has somebody in its event loop who tells how late it is."""
-    program = [str(Path(__file__).parent / "watched_gateway.py")] if watched else ["-m", "tok0n"]
-    return [sys.executable, *program, "serve", "--json"]
+def serve_command() -> list[str]:
+    """How a gateway is started."""
+    return [sys.executable, "-m", "tok0n", "serve", "--json"]
 
 
 @contextlib.contextmanager
-def serving(prepared: Server, *, watched: bool = False) -> Iterator[int]:
+def serving(prepared: Server) -> Iterator[int]:
     """The gateway, once it offers its model; gives its process id."""
     assert prepared.folder is not None
-    command = serve_command(watched=watched)
+    command = serve_command()
     log = prepared.folder / "server.log"
     with (
         log.open("ab") as stderr,

@@ -36,6 +36,9 @@ class Clock(Protocol):
 class Ledger(Protocol):
     """The life of reservations. Every answer is durable before its future resolves."""
 
+    def has_room(self) -> bool:
+        """Whether a reservation would be taken now. Else it raises `Overloaded`: asking first spares preparing it."""
+
     def reserve(self, reservation: NewReservation) -> Future[Balance]:
         """Set tokens aside, in one statement that also proves the key active and the account open.
 

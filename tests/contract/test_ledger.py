@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
+from tok0n.adapters.batcher import RESERVATIONS_WAITING_MAX
 from tok0n.domain.accounts import Account, ApiKey, Caller, KeyLimits
 from tok0n.domain.errors import (
     AccountingFailed,
@@ -18,6 +19,7 @@ from tok0n.domain.errors import (
     InvalidApiKey,
     KeyBudgetSpent,
     NotFound,
+    Overloaded,
 )
 from tok0n.domain.ledger import US_AN_HOUR, Balance, NewReservation, Receipt, Release, Settlement
 from tok0n.domain.usage import Usage
@@ -393,3 +395,21 @@ async def test_the_use_of_each_hour_is_counted_with_the_charge(db: Opened) -> No
     assert {difference.what for difference in (await db.ledger.audit()).differences} == {
         "the use by the hour is not the usage"
     }
+
+
+async def test_with_many_waiting_no_reservation_is_taken_and_every_one_that_was_can_end(db: Opened) -> None:
+    account, key = await db.key("many@example.com", tokens=10**6)
+    assert db.ledger.has_room()
+    first = db.ledger.reserve(new("req_0", account.id, key.id, 10))
+    await first
+    taken = [
+        db.ledger.reserve(new(f"req_{number}", account.id, key.id, 10))
+        for number in range(1, RESERVATIONS_WAITING_MAX + 1)
+    ]
+    assert not db.ledger.has_room()
+    with pytest.raises(Overloaded):
+        db.ledger.reserve(new("req_too_many", account.id, key.id, 10))
+    await db.ledger.release(Release(request_id="req_0", code="cancelled", dispatched=False, resolved_at_us=NOW_US))
+    await asyncio.gather(*taken)
+    assert db.ledger.has_room()
+    assert (await db.accounts.get("many@example.com")).balance.pending == 10 * RESERVATIONS_WAITING_MAX

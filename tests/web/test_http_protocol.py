@@ -45,11 +45,15 @@ class Echo:
     short_way: "Echo"
     path = b"/whole"
 
-    def __init__(self) -> None:
+    def __init__(self, *, full: bool = False) -> None:
         self.short_way = self
+        self.full = full
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await echo(scope, receive, send)
+
+    def refusal(self) -> WholeAnswer | None:
+        return (503, b"x-full: yes\r\n", b"full") if self.full else None
 
     async def answer(self, headers: Headers, body: bytes) -> WholeAnswer:
         if (b"x-fails", b"") in headers:
@@ -112,6 +116,22 @@ async def test_only_a_post_whose_body_came_with_its_head_goes_the_short_way(conn
     assert (await connection.send(b"k")).body == b"ok"
     other = await connection.send(b"PUT /whole HTTP/1.1\r\ncontent-length: 2\r\n\r\nok")
     assert other.headers["x-path"] == "/whole"
+
+
+async def test_where_nothing_more_can_be_taken_on_each_is_refused_and_the_connection_kept() -> None:
+    whole = b"POST /whole HTTP/1.1\r\ncontent-length: 2\r\n\r\nok"
+    app = Echo(full=True)
+    async with (
+        HttpServer(app, listen("127.0.0.1", 0), shutdown_seconds=5) as server,
+        Connection(server.url) as connection,
+    ):
+        for _ in range(2):
+            assert (await connection.send(whole)).status == 503
+        connection.writer.write(whole * 500)
+        answers = [await connection.read() for _ in range(500)]
+        assert {answer.status for answer in answers} <= {200, 503}
+        app.full = False
+        assert (await connection.send(whole)).body == b"ok"
 
 
 async def test_a_short_way_that_fails_is_a_500_and_ends_the_connection(connection: Connection) -> None:

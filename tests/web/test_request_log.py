@@ -34,6 +34,15 @@ async def test_lines_are_written_in_order_with_what_is_known() -> None:
     assert "secret text" not in str(written)
 
 
+async def test_requests_refused_unseen_are_counted_in_one_line() -> None:
+    written: list[dict[str, Any]] = []
+    log = RequestLog(written.extend)
+    for _ in range(3):
+        log.count_refused()
+    await log.aclose()
+    assert [(line["event"], line["refused"]) for line in written] == [("overloaded", 3)]
+
+
 async def test_a_log_that_cannot_be_written_is_said_so_later() -> None:
     written: list[dict[str, Any]] = []
     broken = True

@@ -9,6 +9,9 @@ from typing import Any, Generic, TypeVar
 
 from tok0n.domain.errors import Overloaded
 
+RESERVATIONS_WAITING_MAX = 512
+"""With more commands waiting no reservation is taken: those that were keep a latency of some tens of milliseconds."""
+
 Command = TypeVar("Command")
 Result = TypeVar("Result")
 
@@ -66,6 +69,11 @@ class Batcher(Generic[Command, Result]):
         if self._task is None:
             self._task = self._loop.create_task(self._drain())
         return future
+
+    @property
+    def waiting(self) -> int:
+        """How many commands wait, besides those that are carried out now."""
+        return len(self._waiting)
 
     @property
     def is_idle(self) -> bool:

@@ -69,6 +69,10 @@ class CompleteChat:
         self._clock = clock
         self._chance: list[bytes] = []
 
+    def has_room(self) -> bool:
+        """Whether a call has a chance now; what is refused at once costs next to nothing."""
+        return self._reservations.ledger.has_room()
+
     def begin(self) -> Call:
         """A new call, with its id."""
         if not self._chance:

@@ -22,6 +22,9 @@ class ShortWay(Protocol):
 
     path: bytes
 
+    def refusal(self) -> WholeAnswer | None:
+        """An answer at once, without a look at the request, where nothing more can be taken on."""
+
     async def answer(self, headers: Headers, body: bytes) -> WholeAnswer:
         """Answer one request."""
 

@@ -152,12 +152,28 @@ class HttpProtocol(HttpToolsProtocol):
     def start(self, exchange: "Exchange") -> None:
         """Have the application answer: its body is whole, or the rest of it is yet to come."""
         exchange.started = True
+        if self._is_refused(exchange):
+            return
         self._next = exchange
         if self._task is None:
             self._task = self.loop.create_task(self._serve())
             self.tasks.add(self._task)
         else:
             self._wake()
+
+    def _is_refused(self, exchange: "Exchange") -> bool:
+        """Under overload most requests are refused, so that it must cost little: no task is woken for it.
+
+        Not with others behind it: refusing them all in turn would go as deep as there are many.
+        """
+        short_way = self.short_way_of(exchange)
+        if short_way is None or self.pipeline or self.flow.write_paused:
+            return False
+        refusal = short_way.refusal()
+        if refusal is None:
+            return False
+        exchange.answer(refusal)
+        return True
 
     async def _serve(self) -> None:
         """Answer one request after the other, for as long as the connection lives."""
@@ -334,14 +350,15 @@ class Exchange:
                 if protocol.flow.write_paused and not self.disconnected:
                     await protocol.flow.drain()
                 if not self.disconnected:
-                    self._answer(answer)
+                    self.answer(answer)
         except Exception:
             log.exception("unexpected_error")
         finally:
             if not self.response_complete and not self.disconnected:
                 self._give_up()
 
-    def _answer(self, answer: WholeAnswer) -> None:
+    def answer(self, answer: WholeAnswer) -> None:
+        """Send a whole answer."""
         status, lines, body = answer
         length = (
             b"content-length: %d\r\n\r\n" if self.keep_alive else b"connection: close\r\ncontent-length: %d\r\n\r\n"

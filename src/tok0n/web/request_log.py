@@ -35,6 +35,7 @@ class RequestLog:
         self._write_bundle = write_bundle
         self._lines: list[RequestLine] = []
         self._dropped = 0
+        self._refused = 0
         self._writing: asyncio.Task[None] | None = None
 
     def write(self, call: Call, *, status: int, error: Tok0nError | None, seconds: float) -> None:
@@ -52,6 +53,14 @@ class RequestLog:
                 written_at=time.time(),
             )
         )
+        self._begin()
+
+    def count_refused(self) -> None:
+        """Count a request that was refused unseen: a line for each would be more work where there is too much."""
+        self._refused += 1
+        self._begin()
+
+    def _begin(self) -> None:
         if self._writing is None:
             self._writing = asyncio.create_task(self._write())
 
@@ -61,19 +70,22 @@ class RequestLog:
             await self._writing
 
     async def _write(self) -> None:
-        while self._lines:
+        while self._lines or self._refused:
             await asyncio.sleep(BUNDLE_SECONDS)
             lines, self._lines = self._lines, []
             dropped, self._dropped = self._dropped, 0
+            refused, self._refused = self._refused, 0
             try:
-                await asyncio.to_thread(self._format_and_write, lines, dropped)
+                await asyncio.to_thread(self._format_and_write, lines, dropped, refused)
             except (OSError, ValueError):
                 # Standard error is closed or full: serving goes on, and the next line that can be written says so.
                 self._dropped += dropped + len(lines)
         self._writing = None
 
-    def _format_and_write(self, lines: list[RequestLine], dropped: int) -> None:
+    def _format_and_write(self, lines: list[RequestLine], dropped: int, refused: int) -> None:
         bundle = [_fields(line) for line in lines]
+        if refused:
+            bundle.append({"event": "overloaded", "level": "warning", "timestamp": time.time(), "refused": refused})
         if dropped:
             bundle.append(
                 {"event": "request_lines_dropped", "level": "warning", "timestamp": time.time(), "lines": dropped}

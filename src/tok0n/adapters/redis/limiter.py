@@ -20,7 +20,7 @@ from tok0n.domain.rate_limit import Limits
 from tok0n.ports import Admission, Clock, RateState, RecentRequest
 
 BATCH_MAX = 256
-QUEUE_MAX = 10_000
+QUEUE_MAX = 1_000
 OWED_MAX = 10_000
 """How many ends of requests are kept for a server that is away; beyond it, leases end by themselves."""
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import asyncpg
 import msgspec
 
-from tok0n.adapters.batcher import Batcher
+from tok0n.adapters.batcher import RESERVATIONS_WAITING_MAX, Batcher
 from tok0n.adapters.sql import ledger_functions
 from tok0n.adapters.sql.postgres import PostgresStore
 from tok0n.adapters.sql.postgres_connection import Lost, NotConnected, StatementConnection, describe
@@ -36,7 +36,6 @@ from tok0n.domain.ledger import (
 from tok0n.ports import RecentRequest
 
 BATCH_MAX = 256
-QUEUE_MAX = 10_000
 RUNS_MAX = 2
 """How often a batch is run whose connection broke before it could commit."""
 
@@ -82,8 +81,12 @@ class PostgresLedger:
         self._store = store
         self._connection = StatementConnection(store.options)
         self._batcher: Batcher[Command, Any] = Batcher(
-            self._run, name="database writes", batch_max=BATCH_MAX, queue_max=QUEUE_MAX
+            self._run, name="database writes", batch_max=BATCH_MAX, queue_max=RESERVATIONS_WAITING_MAX
         )
+
+    def has_room(self) -> bool:
+        """See `ports.Ledger.has_room`."""
+        return self._batcher.waiting < RESERVATIONS_WAITING_MAX
 
     def reserve(self, reservation: NewReservation) -> Future[Balance]:
         """See `ports.Ledger.reserve`."""

@@ -87,6 +87,11 @@ class SqliteStore:
             self._run, name="database writes", batch_max=BATCH_MAX, queue_max=WRITE_QUEUE_MAX
         )
 
+    @property
+    def waiting(self) -> int:
+        """How many commands wait for the next group commit."""
+        return self._batcher.waiting
+
     def submit(self, run_all: RunAll[Item], item: Item, *, must: bool = False) -> asyncio.Future[Any]:
         """Have `run_all` carry out a hot command in the next group commit, with all other items that it has there.
 

@@ -11,9 +11,17 @@ from typing import Any
 
 import msgspec
 
+from tok0n.adapters.batcher import RESERVATIONS_WAITING_MAX
 from tok0n.adapters.sql import ledger_functions
 from tok0n.adapters.sql.sqlite import SqliteStore
-from tok0n.domain.errors import AlreadyResolved, InsufficientTokens, InvalidApiKey, KeyBudgetSpent, Tok0nError
+from tok0n.domain.errors import (
+    AlreadyResolved,
+    InsufficientTokens,
+    InvalidApiKey,
+    KeyBudgetSpent,
+    Overloaded,
+    Tok0nError,
+)
 from tok0n.domain.ledger import (
     US_AN_HOUR,
     AuditReport,
@@ -143,8 +151,14 @@ class SqliteLedger:
     def __init__(self, store: SqliteStore) -> None:
         self._store = store
 
+    def has_room(self) -> bool:
+        """See `ports.Ledger.has_room`."""
+        return self._store.waiting < RESERVATIONS_WAITING_MAX
+
     def reserve(self, reservation: NewReservation) -> Future[Balance]:
         """See `ports.Ledger.reserve`."""
+        if not self.has_room():
+            raise Overloaded(queue="reservations")
         return self._store.submit(_reserve_all, reservation)
 
     def settle(self, settlement: Settlement) -> Future[Receipt]:

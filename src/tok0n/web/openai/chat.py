@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import structlog
 
 from tok0n.domain.completion import Completion
-from tok0n.domain.errors import AccountingFailed, InvalidRequest, Tok0nError
+from tok0n.domain.errors import AccountingFailed, InvalidRequest, Overloaded, Tok0nError
 from tok0n.ports import Clock, Limiter, RateState
 from tok0n.services.complete_chat import Call, CompleteChat
 from tok0n.services.in_flight import InFlight
@@ -49,6 +49,17 @@ class ChatEndpoint:
         self._body_bytes_max = body_bytes_max
         self._body_read_seconds = body_read_seconds
         self._in_flight = in_flight
+        status, refusal_headers, body = error_answer(Overloaded(queue="reservations"))
+        self._overloaded = status, header_lines(refusal_headers), body
+
+    def refusal(self) -> WholeAnswer | None:
+        """See `asgi.ShortWay`."""
+        if self._complete_chat.has_room():
+            return None
+        call = self._complete_chat.begin()
+        self._request_log.count_refused()
+        status, headers, body = self._overloaded
+        return status, b"%bx-request-id: %b\r\n" % (headers, call.request_id.encode()), body
 
     async def answer(self, headers: Headers, body: bytes) -> WholeAnswer:
         """Answer a request that is here whole: see `asgi.ShortWay`. A client that leaves does not stop its call."""
