@@ -27,7 +27,7 @@ from bench import Bench, Result
 from processes import LOAD_CORE
 
 LOCK = Path(tempfile.gettempdir()) / "tok0n-bench.lock"
-SCENARIOS = ("throughput", "latency", "slow_upstream", "memory", "start", "overload")
+SCENARIOS = ("throughput", "latency", "slow_upstream", "memory", "start", "slow_calls", "stalls", "overload")
 QUICK_SCENARIOS = ("throughput", "latency", "memory", "start")
 OPEN_FILES = 20_000
 

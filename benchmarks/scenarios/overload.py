@@ -48,17 +48,13 @@ def measure(bench: Bench) -> Result:
 
 def _offer(tok0n: Server, *, per_second: float, seconds: float) -> tuple[dict[str, Any], float]:
     """What the client saw, and the most memory that the gateway took meanwhile."""
-    lines = [f"POST {tok0n.path} HTTP/1.1", f"Host: 127.0.0.1:{tok0n.port}", "Content-Type: application/json"]
-    lines += [f"{name}: {value}" for name, value in tok0n.headers.items()]
-    orders = {
-        "port": tok0n.port,
-        "head": "\r\n".join(lines) + "\r\n",
-        "body": chat_body(),
-        "per_second": per_second,
-        "warm_up_seconds": WARM_UP_SECONDS,
-        "seconds": seconds,
-        "connections": OVERLOAD_CONNECTIONS,
-    }
+    ordered = orders(
+        tok0n,
+        per_second=per_second,
+        seconds=seconds,
+        connections=OVERLOAD_CONNECTIONS,
+        warm_up_seconds=WARM_UP_SECONDS,
+    )
     script = str(Path(__file__).parent.parent / "open_loop.py")
     most, done = 0.0, threading.Event()
 
@@ -71,11 +67,18 @@ def _offer(tok0n: Server, *, per_second: float, seconds: float) -> tuple[dict[st
     watching.start()
     try:
         command = ["taskset", "-c", LOAD_CORE, sys.executable, script]
-        told = subprocess.run(command, input=json.dumps(orders), capture_output=True, text=True, check=True)
+        told = subprocess.run(command, input=json.dumps(ordered), capture_output=True, text=True, check=True)
     finally:
         done.set()
         watching.join()
     return json.loads(told.stdout), most
+
+
+def orders(server: Server, **more: float) -> dict[str, Any]:
+    """What open_loop.py is told."""
+    lines = [f"POST {server.path} HTTP/1.1", f"Host: 127.0.0.1:{server.port}", "Content-Type: application/json"]
+    lines += [f"{name}: {value}" for name, value in server.headers.items()]
+    return {"port": server.port, "head": "\r\n".join(lines) + "\r\n", "body": chat_body(), **more}
 
 
 def _tell(result: Result, capacity: Load, seen: dict[str, Any], memory_mib: float) -> None:
