@@ -18,6 +18,8 @@ HEAD_BYTES_MAX = 64 * 1024
 INTERIM_ANSWERS_MAX = 8
 """How many 1xx answers may come before the real one (RFC 9110, section 15.2)."""
 
+_LENGTHS_THAT_MATTER = frozenset(map(len, ("content-length", "transfer-encoding", "content-encoding")))
+
 
 class _Surplus(Exception):
     """Another message follows the answer: it stops the parser."""
@@ -128,7 +130,9 @@ class UpstreamConnection(asyncio.Protocol):
             raise _Surplus
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser."""
+        """Called by the parser. Most headers are told by their length to be none that matter."""
+        if len(name) not in _LENGTHS_THAT_MATTER:
+            return
         name = name.lower()
         if name == b"content-length":
             self._has_framing = True
