@@ -43,7 +43,9 @@ async def fill(db: Opened, *, requests: int) -> None:
             created_at_us=NOW_US,
             expires_at_us=NOW_US,
         )
-        db.ledger.reserve(reservation)
+        reserved = db.ledger.reserve(reservation)
+        if not db.ledger.has_room():
+            await reserved
     usage = Usage(prompt_tokens=7, completion_tokens=0, total_tokens=7, details={"ü": 1})
     ends = [
         db.ledger.settle(Settlement(request_id=f"r{n:05}", usage=usage, resolved_at_us=NOW_US, upstream_ms=1))

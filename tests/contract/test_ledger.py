@@ -413,3 +413,10 @@ async def test_with_many_waiting_no_reservation_is_taken_and_every_one_that_was_
     await asyncio.gather(*taken)
     assert db.ledger.has_room()
     assert (await db.accounts.get("many@example.com")).balance.pending == 10 * RESERVATIONS_WAITING_MAX
+
+
+async def test_a_write_after_the_end_is_an_error_and_waits_for_nobody(tmp_path: Path) -> None:
+    async with open_engine("sqlite", tmp_path) as opened:
+        account, key = await opened.key("late@example.com", tokens=100)
+    with pytest.raises(AccountingFailed):
+        await opened.ledger.reserve(new("req_late", account.id, key.id, 10))

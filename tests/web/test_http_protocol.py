@@ -12,6 +12,9 @@ from tok0n.web.server import HttpServer, listen
 pytestmark = pytest.mark.anyio
 
 
+working_on, told_of_loss = asyncio.Event(), asyncio.Event()
+
+
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with what came, in the way that the path names."""
     body, more = b"", True
@@ -39,6 +42,17 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
             await respond(send, 200, [(b"x-path", path.encode()), (b"x-query", scope["query_string"])], body)
 
 
+async def work_on(_: Scope, __: Receive, send: Send) -> None:
+    await respond(send, 200, [], b"at once")
+    await working_on.wait()
+
+
+async def wait_for_loss(_: Scope, receive: Receive, __: Send) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    told_of_loss.set()
+
+
 class Echo:
     """`echo`, with a short way to /whole."""
 
@@ -50,7 +64,7 @@ class Echo:
         self.full = full
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await echo(scope, receive, send)
+        await {"/works on": work_on, "/waits": wait_for_loss}.get(scope["path"], echo)(scope, receive, send)
 
     def refusal(self) -> WholeAnswer | None:
         return (503, b"x-full: yes\r\n", b"full") if self.full else None
@@ -132,6 +146,38 @@ async def test_where_nothing_more_can_be_taken_on_each_is_refused_and_the_connec
         assert {answer.status for answer in answers} <= {200, 503}
         app.full = False
         assert (await connection.send(whole)).body == b"ok"
+
+
+async def test_what_works_on_after_its_answer_holds_up_nothing_on_its_connection(connection: Connection) -> None:
+    working_on.clear()
+    assert (await connection.send(b"GET /works%20on HTTP/1.1\r\n\r\n")).body == b"at once"
+    assert (await connection.send(b"POST /whole HTTP/1.1\r\ncontent-length: 2\r\n\r\nok")).body == b"ok"
+    working_on.set()
+
+
+async def test_a_request_that_others_wait_behind_is_told_that_its_client_left() -> None:
+    told_of_loss.clear()
+    async with HttpServer(Echo(), listen("127.0.0.1", 0), shutdown_seconds=5) as server:
+        async with Connection(server.url) as connection:
+            connection.writer.write(b"GET /waits HTTP/1.1\r\n\r\nGET /behind HTTP/1.1\r\n\r\n")
+            await connection.writer.drain()
+        await asyncio.wait_for(told_of_loss.wait(), 10)
+
+
+@pytest.mark.parametrize("target", ["GET http://host", "GET http://", "CONNECT host:443", "GET #x"])
+async def test_a_target_that_is_no_path_is_a_400_and_no_line_in_the_log(
+    connection: Connection, target: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    connection.writer.write(f"{target} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+    assert (await connection.reader.read()).startswith(b"HTTP/1.1 400 ")
+    assert "unexpected_error" not in "".join(capfd.readouterr())
+
+
+async def test_many_small_requests_at_once_are_not_taken_for_one_large_head(connection: Connection) -> None:
+    count = 5_000
+    connection.writer.write(b"GET /a HTTP/1.1\r\n\r\n" * count)
+    for _ in range(count):
+        assert (await connection.read()).status == 200
 
 
 async def test_a_short_way_that_fails_is_a_500_and_ends_the_connection(connection: Connection) -> None:

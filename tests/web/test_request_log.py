@@ -54,12 +54,14 @@ async def test_a_log_that_cannot_be_written_is_said_so_later() -> None:
 
     log = RequestLog(write)
     log.write(call(1), status=200, error=None, seconds=0)
+    log.count_refused()
     await log.aclose()
     broken = False
     log.write(call(2), status=200, error=None, seconds=0)
     await log.aclose()
-    assert [(line["event"], line.get("lines")) for line in written] == [
+    assert [(line["event"], line.get("lines", line.get("refused"))) for line in written] == [
         ("request", None),
+        ("overloaded", 1),
         ("request_lines_dropped", 1),
     ]
 

@@ -21,7 +21,11 @@ def configure(*, level: str, style: str) -> Write:
     that are complete already: those of requests.
     """
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
-    render = structlog.dev.ConsoleRenderer(pad_event_to=20) if console else _render_json
+    render = (
+        structlog.dev.ConsoleRenderer(pad_event_to=20, exception_formatter=structlog.dev.plain_traceback)
+        if console
+        else _render_json
+    )
     levels = logging.getLevelNamesMapping()
     threshold = levels[level.upper()]
     shared: list[structlog.typing.Processor] = [

@@ -2,7 +2,8 @@
 
 uvicorn gives the server, its shutdown and the parser's wiring. What happens for each request is here, because there it
 costs more than the accounting of a call: two writes an answer, a task, two regular expressions a header, an event and a
-timer. A connection has one task, which answers its requests one after the other.
+timer. What goes the short way is answered by one task of its connection, one request after the other; what goes by ASGI
+has a task of its own, because it may work on after its answer.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ import structlog
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from tok0n.web.asgi import Headers, Message, Scope, ShortWay, WholeAnswer
+from tok0n.web.asgi import AsgiApp, Headers, Message, Scope, ShortWay, WholeAnswer
 from tok0n.web.openai.errors import TABLE, UNEXPECTED, error_body
 
 log = structlog.get_logger()
@@ -40,6 +41,7 @@ class HttpProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_is_open = True
+        self._has_ended_one = False
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
@@ -47,6 +49,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._short_way: ShortWay | None = getattr(self.app, "short_way", None)
         self._short_path = b"" if self._short_way is None else self._short_way.path
         self._task: asyncio.Task[None] | None = None
+        self._active: Exchange | None = None
         self._next: Exchange | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -57,6 +60,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop."""
+        if self._active is not None and not self._active.response_complete:
+            self._active.disconnected = True
+            self._active.set()
         super().connection_lost(exc)
         self._head_has_come()
         if self._idle_timer is not None:
@@ -65,6 +71,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
+        self._has_ended_one = False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
@@ -77,7 +84,8 @@ class HttpProtocol(HttpToolsProtocol):
             self.start(current)
         if not self._head_is_open or self.transport.is_closing():
             return
-        self._head_bytes += len(data)
+        # Of a read in which other requests ended, most may belong to those.
+        self._head_bytes += 1 if self._has_ended_one else len(data)
         if self._head_bytes > HEAD_BYTES_MAX:
             self._refuse("headers_too_large", f"The head of a request may have {HEAD_BYTES_MAX} bytes at the most.")
         elif self._head_timer is None:
@@ -107,6 +115,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_is_open = False
         if self._head_timer is not None:
             self._head_has_come()
+        if not self.url.startswith(b"/") or not self.url.isascii() or b"#" in self.url:
+            _check_target(self.url)
         parser = self.parser
         version = parser.get_http_version()
         exchange = Exchange(
@@ -130,6 +140,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
+        self._has_ended_one = True
         current = self.cycle
         assert current is not None
         current.body_is_whole()
@@ -152,22 +163,26 @@ class HttpProtocol(HttpToolsProtocol):
     def start(self, exchange: "Exchange") -> None:
         """Have the application answer: its body is whole, or the rest of it is yet to come."""
         exchange.started = True
-        if self._is_refused(exchange):
-            return
-        self._next = exchange
-        if self._task is None:
-            self._task = self.loop.create_task(self._serve())
-            self.tasks.add(self._task)
-        else:
-            self._wake()
+        self._active = exchange
+        short_way = self._short_way_of(exchange)
+        if short_way is None:
+            task = self.loop.create_task(exchange.run(self.app))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+        elif not self._is_refused(exchange, short_way):
+            self._next = exchange
+            if self._task is None:
+                self._task = self.loop.create_task(self._serve(short_way))
+                self.tasks.add(self._task)
+            else:
+                self._wake()
 
-    def _is_refused(self, exchange: "Exchange") -> bool:
+    def _is_refused(self, exchange: "Exchange", short_way: ShortWay) -> bool:
         """Under overload most requests are refused, so that it must cost little: no task is woken for it.
 
         Not with others behind it: refusing them all in turn would go as deep as there are many.
         """
-        short_way = self.short_way_of(exchange)
-        if short_way is None or self.pipeline or self.flow.write_paused:
+        if self.pipeline or self.flow.write_paused:
             return False
         refusal = short_way.refusal()
         if refusal is None:
@@ -175,14 +190,14 @@ class HttpProtocol(HttpToolsProtocol):
         exchange.answer(refusal)
         return True
 
-    async def _serve(self) -> None:
+    async def _serve(self, short_way: ShortWay) -> None:
         """Answer one request after the other, for as long as the connection lives."""
         assert self._task is not None
         try:
             while True:
                 exchange, self._next = self._next, None
                 if exchange is not None:
-                    await exchange.run()
+                    await exchange.run_short(short_way)
                 elif self.transport.is_closing():
                     return
                 else:
@@ -190,6 +205,7 @@ class HttpProtocol(HttpToolsProtocol):
                     await self._waiter
         finally:
             self.tasks.discard(self._task)
+            self.transport.close()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -220,7 +236,7 @@ class HttpProtocol(HttpToolsProtocol):
             "query_string": query,
         }
 
-    def short_way_of(self, exchange: "Exchange") -> ShortWay | None:
+    def _short_way_of(self, exchange: "Exchange") -> ShortWay | None:
         """The application's short way, for a request that can go it."""
         if exchange.url == self._short_path and exchange.method == b"POST" and exchange.body_came_at_once:
             return self._short_way
@@ -257,6 +273,14 @@ class HttpProtocol(HttpToolsProtocol):
         head = f"HTTP/1.1 {TABLE[code][0]} \r\ncontent-type: application/json\r\nconnection: close\r\n"
         self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
         self.transport.close()
+
+
+def _check_target(url: bytes) -> None:
+    """What is raised here is answered with 400: a target that is no path, as CONNECT has it, or not ASCII."""
+    path = httptools.parse_url(url).path
+    if path is None:
+        raise ValueError("the target of the request has no path")
+    path.decode("ascii")
 
 
 class Exchange:
@@ -338,19 +362,26 @@ class Exchange:
         self._more_body = False
         self.set()
 
-    async def run(self) -> None:
-        """Have the application answer; an answer that it cannot bring to its end ends the connection."""
-        protocol = self._protocol
+    async def run(self, app: AsgiApp) -> None:
+        """Have the application answer by ASGI; an answer that it cannot bring to its end ends the connection."""
         try:
-            short_way = protocol.short_way_of(self)
-            if short_way is None:
-                await protocol.app(protocol.scope_of(self), self._receive, self._send)
-            else:
-                answer = await short_way.answer(self.headers, bytes(self._body))
-                if protocol.flow.write_paused and not self.disconnected:
-                    await protocol.flow.drain()
-                if not self.disconnected:
-                    self.answer(answer)
+            await app(self._protocol.scope_of(self), self._receive, self._send)
+        except Exception:
+            log.exception("unexpected_error")
+        finally:
+            if not self.response_complete and not self.disconnected:
+                self._give_up()
+
+    async def run_short(self, short_way: ShortWay) -> None:
+        """Have it answer by its short way; so too here."""
+        flow = self._protocol.flow
+        body, self._body = bytes(self._body), b""
+        try:
+            answer = await short_way.answer(self.headers, body)
+            if flow.write_paused and not self.disconnected:
+                await flow.drain()
+            if not self.disconnected:
+                self.answer(answer)
         except Exception:
             log.exception("unexpected_error")
         finally:
@@ -458,6 +489,7 @@ class Exchange:
 
     def _end(self) -> None:
         self.response_complete = True
+        self._body = b""
         self.set()
         if not self.keep_alive:
             self._protocol.transport.close()

@@ -36,6 +36,7 @@ class RequestLog:
         self._lines: list[RequestLine] = []
         self._dropped = 0
         self._refused = 0
+        self._refused_unsaid = 0
         self._writing: asyncio.Task[None] | None = None
 
     def write(self, call: Call, *, status: int, error: Tok0nError | None, seconds: float) -> None:
@@ -74,12 +75,13 @@ class RequestLog:
             await asyncio.sleep(BUNDLE_SECONDS)
             lines, self._lines = self._lines, []
             dropped, self._dropped = self._dropped, 0
-            refused, self._refused = self._refused, 0
+            refused, self._refused, self._refused_unsaid = self._refused + self._refused_unsaid, 0, 0
             try:
                 await asyncio.to_thread(self._format_and_write, lines, dropped, refused)
             except (OSError, ValueError):
                 # Standard error is closed or full: serving goes on, and the next line that can be written says so.
                 self._dropped += dropped + len(lines)
+                self._refused_unsaid = refused
         self._writing = None
 
     def _format_and_write(self, lines: list[RequestLine], dropped: int, refused: int) -> None:

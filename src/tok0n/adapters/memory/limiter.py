@@ -48,7 +48,7 @@ class MemoryLimiter:
 
     async def admit(self, caller: Caller, *, request_id: str) -> Admission:
         """See `ports.Limiter.admit`."""
-        _ = request_id  # each is admitted once, and the rows are read before any is
+        del request_id  # each is admitted once, and the rows are read before any is
         now = self._clock.monotonic()
         if len(self._keys) > 1:
             self._forget_an_idle_key(now)
@@ -69,7 +69,7 @@ class MemoryLimiter:
 
     async def admit_operator(self, *, request_id: str) -> Admission:
         """See `ports.Limiter.admit_operator`."""
-        _ = request_id
+        del request_id
         number = self._take_global(self._clock.monotonic())
         rate = RateState(limit=self._limits.upstream_requests_per_minute, remaining=0, reset_seconds=60.0)
         return _Admission(self, number=number, account_id=None, rate=rate)

@@ -81,7 +81,7 @@ class PostgresLedger:
         self._store = store
         self._connection = StatementConnection(store.options)
         self._batcher: Batcher[Command, Any] = Batcher(
-            self._run, name="database writes", batch_max=BATCH_MAX, queue_max=RESERVATIONS_WAITING_MAX
+            self._run, name="reservations", batch_max=BATCH_MAX, queue_max=RESERVATIONS_WAITING_MAX
         )
 
     def has_room(self) -> bool:

@@ -79,6 +79,7 @@ class SqliteStore:
         self._groups: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_groups, name="sqlite-writer", daemon=True)
         self._writer.start()
+        self._closed = False
         self._reader_pool = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
         self._readers = threading.local()
         self._reads_waiting = 0
@@ -92,13 +93,13 @@ class SqliteStore:
         """How many commands wait for the next group commit."""
         return self._batcher.waiting
 
-    def submit(self, run_all: RunAll[Item], item: Item, *, must: bool = False) -> asyncio.Future[Any]:
+    def submit(self, run_all: RunAll[Item], item: Item) -> asyncio.Future[Any]:
         """Have `run_all` carry out a hot command in the next group commit, with all other items that it has there.
 
         It gets the raw connection, and gives a result for each item. Whatever it raises rolls the group back, and each
-        command runs again alone; a refusal is therefore returned, not raised.
+        command runs again alone; a refusal is therefore returned, not raised. It is never refused for a full queue.
         """
-        return self._batcher.submit(Bulk(run_all, item), must=must)
+        return self._batcher.submit(Bulk(run_all, item), must=True)
 
     def write(self, fn: Callable[[sa.Connection], T]) -> asyncio.Future[T]:
         """See `SqlStore.write`. What it raises undoes only what it did."""
@@ -144,6 +145,7 @@ class SqliteStore:
     async def aclose(self) -> None:
         """See `SqlStore.aclose`; gives the lock back."""
         await self._batcher.drained()
+        self._closed = True
         self._groups.put(None)
         self._writer.join()
         self._reader_pool.shutdown()
@@ -164,6 +166,8 @@ class SqliteStore:
             return migrate.upgrade(self._tx)
 
     async def _run(self, commands: list[Command | Bulk[Any]]) -> list[Any]:
+        if self._closed:
+            raise AccountingFailed(upstream_called=False, detail="the database is closed")
         loop = asyncio.get_running_loop()
         committed: asyncio.Future[list[Any]] = loop.create_future()
         self._groups.put((commands, committed, loop))

@@ -163,11 +163,11 @@ class SqliteLedger:
 
     def settle(self, settlement: Settlement) -> Future[Receipt]:
         """See `ports.Ledger.settle`."""
-        return self._store.submit(_settle_all, settlement, must=True)
+        return self._store.submit(_settle_all, settlement)
 
     def release(self, release: Release) -> Future[None]:
         """See `ports.Ledger.release`."""
-        return self._store.submit(_release_all, release, must=True)
+        return self._store.submit(_release_all, release)
 
     async def reverse(self, *, request_id: str, now_us: int) -> None:
         """See `ports.Ledger.reverse`."""
