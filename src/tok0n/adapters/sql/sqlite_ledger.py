@@ -40,24 +40,26 @@ ROWS_MAX = 64
 
 
 class ManyRows:
-    """A statement for several rows at once, which costs a third less than one for each.
+    """A statement for several rows at once: each statement is a chance to lose the interpreter to another thread.
 
-    `{rows}` in it becomes as many `row` as there are, in powers of two: so that few statements are prepared.
+    `{rows}` in it becomes `row` as often as the next power of two says, so that few statements are prepared; the rows
+    that are too many are NULL throughout, which the statement must ignore.
     """
 
     def __init__(self, statement: str, *, row: str) -> None:
         self._statement = statement
         self._row = row
+        self._width = row.count("?")
         self._prepared: dict[int, str] = {}
 
     def run(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> int:
         """Run it for all rows; gives how many it changed."""
-        changed = start = 0
-        while start < len(rows):
-            size = min(ROWS_MAX, 1 << (len(rows) - start).bit_length() - 1)
-            values = list(chain.from_iterable(rows[start : start + size]))
+        changed = 0
+        for start in range(0, len(rows), ROWS_MAX):
+            values = list(chain.from_iterable(rows[start : start + ROWS_MAX]))
+            size = 1 << (len(values) // self._width - 1).bit_length()
+            values += [None] * (size * self._width - len(values))
             changed += connection.execute(self._for(size), values).rowcount
-            start += size
         return changed
 
     def _for(self, size: int) -> str:
@@ -81,9 +83,9 @@ _INSERT_REQUESTS = ManyRows(
     """
     INSERT INTO request (id, account_id, api_key_id, model, reserved, created_at_us, expires_at_us,
         status, charged, shortfall, dispatched)
-    VALUES {rows}
+    SELECT *, 'PENDING', 0, 0, 1 FROM (VALUES {rows}) WHERE column1 IS NOT NULL
     """,
-    row="(?, ?, ?, ?, ?, ?, ?, 'PENDING', 0, 0, 1)",
+    row="(?, ?, ?, ?, ?, ?, ?)",
 )
 _WHY_NOT = """
 SELECT account.posted, account.pending, budget - spent - api_key.pending
@@ -118,9 +120,9 @@ RETURNING posted, pending
 _INSERT_USAGE = ManyRows(
     """
     INSERT INTO ledger_entry (account_id, amount, posted_after, request_id, created_at_us, kind)
-    VALUES {rows}
+    SELECT *, 'usage' FROM (VALUES {rows}) WHERE column1 IS NOT NULL
     """,
-    row="(?, ?, ?, ?, ?, 'usage')",
+    row="(?, ?, ?, ?, ?)",
 )
 _COUNT_HOUR = """
 INSERT INTO usage_hour (account_id, hour, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)
