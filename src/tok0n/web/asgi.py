@@ -22,8 +22,11 @@ class ShortWay(Protocol):
 
     path: bytes
 
-    def refusal(self) -> WholeAnswer | None:
-        """An answer at once, without a look at the request, where nothing more can be taken on."""
+    def refusal(self, *, waiting: int) -> WholeAnswer | None:
+        """An answer at once, without a look at the request, where nothing more can be taken on.
+
+        `waiting` requests have come and not been begun.
+        """
 
     async def answer(self, headers: Headers, body: bytes) -> WholeAnswer:
         """Answer one request."""

@@ -15,6 +15,7 @@ import structlog
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from tok0n.turns import Turns
 from tok0n.web.asgi import AsgiApp, Headers, Message, Scope, ShortWay, WholeAnswer
 from tok0n.web.openai.errors import TABLE, UNEXPECTED, error_body
 
@@ -38,8 +39,9 @@ class HttpProtocol(HttpToolsProtocol):
     pipeline: Any
     url: bytes
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, turns: "Turns[HttpProtocol]", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._turns = turns
         self._head_is_open = True
         self._has_ended_one = False
         self._head_bytes = 0
@@ -171,11 +173,16 @@ class HttpProtocol(HttpToolsProtocol):
             task.add_done_callback(self.tasks.discard)
         elif not self._is_refused(exchange, short_way):
             self._next = exchange
-            if self._task is None:
-                self._task = self.loop.create_task(self._serve(short_way))
-                self.tasks.add(self._task)
-            else:
-                self._wake()
+            self._turns.add(self)
+
+    def go_on(self) -> None:
+        """It is our turn: have the task of this connection answer the request that waits."""
+        if self._task is None:
+            assert self._short_way is not None
+            self._task = self.loop.create_task(self._serve(self._short_way))
+            self.tasks.add(self._task)
+        else:
+            self._wake()
 
     def _is_refused(self, exchange: "Exchange", short_way: ShortWay) -> bool:
         """Under overload most requests are refused, so that it must cost little: no task is woken for it.
@@ -184,7 +191,7 @@ class HttpProtocol(HttpToolsProtocol):
         """
         if self.pipeline or self.flow.write_paused:
             return False
-        refusal = short_way.refusal()
+        refusal = short_way.refusal(waiting=len(self._turns))
         if refusal is None:
             return False
         exchange.answer(refusal)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections.abc import Iterator
 from types import TracebackType
@@ -10,6 +11,7 @@ from typing import Self
 import uvicorn
 
 from tok0n.domain.errors import OperatorError
+from tok0n.turns import Turns
 from tok0n.web.asgi import AsgiApp
 from tok0n.web.http_protocol import HttpProtocol
 
@@ -23,7 +25,7 @@ class HttpServer:
         self._listener = listener
         config = uvicorn.Config(
             app,
-            http=HttpProtocol,
+            http=functools.partial(HttpProtocol, turns=Turns(HttpProtocol.go_on)),  # type: ignore[arg-type]
             interface="asgi3",
             ws="none",
             lifespan="off",

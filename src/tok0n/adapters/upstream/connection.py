@@ -11,6 +11,7 @@ import httptools
 
 from tok0n.domain.errors import UpstreamFailed
 from tok0n.ports import UpstreamAnswer
+from tok0n.turns import Turns
 
 HEAD_BYTES_MAX = 64 * 1024
 """How many bytes may come that are no body: head, trailer and chunk extensions, each time before the body goes on."""
@@ -19,6 +20,10 @@ INTERIM_ANSWERS_MAX = 8
 """How many 1xx answers may come before the real one (RFC 9110, section 15.2)."""
 
 _LENGTHS_THAT_MATTER = frozenset(map(len, ("content-length", "transfer-encoding", "content-encoding")))
+
+
+Answered = tuple[asyncio.Future[UpstreamAnswer], UpstreamAnswer]
+"""Who waits, and what came."""
 
 
 class _Surplus(Exception):
@@ -31,11 +36,13 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(
         self,
         *,
+        answers: Turns[Answered],
         body_bytes_max: int,
         on_idle: Callable[["UpstreamConnection"], None],
         on_lost: Callable[["UpstreamConnection"], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._answers = answers
         self._body_bytes_max = body_bytes_max
         self._on_idle = on_idle
         self._on_lost = on_lost
@@ -176,8 +183,7 @@ class UpstreamConnection(asyncio.Protocol):
         answer, transport = self._answer, self._transport
         if answer is None or transport is None:
             return
-        if not answer.done():
-            answer.set_result(UpstreamAnswer(status=self._status, body=bytes(self._body)))
+        self._answers.add((answer, UpstreamAnswer(status=self._status, body=bytes(self._body))))
         keep = self._keep_alive and not self._has_surplus and not transport.get_write_buffer_size()
         self._answer = None
         self._forget_answer()
@@ -216,3 +222,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._has_framing = False
         self._interim_answers = 0
         self._body = b""
+
+
+def deliver(answered: Answered) -> None:
+    """Give an answer to who waits for it, and has not been cancelled since."""
+    waiting, answer = answered
+    if not waiting.done():
+        waiting.set_result(answer)

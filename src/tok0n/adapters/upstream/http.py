@@ -11,11 +11,12 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from tok0n import __version__
-from tok0n.adapters.upstream.connection import UpstreamConnection
+from tok0n.adapters.upstream.connection import UpstreamConnection, deliver
 from tok0n.adapters.upstream.proxy import ProxyRefused, connect_through
 from tok0n.domain.errors import Overloaded, UpstreamFailed
 from tok0n.domain.scrub import scrub
 from tok0n.ports import UpstreamAnswer
+from tok0n.turns import Turns
 
 
 class HttpUpstream:
@@ -55,6 +56,7 @@ class HttpUpstream:
         self._proxy_url = proxy_url
         self._head = _head(url.netloc, f"{url.path.rstrip('/')}/chat/completions", api_key, headers or {})
         self._secrets = [api_key or "", *(headers or {}).values(), base_url, url.netloc, self._host, proxy_url or ""]
+        self._answers = Turns(deliver)
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
         self._all_closed = asyncio.Event()
@@ -124,7 +126,10 @@ class HttpUpstream:
 
     async def _open_connection(self) -> UpstreamConnection:
         connection = UpstreamConnection(
-            body_bytes_max=self._body_bytes_max, on_idle=self._now_idle, on_lost=self._now_lost
+            answers=self._answers,
+            body_bytes_max=self._body_bytes_max,
+            on_idle=self._now_idle,
+            on_lost=self._now_lost,
         )
         if self._proxy_url is not None:
             await connect_through(self._proxy_url, connection, host=self._host, port=self._port, tls=self._tls)
