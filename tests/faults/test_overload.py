@@ -26,14 +26,26 @@ async def test_a_gateway_without_room_refuses_before_it_looks(tmp_path: Path, mo
         assert (await chat(gateway.base_url, gateway.api_key, chat_body())).status == 200
 
 
-async def test_each_of_many_at_once_is_charged_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"tok0n.adapters.sql.sqlite_ledger.RESERVATIONS_WAITING_MAX": 2},
+        {"tok0n.web.openai.chat.REQUESTS_WAITING_MAX": 2, "tok0n.turns.EACH_TURN": 1},
+    ],
+    ids=["for the database", "for their turn"],
+)
+async def test_each_of_many_at_once_is_charged_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int]
+) -> None:
+    for name, limit in limits.items():
+        monkeypatch.setattr(name, limit)
     async with InstantUpstream() as upstream, running(tmp_path, upstream_url=upstream.base_url) as gateway:
         before = (await gateway.store.accounts.get(EMAIL)).balance
-        monkeypatch.setattr("tok0n.adapters.sql.sqlite_ledger.RESERVATIONS_WAITING_MAX", 2)
         answers = await asyncio.gather(*(chat(gateway.base_url, gateway.api_key, chat_body()) for _ in range(CALLS)))
         charged = [int(answer.headers["x-tok0n-charged"]) for answer in answers if answer.status == 200]
         refused = [answer for answer in answers if answer.status == 503]
         assert charged
+        assert refused
         assert len(charged) + len(refused) == CALLS
         balance = (await gateway.store.accounts.get(EMAIL)).balance
         assert (balance.posted, balance.pending) == (before.posted - sum(charged), 0)

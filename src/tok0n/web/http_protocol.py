@@ -203,10 +203,10 @@ class HttpProtocol(HttpToolsProtocol):
         try:
             while True:
                 exchange, self._next = self._next, None
+                if self.transport.is_closing():
+                    return  # who has left before its turn is not answered, and pays nothing
                 if exchange is not None:
                     await exchange.run_short(short_way)
-                elif self.transport.is_closing():
-                    return
                 else:
                     self._waiter = self.loop.create_future()
                     await self._waiter
