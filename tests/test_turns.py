@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tok0n.turns import EACH_TURN, Turns
+from tok0n.turns import CROWD_SECONDS_MAX, EACH_TURN, OVERRUN_SECONDS, WAITING_MAX, Turns
 
 pytestmark = pytest.mark.anyio
 
@@ -62,3 +62,31 @@ async def test_an_act_that_fails_keeps_nobody_else_from_theirs() -> None:
     while turns:
         await asyncio.sleep(0)
     assert done == [*range(EACH_TURN), EACH_TURN + 1, EACH_TURN + 2]
+
+
+async def test_a_crowd_has_room_until_its_first_has_waited_for_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
+    done: list[int] = []
+    turns = Turns(done.append)
+
+    def crowd() -> None:
+        for number in range(EACH_TURN + WAITING_MAX):
+            turns.add(number)
+
+    crowd()
+    now += CROWD_SECONDS_MAX - 0.001
+    assert turns.has_room()
+    now += 0.002
+    assert not turns.has_room(), "more comes than can be dealt with"
+    while turns:
+        await asyncio.sleep(0)
+    assert turns.has_room()
+    crowd()
+    assert not turns.has_room(), "it is still so"
+    now += OVERRUN_SECONDS
+    while turns:
+        await asyncio.sleep(0)
+    crowd()
+    assert turns.has_room(), "it is over: this is another crowd"

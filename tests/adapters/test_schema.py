@@ -1,8 +1,11 @@
 """The tables that the code reads are those that the migrations make."""
 
 import asyncio
+import functools
+import re
 import secrets
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -15,7 +18,15 @@ from support import postgres
 from tok0n.adapters.sql import migrate, schema
 from tok0n.adapters.sql.postgres import PostgresStore
 from tok0n.adapters.sql.postgres_connection import PostgresOptions
-from tok0n.domain.errors import OperatorError
+from tok0n.domain.errors import AccountingFailed, OperatorError
+
+HELD_OTHERWISE = {
+    "add_fk request.account_id",
+    "add_fk request.api_key_id",
+    "add_fk ledger_entry.account_id",
+    "add_fk ledger_entry.request_id",
+}
+"""The foreign keys that PostgreSQL does not check: see migration 0007."""
 
 MIGRATIONS = Path(migrate.__file__).parent / "migrations"
 
@@ -46,10 +57,37 @@ async def test_the_migrations_make_the_tables_that_the_code_reads_on_postgres() 
     applied = await asyncio.gather(*(store.migrate() for store in stores))
     assert sorted(applied) == [[]] * 7 + [[schema.HEAD]], "eight at once, one does it"
     await stores[0].check()
-    assert await stores[0].read(_differences) == []
+    assert {_name(difference) for difference in await stores[0].read(_differences)} == HELD_OTHERWISE
+    for statement in (
+        "DELETE FROM account",
+        "DELETE FROM api_key",
+        "DELETE FROM request",
+        "UPDATE request SET id = 'req_other'",
+        "TRUNCATE request CASCADE",
+        "TRUNCATE ledger_entry",
+    ):
+        with pytest.raises(AccountingFailed) as refused:
+            await stores[0].write(functools.partial(_tamper, statement=statement))
+        assert re.search("(is|are) never|keep their id", refused.value.detail or ""), statement
     for store in stores:
         await store.aclose()
 
 
-def _differences(tx: sa.Connection) -> object:
+def _differences(tx: sa.Connection) -> Any:
     return compare_metadata(MigrationContext.configure(tx), schema.metadata)
+
+
+def _name(difference: Any) -> str:
+    kind, constraint = difference
+    return f"{kind} {constraint.parent}.{','.join(constraint.column_keys)}"
+
+
+def _tamper(tx: sa.Connection, *, statement: str) -> None:
+    """With a row in each of the three tables, which go with the transaction."""
+    account = {"id": "a", "email": "a@example.com", "status": "open", "posted": 1, "pending": 1, "created_at_us": 0}
+    key = {"id": "k", "account_id": "a", "name": "k", "digest": b"", "prefix": "", "last_four": "", "created_at_us": 0}
+    request = {"id": "r", "account_id": "a", "api_key_id": "k", "model": "m", "status": "PENDING", "reserved": 1}
+    request |= {"charged": 0, "shortfall": 0, "dispatched": 0, "created_at_us": 0, "expires_at_us": 0}
+    for table, row in ((schema.account, account), (schema.api_key, key), (schema.request, request)):
+        tx.execute(sa.insert(table), row)
+    tx.execute(sa.text(statement))

@@ -30,7 +30,7 @@ async def test_a_gateway_without_room_refuses_before_it_looks(tmp_path: Path, mo
     "limits",
     [
         {"tok0n.adapters.sql.sqlite_ledger.RESERVATIONS_WAITING_MAX": 2},
-        {"tok0n.web.openai.chat.REQUESTS_WAITING_MAX": 2, "tok0n.turns.EACH_TURN": 1},
+        {"tok0n.turns.WAITING_MAX": 2, "tok0n.turns.CROWD_SECONDS_MAX": 0, "tok0n.turns.EACH_TURN": 1},
     ],
     ids=["for the database", "for their turn"],
 )

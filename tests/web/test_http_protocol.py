@@ -66,8 +66,8 @@ class Echo:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await {"/works on": work_on, "/waits": wait_for_loss}.get(scope["path"], echo)(scope, receive, send)
 
-    def refusal(self, *, waiting: int) -> WholeAnswer | None:
-        assert not waiting
+    def refusal(self, *, crowded: bool) -> WholeAnswer | None:
+        assert not crowded
         return (503, b"x-full: yes\r\n", b"full") if self.full else None
 
     async def answer(self, headers: Headers, body: bytes) -> WholeAnswer:

@@ -22,10 +22,10 @@ class ShortWay(Protocol):
 
     path: bytes
 
-    def refusal(self, *, waiting: int) -> WholeAnswer | None:
+    def refusal(self, *, crowded: bool) -> WholeAnswer | None:
         """An answer at once, without a look at the request, where nothing more can be taken on.
 
-        `waiting` requests have come and not been begun.
+        `crowded` tells that too many have come before it and were not begun.
         """
 
     async def answer(self, headers: Headers, body: bytes) -> WholeAnswer:

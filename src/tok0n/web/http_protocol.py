@@ -191,7 +191,7 @@ class HttpProtocol(HttpToolsProtocol):
         """
         if self.pipeline or self.flow.write_paused:
             return False
-        refusal = short_way.refusal(waiting=len(self._turns))
+        refusal = short_way.refusal(crowded=not self._turns.has_room())
         if refusal is None:
             return False
         exchange.answer(refusal)

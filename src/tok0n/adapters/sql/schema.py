@@ -1,14 +1,16 @@
 """The tables, as both engines have them. The migrations make them; this page is what the code reads them by.
 
-Partial indexes have their conditions for SQLite alone: to name PostgreSQL's would import its dialect at each start.
-Amounts are LLM tokens. Times end in `_us`: microseconds since the Unix epoch. No column may hold message content.
+PostgreSQL does not check the foreign keys of `request`, nor those of `ledger_entry` to accounts and requests: migration
+0007 holds them otherwise. Partial indexes have their conditions for SQLite alone: to name PostgreSQL's would import its
+dialect at each start. Amounts are LLM tokens. Times end in `_us`: microseconds since the Unix epoch. No column may hold
+message content.
 """
 
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-HEAD = "0006"
+HEAD = "0007"
 """The migration that this code needs (a test compares it with the newest one there is)."""
 
 metadata = MetaData()

@@ -19,9 +19,6 @@ log = structlog.get_logger()
 
 CHAT_PATH = "/v1/chat/completions"
 
-REQUESTS_WAITING_MAX = 512
-"""With more waiting to be begun each is refused: what was taken on keeps a latency of some tens of milliseconds."""
-
 DISCARDED_BYTES_MAX = 64 * 1024 * 1024
 """A body that is too large is read to its end up to here: a client that is still sending would not see our answer."""
 
@@ -55,9 +52,9 @@ class ChatEndpoint:
         status, refusal_headers, body = error_answer(Overloaded(queue="reservations"))
         self._overloaded = status, header_lines(refusal_headers), body
 
-    def refusal(self, *, waiting: int) -> WholeAnswer | None:
+    def refusal(self, *, crowded: bool) -> WholeAnswer | None:
         """See `asgi.ShortWay`."""
-        if waiting < REQUESTS_WAITING_MAX and self._complete_chat.has_room():
+        if not crowded and self._complete_chat.has_room():
             return None
         call = self._complete_chat.begin()
         self._request_log.count_refused()
