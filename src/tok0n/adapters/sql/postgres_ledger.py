@@ -1,6 +1,6 @@
 """The ledger on PostgreSQL: reservations and their ends in batches, one statement and one commit for each.
 
-The statement is a function in the database (migration 0003), which decides everything; this page packs and unpacks.
+The statement is a function in the database (migration 0007), which decides everything; this page packs and unpacks.
 What became of a statement whose connection broke is read back from the rows themselves.
 """
 

@@ -1,0 +1,59 @@
+"""How the ledger's function finds its rows in PostgreSQL: by their ids, however many calls are in flight."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from support.ledgers import NOW_US, open_engine
+from tok0n.adapters.sql.postgres import PostgresStore
+from tok0n.adapters.sql.postgres_ledger import _BATCH, Command, _pack
+from tok0n.domain.ledger import NewReservation, Release, Settlement
+from tok0n.domain.usage import Usage
+
+pytestmark = pytest.mark.anyio
+
+CALLS = 30
+_SCANS = """
+SELECT pg_stat_get_xact_numscans('request_pkey'::regclass), pg_stat_get_xact_numscans('request_pending'::regclass)
+"""
+
+
+def settle(number: int, *, total_tokens: int) -> Settlement:
+    usage = Usage(prompt_tokens=1, completion_tokens=total_tokens - 1, total_tokens=total_tokens)
+    return Settlement(request_id=f"req_{number}", usage=usage, resolved_at_us=NOW_US, upstream_ms=1)
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        [settle(number, total_tokens=7) for number in range(5)],
+        [settle(number, total_tokens=17) for number in range(5)],
+        [Release(request_id=f"req_{n}", code="cancelled", dispatched=False, resolved_at_us=NOW_US) for n in range(5)],
+    ],
+    ids=["as reserved", "more than reserved", "released"],
+)
+async def test_a_batch_never_goes_through_all_that_is_pending(tmp_path: Path, commands: list[Command]) -> None:
+    async with open_engine("postgres", tmp_path) as db:
+        account, key = await db.key("many@example.com", tokens=10**6)
+        reservations = [
+            NewReservation(
+                request_id=f"req_{number}",
+                account_id=account.id,
+                api_key_id=key.id,
+                model="demo",
+                tokens=10,
+                created_at_us=NOW_US,
+                expires_at_us=NOW_US,
+            )
+            for number in range(CALLS)
+        ]
+        await asyncio.gather(*map(db.ledger.reserve, reservations))
+        assert isinstance(db.store, PostgresStore)
+        connection = await db.store.options.connect()
+        async with connection.transaction():
+            assert len(await connection.fetch(_BATCH, *_pack(commands))) == len(commands)
+            by_id, pending = await connection.fetchrow(_SCANS)
+        await connection.close()
+        assert by_id
+        assert not pending
