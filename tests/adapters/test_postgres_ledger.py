@@ -7,6 +7,7 @@ import pytest
 
 from support.ledgers import NOW_US, open_engine
 from tok0n.adapters.sql.postgres import PostgresStore
+from tok0n.adapters.sql.postgres_connection import _BY_INDEX
 from tok0n.adapters.sql.postgres_ledger import _BATCH, Command, _pack
 from tok0n.domain.ledger import NewReservation, Release, Settlement
 from tok0n.domain.usage import Usage
@@ -50,7 +51,7 @@ async def test_a_batch_never_goes_through_all_that_is_pending(tmp_path: Path, co
         ]
         await asyncio.gather(*map(db.ledger.reserve, reservations))
         assert isinstance(db.store, PostgresStore)
-        connection = await db.store.options.connect()
+        connection = await db.store.options.connect(_BY_INDEX)
         async with connection.transaction():
             assert len(await connection.fetch(_BATCH, *_pack(commands))) == len(commands)
             by_id, pending = await connection.fetchrow(_SCANS)

@@ -1,8 +1,9 @@
-"""Tell who calls. A key that was looked up is remembered for a second, so that a busy one costs no query each time.
+"""Tell who calls. A key that was looked up is remembered for a moment, so that a busy one costs no query each time.
 
 Being remembered never lets a revoked key spend: the reservation proves in the database that the key is active.
 """
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 
@@ -11,7 +12,10 @@ from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import InvalidApiKey
 from tok0n.ports import Accounts, Clock
 
-REMEMBERED_SECONDS = 1.0
+FRESH_SECONDS = 1.0
+"""After it a key is looked up again, once for all who use it, and nobody waits for that."""
+
+REMEMBERED_SECONDS = 2.0
 REMEMBERED_MAX = 10_000
 
 
@@ -22,6 +26,7 @@ class KeyRing:
         self._accounts = accounts
         self._clock = clock
         self._callers: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+        self._lookups: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._used: dict[str, float] = {}
 
     async def authenticate(self, authorization: bytes | None) -> Caller:
@@ -32,17 +37,35 @@ class KeyRing:
         """
         header = hashlib.sha256(authorization or b"").digest()
         now = self._clock.monotonic()
-        remembered = self._callers.get(header)
-        if remembered is not None and now - remembered[1] < REMEMBERED_SECONDS:
-            self._used[remembered[0].api_key_id] = now
-            return remembered[0]
-        digest = api_key.digest(api_key.key_from_authorization(authorization))
-        caller = await self._accounts.find_caller(digest, now_us=self._clock.now_us())
+        caller, looked_up = self._callers.get(header, (None, now))
+        if caller is None or now - looked_up >= REMEMBERED_SECONDS:
+            caller = await asyncio.shield(self._look_up(header, authorization))
+            if caller is None:
+                raise InvalidApiKey("This API key is not known here, or it was revoked.")
+        elif now - looked_up >= FRESH_SECONDS:
+            self._look_up(header, authorization)
+        self._used[caller.api_key_id] = now
+        return caller
+
+    def _look_up(self, header: bytes, authorization: bytes | None) -> asyncio.Task[Caller | None]:
+        """One lookup for all who present the same key meanwhile. Raises `InvalidApiKey` for what is no key at all."""
+        lookup = self._lookups.get(header)
+        if lookup is None:
+            digest = api_key.digest(api_key.key_from_authorization(authorization))
+            lookup = self._lookups[header] = asyncio.create_task(self._ask(header, digest), name="key lookup")
+            lookup.add_done_callback(_look_at)
+        return lookup
+
+    async def _ask(self, header: bytes, digest: bytes) -> Caller | None:
+        asked = self._clock.monotonic()
+        try:
+            caller = await self._accounts.find_caller(digest, now_us=self._clock.now_us())
+        finally:
+            del self._lookups[header]
         if caller is None:
             self._callers.pop(header, None)
-            raise InvalidApiKey("This API key is not known here, or it was revoked.")
-        self._used[caller.api_key_id] = now
-        self._callers[header] = (caller, now)
+            return None
+        self._callers[header] = (caller, asked)
         self._callers.move_to_end(header)
         if len(self._callers) > REMEMBERED_MAX:
             self._callers.popitem(last=False)
@@ -63,3 +86,9 @@ class KeyRing:
         except BaseException:
             self._used = used | self._used
             raise
+
+
+def _look_at(lookup: asyncio.Task[Caller | None]) -> None:
+    """A lookup that failed and that nobody waited for is no error: the next use of the key asks again."""
+    if not lookup.cancelled():
+        lookup.exception()

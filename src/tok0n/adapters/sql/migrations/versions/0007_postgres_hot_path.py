@@ -7,8 +7,7 @@ and keep their ids. SQLite checks for next to nothing, and goes on.
 
 And it took `request_pending`, the index of all that is PENDING, to find those that a batch ends, because that is small
 when it plans: each batch went through all calls in flight, and through all that had ended since the last vacuum. The
-function now asks for rows without an end, which that index does not know, and never reads a whole table: a plan made
-for the few rows of a new installation is kept until the first ANALYZE.
+function now asks for rows without an end, which that index does not know.
 """
 
 from alembic import op
@@ -35,7 +34,7 @@ CREATE OR REPLACE FUNCTION tok0n_batch(
     v_expires bigint[]
 ) RETURNS TABLE (
     kind text, n integer, outcome text, reserved bigint, charged bigint, shortfall bigint, posted bigint, pending bigint
-) LANGUAGE plpgsql SET enable_seqscan = off AS $$
+) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     done integer;
