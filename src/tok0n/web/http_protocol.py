@@ -39,9 +39,13 @@ class HttpProtocol(HttpToolsProtocol):
     pipeline: Any
     url: bytes
 
-    def __init__(self, *args: Any, turns: "Turns[HttpProtocol]", **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, turns: "Turns[HttpProtocol]", refusals: "Turns[HttpProtocol]", **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._turns = turns
+        self._refusals = refusals
+        self._refusal: WholeAnswer | None = None
         self._head_is_open = True
         self._has_ended_one = False
         self._head_bytes = 0
@@ -171,7 +175,7 @@ class HttpProtocol(HttpToolsProtocol):
             task = self.loop.create_task(exchange.run(self.app))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
-        elif not self._is_refused(exchange, short_way):
+        elif not self._is_refused(short_way):
             self._next = exchange
             self._turns.add(self)
 
@@ -184,17 +188,26 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self._wake()
 
-    def _is_refused(self, exchange: "Exchange", short_way: ShortWay) -> bool:
+    def refuse(self) -> None:
+        """It is our turn to be refused."""
+        exchange, refusal = self._active, self._refusal
+        assert exchange is not None
+        assert refusal is not None
+        if not exchange.disconnected:
+            exchange.answer(refusal)
+
+    def _is_refused(self, short_way: ShortWay) -> bool:
         """Under overload most requests are refused, so that it must cost little: no task is woken for it.
 
-        Not with others behind it: refusing them all in turn would go as deep as there are many.
+        Whoever is refused is free to ask again: so many in a turn, or nothing else would be done any more. Not with
+        others behind it: refusing them all in turn would go as deep as there are many.
         """
         if self.pipeline or self.flow.write_paused:
             return False
-        refusal = short_way.refusal(crowded=not self._turns.has_room())
-        if refusal is None:
+        self._refusal = short_way.refusal(crowded=not self._turns.has_room())
+        if self._refusal is None:
             return False
-        exchange.answer(refusal)
+        self._refusals.add(self)
         return True
 
     async def _serve(self, short_way: ShortWay) -> None:

@@ -25,7 +25,9 @@ class HttpServer:
         self._listener = listener
         config = uvicorn.Config(
             app,
-            http=functools.partial(HttpProtocol, turns=Turns(HttpProtocol.go_on)),  # type: ignore[arg-type]
+            http=functools.partial(  # type: ignore[arg-type]
+                HttpProtocol, turns=Turns(HttpProtocol.go_on), refusals=Turns(HttpProtocol.refuse)
+            ),
             interface="asgi3",
             ws="none",
             lifespan="off",
