@@ -35,6 +35,22 @@ async def test_what_comes_later_goes_behind_what_waits() -> None:
     assert done == list(range(EACH_TURN + 3))
 
 
+async def test_what_an_act_adds_goes_behind_what_waits() -> None:
+    done: list[int] = []
+
+    def act(number: int) -> None:
+        done.append(number)
+        if number == EACH_TURN:
+            turns.add(EACH_TURN + 2)
+
+    turns = Turns(act)
+    for number in range(EACH_TURN + 2):
+        turns.add(number)
+    while turns:
+        await asyncio.sleep(0)
+    assert done == list(range(EACH_TURN + 3))
+
+
 async def test_after_a_pause_a_whole_turn_is_there_again() -> None:
     done: list[int] = []
     turns = Turns(done.append)

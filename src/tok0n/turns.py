@@ -16,7 +16,7 @@ CROWD_SECONDS_MAX = 0.2
 """A crowd may come at any time; when its first still waits after this, more comes than can be dealt with."""
 
 WAITING_MAX = 64
-"""How many may wait while more comes than can be dealt with, so that they wait for some ten milliseconds only."""
+"""How many may wait while more comes than can be dealt with, so that they wait for tens of milliseconds only."""
 
 OVERRUN_SECONDS = 1.0
 """Who was sent away comes back after about so long."""
@@ -55,7 +55,7 @@ class Turns(Generic[Item]):
         if not self._is_counting:
             self._is_counting = True
             asyncio.get_running_loop().call_soon(self._next_turn)
-        if self._left:
+        if self._left and not self._waiting:
             self._left -= 1
             self._act(item)
         else:

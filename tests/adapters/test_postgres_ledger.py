@@ -1,11 +1,13 @@
 """How the ledger's function finds its rows in PostgreSQL: by their ids, however many calls are in flight."""
 
 import asyncio
+import functools
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
-from support.ledgers import NOW_US, open_engine
+from support.ledgers import NOW_US, open_engine, schema
 from tok0n.adapters.sql.postgres import PostgresStore
 from tok0n.adapters.sql.postgres_connection import _BY_INDEX
 from tok0n.adapters.sql.postgres_ledger import _BATCH, Command, _pack
@@ -58,3 +60,27 @@ async def test_a_batch_never_goes_through_all_that_is_pending(tmp_path: Path, co
         await connection.close()
         assert by_id
         assert not pending
+
+
+async def test_the_audit_names_what_no_foreign_key_holds(tmp_path: Path) -> None:
+    async with open_engine("postgres", tmp_path) as db:
+        account, _ = await db.key("strays@example.com", tokens=10)
+        await db.store.write(functools.partial(_insert_strays, account_id=account.id))
+        found = {(difference.subject, difference.what) for difference in (await db.ledger.audit()).differences}
+        assert {
+            ("req_stray", "its account is not there: acct_none"),
+            ("req_stray", "its api_key is not there: key_none"),
+            ("entry 2", "its account is not there: acct_none"),
+            ("entry 3", "its request is not there: req_none"),
+            ("req_stray", "the end of a RELEASED request"),
+        } <= found
+
+
+def _insert_strays(tx: sa.Connection, *, account_id: str) -> None:
+    names = {"id": "req_stray", "account_id": "acct_none", "api_key_id": "key_none", "model": "m", "status": "RELEASED"}
+    numbers = {"reserved": 1, "charged": 0, "shortfall": 0, "dispatched": 0, "created_at_us": 0, "expires_at_us": 0}
+    tx.execute(sa.insert(schema.request), names | numbers)
+    entry = {"kind": "grant", "amount": 1, "posted_after": 1, "created_at_us": 0}
+    tx.execute(sa.insert(schema.ledger_entry), entry | {"account_id": "acct_none"})
+    usage = {"kind": "usage", "amount": -1, "posted_after": 1, "request_id": "req_none", "account_id": account_id}
+    tx.execute(sa.insert(schema.ledger_entry), entry | usage)

@@ -181,6 +181,17 @@ async def test_many_small_requests_at_once_are_not_taken_for_one_large_head(conn
         assert (await connection.read()).status == 200
 
 
+@pytest.mark.parametrize(
+    ("behind", "statuses"), [(b"\0\0\r\n\r\n", [200]), (b"GET http://h HTTP/1.1\r\n\r\n", [200, 400])]
+)
+async def test_what_comes_behind_a_request_never_takes_its_answer(
+    connection: Connection, behind: bytes, statuses: list[int]
+) -> None:
+    connection.writer.write(b"POST /whole HTTP/1.1\r\ncontent-length: 2\r\n\r\nok" + behind)
+    assert [(await connection.read()).status for _ in statuses] == statuses
+    assert await connection.reader.read() == b""
+
+
 async def test_a_short_way_that_fails_is_a_500_and_ends_the_connection(connection: Connection) -> None:
     connection.writer.write(b"POST /whole HTTP/1.1\r\nx-fails:\r\n\r\n")
     answer = await connection.reader.read()

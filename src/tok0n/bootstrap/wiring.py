@@ -156,6 +156,7 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
         finally:
             await _end(in_flight, housekeeping, reservations, request_log)
             await pages.signing.idle()
+            await key_ring.aclose()
             with contextlib.suppress(Tok0nError):
                 await key_ring.remember_use()
 

@@ -71,6 +71,10 @@ class KeyRing:
             self._callers.popitem(last=False)
         return caller
 
+    async def aclose(self) -> None:
+        """Wait for the lookups that nobody waits for."""
+        await asyncio.gather(*self._lookups.values(), return_exceptions=True)
+
     def mark_used(self, caller: Caller) -> None:
         """A key was used by somebody who is signed in, without the key itself."""
         self._used[caller.api_key_id] = self._clock.monotonic()

@@ -23,7 +23,7 @@ class ShortWay(Protocol):
     path: bytes
 
     def refusal(self, *, crowded: bool) -> WholeAnswer | None:
-        """An answer at once, without a look at the request, where nothing more can be taken on.
+        """An answer without a look at the request, where nothing more can be taken on.
 
         `crowded` tells that too many have come before it and were not begun.
         """

@@ -71,6 +71,11 @@ class Exchange:
         return not self._more_body and not self._awaits_continue
 
     @property
+    def came_whole(self) -> bool:
+        """Whether nothing of the body is missing."""
+        return not self._more_body
+
+    @property
     def message_event(self) -> "Exchange":
         """What the protocol sets when the client has left."""
         return self
@@ -98,6 +103,8 @@ class Exchange:
     def body_is_whole(self) -> None:
         """The request's body has come to its end."""
         self._more_body = False
+        if len(self._body) > HIGH_WATER_LIMIT and not self._protocol.pipeline:
+            self._protocol.flow.resume_reading()  # so that we notice when the client leaves
         self.set()
 
     async def run(self, app: AsgiApp) -> None:

@@ -22,6 +22,8 @@ HEAD_BYTES_MAX = 64 * 1024
 HEAD_SECONDS_MAX = 30.0
 """From the connection, or from its first byte on a connection that is used again."""
 
+_INVALID = "Invalid HTTP request received."
+
 KEEP_ALIVE_SECONDS = 75.0
 """Longer than the 60 seconds after which common load balancers drop an idle connection themselves."""
 
@@ -77,7 +79,8 @@ class HttpProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+            if not self._ends_with_the_answer_under_way():
+                self.send_400_response(_INVALID)
             return
         except httptools.HttpParserUpgrade:
             pass  # what comes is an upgrade that nobody here offers: it is answered as the request that it also is
@@ -117,8 +120,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_is_open = False
         if self._head_timer is not None:
             self._head_has_come()
-        if not self.url.startswith(b"/") or not self.url.isascii() or b"#" in self.url:
-            _check_target(self.url)
         parser = self.parser
         version = parser.get_http_version()
         exchange = Exchange(
@@ -168,15 +169,19 @@ class HttpProtocol(HttpToolsProtocol):
         self._active = exchange
         short_way = self._short_way_of(exchange)
         if short_way is None:
+            if not _is_path(exchange.url):
+                exchange.keep_alive = False
+                exchange.answer((400, b"content-type: text/plain; charset=utf-8\r\n", _INVALID.encode()))
+                return
             task = self.loop.create_task(exchange.run(self.app))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
         elif not self._is_refused(short_way):
-            self._next = exchange
             self._turns.add(self)
 
     def go_on(self) -> None:
         """It is our turn: have the task of this connection answer the request that waits."""
+        self._next = self._active
         if self._task is None:
             assert self._short_way is not None
             self._task = self.loop.create_task(self._serve(self._short_way))
@@ -195,7 +200,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _is_refused(self, short_way: ShortWay) -> bool:
         """Under overload most requests are refused, so that it must cost little: no task is woken for it.
 
-        Whoever is refused is free to ask again: so many in a turn, or nothing else would be done any more. Not with
+        Whoever is refused may ask again at once: refusals go by turns too, or nothing else would be done. Not with
         others behind it: refusing them all in turn would go as deep as there are many.
         """
         if self.pipeline or self.flow.write_paused:
@@ -283,17 +288,32 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _ends_with_the_answer_under_way(self) -> bool:
+        """Whether a request that came whole is still answered: nothing may be sent in place of its answer."""
+        active = self._active
+        if active is None or active.response_complete or not active.came_whole:
+            return False
+        active.keep_alive = False
+        self.pipeline.clear()
+        self.flow.pause_reading()
+        return True
+
     def _refuse(self, code: str, message: str) -> None:
         """Answer in OpenAI's shape, although nobody knows yet which path was meant."""
+        if self._ends_with_the_answer_under_way():
+            return
         body = error_body(message=message, code=code)
         head = f"HTTP/1.1 {TABLE[code][0]} \r\ncontent-type: application/json\r\nconnection: close\r\n"
         self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
         self.transport.close()
 
 
-def _check_target(url: bytes) -> None:
-    """What is raised here is answered with 400: a target that is no path, as CONNECT has it, or not ASCII."""
-    path = httptools.parse_url(url).path
-    if path is None:
-        raise ValueError("the target of the request has no path")
-    path.decode("ascii")
+def _is_path(url: bytes) -> bool:
+    """Whether a request's target has a path that ASGI can tell: CONNECT's has none."""
+    if url.startswith(b"/") and url.isascii() and b"#" not in url:
+        return True
+    try:
+        path = httptools.parse_url(url).path
+    except httptools.HttpParserInvalidURLError:
+        return False
+    return path is not None and path.isascii()

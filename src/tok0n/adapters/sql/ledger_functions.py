@@ -158,10 +158,30 @@ def audit(tx: sa.Connection) -> AuditReport:
     requests, shortfall = tx.execute(
         sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(request.c.shortfall), 0)).select_from(request)
     ).one()
-    differences = [*_balances(tx), *_charges(tx), *_chains(tx), *_hours(tx), *_budgets(tx), *_orders(tx)]
+    checks = (_strays, _balances, _charges, _chains, _hours, _budgets, _orders)
+    differences = [difference for check in checks for difference in check(tx)]
     return AuditReport(
         accounts=accounts, requests=requests, entries=entries, shortfall=int(shortfall), differences=differences
     )
+
+
+def _strays(tx: sa.Connection) -> Iterator[Difference]:
+    """No request and no entry names what is not there. PostgreSQL itself does not look: see migration 0007."""
+    for column, named in (
+        (request.c.account_id, account),
+        (request.c.api_key_id, api_key),
+        (ledger_entry.c.account_id, account),
+        (ledger_entry.c.request_id, request),
+    ):
+        rows = tx.execute(
+            sa.select(column.table.c.id, column)
+            .outerjoin(named, named.c.id == column)
+            .where(column.is_not(None), named.c.id.is_(None))
+        )
+        for stray_id, named_id in rows:
+            subject = f"entry {stray_id}" if column.table is ledger_entry else stray_id
+            what = f"its {named.name} is not there: {named_id}"
+            yield Difference(subject=subject, what=what, expected=None, found=None)
 
 
 def _balances(tx: sa.Connection) -> Iterator[Difference]:
@@ -207,7 +227,10 @@ def _sum_by_account(amount: sa.ColumnElement[int], table: sa.Table) -> sa.Select
 
 
 def _charges(tx: sa.Connection) -> Iterator[Difference]:
-    """Every charged request has one usage entry of the same amount and account; nothing else has one."""
+    """Every charged request has one usage entry of the same amount and account; nothing else has one.
+
+    What is PENDING has no end, and everything else has one.
+    """
     rows = tx.execute(
         sa.select(
             request.c.id,
@@ -215,6 +238,7 @@ def _charges(tx: sa.Connection) -> Iterator[Difference]:
             request.c.charged,
             request.c.shortfall,
             request.c.total_tokens,
+            request.c.resolved_at_us,
             ledger_entry.c.amount,
             (ledger_entry.c.account_id == request.c.account_id),
         )
@@ -224,6 +248,7 @@ def _charges(tx: sa.Connection) -> Iterator[Difference]:
                 request.c.charged != -sa.func.coalesce(ledger_entry.c.amount, 0),
                 ledger_entry.c.account_id != request.c.account_id,
                 (request.c.status == RequestStatus.SETTLED) != (request.c.charged > 0),
+                (request.c.status == RequestStatus.PENDING) != request.c.resolved_at_us.is_(None),
                 sa.and_(
                     request.c.status == RequestStatus.SETTLED,
                     request.c.charged + request.c.shortfall != request.c.total_tokens,
@@ -231,7 +256,7 @@ def _charges(tx: sa.Connection) -> Iterator[Difference]:
             )
         )
     )
-    for request_id, status, charged, shortfall, total, amount, same_account in rows:
+    for request_id, status, charged, shortfall, total, resolved_at_us, amount, same_account in rows:
         if charged != -(amount or 0):
             yield Difference(
                 subject=request_id, what="the usage entry is not the charge", expected=-charged, found=amount
@@ -242,6 +267,10 @@ def _charges(tx: sa.Connection) -> Iterator[Difference]:
             )
         if (status == RequestStatus.SETTLED) != (charged > 0):
             yield Difference(subject=request_id, what=f"a {status} request is charged", expected=None, found=charged)
+        if (status == RequestStatus.PENDING) != (resolved_at_us is None):
+            yield Difference(
+                subject=request_id, what=f"the end of a {status} request", expected=None, found=resolved_at_us
+            )
         if status == RequestStatus.SETTLED and charged + shortfall != total:
             yield Difference(
                 subject=request_id, what="charged + shortfall is not the use", expected=total, found=charged + shortfall

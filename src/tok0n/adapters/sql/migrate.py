@@ -21,6 +21,15 @@ def is_at_head(tx: sa.Connection) -> bool:
     return current_revision(tx) == HEAD
 
 
+def serves(tx: sa.Connection) -> bool:
+    """Whether a server of this version may go on: at its schema, or a later one.
+
+    Each migration leaves the version before it working, so that servers can be restarted one after the other.
+    """
+    revision = current_revision(tx)
+    return revision is not None and revision >= HEAD
+
+
 def require_head(revision: str | None) -> None:
     """Raises `OperatorError` unless the database has the schema that this code needs."""
     if revision != HEAD:

@@ -80,7 +80,7 @@ class PostgresStore:
 
         def check(tx: sa.Connection) -> bool:
             tx.execute(sa.text("UPDATE alembic_version SET version_num = version_num"))
-            return migrate.is_at_head(tx)
+            return migrate.serves(tx)
 
         if not await self.write(check):
             raise AccountingFailed(upstream_called=False, detail="the schema is not at head: run tok0n migrate")

@@ -120,6 +120,8 @@ class SqliteStore:
     async def read(self, fn: Callable[[sa.Connection], T], *, unhurried: bool = False) -> T:
         """See `SqlStore.read`. Nothing here has a statement timeout."""
         del unhurried
+        if self._closed:
+            raise AccountingFailed(upstream_called=False, detail="the database is closed")
         if self._reads_waiting >= READ_QUEUE_MAX:
             raise Overloaded(queue="database reads")
         self._reads_waiting += 1
