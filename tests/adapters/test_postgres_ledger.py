@@ -72,7 +72,7 @@ async def test_the_audit_names_what_no_foreign_key_holds(tmp_path: Path) -> None
             ("req_stray", "its api_key is not there: key_none"),
             ("entry 2", "its account is not there: acct_none"),
             ("entry 3", "its request is not there: req_none"),
-            ("req_stray", "the end of a RELEASED request"),
+            ("req_stray", "a RELEASED request has no end"),
         } <= found
 
 

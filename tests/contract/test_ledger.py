@@ -264,7 +264,7 @@ async def test_the_audit_finds_a_charge_without_its_entry(db: Opened) -> None:
     account, key = await db.key("a@x", tokens=1000)
     await db.ledger.reserve(new("r1", account.id, key.id, 10))
     forged = (
-        "UPDATE request SET status = 'SETTLED', charged = 4, total_tokens = 4 WHERE id = 'r1'",
+        "UPDATE request SET status = 'SETTLED', charged = 4, total_tokens = 4, resolved_at_us = 1 WHERE id = 'r1'",
         "UPDATE account SET pending = 0",
     )
     for statement in forged:

@@ -268,9 +268,8 @@ def _charges(tx: sa.Connection) -> Iterator[Difference]:
         if (status == RequestStatus.SETTLED) != (charged > 0):
             yield Difference(subject=request_id, what=f"a {status} request is charged", expected=None, found=charged)
         if (status == RequestStatus.PENDING) != (resolved_at_us is None):
-            yield Difference(
-                subject=request_id, what=f"the end of a {status} request", expected=None, found=resolved_at_us
-            )
+            what = f"a {status} request has {'no' if resolved_at_us is None else 'an'} end"
+            yield Difference(subject=request_id, what=what, expected=None, found=resolved_at_us)
         if status == RequestStatus.SETTLED and charged + shortfall != total:
             yield Difference(
                 subject=request_id, what="charged + shortfall is not the use", expected=total, found=charged + shortfall
