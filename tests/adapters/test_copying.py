@@ -10,14 +10,14 @@ import pytest
 import sqlalchemy as sa
 
 from support import postgres
-from support.ledgers import NOW_US, Opened, open_engine, schema
+from support.ledgers import NOW_US, Opened, new, open_engine, schema
 from tok0n.adapters.sql.copying import copy
 from tok0n.adapters.sql.postgres import PostgresStore
 from tok0n.adapters.sql.postgres_connection import PostgresOptions
 from tok0n.adapters.sql.sqlite import SqliteStore
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.errors import OperatorError
-from tok0n.domain.ledger import NewReservation, Release, Settlement
+from tok0n.domain.ledger import Release, Settlement
 from tok0n.domain.usage import Usage
 
 pytestmark = pytest.mark.anyio
@@ -34,16 +34,7 @@ async def target() -> AsyncIterator[PostgresStore]:
 async def fill(db: Opened, *, requests: int) -> None:
     account, key = await db.key("a@x", tokens=10**9)
     for n in range(requests):
-        reservation = NewReservation(
-            request_id=f"r{n:05}",
-            account_id=account.id,
-            api_key_id=key.id,
-            model="demo",
-            tokens=1000,
-            created_at_us=NOW_US,
-            expires_at_us=NOW_US,
-        )
-        reserved = db.ledger.reserve(reservation)
+        reserved = db.ledger.reserve(new(f"r{n:05}", account.id, key.id, 1000, expires_in_us=0))
         if not db.ledger.has_room():
             await reserved
     usage = Usage(prompt_tokens=7, completion_tokens=0, total_tokens=7, details={"ü": 1})

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from support.ledgers import NOW_US, open_engine, schema
+from support.ledgers import NOW_US, new, open_engine, schema
 from tok0n.adapters.sql.postgres import PostgresStore
 from tok0n.adapters.sql.postgres_connection import _BY_INDEX
 from tok0n.adapters.sql.postgres_ledger import _BATCH, Command, _pack
-from tok0n.domain.ledger import NewReservation, Release, Settlement
+from tok0n.domain.ledger import Release, Settlement
 from tok0n.domain.usage import Usage
 
 pytestmark = pytest.mark.anyio
@@ -39,18 +39,7 @@ def settle(number: int, *, total_tokens: int) -> Settlement:
 async def test_a_batch_never_goes_through_all_that_is_pending(tmp_path: Path, commands: list[Command]) -> None:
     async with open_engine("postgres", tmp_path) as db:
         account, key = await db.key("many@example.com", tokens=10**6)
-        reservations = [
-            NewReservation(
-                request_id=f"req_{number}",
-                account_id=account.id,
-                api_key_id=key.id,
-                model="demo",
-                tokens=10,
-                created_at_us=NOW_US,
-                expires_at_us=NOW_US,
-            )
-            for number in range(CALLS)
-        ]
+        reservations = [new(f"req_{number}", account.id, key.id, 10) for number in range(CALLS)]
         await asyncio.gather(*map(db.ledger.reserve, reservations))
         assert isinstance(db.store, PostgresStore)
         connection = await db.store.options.connect(_BY_INDEX)

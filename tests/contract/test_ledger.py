@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
+from support.ledgers import ENGINES, NOW_US, Opened, new, open_engine, outcome, schema
 from tok0n.adapters.batcher import RESERVATIONS_WAITING_MAX
 from tok0n.domain.accounts import Account, ApiKey, Caller, KeyLimits
 from tok0n.domain.errors import (
@@ -35,18 +35,6 @@ GRANT_OUT_OF_LINE = f"{INSERT_ENTRY} 'grant', 7, 999, 1 FROM account"
 async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opened]:
     async with open_engine(request.param, tmp_path) as opened:
         yield opened
-
-
-def new(request_id: str, account_id: str, key_id: str, tokens: int, *, expires_in_us: int = 10**6) -> NewReservation:
-    return NewReservation(
-        request_id=request_id,
-        account_id=account_id,
-        api_key_id=key_id,
-        model="demo",
-        tokens=tokens,
-        created_at_us=NOW_US,
-        expires_at_us=NOW_US + expires_in_us,
-    )
 
 
 def used(request_id: str, total: int) -> Settlement:

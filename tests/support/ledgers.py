@@ -21,6 +21,7 @@ from tok0n.adapters.sql.sqlite import SqliteStore
 from tok0n.adapters.sql.sqlite_ledger import SqliteLedger
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.accounts import Account, ApiKey
+from tok0n.domain.ledger import NewReservation
 from tok0n.ports import Accounts, Ledger, Models
 
 ENGINES = ["sqlite", "postgres"]
@@ -75,6 +76,19 @@ async def _open_postgres(folder: Path) -> AsyncIterator[Opened]:
         await store.aclose()
 
 
+def new(request_id: str, account_id: str, key_id: str, tokens: int, *, expires_in_us: int = 10**6) -> NewReservation:
+    """A reservation like any other."""
+    return NewReservation(
+        request_id=request_id,
+        account_id=account_id,
+        api_key_id=key_id,
+        model="demo",
+        tokens=tokens,
+        created_at_us=NOW_US,
+        expires_at_us=NOW_US + expires_in_us,
+    )
+
+
 async def outcome(future: Awaitable[Any]) -> Any:
     """The result of a future, or the error it has."""
     try:
@@ -83,4 +97,4 @@ async def outcome(future: Awaitable[Any]) -> Any:
         return error
 
 
-__all__ = ["ENGINES", "NOW_US", "Opened", "open_engine", "outcome", "schema"]
+__all__ = ["ENGINES", "NOW_US", "Opened", "new", "open_engine", "outcome", "schema"]

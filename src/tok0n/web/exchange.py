@@ -10,7 +10,7 @@ import structlog
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from tok0n.web.asgi import AsgiApp, Headers, Message, ShortWay, WholeAnswer
+from tok0n.web.asgi import AsgiApp, Headers, Message, Scope, ShortWay, WholeAnswer
 from tok0n.web.openai.errors import TABLE, UNEXPECTED, error_body
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Exchange:
     @property
     def body_came_at_once(self) -> bool:
         """Whether nothing of the body is missing, and nobody waits to be told to send it."""
-        return not self._more_body and not self._awaits_continue
+        return self.came_whole and not self._awaits_continue
 
     @property
     def came_whole(self) -> bool:
@@ -107,10 +107,10 @@ class Exchange:
             self._protocol.flow.resume_reading()  # so that we notice when the client leaves
         self.set()
 
-    async def run(self, app: AsgiApp) -> None:
+    async def run(self, app: AsgiApp, scope: Scope) -> None:
         """Have the application answer by ASGI; an answer that it cannot bring to its end ends the connection."""
         try:
-            await app(self._protocol.scope_of(self), self._receive, self._send)
+            await app(scope, self._receive, self._send)
         except Exception:
             log.exception("unexpected_error")
         finally:
@@ -118,7 +118,7 @@ class Exchange:
                 self._give_up()
 
     async def run_short(self, short_way: ShortWay) -> None:
-        """Have it answer by its short way; so too here."""
+        """Have it answer by its short way; one that fails ends the connection too."""
         flow = self._protocol.flow
         body, self._body = bytes(self._body), b""
         try:
@@ -239,3 +239,14 @@ class Exchange:
         if not self.keep_alive:
             self._protocol.transport.close()
         self._protocol.on_response_complete()
+
+
+Refused = tuple[Exchange, WholeAnswer]
+"""Who is refused, and in which words."""
+
+
+def refuse(refused: Refused) -> None:
+    """Send a refusal to who has not left since."""
+    exchange, refusal = refused
+    if not exchange.disconnected:
+        exchange.answer(refusal)

@@ -14,8 +14,8 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tok0n.turns import Turns
-from tok0n.web.asgi import Scope, ShortWay, WholeAnswer
-from tok0n.web.exchange import Exchange
+from tok0n.web.asgi import Scope, ShortWay
+from tok0n.web.exchange import Exchange, Refused
 from tok0n.web.openai.errors import TABLE, error_body
 
 HEAD_BYTES_MAX = 64 * 1024
@@ -37,13 +37,10 @@ class HttpProtocol(HttpToolsProtocol):
     pipeline: Any
     url: bytes
 
-    def __init__(
-        self, *args: Any, turns: "Turns[HttpProtocol]", refusals: "Turns[HttpProtocol]", **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, turns: "Turns[HttpProtocol]", refusals: Turns[Refused], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._turns = turns
         self._refusals = refusals
-        self._refusal: WholeAnswer | None = None
         self._head_is_open = True
         self._has_ended_one = False
         self._head_bytes = 0
@@ -169,14 +166,15 @@ class HttpProtocol(HttpToolsProtocol):
         self._active = exchange
         short_way = self._short_way_of(exchange)
         if short_way is None:
-            if not _is_path(exchange.url):
+            target = _path_and_query(exchange.url)
+            if target is None:
                 exchange.keep_alive = False
                 exchange.answer((400, b"content-type: text/plain; charset=utf-8\r\n", _INVALID.encode()))
                 return
-            task = self.loop.create_task(exchange.run(self.app))
+            task = self.loop.create_task(exchange.run(self.app, self._scope_of(exchange, *target)))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
-        elif not self._is_refused(short_way):
+        elif not self._is_refused(exchange, short_way):
             self._turns.add(self)
 
     def go_on(self) -> None:
@@ -189,15 +187,7 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self._wake()
 
-    def refuse(self) -> None:
-        """It is our turn to be refused."""
-        exchange, refusal = self._active, self._refusal
-        assert exchange is not None
-        assert refusal is not None
-        if not exchange.disconnected:
-            exchange.answer(refusal)
-
-    def _is_refused(self, short_way: ShortWay) -> bool:
+    def _is_refused(self, exchange: Exchange, short_way: ShortWay) -> bool:
         """Under overload most requests are refused, so that it must cost little: no task is woken for it.
 
         Whoever is refused may ask again at once: refusals go by turns too, or nothing else would be done. Not with
@@ -205,10 +195,10 @@ class HttpProtocol(HttpToolsProtocol):
         """
         if self.pipeline or self.flow.write_paused:
             return False
-        self._refusal = short_way.refusal(crowded=not self._turns.has_room())
-        if self._refusal is None:
+        refusal = short_way.refusal(crowded=not self._turns.has_room())
+        if refusal is None:
             return False
-        self._refusals.add(self)
+        self._refusals.add((exchange, refusal))
         return True
 
     async def _serve(self, short_way: ShortWay) -> None:
@@ -232,14 +222,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def scope_of(self, exchange: Exchange) -> Scope:
+    def _scope_of(self, exchange: Exchange, raw_path: bytes, query: bytes) -> Scope:
         """The request as ASGI has it."""
-        url = exchange.url
-        if url.startswith(b"/") and b"#" not in url:
-            raw_path, _, query = url.partition(b"?")
-        else:
-            parsed = httptools.parse_url(url)
-            raw_path, query = parsed.path, parsed.query or b""
         path = raw_path.decode("ascii")
         return {
             "type": "http",
@@ -308,12 +292,15 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def _is_path(url: bytes) -> bool:
-    """Whether a request's target has a path that ASGI can tell: CONNECT's has none."""
-    if url.startswith(b"/") and url.isascii() and b"#" not in url:
-        return True
+def _path_and_query(url: bytes) -> tuple[bytes, bytes] | None:
+    """A request's target as ASGI tells it; None where it has no path, as CONNECT's, or is not ASCII."""
+    if not url.isascii():
+        return None
+    if url.startswith(b"/") and b"#" not in url:
+        path, _, query = url.partition(b"?")
+        return path, query
     try:
-        path = httptools.parse_url(url).path
+        parsed = httptools.parse_url(url)
     except httptools.HttpParserInvalidURLError:
-        return False
-    return path is not None and path.isascii()
+        return None
+    return None if parsed.path is None else (parsed.path, parsed.query or b"")

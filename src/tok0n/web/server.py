@@ -13,6 +13,7 @@ import uvicorn
 from tok0n.domain.errors import OperatorError
 from tok0n.turns import Turns
 from tok0n.web.asgi import AsgiApp
+from tok0n.web.exchange import refuse
 from tok0n.web.http_protocol import HttpProtocol
 
 BACKLOG = 4096
@@ -26,7 +27,7 @@ class HttpServer:
         config = uvicorn.Config(
             app,
             http=functools.partial(  # type: ignore[arg-type]
-                HttpProtocol, turns=Turns(HttpProtocol.go_on), refusals=Turns(HttpProtocol.refuse)
+                HttpProtocol, turns=Turns(HttpProtocol.go_on), refusals=Turns(refuse)
             ),
             interface="asgi3",
             ws="none",

@@ -37,7 +37,7 @@ class Bulk(msgspec.Struct, Generic[Item], frozen=True, gc=False):
     item: Item
 
 
-_Group = tuple[list[Command | Bulk[Any]], asyncio.Future[list[Any]], asyncio.AbstractEventLoop]
+_Group = tuple[list[Command | Bulk[Any]], asyncio.Future[list[Any]]]
 """What is committed together, and whom to tell."""
 
 SQLITE_NEEDED = (3, 37, 0)
@@ -120,8 +120,7 @@ class SqliteStore:
     async def read(self, fn: Callable[[sa.Connection], T], *, unhurried: bool = False) -> T:
         """See `SqlStore.read`. Nothing here has a statement timeout."""
         del unhurried
-        if self._closed:
-            raise AccountingFailed(upstream_called=False, detail="the database is closed")
+        self._require_open()
         if self._reads_waiting >= READ_QUEUE_MAX:
             raise Overloaded(queue="database reads")
         self._reads_waiting += 1
@@ -168,18 +167,20 @@ class SqliteStore:
             return migrate.upgrade(self._tx)
 
     async def _run(self, commands: list[Command | Bulk[Any]]) -> list[Any]:
+        self._require_open()
+        committed: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._groups.put((commands, committed))
+        return await committed
+
+    def _require_open(self) -> None:
         if self._closed:
             raise AccountingFailed(upstream_called=False, detail="the database is closed")
-        loop = asyncio.get_running_loop()
-        committed: asyncio.Future[list[Any]] = loop.create_future()
-        self._groups.put((commands, committed, loop))
-        return await committed
 
     def _write_groups(self) -> None:
         """The writer's thread. An executor would do as well, and cost each commit two futures and two locks more."""
         while (group := self._groups.get()) is not None:
-            commands, committed, loop = group
-            loop.call_soon_threadsafe(_tell, committed, self._commit(commands))
+            commands, committed = group
+            committed.get_loop().call_soon_threadsafe(_tell, committed, self._commit(commands))
 
     def _commit(self, commands: list[Command | Bulk[Any]]) -> list[Any]:
         """One commit for all. When one command is to blame, one commit for each; when the database is, all fail."""
