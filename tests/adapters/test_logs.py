@@ -1,7 +1,9 @@
-"""The log never shows what a variable holds."""
+"""The log never shows what a variable holds, and who logs never fails."""
 
 import subprocess
 import sys
+
+import pytest
 
 SCRIPT = """
 import structlog
@@ -27,3 +29,27 @@ def test_a_traceback_has_no_variables_in_either_style() -> None:
         shown = logged(style)
         assert "it broke" in shown
         assert "sk-secret" not in shown
+
+
+UNREAD = """
+import os, sys, logging, structlog
+from tok0n.adapters import logs
+write = logs.configure(level="info", style="{style}")
+reader, writer = os.pipe()
+os.dup2(writer, 2)
+os.close(reader)
+structlog.get_logger().error("nobody_reads_this")
+logging.getLogger("library").error("nor this")
+sys.stderr.close()
+structlog.get_logger().error("nor_this")
+sys.stderr = None
+structlog.get_logger().error("nor_that")
+write([{{"event": "request", "level": "info", "timestamp": 0.0}}])
+print("went on")
+"""
+
+
+@pytest.mark.parametrize("style", ["auto", "console", "json"])
+def test_who_logs_goes_on_when_nobody_reads(style: str) -> None:
+    command = [sys.executable, "-c", UNREAD.format(style=style)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "went on\n"

@@ -1,11 +1,12 @@
 """Structured logs on standard error: readable on a terminal, one JSON document a line otherwise."""
 
+import contextlib
 import functools
 import logging
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
@@ -14,13 +15,27 @@ from structlog.typing import EventDict, WrappedLogger
 Write = Callable[[list[dict[str, Any]]], None]
 
 
+class _Lines:
+    """Standard error for single lines, which may be closed or full: whoever logs does not fail because nobody reads."""
+
+    def write(self, text: str) -> None:
+        if sys.stderr is not None:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.write(text)
+
+    def flush(self) -> None:
+        if sys.stderr is not None:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.flush()
+
+
 def configure(*, level: str, style: str) -> Write:
     """Set structlog up, and the standard library's logging through it.
 
     `style` is "console", "json" or "auto" (console on a terminal). Gives the function that writes a bundle of lines
     that are complete already: those of requests.
     """
-    console = style == "console" or (style == "auto" and sys.stderr.isatty())
+    console = style == "console" or (style == "auto" and sys.stderr is not None and sys.stderr.isatty())
     render = (
         structlog.dev.ConsoleRenderer(pad_event_to=20, exception_formatter=structlog.dev.plain_traceback)
         if console
@@ -36,10 +51,10 @@ def configure(*, level: str, style: str) -> Write:
     structlog.configure(
         processors=[*shared, *exceptions, render],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Lines())),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_Lines())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, *exceptions],
@@ -52,7 +67,7 @@ def configure(*, level: str, style: str) -> Write:
         lines = [
             render(None, "", _stamped(fields)) for fields in bundle if levels[fields["level"].upper()] >= threshold
         ]
-        if lines:
+        if lines and sys.stderr is not None:
             sys.stderr.write("\n".join(lines) + "\n")
             sys.stderr.flush()
 
