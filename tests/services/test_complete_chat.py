@@ -39,7 +39,7 @@ RESERVED = PROMPT_BOUND + 50
 async def call(gateway: InProcess, body: bytes = BODY, *, authorization: bytes | None = b"") -> tuple[Completion, Call]:
     begun = gateway.complete_chat.begin()
     presented = gateway.authorization if authorization == b"" else authorization
-    caller = await gateway.complete_chat.authenticate(begun, presented)
+    caller = begun.caller = await gateway.complete_chat.authenticate(presented)
     return await gateway.complete_chat.for_caller(begun, caller, body), begun
 
 

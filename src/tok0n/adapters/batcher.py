@@ -95,13 +95,9 @@ class Batcher(Generic[Command, Result]):
                 except Exception as error:  # noqa: BLE001  each caller gets it
                     results = [error] * len(batch)
                 for (_, future), result in zip(batch, results, strict=True):
-                    _resolve(future, result)
+                    if isinstance(result, Exception):
+                        future.set_exception(result)
+                    else:
+                        future.set_result(result)
         finally:
             self._task = None
-
-
-def _resolve(future: Submitted[Result], result: Result | Exception) -> None:
-    if isinstance(result, Exception):
-        future.set_exception(result)
-    else:
-        future.set_result(result)

@@ -10,6 +10,5 @@ class SystemClock:
         """See `ports.Clock.now_us`."""
         return time.time_ns() // 1000
 
-    def monotonic(self) -> float:
-        """See `ports.Clock.monotonic`."""
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)
+    """See `ports.Clock.monotonic`."""

@@ -117,7 +117,11 @@ def _is_completion(values: Any) -> bool:
     choices = values.get("choices")
     if type(choices) is not list or not choices:
         return False
-    return all(type(choice) is dict and type(choice.get("message")) is dict for choice in choices)
+    return all(map(_has_message, choices))
+
+
+def _has_message(choice: Any) -> bool:
+    return type(choice) is dict and type(choice.get("message")) is dict
 
 
 def _with_model(body: bytes, values: dict[str, Any], public_model: str) -> bytes:

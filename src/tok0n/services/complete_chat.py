@@ -5,7 +5,7 @@ Each step that fails has one error and undoes all before it. The order is the co
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 import msgspec
 import structlog
@@ -80,15 +80,14 @@ class CompleteChat:
         request_id = ids.request_id(self._clock.now_us(), self._chance.pop())
         return Call(request_id=request_id, started=self._clock.monotonic())
 
-    async def authenticate(self, call: Call, authorization: bytes | None) -> Caller:
-        """Tell who calls. Raises what `KeyRing.authenticate` raises."""
-        caller = call.caller = await self._key_ring.authenticate(authorization)
-        return caller
+    def authenticate(self, authorization: bytes | None) -> Awaitable[Caller]:
+        """Tell who calls: see `KeyRing.authenticate`."""
+        return self._key_ring.authenticate(authorization)
 
     async def for_caller(self, call: Call, caller: Caller, body: bytes) -> Completion:
         """Do all the rest; the charge is committed when this returns. Raises the errors of `domain.errors`."""
         call.caller = caller
-        request = await self.read(body)
+        request = self._read(body) if len(body) <= LARGE_BODY_BYTES else await self.read(body)
         if not caller.may_use(request.model.id):
             raise InvalidRequest(f"This API key may not use the model {request.model.id}.", param="model")
         call.model = request.model.id
@@ -96,10 +95,11 @@ class CompleteChat:
         upstream = self._upstreams[request.model.upstream]
         admission = await self._limiter.admit(caller, request_id=call.request_id)
         call.rate = admission.rate
-        reservation = self._reservations.open(self._new(call, caller, request, upstream))
+        new = self._new(call, caller, request, upstream)
+        reservation = self._reservations.open(new)
         try:
             async with reservation:
-                call.reserved = request.bound
+                call.reserved = new.tokens
                 if not admission.stands():
                     raise LimiterUnavailable(detail=STOOD_TOO_LONG)
                 return await self._reserved(call, request, upstream, reservation)
@@ -125,7 +125,7 @@ class CompleteChat:
     ) -> Completion:
         sent = self._clock.monotonic()
         try:
-            reservation.dispatching()
+            reservation.dispatched = True
             answer = await upstream.complete(request.upstream_body)
         finally:
             call.upstream_ms = round((self._clock.monotonic() - sent) * 1000)

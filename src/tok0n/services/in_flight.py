@@ -13,8 +13,9 @@ class InFlight:
         self._idle.set()
 
     def __enter__(self) -> None:
+        if not self._calls:
+            self._idle.clear()
         self._calls += 1
-        self._idle.clear()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -68,14 +68,17 @@ class Reservations:
 
 
 class Reservation:
-    """Tokens set aside for one request: settled inside the block, or released on leaving it."""
+    """Tokens set aside for one request: settled inside the block, or released on leaving it.
 
-    __slots__ = ("_dispatched", "_new", "_owner", "_receipt", "balance")
+    `dispatched` is to be set when, from there on, something of the request may reach the upstream.
+    """
+
+    __slots__ = ("_new", "_owner", "_receipt", "balance", "dispatched")
 
     def __init__(self, owner: Reservations, new: NewReservation) -> None:
         self._owner = owner
         self._new = new
-        self._dispatched = False
+        self.dispatched = False
         self._receipt: Receipt | None = None
         self.balance: Balance
 
@@ -101,19 +104,10 @@ class Reservation:
         if self._receipt is not None:
             return
         if isinstance(error, UpstreamFailed):
-            self._dispatched = error.reached
+            self.dispatched = error.reached
         elif isinstance(error, Overloaded):
-            self._dispatched = False
+            self.dispatched = False
         await self._release(_code(error))
-
-    @property
-    def dispatched(self) -> bool:
-        """Whether anything of the request may have reached the upstream."""
-        return self._dispatched
-
-    def dispatching(self) -> None:
-        """Say that from here on something may reach the upstream."""
-        self._dispatched = True
 
     async def settle(self, usage: Usage, *, upstream_ms: int) -> Receipt:
         """Charge what was used. Raises `AccountingFailed` when it cannot be done; then nothing is charged."""
@@ -150,7 +144,7 @@ class Reservation:
         return Release(
             request_id=self._new.request_id,
             code=code,
-            dispatched=self._dispatched,
+            dispatched=self.dispatched,
             resolved_at_us=self._owner.clock.now_us(),
         )
 

@@ -92,8 +92,11 @@ class ChatEndpoint:
     ) -> Completion | Tok0nError:
         """What comes of the call. Raises `ClientLeft`."""
         try:
-            caller = await self._complete_chat.authenticate(call, headers.get(b"authorization"))
-            return await self._complete_chat.for_caller(call, caller, await self._whole(headers, body))
+            caller = call.caller = await self._complete_chat.authenticate(headers.get(b"authorization"))
+            self._check(headers, body)
+            if not isinstance(body, bytes):
+                body = await self._receive(body)
+            return await self._complete_chat.for_caller(call, caller, body)
         except Tok0nError as refusal:
             return refusal
         except ClientLeft:
@@ -125,20 +128,18 @@ class ChatEndpoint:
             except Tok0nError:
                 return
 
-    async def _whole(self, headers: Mapping[bytes, bytes], body: bytes | Receive) -> bytes:
-        """The whole body. Raises `RequestTooLarge`, at once where far too much is announced."""
+    def _check(self, headers: Mapping[bytes, bytes], body: bytes | Receive) -> None:
+        """Raises `RequestTooLarge`, at once where far too much is announced, or `InvalidRequest`."""
         announced = headers.get(b"content-length")
         if announced is not None and announced.isdigit() and int(announced[:20]) > DISCARDED_BYTES_MAX:
             raise self._too_large()
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise InvalidRequest("A compressed body is not supported: send it without content-encoding.")
-        if not isinstance(body, bytes):
-            return await self._receive(body)
-        if len(body) > self._body_bytes_max:
+        if isinstance(body, bytes) and len(body) > self._body_bytes_max:
             raise self._too_large()
-        return body
 
     async def _receive(self, receive: Receive) -> bytes:
+        """The whole body. Raises `RequestTooLarge`, `RequestTimeout` or `ClientLeft`."""
         parts: list[bytes] = []
         size = 0
         try:
