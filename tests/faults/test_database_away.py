@@ -39,6 +39,17 @@ async def test_without_a_database_a_request_is_a_500_that_reaches_nobody(
     assert await gateway.audit_is_clean()
 
 
+async def test_on_a_full_disk_it_is_not_ready(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("tok0n.adapters.sql.sqlite.FREE_BYTES_MIN", 2**62)
+        ready = await request(gateway.base_url, "GET", "/readyz")
+        assert (ready.status, ready.json["reason"]) == (
+            503,
+            f"database: the disk is full: {gateway.folder / 'tok0n.db'}",
+        )
+    assert (await request(gateway.base_url, "GET", "/readyz")).status == 200
+
+
 async def test_another_database_in_its_place_is_not_written_to(gateway: Running, upstream: ScriptedUpstream) -> None:
     take_away(gateway)
     (gateway.folder / "tok0n.db").write_bytes((gateway.folder / "away.db").read_bytes())

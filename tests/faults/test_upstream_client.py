@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -337,6 +339,24 @@ async def test_beyond_its_connections_it_refuses_at_once(server: ScriptedUpstrea
         await upstream.complete(b"{}")
     calling.cancel()
     await asyncio.wait([calling])
+    await upstream.aclose()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL])
+async def test_without_a_file_or_port_for_a_connection_it_is_we_who_are_overloaded(
+    server: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    upstream = client(server.base_url)
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.get_running_loop(), "create_connection", refuse)
+        with pytest.raises(Overloaded):
+            await upstream.complete(b"{}")
+    server.behaviour = raw(http(ANSWER))
+    assert (await upstream.complete(b"{}")).body == ANSWER
     await upstream.aclose()
 
 

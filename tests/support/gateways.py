@@ -131,8 +131,9 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 class ServerProcess:
     """A real `tok0n serve`, on a free port, from entering the context until it is stopped or killed."""
 
-    def __init__(self, folder: Path, *arguments: str, command: str = "serve") -> None:
+    def __init__(self, folder: Path, *arguments: str, command: str = "serve", under: tuple[str, ...] = ()) -> None:
         self.folder = folder
+        self._under = under
         self._arguments = arguments
         self._command = command
         self.log = folder / "server.log"
@@ -141,6 +142,7 @@ class ServerProcess:
         port = [] if "--port" in self._arguments else ["--port", "0"]
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
+                *self._under,
                 sys.executable,
                 "-m",
                 "tok0n",

@@ -5,14 +5,19 @@ import contextlib
 import gc
 import importlib
 import os
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
+import structlog
+
 from tok0n.bootstrap.wiring import Gateway, open_gateway
 from tok0n.settings import Settings, with_port
 from tok0n.web.server import BACKLOG, HttpServer, bind
+
+log = structlog.get_logger()
 
 Announce = Callable[[str, str | None], None]
 """Told the address, and the link that sets up the operator's account as long as there is none."""
@@ -20,9 +25,12 @@ Announce = Callable[[str, str | None], None]
 GARBAGE_THRESHOLD = 50_000
 """How many more objects than now may live before the collector looks: measured 6 % of the CPU at 700."""
 
-
 SWITCH_SECONDS = 0.0005
 """How long a thread that reads a large request may keep the loop from the interpreter: 5 ms are Python's default."""
+
+OPEN_FILES = 65_536
+OPEN_FILES_FEW = 4_096
+"""A call has two connections open: with fewer files than this, two thousand calls at once do not fit."""
 
 
 async def serve(settings: Settings, *, announce: Announce, worker: bool = False) -> None:
@@ -56,6 +64,7 @@ async def serve_gateway(
     """Serve an open gateway until `stop`; do not wait for calls in flight after `again`."""
     link = await gateway.pages.signing.set_up_link()
     listener.listen(BACKLOG)
+    _allow_many_files()
     _spare_the_garbage_collector()
     sys.setswitchinterval(SWITCH_SECONDS)
     async with HttpServer(gateway.app, listener, shutdown_seconds=settings.server.shutdown_seconds) as server:
@@ -66,6 +75,20 @@ async def serve_gateway(
         hurrying = asyncio.create_task(_hurry(server, again))
     hurrying.cancel()
     await importing
+
+
+def _allow_many_files() -> None:
+    """Most systems let a process have 1,024 files open until it asks for more, as Go's runtime does by itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):  # macOS has a limit of its own below "unlimited"
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed != resource.RLIM_INFINITY and allowed < OPEN_FILES_FEW:
+        log.warning(
+            "few_open_files", allowed=allowed, hint="a call takes two: raise the limit (ulimit -n, LimitNOFILE)"
+        )
 
 
 def _import_all(packages: Iterable[str]) -> None:

@@ -51,6 +51,8 @@ READERS = 2
 BUSY_TIMEOUT_SECONDS = 5.0
 CHECKPOINT_PAGES = 4_000
 WAL_BYTES_KEPT = 64 * 1024 * 1024
+FREE_BYTES_MIN = 4 * 1024 * 1024
+"""With less on its disk the database is not ready: what a probe writes may still fit where a commit does not."""
 
 
 class SqliteStore:
@@ -133,6 +135,9 @@ class SqliteStore:
         """See `SqlStore.probe`."""
 
         def check(tx: sa.Connection) -> bool:
+            disk = os.statvfs(self.path)
+            if disk.f_bavail * disk.f_frsize < FREE_BYTES_MIN:
+                raise AccountingFailed(upstream_called=False, detail=f"the disk is full: {self.path}")
             tx.execute(sa.text("UPDATE alembic_version SET version_num = version_num"))
             return migrate.is_at_head(tx)
 

@@ -4,6 +4,7 @@ It never follows a redirect, never sends a request twice, keeps no cookies, and 
 """
 
 import asyncio
+import errno
 import ssl
 from collections import deque
 from collections.abc import Coroutine, Mapping
@@ -17,6 +18,9 @@ from tok0n.domain.errors import Overloaded, UpstreamFailed
 from tok0n.domain.scrub import scrub
 from tok0n.ports import UpstreamAnswer
 from tok0n.turns import Turns
+
+_OUR_OWN_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL})
+"""No file or port is left for another connection: the provider has nothing to do with it."""
 
 
 class HttpUpstream:
@@ -115,6 +119,8 @@ class HttpUpstream:
         except TimeoutError as error:
             raise self._unreachable("no connection in time") from error
         except (OSError, UnicodeError, ProxyRefused) as error:
+            if isinstance(error, OSError) and error.errno in _OUR_OWN_LIMITS:
+                raise Overloaded(queue=f"connections ({error.strerror})") from error
             raise self._unreachable(f"{type(error).__name__}: {error}") from error
         finally:
             self._connecting -= 1
