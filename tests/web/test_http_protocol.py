@@ -7,10 +7,14 @@ import pytest
 
 from support.http import Connection
 from tok0n.web.asgi import Headers, Receive, Scope, Send, WholeAnswer, respond
+from tok0n.web.http_protocol import HttpProtocol
 from tok0n.web.server import HttpServer, listen
 
 pytestmark = pytest.mark.anyio
 
+
+LARGE = 32 * 1024 * 1024
+"""More than the kernel takes off our hands while the client reads nothing."""
 
 working_on, told_of_loss = asyncio.Event(), asyncio.Event()
 
@@ -28,6 +32,8 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
             for piece in (b"one", b"", b"two"):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body"})
+        case "/large":
+            await respond(send, 200, [], bytes(LARGE))
         case "/split":
             await respond(send, 200, [(b"x-a", b"b\r\nx-c: d")], b"")
         case "/short":
@@ -235,3 +241,56 @@ async def test_a_connection_that_is_idle_for_long_is_closed_and_one_that_is_used
         used = loop.time()
         assert await connection.reader.read() == b""
         assert loop.time() - used > 0.05
+
+
+async def test_a_client_that_reads_nothing_is_given_up(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tok0n.web.http_protocol.STALL_SECONDS_MAX", 0.05)
+    lost = asyncio.Event()
+    kept = HttpProtocol.connection_lost
+
+    def connection_lost(self: HttpProtocol, exc: Exception | None) -> None:
+        kept(self, exc)
+        lost.set()
+
+    monkeypatch.setattr(HttpProtocol, "connection_lost", connection_lost)
+    transport = connection.writer.transport
+    assert isinstance(transport, asyncio.ReadTransport)
+    transport.pause_reading()
+    connection.writer.write(b"GET /large HTTP/1.1\r\n\r\n")
+    await asyncio.wait_for(lost.wait(), 10)
+    transport.resume_reading()
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+        await connection.read()
+
+
+async def test_a_body_that_stops_in_the_middle_is_not_waited_for(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tok0n.web.http_protocol.STALL_SECONDS_MAX", 0.05)
+    answer = await connection.send(b"POST /whole HTTP/1.1\r\ncontent-length: 3\r\n\r\nab")
+    assert (answer.status, answer.error["code"]) == (408, "request_timeout")
+    assert await connection.reader.read() == b""
+
+
+async def test_who_was_answered_and_asks_nothing_more_is_not_given_up(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tok0n.web.http_protocol.STALL_SECONDS_MAX", 0.05)
+    began, looked = asyncio.Event(), asyncio.Event()
+    watch, look = HttpProtocol._watch, HttpProtocol._look_for_progress
+
+    def watch_and_tell(self: HttpProtocol) -> None:
+        watch(self)
+        began.set()
+
+    def look_and_tell(self: HttpProtocol) -> None:
+        look(self)
+        looked.set()
+
+    monkeypatch.setattr(HttpProtocol, "_watch", watch_and_tell)
+    monkeypatch.setattr(HttpProtocol, "_look_for_progress", look_and_tell)
+    connection.writer.write(b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nab")
+    await asyncio.wait_for(began.wait(), 10)
+    assert (await connection.send(b"c")).body == b"abc"
+    await asyncio.wait_for(looked.wait(), 10)
+    assert (await connection.send(b"GET /a HTTP/1.1\r\n\r\n")).status == 200

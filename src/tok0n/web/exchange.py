@@ -76,6 +76,11 @@ class Exchange:
         return not self._more_body
 
     @property
+    def has_begun(self) -> bool:
+        """Whether something of the answer may have been sent."""
+        return self._head is not None
+
+    @property
     def message_event(self) -> "Exchange":
         """What the protocol sets when the client has left."""
         return self

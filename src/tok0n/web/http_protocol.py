@@ -22,6 +22,9 @@ HEAD_BYTES_MAX = 64 * 1024
 HEAD_SECONDS_MAX = 30.0
 """From the connection, or from its first byte on a connection that is used again."""
 
+STALL_SECONDS_MAX = 60.0
+"""How long a client may neither read what waits for it, nor send more of the body that it began."""
+
 _INVALID = "Invalid HTTP request received."
 
 KEEP_ALIVE_SECONDS = 75.0
@@ -47,6 +50,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._pieces = 0
+        self._progress = (0, 0)
+        self._stall_timer: asyncio.TimerHandle | None = None
         self._short_way: ShortWay | None = getattr(self.app, "short_way", None)
         self._short_path = b"" if self._short_way is None else self._short_way.path
         self._task: asyncio.Task[None] | None = None
@@ -66,9 +72,15 @@ class HttpProtocol(HttpToolsProtocol):
             self._active.set()
         super().connection_lost(exc)
         self._head_has_come()
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        for timer in (self._idle_timer, self._stall_timer):
+            if timer is not None:
+                timer.cancel()
         self._wake()
+
+    def pause_writing(self) -> None:
+        """Called by the loop: the client reads more slowly than we send."""
+        super().pause_writing()
+        self._watch()
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
@@ -82,8 +94,11 @@ class HttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             pass  # what comes is an upgrade that nobody here offers: it is answered as the request that it also is
         current = self.cycle
-        if current is not None and not current.started:
-            self.start(current)
+        if current is not None and not current.came_whole:
+            if not current.started:
+                self.start(current)
+            self._pieces += 1
+            self._watch()
         if not self._head_is_open or self.transport.is_closing():
             return
         # Of a read in which other requests ended, most may belong to those.
@@ -151,6 +166,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Called by an exchange whose answer is sent: begin the next, or wait for it."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
+            self._watch()
             return
         if self.flow.read_paused:
             self.flow.resume_reading()
@@ -258,6 +274,34 @@ class HttpProtocol(HttpToolsProtocol):
             self._idle_timer = self.loop.call_later(rest, self._idle_for_long)
         else:
             self.transport.close()
+            self._watch()
+
+    def _watch(self) -> None:
+        """Look later whether the client does what it is to do: many that do not would take all our memory."""
+        if self._stall_timer is None and self._awaits_the_client():
+            self._progress = self._progress_now()
+            self._stall_timer = self.loop.call_later(STALL_SECONDS_MAX, self._look_for_progress)
+
+    def _look_for_progress(self) -> None:
+        self._stall_timer = None
+        if not self._awaits_the_client():
+            return
+        unsent = self.transport.get_write_buffer_size()
+        if self._progress_now() != self._progress or (self.flow.read_paused and not unsent):
+            self._watch()
+        elif unsent or self.cycle is None or self.cycle.has_begun:
+            self.transport.abort()
+        else:
+            self._refuse(
+                "request_timeout", f"Nothing more of the request's body came for {STALL_SECONDS_MAX:g} seconds."
+            )
+
+    def _awaits_the_client(self) -> bool:
+        """Whether it has something to read, or more of a body to send."""
+        return self.transport.get_write_buffer_size() > 0 or (self.cycle is not None and not self.cycle.came_whole)
+
+    def _progress_now(self) -> tuple[int, int]:
+        return self._pieces, self.transport.get_write_buffer_size()
 
     def _expect_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_SECONDS_MAX, self._too_slow)
@@ -291,6 +335,7 @@ class HttpProtocol(HttpToolsProtocol):
         head = f"HTTP/1.1 {TABLE[code][0]} \r\ncontent-type: application/json\r\nconnection: close\r\n"
         self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
         self.transport.close()
+        self._watch()
 
 
 def _path_and_query(url: bytes) -> tuple[bytes, bytes] | None:
