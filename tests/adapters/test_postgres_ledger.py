@@ -20,11 +20,14 @@ CALLS = 30
 _SCANS = """
 SELECT pg_stat_get_xact_numscans('request_pkey'::regclass), pg_stat_get_xact_numscans('request_pending'::regclass)
 """
+_ENTRIES_READ = """
+SELECT sum(pg_stat_get_xact_tuples_returned(indexrelid)) FROM pg_index WHERE indrelid = 'request'::regclass
+"""
 
 
 def settle(number: int, *, total_tokens: int) -> Settlement:
     usage = Usage(prompt_tokens=1, completion_tokens=total_tokens - 1, total_tokens=total_tokens)
-    return Settlement(request_id=f"req_{number}", usage=usage, resolved_at_us=NOW_US, upstream_ms=1)
+    return Settlement(request_id=f"req_{number:032}", usage=usage, resolved_at_us=NOW_US, upstream_ms=1)
 
 
 @pytest.mark.parametrize(
@@ -32,14 +35,14 @@ def settle(number: int, *, total_tokens: int) -> Settlement:
     [
         [settle(number, total_tokens=7) for number in range(5)],
         [settle(number, total_tokens=17) for number in range(5)],
-        [Release(request_id=f"req_{n}", code="cancelled", dispatched=False, resolved_at_us=NOW_US) for n in range(5)],
+        [Release(request_id=f"req_{n:032}", code="cancelled", dispatched=False, resolved_at_us=NOW_US) for n in range(5)],
     ],
     ids=["as reserved", "more than reserved", "released"],
 )
 async def test_a_batch_never_goes_through_all_that_is_pending(tmp_path: Path, commands: list[Command]) -> None:
     async with open_engine("postgres", tmp_path) as db:
         account, key = await db.key("many@example.com", tokens=10**6)
-        reservations = [new(f"req_{number}", account.id, key.id, 10) for number in range(CALLS)]
+        reservations = [new(f"req_{number:032}", account.id, key.id, 10) for number in range(CALLS)]
         await asyncio.gather(*map(db.ledger.reserve, reservations))
         assert isinstance(db.store, PostgresStore)
         connection = await db.store.options.connect(_BY_INDEX)
@@ -73,3 +76,26 @@ def _insert_strays(tx: sa.Connection, *, account_id: str) -> None:
     tx.execute(sa.insert(schema.ledger_entry), entry | {"account_id": "acct_none"})
     usage = {"kind": "usage", "amount": -1, "posted_after": 1, "request_id": "req_none", "account_id": account_id}
     tx.execute(sa.insert(schema.ledger_entry), entry | usage)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8, 16, 32, 64, 128])
+async def test_in_a_young_database_too_a_batch_reads_no_more_than_it_ends(tmp_path: Path, size: int) -> None:
+    """The plan is made while nothing is there yet, and kept."""
+    async with open_engine("postgres", tmp_path) as db:
+        account, key = await db.key("young@example.com", tokens=10**6)
+        assert isinstance(db.store, PostgresStore)
+        connection = await db.store.options.connect(_BY_INDEX)
+
+        async def run(commands: list[Command]) -> int:
+            async with connection.transaction():
+                before = await connection.fetchval(_ENTRIES_READ)
+                assert len(await connection.fetch(_BATCH, *_pack(commands))) == len(commands)
+                read: int = await connection.fetchval(_ENTRIES_READ) - before
+                return read
+
+        for batch in range(40):
+            numbers = range(batch * size, (batch + 1) * size)
+            await run([new(f"req_{number:032}", account.id, key.id, 10) for number in numbers])
+            read = await run([settle(number, total_tokens=7) for number in numbers])
+        await connection.close()
+    assert read <= 4 * size

@@ -25,9 +25,18 @@ _CLOSING_STATES = ("08", "57P")
 _WHO_AM_I = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 _FENCE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
 
-_BY_INDEX = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"}
-"""Every hot statement finds few rows by their keys. While a table is young, the planner would read it whole instead,
-and keep to that: 2,700 requests a second, where this makes 6,600.
+_BY_INDEX = {
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "random_page_cost": "0.1",
+    "seq_page_cost": "0.1",
+    "jit": "off",
+}
+"""Every hot statement finds few rows by their keys, whose pages are in memory. While a table is young, the planner would
+go through the whole table or index instead, and keep to that: 750 µs a call after 30,000 calls in batches of 32, and
+growing, where this makes 58.
 """
 
 _NO_MORE: Mapping[str, str] = {}
