@@ -30,12 +30,16 @@ def settle(number: int, *, total_tokens: int) -> Settlement:
     return Settlement(request_id=f"req_{number:032}", usage=usage, resolved_at_us=NOW_US, upstream_ms=1)
 
 
+def release(number: int) -> Release:
+    return Release(request_id=f"req_{number:032}", code="cancelled", dispatched=False, resolved_at_us=NOW_US)
+
+
 @pytest.mark.parametrize(
     "commands",
     [
         [settle(number, total_tokens=7) for number in range(5)],
         [settle(number, total_tokens=17) for number in range(5)],
-        [Release(request_id=f"req_{n:032}", code="cancelled", dispatched=False, resolved_at_us=NOW_US) for n in range(5)],
+        [release(number) for number in range(5)],
     ],
     ids=["as reserved", "more than reserved", "released"],
 )

@@ -16,7 +16,7 @@ Write = Callable[[list[dict[str, Any]]], None]
 
 
 class _Lines:
-    """Standard error for single lines, which may be closed or full: whoever logs does not fail because nobody reads."""
+    """Standard error for single lines, which may be closed, or its disk full: whoever logs does not fail for it."""
 
     def write(self, text: str) -> None:
         if sys.stderr is not None:
@@ -35,7 +35,7 @@ def configure(*, level: str, style: str) -> Write:
     `style` is "console", "json" or "auto" (console on a terminal). Gives the function that writes a bundle of lines
     that are complete already: those of requests.
     """
-    console = style == "console" or (style == "auto" and sys.stderr is not None and sys.stderr.isatty())
+    console = style == "console" or (style == "auto" and _is_a_terminal())
     render = (
         structlog.dev.ConsoleRenderer(pad_event_to=20, exception_formatter=structlog.dev.plain_traceback)
         if console
@@ -72,6 +72,12 @@ def configure(*, level: str, style: str) -> Write:
             sys.stderr.flush()
 
     return write
+
+
+def _is_a_terminal() -> bool:
+    with contextlib.suppress(ValueError):  # it is closed
+        return sys.stderr is not None and sys.stderr.isatty()
+    return False
 
 
 def _stamped(fields: EventDict) -> EventDict:

@@ -199,14 +199,17 @@ class LimiterUnavailable(Tok0nError):
 
 
 class Overloaded(Tok0nError):
-    """A bounded queue is full: the gateway refuses at once rather than answer everybody late."""
+    """A bounded queue is full: the gateway refuses at once rather than answer everybody late.
+
+    `detail` says what else is exhausted.
+    """
 
     code = "overloaded"
 
-    def __init__(self, *, queue: str, retry_after_seconds: float = 1.0) -> None:
+    def __init__(self, *, queue: str, detail: str | None = None, retry_after_seconds: float = 1.0) -> None:
         super().__init__("The gateway is at its capacity. " + NOT_CHARGED)
         self.queue = queue
-        self.detail = f"the queue of {queue} is full"
+        self.detail = detail or f"the queue of {queue} is full"
         self.retry_after_seconds = retry_after_seconds
 
 

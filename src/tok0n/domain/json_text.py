@@ -63,7 +63,7 @@ def _count_keys(values: dict[str, Any]) -> int:
     for value in waiting:
         if type(value) is dict:
             count += len(value)
-            value = value.values()  # noqa: PLW2901
+            value = value.values()  # noqa: PLW2901  its members are looked at below
         for member in value:
             if type(member) is dict or type(member) is list:
                 waiting.append(member)  # noqa: PERF401  a comprehension would cost a frame for each container

@@ -87,6 +87,7 @@ class CompleteChat:
     async def for_caller(self, call: Call, caller: Caller, body: bytes) -> Completion:
         """Do all the rest; the charge is committed when this returns. Raises the errors of `domain.errors`."""
         call.caller = caller
+        # What `read` does, without a coroutine for the many that are small.
         request = self._read(body) if len(body) <= LARGE_BODY_BYTES else await self.read(body)
         if not caller.may_use(request.model.id):
             raise InvalidRequest(f"This API key may not use the model {request.model.id}.", param="model")

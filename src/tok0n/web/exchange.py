@@ -25,7 +25,6 @@ class Exchange:
     """One request and its answer, as ASGI. The names are those that uvicorn's protocol knows its cycle by."""
 
     __slots__ = (
-        "_awaits_continue",
         "_body",
         "_body_left",
         "_has_news",
@@ -34,6 +33,7 @@ class Exchange:
         "_more_body",
         "_protocol",
         "_waiter",
+        "awaits_continue",
         "disconnected",
         "headers",
         "keep_alive",
@@ -52,7 +52,7 @@ class Exchange:
         self.headers = headers
         self.method = method
         self.version = version
-        self._awaits_continue = protocol.expect_100_continue
+        self.awaits_continue = protocol.expect_100_continue
         self._body: bytes | bytearray = b""
         self._more_body = True
         self._has_news = False
@@ -68,7 +68,7 @@ class Exchange:
     @property
     def body_came_at_once(self) -> bool:
         """Whether nothing of the body is missing, and nobody waits to be told to send it."""
-        return self.came_whole and not self._awaits_continue
+        return self.came_whole and not self.awaits_continue
 
     @property
     def came_whole(self) -> bool:
@@ -160,9 +160,9 @@ class Exchange:
 
     async def _receive(self) -> Message:
         protocol = self._protocol
-        if self._awaits_continue and not protocol.transport.is_closing():
+        if self.awaits_continue and not protocol.transport.is_closing():
             protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._awaits_continue = False
+            self.awaits_continue = False
         if not self.disconnected and not self.response_complete:
             protocol.flow.resume_reading()
             if not self._has_news:
@@ -187,7 +187,7 @@ class Exchange:
     def _begin(self, status: int, headers: Any) -> None:
         """Write the head down; it is sent with the first piece of the body."""
         assert self._head is None
-        self._awaits_continue = False
+        self.awaits_continue = False
         parts = [STATUS_LINE[status]]
         length: int | None = None
         closes = False

@@ -23,7 +23,7 @@ HEAD_SECONDS_MAX = 30.0
 """From the connection, or from its first byte on a connection that is used again."""
 
 STALL_SECONDS_MAX = 60.0
-"""How long a client may neither read what waits for it, nor send more of the body that it began."""
+"""How long a client may send nothing more of the body that it began. `server.bind` has who reads nothing given up."""
 
 _INVALID = "Invalid HTTP request received."
 
@@ -51,7 +51,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
         self._pieces = 0
-        self._progress = (0, 0)
+        self._pieces_seen = 0
         self._stall_timer: asyncio.TimerHandle | None = None
         self._short_way: ShortWay | None = getattr(self.app, "short_way", None)
         self._short_path = b"" if self._short_way is None else self._short_way.path
@@ -76,11 +76,6 @@ class HttpProtocol(HttpToolsProtocol):
             if timer is not None:
                 timer.cancel()
         self._wake()
-
-    def pause_writing(self) -> None:
-        """Called by the loop: the client reads more slowly than we send."""
-        super().pause_writing()
-        self._watch()
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
@@ -166,7 +161,6 @@ class HttpProtocol(HttpToolsProtocol):
         """Called by an exchange whose answer is sent: begin the next, or wait for it."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
-            self._watch()
             return
         if self.flow.read_paused:
             self.flow.resume_reading()
@@ -274,34 +268,26 @@ class HttpProtocol(HttpToolsProtocol):
             self._idle_timer = self.loop.call_later(rest, self._idle_for_long)
         else:
             self.transport.close()
-            self._watch()
 
     def _watch(self) -> None:
-        """Look later whether the client does what it is to do: many that do not would take all our memory."""
-        if self._stall_timer is None and self._awaits_the_client():
-            self._progress = self._progress_now()
-            self._stall_timer = self.loop.call_later(STALL_SECONDS_MAX, self._look_for_progress)
+        """Look later whether more of the body has come."""
+        if self._stall_timer is None:
+            self._pieces_seen = self._pieces
+            self._stall_timer = self.loop.call_later(STALL_SECONDS_MAX, self._look_for_more)
 
-    def _look_for_progress(self) -> None:
+    def _look_for_more(self) -> None:
         self._stall_timer = None
-        if not self._awaits_the_client():
+        current = self.cycle
+        if current is None or current.came_whole:
             return
-        unsent = self.transport.get_write_buffer_size()
-        if self._progress_now() != self._progress or (self.flow.read_paused and not unsent):
+        if self._pieces != self._pieces_seen or self.flow.read_paused or current.awaits_continue:
             self._watch()
-        elif unsent or self.cycle is None or self.cycle.has_begun:
+        elif current.has_begun:
             self.transport.abort()
         else:
             self._refuse(
                 "request_timeout", f"Nothing more of the request's body came for {STALL_SECONDS_MAX:g} seconds."
             )
-
-    def _awaits_the_client(self) -> bool:
-        """Whether it has something to read, or more of a body to send."""
-        return self.transport.get_write_buffer_size() > 0 or (self.cycle is not None and not self.cycle.came_whole)
-
-    def _progress_now(self) -> tuple[int, int]:
-        return self._pieces, self.transport.get_write_buffer_size()
 
     def _expect_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_SECONDS_MAX, self._too_slow)
@@ -335,7 +321,6 @@ class HttpProtocol(HttpToolsProtocol):
         head = f"HTTP/1.1 {TABLE[code][0]} \r\ncontent-type: application/json\r\nconnection: close\r\n"
         self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
         self.transport.close()
-        self._watch()
 
 
 def _path_and_query(url: bytes) -> tuple[bytes, bytes] | None:

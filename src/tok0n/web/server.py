@@ -18,6 +18,9 @@ from tok0n.web.http_protocol import HttpProtocol
 
 BACKLOG = 4096
 
+UNREAD_SECONDS_MAX = 60
+"""How long a client may take nothing of what it was sent: many that do not read would take all our memory."""
+
 
 class HttpServer:
     """Serves `app` on one socket from entering the context to leaving it."""
@@ -103,6 +106,8 @@ def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections have it from their listener
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS_MAX * 1000)
             if shared:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             listener.bind((host, port))

@@ -19,8 +19,8 @@ from tok0n.domain.scrub import scrub
 from tok0n.ports import UpstreamAnswer
 from tok0n.turns import Turns
 
-_OUR_OWN_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL})
-"""No file or port is left for another connection: the provider has nothing to do with it."""
+_OUR_OWN_LIMITS = frozenset({errno.EMFILE, errno.ENFILE})
+"""No file is left for another connection: the provider has nothing to do with it."""
 
 
 class HttpUpstream:
@@ -120,7 +120,7 @@ class HttpUpstream:
             raise self._unreachable("no connection in time") from error
         except (OSError, UnicodeError, ProxyRefused) as error:
             if isinstance(error, OSError) and error.errno in _OUR_OWN_LIMITS:
-                raise Overloaded(queue=f"connections ({error.strerror})") from error
+                raise Overloaded(queue="upstream connections", detail=f"connecting: {error.strerror}") from error
             raise self._unreachable(f"{type(error).__name__}: {error}") from error
         finally:
             self._connecting -= 1
