@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import importlib
 import os
-import resource
 import signal
 import sys
 import tempfile
@@ -26,10 +25,11 @@ import report
 from bench import Bench, Result
 from processes import LOAD_CORE
 
+from tok0n.bootstrap.open_files import allow_many_files
+
 LOCK = Path(tempfile.gettempdir()) / "tok0n-bench.lock"
 SCENARIOS = ("throughput", "latency", "slow_upstream", "memory", "start", "slow_calls", "stalls", "overload")
 QUICK_SCENARIOS = ("throughput", "latency", "memory", "start")
-OPEN_FILES = 20_000
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are ended as by Ctrl-C
     os.sched_setaffinity(0, {int(LOAD_CORE)})
-    _allow_many_connections()
+    allow_many_files()  # servers inherit it: a thousand connections are two thousand files
     with _alone():
         began = time.monotonic()
         facts = report.machine()
@@ -76,13 +76,6 @@ def _measure(name: str, options: argparse.Namespace) -> Result:
         )
         result: Result = importlib.import_module(f"scenarios.{name}").measure(bench)
     return result
-
-
-def _allow_many_connections() -> None:
-    """Servers inherit it: a thousand connections are two thousand files."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 @contextlib.contextmanager

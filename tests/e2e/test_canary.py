@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from support.fakes import ANSWER
-from support.gateways import ServerProcess, tok0n_json, write_settings
+from support.gateways import ServerProcess, funded
 from support.http import chat, chat_body
 from support.scripted_upstream import FAULTS, ScriptedUpstream, hang, ok, status
 
@@ -25,10 +25,7 @@ async def test_no_content_and_no_secret_is_ever_kept(tmp_path: Path) -> None:
     answer = ANSWER.replace(b"Hello.", ANSWERED.encode())
     async with ScriptedUpstream(ok(answer)) as upstream:
         more = '[logs]\nlevel = "debug"\nformat = "json"\n'
-        write_settings(tmp_path, upstream_url=upstream.base_url, more=more)
-        tok0n_json("accounts", "create", "a@example.com", "--tokens", "1000000", cwd=tmp_path)
-        api_key = tok0n_json("keys", "create", "a@example.com", cwd=tmp_path)["api_key"]
-        await asyncio.to_thread(tok0n_json, "models", "verify", cwd=tmp_path)
+        api_key = await funded(tmp_path, upstream_url=upstream.base_url, tokens=1_000_000, more=more)
         async with ServerProcess(tmp_path) as server:
             await everything(server.base_url, api_key, upstream, answer)
             async with asyncio.timeout(10):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.gateways import ServerProcess, tok0n_json, write_settings
+from support.gateways import ServerProcess, funded, tok0n_json
 from support.http import USAGE_TOTAL, Connection, InstantUpstream, chat_body
 
 pytestmark = pytest.mark.anyio
@@ -51,10 +51,7 @@ async def test_kill_nine_under_load_loses_and_invents_no_token(tmp_path: Path) -
     chance = random.Random(2)
     delivered = 0
     async with InstantUpstream() as upstream:
-        write_settings(tmp_path, upstream_url=upstream.base_url)
-        tok0n_json("accounts", "create", "a@example.com", "--tokens", str(TOKENS), cwd=tmp_path)
-        api_key = tok0n_json("keys", "create", "a@example.com", cwd=tmp_path)["api_key"]
-        await asyncio.to_thread(tok0n_json, "models", "verify", cwd=tmp_path)
+        api_key = await funded(tmp_path, upstream_url=upstream.base_url, tokens=TOKENS)
         answered_before = upstream.answered
         for _ in range(ROUNDS):
             async with ServerProcess(tmp_path) as server:

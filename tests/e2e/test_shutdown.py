@@ -5,18 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from support.gateways import ServerProcess, tok0n, tok0n_json, write_settings
+from support.gateways import ServerProcess, funded, tok0n, tok0n_json
 from support.http import USAGE_TOTAL, Connection, InstantUpstream, chat_body, request
 
 pytestmark = pytest.mark.anyio
 
 
 async def prepared(folder: Path, upstream: InstantUpstream, *, more: str = "") -> str:
-    write_settings(folder, upstream_url=upstream.base_url, more=more)
-    tok0n_json("accounts", "create", "a@example.com", "--tokens", "100000", cwd=folder)
-    await asyncio.to_thread(tok0n_json, "models", "verify", cwd=folder)
-    api_key: str = tok0n_json("keys", "create", "a@example.com", cwd=folder)["api_key"]
-    return api_key
+    return await funded(folder, upstream_url=upstream.base_url, tokens=100_000, more=more)
 
 
 async def test_a_call_in_flight_is_answered_and_charged_after_sigterm(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.gateways import ServerProcess, tok0n, tok0n_json, write_settings
+from support.gateways import ServerProcess, funded, tok0n, tok0n_json
 from support.http import USAGE_TOTAL, Connection, InstantUpstream, chat_body
 
 pytestmark = pytest.mark.anyio
@@ -17,10 +17,7 @@ CALLS_MAX = 2_000
 
 async def test_what_cannot_be_written_costs_nothing_and_what_was_written_stays(tmp_path: Path) -> None:
     async with InstantUpstream() as upstream:
-        write_settings(tmp_path, upstream_url=upstream.base_url)
-        tok0n_json("accounts", "create", "a@example.com", "--tokens", str(TOKENS), cwd=tmp_path)
-        await asyncio.to_thread(tok0n_json, "models", "verify", cwd=tmp_path)
-        api_key = tok0n_json("keys", "create", "a@example.com", cwd=tmp_path)["api_key"]
+        api_key = await funded(tmp_path, upstream_url=upstream.base_url, tokens=TOKENS)
         charged = 0
         server = ServerProcess(tmp_path, under=("prlimit", f"--fsize={FILE_BYTES}:unlimited"))
         async with server, Connection(server.base_url) as connection:

@@ -122,6 +122,15 @@ def tok0n_json(*arguments: str | Path, cwd: Path) -> Any:
     return json.loads(done.stdout)
 
 
+async def funded(folder: Path, *, upstream_url: str, tokens: int, more: str = "") -> str:
+    """Settings, a verified model and an account, as an operator makes them; gives the account's key."""
+    write_settings(folder, upstream_url=upstream_url, more=more)
+    tok0n_json("accounts", "create", "a@example.com", "--tokens", str(tokens), cwd=folder)
+    await asyncio.to_thread(tok0n_json, "models", "verify", cwd=folder)
+    api_key: str = tok0n_json("keys", "create", "a@example.com", cwd=folder)["api_key"]
+    return api_key
+
+
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without what would change Tok0n's settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TOK0N_")}

@@ -35,6 +35,7 @@ def configure(*, level: str, style: str) -> Write:
     `style` is "console", "json" or "auto" (console on a terminal). Gives the function that writes a bundle of lines
     that are complete already: those of requests.
     """
+    single_lines = _Lines()
     console = style == "console" or (style == "auto" and _is_a_terminal())
     render = (
         structlog.dev.ConsoleRenderer(pad_event_to=20, exception_formatter=structlog.dev.plain_traceback)
@@ -51,10 +52,10 @@ def configure(*, level: str, style: str) -> Write:
     structlog.configure(
         processors=[*shared, *exceptions, render],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Lines())),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, single_lines)),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(_Lines())
+    handler = logging.StreamHandler(single_lines)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, *exceptions],

@@ -5,7 +5,6 @@ import contextlib
 import gc
 import importlib
 import os
-import resource
 import signal
 import socket
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 
+from tok0n.bootstrap.open_files import allow_many_files
 from tok0n.bootstrap.wiring import Gateway, open_gateway
 from tok0n.settings import Settings, with_port
 from tok0n.web.server import BACKLOG, HttpServer, bind
@@ -28,7 +28,6 @@ GARBAGE_THRESHOLD = 50_000
 SWITCH_SECONDS = 0.0005
 """How long a thread that reads a large request may keep the loop from the interpreter: 5 ms are Python's default."""
 
-OPEN_FILES = 65_536
 OPEN_FILES_FEW = 4_096
 """A call has two connections open: with fewer files than this, two thousand calls at once do not fit."""
 
@@ -64,7 +63,9 @@ async def serve_gateway(
     """Serve an open gateway until `stop`; do not wait for calls in flight after `again`."""
     link = await gateway.pages.signing.set_up_link()
     listener.listen(BACKLOG)
-    _allow_many_files()
+    if (allowed := allow_many_files()) < OPEN_FILES_FEW:
+        hint = "a call takes two: raise the limit (ulimit -n, LimitNOFILE)"
+        log.warning("few_open_files", allowed=allowed, hint=hint)
     _spare_the_garbage_collector()
     sys.setswitchinterval(SWITCH_SECONDS)
     async with HttpServer(gateway.app, listener, shutdown_seconds=settings.server.shutdown_seconds) as server:
@@ -75,20 +76,6 @@ async def serve_gateway(
         hurrying = asyncio.create_task(_hurry(server, again))
     hurrying.cancel()
     await importing
-
-
-def _allow_many_files() -> None:
-    """Most systems let a process have 1,024 files open until it asks for more, as Go's runtime does by itself."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        with contextlib.suppress(OSError, ValueError):  # macOS has a limit of its own below "unlimited"
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if allowed != resource.RLIM_INFINITY and allowed < OPEN_FILES_FEW:
-        log.warning(
-            "few_open_files", allowed=allowed, hint="a call takes two: raise the limit (ulimit -n, LimitNOFILE)"
-        )
 
 
 def _import_all(packages: Iterable[str]) -> None:

@@ -208,7 +208,6 @@ class Overloaded(Tok0nError):
 
     def __init__(self, *, queue: str, detail: str | None = None, retry_after_seconds: float = 1.0) -> None:
         super().__init__("The gateway is at its capacity. " + NOT_CHARGED)
-        self.queue = queue
         self.detail = detail or f"the queue of {queue} is full"
         self.retry_after_seconds = retry_after_seconds
 

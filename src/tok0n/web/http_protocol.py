@@ -50,8 +50,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
-        self._pieces = 0
-        self._pieces_seen = 0
+        self._has_moved = False
         self._stall_timer: asyncio.TimerHandle | None = None
         self._short_way: ShortWay | None = getattr(self.app, "short_way", None)
         self._short_path = b"" if self._short_way is None else self._short_way.path
@@ -92,7 +91,6 @@ class HttpProtocol(HttpToolsProtocol):
         if current is not None and not current.came_whole:
             if not current.started:
                 self.start(current)
-            self._pieces += 1
             self._watch()
         if not self._head_is_open or self.transport.is_closing():
             return
@@ -270,9 +268,9 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _watch(self) -> None:
-        """Look later whether more of the body has come."""
+        """A piece of a body has come: look later whether another has."""
+        self._has_moved = self._stall_timer is not None
         if self._stall_timer is None:
-            self._pieces_seen = self._pieces
             self._stall_timer = self.loop.call_later(STALL_SECONDS_MAX, self._look_for_more)
 
     def _look_for_more(self) -> None:
@@ -280,7 +278,7 @@ class HttpProtocol(HttpToolsProtocol):
         current = self.cycle
         if current is None or current.came_whole:
             return
-        if self._pieces != self._pieces_seen or self.flow.read_paused or current.awaits_continue:
+        if self._has_moved or self.flow.read_paused or current.awaits_continue:
             self._watch()
         elif current.has_begun:
             self.transport.abort()
