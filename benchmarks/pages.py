@@ -23,9 +23,9 @@ from tok0n.bootstrap.serving import bind_for
 from tok0n.bootstrap.wiring import open_gateway
 from tok0n.domain import ids
 from tok0n.domain.ledger import US_AN_HOUR
+from tok0n.http.server import HttpServer
 from tok0n.services.issue_key import issue_key
 from tok0n.settings import load
-from tok0n.web.server import HttpServer
 
 ROUNDS = 7
 DAYS = 90

@@ -16,7 +16,7 @@ from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model
 from tok0n.domain.chat_request import read_chat_request
 from tok0n.domain.completion import Completion, read_answer
 from tok0n.domain.errors import RejectedByUpstream, UpstreamFailed
-from tok0n.web.server import HttpServer, listen
+from tok0n.http.server import HttpServer, listen
 
 pytestmark = pytest.mark.anyio
 

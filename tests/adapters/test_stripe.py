@@ -19,8 +19,8 @@ from tok0n.adapters.stripe.double import StripeDouble
 from tok0n.domain.errors import PaymentFailed
 from tok0n.domain.orders import Order
 from tok0n.domain.packs import Pack
+from tok0n.http.server import HttpServer, listen
 from tok0n.services.payments import SellPacks
-from tok0n.web.server import HttpServer, listen
 from tok0n.web.webhooks.stripe import Refusals, stripe_route
 
 pytestmark = pytest.mark.anyio

@@ -263,19 +263,3 @@ async def test_headers_without_end_are_refused_and_take_no_memory(
         assert (await connection.request("GET", "/v1/models")).status == 200
         answer = await connection.send(b"GET /v1/models HTTP/1.1\r\n" + b"x-more: y\r\n" * 30_000)
         assert (answer.status, answer.error["code"]) == (431, "headers_too_large")
-
-
-async def test_a_head_that_never_ends_is_told_so_and_silence_is_ended(
-    gateway: tuple[Running, InstantUpstream], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tok0n.web.http_protocol.HEAD_SECONDS_MAX", 0.05)
-    serving, _ = gateway
-    async with Connection(serving.base_url) as connection:
-        answer = await connection.send(b"GET /v1/models HTTP/1.1\r\nx-slow: ")
-        assert (answer.status, answer.error["code"]) == (408, "request_timeout")
-    async with Connection(serving.base_url) as connection:
-        assert await connection.reader.read() == b""
-    async with Connection(serving.base_url) as connection:
-        assert (await connection.request("GET", "/v1/models")).status == 200
-        answer = await connection.send(b"GET /v1/models HTTP/1.1\r\nx-slow: ")
-        assert (answer.status, answer.error["code"]) == (408, "request_timeout")

@@ -13,7 +13,7 @@ from support.dying_shop import PACK, Steps, make_shop
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine
 from support.shop import KEY, SECRET
 from tok0n.adapters.stripe.double import StripeDouble
-from tok0n.web.server import HttpServer, listen
+from tok0n.http.server import HttpServer, listen
 
 pytestmark = pytest.mark.anyio
 

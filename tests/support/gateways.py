@@ -24,6 +24,7 @@ from tok0n.bootstrap.serving import bind_for
 from tok0n.bootstrap.wiring import declared_models, open_gateway
 from tok0n.domain.accounts import Account
 from tok0n.domain.catalogue import Model, Verification
+from tok0n.http.server import HttpServer
 from tok0n.ports import Clock
 from tok0n.services.authenticate import KeyRing
 from tok0n.services.catalogue import Catalogue
@@ -33,7 +34,6 @@ from tok0n.services.payments import SellPacks
 from tok0n.services.reserving import Reservations
 from tok0n.services.signing import Signing
 from tok0n.settings import load
-from tok0n.web.server import HttpServer
 
 EMAIL = "a@example.com"
 MODEL = Model(

@@ -8,7 +8,7 @@ from support.gateways import Running, running
 from support.mailbox import Mailbox
 from support.people import mail_settings
 from tok0n.adapters.stripe.double import StripeDouble
-from tok0n.web.server import HttpServer, listen
+from tok0n.http.server import HttpServer, listen
 
 KEY, SECRET = "sk_test_of_the_double", "whsec_of_the_double"
 PACKS = """

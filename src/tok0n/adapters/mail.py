@@ -55,6 +55,9 @@ class SmtpOptions(msgspec.Struct, frozen=True, kw_only=True):
     timeout_seconds: float
 
 
+CANCEL_SECONDS = 0.1
+
+
 class SmtpMailer:
     """The `Mailer` port, over SMTP: queued, one at a time, tried again when the server is away."""
 
@@ -84,8 +87,10 @@ class SmtpMailer:
 
     async def aclose(self) -> None:
         """Stop; what waits is not sent, and named in the log."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        while not self._task.done():
+            # More than once: asyncio.wait_for, inside aiosmtplib, may swallow a cancellation (CPython issue 86296).
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=CANCEL_SECONDS)
         while not self._queue.empty():
             message = self._queue.get_nowait()
             log.error("mail_dropped", to=message["To"], subject=message["Subject"], why="shutting down")

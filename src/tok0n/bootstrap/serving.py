@@ -14,8 +14,8 @@ import structlog
 
 from tok0n.bootstrap.open_files import allow_many_files
 from tok0n.bootstrap.wiring import Gateway, open_gateway
+from tok0n.http.server import BACKLOG, HttpServer, bind
 from tok0n.settings import Settings, with_port
-from tok0n.web.server import BACKLOG, HttpServer, bind
 
 log = structlog.get_logger()
 

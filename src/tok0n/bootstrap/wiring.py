@@ -16,6 +16,8 @@ from tok0n.bootstrap.outside import Store, limits_of, open_limiter, open_mailer,
 from tok0n.bootstrap.site import Pages, make_pages, make_signing, url_maker
 from tok0n.domain.catalogue import Model
 from tok0n.domain.errors import Tok0nError
+from tok0n.http.asgi import AsgiApp
+from tok0n.http.limits import HttpLimits
 from tok0n.ports import Clock, Limiter, Upstream
 from tok0n.services.authenticate import KeyRing
 from tok0n.services.catalogue import Catalogue
@@ -28,7 +30,6 @@ from tok0n.services.signing import Signing
 from tok0n.services.verify_models import VerifyModels
 from tok0n.settings import Settings
 from tok0n.web.app import make_app
-from tok0n.web.asgi import AsgiApp
 from tok0n.web.openai.chat import ChatEndpoint
 from tok0n.web.request_log import RequestLog
 
@@ -106,7 +107,6 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
             request_log,
             in_flight,
             body_bytes_max=settings.server.max_body_bytes,
-            body_read_seconds=settings.server.body_read_seconds,
         )
         pages = make_pages(
             settings,
@@ -149,6 +149,7 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
             is_draining=draining.is_set,
             site=pages.site,
             page_routes=pages.routes,
+            limits=_http_limits(settings),
         )
         housekeeping.start()
         try:
@@ -170,6 +171,15 @@ async def open_signing(settings: Settings, store: Store) -> AsyncIterator[Signin
         await signing.idle()
         if isinstance(mailer, SmtpMailer):
             await mailer.sent()
+
+
+def _http_limits(settings: Settings) -> HttpLimits:
+    server = settings.server
+    return HttpLimits(
+        body_seconds=server.body_read_seconds,
+        buffered_bytes_max=server.buffered_bytes_max,
+        client_connections_max=server.connections_per_client_max,
+    )
 
 
 def _payment_chores(pages: Pages) -> list[tuple[Chore, float]]:

@@ -15,8 +15,8 @@ import structlog
 
 from tok0n.bootstrap.serving import Announce, signals
 from tok0n.domain.errors import OperatorError
+from tok0n.http.server import bind
 from tok0n.settings import Settings
-from tok0n.web.server import bind
 
 log = structlog.get_logger()
 

@@ -5,7 +5,7 @@ Each step that fails has one error and undoes all before it. The order is the co
 
 import asyncio
 import os
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 import structlog
@@ -46,6 +46,7 @@ class Call(msgspec.Struct, kw_only=True):
     reserved: int | None = None
     receipt: Receipt | None = None
     upstream_ms: int | None = None
+    on_admitted: Callable[[], None] | None = None
 
 
 class CompleteChat:
@@ -96,6 +97,8 @@ class CompleteChat:
         upstream = self._upstreams[request.model.upstream]
         admission = await self._limiter.admit(caller, request_id=call.request_id)
         call.rate = admission.rate
+        if call.on_admitted is not None:
+            call.on_admitted()
         new = self._new(call, caller, request, upstream)
         reservation = self._reservations.open(new)
         try:

@@ -35,6 +35,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     public_url: str = ""
     max_body_bytes: _Bytes = 4_194_304
     body_read_seconds: _Seconds = 30.0
+    buffered_bytes_max: Annotated[int, Meta(ge=2**20, le=2**40)] = 134_217_728
+    connections_per_client_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 2_048
     shutdown_seconds: Annotated[int, Meta(ge=1, le=SECONDS_MAX)] = 25
     trusted_proxies: tuple[_Text, ...] = ("127.0.0.1", "::1")
 

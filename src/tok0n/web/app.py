@@ -12,14 +12,16 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tok0n.domain import ids
+from tok0n.http.asgi import AsgiApp, Message, Receive, Scope, Send, ShortWay, WholeAnswer, header_lines
+from tok0n.http.limits import HttpLimits
+from tok0n.http.server import Edge
 from tok0n.ports import Clock, Database, History, Limiter
 from tok0n.services.authenticate import KeyRing
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import Call
-from tok0n.web.asgi import AsgiApp, Message, Receive, Scope, Send, ShortWay
 from tok0n.web.openai.account import account_routes
 from tok0n.web.openai.chat import CHAT_PATH, ChatEndpoint
-from tok0n.web.openai.errors import UNEXPECTED
+from tok0n.web.openai.errors import UNEXPECTED, EdgeError, error_answer
 from tok0n.web.openai.openapi import openapi_route
 from tok0n.web.openai.routes import api_http_error, error, is_api, model_routes
 from tok0n.web.operations import operation_routes
@@ -30,11 +32,12 @@ log = structlog.get_logger()
 
 
 class App:
-    """An ASGI application whose chat completions have a short way."""
+    """An ASGI application whose chat completions have a short way, and the edge of the server in front of it."""
 
-    def __init__(self, app: AsgiApp, short_way: ShortWay) -> None:
+    def __init__(self, app: AsgiApp, short_way: ShortWay, edge: Edge) -> None:
         self._app = app
         self.short_way = short_way
+        self.edge = edge
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request."""
@@ -54,6 +57,7 @@ def make_app(
     is_draining: Callable[[], bool],
     site: Site,
     page_routes: Sequence[BaseRoute],
+    limits: HttpLimits,
 ) -> AsgiApp:
     """The application. `chat` answers POST /v1/chat/completions; `page_routes` are all that is not for programs."""
 
@@ -95,7 +99,16 @@ def make_app(
             return named(scope, receive, send)
         return _logging_errors(pages, scope, receive, send)
 
-    return App(app, chat)
+    def edge_error(code: str, message: str) -> WholeAnswer:
+        """An error of a request that no handler has seen, with an id and a line in the log."""
+        raised = EdgeError(code, message)
+        call = _new_call(clock, "unknown")
+        status, headers, body = error_answer(raised)
+        request_log.write(call, status=status, error=raised, seconds=0.0)
+        headers.append((b"x-request-id", call.request_id.encode()))
+        return status, header_lines(headers), body
+
+    return App(app, chat, Edge(limits=limits, render_error=edge_error))
 
 
 async def _logging_errors(pages: AsgiApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,8 +123,8 @@ def _with_request_id(app: AsgiApp, clock: Clock, request_log: RequestLog) -> Asg
     """Give every answer of `app` an id, and its line in the log: never with the path, which is the client's text."""
 
     async def named(scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = ids.request_id(clock.now_us(), os.urandom(ids.RANDOM_BYTES))
-        call = Call(request_id=request_id, started=clock.monotonic(), endpoint=_endpoint(scope["path"]))
+        call = _new_call(clock, _endpoint(scope["path"]))
+        request_id = call.request_id
 
         async def send_named(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -126,6 +139,11 @@ def _with_request_id(app: AsgiApp, clock: Clock, request_log: RequestLog) -> Asg
             log.exception("unexpected_error", request=request_id)
 
     return named
+
+
+def _new_call(clock: Clock, endpoint: str) -> Call:
+    request_id = ids.request_id(clock.now_us(), os.urandom(ids.RANDOM_BYTES))
+    return Call(request_id=request_id, started=clock.monotonic(), endpoint=endpoint)
 
 
 def _endpoint(path: str) -> str:

@@ -1,6 +1,5 @@
 """POST /v1/chat/completions, as a plain ASGI function ahead of everything else: it is the hot path."""
 
-import asyncio
 import functools
 from collections.abc import Mapping
 
@@ -8,11 +7,24 @@ import structlog
 
 from tok0n.domain.completion import Completion
 from tok0n.domain.errors import AccountingFailed, InvalidRequest, Overloaded, Tok0nError
+from tok0n.http.asgi import (
+    BODY_HOLD,
+    BodyHold,
+    FastRequest,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    WholeAnswer,
+    by_name,
+    header_lines,
+    headers_in,
+    respond,
+)
 from tok0n.ports import Clock, Limiter, RateState
 from tok0n.services.complete_chat import Call, CompleteChat
 from tok0n.services.in_flight import InFlight
-from tok0n.web.asgi import Headers, Receive, Scope, Send, WholeAnswer, by_name, header_lines, headers_in, respond
-from tok0n.web.openai.errors import RequestTimeout, RequestTooLarge, error_answer
+from tok0n.web.openai.errors import BodiesTooLarge, RequestTooLarge, error_answer
 from tok0n.web.request_log import RequestLog
 
 log = structlog.get_logger()
@@ -23,8 +35,15 @@ DISCARDED_BYTES_MAX = 64 * 1024 * 1024
 """A body that is too large is read to its end up to here: a client that is still sending would not see our answer."""
 
 
+CLIENT_LEFT_STATUS = 499
+"""The log's status for a client that closed the connection before its request was complete."""
+
+Incoming = tuple[Receive, BodyHold]
+"""A body that is still arriving."""
+
+
 class ClientLeft(Exception):
-    """The client closed the connection before its request was whole."""
+    """The client closed the connection before its request was complete, or the server rejected the body."""
 
 
 class ChatEndpoint:
@@ -39,7 +58,6 @@ class ChatEndpoint:
         in_flight: InFlight,
         *,
         body_bytes_max: int,
-        body_read_seconds: float,
     ) -> None:
         self.path = CHAT_PATH.encode()
         self._complete_chat = complete_chat
@@ -47,7 +65,6 @@ class ChatEndpoint:
         self._clock = clock
         self._request_log = request_log
         self._body_bytes_max = body_bytes_max
-        self._body_read_seconds = body_read_seconds
         self._in_flight = in_flight
         status, refusal_headers, body = error_answer(Overloaded(queue="reservations"))
         self._overloaded = status, header_lines(refusal_headers), body
@@ -61,11 +78,12 @@ class ChatEndpoint:
         status, headers, body = self._overloaded
         return status, b"%bx-request-id: %b\r\n" % (headers, call.request_id.encode()), body
 
-    async def answer(self, headers: Headers, body: bytes) -> WholeAnswer:
+    async def answer(self, request: FastRequest) -> WholeAnswer:
         """Answer a request that is here whole: see `asgi.ShortWay`. A client that leaves does not stop its call."""
         with self._in_flight:
             call = self._complete_chat.begin()
-            outcome = await self._outcome(call, by_name(headers), body)
+            call.on_admitted = request.admitted
+            outcome = await self._outcome(call, request.named, request.body)
             if isinstance(outcome, Completion):
                 return 200, self._charged(call), outcome.body
             status, refusal_headers, refusal_body = await self._refusal(call, outcome)
@@ -77,10 +95,13 @@ class ChatEndpoint:
         """Answer one request whose body is still coming."""
         with self._in_flight:
             call = self._complete_chat.begin()
+            hold: BodyHold = scope["extensions"][BODY_HOLD]
+            call.on_admitted = hold.admitted
             try:
-                outcome = await self._outcome(call, by_name(scope["headers"]), receive)
+                outcome = await self._outcome(call, by_name(scope["headers"]), (receive, hold))
             except ClientLeft:
-                self._request_log.write(call, status=499, error=None, seconds=self._clock.monotonic() - call.started)
+                status = hold.rejection or CLIENT_LEFT_STATUS
+                self._request_log.write(call, status=status, error=None, seconds=self._clock.monotonic() - call.started)
                 return
             if isinstance(outcome, Completion):
                 await respond(send, 200, headers_in(self._charged(call)), outcome.body)
@@ -88,14 +109,14 @@ class ChatEndpoint:
                 await respond(send, *await self._refusal(call, outcome))
 
     async def _outcome(
-        self, call: Call, headers: Mapping[bytes, bytes], body: bytes | Receive
+        self, call: Call, headers: Mapping[bytes, bytes], body: bytes | Incoming
     ) -> Completion | Tok0nError:
-        """What comes of the call. Raises `ClientLeft`."""
+        """The completion, or why there is none. Raises `ClientLeft`."""
         try:
             caller = call.caller = await self._complete_chat.authenticate(headers.get(b"authorization"))
             self._check(headers, body)
             if not isinstance(body, bytes):
-                body = await self._receive(body)
+                body = await self._receive(*body, account_id=caller.account_id)
             return await self._complete_chat.for_caller(call, caller, body)
         except Tok0nError as refusal:
             return refusal
@@ -128,7 +149,7 @@ class ChatEndpoint:
             except Tok0nError:
                 return
 
-    def _check(self, headers: Mapping[bytes, bytes], body: bytes | Receive) -> None:
+    def _check(self, headers: Mapping[bytes, bytes], body: bytes | Incoming) -> None:
         """Raises `RequestTooLarge`, at once where far too much is announced, or `InvalidRequest`."""
         announced = headers.get(b"content-length")
         if announced is not None and announced.isdigit() and int(announced[:20]) > DISCARDED_BYTES_MAX:
@@ -138,30 +159,27 @@ class ChatEndpoint:
         if isinstance(body, bytes) and len(body) > self._body_bytes_max:
             raise self._too_large()
 
-    async def _receive(self, receive: Receive) -> bytes:
-        """The whole body. Raises `RequestTooLarge`, `RequestTimeout` or `ClientLeft`."""
+    async def _receive(self, receive: Receive, hold: BodyHold, *, account_id: str) -> bytes:
+        """The whole body, counted for the account. Raises `RequestTooLarge`, `BodiesTooLarge` or `ClientLeft`."""
+        if hold.assign(account_id) is not None:
+            raise BodiesTooLarge
         parts: list[bytes] = []
         size = 0
-        try:
-            async with asyncio.timeout(self._body_read_seconds):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientLeft
-                    part = message.get("body", b"")
-                    size += len(part)
-                    if size <= self._body_bytes_max:
-                        parts.append(part)
-                    elif size > DISCARDED_BYTES_MAX or not message.get("more_body"):
-                        raise self._too_large()
-                    else:
-                        parts.clear()
-                    if not message.get("more_body"):
-                        return b"".join(parts)
-        except TimeoutError:
-            raise RequestTimeout(
-                f"The body of the request did not arrive within {self._body_read_seconds:g} seconds."
-            ) from None
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            part = message.get("body", b"")
+            size += len(part)
+            if size <= self._body_bytes_max:
+                parts.append(part)
+            elif size > DISCARDED_BYTES_MAX or not message.get("more_body"):
+                raise self._too_large()
+            else:
+                hold.admitted()  # the rest is dropped as it arrives
+                parts.clear()
+            if not message.get("more_body"):
+                return b"".join(parts)
 
     def _too_large(self) -> RequestTooLarge:
         return RequestTooLarge(f"The body of a request may have {self._body_bytes_max} bytes at the most.")

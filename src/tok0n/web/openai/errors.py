@@ -16,7 +16,7 @@ from tok0n.domain.errors import (
     Tok0nError,
     UpstreamFailed,
 )
-from tok0n.web.asgi import Headers
+from tok0n.http.asgi import Headers
 
 RETRY_AFTER_SECONDS_MAX = 60
 
@@ -34,6 +34,7 @@ TABLE: dict[str, tuple[int, str]] = {
     "request_too_large": (413, "invalid_request_error"),
     "rate_limit_error": (429, "rate_limit_error"),
     "headers_too_large": (431, "invalid_request_error"),
+    "http_version_not_supported": (505, "invalid_request_error"),
     "api_error": (500, "api_error"),
     "upstream_error": (502, "upstream_error"),
     "rate_limit_unavailable": (503, "service_unavailable_error"),
@@ -50,10 +51,21 @@ class RequestTooLarge(InvalidRequest):
     code = "request_too_large"
 
 
-class RequestTimeout(InvalidRequest):
-    """The body did not arrive within `server.body_read_seconds`."""
+class EdgeError(Tok0nError):
+    """The server rejected a request before any handler saw it; `code` says why."""
 
-    code = "request_timeout"
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class BodiesTooLarge(EdgeError):
+    """The bodies that one account sends at this moment are too large together."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "rate_limit_error", "The request bodies that this account is sending are too large together. Retry later."
+        )
 
 
 def error_body(*, message: str, code: str, param: str | None = None) -> bytes:
@@ -87,8 +99,22 @@ def _extra_headers(error: Tok0nError) -> Headers:
             return [_should_retry(False)]
         case UpstreamFailed() if error.outcome_unknown:
             return [_should_retry(False)]
-        case RequestTooLarge() | RequestTimeout():
+        case RequestTooLarge():
             return [(b"connection", b"close"), _should_retry(False)]
+        case EdgeError():
+            return _edge_headers(error.code)
+        case _:
+            return []
+
+
+def _edge_headers(code: str) -> Headers:
+    match code:
+        case "overloaded" | "rate_limit_error":
+            return [_retry_after(1.0)]
+        case "request_timeout":
+            return [_should_retry(False)]
+        case "method_not_allowed":
+            return [(b"allow", b"GET, HEAD, POST, OPTIONS")]
         case _:
             return []
 

@@ -51,6 +51,7 @@ _WHEN: dict[str, tuple[str, tuple[str, ...]]] = {
         (*_RATE, "retry-after", "retry-after-ms"),
     ),
     "headers_too_large": ("The request's headers are too large.", ()),
+    "http_version_not_supported": ("The request is not HTTP/1.1.", ()),
     "api_error": ("The accounting could not be completed safely; nothing is charged.", (*_RATE, "x-should-retry")),
     "upstream_error": ("The upstream failed or answered nonsense; nothing is charged.", (*_RATE, "x-should-retry")),
     "rate_limit_unavailable": ("The limiter cannot be reached.", ("retry-after",)),
@@ -58,7 +59,7 @@ _WHEN: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """When each refusal is given, and the headers that may come with it."""
 
-_HEAD_CODES = ("request_timeout", "headers_too_large")
+_HEAD_CODES = ("request_timeout", "headers_too_large", "http_version_not_supported")
 _CHAT_CODES = tuple(code for code in _WHEN if code not in {"model_not_found", "not_found"})
 
 

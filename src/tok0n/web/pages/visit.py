@@ -22,8 +22,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from tok0n.domain.errors import NotFound, Overloaded, Tok0nError
 from tok0n.domain.people import SESSION_LIFE_US, UTC, SignedIn
+from tok0n.http.asgi import read_at_most
 from tok0n.services.signing import NewSession, Signing
-from tok0n.web.asgi import read_at_most
 from tok0n.web.pages import writing
 from tok0n.web.pages.assets import Assets
 

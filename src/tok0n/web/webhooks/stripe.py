@@ -7,8 +7,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tok0n.domain.errors import SignatureInvalid, Tok0nError
+from tok0n.http.asgi import read_at_most
 from tok0n.services.payments import SellPacks
-from tok0n.web.asgi import read_at_most
 
 log = structlog.get_logger()
 

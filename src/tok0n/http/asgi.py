@@ -1,6 +1,6 @@
 """The few words of ASGI that we speak ourselves. Source: the ASGI specification, HTTP & WebSocket, version 2.5."""
 
-from collections.abc import AsyncIterable, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Hashable, MutableMapping
 from typing import Any, Protocol
 
 Scope = MutableMapping[str, Any]
@@ -12,6 +12,16 @@ Headers = list[tuple[bytes, bytes]]
 
 WholeAnswer = tuple[int, bytes, bytes]
 """Status, header lines and body. The lines are as they travel, each with its break, but for those the server adds."""
+
+
+class FastRequest(Protocol):
+    """A request whose body arrived together with its head."""
+
+    named: dict[bytes, bytes]
+    body: bytes
+
+    def admitted(self) -> None:
+        """Stop counting the body towards the bytes that wait to be admitted."""
 
 
 class ShortWay(Protocol):
@@ -28,8 +38,27 @@ class ShortWay(Protocol):
         `crowded` tells that too many have come before it and were not begun.
         """
 
-    async def answer(self, headers: Headers, body: bytes) -> WholeAnswer:
+    async def answer(self, request: FastRequest) -> WholeAnswer:
         """Answer one request."""
+
+
+BODY_HOLD = "tok0n.body_hold"
+"""The name of the `BodyHold` among the extensions of an ASGI scope."""
+
+
+class BodyHold(Protocol):
+    """How an application tells the server whose body it reads, and when it need not count it any longer.
+
+    `rejection` is the status that the server answered in the application's place, if it did.
+    """
+
+    rejection: int | None
+
+    def assign(self, holder: Hashable) -> str | None:
+        """Count the body for `holder`; gives an error code when that holder has too many bytes in progress."""
+
+    def admitted(self) -> None:
+        """Stop counting the body towards the bytes that wait to be admitted."""
 
 
 def by_name(headers: Headers) -> dict[bytes, bytes]:

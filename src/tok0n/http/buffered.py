@@ -1,0 +1,92 @@
+"""Count the request bytes that wait to be admitted, and decide which request has to go when there are too many.
+
+Each request that holds more than a few kilobytes has a `Hold` on the server's `BufferedBytes`. A hold belongs to a
+holder: the client, or the account once the API key is known. It ends when the request is admitted, or over.
+"""
+
+from collections.abc import Callable, Hashable
+
+HOLDER_IS_FULL = "rate_limit_error"
+SERVER_IS_FULL = "overloaded"
+
+
+class BufferedBytes:
+    """The bytes of all holds. `buffered_bytes_max` bounds them together, `holder_bytes_max` those of one holder."""
+
+    def __init__(self, *, buffered_bytes_max: int, holder_bytes_max: int) -> None:
+        self.total = 0
+        self.peak = 0
+        self._total_max = buffered_bytes_max
+        self._holder_max = holder_bytes_max
+        self._bytes: dict[Hashable, int] = {}
+        self._holds: dict[Hashable, set[Hold]] = {}
+
+    def hold(self, holder: Hashable, *, on_evict: Callable[[str], None]) -> "Hold":
+        """A hold of no bytes yet. `on_evict` gets the error code when the server needs its bytes back."""
+        hold = Hold(self, holder, on_evict)
+        self._holds.setdefault(holder, set()).add(hold)
+        return hold
+
+    def add(self, hold: "Hold", size: int) -> str | None:
+        """Count `size` more bytes for a hold; gives an error code when they are too many for its holder."""
+        held = self._bytes.get(hold.holder, 0) + size
+        if held > self._holder_max:
+            return HOLDER_IS_FULL
+        self._bytes[hold.holder] = held
+        hold.size += size
+        self.total += size
+        while self.total > self._total_max:
+            largest = max(self._bytes, key=self._bytes.__getitem__)
+            if largest == hold.holder:
+                return SERVER_IS_FULL
+            victim = max(self._holds[largest], key=lambda other: other.size)
+            self.remove(victim)
+            victim.on_evict(SERVER_IS_FULL)
+        self.peak = max(self.peak, self.total)
+        return None
+
+    def move(self, hold: "Hold", holder: Hashable) -> str | None:
+        """Make `holder` the holder; gives an error code when it has too many bytes then."""
+        self.remove(hold)
+        size, hold.size, hold.holder = hold.size, 0, holder
+        self._holds.setdefault(holder, set()).add(hold)
+        return self.add(hold, size)
+
+    def remove(self, hold: "Hold") -> None:
+        """Forget a hold and its bytes. Nothing happens if it was removed before."""
+        holds = self._holds.get(hold.holder)
+        if holds is None or hold not in holds:
+            return
+        holds.discard(hold)
+        self.total -= hold.size
+        rest = self._bytes.get(hold.holder, 0) - hold.size
+        if rest:
+            self._bytes[hold.holder] = rest
+        else:
+            self._bytes.pop(hold.holder, None)
+        if not holds:
+            del self._holds[hold.holder]
+
+
+class Hold:
+    """The bytes of one request."""
+
+    __slots__ = ("_buffered", "holder", "on_evict", "size")
+
+    def __init__(self, buffered: BufferedBytes, holder: Hashable, on_evict: Callable[[str], None]) -> None:
+        self._buffered = buffered
+        self.holder = holder
+        self.on_evict = on_evict
+        self.size = 0
+
+    def add(self, size: int) -> str | None:
+        """Count more bytes; see `BufferedBytes.add`."""
+        return self._buffered.add(self, size)
+
+    def move(self, holder: Hashable) -> str | None:
+        """Count the bytes for another holder; see `BufferedBytes.move`."""
+        return self._buffered.move(self, holder)
+
+    def release(self) -> None:
+        """Count them no longer."""
+        self._buffered.remove(self)

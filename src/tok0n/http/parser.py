@@ -1,0 +1,484 @@
+"""Parse HTTP/1.1 requests, strictly: one way to read each byte, or an error. Knows no socket and no clock.
+
+Source: RFC 9110 and RFC 9112. Where they let a server choose between repairing a message and rejecting it, this parser
+rejects it, because a proxy in front of us may have repaired it in another way (docs/adr/0014). An offer to upgrade the
+connection is a header like any other. Trailers are checked, counted and dropped.
+
+    HEAD ──> LENGTH ─────────────────────────────> COMPLETE ──> HEAD (of the next request)
+      ├────> CHUNK_SIZE ──> CHUNK_DATA ──> CHUNK_END ──> CHUNK_SIZE
+      │         └──(size 0)──> TRAILERS ────────────> COMPLETE
+      └──(no body)──────────────────────────────────> COMPLETE
+
+A parser that has raised `BadRequest` must not be used again: the end of the request is unknown.
+"""
+
+import enum
+import re
+from typing import Any
+
+from tok0n.http.asgi import Headers
+
+CHUNKS_MAX = 1_000
+BYTES_PER_CHUNK_MIN = 64
+"""A chunked body may have `CHUNKS_MAX` chunks, and one more for each `BYTES_PER_CHUNK_MIN` bytes of it."""
+
+_CR = 13
+_CHUNK_DIGITS_MAX = 16
+_LENGTH_DIGITS_MAX = 18
+_LENGTH_LIMIT = 10**_LENGTH_DIGITS_MAX
+KNOWN_LINES_MAX = 1_024
+KNOWN_LINE_BYTES_MAX = 128
+"""Each table of known lines has at most `KNOWN_LINES_MAX` of at most `KNOWN_LINE_BYTES_MAX` bytes."""
+
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_FIELD_BYTES = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
+_HEAD_BYTES = _FIELD_BYTES + b"\r\n"
+_HOST_BYTES = bytes(byte for byte in range(33, 127) if byte not in b'"/<>?@\\^`{|}#')
+_TARGET_BYTES = bytes(range(33, 127))
+
+_BARE_LINE_END_SO_FAR = re.compile(rb"(?<!\r)\n|\r[^\n]")
+_VERSION = re.compile(rb"HTTP/(\d)\.\d")
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,%d})((?:;[^\r\n]*)?)" % _CHUNK_DIGITS_MAX)
+
+_BARE_LINE_END_MESSAGE = "Every line of the head must end with CRLF."
+_BARE_FRAMING_LINE_END_MESSAGE = "Every line of a chunked body's framing must end with CRLF."
+_LONG_CHUNK_MESSAGE = "A chunk of the body is longer than its size says."
+_CONTROL_MESSAGE = "The head of the request has a control character."
+
+_REQUEST_LINE_MESSAGE = "The request line must be METHOD TARGET HTTP/1.1."
+
+_REPEATING_NAMES = frozenset(
+    (
+        b"accept accept-encoding accept-language connection content-length content-type host user-agent"
+        b" x-stainless-arch x-stainless-async x-stainless-lang x-stainless-os x-stainless-package-version"
+        b" x-stainless-read-timeout x-stainless-retry-count x-stainless-runtime x-stainless-runtime-version"
+        b" x-stainless-timeout"
+    ).split()
+)
+"""Headers whose lines come again with every request, and hold no secret."""
+
+_KNOWN_NAMES = frozenset((b"authorization", b"cookie"))
+
+RequestLine = tuple[bytes, bytes, bool]
+
+_known_request_lines: dict[bytes, RequestLine] = {}
+_known_fields: dict[bytes, tuple[bytes, bytes]] = {}
+_known_hosts: dict[bytes, bool] = {}
+"""Lines that were valid before, and what they mean. To look one up costs a quarter of reading it again."""
+
+
+class BadRequest(Exception):
+    """The request cannot be read, so neither can anything behind it.
+
+    `code` is `invalid_request`, `headers_too_large` or `http_version_not_supported`.
+    """
+
+    def __init__(self, message: str, *, code: str = "invalid_request") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class State(enum.Enum):
+    """What the next byte belongs to."""
+
+    HEAD = enum.auto()
+    LENGTH = enum.auto()
+    CHUNK_SIZE = enum.auto()
+    CHUNK_DATA = enum.auto()
+    CHUNK_END = enum.auto()
+    TRAILERS = enum.auto()
+    COMPLETE = enum.auto()
+
+
+_HEAD, _LENGTH, _CHUNK_SIZE, _CHUNK_DATA, _CHUNK_END, _TRAILERS, _COMPLETE = State
+
+
+class RequestHead:
+    """The request line and the headers, with lower-case names, in their order.
+
+    `named` has the same headers by name; several values of one name are joined by a comma. `content_length` is None
+    for a chunked body. `is_http_10` tells that the client knows neither chunks nor interim responses.
+    """
+
+    __slots__ = (
+        "content_length",
+        "expects_continue",
+        "headers",
+        "is_http_10",
+        "keep_alive",
+        "method",
+        "named",
+        "target",
+    )
+
+    def __init__(self, request_line: RequestLine, headers: Headers) -> None:
+        self.method, self.target, self.is_http_10 = request_line
+        self.headers = headers
+        named = dict(headers)
+        if len(named) < len(headers):
+            named = _join_repeated(headers)
+        self.named = named
+        host = named.get(b"host")
+        if host is None or host not in _known_hosts:
+            _check_host(host, is_http_10=self.is_http_10)
+        self.keep_alive = not self.is_http_10
+        self.expects_continue = False
+        length = named.get(b"content-length")
+        if length is not None and length.isdigit() and len(length) <= _LENGTH_DIGITS_MAX:
+            self.content_length: int | None = int(length)
+        else:
+            self.content_length = 0 if length is None else _agreed_length(length)
+        if b"transfer-encoding" in named:
+            _check_transfer_encoding(named, is_http_10=self.is_http_10)
+            self.content_length = None
+        if b"connection" in named and self.keep_alive:
+            self.keep_alive = not _closes(named[b"connection"])
+        if b"expect" in named:
+            self.expects_continue = not self.is_http_10 and named[b"expect"].lower() == b"100-continue"
+
+
+class RequestParser:
+    """Reads one request after another from the bytes of one connection.
+
+    Call `feed` with what arrived, then `read_head` until it gives a head, then `read_body` until `is_complete`, then
+    `start_next`. `head_bytes_max` bounds the head, the trailers and the chunk extensions of one request together,
+    `header_lines_max` its headers and trailers together. Both are exact, however the bytes arrive.
+    """
+
+    __slots__ = (
+        "_body_bytes",
+        "_buffer",
+        "_checked_bytes",
+        "_chunks",
+        "_counted_bytes",
+        "_head_bytes_max",
+        "_header_lines_max",
+        "_lines",
+        "_position",
+        "_remaining",
+        "_request_line_is_valid",
+        "_state",
+    )
+
+    def __init__(self, *, head_bytes_max: int, header_lines_max: int) -> None:
+        self._head_bytes_max = head_bytes_max
+        self._header_lines_max = header_lines_max
+        self._buffer: bytes | bytearray = b""
+        self._position = 0
+        self._checked_bytes = 0
+        self._request_line_is_valid = False
+        self._remaining = 0
+        self._chunks = 0
+        self._body_bytes = 0
+        self.start_next()
+
+    def start_next(self) -> None:
+        """Expect the head of another request."""
+        self._state = _HEAD
+        self._counted_bytes = self._lines = 0
+
+    @property
+    def buffered_bytes(self) -> int:
+        """How many bytes wait to be read."""
+        return len(self._buffer) - self._position
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the whole request was read."""
+        return self._state is _COMPLETE
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes that arrived."""
+        if not self._buffer:
+            self._buffer = data
+        else:
+            self._drop_read_bytes()
+            if type(self._buffer) is bytes:
+                self._buffer = bytearray(self._buffer)
+            self._buffer += data
+
+    def read_head(self) -> RequestHead | None:
+        """The head of the request, or None while it is incomplete. Raises `BadRequest`."""
+        buffer, begin = self._buffer, self._position
+        if buffer[begin : begin + 1] in (b"\r", b"\n"):
+            self._skip_empty_lines()
+            buffer, begin = self._buffer, self._position
+        end = buffer.find(b"\r\n\r\n", self._checked_bytes - 3 if self._checked_bytes > begin + 3 else begin)
+        if end < 0:
+            self._check_partial_head()
+            return None
+        self._counted_bytes += end + 4 - begin
+        if self._counted_bytes > self._head_bytes_max:
+            self._check_counted(0)
+        if self._checked_bytes:
+            self._checked_bytes = 0
+            self._request_line_is_valid = False
+        lines = bytes(buffer[begin:end]).split(b"\r\n")
+        self._position = end + 4
+        if self._position == len(buffer):
+            self._buffer = b""
+            self._position = 0
+        self._lines = len(lines) - 1
+        if self._lines > self._header_lines_max:
+            self._count_lines(0)
+        first = lines.pop(0)
+        request_line = _known_request_lines.get(first) or _read_request_line(first)
+        known = _known_fields.get
+        head = RequestHead(request_line, [known(line) or _read_field(line) for line in lines])
+        length = head.content_length
+        if length is None:
+            self._state = _CHUNK_SIZE
+            self._chunks = self._body_bytes = 0
+        elif length:
+            self._state = _LENGTH
+            self._remaining = length
+        else:
+            self._state = _COMPLETE
+        return head
+
+    def read_body(self) -> bytes:
+        """All of the body that arrived, without its framing. Raises `BadRequest`."""
+        if self._state is _LENGTH:
+            return self._take_counted(then=_COMPLETE)
+        parts: list[bytes] = []
+        while self._state is not _COMPLETE:
+            if self._state is _CHUNK_DATA:
+                parts.append(self._take_counted(then=_CHUNK_END))
+                if self._state is _CHUNK_DATA:
+                    break
+                continue
+            line = self._take_line()
+            if line is None:
+                break
+            if self._state is _CHUNK_SIZE:
+                self._begin_chunk(line)
+            elif self._state is _CHUNK_END:
+                if line:
+                    raise BadRequest(_LONG_CHUNK_MESSAGE)
+                self._state = _CHUNK_SIZE
+            else:
+                self._read_trailer(line)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _take_counted(self, *, then: State) -> bytes:
+        """Take the bytes that arrived of those whose number is known; enter `then` after the last one."""
+        begin = self._position
+        taken = bytes(self._buffer[begin : begin + self._remaining])
+        self._remaining -= len(taken)
+        self._position += len(taken)
+        if not self._remaining:
+            self._state = then
+        if self._position == len(self._buffer):
+            self._buffer = b""
+            self._position = 0
+        return taken
+
+    def _take_line(self) -> bytes | None:
+        """Take one line of the chunked framing, without its end; None while it is incomplete."""
+        buffer, begin = self._buffer, self._position
+        checked = max(begin, self._checked_bytes - 1)
+        end = buffer.find(b"\r\n", checked)
+        if end < 0:
+            self._check_partial_line(bytes(buffer[checked:]), len(buffer) - begin)
+            self._checked_bytes = len(buffer)
+            return None
+        line = bytes(buffer[begin:end])
+        if b"\n" in line or b"\r" in line:
+            raise BadRequest(_BARE_FRAMING_LINE_END_MESSAGE)
+        self._position = end + 2
+        self._checked_bytes = 0
+        return line
+
+    def _check_partial_line(self, new: bytes, size: int) -> None:
+        """Reject an incomplete line as soon as it cannot become a valid one. `size` is its length so far."""
+        if _BARE_LINE_END_SO_FAR.search(new):
+            raise BadRequest(_BARE_FRAMING_LINE_END_MESSAGE)
+        if self._state is _CHUNK_END and new not in {b"", b"\r"}:
+            raise BadRequest(_LONG_CHUNK_MESSAGE)
+        if self._state is _TRAILERS:
+            self._check_counted(size + 1)
+        else:
+            self._check_counted(size - _CHUNK_DIGITS_MAX - 1)
+
+    def _begin_chunk(self, line: bytes) -> None:
+        match = _CHUNK_LINE.fullmatch(line)
+        if match is None or line.translate(None, _FIELD_BYTES):
+            raise BadRequest("The size of a chunk must be a hexadecimal number.")
+        digits, extensions = match.groups()
+        self._count(len(extensions))
+        size = int(digits, 16)
+        if not size:
+            self._state = _TRAILERS
+            return
+        self._chunks += 1
+        self._body_bytes += size
+        if size >= _LENGTH_LIMIT:
+            raise BadRequest("A chunk of the body is too large.")
+        if self._chunks > CHUNKS_MAX + self._body_bytes // BYTES_PER_CHUNK_MIN:
+            raise BadRequest("The body has too many small chunks. Send larger chunks, or a Content-Length.")
+        self._remaining = size
+        self._state = _CHUNK_DATA
+
+    def _read_trailer(self, line: bytes) -> None:
+        self._count(len(line) + 2)
+        if not line:
+            self._state = _COMPLETE
+            return
+        self._count_lines(1)
+        _read_field(line)
+
+    def _drop_read_bytes(self) -> None:
+        """Forget the bytes before the position."""
+        if not self._position:
+            return
+        self._buffer = self._buffer[self._position :]
+        self._checked_bytes = max(0, self._checked_bytes - self._position)
+        self._position = 0
+
+    def _skip_empty_lines(self) -> None:
+        """Skip CRLFs before a request line (RFC 9112, section 2.2). They count towards the head."""
+        self._drop_read_bytes()
+        rest = self._buffer.lstrip(b"\r\n")
+        skipped = bytes(self._buffer[: len(self._buffer) - len(rest)])
+        kept = b"\r" if not rest and skipped.endswith(b"\r") else b""
+        if skipped.replace(b"\r\n", b"") != kept:
+            raise BadRequest(_BARE_LINE_END_MESSAGE)
+        self._count(len(skipped) - len(kept))
+        self._buffer = kept + bytes(rest)
+        self._checked_bytes = 0
+
+    def _check_partial_head(self) -> None:
+        """Reject an incomplete head as soon as it cannot become a valid one."""
+        self._drop_read_bytes()
+        buffer, checked = self._buffer, self._checked_bytes
+        splits_line_end = checked and buffer[checked - 1] == _CR
+        new = bytes(buffer[checked - 1 if splits_line_end else checked :])
+        if new.translate(None, _HEAD_BYTES):
+            raise BadRequest(_CONTROL_MESSAGE)
+        if _BARE_LINE_END_SO_FAR.search(new):
+            raise BadRequest(_BARE_LINE_END_MESSAGE)
+        self._check_counted(len(buffer) + 1)
+        if not self._request_line_is_valid and b"\r\n" in new:
+            _read_request_line(bytes(buffer[: buffer.index(b"\r\n")]))
+            self._request_line_is_valid = True
+        self._checked_bytes = len(buffer)
+
+    def _count(self, size: int) -> None:
+        self._check_counted(size)
+        self._counted_bytes += size
+
+    def _check_counted(self, more: int) -> None:
+        if self._counted_bytes + more > self._head_bytes_max:
+            raise BadRequest(
+                f"The request line, headers, trailers and chunk extensions must have at most {self._head_bytes_max}"
+                " bytes together.",
+                code="headers_too_large",
+            )
+
+    def _count_lines(self, lines: int) -> None:
+        self._lines += lines
+        if self._lines > self._header_lines_max:
+            raise BadRequest(
+                f"A request must have at most {self._header_lines_max} headers and trailers together.",
+                code="headers_too_large",
+            )
+
+
+def _read_request_line(line: bytes) -> RequestLine:
+    """Method, target, and whether the version is 1.0."""
+    _check_line(line)
+    parts = line.split(b" ")
+    if len(parts) != 3 or not parts[0] or not parts[1]:
+        raise BadRequest(_REQUEST_LINE_MESSAGE)
+    method, target, version = parts
+    match = _VERSION.fullmatch(version)
+    if match is None:
+        raise BadRequest(_REQUEST_LINE_MESSAGE)
+    if match[1] != b"1":
+        raise BadRequest("This server speaks HTTP/1.1 only.", code="http_version_not_supported")
+    if method.translate(None, _TOKEN):
+        raise BadRequest("The request method has a character that no method may have.")
+    if target.translate(None, _TARGET_BYTES):
+        raise BadRequest("The request target has a character that must be percent-encoded.")
+    request_line = method, target, version == b"HTTP/1.0"
+    if b"?" not in target:
+        _remember(_known_request_lines, line, request_line)
+    return request_line
+
+
+def _read_field(line: bytes) -> tuple[bytes, bytes]:
+    """The name, in lower case, and the value of a header or trailer."""
+    _check_line(line)
+    name, colon, value = line.partition(b":")
+    lower = name.lower()
+    field = lower, value.strip(b" \t")
+    if colon and lower in _REPEATING_NAMES:
+        _remember(_known_fields, line, field)
+    elif not colon or not name or (lower not in _KNOWN_NAMES and name.translate(None, _TOKEN)):
+        raise BadRequest("Every header must be NAME: VALUE on one line, without a space before the colon.")
+    return field
+
+
+def _check_line(line: bytes) -> None:
+    """Reject control characters, and with them any line end but CRLF."""
+    if line.isascii() and line.decode("ascii").isprintable():
+        return
+    if line.translate(None, _FIELD_BYTES):
+        is_line_end = b"\r" in line or b"\n" in line
+        raise BadRequest(_BARE_LINE_END_MESSAGE if is_line_end else _CONTROL_MESSAGE)
+
+
+def _remember(known: dict[bytes, Any], line: bytes, value: Any) -> None:
+    if len(line) <= KNOWN_LINE_BYTES_MAX:
+        if len(known) >= KNOWN_LINES_MAX:
+            known.clear()
+        known[line] = value
+
+
+def _join_repeated(headers: Headers) -> dict[bytes, bytes]:
+    """The headers by name, where some have several values. A second Host is an error."""
+    named: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name not in named:
+            named[name] = value
+        elif name == b"host":
+            raise BadRequest("A request must have only one Host header.")
+        else:
+            named[name] += b", " + value
+    return named
+
+
+def _check_host(host: bytes | None, *, is_http_10: bool) -> None:
+    if host is None:
+        if not is_http_10:
+            raise BadRequest("An HTTP/1.1 request must have a Host header.")
+    elif not host or host.translate(None, _HOST_BYTES):
+        raise BadRequest("The Host header must name one host.")
+    else:
+        _remember(_known_hosts, host, True)
+
+
+def _agreed_length(value: bytes) -> int:
+    """The length that all Content-Length headers and their list items agree on."""
+    lengths = {item.strip(b" \t") for item in value.split(b",")}
+    length = lengths.pop()
+    if lengths:
+        raise BadRequest("The Content-Length headers differ.")
+    if not length.isdigit() or len(length) > _LENGTH_DIGITS_MAX:
+        raise BadRequest("Content-Length must be a decimal number.")
+    return int(length)
+
+
+def _check_transfer_encoding(named: dict[bytes, bytes], *, is_http_10: bool) -> None:
+    if is_http_10:
+        raise BadRequest("An HTTP/1.0 request must not have Transfer-Encoding.")
+    if b"content-length" in named:
+        raise BadRequest("A request must not have both Content-Length and Transfer-Encoding.")
+    if named[b"transfer-encoding"].lower() != b"chunked":
+        raise BadRequest("The only supported Transfer-Encoding is chunked, once.")
+
+
+def _closes(connection: bytes) -> bool:
+    """Whether the options of a Connection header have `close`."""
+    return b"close" in [option.strip(b" \t") for option in connection.lower().split(b",")]

@@ -1,0 +1,203 @@
+"""Listen on a socket, serve its connections, and end them all: gracefully first, then at once."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from tok0n.domain.errors import OperatorError
+from tok0n.http.asgi import AsgiApp, Headers, ShortWay, WholeAnswer
+from tok0n.http.buffered import BufferedBytes
+from tok0n.http.connection import Connection, Rejected, send_rejection
+from tok0n.http.limits import HttpLimits
+from tok0n.turns import Turns
+
+log = structlog.get_logger()
+
+BACKLOG = 4096
+
+UNREAD_SECONDS_MAX = 60
+"""How long a client may take nothing of what it was sent: many that do not read would take all our memory."""
+
+Address = tuple[str, int] | None
+RenderError = Callable[[str, str], WholeAnswer]
+"""Renders the response for an error code and a message, of a request that no application has seen."""
+ClientKey = Callable[[Address, Headers], Hashable]
+"""Tells who counts as one client, from the socket's address and the request's headers."""
+
+
+def plain_error(code: str, message: str) -> WholeAnswer:
+    """The default `RenderError`: the message as text, with a status that fits."""
+    statuses = {"method_not_allowed": 405, "request_timeout": 408, "rate_limit_error": 429, "headers_too_large": 431}
+    statuses |= {"api_error": 500, "overloaded": 503, "http_version_not_supported": 505}
+    return statuses.get(code, 400), b"content-type: text/plain; charset=utf-8\r\n", message.encode()
+
+
+def socket_address(address: Address, _: Headers) -> Hashable:
+    """The default `ClientKey`: the address of the socket."""
+    return None if address is None else address[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """What the server cannot know itself: its limits, how its errors look, and who its clients are.
+
+    `client_key` and `is_trusted` decide who counts as one client, and which proxies may have any number of connections.
+    """
+
+    limits: HttpLimits = field(default_factory=HttpLimits)
+    render_error: RenderError = plain_error
+    client_key: ClientKey = socket_address
+    is_trusted: Callable[[str], bool] = lambda _: False
+
+
+class ServerState:
+    """What all connections of one server share."""
+
+    def __init__(self, app: AsgiApp) -> None:
+        edge: Edge = getattr(app, "edge", None) or Edge()
+        limits = edge.limits
+        self.app = app
+        self.loop = asyncio.get_running_loop()
+        self.fast_path: ShortWay | None = getattr(app, "short_way", None)
+        self.limits = limits
+        self.render_error = edge.render_error
+        self.client_key = edge.client_key
+        self.buffered = BufferedBytes(
+            buffered_bytes_max=limits.buffered_bytes_max, holder_bytes_max=limits.holder_bytes_max
+        )
+        self.queue: Turns[Connection] = Turns(Connection.dispatch)
+        self.rejections: Turns[Rejected] = Turns(send_rejection)
+        self.connections: set[Connection] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.total_requests = 0
+        self.all_closed = asyncio.Event()
+        self.all_closed.set()
+        self._is_trusted = edge.is_trusted
+        self._connections_of: dict[Hashable, int] = {}
+
+    def peer_key(self, address: Address) -> Hashable:
+        """Who counts as the client of a connection, before any request."""
+        return self.client_key(address, [])
+
+    def add(self, connection: Connection, peer: Hashable) -> bool:
+        """Count a connection; tells whether its client may have it. A trusted proxy may have any number."""
+        self.connections.add(connection)
+        self.all_closed.clear()
+        count = self._connections_of[peer] = self._connections_of.get(peer, 0) + 1
+        if count <= self.limits.client_connections_max:
+            return True
+        address = connection.client_address
+        return address is None or self._is_trusted(address[0])
+
+    def remove(self, connection: Connection, peer: Hashable) -> None:
+        """Forget a connection."""
+        self.connections.discard(connection)
+        count = self._connections_of[peer] - 1
+        if count:
+            self._connections_of[peer] = count
+        else:
+            del self._connections_of[peer]
+        if not self.connections:
+            self.all_closed.set()
+
+
+class HttpServer:
+    """Serves `app` on one socket from entering the context to leaving it.
+
+    An application may have a `short_way` (see `asgi.ShortWay`) and an `edge` (see `Edge`).
+    """
+
+    def __init__(
+        self,
+        app: AsgiApp,
+        listener: socket.socket,
+        *,
+        shutdown_seconds: float,
+    ) -> None:
+        self._listener = listener
+        self._shutdown_seconds = shutdown_seconds
+        self._force_exit = asyncio.Event()
+        self._app = app
+        self.state: ServerState
+        self._server: asyncio.Server
+
+    @property
+    def url(self) -> str:
+        """The address it listens on."""
+        host, port = self._listener.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def __aenter__(self) -> Self:
+        """Begin to accept connections."""
+        state = self.state = ServerState(self._app)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(state), sock=self._listener, backlog=BACKLOG)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Accept no more, let requests in progress finish within `shutdown_seconds`, and cancel the rest."""
+        self._server.close()
+        for connection in list(self.state.connections):
+            connection.shut_down()
+        finishing = asyncio.create_task(self._finish())
+        forced = asyncio.create_task(self._force_exit.wait())
+        await asyncio.wait({finishing, forced}, timeout=self._shutdown_seconds, return_when=asyncio.FIRST_COMPLETED)
+        forced.cancel()
+        if not finishing.done():
+            log.warning("requests_cancelled", requests=len(self.state.tasks))
+            for task in list(self.state.tasks):
+                task.cancel()
+            for connection in list(self.state.connections):
+                connection.abort()
+        await finishing
+
+    async def _finish(self) -> None:
+        """Wait until no connection is open and no request is in progress."""
+        await self.state.all_closed.wait()
+        while self.state.tasks:
+            await asyncio.wait(set(self.state.tasks))
+
+    def hurry(self) -> None:
+        """Do not wait for requests in progress any longer."""
+        self._force_exit.set()
+
+
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening socket. Raises `OperatorError` when the address cannot be had.
+
+    `shared` lets the processes of one user listen on the same port: the kernel deals the connections out.
+    """
+    listener = bind(host, port, shared=shared)
+    listener.listen(BACKLOG)
+    return listener
+
+
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """As `listen`, without listening: it keeps the port, and gets no connections."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        # Named TCP, so that asyncio turns Nagle's algorithm off: it would hold each answer's body back for 40 ms.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections have it from their listener
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS_MAX * 1000)
+            if shared:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.bind((host, port))
+        except BaseException:
+            listener.close()
+            raise
+    except OSError as error:
+        raise OperatorError(
+            f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with --port."
+        ) from error
+    listener.setblocking(False)
+    return listener
