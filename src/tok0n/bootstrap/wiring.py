@@ -12,6 +12,7 @@ from tok0n.adapters import logs
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.mail import SmtpMailer
 from tok0n.adapters.passwords import Argon2Passwords
+from tok0n.bootstrap.memory import TRIM_SECONDS, MemoryTrimmer
 from tok0n.bootstrap.outside import Store, limits_of, open_limiter, open_mailer, open_store, open_upstreams
 from tok0n.bootstrap.site import Pages, make_pages, make_signing, url_maker
 from tok0n.domain.catalogue import Model
@@ -92,6 +93,8 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
         verify_models = _verification(settings, store, upstreams, limiter, clock)
         key_ring = KeyRing(store.accounts, clock)
         in_flight = InFlight()
+        trimmer = MemoryTrimmer()
+        trimmer.limit_arenas()
         complete_chat = CompleteChat(
             key_ring=key_ring,
             catalogue=catalogue,
@@ -134,6 +137,7 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
                 (key_ring.remember_use, REMEMBER_USE_SECONDS),
                 (LowBalances(store.notices, mailer, url_maker(settings)).tell, LOW_BALANCES_SECONDS),
                 (pages.signing.forget_old, FORGET_SECONDS),
+                (trimmer.trim, TRIM_SECONDS),
             ],
         )
         draining = asyncio.Event()

@@ -174,9 +174,10 @@ class Connection(asyncio.Protocol):
                 return False
         if not parser.is_complete:
             exchange.add_body(parser.read_body())
+            if self._state is _CLOSING:  # rejected: the server cannot hold more
+                return False
         if not parser.is_complete:
-            if self._state is not _CLOSING:
-                self._await_body(exchange)
+            self._await_body(exchange)
             return False
         self._state = _ANSWERING
         self._deadline = float("inf")
@@ -365,7 +366,8 @@ class Connection(asyncio.Protocol):
         if exchange.has_begun:
             self._close()
         else:
-            exchange.answer(self._server.render_error("api_error", "The server had an unexpected error."))
+            message = "The server had an unexpected error."
+            exchange.answer(self._server.render_error("api_error", message, exchange.request.headers))
 
     def _reject(self, code: str, message: str) -> None:
         """Answer the request in progress with an error, unless its response has begun, and close."""
@@ -376,7 +378,8 @@ class Connection(asyncio.Protocol):
             self._state = _CLOSING
             self._transport.abort()
             return
-        status, lines, body = self._server.render_error(code, message)
+        headers = [] if exchange is None else exchange.request.headers
+        status, lines, body = self._server.render_error(code, message, headers)
         self._release_head()
         if exchange is not None:
             exchange.rejection = status

@@ -24,13 +24,13 @@ UNREAD_SECONDS_MAX = 60
 """How long a client may take nothing of what it was sent: many that do not read would take all our memory."""
 
 Address = tuple[str, int] | None
-RenderError = Callable[[str, str], WholeAnswer]
-"""Renders the response for an error code and a message, of a request that no application has seen."""
+RenderError = Callable[[str, str, Headers], WholeAnswer]
+"""Renders an error response from a code, a message and the request's headers, which are empty if they are unknown."""
 ClientKey = Callable[[Address, Headers], Hashable]
 """Tells who counts as one client, from the socket's address and the request's headers."""
 
 
-def plain_error(code: str, message: str) -> WholeAnswer:
+def plain_error(code: str, message: str, _: Headers) -> WholeAnswer:
     """The default `RenderError`: the message as text, with a status that fits."""
     statuses = {"method_not_allowed": 405, "request_timeout": 408, "rate_limit_error": 429, "headers_too_large": 431}
     statuses |= {"api_error": 500, "overloaded": 503, "http_version_not_supported": 505}

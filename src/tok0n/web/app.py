@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tok0n.domain import ids
-from tok0n.http.asgi import AsgiApp, Message, Receive, Scope, Send, ShortWay, WholeAnswer, header_lines
+from tok0n.http.asgi import AsgiApp, Headers, Message, Receive, Scope, Send, ShortWay, WholeAnswer, header_lines
 from tok0n.http.limits import HttpLimits
 from tok0n.http.server import Edge
 from tok0n.ports import Clock, Database, History, Limiter
@@ -99,7 +99,7 @@ def make_app(
             return named(scope, receive, send)
         return _logging_errors(pages, scope, receive, send)
 
-    def edge_error(code: str, message: str) -> WholeAnswer:
+    def edge_error(code: str, message: str, _: Headers) -> WholeAnswer:
         """An error of a request that no handler has seen, with an id and a line in the log."""
         raised = EdgeError(code, message)
         call = _new_call(clock, "unknown")
