@@ -44,5 +44,5 @@ bench-pages: ## Measure the pages of an account with a million requests
 	@exec .venv/bin/python benchmarks/pages.py $(ARGS)
 
 clean: ## Remove what was made here; settings and databases stay
-	rm -rf .venv .uv dist src/tok0n/web/assets/htmx.min.js src/tok0n/web/assets/.htmx .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis tests/e2e/node/node_modules tests/e2e/recipes/.venv
+	rm -rf .venv .uv dist src/tok0n/web/assets/htmx.min.js src/tok0n/web/assets/.htmx .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis tests/clients/node/node_modules tests/clients/recipes/.venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -54,7 +54,7 @@ make_venv() {
 }
 
 node_packages() {
-    local folder=tests/e2e/node
+    local folder=tests/clients/node
     if ! cmp -s $folder/package-lock.json $folder/node_modules/.made; then
         say "getting the Node packages of the tests"
         (PATH=$PWD/.venv/bin:$PATH && cd $folder && npm ci --silent --no-audit --no-fund >&2) || die "npm ci failed in $folder"
@@ -64,7 +64,7 @@ node_packages() {
 
 # What the docs' recipes use, in an environment of its own.
 recipe_packages() {
-    local folder=tests/e2e/recipes uv
+    local folder=tests/clients/recipes uv
     if ! cmp -s $folder/uv.lock $folder/.venv/.made; then
         say "getting what the docs' recipes use"
         uv=$(find_uv "$(find_python)") || die "uv is needed, and cannot be had"
