@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Make .venv from the lock, with what the given purpose needs: run, dev, test or bench. Idempotent, and quick when done.
+# Make .venv from the lock, with what the given purpose needs: run, dev, test, clients, proxies, soak, bench or
+# bench-ab. Idempotent, and quick when done. Fails, and names the package, when it cannot get something.
 # On a bare machine it gets what is missing: uv from PyPI, Debian's packages by apt-get where it is root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -54,7 +55,7 @@ make_venv() {
 }
 
 node_packages() {
-    local folder=tests/e2e/node
+    local folder=tests/clients/node
     if ! cmp -s $folder/package-lock.json $folder/node_modules/.made; then
         say "getting the Node packages of the tests"
         (PATH=$PWD/.venv/bin:$PATH && cd $folder && npm ci --silent --no-audit --no-fund >&2) || die "npm ci failed in $folder"
@@ -64,7 +65,7 @@ node_packages() {
 
 # What the docs' recipes use, in an environment of its own.
 recipe_packages() {
-    local folder=tests/e2e/recipes uv
+    local folder=tests/clients/recipes uv
     if ! cmp -s $folder/uv.lock $folder/.venv/.made; then
         say "getting what the docs' recipes use"
         uv=$(find_uv "$(find_python)") || die "uv is needed, and cannot be had"
@@ -74,20 +75,40 @@ recipe_packages() {
 }
 
 case $purpose in
-run | dev | test | bench) make_venv ;;
+run | dev | test | clients | proxies | soak | bench | bench-ab) make_venv ;;
 *) die "no such purpose: $purpose" ;;
 esac
-if [ "$purpose" = test ]; then
-    node_packages
-    recipe_packages
+case $purpose in
+test)
+    node_packages # axe-core, which looks at the pages
     need chromium "the tests of the pages run in it" chromium fonts-dejavu-core
     need curl "the tests run the README's commands" curl
     need_postgres "the tests run on it"
     need redis-server "the tests run on it" redis-server
-fi
-if [ "$purpose" = bench ]; then
+    ;;
+clients)
+    node_packages
+    recipe_packages
+    need curl "a recipe uses it" curl
+    ;;
+proxies)
+    need nginx "the tests run behind it" nginx-light
+    need haproxy "the tests run behind it" haproxy
+    need caddy "the tests run behind it" caddy
+    ;;
+soak)
+    need_postgres "the tests run on it"
+    need redis-server "the tests run on it" redis-server
+    ;;
+bench)
     need_postgres "it is measured"
     need redis-server "it is measured" redis-server
     need nginx "the baseline" nginx-light
     need wrk "the load" wrk
-fi
+    ;;
+bench-ab)
+    need curl "it finds out when a server is ready" curl
+    need nginx "the upstream" nginx-light
+    need wrk "the load" wrk
+    ;;
+esac

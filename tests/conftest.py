@@ -10,9 +10,9 @@ from hypothesis import settings
 from support.gateways import Running, running
 from support.scripted_upstream import ScriptedUpstream
 
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+settings.register_profile("local", deadline=None)  # other tests share the processors, so no example has a time limit
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 @pytest.fixture

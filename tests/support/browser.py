@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from playwright.async_api import Browser, Page, async_playwright
 
-AXE = Path(__file__).parent.parent / "e2e" / "node" / "node_modules" / "axe-core" / "axe.min.js"
+AXE = Path(__file__).parent.parent / "clients" / "node" / "node_modules" / "axe-core" / "axe.min.js"
 _QUIET = (
     "--no-sandbox",
     "--disable-gpu",
