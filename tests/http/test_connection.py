@@ -372,6 +372,21 @@ async def test_a_client_whose_bodies_are_too_large_together_is_rejected_and_othe
         assert server.state.buffered.total == 0
 
 
+async def test_pipelined_requests_are_counted_and_rejected_after_the_response_in_progress() -> None:
+    app = Echo()
+    app.edge = Edge(limits=HttpLimits(holder_bytes_max=10_000))
+    Told.working_on = asyncio.Event()
+    many = b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n" * 1_000
+    async with (
+        HttpServer(app, listen("127.0.0.1", 0), shutdown_seconds=5) as server,
+        Connection(server.url) as connection,
+    ):
+        connection.writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nok" + many)
+        assert [(await connection.read()).status for _ in range(2)] == [200, 429]
+        assert await connection.reader.read() == b""
+        assert server.state.buffered.total == 0
+
+
 async def test_a_full_server_rejects_a_body_of_the_client_that_holds_most() -> None:
     app = Echo()
     app.edge = Edge(

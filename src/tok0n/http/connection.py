@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection: its state, its deadlines, and the order of its responses.
 
 Theory of operation. Exactly one request is in progress at a time. Bytes of a further request stay in the parser, and
-the socket is not read again until the response is out, so that one connection holds one read of pipelined requests.
+the socket is not read again until the response is out, so a connection holds one read of pipelined requests at most.
 
     IDLE ──first byte──> HEAD ──head──> BODY ──last byte──> ANSWERING ──response sent──> IDLE
       └────────────────────────(a request in one read)────────┘
@@ -74,7 +74,8 @@ class Connection(asyncio.Protocol):
         self._body_deadline = 0.0
         self._window_bytes = 0
         self._linger_bytes = 0
-        self._head_hold: Hold | None = None
+        self._unread_hold: Hold | None = None
+        self._eviction: str | None = None
         self._peer: Hashable = None
         self._task: asyncio.Task[None] | None = None
         self._next: Exchange | None = None
@@ -102,7 +103,7 @@ class Connection(asyncio.Protocol):
         """Tell the exchange, and forget everything."""
         self._server.remove(self, self._peer)
         self._state = _CLOSING
-        self._release_head()
+        self._release_unread()
         if self._exchange is not None and not self._exchange.is_finished:
             self._exchange.disconnect()
         if self._timer is not None:
@@ -118,6 +119,7 @@ class Connection(asyncio.Protocol):
             return
         self._parser.feed(data)
         if state is _ANSWERING:
+            self._hold_unread()
             self.update_reading()
         else:
             self._window_bytes += len(data)
@@ -166,8 +168,8 @@ class Connection(asyncio.Protocol):
             if request is None:
                 self._await_head()
                 return False
-            if self._head_hold is not None:
-                self._release_head()
+            if self._unread_hold is not None:
+                self._release_unread()
             exchange = self._exchange = Exchange(self, request)
             if request.method == b"CONNECT":
                 self._reject("method_not_allowed", "This server is not a proxy.")
@@ -184,7 +186,12 @@ class Connection(asyncio.Protocol):
         exchange.complete_body()
         if not exchange.is_started:
             self._start(exchange)
-        return self._exchange is None and parser.buffered_bytes > 0
+        if not parser.buffered_bytes:
+            return False
+        if self._exchange is None:
+            return True
+        self._hold_unread()
+        return False
 
     def _await_head(self) -> None:
         if not self._parser.buffered_bytes:
@@ -194,7 +201,7 @@ class Connection(asyncio.Protocol):
         if self._state is not _HEAD:
             self._state = _HEAD
             self._arm(self._limits.head_seconds)
-        self._hold_head()
+        self._hold_unread()
         if self._has_ended:
             self._close()
 
@@ -210,28 +217,34 @@ class Connection(asyncio.Protocol):
         elif not exchange.is_started:
             self._start(exchange)
 
-    def _hold_head(self) -> None:
-        """Count the bytes of an incomplete head towards the bytes that wait to be admitted."""
-        if self._head_hold is None:
-            self._head_hold = self._server.buffered.hold(self._peer, on_evict=self._evict_head)
-        more = self._parser.buffered_bytes - self._head_hold.size
-        code = self._head_hold.add(more) if more > 0 else None
+    def _hold_unread(self) -> None:
+        """Count an incomplete head, or pipelined requests, towards the bytes that wait to be admitted."""
+        if self._unread_hold is None:
+            self._unread_hold = self._server.buffered.hold(self._peer, on_evict=self._evict_unread)
+        more = self._parser.buffered_bytes - self._unread_hold.size
+        code = self._unread_hold.add(more) if more > 0 else None
         if code is not None:
-            self._evict_head(code)
+            self._evict_unread(code)
 
-    def _evict_head(self, code: str) -> None:
-        self._reject(code, _FULL[code])
+    def _evict_unread(self, code: str) -> None:
+        """Drop what is not read yet, and reject it once the response in progress is out."""
+        self._release_unread()
+        if self._state is _ANSWERING:
+            self._parser.drop()
+            self._eviction = code
+        else:
+            self._reject(code, _FULL[code])
 
-    def _release_head(self) -> None:
-        if self._head_hold is not None:
-            self._head_hold.release()
-            self._head_hold = None
+    def _release_unread(self) -> None:
+        if self._unread_hold is not None:
+            self._unread_hold.release()
+            self._unread_hold = None
 
     def update_reading(self) -> None:
         """Read from the socket only while what arrives can be used."""
         exchange = self._exchange
         if self._state is _ANSWERING:
-            wants = self._parser.buffered_bytes == 0
+            wants = self._parser.buffered_bytes == 0 and self._eviction is None
         else:
             wants = exchange is None or not exchange.is_body_unread
         if wants is not self._is_reading and not self._has_ended and not self._transport.is_closing():
@@ -340,6 +353,9 @@ class Connection(asyncio.Protocol):
         self._parser.start_next()
         self._state = _IDLE
         self._window_bytes = 0
+        if self._eviction is not None:
+            self._reject(self._eviction, _FULL[self._eviction])
+            return
         self._deadline = self.loop.time() + IDLE_SECONDS
         if self._timer is None:
             self._timer = self.loop.call_at(self._deadline, self._on_timer)
@@ -380,7 +396,7 @@ class Connection(asyncio.Protocol):
             return
         headers = [] if exchange is None else exchange.request.headers
         status, lines, body = self._server.render_error(code, message, headers)
-        self._release_head()
+        self._release_unread()
         if exchange is not None:
             exchange.rejection = status
             exchange.disconnect()

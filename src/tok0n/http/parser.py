@@ -198,6 +198,11 @@ class RequestParser:
                 self._buffer = bytearray(self._buffer)
             self._buffer += data
 
+    def drop(self) -> None:
+        """Forget the bytes that wait to be read."""
+        self._buffer = b""
+        self._position = 0
+
     def read_head(self) -> RequestHead | None:
         """The head of the request, or None while it is incomplete. Raises `BadRequest`."""
         buffer, begin = self._buffer, self._position
