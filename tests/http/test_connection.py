@@ -249,9 +249,11 @@ async def test_a_connection_that_is_idle_for_long_is_closed_and_one_that_is_used
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("tok0n.http.connection.IDLE_SECONDS", 0.1)
+    app = Echo()
+    app.edge = Edge(limits=HttpLimits(head_seconds=0.1))
     loop = asyncio.get_running_loop()
     async with (
-        HttpServer(echo, listen("127.0.0.1", 0), shutdown_seconds=5) as server,
+        HttpServer(app, listen("127.0.0.1", 0), shutdown_seconds=5) as server,
         Connection(server.url) as connection,
     ):
         began = loop.time()

@@ -161,19 +161,11 @@ class Connection(asyncio.Protocol):
         self.update_reading()
 
     def _read_on(self) -> bool:
-        """Read one head or one piece of a body; tell whether more can be read. Raises `BadRequest`."""
-        parser, exchange = self._parser, self._exchange
+        """Read one head and what arrived of its body; tell whether more can be read. Raises `BadRequest`."""
+        parser = self._parser
+        exchange = self._exchange or self._read_head()
         if exchange is None:
-            request = parser.read_head()
-            if request is None:
-                self._await_head()
-                return False
-            if self._unread_hold is not None:
-                self._release_unread()
-            exchange = self._exchange = Exchange(self, request)
-            if request.method == b"CONNECT":
-                self._reject("method_not_allowed", "This server is not a proxy.")
-                return False
+            return False
         if not parser.is_complete:
             exchange.add_body(parser.read_body())
             if self._state is _CLOSING:  # rejected: the server cannot hold more
@@ -188,10 +180,23 @@ class Connection(asyncio.Protocol):
             self._start(exchange)
         if not parser.buffered_bytes:
             return False
-        if self._exchange is None:
-            return True
-        self._hold_unread()
-        return False
+        if self._exchange is not None:
+            self._hold_unread()
+        return self._exchange is None
+
+    def _read_head(self) -> Exchange | None:
+        """Begin an exchange, if its head is complete. Raises `BadRequest`."""
+        request = self._parser.read_head()
+        if request is None:
+            self._await_head()
+            return None
+        if self._unread_hold is not None:
+            self._release_unread()
+        exchange = self._exchange = Exchange(self, request)
+        if request.method == b"CONNECT":
+            self._reject("method_not_allowed", "This server is not a proxy.")
+            return None
+        return exchange
 
     def _await_head(self) -> None:
         if not self._parser.buffered_bytes:
