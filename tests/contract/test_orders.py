@@ -5,6 +5,7 @@ import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.anyio
 
 PACK = Pack(id="starter", name="Starter", tokens=1_000, price_usd_cents=500)
 PAID = Payment(paid_cents=500)
+_NUMBERS = itertools.count()
 
 
 def dispute(status: DisputeStatus, *, name: str = "dp_1") -> Payment:
@@ -38,7 +40,11 @@ def orders(db: Opened) -> SqlOrders:
 
 
 async def ordered(orders: SqlOrders, account_id: str) -> Order:
-    return await orders.create(account_id=account_id, pack=PACK, currency="usd", now_us=NOW_US)
+    """A new order of its own pack, as an account has only one open order of each."""
+    pack = msgspec.structs.replace(PACK, id=f"starter{next(_NUMBERS)}")
+    order = (await orders.open(account_id=account_id, pack=pack, currency="usd", now_us=NOW_US)).order
+    assert order is not None
+    return order
 
 
 async def learn(orders: SqlOrders, order: Order, *facts: Payment) -> Order:
@@ -139,7 +145,7 @@ async def test_the_audit_finds_an_order_that_was_changed(orders: SqlOrders, db: 
 
 async def test_refunds_and_calls_at_once_neither_lose_nor_deadlock(orders: SqlOrders, db: Opened) -> None:
     account, key = await db.key("a@x", tokens=100_000)
-    made = [await ordered(orders, account.id) for _ in range(10)]
+    made = [await ordered(orders, account.id) for _ in range(5)]
 
     async def bought_and_refunded(order: Order) -> None:
         for cents in (0, 100, 200, 500):

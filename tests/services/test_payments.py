@@ -15,7 +15,7 @@ from support.ledgers import ENGINES, NOW_US, Opened, open_engine
 from support.spending import reserve
 from tok0n.adapters.sql.inbox import SqlInbox
 from tok0n.adapters.sql.orders import SqlOrders
-from tok0n.domain.errors import NotFound, PaymentFailed
+from tok0n.domain.errors import CheckoutGone, NotFound, PaymentFailed
 from tok0n.domain.ledger import Release
 from tok0n.domain.orders import Dispute, DisputeStatus, Order, Outcome
 from tok0n.domain.packs import Pack
@@ -24,6 +24,7 @@ from tok0n.services.payments import WAITS_US, SellPacks
 
 pytestmark = pytest.mark.anyio
 
+FOREVER_US = 2**62
 LIVES = 40
 """Of the 40,320 orders that 8 things can happen in."""
 
@@ -49,7 +50,18 @@ class FakePayments:
         return self.opened.setdefault(order.id, page(order))
 
     async def checkout(self, checkout_id: str) -> Checkout:
-        return next(one for one in self.opened.values() if one.id == checkout_id)
+        for checkout in self.opened.values():
+            if checkout.id == checkout_id:
+                return checkout
+        raise CheckoutGone(detail=checkout_id)
+
+    async def expire_checkout(self, checkout_id: str) -> Checkout:
+        checkout = await self.checkout(checkout_id)
+        order_id = checkout.order_id
+        assert order_id is not None, "every checkout of this provider belongs to an order"
+        if checkout.is_open:
+            self.opened[order_id] = msgspec.structs.replace(checkout, outcome=Outcome.EXPIRED, url=None)
+        return self.opened[order_id]
 
     async def refund(self, payment_id: str, *, cents: int, key: str) -> None:
         self.refunds.append((payment_id, cents, key))
@@ -141,7 +153,7 @@ async def test_a_paid_order_is_credited_once_however_often_it_is_told(shop: Shop
     await asyncio.gather(*(shop.sell.handle_all() for _ in range(10)), *(shop.sell.look(order) for _ in range(10)))
     await shop.deliver(event("2", paid, "checkout.session.async_payment_succeeded"))
     assert await shop.posted() == 1_000
-    assert await shop.inbox.unhandled(rows_max=10) == []
+    assert await shop.inbox.unhandled(now_us=FOREVER_US, rows_max=10) == []
     assert (await shop.db.ledger.audit()).ok
 
 
@@ -174,7 +186,7 @@ async def test_every_order_of_the_events_of_a_life_ends_alike(shop: Shop, decisi
         await shop.sell.handle_all()
         ends.add(await shop.posted(email))
     assert ends == {400 if decision is DisputeStatus.WON else 0}
-    assert await shop.inbox.unhandled(rows_max=10) == []
+    assert await shop.inbox.unhandled(now_us=FOREVER_US, rows_max=10) == []
     assert (await shop.db.ledger.audit()).ok
 
 
@@ -197,7 +209,7 @@ async def test_what_does_not_fit_the_order_is_credited_to_nobody(shop: Shop, wro
         await shop.deliver(event("1", page(order, is_paid=True, **wrong)))
     assert [line["log_level"] for line in lines if line["event"] == "payment_alarm"] == ["error"]
     assert await shop.posted() == 0
-    assert await shop.inbox.unhandled(rows_max=10) == [], "it is not tried again"
+    assert await shop.inbox.unhandled(now_us=FOREVER_US, rows_max=10) == [], "it is not tried again"
 
 
 async def test_tax_and_discounts_change_what_is_paid_and_not_what_is_bought(shop: Shop) -> None:
@@ -220,11 +232,11 @@ async def test_what_is_not_paid_gives_nothing(shop: Shop) -> None:
 async def test_a_dispute_of_a_payment_that_is_not_known_yet_waits_for_it(shop: Shop) -> None:
     order = await shop.order()
     await shop.deliver(event("1", disputed(order, DisputeStatus.LOST), "charge.dispute.closed"))
-    assert len(await shop.inbox.unhandled(rows_max=10)) == 1
+    assert len(await shop.inbox.unhandled(now_us=FOREVER_US, rows_max=10)) == 1
     await shop.deliver(event("2", page(order, is_paid=True)))
     await shop.sell.handle_all()
     assert await shop.posted() == 0
-    assert await shop.inbox.unhandled(rows_max=10) == []
+    assert await shop.inbox.unhandled(now_us=FOREVER_US, rows_max=10) == []
     stray = Disputed(
         payment_id="pi_other",
         dispute=Dispute(id="dp_other", cents=5, status=DisputeStatus.OPEN),
@@ -234,7 +246,7 @@ async def test_a_dispute_of_a_payment_that_is_not_known_yet_waits_for_it(shop: S
     await shop.deliver(event("3", stray, "charge.dispute.created"))
     shop.clock.advance(WAITS_US / 1_000_000)
     await shop.sell.handle_all()
-    assert await shop.inbox.unhandled(rows_max=10) == [], "not for ever"
+    assert await shop.inbox.unhandled(now_us=FOREVER_US, rows_max=10) == [], "not for ever"
 
 
 async def test_an_outage_of_three_days_loses_nothing(shop: Shop) -> None:
@@ -280,8 +292,8 @@ async def test_an_event_that_cannot_be_acted_on_holds_up_no_other(shop: Shop, mo
     await shop.deliver(event("4", page(order)), event("5", same_id, "charge.dispute.created"))
     await shop.deliver(event("6", page(order, is_paid=True)))
     assert await shop.posted() == 1_000
-    waiting = [stored.event.id for stored in await shop.inbox.unhandled(rows_max=10)]
-    assert sorted(waiting) == ["evt_20", "evt_21", "evt_22", "evt_5"]
+    waiting = [stored.event.id for stored in await shop.inbox.unhandled(now_us=FOREVER_US, rows_max=10)]
+    assert sorted(waiting) == ["evt_20", "evt_21", "evt_22"], "a dispute of another order can never be applied"
 
 
 async def test_what_calls_in_flight_have_reserved_is_taken_back_when_they_have_ended(shop: Shop) -> None:
@@ -298,7 +310,7 @@ async def test_what_calls_in_flight_have_reserved_is_taken_back_when_they_have_e
     )
     await shop.sell.handle_all()
     assert (await shop.posted(), await shop.orders.debt(order.account_id)) == (0, 0)
-    assert await shop.inbox.unhandled(rows_max=10) == []
+    assert await shop.inbox.unhandled(now_us=FOREVER_US, rows_max=10) == []
 
 
 async def test_a_refund_that_the_bank_did_not_take_is_the_operators_to_mend(shop: Shop) -> None:

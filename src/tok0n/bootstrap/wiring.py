@@ -44,6 +44,7 @@ CANCELLED_CALLS_SECONDS_MAX = 10.0
 REMEMBER_USE_SECONDS = 30.0
 LOW_BALANCES_SECONDS = 5.0
 FORGET_SECONDS = 600.0
+FORGET_SUBMISSIONS_SECONDS = 60.0
 HANDLE_SECONDS = 5.0
 RECONCILE_SECONDS = 3_600.0
 
@@ -134,6 +135,7 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
                 (key_ring.remember_use, REMEMBER_USE_SECONDS),
                 (LowBalances(store.notices, mailer, url_maker(settings)).tell, LOW_BALANCES_SECONDS),
                 (pages.signing.forget_old, FORGET_SECONDS),
+                (pages.forget_submissions, FORGET_SUBMISSIONS_SECONDS),
             ],
         )
         draining = asyncio.Event()
