@@ -1,4 +1,7 @@
-"""Make an API key. The key itself is given once and kept nowhere."""
+"""Create an API key. The key itself is never stored in clear.
+
+A form that created one keeps it for 10 minutes, sealed with the form's id, so that a double click shows it.
+"""
 
 import secrets
 

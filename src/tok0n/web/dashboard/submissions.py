@@ -12,5 +12,5 @@ def submission_of(visit: Visit, form: str, *, field: str) -> Submission:
     """
     form_id = visit.form.get("form_id", "")
     if not is_form_id(form_id):
-        raise Refused("This form has expired. Reload the page and try again.", field=field)
+        raise Refused("This form has expired. Submit it again.", field=field)
     return Submission(account_id=visit.account_id, form=form, form_id=form_id)
