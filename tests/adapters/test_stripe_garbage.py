@@ -22,6 +22,7 @@ from tok0n.adapters.sql.inbox import SqlInbox
 from tok0n.adapters.sql.orders import SqlOrders
 from tok0n.adapters.stripe.client import EVENT_TYPES, StripePayments, event_of
 from tok0n.adapters.stripe.double import StripeDouble
+from tok0n.domain.errors import AccountingFailed
 from tok0n.domain.orders import OpenedOrder, Order
 from tok0n.domain.packs import Pack
 from tok0n.domain.payments import NotApplicable
@@ -267,6 +268,37 @@ async def test_an_absurd_signature_is_a_clean_400(shop: Shop, signature: str) ->
     with structlog.testing.capture_logs() as lines:
         assert await shop.send(b"{}", signature) == 400
     assert {line["event"] for line in lines} <= {"webhooks_refused"}
+
+
+async def test_a_webhook_whose_sender_leaves_makes_no_traceback(shop: Shop) -> None:
+    with structlog.testing.capture_logs() as lines:
+        host, port = shop.url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /webhooks/stripe HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nabc")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        assert await shop.send(b"{}") == 400, "it answers others"
+    assert {line["event"] for line in lines} <= {"webhooks_refused"}
+
+
+async def test_a_database_that_fails_after_an_event_was_kept_makes_no_traceback(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = await shop.order()
+
+    async def away(**_: object) -> None:
+        raise AccountingFailed(upstream_called=False, detail="the database is away")
+
+    monkeypatch.setattr(shop.inbox, "unhandled", away)
+    with structlog.testing.capture_logs() as lines:
+        assert await shop.send(json.dumps(completed(order.id)).encode()) == 200
+        while not lines:
+            await asyncio.sleep(0)
+    assert [line["event"] for line in lines] == ["payment_events_wait"]
+    monkeypatch.undo()
+    await shop.sell.handle_all()
+    assert (await shop.db.accounts.get("a@x")).balance.posted == PACK.tokens
 
 
 _JSON = st.recursive(

@@ -243,7 +243,9 @@ class StripeDouble:
         charge = self.charges.get(fields["payment_intent"])
         if charge is None:
             return None
-        charge["amount_refunded"] = min(charge["amount"], charge["amount_refunded"] + int(fields["amount"]))
+        if charge["amount_refunded"] + int(fields["amount"]) > charge["amount"]:
+            raise NotPossible("Refund amount is greater than unrefunded amount on charge")
+        charge["amount_refunded"] += int(fields["amount"])
         self.tell("charge.refunded", charge)
         return {"id": _id("re"), "object": "refund", "amount": int(fields["amount"]), "status": "succeeded"}
 
