@@ -11,7 +11,7 @@ from support.fakes import FakeClock
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
 from tok0n.adapters.sql.notices import SqlNotices
 from tok0n.adapters.sql.people import SqlPeople
-from tok0n.domain.accounts import ApiKey, KeyLimits
+from tok0n.domain.accounts import Account, ApiKey, KeyLimits
 from tok0n.domain.errors import AlreadyExists, LimitReached, NotFound
 from tok0n.domain.forms import Submission
 from tok0n.domain.people import LinkPurpose
@@ -111,6 +111,22 @@ async def test_one_account_of_an_address_is_opened_once(db: Opened) -> None:
     results = await asyncio.gather(*tries)
     assert sum(isinstance(result, AlreadyExists) for result in results) == 19
     assert (await db.accounts.get("a@x")).balance.posted == 5
+
+
+async def test_an_account_that_is_opened_while_its_address_is_confirmed_is_opened_once(db: Opened) -> None:
+    people = SqlPeople(db.store)
+    for number in range(20):
+        email, link = f"{number}@x", str(number).encode()
+        person = await people.register(email=email, password_hash="x", now_us=NOW_US)
+        await people.make_link(
+            person_id=person.id, purpose=LinkPurpose.VERIFY, digest=link, expires_at_us=NOW_US + 1, email=None
+        )
+        created, verified = await asyncio.gather(
+            outcome(db.accounts.create(email=email, tokens=0, now_us=NOW_US)),
+            outcome(people.verify(link, now_us=NOW_US)),
+        )
+        assert isinstance(created, Account | AlreadyExists), created
+        assert verified.account_id == (await db.accounts.get(email)).id
 
 
 async def test_a_notice_that_is_set_many_times_at_once_is_set_once(db: Opened) -> None:

@@ -431,6 +431,15 @@ async def test_a_checkout_that_does_not_fit_its_order_makes_room_and_raises_one_
     assert [line["order"] for line in lines if line["event"] == "payment_alarm"] == [oldest.id]
 
 
+async def test_nobody_is_led_to_a_checkout_that_does_not_fit_its_order(shop: Shop) -> None:
+    first, *_ = await six_packs(shop)
+    shop.provider.opened[first.id] = page(first, subtotal_cents=1)
+    with structlog.testing.capture_logs() as lines:
+        assert (await buy(shop, "p0")).id != first.id
+    assert shop.provider.opened[first.id].outcome is Outcome.EXPIRED
+    assert [line["order"] for line in lines if line["event"] == "payment_alarm"] == [first.id]
+
+
 async def test_the_pack_of_an_ended_checkout_is_sold_anew(shop: Shop) -> None:
     first, second, *_ = await six_packs(shop)
     shop.provider.opened[first.id] = page(first, outcome=Outcome.EXPIRED, url=None)

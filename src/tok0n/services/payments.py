@@ -115,7 +115,10 @@ class SellPacks:
         raise PaymentFailed(detail=f"{BUY_STEPS_MAX} steps did not lead to an open checkout")
 
     async def look(self, order: Order) -> tuple[Order, Checkout | None]:
-        """Ask the provider how far an order has come, for a buyer who is back. Raises `PaymentFailed`."""
+        """Ask the provider how far an order has come, for a buyer who is back. Raises `PaymentFailed`.
+
+        Gives no checkout when there is none, or none that fits the order.
+        """
         if order.checkout_id is None or order.payment.paid_cents is not None:
             return order, None
         try:
@@ -126,6 +129,7 @@ class SellPacks:
             await self._learn_checkout(checkout)
         except Mismatch as mismatch:
             self._alarms.raise_alarm(order=order.id, why=str(mismatch))
+            return order, None
         return await self._orders.get(order.id), checkout
 
     async def _payment_url(self, order: Order, *, email: str) -> str | None:
@@ -133,7 +137,9 @@ class SellPacks:
         if not order.is_open:
             return None
         if order.checkout_id is not None:
-            _, checkout = await self.look(order)
+            order, checkout = await self.look(order)
+            if checkout is None and order.is_open:
+                await self._expire(order)  # it does not fit its order, so nobody may pay it
             return checkout.url if checkout is not None and checkout.is_open else None
         path = f"/dashboard/orders/{order.id}"
         checkout = await self._payments.open_checkout(

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from tok0n.adapters.sql import forms
 from tok0n.adapters.sql.ledger_functions import append_entry, lock_open_account
 from tok0n.adapters.sql.schema import account, api_key
-from tok0n.adapters.sql.store import SqlStore
+from tok0n.adapters.sql.store import SqlStore, lock_for
 from tok0n.domain import ids
 from tok0n.domain.accounts import Account, ApiKey, Caller, KeyLimits
 from tok0n.domain.errors import AlreadyExists, LimitReached, NotFound
@@ -31,6 +31,7 @@ class SqlAccounts:
         account_id = ids.account_id(os.urandom(ids.RANDOM_BYTES))
 
         def fn(tx: sa.Connection) -> Account:
+            lock_for(tx, f"account {email}")  # whoever confirms this address may open its account at the same time
             if tx.scalar(sa.select(account.c.id).where(account.c.email == email)) is not None:
                 raise _exists(email)
             values = {"id": account_id, "email": email, "status": "open", "posted": 0, "pending": 0}

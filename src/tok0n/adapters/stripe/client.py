@@ -215,7 +215,7 @@ def _about_of(kind: str, values: dict[str, Any]) -> News | None:
     try:
         about: News | None = msgspec.convert(msgspec.to_builtins(_about(values["data"]["object"])), News | None)
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        return NotApplicable(why=f"{type(error).__name__}: {error}"[:WHY_CHARACTERS_MAX])
+        return NotApplicable(why=ascii(f"{type(error).__name__}: {error}")[1 : WHY_CHARACTERS_MAX + 1])
     if kind == FAILED_TYPE and isinstance(about, Checkout):
         return msgspec.structs.replace(about, outcome=Outcome.FAILED)
     return about
