@@ -13,9 +13,10 @@ import msgspec
 
 from tok0n.domain.accounts import Account, ApiKey, Caller, KeyLimits
 from tok0n.domain.catalogue import ModelState, Verification
+from tok0n.domain.forms import Submission
 from tok0n.domain.history import HourOfUse, LedgerEntry, RequestFilter, RequestRecord, UseBy, UseFilter, UseTotals
 from tok0n.domain.ledger import AuditReport, Balance, NewReservation, Receipt, Release, Settlement
-from tok0n.domain.orders import Order, Payment
+from tok0n.domain.orders import OpenedOrder, Order, Payment
 from tok0n.domain.packs import Pack
 from tok0n.domain.payments import Checkout, Event, StoredEvent
 from tok0n.domain.people import LinkPurpose, LowBalance, Passkey, Person, SessionRecord, SignedIn
@@ -120,8 +121,15 @@ class Accounts(Protocol):
         last_four: str,
         now_us: int,
         limits: KeyLimits = _NO_LIMITS,
+        keys_max: int | None = None,
+        submission: Submission | None = None,
+        sealed: bytes | None = None,
     ) -> ApiKey:
-        """Store a new key by its digest. Raises `NotFound`."""
+        """Store a new key by its digest, with the submitted form that created it, in one transaction.
+
+        Raises `NotFound` without such an open account, `LimitReached` when the account has `keys_max` keys that work,
+        and `AlreadySubmitted` with the id of the first submission's key.
+        """
 
     async def list_keys(self, email: str) -> list[ApiKey]:
         """All keys of an account, oldest first. Raises `NotFound`."""
@@ -175,11 +183,21 @@ class History(Protocol):
 class Orders(Protocol):
     """Purchases of packs, what is known of their payments, and what the ledger made of it; and redeem codes."""
 
-    async def create(self, *, account_id: str, pack: Pack, currency: str, now_us: int) -> Order:
-        """A new order, with tokens and price as they are now."""
+    async def open(
+        self, *, account_id: str, pack: Pack, currency: str, now_us: int, submission: Submission | None = None
+    ) -> OpenedOrder:
+        """Open an order, with tokens and price as they are now, in one transaction that locks the account first.
 
-    async def attach_checkout(self, order_id: str, *, checkout_id: str) -> None:
-        """Remember the provider's name for the page on which it is paid."""
+        Gives the order that the same `submission` opened before; else the account's open order of the same pack; else a
+        new one; or, when the account has `OPEN_CHECKOUTS_MAX` open orders, the oldest, which must be expired first.
+        Raises `NotFound` without such an open account, `LimitReached` for one that starts too many purchases.
+        """
+
+    async def attach_checkout(self, order_id: str, *, checkout_id: str) -> bool:
+        """Remember the provider's name for an order's checkout. False when the order has expired, or has another."""
+
+    async def abandon(self, order_id: str) -> None:
+        """Expire an order that never got a checkout: the process died first. Does nothing to any other order."""
 
     async def get(self, order_id: str) -> Order:
         """One order. Raises `NotFound`."""
@@ -187,7 +205,7 @@ class Orders(Protocol):
     async def find_by_payment(self, payment_id: str) -> Order | None:
         """The order of a payment, by the provider's name for it."""
 
-    async def of(self, account_id: str, *, before: str | None, rows_max: int) -> list[Order]:
+    async def of(self, account_id: str, *, before: str | None, rows_max: int, with_expired: bool = True) -> list[Order]:
         """At most `rows_max` orders of the account, newest first, from before the id `before`."""
 
     async def entries(self, order_id: str) -> list[LedgerEntry]:
@@ -197,7 +215,8 @@ class Orders(Protocol):
         """Add what became known of a payment, and append the entries that follow, in one transaction.
 
         Repeated or out of order, it ends the same. What is to be taken back and is reserved by calls in flight is taken
-        by a repetition after they have ended: see `Order.is_settled`. Raises `NotFound`.
+        by a repetition after they have ended: see `Order.is_settled`. Raises `NotFound`, or `AlreadyExists` when the
+        payment or a dispute belongs to another order.
         """
 
     async def debt(self, account_id: str) -> int:
@@ -216,8 +235,12 @@ class Orders(Protocol):
     ) -> None:
         """Remember a code that is good for `tokens`, once for each account and `uses_max` times in all."""
 
-    async def redeem(self, *, account_id: str, digest: bytes, now_us: int) -> int:
-        """Grant the tokens of a code; gives how many. Raises `NotFound`, or `AlreadyExists` for a second time."""
+    async def redeem(self, *, account_id: str, digest: bytes, now_us: int, submission: Submission | None = None) -> int:
+        """Grant the tokens of a code; gives how many.
+
+        Raises `NotFound`, `AlreadyExists` for a second time, or `AlreadySubmitted` with the tokens that the first
+        submission of the same form granted.
+        """
 
 
 class Payments(Protocol):
@@ -235,13 +258,22 @@ class Payments(Protocol):
         """Make the page on which an order is paid; repeated, it is the same one."""
 
     async def checkout(self, checkout_id: str) -> Checkout:
-        """How far a page has come."""
+        """How far a checkout has come. Raises `CheckoutGone` too."""
+
+    async def expire_checkout(self, checkout_id: str) -> Checkout:
+        """Expire a checkout that is still open; gives how far it has come. One that was paid meanwhile stays paid.
+
+        Raises `CheckoutGone` too.
+        """
 
     async def refund(self, payment_id: str, *, cents: int, key: str) -> None:
         """Give money back; repeated with the same `key`, it is given back once."""
 
     def read(self, payload: bytes, signature: str | None, *, now_us: int) -> Event:
-        """A webhook, proven to be the provider's and fresh. Raises `SignatureInvalid`."""
+        """A webhook, proven to be the provider's and fresh. Raises `SignatureInvalid`.
+
+        An event whose contents cannot be understood is about `NotApplicable`.
+        """
 
     def events(self, *, since_us: int) -> AsyncIterator[Event]:
         """Every event since then, newest first."""
@@ -253,20 +285,42 @@ class Inbox(Protocol):
     async def store(self, event: Event, *, now_us: int) -> bool:
         """Keep an event. False when it is here already."""
 
-    async def unhandled(self, *, rows_max: int) -> list[StoredEvent]:
-        """Those that were not acted on yet, the least tried first, and of those the oldest."""
+    async def unhandled(self, *, now_us: int, rows_max: int) -> list[StoredEvent]:
+        """Events that are due and were not acted on yet, the least tried first, and of those the oldest."""
 
-    async def handled(self, event_id: str, *, now_us: int, failure: str | None) -> None:
-        """It was acted on, or must not be, for a reason."""
+    async def handled(self, event_id: str, *, now_us: int, failure: str | None) -> bool:
+        """It was acted on, or must not be, for a reason. False when another process said so first."""
 
-    async def tried(self, event_id: str, *, failure: str) -> None:
-        """It could not be acted on now."""
+    async def tried(self, event_id: str, *, attempts: int, due_at_us: int, failure: str) -> bool:
+        """It could not be acted on, `attempts` times until now, and is due again then. False as above."""
 
     async def reconciled_us(self) -> int | None:
         """When the provider was last asked for everything that it had to tell, and answered."""
 
     async def reconciled(self, *, at_us: int) -> None:
         """All events until then are here."""
+
+
+class Forms(Protocol):
+    """Submitted forms, for 24 hours: a second submission of the same form creates and changes nothing."""
+
+    async def claim(self, submission: Submission, *, result: str | None, now_us: int) -> None:
+        """Remember the first submission, before it does anything. Raises `AlreadySubmitted`.
+
+        Without a `result` it is in progress until `finish` or `withdraw`.
+        """
+
+    async def finish(self, submission: Submission, *, result: str, sealed: bytes | None) -> None:
+        """Remember what a claimed submission led to."""
+
+    async def withdraw(self, submission: Submission) -> None:
+        """Forget a claimed submission that failed: the same form may be submitted again."""
+
+    async def check(self, submission: Submission, *, now_us: int) -> None:
+        """Raises `AlreadySubmitted` for a submission that is remembered."""
+
+    async def forget_old(self, *, now_us: int) -> None:
+        """Remove secrets after 10 minutes, and submissions after 24 hours."""
 
 
 class People(Protocol):

@@ -10,13 +10,13 @@ import pytest
 from starlette.applications import Starlette
 
 from support.http import request
-from support.ledgers import Opened, open_engine
+from support.ledgers import Opened, open_engine, outcome
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.sql.inbox import SqlInbox
 from tok0n.adapters.sql.orders import SqlOrders
 from tok0n.adapters.stripe.client import StripePayments
 from tok0n.adapters.stripe.double import StripeDouble
-from tok0n.domain.errors import PaymentFailed
+from tok0n.domain.errors import CheckoutGone, PaymentFailed
 from tok0n.domain.orders import Order
 from tok0n.domain.packs import Pack
 from tok0n.http.server import HttpServer, listen
@@ -177,6 +177,43 @@ async def test_what_is_not_signed_as_it_should_be_is_not_kept(shop: Shop) -> Non
     assert shop.refusals.count == len(bad) + 2
     assert await shop.inbox.reconciled_us() is None
     assert await shop.send(payload, good) == 200
+
+
+async def test_refunds_at_once_never_give_back_more_than_was_paid(shop: Shop) -> None:
+    order = await shop.order()
+    shop.double.pay(checkout_of(order))
+    await shop.posted()
+    tries = [outcome(shop.sell.refund(order.id, cents=cents)) for cents in (300, 301, 302, 300)]
+    results = await asyncio.gather(*tries)
+    assert sorted(type(result).__name__ for result in results) in (
+        ["NoneType", "PaymentFailed", "PaymentFailed", "PaymentFailed"],
+        ["NoneType", "NoneType", "PaymentFailed", "PaymentFailed"],
+    ), "the same refund, named alike, is made once"
+    assert await shop.posted() in {400, 398, 396}
+    assert (await shop.orders.get(order.id)).payment.refunded_cents in {300, 301, 302}
+
+
+async def test_the_checkout_of_an_order_is_the_same_until_what_it_says_changes(shop: Shop) -> None:
+    order = await shop.order()
+    pages = [
+        await shop.payments.open_checkout(order, email=email, success_url="http://a", cancel_url="http://b")
+        for email in (EMAIL, EMAIL, "b@example.com", "b@example.com")
+    ]
+    assert [pages.index(page) for page in pages] == [0, 0, 2, 2]
+
+
+async def test_a_checkout_is_expired_only_while_it_is_open(shop: Shop) -> None:
+    order = await shop.order()
+    expired = await shop.payments.expire_checkout(checkout_of(order))
+    assert (expired.outcome, expired.url, expired.is_open) == ("expired", None, False)
+    assert await shop.payments.expire_checkout(checkout_of(order)) == expired
+    other = await shop.order()
+    shop.double.pay(checkout_of(other))
+    assert (await shop.payments.expire_checkout(checkout_of(other))).is_paid
+    with pytest.raises(CheckoutGone):
+        await shop.payments.expire_checkout("cs_none")
+    with pytest.raises(CheckoutGone):
+        await shop.payments.checkout("cs_none")
 
 
 async def test_a_key_that_stripe_refuses_is_a_failure_and_no_secret_is_told(shop: Shop) -> None:

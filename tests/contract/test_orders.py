@@ -5,21 +5,35 @@ import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
-from support.ledgers import ENGINES, NOW_US, Opened, open_engine, schema
+from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
 from support.spending import reserve, spend
 from tok0n.adapters.sql.orders import SqlOrders
-from tok0n.domain.errors import AlreadyExists, NotFound
+from tok0n.domain.errors import AlreadyExists, AlreadySubmitted, LimitReached, NotFound
+from tok0n.domain.forms import Submission
 from tok0n.domain.ledger import Balance, Release
-from tok0n.domain.orders import Dispute, DisputeStatus, Order, Outcome, Payment
+from tok0n.domain.orders import (
+    CHECKOUT_LIFE_US,
+    OPEN_CHECKOUTS_MAX,
+    STARTED_CHECKOUTS_MAX,
+    STARTED_CHECKOUTS_US,
+    Dispute,
+    DisputeStatus,
+    OpenedOrder,
+    Order,
+    Outcome,
+    Payment,
+)
 from tok0n.domain.packs import Pack
 
 pytestmark = pytest.mark.anyio
 
 PACK = Pack(id="starter", name="Starter", tokens=1_000, price_usd_cents=500)
 PAID = Payment(paid_cents=500)
+_NUMBERS = itertools.count()
 
 
 def dispute(status: DisputeStatus, *, name: str = "dp_1") -> Payment:
@@ -29,6 +43,8 @@ def dispute(status: DisputeStatus, *, name: str = "dp_1") -> Payment:
 @pytest.fixture(params=ENGINES)
 async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opened]:
     async with open_engine(request.param, tmp_path) as opened:
+        # Opens every connection of the pool: one that is ready long before the others has no race with them.
+        await asyncio.gather(*(outcome(opened.accounts.get("nobody@x")) for _ in range(20)))
         yield opened
 
 
@@ -38,7 +54,11 @@ def orders(db: Opened) -> SqlOrders:
 
 
 async def ordered(orders: SqlOrders, account_id: str) -> Order:
-    return await orders.create(account_id=account_id, pack=PACK, currency="usd", now_us=NOW_US)
+    """A new order of its own pack, as an account has only one open order of each."""
+    pack = msgspec.structs.replace(PACK, id=f"starter{next(_NUMBERS)}")
+    order = (await orders.open(account_id=account_id, pack=pack, currency="usd", now_us=NOW_US)).order
+    assert order is not None
+    return order
 
 
 async def learn(orders: SqlOrders, order: Order, *facts: Payment) -> Order:
@@ -139,7 +159,7 @@ async def test_the_audit_finds_an_order_that_was_changed(orders: SqlOrders, db: 
 
 async def test_refunds_and_calls_at_once_neither_lose_nor_deadlock(orders: SqlOrders, db: Opened) -> None:
     account, key = await db.key("a@x", tokens=100_000)
-    made = [await ordered(orders, account.id) for _ in range(10)]
+    made = [await ordered(orders, account.id) for _ in range(5)]
 
     async def bought_and_refunded(order: Order) -> None:
         for cents in (0, 100, 200, 500):
@@ -152,6 +172,125 @@ async def test_refunds_and_calls_at_once_neither_lose_nor_deadlock(orders: SqlOr
     await asyncio.gather(*(bought_and_refunded(order) for order in made), *(calls() for _ in range(8)))
     assert await balance(db) == Balance(posted=100_000 - 8 * 20 * 7, pending=0)
     assert (await db.ledger.audit()).ok
+
+
+def packs(many: int) -> list[Pack]:
+    return [msgspec.structs.replace(PACK, id=f"pack{number}") for number in range(many)]
+
+
+async def test_an_account_never_has_more_than_five_open_orders(orders: SqlOrders, db: Opened) -> None:
+    account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
+    opening = [orders.open(account_id=account.id, pack=pack, currency="usd", now_us=NOW_US) for pack in packs(7) * 10]
+    opened = await asyncio.gather(*opening)
+    rows = await orders.of(account.id, before=None, rows_max=100)
+    assert len(rows) == OPEN_CHECKOUTS_MAX
+    assert {one.order.id for one in opened if one.order} == {order.id for order in rows}
+    oldest = min(order.id for order in rows)
+    assert {one.must_expire.id for one in opened if one.must_expire} == {oldest}
+
+
+async def test_the_same_pack_leads_to_its_open_order_until_its_price_changes(orders: SqlOrders, db: Opened) -> None:
+    account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
+    ids = set()
+    for pack in (PACK, PACK, msgspec.structs.replace(PACK, price_usd_cents=600)):
+        opened = await orders.open(account_id=account.id, pack=pack, currency="usd", now_us=NOW_US)
+        assert opened.order is not None
+        ids.add(opened.order.id)
+    assert len(ids) == 2
+    later = await orders.open(account_id=account.id, pack=PACK, currency="usd", now_us=NOW_US + CHECKOUT_LIFE_US)
+    assert later.order is not None
+    assert later.order.id not in ids, "a checkout that has expired at the provider leads nowhere"
+
+
+@pytest.mark.parametrize("fact", [Payment(paid_cents=500), Payment(is_complete=True), Payment(outcome=Outcome.EXPIRED)])
+async def test_an_order_that_can_no_longer_be_paid_is_not_open(orders: SqlOrders, db: Opened, fact: Payment) -> None:
+    account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
+    for pack in packs(OPEN_CHECKOUTS_MAX + 3):
+        opened = await orders.open(account_id=account.id, pack=pack, currency="usd", now_us=NOW_US)
+        assert opened.order is not None
+        await learn(orders, opened.order, fact)
+
+
+async def test_an_account_starts_a_limited_number_of_purchases_an_hour(orders: SqlOrders, db: Opened) -> None:
+    account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
+    for pack in packs(STARTED_CHECKOUTS_MAX):
+        opened = await orders.open(account_id=account.id, pack=pack, currency="usd", now_us=NOW_US)
+        assert opened.order is not None
+        await learn(orders, opened.order, Payment(outcome=Outcome.EXPIRED))
+    more = msgspec.structs.replace(PACK, id="more")
+    with pytest.raises(LimitReached, match="20 purchases in the last hour"):
+        await orders.open(account_id=account.id, pack=more, currency="usd", now_us=NOW_US)
+    later_us = NOW_US + STARTED_CHECKOUTS_US
+    assert (await orders.open(account_id=account.id, pack=more, currency="usd", now_us=later_us)).order is not None
+
+
+async def test_a_form_that_is_submitted_many_times_at_once_opens_one_order(orders: SqlOrders, db: Opened) -> None:
+    account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
+    submission = Submission(account_id=account.id, form="order", form_id="A" * 22)
+
+    async def opened() -> OpenedOrder:
+        return await orders.open(account_id=account.id, pack=PACK, currency="usd", now_us=NOW_US, submission=submission)
+
+    results = await asyncio.gather(*(opened() for _ in range(30)))
+    assert len({one.order.id for one in results if one.order}) == 1
+    assert sum(one.is_repetition for one in results) == 29
+    assert results[0].order is not None
+    await learn(orders, results[0].order, PAID)
+    again = await opened()
+    assert (again.order and again.order.id, again.is_repetition) == (results[0].order.id, True), "paid, and no new one"
+
+
+async def test_a_checkout_is_attached_only_to_an_order_that_still_wants_it(orders: SqlOrders, db: Opened) -> None:
+    account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
+    abandoned, attached, paid = [await ordered(orders, account.id) for _ in range(3)]
+    await orders.abandon(abandoned.id)
+    assert not await orders.attach_checkout(abandoned.id, checkout_id="cs_1")
+    assert await orders.attach_checkout(attached.id, checkout_id="cs_2")
+    assert await orders.attach_checkout(attached.id, checkout_id="cs_2")
+    assert not await orders.attach_checkout(attached.id, checkout_id="cs_3")
+    await orders.abandon(attached.id)
+    assert (await orders.get(attached.id)).is_open, "only an order without a checkout is abandoned"
+    await learn(orders, paid, PAID)
+    assert await orders.attach_checkout(paid.id, checkout_id="cs_4"), "its webhook came before the answer"
+
+
+async def test_a_closed_account_opens_no_order_and_redeems_no_code(orders: SqlOrders, db: Opened) -> None:
+    account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
+    closed = sa.update(schema.account).values(status="closed")
+    await db.store.write(lambda tx: tx.execute(closed) and None)
+    with pytest.raises(NotFound, match="closed"):
+        await orders.open(account_id=account.id, pack=PACK, currency="usd", now_us=NOW_US)
+    with pytest.raises(NotFound, match="closed"):
+        await orders.redeem(account_id=account.id, digest=b"code", now_us=NOW_US)
+
+
+async def test_a_payment_or_a_dispute_of_another_order_is_refused(orders: SqlOrders, db: Opened) -> None:
+    account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
+    first, second = await ordered(orders, account.id), await ordered(orders, account.id)
+    await learn(orders, first, PAID, dispute(DisputeStatus.OPEN))
+    with pytest.raises(AlreadyExists, match="payment"):
+        await orders.learn(second.id, PAID, payment_id=f"pi_{first.id}", now_us=NOW_US)
+    with pytest.raises(AlreadyExists, match="dispute"):
+        await learn(orders, second, dispute(DisputeStatus.OPEN))
+    assert (await db.ledger.audit()).ok
+
+
+async def test_a_code_form_that_is_submitted_many_times_at_once_grants_once_and_says_so(
+    orders: SqlOrders, db: Opened
+) -> None:
+    account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
+    await orders.create_code(
+        digest=b"code", shown="TRY", tokens=50, uses_max=9, expires_at_us=None, reason="trial", now_us=NOW_US
+    )
+    submission = Submission(account_id=account.id, form="redemption", form_id="A" * 22)
+    tries = [
+        outcome(orders.redeem(account_id=account.id, digest=b"code", now_us=NOW_US, submission=submission))
+        for _ in range(20)
+    ]
+    results = await asyncio.gather(*tries)
+    assert results.count(50) == 1
+    assert {one.result for one in results if isinstance(one, AlreadySubmitted)} == {"50"}
+    assert (await balance(db)).posted == 50
 
 
 async def test_a_code_is_redeemed_once_by_each_and_no_more_than_allowed(orders: SqlOrders, db: Opened) -> None:

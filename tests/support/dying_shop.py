@@ -120,8 +120,9 @@ async def purchase(store: SqlStore, stripe_url: str, *, email: str, steps: Steps
     """One purchase from the button to the credit, with all ways in which the shop hears of it."""
     sell = make_shop(DyingStore(store, steps), stripe_url, steps)
     account = await SqlAccounts(store).get(email)
-    url = await sell.buy(account_id=account.id, email=email, pack_id=PACK.id)
-    await asyncio.to_thread(approve, url)
+    opened = await sell.buy(account_id=account.id, email=email, pack_id=PACK.id)
+    assert opened.url is not None
+    await asyncio.to_thread(approve, opened.url)
     payload = await asyncio.to_thread(newest_event, stripe_url)
     signature = StripeDouble(secret_key=KEY, webhook_secret=SECRET).sign(payload)
     order = (await SqlOrders(store).of(account.id, before=None, rows_max=1))[0]

@@ -39,7 +39,7 @@ class Visitor:
     ) -> httpx.Response:
         """Send the form of the page at `page`, or of `path` itself, with what is hidden in it."""
         shown = await self.get(page or path)
-        hidden = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', shown.text)
+        hidden = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"[^>]*>', shown.text)
         filled = {name: html.unescape(value) for name, value in hidden} | (fields or {})
         return await self._http.post(path, data=filled, headers=headers)
 

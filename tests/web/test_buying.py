@@ -1,16 +1,18 @@
 """Buying packs, as a customer without script does, in front of our double of Stripe."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from support.gateways import Running
 from support.mailbox import Mailbox
 from support.people import join
 from support.scripted_upstream import ScriptedUpstream
-from support.shop import shop
+from support.shop import KEY, shop
 from support.visitor import Visitor, text_of
 from tok0n.adapters.stripe.double import StripeDouble
 from tok0n.services.redeem_codes import make_code
@@ -125,7 +127,7 @@ async def test_a_pack_that_is_not_sold_and_a_stripe_that_is_away_are_told(
 ) -> None:
     _, double = opened
     gone = await buyer.post("/dashboard/buy", {"pack": "gone"})
-    assert (gone.status_code, "not sold any more" in gone.text) == (422, True)
+    assert (gone.status_code, "no longer sold" in gone.text) == (422, True)
     path, _ = await buy(buyer, double)
     monkeypatch.setattr(double, "_secret_key", "changed")
     away = await buyer.post("/dashboard/buy", {"pack": "starter"})
@@ -157,3 +159,27 @@ async def test_where_nothing_is_sold_codes_can_still_be_redeemed(site: Running, 
     assert "500 tokens" in answer.text
     refused = await customer.post_raw("/webhooks/stripe", {})
     assert refused.status_code == 404
+
+
+async def test_a_checkout_that_has_expired_leaves_the_list_and_its_pack_can_be_bought_again(
+    opened: Shop, buyer: Visitor
+) -> None:
+    site, double = opened
+    path, page = await buy(buyer, double)
+    assert site.sell_packs is not None
+    await asyncio.to_thread(expire_at_stripe, double, page)
+    await posted(site, double)
+    assert path not in (await buyer.get("/dashboard/orders")).text
+    assert "its time is over" in (await buyer.get(path)).text
+    again, _ = await buy(buyer, double)
+    assert again != path
+
+
+def expire_at_stripe(double: StripeDouble, checkout_id: str) -> None:
+    """What Stripe does after a day."""
+    url = f"{double.url}/v1/checkout/sessions/{checkout_id}/expire"
+    with httpx.Client(headers={"authorization": f"Bearer {KEY}"}) as client:
+        assert client.post(url).json()["status"] == "expired"
+        assert client.post(url).status_code == 400, "only an open one can be expired"
+        assert client.post(url.replace(checkout_id, "cs_none")).json()["error"]["code"] == "resource_missing"
+        assert client.get(f"{double.url}/pay/{checkout_id}").status_code == 410

@@ -12,6 +12,7 @@ from tok0n.adapters.mail import LogMailer, SmtpMailer, SmtpOptions
 from tok0n.adapters.memory.limiter import MemoryLimiter
 from tok0n.adapters.passkeys import WebAuthn
 from tok0n.adapters.sql.accounts import SqlAccounts
+from tok0n.adapters.sql.forms import SqlForms
 from tok0n.adapters.sql.history import SqlHistory
 from tok0n.adapters.sql.inbox import SqlInbox
 from tok0n.adapters.sql.models import SqlModels
@@ -32,6 +33,7 @@ from tok0n.ports import (
     Accounts,
     Authenticator,
     Clock,
+    Forms,
     History,
     Inbox,
     Ledger,
@@ -65,6 +67,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     passkeys: Passkeys
     orders: Orders
     inbox: Inbox
+    forms: Forms
 
 
 @contextlib.asynccontextmanager
@@ -94,6 +97,7 @@ def _store(database: SqlStore, ledger: Ledger) -> Store:
         passkeys=SqlPasskeys(database),
         orders=SqlOrders(database),
         inbox=SqlInbox(database),
+        forms=SqlForms(database),
     )
 
 

@@ -13,6 +13,7 @@ from tok0n.ports import Clock, Mailer, Passwords
 from tok0n.services.authenticate import KeyRing
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import CompleteChat
+from tok0n.services.housekeeping import Chore
 from tok0n.services.in_flight import InFlight
 from tok0n.services.passkeys import SignInByPasskey
 from tok0n.services.payments import SellPacks
@@ -44,6 +45,7 @@ class Pages(msgspec.Struct, frozen=True, kw_only=True):
     site: Site
     signing: Signing
     sell_packs: SellPacks | None
+    forget_submissions: Chore
     routes: Sequence[BaseRoute]
     packages: Sequence[str]
 
@@ -136,6 +138,7 @@ def make_pages(
         profile=profile,
         catalogue=catalogue,
         clock=clock,
+        forms=store.forms,
     )
     playground = Playground(
         desk=desk, complete_chat=complete_chat, key_ring=key_ring, request_log=request_log, in_flight=in_flight
@@ -174,7 +177,18 @@ def make_pages(
             signing=signing,
             clock=clock,
         )
-        routes += passkey_routes(site, passkeys)
+        routes += passkey_routes(site, passkeys, desk.submit_once)
+
+    async def forget_submissions() -> None:
+        await store.forms.forget_old(now_us=clock.now_us())
+
     uses = [("stripe", sell_packs is not None), ("webauthn", authenticator is not None)]
     packages = [package for package, is_used in uses if is_used]
-    return Pages(site=site, signing=signing, sell_packs=sell_packs, routes=routes, packages=packages)
+    return Pages(
+        site=site,
+        signing=signing,
+        sell_packs=sell_packs,
+        forget_submissions=forget_submissions,
+        routes=routes,
+        packages=packages,
+    )

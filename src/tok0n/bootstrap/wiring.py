@@ -46,6 +46,7 @@ CANCELLED_CALLS_SECONDS_MAX = 10.0
 REMEMBER_USE_SECONDS = 30.0
 LOW_BALANCES_SECONDS = 5.0
 FORGET_SECONDS = 600.0
+FORGET_SUBMISSIONS_SECONDS = 60.0
 HANDLE_SECONDS = 5.0
 RECONCILE_SECONDS = 3_600.0
 
@@ -138,6 +139,7 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
                 (LowBalances(store.notices, mailer, url_maker(settings)).tell, LOW_BALANCES_SECONDS),
                 (pages.signing.forget_old, FORGET_SECONDS),
                 (trimmer.trim, TRIM_SECONDS),
+                (pages.forget_submissions, FORGET_SUBMISSIONS_SECONDS),
             ],
         )
         draining = asyncio.Event()

@@ -14,6 +14,9 @@
     ├── Overloaded              a bounded queue is full             503
     ├── PasskeyInvalid          a sign-in that proves nothing       (pages)
     ├── PaymentFailed           the provider could not be asked     (pages)
+    │   └── CheckoutGone        the provider knows no such checkout (pages)
+    ├── LimitReached            an account has all it may have      (pages)
+    ├── AlreadySubmitted        a form that was submitted before    (pages)
     ├── SignatureInvalid        a webhook of somebody else          (webhook)
     ├── AlreadyResolved         a second end for one reservation    (never reaches a customer)
     └── OperatorError           a command that cannot be carried out (command line)
@@ -235,6 +238,27 @@ class PaymentFailed(Tok0nError):
     def __init__(self, *, detail: str) -> None:
         super().__init__("The payment provider could not be reached, and nothing was paid. Try again in a moment.")
         self.detail = detail
+
+
+class CheckoutGone(PaymentFailed):
+    """The provider knows no such checkout: it was created with another provider account, or in the other mode."""
+
+
+class LimitReached(Tok0nError):
+    """The account has as many of something as it may have. The message says what to do."""
+
+
+class AlreadySubmitted(Tok0nError):
+    """This form was submitted before; nothing was created or changed now.
+
+    `result` names what the first submission created, None while that is in progress. `sealed` is the secret that it
+    showed, encrypted (`domain.forms`); None when it had none, or no longer shows it.
+    """
+
+    def __init__(self, *, result: str | None, sealed: bytes | None) -> None:
+        super().__init__("This form was submitted before. Nothing was changed.")
+        self.result = result
+        self.sealed = sealed
 
 
 class SignatureInvalid(Tok0nError):

@@ -29,6 +29,11 @@ def order_id(now_us: int, random_bytes: bytes) -> str:
     return f"ord_{now_us // 1000:012x}{random_bytes.hex()}"
 
 
+def first_order_id(since_us: int) -> str:
+    """No order created at or after `since_us` has a lower id than this."""
+    return f"ord_{since_us // 1000:012x}"
+
+
 def first_request_id(since_us: int) -> str:
     """No request made at or after `since_us` has a lower id than this."""
     return f"req_{since_us // 1000:012x}"

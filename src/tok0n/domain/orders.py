@@ -6,10 +6,29 @@ was applied before. Whether a fact comes twice, late or early makes no differenc
 """
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
-from tok0n.domain.ledger import Balance, EntryKind
+from tok0n.domain.ledger import US_A_DAY, US_AN_HOUR, Balance, EntryKind
+from tok0n.domain.packs import Pack
+
+OPEN_CHECKOUTS_MAX = 5
+"""Orders of one account that a buyer can still pay. Opening another one expires the oldest first."""
+
+STARTED_CHECKOUTS_MAX = 20
+STARTED_CHECKOUTS_US = US_AN_HOUR
+"""Purchases that an account may start in this time without paying."""
+
+CHECKOUT_LIFE_US = US_A_DAY
+"""How long a checkout can be paid (Stripe API reference, Checkout Sessions, `expires_at`)."""
+
+CENTS_MAX = 10**12
+"""Far above what a provider takes in one payment (Stripe: 99,999,999), far below what a database cannot store."""
+
+Cents = Annotated[int, msgspec.Meta(ge=0, le=CENTS_MAX)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:-]{1,255}\Z")]
+"""A provider's name for a thing, or ours: no control characters, and short enough to store."""
 
 
 class DisputeStatus(StrEnum):
@@ -34,8 +53,8 @@ class Outcome(StrEnum):
 class Dispute(msgspec.Struct, frozen=True, kw_only=True):
     """A buyer's complaint to the bank about so many cents of a payment."""
 
-    id: str
-    cents: int
+    id: Name
+    cents: Cents
     status: DisputeStatus
 
     @property
@@ -171,6 +190,27 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     applied: Applied = Applied()
 
     @property
+    def is_open(self) -> bool:
+        """Whether the buyer may still pay."""
+        return self.payment.paid_cents is None and self.payment.outcome is None and not self.payment.is_complete
+
+    def is_for(self, pack: Pack, *, currency: str) -> bool:
+        """Whether it sells this pack as it is sold now."""
+        agreed = (self.pack_id, self.tokens, self.price_cents, self.currency)
+        return agreed == (pack.id, pack.tokens, pack.price_usd_cents, currency)
+
+    @property
     def is_settled(self) -> bool:
         """Whether the ledger holds all that is due. If not, calls in flight have reserved what is to be taken back."""
         return self.applied == self.payment.applied_to(self.tokens)
+
+
+class OpenedOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """What opening an order led to: `order`, or else `must_expire`, whose checkout must be expired first.
+
+    `is_repetition` says that the order is the result of the same form, submitted before.
+    """
+
+    order: Order | None = None
+    must_expire: Order | None = None
+    is_repetition: bool = False

@@ -1,8 +1,16 @@
 """What a payment provider says, in our words: the page on which an order is paid, and the events that follow."""
 
+from typing import Annotated
+
 import msgspec
 
-from tok0n.domain.orders import Dispute, Outcome
+from tok0n.domain.orders import Cents, Dispute, Name, Outcome
+
+EVENT_TIME_SECONDS_MAX = 2**33
+"""The year 2242."""
+
+Currency = Annotated[str, msgspec.Meta(pattern=r"^[a-z]{3}\Z")]
+Url = Annotated[str, msgspec.Meta(pattern=r"^https?://[!-~]{1,8000}\Z")]
 
 
 class Checkout(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -13,46 +21,57 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     None when the page is not ours.
     """
 
-    id: str
-    url: str | None
-    order_id: str | None
-    payment_id: str | None
-    subtotal_cents: int
-    total_cents: int
-    currency: str
+    id: Name
+    url: Url | None
+    order_id: Name | None
+    payment_id: Name | None
+    subtotal_cents: Cents
+    total_cents: Cents
+    currency: Currency
     livemode: bool
     is_complete: bool
     is_paid: bool
     outcome: Outcome | None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the buyer may still pay."""
+        return self.outcome is None and not self.is_complete and not self.is_paid
+
 
 class Refunded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """How much of a payment was refunded in all until now. `order_id` is None where the provider does not say it."""
 
-    order_id: str | None
-    payment_id: str
-    cents: int
-    currency: str
+    order_id: Name | None
+    payment_id: Name
+    cents: Cents
+    currency: Currency
     livemode: bool
 
 
 class Disputed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A dispute of a payment."""
 
-    payment_id: str
+    payment_id: Name
     dispute: Dispute
-    currency: str
+    currency: Currency
     livemode: bool
 
 
 class RefundFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A refund that the buyer's bank did not take: the money is with the operator again."""
 
-    payment_id: str
-    cents: int
+    payment_id: Name
+    cents: Cents
 
 
-News = Checkout | Refunded | Disputed | RefundFailed
+class NotApplicable(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """An event that is the provider's, and can never be applied. `why` is for the operator."""
+
+    why: str
+
+
+News = Checkout | Refunded | Disputed | RefundFailed | NotApplicable
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

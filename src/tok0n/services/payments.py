@@ -6,22 +6,37 @@ them up. What does not fit the order is credited to nobody, and the operator is 
 
 import asyncio
 from collections.abc import Callable, Mapping
+from weakref import WeakValueDictionary
 
+import msgspec
 import structlog
 
-from tok0n.domain.errors import NotFound, PaymentFailed
+from tok0n.domain.errors import AlreadyExists, CheckoutGone, NotFound, PaymentFailed, Tok0nError
+from tok0n.domain.forms import Submission
 from tok0n.domain.ledger import US_A_DAY, US_AN_HOUR
-from tok0n.domain.orders import Order, Payment
+from tok0n.domain.orders import Order, Outcome, Payment
 from tok0n.domain.packs import Pack
-from tok0n.domain.payments import Checkout, Disputed, Event, Refunded, RefundFailed, StoredEvent
+from tok0n.domain.payments import Checkout, Disputed, Event, NotApplicable, Refunded, RefundFailed, StoredEvent
 from tok0n.ports import Clock, Inbox, Orders, Payments
+from tok0n.services.alarms import Alarms
 
 log = structlog.get_logger()
 
 CURRENCY = "usd"
 HANDLED_AT_ONCE = 100
 WAITS_US = 7 * US_A_DAY
-"""How long an event waits for the order that it is about to become known."""
+"""How long an event is tried again: its order may become known yet, or the database may recover."""
+
+PROMPT_ATTEMPTS = 12
+"""An event that waits is tried in every round at first: calls that hold its tokens end within minutes."""
+
+BACKOFF_US = 5_000_000
+BACKOFF_US_MAX = US_AN_HOUR
+ALARM_ATTEMPTS = 5
+"""An event that failed so often raises an alarm, once: after about a minute."""
+
+BUY_STEPS_MAX = 10
+"""Checkouts that one purchase may find ended, or expire, before the buyer is asked to try again."""
 
 LOOKED_BACK_US = US_AN_HOUR
 LOOKED_BACK_FIRST_US = 30 * US_A_DAY
@@ -30,6 +45,13 @@ LOOKED_BACK_FIRST_US = 30 * US_A_DAY
 
 class Mismatch(Exception):
     """What was paid is not what was ordered. The message is for the operator."""
+
+
+class Purchase(msgspec.Struct, frozen=True, kw_only=True):
+    """An order, and the URL of the provider's page on which it is paid; None when it can't be paid any more."""
+
+    order_id: str
+    url: str | None
 
 
 class SellPacks:
@@ -52,6 +74,8 @@ class SellPacks:
         self._clock = clock
         self._url_of = url_of
         self._handling = asyncio.Lock()
+        self._alarms = Alarms(clock)
+        self._buying: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
     def page_origin(self) -> str:
@@ -63,35 +87,90 @@ class SellPacks:
         """What is sold."""
         return list(self._packs.values())
 
-    async def buy(self, *, account_id: str, email: str, pack_id: str) -> str:
-        """Order a pack; gives the address of the page on which it is paid. Raises `NotFound`, `PaymentFailed`."""
+    async def buy(self, *, account_id: str, email: str, pack_id: str, submission: Submission | None = None) -> Purchase:
+        """Order a pack. The same form, or the same pack, leads to the order that is open already.
+
+        An account has at most `OPEN_CHECKOUTS_MAX` open orders: one more expires the oldest first. No transaction spans
+        a call to the provider, so each step reads the orders again. Raises `NotFound`, `LimitReached`, `PaymentFailed`.
+        """
         pack = self._packs.get(pack_id)
         if pack is None:
-            raise NotFound("This pack is not sold any more.")
-        order = await self._orders.create(
-            account_id=account_id, pack=pack, currency=CURRENCY, now_us=self._clock.now_us()
-        )
-        checkout = await self._payments.open_checkout(
-            order,
-            email=email,
-            success_url=self._url_of(f"/dashboard/orders/{order.id}?paid=1"),
-            cancel_url=self._url_of(f"/dashboard/orders/{order.id}?paid=0"),
-        )
-        await self._orders.attach_checkout(order.id, checkout_id=checkout.id)
-        if checkout.url is None:
-            raise PaymentFailed(detail=f"the checkout of {order.id} has no address")
-        return checkout.url
+            raise NotFound("This pack is no longer sold.")
+        # One purchase of an account at a time: a burst asks the provider once, and then finds the open order.
+        async with self._buying.setdefault(account_id, asyncio.Lock()):
+            for _ in range(BUY_STEPS_MAX):
+                opened = await self._orders.open(
+                    account_id=account_id,
+                    pack=pack,
+                    currency=CURRENCY,
+                    now_us=self._clock.now_us(),
+                    submission=submission,
+                )
+                if opened.must_expire is not None:
+                    await self._expire(opened.must_expire)
+                elif opened.order is not None:
+                    url = await self._payment_url(opened.order, email=email)
+                    if url is not None or opened.is_repetition:
+                        return Purchase(order_id=opened.order.id, url=url)
+        raise PaymentFailed(detail=f"{BUY_STEPS_MAX} steps did not lead to an open checkout")
 
     async def look(self, order: Order) -> tuple[Order, Checkout | None]:
-        """Ask the provider how far an order has come, for a buyer who is back. Raises `PaymentFailed`."""
+        """Ask the provider how far an order has come, for a buyer who is back. Raises `PaymentFailed`.
+
+        Gives no checkout when there is none, or none that fits the order.
+        """
         if order.checkout_id is None or order.payment.paid_cents is not None:
             return order, None
-        checkout = await self._payments.checkout(order.checkout_id)
+        try:
+            checkout = await self._payments.checkout(order.checkout_id)
+        except CheckoutGone:
+            return await self._end(order), None
         try:
             await self._learn_checkout(checkout)
         except Mismatch as mismatch:
-            log.error("payment_alarm", order=order.id, why=str(mismatch))
+            self._alarms.raise_alarm(order=order.id, why=str(mismatch))
+            return order, None
         return await self._orders.get(order.id), checkout
+
+    async def _payment_url(self, order: Order, *, email: str) -> str | None:
+        """The URL of the page on which an order is paid; None when it has ended, which is recorded."""
+        if not order.is_open:
+            return None
+        if order.checkout_id is not None:
+            order, checkout = await self.look(order)
+            if checkout is None and order.is_open:
+                await self._expire(order)  # it does not fit its order, so nobody may pay it
+            return checkout.url if checkout is not None and checkout.is_open else None
+        path = f"/dashboard/orders/{order.id}"
+        checkout = await self._payments.open_checkout(
+            order, email=email, success_url=self._url_of(f"{path}?paid=1"), cancel_url=self._url_of(f"{path}?paid=0")
+        )
+        if not await self._orders.attach_checkout(order.id, checkout_id=checkout.id):
+            # Another process has abandoned the order, or attached a checkout, meanwhile.
+            await self._payments.expire_checkout(checkout.id)
+            return None
+        if checkout.url is None:
+            raise PaymentFailed(detail=f"the checkout of {order.id} has no URL")
+        return checkout.url
+
+    async def _expire(self, order: Order) -> None:
+        """Expire an open order to make room for another one. One that was paid meanwhile is credited instead."""
+        if order.checkout_id is None:
+            await self._orders.abandon(order.id)
+            return
+        try:
+            checkout = await self._payments.expire_checkout(order.checkout_id)
+            await self._learn_checkout(checkout)
+        except CheckoutGone:
+            await self._end(order)
+        except Mismatch as mismatch:
+            self._alarms.raise_alarm(order=order.id, why=str(mismatch))
+            await self._end(order)
+
+    async def _end(self, order: Order) -> Order:
+        """Record that an order can't be paid any more. A payment that becomes known later is credited all the same."""
+        expired = Payment(outcome=Outcome.EXPIRED)
+        return await self._orders.learn(order.id, expired, payment_id=None, now_us=self._clock.now_us())
 
     async def refund(self, order_id: str, *, cents: int) -> None:
         """Give money back. The tokens are taken back when the provider says that it is done. Raises `NotFound`."""
@@ -125,34 +204,53 @@ class SellPacks:
         return missed
 
     async def handle_all(self) -> None:
-        """Act on every event that waits. One that cannot be acted on now stays, and is tried again."""
+        """Act on every event that is due. One that cannot be acted on now is tried again later."""
         async with self._handling:
-            for stored in await self._inbox.unhandled(rows_max=HANDLED_AT_ONCE):
+            for stored in await self._inbox.unhandled(now_us=self._clock.now_us(), rows_max=HANDLED_AT_ONCE):
                 await self._handle(stored)
 
     async def _handle(self, stored: StoredEvent) -> None:
-        event = stored.event
-        now_us = self._clock.now_us()
         try:
-            is_settled = await self._learn(event)
-        except Mismatch as mismatch:
-            log.error("payment_alarm", payment_event=event.id, type=event.type, why=str(mismatch))
-            await self._inbox.handled(event.id, now_us=now_us, failure=str(mismatch))
+            is_settled = await self._learn(stored.event)
+        except (Mismatch, AlreadyExists) as error:
+            await self._reject(stored, why=str(error))
         except NotFound as error:
-            if now_us - stored.received_at_us < WAITS_US:
-                await self._inbox.tried(event.id, failure=error.message)
-                return
-            log.error("payment_alarm", payment_event=event.id, type=event.type, why="it is about no order of ours")
-            await self._inbox.handled(event.id, now_us=now_us, failure=error.message)
+            await self._try_again(stored, why=error.message, last="it belongs to no order of ours")
+        except Tok0nError as error:
+            # With the database away, recording this fails too and ends the round.
+            await self._try_again(stored, why=error.detail or error.message, is_failure=True)
         except Exception as error:
-            # Whatever it is, the next event is another; with the database away, `tried` ends the round.
-            await self._inbox.tried(event.id, failure=type(error).__name__)
-            log.exception("payment_alarm", payment_event=event.id, type=event.type, why="acting on it failed")
+            if stored.attempts == 0:
+                log.exception("payment_event_failed", payment_event=stored.event.id, type=stored.event.type)
+            await self._try_again(stored, why=f"{type(error).__name__}: acting on it failed", is_failure=True)
         else:
             if is_settled:
-                await self._inbox.handled(event.id, now_us=now_us, failure=None)
+                await self._inbox.handled(stored.event.id, now_us=self._clock.now_us(), failure=None)
             else:
-                await self._inbox.tried(event.id, failure="calls in flight have reserved what is to be taken back")
+                await self._try_again(stored, why="requests in progress have reserved the tokens to take back")
+
+    async def _try_again(
+        self, stored: StoredEvent, *, why: str, last: str | None = None, is_failure: bool = False
+    ) -> None:
+        """Back off, and give up after `WAITS_US`. What fails backs off at once; what waits, after a while."""
+        event, attempts, now_us = stored.event, stored.attempts + 1, self._clock.now_us()
+        if now_us - stored.received_at_us >= WAITS_US:
+            await self._reject(stored, why=last or f"given up after {attempts} attempts: {why}")
+            return
+        steps = attempts if is_failure else attempts - PROMPT_ATTEMPTS
+        delay_us = min(BACKOFF_US << min(steps, 32) - 1, BACKOFF_US_MAX) if steps > 0 else 0
+        is_ours = await self._inbox.tried(event.id, attempts=attempts, due_at_us=now_us + delay_us, failure=why)
+        if not is_ours or not is_failure:
+            return
+        if attempts == ALARM_ATTEMPTS:
+            self._alarms.raise_alarm(payment_event=event.id, type=event.type, why=f"{attempts} attempts failed: {why}")
+        elif attempts < ALARM_ATTEMPTS:
+            log.warning("payment_event_retried", payment_event=event.id, type=event.type, attempts=attempts, why=why)
+
+    async def _reject(self, stored: StoredEvent, *, why: str) -> None:
+        """Record that an event can never be applied, and raise one alarm, whichever process comes first."""
+        if await self._inbox.handled(stored.event.id, now_us=self._clock.now_us(), failure=why):
+            self._alarms.raise_alarm(payment_event=stored.event.id, type=stored.event.type, why=why)
 
     async def _learn(self, event: Event) -> bool:
         """False when it must be learnt again. Raises `Mismatch`; `NotFound` when the order is not known, or not yet."""
@@ -172,6 +270,8 @@ class SellPacks:
             case RefundFailed() as failed:
                 order = await self._order_of(failed.payment_id, None)
                 raise Mismatch(f"the bank did not take a refund of {failed.cents} cents of {order.id}: see the docs")
+            case NotApplicable() as garbage:
+                raise Mismatch(f"it can never be applied: {garbage.why}")
             case None:
                 return True
 
@@ -186,6 +286,8 @@ class SellPacks:
         if checkout.subtotal_cents != order.price_cents:
             raise Mismatch(f"{order.id} costs {order.price_cents} cents, and the page says {checkout.subtotal_cents}")
         if order.checkout_id not in {None, checkout.id}:
+            if not checkout.is_complete and not checkout.is_paid:
+                return True  # created by a process that died before it could attach it: nobody was sent there
             raise Mismatch(f"{order.id} has another page")
         more = Payment(
             is_complete=checkout.is_complete,

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 import msgspec
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.ledger_functions import append_entry
+from tok0n.adapters.sql import forms
+from tok0n.adapters.sql.ledger_functions import append_entry, lock_open_account
 from tok0n.adapters.sql.schema import account, api_key
-from tok0n.adapters.sql.store import SqlStore
+from tok0n.adapters.sql.store import SqlStore, lock_for
 from tok0n.domain import ids
 from tok0n.domain.accounts import Account, ApiKey, Caller, KeyLimits
-from tok0n.domain.errors import AlreadyExists, NotFound
+from tok0n.domain.errors import AlreadyExists, LimitReached, NotFound
+from tok0n.domain.forms import Submission
 from tok0n.domain.ledger import Balance, EntryKind
 
 OPENING_REASON = "opening grant"
@@ -29,6 +31,7 @@ class SqlAccounts:
         account_id = ids.account_id(os.urandom(ids.RANDOM_BYTES))
 
         def fn(tx: sa.Connection) -> Account:
+            lock_for(tx, f"account {email}")  # whoever confirms this address may open its account at the same time
             if tx.scalar(sa.select(account.c.id).where(account.c.email == email)) is not None:
                 raise _exists(email)
             values = {"id": account_id, "email": email, "status": "open", "posted": 0, "pending": 0}
@@ -84,16 +87,25 @@ class SqlAccounts:
         last_four: str,
         now_us: int,
         limits: KeyLimits = _NO_LIMITS,
+        keys_max: int | None = None,
+        submission: Submission | None = None,
+        sealed: bytes | None = None,
     ) -> ApiKey:
         """See `ports.Accounts.create_key`."""
         key_id = ids.api_key_id(os.urandom(ids.RANDOM_BYTES))
 
         def fn(tx: sa.Connection) -> ApiKey:
+            account_id = _get(tx, email).id
+            lock_open_account(tx, account_id)
+            if submission is not None:
+                forms.claim(tx, submission, result=key_id, now_us=now_us, sealed=sealed)
+            if keys_max is not None and _working_keys(tx, account_id, now_us=now_us) >= keys_max:
+                raise LimitReached(f"You have {keys_max} API keys that work, the most an account can have.")
             row = tx.execute(
                 sa.insert(api_key)
                 .values(
                     id=key_id,
-                    account_id=_get(tx, email).id,
+                    account_id=account_id,
                     name=name,
                     digest=digest,
                     prefix=prefix,
@@ -184,6 +196,14 @@ def _get(tx: sa.Connection, email: str) -> Account:
     if row is None:
         raise NotFound(f"There is no account for {email}: tok0n accounts create {email}")
     return _account(row)
+
+
+def _working_keys(tx: sa.Connection, account_id: str, *, now_us: int) -> int:
+    """How many keys work. The caller has locked the account, so the count stays true until the transaction ends."""
+    keys = api_key.c
+    expires_later = sa.or_(keys.expires_at_us.is_(None), keys.expires_at_us > now_us)
+    working = sa.and_(keys.account_id == account_id, keys.revoked_at_us.is_(None), expires_later)
+    return tx.execute(sa.select(sa.func.count()).select_from(api_key).where(working)).scalar_one()
 
 
 def _account(row: sa.Row[tuple[object, ...]]) -> Account:

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import payment_event, payment_reconciliation
 from tok0n.adapters.sql.store import SqlStore, lock_for
-from tok0n.domain.payments import Event, StoredEvent
+from tok0n.domain.payments import Event, NotApplicable, StoredEvent
 
 _EVENTS = payment_event.c
 _RECONCILED = payment_reconciliation.c.at_us
@@ -37,27 +37,28 @@ class SqlInbox:
 
         return await self._store.write(fn)
 
-    async def unhandled(self, *, rows_max: int) -> list[StoredEvent]:
+    async def unhandled(self, *, now_us: int, rows_max: int) -> list[StoredEvent]:
         """See `ports.Inbox.unhandled`."""
         query = (
             sa.select(payment_event)
-            .where(_EVENTS.handled_at_us.is_(None))
+            .where(_EVENTS.handled_at_us.is_(None), _EVENTS.due_at_us <= now_us)
             .order_by(_EVENTS.attempts, _EVENTS.received_at_us, _EVENTS.id)
             .limit(rows_max)
         )
         return await self._store.read(lambda tx: [_stored(row) for row in tx.execute(query)])
 
-    async def handled(self, event_id: str, *, now_us: int, failure: str | None) -> None:
+    async def handled(self, event_id: str, *, now_us: int, failure: str | None) -> bool:
         """See `ports.Inbox.handled`."""
-        done = sa.update(payment_event).where(_EVENTS.id == event_id).values(handled_at_us=now_us, failure=failure)
-        await self._store.write(lambda tx: tx.execute(done) and None)
+        unhandled = sa.update(payment_event).where(_EVENTS.id == event_id, _EVENTS.handled_at_us.is_(None))
+        done = unhandled.values(handled_at_us=now_us, failure=failure)
+        return await self._store.write(lambda tx: tx.execute(done).rowcount == 1)
 
-    async def tried(self, event_id: str, *, failure: str) -> None:
+    async def tried(self, event_id: str, *, attempts: int, due_at_us: int, failure: str) -> bool:
         """See `ports.Inbox.tried`."""
-        tried = sa.update(payment_event).where(_EVENTS.id == event_id)
-        await self._store.write(
-            lambda tx: tx.execute(tried.values(attempts=_EVENTS.attempts + 1, failure=failure)) and None
-        )
+        waiting = sa.and_(_EVENTS.id == event_id, _EVENTS.handled_at_us.is_(None), _EVENTS.attempts < attempts)
+        tried = sa.update(payment_event).where(waiting)
+        done = tried.values(attempts=attempts, due_at_us=due_at_us, failure=failure)
+        return await self._store.write(lambda tx: tx.execute(done).rowcount == 1)
 
     async def reconciled_us(self) -> int | None:
         """See `ports.Inbox.reconciled_us`."""
@@ -74,5 +75,9 @@ class SqlInbox:
 
 
 def _stored(row: sa.Row[tuple[object, ...]]) -> StoredEvent:
-    event = msgspec.json.decode(row.event, type=Event)
+    try:
+        event = msgspec.json.decode(row.event, type=Event)
+    except msgspec.ValidationError as error:  # stored by a version that checked less
+        about = NotApplicable(why=str(error))
+        event = Event(id=row.id, type=row.type, created_at_us=row.created_at_us, about=about)
     return StoredEvent(event=event, attempts=row.attempts, received_at_us=row.received_at_us)

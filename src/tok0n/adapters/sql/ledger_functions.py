@@ -17,7 +17,7 @@ from tok0n.adapters.sql.schema import (
 )
 from tok0n.domain import ids
 from tok0n.domain.accounts import Caller
-from tok0n.domain.errors import OperatorError
+from tok0n.domain.errors import NotFound, OperatorError
 from tok0n.domain.ledger import AuditReport, Difference, EntryKind, RequestStatus
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.ports import RecentRequest
@@ -126,6 +126,16 @@ def lock_accounts(tx: sa.Connection, account_ids: Iterable[str]) -> None:
     """Before any of their requests is touched, and in the order that everybody keeps: so nobody waits in a circle."""
     locked = sa.select(account.c.id).where(account.c.id.in_(list(account_ids))).order_by(account.c.id)
     tx.execute(locked.with_for_update(key_share=True)).all()
+
+
+def lock_open_account(tx: sa.Connection, account_id: str) -> None:
+    """Lock an account's row until the transaction ends, so that what is counted for the account stays true.
+
+    Raises `NotFound` for an account that does not exist, or is closed.
+    """
+    locked = sa.select(account.c.status).where(account.c.id == account_id).with_for_update(key_share=True)
+    if tx.scalar(locked) != "open":
+        raise NotFound("This account is closed.")
 
 
 def recent(tx: sa.Connection, *, since_us: int) -> list[RecentRequest]:

@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 
+from tok0n.adapters.sql.ledger_functions import lock_accounts
 from tok0n.adapters.sql.schema import account, low_balance_notice
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.people import LowBalance
@@ -24,6 +25,7 @@ class SqlNotices:
         """See `ports.Notices.set_below`. Whoever is below already when it is set knows that, and is not told."""
 
         def fn(tx: sa.Connection) -> None:
+            lock_accounts(tx, [account_id])
             tx.execute(sa.delete(low_balance_notice).where(_NOTICE.account_id == account_id))
             if below is not None:
                 told = sa.select(account.c.id, sa.literal(below), sa.case((account.c.posted < below, 1), else_=0))

@@ -5,15 +5,30 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tok0n.adapters.sql import forms
 from tok0n.adapters.sql.history import entry_of_row
-from tok0n.adapters.sql.ledger_functions import append_entry, lock_accounts
+from tok0n.adapters.sql.ledger_functions import append_entry, lock_accounts, lock_open_account
 from tok0n.adapters.sql.schema import account, debt, ledger_entry, order_dispute, pack_order, redeem_code, redemption
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain import ids
-from tok0n.domain.errors import AlreadyExists, NotFound
+from tok0n.domain.errors import AlreadyExists, AlreadySubmitted, LimitReached, NotFound
+from tok0n.domain.forms import Submission
 from tok0n.domain.history import LedgerEntry
 from tok0n.domain.ledger import Balance, EntryKind
-from tok0n.domain.orders import Applied, Dispute, DisputeStatus, Order, Outcome, Payment, movement
+from tok0n.domain.orders import (
+    CHECKOUT_LIFE_US,
+    OPEN_CHECKOUTS_MAX,
+    STARTED_CHECKOUTS_MAX,
+    STARTED_CHECKOUTS_US,
+    Applied,
+    Dispute,
+    DisputeStatus,
+    OpenedOrder,
+    Order,
+    Outcome,
+    Payment,
+    movement,
+)
 from tok0n.domain.packs import Pack
 
 DEBT_COVERED = "covers tokens that were refunded or disputed after they were spent"
@@ -25,30 +40,59 @@ class SqlOrders:
     def __init__(self, store: SqlStore) -> None:
         self._store = store
 
-    async def create(self, *, account_id: str, pack: Pack, currency: str, now_us: int) -> Order:
-        """See `ports.Orders.create`."""
+    async def open(
+        self, *, account_id: str, pack: Pack, currency: str, now_us: int, submission: Submission | None = None
+    ) -> OpenedOrder:
+        """See `ports.Orders.open`."""
         order_id = ids.order_id(now_us, os.urandom(ids.RANDOM_BYTES))
-        made = sa.insert(pack_order).values(
-            id=order_id,
-            account_id=account_id,
-            pack_id=pack.id,
-            pack_name=pack.name,
-            tokens=pack.tokens,
-            price_cents=pack.price_usd_cents,
-            currency=currency,
-            created_at_us=now_us,
-        )
 
-        def fn(tx: sa.Connection) -> Order:
-            tx.execute(made)
-            return _get(tx, order_id)
+        def fn(tx: sa.Connection) -> OpenedOrder:
+            lock_open_account(tx, account_id)
+            if submission is not None:
+                try:
+                    forms.check(tx, submission, now_us=now_us)
+                except AlreadySubmitted as repeated:
+                    return OpenedOrder(order=_get(tx, str(repeated.result)), is_repetition=True)
+            open_orders = _open_orders(tx, account_id)
+            for order in open_orders:
+                if order.is_for(pack, currency=currency) and order.created_at_us > now_us - CHECKOUT_LIFE_US:
+                    return OpenedOrder(order=order)
+            _require_few_started(tx, account_id, now_us=now_us)
+            if len(open_orders) >= OPEN_CHECKOUTS_MAX:
+                return OpenedOrder(must_expire=open_orders[0])
+            tx.execute(
+                sa.insert(pack_order).values(
+                    id=order_id,
+                    account_id=account_id,
+                    pack_id=pack.id,
+                    pack_name=pack.name,
+                    tokens=pack.tokens,
+                    price_cents=pack.price_usd_cents,
+                    currency=currency,
+                    created_at_us=now_us,
+                )
+            )
+            if submission is not None:
+                forms.claim(tx, submission, result=order_id, now_us=now_us)
+            return OpenedOrder(order=_get(tx, order_id))
 
         return await self._store.write(fn)
 
-    async def attach_checkout(self, order_id: str, *, checkout_id: str) -> None:
+    async def attach_checkout(self, order_id: str, *, checkout_id: str) -> bool:
         """See `ports.Orders.attach_checkout`."""
-        attached = sa.update(pack_order).where(pack_order.c.id == order_id).values(checkout_id=checkout_id)
-        await self._store.write(lambda tx: tx.execute(attached) and None)
+        orders = pack_order.c
+        is_wanted = sa.or_(orders.outcome.is_(None), orders.paid_cents.is_not(None))
+        is_first = sa.or_(orders.checkout_id.is_(None), orders.checkout_id == checkout_id)
+        attached = sa.update(pack_order).where(orders.id == order_id, is_wanted, is_first)
+        return await self._store.write(lambda tx: tx.execute(attached.values(checkout_id=checkout_id)).rowcount == 1)
+
+    async def abandon(self, order_id: str) -> None:
+        """See `ports.Orders.abandon`."""
+        orders = pack_order.c
+        abandoned = sa.update(pack_order).where(
+            orders.id == order_id, orders.checkout_id.is_(None), orders.outcome.is_(None), orders.paid_cents.is_(None)
+        )
+        await self._store.write(lambda tx: tx.execute(abandoned.values(outcome=Outcome.EXPIRED)) and None)
 
     async def get(self, order_id: str) -> Order:
         """See `ports.Orders.get`."""
@@ -59,9 +103,13 @@ class SqlOrders:
         query = sa.select(pack_order).where(pack_order.c.payment_id == payment_id)
         return next(iter(await self._store.read(lambda tx: _find(tx, query))), None)
 
-    async def of(self, account_id: str, *, before: str | None, rows_max: int) -> list[Order]:
+    async def of(self, account_id: str, *, before: str | None, rows_max: int, with_expired: bool = True) -> list[Order]:
         """See `ports.Orders.of`."""
-        query = sa.select(pack_order).where(pack_order.c.account_id == account_id)
+        orders = pack_order.c
+        query = sa.select(pack_order).where(orders.account_id == account_id)
+        if not with_expired:
+            is_expired = sa.and_(sa.func.coalesce(orders.outcome, "") == Outcome.EXPIRED, orders.paid_cents.is_(None))
+            query = query.where(~is_expired)
         if before is not None:
             query = query.where(pack_order.c.id < before)
         query = query.order_by(pack_order.c.id.desc()).limit(rows_max)
@@ -78,6 +126,7 @@ class SqlOrders:
         def fn(tx: sa.Connection) -> Order:
             lock_accounts(tx, [_get(tx, order_id).account_id])
             order = _get(tx, order_id)
+            _require_own(tx, order, more, payment_id=payment_id)
             payment = order.payment.with_more(more)
             _remember(tx, order, payment, payment_id=payment_id, now_us=now_us)
             _apply(tx, order, payment.applied_to(order.tokens), now_us=now_us)
@@ -105,14 +154,16 @@ class SqlOrders:
         made = sa.insert(redeem_code).values(**values, expires_at_us=expires_at_us, created_at_us=now_us)
         await self._store.write(lambda tx: tx.execute(made) and None)
 
-    async def redeem(self, *, account_id: str, digest: bytes, now_us: int) -> int:
+    async def redeem(self, *, account_id: str, digest: bytes, now_us: int, submission: Submission | None = None) -> int:
         """See `ports.Orders.redeem`."""
         codes = redeem_code.c
         works = sa.or_(codes.expires_at_us.is_(None), codes.expires_at_us > now_us)
         taken = sa.update(redeem_code).where(codes.digest == digest, codes.uses < codes.uses_max, works)
 
         def fn(tx: sa.Connection) -> int:
-            lock_accounts(tx, [account_id])
+            lock_open_account(tx, account_id)
+            if submission is not None:
+                forms.check(tx, submission, now_us=now_us)
             mine = sa.select(redemption.c.digest).where(
                 redemption.c.digest == digest, redemption.c.account_id == account_id
             )
@@ -130,9 +181,56 @@ class SqlOrders:
                 reason=f"code: {code.reason}",
                 now_us=now_us,
             )
+            if submission is not None:
+                forms.claim(tx, submission, result=str(code.tokens), now_us=now_us)
             return int(code.tokens)
 
         return await self._store.write(fn)
+
+
+def _open_orders(tx: sa.Connection, account_id: str) -> list[Order]:
+    """The orders whose buyer may still pay, oldest first; the account is locked."""
+    orders = pack_order.c
+    query = sa.select(pack_order).where(
+        orders.account_id == account_id,
+        orders.paid_cents.is_(None),
+        orders.outcome.is_(None),
+        orders.is_complete == 0,
+    )
+    return _find(tx, query.order_by(orders.id))
+
+
+def _require_few_started(tx: sa.Connection, account_id: str, *, now_us: int) -> None:
+    """Raises `LimitReached` for an account that started too many purchases lately; the account is locked."""
+    orders = pack_order.c
+    since_us = now_us - STARTED_CHECKOUTS_US
+    started = sa.select(sa.func.count()).where(
+        orders.account_id == account_id,
+        orders.id >= ids.first_order_id(since_us),
+        orders.created_at_us > since_us,
+        orders.paid_cents.is_(None),
+        orders.is_complete == 0,
+    )
+    if tx.execute(started).scalar_one() >= STARTED_CHECKOUTS_MAX:
+        raise LimitReached(
+            f"You started {STARTED_CHECKOUTS_MAX} purchases in the last hour without paying."
+            " Pay for one of your open orders, or try again in an hour."
+        )
+
+
+def _require_own(tx: sa.Connection, order: Order, more: Payment, *, payment_id: str | None) -> None:
+    """Raises `AlreadyExists` when the payment or a dispute belongs to another order: it can never be applied here.
+
+    Two transactions may both pass this check; the unique constraints then refuse the second one, which is tried again.
+    """
+    if payment_id is not None:
+        other = tx.scalar(sa.select(pack_order.c.id).where(pack_order.c.payment_id == payment_id))
+        if other not in {None, order.id}:
+            raise AlreadyExists(f"the payment {payment_id} belongs to {other}, not to {order.id}")
+    for dispute in more.disputes:
+        other = tx.scalar(sa.select(order_dispute.c.order_id).where(order_dispute.c.id == dispute.id))
+        if other not in {None, order.id}:
+            raise AlreadyExists(f"the dispute {dispute.id} belongs to {other}, not to {order.id}")
 
 
 def _remember(tx: sa.Connection, order: Order, payment: Payment, *, payment_id: str | None, now_us: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-HEAD = "0007"
+HEAD = "0009"
 """The migration that this code needs (a test compares it with the newest one there is)."""
 
 metadata = MetaData()
@@ -272,6 +272,7 @@ payment_event = Table(
     Column("handled_at_us", _Big),
     Column("attempts", _Big, nullable=False, server_default=text("0")),
     Column("failure", Text),
+    Column("due_at_us", _Big, nullable=False, server_default=text("0")),
     Index(
         "payment_event_unhandled",
         "attempts",
@@ -280,7 +281,10 @@ payment_event = Table(
     ),
     **_CLUSTERED,
 )
-"""The inbox of the payment provider's events: in our words, without what they say of the buyer."""
+"""The inbox of the payment provider's events: in our words, without what they say of the buyer.
+
+`due_at_us` is when an event that has not been handled is tried next.
+"""
 
 payment_reconciliation = Table(
     "payment_reconciliation", metadata, Column("at_us", _Big, primary_key=True), **_CLUSTERED
@@ -318,3 +322,21 @@ redemption = Table(
     Column("redeemed_at_us", _Big, nullable=False),
     **_CLUSTERED,
 )
+
+form_submission = Table(
+    "form_submission",
+    metadata,
+    Column("account_id", Text, ForeignKey("account.id"), primary_key=True),
+    Column("form", Text, primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),
+    Column("submitted_at_us", _Big, nullable=False),
+    Column("result", Text),
+    Column("sealed", LargeBinary),
+    Index("form_submission_time", "submitted_at_us"),
+    **_CLUSTERED,
+)
+"""Forms submitted in the last 24 hours, so that a repeated one creates nothing (`domain.forms`).
+
+`result` names what the first submission created; it is NULL while that is in progress. `sealed` is a secret that only
+the browser's `form_id` opens.
+"""

@@ -5,15 +5,25 @@ Source: Stripe API reference, version 2026-10-28: Checkout Sessions, Refunds, Ev
 
 import asyncio
 import functools
+import hashlib
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 
-from tok0n.domain.errors import PaymentFailed, SignatureInvalid
+from tok0n.domain.errors import CheckoutGone, PaymentFailed, SignatureInvalid
 from tok0n.domain.orders import Dispute, DisputeStatus, Order, Outcome
-from tok0n.domain.payments import Checkout, Disputed, Event, News, Refunded, RefundFailed
+from tok0n.domain.payments import (
+    EVENT_TIME_SECONDS_MAX,
+    Checkout,
+    Disputed,
+    Event,
+    News,
+    NotApplicable,
+    Refunded,
+    RefundFailed,
+)
 from tok0n.lazily import Lazily
 
 if TYPE_CHECKING:
@@ -21,10 +31,16 @@ if TYPE_CHECKING:
 else:
     stripe = Lazily("stripe")
 
-log = structlog.get_logger()
-
 TOLERANCE_SECONDS = 300
 """How far from now, either way, a webhook may have been signed."""
+
+SIGNATURE_CHARACTERS_MAX = 1_000
+"""Stripe's signature header has about 150 characters, and twice that while a secret is being rolled."""
+
+EVENT_ID = re.compile(r"[A-Za-z0-9_]{1,255}")
+EVENT_TYPE = re.compile(r"[a-z0-9_.]{1,100}")
+UNREADABLE_TYPE = "unreadable"
+WHY_CHARACTERS_MAX = 300
 
 PAGE_ORIGIN = "https://checkout.stripe.com"
 RETRIES = 2
@@ -104,13 +120,26 @@ class StripePayments:
             "automatic_tax": {"enabled": self._automatic_tax},
             "allow_promotion_codes": self._promotion_codes,
         }
-        options: Any = {"idempotency_key": order.id}
-        session = await self._call(lambda: self._client.v1.checkout.sessions.create(params, options))
-        return _checkout(session)
+        # Stripe refuses a key that was used with other parameters, and those may change: the buyer's email address.
+        key = f"{order.id}-{hashlib.sha256(msgspec.json.encode(params, order='sorted')).hexdigest()[:16]}"
+        options: Any = {"idempotency_key": key}
+        return _understood(await self._call(lambda: self._client.v1.checkout.sessions.create(params, options)))
 
     async def checkout(self, checkout_id: str) -> Checkout:
         """See `ports.Payments.checkout`."""
-        return _checkout(await self._call(lambda: self._client.v1.checkout.sessions.retrieve(checkout_id)))
+        return _understood(await self._call(lambda: self._client.v1.checkout.sessions.retrieve(checkout_id)))
+
+    async def expire_checkout(self, checkout_id: str) -> Checkout:
+        """See `ports.Payments.expire_checkout`. Stripe refuses to expire a checkout that is not open."""
+        try:
+            return _understood(await self._call(lambda: self._client.v1.checkout.sessions.expire(checkout_id)))
+        except CheckoutGone:
+            raise
+        except PaymentFailed:
+            checkout = await self.checkout(checkout_id)
+            if checkout.is_open:
+                raise
+            return checkout
 
     async def refund(self, payment_id: str, *, cents: int, key: str) -> None:
         """See `ports.Payments.refund`."""
@@ -119,15 +148,19 @@ class StripePayments:
 
     def read(self, payload: bytes, signature: str | None, *, now_us: int) -> Event:
         """See `ports.Payments.read`."""
+        if signature is None or len(signature) > SIGNATURE_CHARACTERS_MAX:
+            raise SignatureInvalid("The webhook is not signed as it should be.")
         try:
-            text = payload.decode()
-            stripe.WebhookSignature.verify_header(text, signature, self._webhook_secret, TOLERANCE_SECONDS)
-            signed_at = int(dict(part.split("=", 1) for part in (signature or "").split(","))["t"])
-            if signed_at > now_us // 1_000_000 + TOLERANCE_SECONDS:
-                raise SignatureInvalid("The webhook was signed in the future.")
-            return event_of(msgspec.json.decode(payload))
+            stripe.WebhookSignature.verify_header(payload.decode(), signature, self._webhook_secret, TOLERANCE_SECONDS)
+            signed_at = int(dict(part.split("=", 1) for part in signature.split(","))["t"])
         except (stripe.SignatureVerificationError, ValueError, LookupError, TypeError) as error:
             raise SignatureInvalid("The webhook is not signed as it should be.") from error
+        if signed_at > now_us // 1_000_000 + TOLERANCE_SECONDS:
+            raise SignatureInvalid("The webhook was signed in the future.")
+        try:
+            return event_of(msgspec.json.decode(payload), now_us=now_us)
+        except (ValueError, RecursionError) as error:
+            raise SignatureInvalid("The body of the webhook is not an event in JSON.") from error
 
     async def events(self, *, since_us: int) -> AsyncIterator[Event]:
         """See `ports.Payments.events`."""
@@ -140,11 +173,10 @@ class StripePayments:
             page = await self._call(lambda: self._client.v1.events.list(params))
             for one in page.data:
                 try:
-                    event = event_of(one.to_dict())
-                except (LookupError, TypeError, ValueError):
-                    log.exception("payment_alarm", payment_event=one.id, why="this event of Stripe is not understood")
-                else:
-                    yield event
+                    event = event_of(one.to_dict(), now_us=since_us)
+                except ValueError as error:
+                    raise PaymentFailed(detail="Stripe lists an event that has no id") from error
+                yield event
             if not page.has_more or not page.data:
                 return
             params["starting_after"] = page.data[-1].id
@@ -153,17 +185,52 @@ class StripePayments:
         try:
             return await asyncio.to_thread(call)
         except stripe.StripeError as error:
-            raise PaymentFailed(detail=f"{type(error).__name__}: {error.user_message or error}") from error
+            detail = f"{type(error).__name__}: {error.user_message or error}"
+            if error.code == "resource_missing":
+                raise CheckoutGone(detail=detail) from error
+            raise PaymentFailed(detail=detail) from error
 
 
-def event_of(values: dict[str, Any]) -> Event:
-    """An event as Stripe has it, in our words. Raises `LookupError`, `TypeError` or `ValueError` for anything else."""
-    kind = values["type"]
-    about = _about(values["data"]["object"]) if kind in EVENT_TYPES else None
+def event_of(values: object, *, now_us: int) -> Event:
+    """An event as Stripe has it, in our words. One that can never be applied is about `NotApplicable`.
+
+    `now_us` stands in for a time of creation that is none. Raises `ValueError` for anything without an event's id.
+    """
+    if not isinstance(values, dict) or not _matches(EVENT_ID, values.get("id")):
+        raise ValueError("it has no id")
+    kind = values.get("type")
+    created = values.get("created")
+    why = None
+    if not _matches(EVENT_TYPE, kind):
+        kind, why = UNREADABLE_TYPE, "its type is no type of Stripe's"
+    if type(created) is not int or not 0 <= created <= EVENT_TIME_SECONDS_MAX:
+        created, why = now_us // 1_000_000, "its time is no time"
+    about = _about_of(str(kind), values) if why is None else NotApplicable(why=why)
+    return Event(id=values["id"], type=str(kind), created_at_us=created * 1_000_000, about=about)
+
+
+def _about_of(kind: str, values: dict[str, Any]) -> News | None:
+    if kind not in EVENT_TYPES:
+        return None
+    try:
+        about: News | None = msgspec.convert(msgspec.to_builtins(_about(values["data"]["object"])), News | None)
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        return NotApplicable(why=ascii(f"{type(error).__name__}: {error}")[1 : WHY_CHARACTERS_MAX + 1])
     if kind == FAILED_TYPE and isinstance(about, Checkout):
-        about = msgspec.structs.replace(about, outcome=Outcome.FAILED)
-    event = Event(id=values["id"], type=kind, created_at_us=int(values["created"]) * 1_000_000, about=about)
-    return msgspec.convert(msgspec.to_builtins(event), Event)
+        return msgspec.structs.replace(about, outcome=Outcome.FAILED)
+    return about
+
+
+def _matches(pattern: "re.Pattern[str]", value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _understood(session: Any) -> Checkout:
+    """A checkout that Stripe answered with. Raises `PaymentFailed` when it makes no sense."""
+    try:
+        return msgspec.convert(msgspec.to_builtins(_checkout(session)), Checkout)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise PaymentFailed(detail=f"Stripe's answer is not understood: {error}"[:WHY_CHARACTERS_MAX]) from error
 
 
 def _about(thing: dict[str, Any]) -> News | None:

@@ -60,6 +60,10 @@ button {{ font: inherit; padding: 0.5rem 1rem; margin: 0 0.4rem 0.4rem 0; border
 Handler = Callable[[Request], Awaitable[Response]]
 
 
+class NotPossible(Exception):
+    """Stripe refuses the call, as an `invalid_request_error`."""
+
+
 class StripeDouble:
     """The state of the simulated Stripe, in memory. `url` is where it answers, `webhook_url` whom it tells."""
 
@@ -71,7 +75,7 @@ class StripeDouble:
         self.events: list[dict[str, Any]] = []
         self._secret_key = secret_key
         self._webhook_secret = webhook_secret
-        self._answers: dict[str, dict[str, Any]] = {}
+        self._answers: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
         self._telling: set[asyncio.Task[None]] = set()
 
     @property
@@ -81,6 +85,7 @@ class StripeDouble:
             routes=[
                 Route("/v1/checkout/sessions", self._api(self._create_session), methods=["POST"]),
                 Route("/v1/checkout/sessions/{id}", self._api(self._get_session)),
+                Route("/v1/checkout/sessions/{id}/expire", self._api(self._expire_session), methods=["POST"]),
                 Route("/v1/refunds", self._api(self._refund), methods=["POST"]),
                 Route("/v1/events", self._api(self._list_events)),
                 Route("/pay/{id}", self._pay, methods=["GET", "POST"]),
@@ -103,7 +108,12 @@ class StripeDouble:
         session = self.sessions[session_id]
         if session["status"] != "open":
             return
-        session |= {"status": "complete", "payment_intent": _id("pi"), "payment_status": "unpaid" if later else "paid"}
+        session |= {
+            "status": "complete",
+            "url": None,
+            "payment_intent": _id("pi"),
+            "payment_status": "unpaid" if later else "paid",
+        }
         if not later:
             self._charge(session)
         self.tell("checkout.session.completed", session)
@@ -176,12 +186,18 @@ class StripeDouble:
             fields = _nested(parse_qsl((await request.body()).decode(), keep_blank_values=True))
             key = request.headers.get("idempotency-key")
             if key is not None and key in self._answers:
-                return JSONResponse(self._answers[key])
-            answer = handler(request, fields)
+                first_fields, first_answer = self._answers[key]
+                if fields != first_fields:
+                    return _error(400, "Keys for idempotent requests can only be used with the same parameters")
+                return JSONResponse(first_answer)
+            try:
+                answer = handler(request, fields)
+            except NotPossible as error:
+                return _error(400, str(error))
             if answer is None:
-                return _error(404, "No such object")
+                return _error(404, "No such object", code="resource_missing")
             if key is not None:
-                self._answers[key] = answer
+                self._answers[key] = (fields, json.loads(json.dumps(answer)))
             return JSONResponse(answer)
 
         return endpoint
@@ -213,11 +229,23 @@ class StripeDouble:
     def _get_session(self, request: Request, _: dict[str, Any]) -> dict[str, Any] | None:
         return self.sessions.get(request.path_params["id"])
 
+    def _expire_session(self, request: Request, _: dict[str, Any]) -> dict[str, Any] | None:
+        session = self.sessions.get(request.path_params["id"])
+        if session is None:
+            return None
+        if session["status"] != "open":
+            raise NotPossible(f"Only open Checkout Sessions can be expired. This one is {session['status']}.")
+        session |= {"status": "expired", "url": None}
+        self.tell("checkout.session.expired", session)
+        return session
+
     def _refund(self, _: Request, fields: dict[str, Any]) -> dict[str, Any] | None:
         charge = self.charges.get(fields["payment_intent"])
         if charge is None:
             return None
-        charge["amount_refunded"] = min(charge["amount"], charge["amount_refunded"] + int(fields["amount"]))
+        if charge["amount_refunded"] + int(fields["amount"]) > charge["amount"]:
+            raise NotPossible("Refund amount is greater than unrefunded amount on charge")
+        charge["amount_refunded"] += int(fields["amount"])
         self.tell("charge.refunded", charge)
         return {"id": _id("re"), "object": "refund", "amount": int(fields["amount"]), "status": "succeeded"}
 
@@ -236,6 +264,8 @@ class StripeDouble:
         session = self.sessions.get(request.path_params["id"])
         if session is None:
             return HTMLResponse("There is no such payment.", 404)
+        if session["status"] == "expired":
+            return HTMLResponse("This simulated checkout has expired. Go back to the shop and buy the pack again.", 410)
         if request.method == "GET":
             shown = {"name": session["name"], "cancel": session["cancel_url"]}
             dollars = f"{session['amount_total'] / 100:.2f}"
@@ -266,8 +296,9 @@ def _id(prefix: str) -> str:
     return f"{prefix}_{secrets.token_hex(12)}"
 
 
-def _error(status: int, message: str) -> Response:
-    return JSONResponse({"error": {"message": message, "type": "invalid_request_error"}}, status)
+def _error(status: int, message: str, *, code: str | None = None) -> Response:
+    error = {"message": message, "type": "invalid_request_error"}
+    return JSONResponse({"error": error if code is None else error | {"code": code}}, status)
 
 
 def _nested(pairs: list[tuple[str, str]]) -> dict[str, Any]:

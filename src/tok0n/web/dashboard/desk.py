@@ -6,8 +6,9 @@ import msgspec
 
 from tok0n.domain.accounts import ApiKey
 from tok0n.domain.ledger import US_AN_HOUR
-from tok0n.ports import Accounts, Clock, History, Notices, People, Sessions
+from tok0n.ports import Accounts, Clock, Forms, History, Notices, People, Sessions
 from tok0n.services.catalogue import Catalogue
+from tok0n.services.forms import SubmitOnce
 from tok0n.services.passwords import Refused
 from tok0n.services.profile import Profile
 from tok0n.web.pages.charts import US_A_SECOND, field
@@ -30,6 +31,12 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     profile: Profile
     catalogue: Catalogue
     clock: Clock
+    forms: Forms
+
+    @property
+    def submit_once(self) -> SubmitOnce:
+        """Does what a form asks for once, however often the form is submitted."""
+        return SubmitOnce(self.forms, self.clock)
 
     async def keys(self, visit: Visit) -> list[ApiKey]:
         """The keys of the visitor's account, oldest first."""

@@ -4,12 +4,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.accounts import ApiKey, KeyLimits
-from tok0n.domain.errors import OperatorError
+from tok0n.domain.errors import LimitReached, OperatorError
 from tok0n.domain.ledger import US_A_DAY
 from tok0n.domain.usage import TOKENS_MAX
-from tok0n.services.issue_key import check_name, issue_key
+from tok0n.services.issue_key import check_name, issue_key_once
 from tok0n.services.passwords import Refused
 from tok0n.web.dashboard.desk import Desk
+from tok0n.web.dashboard.submissions import submission_of
 from tok0n.web.pages.visit import Site, Visit
 
 DAYS_MAX = 3_650
@@ -36,18 +37,23 @@ class _KeyPages:
         if not visit.is_post:
             return await self._list(visit)
         try:
-            await self._check_room(visit)
-            issued = await issue_key(
+            issued = await issue_key_once(
                 self._desk.accounts,
                 self._desk.clock,
                 email=visit.person.email,
                 name=_name(visit),
                 limits=self._limits(visit),
+                keys_max=KEYS_MAX,
+                submission=submission_of(visit, "api_key", field="name"),
             )
         except Refused as refused:
             return await self._list(visit, refused=refused, status=422)
-        models = issued.key.limits.models or [model.id for model in self._desk.catalogue.listed()]
-        return visit.page("key_made.html", key=issued.key, secret=issued.secret, model=next(iter(models), "MODEL"))
+        except LimitReached as limit:
+            message = f"{limit.message} Revoke one first."
+            return await self._list(visit, refused=Refused(message, field="name"), status=422)
+        key = await self._desk.history.key(visit.account_id, issued.key_id)
+        models = key.limits.models or [model.id for model in self._desk.catalogue.listed()]
+        return visit.page("key_made.html", key=key, issued=issued, model=next(iter(models), "MODEL"))
 
     async def rename(self, visit: Visit) -> Response:
         key = await self._key(visit)
@@ -80,12 +86,6 @@ class _KeyPages:
             chosen_models=visit.choices.get("models", []),
             refused=refused,
         )
-
-    async def _check_room(self, visit: Visit) -> None:
-        """Raises `Refused` when there are enough keys."""
-        now_us = self._desk.clock.now_us()
-        if sum(key.works(now_us) for key in await self._desk.keys(visit)) >= KEYS_MAX:
-            raise Refused(f"There are {KEYS_MAX} keys that work. Revoke one first.", field="name")
 
     async def _key(self, visit: Visit) -> ApiKey:
         return await self._desk.history.key(visit.account_id, visit.request.path_params["key"])

@@ -1,18 +1,22 @@
 """Buying packs: what is sold, the orders of an account and how far each has come, receipts, and codes."""
 
+import contextlib
+
 import msgspec
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from tok0n.domain.errors import AlreadyExists, NotFound, PaymentFailed
+from tok0n.domain.errors import AlreadyExists, AlreadySubmitted, LimitReached, NotFound, PaymentFailed
+from tok0n.domain.forms import Submission
 from tok0n.domain.orders import DisputeStatus, Order
 from tok0n.domain.people import digest
 from tok0n.ports import Orders
 from tok0n.services.passwords import Refused, too_many
-from tok0n.services.payments import SellPacks
+from tok0n.services.payments import Purchase, SellPacks
 from tok0n.services.redeem_codes import normal_code
 from tok0n.services.throttle import Throttle
 from tok0n.web.dashboard.desk import ROWS_A_PAGE, Desk
+from tok0n.web.dashboard.submissions import submission_of
 from tok0n.web.pages.visit import Site, Visit
 
 GUESSES_MAX = 10
@@ -56,12 +60,26 @@ class OrderPages:
         if not visit.is_post:
             return await self._shop(visit)
         try:
-            address = await self._sell_packs.buy(
-                account_id=visit.account_id, email=visit.person.email, pack_id=visit.form.get("pack", "")
+            submission = submission_of(visit, "order", field="pack")
+            purchase = await self._sell_packs.buy(
+                account_id=visit.account_id,
+                email=visit.person.email,
+                pack_id=visit.form.get("pack", ""),
+                submission=submission,
             )
-        except (NotFound, PaymentFailed) as error:
+            await self._remember(submission, purchase)
+        except (NotFound, LimitReached, PaymentFailed) as error:
             return await self._shop(visit, refused=Refused(error.message, field="pack"))
-        return RedirectResponse(address, 303)
+        except Refused as refused:
+            return await self._shop(visit, refused=refused)
+        if purchase.url is None:
+            return visit.redirect(f"/dashboard/orders/{purchase.order_id}")
+        return RedirectResponse(purchase.url, 303)
+
+    async def _remember(self, submission: Submission, purchase: Purchase) -> None:
+        """A form that led to an order which was open already leads there again, also once it is paid."""
+        with contextlib.suppress(AlreadySubmitted):
+            await self._desk.forms.claim(submission, result=purchase.order_id, now_us=self._desk.clock.now_us())
 
     async def _redeem(self, visit: Visit) -> Response:
         if seconds := self._guesses.seconds_left(visit.account_id):
@@ -69,8 +87,15 @@ class OrderPages:
         code = digest(normal_code(visit.form.get("code", "")))
         try:
             tokens = await self._orders.redeem(
-                account_id=visit.account_id, digest=code, now_us=self._desk.clock.now_us()
+                account_id=visit.account_id,
+                digest=code,
+                now_us=self._desk.clock.now_us(),
+                submission=submission_of(visit, "redemption", field="code"),
             )
+        except AlreadySubmitted as first:
+            tokens = int(first.result or 0)
+        except Refused as refused:
+            return await self._shop(visit, refused=refused)
         except (NotFound, AlreadyExists) as error:
             self._guesses.count(visit.account_id)
             return await self._shop(visit, refused=Refused(error.message, field="code"))
@@ -86,7 +111,9 @@ class OrderPages:
         )
 
     async def _list(self, visit: Visit) -> Response:
-        rows = await self._orders.of(visit.account_id, before=visit.query("before") or None, rows_max=ROWS_A_PAGE + 1)
+        rows = await self._orders.of(
+            visit.account_id, before=visit.query("before") or None, rows_max=ROWS_A_PAGE + 1, with_expired=False
+        )
         return visit.page(
             "orders.html",
             orders=rows[:ROWS_A_PAGE],

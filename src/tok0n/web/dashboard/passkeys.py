@@ -3,16 +3,18 @@
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tok0n.services.forms import SubmitOnce
 from tok0n.services.passkeys import SignInByPasskey
 from tok0n.services.passwords import Refused
+from tok0n.web.dashboard.submissions import submission_of
 from tok0n.web.pages.visit import Site, Visit
 
 _PAGE = "/dashboard/settings/passkeys"
 
 
-def passkey_routes(site: Site, passkeys: SignInByPasskey) -> list[Route]:
+def passkey_routes(site: Site, passkeys: SignInByPasskey, submit_once: SubmitOnce) -> list[Route]:
     """The routes."""
-    pages = _PasskeyPages(passkeys)
+    pages = _PasskeyPages(passkeys, submit_once)
     post = ["POST"]
     return [
         Route("/sign-in/passkey", site.page(pages.sign_in), methods=post),
@@ -24,8 +26,9 @@ def passkey_routes(site: Site, passkeys: SignInByPasskey) -> list[Route]:
 
 
 class _PasskeyPages:
-    def __init__(self, passkeys: SignInByPasskey) -> None:
+    def __init__(self, passkeys: SignInByPasskey, submit_once: SubmitOnce) -> None:
         self._passkeys = passkeys
+        self._submit_once = submit_once
 
     async def options_to_make(self, visit: Visit) -> Response:
         return Response(await self._passkeys.ask_to_make(visit.person), media_type="application/json")
@@ -39,13 +42,18 @@ class _PasskeyPages:
     async def manage(self, visit: Visit) -> Response:
         if not visit.is_post:
             return await self._list(visit)
-        try:
+
+        async def add() -> str:
             await self._passkeys.add(
                 visit.person,
                 credential=visit.form.get("credential", ""),
                 name=visit.form.get("passkey_name", ""),
                 password=visit.form.get("passkey_password", ""),
             )
+            return ""
+
+        try:
+            await self._submit_once(submission_of(visit, "passkey", field="passkey_name"), add)
         except Refused as refused:
             return await self._list(visit, refused=refused)
         return visit.redirect(_PAGE)

@@ -3,6 +3,7 @@
 A call is made as one of the account's keys, with its limits and its budget, and is charged like any other.
 """
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -11,12 +12,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.accounts import ApiKey
-from tok0n.domain.errors import AccountingFailed, InvalidRequest, Tok0nError
+from tok0n.domain.errors import AccountingFailed, AlreadySubmitted, InvalidRequest, NotFound, Tok0nError
+from tok0n.domain.forms import Submission
+from tok0n.domain.history import RequestRecord
 from tok0n.services.authenticate import KeyRing
 from tok0n.services.complete_chat import Call, CompleteChat
 from tok0n.services.in_flight import InFlight
 from tok0n.services.passwords import Refused
 from tok0n.web.dashboard.desk import Desk
+from tok0n.web.dashboard.submissions import submission_of
 from tok0n.web.openai.errors import error_answer
 from tok0n.web.pages.visit import Site, Visit
 from tok0n.web.request_log import RequestLog
@@ -44,6 +48,7 @@ class Playground:
         self._key_ring = key_ring
         self._request_log = request_log
         self._in_flight = in_flight
+        self._running: dict[Submission, asyncio.Future[_Sent]] = {}
 
     def routes(self, site: Site) -> list[Route]:
         """The routes."""
@@ -61,11 +66,13 @@ class Playground:
             if "send" not in visit.form:
                 return await self._page(visit, bound=request.bound)
             key = await self._key(visit)
+            submission = submission_of(visit, "playground", field="user")
         except Refused as refused:
             return await self._page(visit, status=422, refused=refused)
         except InvalidRequest as refusal:
             return await self._page(visit, status=422, refused=Refused(refusal.message, field="user"))
-        return await self._send(visit, key, body, bound=request.bound)
+        sent = await self._send_once(submission, key, body)
+        return await self._page(visit, status=sent.status, bound=request.bound, sent=sent)
 
     async def _bound(self, visit: Visit) -> Response:
         """The bound alone, for a page that asks as somebody types."""
@@ -77,12 +84,24 @@ class Playground:
             return visit.page("bound.html", bound=None, said=refusal.message)
         return visit.page("bound.html", bound=request.bound, said="")
 
-    async def _send(self, visit: Visit, key: ApiKey, body: bytes, *, bound: int) -> Response:
+    async def _send_once(self, submission: Submission, key: ApiKey, body: bytes) -> "_Sent":
+        """Send a submitted form's request. A repetition waits for the first request, and shows the same answer."""
+        running = self._running.get(submission)
+        if running is None:
+            running = self._running[submission] = asyncio.ensure_future(self._send(submission, key, body))
+            running.add_done_callback(lambda _: self._running.pop(submission))
+        return await asyncio.shield(running)
+
+    async def _send(self, submission: Submission, key: ApiKey, body: bytes) -> "_Sent":
         call = self._complete_chat.begin()
         call.endpoint = "playground"
         error: Tok0nError | None = None
         answer: dict[str, Any] | None = None
         with self._in_flight:
+            try:
+                await self._desk.forms.claim(submission, result=call.request_id, now_us=self._desk.clock.now_us())
+            except AlreadySubmitted as first:
+                return _Sent(status=200, repeated_id=first.result)
             try:
                 completion = await self._complete_chat.for_caller(call, key.caller, body)
                 answer = msgspec.json.decode(completion.body)
@@ -95,7 +114,7 @@ class Playground:
         status = 200 if error is None else error_answer(error)[0]
         seconds = self._desk.clock.monotonic() - call.started
         self._request_log.write(call, status=status, error=error, seconds=seconds)
-        return await self._page(visit, status=status, bound=bound, call=call, answer=answer, error=error)
+        return _Sent(status=status, call=call, answer=answer, error=error)
 
     async def _page(
         self,
@@ -103,12 +122,11 @@ class Playground:
         *,
         status: int = 200,
         bound: int | None = None,
-        call: Call | None = None,
-        answer: dict[str, Any] | None = None,
-        error: Tok0nError | None = None,
+        sent: "_Sent | None" = None,
         refused: Refused | None = None,
     ) -> Response:
         now_us = self._desk.clock.now_us()
+        sent = sent or _Sent(status=status)
         return visit.page(
             "playground.html",
             status=status,
@@ -118,11 +136,22 @@ class Playground:
             suggested_output=OUTPUT_TOKENS,
             bound=bound,
             said="",
-            call=call,
-            answer=None if answer is None else _said(answer),
-            error=error,
+            call=sent.call,
+            answer=None if sent.answer is None else _said(sent.answer),
+            error=sent.error,
+            repeated_id=sent.repeated_id,
+            repeated=await self._receipt(visit, sent.repeated_id),
             refused=refused,
         )
+
+    async def _receipt(self, visit: Visit, request_id: str | None) -> RequestRecord | None:
+        """The request that the same form sent before; None if it was rejected before anything was reserved."""
+        if request_id is None:
+            return None
+        try:
+            return await self._desk.history.request(visit.account_id, request_id)
+        except NotFound:
+            return None
 
     async def _key(self, visit: Visit) -> ApiKey:
         """The key that the call is made as. Raises `Refused`."""
@@ -131,6 +160,16 @@ class Playground:
             if key.id == visit.form.get("key") and key.works(now_us):
                 return key
         raise Refused("Choose one of your keys that works.", field="key")
+
+
+class _Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of sending a form: the request and its answer, or the id of the request that the form sent before."""
+
+    status: int
+    call: Call | None = None
+    answer: dict[str, Any] | None = None
+    error: Tok0nError | None = None
+    repeated_id: str | None = None
 
 
 def _body(form: dict[str, str]) -> bytes:

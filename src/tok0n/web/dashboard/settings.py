@@ -7,11 +7,13 @@ from markupsafe import Markup
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tok0n.domain.errors import AlreadySubmitted
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.lazily import Lazily
 from tok0n.services import second_factor
 from tok0n.services.passwords import Refused
 from tok0n.web.dashboard.desk import Desk
+from tok0n.web.dashboard.submissions import submission_of
 from tok0n.web.pages.visit import Site, Visit
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 else:
     segno = Lazily("segno")
 
+_TWO_FACTOR = "two_factor"
 _SETTINGS = "/dashboard/settings"
 
 
@@ -59,24 +62,29 @@ class _SettingsPages:
 
     async def second_factor(self, visit: Visit) -> Response:
         person = await self._desk.people.get(visit.person.person_id)
-        if person.totp_secret is not None:
+        if person.totp_secret is not None and not await self._is_repeated(visit, _TWO_FACTOR):
             return await self._end_second_factor(visit)
         secret = visit.form.get("secret", "")
         if not second_factor.is_secret(secret):
             secret = second_factor.new_secret()
         refused = None
         if visit.is_post:
-            try:
+
+            async def begin() -> str:
                 codes = await self._desk.profile.begin_totp(
                     visit.person,
                     password=visit.form.get("password", ""),
                     secret=secret,
                     code=visit.form.get("code", ""),
                 )
+                return "\n".join(codes)
+
+            try:
+                text = await self._desk.submit_once(submission_of(visit, _TWO_FACTOR, field="code"), begin)
             except Refused as wrong:
                 refused = wrong
             else:
-                return visit.page("recovery_codes.html", codes=codes)
+                return visit.page("recovery_codes.html", codes=None if text is None else text.split("\n"))
         qr = segno.make(second_factor.address(secret, email=person.email), error="m")
         return visit.page(
             "second_factor_begin.html",
@@ -122,6 +130,17 @@ class _SettingsPages:
             refused=refused,
         )
 
+    async def _is_repeated(self, visit: Visit, form: str) -> bool:
+        """Whether a form is submitted again."""
+        try:
+            submission = submission_of(visit, form, field="")
+            await self._desk.forms.check(submission, now_us=self._desk.clock.now_us())
+        except Refused:
+            return False
+        except AlreadySubmitted:
+            return True
+        return False
+
     async def _end_second_factor(self, visit: Visit) -> Response:
         if not visit.is_post:
             return visit.page("second_factor_end.html")
@@ -149,9 +168,12 @@ class _SettingsPages:
         return "password"
 
     async def _email(self, visit: Visit) -> str:
-        await self._desk.profile.ask_email(
-            visit.person, password=visit.form.get("email_password", ""), email=visit.form.get("email", "")
-        )
+        async def ask() -> str:
+            return await self._desk.profile.ask_email(
+                visit.person, password=visit.form.get("email_password", ""), email=visit.form.get("email", "")
+            )
+
+        await self._desk.submit_once(submission_of(visit, "email", field="email"), ask)
         return "email"
 
     async def _sessions(self, visit: Visit) -> str:

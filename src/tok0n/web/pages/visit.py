@@ -23,6 +23,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from tok0n.domain.errors import NotFound, Overloaded, Tok0nError
 from tok0n.domain.people import SESSION_LIFE_US, UTC, SignedIn
 from tok0n.http.asgi import read_at_most
+from tok0n.services.forms import new_form_id
 from tok0n.services.signing import NewSession, Signing
 from tok0n.web.pages import writing
 from tok0n.web.pages.assets import Assets
@@ -80,6 +81,7 @@ class Site:
         )
         self._templates.filters.update(writing.FILTERS)
         self._templates.globals.update(asset=assets.url, has_htmx=assets.has_htmx, with_query=_with_query, zip=zip)
+        self._templates.globals.update(new_form_id=new_form_id)
 
     def page(self, handler: Handler, *, private: bool = False) -> Endpoint:
         """An endpoint of `handler`; a private one is for whoever is signed in."""

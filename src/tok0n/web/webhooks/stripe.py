@@ -2,7 +2,7 @@
 
 import structlog
 from starlette.background import BackgroundTask
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -32,8 +32,18 @@ def stripe_route(sell_packs: SellPacks, refusals: Refusals | None = None) -> Rou
     """The route."""
     refused = refusals or Refusals()
 
+    async def act() -> None:
+        """A failure here loses nothing: the server looks for events that are due every few seconds."""
+        try:
+            await sell_packs.handle_all()
+        except Tok0nError as error:
+            log.warning("payment_events_wait", detail=error.detail or error.message)
+
     async def webhook(request: Request) -> Response:
-        body = await read_at_most(request.stream(), BODY_BYTES_MAX)
+        try:
+            body = await read_at_most(request.stream(), BODY_BYTES_MAX)
+        except ClientDisconnect:
+            return Response(status_code=400)
         if body is None:
             return JSONResponse({"error": "too large"}, 413)
         try:
@@ -44,6 +54,6 @@ def stripe_route(sell_packs: SellPacks, refusals: Refusals | None = None) -> Rou
         except Tok0nError as error:
             log.error("webhook_not_kept", detail=error.detail or error.message)
             return JSONResponse({"error": "it could not be kept: send it again"}, 503)
-        return JSONResponse({"kept": True}, background=BackgroundTask(sell_packs.handle_all) if is_new else None)
+        return JSONResponse({"kept": True}, background=BackgroundTask(act) if is_new else None)
 
     return Route("/webhooks/stripe", webhook, methods=["POST"])

@@ -1,0 +1,80 @@
+"""Submitted forms in SQL, behind the `Forms` port. The primary key decides which of two submissions is the first."""
+
+import sqlalchemy as sa
+
+from tok0n.adapters.sql.schema import form_submission
+from tok0n.adapters.sql.store import SqlStore
+from tok0n.domain.errors import AlreadySubmitted
+from tok0n.domain.forms import KEPT_US, SEALED_US, Submission
+
+_FORMS = form_submission.c
+_CLAIM = sa.text(
+    "INSERT INTO form_submission (account_id, form, digest, submitted_at_us, result, sealed)"
+    " VALUES (:account_id, :form, :digest, :submitted_at_us, :result, :sealed) ON CONFLICT DO NOTHING"
+).bindparams(sa.bindparam("digest", type_=sa.LargeBinary), sa.bindparam("sealed", type_=sa.LargeBinary))
+
+
+class SqlForms:
+    """The `Forms` port."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+
+    async def claim(self, submission: Submission, *, result: str | None, now_us: int) -> None:
+        """See `ports.Forms.claim`."""
+        await self._store.write(lambda tx: claim(tx, submission, result=result, now_us=now_us))
+
+    async def finish(self, submission: Submission, *, result: str, sealed: bytes | None) -> None:
+        """See `ports.Forms.finish`."""
+        finished = sa.update(form_submission).where(*_is(submission)).values(result=result, sealed=sealed)
+        await self._store.write(lambda tx: tx.execute(finished) and None)
+
+    async def withdraw(self, submission: Submission) -> None:
+        """See `ports.Forms.withdraw`."""
+        withdrawn = sa.delete(form_submission).where(*_is(submission), _FORMS.result.is_(None))
+        await self._store.write(lambda tx: tx.execute(withdrawn) and None)
+
+    async def check(self, submission: Submission, *, now_us: int) -> None:
+        """See `ports.Forms.check`."""
+        await self._store.read(lambda tx: check(tx, submission, now_us=now_us))
+
+    async def forget_old(self, *, now_us: int) -> None:
+        """See `ports.Forms.forget_old`. Reads first: usually there is nothing to remove."""
+        is_old = _FORMS.submitted_at_us <= now_us - KEPT_US
+        is_sealed = sa.and_(_FORMS.sealed.is_not(None), _FORMS.submitted_at_us <= now_us - SEALED_US)
+        stale = sa.select(_FORMS.form).where(sa.or_(is_old, is_sealed)).limit(1)
+        if not await self._store.read(lambda tx: tx.execute(stale).first()):
+            return
+
+        def fn(tx: sa.Connection) -> None:
+            tx.execute(sa.delete(form_submission).where(is_old))
+            tx.execute(sa.update(form_submission).where(is_sealed).values(sealed=None))
+
+        await self._store.write(fn)
+
+
+def claim(
+    tx: sa.Connection, submission: Submission, *, result: str | None, now_us: int, sealed: bytes | None = None
+) -> None:
+    """Remember a submission. Raises `AlreadySubmitted` if it is there; PostgreSQL waits for one that is uncommitted."""
+    values: dict[str, object] = {"account_id": submission.account_id, "form": submission.form}
+    values |= {"digest": submission.digest, "submitted_at_us": now_us, "result": result, "sealed": sealed}
+    while tx.execute(_CLAIM, values).rowcount == 0:
+        check(tx, submission, now_us=now_us)
+
+
+def check(tx: sa.Connection, submission: Submission, *, now_us: int) -> None:
+    """Raises `AlreadySubmitted` for a submission that is there."""
+    query = sa.select(_FORMS.result, _FORMS.sealed, _FORMS.submitted_at_us).where(*_is(submission))
+    row = tx.execute(query).one_or_none()
+    if row is not None:
+        shows_secret = row.submitted_at_us > now_us - SEALED_US
+        raise AlreadySubmitted(result=row.result, sealed=row.sealed if shows_secret else None)
+
+
+def _is(submission: Submission) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        _FORMS.account_id == submission.account_id,
+        _FORMS.form == submission.form,
+        _FORMS.digest == submission.digest,
+    )

@@ -1,0 +1,144 @@
+"""Limits of an account hold however many requests arrive at once: nothing is counted outside the account's lock."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from support.fakes import FakeClock
+from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
+from tok0n.adapters.sql.notices import SqlNotices
+from tok0n.adapters.sql.people import SqlPeople
+from tok0n.domain.accounts import Account, ApiKey, KeyLimits
+from tok0n.domain.errors import AlreadyExists, LimitReached, NotFound
+from tok0n.domain.forms import Submission
+from tok0n.domain.people import LinkPurpose
+from tok0n.services.forms import new_form_id
+from tok0n.services.issue_key import IssuedOnce, issue_key_once
+
+pytestmark = pytest.mark.anyio
+
+KEYS_MAX = 25
+"""No multiple of the pool's 10 connections, which would race in step and stop at the limit by chance."""
+NO_LIMITS = KeyLimits()
+
+
+@pytest.fixture(params=ENGINES)
+async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opened]:
+    async with open_engine(request.param, tmp_path) as opened:
+        # Opens every connection of the pool: one that is ready long before the others has no race with them.
+        await asyncio.gather(*(outcome(opened.accounts.get("nobody@x")) for _ in range(20)))
+        yield opened
+
+
+async def create_key(db: Opened, number: int, *, limits: KeyLimits = NO_LIMITS) -> ApiKey:
+    return await db.accounts.create_key(
+        email="a@x",
+        name=str(number),
+        digest=str(number).encode(),
+        prefix="p",
+        last_four="0",
+        now_us=NOW_US,
+        limits=limits,
+        keys_max=KEYS_MAX,
+    )
+
+
+async def test_an_account_never_has_more_keys_than_allowed(db: Opened) -> None:
+    await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
+    results = await asyncio.gather(*(outcome(create_key(db, number)) for number in range(3 * KEYS_MAX)))
+    assert Counter(map(type, results)) == {ApiKey: KEYS_MAX, LimitReached: 2 * KEYS_MAX}
+    assert len(await db.accounts.list_keys("a@x")) == KEYS_MAX
+
+
+async def test_keys_that_were_revoked_or_have_expired_leave_room(db: Opened) -> None:
+    await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
+    revoked = await create_key(db, 0)
+    await db.accounts.revoke_key(key_id=revoked.id, now_us=NOW_US)
+    await create_key(db, 1, limits=KeyLimits(expires_at_us=NOW_US))
+    for number in range(KEYS_MAX):
+        await create_key(db, 2 + number)
+    with pytest.raises(LimitReached, match="25 API keys"):
+        await create_key(db, 2 + KEYS_MAX)
+
+
+async def test_an_account_that_is_being_closed_keeps_no_key_that_works(db: Opened) -> None:
+    people = SqlPeople(db.store)
+    person = await people.register(email="a@x", password_hash="x", now_us=NOW_US)
+    await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
+    await people.make_link(
+        person_id=person.id, purpose=LinkPurpose.VERIFY, digest=b"l", expires_at_us=NOW_US + 1, email=None
+    )
+    await people.verify(b"l", now_us=NOW_US)
+    results = await asyncio.gather(
+        *(outcome(create_key(db, number)) for number in range(10)),
+        people.close_account(person_id=person.id, now_us=NOW_US),
+        *(outcome(create_key(db, number)) for number in range(10, 20)),
+    )
+    assert {type(result) for result in results} <= {ApiKey, NotFound, type(None)}
+    assert not [key for key in await db.accounts.list_keys("a@x") if key.works(NOW_US)]
+
+
+async def test_a_form_that_is_submitted_many_times_at_once_creates_one_key_and_shows_its_secret(db: Opened) -> None:
+    account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
+    submission = Submission(account_id=account.id, form="api_key", form_id=new_form_id())
+
+    async def submit(clock: FakeClock) -> IssuedOnce:
+        return await issue_key_once(
+            db.accounts,
+            clock,
+            email="a@x",
+            name="k",
+            limits=NO_LIMITS,
+            keys_max=KEYS_MAX,
+            submission=submission,
+        )
+
+    clock = FakeClock(now_us=NOW_US)
+    issued = await asyncio.gather(*(submit(clock) for _ in range(50)))
+    assert len({one.secret for one in issued}) == len({one.key_id for one in issued}) == 1
+    assert Counter(one.is_repetition for one in issued) == {False: 1, True: 49}
+    assert len(await db.accounts.list_keys("a@x")) == 1
+    clock.advance(600)
+    later = await submit(clock)
+    assert (later.key_id, later.secret) == (issued[0].key_id, None)
+
+
+async def test_one_account_of_an_address_is_opened_once(db: Opened) -> None:
+    tries = [outcome(db.accounts.create(email="a@x", tokens=5, now_us=NOW_US)) for _ in range(20)]
+    results = await asyncio.gather(*tries)
+    assert sum(isinstance(result, AlreadyExists) for result in results) == 19
+    assert (await db.accounts.get("a@x")).balance.posted == 5
+
+
+async def test_an_account_that_is_opened_while_its_address_is_confirmed_is_opened_once(db: Opened) -> None:
+    people = SqlPeople(db.store)
+    for number in range(20):
+        email, link = f"{number}@x", str(number).encode()
+        person = await people.register(email=email, password_hash="x", now_us=NOW_US)
+        await people.make_link(
+            person_id=person.id, purpose=LinkPurpose.VERIFY, digest=link, expires_at_us=NOW_US + 1, email=None
+        )
+        created, verified = await asyncio.gather(
+            outcome(db.accounts.create(email=email, tokens=0, now_us=NOW_US)),
+            outcome(people.verify(link, now_us=NOW_US)),
+        )
+        assert isinstance(created, Account | AlreadyExists), created
+        assert verified.account_id == (await db.accounts.get(email)).id
+
+
+async def test_a_notice_that_is_set_many_times_at_once_is_set_once(db: Opened) -> None:
+    account = await db.accounts.create(email="a@x", tokens=100, now_us=NOW_US)
+    notices = SqlNotices(db.store)
+    results = await asyncio.gather(*(outcome(notices.set_below(account.id, number)) for number in range(1, 31)))
+    assert set(results) == {None}
+    assert len(await db.rows(schema.low_balance_notice)) == 1
+
+
+async def test_a_model_that_is_enabled_and_disabled_at_once_loses_no_change_of_another(db: Opened) -> None:
+    await asyncio.gather(
+        *(db.models.set_enabled(model=f"m{number % 3}", enabled=bool(number % 2)) for number in range(30))
+    )
+    assert set(await db.models.states()) == {"m0", "m1", "m2"}

@@ -1,0 +1,312 @@
+"""One click, one thing: a form that is submitted twice creates one thing, and each submission shows it.
+
+Every submission here is repeated at once, as a double click without script does, and later, as *Back* does.
+"""
+
+import asyncio
+import html
+import re
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pyotp
+import pytest
+
+from support import postgres
+from support.gateways import Running
+from support.http import USAGE_TOTAL
+from support.ledgers import ENGINES
+from support.mailbox import Mailbox
+from support.people import PASSWORD, join
+from support.scripted_upstream import ScriptedUpstream
+from support.shop import shop
+from support.visitor import Visitor, text_of
+from tok0n.adapters.sql.forms import SqlForms
+from tok0n.adapters.stripe.double import StripeDouble
+from tok0n.domain.forms import SEALED_US
+from tok0n.services.redeem_codes import make_code
+from tok0n.web.dashboard.keys import KEYS_MAX
+
+pytestmark = pytest.mark.anyio
+
+ADA = "ada@example.com"
+CLICKS = 5
+TEMPLATES = Path(__file__).parents[2] / "src" / "tok0n" / "web" / "templates"
+
+CREATE_NOTHING = {
+    "base.html": {"/sign-out"},
+    "choose_password.html": {"{{ path }}"},
+    "close.html": {""},
+    "key_rename.html": {""},
+    "key_revoke.html": {""},
+    "new_address.html": {"/new-address"},
+    "passkeys.html": {"/dashboard/settings/passkeys/remove"},
+    "reset_password.html": {""},
+    "second_factor.html": {"/second-factor"},
+    "second_factor_end.html": {""},
+    "set_up.html": {"/set-up"},
+    "settings.html": {"/dashboard/settings", "/sign-out"},
+    "sign_in.html": {"/sign-in", "/sign-in/passkey"},
+    "sign_up.html": {""},
+    "verify.html": {"/verify"},
+}
+"""Forms without a form_id: what they change is the same when it is changed twice, their link or code works once, or
+nobody is signed in yet, so that there is no account to remember a submission for."""
+
+Shop = tuple[Running, StripeDouble]
+
+
+@pytest.fixture(params=ENGINES)
+async def opened(
+    request: pytest.FixtureRequest, tmp_path: Path, upstream: ScriptedUpstream, mailbox: Mailbox
+) -> AsyncIterator[Shop]:
+    overrides: dict[str, object] = {}
+    if request.param == "postgres":
+        cluster = await asyncio.to_thread(postgres.shared_cluster)
+        overrides["database.url"] = await postgres.make_database(cluster, f"t{secrets.token_hex(8)}")
+    async with shop(tmp_path, upstream_url=upstream.base_url, mailbox=mailbox, overrides=overrides) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def ada(opened: Shop, mailbox: Mailbox) -> AsyncIterator[Visitor]:
+    async with Visitor(opened[0].url) as ada:
+        await join(ada, mailbox, ADA)
+        yield ada
+
+
+async def form_of(visitor: Visitor, page: str) -> dict[str, str]:
+    """What is hidden in the forms of a page."""
+    shown = await visitor.get(page)
+    hidden = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', shown.text)
+    return {name: html.unescape(value) for name, value in hidden}
+
+
+async def click(visitor: Visitor, path: str, fields: dict[str, str], *, clicks: int = CLICKS) -> list[httpx.Response]:
+    """Submit the same form several times at once."""
+    return await asyncio.gather(*(visitor.post_raw(path, fields) for _ in range(clicks)))
+
+
+def secret_in(answer: httpx.Response) -> str:
+    found = re.search(r'id="secret"[^>]*>(tk0n_\w+)<', answer.text)
+    assert found is not None, text_of(answer)
+    return found[1]
+
+
+def test_every_form_that_creates_something_carries_a_form_id() -> None:
+    for template in TEMPLATES.glob("*.html"):
+        for form in re.findall(r'<form method="post".*?</form>', template.read_text(), re.DOTALL):
+            action = re.search(r'^<form[^>]* action="([^"]*)"', form)
+            if "parts.form_id()" not in form:
+                assert (action[1] if action else "") in CREATE_NOTHING.get(template.name, set()), (template, form)
+
+
+async def test_a_form_id_is_new_for_each_form_that_is_shown(ada: Visitor) -> None:
+    pages = [await ada.get("/dashboard/buy") for _ in range(2)]
+    ids = [form_id for page in pages for form_id in re.findall(r'name="form_id" value="([^"]+)"', page.text)]
+    assert len(ids) == len(set(ids)) == 6, "two packs and a code, twice"
+
+
+async def test_a_key_form_creates_one_key_and_every_submission_shows_its_secret(opened: Shop, ada: Visitor) -> None:
+    site, _ = opened
+    fields = await form_of(ada, "/dashboard/keys") | {"name": "laptop"}
+    answers = await click(ada, "/dashboard/keys", fields)
+    answers.append(await ada.post_raw("/dashboard/keys", fields | {"name": "another name"}))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({secret_in(answer) for answer in answers}) == 1
+    assert sum("submitted this form more than once" in answer.text for answer in answers) == CLICKS
+    (key,) = await site.store.accounts.list_keys(ADA)
+    assert key.name == "laptop"
+    assert await site.store.accounts.find_caller(b"", now_us=0) is None
+    await ada.post("/dashboard/keys", {"name": "laptop"})
+    assert len(await site.store.accounts.list_keys(ADA)) == 2, "a form that was shown anew is another one"
+
+
+async def test_a_key_is_shown_for_ten_minutes_and_no_longer(opened: Shop, ada: Visitor) -> None:
+    site, _ = opened
+    fields = await form_of(ada, "/dashboard/keys") | {"name": "laptop"}
+    secret = secret_in(await ada.post_raw("/dashboard/keys", fields))
+    forms = SqlForms(site.store.database)
+    await forms.forget_old(now_us=site.clock.now_us() + SEALED_US)
+    later = await ada.post_raw("/dashboard/keys", fields)
+    assert later.status_code == 200
+    assert secret not in later.text
+    assert "was shown when it was created" in later.text
+    assert len(await site.store.accounts.list_keys(ADA)) == 1
+
+
+async def test_parallel_posts_create_no_more_keys_than_allowed(opened: Shop, ada: Visitor) -> None:
+    site, _ = opened
+    token = (await form_of(ada, "/dashboard/keys"))["form_token"]
+
+    async def create(number: int) -> httpx.Response:
+        form_id = secrets.token_urlsafe(16)
+        fields = {"form_token": token, "form_id": form_id, "name": str(number)}
+        return await ada.post_raw("/dashboard/keys", fields)
+
+    answers = await asyncio.gather(*(create(number) for number in range(KEYS_MAX + 60)))
+    statuses = [answer.status_code for answer in answers]
+    assert (statuses.count(200), statuses.count(422)) == (KEYS_MAX, 60)
+    assert "100 API keys that work" in next(answer.text for answer in answers if answer.status_code == 422)
+    assert len(await site.store.accounts.list_keys(ADA)) == KEYS_MAX
+
+
+async def test_a_buy_form_opens_one_order_and_leads_there_until_and_after_it_is_paid(
+    opened: Shop, ada: Visitor
+) -> None:
+    site, double = opened
+    fields = await form_of(ada, "/dashboard/buy") | {"pack": "starter"}
+    answers = await click(ada, "/dashboard/buy", fields)
+    (page,) = {answer.headers["location"] for answer in answers}
+    assert page.startswith(f"{double.url}/pay/cs_")
+    assert len(double.sessions) == 1
+    reused = await form_of(ada, "/dashboard/buy") | {"pack": "starter"}
+    assert (await ada.post_raw("/dashboard/buy", reused)).headers["location"] == page, "the same pack"
+    double.pay(page.rpartition("/")[2])
+    await double.told()
+    for submitted in (fields, reused):
+        again = await ada.post_raw("/dashboard/buy", submitted)
+        order = await ada.get(again.headers["location"])
+        assert "Paid." in order.text, "it leads to the order that it opened"
+    assert len(double.sessions) == 1
+    account = await site.store.accounts.get(ADA)
+    assert len(await site.store.orders.of(account.id, before=None, rows_max=9)) == 1
+
+
+async def test_two_hundred_purchases_at_once_open_one_checkout_for_each_pack(opened: Shop, ada: Visitor) -> None:
+    site, double = opened
+    token = (await form_of(ada, "/dashboard/buy"))["form_token"]
+
+    async def buy(number: int) -> httpx.Response:
+        fields = {"form_token": token, "form_id": secrets.token_urlsafe(16), "pack": ("starter", "scale")[number % 2]}
+        return await ada.post_raw("/dashboard/buy", fields)
+
+    answers = await asyncio.gather(*(buy(number) for number in range(200)))
+    assert {answer.status_code for answer in answers} == {303}
+    assert len({answer.headers["location"] for answer in answers}) == len(double.sessions) == 2
+    account = await site.store.accounts.get(ADA)
+    assert len(await site.store.orders.of(account.id, before=None, rows_max=9)) == 2
+
+
+async def test_a_code_form_grants_once_and_every_submission_says_so(opened: Shop, ada: Visitor) -> None:
+    site, _ = opened
+    code = await make_code(site.store.orders, site.clock, tokens=500, uses_max=9, days=1, reason="trial")
+    fields = await form_of(ada, "/dashboard/buy") | {"code": code}
+    answers = await click(ada, "/dashboard/redeem", fields)
+    answers.append(await ada.post_raw("/dashboard/redeem", fields))
+    assert all("500 tokens" in text_of(answer) for answer in answers)
+    assert (await site.store.accounts.get(ADA)).balance.posted == 500
+
+
+async def test_a_playground_form_sends_one_request_and_every_submission_shows_its_answer(
+    opened: Shop, ada: Visitor, upstream: ScriptedUpstream
+) -> None:
+    site, _ = opened
+    await site.store.accounts.grant(email=ADA, tokens=100_000, reason="x", now_us=site.clock.now_us())
+    await ada.post("/dashboard/keys", {"name": "k"})
+    (key,) = await site.store.accounts.list_keys(ADA)
+    may_answer, behaviour = asyncio.Event(), upstream.behaviour
+
+    async def slowly(writer: asyncio.StreamWriter) -> None:
+        await may_answer.wait()
+        await behaviour(writer)
+
+    upstream.behaviour = slowly
+    fields = await form_of(ada, "/dashboard/playground")
+    fields |= {"model": "demo", "key": key.id, "user": "Hello!", "limit": "50", "send": "1"}
+    clicks = [asyncio.create_task(ada.post_raw("/dashboard/playground", fields)) for _ in range(CLICKS)]
+    await upstream.until(lambda: bool(upstream.requests))
+    may_answer.set()
+    for answer in await asyncio.gather(*clicks):
+        assert "Hello." in text_of(answer)
+    later = await ada.post_raw("/dashboard/playground", fields)
+    assert "was sent before" in text_of(later)
+    assert f"Charged {USAGE_TOTAL}" in " ".join(text_of(later).split())
+    assert len(upstream.requests) == 1
+    assert (await site.store.accounts.get(ADA)).balance.posted == 100_000 - USAGE_TOTAL
+    new_form = fields | {"form_id": (await form_of(ada, "/dashboard/playground"))["form_id"]}
+    assert "Hello." in text_of(await ada.post_raw("/dashboard/playground", new_form))
+    assert len(upstream.requests) == 2
+
+
+async def test_a_playground_request_that_was_rejected_is_not_sent_again_by_the_same_form(
+    opened: Shop, ada: Visitor, upstream: ScriptedUpstream
+) -> None:
+    site, _ = opened
+    await ada.post("/dashboard/keys", {"name": "k"})
+    (key,) = await site.store.accounts.list_keys(ADA)
+    fields = await form_of(ada, "/dashboard/playground")
+    fields |= {"model": "demo", "key": key.id, "user": "Hello!", "limit": "50", "send": "1"}
+    assert (await ada.post_raw("/dashboard/playground", fields)).status_code == 402
+    await site.store.accounts.grant(email=ADA, tokens=100_000, reason="x", now_us=site.clock.now_us())
+    again = " ".join(text_of(await ada.post_raw("/dashboard/playground", fields)).split())
+    assert "was sent before" in again
+    assert "Charged 0" in again
+    assert upstream.requests == []
+
+
+async def test_recovery_codes_are_shown_by_every_submission_and_work(opened: Shop, ada: Visitor) -> None:
+    site, _ = opened
+    fields = await form_of(ada, "/dashboard/settings/second-factor")
+    totp = pyotp.TOTP(fields["secret"])
+    fields |= {"password": PASSWORD, "code": totp.now()}
+    wrong = await ada.post_raw("/dashboard/settings/second-factor", fields | {"password": "wrong"})
+    assert wrong.status_code == 422, "what failed is not remembered"
+    answers = await click(ada, "/dashboard/settings/second-factor", fields)
+    answers.append(await ada.post_raw("/dashboard/settings/second-factor", fields))
+    shown = {re.search(r'id="codes"[^>]*>([^<]+)<', answer.text)[1] for answer in answers}  # type: ignore[index]
+    assert len(shown) == 1
+    codes = shown.pop().split()
+    assert len(codes) == 10
+    async with Visitor(site.url) as elsewhere:
+        await elsewhere.sign_in(ADA, PASSWORD)
+        signed_in = await elsewhere.post("/second-factor", {"code": codes[0]})
+        assert signed_in.headers["location"] == "/dashboard"
+    await SqlForms(site.store.database).forget_old(now_us=site.clock.now_us() + SEALED_US)
+    later = await ada.post_raw("/dashboard/settings/second-factor", fields)
+    assert "can't be shown again" in html.unescape(later.text)
+    assert "Switch the second factor off?" in (await ada.get("/dashboard/settings/second-factor")).text
+
+
+async def test_a_change_of_address_mails_one_link(opened: Shop, ada: Visitor, mailbox: Mailbox) -> None:
+    fields = await form_of(ada, "/dashboard/settings")
+    fields |= {"change": "email", "email": "new@example.com", "email_password": PASSWORD}
+    answers = await click(ada, "/dashboard/settings", fields)
+    assert {answer.headers["location"] for answer in answers} == {"/dashboard/settings?done=email"}
+    link = await mailbox.take_link("new@example.com")
+    assert "Your address is changed" in (await ada.post("/new-address", {}, page=link)).text
+
+
+@pytest.mark.parametrize("form_id", ["", "short", "A" * 23, "A" * 21 + "\0", "\u00e9" * 22])
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/dashboard/keys", {"name": "k"}),
+        ("/dashboard/buy", {"pack": "starter"}),
+        ("/dashboard/redeem", {"code": "AAAA"}),
+        ("/dashboard/settings", {"change": "email", "email": "new@example.com", "email_password": PASSWORD}),
+    ],
+)
+async def test_a_form_without_a_form_id_of_ours_creates_nothing_and_says_what_to_do(
+    opened: Shop, ada: Visitor, path: str, fields: dict[str, str], form_id: str
+) -> None:
+    site, double = opened
+    token = (await form_of(ada, "/dashboard/keys"))["form_token"]
+    answer = await ada.post_raw(path, {"form_token": token, "form_id": form_id} | fields)
+    assert answer.status_code == 422
+    assert "Submit it again" in answer.text
+    assert await site.store.accounts.list_keys(ADA) == []
+    assert double.sessions == {}
+
+
+async def test_the_form_of_another_account_is_no_repetition(opened: Shop, ada: Visitor, mailbox: Mailbox) -> None:
+    site, _ = opened
+    fields = await form_of(ada, "/dashboard/keys") | {"name": "ada's"}
+    secret = secret_in(await ada.post_raw("/dashboard/keys", fields))
+    async with Visitor(site.url) as eve:
+        await join(eve, mailbox, "eve@example.com")
+        token = (await form_of(eve, "/dashboard/keys"))["form_token"]
+        stolen = await eve.post_raw("/dashboard/keys", fields | {"form_token": token})
+        assert secret_in(stolen) != secret
