@@ -27,9 +27,10 @@ def rejected(name: str, *pieces: bytes, code: str = "invalid_request", status: i
 
 def upgrade_offers() -> Iterator[Row]:
     """An offer to upgrade is ignored, and the body is read by its framing."""
+    settings = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: "
     offers = {
-        "h2c as the JDK sends it": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n",
-        "h2c as curl sends it": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+        "h2c as the JDK sends it": settings + b"AAEAAEAA\r\n",
+        "h2c as curl sends it": settings + b"AAMAAABk\r\n",
         "websocket": b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
         "an unknown protocol": b"Connection: upgrade\r\nUpgrade: x/1\r\n",
         "a list of protocols": b"Connection: keep-alive, Upgrade\r\nUpgrade: h2c, websocket, TLS/1.0\r\n",

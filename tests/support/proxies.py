@@ -65,7 +65,8 @@ _CADDY = """
     admin off
     auto_https off
 }}
-http://127.0.0.1:{port} {{
+http://:{port} {{
+    bind 127.0.0.1
     reverse_proxy 127.0.0.1:{upstream} {{
         transport http {{
             max_conns_per_host 4
