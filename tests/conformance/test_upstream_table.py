@@ -42,6 +42,8 @@ class GreetedUpstream(HttpUpstream):
             while not self._server.connections:
                 await asyncio.sleep(0)
             self._server.connections[0].transport.write(self._greeting)
+            while not connection.has_input():
+                pass
             self._greeting = b""
         return connection
 
@@ -78,6 +80,8 @@ async def test_an_upstream_has_one_right_outcome_and_no_later_call_gets_its_byte
             server.row = None
             if row.later:
                 server.connections[0].transport.write(row.later)
+                while not upstream._idle[0].has_input():
+                    pass
             connections = []
             for victim in (b"victim 1", b"victim 2"):
                 assert (await upstream.complete(victim)).body == victim

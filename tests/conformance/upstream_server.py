@@ -35,6 +35,9 @@ class UpstreamServer:
             peer.transport.abort()
         await self._server.wait_closed()
 
+    def answer(self, peer: "Peer", body: bytes) -> None:
+        peer.transport.write(sized(body))
+
 
 class Peer(asyncio.Protocol):
     """One connection, seen from the upstream."""
@@ -44,6 +47,7 @@ class Peer(asyncio.Protocol):
     def __init__(self, server: UpstreamServer) -> None:
         self._server = server
         self._received = b""
+        self._head = b""
         self.lost = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -67,10 +71,11 @@ class Peer(asyncio.Protocol):
             self._server.tasks.add(task)
             task.add_done_callback(self._server.tasks.discard)
             return
+        self._head = head
         length = int(head.rpartition(b"content-length: ")[2])
         if len(body) >= length:
             self._received = body[length:]
-            self.transport.write(sized(body[:length]))
+            self._server.answer(self, body[:length])
 
     async def _misbehave(self, row: Row) -> None:
         for number, piece in enumerate(row.pieces):
