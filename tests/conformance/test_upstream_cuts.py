@@ -175,6 +175,19 @@ async def test_the_upstreams_keep_alive_shortens_the_idle_time(field: str, secon
         await upstream.aclose()
 
 
+async def test_a_call_cancelled_before_it_starts_takes_no_connection_from_the_pool() -> None:
+    async with UpstreamServer() as server:
+        upstream = client(server.base_url)
+        await upstream.complete(b"{}")
+        calling = asyncio.create_task(upstream.complete(b"{}"))
+        calling.cancel()
+        await asyncio.wait([calling])
+        assert len(upstream._idle) == 1
+        await upstream.complete(b"{}")
+        assert len(server.connections) == 1
+        await upstream.aclose()
+
+
 async def test_without_reuse_each_request_says_close() -> None:
     heads: list[bytes] = []
 
@@ -306,8 +319,7 @@ async def read_all(pieces: list[bytes]) -> UpstreamAnswer | UpstreamFailed:
     )
     transport = NoTransport()
     connection._transport = transport
-    exchange = asyncio.ensure_future(connection.exchange(b"", deadline=asyncio.get_running_loop().time() + 60))
-    await asyncio.sleep(0)
+    answer = connection.send(b"", deadline=asyncio.get_running_loop().time() + 60)
     for piece in pieces:
         if not transport.closing:
             connection.data_received(piece)
@@ -315,7 +327,7 @@ async def read_all(pieces: list[bytes]) -> UpstreamAnswer | UpstreamFailed:
         connection.eof_received()
     connection.connection_lost(None)
     try:
-        return await exchange
+        return await answer
     except UpstreamFailed as error:
         return error
 

@@ -36,8 +36,8 @@ class GreetedUpstream(HttpUpstream):
         self._server = server
         self._greeting = greeting
 
-    async def _connect(self, deadline: float) -> UpstreamConnection:
-        connection = await super()._connect(deadline)
+    async def _open_connection(self) -> UpstreamConnection:
+        connection = await super()._open_connection()
         if self._greeting:
             while not self._server.connections:
                 await asyncio.sleep(0)

@@ -91,15 +91,17 @@ class UpstreamConnection(asyncio.Protocol):
         self._keep_alive_field = b""
         self._status = 0
         self._poll = select.poll()
+        self.poll = self._poll.poll
         self.is_tls = False
         self.reusable_until = 0.0
         self._is_plain = False
         self._forget_answer()
 
-    async def exchange(self, request: bytes, *, deadline: float) -> UpstreamAnswer:
-        """Send a whole request and read its whole answer before `deadline`, in the loop's time.
+    def send(self, request: bytes, *, deadline: float) -> asyncio.Future[UpstreamAnswer]:
+        """Write a whole request now; the future has its whole answer before `deadline`, in the loop's time.
 
-        Raises `UpstreamFailed`; from here on something may have reached the upstream.
+        The future raises `UpstreamFailed`; from here on something may have reached the upstream. A caller that stops
+        waiting calls `cancel`.
         """
         assert self._transport is not None
         assert self._answer is None
@@ -108,13 +110,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._deadline = deadline
         if self._timer is None:
             self._timer = self._loop.call_at(deadline, self._expire)
-        try:
-            self._transport.write(request)
-            return await answer
-        except asyncio.CancelledError:
-            if self._answer is answer:
-                self.abort()
-            raise
+        self._transport.write(request)
+        return answer
+
+    def cancel(self, answer: asyncio.Future[UpstreamAnswer]) -> None:
+        """Close, because nobody waits for this answer any more; no effect if it has arrived."""
+        if self._answer is answer:
+            self.abort()
 
     def close(self) -> None:
         """Close at once; a call under way fails."""
@@ -135,9 +137,10 @@ class UpstreamConnection(asyncio.Protocol):
     def has_input(self) -> bool:
         """Whether the socket has bytes, or an end, that the event loop has not read yet.
 
-        On a TLS connection these can be a session ticket, which is no answer.
+        On a TLS connection these can be a session ticket, which is no answer. `poll(0)` says the same, without a
+        call in between.
         """
-        return bool(self._poll.poll(0))
+        return bool(self.poll(0))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
@@ -313,9 +316,9 @@ class UpstreamConnection(asyncio.Protocol):
             except UndecodableBody as error:
                 self._fail("returned an invalid answer", str(error))
                 return
-        seconds = (
-            retry_after_seconds(self._retry_after, self._retry_after_ms) if self._status == _TOO_MANY_REQUESTS else None
-        )
+        seconds = None
+        if self._status == _TOO_MANY_REQUESTS:
+            seconds = retry_after_seconds(self._retry_after, self._retry_after_ms)
         whole = UpstreamAnswer(status=self._status, body=bytes(self._body), retry_after_seconds=seconds)
         self._answers.add((answer, whole))
         keep = self._keep_alive and not self._has_surplus and not transport.get_write_buffer_size()

@@ -10,8 +10,7 @@ import errno
 import math
 import ssl
 from collections import deque
-from collections.abc import Coroutine, Mapping
-from typing import Any
+from collections.abc import Mapping
 from urllib.parse import SplitResult, urlsplit
 
 import structlog
@@ -85,7 +84,7 @@ class HttpUpstream:
         self._reuse_from = 0.0 if reuse_connections else math.inf
         self._surplus_logged_at = -math.inf
 
-    def complete(self, body: bytes) -> Coroutine[Any, Any, UpstreamAnswer]:
+    async def complete(self, body: bytes) -> UpstreamAnswer:
         """See `ports.Upstream.complete`."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
@@ -94,15 +93,14 @@ class HttpUpstream:
         request = b"".join((self._head, b"%d\r\n\r\n" % len(body), body))
         connection = self._take_idle(now) if self._idle else None
         if connection is None:
-            return self._complete_on_another(request, deadline)
-        return connection.exchange(request, deadline=deadline)
-
-    async def _complete_on_another(self, request: bytes, deadline: float) -> UpstreamAnswer:
-        connection = await self._connect(deadline)
-        if not connection.is_tls and connection.has_input():
-            # The event loop reads it next, and closes the connection.
-            raise self._unreachable("the upstream sent bytes, or closed the connection, before the request")
-        return await connection.exchange(request, deadline=deadline)
+            connection = await self._connect(deadline)
+        # Between the look at the socket and this write the event loop must not run: no await may stand here.
+        answer = connection.send(request, deadline=deadline)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            connection.cancel(answer)
+            raise
 
     def scrub(self, text: str) -> str:
         """See `ports.Upstream.scrub`."""
@@ -129,7 +127,7 @@ class HttpUpstream:
             connection = self._idle.pop()
             if now >= connection.reusable_until or not connection.usable:
                 connection.abort()
-            elif not connection.has_input():
+            elif not connection.poll(0):
                 taken = connection
             elif connection.is_tls:
                 readable.append(connection)
@@ -159,6 +157,9 @@ class HttpUpstream:
             raise self._unreachable("the connection was closed as soon as it was open")
         self._open.add(connection)
         self._all_closed.clear()
+        if not connection.is_tls and connection.has_input():
+            # The event loop reads it next, and closes the connection.
+            raise self._unreachable("the upstream sent bytes, or closed the connection, before the request")
         return connection
 
     async def _open_connection(self) -> UpstreamConnection:
