@@ -82,6 +82,7 @@ def test_an_upstream_has_its_documented_defaults() -> None:
     upstream = settings_of(UPSTREAM).upstreams["openai"]
     assert (upstream.timeout_seconds, upstream.connect_seconds) == (120, 10)
     assert (upstream.body_bytes_max, upstream.connections_max) == (16 * 1024 * 1024, 2000)
+    assert (upstream.idle_seconds, upstream.reuse_connections) == (4, True)
     assert (upstream.api_key, upstream.proxy_url, upstream.ca_file, dict(upstream.headers)) == (None, None, None, {})
 
 

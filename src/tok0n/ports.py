@@ -557,10 +557,14 @@ class Limiter(Protocol):
 
 
 class UpstreamAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What an upstream answered, whole: nothing of it is believed yet."""
+    """What an upstream answered, whole: nothing of it is believed yet.
+
+    `retry_after_seconds` is when the upstream accepts requests again, if a 429 says it.
+    """
 
     status: int
     body: bytes
+    retry_after_seconds: float | None = None
 
 
 class Upstream(Protocol):

@@ -1,6 +1,7 @@
 """Whatever an upstream does: the documented error, nothing charged, nothing reserved, no traceback in the log."""
 
 import asyncio
+import gzip
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from support.fakes import ANSWER
 from support.gateways import Running, running
 from support.http import Answer, chat, chat_body
-from support.scripted_upstream import FAULTS, ScriptedUpstream, ok, status, usage
+from support.scripted_upstream import FAULTS, ScriptedUpstream, http, ok, raw, status, usage
 
 pytestmark = pytest.mark.anyio
 
@@ -151,3 +152,36 @@ async def test_two_slow_calls_do_not_wait_for_each_other(gateway: Running, upstr
     await upstream.until(lambda: len(upstream.requests) == 5)
     gate.set()
     assert [answer.status for answer in await asyncio.gather(*calls)] == [200] * 5
+
+
+@pytest.mark.parametrize(
+    ("code", "field", "seconds"),
+    [
+        (429, "retry-after: 7", "7"),
+        (429, "Retry-After: 3600", "60"),
+        (429, "retry-after-ms: 1500", "2"),
+        (429, "retry-after: Wed, 21 Oct 2015 07:28:00 GMT", "1"),
+        (429, "retry-after: soon", None),
+        (503, "retry-after: 7", None),
+    ],
+)
+async def test_a_429_of_the_upstream_keeps_its_retry_after(
+    gateway: Running, upstream: ScriptedUpstream, code: int, field: str, seconds: str | None
+) -> None:
+    upstream.behaviour = raw(http(b'{"error":{"message":"Slow down."}}', status=code, headers=f"{field}\r\n"))
+    answer = await call(gateway)
+    assert (answer.status, answer.error["code"]) == (502, "upstream_error")
+    assert answer.headers.get("retry-after") == seconds
+    assert "retry-after-ms" not in answer.headers
+    assert "x-should-retry" not in answer.headers
+
+
+async def test_a_compressed_answer_is_charged_and_its_bytes_come_back(
+    gateway: Running, upstream: ScriptedUpstream
+) -> None:
+    upstream.behaviour = raw(http(gzip.compress(ANSWER), headers="Content-Encoding: GZIP\r\n"))
+    answer = await call(gateway)
+    assert answer.status == 200
+    assert answer.headers["x-tok0n-charged"] == "12"
+    assert "content-encoding" not in answer.headers
+    assert (await gateway.account()).balance.posted == 1_000_000 - 12

@@ -183,6 +183,8 @@ async def open_upstreams(settings: Settings) -> AsyncIterator[Mapping[str, Upstr
             connect_seconds=upstream.connect_seconds,
             body_bytes_max=upstream.body_bytes_max,
             connections_max=upstream.connections_max,
+            idle_seconds=upstream.idle_seconds,
+            reuse_connections=upstream.reuse_connections,
             headers=upstream.headers,
             proxy_url=upstream.proxy_url,
             ca_file=upstream.ca_file,

@@ -71,14 +71,25 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage
 
 
-def read_answer(status: int, body: bytes, *, public_model: str, upstream_model: str, scrub: Scrub) -> Completion:
-    """The completion in an upstream's answer.
+def read_answer(
+    status: int,
+    body: bytes,
+    *,
+    public_model: str,
+    upstream_model: str,
+    scrub: Scrub,
+    retry_after_seconds: float | None = None,
+) -> Completion:
+    """The completion in an upstream's answer. `retry_after_seconds` is what a 429 says.
 
     Raises `RejectedByUpstream` when the customer's input is to blame, with the upstream's scrubbed words, and
     `UpstreamFailed` for everything else.
     """
     if status != 200:
-        raise _failure(status, body, public_model=public_model, upstream_model=upstream_model, scrub=scrub)
+        failure = _failure(status, body, public_model=public_model, upstream_model=upstream_model, scrub=scrub)
+        if status == 429 and isinstance(failure, UpstreamFailed):
+            failure.retry_after_seconds = retry_after_seconds
+        raise failure
     values = _decode(body)
     if not _is_completion(values):
         raise _invalid_answer(status, "with a body that is not a chat completion")

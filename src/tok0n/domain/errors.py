@@ -166,7 +166,8 @@ class UpstreamFailed(Tok0nError):
     """The upstream failed or returned something that cannot be believed; nothing is charged.
 
     `reached` is False when certainly nothing of the request was sent. `outcome_unknown` is True when the upstream may
-    have done the work (timeout, cut or invalid answer, missing usage). `status` is the upstream's, if it answered.
+    have done the work (timeout, cut or invalid answer, missing usage). `status` is the upstream's, if it answered;
+    `retry_after_seconds` is what a 429 says.
     """
 
     code = "upstream_error"
@@ -179,12 +180,14 @@ class UpstreamFailed(Tok0nError):
         reached: bool = True,
         outcome_unknown: bool = False,
         status: int | None = None,
+        retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(f"{message} {NOT_CHARGED}")
         self.detail = detail
         self.reached = reached
         self.outcome_unknown = outcome_unknown
         self.status = status
+        self.retry_after_seconds = retry_after_seconds
 
 
 STOOD_TOO_LONG = "writing the request to the database took longer than the limiter vouches for its admission"

@@ -139,6 +139,7 @@ class CompleteChat:
             public_model=request.model.id,
             upstream_model=request.model.upstream_model,
             scrub=upstream.scrub,
+            retry_after_seconds=answer.retry_after_seconds,
         )
         call.receipt = await reservation.settle(completion.usage, upstream_ms=call.upstream_ms)
         if call.receipt.shortfall:

@@ -78,7 +78,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """[upstreams.NAME]. `timeout_seconds` is the deadline of a whole call, connecting included."""
+    """[upstreams.NAME]. `timeout_seconds` is the deadline of a whole call, connecting included.
+
+    `idle_seconds` is below what uvicorn and Node keep an idle connection: 5 s.
+    """
 
     base_url: _Text
     api_key: Secret | None = None
@@ -86,6 +89,8 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     connect_seconds: _Seconds = 10.0
     body_bytes_max: _Bytes = 16_777_216
     connections_max: Annotated[int, Meta(ge=1, le=100_000)] = 2_000
+    idle_seconds: _Seconds = 4.0
+    reuse_connections: bool = True
     headers: Headers = Headers({})
     proxy_url: _Text | None = None
     ca_file: _Text | None = None

@@ -1,25 +1,43 @@
 """One HTTP/1.1 connection to an upstream: one request at a time, its answer whole or not at all.
 
-A connection that saw anything unusual (an error, a deadline, a cancelled caller, a byte that nobody asked for) is
-aborted and never used again.
+A connection that saw anything unusual (an error, a deadline, a cancelled caller, a byte outside an answer) is aborted
+and never used again.
 """
 
 import asyncio
+import select
 from collections.abc import Callable
+from typing import NoReturn
 
 import httptools
 
+from tok0n.adapters.upstream.decoding import BodyDecoder, DecodedBodyTooLarge, UndecodableBody, decoder_for
+from tok0n.adapters.upstream.fields import keep_alive_seconds, retry_after_seconds
 from tok0n.domain.errors import UpstreamFailed
 from tok0n.ports import UpstreamAnswer
 from tok0n.turns import Turns
 
 HEAD_BYTES_MAX = 64 * 1024
-"""How many bytes may come that are no body: head, trailer and chunk extensions, each time before the body goes on."""
+"""The limit of an answer's bytes that are no body: heads, trailers and chunk extensions together."""
+
+HEADER_LINES_MAX = 128
+"""The limit of an answer's header lines, those of interim answers and of trailers included."""
+
+CHUNK_LINE_BYTES_MAX = 20
+"""The length of a chunk's framing without extensions: 16 digits and two line ends. It does not count as head."""
 
 INTERIM_ANSWERS_MAX = 8
 """How many 1xx answers may come before the real one (RFC 9110, section 15.2)."""
 
-_LENGTHS_THAT_MATTER = frozenset(map(len, ("content-length", "transfer-encoding", "content-encoding")))
+_UNUSUAL_HEADERS = frozenset(
+    {b"transfer-encoding", b"content-encoding", b"keep-alive", b"retry-after", b"retry-after-ms"}
+)
+_LENGTHS_THAT_MATTER = frozenset(map(len, (b"content-length", *_UNUSUAL_HEADERS)))
+
+STATUS_MIN = 100
+_TOO_MANY_REQUESTS = 429
+_LINE_ENDS = frozenset({b"\r", b"\n"})
+_CARRIAGE_RETURN = 13
 
 
 Answered = tuple[asyncio.Future[UpstreamAnswer], UpstreamAnswer]
@@ -30,36 +48,60 @@ class _Surplus(Exception):
     """Another message follows the answer: it stops the parser."""
 
 
+class _Stopped(Exception):
+    """The exchange has failed: it stops the parser."""
+
+
 class UpstreamConnection(asyncio.Protocol):
-    """Made by the pool, which is told through `on_idle` and `on_lost` what becomes of it."""
+    """Made by the pool, which learns through its callbacks when it is idle, lost, or sent bytes outside an answer."""
+
+    _bytes_received: int
+    _body_bytes_received: int
+    _header_lines: int
+    _chunked_bytes: int
+    _chunk_line_bytes: int
+    _interim_answers: int
+    _content_encoding: bytes
+    _decoder: BodyDecoder | None
+    _body: bytes | bytearray
 
     def __init__(
         self,
         *,
         answers: Turns[Answered],
         body_bytes_max: int,
+        idle_seconds: float,
         on_idle: Callable[["UpstreamConnection"], None],
         on_lost: Callable[["UpstreamConnection"], None],
+        on_surplus: Callable[[], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._answers = answers
         self._body_bytes_max = body_bytes_max
         self._on_idle = on_idle
         self._on_lost = on_lost
+        self._on_surplus = on_surplus
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[UpstreamAnswer] | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._complete = False
-        self._body: bytes | bytearray = b""
-        self.idle_since = 0.0
+        self._idle_seconds_max = idle_seconds
+        self._idle_seconds = idle_seconds
+        self._keep_alive_field = b""
+        self._status = 0
+        self._poll = select.poll()
+        self.poll = self._poll.poll
+        self.is_tls = False
+        self.reusable_until = 0.0
+        self._is_plain = False
         self._forget_answer()
 
-    async def exchange(self, request: bytes, *, deadline: float) -> UpstreamAnswer:
-        """Send a whole request and read its whole answer before `deadline`, in the loop's time.
+    def send(self, request: bytes, *, deadline: float) -> asyncio.Future[UpstreamAnswer]:
+        """Write a whole request now; the future has its whole answer before `deadline`, in the loop's time.
 
-        Raises `UpstreamFailed`; from here on something may have reached the upstream.
+        The future raises `UpstreamFailed`; from here on something may have reached the upstream. A caller that stops
+        waiting calls `cancel`.
         """
         assert self._transport is not None
         assert self._answer is None
@@ -68,13 +110,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._deadline = deadline
         if self._timer is None:
             self._timer = self._loop.call_at(deadline, self._expire)
-        try:
-            self._transport.write(request)
-            return await answer
-        except asyncio.CancelledError:
-            if self._answer is answer:
-                self.abort()
-            raise
+        self._transport.write(request)
+        return answer
+
+    def cancel(self, answer: asyncio.Future[UpstreamAnswer]) -> None:
+        """Close, because nobody waits for this answer any more; no effect if it has arrived."""
+        if self._answer is answer:
+            self.abort()
 
     def close(self) -> None:
         """Close at once; a call under way fails."""
@@ -92,9 +134,19 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether another request may be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
+    def has_input(self) -> bool:
+        """Whether the socket has bytes, or an end, that the event loop has not read yet.
+
+        On a TLS connection these can be a session ticket, which is no answer. `poll(0)` says the same, without a
+        call in between.
+        """
+        return bool(self.poll(0))
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
         self._transport = transport  # type: ignore[assignment]  # a stream protocol is given a stream transport
+        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        self.is_tls = transport.get_extra_info("sslcontext") is not None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop: the peer closed, or we did."""
@@ -107,65 +159,136 @@ class UpstreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
         if self._answer is None:
-            self.abort()
+            self._reject_surplus()
             return
-        self._bytes_since_body += len(data)
-        if self._bytes_since_body > HEAD_BYTES_MAX + len(data):
-            self._fail("returned an invalid answer", "head or trailer too large")
-            return
+        if not self._bytes_received and data[:9] != b"HTTP/1.1 ":
+            self._is_plain = False
+            if not data.startswith(b"H"):
+                self._fail("returned an invalid answer", "not HTTP")
+                return
+        self._bytes_received += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if self._complete:
-                self._has_surplus = True
-            else:
-                self._fail("returned an invalid answer", f"not HTTP: {type(error).__name__}")
+            if not self._complete:
+                self._fail("returned an invalid answer", f"not HTTP: {type(error).__name__}: {error}")
+                return
+            self._has_surplus = True
+        if self._bytes_received - self._body_bytes_received > HEAD_BYTES_MAX or self._header_lines > HEADER_LINES_MAX:
+            self._check_head_size()
         if self._complete:
+            if data[-1] <= _CARRIAGE_RETURN and not self._has_surplus:
+                self._has_surplus = self._has_line_ends_after(data)
             self._finish()
+
+    def _has_line_ends_after(self, data: bytes) -> bool:
+        """Whether line ends follow the answer in `data`. They are surplus, although the parser passes over them."""
+        if self._has_length and self._last_piece:
+            return not data.endswith(self._last_piece)
+        return data[-5:-4] in _LINE_ENDS
+
+    def _check_head_size(self) -> None:
+        """Fail if heads and trailers exceed their limits. The framing of chunks does not count."""
+        head_bytes = self._bytes_received - self._body_bytes_received - self._chunk_line_bytes
+        if head_bytes > (HEAD_BYTES_MAX if self._complete else HEAD_BYTES_MAX + CHUNK_LINE_BYTES_MAX):
+            self._fail("returned an invalid answer", f"head and trailers of more than {HEAD_BYTES_MAX} bytes")
+        elif self._header_lines > HEADER_LINES_MAX:
+            self._fail("returned an invalid answer", f"more than {HEADER_LINES_MAX} header lines")
 
     def eof_received(self) -> None:
         """Called by the loop: the end of an answer that has no other (RFC 9112, section 6.3, rule 8).
 
-        Whether such an answer was cut shows in its JSON, which has no end then.
+        The end of its JSON shows whether such an answer was cut.
         """
         if self._head_is_complete and not self._has_framing:
             self._finish()
 
     def on_message_begin(self) -> None:
-        """Called by the parser; it reads no second message, which nobody asked for, into the answer."""
+        """Called by the parser; a second message ends the reading."""
         if self._complete:
             raise _Surplus
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser. Most headers are told by their length to be none that matter."""
-        if len(name) not in _LENGTHS_THAT_MATTER:
+        """Called by the parser, for trailers too. The length of most names shows that they do not matter."""
+        self._header_lines += 1
+        if len(name) not in _LENGTHS_THAT_MATTER or self._head_is_complete:
             return
         name = name.lower()
         if name == b"content-length":
             self._has_framing = True
-            if value.isdigit() and int(value[:20]) > self._body_bytes_max:
-                self._fail_too_large()
-        elif name == b"transfer-encoding":
+            self._has_length = True
+            if int(value[:20]) > self._body_bytes_max:
+                self._stop_too_large()
+        elif name in _UNUSUAL_HEADERS:
+            self._read_unusual_header(name, value)
+
+    def _read_unusual_header(self, name: bytes, value: bytes) -> None:
+        if name == b"keep-alive":
+            if value != self._keep_alive_field:
+                self._keep_alive_field = value
+                self._idle_seconds = min(self._idle_seconds_max, keep_alive_seconds(value))
+            return
+        self._is_plain = False
+        if name == b"transfer-encoding":
+            if value.strip().lower() != b"chunked" or self._has_framing:
+                self._stop("a transfer coding other than chunked")
             self._has_framing = True
-        elif name == b"content-encoding" and value.strip().lower() != b"identity":
-            self._fail("returned an invalid answer", "compressed, although we accept identity only")
+        elif name == b"content-encoding":
+            self._content_encoding += b"," + value
+        elif name == b"retry-after":
+            self._retry_after = value
+        else:
+            self._retry_after_ms = value
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
         self._head_is_complete = True
         self._status = self._parser.get_status_code()
+        if self._status < STATUS_MIN:
+            self._stop(f"status {self._status}")
+        if not self._is_plain:
+            self._read_unusual_head()
+
+    def _read_unusual_head(self) -> None:
+        version = self._parser.get_http_version()
+        if version not in {"1.0", "1.1"}:
+            self._stop(f"HTTP version {version}")
+        if version == "1.0" and self._has_framing and not self._has_length:
+            self._stop("Transfer-Encoding in HTTP/1.0")
+        if self._content_encoding:
+            try:
+                self._decoder = decoder_for(self._content_encoding, bytes_max=self._body_bytes_max)
+            except UndecodableBody as error:
+                self._stop(str(error))
+
+    def on_chunk_complete(self) -> None:
+        """Called by the parser after each chunk, the last one included: its shortest framing does not count as head."""
+        chunk_bytes = self._body_bytes_received - self._chunked_bytes
+        self._chunked_bytes = self._body_bytes_received
+        self._chunk_line_bytes += max(1, (chunk_bytes.bit_length() + 3) // 4) + 4
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser with each piece of the body."""
-        self._bytes_since_body = 0
-        if len(self._body) + len(body) > self._body_bytes_max:
-            self._fail_too_large()
-        elif not self._body:
+        self._body_bytes_received += len(body)
+        self._last_piece = body
+        if self._body_bytes_received > self._body_bytes_max:
+            self._stop_too_large()
+        if self._decoder is not None:
+            body = self._decoded(self._decoder, body)
+        if not self._body:
             self._body = body
         else:
             if type(self._body) is bytes:
                 self._body = bytearray(self._body)
             self._body += body
+
+    def _decoded(self, decoder: BodyDecoder, body: bytes) -> bytes:
+        try:
+            return decoder.decode(body)
+        except DecodedBodyTooLarge:
+            self._stop_too_large()
+        except UndecodableBody as error:
+            self._stop(str(error))
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
@@ -176,22 +299,44 @@ class UpstreamConnection(asyncio.Protocol):
         self._interim_answers += 1
         self._head_is_complete = False
         self._has_framing = False
+        self._has_length = False
+        self._is_plain = False
+        self._content_encoding = b""
+        self._decoder = None
         if self._interim_answers > INTERIM_ANSWERS_MAX:
-            self._fail("returned an invalid answer", "too many interim answers")
+            self._stop("too many interim answers")
 
     def _finish(self) -> None:
         answer, transport = self._answer, self._transport
         if answer is None or transport is None:
             return
-        self._answers.add((answer, UpstreamAnswer(status=self._status, body=bytes(self._body))))
+        if self._decoder is not None:
+            try:
+                self._decoder.finish()
+            except UndecodableBody as error:
+                self._fail("returned an invalid answer", str(error))
+                return
+        seconds = None
+        if self._status == _TOO_MANY_REQUESTS:
+            seconds = retry_after_seconds(self._retry_after, self._retry_after_ms)
+        whole = UpstreamAnswer(status=self._status, body=bytes(self._body), retry_after_seconds=seconds)
+        self._answers.add((answer, whole))
         keep = self._keep_alive and not self._has_surplus and not transport.get_write_buffer_size()
         self._answer = None
+        if self._has_surplus:
+            self._on_surplus()
         self._forget_answer()
         if keep and not transport.is_closing():
-            self.idle_since = self._loop.time()
+            self.reusable_until = self._loop.time() + self._idle_seconds
             self._on_idle(self)
         else:
             transport.abort()
+
+    def _reject_surplus(self) -> None:
+        """Bytes outside an answer: close, and report the upstream unless the gateway had closed already."""
+        if self.usable:
+            self._on_surplus()
+        self.abort()
 
     def _expire(self) -> None:
         """One timer for many exchanges: it looks whether the one of now has run out, instead of starting with each."""
@@ -203,8 +348,14 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._timer = self._loop.call_at(self._deadline, self._expire)
 
-    def _fail_too_large(self) -> None:
+    def _stop(self, detail: str) -> NoReturn:
+        """Fail with an invalid answer, from within the parser."""
+        self._fail("returned an invalid answer", detail)
+        raise _Stopped
+
+    def _stop_too_large(self) -> NoReturn:
         self._fail("returned an answer that is too large", f"more than {self._body_bytes_max} bytes")
+        raise _Stopped
 
     def _fail(self, what: str, detail: str) -> None:
         answer = self._answer
@@ -216,12 +367,24 @@ class UpstreamConnection(asyncio.Protocol):
         self._complete = False
         self._keep_alive = False
         self._has_surplus = False
-        self._status = 0
-        self._bytes_since_body = 0
+        self._bytes_received = 0
+        self._body_bytes_received = 0
+        self._header_lines = 0
         self._head_is_complete = False
         self._has_framing = False
-        self._interim_answers = 0
+        self._has_length = False
+        self._last_piece = b""
         self._body = b""
+        if self._is_plain:
+            return
+        self._is_plain = True
+        self._chunked_bytes = 0
+        self._chunk_line_bytes = 0
+        self._interim_answers = 0
+        self._content_encoding = b""
+        self._decoder = None
+        self._retry_after = b""
+        self._retry_after_ms = b""
 
 
 def deliver(answered: Answered) -> None:

@@ -1,15 +1,19 @@
 """The upstream client: pooled HTTP/1.1 on asyncio and httptools, as lean as forwarding can be. docs/adr/0004 tells why.
 
 It never follows a redirect, never sends a request twice, keeps no cookies, and reads no proxy from the environment.
+HTTP/1.1 matches answers to requests by their order alone, so no request is sent on a connection that has something to
+read, and an upstream that sends bytes outside an answer loses the reuse of its connections for a while: docs/adr/0015.
 """
 
 import asyncio
 import errno
+import math
 import ssl
 from collections import deque
-from collections.abc import Coroutine, Mapping
-from typing import Any
+from collections.abc import Mapping
 from urllib.parse import SplitResult, urlsplit
+
+import structlog
 
 from tok0n import __version__
 from tok0n.adapters.upstream.connection import UpstreamConnection, deliver
@@ -19,6 +23,11 @@ from tok0n.domain.scrub import scrub
 from tok0n.ports import UpstreamAnswer
 from tok0n.turns import Turns
 
+log = structlog.get_logger()
+
+REUSE_PAUSE_SECONDS = 600.0
+"""How long an upstream's connections are not reused after a byte outside an answer."""
+
 _OUR_OWN_LIMITS = frozenset({errno.EMFILE, errno.ENFILE})
 """No file is left for another connection: the provider has nothing to do with it."""
 
@@ -27,8 +36,9 @@ class HttpUpstream:
     """The `Upstream` port over HTTP/1.1.
 
     `timeout_seconds` is the deadline of a whole call, connecting included. `body_bytes_max` bounds an answer while it
-    is read, `connections_max` the connections open at once; an idle one is closed after `idle_seconds`. Raises
-    `ValueError` for an address or a header field that cannot be sent.
+    is read, `connections_max` the connections open at once. An idle connection is closed after `idle_seconds`, or
+    before the peer closes it if the peer says when. Without `reuse_connections` each request has its own connection.
+    Raises `ValueError` for an address or a header field that cannot be sent.
     """
 
     def __init__(
@@ -41,7 +51,8 @@ class HttpUpstream:
         connect_seconds: float = 10.0,
         body_bytes_max: int = 16 * 1024 * 1024,
         connections_max: int = 2_000,
-        idle_seconds: float = 20.0,
+        idle_seconds: float = 4.0,
+        reuse_connections: bool = True,
         headers: Mapping[str, str] | None = None,
         proxy_url: str | None = None,
         ca_file: str | None = None,
@@ -58,7 +69,8 @@ class HttpUpstream:
         self._connections_max = connections_max
         self._idle_seconds = idle_seconds
         self._proxy_url = proxy_url
-        self._head = _head(url.netloc, f"{url.path.rstrip('/')}/chat/completions", api_key, headers or {})
+        path = f"{url.path.rstrip('/')}/chat/completions"
+        self._head = _head(url.netloc, path, api_key, headers or {}, close=not reuse_connections)
         self._secrets = [api_key or "", *(headers or {}).values(), base_url, url.netloc, self._host, proxy_url or ""]
         self._answers = Turns(deliver)
         self._idle: deque[UpstreamConnection] = deque()
@@ -69,21 +81,26 @@ class HttpUpstream:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connecting = 0
         self._pruning: asyncio.TimerHandle | None = None
+        self._reuse_from = 0.0 if reuse_connections else math.inf
+        self._surplus_logged_at = -math.inf
 
-    def complete(self, body: bytes) -> Coroutine[Any, Any, UpstreamAnswer]:
+    async def complete(self, body: bytes) -> UpstreamAnswer:
         """See `ports.Upstream.complete`."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-        deadline = self._loop.time() + self.timeout_seconds
+        now = self._loop.time()
+        deadline = now + self.timeout_seconds
         request = b"".join((self._head, b"%d\r\n\r\n" % len(body), body))
-        connection = self._take_idle()
+        connection = self._take_idle(now) if self._idle else None
         if connection is None:
-            return self._complete_on_another(request, deadline)
-        return connection.exchange(request, deadline=deadline)
-
-    async def _complete_on_another(self, request: bytes, deadline: float) -> UpstreamAnswer:
-        connection = await self._connect(deadline)
-        return await connection.exchange(request, deadline=deadline)
+            connection = await self._connect(deadline)
+        # Between the look at the socket and this write the event loop must not run: no await may stand here.
+        answer = connection.send(request, deadline=deadline)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            connection.cancel(answer)
+            raise
 
     def scrub(self, text: str) -> str:
         """See `ports.Upstream.scrub`."""
@@ -98,13 +115,25 @@ class HttpUpstream:
             connection.close()
         await self._all_closed.wait()
 
-    def _take_idle(self) -> UpstreamConnection | None:
-        """The connection used last: so the others grow old together, and are closed."""
-        while self._idle:
+    def _take_idle(self, now: float) -> UpstreamConnection | None:
+        """The connection used last that has nothing to read. LIFO, so that surplus connections stay idle and age.
+
+        The caller writes in the same iteration of the event loop. The loop reads a connection that has input: that is
+        its end or bytes outside an answer, both of which close it, or a TLS session ticket, which does not.
+        """
+        readable: list[UpstreamConnection] = []
+        taken = None
+        while self._idle and taken is None:
             connection = self._idle.pop()
-            if connection.usable:
-                return connection
-        return None
+            if now >= connection.reusable_until or not connection.usable:
+                connection.abort()
+            elif not connection.poll(0):
+                taken = connection
+            elif connection.is_tls:
+                readable.append(connection)
+        if readable:
+            self._idle.extend(reversed(readable))
+        return taken
 
     async def _connect(self, deadline: float) -> UpstreamConnection:
         if self._closed:
@@ -128,14 +157,19 @@ class HttpUpstream:
             raise self._unreachable("the connection was closed as soon as it was open")
         self._open.add(connection)
         self._all_closed.clear()
+        if not connection.is_tls and connection.has_input():
+            # The event loop reads it next, and closes the connection.
+            raise self._unreachable("the upstream sent bytes, or closed the connection, before the request")
         return connection
 
     async def _open_connection(self) -> UpstreamConnection:
         connection = UpstreamConnection(
             answers=self._answers,
             body_bytes_max=self._body_bytes_max,
+            idle_seconds=self._idle_seconds,
             on_idle=self._now_idle,
             on_lost=self._now_lost,
+            on_surplus=self._pause_reuse,
         )
         if self._proxy_url is not None:
             await connect_through(self._proxy_url, connection, host=self._host, port=self._port, tls=self._tls)
@@ -153,9 +187,22 @@ class HttpUpstream:
         )
 
     def _now_idle(self, connection: UpstreamConnection) -> None:
+        if self._reuse_from and asyncio.get_running_loop().time() < self._reuse_from:
+            connection.abort()
+            return
         self._idle.append(connection)
         if self._pruning is None:
             self._prune()
+
+    def _pause_reuse(self) -> None:
+        """Stop reusing connections for `REUSE_PAUSE_SECONDS`: one of them had bytes outside an answer."""
+        now = asyncio.get_running_loop().time()
+        self._reuse_from = max(self._reuse_from, now + REUSE_PAUSE_SECONDS)
+        while self._idle:
+            self._idle.pop().abort()
+        if now - self._surplus_logged_at >= REUSE_PAUSE_SECONDS:
+            self._surplus_logged_at = now
+            log.warning("upstream_surplus_response", upstream=self.name, no_reuse_seconds=round(REUSE_PAUSE_SECONDS))
 
     def _now_lost(self, connection: UpstreamConnection) -> None:
         self._open.discard(connection)
@@ -163,11 +210,16 @@ class HttpUpstream:
             self._all_closed.set()
 
     def _prune(self) -> None:
-        """Close what has been idle for too long, and look again while anything is idle."""
+        """Close connections that were idle for too long, and again while any is idle."""
         loop = asyncio.get_running_loop()
-        horizon = loop.time() - self._idle_seconds
-        while self._idle and (self._idle[0].idle_since < horizon or not self._idle[0].usable):
-            self._idle.popleft().abort()
+        now = loop.time()
+        connections = list(self._idle)
+        self._idle.clear()
+        for connection in connections:
+            if now < connection.reusable_until and connection.usable:
+                self._idle.append(connection)
+            else:
+                connection.abort()
         self._pruning = loop.call_later(self._idle_seconds / 2, self._prune) if self._idle else None
 
 
@@ -190,7 +242,7 @@ def _tls(ca_file: str | None) -> ssl.SSLContext:
     return context
 
 
-def _head(host: str, path: str, api_key: str | None, headers: Mapping[str, str]) -> bytes:
+def _head(host: str, path: str, api_key: str | None, headers: Mapping[str, str], *, close: bool) -> bytes:
     """Everything before the body but its length, which comes last."""
     fields = {
         "host": host,
@@ -199,6 +251,8 @@ def _head(host: str, path: str, api_key: str | None, headers: Mapping[str, str])
         "accept-encoding": "identity",
         "content-type": "application/json",
     }
+    if close:
+        fields["connection"] = "close"
     if api_key is not None:
         fields["authorization"] = f"Bearer {api_key}"
     fields |= {name.lower(): value for name, value in headers.items()}

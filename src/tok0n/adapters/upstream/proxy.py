@@ -6,6 +6,7 @@ import ssl
 from urllib.parse import unquote, urlsplit
 
 HEAD_BYTES_MAX = 16 * 1024
+_AFTER_STATUS = frozenset({b"", b" ", b"\r"})
 
 
 class ProxyRefused(Exception):
@@ -27,6 +28,8 @@ async def connect_through(
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         transport.write(f"CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n{_credentials(proxy_url)}\r\n".encode())
         await tunnel.opened
+        # Not one byte of the tunnel was read: the tunnel's own protocol gets them all.
+        transport.resume_reading()
         transport.set_protocol(protocol)
         if tls is None:
             protocol.connection_made(transport)
@@ -45,14 +48,20 @@ class _Tunnel(asyncio.Protocol):
     def __init__(self) -> None:
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._head = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # a stream protocol is given a stream transport
 
     def data_received(self, data: bytes) -> None:
         self._head += data
         head, end, surplus = self._head.partition(b"\r\n\r\n")
         if not end and len(self._head) < HEAD_BYTES_MAX:
             return
-        if end and not surplus and head.startswith(b"HTTP/1.") and head[8:12] == b" 200":
+        if end and not surplus and head.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200")) and head[12:13] in _AFTER_STATUS:
             if not self.opened.done():
+                assert self._transport is not None
+                self._transport.pause_reading()
                 self.opened.set_result(None)
         else:
             self._refused(f"the proxy answered {head[:64]!r}")

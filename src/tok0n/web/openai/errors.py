@@ -99,6 +99,8 @@ def _extra_headers(error: Tok0nError) -> Headers:
             return [_should_retry(False)]
         case UpstreamFailed() if error.outcome_unknown:
             return [_should_retry(False)]
+        case UpstreamFailed() if error.retry_after_seconds is not None:
+            return [_retry_after(error.retry_after_seconds)]
         case RequestTooLarge():
             return [(b"connection", b"close"), _should_retry(False)]
         case EdgeError():
