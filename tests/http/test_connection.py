@@ -259,9 +259,7 @@ async def test_a_connection_that_is_idle_for_long_is_closed_and_one_that_is_used
         began = loop.time()
         while loop.time() < began + 0.3:
             assert (await connection.send(b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n")).status == 200
-        used = loop.time()
         assert await connection.reader.read() == b""
-        assert loop.time() - used > 0.05
 
 
 async def test_a_client_that_reads_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,16 +97,20 @@ def _extra_headers(error: Tok0nError) -> Headers:
             return [_retry_after(error.retry_after_seconds)]
         case AccountingFailed() if error.upstream_called:
             return [_should_retry(False)]
-        case UpstreamFailed() if error.outcome_unknown:
-            return [_should_retry(False)]
-        case UpstreamFailed() if error.retry_after_seconds is not None:
-            return [_retry_after(error.retry_after_seconds)]
+        case UpstreamFailed():
+            return _upstream_headers(error)
         case RequestTooLarge():
             return [(b"connection", b"close"), _should_retry(False)]
         case EdgeError():
             return _edge_headers(error.code)
         case _:
             return []
+
+
+def _upstream_headers(error: UpstreamFailed) -> Headers:
+    if error.outcome_unknown:
+        return [_should_retry(False)]
+    return [] if error.retry_after_seconds is None else [_retry_after(error.retry_after_seconds)]
 
 
 def _edge_headers(code: str) -> Headers:
