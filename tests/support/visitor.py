@@ -12,7 +12,7 @@ class Visitor:
     """One browser's worth of cookies."""
 
     def __init__(self, url: str) -> None:
-        self._http = httpx.AsyncClient(base_url=url, timeout=30)
+        self._http = httpx.AsyncClient(base_url=url, timeout=60)
 
     async def __aenter__(self) -> Self:
         return self

@@ -26,6 +26,7 @@ from support.visitor import Visitor, text_of
 from tok0n.adapters.sql.forms import SqlForms
 from tok0n.adapters.stripe.double import StripeDouble
 from tok0n.domain.forms import SEALED_US
+from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services.redeem_codes import make_code
 from tok0n.web.dashboard.keys import KEYS_MAX
 
@@ -66,6 +67,7 @@ async def opened(
     if request.param == "postgres":
         cluster = await asyncio.to_thread(postgres.shared_cluster)
         overrides["database.url"] = await postgres.make_database(cluster, f"t{secrets.token_hex(8)}")
+        overrides["database.connect_timeout_seconds"] = 60  # a burst waits for the pool on a busy machine
     async with shop(tmp_path, upstream_url=upstream.base_url, mailbox=mailbox, overrides=overrides) as opened:
         yield opened
 
@@ -268,6 +270,36 @@ async def test_recovery_codes_are_shown_by_every_submission_and_work(opened: Sho
     later = await ada.post_raw("/dashboard/settings/second-factor", fields)
     assert "can't be shown again" in html.unescape(later.text)
     assert "Switch the second factor off?" in (await ada.get("/dashboard/settings/second-factor")).text
+
+
+async def test_recovery_codes_that_no_longer_work_are_not_shown_again(opened: Shop, ada: Visitor) -> None:
+    fields = await form_of(ada, "/dashboard/settings/second-factor")
+    fields |= {"password": PASSWORD, "code": pyotp.TOTP(fields["secret"]).now()}
+    assert "Copy the codes" in (await ada.post_raw("/dashboard/settings/second-factor", fields)).text
+    off = await ada.post("/dashboard/settings/second-factor", {"password": PASSWORD})
+    assert off.status_code == 303
+    again = await ada.post_raw("/dashboard/settings/second-factor", fields)
+    assert (again.status_code, "This form has expired" in again.text) == (422, True)
+    assert "Copy the codes" not in again.text
+
+
+async def test_a_key_that_was_revoked_is_not_shown_again(opened: Shop, ada: Visitor) -> None:
+    site, _ = opened
+    fields = await form_of(ada, "/dashboard/keys") | {"name": "laptop"}
+    secret = secret_in(await ada.post_raw("/dashboard/keys", fields))
+    (key,) = await site.store.accounts.list_keys(ADA)
+    await site.store.accounts.revoke_key(key_id=key.id, now_us=site.clock.now_us())
+    again = await ada.post_raw("/dashboard/keys", fields)
+    assert "has been revoked" in again.text
+    assert secret not in again.text
+
+
+async def test_a_code_that_would_make_a_balance_too_large_is_refused(opened: Shop, ada: Visitor) -> None:
+    site, _ = opened
+    await site.store.accounts.grant(email=ADA, tokens=TOKENS_MAX, reason="x", now_us=site.clock.now_us())
+    code = await make_code(site.store.orders, site.clock, tokens=1, uses_max=1, days=1, reason="trial")
+    answer = await ada.post("/dashboard/redeem", {"code": code}, page="/dashboard/buy")
+    assert (answer.status_code, f"{TOKENS_MAX} tokens at the most" in answer.text) == (422, True)
 
 
 async def test_a_change_of_address_mails_one_link(opened: Shop, ada: Visitor, mailbox: Mailbox) -> None:

@@ -6,7 +6,6 @@ them up. What does not fit the order is credited to nobody, and the operator is 
 
 import asyncio
 from collections.abc import Callable, Mapping
-from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
@@ -18,6 +17,7 @@ from tok0n.domain.orders import Order, Outcome, Payment
 from tok0n.domain.packs import Pack
 from tok0n.domain.payments import Checkout, Disputed, Event, NotApplicable, Refunded, RefundFailed, StoredEvent
 from tok0n.ports import Clock, Inbox, Orders, Payments
+from tok0n.services.account_locks import AccountLocks
 from tok0n.services.alarms import Alarms
 
 log = structlog.get_logger()
@@ -75,7 +75,7 @@ class SellPacks:
         self._url_of = url_of
         self._handling = asyncio.Lock()
         self._alarms = Alarms(clock)
-        self._buying: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._buying = AccountLocks()
 
     @property
     def page_origin(self) -> str:
@@ -97,7 +97,7 @@ class SellPacks:
         if pack is None:
             raise NotFound("This pack is no longer sold.")
         # One purchase of an account at a time: a burst asks the provider once, and then finds the open order.
-        async with self._buying.setdefault(account_id, asyncio.Lock()):
+        async with self._buying.of(account_id):
             for _ in range(BUY_STEPS_MAX):
                 opened = await self._orders.open(
                     account_id=account_id,

@@ -7,6 +7,7 @@ from tok0n.domain.accounts import ApiKey, KeyLimits
 from tok0n.domain.errors import LimitReached, OperatorError
 from tok0n.domain.ledger import US_A_DAY
 from tok0n.domain.usage import TOKENS_MAX
+from tok0n.services.account_locks import AccountLocks
 from tok0n.services.issue_key import check_name, issue_key_once
 from tok0n.services.passwords import Refused
 from tok0n.web.dashboard.desk import Desk
@@ -32,20 +33,22 @@ def key_routes(site: Site, desk: Desk) -> list[Route]:
 class _KeyPages:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._creating = AccountLocks()
 
     async def keys(self, visit: Visit) -> Response:
         if not visit.is_post:
             return await self._list(visit)
         try:
-            issued = await issue_key_once(
-                self._desk.accounts,
-                self._desk.clock,
-                email=visit.person.email,
-                name=_name(visit),
-                limits=self._limits(visit),
-                keys_max=KEYS_MAX,
-                submission=submission_of(visit, "api_key", field="name"),
-            )
+            async with self._creating.of(visit.account_id):
+                issued = await issue_key_once(
+                    self._desk.accounts,
+                    self._desk.clock,
+                    email=visit.person.email,
+                    name=_name(visit),
+                    limits=self._limits(visit),
+                    keys_max=KEYS_MAX,
+                    submission=submission_of(visit, "api_key", field="name"),
+                )
         except Refused as refused:
             return await self._list(visit, refused=refused, status=422)
         except LimitReached as limit:

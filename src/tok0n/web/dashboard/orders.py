@@ -6,11 +6,12 @@ import msgspec
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from tok0n.domain.errors import AlreadyExists, AlreadySubmitted, LimitReached, NotFound, PaymentFailed
+from tok0n.domain.errors import AlreadyExists, AlreadySubmitted, LimitReached, NotFound, OperatorError, PaymentFailed
 from tok0n.domain.forms import Submission
 from tok0n.domain.orders import DisputeStatus, Order
 from tok0n.domain.people import digest
 from tok0n.ports import Orders
+from tok0n.services.account_locks import AccountLocks
 from tok0n.services.passwords import Refused, too_many
 from tok0n.services.payments import Purchase, SellPacks
 from tok0n.services.redeem_codes import normal_code
@@ -40,6 +41,7 @@ class OrderPages:
         self._orders = orders
         self._sell_packs = sell_packs
         self._seller = seller
+        self._redeeming = AccountLocks()
         self._guesses = Throttle(desk.clock, times=GUESSES_MAX, seconds=GUESSES_SECONDS)
 
     def routes(self, site: Site) -> list[Route]:
@@ -86,18 +88,21 @@ class OrderPages:
             return await self._shop(visit, refused=too_many(seconds, field="code"))
         code = digest(normal_code(visit.form.get("code", "")))
         try:
-            tokens = await self._orders.redeem(
-                account_id=visit.account_id,
-                digest=code,
-                now_us=self._desk.clock.now_us(),
-                submission=submission_of(visit, "redemption", field="code"),
-            )
+            async with self._redeeming.of(visit.account_id):
+                tokens = await self._orders.redeem(
+                    account_id=visit.account_id,
+                    digest=code,
+                    now_us=self._desk.clock.now_us(),
+                    submission=submission_of(visit, "redemption", field="code"),
+                )
         except AlreadySubmitted as first:
             tokens = int(first.result or 0)
         except Refused as refused:
             return await self._shop(visit, refused=refused)
         except (NotFound, AlreadyExists) as error:
             self._guesses.count(visit.account_id)
+            return await self._shop(visit, refused=Refused(error.message, field="code"))
+        except OperatorError as error:  # the account would own more tokens than it may
             return await self._shop(visit, refused=Refused(error.message, field="code"))
         return visit.message("Thank you", f"{tokens:,} tokens are on your account now.")
 

@@ -13,7 +13,7 @@ from tok0n.lazily import Lazily
 from tok0n.services import second_factor
 from tok0n.services.passwords import Refused
 from tok0n.web.dashboard.desk import Desk
-from tok0n.web.dashboard.submissions import submission_of
+from tok0n.web.dashboard.submissions import expired_form, submission_of
 from tok0n.web.pages.visit import Site, Visit
 
 if TYPE_CHECKING:
@@ -81,6 +81,9 @@ class _SettingsPages:
 
             try:
                 text = await self._desk.submit_once(submission_of(visit, _TWO_FACTOR, field="code"), begin)
+                person = await self._desk.people.get(person.id)
+                if person.totp_secret != secret:  # turned off since this form was first submitted
+                    raise expired_form("code")
             except Refused as wrong:
                 refused = wrong
             else:

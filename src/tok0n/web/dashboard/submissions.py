@@ -12,5 +12,10 @@ def submission_of(visit: Visit, form: str, *, field: str) -> Submission:
     """
     form_id = visit.form.get("form_id", "")
     if not is_form_id(form_id):
-        raise Refused("This form has expired. Submit it again.", field=field)
+        raise expired_form(field)
     return Submission(account_id=visit.account_id, form=form, form_id=form_id)
+
+
+def expired_form(field: str) -> Refused:
+    """What to tell someone whose form is too old; the page that says so holds a fresh one."""
+    return Refused("This form has expired. Submit it again.", field=field)
