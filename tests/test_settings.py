@@ -612,6 +612,10 @@ def test_a_model_reaches_the_domain_whole() -> None:
     audio_tokens_max = 2
     file_tokens_max = 3
     extra_fields = ["top_k", "messages.name"]
+    tools_max = 200
+    stop_sequences_max = 16
+    reasoning_tokens_max = 300
+    verify_output_tokens = 64
     owned_by = "us"
     """
     assert msgspec.structs.asdict(model_of("big", settings_of(text))) == {
@@ -627,6 +631,10 @@ def test_a_model_reaches_the_domain_whole() -> None:
         "audio_tokens_max": 2,
         "file_tokens_max": 3,
         "extra_fields": ("top_k", "messages.name"),
+        "tools_max": 200,
+        "stop_sequences_max": 16,
+        "reasoning_tokens_max": 300,
+        "verify_output_tokens": 64,
         "owned_by": "us",
     }
 
