@@ -3,6 +3,7 @@
 A call is made as one of the account's keys, with its limits and its budget, and is charged like any other.
 """
 
+import math
 from typing import Any
 
 import msgspec
@@ -11,17 +12,23 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.accounts import ApiKey
-from tok0n.domain.errors import AccountingFailed, InvalidRequest, Tok0nError
+from tok0n.domain.chat_request import ChatRequest
+from tok0n.domain.errors import AccountingFailed, InvalidRequest, Overloaded, Tok0nError
 from tok0n.services.authenticate import KeyRing
 from tok0n.services.complete_chat import Call, CompleteChat
 from tok0n.services.in_flight import InFlight
 from tok0n.services.passwords import Refused
+from tok0n.services.throttle import Throttle
 from tok0n.web.dashboard.desk import Desk
 from tok0n.web.openai.errors import error_answer
 from tok0n.web.pages.visit import Site, Visit
 from tok0n.web.request_log import RequestLog
 
 log = structlog.get_logger()
+
+READS_MAX = 120
+READS_SECONDS = 60.0
+"""How often an account may have a request bounded: its form asks after each pause in typing."""
 
 OUTPUT_TOKENS = 500
 """What the form suggests as the output limit, or the model's own when that is less."""
@@ -44,6 +51,7 @@ class Playground:
         self._key_ring = key_ring
         self._request_log = request_log
         self._in_flight = in_flight
+        self._reads = Throttle(desk.clock, times=READS_MAX, seconds=READS_SECONDS)
 
     def routes(self, site: Site) -> list[Route]:
         """The routes."""
@@ -57,7 +65,7 @@ class Playground:
             return await self._page(visit)
         try:
             body = _body(visit.form)
-            request = await self._complete_chat.read(body)
+            request = await self._read(visit, body)
             if "send" not in visit.form:
                 return await self._page(visit, bound=request.bound)
             key = await self._key(visit)
@@ -65,17 +73,26 @@ class Playground:
             return await self._page(visit, status=422, refused=refused)
         except InvalidRequest as refusal:
             return await self._page(visit, status=422, refused=Refused(refusal.message, field="user"))
+        except Overloaded as overload:
+            return await self._page(visit, status=503, refused=Refused(overload.message, field="user"))
         return await self._send(visit, key, body, bound=request.bound)
 
     async def _bound(self, visit: Visit) -> Response:
         """The bound alone, for a page that asks as somebody types."""
         try:
-            request = await self._complete_chat.read(_body(visit.form))
+            request = await self._read(visit, _body(visit.form))
         except Refused as refused:
             return visit.page("bound.html", bound=None, said=refused.message)
-        except InvalidRequest as refusal:
+        except (InvalidRequest, Overloaded) as refusal:
             return visit.page("bound.html", bound=None, said=refusal.message)
         return visit.page("bound.html", bound=request.bound, said="")
+
+    async def _read(self, visit: Visit, body: bytes) -> ChatRequest:
+        """Read and bound a request, at most `READS_MAX` times in a while. Raises `Refused` beyond, or its faults."""
+        if seconds := self._reads.seconds_left(visit.account_id):
+            raise Refused(f"Too many requests. Try again in {math.ceil(seconds)} seconds.", field="user")
+        self._reads.count(visit.account_id)
+        return await self._complete_chat.read(body)
 
     async def _send(self, visit: Visit, key: ApiKey, body: bytes, *, bound: int) -> Response:
         call = self._complete_chat.begin()
