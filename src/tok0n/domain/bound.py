@@ -73,14 +73,26 @@ def string_bound(text: str) -> int:
     """The most tokens that a byte-level tokenizer can make of `text`, whatever it normalizes first."""
     if text.isascii():
         return len(text)
+    if len(text) <= 2 * PIECE_CHARACTERS and not _has_long_run(text):
+        return max(_sizes(text))
     plain = composed = compatible = cuts = 0
     for piece, is_cut in _normalizable_pieces(text):
         cuts += is_cut
-        size = len(piece.encode())
-        plain += size
-        composed += size if unicodedata.is_normalized("NFC", piece) else _size("NFC", piece)
-        compatible += size if unicodedata.is_normalized("NFKC", piece) else _size("NFKC", piece)
+        sizes = _sizes(piece)
+        plain += sizes[0]
+        composed += sizes[1]
+        compatible += sizes[2]
     return max(plain, composed, compatible) + cuts * CUT_BYTES
+
+
+def _sizes(text: str) -> tuple[int, int, int]:
+    """The bytes of `text` and of its NFC and NFKC forms."""
+    size = len(text.encode())
+    return (
+        size,
+        size if unicodedata.is_normalized("NFC", text) else _size("NFC", text),
+        size if unicodedata.is_normalized("NFKC", text) else _size("NFKC", text),
+    )
 
 
 def _size(form: Literal["NFC", "NFKC"], text: str) -> int:
@@ -90,7 +102,7 @@ def _size(form: Literal["NFC", "NFKC"], text: str) -> int:
 def _normalizable_pieces(text: str) -> Iterator[tuple[str, bool]]:
     """Split `text` into pieces that normalize in linear time, each with whether it ends within a run."""
     for piece, is_cut in _pieces(text, PIECE_CHARACTERS):
-        if len(piece) > RUN_CHARACTERS and _has_long_run(piece):
+        if _has_long_run(piece):
             parts = list(_pieces(piece, RUN_CHARACTERS // 2))
             yield from parts[:-1]
             yield parts[-1][0], is_cut
@@ -118,8 +130,12 @@ def _has_long_run(piece: str) -> bool:
 
     Such a run contains a sampled character that `RUN_CHARACTERS` more follow.
     """
+    if len(piece) <= RUN_CHARACTERS:
+        return False
     combining, run = _run_patterns()
     sampled = piece[::RUN_CHARACTERS]
+    if combining.search(sampled) is None:
+        return False
     return any(run.match(piece, sample.start() * RUN_CHARACTERS) for sample in combining.finditer(sampled))
 
 

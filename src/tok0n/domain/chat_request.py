@@ -17,6 +17,9 @@ from tok0n.domain.json_text import decode_object
 
 MODEL_ID_CHARACTERS_MAX = 256
 
+UTF8_BYTES_MAX = 4
+"""The most bytes of a character."""
+
 EXACT_BYTES_MAX = 16 * 1024
 """The most bytes of non-ASCII strings that are normalized at once, in well under a millisecond."""
 
@@ -102,9 +105,10 @@ def read_chat_request(body: bytes, *, find_model: FindModel) -> ChatRequest:
 
 def _text_bytes(texts: list[str]) -> tuple[int, bool]:
     """The bound of strings that are not ASCII, and whether it is exact or counts only their UTF-8 bytes."""
-    size = sum(len(text.encode()) for text in texts)
-    if size > EXACT_BYTES_MAX:
-        return size, False
+    if sum(map(len, texts)) > EXACT_BYTES_MAX // UTF8_BYTES_MAX:
+        size = sum(len(text.encode()) for text in texts)
+        if size > EXACT_BYTES_MAX:
+            return size, False
     return sum(map(string_bound, texts)), True
 
 
