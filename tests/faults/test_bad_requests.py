@@ -107,6 +107,10 @@ BODIES: dict[str, tuple[bytes, str | None]] = {
     "stop too many": (chat_body(stop=["a"] * 5), "stop"),
     "logit_bias": (chat_body(logit_bias={"1": 101}), "logit_bias"),
     "metadata": (chat_body(metadata={"a": 1}), "metadata"),
+    "type a list": (chat_body(response_format={"type": []}), "response_format.type"),
+    "100,000 containers": (with_fields('"metadata":[' + ",".join(["[]"] * 100_000) + "]"), None),
+    "1,001 members": (with_fields(",".join(f'"x{number}":null' for number in range(1_000))), None),
+    "NUL in the model": (chat_body(model="demo\x00"), "model"),
     "seed": (with_fields('"seed":9223372036854775808'), "seed"),
 }
 
