@@ -283,3 +283,18 @@ async def test_a_head_that_never_ends_is_told_so_and_silence_is_ended(
         assert (await connection.request("GET", "/v1/models")).status == 200
         answer = await connection.send(b"GET /v1/models HTTP/1.1\r\nx-slow: ")
         assert (answer.status, answer.error["code"]) == (408, "request_timeout")
+
+
+@pytest.mark.parametrize("piece", ["\u0301\u0316", "\ufdfa", "\u0f73", "漢"])
+async def test_long_text_of_an_account_that_cannot_pay_is_a_402_for_its_bytes(tmp_path: Path, piece: str) -> None:
+    text = piece * (4_000_000 // len(piece.encode()))
+    body = json.dumps({"model": "demo", "messages": [{"role": "user", "content": text}]}, ensure_ascii=False).encode()
+    async with (
+        InstantUpstream() as upstream,
+        running(tmp_path, upstream_url=upstream.base_url, tokens=1_000) as serving,
+    ):
+        answer = await chat(serving.base_url, serving.api_key, body)
+        assert (answer.status, answer.error["code"]) == (402, "insufficient_tokens")
+        assert f"must reserve {len(text.encode()) + len('user') + 16 + 512 + 100} tokens" in answer.error["message"]
+        assert upstream.answered == 0
+        assert await serving.audit_is_clean()

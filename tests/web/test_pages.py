@@ -509,3 +509,17 @@ async def test_the_playground_bounds_only_so_many_requests_of_an_account(owner: 
     assert "Too many requests. Try again in" in text_of(asked)
     part = await stranger.post("/dashboard/playground/bound", fields, page="/dashboard/playground")
     assert "Reserves up to" in text_of(part)
+
+
+async def test_the_playground_shows_an_answer_that_holds_odd_json(
+    site: Running, owner: Visitor, upstream: ScriptedUpstream
+) -> None:
+    odd = {"text": (b'"Half \\ud83d"', "Half ?"), "no text": (b'null,"x":[NaN,"\\ud83d"]', "NaN")}
+    key = (await site.store.accounts.list_keys(EMAIL))[0]
+    fields = {"model": "demo", "user": "Hello", "limit": "50", "key": key.id, "send": "1"}
+    for name, (content, shown) in odd.items():
+        upstream.behaviour = ok(ANSWER.replace(b'"Hello."', content))
+        answer = await owner.post("/dashboard/playground", fields)
+        assert answer.status_code == 200, name
+        assert shown in text_of(answer), name
+        assert "Charged" in text_of(answer), name

@@ -3,6 +3,7 @@
 A call is made as one of the account's keys, with its limits and its budget, and is charged like any other.
 """
 
+import json
 import math
 from typing import Any
 
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.accounts import ApiKey
+from tok0n.domain.answer_json import decode
 from tok0n.domain.chat_request import ChatRequest
 from tok0n.domain.errors import AccountingFailed, InvalidRequest, Overloaded, Tok0nError
 from tok0n.services.authenticate import KeyRing
@@ -102,7 +104,7 @@ class Playground:
         with self._in_flight:
             try:
                 completion = await self._complete_chat.for_caller(call, key.caller, body)
-                answer = msgspec.json.decode(completion.body)
+                answer = decode(completion.body)
             except Tok0nError as failure:
                 error = failure
             except Exception:
@@ -165,7 +167,11 @@ def _body(form: dict[str, str]) -> bytes:
 
 
 def _said(answer: dict[str, Any]) -> str:
-    """The text of an answer; what is no text is shown as JSON."""
-    message = answer["choices"][0]["message"] if answer.get("choices") else answer
+    """The text of an answer; what is no text is shown as JSON. Half a surrogate pair is shown as a question mark."""
+    message = answer["choices"][0]["message"]
     content = message.get("content")
-    return content if isinstance(content, str) else msgspec.json.format(msgspec.json.encode(message)).decode()
+    try:
+        text = content if isinstance(content, str) else json.dumps(message, indent=2, ensure_ascii=False)
+    except RecursionError:
+        text = "The answer is nested too deeply to be shown."
+    return text.encode(errors="replace").decode()
