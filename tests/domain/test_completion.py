@@ -250,7 +250,7 @@ def test_the_operators_fault_is_not_told_as_the_customers(error: dict[str, Any])
 
 
 @pytest.mark.parametrize("message", [" ", {"text": "No."}, None, 1, [], [[]], "org-AbCdEf123456", "operators-key."])
-def test_a_rejection_without_words_is_told_in_ours(message: Any) -> None:
+def test_a_rejection_without_words_gets_ours(message: Any) -> None:
     assert rejected({"error": {"message": message}}).message == REJECTED_WITHOUT_WORDS
 
 
@@ -279,7 +279,7 @@ def test_a_400_that_is_no_json_or_about_our_headers_is_a_failure(body: bytes) ->
 
 
 @pytest.mark.parametrize("body", [b"[]", b"[[]]", b"1", b"{}", b'{"detail":[]}', b'{"detail":[1]}', b'{"error":[]}'])
-def test_a_400_of_an_unknown_shape_is_the_customers_in_our_words(body: bytes) -> None:
+def test_a_400_of_an_unknown_shape_is_the_customers_with_our_words(body: bytes) -> None:
     assert rejected(json.loads(body)).message == REJECTED_WITHOUT_WORDS
 
 

@@ -130,24 +130,30 @@ def _has_long_run(piece: str) -> bool:
 
     Such a run contains a sampled character that `RUN_CHARACTERS` more follow.
     """
-    if len(piece) <= RUN_CHARACTERS:
+    if len(piece) <= 2 * RUN_CHARACTERS:
         return False
-    combining, run = _run_patterns()
     sampled = piece[::RUN_CHARACTERS]
-    if combining.search(sampled) is None:
+    combining = _combining_characters()
+    if combining.isdisjoint(sampled):
         return False
-    return any(run.match(piece, sample.start() * RUN_CHARACTERS) for sample in combining.finditer(sampled))
+    run = _run_pattern()
+    return any(run.match(piece, index * RUN_CHARACTERS) for index, one in enumerate(sampled) if one in combining)
 
 
 @functools.cache
-def _run_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """A character that decomposes to nothing but combining characters, and a run of them.
+def _combining_characters() -> frozenset[str]:
+    """The characters that decompose to nothing but combining characters.
 
-    Unicode assigns combining characters in its first two planes only.
+    Unicode assigns them in its first two planes only.
     """
     classed = filter(unicodedata.combining, map(chr, range(0x300, 0x20000)))
-    characters = "".join(map(re.escape, classed)) + _COMBINING_BY_DECOMPOSITION
-    return re.compile(f"[{characters}]"), re.compile(f"[{characters}]{{{RUN_CHARACTERS}}}")
+    return frozenset(classed).union(_COMBINING_BY_DECOMPOSITION)
+
+
+@functools.cache
+def _run_pattern() -> re.Pattern[str]:
+    characters = "".join(map(re.escape, sorted(_combining_characters())))
+    return re.compile(f"[{characters}]{{{RUN_CHARACTERS}}}")
 
 
 def prompt_bound(

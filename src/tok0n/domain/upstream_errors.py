@@ -18,7 +18,7 @@ MESSAGE_CHARACTERS_MAX = 4_000
 """How much of a message is read: every pattern is linear, and an error is short or not worth showing."""
 
 FAULTS_MAX = 5
-"""How many faults of a validation error are told."""
+"""How many faults of a validation error are reported."""
 
 NESTED_MAX = 3
 """How deep an error may be wrapped into others."""
