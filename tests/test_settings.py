@@ -347,7 +347,8 @@ def test_a_limit_is_from_one_to_ten_million(key: str) -> None:
 )
 def test_tokens_are_from_one_to_what_json_carries_exactly(key: str) -> None:
     text = UPSTREAM + '[models.m]\nupstream = "openai"\n'
-    for bad in (0, 2**53 + 1):
+    least = 0 if key == "reasoning_tokens_max" else 1
+    for bad in (least - 1, 2**53 + 1):
         assert f"models.m.{key}" in faults_of(f"{text}{key} = {bad}")
     assert f"models.m.{key}" not in faults_of(f"{text}{key} = {2**53}\nbound = 'x'")
 
@@ -613,6 +614,10 @@ def test_a_model_reaches_the_domain_whole() -> None:
     audio_tokens_max = 2
     file_tokens_max = 3
     extra_fields = ["top_k", "messages.name"]
+    tools_max = 200
+    stop_sequences_max = 16
+    reasoning_tokens_max = 300
+    verify_output_tokens = 64
     owned_by = "us"
     """
     assert msgspec.structs.asdict(model_of("big", settings_of(text))) == {
@@ -628,6 +633,10 @@ def test_a_model_reaches_the_domain_whole() -> None:
         "audio_tokens_max": 2,
         "file_tokens_max": 3,
         "extra_fields": ("top_k", "messages.name"),
+        "tools_max": 200,
+        "stop_sequences_max": 16,
+        "reasoning_tokens_max": 300,
+        "verify_output_tokens": 64,
         "owned_by": "us",
     }
 
@@ -817,7 +826,7 @@ def test_every_setting_is_documented_with_its_default(section: str, key: str) ->
         ("models", "default_output_tokens"),
     }:
         assert row != "none"
-    elif not default_of(field) and default_of(field) is not False:
+    elif default_of(field) in (None, "", (), {}):
         assert row == "none"
     else:
         default = default_of(field)

@@ -34,6 +34,45 @@ async def test_it_gets_its_answer_and_the_receipt(client: openai.AsyncOpenAI) ->
     assert answer._request_id == raw.headers["x-request-id"]
 
 
+TOOL: openai.types.chat.ChatCompletionToolParam = {
+    "type": "function",
+    "function": {"name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}},
+}
+CALLS = (
+    b'{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"upstream-demo","choices":[{"index":0,"message":'
+    b'{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":"add",'
+    b'"arguments":"{}"}}],"refusal":null,"annotations":[],"audio":null,"reasoning_content":"r","reasoning":"r"},'
+    b'"logprobs":null,"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}}'
+)
+
+
+async def test_a_tool_loop_that_appends_the_message_as_it_came_gets_its_second_answer(
+    client: openai.AsyncOpenAI, upstream: ScriptedUpstream, gateway: Running
+) -> None:
+    upstream.behaviour = ok(CALLS)
+    messages = [*MESSAGES]
+    for _ in range(2):
+        answer = await client.chat.completions.create(model="demo", messages=messages, tools=[TOOL])
+        message = answer.choices[0].message
+        assert message.tool_calls is not None
+        messages.append(message)  # type: ignore[arg-type]
+        messages.append({"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "5"})
+    upstream.behaviour = ok()
+    answer = await client.chat.completions.create(model="demo", messages=messages, tools=[TOOL])
+    assert answer.choices[0].message.content == "Hello."
+    assert (await gateway.account()).balance.posted == 1_000_000 - 3 * 12
+
+
+async def test_a_rejection_of_the_upstream_is_tried_once(
+    client: openai.AsyncOpenAI, upstream: ScriptedUpstream
+) -> None:
+    upstream.behaviour = status(400, b'{"error":{"message":"Too long.","type":"Bad Request","param":null,"code":400}}')
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.chat.completions.create(model="demo", messages=MESSAGES)
+    assert (refused.value.code, refused.value.body["message"]) == ("invalid_request", "Too long.")  # type: ignore[index]
+    assert len(upstream.requests) == 1
+
+
 async def test_it_lists_and_gets_the_models(client: openai.AsyncOpenAI) -> None:
     assert [model.id async for model in client.models.list()] == ["demo"]
     model = await client.models.retrieve("demo")

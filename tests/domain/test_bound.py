@@ -1,5 +1,6 @@
 """The upper bound is never below what a real byte-level tokenizer reports, whatever the text."""
 
+import sys
 import unicodedata
 
 import bpe_openai
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tok0n.domain.bound import string_bound
+from tok0n.domain.bound import CUT_BYTES, RUN_CHARACTERS, _combining_characters, string_bound
 from tok0n.domain.catalogue import Model
 from tok0n.domain.chat_request import ChatRequest, read_chat_request
 
@@ -150,3 +151,44 @@ def test_the_largest_output_that_fits_does_fit_and_one_more_does_not(available: 
     largest = request.largest_output_tokens(available)
     assert request.prompt_bound + 3 * largest <= max(available, request.prompt_bound)
     assert request.prompt_bound + 3 * (largest + 1) > available
+
+
+MARKS = st.text("\u0301\u0300\u0323\u0308\u0302\u0345\u0313\u0316\u0f73\u0334", min_size=0, max_size=400)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    parts=st.lists(st.tuples(st.sampled_from(["e", "é", "中", "가", "ﷺ", "\u1100"]), MARKS), min_size=1, max_size=12)
+)
+def test_long_runs_of_combining_characters_are_never_bounded_too_low(parts: list[tuple[str, str]]) -> None:
+    text = "".join(start + marks for start, marks in parts)
+    longest = max(len(form.encode()) for form in forms(text))
+    bound = string_bound(text)
+    assert longest <= bound
+    if all(len(marks) < RUN_CHARACTERS for _, marks in parts):
+        assert bound == longest
+    else:
+        assert bound <= longest + CUT_BYTES * (len(text) // RUN_CHARACTERS + 1)
+
+
+def test_every_combining_character_is_known_to_the_search_for_runs() -> None:
+    combining = _combining_characters()
+    for code in range(sys.maxunicode + 1):
+        if 0xD800 <= code < 0xE000:
+            continue
+        character = chr(code)
+        decomposed = unicodedata.normalize("NFKD", character)
+        assert (character in combining) is all(map(unicodedata.combining, decomposed)), hex(code)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_the_bound_grows_by_what_a_model_may_reason_beyond_its_limit(n: int) -> None:
+    model = msgspec.structs.replace(MODEL, reasoning_tokens_max=300)
+    body = msgspec.json.encode(
+        {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 50, "n": n}
+    )
+    plain, request = (read_chat_request(body, find_model=lambda _, model=one: model) for one in (MODEL, model))  # type: ignore[misc]
+    assert (plain.output_bound, request.output_bound) == (n * 50, n * 350)
+    assert request.upstream_body == plain.upstream_body
+    assert plain.largest_output_tokens(request.bound) == 350
+    assert request.largest_output_tokens(request.bound) == 50

@@ -104,12 +104,52 @@ def test_what_is_refused_is_refused_by_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(DOCUMENTED - {"messages", "model"}))
 def test_null_means_not_given(name: str) -> None:
-    if name in REFUSED_UNLESS_ALLOWED:
-        with pytest.raises(InvalidRequest):
-            read(MODEL, **{name: None})
-        return
     sent = msgspec.json.decode(read(MODEL, **{name: None}).upstream_body)
     assert sent.get(name) in {None, 100}
+
+
+@pytest.mark.parametrize("name", ["zzz", *REFUSED_UNLESS_ALLOWED])
+def test_an_unknown_field_that_is_null_does_not_travel(name: str) -> None:
+    assert name not in msgspec.json.decode(read(MODEL, **{name: None}).upstream_body)
+
+
+@pytest.mark.parametrize(
+    ("setting", "field", "item"),
+    [
+        ("tools_max", "tools", {"type": "function", "function": {"name": "f"}}),
+        ("tools_max", "functions", {"name": "f"}),
+        ("stop_sequences_max", "stop", "a"),
+    ],
+)
+def test_a_model_bounds_its_tools_and_stop_sequences(setting: str, field: str, item: Any) -> None:
+    default = getattr(MODEL, setting)
+    read(MODEL, **{field: [item] * default})
+    with pytest.raises(InvalidRequest) as refused:
+        read(MODEL, **{field: [item] * (default + 1)})
+    assert refused.value.param == field
+    assert str(default) in refused.value.message
+    model = msgspec.structs.replace(MODEL, **{setting: default + 1})
+    read(model, **{field: [item] * (default + 1)})
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        ("tools[0].type", {"tools": [{"type": []}]}),
+        ("tool_choice.type", {"tool_choice": {"type": {}}}),
+        ("response_format.type", {"response_format": {"type": []}}),
+        ("messages[0].role", {"messages": [{"role": [], "content": "x"}]}),
+        ("messages[0].content[0].type", {"messages": [{"role": "user", "content": [{"type": {}}]}]}),
+        (
+            "messages[0].tool_calls[0].type",
+            {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{"id": "c", "type": []}]}]},
+        ),
+    ],
+)
+def test_a_type_that_is_not_text_is_named(path: str, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read(**wrong)
+    assert refused.value.param == path
 
 
 @pytest.mark.parametrize("name", sorted(DOCUMENTED - {"functions"}))

@@ -8,7 +8,7 @@ import pytest
 
 from support.fakes import ANSWER
 from support.scripted_upstream import USAGE
-from tok0n.domain.completion import Completion, read_answer
+from tok0n.domain.completion import REJECTED_WITHOUT_WORDS, Completion, read_answer
 from tok0n.domain.errors import RejectedByUpstream, UpstreamFailed
 from tok0n.domain.scrub import scrub
 from tok0n.domain.usage import Usage
@@ -49,8 +49,71 @@ def test_only_the_model_of_an_answer_changes() -> None:
 
 
 def test_an_answer_with_the_public_model_is_untouched() -> None:
-    body = b" \n" + ANSWER.replace(b'","choices', b'" , "choices') + b" "
-    assert read(body, public_model="upstream-demo").body == body
+    assert read(ANSWER, public_model="upstream-demo").body == ANSWER
+
+
+@pytest.mark.parametrize("first", [b'"model":"upstream-demo"', b'"\\u006dodel":"upstream-demo"', b'"model":{"x":1}'])
+@pytest.mark.parametrize("more", [b"", b',"x":NaN'])
+def test_a_second_model_member_is_not_sent(first: bytes, more: bytes) -> None:
+    body = b"{" + first + b',"model":"public",' + ANSWER[1:-1] + more + b"}"
+    for last in (body, body.replace(b'"model":"upstream-demo","choices"', b'"choices"')):
+        completion = read(last)
+        assert b"upstream-demo" not in completion.body
+        assert completion.body.count(b"odel") == 1
+        assert json.loads(completion.body)["model"] == "public"
+
+
+@pytest.mark.parametrize(
+    "number", [b"NaN", b"-Infinity", b"Infinity", b"1E400", b"-1e999999", b"9" * 5000, b"1e5", b"0.1234567890123456789"]
+)
+@pytest.mark.parametrize("public_model", ["public", "upstream-demo"])
+def test_a_number_that_is_not_read_travels_untouched(number: bytes, public_model: str) -> None:
+    logprobs = b'"logprobs":{"content":[{"token":"a","logprob":' + number + b"}]},"
+    body = ANSWER.replace(b'"message"', logprobs + b' "message"').replace(b'","choices', b'", "choices')
+    completion = read(body, public_model=public_model)
+    assert completion.usage.total_tokens == 12
+    assert logprobs in completion.body
+    assert completion.body.replace(b" ", b"") == body.replace(b" ", b"").replace(
+        b"upstream-demo", public_model.encode()
+    )
+
+
+@pytest.mark.parametrize("member", [b'"x":"\\ud83d"', b'"\\ud83d":1'])
+def test_half_a_surrogate_pair_travels_untouched(member: bytes) -> None:
+    completion = read(with_member(member))
+    assert member in completion.body
+    assert json.loads(completion.body)["model"] == "public"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        with_member(b'"error":{"message":"It failed.","code":502}'),
+        with_member(b'"error":"It failed."'),
+        ANSWER.replace(b'"message"', b'"error":{"code":502},"message"'),
+        ANSWER.replace(b'"finish_reason":"stop"', b'"finish_reason":"error"'),
+    ],
+)
+def test_an_error_in_an_answer_is_not_billed(body: bytes) -> None:
+    failure = failed(body)
+    assert failure.outcome_unknown
+    assert "error" in failure.detail
+
+
+@pytest.mark.parametrize(
+    "body", [with_member(b'"error":null'), ANSWER.replace(b'"message"', b'"error":null,"message"')]
+)
+def test_an_error_that_is_null_is_no_error(body: bytes) -> None:
+    assert read(body).usage.total_tokens == 12
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [b'{"prompt_tokens":9,"total_tokens":12}', b'{"prompt_tokens":9,"completion_tokens":null,"total_tokens":12}'],
+)
+def test_missing_completion_tokens_are_the_rest_of_the_total(usage: bytes) -> None:
+    completion = read(ANSWER.replace(USAGE, usage))
+    assert completion.usage == Usage(prompt_tokens=9, completion_tokens=3, total_tokens=12)
 
 
 def test_a_missing_model_is_added() -> None:
@@ -77,17 +140,16 @@ def test_of_a_member_given_twice_the_one_that_is_sent_is_the_one_that_was_believ
         ANSWER + ANSWER,
         b'{"choices":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         ANSWER.replace(b"Hello.", b"\xff\xfe"),
-        with_member(b'"x":"\\ud800"'),
-        with_member(b'"\\ud800":1'),
-        with_member(b'"x":' + b"9" * 5000),
+        with_member(b'"x":nan'),
+        with_member(b'"x":+Infinity'),
+        with_member(b'"x":NaN,"y":' + b"[" * 100_000 + b"]" * 100_000),
+        with_member(b'"x":NaN,"y":"\xff"'),
         ANSWER.replace(b'"choices"', b'"no_choices"'),
         b'{"choices":{},"usage":' + USAGE + b"}",
         b'{"choices":[],"usage":' + USAGE + b"}",
         b'{"choices":[{"message":{}},1],"usage":' + USAGE + b"}",
         b'{"choices":[{"message":"Hello."}],"usage":' + USAGE + b"}",
         b'{"error":{"message":"It failed."}}',
-        ANSWER.replace(b'"total_tokens":12', b'"total_tokens":NaN'),
-        ANSWER.replace(b'"total_tokens":12', b'"total_tokens":1e999'),
     ],
 )
 def test_what_is_no_completion_is_an_invalid_answer_of_unknown_outcome(body: bytes) -> None:
@@ -107,7 +169,7 @@ def test_what_is_no_completion_is_an_invalid_answer_of_unknown_outcome(body: byt
             b'{"prompt_tokens":9,"completion_tokens":3,"total_tokens":' + total + b"}"
             for total in [
                 b"null", b"-1", b'"12"', b"true", b"12.0", b"1e2", b"0", b"11",
-                b"9007199254740993", b"9223372036854775808", b"9" * 30,
+                b"9007199254740993", b"9223372036854775808", b"9" * 30, b"9" * 5000, b"NaN", b"1e999",
             ]
         ),
     ],
@@ -178,17 +240,29 @@ def test_a_param_that_names_no_field_is_left_out(param: Any) -> None:
         {"message": "Your credit balance is too low to access the Anthropic API.", "type": "invalid_request_error"},
         {"message": "API key not valid. Please pass a valid API key.", "status": "INVALID_ARGUMENT"},
         {"message": "Your organization must be verified.", "type": "invalid_request_error"},
-        {"message": "No.", "type": ["x"]},
-        {"message": "No.", "type": {}},
-        {"message": " "},
-        {"message": {"text": "No."}},
-        {},
     ],
 )
 def test_the_operators_fault_is_not_told_as_the_customers(error: dict[str, Any]) -> None:
     failure = failed(json.dumps({"error": error}).encode(), status=400)
     assert failure.message == "The upstream provider failed. You were not charged."
+    assert "about" in failure.detail
     assert not failure.outcome_unknown
+
+
+@pytest.mark.parametrize("message", [" ", {"text": "No."}, None, 1, [], [[]], "org-AbCdEf123456", "operators-key."])
+def test_a_rejection_without_words_gets_ours(message: Any) -> None:
+    assert rejected({"error": {"message": message}}).message == REJECTED_WITHOUT_WORDS
+
+
+@pytest.mark.parametrize("kind", [["x"], {}, 1, None, "", "Bad Request", "None"])
+def test_an_unknown_type_of_error_is_the_customers(kind: Any) -> None:
+    assert rejected({"error": {"message": "Too long.", "type": kind}}).message == "Too long."
+
+
+def test_the_upstreams_model_is_replaced_as_a_whole_word_only() -> None:
+    message = "upstream-demo, my-upstream-demo, upstream-demo-2, upstream-demo.5; Upstream-Demo. models/upstream-demo"
+    shown = "public, my-upstream-demo, upstream-demo-2, upstream-demo.5; public. models/public"
+    assert rejected({"error": {"message": message}}).message == shown
 
 
 def test_words_of_the_customers_own_tools_do_not_make_it_the_operators_fault() -> None:
@@ -198,10 +272,15 @@ def test_words_of_the_customers_own_tools_do_not_make_it_the_operators_fault() -
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"<html>", b"[]", b"[[]]", b"1", b'{"detail":[]}', b'{"detail":[{"loc":["header","x"],"msg":"Required"}]}'],
+    [b"", b"<html>", b'{"error":', b"\xff", b'{"detail":[{"loc":["header","x"],"msg":"Required"}]}'],
 )
-def test_a_400_without_words_for_the_customer_is_a_failure(body: bytes) -> None:
+def test_a_400_that_is_no_json_or_about_our_headers_is_a_failure(body: bytes) -> None:
     assert not failed(body, status=400).outcome_unknown
+
+
+@pytest.mark.parametrize("body", [b"[]", b"[[]]", b"1", b"{}", b'{"detail":[]}', b'{"detail":[1]}', b'{"error":[]}'])
+def test_a_400_of_an_unknown_shape_is_the_customers_with_our_words(body: bytes) -> None:
+    assert rejected(json.loads(body)).message == REJECTED_WITHOUT_WORDS
 
 
 @pytest.mark.parametrize("status", [301, 307, 401, 402, 403, 404, 408, 409, 413, 429, 500, 502, 503, 504])
@@ -209,7 +288,7 @@ def test_every_other_status_is_told_in_our_words_only(status: int) -> None:
     error = {"message": "The prompt: PLANTED", "type": "PLANTED", "code": "invalid_api_key", "param": "PLANTED"}
     failure = failed(json.dumps({"error": error}).encode(), status=status)
     assert failure.message.startswith("The upstream provider ")
-    assert failure.detail == f"status {status}, code invalid_api_key"
+    assert failure.detail == f"status {status}, invalid_api_key"
     assert "PLANTED" not in failure.message
 
 

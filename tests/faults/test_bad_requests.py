@@ -107,6 +107,10 @@ BODIES: dict[str, tuple[bytes, str | None]] = {
     "stop too many": (chat_body(stop=["a"] * 5), "stop"),
     "logit_bias": (chat_body(logit_bias={"1": 101}), "logit_bias"),
     "metadata": (chat_body(metadata={"a": 1}), "metadata"),
+    "type a list": (chat_body(response_format={"type": []}), "response_format.type"),
+    "100,000 containers": (with_fields('"metadata":[' + ",".join(["[]"] * 100_000) + "]"), None),
+    "1,001 members": (with_fields(",".join(f'"x{number}":null' for number in range(1_000))), None),
+    "NUL in the model": (chat_body(model="demo\x00"), "model"),
     "seed": (with_fields('"seed":9223372036854775808'), "seed"),
 }
 
@@ -263,3 +267,18 @@ async def test_headers_without_end_are_refused_and_take_no_memory(
         assert (await connection.request("GET", "/v1/models")).status == 200
         answer = await connection.send(b"GET /v1/models HTTP/1.1\r\n" + b"x-more: y\r\n" * 30_000)
         assert (answer.status, answer.error["code"]) == (431, "headers_too_large")
+
+
+@pytest.mark.parametrize("piece", ["\u0301\u0316", "\ufdfa", "\u0f73", "漢"])
+async def test_long_text_of_an_account_that_cannot_pay_is_a_402_for_its_bytes(tmp_path: Path, piece: str) -> None:
+    text = piece * (4_000_000 // len(piece.encode()))
+    body = json.dumps({"model": "demo", "messages": [{"role": "user", "content": text}]}, ensure_ascii=False).encode()
+    async with (
+        InstantUpstream() as upstream,
+        running(tmp_path, upstream_url=upstream.base_url, tokens=1_000) as serving,
+    ):
+        answer = await chat(serving.base_url, serving.api_key, body)
+        assert (answer.status, answer.error["code"]) == (402, "insufficient_tokens")
+        assert f"must reserve {len(text.encode()) + len('user') + 16 + 512 + 100} tokens" in answer.error["message"]
+        assert upstream.answered == 0
+        assert await serving.audit_is_clean()

@@ -1,6 +1,7 @@
 """The main job: what is charged, what is undone, and what a cancelled call leaves behind (nothing)."""
 
 import asyncio
+import threading
 from collections.abc import Coroutine, Generator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import msgspec
 import pytest
 
 from support.fakes import ANSWER, FakeUpstream
-from support.gateways import InProcess, in_process
+from support.gateways import EMAIL, InProcess, in_process
 from support.ledgers import schema
+from tok0n.domain.bound import string_bound
+from tok0n.domain.chat_request import ChatRequest, FindModel, read_chat_request
 from tok0n.domain.completion import Completion
 from tok0n.domain.errors import (
     AccountingFailed,
@@ -246,3 +249,115 @@ async def test_a_settlement_is_tried_again_before_the_customer_hears_of_it(
         assert failed.value.upstream_called
         assert (await gateway.pending(), await gateway.posted()) == (0, 1_000_000 - 12)
         assert (await gateway.db.ledger.audit()).ok
+
+
+LONG_MARKS = "e" + "\u0301\u0316" * 20_000
+"""More than 16 KiB that are not ASCII: expensive to normalize."""
+
+
+def long_body(text: str = LONG_MARKS) -> bytes:
+    return msgspec.json.encode({"model": "demo", "messages": [{"role": "user", "content": text}], "max_tokens": 50})
+
+
+def utf8_bound(text: str = LONG_MARKS) -> int:
+    return len("user") + len(text.encode()) + 16 + 512 + 50
+
+
+async def test_long_text_is_bounded_exactly_after_the_admission_if_the_account_can_pay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounded: list[str] = []
+
+    def spy(text: str) -> int:
+        bounded.append(text)
+        return string_bound(text)
+
+    monkeypatch.setattr("tok0n.domain.chat_request.string_bound", spy)
+    async with in_process(tmp_path, FakeUpstream(), tokens=utf8_bound() - 1, limits={"key": 2}) as gateway:
+        with pytest.raises(InsufficientTokens) as refused:
+            await call(gateway, long_body())
+        assert (refused.value.required, refused.value.available) == (utf8_bound(), utf8_bound() - 1)
+        assert refused.value.largest_output_tokens == 49
+        assert bounded == []
+        assert not gateway.limiter.running
+        assert await gateway.db.rows(schema.request) == []
+        await gateway.db.accounts.grant(email=EMAIL, tokens=2_000_000, reason="test", now_us=1)
+        _, begun = await call(gateway, long_body())
+        assert bounded == [LONG_MARKS]
+        assert begun.reserved == string_bound(LONG_MARKS) - len(LONG_MARKS.encode()) + utf8_bound()
+        with pytest.raises(RateLimited):
+            await call(gateway, long_body())
+        assert bounded == [LONG_MARKS], "what the limiter rejects is not normalized"
+
+
+async def test_a_full_queue_of_exact_bounds_is_an_overload_and_keeps_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tok0n.services.request_reader.BOUNDING_WAITING_MAX", 1)
+    gate = threading.Event()
+
+    def slow(text: str) -> int:
+        gate.wait(10)
+        return string_bound(text)
+
+    monkeypatch.setattr("tok0n.domain.chat_request.string_bound", slow)
+    async with in_process(tmp_path, FakeUpstream()) as gateway:
+        calls = [asyncio.create_task(call(gateway, long_body())) for _ in range(3)]
+        done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        (overloaded,) = done
+        assert isinstance(overloaded.exception(), Overloaded)
+        assert sum(gateway.limiter.running.values()) == 2
+        gate.set()
+        await asyncio.gather(*(task for task in calls if task is not overloaded))
+        assert not gateway.limiter.running
+        assert (await gateway.db.ledger.audit()).ok
+
+
+async def test_a_call_cancelled_while_it_waits_for_its_bound_keeps_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, started = threading.Event(), threading.Event()
+
+    def slow(text: str) -> int:
+        started.set()
+        gate.wait(10)
+        return string_bound(text)
+
+    monkeypatch.setattr("tok0n.domain.chat_request.string_bound", slow)
+    async with in_process(tmp_path, FakeUpstream()) as gateway:
+        calls = [asyncio.create_task(call(gateway, long_body())) for _ in range(2)]
+        await asyncio.to_thread(started.wait, 60)
+        for task in calls:
+            task.cancel()
+        await asyncio.wait(calls)
+        assert all(task.cancelled() for task in calls)
+        assert not gateway.limiter.running
+        gate.set()
+        assert await gateway.db.rows(schema.request) == []
+        await call(gateway, long_body())
+
+
+async def test_at_most_two_large_bodies_are_decoded_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tok0n.services.request_reader.DECODING_WAITING_MAX", 1)
+    gate = threading.Semaphore(0)
+    lock = threading.Lock()
+    running: list[int] = [0, 0]
+
+    def slow(body: bytes, *, find_model: FindModel) -> ChatRequest:
+        with lock:
+            running[0] += 1
+            running[1] = max(running)
+        gate.acquire(timeout=10)
+        with lock:
+            running[0] -= 1
+        return read_chat_request(body, find_model=find_model)
+
+    monkeypatch.setattr("tok0n.services.request_reader.read_chat_request", slow)
+    async with in_process(tmp_path, FakeUpstream()) as gateway:
+        calls = [asyncio.create_task(call(gateway, long_body("x" * 70_000))) for _ in range(4)]
+        done, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        (overloaded,) = done
+        assert isinstance(overloaded.exception(), Overloaded)
+        gate.release(3)
+        await asyncio.gather(*waiting)
+        assert running == [0, 2]

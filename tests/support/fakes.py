@@ -32,12 +32,16 @@ class FakeClock:
 
 
 class FakeUpstream:
-    """An upstream that gives `answer`, or raises it, once `gate` is open. It remembers what it was sent."""
+    """An upstream that gives `answer`, or raises it, once `gate` is open. It remembers what it was sent.
+
+    `answers` come first, one after the other.
+    """
 
     timeout_seconds = 5.0
 
     def __init__(self, answer: UpstreamAnswer | Tok0nError | None = None, *, gate: asyncio.Event | None = None) -> None:
         self.answer = answer or UpstreamAnswer(status=200, body=ANSWER)
+        self.answers: list[UpstreamAnswer] = []
         self.gate = gate
         self.bodies: list[bytes] = []
 
@@ -46,6 +50,8 @@ class FakeUpstream:
         await asyncio.sleep(0)
         if self.gate is not None:
             await self.gate.wait()
+        if self.answers:
+            return self.answers.pop(0)
         if isinstance(self.answer, Tok0nError):
             raise self.answer
         return self.answer

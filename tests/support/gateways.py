@@ -19,6 +19,7 @@ from support.ledgers import NOW_US, Opened, open_engine
 from support.limiters import make_limiter
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.memory.limiter import MemoryLimiter
+from tok0n.adapters.sql.history import SqlHistory
 from tok0n.bootstrap.outside import Store, open_store
 from tok0n.bootstrap.serving import bind_for
 from tok0n.bootstrap.wiring import declared_models, open_gateway
@@ -31,6 +32,7 @@ from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import CompleteChat
 from tok0n.services.issue_key import issue_key
 from tok0n.services.payments import SellPacks
+from tok0n.services.request_reader import RequestReader
 from tok0n.services.reserving import Reservations
 from tok0n.services.signing import Signing
 from tok0n.settings import load
@@ -84,22 +86,25 @@ async def in_process(
         await catalogue.refresh()
         limiter = make_limiter(clock, **({"key": 10**6, "user": 10**6, "upstream": 10**6} | dict(limits or {})))
         reservations = Reservations(db.ledger, clock)
+        reader = RequestReader(catalogue)
         complete_chat = CompleteChat(
             key_ring=KeyRing(db.accounts, clock),
-            catalogue=catalogue,
+            reader=reader,
+            history=SqlHistory(db.store),
             limiter=limiter,
             reservations=reservations,
             upstreams={"fake": upstream},
             clock=clock,
         )
-        yield InProcess(
-            db=db,
-            limiter=limiter,
-            reservations=reservations,
-            complete_chat=complete_chat,
-            upstream=upstream,
-            api_key=issued.secret,
-        )
+        with contextlib.closing(reader):
+            yield InProcess(
+                db=db,
+                limiter=limiter,
+                reservations=reservations,
+                complete_chat=complete_chat,
+                upstream=upstream,
+                api_key=issued.secret,
+            )
 
 
 def tok0n(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -83,6 +83,7 @@ CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{
 CUSTOM_CALL = {"id": "c", "type": "custom", "custom": {"name": "f", "input": "x"}}
 TEXT = {"type": "text", "text": "x"}
 
+# fmt: off
 GOOD: dict[str, dict[str, Any]] = {
     "least": body(),
     "nulls": body(temperature=None, tools=None, stop=None, n=None, response_format=None, tool_choice=None),
@@ -95,6 +96,17 @@ GOOD: dict[str, dict[str, Any]] = {
     "assistant calls": message(role="assistant", content=None, tool_calls=[CALL, CUSTOM_CALL]),
     "assistant calls and says": message(role="assistant", content="x", tool_calls=[], refusal=None),
     "assistant refuses": message(role="assistant", refusal="No."),
+    "assistant says nothing": message(role="assistant", content=None),
+    "assistant calls nothing": message(role="assistant", content=None, tool_calls=[]),
+    "assistant refuses nothing": message(role="assistant", content=None, refusal=""),
+    "assistant with everything": message(
+        role="assistant", content=None, refusal=None, annotations=[{}], audio=None, reasoning_content="r",
+        reasoning="r", reasoning_details=[{}], thinking_blocks=[{}], prefix=False, function_call=None,
+    ),
+    "assistant thinks": message(role="assistant", content=[{"type": "thinking", "thinking": [TEXT]}, TEXT]),
+    "call without type": message(role="assistant", tool_calls=[CALL | {"type": None, "index": 0}]),
+    "unknown nulls": body(zzz=None, messages=[{"role": "user", "content": [TEXT | {"z": None}], "z": None}]),
+    "tool with name": message(role="tool", content="x", tool_call_id="c" * 2000, name="f"),
     "assistant, in parts": message(role="assistant", content=[TEXT, {"type": "refusal", "refusal": "x"}]),
     "assistant, as it was": message(role="assistant", function_call={"name": "f", "arguments": "{}"}),
     "tools": body(tools=[{"type": "function", "function": {"name": "f", "parameters": {}}}], tool_choice="auto"),
@@ -107,6 +119,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "prediction": body(prediction={"type": "content", "content": [TEXT]}),
     "labels": body(metadata={"a": "b"}, user="u", service_tier="auto", store=False, stream=False, modalities=["text"]),
 }
+# fmt: on
 BAD: dict[str, Any] = {
     "a list": [],
     "no model": {"messages": [{"role": "user", "content": "Hi"}]},
@@ -146,9 +159,14 @@ BAD: dict[str, Any] = {
     "part with more": message(role="user", content=[TEXT | {"zzz": 1}]),
     "user calls": message(role="user", content="x", tool_calls=[CALL]),
     "tool without id": message(role="tool", content=[TEXT]),
-    "assistant says nothing": message(role="assistant", content=None),
-    "assistant calls nothing": message(role="assistant", content=None, tool_calls=[]),
-    "assistant refuses nothing": message(role="assistant", content=None, refusal=""),
+    "user with annotations": message(role="user", content="x", annotations=[]),
+    "annotations an object": message(role="assistant", content="x", annotations={}),
+    "reasoning a list": message(role="assistant", content="x", reasoning=[]),
+    "assistant with audio": message(role="assistant", content="x", audio={"id": "a"}),
+    "thinking of a user": message(role="user", content=[{"type": "thinking", "thinking": "x"}]),
+    "thinking a number": message(role="assistant", content=[{"type": "thinking", "thinking": 1}]),
+    "cache control": message(role="user", content=[TEXT | {"cache_control": {"type": "ephemeral"}}]),
+    "custom call without type": message(role="assistant", tool_calls=[{"id": "c", "custom": CUSTOM_CALL["custom"]}]),
     "call without arguments": message(role="assistant", tool_calls=[CALL | {"function": {"name": "f"}}]),
     "call of another type": message(role="assistant", tool_calls=[CALL | {"type": "web"}]),
 }

@@ -23,6 +23,7 @@ from tok0n.adapters.sql import schema
 from tok0n.domain.errors import AccountingFailed
 from tok0n.domain.history import RequestFilter
 from tok0n.services.issue_key import issue_key
+from tok0n.web.dashboard.playground import READS_MAX
 
 pytestmark = pytest.mark.anyio
 
@@ -495,3 +496,30 @@ async def test_when_a_key_was_last_used_is_remembered(site: Running, owner: Visi
     assert abs(key.last_used_at_us - site.clock.now_us()) < 60_000_000
     issued = await issue_key(site.store.accounts, site.clock, email=EMAIL, name="unused")
     assert issued.key.last_used_at_us is None
+
+
+async def test_the_playground_bounds_only_so_many_requests_of_an_account(owner: Visitor, stranger: Visitor) -> None:
+    fields = {"model": "demo", "user": "Hello", "limit": "50", "key": "x"}
+    for _ in range(READS_MAX):
+        part = await owner.post("/dashboard/playground/bound", fields, page="/dashboard/playground")
+    assert "Reserves up to" in text_of(part)
+    part = await owner.post("/dashboard/playground/bound", fields, page="/dashboard/playground")
+    assert "Too many requests. Try again in" in text_of(part)
+    asked = await owner.post("/dashboard/playground", fields | {"ask": "1"})
+    assert "Too many requests. Try again in" in text_of(asked)
+    part = await stranger.post("/dashboard/playground/bound", fields, page="/dashboard/playground")
+    assert "Reserves up to" in text_of(part)
+
+
+async def test_the_playground_shows_an_answer_that_holds_odd_json(
+    site: Running, owner: Visitor, upstream: ScriptedUpstream
+) -> None:
+    odd = {"text": (b'"Half \\ud83d"', "Half ?"), "no text": (b'null,"x":[NaN,"\\ud83d"]', "NaN")}
+    key = (await site.store.accounts.list_keys(EMAIL))[0]
+    fields = {"model": "demo", "user": "Hello", "limit": "50", "key": key.id, "send": "1"}
+    for name, (content, shown) in odd.items():
+        upstream.behaviour = ok(ANSWER.replace(b'"Hello."', content))
+        answer = await owner.post("/dashboard/playground", fields)
+        assert answer.status_code == 200, name
+        assert shown in text_of(answer), name
+        assert "Charged" in text_of(answer), name

@@ -26,6 +26,7 @@ from tok0n.services.complete_chat import CompleteChat
 from tok0n.services.housekeeping import Chore, Housekeeping
 from tok0n.services.in_flight import InFlight
 from tok0n.services.notices import LowBalances
+from tok0n.services.request_reader import RequestReader
 from tok0n.services.reserving import Reservations
 from tok0n.services.signing import Signing
 from tok0n.services.verify_models import VerifyModels
@@ -86,11 +87,13 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
         open_limiter(settings, store, clock) as limiter,
         open_mailer(settings) as mailer,
         _open_passwords() as passwords,
+        contextlib.AsyncExitStack() as opened,
     ):
         await _recover(settings, store, clock)
         reservations = Reservations(store.ledger, clock)
         catalogue = Catalogue(declared_models(settings), store.models)
         await catalogue.refresh()
+        reader = opened.enter_context(contextlib.closing(RequestReader(catalogue)))
         verify_models = _verification(settings, store, upstreams, limiter, clock)
         key_ring = KeyRing(store.accounts, clock)
         in_flight = InFlight()
@@ -98,7 +101,8 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
         trimmer.limit_arenas()
         complete_chat = CompleteChat(
             key_ring=key_ring,
-            catalogue=catalogue,
+            reader=reader,
+            history=store.history,
             limiter=limiter,
             reservations=reservations,
             upstreams=upstreams,

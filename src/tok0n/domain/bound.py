@@ -1,15 +1,18 @@
 """Bound what a request can cost, before it runs. Knows no upstream and never guesses low.
 
-A byte-level tokenizer never makes more tokens than there are bytes, but it may normalise the text first, and
-normalisation can expand it: so a string counts the longest of its UTF-8, NFC and NFKC forms. What a chat template adds
+A byte-level tokenizer never makes more tokens than there are bytes, but it may normalize the text first, and
+normalization can expand it: so a string counts the longest of its UTF-8, NFC and NFKC forms. What a chat template adds
 around the messages is covered by a fixed allowance for each message and for the request; tool and format definitions
 are rewritten by providers in ways that are not documented, hence their factor of four.
 """
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterator
 from typing import Any, Literal
+
+import msgspec
 
 REQUEST_TOKENS = 512
 MESSAGE_TOKENS = 16
@@ -17,65 +20,140 @@ TOOLS_TOKENS = 512
 DEFINITION_FACTOR = 4
 
 PIECE_CHARACTERS = 1_024
-"""A piece has twice as many at the most: what normalisation makes longest then takes it three milliseconds."""
+"""A piece has at most twice as many characters, so that no call of `unicodedata` holds the interpreter for long."""
+
+RUN_CHARACTERS = 64
+"""The longest run of combining characters that is normalized in one piece, because sorting a run takes quadratic time.
+
+Text in Stream-Safe format (UAX #15, section 13) has at most 30 in a row. Its bound is exact.
+"""
 
 CUT_BYTES = 16
-"""What is added where a text had to be cut within a run: more than one character can save by composing with others.
+"""Added for each cut within a run: more than one character can save when it composes with others.
 
-Across such a cut nothing composes, so that the pieces count more; but a mark may compose before it which, in the whole,
-would have come second. The most that any starter saves so is 6 bytes (all compositions of NFC in Unicode 14).
+Nothing composes across such a cut, so the pieces count more than the whole. But a mark may compose before the cut that
+would come second in the whole. A starter saves at most 6 bytes this way (all compositions of NFC in Unicode 14).
 """
 
 _BOUNDARY = re.compile("[\x00-\x7f\u4e00-\u9fff]")
 
 
+_COMBINING_BY_DECOMPOSITION = "\u0f73\u0f75\u0f81\uff9e\uff9f"
+"""Starters that decompose to combining characters alone."""
+
+
+class TextSize(msgspec.Struct, kw_only=True):
+    """The text of a request so far: the bytes of its ASCII strings, and the other strings.
+
+    Normalization never changes ASCII. It can make any other string longer, so those strings are bounded later: at once
+    if they are short, after the admission if they are long.
+    """
+
+    ascii_bytes: int = 0
+    other: list[str] = []
+
+    def add(self, value: Any) -> None:
+        """Add all string values in a decoded JSON value, at any depth."""
+        waiting: list[Any] = [value]
+        while waiting:
+            value = waiting.pop()
+            kind = type(value)
+            if kind is str:
+                if value.isascii():
+                    self.ascii_bytes += len(value)
+                else:
+                    self.other.append(value)
+            elif kind is dict:
+                waiting.extend(value.values())
+            elif kind is list:
+                waiting.extend(value)
+
+
 def string_bound(text: str) -> int:
-    """The most tokens that a byte-level tokenizer can make of `text`, whatever it normalises first."""
+    """The most tokens that a byte-level tokenizer can make of `text`, whatever it normalizes first."""
     if text.isascii():
         return len(text)
+    if len(text) <= 2 * PIECE_CHARACTERS and not _has_long_run(text):
+        return max(_sizes(text))
     plain = composed = compatible = cuts = 0
-    for piece, is_cut in _pieces(text):
+    for piece, is_cut in _normalizable_pieces(text):
         cuts += is_cut
-        size = len(piece.encode())
-        plain += size
-        composed += size if unicodedata.is_normalized("NFC", piece) else _size("NFC", piece)
-        compatible += size if unicodedata.is_normalized("NFKC", piece) else _size("NFKC", piece)
+        sizes = _sizes(piece)
+        plain += sizes[0]
+        composed += sizes[1]
+        compatible += sizes[2]
     return max(plain, composed, compatible) + cuts * CUT_BYTES
+
+
+def _sizes(text: str) -> tuple[int, int, int]:
+    """The bytes of `text` and of its NFC and NFKC forms."""
+    size = len(text.encode())
+    return (
+        size,
+        size if unicodedata.is_normalized("NFC", text) else _size("NFC", text),
+        size if unicodedata.is_normalized("NFKC", text) else _size("NFKC", text),
+    )
 
 
 def _size(form: Literal["NFC", "NFKC"], text: str) -> int:
     return len(unicodedata.normalize(form, text).encode())
 
 
-def _pieces(text: str) -> Iterator[tuple[str, bool]]:
-    """Cut a long text, so that no one call of normalisation holds the interpreter for long; where a run is cut, say so.
+def _normalizable_pieces(text: str) -> Iterator[tuple[str, bool]]:
+    """Split `text` into pieces that normalize in linear time, each with whether it ends within a run."""
+    for piece, is_cut in _pieces(text, PIECE_CHARACTERS):
+        if _has_long_run(piece):
+            parts = list(_pieces(piece, RUN_CHARACTERS // 2))
+            yield from parts[:-1]
+            yield parts[-1][0], is_cut
+        else:
+            yield piece, is_cut
+
+
+def _pieces(text: str, size: int) -> Iterator[tuple[str, bool]]:
+    """Split `text` into pieces of at most twice `size` characters, each with whether it ends within a run.
 
     Neither ASCII nor a unified ideograph ever joins with, or moves past, what stands before it (UAX #15, section 9.1):
     before those, a cut changes nothing.
     """
     start = 0
-    while len(text) - start > 2 * PIECE_CHARACTERS:
-        boundary = _BOUNDARY.search(text, start + PIECE_CHARACTERS, start + 2 * PIECE_CHARACTERS)
-        end = start + 2 * PIECE_CHARACTERS if boundary is None else boundary.start()
+    while len(text) - start > 2 * size:
+        boundary = _BOUNDARY.search(text, start + size, start + 2 * size)
+        end = start + 2 * size if boundary is None else boundary.start()
         yield text[start:end], boundary is None
         start = end
     yield text[start:], False
 
 
-def strings_bound(value: Any) -> int:
-    """The sum over all string values in a decoded JSON value, at any depth."""
-    total = 0
-    waiting: list[Any] = [value]
-    while waiting:
-        value = waiting.pop()
-        kind = type(value)
-        if kind is str:
-            total += string_bound(value)
-        elif kind is dict:
-            waiting.extend(value.values())
-        elif kind is list:
-            waiting.extend(value)
-    return total
+def _has_long_run(piece: str) -> bool:
+    """Whether a run of combining characters is long. Finds every run of twice `RUN_CHARACTERS`, in linear time.
+
+    Such a run contains a sampled character that `RUN_CHARACTERS` more follow.
+    """
+    if len(piece) <= 2 * RUN_CHARACTERS:
+        return False
+    sampled = piece[::RUN_CHARACTERS]
+    combining = _combining_characters()
+    if combining.isdisjoint(sampled):
+        return False
+    run = _run_pattern()
+    return any(run.match(piece, index * RUN_CHARACTERS) for index, one in enumerate(sampled) if one in combining)
+
+
+@functools.cache
+def _combining_characters() -> frozenset[str]:
+    """The characters that decompose to nothing but combining characters.
+
+    Unicode assigns them in its first two planes only.
+    """
+    classed = filter(unicodedata.combining, map(chr, range(0x300, 0x20000)))
+    return frozenset(classed).union(_COMBINING_BY_DECOMPOSITION)
+
+
+@functools.cache
+def _run_pattern() -> re.Pattern[str]:
+    characters = "".join(map(re.escape, sorted(_combining_characters())))
+    return re.compile(f"[{characters}]{{{RUN_CHARACTERS}}}")
 
 
 def prompt_bound(

@@ -14,7 +14,10 @@ VERIFICATION_PROMPT = "Reply with the word OK."
 """What a verification asks: it costs a few tokens and holds nobody's content."""
 
 VERIFICATION_OUTPUT_TOKENS = 16
-"""The output limit of a verification: the smallest that the upstreams in use accept."""
+"""The default output limit of a verification: the smallest that the upstreams in use accept."""
+
+VERIFICATION_RETRY_OUTPUT_TOKENS = (256, 2_048)
+"""The output limits that a verification tries next while reasoning uses up the one before."""
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +26,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     `output_limit_field` is the name under which the upstream takes the output limit. `image_tokens_max`,
     `audio_tokens_max` and `file_tokens_max` are what ONE such part can cost at the most; None refuses such parts.
     `extra_fields` names request fields that travel beyond the documented ones; `messages.NAME` allows a field in a
-    message. `bound` is "bytes", or the name of a tokenizer; then `bound_margin_percent` is added to its count.
+    message, `messages.content.NAME` one in a content part. `tools_max` and `stop_sequences_max` count list items.
+    `reasoning_tokens_max` is what the model may use beyond its output limit, for each choice. `verify_output_tokens` is
+    the output limit that a verification tries first. `bound` is "bytes", or the name of a tokenizer; then
+    `bound_margin_percent` is added to its count.
     """
 
     id: str
@@ -38,12 +44,21 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     audio_tokens_max: int | None = None
     file_tokens_max: int | None = None
     extra_fields: tuple[str, ...] = ()
+    tools_max: int = 128
+    stop_sequences_max: int = 4
+    reasoning_tokens_max: int = 0
+    verify_output_tokens: int = VERIFICATION_OUTPUT_TOKENS
     owned_by: str = "tok0n"
 
     @property
     def fingerprint(self) -> str:
-        """Changes when another upstream or model answers under this id: what was verified is then void."""
-        parts = (self.upstream, self.upstream_url, self.upstream_model, self.output_limit_field)
+        """Changes when another upstream or model answers under this id: the old verification is then void.
+
+        A lower `reasoning_tokens_max` voids it too, because the verification may have passed only with the old one.
+        """
+        parts = [self.upstream, self.upstream_url, self.upstream_model, self.output_limit_field]
+        if self.reasoning_tokens_max:
+            parts.append(f"reasoning_tokens_max={self.reasoning_tokens_max}")
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -13,8 +13,6 @@ from tok0n.domain.errors import InvalidRequest
 Check = Callable[[Any, str], None]
 
 CHOICES_MAX = 128
-TOOLS_MAX = 128
-STOPS_MAX = 4
 WORD_CHARACTERS_MAX = 512
 INT64 = (-(2**63), 2**63 - 1)
 
@@ -74,11 +72,11 @@ def mapping(value: Any, param: str) -> None:
         refuse(param, f"'{param}' must be an object.")
 
 
-def sequence(value: Any, param: str, *, most: int) -> None:
-    """A check for a list."""
+def sequence(value: Any, param: str, *, most: int | None = None) -> None:
+    """A check for a list, of `most` items at most."""
     if type(value) is not list:
         refuse(param, f"'{param}' must be a list.")
-    if len(value) > most:
+    if most is not None and len(value) > most:
         refuse(param, f"'{param}' must have {most} items at the most.")
 
 
@@ -103,7 +101,7 @@ def _only(allowed: tuple[Any, ...], reason: str) -> Check:
 def _stop(value: Any, param: str) -> None:
     if type(value) is str:
         return
-    sequence(value, param, most=STOPS_MAX)
+    sequence(value, param)
     for index, item in enumerate(value):
         text(item, f"{param}[{index}]")
 
@@ -143,19 +141,19 @@ def _prediction(value: Any, param: str) -> None:
 def _response_format(value: Any, param: str) -> None:
     mapping(value, param)
     kind = value.get("type")
-    if kind not in {"text", "json_object", "json_schema"}:
+    if kind not in ("text", "json_object", "json_schema"):
         refuse(f"{param}.type", f"'{param}.type' must be text, json_object or json_schema.")
     if kind == "json_schema":
         mapping(value.get("json_schema"), f"{param}.json_schema")
 
 
 def _tools(value: Any, param: str) -> None:
-    sequence(value, param, most=TOOLS_MAX)
+    sequence(value, param)
     for index, tool in enumerate(value):
         where = f"{param}[{index}]"
         mapping(tool, where)
         kind = tool.get("type")
-        if kind not in {"function", "custom"}:
+        if kind not in ("function", "custom"):
             refuse(
                 f"{where}.type",
                 f"'{where}.type' must be function or custom: a tool that the upstream runs itself"
@@ -166,7 +164,7 @@ def _tools(value: Any, param: str) -> None:
 
 
 def _functions(value: Any, param: str) -> None:
-    sequence(value, param, most=TOOLS_MAX)
+    sequence(value, param)
     for index, function in enumerate(value):
         mapping(function, f"{param}[{index}]")
         word(function.get("name"), f"{param}[{index}].name")
@@ -175,7 +173,7 @@ def _functions(value: Any, param: str) -> None:
 def _tool_choice(value: Any, param: str) -> None:
     if type(value) is not str:
         mapping(value, param)
-        if value.get("type") not in {"function", "custom", "allowed_tools"}:
+        if value.get("type") not in ("function", "custom", "allowed_tools"):
             refuse(f"{param}.type", f"'{param}.type' must be function, custom or allowed_tools.")
 
 
@@ -221,6 +219,9 @@ FIELDS: dict[str, Check] = {
     "web_search_options": not_here(_NOT_BY_TOKENS),
 }
 """Every documented field but `model`, `messages` and the two spellings of the output limit, which are read apart."""
+
+COUNTED = {"tools": "tools_max", "functions": "tools_max", "stop": "stop_sequences_max"}
+"""Lists that a model bounds, by the setting that holds the bound."""
 
 REFUSED_UNLESS_ALLOWED = {
     "moderation": "it makes the upstream do work beside the completion",

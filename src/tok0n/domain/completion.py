@@ -1,7 +1,6 @@
 """Read what an upstream answered: believe it only when it is whole, and say in our own words what else it was.
 
-Source of the shapes: OpenAI API reference, "The chat completion object" and "Error codes"; vLLM, FastAPI, Ollama and
-Gemini for the shapes of errors that differ from it.
+Source of the shape: OpenAI API reference, "The chat completion object". `upstream_errors` reads the errors.
 """
 
 import re
@@ -10,25 +9,18 @@ from typing import Any
 
 import msgspec
 
+from tok0n.domain.answer_json import decode, replace_member
 from tok0n.domain.errors import RejectedByUpstream, UpstreamFailed
+from tok0n.domain.scrub import REDACTED
+from tok0n.domain.upstream_errors import operators_subject, read_error
 from tok0n.domain.usage import Usage, read_usage
 
 Scrub = Callable[[str], str]
 
-_decode_values = msgspec.json.Decoder().decode
-_decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_encode = msgspec.json.Encoder().encode
+REJECTED_WITHOUT_WORDS = "The upstream provider rejected this request as invalid. Check its fields and their values."
+"""For an error that has no words, or none in a known shape."""
 
 _INPUT_STATUSES = frozenset({400, 422})
-_INPUT_TYPES = frozenset({None, "", "invalid_request_error", "BadRequestError", "bad_request_error", "invalid_prompt"})
-_OPERATORS_CODES = re.compile(
-    r"api_key|auth|billing|quota|account|organization|project|model_not_found|permission|region"
-)
-_OPERATORS_WORDS = re.compile(
-    r"(?i)\bapi[ -]key|\bcredit balance|\bbilling\b|\bquota\b|\bcredentials?\b|\bunauthori[sz]ed\b|\bauthenticat"
-    r"|\bpermission denied|\byour (?:organi[sz]ation|account|project|plan|subscription)\b"
-)
-"""Some upstreams answer 400 `invalid_request_error` when the operator's key or account is at fault: the words tell."""
 
 _KNOWN_WORDS = frozenset(
     {
@@ -90,9 +82,11 @@ def read_answer(
         if status == 429 and isinstance(failure, UpstreamFailed):
             failure.retry_after_seconds = retry_after_seconds
         raise failure
-    values = _decode(body)
+    values = decode(body)
     if not _is_completion(values):
         raise _invalid_answer(status, "with a body that is not a chat completion")
+    if _has_error(values):
+        raise _invalid_answer(status, "with an error in its body")
     usage = read_usage(values.get("usage"))
     if usage is None:
         raise UpstreamFailed(
@@ -101,7 +95,7 @@ def read_answer(
             outcome_unknown=True,
             status=200,
         )
-    return Completion(body=_with_model(body, values, public_model), usage=usage)
+    return Completion(body=replace_member(body, "model", public_model), usage=usage)
 
 
 def _invalid_answer(status: int, what: str) -> UpstreamFailed:
@@ -112,14 +106,6 @@ def _invalid_answer(status: int, what: str) -> UpstreamFailed:
         outcome_unknown=True,
         status=status,
     )
-
-
-def _decode(body: bytes) -> Any:
-    """The decoded body, or None for whatever cannot be decoded."""
-    try:
-        return _decode_values(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def _is_completion(values: Any) -> bool:
@@ -135,10 +121,14 @@ def _has_message(choice: Any) -> bool:
     return type(choice) is dict and type(choice.get("message")) is dict
 
 
-def _with_model(body: bytes, values: dict[str, Any], public_model: str) -> bytes:
-    if values.get("model") == public_model:
-        return body
-    return _encode(_decode_raw(body) | {"model": public_model})
+def _has_error(values: dict[str, Any]) -> bool:
+    """Whether an error is beside the choices, or in one: some upstreams fail with status 200."""
+    if values.get("error") is not None:
+        return True
+    for choice in values["choices"]:
+        if choice.get("error") is not None or choice.get("finish_reason") == "error":
+            return True
+    return False
 
 
 def _failure(
@@ -146,59 +136,29 @@ def _failure(
 ) -> RejectedByUpstream | UpstreamFailed:
     if 200 <= status < 300:
         return _invalid_answer(status, "instead of 200")
-    error = _error_member(_decode(body))
-    message, kind, code = error.get("message"), error.get("type"), error.get("code")
-    if status in _INPUT_STATUSES and _is_the_customers(message, kind, code):
-        param = error.get("param")
-        return RejectedByUpstream(
-            scrub(str(message).replace(upstream_model, public_model)),
-            param=param if type(param) is str and _PARAM.fullmatch(param) and scrub(param) == param else None,
-        )
+    values = decode(body)
+    error = read_error(values)
+    details = [f"status {status}", *filter(_KNOWN_WORDS.__contains__, error.names)]
+    if status in _INPUT_STATUSES and values is not None:
+        subject = operators_subject(error)
+        if subject is None:
+            return RejectedByUpstream(
+                _words(error.message, public_model=public_model, upstream_model=upstream_model, scrub=scrub),
+                param=_param(error.param, scrub),
+            )
+        details.append(f"about {subject}")
     why = _WHY.get(status, "redirected the request" if 300 <= status < 400 else "failed")
-    names = [f"{name} {value}" for name, value in (("type", kind), ("code", code)) if _is_known(value)]
-    return UpstreamFailed(
-        f"The upstream provider {why}.", detail=", ".join([f"status {status}", *names]), status=status
-    )
+    return UpstreamFailed(f"The upstream provider {why}.", detail=", ".join(details), status=status)
 
 
-def _error_member(values: Any) -> dict[str, Any]:
-    """The error in OpenAI's shape, whichever shape it came in: OpenAI's, Gemini's, Ollama's, vLLM's or FastAPI's."""
-    if type(values) is list and values:
-        values = values[0]
-    if type(values) is not dict:
-        return {}
-    error = values.get("error")
-    if type(error) is dict:
-        return error
-    if type(error) is str:
-        return {"message": error}
-    return values if values.get("object") == "error" else _of_fastapi(values.get("detail"))
+def _words(message: str | None, *, public_model: str, upstream_model: str, scrub: Scrub) -> str:
+    """The upstream's words for the customer, or ours if nothing of them can be shown."""
+    if message is None:
+        return REJECTED_WITHOUT_WORDS
+    name = re.compile(rf"(?i)(?<![\w.-]){re.escape(upstream_model)}(?![\w-]|\.\w)")
+    words = scrub(name.sub(lambda _: public_model, message))
+    return words if words.replace(REDACTED, "").strip(" .:,") else REJECTED_WITHOUT_WORDS
 
 
-def _of_fastapi(detail: Any) -> dict[str, Any]:
-    """FastAPI's words: a text, or a list of faults that each say where; only those in the body are the customer's."""
-    if type(detail) is str:
-        return {"message": detail}
-    fault = detail[0] if type(detail) is list and detail else None
-    if type(fault) is not dict or type(fault.get("msg")) is not str:
-        return {}
-    where = fault.get("loc")
-    if type(where) is not list or not where or where[0] != "body":
-        return {}
-    field = ".".join(map(str, where[1:]))
-    return {"message": f"{field}: {fault['msg']}" if field else fault["msg"], "param": field}
-
-
-def _is_the_customers(message: Any, kind: Any, code: Any) -> bool:
-    """Whether the input is to blame, and not the operator's credentials, account or settings."""
-    if type(message) is not str or not message.strip():
-        return False
-    if type(kind) not in {str, type(None)} or kind not in _INPUT_TYPES:
-        return False
-    if type(code) is str and _OPERATORS_CODES.search(code.lower()):
-        return False
-    return not _OPERATORS_WORDS.search(message)
-
-
-def _is_known(value: Any) -> bool:
-    return type(value) is str and value in _KNOWN_WORDS
+def _param(param: str | None, scrub: Scrub) -> str | None:
+    return param if param is not None and _PARAM.fullmatch(param) and scrub(param) == param else None

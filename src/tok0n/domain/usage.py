@@ -32,14 +32,17 @@ def read_usage(reported: Any) -> Usage | None:
     """The usage in a decoded `usage` member, or None when it is missing or cannot be true.
 
     True means: three real integers (a bool, a float or a string is not one), each from 0 to 2^53, with
-    `total_tokens` ≥ `prompt_tokens` + `completion_tokens`, and a total above zero.
+    `total_tokens` ≥ `prompt_tokens` + `completion_tokens`, and a total above zero. If `completion_tokens` is missing or
+    null, it is the rest of the total: Gemini leaves it out when all output was reasoning.
     """
     if type(reported) is not dict:
         return None
     prompt, completion, total = map(reported.get, ("prompt_tokens", "completion_tokens", "total_tokens"))
-    if not (_is_count(prompt) and _is_count(completion) and _is_count(total)):
+    if not (_is_count(prompt) and _is_count(total)):
         return None
-    if total == 0 or total < prompt + completion:
+    if completion is None:
+        completion = total - prompt
+    if not _is_count(completion) or total == 0 or total < prompt + completion:
         return None
     return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=total, details=_details(reported))
 

@@ -3,7 +3,6 @@
 Each step that fails has one error and undoes all before it. The order is the contract (docs/billing.md).
 """
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -12,19 +11,16 @@ import structlog
 
 from tok0n.domain import ids
 from tok0n.domain.accounts import Caller
-from tok0n.domain.chat_request import ChatRequest, read_chat_request
+from tok0n.domain.chat_request import ChatRequest
 from tok0n.domain.completion import Completion, read_answer
 from tok0n.domain.errors import STOOD_TOO_LONG, InsufficientTokens, InvalidRequest, LimiterUnavailable
-from tok0n.domain.ledger import NewReservation, Receipt
-from tok0n.ports import Clock, Limiter, RateState, Upstream
+from tok0n.domain.ledger import Balance, NewReservation, Receipt
+from tok0n.ports import Admission, Clock, History, Limiter, RateState, Upstream
 from tok0n.services.authenticate import KeyRing
-from tok0n.services.catalogue import Catalogue
+from tok0n.services.request_reader import LARGE_BODY_BYTES, RequestReader
 from tok0n.services.reserving import Reservation, Reservations
 
 log = structlog.get_logger()
-
-LARGE_BODY_BYTES = 64 * 1024
-"""Up to here a request is read in well under a millisecond."""
 
 CHANCES = 256
 """For how many ids chance is drawn at once."""
@@ -56,14 +52,16 @@ class CompleteChat:
         self,
         *,
         key_ring: KeyRing,
-        catalogue: Catalogue,
+        reader: RequestReader,
+        history: History,
         limiter: Limiter,
         reservations: Reservations,
         upstreams: Mapping[str, Upstream],
         clock: Clock,
     ) -> None:
         self._key_ring = key_ring
-        self._catalogue = catalogue
+        self._reader = reader
+        self._history = history
         self._limiter = limiter
         self._reservations = reservations
         self._upstreams = upstreams
@@ -88,8 +86,9 @@ class CompleteChat:
     async def for_caller(self, call: Call, caller: Caller, body: bytes) -> Completion:
         """Do all the rest; the charge is committed when this returns. Raises the errors of `domain.errors`."""
         call.caller = caller
-        # What `read` does, without a coroutine for the many that are small.
-        request = self._read(body) if len(body) <= LARGE_BODY_BYTES else await self.read(body)
+        # Small bodies, nearly all, cost no coroutine.
+        reader = self._reader
+        request = reader.read_now(body) if len(body) <= LARGE_BODY_BYTES else await reader.read(body)
         if not caller.may_use(request.model.id):
             raise InvalidRequest(f"This API key may not use the model {request.model.id}.", param="model")
         call.model = request.model.id
@@ -99,6 +98,8 @@ class CompleteChat:
         call.rate = admission.rate
         if call.on_admitted is not None:
             call.on_admitted()
+        if request.inexact_texts:
+            request = await self._bound_exactly(caller, request, admission)
         new = self._new(call, caller, request, upstream)
         reservation = self._reservations.open(new)
         try:
@@ -113,16 +114,23 @@ class CompleteChat:
             admission.end(dispatched=reservation.dispatched)
 
     async def read(self, body: bytes) -> ChatRequest:
-        """Read and bound a request; a large one in a thread, so that others are answered meanwhile.
+        """Read and bound a request that is not sent yet. Raises `InvalidRequest` or `Overloaded`.
 
-        Raises `InvalidRequest`.
+        This work is not limited by itself: count an attempt first.
         """
-        if len(body) <= LARGE_BODY_BYTES:
-            return self._read(body)
-        return await asyncio.to_thread(self._read, body)
+        return await self._reader.exact(await self._reader.read(body))
 
-    def _read(self, body: bytes) -> ChatRequest:
-        return read_chat_request(body, find_model=self._catalogue.find)
+    async def _bound_exactly(self, caller: Caller, request: ChatRequest, admission: Admission) -> ChatRequest:
+        """Compute an expensive bound if the account can pay for the least that it can be.
+
+        Raises `InsufficientTokens` or `Overloaded`; the admission has ended then.
+        """
+        try:
+            _check_funds(request, await self._history.balance(caller.account_id))
+            return await self._reader.exact(request)
+        except BaseException:
+            admission.end(dispatched=False)
+            raise
 
     async def _reserved(
         self, call: Call, request: ChatRequest, upstream: Upstream, reservation: Reservation
@@ -165,6 +173,17 @@ def _chances() -> list[bytes]:
     """The chance of the next ids. Asked for each time, it would cost a system call that gives the interpreter away."""
     many = os.urandom(CHANCES * ids.RANDOM_BYTES)
     return [many[place : place + ids.RANDOM_BYTES] for place in range(0, len(many), ids.RANDOM_BYTES)]
+
+
+def _check_funds(request: ChatRequest, balance: Balance) -> None:
+    """Raises `InsufficientTokens` if the account cannot pay for the least that the request can reserve."""
+    if balance.available < request.bound:
+        raise InsufficientTokens(
+            required=request.bound,
+            posted=balance.posted,
+            pending=balance.pending,
+            largest_output_tokens=request.largest_output_tokens(balance.available),
+        )
 
 
 def _with_largest_output(refusal: InsufficientTokens, request: ChatRequest) -> InsufficientTokens:

@@ -5,19 +5,41 @@ The request takes the same way as a customer's (the same bound, the same reading
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from tok0n.domain import ids
-from tok0n.domain.catalogue import VERIFICATION_OUTPUT_TOKENS, VERIFICATION_PROMPT, Model, ModelState, Verification
+from tok0n.domain.answer_json import decode
+from tok0n.domain.catalogue import (
+    VERIFICATION_PROMPT,
+    VERIFICATION_RETRY_OUTPUT_TOKENS,
+    Model,
+    ModelState,
+    Verification,
+)
 from tok0n.domain.chat_request import ChatRequest, read_chat_request
 from tok0n.domain.completion import Completion, read_answer
-from tok0n.domain.errors import STOOD_TOO_LONG, LimiterUnavailable, Tok0nError
+from tok0n.domain.errors import STOOD_TOO_LONG, LimiterUnavailable, RejectedByUpstream, Tok0nError
 from tok0n.ports import Clock, Limiter, Models, Upstream
 
 CHECKS = ("answered", "shape_and_usage", "output_limit", "bound")
 """It answered in time; with the right shape and consistent usage; kept the output limit; and our bound held."""
+
+_LIMIT_REACHED = re.compile(
+    r"(?i)\bcould not finish the message|\boutput limit (?:was|has been) reached"
+    r"|\bmax_(?:completion_)?tokens\b[^.]{0,80}\b(?:was reached|too (?:small|low)|minimum|below)"
+    r"|\bmax_(?:completion_)?tokens\b[^.]{0,80}\b(?:must|should) be (?:at least|greater|>)"
+)
+"""How upstreams say that the output limit left no room for an answer, or is below what they take.
+
+OpenAI: "Could not finish the message because max_tokens or model output limit was reached." Anthropic: "`max_tokens`
+must be greater than `thinking.budget_tokens`". OpenAI for small limits: "Expected a value >= 16".
+"""
+
+_REASONING_TOKENS = "completion_tokens_details.reasoning_tokens"
 
 
 class VerifyModels:
@@ -52,10 +74,29 @@ class VerifyModels:
         return await self._verify(model, alone_for_us=self._alone_us)
 
     async def _verify(self, model: Model, *, alone_for_us: int) -> ModelState | None:
-        request = verification_request(model)
+        for output_tokens in output_limits(model):
+            started = self._clock.monotonic()
+            outcome = await self._attempt(model, output_tokens, alone_for_us=alone_for_us)
+            if outcome is None:
+                return None
+            verification = Verification(
+                model=model.id,
+                fingerprint=model.fingerprint,
+                checked_at_us=self._clock.now_us(),
+                checks=outcome.checks,
+                latency_ms=round((self._clock.monotonic() - started) * 1000),
+                detail=outcome.detail,
+            )
+            if not outcome.is_used_up:
+                break
+            alone_for_us = 0  # our own attempt of a moment ago does not keep us away
+        return await self._models.record(verification)
+
+    async def _attempt(self, model: Model, output_tokens: int, *, alone_for_us: int) -> "_Outcome | None":
+        """One completion, with a row and a global slot of its own. None if another process verifies this model."""
+        request = verification_request(model, output_tokens)
         request_id = ids.request_id(self._clock.now_us(), os.urandom(ids.RANDOM_BYTES))
         admission = await self._limiter.admit_operator(request_id=request_id)
-        started = self._clock.monotonic()
         dispatched = False
         try:
             if not await self._models.asking(
@@ -65,20 +106,11 @@ class VerifyModels:
             if not admission.stands():
                 raise LimiterUnavailable(detail=STOOD_TOO_LONG)
             dispatched = True
-            checks, detail = await self._try(model, request)
+            return await self._try(model, request)
         finally:
             admission.end(dispatched=dispatched)
-        verification = Verification(
-            model=model.id,
-            fingerprint=model.fingerprint,
-            checked_at_us=self._clock.now_us(),
-            checks=checks,
-            latency_ms=round((self._clock.monotonic() - started) * 1000),
-            detail=detail,
-        )
-        return await self._models.record(verification)
 
-    async def _try(self, model: Model, request: ChatRequest) -> tuple[dict[str, bool], str]:
+    async def _try(self, model: Model, request: ChatRequest) -> "_Outcome":
         upstream = self._upstreams[model.upstream]
         checks = dict.fromkeys(CHECKS, False)
         try:
@@ -93,16 +125,36 @@ class VerifyModels:
                 scrub=upstream.scrub,
             )
         except TimeoutError:
-            return checks, f"no answer within {self._timeout_seconds:g} s"
+            return _Outcome(checks=checks, detail=f"no answer within {self._timeout_seconds:g} s")
+        except RejectedByUpstream as error:
+            is_used_up = _LIMIT_REACHED.search(error.message) is not None
+            return _Outcome(checks=checks, detail=error.message, is_used_up=is_used_up)
         except Tok0nError as error:
-            return checks, error.detail or error.message
+            return _Outcome(checks=checks, detail=error.detail or error.message)
         checks["shape_and_usage"] = True
-        return _compare(checks, request, completion)
+        return _judge(checks, request, completion)
 
 
-def verification_request(model: Model) -> ChatRequest:
+class _Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What one attempt showed. `is_used_up` says whether reasoning used up the output limit."""
+
+    checks: dict[str, bool]
+    detail: str = ""
+    is_used_up: bool = False
+
+
+def output_limits(model: Model) -> list[int]:
+    """The output limits to try, ascending. A model that reasons may need more than the first to say anything."""
+    limits = [min(model.verify_output_tokens, model.max_output_tokens)]
+    for limit in VERIFICATION_RETRY_OUTPUT_TOKENS:
+        capped = min(limit, model.max_output_tokens)
+        if capped > limits[-1]:
+            limits.append(capped)
+    return limits
+
+
+def verification_request(model: Model, output_tokens: int) -> ChatRequest:
     """The tiny request, read and bounded as a customer's would be."""
-    output_tokens = min(VERIFICATION_OUTPUT_TOKENS, model.max_output_tokens)
     body = {
         "model": model.id,
         "messages": [{"role": "user", "content": VERIFICATION_PROMPT}],
@@ -111,12 +163,35 @@ def verification_request(model: Model) -> ChatRequest:
     return read_chat_request(msgspec.json.encode(body), find_model=lambda _: model)
 
 
-def _compare(checks: dict[str, bool], request: ChatRequest, completion: Completion) -> tuple[dict[str, bool], str]:
+def _judge(checks: dict[str, bool], request: ChatRequest, completion: Completion) -> _Outcome:
+    """Judge the usage by the limit that was sent."""
     usage = completion.usage
-    checks["output_limit"] = usage.completion_tokens <= request.output_bound
+    output_tokens = usage.total_tokens - usage.prompt_tokens
+    checks["output_limit"] = output_tokens <= request.output_bound
     checks["bound"] = usage.total_tokens <= request.bound
     if not checks["output_limit"]:
-        return checks, f"{usage.completion_tokens} completion tokens, although the limit was {request.output_bound}"
+        needed = output_tokens - request.output_limit
+        return _Outcome(
+            checks=checks,
+            detail=(
+                f"{output_tokens} tokens beyond the prompt, although the output limit was {request.output_limit}:"
+                f" set reasoning_tokens_max of this model to at least {needed}"
+                f" (now {request.model.reasoning_tokens_max})"
+            ),
+        )
     if not checks["bound"]:
-        return checks, f"{usage.total_tokens} tokens used, although at most {request.bound} were possible"
-    return checks, ""
+        detail = f"{usage.total_tokens} tokens used, although at most {request.bound} were possible"
+        return _Outcome(checks=checks, detail=detail)
+    return _Outcome(checks=checks, is_used_up=_is_used_up(request, completion))
+
+
+def _is_used_up(request: ChatRequest, completion: Completion) -> bool:
+    """Whether the answer was cut before it said anything, or reasoning took all of the limit."""
+    if completion.usage.details.get(_REASONING_TOKENS, 0) >= request.output_limit:
+        return True
+    choices = decode(completion.body)["choices"]
+    return any(choice.get("finish_reason") == "length" and _says_nothing(choice["message"]) for choice in choices)
+
+
+def _says_nothing(message: dict[str, Any]) -> bool:
+    return not message.get("content") and not message.get("tool_calls")

@@ -73,6 +73,10 @@ def model_of(model_id: str, settings: Settings) -> catalogue.Model:
         audio_tokens_max=model.audio_tokens_max,
         file_tokens_max=model.file_tokens_max,
         extra_fields=model.extra_fields,
+        tools_max=model.tools_max,
+        stop_sequences_max=model.stop_sequences_max,
+        reasoning_tokens_max=model.reasoning_tokens_max,
+        verify_output_tokens=model.verify_output_tokens,
         owned_by=model.owned_by,
     )
 

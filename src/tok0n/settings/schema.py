@@ -110,6 +110,10 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     audio_tokens_max: _Tokens | None = None
     file_tokens_max: _Tokens | None = None
     extra_fields: tuple[_Text, ...] = ()
+    tools_max: Annotated[int, Meta(ge=1, le=10_000)] = 128
+    stop_sequences_max: Annotated[int, Meta(ge=1, le=10_000)] = 4
+    reasoning_tokens_max: Annotated[int, Meta(ge=0, le=TOKENS_MAX)] = 0
+    verify_output_tokens: _Tokens = 16
     owned_by: _Text = "tok0n"
 
 

@@ -4,6 +4,8 @@ A call is made as one of the account's keys, with its limits and its budget, and
 """
 
 import asyncio
+import json
+import math
 from typing import Any
 
 import msgspec
@@ -12,13 +14,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.accounts import ApiKey
-from tok0n.domain.errors import AccountingFailed, AlreadySubmitted, InvalidRequest, NotFound, Tok0nError
+from tok0n.domain.answer_json import decode
+from tok0n.domain.chat_request import ChatRequest
+from tok0n.domain.errors import AccountingFailed, AlreadySubmitted, InvalidRequest, NotFound, Overloaded, Tok0nError
 from tok0n.domain.forms import Submission
 from tok0n.domain.history import RequestRecord
 from tok0n.services.authenticate import KeyRing
 from tok0n.services.complete_chat import Call, CompleteChat
 from tok0n.services.in_flight import InFlight
 from tok0n.services.passwords import Refused
+from tok0n.services.throttle import Throttle
 from tok0n.web.dashboard.desk import Desk
 from tok0n.web.dashboard.submissions import submission_of
 from tok0n.web.openai.errors import error_answer
@@ -26,6 +31,10 @@ from tok0n.web.pages.visit import Site, Visit
 from tok0n.web.request_log import RequestLog
 
 log = structlog.get_logger()
+
+READS_MAX = 120
+READS_SECONDS = 60.0
+"""How often an account may have a request bounded: its form asks after each pause in typing."""
 
 OUTPUT_TOKENS = 500
 """What the form suggests as the output limit, or the model's own when that is less."""
@@ -49,6 +58,7 @@ class Playground:
         self._request_log = request_log
         self._in_flight = in_flight
         self._running: dict[Submission, asyncio.Future[_Sent]] = {}
+        self._reads = Throttle(desk.clock, times=READS_MAX, seconds=READS_SECONDS)
 
     def routes(self, site: Site) -> list[Route]:
         """The routes."""
@@ -62,7 +72,7 @@ class Playground:
             return await self._page(visit)
         try:
             body = _body(visit.form)
-            request = await self._complete_chat.read(body)
+            request = await self._read(visit, body)
             if "send" not in visit.form:
                 return await self._page(visit, bound=request.bound)
             key = await self._key(visit)
@@ -71,18 +81,27 @@ class Playground:
             return await self._page(visit, status=422, refused=refused)
         except InvalidRequest as refusal:
             return await self._page(visit, status=422, refused=Refused(refusal.message, field="user"))
+        except Overloaded as overload:
+            return await self._page(visit, status=503, refused=Refused(overload.message, field="user"))
         sent = await self._send_once(submission, key, body)
         return await self._page(visit, status=sent.status, bound=request.bound, sent=sent)
 
     async def _bound(self, visit: Visit) -> Response:
         """The bound alone, for a page that asks as somebody types."""
         try:
-            request = await self._complete_chat.read(_body(visit.form))
+            request = await self._read(visit, _body(visit.form))
         except Refused as refused:
             return visit.page("bound.html", bound=None, said=refused.message)
-        except InvalidRequest as refusal:
+        except (InvalidRequest, Overloaded) as refusal:
             return visit.page("bound.html", bound=None, said=refusal.message)
         return visit.page("bound.html", bound=request.bound, said="")
+
+    async def _read(self, visit: Visit, body: bytes) -> ChatRequest:
+        """Read and bound a request, at most `READS_MAX` times in a while. Raises `Refused` beyond, or its faults."""
+        if seconds := self._reads.seconds_left(visit.account_id):
+            raise Refused(f"Too many requests. Try again in {math.ceil(seconds)} seconds.", field="user")
+        self._reads.count(visit.account_id)
+        return await self._complete_chat.read(body)
 
     async def _send_once(self, submission: Submission, key: ApiKey, body: bytes) -> "_Sent":
         """Send a submitted form's request. A repetition waits for the first request, and shows the same answer."""
@@ -104,7 +123,7 @@ class Playground:
                 return _Sent(status=200, repeated_id=first.result)
             try:
                 completion = await self._complete_chat.for_caller(call, key.caller, body)
-                answer = msgspec.json.decode(completion.body)
+                answer = decode(completion.body)
             except Tok0nError as failure:
                 error = failure
             except Exception:
@@ -187,7 +206,11 @@ def _body(form: dict[str, str]) -> bytes:
 
 
 def _said(answer: dict[str, Any]) -> str:
-    """The text of an answer; what is no text is shown as JSON."""
-    message = answer["choices"][0]["message"] if answer.get("choices") else answer
+    """The text of an answer; what is no text is shown as JSON. Half a surrogate pair is shown as a question mark."""
+    message = answer["choices"][0]["message"]
     content = message.get("content")
-    return content if isinstance(content, str) else msgspec.json.format(msgspec.json.encode(message)).decode()
+    try:
+        text = content if isinstance(content, str) else json.dumps(message, indent=2, ensure_ascii=False)
+    except RecursionError:
+        text = "The answer is nested too deeply to be shown."
+    return text.encode(errors="replace").decode()

@@ -5,7 +5,10 @@ A test holds them against `read_chat_request`: what they allow is accepted, and 
 
 from typing import Any
 
-from tok0n.domain.chat_fields import CHOICES_MAX, INT64, STOPS_MAX, TOOLS_MAX, WORD_CHARACTERS_MAX
+import msgspec
+
+from tok0n.domain.catalogue import Model
+from tok0n.domain.chat_fields import CHOICES_MAX, INT64, WORD_CHARACTERS_MAX
 from tok0n.domain.chat_messages import MESSAGES_MAX, PARTS_MAX
 from tok0n.domain.chat_request import MODEL_ID_CHARACTERS_MAX
 from tok0n.domain.usage import TOKENS_MAX
@@ -15,6 +18,8 @@ from tok0n.web.openai.openapi_account import BALANCE, KEY, RECEIPT
 COUNT = {"type": "integer", "minimum": 0, "maximum": TOKENS_MAX}
 
 _TEXT = {"type": "string"}
+_NULL = {"type": "null"}
+_OPTIONAL_TEXT = {"type": ["string", "null"]}
 _WORD = {"type": ["string", "null"], "maxLength": WORD_CHARACTERS_MAX}
 _BOOLEAN = {"type": ["boolean", "null"]}
 _LIMIT = {"type": ["integer", "null"], "minimum": 1}
@@ -22,6 +27,14 @@ _PENALTY = {"type": ["number", "null"], "minimum": -2, "maximum": 2}
 _NAME = {"type": "string", "maxLength": WORD_CHARACTERS_MAX}
 _NAMED = {"type": "object", "required": ["name"], "properties": {"name": _NAME}}
 _TEXT_PART = {"type": "object", "required": ["type", "text"], "properties": {"type": {"const": "text"}, "text": _TEXT}}
+
+
+def _default(setting: str) -> int:
+    """The default of a model setting."""
+    defaults = {field.name: field.default for field in msgspec.structs.fields(Model)}
+    default = defaults[setting]
+    assert isinstance(default, int)
+    return default
 
 
 def schemas() -> dict[str, Any]:
@@ -45,8 +58,8 @@ def _chat_request() -> dict[str, Any]:
     return {
         "type": "object",
         "required": ["model", "messages"],
-        "additionalProperties": False,
-        "description": "What is not listed here is refused by name, unless the operator allows it for the model.",
+        "additionalProperties": _NULL,
+        "description": "Any other field gets an error that names it, unless it is null or the operator allows it.",
         "properties": {
             "model": {"type": "string", "minLength": 1, "maxLength": MODEL_ID_CHARACTERS_MAX},
             "messages": {
@@ -95,7 +108,11 @@ def _output_fields() -> dict[str, Any]:
             ]
         },
         "stop": {
-            "anyOf": [{"type": ["string", "null"]}, {"type": "array", "maxItems": STOPS_MAX, "items": _TEXT}],
+            "anyOf": [
+                {"type": ["string", "null"]},
+                {"type": "array", "maxItems": _default("stop_sequences_max"), "items": _TEXT},
+            ],
+            "description": "The operator may allow more sequences for a model.",
         },
         "stream": {"enum": [False, None], "description": "Only whole answers are served."},
     }
@@ -133,10 +150,20 @@ def _tool_fields() -> dict[str, Any]:
     }
     words = {"type": ["string", "null"]}
     return {
-        "tools": {"type": ["array", "null"], "maxItems": TOOLS_MAX, "items": {"anyOf": tools}},
+        "tools": {
+            "type": ["array", "null"],
+            "maxItems": _default("tools_max"),
+            "items": {"anyOf": tools},
+            "description": "The operator may allow more tools for a model.",
+        },
         "tool_choice": {"anyOf": [words | {"examples": ["none", "auto", "required"]}, choice]},
         "parallel_tool_calls": _BOOLEAN,
-        "functions": {"type": ["array", "null"], "maxItems": TOOLS_MAX, "items": _NAMED, "deprecated": True},
+        "functions": {
+            "type": ["array", "null"],
+            "maxItems": _default("tools_max"),
+            "items": _NAMED,
+            "deprecated": True,
+        },
         "function_call": {"anyOf": [words | {"examples": ["none", "auto"]}, _NAMED], "deprecated": True},
     }
 
@@ -168,7 +195,7 @@ def _plain_message() -> dict[str, Any]:
     return {
         "type": "object",
         "required": ["role", "content"],
-        "additionalProperties": False,
+        "additionalProperties": _NULL,
         "properties": {
             "role": {"enum": ["developer", "system", "user", "function"]},
             "content": _content(),
@@ -181,40 +208,45 @@ def _tool_message() -> dict[str, Any]:
     return {
         "type": "object",
         "required": ["role", "content", "tool_call_id"],
-        "additionalProperties": False,
-        "properties": {"role": {"const": "tool"}, "content": _content(), "tool_call_id": _NAME},
+        "additionalProperties": _NULL,
+        "properties": {"role": {"const": "tool"}, "content": _content(), "tool_call_id": _TEXT, "name": _WORD},
     }
 
 
 def _assistant_message() -> dict[str, Any]:
-    """An assistant says something, or refuses, or calls: one of them at least."""
+    """An assistant message as an answer has it: it can be sent back as it came."""
     calls = [
         {
             "type": "object",
-            "required": ["id", "type", kind],
-            "properties": {"id": _NAME, "type": {"const": kind}, kind: _call(argument)},
+            "required": ["id", kind, *required],
+            "properties": {"id": _TEXT, "type": {"enum": types}, kind: _call(argument)},
         }
-        for kind, argument in (("function", "arguments"), ("custom", "input"))
+        for kind, argument, required, types in (
+            ("function", "arguments", [], ["function", None]),
+            ("custom", "input", ["type"], ["custom"]),
+        )
     ]
-    nullable = {"type": "null"}
+    lists = {"type": ["array", "null"], "maxItems": PARTS_MAX}
+    content = _content(_thinking_part())
     return {
         "type": "object",
         "required": ["role"],
-        "additionalProperties": False,
+        "additionalProperties": _NULL,
         "properties": {
             "role": {"const": "assistant"},
-            "content": {"anyOf": [*_content()["anyOf"], nullable]},
+            "content": {"anyOf": [*content["anyOf"], _NULL]},
             "name": _WORD,
-            "refusal": {"type": ["string", "null"]},
-            "tool_calls": {"type": ["array", "null"], "maxItems": PARTS_MAX, "items": {"anyOf": calls}},
-            "function_call": {"anyOf": [_call("arguments"), nullable], "deprecated": True},
+            "refusal": _OPTIONAL_TEXT,
+            "reasoning_content": _OPTIONAL_TEXT,
+            "reasoning": _OPTIONAL_TEXT,
+            "reasoning_details": lists,
+            "thinking_blocks": lists,
+            "annotations": lists,
+            "audio": _NULL,
+            "prefix": _BOOLEAN,
+            "tool_calls": lists | {"items": {"anyOf": calls}},
+            "function_call": {"anyOf": [_call("arguments"), _NULL], "deprecated": True},
         },
-        "anyOf": [
-            {"required": ["content"], "properties": {"content": {"type": ["string", "array"]}}},
-            {"required": ["refusal"], "properties": {"refusal": {"type": "string", "minLength": 1}}},
-            {"required": ["tool_calls"], "properties": {"tool_calls": {"type": "array", "minItems": 1}}},
-            {"required": ["function_call"], "properties": {"function_call": {"type": "object"}}},
-        ],
     }
 
 
@@ -222,27 +254,42 @@ def _call(argument: str) -> dict[str, Any]:
     return {"type": "object", "required": ["name", argument], "properties": {"name": _NAME, argument: _TEXT}}
 
 
-def _content() -> dict[str, Any]:
+def _content(*more_parts: dict[str, Any]) -> dict[str, Any]:
     """Text, whole or in parts. Other parts depend on the model, which is the operator's to say."""
     parts = [
         {
             "type": "object",
             "required": ["type", kind],
-            "additionalProperties": False,
+            "additionalProperties": _NULL,
             "properties": {"type": {"const": kind}, kind: _TEXT},
         }
         for kind in ("text", "refusal")
     ]
+    items = {"anyOf": [*parts, *more_parts]}
     return {
         "description": "A model may also take image_url, input_audio and file parts, where the operator declares them.",
-        "anyOf": [_TEXT, {"type": "array", "minItems": 1, "maxItems": PARTS_MAX, "items": {"anyOf": parts}}],
+        "anyOf": [_TEXT, {"type": "array", "minItems": 1, "maxItems": PARTS_MAX, "items": items}],
+    }
+
+
+def _thinking_part() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["type", "thinking"],
+        "additionalProperties": _NULL,
+        "properties": {
+            "type": {"const": "thinking"},
+            "thinking": {"type": ["string", "array"]},
+            "signature": {},
+            "closed": {},
+        },
     }
 
 
 def _completion() -> dict[str, Any]:
     usage = {
         "type": "object",
-        "required": ["prompt_tokens", "completion_tokens", "total_tokens"],
+        "required": ["prompt_tokens", "total_tokens"],
         "properties": {"prompt_tokens": COUNT, "completion_tokens": COUNT, "total_tokens": COUNT},
     }
     choice = {"type": "object", "required": ["message"], "properties": {"message": {"type": "object"}}}

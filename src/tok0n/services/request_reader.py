@@ -1,0 +1,45 @@
+"""Read and bound chat requests: small ones at once, large ones in threads, and never many large ones together."""
+
+from tok0n.domain.chat_request import ChatRequest, read_chat_request
+from tok0n.services.catalogue import Catalogue
+from tok0n.services.work_queue import WorkQueue
+
+LARGE_BODY_BYTES = 64 * 1024
+"""Up to here a request is read in well under a millisecond."""
+
+DECODING_THREADS = 2
+DECODING_WAITING_MAX = 32
+"""How many large bodies may wait to be decoded."""
+
+BOUNDING_WAITING_MAX = 16
+"""How many admitted requests may wait for their exact bound. They take turns: one at a time."""
+
+
+class RequestReader:
+    """Reads the requests of all callers."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._decoding = WorkQueue("large bodies", threads=DECODING_THREADS, waiting_max=DECODING_WAITING_MAX)
+        self._bounding = WorkQueue("exact bounds", threads=1, waiting_max=BOUNDING_WAITING_MAX)
+
+    def read_now(self, body: bytes) -> ChatRequest:
+        """Read a request at once. Raises `InvalidRequest`."""
+        return read_chat_request(body, find_model=self._catalogue.find)
+
+    async def read(self, body: bytes) -> ChatRequest:
+        """Read a request, in a thread if it is large. Raises `InvalidRequest`, or `Overloaded` if too many wait."""
+        if len(body) <= LARGE_BODY_BYTES:
+            return self.read_now(body)
+        return await self._decoding.run(self.read_now, body)
+
+    async def exact(self, request: ChatRequest) -> ChatRequest:
+        """The request with its exact bound, computed in a thread if that is expensive. Raises `Overloaded`."""
+        if not request.inexact_texts:
+            return request
+        return await self._bounding.run(request.exact)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._decoding.close()
+        self._bounding.close()
