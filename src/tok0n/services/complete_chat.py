@@ -14,7 +14,7 @@ from tok0n.domain import ids
 from tok0n.domain.accounts import Caller
 from tok0n.domain.chat_request import ChatRequest, read_chat_request
 from tok0n.domain.completion import Completion, read_answer
-from tok0n.domain.errors import STOOD_TOO_LONG, InsufficientTokens, InvalidRequest, LimiterUnavailable
+from tok0n.domain.errors import ADMISSION_EXPIRED, InsufficientTokens, InvalidRequest, LimiterUnavailable
 from tok0n.domain.ledger import NewReservation, Receipt
 from tok0n.ports import Clock, Limiter, RateState, Upstream
 from tok0n.services.authenticate import KeyRing
@@ -94,20 +94,20 @@ class CompleteChat:
         call.model = request.model.id
         call.upstream = request.model.upstream
         upstream = self._upstreams[request.model.upstream]
-        admission = await self._limiter.admit(caller, request_id=call.request_id)
-        call.rate = admission.rate
-        new = self._new(call, caller, request, upstream)
-        reservation = self._reservations.open(new)
-        try:
-            async with reservation:
-                call.reserved = new.tokens
-                if not admission.stands():
-                    raise LimiterUnavailable(detail=STOOD_TOO_LONG)
-                return await self._reserved(call, request, upstream, reservation)
-        except InsufficientTokens as refusal:
-            raise _with_largest_output(refusal, request) from None
-        finally:
-            admission.end(dispatched=reservation.dispatched)
+        async with self._limiter.admit(caller, request_id=call.request_id) as admission:
+            call.rate = admission.rate
+            new = self._new(call, caller, request, upstream)
+            reservation = self._reservations.open(new)
+            try:
+                async with reservation:
+                    call.reserved = new.tokens
+                    if not admission.is_still_valid():
+                        raise LimiterUnavailable(detail=ADMISSION_EXPIRED)
+                    return await self._reserved(call, request, upstream, reservation)
+            except InsufficientTokens as refusal:
+                raise _with_largest_output(refusal, request) from None
+            finally:
+                admission.dispatched = reservation.dispatched
 
     async def read(self, body: bytes) -> ChatRequest:
         """Read and bound a request; a large one in a thread, so that others are answered meanwhile.

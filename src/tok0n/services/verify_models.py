@@ -13,8 +13,8 @@ from tok0n.domain import ids
 from tok0n.domain.catalogue import VERIFICATION_OUTPUT_TOKENS, VERIFICATION_PROMPT, Model, ModelState, Verification
 from tok0n.domain.chat_request import ChatRequest, read_chat_request
 from tok0n.domain.completion import Completion, read_answer
-from tok0n.domain.errors import STOOD_TOO_LONG, LimiterUnavailable, Tok0nError
-from tok0n.ports import Clock, Limiter, Models, Upstream
+from tok0n.domain.errors import ADMISSION_EXPIRED, LimiterUnavailable, Overloaded, Tok0nError, UpstreamFailed
+from tok0n.ports import Admission, Clock, Limiter, Models, Upstream
 
 CHECKS = ("answered", "shape_and_usage", "output_limit", "bound")
 """It answered in time; with the right shape and consistent usage; kept the output limit; and our bound held."""
@@ -54,20 +54,15 @@ class VerifyModels:
     async def _verify(self, model: Model, *, alone_for_us: int) -> ModelState | None:
         request = verification_request(model)
         request_id = ids.request_id(self._clock.now_us(), os.urandom(ids.RANDOM_BYTES))
-        admission = await self._limiter.admit_operator(request_id=request_id)
-        started = self._clock.monotonic()
-        dispatched = False
-        try:
+        async with self._limiter.admit_operator(request_id=request_id) as admission:
+            started = self._clock.monotonic()
             if not await self._models.asking(
                 model=model.id, request_id=request_id, now_us=self._clock.now_us(), alone_for_us=alone_for_us
             ):
                 return None
-            if not admission.stands():
-                raise LimiterUnavailable(detail=STOOD_TOO_LONG)
-            dispatched = True
-            checks, detail = await self._try(model, request)
-        finally:
-            admission.end(dispatched=dispatched)
+            if not admission.is_still_valid():
+                raise LimiterUnavailable(detail=ADMISSION_EXPIRED)
+            checks, detail = await self._try(model, request, admission)
         verification = Verification(
             model=model.id,
             fingerprint=model.fingerprint,
@@ -78,9 +73,10 @@ class VerifyModels:
         )
         return await self._models.record(verification)
 
-    async def _try(self, model: Model, request: ChatRequest) -> tuple[dict[str, bool], str]:
+    async def _try(self, model: Model, request: ChatRequest, admission: Admission) -> tuple[dict[str, bool], str]:
         upstream = self._upstreams[model.upstream]
         checks = dict.fromkeys(CHECKS, False)
+        admission.dispatched = True
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 answer = await upstream.complete(request.upstream_body)
@@ -95,6 +91,8 @@ class VerifyModels:
         except TimeoutError:
             return checks, f"no answer within {self._timeout_seconds:g} s"
         except Tok0nError as error:
+            if isinstance(error, Overloaded) or (isinstance(error, UpstreamFailed) and not error.reached):
+                admission.dispatched = False
             return checks, error.detail or error.message
         checks["shape_and_usage"] = True
         return _compare(checks, request, completion)

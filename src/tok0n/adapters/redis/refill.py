@@ -2,7 +2,7 @@
 
 A request that was admitted just before may not have its row yet. So the rows are read no sooner than
 `ADMISSION_SECONDS_MAX` after the loss was noticed, and what was admitted longer ago than that is not sent any more
-unless it has its row (`ports.Admission.stands`): never more than the limit is dispatched.
+unless it has its row (`ports.Admission.is_still_valid`): never more than the limit is dispatched.
 """
 
 import asyncio
