@@ -19,6 +19,7 @@ from tok0n.cli.common import (
     command,
     config_option,
     fail,
+    failing,
     json_option,
     load_settings,
     print_json,
@@ -49,7 +50,10 @@ def demo(port: int | None, data: Path | None, *, as_json: bool) -> None:
         else:
             click.echo(_welcome(ready, config_path))
 
-    with contextlib.nullcontext(data) if data else tempfile.TemporaryDirectory(prefix="tok0n-demo-") as folder:
+    with (
+        failing(as_json=as_json),
+        contextlib.nullcontext(data) if data else tempfile.TemporaryDirectory(prefix="tok0n-demo-") as folder,
+    ):
         folder_path = Path(folder)
         folder_path.mkdir(parents=True, exist_ok=True)
         _demo(folder_path, port=port, announce=announce, as_json=as_json)

@@ -66,6 +66,20 @@ class RedisLimiter:
         """Fill the server at once if it remembers nothing, rather than when the first request has been refused."""
         self._refill.begin()
 
+    async def ready(self, *, seconds_max: float) -> None:
+        """Wait until Redis has the data of the last minute. Raises `LimiterUnavailable` when it takes too long."""
+        failure = LimiterUnavailable(detail=f"no answer within {seconds_max:g} seconds")
+        try:
+            async with asyncio.timeout(seconds_max):
+                while True:
+                    try:
+                        return await self.probe()
+                    except LimiterUnavailable as error:
+                        failure = error
+                    await self._refill.finished()
+        except TimeoutError:
+            raise failure from None
+
     def admit(self, caller: Caller, *, request_id: str) -> Admission:
         """See `ports.Limiter.admit`."""
         asked = self._clock.monotonic()

@@ -57,6 +57,12 @@ class Refill:
             self._task = asyncio.create_task(self._until_filled(), name="limiter refill")
             self._task.add_done_callback(self._over)
 
+    async def finished(self) -> None:
+        """Wait until the limiter is filled, by this process or another."""
+        self.begin()
+        assert self._task is not None, "begun"
+        await asyncio.wait([self._task])
+
     async def aclose(self) -> None:
         """Give up."""
         if self._task is not None:
