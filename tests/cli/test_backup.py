@@ -1,6 +1,7 @@
 """A backup is whole, audited and its owner's alone; a restore leaves nothing of the database before it."""
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -9,15 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
-from support.gateways import ServerProcess, tok0n, tok0n_json
+from support.gateways import ServerProcess
 from support.http import request
 from tok0n.adapters.sql import backup
 from tok0n.adapters.sql.schema import HEAD
 from tok0n.adapters.sql.sqlite import SqliteStore
+from tok0n.cli import main
 from tok0n.domain.errors import OperatorError
 
 EMAIL = "a@example.com"
+
+
+def tok0n(*arguments: str, cwd: Path) -> Result:
+    """Run a command in this process, as it would run in that folder."""
+    with contextlib.chdir(cwd):
+        return CliRunner().invoke(main, list(arguments))
+
+
+def tok0n_json(*arguments: str, cwd: Path) -> Any:
+    done = tok0n(*arguments, "--json", cwd=cwd)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
 
 
 @pytest.fixture
@@ -67,6 +82,7 @@ def leave_wal(folder: Path) -> None:
     (folder / "tok0n.db-shm").unlink(missing_ok=True)
 
 
+@pytest.mark.anyio
 async def test_a_backup_beside_a_server_is_restored_after_it(folder: Path) -> None:
     async with ServerProcess(folder) as server:
         made = await asyncio.to_thread(tok0n_json, "database", "backup", "b.db", cwd=folder)
@@ -74,7 +90,7 @@ async def test_a_backup_beside_a_server_is_restored_after_it(folder: Path) -> No
         assert sorted(path.name for path in folder.glob("*b.db*")) == ["b.db"]
         await asyncio.to_thread(tok0n_json, "accounts", "grant", EMAIL, "5", "--reason", "x", cwd=folder)
         refused = await asyncio.to_thread(tok0n, "database", "restore", "b.db", "--overwrite", cwd=folder)
-        assert (refused.returncode, "Stop it first" in refused.stderr) == (1, True)
+        assert (refused.exit_code, "Stop it first" in refused.stderr) == (1, True)
         assert (await request(server.base_url, "GET", "/readyz")).status == 200
     assert await asyncio.to_thread(posted, folder) == 12
     await asyncio.to_thread(tok0n_json, "database", "restore", "b.db", "--overwrite", cwd=folder)
@@ -104,7 +120,7 @@ def test_nothing_is_overwritten_unless_asked(folder: Path) -> None:
     tok0n_json("accounts", "grant", EMAIL, "5", "--reason", "x", cwd=folder)
     for command in ("backup", "restore"):
         refused = tok0n("database", command, "b.db", "--json", cwd=folder)
-        assert refused.returncode == 1
+        assert refused.exit_code == 1
         assert "--overwrite" in json.loads(refused.stdout)["error"]
     assert (folder / "b.db").read_bytes() == before
     assert posted(folder) == 12
@@ -155,7 +171,7 @@ def test_a_backup_that_is_not_good_changes_nothing(folder: Path, damage: Any, wo
     damage(folder / "b.db")
     tok0n_json("accounts", "grant", EMAIL, "5", "--reason", "x", cwd=folder)
     refused = tok0n("database", "restore", "b.db", "--overwrite", cwd=folder)
-    assert refused.returncode == 1
+    assert refused.exit_code == 1
     assert words in refused.stderr
     assert "Traceback" not in refused.stderr
     assert posted(folder) == 12
@@ -183,7 +199,7 @@ def test_an_old_copy_beside_a_newer_wal_is_found_and_left_as_it_is(folder: Path,
         file.truncate(file.seek(0, 2) - 3 * 4096)
     before = (folder / "tok0n.db").read_bytes()
     done = tok0n(*command, cwd=folder)
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "tok0n database restore" in done.stderr
     assert "tok0n.db-wal" in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -165,7 +165,11 @@ async def migrate(config_path: Path | None, *, as_json: bool) -> None:
 @click.command("copy")
 @config_option
 @click.option(
-    "--to", "url", metavar="URL", required=True, help="An empty database: postgresql://USER:PASSWORD@HOST/NAME"
+    "--to",
+    "url",
+    metavar="env:NAME|URL",
+    required=True,
+    help="An empty database: env:NAME, with postgresql://USER:PASSWORD@HOST/NAME in that variable, or such a URL.",
 )
 @json_option
 @command
@@ -178,9 +182,10 @@ async def copy_database(config_path: Path | None, url: str, *, as_json: bool) ->
         from tok0n.bootstrap.copying import copy_to_postgres  # noqa: PLC0415  an extra
     except ImportError as error:
         raise no_extra("postgres", error.name) from error
-    if not load_settings(config_path, database__url=url).database.is_postgres:
-        fail("--to must be postgresql://USER:PASSWORD@HOST/NAME.", code=SETTINGS_WRONG, as_json=as_json)
-    copied = await copy_to_postgres(load_settings(config_path), url)
+    target = load_settings(config_path, database__url=url).database
+    if not target.is_postgres:
+        fail("--to must be env:NAME or postgresql://USER:PASSWORD@HOST/NAME.", code=SETTINGS_WRONG, as_json=as_json)
+    copied = await copy_to_postgres(load_settings(config_path), target.url)
     if as_json:
         print_json(copied)
         return
