@@ -56,7 +56,9 @@ def test_what_compose_mounts_and_builds_is_there_and_its_settings_are_good(tmp_p
     assert all((ROOT / path).is_file() for path in mounted if path.startswith("./"))
     assert (ROOT / services["migrate"]["build"]["dockerfile"]).is_file()
     assert {"gateway", "postgres", "valkey", "balancer"} <= set(services)
-    done = tok0n("config", "check", "--config", ROOT / "deploy" / "tok0n.toml", cwd=tmp_path)
+    env = {"DATABASE_URL": services["gateway"]["environment"]["DATABASE_URL"]}
+    assert env["DATABASE_URL"] == services["migrate"]["environment"]["DATABASE_URL"]
+    done = tok0n("config", "check", "--config", ROOT / "deploy" / "tok0n.toml", cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stdout
 
 

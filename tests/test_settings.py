@@ -869,3 +869,103 @@ def _documented(section: str) -> dict[str, str]:
     found = re.search(rf"^## \[{heading}\]\n(.*?)(?=^## |\Z)", DOCS.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     assert found is not None, section
     return dict(re.findall(r"^\| `(\w+)` \| (.*?) \| .* \|$", found[1], re.MULTILINE))
+
+
+# Secrets that are written in the file
+
+
+WRITTEN = [
+    ("[database]\nurl = 'postgresql://u:hunter22@h/d'", "database.url"),
+    ("[database]\nurl = 'postgresql://u@h/d?password=hunter22'", "database.url"),
+    ("[limits]\nbackend = 'redis://:hunter22@h:6379/0'", "limits.backend"),
+    (UPSTREAM + "proxy_url = 'http://u:hunter22@h:3128'", "upstreams.openai.proxy_url"),
+    (UPSTREAM + "headers = { Authorization = 'Token hunter22' }", "upstreams.openai.headers"),
+    (UPSTREAM + "headers = { X-Api-Key = 'hunter22' }", "upstreams.openai.headers"),
+]
+
+
+@pytest.mark.parametrize(("text", "where"), WRITTEN)
+def test_config_check_refuses_a_secret_in_the_file_and_a_server_starts_with_it(text: str, where: str) -> None:
+    settings_of(text)
+    faults = find_faults(Path("tok0n.toml"), environ={}, dotenv={}, overrides={})
+    (found,) = [fault for fault in faults if fault.where == where]
+    assert found.severity == "error"
+    assert "env:NAME" in found.message
+    assert "hunter22" not in str(faults)
+    assert not [fault for fault in check(settings_of(text)) if fault.where == where and "env:" in fault.message]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[database]\nurl = 'postgresql://u@h/d'",
+        "[database]\nurl = 'env:DB'",
+        "[database]\nurl = 'file:db.url'",
+        "[limits]\nbackend = 'env:REDIS'",
+        UPSTREAM + "headers = { Authorization = 'env:TOKEN', OpenAI-Project = 'proj' }",
+        UPSTREAM + "proxy_url = 'env:PROXY'",
+    ],
+)
+def test_config_check_accepts_references(text: str) -> None:
+    environ = {"DB": "postgresql://u:p@h/d", "REDIS": "redis://:p@h/0", "TOKEN": "Token x", "PROXY": "http://u:p@h:1"}
+    Path("db.url").write_text("postgresql://u:p@h/d\n")
+    settings = settings_of(text, environ=environ)
+    assert "env:" not in settings.database.url + settings.limits.backend
+    assert settings.database.is_postgres is ("[database]" in text)
+    faults = find_faults(Path("tok0n.toml"), environ=environ, dotenv={}, overrides={})
+    assert not [fault for fault in faults if fault.severity == "error"]
+
+
+def test_a_url_whose_reference_is_missing_is_a_fault() -> None:
+    assert "NOPE is not set" in faults_of("[database]\nurl = 'env:NOPE'")["database.url"]
+
+
+def test_a_password_in_an_environment_variable_is_not_written_in_the_file() -> None:
+    environ = {"TOK0N_DATABASE__URL": "postgresql://u:hunter22@h/d"}
+    assert settings_of("", environ=environ).database.is_postgres
+    faults = find_faults(Path("tok0n.toml"), environ=environ, dotenv={}, overrides={})
+    assert not [fault for fault in faults if fault.severity == "error"]
+
+
+# Kubernetes
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TOK0N_PORT", "tcp://10.0.0.1:8080"),
+        ("TOK0N_PORT", "udp://10.0.0.1:8080"),
+        ("TOK0N_PORT", "sctp://10.0.0.1:8080"),
+        ("TOK0N_SERVICE_HOST", "10.0.0.1"),
+        ("TOK0N_SERVICE_PORT", "8080"),
+        ("TOK0N_SERVICE_PORT_HTTP", "8080"),
+        ("TOK0N_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+        ("TOK0N_PORT_8080_TCP_PROTO", "tcp"),
+        ("TOK0N_PORT_8080_TCP_PORT", "8080"),
+        ("TOK0N_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ("TOK0N_REDIS_PORT", "tcp://10.0.0.1:6379"),
+        ("TOK0N_REDIS_SERVICE_HOST", "10.0.0.1"),
+        ("TOK0N_REDIS_MASTER_SERVICE_PORT_TCP_REDIS", "6379"),
+        ("TOK0N_OPERATOR_KEY", "x"),
+        ("TOK0N_API_KEY", "x"),
+        ("TOK0N_BASE_URL", "x"),
+        ("TOK0N_CONFIG", "x"),
+    ],
+)
+def test_what_kubernetes_sets_beside_a_service_is_ignored(name: str, value: str) -> None:
+    assert settings_of("", environ={name: value}) == settings_of("")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TOK0N_PORT", "9000"),
+        ("TOK0N_HOST", "tcp://10.0.0.1"),
+        ("TOK0N_SERVER_PORT", "9000"),
+        ("TOK0N_SERVER__PRT", "9000"),
+        ("TOK0N_PORT_HTTP", "9000"),
+        ("TOK0N_SERVER__PORT", "tcp://10.0.0.1:8080"),
+    ],
+)
+def test_another_unknown_variable_stays_an_error(name: str, value: str) -> None:
+    assert faults_of("", **{name: value})

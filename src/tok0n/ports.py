@@ -7,7 +7,8 @@ cancelled while it awaits one gets its `CancelledError` when the future is done.
 
 from asyncio import Future
 from collections.abc import AsyncIterator, Awaitable, Mapping
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 import msgspec
 
@@ -519,35 +520,50 @@ class RateState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Admission(Protocol):
-    """One admitted request: it holds a concurrency slot until it ends."""
+    """The admission of one request, an async context manager.
+
+    Entering it takes the slots, or raises `RateLimited`, `Overloaded` or `LimiterUnavailable` and takes none. Leaving
+    it releases them, however the block ends. A task that is cancelled while it enters holds no slot afterwards.
+    """
+
+    dispatched: bool
+    """Set it before anything of the request may reach the upstream: the global slot then stays used."""
 
     @property
     def rate(self) -> RateState:
-        """Where the key stands, this request included."""
+        """Where the key stands, this request included. Only inside the block."""
 
-    def stands(self) -> bool:
-        """Whether the limiter still vouches for it: asked once the request is in the database, before it is sent.
+    async def __aenter__(self) -> Self:
+        """Take the slots."""
 
-        A limiter that has forgotten is filled again from the database; what was admitted before and is not found
-        there must not be sent any more.
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Release them, as `release` does."""
+
+    def is_still_valid(self) -> bool:
+        """Whether the request may be sent: checked after its row is committed, before it is sent.
+
+        A limiter that lost its data is filled again from the rows. A request that it admitted earlier, and whose row
+        it did not find, must not be sent.
         """
 
-    def end(self, *, dispatched: bool) -> None:
-        """Give the concurrency slot back, and the global slot too when nothing reached the upstream. Idempotent."""
+    def release(self) -> None:
+        """Release the concurrency slot, and the global slot too unless the request was `dispatched`. Idempotent."""
 
 
 class Limiter(Protocol):
     """The rate and concurrency decision, exact in every rolling 60 seconds."""
 
-    def admit(self, caller: Caller, *, request_id: str) -> Awaitable[Admission]:
-        """Key RPM, user concurrency and global RPM as ONE decision. A refusal uses up none of the three.
+    def admit(self, caller: Caller, *, request_id: str) -> Admission:
+        """Key RPM, account concurrency and global RPM as ONE decision, made when the admission is entered.
 
-        `request_id` is the one that the request's row has: by it a request is never counted twice. Raises
-        `RateLimited`, or `LimiterUnavailable` in under a second.
+        A rejection uses up none of the three. `request_id` is the id of the request's row: by it a request is never
+        counted twice. `LimiterUnavailable` is raised in under a second.
         """
 
-    def admit_operator(self, *, request_id: str) -> Awaitable[Admission]:
-        """Take a global slot only, for a request that the operator makes. Raises as `admit` does."""
+    def admit_operator(self, *, request_id: str) -> Admission:
+        """As `admit`, for a request that the operator makes: it takes a global slot only."""
 
     async def probe(self) -> None:
         """Prove that it can decide. Raises `LimiterUnavailable` with the reason."""

@@ -8,6 +8,7 @@ import structlog
 import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
+from support.mailbox import Mailbox
 from tok0n.adapters import mail
 from tok0n.adapters.mail import SmtpMailer, SmtpOptions
 
@@ -89,3 +90,59 @@ async def test_a_mail_that_cannot_be_sent_is_named_in_the_log_without_its_text(
     assert logs[-1]["event"] == "mail_failed"
     assert logs[-1]["to"] == "ada@example.com"
     assert "a secret link" not in str(logs)
+
+
+def plain(port: int) -> SmtpOptions:
+    return options(port, security="none", username=None, password=None)
+
+
+@pytest.mark.parametrize("answer", ["450 4.2.1 try later", "550 5.1.1 no such user", "552 5.2.2 full"])
+async def test_no_mail_waits_for_another_recipient(answer: str) -> None:
+    async with Mailbox() as mailbox:
+        mailer = SmtpMailer(plain(mailbox.port))
+        mailbox.rejects = {f"late{n}@example.com": answer for n in range(40)}
+        for to in [*mailbox.rejects, "jos\u00e9@example.com", "ada@example.com"]:
+            await mailer.send(to=to, subject="s", text="t")
+        await mailbox.take("ada@example.com")
+        await mailer.aclose()
+        assert mailbox.waiting == []
+
+
+async def test_a_temporary_failure_is_retried_and_a_permanent_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mail, "PAUSE_SECONDS", 0)
+    async with Mailbox() as mailbox:
+        mailer = SmtpMailer(plain(mailbox.port))
+        mailbox.rejects = {"later@example.com": "450 later", "never@example.com": "550 never"}
+        with structlog.testing.capture_logs() as logs:
+            for to in (*mailbox.rejects, "jos\u00e9@example.com"):
+                await mailer.send(to=to, subject="s", text="a secret link")
+            await mailer.sent()
+        await mailer.aclose()
+        assert sorted(mailbox.rejected) == ["later@example.com"] * mail.ATTEMPTS + ["never@example.com"]
+        failed = {line["to"] for line in logs if line["event"] == "mail_failed"}
+        assert failed == {"later@example.com", "never@example.com", "jos\u00e9@example.com"}
+        assert [line["to"] for line in logs if line["event"] == "mail_delayed"] == ["later@example.com"] * 3
+        assert "a secret link" not in str(logs)
+
+
+async def test_a_local_part_beyond_ascii_is_reached_where_the_server_offers_smtputf8() -> None:
+    async with Mailbox(offers_smtputf8=True) as mailbox:
+        mailer = SmtpMailer(plain(mailbox.port))
+        await mailer.send(to="jos\u00e9@xn--mnchen-3ya.de", subject="s", text="t")
+        await mailer.sent()
+        await mailer.aclose()
+        assert len(mailbox.waiting) == 1
+
+
+async def test_the_queue_is_bounded_and_what_is_dropped_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mail, "WAITING_MAX", 3)
+    async with Mailbox() as mailbox:
+        mailer = SmtpMailer(plain(mailbox.port))
+        mailbox.rejects = {f"late{n}@example.com": "450 later" for n in range(5)}
+        with structlog.testing.capture_logs() as logs:
+            for to in mailbox.rejects:
+                await mailer.send(to=to, subject="s", text="t")
+            await mailer.aclose()
+        dropped = [line["to"] for line in logs if line["event"] == "mail_dropped"]
+        assert sorted(dropped) == sorted(mailbox.rejects)
+        await mailer.sent()

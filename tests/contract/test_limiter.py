@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.fakes import FakeClock
-from support.limiters import KINDS, open_limiter, renew_leases
+from support.limiters import KINDS, open_limiter, release, renew_leases
 from tok0n.adapters.redis.refill import CLOCK_SKEW_SECONDS
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import Limit, RateLimited
@@ -36,7 +36,7 @@ def recent(created_at_us: int, *, dispatched: bool) -> RecentRequest:
 
 
 async def admit(limiter: Limiter, caller: Caller) -> Admission:
-    return await limiter.admit(caller, request_id=f"req_{next(NUMBERS)}")
+    return await limiter.admit(caller, request_id=f"req_{next(NUMBERS)}").__aenter__()
 
 
 async def admitted(limiter: Limiter, caller: Caller) -> Admission | RateLimited:
@@ -50,7 +50,7 @@ async def test_the_key_limit_is_exact_to_the_moment(kind: str) -> None:
     clock = FakeClock()
     async with open_limiter(kind, clock, key=3) as limiter:
         for _ in range(3):
-            (await admit(limiter, ALICE)).end(dispatched=True)
+            release(await admit(limiter, ALICE), dispatched=True)
             clock.advance(1)
         refusal = await admitted(limiter, ALICE)
         assert isinstance(refusal, RateLimited)
@@ -70,8 +70,8 @@ async def test_concurrency_is_per_account_over_all_its_keys(kind: str) -> None:
         assert isinstance(refusal, RateLimited)
         assert refusal.which is Limit.CONCURRENCY
         assert not isinstance(await admitted(limiter, BOB), RateLimited)
-        first.end(dispatched=True)
-        first.end(dispatched=True)
+        release(first, dispatched=True)
+        release(first, dispatched=True)
         assert not isinstance(await admitted(limiter, ALICE), RateLimited)
         assert isinstance(await admitted(limiter, ALICE), RateLimited)
 
@@ -83,9 +83,9 @@ async def test_a_refused_request_uses_up_none_of_the_three(kind: str) -> None:
         for _ in range(20):
             assert isinstance(await admitted(limiter, ALICE), RateLimited)
         assert (await limiter.state(ALICE)).remaining == 4
-        held.end(dispatched=True)
+        release(held, dispatched=True)
         for _ in range(2):
-            (await admit(limiter, ALICE)).end(dispatched=True)
+            release(await admit(limiter, ALICE), dispatched=True)
         for _ in range(20):
             refusal = await admitted(limiter, BOB)
             assert isinstance(refusal, RateLimited)
@@ -95,8 +95,8 @@ async def test_a_refused_request_uses_up_none_of_the_three(kind: str) -> None:
 
 async def test_what_never_reached_the_upstream_gives_its_global_slot_back(kind: str) -> None:
     async with open_limiter(kind, FakeClock(), upstream=1) as limiter:
-        (await admit(limiter, ALICE)).end(dispatched=False)
-        (await admit(limiter, BOB)).end(dispatched=True)
+        release(await admit(limiter, ALICE), dispatched=False)
+        release(await admit(limiter, BOB), dispatched=True)
         assert isinstance(await admitted(limiter, ALICE), RateLimited)
 
 
@@ -106,13 +106,13 @@ async def test_a_slot_that_the_minute_took_back_is_not_given_back_twice(kind: st
         old = await admit(limiter, ALICE)
         clock.advance(60)
         await admit(limiter, BOB)
-        old.end(dispatched=False)
+        release(old, dispatched=False)
         assert isinstance(await admitted(limiter, ALICE), RateLimited)
 
 
 async def test_the_operators_own_requests_count_against_the_global_limit_only(kind: str) -> None:
     async with open_limiter(kind, FakeClock(), upstream=1) as limiter:
-        (await limiter.admit_operator(request_id=f"req_{next(NUMBERS)}")).end(dispatched=True)
+        release(await limiter.admit_operator(request_id=f"req_{next(NUMBERS)}").__aenter__(), dispatched=True)
         refusal = await admitted(limiter, ALICE)
         assert isinstance(refusal, RateLimited)
         assert refusal.which is Limit.GLOBAL
@@ -171,7 +171,7 @@ async def _compare_with_brute_force(kind: str, steps: list[tuple[str, int, float
             if step != "admit":
                 if open_:
                     admission, _, opened = open_.pop(which % len(open_))
-                    admission.end(dispatched=step == "end")
+                    release(admission, dispatched=step == "end")
                     if step != "end":
                         of_all = [(at, of) for at, of in of_all if of != opened]
                 continue

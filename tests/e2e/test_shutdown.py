@@ -70,7 +70,7 @@ async def test_a_second_server_on_the_same_database_is_turned_away(tmp_path: Pat
             second = await asyncio.to_thread(tok0n, "serve", "--port", "0", cwd=tmp_path)
             assert second.returncode == 1
             assert "Another server is using" in second.stderr
-            assert (await request(server.base_url, "GET", "/readyz")).json == {"status": "ready"}
+            assert (await request(server.base_url, "GET", "/readyz")).json["status"] == "ready"
 
 
 async def test_the_command_line_works_beside_a_server_which_sees_its_changes(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from support.fakes import FakeClock
-from support.limiters import ScriptAt, limits, until_filled
+from support.limiters import ScriptAt, limits, release, until_filled
 from support.postgres import free_port
 from support.redis_server import RedisServer
 from tok0n.adapters.clock import SystemClock
@@ -78,7 +78,7 @@ async def open_limiter(
 
 async def admit(limiter: RedisLimiter, number: int, caller: Caller = ALICE) -> Admission:
     async with asyncio.timeout(ANSWER_SECONDS_MAX):
-        return await limiter.admit(caller, request_id=f"req_{number}")
+        return await limiter.admit(caller, request_id=f"req_{number}").__aenter__()
 
 
 async def refused(limiter: RedisLimiter, number: int, caller: Caller = ALICE) -> Limit:
@@ -104,7 +104,7 @@ async def test_a_server_that_cannot_count_admits_nobody_and_is_used_again_when_i
     server: RedisServer, rows: Rows, fault: Callable[..., AsyncIterator[None]]
 ) -> None:
     async with open_limiter(server, rows, key=4) as limiter:
-        (await admit(limiter, 1)).end(dispatched=True)
+        release(await admit(limiter, 1), dispatched=True)
         rows.add("req_1", ALICE)
         await fault(server, broken=True)  # type: ignore[misc]
         waiting = [admit(limiter, n) for n in range(2, 40)]
@@ -141,7 +141,7 @@ async def test_a_flush_forgets_nothing_that_was_dispatched(server: RedisServer, 
             await admit(limiter, 10)
         async with asyncio.timeout(5):
             await until_filled(limiter)
-        (await admit(limiter, 11)).end(dispatched=True)
+        release(await admit(limiter, 11), dispatched=True)
         await admit(limiter, 12)
         assert await refused(limiter, 13) is Limit.KEY
     assert rows.read == 1
@@ -192,9 +192,9 @@ async def test_an_admission_stands_only_for_as_long_as_a_refill_waits(server: Re
     async with open_limiter(server, rows, clock=clock) as limiter:
         admission = await admit(limiter, 1)
         clock.advance(ADMISSION_SECONDS_MAX)
-        assert admission.stands()
+        assert admission.is_still_valid()
         clock.advance(0.000001)
-        assert not admission.stands()
+        assert not admission.is_still_valid()
 
 
 async def test_leases_last_while_the_call_runs_and_end_by_themselves_after_a_crash(
@@ -221,7 +221,7 @@ async def test_the_end_of_another_request_does_not_free_a_lease(server: RedisSer
         old = await admit(limiter, 1)
         clock.advance(LEASE_US / 1_000_000)
         await admit(limiter, 2)
-        old.end(dispatched=True)
+        release(old, dispatched=True)
         assert await refused(limiter, 3) is Limit.CONCURRENCY
 
 
@@ -268,3 +268,12 @@ async def test_on_a_cluster_it_follows_the_keys_to_their_node(rows: Rows) -> Non
             await admit(limiter, 2)
             assert await refused(limiter, 3) is Limit.KEY
         assert await there.command("ZCARD", "{tok0n}:key:key_a") == 2
+
+
+async def test_a_command_waits_until_redis_has_its_data_and_no_longer(server: RedisServer, rows: Rows) -> None:
+    async with open_limiter(server, rows, remembers=False, filled=False) as limiter:
+        await limiter.ready(seconds_max=30)
+        release(await admit(limiter, 1), dispatched=True)
+        await server.stop()
+        with pytest.raises(LimiterUnavailable):
+            await limiter.ready(seconds_max=0.1)

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Generator
 from pathlib import Path
 from typing import Any
 
@@ -140,62 +139,6 @@ async def test_a_reservation_that_expired_meanwhile_is_not_charged(tmp_path: Pat
             await task
         assert failed.value.upstream_called
         assert (await gateway.pending(), await gateway.posted()) == (0, 1_000_000)
-        assert (await gateway.db.ledger.audit()).ok
-
-
-class CancelAt:
-    """Awaits a coroutine and cancels the task at its n-th suspension."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], n: int) -> None:
-        self.coroutine = coroutine
-        self.n = n
-        self.suspensions = 0
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        inner = self.coroutine.__await__()
-        step: Any = inner.send
-        value: Any = None
-        while True:
-            try:
-                waiting_for = step(value)
-            except StopIteration as stop:
-                return stop.value
-            self.suspensions += 1
-            if self.suspensions == self.n:
-                task = asyncio.current_task()
-                assert task is not None
-                task.cancel()
-            try:
-                value = yield waiting_for
-                step = inner.send
-            except BaseException as error:  # noqa: BLE001  handed on to the coroutine
-                step, value = inner.throw, error
-
-
-async def test_cancelled_at_any_await_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tok0n.services.authenticate.REMEMBERED_SECONDS", 0)
-    async with in_process(tmp_path, FakeUpstream(), limits={"user": 1}) as gateway:
-        tasks = asyncio.all_tasks()
-        for n in range(1, 1000):
-            at = CancelAt(call(gateway), n)
-
-            async def run(at: CancelAt = at) -> Any:
-                return await at
-
-            task = asyncio.create_task(run())
-            await asyncio.wait([task])
-            rows = await gateway.db.rows(schema.request)
-            assert {row["status"] for row in rows} <= {"SETTLED", "RELEASED"}
-            assert await gateway.pending() == 0
-            assert not gateway.limiter.running
-            await gateway.db.store.probe()
-            assert asyncio.all_tasks() == tasks
-            if not task.cancelled():
-                break
-        assert n > 4, (
-            "there are at least the lookup, the reservation, the upstream and the settlement to be cancelled at"
-        )
-        assert await gateway.posted() == 1_000_000 - sum(row["charged"] for row in rows)
         assert (await gateway.db.ledger.audit()).ok
 
 

@@ -18,7 +18,6 @@ from support.fakes import FakeUpstream
 from support.ledgers import NOW_US, Opened, open_engine
 from support.limiters import make_limiter
 from tok0n.adapters.clock import SystemClock
-from tok0n.adapters.memory.limiter import MemoryLimiter
 from tok0n.adapters.sql.history import SqlHistory
 from tok0n.bootstrap.outside import Store, open_store
 from tok0n.bootstrap.serving import bind_for
@@ -26,7 +25,7 @@ from tok0n.bootstrap.wiring import declared_models, open_gateway
 from tok0n.domain.accounts import Account
 from tok0n.domain.catalogue import Model, Verification
 from tok0n.http.server import HttpServer
-from tok0n.ports import Clock
+from tok0n.ports import Clock, Limiter
 from tok0n.services.authenticate import KeyRing
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import CompleteChat
@@ -47,7 +46,7 @@ class InProcess(msgspec.Struct, kw_only=True):
     """`CompleteChat` on a real ledger and limiter, in front of a fake upstream."""
 
     db: Opened
-    limiter: MemoryLimiter
+    limiter: Any
     reservations: Reservations
     complete_chat: CompleteChat
     upstream: FakeUpstream
@@ -72,9 +71,12 @@ async def in_process(
     tokens: int = 1_000_000,
     clock: Clock | None = None,
     limits: Mapping[str, int] | None = None,
+    limiter: Limiter | None = None,
+    engine: str = "sqlite",
 ) -> AsyncIterator[InProcess]:
+    """Without a `limiter` it is one in memory, with `limits`."""
     clock = clock or SystemClock()
-    async with open_engine("sqlite", folder) as db:
+    async with open_engine(engine, folder) as db:
         await db.accounts.create(email=EMAIL, tokens=tokens, now_us=NOW_US)
         issued = await issue_key(db.accounts, clock, email=EMAIL, name="test")
         await db.models.record(
@@ -84,7 +86,9 @@ async def in_process(
         )
         catalogue = Catalogue({MODEL.id: MODEL}, db.models)
         await catalogue.refresh()
-        limiter = make_limiter(clock, **({"key": 10**6, "user": 10**6, "upstream": 10**6} | dict(limits or {})))
+        limiter = limiter or make_limiter(
+            clock, **({"key": 10**6, "user": 10**6, "upstream": 10**6} | dict(limits or {}))
+        )
         reservations = Reservations(db.ledger, clock)
         reader = RequestReader(catalogue)
         complete_chat = CompleteChat(

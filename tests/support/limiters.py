@@ -16,7 +16,7 @@ from tok0n.adapters.redis.refill import EPOCH
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import LimiterUnavailable
 from tok0n.domain.rate_limit import Limits
-from tok0n.ports import Clock, Limiter, RecentRequest
+from tok0n.ports import Admission, Clock, Limiter, RecentRequest
 
 KINDS = ["memory", "redis"]
 TIME = "redis.call('TIME')"
@@ -85,6 +85,12 @@ async def open_limiter(
         yield redis
     finally:
         await redis.aclose()
+
+
+def release(admission: Admission, *, dispatched: bool) -> None:
+    """Release an admission that a test entered without a block."""
+    admission.dispatched = dispatched
+    admission.release()
 
 
 def renew_leases(limiter: Limiter) -> None:

@@ -15,7 +15,11 @@ SECONDS_MAX = 10
 class Mailbox:
     """Listens on a free port from entering the context to leaving it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, offers_smtputf8: bool = False) -> None:
+        self._offers_smtputf8 = offers_smtputf8
+        self.rejects: dict[str, str] = {}
+        """The answer to RCPT for an address."""
+        self.rejected: list[str] = []
         self._mails: list[EmailMessage] = []
         self._came = asyncio.Condition()
         self.refuse_with: str | None = None
@@ -23,7 +27,9 @@ class Mailbox:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: SMTP(self, loop=loop), "127.0.0.1", 0)
+        self._server = await loop.create_server(
+            lambda: SMTP(self, loop=loop, enable_SMTPUTF8=self._offers_smtputf8), "127.0.0.1", 0
+        )
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -32,6 +38,15 @@ class Mailbox:
     ) -> None:
         self._server.close()
         await self._server.wait_closed()
+
+    async def handle_RCPT(  # noqa: N802  aiosmtpd's
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if address in self.rejects:
+            self.rejected.append(address)
+            return self.rejects[address]
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802  aiosmtpd's
         if self.refuse_with is not None:

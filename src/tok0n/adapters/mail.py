@@ -3,6 +3,8 @@
 import asyncio
 import re
 import ssl
+from collections import deque
+from collections.abc import Iterator
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from typing import TYPE_CHECKING
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
+from tok0n.domain.email import needs_smtputf8, parse_mailbox
 from tok0n.lazily import Lazily
 
 if TYPE_CHECKING:
@@ -22,6 +25,11 @@ log = structlog.get_logger()
 _LINK = re.compile(r"https?://\S+")
 
 WAITING_MAX = 1_000
+"""How many messages may be unsent at once, those that wait for another attempt included."""
+
+SENDERS_MAX = 4
+"""How many messages are handed in at once, each on a connection of its own."""
+
 ATTEMPTS = 4
 PAUSE_SECONDS = 2.0
 """The pause before the second attempt; each further one is five times as long."""
@@ -55,73 +63,119 @@ class SmtpOptions(msgspec.Struct, frozen=True, kw_only=True):
     timeout_seconds: float
 
 
-CANCEL_SECONDS = 0.1
+class _Unsent(msgspec.Struct, kw_only=True, eq=False):
+    """A message that is not handed in yet. `retry` is its timer between two attempts."""
+
+    to: str
+    message: EmailMessage
+    attempts: int = 0
+    retry: asyncio.TimerHandle | None = None
 
 
 class SmtpMailer:
-    """The `Mailer` port, over SMTP: queued, one at a time, tried again when the server is away."""
+    """The `Mailer` port, over SMTP: a bounded queue in which no message waits for another's recipient.
+
+    Each message has attempts and pauses of its own. It is dropped, with a line in the log, when the server refuses it
+    for good (5xx), when its address needs SMTPUTF8 and the server does not offer it, or after `ATTEMPTS` failures.
+    """
 
     def __init__(self, options: SmtpOptions) -> None:
         self._options = options
-        self._queue: asyncio.Queue[EmailMessage] = asyncio.Queue(WAITING_MAX)
-        self._task = asyncio.create_task(self._work())
+        self._sender = parse_mailbox(options.sender)
+        self._unsent: set[_Unsent] = set()
+        self._ready: deque[_Unsent] = deque()
+        self._sending: set[asyncio.Task[None]] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._closed = False
 
     async def send(self, *, to: str, subject: str, text: str) -> None:
         """See `ports.Mailer.send`."""
+        if len(self._unsent) >= WAITING_MAX or self._closed:
+            log.error("mail_dropped", to=to, subject=subject, waiting=len(self._unsent))
+            return
+        unsent = _Unsent(to=to, message=self._write(to=to, subject=subject, text=text))
+        self._unsent.add(unsent)
+        self._empty.clear()
+        self._enqueue(unsent)
+
+    async def sent(self) -> None:
+        """Wait until every message was handed in or dropped."""
+        await self._empty.wait()
+
+    async def aclose(self) -> None:
+        """Stop. What is not handed in yet is dropped, and named in the log."""
+        self._closed = True
+        for task in self._sending:
+            task.cancel()
+        await asyncio.gather(*self._sending, return_exceptions=True)
+        for unsent in list(self._unsent):
+            log.error("mail_dropped", to=unsent.to, subject=unsent.message["Subject"], why="shutting down")
+            self._forget(unsent)
+
+    def _write(self, *, to: str, subject: str, text: str) -> EmailMessage:
         message = EmailMessage()
         message["From"] = self._options.sender
         message["To"] = to
         message["Subject"] = subject
         message["Date"] = formatdate(localtime=False)
-        message["Message-ID"] = make_msgid(domain=self._options.sender.rpartition("@")[2].rstrip(">"))
+        message["Message-ID"] = make_msgid(domain=self._sender.rpartition("@")[2])
         message["Auto-Submitted"] = "auto-generated"
         message.set_content(text)
-        try:
-            self._queue.put_nowait(message)
-        except asyncio.QueueFull:
-            log.error("mail_dropped", to=to, subject=subject, waiting=WAITING_MAX)
+        return message
 
-    async def sent(self) -> None:
-        """Wait until nothing waits to be sent."""
-        await self._queue.join()
+    def _enqueue(self, unsent: _Unsent) -> None:
+        unsent.retry = None
+        self._ready.append(unsent)
+        if len(self._sending) < SENDERS_MAX and not self._closed:
+            task = asyncio.create_task(self._hand_in_ready(), name="mail")
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
 
-    async def aclose(self) -> None:
-        """Stop; what waits is not sent, and named in the log."""
-        while not self._task.done():
-            # More than once: asyncio.wait_for, inside aiosmtplib, may swallow a cancellation (CPython issue 86296).
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=CANCEL_SECONDS)
-        while not self._queue.empty():
-            message = self._queue.get_nowait()
-            log.error("mail_dropped", to=message["To"], subject=message["Subject"], why="shutting down")
+    def _forget(self, unsent: _Unsent) -> None:
+        if unsent.retry is not None:
+            unsent.retry.cancel()
+        self._unsent.discard(unsent)
+        if not self._unsent:
+            self._empty.set()
 
-    async def _work(self) -> None:
-        while True:
-            message = await self._queue.get()
+    async def _hand_in_ready(self) -> None:
+        while self._ready:
+            unsent = self._ready.popleft()
             try:
-                await self._deliver(message)
-            except Exception as error:  # noqa: BLE001  whatever it is, the next mail is another
-                log.error("mail_failed", to=message["To"], subject=message["Subject"], error=str(error))
-            finally:
-                self._queue.task_done()
-
-    async def _deliver(self, message: EmailMessage) -> None:
-        for attempt in range(ATTEMPTS):
-            try:
-                await self._hand_in(message)
-            except (aiosmtplib.SMTPException, OSError) as error:
-                permanent = isinstance(error, aiosmtplib.SMTPResponseException) and error.code >= 500
-                if permanent or attempt == ATTEMPTS - 1:
-                    raise
-                log.warning("mail_delayed", to=message["To"], error=str(error))
-                await asyncio.sleep(PAUSE_SECONDS * 5**attempt)
+                await self._hand_in(unsent)
+            except Exception as error:  # noqa: BLE001  whatever it is, the next message is another
+                self._retry_or_drop(unsent, error)
             else:
-                return
+                self._forget(unsent)
 
-    async def _hand_in(self, message: EmailMessage) -> None:
+    def _retry_or_drop(self, unsent: _Unsent, error: Exception) -> None:
+        unsent.attempts += 1
+        if unsent.attempts >= ATTEMPTS or self._is_permanent(unsent, error):
+            log.error("mail_failed", to=unsent.to, subject=unsent.message["Subject"], error=str(error))
+            self._forget(unsent)
+            return
+        log.warning("mail_delayed", to=unsent.to, error=str(error))
+        pause_seconds = PAUSE_SECONDS * 5 ** (unsent.attempts - 1)
+        unsent.retry = asyncio.get_running_loop().call_later(pause_seconds, self._enqueue, unsent)
+
+    @staticmethod
+    def _is_permanent(unsent: _Unsent, error: Exception) -> bool:
+        """Whether another attempt cannot succeed."""
+        if isinstance(error, aiosmtplib.SMTPNotSupported):
+            return needs_smtputf8(unsent.to)
+        if isinstance(error, aiosmtplib.SMTPException | OSError):
+            codes = list(_codes(error))
+            return bool(codes) and min(codes) >= 500
+        return True
+
+    async def _hand_in(self, unsent: _Unsent) -> None:
+        """The envelope is ours: no header is parsed to find out who gets the message."""
         options = self._options
         await aiosmtplib.send(
-            message,
+            unsent.message,
+            sender=self._sender,
+            recipients=[unsent.to],
             hostname=options.host,
             port=options.port,
             username=options.username,
@@ -131,3 +185,12 @@ class SmtpMailer:
             start_tls=options.security == "starttls",
             tls_context=None if options.security == "none" else ssl.create_default_context(),
         )
+
+
+def _codes(error: Exception) -> Iterator[int]:
+    """The SMTP reply codes that an error stands for."""
+    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+        for refused in error.recipients:
+            yield refused.code
+    elif isinstance(error, aiosmtplib.SMTPResponseException):
+        yield error.code

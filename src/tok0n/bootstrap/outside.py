@@ -148,8 +148,14 @@ def limits_of(settings: Settings) -> Limits:
 
 
 @contextlib.asynccontextmanager
-async def open_limiter(settings: Settings, store: Store, clock: Clock) -> AsyncIterator[Limiter]:
-    """The limiter of the settings, knowing of every request of the last minute; closed at the end."""
+async def open_limiter(
+    settings: Settings, store: Store, clock: Clock, *, wait_seconds: float = 0.0
+) -> AsyncIterator[Limiter]:
+    """The limiter of the settings, knowing of every request of the last minute; closed at the end.
+
+    A server goes on without Redis and answers 503. A command waits `wait_seconds` at most for it to have its data, and
+    then raises `LimiterUnavailable`.
+    """
     chosen = settings.limits
     limits = limits_of(settings)
     if not chosen.is_redis:
@@ -166,6 +172,8 @@ async def open_limiter(settings: Settings, store: Store, clock: Clock) -> AsyncI
     redis = RedisLimiter(chosen.backend, limits, clock, recent=store.ledger.recent)
     redis.start()
     try:
+        if wait_seconds:
+            await redis.ready(seconds_max=wait_seconds)
         yield redis
     finally:
         await redis.aclose()

@@ -44,6 +44,9 @@ CANCELLED_CALLS_SECONDS_MAX = 10.0
 """How long cancelled calls have at the end to release what they reserved."""
 
 
+LIMITER_WAIT_SECONDS = 10.0
+"""How long a command waits for Redis to have the data of the last minute: filling it takes 2 to 4 seconds."""
+
 REMEMBER_USE_SECONDS = 30.0
 LOW_BALANCES_SECONDS = 5.0
 FORGET_SECONDS = 600.0
@@ -69,7 +72,10 @@ async def open_catalogue(settings: Settings, store: Store) -> AsyncIterator[tupl
     clock = SystemClock()
     catalogue = Catalogue(declared_models(settings), store.models)
     await catalogue.refresh()
-    async with open_upstreams(settings) as upstreams, open_limiter(settings, store, clock) as limiter:
+    async with (
+        open_upstreams(settings) as upstreams,
+        open_limiter(settings, store, clock, wait_seconds=LIMITER_WAIT_SECONDS) as limiter,
+    ):
         yield catalogue, _verification(settings, store, upstreams, limiter, clock)
 
 

@@ -108,9 +108,12 @@ class _Workers:
         assert process.stdout is not None
         line = await process.stdout.readline()
         try:
-            return msgspec.json.decode(line, type=dict[str, Any])
+            ready = msgspec.json.decode(line, type=dict[str, Any])
         except msgspec.MsgspecError:
-            raise OperatorError(f"Worker {place + 1} did not start: see what it said above.") from None
+            ready = {}
+        if "base_url" not in ready:
+            raise OperatorError(f"Worker {place + 1} did not start: see its message above.")
+        return ready
 
     async def _keep(self, place: int) -> None:
         while True:

@@ -1,16 +1,54 @@
 """The command line: parses arguments, calls bootstrap, prints. Knows no database and no network."""
 
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
 import click
 
 from tok0n import __version__
 from tok0n.cli.accounts import accounts, keys
 from tok0n.cli.catalogue import models
+from tok0n.cli.common import FAILED, print_json
+from tok0n.cli.database import database
 from tok0n.cli.ledger import ledger
 from tok0n.cli.payments import codes, orders, payments
 from tok0n.cli.server import config, copy_database, demo, init, migrate, serve
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """The group of all commands. A usage error is a JSON document too when --json was given."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: FBT001, FBT002  click's signature
+        **extra: Any,
+    ) -> Any:
+        """Run a command and end the process with its exit code."""
+        del standalone_mode
+        arguments = sys.argv[1:] if args is None else list(args)
+        try:
+            code = super().main(arguments, prog_name, complete_var, standalone_mode=False, **extra)
+        except click.ClickException as error:
+            error.show()
+            if "--json" in arguments:
+                print_json({"error": error.format_message()})
+            sys.exit(error.exit_code)
+        except click.Abort:
+            click.echo("Aborted!", err=True)
+            sys.exit(FAILED)
+        except BrokenPipeError:
+            # Nobody reads any more. Python would complain when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(FAILED)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tok0n")
 def main() -> None:
     """Tok0n: a self-hosted, prepaid, OpenAI-compatible LLM gateway.
@@ -28,6 +66,7 @@ for command in (
     config,
     migrate,
     copy_database,
+    database,
     serve,
     models,
     accounts,

@@ -8,7 +8,8 @@ from tok0n.adapters.clock import SystemClock
 from tok0n.bootstrap.outside import open_store
 from tok0n.bootstrap.wiring import open_signing
 from tok0n.cli.common import command, config_option, json_option, load_settings, moment, print_json, print_table
-from tok0n.domain.accounts import Account, ApiKey, KeyLimits, clean_email
+from tok0n.domain.accounts import Account, ApiKey, KeyLimits
+from tok0n.domain.email import parse_email
 from tok0n.domain.errors import AlreadyExists, NotFound, OperatorError
 from tok0n.domain.ledger import US_A_DAY
 from tok0n.domain.usage import TOKENS_MAX
@@ -32,7 +33,7 @@ async def create_account(email: str, tokens: int | None, config_path: Path | Non
     """Open an account for EMAIL."""
     async with open_store(load_settings(config_path)) as store:
         account = await store.accounts.create(
-            email=clean_email(email), tokens=tokens or 0, now_us=SystemClock().now_us()
+            email=parse_email(email), tokens=tokens or 0, now_us=SystemClock().now_us()
         )
     _print_account(account, as_json=as_json)
 
@@ -45,7 +46,7 @@ async def create_account(email: str, tokens: int | None, config_path: Path | Non
 async def show_account(email: str, config_path: Path | None, *, as_json: bool) -> None:
     """Show the balance of EMAIL: posted = owned, pending = reserved, available = posted - pending."""
     async with open_store(load_settings(config_path)) as store:
-        account = await store.accounts.get(clean_email(email))
+        account = await store.accounts.get(parse_email(email))
     _print_account(account, as_json=as_json)
 
 
@@ -62,7 +63,7 @@ async def grant_tokens(email: str, tokens: int, reason: str, config_path: Path |
         raise click.BadParameter("say why, for whoever reads the ledger later.", param_hint="--reason")
     async with open_store(load_settings(config_path)) as store:
         account = await store.accounts.grant(
-            email=clean_email(email), tokens=tokens, reason=reason.strip(), now_us=SystemClock().now_us()
+            email=parse_email(email), tokens=tokens, reason=reason.strip(), now_us=SystemClock().now_us()
         )
     _print_account(account, as_json=as_json)
 
@@ -82,11 +83,11 @@ async def invite(email: str, config_path: Path | None, *, as_json: bool) -> None
     if settings.accounts.registration == "closed":
         raise OperatorError('accounts.registration is "closed": set it to "invite" or "open" first.')
     async with open_store(settings) as store, open_signing(settings, store) as signing:
-        link = await signing.invite(clean_email(email))
+        link = await signing.invite(parse_email(email))
     if link is None:
-        raise AlreadyExists(f"{clean_email(email)} signs in already: there is nothing to invite to.")
+        raise AlreadyExists(f"{parse_email(email)} signs in already: there is nothing to invite to.")
     if as_json:
-        print_json({"email": clean_email(email), "link": link})
+        print_json({"email": parse_email(email), "link": link})
     else:
         click.echo(link)
 
@@ -103,11 +104,11 @@ async def recover(email: str, config_path: Path | None, *, as_json: bool) -> Non
     """
     settings = load_settings(config_path)
     async with open_store(settings) as store, open_signing(settings, store) as signing:
-        link = await signing.recover(clean_email(email))
+        link = await signing.recover(parse_email(email))
         if link is None:
-            raise NotFound(f"Nobody signs in as {clean_email(email)}: tok0n accounts invite {clean_email(email)}")
+            raise NotFound(f"Nobody signs in as {parse_email(email)}: tok0n accounts invite {parse_email(email)}")
     if as_json:
-        print_json({"email": clean_email(email), "link": link})
+        print_json({"email": parse_email(email), "link": link})
     else:
         click.echo(link)
 
@@ -167,7 +168,7 @@ async def create_key(
     if unknown := [model for model in models if model not in settings.models]:
         raise NotFound(f"The settings declare no model {unknown[0]!r}: tok0n models list shows them.")
     async with open_store(settings) as store:
-        issued = await issue_key(store.accounts, clock, email=clean_email(email), name=name, limits=limits)
+        issued = await issue_key(store.accounts, clock, email=parse_email(email), name=name, limits=limits)
     if as_json:
         print_json(_key(issued.key) | {"api_key": issued.secret})
     else:
@@ -183,7 +184,7 @@ async def create_key(
 async def list_keys(email: str, config_path: Path | None, *, as_json: bool) -> None:
     """List the API keys of EMAIL."""
     async with open_store(load_settings(config_path)) as store:
-        found = await store.accounts.list_keys(clean_email(email))
+        found = await store.accounts.list_keys(parse_email(email))
     if as_json:
         print_json([_key(key) for key in found])
     else:

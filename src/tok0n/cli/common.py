@@ -1,13 +1,16 @@
 """What all commands share: their two options, their errors and exit codes, and how they print.
 
-Exit codes: 0 done, 1 failed, 2 usage or settings wrong.
+Exit codes: 0 done, 1 failed, 2 usage or settings wrong. With --json, standard output is one JSON document: the result,
+or `{"error": MESSAGE}`. Logs and messages go to standard error.
 """
 
 import asyncio
+import contextlib
+import errno
 import functools
 import os
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec
@@ -16,8 +19,9 @@ import click
 import dotenv
 import msgspec
 
-from tok0n.domain.errors import Tok0nError
-from tok0n.settings import Settings, SettingsInvalid, load
+from tok0n.adapters import logs
+from tok0n.domain.errors import AccountingFailed, LimiterUnavailable, Overloaded, Tok0nError
+from tok0n.settings import Fault, Settings, SettingsInvalid, load
 
 P = ParamSpec("P")
 
@@ -35,20 +39,47 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 def command(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Run a command's coroutine, with its errors told on standard error (and as JSON with --json) and exit codes."""
+    """Run a command's coroutine; its errors become messages and exit codes."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         as_json = bool(kwargs.get("as_json"))
-        try:
+        logs.configure(level="info", style="auto")
+        with failing(as_json=as_json):
             _run(function(*args, **kwargs))
-        except SettingsInvalid as error:
-            lines = [f"{fault.where}: {fault.message}" for fault in error.faults]
-            fail("The settings are wrong:\n" + "\n".join(lines), code=SETTINGS_WRONG, as_json=as_json)
-        except Tok0nError as error:
-            fail(f"{error.message} {f'({error.detail})' if error.detail else ''}".strip(), code=FAILED, as_json=as_json)
 
     return run
+
+
+@contextlib.contextmanager
+def failing(*, as_json: bool) -> Iterator[None]:
+    """Turn what the operator can mend into one message and an exit code."""
+    try:
+        yield
+    except SettingsInvalid as error:
+        lines = [f"{fault.where}: {fault.message}" for fault in error.faults]
+        fail("The settings are wrong:\n" + "\n".join(lines), code=SETTINGS_WRONG, as_json=as_json)
+    except Tok0nError as error:
+        fail(_message(error), code=FAILED, as_json=as_json)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        fail(f"{where}{error.strerror or error}.", code=FAILED, as_json=as_json)
+
+
+def _message(error: Tok0nError) -> str:
+    """The operator's message: `error.message` of these is written for customers."""
+    match error:
+        case AccountingFailed(detail=detail) if "malformed" in detail or "not a database" in detail:
+            return f"The database is damaged ({detail}). Restore a backup: tok0n database restore PATH --overwrite"
+        case AccountingFailed(detail=detail):
+            return f"The database failed: {detail}"
+        case LimiterUnavailable(detail=detail):
+            return f"The rate limiter is unavailable: {detail}"
+        case Overloaded(detail=detail):
+            return f"Try again in a moment: {detail}"
+    return f"{error.message} ({error.detail})" if error.detail else error.message
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -75,8 +106,14 @@ def load_settings(config_path: Path | None, **overrides: object) -> Settings:
 
 
 def read_dotenv() -> dict[str, str]:
-    """What `.env` in the current folder says; nothing is exported from it."""
-    return {name: value for name, value in dotenv.dotenv_values(".env").items() if value is not None}
+    """What `.env` in the current folder says; nothing is exported from it. Raises `SettingsInvalid`."""
+    try:
+        values = dotenv.dotenv_values(".env")
+    except OSError as error:
+        raise SettingsInvalid([Fault(where=".env", message=f"it cannot be read: {error.strerror}.")]) from error
+    except UnicodeDecodeError as error:
+        raise SettingsInvalid([Fault(where=".env", message="it is not UTF-8 text.")]) from error
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def print_json(document: object) -> None:

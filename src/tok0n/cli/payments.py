@@ -8,7 +8,7 @@ from tok0n.adapters.clock import SystemClock
 from tok0n.bootstrap.outside import Store, open_store
 from tok0n.bootstrap.site import make_sell_packs
 from tok0n.cli.common import command, config_option, json_option, load_settings, moment, print_json, print_table
-from tok0n.domain.accounts import clean_email
+from tok0n.domain.email import parse_email
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.orders import Order
 from tok0n.domain.usage import TOKENS_MAX
@@ -52,7 +52,7 @@ def orders() -> None:
 async def list_orders(email: str, config_path: Path | None, *, as_json: bool) -> None:
     """List the latest orders of EMAIL."""
     async with open_store(load_settings(config_path)) as store:
-        account = await store.accounts.get(clean_email(email))
+        account = await store.accounts.get(parse_email(email))
         found = await store.orders.of(account.id, before=None, rows_max=ORDERS_SHOWN_MAX)
     if as_json:
         print_json([_order(order) for order in found])

@@ -19,6 +19,7 @@ from tok0n.cli.common import (
     command,
     config_option,
     fail,
+    failing,
     json_option,
     load_settings,
     print_json,
@@ -49,7 +50,10 @@ def demo(port: int | None, data: Path | None, *, as_json: bool) -> None:
         else:
             click.echo(_welcome(ready, config_path))
 
-    with contextlib.nullcontext(data) if data else tempfile.TemporaryDirectory(prefix="tok0n-demo-") as folder:
+    with (
+        failing(as_json=as_json),
+        contextlib.nullcontext(data) if data else tempfile.TemporaryDirectory(prefix="tok0n-demo-") as folder,
+    ):
         folder_path = Path(folder)
         folder_path.mkdir(parents=True, exist_ok=True)
         _demo(folder_path, port=port, announce=announce, as_json=as_json)
@@ -161,7 +165,11 @@ async def migrate(config_path: Path | None, *, as_json: bool) -> None:
 @click.command("copy")
 @config_option
 @click.option(
-    "--to", "url", metavar="URL", required=True, help="An empty database: postgresql://USER:PASSWORD@HOST/NAME"
+    "--to",
+    "url",
+    metavar="env:NAME|URL",
+    required=True,
+    help="An empty database: env:NAME, with postgresql://USER:PASSWORD@HOST/NAME in that variable, or such a URL.",
 )
 @json_option
 @command
@@ -174,9 +182,10 @@ async def copy_database(config_path: Path | None, url: str, *, as_json: bool) ->
         from tok0n.bootstrap.copying import copy_to_postgres  # noqa: PLC0415  an extra
     except ImportError as error:
         raise no_extra("postgres", error.name) from error
-    if not load_settings(config_path, database__url=url).database.is_postgres:
-        fail("--to must be postgresql://USER:PASSWORD@HOST/NAME.", code=SETTINGS_WRONG, as_json=as_json)
-    copied = await copy_to_postgres(load_settings(config_path), url)
+    target = load_settings(config_path, database__url=url).database
+    if not target.is_postgres:
+        fail("--to must be env:NAME or postgresql://USER:PASSWORD@HOST/NAME.", code=SETTINGS_WRONG, as_json=as_json)
+    copied = await copy_to_postgres(load_settings(config_path), target.url)
     if as_json:
         print_json(copied)
         return

@@ -1,16 +1,8 @@
 """Accounts and API keys as the rest of Tok0n sees them. Holds no secret: a key is known by its digest."""
 
-import re
-
 import msgspec
 
-from tok0n.domain.errors import OperatorError
 from tok0n.domain.ledger import Balance
-
-EMAIL_CHARACTERS_MAX = 254
-"""RFC 5321, section 4.5.3.1.3, less the angle brackets."""
-
-_EMAIL = re.compile(r"[^@\s\x00-\x1f<>\"]+@[^@\s\x00-\x1f<>\"]+")
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,11 +71,3 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     def may_use(self, model: str) -> bool:
         """Whether the key may call this model."""
         return self.models is None or model in self.models
-
-
-def clean_email(text: str) -> str:
-    """An e-mail address in the one spelling that an account is found by. Raises `OperatorError`."""
-    email = text.strip().lower()
-    if len(email) > EMAIL_CHARACTERS_MAX or not _EMAIL.fullmatch(email):
-        raise OperatorError(f"{text!r} is not an e-mail address: write it as name@example.com.")
-    return email

@@ -190,7 +190,7 @@ class UpstreamFailed(Tok0nError):
         self.retry_after_seconds = retry_after_seconds
 
 
-STOOD_TOO_LONG = "writing the request to the database took longer than the limiter vouches for its admission"
+ADMISSION_EXPIRED = "writing the request to the database took longer than its admission is valid"
 
 
 class LimiterUnavailable(Tok0nError):

@@ -195,9 +195,15 @@ def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
         except BaseException:
             listener.close()
             raise
+    except PermissionError as error:
+        raise OperatorError(
+            f"Cannot listen on {host} port {port}: {error.strerror}. Choose a port from 1024 on with --port."
+        ) from error
     except OSError as error:
         raise OperatorError(
-            f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with --port."
+            f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with --port or --host."
         ) from error
+    except UnicodeError as error:
+        raise OperatorError(f"Cannot listen on {host}: it is not a host name. Choose another with --host.") from error
     listener.setblocking(False)
     return listener

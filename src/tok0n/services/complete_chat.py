@@ -13,9 +13,9 @@ from tok0n.domain import ids
 from tok0n.domain.accounts import Caller
 from tok0n.domain.chat_request import ChatRequest
 from tok0n.domain.completion import Completion, read_answer
-from tok0n.domain.errors import STOOD_TOO_LONG, InsufficientTokens, InvalidRequest, LimiterUnavailable
+from tok0n.domain.errors import ADMISSION_EXPIRED, InsufficientTokens, InvalidRequest, LimiterUnavailable
 from tok0n.domain.ledger import Balance, NewReservation, Receipt
-from tok0n.ports import Admission, Clock, History, Limiter, RateState, Upstream
+from tok0n.ports import Clock, History, Limiter, RateState, Upstream
 from tok0n.services.authenticate import KeyRing
 from tok0n.services.request_reader import LARGE_BODY_BYTES, RequestReader
 from tok0n.services.reserving import Reservation, Reservations
@@ -94,24 +94,24 @@ class CompleteChat:
         call.model = request.model.id
         call.upstream = request.model.upstream
         upstream = self._upstreams[request.model.upstream]
-        admission = await self._limiter.admit(caller, request_id=call.request_id)
-        call.rate = admission.rate
-        if call.on_admitted is not None:
-            call.on_admitted()
-        if request.inexact_texts:
-            request = await self._bound_exactly(caller, request, admission)
-        new = self._new(call, caller, request, upstream)
-        reservation = self._reservations.open(new)
-        try:
-            async with reservation:
-                call.reserved = new.tokens
-                if not admission.stands():
-                    raise LimiterUnavailable(detail=STOOD_TOO_LONG)
-                return await self._reserved(call, request, upstream, reservation)
-        except InsufficientTokens as refusal:
-            raise _with_largest_output(refusal, request) from None
-        finally:
-            admission.end(dispatched=reservation.dispatched)
+        async with self._limiter.admit(caller, request_id=call.request_id) as admission:
+            call.rate = admission.rate
+            if call.on_admitted is not None:
+                call.on_admitted()
+            if request.inexact_texts:
+                request = await self._bound_exactly(caller, request)
+            new = self._new(call, caller, request, upstream)
+            reservation = self._reservations.open(new)
+            try:
+                async with reservation:
+                    call.reserved = new.tokens
+                    if not admission.is_still_valid():
+                        raise LimiterUnavailable(detail=ADMISSION_EXPIRED)
+                    return await self._reserved(call, request, upstream, reservation)
+            except InsufficientTokens as refusal:
+                raise _with_largest_output(refusal, request) from None
+            finally:
+                admission.dispatched = reservation.dispatched
 
     async def read(self, body: bytes) -> ChatRequest:
         """Read and bound a request that is not sent yet. Raises `InvalidRequest` or `Overloaded`.
@@ -120,17 +120,13 @@ class CompleteChat:
         """
         return await self._reader.exact(await self._reader.read(body))
 
-    async def _bound_exactly(self, caller: Caller, request: ChatRequest, admission: Admission) -> ChatRequest:
+    async def _bound_exactly(self, caller: Caller, request: ChatRequest) -> ChatRequest:
         """Compute an expensive bound if the account can pay for the least that it can be.
 
-        Raises `InsufficientTokens` or `Overloaded`; the admission has ended then.
+        Raises `InsufficientTokens` or `Overloaded`.
         """
-        try:
-            _check_funds(request, await self._history.balance(caller.account_id))
-            return await self._reader.exact(request)
-        except BaseException:
-            admission.end(dispatched=False)
-            raise
+        _check_funds(request, await self._history.balance(caller.account_id))
+        return await self._reader.exact(request)
 
     async def _reserved(
         self, call: Call, request: ChatRequest, upstream: Upstream, reservation: Reservation

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tok0n.domain.accounts import clean_email
+from tok0n.domain.email import parse_email
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.people import PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN
 
@@ -46,8 +46,8 @@ def _guesses(password: str, email: str) -> int:
 
 
 def clean(email: str) -> str:
-    """An address in the one spelling that people are found by. Raises `Refused`."""
+    """An email address in its stored form. Raises `Refused`."""
     try:
-        return clean_email(email)
+        return parse_email(email)
     except OperatorError:
         raise Refused("Write your address as name@example.com.", field="email") from None

@@ -22,8 +22,15 @@ from tok0n.domain.catalogue import (
 )
 from tok0n.domain.chat_request import ChatRequest, read_chat_request
 from tok0n.domain.completion import Completion, read_answer
-from tok0n.domain.errors import STOOD_TOO_LONG, LimiterUnavailable, RejectedByUpstream, Tok0nError
-from tok0n.ports import Clock, Limiter, Models, Upstream
+from tok0n.domain.errors import (
+    ADMISSION_EXPIRED,
+    LimiterUnavailable,
+    Overloaded,
+    RejectedByUpstream,
+    Tok0nError,
+    UpstreamFailed,
+)
+from tok0n.ports import Admission, Clock, Limiter, Models, Upstream
 
 CHECKS = ("answered", "shape_and_usage", "output_limit", "bound")
 """It answered in time; with the right shape and consistent usage; kept the output limit; and our bound held."""
@@ -96,23 +103,19 @@ class VerifyModels:
         """One completion, with a row and a global slot of its own. None if another process verifies this model."""
         request = verification_request(model, output_tokens)
         request_id = ids.request_id(self._clock.now_us(), os.urandom(ids.RANDOM_BYTES))
-        admission = await self._limiter.admit_operator(request_id=request_id)
-        dispatched = False
-        try:
+        async with self._limiter.admit_operator(request_id=request_id) as admission:
             if not await self._models.asking(
                 model=model.id, request_id=request_id, now_us=self._clock.now_us(), alone_for_us=alone_for_us
             ):
                 return None
-            if not admission.stands():
-                raise LimiterUnavailable(detail=STOOD_TOO_LONG)
-            dispatched = True
-            return await self._try(model, request)
-        finally:
-            admission.end(dispatched=dispatched)
+            if not admission.is_still_valid():
+                raise LimiterUnavailable(detail=ADMISSION_EXPIRED)
+            return await self._try(model, request, admission)
 
-    async def _try(self, model: Model, request: ChatRequest) -> "_Outcome":
+    async def _try(self, model: Model, request: ChatRequest, admission: Admission) -> "_Outcome":
         upstream = self._upstreams[model.upstream]
         checks = dict.fromkeys(CHECKS, False)
+        admission.dispatched = True
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 answer = await upstream.complete(request.upstream_body)
@@ -130,6 +133,8 @@ class VerifyModels:
             is_used_up = _LIMIT_REACHED.search(error.message) is not None
             return _Outcome(checks=checks, detail=error.message, is_used_up=is_used_up)
         except Tok0nError as error:
+            if isinstance(error, Overloaded) or (isinstance(error, UpstreamFailed) and not error.reached):
+                admission.dispatched = False
             return _Outcome(checks=checks, detail=error.detail or error.message)
         checks["shape_and_usage"] = True
         return _judge(checks, request, completion)

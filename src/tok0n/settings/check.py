@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tok0n.domain.email import parse_mailbox
+from tok0n.domain.errors import OperatorError
 from tok0n.lazily import is_installed
 from tok0n.settings.convert import Entry
 from tok0n.settings.faults import Fault, SettingsInvalid, nearest
@@ -159,8 +161,10 @@ def _mail(values: dict[str, Any]) -> Findings:
         return
     if not _HOST.fullmatch(values["host"]):
         yield "host", "must be a name or an address alone: the port is mail.port."
-    if not re.fullmatch(r"[^<>@\s]+@[^<>@\s]+|[^<>@\r\n]*<[^<>@\s]+@[^<>@\s]+>", values.get("sender", "")):
-        yield "sender", 'must say whom mails are from: "Tok0n <noreply@example.com>".'
+    try:
+        parse_mailbox(values.get("sender", ""))
+    except OperatorError:
+        yield "sender", 'must be one email address, with a name if you like: "Tok0n <noreply@example.com>".'
     if bool(values.get("username")) != (values.get("password") is not None):
         yield "password", "and username go together: give both, or neither."
 

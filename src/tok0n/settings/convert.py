@@ -10,9 +10,9 @@ import msgspec
 from msgspec import inspect
 from msgspec.structs import FieldInfo
 
-from tok0n.settings.faults import Fault, nearest
+from tok0n.settings.faults import Fault, SettingsInvalid, nearest
 from tok0n.settings.layers import Variable
-from tok0n.settings.schema import SECTIONS, TABLES, default_of, fields_of
+from tok0n.settings.schema import SECRET_URL_TYPES, SECTIONS, TABLES, default_of, fields_of
 from tok0n.settings.secret import Headers, Secret, is_reference
 
 OPTIONAL_SECTION = "payments"
@@ -89,6 +89,8 @@ class Conversion:
                     entry.values[key] = self._value(where, raw[key], field)
                 except _Wrong as wrong:
                     self._fault(where, str(wrong))
+                except SettingsInvalid as missing:
+                    self.faults += missing.faults
             elif field.required:
                 self._fault(where, f"is missing.{self._why_made(entry, raw)}")
             else:
@@ -99,6 +101,10 @@ class Conversion:
         if isinstance(raw, Variable):
             self.origins[where] = raw.name
             raw = _from_text(raw.text, field.type)
+        if isinstance(raw, str) and raw.startswith(("env:", "file:")) and field.type in SECRET_URL_TYPES:
+            reference = raw
+            raw = self._secret(where, raw).resolve()
+            self.origins[where] = reference
         if field.type in {Secret, Secret | None}:
             return self._secret(where, raw)
         if field.type is Headers:

@@ -13,8 +13,13 @@ from tok0n.settings.schema import SECTIONS, TABLES, fields_of
 
 DEFAULT_PATH = Path("tok0n.toml")
 ENVIRONMENT_PREFIX = "TOK0N_"
-NOT_SETTINGS = frozenset({"TOK0N_CONFIG", "TOK0N_API_KEY", "TOK0N_BASE_URL"})
-"""Variables of ours that are no settings: the path of the file, and what customers use in snippets."""
+NOT_SETTINGS = frozenset({"TOK0N_CONFIG", "TOK0N_API_KEY", "TOK0N_BASE_URL", "TOK0N_OPERATOR_KEY"})
+"""Variables of ours that are no settings: the path of the file, and what customers and operators use in snippets."""
+
+_SERVICE = re.compile(r"TOK0N_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_\w+)")
+_SERVICE_PORT = re.compile(r"TOK0N_(?:\w+_)?PORT")
+_SERVICE_SCHEMES = ("tcp://", "udp://", "sctp://")
+"""What Kubernetes sets in every container beside a service named `tok0n` or `tok0n-…`."""
 
 
 class Variable(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +63,8 @@ def lay_environment(raw: dict[str, Any], variables: Mapping[str, str]) -> Iterat
             continue
         section, id_part, key = _read_name(name)
         if key is None:
+            if _is_of_kubernetes(name, variables[name]):
+                continue
             yield Fault(where=name, message=f"there is no such setting. {nearest(name, known)}")
         elif text := variables[name].strip():
             value = Variable(name=name, text=text)
@@ -72,6 +79,13 @@ def lay_environment(raw: dict[str, Any], variables: Mapping[str, str]) -> Iterat
                 )
             else:
                 _lay(raw, (section, ids[0] if ids else id_part, key), value)
+
+
+def _is_of_kubernetes(name: str, value: str) -> bool:
+    """Whether Kubernetes sets this variable for a service."""
+    if _SERVICE.fullmatch(name):
+        return True
+    return _SERVICE_PORT.fullmatch(name) is not None and value.strip().lower().startswith(_SERVICE_SCHEMES)
 
 
 def lay_flags(raw: dict[str, Any], overrides: Mapping[str, object]) -> None:

@@ -12,6 +12,7 @@ from tok0n.settings.convert import Conversion, Entry
 from tok0n.settings.faults import Fault, SettingsInvalid
 from tok0n.settings.layers import lay_environment, lay_flags, read_file
 from tok0n.settings.schema import SECTIONS, TABLES, ModelSettings, Server, Settings, UpstreamSettings
+from tok0n.settings.written_secrets import written_secrets
 
 DEFAULT_OUTPUT_TOKENS = 4_096
 """The output limit that is sent for a request without one, where the settings say nothing and the model allows it."""
@@ -51,7 +52,10 @@ def find_faults(
         draft = _draft(path, environ=environ, dotenv=dotenv, overrides=overrides)
     except SettingsInvalid as error:
         return error.faults
-    deeper = machine_faults(draft.entries, folder=draft.folder)
+    deeper = [
+        *machine_faults(draft.entries, folder=draft.folder),
+        *(fault for fault in written_secrets(draft.entries) if fault.where not in draft.origins),
+    ]
     return draft.faults + [_with_origin(fault, draft.origins) for fault in deeper]
 
 

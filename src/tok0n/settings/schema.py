@@ -22,6 +22,9 @@ _Tokens = Annotated[int, Meta(ge=1, le=TOKENS_MAX)]
 _Seconds = Annotated[float, Meta(gt=0, le=SECONDS_MAX)]
 _Bytes = Annotated[int, Meta(ge=1_024, le=2**30)]
 _Text = Annotated[str, Meta(min_length=1, max_length=1_000)]
+_SecretUrl = Annotated[str, Meta(min_length=1, max_length=1_000, extra={"may_be_reference": True})]
+"""A URL that may hold a password: `env:NAME` or `file:PATH` may stand for the whole of it."""
+
 _PriceUsd = Annotated[
     str, Meta(pattern=r"\A[0-9]{1,6}(\.[0-9]{2})?\Z", description='a price in quotes, with two decimals: "5.00"')
 ]
@@ -44,7 +47,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 class Database(msgspec.Struct, frozen=True, kw_only=True):
     """[database]. All but `url` is for PostgreSQL. `folder` is what a relative path in `url` begins at."""
 
-    url: _Text = "sqlite:///tok0n.db"
+    url: _SecretUrl = "sqlite:///tok0n.db"
     pool_size: Annotated[int, Meta(ge=1, le=1_000)] = 10
     connect_timeout_seconds: _Seconds = 5.0
     statement_timeout_seconds: _Seconds = 10.0
@@ -66,7 +69,7 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """[limits]."""
 
-    backend: _Text = MEMORY
+    backend: _SecretUrl = MEMORY
     requests_per_minute_per_key: _Rate = 60
     concurrent_requests_per_user: _Rate = 10
     upstream_requests_per_minute: _Rate = 55
@@ -92,7 +95,7 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     idle_seconds: _Seconds = 4.0
     reuse_connections: bool = True
     headers: Headers = Headers({})
-    proxy_url: _Text | None = None
+    proxy_url: _SecretUrl | None = None
     ca_file: _Text | None = None
 
 
@@ -214,6 +217,9 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
 
 TABLES: dict[str, type[msgspec.Struct]] = {"upstreams": UpstreamSettings, "models": ModelSettings, "packs": Pack}
 """The sections that hold a table for each id."""
+
+SECRET_URL_TYPES = (_SecretUrl, _SecretUrl | None)
+"""The types of settings that hold a URL for which a secret reference may stand."""
 
 _DERIVED = {"folder"}
 """Fields that are no settings."""

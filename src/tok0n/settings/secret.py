@@ -91,6 +91,11 @@ class Headers(Mapping[str, str]):
         return f"Headers({list(self._fields)!r})"
 
     @property
+    def literals(self) -> list[str]:
+        """The names of the fields whose value is no reference."""
+        return [name for name, value in self._fields.items() if not isinstance(value, Secret)]
+
+    @property
     def secrets(self) -> list[Secret]:
         """The references among the values."""
         return [value for value in self._fields.values() if isinstance(value, Secret)]

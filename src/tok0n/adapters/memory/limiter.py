@@ -5,7 +5,8 @@ What a restart forgets is filled in again from the request rows of the last minu
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import NoReturn
+from types import TracebackType
+from typing import NoReturn, Self
 
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import Limit, RateLimited
@@ -46,9 +47,18 @@ class MemoryLimiter:
             if request.dispatched:
                 self._global.add(happened)
 
-    async def admit(self, caller: Caller, *, request_id: str) -> Admission:
+    def admit(self, caller: Caller, *, request_id: str) -> Admission:
         """See `ports.Limiter.admit`."""
         del request_id  # each is admitted once, and the rows are read before any is
+        return _Admission(self, caller)
+
+    def admit_operator(self, *, request_id: str) -> Admission:
+        """See `ports.Limiter.admit_operator`."""
+        del request_id
+        return _Admission(self, None)
+
+    def take(self, caller: Caller) -> tuple[int, RateState]:
+        """Take the slots of one request; gives the number of its global slot. Raises `RateLimited`."""
         now = self._clock.monotonic()
         if len(self._keys) > 1:
             self._forget_an_idle_key(now)
@@ -64,15 +74,12 @@ class MemoryLimiter:
         window.add(now)
         self._running[caller.account_id] = running + 1
         limit = limits.requests_per_minute_per_key
-        rate = RateState(limit=limit, remaining=limit - used - 1, reset_seconds=60.0)
-        return _Admission(self, number=number, account_id=caller.account_id, rate=rate)
+        return number, RateState(limit=limit, remaining=limit - used - 1, reset_seconds=60.0)
 
-    async def admit_operator(self, *, request_id: str) -> Admission:
-        """See `ports.Limiter.admit_operator`."""
-        del request_id
+    def take_for_operator(self) -> tuple[int, RateState]:
+        """Take a global slot; gives its number. Raises `RateLimited`."""
         number = self._take_global(self._clock.monotonic())
-        rate = RateState(limit=self._limits.upstream_requests_per_minute, remaining=0, reset_seconds=60.0)
-        return _Admission(self, number=number, account_id=None, rate=rate)
+        return number, RateState(limit=self._limits.upstream_requests_per_minute, remaining=0, reset_seconds=60.0)
 
     async def probe(self) -> None:
         """See `ports.Limiter.probe`: it always can."""
@@ -87,12 +94,13 @@ class MemoryLimiter:
         remaining = max(0, limit - window.count(now))
         return RateState(limit=limit, remaining=remaining, reset_seconds=window.seconds_until_empty(now))
 
-    def ended(self, *, number: int, account_id: str | None, dispatched: bool) -> None:
-        """Give back what an admission holds."""
+    def give_back(self, *, number: int, caller: Caller | None, dispatched: bool) -> None:
+        """Release the slots of an admission."""
         if not dispatched:
             self._global.take_back(number)
-        if account_id is None:
+        if caller is None:
             return
+        account_id = caller.account_id
         running = self._running[account_id] - 1
         if running:
             self._running[account_id] = running
@@ -123,23 +131,36 @@ class MemoryLimiter:
 class _Admission:
     """The `Admission` port in memory."""
 
-    __slots__ = ("_account_id", "_limiter", "_number", "rate")
+    __slots__ = ("_caller", "_limiter", "_number", "dispatched", "rate")
 
-    def __init__(self, limiter: MemoryLimiter, *, number: int, account_id: str | None, rate: RateState) -> None:
-        self._limiter: MemoryLimiter | None = limiter
-        self._number = number
-        self._account_id = account_id
-        self.rate = rate
+    def __init__(self, limiter: MemoryLimiter, caller: Caller | None) -> None:
+        self._limiter = limiter
+        self._caller = caller
+        self._number: int | None = None
+        self.dispatched = False
+        self.rate: RateState
 
-    def stands(self) -> bool:
-        """See `ports.Admission.stands`: what one process remembers it does not forget."""
+    async def __aenter__(self) -> Self:
+        """See `ports.Admission`."""
+        caller = self._caller
+        self._number, self.rate = self._limiter.take_for_operator() if caller is None else self._limiter.take(caller)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """See `ports.Admission`."""
+        self.release()
+
+    def is_still_valid(self) -> bool:
+        """See `ports.Admission.is_still_valid`: a single process loses no data while it runs."""
         return True
 
-    def end(self, *, dispatched: bool) -> None:
-        """See `ports.Admission.end`."""
-        limiter, self._limiter = self._limiter, None
-        if limiter is not None:
-            limiter.ended(number=self._number, account_id=self._account_id, dispatched=dispatched)
+    def release(self) -> None:
+        """See `ports.Admission.release`."""
+        number, self._number = self._number, None
+        if number is not None:
+            self._limiter.give_back(number=number, caller=self._caller, dispatched=self.dispatched)
 
 
 def _refuse(which: Limit, limit: int, retry_after_seconds: float) -> NoReturn:

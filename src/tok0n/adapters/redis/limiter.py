@@ -9,7 +9,8 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 from tok0n.adapters.batcher import Batcher
 from tok0n.adapters.redis.connection import Script, ScriptConnection, Unreachable
@@ -65,21 +66,36 @@ class RedisLimiter:
         """Fill the server at once if it remembers nothing, rather than when the first request has been refused."""
         self._refill.begin()
 
-    def admit(self, caller: Caller, *, request_id: str) -> asyncio.Future[Admission]:
-        """See `ports.Limiter.admit`."""
-        return self._submit("admit", request_id, caller.api_key_id, caller.account_id)
+    async def ready(self, *, seconds_max: float) -> None:
+        """Wait until Redis has the data of the last minute. Raises `LimiterUnavailable` when it takes too long."""
+        failure = LimiterUnavailable(detail=f"no answer within {seconds_max:g} seconds")
+        try:
+            async with asyncio.timeout(seconds_max):
+                while True:
+                    try:
+                        return await self.probe()
+                    except LimiterUnavailable as error:
+                        failure = error
+                    await self._refill.finished()
+        except TimeoutError:
+            raise failure from None
 
-    def admit_operator(self, *, request_id: str) -> asyncio.Future[Admission]:
+    def admit(self, caller: Caller, *, request_id: str) -> Admission:
+        """See `ports.Limiter.admit`."""
+        asked = self._clock.monotonic()
+        return _Admission(self, _Command("admit", request_id, caller.api_key_id, caller.account_id, asked))
+
+    def admit_operator(self, *, request_id: str) -> Admission:
         """See `ports.Limiter.admit_operator`."""
-        return self._submit("operator", request_id, "", "")
+        return _Admission(self, _Command("operator", request_id, "", "", self._clock.monotonic()))
 
     async def probe(self) -> None:
         """See `ports.Limiter.probe`."""
-        await self._submit("state", "", "", "")
+        await self.submit(_Command("state", "", "", ""))
 
     def state(self, caller: Caller) -> asyncio.Future[RateState]:
         """See `ports.Limiter.state`."""
-        return self._submit("state", "", caller.api_key_id, "")
+        return self.submit(_Command("state", "", caller.api_key_id, ""))
 
     async def aclose(self) -> None:
         """Tell the ends that are known, then close the connection. Leases that are left end by themselves."""
@@ -92,20 +108,21 @@ class RedisLimiter:
         await self._refill.aclose()
         await self._connection.aclose()
 
-    def stands(self, called: float) -> bool:
-        """Whether an admission that was asked for at `called` still counts."""
+    def is_valid(self, called: float) -> bool:
+        """Whether an admission that was asked for at `called` is still valid."""
         return self._clock.monotonic() - called <= ADMISSION_SECONDS_MAX
 
-    def ended(self, command: _Command) -> None:
+    def release(self, command: _Command) -> None:
         """Tell the server, soon, that a request has ended."""
         self._running.pop(command.request_id, None)
         self._owed.append(command)
         self._pay()
 
-    def _submit(self, what: str, request_id: str, api_key_id: str, account_id: str) -> asyncio.Future[Any]:
+    def submit(self, command: _Command) -> asyncio.Future[RateState]:
+        """Queue a command for the next script call. The future cannot be cancelled: see `Batcher`."""
         if self._renewing is None:
             self._renewing = asyncio.create_task(self._keep_renewing(), name="limiter leases")
-        return self._batcher.submit(_Command(what, request_id, api_key_id, account_id, self._clock.monotonic()))
+        return self._batcher.submit(command)
 
     def _pay(self) -> None:
         """See to it that what is owed is told, if no call is under way that will do it."""
@@ -161,12 +178,9 @@ class RedisLimiter:
             return self._refusal(_REFUSED_BY[refused_by], seconds=microseconds / 1_000_000)
         if command.what == "operator":
             limit, used = self._limits.upstream_requests_per_minute, self._limits.upstream_requests_per_minute
-        rate = RateState(limit=limit, remaining=max(0, limit - used), reset_seconds=microseconds / 1_000_000)
-        if command.what == "state":
-            return rate
         if command.account_id:
             self._running[command.request_id] = command.account_id
-        return _Admission(self, command, rate=rate)
+        return RateState(limit=limit, remaining=max(0, limit - used), reset_seconds=microseconds / 1_000_000)
 
     def _refusal(self, which: Limit, *, seconds: float) -> RateLimited:
         limits = {
@@ -180,22 +194,46 @@ class RedisLimiter:
 class _Admission:
     """The `Admission` port on Redis."""
 
-    __slots__ = ("_command", "_limiter", "rate")
+    __slots__ = ("_command", "_holds_slots", "_limiter", "dispatched", "rate")
 
-    def __init__(self, limiter: RedisLimiter, command: _Command, *, rate: RateState) -> None:
+    def __init__(self, limiter: RedisLimiter, command: _Command) -> None:
         self._limiter = limiter
-        self._command: _Command | None = command
-        self.rate = rate
+        self._command = command
+        self._holds_slots = False
+        self.dispatched = False
+        self.rate: RateState
 
-    def stands(self) -> bool:
-        """See `ports.Admission.stands`."""
-        return self._command is not None and self._limiter.stands(self._command.called)
+    async def __aenter__(self) -> Self:
+        """See `ports.Admission`.
 
-    def end(self, *, dispatched: bool) -> None:
-        """See `ports.Admission.end`."""
-        command, self._command = self._command, None
-        if command is not None:
-            self._limiter.ended(command._replace(what="end" if dispatched else "unsent"))
+        A cancelled task wakes up only after Redis has answered: if Redis admitted the request, we release it here,
+        because the block is never entered.
+        """
+        decision = self._limiter.submit(self._command)
+        try:
+            self.rate = await decision
+        except asyncio.CancelledError:
+            self._holds_slots = decision.exception() is None
+            self.release()
+            raise
+        self._holds_slots = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """See `ports.Admission`."""
+        self.release()
+
+    def is_still_valid(self) -> bool:
+        """See `ports.Admission.is_still_valid`."""
+        return self._holds_slots and self._limiter.is_valid(self._command.called)
+
+    def release(self) -> None:
+        """See `ports.Admission.release`."""
+        if self._holds_slots:
+            self._holds_slots = False
+            self._limiter.release(self._command._replace(what="end" if self.dispatched else "unsent"))
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:

@@ -2,7 +2,7 @@
 
 A request that was admitted just before may not have its row yet. So the rows are read no sooner than
 `ADMISSION_SECONDS_MAX` after the loss was noticed, and what was admitted longer ago than that is not sent any more
-unless it has its row (`ports.Admission.stands`): never more than the limit is dispatched.
+unless it has its row (`ports.Admission.is_still_valid`): never more than the limit is dispatched.
 """
 
 import asyncio
@@ -56,6 +56,12 @@ class Refill:
         if self._task is None:
             self._task = asyncio.create_task(self._until_filled(), name="limiter refill")
             self._task.add_done_callback(self._over)
+
+    async def finished(self) -> None:
+        """Wait until the limiter is filled, by this process or another."""
+        self.begin()
+        assert self._task is not None, "begun"
+        await asyncio.wait([self._task])
 
     async def aclose(self) -> None:
         """Give up."""

@@ -6,7 +6,6 @@ file keeps a second server away; the command line opens the store without it and
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import queue
 import sqlite3
@@ -14,14 +13,14 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
 from tok0n.adapters.batcher import Batcher
-from tok0n.adapters.sql import migrate
+from tok0n.adapters.sql import migrate, sqlite_file
 from tok0n.domain.errors import AccountingFailed, OperatorError, Overloaded, Tok0nError
 
 T = TypeVar("T")
@@ -41,9 +40,6 @@ _Group = tuple[list[Command | Bulk[Any]], asyncio.Future[list[Any]]]
 """What is committed together, and whom to tell."""
 
 SQLITE_NEEDED = (3, 37, 0)
-OWNER_ONLY = 0o600
-"""The mode of a new file; SQLite gives the same to the WAL beside it."""
-
 BATCH_MAX = 512
 WRITE_QUEUE_MAX = 10_000
 READ_QUEUE_MAX = 1_000
@@ -66,18 +62,17 @@ class SqliteStore:
         """Raises `OperatorError` when another server has the file, or it cannot be opened or brought to head."""
         if sqlite3.sqlite_version_info < SQLITE_NEEDED:
             raise OperatorError(f"SQLite 3.37 or newer is needed for STRICT tables; this is {sqlite3.sqlite_version}.")
-        path = path.resolve()
-        self.path = path
-        self._lock = _take_lock(path) if serving else None
+        self.path = sqlite_file.resolve(path)
+        self._lock = sqlite_file.take_lock(self.path) if serving else None
         try:
-            path.touch(mode=OWNER_ONLY)
-            self._connection = _connect(path)
-            self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES if serving else 0}")
-            self._tx = _core(self._connection)
-            self.migrated = self._migrate()
-        except (OSError, sqlite3.Error) as error:
-            raise OperatorError(f"The database {path} cannot be used: {error}.") from error
-        self._inode = path.stat().st_ino
+            self._open(serving=serving)
+        except BaseException as error:
+            if self._lock is not None:
+                self._lock.close()
+            if isinstance(error, OSError | sqlite3.Error | sa.exc.SQLAlchemyError):
+                raise sqlite_file.unusable(self.path, _origin(error)) from error
+            raise
+        self._inode = self.path.stat().st_ino
         self._groups: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_groups, name="sqlite-writer", daemon=True)
         self._writer.start()
@@ -164,6 +159,18 @@ class SqliteStore:
         self._connection.close()
         if self._lock is not None:
             self._lock.close()
+
+    def _open(self, *, serving: bool) -> None:
+        sqlite_file.check_left_over_wal(self.path, serving=serving)
+        sqlite_file.create(self.path)
+        self._connection = _connect(self.path)
+        try:
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES if serving else 0}")
+            self._tx = _core(self._connection)
+            self.migrated = self._migrate()
+        except BaseException:
+            self._connection.close()
+            raise
 
     def _migrate(self) -> list[str]:
         """Bring the schema to head; gives the revisions applied."""
@@ -279,7 +286,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _origin(error: Exception) -> BaseException:
+def _origin(error: BaseException) -> BaseException:
     return getattr(error, "orig", None) or error
 
 
@@ -289,17 +296,3 @@ def _failed(error: Exception) -> Tok0nError:
         return error
     origin = _origin(error)
     return AccountingFailed(upstream_called=False, detail=f"{type(origin).__name__}: {origin}")
-
-
-def _take_lock(path: Path) -> IO[bytes]:
-    """Hold PATH.lock for as long as this process lives: the kernel gives it back whatever ends us."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(path.name + ".lock").open("ab")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise OperatorError(
-            f"Another server is using {path}. Stop it first, or give this one its own database.url."
-        ) from None
-    return lock

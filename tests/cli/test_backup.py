@@ -1,0 +1,232 @@
+"""A backup is whole, audited and its owner's alone; a restore leaves nothing of the database before it."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from support.gateways import ServerProcess
+from support.http import request
+from tok0n.adapters.sql import backup
+from tok0n.adapters.sql.schema import HEAD
+from tok0n.adapters.sql.sqlite import SqliteStore
+from tok0n.cli import main
+from tok0n.domain.errors import OperatorError
+
+EMAIL = "a@example.com"
+
+
+def tok0n(*arguments: str, cwd: Path) -> Result:
+    """Run a command in this process, as it would run in that folder."""
+    with contextlib.chdir(cwd):
+        return CliRunner().invoke(main, list(arguments))
+
+
+def tok0n_json(*arguments: str, cwd: Path) -> Any:
+    done = tok0n(*arguments, "--json", cwd=cwd)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An installation with an account that has 7 tokens."""
+    tok0n_json("accounts", "create", EMAIL, "--tokens", "7", cwd=tmp_path)
+    return tmp_path
+
+
+def posted(folder: Path) -> int:
+    result: int = tok0n_json("accounts", "show", EMAIL, cwd=folder)["posted"]
+    return result
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def grow(folder: Path, *, accounts: int) -> None:
+    """Many accounts, so that the tables span many pages."""
+    store = SqliteStore(folder / "tok0n.db", serving=False)
+
+    async def create() -> None:
+        from tok0n.adapters.sql.accounts import SqlAccounts  # noqa: PLC0415
+
+        names = SqlAccounts(store)
+        await asyncio.gather(
+            *(names.create(email=f"user{n}@example.com", tokens=n + 1, now_us=n + 1) for n in range(accounts))
+        )
+        await store.aclose()
+
+    asyncio.run(create())
+
+
+def leave_wal(folder: Path) -> None:
+    """Copy the database and its WAL as a process that is killed leaves them."""
+    connection = sqlite3.connect(folder / "tok0n.db", isolation_level=None)
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute("UPDATE account SET created_at_us = created_at_us + 1")
+    connection.execute("CREATE TABLE filler (x TEXT)")
+    connection.executemany("INSERT INTO filler VALUES (?)", [("x" * 500,)] * 2_000)
+    for name in ("tok0n.db", "tok0n.db-wal"):
+        shutil.copy(folder / name, folder / f"{name}.kept")
+    connection.close()
+    for name in ("tok0n.db", "tok0n.db-wal"):
+        (folder / f"{name}.kept").replace(folder / name)
+    (folder / "tok0n.db-shm").unlink(missing_ok=True)
+
+
+@pytest.mark.anyio
+async def test_a_backup_beside_a_server_is_restored_after_it(folder: Path) -> None:
+    async with ServerProcess(folder) as server:
+        made = await asyncio.to_thread(tok0n_json, "database", "backup", "b.db", cwd=folder)
+        assert (made["path"], made["schema"], made["audit"]["ok"]) == (str(folder / "b.db"), HEAD, True)
+        assert sorted(path.name for path in folder.glob("*b.db*")) == ["b.db"]
+        await asyncio.to_thread(tok0n_json, "accounts", "grant", EMAIL, "5", "--reason", "x", cwd=folder)
+        refused = await asyncio.to_thread(tok0n, "database", "restore", "b.db", "--overwrite", cwd=folder)
+        assert (refused.exit_code, "Stop it first" in refused.stderr) == (1, True)
+        assert (await request(server.base_url, "GET", "/readyz")).status == 200
+    assert await asyncio.to_thread(posted, folder) == 12
+    await asyncio.to_thread(tok0n_json, "database", "restore", "b.db", "--overwrite", cwd=folder)
+    assert await asyncio.to_thread(posted, folder) == 7
+
+
+def test_every_file_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        tok0n_json("accounts", "create", EMAIL, cwd=tmp_path)
+        tok0n_json("database", "backup", "b.db", cwd=tmp_path)
+        (tmp_path / "b.db").chmod(0o644)
+        tok0n_json("database", "restore", "b.db", "--overwrite", cwd=tmp_path)
+        tok0n_json("database", "backup", "b.db", "--overwrite", cwd=tmp_path)
+        store = SqliteStore(tmp_path / "tok0n.db", serving=True)
+        modes = {path.name: mode(path) for path in tmp_path.iterdir()}
+        asyncio.run(store.aclose())
+    finally:
+        os.umask(before)
+    assert {"tok0n.db", "tok0n.db-wal", "tok0n.db-shm", "tok0n.db.lock", "b.db"} == set(modes)
+    assert set(modes.values()) == {0o600}
+
+
+def test_nothing_is_overwritten_unless_asked(folder: Path) -> None:
+    tok0n_json("database", "backup", "b.db", cwd=folder)
+    before = (folder / "b.db").read_bytes()
+    tok0n_json("accounts", "grant", EMAIL, "5", "--reason", "x", cwd=folder)
+    for command in ("backup", "restore"):
+        refused = tok0n("database", command, "b.db", "--json", cwd=folder)
+        assert refused.exit_code == 1
+        assert "--overwrite" in json.loads(refused.stdout)["error"]
+    assert (folder / "b.db").read_bytes() == before
+    assert posted(folder) == 12
+    tok0n_json("database", "backup", "b.db", "--overwrite", cwd=folder)
+    assert (folder / "b.db").read_bytes() != before
+
+
+def _truncate(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+
+
+def _lie(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE account SET posted = 8")
+    connection.commit()
+    connection.close()
+
+
+def _from_the_future(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE alembic_version SET version_num = '9999_future'")
+    connection.commit()
+    connection.close()
+
+
+def _of_another_program(path: Path) -> None:
+    path.unlink()
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE x (y)")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (_truncate, "malformed"),
+        (_lie, "audit"),
+        (_from_the_future, "newer Tok0n"),
+        (_of_another_program, "not a database of Tok0n"),
+        (lambda path: path.write_bytes(b"x" * 10_000), "not a database"),
+        (lambda path: path.write_bytes(b""), "not a database of Tok0n"),
+        (Path.unlink, "no backup"),
+    ],
+)
+def test_a_backup_that_is_not_good_changes_nothing(folder: Path, damage: Any, words: str) -> None:
+    tok0n_json("database", "backup", "b.db", cwd=folder)
+    damage(folder / "b.db")
+    tok0n_json("accounts", "grant", EMAIL, "5", "--reason", "x", cwd=folder)
+    refused = tok0n("database", "restore", "b.db", "--overwrite", cwd=folder)
+    assert refused.exit_code == 1
+    assert words in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert posted(folder) == 12
+    assert not list(folder.glob(".*"))
+
+
+def test_a_restore_removes_the_wal_of_the_database_before(folder: Path) -> None:
+    tok0n_json("database", "backup", "b.db", cwd=folder)
+    grow(folder, accounts=300)
+    leave_wal(folder)
+    tok0n_json("database", "restore", "b.db", "--overwrite", cwd=folder)
+    assert not (folder / "tok0n.db-wal").exists()
+    assert tok0n_json("ledger", "audit", cwd=folder)["accounts"] == 1
+
+
+@pytest.mark.parametrize("command", [("serve", "--port", "0"), ("accounts", "list"), ("ledger", "audit")])
+def test_an_old_copy_beside_a_newer_wal_is_found_and_left_as_it_is(folder: Path, command: tuple[str, ...]) -> None:
+    grow(folder, accounts=50)
+    shutil.copy(folder / "tok0n.db", folder / "old.db")
+    grow_more = folder / "tok0n.db"
+    grow(folder, accounts=0)
+    leave_wal(folder)
+    shutil.copy(folder / "old.db", grow_more)
+    with (folder / "tok0n.db").open("r+b") as file:  # an older one: it lacks the last pages
+        file.truncate(file.seek(0, 2) - 3 * 4096)
+    before = (folder / "tok0n.db").read_bytes()
+    done = tok0n(*command, cwd=folder)
+    assert done.exit_code == 1
+    assert "tok0n database restore" in done.stderr
+    assert "tok0n.db-wal" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "charged" not in done.stderr
+    assert (folder / "tok0n.db").read_bytes() == before, "a checkpoint would have damaged the copy for good"
+
+
+def test_a_wal_that_a_kill_left_is_kept(folder: Path) -> None:
+    grow(folder, accounts=50)
+    leave_wal(folder)
+    assert tok0n_json("ledger", "audit", cwd=folder)["accounts"] == 51
+
+
+def test_a_killed_restore_leaves_the_old_database(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tok0n_json("database", "backup", "b.db", cwd=folder)
+    tok0n_json("accounts", "grant", EMAIL, "5", "--reason", "x", cwd=folder)
+
+    def killed(*_: object) -> None:
+        raise OSError(5, "killed here")
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(OperatorError, match="killed here"):
+        backup.restore(folder / "b.db", folder / "tok0n.db", overwrite=True)
+    assert posted(folder) == 12
+
+
+def test_postgres_has_tools_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "tok0n.toml").write_text('[database]\nurl = "postgresql://127.0.0.1/none"\n')
+    assert "pg_dump" in tok0n("database", "backup", "x", cwd=tmp_path).stderr
+    assert "pg_restore" in tok0n("database", "restore", "x", cwd=tmp_path).stderr

@@ -1,0 +1,137 @@
+"""A task that is cancelled at any of its awaits holds no slot, no reservation and no token afterwards."""
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from support.cancelling import cancelled_at_each_await
+from support.fakes import FakeClock, FakeUpstream
+from support.gateways import MODEL, InProcess, in_process
+from support.ledgers import ENGINES, schema
+from support.limiters import KINDS, open_limiter
+from support.redis_server import shared_redis
+from tok0n.adapters.memory.limiter import MemoryLimiter
+from tok0n.adapters.redis.limiter import RedisLimiter
+from tok0n.adapters.redis.refill import EVERYTHING
+from tok0n.domain.errors import Tok0nError, UpstreamFailed
+from tok0n.ports import Limiter, UpstreamAnswer
+from tok0n.services.verify_models import VerifyModels
+
+pytestmark = pytest.mark.anyio
+
+BODY = msgspec.json.encode(
+    {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_completion_tokens": 50}
+)
+NOT_REACHED = UpstreamFailed("It failed.", detail="refused", reached=False)
+
+
+class NotReached(FakeUpstream):
+    """Cannot be reached. It counts the calls that were cancelled, of which nobody knows whether they were sent."""
+
+    cancelled = 0
+
+    async def complete(self, body: bytes) -> UpstreamAnswer:
+        try:
+            return await super().complete(body)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+async def slots(limiter: Limiter, clock: FakeClock, account_id: str) -> tuple[int, int]:
+    """How many concurrency slots the account holds, and how many global slots are used."""
+    if isinstance(limiter, MemoryLimiter):
+        return limiter.running.get(account_id, 0), limiter._global.count(clock.monotonic())
+    assert isinstance(limiter, RedisLimiter)
+    await limiter._batcher.drained()
+    assert not limiter._running
+    assert not limiter._owed
+    redis = shared_redis()
+    return await redis.command("ZCARD", f"{{tok0n}}:leases:{account_id}"), await redis.command("ZCARD", EVERYTHING)
+
+
+@contextlib.contextmanager
+def ignoring_aborted_connections() -> Iterator[None]:
+    """asyncpg aborts the connection of a query that is cancelled, and leaves a future that nobody awaits."""
+    loop = asyncio.get_running_loop()
+    handler = loop.get_exception_handler()
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if "connection_lost" not in str(context.get("exception")) and handler is not None:
+            handler(loop, context)
+
+    loop.set_exception_handler(handle)
+    try:
+        yield
+        gc.collect()
+    finally:
+        loop.set_exception_handler(handler)
+
+
+async def call(gateway: InProcess) -> None:
+    new = gateway.complete_chat.begin()
+    caller = await gateway.complete_chat.authenticate(gateway.authorization)
+    await gateway.complete_chat.for_caller(new, caller, BODY)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("answer", [None, NOT_REACHED], ids=["answered", "not reached"])
+async def test_a_call_that_is_cancelled_at_any_await_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, engine: str, answer: Tok0nError | None
+) -> None:
+    monkeypatch.setattr("tok0n.services.authenticate.REMEMBERED_SECONDS", 0)
+    clock = FakeClock()
+    async with (
+        open_limiter(kind, clock, key=10**6, user=1, upstream=10**6) as limiter,
+        in_process(tmp_path, FakeUpstream(answer), clock=clock, limiter=limiter, engine=engine) as gateway,
+    ):
+        (account,) = await gateway.db.rows(schema.account)
+        runs = 0
+        async for run in cancelled_at_each_await(lambda: call(gateway)):
+            task = run
+            runs += 1
+            rows = await gateway.db.rows(schema.request)
+            assert {row["status"] for row in rows} <= {"SETTLED", "RELEASED"}
+            assert await gateway.pending() == 0
+            assert await slots(limiter, clock, account["id"]) == (0, sum(row["dispatched"] for row in rows))
+            await gateway.db.store.probe()
+        assert runs > (5 if kind == "redis" else 4), "lookup, admission, reservation, upstream, settlement or release"
+        assert type(task.exception()) is (type(answer) if answer else type(None))
+        assert await gateway.posted() == 1_000_000 - sum(row["charged"] for row in rows)
+        assert (await gateway.db.ledger.audit()).ok
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_verification_that_never_reached_the_upstream_holds_no_global_slot(
+    tmp_path: Path, kind: str, engine: str
+) -> None:
+    clock = FakeClock()
+    upstream = NotReached(NOT_REACHED)
+    async with (
+        open_limiter(kind, clock, upstream=10**6) as limiter,
+        in_process(tmp_path, upstream, clock=clock, limiter=limiter, engine=engine) as gateway,
+    ):
+        verify = VerifyModels(
+            models=gateway.db.models,
+            upstreams={"fake": upstream},
+            limiter=limiter,
+            clock=clock,
+            timeout_seconds=5,
+        )
+
+        def verification() -> Coroutine[Any, Any, Any]:
+            return verify(MODEL)
+
+        with ignoring_aborted_connections():
+            async for _ in cancelled_at_each_await(verification):
+                assert (await slots(limiter, clock, ""))[1] == upstream.cancelled
+        await verify(MODEL)
+        assert (await slots(limiter, clock, ""))[1] == upstream.cancelled
