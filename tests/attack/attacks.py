@@ -79,6 +79,7 @@ async def pipelining(target: Target) -> str:
             wire.stop_reading()
         sending = [asyncio.create_task(wire.send(pile)) for wire in wires]
         await asyncio.wait(sending, timeout=HOLD_SECONDS * 3)
+        await asyncio.sleep(HOLD_SECONDS)
         for task in sending:
             task.cancel()
         return f"{sum(wire.sent for wire in wires) / MIB:.0f} MiB taken"
@@ -204,10 +205,8 @@ async def unread_answers(target: Target) -> str:
 
 
 async def deep_json(target: Target) -> str:
-    """20 chat bodies of 4 MiB and 20 passkey credentials of 400 KiB, all nested as deep as they are long."""
-    said = await flood(target, [chat(target, b"[" * (4 * MIB - 400))] * 20)
-    credentials = [{"credential": '{"a":' + "[" * 400_000}] * 20
-    return f"chat: {said}; passkey: {await _forms(target, '/sign-in/passkey', credentials, page='/sign-in')}"
+    """20 chat bodies of 4 MiB, nested as deep as they are long."""
+    return await flood(target, [chat(target, b"[" * (4 * MIB - 400))] * 20)
 
 
 async def _forms(
@@ -254,5 +253,5 @@ ATTACKS = [
     Attack("500 heads at one byte per second", slow_heads),
     Attack("3,000 connections of one client", many_connections),
     Attack("400 clients that do not read", unread_answers),
-    Attack("20 deep JSON bodies, 20 deep credentials", deep_json),
+    Attack("20 deeply nested JSON bodies of 4 MiB", deep_json),
 ]

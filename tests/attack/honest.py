@@ -25,7 +25,8 @@ class Honest:
     """Three loops: chat completions on one connection, the landing page and the model list on new ones."""
 
     def __init__(self) -> None:
-        self._host, self._port, self._key = "", 0, ""
+        self._host, self._port = "", 0
+        self._key: str | None = None
         self._seconds: dict[str, list[float]] = {}
         self._failures: list[str] = []
         self._paused = asyncio.Event()
@@ -95,6 +96,8 @@ class Honest:
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _chat(self) -> int:
+        if self._key is None:
+            return await self._get("/docs")
         if self._stream is None:
             self._stream = await self._connect()
         body = chat_body()

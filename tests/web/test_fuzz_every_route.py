@@ -48,6 +48,9 @@ from tok0n.adapters.stripe.double import StripeDouble
 CHECK_EVERY = 40
 """After so many requests: whether the visitor is still signed in, and what the log says."""
 
+HOST = "localhost"
+"""A name, because passkeys don't work on an address."""
+
 CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
 TARGET_BYTES_MAX = 60_000
 MUTATIONS = 40
@@ -135,7 +138,9 @@ class Site:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             upstream = await stack.enter_async_context(InstantUpstream())
             self._mailbox = await stack.enter_async_context(Mailbox())
-            opening = shop(folder, upstream_url=upstream.base_url, mailbox=self._mailbox, overrides=overrides)
+            opening = shop(
+                folder, upstream_url=upstream.base_url, mailbox=self._mailbox, overrides=overrides, host=HOST
+            )
             self.running, self.double = await stack.enter_async_context(opening)
             self._ready.set()
             await self._stop.wait()
