@@ -38,7 +38,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are ended as by Ctrl-C
     os.sched_setaffinity(0, {int(LOAD_CORE)})
     allow_many_files()  # servers inherit it: a thousand connections are two thousand files
-    with _alone():
+    with alone():
         began = time.monotonic()
         facts = report.machine()
         results: dict[str, Result] = {}
@@ -79,7 +79,8 @@ def _measure(name: str, options: argparse.Namespace) -> Result:
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
+    """Wait for the end of another run, which would falsify this one."""
     with LOCK.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

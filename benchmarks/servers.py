@@ -179,27 +179,28 @@ def prepare(
     backend: str = "memory://",
     port: int = GATEWAY_PORT,
     upstream_port: int = UPSTREAM_PORT,
+    python: str = sys.executable,
 ) -> Server:
-    """Settings, a database at head, and a funded account with a key; nothing runs yet."""
+    """Settings, a database at head, and a funded account with a key; nothing runs yet. `python` has Tok0n installed."""
     folder.mkdir(exist_ok=True)
     names = {"database": database, "backend": backend, "model": MODEL, "upstream_model": UPSTREAM_MODEL}
     (folder / "tok0n.toml").write_text(SETTINGS.format(port=port, upstream=upstream_port, **names))
-    tok0n(folder, "migrate")
-    tok0n(folder, "accounts", "create", EMAIL, "--tokens", str(2**50))
-    api_key = json.loads(tok0n(folder, "keys", "create", EMAIL, "--json"))["api_key"]
+    tok0n(folder, "migrate", python=python)
+    tok0n(folder, "accounts", "create", EMAIL, "--tokens", str(2**50), python=python)
+    api_key = json.loads(tok0n(folder, "keys", "create", EMAIL, "--json", python=python))["api_key"]
     return Server("Tok0n SQLite", port, {}, headers={"Authorization": f"Bearer {api_key}"}, folder=folder)
 
 
-def serve_command() -> list[str]:
+def serve_command(python: str = sys.executable) -> list[str]:
     """How a gateway is started."""
-    return [sys.executable, "-m", "tok0n", "serve", "--json"]
+    return [python, "-m", "tok0n", "serve", "--json"]
 
 
 @contextlib.contextmanager
-def serving(prepared: Server) -> Iterator[int]:
+def serving(prepared: Server, *, python: str = sys.executable) -> Iterator[int]:
     """The gateway, once it offers its model; gives its process id."""
     assert prepared.folder is not None
-    command = serve_command()
+    command = serve_command(python)
     log = prepared.folder / "server.log"
     with (
         log.open("ab") as stderr,
@@ -222,9 +223,9 @@ def audited(server: Server) -> dict[str, int | bool]:
     return {**audit, "pending": pending, "clean": bool(audit["ok"]) and not pending}
 
 
-def tok0n(folder: Path, *arguments: str, may_fail: bool = False) -> str:
+def tok0n(folder: Path, *arguments: str, may_fail: bool = False, python: str = sys.executable) -> str:
     """What a command prints."""
-    command = [sys.executable, "-m", "tok0n", *arguments]
+    command = [python, "-m", "tok0n", *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode and not may_fail:
         sys.exit(f"tok0n {' '.join(arguments)}: {done.stderr or done.stdout}")

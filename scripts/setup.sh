@@ -89,7 +89,8 @@ test)
 clients)
     node_packages
     recipe_packages
-    need curl "a recipe uses it" curl
+    need curl "a recipe and the tests use it" curl
+    need java "a test runs the HttpClient of Java" default-jdk-headless
     ;;
 proxies)
     need nginx "the tests run behind it" nginx-light

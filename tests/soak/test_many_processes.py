@@ -1,63 +1,12 @@
-"""Eight processes work on three accounts in one PostgreSQL: no token drifts, and nobody waits in a circle."""
+"""Eight processes work on three accounts in one PostgreSQL: no token drifts, and no two wait for each other."""
 
-import asyncio
-import json
-import secrets
-import sys
-from collections import Counter
-from pathlib import Path
-
-import asyncpg
 import pytest
 
-from support import postgres
-from support.ledgers import NOW_US
-from support.random_operations import EMAILS
-from tok0n.adapters.sql.accounts import SqlAccounts
-from tok0n.adapters.sql.postgres import PostgresStore
-from tok0n.adapters.sql.postgres_connection import PostgresOptions
-from tok0n.adapters.sql.postgres_ledger import PostgresLedger
+from support.many_processes import work_together
 
 pytestmark = pytest.mark.anyio
 
-PROCESSES = 8
-OPERATIONS = 20_000
-OPENING_TOKENS = 200_000
-SCRIPT = Path(__file__).parents[1] / "support" / "random_operations.py"
-
-
-async def work(url: str, seed: int) -> Counter[str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(SCRIPT), url, str(seed), str(OPERATIONS), stdout=asyncio.subprocess.PIPE
-    )
-    output, _ = await process.communicate()
-    assert process.returncode == 0
-    return Counter(json.loads(output))
-
 
 async def test_many_processes_drift_by_nothing_and_never_deadlock() -> None:
-    async with postgres.database(f"t{secrets.token_hex(8)}") as url:
-        store = PostgresStore(PostgresOptions(url=url))
-        ledger, accounts = PostgresLedger(store), SqlAccounts(store)
-        for email in EMAILS:
-            await accounts.create(email=email, tokens=OPENING_TOKENS, now_us=NOW_US)
-            await accounts.create_key(
-                email=email, name="k", digest=email.encode(), prefix="p", last_four="l", now_us=NOW_US
-            )
-        results = await asyncio.gather(*(work(url, seed) for seed in range(PROCESSES)))
-        done = sum(results, Counter())
-        await ledger.recover(now_us=NOW_US)
-        for email in EMAILS:
-            balance = (await accounts.get(email)).balance
-            assert balance.posted == OPENING_TOKENS + done[f"granted {email}"] - done[f"charged {email}"]
-            assert balance.pending == 0
-        assert min(done[name] for name in ("refused", "settled", "shortfall", "expired", "released too late")) > 0
-        report = await ledger.audit()
-        assert report.differences == []
-        await ledger.aclose()
-        await store.aclose()
-        connection = await asyncpg.connect(url)
-        assert (
-            await connection.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
-        )
-        await connection.close()
+    done = await work_together(processes=8, operations=20_000)
+    assert min(done[name] for name in ("refused", "settled", "shortfall", "expired", "released too late")) > 0

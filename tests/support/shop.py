@@ -29,7 +29,12 @@ tax_id = "GB1"
 
 @contextlib.asynccontextmanager
 async def shop(
-    folder: Path, *, upstream_url: str, mailbox: Mailbox, overrides: dict[str, object] | None = None
+    folder: Path,
+    *,
+    upstream_url: str,
+    mailbox: Mailbox,
+    overrides: dict[str, object] | None = None,
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[tuple[Running, StripeDouble]]:
     (folder / "stripe.key").write_text(KEY)
     (folder / "stripe.secret").write_text(SECRET)
@@ -43,7 +48,7 @@ webhook_secret = "file:{folder / "stripe.secret"}"
     async with HttpServer(double.app, listen("127.0.0.1", 0), shutdown_seconds=5) as stripe:
         double.url = stripe.url
         async with running(
-            folder, upstream_url=upstream_url, more=more, overrides=overrides, stripe_base=stripe.url
+            folder, upstream_url=upstream_url, more=more, overrides=overrides, stripe_base=stripe.url, host=host
         ) as site:
             double.webhook_url = f"{site.url}/webhooks/stripe"
             try:

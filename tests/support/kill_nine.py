@@ -1,0 +1,67 @@
+"""kill -9 of a real server under load, as often as a test wants."""
+
+import asyncio
+import random
+from pathlib import Path
+
+from support.gateways import ServerProcess, funded, tok0n_json
+from support.http import USAGE_TOTAL, Connection, InstantUpstream, chat_body
+
+CONNECTIONS = 32
+TOKENS = 100_000_000
+
+
+class Load:
+    """Connections that send one request after another until the server is gone."""
+
+    def __init__(self, base_url: str, api_key: str) -> None:
+        self.base_url = base_url
+        self.api_key = api_key
+        self.delivered = 0
+        self.enough = asyncio.Event()
+        self.wanted = 0
+
+    async def run(self, wanted: int) -> None:
+        self.wanted = wanted
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CONNECTIONS):
+                group.create_task(self._connection())
+
+    async def _connection(self) -> None:
+        body = chat_body()
+        try:
+            async with Connection(self.base_url) as connection:
+                while True:
+                    answer = await connection.chat(self.api_key, body)
+                    assert answer.status == 200, answer
+                    assert answer.headers["x-tok0n-charged"] == str(USAGE_TOTAL)
+                    self.delivered += 1
+                    if self.delivered >= self.wanted:
+                        self.enough.set()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return
+
+
+async def kill_under_load(folder: Path, *, rounds: int) -> None:
+    """Kill a server at `rounds` moments under load. Asserts that every token is accounted for after each."""
+    chance = random.Random(2)
+    delivered = 0
+    async with InstantUpstream() as upstream:
+        api_key = await funded(folder, upstream_url=upstream.base_url, tokens=TOKENS)
+        answered_before = upstream.answered
+        for _ in range(rounds):
+            async with ServerProcess(folder) as server:
+                load = Load(server.base_url, api_key)
+                running = asyncio.create_task(load.run(chance.randrange(1, 400)))
+                await load.enough.wait()
+                await server.kill()
+                await running
+                delivered += load.delivered
+            assert tok0n_json("ledger", "audit", cwd=folder)["ok"]
+        async with ServerProcess(folder):
+            account = tok0n_json("accounts", "show", "a@example.com", cwd=folder)
+        answered = upstream.answered - answered_before
+    assert account["pending"] == 0
+    charged = TOKENS - account["posted"]
+    assert delivered * USAGE_TOTAL <= charged <= answered * USAGE_TOTAL
+    assert tok0n_json("ledger", "audit", cwd=folder)["ok"]

@@ -1,0 +1,62 @@
+"""Processes that work on three accounts in one PostgreSQL at once."""
+
+import asyncio
+import json
+import secrets
+import sys
+from collections import Counter
+from pathlib import Path
+
+import asyncpg
+
+from support import postgres
+from support.ledgers import NOW_US
+from support.random_operations import EMAILS
+from tok0n.adapters.sql.accounts import SqlAccounts
+from tok0n.adapters.sql.postgres import PostgresStore
+from tok0n.adapters.sql.postgres_connection import PostgresOptions
+from tok0n.adapters.sql.postgres_ledger import PostgresLedger
+
+OPENING_TOKENS = 200_000
+SCRIPT = Path(__file__).parent / "random_operations.py"
+
+
+async def _work(url: str, seed: int, operations: int) -> Counter[str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(SCRIPT), url, str(seed), str(operations), stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return Counter(json.loads(output))
+
+
+async def work_together(*, processes: int, operations: int) -> Counter[str]:
+    """Let each process do so many random operations. Asserts that no token drifts and PostgreSQL saw no deadlock.
+
+    Returns how often each operation ended in which way.
+    """
+    async with postgres.database(f"t{secrets.token_hex(8)}") as url:
+        store = PostgresStore(PostgresOptions(url=url))
+        ledger, accounts = PostgresLedger(store), SqlAccounts(store)
+        for email in EMAILS:
+            await accounts.create(email=email, tokens=OPENING_TOKENS, now_us=NOW_US)
+            await accounts.create_key(
+                email=email, name="k", digest=email.encode(), prefix="p", last_four="l", now_us=NOW_US
+            )
+        results = await asyncio.gather(*(_work(url, seed, operations) for seed in range(processes)))
+        done = sum(results, Counter())
+        await ledger.recover(now_us=NOW_US)
+        for email in EMAILS:
+            balance = (await accounts.get(email)).balance
+            assert balance.posted == OPENING_TOKENS + done[f"granted {email}"] - done[f"charged {email}"]
+            assert balance.pending == 0
+        report = await ledger.audit()
+        assert report.differences == []
+        await ledger.aclose()
+        await store.aclose()
+        connection = await asyncpg.connect(url)
+        assert (
+            await connection.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
+        )
+        await connection.close()
+    return done
