@@ -12,9 +12,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tok0n.domain import ids
+from tok0n.domain.client_ip import ClientAddresses, limit_key
 from tok0n.http.asgi import AsgiApp, Headers, Message, Receive, Scope, Send, ShortWay, WholeAnswer, header_lines
 from tok0n.http.limits import HttpLimits
-from tok0n.http.server import Edge
+from tok0n.http.server import Address, ClientKey, Edge
 from tok0n.ports import Clock, Database, History, Limiter
 from tok0n.services.authenticate import KeyRing
 from tok0n.services.catalogue import Catalogue
@@ -108,7 +109,26 @@ def make_app(
         headers.append((b"x-request-id", call.request_id.encode()))
         return status, header_lines(headers), body
 
-    return App(app, chat, Edge(limits=limits, render_error=edge_error))
+    edge = Edge(
+        limits=limits,
+        render_error=edge_error,
+        client_key=client_key_of(site.client_addresses),
+        is_trusted=site.client_addresses.is_trusted,
+    )
+    return App(app, chat, edge)
+
+
+def client_key_of(addresses: ClientAddresses) -> ClientKey:
+    """Who counts as one client for the bounds of the server."""
+
+    def client_key(address: Address, headers: Headers) -> str:
+        peer = "" if address is None else address[0]
+        if not headers or not addresses.is_trusted(peer):
+            return limit_key(peer)
+        forwarded = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
+        return addresses.limit_key(peer, forwarded)
+
+    return client_key
 
 
 async def _logging_errors(pages: AsgiApp, scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
-import ipaddress
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from tok0n.domain.client_ip import ClientAddresses
 from tok0n.domain.errors import NotFound, Overloaded, Tok0nError
 from tok0n.domain.people import SESSION_LIFE_US, UTC, SignedIn
 from tok0n.http.asgi import read_at_most
@@ -71,7 +71,7 @@ class Site:
         self.is_secure = public_url.startswith("https://")
         self.session_cookie = "__Host-tok0n" if self.is_secure else "tok0n"
         self.form_cookie = "__Host-tok0n-form" if self.is_secure else "tok0n-form"
-        self._proxies = [ipaddress.ip_network(proxy, strict=False) for proxy in trusted_proxies]
+        self.client_addresses = ClientAddresses(trusted_proxies)
         self._templates = jinja2.Environment(
             loader=jinja2.PackageLoader("tok0n.web", "templates"),
             autoescape=True,
@@ -109,13 +109,10 @@ class Site:
             await visit.recognise()
         return await visit.finish(visit.error(status, message), private=False)
 
-    def client_address(self, request: Request) -> str:
-        """The network address of the client, as far as it can be believed."""
-        address = "" if request.client is None else request.client.host
-        named = [part.strip() for part in request.headers.get("x-forwarded-for", "").split(",") if part.strip()]
-        while named and self._is_proxy(address):
-            address = named.pop()
-        return address
+    def limit_key(self, request: Request) -> str:
+        """Who counts as one client for limits: the client's address, or the /64 of an IPv6 address."""
+        peer = "" if request.client is None else request.client.host
+        return self.client_addresses.limit_key(peer, request.headers.getlist("x-forwarded-for"))
 
     @staticmethod
     def link(path: str, query: Mapping[str, str]) -> str:
@@ -125,13 +122,6 @@ class Site:
     def render(self, template: str, context: Mapping[str, Any]) -> str:
         """The text of a page."""
         return self._templates.get_template(template).render(context)
-
-    def _is_proxy(self, address: str) -> bool:
-        try:
-            ip = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(ip in network for network in self._proxies)
 
 
 class Page(HTMLResponse):
@@ -185,9 +175,9 @@ class Visit:
         return self.request.headers.get("user-agent", "")
 
     @property
-    def address(self) -> str:
-        """The network address of the client."""
-        return self.site.client_address(self.request)
+    def limit_key(self) -> str:
+        """Who counts as one client for limits."""
+        return self.site.limit_key(self.request)
 
     @property
     def is_post(self) -> bool:
