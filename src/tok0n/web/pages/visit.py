@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 import jinja2
 import structlog
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from tok0n.domain.client_ip import ClientAddresses
@@ -98,6 +98,8 @@ class Site:
                 response = visit.error(error.status_code, error.detail)
             except Tok0nError as error:
                 response = visit.failure(error)
+            except ClientDisconnect:
+                return Response(status_code=400)  # nobody receives it
             return await visit.finish(response, private=private)
 
         return endpoint
@@ -170,6 +172,12 @@ class Visit:
         return self.person.account_id
 
     @property
+    def path(self) -> str:
+        """The path of the request, decoded. `Request.url` is not used: it raises on some Host headers."""
+        path: str = self.request.scope["path"]
+        return path
+
+    @property
     def agent(self) -> str:
         """What the browser calls itself."""
         return self.request.headers.get("user-agent", "")
@@ -198,7 +206,7 @@ class Visit:
         everything = {
             "site": self.site,
             "session": self.session,
-            "path": self.request.url.path,
+            "path": self.path,
             "form_token": _LazyToken(self.form_token),
             "base_url": f"{self.site.public_url}/v1",
             "zone": writing.zone_of(zone),
@@ -240,8 +248,8 @@ class Visit:
 
     async def to_sign_in(self) -> Response:
         """Sign in first, then come back to what was asked for."""
-        url = self.request.url
-        goal = url.path + (f"?{url.query}" if url.query else "")
+        query = self.request.scope["query_string"].decode("latin-1")
+        goal = self.path + (f"?{query}" if query else "")
         if self.is_post or len(goal) > GOAL_CHARACTERS_MAX:
             goal = "/dashboard"
         return await self.finish(self.redirect(f"/sign-in?next={quote(goal)}"), private=True)
@@ -283,6 +291,8 @@ class Visit:
             fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="strict")
         except ValueError:
             raise HTTPException(400, "The form could not be read.") from None
+        if any("\0" in text for field in fields for text in field):
+            raise HTTPException(400, "A form must not contain NUL characters.")
         self.form = dict(fields)
         for name, value in fields:
             self.choices.setdefault(name, []).append(value)
@@ -298,7 +308,7 @@ class Visit:
             return False
         origin = headers.get("origin")
         ours = {headers.get("host"), urlsplit(self.site.public_url).netloc}
-        if origin is not None and urlsplit(origin).netloc not in ours:
+        if origin is not None and _host_of(origin) not in ours - {None}:
             return False
         secret = self._form_secret()
         given = self.form.get("form_token", "")
@@ -330,6 +340,14 @@ class _LazyToken:
 
     def __html__(self) -> str:
         return self._make()
+
+
+def _host_of(origin: str) -> str | None:
+    """Host and port of an origin; None if it is no URL."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
 
 
 def _is_ours(path: str) -> bool:
