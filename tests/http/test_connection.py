@@ -1,7 +1,7 @@
 """One connection: bodies and responses, complete and in pieces; connections kept and closed; deadlines."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
@@ -85,7 +85,7 @@ class Echo:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await {"/works on": work_on, "/waits": wait_for_loss}.get(scope["path"], echo)(scope, receive, send)
 
-    def refusal(self, *, crowded: bool) -> WholeAnswer | None:
+    def refusal(self, _: Mapping[bytes, bytes], *, crowded: bool) -> WholeAnswer | None:
         assert not crowded
         return (503, b"x-full: yes\r\n", b"full") if self.full else None
 

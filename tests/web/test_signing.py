@@ -90,6 +90,24 @@ async def test_who_guesses_is_throttled_and_locks_nobody_out(site: Running, cust
     assert (await customer.sign_in(ADA, PASSWORD)).status_code == 303
 
 
+@pytest.mark.parametrize(
+    "forwarded",
+    [
+        "203.0.113.9:47{number:02}",
+        "[2001:db8::{number}]:443",
+        "2001:db8:0:0:{number}::1",
+        "198.51.100.{number}, 192.0.2.1",
+    ],
+)
+async def test_neither_ports_nor_addresses_of_one_64_nor_a_clients_own_header_evade_the_throttle(
+    site: Running, visitor: Visitor, forwarded: str
+) -> None:
+    for number in range(10, 21):
+        headers = {"x-forwarded-for": forwarded.format(number=number)}
+        answer = await visitor.post("/sign-in", {"email": ADA, "password": "x"}, headers=headers)
+    assert "Too many attempts" in answer.text
+
+
 async def test_only_a_trusted_proxy_tells_the_clients_address(
     tmp_path: Path, upstream: ScriptedUpstream, mailbox: Mailbox
 ) -> None:

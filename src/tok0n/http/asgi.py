@@ -1,6 +1,6 @@
 """The few words of ASGI that we speak ourselves. Source: the ASGI specification, HTTP & WebSocket, version 2.5."""
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Hashable, MutableMapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Hashable, Mapping, MutableMapping
 from typing import Any, Protocol
 
 Scope = MutableMapping[str, Any]
@@ -32,8 +32,8 @@ class ShortWay(Protocol):
 
     path: bytes
 
-    def refusal(self, *, crowded: bool) -> WholeAnswer | None:
-        """An answer without a look at the request, where nothing more can be taken on.
+    def refusal(self, named: Mapping[bytes, bytes], *, crowded: bool) -> WholeAnswer | None:
+        """An answer without a look at the body, where nothing more can be taken on; `named` are the headers.
 
         `crowded` tells that too many have come before it and were not begun.
         """
@@ -83,12 +83,14 @@ def headers_in(lines: bytes) -> Headers:
 
 async def read_at_most(stream: AsyncIterable[bytes], bytes_max: int) -> bytes | None:
     """A request's whole body; None as soon as it is larger."""
-    body = b""
+    parts: list[bytes] = []
+    size = 0
     async for part in stream:
-        body += part
-        if len(body) > bytes_max:
+        size += len(part)
+        if size > bytes_max:
             return None
-    return body
+        parts.append(part)
+    return b"".join(parts)
 
 
 async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:

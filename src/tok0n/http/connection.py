@@ -294,7 +294,7 @@ class Connection(asyncio.Protocol):
         """
         if self.is_write_paused:
             return False
-        rejection = fast_path.refusal(crowded=not self._server.queue.has_room())
+        rejection = fast_path.refusal(exchange.named, crowded=not self._server.queue.has_room())
         if rejection is None:
             return False
         self._server.rejections.add((exchange, rejection))

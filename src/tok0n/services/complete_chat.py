@@ -35,6 +35,7 @@ class Call(msgspec.Struct, kw_only=True):
     request_id: str
     started: float
     endpoint: str = "chat"
+    client_request_id: str | None = None
     caller: Caller | None = None
     rate: RateState | None = None
     model: str | None = None

@@ -69,7 +69,7 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Signing:
-    """The use cases. `url_of` makes a path an address of this installation; `address` is the client's network one."""
+    """The use cases. `url_of` makes a path an address of this installation; limits count by `address`."""
 
     def __init__(
         self,

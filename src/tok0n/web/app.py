@@ -12,9 +12,21 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tok0n.domain import ids
-from tok0n.http.asgi import AsgiApp, Headers, Message, Receive, Scope, Send, ShortWay, WholeAnswer, header_lines
+from tok0n.domain.client_ip import ClientAddresses, limit_key
+from tok0n.http.asgi import (
+    AsgiApp,
+    Headers,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    ShortWay,
+    WholeAnswer,
+    by_name,
+    header_lines,
+)
 from tok0n.http.limits import HttpLimits
-from tok0n.http.server import Edge
+from tok0n.http.server import Address, ClientKey, Edge
 from tok0n.ports import Clock, Database, History, Limiter
 from tok0n.services.authenticate import KeyRing
 from tok0n.services.catalogue import Catalogue
@@ -26,6 +38,7 @@ from tok0n.web.openai.openapi import openapi_route
 from tok0n.web.openai.routes import api_http_error, error, is_api, model_routes
 from tok0n.web.operations import operation_routes
 from tok0n.web.pages.visit import Site
+from tok0n.web.request_ids import CLIENT_REQUEST_ID, client_request_id
 from tok0n.web.request_log import RequestLog
 
 log = structlog.get_logger()
@@ -66,7 +79,7 @@ def make_app(
 
     async def http_error(request: Request, raised: Exception) -> Response:
         assert isinstance(raised, HTTPException)
-        if is_api(request.url.path):
+        if is_api(request.scope["path"]):
             return api_http_error(request, raised)
         response = await site.error(request, raised.status_code, raised.detail)
         response.headers.update(raised.headers or {})
@@ -74,7 +87,7 @@ def make_app(
 
     async def unexpected_error(request: Request, _: Exception) -> Response:
         """Starlette raises it again, for the log."""
-        if is_api(request.url.path):
+        if is_api(request.scope["path"]):
             return error("api_error", UNEXPECTED)
         return await site.error(request, 500, UNEXPECTED)
 
@@ -90,60 +103,105 @@ def make_app(
         exception_handlers={HTTPException: http_error, Exception: unexpected_error},
     )
     pages.router.redirect_slashes = False
-    named = _with_request_id(pages, clock, request_log)
+    named = _with_request_id(_without_nul(pages, http_error), clock, request_log)
 
     def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["path"] == CHAT_PATH and scope["method"] == "POST":
             return chat(scope, receive, send)
-        if is_api(scope["path"]):
-            return named(scope, receive, send)
-        return _logging_errors(pages, scope, receive, send)
+        return named(scope, receive, send)
 
-    def edge_error(code: str, message: str, _: Headers) -> WholeAnswer:
+    def edge_error(code: str, message: str, request_headers: Headers) -> WholeAnswer:
         """An error of a request that no handler has seen, with an id and a line in the log."""
         raised = EdgeError(code, message)
-        call = _new_call(clock, "unknown")
+        call = _new_call(clock, "unknown", request_headers)
         status, headers, body = error_answer(raised)
         request_log.write(call, status=status, error=raised, seconds=0.0)
-        headers.append((b"x-request-id", call.request_id.encode()))
+        headers += _id_headers(call)
         return status, header_lines(headers), body
 
-    return App(app, chat, Edge(limits=limits, render_error=edge_error))
+    edge = Edge(
+        limits=limits,
+        render_error=edge_error,
+        client_key=client_key_of(site.client_addresses),
+        is_trusted=site.client_addresses.is_trusted,
+    )
+    return App(app, chat, edge)
 
 
-async def _logging_errors(pages: AsgiApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """What should not have happened is a line in our log; the visitor was told already."""
-    try:
-        await pages(scope, receive, send)
-    except Exception:
-        log.exception("unexpected_error", page=True)
+def client_key_of(addresses: ClientAddresses) -> ClientKey:
+    """Who counts as one client for the bounds of the server."""
+
+    def client_key(address: Address, headers: Headers) -> str:
+        peer = "" if address is None else address[0]
+        if not headers or not addresses.is_trusted(peer):
+            return limit_key(peer)
+        forwarded = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
+        return addresses.limit_key(peer, forwarded)
+
+    return client_key
+
+
+HttpError = Callable[[Request, Exception], Awaitable[Response]]
+
+
+def _without_nul(app: AsgiApp, http_error: HttpError) -> AsgiApp:
+    """Refuse a NUL in a path or query ahead of every handler: PostgreSQL stores none, so no such thing exists."""
+
+    async def without_nul(scope: Scope, receive: Receive, send: Send) -> None:
+        if "\0" in scope["path"]:
+            raised = HTTPException(404)
+        elif b"%00" in scope["query_string"]:
+            raised = HTTPException(400, "The query of the address must not contain NUL (%00).")
+        else:
+            return await app(scope, receive, send)
+        response = await http_error(Request(scope), raised)
+        return await response(scope, receive, send)
+
+    return without_nul
 
 
 def _with_request_id(app: AsgiApp, clock: Clock, request_log: RequestLog) -> AsgiApp:
-    """Give every answer of `app` an id, and its line in the log: never with the path, which is the client's text."""
+    """Give every response of `app` an id. Requests to the API, and all that fail, have a line in the log.
+
+    The line never has the path, which is the client's text.
+    """
 
     async def named(scope: Scope, receive: Receive, send: Send) -> None:
-        call = _new_call(clock, _endpoint(scope["path"]))
-        request_id = call.request_id
+        is_page = not is_api(scope["path"])
+        call = _new_call(clock, "page" if is_page else _endpoint(scope["path"]), scope["headers"])
 
         async def send_named(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-request-id"] = request_id
-                seconds = clock.monotonic() - call.started
-                request_log.write(call, status=message["status"], error=None, seconds=seconds)
+                headers = MutableHeaders(scope=message)
+                for name, value in _id_headers(call):
+                    headers[name.decode()] = value.decode()
+                if not is_page or message["status"] >= 500:
+                    seconds = clock.monotonic() - call.started
+                    request_log.write(call, status=message["status"], error=None, seconds=seconds)
             await send(message)
 
         try:
             await app(scope, receive, send_named)
         except Exception:
-            log.exception("unexpected_error", request=request_id)
+            log.exception("unexpected_error", request=call.request_id)
 
     return named
 
 
-def _new_call(clock: Clock, endpoint: str) -> Call:
-    request_id = ids.request_id(clock.now_us(), os.urandom(ids.RANDOM_BYTES))
-    return Call(request_id=request_id, started=clock.monotonic(), endpoint=endpoint)
+def _new_call(clock: Clock, endpoint: str, headers: Headers) -> Call:
+    return Call(
+        request_id=ids.request_id(clock.now_us(), os.urandom(ids.RANDOM_BYTES)),
+        started=clock.monotonic(),
+        endpoint=endpoint,
+        client_request_id=client_request_id(by_name(headers)),
+    )
+
+
+def _id_headers(call: Call) -> Headers:
+    headers = [(b"x-request-id", call.request_id.encode())]
+    if call.client_request_id is not None:
+        headers.append((CLIENT_REQUEST_ID, call.client_request_id.encode()))
+    return headers
 
 
 def _endpoint(path: str) -> str:

@@ -104,6 +104,8 @@ def _fields(line: RequestLine) -> dict[str, Any]:
         "request": call.request_id,
         "endpoint": call.endpoint,
     }
+    if call.client_request_id is not None:
+        fields["client_request_id"] = call.client_request_id
     if call.caller is not None:
         fields["account"] = call.caller.account_id
         fields["api_key"] = call.caller.api_key_id

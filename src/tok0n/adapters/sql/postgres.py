@@ -140,4 +140,6 @@ def _state(error: BaseException) -> str:
 
 def _failed(error: BaseException) -> Tok0nError:
     """What the database's own failure is to a caller."""
+    if isinstance(error, sa.exc.TimeoutError):
+        return Overloaded(queue="database connections", detail="no database connection became free in time")
     return AccountingFailed(upstream_called=False, detail=describe(_origin(error)))

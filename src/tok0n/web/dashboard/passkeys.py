@@ -35,7 +35,7 @@ class _PasskeyPages:
 
     async def options_to_use(self, visit: Visit) -> Response:
         try:
-            return Response(await self._passkeys.ask_to_use(address=visit.address), media_type="application/json")
+            return Response(await self._passkeys.ask_to_use(address=visit.limit_key), media_type="application/json")
         except Refused as refused:
             return JSONResponse({"message": refused.message}, 429)
 

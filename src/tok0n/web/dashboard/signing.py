@@ -37,7 +37,7 @@ async def _sign_up(visit: Visit) -> Response:
         return visit.page("sign_up.html")
     try:
         email = await visit.site.signing.sign_up(
-            email=visit.form.get("email", ""), password=visit.form.get("password", ""), address=visit.address
+            email=visit.form.get("email", ""), password=visit.form.get("password", ""), address=visit.limit_key
         )
     except Refused as refused:
         return visit.page("sign_up.html", status=422, refused=refused)
@@ -63,7 +63,7 @@ async def _sign_in(visit: Visit) -> Response:
         new = await visit.site.signing.sign_in(
             email=visit.form.get("email", ""),
             password=visit.form.get("password", ""),
-            address=visit.address,
+            address=visit.limit_key,
             agent=visit.agent,
         )
     except Refused as refused:

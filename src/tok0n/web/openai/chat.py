@@ -25,6 +25,7 @@ from tok0n.ports import Clock, Limiter, RateState
 from tok0n.services.complete_chat import Call, CompleteChat
 from tok0n.services.in_flight import InFlight
 from tok0n.web.openai.errors import BodiesTooLarge, RequestTooLarge, error_answer
+from tok0n.web.request_ids import CLIENT_REQUEST_ID, client_request_id
 from tok0n.web.request_log import RequestLog
 
 log = structlog.get_logger()
@@ -69,27 +70,30 @@ class ChatEndpoint:
         status, refusal_headers, body = error_answer(Overloaded(queue="reservations"))
         self._overloaded = status, header_lines(refusal_headers), body
 
-    def refusal(self, *, crowded: bool) -> WholeAnswer | None:
+    def refusal(self, named: Mapping[bytes, bytes], *, crowded: bool) -> WholeAnswer | None:
         """See `asgi.ShortWay`."""
         if not crowded and self._complete_chat.has_room():
             return None
         call = self._complete_chat.begin()
         self._request_log.count_refused()
         status, headers, body = self._overloaded
-        return status, b"%bx-request-id: %b\r\n" % (headers, call.request_id.encode()), body
+        lines = b"%bx-request-id: %b\r\n" % (headers, call.request_id.encode())
+        return status, lines + self._lines_for(call, named), body
 
     async def answer(self, request: FastRequest) -> WholeAnswer:
         """Answer a request that is here whole: see `asgi.ShortWay`. A client that leaves does not stop its call."""
         with self._in_flight:
             call = self._complete_chat.begin()
             call.on_admitted = request.admitted
-            outcome = await self._outcome(call, request.named, request.body)
+            named = request.named
+            more = self._lines_for(call, named)
+            outcome = await self._outcome(call, named, request.body)
             if isinstance(outcome, Completion):
-                return 200, self._charged(call), outcome.body
+                return 200, self._charged(call) + more, outcome.body
             status, refusal_headers, refusal_body = await self._refusal(call, outcome)
             # Nothing of the request is still to come, so that its connection can be kept.
             kept = [header for header in refusal_headers if header[0] != b"connection"]
-            return status, header_lines(kept), refusal_body
+            return status, header_lines(kept) + more, refusal_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request whose body is still coming."""
@@ -97,16 +101,27 @@ class ChatEndpoint:
             call = self._complete_chat.begin()
             hold: BodyHold = scope["extensions"][BODY_HOLD]
             call.on_admitted = hold.admitted
+            named = by_name(scope["headers"])
+            more = headers_in(self._lines_for(call, named))
             try:
-                outcome = await self._outcome(call, by_name(scope["headers"]), (receive, hold))
+                outcome = await self._outcome(call, named, (receive, hold))
             except ClientLeft:
                 status = hold.rejection or CLIENT_LEFT_STATUS
                 self._request_log.write(call, status=status, error=None, seconds=self._clock.monotonic() - call.started)
                 return
             if isinstance(outcome, Completion):
-                await respond(send, 200, headers_in(self._charged(call)), outcome.body)
+                await respond(send, 200, headers_in(self._charged(call)) + more, outcome.body)
             else:
-                await respond(send, *await self._refusal(call, outcome))
+                status, refusal_headers, refusal_body = await self._refusal(call, outcome)
+                await respond(send, status, refusal_headers + more, refusal_body)
+
+    def _lines_for(self, call: Call, named: Mapping[bytes, bytes]) -> bytes:
+        """The header lines that depend on the request's headers alone. Notes the client's request id."""
+        client_id = client_request_id(named)
+        if client_id is None:
+            return b""
+        call.client_request_id = client_id
+        return b"%b: %b\r\n" % (CLIENT_REQUEST_ID, client_id.encode())
 
     async def _outcome(
         self, call: Call, headers: Mapping[bytes, bytes], body: bytes | Incoming

@@ -27,7 +27,9 @@ def model_routes(catalogue: Catalogue) -> list[Route]:
 
 def api_http_error(request: Request, raised: HTTPException) -> Response:
     """The answer to a path or a method under /v1 that does not exist."""
-    if raised.status_code == 405:
+    if raised.status_code == 400:
+        answer = error("invalid_request", raised.detail)
+    elif raised.status_code == 405:
         answer = error("method_not_allowed", f"{request.method} is not possible here.")
     else:
         answer = error("not_found", "There is no such endpoint. Tok0n serves /v1/chat/completions and /v1/models.")

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
-import ipaddress
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -17,9 +16,10 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 import jinja2
 import structlog
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from tok0n.domain.client_ip import ClientAddresses
 from tok0n.domain.errors import NotFound, Overloaded, Tok0nError
 from tok0n.domain.people import SESSION_LIFE_US, UTC, SignedIn
 from tok0n.http.asgi import read_at_most
@@ -71,7 +71,7 @@ class Site:
         self.is_secure = public_url.startswith("https://")
         self.session_cookie = "__Host-tok0n" if self.is_secure else "tok0n"
         self.form_cookie = "__Host-tok0n-form" if self.is_secure else "tok0n-form"
-        self._proxies = [ipaddress.ip_network(proxy, strict=False) for proxy in trusted_proxies]
+        self.client_addresses = ClientAddresses(trusted_proxies)
         self._templates = jinja2.Environment(
             loader=jinja2.PackageLoader("tok0n.web", "templates"),
             autoescape=True,
@@ -98,6 +98,8 @@ class Site:
                 response = visit.error(error.status_code, error.detail)
             except Tok0nError as error:
                 response = visit.failure(error)
+            except ClientDisconnect:
+                return Response(status_code=400)  # nobody receives it
             return await visit.finish(response, private=private)
 
         return endpoint
@@ -109,13 +111,10 @@ class Site:
             await visit.recognise()
         return await visit.finish(visit.error(status, message), private=False)
 
-    def client_address(self, request: Request) -> str:
-        """The network address of the client, as far as it can be believed."""
-        address = "" if request.client is None else request.client.host
-        named = [part.strip() for part in request.headers.get("x-forwarded-for", "").split(",") if part.strip()]
-        while named and self._is_proxy(address):
-            address = named.pop()
-        return address
+    def limit_key(self, request: Request) -> str:
+        """Who counts as one client for limits: the client's address, or the /64 of an IPv6 address."""
+        peer = "" if request.client is None else request.client.host
+        return self.client_addresses.limit_key(peer, request.headers.getlist("x-forwarded-for"))
 
     @staticmethod
     def link(path: str, query: Mapping[str, str]) -> str:
@@ -125,13 +124,6 @@ class Site:
     def render(self, template: str, context: Mapping[str, Any]) -> str:
         """The text of a page."""
         return self._templates.get_template(template).render(context)
-
-    def _is_proxy(self, address: str) -> bool:
-        try:
-            ip = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(ip in network for network in self._proxies)
 
 
 class Page(HTMLResponse):
@@ -180,14 +172,20 @@ class Visit:
         return self.person.account_id
 
     @property
+    def path(self) -> str:
+        """The path of the request, decoded. `Request.url` is not used: it raises on some Host headers."""
+        path: str = self.request.scope["path"]
+        return path
+
+    @property
     def agent(self) -> str:
         """What the browser calls itself."""
         return self.request.headers.get("user-agent", "")
 
     @property
-    def address(self) -> str:
-        """The network address of the client."""
-        return self.site.client_address(self.request)
+    def limit_key(self) -> str:
+        """Who counts as one client for limits."""
+        return self.site.limit_key(self.request)
 
     @property
     def is_post(self) -> bool:
@@ -208,7 +206,7 @@ class Visit:
         everything = {
             "site": self.site,
             "session": self.session,
-            "path": self.request.url.path,
+            "path": self.path,
             "form_token": _LazyToken(self.form_token),
             "base_url": f"{self.site.public_url}/v1",
             "zone": writing.zone_of(zone),
@@ -250,8 +248,8 @@ class Visit:
 
     async def to_sign_in(self) -> Response:
         """Sign in first, then come back to what was asked for."""
-        url = self.request.url
-        goal = url.path + (f"?{url.query}" if url.query else "")
+        query = self.request.scope["query_string"].decode("latin-1")
+        goal = self.path + (f"?{query}" if query else "")
         if self.is_post or len(goal) > GOAL_CHARACTERS_MAX:
             goal = "/dashboard"
         return await self.finish(self.redirect(f"/sign-in?next={quote(goal)}"), private=True)
@@ -293,6 +291,8 @@ class Visit:
             fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="strict")
         except ValueError:
             raise HTTPException(400, "The form could not be read.") from None
+        if any("\0" in text for field in fields for text in field):
+            raise HTTPException(400, "A form must not contain NUL characters.")
         self.form = dict(fields)
         for name, value in fields:
             self.choices.setdefault(name, []).append(value)
@@ -308,7 +308,7 @@ class Visit:
             return False
         origin = headers.get("origin")
         ours = {headers.get("host"), urlsplit(self.site.public_url).netloc}
-        if origin is not None and urlsplit(origin).netloc not in ours:
+        if origin is not None and _host_of(origin) not in ours - {None}:
             return False
         secret = self._form_secret()
         given = self.form.get("form_token", "")
@@ -340,6 +340,14 @@ class _LazyToken:
 
     def __html__(self) -> str:
         return self._make()
+
+
+def _host_of(origin: str) -> str | None:
+    """Host and port of an origin; None if it is no URL."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
 
 
 def _is_ours(path: str) -> bool:

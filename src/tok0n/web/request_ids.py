@@ -1,0 +1,21 @@
+"""The id that a client gives a request. We log it and send it back; it never replaces ours."""
+
+import re
+from collections.abc import Mapping
+
+CLIENT_REQUEST_ID = b"x-client-request-id"
+
+_IDS = re.compile(rb"[!-~]{1,128}")
+_NAMES = (CLIENT_REQUEST_ID, b"x-request-id")
+"""In order of preference."""
+
+
+def client_request_id(named: Mapping[bytes, bytes]) -> str | None:
+    """The client's id: 1 to 128 visible ASCII characters. An invalid one is ignored."""
+    if CLIENT_REQUEST_ID not in named and b"x-request-id" not in named:
+        return None
+    for name in _NAMES:
+        value = named.get(name)
+        if value is not None and _IDS.fullmatch(value):
+            return value.decode("ascii")
+    return None

@@ -1,0 +1,115 @@
+"""Every response has an id of ours. The client's own id comes back beside it, and is in the log."""
+
+import json
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.gateways import Running
+from support.http import Answer, Connection, chat_body, request
+from tok0n.http.asgi import headers_in
+from tok0n.services.complete_chat import Call
+from tok0n.web.openai.chat import ChatEndpoint
+from tok0n.web.request_ids import client_request_id
+
+pytestmark = pytest.mark.anyio
+
+OWN = "x-request-id"
+CLIENTS = "x-client-request-id"
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ({}, None),
+        ({b"x-request-id": b"a"}, "a"),
+        ({b"x-client-request-id": b"b"}, "b"),
+        ({b"x-request-id": b"a", b"x-client-request-id": b"b"}, "b"),
+        ({b"x-request-id": b"a", b"x-client-request-id": b"b c"}, "a"),
+        ({b"x-client-request-id": b""}, None),
+        ({b"x-client-request-id": b"!~" * 64}, "!~" * 64),
+        ({b"x-client-request-id": b"x" * 129}, None),
+        ({b"x-client-request-id": b"\xe9"}, None),
+        ({b"x-client-request-id": b"a\tb"}, None),
+        ({b"x-client-request-id": b"one, two"}, None),
+    ],
+)
+def test_a_clients_id_is_visible_ascii_and_short(named: dict[bytes, bytes], expected: str | None) -> None:
+    assert client_request_id(named) == expected
+
+
+@given(st.binary(max_size=200))
+def test_no_other_bytes_are_taken_for_an_id(value: bytes) -> None:
+    found = client_request_id({b"x-request-id": value})
+    assert (found is not None) == (1 <= len(value) <= 128 and all(33 <= byte <= 126 for byte in value))
+
+
+async def answers(site: Running, headers: dict[str, str]) -> list[Answer]:
+    """A response of each kind: whole and late bodies, errors, pages, and one that no handler sees."""
+    key = {"authorization": f"Bearer {site.api_key}"}
+    late = [f"{name}: {value}" for name, value in (headers | key).items()]
+    body = chat_body()
+    head = ["POST /v1/chat/completions HTTP/1.1", "host: x", f"content-length: {len(body)}", *late, "", ""]
+    async with Connection(site.base_url) as connection:
+        connection.writer.write("\r\n".join(head).encode() + body[:5])
+        await connection.writer.drain()
+        await request(site.base_url, "GET", "/healthz")
+        late_answer = await connection.send(body[5:])
+    post = "/v1/chat/completions"
+    return [
+        late_answer,
+        await request(site.base_url, "POST", post, chat_body(), headers | key),
+        await request(site.base_url, "POST", post, b"{", headers | key),
+        await request(site.base_url, "POST", post, b"{", headers),
+        await request(site.base_url, "GET", "/v1/models", headers=headers),
+        await request(site.base_url, "GET", "/v1/nothing", headers=headers),
+        await request(site.base_url, "CONNECT", "x:1", headers=headers),
+        *[
+            await request(site.base_url, "GET", path, headers=headers)
+            for path in ("/", "/dashboard", "/nothing", "/healthz", "/readyz", "/llms.txt", "/openapi.json", "/?x=%00")
+        ],
+    ]
+
+
+async def test_every_response_has_our_id_and_the_clients(site: Running, capfd: pytest.CaptureFixture[str]) -> None:
+    plain = await answers(site, {})
+    named = await answers(site, {CLIENTS: "abc-123", OWN: "req_theirs"})
+    ids = [answer.headers[OWN] for answer in plain + named]
+    assert all(id_.startswith("req_") and id_ != "req_theirs" for id_ in ids)
+    assert len(set(ids)) == len(ids)
+    assert {answer.headers.get(CLIENTS) for answer in plain} == {None}
+    assert {answer.headers.get(CLIENTS) for answer in named} == {"abc-123"}
+    assert {answer.headers.get(CLIENTS) for answer in await answers(site, {CLIENTS: "no spaces"})} == {None}
+    for answer in named[:7]:
+        line = await line_of(site, capfd, answer.headers[OWN])
+        assert line["client_request_id"] == "abc-123"
+
+
+_seen: list[str] = []
+
+
+async def line_of(site: Running, capfd: pytest.CaptureFixture[str], request_id: str) -> dict[str, Any]:
+    """The log line of one request. The log is written in bundles, so it may still be on its way."""
+    while True:
+        _seen.extend(capfd.readouterr().err.splitlines())
+        found = [line for line in _seen if f'"request":"{request_id}"' in line.replace('": "', '":"')]
+        if found:
+            line: dict[str, Any] = json.loads(found[0])
+            return line
+        await request(site.base_url, "GET", "/healthz")
+
+
+def test_an_overload_rejection_has_both_ids() -> None:
+    complete_chat = SimpleNamespace(has_room=lambda: False, begin=lambda: Call(request_id="req_1", started=0.0))
+    request_log = SimpleNamespace(count_refused=lambda: None)
+    anything = cast(Any, None)
+    endpoint = ChatEndpoint(
+        cast(Any, complete_chat), anything, anything, cast(Any, request_log), anything, body_bytes_max=1
+    )
+    rejection = endpoint.refusal({b"x-request-id": b"abc"}, crowded=False)
+    assert rejection is not None
+    headers = dict(headers_in(rejection[1]))
+    assert (headers[b"x-request-id"], headers[b"x-client-request-id"]) == (b"req_1", b"abc")
