@@ -98,7 +98,7 @@ def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path, content: 
     (tmp_path / "tok0n.db").write_bytes(content)
     done = tok0n("accounts", "list", cwd=tmp_path)
     assert done.returncode == 1
-    assert "cannot be used" in done.stderr
+    assert "is damaged: file is not a database" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -85,7 +85,6 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.__test__ = True
 
 
 @pytest.mark.parametrize("size", [HOLDER_MAX, HOLDER_MAX + 1])
