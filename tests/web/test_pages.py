@@ -471,7 +471,7 @@ async def test_a_form_that_is_too_large_or_no_form_is_refused(owner: Visitor) ->
 
 @pytest.mark.parametrize("path", ["/nothing", "/dashboard/nothing", "/docs/nothing", "/docs/..%2f..%2fetc%2fpasswd"])
 async def test_what_is_not_there_is_a_page_that_says_so(owner: Visitor, path: str) -> None:
-    answer = await owner.get(path)
+    answer = await owner.get(path, headers={"accept": "text/html,*/*;q=0.8"})
     assert (answer.status_code, "There is nothing here" in answer.text) == (404, True)
 
 
