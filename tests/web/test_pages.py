@@ -354,7 +354,7 @@ async def test_no_change_is_made_for_a_form_that_is_not_ours(site: Running, owne
 
 async def test_every_page_forbids_what_it_does_not_need(site: Running, owner: Visitor) -> None:
     for path in [*paths(site, method="GET"), "/nothing-here"]:
-        answer = await owner.get(path)
+        answer = await owner.get(path, headers={"accept": "text/html"})
         policy = answer.headers["content-security-policy"]
         assert policy.startswith("default-src 'none';"), path
         assert "unsafe" not in policy
