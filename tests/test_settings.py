@@ -333,6 +333,40 @@ def test_what_should_be_a_table_and_is_not_is_a_fault_whatever_lies_over_it(text
 
 
 @pytest.mark.parametrize(
+    ("origins", "is_right"),
+    [
+        ([], True),
+        (["*"], True),
+        (["https://app.example.com", "http://localhost:3000", "http://[::1]:8080"], True),
+        (["chrome-extension://abcdef", "tauri://localhost"], True),
+        (["*", "https://app.example.com"], False),
+        (["https://app.example.com/"], False),
+        (["https://app.example.com/x"], False),
+        (["https://app.example.com:443"], False),
+        (["http://app.example.com:80"], False),
+        (["https://App.example.com"], False),
+        (["https://*.example.com"], False),
+        (["https://user@app.example.com"], False),
+        (["app.example.com"], False),
+        (["null"], False),
+        (["http://[::1"], False),
+        (["http://x:70000"], False),
+        (["http://x:"], False),
+        (["https://exämple.com"], False),
+        (["https://x\r\ny: z"], False),
+        (["https://x?y"], False),
+    ],
+)
+def test_an_allowed_origin_is_written_as_browsers_send_it(origins: list[str], *, is_right: bool) -> None:
+    text = f"[server]\ncors_origins = {json.dumps(origins)}"
+    if is_right:
+        assert settings_of(text).server.cors_origins == tuple(origins)
+    else:
+        with pytest.raises(SettingsInvalid, match=r"server\.cors_origins"):
+            settings_of(text)
+
+
+@pytest.mark.parametrize(
     "key", ["requests_per_minute_per_key", "concurrent_requests_per_user", "upstream_requests_per_minute"]
 )
 def test_a_limit_is_from_one_to_ten_million(key: str) -> None:

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tok0n.http.asgi import Headers, Receive, Scope, Send, WholeAnswer, header_lines, respond
+from tok0n.http.asgi import Receive, Scope, Send, WholeAnswer, header_lines, respond
+from tok0n.http.parser import RequestHead
 from tok0n.http.server import Edge, HttpServer, listen
 from tok0n.web.openai.errors import EdgeError, error_answer
 
@@ -66,7 +67,7 @@ class EchoServer:
             await respond(send, 200, [(b"content-type", b"application/json")], json.dumps(seen).encode())
 
 
-def render_error(code: str, message: str, _: Headers) -> WholeAnswer:
+def render_error(code: str, message: str, _: RequestHead | None) -> WholeAnswer:
     status, headers, body = error_answer(EdgeError(code, message))
     return status, header_lines([*headers, (b"x-request-id", b"req_test")]), body
 

@@ -354,7 +354,7 @@ async def test_no_change_is_made_for_a_form_that_is_not_ours(site: Running, owne
 
 async def test_every_page_forbids_what_it_does_not_need(site: Running, owner: Visitor) -> None:
     for path in [*paths(site, method="GET"), "/nothing-here"]:
-        answer = await owner.get(path)
+        answer = await owner.get(path, headers={"accept": "text/html"})
         policy = answer.headers["content-security-policy"]
         assert policy.startswith("default-src 'none';"), path
         assert "unsafe" not in policy
@@ -471,7 +471,7 @@ async def test_a_form_that_is_too_large_or_no_form_is_refused(owner: Visitor) ->
 
 @pytest.mark.parametrize("path", ["/nothing", "/dashboard/nothing", "/docs/nothing", "/docs/..%2f..%2fetc%2fpasswd"])
 async def test_what_is_not_there_is_a_page_that_says_so(owner: Visitor, path: str) -> None:
-    answer = await owner.get(path)
+    answer = await owner.get(path, headers={"accept": "text/html,*/*;q=0.8"})
     assert (answer.status_code, "There is nothing here" in answer.text) == (404, True)
 
 

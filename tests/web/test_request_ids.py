@@ -12,6 +12,7 @@ from support.gateways import Running
 from support.http import Answer, Connection, chat_body, request
 from tok0n.http.asgi import headers_in
 from tok0n.services.complete_chat import Call
+from tok0n.web.cors import Cors
 from tok0n.web.openai.chat import ChatEndpoint
 from tok0n.web.request_ids import client_request_id
 
@@ -107,7 +108,7 @@ def test_an_overload_rejection_has_both_ids() -> None:
     request_log = SimpleNamespace(count_refused=lambda: None)
     anything = cast(Any, None)
     endpoint = ChatEndpoint(
-        cast(Any, complete_chat), anything, anything, cast(Any, request_log), anything, body_bytes_max=1
+        cast(Any, complete_chat), anything, anything, cast(Any, request_log), anything, body_bytes_max=1, cors=Cors()
     )
     rejection = endpoint.refusal({b"x-request-id": b"abc"}, crowded=False)
     assert rejection is not None

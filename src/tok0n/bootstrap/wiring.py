@@ -32,6 +32,7 @@ from tok0n.services.signing import Signing
 from tok0n.services.verify_models import VerifyModels
 from tok0n.settings import Settings
 from tok0n.web.app import make_app
+from tok0n.web.cors import Cors
 from tok0n.web.openai.chat import ChatEndpoint
 from tok0n.web.request_log import RequestLog
 
@@ -114,6 +115,7 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
             upstreams=upstreams,
             clock=clock,
         )
+        cors = Cors(settings.server.cors_origins)
         chat = ChatEndpoint(
             complete_chat,
             limiter,
@@ -121,6 +123,7 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
             request_log,
             in_flight,
             body_bytes_max=settings.server.max_body_bytes,
+            cors=cors,
         )
         pages = make_pages(
             settings,
@@ -166,6 +169,7 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
             site=pages.site,
             page_routes=pages.routes,
             limits=_http_limits(settings),
+            cors=cors,
         )
         housekeeping.start()
         try:

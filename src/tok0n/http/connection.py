@@ -275,7 +275,7 @@ class Connection(asyncio.Protocol):
             if not self._is_rejected(exchange, self._fast_path):
                 self._server.queue.add(self)
             return
-        target = _path_and_query(request.target)
+        target = path_and_query(request.target)
         if target is None:
             self._reject("invalid_request", "The request target must be a path, such as /v1/models.")
             return
@@ -388,7 +388,7 @@ class Connection(asyncio.Protocol):
             self._close()
         else:
             message = "The server had an unexpected error."
-            exchange.answer(self._server.render_error("api_error", message, exchange.request.headers))
+            exchange.answer(self._server.render_error("api_error", message, exchange.request))
 
     def _reject(self, code: str, message: str) -> None:
         """Answer the request in progress with an error, unless its response has begun, and close."""
@@ -399,8 +399,8 @@ class Connection(asyncio.Protocol):
             self._state = _CLOSING
             self._transport.abort()
             return
-        headers = [] if exchange is None else exchange.request.headers
-        status, lines, body = self._server.render_error(code, message, headers)
+        request = None if exchange is None else exchange.request
+        status, lines, body = self._server.render_error(code, message, request)
         self._release_unread()
         if exchange is not None:
             exchange.rejection = status
@@ -501,7 +501,7 @@ def _address(transport: asyncio.BaseTransport, name: str) -> tuple[str, int] | N
     return (str(address[0]), int(address[1])) if isinstance(address, tuple) else None
 
 
-def _path_and_query(target: bytes) -> tuple[bytes, bytes] | None:
+def path_and_query(target: bytes) -> tuple[bytes, bytes] | None:
     """Path and query of a request target in origin or absolute form; None for any other."""
     if not target.startswith(b"/"):
         scheme, separator, rest = target.partition(b"://")

@@ -14,6 +14,7 @@ from tok0n.http.asgi import AsgiApp, Headers, ShortWay, WholeAnswer
 from tok0n.http.buffered import BufferedBytes
 from tok0n.http.connection import Connection, Rejected, send_rejection
 from tok0n.http.limits import HttpLimits
+from tok0n.http.parser import RequestHead
 from tok0n.turns import Turns
 
 log = structlog.get_logger()
@@ -24,13 +25,13 @@ UNREAD_SECONDS_MAX = 60
 """How long a client may take nothing of what it was sent: many that do not read would take all our memory."""
 
 Address = tuple[str, int] | None
-RenderError = Callable[[str, str, Headers], WholeAnswer]
-"""Renders an error response from a code, a message and the request's headers, which are empty if they are unknown."""
+RenderError = Callable[[str, str, RequestHead | None], WholeAnswer]
+"""Renders an error response from a code, a message and the request's head, if that could be read."""
 ClientKey = Callable[[Address, Headers], Hashable]
 """Tells who counts as one client, from the socket's address and the request's headers."""
 
 
-def plain_error(code: str, message: str, _: Headers) -> WholeAnswer:
+def plain_error(code: str, message: str, _: RequestHead | None) -> WholeAnswer:
     """The default `RenderError`: the message as text, with a status that fits."""
     statuses = {"method_not_allowed": 405, "request_timeout": 408, "rate_limit_error": 429, "headers_too_large": 431}
     statuses |= {"api_error": 500, "overloaded": 503, "http_version_not_supported": 505}

@@ -31,6 +31,11 @@ ID_CHARACTERS_MAX = 128
 _ID = re.compile(r"[!-.0-~](?:[!-~]*[!-.0-~])?")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
 
+_ORIGIN_SHAPE = (
+    'must be ["*"], or origins as browsers send them, such as ["https://app.example.com", "http://localhost:3000"]:'
+    " in lower case, without default port, path and trailing slash."
+)
+
 Findings = Iterator[tuple[str, str]]
 """Pairs of a setting's name, or nothing for the table as a whole, and what is wrong with it."""
 
@@ -154,6 +159,11 @@ def _server(values: dict[str, Any]) -> Findings:
             ipaddress.ip_network(network, strict=False)
         except ValueError:
             yield "trusted_proxies", 'must be addresses or networks: ["127.0.0.1", "10.0.0.0/8"].'
+    origins = values.get("cors_origins", ())
+    if "*" in origins and len(origins) > 1:
+        yield "cors_origins", 'must be ["*"] alone, or a list of origins without "*".'
+    elif any(origin != "*" and not _is_origin(origin) for origin in origins):
+        yield "cors_origins", _ORIGIN_SHAPE
 
 
 def _mail(values: dict[str, Any]) -> Findings:
@@ -262,6 +272,18 @@ def _is_proxy(text: str) -> bool:
     except ValueError:
         return False
     return url.scheme == "http" and bool(url.hostname) and port != 0 and url.path in {"", "/"} and _is_plain(text)
+
+
+def _is_origin(text: str) -> bool:
+    """Whether a browser sends this text as `Origin`: lower case, without default port, path and trailing slash."""
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        return False
+    is_default = (url.scheme, port) in {("http", 80), ("https", 443)}
+    is_exact = text == f"{url.scheme}://{url.netloc}" and text == text.lower() and not url.netloc.endswith(":")
+    return bool(url.hostname) and is_exact and not is_default and not re.search("[@*]", text) and _is_plain(text)
 
 
 def _is_plain(text: str) -> bool:

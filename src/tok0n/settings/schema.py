@@ -42,6 +42,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     connections_per_client_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 2_048
     shutdown_seconds: Annotated[int, Meta(ge=1, le=SECONDS_MAX)] = 25
     trusted_proxies: tuple[_Text, ...] = ("127.0.0.1", "::1")
+    cors_origins: tuple[_Text, ...] = ()
 
 
 class Database(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """The ASGI application: chat completions straight to their endpoint, everything else through Starlette."""
 
+import functools
 import os
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -25,17 +26,20 @@ from tok0n.http.asgi import (
     by_name,
     header_lines,
 )
+from tok0n.http.connection import path_and_query
 from tok0n.http.limits import HttpLimits
+from tok0n.http.parser import RequestHead
 from tok0n.http.server import Address, ClientKey, Edge
 from tok0n.ports import Clock, Database, History, Limiter
 from tok0n.services.authenticate import KeyRing
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import Call
+from tok0n.web.cors import Cors, with_cors
 from tok0n.web.openai.account import account_routes
 from tok0n.web.openai.chat import CHAT_PATH, ChatEndpoint
 from tok0n.web.openai.errors import UNEXPECTED, EdgeError, error_answer
 from tok0n.web.openai.openapi import openapi_route
-from tok0n.web.openai.routes import api_http_error, error, is_api, model_routes
+from tok0n.web.openai.routes import api_http_error, error, is_api, is_page_request, model_routes
 from tok0n.web.operations import operation_routes
 from tok0n.web.pages.visit import Site
 from tok0n.web.request_ids import CLIENT_REQUEST_ID, client_request_id
@@ -71,6 +75,7 @@ def make_app(
     site: Site,
     page_routes: Sequence[BaseRoute],
     limits: HttpLimits,
+    cors: Cors,
 ) -> AsgiApp:
     """The application. `chat` answers POST /v1/chat/completions; `page_routes` are all that is not for programs."""
 
@@ -79,8 +84,8 @@ def make_app(
 
     async def http_error(request: Request, raised: Exception) -> Response:
         assert isinstance(raised, HTTPException)
-        if is_api(request.scope["path"]):
-            return api_http_error(request, raised)
+        if is_api(request.scope["path"]) or not is_page_request(request):
+            return api_http_error(request, raised, base_url=f"{site.public_url}/v1")
         response = await site.error(request, raised.status_code, raised.detail)
         response.headers.update(raised.headers or {})
         return response
@@ -103,20 +108,24 @@ def make_app(
         exception_handlers={HTTPException: http_error, Exception: unexpected_error},
     )
     pages.router.redirect_slashes = False
-    named = _with_request_id(_without_nul(pages, http_error), clock, request_log)
+    checked = _without_nul(pages, http_error)
+    named = _with_request_id(checked, clock, request_log)
+    api = _with_request_id(with_cors(checked, cors, functools.partial(_methods_of, pages)), clock, request_log)
 
     def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["path"] == CHAT_PATH and scope["method"] == "POST":
             return chat(scope, receive, send)
-        return named(scope, receive, send)
+        return api(scope, receive, send) if is_api(scope["path"]) else named(scope, receive, send)
 
-    def edge_error(code: str, message: str, request_headers: Headers) -> WholeAnswer:
+    def edge_error(code: str, message: str, request: RequestHead | None) -> WholeAnswer:
         """An error of a request that no handler has seen, with an id and a line in the log."""
         raised = EdgeError(code, message)
-        call = _new_call(clock, "unknown", request_headers)
+        call = _new_call(clock, "unknown", [] if request is None else request.headers)
         status, headers, body = error_answer(raised)
         request_log.write(call, status=status, error=raised, seconds=0.0)
         headers += _id_headers(call)
+        if cors.is_on and request is not None and _is_api_target(request.target):
+            headers += cors.headers(request.named.get(b"origin"))
         return status, header_lines(headers), body
 
     edge = Edge(
@@ -139,6 +148,21 @@ def client_key_of(addresses: ClientAddresses) -> ClientKey:
         return addresses.limit_key(peer, forwarded)
 
     return client_key
+
+
+def _methods_of(pages: Starlette, path: str) -> str | None:
+    """The methods of a path under /v1, or None."""
+    if path == CHAT_PATH:
+        return "POST"
+    for route in pages.routes:
+        if isinstance(route, Route) and route.methods and route.path_regex.match(path):
+            return ", ".join(sorted(route.methods))
+    return None
+
+
+def _is_api_target(target: bytes) -> bool:
+    parts = path_and_query(target)
+    return parts is not None and is_api(parts[0].decode("ascii"))
 
 
 HttpError = Callable[[Request, Exception], Awaitable[Response]]

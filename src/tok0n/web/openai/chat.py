@@ -24,6 +24,7 @@ from tok0n.http.asgi import (
 from tok0n.ports import Clock, Limiter, RateState
 from tok0n.services.complete_chat import Call, CompleteChat
 from tok0n.services.in_flight import InFlight
+from tok0n.web.cors import Cors
 from tok0n.web.openai.errors import BodiesTooLarge, RequestTooLarge, error_answer
 from tok0n.web.request_ids import CLIENT_REQUEST_ID, client_request_id
 from tok0n.web.request_log import RequestLog
@@ -59,7 +60,9 @@ class ChatEndpoint:
         in_flight: InFlight,
         *,
         body_bytes_max: int,
+        cors: Cors,
     ) -> None:
+        self._cors = cors
         self.path = CHAT_PATH.encode()
         self._complete_chat = complete_chat
         self._limiter = limiter
@@ -117,11 +120,12 @@ class ChatEndpoint:
 
     def _lines_for(self, call: Call, named: Mapping[bytes, bytes]) -> bytes:
         """The header lines that depend on the request's headers alone. Notes the client's request id."""
+        lines = self._cors.lines(named.get(b"origin")) if self._cors.is_on else b""
         client_id = client_request_id(named)
         if client_id is None:
-            return b""
+            return lines
         call.client_request_id = client_id
-        return b"%b: %b\r\n" % (CLIENT_REQUEST_ID, client_id.encode())
+        return b"%b%b: %b\r\n" % (lines, CLIENT_REQUEST_ID, client_id.encode())
 
     async def _outcome(
         self, call: Call, headers: Mapping[bytes, bytes], body: bytes | Incoming

@@ -1,5 +1,7 @@
 """The small endpoints of /v1, and every other path beneath it: a wrong path answers in OpenAI's shape too."""
 
+import re
+
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -8,6 +10,14 @@ from starlette.routing import Route
 
 from tok0n.services.catalogue import Catalogue, ListedModel
 from tok0n.web.openai.errors import TABLE, error_body
+
+_ENDPOINT = re.compile(
+    r"/(?:chat/completions|completions|models|embeddings|responses|moderations|images/\w+|audio/\w+|key|balance|requests)"
+    r"(?:/|\Z)"
+)
+"""How paths of OpenAI's API and of ours look without /v1, or behind a prefix that is not ours."""
+
+_REPEATED_BASE = re.compile(r"/v1/(?:.*/)?v1/")
 
 
 def model_routes(catalogue: Catalogue) -> list[Route]:
@@ -25,16 +35,29 @@ def model_routes(catalogue: Catalogue) -> list[Route]:
     return [Route("/v1/models", list_models), Route("/v1/models/{model:path}", get_model)]
 
 
-def api_http_error(request: Request, raised: HTTPException) -> Response:
-    """The answer to a path or a method under /v1 that does not exist."""
+def api_http_error(request: Request, raised: HTTPException, *, base_url: str) -> Response:
+    """The response to a path or a method that does not exist, for a program."""
     if raised.status_code == 400:
         answer = error("invalid_request", raised.detail)
     elif raised.status_code == 405:
         answer = error("method_not_allowed", f"{request.method} is not possible here.")
     else:
-        answer = error("not_found", "There is no such endpoint. Tok0n serves /v1/chat/completions and /v1/models.")
+        answer = error("not_found", _no_such_path(request.scope["path"], base_url))
     answer.headers.update(raised.headers or {})
     return answer
+
+
+def _no_such_path(path: str, base_url: str) -> str:
+    if is_api(path) and not _REPEATED_BASE.match(path):
+        return f"There is no such endpoint. {base_url} serves /chat/completions and /models."
+    if _ENDPOINT.search(path):
+        return f"There is no such endpoint. Set your client's base URL to {base_url}: that is where the API is."
+    return f"There is nothing at this path. The base URL of the API is {base_url}."
+
+
+def is_page_request(request: Request) -> bool:
+    """Whether a browser asks for a page, and not a program or a script for data."""
+    return request.method in {"GET", "HEAD"} and "text/html" in request.headers.get("accept", "").lower()
 
 
 def error(code: str, message: str, *, param: str | None = None) -> Response:
