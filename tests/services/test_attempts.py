@@ -10,7 +10,7 @@ import pyotp
 import pytest
 
 from support.fakes import FakeClock
-from support.ledgers import ENGINES, NOW_US, Opened, open_engine
+from support.ledgers import ENGINES, NOW_US, Opened, open_engine, schema
 from tok0n.adapters.passkeys import WebAuthn
 from tok0n.adapters.sql.attempts import SqlAttempts
 from tok0n.adapters.sql.passkeys import SqlPasskeys
@@ -255,6 +255,18 @@ async def test_a_flood_of_sign_ups_judges_no_more_passwords_than_the_limit(tmp_p
             with pytest.raises(Refused, match=words):
                 await world.signing.sign_up(email=ADA, password=password, address="b")
         assert world.passwords.work == []
+
+
+async def test_housekeeping_removes_every_expired_count(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signings, "FORGOTTEN_ROWS_MAX", 2)
+    attempts, limit = SqlAttempts(world.db.store), LIMITS[AttemptKind.PASSKEY]
+    for number in range(5):
+        await attempts.try_count(
+            AttemptKind.PASSKEY, bytes([number]), limit=limit, now_us=world.clock.now_us() + number // 4
+        )
+    world.clock.advance(limit.quiet_us / 1_000_000)
+    await world.signing.forget_old()
+    assert [row["subject"] for row in await world.db.rows(schema.attempt)] == [bytes([4])]
 
 
 async def test_no_password_is_judged_for_a_link_that_does_not_work(world: World) -> None:
