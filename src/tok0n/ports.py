@@ -13,6 +13,7 @@ from typing import Protocol, Self
 import msgspec
 
 from tok0n.domain.accounts import Account, ApiKey, Caller, KeyLimits
+from tok0n.domain.attempts import AttemptKind, AttemptLimit, Counted, TooMany
 from tok0n.domain.catalogue import ModelState, Verification
 from tok0n.domain.forms import Submission
 from tok0n.domain.history import HourOfUse, LedgerEntry, RequestFilter, RequestRecord, UseBy, UseFilter, UseTotals
@@ -324,6 +325,21 @@ class Forms(Protocol):
         """Remove secrets after 10 minutes, and submissions after 24 hours."""
 
 
+class Attempts(Protocol):
+    """Counted attempts to prove something, shared by all processes. Subjects come in as digests."""
+
+    async def try_count(
+        self, kind: AttemptKind, subject: bytes, *, limit: AttemptLimit, now_us: int
+    ) -> Counted | TooMany:
+        """Count one attempt unless the limit is reached, atomically."""
+
+    async def take_back(self, counted: Counted) -> None:
+        """Uncount an attempt that succeeded. Does nothing if the count has started again since."""
+
+    async def forget_expired(self, *, now_us: int, rows_max: int) -> int:
+        """Remove at most `rows_max` counts that no longer matter; gives how many."""
+
+
 class People(Protocol):
     """Who may sign in, and the links that were mailed to them. Secrets come in as digests."""
 
@@ -346,6 +362,9 @@ class People(Protocol):
 
     async def linked(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> Person | None:
         """Whose link it is, if it works; it goes on working."""
+
+    async def has_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> bool:
+        """Whether a link works, also one that belongs to nobody yet; it goes on working."""
 
     async def use_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> bool:
         """Use a link up. False when it does not work."""
@@ -469,13 +488,16 @@ class Notices(Protocol):
 
 
 class Passwords(Protocol):
-    """Hashes passwords, slowly, where nobody has to wait for it who did not ask. Both raise `Overloaded`."""
+    """Hashes and judges passwords, slowly, on a bounded queue that serves no page. All raise `Overloaded`."""
 
     async def hash(self, password: str) -> str:
         """What to store."""
 
     async def matches(self, password: str, password_hash: str | None) -> bool:
         """Whether it is the password. Takes as long for None and for "", which no password matches."""
+
+    async def guesses(self, password: str, *, known: list[str]) -> int:
+        """Estimate how many guesses a person needs who tries likely passwords first, and knows the words `known`."""
 
 
 class Mailer(Protocol):

@@ -1,4 +1,7 @@
-"""Argon2id in a few threads of its own, which give way to serving: a flood of sign-ins waits for itself."""
+"""Argon2id and password strength in a few threads of their own, which give way to serving.
+
+Their queue is bounded: a flood of sign-ins waits for itself, and never for the threads that render pages.
+"""
 
 import asyncio
 import contextlib
@@ -12,6 +15,7 @@ from typing import TypeVar
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
+from tok0n.adapters import strength
 from tok0n.domain.errors import Overloaded
 
 T = TypeVar("T")
@@ -43,6 +47,10 @@ class Argon2Passwords:
         """See `ports.Passwords.matches`."""
         matches = await self._run(lambda: self._matches(password, password_hash or self._nobodys))
         return matches and bool(password_hash)
+
+    async def guesses(self, password: str, *, known: list[str]) -> int:
+        """See `ports.Passwords.guesses`."""
+        return await self._run(lambda: strength.guesses(_normal(password), known=known))
 
     def close(self) -> None:
         """End the threads."""

@@ -12,6 +12,7 @@ from tok0n.adapters.mail import LogMailer, SmtpMailer, SmtpOptions
 from tok0n.adapters.memory.limiter import MemoryLimiter
 from tok0n.adapters.passkeys import WebAuthn
 from tok0n.adapters.sql.accounts import SqlAccounts
+from tok0n.adapters.sql.attempts import SqlAttempts
 from tok0n.adapters.sql.forms import SqlForms
 from tok0n.adapters.sql.history import SqlHistory
 from tok0n.adapters.sql.inbox import SqlInbox
@@ -31,6 +32,7 @@ from tok0n.domain.rate_limit import WINDOW_SECONDS, Limits
 from tok0n.lazily import is_installed
 from tok0n.ports import (
     Accounts,
+    Attempts,
     Authenticator,
     Clock,
     Forms,
@@ -68,6 +70,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     orders: Orders
     inbox: Inbox
     forms: Forms
+    attempts: Attempts
 
 
 @contextlib.asynccontextmanager
@@ -98,6 +101,7 @@ def _store(database: SqlStore, ledger: Ledger) -> Store:
         orders=SqlOrders(database),
         inbox=SqlInbox(database),
         forms=SqlForms(database),
+        attempts=SqlAttempts(database),
     )
 
 

@@ -86,6 +86,7 @@ def make_signing(settings: Settings, store: Store, clock: Clock, *, passwords: P
     return Signing(
         people=store.people,
         sessions=store.sessions,
+        attempts=store.attempts,
         passwords=passwords,
         mailer=mailer,
         clock=clock,
@@ -124,6 +125,7 @@ def make_pages(
     profile = Profile(
         people=store.people,
         sessions=store.sessions,
+        attempts=store.attempts,
         passwords=passwords,
         mailer=mailer,
         clock=clock,
@@ -139,6 +141,7 @@ def make_pages(
         catalogue=catalogue,
         clock=clock,
         forms=store.forms,
+        attempts=store.attempts,
     )
     playground = Playground(
         desk=desk, complete_chat=complete_chat, key_ring=key_ring, request_log=request_log, in_flight=in_flight
@@ -173,6 +176,7 @@ def make_pages(
             passkeys=store.passkeys,
             authenticator=authenticator,
             people=store.people,
+            attempts=store.attempts,
             profile=profile,
             signing=signing,
             clock=clock,

@@ -2,13 +2,14 @@
 
 import asyncio
 
+from tok0n.domain.attempts import AttemptKind
 from tok0n.domain.errors import AlreadyExists, PasskeyInvalid
 from tok0n.domain.people import PASSKEY_LIFE_US, LinkPurpose, Passkey, Person, SignedIn, digest
-from tok0n.ports import Authenticator, Clock, Passkeys, People
+from tok0n.ports import Attempts, Authenticator, Clock, Passkeys, People
+from tok0n.services.attempts import AttemptLimiter, count_attempt
 from tok0n.services.passwords import Refused, too_many
 from tok0n.services.profile import Profile
 from tok0n.services.signing import NewSession, Signing
-from tok0n.services.throttle import Throttle
 
 PASSKEYS_MAX = 20
 NAME_CHARACTERS_MAX = 100
@@ -25,6 +26,7 @@ class SignInByPasskey:
         passkeys: Passkeys,
         authenticator: Authenticator,
         people: People,
+        attempts: Attempts,
         profile: Profile,
         signing: Signing,
         clock: Clock,
@@ -32,10 +34,11 @@ class SignInByPasskey:
         self._passkeys = passkeys
         self._authenticator = authenticator
         self._people = people
+        self._attempts = attempts
         self._profile = profile
         self._signing = signing
         self._clock = clock
-        self._asked = Throttle(clock, times=ASKED_MAX, seconds=ASKED_SECONDS)
+        self._asked = AttemptLimiter(clock, attempts_max=ASKED_MAX, seconds=ASKED_SECONDS)
 
     async def of(self, session: SignedIn) -> list[Passkey]:
         """The passkeys of whoever is signed in."""
@@ -82,19 +85,20 @@ class SignInByPasskey:
 
     async def ask_to_use(self, *, address: str) -> str:
         """What the browser needs to use one, as JSON. Raises `Refused`."""
-        if seconds := self._asked.seconds_left(address):
+        if seconds := self._asked.try_count(address):
             raise too_many(seconds, field="passkey")
-        self._asked.count(address)
         options, challenge = self._authenticator.request_options()
         await self._remember(challenge, person_id=None)
         return options
 
-    async def sign_in(self, credential: str, *, agent: str) -> NewSession:
+    async def sign_in(self, credential: str, *, address: str, agent: str) -> NewSession:
         """Begin a session, without a second factor. Raises `Refused`."""
+        counted = await count_attempt(self._attempts, self._clock, AttemptKind.PASSKEY, address, field="passkey")
         try:
             passkey, person, count = await self._prove(credential)
         except PasskeyInvalid as error:
             raise Refused(error.message, field="passkey") from error
+        await self._attempts.take_back(counted)
         await self._passkeys.used(passkey.credential_id, sign_count=count, now_us=self._clock.now_us())
         return await self._signing.begin(person, agent=agent, proven=True)
 

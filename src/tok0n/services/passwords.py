@@ -1,15 +1,12 @@
-"""What a password must be, and whose it is. Slow on purpose, and throttled."""
-
-import asyncio
+"""What a password must be. Lengths are checked at once; strength and hashes only after an attempt was counted."""
 
 from tok0n.domain.email import parse_email
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.people import PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN
+from tok0n.ports import Passwords
 
 GUESSES_MIN = 1_000_000
 """Fewer guesses than this, and an online attacker gets there (zxcvbn's own score 2 begins here)."""
-
-_GUESSED_CHARACTERS_MAX = 72
 
 
 class Refused(Exception):
@@ -27,22 +24,28 @@ def too_many(seconds: float, *, field: str) -> Refused:
     return Refused(f"Too many attempts. Try again in {minutes} minute{'s' if minutes > 1 else ''}.", field=field)
 
 
-async def check_password(password: str, *, email: str) -> None:
-    """Raises `Refused` for a password that is too short, too long, or among the first that anybody would guess."""
+def check_length(password: str) -> None:
+    """Raises `Refused` for a new password that is too short or too long. Costs nothing: count no attempt for it."""
     if len(password) < PASSWORD_CHARACTERS_MIN:
         raise Refused(f"Use at least {PASSWORD_CHARACTERS_MIN} characters.", field="password")
+    check_too_long(password)
+
+
+def check_too_long(password: str, *, field: str = "password") -> None:
+    """Raises `Refused` for a password that nobody can have: the expensive work never sees it."""
     if len(password) > PASSWORD_CHARACTERS_MAX:
-        raise Refused(f"Use at most {PASSWORD_CHARACTERS_MAX} characters.", field="password")
-    if await asyncio.to_thread(_guesses, password[:_GUESSED_CHARACTERS_MAX], email) < GUESSES_MIN:
+        raise Refused(f"Use at most {PASSWORD_CHARACTERS_MAX} characters.", field=field)
+
+
+async def hash_new(passwords: Passwords, password: str, *, email: str) -> str:
+    """The hash of a new password. Raises `Refused` for one that people guess first, and `Overloaded`.
+
+    This work is expensive: count an attempt and find the link first.
+    """
+    known = [word for word in (email, *email.split("@"), "tok0n", "token") if word]
+    if await passwords.guesses(password, known=known) < GUESSES_MIN:
         raise Refused("That password is among the first that anybody would guess. Use another.", field="password")
-
-
-def _guesses(password: str, email: str) -> int:
-    """How many guesses somebody needs who tries the likely ones first."""
-    from zxcvbn import zxcvbn  # noqa: PLC0415  its word lists take a tenth of a second
-
-    known = [email, *email.split("@"), "tok0n", "token"]
-    return int(zxcvbn(password, user_inputs=[word for word in known if word])["guesses"])
+    return await passwords.hash(password)
 
 
 def clean(email: str) -> str:

@@ -4,15 +4,17 @@ import secrets
 import zoneinfo
 from collections.abc import Callable
 
-from tok0n.domain.people import LINK_LIFE_US, PASSWORD_CHARACTERS_MAX, SECRET_BYTES, LinkPurpose, SignedIn, digest
-from tok0n.ports import Clock, Mailer, Passwords, People, Sessions
+from tok0n.domain.attempts import AttemptKind
+from tok0n.domain.people import LINK_LIFE_US, SECRET_BYTES, LinkPurpose, SignedIn, digest
+from tok0n.ports import Attempts, Clock, Mailer, Passwords, People, Sessions
 from tok0n.services import mails
-from tok0n.services.passwords import Refused, check_password, clean, too_many
+from tok0n.services.attempts import AttemptLimiter, count_attempt
+from tok0n.services.passwords import Refused, check_length, check_too_long, clean, hash_new, too_many
 from tok0n.services.second_factor import SecondFactor, is_secret
-from tok0n.services.throttle import Throttle
 
-FAILURES_MAX = 10
-FAILURES_SECONDS = 900.0
+CHOICES_MAX = 10
+CHOICES_SECONDS = 900.0
+"""New passwords that a user may offer: to judge one is expensive."""
 
 
 class Profile:
@@ -23,6 +25,7 @@ class Profile:
         *,
         people: People,
         sessions: Sessions,
+        attempts: Attempts,
         passwords: Passwords,
         mailer: Mailer,
         clock: Clock,
@@ -30,18 +33,21 @@ class Profile:
     ) -> None:
         self._people = people
         self._sessions = sessions
+        self._attempts = attempts
         self._passwords = passwords
         self._mailer = mailer
         self._clock = clock
         self._url_of = url_of
         self._second_factor = SecondFactor(people, clock)
-        self._failures = Throttle(clock, times=FAILURES_MAX, seconds=FAILURES_SECONDS)
+        self._choices = AttemptLimiter(clock, attempts_max=CHOICES_MAX, seconds=CHOICES_SECONDS)
 
     async def change_password(self, session: SignedIn, *, current: str, password: str) -> None:
         """Take a new password; every other session ends. Raises `Refused`."""
+        check_length(password)
         await self.prove(session, current, field="current")
-        await check_password(password, email=session.email)
-        password_hash = await self._passwords.hash(password)
+        if seconds := self._choices.try_count(session.person_id):
+            raise too_many(seconds, field="password")
+        password_hash = await hash_new(self._passwords, password, email=session.email)
         await self._people.change_password(person_id=session.person_id, password_hash=password_hash)
         await self._sessions.end_all(session.person_id, but=session.digest)
         await self._mail(session.email, mails.PASSWORD_CHANGED, reset=self._url_of("/reset-password"))
@@ -98,12 +104,14 @@ class Profile:
 
     async def prove(self, session: SignedIn, password: str, *, field: str) -> None:
         """Whoever found the browser open does not know the password. Raises `Refused`."""
-        if seconds := self._failures.seconds_left(session.person_id):
-            raise too_many(seconds, field=field)
+        check_too_long(password, field=field)
+        counted = await count_attempt(
+            self._attempts, self._clock, AttemptKind.CONFIRMATION, session.person_id, field=field
+        )
         person = await self._people.get(session.person_id)
-        if not await self._passwords.matches(password[:PASSWORD_CHARACTERS_MAX], person.password_hash):
-            self._failures.count(session.person_id)
+        if not await self._passwords.matches(password, person.password_hash):
             raise Refused("This is not your password.", field=field)
+        await self._attempts.take_back(counted)
 
     async def _mail(self, to: str, mail: tuple[str, str], **words: str) -> None:
         subject, text = mail

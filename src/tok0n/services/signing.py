@@ -12,31 +12,38 @@ from typing import Any
 import msgspec
 import structlog
 
+from tok0n.domain.attempts import AttemptKind
 from tok0n.domain.people import (
     INVITATION_LIFE_US,
     LINK_LIFE_US,
-    PASSWORD_CHARACTERS_MAX,
     SECRET_BYTES,
     LinkPurpose,
     Person,
     SignedIn,
     digest,
 )
-from tok0n.ports import Clock, Mailer, Passwords, People, Sessions
+from tok0n.ports import Attempts, Clock, Mailer, Passwords, People, Sessions
 from tok0n.services import mails
-from tok0n.services.passwords import Refused, check_password, clean, too_many
+from tok0n.services.attempts import AttemptLimiter, count_attempt
+from tok0n.services.passwords import Refused, check_length, check_too_long, clean, hash_new, too_many
 from tok0n.services.second_factor import SecondFactor
-from tok0n.services.throttle import Throttle
 
 log = structlog.get_logger()
 
 FAILURES_MAX = 10
 FAILURES_SECONDS = 900.0
-CODE_FAILURES_MAX = 6
+FAILURES_PER_ADDRESS_MAX = 100
+"""Failed sign-ins of one client address, whatever email addresses it tries."""
+
+CHOICES_MAX = 10
+"""New passwords that one link may offer in `FAILURES_SECONDS`: to judge one is expensive."""
+
 MAILS_MAX = 5
 MAILS_SECONDS = 3_600.0
 SIGN_UPS_MAX = 30
 SIGN_UPS_SECONDS = 3_600.0
+RESETS_MAX = 30
+RESETS_SECONDS = 3_600.0
 AGENT_CHARACTERS_MAX = 200
 SECRET_CHARACTERS_MAX = 100
 FORGOTTEN_ROWS_MAX = 1_000
@@ -76,6 +83,7 @@ class Signing:
         *,
         people: People,
         sessions: Sessions,
+        attempts: Attempts,
         passwords: Passwords,
         mailer: Mailer,
         clock: Clock,
@@ -84,16 +92,19 @@ class Signing:
     ) -> None:
         self._people = people
         self._sessions = sessions
+        self._attempts = attempts
         self._passwords = passwords
         self._mailer = mailer
         self._clock = clock
         self._url_of = url_of
         self._registration = registration
         self._second_factor = SecondFactor(people, clock)
-        self._failures = Throttle(clock, times=FAILURES_MAX, seconds=FAILURES_SECONDS)
-        self._code_failures = Throttle(clock, times=CODE_FAILURES_MAX, seconds=FAILURES_SECONDS)
-        self._mails = Throttle(clock, times=MAILS_MAX, seconds=MAILS_SECONDS)
-        self._sign_ups = Throttle(clock, times=SIGN_UPS_MAX, seconds=SIGN_UPS_SECONDS)
+        self._failures = AttemptLimiter(clock, attempts_max=FAILURES_MAX, seconds=FAILURES_SECONDS)
+        self._by_address = AttemptLimiter(clock, attempts_max=FAILURES_PER_ADDRESS_MAX, seconds=FAILURES_SECONDS)
+        self._choices = AttemptLimiter(clock, attempts_max=CHOICES_MAX, seconds=FAILURES_SECONDS)
+        self._mails = AttemptLimiter(clock, attempts_max=MAILS_MAX, seconds=MAILS_SECONDS)
+        self._sign_ups = AttemptLimiter(clock, attempts_max=SIGN_UPS_MAX, seconds=SIGN_UPS_SECONDS)
+        self._resets = AttemptLimiter(clock, attempts_max=RESETS_MAX, seconds=RESETS_SECONDS)
         self._later: set[asyncio.Task[None]] = set()
 
     @property
@@ -104,11 +115,10 @@ class Signing:
     async def sign_up(self, *, email: str, password: str, address: str) -> str:
         """Mail a link that confirms the address; gives the address as it was understood. Raises `Refused`."""
         email = clean(email)
-        await check_password(password, email=email)
-        if seconds := self._sign_ups.seconds_left(address):
+        check_length(password)
+        if seconds := self._sign_ups.try_count(address):
             raise too_many(seconds, field="email")
-        self._sign_ups.count(address)
-        password_hash = await self._passwords.hash(password)
+        password_hash = await hash_new(self._passwords, password, email=email)
         self._do_later(self._register(email=email, password_hash=password_hash))
         return email
 
@@ -122,34 +132,37 @@ class Signing:
         person = await self._people.linked(digest(secret), purpose=LinkPurpose.VERIFY, now_us=now_us)
         if person is None:
             return None
-        if seconds := self._failures.seconds_left(person.id):
-            raise too_many(seconds, field="password")
-        if not await self._passwords.matches(password[:PASSWORD_CHARACTERS_MAX], person.password_hash):
-            self._failures.count(person.id)
+        check_too_long(password)
+        counted = await count_attempt(
+            self._attempts, self._clock, AttemptKind.CONFIRMATION, person.id, field="password"
+        )
+        if not await self._passwords.matches(password, person.password_hash):
             raise Refused("This is not the password that was chosen for this address. Sign up again.", field="password")
+        await self._attempts.take_back(counted)
         person = await self._people.verify(digest(secret), now_us=now_us)
         return None if person is None else await self.begin(person, agent=agent)
 
     async def sign_in(self, *, email: str, password: str, address: str, agent: str) -> NewSession:
         """Begin a session. Raises `Refused`, in the same words and time for a wrong address and a wrong password.
 
-        Throttled by network address AND account: who guesses from elsewhere does not lock the owner out.
+        Attempts count per client address and email address together, so that nobody can lock the owner out from
+        elsewhere, and per client address. They count before anything is looked up.
         """
         email = clean(email)
-        if seconds := self._failures.seconds_left((address, email)):
-            raise too_many(seconds, field="password")
+        check_too_long(password)
+        self._count_sign_in(address=address, email=email)
         person = await self._people.find(email)
         password_hash = None if person is None else person.password_hash
-        if not await self._passwords.matches(password[:PASSWORD_CHARACTERS_MAX], password_hash):
-            self._failures.count((address, email))
+        if not await self._passwords.matches(password, password_hash):
             raise Refused("The address or the password is not right.", field="password")
         assert person is not None
+        self._failures.take_back((address, email))
+        self._by_address.take_back(address)
         if person.closed_at_us is not None:
             raise Refused("This account was closed. Ask the operator about it.", field="email")
         if person.account_id is None:
             await self._mail_link(person, LinkPurpose.VERIFY, mails.VERIFY)
             raise Refused("Confirm your address first: we have mailed you a new link.", field="email")
-        self._failures.forget((address, email))
         return await self.begin(person, agent=agent)
 
     async def give_code(self, secret: str | None, *, code: str, agent: str) -> NewSession | None:
@@ -160,11 +173,10 @@ class Signing:
         person = await self.waiting(secret)
         if secret is None or person is None or person.totp_secret is None:
             return None
-        if seconds := self._code_failures.seconds_left(person.id):
-            raise too_many(seconds, field="code")
+        counted = await count_attempt(self._attempts, self._clock, AttemptKind.SECOND_FACTOR, person.id, field="code")
         if not await self._second_factor.accepts(code, person_id=person.id, totp_secret=person.totp_secret):
-            self._code_failures.count(person.id)
             raise Refused("This code is not right, or was used before. Wait for the next one.", field="code")
+        await self._attempts.take_back(counted)
         await self._sessions.end(digest(secret))
         return await self.begin(person, agent=agent, proven=True)
 
@@ -187,9 +199,11 @@ class Signing:
         else:
             await self._sessions.end(session.digest)
 
-    async def ask_reset(self, email: str) -> str:
+    async def ask_reset(self, email: str, *, address: str) -> str:
         """Mail a link for a new password, if there is somebody to mail it to; gives the address. Raises `Refused`."""
         email = clean(email)
+        if seconds := self._resets.try_count(address):
+            raise too_many(seconds, field="email")
         self._do_later(self._mail_reset(email))
         return email
 
@@ -205,8 +219,10 @@ class Signing:
         person = await self._people.linked(digest(secret), purpose=purpose, now_us=self._clock.now_us())
         if person is None:
             return None
-        await check_password(password, email=person.email)
-        password_hash = await self._passwords.hash(password)
+        check_length(password)
+        if seconds := self._choices.try_count(person.id):
+            raise too_many(seconds, field="password")
+        password_hash = await hash_new(self._passwords, password, email=person.email)
         person = await self._people.choose_password(
             digest(secret), purpose=purpose, password_hash=password_hash, now_us=self._clock.now_us()
         )
@@ -234,18 +250,25 @@ class Signing:
     async def set_up(self, secret: str, *, email: str, password: str, agent: str) -> NewSession | None:
         """Make the operator's account, and sign in. None when the link does not work. Raises `Refused`."""
         email = clean(email)
-        await check_password(password, email=email)
-        password_hash = await self._passwords.hash(password)
+        link = digest(secret)
+        if not await self._people.has_link(link, purpose=LinkPurpose.SET_UP, now_us=self._clock.now_us()):
+            return None
+        check_length(password)
+        if seconds := self._choices.try_count(link):
+            raise too_many(seconds, field="password")
+        password_hash = await hash_new(self._passwords, password, email=email)
         person = await self._people.set_up(
             digest(secret), email=email, password_hash=password_hash, now_us=self._clock.now_us()
         )
         return None if person is None else await self.begin(person, agent=agent)
 
     async def forget_old(self) -> None:
-        """Remove sessions and links whose time is over, and sign-ups that nobody confirmed."""
+        """Remove expired sessions, links and counts of attempts, and sign-ups that nobody confirmed."""
         now_us = self._clock.now_us()
         await self._sessions.forget_ended(now_us=now_us)
         await self._people.forget_stale(now_us=now_us, rows_max=FORGOTTEN_ROWS_MAX)
+        while await self._attempts.forget_expired(now_us=now_us, rows_max=FORGOTTEN_ROWS_MAX) == FORGOTTEN_ROWS_MAX:
+            pass  # strangers make these rows, so all expired ones go, in short transactions
 
     async def idle(self) -> None:
         """Wait until all that was left for later is done."""
@@ -264,12 +287,20 @@ class Signing:
         )
         return NewSession(secret=secret, waits=waits)
 
+    def _count_sign_in(self, *, address: str, email: str) -> None:
+        """Count an attempt to sign in. Raises `Refused`. Synchronous, so that a burst cannot slip through."""
+        pair = (address, email)
+        if seconds := self._failures.try_count(pair):
+            raise too_many(seconds, field="password")
+        if seconds := self._by_address.try_count(address):
+            self._failures.take_back(pair)
+            raise too_many(seconds, field="password")
+
     async def _register(self, *, email: str, password_hash: str) -> None:
         person = await self._people.register(email=email, password_hash=password_hash, now_us=self._clock.now_us())
         if person.verified_at_us is None:
             await self._mail_link(person, LinkPurpose.VERIFY, mails.VERIFY)
-        elif not self._mails.seconds_left(person.id):
-            self._mails.count(person.id)
+        elif not self._mails.try_count(person.id):
             subject, text = mails.KNOWN
             text = text.format(sign_in=self._url_of("/sign-in"), reset=self._url_of("/reset-password"))
             await self._mailer.send(to=email, subject=subject, text=text)
@@ -281,10 +312,9 @@ class Signing:
 
     async def _mail_link(self, person: Person, purpose: LinkPurpose, mail: tuple[str, str]) -> str | None:
         """Mail a link, unless this person's mailbox has had enough of them; gives the link."""
-        if self._mails.seconds_left(person.id):
+        if self._mails.try_count(person.id):
             log.warning("mail_throttled", person=person.id, purpose=purpose)
             return None
-        self._mails.count(person.id)
         url = await self._make_link(person.id, purpose)
         subject, text = mail
         await self._mailer.send(to=person.email, subject=subject, text=text.format(url=url))

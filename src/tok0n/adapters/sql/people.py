@@ -74,6 +74,14 @@ class SqlPeople:
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
         return None if row is None else person_of_row(row)
 
+    async def has_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> bool:
+        """See `ports.People.has_link`."""
+        links = mail_link.c
+        query = sa.select(links.purpose).where(
+            links.digest == digest, links.purpose == purpose, links.expires_at_us > now_us
+        )
+        return await self._store.read(lambda tx: tx.execute(query).first()) is not None
+
     async def use_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> bool:
         """See `ports.People.use_link`."""
         taken = await self._store.write(lambda tx: _take_link(tx, digest, purpose=purpose, now_us=now_us))

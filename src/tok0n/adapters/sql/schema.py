@@ -340,3 +340,19 @@ form_submission = Table(
 `result` names what the first submission created; it is NULL while that is in progress. `sealed` is a secret that only
 the browser's `form_id` opens.
 """
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("subject", LargeBinary, primary_key=True),
+    Column("since_us", _Big, nullable=False),
+    Column("expires_at_us", _Big, nullable=False),
+    Column("counted", _Big, nullable=False),
+    Index("attempt_expiry", "expires_at_us"),
+    **_CLUSTERED,
+)
+"""How many attempts of a kind a subject has made since `since_us` (`domain.attempts`). `subject` is a SHA-256 digest.
+
+The count starts again once `expires_at_us` has passed. Each counted attempt moves `expires_at_us` forward.
+"""

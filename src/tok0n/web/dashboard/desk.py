@@ -6,7 +6,7 @@ import msgspec
 
 from tok0n.domain.accounts import ApiKey
 from tok0n.domain.ledger import US_AN_HOUR
-from tok0n.ports import Accounts, Clock, Forms, History, Notices, People, Sessions
+from tok0n.ports import Accounts, Attempts, Clock, Forms, History, Notices, People, Sessions
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.forms import SubmitOnce
 from tok0n.services.passwords import Refused
@@ -32,6 +32,7 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     catalogue: Catalogue
     clock: Clock
     forms: Forms
+    attempts: Attempts
 
     @property
     def submit_once(self) -> SubmitOnce:

@@ -6,22 +6,20 @@ import msgspec
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from tok0n.domain.attempts import AttemptKind
 from tok0n.domain.errors import AlreadyExists, AlreadySubmitted, LimitReached, NotFound, OperatorError, PaymentFailed
 from tok0n.domain.forms import Submission
 from tok0n.domain.orders import DisputeStatus, Order
 from tok0n.domain.people import digest
 from tok0n.ports import Orders
 from tok0n.services.account_locks import AccountLocks
-from tok0n.services.passwords import Refused, too_many
+from tok0n.services.attempts import count_attempt
+from tok0n.services.passwords import Refused
 from tok0n.services.payments import Purchase, SellPacks
 from tok0n.services.redeem_codes import normal_code
-from tok0n.services.throttle import Throttle
 from tok0n.web.dashboard.desk import ROWS_A_PAGE, Desk
 from tok0n.web.dashboard.submissions import submission_of
 from tok0n.web.pages.visit import Site, Visit
-
-GUESSES_MAX = 10
-GUESSES_SECONDS = 900.0
 
 
 class SellerShown(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +40,6 @@ class OrderPages:
         self._sell_packs = sell_packs
         self._seller = seller
         self._redeeming = AccountLocks()
-        self._guesses = Throttle(desk.clock, times=GUESSES_MAX, seconds=GUESSES_SECONDS)
 
     def routes(self, site: Site) -> list[Route]:
         """The routes."""
@@ -84,8 +81,13 @@ class OrderPages:
             await self._desk.forms.claim(submission, result=purchase.order_id, now_us=self._desk.clock.now_us())
 
     async def _redeem(self, visit: Visit) -> Response:
-        if seconds := self._guesses.seconds_left(visit.account_id):
-            return await self._shop(visit, refused=too_many(seconds, field="code"))
+        try:
+            submission = submission_of(visit, "redemption", field="code")
+            counted = await count_attempt(
+                self._desk.attempts, self._desk.clock, AttemptKind.REDEEM_CODE, visit.account_id, field="code"
+            )
+        except Refused as refused:
+            return await self._shop(visit, refused=refused)
         code = digest(normal_code(visit.form.get("code", "")))
         try:
             async with self._redeeming.of(visit.account_id):
@@ -93,17 +95,16 @@ class OrderPages:
                     account_id=visit.account_id,
                     digest=code,
                     now_us=self._desk.clock.now_us(),
-                    submission=submission_of(visit, "redemption", field="code"),
+                    submission=submission,
                 )
         except AlreadySubmitted as first:
             tokens = int(first.result or 0)
-        except Refused as refused:
-            return await self._shop(visit, refused=refused)
         except (NotFound, AlreadyExists) as error:
-            self._guesses.count(visit.account_id)
             return await self._shop(visit, refused=Refused(error.message, field="code"))
         except OperatorError as error:  # the account would own more tokens than it may
+            await self._desk.attempts.take_back(counted)
             return await self._shop(visit, refused=Refused(error.message, field="code"))
+        await self._desk.attempts.take_back(counted)
         return visit.message("Thank you", f"{tokens:,} tokens are on your account now.")
 
     async def _shop(self, visit: Visit, *, refused: Refused | None = None) -> Response:

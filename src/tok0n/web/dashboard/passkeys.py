@@ -69,7 +69,9 @@ class _PasskeyPages:
     async def sign_in(self, visit: Visit) -> Response:
         goal = visit.form.get("next", "") or "/dashboard"
         try:
-            new = await self._passkeys.sign_in(visit.form.get("credential", ""), agent=visit.agent)
+            new = await self._passkeys.sign_in(
+                visit.form.get("credential", ""), address=visit.address, agent=visit.agent
+            )
         except Refused as refused:
             return visit.page("sign_in.html", status=422, goal=goal, refused=refused)
         return visit.sign_in(new, goal=goal)

@@ -19,11 +19,11 @@ from tok0n.domain.chat_request import ChatRequest
 from tok0n.domain.errors import AccountingFailed, AlreadySubmitted, InvalidRequest, NotFound, Overloaded, Tok0nError
 from tok0n.domain.forms import Submission
 from tok0n.domain.history import RequestRecord
+from tok0n.services.attempts import AttemptLimiter
 from tok0n.services.authenticate import KeyRing
 from tok0n.services.complete_chat import Call, CompleteChat
 from tok0n.services.in_flight import InFlight
 from tok0n.services.passwords import Refused
-from tok0n.services.throttle import Throttle
 from tok0n.web.dashboard.desk import Desk
 from tok0n.web.dashboard.submissions import submission_of
 from tok0n.web.openai.errors import error_answer
@@ -58,7 +58,7 @@ class Playground:
         self._request_log = request_log
         self._in_flight = in_flight
         self._running: dict[Submission, asyncio.Future[_Sent]] = {}
-        self._reads = Throttle(desk.clock, times=READS_MAX, seconds=READS_SECONDS)
+        self._reads = AttemptLimiter(desk.clock, attempts_max=READS_MAX, seconds=READS_SECONDS)
 
     def routes(self, site: Site) -> list[Route]:
         """The routes."""
@@ -98,9 +98,8 @@ class Playground:
 
     async def _read(self, visit: Visit, body: bytes) -> ChatRequest:
         """Read and bound a request, at most `READS_MAX` times in a while. Raises `Refused` beyond, or its faults."""
-        if seconds := self._reads.seconds_left(visit.account_id):
+        if seconds := self._reads.try_count(visit.account_id):
             raise Refused(f"Too many requests. Try again in {math.ceil(seconds)} seconds.", field="user")
-        self._reads.count(visit.account_id)
         return await self._complete_chat.read(body)
 
     async def _send_once(self, submission: Submission, key: ApiKey, body: bytes) -> "_Sent":

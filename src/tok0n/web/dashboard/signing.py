@@ -94,7 +94,7 @@ async def _reset_password(visit: Visit) -> Response:
     if not visit.is_post:
         return visit.page("reset_password.html")
     try:
-        email = await visit.site.signing.ask_reset(visit.form.get("email", ""))
+        email = await visit.site.signing.ask_reset(visit.form.get("email", ""), address=visit.address)
     except Refused as refused:
         return visit.page("reset_password.html", status=422, refused=refused)
     text = f"If there is an account for {email}, a link for a new password is on its way. It works for a day."

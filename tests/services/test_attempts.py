@@ -1,0 +1,337 @@
+"""No burst gets more attempts evaluated than the limit allows, and expensive work comes after the count."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyotp
+import pytest
+
+from support.fakes import FakeClock
+from support.ledgers import ENGINES, NOW_US, Opened, open_engine, schema
+from tok0n.adapters.passkeys import WebAuthn
+from tok0n.adapters.sql.attempts import SqlAttempts
+from tok0n.adapters.sql.passkeys import SqlPasskeys
+from tok0n.adapters.sql.people import SqlPeople
+from tok0n.adapters.sql.sessions import SqlSessions
+from tok0n.domain.attempts import LIMITS, AttemptKind
+from tok0n.domain.errors import PasskeyInvalid
+from tok0n.domain.people import LinkPurpose, Person, SignedIn, digest
+from tok0n.services import profile as profiles
+from tok0n.services import signing as signings
+from tok0n.services.attempts import AttemptLimiter
+from tok0n.services.passkeys import SignInByPasskey
+from tok0n.services.passwords import GUESSES_MIN, Refused
+from tok0n.services.profile import Profile
+from tok0n.services.second_factor import SecondFactor
+from tok0n.services.signing import Registration, Signing
+
+pytestmark = pytest.mark.anyio
+
+ADA = "ada@example.com"
+RIGHT, NEW = "the right password", "plenty of quiet rivers"
+
+
+class CountingPasswords:
+    """Yields once for each piece of work, as a queue does, and counts it."""
+
+    def __init__(self, *, guesses: int = GUESSES_MIN) -> None:
+        self.work: list[str] = []
+        self._guesses = guesses
+
+    async def hash(self, password: str) -> str:
+        await self._do("hash")
+        return f"hash of {password}"
+
+    async def matches(self, password: str, password_hash: str | None) -> bool:
+        await self._do("matches")
+        return password_hash == f"hash of {password}"
+
+    async def guesses(self, password: str, *, known: list[str]) -> int:
+        del password, known
+        await self._do("guesses")
+        return self._guesses
+
+    async def _do(self, what: str) -> None:
+        self.work.append(what)
+        await asyncio.sleep(0)
+
+
+class NoMail:
+    async def send(self, *, to: str, subject: str, text: str) -> None:
+        """Drop it."""
+
+
+class World(msgspec.Struct, kw_only=True):
+    """The services around one user, who has a second factor."""
+
+    db: Opened
+    clock: FakeClock
+    passwords: CountingPasswords
+    people: SqlPeople
+    signing: Signing
+    profile: Profile
+    ada: Person
+    session: SignedIn
+    totp: pyotp.TOTP
+
+
+async def make_world(db: Opened, *, guesses: int = GUESSES_MIN) -> World:
+    clock, passwords = FakeClock(), CountingPasswords(guesses=guesses)
+    people, sessions, attempts = SqlPeople(db.store), SqlSessions(db.store), SqlAttempts(db.store)
+    shared: dict[str, Any] = {"people": people, "sessions": sessions, "attempts": attempts, "passwords": passwords}
+    shared |= {"mailer": NoMail(), "clock": clock, "url_of": str}
+    await people.register(email=ADA, password_hash=f"hash of {RIGHT}", now_us=NOW_US)
+    ada = await people.find(ADA)
+    assert ada is not None
+    link = digest("a link")
+    await people.make_link(
+        person_id=ada.id, purpose=LinkPurpose.VERIFY, digest=link, expires_at_us=NOW_US * 2, email=None
+    )
+    await people.verify(link, now_us=NOW_US)
+    totp = pyotp.TOTP(pyotp.random_base32())
+    await SecondFactor(people, clock).begin(person_id=ada.id, secret=totp.secret, code=totp.at(NOW_US // 1_000_000))
+    ada = await people.get(ada.id)
+    await sessions.begin(person_id=ada.id, digest=b"d", agent="", now_us=NOW_US, waits=False)
+    session = await sessions.find(b"d", now_us=NOW_US)
+    assert session is not None
+    return World(
+        db=db,
+        clock=clock,
+        passwords=passwords,
+        people=people,
+        signing=Signing(registration=Registration.OPEN, **shared),
+        profile=Profile(**shared),
+        ada=ada,
+        session=session,
+        totp=totp,
+    )
+
+
+@pytest.fixture(params=ENGINES)
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    async with open_engine(request.param, tmp_path) as db:
+        yield await make_world(db)
+
+
+async def refusals(times: int, attempt: Callable[[int], Awaitable[object]]) -> list[str]:
+    """Make so many attempts at once, all of them refused; gives the messages."""
+    outcomes = await asyncio.gather(*(attempt(number) for number in range(times)), return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} <= {Refused}
+    return [outcome.message for outcome in outcomes if isinstance(outcome, Refused)]
+
+
+def evaluated(messages: list[str]) -> int:
+    return sum("Too many attempts" not in message for message in messages)
+
+
+async def test_of_64_passwords_in_one_burst_10_are_evaluated(world: World) -> None:
+    def guess(number: int) -> Awaitable[object]:
+        return world.signing.sign_in(email=ADA, password=f"guess {number}", address="a", agent="")
+
+    assert evaluated(await refusals(64, guess)) == signings.FAILURES_MAX
+    assert world.passwords.work == ["matches"] * signings.FAILURES_MAX
+    for email in (ADA, "nobody@example.com"):
+
+        def again(_: int, email: str = email) -> Awaitable[object]:
+            return world.signing.sign_in(email=email, password="x", address="b", agent="")
+
+        messages = await refusals(20, again)
+        assert evaluated(messages) == signings.FAILURES_MAX, "known and unknown addresses alike"
+
+
+async def test_one_client_cannot_try_every_email_address(world: World) -> None:
+    def guess(number: int) -> Awaitable[object]:
+        return world.signing.sign_in(email=f"user{number}@example.com", password="x", address="a", agent="")
+
+    assert evaluated(await refusals(150, guess)) == signings.FAILURES_PER_ADDRESS_MAX
+    await world.signing.sign_in(email=ADA, password=RIGHT, address="b", agent="")
+
+
+async def test_a_sign_in_takes_back_its_own_count_and_leaves_the_failures(world: World) -> None:
+    async def sign_in(password: str) -> object:
+        return await world.signing.sign_in(email=ADA, password=password, address="a", agent="")
+
+    assert evaluated(await refusals(signings.FAILURES_MAX - 1, lambda _: sign_in("wrong"))) == signings.FAILURES_MAX - 1
+    for _ in range(3):
+        await sign_in(RIGHT)
+    assert [evaluated(await refusals(1, lambda _: sign_in("wrong"))) for _ in range(2)] == [1, 0]
+
+
+async def test_of_900_codes_in_one_burst_6_are_evaluated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = await world.signing.sign_in(email=ADA, password=RIGHT, address="a", agent="")
+    assert new.waits
+    wrong = [f"{number:06}" for number in range(1_000) if not is_code(world, f"{number:06}")][:900]
+    compared: list[str] = []
+    step_of = SecondFactor.step_of
+
+    def counting(self: SecondFactor, code: str, totp_secret: str) -> int | None:
+        compared.append(code)
+        return step_of(self, code, totp_secret)
+
+    monkeypatch.setattr(SecondFactor, "step_of", counting)
+    messages = await refusals(900, lambda number: world.signing.give_code(new.secret, code=wrong[number], agent=""))
+    assert evaluated(messages) == len(compared) == 6
+
+
+def is_code(world: World, code: str) -> bool:
+    return SecondFactor(world.people, world.clock).step_of(code, world.totp.secret) is not None
+
+
+async def test_a_restart_forgives_no_code(world: World) -> None:
+    new = await world.signing.sign_in(email=ADA, password=RIGHT, address="a", agent="")
+    await refusals(6, lambda _: world.signing.give_code(new.secret, code="wrong", agent=""))
+    restarted = (await make_again(world)).signing
+    messages = await refusals(1, lambda _: restarted.give_code(new.secret, code="wrong", agent=""))
+    assert evaluated(messages) == 0
+
+
+async def make_again(world: World) -> World:
+    """What a second process makes of the same database."""
+    shared: dict[str, Any] = {"people": world.people, "sessions": SqlSessions(world.db.store)}
+    shared |= {"attempts": SqlAttempts(world.db.store), "passwords": world.passwords, "mailer": NoMail()}
+    shared |= {"clock": world.clock, "url_of": str}
+    again = msgspec.structs.replace(world)
+    again.signing, again.profile = Signing(registration=Registration.OPEN, **shared), Profile(**shared)
+    return again
+
+
+async def test_the_right_code_takes_back_its_own_count(world: World) -> None:
+    for number in range(8):
+        new = await world.signing.sign_in(email=ADA, password=RIGHT, address="a", agent="")
+        world.clock.advance(30)
+        code = world.totp.at(world.clock.now_us() // 1_000_000)
+        assert await world.signing.give_code(new.secret, code=code, agent="") is not None, number
+
+
+async def test_confirmation_passwords_count_together_over_all_processes(world: World) -> None:
+    both = [world.profile, (await make_again(world)).profile]
+    limit = LIMITS[AttemptKind.CONFIRMATION].attempts_max
+    for _ in range(limit + 1):
+        await both[0].prove(world.session, RIGHT, field="password")
+    world.passwords.work.clear()
+    messages = await refusals(64, lambda number: both[number % 2].prove(world.session, "wrong", field="password"))
+    assert evaluated(messages) == len(world.passwords.work) == limit
+
+
+class Unread:
+    """An authenticator that counts the credentials it is asked to read."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def read(self, credential: str) -> tuple[bytes, bytes]:
+        self.reads += 1
+        raise PasskeyInvalid(f"{credential} is no passkey.")
+
+
+async def test_passkeys_are_read_only_after_the_count(world: World) -> None:
+    authenticator: Any = Unread()
+    assert set(dir(Unread)) & set(dir(WebAuthn)) >= {"read"}
+    passkeys = SignInByPasskey(
+        passkeys=SqlPasskeys(world.db.store),
+        authenticator=authenticator,
+        people=world.people,
+        attempts=SqlAttempts(world.db.store),
+        profile=world.profile,
+        signing=world.signing,
+        clock=world.clock,
+    )
+    messages = await refusals(100, lambda _: passkeys.sign_in("{}", address="a", agent=""))
+    limit = LIMITS[AttemptKind.PASSKEY].attempts_max
+    assert evaluated(messages) == authenticator.reads == limit
+    assert evaluated(await refusals(1, lambda _: passkeys.sign_in("{}", address="b", agent=""))) == 1
+
+
+async def test_a_flood_of_sign_ups_judges_no_more_passwords_than_the_limit(tmp_path: Path) -> None:
+    async with open_engine("sqlite", tmp_path) as db:
+        world = await make_world(db, guesses=1)
+        messages = await refusals(40, lambda _: world.signing.sign_up(email=ADA, password="x" * 72, address="a"))
+        assert evaluated(messages) == len(world.passwords.work) == signings.SIGN_UPS_MAX
+        world.passwords.work.clear()
+        for password, words in (("short", "at least"), ("x" * 201, "at most")):
+            with pytest.raises(Refused, match=words):
+                await world.signing.sign_up(email=ADA, password=password, address="b")
+        assert world.passwords.work == []
+
+
+async def test_housekeeping_removes_every_expired_count(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signings, "FORGOTTEN_ROWS_MAX", 2)
+    attempts, limit = SqlAttempts(world.db.store), LIMITS[AttemptKind.PASSKEY]
+    for number in range(5):
+        await attempts.try_count(
+            AttemptKind.PASSKEY, bytes([number]), limit=limit, now_us=world.clock.now_us() + number // 4
+        )
+    world.clock.advance(limit.quiet_us / 1_000_000)
+    await world.signing.forget_old()
+    assert [row["subject"] for row in await world.db.rows(schema.attempt)] == [bytes([4])]
+
+
+async def test_no_password_is_judged_for_a_link_that_does_not_work(world: World) -> None:
+    for purpose in (LinkPurpose.RESET, LinkPurpose.INVITE):
+        assert await world.signing.choose_password("nonsense", purpose=purpose, password=NEW, agent="") is None
+    assert await world.signing.set_up("nonsense", email=ADA, password=NEW, agent="") is None
+    assert await world.signing.verify("nonsense", password=NEW, agent="") is None
+    assert world.passwords.work == []
+
+
+async def test_a_link_that_works_judges_no_more_passwords_than_the_limit(tmp_path: Path) -> None:
+    async with open_engine("sqlite", tmp_path) as db:
+        world = await make_world(db, guesses=1)
+        secret = str(await world.signing.recover(ADA)).partition("link=")[2]
+        set_up = str(await world.signing.set_up_link()).partition("link=")[2]
+
+        def reset(_: int) -> Awaitable[object]:
+            return world.signing.choose_password(secret, purpose=LinkPurpose.RESET, password=NEW, agent="")
+
+        assert evaluated(await refusals(40, reset)) == len(world.passwords.work) == signings.CHOICES_MAX
+        world.passwords.work.clear()
+        messages = await refusals(40, lambda _: world.signing.set_up(set_up, email=ADA, password=NEW, agent=""))
+        assert evaluated(messages) == len(world.passwords.work) == signings.CHOICES_MAX
+        world.passwords.work.clear()
+        for _ in range(profiles.CHOICES_MAX + 2):
+            await refusals(1, lambda _: world.profile.change_password(world.session, current=RIGHT, password=NEW))
+        assert world.passwords.work.count("guesses") == profiles.CHOICES_MAX
+
+
+async def test_a_password_that_is_too_long_is_refused_before_any_work(world: World) -> None:
+    new = "x" * 201
+    attempts = (
+        world.signing.sign_in(email=ADA, password=new, address="a", agent=""),
+        world.profile.prove(world.session, new, field="password"),
+        world.profile.change_password(world.session, current=RIGHT, password=new),
+    )
+    for attempt in attempts:
+        with pytest.raises(Refused, match="at most 200 characters"):
+            await attempt
+    assert world.passwords.work == []
+
+
+def test_an_attempt_limiter_counts_over_a_while_and_takes_back_one() -> None:
+    clock = FakeClock()
+    limiter = AttemptLimiter(clock, attempts_max=2, seconds=10)
+    for _ in range(2):
+        assert limiter.try_count("x") == 0
+        clock.advance(3)
+    assert limiter.try_count("x") == pytest.approx(4)
+    assert limiter.try_count("y") == 0
+    clock.advance(4)
+    assert limiter.try_count("x") == 0
+    assert limiter.try_count("x") > 0
+    limiter.take_back("x")
+    assert limiter.try_count("x") == 0
+    limiter.take_back("nobody")
+
+
+def test_an_attempt_limiter_forgets_who_was_counted_longest_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tok0n.services.attempts.SUBJECTS_MAX", 2)
+    limiter = AttemptLimiter(FakeClock(), attempts_max=1, seconds=10)
+    assert [limiter.try_count(subject) > 0 for subject in ("a", "b", "c", "b", "a")] == [
+        False,
+        False,
+        False,
+        True,
+        False,
+    ]
