@@ -5,6 +5,7 @@ from starlette.routing import Route
 
 from tok0n.domain.people import LinkPurpose
 from tok0n.services.passwords import Refused
+from tok0n.web.dashboard.access import ACCESS
 from tok0n.web.pages.visit import Handler, Site, Visit
 
 CLOSED = "New accounts are by invitation of the operator here."
@@ -114,7 +115,9 @@ def _chooser(purpose: LinkPurpose, *, title: str) -> Handler:
             )
         except Refused as refused:
             return visit.page("choose_password.html", status=422, link=link, title=title, refused=refused)
-        return _old_link(visit) if new is None else visit.sign_in(new)
+        if new is None:
+            return _old_link(visit)
+        return visit.sign_in(new, goal=ACCESS if purpose is LinkPurpose.RESET else "/dashboard")
 
     return choose
 
