@@ -341,7 +341,11 @@ class Attempts(Protocol):
 
 
 class People(Protocol):
-    """Who may sign in, and the links that were mailed to them. Secrets come in as digests."""
+    """Who may sign in, and the links that were mailed to them. Secrets come in as digests.
+
+    A change of credentials (password, email address, second factor, recovery codes, passkeys) ends every outstanding
+    link and every other session of the person in the same transaction.
+    """
 
     async def find(self, email: str) -> Person | None:
         """The person of this e-mail address."""
@@ -356,9 +360,19 @@ class People(Protocol):
         """A person who is not verified yet. Of one who is, nothing changes; else the new password counts."""
 
     async def make_link(
-        self, *, person_id: str | None, purpose: LinkPurpose, digest: bytes, expires_at_us: int, email: str | None
+        self,
+        *,
+        person_id: str | None,
+        purpose: LinkPurpose,
+        digest: bytes,
+        expires_at_us: int,
+        email: str | None,
+        made_in: bytes | None = None,
     ) -> None:
-        """Remember a link; an earlier one of this person for the same purpose works no more. Nobody's are kept all."""
+        """Remember a link; an earlier one of this person for the same purpose works no more. Nobody's are kept all.
+
+        Raises `CredentialsChanged` if the session `made_in` has ended, and `NotFound` without such a person.
+        """
 
     async def linked(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> Person | None:
         """Whose link it is, if it works; it goes on working."""
@@ -369,28 +383,36 @@ class People(Protocol):
     async def use_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> bool:
         """Use a link up. False when it does not work."""
 
-    async def verify(self, digest: bytes, *, now_us: int) -> Person | None:
-        """Use a link up: its person is verified, and has the account of that address. None if it does not work."""
+    async def verify(self, digest: bytes, *, now_us: int, may_open: bool) -> Person | None:
+        """Use a link up: its person is verified, and has the account of that address. None if it does not work.
+
+        Without `may_open`, a link does not work for a person who has no account yet.
+        """
 
     async def choose_password(
-        self, digest: bytes, *, purpose: LinkPurpose, password_hash: str, now_us: int
+        self, digest: bytes, *, purpose: LinkPurpose, password_hash: str, now_us: int, may_open: bool
     ) -> Person | None:
-        """Use a link up: the new password counts, every session ends, and the address is proven. None as above."""
+        """Use a link up: the new password counts, and the address is proven. None and `may_open` as above."""
 
     async def set_up(self, digest: bytes, *, email: str, password_hash: str, now_us: int) -> Person | None:
         """Use a set-up link up: the operator, with an account. None as above, or when there is an operator already."""
 
-    async def change_email(self, digest: bytes, *, now_us: int) -> Person | None:
+    async def change_email(self, digest: bytes, *, now_us: int, keep_session: bytes | None) -> Person | None:
         """Use a link up: person and account have the address it was mailed to. None as above, or when that is taken."""
 
-    async def change_password(self, *, person_id: str, password_hash: str) -> None:
-        """The new password counts; sessions go on."""
+    async def change_password(self, *, person_id: str, password_hash: str, made_in: bytes) -> None:
+        """The new password counts. Raises `CredentialsChanged` if the session `made_in` has ended."""
 
     async def set_time_zone(self, *, person_id: str, time_zone: str) -> None:
         """Remember in which zone this person reads times."""
 
-    async def set_totp(self, *, person_id: str, secret: str | None, step: int, recovery_codes: list[bytes]) -> None:
-        """Take a second factor on, used up to the time step `step`, with its recovery codes; None takes it away."""
+    async def set_totp(
+        self, *, person_id: str, secret: str | None, step: int, recovery_codes: list[bytes], made_in: bytes
+    ) -> None:
+        """Take a second factor on, used up to the time step `step`, with its recovery codes; None takes it away.
+
+        Raises `AlreadyExists` when one is on already, and `CredentialsChanged` if the session `made_in` has ended.
+        """
 
     async def use_totp_step(self, *, person_id: str, step: int) -> bool:
         """Use the code of a time step up. False when it, or a later one, was used before."""
@@ -402,7 +424,7 @@ class People(Protocol):
         """How many recovery codes are unused."""
 
     async def forget_factors(self, person_id: str) -> None:
-        """Take the second factor, the recovery codes, the passkeys and every session away."""
+        """Remove the second factor, the recovery codes and the passkeys."""
 
     async def forget_stale(self, *, now_us: int, rows_max: int) -> int:
         """Remove links whose time is over, and people who never confirmed and have no link; gives how many rows."""
@@ -414,8 +436,14 @@ class People(Protocol):
 class Sessions(Protocol):
     """Where people are signed in. The secrets come in as digests."""
 
-    async def begin(self, *, person_id: str, digest: bytes, agent: str, now_us: int, waits: bool) -> None:
-        """Remember that somebody signed in, or, if it `waits`, gave the password and not yet the second factor."""
+    async def begin(
+        self, *, person: Person, digest: bytes, agent: str, now_us: int, waits: bool, replaces: bytes | None = None
+    ) -> None:
+        """Remember that somebody signed in, or, if it `waits`, gave the password and not yet the second factor.
+
+        It `replaces` a session that waited. Raises `CredentialsChanged` if that has ended, or if the credentials have
+        changed since `person` was read: a password that was right then proves nothing now.
+        """
 
     async def find(self, digest: bytes, *, now_us: int) -> SignedIn | None:
         """Who is signed in by this session, if it has not ended, waits for nothing, and the account is open."""
@@ -439,8 +467,8 @@ class Sessions(Protocol):
 class Passkeys(Protocol):
     """The public halves of people's passkeys."""
 
-    async def add(self, passkey: Passkey) -> None:
-        """Remember one. Raises `AlreadyExists`."""
+    async def add(self, passkey: Passkey, *, passkeys_max: int, made_in: bytes) -> None:
+        """Remember one. Raises `AlreadyExists`, `LimitReached`, or `CredentialsChanged` if `made_in` has ended."""
 
     async def of(self, person_id: str) -> list[Passkey]:
         """A person's passkeys, oldest first."""
@@ -451,8 +479,8 @@ class Passkeys(Protocol):
     async def used(self, credential_id: bytes, *, sign_count: int, now_us: int) -> None:
         """Remember when it was used, and how often it has signed."""
 
-    async def remove(self, *, person_id: str, credential_id: bytes) -> None:
-        """Forget one of this person's."""
+    async def remove(self, *, person_id: str, credential_id: bytes, made_in: bytes) -> None:
+        """Forget one of this person's. Raises `CredentialsChanged` if the session `made_in` has ended."""
 
 
 class Authenticator(Protocol):

@@ -64,7 +64,7 @@ async def test_a_passkey_signs_in_until_it_is_removed_and_cannot_be_replayed(
             async with Visitor(url) as thief:
                 for credential in (body["credential"], "{}", "", "[]", json.dumps({"rawId": 1}), "x" * 30_000):
                     answer = await thief.post("/sign-in/passkey", {"credential": credential}, page="/sign-in")
-                    assert answer.status_code == 422
+                    assert answer.status_code == (422 if credential == body["credential"] else 400)
                     assert "tok0n" not in thief.cookies
 
             await visit.press("Remove laptop")

@@ -60,7 +60,7 @@ async def link(
 async def verified(people: SqlPeople, email: str = "a@x") -> Person:
     person = await people.register(email=email, password_hash="h1", now_us=NOW_US)
     digest = await link(people, person, LinkPurpose.VERIFY, email.encode())
-    made = await people.verify(digest, now_us=NOW_US)
+    made = await people.verify(digest, now_us=NOW_US, may_open=True)
     assert made is not None
     return made
 
@@ -69,16 +69,16 @@ async def test_registering_again_changes_the_password_only_until_the_address_is_
     await people.register(email="a@x", password_hash="h1", now_us=NOW_US)
     again = await people.register(email="a@x", password_hash="h2", now_us=NOW_US)
     assert (again.password_hash, again.account_id) == ("h2", None)
-    await people.verify(await link(people, again, LinkPurpose.VERIFY, b"d"), now_us=NOW_US)
+    await people.verify(await link(people, again, LinkPurpose.VERIFY, b"d"), now_us=NOW_US, may_open=True)
     assert (await people.register(email="a@x", password_hash="h3", now_us=NOW_US)).password_hash == "h2"
 
 
 async def test_a_link_works_once_and_not_after_its_time(people: SqlPeople) -> None:
     person = await people.register(email="a@x", password_hash="h", now_us=NOW_US)
     late = await link(people, person, LinkPurpose.VERIFY, b"late")
-    assert await people.verify(late, now_us=NOW_US + LINK_LIFE_US) is None
+    assert await people.verify(late, now_us=NOW_US + LINK_LIFE_US, may_open=True) is None
     digest = await link(people, person, LinkPurpose.VERIFY, b"d")
-    results = await asyncio.gather(*(people.verify(digest, now_us=NOW_US) for _ in range(8)))
+    results = await asyncio.gather(*(people.verify(digest, now_us=NOW_US, may_open=True) for _ in range(8)))
     assert sum(result is not None for result in results) == 1
 
 
@@ -88,7 +88,7 @@ async def test_only_the_newest_link_works_and_only_for_its_purpose(people: SqlPe
     new = await link(people, person, LinkPurpose.RESET, b"new")
     assert await people.linked(old, purpose=LinkPurpose.RESET, now_us=NOW_US) is None
     assert await people.linked(new, purpose=LinkPurpose.VERIFY, now_us=NOW_US) is None
-    assert await people.verify(new, now_us=NOW_US) is None
+    assert await people.verify(new, now_us=NOW_US, may_open=True) is None
     assert await people.linked(new, purpose=LinkPurpose.RESET, now_us=NOW_US) == person
 
 
@@ -103,9 +103,11 @@ async def test_whoever_proves_an_address_gets_the_account_that_the_operator_open
 
 async def test_a_new_password_ends_every_session(people: SqlPeople, sessions: SqlSessions) -> None:
     person = await verified(people)
-    await sessions.begin(person_id=person.id, digest=b"s", agent="", now_us=NOW_US, waits=False)
+    await sessions.begin(person=person, digest=b"s", agent="", now_us=NOW_US, waits=False)
     digest = await link(people, person, LinkPurpose.RESET, b"r")
-    changed = await people.choose_password(digest, purpose=LinkPurpose.RESET, password_hash="h9", now_us=NOW_US)
+    changed = await people.choose_password(
+        digest, purpose=LinkPurpose.RESET, password_hash="h9", now_us=NOW_US, may_open=True
+    )
     assert changed is not None
     assert (changed.password_hash, await sessions.find(b"s", now_us=NOW_US)) == ("h9", None)
 
@@ -129,16 +131,16 @@ async def test_an_address_moves_with_the_account_unless_it_is_taken(people: SqlP
     await db.accounts.create(email="c@x", tokens=0, now_us=NOW_US)
     for taken in ("b@x", "c@x"):
         digest = await link(people, person, LinkPurpose.EMAIL, taken.encode(), email=taken)
-        assert await people.change_email(digest, now_us=NOW_US) is None
+        assert await people.change_email(digest, now_us=NOW_US, keep_session=None) is None
     digest = await link(people, person, LinkPurpose.EMAIL, b"e", email="new@x")
-    changed = await people.change_email(digest, now_us=NOW_US)
+    changed = await people.change_email(digest, now_us=NOW_US, keep_session=None)
     assert changed is not None
     assert (changed.email, (await db.accounts.get("new@x")).id) == ("new@x", person.account_id)
 
 
 async def test_a_session_ends_when_unused_and_when_old(people: SqlPeople, sessions: SqlSessions) -> None:
     person = await verified(people)
-    await sessions.begin(person_id=person.id, digest=b"s", agent="x", now_us=NOW_US, waits=False)
+    await sessions.begin(person=person, digest=b"s", agent="x", now_us=NOW_US, waits=False)
     assert await sessions.find(b"s", now_us=NOW_US + SESSION_IDLE_US) is None
     at = NOW_US
     while at < NOW_US + SESSION_LIFE_US - SESSION_IDLE_US // 2:
@@ -150,7 +152,7 @@ async def test_a_session_ends_when_unused_and_when_old(people: SqlPeople, sessio
 
 async def test_a_session_that_waits_is_not_signed_in(people: SqlPeople, sessions: SqlSessions) -> None:
     person = await verified(people)
-    await sessions.begin(person_id=person.id, digest=b"s", agent="", now_us=NOW_US, waits=True)
+    await sessions.begin(person=person, digest=b"s", agent="", now_us=NOW_US, waits=True)
     assert await sessions.find(b"s", now_us=NOW_US) is None
     assert await sessions.waiting(b"s", now_us=NOW_US) == person
     assert await sessions.waiting(b"s", now_us=NOW_US + SECOND_FACTOR_LIFE_US) is None
@@ -160,30 +162,32 @@ async def test_a_session_that_waits_is_not_signed_in(people: SqlPeople, sessions
 async def test_signing_out_elsewhere_leaves_this_session(people: SqlPeople, sessions: SqlSessions) -> None:
     person, other = await verified(people), await verified(people, "b@x")
     for owner, digest in ((person, b"1"), (person, b"2"), (other, b"3")):
-        await sessions.begin(person_id=owner.id, digest=digest, agent="", now_us=NOW_US, waits=False)
+        await sessions.begin(person=owner, digest=digest, agent="", now_us=NOW_US, waits=False)
     await sessions.end_all(person.id, but=b"1")
     assert [one.digest for one in await sessions.of(person.id, now_us=NOW_US)] == [b"1"]
     assert await sessions.find(b"3", now_us=NOW_US) is not None
 
 
-async def test_codes_are_used_once(people: SqlPeople) -> None:
+async def test_codes_are_used_once(people: SqlPeople, sessions: SqlSessions) -> None:
     person = await verified(people)
-    await people.set_totp(person_id=person.id, secret="S", step=10, recovery_codes=[b"a", b"b"])
+    await sessions.begin(person=person, digest=b"s", agent="", now_us=NOW_US, waits=False)
+    await people.set_totp(person_id=person.id, secret="S", step=10, recovery_codes=[b"a", b"b"], made_in=b"s")
     steps = await asyncio.gather(*(people.use_totp_step(person_id=person.id, step=11) for _ in range(8)))
     codes = await asyncio.gather(*(people.use_recovery_code(person_id=person.id, digest=b"a") for _ in range(8)))
     assert (sum(steps), sum(codes)) == (1, 1)
     assert not await people.use_totp_step(person_id=person.id, step=10)
     assert await people.recovery_codes_left(person.id) == 1
-    await people.set_totp(person_id=person.id, secret=None, step=0, recovery_codes=[])
+    await people.set_totp(person_id=person.id, secret=None, step=0, recovery_codes=[], made_in=b"s")
     assert await people.recovery_codes_left(person.id) == 0
 
 
 async def test_a_closed_account_lets_nobody_in(people: SqlPeople, sessions: SqlSessions, db: Opened) -> None:
     person = await verified(people)
     await db.accounts.create_key(email="a@x", name="k", digest=b"k", prefix="p", last_four="4", now_us=NOW_US)
-    await sessions.begin(person_id=person.id, digest=b"s", agent="", now_us=NOW_US, waits=False)
+    await sessions.begin(person=person, digest=b"s", agent="", now_us=NOW_US, waits=False)
     await people.close_account(person_id=person.id, now_us=NOW_US)
-    await sessions.begin(person_id=person.id, digest=b"t", agent="", now_us=NOW_US, waits=False)
+    closed = await people.get(person.id)
+    await sessions.begin(person=closed, digest=b"t", agent="", now_us=NOW_US, waits=False)
     assert await sessions.find(b"s", now_us=NOW_US) is None
     assert await sessions.find(b"t", now_us=NOW_US) is None
     assert await db.accounts.find_caller(b"k", now_us=NOW_US) is None
@@ -210,22 +214,24 @@ async def test_a_low_balance_is_told_once_for_each_crossing(db: Opened) -> None:
 
 async def test_what_nobody_needs_any_more_is_forgotten(people: SqlPeople, sessions: SqlSessions, db: Opened) -> None:
     kept = await verified(people, "kept@x")
-    await sessions.begin(person_id=kept.id, digest=b"old", agent="", now_us=NOW_US, waits=False)
+    await sessions.begin(person=kept, digest=b"old", agent="", now_us=NOW_US, waits=False)
     waiting = await people.register(email="waiting@x", password_hash="h", now_us=NOW_US)
     await link(people, waiting, LinkPurpose.VERIFY, b"w")
     at_us = NOW_US + LINK_LIFE_US - 1
     assert await people.forget_stale(now_us=at_us, rows_max=10) == 0
     at_us += SESSION_LIFE_US
-    await sessions.begin(person_id=kept.id, digest=b"new", agent="", now_us=at_us, waits=False)
+    await sessions.begin(person=kept, digest=b"new", agent="", now_us=at_us, waits=False)
     await sessions.forget_ended(now_us=at_us)
     assert [row["digest"] for row in await db.rows(schema.session)] == [b"new"]
     assert await people.forget_stale(now_us=at_us, rows_max=10) == 2, "the link and the person"
     assert (await people.find("waiting@x"), await people.find("kept@x")) == (None, kept)
 
 
-async def test_a_passkey_belongs_to_one_person(people: SqlPeople, db: Opened) -> None:
+async def test_a_passkey_belongs_to_one_person(people: SqlPeople, sessions: SqlSessions, db: Opened) -> None:
     passkeys = SqlPasskeys(db.store)
     mine, other = await verified(people, "a@x"), await verified(people, "b@x")
+    for owner, digest in ((mine, b"m"), (other, b"o")):
+        await sessions.begin(person=owner, digest=digest, agent="", now_us=NOW_US, waits=False)
     made = Passkey(
         credential_id=b"c",
         person_id=mine.id,
@@ -235,15 +241,17 @@ async def test_a_passkey_belongs_to_one_person(people: SqlPeople, db: Opened) ->
         created_at_us=NOW_US,
         last_used_at_us=None,
     )
-    await passkeys.add(made)
+    await passkeys.add(made, passkeys_max=2, made_in=b"m")
     with pytest.raises(AlreadyExists):
-        await passkeys.add(msgspec.structs.replace(made, person_id=other.id))
+        await passkeys.add(msgspec.structs.replace(made, person_id=other.id), passkeys_max=2, made_in=b"o")
     await passkeys.used(b"c", sign_count=3, now_us=NOW_US + 1)
     used = msgspec.structs.replace(made, sign_count=3, last_used_at_us=NOW_US + 1)
-    assert await passkeys.find(b"c") == (used, mine)
-    await passkeys.remove(person_id=other.id, credential_id=b"c")
+    found = await passkeys.find(b"c")
+    assert found is not None
+    assert (found[0], found[1].id) == (used, mine.id)
+    await passkeys.remove(person_id=other.id, credential_id=b"c", made_in=b"o")
     assert (await passkeys.of(mine.id), await passkeys.of(other.id)) == ([used], [])
-    await passkeys.remove(person_id=mine.id, credential_id=b"c")
+    await passkeys.remove(person_id=mine.id, credential_id=b"c", made_in=b"m")
     assert await passkeys.find(b"c") is None
 
 

@@ -18,7 +18,7 @@ from tok0n.adapters.sql.people import SqlPeople
 from tok0n.adapters.sql.sessions import SqlSessions
 from tok0n.domain.attempts import LIMITS, AttemptKind
 from tok0n.domain.errors import PasskeyInvalid
-from tok0n.domain.people import LinkPurpose, Person, SignedIn, digest
+from tok0n.domain.people import LinkPurpose, Person, Registration, SignedIn, digest
 from tok0n.services import profile as profiles
 from tok0n.services import signing as signings
 from tok0n.services.attempts import AttemptLimiter
@@ -26,7 +26,7 @@ from tok0n.services.passkeys import SignInByPasskey
 from tok0n.services.passwords import GUESSES_MIN, Refused
 from tok0n.services.profile import Profile
 from tok0n.services.second_factor import SecondFactor
-from tok0n.services.signing import Registration, Signing
+from tok0n.services.signing import Signing
 
 pytestmark = pytest.mark.anyio
 
@@ -90,11 +90,14 @@ async def make_world(db: Opened, *, guesses: int = GUESSES_MIN) -> World:
     await people.make_link(
         person_id=ada.id, purpose=LinkPurpose.VERIFY, digest=link, expires_at_us=NOW_US * 2, email=None
     )
-    await people.verify(link, now_us=NOW_US)
+    ada = await people.verify(link, now_us=NOW_US, may_open=True)
+    assert ada is not None
     totp = pyotp.TOTP(pyotp.random_base32())
-    await SecondFactor(people, clock).begin(person_id=ada.id, secret=totp.secret, code=totp.at(NOW_US // 1_000_000))
+    await sessions.begin(person=ada, digest=b"d", agent="", now_us=NOW_US, waits=False)
+    session = await sessions.find(b"d", now_us=NOW_US)
+    assert session is not None
+    await SecondFactor(people, clock).begin(session, secret=totp.secret, code=totp.at(NOW_US // 1_000_000))
     ada = await people.get(ada.id)
-    await sessions.begin(person_id=ada.id, digest=b"d", agent="", now_us=NOW_US, waits=False)
     session = await sessions.find(b"d", now_us=NOW_US)
     assert session is not None
     return World(
@@ -239,10 +242,10 @@ async def test_passkeys_are_read_only_after_the_count(world: World) -> None:
         signing=world.signing,
         clock=world.clock,
     )
-    messages = await refusals(100, lambda _: passkeys.sign_in("{}", address="a", agent=""))
+    messages = await refusals(100, lambda _: passkeys.sign_in("{}", visitor="v", address="a", agent=""))
     limit = LIMITS[AttemptKind.PASSKEY].attempts_max
     assert evaluated(messages) == authenticator.reads == limit
-    assert evaluated(await refusals(1, lambda _: passkeys.sign_in("{}", address="b", agent=""))) == 1
+    assert evaluated(await refusals(1, lambda _: passkeys.sign_in("{}", visitor="v", address="b", agent=""))) == 1
 
 
 async def test_a_flood_of_sign_ups_judges_no_more_passwords_than_the_limit(tmp_path: Path) -> None:

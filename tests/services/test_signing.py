@@ -11,9 +11,9 @@ from support.ledgers import NOW_US, Opened, open_engine
 from tok0n.adapters.sql.attempts import SqlAttempts
 from tok0n.adapters.sql.people import SqlPeople
 from tok0n.adapters.sql.sessions import SqlSessions
-from tok0n.domain.people import Person
+from tok0n.domain.people import Person, Registration
 from tok0n.services.passwords import GUESSES_MIN, Refused
-from tok0n.services.signing import Registration, Signing
+from tok0n.services.signing import Signing
 
 pytestmark = pytest.mark.anyio
 

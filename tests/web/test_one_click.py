@@ -37,6 +37,7 @@ CLICKS = 5
 TEMPLATES = Path(__file__).parents[2] / "src" / "tok0n" / "web" / "templates"
 
 CREATE_NOTHING = {
+    "access.html": {"/dashboard/settings/access"},
     "base.html": {"/sign-out"},
     "choose_password.html": {"{{ path }}"},
     "close.html": {""},

@@ -148,7 +148,7 @@ async def test_a_password_is_reset_by_mail_and_old_sessions_end(
         secret = link.partition("link=")[2]
         new = "another few quiet words"
         answer = await elsewhere.post("/new-password", {"password": new}, page=link)
-        assert answer.headers["location"] == "/dashboard"
+        assert answer.headers["location"] == "/dashboard/settings/access"
         assert (await customer.get("/dashboard")).status_code == 303
         assert (await customer.sign_in(ADA, PASSWORD)).status_code == 422
         assert (await customer.sign_in(ADA, new)).status_code == 303
@@ -376,4 +376,4 @@ async def test_somebody_who_lost_the_second_factor_is_let_in_by_the_operator(sit
     assert (await customer.get("/dashboard")).status_code == 303, "every session has ended"
     link = printed["link"].partition("/new-password")[2]
     answer = await customer.post("/new-password", {"password": "another few quiet words"}, page=f"/new-password{link}")
-    assert answer.headers["location"] == "/dashboard"
+    assert answer.headers["location"] == "/dashboard/settings/access"

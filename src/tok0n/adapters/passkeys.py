@@ -1,26 +1,42 @@
 """The `Authenticator` port, by the webauthn package: an extra, because it brings a good deal of cryptography along."""
 
-import json
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tok0n.domain.errors import PasskeyInvalid
+import msgspec
+
+from tok0n.domain.errors import PasskeyInvalid, PasskeyMalformed
 from tok0n.domain.people import Passkey
 from tok0n.lazily import Lazily
 
 if TYPE_CHECKING:
     import webauthn
     from webauthn import helpers
-    from webauthn.helpers import exceptions, structs
+    from webauthn.helpers import structs
 else:
     webauthn = Lazily("webauthn")
     helpers = Lazily("webauthn.helpers")
-    exceptions = Lazily("webauthn.helpers.exceptions")
     structs = Lazily("webauthn.helpers.structs")
 
 CREDENTIAL_CHARACTERS_MAX = 20_000
 NAME = "Tok0n"
 _INVALID = "The passkey could not be used. Try again, or sign in with the password."
+_MALFORMED = "The browser sent no passkey. Reload the page and try again, or sign in with the password."
+
+
+class _Response(msgspec.Struct, frozen=True, kw_only=True):
+    client_data: str = msgspec.field(name="clientDataJSON")
+
+
+class _Credential(msgspec.Struct, frozen=True, kw_only=True):
+    """The members that identify a request; the webauthn package reads the others."""
+
+    raw_id: str = msgspec.field(name="rawId")
+    response: _Response
+
+
+class _ClientData(msgspec.Struct, frozen=True, kw_only=True):
+    challenge: str
 
 
 class WebAuthn:
@@ -57,13 +73,13 @@ class WebAuthn:
     def read(self, credential: str) -> tuple[bytes, bytes]:
         """See `ports.Authenticator.read`."""
         if len(credential) > CREDENTIAL_CHARACTERS_MAX:
-            raise PasskeyInvalid(_INVALID)
+            raise PasskeyMalformed(_MALFORMED)
         try:
-            sent = json.loads(credential)
-            client_data = json.loads(helpers.base64url_to_bytes(sent["response"]["clientDataJSON"]))
-            return helpers.base64url_to_bytes(sent["rawId"]), helpers.base64url_to_bytes(client_data["challenge"])
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise PasskeyInvalid(_INVALID) from error
+            sent = msgspec.json.decode(credential, type=_Credential)
+            client_data = msgspec.json.decode(_bytes_of(sent.response.client_data), type=_ClientData)
+            return _bytes_of(sent.raw_id), _bytes_of(client_data.challenge)
+        except (ValueError, RecursionError) as error:
+            raise PasskeyMalformed(_MALFORMED) from error
 
     def created(self, credential: str, *, challenge: bytes) -> tuple[bytes, bytes, int]:
         """See `ports.Authenticator.created`."""
@@ -94,3 +110,7 @@ class WebAuthn:
         except Exception as error:  # the library raises what its parsers raise on a client's bytes
             raise PasskeyInvalid(_INVALID) from error
         return used.new_sign_count
+
+
+def _bytes_of(base64url: str) -> bytes:
+    return helpers.base64url_to_bytes(base64url)

@@ -8,6 +8,7 @@ from starlette.routing import BaseRoute
 from tok0n.adapters.passwords import Argon2Passwords
 from tok0n.bootstrap.outside import Store, open_authenticator, open_payments
 from tok0n.domain.packs import Pack
+from tok0n.domain.people import Registration
 from tok0n.domain.rate_limit import Limits
 from tok0n.ports import Clock, Mailer, Passwords
 from tok0n.services.authenticate import KeyRing
@@ -18,8 +19,9 @@ from tok0n.services.in_flight import InFlight
 from tok0n.services.passkeys import SignInByPasskey
 from tok0n.services.payments import SellPacks
 from tok0n.services.profile import Profile
-from tok0n.services.signing import Registration, Signing
+from tok0n.services.signing import Signing
 from tok0n.settings import Settings
+from tok0n.web.dashboard.access import access_routes
 from tok0n.web.dashboard.desk import Desk
 from tok0n.web.dashboard.keys import key_routes
 from tok0n.web.dashboard.orders import OrderPages, SellerShown
@@ -124,7 +126,6 @@ def make_pages(
     )
     profile = Profile(
         people=store.people,
-        sessions=store.sessions,
         attempts=store.attempts,
         passwords=passwords,
         mailer=mailer,
@@ -166,6 +167,7 @@ def make_pages(
         *usage_routes(site, desk),
         *statement_routes(site, desk),
         *settings_routes(site, desk),
+        *access_routes(site, desk, store.passkeys),
         *playground.routes(site),
         *order_pages.routes(site),
     ]

@@ -10,7 +10,7 @@ from tok0n.bootstrap.wiring import open_signing
 from tok0n.cli.common import command, config_option, json_option, load_settings, moment, print_json, print_table
 from tok0n.domain.accounts import Account, ApiKey, KeyLimits
 from tok0n.domain.email import parse_email
-from tok0n.domain.errors import AlreadyExists, NotFound, OperatorError
+from tok0n.domain.errors import AlreadyExists, NotFound
 from tok0n.domain.ledger import US_A_DAY
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services.issue_key import issue_key
@@ -80,8 +80,6 @@ async def invite(email: str, config_path: Path | None, *, as_json: bool) -> None
     `accounts create` becomes theirs.
     """
     settings = load_settings(config_path)
-    if settings.accounts.registration == "closed":
-        raise OperatorError('accounts.registration is "closed": set it to "invite" or "open" first.')
     async with open_store(settings) as store, open_signing(settings, store) as signing:
         link = await signing.invite(parse_email(email))
     if link is None:

@@ -13,6 +13,8 @@
     ├── LimiterUnavailable      no admission decision possible      503
     ├── Overloaded              a bounded queue is full             503
     ├── PasskeyInvalid          a sign-in that proves nothing       (pages)
+    │   └── PasskeyMalformed    no passkey at all                   (pages)
+    ├── CredentialsChanged      another change was first            (pages)
     ├── PaymentFailed           the provider could not be asked     (pages)
     │   └── CheckoutGone        the provider knows no such checkout (pages)
     ├── LimitReached            an account has all it may have      (pages)
@@ -233,6 +235,17 @@ class OperatorError(Tok0nError):
 
 class PasskeyInvalid(Tok0nError):
     """What a browser says of a passkey does not hold."""
+
+
+class PasskeyMalformed(PasskeyInvalid):
+    """The form holds no credential as browsers send it (W3C Web Authentication, level 3)."""
+
+
+class CredentialsChanged(Tok0nError):
+    """The credentials changed while this request was running, which ended its session or sign-in."""
+
+    def __init__(self) -> None:
+        super().__init__("The password or another credential of this account has just changed. Sign in again.")
 
 
 class PaymentFailed(Tok0nError):

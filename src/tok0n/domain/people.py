@@ -43,11 +43,30 @@ class LinkPurpose(StrEnum):
     PASSKEY = "passkey"
 
 
+class Registration(StrEnum):
+    """Who may sign up."""
+
+    OPEN = "open"
+    INVITE = "invite"
+    CLOSED = "closed"
+
+    def may_open(self, purpose: LinkPurpose) -> bool:
+        """Whether a link of this purpose may open an account now. The operator's own account is always allowed."""
+        return purpose in _OPENED_BY[self]
+
+
+_OPENED_BY = {
+    Registration.OPEN: {LinkPurpose.VERIFY, LinkPurpose.RESET, LinkPurpose.INVITE, LinkPurpose.SET_UP},
+    Registration.INVITE: {LinkPurpose.INVITE, LinkPurpose.SET_UP},
+    Registration.CLOSED: {LinkPurpose.SET_UP},
+}
+
+
 class Person(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody who signs in. There is an account once the e-mail address is verified.
 
     `password_hash` is empty for somebody who was invited and has chosen none yet. `totp_secret` is base32, as
-    authenticator apps take it; None without a second factor.
+    authenticator apps take it; None without a second factor. `credential_changes` counts the changes of credentials.
     """
 
     id: str
@@ -59,6 +78,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     is_operator: bool
     totp_secret: str | None
     closed_at_us: int | None
+    credential_changes: int
 
 
 class Passkey(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,15 +1,17 @@
 """Sign in with a passkey: a device that has verified its user stands for both factors. Each challenge works once."""
 
 import asyncio
+import secrets
+from enum import StrEnum
 
 from tok0n.domain.attempts import AttemptKind
-from tok0n.domain.errors import AlreadyExists, PasskeyInvalid
-from tok0n.domain.people import PASSKEY_LIFE_US, LinkPurpose, Passkey, Person, SignedIn, digest
+from tok0n.domain.errors import AlreadyExists, LimitReached, PasskeyInvalid, PasskeyMalformed
+from tok0n.domain.people import PASSKEY_LIFE_US, SECRET_BYTES, LinkPurpose, Passkey, Person, SignedIn, digest
 from tok0n.ports import Attempts, Authenticator, Clock, Passkeys, People
 from tok0n.services.attempts import AttemptLimiter, count_attempt
 from tok0n.services.passwords import Refused, too_many
 from tok0n.services.profile import Profile
-from tok0n.services.signing import NewSession, Signing
+from tok0n.services.signing import SECRET_CHARACTERS_MAX, NewSession, Signing
 
 PASSKEYS_MAX = 20
 NAME_CHARACTERS_MAX = 100
@@ -17,8 +19,23 @@ ASKED_MAX = 60
 ASKED_SECONDS = 900.0
 
 
+class ChallengePurpose(StrEnum):
+    """The one action that a signed challenge allows."""
+
+    SIGN_IN = "sign_in"
+    ADD = "add"
+
+
+class Malformed(Refused):
+    """The form holds no credential of a browser."""
+
+
 class SignInByPasskey:
-    """The use cases."""
+    """The use cases.
+
+    A challenge works once, for 5 minutes, for one purpose, and only for the visitor who asked for it: the session that
+    adds a passkey, or the cookie of the browser that signs in.
+    """
 
     def __init__(
         self,
@@ -50,7 +67,7 @@ class SignInByPasskey:
         options, challenge = self._authenticator.creation_options(
             person_id=session.person_id, email=session.email, known=known
         )
-        await self._remember(challenge, person_id=session.person_id)
+        await self._remember(challenge, ChallengePurpose.ADD, visitor=_visitor_of(session), session=session)
         return options
 
     async def add(self, session: SignedIn, *, credential: str, name: str, password: str) -> None:
@@ -58,12 +75,10 @@ class SignInByPasskey:
         name = name.strip()
         if not name or len(name) > NAME_CHARACTERS_MAX or not name.isprintable():
             raise Refused(f"Name it, in 1 to {NAME_CHARACTERS_MAX} characters.", field="passkey_name")
-        if len(await self._passkeys.of(session.person_id)) >= PASSKEYS_MAX:
-            raise Refused(f"{PASSKEYS_MAX} are enough. Remove one first.", field="passkey_name")
         await self._profile.prove(session, password, field="passkey_password")
         try:
             _, challenge = self._authenticator.read(credential)
-            await self._take(challenge)
+            await self._take(challenge, ChallengePurpose.ADD, visitor=_visitor_of(session))
             made = await asyncio.to_thread(self._authenticator.created, credential, challenge=challenge)
             await self._passkeys.add(
                 Passkey(
@@ -74,56 +89,75 @@ class SignInByPasskey:
                     name=name,
                     created_at_us=self._clock.now_us(),
                     last_used_at_us=None,
-                )
+                ),
+                passkeys_max=PASSKEYS_MAX,
+                made_in=session.digest,
             )
-        except (PasskeyInvalid, AlreadyExists) as error:
+        except PasskeyMalformed as error:
+            raise Malformed(error.message, field="passkey_name") from error
+        except (PasskeyInvalid, AlreadyExists, LimitReached) as error:
             raise Refused(error.message, field="passkey_name") from error
 
     async def remove(self, session: SignedIn, credential_id: bytes) -> None:
-        """Forget one."""
-        await self._passkeys.remove(person_id=session.person_id, credential_id=credential_id)
+        """Forget one. Raises `CredentialsChanged`."""
+        await self._passkeys.remove(person_id=session.person_id, credential_id=credential_id, made_in=session.digest)
 
-    async def ask_to_use(self, *, address: str) -> str:
-        """What the browser needs to use one, as JSON. Raises `Refused`."""
+    async def ask_to_use(self, *, address: str) -> tuple[str, str]:
+        """Return the options that the browser needs, as JSON, and a secret for its cookie. Raises `Refused`."""
         if seconds := self._asked.try_count(address):
             raise too_many(seconds, field="passkey")
         options, challenge = self._authenticator.request_options()
-        await self._remember(challenge, person_id=None)
-        return options
+        visitor = secrets.token_urlsafe(SECRET_BYTES)
+        await self._remember(challenge, ChallengePurpose.SIGN_IN, visitor=visitor)
+        return options, visitor
 
-    async def sign_in(self, credential: str, *, address: str, agent: str) -> NewSession:
-        """Begin a session, without a second factor. Raises `Refused`."""
+    async def sign_in(self, credential: str, *, visitor: str | None, address: str, agent: str) -> NewSession:
+        """Begin a session, without a second factor. `visitor` is the cookie's secret. Raises `Refused`."""
         counted = await count_attempt(self._attempts, self._clock, AttemptKind.PASSKEY, address, field="passkey")
         try:
-            passkey, person, count = await self._prove(credential)
+            passkey, person, count = await self._prove(credential, visitor=visitor)
+        except PasskeyMalformed as error:
+            raise Malformed(error.message, field="passkey") from error
         except PasskeyInvalid as error:
             raise Refused(error.message, field="passkey") from error
         await self._attempts.take_back(counted)
         await self._passkeys.used(passkey.credential_id, sign_count=count, now_us=self._clock.now_us())
         return await self._signing.begin(person, agent=agent, proven=True)
 
-    async def _prove(self, credential: str) -> tuple[Passkey, Person, int]:
+    async def _prove(self, credential: str, *, visitor: str | None) -> tuple[Passkey, Person, int]:
         """Whose passkey has signed one of our challenges, and how often it has signed. Raises `PasskeyInvalid`."""
         credential_id, challenge = self._authenticator.read(credential)
-        await self._take(challenge)
+        await self._take(challenge, ChallengePurpose.SIGN_IN, visitor=visitor)
         found = await self._passkeys.find(credential_id)
         if found is None:
             raise PasskeyInvalid("This passkey is not known here. Sign in with the password.")
         count = await asyncio.to_thread(self._authenticator.used, credential, challenge=challenge, passkey=found[0])
         return *found, count
 
-    async def _remember(self, challenge: bytes, *, person_id: str | None) -> None:
+    async def _remember(
+        self, challenge: bytes, purpose: ChallengePurpose, *, visitor: str, session: SignedIn | None = None
+    ) -> None:
         await self._people.make_link(
-            person_id=person_id,
+            person_id=None if session is None else session.person_id,
             purpose=LinkPurpose.PASSKEY,
-            digest=digest(challenge.hex()),
+            digest=_bound(challenge, purpose, visitor=visitor),
             expires_at_us=self._clock.now_us() + PASSKEY_LIFE_US,
             email=None,
+            made_in=None if session is None else session.digest,
         )
 
-    async def _take(self, challenge: bytes) -> None:
-        used = await self._people.use_link(
-            digest(challenge.hex()), purpose=LinkPurpose.PASSKEY, now_us=self._clock.now_us()
-        )
-        if not used:
-            raise PasskeyInvalid("That took too long. Try again.")
+    async def _take(self, challenge: bytes, purpose: ChallengePurpose, *, visitor: str | None) -> None:
+        if visitor and len(visitor) <= SECRET_CHARACTERS_MAX:
+            bound = _bound(challenge, purpose, visitor=visitor)
+            if await self._people.use_link(bound, purpose=LinkPurpose.PASSKEY, now_us=self._clock.now_us()):
+                return
+        raise PasskeyInvalid("This passkey request has expired or began in another browser. Try again.")
+
+
+def _bound(challenge: bytes, purpose: ChallengePurpose, *, visitor: str) -> bytes:
+    """Return the digest of a challenge with its purpose and visitor: another purpose or visitor finds nothing."""
+    return digest(f"{purpose} {visitor} {challenge.hex()}")
+
+
+def _visitor_of(session: SignedIn) -> str:
+    return session.digest.hex()

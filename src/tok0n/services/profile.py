@@ -5,8 +5,9 @@ import zoneinfo
 from collections.abc import Callable
 
 from tok0n.domain.attempts import AttemptKind
+from tok0n.domain.errors import AlreadyExists
 from tok0n.domain.people import LINK_LIFE_US, SECRET_BYTES, LinkPurpose, SignedIn, digest
-from tok0n.ports import Attempts, Clock, Mailer, Passwords, People, Sessions
+from tok0n.ports import Attempts, Clock, Mailer, Passwords, People
 from tok0n.services import mails
 from tok0n.services.attempts import AttemptLimiter, count_attempt
 from tok0n.services.passwords import Refused, check_length, check_too_long, clean, hash_new, too_many
@@ -24,7 +25,6 @@ class Profile:
         self,
         *,
         people: People,
-        sessions: Sessions,
         attempts: Attempts,
         passwords: Passwords,
         mailer: Mailer,
@@ -32,7 +32,6 @@ class Profile:
         url_of: Callable[[str], str],
     ) -> None:
         self._people = people
-        self._sessions = sessions
         self._attempts = attempts
         self._passwords = passwords
         self._mailer = mailer
@@ -48,8 +47,9 @@ class Profile:
         if seconds := self._choices.try_count(session.person_id):
             raise too_many(seconds, field="password")
         password_hash = await hash_new(self._passwords, password, email=session.email)
-        await self._people.change_password(person_id=session.person_id, password_hash=password_hash)
-        await self._sessions.end_all(session.person_id, but=session.digest)
+        await self._people.change_password(
+            person_id=session.person_id, password_hash=password_hash, made_in=session.digest
+        )
         await self._mail(session.email, mails.PASSWORD_CHANGED, reset=self._url_of("/reset-password"))
 
     async def ask_email(self, session: SignedIn, *, password: str, email: str) -> str:
@@ -63,14 +63,20 @@ class Profile:
             digest=digest(secret),
             expires_at_us=self._clock.now_us() + LINK_LIFE_US,
             email=email,
+            made_in=session.digest,
         )
         await self._mail(email, mails.NEW_EMAIL, url=self._url_of(f"/new-address?link={secret}"))
         await self._mail(session.email, mails.EMAIL_CHANGES, email=email, reset=self._url_of("/reset-password"))
         return email
 
-    async def change_email(self, secret: str) -> str | None:
-        """Use the new address from now on, and give it. None when the link does not work, or the address is taken."""
-        person = await self._people.change_email(digest(secret), now_us=self._clock.now_us())
+    async def change_email(self, secret: str, *, session: SignedIn | None) -> str | None:
+        """Use the new address from now on, and give it. None when the link does not work, or the address is taken.
+
+        Every session ends, but for this `session` of a browser that opens the link signed in.
+        """
+        person = await self._people.change_email(
+            digest(secret), now_us=self._clock.now_us(), keep_session=None if session is None else session.digest
+        )
         return None if person is None else person.email
 
     async def set_time_zone(self, session: SignedIn, time_zone: str) -> None:
@@ -84,18 +90,20 @@ class Profile:
         await self.prove(session, password, field="password")
         codes = None
         if is_secret(secret):
-            codes = await self._second_factor.begin(person_id=session.person_id, secret=secret, code=code)
+            try:
+                codes = await self._second_factor.begin(session, secret=secret, code=code)
+            except AlreadyExists as error:
+                raise Refused(error.message, field="code") from error
         if codes is None:
             raise Refused(
                 "This is not the code that the app shows now. Is the clock of the device right?", field="code"
             )
-        await self._sessions.end_all(session.person_id, but=session.digest)
         return codes
 
     async def end_totp(self, session: SignedIn, *, password: str) -> None:
         """Ask for no second factor any more. Raises `Refused`."""
         await self.prove(session, password, field="password")
-        await self._second_factor.end(session.person_id)
+        await self._second_factor.end(session)
 
     async def close_account(self, session: SignedIn, *, password: str) -> None:
         """Close the account: keys and sessions work no more; the ledger stays. Raises `Refused`."""

@@ -6,19 +6,20 @@ What differs between them is done after the answer, by a task of its own: the an
 import asyncio
 import secrets
 from collections.abc import Callable, Coroutine
-from enum import StrEnum
 from typing import Any
 
 import msgspec
 import structlog
 
 from tok0n.domain.attempts import AttemptKind
+from tok0n.domain.errors import OperatorError
 from tok0n.domain.people import (
     INVITATION_LIFE_US,
     LINK_LIFE_US,
     SECRET_BYTES,
     LinkPurpose,
     Person,
+    Registration,
     SignedIn,
     digest,
 )
@@ -47,6 +48,7 @@ RESETS_SECONDS = 3_600.0
 AGENT_CHARACTERS_MAX = 200
 SECRET_CHARACTERS_MAX = 100
 FORGOTTEN_ROWS_MAX = 1_000
+NOT_OPEN = "This server doesn't open new accounts this way. Ask its operator for an invitation."
 
 _PATHS = {
     LinkPurpose.VERIFY: "/verify",
@@ -55,14 +57,6 @@ _PATHS = {
     LinkPurpose.EMAIL: "/new-address",
     LinkPurpose.SET_UP: "/set-up",
 }
-
-
-class Registration(StrEnum):
-    """Who may sign up."""
-
-    OPEN = "open"
-    INVITE = "invite"
-    CLOSED = "closed"
 
 
 class NewSession(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +108,8 @@ class Signing:
 
     async def sign_up(self, *, email: str, password: str, address: str) -> str:
         """Mail a link that confirms the address; gives the address as it was understood. Raises `Refused`."""
+        if not self.is_open:
+            raise Refused(NOT_OPEN, field="email")
         email = clean(email)
         check_length(password)
         if seconds := self._sign_ups.try_count(address):
@@ -132,6 +128,7 @@ class Signing:
         person = await self._people.linked(digest(secret), purpose=LinkPurpose.VERIFY, now_us=now_us)
         if person is None:
             return None
+        self._require_open(person, LinkPurpose.VERIFY, field="password")
         check_too_long(password)
         counted = await count_attempt(
             self._attempts, self._clock, AttemptKind.CONFIRMATION, person.id, field="password"
@@ -139,7 +136,8 @@ class Signing:
         if not await self._passwords.matches(password, person.password_hash):
             raise Refused("This is not the password that was chosen for this address. Sign up again.", field="password")
         await self._attempts.take_back(counted)
-        person = await self._people.verify(digest(secret), now_us=now_us)
+        may_open = self._registration.may_open(LinkPurpose.VERIFY)
+        person = await self._people.verify(digest(secret), now_us=now_us, may_open=may_open)
         return None if person is None else await self.begin(person, agent=agent)
 
     async def sign_in(self, *, email: str, password: str, address: str, agent: str) -> NewSession:
@@ -161,6 +159,7 @@ class Signing:
         if person.closed_at_us is not None:
             raise Refused("This account was closed. Ask the operator about it.", field="email")
         if person.account_id is None:
+            self._require_open(person, LinkPurpose.VERIFY, field="email")
             await self._mail_link(person, LinkPurpose.VERIFY, mails.VERIFY)
             raise Refused("Confirm your address first: we have mailed you a new link.", field="email")
         return await self.begin(person, agent=agent)
@@ -177,8 +176,7 @@ class Signing:
         if not await self._second_factor.accepts(code, person_id=person.id, totp_secret=person.totp_secret):
             raise Refused("This code is not right, or was used before. Wait for the next one.", field="code")
         await self._attempts.take_back(counted)
-        await self._sessions.end(digest(secret))
-        return await self.begin(person, agent=agent, proven=True)
+        return await self.begin(person, agent=agent, proven=True, replaces=digest(secret))
 
     async def who(self, secret: str | None) -> SignedIn | None:
         """Who is signed in by the secret of a cookie."""
@@ -214,22 +212,30 @@ class Signing:
 
         Raises `Refused`.
         """
-        if purpose is LinkPurpose.INVITE and self._registration is Registration.CLOSED:
-            return None
         person = await self._people.linked(digest(secret), purpose=purpose, now_us=self._clock.now_us())
         if person is None:
             return None
+        self._require_open(person, purpose, field="password")
         check_length(password)
         if seconds := self._choices.try_count(person.id):
             raise too_many(seconds, field="password")
         password_hash = await hash_new(self._passwords, password, email=person.email)
         person = await self._people.choose_password(
-            digest(secret), purpose=purpose, password_hash=password_hash, now_us=self._clock.now_us()
+            digest(secret),
+            purpose=purpose,
+            password_hash=password_hash,
+            now_us=self._clock.now_us(),
+            may_open=self._registration.may_open(purpose),
         )
         return None if person is None else await self.begin(person, agent=agent)
 
     async def invite(self, email: str) -> str | None:
-        """Mail an invitation; gives the link too. None for somebody who has an account. Raises `Refused`."""
+        """Mail an invitation; gives the link too. None for somebody who has an account.
+
+        Raises `Refused`, and `OperatorError` where registration is closed.
+        """
+        if not self._registration.may_open(LinkPurpose.INVITE):
+            raise OperatorError('accounts.registration is "closed": set it to "invite" or "open" first.')
         person = await self._people.register(email=clean(email), password_hash="", now_us=self._clock.now_us())
         return None if person.account_id else await self._mail_link(person, LinkPurpose.INVITE, mails.INVITE)
 
@@ -274,16 +280,22 @@ class Signing:
         """Wait until all that was left for later is done."""
         await asyncio.gather(*self._later)
 
-    async def begin(self, person: Person, *, agent: str, proven: bool = False) -> NewSession:
-        """Begin a session of somebody who is proven: by both factors, or it waits for the second if there is one."""
+    async def begin(
+        self, person: Person, *, agent: str, proven: bool = False, replaces: bytes | None = None
+    ) -> NewSession:
+        """Begin a session of somebody who is proven: by both factors, or it waits for the second if there is one.
+
+        Raises `CredentialsChanged` when the credentials have changed since `person` was read.
+        """
         secret = secrets.token_urlsafe(SECRET_BYTES)
         waits = person.totp_secret is not None and not proven
         await self._sessions.begin(
-            person_id=person.id,
+            person=person,
             digest=digest(secret),
             agent=agent[:AGENT_CHARACTERS_MAX],
             now_us=self._clock.now_us(),
             waits=waits,
+            replaces=replaces,
         )
         return NewSession(secret=secret, waits=waits)
 
@@ -307,8 +319,15 @@ class Signing:
 
     async def _mail_reset(self, email: str) -> None:
         person = await self._people.find(email)
-        if person is not None and person.closed_at_us is None:
+        if person is None or person.closed_at_us is not None:
+            return
+        if person.account_id is not None or self._registration.may_open(LinkPurpose.RESET):
             await self._mail_link(person, LinkPurpose.RESET, mails.RESET)
+
+    def _require_open(self, person: Person, purpose: LinkPurpose, *, field: str) -> None:
+        """Raises `Refused` when this link would open an account that registration does not allow now."""
+        if person.account_id is None and not self._registration.may_open(purpose):
+            raise Refused(NOT_OPEN, field=field)
 
     async def _mail_link(self, person: Person, purpose: LinkPurpose, mail: tuple[str, str]) -> str | None:
         """Mail a link, unless this person's mailbox has had enough of them; gives the link."""

@@ -3,10 +3,10 @@
 import msgspec
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.people import person_of_row
+from tok0n.adapters.sql.credentials import change_credentials, person_of_row, require_session
 from tok0n.adapters.sql.schema import passkey, person
 from tok0n.adapters.sql.store import SqlStore
-from tok0n.domain.errors import AlreadyExists
+from tok0n.domain.errors import AlreadyExists, LimitReached
 from tok0n.domain.people import Passkey, Person
 
 _NAMES = Passkey.__struct_fields__
@@ -18,10 +18,15 @@ class SqlPasskeys:
     def __init__(self, store: SqlStore) -> None:
         self._store = store
 
-    async def add(self, passkey_: Passkey) -> None:
+    async def add(self, passkey_: Passkey, *, passkeys_max: int, made_in: bytes) -> None:
         """See `ports.Passkeys.add`."""
 
         def fn(tx: sa.Connection) -> None:
+            require_session(tx, passkey_.person_id, made_in)
+            mine = sa.select(sa.func.count()).where(passkey.c.person_id == passkey_.person_id)
+            if tx.execute(mine).scalar_one() >= passkeys_max:
+                raise LimitReached(f"You have {passkeys_max} passkeys, and more aren't allowed. Remove one first.")
+            change_credentials(tx, passkey_.person_id, keep_session=made_in)
             try:
                 tx.execute(sa.insert(passkey).values(**msgspec.structs.asdict(passkey_)))
             except sa.exc.IntegrityError:
@@ -53,10 +58,16 @@ class SqlPasskeys:
             lambda tx: tx.execute(used.values(sign_count=sign_count, last_used_at_us=now_us)) and None
         )
 
-    async def remove(self, *, person_id: str, credential_id: bytes) -> None:
+    async def remove(self, *, person_id: str, credential_id: bytes, made_in: bytes) -> None:
         """See `ports.Passkeys.remove`."""
         mine = sa.and_(passkey.c.person_id == person_id, passkey.c.credential_id == credential_id)
-        await self._store.write(lambda tx: tx.execute(sa.delete(passkey).where(mine)) and None)
+
+        def fn(tx: sa.Connection) -> None:
+            require_session(tx, person_id, made_in)
+            if tx.execute(sa.delete(passkey).where(mine)).rowcount:
+                change_credentials(tx, person_id, keep_session=made_in)
+
+        await self._store.write(fn)
 
 
 def _passkey(row: sa.Row[tuple[object, ...]]) -> Passkey:

@@ -5,10 +5,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.schema import account, api_key, mail_link, passkey, person, recovery_code, session
+from tok0n.adapters.sql.credentials import COLUMNS, change_credentials, lock_person, person_of_row, require_session
+from tok0n.adapters.sql.schema import account, api_key, mail_link, passkey, person, recovery_code
 from tok0n.adapters.sql.store import SqlStore, lock_for
 from tok0n.domain import ids
-from tok0n.domain.errors import NotFound
+from tok0n.domain.errors import AlreadyExists, NotFound
 from tok0n.domain.people import LINK_LIFE_US, LinkPurpose, Person
 
 
@@ -44,19 +45,32 @@ class SqlPeople:
             if found is None:
                 return _insert(tx, email=email, password_hash=password_hash, now_us=now_us)
             if found.verified_at_us is None:
-                return _update(tx, found.id, password_hash=password_hash)
+                # Anyone can sign up with an address: that must not end the operator's invitation to it.
+                kept = (LinkPurpose.INVITE,)
+                return change_credentials(tx, found.id, keep_links=kept, password_hash=password_hash)
             return found
 
         return await self._store.write(fn)
 
     async def make_link(
-        self, *, person_id: str | None, purpose: LinkPurpose, digest: bytes, expires_at_us: int, email: str | None
+        self,
+        *,
+        person_id: str | None,
+        purpose: LinkPurpose,
+        digest: bytes,
+        expires_at_us: int,
+        email: str | None,
+        made_in: bytes | None = None,
     ) -> None:
         """See `ports.People.make_link`."""
 
         def fn(tx: sa.Connection) -> None:
             links = mail_link.c
             if person_id is not None:
+                if made_in is not None:
+                    require_session(tx, person_id, made_in)
+                elif lock_person(tx, person_id) is None:
+                    raise NotFound("There is no such person.")
                 tx.execute(sa.delete(mail_link).where(links.person_id == person_id, links.purpose == purpose))
             values = {"digest": digest, "person_id": person_id, "purpose": purpose, "email": email}
             tx.execute(sa.insert(mail_link).values(**values, expires_at_us=expires_at_us))
@@ -84,29 +98,31 @@ class SqlPeople:
 
     async def use_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> bool:
         """See `ports.People.use_link`."""
-        taken = await self._store.write(lambda tx: _take_link(tx, digest, purpose=purpose, now_us=now_us))
-        return taken is not None
 
-    async def verify(self, digest: bytes, *, now_us: int) -> Person | None:
+        def fn(tx: sa.Connection) -> bool:
+            return _take_link(tx, digest, purpose=purpose, now_us=now_us, may_open=False) is not None
+
+        return await self._store.write(fn)
+
+    async def verify(self, digest: bytes, *, now_us: int, may_open: bool) -> Person | None:
         """See `ports.People.verify`."""
 
         def fn(tx: sa.Connection) -> Person | None:
-            taken = _take_link(tx, digest, purpose=LinkPurpose.VERIFY, now_us=now_us)
-            return None if taken is None else _with_account(tx, _get(tx, taken.person_id), now_us=now_us)
+            taken = _take_link(tx, digest, purpose=LinkPurpose.VERIFY, now_us=now_us, may_open=may_open)
+            return None if taken is None else _with_account(tx, change_credentials(tx, taken.person_id), now_us=now_us)
 
         return await self._store.write(fn)
 
     async def choose_password(
-        self, digest: bytes, *, purpose: LinkPurpose, password_hash: str, now_us: int
+        self, digest: bytes, *, purpose: LinkPurpose, password_hash: str, now_us: int, may_open: bool
     ) -> Person | None:
         """See `ports.People.choose_password`."""
 
         def fn(tx: sa.Connection) -> Person | None:
-            taken = _take_link(tx, digest, purpose=purpose, now_us=now_us)
+            taken = _take_link(tx, digest, purpose=purpose, now_us=now_us, may_open=may_open)
             if taken is None:
                 return None
-            tx.execute(sa.delete(session).where(session.c.person_id == taken.person_id))
-            changed = _update(tx, taken.person_id, password_hash=password_hash)
+            changed = change_credentials(tx, taken.person_id, password_hash=password_hash)
             return _with_account(tx, changed, now_us=now_us)
 
         return await self._store.write(fn)
@@ -116,46 +132,57 @@ class SqlPeople:
 
         def fn(tx: sa.Connection) -> Person | None:
             lock_for(tx, "the operator's account")
-            if _has_operator(tx) or _take_link(tx, digest, purpose=LinkPurpose.SET_UP, now_us=now_us) is None:
+            taken = _take_link(tx, digest, purpose=LinkPurpose.SET_UP, now_us=now_us, may_open=True)
+            if taken is None or _has_operator(tx):
                 return None
             found = _locked(tx, email) or _insert(tx, email=email, password_hash=password_hash, now_us=now_us)
-            tx.execute(sa.delete(session).where(session.c.person_id == found.id))
             tx.execute(sa.delete(mail_link).where(mail_link.c.purpose == LinkPurpose.SET_UP))
-            operator = _update(tx, found.id, password_hash=password_hash, is_operator=1)
+            operator = change_credentials(tx, found.id, password_hash=password_hash, is_operator=1)
             return _with_account(tx, operator, now_us=now_us)
 
         return await self._store.write(fn)
 
-    async def change_email(self, digest: bytes, *, now_us: int) -> Person | None:
+    async def change_email(self, digest: bytes, *, now_us: int, keep_session: bytes | None) -> Person | None:
         """See `ports.People.change_email`."""
 
         def fn(tx: sa.Connection) -> Person | None:
-            taken = _take_link(tx, digest, purpose=LinkPurpose.EMAIL, now_us=now_us)
+            taken = _take_link(tx, digest, purpose=LinkPurpose.EMAIL, now_us=now_us, may_open=False)
             if taken is None:
                 return None
+            is_taken = _locked(tx, taken.email) is not None
             lock_for(tx, f"account {taken.email}")
-            found = _get(tx, taken.person_id)
             owner = tx.scalar(sa.select(account.c.id).where(account.c.email == taken.email))
-            if _locked(tx, taken.email) is not None or owner is not None:
+            if is_taken or owner is not None:
                 return None
+            found = change_credentials(tx, taken.person_id, keep_session=keep_session, email=taken.email)
             tx.execute(sa.update(account).where(account.c.id == found.account_id).values(email=taken.email))
-            return _update(tx, found.id, email=taken.email)
+            return found
 
         return await self._store.write(fn)
 
-    async def change_password(self, *, person_id: str, password_hash: str) -> None:
+    async def change_password(self, *, person_id: str, password_hash: str, made_in: bytes) -> None:
         """See `ports.People.change_password`."""
-        await self._store.write(lambda tx: _update(tx, person_id, password_hash=password_hash))
+
+        def fn(tx: sa.Connection) -> None:
+            require_session(tx, person_id, made_in)
+            change_credentials(tx, person_id, keep_session=made_in, password_hash=password_hash)
+
+        await self._store.write(fn)
 
     async def set_time_zone(self, *, person_id: str, time_zone: str) -> None:
         """See `ports.People.set_time_zone`."""
         await self._store.write(lambda tx: _update(tx, person_id, time_zone=time_zone))
 
-    async def set_totp(self, *, person_id: str, secret: str | None, step: int, recovery_codes: list[bytes]) -> None:
+    async def set_totp(
+        self, *, person_id: str, secret: str | None, step: int, recovery_codes: list[bytes], made_in: bytes
+    ) -> None:
         """See `ports.People.set_totp`."""
 
         def fn(tx: sa.Connection) -> None:
-            _update(tx, person_id, totp_secret=secret, totp_step=step)
+            found = require_session(tx, person_id, made_in)
+            if secret is not None and found.totp_secret is not None:
+                raise AlreadyExists("The second factor is on already. Reload the page.")
+            change_credentials(tx, person_id, keep_session=made_in, totp_secret=secret, totp_step=step)
             tx.execute(sa.delete(recovery_code).where(recovery_code.c.person_id == person_id))
             for digest in recovery_codes:
                 tx.execute(sa.insert(recovery_code).values(person_id=person_id, digest=digest))
@@ -182,8 +209,8 @@ class SqlPeople:
         """See `ports.People.forget_factors`."""
 
         def fn(tx: sa.Connection) -> None:
-            _update(tx, person_id, totp_secret=None)
-            for table in (recovery_code, passkey, session):
+            change_credentials(tx, person_id, totp_secret=None)
+            for table in (recovery_code, passkey):
                 tx.execute(sa.delete(table).where(table.c.person_id == person_id))
 
         await self._store.write(fn)
@@ -204,36 +231,16 @@ class SqlPeople:
         """See `ports.People.close_account`."""
 
         def fn(tx: sa.Connection) -> None:
-            account_id = _update(tx, person_id, closed_at_us=now_us).account_id
+            account_id = change_credentials(tx, person_id, closed_at_us=now_us).account_id
             tx.execute(sa.update(account).where(account.c.id == account_id).values(status="closed"))
             keys = sa.update(api_key).where(api_key.c.account_id == account_id, api_key.c.revoked_at_us.is_(None))
             tx.execute(keys.values(revoked_at_us=now_us))
-            tx.execute(sa.delete(session).where(session.c.person_id == person_id))
 
         await self._store.write(fn)
 
 
-def person_of_row(row: sa.Row[tuple[object, ...]]) -> Person:
-    """A person from a whole row of the table."""
-    return Person(
-        id=row.id,
-        account_id=row.account_id,
-        email=row.email,
-        password_hash=row.password_hash,
-        verified_at_us=row.verified_at_us,
-        time_zone=row.time_zone,
-        is_operator=bool(row.is_operator),
-        totp_secret=row.totp_secret,
-        closed_at_us=row.closed_at_us,
-    )
-
-
 def _has_operator(tx: sa.Connection) -> bool:
     return tx.scalar(sa.select(person.c.id).where(person.c.is_operator == 1).limit(1)) is not None
-
-
-def _get(tx: sa.Connection, person_id: str) -> Person:
-    return person_of_row(tx.execute(sa.select(person).where(person.c.id == person_id)).one())
 
 
 def _locked(tx: sa.Connection, email: str) -> Person | None:
@@ -250,17 +257,27 @@ def _insert(tx: sa.Connection, *, email: str, password_hash: str, now_us: int) -
 
 
 def _update(tx: sa.Connection, person_id: str, **changes: object) -> Person:
+    assert not COLUMNS & changes.keys(), "change_credentials changes credentials"
     row = tx.execute(sa.update(person).where(person.c.id == person_id).values(**changes).returning(person)).one()
     return person_of_row(row)
 
 
-def _take_link(tx: sa.Connection, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> Any:
-    """Use a link up; gives its row (person_id, email, expires_at_us), or None if it did not work any more."""
-    taken = tx.execute(
-        sa.delete(mail_link)
-        .where(mail_link.c.digest == digest, mail_link.c.purpose == purpose)
-        .returning(mail_link.c.person_id, mail_link.c.email, mail_link.c.expires_at_us)
-    ).one_or_none()
+def _take_link(tx: sa.Connection, digest: bytes, *, purpose: LinkPurpose, now_us: int, may_open: bool) -> Any:
+    """Use a link up; gives its row (person_id, email, expires_at_us), or None if it does not work.
+
+    Locks the person's row first, as every change of credentials does. A link that would open an account works only if
+    it `may_open` one.
+    """
+    is_it = sa.and_(mail_link.c.digest == digest, mail_link.c.purpose == purpose)
+    link = tx.execute(sa.select(mail_link.c.person_id).where(is_it)).one_or_none()
+    if link is None:
+        return None
+    if link.person_id is not None:
+        owner = lock_person(tx, link.person_id)
+        if owner is None or (owner.account_id is None and not may_open):
+            return None
+    columns = (mail_link.c.person_id, mail_link.c.email, mail_link.c.expires_at_us)
+    taken = tx.execute(sa.delete(mail_link).where(is_it).returning(*columns)).one_or_none()
     return None if taken is None or taken.expires_at_us <= now_us else taken
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-HEAD = "0009"
+HEAD = "0011"
 """The migration that this code needs (a test compares it with the newest one there is)."""
 
 metadata = MetaData()
@@ -163,6 +163,7 @@ person = Table(
     Column("totp_secret", Text),
     Column("totp_step", _Big, nullable=False, server_default=text("0")),
     Column("closed_at_us", _Big),
+    Column("credential_changes", _Big, nullable=False, server_default=text("0")),
     **_CLUSTERED,
 )
 

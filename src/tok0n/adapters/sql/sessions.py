@@ -2,9 +2,10 @@
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.people import person_of_row
+from tok0n.adapters.sql.credentials import lock_person, person_of_row
 from tok0n.adapters.sql.schema import account, person, session
 from tok0n.adapters.sql.store import SqlStore
+from tok0n.domain.errors import CredentialsChanged
 from tok0n.domain.people import (
     SECOND_FACTOR_LIFE_US,
     SESSION_IDLE_US,
@@ -26,12 +27,20 @@ class SqlSessions:
     def __init__(self, store: SqlStore) -> None:
         self._store = store
 
-    async def begin(self, *, person_id: str, digest: bytes, agent: str, now_us: int, waits: bool) -> None:
+    async def begin(
+        self, *, person: Person, digest: bytes, agent: str, now_us: int, waits: bool, replaces: bytes | None = None
+    ) -> None:
         """See `ports.Sessions.begin`."""
 
         def fn(tx: sa.Connection) -> None:
-            tx.execute(sa.delete(session).where(_COLUMNS.person_id == person_id, sa.not_(_lives(now_us))))
-            values = {"digest": digest, "person_id": person_id, "agent": agent, "waits": int(waits)}
+            found = lock_person(tx, person.id)
+            if found is None or found.credential_changes != person.credential_changes:
+                raise CredentialsChanged
+            replaced = sa.delete(session).where(_COLUMNS.digest == replaces, _COLUMNS.waits == 1)
+            if replaces is not None and tx.execute(replaced).rowcount == 0:
+                raise CredentialsChanged
+            tx.execute(sa.delete(session).where(_COLUMNS.person_id == person.id, sa.not_(_lives(now_us))))
+            values = {"digest": digest, "person_id": person.id, "agent": agent, "waits": int(waits)}
             tx.execute(sa.insert(session).values(**values, created_at_us=now_us, seen_at_us=now_us))
 
         await self._store.write(fn)

@@ -4,7 +4,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tok0n.services.forms import SubmitOnce
-from tok0n.services.passkeys import SignInByPasskey
+from tok0n.services.passkeys import Malformed, SignInByPasskey
 from tok0n.services.passwords import Refused
 from tok0n.web.dashboard.submissions import submission_of
 from tok0n.web.pages.visit import Site, Visit
@@ -35,9 +35,12 @@ class _PasskeyPages:
 
     async def options_to_use(self, visit: Visit) -> Response:
         try:
-            return Response(await self._passkeys.ask_to_use(address=visit.limit_key), media_type="application/json")
+            options, secret = await self._passkeys.ask_to_use(address=visit.limit_key)
         except Refused as refused:
             return JSONResponse({"message": refused.message}, 429)
+        response = Response(options, media_type="application/json")
+        visit.set_passkey_cookie(response, secret)
+        return response
 
     async def manage(self, visit: Visit) -> Response:
         if not visit.is_post:
@@ -70,13 +73,20 @@ class _PasskeyPages:
         goal = visit.form.get("next", "") or "/dashboard"
         try:
             new = await self._passkeys.sign_in(
-                visit.form.get("credential", ""), address=visit.address, agent=visit.agent
+                visit.form.get("credential", ""),
+                visitor=visit.passkey_cookie,
+                address=visit.limit_key,
+                agent=visit.agent,
             )
         except Refused as refused:
-            return visit.page("sign_in.html", status=422, goal=goal, refused=refused)
+            return visit.page("sign_in.html", status=_status(refused), goal=goal, refused=refused)
         return visit.sign_in(new, goal=goal)
 
     async def _list(self, visit: Visit, *, refused: Refused | None = None) -> Response:
         known = await self._passkeys.of(visit.person)
-        status = 200 if refused is None else 422
+        status = 200 if refused is None else _status(refused)
         return visit.page("passkeys.html", status=status, passkeys=known, refused=refused)
+
+
+def _status(refused: Refused) -> int:
+    return 400 if isinstance(refused, Malformed) else 422

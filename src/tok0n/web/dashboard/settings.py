@@ -113,7 +113,7 @@ class _SettingsPages:
         link = visit.form.get("link", "") or visit.query("link")
         if not visit.is_post:
             return visit.page("new_address.html", link=link)
-        email = await self._desk.profile.change_email(link)
+        email = await self._desk.profile.change_email(link, session=visit.session)
         if email is None:
             text = "It was used before, is older than a day, or another account has this address."
             return visit.message("This link does not work any more", text, status=410)

@@ -5,6 +5,7 @@ from starlette.routing import Route
 
 from tok0n.domain.people import LinkPurpose
 from tok0n.services.passwords import Refused
+from tok0n.web.dashboard.access import ACCESS
 from tok0n.web.pages.visit import Handler, Site, Visit
 
 CLOSED = "New accounts are by invitation of the operator here."
@@ -94,7 +95,7 @@ async def _reset_password(visit: Visit) -> Response:
     if not visit.is_post:
         return visit.page("reset_password.html")
     try:
-        email = await visit.site.signing.ask_reset(visit.form.get("email", ""), address=visit.address)
+        email = await visit.site.signing.ask_reset(visit.form.get("email", ""), address=visit.limit_key)
     except Refused as refused:
         return visit.page("reset_password.html", status=422, refused=refused)
     text = f"If there is an account for {email}, a link for a new password is on its way. It works for a day."
@@ -114,7 +115,9 @@ def _chooser(purpose: LinkPurpose, *, title: str) -> Handler:
             )
         except Refused as refused:
             return visit.page("choose_password.html", status=422, link=link, title=title, refused=refused)
-        return _old_link(visit) if new is None else visit.sign_in(new)
+        if new is None:
+            return _old_link(visit)
+        return visit.sign_in(new, goal=ACCESS if purpose is LinkPurpose.RESET else "/dashboard")
 
     return choose
 

@@ -20,8 +20,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from tok0n.domain.client_ip import ClientAddresses
-from tok0n.domain.errors import NotFound, Overloaded, Tok0nError
-from tok0n.domain.people import SESSION_LIFE_US, UTC, SignedIn
+from tok0n.domain.errors import CredentialsChanged, NotFound, Overloaded, Tok0nError
+from tok0n.domain.people import PASSKEY_LIFE_US, SESSION_LIFE_US, UTC, SignedIn
 from tok0n.http.asgi import read_at_most
 from tok0n.services.forms import new_form_id
 from tok0n.services.signing import NewSession, Signing
@@ -71,6 +71,7 @@ class Site:
         self.is_secure = public_url.startswith("https://")
         self.session_cookie = "__Host-tok0n" if self.is_secure else "tok0n"
         self.form_cookie = "__Host-tok0n-form" if self.is_secure else "tok0n-form"
+        self.passkey_cookie = "__Host-tok0n-passkey" if self.is_secure else "tok0n-passkey"
         self.client_addresses = ClientAddresses(trusted_proxies)
         self._templates = jinja2.Environment(
             loader=jinja2.PackageLoader("tok0n.web", "templates"),
@@ -161,6 +162,15 @@ class Visit:
         return self.request.cookies.get(self.site.session_cookie)
 
     @property
+    def passkey_cookie(self) -> str | None:
+        """The secret of the visitor who asked to sign in with a passkey, if there is one."""
+        return self.request.cookies.get(self.site.passkey_cookie)
+
+    def set_passkey_cookie(self, response: Response, secret: str) -> None:
+        """Give the visitor the secret that a passkey challenge is bound to, for as long as that works."""
+        self._set_cookie(response, self.site.passkey_cookie, secret, seconds=PASSKEY_LIFE_US // 1_000_000)
+
+    @property
     def person(self) -> SignedIn:
         """Whoever is signed in; only on private pages."""
         assert self.session is not None
@@ -237,6 +247,8 @@ class Visit:
         """A page for what a use case could not do."""
         if isinstance(error, NotFound):
             return self.error(404, error.message)
+        if isinstance(error, CredentialsChanged):
+            return self.message("Sign in again", error.message, status=409)
         if isinstance(error, Overloaded):
             return self.error(503, "There is too much to do at this moment. Try again in a few seconds.")
         log.error("page_failed", detail=error.detail or error.message)
