@@ -1,6 +1,7 @@
 """The pages, put together from the settings and the services."""
 
 from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
 
 import msgspec
 from starlette.routing import BaseRoute
@@ -110,7 +111,7 @@ def make_pages(
     stripe_base: str | None,
 ) -> Pages:
     """All pages, and the webhook of the payment provider."""
-    assets = Assets()
+    assets = Assets(urlsplit(settings.server.public_url).path)
     signing = make_signing(settings, store, clock, passwords=passwords, mailer=mailer)
     authenticator = open_authenticator(settings)
     site = Site(

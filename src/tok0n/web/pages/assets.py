@@ -16,7 +16,8 @@ HTMX = "htmx.min.js"
 class Assets:
     """The files, and their addresses."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
         self._versions = {
             file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:16]
             for file in FOLDER.iterdir()
@@ -30,7 +31,7 @@ class Assets:
 
     def url(self, name: str) -> str:
         """The address of a file."""
-        return f"/assets/{name}?v={self._versions[name]}"
+        return f"{self._prefix}/assets/{name}?v={self._versions[name]}"
 
     def route(self) -> Mount:
         """Where the files are."""

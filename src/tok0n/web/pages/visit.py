@@ -69,8 +69,10 @@ class Site:
         self.has_passkeys = has_passkeys
         self.has_mail = has_mail
         self.is_secure = public_url.startswith("https://")
-        self.session_cookie = "__Host-tok0n" if self.is_secure else "tok0n"
-        self.form_cookie = "__Host-tok0n-form" if self.is_secure else "tok0n-form"
+        self.prefix = urlsplit(public_url).path
+        self.cookie_path = self.prefix or "/"
+        self.session_cookie = self._cookie_name("tok0n")
+        self.form_cookie = self._cookie_name("tok0n-form")
         self.client_addresses = ClientAddresses(trusted_proxies)
         self._templates = jinja2.Environment(
             loader=jinja2.PackageLoader("tok0n.web", "templates"),
@@ -81,7 +83,7 @@ class Site:
         )
         self._templates.filters.update(writing.FILTERS)
         self._templates.globals.update(asset=assets.url, has_htmx=assets.has_htmx, with_query=_with_query, zip=zip)
-        self._templates.globals.update(new_form_id=new_form_id)
+        self._templates.globals.update(new_form_id=new_form_id, prefix=self.prefix)
 
     def page(self, handler: Handler, *, private: bool = False) -> Endpoint:
         """An endpoint of `handler`; a private one is for whoever is signed in."""
@@ -116,14 +118,19 @@ class Site:
         peer = "" if request.client is None else request.client.host
         return self.client_addresses.limit_key(peer, request.headers.getlist("x-forwarded-for"))
 
-    @staticmethod
-    def link(path: str, query: Mapping[str, str]) -> str:
-        """An address with its query begun: more parameters can be added to it."""
-        return f"{path}?{urlencode(query)}&" if query else f"{path}?"
+    def link(self, path: str, query: Mapping[str, str]) -> str:
+        """The prefixed path with its query begun: more parameters can be added to it."""
+        return f"{self.prefix}{path}?{urlencode(query)}&" if query else f"{self.prefix}{path}?"
 
     def render(self, template: str, context: Mapping[str, Any]) -> str:
         """The text of a page."""
         return self._templates.get_template(template).render(context)
+
+    def _cookie_name(self, name: str) -> str:
+        """Browsers accept `__Host-` only with `Path=/`, so a path prefix takes `__Secure-`."""
+        if not self.is_secure:
+            return name
+        return f"__Secure-{name}" if self.prefix else f"__Host-{name}"
 
 
 class Page(HTMLResponse):
@@ -243,8 +250,8 @@ class Visit:
         return self.error(500, "The page could not be made, and nothing was changed. Try again in a moment.")
 
     def redirect(self, to: str) -> Response:
-        """Go on elsewhere, with a GET. Only to a path of ours."""
-        return RedirectResponse(to if _is_ours(to) else "/dashboard", 303)
+        """Go on elsewhere, with a GET. Only to a path of ours, given without the path prefix."""
+        return RedirectResponse(self.site.prefix + (to if _is_ours(to) else "/dashboard"), 303)
 
     async def to_sign_in(self) -> Response:
         """Sign in first, then come back to what was asked for."""
@@ -263,7 +270,9 @@ class Visit:
     def sign_out(self) -> Response:
         """Take the cookie away."""
         response = self.redirect("/")
-        response.delete_cookie(self.site.session_cookie, path="/", secure=self.site.is_secure, httponly=True)
+        response.delete_cookie(
+            self.site.session_cookie, path=self.site.cookie_path, secure=self.site.is_secure, httponly=True
+        )
         return response
 
     async def finish(self, response: Response, *, private: bool) -> Response:
@@ -328,7 +337,13 @@ class Visit:
 
     def _set_cookie(self, response: Response, name: str, value: str, *, seconds: int | None) -> None:
         response.set_cookie(
-            name, value, max_age=seconds, path="/", secure=self.site.is_secure, httponly=True, samesite="lax"
+            name,
+            value,
+            max_age=seconds,
+            path=self.site.cookie_path,
+            secure=self.site.is_secure,
+            httponly=True,
+            samesite="lax",
         )
 
 
