@@ -36,6 +36,7 @@ from tok0n.web.pages.assets import Assets
 from tok0n.web.pages.visit import Site
 from tok0n.web.public.docs import docs_routes
 from tok0n.web.public.landing import landing_routes
+from tok0n.web.public.well_known import well_known_routes
 from tok0n.web.request_log import RequestLog
 from tok0n.web.webhooks.stripe import stripe_route
 
@@ -157,6 +158,7 @@ def make_pages(
             sells=sell_packs is not None,
         ),
         *docs_routes(site),
+        *well_known_routes(site),
         *signing_routes(site),
         *overview_routes(site, desk),
         *key_routes(site, desk),
