@@ -27,6 +27,7 @@ from tok0n.services.forms import new_form_id
 from tok0n.services.signing import NewSession, Signing
 from tok0n.web.pages import writing
 from tok0n.web.pages.assets import Assets
+from tok0n.web.pages.compression import COMPRESSED_BYTES_MIN, accepts_gzip, compress
 
 log = structlog.get_logger()
 
@@ -156,6 +157,7 @@ class Visit:
         self.form: dict[str, str] = {}
         self.choices: dict[str, list[str]] = {}
         self._new_form_secret: str | None = None
+        self._has_form_token = False
         self._form_goal = ""
 
     async def recognise(self) -> None:
@@ -283,11 +285,23 @@ class Visit:
         response.headers["content-security-policy"] = _POLICY.format(form_goal=self._form_goal)
         is_own = private or self.session is not None or self.is_post or self._new_form_secret is not None
         response.headers["cache-control"] = "no-store" if is_own else "no-cache"
+        if not is_own and not self._has_form_token:
+            await self._compress(response)
         if self.site.is_secure:
             response.headers["strict-transport-security"] = "max-age=31536000"
         if self._new_form_secret is not None:
             self._set_cookie(response, self.site.form_cookie, self._new_form_secret, seconds=None)
         return response
+
+    async def _compress(self, response: Response) -> None:
+        """Compress a page that anybody may read, if the client takes gzip."""
+        if len(response.body) <= COMPRESSED_BYTES_MIN:
+            return
+        response.headers.add_vary_header("accept-encoding")
+        if accepts_gzip(self.request.headers.get("accept-encoding", "")):
+            response.body = await asyncio.to_thread(compress, bytes(response.body))
+            response.headers["content-encoding"] = "gzip"
+            response.headers["content-length"] = str(len(response.body))
 
     async def read_form(self) -> None:
         """Read what was sent. Raises `HTTPException` when it did not come from a page of ours."""
@@ -330,6 +344,7 @@ class Visit:
 
     def form_token(self) -> str:
         """What proves that a form is ours; makes the cookie that goes with it where there is none."""
+        self._has_form_token = True
         secret = self._form_secret()
         if secret is None:
             secret = self._new_form_secret = self._new_form_secret or secrets.token_urlsafe(FORM_SECRET_BYTES)
