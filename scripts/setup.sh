@@ -96,6 +96,8 @@ proxies)
     need nginx "the tests run behind it" nginx-light
     need haproxy "the tests run behind it" haproxy
     need caddy "the tests run behind it" caddy
+    node_packages # axe-core, which looks at the pages
+    need chromium "the tests of pages below a path run in it" chromium fonts-dejavu-core
     ;;
 soak)
     need_postgres "the tests run on it"

@@ -13,6 +13,7 @@ import pytest
 import trustme
 
 from tok0n.settings import Fault, Settings, SettingsInvalid, check, find_faults, load, model_of, template
+from tok0n.settings.check import OWN_SEGMENTS
 from tok0n.settings.layers import NOT_SETTINGS
 from tok0n.settings.schema import SECTIONS, TABLES, default_of, fields_of
 
@@ -470,10 +471,27 @@ def test_a_host_is_a_name_or_address_alone(host: str) -> None:
         ("host = '0.0.0.0'", "http://127.0.0.1:8080"),
         ("host = '::'", "http://[::1]:8080"),
         ("public_url = 'https://api.example.com/'", "https://api.example.com"),
+        ("public_url = 'HTTPS://API.Example.com:443/Tok0n/'", "https://api.example.com/Tok0n"),
+        ("public_url = 'http://api.example.com:80'", "http://api.example.com"),
+        ("public_url = 'http://api.example.com:443/a/b'", "http://api.example.com:443/a/b"),
+        ("public_url = 'http://[::1]:80/a'", "http://[::1]/a"),
     ],
 )
 def test_the_public_address_follows_host_and_port_unless_it_is_given(text: str, expected: str) -> None:
     assert settings_of(f"[server]\n{text}").server.public_url == expected
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/a//b", "//", "/a//", "/..", "/a/../b", "/./a", "/a b", "/a%2fb", "/a;b", "/é", "/a?b", "/a#b", "/a?"]
+    + [f"/{segment}" for segment in sorted(OWN_SEGMENTS)]
+    + ["/v1/proxy/", "/docs/a", "/dashboard/"],
+)
+def test_public_url_refuses_a_path_that_cannot_be_served(path: str) -> None:
+    faults = faults_of(f"[server]\npublic_url = 'https://example.com{path}'")
+
+    assert set(faults) == {"server.public_url"}
+    assert "must" in faults["server.public_url"] or "may" in faults["server.public_url"]
 
 
 @pytest.mark.parametrize("url", ["http://p:3128", "http://u:pw@p:3128/"])

@@ -29,8 +29,8 @@ http {{
     upstream tok0n {{ server 127.0.0.1:{upstream}; keepalive 1; }}
     server {{
         listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://tok0n;
+        location {path} {{
+            proxy_pass http://tok0n{target};
             proxy_http_version 1.1;
             {headers}
         }}
@@ -46,6 +46,9 @@ _NGINX_HEADERS = {
     ),
     "nginx-websocket": 'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";',
 }
+_NGINX_PATHS = {"nginx-path-kept": "", "nginx-path-stripped": "/"}
+"""Proxies that serve below /tok0n/, and the path that they put in its place."""
+
 _HAPROXY = """
 defaults
     mode http
@@ -77,15 +80,24 @@ http://:{port} {{
 """
 
 PROXIES = (*_NGINX_HEADERS, "haproxy", "caddy")
+BELOW_A_PATH = tuple(_NGINX_PATHS)
 
 
 @contextlib.asynccontextmanager
-async def proxy(name: str, folder: Path, *, upstream_port: int) -> AsyncIterator[int]:
+async def proxy(name: str, folder: Path, *, upstream_port: int, port: int | None = None) -> AsyncIterator[int]:
     """Run the named proxy in front of a port of this machine; gives the port that it listens on."""
-    port = _free_port()
+    port = port or free_port()
     if name.startswith("nginx"):
-        headers = _NGINX_HEADERS[name]
-        config = _NGINX.format(folder=folder, port=port, upstream=upstream_port, headers=headers)
+        headers = _NGINX_HEADERS.get(name, _NGINX_HEADERS["nginx"])
+        path = "/tok0n/" if name in _NGINX_PATHS else "/"
+        config = _NGINX.format(
+            folder=folder,
+            port=port,
+            upstream=upstream_port,
+            headers=headers,
+            path=path,
+            target=_NGINX_PATHS.get(name, ""),
+        )
         command = ["nginx", "-p", str(folder), "-c", str(folder / "proxy.conf"), "-e", str(folder / "error.log")]
     elif name == "haproxy":
         config = _HAPROXY.format(port=port, upstream=upstream_port)
@@ -122,7 +134,8 @@ async def _listening(port: int, process: asyncio.subprocess.Process, folder: Pat
                 return
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

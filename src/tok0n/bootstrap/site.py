@@ -1,6 +1,7 @@
 """The pages, put together from the settings and the services."""
 
 from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
 
 import msgspec
 from starlette.routing import BaseRoute
@@ -37,6 +38,7 @@ from tok0n.web.pages.assets import Assets
 from tok0n.web.pages.visit import Site
 from tok0n.web.public.docs import docs_routes
 from tok0n.web.public.landing import landing_routes
+from tok0n.web.public.well_known import well_known_routes
 from tok0n.web.request_log import RequestLog
 from tok0n.web.webhooks.stripe import stripe_route
 
@@ -113,7 +115,7 @@ def make_pages(
     stripe_base: str | None,
 ) -> Pages:
     """All pages, and the webhook of the payment provider."""
-    assets = Assets()
+    assets = Assets(urlsplit(settings.server.public_url).path)
     signing = make_signing(settings, store, clock, passwords=passwords, mailer=mailer)
     authenticator = open_authenticator(settings)
     site = Site(
@@ -160,6 +162,7 @@ def make_pages(
             sells=sell_packs is not None,
         ),
         *docs_routes(site),
+        *well_known_routes(site),
         *signing_routes(site),
         *overview_routes(site, desk),
         *key_routes(site, desk),

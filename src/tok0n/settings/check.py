@@ -29,6 +29,36 @@ from tok0n.settings.secret import Headers, Secret
 
 ID_CHARACTERS_MAX = 128
 _ID = re.compile(r"[!-.0-~](?:[!-~]*[!-.0-~])?")
+OWN_SEGMENTS = frozenset(
+    [
+        "assets",
+        "dashboard",
+        "docs",
+        "favicon.ico",
+        "healthz",
+        "invitation",
+        "llms.txt",
+        "manage",
+        "metrics",
+        "new-address",
+        "new-password",
+        "openapi.json",
+        "readyz",
+        "reset-password",
+        "robots.txt",
+        "second-factor",
+        "set-up",
+        "sign-in",
+        "sign-out",
+        "sign-up",
+        "v1",
+        "verify",
+        "webhooks",
+    ]
+)
+"""First segments of the paths that Tok0n serves or reserves. The path of `public_url` must not start with one."""
+
+_SEGMENT = re.compile(r"[A-Za-z0-9._~-]+")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
 
 _ORIGIN_SHAPE = (
@@ -152,7 +182,7 @@ def _nothing(_: dict[str, Any]) -> Findings:
 def _server(values: dict[str, Any]) -> Findings:
     if not _HOST.fullmatch(values.get("host", "localhost")):
         yield "host", "must be a name or an address alone, such as 127.0.0.1: the port is server.port."
-    if values.get("public_url") and (reason := _why_no_url(values["public_url"])) is not None:
+    if values.get("public_url") and (reason := _why_no_public_url(values["public_url"])) is not None:
         yield "public_url", reason
     for network in values.get("trusted_proxies", ()):
         try:
@@ -250,6 +280,21 @@ def _why_no_url(text: str) -> str | None:
         return shape
     if "@" in url.netloc or "?" in text or "#" in text:
         return "must hold no user, password, query or fragment."
+    return None
+
+
+def _why_no_public_url(text: str) -> str | None:
+    """What is wrong with the address of this installation, or None."""
+    if (reason := _why_no_url(text)) is not None:
+        return reason
+    path = urlsplit(text).path.removesuffix("/")
+    segments = path.split("/")[1:]
+    if any(segment in {".", ".."} or not _SEGMENT.fullmatch(segment) for segment in segments):
+        return (
+            "may have a path of letters, digits and . _ ~ - between single slashes, such as https://example.com/tok0n."
+        )
+    if segments and segments[0] in OWN_SEGMENTS:
+        return f"must not have a path that starts with /{segments[0]}: Tok0n uses it. Choose another, such as /tok0n."
     return None
 
 

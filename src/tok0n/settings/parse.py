@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -19,6 +20,8 @@ DEFAULT_OUTPUT_TOKENS = 4_096
 
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  nothing listens here
 """Addresses to listen on that nobody can call, and what this machine calls itself instead."""
+
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class _Draft(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,7 +143,14 @@ def with_port(settings: Settings, port: int) -> Settings:
 def _with_public_url(server: Server) -> Server:
     host = _EVERYWHERE.get(server.host, server.host)
     url = server.public_url or f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
-    return msgspec.structs.replace(server, public_url=url.rstrip("/"))
+    return msgspec.structs.replace(server, public_url=_normalized(url))
+
+
+def _normalized(url: str) -> str:
+    """The URL as browsers write it: scheme and host in lower case, no default port, no slash at the end."""
+    parts = urlsplit(url)
+    netloc = parts.netloc.lower().removesuffix(_DEFAULT_PORTS[parts.scheme]).removesuffix(":")
+    return f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}"
 
 
 def _with_paths(upstream: UpstreamSettings, folder: Path) -> UpstreamSettings:

@@ -42,6 +42,7 @@ from tok0n.web.openai.openapi import openapi_route
 from tok0n.web.openai.routes import api_http_error, error, is_api, is_page_request, model_routes
 from tok0n.web.operations import operation_routes
 from tok0n.web.pages.visit import Site
+from tok0n.web.path_prefix import strip_prefix
 from tok0n.web.request_ids import CLIENT_REQUEST_ID, client_request_id
 from tok0n.web.request_log import RequestLog
 
@@ -101,7 +102,7 @@ def make_app(
             Route(CHAT_PATH, other_methods, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]),
             *model_routes(catalogue),
             *account_routes(key_ring, limiter, history),
-            openapi_route(),
+            openapi_route(site.prefix),
             *operation_routes(database, limiter, is_draining=is_draining),
             *page_routes,
         ],
@@ -134,7 +135,7 @@ def make_app(
         client_key=client_key_of(site.client_addresses),
         is_trusted=site.client_addresses.is_trusted,
     )
-    return App(app, chat, edge)
+    return App(strip_prefix(app, site.prefix), chat, edge)
 
 
 def client_key_of(addresses: ClientAddresses) -> ClientKey:

@@ -39,7 +39,7 @@ def overview_routes(site: Site, desk: Desk) -> list[Route]:
                 since_hour=since_hour,
                 until_hour=until_hour,
                 zone=zone_of(visit.person.time_zone),
-                link="/dashboard/requests?",
+                link=visit.site.link("/dashboard/requests", {}),
             ),
             hours_plotted=HOURS_PLOTTED,
             requests=await desk.history.requests(account_id, RequestFilter(), before=None, rows_max=ROWS),

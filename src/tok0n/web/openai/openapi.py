@@ -63,9 +63,9 @@ _HEAD_CODES = ("request_timeout", "headers_too_large", "http_version_not_support
 _CHAT_CODES = tuple(code for code in _WHEN if code not in {"model_not_found", "not_found"})
 
 
-def openapi_route() -> Route:
-    """GET /openapi.json."""
-    body = msgspec.json.encode(document())
+def openapi_route(prefix: str = "") -> Route:
+    """GET /openapi.json. `prefix` is the path of the public URL."""
+    body = msgspec.json.encode(document(prefix))
 
     async def openapi(_: Request) -> Response:
         return Response(body, media_type="application/json")
@@ -73,8 +73,8 @@ def openapi_route() -> Route:
     return Route("/openapi.json", openapi)
 
 
-def document() -> dict[str, Any]:
-    """The OpenAPI 3.1 document."""
+def document(prefix: str = "") -> dict[str, Any]:
+    """The OpenAPI 3.1 document. `prefix` is the path of the public URL."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -83,7 +83,7 @@ def document() -> dict[str, Any]:
             "description": "A prepaid, OpenAI-compatible LLM gateway. Every token is reserved before a call, charged"
             " exactly as used, and accounted for.",
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": prefix or "/"}],
         "paths": {
             "/v1/chat/completions": {"post": _chat()},
             "/v1/models": {"get": _list_models()},

@@ -27,6 +27,7 @@ from tok0n.services.forms import new_form_id
 from tok0n.services.signing import NewSession, Signing
 from tok0n.web.pages import writing
 from tok0n.web.pages.assets import Assets
+from tok0n.web.pages.compression import COMPRESSED_BYTES_MIN, accepts_gzip, compress
 
 log = structlog.get_logger()
 
@@ -69,9 +70,11 @@ class Site:
         self.has_passkeys = has_passkeys
         self.has_mail = has_mail
         self.is_secure = public_url.startswith("https://")
-        self.session_cookie = "__Host-tok0n" if self.is_secure else "tok0n"
-        self.form_cookie = "__Host-tok0n-form" if self.is_secure else "tok0n-form"
-        self.passkey_cookie = "__Host-tok0n-passkey" if self.is_secure else "tok0n-passkey"
+        self.prefix = urlsplit(public_url).path
+        self.cookie_path = self.prefix or "/"
+        self.session_cookie = self._cookie_name("tok0n")
+        self.form_cookie = self._cookie_name("tok0n-form")
+        self.passkey_cookie = self._cookie_name("tok0n-passkey")
         self.client_addresses = ClientAddresses(trusted_proxies)
         self._templates = jinja2.Environment(
             loader=jinja2.PackageLoader("tok0n.web", "templates"),
@@ -82,7 +85,7 @@ class Site:
         )
         self._templates.filters.update(writing.FILTERS)
         self._templates.globals.update(asset=assets.url, has_htmx=assets.has_htmx, with_query=_with_query, zip=zip)
-        self._templates.globals.update(new_form_id=new_form_id)
+        self._templates.globals.update(new_form_id=new_form_id, prefix=self.prefix)
 
     def page(self, handler: Handler, *, private: bool = False) -> Endpoint:
         """An endpoint of `handler`; a private one is for whoever is signed in."""
@@ -117,14 +120,19 @@ class Site:
         peer = "" if request.client is None else request.client.host
         return self.client_addresses.limit_key(peer, request.headers.getlist("x-forwarded-for"))
 
-    @staticmethod
-    def link(path: str, query: Mapping[str, str]) -> str:
-        """An address with its query begun: more parameters can be added to it."""
-        return f"{path}?{urlencode(query)}&" if query else f"{path}?"
+    def link(self, path: str, query: Mapping[str, str]) -> str:
+        """The prefixed path with its query begun: more parameters can be added to it."""
+        return f"{self.prefix}{path}?{urlencode(query)}&" if query else f"{self.prefix}{path}?"
 
     def render(self, template: str, context: Mapping[str, Any]) -> str:
         """The text of a page."""
         return self._templates.get_template(template).render(context)
+
+    def _cookie_name(self, name: str) -> str:
+        """Browsers accept `__Host-` only with `Path=/`, so a path prefix takes `__Secure-`."""
+        if not self.is_secure:
+            return name
+        return f"__Secure-{name}" if self.prefix else f"__Host-{name}"
 
 
 class Page(HTMLResponse):
@@ -150,6 +158,7 @@ class Visit:
         self.form: dict[str, str] = {}
         self.choices: dict[str, list[str]] = {}
         self._new_form_secret: str | None = None
+        self._has_form_token = False
         self._form_goal = ""
 
     async def recognise(self) -> None:
@@ -255,8 +264,8 @@ class Visit:
         return self.error(500, "The page could not be made, and nothing was changed. Try again in a moment.")
 
     def redirect(self, to: str) -> Response:
-        """Go on elsewhere, with a GET. Only to a path of ours."""
-        return RedirectResponse(to if _is_ours(to) else "/dashboard", 303)
+        """Go on elsewhere, with a GET. Only to a path of ours, given without the path prefix."""
+        return RedirectResponse(self.site.prefix + (to if _is_ours(to) else "/dashboard"), 303)
 
     async def to_sign_in(self) -> Response:
         """Sign in first, then come back to what was asked for."""
@@ -275,7 +284,9 @@ class Visit:
     def sign_out(self) -> Response:
         """Take the cookie away."""
         response = self.redirect("/")
-        response.delete_cookie(self.site.session_cookie, path="/", secure=self.site.is_secure, httponly=True)
+        response.delete_cookie(
+            self.site.session_cookie, path=self.site.cookie_path, secure=self.site.is_secure, httponly=True
+        )
         return response
 
     async def finish(self, response: Response, *, private: bool) -> Response:
@@ -286,11 +297,23 @@ class Visit:
         response.headers["content-security-policy"] = _POLICY.format(form_goal=self._form_goal)
         is_own = private or self.session is not None or self.is_post or self._new_form_secret is not None
         response.headers["cache-control"] = "no-store" if is_own else "no-cache"
+        if not is_own and not self._has_form_token:
+            await self._compress(response)
         if self.site.is_secure:
             response.headers["strict-transport-security"] = "max-age=31536000"
         if self._new_form_secret is not None:
             self._set_cookie(response, self.site.form_cookie, self._new_form_secret, seconds=None)
         return response
+
+    async def _compress(self, response: Response) -> None:
+        """Compress a page that anybody may read, if the client takes gzip."""
+        if len(response.body) <= COMPRESSED_BYTES_MIN:
+            return
+        response.headers.add_vary_header("accept-encoding")
+        if accepts_gzip(self.request.headers.get("accept-encoding", "")):
+            response.body = await asyncio.to_thread(compress, bytes(response.body))
+            response.headers["content-encoding"] = "gzip"
+            response.headers["content-length"] = str(len(response.body))
 
     async def read_form(self) -> None:
         """Read what was sent. Raises `HTTPException` when it did not come from a page of ours."""
@@ -333,6 +356,7 @@ class Visit:
 
     def form_token(self) -> str:
         """What proves that a form is ours; makes the cookie that goes with it where there is none."""
+        self._has_form_token = True
         secret = self._form_secret()
         if secret is None:
             secret = self._new_form_secret = self._new_form_secret or secrets.token_urlsafe(FORM_SECRET_BYTES)
@@ -340,7 +364,13 @@ class Visit:
 
     def _set_cookie(self, response: Response, name: str, value: str, *, seconds: int | None) -> None:
         response.set_cookie(
-            name, value, max_age=seconds, path="/", secure=self.site.is_secure, httponly=True, samesite="lax"
+            name,
+            value,
+            max_age=seconds,
+            path=self.site.cookie_path,
+            secure=self.site.is_secure,
+            httponly=True,
+            samesite="lax",
         )
 
 

@@ -65,7 +65,7 @@ def docs_routes(site: Site) -> list[Route]:
         text = read(page).replace(WRITTEN_BASE_URL, f"{site.public_url}/v1")
         if wants_text:
             return PlainTextResponse(text, media_type="text/markdown; charset=utf-8")
-        return visit.page("docs.html", page=page, guide=GUIDE, content=render(text))
+        return visit.page("docs.html", page=page, guide=GUIDE, content=render(text, site.prefix))
 
     return [Route("/docs", site.page(docs)), Route("/docs/{slug}", site.page(docs))]
 
@@ -78,8 +78,8 @@ def read(page: Page) -> str:
 
 
 @cache
-def render(text: str) -> Markup:
-    """Markdown as HTML: our own files, in which raw HTML is not read."""
+def render(text: str, prefix: str = "") -> Markup:
+    """Markdown as HTML: our own files, in which raw HTML is not read. `prefix` starts the path of every page."""
     markdown = markdown_it.MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(text)
     for place, token in enumerate(tokens):
@@ -89,20 +89,24 @@ def render(text: str) -> Markup:
             token.attrSet("tabindex", "0")
         for child in token.children or ():
             if child.type == "link_open":
-                _aim(child)
+                _aim(child, prefix)
     html: str = markdown.renderer.render(tokens, markdown.options, {})
     html = re.sub(r"<pre><code tabindex=\"0\"", '<pre tabindex="0"><code', html)
     return Markup(html)  # noqa: S704  rendered without raw HTML
 
 
-def _aim(link: "Token") -> None:
+def _aim(link: "Token", prefix: str) -> None:
     """A link between files leads to the page that shows the file; one to what has no page leads to the overview."""
     target = str(link.attrGet("href"))
-    if "://" in target or target.startswith(("#", "/")):
+    if "://" in target or target.startswith("#"):
+        return
+    if target.startswith("/"):
+        link.attrSet("href", prefix + target)
         return
     file, _, anchor = target.partition("#")
     page = _BY_FILE.get(Path(file).name) or _BY_FILE.get(file)
-    link.attrSet("href", f"/docs/{page.slug}{'#' + anchor if anchor else ''}" if page else "/docs")
+    path = f"/docs/{page.slug}{'#' + anchor if anchor else ''}" if page else "/docs"
+    link.attrSet("href", prefix + path)
 
 
 def _anchor(heading: str) -> str:

@@ -1,0 +1,42 @@
+"""What browsers and crawlers ask every site for: /robots.txt and /favicon.ico."""
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from tok0n.web.pages.visit import Site
+
+ICON = "icon.svg"
+ICON_SECONDS = 86_400
+"""How long a browser may keep the redirect to the icon."""
+
+NOT_FOR_CRAWLERS = (
+    "/dashboard",
+    "/invitation",
+    "/new-address",
+    "/new-password",
+    "/reset-password",
+    "/second-factor",
+    "/set-up",
+    "/sign-in",
+    "/sign-out",
+    "/sign-up",
+    "/v1",
+    "/verify",
+    "/webhooks",
+)
+
+
+def well_known_routes(site: Site) -> list[Route]:
+    """The routes: /robots.txt and /favicon.ico."""
+    lines = ["User-agent: *", *(f"Disallow: {site.prefix}{path}" for path in NOT_FOR_CRAWLERS)]
+    rules = "\n".join(lines) + "\n"
+
+    async def robots(_: Request) -> Response:
+        return PlainTextResponse(rules)
+
+    async def favicon(_: Request) -> Response:
+        headers = {"cache-control": f"public, max-age={ICON_SECONDS}"}
+        return RedirectResponse(site.assets.url(ICON), 302, headers=headers)
+
+    return [Route("/robots.txt", robots), Route("/favicon.ico", favicon)]
