@@ -78,6 +78,10 @@ class World(msgspec.Struct, kw_only=True):
     totp: pyotp.TOTP
 
 
+def without_sessions(shared: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in shared.items() if name != "sessions"}
+
+
 async def make_world(db: Opened, *, guesses: int = GUESSES_MIN) -> World:
     clock, passwords = FakeClock(), CountingPasswords(guesses=guesses)
     people, sessions, attempts = SqlPeople(db.store), SqlSessions(db.store), SqlAttempts(db.store)
@@ -106,7 +110,7 @@ async def make_world(db: Opened, *, guesses: int = GUESSES_MIN) -> World:
         passwords=passwords,
         people=people,
         signing=Signing(registration=Registration.OPEN, **shared),
-        profile=Profile(**shared),
+        profile=Profile(**without_sessions(shared)),
         ada=ada,
         session=session,
         totp=totp,
@@ -197,7 +201,10 @@ async def make_again(world: World) -> World:
     shared |= {"attempts": SqlAttempts(world.db.store), "passwords": world.passwords, "mailer": NoMail()}
     shared |= {"clock": world.clock, "url_of": str}
     again = msgspec.structs.replace(world)
-    again.signing, again.profile = Signing(registration=Registration.OPEN, **shared), Profile(**shared)
+    again.signing, again.profile = (
+        Signing(registration=Registration.OPEN, **shared),
+        Profile(**without_sessions(shared)),
+    )
     return again
 
 

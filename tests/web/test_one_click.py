@@ -103,7 +103,9 @@ def test_every_form_that_creates_something_carries_a_form_id() -> None:
         for form in re.findall(r'<form method="post".*?</form>', template.read_text(), re.DOTALL):
             action = re.search(r'^<form[^>]* action="([^"]*)"', form)
             if "parts.form_id()" not in form:
-                assert (action[1] if action else "") in CREATE_NOTHING.get(template.name, set()), (template, form)
+                assert (action[1].removeprefix("{{ prefix }}") if action else "") in CREATE_NOTHING.get(
+                    template.name, set()
+                ), (template, form)
 
 
 async def test_a_form_id_is_new_for_each_form_that_is_shown(ada: Visitor) -> None:

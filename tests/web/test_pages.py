@@ -52,7 +52,7 @@ def paths(site: Running, *, method: str, key: str = "x", request: str = "x", ord
     return [
         route.path.format(key=key, request=request, order=order, slug="billing")
         for route in site.routes
-        if isinstance(route, Route) and method in (route.methods or set())
+        if isinstance(route, Route) and method in (route.methods or set()) and route.name != "asset"
     ]
 
 

@@ -1,6 +1,7 @@
 """What was used: plotted by the hour or the day, told apart by model or key, and as a table. Reads roll-ups only."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import msgspec
 from starlette.responses import Response
@@ -64,10 +65,16 @@ def usage_routes(site: Site, desk: Desk) -> list[Route]:
     return [Route("/dashboard/usage", site.page(usage, private=True))]
 
 
+UNTIL_US_MAX = int(datetime(9000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+"""A day or an hour after it is still a date that Python has."""
+
+
 def _bounded(period: Period, *, now_us: int) -> Period:
     """A period with both ends, not too long to be drawn. Raises `Refused`."""
     until_us = (now_us // US_AN_HOUR + 1) * US_AN_HOUR if period.until_us is None else period.until_us
     since_us = until_us - LASTS[DEFAULT_LAST][1] * 24 * US_AN_HOUR if period.since_us is None else period.since_us
+    if until_us > UNTIL_US_MAX:
+        raise Refused("The end must be before the year 9000.", field="until")
     if since_us >= until_us:
         raise Refused("The beginning must be in the past.", field="since")
     bounded = msgspec.structs.replace(period, since_us=since_us, until_us=until_us)
