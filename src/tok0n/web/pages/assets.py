@@ -45,7 +45,7 @@ class Assets:
 
     def route(self) -> Route:
         """Where the files are."""
-        return Route("/assets/{name}", self._get, name="asset")
+        return Route("/assets/{name}", self._get)
 
     async def _get(self, request: Request) -> Response:
         asset = self._assets.get(request.path_params["name"])
