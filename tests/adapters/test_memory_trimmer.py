@@ -1,10 +1,8 @@
-"""The heap is trimmed when more of it has become free, and not otherwise."""
-
-from types import SimpleNamespace
+"""The heap is cleaned up when the process has grown, and not otherwise."""
 
 import pytest
 
-from tok0n.bootstrap.memory import FREED_BYTES_MIN, MemoryTrimmer
+from tok0n.bootstrap.memory import GROWTH_BYTES_MIN, ROUNDS, MemoryTrimmer
 
 pytestmark = pytest.mark.anyio
 
@@ -15,33 +13,30 @@ def anyio_backend() -> str:
 
 
 class FakeGlibc:
-    """Says how many bytes are free, and counts trims."""
+    """Counts trims."""
 
     def __init__(self) -> None:
-        self.free_bytes = 0
         self.trims = 0
-
-    def mallinfo2(self) -> SimpleNamespace:
-        return SimpleNamespace(free_bytes=self.free_bytes)
 
     def malloc_trim(self, pad: int) -> None:
         assert pad == 0
         self.trims += 1
 
 
-async def test_the_heap_is_trimmed_once_for_each_burst(monkeypatch: pytest.MonkeyPatch) -> None:
-    glibc = FakeGlibc()
+async def test_the_heap_is_cleaned_up_after_each_growth(monkeypatch: pytest.MonkeyPatch) -> None:
+    glibc, resident = FakeGlibc(), [0]
     monkeypatch.setattr("tok0n.bootstrap.memory._glibc", lambda: glibc)
+    monkeypatch.setattr("tok0n.bootstrap.memory._resident_bytes", lambda: resident[0])
     trimmer = MemoryTrimmer()
-    for free_bytes, trims in (
-        (FREED_BYTES_MIN - 1, 0),
-        (FREED_BYTES_MIN, 1),
-        (FREED_BYTES_MIN, 1),
-        (2 * FREED_BYTES_MIN - 1, 1),
-        (0, 1),
-        (FREED_BYTES_MIN, 2),
+    for resident_bytes, trims in (
+        (0, 0),
+        (GROWTH_BYTES_MIN - 1, 0),
+        *((GROWTH_BYTES_MIN, number + 1) for number in range(ROUNDS)),
+        (2 * GROWTH_BYTES_MIN - 1, ROUNDS),
+        (0, ROUNDS),
+        (GROWTH_BYTES_MIN, ROUNDS + 1),
     ):
-        glibc.free_bytes = free_bytes
+        resident[0] = resident_bytes
         await trimmer.trim()
         assert glibc.trims == trims
 

@@ -1,15 +1,22 @@
 """Return memory to the system after a burst, so that a flood does not leave the process large.
 
-glibc keeps freed memory for later allocations: in an arena for each thread, and below blocks that are still in use.
-With another C library, nothing here has an effect.
+Two things keep it: objects that refer to each other, which only the garbage collector frees, and glibc, which keeps
+freed memory for later allocations: in an arena for each thread, and below blocks that are still in use. With another C
+library, nothing here has an effect.
 """
 
 import asyncio
 import ctypes
+import gc
+import resource
+from pathlib import Path
 
 TRIM_SECONDS = 5.0
-FREED_BYTES_MIN = 4 * 1024 * 1024
-"""How much more must be free than at the last look for another trim: trimming takes milliseconds."""
+GROWTH_BYTES_MIN = 8 * 1024 * 1024
+"""How much larger than at its smallest the process must be for the start of a clean-up."""
+
+ROUNDS = 6
+"""How often a clean-up collects and trims: what the burst held may be in use at first."""
 
 MMAP_BYTES_MIN = 256 * 1024
 """Blocks from this size on are mapped on their own and unmapped when freed. Setting it stops glibc from raising it."""
@@ -18,20 +25,16 @@ ARENAS_MAX = 2
 
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
-
-
-class _MallInfo(ctypes.Structure):
-    """`struct mallinfo2` of glibc's malloc.h: ten sizes, of which the ninth is the free bytes of all arenas."""
-
-    _fields_ = (("before", ctypes.c_size_t * 8), ("free_bytes", ctypes.c_size_t), ("after", ctypes.c_size_t))
+_STATM = Path("/proc/self/statm")
 
 
 class MemoryTrimmer:
-    """Trims the heap whenever more of it has become free."""
+    """Collects garbage and trims the heap when the process has grown."""
 
     def __init__(self) -> None:
         self._glibc = _glibc()
-        self._free_bytes = 0
+        self._smallest_bytes: int | None = None
+        self._rounds_left = 0
 
     def limit_arenas(self) -> None:
         """Keep threads from making arenas of their own, and large blocks out of the heap."""
@@ -40,22 +43,34 @@ class MemoryTrimmer:
             self._glibc.mallopt(_M_MMAP_THRESHOLD, MMAP_BYTES_MIN)
 
     async def trim(self) -> None:
-        """Return freed memory to the system, in a thread, if there is more than at the last look."""
+        """Begin a clean-up if the process has grown, or do the next round of one. A round takes milliseconds."""
         if self._glibc is None:
             return
-        free_bytes = self._glibc.mallinfo2().free_bytes
-        if free_bytes >= self._free_bytes + FREED_BYTES_MIN:
+        resident_bytes = _resident_bytes()
+        if self._smallest_bytes is None:
+            self._smallest_bytes = resident_bytes
+        if not self._rounds_left and resident_bytes >= self._smallest_bytes + GROWTH_BYTES_MIN:
+            self._rounds_left = ROUNDS
+        if self._rounds_left:
+            self._rounds_left -= 1
+            gc.collect()
             await asyncio.to_thread(self._glibc.malloc_trim, 0)
-            self._free_bytes = free_bytes
-        else:
-            self._free_bytes = min(self._free_bytes, free_bytes)
+            resident_bytes = _resident_bytes()
+            if not self._rounds_left:
+                self._smallest_bytes = resident_bytes  # it needs this much now
+                return
+        self._smallest_bytes = min(self._smallest_bytes, resident_bytes)
 
 
 def _glibc() -> ctypes.CDLL | None:
-    """The C library, if it is a glibc that can tell how much is free (2.33 or newer)."""
+    """The C library, if it is glibc on Linux."""
     try:
         library = ctypes.CDLL(None)
-        library.mallinfo2.restype = _MallInfo
-    except (OSError, AttributeError, TypeError):  # TypeError: Windows has no library of that name
+    except (OSError, TypeError):  # TypeError: Windows has no library of that name
         return None
-    return library
+    return library if hasattr(library, "malloc_trim") and _STATM.exists() else None
+
+
+def _resident_bytes() -> int:
+    """The resident memory of this process."""
+    return int(_STATM.read_text().split()[1]) * resource.getpagesize()
