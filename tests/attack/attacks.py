@@ -13,6 +13,7 @@ from typing import NamedTuple
 import httpx
 
 from attack.wire import ATTACK_ADDRESS, Wire, connect, connections, each, outcomes, tally
+from tok0n.services.forms import new_form_id
 
 MIB = 2**20
 CHAT = "/v1/chat/completions"
@@ -212,14 +213,14 @@ async def deep_json(target: Target) -> str:
 async def _forms(
     target: Target, path: str, forms: list[dict[str, str]], *, page: str | None = None, signed_in: bool = False
 ) -> str:
-    """Send all the forms at once from one browser, with what is hidden in the form's page."""
+    """Send all the forms at once from one browser, each as if it had been opened in a tab of its own."""
     async with _browser(target, signed_in=signed_in) as browser:
         shown = (await browser.get(page or path)).text
         hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', shown))
 
         async def send(fields: dict[str, str]) -> object:
             try:
-                answer = await browser.post(path, data=hidden | fields)
+                answer = await browser.post(path, data=hidden | {"form_id": new_form_id()} | fields)
             except httpx.HTTPError as error:
                 return type(error).__name__
             return answer.status_code
