@@ -21,8 +21,12 @@ ROUNDS = 6
 MMAP_BYTES_MIN = 256 * 1024
 """Blocks from this size on are mapped on their own and unmapped when freed. Setting it stops glibc from raising it."""
 
+TRIM_BYTES_MIN = 64 * 1024 * 1024
+"""Below it glibc does not shrink the heap by itself: a heap that shrinks and grows with each request costs CPU."""
+
 ARENAS_MAX = 2
 
+_M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 _STATM = Path("/proc/self/statm")
@@ -41,6 +45,7 @@ class MemoryTrimmer:
         if self._glibc is not None:
             self._glibc.mallopt(_M_ARENA_MAX, ARENAS_MAX)
             self._glibc.mallopt(_M_MMAP_THRESHOLD, MMAP_BYTES_MIN)
+            self._glibc.mallopt(_M_TRIM_THRESHOLD, TRIM_BYTES_MIN)
 
     async def trim(self) -> None:
         """Begin a clean-up if the process has grown, or do the next round of one. A round takes milliseconds."""

@@ -99,6 +99,7 @@ class CompleteChat:
             call.rate = admission.rate
             if call.on_admitted is not None:
                 call.on_admitted()
+                call.on_admitted = None
             if request.inexact_texts:
                 request = await self._bound_exactly(caller, request)
             new = self._new(call, caller, request, upstream)

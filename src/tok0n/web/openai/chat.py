@@ -21,6 +21,7 @@ from tok0n.http.asgi import (
     headers_in,
     respond,
 )
+from tok0n.http.exchange import UNCOUNTED_BODY_BYTES
 from tok0n.ports import Clock, Limiter, RateState
 from tok0n.services.complete_chat import Call, CompleteChat
 from tok0n.services.in_flight import InFlight
@@ -87,7 +88,8 @@ class ChatEndpoint:
         """Answer a request that is here whole: see `asgi.ShortWay`. A client that leaves does not stop its call."""
         with self._in_flight:
             call = self._complete_chat.begin()
-            call.on_admitted = request.admitted
+            if len(request.body) > UNCOUNTED_BODY_BYTES:
+                call.on_admitted = request.admitted
             named = request.named
             more = self._lines_for(call, named)
             outcome = await self._outcome(call, named, request.body)
