@@ -173,15 +173,22 @@ class Load:
         self.answers = 0
         self.answered = asyncio.Condition()
         self.stopping = False
+        self.has_ended = False
 
     async def run(self, *, may_break: bool) -> None:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(8):
-                group.create_task(self._connection(may_break=may_break))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(8):
+                    group.create_task(self._connection(may_break=may_break))
+        finally:
+            self.has_ended = True
+            async with self.answered:
+                self.answered.notify_all()
 
     async def reach(self, answers: int) -> None:
+        """Wait for so many answers, or until the load has ended, which its task then explains."""
         async with self.answered:
-            await self.answered.wait_for(lambda: self.answers >= answers)
+            await self.answered.wait_for(lambda: self.answers >= answers or self.has_ended)
 
     async def _connection(self, *, may_break: bool) -> None:
         try:
