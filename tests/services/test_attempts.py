@@ -17,7 +17,7 @@ from tok0n.adapters.sql.passkeys import SqlPasskeys
 from tok0n.adapters.sql.people import SqlPeople
 from tok0n.adapters.sql.sessions import SqlSessions
 from tok0n.domain.attempts import LIMITS, AttemptKind
-from tok0n.domain.errors import PasskeyInvalid
+from tok0n.domain.errors import Overloaded, PasskeyInvalid
 from tok0n.domain.people import LinkPurpose, Person, Registration, SignedIn, digest
 from tok0n.services import profile as profiles
 from tok0n.services import signing as signings
@@ -124,9 +124,12 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 async def refusals(times: int, attempt: Callable[[int], Awaitable[object]]) -> list[str]:
-    """Make so many attempts at once, all of them refused; gives the messages."""
+    """Make so many attempts at once, all of them refused; gives the messages.
+
+    On a busy machine, some of a burst get no database connection in time: these are not counted, nor evaluated.
+    """
     outcomes = await asyncio.gather(*(attempt(number) for number in range(times)), return_exceptions=True)
-    assert {type(outcome) for outcome in outcomes} <= {Refused}
+    assert {type(outcome) for outcome in outcomes} <= {Refused, Overloaded}
     return [outcome.message for outcome in outcomes if isinstance(outcome, Refused)]
 
 
