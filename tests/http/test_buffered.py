@@ -46,12 +46,12 @@ class Machine(RuleBasedStateMachine):
     def grow(self, data: st.DataObject, size: int) -> None:
         hold = data.draw(st.sampled_from(self.holds))
         before = self.held_by(hold.holder)
-        others = {other.holder: self.held_by(other.holder) for other in self.holds if other.holder != hold.holder}
         code = hold.add(size)
+        others = [self.held_by(other.holder) for other in self.holds if other.holder != hold.holder]
         if code == HOLDER_IS_FULL:
             assert before + size > HOLDER_MAX
         elif code == SERVER_IS_FULL:
-            assert before + size >= max(others.values(), default=0)
+            assert before + size >= max(others, default=0), "refused, although another holder has more"
             self.end(hold)
         else:
             assert code is None

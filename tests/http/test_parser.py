@@ -1,7 +1,9 @@
 """The request parser: what is valid, what is not, and that the cuts of the network change nothing."""
 
+from collections.abc import Callable
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tok0n.http import parser as parser_module
@@ -10,6 +12,7 @@ from tok0n.http.parser import CHUNKS_MAX, KNOWN_LINES_MAX, BadRequest, RequestPa
 HEAD_BYTES_MAX = 400
 LINES_MAX = 8
 
+Cut = Callable[[bytes], list[bytes]]
 Outcome = list[tuple[bytes, bytes, bytes] | str]
 
 
@@ -36,6 +39,10 @@ def read(*pieces: bytes) -> Outcome:
     except BadRequest as error:
         outcome.append(error.code)
     return outcome
+
+
+def whole(data: bytes) -> list[bytes]:
+    return [data]
 
 
 def bytes_apart(data: bytes) -> list[bytes]:
@@ -190,3 +197,57 @@ def test_no_secret_is_kept_in_a_table_of_known_lines() -> None:
     )
     known = [*parser_module._known_request_lines, *parser_module._known_fields, *parser_module._known_hosts]
     assert not any(secret in line for line in known)
+
+
+@st.composite
+def like_heads(draw: st.DrawFn) -> list[bytes]:
+    """Heads of one client: from one to the next only the length changes, or also something else."""
+    lengths = st.sampled_from([b" 0", b" 3", b"3", b" 03 ", b" 12", b" 3, 3", b" -3", b" 3a", b"", b" " + b"9" * 19])
+    befores = st.sampled_from([b"", b"Content-Length: 3\r\n", b"A: b\r\n", b"A: b\r\nA: c\r\n"])
+    afters = st.sampled_from([b"", b"B: c\r\n", b"Expect: 100-continue\r\n"])
+    before, after, heads = draw(befores), draw(afters), []
+    for _ in range(draw(st.integers(3, 7))):
+        if draw(st.integers(0, 4)) == 0:
+            before, after = draw(befores), draw(afters)
+        heads.append(head_with(length=draw(lengths), before=before, after=after))
+    return heads
+
+
+def head_with(*, length: bytes, before: bytes = b"", after: bytes = b"") -> bytes:
+    return b"POST / HTTP/1.1\r\nHost: x\r\n%bContent-Length:%b\r\n%b\r\n" % (before, length, after)
+
+
+UP_TO_THE_LIMIT = b"B: " + b"c" * (HEAD_BYTES_MAX - len(head_with(length=b" 3", after=b"B: \r\n"))) + b"\r\n"
+
+
+@given(like_heads(), st.sampled_from([whole, bytes_apart]))
+@example([head_with(length=length, after=UP_TO_THE_LIMIT) for length in (b" 3", b" 3", b" 12")], whole)
+@settings(max_examples=300)
+def test_a_head_is_read_alike_whatever_came_before(heads: list[bytes], cut: Cut) -> None:
+    """A client's heads differ in their length only, as a rule: comparing them is a shortcut, and no other reading."""
+    repeating = RequestParser(head_bytes_max=HEAD_BYTES_MAX, header_lines_max=LINES_MAX)
+    for head in heads:
+        fresh = RequestParser(head_bytes_max=HEAD_BYTES_MAX, header_lines_max=LINES_MAX)
+        outcomes = [one_request(parser, head, cut) for parser in (fresh, repeating)]
+        assert outcomes[0] == outcomes[1]
+        if isinstance(outcomes[0], str):
+            return
+        repeating.start_next()
+
+
+def one_request(parser: RequestParser, data: bytes, cut: Cut) -> object:
+    """All that the parser tells of a request that has a body of the letter x; or the code of its error."""
+    try:
+        for piece in cut(data):
+            parser.feed(piece)
+            head = parser.read_head()
+        assert head is not None
+        body = b"x" * (head.content_length or 0)
+        if body:
+            parser.feed(body)
+            assert parser.read_body() == body
+        assert parser.is_complete
+        assert parser.buffered_bytes == 0
+    except BadRequest as error:
+        return error.code
+    return {name: getattr(head, name) for name in head.__slots__}

@@ -60,7 +60,7 @@ class Batcher(Generic[Command, Result]):
         Raises `Overloaded` at once when `queue_max` commands wait, unless it `must` be carried out: what ends a
         reservation must, and there can be no more of those than there are reservations.
         """
-        if len(self._waiting) >= self._queue_max and not must:
+        if not must and len(self._waiting) >= self._queue_max:
             raise Overloaded(queue=self._name)
         if self._loop is None:
             self._loop = asyncio.get_running_loop()

@@ -85,17 +85,17 @@ def _read_message(message: Any, index: int, model: Model, extra: _Extra, bound: 
     role = message.get("role")
     if type(role) is not str or role not in _KEYS:
         refuse(f"messages[{index}].role", f"'messages[{index}].role' must be one of {', '.join(_KEYS)}.")
-    if not message.keys() <= _KEYS[role]:
-        _refuse_unknown(message, f"messages[{index}]", _KEYS[role] | extra.message)
     content = message.get("content")
     if type(content) is str and len(message) == 2:
         size = bound.text
-        size.ascii_bytes += len(role)
         if content.isascii():
-            size.ascii_bytes += len(content)
+            size.ascii_bytes += len(role) + len(content)
         else:
+            size.ascii_bytes += len(role)
             size.other.append(content)
         return
+    if not message.keys() <= _KEYS[role]:
+        _refuse_unknown(message, f"messages[{index}]", _KEYS[role] | extra.message)
     where = f"messages[{index}]"
     _read_content(content, where, role)
     _read_details(message, where, role)

@@ -45,6 +45,9 @@ _KNOWN_WORDS = frozenset(
 )
 """The error types and codes that may go to the operator's log: any other word could be a customer's content."""
 
+_NO_COMPLETION = "with a body that is not a chat completion"
+_HAS_ERROR = "with an error in its body"
+
 _PARAM = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}")
 
 _WHY = {
@@ -83,10 +86,9 @@ def read_answer(
             failure.retry_after_seconds = retry_after_seconds
         raise failure
     values = decode(body)
-    if not _is_completion(values):
-        raise _invalid_answer(status, "with a body that is not a chat completion")
-    if _has_error(values):
-        raise _invalid_answer(status, "with an error in its body")
+    fault = _fault(values)
+    if fault is not None:
+        raise _invalid_answer(status, fault)
     usage = read_usage(values.get("usage"))
     if usage is None:
         raise UpstreamFailed(
@@ -108,27 +110,21 @@ def _invalid_answer(status: int, what: str) -> UpstreamFailed:
     )
 
 
-def _is_completion(values: Any) -> bool:
-    if type(values) is not dict:
-        return False
-    choices = values.get("choices")
+def _fault(values: Any) -> str | None:
+    """What is wrong with the decoded body of an answer with status 200, or None.
+
+    Some upstreams fail with status 200: an error is then beside the choices, or in one.
+    """
+    choices = values.get("choices") if type(values) is dict else None
     if type(choices) is not list or not choices:
-        return False
-    return all(map(_has_message, choices))
-
-
-def _has_message(choice: Any) -> bool:
-    return type(choice) is dict and type(choice.get("message")) is dict
-
-
-def _has_error(values: dict[str, Any]) -> bool:
-    """Whether an error is beside the choices, or in one: some upstreams fail with status 200."""
-    if values.get("error") is not None:
-        return True
-    for choice in values["choices"]:
+        return _NO_COMPLETION
+    fault = None if values.get("error") is None else _HAS_ERROR
+    for choice in choices:
+        if type(choice) is not dict or type(choice.get("message")) is not dict:
+            return _NO_COMPLETION
         if choice.get("error") is not None or choice.get("finish_reason") == "error":
-            return True
-    return False
+            fault = _HAS_ERROR
+    return fault
 
 
 def _failure(

@@ -12,6 +12,7 @@ TOKENS_MAX = 2**53
 """The largest count of tokens anywhere, inclusive: what a JSON number carries exactly (RFC 8259, section 6)."""
 
 _DETAILS = ("prompt_tokens_details", "completion_tokens_details")
+_DETAILS_NAMES = frozenset(_DETAILS)
 _DETAILS_MAX = 32
 _DETAIL_NAME_CHARACTERS_MAX = 64
 
@@ -37,12 +38,16 @@ def read_usage(reported: Any) -> Usage | None:
     """
     if type(reported) is not dict:
         return None
-    prompt, completion, total = map(reported.get, ("prompt_tokens", "completion_tokens", "total_tokens"))
-    if not (_is_count(prompt) and _is_count(total)):
+    prompt = reported.get("prompt_tokens")
+    total = reported.get("total_tokens")
+    if type(prompt) is not int or type(total) is not int:
         return None
+    completion = reported.get("completion_tokens")
     if completion is None:
         completion = total - prompt
-    if not _is_count(completion) or total == 0 or total < prompt + completion:
+    if type(completion) is not int or not 0 < total <= TOKENS_MAX:
+        return None
+    if prompt < 0 or completion < 0 or total < prompt + completion:
         return None
     return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=total, details=_details(reported))
 
@@ -54,6 +59,8 @@ def _is_count(value: Any) -> TypeGuard[int]:
 def _details(reported: dict[str, Any]) -> dict[str, int]:
     """Only names and counts are kept, so that no text of an answer can come into the log this way."""
     details: dict[str, int] = {}
+    if _DETAILS_NAMES.isdisjoint(reported):
+        return details
     for group in _DETAILS:
         members = reported.get(group)
         if type(members) is not dict:

@@ -158,7 +158,8 @@ class Connection(asyncio.Protocol):
             self._reject(error.code, error.message)
         finally:
             self._is_advancing = False
-        self.update_reading()
+        if self._parser.buffer or not self._is_reading or self._state is not _ANSWERING:
+            self.update_reading()
 
     def _read_on(self) -> bool:
         """Read one head and what arrived of its body; tell whether more can be read. Raises `BadRequest`."""
@@ -170,15 +171,15 @@ class Connection(asyncio.Protocol):
             exchange.add_body(parser.read_body())
             if self._state is _CLOSING:  # rejected: the server cannot hold more
                 return False
-        if not parser.is_complete:
-            self._await_body(exchange)
-            return False
+            if not parser.is_complete:
+                self._await_body(exchange)
+                return False
         self._state = _ANSWERING
         self._deadline = float("inf")
         exchange.complete_body()
         if not exchange.is_started:
             self._start(exchange)
-        if not parser.buffered_bytes:
+        if not parser.buffer:
             return False
         if self._exchange is not None:
             self._hold_unread()
@@ -199,7 +200,7 @@ class Connection(asyncio.Protocol):
         return exchange
 
     def _await_head(self) -> None:
-        if not self._parser.buffered_bytes:
+        if not self._parser.buffer:
             if self._has_ended:
                 self._close()
             return
@@ -249,7 +250,7 @@ class Connection(asyncio.Protocol):
         """Read from the socket only while what arrives can be used."""
         exchange = self._exchange
         if self._state is _ANSWERING:
-            wants = self._parser.buffered_bytes == 0 and self._eviction is None
+            wants = not self._parser.buffer and self._eviction is None
         else:
             wants = exchange is None or not exchange.is_body_unread
         if wants is not self._is_reading and not self._has_ended and not self._transport.is_closing():
@@ -349,7 +350,7 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing() or self._state is _CLOSING:
             return
         if not exchange.keep_alive:
-            if exchange.is_body_complete and not self._parser.buffered_bytes:
+            if exchange.is_body_complete and not self._parser.buffer:
                 self._close()
             else:
                 self._linger()
@@ -364,7 +365,7 @@ class Connection(asyncio.Protocol):
         self._deadline = self.loop.time() + IDLE_SECONDS
         if self._timer is None:
             self._timer = self.loop.call_at(self._deadline, self._on_timer)
-        if self._parser.buffered_bytes:
+        if self._parser.buffer:
             self._advance()
         elif self._has_ended:
             self._close()

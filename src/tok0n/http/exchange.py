@@ -38,10 +38,10 @@ class Exchange:
         "_app_waiter",
         "_connection",
         "_counted_bytes",
-        "_has_event",
         "_head",
         "_hold",
         "_holder",
+        "_is_body_delivered",
         "_is_chunked",
         "_is_counted",
         "_length_left",
@@ -69,7 +69,7 @@ class Exchange:
         self.is_finished = False
         self.disconnected = False
         self.rejection: int | None = None
-        self._has_event = False
+        self._is_body_delivered = False
         self._app_waiter: asyncio.Future[None] | None = None
         self._head: bytes | None = None
         self._is_chunked = False
@@ -101,28 +101,29 @@ class Exchange:
             if type(self.body) is bytes:
                 self.body = bytearray(self.body)
             self.body += body
-        self._counted_bytes += len(body)
-        if self._counted_bytes > UNCOUNTED_BODY_BYTES and self._is_counted:
+        self._counted_bytes = counted_bytes = self._counted_bytes + len(body)
+        if counted_bytes > UNCOUNTED_BODY_BYTES and self._is_counted:
             self._count(len(body))
-        self.notify()
+        if self._app_waiter is not None:
+            self._wake_app()
 
     def complete_body(self) -> None:
         """The body has arrived completely."""
         self.is_body_complete = True
         if type(self.body) is not bytes:
             self.body = bytes(self.body)
-        self.notify()
+        if self._app_waiter is not None:
+            self._wake_app()
 
     def disconnect(self) -> None:
         """The client has left, or was rejected: the application is told, and nothing more is written."""
         self.disconnected = True
         self.body = b""
         self.admitted()
-        self.notify()
+        self._wake_app()
 
-    def notify(self) -> None:
+    def _wake_app(self) -> None:
         """Wake the application if it waits for the next ASGI message."""
-        self._has_event = True
         if self._app_waiter is not None and not self._app_waiter.done():
             self._app_waiter.set_result(None)
 
@@ -211,17 +212,22 @@ class Exchange:
             self.awaits_continue = False
             if self._head is None:
                 connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if not self.disconnected and not self.is_finished:
-            if not self._has_event:
-                connection.update_reading()
-                self._app_waiter = connection.loop.create_future()
-                await self._app_waiter
-            self._has_event = False
+        while not self._has_message():
+            connection.update_reading()
+            self._app_waiter = connection.loop.create_future()
+            await self._app_waiter
         if self.disconnected or self.is_finished:
             return {"type": "http.disconnect"}
         body, self.body = bytes(self.body), b""
+        self._is_body_delivered = self.is_body_complete
         connection.update_reading()
         return {"type": "http.request", "body": body, "more_body": not self.is_body_complete}
+
+    def _has_message(self) -> bool:
+        """Whether there is something for the application to receive."""
+        if self.disconnected or self.is_finished or self.body:
+            return True
+        return self.is_body_complete and not self._is_body_delivered
 
     async def _send(self, message: Message) -> None:
         if self._connection.is_write_paused and not self.disconnected:
@@ -293,7 +299,8 @@ class Exchange:
         self.body = b""
         if self._hold is not None:
             self.admitted()
-        self.notify()
+        if self._app_waiter is not None:
+            self._wake_app()
         self._connection.on_response_complete(self)
 
     def _fail_unfinished(self) -> None:

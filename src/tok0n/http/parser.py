@@ -14,13 +14,19 @@ A parser that has raised `BadRequest` must not be used again: the end of the req
 
 import enum
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from tok0n.http.asgi import Headers
 
 CHUNKS_MAX = 1_000
 BYTES_PER_CHUNK_MIN = 64
 """A chunked body may have `CHUNKS_MAX` chunks, and one more for each `BYTES_PER_CHUNK_MIN` bytes of it."""
+
+UNLIKE_HEADS_MAX = 4
+"""After so many heads in a row that differ in more than the length, those of a connection are not compared further."""
+
+REPEATED_HEAD_BYTES_MAX = 2_048
+"""A longer head is not kept for comparison."""
 
 _CR = 13
 _CHUNK_DIGITS_MAX = 16
@@ -36,6 +42,7 @@ _HEAD_BYTES = _FIELD_BYTES + b"\r\n"
 _HOST_BYTES = bytes(byte for byte in range(33, 127) if byte not in b'"/<>?@\\^`{|}#')
 _TARGET_BYTES = bytes(range(33, 127))
 
+_LENGTH_LINE = re.compile(rb"(?i)\r\ncontent-length:[ \t]*([0-9]{1,%d})[ \t]*(?=\r\n|\Z)" % _LENGTH_DIGITS_MAX)
 _BARE_LINE_END_SO_FAR = re.compile(rb"(?<!\r)\n|\r[^\n]")
 _VERSION = re.compile(rb"HTTP/(\d)\.\d")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,%d})((?:;[^\r\n]*)?)" % _CHUNK_DIGITS_MAX)
@@ -137,6 +144,24 @@ class RequestHead:
         if b"expect" in named:
             self.expects_continue = not self.is_http_10 and named[b"expect"].lower() == b"100-continue"
 
+    def with_length(self, digits: bytes) -> "RequestHead":
+        """The same head with another value of its only Content-Length: at most 18 digits."""
+        head = RequestHead.__new__(RequestHead)
+        head.method, head.target, head.is_http_10 = self.method, self.target, self.is_http_10
+        head.keep_alive, head.expects_continue = self.keep_alive, self.expects_continue
+        head.named = {**self.named, b"content-length": digits}
+        head.headers = list(head.named.items())
+        head.content_length = int(digits)
+        return head
+
+
+class _Repeated(NamedTuple):
+    """A head that a client may send again with another Content-Length, and what is before and after those digits."""
+
+    before: bytes
+    after: bytes
+    head: RequestHead
+
 
 class RequestParser:
     """Reads one request after another from the bytes of one connection.
@@ -144,11 +169,12 @@ class RequestParser:
     Call `feed` with what arrived, then `read_head` until it gives a head, then `read_body` until `is_complete`, then
     `start_next`. `head_bytes_max` bounds the head, the trailers and the chunk extensions of one request together,
     `header_lines_max` its headers and trailers together. Both are exact, however the bytes arrive.
+
+    `is_complete` tells whether the whole request was read. `buffer` is empty when no bytes wait to be read.
     """
 
     __slots__ = (
         "_body_bytes",
-        "_buffer",
         "_checked_bytes",
         "_chunks",
         "_counted_bytes",
@@ -157,18 +183,24 @@ class RequestParser:
         "_lines",
         "_position",
         "_remaining",
+        "_repeated",
         "_request_line_is_valid",
         "_state",
+        "_unlike",
+        "buffer",
+        "is_complete",
     )
 
     def __init__(self, *, head_bytes_max: int, header_lines_max: int) -> None:
         self._head_bytes_max = head_bytes_max
         self._header_lines_max = header_lines_max
-        self._buffer: bytes | bytearray = b""
+        self.buffer: bytes | bytearray = b""
         self._position = 0
         self._checked_bytes = 0
         self._request_line_is_valid = False
         self._remaining = 0
+        self._repeated: _Repeated | None = None
+        self._unlike = 0
         self._chunks = 0
         self._body_bytes = 0
         self.start_next()
@@ -176,62 +208,93 @@ class RequestParser:
     def start_next(self) -> None:
         """Expect the head of another request."""
         self._state = _HEAD
+        self.is_complete = False
         self._counted_bytes = self._lines = 0
 
     @property
     def buffered_bytes(self) -> int:
         """How many bytes wait to be read."""
-        return len(self._buffer) - self._position
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the whole request was read."""
-        return self._state is _COMPLETE
+        return len(self.buffer) - self._position
 
     def feed(self, data: bytes) -> None:
         """Add bytes that arrived."""
-        if not self._buffer:
-            self._buffer = data
+        if not self.buffer:
+            self.buffer = data
         else:
             self._drop_read_bytes()
-            if type(self._buffer) is bytes:
-                self._buffer = bytearray(self._buffer)
-            self._buffer += data
+            if type(self.buffer) is bytes:
+                self.buffer = bytearray(self.buffer)
+            self.buffer += data
 
     def drop(self) -> None:
         """Forget the bytes that wait to be read."""
-        self._buffer = b""
-        self._position = 0
+        self.buffer = b""
+        self._position = self._checked_bytes = 0
 
     def read_head(self) -> RequestHead | None:
         """The head of the request, or None while it is incomplete. Raises `BadRequest`."""
-        buffer, begin = self._buffer, self._position
+        buffer, begin = self.buffer, self._position
         if buffer[begin : begin + 1] in (b"\r", b"\n"):
             self._skip_empty_lines()
-            buffer, begin = self._buffer, self._position
-        end = buffer.find(b"\r\n\r\n", self._checked_bytes - 3 if self._checked_bytes > begin + 3 else begin)
+            buffer, begin = self.buffer, self._position
+        if self._repeated is not None and buffer.startswith(self._repeated.before, begin):
+            repeated = self._read_repeated(self._repeated)
+            if repeated is not None:
+                return repeated
+        checked = self._checked_bytes
+        end = buffer.find(b"\r\n\r\n", checked - 3 if checked > begin + 3 else begin)
         if end < 0:
             self._check_partial_head()
             return None
-        self._counted_bytes += end + 4 - begin
-        if self._counted_bytes > self._head_bytes_max:
+        self._position = end + 4
+        self._counted_bytes = counted_bytes = self._counted_bytes + end + 4 - begin
+        if counted_bytes > self._head_bytes_max:
             self._check_counted(0)
-        if self._checked_bytes:
+        if checked:
             self._checked_bytes = 0
             self._request_line_is_valid = False
-        lines = bytes(buffer[begin:end]).split(b"\r\n")
-        self._position = end + 4
-        if self._position == len(buffer):
-            self._buffer = b""
-            self._position = 0
-        self._lines = len(lines) - 1
-        if self._lines > self._header_lines_max:
+        text = bytes(buffer[begin:end])
+        if end + 4 == len(buffer):
+            self.drop()
+        first, *lines = text.split(b"\r\n")
+        self._lines = len(lines)
+        if len(lines) > self._header_lines_max:
             self._count_lines(0)
-        first = lines.pop(0)
         request_line = _known_request_lines.get(first) or _read_request_line(first)
         known = _known_fields.get
         head = RequestHead(request_line, [known(line) or _read_field(line) for line in lines])
-        length = head.content_length
+        self._unlike += 1
+        if 1 < self._unlike <= UNLIKE_HEADS_MAX:
+            self._repeated = _repeatable(text, head)
+        self._begin_body(head.content_length)
+        return head
+
+    def _read_repeated(self, repeated: _Repeated) -> RequestHead | None:
+        """The next head, if only its Content-Length differs from the repeated one's."""
+        buffer, begin = self.buffer, self._position
+        before, after, known = repeated
+        digits_begin = begin + len(before)
+        digits_end = buffer.find(b"\r", digits_begin, digits_begin + _LENGTH_DIGITS_MAX + 1)
+        if digits_end < 0 or not buffer.startswith(after, digits_end):
+            return None
+        digits = bytes(buffer[digits_begin:digits_end])
+        end = digits_end + len(after)
+        counted_bytes = self._counted_bytes + end - begin
+        if not digits.isdigit() or counted_bytes > self._head_bytes_max:
+            return None
+        self._counted_bytes = counted_bytes
+        self._unlike = 1
+        if end == len(buffer):
+            self.drop()
+        else:
+            self._position = end
+            self._checked_bytes = 0
+        self._request_line_is_valid = False
+        head = known.with_length(digits)
+        self._begin_body(head.content_length)
+        return head
+
+    def _begin_body(self, length: int | None) -> None:
         if length is None:
             self._state = _CHUNK_SIZE
             self._chunks = self._body_bytes = 0
@@ -239,15 +302,14 @@ class RequestParser:
             self._state = _LENGTH
             self._remaining = length
         else:
-            self._state = _COMPLETE
-        return head
+            self._complete()
 
     def read_body(self) -> bytes:
         """All of the body that arrived, without its framing. Raises `BadRequest`."""
         if self._state is _LENGTH:
             return self._take_counted(then=_COMPLETE)
         parts: list[bytes] = []
-        while self._state is not _COMPLETE:
+        while not self.is_complete:
             if self._state is _CHUNK_DATA:
                 parts.append(self._take_counted(then=_CHUNK_END))
                 if self._state is _CHUNK_DATA:
@@ -264,24 +326,34 @@ class RequestParser:
                 self._state = _CHUNK_SIZE
             else:
                 self._read_trailer(line)
+        if self._position == len(self.buffer):
+            self.drop()
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _complete(self) -> None:
+        self._state = _COMPLETE
+        self.is_complete = True
 
     def _take_counted(self, *, then: State) -> bytes:
         """Take the bytes that arrived of those whose number is known; enter `then` after the last one."""
-        begin = self._position
-        taken = bytes(self._buffer[begin : begin + self._remaining])
-        self._remaining -= len(taken)
-        self._position += len(taken)
+        buffer, begin, size = self.buffer, self._position, self._remaining
+        end = begin + size
+        if end >= len(buffer):
+            size = len(buffer) - begin
+            taken = bytes(buffer[begin:])
+            self.drop()
+        else:
+            taken = bytes(buffer[begin:end])
+            self._position = end
+        self._remaining -= size
         if not self._remaining:
             self._state = then
-        if self._position == len(self._buffer):
-            self._buffer = b""
-            self._position = 0
+            self.is_complete = then is _COMPLETE
         return taken
 
     def _take_line(self) -> bytes | None:
         """Take one line of the chunked framing, without its end; None while it is incomplete."""
-        buffer, begin = self._buffer, self._position
+        buffer, begin = self.buffer, self._position
         checked = max(begin, self._checked_bytes - 1)
         end = buffer.find(b"\r\n", checked)
         if end < 0:
@@ -328,7 +400,7 @@ class RequestParser:
     def _read_trailer(self, line: bytes) -> None:
         self._count(len(line) + 2)
         if not line:
-            self._state = _COMPLETE
+            self._complete()
             return
         self._count_lines(1)
         _read_field(line)
@@ -337,26 +409,26 @@ class RequestParser:
         """Forget the bytes before the position."""
         if not self._position:
             return
-        self._buffer = self._buffer[self._position :]
+        self.buffer = self.buffer[self._position :]
         self._checked_bytes = max(0, self._checked_bytes - self._position)
         self._position = 0
 
     def _skip_empty_lines(self) -> None:
         """Skip CRLFs before a request line (RFC 9112, section 2.2). They count towards the head."""
         self._drop_read_bytes()
-        rest = self._buffer.lstrip(b"\r\n")
-        skipped = bytes(self._buffer[: len(self._buffer) - len(rest)])
+        rest = self.buffer.lstrip(b"\r\n")
+        skipped = bytes(self.buffer[: len(self.buffer) - len(rest)])
         kept = b"\r" if not rest and skipped.endswith(b"\r") else b""
         if skipped.replace(b"\r\n", b"") != kept:
             raise BadRequest(_BARE_LINE_END_MESSAGE)
         self._count(len(skipped) - len(kept))
-        self._buffer = kept + bytes(rest)
+        self.buffer = kept + bytes(rest)
         self._checked_bytes = 0
 
     def _check_partial_head(self) -> None:
         """Reject an incomplete head as soon as it cannot become a valid one."""
         self._drop_read_bytes()
-        buffer, checked = self._buffer, self._checked_bytes
+        buffer, checked = self.buffer, self._checked_bytes
         splits_line_end = checked and buffer[checked - 1] == _CR
         new = bytes(buffer[checked - 1 if splits_line_end else checked :])
         if new.translate(None, _HEAD_BYTES):
@@ -388,6 +460,15 @@ class RequestParser:
                 f"A request must have at most {self._header_lines_max} headers and trailers together.",
                 code="headers_too_large",
             )
+
+
+def _repeatable(text: bytes, head: RequestHead) -> _Repeated | None:
+    """What to compare the next head with, if this one has a single Content-Length and no other name twice."""
+    match = _LENGTH_LINE.search(text)
+    if match is None or len(head.headers) != len(head.named) or len(text) > REPEATED_HEAD_BYTES_MAX:
+        return None
+    begin, end = match.span(1)
+    return _Repeated(before=text[:begin], after=text[end:] + b"\r\n\r\n", head=head)
 
 
 def _read_request_line(line: bytes) -> RequestLine:

@@ -32,7 +32,10 @@ INTERIM_ANSWERS_MAX = 8
 _UNUSUAL_HEADERS = frozenset(
     {b"transfer-encoding", b"content-encoding", b"keep-alive", b"retry-after", b"retry-after-ms"}
 )
-_LENGTHS_THAT_MATTER = frozenset(map(len, (b"content-length", *_UNUSUAL_HEADERS)))
+_ORDINARY_HEADERS = frozenset(
+    {b"date", b"Date", b"server", b"Server", b"content-type", b"Content-Type", b"connection", b"Connection"}
+)
+"""Frequent headers that need no look: a shortcut only, any other name that is not known is passed over as well."""
 
 STATUS_MIN = 100
 _TOO_MANY_REQUESTS = 429
@@ -209,9 +212,9 @@ class UpstreamConnection(asyncio.Protocol):
             raise _Surplus
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser, for trailers too. The length of most names shows that they do not matter."""
+        """Called by the parser, for trailers too."""
         self._header_lines += 1
-        if len(name) not in _LENGTHS_THAT_MATTER or self._head_is_complete:
+        if name in _ORDINARY_HEADERS or self._head_is_complete:
             return
         name = name.lower()
         if name == b"content-length":

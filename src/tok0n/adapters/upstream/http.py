@@ -124,12 +124,13 @@ class HttpUpstream:
         """
         readable: list[UpstreamConnection] = []
         taken = None
-        while self._idle and taken is None:
+        while self._idle:
             connection = self._idle.pop()
             if now >= connection.reusable_until or not connection.usable:
                 connection.abort()
             elif not connection.poll(0):
                 taken = connection
+                break
             elif connection.is_tls:
                 readable.append(connection)
         if readable:

@@ -172,13 +172,17 @@ class ChatEndpoint:
 
     def _check(self, headers: Mapping[bytes, bytes], body: bytes | Incoming) -> None:
         """Raises `RequestTooLarge`, at once where far too much is announced, or `InvalidRequest`."""
-        announced = headers.get(b"content-length")
-        if announced is not None and announced.isdigit() and int(announced[:20]) > DISCARDED_BYTES_MAX:
+        if isinstance(body, bytes):
+            size = len(body)
+            size_max = self._body_bytes_max
+        else:
+            announced = headers.get(b"content-length", b"")
+            size = int(announced[:20]) if announced.isdigit() else 0
+            size_max = DISCARDED_BYTES_MAX
+        if size > size_max:
             raise self._too_large()
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise InvalidRequest("A compressed body is not supported: send it without content-encoding.")
-        if isinstance(body, bytes) and len(body) > self._body_bytes_max:
-            raise self._too_large()
 
     async def _receive(self, receive: Receive, hold: BodyHold, *, account_id: str) -> bytes:
         """The whole body, counted for the account. Raises `RequestTooLarge`, `BodiesTooLarge` or `ClientLeft`."""
