@@ -67,8 +67,15 @@ def read_messages(messages: Any, model: Model) -> MessagesBound:
     sequence(messages, "messages", most=MESSAGES_MAX)
     extra = _extra(model) if model.extra_fields else _NO_EXTRA
     bound = MessagesBound(messages=len(messages), text=TextSize(), part_tokens=0)
+    plain_bytes = 0
     for index, message in enumerate(messages):
+        if type(message) is dict and len(message) == 2:
+            role, content = message.get("role"), message.get("content")
+            if type(content) is str and type(role) is str and role in _KEYS and content.isascii():
+                plain_bytes += len(role) + len(content)
+                continue
         _read_message(message, index, model, extra, bound)
+    bound.text.ascii_bytes += plain_bytes
     return bound
 
 
@@ -85,17 +92,9 @@ def _read_message(message: Any, index: int, model: Model, extra: _Extra, bound: 
     role = message.get("role")
     if type(role) is not str or role not in _KEYS:
         refuse(f"messages[{index}].role", f"'messages[{index}].role' must be one of {', '.join(_KEYS)}.")
-    content = message.get("content")
-    if type(content) is str and len(message) == 2:
-        size = bound.text
-        if content.isascii():
-            size.ascii_bytes += len(role) + len(content)
-        else:
-            size.ascii_bytes += len(role)
-            size.other.append(content)
-        return
     if not message.keys() <= _KEYS[role]:
         _refuse_unknown(message, f"messages[{index}]", _KEYS[role] | extra.message)
+    content = message.get("content")
     where = f"messages[{index}]"
     _read_content(content, where, role)
     _read_details(message, where, role)

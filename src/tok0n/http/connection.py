@@ -122,7 +122,8 @@ class Connection(asyncio.Protocol):
             self._hold_unread()
             self.update_reading()
         else:
-            self._window_bytes += len(data)
+            if state is _BODY:
+                self._window_bytes += len(data)
             self._advance()
 
     def eof_received(self) -> bool:
@@ -164,9 +165,15 @@ class Connection(asyncio.Protocol):
     def _read_on(self) -> bool:
         """Read one head and what arrived of its body; tell whether more can be read. Raises `BadRequest`."""
         parser = self._parser
-        exchange = self._exchange or self._read_head()
+        exchange = self._exchange
         if exchange is None:
-            return False
+            request = parser.read_head()
+            if request is None:
+                self._await_head()
+                return False
+            if self._unread_hold is not None:
+                self._release_unread()
+            exchange = self._exchange = Exchange(self, request)
         if not parser.is_complete:
             exchange.add_body(parser.read_body())
             if self._state is _CLOSING:  # rejected: the server cannot hold more
@@ -185,20 +192,6 @@ class Connection(asyncio.Protocol):
             self._hold_unread()
         return self._exchange is None
 
-    def _read_head(self) -> Exchange | None:
-        """Begin an exchange, if its head is complete. Raises `BadRequest`."""
-        request = self._parser.read_head()
-        if request is None:
-            self._await_head()
-            return None
-        if self._unread_hold is not None:
-            self._release_unread()
-        exchange = self._exchange = Exchange(self, request)
-        if request.method == b"CONNECT":
-            self._reject("method_not_allowed", "This server is not a proxy.")
-            return None
-        return exchange
-
     def _await_head(self) -> None:
         if not self._parser.buffer:
             if self._has_ended:
@@ -214,6 +207,7 @@ class Connection(asyncio.Protocol):
     def _await_body(self, exchange: Exchange) -> None:
         if self._state is not _BODY:
             self._state = _BODY
+            self._window_bytes = exchange.body_bytes
             now = self.loop.time()
             self._body_deadline = now + self._limits.body_seconds
             self._arm(min(BODY_WINDOW_SECONDS, self._limits.body_seconds))
@@ -275,6 +269,9 @@ class Connection(asyncio.Protocol):
             assert self._fast_path is not None
             if not self._is_rejected(exchange, self._fast_path):
                 self._server.queue.add(self)
+            return
+        if request.method == b"CONNECT":
+            self._reject("method_not_allowed", "This server is not a proxy.")
             return
         target = path_and_query(request.target)
         if target is None:
@@ -358,7 +355,6 @@ class Connection(asyncio.Protocol):
         self._exchange = None
         self._parser.start_next()
         self._state = _IDLE
-        self._window_bytes = 0
         if self._eviction is not None:
             self._reject(self._eviction, _FULL[self._eviction])
             return

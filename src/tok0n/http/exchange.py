@@ -37,8 +37,7 @@ class Exchange:
     __slots__ = (
         "_app_waiter",
         "_connection",
-        "_counted_bytes",
-        "_head",
+                "_head",
         "_hold",
         "_holder",
         "_is_body_delivered",
@@ -47,6 +46,7 @@ class Exchange:
         "_length_left",
         "awaits_continue",
         "body",
+        "body_bytes",
         "disconnected",
         "is_body_complete",
         "is_finished",
@@ -77,7 +77,7 @@ class Exchange:
         self._hold: Hold | None = None
         self._holder: Hashable | None = None
         self._is_counted = True
-        self._counted_bytes = 0
+        self.body_bytes = 0
 
     @property
     def has_begun(self) -> bool:
@@ -101,8 +101,8 @@ class Exchange:
             if type(self.body) is bytes:
                 self.body = bytearray(self.body)
             self.body += body
-        self._counted_bytes = counted_bytes = self._counted_bytes + len(body)
-        if counted_bytes > UNCOUNTED_BODY_BYTES and self._is_counted:
+        self.body_bytes = body_bytes = self.body_bytes + len(body)
+        if body_bytes > UNCOUNTED_BODY_BYTES and self._is_counted:
             self._count(len(body))
         if self._app_waiter is not None:
             self._wake_app()
@@ -132,7 +132,7 @@ class Exchange:
     def _count(self, size: int) -> None:
         """Count bytes that arrived; reject the request where they are too many."""
         if self._hold is None:
-            size = self._counted_bytes
+            size = self.body_bytes
             self._hold = self._connection.hold(self, self._holder)
         code = self._hold.add(size)
         if code is not None:
@@ -178,7 +178,8 @@ class Exchange:
     def answer(self, answer: WholeAnswer) -> None:
         """Send a whole response."""
         status, lines, body = answer
-        self._stop_keep_alive_if_body_is_missing()
+        if not self.is_body_complete:
+            self._stop_keep_alive_if_body_is_missing()
         length = (
             b"content-length: %d\r\n\r\n" if self.keep_alive else b"connection: close\r\ncontent-length: %d\r\n\r\n"
         )

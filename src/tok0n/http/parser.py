@@ -147,10 +147,13 @@ class RequestHead:
     def with_length(self, digits: bytes) -> "RequestHead":
         """The same head with another value of its only Content-Length: at most 18 digits."""
         head = RequestHead.__new__(RequestHead)
-        head.method, head.target, head.is_http_10 = self.method, self.target, self.is_http_10
-        head.keep_alive, head.expects_continue = self.keep_alive, self.expects_continue
-        head.named = {**self.named, b"content-length": digits}
-        head.headers = list(head.named.items())
+        head.method = self.method
+        head.target = self.target
+        head.is_http_10 = self.is_http_10
+        head.keep_alive = self.keep_alive
+        head.expects_continue = self.expects_continue
+        head.named = named = {**self.named, b"content-length": digits}
+        head.headers = list(named.items())
         head.content_length = int(digits)
         return head
 
@@ -291,7 +294,11 @@ class RequestParser:
             self._checked_bytes = 0
         self._request_line_is_valid = False
         head = known.with_length(digits)
-        self._begin_body(head.content_length)
+        if head.content_length:
+            self._state = _LENGTH
+            self._remaining = head.content_length
+        else:
+            self._complete()
         return head
 
     def _begin_body(self, length: int | None) -> None:

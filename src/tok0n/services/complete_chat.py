@@ -4,7 +4,7 @@ Each step that fails has one error and undoes all before it. The order is the co
 """
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 import structlog
@@ -60,7 +60,7 @@ class CompleteChat:
         upstreams: Mapping[str, Upstream],
         clock: Clock,
     ) -> None:
-        self._key_ring = key_ring
+        self.authenticate = key_ring.authenticate
         self._reader = reader
         self._history = history
         self._limiter = limiter
@@ -79,10 +79,6 @@ class CompleteChat:
             self._chance = _chances()
         request_id = ids.request_id(self._clock.now_us(), self._chance.pop())
         return Call(request_id=request_id, started=self._clock.monotonic())
-
-    def authenticate(self, authorization: bytes | None) -> Awaitable[Caller]:
-        """Tell who calls: see `KeyRing.authenticate`."""
-        return self._key_ring.authenticate(authorization)
 
     async def for_caller(self, call: Call, caller: Caller, body: bytes) -> Completion:
         """Do all the rest; the charge is committed when this returns. Raises the errors of `domain.errors`."""

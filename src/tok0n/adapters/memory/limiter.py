@@ -63,7 +63,7 @@ class MemoryLimiter:
         if len(self._keys) > 1:
             self._forget_an_idle_key(now)
         limits = self._limits
-        window = self._window(caller.api_key_id)
+        window = self._keys.get(caller.api_key_id) or self._window(caller.api_key_id)
         used = window.count(now)
         running = self._running.get(caller.account_id, 0)
         if used >= limits.requests_per_minute_per_key:
@@ -150,7 +150,8 @@ class _Admission:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """See `ports.Admission`."""
-        self.release()
+        if self._number is not None:
+            self.release()
 
     def is_still_valid(self) -> bool:
         """See `ports.Admission.is_still_valid`: a single process loses no data while it runs."""

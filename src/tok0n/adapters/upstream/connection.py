@@ -319,17 +319,19 @@ class UpstreamConnection(asyncio.Protocol):
             except UndecodableBody as error:
                 self._fail("returned an invalid answer", str(error))
                 return
+        status = self._status
         seconds = None
-        if self._status == _TOO_MANY_REQUESTS:
+        if status == _TOO_MANY_REQUESTS:
             seconds = retry_after_seconds(self._retry_after, self._retry_after_ms)
-        whole = UpstreamAnswer(status=self._status, body=bytes(self._body), retry_after_seconds=seconds)
+        whole = UpstreamAnswer(status=status, body=bytes(self._body), retry_after_seconds=seconds)
         self._answers.add((answer, whole))
-        keep = self._keep_alive and not self._has_surplus and not transport.get_write_buffer_size()
         self._answer = None
+        keep = self._keep_alive
         if self._has_surplus:
             self._on_surplus()
+            keep = False
         self._forget_answer()
-        if keep and not transport.is_closing():
+        if keep and not transport.get_write_buffer_size() and not transport.is_closing():
             self.reusable_until = self._loop.time() + self._idle_seconds
             self._on_idle(self)
         else:
