@@ -64,10 +64,10 @@ def configure(*, level: str, style: str) -> Write:
     )
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
 
+    shown = {name.lower() for name, value in levels.items() if value >= threshold}
+
     def write(bundle: list[dict[str, Any]]) -> None:
-        lines = [
-            render(None, "", _stamped(fields)) for fields in bundle if levels[fields["level"].upper()] >= threshold
-        ]
+        lines = [render(None, "", _stamped(fields)) for fields in bundle if fields["level"] in shown]
         if lines and sys.stderr is not None:
             sys.stderr.write("\n".join(lines) + "\n")
             sys.stderr.flush()

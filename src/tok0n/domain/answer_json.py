@@ -36,7 +36,9 @@ def decode(body: bytes) -> Any:
 def replace_member(body: bytes, name: str, value: str) -> bytes:
     """`body`, an object that `decode` could read, with one string member set. Each member is there once, the last."""
     try:
-        return _encode(_decode_raw(body) | {name: value})
+        raw: dict[str, Any] = _decode_raw(body)
+        raw[name] = value
+        return _encode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         members = _split(body.decode())
     members[name] = (_encode(name).decode(), _encode(value).decode())

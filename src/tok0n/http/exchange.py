@@ -37,7 +37,7 @@ class Exchange:
     __slots__ = (
         "_app_waiter",
         "_connection",
-                "_head",
+        "_head",
         "_hold",
         "_holder",
         "_is_body_delivered",

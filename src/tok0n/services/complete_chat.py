@@ -61,6 +61,9 @@ class CompleteChat:
         clock: Clock,
     ) -> None:
         self.authenticate = key_ring.authenticate
+        """Tell who calls: see `KeyRing.authenticate`."""
+        self.has_room = reservations.ledger.has_room
+        """Whether a call has a chance now; what is refused at once costs next to nothing."""
         self._reader = reader
         self._history = history
         self._limiter = limiter
@@ -68,10 +71,6 @@ class CompleteChat:
         self._upstreams = upstreams
         self._clock = clock
         self._chance: list[bytes] = []
-
-    def has_room(self) -> bool:
-        """Whether a call has a chance now; what is refused at once costs next to nothing."""
-        return self._reservations.ledger.has_room()
 
     def begin(self) -> Call:
         """A new call, with its id."""

@@ -211,19 +211,17 @@ class SqliteStore:
         if os.stat(self.path).st_ino != self._inode:  # noqa: PTH116  a Path costs more than the call, each commit
             raise sqlite3.OperationalError("the database file was replaced while it was open")
         connection = self._connection
-        results: list[Any] = [None] * len(commands)
-        together: dict[RunAll[Any], list[tuple[int, Any]]] = {}
+        alone: list[Any] = []
+        together: dict[RunAll[Any], list[Any]] = {}
         with _transaction(connection):
-            for place, command in enumerate(commands):
+            for command in commands:
                 if isinstance(command, Bulk):
-                    together.setdefault(command.run_all, []).append((place, command.item))
+                    together.setdefault(command.run_all, []).append(command.item)
                 else:
-                    results[place] = command(connection)
-            for run_all, places in together.items():
-                done = run_all(connection, [item for _, item in places])
-                for (place, _), result in zip(places, done, strict=True):
-                    results[place] = result
-        return results
+                    alone.append(command(connection))
+            done = {run_all: iter(run_all(connection, items)) for run_all, items in together.items()}
+            others = iter(alone)
+            return [next(done[command.run_all] if isinstance(command, Bulk) else others) for command in commands]
 
     def _read(self, fn: Callable[[sa.Connection], T]) -> T:
         reader = getattr(self._readers, "tx", None)

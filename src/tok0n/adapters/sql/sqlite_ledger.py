@@ -356,27 +356,27 @@ def _charge(connection: sqlite3.Connection, settled: list[_Settled], results: di
 
     A key has its budget from the start or never, so the reservation knows whether there is one.
     """
-    accounts: dict[str, list[_Settled]] = {}
-    keys: dict[str, list[int]] = {}
-    hours: dict[tuple[str, int, str, str], list[int]] = {}
+    hours: dict[tuple[str, int, str, str], list[_Settled]] = {}
     for one in settled:
-        accounts.setdefault(one.account_id, []).append(one)
-        reservation = one.settlement.reservation
+        hour = one.settlement.resolved_at_us // US_AN_HOUR
+        hours.setdefault((one.account_id, hour, one.api_key_id, one.model), []).append(one)
+    accounts: dict[str, list[_Settled]] = {}
+    hour_rows: list[tuple[int | str, ...]] = []
+    budget_rows: list[tuple[int | str, ...]] = []
+    for key, group in hours.items():
+        account_id, _, api_key_id, _ = key
+        accounts.setdefault(account_id, []).extend(group)
+        usages = [one.settlement.usage for one in group]
+        tokens = [(usage.prompt_tokens, usage.completion_tokens) for usage in usages]
+        prompt, completion = map(sum, zip(*tokens, strict=True))
+        charged, reserved = _sums(group)
+        hour_rows.append((*key, len(group), prompt, completion, charged))
+        reservation = group[0].settlement.reservation
         if reservation is None or reservation.has_budget:
-            key = keys.setdefault(one.api_key_id, [0, 0])
-            key[0] += one.charged
-            key[1] += one.reserved
-        usage = one.settlement.usage
-        hour = hours.setdefault(
-            (one.account_id, one.settlement.resolved_at_us // US_AN_HOUR, one.api_key_id, one.model), [0, 0, 0, 0]
-        )
-        hour[0] += 1
-        hour[1] += usage.prompt_tokens
-        hour[2] += usage.completion_tokens
-        hour[3] += one.charged
-    if keys:
-        connection.executemany(_END_BUDGET, [(*sums, api_key_id) for api_key_id, sums in keys.items()])
-    connection.executemany(_COUNT_HOUR, [(*hour, *sums) for hour, sums in hours.items()])
+            budget_rows.append((charged, reserved, api_key_id))
+    connection.executemany(_COUNT_HOUR, hour_rows)
+    if budget_rows:
+        connection.executemany(_END_BUDGET, budget_rows)
     for account_id, group in accounts.items():
         _charge_account(connection, account_id, group, results)
 
@@ -384,8 +384,7 @@ def _charge(connection: sqlite3.Connection, settled: list[_Settled], results: di
 def _charge_account(
     connection: sqlite3.Connection, account_id: str, group: list[_Settled], results: dict[str, Receipt | Tok0nError]
 ) -> None:
-    charged = sum(one.charged for one in group)
-    reserved = sum(one.reserved for one in group)
+    charged, reserved = _sums(group)
     posted, pending = connection.execute(
         _CHARGE, {"charged": charged, "reserved": reserved, "account_id": account_id}
     ).fetchone()
@@ -404,6 +403,12 @@ def _charge_account(
             balance=balance,
         )
     _INSERT_USAGE.run(connection, entries)
+
+
+def _sums(group: list[_Settled]) -> tuple[int, int]:
+    """What was charged and what was reserved."""
+    charged, reserved = map(sum, zip(*[(one.charged, one.reserved) for one in group], strict=True))
+    return charged, reserved
 
 
 def _settled_before(connection: sqlite3.Connection, request_id: str) -> Receipt | Tok0nError:
