@@ -76,7 +76,7 @@ def ignoring_aborted_connections() -> Iterator[None]:
 
 async def call(gateway: InProcess) -> None:
     new = gateway.complete_chat.begin()
-    caller = await gateway.complete_chat.authenticate(gateway.authorization)
+    caller = await gateway.complete_chat.key_ring.authenticate(gateway.authorization)
     await gateway.complete_chat.for_caller(new, caller, BODY)
 
 

@@ -41,7 +41,7 @@ RESERVED = PROMPT_BOUND + 50
 async def call(gateway: InProcess, body: bytes = BODY, *, authorization: bytes | None = b"") -> tuple[Completion, Call]:
     begun = gateway.complete_chat.begin()
     presented = gateway.authorization if authorization == b"" else authorization
-    caller = begun.caller = await gateway.complete_chat.authenticate(presented)
+    caller = begun.caller = await gateway.complete_chat.key_ring.authenticate(presented)
     return await gateway.complete_chat.for_caller(begun, caller, body), begun
 
 

@@ -19,6 +19,8 @@ import urllib.parse
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
+import structlog
+
 from tok0n.http.asgi import ShortWay, WholeAnswer
 from tok0n.http.buffered import HOLDER_IS_FULL, Hold
 from tok0n.http.exchange import STATUS_LINE, Exchange
@@ -26,6 +28,8 @@ from tok0n.http.parser import BadRequest, RequestParser
 
 if TYPE_CHECKING:
     from tok0n.http.server import ServerState
+
+log = structlog.get_logger()
 
 IDLE_SECONDS = 75.0
 """Longer than the 60 seconds after which common load balancers drop an idle connection themselves."""
@@ -316,11 +320,21 @@ class Connection(asyncio.Protocol):
                 exchange, self._next = self._next, None
                 if self._transport.is_closing():
                     return  # a client that left before its request was started pays nothing
-                if exchange is not None:
-                    await exchange.run_short(fast_path)
-                else:
+                if exchange is None:
                     self._task_waiter = self.loop.create_future()
                     await self._task_waiter
+                    continue
+                try:
+                    answer = await fast_path.answer(exchange)  # type: ignore[arg-type]  # its body is complete: bytes
+                    exchange.body = b""
+                    if self.is_write_paused and not exchange.disconnected:
+                        await self.drain()
+                    if not exchange.disconnected:
+                        exchange.answer(answer)
+                except Exception:
+                    log.exception("unexpected_error")
+                finally:
+                    exchange.fail_unfinished()
         finally:
             self._server.tasks.discard(self._task)
             self._transport.close()

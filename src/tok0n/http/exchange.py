@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from tok0n.http.asgi import BODY_HOLD, AsgiApp, Headers, Message, Scope, ShortWay, WholeAnswer
+from tok0n.http.asgi import BODY_HOLD, AsgiApp, Headers, Message, Scope, WholeAnswer
 from tok0n.http.buffered import Hold
 from tok0n.http.parser import RequestHead
 
@@ -159,21 +159,7 @@ class Exchange:
         except Exception:
             log.exception("unexpected_error")
         finally:
-            self._fail_unfinished()
-
-    async def run_short(self, short_way: ShortWay) -> None:
-        """Have the application respond by its short way."""
-        try:
-            answer = await short_way.answer(self)  # type: ignore[arg-type]  # its body is complete: bytes
-            self.body = b""
-            if self._connection.is_write_paused and not self.disconnected:
-                await self._connection.drain()
-            if not self.disconnected:
-                self.answer(answer)
-        except Exception:
-            log.exception("unexpected_error")
-        finally:
-            self._fail_unfinished()
+            self.fail_unfinished()
 
     def answer(self, answer: WholeAnswer) -> None:
         """Send a whole response."""
@@ -304,7 +290,7 @@ class Exchange:
             self._wake_app()
         self._connection.on_response_complete(self)
 
-    def _fail_unfinished(self) -> None:
+    def fail_unfinished(self) -> None:
         """End an exchange that the application left without a complete response."""
         if self.is_finished or self.disconnected:
             return

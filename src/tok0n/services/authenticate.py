@@ -29,22 +29,31 @@ class KeyRing:
         self._lookups: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._used: dict[str, float] = {}
 
+    def remembered(self, authorization: bytes | None) -> Caller | None:
+        """The caller behind an Authorization header, if its key was looked up lately."""
+        header = hashlib.sha256(authorization or b"").digest()
+        now = self._clock.monotonic()
+        caller, looked_up = self._callers.get(header, (None, now))
+        if caller is None or now - looked_up >= REMEMBERED_SECONDS:
+            return None
+        if now - looked_up >= FRESH_SECONDS:
+            self._look_up(header, authorization)
+        self._used[caller.api_key_id] = now
+        return caller
+
     async def authenticate(self, authorization: bytes | None) -> Caller:
         """The caller behind an Authorization header.
 
         Raises `InvalidApiKey`; or `AccountingFailed` or `Overloaded` when the lookup itself fails, because clients
         never retry a 401.
         """
-        header = hashlib.sha256(authorization or b"").digest()
-        now = self._clock.monotonic()
-        caller, looked_up = self._callers.get(header, (None, now))
-        if caller is None or now - looked_up >= REMEMBERED_SECONDS:
+        caller = self.remembered(authorization)
+        if caller is None:
+            header = hashlib.sha256(authorization or b"").digest()
             caller = await asyncio.shield(self._look_up(header, authorization))
             if caller is None:
                 raise InvalidApiKey("This API key is not known here, or it was revoked.")
-        elif now - looked_up >= FRESH_SECONDS:
-            self._look_up(header, authorization)
-        self._used[caller.api_key_id] = now
+            self._used[caller.api_key_id] = self._clock.monotonic()
         return caller
 
     def _look_up(self, header: bytes, authorization: bytes | None) -> asyncio.Task[Caller | None]:

@@ -60,8 +60,7 @@ class CompleteChat:
         upstreams: Mapping[str, Upstream],
         clock: Clock,
     ) -> None:
-        self.authenticate = key_ring.authenticate
-        """Tell who calls: see `KeyRing.authenticate`."""
+        self.key_ring = key_ring
         self.has_room = reservations.ledger.has_room
         """Whether a call has a chance now; what is refused at once costs next to nothing."""
         self._reader = reader

@@ -134,7 +134,9 @@ class ChatEndpoint:
     ) -> Completion | Tok0nError:
         """The completion, or why there is none. Raises `ClientLeft`."""
         try:
-            caller = call.caller = await self._complete_chat.authenticate(headers.get(b"authorization"))
+            authorization = headers.get(b"authorization")
+            key_ring = self._complete_chat.key_ring
+            caller = call.caller = key_ring.remembered(authorization) or await key_ring.authenticate(authorization)
             self._check(headers, body)
             if not isinstance(body, bytes):
                 body = await self._receive(*body, account_id=caller.account_id)
