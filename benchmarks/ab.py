@@ -4,10 +4,10 @@
     make bench-ab BASE=d59035a ARGS="--max 1.03"      fail when the upper end of the interval is over 1.03
 
 Both gateways run at once on one core, each from its own .venv, on SQLite with default durability, in front of an nginx
-that answers at once. A pair loads them for a second each in the order base, checkout, checkout, base, five times, which
-spreads any disturbance over both. Each pair has servers of its own: where a process's memory lies makes it up to 5 %
-faster or slower for as long as it lives. The ratio is the mean over ten pairs of the logarithm of checkout / base, with
-Student's 95 % interval. Other programs on the machine widen the interval; they do not move it.
+that answers at once. They are loaded for a second each in the order base, checkout, checkout, base, twice, which
+spreads any disturbance over both. A pair is the sum of three such rounds, each with new processes: a process is up to 5
+% faster or slower for as long as it lives, because of where its memory lies. The ratio is the mean over ten pairs of
+the logarithm of checkout / base, with Student's 95 % interval. Other programs widen the interval; they do not move it.
 """
 
 import argparse
@@ -38,7 +38,10 @@ T_975 = 2.262
 """Student's t for nine degrees of freedom."""
 
 CONNECTIONS = 64
-WARM_UP_SECONDS = 2
+ROUNDS = 3
+"""How often a pair starts new servers."""
+
+WARM_UP_SECONDS = 1
 PORTS = {"base": servers.GATEWAY_PORT, "checkout": servers.SECOND_GATEWAY_PORT}
 ORDER = ("base", "checkout", "checkout", "base")
 
@@ -86,7 +89,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("base", help="the commit to compare with")
     parser.add_argument("--max", type=float, help="fail when the interval's upper end is over this")
-    parser.add_argument("--seconds", type=int, default=5, help="of load on each in half a pair  [default: 5]")
+    parser.add_argument("--seconds", type=int, default=2, help="of load on each in half a round  [default: 2]")
     options = parser.parse_args()
     if not options.base:
         parser.error("name a commit: make bench-ab BASE=COMMIT")
@@ -116,13 +119,13 @@ def _measure(folder: Path, base: Path, *, seconds: int) -> dict[str, list[float]
     """CPU seconds per 1,000 requests of both, one figure for each pair."""
     trees = {"base": base, "checkout": ROOT}
     spent: dict[str, list[float]] = {side: [] for side in trees}
+    prepared: dict[str, Server] = {}
+    for side, tree in trees.items():
+        ready = servers.prepare(folder / f"{side}-data", port=PORTS[side], python=_python(tree))
+        prepared[side] = ready._replace(name=side)
     with servers.upstream(folder):
         for number in range(PAIRS):
-            data = folder / f"pair-{number + 1}"
-            data.mkdir()
-            with contextlib.ExitStack() as stack:
-                running = {side: _started(stack, data / side, tree, side) for side, tree in trees.items()}
-                pair = _pair(data, running, seconds=seconds)
+            pair = _pair(folder, trees, prepared, seconds=seconds)
             for side, figure in pair.items():
                 spent[side].append(figure)
             print(
@@ -133,26 +136,34 @@ def _measure(folder: Path, base: Path, *, seconds: int) -> dict[str, list[float]
     return spent
 
 
-def _started(stack: contextlib.ExitStack, folder: Path, tree: Path, side: str) -> Server:
-    python = str(tree / ".venv" / "bin" / "python")
-    prepared = servers.prepare(folder, port=PORTS[side], python=python)
-    pid = stack.enter_context(servers.serving(prepared, python=python))
-    return prepared._replace(name=side, parts={"gateway": (pid,)})
+def _python(tree: Path) -> str:
+    return str(tree / ".venv" / "bin" / "python")
 
 
-def _pair(folder: Path, running: dict[str, Server], *, seconds: int) -> dict[str, float]:
-    for side, server in running.items():
-        if not answers(server):
-            sys.exit(f"{side} gave no completion")
-        wrk(folder, server, seconds=WARM_UP_SECONDS, connections=CONNECTIONS)
-    cpu, requests = dict.fromkeys(running, 0.0), dict.fromkeys(running, 0)
-    for side in ORDER * seconds:
-        load = wrk(folder, running[side], seconds=1, connections=CONNECTIONS)
-        if load.errors:
-            sys.exit(f"{side}: {load.errors} errors")
-        cpu[side] += load.cpu["gateway"]
-        requests[side] += load.requests
-    return {side: 1000 * cpu[side] / requests[side] for side in running}
+def _pair(folder: Path, trees: dict[str, Path], prepared: dict[str, Server], *, seconds: int) -> dict[str, float]:
+    """CPU seconds per 1,000 requests of both."""
+    cpu, requests = dict.fromkeys(trees, 0.0), dict.fromkeys(trees, 0)
+    for _ in range(ROUNDS):
+        with contextlib.ExitStack() as stack:
+            running = {
+                side: ready._replace(parts={"gateway": (stack.enter_context(_serving(ready, trees[side])),)})
+                for side, ready in prepared.items()
+            }
+            for side, server in running.items():
+                if not answers(server):
+                    sys.exit(f"{side} gave no completion")
+                wrk(folder, server, seconds=WARM_UP_SECONDS, connections=CONNECTIONS)
+            for side in ORDER * seconds:
+                load = wrk(folder, running[side], seconds=1, connections=CONNECTIONS)
+                if load.errors:
+                    sys.exit(f"{side}: {load.errors} errors")
+                cpu[side] += load.cpu["gateway"]
+                requests[side] += load.requests
+    return {side: 1000 * cpu[side] / requests[side] for side in trees}
+
+
+def _serving(prepared: Server, tree: Path) -> contextlib.AbstractContextManager[int]:
+    return servers.serving(prepared, python=_python(tree))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,6 @@ _HOST_BYTES = bytes(byte for byte in range(33, 127) if byte not in b'"/<>?@\\^`{
 _TARGET_BYTES = bytes(range(33, 127))
 
 _LENGTH_LINE = re.compile(rb"(?i)\r\ncontent-length:[ \t]*([0-9]{1,%d})[ \t]*(?=\r\n|\Z)" % _LENGTH_DIGITS_MAX)
-_BARE_LINE_END_SO_FAR = re.compile(rb"(?<!\r)\n|\r[^\n]")
 _VERSION = re.compile(rb"HTTP/(\d)\.\d")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,%d})((?:;[^\r\n]*)?)" % _CHUNK_DIGITS_MAX)
 
@@ -376,7 +375,7 @@ class RequestParser:
 
     def _check_partial_line(self, new: bytes, size: int) -> None:
         """Reject an incomplete line as soon as it cannot become a valid one. `size` is its length so far."""
-        if _BARE_LINE_END_SO_FAR.search(new):
+        if _has_bare_line_end(new):
             raise BadRequest(_BARE_FRAMING_LINE_END_MESSAGE)
         if self._state is _CHUNK_END and new not in {b"", b"\r"}:
             raise BadRequest(_LONG_CHUNK_MESSAGE)
@@ -440,7 +439,7 @@ class RequestParser:
         new = bytes(buffer[checked - 1 if splits_line_end else checked :])
         if new.translate(None, _HEAD_BYTES):
             raise BadRequest(_CONTROL_MESSAGE)
-        if _BARE_LINE_END_SO_FAR.search(new):
+        if _has_bare_line_end(new):
             raise BadRequest(_BARE_LINE_END_MESSAGE)
         self._check_counted(len(buffer) + 1)
         if not self._request_line_is_valid and b"\r\n" in new:
@@ -520,6 +519,12 @@ def _check_line(line: bytes) -> None:
     if line.translate(None, _FIELD_BYTES):
         is_line_end = b"\r" in line or b"\n" in line
         raise BadRequest(_BARE_LINE_END_MESSAGE if is_line_end else _CONTROL_MESSAGE)
+
+
+def _has_bare_line_end(data: bytes) -> bool:
+    """Whether CR or LF is there alone. CR as the last byte is not: LF may follow."""
+    line_ends = data.count(b"\r\n")
+    return data.count(b"\n") != line_ends or data.count(b"\r") - data.endswith(b"\r") != line_ends
 
 
 def _remember(known: dict[bytes, Any], line: bytes, value: Any) -> None:

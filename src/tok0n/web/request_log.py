@@ -96,7 +96,7 @@ class RequestLog:
 
 
 def _fields(line: RequestLine) -> dict[str, Any]:
-    call = line.call
+    call, caller = line.call, line.call.caller
     fields: dict[str, Any] = {
         "event": "request",
         "level": "error" if line.status >= 500 else "info",
@@ -106,9 +106,9 @@ def _fields(line: RequestLine) -> dict[str, Any]:
     }
     if call.client_request_id is not None:
         fields["client_request_id"] = call.client_request_id
-    if call.caller is not None:
-        fields["account"] = call.caller.account_id
-        fields["api_key"] = call.caller.api_key_id
+    if caller is not None:
+        fields["account"] = caller.account_id
+        fields["api_key"] = caller.api_key_id
     if call.model is not None:
         fields["model"] = call.model
         fields["upstream"] = call.upstream

@@ -39,13 +39,16 @@ from tok0n.ports import RecentRequest
 ROWS_MAX = 64
 """How many rows one statement takes, at the most."""
 
+EXACT_ROWS_MAX = 16
+"""Up to so many rows, the usual numbers, there is a statement for each number."""
+
 
 class ManyRows:
     """A statement for several rows at once: each statement is a chance to lose the interpreter to another thread.
 
-    `{rows}` in it becomes `row` as often as the next power of two says, so that few statements are prepared; the rows
-    that are too many are '' throughout, which the statement must ignore. No value may be None: sqlite3 looks for an
-    adapter for each, which costs more than all else that it does with a value.
+    `{rows}` in it becomes `row` as often as there are rows. From `EXACT_ROWS_MAX` on it is the next power of two, so
+    that few statements are prepared; the rows that are too many are '' throughout, which the statement must ignore. No
+    value may be None: sqlite3 looks for an adapter for each, which costs more than all else that it does with a value.
     """
 
     def __init__(self, statement: str, *, row: str) -> None:
@@ -59,8 +62,10 @@ class ManyRows:
         changed = 0
         for start in range(0, len(rows), ROWS_MAX):
             values = list(chain.from_iterable(rows[start : start + ROWS_MAX]))
-            size = 1 << (len(values) // self._width - 1).bit_length()
-            values += [""] * (size * self._width - len(values))
+            size = len(values) // self._width
+            if size > EXACT_ROWS_MAX:
+                size = 1 << (size - 1).bit_length()
+                values += [""] * (size * self._width - len(values))
             changed += connection.execute(self._for(size), values).rowcount
         return changed
 

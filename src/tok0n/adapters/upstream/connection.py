@@ -58,6 +58,48 @@ class _Stopped(Exception):
 class UpstreamConnection(asyncio.Protocol):
     """Made by the pool, which learns through its callbacks when it is idle, lost, or sent bytes outside an answer."""
 
+    # Slots, because Python keeps more than 30 attributes in a slower kind of dict.
+    __slots__ = (
+        "_answer",
+        "_answers",
+        "_body",
+        "_body_bytes_max",
+        "_body_bytes_received",
+        "_bytes_received",
+        "_chunk_line_bytes",
+        "_chunked_bytes",
+        "_complete",
+        "_content_encoding",
+        "_deadline",
+        "_decoder",
+        "_has_framing",
+        "_has_length",
+        "_has_surplus",
+        "_head_is_complete",
+        "_header_lines",
+        "_idle_seconds",
+        "_idle_seconds_max",
+        "_interim_answers",
+        "_is_plain",
+        "_keep_alive",
+        "_keep_alive_field",
+        "_last_piece",
+        "_loop",
+        "_on_idle",
+        "_on_lost",
+        "_on_surplus",
+        "_parser",
+        "_poll",
+        "_retry_after",
+        "_retry_after_ms",
+        "_status",
+        "_timer",
+        "_transport",
+        "is_tls",
+        "poll",
+        "reusable_until",
+    )
+
     _bytes_received: int
     _body_bytes_received: int
     _header_lines: int
