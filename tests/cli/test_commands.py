@@ -1,7 +1,6 @@
 """The command line as others script against it: names, JSON, exit codes, and messages one can act on."""
 
 import json
-import os
 import re
 import sqlite3
 from pathlib import Path
@@ -15,14 +14,6 @@ from tok0n.adapters.sql.schema import HEAD
 from tok0n.cli import main
 
 EMAIL = "a@example.com"
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("TOK0N_")]:
-        monkeypatch.delenv(name)
-    return tmp_path
 
 
 def run(*arguments: str) -> Result:

@@ -20,14 +20,6 @@ from tok0n.cli import main
 EMAIL = "a@example.com"
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("TOK0N_")]:
-        monkeypatch.delenv(name)
-    return tmp_path
-
-
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tok0n.http import parser as parser_module
-from tok0n.http.parser import CHUNKS_MAX, KNOWN_LINES_MAX, BadRequest, RequestParser
+from tok0n.http import head as head_module
+from tok0n.http.head import KNOWN_LINES_MAX, BadRequest
+from tok0n.http.parser import CHUNKS_MAX, RequestParser
 
 HEAD_BYTES_MAX = 400
 LINES_MAX = 8
@@ -182,7 +183,7 @@ def test_a_body_has_a_limited_number_of_small_chunks(excess: int) -> None:
 def test_the_tables_of_known_lines_stay_small() -> None:
     for number in range(2 * KNOWN_LINES_MAX):
         read(b"GET /%d HTTP/1.1\r\nHost: x%d\r\nAccept: %d\r\n\r\n" % (number, number, number))
-    for table in (parser_module._known_request_lines, parser_module._known_fields, parser_module._known_hosts):
+    for table in (head_module.known_request_lines, head_module.known_fields, head_module._known_hosts):
         assert 0 < len(table) <= KNOWN_LINES_MAX
 
 
@@ -195,7 +196,7 @@ def test_no_secret_is_kept_in_a_table_of_known_lines() -> None:
         + secret
         + b"\r\nCookie: s3cret\r\n\r\n"
     )
-    known = [*parser_module._known_request_lines, *parser_module._known_fields, *parser_module._known_hosts]
+    known = [*head_module.known_request_lines, *head_module.known_fields, *head_module._known_hosts]
     assert not any(secret in line for line in known)
 
 

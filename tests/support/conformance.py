@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tok0n.http.asgi import Receive, Scope, Send, WholeAnswer, header_lines, respond
-from tok0n.http.parser import RequestHead
+from tok0n.http.head import RequestHead
 from tok0n.http.server import Edge, HttpServer, listen
 from tok0n.web.openai.errors import EdgeError, error_answer
 

@@ -24,7 +24,8 @@ import structlog
 from tok0n.http.asgi import ShortWay, WholeAnswer
 from tok0n.http.buffered import HOLDER_IS_FULL, Hold
 from tok0n.http.exchange import STATUS_LINE, Exchange
-from tok0n.http.parser import BadRequest, RequestParser
+from tok0n.http.head import BadRequest
+from tok0n.http.parser import RequestParser
 
 if TYPE_CHECKING:
     from tok0n.http.server import ServerState

@@ -12,7 +12,7 @@ import structlog
 
 from tok0n.http.asgi import BODY_HOLD, AsgiApp, Headers, Message, Scope, WholeAnswer
 from tok0n.http.buffered import Hold
-from tok0n.http.parser import RequestHead
+from tok0n.http.head import RequestHead
 
 if TYPE_CHECKING:
     from tok0n.http.connection import Connection

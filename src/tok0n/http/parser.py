@@ -14,9 +14,21 @@ A parser that has raised `BadRequest` must not be used again: the end of the req
 
 import enum
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from tok0n.http.asgi import Headers
+from tok0n.http.head import (
+    BARE_LINE_END_MESSAGE,
+    CONTROL_MESSAGE,
+    FIELD_BYTES,
+    HEAD_BYTES,
+    LENGTH_DIGITS_MAX,
+    BadRequest,
+    RequestHead,
+    known_fields,
+    known_request_lines,
+    read_field,
+    read_request_line,
+)
 
 CHUNKS_MAX = 1_000
 BYTES_PER_CHUNK_MIN = 64
@@ -30,59 +42,12 @@ REPEATED_HEAD_BYTES_MAX = 2_048
 
 _CR = 13
 _CHUNK_DIGITS_MAX = 16
-_LENGTH_DIGITS_MAX = 18
-_LENGTH_LIMIT = 10**_LENGTH_DIGITS_MAX
-KNOWN_LINES_MAX = 1_024
-KNOWN_LINE_BYTES_MAX = 128
-"""Each table of known lines has at most `KNOWN_LINES_MAX` of at most `KNOWN_LINE_BYTES_MAX` bytes."""
-
-_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_FIELD_BYTES = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
-_HEAD_BYTES = _FIELD_BYTES + b"\r\n"
-_HOST_BYTES = bytes(byte for byte in range(33, 127) if byte not in b'"/<>?@\\^`{|}#')
-_TARGET_BYTES = bytes(range(33, 127))
-
-_LENGTH_LINE = re.compile(rb"(?i)\r\ncontent-length:[ \t]*([0-9]{1,%d})[ \t]*(?=\r\n|\Z)" % _LENGTH_DIGITS_MAX)
-_VERSION = re.compile(rb"HTTP/(\d)\.\d")
+_LENGTH_LIMIT = 10**LENGTH_DIGITS_MAX
+_LENGTH_LINE = re.compile(rb"(?i)\r\ncontent-length:[ \t]*([0-9]{1,%d})[ \t]*(?=\r\n|\Z)" % LENGTH_DIGITS_MAX)
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,%d})((?:;[^\r\n]*)?)" % _CHUNK_DIGITS_MAX)
 
-_BARE_LINE_END_MESSAGE = "Every line of the head must end with CRLF."
 _BARE_FRAMING_LINE_END_MESSAGE = "Every line of a chunked body's framing must end with CRLF."
 _LONG_CHUNK_MESSAGE = "A chunk of the body is longer than its size says."
-_CONTROL_MESSAGE = "The head of the request has a control character."
-
-_REQUEST_LINE_MESSAGE = "The request line must be METHOD TARGET HTTP/1.1."
-
-_REPEATING_NAMES = frozenset(
-    (
-        b"accept accept-encoding accept-language connection content-length content-type host user-agent"
-        b" x-stainless-arch x-stainless-async x-stainless-lang x-stainless-os x-stainless-package-version"
-        b" x-stainless-read-timeout x-stainless-retry-count x-stainless-runtime x-stainless-runtime-version"
-        b" x-stainless-timeout"
-    ).split()
-)
-"""Headers whose lines come again with every request, and hold no secret."""
-
-_KNOWN_NAMES = frozenset((b"authorization", b"cookie"))
-
-RequestLine = tuple[bytes, bytes, bool]
-
-_known_request_lines: dict[bytes, RequestLine] = {}
-_known_fields: dict[bytes, tuple[bytes, bytes]] = {}
-_known_hosts: dict[bytes, bool] = {}
-"""Lines that were valid before, and what they mean. To look one up costs a quarter of reading it again."""
-
-
-class BadRequest(Exception):
-    """The request cannot be read, so neither can anything behind it.
-
-    `code` is `invalid_request`, `headers_too_large` or `http_version_not_supported`.
-    """
-
-    def __init__(self, message: str, *, code: str = "invalid_request") -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
 
 
 class State(enum.Enum):
@@ -98,63 +63,6 @@ class State(enum.Enum):
 
 
 _HEAD, _LENGTH, _CHUNK_SIZE, _CHUNK_DATA, _CHUNK_END, _TRAILERS, _COMPLETE = State
-
-
-class RequestHead:
-    """The request line and the headers, with lower-case names, in their order.
-
-    `named` has the same headers by name; several values of one name are joined by a comma. `content_length` is None
-    for a chunked body. `is_http_10` tells that the client knows neither chunks nor interim responses.
-    """
-
-    __slots__ = (
-        "content_length",
-        "expects_continue",
-        "headers",
-        "is_http_10",
-        "keep_alive",
-        "method",
-        "named",
-        "target",
-    )
-
-    def __init__(self, request_line: RequestLine, headers: Headers) -> None:
-        self.method, self.target, self.is_http_10 = request_line
-        self.headers = headers
-        named = dict(headers)
-        if len(named) < len(headers):
-            named = _join_repeated(headers)
-        self.named = named
-        host = named.get(b"host")
-        if host is None or host not in _known_hosts:
-            _check_host(host, is_http_10=self.is_http_10)
-        self.keep_alive = not self.is_http_10
-        self.expects_continue = False
-        length = named.get(b"content-length")
-        if length is not None and length.isdigit() and len(length) <= _LENGTH_DIGITS_MAX:
-            self.content_length: int | None = int(length)
-        else:
-            self.content_length = 0 if length is None else _agreed_length(length)
-        if b"transfer-encoding" in named:
-            _check_transfer_encoding(named, is_http_10=self.is_http_10)
-            self.content_length = None
-        if b"connection" in named and self.keep_alive:
-            self.keep_alive = not _closes(named[b"connection"])
-        if b"expect" in named:
-            self.expects_continue = not self.is_http_10 and named[b"expect"].lower() == b"100-continue"
-
-    def with_length(self, digits: bytes) -> "RequestHead":
-        """The same head with another value of its only Content-Length: at most 18 digits."""
-        head = RequestHead.__new__(RequestHead)
-        head.method = self.method
-        head.target = self.target
-        head.is_http_10 = self.is_http_10
-        head.keep_alive = self.keep_alive
-        head.expects_continue = self.expects_continue
-        head.named = named = {**self.named, b"content-length": digits}
-        head.headers = list(named.items())
-        head.content_length = int(digits)
-        return head
 
 
 class _Repeated(NamedTuple):
@@ -262,9 +170,9 @@ class RequestParser:
         self._lines = len(lines)
         if len(lines) > self._header_lines_max:
             self._count_lines(0)
-        request_line = _known_request_lines.get(first) or _read_request_line(first)
-        known = _known_fields.get
-        head = RequestHead(request_line, [known(line) or _read_field(line) for line in lines])
+        request_line = known_request_lines.get(first) or read_request_line(first)
+        known = known_fields.get
+        head = RequestHead(request_line, [known(line) or read_field(line) for line in lines])
         self._unlike += 1
         if 1 < self._unlike <= UNLIKE_HEADS_MAX:
             self._repeated = _repeatable(text, head)
@@ -276,7 +184,7 @@ class RequestParser:
         buffer, begin = self.buffer, self._position
         before, after, known = repeated
         digits_begin = begin + len(before)
-        digits_end = buffer.find(b"\r", digits_begin, digits_begin + _LENGTH_DIGITS_MAX + 1)
+        digits_end = buffer.find(b"\r", digits_begin, digits_begin + LENGTH_DIGITS_MAX + 1)
         if digits_end < 0 or not buffer.startswith(after, digits_end):
             return None
         digits = bytes(buffer[digits_begin:digits_end])
@@ -386,7 +294,7 @@ class RequestParser:
 
     def _begin_chunk(self, line: bytes) -> None:
         match = _CHUNK_LINE.fullmatch(line)
-        if match is None or line.translate(None, _FIELD_BYTES):
+        if match is None or line.translate(None, FIELD_BYTES):
             raise BadRequest("The size of a chunk must be a hexadecimal number.")
         digits, extensions = match.groups()
         self._count(len(extensions))
@@ -409,7 +317,7 @@ class RequestParser:
             self._complete()
             return
         self._count_lines(1)
-        _read_field(line)
+        read_field(line)
 
     def _drop_read_bytes(self) -> None:
         """Forget the bytes before the position."""
@@ -426,7 +334,7 @@ class RequestParser:
         skipped = bytes(self.buffer[: len(self.buffer) - len(rest)])
         kept = b"\r" if not rest and skipped.endswith(b"\r") else b""
         if skipped.replace(b"\r\n", b"") != kept:
-            raise BadRequest(_BARE_LINE_END_MESSAGE)
+            raise BadRequest(BARE_LINE_END_MESSAGE)
         self._count(len(skipped) - len(kept))
         self.buffer = kept + bytes(rest)
         self._checked_bytes = 0
@@ -437,13 +345,13 @@ class RequestParser:
         buffer, checked = self.buffer, self._checked_bytes
         splits_line_end = checked and buffer[checked - 1] == _CR
         new = bytes(buffer[checked - 1 if splits_line_end else checked :])
-        if new.translate(None, _HEAD_BYTES):
-            raise BadRequest(_CONTROL_MESSAGE)
+        if new.translate(None, HEAD_BYTES):
+            raise BadRequest(CONTROL_MESSAGE)
         if _has_bare_line_end(new):
-            raise BadRequest(_BARE_LINE_END_MESSAGE)
+            raise BadRequest(BARE_LINE_END_MESSAGE)
         self._check_counted(len(buffer) + 1)
         if not self._request_line_is_valid and b"\r\n" in new:
-            _read_request_line(bytes(buffer[: buffer.index(b"\r\n")]))
+            read_request_line(bytes(buffer[: buffer.index(b"\r\n")]))
             self._request_line_is_valid = True
         self._checked_bytes = len(buffer)
 
@@ -477,106 +385,7 @@ def _repeatable(text: bytes, head: RequestHead) -> _Repeated | None:
     return _Repeated(before=text[:begin], after=text[end:] + b"\r\n\r\n", head=head)
 
 
-def _read_request_line(line: bytes) -> RequestLine:
-    """Method, target, and whether the version is 1.0."""
-    _check_line(line)
-    parts = line.split(b" ")
-    if len(parts) != 3 or not parts[0] or not parts[1]:
-        raise BadRequest(_REQUEST_LINE_MESSAGE)
-    method, target, version = parts
-    match = _VERSION.fullmatch(version)
-    if match is None:
-        raise BadRequest(_REQUEST_LINE_MESSAGE)
-    if match[1] != b"1":
-        raise BadRequest("This server speaks HTTP/1.1 only.", code="http_version_not_supported")
-    if method.translate(None, _TOKEN):
-        raise BadRequest("The request method has a character that no method may have.")
-    if target.translate(None, _TARGET_BYTES):
-        raise BadRequest("The request target has a character that must be percent-encoded.")
-    request_line = method, target, version == b"HTTP/1.0"
-    if b"?" not in target:
-        _remember(_known_request_lines, line, request_line)
-    return request_line
-
-
-def _read_field(line: bytes) -> tuple[bytes, bytes]:
-    """The name, in lower case, and the value of a header or trailer."""
-    _check_line(line)
-    name, colon, value = line.partition(b":")
-    lower = name.lower()
-    field = lower, value.strip(b" \t")
-    if colon and lower in _REPEATING_NAMES:
-        _remember(_known_fields, line, field)
-    elif not colon or not name or (lower not in _KNOWN_NAMES and name.translate(None, _TOKEN)):
-        raise BadRequest("Every header must be NAME: VALUE on one line, without a space before the colon.")
-    return field
-
-
-def _check_line(line: bytes) -> None:
-    """Reject control characters, and with them any line end but CRLF."""
-    if line.isascii() and line.decode("ascii").isprintable():
-        return
-    if line.translate(None, _FIELD_BYTES):
-        is_line_end = b"\r" in line or b"\n" in line
-        raise BadRequest(_BARE_LINE_END_MESSAGE if is_line_end else _CONTROL_MESSAGE)
-
-
 def _has_bare_line_end(data: bytes) -> bool:
     """Whether CR or LF is there alone. CR as the last byte is not: LF may follow."""
     line_ends = data.count(b"\r\n")
     return data.count(b"\n") != line_ends or data.count(b"\r") - data.endswith(b"\r") != line_ends
-
-
-def _remember(known: dict[bytes, Any], line: bytes, value: Any) -> None:
-    if len(line) <= KNOWN_LINE_BYTES_MAX:
-        if len(known) >= KNOWN_LINES_MAX:
-            known.clear()
-        known[line] = value
-
-
-def _join_repeated(headers: Headers) -> dict[bytes, bytes]:
-    """The headers by name, where some have several values. A second Host is an error."""
-    named: dict[bytes, bytes] = {}
-    for name, value in headers:
-        if name not in named:
-            named[name] = value
-        elif name == b"host":
-            raise BadRequest("A request must have only one Host header.")
-        else:
-            named[name] += b", " + value
-    return named
-
-
-def _check_host(host: bytes | None, *, is_http_10: bool) -> None:
-    if host is None:
-        if not is_http_10:
-            raise BadRequest("An HTTP/1.1 request must have a Host header.")
-    elif not host or host.translate(None, _HOST_BYTES):
-        raise BadRequest("The Host header must name one host.")
-    else:
-        _remember(_known_hosts, host, True)
-
-
-def _agreed_length(value: bytes) -> int:
-    """The length that all Content-Length headers and their list items agree on."""
-    lengths = {item.strip(b" \t") for item in value.split(b",")}
-    length = lengths.pop()
-    if lengths:
-        raise BadRequest("The Content-Length headers differ.")
-    if not length.isdigit() or len(length) > _LENGTH_DIGITS_MAX:
-        raise BadRequest("Content-Length must be a decimal number.")
-    return int(length)
-
-
-def _check_transfer_encoding(named: dict[bytes, bytes], *, is_http_10: bool) -> None:
-    if is_http_10:
-        raise BadRequest("An HTTP/1.0 request must not have Transfer-Encoding.")
-    if b"content-length" in named:
-        raise BadRequest("A request must not have both Content-Length and Transfer-Encoding.")
-    if named[b"transfer-encoding"].lower() != b"chunked":
-        raise BadRequest("The only supported Transfer-Encoding is chunked, once.")
-
-
-def _closes(connection: bytes) -> bool:
-    """Whether the options of a Connection header have `close`."""
-    return b"close" in [option.strip(b" \t") for option in connection.lower().split(b",")]

@@ -13,8 +13,8 @@ from tok0n.domain.errors import OperatorError
 from tok0n.http.asgi import AsgiApp, Headers, ShortWay, WholeAnswer
 from tok0n.http.buffered import BufferedBytes
 from tok0n.http.connection import Connection, Rejected, send_rejection
+from tok0n.http.head import RequestHead
 from tok0n.http.limits import HttpLimits
-from tok0n.http.parser import RequestHead
 from tok0n.turns import Turns
 
 log = structlog.get_logger()

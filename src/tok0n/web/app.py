@@ -27,8 +27,8 @@ from tok0n.http.asgi import (
     header_lines,
 )
 from tok0n.http.connection import path_and_query
+from tok0n.http.head import RequestHead
 from tok0n.http.limits import HttpLimits
-from tok0n.http.parser import RequestHead
 from tok0n.http.server import Address, ClientKey, Edge
 from tok0n.ports import Clock, Database, History, Limiter
 from tok0n.services.authenticate import KeyRing

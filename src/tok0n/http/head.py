@@ -1,0 +1,214 @@
+"""The head of an HTTP/1.1 request: its lines, what they may be, and what they say of the body.
+
+Sources: RFC 9110 and RFC 9112. `parser` finds the lines; `BadRequest` says what is wrong with one.
+"""
+
+import re
+from typing import Any
+
+from tok0n.http.asgi import Headers
+
+LENGTH_DIGITS_MAX = 18
+KNOWN_LINES_MAX = 1_024
+KNOWN_LINE_BYTES_MAX = 128
+"""Each table of known lines has at most `KNOWN_LINES_MAX` of at most `KNOWN_LINE_BYTES_MAX` bytes."""
+
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+FIELD_BYTES = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
+HEAD_BYTES = FIELD_BYTES + b"\r\n"
+_HOST_BYTES = bytes(byte for byte in range(33, 127) if byte not in b'"/<>?@\\^`{|}#')
+_TARGET_BYTES = bytes(range(33, 127))
+
+_VERSION = re.compile(rb"HTTP/(\d)\.\d")
+
+BARE_LINE_END_MESSAGE = "Every line of the head must end with CRLF."
+CONTROL_MESSAGE = "The head of the request has a control character."
+
+_REQUEST_LINE_MESSAGE = "The request line must be METHOD TARGET HTTP/1.1."
+
+_REPEATING_NAMES = frozenset(
+    (
+        b"accept accept-encoding accept-language connection content-length content-type host user-agent"
+        b" x-stainless-arch x-stainless-async x-stainless-lang x-stainless-os x-stainless-package-version"
+        b" x-stainless-read-timeout x-stainless-retry-count x-stainless-runtime x-stainless-runtime-version"
+        b" x-stainless-timeout"
+    ).split()
+)
+"""Headers whose lines come again with every request, and hold no secret."""
+
+_KNOWN_NAMES = frozenset((b"authorization", b"cookie"))
+
+RequestLine = tuple[bytes, bytes, bool]
+
+known_request_lines: dict[bytes, RequestLine] = {}
+known_fields: dict[bytes, tuple[bytes, bytes]] = {}
+_known_hosts: dict[bytes, bool] = {}
+"""Lines that were valid before, and what they mean. To look one up costs a quarter of reading it again."""
+
+
+class BadRequest(Exception):
+    """The request cannot be read, so neither can anything behind it.
+
+    `code` is `invalid_request`, `headers_too_large` or `http_version_not_supported`.
+    """
+
+    def __init__(self, message: str, *, code: str = "invalid_request") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class RequestHead:
+    """The request line and the headers, with lower-case names, in their order.
+
+    `named` has the same headers by name; several values of one name are joined by a comma. `content_length` is None
+    for a chunked body. `is_http_10` tells that the client knows neither chunks nor interim responses.
+    """
+
+    __slots__ = (
+        "content_length",
+        "expects_continue",
+        "headers",
+        "is_http_10",
+        "keep_alive",
+        "method",
+        "named",
+        "target",
+    )
+
+    def __init__(self, request_line: RequestLine, headers: Headers) -> None:
+        self.method, self.target, self.is_http_10 = request_line
+        self.headers = headers
+        named = dict(headers)
+        if len(named) < len(headers):
+            named = _join_repeated(headers)
+        self.named = named
+        host = named.get(b"host")
+        if host is None or host not in _known_hosts:
+            _check_host(host, is_http_10=self.is_http_10)
+        self.keep_alive = not self.is_http_10
+        self.expects_continue = False
+        length = named.get(b"content-length")
+        if length is not None and length.isdigit() and len(length) <= LENGTH_DIGITS_MAX:
+            self.content_length: int | None = int(length)
+        else:
+            self.content_length = 0 if length is None else _agreed_length(length)
+        if b"transfer-encoding" in named:
+            _check_transfer_encoding(named, is_http_10=self.is_http_10)
+            self.content_length = None
+        if b"connection" in named and self.keep_alive:
+            self.keep_alive = not _closes(named[b"connection"])
+        if b"expect" in named:
+            self.expects_continue = not self.is_http_10 and named[b"expect"].lower() == b"100-continue"
+
+    def with_length(self, digits: bytes) -> "RequestHead":
+        """The same head with another value of its only Content-Length: at most 18 digits."""
+        head = RequestHead.__new__(RequestHead)
+        head.method = self.method
+        head.target = self.target
+        head.is_http_10 = self.is_http_10
+        head.keep_alive = self.keep_alive
+        head.expects_continue = self.expects_continue
+        head.named = named = {**self.named, b"content-length": digits}
+        head.headers = list(named.items())
+        head.content_length = int(digits)
+        return head
+
+
+def read_request_line(line: bytes) -> RequestLine:
+    """Method, target, and whether the version is 1.0."""
+    _check_line(line)
+    parts = line.split(b" ")
+    if len(parts) != 3 or not parts[0] or not parts[1]:
+        raise BadRequest(_REQUEST_LINE_MESSAGE)
+    method, target, version = parts
+    match = _VERSION.fullmatch(version)
+    if match is None:
+        raise BadRequest(_REQUEST_LINE_MESSAGE)
+    if match[1] != b"1":
+        raise BadRequest("This server speaks HTTP/1.1 only.", code="http_version_not_supported")
+    if method.translate(None, _TOKEN):
+        raise BadRequest("The request method has a character that no method may have.")
+    if target.translate(None, _TARGET_BYTES):
+        raise BadRequest("The request target has a character that must be percent-encoded.")
+    request_line = method, target, version == b"HTTP/1.0"
+    if b"?" not in target:
+        _remember(known_request_lines, line, request_line)
+    return request_line
+
+
+def read_field(line: bytes) -> tuple[bytes, bytes]:
+    """The name, in lower case, and the value of a header or trailer."""
+    _check_line(line)
+    name, colon, value = line.partition(b":")
+    lower = name.lower()
+    field = lower, value.strip(b" \t")
+    if colon and lower in _REPEATING_NAMES:
+        _remember(known_fields, line, field)
+    elif not colon or not name or (lower not in _KNOWN_NAMES and name.translate(None, _TOKEN)):
+        raise BadRequest("Every header must be NAME: VALUE on one line, without a space before the colon.")
+    return field
+
+
+def _check_line(line: bytes) -> None:
+    """Reject control characters, and with them any line end but CRLF."""
+    if line.isascii() and line.decode("ascii").isprintable():
+        return
+    if line.translate(None, FIELD_BYTES):
+        is_line_end = b"\r" in line or b"\n" in line
+        raise BadRequest(BARE_LINE_END_MESSAGE if is_line_end else CONTROL_MESSAGE)
+
+
+def _remember(known: dict[bytes, Any], line: bytes, value: Any) -> None:
+    if len(line) <= KNOWN_LINE_BYTES_MAX:
+        if len(known) >= KNOWN_LINES_MAX:
+            known.clear()
+        known[line] = value
+
+
+def _join_repeated(headers: Headers) -> dict[bytes, bytes]:
+    """The headers by name, where some have several values. A second Host is an error."""
+    named: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name not in named:
+            named[name] = value
+        elif name == b"host":
+            raise BadRequest("A request must have only one Host header.")
+        else:
+            named[name] += b", " + value
+    return named
+
+
+def _check_host(host: bytes | None, *, is_http_10: bool) -> None:
+    if host is None:
+        if not is_http_10:
+            raise BadRequest("An HTTP/1.1 request must have a Host header.")
+    elif not host or host.translate(None, _HOST_BYTES):
+        raise BadRequest("The Host header must name one host.")
+    else:
+        _remember(_known_hosts, host, True)
+
+
+def _agreed_length(value: bytes) -> int:
+    """The length that all Content-Length headers and their list items agree on."""
+    lengths = {item.strip(b" \t") for item in value.split(b",")}
+    length = lengths.pop()
+    if lengths:
+        raise BadRequest("The Content-Length headers differ.")
+    if not length.isdigit() or len(length) > LENGTH_DIGITS_MAX:
+        raise BadRequest("Content-Length must be a decimal number.")
+    return int(length)
+
+
+def _check_transfer_encoding(named: dict[bytes, bytes], *, is_http_10: bool) -> None:
+    if is_http_10:
+        raise BadRequest("An HTTP/1.0 request must not have Transfer-Encoding.")
+    if b"content-length" in named:
+        raise BadRequest("A request must not have both Content-Length and Transfer-Encoding.")
+    if named[b"transfer-encoding"].lower() != b"chunked":
+        raise BadRequest("The only supported Transfer-Encoding is chunked, once.")
+
+
+def _closes(connection: bytes) -> bool:
+    """Whether the options of a Connection header have `close`."""
+    return b"close" in [option.strip(b" \t") for option in connection.lower().split(b",")]
