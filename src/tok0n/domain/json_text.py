@@ -1,4 +1,4 @@
-"""Read a request's JSON strictly: what is validated is, to the byte, what travels on.
+"""Read a request's JSON strictly: what is validated is, to the byte, what is forwarded.
 
 A document that two parsers could read in two ways (a key given twice, a lone surrogate) is refused.
 """
@@ -31,7 +31,7 @@ _ESCAPED_COLONS = (b"\\u003a", b"\\u003A")
 
 
 def decode_object(body: bytes) -> tuple[dict[str, Any], dict[str, msgspec.Raw]]:
-    """The members of a JSON object twice: as values to look at, and as the raw bytes that travel.
+    """The members of a JSON object twice: as values to look at, and as the raw bytes to forward.
 
     Raises `InvalidRequest` for anything but one JSON object in UTF-8 whose numbers, size and nesting can be handled.
     """
@@ -57,10 +57,10 @@ def decode_object(body: bytes) -> tuple[dict[str, Any], dict[str, msgspec.Raw]]:
 
 
 def _check_containers(body: bytes) -> None:
-    """Reject too many arrays and objects. If brackets in strings may matter, only those outside strings count."""
-    most = CONTAINERS_FREE + len(body) // BYTES_PER_CONTAINER
-    if body.count(b"[") + body.count(b"{") > most and _count_brackets_outside_strings(body) > most:
-        raise InvalidRequest(f"The body has more than {most} arrays and objects, too many for its size.")
+    """Reject too many arrays and objects. Counts all brackets first; if they are too many, those outside strings."""
+    limit = CONTAINERS_FREE + len(body) // BYTES_PER_CONTAINER
+    if body.count(b"[") + body.count(b"{") > limit and _count_brackets_outside_strings(body) > limit:
+        raise InvalidRequest(f"The body has more than {limit} arrays and objects, too many for its size.")
 
 
 def _count_brackets_outside_strings(body: bytes) -> int:
@@ -80,7 +80,11 @@ def _reason(body: bytes, error: msgspec.DecodeError) -> str:
 
 
 def _refuse_duplicate_keys(body: bytes, values: dict[str, Any]) -> None:
-    """A key that was given twice has a colon in the text that is missing in the text of what was read."""
+    """Raise `InvalidRequest` if an object has a key twice.
+
+    Decoding drops all but one of them, so the decoded values encode to a text with fewer colons. An escaped colon could
+    make up for that.
+    """
     try:
         if body.count(_COLON) == _encode(values).count(_COLON) and not any(map(body.count, _ESCAPED_COLONS)):
             return
@@ -99,4 +103,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> None:
         seen.add(key)
 
 
+# A number is not converted: its length does as well, and takes no quadratic time.
 _decode_pairs = json.JSONDecoder(object_pairs_hook=_unique, parse_int=len, parse_float=len).decode

@@ -1,17 +1,18 @@
 """Count the request bytes that wait to be admitted, and decide which request has to go when there are too many.
 
-Each request that holds more than a few kilobytes has a `Hold` on the server's `BufferedBytes`. A hold belongs to a
-holder: the client, or the account once the API key is known. It ends when the request is admitted, or over.
+A request with more than a few kilobytes has a `Hold`, which counts its bytes. A hold has a holder: the client, or the
+account once the API key is known. It ends when the request is admitted, or over.
 """
 
 from collections.abc import Callable, Hashable
 
 HOLDER_IS_FULL = "rate_limit_error"
 SERVER_IS_FULL = "overloaded"
+"""The error codes of requests that are rejected for it."""
 
 
 class BufferedBytes:
-    """The bytes of all holds. `buffered_bytes_max` bounds them together, `holder_bytes_max` those of one holder."""
+    """Counts the bytes of all holds: at most `buffered_bytes_max` in all, and `holder_bytes_max` for each holder."""
 
     def __init__(self, *, buffered_bytes_max: int, holder_bytes_max: int) -> None:
         self.total = 0
@@ -22,13 +23,17 @@ class BufferedBytes:
         self._holds: dict[Hashable, set[Hold]] = {}
 
     def hold(self, holder: Hashable, *, on_evict: Callable[[str], None]) -> "Hold":
-        """A hold of no bytes yet. `on_evict` gets the error code when the server needs its bytes back."""
+        """A new hold, of no bytes. `on_evict` is called with an error code when the server needs the memory."""
         hold = Hold(self, holder, on_evict)
         self._holds.setdefault(holder, set()).add(hold)
         return hold
 
     def add(self, hold: "Hold", size: int) -> str | None:
-        """Count `size` more bytes for a hold; gives an error code when they are too many for its holder."""
+        """Count `size` more bytes for a hold. While there are too many, evict the largest hold of the largest holder.
+
+        Gives `HOLDER_IS_FULL`, and counts nothing, if they are too many for the holder. Gives `SERVER_IS_FULL` if the
+        holder itself is the largest: the bytes are counted, and the caller must release the hold.
+        """
         held = self._bytes.get(hold.holder, 0) + size
         if held > self._holder_max:
             return HOLDER_IS_FULL
@@ -46,7 +51,7 @@ class BufferedBytes:
         return None
 
     def move(self, hold: "Hold", holder: Hashable) -> str | None:
-        """Make `holder` the holder; gives an error code when it has too many bytes then."""
+        """Make `holder` the holder. Gives an error code as `add` does."""
         self.remove(hold)
         size, hold.size, hold.holder = hold.size, 0, holder
         self._holds.setdefault(holder, set()).add(hold)
@@ -88,5 +93,5 @@ class Hold:
         return self._buffered.move(self, holder)
 
     def release(self) -> None:
-        """Count them no longer."""
+        """Stop counting these bytes."""
         self._buffered.remove(self)

@@ -34,11 +34,11 @@ CHUNKS_MAX = 1_000
 BYTES_PER_CHUNK_MIN = 64
 """A chunked body may have `CHUNKS_MAX` chunks, and one more for each `BYTES_PER_CHUNK_MIN` bytes of it."""
 
-UNLIKE_HEADS_MAX = 4
-"""After so many heads in a row that differ in more than the length, those of a connection are not compared further."""
+TEMPLATE_MISSES_MAX = 3
+"""After this many heads in a row that the template did not fit, a connection's template is not replaced any more."""
 
-REPEATED_HEAD_BYTES_MAX = 2_048
-"""A longer head is not kept for comparison."""
+TEMPLATE_BYTES_MAX = 2_048
+"""A longer head does not become a template."""
 
 _CR = 13
 _CHUNK_DIGITS_MAX = 16
@@ -65,8 +65,11 @@ class State(enum.Enum):
 _HEAD, _LENGTH, _CHUNK_SIZE, _CHUNK_DATA, _CHUNK_END, _TRAILERS, _COMPLETE = State
 
 
-class _Repeated(NamedTuple):
-    """A head that a client may send again with another Content-Length, and what is before and after those digits."""
+class _HeadTemplate(NamedTuple):
+    """A head, and its bytes before and after the digits of its Content-Length.
+
+    Most clients send the same head with every request but for these digits. Such a head need not be read again.
+    """
 
     before: bytes
     after: bytes
@@ -93,10 +96,10 @@ class RequestParser:
         "_lines",
         "_position",
         "_remaining",
-        "_repeated",
         "_request_line_is_valid",
         "_state",
-        "_unlike",
+        "_template",
+        "_template_misses",
         "buffer",
         "is_complete",
     )
@@ -109,8 +112,8 @@ class RequestParser:
         self._checked_bytes = 0
         self._request_line_is_valid = False
         self._remaining = 0
-        self._repeated: _Repeated | None = None
-        self._unlike = 0
+        self._template: _HeadTemplate | None = None
+        self._template_misses = -1  # the first head is none: connections with a single request make no template
         self._chunks = 0
         self._body_bytes = 0
         self.start_next()
@@ -147,10 +150,10 @@ class RequestParser:
         if buffer[begin : begin + 1] in (b"\r", b"\n"):
             self._skip_empty_lines()
             buffer, begin = self.buffer, self._position
-        if self._repeated is not None and buffer.startswith(self._repeated.before, begin):
-            repeated = self._read_repeated(self._repeated)
-            if repeated is not None:
-                return repeated
+        if self._template is not None and buffer.startswith(self._template.before, begin):
+            head = self._read_by_template(self._template)
+            if head is not None:
+                return head
         checked = self._checked_bytes
         end = buffer.find(b"\r\n\r\n", checked - 3 if checked > begin + 3 else begin)
         if end < 0:
@@ -173,16 +176,16 @@ class RequestParser:
         request_line = known_request_lines.get(first) or read_request_line(first)
         known = known_fields.get
         head = RequestHead(request_line, [known(line) or read_field(line) for line in lines])
-        self._unlike += 1
-        if 1 < self._unlike <= UNLIKE_HEADS_MAX:
-            self._repeated = _repeatable(text, head)
+        self._template_misses += 1
+        if 0 < self._template_misses <= TEMPLATE_MISSES_MAX:
+            self._template = _template_of(text, head)
         self._begin_body(head.content_length)
         return head
 
-    def _read_repeated(self, repeated: _Repeated) -> RequestHead | None:
-        """The next head, if only its Content-Length differs from the repeated one's."""
+    def _read_by_template(self, template: _HeadTemplate) -> RequestHead | None:
+        """The next head, if it differs from the template's in its Content-Length alone."""
         buffer, begin = self.buffer, self._position
-        before, after, known = repeated
+        before, after, known = template
         digits_begin = begin + len(before)
         digits_end = buffer.find(b"\r", digits_begin, digits_begin + LENGTH_DIGITS_MAX + 1)
         if digits_end < 0 or not buffer.startswith(after, digits_end):
@@ -193,7 +196,7 @@ class RequestParser:
         if not digits.isdigit() or counted_bytes > self._head_bytes_max:
             return None
         self._counted_bytes = counted_bytes
-        self._unlike = 1
+        self._template_misses = 0
         if end == len(buffer):
             self.drop()
         else:
@@ -376,13 +379,13 @@ class RequestParser:
             )
 
 
-def _repeatable(text: bytes, head: RequestHead) -> _Repeated | None:
-    """What to compare the next head with, if this one has a single Content-Length and no other name twice."""
+def _template_of(text: bytes, head: RequestHead) -> _HeadTemplate | None:
+    """The template that a head makes, if it has a Content-Length and no header twice."""
     match = _LENGTH_LINE.search(text)
-    if match is None or len(head.headers) != len(head.named) or len(text) > REPEATED_HEAD_BYTES_MAX:
+    if match is None or len(head.headers) != len(head.named) or len(text) > TEMPLATE_BYTES_MAX:
         return None
     begin, end = match.span(1)
-    return _Repeated(before=text[:begin], after=text[end:] + b"\r\n\r\n", head=head)
+    return _HeadTemplate(before=text[:begin], after=text[end:] + b"\r\n\r\n", head=head)
 
 
 def _has_bare_line_end(data: bytes) -> bool:
