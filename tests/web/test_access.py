@@ -61,7 +61,7 @@ async def test_a_reset_shows_what_remains_and_each_of_it_can_be_removed(
         assert [name in page for name in ("phone", "laptop", "production", "mallory's")] == [False, True, True, False]
         await owner.post(ACCESS, {"credential_id": b"laptop".hex(), "key_id": ""})
         await owner.post(ACCESS, {"key_id": keys["production"].id})
-        assert "No passkeys or API keys are left." in (await owner.get(ACCESS)).text
+        assert "Your account has no passkeys and no active API keys." in (await owner.get(ACCESS)).text
         assert [key.active for key in await site.store.accounts.list_keys(ADA)] == [False, False]
 
 

@@ -26,10 +26,10 @@ pytestmark = pytest.mark.anyio
 
 ADA = "ada@example.com"
 PAGE = "/dashboard/settings/passkeys"
-NOT_BOUND = "has expired or began in another browser"
+NOT_BOUND = "has expired or was started in another browser"
 UNKNOWN = "This passkey is not known here"
 UNUSABLE = "The passkey could not be used"
-MALFORMED = "The browser sent no passkey"
+MALFORMED = "Your browser sent no valid passkey"
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ else:
 CREDENTIAL_CHARACTERS_MAX = 20_000
 NAME = "Tok0n"
 _INVALID = "The passkey could not be used. Try again, or sign in with the password."
-_MALFORMED = "The browser sent no passkey. Reload the page and try again, or sign in with the password."
+_MALFORMED = "Your browser sent no valid passkey. Reload the page and try again, or sign in with your password."
 
 
 class _Response(msgspec.Struct, frozen=True, kw_only=True):

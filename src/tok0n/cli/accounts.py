@@ -83,7 +83,7 @@ async def invite(email: str, config_path: Path | None, *, as_json: bool) -> None
     async with open_store(settings) as store, open_signing(settings, store) as signing:
         link = await signing.invite(parse_email(email))
     if link is None:
-        raise AlreadyExists(f"{parse_email(email)} signs in already: there is nothing to invite to.")
+        raise AlreadyExists(f"{parse_email(email)} can sign in already, and needs no invitation.")
     if as_json:
         print_json({"email": parse_email(email), "link": link})
     else:
@@ -104,7 +104,9 @@ async def recover(email: str, config_path: Path | None, *, as_json: bool) -> Non
     async with open_store(settings) as store, open_signing(settings, store) as signing:
         link = await signing.recover(parse_email(email))
         if link is None:
-            raise NotFound(f"Nobody signs in as {parse_email(email)}: tok0n accounts invite {parse_email(email)}")
+            raise NotFound(
+                f"{parse_email(email)} cannot sign in yet. Invite them: tok0n accounts invite {parse_email(email)}"
+            )
     if as_json:
         print_json({"email": parse_email(email), "link": link})
     else:

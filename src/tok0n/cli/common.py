@@ -58,7 +58,7 @@ def failing(*, as_json: bool) -> Iterator[None]:
         yield
     except SettingsInvalid as error:
         lines = [f"{fault.where}: {fault.message}" for fault in error.faults]
-        fail("The settings are wrong:\n" + "\n".join(lines), code=SETTINGS_WRONG, as_json=as_json)
+        fail("Invalid settings:\n" + "\n".join(lines), code=SETTINGS_WRONG, as_json=as_json)
     except Tok0nError as error:
         fail(_message(error), code=FAILED, as_json=as_json)
     except OSError as error:
@@ -74,7 +74,7 @@ def _message(error: Tok0nError) -> str:
         case AccountingFailed(detail=detail) if "malformed" in detail or "not a database" in detail:
             return f"The database is damaged ({detail}). Restore a backup: tok0n database restore PATH --overwrite"
         case AccountingFailed(detail=detail):
-            return f"The database failed: {detail}"
+            return f"Database error: {detail}"
         case LimiterUnavailable(detail=detail):
             return f"The rate limiter is unavailable: {detail}"
         case Overloaded(detail=detail):

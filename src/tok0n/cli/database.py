@@ -28,7 +28,7 @@ def database() -> None:
 async def back_up(path: Path, config_path: Path | None, *, overwrite: bool, as_json: bool) -> None:
     """Copy the database to PATH, a single file that only you can read.
 
-    A server may go on meanwhile. The copy is audited before it gets its name.
+    The server can keep running. The copy is audited before it is saved as PATH.
     """
     settings = load_settings(config_path)
     source = _sqlite_path(settings, instead="pg_dump")
@@ -43,7 +43,7 @@ async def back_up(path: Path, config_path: Path | None, *, overwrite: bool, as_j
 @json_option
 @command
 async def restore(path: Path, config_path: Path | None, *, overwrite: bool, as_json: bool) -> None:
-    """Put the backup PATH in the place of the database.
+    """Replace the database with the backup PATH.
 
     Stop the server first. The backup is audited before anything is replaced.
     """
@@ -52,12 +52,12 @@ async def restore(path: Path, config_path: Path | None, *, overwrite: bool, as_j
     copy = await asyncio.to_thread(backup.restore, path, target, overwrite=overwrite)
     _print(copy, as_json=as_json, words="Restored to")
     if settings.payments is not None:
-        click.echo("Now start the server, and run: tok0n payments reconcile", err=True)
+        click.echo("Start the server, then run: tok0n payments reconcile", err=True)
 
 
 def _sqlite_path(settings: Settings, *, instead: str) -> Path:
     if settings.database.is_postgres:
-        raise OperatorError(f"database.url is PostgreSQL: use {instead}, and then tok0n ledger audit.")
+        raise OperatorError(f"The database is PostgreSQL. Use {instead}, then run: tok0n ledger audit")
     return settings.database.sqlite_path
 
 

@@ -74,9 +74,7 @@ def _is_local(local: str) -> bool:
 
 def _ascii_domain(domain: str, text: str) -> str:
     if _READ_DIFFERENTLY & set(domain):
-        raise OperatorError(
-            f"The domain of {_shown(text)} is read differently by different software: write it in its xn-- form."
-        )
+        raise OperatorError(f"The domain of {_shown(text)} is ambiguous: write it in its ASCII form (xn--).")
     labels = [_ascii_label(label) for label in domain.split(".")]
     ascii_domain = ".".join(labels)
     if not all(map(_LABEL.fullmatch, labels)) or labels[-1].isdecimal() or len(ascii_domain) > DOMAIN_OCTETS_MAX:
@@ -93,7 +91,7 @@ def _ascii_label(label: str) -> str:
 
 
 def _invalid(text: str) -> OperatorError:
-    return OperatorError(f"{_shown(text)} is not an email address: write it as name@example.com.")
+    return OperatorError(f"{_shown(text)} is not a valid email address. Write it as name@example.com.")
 
 
 def _shown(text: str) -> str:

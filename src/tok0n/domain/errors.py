@@ -192,7 +192,7 @@ class UpstreamFailed(Tok0nError):
         self.retry_after_seconds = retry_after_seconds
 
 
-ADMISSION_EXPIRED = "writing the request to the database took longer than its admission is valid"
+ADMISSION_EXPIRED = "the admission expired before the request was written to the database"
 
 
 class LimiterUnavailable(Tok0nError):
@@ -272,7 +272,7 @@ class AlreadySubmitted(Tok0nError):
     """
 
     def __init__(self, *, result: str | None, sealed: bytes | None) -> None:
-        super().__init__("This form was submitted before. Nothing was changed.")
+        super().__init__("You submitted this form before. Nothing was changed.")
         self.result = result
         self.sealed = sealed
 

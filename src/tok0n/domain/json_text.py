@@ -60,7 +60,7 @@ def _check_containers(body: bytes) -> None:
     """Reject too many arrays and objects. Counts all brackets first; if they are too many, those outside strings."""
     limit = CONTAINERS_FREE + len(body) // BYTES_PER_CONTAINER
     if body.count(b"[") + body.count(b"{") > limit and _count_brackets_outside_strings(body) > limit:
-        raise InvalidRequest(f"The body has more than {limit} arrays and objects, too many for its size.")
+        raise InvalidRequest(f"A body of this size may have at most {limit} arrays and objects.")
 
 
 def _count_brackets_outside_strings(body: bytes) -> int:

@@ -37,7 +37,7 @@ class SubmitOnce:
                 await asyncio.sleep(WAIT_SECONDS)
             else:
                 return await self._first(submission, do)
-        raise Overloaded(queue="submitted forms", detail="the first submission of a form does not end")
+        raise Overloaded(queue="submitted forms", detail="the first submission of the same form has not ended")
 
     async def _first(self, submission: Submission, do: Callable[[], Awaitable[str]]) -> str:
         try:

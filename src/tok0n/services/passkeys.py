@@ -151,7 +151,7 @@ class SignInByPasskey:
             bound = _bound(challenge, purpose, visitor=visitor)
             if await self._people.use_link(bound, purpose=LinkPurpose.PASSKEY, now_us=self._clock.now_us()):
                 return
-        raise PasskeyInvalid("This passkey request has expired or began in another browser. Try again.")
+        raise PasskeyInvalid("This passkey request has expired or was started in another browser. Try again.")
 
 
 def _bound(challenge: bytes, purpose: ChallengePurpose, *, visitor: str) -> bytes:

@@ -44,7 +44,7 @@ async def hash_new(passwords: Passwords, password: str, *, email: str) -> str:
     """
     known = [word for word in (email, *email.split("@"), "tok0n", "token") if word]
     if await passwords.guesses(password, known=known) < GUESSES_MIN:
-        raise Refused("That password is among the first that anybody would guess. Use another.", field="password")
+        raise Refused("This password is too easy to guess. Choose another one.", field="password")
     return await passwords.hash(password)
 
 

@@ -112,7 +112,7 @@ class SellPacks:
                     url = await self._payment_url(opened.order, email=email)
                     if url is not None or opened.is_repetition:
                         return Purchase(order_id=opened.order.id, url=url)
-        raise PaymentFailed(detail=f"{BUY_STEPS_MAX} steps did not lead to an open checkout")
+        raise PaymentFailed(detail=f"no open checkout after {BUY_STEPS_MAX} steps")
 
     async def look(self, order: Order) -> tuple[Order, Checkout | None]:
         """Ask the provider how far an order has come, for a buyer who is back. Raises `PaymentFailed`.
@@ -215,7 +215,7 @@ class SellPacks:
         except (Mismatch, AlreadyExists) as error:
             await self._reject(stored, why=str(error))
         except NotFound as error:
-            await self._try_again(stored, why=error.message, last="it belongs to no order of ours")
+            await self._try_again(stored, why=error.message, last="no order matches it")
         except Tok0nError as error:
             # With the database away, recording this fails too and ends the round.
             await self._try_again(stored, why=error.detail or error.message, is_failure=True)
@@ -227,7 +227,7 @@ class SellPacks:
             if is_settled:
                 await self._inbox.handled(stored.event.id, now_us=self._clock.now_us(), failure=None)
             else:
-                await self._try_again(stored, why="requests in progress have reserved the tokens to take back")
+                await self._try_again(stored, why="the tokens to take back are reserved by requests in progress")
 
     async def _try_again(
         self, stored: StoredEvent, *, why: str, last: str | None = None, is_failure: bool = False

@@ -48,7 +48,7 @@ RESETS_SECONDS = 3_600.0
 AGENT_CHARACTERS_MAX = 200
 SECRET_CHARACTERS_MAX = 100
 FORGOTTEN_ROWS_MAX = 1_000
-NOT_OPEN = "This server doesn't open new accounts this way. Ask its operator for an invitation."
+NOT_OPEN = "Sign-up isn't open on this server. Ask its operator for an invitation."
 
 _PATHS = {
     LinkPurpose.VERIFY: "/verify",

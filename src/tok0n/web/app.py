@@ -176,7 +176,7 @@ def _without_nul(app: AsgiApp, http_error: HttpError) -> AsgiApp:
         if "\0" in scope["path"]:
             raised = HTTPException(404)
         elif b"%00" in scope["query_string"]:
-            raised = HTTPException(400, "The query of the address must not contain NUL (%00).")
+            raised = HTTPException(400, "The query string must not contain NUL (%00).")
         else:
             return await app(scope, receive, send)
         response = await http_error(Request(scope), raised)

@@ -100,7 +100,7 @@ class SqlAccounts:
             if submission is not None:
                 forms.claim(tx, submission, result=key_id, now_us=now_us, sealed=sealed)
             if keys_max is not None and _working_keys(tx, account_id, now_us=now_us) >= keys_max:
-                raise LimitReached(f"You have {keys_max} API keys that work, the most an account can have.")
+                raise LimitReached(f"You have {keys_max} active API keys, the most that an account can have.")
             row = tx.execute(
                 sa.insert(api_key)
                 .values(

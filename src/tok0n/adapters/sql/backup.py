@@ -58,7 +58,7 @@ def _copy(source: Path, target: Path, *, overwrite: bool) -> Copy:
     if target.is_dir():
         raise OperatorError(f"{target} is a folder. Name a file.")
     if target.exists() and not overwrite:
-        raise OperatorError(f"{target} exists; it was left alone. Name another file, or add --overwrite.")
+        raise OperatorError(f"{target} exists already and was not changed. Name another file, or add --overwrite.")
     draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
         sqlite_file.create(draft)
@@ -98,14 +98,13 @@ def _checked(draft: Path, *, source: Path, path: Path) -> Copy:
         with engine.connect() as tx:
             revision = migrate.current_revision(tx)
             if revision is None:
-                raise OperatorError(f"{source} is not a database of Tok0n. {_KEPT}")
+                raise OperatorError(f"{source} is not a Tok0n database. {_KEPT}")
             if revision > HEAD:
-                raise OperatorError(f"{source} was made by a newer Tok0n: it has schema {revision}. {_KEPT}")
+                raise OperatorError(f"{source} has schema {revision}, of a newer Tok0n. Upgrade Tok0n first. {_KEPT}")
             audit = ledger_functions.audit(tx) if revision == HEAD else None
         if audit is not None and not audit.ok:
-            raise OperatorError(
-                f"The audit of {source} finds {len(audit.differences)} differences: {audit.differences[0]}. {_KEPT}"
-            )
+            number, first = len(audit.differences), audit.differences[0]
+            raise OperatorError(f"The audit of {source} found {number} differences. The first: {first}. {_KEPT}")
     return Copy(path=path, bytes=draft.stat().st_size, schema=revision, audit=audit)
 
 

@@ -25,7 +25,7 @@ class SqlPasskeys:
             require_session(tx, passkey_.person_id, made_in)
             mine = sa.select(sa.func.count()).where(passkey.c.person_id == passkey_.person_id)
             if tx.execute(mine).scalar_one() >= passkeys_max:
-                raise LimitReached(f"You have {passkeys_max} passkeys, and more aren't allowed. Remove one first.")
+                raise LimitReached(f"You have {passkeys_max} passkeys, the most that you can have. Remove one first.")
             change_credentials(tx, passkey_.person_id, keep_session=made_in)
             try:
                 tx.execute(sa.insert(passkey).values(**msgspec.structs.asdict(passkey_)))

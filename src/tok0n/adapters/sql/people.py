@@ -181,7 +181,7 @@ class SqlPeople:
         def fn(tx: sa.Connection) -> None:
             found = require_session(tx, person_id, made_in)
             if secret is not None and found.totp_secret is not None:
-                raise AlreadyExists("The second factor is on already. Reload the page.")
+                raise AlreadyExists("Two-factor authentication is already on. Reload the page.")
             change_credentials(tx, person_id, keep_session=made_in, totp_secret=secret, totp_step=step)
             tx.execute(sa.delete(recovery_code).where(recovery_code.c.person_id == person_id))
             for digest in recovery_codes:

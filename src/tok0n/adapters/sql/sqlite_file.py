@@ -18,8 +18,7 @@ OWNER_ONLY = 0o600
 
 _DAMAGED = (
     "The database {path} is damaged: {reason}. Restore a backup: tok0n database restore BACKUP --overwrite."
-    " If you copied a file there, perhaps {wal} belongs to the file that was there before: copy your backup again"
-    " with that command, which removes it."
+    " If you copied a file there by hand, {wal} may belong to the file before it: that command removes it."
 )
 
 
@@ -28,7 +27,7 @@ def resolve(path: Path) -> Path:
     try:
         return path.resolve()
     except (OSError, RuntimeError) as error:
-        raise OperatorError(f"The path of the database cannot be followed: {error}.") from error
+        raise OperatorError(f"The path of the database cannot be resolved: {error}.") from error
 
 
 def wal_files(path: Path) -> list[Path]:
@@ -111,21 +110,21 @@ def unusable(path: Path, error: BaseException) -> OperatorError:
     return OperatorError(f"The database {path} cannot be used: {error}. {advice}".rstrip())
 
 
-_PERMISSION = "Give this user the right to read and write it and to create files in its folder."
+_PERMISSION = "Allow this user to read and write it, and to create files in its folder."
 _ADVICE = {
     "SQLITE_CANTOPEN": _PERMISSION,
     "SQLITE_READONLY": _PERMISSION,
     "SQLITE_PERM": _PERMISSION,
     "SQLITE_AUTH": _PERMISSION,
     "SQLITE_FULL": "Free some space on its disk.",
-    "SQLITE_IOERR": "See whether its disk is full or failing.",
-    "SQLITE_BUSY": "Another program holds a lock on it: end that first.",
+    "SQLITE_IOERR": "Check whether its disk is full or failing.",
+    "SQLITE_BUSY": "Another program has locked it. End that program first.",
 }
 
 
 def _advice(path: Path, error: OSError) -> str:
     if path.is_dir():
-        return "It is a folder: remove it, or choose another database.url."
+        return "It is a folder. Remove it, or change database.url."
     match error.errno:
         case errno.EACCES | errno.EPERM:
             return _PERMISSION

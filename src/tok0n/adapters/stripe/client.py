@@ -149,12 +149,12 @@ class StripePayments:
     def read(self, payload: bytes, signature: str | None, *, now_us: int) -> Event:
         """See `ports.Payments.read`."""
         if signature is None or len(signature) > SIGNATURE_CHARACTERS_MAX:
-            raise SignatureInvalid("The webhook is not signed as it should be.")
+            raise SignatureInvalid("The webhook's signature is invalid.")
         try:
             stripe.WebhookSignature.verify_header(payload.decode(), signature, self._webhook_secret, TOLERANCE_SECONDS)
             signed_at = int(dict(part.split("=", 1) for part in signature.split(","))["t"])
         except (stripe.SignatureVerificationError, ValueError, LookupError, TypeError) as error:
-            raise SignatureInvalid("The webhook is not signed as it should be.") from error
+            raise SignatureInvalid("The webhook's signature is invalid.") from error
         if signed_at > now_us // 1_000_000 + TOLERANCE_SECONDS:
             raise SignatureInvalid("The webhook was signed in the future.")
         try:
@@ -202,9 +202,9 @@ def event_of(values: object, *, now_us: int) -> Event:
     created = values.get("created")
     why = None
     if not _matches(EVENT_TYPE, kind):
-        kind, why = UNREADABLE_TYPE, "its type is no type of Stripe's"
+        kind, why = UNREADABLE_TYPE, "its type is invalid"
     if type(created) is not int or not 0 <= created <= EVENT_TIME_SECONDS_MAX:
-        created, why = now_us // 1_000_000, "its time is no time"
+        created, why = now_us // 1_000_000, "its time is invalid"
     about = _about_of(str(kind), values) if why is None else NotApplicable(why=why)
     return Event(id=values["id"], type=str(kind), created_at_us=created * 1_000_000, about=about)
 

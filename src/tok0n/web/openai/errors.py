@@ -64,7 +64,8 @@ class BodiesTooLarge(EdgeError):
 
     def __init__(self) -> None:
         super().__init__(
-            "rate_limit_error", "The request bodies that this account is sending are too large together. Retry later."
+            "rate_limit_error",
+            "The request bodies that this account is sending are too large together. Retry later.",
         )
 
 

@@ -49,10 +49,10 @@ def api_http_error(request: Request, raised: HTTPException, *, base_url: str) ->
 
 def _no_such_path(path: str, base_url: str) -> str:
     if is_api(path) and not _REPEATED_BASE.match(path):
-        return f"There is no such endpoint. {base_url} serves /chat/completions and /models."
+        return f"Unknown endpoint. {base_url} serves /chat/completions and /models."
     if _ENDPOINT.search(path):
-        return f"There is no such endpoint. Set your client's base URL to {base_url}: that is where the API is."
-    return f"There is nothing at this path. The base URL of the API is {base_url}."
+        return f"Unknown endpoint. Set your client's base URL to {base_url}."
+    return f"There is nothing at this path. The API's base URL is {base_url}."
 
 
 def is_page_request(request: Request) -> bool:
