@@ -184,7 +184,7 @@ class Exchange:
             "client": connection.client_address,
             "scheme": "http",
             "root_path": "",
-            "headers": request.headers,
+            "headers": list(request.headers),
             "state": {},
             "method": request.method.decode("ascii"),
             "path": path,

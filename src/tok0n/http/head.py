@@ -101,18 +101,11 @@ class RequestHead:
         if b"expect" in named:
             self.expects_continue = not self.is_http_10 and named[b"expect"].lower() == b"100-continue"
 
-    def with_length(self, digits: bytes) -> "RequestHead":
-        """The same head with another value of its only Content-Length: at most 18 digits."""
-        head = RequestHead.__new__(RequestHead)
-        head.method = self.method
-        head.target = self.target
-        head.is_http_10 = self.is_http_10
-        head.keep_alive = self.keep_alive
-        head.expects_continue = self.expects_continue
-        head.named = named = {**self.named, b"content-length": digits}
-        head.headers = list(named.items())
-        head.content_length = int(digits)
-        return head
+    def set_length(self, digits: bytes, *, position: int) -> None:
+        """Change the value of the only Content-Length, which is at `position` in the headers, to at most 18 digits."""
+        self.content_length = int(digits)
+        self.named[b"content-length"] = digits
+        self.headers[position] = b"content-length", digits
 
 
 def read_request_line(line: bytes) -> RequestLine:

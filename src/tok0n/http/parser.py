@@ -74,6 +74,8 @@ class _HeadTemplate(NamedTuple):
     before: bytes
     after: bytes
     head: RequestHead
+    position: int
+    """Where Content-Length is among the headers."""
 
 
 class RequestParser:
@@ -145,7 +147,10 @@ class RequestParser:
         self._position = self._checked_bytes = 0
 
     def read_head(self) -> RequestHead | None:
-        """The head of the request, or None while it is incomplete. Raises `BadRequest`."""
+        """The head of the request, or None while it is incomplete. Raises `BadRequest`.
+
+        It may be the same object as the head before it, changed: who needs that one longer must copy it.
+        """
         buffer, begin = self.buffer, self._position
         if buffer[begin : begin + 1] in (b"\r", b"\n"):
             self._skip_empty_lines()
@@ -185,7 +190,7 @@ class RequestParser:
     def _read_by_template(self, template: _HeadTemplate) -> RequestHead | None:
         """The next head, if it differs from the template's in its Content-Length alone."""
         buffer, begin = self.buffer, self._position
-        before, after, known = template
+        before, after, head, position = template
         digits_begin = begin + len(before)
         digits_end = buffer.find(b"\r", digits_begin, digits_begin + LENGTH_DIGITS_MAX + 1)
         if digits_end < 0 or not buffer.startswith(after, digits_end):
@@ -203,7 +208,7 @@ class RequestParser:
             self._position = end
             self._checked_bytes = 0
         self._request_line_is_valid = False
-        head = known.with_length(digits)
+        head.set_length(digits, position=position)
         if head.content_length:
             self._state = _LENGTH
             self._remaining = head.content_length
@@ -385,7 +390,8 @@ def _template_of(text: bytes, head: RequestHead) -> _HeadTemplate | None:
     if match is None or len(head.headers) != len(head.named) or len(text) > TEMPLATE_BYTES_MAX:
         return None
     begin, end = match.span(1)
-    return _HeadTemplate(before=text[:begin], after=text[end:] + b"\r\n\r\n", head=head)
+    position = list(head.named).index(b"content-length")
+    return _HeadTemplate(before=text[:begin], after=text[end:] + b"\r\n\r\n", head=head, position=position)
 
 
 def _has_bare_line_end(data: bytes) -> bool:
