@@ -24,7 +24,7 @@ EMAIL = "a@example.com"
 
 
 def tok0n(*arguments: str, cwd: Path) -> Result:
-    """Run a command in this process, as it would run in that folder."""
+    """Run a command in this process, as it would run in that installation."""
     with contextlib.chdir(cwd):
         return CliRunner().invoke(main, list(arguments))
 
@@ -36,14 +36,14 @@ def tok0n_json(*arguments: str, cwd: Path) -> Any:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def installation(tmp_path: Path) -> Path:
     """An installation with an account that has 7 tokens."""
     tok0n_json("accounts", "create", EMAIL, "--tokens", "7", cwd=tmp_path)
     return tmp_path
 
 
-def posted(folder: Path) -> int:
-    result: int = tok0n_json("accounts", "show", EMAIL, cwd=folder)["posted"]
+def posted(installation: Path) -> int:
+    result: int = tok0n_json("accounts", "show", EMAIL, cwd=installation)["posted"]
     return result
 
 
@@ -51,9 +51,9 @@ def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
 
-def grow(folder: Path, *, accounts: int) -> None:
+def grow(installation: Path, *, accounts: int) -> None:
     """Many accounts, so that the tables span many pages."""
-    store = SqliteStore(folder / "tok0n.db", serving=False)
+    store = SqliteStore(installation / "tok0n.db", serving=False)
 
     async def create() -> None:
         from tok0n.adapters.sql.accounts import SqlAccounts  # noqa: PLC0415
@@ -67,34 +67,34 @@ def grow(folder: Path, *, accounts: int) -> None:
     asyncio.run(create())
 
 
-def leave_wal(folder: Path) -> None:
+def leave_wal(installation: Path) -> None:
     """Copy the database and its WAL as a process that is killed leaves them."""
-    connection = sqlite3.connect(folder / "tok0n.db", isolation_level=None)
+    connection = sqlite3.connect(installation / "tok0n.db", isolation_level=None)
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute("UPDATE account SET created_at_us = created_at_us + 1")
     connection.execute("CREATE TABLE filler (x TEXT)")
     connection.executemany("INSERT INTO filler VALUES (?)", [("x" * 500,)] * 2_000)
     for name in ("tok0n.db", "tok0n.db-wal"):
-        shutil.copy(folder / name, folder / f"{name}.kept")
+        shutil.copy(installation / name, installation / f"{name}.kept")
     connection.close()
     for name in ("tok0n.db", "tok0n.db-wal"):
-        (folder / f"{name}.kept").replace(folder / name)
-    (folder / "tok0n.db-shm").unlink(missing_ok=True)
+        (installation / f"{name}.kept").replace(installation / name)
+    (installation / "tok0n.db-shm").unlink(missing_ok=True)
 
 
 @pytest.mark.anyio
-async def test_a_backup_beside_a_server_is_restored_after_it(folder: Path) -> None:
-    async with ServerProcess(folder) as server:
-        made = await asyncio.to_thread(tok0n_json, "database", "backup", "b.db", cwd=folder)
-        assert (made["path"], made["schema"], made["audit"]["ok"]) == (str(folder / "b.db"), HEAD, True)
-        assert sorted(path.name for path in folder.glob("*b.db*")) == ["b.db"]
-        await asyncio.to_thread(tok0n_json, "accounts", "grant", EMAIL, "5", "--reason", "x", cwd=folder)
-        refused = await asyncio.to_thread(tok0n, "database", "restore", "b.db", "--overwrite", cwd=folder)
+async def test_a_backup_beside_a_server_is_restored_after_it(installation: Path) -> None:
+    async with ServerProcess(installation) as server:
+        made = await asyncio.to_thread(tok0n_json, "database", "backup", "b.db", cwd=installation)
+        assert (made["path"], made["schema"], made["audit"]["ok"]) == (str(installation / "b.db"), HEAD, True)
+        assert sorted(path.name for path in installation.glob("*b.db*")) == ["b.db"]
+        await asyncio.to_thread(tok0n_json, "accounts", "grant", EMAIL, "5", "--reason", "x", cwd=installation)
+        refused = await asyncio.to_thread(tok0n, "database", "restore", "b.db", "--overwrite", cwd=installation)
         assert (refused.exit_code, "Stop it first" in refused.stderr) == (1, True)
         assert (await request(server.base_url, "GET", "/readyz")).status == 200
-    assert await asyncio.to_thread(posted, folder) == 12
-    await asyncio.to_thread(tok0n_json, "database", "restore", "b.db", "--overwrite", cwd=folder)
-    assert await asyncio.to_thread(posted, folder) == 7
+    assert await asyncio.to_thread(posted, installation) == 12
+    await asyncio.to_thread(tok0n_json, "database", "restore", "b.db", "--overwrite", cwd=installation)
+    assert await asyncio.to_thread(posted, installation) == 7
 
 
 def test_every_file_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
@@ -114,18 +114,18 @@ def test_every_file_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> No
     assert set(modes.values()) == {0o600}
 
 
-def test_nothing_is_overwritten_unless_asked(folder: Path) -> None:
-    tok0n_json("database", "backup", "b.db", cwd=folder)
-    before = (folder / "b.db").read_bytes()
-    tok0n_json("accounts", "grant", EMAIL, "5", "--reason", "x", cwd=folder)
+def test_nothing_is_overwritten_unless_asked(installation: Path) -> None:
+    tok0n_json("database", "backup", "b.db", cwd=installation)
+    before = (installation / "b.db").read_bytes()
+    tok0n_json("accounts", "grant", EMAIL, "5", "--reason", "x", cwd=installation)
     for command in ("backup", "restore"):
-        refused = tok0n("database", command, "b.db", "--json", cwd=folder)
+        refused = tok0n("database", command, "b.db", "--json", cwd=installation)
         assert refused.exit_code == 1
         assert "--overwrite" in json.loads(refused.stdout)["error"]
-    assert (folder / "b.db").read_bytes() == before
-    assert posted(folder) == 12
-    tok0n_json("database", "backup", "b.db", "--overwrite", cwd=folder)
-    assert (folder / "b.db").read_bytes() != before
+    assert (installation / "b.db").read_bytes() == before
+    assert posted(installation) == 12
+    tok0n_json("database", "backup", "b.db", "--overwrite", cwd=installation)
+    assert (installation / "b.db").read_bytes() != before
 
 
 def _truncate(path: Path) -> None:
@@ -160,70 +160,72 @@ def _of_another_program(path: Path) -> None:
         (_truncate, "malformed"),
         (_lie, "audit"),
         (_from_the_future, "newer Tok0n"),
-        (_of_another_program, "not a database of Tok0n"),
+        (_of_another_program, "not a Tok0n database"),
         (lambda path: path.write_bytes(b"x" * 10_000), "not a database"),
-        (lambda path: path.write_bytes(b""), "not a database of Tok0n"),
+        (lambda path: path.write_bytes(b""), "not a Tok0n database"),
         (Path.unlink, "no backup"),
     ],
 )
-def test_a_backup_that_is_not_good_changes_nothing(folder: Path, damage: Any, words: str) -> None:
-    tok0n_json("database", "backup", "b.db", cwd=folder)
-    damage(folder / "b.db")
-    tok0n_json("accounts", "grant", EMAIL, "5", "--reason", "x", cwd=folder)
-    refused = tok0n("database", "restore", "b.db", "--overwrite", cwd=folder)
+def test_a_backup_that_is_not_good_changes_nothing(installation: Path, damage: Any, words: str) -> None:
+    tok0n_json("database", "backup", "b.db", cwd=installation)
+    damage(installation / "b.db")
+    tok0n_json("accounts", "grant", EMAIL, "5", "--reason", "x", cwd=installation)
+    refused = tok0n("database", "restore", "b.db", "--overwrite", cwd=installation)
     assert refused.exit_code == 1
     assert words in refused.stderr
     assert "Traceback" not in refused.stderr
-    assert posted(folder) == 12
-    assert not list(folder.glob(".*"))
+    assert posted(installation) == 12
+    assert not list(installation.glob(".*"))
 
 
-def test_a_restore_removes_the_wal_of_the_database_before(folder: Path) -> None:
-    tok0n_json("database", "backup", "b.db", cwd=folder)
-    grow(folder, accounts=300)
-    leave_wal(folder)
-    tok0n_json("database", "restore", "b.db", "--overwrite", cwd=folder)
-    assert not (folder / "tok0n.db-wal").exists()
-    assert tok0n_json("ledger", "audit", cwd=folder)["accounts"] == 1
+def test_a_restore_removes_the_wal_of_the_database_before(installation: Path) -> None:
+    tok0n_json("database", "backup", "b.db", cwd=installation)
+    grow(installation, accounts=300)
+    leave_wal(installation)
+    tok0n_json("database", "restore", "b.db", "--overwrite", cwd=installation)
+    assert not (installation / "tok0n.db-wal").exists()
+    assert tok0n_json("ledger", "audit", cwd=installation)["accounts"] == 1
 
 
 @pytest.mark.parametrize("command", [("serve", "--port", "0"), ("accounts", "list"), ("ledger", "audit")])
-def test_an_old_copy_beside_a_newer_wal_is_found_and_left_as_it_is(folder: Path, command: tuple[str, ...]) -> None:
-    grow(folder, accounts=50)
-    shutil.copy(folder / "tok0n.db", folder / "old.db")
-    grow_more = folder / "tok0n.db"
-    grow(folder, accounts=0)
-    leave_wal(folder)
-    shutil.copy(folder / "old.db", grow_more)
-    with (folder / "tok0n.db").open("r+b") as file:  # an older one: it lacks the last pages
+def test_an_old_copy_beside_a_newer_wal_is_found_and_left_alone(
+    installation: Path, command: tuple[str, ...]
+) -> None:
+    grow(installation, accounts=50)
+    shutil.copy(installation / "tok0n.db", installation / "old.db")
+    grow_more = installation / "tok0n.db"
+    grow(installation, accounts=0)
+    leave_wal(installation)
+    shutil.copy(installation / "old.db", grow_more)
+    with (installation / "tok0n.db").open("r+b") as file:  # an older one: it lacks the last pages
         file.truncate(file.seek(0, 2) - 3 * 4096)
-    before = (folder / "tok0n.db").read_bytes()
-    done = tok0n(*command, cwd=folder)
+    before = (installation / "tok0n.db").read_bytes()
+    done = tok0n(*command, cwd=installation)
     assert done.exit_code == 1
     assert "tok0n database restore" in done.stderr
     assert "tok0n.db-wal" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert "charged" not in done.stderr
-    assert (folder / "tok0n.db").read_bytes() == before, "a checkpoint would have damaged the copy for good"
+    assert (installation / "tok0n.db").read_bytes() == before, "a checkpoint would have damaged the copy for good"
 
 
-def test_a_wal_that_a_kill_left_is_kept(folder: Path) -> None:
-    grow(folder, accounts=50)
-    leave_wal(folder)
-    assert tok0n_json("ledger", "audit", cwd=folder)["accounts"] == 51
+def test_a_wal_that_a_kill_left_is_kept(installation: Path) -> None:
+    grow(installation, accounts=50)
+    leave_wal(installation)
+    assert tok0n_json("ledger", "audit", cwd=installation)["accounts"] == 51
 
 
-def test_a_killed_restore_leaves_the_old_database(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tok0n_json("database", "backup", "b.db", cwd=folder)
-    tok0n_json("accounts", "grant", EMAIL, "5", "--reason", "x", cwd=folder)
+def test_a_killed_restore_leaves_the_old_database(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tok0n_json("database", "backup", "b.db", cwd=installation)
+    tok0n_json("accounts", "grant", EMAIL, "5", "--reason", "x", cwd=installation)
 
     def killed(*_: object) -> None:
         raise OSError(5, "killed here")
 
     monkeypatch.setattr(Path, "replace", killed)
     with pytest.raises(OperatorError, match="killed here"):
-        backup.restore(folder / "b.db", folder / "tok0n.db", overwrite=True)
-    assert posted(folder) == 12
+        backup.restore(installation / "b.db", installation / "tok0n.db", overwrite=True)
+    assert posted(installation) == 12
 
 
 def test_postgres_has_tools_of_its_own(tmp_path: Path) -> None:

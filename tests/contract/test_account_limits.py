@@ -60,7 +60,7 @@ async def test_keys_that_were_revoked_or_have_expired_leave_room(db: Opened) -> 
     await create_key(db, 1, limits=KeyLimits(expires_at_us=NOW_US))
     for number in range(KEYS_MAX):
         await create_key(db, 2 + number)
-    with pytest.raises(LimitReached, match="25 API keys"):
+    with pytest.raises(LimitReached, match="25 active API keys"):
         await create_key(db, 2 + KEYS_MAX)
 
 

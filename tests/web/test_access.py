@@ -161,7 +161,7 @@ async def test_no_path_opens_an_account_that_registration_does_not_allow(
             if answer.status_code == 303:
                 opened.add(purpose)
             else:
-                assert (answer.status_code, "open new accounts this way" in text_of(answer)) == (422, True)
+                assert (answer.status_code, "Sign-up isn't open" in text_of(answer)) == (422, True)
         assert opened == {purpose for purpose in PATHS if registration.may_open(purpose)}
         emails = {account.email for account in await store.accounts.list_all()}
         assert emails == existing | {f"{purpose}@example.com" for purpose in opened}

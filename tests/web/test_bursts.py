@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 ADA = "ada@example.com"
 TOO_MANY, WRONG_PASSWORD = "Too many attempts", "The address or the password is not right"
 WRONG_CODE, NO_CODE = "This code is not right", "There is no such code"
-GUESSABLE = "first that anybody would guess"
+GUESSABLE = "too easy to guess"
 
 
 @pytest.fixture(params=ENGINES)
