@@ -188,9 +188,7 @@ def test_a_restore_removes_the_wal_of_the_database_before(installation: Path) ->
 
 
 @pytest.mark.parametrize("command", [("serve", "--port", "0"), ("accounts", "list"), ("ledger", "audit")])
-def test_an_old_copy_beside_a_newer_wal_is_found_and_left_alone(
-    installation: Path, command: tuple[str, ...]
-) -> None:
+def test_an_old_copy_beside_a_newer_wal_is_found_and_left_alone(installation: Path, command: tuple[str, ...]) -> None:
     grow(installation, accounts=50)
     shutil.copy(installation / "tok0n.db", installation / "old.db")
     grow_more = installation / "tok0n.db"
