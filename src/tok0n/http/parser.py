@@ -115,7 +115,7 @@ class RequestParser:
         self._request_line_is_valid = False
         self._remaining = 0
         self._template: _HeadTemplate | None = None
-        self._template_misses = -1  # the first head is none: connections with a single request make no template
+        self._template_misses = -1  # the first head is no miss: most connections have one request
         self._chunks = 0
         self._body_bytes = 0
         self.start_next()
@@ -149,7 +149,7 @@ class RequestParser:
     def read_head(self) -> RequestHead | None:
         """The head of the request, or None while it is incomplete. Raises `BadRequest`.
 
-        It may be the same object as the head before it, changed: who needs that one longer must copy it.
+        It may be the previous head's object with another length: copy what you need for longer than one request.
         """
         buffer, begin = self.buffer, self._position
         if buffer[begin : begin + 1] in (b"\r", b"\n"):
@@ -209,11 +209,7 @@ class RequestParser:
             self._checked_bytes = 0
         self._request_line_is_valid = False
         head.set_length(digits, position=position)
-        if head.content_length:
-            self._state = _LENGTH
-            self._remaining = head.content_length
-        else:
-            self._complete()
+        self._begin_body(head.content_length)
         return head
 
     def _begin_body(self, length: int | None) -> None:
@@ -395,6 +391,6 @@ def _template_of(text: bytes, head: RequestHead) -> _HeadTemplate | None:
 
 
 def _has_bare_line_end(data: bytes) -> bool:
-    """Whether CR or LF is there alone. CR as the last byte is not: LF may follow."""
+    """Whether a CR or LF is alone. A CR at the very end is not counted as alone: its LF may follow."""
     line_ends = data.count(b"\r\n")
     return data.count(b"\n") != line_ends or data.count(b"\r") - data.endswith(b"\r") != line_ends
