@@ -13,7 +13,7 @@ from tok0n.domain.catalogue import Model
 from tok0n.domain.chat_fields import COUNTED, FIELDS, is_integer, refuse, refuse_unknown, sequence
 from tok0n.domain.chat_messages import read_messages
 from tok0n.domain.errors import InvalidRequest, UnknownModel
-from tok0n.domain.json_text import decode_object
+from tok0n.domain.json_text import JsonText, decode_object
 
 MODEL_ID_CHARACTERS_MAX = 256
 
@@ -72,7 +72,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def read_chat_request(body: bytes, *, find_model: FindModel) -> ChatRequest:
+def read_chat_request(body: JsonText, *, find_model: FindModel) -> ChatRequest:
     """Read and bound a request. Raises `InvalidRequest` naming the field, or `UnknownModel`.
 
     The bound is exact unless more than `EXACT_BYTES_MAX` of the messages are in strings that are not ASCII.

@@ -30,7 +30,10 @@ _COLON = b":"
 _ESCAPED_COLONS = (b"\\u003a", b"\\u003A")
 
 
-def decode_object(body: bytes) -> tuple[dict[str, Any], dict[str, msgspec.Raw]]:
+JsonText = bytes | bytearray
+
+
+def decode_object(body: JsonText) -> tuple[dict[str, Any], dict[str, msgspec.Raw]]:
     """The members of a JSON object twice: as values to look at, and as the raw bytes to forward.
 
     Raises `InvalidRequest` for anything but one JSON object in UTF-8 whose numbers, size and nesting can be handled.
@@ -56,14 +59,16 @@ def decode_object(body: bytes) -> tuple[dict[str, Any], dict[str, msgspec.Raw]]:
     return values, raw
 
 
-def _check_containers(body: bytes) -> None:
+def _check_containers(body: JsonText) -> None:
     """Reject too many arrays and objects. Counts all brackets first; if they are too many, those outside strings."""
     limit = CONTAINERS_FREE + len(body) // BYTES_PER_CONTAINER
-    if body.count(b"[") + body.count(b"{") > limit and _count_brackets_outside_strings(body) > limit:
+    # Bytes are replaced much faster than counted where there are few.
+    brackets = sum(len(body) - len(body.replace(bracket, b"", limit + 1)) for bracket in (b"[", b"{"))
+    if brackets > limit and _count_brackets_outside_strings(body) > limit:
         raise InvalidRequest(f"A body of this size may have at most {limit} arrays and objects.")
 
 
-def _count_brackets_outside_strings(body: bytes) -> int:
+def _count_brackets_outside_strings(body: JsonText) -> int:
     """How many arrays and objects begin in a JSON text. Takes linear time for any text."""
     if b"\\" in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
@@ -71,7 +76,7 @@ def _count_brackets_outside_strings(body: bytes) -> int:
     return sum(map(len, skeleton.split(b'"')[::2]))
 
 
-def _reason(body: bytes, error: msgspec.DecodeError) -> str:
+def _reason(body: JsonText, error: msgspec.DecodeError) -> str:
     if not body.strip():
         return "it is empty"
     if body.startswith(b"\xef\xbb\xbf"):
@@ -79,14 +84,15 @@ def _reason(body: bytes, error: msgspec.DecodeError) -> str:
     return str(error).removeprefix("JSON is malformed: ")
 
 
-def _refuse_duplicate_keys(body: bytes, values: dict[str, Any]) -> None:
+def _refuse_duplicate_keys(body: JsonText, values: dict[str, Any]) -> None:
     """Raise `InvalidRequest` if an object has a key twice.
 
     Decoding drops all but one of them, so the decoded values encode to a text with fewer colons. An escaped colon could
     make up for that.
     """
     try:
-        if body.count(_COLON) == _encode(values).count(_COLON) and not any(map(body.count, _ESCAPED_COLONS)):
+        has_escaped_colons = b"\\" in body and any(colon in body for colon in _ESCAPED_COLONS)
+        if not has_escaped_colons and body.count(_COLON) == _encode(values).count(_COLON):
             return
         _decode_pairs(body.decode())
     except RecursionError:

@@ -15,13 +15,14 @@ One timer serves all deadlines. States only move the deadline; the timer looks a
 
 import asyncio
 import enum
+import functools
 import urllib.parse
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import structlog
 
-from tok0n.http.asgi import ShortWay, WholeAnswer
+from tok0n.http.asgi import Scope, ShortWay, WholeAnswer
 from tok0n.http.buffered import HOLDER_IS_FULL, Hold
 from tok0n.http.exchange import STATUS_LINE, Exchange
 from tok0n.http.head import BadRequest
@@ -38,6 +39,9 @@ IDLE_SECONDS = 75.0
 BODY_WINDOW_SECONDS = 10.0
 BODY_WINDOW_BYTES_MIN = 10 * 1024
 """A body must arrive with at least this many bytes in every window."""
+
+SHORT_READ_BYTES_MAX = 16 * 1024
+"""More than this of a request, or what continues one, is read in the client's turn."""
 
 LINGER_SECONDS = 2.0
 LINGER_BYTES_MAX = 16 * 1024 * 1024
@@ -73,6 +77,7 @@ class Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._is_advancing = False
         self._is_reading = True
+        self._awaits_turn = False
         self._has_ended = False
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -121,15 +126,18 @@ class Connection(asyncio.Protocol):
         state = self._state
         if state is _CLOSING:
             self._drop(data)
+            self._advance_in_turn()
             return
         self._parser.feed(data)
         if state is _ANSWERING:
             self._hold_unread()
             self.update_reading()
+        elif state is _IDLE and len(data) <= SHORT_READ_BYTES_MAX:
+            self._advance()
         else:
             if state is _BODY:
                 self._window_bytes += len(data)
-            self._advance()
+            self._advance_in_turn()
 
     def eof_received(self) -> bool:
         """The client sends no more. A client whose request is complete still gets its response."""
@@ -166,6 +174,23 @@ class Connection(asyncio.Protocol):
             self._is_advancing = False
         if self._parser.buffer or not self._is_reading or self._state is not _ANSWERING:
             self.update_reading()
+
+    def _advance_in_turn(self) -> None:
+        """Advance now if there is time in this iteration of the event loop. Else read nothing until there is."""
+        turns = self._server.fair_turns
+        if turns.has_time():
+            turns.do(self._advance)
+            return
+        self._awaits_turn = True
+        turns.wait(self._peer, self._take_turn)
+        if self._state is not _CLOSING:
+            self._hold_unread()
+        self.update_reading()
+
+    def _take_turn(self) -> None:
+        self._awaits_turn = False
+        self._release_unread()
+        self._advance()
 
     def _read_on(self) -> bool:
         """Read one head and what arrived of its body; tell whether more can be read. Raises `BadRequest`."""
@@ -248,7 +273,9 @@ class Connection(asyncio.Protocol):
     def update_reading(self) -> None:
         """Read from the socket only while what arrives can be used."""
         exchange = self._exchange
-        if self._state is _ANSWERING:
+        if self._awaits_turn:
+            wants = False
+        elif self._state is _ANSWERING:
             wants = not self._parser.buffer and self._eviction is None
         else:
             wants = exchange is None or not exchange.is_body_unread
@@ -286,7 +313,18 @@ class Connection(asyncio.Protocol):
         path = raw_path.decode("ascii")
         if "%" in path:
             path = urllib.parse.unquote(path)
-        task = self.loop.create_task(exchange.run(self._server.app, exchange.scope(self, path, raw_path, query)))
+        run = functools.partial(self._run_app, exchange, exchange.scope(self, path, raw_path, query))
+        turns = self._server.fair_turns
+        if turns.has_time():
+            turns.do(run)
+        else:
+            turns.wait(self._server.client_key(self.client_address, request.headers), run)
+
+    def _run_app(self, exchange: Exchange, scope: Scope) -> None:
+        """Have the application respond by ASGI, unless the client has left."""
+        if exchange.disconnected:
+            return
+        task = self.loop.create_task(exchange.run(self._server.app, scope))
         self._server.tasks.add(task)
         task.add_done_callback(self._server.tasks.discard)
 

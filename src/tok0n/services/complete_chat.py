@@ -14,6 +14,7 @@ from tok0n.domain.accounts import Caller
 from tok0n.domain.chat_request import ChatRequest
 from tok0n.domain.completion import Completion, read_answer
 from tok0n.domain.errors import ADMISSION_EXPIRED, InsufficientTokens, InvalidRequest, LimiterUnavailable
+from tok0n.domain.json_text import JsonText
 from tok0n.domain.ledger import Balance, NewReservation, Receipt
 from tok0n.ports import Clock, History, Limiter, RateState, Upstream
 from tok0n.services.authenticate import KeyRing
@@ -78,7 +79,7 @@ class CompleteChat:
         request_id = ids.request_id(self._clock.now_us(), self._chance.pop())
         return Call(request_id=request_id, started=self._clock.monotonic())
 
-    async def for_caller(self, call: Call, caller: Caller, body: bytes) -> Completion:
+    async def for_caller(self, call: Call, caller: Caller, body: JsonText) -> Completion:
         """Do all the rest; the charge is committed when this returns. Raises the errors of `domain.errors`."""
         call.caller = caller
         # Small bodies, nearly all, cost no coroutine.
@@ -109,7 +110,7 @@ class CompleteChat:
             finally:
                 admission.dispatched = reservation.dispatched
 
-    async def read(self, body: bytes) -> ChatRequest:
+    async def read(self, body: JsonText) -> ChatRequest:
         """Read and bound a request that is not sent yet. Raises `InvalidRequest` or `Overloaded`.
 
         This work is not limited by itself: count an attempt first.
