@@ -41,7 +41,7 @@ BODY_WINDOW_BYTES_MIN = 10 * 1024
 """A body must arrive with at least this many bytes in every window."""
 
 SHORT_READ_BYTES_MAX = 16 * 1024
-"""More than this of a request, or what continues one, is read in the client's turn."""
+"""A longer read, and any read after a request's first, goes through the fair queue."""
 
 LINGER_SECONDS = 2.0
 LINGER_BYTES_MAX = 16 * 1024 * 1024
@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._is_advancing = False
         self._is_reading = True
-        self._awaits_turn = False
+        self._is_queued = False
         self._has_ended = False
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -126,7 +126,7 @@ class Connection(asyncio.Protocol):
         state = self._state
         if state is _CLOSING:
             self._drop(data)
-            self._advance_in_turn()
+            self._advance_fairly()
             return
         self._parser.feed(data)
         if state is _ANSWERING:
@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
         else:
             if state is _BODY:
                 self._window_bytes += len(data)
-            self._advance_in_turn()
+            self._advance_fairly()
 
     def eof_received(self) -> bool:
         """The client sends no more. A client whose request is complete still gets its response."""
@@ -175,20 +175,20 @@ class Connection(asyncio.Protocol):
         if self._parser.buffer or not self._is_reading or self._state is not _ANSWERING:
             self.update_reading()
 
-    def _advance_in_turn(self) -> None:
-        """Advance now if there is time in this iteration of the event loop. Else read nothing until there is."""
-        turns = self._server.fair_turns
-        if turns.has_time():
-            turns.do(self._advance)
+    def _advance_fairly(self) -> None:
+        """Advance now if this iteration of the event loop has time left. Otherwise stop reading until one has."""
+        queue = self._server.fair_queue
+        if queue.has_budget():
+            queue.run(self._advance)
             return
-        self._awaits_turn = True
-        turns.wait(self._peer, self._take_turn)
+        self._is_queued = True
+        queue.enqueue(self._peer, self._advance_queued)
         if self._state is not _CLOSING:
             self._hold_unread()
         self.update_reading()
 
-    def _take_turn(self) -> None:
-        self._awaits_turn = False
+    def _advance_queued(self) -> None:
+        self._is_queued = False
         self._release_unread()
         self._advance()
 
@@ -273,7 +273,7 @@ class Connection(asyncio.Protocol):
     def update_reading(self) -> None:
         """Read from the socket only while what arrives can be used."""
         exchange = self._exchange
-        if self._awaits_turn:
+        if self._is_queued:
             wants = False
         elif self._state is _ANSWERING:
             wants = not self._parser.buffer and self._eviction is None
@@ -314,11 +314,11 @@ class Connection(asyncio.Protocol):
         if "%" in path:
             path = urllib.parse.unquote(path)
         run = functools.partial(self._run_app, exchange, exchange.scope(self, path, raw_path, query))
-        turns = self._server.fair_turns
-        if turns.has_time():
-            turns.do(run)
+        queue = self._server.fair_queue
+        if queue.has_budget():
+            queue.run(run)
         else:
-            turns.wait(self._server.client_key(self.client_address, request.headers), run)
+            queue.enqueue(self._server.client_key(self.client_address, request.headers), run)
 
     def _run_app(self, exchange: Exchange, scope: Scope) -> None:
         """Have the application respond by ASGI, unless the client has left."""

@@ -13,7 +13,7 @@ from tok0n.domain.errors import OperatorError
 from tok0n.http.asgi import AsgiApp, Headers, ShortWay, WholeAnswer
 from tok0n.http.buffered import BufferedBytes
 from tok0n.http.connection import Connection, Rejected, send_rejection
-from tok0n.http.fairness import FairTurns
+from tok0n.http.fair_queue import FairQueue
 from tok0n.http.head import RequestHead
 from tok0n.http.limits import HttpLimits
 from tok0n.turns import Turns
@@ -73,7 +73,7 @@ class ServerState:
             buffered_bytes_max=limits.buffered_bytes_max, holder_bytes_max=limits.holder_bytes_max
         )
         self.queue: Turns[Connection] = Turns(Connection.dispatch)
-        self.fair_turns = FairTurns(self.loop)
+        self.fair_queue = FairQueue(self.loop)
         self.rejections: Turns[Rejected] = Turns(send_rejection)
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()

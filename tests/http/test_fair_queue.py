@@ -1,4 +1,4 @@
-"""One client's many requests do not make the others wait for all of them."""
+"""A client with many requests does not delay a client with one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from support.http import Connection
-from tok0n.http import fairness
+from tok0n.http import fair_queue
 from tok0n.http.asgi import Receive, Scope, Send, respond
-from tok0n.http.fairness import PIECE_SECONDS_MIN, SECONDS_PER_ITERATION, FairTurns
+from tok0n.http.fair_queue import BUDGET_SECONDS, CALLBACK_SECONDS_MIN, FairQueue
 from tok0n.http.limits import HttpLimits
 from tok0n.http.server import Edge, HttpServer, listen
 
-PIECES = round(SECONDS_PER_ITERATION / PIECE_SECONDS_MIN)
+CALLBACKS_PER_ITERATION = round(BUDGET_SECONDS / CALLBACK_SECONDS_MIN)
 
 
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
@@ -25,62 +25,62 @@ pytestmark = pytest.mark.anyio
 
 
 class Work:
-    """Pieces of work that note when they are done. Time stands still but for what a piece takes."""
+    """Callbacks that record that they ran. The clock advances only by the time that they are said to take."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        self.done: list[str] = []
-        self.turns = FairTurns(asyncio.get_running_loop())
-        monkeypatch.setattr(fairness, "monotonic", lambda: self.now)
+        self.ran: list[str] = []
+        self.queue = FairQueue(asyncio.get_running_loop())
+        monkeypatch.setattr(fair_queue, "monotonic", lambda: self.now)
 
     def add(self, client: str, *, seconds: float = 0.0) -> None:
-        """A piece of work of a client, to be done as `FairTurns` decides."""
+        """Run or queue a callback of a client, as `FairQueue` decides."""
 
         def act() -> None:
             self.now += seconds
-            self.done.append(client)
+            self.ran.append(client)
 
-        if self.turns.has_time():
-            self.turns.do(act)
+        if self.queue.has_budget():
+            self.queue.run(act)
         else:
-            self.turns.wait(client, act)
+            self.queue.enqueue(client, act)
 
     async def finish(self) -> None:
-        """Wait until all is done."""
-        while self.turns:
+        """Wait until all callbacks have run."""
+        while self.queue:
             await asyncio.sleep(0)
 
 
-async def test_what_fits_into_an_iteration_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_callbacks_within_the_budget_run_immediately(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work(monkeypatch)
     for _ in range(3):
-        for _ in range(PIECES):
+        for _ in range(CALLBACKS_PER_ITERATION):
             work.add("a")
-        assert not work.turns
+        assert not work.queue
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-    assert len(work.done) == 3 * PIECES
+    assert len(work.ran) == 3 * CALLBACKS_PER_ITERATION
 
 
-async def test_clients_take_turns_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_callbacks_run_round_robin_by_client(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work(monkeypatch)
-    for client in ("a" * PIECES, "a" * 20, "b" * 3, "c"):
+    for client in ("a" * CALLBACKS_PER_ITERATION, "a" * 20, "b" * 3, "c"):
         for letter in client:
             work.add(letter)
-    assert work.done == ["a"] * PIECES
-    assert len(work.turns) == 24
+    assert work.ran == ["a"] * CALLBACKS_PER_ITERATION
+    assert len(work.queue) == 24
     await work.finish()
-    assert "".join(work.done[PIECES:]) == "abc" + "ab" * 2 + "a" * 17
+    assert "".join(work.ran[CALLBACKS_PER_ITERATION:]) == "abc" + "ab" * 2 + "a" * 17
 
 
-async def test_a_long_piece_uses_up_the_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_callback_uses_up_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work(monkeypatch)
-    work.add("a", seconds=10 * SECONDS_PER_ITERATION)
+    work.add("a", seconds=10 * BUDGET_SECONDS)
     work.add("a")
     work.add("b")
-    assert work.done == ["a"]
+    assert work.ran == ["a"]
     await work.finish()
-    assert work.done == ["a", "a", "b"]
+    assert work.ran == ["a", "a", "b"]
 
 
 class App:
@@ -100,13 +100,13 @@ class App:
 
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HttpServer]:
-    """A server that never has time in the iteration in which something arrives, so that all has to wait."""
-    monkeypatch.setattr(FairTurns, "has_time", lambda _: False)
+    """A server whose queue never has a budget when something arrives, so everything is queued."""
+    monkeypatch.setattr(FairQueue, "has_budget", lambda _: False)
     async with HttpServer(App(HttpLimits()), listen("127.0.0.1", 0), shutdown_seconds=5) as server:
         yield server
 
 
-async def test_requests_that_wait_are_answered_and_count_nothing_afterwards(server: HttpServer) -> None:
+async def test_queued_requests_are_answered_and_their_bytes_are_no_longer_counted(server: HttpServer) -> None:
     size = 3_000_000
     head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size
 
@@ -120,29 +120,29 @@ async def test_requests_that_wait_are_answered_and_count_nothing_afterwards(serv
     assert server.state.buffered.total == 0
 
 
-async def test_pipelined_requests_that_wait_are_answered_in_order(server: HttpServer) -> None:
+async def test_queued_pipelined_requests_are_answered_in_order(server: HttpServer) -> None:
     async with Connection(server.url) as connection:
         for size in range(50):
             connection.writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (size, bytes(size)))
         assert [(await connection.read()).body for _ in range(50)] == [b"%d" % size for size in range(50)]
 
 
-async def test_who_leaves_while_waiting_leaves_nothing_behind(server: HttpServer) -> None:
+async def test_a_client_that_disconnects_while_queued_leaves_nothing_behind(server: HttpServer) -> None:
     head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n"
     for _ in range(20):
         async with Connection(server.url) as connection:
             connection.writer.write(head + bytes(500_000))
             await connection.writer.drain()
             connection.writer.transport.abort()
-    while server.state.connections or server.state.fair_turns or server.state.tasks:
+    while server.state.connections or server.state.fair_queue or server.state.tasks:
         await asyncio.sleep(0)
     assert server.state.buffered.total == 0
 
 
-async def test_bytes_that_wait_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_queued_bytes_count_towards_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
-    monkeypatch.setattr(FairTurns, "has_time", lambda _: False)
-    monkeypatch.setattr(FairTurns, "wait", lambda _, __, act: waiting.put_nowait(act))
+    monkeypatch.setattr(FairQueue, "has_budget", lambda _: False)
+    monkeypatch.setattr(FairQueue, "enqueue", lambda _, __, act: waiting.put_nowait(act))
     head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 20000\r\n\r\n"
     async with (
         HttpServer(App(HttpLimits(holder_bytes_max=30_000)), listen("127.0.0.1", 0), shutdown_seconds=5) as server,
