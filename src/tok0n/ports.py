@@ -359,7 +359,7 @@ class People(Protocol):
     async def register(self, *, email: str, password_hash: str, now_us: int) -> Person:
         """A person who is not verified yet. Of one who is, nothing changes; else the new password counts."""
 
-    async def make_link(
+    async def create_link(
         self,
         *,
         person_id: str | None,
@@ -374,7 +374,7 @@ class People(Protocol):
         Raises `CredentialsChanged` if the session `made_in` has ended, and `NotFound` without such a person.
         """
 
-    async def linked(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> Person | None:
+    async def find_by_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> Person | None:
         """Whose link it is, if it works; it goes on working."""
 
     async def has_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> bool:
@@ -511,7 +511,7 @@ class Notices(Protocol):
     async def set_below(self, account_id: str, below: int | None) -> None:
         """Tell the owner once each time the balance falls below `below`; None tells nothing."""
 
-    async def take_low(self, *, rows_max: int) -> list[LowBalance]:
+    async def claim_due(self, *, rows_max: int) -> list[LowBalance]:
         """Accounts that fell below and whose owner is to be told now: each is given once for every crossing."""
 
 
@@ -544,10 +544,10 @@ class Models(Protocol):
     async def set_enabled(self, *, model: str, enabled: bool) -> ModelState:
         """Enable or disable a model."""
 
-    async def asking(self, *, model: str, request_id: str, now_us: int, alone_for_us: int) -> bool:
+    async def claim_verification(self, *, model: str, request_id: str, now_us: int, exclusive_us: int) -> bool:
         """Remember that the operator is about to send a request: it counts in `Ledger.recent` for a minute.
 
-        False, and nothing is remembered, when one was sent to this model less than `alone_for_us` ago.
+        False, and nothing is remembered, when one was sent to this model less than `exclusive_us` ago.
         """
 
     async def record(self, verification: Verification) -> ModelState:

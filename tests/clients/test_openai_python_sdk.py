@@ -223,7 +223,7 @@ async def test_a_reservation_that_cannot_be_made_is_an_internal_error_tried_thre
 async def test_a_settlement_that_cannot_be_made_is_tried_once(
     attempts: Attempts, gateway: Running, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tok0n.services.reserving.SETTLE_PAUSES_SECONDS", (0, 0))
+    monkeypatch.setattr("tok0n.services.reservations.SETTLE_PAUSES_SECONDS", (0, 0))
 
     async def without_database(writer: asyncio.StreamWriter) -> None:
         (gateway.folder / "tok0n.db").rename(gateway.folder / "away.db")

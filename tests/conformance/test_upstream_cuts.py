@@ -25,8 +25,8 @@ from tok0n.adapters.upstream.fields import keep_alive_seconds, retry_after_secon
 from tok0n.adapters.upstream.http import HttpUpstream
 from tok0n.domain.completion import read_answer
 from tok0n.domain.errors import UpstreamFailed
+from tok0n.pacing import PacedQueue
 from tok0n.ports import UpstreamAnswer
-from tok0n.turns import Turns
 
 pytestmark = pytest.mark.anyio
 
@@ -310,7 +310,7 @@ class NoTransport(asyncio.Transport):
 async def read_all(pieces: list[bytes]) -> UpstreamAnswer | UpstreamFailed:
     """What a connection makes of `pieces`, with the end of the connection after them."""
     connection = UpstreamConnection(
-        answers=Turns(deliver),
+        answers=PacedQueue(deliver),
         body_bytes_max=4096,
         idle_seconds=4.0,
         on_idle=lambda _: None,

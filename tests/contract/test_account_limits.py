@@ -68,7 +68,7 @@ async def test_an_account_that_is_being_closed_keeps_no_key_that_works(db: Opene
     people = SqlPeople(db.store)
     person = await people.register(email="a@x", password_hash="x", now_us=NOW_US)
     await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
-    await people.make_link(
+    await people.create_link(
         person_id=person.id, purpose=LinkPurpose.VERIFY, digest=b"l", expires_at_us=NOW_US + 1, email=None
     )
     await people.verify(b"l", now_us=NOW_US, may_open=True)
@@ -118,7 +118,7 @@ async def test_an_account_that_is_opened_while_its_address_is_confirmed_is_opene
     for number in range(20):
         email, link = f"{number}@x", str(number).encode()
         person = await people.register(email=email, password_hash="x", now_us=NOW_US)
-        await people.make_link(
+        await people.create_link(
             person_id=person.id, purpose=LinkPurpose.VERIFY, digest=link, expires_at_us=NOW_US + 1, email=None
         )
         created, verified = await asyncio.gather(

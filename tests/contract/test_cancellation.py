@@ -51,7 +51,7 @@ async def slots(limiter: Limiter, clock: FakeClock, account_id: str) -> tuple[in
     assert isinstance(limiter, RedisLimiter)
     await limiter._batcher.drained()
     assert not limiter._running
-    assert not limiter._owed
+    assert not limiter._outbox
     redis = shared_redis()
     return await redis.command("ZCARD", f"{{tok0n}}:leases:{account_id}"), await redis.command("ZCARD", EVERYTHING)
 
@@ -76,8 +76,8 @@ def ignoring_aborted_connections() -> Iterator[None]:
 
 async def call(gateway: InProcess) -> None:
     new = gateway.complete_chat.begin()
-    caller = await gateway.complete_chat.key_ring.authenticate(gateway.authorization)
-    await gateway.complete_chat.for_caller(new, caller, BODY)
+    caller = await gateway.complete_chat.caller_cache.authenticate(gateway.authorization)
+    await gateway.complete_chat.complete(new, caller, BODY)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -86,7 +86,7 @@ async def call(gateway: InProcess) -> None:
 async def test_a_call_that_is_cancelled_at_any_await_holds_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, engine: str, answer: Tok0nError | None
 ) -> None:
-    monkeypatch.setattr("tok0n.services.authenticate.REMEMBERED_SECONDS", 0)
+    monkeypatch.setattr("tok0n.services.caller_cache.REMEMBERED_SECONDS", 0)
     clock = FakeClock()
     async with (
         open_limiter(kind, clock, key=10**6, user=1, upstream=10**6) as limiter,

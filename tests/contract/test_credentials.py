@@ -36,7 +36,7 @@ class World(msgspec.Struct, kw_only=True):
     bob: Person
 
     async def link(self, person: Person, purpose: LinkPurpose, digest: bytes, *, email: str | None = None) -> bytes:
-        await self.people.make_link(
+        await self.people.create_link(
             person_id=person.id,
             purpose=purpose,
             digest=digest,
@@ -72,7 +72,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 async def joined(people: SqlPeople, email: str) -> Person:
     person = await people.register(email=email, password_hash="h1", now_us=NOW_US)
-    await people.make_link(
+    await people.create_link(
         person_id=person.id, purpose=LinkPurpose.VERIFY, digest=b"v", expires_at_us=NOW_US + 1, email=None
     )
     made = await people.verify(b"v", now_us=NOW_US, may_open=True)
@@ -93,7 +93,7 @@ def passkey(person: Person, credential_id: bytes) -> Passkey:
 
 
 async def ask_email(world: World) -> None:
-    await world.people.make_link(
+    await world.people.create_link(
         person_id=world.ada.id,
         purpose=LinkPurpose.EMAIL,
         digest=b"e",
@@ -151,7 +151,7 @@ async def recover(world: World) -> None:
 
 
 async def set_up_operator(world: World) -> None:
-    await world.people.make_link(
+    await world.people.create_link(
         person_id=None, purpose=LinkPurpose.SET_UP, digest=b"used", expires_at_us=NOW_US + 1, email=None
     )
     assert await world.people.set_up(b"used", email=ADA, password_hash="h2", now_us=NOW_US) is not None

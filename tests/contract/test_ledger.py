@@ -270,7 +270,7 @@ async def test_recent_requests_are_told_oldest_first_with_whether_they_were_disp
     await db.ledger.reserve(new(ids[0], account.id, key.id, 10))
     await db.ledger.reserve(new(ids[1], account.id, key.id, 10))
     await db.ledger.release(Release(request_id=ids[1], code="upstream_error", dispatched=False, resolved_at_us=1))
-    await db.models.asking(model="demo", request_id="req_operator", now_us=NOW_US + 500_000, alone_for_us=0)
+    await db.models.claim_verification(model="demo", request_id="req_operator", now_us=NOW_US + 500_000, exclusive_us=0)
     caller = Caller(api_key_id=key.id, account_id=account.id)
     found = await db.ledger.recent(since_us=NOW_US)
     assert [(r.request_id, r.caller, r.dispatched, r.pending) for r in found] == [

@@ -47,7 +47,7 @@ def sessions(db: Opened) -> SqlSessions:
 async def link(
     people: SqlPeople, person: Person | None, purpose: LinkPurpose, digest: bytes, *, email: str | None = None
 ) -> bytes:
-    await people.make_link(
+    await people.create_link(
         person_id=None if person is None else person.id,
         purpose=purpose,
         digest=digest,
@@ -86,10 +86,10 @@ async def test_only_the_newest_link_works_and_only_for_its_purpose(people: SqlPe
     person = await people.register(email="a@x", password_hash="h", now_us=NOW_US)
     old = await link(people, person, LinkPurpose.RESET, b"old")
     new = await link(people, person, LinkPurpose.RESET, b"new")
-    assert await people.linked(old, purpose=LinkPurpose.RESET, now_us=NOW_US) is None
-    assert await people.linked(new, purpose=LinkPurpose.VERIFY, now_us=NOW_US) is None
+    assert await people.find_by_link(old, purpose=LinkPurpose.RESET, now_us=NOW_US) is None
+    assert await people.find_by_link(new, purpose=LinkPurpose.VERIFY, now_us=NOW_US) is None
     assert await people.verify(new, now_us=NOW_US, may_open=True) is None
-    assert await people.linked(new, purpose=LinkPurpose.RESET, now_us=NOW_US) == person
+    assert await people.find_by_link(new, purpose=LinkPurpose.RESET, now_us=NOW_US) == person
 
 
 async def test_whoever_proves_an_address_gets_the_account_that_the_operator_opened(
@@ -198,16 +198,16 @@ async def test_a_low_balance_is_told_once_for_each_crossing(db: Opened) -> None:
     notices = SqlNotices(db.store)
     account, key = await db.key("a@x", tokens=100)
     await notices.set_below(account.id, 50)
-    assert (await notices.below(account.id), await notices.take_low(rows_max=10)) == (50, [])
+    assert (await notices.below(account.id), await notices.claim_due(rows_max=10)) == (50, [])
     await spend(db, account_id=account.id, key_id=key.id, tokens=60)
-    taken = await asyncio.gather(*(notices.take_low(rows_max=10) for _ in range(4)))
+    taken = await asyncio.gather(*(notices.claim_due(rows_max=10) for _ in range(4)))
     assert [low for lows in taken for low in lows] == [LowBalance(email="a@x", below=50, posted=40)]
     await db.accounts.grant(email="a@x", tokens=100, reason="r", now_us=NOW_US)
-    assert await notices.take_low(rows_max=10) == []
+    assert await notices.claim_due(rows_max=10) == []
     await spend(db, account_id=account.id, key_id=key.id, tokens=100)
-    assert await notices.take_low(rows_max=10) == [LowBalance(email="a@x", below=50, posted=40)]
+    assert await notices.claim_due(rows_max=10) == [LowBalance(email="a@x", below=50, posted=40)]
     await notices.set_below(account.id, 45)
-    assert await notices.take_low(rows_max=10) == [], "whoever sets it sees that it is low"
+    assert await notices.claim_due(rows_max=10) == [], "whoever sets it sees that it is low"
     await notices.set_below(account.id, None)
     assert await notices.below(account.id) is None
 

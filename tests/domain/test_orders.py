@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tok0n.domain.ledger import Balance
-from tok0n.domain.orders import Applied, Dispute, DisputeStatus, Outcome, Payment, movement
+from tok0n.domain.orders import Applied, Dispute, DisputeStatus, Outcome, Payment, plan_entries
 
 TOKENS = 1_000_001
 PAID = 500
@@ -43,7 +43,7 @@ def test_the_order_and_repetition_of_facts_make_no_difference(these: list[Paymen
 
 @given(st.lists(facts, max_size=8))
 def test_nobody_gets_more_than_was_bought_or_owes_more(these: list[Payment]) -> None:
-    applied = known(*these).applied_to(TOKENS)
+    applied = known(*these).merge(TOKENS)
     assert 0 <= applied.refund + applied.dispute <= applied.purchase <= TOKENS
     assert (applied.purchase == TOKENS) == any(fact.paid_cents is not None for fact in these)
 
@@ -51,21 +51,21 @@ def test_nobody_gets_more_than_was_bought_or_owes_more(these: list[Payment]) -> 
 def test_what_is_taken_back_is_in_proportion_and_rounded_in_the_customers_favour() -> None:
     paid = Payment(paid_cents=300)
     for refunded, taken in ((0, 0), (1, 3), (100, 333), (299, 996), (300, 1_000), (301, 1_000)):
-        assert paid.with_more(Payment(refunded_cents=refunded)).applied_to(1_000).refund == taken
+        assert paid.with_more(Payment(refunded_cents=refunded)).merge(1_000).refund == taken
 
 
 def test_a_dispute_withholds_until_it_is_won_and_never_more_than_a_refund_leaves() -> None:
     def disputed(status: DisputeStatus) -> Payment:
         return Payment(paid_cents=300, disputes=(Dispute(id="d", cents=300, status=status),))
 
-    assert disputed(DisputeStatus.OPEN).applied_to(90) == Applied(purchase=90, dispute=90)
-    assert disputed(DisputeStatus.WON).applied_to(90) == Applied(purchase=90)
+    assert disputed(DisputeStatus.OPEN).merge(90) == Applied(purchase=90, dispute=90)
+    assert disputed(DisputeStatus.WON).merge(90) == Applied(purchase=90)
     refunded = disputed(DisputeStatus.LOST).with_more(Payment(refunded_cents=100))
-    assert refunded.applied_to(90) == Applied(purchase=90, refund=30, dispute=60)
+    assert refunded.merge(90) == Applied(purchase=90, refund=30, dispute=60)
 
 
 def test_an_order_that_cost_nothing_is_bought_all_the_same() -> None:
-    assert Payment(paid_cents=0, refunded_cents=5).applied_to(90) == Applied(purchase=90)
+    assert Payment(paid_cents=0, refunded_cents=5).merge(90) == Applied(purchase=90)
 
 
 @given(st.permutations([Payment(paid_cents=PAID), Payment(refunded_cents=100), Payment(refunded_cents=250)]))
@@ -73,8 +73,8 @@ def test_entries_add_up_to_what_is_due_whatever_came_first(these: list[Payment])
     payment, applied, posted, debt = Payment(), Applied(), 0, 0
     for fact in these:
         payment = payment.with_more(fact)
-        due = payment.applied_to(TOKENS)
-        moved = movement(applied, due, balance=Balance(posted=posted, pending=0), debt=debt)
+        due = payment.merge(TOKENS)
+        moved = plan_entries(applied, due, balance=Balance(posted=posted, pending=0), debt=debt)
         posted += sum(change.amount for change in moved.changes)
         assert moved.applied == due
         applied, debt = due, moved.debt
@@ -83,21 +83,21 @@ def test_entries_add_up_to_what_is_due_whatever_came_first(these: list[Payment])
 
 def test_what_was_spent_becomes_a_debt_that_the_next_purchase_covers_first() -> None:
     bought, refunded = Applied(purchase=100), Applied(purchase=100, refund=100)
-    moved = movement(bought, refunded, balance=Balance(posted=30, pending=0), debt=0)
+    moved = plan_entries(bought, refunded, balance=Balance(posted=30, pending=0), debt=0)
     assert ([change.amount for change in moved.changes], moved.debt) == ([-30], 70)
-    again = movement(Applied(), Applied(purchase=50), balance=EMPTY, debt=moved.debt)
+    again = plan_entries(Applied(), Applied(purchase=50), balance=EMPTY, debt=moved.debt)
     assert ([change.amount for change in again.changes], again.debt) == ([50, -50], 20)
-    more = movement(Applied(), Applied(purchase=50), balance=EMPTY, debt=again.debt)
+    more = plan_entries(Applied(), Applied(purchase=50), balance=EMPTY, debt=again.debt)
     assert ([change.amount for change in more.changes], more.debt) == ([50, -20], 0)
 
 
 def test_what_calls_in_flight_have_reserved_is_taken_when_they_have_ended() -> None:
     bought, gone = Applied(purchase=100), Applied(purchase=100, refund=60, dispute=40)
-    moved = movement(bought, gone, balance=Balance(posted=50, pending=30), debt=0)
+    moved = plan_entries(bought, gone, balance=Balance(posted=50, pending=30), debt=0)
     assert [change.amount for change in moved.changes] == [-20]
     assert (moved.applied, moved.debt) == (Applied(purchase=100, refund=30, dispute=40), 50)
     spent_ten = Balance(posted=20, pending=0)
-    rest = movement(moved.applied, gone, balance=spent_ten, debt=moved.debt)
+    rest = plan_entries(moved.applied, gone, balance=spent_ten, debt=moved.debt)
     assert [change.amount for change in rest.changes] == [-20]
     assert (rest.applied, rest.debt) == (gone, 60)
 
@@ -112,7 +112,7 @@ def test_every_life_of_an_order_ends_alike_however_it_is_told() -> None:
         Payment(disputes=(msgspec.structs.replace(dispute, status=DisputeStatus.WON),)),
     ]
     ends = {
-        (payment.applied_to(TOKENS).refund, payment.applied_to(TOKENS).dispute)
+        (payment.merge(TOKENS).refund, payment.merge(TOKENS).dispute)
         for payment in (known(*these) for these in itertools.permutations(told))
     }
     assert ends == {(TOKENS // 5, 0)}

@@ -61,7 +61,7 @@ async def test_another_database_in_its_place_is_not_written_to(gateway: Running,
 async def test_a_settlement_that_cannot_be_done_is_a_500_and_charges_nothing(
     gateway: Running, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tok0n.services.reserving.SETTLE_PAUSES_SECONDS", (0, 0))
+    monkeypatch.setattr("tok0n.services.reservations.SETTLE_PAUSES_SECONDS", (0, 0))
     monkeypatch.setattr("tok0n.services.housekeeping.SWEEP_SECONDS", 0)
 
     async def answer_without_database(writer: asyncio.StreamWriter) -> None:

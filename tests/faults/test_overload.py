@@ -30,7 +30,11 @@ async def test_a_gateway_without_room_refuses_before_it_looks(tmp_path: Path, mo
     "limits",
     [
         {"tok0n.adapters.sql.sqlite_ledger.RESERVATIONS_WAITING_MAX": 2},
-        {"tok0n.turns.WAITING_MAX": 2, "tok0n.turns.CROWD_SECONDS_MAX": 0, "tok0n.turns.EACH_TURN": 1},
+        {
+            "tok0n.pacing.QUEUE_LENGTH_WHILE_SHEDDING_MAX": 2,
+            "tok0n.pacing.QUEUE_DELAY_SECONDS_MAX": 0,
+            "tok0n.pacing.ITEMS_PER_TICK": 1,
+        },
     ],
     ids=["for the database", "for their turn"],
 )

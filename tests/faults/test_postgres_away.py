@@ -36,7 +36,7 @@ def chores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tok0n.services.housekeeping.SWEEP_SECONDS", 0.02)
     monkeypatch.setattr("tok0n.services.housekeeping.REFRESH_SECONDS", 3600)
     monkeypatch.setattr("tok0n.services.housekeeping.VERIFY_SECONDS", 3600)
-    monkeypatch.setattr("tok0n.services.reserving.SETTLE_PAUSES_SECONDS", (0, 0))
+    monkeypatch.setattr("tok0n.services.reservations.SETTLE_PAUSES_SECONDS", (0, 0))
 
 
 async def gateway_on(folder: Path, url: str, upstream: ScriptedUpstream) -> AsyncIterator[Running]:

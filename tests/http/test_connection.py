@@ -74,19 +74,19 @@ async def wait_for_loss(_: Scope, receive: Receive, __: Send) -> None:
 class Echo:
     """`echo`, with a short way to /whole."""
 
-    short_way: "Echo"
+    fast_path: "Echo"
     path = b"/whole"
     edge = Edge()
 
     def __init__(self, *, full: bool = False) -> None:
-        self.short_way = self
+        self.fast_path = self
         self.full = full
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await {"/works on": work_on, "/waits": wait_for_loss}.get(scope["path"], echo)(scope, receive, send)
 
-    def refusal(self, _: Mapping[bytes, bytes], *, crowded: bool) -> WholeAnswer | None:
-        assert not crowded
+    def refusal(self, _: Mapping[bytes, bytes], *, is_overloaded: bool) -> WholeAnswer | None:
+        assert not is_overloaded
         return (503, b"x-full: yes\r\n", b"full") if self.full else None
 
     async def answer(self, request: FastRequest) -> WholeAnswer:
@@ -144,7 +144,7 @@ async def test_an_answer_in_pieces_is_chunked_and_one_to_head_has_no_body(connec
     assert (await connection.send(b"GET /after HTTP/1.1\r\nhost: x\r\n\r\n")).headers["x-path"] == "/after"
 
 
-async def test_only_a_post_whose_body_came_with_its_head_goes_the_short_way(connection: Connection) -> None:
+async def test_only_a_post_whose_body_came_with_its_head_takes_the_fast_path(connection: Connection) -> None:
     whole = b"POST /whole HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nok"
     assert "x-a" in (await connection.send(whole)).headers
     connection.writer.write(whole[:-1])
@@ -213,7 +213,7 @@ async def test_what_comes_behind_a_request_never_takes_its_answer(
     assert await connection.reader.read() == b""
 
 
-async def test_a_short_way_that_fails_is_a_500_and_ends_the_connection(connection: Connection) -> None:
+async def test_a_fast_path_that_fails_is_a_500_and_ends_the_connection(connection: Connection) -> None:
     connection.writer.write(b"POST /whole HTTP/1.1\r\nhost: x\r\nx-fails:\r\n\r\n")
     answer = await connection.reader.read()
     assert answer.startswith(b"HTTP/1.1 500 ")

@@ -91,7 +91,7 @@ async def make_world(db: Opened, *, guesses: int = GUESSES_MIN) -> World:
     ada = await people.find(ADA)
     assert ada is not None
     link = digest("a link")
-    await people.make_link(
+    await people.create_link(
         person_id=ada.id, purpose=LinkPurpose.VERIFY, digest=link, expires_at_us=NOW_US * 2, email=None
     )
     ada = await people.verify(link, now_us=NOW_US, may_open=True)
@@ -182,7 +182,7 @@ async def test_of_900_codes_in_one_burst_6_are_evaluated(world: World, monkeypat
         return step_of(self, code, totp_secret)
 
     monkeypatch.setattr(SecondFactor, "step_of", counting)
-    messages = await refusals(900, lambda number: world.signing.give_code(new.secret, code=wrong[number], agent=""))
+    messages = await refusals(900, lambda number: world.signing.submit_code(new.secret, code=wrong[number], agent=""))
     assert evaluated(messages) == len(compared) == 6
 
 
@@ -192,9 +192,9 @@ def is_code(world: World, code: str) -> bool:
 
 async def test_a_restart_forgives_no_code(world: World) -> None:
     new = await world.signing.sign_in(email=ADA, password=RIGHT, address="a", agent="")
-    await refusals(6, lambda _: world.signing.give_code(new.secret, code="wrong", agent=""))
+    await refusals(6, lambda _: world.signing.submit_code(new.secret, code="wrong", agent=""))
     restarted = (await make_again(world)).signing
-    messages = await refusals(1, lambda _: restarted.give_code(new.secret, code="wrong", agent=""))
+    messages = await refusals(1, lambda _: restarted.submit_code(new.secret, code="wrong", agent=""))
     assert evaluated(messages) == 0
 
 
@@ -216,7 +216,7 @@ async def test_the_right_code_takes_back_its_own_count(world: World) -> None:
         new = await world.signing.sign_in(email=ADA, password=RIGHT, address="a", agent="")
         world.clock.advance(30)
         code = world.totp.at(world.clock.now_us() // 1_000_000)
-        assert await world.signing.give_code(new.secret, code=code, agent="") is not None, number
+        assert await world.signing.submit_code(new.secret, code=code, agent="") is not None, number
 
 
 async def test_confirmation_passwords_count_together_over_all_processes(world: World) -> None:

@@ -41,8 +41,8 @@ RESERVED = PROMPT_BOUND + 50
 async def call(gateway: InProcess, body: bytes = BODY, *, authorization: bytes | None = b"") -> tuple[Completion, Call]:
     begun = gateway.complete_chat.begin()
     presented = gateway.authorization if authorization == b"" else authorization
-    caller = begun.caller = await gateway.complete_chat.key_ring.authenticate(presented)
-    return await gateway.complete_chat.for_caller(begun, caller, body), begun
+    caller = begun.caller = await gateway.complete_chat.caller_cache.authenticate(presented)
+    return await gateway.complete_chat.complete(begun, caller, body), begun
 
 
 async def test_a_call_is_reserved_charged_and_told(tmp_path: Path) -> None:
@@ -159,16 +159,16 @@ async def test_a_release_that_the_database_refuses_is_tried_again(
         with pytest.raises(UpstreamFailed):
             await call(gateway)
         assert await gateway.pending() == RESERVED
-        assert await gateway.reservations.release_again() == 1
+        assert await gateway.reservations.retry_releases() == 1
         monkeypatch.setattr(ledger, "release", release)
-        assert await gateway.reservations.release_again() == 0
+        assert await gateway.reservations.retry_releases() == 0
         assert await gateway.pending() == 0
 
 
 async def test_a_settlement_is_tried_again_before_the_customer_hears_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tok0n.services.reserving.SETTLE_PAUSES_SECONDS", (0, 0))
+    monkeypatch.setattr("tok0n.services.reservations.SETTLE_PAUSES_SECONDS", (0, 0))
     async with in_process(tmp_path, FakeUpstream()) as gateway:
         ledger: Any = gateway.db.ledger
         settle = ledger.settle

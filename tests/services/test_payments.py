@@ -20,9 +20,9 @@ from tok0n.domain.errors import AccountingFailed, CheckoutGone, NotFound, Paymen
 from tok0n.domain.ledger import Release
 from tok0n.domain.orders import Dispute, DisputeStatus, Order, Outcome, Payment
 from tok0n.domain.packs import Pack
-from tok0n.domain.payments import Checkout, Disputed, Event, News, NotApplicable, Refunded, RefundFailed
+from tok0n.domain.payments import Checkout, Disputed, Event, NotApplicable, ProviderFact, Refunded, RefundFailed
 from tok0n.services.alarms import ALARMS_MAX
-from tok0n.services.payments import WAITS_US, SellPacks
+from tok0n.services.payments import RETRY_FOR_US, SellPacks
 
 pytestmark = pytest.mark.anyio
 
@@ -105,7 +105,7 @@ def disputed(order: Order, status: DisputeStatus) -> Disputed:
     return Disputed(payment_id=f"pi_{order.id}", dispute=dispute, currency="usd", livemode=False)
 
 
-def event(name: str, about: News | None, kind: str = "checkout.session.completed") -> Event:
+def event(name: str, about: ProviderFact | None, kind: str = "checkout.session.completed") -> Event:
     return Event(id=f"evt_{name}", type=kind, created_at_us=NOW_US, about=about)
 
 
@@ -246,7 +246,7 @@ async def test_a_dispute_of_a_payment_that_is_not_known_yet_waits_for_it(shop: S
         livemode=False,
     )
     await shop.deliver(event("3", stray, "charge.dispute.created"))
-    shop.clock.advance(WAITS_US / 1_000_000)
+    shop.clock.advance(RETRY_FOR_US / 1_000_000)
     await shop.sell.handle_all()
     assert await shop.inbox.unhandled(now_us=FOREVER_US, rows_max=10) == [], "not for ever"
 

@@ -14,7 +14,7 @@ from tok0n.domain.errors import RateLimited, UpstreamFailed
 from tok0n.ports import UpstreamAnswer
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.housekeeping import Housekeeping
-from tok0n.services.reserving import Reservations
+from tok0n.services.reservations import Reservations
 from tok0n.services.verify_models import VerifyModels, output_limits
 
 pytestmark = pytest.mark.anyio
@@ -125,7 +125,7 @@ async def test_a_model_whose_reasoning_uses_up_the_limit_is_tried_with_more(name
         state = await verify_models(REASONING)
         assert (state.consecutive_failures, state.detail) == (0, "")
         assert len(upstream.bodies) == 5
-        assert (await verify_models.unless_another_does(REASONING)) is not None
+        assert (await verify_models.if_unclaimed(REASONING)) is not None
 
 
 async def test_reasoning_that_took_the_whole_limit_is_tried_with_more(tmp_path: Path) -> None:

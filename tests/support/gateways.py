@@ -26,13 +26,13 @@ from tok0n.domain.accounts import Account
 from tok0n.domain.catalogue import Model, Verification
 from tok0n.http.server import HttpServer
 from tok0n.ports import Clock, Limiter
-from tok0n.services.authenticate import KeyRing
+from tok0n.services.caller_cache import CallerCache
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import CompleteChat
 from tok0n.services.issue_key import issue_key
 from tok0n.services.payments import SellPacks
 from tok0n.services.request_reader import RequestReader
-from tok0n.services.reserving import Reservations
+from tok0n.services.reservations import Reservations
 from tok0n.services.signing import Signing
 from tok0n.settings import load
 
@@ -92,7 +92,7 @@ async def in_process(
         reservations = Reservations(db.ledger, clock)
         reader = RequestReader(catalogue)
         complete_chat = CompleteChat(
-            key_ring=KeyRing(db.accounts, clock),
+            caller_cache=CallerCache(db.accounts, clock),
             reader=reader,
             history=SqlHistory(db.store),
             limiter=limiter,
@@ -246,7 +246,7 @@ class Running(msgspec.Struct, kw_only=True):
     store: Store
     signing: Signing
     routes: Sequence[BaseRoute]
-    key_ring: KeyRing
+    caller_cache: CallerCache
     sell_packs: SellPacks | None
     clock: Clock
     folder: Path
@@ -305,7 +305,7 @@ async def running(
                 store=gateway.store,
                 signing=gateway.pages.signing,
                 routes=gateway.pages.routes,
-                key_ring=gateway.key_ring,
+                caller_cache=gateway.caller_cache,
                 sell_packs=gateway.pages.sell_packs,
                 clock=gateway.clock,
                 folder=folder,

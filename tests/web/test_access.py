@@ -150,7 +150,7 @@ async def test_no_path_opens_an_account_that_registration_does_not_allow(
         for purpose, path in PATHS.items():
             email = f"{purpose}@example.com"
             person = await store.people.register(email=email, password_hash=password_hash, now_us=now_us)
-            await store.people.make_link(
+            await store.people.create_link(
                 person_id=person.id,
                 purpose=purpose,
                 digest=digest(purpose),
@@ -181,7 +181,7 @@ async def test_who_has_an_account_resets_the_password_where_registration_is_clos
     async with running(tmp_path, upstream_url=upstream.base_url, more=more) as site, Visitor(site.url) as visitor:
         person = await site.store.people.register(email=ADA, password_hash="", now_us=NOW_US)
         link = {"person_id": person.id, "expires_at_us": site.clock.now_us() + 60_000_000, "email": None}
-        await site.store.people.make_link(**link, purpose=LinkPurpose.VERIFY, digest=b"v")  # type: ignore[arg-type]
+        await site.store.people.create_link(**link, purpose=LinkPurpose.VERIFY, digest=b"v")  # type: ignore[arg-type]
         await site.store.people.verify(b"v", now_us=site.clock.now_us(), may_open=True)
         await reset(visitor, mailbox)
         assert (await visitor.get(ACCESS)).status_code == 200

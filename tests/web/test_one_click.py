@@ -9,6 +9,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pyotp
@@ -29,6 +30,7 @@ from tok0n.domain.forms import SEALED_US
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services.redeem_codes import make_code
 from tok0n.web.dashboard.keys import KEYS_MAX
+from tok0n.web.dashboard.playground import Playground
 
 pytestmark = pytest.mark.anyio
 
@@ -206,23 +208,31 @@ async def test_a_code_form_grants_once_and_every_submission_says_so(opened: Shop
 
 
 async def test_a_playground_form_sends_one_request_and_every_submission_shows_its_answer(
-    opened: Shop, ada: Visitor, upstream: ScriptedUpstream
+    opened: Shop, ada: Visitor, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site, _ = opened
     await site.store.accounts.grant(email=ADA, tokens=100_000, reason="x", now_us=site.clock.now_us())
     await ada.post("/dashboard/keys", {"name": "k"})
     (key,) = await site.store.accounts.list_keys(ADA)
-    may_answer, behaviour = asyncio.Event(), upstream.behaviour
+    may_answer, behaviour, send_once = asyncio.Event(), upstream.behaviour, Playground._send_once
+    submissions = 0
 
     async def slowly(writer: asyncio.StreamWriter) -> None:
         await may_answer.wait()
         await behaviour(writer)
 
+    async def counted(self: Playground, *submission: Any) -> Any:
+        nonlocal submissions
+        submissions += 1
+        upstream.changed.set()
+        return await send_once(self, *submission)
+
     upstream.behaviour = slowly
+    monkeypatch.setattr(Playground, "_send_once", counted)
     fields = await form_of(ada, "/dashboard/playground")
     fields |= {"model": "demo", "key": key.id, "user": "Hello!", "limit": "50", "send": "1"}
     clicks = [asyncio.create_task(ada.post_raw("/dashboard/playground", fields)) for _ in range(CLICKS)]
-    await upstream.until(lambda: bool(upstream.requests))
+    await upstream.until(lambda: submissions == CLICKS and bool(upstream.requests))
     may_answer.set()
     for answer in await asyncio.gather(*clicks):
         assert "Hello." in text_of(answer)

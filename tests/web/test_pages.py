@@ -493,7 +493,7 @@ async def test_when_the_database_is_away_a_page_says_so(
 async def test_when_a_key_was_last_used_is_remembered(site: Running, owner: Visitor) -> None:
     assert "never" in text_of(await owner.get("/dashboard/keys"))
     await chat(site.base_url, site.api_key, chat_body())
-    await site.key_ring.remember_use()
+    await site.caller_cache.flush_last_used()
     key = (await site.store.accounts.list_keys(EMAIL))[0]
     assert key.last_used_at_us is not None
     assert abs(key.last_used_at_us - site.clock.now_us()) < 60_000_000

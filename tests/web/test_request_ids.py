@@ -110,7 +110,7 @@ def test_an_overload_rejection_has_both_ids() -> None:
     endpoint = ChatEndpoint(
         cast(Any, complete_chat), anything, anything, cast(Any, request_log), anything, body_bytes_max=1, cors=Cors()
     )
-    rejection = endpoint.refusal({b"x-request-id": b"abc"}, crowded=False)
+    rejection = endpoint.refusal({b"x-request-id": b"abc"}, is_overloaded=False)
     assert rejection is not None
     headers = dict(headers_in(rejection[1]))
     assert (headers[b"x-request-id"], headers[b"x-client-request-id"]) == (b"req_1", b"abc")

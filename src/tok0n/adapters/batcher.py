@@ -16,7 +16,7 @@ Command = TypeVar("Command")
 Result = TypeVar("Result")
 
 
-class Submitted(asyncio.Future[Result]):
+class UncancellableFuture(asyncio.Future[Result]):
     """A future that cannot be cancelled: what was submitted is carried out.
 
     A task that is cancelled while it awaits one is woken with `CancelledError` once the future is done: then it knows
@@ -50,11 +50,11 @@ class Batcher(Generic[Command, Result]):
         self._name = name
         self._batch_max = batch_max
         self._queue_max = queue_max
-        self._waiting: list[tuple[Command, Submitted[Result]]] = []
+        self._waiting: list[tuple[Command, UncancellableFuture[Result]]] = []
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def submit(self, command: Command, *, must: bool = False) -> Submitted[Result]:
+    def submit(self, command: Command, *, must: bool = False) -> UncancellableFuture[Result]:
         """Queue one command; its future resolves when it was carried out, waited for or not.
 
         Raises `Overloaded` at once when `queue_max` commands wait, unless it `must` be carried out: what ends a
@@ -64,7 +64,7 @@ class Batcher(Generic[Command, Result]):
             raise Overloaded(queue=self._name)
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-        future: Submitted[Result] = Submitted(loop=self._loop)
+        future: UncancellableFuture[Result] = UncancellableFuture(loop=self._loop)
         self._waiting.append((command, future))
         if self._task is None:
             self._task = self._loop.create_task(self._drain())

@@ -93,7 +93,7 @@ def _spare_the_garbage_collector() -> None:
 
 async def _hurry(server: HttpServer, again: asyncio.Event) -> None:
     await again.wait()
-    server.hurry()
+    server.force_exit()
 
 
 @contextlib.contextmanager

@@ -12,14 +12,14 @@ from tok0n.domain.packs import Pack
 from tok0n.domain.people import Registration
 from tok0n.domain.rate_limit import Limits
 from tok0n.ports import Clock, Mailer, Passwords
-from tok0n.services.authenticate import KeyRing
+from tok0n.services.caller_cache import CallerCache
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import CompleteChat
-from tok0n.services.housekeeping import Chore
-from tok0n.services.in_flight import InFlight
+from tok0n.services.housekeeping import PeriodicTask
 from tok0n.services.passkeys import SignInByPasskey
 from tok0n.services.payments import SellPacks
 from tok0n.services.profile import Profile
+from tok0n.services.requests_in_progress import RequestsInProgress
 from tok0n.services.signing import Signing
 from tok0n.settings import Settings
 from tok0n.web.dashboard.access import access_routes
@@ -49,7 +49,7 @@ class Pages(msgspec.Struct, frozen=True, kw_only=True):
     site: Site
     signing: Signing
     sell_packs: SellPacks | None
-    forget_submissions: Chore
+    forget_submissions: PeriodicTask
     routes: Sequence[BaseRoute]
     packages: Sequence[str]
 
@@ -109,9 +109,9 @@ def make_pages(
     limits: Limits,
     catalogue: Catalogue,
     complete_chat: CompleteChat,
-    key_ring: KeyRing,
+    caller_cache: CallerCache,
     request_log: RequestLog,
-    in_flight: InFlight,
+    requests_in_progress: RequestsInProgress,
     stripe_base: str | None,
 ) -> Pages:
     """All pages, and the webhook of the payment provider."""
@@ -147,7 +147,11 @@ def make_pages(
         attempts=store.attempts,
     )
     playground = Playground(
-        desk=desk, complete_chat=complete_chat, key_ring=key_ring, request_log=request_log, in_flight=in_flight
+        desk=desk,
+        complete_chat=complete_chat,
+        caller_cache=caller_cache,
+        request_log=request_log,
+        requests_in_progress=requests_in_progress,
     )
     sell_packs = make_sell_packs(settings, store, clock, stripe_base=stripe_base)
     seller = SellerShown(**{name: getattr(settings.seller, name) for name in SellerShown.__struct_fields__})

@@ -20,14 +20,14 @@ from tok0n.domain.errors import Tok0nError
 from tok0n.http.asgi import AsgiApp
 from tok0n.http.limits import HttpLimits
 from tok0n.ports import Clock, Limiter, Upstream
-from tok0n.services.authenticate import KeyRing
+from tok0n.services.caller_cache import CallerCache
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import CompleteChat
-from tok0n.services.housekeeping import Chore, Housekeeping
-from tok0n.services.in_flight import InFlight
+from tok0n.services.housekeeping import Housekeeping, PeriodicTask
 from tok0n.services.notices import LowBalances
 from tok0n.services.request_reader import RequestReader
-from tok0n.services.reserving import Reservations
+from tok0n.services.requests_in_progress import RequestsInProgress
+from tok0n.services.reservations import Reservations
 from tok0n.services.signing import Signing
 from tok0n.services.verify_models import VerifyModels
 from tok0n.settings import Settings
@@ -63,7 +63,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     store: Store
     clock: Clock
     pages: Pages
-    key_ring: KeyRing
+    caller_cache: CallerCache
     draining: asyncio.Event
 
 
@@ -102,12 +102,12 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
         await catalogue.refresh()
         reader = opened.enter_context(contextlib.closing(RequestReader(catalogue)))
         verify_models = _verification(settings, store, upstreams, limiter, clock)
-        key_ring = KeyRing(store.accounts, clock)
-        in_flight = InFlight()
+        caller_cache = CallerCache(store.accounts, clock)
+        requests_in_progress = RequestsInProgress()
         trimmer = MemoryTrimmer()
         trimmer.limit_arenas()
         complete_chat = CompleteChat(
-            key_ring=key_ring,
+            caller_cache=caller_cache,
             reader=reader,
             history=store.history,
             limiter=limiter,
@@ -121,7 +121,7 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
             limiter,
             clock,
             request_log,
-            in_flight,
+            requests_in_progress,
             body_bytes_max=settings.server.max_body_bytes,
             cors=cors,
         )
@@ -134,9 +134,9 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
             limits=limits_of(settings),
             catalogue=catalogue,
             complete_chat=complete_chat,
-            key_ring=key_ring,
+            caller_cache=caller_cache,
             request_log=request_log,
-            in_flight=in_flight,
+            requests_in_progress=requests_in_progress,
             stripe_base=stripe_base,
         )
         housekeeping = Housekeeping(
@@ -148,7 +148,7 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
             verify_interval_us=settings.catalogue.verify_interval_hours * 3_600_000_000,
             more=[
                 *_payment_chores(pages),
-                (key_ring.remember_use, REMEMBER_USE_SECONDS),
+                (caller_cache.flush_last_used, REMEMBER_USE_SECONDS),
                 (LowBalances(store.notices, mailer, url_maker(settings)).tell, LOW_BALANCES_SECONDS),
                 (pages.signing.forget_old, FORGET_SECONDS),
                 (trimmer.trim, TRIM_SECONDS),
@@ -161,7 +161,7 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
             catalogue=catalogue,
             database=store.database,
             limiter=limiter,
-            key_ring=key_ring,
+            caller_cache=caller_cache,
             history=store.history,
             clock=clock,
             request_log=request_log,
@@ -173,13 +173,13 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
         )
         housekeeping.start()
         try:
-            yield Gateway(app=app, store=store, clock=clock, pages=pages, key_ring=key_ring, draining=draining)
+            yield Gateway(app=app, store=store, clock=clock, pages=pages, caller_cache=caller_cache, draining=draining)
         finally:
-            await _end(in_flight, housekeeping, reservations, request_log)
+            await _end(requests_in_progress, housekeeping, reservations, request_log)
             await pages.signing.idle()
-            await key_ring.aclose()
+            await caller_cache.aclose()
             with contextlib.suppress(Tok0nError):
-                await key_ring.remember_use()
+                await caller_cache.flush_last_used()
 
 
 @contextlib.asynccontextmanager
@@ -202,7 +202,7 @@ def _http_limits(settings: Settings) -> HttpLimits:
     )
 
 
-def _payment_chores(pages: Pages) -> list[tuple[Chore, float]]:
+def _payment_chores(pages: Pages) -> list[tuple[PeriodicTask, float]]:
     if pages.sell_packs is None:
         return []
     return [(pages.sell_packs.handle_all, HANDLE_SECONDS), (pages.sell_packs.reconcile, RECONCILE_SECONDS)]
@@ -246,11 +246,14 @@ async def _recover(settings: Settings, store: Store, clock: Clock) -> None:
 
 
 async def _end(
-    in_flight: InFlight, housekeeping: Housekeeping, reservations: Reservations, request_log: RequestLog
+    requests_in_progress: RequestsInProgress,
+    housekeeping: Housekeeping,
+    reservations: Reservations,
+    request_log: RequestLog,
 ) -> None:
     await housekeeping.stop()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(CANCELLED_CALLS_SECONDS_MAX):
-            await in_flight.idle()
-    await reservations.release_again()
+            await requests_in_progress.idle()
+    await reservations.retry_releases()
     await request_log.aclose()

@@ -11,7 +11,7 @@ from tok0n.cli.common import command, config_option, json_option, load_settings,
 from tok0n.domain.accounts import Account, ApiKey, KeyLimits
 from tok0n.domain.email import parse_email
 from tok0n.domain.errors import AlreadyExists, NotFound
-from tok0n.domain.ledger import US_A_DAY
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services.issue_key import issue_key
 
@@ -160,7 +160,7 @@ async def create_key(
     """Make an API key for EMAIL. It is shown once, and kept nowhere."""
     clock = SystemClock()
     limits = KeyLimits(
-        expires_at_us=None if days is None else clock.now_us() + days * US_A_DAY,
+        expires_at_us=None if days is None else clock.now_us() + days * MICROSECONDS_PER_DAY,
         budget=budget,
         models=models or None,
     )

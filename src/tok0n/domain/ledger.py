@@ -13,7 +13,7 @@ from tok0n.domain.usage import Usage
 US_AN_HOUR = 3_600_000_000
 """Microseconds in an hour: use is also kept by the hour since the Unix epoch, in which it was charged."""
 
-US_A_DAY = 24 * US_AN_HOUR
+MICROSECONDS_PER_DAY = 24 * US_AN_HOUR
 
 
 class RequestStatus(StrEnum):

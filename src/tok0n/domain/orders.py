@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from tok0n.domain.ledger import US_A_DAY, US_AN_HOUR, Balance, EntryKind
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_AN_HOUR, Balance, EntryKind
 from tok0n.domain.packs import Pack
 
 OPEN_CHECKOUTS_MAX = 5
@@ -20,7 +20,7 @@ STARTED_CHECKOUTS_MAX = 20
 STARTED_CHECKOUTS_US = US_AN_HOUR
 """Purchases that an account may start in this time without paying."""
 
-CHECKOUT_LIFE_US = US_A_DAY
+CHECKOUT_LIFE_US = MICROSECONDS_PER_DAY
 """How long a checkout can be paid (Stripe API reference, Checkout Sessions, `expires_at`)."""
 
 CENTS_MAX = 10**12
@@ -95,7 +95,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
             outcome=max(filter(None, (self.outcome, more.outcome)), default=None),
         )
 
-    def applied_to(self, tokens: int) -> "Applied":
+    def merge(self, tokens: int) -> "Applied":
         """What an order of so many tokens is worth. What is taken back is rounded down, in the customer's favour."""
         if self.paid_cents is None:
             return Applied()
@@ -118,7 +118,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
         assert 0 <= self.refund + self.dispute <= self.purchase
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class EntryDraft(msgspec.Struct, frozen=True, kw_only=True):
     """One entry to append."""
 
     kind: EntryKind
@@ -128,35 +128,35 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 class Movement(msgspec.Struct, frozen=True, kw_only=True):
     """The entries that an order's new facts call for; what the ledger then holds of it, and the account's debt."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[EntryDraft, ...]
     applied: Applied
     debt: int
 
 
-def movement(before: Applied, due: Applied, *, balance: Balance, debt: int) -> Movement:
+def plan_entries(before: Applied, due: Applied, *, balance: Balance, debt: int) -> Movement:
     """How the ledger gets from `before` towards `due`, for an account with such a `balance` and `debt`.
 
     What is given covers the debt first. What is taken and was spent becomes debt: no balance goes below 0. What calls
     in flight have reserved is neither there nor spent yet: `applied` falls short of `due` by it, until they have ended.
     """
-    changes: list[Change] = []
+    changes: list[EntryDraft] = []
     available, reserved = balance.available, balance.pending
     given = ((EntryKind.PURCHASE, due.purchase - before.purchase), (EntryKind.DISPUTE, before.dispute - due.dispute))
     taken = ((EntryKind.REFUND, due.refund - before.refund), (EntryKind.DISPUTE, due.dispute - before.dispute))
     waiting = dict.fromkeys(EntryKind, 0)
     for kind, tokens in given:
         if tokens > 0:
-            changes.append(Change(kind=kind, amount=tokens))
+            changes.append(EntryDraft(kind=kind, amount=tokens))
             covered = min(tokens, debt)
             if covered:
-                changes.append(Change(kind=EntryKind.ADJUSTMENT, amount=-covered))
+                changes.append(EntryDraft(kind=EntryKind.ADJUSTMENT, amount=-covered))
             debt -= covered
             available += tokens - covered
     for kind, tokens in taken:
         if tokens > 0:
             there = min(tokens, available)
             if there:
-                changes.append(Change(kind=kind, amount=-there))
+                changes.append(EntryDraft(kind=kind, amount=-there))
             available -= there
             waiting[kind] = min(tokens - there, reserved)
             reserved -= waiting[kind]
@@ -202,7 +202,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_settled(self) -> bool:
         """Whether the ledger holds all that is due. If not, calls in flight have reserved what is to be taken back."""
-        return self.applied == self.payment.applied_to(self.tokens)
+        return self.applied == self.payment.merge(self.tokens)
 
 
 class OpenedOrder(msgspec.Struct, frozen=True, kw_only=True):

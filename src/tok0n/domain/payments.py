@@ -71,7 +71,7 @@ class NotApplicable(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     why: str
 
 
-News = Checkout | Refunded | Disputed | RefundFailed | NotApplicable
+ProviderFact = Checkout | Refunded | Disputed | RefundFailed | NotApplicable
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +80,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     type: str
     created_at_us: int
-    about: News | None
+    about: ProviderFact | None
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):

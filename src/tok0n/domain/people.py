@@ -5,18 +5,18 @@ from enum import StrEnum
 
 import msgspec
 
-from tok0n.domain.ledger import US_A_DAY
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY
 
 PASSWORD_CHARACTERS_MIN = 10
 PASSWORD_CHARACTERS_MAX = 200
-SESSION_IDLE_US = 7 * US_A_DAY
-SESSION_LIFE_US = 30 * US_A_DAY
+SESSION_IDLE_US = 7 * MICROSECONDS_PER_DAY
+SESSION_LIFE_US = 30 * MICROSECONDS_PER_DAY
 """A session ends a week after it was last used, and a month after it began (OWASP, session management)."""
 
 SECOND_FACTOR_LIFE_US = 600_000_000
 """How long a sign-in waits for its second factor."""
 
-LINK_LIFE_US = US_A_DAY
+LINK_LIFE_US = MICROSECONDS_PER_DAY
 """A mailed link works for a day, and once."""
 
 PASSKEY_LIFE_US = 300_000_000

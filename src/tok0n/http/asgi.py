@@ -24,15 +24,15 @@ class FastRequest(Protocol):
         """Stop counting the body towards the bytes that wait to be admitted."""
 
 
-class ShortWay(Protocol):
-    """What an application may have as its `short_way`: requests that are answered whole, without what ASGI costs.
+class FastPath(Protocol):
+    """What an application may have as its `fast_path`: requests that are answered whole, without what ASGI costs.
 
     The server takes it for a request to `POST path` whose body came with its head, as nearly all do.
     """
 
     path: bytes
 
-    def refusal(self, named: Mapping[bytes, bytes], *, crowded: bool) -> WholeAnswer | None:
+    def refusal(self, named: Mapping[bytes, bytes], *, is_overloaded: bool) -> WholeAnswer | None:
         """An answer without a look at the body, where nothing more can be taken on; `named` are the headers.
 
         `crowded` tells that too many have come before it and were not begun.

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from tok0n.http.asgi import Scope, ShortWay, WholeAnswer
+from tok0n.http.asgi import FastPath, Scope, WholeAnswer
 from tok0n.http.buffered import HOLDER_IS_FULL, Hold
 from tok0n.http.exchange import STATUS_LINE, Exchange
 from tok0n.http.head import BadRequest
@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._server = server
         self.loop = server.loop
         self._limits = server.limits
-        self._fast_path: ShortWay | None = server.fast_path
+        self._fast_path: FastPath | None = server.fast_path
         self._fast_target = b"" if server.fast_path is None else server.fast_path.path
         self._parser = RequestParser(
             head_bytes_max=server.limits.head_bytes_max, header_lines_max=server.limits.header_lines_max
@@ -328,14 +328,14 @@ class Connection(asyncio.Protocol):
         self._server.tasks.add(task)
         task.add_done_callback(self._server.tasks.discard)
 
-    def _is_rejected(self, exchange: Exchange, fast_path: ShortWay) -> bool:
+    def _is_rejected(self, exchange: Exchange, fast_path: FastPath) -> bool:
         """Under overload most requests are rejected, so a rejection must cost little: no task runs for it.
 
         A rejected client may retry immediately, so rejections are paced as well.
         """
         if self.is_write_paused:
             return False
-        rejection = fast_path.refusal(exchange.named, crowded=not self._server.queue.has_room())
+        rejection = fast_path.refusal(exchange.named, is_overloaded=self._server.queue.is_overloaded())
         if rejection is None:
             return False
         self._server.rejections.add((exchange, rejection))
@@ -351,7 +351,7 @@ class Connection(asyncio.Protocol):
         else:
             self._wake_task()
 
-    async def _serve(self, fast_path: ShortWay) -> None:
+    async def _serve(self, fast_path: FastPath) -> None:
         """Respond to one request after another, for as long as the connection lives."""
         assert self._task is not None
         try:

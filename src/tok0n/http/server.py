@@ -10,13 +10,13 @@ from typing import Self
 import structlog
 
 from tok0n.domain.errors import OperatorError
-from tok0n.http.asgi import AsgiApp, Headers, ShortWay, WholeAnswer
+from tok0n.http.asgi import AsgiApp, FastPath, Headers, WholeAnswer
 from tok0n.http.buffered import BufferedBytes
 from tok0n.http.connection import Connection, Rejected, send_rejection
 from tok0n.http.fair_queue import FairQueue
 from tok0n.http.head import RequestHead
 from tok0n.http.limits import HttpLimits
-from tok0n.turns import Turns
+from tok0n.pacing import PacedQueue
 
 log = structlog.get_logger()
 
@@ -65,16 +65,16 @@ class ServerState:
         limits = edge.limits
         self.app = app
         self.loop = asyncio.get_running_loop()
-        self.fast_path: ShortWay | None = getattr(app, "short_way", None)
+        self.fast_path: FastPath | None = getattr(app, "fast_path", None)
         self.limits = limits
         self.render_error = edge.render_error
         self.client_key = edge.client_key
         self.buffered = BufferedBytes(
             buffered_bytes_max=limits.buffered_bytes_max, holder_bytes_max=limits.holder_bytes_max
         )
-        self.queue: Turns[Connection] = Turns(Connection.dispatch)
+        self.queue: PacedQueue[Connection] = PacedQueue(Connection.dispatch)
         self.fair_queue = FairQueue(self.loop)
-        self.rejections: Turns[Rejected] = Turns(send_rejection)
+        self.rejections: PacedQueue[Rejected] = PacedQueue(send_rejection)
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.total_requests = 0
@@ -112,7 +112,7 @@ class ServerState:
 class HttpServer:
     """Serves `app` on one socket from entering the context to leaving it.
 
-    An application may have a `short_way` (see `asgi.ShortWay`) and an `edge` (see `Edge`).
+    An application may have a `fast_path` (see `asgi.FastPath`) and an `edge` (see `Edge`).
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class HttpServer:
         while self.state.tasks:
             await asyncio.wait(set(self.state.tasks))
 
-    def hurry(self) -> None:
+    def force_exit(self) -> None:
         """Do not wait for requests in progress any longer."""
         self._force_exit.set()
 

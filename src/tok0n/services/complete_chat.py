@@ -17,13 +17,13 @@ from tok0n.domain.errors import ADMISSION_EXPIRED, InsufficientTokens, InvalidRe
 from tok0n.domain.json_text import JsonText
 from tok0n.domain.ledger import Balance, NewReservation, Receipt
 from tok0n.ports import Clock, History, Limiter, RateState, Upstream
-from tok0n.services.authenticate import KeyRing
+from tok0n.services.caller_cache import CallerCache
 from tok0n.services.request_reader import LARGE_BODY_BYTES, RequestReader
-from tok0n.services.reserving import Reservation, Reservations
+from tok0n.services.reservations import Reservation, Reservations
 
 log = structlog.get_logger()
 
-CHANCES = 256
+RANDOM_POOL_IDS = 256
 """For how many ids chance is drawn at once."""
 
 SETTLE_SECONDS_MAX = 60
@@ -53,7 +53,7 @@ class CompleteChat:
     def __init__(
         self,
         *,
-        key_ring: KeyRing,
+        caller_cache: CallerCache,
         reader: RequestReader,
         history: History,
         limiter: Limiter,
@@ -61,7 +61,7 @@ class CompleteChat:
         upstreams: Mapping[str, Upstream],
         clock: Clock,
     ) -> None:
-        self.key_ring = key_ring
+        self.caller_cache = caller_cache
         self.has_room = reservations.ledger.has_room
         """Whether a call has a chance now; what is refused at once costs next to nothing."""
         self._reader = reader
@@ -79,7 +79,7 @@ class CompleteChat:
         request_id = ids.request_id(self._clock.now_us(), self._chance.pop())
         return Call(request_id=request_id, started=self._clock.monotonic())
 
-    async def for_caller(self, call: Call, caller: Caller, body: JsonText) -> Completion:
+    async def complete(self, call: Call, caller: Caller, body: JsonText) -> Completion:
         """Do all the rest; the charge is committed when this returns. Raises the errors of `domain.errors`."""
         call.caller = caller
         # Small bodies, nearly all, cost no coroutine.
@@ -164,7 +164,7 @@ class CompleteChat:
 
 def _chances() -> list[bytes]:
     """The chance of the next ids. Asked for each time, it would cost a system call that gives the interpreter away."""
-    many = os.urandom(CHANCES * ids.RANDOM_BYTES)
+    many = os.urandom(RANDOM_POOL_IDS * ids.RANDOM_BYTES)
     return [many[place : place + ids.RANDOM_BYTES] for place in range(0, len(many), ids.RANDOM_BYTES)]
 
 

@@ -9,7 +9,7 @@ from tok0n.domain.catalogue import Model
 from tok0n.domain.errors import Tok0nError
 from tok0n.ports import Clock, Ledger
 from tok0n.services.catalogue import Catalogue
-from tok0n.services.reserving import Reservations
+from tok0n.services.reservations import Reservations
 from tok0n.services.verify_models import VerifyModels
 
 log = structlog.get_logger()
@@ -20,7 +20,7 @@ REFRESH_SECONDS = 1.0
 VERIFY_SECONDS = 1.0
 """How often the catalogue is looked through for models that are to be verified."""
 
-Chore = Callable[[], Awaitable[object]]
+PeriodicTask = Callable[[], Awaitable[object]]
 
 
 class Housekeeping:
@@ -35,7 +35,7 @@ class Housekeeping:
         verify_models: VerifyModels,
         clock: Clock,
         verify_interval_us: int,
-        more: Sequence[tuple[Chore, float]] = (),
+        more: Sequence[tuple[PeriodicTask, float]] = (),
     ) -> None:
         self._ledger = ledger
         self._reservations = reservations
@@ -64,7 +64,7 @@ class Housekeeping:
 
     async def sweep(self) -> None:
         """Expire what a dead process left PENDING, and try failed releases again."""
-        await self._reservations.release_again()
+        await self._reservations.retry_releases()
         expired = await self._ledger.expire(now_us=self._clock.now_us(), rows_max=SWEEP_ROWS_MAX)
         if expired:
             log.warning("reservations_expired", rows=expired)
@@ -75,7 +75,7 @@ class Housekeeping:
 
     async def _verify(self, models: list[Model]) -> None:
         for model in models:
-            state = await self._verify_models.unless_another_does(model)
+            state = await self._verify_models.if_unclaimed(model)
             if state is None:
                 continue
             if all(state.checks.values()):
@@ -91,7 +91,7 @@ class Housekeeping:
             await self._catalogue.refresh()
 
 
-async def _every(chore: Chore, seconds: float) -> None:
+async def _every(chore: PeriodicTask, seconds: float) -> None:
     """Do `chore` now and every so many seconds. A failure is logged, and does not end the series."""
     while True:
         try:

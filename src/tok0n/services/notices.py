@@ -19,6 +19,6 @@ class LowBalances:
     async def tell(self) -> None:
         """Mail everybody whose account has fallen below since the last round. Told is remembered before it is sent."""
         subject, text = mails.LOW_BALANCE
-        for low in await self._notices.take_low(rows_max=ROWS_MAX):
+        for low in await self._notices.claim_due(rows_max=ROWS_MAX):
             filled = text.format(posted=low.posted, below=low.below, overview=self._url_of("/dashboard"))
             await self._mailer.send(to=low.email, subject=subject, text=filled)

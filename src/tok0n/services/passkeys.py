@@ -137,7 +137,7 @@ class SignInByPasskey:
     async def _remember(
         self, challenge: bytes, purpose: ChallengePurpose, *, visitor: str, session: SignedIn | None = None
     ) -> None:
-        await self._people.make_link(
+        await self._people.create_link(
             person_id=None if session is None else session.person_id,
             purpose=LinkPurpose.PASSKEY,
             digest=_bound(challenge, purpose, visitor=visitor),

@@ -12,7 +12,7 @@ import structlog
 
 from tok0n.domain.errors import AlreadyExists, CheckoutGone, NotFound, PaymentFailed, Tok0nError
 from tok0n.domain.forms import Submission
-from tok0n.domain.ledger import US_A_DAY, US_AN_HOUR
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_AN_HOUR
 from tok0n.domain.orders import Order, Outcome, Payment
 from tok0n.domain.packs import Pack
 from tok0n.domain.payments import Checkout, Disputed, Event, NotApplicable, Refunded, RefundFailed, StoredEvent
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 CURRENCY = "usd"
 HANDLED_AT_ONCE = 100
-WAITS_US = 7 * US_A_DAY
+RETRY_FOR_US = 7 * MICROSECONDS_PER_DAY
 """How long an event is tried again: its order may become known yet, or the database may recover."""
 
 PROMPT_ATTEMPTS = 12
@@ -39,7 +39,7 @@ BUY_STEPS_MAX = 10
 """Checkouts that one purchase may find ended, or expire, before the buyer is asked to try again."""
 
 LOOKED_BACK_US = US_AN_HOUR
-LOOKED_BACK_FIRST_US = 30 * US_A_DAY
+LOOKED_BACK_FIRST_US = 30 * MICROSECONDS_PER_DAY
 """Reconciliation begins an hour before the last one that succeeded, or as early as the provider remembers."""
 
 
@@ -232,9 +232,9 @@ class SellPacks:
     async def _try_again(
         self, stored: StoredEvent, *, why: str, last: str | None = None, is_failure: bool = False
     ) -> None:
-        """Back off, and give up after `WAITS_US`. What fails backs off at once; what waits, after a while."""
+        """Back off, and give up after `RETRY_FOR_US`. What fails backs off at once; what waits, after a while."""
         event, attempts, now_us = stored.event, stored.attempts + 1, self._clock.now_us()
-        if now_us - stored.received_at_us >= WAITS_US:
+        if now_us - stored.received_at_us >= RETRY_FOR_US:
             await self._reject(stored, why=last or f"given up after {attempts} attempts: {why}")
             return
         steps = attempts if is_failure else attempts - PROMPT_ATTEMPTS

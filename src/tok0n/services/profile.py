@@ -57,7 +57,7 @@ class Profile:
         email = clean(email)
         await self.prove(session, password, field="email_password")
         secret = secrets.token_urlsafe(SECRET_BYTES)
-        await self._people.make_link(
+        await self._people.create_link(
             person_id=session.person_id,
             purpose=LinkPurpose.EMAIL,
             digest=digest(secret),

@@ -2,7 +2,7 @@
 
 import secrets
 
-from tok0n.domain.ledger import US_A_DAY
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY
 from tok0n.domain.people import digest
 from tok0n.ports import Clock, Orders
 
@@ -22,7 +22,7 @@ async def make_code(orders: Orders, clock: Clock, *, tokens: int, uses_max: int,
         shown=f"{code[:GROUP]}\N{HORIZONTAL ELLIPSIS}",
         tokens=tokens,
         uses_max=uses_max,
-        expires_at_us=None if days is None else now_us + days * US_A_DAY,
+        expires_at_us=None if days is None else now_us + days * MICROSECONDS_PER_DAY,
         reason=reason,
         now_us=now_us,
     )

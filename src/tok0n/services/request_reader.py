@@ -15,7 +15,7 @@ DECODING_WAITING_MAX = 32
 """How many large bodies may wait to be decoded."""
 
 BOUNDING_WAITING_MAX = 16
-"""How many admitted requests may wait for their exact bound. They take turns: one at a time."""
+"""How many admitted requests may wait for their exact bound. It bounds one at a time."""
 
 
 class RequestReader:

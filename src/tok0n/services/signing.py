@@ -125,7 +125,7 @@ class Signing:
         other then confirms. Raises `Refused`.
         """
         now_us = self._clock.now_us()
-        person = await self._people.linked(digest(secret), purpose=LinkPurpose.VERIFY, now_us=now_us)
+        person = await self._people.find_by_link(digest(secret), purpose=LinkPurpose.VERIFY, now_us=now_us)
         if person is None:
             return None
         self._require_open(person, LinkPurpose.VERIFY, field="password")
@@ -164,7 +164,7 @@ class Signing:
             raise Refused("Confirm your address first: we have mailed you a new link.", field="email")
         return await self.begin(person, agent=agent)
 
-    async def give_code(self, secret: str | None, *, code: str, agent: str) -> NewSession | None:
+    async def submit_code(self, secret: str | None, *, code: str, agent: str) -> NewSession | None:
         """Go on with a sign-in that waits for its second factor, in a new session. None when there is none such.
 
         Raises `Refused` for a wrong code.
@@ -212,7 +212,7 @@ class Signing:
 
         Raises `Refused`.
         """
-        person = await self._people.linked(digest(secret), purpose=purpose, now_us=self._clock.now_us())
+        person = await self._people.find_by_link(digest(secret), purpose=purpose, now_us=self._clock.now_us())
         if person is None:
             return None
         self._require_open(person, purpose, field="password")
@@ -342,7 +342,7 @@ class Signing:
     async def _make_link(self, person_id: str | None, purpose: LinkPurpose) -> str:
         secret = secrets.token_urlsafe(SECRET_BYTES)
         life_us = INVITATION_LIFE_US if purpose is LinkPurpose.INVITE else LINK_LIFE_US
-        await self._people.make_link(
+        await self._people.create_link(
             person_id=person_id,
             purpose=purpose,
             digest=digest(secret),

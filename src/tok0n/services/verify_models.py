@@ -72,18 +72,18 @@ class VerifyModels:
 
     async def __call__(self, model: Model) -> ModelState:
         """Verify one model. Raises what the limiter and the database raise; an upstream's failure is a result."""
-        state = await self._verify(model, alone_for_us=0)
+        state = await self._verify(model, exclusive_us=0)
         assert state is not None
         return state
 
-    async def unless_another_does(self, model: Model) -> ModelState | None:
+    async def if_unclaimed(self, model: Model) -> ModelState | None:
         """As calling it, but None when another process began to verify this model a moment ago."""
-        return await self._verify(model, alone_for_us=self._alone_us)
+        return await self._verify(model, exclusive_us=self._alone_us)
 
-    async def _verify(self, model: Model, *, alone_for_us: int) -> ModelState | None:
+    async def _verify(self, model: Model, *, exclusive_us: int) -> ModelState | None:
         for output_tokens in output_limits(model):
             started = self._clock.monotonic()
-            outcome = await self._attempt(model, output_tokens, alone_for_us=alone_for_us)
+            outcome = await self._attempt(model, output_tokens, exclusive_us=exclusive_us)
             if outcome is None:
                 return None
             verification = Verification(
@@ -96,16 +96,16 @@ class VerifyModels:
             )
             if not outcome.is_used_up:
                 break
-            alone_for_us = 0  # our own attempt of a moment ago does not keep us away
+            exclusive_us = 0  # our own attempt of a moment ago does not keep us away
         return await self._models.record(verification)
 
-    async def _attempt(self, model: Model, output_tokens: int, *, alone_for_us: int) -> "_Outcome | None":
+    async def _attempt(self, model: Model, output_tokens: int, *, exclusive_us: int) -> "_Outcome | None":
         """One completion, with a row and a global slot of its own. None if another process verifies this model."""
         request = verification_request(model, output_tokens)
         request_id = ids.request_id(self._clock.now_us(), os.urandom(ids.RANDOM_BYTES))
         async with self._limiter.admit_operator(request_id=request_id) as admission:
-            if not await self._models.asking(
-                model=model.id, request_id=request_id, now_us=self._clock.now_us(), alone_for_us=alone_for_us
+            if not await self._models.claim_verification(
+                model=model.id, request_id=request_id, now_us=self._clock.now_us(), exclusive_us=exclusive_us
             ):
                 return None
             if not admission.is_still_valid():

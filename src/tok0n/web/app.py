@@ -16,12 +16,12 @@ from tok0n.domain import ids
 from tok0n.domain.client_ip import ClientAddresses, limit_key
 from tok0n.http.asgi import (
     AsgiApp,
+    FastPath,
     Headers,
     Message,
     Receive,
     Scope,
     Send,
-    ShortWay,
     WholeAnswer,
     by_name,
     header_lines,
@@ -31,7 +31,7 @@ from tok0n.http.head import RequestHead
 from tok0n.http.limits import HttpLimits
 from tok0n.http.server import Address, ClientKey, Edge
 from tok0n.ports import Clock, Database, History, Limiter
-from tok0n.services.authenticate import KeyRing
+from tok0n.services.caller_cache import CallerCache
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import Call
 from tok0n.web.cors import Cors, with_cors
@@ -52,9 +52,9 @@ log = structlog.get_logger()
 class App:
     """An ASGI application whose chat completions have a short way, and the edge of the server in front of it."""
 
-    def __init__(self, app: AsgiApp, short_way: ShortWay, edge: Edge) -> None:
+    def __init__(self, app: AsgiApp, fast_path: FastPath, edge: Edge) -> None:
         self._app = app
-        self.short_way = short_way
+        self.fast_path = fast_path
         self.edge = edge
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -68,7 +68,7 @@ def make_app(
     catalogue: Catalogue,
     database: Database,
     limiter: Limiter,
-    key_ring: KeyRing,
+    caller_cache: CallerCache,
     history: History,
     clock: Clock,
     request_log: RequestLog,
@@ -101,7 +101,7 @@ def make_app(
         routes=[
             Route(CHAT_PATH, other_methods, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]),
             *model_routes(catalogue),
-            *account_routes(key_ring, limiter, history),
+            *account_routes(caller_cache, limiter, history),
             openapi_route(site.prefix),
             *operation_routes(database, limiter, is_draining=is_draining),
             *page_routes,

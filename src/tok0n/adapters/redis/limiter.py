@@ -22,7 +22,7 @@ from tok0n.ports import Admission, Clock, RateState, RecentRequest
 
 BATCH_MAX = 256
 QUEUE_MAX = 1_000
-OWED_MAX = 10_000
+OUTBOX_MAX = 10_000
 """How many ends of requests are kept for a server that is away; beyond it, leases end by themselves."""
 
 RENEW_SECONDS = 10.0
@@ -59,7 +59,7 @@ class RedisLimiter:
             self._run, name="limiter", batch_max=BATCH_MAX, queue_max=QUEUE_MAX
         )
         self._running: dict[str, str] = {}
-        self._owed: deque[_Command] = deque(maxlen=OWED_MAX)
+        self._outbox: deque[_Command] = deque(maxlen=OUTBOX_MAX)
         self._renewing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -102,7 +102,7 @@ class RedisLimiter:
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.wait([self._renewing])
-        if self._owed:
+        if self._outbox:
             self._pay()
         await self._batcher.drained()
         await self._refill.aclose()
@@ -115,7 +115,7 @@ class RedisLimiter:
     def release(self, command: _Command) -> None:
         """Tell the server, soon, that a request has ended."""
         self._running.pop(command.request_id, None)
-        self._owed.append(command)
+        self._outbox.append(command)
         self._pay()
 
     def submit(self, command: _Command) -> asyncio.Future[RateState]:
@@ -131,8 +131,8 @@ class RedisLimiter:
 
     def renew(self) -> None:
         """Lengthen the leases of what still runs; a server that forgot them is told of them again."""
-        self._owed.extend(_Command("renew", request, "", account) for request, account in self._running.items())
-        if self._owed:
+        self._outbox.extend(_Command("renew", request, "", account) for request, account in self._running.items())
+        if self._outbox:
             self._pay()
 
     async def _keep_renewing(self) -> None:
@@ -141,7 +141,7 @@ class RedisLimiter:
             self.renew()
 
     async def _run(self, commands: list[_Command]) -> list[Any]:
-        owed = [self._owed.popleft() for _ in range(min(len(self._owed), BATCH_MAX))]
+        owed = [self._outbox.popleft() for _ in range(min(len(self._outbox), BATCH_MAX))]
         limits = self._limits
         arguments: list[Any] = [
             limits.requests_per_minute_per_key,
@@ -163,9 +163,9 @@ class RedisLimiter:
 
     def _keep(self, owed: list[_Command], commands: list[_Command], *, sent: bool) -> None:
         """What was owed still is; what may have been admitted without our knowing is owed an undoing."""
-        self._owed.extendleft(command for command in reversed(owed) if command.what != "renew")
+        self._outbox.extendleft(command for command in reversed(owed) if command.what != "renew")
         if sent:
-            self._owed.extend(
+            self._outbox.extend(
                 command._replace(what="undo") for command in commands if command.what in {"admit", "operator"}
             )
 

@@ -27,10 +27,10 @@ class SqlModels:
         """See `ports.Models.set_enabled`."""
         return await self._store.write(lambda tx: _save(tx, msgspec.structs.replace(_load(tx, model), enabled=enabled)))
 
-    async def asking(self, *, model: str, request_id: str, now_us: int, alone_for_us: int) -> bool:
-        """See `ports.Models.asking`."""
+    async def claim_verification(self, *, model: str, request_id: str, now_us: int, exclusive_us: int) -> bool:
+        """See `ports.Models.claim_verification`."""
         row = {"id": request_id, "model": model, "created_at_us": now_us}
-        return await self._store.write(lambda tx: _ask(tx, row, since_us=now_us - alone_for_us))
+        return await self._store.write(lambda tx: _ask(tx, row, since_us=now_us - exclusive_us))
 
     async def record(self, verification: Verification) -> ModelState:
         """See `ports.Models.record`."""

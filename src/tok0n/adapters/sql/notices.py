@@ -34,8 +34,8 @@ class SqlNotices:
 
         await self._store.write(fn)
 
-    async def take_low(self, *, rows_max: int) -> list[LowBalance]:
-        """See `ports.Notices.take_low`. Looks before it writes: mostly there is nothing to tell."""
+    async def claim_due(self, *, rows_max: int) -> list[LowBalance]:
+        """See `ports.Notices.claim_due`. Looks before it writes: mostly there is nothing to tell."""
         if not await self._store.read(lambda tx: tx.execute(_changed(sa.select(_NOTICE.account_id)).limit(1)).first()):
             return []
 

@@ -27,7 +27,7 @@ from tok0n.domain.orders import (
     Order,
     Outcome,
     Payment,
-    movement,
+    plan_entries,
 )
 from tok0n.domain.packs import Pack
 
@@ -129,7 +129,7 @@ class SqlOrders:
             _require_own(tx, order, more, payment_id=payment_id)
             payment = order.payment.with_more(more)
             _remember(tx, order, payment, payment_id=payment_id, now_us=now_us)
-            _apply(tx, order, payment.applied_to(order.tokens), now_us=now_us)
+            _apply(tx, order, payment.merge(order.tokens), now_us=now_us)
             return _get(tx, order_id)
 
         return await self._store.write(fn)
@@ -258,7 +258,7 @@ def _apply(tx: sa.Connection, order: Order, due: Applied, *, now_us: int) -> Non
     """Append the entries that follow; the account is locked."""
     owed = _debt(tx, order.account_id)
     row = tx.execute(sa.select(account.c.posted, account.c.pending).where(account.c.id == order.account_id)).one()
-    moved = movement(order.applied, due, balance=Balance(posted=row.posted, pending=row.pending), debt=owed)
+    moved = plan_entries(order.applied, due, balance=Balance(posted=row.posted, pending=row.pending), debt=owed)
     for change in moved.changes:
         append_entry(
             tx,

@@ -52,7 +52,7 @@ class SqlPeople:
 
         return await self._store.write(fn)
 
-    async def make_link(
+    async def create_link(
         self,
         *,
         person_id: str | None,
@@ -62,7 +62,7 @@ class SqlPeople:
         email: str | None,
         made_in: bytes | None = None,
     ) -> None:
-        """See `ports.People.make_link`."""
+        """See `ports.People.create_link`."""
 
         def fn(tx: sa.Connection) -> None:
             links = mail_link.c
@@ -77,8 +77,8 @@ class SqlPeople:
 
         await self._store.write(fn)
 
-    async def linked(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> Person | None:
-        """See `ports.People.linked`."""
+    async def find_by_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> Person | None:
+        """See `ports.People.find_by_link`."""
         links = mail_link.c
         query = (
             sa.select(person)
@@ -100,7 +100,7 @@ class SqlPeople:
         """See `ports.People.use_link`."""
 
         def fn(tx: sa.Connection) -> bool:
-            return _take_link(tx, digest, purpose=purpose, now_us=now_us, may_open=False) is not None
+            return consume_link(tx, digest, purpose=purpose, now_us=now_us, may_open=False) is not None
 
         return await self._store.write(fn)
 
@@ -108,7 +108,7 @@ class SqlPeople:
         """See `ports.People.verify`."""
 
         def fn(tx: sa.Connection) -> Person | None:
-            taken = _take_link(tx, digest, purpose=LinkPurpose.VERIFY, now_us=now_us, may_open=may_open)
+            taken = consume_link(tx, digest, purpose=LinkPurpose.VERIFY, now_us=now_us, may_open=may_open)
             return None if taken is None else _with_account(tx, change_credentials(tx, taken.person_id), now_us=now_us)
 
         return await self._store.write(fn)
@@ -119,7 +119,7 @@ class SqlPeople:
         """See `ports.People.choose_password`."""
 
         def fn(tx: sa.Connection) -> Person | None:
-            taken = _take_link(tx, digest, purpose=purpose, now_us=now_us, may_open=may_open)
+            taken = consume_link(tx, digest, purpose=purpose, now_us=now_us, may_open=may_open)
             if taken is None:
                 return None
             changed = change_credentials(tx, taken.person_id, password_hash=password_hash)
@@ -132,7 +132,7 @@ class SqlPeople:
 
         def fn(tx: sa.Connection) -> Person | None:
             lock_for(tx, "the operator's account")
-            taken = _take_link(tx, digest, purpose=LinkPurpose.SET_UP, now_us=now_us, may_open=True)
+            taken = consume_link(tx, digest, purpose=LinkPurpose.SET_UP, now_us=now_us, may_open=True)
             if taken is None or _has_operator(tx):
                 return None
             found = _locked(tx, email) or _insert(tx, email=email, password_hash=password_hash, now_us=now_us)
@@ -146,7 +146,7 @@ class SqlPeople:
         """See `ports.People.change_email`."""
 
         def fn(tx: sa.Connection) -> Person | None:
-            taken = _take_link(tx, digest, purpose=LinkPurpose.EMAIL, now_us=now_us, may_open=False)
+            taken = consume_link(tx, digest, purpose=LinkPurpose.EMAIL, now_us=now_us, may_open=False)
             if taken is None:
                 return None
             is_taken = _locked(tx, taken.email) is not None
@@ -217,9 +217,9 @@ class SqlPeople:
 
     async def forget_stale(self, *, now_us: int, rows_max: int) -> int:
         """See `ports.People.forget_stale`."""
-        linked = sa.select(mail_link.c.person_id).where(mail_link.c.person_id == person.c.id)
+        find_by_link = sa.select(mail_link.c.person_id).where(mail_link.c.person_id == person.c.id)
         unconfirmed = sa.and_(person.c.verified_at_us.is_(None), person.c.created_at_us <= now_us - LINK_LIFE_US)
-        stale = sa.select(person.c.id).where(unconfirmed, ~linked.exists()).limit(rows_max)
+        stale = sa.select(person.c.id).where(unconfirmed, ~find_by_link.exists()).limit(rows_max)
 
         def fn(tx: sa.Connection) -> int:
             links = tx.execute(sa.delete(mail_link).where(mail_link.c.expires_at_us <= now_us)).rowcount
@@ -262,7 +262,7 @@ def _update(tx: sa.Connection, person_id: str, **changes: object) -> Person:
     return person_of_row(row)
 
 
-def _take_link(tx: sa.Connection, digest: bytes, *, purpose: LinkPurpose, now_us: int, may_open: bool) -> Any:
+def consume_link(tx: sa.Connection, digest: bytes, *, purpose: LinkPurpose, now_us: int, may_open: bool) -> Any:
     """Use a link up; gives its row (person_id, email, expires_at_us), or None if it does not work.
 
     Locks the person's row first, as every change of credentials does. A link that would open an account works only if

@@ -53,12 +53,12 @@ _TO_BLAME = ("22", "23", "P0")
 """SQLSTATE classes of a statement that is wrong by itself (data, constraints, our triggers): others are not harmed."""
 
 Command = NewReservation | Settlement | Release
-Numbered = tuple[int, Command]
+Indexed = tuple[int, Command]
 Result = Balance | Receipt | None
 Outcome = Result | Exception
 
 
-class _Again(Exception):
+class Retry(Exception):
     """The batch could not decide about a command; the next one will."""
 
 
@@ -136,7 +136,7 @@ class PostgresLedger:
             results = await self._apply([command for _, command in batch])
             again = []
             for numbered, result in zip(batch, results, strict=True):
-                if isinstance(result, _Again):
+                if isinstance(result, Retry):
                     again.append(numbered)
                 else:
                     outcomes[numbered[0]] = result
@@ -200,11 +200,11 @@ class PostgresLedger:
         return {row[0]: _Row(*row) for row in rows}
 
 
-def _distinct(waiting: list[Numbered]) -> tuple[list[Numbered], list[Numbered]]:
+def _distinct(waiting: list[Indexed]) -> tuple[list[Indexed], list[Indexed]]:
     """As many as have ids of their own, and the rest."""
     seen: set[str] = set()
-    batch: list[Numbered] = []
-    rest: list[Numbered] = []
+    batch: list[Indexed] = []
+    rest: list[Indexed] = []
     for numbered in waiting:
         request_id = numbered[1].request_id
         (rest if request_id in seen else batch).append(numbered)
@@ -290,7 +290,7 @@ def _of_reservation(outcome: str, *, required: int, key_left: int, posted: int, 
         case "REFUSED":
             return InvalidApiKey("This API key is not active any more.")
     assert outcome == "AGAIN"
-    return _Again()
+    return Retry()
 
 
 def _is_done(command: Command, row: _Row | None) -> bool:

@@ -23,7 +23,7 @@ _UNBILLED = sa.text("request.status IN ('RELEASED', 'EXPIRED')")
 """The condition of the partial index, in its own words: a bound parameter would not be recognised in it."""
 
 _PENDING = request.alias("pending")
-_IN_FLIGHT = sa.select(_PENDING.c.id).where(sa.text("pending.status = 'PENDING'"), _PENDING.c.expires_at_us > 0)
+_IN_PROGRESS = sa.select(_PENDING.c.id).where(sa.text("pending.status = 'PENDING'"), _PENDING.c.expires_at_us > 0)
 """Everybody's, by their own partial index: never more than are in flight."""
 
 Rows = list[sa.Row[tuple[object, ...]]]
@@ -44,8 +44,8 @@ def newest(tx: sa.Connection, account_id: str, chosen: RequestFilter, *, before:
     if unbilled:
         rows += tx.execute(query.where(_UNBILLED, request.c.status.in_(unbilled)).limit(rows_max))
     if RequestStatus.PENDING in wanted:
-        in_flight = query.where(request.c.id.in_(_IN_FLIGHT), request.c.status == RequestStatus.PENDING)
-        rows += tx.execute(in_flight.limit(rows_max))
+        requests_in_progress = query.where(request.c.id.in_(_IN_PROGRESS), request.c.status == RequestStatus.PENDING)
+        rows += tx.execute(requests_in_progress.limit(rows_max))
     return sorted(rows, key=lambda row: str(row.id), reverse=True)[:rows_max]
 
 

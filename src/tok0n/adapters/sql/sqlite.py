@@ -26,17 +26,17 @@ from tok0n.domain.errors import AccountingFailed, OperatorError, Overloaded, Tok
 T = TypeVar("T")
 Item = TypeVar("Item")
 Command = Callable[[sqlite3.Connection], Any]
-RunAll = Callable[[sqlite3.Connection, list[Item]], list[Any]]
+BatchHandler = Callable[[sqlite3.Connection, list[Item]], list[Any]]
 
 
-class Bulk(msgspec.Struct, Generic[Item], frozen=True, gc=False):
+class BatchItem(msgspec.Struct, Generic[Item], frozen=True, gc=False):
     """One item of many that `run_all` carries out together, with as few statements as it can."""
 
-    run_all: RunAll[Item]
+    run_all: BatchHandler[Item]
     item: Item
 
 
-_Group = tuple[list[Command | Bulk[Any]], asyncio.Future[list[Any]]]
+_Group = tuple[list[Command | BatchItem[Any]], asyncio.Future[list[Any]]]
 """What is committed together, and whom to tell."""
 
 SQLITE_NEEDED = (3, 37, 0)
@@ -81,7 +81,7 @@ class SqliteStore:
         self._readers = threading.local()
         self._reads_waiting = 0
         self._open_readers: list[sa.Connection] = []
-        self._batcher: Batcher[Command | Bulk[Any], Any] = Batcher(
+        self._batcher: Batcher[Command | BatchItem[Any], Any] = Batcher(
             self._run, name="database writes", batch_max=BATCH_MAX, queue_max=WRITE_QUEUE_MAX
         )
 
@@ -90,13 +90,13 @@ class SqliteStore:
         """How many commands wait for the next group commit."""
         return self._batcher.waiting
 
-    def submit(self, run_all: RunAll[Item], item: Item) -> asyncio.Future[Any]:
+    def submit(self, run_all: BatchHandler[Item], item: Item) -> asyncio.Future[Any]:
         """Have `run_all` carry out a hot command in the next group commit, with all other items that it has there.
 
         It gets the raw connection, and gives a result for each item. Whatever it raises rolls the group back, and each
         command runs again alone; a refusal is therefore returned, not raised. It is never refused for a full queue.
         """
-        return self._batcher.submit(Bulk(run_all, item), must=True)
+        return self._batcher.submit(BatchItem(run_all, item), must=True)
 
     def write(self, fn: Callable[[sa.Connection], T]) -> asyncio.Future[T]:
         """See `SqlStore.write`. What it raises undoes only what it did."""
@@ -179,7 +179,7 @@ class SqliteStore:
         with _transaction(self._connection):
             return migrate.upgrade(self._tx)
 
-    async def _run(self, commands: list[Command | Bulk[Any]]) -> list[Any]:
+    async def _run(self, commands: list[Command | BatchItem[Any]]) -> list[Any]:
         self._require_open()
         committed: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._groups.put((commands, committed))
@@ -195,7 +195,7 @@ class SqliteStore:
             commands, committed = group
             committed.get_loop().call_soon_threadsafe(_tell, committed, self._commit(commands))
 
-    def _commit(self, commands: list[Command | Bulk[Any]]) -> list[Any]:
+    def _commit(self, commands: list[Command | BatchItem[Any]]) -> list[Any]:
         """One commit for all. When one command is to blame, one commit for each; when the database is, all fail."""
         try:
             return self._commit_group(commands)
@@ -207,21 +207,21 @@ class SqliteStore:
             results.extend(self._commit([command]))
         return results
 
-    def _commit_group(self, commands: list[Command | Bulk[Any]]) -> list[Any]:
+    def _commit_group(self, commands: list[Command | BatchItem[Any]]) -> list[Any]:
         if os.stat(self.path).st_ino != self._inode:  # noqa: PTH116  a Path costs more than the call, each commit
             raise sqlite3.OperationalError("the database file was replaced while it was open")
         connection = self._connection
         alone: list[Any] = []
-        together: dict[RunAll[Any], list[Any]] = {}
+        together: dict[BatchHandler[Any], list[Any]] = {}
         with _transaction(connection):
             for command in commands:
-                if isinstance(command, Bulk):
+                if isinstance(command, BatchItem):
                     together.setdefault(command.run_all, []).append(command.item)
                 else:
                     alone.append(command(connection))
             done = {run_all: iter(run_all(connection, items)) for run_all, items in together.items()}
             others = iter(alone)
-            return [next(done[command.run_all] if isinstance(command, Bulk) else others) for command in commands]
+            return [next(done[command.run_all] if isinstance(command, BatchItem) else others) for command in commands]
 
     def _read(self, fn: Callable[[sa.Connection], T]) -> T:
         reader = getattr(self._readers, "tx", None)

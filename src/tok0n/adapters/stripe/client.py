@@ -19,8 +19,8 @@ from tok0n.domain.payments import (
     Checkout,
     Disputed,
     Event,
-    News,
     NotApplicable,
+    ProviderFact,
     Refunded,
     RefundFailed,
 )
@@ -209,11 +209,12 @@ def event_of(values: object, *, now_us: int) -> Event:
     return Event(id=values["id"], type=str(kind), created_at_us=created * 1_000_000, about=about)
 
 
-def _about_of(kind: str, values: dict[str, Any]) -> News | None:
+def _about_of(kind: str, values: dict[str, Any]) -> ProviderFact | None:
     if kind not in EVENT_TYPES:
         return None
     try:
-        about: News | None = msgspec.convert(msgspec.to_builtins(_about(values["data"]["object"])), News | None)
+        described = msgspec.to_builtins(_about(values["data"]["object"]))
+        about: ProviderFact | None = msgspec.convert(described, ProviderFact | None)
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         return NotApplicable(why=ascii(f"{type(error).__name__}: {error}")[1 : WHY_CHARACTERS_MAX + 1])
     if kind == FAILED_TYPE and isinstance(about, Checkout):
@@ -233,7 +234,7 @@ def _understood(session: Any) -> Checkout:
         raise PaymentFailed(detail=f"Stripe's answer is not understood: {error}"[:WHY_CHARACTERS_MAX]) from error
 
 
-def _about(thing: dict[str, Any]) -> News | None:
+def _about(thing: dict[str, Any]) -> ProviderFact | None:
     """What an event is about; None for a sale of another kind than ours."""
     if thing["object"] == "checkout.session":
         return _checkout(thing) if thing["mode"] == "payment" else None

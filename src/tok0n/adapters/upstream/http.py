@@ -21,8 +21,8 @@ from tok0n.adapters.upstream.proxy import ProxyRefused, connect_through
 from tok0n.domain.errors import Overloaded, UpstreamFailed
 from tok0n.domain.scrub import scrub
 from tok0n.domain.secret_forms import secret_forms
+from tok0n.pacing import PacedQueue
 from tok0n.ports import UpstreamAnswer
-from tok0n.turns import Turns
 
 log = structlog.get_logger()
 
@@ -73,7 +73,7 @@ class HttpUpstream:
         path = f"{url.path.rstrip('/')}/chat/completions"
         self._head = _head(url.netloc, path, api_key, headers or {}, close=not reuse_connections)
         self._secrets = secret_forms(api_key=api_key, headers=headers or {}, urls=(base_url, proxy_url or ""))
-        self._answers = Turns(deliver)
+        self._answers = PacedQueue(deliver)
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
         self._all_closed = asyncio.Event()

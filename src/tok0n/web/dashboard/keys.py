@@ -5,7 +5,7 @@ from starlette.routing import Route
 
 from tok0n.domain.accounts import ApiKey, KeyLimits
 from tok0n.domain.errors import LimitReached, OperatorError
-from tok0n.domain.ledger import US_A_DAY
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services.account_locks import AccountLocks
 from tok0n.services.issue_key import check_name, issue_key_once
@@ -101,7 +101,7 @@ class _KeyPages:
         if any(self._desk.catalogue.find(model) is None for model in models):
             raise Refused("One of these models cannot be called any more. Choose again.", field="models")
         return KeyLimits(
-            expires_at_us=None if days is None else self._desk.clock.now_us() + days * US_A_DAY,
+            expires_at_us=None if days is None else self._desk.clock.now_us() + days * MICROSECONDS_PER_DAY,
             budget=budget,
             models=tuple(dict.fromkeys(models)) or None,
         )

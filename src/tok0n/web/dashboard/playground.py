@@ -20,10 +20,10 @@ from tok0n.domain.errors import AccountingFailed, AlreadySubmitted, InvalidReque
 from tok0n.domain.forms import Submission
 from tok0n.domain.history import RequestRecord
 from tok0n.services.attempts import AttemptLimiter
-from tok0n.services.authenticate import KeyRing
+from tok0n.services.caller_cache import CallerCache
 from tok0n.services.complete_chat import Call, CompleteChat
-from tok0n.services.in_flight import InFlight
 from tok0n.services.passwords import Refused
+from tok0n.services.requests_in_progress import RequestsInProgress
 from tok0n.web.dashboard.desk import Desk
 from tok0n.web.dashboard.submissions import submission_of
 from tok0n.web.openai.errors import error_answer
@@ -48,15 +48,15 @@ class Playground:
         *,
         desk: Desk,
         complete_chat: CompleteChat,
-        key_ring: KeyRing,
+        caller_cache: CallerCache,
         request_log: RequestLog,
-        in_flight: InFlight,
+        requests_in_progress: RequestsInProgress,
     ) -> None:
         self._desk = desk
         self._complete_chat = complete_chat
-        self._key_ring = key_ring
+        self._caller_cache = caller_cache
         self._request_log = request_log
-        self._in_flight = in_flight
+        self._requests_in_progress = requests_in_progress
         self._running: dict[Submission, asyncio.Future[_Sent]] = {}
         self._reads = AttemptLimiter(desk.clock, attempts_max=READS_MAX, seconds=READS_SECONDS)
 
@@ -115,20 +115,20 @@ class Playground:
         call.endpoint = "playground"
         error: Tok0nError | None = None
         answer: dict[str, Any] | None = None
-        with self._in_flight:
+        with self._requests_in_progress:
             try:
                 await self._desk.forms.claim(submission, result=call.request_id, now_us=self._desk.clock.now_us())
             except AlreadySubmitted as first:
                 return _Sent(status=200, repeated_id=first.result)
             try:
-                completion = await self._complete_chat.for_caller(call, key.caller, body)
+                completion = await self._complete_chat.complete(call, key.caller, body)
                 answer = decode(completion.body)
             except Tok0nError as failure:
                 error = failure
             except Exception:
                 log.exception("unexpected_error", request=call.request_id)
                 error = AccountingFailed(upstream_called=call.upstream_ms is not None, detail="unexpected error")
-        self._key_ring.mark_used(key.caller)
+        self._caller_cache.mark_used(key.caller)
         status = 200 if error is None else error_answer(error)[0]
         seconds = self._desk.clock.monotonic() - call.started
         self._request_log.write(call, status=status, error=error, seconds=seconds)

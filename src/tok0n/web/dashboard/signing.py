@@ -79,7 +79,7 @@ async def _second_factor(visit: Visit) -> Response:
     if not visit.is_post:
         return visit.page("second_factor.html", goal=goal)
     try:
-        new = await visit.site.signing.give_code(visit.cookie, code=visit.form.get("code", ""), agent=visit.agent)
+        new = await visit.site.signing.submit_code(visit.cookie, code=visit.form.get("code", ""), agent=visit.agent)
     except Refused as refused:
         return visit.page("second_factor.html", status=422, goal=goal, refused=refused)
     return visit.redirect("/sign-in") if new is None else visit.sign_in(new, goal=goal)

@@ -10,7 +10,7 @@ from starlette.routing import Route
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import NotFound, Tok0nError
 from tok0n.ports import History, Limiter
-from tok0n.services.authenticate import KeyRing
+from tok0n.services.caller_cache import CallerCache
 from tok0n.web.openai.chat import rate_headers
 from tok0n.web.openai.errors import error_answer
 from tok0n.web.openai.routes import error
@@ -18,7 +18,7 @@ from tok0n.web.openai.routes import error
 Answer = Callable[[Request, Caller], Awaitable[dict[str, object]]]
 
 
-def account_routes(key_ring: KeyRing, limiter: Limiter, history: History) -> list[Route]:
+def account_routes(caller_cache: CallerCache, limiter: Limiter, history: History) -> list[Route]:
     """The routes. Each answers for the account of the key that asks, and tells no other's."""
 
     async def key(_: Request, caller: Caller) -> dict[str, object]:
@@ -68,17 +68,17 @@ def account_routes(key_ring: KeyRing, limiter: Limiter, history: History) -> lis
 
     def route(path: str, answer: Answer) -> Route:
         async def endpoint(request: Request) -> Response:
-            return await _answer(request, answer, key_ring, limiter)
+            return await _answer(request, answer, caller_cache, limiter)
 
         return Route(path, endpoint, methods=["GET"])
 
     return [route("/v1/key", key), route("/v1/balance", balance), route("/v1/requests/{request_id}", receipt)]
 
 
-async def _answer(request: Request, answer: Answer, key_ring: KeyRing, limiter: Limiter) -> Response:
+async def _answer(request: Request, answer: Answer, caller_cache: CallerCache, limiter: Limiter) -> Response:
     authorization = request.headers.get("authorization")
     try:
-        caller = await key_ring.authenticate(None if authorization is None else authorization.encode("latin-1"))
+        caller = await caller_cache.authenticate(None if authorization is None else authorization.encode("latin-1"))
         body = await answer(request, caller)
     except NotFound as refusal:
         return error("not_found", refusal.message)

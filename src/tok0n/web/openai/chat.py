@@ -24,7 +24,7 @@ from tok0n.http.asgi import (
 from tok0n.http.exchange import UNCOUNTED_BODY_BYTES
 from tok0n.ports import Clock, Limiter, RateState
 from tok0n.services.complete_chat import Call, CompleteChat
-from tok0n.services.in_flight import InFlight
+from tok0n.services.requests_in_progress import RequestsInProgress
 from tok0n.web.cors import Cors
 from tok0n.web.openai.errors import BodiesTooLarge, RequestTooLarge, error_answer
 from tok0n.web.request_ids import CLIENT_REQUEST_ID, client_request_id
@@ -58,7 +58,7 @@ class ChatEndpoint:
         limiter: Limiter,
         clock: Clock,
         request_log: RequestLog,
-        in_flight: InFlight,
+        requests_in_progress: RequestsInProgress,
         *,
         body_bytes_max: int,
         cors: Cors,
@@ -70,13 +70,13 @@ class ChatEndpoint:
         self._clock = clock
         self._request_log = request_log
         self._body_bytes_max = body_bytes_max
-        self._in_flight = in_flight
+        self._requests_in_progress = requests_in_progress
         status, refusal_headers, body = error_answer(Overloaded(queue="reservations"))
         self._overloaded = status, header_lines(refusal_headers), body
 
-    def refusal(self, named: Mapping[bytes, bytes], *, crowded: bool) -> WholeAnswer | None:
-        """See `asgi.ShortWay`."""
-        if not crowded and self._complete_chat.has_room():
+    def refusal(self, named: Mapping[bytes, bytes], *, is_overloaded: bool) -> WholeAnswer | None:
+        """See `asgi.FastPath`."""
+        if not is_overloaded and self._complete_chat.has_room():
             return None
         call = self._complete_chat.begin()
         self._request_log.count_refused()
@@ -85,8 +85,8 @@ class ChatEndpoint:
         return status, lines + self._lines_for(call, named), body
 
     async def answer(self, request: FastRequest) -> WholeAnswer:
-        """Answer a request that is here whole: see `asgi.ShortWay`. A client that leaves does not stop its call."""
-        with self._in_flight:
+        """Answer a request that is here whole: see `asgi.FastPath`. A client that leaves does not stop its call."""
+        with self._requests_in_progress:
             call = self._complete_chat.begin()
             if len(request.body) > UNCOUNTED_BODY_BYTES:
                 call.on_admitted = request.admitted
@@ -102,7 +102,7 @@ class ChatEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request whose body is still coming."""
-        with self._in_flight:
+        with self._requests_in_progress:
             call = self._complete_chat.begin()
             hold: BodyHold = scope["extensions"][BODY_HOLD]
             call.on_admitted = hold.admitted
@@ -135,11 +135,11 @@ class ChatEndpoint:
         """The completion, or why there is none. Raises `ClientLeft`."""
         try:
             authorization = headers.get(b"authorization")
-            key_ring = self._complete_chat.key_ring
-            caller = call.caller = key_ring.remembered(authorization) or await key_ring.authenticate(authorization)
+            cache = self._complete_chat.caller_cache
+            caller = call.caller = cache.remembered(authorization) or await cache.authenticate(authorization)
             self._check(headers, body)
             whole = body if isinstance(body, bytes) else await self._receive(*body, account_id=caller.account_id)
-            return await self._complete_chat.for_caller(call, caller, whole)
+            return await self._complete_chat.complete(call, caller, whole)
         except Tok0nError as refusal:
             return refusal
         except ClientLeft:

@@ -22,7 +22,7 @@ SETTLE_ATTEMPTS = 3
 SETTLE_PAUSES_SECONDS = (0.1, 1.0)
 """How long to wait before each further attempt to settle."""
 
-UNRELEASED_MAX = 10_000
+FAILED_RELEASES_MAX = 10_000
 """How many failed releases are kept for another attempt; beyond it they wait for their expiry."""
 
 CANCELLED_CODE = "cancelled"
@@ -34,7 +34,7 @@ class Reservations:
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self.ledger = ledger
         self.clock = clock
-        self.unreleased: deque[Release] = deque(maxlen=UNRELEASED_MAX)
+        self.failed_releases: deque[Release] = deque(maxlen=FAILED_RELEASES_MAX)
 
     def open(self, new: NewReservation) -> "Reservation":
         """A reservation that is made on entering and has ended on leaving."""
@@ -45,18 +45,18 @@ class Reservations:
         try:
             await self._release(release)
         except Tok0nError as error:
-            self.unreleased.append(release)
+            self.failed_releases.append(release)
             log.error("release_failed", request=release.request_id, detail=error.detail or error.message)
 
-    async def release_again(self) -> int:
+    async def retry_releases(self) -> int:
         """Try each failed release once more; gives how many still fail."""
-        for _ in range(len(self.unreleased)):
-            release = self.unreleased.popleft()
+        for _ in range(len(self.failed_releases)):
+            release = self.failed_releases.popleft()
             try:
                 await self._release(release)
             except Tok0nError:
-                self.unreleased.append(release)
-        return len(self.unreleased)
+                self.failed_releases.append(release)
+        return len(self.failed_releases)
 
     async def _release(self, release: Release) -> None:
         """A settlement whose outcome nobody could learn may have been committed: then its charge is given back."""
@@ -93,7 +93,7 @@ class Reservation:
             raise
         except AccountingFailed as error:
             if error.outcome_unknown:
-                self._owner.unreleased.append(self._release_as(error.code))
+                self._owner.failed_releases.append(self._release_as(error.code))
             raise
         return self
 

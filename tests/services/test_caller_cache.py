@@ -8,7 +8,7 @@ from support.fakes import FakeClock
 from tok0n.domain.accounts import Caller
 from tok0n.domain.api_key import make_api_key
 from tok0n.domain.errors import AccountingFailed, InvalidApiKey
-from tok0n.services.authenticate import FRESH_SECONDS, REMEMBERED_SECONDS, KeyRing
+from tok0n.services.caller_cache import CACHE_TTL_SECONDS, FRESH_SECONDS, CallerCache
 
 pytestmark = pytest.mark.anyio
 
@@ -45,62 +45,64 @@ async def accounts() -> Asked:
 
 
 @pytest.fixture
-def key_ring(accounts: Asked, clock: FakeClock) -> KeyRing:
-    return KeyRing(accounts, clock)  # type: ignore[arg-type]
+def caller_cache(accounts: Asked, clock: FakeClock) -> CallerCache:
+    return CallerCache(accounts, clock)  # type: ignore[arg-type]
 
 
-async def test_many_at_once_are_one_lookup(key_ring: KeyRing, accounts: Asked) -> None:
-    callers = await asyncio.gather(*(key_ring.authenticate(HEADER) for _ in range(50)))
+async def test_many_at_once_are_one_lookup(caller_cache: CallerCache, accounts: Asked) -> None:
+    callers = await asyncio.gather(*(caller_cache.authenticate(HEADER) for _ in range(50)))
     assert callers == [CALLER] * 50
     assert accounts.times == 1
 
 
 async def test_a_busy_key_is_looked_up_again_and_nobody_waits_for_it(
-    key_ring: KeyRing, accounts: Asked, clock: FakeClock
+    caller_cache: CallerCache, accounts: Asked, clock: FakeClock
 ) -> None:
-    await key_ring.authenticate(HEADER)
+    await caller_cache.authenticate(HEADER)
     clock.advance(FRESH_SECONDS)
     accounts.may_answer.clear()
     for _ in range(3):
-        assert await key_ring.authenticate(HEADER) == CALLER
+        assert await caller_cache.authenticate(HEADER) == CALLER
         await asyncio.sleep(0)
     assert accounts.times == 2
     accounts.answer = None
     accounts.may_answer.set()
     await asyncio.wait([task for task in asyncio.all_tasks() if task.get_name() == "key lookup"])
     with pytest.raises(InvalidApiKey):
-        await key_ring.authenticate(HEADER)
+        await caller_cache.authenticate(HEADER)
 
 
-async def test_what_was_not_looked_up_again_is_forgotten(key_ring: KeyRing, accounts: Asked, clock: FakeClock) -> None:
-    await key_ring.authenticate(HEADER)
+async def test_a_caller_that_is_not_refreshed_is_forgotten(
+    caller_cache: CallerCache, accounts: Asked, clock: FakeClock
+) -> None:
+    await caller_cache.authenticate(HEADER)
     accounts.answer = None
-    clock.advance(REMEMBERED_SECONDS)
+    clock.advance(CACHE_TTL_SECONDS)
     with pytest.raises(InvalidApiKey):
-        await key_ring.authenticate(HEADER)
+        await caller_cache.authenticate(HEADER)
 
 
 async def test_a_lookup_that_fails_is_an_error_for_all_who_wait_and_for_nobody_else(
-    key_ring: KeyRing, accounts: Asked, clock: FakeClock
+    caller_cache: CallerCache, accounts: Asked, clock: FakeClock
 ) -> None:
     accounts.answer = AccountingFailed(upstream_called=False, detail="the database is away")
-    failed = await asyncio.gather(*(key_ring.authenticate(HEADER) for _ in range(3)), return_exceptions=True)
+    failed = await asyncio.gather(*(caller_cache.authenticate(HEADER) for _ in range(3)), return_exceptions=True)
     assert failed == [accounts.answer] * 3
     accounts.answer = CALLER
-    await key_ring.authenticate(HEADER)
+    await caller_cache.authenticate(HEADER)
     accounts.answer = AccountingFailed(upstream_called=False, detail="the database is away")
     clock.advance(FRESH_SECONDS)
     for _ in range(3):
-        assert await key_ring.authenticate(HEADER) == CALLER
+        assert await caller_cache.authenticate(HEADER) == CALLER
         await asyncio.sleep(0)
-    clock.advance(REMEMBERED_SECONDS - FRESH_SECONDS)
+    clock.advance(CACHE_TTL_SECONDS - FRESH_SECONDS)
     with pytest.raises(AccountingFailed):
-        await key_ring.authenticate(HEADER)
+        await caller_cache.authenticate(HEADER)
 
 
-async def test_who_leaves_while_it_is_looked_up_takes_it_from_nobody(key_ring: KeyRing, accounts: Asked) -> None:
+async def test_a_cancelled_lookup_does_not_cancel_the_other_waiters(caller_cache: CallerCache, accounts: Asked) -> None:
     accounts.may_answer.clear()
-    leaves, stays = (asyncio.create_task(key_ring.authenticate(HEADER)) for _ in range(2))
+    leaves, stays = (asyncio.create_task(caller_cache.authenticate(HEADER)) for _ in range(2))
     await asyncio.sleep(0)
     leaves.cancel()
     accounts.may_answer.set()

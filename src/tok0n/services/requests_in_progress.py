@@ -1,11 +1,11 @@
-"""Count the calls that are under way, so that an end can wait for them."""
+"""Count the requests in progress, so that shutdown can wait for them."""
 
 import asyncio
 from types import TracebackType
 
 
-class InFlight:
-    """Entered by each call; `idle` waits until the last has left."""
+class RequestsInProgress:
+    """A context manager that each request enters. `idle` waits until none is left."""
 
     def __init__(self) -> None:
         self._calls = 0
@@ -25,5 +25,5 @@ class InFlight:
             self._idle.set()
 
     async def idle(self) -> None:
-        """Wait until no call is in flight."""
+        """Wait until no request is in progress."""
         await self._idle.wait()

@@ -15,11 +15,11 @@ from tok0n.ports import Accounts, Clock
 FRESH_SECONDS = 1.0
 """After it a key is looked up again, once for all who use it, and nobody waits for that."""
 
-REMEMBERED_SECONDS = 2.0
+CACHE_TTL_SECONDS = 2.0
 REMEMBERED_MAX = 10_000
 
 
-class KeyRing:
+class CallerCache:
     """The callers seen lately, by the digest of their Authorization header: the keys themselves are not kept."""
 
     def __init__(self, accounts: Accounts, clock: Clock) -> None:
@@ -34,7 +34,7 @@ class KeyRing:
         header = hashlib.sha256(authorization or b"").digest()
         now = self._clock.monotonic()
         caller, looked_up = self._callers.get(header, (None, now))
-        if caller is None or now - looked_up >= REMEMBERED_SECONDS:
+        if caller is None or now - looked_up >= CACHE_TTL_SECONDS:
             return None
         if now - looked_up >= FRESH_SECONDS:
             self._look_up(header, authorization)
@@ -88,7 +88,7 @@ class KeyRing:
         """A key was used by somebody who is signed in, without the key itself."""
         self._used[caller.api_key_id] = self._clock.monotonic()
 
-    async def remember_use(self) -> None:
+    async def flush_last_used(self) -> None:
         """Write down when keys were last used. What cannot be written is tried again the next time."""
         used, self._used = self._used, {}
         if not used:
