@@ -39,7 +39,7 @@ async def test_a_full_queue_refuses_at_once_unless_it_must_be() -> None:
     futures = [recorder.batcher.submit(n) for n in range(5)]
     with pytest.raises(Overloaded):
         recorder.batcher.submit(5)
-    futures.append(recorder.batcher.submit(6, must=True))
+    futures.append(recorder.batcher.submit(6, bypass_limit=True))
     assert await asyncio.gather(*futures, return_exceptions=True) == [0, 10, 20, 30, futures[4].exception(), 60]
 
 

@@ -104,7 +104,7 @@ async def line_of(site: Running, capfd: pytest.CaptureFixture[str], request_id: 
 
 
 def test_an_overload_rejection_has_both_ids() -> None:
-    complete_chat = SimpleNamespace(has_room=lambda: False, begin=lambda: Call(request_id="req_1", started=0.0))
+    complete_chat = SimpleNamespace(has_room=lambda: False, new_call=lambda: Call(request_id="req_1", started=0.0))
     request_log = SimpleNamespace(count_refused=lambda: None)
     anything = cast(Any, None)
     endpoint = ChatEndpoint(

@@ -1,6 +1,6 @@
-"""What waits together goes together: ONE call for all commands that arrived while the previous call ran.
+"""Group commit: run all commands that arrived during the previous call in ONE call (docs/adr/0002).
 
-Adds no artificial delay, and holds no thread or task while nothing waits. docs/adr/0002 tells why.
+Adds no artificial delay, and uses no thread or task while no command waits.
 """
 
 import asyncio
@@ -10,32 +10,32 @@ from typing import Any, Generic, TypeVar
 from tok0n.domain.errors import Overloaded
 
 RESERVATIONS_WAITING_MAX = 512
-"""With more commands waiting no reservation is taken: those that were keep a latency of some tens of milliseconds."""
+"""Above this queue length reservations are rejected, so that accepted ones wait for tens of milliseconds only."""
 
 Command = TypeVar("Command")
 Result = TypeVar("Result")
 
 
 class UncancellableFuture(asyncio.Future[Result]):
-    """A future that cannot be cancelled: what was submitted is carried out.
+    """A future that cannot be cancelled, because its command always runs.
 
-    A task that is cancelled while it awaits one is woken with `CancelledError` once the future is done: then it knows
-    what happened, and can undo it.
+    A task that is cancelled while it awaits one gets `CancelledError` only when the future is done. So the task knows
+    the result, and can undo it.
     """
 
     __slots__ = ()
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """Refuse, so that the task waits on."""
+        """Do nothing: the task keeps waiting."""
         del msg
         return False
 
 
 class Batcher(Generic[Command, Result]):
-    """Stands in front of one shared resource.
+    """Collects the commands that wait for a shared resource, and runs all of them in one call (group commit).
 
-    `run` is called with 1 to `batch_max` commands, never twice at once, and gives one result or exception for each,
-    in order. If it raises, every command of the batch fails with that exception.
+    `run` gets 1 to `batch_max` commands and returns one result or exception for each, in order. Only one call runs at a
+    time. If it raises, every command of the batch fails with that exception.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class Batcher(Generic[Command, Result]):
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def submit(self, command: Command, *, must: bool = False) -> UncancellableFuture[Result]:
-        """Queue one command; its future resolves when it was carried out, waited for or not.
+    def submit(self, command: Command, *, bypass_limit: bool = False) -> UncancellableFuture[Result]:
+        """Queue one command. Its future resolves when the command has run, even if nobody awaits it.
 
-        Raises `Overloaded` at once when `queue_max` commands wait, unless it `must` be carried out: what ends a
-        reservation must, and there can be no more of those than there are reservations.
+        Raises `Overloaded` if `queue_max` commands are waiting. `bypass_limit` skips this check for commands that end a
+        reservation: there cannot be more of them than there are reservations.
         """
-        if not must and len(self._waiting) >= self._queue_max:
+        if not bypass_limit and len(self._waiting) >= self._queue_max:
             raise Overloaded(queue=self._name)
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
@@ -72,16 +72,16 @@ class Batcher(Generic[Command, Result]):
 
     @property
     def waiting(self) -> int:
-        """How many commands wait, besides those that are carried out now."""
+        """The number of commands that wait, without those that are running."""
         return len(self._waiting)
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing waits and nothing runs."""
+        """Whether no command waits or runs."""
         return self._task is None
 
     async def drained(self) -> None:
-        """Wait until nothing waits and nothing runs."""
+        """Wait until no command waits or runs."""
         while self._task is not None:
             await asyncio.shield(self._task)
 

@@ -24,14 +24,14 @@ from tok0n.services.reservations import Reservation, Reservations
 log = structlog.get_logger()
 
 RANDOM_POOL_IDS = 256
-"""For how many ids chance is drawn at once."""
+"""For how many request ids random bytes are drawn at once, because each draw is a system call."""
 
 SETTLE_SECONDS_MAX = 60
-"""How much longer than the upstream's deadline a row may stay PENDING: more than all attempts to settle take."""
+"""How long after the upstream's deadline a row may stay PENDING. All attempts to settle take less."""
 
 
 class Call(msgspec.Struct, kw_only=True):
-    """What is known of one call so far: whatever happens, its answer and its log line are made from this."""
+    """The facts about one request, filled in as they become known. The response headers and the log line use them."""
 
     request_id: str
     started: float
@@ -63,24 +63,27 @@ class CompleteChat:
     ) -> None:
         self.caller_cache = caller_cache
         self.has_room = reservations.ledger.has_room
-        """Whether a call has a chance now; what is refused at once costs next to nothing."""
+        """Whether a reservation can be queued now. Rejecting a request before reading it costs next to nothing."""
         self._reader = reader
         self._history = history
         self._limiter = limiter
         self._reservations = reservations
         self._upstreams = upstreams
         self._clock = clock
-        self._chance: list[bytes] = []
+        self._random_bytes: list[bytes] = []
 
-    def begin(self) -> Call:
-        """A new call, with its id."""
-        if not self._chance:
-            self._chance = _chances()
-        request_id = ids.request_id(self._clock.now_us(), self._chance.pop())
+    def new_call(self) -> Call:
+        """Start a call. Its request id is unique and sorts by time."""
+        if not self._random_bytes:
+            self._random_bytes = _random_pool()
+        request_id = ids.request_id(self._clock.now_us(), self._random_bytes.pop())
         return Call(request_id=request_id, started=self._clock.monotonic())
 
     async def complete(self, call: Call, caller: Caller, body: JsonText) -> Completion:
-        """Do all the rest; the charge is committed when this returns. Raises the errors of `domain.errors`."""
+        """Read, admit, reserve, call the upstream, settle. The charge is committed when this returns.
+
+        Raises the errors of `domain.errors`.
+        """
         call.caller = caller
         # Small bodies, nearly all, cost no coroutine.
         reader = self._reader
@@ -104,7 +107,7 @@ class CompleteChat:
                     call.reserved = new.tokens
                     if not admission.is_still_valid():
                         raise LimiterUnavailable(detail=ADMISSION_EXPIRED)
-                    return await self._reserved(call, request, upstream, reservation)
+                    return await self._call_upstream(call, request, upstream, reservation)
             except InsufficientTokens as refusal:
                 raise _with_largest_output(refusal, request) from None
             finally:
@@ -125,7 +128,7 @@ class CompleteChat:
         _check_funds(request, await self._history.balance(caller.account_id))
         return await self._reader.exact(request)
 
-    async def _reserved(
+    async def _call_upstream(
         self, call: Call, request: ChatRequest, upstream: Upstream, reservation: Reservation
     ) -> Completion:
         sent = self._clock.monotonic()
@@ -162,7 +165,7 @@ class CompleteChat:
         )
 
 
-def _chances() -> list[bytes]:
+def _random_pool() -> list[bytes]:
     """The chance of the next ids. Asked for each time, it would cost a system call that gives the interpreter away."""
     many = os.urandom(RANDOM_POOL_IDS * ids.RANDOM_BYTES)
     return [many[place : place + ids.RANDOM_BYTES] for place in range(0, len(many), ids.RANDOM_BYTES)]

@@ -34,8 +34,8 @@ local function count_globally(request)
 end
 
 local answer, n = {}, 0
-local function say(refused_by, used, microseconds)
-    answer[n + 1], answer[n + 2], answer[n + 3] = refused_by, used, microseconds
+local function say(rejected_by, used, microseconds)
+    answer[n + 1], answer[n + 2], answer[n + 3] = rejected_by, used, microseconds
     n = n + 3
 end
 

@@ -30,7 +30,7 @@ RENEW_SECONDS = 10.0
 
 _SCRIPT = Script((Path(__file__).parent / "limiter.lua").read_text("utf-8"))
 _FORGOTTEN = -1
-_REFUSED_BY = {1: Limit.KEY, 2: Limit.CONCURRENCY, 3: Limit.GLOBAL}
+_REJECTED_BY = {1: Limit.KEY, 2: Limit.CONCURRENCY, 3: Limit.GLOBAL}
 
 Recent = Callable[..., Awaitable[list[RecentRequest]]]
 
@@ -63,7 +63,7 @@ class RedisLimiter:
         self._renewing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Fill the server at once if it remembers nothing, rather than when the first request has been refused."""
+        """Refill Redis now if it is empty, instead of when the first request is rejected."""
         self._refill.begin()
 
     async def ready(self, *, seconds_max: float) -> None:
@@ -98,12 +98,12 @@ class RedisLimiter:
         return self.submit(_Command("state", "", caller.api_key_id, ""))
 
     async def aclose(self) -> None:
-        """Tell the ends that are known, then close the connection. Leases that are left end by themselves."""
+        """Flush the outbox, then close the connection. Leases that remain expire by themselves."""
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.wait([self._renewing])
         if self._outbox:
-            self._pay()
+            self._flush()
         await self._batcher.drained()
         await self._refill.aclose()
         await self._connection.aclose()
@@ -113,10 +113,10 @@ class RedisLimiter:
         return self._clock.monotonic() - called <= ADMISSION_SECONDS_MAX
 
     def release(self, command: _Command) -> None:
-        """Tell the server, soon, that a request has ended."""
+        """Release a request's slot with the next batch."""
         self._running.pop(command.request_id, None)
         self._outbox.append(command)
-        self._pay()
+        self._flush()
 
     def submit(self, command: _Command) -> asyncio.Future[RateState]:
         """Queue a command for the next script call. The future cannot be cancelled: see `Batcher`."""
@@ -124,16 +124,16 @@ class RedisLimiter:
             self._renewing = asyncio.create_task(self._keep_renewing(), name="limiter leases")
         return self._batcher.submit(command)
 
-    def _pay(self) -> None:
-        """See to it that what is owed is told, if no call is under way that will do it."""
+    def _flush(self) -> None:
+        """Flush the outbox now, unless a running batch will pick it up."""
         if self._batcher.is_idle:
-            self._batcher.submit(_Command("state", "", "", ""), must=True).add_done_callback(_look_at)
+            self._batcher.submit(_Command("state", "", "", ""), bypass_limit=True).add_done_callback(_look_at)
 
     def renew(self) -> None:
-        """Lengthen the leases of what still runs; a server that forgot them is told of them again."""
+        """Extend the leases of running requests. A server that lost them gets them again."""
         self._outbox.extend(_Command("renew", request, "", account) for request, account in self._running.items())
         if self._outbox:
-            self._pay()
+            self._flush()
 
     async def _keep_renewing(self) -> None:
         while True:
@@ -141,7 +141,7 @@ class RedisLimiter:
             self.renew()
 
     async def _run(self, commands: list[_Command]) -> list[Any]:
-        owed = [self._outbox.popleft() for _ in range(min(len(self._outbox), BATCH_MAX))]
+        outgoing = [self._outbox.popleft() for _ in range(min(len(self._outbox), BATCH_MAX))]
         limits = self._limits
         arguments: list[Any] = [
             limits.requests_per_minute_per_key,
@@ -149,40 +149,40 @@ class RedisLimiter:
             limits.upstream_requests_per_minute,
             LEASE_US,
         ]
-        for command in (*owed, *commands):
+        for command in (*outgoing, *commands):
             arguments += command[:4]
         try:
             answer = await self._connection.run(self._script, [EPOCH, EVERYTHING], arguments)
         except Unreachable as error:
-            self._keep(owed, commands, sent=error.sent)
+            self._requeue(outgoing, commands, sent=error.sent)
             return [LimiterUnavailable(detail=str(error))] * len(commands)
-        place = 3 * len(owed)
+        offset = 3 * len(outgoing)
         return [
-            self._decided(command, *answer[place + 3 * n : place + 3 * n + 3]) for n, command in enumerate(commands)
+            self._to_result(command, *answer[offset + 3 * n : offset + 3 * n + 3]) for n, command in enumerate(commands)
         ]
 
-    def _keep(self, owed: list[_Command], commands: list[_Command], *, sent: bool) -> None:
-        """What was owed still is; what may have been admitted without our knowing is owed an undoing."""
-        self._outbox.extendleft(command for command in reversed(owed) if command.what != "renew")
+    def _requeue(self, outgoing: list[_Command], commands: list[_Command], *, sent: bool) -> None:
+        """Put unsent commands back. Undo admissions that Redis may have granted: nobody knows of them."""
+        self._outbox.extendleft(command for command in reversed(outgoing) if command.what != "renew")
         if sent:
             self._outbox.extend(
                 command._replace(what="undo") for command in commands if command.what in {"admit", "operator"}
             )
 
-    def _decided(self, command: _Command, refused_by: int, used: int, microseconds: int) -> Any:
-        if refused_by == _FORGOTTEN:
+    def _to_result(self, command: _Command, rejected_by: int, used: int, microseconds: int) -> Any:
+        if rejected_by == _FORGOTTEN:
             self._refill.begin()
             return LimiterUnavailable(detail="it has forgotten, and is being filled again from the database")
         limit = self._limits.requests_per_minute_per_key
-        if refused_by:
-            return self._refusal(_REFUSED_BY[refused_by], seconds=microseconds / 1_000_000)
+        if rejected_by:
+            return self._rejection(_REJECTED_BY[rejected_by], seconds=microseconds / 1_000_000)
         if command.what == "operator":
             limit, used = self._limits.upstream_requests_per_minute, self._limits.upstream_requests_per_minute
         if command.account_id:
             self._running[command.request_id] = command.account_id
         return RateState(limit=limit, remaining=max(0, limit - used), reset_seconds=microseconds / 1_000_000)
 
-    def _refusal(self, which: Limit, *, seconds: float) -> RateLimited:
+    def _rejection(self, which: Limit, *, seconds: float) -> RateLimited:
         limits = {
             Limit.KEY: self._limits.requests_per_minute_per_key,
             Limit.CONCURRENCY: self._limits.concurrent_requests_per_user,

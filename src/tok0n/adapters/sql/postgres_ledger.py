@@ -94,11 +94,11 @@ class PostgresLedger:
 
     def settle(self, settlement: Settlement) -> Future[Receipt]:
         """See `ports.Ledger.settle`."""
-        return self._batcher.submit(settlement, must=True)
+        return self._batcher.submit(settlement, bypass_limit=True)
 
     def release(self, release: Release) -> Future[None]:
         """See `ports.Ledger.release`."""
-        return self._batcher.submit(release, must=True)
+        return self._batcher.submit(release, bypass_limit=True)
 
     async def reverse(self, *, request_id: str, now_us: int) -> None:
         """See `ports.Ledger.reverse`."""

@@ -96,7 +96,7 @@ class SqliteStore:
         It gets the raw connection, and gives a result for each item. Whatever it raises rolls the group back, and each
         command runs again alone; a refusal is therefore returned, not raised. It is never refused for a full queue.
         """
-        return self._batcher.submit(BatchItem(run_all, item), must=True)
+        return self._batcher.submit(BatchItem(run_all, item), bypass_limit=True)
 
     def write(self, fn: Callable[[sa.Connection], T]) -> asyncio.Future[T]:
         """See `SqlStore.write`. What it raises undoes only what it did."""
@@ -193,7 +193,7 @@ class SqliteStore:
         """The writer's thread. An executor would do as well, and cost each commit two futures and two locks more."""
         while (group := self._groups.get()) is not None:
             commands, committed = group
-            committed.get_loop().call_soon_threadsafe(_tell, committed, self._commit(commands))
+            committed.get_loop().call_soon_threadsafe(_resolve, committed, self._commit(commands))
 
     def _commit(self, commands: list[Command | BatchItem[Any]]) -> list[Any]:
         """One commit for all. When one command is to blame, one commit for each; when the database is, all fail."""
@@ -211,17 +211,20 @@ class SqliteStore:
         if os.stat(self.path).st_ino != self._inode:  # noqa: PTH116  a Path costs more than the call, each commit
             raise sqlite3.OperationalError("the database file was replaced while it was open")
         connection = self._connection
-        alone: list[Any] = []
-        together: dict[BatchHandler[Any], list[Any]] = {}
+        single: list[Any] = []
+        grouped: dict[BatchHandler[Any], list[Any]] = {}
         with _transaction(connection):
             for command in commands:
                 if isinstance(command, BatchItem):
-                    together.setdefault(command.run_all, []).append(command.item)
+                    grouped.setdefault(command.run_all, []).append(command.item)
                 else:
-                    alone.append(command(connection))
-            done = {run_all: iter(run_all(connection, items)) for run_all, items in together.items()}
-            others = iter(alone)
-            return [next(done[command.run_all] if isinstance(command, BatchItem) else others) for command in commands]
+                    single.append(command(connection))
+            done = {run_all: iter(run_all(connection, items)) for run_all, items in grouped.items()}
+            single_results = iter(single)
+            return [
+                next(done[command.run_all] if isinstance(command, BatchItem) else single_results)
+                for command in commands
+            ]
 
     def _read(self, fn: Callable[[sa.Connection], T]) -> T:
         reader = getattr(self._readers, "tx", None)
@@ -240,7 +243,7 @@ class SqliteStore:
             raise _failed(error) from error
 
 
-def _tell(committed: asyncio.Future[list[Any]], results: list[Any]) -> None:
+def _resolve(committed: asyncio.Future[list[Any]], results: list[Any]) -> None:
     if not committed.cancelled():
         committed.set_result(results)
 

@@ -212,13 +212,15 @@ def _reserve_all(connection: sqlite3.Connection, reservations: list[NewReservati
             "tokens": sum(new.tokens for new in group),
             "created_at_us": max(new.created_at_us for new in group),
         }
-        balance = _take(connection, sum_of_all, has_budget=any(new.has_budget for new in group))
+        balance = _reserve_on_account(connection, sum_of_all, has_budget=any(new.has_budget for new in group))
         if isinstance(balance, Balance):
             rows += group
             results.update(dict.fromkeys([new.request_id for new in group], balance))
             continue
         for new in group:
-            results[new.request_id] = _take(connection, msgspec.structs.asdict(new), has_budget=new.has_budget)
+            results[new.request_id] = _reserve_on_account(
+                connection, msgspec.structs.asdict(new), has_budget=new.has_budget
+            )
             if isinstance(results[new.request_id], Balance):
                 rows.append(new)
     _INSERT_REQUESTS.run(
@@ -246,7 +248,9 @@ def _grouped(reservations: list[NewReservation]) -> dict[tuple[str, str], list[N
     return groups
 
 
-def _take(connection: sqlite3.Connection, values: dict[str, Any], *, has_budget: bool) -> Balance | Tok0nError:
+def _reserve_on_account(
+    connection: sqlite3.Connection, values: dict[str, Any], *, has_budget: bool
+) -> Balance | Tok0nError:
     row = connection.execute(_RESERVE, values).fetchone()
     if row is None:
         return _why_not(connection, values, required=values["tokens"])
@@ -265,7 +269,7 @@ def _why_not(connection: sqlite3.Connection, values: dict[str, Any], *, required
 
 
 class _Settled(msgspec.Struct, gc=False):
-    """What settling one request has found out so far."""
+    """One request of a group that is being settled, with its charge."""
 
     settlement: Settlement
     account_id: str
@@ -277,38 +281,40 @@ class _Settled(msgspec.Struct, gc=False):
 
 
 def _settle_all(connection: sqlite3.Connection, settlements: list[Settlement]) -> list[Receipt | Tok0nError]:
-    """Those whose use fits in what was reserved are charged together: their charge depends on nothing else.
+    """Settle a group. Requests that used at most their reservation are charged in one statement each.
 
     If only some of these are still pending, the group is undone and each command runs again alone. A savepoint would
     undo less, and cost every commit two statements and the copies of the pages that it changes.
     """
     results: dict[str, Receipt | Tok0nError] = {}
-    fitting: list[_Settled] = []
-    others: list[Settlement] = []
+    within_reservation: list[_Settled] = []
+    over_reservation: list[Settlement] = []
     for settlement in settlements:
         new = settlement.reservation
         charged = settlement.usage.total_tokens
         if new is None or charged > new.tokens:
-            others.append(settlement)
+            over_reservation.append(settlement)
         else:
-            fitting.append(_Settled(settlement, new.account_id, new.tokens, new.api_key_id, new.model, charged, 0))
-    if fitting:
-        pending = _settle_as_reserved(connection, fitting)
-        if pending == len(fitting):
-            _charge(connection, fitting, results)
+            within_reservation.append(
+                _Settled(settlement, new.account_id, new.tokens, new.api_key_id, new.model, charged, 0)
+            )
+    if within_reservation:
+        pending = _settle_as_reserved(connection, within_reservation)
+        if pending == len(within_reservation):
+            _charge(connection, within_reservation, results)
         elif pending:
             raise AccountingFailed(upstream_called=True, detail="a reservation in the group has ended already")
         else:
-            others += [one.settlement for one in fitting]
-    for settlement in others:
+            over_reservation += [one.settlement for one in within_reservation]
+    for settlement in over_reservation:
         _settle_alone(connection, settlement, results)
     return [results[settlement.request_id] for settlement in settlements]
 
 
-def _settle_as_reserved(connection: sqlite3.Connection, fitting: list[_Settled]) -> int:
-    """Gives how many were PENDING, and as they were reserved."""
+def _settle_as_reserved(connection: sqlite3.Connection, within_reservation: list[_Settled]) -> int:
+    """Settle those that are PENDING with exactly this reservation. Return how many were."""
     rows: list[tuple[int | str, ...]] = []
-    for one in fitting:
+    for one in within_reservation:
         settlement = one.settlement
         usage = settlement.usage
         rows.append(

@@ -111,7 +111,7 @@ class Playground:
         return await asyncio.shield(running)
 
     async def _send(self, submission: Submission, key: ApiKey, body: bytes) -> "_Sent":
-        call = self._complete_chat.begin()
+        call = self._complete_chat.new_call()
         call.endpoint = "playground"
         error: Tok0nError | None = None
         answer: dict[str, Any] | None = None

@@ -78,7 +78,7 @@ class ChatEndpoint:
         """See `asgi.FastPath`."""
         if not is_overloaded and self._complete_chat.has_room():
             return None
-        call = self._complete_chat.begin()
+        call = self._complete_chat.new_call()
         self._request_log.count_refused()
         status, headers, body = self._overloaded
         lines = b"%bx-request-id: %b\r\n" % (headers, call.request_id.encode())
@@ -87,7 +87,7 @@ class ChatEndpoint:
     async def answer(self, request: FastRequest) -> WholeAnswer:
         """Answer a request that is here whole: see `asgi.FastPath`. A client that leaves does not stop its call."""
         with self._requests_in_progress:
-            call = self._complete_chat.begin()
+            call = self._complete_chat.new_call()
             if len(request.body) > UNCOUNTED_BODY_BYTES:
                 call.on_admitted = request.admitted
             named = request.named
@@ -103,7 +103,7 @@ class ChatEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request whose body is still coming."""
         with self._requests_in_progress:
-            call = self._complete_chat.begin()
+            call = self._complete_chat.new_call()
             hold: BodyHold = scope["extensions"][BODY_HOLD]
             call.on_admitted = hold.admitted
             named = by_name(scope["headers"])
