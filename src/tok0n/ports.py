@@ -213,7 +213,7 @@ class Orders(Protocol):
     async def entries(self, order_id: str) -> list[LedgerEntry]:
         """The ledger entries of an order, oldest first."""
 
-    async def learn(self, order_id: str, more: Payment, *, payment_id: str | None, now_us: int) -> Order:
+    async def record(self, order_id: str, facts: Payment, *, payment_id: str | None, now_us: int) -> Order:
         """Add what became known of a payment, and append the entries that follow, in one transaction.
 
         Repeated or out of order, it ends the same. What is to be taken back and is reserved by calls in flight is taken
@@ -290,7 +290,7 @@ class Inbox(Protocol):
     async def unhandled(self, *, now_us: int, rows_max: int) -> list[StoredEvent]:
         """Events that are due and were not acted on yet, the least tried first, and of those the oldest."""
 
-    async def handled(self, event_id: str, *, now_us: int, failure: str | None) -> bool:
+    async def mark_handled(self, event_id: str, *, now_us: int, failure: str | None) -> bool:
         """It was acted on, or must not be, for a reason. False when another process said so first."""
 
     async def tried(self, event_id: str, *, attempts: int, due_at_us: int, failure: str) -> bool:

@@ -125,9 +125,9 @@ async def test_money_that_does_not_come_gives_no_tokens(shop: Shop) -> None:
 async def test_a_buyer_who_is_back_before_the_webhook_has_the_tokens(shop: Shop) -> None:
     shop.double.webhook_url = None
     order = await shop.order()
-    assert (await shop.sell.look(order))[0].applied.purchase == 0
+    assert (await shop.sell.refresh(order))[0].applied.purchase == 0
     shop.double.pay(checkout_of(order))
-    assert (await shop.sell.look(order))[0].applied.purchase == 1_000
+    assert (await shop.sell.refresh(order))[0].applied.purchase == 1_000
 
 
 async def test_what_webhooks_missed_is_reconciled_page_by_page(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,7 @@ async def call(gateway: InProcess) -> None:
 async def test_a_call_that_is_cancelled_at_any_await_holds_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, engine: str, answer: Tok0nError | None
 ) -> None:
-    monkeypatch.setattr("tok0n.services.caller_cache.REMEMBERED_SECONDS", 0)
+    monkeypatch.setattr("tok0n.services.caller_cache.CACHE_TTL_SECONDS", 0)
     clock = FakeClock()
     async with (
         open_limiter(kind, clock, key=10**6, user=1, upstream=10**6) as limiter,

@@ -61,9 +61,9 @@ async def ordered(orders: SqlOrders, account_id: str) -> Order:
     return order
 
 
-async def learn(orders: SqlOrders, order: Order, *facts: Payment) -> Order:
+async def record(orders: SqlOrders, order: Order, *facts: Payment) -> Order:
     for fact in facts:
-        order = await orders.learn(order.id, fact, payment_id=f"pi_{order.id}", now_us=NOW_US)
+        order = await orders.record(order.id, fact, payment_id=f"pi_{order.id}", now_us=NOW_US)
     return order
 
 
@@ -91,7 +91,7 @@ async def test_an_order_keeps_what_was_agreed(orders: SqlOrders, db: Opened) -> 
 async def test_a_hundred_at_once_credit_once(orders: SqlOrders, db: Opened) -> None:
     account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
     order = await ordered(orders, account.id)
-    await asyncio.gather(*(learn(orders, order, PAID) for _ in range(100)))
+    await asyncio.gather(*(record(orders, order, PAID) for _ in range(100)))
     assert await entries(db) == [("purchase", 1_000)]
     assert (await balance(db)).posted == 1_000
     found = await orders.find_by_payment(f"pi_{order.id}")
@@ -114,7 +114,7 @@ async def test_every_order_of_events_ends_alike(orders: SqlOrders, db: Opened) -
         events = [told[place] for place in places]
         email = f"{number}@x"
         account = await db.accounts.create(email=email, tokens=0, now_us=NOW_US)
-        order = await learn(orders, await ordered(orders, account.id), *events)
+        order = await record(orders, await ordered(orders, account.id), *events)
         ends.add(((await db.accounts.get(email)).balance.posted, await orders.debt(account.id), order.applied.refund))
     assert ends == {(500, 0, 500)}
     assert (await db.ledger.audit()).ok
@@ -122,9 +122,9 @@ async def test_every_order_of_events_ends_alike(orders: SqlOrders, db: Opened) -
 
 async def test_a_dispute_freezes_then_gives_back_or_takes(orders: SqlOrders, db: Opened) -> None:
     account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
-    order = await learn(orders, await ordered(orders, account.id), PAID, dispute(DisputeStatus.OPEN))
+    order = await record(orders, await ordered(orders, account.id), PAID, dispute(DisputeStatus.OPEN))
     assert (await balance(db)).posted == 0
-    await learn(orders, order, dispute(DisputeStatus.WON))
+    await record(orders, order, dispute(DisputeStatus.WON))
     assert (await balance(db)).posted == 1_000
     assert await entries(db) == [("purchase", 1_000), ("dispute", -1_000), ("dispute", 1_000)]
     assert (await db.ledger.audit()).ok
@@ -132,18 +132,18 @@ async def test_a_dispute_freezes_then_gives_back_or_takes(orders: SqlOrders, db:
 
 async def test_what_is_spent_becomes_a_debt_and_the_balance_stays_above_zero(orders: SqlOrders, db: Opened) -> None:
     account, key = await db.key("a@x", tokens=1)
-    order = await learn(orders, await ordered(orders, account.id), PAID)
+    order = await record(orders, await ordered(orders, account.id), PAID)
     await spend(db, account_id=account.id, key_id=key.id, tokens=700)
     held = await reserve(db, account_id=account.id, key_id=key.id, tokens=101, model="demo", at_us=NOW_US)
-    await learn(orders, order, Payment(refunded_cents=500))
+    await record(orders, order, Payment(refunded_cents=500))
     assert await balance(db) == Balance(posted=101, pending=101), "what a call in flight has reserved is not taken"
     assert await orders.debt(account.id) == 699
     assert not (await orders.get(order.id)).is_settled
     assert (await db.ledger.audit()).ok
     await db.ledger.release(Release(request_id=held, code="upstream_error", dispatched=True, resolved_at_us=NOW_US))
-    assert (await learn(orders, order, Payment())).is_settled
+    assert (await record(orders, order, Payment())).is_settled
     assert (await balance(db), await orders.debt(account.id)) == (Balance(posted=0, pending=0), 699)
-    await learn(orders, await ordered(orders, account.id), PAID)
+    await record(orders, await ordered(orders, account.id), PAID)
     assert (await balance(db), await orders.debt(account.id)) == (Balance(posted=301, pending=0), 0)
     assert (await entries(db))[-2:] == [("purchase", 1_000), ("adjustment", -699)]
     assert (await db.ledger.audit()).ok
@@ -151,7 +151,7 @@ async def test_what_is_spent_becomes_a_debt_and_the_balance_stays_above_zero(ord
 
 async def test_the_audit_finds_an_order_that_was_changed(orders: SqlOrders, db: Opened) -> None:
     account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
-    await learn(orders, await ordered(orders, account.id), PAID)
+    await record(orders, await ordered(orders, account.id), PAID)
     await db.store.write(lambda tx: tx.execute(sa.update(schema.pack_order).values(refund_applied=1)) and None)
     report = await db.ledger.audit()
     assert [difference.subject for difference in report.differences] == [account.id]
@@ -163,7 +163,7 @@ async def test_refunds_and_calls_at_once_neither_lose_nor_deadlock(orders: SqlOr
 
     async def bought_and_refunded(order: Order) -> None:
         for cents in (0, 100, 200, 500):
-            await learn(orders, order, PAID, Payment(refunded_cents=cents))
+            await record(orders, order, PAID, Payment(refunded_cents=cents))
 
     async def calls() -> None:
         for _ in range(20):
@@ -208,7 +208,7 @@ async def test_an_order_that_can_no_longer_be_paid_is_not_open(orders: SqlOrders
     for pack in packs(OPEN_CHECKOUTS_MAX + 3):
         opened = await orders.open(account_id=account.id, pack=pack, currency="usd", now_us=NOW_US)
         assert opened.order is not None
-        await learn(orders, opened.order, fact)
+        await record(orders, opened.order, fact)
 
 
 async def test_an_account_starts_a_limited_number_of_purchases_an_hour(orders: SqlOrders, db: Opened) -> None:
@@ -216,7 +216,7 @@ async def test_an_account_starts_a_limited_number_of_purchases_an_hour(orders: S
     for pack in packs(STARTED_CHECKOUTS_MAX):
         opened = await orders.open(account_id=account.id, pack=pack, currency="usd", now_us=NOW_US)
         assert opened.order is not None
-        await learn(orders, opened.order, Payment(outcome=Outcome.EXPIRED))
+        await record(orders, opened.order, Payment(outcome=Outcome.EXPIRED))
     more = msgspec.structs.replace(PACK, id="more")
     with pytest.raises(LimitReached, match="20 purchases in the last hour"):
         await orders.open(account_id=account.id, pack=more, currency="usd", now_us=NOW_US)
@@ -235,7 +235,7 @@ async def test_a_form_that_is_submitted_many_times_at_once_opens_one_order(order
     assert len({one.order.id for one in results if one.order}) == 1
     assert sum(one.is_repetition for one in results) == 29
     assert results[0].order is not None
-    await learn(orders, results[0].order, PAID)
+    await record(orders, results[0].order, PAID)
     again = await opened()
     assert (again.order and again.order.id, again.is_repetition) == (results[0].order.id, True), "paid, and no new one"
 
@@ -250,7 +250,7 @@ async def test_a_checkout_is_attached_only_to_an_order_that_still_wants_it(order
     assert not await orders.attach_checkout(attached.id, checkout_id="cs_3")
     await orders.abandon(attached.id)
     assert (await orders.get(attached.id)).is_open, "only an order without a checkout is abandoned"
-    await learn(orders, paid, PAID)
+    await record(orders, paid, PAID)
     assert await orders.attach_checkout(paid.id, checkout_id="cs_4"), "its webhook came before the answer"
 
 
@@ -267,11 +267,11 @@ async def test_a_closed_account_opens_no_order_and_redeems_no_code(orders: SqlOr
 async def test_a_payment_or_a_dispute_of_another_order_is_refused(orders: SqlOrders, db: Opened) -> None:
     account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
     first, second = await ordered(orders, account.id), await ordered(orders, account.id)
-    await learn(orders, first, PAID, dispute(DisputeStatus.OPEN))
+    await record(orders, first, PAID, dispute(DisputeStatus.OPEN))
     with pytest.raises(AlreadyExists, match="payment"):
-        await orders.learn(second.id, PAID, payment_id=f"pi_{first.id}", now_us=NOW_US)
+        await orders.record(second.id, PAID, payment_id=f"pi_{first.id}", now_us=NOW_US)
     with pytest.raises(AlreadyExists, match="dispute"):
-        await learn(orders, second, dispute(DisputeStatus.OPEN))
+        await record(orders, second, dispute(DisputeStatus.OPEN))
     assert (await db.ledger.audit()).ok
 
 

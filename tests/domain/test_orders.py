@@ -30,7 +30,7 @@ facts = st.one_of(
 def known(*these: Payment) -> Payment:
     payment = Payment()
     for fact in these:
-        payment = payment.with_more(fact)
+        payment = payment.merge(fact)
     return payment
 
 
@@ -43,7 +43,7 @@ def test_the_order_and_repetition_of_facts_make_no_difference(these: list[Paymen
 
 @given(st.lists(facts, max_size=8))
 def test_nobody_gets_more_than_was_bought_or_owes_more(these: list[Payment]) -> None:
-    applied = known(*these).merge(TOKENS)
+    applied = known(*these).tokens_due(TOKENS)
     assert 0 <= applied.refund + applied.dispute <= applied.purchase <= TOKENS
     assert (applied.purchase == TOKENS) == any(fact.paid_cents is not None for fact in these)
 
@@ -51,54 +51,54 @@ def test_nobody_gets_more_than_was_bought_or_owes_more(these: list[Payment]) -> 
 def test_what_is_taken_back_is_in_proportion_and_rounded_in_the_customers_favour() -> None:
     paid = Payment(paid_cents=300)
     for refunded, taken in ((0, 0), (1, 3), (100, 333), (299, 996), (300, 1_000), (301, 1_000)):
-        assert paid.with_more(Payment(refunded_cents=refunded)).merge(1_000).refund == taken
+        assert paid.merge(Payment(refunded_cents=refunded)).tokens_due(1_000).refund == taken
 
 
 def test_a_dispute_withholds_until_it_is_won_and_never_more_than_a_refund_leaves() -> None:
     def disputed(status: DisputeStatus) -> Payment:
         return Payment(paid_cents=300, disputes=(Dispute(id="d", cents=300, status=status),))
 
-    assert disputed(DisputeStatus.OPEN).merge(90) == Applied(purchase=90, dispute=90)
-    assert disputed(DisputeStatus.WON).merge(90) == Applied(purchase=90)
-    refunded = disputed(DisputeStatus.LOST).with_more(Payment(refunded_cents=100))
-    assert refunded.merge(90) == Applied(purchase=90, refund=30, dispute=60)
+    assert disputed(DisputeStatus.OPEN).tokens_due(90) == Applied(purchase=90, dispute=90)
+    assert disputed(DisputeStatus.WON).tokens_due(90) == Applied(purchase=90)
+    refunded = disputed(DisputeStatus.LOST).merge(Payment(refunded_cents=100))
+    assert refunded.tokens_due(90) == Applied(purchase=90, refund=30, dispute=60)
 
 
 def test_an_order_that_cost_nothing_is_bought_all_the_same() -> None:
-    assert Payment(paid_cents=0, refunded_cents=5).merge(90) == Applied(purchase=90)
+    assert Payment(paid_cents=0, refunded_cents=5).tokens_due(90) == Applied(purchase=90)
 
 
 @given(st.permutations([Payment(paid_cents=PAID), Payment(refunded_cents=100), Payment(refunded_cents=250)]))
 def test_entries_add_up_to_what_is_due_whatever_came_first(these: list[Payment]) -> None:
     payment, applied, posted, debt = Payment(), Applied(), 0, 0
     for fact in these:
-        payment = payment.with_more(fact)
-        due = payment.merge(TOKENS)
-        moved = plan_entries(applied, due, balance=Balance(posted=posted, pending=0), debt=debt)
-        posted += sum(change.amount for change in moved.changes)
-        assert moved.applied == due
-        applied, debt = due, moved.debt
+        payment = payment.merge(fact)
+        due = payment.tokens_due(TOKENS)
+        plan = plan_entries(applied, due, balance=Balance(posted=posted, pending=0), debt=debt)
+        posted += sum(entry.amount for entry in plan.entries)
+        assert plan.applied == due
+        applied, debt = due, plan.debt
     assert (posted, debt) == (TOKENS - TOKENS // 2, 0)
 
 
 def test_what_was_spent_becomes_a_debt_that_the_next_purchase_covers_first() -> None:
     bought, refunded = Applied(purchase=100), Applied(purchase=100, refund=100)
-    moved = plan_entries(bought, refunded, balance=Balance(posted=30, pending=0), debt=0)
-    assert ([change.amount for change in moved.changes], moved.debt) == ([-30], 70)
-    again = plan_entries(Applied(), Applied(purchase=50), balance=EMPTY, debt=moved.debt)
-    assert ([change.amount for change in again.changes], again.debt) == ([50, -50], 20)
+    plan = plan_entries(bought, refunded, balance=Balance(posted=30, pending=0), debt=0)
+    assert ([entry.amount for entry in plan.entries], plan.debt) == ([-30], 70)
+    again = plan_entries(Applied(), Applied(purchase=50), balance=EMPTY, debt=plan.debt)
+    assert ([entry.amount for entry in again.entries], again.debt) == ([50, -50], 20)
     more = plan_entries(Applied(), Applied(purchase=50), balance=EMPTY, debt=again.debt)
-    assert ([change.amount for change in more.changes], more.debt) == ([50, -20], 0)
+    assert ([entry.amount for entry in more.entries], more.debt) == ([50, -20], 0)
 
 
 def test_what_calls_in_flight_have_reserved_is_taken_when_they_have_ended() -> None:
     bought, gone = Applied(purchase=100), Applied(purchase=100, refund=60, dispute=40)
-    moved = plan_entries(bought, gone, balance=Balance(posted=50, pending=30), debt=0)
-    assert [change.amount for change in moved.changes] == [-20]
-    assert (moved.applied, moved.debt) == (Applied(purchase=100, refund=30, dispute=40), 50)
+    plan = plan_entries(bought, gone, balance=Balance(posted=50, pending=30), debt=0)
+    assert [entry.amount for entry in plan.entries] == [-20]
+    assert (plan.applied, plan.debt) == (Applied(purchase=100, refund=30, dispute=40), 50)
     spent_ten = Balance(posted=20, pending=0)
-    rest = plan_entries(moved.applied, gone, balance=spent_ten, debt=moved.debt)
-    assert [change.amount for change in rest.changes] == [-20]
+    rest = plan_entries(plan.applied, gone, balance=spent_ten, debt=plan.debt)
+    assert [entry.amount for entry in rest.entries] == [-20]
     assert (rest.applied, rest.debt) == (gone, 60)
 
 
@@ -112,7 +112,7 @@ def test_every_life_of_an_order_ends_alike_however_it_is_told() -> None:
         Payment(disputes=(msgspec.structs.replace(dispute, status=DisputeStatus.WON),)),
     ]
     ends = {
-        (payment.merge(TOKENS).refund, payment.merge(TOKENS).dispute)
+        (payment.tokens_due(TOKENS).refund, payment.tokens_due(TOKENS).dispute)
         for payment in (known(*these) for these in itertools.permutations(told))
     }
     assert ends == {(TOKENS // 5, 0)}

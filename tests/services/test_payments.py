@@ -152,7 +152,7 @@ async def test_a_paid_order_is_credited_once_however_often_it_is_told(shop: Shop
     payload = msgspec.json.encode(event("1", paid))
     stored = await asyncio.gather(*(shop.sell.receive(payload, "signed") for _ in range(100)))
     assert sum(stored) == 1
-    await asyncio.gather(*(shop.sell.handle_all() for _ in range(10)), *(shop.sell.look(order) for _ in range(10)))
+    await asyncio.gather(*(shop.sell.handle_all() for _ in range(10)), *(shop.sell.refresh(order) for _ in range(10)))
     await shop.deliver(event("2", paid, "checkout.session.async_payment_succeeded"))
     assert await shop.posted() == 1_000
     assert await shop.inbox.unhandled(now_us=FOREVER_US, rows_max=10) == []
@@ -181,7 +181,7 @@ async def test_every_order_of_the_events_of_a_life_ends_alike(shop: Shop, decisi
             if place < len(told):
                 await shop.deliver(told[place])
             elif place == len(told):
-                await shop.sell.look(await shop.orders.get(order.id))
+                await shop.sell.refresh(await shop.orders.get(order.id))
             else:
                 await shop.sell.reconcile()
             assert (await shop.db.accounts.get(email)).balance.posted in range(1_001)
@@ -427,7 +427,7 @@ async def test_a_checkout_that_does_not_fit_its_order_makes_room_and_raises_one_
     with structlog.testing.capture_logs() as lines:
         await buy(shop, "p5")
         for _ in range(3):
-            await shop.sell.look(oldest)
+            await shop.sell.refresh(oldest)
     assert [line["order"] for line in lines if line["event"] == "payment_alarm"] == [oldest.id]
 
 
@@ -505,11 +505,11 @@ class FailingOrders(SqlOrders):
     failures = 0
     error: Exception = AccountingFailed(upstream_called=False, detail="deadlock detected")
 
-    async def learn(self, order_id: str, more: Payment, *, payment_id: str | None, now_us: int) -> Order:
+    async def record(self, order_id: str, facts: Payment, *, payment_id: str | None, now_us: int) -> Order:
         if self.failures:
             self.failures -= 1
             raise self.error
-        return await super().learn(order_id, more, payment_id=payment_id, now_us=now_us)
+        return await super().record(order_id, facts, payment_id=payment_id, now_us=now_us)
 
 
 async def rounds(shop: Shop, *, seconds: float) -> None:

@@ -127,11 +127,11 @@ async def purchase(store: SqlStore, stripe_url: str, *, email: str, steps: Steps
     signature = StripeDouble(secret_key=KEY, webhook_secret=SECRET).sign(payload)
     order = (await SqlOrders(store).of(account.id, before=None, rows_max=1))[0]
     if back_first:
-        await sell.look(order)
+        await sell.refresh(order)
     await sell.receive(payload, signature)
     await sell.handle_all()
     if not back_first:
-        await sell.look(order)
+        await sell.refresh(order)
     await sell.reconcile()
 
 

@@ -64,10 +64,10 @@ class Dispute(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Payment(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an order's payment. `paid_cents` is all that was paid, tax included; None: not paid.
+    """The facts about an order's payment. `paid_cents` includes tax, and is None for an unpaid order.
 
-    `is_complete` says that the buyer has done everything, though the money may still be on its way. `refunded_cents` is
-    the sum of all refunds until now.
+    `is_complete` means that the buyer has finished the checkout; the money may still be on its way. `refunded_cents` is
+    the sum of all refunds so far.
     """
 
     is_complete: bool = False
@@ -76,27 +76,27 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
     disputes: tuple[Dispute, ...] = ()
     outcome: Outcome | None = None
 
-    def with_more(self, more: "Payment") -> "Payment":
-        """What is known once `more` is known too: the same in whatever order things become known."""
+    def merge(self, facts: "Payment") -> "Payment":
+        """Combine two sets of facts. The result doesn't depend on the order in which facts arrive."""
         disputes = {dispute.id: dispute for dispute in self.disputes}
-        for dispute in more.disputes:
-            known = disputes.get(dispute.id, dispute)
+        for dispute in facts.disputes:
+            existing = disputes.get(dispute.id, dispute)
             disputes[dispute.id] = Dispute(
                 id=dispute.id,
-                cents=max(known.cents, dispute.cents),
-                status=max(known.status, dispute.status, key=_RANK.__getitem__),
+                cents=max(existing.cents, dispute.cents),
+                status=max(existing.status, dispute.status, key=_RANK.__getitem__),
             )
-        paid_cents = [cents for cents in (self.paid_cents, more.paid_cents) if cents is not None]
+        paid_cents = [cents for cents in (self.paid_cents, facts.paid_cents) if cents is not None]
         return Payment(
-            is_complete=self.is_complete or more.is_complete,
+            is_complete=self.is_complete or facts.is_complete,
             paid_cents=max(paid_cents, default=None),
-            refunded_cents=max(self.refunded_cents, more.refunded_cents),
+            refunded_cents=max(self.refunded_cents, facts.refunded_cents),
             disputes=tuple(sorted(disputes.values(), key=lambda dispute: dispute.id)),
-            outcome=max(filter(None, (self.outcome, more.outcome)), default=None),
+            outcome=max(filter(None, (self.outcome, facts.outcome)), default=None),
         )
 
-    def merge(self, tokens: int) -> "Applied":
-        """What an order of so many tokens is worth. What is taken back is rounded down, in the customer's favour."""
+    def tokens_due(self, tokens: int) -> "Applied":
+        """The tokens that an order of `tokens` tokens must add and take back. Rounds in the customer's favor."""
         if self.paid_cents is None:
             return Applied()
         if self.paid_cents == 0:
@@ -108,7 +108,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """What of an order the ledger holds: tokens bought, and those taken back by refunds and by disputes."""
+    """The tokens that the ledger holds for an order: bought, and taken back by refunds and disputes."""
 
     purchase: int = 0
     refund: int = 0
@@ -125,38 +125,38 @@ class EntryDraft(msgspec.Struct, frozen=True, kw_only=True):
     amount: int
 
 
-class Movement(msgspec.Struct, frozen=True, kw_only=True):
-    """The entries that an order's new facts call for; what the ledger then holds of it, and the account's debt."""
+class EntryPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """The entries to append for an order, the order's tokens in the ledger after them, and the account's debt."""
 
-    changes: tuple[EntryDraft, ...]
+    entries: tuple[EntryDraft, ...]
     applied: Applied
     debt: int
 
 
-def plan_entries(before: Applied, due: Applied, *, balance: Balance, debt: int) -> Movement:
-    """How the ledger gets from `before` towards `due`, for an account with such a `balance` and `debt`.
+def plan_entries(before: Applied, due: Applied, *, balance: Balance, debt: int) -> EntryPlan:
+    """Plan the entries that bring the ledger from `before` to `due`. No balance goes below 0.
 
-    What is given covers the debt first. What is taken and was spent becomes debt: no balance goes below 0. What calls
-    in flight have reserved is neither there nor spent yet: `applied` falls short of `due` by it, until they have ended.
+    Added tokens pay off the account's debt first. Removed tokens that the account has already spent become debt. Tokens
+    that requests in progress have reserved can't be removed yet, so `applied` falls short of `due` until those end.
     """
-    changes: list[EntryDraft] = []
+    entries: list[EntryDraft] = []
     available, reserved = balance.available, balance.pending
     given = ((EntryKind.PURCHASE, due.purchase - before.purchase), (EntryKind.DISPUTE, before.dispute - due.dispute))
     taken = ((EntryKind.REFUND, due.refund - before.refund), (EntryKind.DISPUTE, due.dispute - before.dispute))
     waiting = dict.fromkeys(EntryKind, 0)
     for kind, tokens in given:
         if tokens > 0:
-            changes.append(EntryDraft(kind=kind, amount=tokens))
+            entries.append(EntryDraft(kind=kind, amount=tokens))
             covered = min(tokens, debt)
             if covered:
-                changes.append(EntryDraft(kind=EntryKind.ADJUSTMENT, amount=-covered))
+                entries.append(EntryDraft(kind=EntryKind.ADJUSTMENT, amount=-covered))
             debt -= covered
             available += tokens - covered
     for kind, tokens in taken:
         if tokens > 0:
             there = min(tokens, available)
             if there:
-                changes.append(EntryDraft(kind=kind, amount=-there))
+                entries.append(EntryDraft(kind=kind, amount=-there))
             available -= there
             waiting[kind] = min(tokens - there, reserved)
             reserved -= waiting[kind]
@@ -166,7 +166,7 @@ def plan_entries(before: Applied, due: Applied, *, balance: Balance, debt: int) 
         refund=due.refund - waiting[EntryKind.REFUND],
         dispute=due.dispute - waiting[EntryKind.DISPUTE],
     )
-    return Movement(changes=tuple(changes), applied=applied, debt=debt)
+    return EntryPlan(entries=tuple(entries), applied=applied, debt=debt)
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,7 +202,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_settled(self) -> bool:
         """Whether the ledger holds all that is due. If not, calls in flight have reserved what is to be taken back."""
-        return self.applied == self.payment.merge(self.tokens)
+        return self.applied == self.payment.tokens_due(self.tokens)
 
 
 class OpenedOrder(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """Sell packs: once paid, once credited, whatever is delivered twice, late, out of order or never.
 
-Webhooks, the page that a buyer comes back to, and reconciliation all tell facts of the same order; `Orders.learn` adds
+Webhooks, the page that a buyer comes back to, and reconciliation all tell facts of the same order; `Orders.record` adds
 them up. What does not fit the order is credited to nobody, and the operator is alarmed.
 """
 
@@ -114,7 +114,7 @@ class SellPacks:
                         return Purchase(order_id=opened.order.id, url=url)
         raise PaymentFailed(detail=f"no open checkout after {BUY_STEPS_MAX} steps")
 
-    async def look(self, order: Order) -> tuple[Order, Checkout | None]:
+    async def refresh(self, order: Order) -> tuple[Order, Checkout | None]:
         """Ask the provider how far an order has come, for a buyer who is back. Raises `PaymentFailed`.
 
         Gives no checkout when there is none, or none that fits the order.
@@ -137,7 +137,7 @@ class SellPacks:
         if not order.is_open:
             return None
         if order.checkout_id is not None:
-            order, checkout = await self.look(order)
+            order, checkout = await self.refresh(order)
             if checkout is None and order.is_open:
                 await self._expire(order)  # it does not fit its order, so nobody may pay it
             return checkout.url if checkout is not None and checkout.is_open else None
@@ -170,7 +170,7 @@ class SellPacks:
     async def _end(self, order: Order) -> Order:
         """Record that an order can't be paid any more. A payment that becomes known later is credited all the same."""
         expired = Payment(outcome=Outcome.EXPIRED)
-        return await self._orders.learn(order.id, expired, payment_id=None, now_us=self._clock.now_us())
+        return await self._orders.record(order.id, expired, payment_id=None, now_us=self._clock.now_us())
 
     async def refund(self, order_id: str, *, cents: int) -> None:
         """Give money back. The tokens are taken back when the provider says that it is done. Raises `NotFound`."""
@@ -225,7 +225,7 @@ class SellPacks:
             await self._try_again(stored, why=f"{type(error).__name__}: acting on it failed", is_failure=True)
         else:
             if is_settled:
-                await self._inbox.handled(stored.event.id, now_us=self._clock.now_us(), failure=None)
+                await self._inbox.mark_handled(stored.event.id, now_us=self._clock.now_us(), failure=None)
             else:
                 await self._try_again(stored, why="the tokens to take back are reserved by requests in progress")
 
@@ -249,7 +249,7 @@ class SellPacks:
 
     async def _reject(self, stored: StoredEvent, *, why: str) -> None:
         """Record that an event can never be applied, and raise one alarm, whichever process comes first."""
-        if await self._inbox.handled(stored.event.id, now_us=self._clock.now_us(), failure=why):
+        if await self._inbox.mark_handled(stored.event.id, now_us=self._clock.now_us(), failure=why):
             self._alarms.raise_alarm(payment_event=stored.event.id, type=stored.event.type, why=why)
 
     async def _learn(self, event: Event) -> bool:
@@ -260,13 +260,13 @@ class SellPacks:
             case Refunded() as refunded:
                 order = await self._order_of(refunded.payment_id, refunded.order_id)
                 self._check(order, currency=refunded.currency, livemode=refunded.livemode)
-                more = Payment(refunded_cents=refunded.cents)
-                return await self._add(order, more, payment_id=refunded.payment_id)
+                facts = Payment(refunded_cents=refunded.cents)
+                return await self._add(order, facts, payment_id=refunded.payment_id)
             case Disputed() as disputed:
                 order = await self._order_of(disputed.payment_id, None)
                 self._check(order, currency=disputed.currency, livemode=disputed.livemode)
-                more = Payment(disputes=(disputed.dispute,))
-                return await self._add(order, more, payment_id=disputed.payment_id)
+                facts = Payment(disputes=(disputed.dispute,))
+                return await self._add(order, facts, payment_id=disputed.payment_id)
             case RefundFailed() as failed:
                 order = await self._order_of(failed.payment_id, None)
                 raise Mismatch(f"the bank did not take a refund of {failed.cents} cents of {order.id}: see the docs")
@@ -289,12 +289,12 @@ class SellPacks:
             if not checkout.is_complete and not checkout.is_paid:
                 return True  # created by a process that died before it could attach it: nobody was sent there
             raise Mismatch(f"{order.id} has another page")
-        more = Payment(
+        facts = Payment(
             is_complete=checkout.is_complete,
             paid_cents=checkout.total_cents if checkout.is_paid else None,
             outcome=checkout.outcome,
         )
-        return await self._add(order, more, payment_id=checkout.payment_id)
+        return await self._add(order, facts, payment_id=checkout.payment_id)
 
     def _check(self, order: Order, *, currency: str, livemode: bool) -> None:
         if currency != order.currency:
@@ -310,8 +310,8 @@ class SellPacks:
             raise NotFound(f"No order is known to be paid by {payment_id}.")
         return await self._orders.get(order_id)
 
-    async def _add(self, order: Order, more: Payment, *, payment_id: str | None) -> bool:
-        after = await self._orders.learn(order.id, more, payment_id=payment_id, now_us=self._clock.now_us())
+    async def _add(self, order: Order, facts: Payment, *, payment_id: str | None) -> bool:
+        after = await self._orders.record(order.id, facts, payment_id=payment_id, now_us=self._clock.now_us())
         if after.applied != order.applied:
             log.info("order_applied", order=order.id, account=order.account_id, applied=str(after.applied))
         return after.is_settled

@@ -47,8 +47,8 @@ class SqlInbox:
         )
         return await self._store.read(lambda tx: [_stored(row) for row in tx.execute(query)])
 
-    async def handled(self, event_id: str, *, now_us: int, failure: str | None) -> bool:
-        """See `ports.Inbox.handled`."""
+    async def mark_handled(self, event_id: str, *, now_us: int, failure: str | None) -> bool:
+        """See `ports.Inbox.mark_handled`."""
         unhandled = sa.update(payment_event).where(_EVENTS.id == event_id, _EVENTS.handled_at_us.is_(None))
         done = unhandled.values(handled_at_us=now_us, failure=failure)
         return await self._store.write(lambda tx: tx.execute(done).rowcount == 1)

@@ -120,16 +120,16 @@ class SqlOrders:
         query = sa.select(ledger_entry).where(ledger_entry.c.order_id == order_id).order_by(ledger_entry.c.id)
         return await self._store.read(lambda tx: [entry_of_row(row) for row in tx.execute(query)])
 
-    async def learn(self, order_id: str, more: Payment, *, payment_id: str | None, now_us: int) -> Order:
-        """See `ports.Orders.learn`."""
+    async def record(self, order_id: str, facts: Payment, *, payment_id: str | None, now_us: int) -> Order:
+        """See `ports.Orders.record`."""
 
         def fn(tx: sa.Connection) -> Order:
             lock_accounts(tx, [_get(tx, order_id).account_id])
             order = _get(tx, order_id)
-            _require_own(tx, order, more, payment_id=payment_id)
-            payment = order.payment.with_more(more)
+            _require_own(tx, order, facts, payment_id=payment_id)
+            payment = order.payment.merge(facts)
             _remember(tx, order, payment, payment_id=payment_id, now_us=now_us)
-            _apply(tx, order, payment.merge(order.tokens), now_us=now_us)
+            _apply(tx, order, payment.tokens_due(order.tokens), now_us=now_us)
             return _get(tx, order_id)
 
         return await self._store.write(fn)
@@ -218,7 +218,7 @@ def _require_few_started(tx: sa.Connection, account_id: str, *, now_us: int) -> 
         )
 
 
-def _require_own(tx: sa.Connection, order: Order, more: Payment, *, payment_id: str | None) -> None:
+def _require_own(tx: sa.Connection, order: Order, facts: Payment, *, payment_id: str | None) -> None:
     """Raises `AlreadyExists` when the payment or a dispute belongs to another order: it can never be applied here.
 
     Two transactions may both pass this check; the unique constraints then refuse the second one, which is tried again.
@@ -227,7 +227,7 @@ def _require_own(tx: sa.Connection, order: Order, more: Payment, *, payment_id: 
         other = tx.scalar(sa.select(pack_order.c.id).where(pack_order.c.payment_id == payment_id))
         if other not in {None, order.id}:
             raise AlreadyExists(f"the payment {payment_id} belongs to {other}, not to {order.id}")
-    for dispute in more.disputes:
+    for dispute in facts.disputes:
         other = tx.scalar(sa.select(order_dispute.c.order_id).where(order_dispute.c.id == dispute.id))
         if other not in {None, order.id}:
             raise AlreadyExists(f"the dispute {dispute.id} belongs to {other}, not to {order.id}")
@@ -258,24 +258,24 @@ def _apply(tx: sa.Connection, order: Order, due: Applied, *, now_us: int) -> Non
     """Append the entries that follow; the account is locked."""
     owed = _debt(tx, order.account_id)
     row = tx.execute(sa.select(account.c.posted, account.c.pending).where(account.c.id == order.account_id)).one()
-    moved = plan_entries(order.applied, due, balance=Balance(posted=row.posted, pending=row.pending), debt=owed)
-    for change in moved.changes:
+    plan = plan_entries(order.applied, due, balance=Balance(posted=row.posted, pending=row.pending), debt=owed)
+    for entry in plan.entries:
         append_entry(
             tx,
             account_id=order.account_id,
-            kind=change.kind,
-            amount=change.amount,
-            reason=DEBT_COVERED if change.kind is EntryKind.ADJUSTMENT else order.pack_name,
+            kind=entry.kind,
+            amount=entry.amount,
+            reason=DEBT_COVERED if entry.kind is EntryKind.ADJUSTMENT else order.pack_name,
             now_us=now_us,
             order_id=order.id,
         )
-    if moved.debt != owed:
+    if plan.debt != owed:
         tx.execute(sa.delete(debt).where(debt.c.account_id == order.account_id))
-        tx.execute(sa.insert(debt).values(account_id=order.account_id, tokens=moved.debt))
+        tx.execute(sa.insert(debt).values(account_id=order.account_id, tokens=plan.debt))
     applied = {
-        "purchase_applied": moved.applied.purchase,
-        "refund_applied": moved.applied.refund,
-        "dispute_applied": moved.applied.dispute,
+        "purchase_applied": plan.applied.purchase,
+        "refund_applied": plan.applied.refund,
+        "dispute_applied": plan.applied.dispute,
     }
     tx.execute(sa.update(pack_order).where(pack_order.c.id == order.id).values(**applied))
 

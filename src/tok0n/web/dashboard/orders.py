@@ -135,7 +135,7 @@ class OrderPages:
         checkout, is_away = None, False
         if self._sell_packs is not None:
             try:
-                order, checkout = await self._sell_packs.look(order)
+                order, checkout = await self._sell_packs.refresh(order)
             except PaymentFailed:
                 is_away = True
         expects_money = order.payment.is_complete or is_away or visit.query("paid") == "1"
