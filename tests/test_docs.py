@@ -15,6 +15,7 @@ from support.gateways import ServerProcess, environment, tok0n, tok0n_json
 from tok0n.adapters.stripe.client import EVENT_TYPES
 from tok0n.cli import main
 from tok0n.web.openai.errors import TABLE
+from tok0n.web.openai.openapi import document
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
@@ -42,6 +43,18 @@ def test_the_error_table_is_that_of_the_code() -> None:
 def test_every_command_is_documented_and_every_documented_one_is_there() -> None:
     documented = re.findall(r"^\| `(tok0n [a-z]+(?: [a-z]+)?)", (ROOT / "docs/cli.md").read_text(), re.MULTILINE)
     assert sorted(documented) == sorted(commands(main))
+
+
+def test_the_endpoints_page_lists_every_endpoint() -> None:
+    page = (ROOT / "docs/guide/endpoints.md").read_text()
+    listed = re.findall(r"^\| `([A-Z]+) (/v1/[^`]+)`", page, re.MULTILINE)
+    described = [(method.upper(), path) for path, item in document()["paths"].items() for method in item]
+    assert sorted(map(_without_names, listed)) == sorted(map(_without_names, described))
+
+
+def _without_names(endpoint: tuple[str, str]) -> str:
+    """An endpoint without the names of its parameters: readers see {id}, and programs {request_id}."""
+    return re.sub(r"\{\w+\}", "{}", " ".join(endpoint))
 
 
 def test_decisions_fit_on_a_screen() -> None:

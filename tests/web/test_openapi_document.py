@@ -1,5 +1,7 @@
 """The OpenAPI document is valid, says what the gateway takes to the letter, and which headers come with what."""
 
+import re
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import jsonschema_rs
@@ -7,6 +9,8 @@ import msgspec
 import pytest
 from openai.types.chat import completion_create_params
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Route
 
 from support.gateways import Running, running
 from support.http import Answer, chat, chat_body, request
@@ -61,6 +65,24 @@ def test_every_refusal_of_the_table_is_documented() -> None:
     }
     without_operation = {"method_not_allowed"}
     assert told == {(code, word) for word, (code, _) in TABLE.items() if word not in without_operation}
+
+
+@pytest.mark.anyio
+async def test_every_route_under_v1_is_documented(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routes: list[BaseRoute] = []
+    make = Starlette.__init__
+
+    def listening(app: Starlette, *arguments: Any, **options: Any) -> None:
+        make(app, *arguments, **options)
+        routes.extend(app.routes)
+
+    monkeypatch.setattr(Starlette, "__init__", listening)
+    async with running(tmp_path, upstream_url=upstream.base_url):
+        paths = [route.path for route in routes if isinstance(route, Route)]
+    served = {re.sub(r":\w+\}", "}", path) for path in paths if path.startswith("/v1/")}
+    assert served == set(DOCUMENT["paths"])
 
 
 def body(**fields: Any) -> dict[str, Any]:

@@ -1,0 +1,89 @@
+"""docs/architecture.md agrees with the code: its paths, tests, names, layers and transitions exist."""
+
+import re
+import tomllib
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from tok0n.domain.ledger import TRANSITIONS
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "tok0n"
+PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+DRAWING = ROOT / "docs" / "architecture.svg"
+DRAWING_BYTES_MAX = 8 * 1024
+
+QUOTED = sorted(set(re.findall(r"`([^`\n]+)`", PAGE)))
+TESTS = [quoted for quoted in QUOTED if "::" in quoted]
+PATHS = [quoted for quoted in QUOTED if re.fullmatch(r"\w[\w./-]*(/|\.(py|md|toml|html|sql|lua))", quoted)]
+NAMES = [quoted for quoted in QUOTED if re.fullmatch(r"\w+", quoted)]
+
+
+def section(title: str) -> str:
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"docs/architecture.md has no section {title!r}"
+    return found[1]
+
+
+def rows(title: str) -> list[list[str]]:
+    """The cells of the section's table, without its header."""
+    lines = [line for line in section(title).splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path_on_the_page_exists(path: str) -> None:
+    bases = (ROOT, PACKAGE)
+    exists = any((base / path).is_dir() if path.endswith("/") else (base / path).is_file() for base in bases)
+    assert exists, f"docs/architecture.md names {path}, which is neither in the repository's root nor in src/tok0n/"
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_every_test_on_the_page_exists(test: str) -> None:
+    path, _, name = test.partition("::")
+    assert (ROOT / path).is_file(), f"docs/architecture.md names {path}, which does not exist"
+    assert f"def {name}(" in (ROOT / path).read_text("utf-8"), f"docs/architecture.md names {name}, not in {path}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_on_the_page_is_in_the_code(name: str) -> None:
+    files = [*PACKAGE.rglob("*.py"), ROOT / "pyproject.toml", *(ROOT / "tests" / "support").glob("*.py")]
+    word = re.compile(rf"\b{name}\b")
+    is_found = any(word.search(file.read_text("utf-8")) for file in files)
+    assert is_found, f"docs/architecture.md names {name}, which is not in the code"
+
+
+def test_paths_tests_and_names_are_found_on_the_page() -> None:
+    assert (len(PATHS) > 30, len(TESTS) > 8, len(NAMES) > 15) == (True, True, True)
+
+
+def test_the_layers_on_the_page_are_those_of_import_linter() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
+    (contract,) = (contract for contract in settings["contracts"] if contract["type"] == "layers")
+    enforced = [[name.strip() for name in layer.split("|")] for layer in contract["layers"]]
+    documented = [re.findall(r"`(\w+)`", row[0]) for row in rows("Layers")]
+    assert documented == enforced, "the table of layers in docs/architecture.md differs from pyproject.toml"
+
+
+def test_the_transitions_on_the_page_are_those_of_the_domain() -> None:
+    documented = {(row[0], row[1]): row[2] for row in rows("The life of a reservation")}
+    transitions = {(f"`{status}`", f"`{event}`"): f"`{after}`" for (status, event), after in TRANSITIONS.items()}
+    assert documented == transitions, "the table of transitions in docs/architecture.md differs from domain/ledger.py"
+
+
+def test_the_picture_is_small_accessible_and_has_no_script() -> None:
+    assert DRAWING.stat().st_size <= DRAWING_BYTES_MAX
+    picture = ET.parse(DRAWING).getroot()
+    tags = [element.tag.rpartition("}")[2] for element in picture.iter()]
+    assert tags[1:3] == ["title", "desc"]
+    assert not {"script", "image", "foreignObject"} & set(tags)
+
+
+def test_every_file_in_the_picture_exists() -> None:
+    text = DRAWING.read_text("utf-8")
+    stems = re.findall(r"[\w/]+", " ".join(re.findall(r'class="file"[^>]*>([^<]+)<', text)).replace(".py", ""))
+    files = [f"/{path.relative_to(PACKAGE).with_suffix('')}" for path in PACKAGE.rglob("*.py")]
+    missing = [stem for stem in stems if not any(file.endswith(f"/{stem}") for file in files)]
+    assert not missing, f"docs/architecture.svg names files that do not exist: {missing}"
