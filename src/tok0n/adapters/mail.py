@@ -7,18 +7,11 @@ from collections import deque
 from collections.abc import Iterator
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
-from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
 from tok0n.domain.email import needs_smtputf8, parse_mailbox
-from tok0n.lazily import Lazily
-
-if TYPE_CHECKING:
-    import aiosmtplib
-else:
-    aiosmtplib = Lazily("aiosmtplib")
 
 log = structlog.get_logger()
 
@@ -162,6 +155,8 @@ class SmtpMailer:
     @staticmethod
     def _is_permanent(unsent: _Unsent, error: Exception) -> bool:
         """Whether another attempt cannot succeed."""
+        import aiosmtplib  # noqa: PLC0415  only a server that sends mail needs it
+
         if isinstance(error, aiosmtplib.SMTPNotSupported):
             return needs_smtputf8(unsent.to)
         if isinstance(error, aiosmtplib.SMTPException | OSError):
@@ -171,6 +166,8 @@ class SmtpMailer:
 
     async def _hand_in(self, unsent: _Unsent) -> None:
         """The envelope is ours: no header is parsed to find out who gets the message."""
+        import aiosmtplib  # noqa: PLC0415
+
         options = self._options
         await aiosmtplib.send(
             unsent.message,
@@ -188,7 +185,9 @@ class SmtpMailer:
 
 
 def _codes(error: Exception) -> Iterator[int]:
-    """The SMTP reply codes that an error stands for."""
+    """The SMTP reply codes of an error."""
+    import aiosmtplib  # noqa: PLC0415
+
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         for refused in error.recipients:
             yield refused.code

@@ -1,22 +1,11 @@
 """The `Authenticator` port, by the webauthn package: an extra, because it brings a good deal of cryptography along."""
 
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
 
 from tok0n.domain.errors import PasskeyInvalid, PasskeyMalformed
 from tok0n.domain.people import Passkey
-from tok0n.lazily import Lazily
-
-if TYPE_CHECKING:
-    import webauthn
-    from webauthn import helpers
-    from webauthn.helpers import structs
-else:
-    webauthn = Lazily("webauthn")
-    helpers = Lazily("webauthn.helpers")
-    structs = Lazily("webauthn.helpers.structs")
 
 CREDENTIAL_CHARACTERS_MAX = 20_000
 NAME = "Tok0n"
@@ -50,6 +39,9 @@ class WebAuthn:
 
     def creation_options(self, *, person_id: str, email: str, known: list[bytes]) -> tuple[str, bytes]:
         """See `ports.Authenticator.creation_options`."""
+        import webauthn  # noqa: PLC0415  slow to import, and few requests need it
+        from webauthn.helpers import structs  # noqa: PLC0415
+
         options = webauthn.generate_registration_options(
             rp_id=self._host,
             rp_name=NAME,
@@ -65,6 +57,9 @@ class WebAuthn:
 
     def request_options(self) -> tuple[str, bytes]:
         """See `ports.Authenticator.request_options`."""
+        import webauthn  # noqa: PLC0415
+        from webauthn.helpers import structs  # noqa: PLC0415
+
         options = webauthn.generate_authentication_options(
             rp_id=self._host, user_verification=structs.UserVerificationRequirement.REQUIRED
         )
@@ -83,6 +78,8 @@ class WebAuthn:
 
     def created(self, credential: str, *, challenge: bytes) -> tuple[bytes, bytes, int]:
         """See `ports.Authenticator.created`."""
+        import webauthn  # noqa: PLC0415
+
         try:
             made = webauthn.verify_registration_response(
                 credential=credential,
@@ -97,6 +94,8 @@ class WebAuthn:
 
     def used(self, credential: str, *, challenge: bytes, passkey: Passkey) -> int:
         """See `ports.Authenticator.used`."""
+        import webauthn  # noqa: PLC0415
+
         try:
             used = webauthn.verify_authentication_response(
                 credential=credential,
@@ -113,4 +112,6 @@ class WebAuthn:
 
 
 def _bytes_of(base64url: str) -> bytes:
+    from webauthn import helpers  # noqa: PLC0415
+
     return helpers.base64url_to_bytes(base64url)

@@ -19,7 +19,7 @@ from tok0n.bootstrap.wiring import open_catalogue, open_gateway, open_signing
 from tok0n.domain.errors import NotFound, OperatorError
 from tok0n.domain.people import LinkPurpose
 from tok0n.http.server import HttpServer, bind, listen
-from tok0n.lazily import is_installed
+from tok0n.optional_imports import is_installed
 from tok0n.services.issue_key import issue_key
 from tok0n.settings import Settings, load
 

@@ -29,7 +29,7 @@ from tok0n.adapters.stripe.client import StripePayments
 from tok0n.adapters.upstream.http import HttpUpstream
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.rate_limit import WINDOW_SECONDS, Limits
-from tok0n.lazily import is_installed
+from tok0n.optional_imports import is_installed
 from tok0n.ports import (
     Accounts,
     Attempts,

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from tok0n.domain.email import parse_mailbox
 from tok0n.domain.errors import OperatorError
-from tok0n.lazily import is_installed
+from tok0n.optional_imports import is_installed
 from tok0n.settings.convert import Entry
 from tok0n.settings.faults import Fault, SettingsInvalid, nearest
 from tok0n.settings.schema import (

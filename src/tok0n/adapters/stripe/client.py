@@ -24,12 +24,9 @@ from tok0n.domain.payments import (
     Refunded,
     RefundFailed,
 )
-from tok0n.lazily import Lazily
 
 if TYPE_CHECKING:
     import stripe
-else:
-    stripe = Lazily("stripe")
 
 TOLERANCE_SECONDS = 300
 """How far from now, either way, a webhook may have been signed."""
@@ -87,7 +84,9 @@ class StripePayments:
 
     @functools.cached_property
     def _client(self) -> "stripe.StripeClient":
-        """Made in a thread, by the first call: importing the SDK takes a fifth of a second."""
+        """Created in a thread by the first call, because importing the SDK takes a fifth of a second."""
+        import stripe  # noqa: PLC0415
+
         return stripe.StripeClient(
             self._secret_key,
             base_addresses={} if self._api_base is None else {"api": self._api_base},
@@ -148,6 +147,8 @@ class StripePayments:
 
     def read(self, payload: bytes, signature: str | None, *, now_us: int) -> Event:
         """See `ports.Payments.read`."""
+        import stripe  # noqa: PLC0415
+
         if signature is None or len(signature) > SIGNATURE_CHARACTERS_MAX:
             raise SignatureInvalid("The webhook's signature is invalid.")
         try:
@@ -182,13 +183,20 @@ class StripePayments:
             params["starting_after"] = page.data[-1].id
 
     async def _call(self, call: Callable[[], Any]) -> Any:
-        try:
-            return await asyncio.to_thread(call)
-        except stripe.StripeError as error:
-            detail = f"{type(error).__name__}: {error.user_message or error}"
-            if error.code == "resource_missing":
-                raise CheckoutGone(detail=detail) from error
-            raise PaymentFailed(detail=detail) from error
+        return await asyncio.to_thread(_translate_errors, call)
+
+
+def _translate_errors(call: Callable[[], Any]) -> Any:
+    """Call the SDK. Raises `CheckoutGone` or `PaymentFailed`."""
+    import stripe  # noqa: PLC0415
+
+    try:
+        return call()
+    except stripe.StripeError as error:
+        detail = f"{type(error).__name__}: {error.user_message or error}"
+        if error.code == "resource_missing":
+            raise CheckoutGone(detail=detail) from error
+        raise PaymentFailed(detail=detail) from error
 
 
 def event_of(values: object, *, now_us: int) -> Event:

@@ -1,7 +1,6 @@
 """What somebody changes about the own account: address, password, second factor, time zone, notices, the end of it."""
 
 import zoneinfo
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 from starlette.responses import Response
@@ -9,17 +8,11 @@ from starlette.routing import Route
 
 from tok0n.domain.errors import AlreadySubmitted
 from tok0n.domain.usage import TOKENS_MAX
-from tok0n.lazily import Lazily
 from tok0n.services import second_factor
 from tok0n.services.passwords import Refused
 from tok0n.web.dashboard.desk import Desk
 from tok0n.web.dashboard.submissions import expired_form, submission_of
 from tok0n.web.pages.visit import Site, Visit
-
-if TYPE_CHECKING:
-    import segno
-else:
-    segno = Lazily("segno")
 
 _TWO_FACTOR = "two_factor"
 _SETTINGS = "/dashboard/settings"
@@ -88,6 +81,8 @@ class _SettingsPages:
                 refused = wrong
             else:
                 return visit.page("recovery_codes.html", codes=None if text is None else text.split("\n"))
+        import segno  # noqa: PLC0415  few requests need it
+
         qr = segno.make(second_factor.address(secret, email=person.email), error="m")
         return visit.page(
             "second_factor_begin.html",

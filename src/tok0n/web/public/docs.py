@@ -12,14 +12,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 import tok0n
-from tok0n.lazily import Lazily
 from tok0n.web.pages.visit import Site, Visit
 
 if TYPE_CHECKING:
-    import markdown_it
     from markdown_it.token import Token
-else:
-    markdown_it = Lazily("markdown_it")
 
 WRITTEN_BASE_URL = "http://127.0.0.1:8080/v1"
 """The address that the files are written with, so that they can be read where they lie."""
@@ -80,7 +76,9 @@ def read(page: Page) -> str:
 @cache
 def render(text: str, prefix: str = "") -> Markup:
     """Markdown as HTML: our own files, in which raw HTML is not read. `prefix` starts the path of every page."""
-    markdown = markdown_it.MarkdownIt("commonmark", {"html": False}).enable("table")
+    from markdown_it import MarkdownIt  # noqa: PLC0415  slow to import
+
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(text)
     for place, token in enumerate(tokens):
         if token.type == "heading_open":
