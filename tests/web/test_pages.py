@@ -135,7 +135,7 @@ async def test_the_receipt_the_overview_and_the_statement_agree(
     assert f"Reserved {reserved:,}" in " ".join(receipt.split())
     assert f"Released {reserved - USAGE_TOTAL:,}" in " ".join(receipt.split())
     unbilled = text_of(await owner.get(f"/dashboard/requests/{failed.headers['x-request-id']}"))
-    assert "not billed" in unbilled
+    assert "Not billed" in unbilled
     assert "the provider failed" in unbilled
     statement = await owner.get("/dashboard/statement")
     assert f'id="sum">{left:,}<' in statement.text

@@ -134,9 +134,7 @@ class Signing:
             self._attempts, self._clock, AttemptKind.CONFIRMATION, person.id, field="password"
         )
         if not await self._passwords.matches(password, person.password_hash):
-            raise Refused(
-                "That's not the password you chose when you signed up. Try again, or sign up again.", field="password"
-            )
+            raise Refused("Incorrect password. Try again, or sign up again.", field="password")
         await self._attempts.take_back(counted)
         may_open = self._registration.may_open(LinkPurpose.VERIFY)
         person = await self._people.verify(digest(secret), now_us=now_us, may_open=may_open)
@@ -176,9 +174,7 @@ class Signing:
             return None
         counted = await count_attempt(self._attempts, self._clock, AttemptKind.SECOND_FACTOR, person.id, field="code")
         if not await self._second_factor.accepts(code, person_id=person.id, totp_secret=person.totp_secret):
-            raise Refused(
-                "This code is incorrect or was already used. Enter the next code from your app.", field="code"
-            )
+            raise Refused("This code is incorrect or was already used. Try the next one.", field="code")
         await self._attempts.take_back(counted)
         return await self.begin(person, agent=agent, proven=True, replaces=digest(secret))
 

@@ -39,9 +39,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 GUIDE = (
-    Page(
-        slug="quickstart", title="Quick start", file="guide/quickstart.md", about="from sign-up to your first response"
-    ),
+    Page(slug="quickstart", title="Quick start", file="guide/quickstart.md", about="from sign-up to first response"),
     Page(slug="endpoints", title="Endpoints", file="guide/endpoints.md", about="every path and its parameters"),
     Page(slug="recipes", title="Recipes", file="guide/recipes.md", about="examples for SDKs and tools"),
     Page(slug="billing", title="Billing", file="billing.md", about="how tokens are reserved, billed, and released"),
@@ -49,7 +47,7 @@ GUIDE = (
         slug="limits",
         title="Limits",
         file="limits.md",
-        about="the limits, how they're measured, and what a client sees",
+        about="limits, how they're measured, and what clients see",
     ),
     Page(slug="errors", title="Errors", file="errors.md", about="every error code and how to fix it"),
     Page(slug="faq", title="FAQ", file="guide/faq.md", about="frequently asked questions"),
