@@ -2,7 +2,7 @@
 
 VERIFY = (
     "Confirm your email address",
-    """Welcome to Tok0n!
+    """Welcome to Tok0n.
 
 Confirm your email address to finish signing up. This link works once and expires in 24 hours:
 
@@ -49,10 +49,10 @@ If you didn't request this, you can ignore this email.
 )
 EMAIL_CHANGES = (
     "Your email address is about to change",
-    """Someone who knows your password requested to change your account's email to {email}.
-The change takes effect when they confirm the new address.
+    """We received a request to change your account's email to {email}.
+The change takes effect when the new address is confirmed.
 
-If it wasn't you, reset your password now: {reset}
+If it wasn't you, someone else knows your password. Reset it now: {reset}
 """,
 )
 PASSWORD_CHANGED = (
