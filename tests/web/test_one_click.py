@@ -138,7 +138,7 @@ async def test_a_key_is_shown_for_ten_minutes_and_no_longer(opened: Shop, ada: V
     later = await ada.post_raw("/dashboard/keys", fields)
     assert later.status_code == 200
     assert secret not in later.text
-    assert "was shown when it was created" in later.text
+    assert "We showed this key when you created it" in later.text
     assert len(await site.store.accounts.list_keys(ADA)) == 1
 
 

@@ -98,7 +98,7 @@ async def test_a_key_has_the_limits_that_the_form_says(site: Running, owner: Vis
     for fields, words in (
         ({"days": "0"}, "whole number from 1"),
         ({"budget": "many"}, "whole number from 1"),
-        ({"models": "gone"}, "cannot be called any more"),
+        ({"models": "gone"}, "no longer available"),
         ({"name": " "}, "1 to 100 printable"),
         ({"name": "a\tb"}, "1 to 100 printable"),
     ):
@@ -198,7 +198,7 @@ async def test_a_low_balance_is_shown_and_mailed(site: Running, owner: Visitor, 
     await owner.post("/dashboard/settings", {"change": "below", "below": "999,995"})
     await chat(site.base_url, site.api_key, chat_body())
     mail = await mailbox.take(EMAIL)
-    assert f"{1_000_000 - USAGE_TOTAL:,} tokens left" in mail.get_content()
+    assert f"{1_000_000 - USAGE_TOTAL:,} tokens" in mail.get_content()
     assert "Your balance is below 999,995" in text_of(await owner.get("/dashboard"))
     refused = await owner.post("/dashboard/settings", {"change": "below", "below": "-1"})
     assert refused.status_code == 422
@@ -234,7 +234,7 @@ async def test_the_playground_fails_as_the_api_does(
     failed = await owner.post("/dashboard/playground", fields)
     assert (failed.status_code, "You were not charged" in failed.text) == (502, True)
     for changed, words in (
-        ({"user": " "}, "Write a message"),
+        ({"user": " "}, "Enter a message"),
         ({"limit": "x"}, "whole number"),
         ({"limit": "999999"}, "max_completion_tokens"),
         ({"model": "gone"}, "not available"),
