@@ -40,27 +40,27 @@ async def test_a_pack_is_declined_then_approved_then_one_is_delayed(
         await visit.go("/dashboard/buy")
 
         await choose(visit, "Decline")
-        await visit.page.get_by_text("You came back without paying.").wait_for()
+        await visit.page.get_by_text("You left the payment page before you paid.").wait_for()
         await visit.check()
 
         await visit.go("/dashboard/buy")
         await choose(visit, "Approve")
-        await visit.page.get_by_text("The tokens are on your account.").wait_for()
+        await visit.page.get_by_text("The tokens are in your account.").wait_for()
         await visit.check()
         await visit.follow("Receipt")
         assert "$5.00" in await visit.text()
         await visit.go("/dashboard")
-        assert "1,000,000 tokens that new calls can use" in await visit.text()
+        assert "1,000,000 tokens you can use now" in await visit.text()
 
         await visit.go("/dashboard/buy")
         await choose(visit, "Approve, but later")
-        await visit.page.get_by_text("Payment received, tokens arriving.").wait_for()
+        await visit.page.get_by_text("Payment received, adding tokens.").wait_for()
         await visit.check()
         if look.script:
-            await visit.page.get_by_text("The tokens are on your account.").wait_for()
+            await visit.page.get_by_text("The tokens are in your account.").wait_for()
             await visit.check()
             await visit.go("/dashboard")
-            assert "2,000,000 tokens that new calls can use" in await visit.text()
+            assert "2,000,000 tokens you can use now" in await visit.text()
         await visit.go("/dashboard/orders")
         assert await site.audit_is_clean()
 

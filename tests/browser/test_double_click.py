@@ -69,7 +69,7 @@ async def test_a_double_click_creates_one_key_and_its_secret_is_visible(opened: 
         await sign_in(visit)
         await visit.go("/dashboard/keys")
         await visit.fill(name="laptop")
-        await double_click(visit, "Make the key")
+        await double_click(visit, "Create key")
         await visit.page.locator("#secret").wait_for()
         await visit.page.wait_for_load_state()
         await visit.check()
@@ -83,7 +83,7 @@ async def test_a_page_that_is_reloaded_after_a_key_was_created_shows_the_same_ke
         await sign_in(visit)
         await visit.go("/dashboard/keys")
         await visit.fill(name="laptop")
-        await visit.press("Make the key")
+        await visit.press("Create key")
         secret = await visit.text("#secret")
         await visit.page.reload()
         assert await visit.text("#secret") == secret
@@ -92,7 +92,7 @@ async def test_a_page_that_is_reloaded_after_a_key_was_created_shows_the_same_ke
         await one_key_that_works(site, secret)
         await visit.page.go_back()
         await visit.fill(name="phone")
-        await visit.press("Make the key")
+        await visit.press("Create key")
         assert await visit.text("#secret") != secret, "a form that is shown anew creates another key"
         assert len(await site.store.accounts.list_keys(ADA)) == 2
 
@@ -129,13 +129,13 @@ async def test_a_double_click_in_the_playground_is_charged_once_and_its_answer_i
         await sign_in(visit)
         await visit.go("/dashboard/keys")
         await visit.fill(name="laptop")
-        await visit.press("Make the key")
+        await visit.press("Create key")
         await visit.go("/dashboard/playground")
         await visit.fill(user="Hello!", limit="50")
         await double_click(visit, "Send")
         await upstream.until(lambda: bool(upstream.requests))
         may_answer.set()
-        await visit.page.get_by_role("heading", name="Answer").wait_for()
+        await visit.page.get_by_role("heading", name="Response").wait_for()
         await visit.check()
         assert "Hello." in await visit.text(".answer")
         assert len(upstream.requests) == 1

@@ -43,11 +43,11 @@ async def test_a_passkey_signs_in_until_it_is_removed_and_cannot_be_replayed(
             await sign_in(visit)
             await visit.go("/dashboard/settings/passkeys")
             await visit.fill(passkey_name="laptop", passkey_password="wrong")
-            await visit.page.get_by_role("button", name="Add a passkey").click()
-            await visit.page.get_by_text("This is not your password.").wait_for()
+            await visit.page.get_by_role("button", name="Add passkey").click()
+            await visit.page.get_by_text("Incorrect password.").wait_for()
             await visit.check()
             await visit.fill(passkey_name="laptop", passkey_password=PASSWORD)
-            await visit.page.get_by_role("button", name="Add a passkey").click()
+            await visit.page.get_by_role("button", name="Add passkey").click()
             await visit.page.get_by_text("never used").wait_for()
             await visit.check()
             await visit.page.get_by_role("button", name="Sign out", exact=True).first.click()
@@ -71,7 +71,7 @@ async def test_a_passkey_signs_in_until_it_is_removed_and_cannot_be_replayed(
             await visit.page.get_by_role("button", name="Sign out", exact=True).first.click()
             await visit.go("/sign-in")
             await visit.page.get_by_role("button", name="Sign in with a passkey").click()
-            await visit.page.get_by_text("not known here").wait_for()
+            await visit.page.get_by_text("recognize this passkey").wait_for()
 
 
 async def test_passkeys_are_not_offered_where_browsers_have_none(tmp_path: Path, upstream: ScriptedUpstream) -> None:

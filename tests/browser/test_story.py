@@ -65,24 +65,24 @@ async def sign_up(visit: Tab, mailbox: Mailbox) -> None:
     assert "too easy to guess" in await visit.text()
     await visit.fill(password=PASSWORD)
     await visit.press("Sign up")
-    assert "Check your mail" in await visit.text()
+    assert "Check your email" in await visit.text()
     await visit.go(await mailbox.take_link(ADA))
     await visit.fill(password=PASSWORD)
     await visit.press("Confirm and sign in")
-    assert "Make your first API key" in await visit.text()
+    assert "Create your first API key" in await visit.text()
 
 
 async def make_key(visit: Tab, base_url: str) -> str:
-    await visit.follow("Make a key")
+    await visit.follow("Create key")
     await visit.fill(name="laptop")
-    await visit.press("Make the key")
+    await visit.press("Create key")
     shown = await visit.text("#secret")
     assert base_url in await visit.text("#curl")
     if visit.look.script:
-        await visit.page.get_by_role("button", name="Copy the key").click()
+        await visit.page.get_by_role("button", name="Copy key").click()
         await visit.page.get_by_role("button", name="Copied").wait_for()
         assert await visit.page.evaluate("navigator.clipboard.readText()") == shown
-    await visit.follow("I have copied it")
+    await visit.follow("Done")
     assert shown not in await visit.page.content()
     return shown
 
@@ -99,23 +99,23 @@ async def call(base_url: str, key: str) -> str:
 async def look_at_the_request(visit: Tab, request_id: str) -> None:
     await visit.go("/dashboard")
     overview = await visit.text()
-    assert f"{GRANT - USAGE_TOTAL:,} tokens that new calls can use" in overview
-    assert f"{USAGE_TOTAL} charged in all" in overview
+    assert f"{GRANT - USAGE_TOTAL:,} tokens you can use now" in overview
+    assert f"{USAGE_TOTAL} billed in total" in overview
     bar = visit.page.locator(".plot svg a")
     assert f"{USAGE_TOTAL} tokens (demo {USAGE_TOTAL})" in str(await bar.get_attribute("aria-label"))
     await visit.page.locator("main tbody a").first.click()
     await visit.page.wait_for_url(f"**/{request_id}")
     await visit.check()
-    assert f"Charged {USAGE_TOTAL} " in await visit.text() + " "
+    assert f"Billed {USAGE_TOTAL} " in await visit.text() + " "
     await visit.go("/dashboard/requests")
     await visit.page.select_option("#status", "released")
     if not visit.look.script:
-        await visit.press("Show")
-    await visit.page.get_by_text("No request fits.").wait_for()
+        await visit.press("Apply")
+    await visit.page.get_by_text("No matching requests.").wait_for()
     await visit.check()
     assert urlsplit(visit.page.url).query.endswith("status=released")
     await visit.go("/dashboard/usage")
-    await visit.follow("by key")
+    await visit.follow("By key")
     assert "laptop" in await visit.text(".chart")
     await visit.follow("24 hours")
     assert "Tokens per hour" in await visit.text()
@@ -131,15 +131,15 @@ async def play(visit: Tab) -> None:
         await visit.page.locator("#user").press_sequentially("Hello!")
     else:
         await visit.fill(user="Hello!")
-        await visit.press("What would it reserve?")
+        await visit.press("Estimate tokens")
     bound = visit.page.get_by_text("Reserves up to")
     await bound.wait_for()
     reserved = (await bound.inner_text()).removeprefix("Reserves up to ").removesuffix(" tokens.")
     await visit.page.get_by_role("button", name="Send", exact=True).click()
-    await visit.page.get_by_role("heading", name="Answer").wait_for()
+    await visit.page.get_by_role("heading", name="Response").wait_for()
     await visit.check()
     assert "Hello." in await visit.text(".answer")
-    assert f"Reserved {reserved} Charged {USAGE_TOTAL}" in await visit.text(".receipt")
+    assert f"Reserved {reserved} Billed {USAGE_TOTAL}" in await visit.text(".receipt")
 
 
 async def revoke(visit: Tab) -> None:
@@ -149,15 +149,15 @@ async def revoke(visit: Tab) -> None:
     await visit.press("Save")
     assert "old laptop" in await visit.text()
     await visit.follow("Revoke")
-    await visit.press("Revoke the key")
-    assert "Keys that work no more (1)" in await visit.text()
+    await visit.press("Revoke key")
+    assert "Revoked and expired keys (1)" in await visit.text()
 
 
 async def settings(visit: Tab) -> None:
     await visit.go("/dashboard/settings")
     await visit.page.select_option("#time_zone", "Europe/Berlin")
     await visit.page.locator("section", has_text="Show times in").get_by_role("button").click()
-    await visit.page.get_by_text("Times are shown in this zone now.").wait_for()
+    await visit.page.get_by_text("Time zone updated.").wait_for()
     await visit.check()
     for path in ("/dashboard/settings/second-factor", "/dashboard/settings/close", "/docs", "/docs/recipes"):
         await visit.go(path)
@@ -189,7 +189,7 @@ async def test_one_press_makes_one_call_however_often_it_is_pressed(tmp_path: Pa
             await send.click()
         await upstream.until(lambda: len(upstream.requests) == 1)
         answered.set()
-        await visit.page.get_by_role("heading", name="Answer").wait_for()
+        await visit.page.get_by_role("heading", name="Response").wait_for()
         assert len(upstream.requests) == 1
 
 

@@ -49,7 +49,7 @@ async def test_a_customer_signs_up_opens_pages_and_makes_a_key_below_a_path(
             assert visit.page.url == f"{url}/dashboard{page}"
         await visit.go("/dashboard/keys")
         await visit.fill(name="first")
-        await visit.press("Make the key")
+        await visit.press("Create key")
         assert await visit.text("#secret")
         await visit.page.get_by_role("button", name="Sign out", exact=True).first.click()
         await visit.page.wait_for_url(f"{url}/")

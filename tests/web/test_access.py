@@ -102,7 +102,7 @@ async def test_a_link_to_change_the_address_is_dead_after_the_reset_that_its_war
     fields = {"change": "email", "email_password": PASSWORD, "email": "thief@example.com"}
     await customer.post("/dashboard/settings", fields)
     stolen = await mailbox.take_link("thief@example.com")
-    assert (await mailbox.take(ADA))["Subject"] == "Your address is about to change"
+    assert (await mailbox.take(ADA))["Subject"] == "Your email address is about to change"
     async with Visitor(site.url) as owner:
         await reset(owner, mailbox)
         assert (await customer.post("/new-address", page=stolen)).status_code == 410
@@ -161,7 +161,7 @@ async def test_no_path_opens_an_account_that_registration_does_not_allow(
             if answer.status_code == 303:
                 opened.add(purpose)
             else:
-                assert (answer.status_code, "Sign-up isn't open" in text_of(answer)) == (422, True)
+                assert (answer.status_code, "You need an invitation" in text_of(answer)) == (422, True)
         assert opened == {purpose for purpose in PATHS if registration.may_open(purpose)}
         emails = {account.email for account in await store.accounts.list_all()}
         assert emails == existing | {f"{purpose}@example.com" for purpose in opened}

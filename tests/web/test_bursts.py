@@ -22,8 +22,8 @@ from support.visitor import Visitor
 pytestmark = pytest.mark.anyio
 
 ADA = "ada@example.com"
-TOO_MANY, WRONG_PASSWORD = "Too many attempts", "The address or the password is not right"
-WRONG_CODE, NO_CODE = "This code is not right", "There is no such code"
+TOO_MANY, WRONG_PASSWORD = "Too many attempts", "Incorrect email or password"
+WRONG_CODE, NO_CODE = "This code is incorrect", "This code is invalid"
 GUESSABLE = "too easy to guess"
 
 
@@ -79,7 +79,7 @@ async def test_of_64_redeem_codes_at_once_10_are_evaluated(customer: Visitor) ->
 
 
 async def test_of_64_confirmation_passwords_at_once_10_are_evaluated(customer: Visitor) -> None:
-    words, path = "This is not your password", "/dashboard/settings/close"
+    words, path = "Incorrect password", "/dashboard/settings/close"
     passwords = [{"close_password": f"guess {number}"} for number in range(64)]
     assert (await burst(customer, path, passwords, words, TOO_MANY))[words] == 10
 

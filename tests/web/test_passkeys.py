@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 ADA = "ada@example.com"
 PAGE = "/dashboard/settings/passkeys"
 NOT_BOUND = "has expired or was started in another browser"
-UNKNOWN = "This passkey is not known here"
+UNKNOWN = "recognize this passkey"
 UNUSABLE = "The passkey could not be used"
 MALFORMED = "Your browser sent no valid passkey"
 

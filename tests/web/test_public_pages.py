@@ -44,7 +44,7 @@ async def test_the_first_page_tells_packs_models_limits_and_this_servers_address
         said = " ".join(text_of(answer).split())
         assert "Starter & more $5.00 1,000,000 tokens $5.00 per million" in said
         assert "Not sold any more" not in said
-        assert "77 requests a minute" in said
+        assert "77 requests per minute" in said
         assert 'base_url="http://llm.example/v1"' in said
         assert "demo" in said
         assert "set-cookie" not in answer.headers, "nobody who only looks is given a cookie"

@@ -36,7 +36,7 @@ class LogMailer:
         link = _LINK.search(text)
         log.warning(
             "mail_not_sent",
-            why="there is no mail server in the settings",
+            why="no mail server is configured",
             to=to,
             subject=subject,
             link=None if link is None else link[0],

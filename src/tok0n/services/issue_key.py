@@ -83,5 +83,5 @@ def check_name(name: str) -> str:
     """A key's name without space around it. Raises `OperatorError`."""
     name = name.strip()
     if not name or len(name) > NAME_CHARACTERS_MAX or not name.isprintable():
-        raise OperatorError(f"A key's name must be 1 to {NAME_CHARACTERS_MAX} printable characters.")
+        raise OperatorError(f"A key name must be 1 to {NAME_CHARACTERS_MAX} printable characters.")
     return name

@@ -1,67 +1,71 @@
-"""The mails that Tok0n writes. None of them holds a key, a prompt or a password."""
+"""The emails that Tok0n sends. None of them contains an API key, a prompt, or a password."""
 
 VERIFY = (
-    "Confirm your address",
+    "Confirm your email address",
     """Welcome to Tok0n.
 
-Open this link to confirm your address; it works once, for a day:
+Confirm your email address to finish signing up. This link works once and expires in 24 hours:
 
 {url}
 
-If you did not sign up, do nothing: without this link there is no account.
+If you didn't sign up, you can ignore this email. No account is created until you confirm.
 """,
 )
 KNOWN = (
-    "You have an account already",
-    """Somebody, perhaps you, signed up with this address, which has an account already.
+    "You already have an account",
+    """Someone tried to sign up for Tok0n with this email address, but you already have an account.
 
-Sign in: {sign_in}
-Forgot the password? {reset}
+If it was you, sign in: {sign_in}
+If you forgot your password, choose a new one: {reset}
+
+If it wasn't you, you can ignore this email.
 """,
 )
 RESET = (
-    "Choose a new password",
-    """Open this link to choose a new password; it works once, for a day:
+    "Reset your password",
+    """Use this link to choose a new password. It works once and expires in 24 hours:
 
 {url}
 
-If you did not ask for it, do nothing: your password stays as it is.
+If you didn't request this, you can ignore this email. Your password stays the same.
 """,
 )
 INVITE = (
-    "You are invited",
-    """You are invited to Tok0n. Open this link to choose a password; it works once, for a week:
+    "You're invited to Tok0n",
+    """You're invited to Tok0n. Use this link to choose a password and create your account.
+It works once and expires in 7 days:
 
 {url}
 """,
 )
 NEW_EMAIL = (
-    "Confirm your new address",
-    """Open this link to use this address for your account from now on; it works once, for a day:
+    "Confirm your new email address",
+    """Use this link to change your account's email to this address. It works once and expires in 24 hours:
 
 {url}
 
-If you did not ask for it, do nothing.
+If you didn't request this, you can ignore this email.
 """,
 )
 EMAIL_CHANGES = (
-    "Your address is about to change",
-    """Somebody, perhaps you, asked to use the address {email} for your account, with your password.
+    "Your email address is about to change",
+    """We received a request to change your account's email to {email}.
+The change takes effect when the new address is confirmed.
 
-If it was not you, choose a new password now: {reset}
+If it wasn't you, someone else knows your password. Reset it now: {reset}
 """,
 )
 PASSWORD_CHANGED = (
     "Your password was changed",
-    """The password of your account was changed, and every other session has ended.
+    """Your account's password was changed, and all other sessions were signed out.
 
-If it was not you, choose a new one now: {reset}
+If it wasn't you, reset your password now: {reset}
 """,
 )
 LOW_BALANCE = (
     "Your balance is low",
-    """Your account has {posted:,} tokens left, which is less than the {below:,} below which you asked to be told.
+    """Your balance is {posted:,} tokens. That's below your alert threshold of {below:,} tokens.
 
-{overview}
+View your balance: {overview}
 """,
 )

@@ -74,7 +74,7 @@ class SignInByPasskey:
         """Take a passkey that the browser made. Raises `Refused`."""
         name = name.strip()
         if not name or len(name) > NAME_CHARACTERS_MAX or not name.isprintable():
-            raise Refused(f"Name it, in 1 to {NAME_CHARACTERS_MAX} characters.", field="passkey_name")
+            raise Refused(f"Enter a name of 1 to {NAME_CHARACTERS_MAX} characters.", field="passkey_name")
         await self._profile.prove(session, password, field="passkey_password")
         try:
             _, challenge = self._authenticator.read(credential)
@@ -130,7 +130,7 @@ class SignInByPasskey:
         await self._take(challenge, ChallengePurpose.SIGN_IN, visitor=visitor)
         found = await self._passkeys.find(credential_id)
         if found is None:
-            raise PasskeyInvalid("This passkey is not known here. Sign in with the password.")
+            raise PasskeyInvalid("We don't recognize this passkey. Sign in with your password.")
         count = await asyncio.to_thread(self._authenticator.used, credential, challenge=challenge, passkey=found[0])
         return *found, count
 

@@ -53,4 +53,4 @@ def clean(email: str) -> str:
     try:
         return parse_email(email)
     except OperatorError:
-        raise Refused("Write your address as name@example.com.", field="email") from None
+        raise Refused("Enter an email address such as name@example.com.", field="email") from None

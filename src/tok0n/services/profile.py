@@ -82,7 +82,7 @@ class Profile:
     async def set_time_zone(self, session: SignedIn, time_zone: str) -> None:
         """Show times in this zone. Raises `Refused`."""
         if time_zone not in zoneinfo.available_timezones():
-            raise Refused("Choose a time zone by its name, such as Europe/Berlin.", field="time_zone")
+            raise Refused("Choose a time zone from the list.", field="time_zone")
         await self._people.set_time_zone(person_id=session.person_id, time_zone=time_zone)
 
     async def begin_totp(self, session: SignedIn, *, password: str, secret: str, code: str) -> list[str]:
@@ -95,9 +95,7 @@ class Profile:
             except AlreadyExists as error:
                 raise Refused(error.message, field="code") from error
         if codes is None:
-            raise Refused(
-                "This is not the code that the app shows now. Is the clock of the device right?", field="code"
-            )
+            raise Refused("Incorrect code. Check the clock on your device, then enter the current code.", field="code")
         return codes
 
     async def end_totp(self, session: SignedIn, *, password: str) -> None:
@@ -118,7 +116,7 @@ class Profile:
         )
         person = await self._people.get(session.person_id)
         if not await self._passwords.matches(password, person.password_hash):
-            raise Refused("This is not your password.", field=field)
+            raise Refused("Incorrect password.", field=field)
         await self._attempts.take_back(counted)
 
     async def _mail(self, to: str, mail: tuple[str, str], **words: str) -> None:

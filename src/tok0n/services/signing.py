@@ -48,7 +48,7 @@ RESETS_SECONDS = 3_600.0
 AGENT_CHARACTERS_MAX = 200
 SECRET_CHARACTERS_MAX = 100
 FORGOTTEN_ROWS_MAX = 1_000
-NOT_OPEN = "Sign-up isn't open on this server. Ask its operator for an invitation."
+NOT_OPEN = "You need an invitation to create an account. Contact support to get one."
 
 _PATHS = {
     LinkPurpose.VERIFY: "/verify",
@@ -134,7 +134,7 @@ class Signing:
             self._attempts, self._clock, AttemptKind.CONFIRMATION, person.id, field="password"
         )
         if not await self._passwords.matches(password, person.password_hash):
-            raise Refused("This is not the password that was chosen for this address. Sign up again.", field="password")
+            raise Refused("Incorrect password. Try again, or sign up again.", field="password")
         await self._attempts.take_back(counted)
         may_open = self._registration.may_open(LinkPurpose.VERIFY)
         person = await self._people.verify(digest(secret), now_us=now_us, may_open=may_open)
@@ -152,16 +152,16 @@ class Signing:
         person = await self._people.find(email)
         password_hash = None if person is None else person.password_hash
         if not await self._passwords.matches(password, password_hash):
-            raise Refused("The address or the password is not right.", field="password")
+            raise Refused("Incorrect email or password.", field="password")
         assert person is not None
         self._failures.take_back((address, email))
         self._by_address.take_back(address)
         if person.closed_at_us is not None:
-            raise Refused("This account was closed. Ask the operator about it.", field="email")
+            raise Refused("This account is closed. Contact support for help.", field="email")
         if person.account_id is None:
             self._require_open(person, LinkPurpose.VERIFY, field="email")
             await self._mail_link(person, LinkPurpose.VERIFY, mails.VERIFY)
-            raise Refused("Confirm your address first: we have mailed you a new link.", field="email")
+            raise Refused("Confirm your email first. We sent you a new link.", field="email")
         return await self.begin(person, agent=agent)
 
     async def submit_code(self, secret: str | None, *, code: str, agent: str) -> NewSession | None:
@@ -174,7 +174,7 @@ class Signing:
             return None
         counted = await count_attempt(self._attempts, self._clock, AttemptKind.SECOND_FACTOR, person.id, field="code")
         if not await self._second_factor.accepts(code, person_id=person.id, totp_secret=person.totp_secret):
-            raise Refused("This code is not right, or was used before. Wait for the next one.", field="code")
+            raise Refused("This code is incorrect or was already used. Try the next one.", field="code")
         await self._attempts.take_back(counted)
         return await self.begin(person, agent=agent, proven=True, replaces=digest(secret))
 

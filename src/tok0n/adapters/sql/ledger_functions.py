@@ -47,7 +47,7 @@ def append_entry(
         .returning(account.c.posted)
     ).scalar_one()
     if posted > TOKENS_MAX:
-        raise OperatorError(f"An account can own {TOKENS_MAX} tokens at the most; this would make it {posted}.")
+        raise OperatorError(f"An account can hold at most {TOKENS_MAX} tokens. This would bring it to {posted}.")
     tx.execute(
         sa.insert(ledger_entry).values(
             account_id=account_id,

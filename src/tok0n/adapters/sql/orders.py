@@ -168,10 +168,10 @@ class SqlOrders:
                 redemption.c.digest == digest, redemption.c.account_id == account_id
             )
             if tx.execute(mine).first() is not None:
-                raise AlreadyExists("This account has redeemed the code already.")
+                raise AlreadyExists("You've already redeemed this code.")
             code = tx.execute(taken.values(uses=codes.uses + 1).returning(codes.tokens, codes.reason)).one_or_none()
             if code is None:
-                raise NotFound("There is no such code, or it has been used up, or its time is over.")
+                raise NotFound("This code is invalid, has expired, or has been used up.")
             tx.execute(sa.insert(redemption).values(digest=digest, account_id=account_id, redeemed_at_us=now_us))
             append_entry(
                 tx,

@@ -30,7 +30,7 @@ class SqlPasskeys:
             try:
                 tx.execute(sa.insert(passkey).values(**msgspec.structs.asdict(passkey_)))
             except sa.exc.IntegrityError:
-                raise AlreadyExists("This passkey is known already.") from None
+                raise AlreadyExists("You've already added this passkey.") from None
 
         await self._store.write(fn)
 

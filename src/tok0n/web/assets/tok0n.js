@@ -48,7 +48,7 @@ if (window.PublicKeyCredential?.parseRequestOptionsFromJSON) {
         form.elements.credential.value = JSON.stringify(credential.toJSON());
         form.submit();
       } catch (error) {
-        complaint.textContent = error.name === "NotAllowedError" ? "The device did not answer, or it was cancelled." : error.message;
+        complaint.textContent = error.name === "NotAllowedError" ? "Your device didn't respond, or you canceled." : error.message;
         complaint.hidden = false;
       }
     });

@@ -97,8 +97,8 @@ def read_period(visit: Visit, *, now_us: int, default: str = "") -> Period:
                 at += timedelta(days=1)
             times.append(None if at is None else round(at.timestamp() * US_A_SECOND))
         except (ValueError, OverflowError):
-            raise Refused("Write a time as 2026-11-23T14:00, or a day as 2026-11-23.", field=name) from None
+            raise Refused("Enter a time such as 2026-11-23T14:00 or a date such as 2026-11-23.", field=name) from None
     if times[0] is not None and times[1] is not None and times[0] >= times[1]:
-        raise Refused("The end must be after the beginning.", field="until")
+        raise Refused("Choose an end after the start.", field="until")
     chosen = {name: text for name, text in (("since", since), ("until", until)) if text}
     return Period(since_us=times[0], until_us=times[1], since_field=since, until_field=until, query=chosen)

@@ -99,7 +99,7 @@ class _KeyPages:
         budget = _count(visit, "budget", most=TOKENS_MAX)
         models = visit.choices.get("models", [])
         if any(self._desk.catalogue.find(model) is None for model in models):
-            raise Refused("One of these models cannot be called any more. Choose again.", field="models")
+            raise Refused("One of these models is no longer available. Choose again.", field="models")
         return KeyLimits(
             expires_at_us=None if days is None else self._desk.clock.now_us() + days * MICROSECONDS_PER_DAY,
             budget=budget,
@@ -119,5 +119,5 @@ def _count(visit: Visit, field: str, *, most: int) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:20]) <= most:
-        raise Refused(f"Write a whole number from 1 to {most:,}, or leave it empty.", field=field)
+        raise Refused(f"Enter a whole number from 1 to {most:,}, or leave this empty.", field=field)
     return int(text)

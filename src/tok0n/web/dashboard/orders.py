@@ -105,7 +105,7 @@ class OrderPages:
             await self._desk.attempts.take_back(counted)
             return await self._shop(visit, refused=Refused(error.message, field="code"))
         await self._desk.attempts.take_back(counted)
-        return visit.message("Thank you", f"{tokens:,} tokens are on your account now.")
+        return visit.message("Code redeemed", f"We added {tokens:,} tokens to your account.")
 
     async def _shop(self, visit: Visit, *, refused: Refused | None = None) -> Response:
         return visit.page(
@@ -173,12 +173,12 @@ def said(order: Order) -> str:
     payment = order.payment
     if payment.paid_cents is None:
         if payment.outcome is not None:
-            return "not paid: it failed" if payment.outcome == "failed" else "not paid: its time is over"
-        return "payment received, tokens arriving" if payment.is_complete else "not paid yet"
+            return "Payment failed" if payment.outcome == "failed" else "Expired"
+        return "Payment received, adding tokens" if payment.is_complete else "Awaiting payment"
     if any(dispute.status is DisputeStatus.OPEN for dispute in payment.disputes):
-        return "disputed: its tokens are frozen"
+        return "Disputed, tokens frozen"
     if any(dispute.status is DisputeStatus.LOST for dispute in payment.disputes):
-        return "disputed and lost"
+        return "Dispute lost"
     if payment.refunded_cents:
-        return "refunded" if payment.refunded_cents >= payment.paid_cents else "refunded in part"
-    return "paid"
+        return "Refunded" if payment.refunded_cents >= payment.paid_cents else "Partially refunded"
+    return "Paid"

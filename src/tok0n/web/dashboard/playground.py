@@ -177,7 +177,7 @@ class Playground:
         for key in await self._desk.keys(visit):
             if key.id == visit.form.get("key") and key.works(now_us):
                 return key
-        raise Refused("Choose one of your keys that works.", field="key")
+        raise Refused("Choose an active key.", field="key")
 
 
 class _Sent(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,12 +194,12 @@ def _body(form: dict[str, str]) -> bytes:
     """The request, as an SDK would send it. Raises `Refused`."""
     messages = [{"role": role, "content": form[role]} for role in ("system", "user") if form.get(role, "").strip()]
     if not form.get("user", "").strip():
-        raise Refused("Write a message first.", field="user")
+        raise Refused("Enter a message.", field="user")
     body: dict[str, object] = {"model": form.get("model", ""), "messages": messages}
     limit = form.get("limit", "").strip()
     if limit:
         if not (limit.isascii() and limit.isdecimal()):
-            raise Refused("Write the output limit as a whole number of tokens.", field="limit")
+            raise Refused("Enter the output limit as a whole number of tokens.", field="limit")
         body["max_completion_tokens"] = int(limit[:20])
     return msgspec.json.encode(body)
 
@@ -211,5 +211,5 @@ def _said(answer: dict[str, Any]) -> str:
     try:
         text = content if isinstance(content, str) else json.dumps(message, indent=2, ensure_ascii=False)
     except RecursionError:
-        text = "The answer is nested too deeply to be shown."
+        text = "This response is nested too deeply to display."
     return text.encode(errors="replace").decode()

@@ -15,12 +15,12 @@ from tok0n.web.pages import csv
 from tok0n.web.pages.visit import Site, Visit
 
 _WHY_NOT_BILLED = {
-    "upstream_error": "the provider failed, took too long, or gave no usable answer",
-    "invalid_request": "the provider refused the request",
-    "api_error": "the gateway could not complete the accounting",
-    "rate_limit_unavailable": "the limiter could not vouch for the request any more",
-    "cancelled": "the gateway was shut down before the answer came",
-    "expired": "the gateway stopped before the answer came",
+    "upstream_error": "the provider failed, timed out, or returned an unusable response",
+    "invalid_request": "the provider rejected the request",
+    "api_error": "we couldn't complete the billing",
+    "rate_limit_unavailable": "the rate limiter became unavailable",
+    "cancelled": "the gateway shut down before the response arrived",
+    "expired": "the gateway stopped before the response arrived",
 }
 """What a customer is told, by the code of the request's row."""
 
@@ -105,8 +105,8 @@ class _RequestPages:
         try:
             record = await self._desk.history.request(visit.account_id, request_id)
         except NotFound:
-            text = "No request of this account has this id. It is the x-request-id of an answer."
-            return visit.message("There is no such request", text, status=404)
+            text = "Check the ID. It's in the x-request-id header of each response."
+            return visit.message("Request not found", text, status=404)
         return visit.page("request.html", record=record, why=_WHY_NOT_BILLED.get(record.code or "", ""))
 
     async def _lines(self, account_id: str, chosen: RequestFilter) -> AsyncIterator[str]:

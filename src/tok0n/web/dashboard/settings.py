@@ -110,9 +110,9 @@ class _SettingsPages:
             return visit.page("new_address.html", link=link)
         email = await self._desk.profile.change_email(link, session=visit.session)
         if email is None:
-            text = "It was used before, is older than a day, or another account has this address."
-            return visit.message("This link does not work any more", text, status=410)
-        return visit.message("Your address is changed", f"From now on, sign in as {email}.")
+            text = "It was already used, has expired, or is for an address that belongs to another account."
+            return visit.message("This link no longer works", text, status=410)
+        return visit.message("Email changed", f"Sign in as {email} from now on.")
 
     async def _show(self, visit: Visit, *, refused: Refused | None = None, status: int = 200) -> Response:
         person = await self._desk.people.get(visit.person.person_id)
@@ -155,7 +155,7 @@ class _SettingsPages:
     async def _below(self, visit: Visit) -> str:
         text = visit.form.get("below", "").strip().replace(",", "").replace("_", "").replace(" ", "")
         if text and (not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:20]) <= TOKENS_MAX):
-            raise Refused("Write a whole number of tokens, or leave it empty for no notice.", field="below")
+            raise Refused("Enter a whole number of tokens, or leave this empty to turn off the alert.", field="below")
         await self._desk.notices.set_below(visit.account_id, int(text) if text else None)
         return "below"
 

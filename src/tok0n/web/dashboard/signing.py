@@ -8,7 +8,7 @@ from tok0n.services.passwords import Refused
 from tok0n.web.dashboard.access import ACCESS
 from tok0n.web.pages.visit import Handler, Site, Visit
 
-CLOSED = "New accounts are by invitation of the operator here."
+CLOSED = "You need an invitation to create an account. Contact support to get one."
 SIGN_UP_CLOSED = "Sign-up is closed"
 
 
@@ -42,7 +42,7 @@ async def _sign_up(visit: Visit) -> Response:
         )
     except Refused as refused:
         return visit.page("sign_up.html", status=422, refused=refused)
-    return visit.mailed(f"We have sent a link to {email}. Open it to finish. It works for a day.")
+    return visit.mailed(f"We sent a link to {email}. Open it within 24 hours to finish signing up.")
 
 
 async def _verify(visit: Visit) -> Response:
@@ -98,7 +98,7 @@ async def _reset_password(visit: Visit) -> Response:
         email = await visit.site.signing.ask_reset(visit.form.get("email", ""), address=visit.limit_key)
     except Refused as refused:
         return visit.page("reset_password.html", status=422, refused=refused)
-    text = f"If there is an account for {email}, a link for a new password is on its way. It works for a day."
+    text = f"If {email} has an account, you'll get a link to choose a new password. It works for 24 hours."
     return visit.mailed(text)
 
 
@@ -137,7 +137,7 @@ async def _set_up(visit: Visit) -> Response:
 
 def _old_link(visit: Visit) -> Response:
     return visit.message(
-        "This link does not work any more",
-        "A link works once, for a day, and only the newest one does. Sign in, or ask for a new one.",
+        "This link no longer works",
+        "It was already used, has expired, or was replaced by a newer one. Sign in, or request a new link.",
         status=410,
     )

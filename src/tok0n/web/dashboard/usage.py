@@ -74,12 +74,12 @@ def _bounded(period: Period, *, now_us: int) -> Period:
     until_us = (now_us // US_AN_HOUR + 1) * US_AN_HOUR if period.until_us is None else period.until_us
     since_us = until_us - LASTS[DEFAULT_LAST][1] * 24 * US_AN_HOUR if period.since_us is None else period.since_us
     if until_us > UNTIL_US_MAX:
-        raise Refused("The end must be before the year 9000.", field="until")
+        raise Refused("Choose an end before the year 9000.", field="until")
     if since_us >= until_us:
-        raise Refused("The beginning must be in the past.", field="since")
+        raise Refused("Choose a start in the past.", field="since")
     bounded = msgspec.structs.replace(period, since_us=since_us, until_us=until_us)
     if until_us - since_us > HOURS_MAX * US_AN_HOUR:
-        raise Refused(f"Choose {HOURS_MAX // 24} days at the most.", field="since")
+        raise Refused(f"Choose a period of at most {HOURS_MAX // 24} days.", field="since")
     return bounded
 
 

@@ -22,7 +22,7 @@ HOURS_APART_MAX = 72
 SERIES_MAX = 5
 """How many series have a colour of their own; the rest is one more."""
 
-OTHERS = "others"
+OTHERS = "Other"
 US_A_SECOND = 1_000_000
 
 
@@ -124,9 +124,7 @@ def _draw(buckets: list[Bucket], series: list[str], *, unit: str, link: str) -> 
     scale = (HEIGHT - BOTTOM - TOP) / (step * GRID_LINES)
     slot = (WIDTH - LEFT) / len(buckets)
     parts = [
-        Markup('<svg viewBox="0 0 {} {}" role="group" aria-label="Tokens charged in each {}">').format(
-            WIDTH, HEIGHT, unit
-        )
+        Markup('<svg viewBox="0 0 {} {}" role="group" aria-label="Tokens billed per {}">').format(WIDTH, HEIGHT, unit)
     ]
     for line in range(GRID_LINES + 1):
         y = HEIGHT - BOTTOM - line * step * scale

@@ -242,15 +242,15 @@ class Visit:
     def mailed(self, text: str) -> Response:
         """A page that says that a mail is on its way, or where it is when no mail can be sent."""
         if not self.site.has_mail:
-            text += " This server sends no mail, however: its operator finds the link in the log."
-        return self.message("Check your mail", text)
+            text += " This server can't send email, so contact support to get the link."
+        return self.message("Check your email", text)
 
     def error(self, status: int, message: str) -> Response:
         """A page that says what went wrong."""
-        titles = {403: "That did not come from here", 404: "There is nothing here", 405: "That is not possible here"}
-        titles |= {413: "That is too large", 500: "Something went wrong", 503: "Not now"}
-        text = "The address may be mistyped, or what was here is gone." if status == 404 else message
-        return self.message(titles.get(status, "That did not work"), text, status=status)
+        titles = {403: "Form expired", 404: "Page not found", 405: "Not allowed"}
+        titles |= {413: "Form too large", 500: "Something went wrong", 503: "Temporarily unavailable"}
+        text = "Check the URL. The page may have moved or been deleted." if status == 404 else message
+        return self.message(titles.get(status, "Something went wrong"), text, status=status)
 
     def failure(self, error: Tok0nError) -> Response:
         """A page for what a use case could not do."""
@@ -259,9 +259,9 @@ class Visit:
         if isinstance(error, CredentialsChanged):
             return self.message("Sign in again", error.message, status=409)
         if isinstance(error, Overloaded):
-            return self.error(503, "There is too much to do at this moment. Try again in a few seconds.")
+            return self.error(503, "The server is busy. Try again in a few seconds.")
         log.error("page_failed", detail=error.detail or error.message)
-        return self.error(500, "The page could not be made, and nothing was changed. Try again in a moment.")
+        return self.error(500, "We couldn't complete this request, and nothing was changed. Try again in a moment.")
 
     def redirect(self, to: str) -> Response:
         """Go on elsewhere, with a GET. Only to a path of ours, given without the path prefix."""
@@ -321,20 +321,18 @@ class Visit:
             return
         body = await read_at_most(self.request.stream(), FORM_BYTES_MAX)
         if body is None:
-            raise HTTPException(413, f"A form may have {FORM_BYTES_MAX // 1024} KiB at the most.")
+            raise HTTPException(413, f"A form can have at most {FORM_BYTES_MAX // 1024} KiB.")
         try:
             fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="strict")
         except ValueError:
-            raise HTTPException(400, "The form could not be read.") from None
+            raise HTTPException(400, "We couldn't read this form. Reload the page and try again.") from None
         if any("\0" in text for field in fields for text in field):
-            raise HTTPException(400, "A form must not contain NUL characters.")
+            raise HTTPException(400, "A form can't contain NUL characters.")
         self.form = dict(fields)
         for name, value in fields:
             self.choices.setdefault(name, []).append(value)
         if not self._is_from_our_pages():
-            raise HTTPException(
-                403, "The form has grown old, or was not ours. Go back, reload the page, and try again."
-            )
+            raise HTTPException(403, "This form has expired. Reload the page and try again.")
 
     def _is_from_our_pages(self) -> bool:
         headers = self.request.headers

@@ -66,7 +66,7 @@ def browser(agent: str) -> str:
     name = next((name for word, name in _BROWSERS if word in agent), None)
     system = next((name for word, name in _SYSTEMS if word in agent), None)
     if name is None:
-        return agent or "an unnamed browser"
+        return agent or "Unknown browser"
     return name if system is None else f"{name} on {system}"
 
 

@@ -35,13 +35,18 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 GUIDE = (
-    Page(slug="quickstart", title="Quick start", file="guide/quickstart.md", about="from nothing to a first answer"),
-    Page(slug="endpoints", title="Endpoints", file="guide/endpoints.md", about="every path, and what it takes"),
-    Page(slug="recipes", title="Recipes", file="guide/recipes.md", about="SDKs and tools, ready to paste"),
-    Page(slug="billing", title="Billing", file="billing.md", about="what is reserved, charged and released"),
-    Page(slug="limits", title="Limits", file="limits.md", about="how much, how exactly, and what a client sees"),
-    Page(slug="errors", title="Errors", file="errors.md", about="every code, and what to do about it"),
-    Page(slug="faq", title="Questions", file="guide/faq.md", about="what people ask first"),
+    Page(slug="quickstart", title="Quick start", file="guide/quickstart.md", about="from sign-up to first response"),
+    Page(slug="endpoints", title="Endpoints", file="guide/endpoints.md", about="every path and its parameters"),
+    Page(slug="recipes", title="Recipes", file="guide/recipes.md", about="examples for SDKs and tools"),
+    Page(slug="billing", title="Billing", file="billing.md", about="how tokens are reserved, billed, and released"),
+    Page(
+        slug="limits",
+        title="Limits",
+        file="limits.md",
+        about="limits, how they're measured, and what clients see",
+    ),
+    Page(slug="errors", title="Errors", file="errors.md", about="every error code and how to fix it"),
+    Page(slug="faq", title="FAQ", file="guide/faq.md", about="frequently asked questions"),
 )
 _BY_SLUG = {page.slug: page for page in GUIDE}
 _BY_FILE = {Path(page.file).name: page for page in GUIDE if "guide" in page.file} | {

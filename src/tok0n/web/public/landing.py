@@ -15,10 +15,11 @@ _LLMS = """\
 # Tok0n
 
 > A prepaid, OpenAI-compatible LLM gateway. Base URL: {base_url}. Send `Authorization: Bearer $TOK0N_API_KEY`.
-> Chat completions only, whole answers: `stream: true` is refused. One purchased token pays for one token that the model
-> reports. Tokens are reserved before a call, charged as used, released otherwise; failures are not billed.
+> Chat completions only, without streaming: `stream: true` is rejected. One purchased token pays for one token that the
+> model reports. Tokens are reserved before each request. Tokens that the model reports are billed, and the rest are
+> released. Failed requests aren't billed.
 
-Models that can be called now: {models}.
+Available models: {models}.
 
 ## Docs
 
