@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 
 from tok0n.adapters.clock import SystemClock
-from tok0n.bootstrap.outside import open_store
+from tok0n.bootstrap.resources import open_store
 from tok0n.bootstrap.serving import bind_for
 from tok0n.bootstrap.wiring import open_gateway
 from tok0n.domain import ids
@@ -47,9 +47,9 @@ async def main(requests: int) -> None:
         async with open_gateway(settings) as gateway:
             audit = await gateway.store.ledger.audit()
             assert audit.ok, audit.differences[:3]
-            link = await gateway.pages.signing.set_up_link()
+            link = await gateway.pages.sign_in.set_up_link()
             assert link is not None
-            new = await gateway.pages.signing.set_up(
+            new = await gateway.pages.sign_in.set_up(
                 link.partition("link=")[2], email=EMAIL, password=PASSWORD, agent="bench"
             )
             assert new is not None

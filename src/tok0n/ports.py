@@ -21,7 +21,7 @@ from tok0n.domain.ledger import AuditReport, Balance, NewReservation, Receipt, R
 from tok0n.domain.orders import OpenedOrder, Order, Payment
 from tok0n.domain.packs import Pack
 from tok0n.domain.payments import Checkout, Event, StoredEvent
-from tok0n.domain.people import LinkPurpose, LowBalance, Passkey, Person, SessionRecord, SignedIn
+from tok0n.domain.people import LinkPurpose, LowBalance, Passkey, Person, Session, SessionRecord
 
 _NO_LIMITS = KeyLimits()
 
@@ -445,7 +445,7 @@ class Sessions(Protocol):
         changed since `person` was read: a password that was right then proves nothing now.
         """
 
-    async def find(self, digest: bytes, *, now_us: int) -> SignedIn | None:
+    async def find(self, digest: bytes, *, now_us: int) -> Session | None:
         """Who is signed in by this session, if it has not ended, waits for nothing, and the account is open."""
 
     async def waiting(self, digest: bytes, *, now_us: int) -> Person | None:

@@ -18,15 +18,15 @@ from tok0n.adapters.sql.people import SqlPeople
 from tok0n.adapters.sql.sessions import SqlSessions
 from tok0n.domain.attempts import LIMITS, AttemptKind
 from tok0n.domain.errors import Overloaded, PasskeyInvalid
-from tok0n.domain.people import LinkPurpose, Person, Registration, SignedIn, digest
+from tok0n.domain.people import LinkPurpose, Person, Registration, Session, digest
 from tok0n.services import profile as profiles
-from tok0n.services import signing as signings
+from tok0n.services import sign_in as sign_ins
 from tok0n.services.attempts import AttemptLimiter
 from tok0n.services.passkeys import SignInByPasskey
-from tok0n.services.passwords import GUESSES_MIN, Refused
+from tok0n.services.passwords import GUESSES_MIN, FormError
 from tok0n.services.profile import Profile
 from tok0n.services.second_factor import SecondFactor
-from tok0n.services.signing import Signing
+from tok0n.services.sign_in import SignIn
 
 pytestmark = pytest.mark.anyio
 
@@ -71,10 +71,10 @@ class World(msgspec.Struct, kw_only=True):
     clock: FakeClock
     passwords: CountingPasswords
     people: SqlPeople
-    signing: Signing
+    sign_in: SignIn
     profile: Profile
     ada: Person
-    session: SignedIn
+    session: Session
     totp: pyotp.TOTP
 
 
@@ -109,7 +109,7 @@ async def make_world(db: Opened, *, guesses: int = GUESSES_MIN) -> World:
         clock=clock,
         passwords=passwords,
         people=people,
-        signing=Signing(registration=Registration.OPEN, **shared),
+        sign_in=SignIn(registration=Registration.OPEN, **shared),
         profile=Profile(**without_sessions(shared)),
         ada=ada,
         session=session,
@@ -129,8 +129,8 @@ async def refusals(times: int, attempt: Callable[[int], Awaitable[object]]) -> l
     On a busy machine, some of a burst get no database connection in time: these are not counted, nor evaluated.
     """
     outcomes = await asyncio.gather(*(attempt(number) for number in range(times)), return_exceptions=True)
-    assert {type(outcome) for outcome in outcomes} <= {Refused, Overloaded}
-    return [outcome.message for outcome in outcomes if isinstance(outcome, Refused)]
+    assert {type(outcome) for outcome in outcomes} <= {FormError, Overloaded}
+    return [outcome.message for outcome in outcomes if isinstance(outcome, FormError)]
 
 
 def evaluated(messages: list[str]) -> int:
@@ -139,39 +139,39 @@ def evaluated(messages: list[str]) -> int:
 
 async def test_of_64_passwords_in_one_burst_10_are_evaluated(world: World) -> None:
     def guess(number: int) -> Awaitable[object]:
-        return world.signing.sign_in(email=ADA, password=f"guess {number}", address="a", agent="")
+        return world.sign_in.sign_in(email=ADA, password=f"guess {number}", address="a", agent="")
 
-    assert evaluated(await refusals(64, guess)) == signings.FAILURES_MAX
-    assert world.passwords.work == ["matches"] * signings.FAILURES_MAX
+    assert evaluated(await refusals(64, guess)) == sign_ins.FAILURES_MAX
+    assert world.passwords.work == ["matches"] * sign_ins.FAILURES_MAX
     for email in (ADA, "nobody@example.com"):
 
         def again(_: int, email: str = email) -> Awaitable[object]:
-            return world.signing.sign_in(email=email, password="x", address="b", agent="")
+            return world.sign_in.sign_in(email=email, password="x", address="b", agent="")
 
         messages = await refusals(20, again)
-        assert evaluated(messages) == signings.FAILURES_MAX, "known and unknown addresses alike"
+        assert evaluated(messages) == sign_ins.FAILURES_MAX, "known and unknown addresses alike"
 
 
 async def test_one_client_cannot_try_every_email_address(world: World) -> None:
     def guess(number: int) -> Awaitable[object]:
-        return world.signing.sign_in(email=f"user{number}@example.com", password="x", address="a", agent="")
+        return world.sign_in.sign_in(email=f"user{number}@example.com", password="x", address="a", agent="")
 
-    assert evaluated(await refusals(150, guess)) == signings.FAILURES_PER_ADDRESS_MAX
-    await world.signing.sign_in(email=ADA, password=RIGHT, address="b", agent="")
+    assert evaluated(await refusals(150, guess)) == sign_ins.FAILURES_PER_ADDRESS_MAX
+    await world.sign_in.sign_in(email=ADA, password=RIGHT, address="b", agent="")
 
 
 async def test_a_sign_in_takes_back_its_own_count_and_leaves_the_failures(world: World) -> None:
     async def sign_in(password: str) -> object:
-        return await world.signing.sign_in(email=ADA, password=password, address="a", agent="")
+        return await world.sign_in.sign_in(email=ADA, password=password, address="a", agent="")
 
-    assert evaluated(await refusals(signings.FAILURES_MAX - 1, lambda _: sign_in("wrong"))) == signings.FAILURES_MAX - 1
+    assert evaluated(await refusals(sign_ins.FAILURES_MAX - 1, lambda _: sign_in("wrong"))) == sign_ins.FAILURES_MAX - 1
     for _ in range(3):
         await sign_in(RIGHT)
     assert [evaluated(await refusals(1, lambda _: sign_in("wrong"))) for _ in range(2)] == [1, 0]
 
 
 async def test_of_900_codes_in_one_burst_6_are_evaluated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    new = await world.signing.sign_in(email=ADA, password=RIGHT, address="a", agent="")
+    new = await world.sign_in.sign_in(email=ADA, password=RIGHT, address="a", agent="")
     assert new.waits
     wrong = [f"{number:06}" for number in range(1_000) if not is_code(world, f"{number:06}")][:900]
     compared: list[str] = []
@@ -182,7 +182,7 @@ async def test_of_900_codes_in_one_burst_6_are_evaluated(world: World, monkeypat
         return step_of(self, code, totp_secret)
 
     monkeypatch.setattr(SecondFactor, "step_of", counting)
-    messages = await refusals(900, lambda number: world.signing.submit_code(new.secret, code=wrong[number], agent=""))
+    messages = await refusals(900, lambda number: world.sign_in.submit_code(new.secret, code=wrong[number], agent=""))
     assert evaluated(messages) == len(compared) == 6
 
 
@@ -191,9 +191,9 @@ def is_code(world: World, code: str) -> bool:
 
 
 async def test_a_restart_forgives_no_code(world: World) -> None:
-    new = await world.signing.sign_in(email=ADA, password=RIGHT, address="a", agent="")
-    await refusals(6, lambda _: world.signing.submit_code(new.secret, code="wrong", agent=""))
-    restarted = (await make_again(world)).signing
+    new = await world.sign_in.sign_in(email=ADA, password=RIGHT, address="a", agent="")
+    await refusals(6, lambda _: world.sign_in.submit_code(new.secret, code="wrong", agent=""))
+    restarted = (await make_again(world)).sign_in
     messages = await refusals(1, lambda _: restarted.submit_code(new.secret, code="wrong", agent=""))
     assert evaluated(messages) == 0
 
@@ -204,8 +204,8 @@ async def make_again(world: World) -> World:
     shared |= {"attempts": SqlAttempts(world.db.store), "passwords": world.passwords, "mailer": NoMail()}
     shared |= {"clock": world.clock, "url_of": str}
     again = msgspec.structs.replace(world)
-    again.signing, again.profile = (
-        Signing(registration=Registration.OPEN, **shared),
+    again.sign_in, again.profile = (
+        SignIn(registration=Registration.OPEN, **shared),
         Profile(**without_sessions(shared)),
     )
     return again
@@ -213,10 +213,10 @@ async def make_again(world: World) -> World:
 
 async def test_the_right_code_takes_back_its_own_count(world: World) -> None:
     for number in range(8):
-        new = await world.signing.sign_in(email=ADA, password=RIGHT, address="a", agent="")
+        new = await world.sign_in.sign_in(email=ADA, password=RIGHT, address="a", agent="")
         world.clock.advance(30)
         code = world.totp.at(world.clock.now_us() // 1_000_000)
-        assert await world.signing.submit_code(new.secret, code=code, agent="") is not None, number
+        assert await world.sign_in.submit_code(new.secret, code=code, agent="") is not None, number
 
 
 async def test_confirmation_passwords_count_together_over_all_processes(world: World) -> None:
@@ -249,7 +249,7 @@ async def test_passkeys_are_read_only_after_the_count(world: World) -> None:
         people=world.people,
         attempts=SqlAttempts(world.db.store),
         profile=world.profile,
-        signing=world.signing,
+        sign_in=world.sign_in,
         clock=world.clock,
     )
     messages = await refusals(100, lambda _: passkeys.sign_in("{}", visitor="v", address="a", agent=""))
@@ -261,48 +261,48 @@ async def test_passkeys_are_read_only_after_the_count(world: World) -> None:
 async def test_a_flood_of_sign_ups_judges_no_more_passwords_than_the_limit(tmp_path: Path) -> None:
     async with open_engine("sqlite", tmp_path) as db:
         world = await make_world(db, guesses=1)
-        messages = await refusals(40, lambda _: world.signing.sign_up(email=ADA, password="x" * 72, address="a"))
-        assert evaluated(messages) == len(world.passwords.work) == signings.SIGN_UPS_MAX
+        messages = await refusals(40, lambda _: world.sign_in.sign_up(email=ADA, password="x" * 72, address="a"))
+        assert evaluated(messages) == len(world.passwords.work) == sign_ins.SIGN_UPS_MAX
         world.passwords.work.clear()
         for password, words in (("short", "at least"), ("x" * 201, "at most")):
-            with pytest.raises(Refused, match=words):
-                await world.signing.sign_up(email=ADA, password=password, address="b")
+            with pytest.raises(FormError, match=words):
+                await world.sign_in.sign_up(email=ADA, password=password, address="b")
         assert world.passwords.work == []
 
 
 async def test_housekeeping_removes_every_expired_count(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signings, "FORGOTTEN_ROWS_MAX", 2)
+    monkeypatch.setattr(sign_ins, "FORGOTTEN_ROWS_MAX", 2)
     attempts, limit = SqlAttempts(world.db.store), LIMITS[AttemptKind.PASSKEY]
     for number in range(5):
         await attempts.try_count(
             AttemptKind.PASSKEY, bytes([number]), limit=limit, now_us=world.clock.now_us() + number // 4
         )
     world.clock.advance(limit.quiet_us / 1_000_000)
-    await world.signing.forget_old()
+    await world.sign_in.forget_old()
     assert [row["subject"] for row in await world.db.rows(schema.attempt)] == [bytes([4])]
 
 
 async def test_no_password_is_judged_for_a_link_that_does_not_work(world: World) -> None:
     for purpose in (LinkPurpose.RESET, LinkPurpose.INVITE):
-        assert await world.signing.choose_password("nonsense", purpose=purpose, password=NEW, agent="") is None
-    assert await world.signing.set_up("nonsense", email=ADA, password=NEW, agent="") is None
-    assert await world.signing.verify("nonsense", password=NEW, agent="") is None
+        assert await world.sign_in.choose_password("nonsense", purpose=purpose, password=NEW, agent="") is None
+    assert await world.sign_in.set_up("nonsense", email=ADA, password=NEW, agent="") is None
+    assert await world.sign_in.verify("nonsense", password=NEW, agent="") is None
     assert world.passwords.work == []
 
 
 async def test_a_link_that_works_judges_no_more_passwords_than_the_limit(tmp_path: Path) -> None:
     async with open_engine("sqlite", tmp_path) as db:
         world = await make_world(db, guesses=1)
-        secret = str(await world.signing.recover(ADA)).partition("link=")[2]
-        set_up = str(await world.signing.set_up_link()).partition("link=")[2]
+        secret = str(await world.sign_in.recover(ADA)).partition("link=")[2]
+        set_up = str(await world.sign_in.set_up_link()).partition("link=")[2]
 
         def reset(_: int) -> Awaitable[object]:
-            return world.signing.choose_password(secret, purpose=LinkPurpose.RESET, password=NEW, agent="")
+            return world.sign_in.choose_password(secret, purpose=LinkPurpose.RESET, password=NEW, agent="")
 
-        assert evaluated(await refusals(40, reset)) == len(world.passwords.work) == signings.CHOICES_MAX
+        assert evaluated(await refusals(40, reset)) == len(world.passwords.work) == sign_ins.CHOICES_MAX
         world.passwords.work.clear()
-        messages = await refusals(40, lambda _: world.signing.set_up(set_up, email=ADA, password=NEW, agent=""))
-        assert evaluated(messages) == len(world.passwords.work) == signings.CHOICES_MAX
+        messages = await refusals(40, lambda _: world.sign_in.set_up(set_up, email=ADA, password=NEW, agent=""))
+        assert evaluated(messages) == len(world.passwords.work) == sign_ins.CHOICES_MAX
         world.passwords.work.clear()
         for _ in range(profiles.CHOICES_MAX + 2):
             await refusals(1, lambda _: world.profile.change_password(world.session, current=RIGHT, password=NEW))
@@ -312,12 +312,12 @@ async def test_a_link_that_works_judges_no_more_passwords_than_the_limit(tmp_pat
 async def test_a_password_that_is_too_long_is_refused_before_any_work(world: World) -> None:
     new = "x" * 201
     attempts = (
-        world.signing.sign_in(email=ADA, password=new, address="a", agent=""),
+        world.sign_in.sign_in(email=ADA, password=new, address="a", agent=""),
         world.profile.prove(world.session, new, field="password"),
         world.profile.change_password(world.session, current=RIGHT, password=new),
     )
     for attempt in attempts:
-        with pytest.raises(Refused, match="at most 200 characters"):
+        with pytest.raises(FormError, match="at most 200 characters"):
             await attempt
     assert world.passwords.work == []
 

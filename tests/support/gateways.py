@@ -19,7 +19,7 @@ from support.ledgers import NOW_US, Opened, open_engine
 from support.limiters import make_limiter
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.sql.history import SqlHistory
-from tok0n.bootstrap.outside import Store, open_store
+from tok0n.bootstrap.resources import Store, open_store
 from tok0n.bootstrap.serving import bind_for
 from tok0n.bootstrap.wiring import declared_models, open_gateway
 from tok0n.domain.accounts import Account
@@ -33,7 +33,7 @@ from tok0n.services.issue_key import issue_key
 from tok0n.services.payments import SellPacks
 from tok0n.services.request_reader import RequestReader
 from tok0n.services.reservations import Reservations
-from tok0n.services.signing import Signing
+from tok0n.services.sign_in import SignIn
 from tok0n.settings import load
 
 EMAIL = "a@example.com"
@@ -244,7 +244,7 @@ class Running(msgspec.Struct, kw_only=True):
     url: str
     api_key: str
     store: Store
-    signing: Signing
+    sign_in: SignIn
     routes: Sequence[BaseRoute]
     caller_cache: CallerCache
     sell_packs: SellPacks | None
@@ -303,7 +303,7 @@ async def running(
                 url=server.url.replace("127.0.0.1", host),
                 api_key=issued.secret,
                 store=gateway.store,
-                signing=gateway.pages.signing,
+                sign_in=gateway.pages.sign_in,
                 routes=gateway.pages.routes,
                 caller_cache=gateway.caller_cache,
                 sell_packs=gateway.pages.sell_packs,

@@ -146,7 +146,7 @@ async def test_no_path_opens_an_account_that_registration_does_not_allow(
         store, now_us = site.store, site.clock.now_us()
         existing = {account.email for account in await store.accounts.list_all()}
         opened = set()
-        password_hash = await site.signing._passwords.hash(PASSWORD)
+        password_hash = await site.sign_in._passwords.hash(PASSWORD)
         for purpose, path in PATHS.items():
             email = f"{purpose}@example.com"
             person = await store.people.register(email=email, password_hash=password_hash, now_us=now_us)
@@ -170,7 +170,7 @@ async def test_no_path_opens_an_account_that_registration_does_not_allow(
                 answer = await invitee.post("/reset-password", {"email": f"{purpose}@example.com"})
                 assert answer.status_code == 200, "as for an address that nobody has"
                 assert (await invitee.sign_in(f"{purpose}@example.com", PASSWORD)).status_code == 422
-        await site.signing.idle()
+        await site.sign_in.idle()
         assert mailbox.waiting == []
 
 

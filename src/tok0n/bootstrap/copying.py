@@ -5,7 +5,7 @@ from tok0n.adapters.sql.copying import Copied, copy
 from tok0n.adapters.sql.postgres import PostgresStore
 from tok0n.adapters.sql.postgres_connection import PostgresOptions
 from tok0n.adapters.sql.sqlite import SqliteStore
-from tok0n.bootstrap.outside import open_store
+from tok0n.bootstrap.resources import open_store
 from tok0n.domain.errors import OperatorError
 from tok0n.settings import Settings
 

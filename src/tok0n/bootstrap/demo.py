@@ -13,7 +13,7 @@ import msgspec
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.stripe.double import StripeDouble
 from tok0n.adapters.upstream.simulated import MODELS, simulated_upstream
-from tok0n.bootstrap.outside import Store, open_store
+from tok0n.bootstrap.resources import Store, open_store
 from tok0n.bootstrap.serving import serve_gateway, signals
 from tok0n.bootstrap.wiring import open_catalogue, open_gateway, open_signing
 from tok0n.domain.errors import NotFound, OperatorError
@@ -187,16 +187,16 @@ async def _prepare(settings: Settings) -> tuple[str, str]:
 
 async def _let_in(settings: Settings, store: Store, password: str) -> None:
     """Make the demo's account the operator's, with this password, whatever was made of it before."""
-    async with open_signing(settings, store) as signing:
-        link = await signing.set_up_link()
+    async with open_signing(settings, store) as sign_in:
+        link = await sign_in.set_up_link()
         if link is not None:
-            await signing.set_up(link.partition("link=")[2], email=DEMO_EMAIL, password=password, agent="")
+            await sign_in.set_up(link.partition("link=")[2], email=DEMO_EMAIL, password=password, agent="")
         else:
             await store.people.register(email=DEMO_EMAIL, password_hash="", now_us=SystemClock().now_us())
-            link = await signing.recover(DEMO_EMAIL)
+            link = await sign_in.recover(DEMO_EMAIL)
             assert link is not None, "registered just now"
             secret = link.partition("link=")[2]
-            await signing.choose_password(secret, purpose=LinkPurpose.RESET, password=password, agent="")
+            await sign_in.choose_password(secret, purpose=LinkPurpose.RESET, password=password, agent="")
     person = await store.people.find(DEMO_EMAIL)
     assert person is not None, "signed in just now"
     await store.sessions.end_all(person.id)

@@ -7,7 +7,7 @@ import msgspec
 from starlette.routing import BaseRoute
 
 from tok0n.adapters.passwords import Argon2Passwords
-from tok0n.bootstrap.outside import Store, open_authenticator, open_payments
+from tok0n.bootstrap.resources import Store, open_authenticator, open_payments
 from tok0n.domain.packs import Pack
 from tok0n.domain.people import Registration
 from tok0n.domain.rate_limit import Limits
@@ -20,10 +20,10 @@ from tok0n.services.passkeys import SignInByPasskey
 from tok0n.services.payments import SellPacks
 from tok0n.services.profile import Profile
 from tok0n.services.requests_in_progress import RequestsInProgress
-from tok0n.services.signing import Signing
+from tok0n.services.sign_in import SignIn
 from tok0n.settings import Settings
 from tok0n.web.dashboard.access import access_routes
-from tok0n.web.dashboard.desk import Desk
+from tok0n.web.dashboard.dashboard_ports import DashboardPorts
 from tok0n.web.dashboard.keys import key_routes
 from tok0n.web.dashboard.orders import OrderPages, SellerShown
 from tok0n.web.dashboard.overview import overview_routes
@@ -31,7 +31,7 @@ from tok0n.web.dashboard.passkeys import passkey_routes
 from tok0n.web.dashboard.playground import Playground
 from tok0n.web.dashboard.requests import request_routes
 from tok0n.web.dashboard.settings import settings_routes
-from tok0n.web.dashboard.signing import signing_routes
+from tok0n.web.dashboard.sign_in import signing_routes
 from tok0n.web.dashboard.statement import statement_routes
 from tok0n.web.dashboard.usage import usage_routes
 from tok0n.web.pages.assets import Assets
@@ -47,7 +47,7 @@ class Pages(msgspec.Struct, frozen=True, kw_only=True):
     """The site and its routes, and the sign-in that goes on behind it. `packages` are large, and imported later."""
 
     site: Site
-    signing: Signing
+    sign_in: SignIn
     sell_packs: SellPacks | None
     forget_submissions: PeriodicTask
     routes: Sequence[BaseRoute]
@@ -85,9 +85,9 @@ def url_maker(settings: Settings) -> Callable[[str], str]:
     return lambda path: settings.server.public_url + path
 
 
-def make_signing(settings: Settings, store: Store, clock: Clock, *, passwords: Passwords, mailer: Mailer) -> Signing:
+def make_signing(settings: Settings, store: Store, clock: Clock, *, passwords: Passwords, mailer: Mailer) -> SignIn:
     """Sign-up and sign-in, for the pages and for commands that invite."""
-    return Signing(
+    return SignIn(
         people=store.people,
         sessions=store.sessions,
         attempts=store.attempts,
@@ -116,11 +116,11 @@ def make_pages(
 ) -> Pages:
     """All pages, and the webhook of the payment provider."""
     assets = Assets(urlsplit(settings.server.public_url).path)
-    signing = make_signing(settings, store, clock, passwords=passwords, mailer=mailer)
+    sign_in = make_signing(settings, store, clock, passwords=passwords, mailer=mailer)
     authenticator = open_authenticator(settings)
     site = Site(
         public_url=settings.server.public_url,
-        signing=signing,
+        sign_in=sign_in,
         assets=assets,
         has_passkeys=authenticator is not None,
         has_mail=bool(settings.mail.host),
@@ -134,7 +134,7 @@ def make_pages(
         clock=clock,
         url_of=url_maker(settings),
     )
-    desk = Desk(
+    ports = DashboardPorts(
         accounts=store.accounts,
         history=store.history,
         notices=store.notices,
@@ -147,7 +147,7 @@ def make_pages(
         attempts=store.attempts,
     )
     playground = Playground(
-        desk=desk,
+        ports=ports,
         complete_chat=complete_chat,
         caller_cache=caller_cache,
         request_log=request_log,
@@ -155,7 +155,7 @@ def make_pages(
     )
     sell_packs = make_sell_packs(settings, store, clock, stripe_base=stripe_base)
     seller = SellerShown(**{name: getattr(settings.seller, name) for name in SellerShown.__struct_fields__})
-    order_pages = OrderPages(desk=desk, orders=store.orders, sell_packs=sell_packs, seller=seller)
+    order_pages = OrderPages(ports=ports, orders=store.orders, sell_packs=sell_packs, seller=seller)
     routes: list[BaseRoute] = [
         assets.route(),
         *landing_routes(
@@ -168,13 +168,13 @@ def make_pages(
         *docs_routes(site),
         *well_known_routes(site),
         *signing_routes(site),
-        *overview_routes(site, desk),
-        *key_routes(site, desk),
-        *request_routes(site, desk),
-        *usage_routes(site, desk),
-        *statement_routes(site, desk),
-        *settings_routes(site, desk),
-        *access_routes(site, desk, store.passkeys),
+        *overview_routes(site, ports),
+        *key_routes(site, ports),
+        *request_routes(site, ports),
+        *usage_routes(site, ports),
+        *statement_routes(site, ports),
+        *settings_routes(site, ports),
+        *access_routes(site, ports, store.passkeys),
         *playground.routes(site),
         *order_pages.routes(site),
     ]
@@ -187,10 +187,10 @@ def make_pages(
             people=store.people,
             attempts=store.attempts,
             profile=profile,
-            signing=signing,
+            sign_in=sign_in,
             clock=clock,
         )
-        routes += passkey_routes(site, passkeys, desk.submit_once)
+        routes += passkey_routes(site, passkeys, ports.submit_once)
 
     async def forget_submissions() -> None:
         await store.forms.forget_old(now_us=clock.now_us())
@@ -199,7 +199,7 @@ def make_pages(
     packages = [package for package, is_used in uses if is_used]
     return Pages(
         site=site,
-        signing=signing,
+        sign_in=sign_in,
         sell_packs=sell_packs,
         forget_submissions=forget_submissions,
         routes=routes,

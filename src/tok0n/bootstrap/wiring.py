@@ -13,7 +13,7 @@ from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.mail import SmtpMailer
 from tok0n.adapters.passwords import Argon2Passwords
 from tok0n.bootstrap.memory import TRIM_SECONDS, MemoryTrimmer
-from tok0n.bootstrap.outside import Store, limits_of, open_limiter, open_mailer, open_store, open_upstreams
+from tok0n.bootstrap.resources import Store, limits_of, open_limiter, open_mailer, open_store, open_upstreams
 from tok0n.bootstrap.site import Pages, make_pages, make_signing, url_maker
 from tok0n.domain.catalogue import Model
 from tok0n.domain.errors import Tok0nError
@@ -28,7 +28,7 @@ from tok0n.services.notices import LowBalances
 from tok0n.services.request_reader import RequestReader
 from tok0n.services.requests_in_progress import RequestsInProgress
 from tok0n.services.reservations import Reservations
-from tok0n.services.signing import Signing
+from tok0n.services.sign_in import SignIn
 from tok0n.services.verify_models import VerifyModels
 from tok0n.settings import Settings
 from tok0n.web.app import make_app
@@ -150,7 +150,7 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
                 *_payment_chores(pages),
                 (caller_cache.flush_last_used, REMEMBER_USE_SECONDS),
                 (LowBalances(store.notices, mailer, url_maker(settings)).tell, LOW_BALANCES_SECONDS),
-                (pages.signing.forget_old, FORGET_SECONDS),
+                (pages.sign_in.forget_old, FORGET_SECONDS),
                 (trimmer.trim, TRIM_SECONDS),
                 (pages.forget_submissions, FORGET_SUBMISSIONS_SECONDS),
             ],
@@ -176,19 +176,19 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
             yield Gateway(app=app, store=store, clock=clock, pages=pages, caller_cache=caller_cache, draining=draining)
         finally:
             await _end(requests_in_progress, housekeeping, reservations, request_log)
-            await pages.signing.idle()
+            await pages.sign_in.idle()
             await caller_cache.aclose()
             with contextlib.suppress(Tok0nError):
                 await caller_cache.flush_last_used()
 
 
 @contextlib.asynccontextmanager
-async def open_signing(settings: Settings, store: Store) -> AsyncIterator[Signing]:
+async def open_signing(settings: Settings, store: Store) -> AsyncIterator[SignIn]:
     """Sign-up and sign-in, for a command; what it left for later is done at the end."""
     async with open_mailer(settings) as mailer, _open_passwords() as passwords:
-        signing = make_signing(settings, store, SystemClock(), passwords=passwords, mailer=mailer)
-        yield signing
-        await signing.idle()
+        sign_in = make_signing(settings, store, SystemClock(), passwords=passwords, mailer=mailer)
+        yield sign_in
+        await sign_in.idle()
         if isinstance(mailer, SmtpMailer):
             await mailer.sent()
 

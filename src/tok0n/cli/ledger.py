@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from tok0n.bootstrap.outside import open_store
+from tok0n.bootstrap.resources import open_store
 from tok0n.cli.common import FAILED, command, config_option, json_option, load_settings, print_json, print_table
 
 

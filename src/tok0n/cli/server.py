@@ -11,7 +11,7 @@ import click
 
 from tok0n.bootstrap import demo as demo_
 from tok0n.bootstrap import serving
-from tok0n.bootstrap.outside import no_extra, open_store
+from tok0n.bootstrap.resources import no_extra, open_store
 from tok0n.bootstrap.workers import supervise
 from tok0n.cli.common import (
     FAILED,

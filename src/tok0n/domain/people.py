@@ -93,7 +93,7 @@ class Passkey(msgspec.Struct, frozen=True, kw_only=True):
     last_used_at_us: int | None
 
 
-class SignedIn(msgspec.Struct, frozen=True, kw_only=True):
+class Session(msgspec.Struct, frozen=True, kw_only=True):
     """A person's session, and the account that it may see."""
 
     digest: bytes

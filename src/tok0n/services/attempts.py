@@ -49,7 +49,7 @@ class AttemptLimiter:
 
 
 async def count_attempt(attempts: Attempts, clock: Clock, kind: AttemptKind, subject: str, *, field: str) -> Counted:
-    """Count an attempt in the database before it is evaluated. Raises `Refused` when it must not be evaluated."""
+    """Count an attempt in the database before it is evaluated. Raises `FormError` when it must not be evaluated."""
     outcome = await attempts.try_count(kind, subject_digest(subject), limit=LIMITS[kind], now_us=clock.now_us())
     if isinstance(outcome, TooMany):
         raise too_many(outcome.wait_us / 1_000_000, field=field)

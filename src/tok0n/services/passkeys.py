@@ -6,12 +6,12 @@ from enum import StrEnum
 
 from tok0n.domain.attempts import AttemptKind
 from tok0n.domain.errors import AlreadyExists, LimitReached, PasskeyInvalid, PasskeyMalformed
-from tok0n.domain.people import PASSKEY_LIFE_US, SECRET_BYTES, LinkPurpose, Passkey, Person, SignedIn, digest
+from tok0n.domain.people import PASSKEY_LIFE_US, SECRET_BYTES, LinkPurpose, Passkey, Person, Session, digest
 from tok0n.ports import Attempts, Authenticator, Clock, Passkeys, People
 from tok0n.services.attempts import AttemptLimiter, count_attempt
-from tok0n.services.passwords import Refused, too_many
+from tok0n.services.passwords import FormError, too_many
 from tok0n.services.profile import Profile
-from tok0n.services.signing import SECRET_CHARACTERS_MAX, NewSession, Signing
+from tok0n.services.sign_in import SECRET_CHARACTERS_MAX, NewSession, SignIn
 
 PASSKEYS_MAX = 20
 NAME_CHARACTERS_MAX = 100
@@ -26,7 +26,7 @@ class ChallengePurpose(StrEnum):
     ADD = "add"
 
 
-class Malformed(Refused):
+class Malformed(FormError):
     """The form holds no credential of a browser."""
 
 
@@ -45,7 +45,7 @@ class SignInByPasskey:
         people: People,
         attempts: Attempts,
         profile: Profile,
-        signing: Signing,
+        sign_in: SignIn,
         clock: Clock,
     ) -> None:
         self._passkeys = passkeys
@@ -53,15 +53,15 @@ class SignInByPasskey:
         self._people = people
         self._attempts = attempts
         self._profile = profile
-        self._signing = signing
+        self._sign_in = sign_in
         self._clock = clock
         self._asked = AttemptLimiter(clock, attempts_max=ASKED_MAX, seconds=ASKED_SECONDS)
 
-    async def of(self, session: SignedIn) -> list[Passkey]:
+    async def of(self, session: Session) -> list[Passkey]:
         """The passkeys of whoever is signed in."""
         return await self._passkeys.of(session.person_id)
 
-    async def ask_to_make(self, session: SignedIn) -> str:
+    async def ask_to_make(self, session: Session) -> str:
         """What the browser needs to make one, as JSON."""
         known = [one.credential_id for one in await self._passkeys.of(session.person_id)]
         options, challenge = self._authenticator.creation_options(
@@ -70,11 +70,11 @@ class SignInByPasskey:
         await self._remember(challenge, ChallengePurpose.ADD, visitor=_visitor_of(session), session=session)
         return options
 
-    async def add(self, session: SignedIn, *, credential: str, name: str, password: str) -> None:
-        """Take a passkey that the browser made. Raises `Refused`."""
+    async def add(self, session: Session, *, credential: str, name: str, password: str) -> None:
+        """Take a passkey that the browser made. Raises `FormError`."""
         name = name.strip()
         if not name or len(name) > NAME_CHARACTERS_MAX or not name.isprintable():
-            raise Refused(f"Enter a name of 1 to {NAME_CHARACTERS_MAX} characters.", field="passkey_name")
+            raise FormError(f"Enter a name of 1 to {NAME_CHARACTERS_MAX} characters.", field="passkey_name")
         await self._profile.prove(session, password, field="passkey_password")
         try:
             _, challenge = self._authenticator.read(credential)
@@ -96,14 +96,14 @@ class SignInByPasskey:
         except PasskeyMalformed as error:
             raise Malformed(error.message, field="passkey_name") from error
         except (PasskeyInvalid, AlreadyExists, LimitReached) as error:
-            raise Refused(error.message, field="passkey_name") from error
+            raise FormError(error.message, field="passkey_name") from error
 
-    async def remove(self, session: SignedIn, credential_id: bytes) -> None:
+    async def remove(self, session: Session, credential_id: bytes) -> None:
         """Forget one. Raises `CredentialsChanged`."""
         await self._passkeys.remove(person_id=session.person_id, credential_id=credential_id, made_in=session.digest)
 
     async def ask_to_use(self, *, address: str) -> tuple[str, str]:
-        """Return the options that the browser needs, as JSON, and a secret for its cookie. Raises `Refused`."""
+        """Return the options that the browser needs, as JSON, and a secret for its cookie. Raises `FormError`."""
         if seconds := self._asked.try_count(address):
             raise too_many(seconds, field="passkey")
         options, challenge = self._authenticator.request_options()
@@ -112,17 +112,17 @@ class SignInByPasskey:
         return options, visitor
 
     async def sign_in(self, credential: str, *, visitor: str | None, address: str, agent: str) -> NewSession:
-        """Begin a session, without a second factor. `visitor` is the cookie's secret. Raises `Refused`."""
+        """Begin a session, without a second factor. `visitor` is the cookie's secret. Raises `FormError`."""
         counted = await count_attempt(self._attempts, self._clock, AttemptKind.PASSKEY, address, field="passkey")
         try:
             passkey, person, count = await self._prove(credential, visitor=visitor)
         except PasskeyMalformed as error:
             raise Malformed(error.message, field="passkey") from error
         except PasskeyInvalid as error:
-            raise Refused(error.message, field="passkey") from error
+            raise FormError(error.message, field="passkey") from error
         await self._attempts.take_back(counted)
         await self._passkeys.used(passkey.credential_id, sign_count=count, now_us=self._clock.now_us())
-        return await self._signing.begin(person, agent=agent, proven=True)
+        return await self._sign_in.begin(person, agent=agent, two_factor_passed=True)
 
     async def _prove(self, credential: str, *, visitor: str | None) -> tuple[Passkey, Person, int]:
         """Whose passkey has signed one of our challenges, and how often it has signed. Raises `PasskeyInvalid`."""
@@ -135,7 +135,7 @@ class SignInByPasskey:
         return *found, count
 
     async def _remember(
-        self, challenge: bytes, purpose: ChallengePurpose, *, visitor: str, session: SignedIn | None = None
+        self, challenge: bytes, purpose: ChallengePurpose, *, visitor: str, session: Session | None = None
     ) -> None:
         await self._people.create_link(
             person_id=None if session is None else session.person_id,
@@ -159,5 +159,5 @@ def _bound(challenge: bytes, purpose: ChallengePurpose, *, visitor: str) -> byte
     return digest(f"{purpose} {visitor} {challenge.hex()}")
 
 
-def _visitor_of(session: SignedIn) -> str:
+def _visitor_of(session: Session) -> str:
     return session.digest.hex()

@@ -9,7 +9,7 @@ GUESSES_MIN = 1_000_000
 """Fewer guesses than this, and an online attacker gets there (zxcvbn's own score 2 begins here)."""
 
 
-class Refused(Exception):
+class FormError(Exception):
     """What somebody filled in cannot be taken. `field` is the input that it is about."""
 
     def __init__(self, message: str, *, field: str) -> None:
@@ -18,39 +18,39 @@ class Refused(Exception):
         self.field = field
 
 
-def too_many(seconds: float, *, field: str) -> Refused:
+def too_many(seconds: float, *, field: str) -> FormError:
     """What to tell somebody who has tried too often."""
     minutes = max(1, round(seconds / 60))
-    return Refused(f"Too many attempts. Try again in {minutes} minute{'s' if minutes > 1 else ''}.", field=field)
+    return FormError(f"Too many attempts. Try again in {minutes} minute{'s' if minutes > 1 else ''}.", field=field)
 
 
 def check_length(password: str) -> None:
-    """Raises `Refused` for a new password that is too short or too long. Costs nothing: count no attempt for it."""
+    """Raises `FormError` for a new password that is too short or too long. Costs nothing: count no attempt for it."""
     if len(password) < PASSWORD_CHARACTERS_MIN:
-        raise Refused(f"Use at least {PASSWORD_CHARACTERS_MIN} characters.", field="password")
+        raise FormError(f"Use at least {PASSWORD_CHARACTERS_MIN} characters.", field="password")
     check_too_long(password)
 
 
 def check_too_long(password: str, *, field: str = "password") -> None:
-    """Raises `Refused` for a password that nobody can have: the expensive work never sees it."""
+    """Raises `FormError` for a password that nobody can have: the expensive work never sees it."""
     if len(password) > PASSWORD_CHARACTERS_MAX:
-        raise Refused(f"Use at most {PASSWORD_CHARACTERS_MAX} characters.", field=field)
+        raise FormError(f"Use at most {PASSWORD_CHARACTERS_MAX} characters.", field=field)
 
 
 async def hash_new(passwords: Passwords, password: str, *, email: str) -> str:
-    """The hash of a new password. Raises `Refused` for one that people guess first, and `Overloaded`.
+    """The hash of a new password. Raises `FormError` for one that people guess first, and `Overloaded`.
 
     This work is expensive: count an attempt and find the link first.
     """
     known = [word for word in (email, *email.split("@"), "tok0n", "token") if word]
     if await passwords.guesses(password, known=known) < GUESSES_MIN:
-        raise Refused("This password is too easy to guess. Choose another one.", field="password")
+        raise FormError("This password is too easy to guess. Choose another one.", field="password")
     return await passwords.hash(password)
 
 
 def clean(email: str) -> str:
-    """An email address in its stored form. Raises `Refused`."""
+    """An email address in its stored form. Raises `FormError`."""
     try:
         return parse_email(email)
     except OperatorError:
-        raise Refused("Enter an email address such as name@example.com.", field="email") from None
+        raise FormError("Enter an email address such as name@example.com.", field="email") from None

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from tok0n.domain.attempts import AttemptKind
 from tok0n.domain.errors import AlreadyExists
-from tok0n.domain.people import LINK_LIFE_US, SECRET_BYTES, LinkPurpose, SignedIn, digest
+from tok0n.domain.people import LINK_LIFE_US, SECRET_BYTES, LinkPurpose, Session, digest
 from tok0n.ports import Attempts, Clock, Mailer, Passwords, People
 from tok0n.services import mails
 from tok0n.services.attempts import AttemptLimiter, count_attempt
-from tok0n.services.passwords import Refused, check_length, check_too_long, clean, hash_new, too_many
+from tok0n.services.passwords import FormError, check_length, check_too_long, clean, hash_new, too_many
 from tok0n.services.second_factor import SecondFactor, is_secret
 
 CHOICES_MAX = 10
@@ -40,8 +40,8 @@ class Profile:
         self._second_factor = SecondFactor(people, clock)
         self._choices = AttemptLimiter(clock, attempts_max=CHOICES_MAX, seconds=CHOICES_SECONDS)
 
-    async def change_password(self, session: SignedIn, *, current: str, password: str) -> None:
-        """Take a new password; every other session ends. Raises `Refused`."""
+    async def change_password(self, session: Session, *, current: str, password: str) -> None:
+        """Take a new password; every other session ends. Raises `FormError`."""
         check_length(password)
         await self.prove(session, current, field="current")
         if seconds := self._choices.try_count(session.person_id):
@@ -52,8 +52,8 @@ class Profile:
         )
         await self._mail(session.email, mails.PASSWORD_CHANGED, reset=self._url_of("/reset-password"))
 
-    async def ask_email(self, session: SignedIn, *, password: str, email: str) -> str:
-        """Mail a link to a new address, and a warning to the present one; gives the new one. Raises `Refused`."""
+    async def ask_email(self, session: Session, *, password: str, email: str) -> str:
+        """Mail a link to a new address, and a warning to the present one; gives the new one. Raises `FormError`."""
         email = clean(email)
         await self.prove(session, password, field="email_password")
         secret = secrets.token_urlsafe(SECRET_BYTES)
@@ -69,7 +69,7 @@ class Profile:
         await self._mail(session.email, mails.EMAIL_CHANGES, email=email, reset=self._url_of("/reset-password"))
         return email
 
-    async def change_email(self, secret: str, *, session: SignedIn | None) -> str | None:
+    async def change_email(self, secret: str, *, session: Session | None) -> str | None:
         """Use the new address from now on, and give it. None when the link does not work, or the address is taken.
 
         Every session ends, but for this `session` of a browser that opens the link signed in.
@@ -79,44 +79,46 @@ class Profile:
         )
         return None if person is None else person.email
 
-    async def set_time_zone(self, session: SignedIn, time_zone: str) -> None:
-        """Show times in this zone. Raises `Refused`."""
+    async def set_time_zone(self, session: Session, time_zone: str) -> None:
+        """Show times in this zone. Raises `FormError`."""
         if time_zone not in zoneinfo.available_timezones():
-            raise Refused("Choose a time zone from the list.", field="time_zone")
+            raise FormError("Choose a time zone from the list.", field="time_zone")
         await self._people.set_time_zone(person_id=session.person_id, time_zone=time_zone)
 
-    async def begin_totp(self, session: SignedIn, *, password: str, secret: str, code: str) -> list[str]:
-        """Ask for a second factor from now on; gives the recovery codes. Raises `Refused`."""
+    async def begin_totp(self, session: Session, *, password: str, secret: str, code: str) -> list[str]:
+        """Ask for a second factor from now on; gives the recovery codes. Raises `FormError`."""
         await self.prove(session, password, field="password")
         codes = None
         if is_secret(secret):
             try:
                 codes = await self._second_factor.begin(session, secret=secret, code=code)
             except AlreadyExists as error:
-                raise Refused(error.message, field="code") from error
+                raise FormError(error.message, field="code") from error
         if codes is None:
-            raise Refused("Incorrect code. Check the clock on your device, then enter the current code.", field="code")
+            raise FormError(
+                "Incorrect code. Check the clock on your device, then enter the current code.", field="code"
+            )
         return codes
 
-    async def end_totp(self, session: SignedIn, *, password: str) -> None:
-        """Ask for no second factor any more. Raises `Refused`."""
+    async def end_totp(self, session: Session, *, password: str) -> None:
+        """Ask for no second factor any more. Raises `FormError`."""
         await self.prove(session, password, field="password")
         await self._second_factor.end(session)
 
-    async def close_account(self, session: SignedIn, *, password: str) -> None:
-        """Close the account: keys and sessions work no more; the ledger stays. Raises `Refused`."""
+    async def close_account(self, session: Session, *, password: str) -> None:
+        """Close the account: keys and sessions work no more; the ledger stays. Raises `FormError`."""
         await self.prove(session, password, field="close_password")
         await self._people.close_account(person_id=session.person_id, now_us=self._clock.now_us())
 
-    async def prove(self, session: SignedIn, password: str, *, field: str) -> None:
-        """Whoever found the browser open does not know the password. Raises `Refused`."""
+    async def prove(self, session: Session, password: str, *, field: str) -> None:
+        """Whoever found the browser open does not know the password. Raises `FormError`."""
         check_too_long(password, field=field)
         counted = await count_attempt(
             self._attempts, self._clock, AttemptKind.CONFIRMATION, session.person_id, field=field
         )
         person = await self._people.get(session.person_id)
         if not await self._passwords.matches(password, person.password_hash):
-            raise Refused("Incorrect password.", field=field)
+            raise FormError("Incorrect password.", field=field)
         await self._attempts.take_back(counted)
 
     async def _mail(self, to: str, mail: tuple[str, str], **words: str) -> None:

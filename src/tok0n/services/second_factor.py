@@ -6,7 +6,7 @@ import secrets
 
 import pyotp
 
-from tok0n.domain.people import RECOVERY_CODE_BYTES, RECOVERY_CODES, SignedIn, digest
+from tok0n.domain.people import RECOVERY_CODE_BYTES, RECOVERY_CODES, Session, digest
 from tok0n.ports import Clock, People
 
 STEP_SECONDS = 30
@@ -31,7 +31,7 @@ class SecondFactor:
             return await self._people.use_totp_step(person_id=person_id, step=step)
         return await self._people.use_recovery_code(person_id=person_id, digest=digest(code))
 
-    async def begin(self, session: SignedIn, *, secret: str, code: str) -> list[str] | None:
+    async def begin(self, session: Session, *, secret: str, code: str) -> list[str] | None:
         """Take the second factor on, proven by a first code; gives the recovery codes. None when the code is wrong."""
         step = self.step_of("".join(code.split()), secret)
         if step is None:
@@ -48,7 +48,7 @@ class SecondFactor:
         )
         return [f"{one[:4]}-{one[4:8]}-{one[8:]}" for one in codes]
 
-    async def end(self, session: SignedIn) -> None:
+    async def end(self, session: Session) -> None:
         """Take the second factor away."""
         await self._people.set_totp(
             person_id=session.person_id, secret=None, step=0, recovery_codes=[], made_in=session.digest

@@ -35,12 +35,12 @@ from tok0n.services.caller_cache import CallerCache
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import Call
 from tok0n.web.cors import Cors, with_cors
+from tok0n.web.health import operation_routes
 from tok0n.web.openai.account import account_routes
 from tok0n.web.openai.chat import CHAT_PATH, ChatEndpoint
 from tok0n.web.openai.errors import UNEXPECTED, EdgeError, error_answer
 from tok0n.web.openai.openapi import openapi_route
 from tok0n.web.openai.routes import api_http_error, error, is_api, is_page_request, model_routes
-from tok0n.web.operations import operation_routes
 from tok0n.web.pages.visit import Site
 from tok0n.web.path_prefix import strip_prefix
 from tok0n.web.request_ids import CLIENT_REQUEST_ID, client_request_id

@@ -11,8 +11,8 @@ from tok0n.domain.people import (
     SESSION_IDLE_US,
     SESSION_LIFE_US,
     Person,
+    Session,
     SessionRecord,
-    SignedIn,
 )
 
 SEEN_EVERY_US = 60_000_000
@@ -45,7 +45,7 @@ class SqlSessions:
 
         await self._store.write(fn)
 
-    async def find(self, digest: bytes, *, now_us: int) -> SignedIn | None:
+    async def find(self, digest: bytes, *, now_us: int) -> Session | None:
         """See `ports.Sessions.find`."""
         query = (
             sa.select(person, _COLUMNS.seen_at_us)
@@ -59,7 +59,7 @@ class SqlSessions:
         if row.seen_at_us < now_us - SEEN_EVERY_US:
             seen = sa.update(session).where(_COLUMNS.digest == digest).values(seen_at_us=now_us)
             await self._store.write(lambda tx: tx.execute(seen) and None)
-        return SignedIn(
+        return Session(
             digest=digest,
             person_id=row.id,
             email=row.email,

@@ -9,8 +9,8 @@ from tok0n.domain.ledger import MICROSECONDS_PER_DAY
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services.account_locks import AccountLocks
 from tok0n.services.issue_key import check_name, issue_key_once
-from tok0n.services.passwords import Refused
-from tok0n.web.dashboard.desk import Desk
+from tok0n.services.passwords import FormError
+from tok0n.web.dashboard.dashboard_ports import DashboardPorts
 from tok0n.web.dashboard.submissions import submission_of
 from tok0n.web.pages.visit import Site, Visit
 
@@ -19,9 +19,9 @@ KEYS_MAX = 100
 ENDED_SHOWN_MAX = 100
 
 
-def key_routes(site: Site, desk: Desk) -> list[Route]:
+def key_routes(site: Site, ports: DashboardPorts) -> list[Route]:
     """The routes."""
-    pages = _KeyPages(desk)
+    pages = _KeyPages(ports)
     both = ["GET", "POST"]
     return [
         Route("/dashboard/keys", site.page(pages.keys, private=True), methods=both),
@@ -31,8 +31,8 @@ def key_routes(site: Site, desk: Desk) -> list[Route]:
 
 
 class _KeyPages:
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, ports: DashboardPorts) -> None:
+        self._ports = ports
         self._creating = AccountLocks()
 
     async def keys(self, visit: Visit) -> Response:
@@ -41,21 +41,21 @@ class _KeyPages:
         try:
             async with self._creating.of(visit.account_id):
                 issued = await issue_key_once(
-                    self._desk.accounts,
-                    self._desk.clock,
+                    self._ports.accounts,
+                    self._ports.clock,
                     email=visit.person.email,
                     name=_name(visit),
                     limits=self._limits(visit),
                     keys_max=KEYS_MAX,
                     submission=submission_of(visit, "api_key", field="name"),
                 )
-        except Refused as refused:
-            return await self._list(visit, refused=refused, status=422)
+        except FormError as form_error:
+            return await self._list(visit, form_error=form_error, status=422)
         except LimitReached as limit:
             message = f"{limit.message} Revoke one first."
-            return await self._list(visit, refused=Refused(message, field="name"), status=422)
-        key = await self._desk.history.key(visit.account_id, issued.key_id)
-        models = key.limits.models or [model.id for model in self._desk.catalogue.listed()]
+            return await self._list(visit, form_error=FormError(message, field="name"), status=422)
+        key = await self._ports.history.key(visit.account_id, issued.key_id)
+        models = key.limits.models or [model.id for model in self._ports.catalogue.listed()]
         return visit.page("key_made.html", key=key, issued=issued, model=next(iter(models), "MODEL"))
 
     async def rename(self, visit: Visit) -> Response:
@@ -64,44 +64,44 @@ class _KeyPages:
             return visit.page("key_rename.html", key=key)
         try:
             name = _name(visit)
-        except Refused as refused:
-            return visit.page("key_rename.html", status=422, key=key, refused=refused)
-        await self._desk.accounts.rename_key(account_id=visit.account_id, key_id=key.id, name=name)
+        except FormError as form_error:
+            return visit.page("key_rename.html", status=422, key=key, form_error=form_error)
+        await self._ports.accounts.rename_key(account_id=visit.account_id, key_id=key.id, name=name)
         return visit.redirect("/dashboard/keys")
 
     async def revoke(self, visit: Visit) -> Response:
         key = await self._key(visit)
         if not visit.is_post:
             return visit.page("key_revoke.html", key=key)
-        await self._desk.accounts.revoke_key(key_id=key.id, now_us=self._desk.clock.now_us())
+        await self._ports.accounts.revoke_key(key_id=key.id, now_us=self._ports.clock.now_us())
         return visit.redirect("/dashboard/keys")
 
-    async def _list(self, visit: Visit, *, refused: Refused | None = None, status: int = 200) -> Response:
-        keys = await self._desk.keys(visit)
-        now_us = self._desk.clock.now_us()
+    async def _list(self, visit: Visit, *, form_error: FormError | None = None, status: int = 200) -> Response:
+        keys = await self._ports.keys(visit)
+        now_us = self._ports.clock.now_us()
         return visit.page(
             "keys.html",
             status=status,
             working=[key for key in reversed(keys) if key.works(now_us)],
             ended=[key for key in reversed(keys) if not key.works(now_us)][:ENDED_SHOWN_MAX],
-            spent=await self._desk.history.key_spent(visit.account_id),
-            models=self._desk.catalogue.listed(),
+            spent=await self._ports.history.key_spent(visit.account_id),
+            models=self._ports.catalogue.listed(),
             chosen_models=visit.choices.get("models", []),
-            refused=refused,
+            form_error=form_error,
         )
 
     async def _key(self, visit: Visit) -> ApiKey:
-        return await self._desk.history.key(visit.account_id, visit.request.path_params["key"])
+        return await self._ports.history.key(visit.account_id, visit.request.path_params["key"])
 
     def _limits(self, visit: Visit) -> KeyLimits:
-        """What the form says that a key may do. Raises `Refused`."""
+        """What the form says that a key may do. Raises `FormError`."""
         days = _count(visit, "days", most=DAYS_MAX)
         budget = _count(visit, "budget", most=TOKENS_MAX)
         models = visit.choices.get("models", [])
-        if any(self._desk.catalogue.find(model) is None for model in models):
-            raise Refused("One of these models is no longer available. Choose again.", field="models")
+        if any(self._ports.catalogue.find(model) is None for model in models):
+            raise FormError("One of these models is no longer available. Choose again.", field="models")
         return KeyLimits(
-            expires_at_us=None if days is None else self._desk.clock.now_us() + days * MICROSECONDS_PER_DAY,
+            expires_at_us=None if days is None else self._ports.clock.now_us() + days * MICROSECONDS_PER_DAY,
             budget=budget,
             models=tuple(dict.fromkeys(models)) or None,
         )
@@ -111,7 +111,7 @@ def _name(visit: Visit) -> str:
     try:
         return check_name(visit.form.get("name", ""))
     except OperatorError as error:
-        raise Refused(error.message, field="name") from None
+        raise FormError(error.message, field="name") from None
 
 
 def _count(visit: Visit, field: str, *, most: int) -> int | None:
@@ -119,5 +119,5 @@ def _count(visit: Visit, field: str, *, most: int) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:20]) <= most:
-        raise Refused(f"Enter a whole number from 1 to {most:,}, or leave this empty.", field=field)
+        raise FormError(f"Enter a whole number from 1 to {most:,}, or leave this empty.", field=field)
     return int(text)

@@ -14,10 +14,10 @@ from tok0n.domain.people import digest
 from tok0n.ports import Orders
 from tok0n.services.account_locks import AccountLocks
 from tok0n.services.attempts import count_attempt
-from tok0n.services.passwords import Refused
+from tok0n.services.passwords import FormError
 from tok0n.services.payments import Purchase, SellPacks
 from tok0n.services.redeem_codes import normal_code
-from tok0n.web.dashboard.desk import ROWS_A_PAGE, Desk
+from tok0n.web.dashboard.dashboard_ports import ROWS_A_PAGE, DashboardPorts
 from tok0n.web.dashboard.submissions import submission_of
 from tok0n.web.pages.visit import Site, Visit
 
@@ -34,8 +34,10 @@ class SellerShown(msgspec.Struct, frozen=True, kw_only=True):
 class OrderPages:
     """The pages. Without `sell_packs` nothing can be bought, and codes can still be redeemed."""
 
-    def __init__(self, *, desk: Desk, orders: Orders, sell_packs: SellPacks | None, seller: SellerShown) -> None:
-        self._desk = desk
+    def __init__(
+        self, *, ports: DashboardPorts, orders: Orders, sell_packs: SellPacks | None, seller: SellerShown
+    ) -> None:
+        self._ports = ports
         self._orders = orders
         self._sell_packs = sell_packs
         self._seller = seller
@@ -68,9 +70,9 @@ class OrderPages:
             )
             await self._remember(submission, purchase)
         except (NotFound, LimitReached, PaymentFailed) as error:
-            return await self._shop(visit, refused=Refused(error.message, field="pack"))
-        except Refused as refused:
-            return await self._shop(visit, refused=refused)
+            return await self._shop(visit, form_error=FormError(error.message, field="pack"))
+        except FormError as form_error:
+            return await self._shop(visit, form_error=form_error)
         if purchase.url is None:
             return visit.redirect(f"/dashboard/orders/{purchase.order_id}")
         return RedirectResponse(purchase.url, 303)
@@ -78,42 +80,42 @@ class OrderPages:
     async def _remember(self, submission: Submission, purchase: Purchase) -> None:
         """A form that led to an order which was open already leads there again, also once it is paid."""
         with contextlib.suppress(AlreadySubmitted):
-            await self._desk.forms.claim(submission, result=purchase.order_id, now_us=self._desk.clock.now_us())
+            await self._ports.forms.claim(submission, result=purchase.order_id, now_us=self._ports.clock.now_us())
 
     async def _redeem(self, visit: Visit) -> Response:
         try:
             submission = submission_of(visit, "redemption", field="code")
             counted = await count_attempt(
-                self._desk.attempts, self._desk.clock, AttemptKind.REDEEM_CODE, visit.account_id, field="code"
+                self._ports.attempts, self._ports.clock, AttemptKind.REDEEM_CODE, visit.account_id, field="code"
             )
-        except Refused as refused:
-            return await self._shop(visit, refused=refused)
+        except FormError as form_error:
+            return await self._shop(visit, form_error=form_error)
         code = digest(normal_code(visit.form.get("code", "")))
         try:
             async with self._redeeming.of(visit.account_id):
                 tokens = await self._orders.redeem(
                     account_id=visit.account_id,
                     digest=code,
-                    now_us=self._desk.clock.now_us(),
+                    now_us=self._ports.clock.now_us(),
                     submission=submission,
                 )
         except AlreadySubmitted as first:
             tokens = int(first.result or 0)
         except (NotFound, AlreadyExists) as error:
-            return await self._shop(visit, refused=Refused(error.message, field="code"))
+            return await self._shop(visit, form_error=FormError(error.message, field="code"))
         except OperatorError as error:  # the account would own more tokens than it may
-            await self._desk.attempts.take_back(counted)
-            return await self._shop(visit, refused=Refused(error.message, field="code"))
-        await self._desk.attempts.take_back(counted)
+            await self._ports.attempts.take_back(counted)
+            return await self._shop(visit, form_error=FormError(error.message, field="code"))
+        await self._ports.attempts.take_back(counted)
         return visit.message("Code redeemed", f"We added {tokens:,} tokens to your account.")
 
-    async def _shop(self, visit: Visit, *, refused: Refused | None = None) -> Response:
+    async def _shop(self, visit: Visit, *, form_error: FormError | None = None) -> Response:
         return visit.page(
             "buy.html",
-            status=200 if refused is None else 422,
+            status=200 if form_error is None else 422,
             packs=[] if self._sell_packs is None else self._sell_packs.packs,
             debt=await self._orders.debt(visit.account_id),
-            refused=refused,
+            form_error=form_error,
         )
 
     async def _list(self, visit: Visit) -> Response:

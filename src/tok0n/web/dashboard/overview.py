@@ -5,46 +5,46 @@ from starlette.routing import Route
 
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
 from tok0n.domain.ledger import US_AN_HOUR
-from tok0n.web.dashboard.desk import Desk
+from tok0n.web.dashboard.dashboard_ports import DashboardPorts
 from tok0n.web.pages.charts import plot
+from tok0n.web.pages.filters import zone_of
 from tok0n.web.pages.visit import Site, Visit
-from tok0n.web.pages.writing import zone_of
 
 ROWS = 8
 HOURS_PLOTTED = 48
 
 
-def overview_routes(site: Site, desk: Desk) -> list[Route]:
+def overview_routes(site: Site, ports: DashboardPorts) -> list[Route]:
     """The route."""
 
     async def overview(visit: Visit) -> Response:
         account_id = visit.account_id
-        until_hour = desk.clock.now_us() // US_AN_HOUR + 1
+        until_hour = ports.clock.now_us() // US_AN_HOUR + 1
         since_hour = until_hour - HOURS_PLOTTED
         by = UseBy.KEY if visit.query("by") == UseBy.KEY else UseBy.MODEL
-        keys = await desk.keys(visit)
-        balance = await desk.history.balance(account_id)
-        below = await desk.notices.below(account_id)
-        hours = await desk.history.hours(account_id, UseFilter(since_hour=since_hour, until_hour=until_hour), by=by)
+        keys = await ports.keys(visit)
+        balance = await ports.history.balance(account_id)
+        below = await ports.notices.below(account_id)
+        hours = await ports.history.hours(account_id, UseFilter(since_hour=since_hour, until_hour=until_hour), by=by)
         return visit.page(
             "overview.html",
             balance=balance,
             is_low=below is not None and balance.posted < below,
             below=below,
-            spent=(await desk.history.totals(account_id, UseFilter())).charged,
+            spent=(await ports.history.totals(account_id, UseFilter())).charged,
             by=by,
             chart=plot(
                 hours,
-                await desk.key_names(visit),
+                await ports.key_names(visit),
                 since_hour=since_hour,
                 until_hour=until_hour,
                 zone=zone_of(visit.person.time_zone),
                 link=visit.site.link("/dashboard/requests", {}),
             ),
             hours_plotted=HOURS_PLOTTED,
-            requests=await desk.history.requests(account_id, RequestFilter(), before=None, rows_max=ROWS),
-            has_key=any(key.works(desk.clock.now_us()) for key in keys),
-            models=desk.catalogue.listed(),
+            requests=await ports.history.requests(account_id, RequestFilter(), before=None, rows_max=ROWS),
+            has_key=any(key.works(ports.clock.now_us()) for key in keys),
+            models=ports.catalogue.listed(),
         )
 
     return [Route("/dashboard", site.page(overview, private=True))]

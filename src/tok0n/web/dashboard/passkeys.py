@@ -5,7 +5,7 @@ from starlette.routing import Route
 
 from tok0n.services.forms import SubmitOnce
 from tok0n.services.passkeys import Malformed, SignInByPasskey
-from tok0n.services.passwords import Refused
+from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.submissions import submission_of
 from tok0n.web.pages.visit import Site, Visit
 
@@ -36,8 +36,8 @@ class _PasskeyPages:
     async def options_to_use(self, visit: Visit) -> Response:
         try:
             options, secret = await self._passkeys.ask_to_use(address=visit.limit_key)
-        except Refused as refused:
-            return JSONResponse({"message": refused.message}, 429)
+        except FormError as form_error:
+            return JSONResponse({"message": form_error.message}, 429)
         response = Response(options, media_type="application/json")
         visit.set_passkey_cookie(response, secret)
         return response
@@ -57,8 +57,8 @@ class _PasskeyPages:
 
         try:
             await self._submit_once(submission_of(visit, "passkey", field="passkey_name"), add)
-        except Refused as refused:
-            return await self._list(visit, refused=refused)
+        except FormError as form_error:
+            return await self._list(visit, form_error=form_error)
         return visit.redirect(_PAGE)
 
     async def remove(self, visit: Visit) -> Response:
@@ -78,15 +78,15 @@ class _PasskeyPages:
                 address=visit.limit_key,
                 agent=visit.agent,
             )
-        except Refused as refused:
-            return visit.page("sign_in.html", status=_status(refused), goal=goal, refused=refused)
+        except FormError as form_error:
+            return visit.page("sign_in.html", status=_status(form_error), goal=goal, form_error=form_error)
         return visit.sign_in(new, goal=goal)
 
-    async def _list(self, visit: Visit, *, refused: Refused | None = None) -> Response:
+    async def _list(self, visit: Visit, *, form_error: FormError | None = None) -> Response:
         known = await self._passkeys.of(visit.person)
-        status = 200 if refused is None else _status(refused)
-        return visit.page("passkeys.html", status=status, passkeys=known, refused=refused)
+        status = 200 if form_error is None else _status(form_error)
+        return visit.page("passkeys.html", status=status, passkeys=known, form_error=form_error)
 
 
-def _status(refused: Refused) -> int:
-    return 400 if isinstance(refused, Malformed) else 422
+def _status(form_error: FormError) -> int:
+    return 400 if isinstance(form_error, Malformed) else 422

@@ -22,9 +22,9 @@ from tok0n.domain.history import RequestRecord
 from tok0n.services.attempts import AttemptLimiter
 from tok0n.services.caller_cache import CallerCache
 from tok0n.services.complete_chat import Call, CompleteChat
-from tok0n.services.passwords import Refused
+from tok0n.services.passwords import FormError
 from tok0n.services.requests_in_progress import RequestsInProgress
-from tok0n.web.dashboard.desk import Desk
+from tok0n.web.dashboard.dashboard_ports import DashboardPorts
 from tok0n.web.dashboard.submissions import submission_of
 from tok0n.web.openai.errors import error_answer
 from tok0n.web.pages.visit import Site, Visit
@@ -46,19 +46,19 @@ class Playground:
     def __init__(
         self,
         *,
-        desk: Desk,
+        ports: DashboardPorts,
         complete_chat: CompleteChat,
         caller_cache: CallerCache,
         request_log: RequestLog,
         requests_in_progress: RequestsInProgress,
     ) -> None:
-        self._desk = desk
+        self._ports = ports
         self._complete_chat = complete_chat
         self._caller_cache = caller_cache
         self._request_log = request_log
         self._requests_in_progress = requests_in_progress
         self._running: dict[Submission, asyncio.Future[_Sent]] = {}
-        self._reads = AttemptLimiter(desk.clock, attempts_max=READS_MAX, seconds=READS_SECONDS)
+        self._reads = AttemptLimiter(ports.clock, attempts_max=READS_MAX, seconds=READS_SECONDS)
 
     def routes(self, site: Site) -> list[Route]:
         """The routes."""
@@ -77,12 +77,12 @@ class Playground:
                 return await self._page(visit, bound=request.bound)
             key = await self._key(visit)
             submission = submission_of(visit, "playground", field="user")
-        except Refused as refused:
-            return await self._page(visit, status=422, refused=refused)
+        except FormError as form_error:
+            return await self._page(visit, status=422, form_error=form_error)
         except InvalidRequest as refusal:
-            return await self._page(visit, status=422, refused=Refused(refusal.message, field="user"))
+            return await self._page(visit, status=422, form_error=FormError(refusal.message, field="user"))
         except Overloaded as overload:
-            return await self._page(visit, status=503, refused=Refused(overload.message, field="user"))
+            return await self._page(visit, status=503, form_error=FormError(overload.message, field="user"))
         sent = await self._send_once(submission, key, body)
         return await self._page(visit, status=sent.status, bound=request.bound, sent=sent)
 
@@ -90,16 +90,16 @@ class Playground:
         """The bound alone, for a page that asks as somebody types."""
         try:
             request = await self._read(visit, _body(visit.form))
-        except Refused as refused:
-            return visit.page("bound.html", bound=None, said=refused.message)
+        except FormError as form_error:
+            return visit.page("bound.html", bound=None, said=form_error.message)
         except (InvalidRequest, Overloaded) as refusal:
             return visit.page("bound.html", bound=None, said=refusal.message)
         return visit.page("bound.html", bound=request.bound, said="")
 
     async def _read(self, visit: Visit, body: bytes) -> ChatRequest:
-        """Read and bound a request, at most `READS_MAX` times in a while. Raises `Refused` beyond, or its faults."""
+        """Read and bound a request, at most `READS_MAX` times in a while. Raises `FormError` beyond, or its faults."""
         if seconds := self._reads.try_count(visit.account_id):
-            raise Refused(f"Too many requests. Try again in {math.ceil(seconds)} seconds.", field="user")
+            raise FormError(f"Too many requests. Try again in {math.ceil(seconds)} seconds.", field="user")
         return await self._complete_chat.read(body)
 
     async def _send_once(self, submission: Submission, key: ApiKey, body: bytes) -> "_Sent":
@@ -117,7 +117,7 @@ class Playground:
         answer: dict[str, Any] | None = None
         with self._requests_in_progress:
             try:
-                await self._desk.forms.claim(submission, result=call.request_id, now_us=self._desk.clock.now_us())
+                await self._ports.forms.claim(submission, result=call.request_id, now_us=self._ports.clock.now_us())
             except AlreadySubmitted as first:
                 return _Sent(status=200, repeated_id=first.result)
             try:
@@ -130,7 +130,7 @@ class Playground:
                 error = AccountingFailed(upstream_called=call.upstream_ms is not None, detail="unexpected error")
         self._caller_cache.mark_used(key.caller)
         status = 200 if error is None else error_answer(error)[0]
-        seconds = self._desk.clock.monotonic() - call.started
+        seconds = self._ports.clock.monotonic() - call.started
         self._request_log.write(call, status=status, error=error, seconds=seconds)
         return _Sent(status=status, call=call, answer=answer, error=error)
 
@@ -141,16 +141,16 @@ class Playground:
         status: int = 200,
         bound: int | None = None,
         sent: "_Sent | None" = None,
-        refused: Refused | None = None,
+        form_error: FormError | None = None,
     ) -> Response:
-        now_us = self._desk.clock.now_us()
+        now_us = self._ports.clock.now_us()
         sent = sent or _Sent(status=status)
         return visit.page(
             "playground.html",
             status=status,
-            keys=[key for key in await self._desk.keys(visit) if key.works(now_us)],
-            models=self._desk.catalogue.listed(),
-            balance=await self._desk.history.balance(visit.account_id),
+            keys=[key for key in await self._ports.keys(visit) if key.works(now_us)],
+            models=self._ports.catalogue.listed(),
+            balance=await self._ports.history.balance(visit.account_id),
             suggested_output=OUTPUT_TOKENS,
             bound=bound,
             said="",
@@ -159,7 +159,7 @@ class Playground:
             error=sent.error,
             repeated_id=sent.repeated_id,
             repeated=await self._receipt(visit, sent.repeated_id),
-            refused=refused,
+            form_error=form_error,
         )
 
     async def _receipt(self, visit: Visit, request_id: str | None) -> RequestRecord | None:
@@ -167,17 +167,17 @@ class Playground:
         if request_id is None:
             return None
         try:
-            return await self._desk.history.request(visit.account_id, request_id)
+            return await self._ports.history.request(visit.account_id, request_id)
         except NotFound:
             return None
 
     async def _key(self, visit: Visit) -> ApiKey:
-        """The key that the call is made as. Raises `Refused`."""
-        now_us = self._desk.clock.now_us()
-        for key in await self._desk.keys(visit):
+        """The key that the call is made as. Raises `FormError`."""
+        now_us = self._ports.clock.now_us()
+        for key in await self._ports.keys(visit):
             if key.id == visit.form.get("key") and key.works(now_us):
                 return key
-        raise Refused("Choose an active key.", field="key")
+        raise FormError("Choose an active key.", field="key")
 
 
 class _Sent(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,15 +191,15 @@ class _Sent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _body(form: dict[str, str]) -> bytes:
-    """The request, as an SDK would send it. Raises `Refused`."""
+    """The request, as an SDK would send it. Raises `FormError`."""
     messages = [{"role": role, "content": form[role]} for role in ("system", "user") if form.get(role, "").strip()]
     if not form.get("user", "").strip():
-        raise Refused("Enter a message.", field="user")
+        raise FormError("Enter a message.", field="user")
     body: dict[str, object] = {"model": form.get("model", ""), "messages": messages}
     limit = form.get("limit", "").strip()
     if limit:
         if not (limit.isascii() and limit.isdecimal()):
-            raise Refused("Enter the output limit as a whole number of tokens.", field="limit")
+            raise FormError("Enter the output limit as a whole number of tokens.", field="limit")
         body["max_completion_tokens"] = int(limit[:20])
     return msgspec.json.encode(body)
 

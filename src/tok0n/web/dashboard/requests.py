@@ -9,8 +9,8 @@ from starlette.routing import Route
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import RequestFilter, RequestRecord, UseFilter
 from tok0n.domain.ledger import RequestStatus
-from tok0n.services.passwords import Refused
-from tok0n.web.dashboard.desk import LASTS, ROWS_A_PAGE, Desk, Period, read_period
+from tok0n.services.passwords import FormError
+from tok0n.web.dashboard.dashboard_ports import LASTS, ROWS_A_PAGE, DashboardPorts, Period, read_period
 from tok0n.web.pages import csv
 from tok0n.web.pages.visit import Site, Visit
 
@@ -45,9 +45,9 @@ _COLUMNS = (
 )
 
 
-def request_routes(site: Site, desk: Desk) -> list[Route]:
+def request_routes(site: Site, ports: DashboardPorts) -> list[Route]:
     """The routes."""
-    pages = _RequestPages(desk)
+    pages = _RequestPages(ports)
     return [
         Route("/dashboard/requests", site.page(pages.requests, private=True)),
         Route("/dashboard/requests.csv", site.page(pages.export, private=True)),
@@ -56,37 +56,37 @@ def request_routes(site: Site, desk: Desk) -> list[Route]:
 
 
 class _RequestPages:
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, ports: DashboardPorts) -> None:
+        self._ports = ports
 
     async def requests(self, visit: Visit) -> Response:
         if searched := visit.query("id"):
             return await self._receipt(visit, searched)
-        refused = None
+        form_error = None
         try:
-            period = read_period(visit, now_us=self._desk.clock.now_us())
-        except Refused as wrong:
-            refused, period = wrong, Period(since_us=None, until_us=None, since_field="", until_field="", query={})
+            period = read_period(visit, now_us=self._ports.clock.now_us())
+        except FormError as wrong:
+            form_error, period = wrong, Period(since_us=None, until_us=None, since_field="", until_field="", query={})
         chosen = _filter(visit, period)
-        rows = await self._desk.history.requests(
+        rows = await self._ports.history.requests(
             visit.account_id, chosen, before=visit.query("before") or None, rows_max=ROWS_A_PAGE + 1
         )
         query = {name: visit.query(name) for name in _FILTERS if visit.query(name)} | period.query
         return visit.page(
             "requests.html",
-            status=200 if refused is None else 422,
+            status=200 if form_error is None else 422,
             requests=rows[:ROWS_A_PAGE],
             older=rows[ROWS_A_PAGE - 1].id if len(rows) > ROWS_A_PAGE else None,
             is_first=not visit.query("before"),
-            totals=await self._desk.history.totals(visit.account_id, _use(chosen, period)),
+            totals=await self._ports.history.totals(visit.account_id, _use(chosen, period)),
             has_totals=chosen.status in {None, RequestStatus.SETTLED},
             query=query,
             period=period,
             lasts=LASTS,
-            keys=await self._desk.keys(visit),
-            models=await self._desk.models(visit),
+            keys=await self._ports.keys(visit),
+            models=await self._ports.models(visit),
             statuses=[status.lower() for status in RequestStatus],
-            refused=refused,
+            form_error=form_error,
         )
 
     async def request(self, visit: Visit) -> Response:
@@ -94,16 +94,16 @@ class _RequestPages:
 
     async def export(self, visit: Visit) -> Response:
         try:
-            period = read_period(visit, now_us=self._desk.clock.now_us())
-        except Refused as refused:
-            return visit.error(422, refused.message)
+            period = read_period(visit, now_us=self._ports.clock.now_us())
+        except FormError as form_error:
+            return visit.error(422, form_error.message)
         rows = self._lines(visit.account_id, _filter(visit, period))
         headers = {"content-disposition": 'attachment; filename="tok0n-requests.csv"'}
         return StreamingResponse(rows, media_type="text/csv", headers=headers)
 
     async def _receipt(self, visit: Visit, request_id: str) -> Response:
         try:
-            record = await self._desk.history.request(visit.account_id, request_id)
+            record = await self._ports.history.request(visit.account_id, request_id)
         except NotFound:
             text = "Check the ID. It's in the x-request-id header of each response."
             return visit.message("Request not found", text, status=404)
@@ -112,7 +112,7 @@ class _RequestPages:
     async def _lines(self, account_id: str, chosen: RequestFilter) -> AsyncIterator[str]:
         yield csv.lines([_COLUMNS])
         before = None
-        while rows := await self._desk.history.requests(account_id, chosen, before=before, rows_max=csv.ROWS_AT_ONCE):
+        while rows := await self._ports.history.requests(account_id, chosen, before=before, rows_max=csv.ROWS_AT_ONCE):
             yield await asyncio.to_thread(csv.lines, map(_values, rows))
             before = rows[-1].id
 

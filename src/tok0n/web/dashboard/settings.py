@@ -9,8 +9,8 @@ from starlette.routing import Route
 from tok0n.domain.errors import AlreadySubmitted
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services import second_factor
-from tok0n.services.passwords import Refused
-from tok0n.web.dashboard.desk import Desk
+from tok0n.services.passwords import FormError
+from tok0n.web.dashboard.dashboard_ports import DashboardPorts
 from tok0n.web.dashboard.submissions import expired_form, submission_of
 from tok0n.web.pages.visit import Site, Visit
 
@@ -18,9 +18,9 @@ _TWO_FACTOR = "two_factor"
 _SETTINGS = "/dashboard/settings"
 
 
-def settings_routes(site: Site, desk: Desk) -> list[Route]:
+def settings_routes(site: Site, ports: DashboardPorts) -> list[Route]:
     """The routes."""
-    pages = _SettingsPages(desk)
+    pages = _SettingsPages(ports)
     both = ["GET", "POST"]
     return [
         Route(_SETTINGS, site.page(pages.settings, private=True), methods=both),
@@ -31,8 +31,8 @@ def settings_routes(site: Site, desk: Desk) -> list[Route]:
 
 
 class _SettingsPages:
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, ports: DashboardPorts) -> None:
+        self._ports = ports
         self._changes = {
             "time_zone": self._time_zone,
             "below": self._below,
@@ -49,22 +49,22 @@ class _SettingsPages:
             return await self._show(visit)
         try:
             done = await change(visit)
-        except Refused as refused:
-            return await self._show(visit, refused=refused, status=422)
+        except FormError as form_error:
+            return await self._show(visit, form_error=form_error, status=422)
         return visit.redirect(f"{_SETTINGS}?done={done}")
 
     async def second_factor(self, visit: Visit) -> Response:
-        person = await self._desk.people.get(visit.person.person_id)
+        person = await self._ports.people.get(visit.person.person_id)
         if person.totp_secret is not None and not await self._is_repeated(visit, _TWO_FACTOR):
             return await self._end_second_factor(visit)
         secret = visit.form.get("secret", "")
         if not second_factor.is_secret(secret):
             secret = second_factor.new_secret()
-        refused = None
+        form_error = None
         if visit.is_post:
 
             async def begin() -> str:
-                codes = await self._desk.profile.begin_totp(
+                codes = await self._ports.profile.begin_totp(
                     visit.person,
                     password=visit.form.get("password", ""),
                     secret=secret,
@@ -73,12 +73,12 @@ class _SettingsPages:
                 return "\n".join(codes)
 
             try:
-                text = await self._desk.submit_once(submission_of(visit, _TWO_FACTOR, field="code"), begin)
-                person = await self._desk.people.get(person.id)
+                text = await self._ports.submit_once(submission_of(visit, _TWO_FACTOR, field="code"), begin)
+                person = await self._ports.people.get(person.id)
                 if person.totp_secret != secret:  # turned off since this form was first submitted
                     raise expired_form("code")
-            except Refused as wrong:
-                refused = wrong
+            except FormError as wrong:
+                form_error = wrong
             else:
                 return visit.page("recovery_codes.html", codes=None if text is None else text.split("\n"))
         import segno  # noqa: PLC0415  few requests need it
@@ -86,54 +86,56 @@ class _SettingsPages:
         qr = segno.make(second_factor.address(secret, email=person.email), error="m")
         return visit.page(
             "second_factor_begin.html",
-            status=200 if refused is None else 422,
+            status=200 if form_error is None else 422,
             secret=secret,
             qr=Markup(qr.svg_inline(scale=4, border=2, omitsize=True)),  # noqa: S704  segno's own
-            refused=refused,
+            form_error=form_error,
         )
 
     async def close(self, visit: Visit) -> Response:
-        refused = None
+        form_error = None
         if visit.is_post:
             try:
-                await self._desk.profile.close_account(visit.person, password=visit.form.get("close_password", ""))
-            except Refused as wrong:
-                refused = wrong
+                await self._ports.profile.close_account(visit.person, password=visit.form.get("close_password", ""))
+            except FormError as wrong:
+                form_error = wrong
             else:
                 return visit.sign_out()
-        balance = await self._desk.history.balance(visit.account_id)
-        return visit.page("close.html", status=200 if refused is None else 422, balance=balance, refused=refused)
+        balance = await self._ports.history.balance(visit.account_id)
+        return visit.page(
+            "close.html", status=200 if form_error is None else 422, balance=balance, form_error=form_error
+        )
 
     async def new_address(self, visit: Visit) -> Response:
         link = visit.form.get("link", "") or visit.query("link")
         if not visit.is_post:
             return visit.page("new_address.html", link=link)
-        email = await self._desk.profile.change_email(link, session=visit.session)
+        email = await self._ports.profile.change_email(link, session=visit.session)
         if email is None:
             text = "It was already used, has expired, or is for an address that belongs to another account."
             return visit.message("This link no longer works", text, status=410)
         return visit.message("Email changed", f"Sign in as {email} from now on.")
 
-    async def _show(self, visit: Visit, *, refused: Refused | None = None, status: int = 200) -> Response:
-        person = await self._desk.people.get(visit.person.person_id)
+    async def _show(self, visit: Visit, *, form_error: FormError | None = None, status: int = 200) -> Response:
+        person = await self._ports.people.get(visit.person.person_id)
         return visit.page(
             "settings.html",
             status=status,
             person=person,
-            below=await self._desk.notices.below(visit.account_id),
-            sessions=await self._desk.sessions.of(person.id, now_us=self._desk.clock.now_us()),
-            recovery_codes=await self._desk.people.recovery_codes_left(person.id),
+            below=await self._ports.notices.below(visit.account_id),
+            sessions=await self._ports.sessions.of(person.id, now_us=self._ports.clock.now_us()),
+            recovery_codes=await self._ports.people.recovery_codes_left(person.id),
             zones=sorted(zoneinfo.available_timezones() - {"localtime", "Factory"}),
             done=visit.query("done"),
-            refused=refused,
+            form_error=form_error,
         )
 
     async def _is_repeated(self, visit: Visit, form: str) -> bool:
         """Whether a form is submitted again."""
         try:
             submission = submission_of(visit, form, field="")
-            await self._desk.forms.check(submission, now_us=self._desk.clock.now_us())
-        except Refused:
+            await self._ports.forms.check(submission, now_us=self._ports.clock.now_us())
+        except FormError:
             return False
         except AlreadySubmitted:
             return True
@@ -143,37 +145,37 @@ class _SettingsPages:
         if not visit.is_post:
             return visit.page("second_factor_end.html")
         try:
-            await self._desk.profile.end_totp(visit.person, password=visit.form.get("password", ""))
-        except Refused as refused:
-            return visit.page("second_factor_end.html", status=422, refused=refused)
+            await self._ports.profile.end_totp(visit.person, password=visit.form.get("password", ""))
+        except FormError as form_error:
+            return visit.page("second_factor_end.html", status=422, form_error=form_error)
         return visit.redirect(f"{_SETTINGS}?done=second_factor")
 
     async def _time_zone(self, visit: Visit) -> str:
-        await self._desk.profile.set_time_zone(visit.person, visit.form.get("time_zone", ""))
+        await self._ports.profile.set_time_zone(visit.person, visit.form.get("time_zone", ""))
         return "time_zone"
 
     async def _below(self, visit: Visit) -> str:
         text = visit.form.get("below", "").strip().replace(",", "").replace("_", "").replace(" ", "")
         if text and (not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:20]) <= TOKENS_MAX):
-            raise Refused("Enter a whole number of tokens, or leave this empty to turn off the alert.", field="below")
-        await self._desk.notices.set_below(visit.account_id, int(text) if text else None)
+            raise FormError("Enter a whole number of tokens, or leave this empty to turn off the alert.", field="below")
+        await self._ports.notices.set_below(visit.account_id, int(text) if text else None)
         return "below"
 
     async def _password(self, visit: Visit) -> str:
-        await self._desk.profile.change_password(
+        await self._ports.profile.change_password(
             visit.person, current=visit.form.get("current", ""), password=visit.form.get("password", "")
         )
         return "password"
 
     async def _email(self, visit: Visit) -> str:
         async def ask() -> str:
-            return await self._desk.profile.ask_email(
+            return await self._ports.profile.ask_email(
                 visit.person, password=visit.form.get("email_password", ""), email=visit.form.get("email", "")
             )
 
-        await self._desk.submit_once(submission_of(visit, "email", field="email"), ask)
+        await self._ports.submit_once(submission_of(visit, "email", field="email"), ask)
         return "email"
 
     async def _sessions(self, visit: Visit) -> str:
-        await self._desk.sessions.end_all(visit.person.person_id, but=visit.person.digest)
+        await self._ports.sessions.end_all(visit.person.person_id, but=visit.person.digest)
         return "sessions"

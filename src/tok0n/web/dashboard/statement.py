@@ -7,7 +7,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from tok0n.domain.history import LedgerEntry
-from tok0n.web.dashboard.desk import ROWS_A_PAGE, Desk
+from tok0n.web.dashboard.dashboard_ports import ROWS_A_PAGE, DashboardPorts
 from tok0n.web.pages import csv
 from tok0n.web.pages.visit import Site, Visit
 
@@ -15,16 +15,16 @@ _ENTRY_DIGITS_MAX = 18
 _COLUMNS = ("id", "created_at", "kind", "amount", "balance", "request_id", "reason")
 
 
-def statement_routes(site: Site, desk: Desk) -> list[Route]:
+def statement_routes(site: Site, ports: DashboardPorts) -> list[Route]:
     """The routes."""
 
     async def statement(visit: Visit) -> Response:
         before = visit.query("before")
         is_page = before.isascii() and before.isdecimal() and len(before) <= _ENTRY_DIGITS_MAX
-        rows = await desk.history.entries(
+        rows = await ports.history.entries(
             visit.account_id, before=int(before) if is_page else None, rows_max=ROWS_A_PAGE + 1
         )
-        newest = await desk.history.entries(visit.account_id, before=None, rows_max=1) if is_page else rows
+        newest = await ports.history.entries(visit.account_id, before=None, rows_max=1) if is_page else rows
         return visit.page(
             "statement.html",
             posted=newest[0].posted_after if newest else 0,
@@ -40,7 +40,7 @@ def statement_routes(site: Site, desk: Desk) -> list[Route]:
     async def lines(account_id: str) -> AsyncIterator[str]:
         yield csv.lines([_COLUMNS])
         before = None
-        while rows := await desk.history.entries(account_id, before=before, rows_max=csv.ROWS_AT_ONCE):
+        while rows := await ports.history.entries(account_id, before=before, rows_max=csv.ROWS_AT_ONCE):
             yield await asyncio.to_thread(csv.lines, map(_values, rows))
             before = rows[-1].id
 

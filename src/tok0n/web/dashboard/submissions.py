@@ -1,14 +1,14 @@
 """The `form_id` of a submitted form: what makes a second click, or a resubmission after *Back*, a repetition."""
 
 from tok0n.domain.forms import Submission, is_form_id
-from tok0n.services.passwords import Refused
+from tok0n.services.passwords import FormError
 from tok0n.web.pages.visit import Visit
 
 
 def submission_of(visit: Visit, form: str, *, field: str) -> Submission:
     """What a form that creates something was submitted as. `form` names the form, `field` takes the error.
 
-    Raises `Refused` without a form id of ours: the page is from an older version, or the request isn't a browser's.
+    Raises `FormError` without a form id of ours: the page is from an older version, or the request isn't a browser's.
     """
     form_id = visit.form.get("form_id", "")
     if not is_form_id(form_id):
@@ -16,6 +16,6 @@ def submission_of(visit: Visit, form: str, *, field: str) -> Submission:
     return Submission(account_id=visit.account_id, form=form, form_id=form_id)
 
 
-def expired_form(field: str) -> Refused:
+def expired_form(field: str) -> FormError:
     """What to tell someone whose form is too old; the page that says so holds a fresh one."""
-    return Refused("This form has expired. Submit it again.", field=field)
+    return FormError("This form has expired. Submit it again.", field=field)

@@ -9,26 +9,26 @@ from starlette.routing import Route
 
 from tok0n.domain.history import UseBy, UseFilter
 from tok0n.domain.ledger import US_AN_HOUR
-from tok0n.services.passwords import Refused
-from tok0n.web.dashboard.desk import LASTS, Desk, Period, read_period
+from tok0n.services.passwords import FormError
+from tok0n.web.dashboard.dashboard_ports import LASTS, DashboardPorts, Period, read_period
 from tok0n.web.pages.charts import plot
+from tok0n.web.pages.filters import zone_of
 from tok0n.web.pages.visit import Site, Visit
-from tok0n.web.pages.writing import zone_of
 
 DEFAULT_LAST = "7d"
 HOURS_MAX = 92 * 24
 
 
-def usage_routes(site: Site, desk: Desk) -> list[Route]:
+def usage_routes(site: Site, ports: DashboardPorts) -> list[Route]:
     """The route."""
 
     async def usage(visit: Visit) -> Response:
-        now_us = desk.clock.now_us()
-        refused = None
+        now_us = ports.clock.now_us()
+        form_error = None
         try:
             period = _bounded(read_period(visit, now_us=now_us, default=DEFAULT_LAST), now_us=now_us)
-        except Refused as wrong:
-            refused, period = wrong, _last(now_us)
+        except FormError as wrong:
+            form_error, period = wrong, _last(now_us)
         assert period.since_hour is not None
         assert period.until_hour is not None
         by = UseBy.KEY if visit.query("by") == UseBy.KEY else UseBy.MODEL
@@ -38,28 +38,28 @@ def usage_routes(site: Site, desk: Desk) -> list[Route]:
             model=visit.query("model") or None,
             api_key_id=visit.query("key") or None,
         )
-        keys = await desk.keys(visit)
+        keys = await ports.keys(visit)
         filters = {name: visit.query(name) for name in ("model", "key") if visit.query(name)}
         return visit.page(
             "usage.html",
-            status=200 if refused is None else 422,
+            status=200 if form_error is None else 422,
             by=by,
             chart=await asyncio.to_thread(
                 plot,
-                await desk.history.hours(visit.account_id, chosen, by=by),
-                await desk.key_names(visit),
+                await ports.history.hours(visit.account_id, chosen, by=by),
+                await ports.key_names(visit),
                 since_hour=period.since_hour,
                 until_hour=period.until_hour,
                 zone=zone_of(visit.person.time_zone),
                 link=visit.site.link("/dashboard/requests", filters),
             ),
-            totals=await desk.history.totals(visit.account_id, chosen),
+            totals=await ports.history.totals(visit.account_id, chosen),
             query=filters | period.query | ({"by": by} if by is UseBy.KEY else {}),
             period=period,
             lasts=LASTS,
             keys=keys,
-            models=await desk.models(visit),
-            refused=refused,
+            models=await ports.models(visit),
+            form_error=form_error,
         )
 
     return [Route("/dashboard/usage", site.page(usage, private=True))]
@@ -70,16 +70,16 @@ UNTIL_US_MAX = int(datetime(9000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 
 
 def _bounded(period: Period, *, now_us: int) -> Period:
-    """A period with both ends, not too long to be drawn. Raises `Refused`."""
+    """A period with both ends, not too long to be drawn. Raises `FormError`."""
     until_us = (now_us // US_AN_HOUR + 1) * US_AN_HOUR if period.until_us is None else period.until_us
     since_us = until_us - LASTS[DEFAULT_LAST][1] * 24 * US_AN_HOUR if period.since_us is None else period.since_us
     if until_us > UNTIL_US_MAX:
-        raise Refused("Choose an end before the year 9000.", field="until")
+        raise FormError("Choose an end before the year 9000.", field="until")
     if since_us >= until_us:
-        raise Refused("Choose a start in the past.", field="since")
+        raise FormError("Choose a start in the past.", field="since")
     bounded = msgspec.structs.replace(period, since_us=since_us, until_us=until_us)
     if until_us - since_us > HOURS_MAX * US_AN_HOUR:
-        raise Refused(f"Choose a period of at most {HOURS_MAX // 24} days.", field="since")
+        raise FormError(f"Choose a period of at most {HOURS_MAX // 24} days.", field="since")
     return bounded
 
 

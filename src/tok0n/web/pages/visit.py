@@ -21,11 +21,11 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from tok0n.domain.client_ip import ClientAddresses
 from tok0n.domain.errors import CredentialsChanged, NotFound, Overloaded, Tok0nError
-from tok0n.domain.people import PASSKEY_LIFE_US, SESSION_LIFE_US, UTC, SignedIn
+from tok0n.domain.people import PASSKEY_LIFE_US, SESSION_LIFE_US, UTC, Session
 from tok0n.http.asgi import read_at_most
 from tok0n.services.forms import new_form_id
-from tok0n.services.signing import NewSession, Signing
-from tok0n.web.pages import writing
+from tok0n.services.sign_in import NewSession, SignIn
+from tok0n.web.pages import filters
 from tok0n.web.pages.assets import Assets
 from tok0n.web.pages.compression import COMPRESSED_BYTES_MIN, accepts_gzip, compress
 
@@ -58,14 +58,14 @@ class Site:
         self,
         *,
         public_url: str,
-        signing: Signing,
+        sign_in: SignIn,
         assets: Assets,
         has_passkeys: bool,
         has_mail: bool,
         trusted_proxies: Sequence[str],
     ) -> None:
         self.public_url = public_url
-        self.signing = signing
+        self.sign_in = sign_in
         self.assets = assets
         self.has_passkeys = has_passkeys
         self.has_mail = has_mail
@@ -83,7 +83,7 @@ class Site:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters.update(writing.FILTERS)
+        self._templates.filters.update(filters.FILTERS)
         self._templates.globals.update(asset=assets.url, has_htmx=assets.has_htmx, with_query=_with_query, zip=zip)
         self._templates.globals.update(new_form_id=new_form_id, prefix=self.prefix)
 
@@ -93,7 +93,7 @@ class Site:
         async def endpoint(request: Request) -> Response:
             visit = Visit(self, request)
             try:
-                await visit.recognise()
+                await visit.load_session()
                 if private and visit.session is None:
                     return await visit.to_sign_in()
                 await visit.read_form()
@@ -112,7 +112,7 @@ class Site:
         """A page that says what went wrong where there is no page."""
         visit = Visit(self, request)
         with contextlib.suppress(Tok0nError):
-            await visit.recognise()
+            await visit.load_session()
         return await visit.finish(visit.error(status, message), private=False)
 
     def limit_key(self, request: Request) -> str:
@@ -154,16 +154,16 @@ class Visit:
     def __init__(self, site: Site, request: Request) -> None:
         self.site = site
         self.request = request
-        self.session: SignedIn | None = None
+        self.session: Session | None = None
         self.form: dict[str, str] = {}
         self.choices: dict[str, list[str]] = {}
         self._new_form_secret: str | None = None
         self._has_form_token = False
         self._form_goal = ""
 
-    async def recognise(self) -> None:
+    async def load_session(self) -> None:
         """Find out who visits."""
-        self.session = await self.site.signing.who(self.cookie)
+        self.session = await self.site.sign_in.who(self.cookie)
 
     @property
     def cookie(self) -> str | None:
@@ -180,7 +180,7 @@ class Visit:
         self._set_cookie(response, self.site.passkey_cookie, secret, seconds=PASSKEY_LIFE_US // 1_000_000)
 
     @property
-    def person(self) -> SignedIn:
+    def person(self) -> Session:
         """Whoever is signed in; only on private pages."""
         assert self.session is not None
         return self.session
@@ -228,7 +228,7 @@ class Visit:
             "path": self.path,
             "form_token": _LazyToken(self.form_token),
             "base_url": f"{self.site.public_url}/v1",
-            "zone": writing.zone_of(zone),
+            "zone": filters.zone_of(zone),
             "zone_name": zone,
             "refused": None,
             "form": self.form,

@@ -40,7 +40,7 @@ def landing_routes(
     async def landing(visit: Visit) -> Response:
         models = catalogue.listed()
         return visit.page(
-            "landing.html", models=models, packs=packs, limits=limits, sells=sells, is_open=site.signing.is_open
+            "landing.html", models=models, packs=packs, limits=limits, sells=sells, is_open=site.sign_in.is_open
         )
 
     async def llms(visit: Visit) -> Response:

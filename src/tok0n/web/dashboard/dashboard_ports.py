@@ -9,18 +9,18 @@ from tok0n.domain.ledger import US_AN_HOUR
 from tok0n.ports import Accounts, Attempts, Clock, Forms, History, Notices, People, Sessions
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.forms import SubmitOnce
-from tok0n.services.passwords import Refused
+from tok0n.services.passwords import FormError
 from tok0n.services.profile import Profile
 from tok0n.web.pages.charts import US_A_SECOND, field
+from tok0n.web.pages.filters import zone_of
 from tok0n.web.pages.visit import Visit
-from tok0n.web.pages.writing import zone_of
 
 ROWS_A_PAGE = 50
 LASTS = {"24h": ("24 hours", 1), "7d": ("7 days", 7), "30d": ("30 days", 30), "90d": ("90 days", 90)}
 """Periods that end now, by the word that stands for them in an address: what they are called, and their days."""
 
 
-class Desk(msgspec.Struct, frozen=True, kw_only=True):
+class DashboardPorts(msgspec.Struct, frozen=True, kw_only=True):
     """The ports and services behind the pages of an account. Every query names the visitor's own account."""
 
     accounts: Accounts
@@ -78,7 +78,7 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_period(visit: Visit, *, now_us: int, default: str = "") -> Period:
-    """The period that a visitor chose, in the visitor's time zone. Raises `Refused`."""
+    """The period that a visitor chose, in the visitor's time zone. Raises `FormError`."""
     zone = zone_of(visit.person.time_zone)
     since, until, last = visit.query("since"), visit.query("until"), visit.query("last")
     if not since and not until and (last or default) in LASTS:
@@ -97,8 +97,8 @@ def read_period(visit: Visit, *, now_us: int, default: str = "") -> Period:
                 at += timedelta(days=1)
             times.append(None if at is None else round(at.timestamp() * US_A_SECOND))
         except (ValueError, OverflowError):
-            raise Refused("Enter a time such as 2026-11-23T14:00 or a date such as 2026-11-23.", field=name) from None
+            raise FormError("Enter a time such as 2026-11-23T14:00 or a date such as 2026-11-23.", field=name) from None
     if times[0] is not None and times[1] is not None and times[0] >= times[1]:
-        raise Refused("Choose an end after the start.", field="until")
+        raise FormError("Choose an end after the start.", field="until")
     chosen = {name: text for name, text in (("since", since), ("until", until)) if text}
     return Period(since_us=times[0], until_us=times[1], since_field=since, until_field=until, query=chosen)

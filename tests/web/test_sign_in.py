@@ -66,7 +66,7 @@ async def test_known_and_unknown_addresses_are_answered_alike(
     assert (await mailbox.take(ADA))["Subject"] == "You already have an account"
     assert (await mailbox.take(ADA))["Subject"] == "Reset your password"
     assert (await mailbox.take("eve@example.com"))["Subject"] == "Confirm your email address"
-    await site.signing.idle()
+    await site.sign_in.idle()
     assert mailbox.waiting == []
 
 
@@ -270,7 +270,7 @@ async def test_a_closed_account_lets_nobody_in(site: Running, customer: Visitor,
     answer = await customer.sign_in(ADA, PASSWORD)
     assert (answer.status_code, "account is closed" in answer.text) == (422, True)
     await customer.post("/reset-password", {"email": ADA})
-    await site.signing.idle()
+    await site.sign_in.idle()
     assert mailbox.waiting == []
     assert (await customer.get("/dashboard")).status_code == 303
     assert (await site.store.accounts.get(ADA)).status == "closed"
@@ -308,13 +308,13 @@ async def test_a_password_is_the_same_however_its_letters_are_composed(
 
 
 async def test_the_operators_account_is_set_up_by_a_link_that_works_once(site: Running, visitor: Visitor) -> None:
-    url = await site.signing.set_up_link()
+    url = await site.sign_in.set_up_link()
     assert url is not None
     path = url[url.index("/set-up") :]
     fields = {"email": "op@example.com", "password": PASSWORD}
     assert (await visitor.post("/set-up", fields | {"link": "x"}, page=path)).status_code == 410
     assert (await visitor.post("/set-up", fields, page=path)).headers["location"] == "/dashboard"
-    assert await site.signing.set_up_link() is None
+    assert await site.sign_in.set_up_link() is None
     assert (await visitor.post("/set-up", fields, page=path)).status_code == 410
     person = await site.store.people.find("op@example.com")
     assert person is not None
@@ -324,7 +324,7 @@ async def test_the_operators_account_is_set_up_by_a_link_that_works_once(site: R
 async def test_a_mailbox_cannot_be_flooded(site: Running, visitor: Visitor, mailbox: Mailbox) -> None:
     for _ in range(8):
         await visitor.post("/sign-up", {"email": ADA, "password": PASSWORD})
-    await site.signing.idle()
+    await site.sign_in.idle()
     for _ in range(5):
         await mailbox.take(ADA)
     assert mailbox.waiting == []

@@ -4,7 +4,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.people import LinkPurpose
-from tok0n.services.passwords import Refused
+from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.access import ACCESS
 from tok0n.web.pages.visit import Handler, Site, Visit
 
@@ -32,16 +32,16 @@ def signing_routes(site: Site) -> list[Route]:
 
 
 async def _sign_up(visit: Visit) -> Response:
-    if not visit.site.signing.is_open:
+    if not visit.site.sign_in.is_open:
         return visit.message(SIGN_UP_CLOSED, CLOSED, status=403)
     if not visit.is_post:
         return visit.page("sign_up.html")
     try:
-        email = await visit.site.signing.sign_up(
+        email = await visit.site.sign_in.sign_up(
             email=visit.form.get("email", ""), password=visit.form.get("password", ""), address=visit.limit_key
         )
-    except Refused as refused:
-        return visit.page("sign_up.html", status=422, refused=refused)
+    except FormError as form_error:
+        return visit.page("sign_up.html", status=422, form_error=form_error)
     return visit.mailed(f"We sent a link to {email}. Open it within 24 hours to finish signing up.")
 
 
@@ -50,9 +50,9 @@ async def _verify(visit: Visit) -> Response:
     if not visit.is_post:
         return visit.page("verify.html", link=link)
     try:
-        new = await visit.site.signing.verify(link, password=visit.form.get("password", ""), agent=visit.agent)
-    except Refused as refused:
-        return visit.page("verify.html", status=422, link=link, refused=refused)
+        new = await visit.site.sign_in.verify(link, password=visit.form.get("password", ""), agent=visit.agent)
+    except FormError as form_error:
+        return visit.page("verify.html", status=422, link=link, form_error=form_error)
     return _old_link(visit) if new is None else visit.sign_in(new)
 
 
@@ -61,33 +61,33 @@ async def _sign_in(visit: Visit) -> Response:
     if not visit.is_post:
         return visit.page("sign_in.html", goal=goal) if visit.session is None else visit.redirect(goal)
     try:
-        new = await visit.site.signing.sign_in(
+        new = await visit.site.sign_in.sign_in(
             email=visit.form.get("email", ""),
             password=visit.form.get("password", ""),
             address=visit.limit_key,
             agent=visit.agent,
         )
-    except Refused as refused:
-        return visit.page("sign_in.html", status=422, goal=goal, refused=refused)
+    except FormError as form_error:
+        return visit.page("sign_in.html", status=422, goal=goal, form_error=form_error)
     return visit.sign_in(new, goal=goal)
 
 
 async def _second_factor(visit: Visit) -> Response:
     goal = visit.form.get("next", "") or visit.query("next") or "/dashboard"
-    if await visit.site.signing.waiting(visit.cookie) is None:
+    if await visit.site.sign_in.waiting(visit.cookie) is None:
         return visit.redirect("/sign-in")
     if not visit.is_post:
         return visit.page("second_factor.html", goal=goal)
     try:
-        new = await visit.site.signing.submit_code(visit.cookie, code=visit.form.get("code", ""), agent=visit.agent)
-    except Refused as refused:
-        return visit.page("second_factor.html", status=422, goal=goal, refused=refused)
+        new = await visit.site.sign_in.submit_code(visit.cookie, code=visit.form.get("code", ""), agent=visit.agent)
+    except FormError as form_error:
+        return visit.page("second_factor.html", status=422, goal=goal, form_error=form_error)
     return visit.redirect("/sign-in") if new is None else visit.sign_in(new, goal=goal)
 
 
 async def _sign_out(visit: Visit) -> Response:
     if visit.session is not None:
-        await visit.site.signing.sign_out(visit.session, everywhere="everywhere" in visit.form)
+        await visit.site.sign_in.sign_out(visit.session, everywhere="everywhere" in visit.form)
     return visit.sign_out()
 
 
@@ -95,9 +95,9 @@ async def _reset_password(visit: Visit) -> Response:
     if not visit.is_post:
         return visit.page("reset_password.html")
     try:
-        email = await visit.site.signing.ask_reset(visit.form.get("email", ""), address=visit.limit_key)
-    except Refused as refused:
-        return visit.page("reset_password.html", status=422, refused=refused)
+        email = await visit.site.sign_in.ask_reset(visit.form.get("email", ""), address=visit.limit_key)
+    except FormError as form_error:
+        return visit.page("reset_password.html", status=422, form_error=form_error)
     text = f"If {email} has an account, you'll get a link to choose a new password. It works for 24 hours."
     return visit.mailed(text)
 
@@ -110,11 +110,11 @@ def _chooser(purpose: LinkPurpose, *, title: str) -> Handler:
         if not visit.is_post:
             return visit.page("choose_password.html", link=link, title=title)
         try:
-            new = await visit.site.signing.choose_password(
+            new = await visit.site.sign_in.choose_password(
                 link, purpose=purpose, password=visit.form.get("password", ""), agent=visit.agent
             )
-        except Refused as refused:
-            return visit.page("choose_password.html", status=422, link=link, title=title, refused=refused)
+        except FormError as form_error:
+            return visit.page("choose_password.html", status=422, link=link, title=title, form_error=form_error)
         if new is None:
             return _old_link(visit)
         return visit.sign_in(new, goal=ACCESS if purpose is LinkPurpose.RESET else "/dashboard")
@@ -127,11 +127,11 @@ async def _set_up(visit: Visit) -> Response:
     if not visit.is_post:
         return visit.page("set_up.html", link=link)
     try:
-        new = await visit.site.signing.set_up(
+        new = await visit.site.sign_in.set_up(
             link, email=visit.form.get("email", ""), password=visit.form.get("password", ""), agent=visit.agent
         )
-    except Refused as refused:
-        return visit.page("set_up.html", status=422, link=link, refused=refused)
+    except FormError as form_error:
+        return visit.page("set_up.html", status=422, link=link, form_error=form_error)
     return _old_link(visit) if new is None else visit.sign_in(new)
 
 

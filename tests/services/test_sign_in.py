@@ -12,8 +12,8 @@ from tok0n.adapters.sql.attempts import SqlAttempts
 from tok0n.adapters.sql.people import SqlPeople
 from tok0n.adapters.sql.sessions import SqlSessions
 from tok0n.domain.people import Person, Registration
-from tok0n.services.passwords import GUESSES_MIN, Refused
-from tok0n.services.signing import Signing
+from tok0n.services.passwords import GUESSES_MIN, FormError
+from tok0n.services.sign_in import SignIn
 
 pytestmark = pytest.mark.anyio
 
@@ -74,7 +74,7 @@ async def db(tmp_path: Path) -> AsyncIterator[Opened]:
 async def test_known_and_unknown_addresses_cost_the_same_before_the_answer(db: Opened) -> None:
     passwords, mails, people = CountingPasswords(), Mails(), CountingPeople(db)
     await people.register(email=KNOWN, password_hash="hash", now_us=NOW_US)
-    signing = Signing(
+    sign_in = SignIn(
         people=people,
         sessions=SqlSessions(db.store),
         attempts=SqlAttempts(db.store),
@@ -88,15 +88,15 @@ async def test_known_and_unknown_addresses_cost_the_same_before_the_answer(db: O
     for email in (KNOWN, UNKNOWN):
         passwords.asked.clear()
         people.asked = 0
-        with pytest.raises(Refused):
-            await signing.sign_in(email=email, password="wrong", address="a", agent="")
+        with pytest.raises(FormError):
+            await sign_in.sign_in(email=email, password="wrong", address="a", agent="")
         sign_in = (list(passwords.asked), people.asked)
-        await signing.ask_reset(email, address="a")
-        await signing.sign_up(email=email, password="plenty of quiet rivers", address="a")
+        await sign_in.ask_reset(email, address="a")
+        await sign_in.sign_up(email=email, password="plenty of quiet rivers", address="a")
         costs.append((sign_in, list(passwords.asked), people.asked))
     assert costs[0] == costs[1]
     assert costs[0][:2] == ((["matches"], 1), ["matches", "guesses", "hash"])
     assert mails.sent == [], "no answer waited for a mail"
     mails.gate.set()
-    await signing.idle()
+    await sign_in.idle()
     assert set(mails.sent) == {KNOWN, UNKNOWN}

@@ -20,13 +20,13 @@ from tok0n.domain.people import (
     LinkPurpose,
     Person,
     Registration,
-    SignedIn,
+    Session,
     digest,
 )
 from tok0n.ports import Attempts, Clock, Mailer, Passwords, People, Sessions
 from tok0n.services import mails
 from tok0n.services.attempts import AttemptLimiter, count_attempt
-from tok0n.services.passwords import Refused, check_length, check_too_long, clean, hash_new, too_many
+from tok0n.services.passwords import FormError, check_length, check_too_long, clean, hash_new, too_many
 from tok0n.services.second_factor import SecondFactor
 
 log = structlog.get_logger()
@@ -69,7 +69,7 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True):
     waits: bool
 
 
-class Signing:
+class SignIn:
     """The use cases. `url_of` makes a path an address of this installation; limits count by `address`."""
 
     def __init__(
@@ -107,9 +107,9 @@ class Signing:
         return self._registration is Registration.OPEN
 
     async def sign_up(self, *, email: str, password: str, address: str) -> str:
-        """Mail a link that confirms the address; gives the address as it was understood. Raises `Refused`."""
+        """Mail a link that confirms the address; gives the address as it was understood. Raises `FormError`."""
         if not self.is_open:
-            raise Refused(NOT_OPEN, field="email")
+            raise FormError(NOT_OPEN, field="email")
         email = clean(email)
         check_length(password)
         if seconds := self._sign_ups.try_count(address):
@@ -122,7 +122,7 @@ class Signing:
         """Confirm an address by its mailed link AND the password, and sign in. None when the link does not work.
 
         Without the password, somebody who signs up with another's address and waits would share the account that the
-        other then confirms. Raises `Refused`.
+        other then confirms. Raises `FormError`.
         """
         now_us = self._clock.now_us()
         person = await self._people.find_by_link(digest(secret), purpose=LinkPurpose.VERIFY, now_us=now_us)
@@ -134,14 +134,14 @@ class Signing:
             self._attempts, self._clock, AttemptKind.CONFIRMATION, person.id, field="password"
         )
         if not await self._passwords.matches(password, person.password_hash):
-            raise Refused("Incorrect password. Try again, or sign up again.", field="password")
+            raise FormError("Incorrect password. Try again, or sign up again.", field="password")
         await self._attempts.take_back(counted)
         may_open = self._registration.may_open(LinkPurpose.VERIFY)
         person = await self._people.verify(digest(secret), now_us=now_us, may_open=may_open)
         return None if person is None else await self.begin(person, agent=agent)
 
     async def sign_in(self, *, email: str, password: str, address: str, agent: str) -> NewSession:
-        """Begin a session. Raises `Refused`, in the same words and time for a wrong address and a wrong password.
+        """Begin a session. Raises `FormError`, in the same words and time for a wrong address and a wrong password.
 
         Attempts count per client address and email address together, so that nobody can lock the owner out from
         elsewhere, and per client address. They count before anything is looked up.
@@ -152,33 +152,33 @@ class Signing:
         person = await self._people.find(email)
         password_hash = None if person is None else person.password_hash
         if not await self._passwords.matches(password, password_hash):
-            raise Refused("Incorrect email or password.", field="password")
+            raise FormError("Incorrect email or password.", field="password")
         assert person is not None
         self._failures.take_back((address, email))
         self._by_address.take_back(address)
         if person.closed_at_us is not None:
-            raise Refused("This account is closed. Contact support for help.", field="email")
+            raise FormError("This account is closed. Contact support for help.", field="email")
         if person.account_id is None:
             self._require_open(person, LinkPurpose.VERIFY, field="email")
             await self._mail_link(person, LinkPurpose.VERIFY, mails.VERIFY)
-            raise Refused("Confirm your email first. We sent you a new link.", field="email")
+            raise FormError("Confirm your email first. We sent you a new link.", field="email")
         return await self.begin(person, agent=agent)
 
     async def submit_code(self, secret: str | None, *, code: str, agent: str) -> NewSession | None:
         """Go on with a sign-in that waits for its second factor, in a new session. None when there is none such.
 
-        Raises `Refused` for a wrong code.
+        Raises `FormError` for a wrong code.
         """
         person = await self.waiting(secret)
         if secret is None or person is None or person.totp_secret is None:
             return None
         counted = await count_attempt(self._attempts, self._clock, AttemptKind.SECOND_FACTOR, person.id, field="code")
         if not await self._second_factor.accepts(code, person_id=person.id, totp_secret=person.totp_secret):
-            raise Refused("This code is incorrect or was already used. Try the next one.", field="code")
+            raise FormError("This code is incorrect or was already used. Try the next one.", field="code")
         await self._attempts.take_back(counted)
-        return await self.begin(person, agent=agent, proven=True, replaces=digest(secret))
+        return await self.begin(person, agent=agent, two_factor_passed=True, replaces=digest(secret))
 
-    async def who(self, secret: str | None) -> SignedIn | None:
+    async def who(self, secret: str | None) -> Session | None:
         """Who is signed in by the secret of a cookie."""
         if not secret or len(secret) > SECRET_CHARACTERS_MAX:
             return None
@@ -190,7 +190,7 @@ class Signing:
             return None
         return await self._sessions.waiting(digest(secret), now_us=self._clock.now_us())
 
-    async def sign_out(self, session: SignedIn, *, everywhere: bool) -> None:
+    async def sign_out(self, session: Session, *, everywhere: bool) -> None:
         """End this session, or all of this person."""
         if everywhere:
             await self._sessions.end_all(session.person_id)
@@ -198,7 +198,7 @@ class Signing:
             await self._sessions.end(session.digest)
 
     async def ask_reset(self, email: str, *, address: str) -> str:
-        """Mail a link for a new password, if there is somebody to mail it to; gives the address. Raises `Refused`."""
+        """Mail a link for a new password, if there is somebody to mail it to; gives the address. Raises `FormError`."""
         email = clean(email)
         if seconds := self._resets.try_count(address):
             raise too_many(seconds, field="email")
@@ -210,7 +210,7 @@ class Signing:
     ) -> NewSession | None:
         """Take the password that a mailed link lets choose, and sign in. None when the link does not work.
 
-        Raises `Refused`.
+        Raises `FormError`.
         """
         person = await self._people.find_by_link(digest(secret), purpose=purpose, now_us=self._clock.now_us())
         if person is None:
@@ -232,7 +232,7 @@ class Signing:
     async def invite(self, email: str) -> str | None:
         """Mail an invitation; gives the link too. None for somebody who has an account.
 
-        Raises `Refused`, and `OperatorError` where registration is closed.
+        Raises `FormError`, and `OperatorError` where registration is closed.
         """
         if not self._registration.may_open(LinkPurpose.INVITE):
             raise OperatorError('accounts.registration is "closed": set it to "invite" or "open" first.')
@@ -254,7 +254,7 @@ class Signing:
         return await self._make_link(None, LinkPurpose.SET_UP)
 
     async def set_up(self, secret: str, *, email: str, password: str, agent: str) -> NewSession | None:
-        """Make the operator's account, and sign in. None when the link does not work. Raises `Refused`."""
+        """Make the operator's account, and sign in. None when the link does not work. Raises `FormError`."""
         email = clean(email)
         link = digest(secret)
         if not await self._people.has_link(link, purpose=LinkPurpose.SET_UP, now_us=self._clock.now_us()):
@@ -281,14 +281,14 @@ class Signing:
         await asyncio.gather(*self._later)
 
     async def begin(
-        self, person: Person, *, agent: str, proven: bool = False, replaces: bytes | None = None
+        self, person: Person, *, agent: str, two_factor_passed: bool = False, replaces: bytes | None = None
     ) -> NewSession:
         """Begin a session of somebody who is proven: by both factors, or it waits for the second if there is one.
 
         Raises `CredentialsChanged` when the credentials have changed since `person` was read.
         """
         secret = secrets.token_urlsafe(SECRET_BYTES)
-        waits = person.totp_secret is not None and not proven
+        waits = person.totp_secret is not None and not two_factor_passed
         await self._sessions.begin(
             person=person,
             digest=digest(secret),
@@ -300,7 +300,7 @@ class Signing:
         return NewSession(secret=secret, waits=waits)
 
     def _count_sign_in(self, *, address: str, email: str) -> None:
-        """Count an attempt to sign in. Raises `Refused`. Synchronous, so that a burst cannot slip through."""
+        """Count an attempt to sign in. Raises `FormError`. Synchronous, so that a burst cannot slip through."""
         pair = (address, email)
         if seconds := self._failures.try_count(pair):
             raise too_many(seconds, field="password")
@@ -325,9 +325,9 @@ class Signing:
             await self._mail_link(person, LinkPurpose.RESET, mails.RESET)
 
     def _require_open(self, person: Person, purpose: LinkPurpose, *, field: str) -> None:
-        """Raises `Refused` when this link would open an account that registration does not allow now."""
+        """Raises `FormError` when this link would open an account that registration does not allow now."""
         if person.account_id is None and not self._registration.may_open(purpose):
-            raise Refused(NOT_OPEN, field=field)
+            raise FormError(NOT_OPEN, field=field)
 
     async def _mail_link(self, person: Person, purpose: LinkPurpose, mail: tuple[str, str]) -> str | None:
         """Mail a link, unless this person's mailbox has had enough of them; gives the link."""
