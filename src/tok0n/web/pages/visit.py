@@ -230,7 +230,7 @@ class Visit:
             "base_url": f"{self.site.public_url}/v1",
             "zone": filters.zone_of(zone),
             "zone_name": zone,
-            "refused": None,
+            "form_error": None,
             "form": self.form,
         }
         return Page(self.site, template, everything | context, status)

@@ -1,0 +1,83 @@
+"""Identifiers use the field's words: an old name that was replaced doesn't come back, and the rest only get fewer."""
+
+import io
+import tokenize
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parent.parent / "src"
+
+REPLACED = {
+    "Turns": "PacedQueue",
+    "Lazily": "local imports",
+    "ShortWay": "FastPath",
+    "Refused": "FormError",
+    "KeyRing": "CallerCache",
+    "remember_use": "flush_last_used",
+    "for_caller": "complete",
+    "unreleased": "failed_releases",
+    "release_again": "retry_releases",
+    "Submitted": "UncancellableFuture",
+    "Bulk": "BatchItem",
+    "RunAll": "BatchHandler",
+    "Numbered": "Indexed",
+    "unless_another_does": "if_unclaimed",
+    "alone_for_us": "exclusive_us",
+    "US_A_DAY": "MICROSECONDS_PER_DAY",
+    "WAITS_US": "RETRY_FOR_US",
+    "Signing": "SignIn",
+    "SignedIn": "Session",
+    "give_code": "submit_code",
+    "make_link": "create_link",
+    "take_low": "claim_due",
+    "Chore": "PeriodicTask",
+    "News": "ProviderFact",
+    "Desk": "DashboardPorts",
+    "recognise": "load_session",
+    "InFlight": "RequestsInProgress",
+}
+"""Names that were replaced, and what to write instead."""
+
+REMAINING = {
+    "WholeAnswer": "Response",
+    "refusal": "rejection",
+    "refuse": "reject",
+    "Person": "User",
+    "People": "Users",
+    "person_id": "user_id",
+    "Site": "PageContext",
+    "Visit": "PageRequest",
+    "goal": "next_url",
+    "told": "notified",
+    "below": "threshold_tokens",
+    "who": "find_session",
+    "said": "what it is: status_text, message",
+    "shown": "what it is: rendered, formatted",
+    "chosen": "what it is: filter, selected",
+    "concurrent_requests_per_user": "concurrent_requests_per_account",
+}
+"""Names that are still to be replaced. Move a name to `REPLACED` when the last use of it is gone."""
+
+
+@cache
+def identifiers() -> frozenset[str]:
+    """Every identifier in the source code. Migrations are history, and keep their names."""
+    return frozenset(
+        token.string
+        for file in SRC.rglob("*.py")
+        if "versions" not in file.parts
+        for token in tokenize.generate_tokens(io.StringIO(file.read_text("utf-8")).readline)
+        if token.type == tokenize.NAME
+    )
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_a_replaced_name_does_not_come_back(name: str) -> None:
+    assert name not in identifiers(), f"write {REPLACED[name]}"
+
+
+@pytest.mark.parametrize("name", REMAINING)
+def test_a_name_that_is_gone_is_listed_as_replaced(name: str) -> None:
+    assert name in identifiers(), "move it from REMAINING to REPLACED"
