@@ -297,7 +297,7 @@ async def test_an_account_cannot_own_more_tokens_than_can_be_counted(db: Opened)
     refused = await outcome(
         asyncio.ensure_future(db.accounts.grant(email="a@x", tokens=1, reason="one more", now_us=NOW_US))
     )
-    assert "at the most" in str(refused)
+    assert "at most" in str(refused)
     assert (await balance(db)).posted == 2**53
     with pytest.raises(NotFound):
         await db.accounts.grant(email="nobody@x", tokens=1, reason="none", now_us=NOW_US)
