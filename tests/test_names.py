@@ -1,4 +1,4 @@
-"""Identifiers use the field's words: an old name that was replaced doesn't come back, and the rest only get fewer."""
+"""Replaced identifiers don't come back, and the list of names that still need replacing only shrinks."""
 
 import io
 import tokenize
@@ -63,7 +63,7 @@ REMAINING = {
 
 @cache
 def identifiers() -> frozenset[str]:
-    """Every identifier in the source code. Migrations are history, and keep their names."""
+    """Return every identifier in `src`, except in migrations, which are not edited."""
     return frozenset(
         token.string
         for file in SRC.rglob("*.py")

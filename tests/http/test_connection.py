@@ -72,7 +72,7 @@ async def wait_for_loss(_: Scope, receive: Receive, __: Send) -> None:
 
 
 class Echo:
-    """`echo`, with a short way to /whole."""
+    """`echo`, with a fast path for /whole."""
 
     fast_path: "Echo"
     path = b"/whole"

@@ -1,4 +1,4 @@
-"""Several processes, each with a crowd that presses *Buy*: an account never has more than five open checkouts."""
+"""Several processes, each with many buyers who press *Buy*: an account never has more than five open checkouts."""
 
 import asyncio
 import json

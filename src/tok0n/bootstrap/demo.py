@@ -15,7 +15,7 @@ from tok0n.adapters.stripe.double import StripeDouble
 from tok0n.adapters.upstream.simulated import MODELS, simulated_upstream
 from tok0n.bootstrap.resources import Store, open_store
 from tok0n.bootstrap.serving import serve_gateway, signals
-from tok0n.bootstrap.wiring import open_catalogue, open_gateway, open_signing
+from tok0n.bootstrap.wiring import open_catalogue, open_gateway, open_sign_in
 from tok0n.domain.errors import NotFound, OperatorError
 from tok0n.domain.people import LinkPurpose
 from tok0n.http.server import HttpServer, bind, listen
@@ -187,7 +187,7 @@ async def _prepare(settings: Settings) -> tuple[str, str]:
 
 async def _let_in(settings: Settings, store: Store, password: str) -> None:
     """Make the demo's account the operator's, with this password, whatever was made of it before."""
-    async with open_signing(settings, store) as sign_in:
+    async with open_sign_in(settings, store) as sign_in:
         link = await sign_in.set_up_link()
         if link is not None:
             await sign_in.set_up(link.partition("link=")[2], email=DEMO_EMAIL, password=password, agent="")

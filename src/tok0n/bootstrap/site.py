@@ -31,7 +31,7 @@ from tok0n.web.dashboard.passkeys import passkey_routes
 from tok0n.web.dashboard.playground import Playground
 from tok0n.web.dashboard.requests import request_routes
 from tok0n.web.dashboard.settings import settings_routes
-from tok0n.web.dashboard.sign_in import signing_routes
+from tok0n.web.dashboard.sign_in import sign_in_routes
 from tok0n.web.dashboard.statement import statement_routes
 from tok0n.web.dashboard.usage import usage_routes
 from tok0n.web.pages.assets import Assets
@@ -85,7 +85,7 @@ def url_maker(settings: Settings) -> Callable[[str], str]:
     return lambda path: settings.server.public_url + path
 
 
-def make_signing(settings: Settings, store: Store, clock: Clock, *, passwords: Passwords, mailer: Mailer) -> SignIn:
+def make_sign_in(settings: Settings, store: Store, clock: Clock, *, passwords: Passwords, mailer: Mailer) -> SignIn:
     """Sign-up and sign-in, for the pages and for commands that invite."""
     return SignIn(
         people=store.people,
@@ -116,7 +116,7 @@ def make_pages(
 ) -> Pages:
     """All pages, and the webhook of the payment provider."""
     assets = Assets(urlsplit(settings.server.public_url).path)
-    sign_in = make_signing(settings, store, clock, passwords=passwords, mailer=mailer)
+    sign_in = make_sign_in(settings, store, clock, passwords=passwords, mailer=mailer)
     authenticator = open_authenticator(settings)
     site = Site(
         public_url=settings.server.public_url,
@@ -167,7 +167,7 @@ def make_pages(
         ),
         *docs_routes(site),
         *well_known_routes(site),
-        *signing_routes(site),
+        *sign_in_routes(site),
         *overview_routes(site, ports),
         *key_routes(site, ports),
         *request_routes(site, ports),

@@ -14,7 +14,7 @@ from tok0n.adapters.mail import SmtpMailer
 from tok0n.adapters.passwords import Argon2Passwords
 from tok0n.bootstrap.memory import TRIM_SECONDS, MemoryTrimmer
 from tok0n.bootstrap.resources import Store, limits_of, open_limiter, open_mailer, open_store, open_upstreams
-from tok0n.bootstrap.site import Pages, make_pages, make_signing, url_maker
+from tok0n.bootstrap.site import Pages, make_pages, make_sign_in, url_maker
 from tok0n.domain.catalogue import Model
 from tok0n.domain.errors import Tok0nError
 from tok0n.http.asgi import AsgiApp
@@ -183,10 +183,10 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
 
 
 @contextlib.asynccontextmanager
-async def open_signing(settings: Settings, store: Store) -> AsyncIterator[SignIn]:
+async def open_sign_in(settings: Settings, store: Store) -> AsyncIterator[SignIn]:
     """Sign-up and sign-in, for a command; what it left for later is done at the end."""
     async with open_mailer(settings) as mailer, _open_passwords() as passwords:
-        sign_in = make_signing(settings, store, SystemClock(), passwords=passwords, mailer=mailer)
+        sign_in = make_sign_in(settings, store, SystemClock(), passwords=passwords, mailer=mailer)
         yield sign_in
         await sign_in.idle()
         if isinstance(mailer, SmtpMailer):

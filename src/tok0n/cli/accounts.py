@@ -6,7 +6,7 @@ import click
 
 from tok0n.adapters.clock import SystemClock
 from tok0n.bootstrap.resources import open_store
-from tok0n.bootstrap.wiring import open_signing
+from tok0n.bootstrap.wiring import open_sign_in
 from tok0n.cli.common import command, config_option, json_option, load_settings, moment, print_json, print_table
 from tok0n.domain.accounts import Account, ApiKey, KeyLimits
 from tok0n.domain.email import parse_email
@@ -80,7 +80,7 @@ async def invite(email: str, config_path: Path | None, *, as_json: bool) -> None
     `accounts create` becomes theirs.
     """
     settings = load_settings(config_path)
-    async with open_store(settings) as store, open_signing(settings, store) as sign_in:
+    async with open_store(settings) as store, open_sign_in(settings, store) as sign_in:
         link = await sign_in.invite(parse_email(email))
     if link is None:
         raise AlreadyExists(f"{parse_email(email)} can sign in already, and needs no invitation.")
@@ -101,7 +101,7 @@ async def recover(email: str, config_path: Path | None, *, as_json: bool) -> Non
     For somebody who has lost them: be sure who asks. The link works once, for a day; it is printed, and not mailed.
     """
     settings = load_settings(config_path)
-    async with open_store(settings) as store, open_signing(settings, store) as sign_in:
+    async with open_store(settings) as store, open_sign_in(settings, store) as sign_in:
         link = await sign_in.recover(parse_email(email))
         if link is None:
             raise NotFound(

@@ -25,17 +25,17 @@ class FastRequest(Protocol):
 
 
 class FastPath(Protocol):
-    """What an application may have as its `fast_path`: requests that are answered whole, without what ASGI costs.
+    """An application's optional `fast_path`: it answers complete requests without the overhead of ASGI.
 
-    The server takes it for a request to `POST path` whose body came with its head, as nearly all do.
+    The server uses it for a `POST` to `path` whose head and body arrived together, as nearly all do.
     """
 
     path: bytes
 
     def refusal(self, named: Mapping[bytes, bytes], *, is_overloaded: bool) -> WholeAnswer | None:
-        """An answer without a look at the body, where nothing more can be taken on; `named` are the headers.
+        """Return a rejection if the application can't accept another request; doesn't look at the body.
 
-        `crowded` tells that too many have come before it and were not begun.
+        `named` has the headers. `is_overloaded` means that the server's own queue of requests is full.
         """
 
     async def answer(self, request: FastRequest) -> WholeAnswer:

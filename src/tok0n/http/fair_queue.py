@@ -1,4 +1,4 @@
-"""Share the event loop fairly, so that a client with hundreds of connections does not delay a client with one.
+"""Share the event loop fairly between a client with hundreds of connections and a client with one.
 
 The event loop handles every ready socket in one iteration. This queue gives each iteration a time budget. Callbacks
 beyond the budget wait for a later iteration, and the queue picks them round-robin by client (fair queuing). A callback

@@ -1,4 +1,4 @@
-"""Take the transactions of one account in turn, so that a burst of them holds one database connection, not all."""
+"""Run the transactions of one account one at a time, so that a burst of them holds one database connection, not all."""
 
 import asyncio
 from weakref import WeakValueDictionary

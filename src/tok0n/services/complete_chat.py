@@ -24,7 +24,7 @@ from tok0n.services.reservations import Reservation, Reservations
 log = structlog.get_logger()
 
 RANDOM_POOL_IDS = 256
-"""For how many request ids random bytes are drawn at once, because each draw is a system call."""
+"""How many request ids share one system call for random bytes."""
 
 SETTLE_SECONDS_MAX = 60
 """How long after the upstream's deadline a row may stay PENDING. All attempts to settle take less."""

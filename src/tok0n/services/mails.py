@@ -50,7 +50,7 @@ If you didn't request this, you can ignore this email.
 EMAIL_CHANGES = (
     "Your email address is about to change",
     """We received a request to change your account's email to {email}.
-The change takes effect when the new address is confirmed.
+The change takes effect when someone confirms the new address.
 
 If it wasn't you, someone else knows your password. Reset it now: {reset}
 """,

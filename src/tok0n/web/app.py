@@ -50,7 +50,7 @@ log = structlog.get_logger()
 
 
 class App:
-    """An ASGI application whose chat completions have a short way, and the edge of the server in front of it."""
+    """An ASGI application whose chat completions have a fast path, and the edge of the server in front of it."""
 
     def __init__(self, app: AsgiApp, fast_path: FastPath, edge: Edge) -> None:
         self._app = app

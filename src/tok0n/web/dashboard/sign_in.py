@@ -12,7 +12,7 @@ CLOSED = "You need an invitation to create an account. Contact support to get on
 SIGN_UP_CLOSED = "Sign-up is closed"
 
 
-def signing_routes(site: Site) -> list[Route]:
+def sign_in_routes(site: Site) -> list[Route]:
     """The routes."""
 
     def both(path: str, handler: Handler) -> Route:
