@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from support.gateways import ServerProcess, environment, tok0n, tok0n_json
-from tok0n.adapters.stripe.client import EVENT_TYPES
+from tok0n.adapters.stripe import EVENT_TYPES
+from tok0n.api.errors import TABLE
+from tok0n.api.openapi import document
 from tok0n.cli import main
-from tok0n.web.openai.errors import TABLE
-from tok0n.web.openai.openapi import document
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from support import postgres
 from support.ledgers import NOW_US, Opened, new, open_engine, schema
 from tok0n.adapters.sql.copying import copy
-from tok0n.adapters.sql.postgres import PostgresStore
-from tok0n.adapters.sql.postgres_connection import PostgresOptions
-from tok0n.adapters.sql.sqlite import SqliteStore
+from tok0n.adapters.sql.postgres.connection import PostgresOptions
+from tok0n.adapters.sql.postgres.store import PostgresStore
+from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.ledger import Release, Settlement

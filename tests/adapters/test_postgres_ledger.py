@@ -8,9 +8,9 @@ import pytest
 import sqlalchemy as sa
 
 from support.ledgers import NOW_US, new, open_engine, schema
-from tok0n.adapters.sql.postgres import PostgresStore
-from tok0n.adapters.sql.postgres_connection import _BY_INDEX
-from tok0n.adapters.sql.postgres_ledger import _BATCH, Command, _pack
+from tok0n.adapters.sql.postgres.connection import _BY_INDEX
+from tok0n.adapters.sql.postgres.ledger import _BATCH, Command, _pack
+from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.domain.ledger import Release, Settlement
 from tok0n.domain.usage import Usage
 

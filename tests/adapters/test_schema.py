@@ -16,8 +16,8 @@ from alembic.script import ScriptDirectory
 
 from support import postgres
 from tok0n.adapters.sql import migrate, schema
-from tok0n.adapters.sql.postgres import PostgresStore
-from tok0n.adapters.sql.postgres_connection import PostgresOptions
+from tok0n.adapters.sql.postgres.connection import PostgresOptions
+from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.domain.errors import AccountingFailed, OperatorError
 
 HELD_OTHERWISE = {

@@ -10,13 +10,13 @@ import msgspec
 import pytest
 
 from tok0n.adapters.upstream.http import HttpUpstream
-from tok0n.adapters.upstream.simulated import CONTEXT_WINDOW_TOKENS, MODELS, SLOW_SECONDS, simulated_upstream
 from tok0n.bootstrap import demo
+from tok0n.demo.simulated_upstream import CONTEXT_WINDOW_TOKENS, MODELS, SLOW_SECONDS, simulated_upstream
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model
 from tok0n.domain.chat_request import read_chat_request
 from tok0n.domain.completion import Completion, read_answer
 from tok0n.domain.errors import RejectedByUpstream, UpstreamFailed
-from tok0n.http.server import HttpServer, listen
+from tok0n.http.server import HttpServer, bind
 
 pytestmark = pytest.mark.anyio
 
@@ -77,7 +77,7 @@ class Simulated:
 async def simulated() -> AsyncIterator[Simulated]:
     simulated = Simulated()
     app = simulated_upstream(api_key=KEY, pause=simulated.pause)
-    async with HttpServer(app, listen("127.0.0.1", 0), shutdown_seconds=1) as server:
+    async with HttpServer(app, bind("127.0.0.1", 0), shutdown_seconds=1) as server:
         simulated.url = server.url
         yield simulated
 

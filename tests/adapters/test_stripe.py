@@ -12,16 +12,16 @@ from starlette.applications import Starlette
 from support.http import request
 from support.ledgers import Opened, open_engine, outcome
 from tok0n.adapters.clock import SystemClock
-from tok0n.adapters.sql.inbox import SqlInbox
-from tok0n.adapters.sql.orders import SqlOrders
-from tok0n.adapters.stripe.client import StripePayments
-from tok0n.adapters.stripe.double import StripeDouble
+from tok0n.adapters.sql.repositories.inbox import SqlInbox
+from tok0n.adapters.sql.repositories.orders import SqlOrders
+from tok0n.adapters.stripe import StripePayments
+from tok0n.demo.stripe_double import StripeDouble
 from tok0n.domain.errors import CheckoutGone, PaymentFailed
 from tok0n.domain.orders import Order
 from tok0n.domain.packs import Pack
-from tok0n.http.server import HttpServer, listen
+from tok0n.http.server import HttpServer, bind
 from tok0n.services.payments import SellPacks
-from tok0n.web.webhooks.stripe import Refusals, stripe_route
+from tok0n.web.stripe_webhook import Refusals, stripe_route
 
 pytestmark = pytest.mark.anyio
 
@@ -74,12 +74,12 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
     double = StripeDouble(secret_key=KEY, webhook_secret=SECRET)
     async with (
         open_engine("sqlite", tmp_path) as db,
-        HttpServer(double.app, listen("127.0.0.1", 0), shutdown_seconds=5) as stripe,
+        HttpServer(double.app, bind("127.0.0.1", 0), shutdown_seconds=5) as stripe,
     ):
         double.url = stripe.url
         await db.accounts.create(email=EMAIL, tokens=0, now_us=1)
         shop = Shop(db, double, stripe.url)
-        async with HttpServer(shop.app, listen("127.0.0.1", 0), shutdown_seconds=5) as server:
+        async with HttpServer(shop.app, bind("127.0.0.1", 0), shutdown_seconds=5) as server:
             shop.url = server.url
             double.webhook_url = f"{server.url}/webhooks/stripe"
             yield shop
@@ -131,7 +131,7 @@ async def test_a_buyer_who_is_back_before_the_webhook_has_the_tokens(shop: Shop)
 
 
 async def test_what_webhooks_missed_is_reconciled_page_by_page(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tok0n.adapters.stripe.client.EVENTS_AT_ONCE", 2)
+    monkeypatch.setattr("tok0n.adapters.stripe.EVENTS_AT_ONCE", 2)
     shop.double.webhook_url = None
     for _ in range(5):
         shop.double.pay(checkout_of(await shop.order()))

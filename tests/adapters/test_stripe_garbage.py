@@ -18,18 +18,18 @@ from support.fakes import FakeClock
 from support.http import request
 from support.ledgers import ENGINES, Opened, open_engine, schema
 from tok0n.adapters.clock import SystemClock
-from tok0n.adapters.sql.inbox import SqlInbox
-from tok0n.adapters.sql.orders import SqlOrders
-from tok0n.adapters.stripe.client import EVENT_TYPES, StripePayments, event_of
-from tok0n.adapters.stripe.double import StripeDouble
+from tok0n.adapters.sql.repositories.inbox import SqlInbox
+from tok0n.adapters.sql.repositories.orders import SqlOrders
+from tok0n.adapters.stripe import EVENT_TYPES, StripePayments, event_of
+from tok0n.demo.stripe_double import StripeDouble
 from tok0n.domain.errors import AccountingFailed
 from tok0n.domain.orders import OpenedOrder, Order
 from tok0n.domain.packs import Pack
 from tok0n.domain.payments import NotApplicable
-from tok0n.http.server import HttpServer, listen
+from tok0n.http.server import HttpServer, bind
 from tok0n.services.alarms import ALARMS_MAX
 from tok0n.services.payments import SellPacks
-from tok0n.web.webhooks.stripe import Refusals, stripe_route
+from tok0n.web.stripe_webhook import Refusals, stripe_route
 
 pytestmark = pytest.mark.anyio
 
@@ -88,7 +88,7 @@ async def open_shop(engine: str, folder: Path) -> AsyncIterator[Shop]:
         await db.accounts.create(email="a@x", tokens=0, now_us=1)
         shop = Shop(db)
         app = Starlette(routes=[stripe_route(shop.sell, shop.refusals)])
-        async with HttpServer(app, listen("127.0.0.1", 0), shutdown_seconds=5) as server:
+        async with HttpServer(app, bind("127.0.0.1", 0), shutdown_seconds=5) as server:
             shop.url = server.url
             yield shop
 

@@ -25,7 +25,7 @@ LOOKS = [
 async def test_a_pack_is_declined_then_approved_then_one_is_delayed(
     tmp_path: Path, upstream: ScriptedUpstream, look: Look, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tok0n.adapters.stripe.double.DELAY_SECONDS", 1.0)
+    monkeypatch.setattr("tok0n.demo.stripe_double.DELAY_SECONDS", 1.0)
     async with (
         Mailbox() as mailbox,
         shop(tmp_path, upstream_url=upstream.base_url, mailbox=mailbox) as (site, _),

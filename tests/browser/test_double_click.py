@@ -15,7 +15,7 @@ from support.people import PASSWORD, join
 from support.scripted_upstream import ScriptedUpstream
 from support.shop import shop
 from support.visitor import Visitor
-from tok0n.adapters.stripe.double import StripeDouble
+from tok0n.demo.stripe_double import StripeDouble
 from tok0n.domain import api_key
 
 pytestmark = pytest.mark.anyio

@@ -16,7 +16,7 @@ from support.gateways import ServerProcess
 from support.http import request
 from tok0n.adapters.sql import backup
 from tok0n.adapters.sql.schema import HEAD
-from tok0n.adapters.sql.sqlite import SqliteStore
+from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.cli import main
 from tok0n.domain.errors import OperatorError
 
@@ -56,7 +56,7 @@ def grow(installation: Path, *, accounts: int) -> None:
     store = SqliteStore(installation / "tok0n.db", serving=False)
 
     async def create() -> None:
-        from tok0n.adapters.sql.accounts import SqlAccounts  # noqa: PLC0415
+        from tok0n.adapters.sql.repositories.accounts import SqlAccounts  # noqa: PLC0415
 
         names = SqlAccounts(store)
         await asyncio.gather(

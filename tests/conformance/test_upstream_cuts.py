@@ -25,8 +25,8 @@ from tok0n.adapters.upstream.fields import keep_alive_seconds, retry_after_secon
 from tok0n.adapters.upstream.http import HttpUpstream
 from tok0n.domain.completion import read_answer
 from tok0n.domain.errors import UpstreamFailed
-from tok0n.pacing import PacedQueue
-from tok0n.ports import UpstreamAnswer
+from tok0n.http.pacing import PacedQueue
+from tok0n.ports.upstream import UpstreamAnswer
 
 pytestmark = pytest.mark.anyio
 

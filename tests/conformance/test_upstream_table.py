@@ -10,7 +10,7 @@ from conformance.upstream_table import BODY_BYTES_MAX, LATE, ROWS, UNREACHED, Ro
 from tok0n.adapters.upstream.connection import UpstreamConnection
 from tok0n.adapters.upstream.http import HttpUpstream
 from tok0n.domain.errors import UpstreamFailed
-from tok0n.ports import UpstreamAnswer
+from tok0n.ports.upstream import UpstreamAnswer
 
 pytestmark = pytest.mark.anyio
 

@@ -9,12 +9,12 @@ import pytest
 
 from support.fakes import FakeClock
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
-from tok0n.adapters.sql.notices import SqlNotices
-from tok0n.adapters.sql.people import SqlPeople
+from tok0n.adapters.sql.repositories.notices import SqlNotices
+from tok0n.adapters.sql.repositories.users import SqlPeople
 from tok0n.domain.accounts import Account, ApiKey, KeyLimits
 from tok0n.domain.errors import AlreadyExists, LimitReached, NotFound
 from tok0n.domain.forms import Submission
-from tok0n.domain.people import LinkPurpose
+from tok0n.domain.users import LinkPurpose
 from tok0n.services.forms import new_form_id
 from tok0n.services.issue_key import IssuedOnce, issue_key_once
 

@@ -8,7 +8,7 @@ import pytest
 
 from support.ledgers import ENGINES, NOW_US, schema
 from support.stores import Opener, opener
-from tok0n.adapters.sql.attempts import SqlAttempts
+from tok0n.adapters.sql.repositories.attempts import SqlAttempts
 from tok0n.domain.attempts import LIMITS, AttemptKind, AttemptLimit, Counted, TooMany, subject_digest
 
 pytestmark = pytest.mark.anyio

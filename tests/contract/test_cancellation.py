@@ -20,7 +20,8 @@ from tok0n.adapters.memory.limiter import MemoryLimiter
 from tok0n.adapters.redis.limiter import RedisLimiter
 from tok0n.adapters.redis.refill import EVERYTHING
 from tok0n.domain.errors import Tok0nError, UpstreamFailed
-from tok0n.ports import Limiter, UpstreamAnswer
+from tok0n.ports.limiter import Limiter
+from tok0n.ports.upstream import UpstreamAnswer
 from tok0n.services.verify_models import VerifyModels
 
 pytestmark = pytest.mark.anyio

@@ -12,11 +12,11 @@ import msgspec
 import pytest
 
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
-from tok0n.adapters.sql.passkeys import SqlPasskeys
-from tok0n.adapters.sql.people import SqlPeople
-from tok0n.adapters.sql.sessions import SqlSessions
+from tok0n.adapters.sql.repositories.passkeys import SqlPasskeys
+from tok0n.adapters.sql.repositories.sessions import SqlSessions
+from tok0n.adapters.sql.repositories.users import SqlPeople
 from tok0n.domain.errors import CredentialsChanged, LimitReached, NotFound
-from tok0n.domain.people import LINK_LIFE_US, LinkPurpose, Passkey, Person, Registration
+from tok0n.domain.users import LINK_LIFE_US, LinkPurpose, Passkey, Person, Registration
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ import pytest
 
 from support.fakes import FakeClock
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
-from tok0n.adapters.sql.forms import SqlForms
+from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.domain.errors import AlreadySubmitted, Overloaded
 from tok0n.domain.forms import KEPT_US, SEALED_US, Submission
 from tok0n.services import forms as services

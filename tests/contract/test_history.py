@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine
 from support.spending import fail, reserve, spend
-from tok0n.adapters.sql.history import SqlHistory
+from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.schema import ledger_entry
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter

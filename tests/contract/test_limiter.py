@@ -13,7 +13,8 @@ from support.limiters import KINDS, open_limiter, release, renew_leases
 from tok0n.adapters.redis.refill import CLOCK_SKEW_SECONDS
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import Limit, RateLimited
-from tok0n.ports import Admission, Limiter, RecentRequest
+from tok0n.ports.ledger import RecentRequest
+from tok0n.ports.limiter import Admission, Limiter
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("kind", KINDS)]
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
 from support.spending import reserve, spend
-from tok0n.adapters.sql.orders import SqlOrders
+from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.domain.errors import AlreadyExists, AlreadySubmitted, LimitReached, NotFound
 from tok0n.domain.forms import Submission
 from tok0n.domain.ledger import Balance, Release

@@ -9,12 +9,12 @@ import pytest
 
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, schema
 from support.spending import spend
-from tok0n.adapters.sql.notices import SqlNotices
-from tok0n.adapters.sql.passkeys import SqlPasskeys
-from tok0n.adapters.sql.people import SqlPeople
-from tok0n.adapters.sql.sessions import SqlSessions
+from tok0n.adapters.sql.repositories.notices import SqlNotices
+from tok0n.adapters.sql.repositories.passkeys import SqlPasskeys
+from tok0n.adapters.sql.repositories.sessions import SqlSessions
+from tok0n.adapters.sql.repositories.users import SqlPeople
 from tok0n.domain.errors import AlreadyExists
-from tok0n.domain.people import (
+from tok0n.domain.users import (
     LINK_LIFE_US,
     SECOND_FACTOR_LIFE_US,
     SESSION_IDLE_US,

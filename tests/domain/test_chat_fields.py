@@ -6,11 +6,11 @@ import msgspec
 import pytest
 from openai.types.chat import completion_create_params
 
+from tok0n.api.openapi import document
 from tok0n.domain.catalogue import Model
 from tok0n.domain.chat_fields import FIELDS, REFUSED_UNLESS_ALLOWED
 from tok0n.domain.chat_request import ChatRequest, read_chat_request
 from tok0n.domain.errors import InvalidRequest
-from tok0n.web.openai.openapi import document
 
 MODEL = Model(id="m", upstream="u", upstream_model="um", max_output_tokens=1000, default_output_tokens=100)
 DOCUMENTED = set(get_type_hints(completion_create_params.CompletionCreateParamsBase)) | {"stream"}

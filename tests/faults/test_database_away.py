@@ -41,7 +41,7 @@ async def test_without_a_database_a_request_is_a_500_that_reaches_nobody(
 
 async def test_on_a_full_disk_it_is_not_ready(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("tok0n.adapters.sql.sqlite.FREE_BYTES_MIN", 2**62)
+        patch.setattr("tok0n.adapters.sql.sqlite.store.FREE_BYTES_MIN", 2**62)
         ready = await request(gateway.base_url, "GET", "/readyz")
         assert (ready.status, ready.json) == (
             503,

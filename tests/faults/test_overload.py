@@ -15,7 +15,7 @@ CALLS = 60
 
 async def test_a_gateway_without_room_refuses_before_it_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with InstantUpstream() as upstream, running(tmp_path, upstream_url=upstream.base_url) as gateway:
-        monkeypatch.setattr("tok0n.adapters.sql.sqlite_ledger.RESERVATIONS_WAITING_MAX", 0)
+        monkeypatch.setattr("tok0n.adapters.sql.sqlite.ledger.RESERVATIONS_WAITING_MAX", 0)
         answer = await chat(gateway.base_url, "no key at all", b"no JSON at all")
         assert (answer.status, answer.error["code"]) == (503, "overloaded")
         assert answer.headers["retry-after"] == "1"
@@ -29,11 +29,11 @@ async def test_a_gateway_without_room_refuses_before_it_looks(tmp_path: Path, mo
 @pytest.mark.parametrize(
     "limits",
     [
-        {"tok0n.adapters.sql.sqlite_ledger.RESERVATIONS_WAITING_MAX": 2},
+        {"tok0n.adapters.sql.sqlite.ledger.RESERVATIONS_WAITING_MAX": 2},
         {
-            "tok0n.pacing.QUEUE_LENGTH_WHILE_SHEDDING_MAX": 2,
-            "tok0n.pacing.QUEUE_DELAY_SECONDS_MAX": 0,
-            "tok0n.pacing.ITEMS_PER_TICK": 1,
+            "tok0n.http.pacing.QUEUE_LENGTH_WHILE_SHEDDING_MAX": 2,
+            "tok0n.http.pacing.QUEUE_DELAY_SECONDS_MAX": 0,
+            "tok0n.http.pacing.ITEMS_PER_TICK": 1,
         },
     ],
     ids=["for the database", "for their turn"],

@@ -156,7 +156,7 @@ async def test_a_settlement_that_nobody_could_learn_the_outcome_of_is_given_back
     proxied: Running, upstream: ScriptedUpstream, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The charge is committed, its answer is lost, and the way stays blocked until the customer has had a 500."""
-    monkeypatch.setattr("tok0n.adapters.sql.postgres_ledger.READ_BACK_SECONDS_MAX", 0.05)
+    monkeypatch.setattr("tok0n.adapters.sql.postgres.ledger.READ_BACK_SECONDS_MAX", 0.05)
 
     async def cut_for_long(writer: asyncio.StreamWriter) -> None:
         proxy.cut_answer_after(0)

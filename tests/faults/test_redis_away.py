@@ -15,7 +15,9 @@ from tok0n.adapters.redis.limiter import RedisLimiter
 from tok0n.adapters.redis.refill import ADMISSION_SECONDS_MAX, EPOCH, LEASE_US, LOCK
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import Limit, LimiterUnavailable, RateLimited
-from tok0n.ports import Admission, Clock, RecentRequest
+from tok0n.ports.clock import Clock
+from tok0n.ports.ledger import RecentRequest
+from tok0n.ports.limiter import Admission
 
 pytestmark = pytest.mark.anyio
 

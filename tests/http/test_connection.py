@@ -9,7 +9,7 @@ from support.http import Connection
 from tok0n.http.asgi import FastRequest, Headers, Receive, Scope, Send, WholeAnswer, respond
 from tok0n.http.connection import Connection as ServerConnection
 from tok0n.http.limits import HttpLimits
-from tok0n.http.server import Edge, HttpServer, listen
+from tok0n.http.server import Edge, HttpServer, bind
 
 pytestmark = pytest.mark.anyio
 
@@ -98,7 +98,7 @@ class Echo:
 @pytest.fixture
 async def connection() -> AsyncIterator[Connection]:
     async with (
-        HttpServer(Echo(), listen("127.0.0.1", 0), shutdown_seconds=5) as server,
+        HttpServer(Echo(), bind("127.0.0.1", 0), shutdown_seconds=5) as server,
         Connection(server.url) as connection,
     ):
         yield connection
@@ -158,7 +158,7 @@ async def test_where_nothing_more_can_be_taken_on_each_is_refused_and_the_connec
     whole = b"POST /whole HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nok"
     app = Echo(full=True)
     async with (
-        HttpServer(app, listen("127.0.0.1", 0), shutdown_seconds=5) as server,
+        HttpServer(app, bind("127.0.0.1", 0), shutdown_seconds=5) as server,
         Connection(server.url) as connection,
     ):
         for _ in range(2):
@@ -179,7 +179,7 @@ async def test_what_works_on_after_its_answer_holds_up_nothing_on_its_connection
 
 async def test_an_application_learns_that_its_client_has_left() -> None:
     Told.of_loss = asyncio.Event()
-    async with HttpServer(Echo(), listen("127.0.0.1", 0), shutdown_seconds=5) as server:
+    async with HttpServer(Echo(), bind("127.0.0.1", 0), shutdown_seconds=5) as server:
         async with Connection(server.url) as connection:
             connection.writer.write(b"POST /waits HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\na")
             await connection.writer.drain()
@@ -253,7 +253,7 @@ async def test_a_connection_that_is_idle_for_long_is_closed_and_one_that_is_used
     app.edge = Edge(limits=HttpLimits(head_seconds=0.1))
     loop = asyncio.get_running_loop()
     async with (
-        HttpServer(app, listen("127.0.0.1", 0), shutdown_seconds=5) as server,
+        HttpServer(app, bind("127.0.0.1", 0), shutdown_seconds=5) as server,
         Connection(server.url) as connection,
     ):
         began = loop.time()
@@ -273,7 +273,7 @@ async def test_a_client_that_reads_nothing_is_given_up(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(ServerConnection, "connection_lost", tell)
     async with (
-        HttpServer(Echo(), listen("127.0.0.1", 0), shutdown_seconds=5) as server,
+        HttpServer(Echo(), bind("127.0.0.1", 0), shutdown_seconds=5) as server,
         Connection(server.url) as connection,
     ):
         connection.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a stream's transport reads too
@@ -323,7 +323,7 @@ async def test_a_client_that_closes_its_side_after_a_request_gets_its_response(c
 async def test_a_head_must_arrive_in_time() -> None:
     app = Echo()
     app.edge = Edge(limits=HttpLimits(head_seconds=0.05))
-    async with HttpServer(app, listen("127.0.0.1", 0), shutdown_seconds=5) as server:
+    async with HttpServer(app, bind("127.0.0.1", 0), shutdown_seconds=5) as server:
         async with Connection(server.url) as connection:
             assert (await connection.send(b"GET / HTTP/1.1\r\nx-slow: ")).status == 408
             assert await connection.reader.read() == b""
@@ -339,7 +339,7 @@ async def test_a_client_has_a_limited_number_of_connections_and_a_trusted_proxy_
     limits = HttpLimits(client_connections_max=2)
     for is_trusted in (False, True):
         app.edge = Edge(limits=limits, is_trusted={"127.0.0.1": is_trusted}.__getitem__)
-        async with HttpServer(app, listen("127.0.0.1", 0), shutdown_seconds=5) as server:
+        async with HttpServer(app, bind("127.0.0.1", 0), shutdown_seconds=5) as server:
             async with Connection(server.url) as first, Connection(server.url) as second:
                 for connection in (first, second):
                     assert (await connection.request("GET", "/a")).status == 200
@@ -358,7 +358,7 @@ async def test_a_client_whose_bodies_are_too_large_together_is_rejected_and_othe
     app.edge = Edge(limits=sizes, client_key=lambda _, headers: dict(headers).get(b"x-client"))
     head = b"POST / HTTP/1.1\r\nhost: x\r\nx-client: %b\r\ncontent-length: 60000\r\n\r\n"
     async with (
-        HttpServer(app, listen("127.0.0.1", 0), shutdown_seconds=5) as server,
+        HttpServer(app, bind("127.0.0.1", 0), shutdown_seconds=5) as server,
         Connection(server.url) as first,
         Connection(server.url) as second,
         Connection(server.url) as other,
@@ -378,7 +378,7 @@ async def test_pipelined_requests_are_counted_and_rejected_after_the_response_in
     Told.working_on = asyncio.Event()
     many = b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n" * 1_000
     async with (
-        HttpServer(app, listen("127.0.0.1", 0), shutdown_seconds=5) as server,
+        HttpServer(app, bind("127.0.0.1", 0), shutdown_seconds=5) as server,
         Connection(server.url) as connection,
     ):
         connection.writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nok" + many)
@@ -394,7 +394,7 @@ async def test_a_full_server_rejects_a_body_of_the_client_that_holds_most() -> N
     )
     head = b"POST / HTTP/1.1\r\nhost: x\r\nx-client: %b\r\ncontent-length: %d\r\n\r\n"
     async with (
-        HttpServer(app, listen("127.0.0.1", 0), shutdown_seconds=5) as server,
+        HttpServer(app, bind("127.0.0.1", 0), shutdown_seconds=5) as server,
         Connection(server.url) as large,
         Connection(server.url) as small,
     ):

@@ -10,7 +10,7 @@ from tok0n.http import fair_queue
 from tok0n.http.asgi import Receive, Scope, Send, respond
 from tok0n.http.fair_queue import BUDGET_SECONDS, CALLBACK_SECONDS_MIN, FairQueue
 from tok0n.http.limits import HttpLimits
-from tok0n.http.server import Edge, HttpServer, listen
+from tok0n.http.server import Edge, HttpServer, bind
 
 CALLBACKS_PER_ITERATION = round(BUDGET_SECONDS / CALLBACK_SECONDS_MIN)
 
@@ -102,7 +102,7 @@ class App:
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HttpServer]:
     """A server whose queue never has a budget when something arrives, so everything is queued."""
     monkeypatch.setattr(FairQueue, "has_budget", lambda _: False)
-    async with HttpServer(App(HttpLimits()), listen("127.0.0.1", 0), shutdown_seconds=5) as server:
+    async with HttpServer(App(HttpLimits()), bind("127.0.0.1", 0), shutdown_seconds=5) as server:
         yield server
 
 
@@ -145,7 +145,7 @@ async def test_queued_bytes_count_towards_the_limit(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(FairQueue, "enqueue", lambda _, __, act: waiting.put_nowait(act))
     head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 20000\r\n\r\n"
     async with (
-        HttpServer(App(HttpLimits(holder_bytes_max=30_000)), listen("127.0.0.1", 0), shutdown_seconds=5) as server,
+        HttpServer(App(HttpLimits(holder_bytes_max=30_000)), bind("127.0.0.1", 0), shutdown_seconds=5) as server,
         Connection(server.url) as first,
         Connection(server.url) as second,
     ):

@@ -12,13 +12,13 @@ import pytest
 from support.fakes import FakeClock
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, schema
 from tok0n.adapters.passkeys import WebAuthn
-from tok0n.adapters.sql.attempts import SqlAttempts
-from tok0n.adapters.sql.passkeys import SqlPasskeys
-from tok0n.adapters.sql.people import SqlPeople
-from tok0n.adapters.sql.sessions import SqlSessions
+from tok0n.adapters.sql.repositories.attempts import SqlAttempts
+from tok0n.adapters.sql.repositories.passkeys import SqlPasskeys
+from tok0n.adapters.sql.repositories.sessions import SqlSessions
+from tok0n.adapters.sql.repositories.users import SqlPeople
 from tok0n.domain.attempts import LIMITS, AttemptKind
 from tok0n.domain.errors import Overloaded, PasskeyInvalid
-from tok0n.domain.people import LinkPurpose, Person, Registration, Session, digest
+from tok0n.domain.users import LinkPurpose, Person, Registration, Session, digest
 from tok0n.services import profile as profiles
 from tok0n.services import sign_in as sign_ins
 from tok0n.services.attempts import AttemptLimiter

@@ -26,7 +26,7 @@ from tok0n.domain.errors import (
     UpstreamFailed,
 )
 from tok0n.domain.ledger import Receipt
-from tok0n.ports import UpstreamAnswer
+from tok0n.ports.upstream import UpstreamAnswer
 from tok0n.services.complete_chat import Call
 
 pytestmark = pytest.mark.anyio

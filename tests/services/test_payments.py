@@ -14,8 +14,8 @@ import structlog
 from support.fakes import FakeClock
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, schema
 from support.spending import reserve
-from tok0n.adapters.sql.inbox import SqlInbox
-from tok0n.adapters.sql.orders import SqlOrders
+from tok0n.adapters.sql.repositories.inbox import SqlInbox
+from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.domain.errors import AccountingFailed, CheckoutGone, NotFound, PaymentFailed
 from tok0n.domain.ledger import Release
 from tok0n.domain.orders import Dispute, DisputeStatus, Order, Outcome, Payment

@@ -8,10 +8,10 @@ import pytest
 
 from support.fakes import FakeClock
 from support.ledgers import NOW_US, Opened, open_engine
-from tok0n.adapters.sql.attempts import SqlAttempts
-from tok0n.adapters.sql.people import SqlPeople
-from tok0n.adapters.sql.sessions import SqlSessions
-from tok0n.domain.people import Person, Registration
+from tok0n.adapters.sql.repositories.attempts import SqlAttempts
+from tok0n.adapters.sql.repositories.sessions import SqlSessions
+from tok0n.adapters.sql.repositories.users import SqlPeople
+from tok0n.domain.users import Person, Registration
 from tok0n.services.passwords import GUESSES_MIN, FormError
 from tok0n.services.sign_in import SignIn
 

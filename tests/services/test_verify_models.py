@@ -11,7 +11,7 @@ from support.ledgers import Opened, open_engine, schema
 from support.limiters import make_limiter
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, ModelState
 from tok0n.domain.errors import RateLimited, UpstreamFailed
-from tok0n.ports import UpstreamAnswer
+from tok0n.ports.upstream import UpstreamAnswer
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.housekeeping import Housekeeping
 from tok0n.services.reservations import Reservations

@@ -21,10 +21,10 @@ from support.http import USAGE_TOTAL, Answer, Connection, InstantUpstream, chat,
 from support.redis_server import RedisServer
 from tok0n.adapters.redis.refill import LEASE_US
 from tok0n.adapters.sql import schema
-from tok0n.adapters.sql.accounts import SqlAccounts
-from tok0n.adapters.sql.postgres import PostgresStore
-from tok0n.adapters.sql.postgres_connection import PostgresOptions
-from tok0n.adapters.sql.postgres_ledger import PostgresLedger
+from tok0n.adapters.sql.postgres.connection import PostgresOptions
+from tok0n.adapters.sql.postgres.ledger import PostgresLedger
+from tok0n.adapters.sql.postgres.store import PostgresStore
+from tok0n.adapters.sql.repositories.accounts import SqlAccounts
 from tok0n.services.complete_chat import SETTLE_SECONDS_MAX
 
 pytestmark = pytest.mark.anyio

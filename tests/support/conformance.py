@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tok0n.api.errors import EdgeError, error_answer
 from tok0n.http.asgi import Receive, Scope, Send, WholeAnswer, header_lines, respond
 from tok0n.http.head import RequestHead
-from tok0n.http.server import Edge, HttpServer, listen
-from tok0n.web.openai.errors import EdgeError, error_answer
+from tok0n.http.server import Edge, HttpServer, bind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +76,6 @@ def render_error(code: str, message: str, _: RequestHead | None) -> WholeAnswer:
 async def echo_server() -> AsyncIterator[EchoServer]:
     """An `EchoServer` behind our HTTP server, on a free port."""
     app = EchoServer(edge=Edge(render_error=render_error))
-    async with HttpServer(app, listen("127.0.0.1", 0), shutdown_seconds=5) as server:
+    async with HttpServer(app, bind("127.0.0.1", 0), shutdown_seconds=5) as server:
         app.url = server.url
         yield app

@@ -21,12 +21,12 @@ import sqlalchemy as sa
 from support.ledgers import open_engine
 from support.shop import KEY, SECRET
 from tok0n.adapters.clock import SystemClock
-from tok0n.adapters.sql.accounts import SqlAccounts
-from tok0n.adapters.sql.inbox import SqlInbox
-from tok0n.adapters.sql.orders import SqlOrders
+from tok0n.adapters.sql.repositories.accounts import SqlAccounts
+from tok0n.adapters.sql.repositories.inbox import SqlInbox
+from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.adapters.sql.store import SqlStore
-from tok0n.adapters.stripe.client import StripePayments
-from tok0n.adapters.stripe.double import StripeDouble
+from tok0n.adapters.stripe import StripePayments
+from tok0n.demo.stripe_double import StripeDouble
 from tok0n.domain.orders import Order
 from tok0n.domain.packs import Pack
 from tok0n.domain.payments import Checkout, Event

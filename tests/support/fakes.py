@@ -4,7 +4,7 @@ import asyncio
 from typing import TypeVar
 
 from tok0n.domain.errors import Tok0nError
-from tok0n.ports import UpstreamAnswer
+from tok0n.ports.upstream import UpstreamAnswer
 
 T = TypeVar("T")
 

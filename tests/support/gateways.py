@@ -18,14 +18,15 @@ from support.fakes import FakeUpstream
 from support.ledgers import NOW_US, Opened, open_engine
 from support.limiters import make_limiter
 from tok0n.adapters.clock import SystemClock
-from tok0n.adapters.sql.history import SqlHistory
+from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.bootstrap.resources import Store, open_store
 from tok0n.bootstrap.serving import bind_for
 from tok0n.bootstrap.wiring import declared_models, open_gateway
 from tok0n.domain.accounts import Account
 from tok0n.domain.catalogue import Model, Verification
 from tok0n.http.server import HttpServer
-from tok0n.ports import Clock, Limiter
+from tok0n.ports.clock import Clock
+from tok0n.ports.limiter import Limiter
 from tok0n.services.caller_cache import CallerCache
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import CompleteChat

@@ -13,13 +13,13 @@ from pathlib import Path
 from support.ledgers import outcome
 from support.shop import KEY, SECRET
 from tok0n.adapters.clock import SystemClock
-from tok0n.adapters.sql.accounts import SqlAccounts
-from tok0n.adapters.sql.inbox import SqlInbox
-from tok0n.adapters.sql.orders import SqlOrders
-from tok0n.adapters.sql.postgres import PostgresStore
-from tok0n.adapters.sql.postgres_connection import PostgresOptions
-from tok0n.adapters.sql.sqlite import SqliteStore
-from tok0n.adapters.stripe.client import StripePayments
+from tok0n.adapters.sql.postgres.connection import PostgresOptions
+from tok0n.adapters.sql.postgres.store import PostgresStore
+from tok0n.adapters.sql.repositories.accounts import SqlAccounts
+from tok0n.adapters.sql.repositories.inbox import SqlInbox
+from tok0n.adapters.sql.repositories.orders import SqlOrders
+from tok0n.adapters.sql.sqlite.store import SqliteStore
+from tok0n.adapters.stripe import StripePayments
 from tok0n.domain.packs import Pack
 from tok0n.services.payments import SellPacks
 

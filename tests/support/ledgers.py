@@ -12,17 +12,19 @@ import sqlalchemy as sa
 
 from support import postgres
 from tok0n.adapters.sql import schema
-from tok0n.adapters.sql.accounts import SqlAccounts
-from tok0n.adapters.sql.models import SqlModels
-from tok0n.adapters.sql.postgres import PostgresStore
-from tok0n.adapters.sql.postgres_connection import PostgresOptions
-from tok0n.adapters.sql.postgres_ledger import PostgresLedger
-from tok0n.adapters.sql.sqlite import SqliteStore
-from tok0n.adapters.sql.sqlite_ledger import SqliteLedger
+from tok0n.adapters.sql.postgres.connection import PostgresOptions
+from tok0n.adapters.sql.postgres.ledger import PostgresLedger
+from tok0n.adapters.sql.postgres.store import PostgresStore
+from tok0n.adapters.sql.repositories.accounts import SqlAccounts
+from tok0n.adapters.sql.repositories.models import SqlModels
+from tok0n.adapters.sql.sqlite.ledger import SqliteLedger
+from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.accounts import Account, ApiKey
 from tok0n.domain.ledger import NewReservation
-from tok0n.ports import Accounts, Ledger, Models
+from tok0n.ports.accounts import Accounts
+from tok0n.ports.catalogue import Models
+from tok0n.ports.ledger import Ledger
 
 ENGINES = ["sqlite", "postgres"]
 NOW_US = 1_800_000_000_000_000

@@ -16,7 +16,9 @@ from tok0n.adapters.redis.refill import EPOCH
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import LimiterUnavailable
 from tok0n.domain.rate_limit import Limits
-from tok0n.ports import Admission, Clock, Limiter, RecentRequest
+from tok0n.ports.clock import Clock
+from tok0n.ports.ledger import RecentRequest
+from tok0n.ports.limiter import Admission, Limiter
 
 KINDS = ["memory", "redis"]
 TIME = "redis.call('TIME')"

@@ -12,10 +12,10 @@ import asyncpg
 from support import postgres
 from support.ledgers import NOW_US
 from support.random_operations import EMAILS
-from tok0n.adapters.sql.accounts import SqlAccounts
-from tok0n.adapters.sql.postgres import PostgresStore
-from tok0n.adapters.sql.postgres_connection import PostgresOptions
-from tok0n.adapters.sql.postgres_ledger import PostgresLedger
+from tok0n.adapters.sql.postgres.connection import PostgresOptions
+from tok0n.adapters.sql.postgres.ledger import PostgresLedger
+from tok0n.adapters.sql.postgres.store import PostgresStore
+from tok0n.adapters.sql.repositories.accounts import SqlAccounts
 
 OPENING_TOKENS = 200_000
 SCRIPT = Path(__file__).parent / "random_operations.py"

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import asyncpg
 
-from tok0n.adapters.sql.postgres import PostgresStore
-from tok0n.adapters.sql.postgres_connection import PostgresOptions
+from tok0n.adapters.sql.postgres.connection import PostgresOptions
+from tok0n.adapters.sql.postgres.store import PostgresStore
 
 TEMPLATE = "tok0n_template"
 

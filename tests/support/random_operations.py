@@ -9,10 +9,10 @@ import random
 import sys
 from collections import Counter
 
-from tok0n.adapters.sql.accounts import SqlAccounts
-from tok0n.adapters.sql.postgres import PostgresStore
-from tok0n.adapters.sql.postgres_connection import PostgresOptions
-from tok0n.adapters.sql.postgres_ledger import PostgresLedger
+from tok0n.adapters.sql.postgres.connection import PostgresOptions
+from tok0n.adapters.sql.postgres.ledger import PostgresLedger
+from tok0n.adapters.sql.postgres.store import PostgresStore
+from tok0n.adapters.sql.repositories.accounts import SqlAccounts
 from tok0n.domain.errors import AlreadyResolved, InsufficientTokens
 from tok0n.domain.ledger import NewReservation, Release, Settlement
 from tok0n.domain.usage import Usage

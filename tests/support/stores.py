@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from support import postgres
-from tok0n.adapters.sql.postgres import PostgresStore
-from tok0n.adapters.sql.postgres_connection import PostgresOptions
-from tok0n.adapters.sql.sqlite import SqliteStore
+from tok0n.adapters.sql.postgres.connection import PostgresOptions
+from tok0n.adapters.sql.postgres.store import PostgresStore
+from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.adapters.sql.store import SqlStore
 
 Opener = Callable[[], Awaitable[SqlStore]]

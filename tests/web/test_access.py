@@ -11,7 +11,7 @@ from support.mailbox import Mailbox
 from support.people import PASSWORD, mail_settings
 from support.scripted_upstream import ScriptedUpstream
 from support.visitor import Visitor, text_of
-from tok0n.domain.people import LinkPurpose, Passkey, Registration, digest
+from tok0n.domain.users import LinkPurpose, Passkey, Registration, digest
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ from support.people import join
 from support.scripted_upstream import ScriptedUpstream
 from support.shop import KEY, shop
 from support.visitor import Visitor, text_of
-from tok0n.adapters.stripe.double import StripeDouble
+from tok0n.demo.stripe_double import StripeDouble
 from tok0n.services.redeem_codes import make_code
 
 pytestmark = pytest.mark.anyio

@@ -10,8 +10,8 @@ from support.http import Answer, Connection, chat_body, request
 from support.mailbox import Mailbox
 from support.people import mail_settings
 from support.scripted_upstream import ScriptedUpstream
+from tok0n.api.cors import EXPOSED, Cors
 from tok0n.http.asgi import headers_in
-from tok0n.web.cors import EXPOSED, Cors
 
 pytestmark = pytest.mark.anyio
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from tok0n.api.chat import duration
+from tok0n.api.errors import error_answer
 from tok0n.domain.errors import (
     AccountingFailed,
     InsufficientTokens,
@@ -16,8 +18,6 @@ from tok0n.domain.errors import (
     UnknownModel,
     UpstreamFailed,
 )
-from tok0n.web.openai.chat import duration
-from tok0n.web.openai.errors import error_answer
 
 
 def limited(seconds: float) -> RateLimited:

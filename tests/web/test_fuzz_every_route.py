@@ -43,7 +43,7 @@ from support.nasty import (
 from support.people import join
 from support.shop import shop
 from support.visitor import Visitor
-from tok0n.adapters.stripe.double import StripeDouble
+from tok0n.demo.stripe_double import StripeDouble
 
 CHECK_EVERY = 40
 """After so many requests: whether the visitor is still signed in, and what the log says."""

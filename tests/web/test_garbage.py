@@ -18,7 +18,7 @@ from support.people import join, mail_settings
 from support.scripted_upstream import ScriptedUpstream
 from support.visitor import Visitor
 from tok0n.adapters.passkeys import WebAuthn
-from tok0n.adapters.sql.postgres import _failed
+from tok0n.adapters.sql.postgres.store import _failed
 from tok0n.domain.errors import Overloaded, PasskeyInvalid
 
 pytestmark = pytest.mark.anyio

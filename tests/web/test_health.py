@@ -7,8 +7,8 @@ from starlette.testclient import TestClient
 
 from support.fakes import FakeClock
 from support.limiters import make_limiter
+from tok0n.api.health import operation_routes
 from tok0n.domain.errors import AccountingFailed, LimiterUnavailable, Tok0nError
-from tok0n.web.health import operation_routes
 
 DETAIL = "ConnectionRefusedError: redis.internal:6379, role tok0n_rw, /var/lib/tok0n.db"
 

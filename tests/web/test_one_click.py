@@ -24,8 +24,8 @@ from support.people import PASSWORD, join
 from support.scripted_upstream import ScriptedUpstream
 from support.shop import shop
 from support.visitor import Visitor, text_of
-from tok0n.adapters.sql.forms import SqlForms
-from tok0n.adapters.stripe.double import StripeDouble
+from tok0n.adapters.sql.repositories.forms import SqlForms
+from tok0n.demo.stripe_double import StripeDouble
 from tok0n.domain.forms import SEALED_US
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services.redeem_codes import make_code

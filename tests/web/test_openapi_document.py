@@ -15,11 +15,11 @@ from starlette.routing import BaseRoute, Route
 from support.gateways import Running, running
 from support.http import Answer, chat, chat_body, request
 from support.scripted_upstream import ScriptedUpstream, status
+from tok0n.api.errors import TABLE
+from tok0n.api.openapi import document
 from tok0n.domain.catalogue import Model
 from tok0n.domain.chat_request import read_chat_request
 from tok0n.domain.errors import InvalidRequest
-from tok0n.web.openai.errors import TABLE
-from tok0n.web.openai.openapi import document
 
 DOCUMENT = document()
 CHAT = DOCUMENT["paths"]["/v1/chat/completions"]["post"]

@@ -20,7 +20,7 @@ from support.scripted_upstream import ScriptedUpstream
 from support.visitor import Visitor, text_of
 from tok0n.adapters.passkeys import CREDENTIAL_CHARACTERS_MAX, WebAuthn
 from tok0n.domain.errors import PasskeyInvalid, PasskeyMalformed
-from tok0n.domain.people import PASSKEY_LIFE_US, Passkey
+from tok0n.domain.users import PASSKEY_LIFE_US, Passkey
 
 pytestmark = pytest.mark.anyio
 

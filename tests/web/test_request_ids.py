@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from support.gateways import Running
 from support.http import Answer, Connection, chat_body, request
+from tok0n.api.chat import ChatEndpoint
+from tok0n.api.cors import Cors
 from tok0n.http.asgi import headers_in
+from tok0n.http.request_ids import client_request_id
 from tok0n.services.complete_chat import Call
-from tok0n.web.cors import Cors
-from tok0n.web.openai.chat import ChatEndpoint
-from tok0n.web.request_ids import client_request_id
 
 pytestmark = pytest.mark.anyio
 

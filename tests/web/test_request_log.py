@@ -8,7 +8,7 @@ from support.gateways import running
 from support.http import InstantUpstream, chat, chat_body, request
 from tok0n.domain.errors import InvalidRequest
 from tok0n.services.complete_chat import Call
-from tok0n.web.request_log import RequestLog
+from tok0n.services.request_log import RequestLog
 
 pytestmark = pytest.mark.anyio
 

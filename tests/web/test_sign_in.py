@@ -12,7 +12,7 @@ from support.mailbox import Mailbox
 from support.people import PASSWORD, join, mail_settings
 from support.scripted_upstream import ScriptedUpstream
 from support.visitor import Visitor, text_of
-from tok0n.adapters.sql.sqlite import SqliteStore
+from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.services.second_factor import STEP_SECONDS
 
 pytestmark = pytest.mark.anyio

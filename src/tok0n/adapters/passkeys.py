@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tok0n.domain.errors import PasskeyInvalid, PasskeyMalformed
-from tok0n.domain.people import Passkey
+from tok0n.domain.users import Passkey
 
 CREDENTIAL_CHARACTERS_MAX = 20_000
 NAME = "Tok0n"

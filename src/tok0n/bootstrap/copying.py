@@ -2,9 +2,9 @@
 
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.sql.copying import Copied, copy
-from tok0n.adapters.sql.postgres import PostgresStore
-from tok0n.adapters.sql.postgres_connection import PostgresOptions
-from tok0n.adapters.sql.sqlite import SqliteStore
+from tok0n.adapters.sql.postgres.connection import PostgresOptions
+from tok0n.adapters.sql.postgres.store import PostgresStore
+from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.bootstrap.resources import open_store
 from tok0n.domain.errors import OperatorError
 from tok0n.settings import Settings

@@ -11,45 +11,36 @@ import structlog
 from tok0n.adapters.mail import LogMailer, SmtpMailer, SmtpOptions
 from tok0n.adapters.memory.limiter import MemoryLimiter
 from tok0n.adapters.passkeys import WebAuthn
-from tok0n.adapters.sql.accounts import SqlAccounts
-from tok0n.adapters.sql.attempts import SqlAttempts
-from tok0n.adapters.sql.forms import SqlForms
-from tok0n.adapters.sql.history import SqlHistory
-from tok0n.adapters.sql.inbox import SqlInbox
-from tok0n.adapters.sql.models import SqlModels
-from tok0n.adapters.sql.notices import SqlNotices
-from tok0n.adapters.sql.orders import SqlOrders
-from tok0n.adapters.sql.passkeys import SqlPasskeys
-from tok0n.adapters.sql.people import SqlPeople
-from tok0n.adapters.sql.sessions import SqlSessions
-from tok0n.adapters.sql.sqlite import SqliteStore
-from tok0n.adapters.sql.sqlite_ledger import SqliteLedger
+from tok0n.adapters.sql.repositories.accounts import SqlAccounts
+from tok0n.adapters.sql.repositories.attempts import SqlAttempts
+from tok0n.adapters.sql.repositories.forms import SqlForms
+from tok0n.adapters.sql.repositories.history import SqlHistory
+from tok0n.adapters.sql.repositories.inbox import SqlInbox
+from tok0n.adapters.sql.repositories.models import SqlModels
+from tok0n.adapters.sql.repositories.notices import SqlNotices
+from tok0n.adapters.sql.repositories.orders import SqlOrders
+from tok0n.adapters.sql.repositories.passkeys import SqlPasskeys
+from tok0n.adapters.sql.repositories.sessions import SqlSessions
+from tok0n.adapters.sql.repositories.users import SqlPeople
+from tok0n.adapters.sql.sqlite.ledger import SqliteLedger
+from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.adapters.sql.store import SqlStore
-from tok0n.adapters.stripe.client import StripePayments
+from tok0n.adapters.stripe import StripePayments
 from tok0n.adapters.upstream.http import HttpUpstream
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.rate_limit import WINDOW_SECONDS, Limits
 from tok0n.optional_imports import is_installed
-from tok0n.ports import (
-    Accounts,
-    Attempts,
-    Authenticator,
-    Clock,
-    Forms,
-    History,
-    Inbox,
-    Ledger,
-    Limiter,
-    Mailer,
-    Models,
-    Notices,
-    Orders,
-    Passkeys,
-    Payments,
-    People,
-    Sessions,
-    Upstream,
-)
+from tok0n.ports.accounts import Accounts, History
+from tok0n.ports.catalogue import Models
+from tok0n.ports.clock import Clock
+from tok0n.ports.forms import Attempts, Forms
+from tok0n.ports.ledger import Ledger
+from tok0n.ports.limiter import Limiter
+from tok0n.ports.mail import Mailer, Notices
+from tok0n.ports.orders import Orders
+from tok0n.ports.payments import Inbox, Payments
+from tok0n.ports.upstream import Upstream
+from tok0n.ports.users import Authenticator, Passkeys, People, Sessions
 from tok0n.settings import Settings
 
 log = structlog.get_logger()
@@ -117,9 +108,9 @@ async def _open_sqlite(settings: Settings, *, serving: bool) -> AsyncIterator[St
 @contextlib.asynccontextmanager
 async def _open_postgres(settings: Settings, *, checked: bool) -> AsyncIterator[Store]:
     try:
-        from tok0n.adapters.sql.postgres import PostgresStore  # noqa: PLC0415  an extra
-        from tok0n.adapters.sql.postgres_connection import PostgresOptions  # noqa: PLC0415
-        from tok0n.adapters.sql.postgres_ledger import PostgresLedger  # noqa: PLC0415
+        from tok0n.adapters.sql.postgres.connection import PostgresOptions  # noqa: PLC0415
+        from tok0n.adapters.sql.postgres.ledger import PostgresLedger  # noqa: PLC0415
+        from tok0n.adapters.sql.postgres.store import PostgresStore  # noqa: PLC0415  an extra
     except ImportError as error:
         raise no_extra("postgres", error.name) from error
     chosen = settings.database

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 
+from tok0n.bootstrap.listener import bind
 from tok0n.bootstrap.open_files import allow_many_files
 from tok0n.bootstrap.wiring import Gateway, open_gateway
-from tok0n.http.server import BACKLOG, HttpServer, bind
+from tok0n.http.server import BACKLOG, HttpServer
 from tok0n.settings import Settings, with_port
 
 log = structlog.get_logger()

@@ -7,11 +7,14 @@ import msgspec
 from starlette.routing import BaseRoute
 
 from tok0n.adapters.passwords import Argon2Passwords
+from tok0n.api.errors import status_of
 from tok0n.bootstrap.resources import Store, open_authenticator, open_payments
 from tok0n.domain.packs import Pack
-from tok0n.domain.people import Registration
 from tok0n.domain.rate_limit import Limits
-from tok0n.ports import Clock, Mailer, Passwords
+from tok0n.domain.users import Registration
+from tok0n.ports.clock import Clock
+from tok0n.ports.mail import Mailer
+from tok0n.ports.users import Passwords
 from tok0n.services.caller_cache import CallerCache
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import CompleteChat
@@ -19,6 +22,7 @@ from tok0n.services.housekeeping import PeriodicTask
 from tok0n.services.passkeys import SignInByPasskey
 from tok0n.services.payments import SellPacks
 from tok0n.services.profile import Profile
+from tok0n.services.request_log import RequestLog
 from tok0n.services.requests_in_progress import RequestsInProgress
 from tok0n.services.sign_in import SignIn
 from tok0n.settings import Settings
@@ -39,8 +43,7 @@ from tok0n.web.pages.visit import Site
 from tok0n.web.public.docs import docs_routes
 from tok0n.web.public.landing import landing_routes
 from tok0n.web.public.well_known import well_known_routes
-from tok0n.web.request_log import RequestLog
-from tok0n.web.webhooks.stripe import stripe_route
+from tok0n.web.stripe_webhook import stripe_route
 
 
 class Pages(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,6 +155,7 @@ def make_pages(
         caller_cache=caller_cache,
         request_log=request_log,
         requests_in_progress=requests_in_progress,
+        status_of=status_of,
     )
     sell_packs = make_sell_packs(settings, store, clock, stripe_base=stripe_base)
     seller = SellerShown(**{name: getattr(settings.seller, name) for name in SellerShown.__struct_fields__})

@@ -12,6 +12,9 @@ from tok0n.adapters import logs
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.mail import SmtpMailer
 from tok0n.adapters.passwords import Argon2Passwords
+from tok0n.api.chat import ChatEndpoint
+from tok0n.api.cors import Cors
+from tok0n.bootstrap.app import make_app
 from tok0n.bootstrap.memory import TRIM_SECONDS, MemoryTrimmer
 from tok0n.bootstrap.resources import Store, limits_of, open_limiter, open_mailer, open_store, open_upstreams
 from tok0n.bootstrap.site import Pages, make_pages, make_sign_in, url_maker
@@ -19,22 +22,21 @@ from tok0n.domain.catalogue import Model
 from tok0n.domain.errors import Tok0nError
 from tok0n.http.asgi import AsgiApp
 from tok0n.http.limits import HttpLimits
-from tok0n.ports import Clock, Limiter, Upstream
+from tok0n.ports.clock import Clock
+from tok0n.ports.limiter import Limiter
+from tok0n.ports.upstream import Upstream
 from tok0n.services.caller_cache import CallerCache
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import CompleteChat
 from tok0n.services.housekeeping import Housekeeping, PeriodicTask
 from tok0n.services.notices import LowBalances
+from tok0n.services.request_log import RequestLog
 from tok0n.services.request_reader import RequestReader
 from tok0n.services.requests_in_progress import RequestsInProgress
 from tok0n.services.reservations import Reservations
 from tok0n.services.sign_in import SignIn
 from tok0n.services.verify_models import VerifyModels
 from tok0n.settings import Settings
-from tok0n.web.app import make_app
-from tok0n.web.cors import Cors
-from tok0n.web.openai.chat import ChatEndpoint
-from tok0n.web.request_log import RequestLog
 
 log = structlog.get_logger()
 

@@ -13,9 +13,9 @@ from typing import Any, Self
 import msgspec
 import structlog
 
+from tok0n.bootstrap.listener import bind
 from tok0n.bootstrap.serving import Announce, signals
 from tok0n.domain.errors import OperatorError
-from tok0n.http.server import bind
 from tok0n.settings import Settings
 
 log = structlog.get_logger()

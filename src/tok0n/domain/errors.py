@@ -1,4 +1,4 @@
-"""Everything that can go wrong with a request, as one tree. Knows no HTTP: `web/openai/errors.py` maps it.
+"""Everything that can go wrong with a request, as one tree. Knows no HTTP: `api/errors.py` maps it.
 
     Tok0nError
     ├── InvalidRequest          the customer can mend it            400

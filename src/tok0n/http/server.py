@@ -9,14 +9,13 @@ from typing import Self
 
 import structlog
 
-from tok0n.domain.errors import OperatorError
 from tok0n.http.asgi import AsgiApp, FastPath, Headers, WholeAnswer
 from tok0n.http.buffered import BufferedBytes
 from tok0n.http.connection import Connection, Rejected, send_rejection
 from tok0n.http.fair_queue import FairQueue
 from tok0n.http.head import RequestHead
 from tok0n.http.limits import HttpLimits
-from tok0n.pacing import PacedQueue
+from tok0n.http.pacing import PacedQueue
 
 log = structlog.get_logger()
 
@@ -172,41 +171,23 @@ class HttpServer:
         self._force_exit.set()
 
 
-def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A listening socket. Raises `OperatorError` when the address cannot be had.
-
-    `shared` lets the processes of one user listen on the same port: the kernel deals the connections out.
-    """
-    listener = bind(host, port, shared=shared)
-    listener.listen(BACKLOG)
-    return listener
-
-
 def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """As `listen`, without listening: it keeps the port, and gets no connections."""
+    """Return a bound TCP socket that does not listen yet. Raises `OSError`, or `UnicodeError` for a bad host name.
+
+    With `shared`, several processes of one user may bind the same port, and the kernel distributes the connections.
+    """
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    # Created as IPPROTO_TCP, because asyncio then disables Nagle's algorithm, which would delay a body by 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        # Named TCP, so that asyncio turns Nagle's algorithm off: it would hold each answer's body back for 40 ms.
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections have it from their listener
-                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS_MAX * 1000)
-            if shared:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            listener.bind((host, port))
-        except BaseException:
-            listener.close()
-            raise
-    except PermissionError as error:
-        raise OperatorError(
-            f"Cannot listen on {host} port {port}: {error.strerror}. Choose a port from 1024 on with --port."
-        ) from error
-    except OSError as error:
-        raise OperatorError(
-            f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with --port or --host."
-        ) from error
-    except UnicodeError as error:
-        raise OperatorError(f"Cannot listen on {host}: it is not a host name. Choose another with --host.") from error
-    listener.setblocking(False)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it from their listener
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS_MAX * 1000)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((host, port))
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
     return listener

@@ -4,7 +4,7 @@ from collections import OrderedDict, deque
 
 import structlog
 
-from tok0n.ports import Clock
+from tok0n.ports.clock import Clock
 
 log = structlog.get_logger()
 

@@ -8,7 +8,8 @@ from collections import OrderedDict
 from collections.abc import Hashable
 
 from tok0n.domain.attempts import LIMITS, AttemptKind, Counted, TooMany, subject_digest
-from tok0n.ports import Attempts, Clock
+from tok0n.ports.clock import Clock
+from tok0n.ports.forms import Attempts
 from tok0n.services.passwords import too_many
 
 SUBJECTS_MAX = 50_000

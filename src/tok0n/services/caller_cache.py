@@ -10,7 +10,8 @@ from collections import OrderedDict
 from tok0n.domain import api_key
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import InvalidApiKey
-from tok0n.ports import Accounts, Clock
+from tok0n.ports.accounts import Accounts
+from tok0n.ports.clock import Clock
 
 FRESH_SECONDS = 1.0
 """After it a key is looked up again, once for all who use it, and nobody waits for that."""

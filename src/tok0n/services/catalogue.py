@@ -6,7 +6,7 @@ import msgspec
 
 from tok0n.domain.catalogue import Model, ModelState, is_due, is_listed, is_verified
 from tok0n.domain.errors import NotFound
-from tok0n.ports import Models
+from tok0n.ports.catalogue import Models
 
 
 class ListedModel(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,10 @@ from tok0n.domain.completion import Completion, read_answer
 from tok0n.domain.errors import ADMISSION_EXPIRED, InsufficientTokens, InvalidRequest, LimiterUnavailable
 from tok0n.domain.json_text import JsonText
 from tok0n.domain.ledger import Balance, NewReservation, Receipt
-from tok0n.ports import Clock, History, Limiter, RateState, Upstream
+from tok0n.ports.accounts import History
+from tok0n.ports.clock import Clock
+from tok0n.ports.limiter import Limiter, RateState
+from tok0n.ports.upstream import Upstream
 from tok0n.services.caller_cache import CallerCache
 from tok0n.services.request_reader import LARGE_BODY_BYTES, RequestReader
 from tok0n.services.reservations import Reservation, Reservations

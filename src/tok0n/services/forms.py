@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from tok0n.domain.errors import AlreadySubmitted, Overloaded
 from tok0n.domain.forms import FORM_ID_BYTES, NONCE_BYTES, Submission
-from tok0n.ports import Clock, Forms
+from tok0n.ports.clock import Clock
+from tok0n.ports.forms import Forms
 
 WAIT_SECONDS = 0.1
 WAITS_MAX = 100

@@ -7,7 +7,8 @@ import structlog
 
 from tok0n.domain.catalogue import Model
 from tok0n.domain.errors import Tok0nError
-from tok0n.ports import Clock, Ledger
+from tok0n.ports.clock import Clock
+from tok0n.ports.ledger import Ledger
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.reservations import Reservations
 from tok0n.services.verify_models import VerifyModels

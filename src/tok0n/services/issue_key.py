@@ -11,7 +11,8 @@ from tok0n.domain import api_key
 from tok0n.domain.accounts import ApiKey, KeyLimits
 from tok0n.domain.errors import AlreadySubmitted, OperatorError
 from tok0n.domain.forms import NONCE_BYTES, Submission
-from tok0n.ports import Accounts, Clock
+from tok0n.ports.accounts import Accounts
+from tok0n.ports.clock import Clock
 
 NAME_CHARACTERS_MAX = 100
 KEY_BYTES = 32

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tok0n.ports import Mailer, Notices
+from tok0n.ports.mail import Mailer, Notices
 from tok0n.services import mails
 
 ROWS_MAX = 100

@@ -6,8 +6,10 @@ from enum import StrEnum
 
 from tok0n.domain.attempts import AttemptKind
 from tok0n.domain.errors import AlreadyExists, LimitReached, PasskeyInvalid, PasskeyMalformed
-from tok0n.domain.people import PASSKEY_LIFE_US, SECRET_BYTES, LinkPurpose, Passkey, Person, Session, digest
-from tok0n.ports import Attempts, Authenticator, Clock, Passkeys, People
+from tok0n.domain.users import PASSKEY_LIFE_US, SECRET_BYTES, LinkPurpose, Passkey, Person, Session, digest
+from tok0n.ports.clock import Clock
+from tok0n.ports.forms import Attempts
+from tok0n.ports.users import Authenticator, Passkeys, People
 from tok0n.services.attempts import AttemptLimiter, count_attempt
 from tok0n.services.passwords import FormError, too_many
 from tok0n.services.profile import Profile

@@ -2,8 +2,8 @@
 
 from tok0n.domain.email import parse_email
 from tok0n.domain.errors import OperatorError
-from tok0n.domain.people import PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN
-from tok0n.ports import Passwords
+from tok0n.domain.users import PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN
+from tok0n.ports.users import Passwords
 
 GUESSES_MIN = 1_000_000
 """Fewer guesses than this, and an online attacker gets there (zxcvbn's own score 2 begins here)."""

@@ -16,7 +16,9 @@ from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_AN_HOUR
 from tok0n.domain.orders import Order, Outcome, Payment
 from tok0n.domain.packs import Pack
 from tok0n.domain.payments import Checkout, Disputed, Event, NotApplicable, Refunded, RefundFailed, StoredEvent
-from tok0n.ports import Clock, Inbox, Orders, Payments
+from tok0n.ports.clock import Clock
+from tok0n.ports.orders import Orders
+from tok0n.ports.payments import Inbox, Payments
 from tok0n.services.account_locks import AccountLocks
 from tok0n.services.alarms import Alarms
 

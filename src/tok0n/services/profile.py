@@ -6,8 +6,11 @@ from collections.abc import Callable
 
 from tok0n.domain.attempts import AttemptKind
 from tok0n.domain.errors import AlreadyExists
-from tok0n.domain.people import LINK_LIFE_US, SECRET_BYTES, LinkPurpose, Session, digest
-from tok0n.ports import Attempts, Clock, Mailer, Passwords, People
+from tok0n.domain.users import LINK_LIFE_US, SECRET_BYTES, LinkPurpose, Session, digest
+from tok0n.ports.clock import Clock
+from tok0n.ports.forms import Attempts
+from tok0n.ports.mail import Mailer
+from tok0n.ports.users import Passwords, People
 from tok0n.services import mails
 from tok0n.services.attempts import AttemptLimiter, count_attempt
 from tok0n.services.passwords import FormError, check_length, check_too_long, clean, hash_new, too_many

@@ -3,8 +3,9 @@
 import secrets
 
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY
-from tok0n.domain.people import digest
-from tok0n.ports import Clock, Orders
+from tok0n.domain.users import digest
+from tok0n.ports.clock import Clock
+from tok0n.ports.orders import Orders
 
 ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 """No letters and digits that are taken for each other."""

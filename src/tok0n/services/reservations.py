@@ -14,7 +14,8 @@ import structlog
 from tok0n.domain.errors import AccountingFailed, AlreadyResolved, Overloaded, Tok0nError, UpstreamFailed
 from tok0n.domain.ledger import Balance, NewReservation, Receipt, Release, Settlement
 from tok0n.domain.usage import Usage
-from tok0n.ports import Clock, Ledger
+from tok0n.ports.clock import Clock
+from tok0n.ports.ledger import Ledger
 
 log = structlog.get_logger()
 

@@ -6,8 +6,9 @@ import secrets
 
 import pyotp
 
-from tok0n.domain.people import RECOVERY_CODE_BYTES, RECOVERY_CODES, Session, digest
-from tok0n.ports import Clock, People
+from tok0n.domain.users import RECOVERY_CODE_BYTES, RECOVERY_CODES, Session, digest
+from tok0n.ports.clock import Clock
+from tok0n.ports.users import People
 
 STEP_SECONDS = 30
 STEPS_OFF_MAX = 1

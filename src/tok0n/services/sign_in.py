@@ -13,7 +13,7 @@ import structlog
 
 from tok0n.domain.attempts import AttemptKind
 from tok0n.domain.errors import OperatorError
-from tok0n.domain.people import (
+from tok0n.domain.users import (
     INVITATION_LIFE_US,
     LINK_LIFE_US,
     SECRET_BYTES,
@@ -23,7 +23,10 @@ from tok0n.domain.people import (
     Session,
     digest,
 )
-from tok0n.ports import Attempts, Clock, Mailer, Passwords, People, Sessions
+from tok0n.ports.clock import Clock
+from tok0n.ports.forms import Attempts
+from tok0n.ports.mail import Mailer
+from tok0n.ports.users import Passwords, People, Sessions
 from tok0n.services import mails
 from tok0n.services.attempts import AttemptLimiter, count_attempt
 from tok0n.services.passwords import FormError, check_length, check_too_long, clean, hash_new, too_many

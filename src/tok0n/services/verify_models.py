@@ -30,7 +30,10 @@ from tok0n.domain.errors import (
     Tok0nError,
     UpstreamFailed,
 )
-from tok0n.ports import Admission, Clock, Limiter, Models, Upstream
+from tok0n.ports.catalogue import Models
+from tok0n.ports.clock import Clock
+from tok0n.ports.limiter import Admission, Limiter
+from tok0n.ports.upstream import Upstream
 
 CHECKS = ("answered", "shape_and_usage", "output_limit", "bound")
 """It answered in time; with the right shape and consistent usage; kept the output limit; and our bound held."""

@@ -11,7 +11,9 @@ from typing import NoReturn, Self
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import Limit, RateLimited
 from tok0n.domain.rate_limit import Limits, SlidingWindow
-from tok0n.ports import Admission, Clock, RateState, RecentRequest
+from tok0n.ports.clock import Clock
+from tok0n.ports.ledger import RecentRequest
+from tok0n.ports.limiter import Admission, RateState
 
 CONCURRENCY_RETRY_SECONDS = 1.0
 """Nobody knows when a call in flight ends; a second is the least that `retry-after` can say."""

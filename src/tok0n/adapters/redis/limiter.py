@@ -18,7 +18,9 @@ from tok0n.adapters.redis.refill import ADMISSION_SECONDS_MAX, EPOCH, EVERYTHING
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import Limit, LimiterUnavailable, RateLimited
 from tok0n.domain.rate_limit import Limits
-from tok0n.ports import Admission, Clock, RateState, RecentRequest
+from tok0n.ports.clock import Clock
+from tok0n.ports.ledger import RecentRequest
+from tok0n.ports.limiter import Admission, RateState
 
 BATCH_MAX = 256
 QUEUE_MAX = 1_000

@@ -16,7 +16,8 @@ import structlog
 from tok0n.adapters.redis.connection import Script, ScriptConnection, Unreachable
 from tok0n.domain.errors import Tok0nError
 from tok0n.domain.rate_limit import WINDOW_SECONDS
-from tok0n.ports import Clock, RecentRequest
+from tok0n.ports.clock import Clock
+from tok0n.ports.ledger import RecentRequest
 
 log = structlog.get_logger()
 

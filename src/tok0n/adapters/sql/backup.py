@@ -15,8 +15,9 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
-from tok0n.adapters.sql import ledger_functions, migrate, sqlite_file
+from tok0n.adapters.sql import ledger_functions, migrate
 from tok0n.adapters.sql.schema import HEAD
+from tok0n.adapters.sql.sqlite import database_file
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.ledger import AuditReport
 
@@ -32,10 +33,10 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
 
 def back_up(database: Path, target: Path, *, overwrite: bool) -> Copy:
     """Copy the database to `target`; a server may go on meanwhile. Raises `OperatorError`, and then keeps nothing."""
-    database, target = sqlite_file.resolve(database), sqlite_file.resolve(target)
+    database, target = database_file.resolve(database), database_file.resolve(target)
     if not database.exists():
         raise OperatorError(f"There is no database {database} to back up.")
-    if not sqlite_file.nobody_serves(target):
+    if not database_file.nobody_serves(target):
         raise OperatorError(f"A server is using {target}. Name another file.")
     return _copy(database, target, overwrite=overwrite)
 
@@ -45,10 +46,10 @@ def restore(backup: Path, database: Path, *, overwrite: bool) -> Copy:
 
     Raises `OperatorError` when a server uses the database, or the backup is damaged; then nothing is changed.
     """
-    backup, database = sqlite_file.resolve(backup), sqlite_file.resolve(database)
+    backup, database = database_file.resolve(backup), database_file.resolve(database)
     if not backup.exists():
         raise OperatorError(f"There is no backup {backup}.")
-    with sqlite_file.take_lock(database):
+    with database_file.take_lock(database):
         return _copy(backup, database, overwrite=overwrite)
 
 
@@ -61,7 +62,7 @@ def _copy(source: Path, target: Path, *, overwrite: bool) -> Copy:
         raise OperatorError(f"{target} exists already and was not changed. Name another file, or add --overwrite.")
     draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
-        sqlite_file.create(draft)
+        database_file.create(draft)
         _copy_pages(source, draft)
         copy = _checked(draft, source=source, path=target)
         _sync(draft)
@@ -71,7 +72,7 @@ def _copy(source: Path, target: Path, *, overwrite: bool) -> Copy:
     except (sqlite3.Error, sa.exc.SQLAlchemyError) as error:
         raise OperatorError(f"{source} cannot be copied: {getattr(error, 'orig', None) or error}. {_KEPT}") from error
     finally:
-        for leftover in (draft, *sqlite_file.wal_files(draft)):
+        for leftover in (draft, *database_file.wal_files(draft)):
             leftover.unlink(missing_ok=True)
     return copy
 
@@ -81,7 +82,7 @@ _KEPT = "Nothing was changed."
 
 def _copy_pages(source: Path, draft: Path) -> None:
     """One step, and so one snapshot. The copy needs no WAL: it is a single file."""
-    is_sealed = not os.access(source.parent, os.W_OK) and not sqlite_file.wal_files(source)[0].exists()
+    is_sealed = not os.access(source.parent, os.W_OK) and not database_file.wal_files(source)[0].exists()
     mode = "ro&immutable=1" if is_sealed else "ro"
     with _connect(source, mode=mode) as reader, _connect(draft, mode="rw") as writer:
         reader.backup(writer)
@@ -111,7 +112,7 @@ def _checked(draft: Path, *, source: Path, path: Path) -> Copy:
 def _put_in_place(draft: Path, target: Path, *, overwrite: bool) -> None:
     if overwrite and target.exists():
         _empty_wal(target)
-    for stale in sqlite_file.wal_files(target):
+    for stale in database_file.wal_files(target):
         stale.unlink(missing_ok=True)
     if overwrite:
         draft.replace(target)

@@ -11,9 +11,9 @@ import msgspec
 import sqlalchemy as sa
 
 from tok0n.adapters.sql import ledger_functions, schema
-from tok0n.adapters.sql.postgres import PostgresStore
-from tok0n.adapters.sql.postgres_connection import DATABASE_ERRORS, describe
-from tok0n.adapters.sql.sqlite import SqliteStore
+from tok0n.adapters.sql.postgres.connection import DATABASE_ERRORS, describe
+from tok0n.adapters.sql.postgres.store import PostgresStore
+from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.ledger import AuditReport
 

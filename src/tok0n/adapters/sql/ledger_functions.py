@@ -20,7 +20,7 @@ from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import NotFound, OperatorError
 from tok0n.domain.ledger import AuditReport, Difference, EntryKind, RequestStatus
 from tok0n.domain.usage import TOKENS_MAX
-from tok0n.ports import RecentRequest
+from tok0n.ports.ledger import RecentRequest
 
 EXPIRED_CODE = "expired"
 RECOVERED_AT_ONCE = 1_000

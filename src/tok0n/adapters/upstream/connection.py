@@ -14,8 +14,8 @@ import httptools
 from tok0n.adapters.upstream.decoding import BodyDecoder, DecodedBodyTooLarge, UndecodableBody, decoder_for
 from tok0n.adapters.upstream.fields import keep_alive_seconds, retry_after_seconds
 from tok0n.domain.errors import UpstreamFailed
-from tok0n.pacing import PacedQueue
-from tok0n.ports import UpstreamAnswer
+from tok0n.http.pacing import PacedQueue
+from tok0n.ports.upstream import UpstreamAnswer
 
 HEAD_BYTES_MAX = 64 * 1024
 """The limit of an answer's bytes that are no body: heads, trailers and chunk extensions together."""

@@ -21,8 +21,8 @@ from tok0n.adapters.upstream.proxy import ProxyRefused, connect_through
 from tok0n.domain.errors import Overloaded, UpstreamFailed
 from tok0n.domain.scrub import scrub
 from tok0n.domain.secret_forms import secret_forms
-from tok0n.pacing import PacedQueue
-from tok0n.ports import UpstreamAnswer
+from tok0n.http.pacing import PacedQueue
+from tok0n.ports.upstream import UpstreamAnswer
 
 log = structlog.get_logger()
 

@@ -6,7 +6,7 @@ Whoever stole the account may have added them. A reset leaves them alone, becaus
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tok0n.ports import Passkeys
+from tok0n.ports.users import Passkeys
 from tok0n.web.dashboard.dashboard_ports import DashboardPorts
 from tok0n.web.pages.visit import Site, Visit
 

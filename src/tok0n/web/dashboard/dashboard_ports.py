@@ -6,7 +6,11 @@ import msgspec
 
 from tok0n.domain.accounts import ApiKey
 from tok0n.domain.ledger import US_AN_HOUR
-from tok0n.ports import Accounts, Attempts, Clock, Forms, History, Notices, People, Sessions
+from tok0n.ports.accounts import Accounts, History
+from tok0n.ports.clock import Clock
+from tok0n.ports.forms import Attempts, Forms
+from tok0n.ports.mail import Notices
+from tok0n.ports.users import People, Sessions
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.forms import SubmitOnce
 from tok0n.services.passwords import FormError

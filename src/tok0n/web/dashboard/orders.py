@@ -10,8 +10,8 @@ from tok0n.domain.attempts import AttemptKind
 from tok0n.domain.errors import AlreadyExists, AlreadySubmitted, LimitReached, NotFound, OperatorError, PaymentFailed
 from tok0n.domain.forms import Submission
 from tok0n.domain.orders import DisputeStatus, Order
-from tok0n.domain.people import digest
-from tok0n.ports import Orders
+from tok0n.domain.users import digest
+from tok0n.ports.orders import Orders
 from tok0n.services.account_locks import AccountLocks
 from tok0n.services.attempts import count_attempt
 from tok0n.services.passwords import FormError

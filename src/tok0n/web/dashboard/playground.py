@@ -6,6 +6,7 @@ A call is made as one of the account's keys, with its limits and its budget, and
 import asyncio
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -23,12 +24,11 @@ from tok0n.services.attempts import AttemptLimiter
 from tok0n.services.caller_cache import CallerCache
 from tok0n.services.complete_chat import Call, CompleteChat
 from tok0n.services.passwords import FormError
+from tok0n.services.request_log import RequestLog
 from tok0n.services.requests_in_progress import RequestsInProgress
 from tok0n.web.dashboard.dashboard_ports import DashboardPorts
 from tok0n.web.dashboard.submissions import submission_of
-from tok0n.web.openai.errors import error_answer
 from tok0n.web.pages.visit import Site, Visit
-from tok0n.web.request_log import RequestLog
 
 log = structlog.get_logger()
 
@@ -51,12 +51,14 @@ class Playground:
         caller_cache: CallerCache,
         request_log: RequestLog,
         requests_in_progress: RequestsInProgress,
+        status_of: Callable[[Tok0nError], int],
     ) -> None:
         self._ports = ports
         self._complete_chat = complete_chat
         self._caller_cache = caller_cache
         self._request_log = request_log
         self._requests_in_progress = requests_in_progress
+        self._status_of = status_of
         self._running: dict[Submission, asyncio.Future[_Sent]] = {}
         self._reads = AttemptLimiter(ports.clock, attempts_max=READS_MAX, seconds=READS_SECONDS)
 
@@ -129,7 +131,7 @@ class Playground:
                 log.exception("unexpected_error", request=call.request_id)
                 error = AccountingFailed(upstream_called=call.upstream_ms is not None, detail="unexpected error")
         self._caller_cache.mark_used(key.caller)
-        status = 200 if error is None else error_answer(error)[0]
+        status = 200 if error is None else self._status_of(error)
         seconds = self._ports.clock.monotonic() - call.started
         self._request_log.write(call, status=status, error=error, seconds=seconds)
         return _Sent(status=status, call=call, answer=answer, error=error)

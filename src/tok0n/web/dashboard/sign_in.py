@@ -3,7 +3,7 @@
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tok0n.domain.people import LinkPurpose
+from tok0n.domain.users import LinkPurpose
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.access import ACCESS
 from tok0n.web.pages.visit import Handler, Site, Visit

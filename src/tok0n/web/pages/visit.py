@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from tok0n.domain.client_ip import ClientAddresses
 from tok0n.domain.errors import CredentialsChanged, NotFound, Overloaded, Tok0nError
-from tok0n.domain.people import PASSKEY_LIFE_US, SESSION_LIFE_US, UTC, Session
+from tok0n.domain.users import PASSKEY_LIFE_US, SESSION_LIFE_US, UTC, Session
 from tok0n.http.asgi import read_at_most
 from tok0n.services.forms import new_form_id
 from tok0n.services.sign_in import NewSession, SignIn

@@ -1,6 +1,6 @@
 """The hot path of the ledger on PostgreSQL: one function that carries out a whole batch in one statement.
 
-Its caller is `adapters/sql/postgres_ledger.py`. The first statement locks every account concerned in the order of the
+Its caller is `adapters/sql/postgres/ledger.py`. The first statement locks every account concerned in the order of the
 ids, so that no two batches, in whatever processes, can wait for each other; whoever else ends requests does the same.
 Each statement after it sees all that was committed before the locks were had.
 """

@@ -1,0 +1,328 @@
+"""The ledger on PostgreSQL: reservations and their ends in batches, one statement and one commit for each.
+
+The statement is a function in the database (migration 0007), which decides everything; this page packs and unpacks.
+What became of a statement whose connection broke is read back from the rows themselves.
+"""
+
+import asyncio
+from asyncio import Future
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import asyncpg
+import msgspec
+
+from tok0n.adapters.batcher import RESERVATIONS_WAITING_MAX, Batcher
+from tok0n.adapters.sql import ledger_functions
+from tok0n.adapters.sql.postgres.connection import Lost, NotConnected, StatementConnection, describe
+from tok0n.adapters.sql.postgres.store import PostgresStore
+from tok0n.domain.errors import (
+    AccountingFailed,
+    AlreadyResolved,
+    InsufficientTokens,
+    InvalidApiKey,
+    KeyBudgetSpent,
+    Tok0nError,
+)
+from tok0n.domain.ledger import (
+    AuditReport,
+    Balance,
+    NewReservation,
+    Receipt,
+    Release,
+    RequestStatus,
+    Settlement,
+)
+from tok0n.ports.ledger import RecentRequest
+
+BATCH_MAX = 256
+RUNS_MAX = 2
+"""How often a batch is run whose connection broke before it could commit."""
+
+READ_BACK_SECONDS_MAX = 10.0
+READ_BACK_PAUSE_SECONDS = 0.1
+
+_BATCH = """
+SELECT * FROM tok0n_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+"""
+_READ_BACK = """
+SELECT request.id, request.status, reserved, charged, shortfall, posted, pending
+FROM request JOIN account ON account.id = request.account_id WHERE request.id = ANY ($1::text[])
+"""
+_TO_BLAME = ("22", "23", "P0")
+"""SQLSTATE classes of a statement that is wrong by itself (data, constraints, our triggers): others are not harmed."""
+
+Command = NewReservation | Settlement | Release
+Indexed = tuple[int, Command]
+Result = Balance | Receipt | None
+Outcome = Result | Exception
+
+
+class Retry(Exception):
+    """The batch could not decide about a command; the next one will."""
+
+
+class _Row(NamedTuple):
+    """A request as it was read back, with the balance of its account."""
+
+    id: str
+    status: str
+    reserved: int
+    charged: int
+    shortfall: int
+    posted: int
+    pending: int
+
+
+class PostgresLedger:
+    """The `Ledger` port on PostgreSQL."""
+
+    def __init__(self, store: PostgresStore) -> None:
+        self._store = store
+        self._connection = StatementConnection(store.options)
+        self._batcher: Batcher[Command, Any] = Batcher(
+            self._run, name="reservations", batch_max=BATCH_MAX, queue_max=RESERVATIONS_WAITING_MAX
+        )
+
+    def has_room(self) -> bool:
+        """See `ports.Ledger.has_room`."""
+        return self._batcher.waiting < RESERVATIONS_WAITING_MAX
+
+    def reserve(self, reservation: NewReservation) -> Future[Balance]:
+        """See `ports.Ledger.reserve`."""
+        return self._batcher.submit(reservation)
+
+    def settle(self, settlement: Settlement) -> Future[Receipt]:
+        """See `ports.Ledger.settle`."""
+        return self._batcher.submit(settlement, bypass_limit=True)
+
+    def release(self, release: Release) -> Future[None]:
+        """See `ports.Ledger.release`."""
+        return self._batcher.submit(release, bypass_limit=True)
+
+    async def reverse(self, *, request_id: str, now_us: int) -> None:
+        """See `ports.Ledger.reverse`."""
+        await self._store.write(lambda tx: ledger_functions.reverse(tx, request_id=request_id, now_us=now_us))
+
+    async def expire(self, *, now_us: int, rows_max: int) -> int:
+        """See `ports.Ledger.expire`."""
+        return await self._store.write(
+            lambda tx: ledger_functions.expire(tx, now_us=now_us, before_us=now_us, rows_max=rows_max)
+        )
+
+    async def recover(self, *, now_us: int) -> int:
+        """See `ports.Ledger.recover`."""
+        return await self._store.write(lambda tx: ledger_functions.recover(tx, now_us=now_us))
+
+    async def recent(self, *, since_us: int) -> list[RecentRequest]:
+        """See `ports.Ledger.recent`."""
+        return await self._store.read(lambda tx: ledger_functions.recent(tx, since_us=since_us))
+
+    async def audit(self) -> AuditReport:
+        """See `ports.Ledger.audit`."""
+        return await self._store.read(ledger_functions.audit, unhurried=True)
+
+    async def aclose(self) -> None:
+        """Carry out what is queued, then close the connection."""
+        await self._batcher.drained()
+        await self._connection.aclose()
+
+    async def _run(self, commands: list[Command]) -> list[Any]:
+        """One call for as many commands as can go together; those of one request follow each other."""
+        outcomes: dict[int, Outcome] = {}
+        waiting = list(enumerate(commands))
+        while waiting:
+            batch, waiting = _distinct(waiting)
+            results = await self._apply([command for _, command in batch])
+            again = []
+            for numbered, result in zip(batch, results, strict=True):
+                if isinstance(result, Retry):
+                    again.append(numbered)
+                else:
+                    outcomes[numbered[0]] = result
+            waiting = again + waiting
+        return [outcomes[number] for number in range(len(commands))]
+
+    async def _apply(self, commands: Sequence[Command], *, run: int = 1) -> list[Outcome]:
+        try:
+            rows = await self._connection.fetch(_BATCH, *_pack(commands))
+        except asyncpg.PostgresError as error:
+            if len(commands) > 1 and (error.sqlstate or "").startswith(_TO_BLAME):
+                return [(await self._apply([command]))[0] for command in commands]
+            return [_failed(describe(error))] * len(commands)
+        except NotConnected as error:
+            return [_failed(str(error))] * len(commands)
+        except Lost as error:
+            return await self._after_a_break(commands, str(error), run=run)
+        return await self._complete(commands, _unpack(commands, rows))
+
+    async def _complete(self, commands: Sequence[Command], outcomes: dict[int, Outcome]) -> list[Outcome]:
+        """Add what the function was silent about: requests that had ended before."""
+        missing = [n for n in range(len(commands)) if n not in outcomes]
+        if missing:
+            try:
+                found = await self._rows([commands[n] for n in missing])
+            except (NotConnected, Lost, asyncpg.PostgresError) as error:
+                outcomes |= {n: _failed(describe(error)) for n in missing}
+            else:
+                outcomes |= {n: _outcome(commands[n], found.get(commands[n].request_id)) for n in missing}
+        return [outcomes[n] for n in range(len(commands))]
+
+    async def _after_a_break(self, commands: Sequence[Command], detail: str, *, run: int) -> list[Outcome]:
+        """Read back what was committed; run once more what was not."""
+        found = await self._read_back(commands)
+        if found is None:
+            detail = f"whether it was committed is not known: {detail}"
+            return [AccountingFailed(upstream_called=False, detail=detail, outcome_unknown=True)] * len(commands)
+        done = [_is_done(command, found.get(command.request_id)) for command in commands]
+        rest = [command for command, is_done in zip(commands, done, strict=True) if not is_done]
+        if run < RUNS_MAX:
+            results = iter(await self._apply(rest, run=run + 1) if rest else [])
+        else:
+            results = iter([_failed(detail)] * len(rest))
+        return [
+            _outcome(command, found.get(command.request_id)) if is_done else next(results)
+            for command, is_done in zip(commands, done, strict=True)
+        ]
+
+    async def _read_back(self, commands: Sequence[Command]) -> dict[str, _Row] | None:
+        """The rows of the commands as they will stay, or None when the database cannot be asked in time."""
+        deadline = asyncio.get_running_loop().time() + READ_BACK_SECONDS_MAX
+        while asyncio.get_running_loop().time() < deadline:
+            try:
+                return await self._rows(commands)
+            except (NotConnected, Lost, asyncpg.PostgresError):
+                await asyncio.sleep(READ_BACK_PAUSE_SECONDS)
+        return None
+
+    async def _rows(self, commands: Sequence[Command]) -> dict[str, _Row]:
+        rows = await self._connection.fetch(_READ_BACK, [command.request_id for command in commands])
+        return {row[0]: _Row(*row) for row in rows}
+
+
+def _distinct(waiting: list[Indexed]) -> tuple[list[Indexed], list[Indexed]]:
+    """As many as have ids of their own, and the rest."""
+    seen: set[str] = set()
+    batch: list[Indexed] = []
+    rest: list[Indexed] = []
+    for numbered in waiting:
+        request_id = numbered[1].request_id
+        (rest if request_id in seen else batch).append(numbered)
+        seen.add(request_id)
+    return batch, rest
+
+
+def _pack(commands: Sequence[Command]) -> list[list[Any]]:
+    """The arguments of `tok0n_batch`: settlements, releases and reservations, a list for each column."""
+    settled: list[tuple[Any, ...]] = []
+    released: list[tuple[Any, ...]] = []
+    reserved: list[tuple[Any, ...]] = []
+    for command in commands:
+        if type(command) is NewReservation:
+            reserved.append(
+                (
+                    command.request_id,
+                    command.account_id,
+                    command.api_key_id,
+                    command.model,
+                    command.tokens,
+                    command.created_at_us,
+                    command.expires_at_us,
+                )
+            )
+        elif type(command) is Settlement:
+            usage = command.usage
+            settled.append(
+                (
+                    command.request_id,
+                    usage.prompt_tokens,
+                    usage.completion_tokens,
+                    usage.total_tokens,
+                    msgspec.json.encode(usage.details).decode() if usage.details else None,
+                    command.upstream_ms,
+                    command.resolved_at_us,
+                )
+            )
+        else:
+            assert type(command) is Release
+            released.append((command.request_id, command.code, int(command.dispatched), command.resolved_at_us))
+    return [*_columns(settled, 7), *_columns(released, 4), *_columns(reserved, 7)]
+
+
+def _columns(rows: list[tuple[Any, ...]], count: int) -> Iterable[list[Any]]:
+    return map(list, zip(*rows, strict=True)) if rows else [[] for _ in range(count)]
+
+
+def _unpack(commands: Sequence[Command], rows: Iterable[Any]) -> dict[int, Outcome]:
+    """The outcome of each command that the function answered, by its place in `commands`."""
+    places: dict[str, list[int]] = {"s": [], "e": [], "v": []}
+    for place, command in enumerate(commands):
+        kind = "v" if type(command) is NewReservation else "s" if type(command) is Settlement else "e"
+        places[kind].append(place)
+    outcomes: dict[int, Outcome] = {}
+    for kind, number, outcome, reserved, charged, shortfall, posted, pending in rows:
+        place = places[kind][number - 1]
+        if kind == "v":
+            outcomes[place] = _of_reservation(
+                outcome, required=reserved, key_left=charged, posted=posted, pending=pending
+            )
+        elif kind == "s":
+            outcomes[place] = Receipt(
+                request_id=commands[place].request_id,
+                reserved=reserved,
+                charged=charged,
+                shortfall=shortfall,
+                balance=Balance(posted=posted, pending=pending),
+            )
+        else:
+            outcomes[place] = None
+    return outcomes
+
+
+def _of_reservation(outcome: str, *, required: int, key_left: int, posted: int, pending: int) -> Outcome:
+    match outcome:
+        case "PENDING":
+            return Balance(posted=posted, pending=pending)
+        case "SHORT":
+            return InsufficientTokens(required=required, posted=posted, pending=pending, largest_output_tokens=0)
+        case "BUDGET":
+            return KeyBudgetSpent(left=key_left, required=required)
+        case "REFUSED":
+            return InvalidApiKey("This API key is not active any more.")
+    assert outcome == "AGAIN"
+    return Retry()
+
+
+def _is_done(command: Command, row: _Row | None) -> bool:
+    """Whether a command that was lost on the way was carried out, or can never be."""
+    if type(command) is NewReservation:
+        return row is not None
+    return row is None or row.status != RequestStatus.PENDING
+
+
+def _outcome(command: Command, row: _Row | None) -> Outcome:
+    """What a command comes to whose request has ended, or was reserved, by what the row says."""
+    if type(command) is NewReservation:
+        assert row is not None
+        return Balance(posted=row.posted, pending=row.pending)
+    if row is None:
+        if type(command) is Release:
+            return None
+        return AlreadyResolved(request_id=command.request_id, status="unknown", wanted="settle")
+    if type(command) is Release:
+        if row.status == RequestStatus.SETTLED:
+            return AlreadyResolved(request_id=row.id, status=row.status, wanted="release")
+        return None
+    if row.status != RequestStatus.SETTLED:
+        return AlreadyResolved(request_id=row.id, status=row.status, wanted="settle")
+    return Receipt(
+        request_id=row.id,
+        reserved=row.reserved,
+        charged=row.charged,
+        shortfall=row.shortfall,
+        balance=Balance(posted=row.posted, pending=row.pending),
+    )
+
+
+def _failed(detail: str) -> Tok0nError:
+    return AccountingFailed(upstream_called=False, detail=detail)

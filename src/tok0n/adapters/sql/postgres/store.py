@@ -1,0 +1,145 @@
+"""PostgreSQL as the store of many processes: the same transaction functions as on SQLite, on pooled connections."""
+
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from tok0n.adapters.sql import migrate
+from tok0n.adapters.sql.postgres.connection import DATABASE_ERRORS, PostgresOptions, describe
+from tok0n.adapters.sql.store import lock_for
+from tok0n.domain.errors import AccountingFailed, OperatorError, Overloaded, Tok0nError
+
+T = TypeVar("T")
+
+POSTGRES_NEEDED = 130_000
+ATTEMPTS_MAX = 3
+"""How often a transaction is tried that the server undid for the sake of another one."""
+
+WAITING_MAX = 1_000
+RETRIED_STATES = frozenset({"40001", "40P01"})
+"""Serialization failure and deadlock: nothing was done, and trying again is the remedy."""
+
+
+class PostgresStore:
+    """The database at `options.url`. Reconnects by itself after the server was away."""
+
+    def __init__(self, options: PostgresOptions) -> None:
+        self.options = options
+        self._waiting = 0
+        self._engine = create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=options.connect,
+            pool_size=options.pool_size,
+            max_overflow=0,
+            pool_timeout=options.connect_timeout_seconds,
+            pool_pre_ping=True,
+            hide_parameters=True,
+        )
+
+    async def check(self) -> None:
+        """Raises `OperatorError` when the database cannot be used as it is."""
+        version, revision = await self._for_operator(lambda tx: (_server_version(tx), migrate.current_revision(tx)))
+        if version < POSTGRES_NEEDED:
+            raise OperatorError(f"PostgreSQL 13 or newer is needed; this is {version // 10_000}.")
+        migrate.require_head(revision)
+
+    async def migrate(self) -> list[str]:
+        """See `SqlStore.migrate`. Raises `OperatorError`."""
+        return await self._for_operator(_migrate)
+
+    async def write(self, fn: Callable[[sa.Connection], T]) -> T:
+        """See `SqlStore.write`."""
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            try:
+                return await self._run(fn)
+            except sa.exc.DBAPIError as error:
+                if attempt == ATTEMPTS_MAX or _state(error) not in RETRIED_STATES:
+                    raise _failed(error) from error
+            except (sa.exc.SQLAlchemyError, *DATABASE_ERRORS) as error:
+                raise _failed(error) from error
+        raise AssertionError("the last attempt returns or raises")
+
+    async def read(self, fn: Callable[[sa.Connection], T], *, unhurried: bool = False) -> T:
+        """See `SqlStore.read`."""
+
+        def snapshot(tx: sa.Connection) -> T:
+            if unhurried:
+                tx.execute(sa.text("SET LOCAL statement_timeout = 0"))
+            return fn(tx)
+
+        try:
+            return await self._run(snapshot, isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        except (sa.exc.SQLAlchemyError, *DATABASE_ERRORS) as error:
+            raise _failed(error) from error
+
+    async def probe(self) -> None:
+        """See `SqlStore.probe`."""
+
+        def check(tx: sa.Connection) -> bool:
+            tx.execute(sa.text("UPDATE alembic_version SET version_num = version_num"))
+            return migrate.serves(tx)
+
+        if not await self.write(check):
+            raise AccountingFailed(upstream_called=False, detail="the schema is not at head: run tok0n migrate")
+
+    async def aclose(self) -> None:
+        """See `SqlStore.aclose`."""
+        await self._engine.dispose()
+
+    async def _run(self, fn: Callable[[sa.Connection], T], **execution_options: object) -> T:
+        if self._waiting >= WAITING_MAX:
+            raise Overloaded(queue="database connections")
+        self._waiting += 1
+        try:
+            async with self._engine.connect() as connection:
+                await connection.execution_options(**execution_options)
+                return await _in_transaction(connection, fn)
+        finally:
+            self._waiting -= 1
+
+    async def _for_operator(self, fn: Callable[[sa.Connection], T]) -> T:
+        try:
+            return await self._run(fn)
+        except (sa.exc.SQLAlchemyError, *DATABASE_ERRORS) as error:
+            where = urlsplit(self.options.url)
+            raise OperatorError(
+                f"The database at {where.hostname or 'localhost'}:{where.port or 5432}{where.path} cannot be used:"
+                f" {describe(_origin(error))}."
+            ) from error
+
+
+async def _in_transaction(connection: AsyncConnection, fn: Callable[[sa.Connection], T]) -> T:
+    async with connection.begin():
+        return await connection.run_sync(fn)
+
+
+def _migrate(tx: sa.Connection) -> list[str]:
+    """Alone: a second one waits, and then finds nothing to do."""
+    tx.execute(sa.text("SET LOCAL statement_timeout = 0"))
+    tx.execute(sa.text("SET LOCAL lock_timeout = '60s'"))
+    lock_for(tx, "tok0n migrate")
+    return migrate.upgrade(tx)
+
+
+def _server_version(tx: sa.Connection) -> int:
+    return int(tx.execute(sa.text("SHOW server_version_num")).scalar_one())
+
+
+def _origin(error: BaseException) -> BaseException:
+    """The driver's own error, which SQLAlchemy wraps twice."""
+    wrapped = getattr(error, "orig", None)
+    return error if wrapped is None else wrapped.__cause__ or wrapped
+
+
+def _state(error: BaseException) -> str:
+    return str(getattr(_origin(error), "sqlstate", None) or "")
+
+
+def _failed(error: BaseException) -> Tok0nError:
+    """What the database's own failure is to a caller."""
+    if isinstance(error, sa.exc.TimeoutError):
+        return Overloaded(queue="database connections", detail="no database connection became free in time")
+    return AccountingFailed(upstream_called=False, detail=describe(_origin(error)))

@@ -1,0 +1,1 @@
+"""One module per port: the same functions for both engines."""

@@ -1,0 +1,236 @@
+"""Accounts and API keys in SQL, as plain transaction functions behind the `Accounts` port."""
+
+import os
+from collections.abc import Mapping
+
+import msgspec
+import sqlalchemy as sa
+
+from tok0n.adapters.sql.ledger_functions import append_entry, lock_open_account
+from tok0n.adapters.sql.repositories import forms
+from tok0n.adapters.sql.schema import account, api_key
+from tok0n.adapters.sql.store import SqlStore, lock_for
+from tok0n.domain import ids
+from tok0n.domain.accounts import Account, ApiKey, Caller, KeyLimits
+from tok0n.domain.errors import AlreadyExists, LimitReached, NotFound
+from tok0n.domain.forms import Submission
+from tok0n.domain.ledger import Balance, EntryKind
+
+OPENING_REASON = "opening grant"
+_NO_LIMITS = KeyLimits()
+
+
+class SqlAccounts:
+    """The `Accounts` port."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+
+    async def create(self, *, email: str, tokens: int, now_us: int) -> Account:
+        """See `ports.Accounts.create`."""
+        account_id = ids.account_id(os.urandom(ids.RANDOM_BYTES))
+
+        def fn(tx: sa.Connection) -> Account:
+            lock_for(tx, f"account {email}")  # whoever confirms this address may open its account at the same time
+            if tx.scalar(sa.select(account.c.id).where(account.c.email == email)) is not None:
+                raise _exists(email)
+            values = {"id": account_id, "email": email, "status": "open", "posted": 0, "pending": 0}
+            try:
+                tx.execute(sa.insert(account).values(**values, created_at_us=now_us))
+            except sa.exc.IntegrityError:
+                raise _exists(email) from None
+            if tokens:
+                append_entry(
+                    tx,
+                    account_id=account_id,
+                    kind=EntryKind.GRANT,
+                    amount=tokens,
+                    reason=OPENING_REASON,
+                    now_us=now_us,
+                )
+            return _get(tx, email)
+
+        return await self._store.write(fn)
+
+    async def get(self, email: str) -> Account:
+        """See `ports.Accounts.get`."""
+        return await self._store.read(lambda tx: _get(tx, email))
+
+    async def list_all(self) -> list[Account]:
+        """See `ports.Accounts.list_all`."""
+        query = sa.select(account).order_by(account.c.created_at_us, account.c.id)
+        return await self._store.read(lambda tx: [_account(row) for row in tx.execute(query)])
+
+    async def grant(self, *, email: str, tokens: int, reason: str, now_us: int) -> Account:
+        """See `ports.Accounts.grant`."""
+
+        def fn(tx: sa.Connection) -> Account:
+            append_entry(
+                tx,
+                account_id=_get(tx, email).id,
+                kind=EntryKind.GRANT,
+                amount=tokens,
+                reason=reason,
+                now_us=now_us,
+            )
+            return _get(tx, email)
+
+        return await self._store.write(fn)
+
+    async def create_key(
+        self,
+        *,
+        email: str,
+        name: str,
+        digest: bytes,
+        prefix: str,
+        last_four: str,
+        now_us: int,
+        limits: KeyLimits = _NO_LIMITS,
+        keys_max: int | None = None,
+        submission: Submission | None = None,
+        sealed: bytes | None = None,
+    ) -> ApiKey:
+        """See `ports.Accounts.create_key`."""
+        key_id = ids.api_key_id(os.urandom(ids.RANDOM_BYTES))
+
+        def fn(tx: sa.Connection) -> ApiKey:
+            account_id = _get(tx, email).id
+            lock_open_account(tx, account_id)
+            if submission is not None:
+                forms.claim(tx, submission, result=key_id, now_us=now_us, sealed=sealed)
+            if keys_max is not None and _working_keys(tx, account_id, now_us=now_us) >= keys_max:
+                raise LimitReached(f"You have {keys_max} active API keys, the most that an account can have.")
+            row = tx.execute(
+                sa.insert(api_key)
+                .values(
+                    id=key_id,
+                    account_id=account_id,
+                    name=name,
+                    digest=digest,
+                    prefix=prefix,
+                    last_four=last_four,
+                    created_at_us=now_us,
+                    expires_at_us=limits.expires_at_us,
+                    budget=limits.budget,
+                    models=None if limits.models is None else msgspec.json.encode(limits.models).decode(),
+                )
+                .returning(api_key)
+            ).one()
+            return key_of_row(row)
+
+        return await self._store.write(fn)
+
+    async def list_keys(self, email: str) -> list[ApiKey]:
+        """See `ports.Accounts.list_keys`."""
+
+        def fn(tx: sa.Connection) -> list[ApiKey]:
+            query = sa.select(api_key).where(api_key.c.account_id == _get(tx, email).id)
+            return [key_of_row(row) for row in tx.execute(query.order_by(api_key.c.created_at_us, api_key.c.id))]
+
+        return await self._store.read(fn)
+
+    async def rename_key(self, *, account_id: str, key_id: str, name: str) -> None:
+        """See `ports.Accounts.rename_key`."""
+        renamed = sa.update(api_key).where(api_key.c.id == key_id, api_key.c.account_id == account_id)
+
+        def fn(tx: sa.Connection) -> None:
+            if not tx.execute(renamed.values(name=name)).rowcount:
+                raise NotFound("There is no such API key in this account.")
+
+        await self._store.write(fn)
+
+    async def revoke_key(self, *, key_id: str, now_us: int) -> ApiKey:
+        """See `ports.Accounts.revoke_key`."""
+
+        def fn(tx: sa.Connection) -> ApiKey:
+            row = tx.execute(
+                sa.update(api_key)
+                .where(api_key.c.id == key_id)
+                .values(revoked_at_us=sa.func.coalesce(api_key.c.revoked_at_us, now_us))
+                .returning(api_key)
+            ).one_or_none()
+            if row is None:
+                raise NotFound(f"There is no API key {key_id}: tok0n keys list EMAIL shows the ids.")
+            return key_of_row(row)
+
+        return await self._store.write(fn)
+
+    async def keys_used(self, used_at_us: Mapping[str, int]) -> None:
+        """See `ports.Accounts.keys_used`. One at a time: a lock on one row can never be part of a deadlock."""
+        for key_id, at_us in used_at_us.items():
+            earlier = sa.func.coalesce(api_key.c.last_used_at_us, 0) < at_us
+            used = sa.update(api_key).where(api_key.c.id == key_id, earlier).values(last_used_at_us=at_us)
+            await self._store.write(lambda tx, used=used: tx.execute(used) and None)  # type: ignore[misc]
+
+    async def find_caller(self, digest: bytes, *, now_us: int) -> Caller | None:
+        """See `ports.Accounts.find_caller`."""
+        query = (
+            sa.select(api_key)
+            .join(account, account.c.id == api_key.c.account_id)
+            .where(
+                api_key.c.digest == digest,
+                api_key.c.revoked_at_us.is_(None),
+                sa.or_(api_key.c.expires_at_us.is_(None), api_key.c.expires_at_us > now_us),
+                account.c.status == "open",
+            )
+        )
+        row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
+        if row is None:
+            return None
+        limits = _limits(row)
+        return Caller(
+            api_key_id=row.id,
+            account_id=row.account_id,
+            has_budget=limits.budget is not None,
+            models=limits.models,
+        )
+
+
+def _exists(email: str) -> AlreadyExists:
+    return AlreadyExists(f"There is an account for {email} already: tok0n accounts show {email}")
+
+
+def _get(tx: sa.Connection, email: str) -> Account:
+    row = tx.execute(sa.select(account).where(account.c.email == email)).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no account for {email}: tok0n accounts create {email}")
+    return _account(row)
+
+
+def _working_keys(tx: sa.Connection, account_id: str, *, now_us: int) -> int:
+    """How many keys work. The caller has locked the account, so the count stays true until the transaction ends."""
+    keys = api_key.c
+    expires_later = sa.or_(keys.expires_at_us.is_(None), keys.expires_at_us > now_us)
+    working = sa.and_(keys.account_id == account_id, keys.revoked_at_us.is_(None), expires_later)
+    return tx.execute(sa.select(sa.func.count()).select_from(api_key).where(working)).scalar_one()
+
+
+def _account(row: sa.Row[tuple[object, ...]]) -> Account:
+    return Account(
+        id=row.id,
+        email=row.email,
+        status=row.status,
+        balance=Balance(posted=row.posted, pending=row.pending),
+        created_at_us=row.created_at_us,
+    )
+
+
+def key_of_row(row: sa.Row[tuple[object, ...]]) -> ApiKey:
+    """A key from a whole row of its table."""
+    return ApiKey(
+        id=row.id,
+        account_id=row.account_id,
+        name=row.name,
+        prefix=row.prefix,
+        last_four=row.last_four,
+        created_at_us=row.created_at_us,
+        revoked_at_us=row.revoked_at_us,
+        last_used_at_us=row.last_used_at_us,
+        limits=_limits(row),
+    )
+
+
+def _limits(row: sa.Row[tuple[object, ...]]) -> KeyLimits:
+    models = None if row.models is None else msgspec.json.decode(row.models, type=tuple[str, ...])
+    return KeyLimits(expires_at_us=row.expires_at_us, budget=row.budget, models=models)

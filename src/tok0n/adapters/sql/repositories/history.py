@@ -1,0 +1,152 @@
+"""What an account looks back on, behind the `History` port. Every query names the account and runs on an index.
+
+A request's id begins with the millisecond it was made in, so that ids page in the order of time.
+"""
+
+import msgspec
+import sqlalchemy as sa
+
+from tok0n.adapters.sql.repositories.accounts import key_of_row
+from tok0n.adapters.sql.repositories.request_search import REQUESTS, newest, use_conditions
+from tok0n.adapters.sql.schema import account, api_key, ledger_entry, request, usage_hour
+from tok0n.adapters.sql.store import SqlStore
+from tok0n.domain.accounts import ApiKey
+from tok0n.domain.errors import NotFound
+from tok0n.domain.history import (
+    HourOfUse,
+    LedgerEntry,
+    RequestFilter,
+    RequestRecord,
+    UseBy,
+    UseFilter,
+    UseTotals,
+)
+from tok0n.domain.ledger import Balance, EntryKind, RequestStatus
+
+
+class SqlHistory:
+    """The `History` port."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+
+    async def balance(self, account_id: str) -> Balance:
+        """See `ports.History.balance`."""
+        query = sa.select(account.c.posted, account.c.pending).where(account.c.id == account_id)
+        row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
+        if row is None:
+            raise NotFound("There is no such account.")
+        return Balance(posted=row[0], pending=row[1])
+
+    async def key(self, account_id: str, api_key_id: str) -> ApiKey:
+        """See `ports.History.key`."""
+        query = sa.select(api_key).where(api_key.c.id == api_key_id, api_key.c.account_id == account_id)
+        row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
+        if row is None:
+            raise NotFound("There is no such API key in this account.")
+        return key_of_row(row)
+
+    async def key_spent(self, account_id: str) -> dict[str, int]:
+        """See `ports.History.key_spent`."""
+        hours = usage_hour.c
+        query = (
+            sa.select(hours.api_key_id, sa.func.sum(hours.charged))
+            .where(hours.account_id == account_id)
+            .group_by(hours.api_key_id)
+        )
+        return await self._store.read(lambda tx: {key_id: int(spent) for key_id, spent in tx.execute(query)})
+
+    async def request(self, account_id: str, request_id: str) -> RequestRecord:
+        """See `ports.History.request`."""
+        query = REQUESTS.where(request.c.id == request_id, request.c.account_id == account_id)
+        row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
+        if row is None:
+            raise NotFound("There is no such request in this account.")
+        return _record(row)
+
+    async def requests(
+        self, account_id: str, chosen: RequestFilter, *, before: str | None, rows_max: int
+    ) -> list[RequestRecord]:
+        """See `ports.History.requests`."""
+
+        def fn(tx: sa.Connection) -> list[RequestRecord]:
+            return [_record(row) for row in newest(tx, account_id, chosen, before=before, rows_max=rows_max)]
+
+        return await self._store.read(fn)
+
+    async def hours(self, account_id: str, chosen: UseFilter, *, by: UseBy) -> list[HourOfUse]:
+        """See `ports.History.hours`."""
+        series = usage_hour.c.model if by is UseBy.MODEL else usage_hour.c.api_key_id
+        query = (
+            sa.select(usage_hour.c.hour, series, sa.func.sum(usage_hour.c.charged))
+            .where(*use_conditions(account_id, chosen))
+            .group_by(usage_hour.c.hour, series)
+            .order_by(usage_hour.c.hour, series)
+        )
+        return await self._store.read(
+            lambda tx: [
+                HourOfUse(hour=hour, series=name, charged=int(charged)) for hour, name, charged in tx.execute(query)
+            ]
+        )
+
+    async def totals(self, account_id: str, chosen: UseFilter) -> UseTotals:
+        """See `ports.History.totals`."""
+        hours = usage_hour.c
+        sums = (hours.requests, hours.prompt_tokens, hours.completion_tokens, hours.charged)
+        query = sa.select(*(sa.func.coalesce(sa.func.sum(column), 0).label(column.name) for column in sums))
+        query = query.where(*use_conditions(account_id, chosen))
+        row = await self._store.read(lambda tx: tx.execute(query).one())
+        return UseTotals(
+            requests=int(row.requests),
+            prompt_tokens=int(row.prompt_tokens),
+            completion_tokens=int(row.completion_tokens),
+            charged=int(row.charged),
+        )
+
+    async def models_used(self, account_id: str) -> list[str]:
+        """See `ports.History.models_used`."""
+        hours = usage_hour.c
+        query = sa.select(hours.model).where(hours.account_id == account_id).distinct().order_by(hours.model)
+        return await self._store.read(lambda tx: list(tx.scalars(query)))
+
+    async def entries(self, account_id: str, *, before: int | None, rows_max: int) -> list[LedgerEntry]:
+        """See `ports.History.entries`."""
+        query = sa.select(ledger_entry).where(ledger_entry.c.account_id == account_id)
+        if before is not None:
+            query = query.where(ledger_entry.c.id < before)
+        query = query.order_by(ledger_entry.c.id.desc()).limit(rows_max)
+        return await self._store.read(lambda tx: [entry_of_row(row) for row in tx.execute(query)])
+
+
+def _record(row: sa.Row[tuple[object, ...]]) -> RequestRecord:
+    return RequestRecord(
+        id=row.id,
+        api_key_id=row.api_key_id,
+        key_name=row.key_name,
+        model=row.model,
+        status=RequestStatus(row.status),
+        reserved=row.reserved,
+        charged=row.charged,
+        shortfall=row.shortfall,
+        prompt_tokens=row.prompt_tokens,
+        completion_tokens=row.completion_tokens,
+        total_tokens=row.total_tokens,
+        details={} if row.details is None else msgspec.json.decode(row.details, type=dict[str, int]),
+        code=row.code,
+        upstream_ms=row.upstream_ms,
+        created_at_us=row.created_at_us,
+        resolved_at_us=row.resolved_at_us,
+    )
+
+
+def entry_of_row(row: sa.Row[tuple[object, ...]]) -> LedgerEntry:
+    """An entry from a whole row of its table."""
+    return LedgerEntry(
+        id=row.id,
+        kind=EntryKind(row.kind),
+        amount=row.amount,
+        posted_after=row.posted_after,
+        request_id=row.request_id,
+        reason=row.reason,
+        created_at_us=row.created_at_us,
+    )

@@ -1,0 +1,325 @@
+"""Orders in SQL, behind the `Orders` port. What becomes known and what follows from it is one transaction."""
+
+import os
+from typing import Any
+
+import sqlalchemy as sa
+
+from tok0n.adapters.sql.ledger_functions import append_entry, lock_accounts, lock_open_account
+from tok0n.adapters.sql.repositories import forms
+from tok0n.adapters.sql.repositories.history import entry_of_row
+from tok0n.adapters.sql.schema import account, debt, ledger_entry, order_dispute, pack_order, redeem_code, redemption
+from tok0n.adapters.sql.store import SqlStore
+from tok0n.domain import ids
+from tok0n.domain.errors import AlreadyExists, AlreadySubmitted, LimitReached, NotFound
+from tok0n.domain.forms import Submission
+from tok0n.domain.history import LedgerEntry
+from tok0n.domain.ledger import Balance, EntryKind
+from tok0n.domain.orders import (
+    CHECKOUT_LIFE_US,
+    OPEN_CHECKOUTS_MAX,
+    STARTED_CHECKOUTS_MAX,
+    STARTED_CHECKOUTS_US,
+    Applied,
+    Dispute,
+    DisputeStatus,
+    OpenedOrder,
+    Order,
+    Outcome,
+    Payment,
+    plan_entries,
+)
+from tok0n.domain.packs import Pack
+
+DEBT_COVERED = "covers tokens that were refunded or disputed after they were spent"
+
+
+class SqlOrders:
+    """The `Orders` port."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+
+    async def open(
+        self, *, account_id: str, pack: Pack, currency: str, now_us: int, submission: Submission | None = None
+    ) -> OpenedOrder:
+        """See `ports.Orders.open`."""
+        order_id = ids.order_id(now_us, os.urandom(ids.RANDOM_BYTES))
+
+        def fn(tx: sa.Connection) -> OpenedOrder:
+            lock_open_account(tx, account_id)
+            if submission is not None:
+                try:
+                    forms.check(tx, submission, now_us=now_us)
+                except AlreadySubmitted as repeated:
+                    return OpenedOrder(order=_get(tx, str(repeated.result)), is_repetition=True)
+            open_orders = _open_orders(tx, account_id)
+            for order in open_orders:
+                if order.is_for(pack, currency=currency) and order.created_at_us > now_us - CHECKOUT_LIFE_US:
+                    return OpenedOrder(order=order)
+            _require_few_started(tx, account_id, now_us=now_us)
+            if len(open_orders) >= OPEN_CHECKOUTS_MAX:
+                return OpenedOrder(must_expire=open_orders[0])
+            tx.execute(
+                sa.insert(pack_order).values(
+                    id=order_id,
+                    account_id=account_id,
+                    pack_id=pack.id,
+                    pack_name=pack.name,
+                    tokens=pack.tokens,
+                    price_cents=pack.price_usd_cents,
+                    currency=currency,
+                    created_at_us=now_us,
+                )
+            )
+            if submission is not None:
+                forms.claim(tx, submission, result=order_id, now_us=now_us)
+            return OpenedOrder(order=_get(tx, order_id))
+
+        return await self._store.write(fn)
+
+    async def attach_checkout(self, order_id: str, *, checkout_id: str) -> bool:
+        """See `ports.Orders.attach_checkout`."""
+        orders = pack_order.c
+        is_wanted = sa.or_(orders.outcome.is_(None), orders.paid_cents.is_not(None))
+        is_first = sa.or_(orders.checkout_id.is_(None), orders.checkout_id == checkout_id)
+        attached = sa.update(pack_order).where(orders.id == order_id, is_wanted, is_first)
+        return await self._store.write(lambda tx: tx.execute(attached.values(checkout_id=checkout_id)).rowcount == 1)
+
+    async def abandon(self, order_id: str) -> None:
+        """See `ports.Orders.abandon`."""
+        orders = pack_order.c
+        abandoned = sa.update(pack_order).where(
+            orders.id == order_id, orders.checkout_id.is_(None), orders.outcome.is_(None), orders.paid_cents.is_(None)
+        )
+        await self._store.write(lambda tx: tx.execute(abandoned.values(outcome=Outcome.EXPIRED)) and None)
+
+    async def get(self, order_id: str) -> Order:
+        """See `ports.Orders.get`."""
+        return await self._store.read(lambda tx: _get(tx, order_id))
+
+    async def find_by_payment(self, payment_id: str) -> Order | None:
+        """See `ports.Orders.find_by_payment`."""
+        query = sa.select(pack_order).where(pack_order.c.payment_id == payment_id)
+        return next(iter(await self._store.read(lambda tx: _find(tx, query))), None)
+
+    async def of(self, account_id: str, *, before: str | None, rows_max: int, with_expired: bool = True) -> list[Order]:
+        """See `ports.Orders.of`."""
+        orders = pack_order.c
+        query = sa.select(pack_order).where(orders.account_id == account_id)
+        if not with_expired:
+            is_expired = sa.and_(sa.func.coalesce(orders.outcome, "") == Outcome.EXPIRED, orders.paid_cents.is_(None))
+            query = query.where(~is_expired)
+        if before is not None:
+            query = query.where(pack_order.c.id < before)
+        query = query.order_by(pack_order.c.id.desc()).limit(rows_max)
+        return await self._store.read(lambda tx: _find(tx, query))
+
+    async def entries(self, order_id: str) -> list[LedgerEntry]:
+        """See `ports.Orders.entries`."""
+        query = sa.select(ledger_entry).where(ledger_entry.c.order_id == order_id).order_by(ledger_entry.c.id)
+        return await self._store.read(lambda tx: [entry_of_row(row) for row in tx.execute(query)])
+
+    async def record(self, order_id: str, facts: Payment, *, payment_id: str | None, now_us: int) -> Order:
+        """See `ports.Orders.record`."""
+
+        def fn(tx: sa.Connection) -> Order:
+            lock_accounts(tx, [_get(tx, order_id).account_id])
+            order = _get(tx, order_id)
+            _require_own(tx, order, facts, payment_id=payment_id)
+            payment = order.payment.merge(facts)
+            _remember(tx, order, payment, payment_id=payment_id, now_us=now_us)
+            _apply(tx, order, payment.tokens_due(order.tokens), now_us=now_us)
+            return _get(tx, order_id)
+
+        return await self._store.write(fn)
+
+    async def debt(self, account_id: str) -> int:
+        """See `ports.Orders.debt`."""
+        return await self._store.read(lambda tx: _debt(tx, account_id))
+
+    async def create_code(
+        self,
+        *,
+        digest: bytes,
+        shown: str,
+        tokens: int,
+        uses_max: int,
+        expires_at_us: int | None,
+        reason: str,
+        now_us: int,
+    ) -> None:
+        """See `ports.Orders.create_code`."""
+        values = {"digest": digest, "shown": shown, "tokens": tokens, "uses_max": uses_max, "reason": reason}
+        made = sa.insert(redeem_code).values(**values, expires_at_us=expires_at_us, created_at_us=now_us)
+        await self._store.write(lambda tx: tx.execute(made) and None)
+
+    async def redeem(self, *, account_id: str, digest: bytes, now_us: int, submission: Submission | None = None) -> int:
+        """See `ports.Orders.redeem`."""
+        codes = redeem_code.c
+        works = sa.or_(codes.expires_at_us.is_(None), codes.expires_at_us > now_us)
+        taken = sa.update(redeem_code).where(codes.digest == digest, codes.uses < codes.uses_max, works)
+
+        def fn(tx: sa.Connection) -> int:
+            lock_open_account(tx, account_id)
+            if submission is not None:
+                forms.check(tx, submission, now_us=now_us)
+            mine = sa.select(redemption.c.digest).where(
+                redemption.c.digest == digest, redemption.c.account_id == account_id
+            )
+            if tx.execute(mine).first() is not None:
+                raise AlreadyExists("You've already redeemed this code.")
+            code = tx.execute(taken.values(uses=codes.uses + 1).returning(codes.tokens, codes.reason)).one_or_none()
+            if code is None:
+                raise NotFound("This code is invalid, has expired, or has been used up.")
+            tx.execute(sa.insert(redemption).values(digest=digest, account_id=account_id, redeemed_at_us=now_us))
+            append_entry(
+                tx,
+                account_id=account_id,
+                kind=EntryKind.GRANT,
+                amount=code.tokens,
+                reason=f"code: {code.reason}",
+                now_us=now_us,
+            )
+            if submission is not None:
+                forms.claim(tx, submission, result=str(code.tokens), now_us=now_us)
+            return int(code.tokens)
+
+        return await self._store.write(fn)
+
+
+def _open_orders(tx: sa.Connection, account_id: str) -> list[Order]:
+    """The orders whose buyer may still pay, oldest first; the account is locked."""
+    orders = pack_order.c
+    query = sa.select(pack_order).where(
+        orders.account_id == account_id,
+        orders.paid_cents.is_(None),
+        orders.outcome.is_(None),
+        orders.is_complete == 0,
+    )
+    return _find(tx, query.order_by(orders.id))
+
+
+def _require_few_started(tx: sa.Connection, account_id: str, *, now_us: int) -> None:
+    """Raises `LimitReached` for an account that started too many purchases lately; the account is locked."""
+    orders = pack_order.c
+    since_us = now_us - STARTED_CHECKOUTS_US
+    started = sa.select(sa.func.count()).where(
+        orders.account_id == account_id,
+        orders.id >= ids.first_order_id(since_us),
+        orders.created_at_us > since_us,
+        orders.paid_cents.is_(None),
+        orders.is_complete == 0,
+    )
+    if tx.execute(started).scalar_one() >= STARTED_CHECKOUTS_MAX:
+        raise LimitReached(
+            f"You started {STARTED_CHECKOUTS_MAX} purchases in the last hour without paying."
+            " Pay for one of your open orders, or try again in an hour."
+        )
+
+
+def _require_own(tx: sa.Connection, order: Order, facts: Payment, *, payment_id: str | None) -> None:
+    """Raises `AlreadyExists` when the payment or a dispute belongs to another order: it can never be applied here.
+
+    Two transactions may both pass this check; the unique constraints then refuse the second one, which is tried again.
+    """
+    if payment_id is not None:
+        other = tx.scalar(sa.select(pack_order.c.id).where(pack_order.c.payment_id == payment_id))
+        if other not in {None, order.id}:
+            raise AlreadyExists(f"the payment {payment_id} belongs to {other}, not to {order.id}")
+    for dispute in facts.disputes:
+        other = tx.scalar(sa.select(order_dispute.c.order_id).where(order_dispute.c.id == dispute.id))
+        if other not in {None, order.id}:
+            raise AlreadyExists(f"the dispute {dispute.id} belongs to {other}, not to {order.id}")
+
+
+def _remember(tx: sa.Connection, order: Order, payment: Payment, *, payment_id: str | None, now_us: int) -> None:
+    """Write down what is known."""
+    values: dict[str, object] = {
+        "is_complete": int(payment.is_complete),
+        "paid_cents": payment.paid_cents,
+        "refunded_cents": payment.refunded_cents,
+        "outcome": payment.outcome,
+        "payment_id": order.payment_id or payment_id,
+    }
+    if order.paid_at_us is None and payment.paid_cents is not None:
+        values["paid_at_us"] = now_us
+    tx.execute(sa.update(pack_order).where(pack_order.c.id == order.id).values(**values))
+    known = {dispute.id for dispute in order.payment.disputes}
+    for dispute in payment.disputes:
+        changes = {"cents": dispute.cents, "status": dispute.status}
+        if dispute.id in known:
+            tx.execute(sa.update(order_dispute).where(order_dispute.c.id == dispute.id).values(**changes))
+        else:
+            tx.execute(sa.insert(order_dispute).values(id=dispute.id, order_id=order.id, **changes))
+
+
+def _apply(tx: sa.Connection, order: Order, due: Applied, *, now_us: int) -> None:
+    """Append the entries that follow; the account is locked."""
+    owed = _debt(tx, order.account_id)
+    row = tx.execute(sa.select(account.c.posted, account.c.pending).where(account.c.id == order.account_id)).one()
+    plan = plan_entries(order.applied, due, balance=Balance(posted=row.posted, pending=row.pending), debt=owed)
+    for entry in plan.entries:
+        append_entry(
+            tx,
+            account_id=order.account_id,
+            kind=entry.kind,
+            amount=entry.amount,
+            reason=DEBT_COVERED if entry.kind is EntryKind.ADJUSTMENT else order.pack_name,
+            now_us=now_us,
+            order_id=order.id,
+        )
+    if plan.debt != owed:
+        tx.execute(sa.delete(debt).where(debt.c.account_id == order.account_id))
+        tx.execute(sa.insert(debt).values(account_id=order.account_id, tokens=plan.debt))
+    applied = {
+        "purchase_applied": plan.applied.purchase,
+        "refund_applied": plan.applied.refund,
+        "dispute_applied": plan.applied.dispute,
+    }
+    tx.execute(sa.update(pack_order).where(pack_order.c.id == order.id).values(**applied))
+
+
+def _debt(tx: sa.Connection, account_id: str) -> int:
+    return tx.scalar(sa.select(debt.c.tokens).where(debt.c.account_id == account_id)) or 0
+
+
+def _get(tx: sa.Connection, order_id: str) -> Order:
+    for order in _find(tx, sa.select(pack_order).where(pack_order.c.id == order_id)):
+        return order
+    raise NotFound("There is no such order.")
+
+
+def _find(tx: sa.Connection, query: sa.Select[Any]) -> list[Order]:
+    """The orders whose whole rows the query gives, in its order."""
+    rows = tx.execute(query).all()
+    of_them = order_dispute.c.order_id.in_([row.id for row in rows])
+    disputes: dict[str, list[Dispute]] = {row.id: [] for row in rows}
+    for one in tx.execute(sa.select(order_dispute).where(of_them).order_by("id")):
+        disputes[one.order_id].append(Dispute(id=one.id, cents=one.cents, status=DisputeStatus(one.status)))
+    return [_order(row, disputes[row.id]) for row in rows]
+
+
+def _order(row: sa.Row[Any], disputes: list[Dispute]) -> Order:
+    payment = Payment(
+        is_complete=bool(row.is_complete),
+        paid_cents=row.paid_cents,
+        refunded_cents=row.refunded_cents,
+        disputes=tuple(disputes),
+        outcome=None if row.outcome is None else Outcome(row.outcome),
+    )
+    return Order(
+        id=row.id,
+        account_id=row.account_id,
+        pack_id=row.pack_id,
+        pack_name=row.pack_name,
+        tokens=row.tokens,
+        price_cents=row.price_cents,
+        currency=row.currency,
+        created_at_us=row.created_at_us,
+        checkout_id=row.checkout_id,
+        payment_id=row.payment_id,
+        paid_at_us=row.paid_at_us,
+        payment=payment,
+        applied=Applied(purchase=row.purchase_applied, refund=row.refund_applied, dispute=row.dispute_applied),
+    )

@@ -1,0 +1,74 @@
+"""Passkeys in SQL, behind the `Passkeys` port."""
+
+import msgspec
+import sqlalchemy as sa
+
+from tok0n.adapters.sql.repositories.credentials import change_credentials, person_of_row, require_session
+from tok0n.adapters.sql.schema import passkey, person
+from tok0n.adapters.sql.store import SqlStore
+from tok0n.domain.errors import AlreadyExists, LimitReached
+from tok0n.domain.users import Passkey, Person
+
+_NAMES = Passkey.__struct_fields__
+
+
+class SqlPasskeys:
+    """The `Passkeys` port."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+
+    async def add(self, passkey_: Passkey, *, passkeys_max: int, made_in: bytes) -> None:
+        """See `ports.Passkeys.add`."""
+
+        def fn(tx: sa.Connection) -> None:
+            require_session(tx, passkey_.person_id, made_in)
+            mine = sa.select(sa.func.count()).where(passkey.c.person_id == passkey_.person_id)
+            if tx.execute(mine).scalar_one() >= passkeys_max:
+                raise LimitReached(f"You have {passkeys_max} passkeys, the most that you can have. Remove one first.")
+            change_credentials(tx, passkey_.person_id, keep_session=made_in)
+            try:
+                tx.execute(sa.insert(passkey).values(**msgspec.structs.asdict(passkey_)))
+            except sa.exc.IntegrityError:
+                raise AlreadyExists("You've already added this passkey.") from None
+
+        await self._store.write(fn)
+
+    async def of(self, person_id: str) -> list[Passkey]:
+        """See `ports.Passkeys.of`."""
+        query = sa.select(passkey).where(passkey.c.person_id == person_id).order_by(passkey.c.created_at_us)
+        return await self._store.read(lambda tx: [_passkey(row) for row in tx.execute(query)])
+
+    async def find(self, credential_id: bytes) -> tuple[Passkey, Person] | None:
+        """See `ports.Passkeys.find`."""
+
+        def fn(tx: sa.Connection) -> tuple[Passkey, Person] | None:
+            found = tx.execute(sa.select(passkey).where(passkey.c.credential_id == credential_id)).one_or_none()
+            if found is None:
+                return None
+            owner = tx.execute(sa.select(person).where(person.c.id == found.person_id)).one()
+            return _passkey(found), person_of_row(owner)
+
+        return await self._store.read(fn)
+
+    async def used(self, credential_id: bytes, *, sign_count: int, now_us: int) -> None:
+        """See `ports.Passkeys.used`."""
+        used = sa.update(passkey).where(passkey.c.credential_id == credential_id)
+        await self._store.write(
+            lambda tx: tx.execute(used.values(sign_count=sign_count, last_used_at_us=now_us)) and None
+        )
+
+    async def remove(self, *, person_id: str, credential_id: bytes, made_in: bytes) -> None:
+        """See `ports.Passkeys.remove`."""
+        mine = sa.and_(passkey.c.person_id == person_id, passkey.c.credential_id == credential_id)
+
+        def fn(tx: sa.Connection) -> None:
+            require_session(tx, person_id, made_in)
+            if tx.execute(sa.delete(passkey).where(mine)).rowcount:
+                change_credentials(tx, person_id, keep_session=made_in)
+
+        await self._store.write(fn)
+
+
+def _passkey(row: sa.Row[tuple[object, ...]]) -> Passkey:
+    return Passkey(**{name: getattr(row, name) for name in _NAMES})

@@ -1,0 +1,119 @@
+"""Where people are signed in, behind the `Sessions` port."""
+
+import sqlalchemy as sa
+
+from tok0n.adapters.sql.repositories.credentials import lock_person, person_of_row
+from tok0n.adapters.sql.schema import account, person, session
+from tok0n.adapters.sql.store import SqlStore
+from tok0n.domain.errors import CredentialsChanged
+from tok0n.domain.users import (
+    SECOND_FACTOR_LIFE_US,
+    SESSION_IDLE_US,
+    SESSION_LIFE_US,
+    Person,
+    Session,
+    SessionRecord,
+)
+
+SEEN_EVERY_US = 60_000_000
+"""How exactly it is known when a session was last used: a write for every page would cost more than it tells."""
+
+_COLUMNS = session.c
+
+
+class SqlSessions:
+    """The `Sessions` port."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+
+    async def begin(
+        self, *, person: Person, digest: bytes, agent: str, now_us: int, waits: bool, replaces: bytes | None = None
+    ) -> None:
+        """See `ports.Sessions.begin`."""
+
+        def fn(tx: sa.Connection) -> None:
+            found = lock_person(tx, person.id)
+            if found is None or found.credential_changes != person.credential_changes:
+                raise CredentialsChanged
+            replaced = sa.delete(session).where(_COLUMNS.digest == replaces, _COLUMNS.waits == 1)
+            if replaces is not None and tx.execute(replaced).rowcount == 0:
+                raise CredentialsChanged
+            tx.execute(sa.delete(session).where(_COLUMNS.person_id == person.id, sa.not_(_lives(now_us))))
+            values = {"digest": digest, "person_id": person.id, "agent": agent, "waits": int(waits)}
+            tx.execute(sa.insert(session).values(**values, created_at_us=now_us, seen_at_us=now_us))
+
+        await self._store.write(fn)
+
+    async def find(self, digest: bytes, *, now_us: int) -> Session | None:
+        """See `ports.Sessions.find`."""
+        query = (
+            sa.select(person, _COLUMNS.seen_at_us)
+            .join(session, person.c.id == _COLUMNS.person_id)
+            .join(account, account.c.id == person.c.account_id)
+            .where(_COLUMNS.digest == digest, _COLUMNS.waits == 0, _lives(now_us), account.c.status == "open")
+        )
+        row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
+        if row is None:
+            return None
+        if row.seen_at_us < now_us - SEEN_EVERY_US:
+            seen = sa.update(session).where(_COLUMNS.digest == digest).values(seen_at_us=now_us)
+            await self._store.write(lambda tx: tx.execute(seen) and None)
+        return Session(
+            digest=digest,
+            person_id=row.id,
+            email=row.email,
+            account_id=row.account_id,
+            time_zone=row.time_zone,
+            is_operator=bool(row.is_operator),
+        )
+
+    async def waiting(self, digest: bytes, *, now_us: int) -> Person | None:
+        """See `ports.Sessions.waiting`."""
+        query = (
+            sa.select(person)
+            .join(session, person.c.id == _COLUMNS.person_id)
+            .where(_COLUMNS.digest == digest, _COLUMNS.waits == 1)
+            .where(_COLUMNS.created_at_us > now_us - SECOND_FACTOR_LIFE_US)
+        )
+        row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
+        return None if row is None else person_of_row(row)
+
+    async def of(self, person_id: str, *, now_us: int) -> list[SessionRecord]:
+        """See `ports.Sessions.of`."""
+        query = (
+            sa.select(_COLUMNS.digest, _COLUMNS.agent, _COLUMNS.created_at_us, _COLUMNS.seen_at_us)
+            .where(_COLUMNS.person_id == person_id, _COLUMNS.waits == 0, _lives(now_us))
+            .order_by(_COLUMNS.seen_at_us.desc(), _COLUMNS.created_at_us.desc())
+        )
+        return await self._store.read(
+            lambda tx: [
+                SessionRecord(
+                    digest=row.digest, agent=row.agent, created_at_us=row.created_at_us, seen_at_us=row.seen_at_us
+                )
+                for row in tx.execute(query)
+            ]
+        )
+
+    async def end(self, digest: bytes) -> None:
+        """See `ports.Sessions.end`."""
+        await self._store.write(lambda tx: tx.execute(sa.delete(session).where(_COLUMNS.digest == digest)) and None)
+
+    async def end_all(self, person_id: str, *, but: bytes | None = None) -> None:
+        """See `ports.Sessions.end_all`."""
+        ended = sa.delete(session).where(_COLUMNS.person_id == person_id)
+        if but is not None:
+            ended = ended.where(_COLUMNS.digest != but)
+        await self._store.write(lambda tx: tx.execute(ended) and None)
+
+    async def forget_ended(self, *, now_us: int) -> None:
+        """See `ports.Sessions.forget_ended`."""
+        ended = sa.delete(session).where(sa.not_(_lives(now_us)))
+        await self._store.write(lambda tx: tx.execute(ended) and None)
+
+
+def _lives(now_us: int) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        _COLUMNS.seen_at_us > now_us - SESSION_IDLE_US,
+        _COLUMNS.created_at_us > now_us - SESSION_LIFE_US,
+    )

@@ -1,0 +1,300 @@
+"""People and their mailed links in SQL, behind the `People` port."""
+
+import os
+from typing import Any
+
+import sqlalchemy as sa
+
+from tok0n.adapters.sql.repositories.credentials import (
+    COLUMNS,
+    change_credentials,
+    lock_person,
+    person_of_row,
+    require_session,
+)
+from tok0n.adapters.sql.schema import account, api_key, mail_link, passkey, person, recovery_code
+from tok0n.adapters.sql.store import SqlStore, lock_for
+from tok0n.domain import ids
+from tok0n.domain.errors import AlreadyExists, NotFound
+from tok0n.domain.users import LINK_LIFE_US, LinkPurpose, Person
+
+
+class SqlPeople:
+    """The `People` port."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+
+    async def find(self, email: str) -> Person | None:
+        """See `ports.People.find`."""
+        query = sa.select(person).where(person.c.email == email)
+        row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
+        return None if row is None else person_of_row(row)
+
+    async def get(self, person_id: str) -> Person:
+        """See `ports.People.get`."""
+        query = sa.select(person).where(person.c.id == person_id)
+        row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
+        if row is None:
+            raise NotFound("There is no such person.")
+        return person_of_row(row)
+
+    async def has_operator(self) -> bool:
+        """See `ports.People.has_operator`."""
+        return await self._store.read(_has_operator)
+
+    async def register(self, *, email: str, password_hash: str, now_us: int) -> Person:
+        """See `ports.People.register`."""
+
+        def fn(tx: sa.Connection) -> Person:
+            found = _locked(tx, email)
+            if found is None:
+                return _insert(tx, email=email, password_hash=password_hash, now_us=now_us)
+            if found.verified_at_us is None:
+                # Anyone can sign up with an address: that must not end the operator's invitation to it.
+                kept = (LinkPurpose.INVITE,)
+                return change_credentials(tx, found.id, keep_links=kept, password_hash=password_hash)
+            return found
+
+        return await self._store.write(fn)
+
+    async def create_link(
+        self,
+        *,
+        person_id: str | None,
+        purpose: LinkPurpose,
+        digest: bytes,
+        expires_at_us: int,
+        email: str | None,
+        made_in: bytes | None = None,
+    ) -> None:
+        """See `ports.People.create_link`."""
+
+        def fn(tx: sa.Connection) -> None:
+            links = mail_link.c
+            if person_id is not None:
+                if made_in is not None:
+                    require_session(tx, person_id, made_in)
+                elif lock_person(tx, person_id) is None:
+                    raise NotFound("There is no such person.")
+                tx.execute(sa.delete(mail_link).where(links.person_id == person_id, links.purpose == purpose))
+            values = {"digest": digest, "person_id": person_id, "purpose": purpose, "email": email}
+            tx.execute(sa.insert(mail_link).values(**values, expires_at_us=expires_at_us))
+
+        await self._store.write(fn)
+
+    async def find_by_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> Person | None:
+        """See `ports.People.find_by_link`."""
+        links = mail_link.c
+        query = (
+            sa.select(person)
+            .join(mail_link, links.person_id == person.c.id)
+            .where(links.digest == digest, links.purpose == purpose, links.expires_at_us > now_us)
+        )
+        row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
+        return None if row is None else person_of_row(row)
+
+    async def has_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> bool:
+        """See `ports.People.has_link`."""
+        links = mail_link.c
+        query = sa.select(links.purpose).where(
+            links.digest == digest, links.purpose == purpose, links.expires_at_us > now_us
+        )
+        return await self._store.read(lambda tx: tx.execute(query).first()) is not None
+
+    async def use_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> bool:
+        """See `ports.People.use_link`."""
+
+        def fn(tx: sa.Connection) -> bool:
+            return consume_link(tx, digest, purpose=purpose, now_us=now_us, may_open=False) is not None
+
+        return await self._store.write(fn)
+
+    async def verify(self, digest: bytes, *, now_us: int, may_open: bool) -> Person | None:
+        """See `ports.People.verify`."""
+
+        def fn(tx: sa.Connection) -> Person | None:
+            taken = consume_link(tx, digest, purpose=LinkPurpose.VERIFY, now_us=now_us, may_open=may_open)
+            return None if taken is None else _with_account(tx, change_credentials(tx, taken.person_id), now_us=now_us)
+
+        return await self._store.write(fn)
+
+    async def choose_password(
+        self, digest: bytes, *, purpose: LinkPurpose, password_hash: str, now_us: int, may_open: bool
+    ) -> Person | None:
+        """See `ports.People.choose_password`."""
+
+        def fn(tx: sa.Connection) -> Person | None:
+            taken = consume_link(tx, digest, purpose=purpose, now_us=now_us, may_open=may_open)
+            if taken is None:
+                return None
+            changed = change_credentials(tx, taken.person_id, password_hash=password_hash)
+            return _with_account(tx, changed, now_us=now_us)
+
+        return await self._store.write(fn)
+
+    async def set_up(self, digest: bytes, *, email: str, password_hash: str, now_us: int) -> Person | None:
+        """See `ports.People.set_up`."""
+
+        def fn(tx: sa.Connection) -> Person | None:
+            lock_for(tx, "the operator's account")
+            taken = consume_link(tx, digest, purpose=LinkPurpose.SET_UP, now_us=now_us, may_open=True)
+            if taken is None or _has_operator(tx):
+                return None
+            found = _locked(tx, email) or _insert(tx, email=email, password_hash=password_hash, now_us=now_us)
+            tx.execute(sa.delete(mail_link).where(mail_link.c.purpose == LinkPurpose.SET_UP))
+            operator = change_credentials(tx, found.id, password_hash=password_hash, is_operator=1)
+            return _with_account(tx, operator, now_us=now_us)
+
+        return await self._store.write(fn)
+
+    async def change_email(self, digest: bytes, *, now_us: int, keep_session: bytes | None) -> Person | None:
+        """See `ports.People.change_email`."""
+
+        def fn(tx: sa.Connection) -> Person | None:
+            taken = consume_link(tx, digest, purpose=LinkPurpose.EMAIL, now_us=now_us, may_open=False)
+            if taken is None:
+                return None
+            is_taken = _locked(tx, taken.email) is not None
+            lock_for(tx, f"account {taken.email}")
+            owner = tx.scalar(sa.select(account.c.id).where(account.c.email == taken.email))
+            if is_taken or owner is not None:
+                return None
+            found = change_credentials(tx, taken.person_id, keep_session=keep_session, email=taken.email)
+            tx.execute(sa.update(account).where(account.c.id == found.account_id).values(email=taken.email))
+            return found
+
+        return await self._store.write(fn)
+
+    async def change_password(self, *, person_id: str, password_hash: str, made_in: bytes) -> None:
+        """See `ports.People.change_password`."""
+
+        def fn(tx: sa.Connection) -> None:
+            require_session(tx, person_id, made_in)
+            change_credentials(tx, person_id, keep_session=made_in, password_hash=password_hash)
+
+        await self._store.write(fn)
+
+    async def set_time_zone(self, *, person_id: str, time_zone: str) -> None:
+        """See `ports.People.set_time_zone`."""
+        await self._store.write(lambda tx: _update(tx, person_id, time_zone=time_zone))
+
+    async def set_totp(
+        self, *, person_id: str, secret: str | None, step: int, recovery_codes: list[bytes], made_in: bytes
+    ) -> None:
+        """See `ports.People.set_totp`."""
+
+        def fn(tx: sa.Connection) -> None:
+            found = require_session(tx, person_id, made_in)
+            if secret is not None and found.totp_secret is not None:
+                raise AlreadyExists("Two-factor authentication is already on. Reload the page.")
+            change_credentials(tx, person_id, keep_session=made_in, totp_secret=secret, totp_step=step)
+            tx.execute(sa.delete(recovery_code).where(recovery_code.c.person_id == person_id))
+            for digest in recovery_codes:
+                tx.execute(sa.insert(recovery_code).values(person_id=person_id, digest=digest))
+
+        await self._store.write(fn)
+
+    async def use_totp_step(self, *, person_id: str, step: int) -> bool:
+        """See `ports.People.use_totp_step`."""
+        used = sa.update(person).where(person.c.id == person_id, person.c.totp_step < step).values(totp_step=step)
+        return await self._store.write(lambda tx: tx.execute(used).rowcount == 1)
+
+    async def use_recovery_code(self, *, person_id: str, digest: bytes) -> bool:
+        """See `ports.People.use_recovery_code`."""
+        codes = recovery_code.c
+        used = sa.delete(recovery_code).where(codes.person_id == person_id, codes.digest == digest)
+        return await self._store.write(lambda tx: tx.execute(used).rowcount == 1)
+
+    async def recovery_codes_left(self, person_id: str) -> int:
+        """See `ports.People.recovery_codes_left`."""
+        query = sa.select(sa.func.count()).where(recovery_code.c.person_id == person_id)
+        return await self._store.read(lambda tx: tx.execute(query).scalar_one())
+
+    async def forget_factors(self, person_id: str) -> None:
+        """See `ports.People.forget_factors`."""
+
+        def fn(tx: sa.Connection) -> None:
+            change_credentials(tx, person_id, totp_secret=None)
+            for table in (recovery_code, passkey):
+                tx.execute(sa.delete(table).where(table.c.person_id == person_id))
+
+        await self._store.write(fn)
+
+    async def forget_stale(self, *, now_us: int, rows_max: int) -> int:
+        """See `ports.People.forget_stale`."""
+        find_by_link = sa.select(mail_link.c.person_id).where(mail_link.c.person_id == person.c.id)
+        unconfirmed = sa.and_(person.c.verified_at_us.is_(None), person.c.created_at_us <= now_us - LINK_LIFE_US)
+        stale = sa.select(person.c.id).where(unconfirmed, ~find_by_link.exists()).limit(rows_max)
+
+        def fn(tx: sa.Connection) -> int:
+            links = tx.execute(sa.delete(mail_link).where(mail_link.c.expires_at_us <= now_us)).rowcount
+            return links + tx.execute(sa.delete(person).where(person.c.id.in_(stale))).rowcount
+
+        return await self._store.write(fn)
+
+    async def close_account(self, *, person_id: str, now_us: int) -> None:
+        """See `ports.People.close_account`."""
+
+        def fn(tx: sa.Connection) -> None:
+            account_id = change_credentials(tx, person_id, closed_at_us=now_us).account_id
+            tx.execute(sa.update(account).where(account.c.id == account_id).values(status="closed"))
+            keys = sa.update(api_key).where(api_key.c.account_id == account_id, api_key.c.revoked_at_us.is_(None))
+            tx.execute(keys.values(revoked_at_us=now_us))
+
+        await self._store.write(fn)
+
+
+def _has_operator(tx: sa.Connection) -> bool:
+    return tx.scalar(sa.select(person.c.id).where(person.c.is_operator == 1).limit(1)) is not None
+
+
+def _locked(tx: sa.Connection, email: str) -> Person | None:
+    """The person of an address, which nobody else takes until the transaction ends."""
+    lock_for(tx, f"person {email}")
+    row = tx.execute(sa.select(person).where(person.c.email == email)).one_or_none()
+    return None if row is None else person_of_row(row)
+
+
+def _insert(tx: sa.Connection, *, email: str, password_hash: str, now_us: int) -> Person:
+    values = {"id": ids.person_id(os.urandom(ids.RANDOM_BYTES)), "email": email, "password_hash": password_hash}
+    row = tx.execute(sa.insert(person).values(**values, created_at_us=now_us).returning(person)).one()
+    return person_of_row(row)
+
+
+def _update(tx: sa.Connection, person_id: str, **changes: object) -> Person:
+    assert not COLUMNS & changes.keys(), "change_credentials changes credentials"
+    row = tx.execute(sa.update(person).where(person.c.id == person_id).values(**changes).returning(person)).one()
+    return person_of_row(row)
+
+
+def consume_link(tx: sa.Connection, digest: bytes, *, purpose: LinkPurpose, now_us: int, may_open: bool) -> Any:
+    """Use a link up; gives its row (person_id, email, expires_at_us), or None if it does not work.
+
+    Locks the person's row first, as every change of credentials does. A link that would open an account works only if
+    it `may_open` one.
+    """
+    is_it = sa.and_(mail_link.c.digest == digest, mail_link.c.purpose == purpose)
+    link = tx.execute(sa.select(mail_link.c.person_id).where(is_it)).one_or_none()
+    if link is None:
+        return None
+    if link.person_id is not None:
+        owner = lock_person(tx, link.person_id)
+        if owner is None or (owner.account_id is None and not may_open):
+            return None
+    columns = (mail_link.c.person_id, mail_link.c.email, mail_link.c.expires_at_us)
+    taken = tx.execute(sa.delete(mail_link).where(is_it).returning(*columns)).one_or_none()
+    return None if taken is None or taken.expires_at_us <= now_us else taken
+
+
+def _with_account(tx: sa.Connection, found: Person, *, now_us: int) -> Person:
+    """Whoever reads the mail of an address owns its account: one that the operator opened, or a new one."""
+    if found.account_id is not None:
+        return found
+    lock_for(tx, f"account {found.email}")
+    account_id = tx.scalar(sa.select(account.c.id).where(account.c.email == found.email))
+    if account_id is None:
+        account_id = ids.account_id(os.urandom(ids.RANDOM_BYTES))
+        values = {"id": account_id, "email": found.email, "status": "open", "posted": 0, "pending": 0}
+        tx.execute(sa.insert(account).values(**values, created_at_us=now_us))
+    return _update(tx, found.id, account_id=account_id, verified_at_us=now_us)

@@ -1,0 +1,300 @@
+"""SQLite as the embedded store: one writer that commits in groups, readers beside it.
+
+Only the standard library's `sqlite3` touches the file: two SQLite libraries in one process break its locks. A lock
+file keeps a second server away; the command line opens the store without it and writes in short transactions.
+"""
+
+import asyncio
+import contextlib
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.pool import StaticPool
+
+from tok0n.adapters.batcher import Batcher
+from tok0n.adapters.sql import migrate
+from tok0n.adapters.sql.sqlite import database_file
+from tok0n.domain.errors import AccountingFailed, OperatorError, Overloaded, Tok0nError
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+Command = Callable[[sqlite3.Connection], Any]
+BatchHandler = Callable[[sqlite3.Connection, list[Item]], list[Any]]
+
+
+class BatchItem(msgspec.Struct, Generic[Item], frozen=True, gc=False):
+    """One item of many that `run_all` carries out together, with as few statements as it can."""
+
+    run_all: BatchHandler[Item]
+    item: Item
+
+
+_Group = tuple[list[Command | BatchItem[Any]], asyncio.Future[list[Any]]]
+"""What is committed together, and whom to tell."""
+
+SQLITE_NEEDED = (3, 37, 0)
+BATCH_MAX = 512
+WRITE_QUEUE_MAX = 10_000
+READ_QUEUE_MAX = 1_000
+READERS = 2
+BUSY_TIMEOUT_SECONDS = 5.0
+CHECKPOINT_PAGES = 4_000
+WAL_BYTES_KEPT = 64 * 1024 * 1024
+FREE_BYTES_MIN = 4 * 1024 * 1024
+"""With less on its disk the database is not ready: what a probe writes may still fit where a commit does not."""
+
+
+class SqliteStore:
+    """The database file at `path`, at the newest schema.
+
+    `serving` takes the lock file and makes this process the one that checkpoints. `migrated` tells which migrations
+    opening it applied.
+    """
+
+    def __init__(self, path: Path, *, serving: bool) -> None:
+        """Raises `OperatorError` when another server has the file, or it cannot be opened or brought to head."""
+        if sqlite3.sqlite_version_info < SQLITE_NEEDED:
+            raise OperatorError(f"SQLite 3.37 or newer is needed for STRICT tables; this is {sqlite3.sqlite_version}.")
+        self.path = database_file.resolve(path)
+        self._lock = database_file.take_lock(self.path) if serving else None
+        try:
+            self._open(serving=serving)
+        except BaseException as error:
+            if self._lock is not None:
+                self._lock.close()
+            if isinstance(error, OSError | sqlite3.Error | sa.exc.SQLAlchemyError):
+                raise database_file.unusable(self.path, _origin(error)) from error
+            raise
+        self._inode = self.path.stat().st_ino
+        self._groups: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_groups, name="sqlite-writer", daemon=True)
+        self._writer.start()
+        self._closed = False
+        self._reader_pool = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
+        self._readers = threading.local()
+        self._reads_waiting = 0
+        self._open_readers: list[sa.Connection] = []
+        self._batcher: Batcher[Command | BatchItem[Any], Any] = Batcher(
+            self._run, name="database writes", batch_max=BATCH_MAX, queue_max=WRITE_QUEUE_MAX
+        )
+
+    @property
+    def waiting(self) -> int:
+        """How many commands wait for the next group commit."""
+        return self._batcher.waiting
+
+    def submit(self, run_all: BatchHandler[Item], item: Item) -> asyncio.Future[Any]:
+        """Have `run_all` carry out a hot command in the next group commit, with all other items that it has there.
+
+        It gets the raw connection, and gives a result for each item. Whatever it raises rolls the group back, and each
+        command runs again alone; a refusal is therefore returned, not raised. It is never refused for a full queue.
+        """
+        return self._batcher.submit(BatchItem(run_all, item), bypass_limit=True)
+
+    def write(self, fn: Callable[[sa.Connection], T]) -> asyncio.Future[T]:
+        """See `SqlStore.write`. What it raises undoes only what it did."""
+
+        def command(connection: sqlite3.Connection) -> T | Tok0nError:
+            connection.execute("SAVEPOINT fn")
+            try:
+                result = fn(self._tx)
+            except Tok0nError as refusal:
+                connection.execute("ROLLBACK TO fn")
+                return refusal
+            finally:
+                connection.execute("RELEASE fn")
+            return result
+
+        return self._batcher.submit(command)
+
+    async def read(self, fn: Callable[[sa.Connection], T], *, unhurried: bool = False) -> T:
+        """See `SqlStore.read`. Nothing here has a statement timeout."""
+        del unhurried
+        self._require_open()
+        if self._reads_waiting >= READ_QUEUE_MAX:
+            raise Overloaded(queue="database reads")
+        self._reads_waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._reader_pool, self._read, fn)
+        finally:
+            self._reads_waiting -= 1
+
+    async def probe(self) -> None:
+        """See `SqlStore.probe`."""
+
+        def check(tx: sa.Connection) -> bool:
+            disk = os.statvfs(self.path)
+            free = (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize
+            if disk.f_blocks and free < FREE_BYTES_MIN:  # some file systems do not tell
+                raise AccountingFailed(upstream_called=False, detail=f"the disk is full: {self.path}")
+            tx.execute(sa.text("UPDATE alembic_version SET version_num = version_num"))
+            return migrate.is_at_head(tx)
+
+        if not await self.write(check):
+            raise AccountingFailed(upstream_called=False, detail="the schema is not at head: run tok0n migrate")
+
+    async def migrate(self) -> list[str]:
+        """See `SqlStore.migrate`: opening the file did it."""
+        return self.migrated
+
+    async def aclose(self) -> None:
+        """See `SqlStore.aclose`; gives the lock back."""
+        await self._batcher.drained()
+        self._closed = True
+        self._groups.put(None)
+        self._writer.join()
+        self._reader_pool.shutdown()
+        for reader in self._open_readers:
+            reader.close()
+            reader.engine.dispose()
+        self._tx.close()
+        self._tx.engine.dispose()
+        self._connection.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def _open(self, *, serving: bool) -> None:
+        database_file.check_left_over_wal(self.path, serving=serving)
+        database_file.create(self.path)
+        self._connection = _connect(self.path)
+        try:
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES if serving else 0}")
+            self._tx = _core(self._connection)
+            self.migrated = self._migrate()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _migrate(self) -> list[str]:
+        """Bring the schema to head; gives the revisions applied."""
+        if migrate.is_at_head(self._tx):
+            return []
+        with _transaction(self._connection):
+            return migrate.upgrade(self._tx)
+
+    async def _run(self, commands: list[Command | BatchItem[Any]]) -> list[Any]:
+        self._require_open()
+        committed: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._groups.put((commands, committed))
+        return await committed
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise AccountingFailed(upstream_called=False, detail="the database is closed")
+
+    def _write_groups(self) -> None:
+        """The writer's thread. An executor would do as well, and cost each commit two futures and two locks more."""
+        while (group := self._groups.get()) is not None:
+            commands, committed = group
+            committed.get_loop().call_soon_threadsafe(_resolve, committed, self._commit(commands))
+
+    def _commit(self, commands: list[Command | BatchItem[Any]]) -> list[Any]:
+        """One commit for all. When one command is to blame, one commit for each; when the database is, all fail."""
+        try:
+            return self._commit_group(commands)
+        except Exception as error:  # noqa: BLE001  whatever it is, the group was rolled back
+            if len(commands) == 1 or isinstance(_origin(error), sqlite3.OperationalError):
+                return [_failed(error)] * len(commands)
+        results: list[Any] = []
+        for command in commands:
+            results.extend(self._commit([command]))
+        return results
+
+    def _commit_group(self, commands: list[Command | BatchItem[Any]]) -> list[Any]:
+        if os.stat(self.path).st_ino != self._inode:  # noqa: PTH116  a Path costs more than the call, each commit
+            raise sqlite3.OperationalError("the database file was replaced while it was open")
+        connection = self._connection
+        single: list[Any] = []
+        grouped: dict[BatchHandler[Any], list[Any]] = {}
+        with _transaction(connection):
+            for command in commands:
+                if isinstance(command, BatchItem):
+                    grouped.setdefault(command.run_all, []).append(command.item)
+                else:
+                    single.append(command(connection))
+            done = {run_all: iter(run_all(connection, items)) for run_all, items in grouped.items()}
+            single_results = iter(single)
+            return [
+                next(done[command.run_all] if isinstance(command, BatchItem) else single_results)
+                for command in commands
+            ]
+
+    def _read(self, fn: Callable[[sa.Connection], T]) -> T:
+        reader = getattr(self._readers, "tx", None)
+        try:
+            if reader is None:
+                reader = self._readers.tx = _core(_connect(self.path, read_only=True))
+                self._open_readers.append(reader)
+            raw = reader.connection.driver_connection
+            assert isinstance(raw, sqlite3.Connection)
+            raw.execute("BEGIN")
+            try:
+                return fn(reader)
+            finally:
+                raw.execute("COMMIT")
+        except (sqlite3.Error, sa.exc.SQLAlchemyError) as error:
+            raise _failed(error) from error
+
+
+def _resolve(committed: asyncio.Future[list[Any]], results: list[Any]) -> None:
+    if not committed.cancelled():
+        committed.set_result(results)
+
+
+def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection in autocommit mode: transactions are begun and ended by name, here alone."""
+    mode = "ro" if read_only else "rwc"
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=BUSY_TIMEOUT_SECONDS,
+        cached_statements=256,
+    )
+    if not read_only:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        # What a savepoint may have to restore: kept in a file, it costs a commit more than its own writes.
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
+    return connection
+
+
+def _core(connection: sqlite3.Connection) -> sa.Connection:
+    """SQLAlchemy Core on a connection whose transactions it leaves alone."""
+    engine = sa.create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
+    return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _origin(error: BaseException) -> BaseException:
+    return getattr(error, "orig", None) or error
+
+
+def _failed(error: Exception) -> Tok0nError:
+    """What the database's own failure is to a caller. SQL parameters stay out of it: they may name accounts."""
+    if isinstance(error, Tok0nError):
+        return error
+    origin = _origin(error)
+    return AccountingFailed(upstream_called=False, detail=f"{type(origin).__name__}: {origin}")

@@ -1,0 +1,96 @@
+"""GET /v1/key, /v1/balance and /v1/requests/{id}: what a program can ask about itself, with its API key."""
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tok0n.api.chat import rate_headers
+from tok0n.api.errors import error_answer
+from tok0n.api.routes import error
+from tok0n.domain.accounts import Caller
+from tok0n.domain.errors import NotFound, Tok0nError
+from tok0n.ports.accounts import History
+from tok0n.ports.limiter import Limiter
+from tok0n.services.caller_cache import CallerCache
+
+Answer = Callable[[Request, Caller], Awaitable[dict[str, object]]]
+
+
+def account_routes(caller_cache: CallerCache, limiter: Limiter, history: History) -> list[Route]:
+    """The routes. Each answers for the account of the key that asks, and tells no other's."""
+
+    async def key(_: Request, caller: Caller) -> dict[str, object]:
+        key = await history.key(caller.account_id, caller.api_key_id)
+        spent = (await history.key_spent(caller.account_id)).get(key.id, 0)
+        return {
+            "object": "key",
+            "id": key.id,
+            "name": key.name,
+            "shown_as": f"{key.prefix}…{key.last_four}",
+            "created_at": key.created_at_us // 1_000_000,
+            "expires_at": None if key.limits.expires_at_us is None else key.limits.expires_at_us // 1_000_000,
+            "models": key.limits.models,
+            "budget": key.limits.budget,
+            "spent": spent,
+        }
+
+    async def balance(_: Request, caller: Caller) -> dict[str, object]:
+        balance = await history.balance(caller.account_id)
+        return {"object": "balance"} | msgspec.structs.asdict(balance) | {"available": balance.available}
+
+    async def receipt(request: Request, caller: Caller) -> dict[str, object]:
+        record = await history.request(caller.account_id, request.path_params["request_id"])
+        return {
+            "object": "request",
+            "id": record.id,
+            "api_key_id": record.api_key_id,
+            "model": record.model,
+            "status": record.status.lower(),
+            "billed": record.is_billed,
+            "code": record.code,
+            "reserved": record.reserved,
+            "charged": record.charged,
+            "released": record.released,
+            "usage": None
+            if record.total_tokens is None
+            else {
+                "prompt_tokens": record.prompt_tokens,
+                "completion_tokens": record.completion_tokens,
+                "total_tokens": record.total_tokens,
+                "details": record.details,
+            },
+            "upstream_ms": record.upstream_ms,
+            "created_at": record.created_at_us / 1_000_000,
+            "resolved_at": None if record.resolved_at_us is None else record.resolved_at_us / 1_000_000,
+        }
+
+    def route(path: str, answer: Answer) -> Route:
+        async def endpoint(request: Request) -> Response:
+            return await _answer(request, answer, caller_cache, limiter)
+
+        return Route(path, endpoint, methods=["GET"])
+
+    return [route("/v1/key", key), route("/v1/balance", balance), route("/v1/requests/{request_id}", receipt)]
+
+
+async def _answer(request: Request, answer: Answer, caller_cache: CallerCache, limiter: Limiter) -> Response:
+    authorization = request.headers.get("authorization")
+    try:
+        caller = await caller_cache.authenticate(None if authorization is None else authorization.encode("latin-1"))
+        body = await answer(request, caller)
+    except NotFound as refusal:
+        return error("not_found", refusal.message)
+    except Tok0nError as failure:
+        status, headers, content = error_answer(failure)
+        return Response(content, status, {name.decode(): value.decode() for name, value in headers})
+    response = Response(msgspec.json.encode(body), media_type="application/json")
+    response.headers["cache-control"] = "no-store"
+    try:
+        rate = await limiter.state(caller)
+    except Tok0nError:
+        return response
+    response.headers.update({name.decode(): value.decode() for name, value in rate_headers(rate)})
+    return response

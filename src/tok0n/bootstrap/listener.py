@@ -1,0 +1,22 @@
+"""The server's socket, with errors that name the options to change."""
+
+import socket
+
+from tok0n.domain.errors import OperatorError
+from tok0n.http import server
+
+
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Bind a socket as `http.server.bind` does. Raises `OperatorError`."""
+    try:
+        return server.bind(host, port, shared=shared)
+    except PermissionError as error:
+        raise OperatorError(
+            f"Cannot listen on {host} port {port}: {error.strerror}. Choose a port from 1024 on with --port."
+        ) from error
+    except OSError as error:
+        raise OperatorError(
+            f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with --port or --host."
+        ) from error
+    except UnicodeError as error:
+        raise OperatorError(f"Cannot listen on {host}: it is not a host name. Choose another with --host.") from error

@@ -1,0 +1,1 @@
+"""Everything that services need from outside, as Protocols: one module per subject."""

@@ -1,1 +1,0 @@
-"""What others call when something happened on their side."""
