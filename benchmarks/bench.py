@@ -19,7 +19,7 @@ class Bench:
     with_peers: bool
 
     def say(self, text: str) -> None:
-        """Tell the person who waits."""
+        """Tell the user who waits."""
         print(f"  {text}", flush=True)
 
 
@@ -34,7 +34,7 @@ class Row(NamedTuple):
 
 @dataclass(slots=True)
 class Result:
-    """Of one scenario: lines for people, figures for programs, and what makes the whole run fail."""
+    """Of one scenario: lines for users, figures for programs, and what makes the whole run fail."""
 
     rows: list[Row] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The figures as a table for people and as JSON for programs, with the machine that they are from."""
+"""The figures as a table for users and as JSON for programs, with the machine that they are from."""
 
 import json
 import os

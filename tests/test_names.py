@@ -37,6 +37,9 @@ REPLACED = {
     "Desk": "DashboardPorts",
     "recognise": "load_session",
     "InFlight": "RequestsInProgress",
+    "Person": "User",
+    "People": "Users",
+    "person_id": "user_id",
 }
 """Names that were replaced, and what to write instead."""
 
@@ -44,9 +47,6 @@ REMAINING = {
     "WholeAnswer": "Response",
     "refusal": "rejection",
     "refuse": "reject",
-    "Person": "User",
-    "People": "Users",
-    "person_id": "user_id",
     "Site": "PageContext",
     "Visit": "PageRequest",
     "goal": "next_url",

@@ -824,7 +824,7 @@ def test_faults_are_found_also_when_the_file_cannot_be_read() -> None:
     assert [fault.where for fault in find_faults(Path("no.toml"), environ={}, dotenv={}, overrides={})] == ["no.toml"]
 
 
-# What `tok0n init` writes, and what people read
+# What `tok0n init` writes, and what users read
 
 
 def test_the_template_has_no_fault_once_the_key_is_there() -> None:

@@ -31,7 +31,7 @@ from attack.attacks import ATTACKS, Attack, StaysOpenError, Target
 from attack.memory import Peak, resident_mib
 from support.gateways import ServerProcess, funded, tok0n_json
 from support.mailbox import Mailbox
-from support.people import PASSWORD, mail_settings
+from support.users import PASSWORD, mail_settings
 from support.visitor import Visitor
 from tok0n.bootstrap.open_files import allow_many_files
 
@@ -242,7 +242,7 @@ async def measure_all(attacks: list[Attack]) -> list[Row]:
 
 
 def say(text: str) -> None:
-    """Tell the person who waits."""
+    """Tell the user who waits."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

@@ -6,9 +6,9 @@ import pytest
 
 from support.browser import Look, Tab, chromium, tab
 from support.mailbox import Mailbox
-from support.people import PASSWORD, join
 from support.scripted_upstream import ScriptedUpstream
 from support.shop import shop
+from support.users import PASSWORD, join
 from support.visitor import Visitor
 
 pytestmark = pytest.mark.anyio

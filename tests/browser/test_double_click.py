@@ -11,9 +11,9 @@ from support.browser import Look, Tab, chromium, tab
 from support.gateways import Running
 from support.http import USAGE_TOTAL
 from support.mailbox import Mailbox
-from support.people import PASSWORD, join
 from support.scripted_upstream import ScriptedUpstream
 from support.shop import shop
+from support.users import PASSWORD, join
 from support.visitor import Visitor
 from tok0n.demo.stripe_double import StripeDouble
 from tok0n.domain import api_key

@@ -8,8 +8,8 @@ import pytest
 from support.browser import Look, Tab, chromium, tab
 from support.gateways import running
 from support.mailbox import Mailbox
-from support.people import PASSWORD, join, mail_settings
 from support.scripted_upstream import ScriptedUpstream
+from support.users import PASSWORD, join, mail_settings
 from support.visitor import Visitor
 
 pytestmark = pytest.mark.anyio

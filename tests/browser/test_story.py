@@ -11,8 +11,8 @@ from support.browser import Look, Tab, chromium, tab
 from support.gateways import running
 from support.http import USAGE_TOTAL
 from support.mailbox import Mailbox
-from support.people import PASSWORD, mail_settings
 from support.scripted_upstream import ScriptedUpstream
+from support.users import PASSWORD, mail_settings
 from tok0n.adapters.clock import SystemClock
 
 pytestmark = pytest.mark.anyio

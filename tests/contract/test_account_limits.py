@@ -10,7 +10,7 @@ import pytest
 from support.fakes import FakeClock
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
 from tok0n.adapters.sql.repositories.notices import SqlNotices
-from tok0n.adapters.sql.repositories.users import SqlPeople
+from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.domain.accounts import Account, ApiKey, KeyLimits
 from tok0n.domain.errors import AlreadyExists, LimitReached, NotFound
 from tok0n.domain.forms import Submission
@@ -65,16 +65,16 @@ async def test_keys_that_were_revoked_or_have_expired_leave_room(db: Opened) -> 
 
 
 async def test_an_account_that_is_being_closed_keeps_no_key_that_works(db: Opened) -> None:
-    people = SqlPeople(db.store)
-    person = await people.register(email="a@x", password_hash="x", now_us=NOW_US)
+    users = SqlUsers(db.store)
+    user = await users.register(email="a@x", password_hash="x", now_us=NOW_US)
     await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
-    await people.create_link(
-        person_id=person.id, purpose=LinkPurpose.VERIFY, digest=b"l", expires_at_us=NOW_US + 1, email=None
+    await users.create_link(
+        user_id=user.id, purpose=LinkPurpose.VERIFY, digest=b"l", expires_at_us=NOW_US + 1, email=None
     )
-    await people.verify(b"l", now_us=NOW_US, may_open=True)
+    await users.verify(b"l", now_us=NOW_US, may_open=True)
     results = await asyncio.gather(
         *(outcome(create_key(db, number)) for number in range(10)),
-        people.close_account(person_id=person.id, now_us=NOW_US),
+        users.close_account(user_id=user.id, now_us=NOW_US),
         *(outcome(create_key(db, number)) for number in range(10, 20)),
     )
     assert {type(result) for result in results} <= {ApiKey, NotFound, type(None)}
@@ -114,16 +114,16 @@ async def test_one_account_of_an_address_is_opened_once(db: Opened) -> None:
 
 
 async def test_an_account_that_is_opened_while_its_address_is_confirmed_is_opened_once(db: Opened) -> None:
-    people = SqlPeople(db.store)
+    users = SqlUsers(db.store)
     for number in range(20):
         email, link = f"{number}@x", str(number).encode()
-        person = await people.register(email=email, password_hash="x", now_us=NOW_US)
-        await people.create_link(
-            person_id=person.id, purpose=LinkPurpose.VERIFY, digest=link, expires_at_us=NOW_US + 1, email=None
+        user = await users.register(email=email, password_hash="x", now_us=NOW_US)
+        await users.create_link(
+            user_id=user.id, purpose=LinkPurpose.VERIFY, digest=link, expires_at_us=NOW_US + 1, email=None
         )
         created, verified = await asyncio.gather(
             outcome(db.accounts.create(email=email, tokens=0, now_us=NOW_US)),
-            outcome(people.verify(link, now_us=NOW_US, may_open=True)),
+            outcome(users.verify(link, now_us=NOW_US, may_open=True)),
         )
         assert isinstance(created, Account | AlreadyExists), created
         assert verified.account_id == (await db.accounts.get(email)).id
@@ -132,7 +132,7 @@ async def test_an_account_that_is_opened_while_its_address_is_confirmed_is_opene
 async def test_a_notice_that_is_set_many_times_at_once_is_set_once(db: Opened) -> None:
     account = await db.accounts.create(email="a@x", tokens=100, now_us=NOW_US)
     notices = SqlNotices(db.store)
-    results = await asyncio.gather(*(outcome(notices.set_below(account.id, number)) for number in range(1, 31)))
+    results = await asyncio.gather(*(outcome(notices.set_threshold(account.id, number)) for number in range(1, 31)))
     assert set(results) == {None}
     assert len(await db.rows(schema.low_balance_notice)) == 1
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from support.gateways import ServerProcess, write_settings
-from support.people import PASSWORD
 from support.scripted_upstream import ScriptedUpstream
+from support.users import PASSWORD
 from support.visitor import Visitor
 
 pytestmark = pytest.mark.anyio

@@ -7,9 +7,9 @@ import pytest
 from support.browser import Look, chromium, tab
 from support.gateways import running
 from support.mailbox import Mailbox
-from support.people import PASSWORD, mail_settings
 from support.proxies import BELOW_A_PATH, free_port, proxy
 from support.scripted_upstream import ScriptedUpstream
+from support.users import PASSWORD, mail_settings
 
 pytestmark = pytest.mark.anyio
 

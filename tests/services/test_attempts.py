@@ -15,10 +15,10 @@ from tok0n.adapters.passkeys import WebAuthn
 from tok0n.adapters.sql.repositories.attempts import SqlAttempts
 from tok0n.adapters.sql.repositories.passkeys import SqlPasskeys
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
-from tok0n.adapters.sql.repositories.users import SqlPeople
+from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.domain.attempts import LIMITS, AttemptKind
 from tok0n.domain.errors import Overloaded, PasskeyInvalid
-from tok0n.domain.users import LinkPurpose, Person, Registration, Session, digest
+from tok0n.domain.users import LinkPurpose, Registration, Session, User, digest
 from tok0n.services import profile as profiles
 from tok0n.services import sign_in as sign_ins
 from tok0n.services.attempts import AttemptLimiter
@@ -70,10 +70,10 @@ class World(msgspec.Struct, kw_only=True):
     db: Opened
     clock: FakeClock
     passwords: CountingPasswords
-    people: SqlPeople
+    users: SqlUsers
     sign_in: SignIn
     profile: Profile
-    ada: Person
+    ada: User
     session: Session
     totp: pyotp.TOTP
 
@@ -84,31 +84,31 @@ def without_sessions(shared: dict[str, Any]) -> dict[str, Any]:
 
 async def make_world(db: Opened, *, guesses: int = GUESSES_MIN) -> World:
     clock, passwords = FakeClock(), CountingPasswords(guesses=guesses)
-    people, sessions, attempts = SqlPeople(db.store), SqlSessions(db.store), SqlAttempts(db.store)
-    shared: dict[str, Any] = {"people": people, "sessions": sessions, "attempts": attempts, "passwords": passwords}
+    users, sessions, attempts = SqlUsers(db.store), SqlSessions(db.store), SqlAttempts(db.store)
+    shared: dict[str, Any] = {"users": users, "sessions": sessions, "attempts": attempts, "passwords": passwords}
     shared |= {"mailer": NoMail(), "clock": clock, "url_of": str}
-    await people.register(email=ADA, password_hash=f"hash of {RIGHT}", now_us=NOW_US)
-    ada = await people.find(ADA)
+    await users.register(email=ADA, password_hash=f"hash of {RIGHT}", now_us=NOW_US)
+    ada = await users.find(ADA)
     assert ada is not None
     link = digest("a link")
-    await people.create_link(
-        person_id=ada.id, purpose=LinkPurpose.VERIFY, digest=link, expires_at_us=NOW_US * 2, email=None
+    await users.create_link(
+        user_id=ada.id, purpose=LinkPurpose.VERIFY, digest=link, expires_at_us=NOW_US * 2, email=None
     )
-    ada = await people.verify(link, now_us=NOW_US, may_open=True)
+    ada = await users.verify(link, now_us=NOW_US, may_open=True)
     assert ada is not None
     totp = pyotp.TOTP(pyotp.random_base32())
-    await sessions.begin(person=ada, digest=b"d", agent="", now_us=NOW_US, waits=False)
+    await sessions.begin(user=ada, digest=b"d", agent="", now_us=NOW_US, waits=False)
     session = await sessions.find(b"d", now_us=NOW_US)
     assert session is not None
-    await SecondFactor(people, clock).begin(session, secret=totp.secret, code=totp.at(NOW_US // 1_000_000))
-    ada = await people.get(ada.id)
+    await SecondFactor(users, clock).begin(session, secret=totp.secret, code=totp.at(NOW_US // 1_000_000))
+    ada = await users.get(ada.id)
     session = await sessions.find(b"d", now_us=NOW_US)
     assert session is not None
     return World(
         db=db,
         clock=clock,
         passwords=passwords,
-        people=people,
+        users=users,
         sign_in=SignIn(registration=Registration.OPEN, **shared),
         profile=Profile(**without_sessions(shared)),
         ada=ada,
@@ -187,7 +187,7 @@ async def test_of_900_codes_in_one_burst_6_are_evaluated(world: World, monkeypat
 
 
 def is_code(world: World, code: str) -> bool:
-    return SecondFactor(world.people, world.clock).step_of(code, world.totp.secret) is not None
+    return SecondFactor(world.users, world.clock).step_of(code, world.totp.secret) is not None
 
 
 async def test_a_restart_forgives_no_code(world: World) -> None:
@@ -200,7 +200,7 @@ async def test_a_restart_forgives_no_code(world: World) -> None:
 
 async def make_again(world: World) -> World:
     """What a second process makes of the same database."""
-    shared: dict[str, Any] = {"people": world.people, "sessions": SqlSessions(world.db.store)}
+    shared: dict[str, Any] = {"users": world.users, "sessions": SqlSessions(world.db.store)}
     shared |= {"attempts": SqlAttempts(world.db.store), "passwords": world.passwords, "mailer": NoMail()}
     shared |= {"clock": world.clock, "url_of": str}
     again = msgspec.structs.replace(world)
@@ -246,7 +246,7 @@ async def test_passkeys_are_read_only_after_the_count(world: World) -> None:
     passkeys = SignInByPasskey(
         passkeys=SqlPasskeys(world.db.store),
         authenticator=authenticator,
-        people=world.people,
+        users=world.users,
         attempts=SqlAttempts(world.db.store),
         profile=world.profile,
         sign_in=world.sign_in,

@@ -10,8 +10,8 @@ from support.fakes import FakeClock
 from support.ledgers import NOW_US, Opened, open_engine
 from tok0n.adapters.sql.repositories.attempts import SqlAttempts
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
-from tok0n.adapters.sql.repositories.users import SqlPeople
-from tok0n.domain.users import Person, Registration
+from tok0n.adapters.sql.repositories.users import SqlUsers
+from tok0n.domain.users import Registration, User
 from tok0n.services.passwords import GUESSES_MIN, FormError
 from tok0n.services.sign_in import SignIn
 
@@ -52,7 +52,7 @@ class Mails:
         self.sent.append(to)
 
 
-class CountingPeople(SqlPeople):
+class CountingUsers(SqlUsers):
     """Counts what the task that made it asks the database."""
 
     def __init__(self, db: Opened) -> None:
@@ -60,7 +60,7 @@ class CountingPeople(SqlPeople):
         self.asked = 0
         self._task = asyncio.current_task()
 
-    async def find(self, email: str) -> Person | None:
+    async def find(self, email: str) -> User | None:
         self.asked += asyncio.current_task() is self._task
         return await super().find(email)
 
@@ -72,10 +72,10 @@ async def db(tmp_path: Path) -> AsyncIterator[Opened]:
 
 
 async def test_known_and_unknown_addresses_cost_the_same_before_the_answer(db: Opened) -> None:
-    passwords, mails, people = CountingPasswords(), Mails(), CountingPeople(db)
-    await people.register(email=KNOWN, password_hash="hash", now_us=NOW_US)
+    passwords, mails, users = CountingPasswords(), Mails(), CountingUsers(db)
+    await users.register(email=KNOWN, password_hash="hash", now_us=NOW_US)
     sign_in = SignIn(
-        people=people,
+        users=users,
         sessions=SqlSessions(db.store),
         attempts=SqlAttempts(db.store),
         passwords=passwords,
@@ -87,13 +87,13 @@ async def test_known_and_unknown_addresses_cost_the_same_before_the_answer(db: O
     costs = []
     for email in (KNOWN, UNKNOWN):
         passwords.asked.clear()
-        people.asked = 0
+        users.asked = 0
         with pytest.raises(FormError):
             await sign_in.sign_in(email=email, password="wrong", address="a", agent="")
-        first_cost = (list(passwords.asked), people.asked)
+        first_cost = (list(passwords.asked), users.asked)
         await sign_in.ask_reset(email, address="a")
         await sign_in.sign_up(email=email, password="plenty of quiet rivers", address="a")
-        costs.append((first_cost, list(passwords.asked), people.asked))
+        costs.append((first_cost, list(passwords.asked), users.asked))
     assert costs[0] == costs[1]
     assert costs[0][:2] == ((["matches"], 1), ["matches", "guesses", "hash"])
     assert mails.sent == [], "no answer waited for a mail"

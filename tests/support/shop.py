@@ -6,7 +6,7 @@ from pathlib import Path
 
 from support.gateways import Running, running
 from support.mailbox import Mailbox
-from support.people import mail_settings
+from support.users import mail_settings
 from tok0n.demo.stripe_double import StripeDouble
 from tok0n.http.server import HttpServer, bind
 

@@ -1,4 +1,4 @@
-"""A gateway with pages, a mail server, and people who visit."""
+"""A gateway with pages, a mail server, and users who visit."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,8 +7,8 @@ import pytest
 
 from support.gateways import Running, running
 from support.mailbox import Mailbox
-from support.people import join, mail_settings
 from support.scripted_upstream import ScriptedUpstream
+from support.users import join, mail_settings
 from support.visitor import Visitor
 
 

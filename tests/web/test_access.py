@@ -8,8 +8,8 @@ import pytest
 from support.gateways import Running, running
 from support.ledgers import NOW_US
 from support.mailbox import Mailbox
-from support.people import PASSWORD, mail_settings
 from support.scripted_upstream import ScriptedUpstream
+from support.users import PASSWORD, mail_settings
 from support.visitor import Visitor, text_of
 from tok0n.domain.users import LinkPurpose, Passkey, Registration, digest
 
@@ -21,11 +21,11 @@ ACCESS = "/dashboard/settings/access"
 
 
 async def add_passkey(site: Running, visitor: Visitor, name: str) -> Passkey:
-    person = await site.store.people.find(ADA)
-    assert person is not None
+    user = await site.store.users.find(ADA)
+    assert user is not None
     made = Passkey(
         credential_id=name.encode(),
-        person_id=person.id,
+        user_id=user.id,
         public_key=b"p",
         sign_count=0,
         name=name,
@@ -149,9 +149,9 @@ async def test_no_path_opens_an_account_that_registration_does_not_allow(
         password_hash = await site.sign_in._passwords.hash(PASSWORD)
         for purpose, path in PATHS.items():
             email = f"{purpose}@example.com"
-            person = await store.people.register(email=email, password_hash=password_hash, now_us=now_us)
-            await store.people.create_link(
-                person_id=person.id,
+            user = await store.users.register(email=email, password_hash=password_hash, now_us=now_us)
+            await store.users.create_link(
+                user_id=user.id,
                 purpose=purpose,
                 digest=digest(purpose),
                 expires_at_us=now_us + 60_000_000,
@@ -179,9 +179,9 @@ async def test_who_has_an_account_resets_the_password_where_registration_is_clos
 ) -> None:
     more = '[accounts]\nregistration = "closed"\n' + mail_settings(mailbox)
     async with running(tmp_path, upstream_url=upstream.base_url, more=more) as site, Visitor(site.url) as visitor:
-        person = await site.store.people.register(email=ADA, password_hash="", now_us=NOW_US)
-        link = {"person_id": person.id, "expires_at_us": site.clock.now_us() + 60_000_000, "email": None}
-        await site.store.people.create_link(**link, purpose=LinkPurpose.VERIFY, digest=b"v")  # type: ignore[arg-type]
-        await site.store.people.verify(b"v", now_us=site.clock.now_us(), may_open=True)
+        user = await site.store.users.register(email=ADA, password_hash="", now_us=NOW_US)
+        link = {"user_id": user.id, "expires_at_us": site.clock.now_us() + 60_000_000, "email": None}
+        await site.store.users.create_link(**link, purpose=LinkPurpose.VERIFY, digest=b"v")  # type: ignore[arg-type]
+        await site.store.users.verify(b"v", now_us=site.clock.now_us(), may_open=True)
         await reset(visitor, mailbox)
         assert (await visitor.get(ACCESS)).status_code == 200

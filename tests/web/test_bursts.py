@@ -15,8 +15,8 @@ from support import postgres
 from support.gateways import Running, running
 from support.ledgers import ENGINES
 from support.mailbox import Mailbox
-from support.people import PASSWORD, mail_settings
 from support.scripted_upstream import ScriptedUpstream
+from support.users import PASSWORD, mail_settings
 from support.visitor import Visitor
 
 pytestmark = pytest.mark.anyio

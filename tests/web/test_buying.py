@@ -10,9 +10,9 @@ import pytest
 
 from support.gateways import Running
 from support.mailbox import Mailbox
-from support.people import join
 from support.scripted_upstream import ScriptedUpstream
 from support.shop import KEY, shop
+from support.users import join
 from support.visitor import Visitor, text_of
 from tok0n.demo.stripe_double import StripeDouble
 from tok0n.services.redeem_codes import make_code

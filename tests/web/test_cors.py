@@ -8,8 +8,8 @@ import pytest
 from support.gateways import Running, running
 from support.http import Answer, Connection, chat_body, request
 from support.mailbox import Mailbox
-from support.people import mail_settings
 from support.scripted_upstream import ScriptedUpstream
+from support.users import mail_settings
 from tok0n.api.cors import EXPOSED, Cors
 from tok0n.http.asgi import headers_in
 

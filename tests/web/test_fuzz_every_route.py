@@ -40,8 +40,8 @@ from support.nasty import (
     filled,
     mutated,
 )
-from support.people import join
 from support.shop import shop
+from support.users import join
 from support.visitor import Visitor
 from tok0n.demo.stripe_double import StripeDouble
 

@@ -14,8 +14,8 @@ from support import postgres
 from support.gateways import EMAIL, Running, running
 from support.http import Connection, request
 from support.mailbox import Mailbox
-from support.people import join, mail_settings
 from support.scripted_upstream import ScriptedUpstream
+from support.users import join, mail_settings
 from support.visitor import Visitor
 from tok0n.adapters.passkeys import WebAuthn
 from tok0n.adapters.sql.postgres.store import _failed

@@ -20,9 +20,9 @@ from support.gateways import Running
 from support.http import USAGE_TOTAL
 from support.ledgers import ENGINES
 from support.mailbox import Mailbox
-from support.people import PASSWORD, join
 from support.scripted_upstream import ScriptedUpstream
 from support.shop import shop
+from support.users import PASSWORD, join
 from support.visitor import Visitor, text_of
 from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.demo.stripe_double import StripeDouble

@@ -16,8 +16,8 @@ from support.fakes import ANSWER
 from support.gateways import EMAIL, Running, running
 from support.http import USAGE_TOTAL, chat, chat_body
 from support.mailbox import Mailbox
-from support.people import PASSWORD, join, mail_settings
 from support.scripted_upstream import ScriptedUpstream, ok, status
+from support.users import PASSWORD, join, mail_settings
 from support.visitor import Visitor, text_of
 from tok0n.adapters.sql import schema
 from tok0n.domain.errors import AccountingFailed
@@ -195,12 +195,12 @@ async def test_usage_is_plotted_with_a_table_that_adds_up(site: Running, owner: 
 
 
 async def test_a_low_balance_is_shown_and_mailed(site: Running, owner: Visitor, mailbox: Mailbox) -> None:
-    await owner.post("/dashboard/settings", {"change": "below", "below": "999,995"})
+    await owner.post("/dashboard/settings", {"change": "threshold", "threshold": "999,995"})
     await chat(site.base_url, site.api_key, chat_body())
     mail = await mailbox.take(EMAIL)
     assert f"{1_000_000 - USAGE_TOTAL:,} tokens" in mail.get_content()
     assert "Your balance is below 999,995" in text_of(await owner.get("/dashboard"))
-    refused = await owner.post("/dashboard/settings", {"change": "below", "below": "-1"})
+    refused = await owner.post("/dashboard/settings", {"change": "threshold", "threshold": "-1"})
     assert refused.status_code == 422
 
 
@@ -284,7 +284,7 @@ async def test_the_balance_that_is_empty_says_so_in_the_playground(stranger: Vis
 async def test_no_page_shows_or_changes_anything_of_another_account(
     site: Running, owner: Visitor, stranger: Visitor
 ) -> None:
-    await owner.post("/dashboard/settings", {"change": "below", "below": "5"})
+    await owner.post("/dashboard/settings", {"change": "threshold", "threshold": "5"})
     answer = await chat(site.base_url, site.api_key, chat_body())
     request_id = answer.headers["x-request-id"]
     key = (await site.store.accounts.list_keys(EMAIL))[0]
@@ -309,7 +309,7 @@ async def test_no_page_shows_or_changes_anything_of_another_account(
 
 async def everything(site: Running, account_id: str) -> list[object]:
     """All rows of an account, but for what its sessions were last used."""
-    of_account = (schema.api_key, schema.request, schema.ledger_entry, schema.person, schema.low_balance_notice)
+    of_account = (schema.api_key, schema.request, schema.ledger_entry, schema.users, schema.low_balance_notice)
     owners = [schema.account.c.id, *(table.c.account_id for table in of_account)]
 
     def fn(tx: sa.Connection) -> list[object]:
@@ -334,7 +334,7 @@ async def test_no_change_is_made_for_a_form_that_is_not_ours(site: Running, owne
     key = (await site.store.accounts.list_keys(EMAIL))[0]
     account = await site.account()
     before = await everything(site, account.id)
-    fields = {"form_token": token, "name": "forged", "change": "below", "below": "7", "everywhere": "1"}
+    fields = {"form_token": token, "name": "forged", "change": "threshold", "threshold": "7", "everywhere": "1"}
     async with Visitor(site.url) as other:
         shown = await other.get("/sign-in")
         foreign = re.findall(r'name="form_token" value="([0-9a-f]+)"', shown.text)[0]

@@ -11,8 +11,8 @@ from support import postgres
 from support.gateways import running
 from support.http import USAGE_TOTAL, chat, chat_body
 from support.mailbox import Mailbox
-from support.people import join, mail_settings
 from support.scripted_upstream import ScriptedUpstream
+from support.users import join, mail_settings
 from support.visitor import Visitor, text_of
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +35,10 @@ async def test_every_page_works_on_postgres(tmp_path: Path, upstream: ScriptedUp
         key = next(word for word in text_of(made).split() if word.startswith("tk0n_"))
         answer = await chat(site.base_url, key, chat_body())
         assert answer.status == 200
-        for fields in ({"change": "below", "below": "999"}, {"change": "time_zone", "time_zone": "Asia/Kolkata"}):
+        for fields in (
+            {"change": "threshold", "threshold": "999"},
+            {"change": "time_zone", "time_zone": "Asia/Kolkata"},
+        ):
             assert (await visitor.post("/dashboard/settings", fields)).status_code == 303
         known = (await site.store.accounts.list_keys(ADA))[0]
         request_id = answer.headers["x-request-id"]

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from support.gateways import Running, running
 from support.mailbox import Mailbox
-from support.people import PASSWORD, join, mail_settings
 from support.scripted_upstream import ScriptedUpstream
+from support.users import PASSWORD, join, mail_settings
 from support.visitor import Visitor, text_of
 from tok0n.adapters.passkeys import CREDENTIAL_CHARACTERS_MAX, WebAuthn
 from tok0n.domain.errors import PasskeyInvalid, PasskeyMalformed
@@ -118,7 +118,7 @@ async def test_a_challenge_works_for_its_own_purpose_only(site: Running, mailbox
 async def test_a_challenge_expires(site: Running) -> None:
     async with Visitor(site.url) as visitor:
         credential = credential_for(await challenge_to_sign_in(visitor))
-        await site.store.people.forget_stale(now_us=site.clock.now_us() + PASSKEY_LIFE_US, rows_max=10)
+        await site.store.users.forget_stale(now_us=site.clock.now_us() + PASSKEY_LIFE_US, rows_max=10)
         assert NOT_BOUND in (await sign_in(visitor, credential))[1]
 
 
@@ -224,7 +224,7 @@ def test_no_credential_raises_anything_but_that_it_is_invalid(credential: str) -
     authenticator = WebAuthn("http://localhost")
     passkey = Passkey(
         credential_id=b"c",
-        person_id="p",
+        user_id="p",
         public_key=b"\xa0",
         sign_count=0,
         name="n",

@@ -13,8 +13,8 @@ from starlette.routing import Mount, Route
 
 from support.gateways import Running, running
 from support.mailbox import Mailbox
-from support.people import PASSWORD, mail_settings
 from support.scripted_upstream import ScriptedUpstream
+from support.users import PASSWORD, mail_settings
 from support.visitor import Visitor
 from tok0n.settings.check import OWN_SEGMENTS
 from tok0n.web.public.docs import GUIDE

@@ -9,8 +9,8 @@ import pytest
 
 from support.gateways import EMAIL, Running, running
 from support.mailbox import Mailbox
-from support.people import join, mail_settings
 from support.scripted_upstream import ScriptedUpstream
+from support.users import join, mail_settings
 from support.visitor import Visitor, text_of
 from tok0n.web.public.docs import GUIDE, WRITTEN_BASE_URL
 

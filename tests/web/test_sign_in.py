@@ -9,8 +9,8 @@ import pytest
 
 from support.gateways import EMAIL, Running, running, tok0n, tok0n_json
 from support.mailbox import Mailbox
-from support.people import PASSWORD, join, mail_settings
 from support.scripted_upstream import ScriptedUpstream
+from support.users import PASSWORD, join, mail_settings
 from support.visitor import Visitor, text_of
 from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.services.second_factor import STEP_SECONDS
@@ -316,9 +316,9 @@ async def test_the_operators_account_is_set_up_by_a_link_that_works_once(site: R
     assert (await visitor.post("/set-up", fields, page=path)).headers["location"] == "/dashboard"
     assert await site.sign_in.set_up_link() is None
     assert (await visitor.post("/set-up", fields, page=path)).status_code == 410
-    person = await site.store.people.find("op@example.com")
-    assert person is not None
-    assert person.is_operator
+    user = await site.store.users.find("op@example.com")
+    assert user is not None
+    assert user.is_operator
 
 
 async def test_a_mailbox_cannot_be_flooded(site: Running, visitor: Visitor, mailbox: Mailbox) -> None:

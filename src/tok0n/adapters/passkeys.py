@@ -37,7 +37,7 @@ class WebAuthn:
         self._host = parts.hostname
         self._origin = f"{parts.scheme}://{parts.netloc}"
 
-    def creation_options(self, *, person_id: str, email: str, known: list[bytes]) -> tuple[str, bytes]:
+    def creation_options(self, *, user_id: str, email: str, known: list[bytes]) -> tuple[str, bytes]:
         """See `ports.Authenticator.creation_options`."""
         import webauthn  # noqa: PLC0415  slow to import, and few requests need it
         from webauthn.helpers import structs  # noqa: PLC0415
@@ -45,7 +45,7 @@ class WebAuthn:
         options = webauthn.generate_registration_options(
             rp_id=self._host,
             rp_name=NAME,
-            user_id=person_id.encode(),
+            user_id=user_id.encode(),
             user_name=email,
             exclude_credentials=[structs.PublicKeyCredentialDescriptor(id=one) for one in known],
             authenticator_selection=structs.AuthenticatorSelectionCriteria(

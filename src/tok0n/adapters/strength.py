@@ -17,7 +17,7 @@ _one_at_a_time = threading.Lock()
 
 
 def guesses(password: str, *, known: list[str]) -> int:
-    """How many guesses a person needs who tries likely passwords first, and knows the words `known`."""
+    """How many guesses a user needs who tries likely passwords first, and knows the words `known`."""
     from zxcvbn import zxcvbn  # noqa: PLC0415  its word lists take a tenth of a second
     from zxcvbn.matching import L33T_TABLE  # noqa: PLC0415
 

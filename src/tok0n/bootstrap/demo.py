@@ -73,7 +73,7 @@ owned_by = "tok0n-demo"
 
 
 class Demo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person needs to use the demo. Key and password are new at each start."""
+    """What a user needs to use the demo. Key and password are new at each start."""
 
     base_url: str
     api_key: str
@@ -193,11 +193,11 @@ async def _let_in(settings: Settings, store: Store, password: str) -> None:
         if link is not None:
             await sign_in.set_up(link.partition("link=")[2], email=DEMO_EMAIL, password=password, agent="")
         else:
-            await store.people.register(email=DEMO_EMAIL, password_hash="", now_us=SystemClock().now_us())
+            await store.users.register(email=DEMO_EMAIL, password_hash="", now_us=SystemClock().now_us())
             link = await sign_in.recover(DEMO_EMAIL)
             assert link is not None, "registered just now"
             secret = link.partition("link=")[2]
             await sign_in.choose_password(secret, purpose=LinkPurpose.RESET, password=password, agent="")
-    person = await store.people.find(DEMO_EMAIL)
-    assert person is not None, "signed in just now"
-    await store.sessions.end_all(person.id)
+    user = await store.users.find(DEMO_EMAIL)
+    assert user is not None, "signed in just now"
+    await store.sessions.end_all(user.id)

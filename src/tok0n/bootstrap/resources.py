@@ -21,7 +21,7 @@ from tok0n.adapters.sql.repositories.notices import SqlNotices
 from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.adapters.sql.repositories.passkeys import SqlPasskeys
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
-from tok0n.adapters.sql.repositories.users import SqlPeople
+from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.adapters.sql.sqlite.ledger import SqliteLedger
 from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.adapters.sql.store import SqlStore
@@ -40,7 +40,7 @@ from tok0n.ports.mail import Mailer, Notices
 from tok0n.ports.orders import Orders
 from tok0n.ports.payments import Inbox, Payments
 from tok0n.ports.upstream import Upstream
-from tok0n.ports.users import Authenticator, Passkeys, People, Sessions
+from tok0n.ports.users import Authenticator, Passkeys, Sessions, Users
 from tok0n.settings import Settings
 
 log = structlog.get_logger()
@@ -54,7 +54,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     accounts: Accounts
     models: Models
     history: History
-    people: People
+    users: Users
     sessions: Sessions
     notices: Notices
     passkeys: Passkeys
@@ -85,7 +85,7 @@ def _store(database: SqlStore, ledger: Ledger) -> Store:
         accounts=SqlAccounts(database),
         models=SqlModels(database),
         history=SqlHistory(database),
-        people=SqlPeople(database),
+        users=SqlUsers(database),
         sessions=SqlSessions(database),
         notices=SqlNotices(database),
         passkeys=SqlPasskeys(database),

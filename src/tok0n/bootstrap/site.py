@@ -91,7 +91,7 @@ def url_maker(settings: Settings) -> Callable[[str], str]:
 def make_sign_in(settings: Settings, store: Store, clock: Clock, *, passwords: Passwords, mailer: Mailer) -> SignIn:
     """Sign-up and sign-in, for the pages and for commands that invite."""
     return SignIn(
-        people=store.people,
+        users=store.users,
         sessions=store.sessions,
         attempts=store.attempts,
         passwords=passwords,
@@ -130,7 +130,7 @@ def make_pages(
         trusted_proxies=settings.server.trusted_proxies,
     )
     profile = Profile(
-        people=store.people,
+        users=store.users,
         attempts=store.attempts,
         passwords=passwords,
         mailer=mailer,
@@ -141,7 +141,7 @@ def make_pages(
         accounts=store.accounts,
         history=store.history,
         notices=store.notices,
-        people=store.people,
+        users=store.users,
         sessions=store.sessions,
         profile=profile,
         catalogue=catalogue,
@@ -188,7 +188,7 @@ def make_pages(
         passkeys = SignInByPasskey(
             passkeys=store.passkeys,
             authenticator=authenticator,
-            people=store.people,
+            users=store.users,
             attempts=store.attempts,
             profile=profile,
             sign_in=sign_in,

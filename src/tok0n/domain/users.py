@@ -62,7 +62,7 @@ _OPENED_BY = {
 }
 
 
-class Person(msgspec.Struct, frozen=True, kw_only=True):
+class User(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody who signs in. There is an account once the e-mail address is verified.
 
     `password_hash` is empty for somebody who was invited and has chosen none yet. `totp_secret` is base32, as
@@ -82,10 +82,10 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Passkey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key pair on a device of a person, of which we have the public half. `sign_count` never falls."""
+    """A key pair on a device of a user, of which we have the public half. `sign_count` never falls."""
 
     credential_id: bytes
-    person_id: str
+    user_id: str
     public_key: bytes
     sign_count: int
     name: str
@@ -94,10 +94,10 @@ class Passkey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """A person's session, and the account that it may see."""
+    """A user's session, and the account that it may see."""
 
     digest: bytes
-    person_id: str
+    user_id: str
     email: str
     account_id: str
     time_zone: str
@@ -105,7 +105,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One of a person's sessions, as the person is shown it."""
+    """One of a user's sessions, as the user is shown it."""
 
     digest: bytes
     agent: str
@@ -114,10 +114,10 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LowBalance(msgspec.Struct, frozen=True, kw_only=True):
-    """An account that fell below what its owner wants to be told of. Amounts are tokens."""
+    """An account whose balance fell below its owner's threshold. Amounts are tokens."""
 
     email: str
-    below: int
+    threshold_tokens: int
     posted: int
 
 

@@ -1,4 +1,4 @@
-"""What one client can take of the server: the bounds of the HTTP edge. docs/limits.md tells people the same."""
+"""What one client can take of the server: the bounds of the HTTP edge. docs/limits.md tells users the same."""
 
 from dataclasses import dataclass
 

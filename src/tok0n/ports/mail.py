@@ -16,13 +16,13 @@ class Mailer(Protocol):
 
 
 class Notices(Protocol):
-    """What the owners of accounts want to be told of."""
+    """Low-balance alerts of accounts."""
 
-    async def below(self, account_id: str) -> int | None:
-        """The balance, in tokens, below which the owner is told."""
+    async def threshold_tokens(self, account_id: str) -> int | None:
+        """Return the balance below which the owner gets an email. None: no alert is set."""
 
-    async def set_below(self, account_id: str, below: int | None) -> None:
-        """Tell the owner once each time the balance falls below `below`; None tells nothing."""
+    async def set_threshold(self, account_id: str, threshold_tokens: int | None) -> None:
+        """Alert the owner once each time the balance falls below the threshold. None turns the alert off."""
 
     async def claim_due(self, *, rows_max: int) -> list[LowBalance]:
-        """Accounts that fell below and whose owner is to be told now: each is given once for every crossing."""
+        """Return the accounts that fell below their threshold since the last call, once for each crossing."""

@@ -1,4 +1,4 @@
-"""Tell the operator about payments that need a person, without ever flooding the log."""
+"""Tell the operator about payments that need a user, without ever flooding the log."""
 
 from collections import OrderedDict, deque
 

@@ -20,5 +20,5 @@ class LowBalances:
         """Mail everybody whose account has fallen below since the last round. Told is remembered before it is sent."""
         subject, text = mails.LOW_BALANCE
         for low in await self._notices.claim_due(rows_max=ROWS_MAX):
-            filled = text.format(posted=low.posted, below=low.below, overview=self._url_of("/dashboard"))
+            filled = text.format(posted=low.posted, threshold=low.threshold_tokens, overview=self._url_of("/dashboard"))
             await self._mailer.send(to=low.email, subject=subject, text=filled)

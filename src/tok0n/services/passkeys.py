@@ -6,10 +6,10 @@ from enum import StrEnum
 
 from tok0n.domain.attempts import AttemptKind
 from tok0n.domain.errors import AlreadyExists, LimitReached, PasskeyInvalid, PasskeyMalformed
-from tok0n.domain.users import PASSKEY_LIFE_US, SECRET_BYTES, LinkPurpose, Passkey, Person, Session, digest
+from tok0n.domain.users import PASSKEY_LIFE_US, SECRET_BYTES, LinkPurpose, Passkey, Session, User, digest
 from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Attempts
-from tok0n.ports.users import Authenticator, Passkeys, People
+from tok0n.ports.users import Authenticator, Passkeys, Users
 from tok0n.services.attempts import AttemptLimiter, count_attempt
 from tok0n.services.passwords import FormError, too_many
 from tok0n.services.profile import Profile
@@ -44,7 +44,7 @@ class SignInByPasskey:
         *,
         passkeys: Passkeys,
         authenticator: Authenticator,
-        people: People,
+        users: Users,
         attempts: Attempts,
         profile: Profile,
         sign_in: SignIn,
@@ -52,7 +52,7 @@ class SignInByPasskey:
     ) -> None:
         self._passkeys = passkeys
         self._authenticator = authenticator
-        self._people = people
+        self._users = users
         self._attempts = attempts
         self._profile = profile
         self._sign_in = sign_in
@@ -61,13 +61,13 @@ class SignInByPasskey:
 
     async def of(self, session: Session) -> list[Passkey]:
         """The passkeys of whoever is signed in."""
-        return await self._passkeys.of(session.person_id)
+        return await self._passkeys.of(session.user_id)
 
     async def ask_to_make(self, session: Session) -> str:
         """What the browser needs to make one, as JSON."""
-        known = [one.credential_id for one in await self._passkeys.of(session.person_id)]
+        known = [one.credential_id for one in await self._passkeys.of(session.user_id)]
         options, challenge = self._authenticator.creation_options(
-            person_id=session.person_id, email=session.email, known=known
+            user_id=session.user_id, email=session.email, known=known
         )
         await self._remember(challenge, ChallengePurpose.ADD, visitor=_visitor_of(session), session=session)
         return options
@@ -85,7 +85,7 @@ class SignInByPasskey:
             await self._passkeys.add(
                 Passkey(
                     credential_id=made[0],
-                    person_id=session.person_id,
+                    user_id=session.user_id,
                     public_key=made[1],
                     sign_count=made[2],
                     name=name,
@@ -102,7 +102,7 @@ class SignInByPasskey:
 
     async def remove(self, session: Session, credential_id: bytes) -> None:
         """Forget one. Raises `CredentialsChanged`."""
-        await self._passkeys.remove(person_id=session.person_id, credential_id=credential_id, made_in=session.digest)
+        await self._passkeys.remove(user_id=session.user_id, credential_id=credential_id, made_in=session.digest)
 
     async def ask_to_use(self, *, address: str) -> tuple[str, str]:
         """Return the options that the browser needs, as JSON, and a secret for its cookie. Raises `FormError`."""
@@ -117,16 +117,16 @@ class SignInByPasskey:
         """Begin a session, without a second factor. `visitor` is the cookie's secret. Raises `FormError`."""
         counted = await count_attempt(self._attempts, self._clock, AttemptKind.PASSKEY, address, field="passkey")
         try:
-            passkey, person, count = await self._prove(credential, visitor=visitor)
+            passkey, user, count = await self._prove(credential, visitor=visitor)
         except PasskeyMalformed as error:
             raise Malformed(error.message, field="passkey") from error
         except PasskeyInvalid as error:
             raise FormError(error.message, field="passkey") from error
         await self._attempts.take_back(counted)
         await self._passkeys.used(passkey.credential_id, sign_count=count, now_us=self._clock.now_us())
-        return await self._sign_in.begin(person, agent=agent, two_factor_passed=True)
+        return await self._sign_in.begin(user, agent=agent, two_factor_passed=True)
 
-    async def _prove(self, credential: str, *, visitor: str | None) -> tuple[Passkey, Person, int]:
+    async def _prove(self, credential: str, *, visitor: str | None) -> tuple[Passkey, User, int]:
         """Whose passkey has signed one of our challenges, and how often it has signed. Raises `PasskeyInvalid`."""
         credential_id, challenge = self._authenticator.read(credential)
         await self._take(challenge, ChallengePurpose.SIGN_IN, visitor=visitor)
@@ -139,8 +139,8 @@ class SignInByPasskey:
     async def _remember(
         self, challenge: bytes, purpose: ChallengePurpose, *, visitor: str, session: Session | None = None
     ) -> None:
-        await self._people.create_link(
-            person_id=None if session is None else session.person_id,
+        await self._users.create_link(
+            user_id=None if session is None else session.user_id,
             purpose=LinkPurpose.PASSKEY,
             digest=_bound(challenge, purpose, visitor=visitor),
             expires_at_us=self._clock.now_us() + PASSKEY_LIFE_US,
@@ -151,7 +151,7 @@ class SignInByPasskey:
     async def _take(self, challenge: bytes, purpose: ChallengePurpose, *, visitor: str | None) -> None:
         if visitor and len(visitor) <= SECRET_CHARACTERS_MAX:
             bound = _bound(challenge, purpose, visitor=visitor)
-            if await self._people.use_link(bound, purpose=LinkPurpose.PASSKEY, now_us=self._clock.now_us()):
+            if await self._users.use_link(bound, purpose=LinkPurpose.PASSKEY, now_us=self._clock.now_us()):
                 return
         raise PasskeyInvalid("This passkey request has expired or was started in another browser. Try again.")
 

@@ -38,7 +38,7 @@ def check_too_long(password: str, *, field: str = "password") -> None:
 
 
 async def hash_new(passwords: Passwords, password: str, *, email: str) -> str:
-    """The hash of a new password. Raises `FormError` for one that people guess first, and `Overloaded`.
+    """The hash of a new password. Raises `FormError` for one that users guess first, and `Overloaded`.
 
     This work is expensive: count an attempt and find the link first.
     """

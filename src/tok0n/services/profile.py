@@ -10,7 +10,7 @@ from tok0n.domain.users import LINK_LIFE_US, SECRET_BYTES, LinkPurpose, Session,
 from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Attempts
 from tok0n.ports.mail import Mailer
-from tok0n.ports.users import Passwords, People
+from tok0n.ports.users import Passwords, Users
 from tok0n.services import mails
 from tok0n.services.attempts import AttemptLimiter, count_attempt
 from tok0n.services.passwords import FormError, check_length, check_too_long, clean, hash_new, too_many
@@ -27,32 +27,30 @@ class Profile:
     def __init__(
         self,
         *,
-        people: People,
+        users: Users,
         attempts: Attempts,
         passwords: Passwords,
         mailer: Mailer,
         clock: Clock,
         url_of: Callable[[str], str],
     ) -> None:
-        self._people = people
+        self._users = users
         self._attempts = attempts
         self._passwords = passwords
         self._mailer = mailer
         self._clock = clock
         self._url_of = url_of
-        self._second_factor = SecondFactor(people, clock)
+        self._second_factor = SecondFactor(users, clock)
         self._choices = AttemptLimiter(clock, attempts_max=CHOICES_MAX, seconds=CHOICES_SECONDS)
 
     async def change_password(self, session: Session, *, current: str, password: str) -> None:
         """Take a new password; every other session ends. Raises `FormError`."""
         check_length(password)
         await self.prove(session, current, field="current")
-        if seconds := self._choices.try_count(session.person_id):
+        if seconds := self._choices.try_count(session.user_id):
             raise too_many(seconds, field="password")
         password_hash = await hash_new(self._passwords, password, email=session.email)
-        await self._people.change_password(
-            person_id=session.person_id, password_hash=password_hash, made_in=session.digest
-        )
+        await self._users.change_password(user_id=session.user_id, password_hash=password_hash, made_in=session.digest)
         await self._mail(session.email, mails.PASSWORD_CHANGED, reset=self._url_of("/reset-password"))
 
     async def ask_email(self, session: Session, *, password: str, email: str) -> str:
@@ -60,8 +58,8 @@ class Profile:
         email = clean(email)
         await self.prove(session, password, field="email_password")
         secret = secrets.token_urlsafe(SECRET_BYTES)
-        await self._people.create_link(
-            person_id=session.person_id,
+        await self._users.create_link(
+            user_id=session.user_id,
             purpose=LinkPurpose.EMAIL,
             digest=digest(secret),
             expires_at_us=self._clock.now_us() + LINK_LIFE_US,
@@ -77,16 +75,16 @@ class Profile:
 
         Every session ends, but for this `session` of a browser that opens the link signed in.
         """
-        person = await self._people.change_email(
+        user = await self._users.change_email(
             digest(secret), now_us=self._clock.now_us(), keep_session=None if session is None else session.digest
         )
-        return None if person is None else person.email
+        return None if user is None else user.email
 
     async def set_time_zone(self, session: Session, time_zone: str) -> None:
         """Show times in this zone. Raises `FormError`."""
         if time_zone not in zoneinfo.available_timezones():
             raise FormError("Choose a time zone from the list.", field="time_zone")
-        await self._people.set_time_zone(person_id=session.person_id, time_zone=time_zone)
+        await self._users.set_time_zone(user_id=session.user_id, time_zone=time_zone)
 
     async def begin_totp(self, session: Session, *, password: str, secret: str, code: str) -> list[str]:
         """Ask for a second factor from now on; gives the recovery codes. Raises `FormError`."""
@@ -111,16 +109,16 @@ class Profile:
     async def close_account(self, session: Session, *, password: str) -> None:
         """Close the account: keys and sessions work no more; the ledger stays. Raises `FormError`."""
         await self.prove(session, password, field="close_password")
-        await self._people.close_account(person_id=session.person_id, now_us=self._clock.now_us())
+        await self._users.close_account(user_id=session.user_id, now_us=self._clock.now_us())
 
     async def prove(self, session: Session, password: str, *, field: str) -> None:
         """Whoever found the browser open does not know the password. Raises `FormError`."""
         check_too_long(password, field=field)
         counted = await count_attempt(
-            self._attempts, self._clock, AttemptKind.CONFIRMATION, session.person_id, field=field
+            self._attempts, self._clock, AttemptKind.CONFIRMATION, session.user_id, field=field
         )
-        person = await self._people.get(session.person_id)
-        if not await self._passwords.matches(password, person.password_hash):
+        user = await self._users.get(session.user_id)
+        if not await self._passwords.matches(password, user.password_hash):
             raise FormError("Incorrect password.", field=field)
         await self._attempts.take_back(counted)
 

@@ -8,7 +8,7 @@ import pyotp
 
 from tok0n.domain.users import RECOVERY_CODE_BYTES, RECOVERY_CODES, Session, digest
 from tok0n.ports.clock import Clock
-from tok0n.ports.users import People
+from tok0n.ports.users import Users
 
 STEP_SECONDS = 30
 STEPS_OFF_MAX = 1
@@ -20,17 +20,17 @@ ISSUER = "Tok0n"
 class SecondFactor:
     """Checks codes, and makes what they are made from."""
 
-    def __init__(self, people: People, clock: Clock) -> None:
-        self._people = people
+    def __init__(self, users: Users, clock: Clock) -> None:
+        self._users = users
         self._clock = clock
 
-    async def accepts(self, code: str, *, person_id: str, totp_secret: str) -> bool:
-        """Whether it is a code of this person's, which it uses up."""
+    async def accepts(self, code: str, *, user_id: str, totp_secret: str) -> bool:
+        """Whether it is a code of this user's, which it uses up."""
         code = "".join(code.split()).replace("-", "").upper()
         step = self.step_of(code, totp_secret)
         if step is not None:
-            return await self._people.use_totp_step(person_id=person_id, step=step)
-        return await self._people.use_recovery_code(person_id=person_id, digest=digest(code))
+            return await self._users.use_totp_step(user_id=user_id, step=step)
+        return await self._users.use_recovery_code(user_id=user_id, digest=digest(code))
 
     async def begin(self, session: Session, *, secret: str, code: str) -> list[str] | None:
         """Take the second factor on, proven by a first code; gives the recovery codes. None when the code is wrong."""
@@ -40,8 +40,8 @@ class SecondFactor:
         codes = [
             base64.b32encode(secrets.token_bytes(RECOVERY_CODE_BYTES)).decode()[:12] for _ in range(RECOVERY_CODES)
         ]
-        await self._people.set_totp(
-            person_id=session.person_id,
+        await self._users.set_totp(
+            user_id=session.user_id,
             secret=secret,
             step=step,
             recovery_codes=[digest(one) for one in codes],
@@ -51,8 +51,8 @@ class SecondFactor:
 
     async def end(self, session: Session) -> None:
         """Take the second factor away."""
-        await self._people.set_totp(
-            person_id=session.person_id, secret=None, step=0, recovery_codes=[], made_in=session.digest
+        await self._users.set_totp(
+            user_id=session.user_id, secret=None, step=0, recovery_codes=[], made_in=session.digest
         )
 
     def step_of(self, code: str, totp_secret: str) -> int | None:

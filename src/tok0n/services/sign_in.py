@@ -18,15 +18,15 @@ from tok0n.domain.users import (
     LINK_LIFE_US,
     SECRET_BYTES,
     LinkPurpose,
-    Person,
     Registration,
     Session,
+    User,
     digest,
 )
 from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Attempts
 from tok0n.ports.mail import Mailer
-from tok0n.ports.users import Passwords, People, Sessions
+from tok0n.ports.users import Passwords, Sessions, Users
 from tok0n.services import mails
 from tok0n.services.attempts import AttemptLimiter, count_attempt
 from tok0n.services.passwords import FormError, check_length, check_too_long, clean, hash_new, too_many
@@ -78,7 +78,7 @@ class SignIn:
     def __init__(
         self,
         *,
-        people: People,
+        users: Users,
         sessions: Sessions,
         attempts: Attempts,
         passwords: Passwords,
@@ -87,7 +87,7 @@ class SignIn:
         url_of: Callable[[str], str],
         registration: Registration,
     ) -> None:
-        self._people = people
+        self._users = users
         self._sessions = sessions
         self._attempts = attempts
         self._passwords = passwords
@@ -95,7 +95,7 @@ class SignIn:
         self._clock = clock
         self._url_of = url_of
         self._registration = registration
-        self._second_factor = SecondFactor(people, clock)
+        self._second_factor = SecondFactor(users, clock)
         self._failures = AttemptLimiter(clock, attempts_max=FAILURES_MAX, seconds=FAILURES_SECONDS)
         self._by_address = AttemptLimiter(clock, attempts_max=FAILURES_PER_ADDRESS_MAX, seconds=FAILURES_SECONDS)
         self._choices = AttemptLimiter(clock, attempts_max=CHOICES_MAX, seconds=FAILURES_SECONDS)
@@ -128,20 +128,18 @@ class SignIn:
         other then confirms. Raises `FormError`.
         """
         now_us = self._clock.now_us()
-        person = await self._people.find_by_link(digest(secret), purpose=LinkPurpose.VERIFY, now_us=now_us)
-        if person is None:
+        user = await self._users.find_by_link(digest(secret), purpose=LinkPurpose.VERIFY, now_us=now_us)
+        if user is None:
             return None
-        self._require_open(person, LinkPurpose.VERIFY, field="password")
+        self._require_open(user, LinkPurpose.VERIFY, field="password")
         check_too_long(password)
-        counted = await count_attempt(
-            self._attempts, self._clock, AttemptKind.CONFIRMATION, person.id, field="password"
-        )
-        if not await self._passwords.matches(password, person.password_hash):
+        counted = await count_attempt(self._attempts, self._clock, AttemptKind.CONFIRMATION, user.id, field="password")
+        if not await self._passwords.matches(password, user.password_hash):
             raise FormError("Incorrect password. Try again, or sign up again.", field="password")
         await self._attempts.take_back(counted)
         may_open = self._registration.may_open(LinkPurpose.VERIFY)
-        person = await self._people.verify(digest(secret), now_us=now_us, may_open=may_open)
-        return None if person is None else await self.begin(person, agent=agent)
+        user = await self._users.verify(digest(secret), now_us=now_us, may_open=may_open)
+        return None if user is None else await self.begin(user, agent=agent)
 
     async def sign_in(self, *, email: str, password: str, address: str, agent: str) -> NewSession:
         """Begin a session. Raises `FormError`, in the same words and time for a wrong address and a wrong password.
@@ -152,34 +150,34 @@ class SignIn:
         email = clean(email)
         check_too_long(password)
         self._count_sign_in(address=address, email=email)
-        person = await self._people.find(email)
-        password_hash = None if person is None else person.password_hash
+        user = await self._users.find(email)
+        password_hash = None if user is None else user.password_hash
         if not await self._passwords.matches(password, password_hash):
             raise FormError("Incorrect email or password.", field="password")
-        assert person is not None
+        assert user is not None
         self._failures.take_back((address, email))
         self._by_address.take_back(address)
-        if person.closed_at_us is not None:
+        if user.closed_at_us is not None:
             raise FormError("This account is closed. Contact support for help.", field="email")
-        if person.account_id is None:
-            self._require_open(person, LinkPurpose.VERIFY, field="email")
-            await self._mail_link(person, LinkPurpose.VERIFY, mails.VERIFY)
+        if user.account_id is None:
+            self._require_open(user, LinkPurpose.VERIFY, field="email")
+            await self._mail_link(user, LinkPurpose.VERIFY, mails.VERIFY)
             raise FormError("Confirm your email first. We sent you a new link.", field="email")
-        return await self.begin(person, agent=agent)
+        return await self.begin(user, agent=agent)
 
     async def submit_code(self, secret: str | None, *, code: str, agent: str) -> NewSession | None:
         """Go on with a sign-in that waits for its second factor, in a new session. None when there is none such.
 
         Raises `FormError` for a wrong code.
         """
-        person = await self.waiting(secret)
-        if secret is None or person is None or person.totp_secret is None:
+        user = await self.waiting(secret)
+        if secret is None or user is None or user.totp_secret is None:
             return None
-        counted = await count_attempt(self._attempts, self._clock, AttemptKind.SECOND_FACTOR, person.id, field="code")
-        if not await self._second_factor.accepts(code, person_id=person.id, totp_secret=person.totp_secret):
+        counted = await count_attempt(self._attempts, self._clock, AttemptKind.SECOND_FACTOR, user.id, field="code")
+        if not await self._second_factor.accepts(code, user_id=user.id, totp_secret=user.totp_secret):
             raise FormError("This code is incorrect or was already used. Try the next one.", field="code")
         await self._attempts.take_back(counted)
-        return await self.begin(person, agent=agent, two_factor_passed=True, replaces=digest(secret))
+        return await self.begin(user, agent=agent, two_factor_passed=True, replaces=digest(secret))
 
     async def who(self, secret: str | None) -> Session | None:
         """Who is signed in by the secret of a cookie."""
@@ -187,16 +185,16 @@ class SignIn:
             return None
         return await self._sessions.find(digest(secret), now_us=self._clock.now_us())
 
-    async def waiting(self, secret: str | None) -> Person | None:
+    async def waiting(self, secret: str | None) -> User | None:
         """Whose second factor the session of this cookie waits for."""
         if not secret or len(secret) > SECRET_CHARACTERS_MAX:
             return None
         return await self._sessions.waiting(digest(secret), now_us=self._clock.now_us())
 
     async def sign_out(self, session: Session, *, everywhere: bool) -> None:
-        """End this session, or all of this person."""
+        """End this session, or all of this user."""
         if everywhere:
-            await self._sessions.end_all(session.person_id)
+            await self._sessions.end_all(session.user_id)
         else:
             await self._sessions.end(session.digest)
 
@@ -215,22 +213,22 @@ class SignIn:
 
         Raises `FormError`.
         """
-        person = await self._people.find_by_link(digest(secret), purpose=purpose, now_us=self._clock.now_us())
-        if person is None:
+        user = await self._users.find_by_link(digest(secret), purpose=purpose, now_us=self._clock.now_us())
+        if user is None:
             return None
-        self._require_open(person, purpose, field="password")
+        self._require_open(user, purpose, field="password")
         check_length(password)
-        if seconds := self._choices.try_count(person.id):
+        if seconds := self._choices.try_count(user.id):
             raise too_many(seconds, field="password")
-        password_hash = await hash_new(self._passwords, password, email=person.email)
-        person = await self._people.choose_password(
+        password_hash = await hash_new(self._passwords, password, email=user.email)
+        user = await self._users.choose_password(
             digest(secret),
             purpose=purpose,
             password_hash=password_hash,
             now_us=self._clock.now_us(),
             may_open=self._registration.may_open(purpose),
         )
-        return None if person is None else await self.begin(person, agent=agent)
+        return None if user is None else await self.begin(user, agent=agent)
 
     async def invite(self, email: str) -> str | None:
         """Mail an invitation; gives the link too. None for somebody who has an account.
@@ -239,20 +237,20 @@ class SignIn:
         """
         if not self._registration.may_open(LinkPurpose.INVITE):
             raise OperatorError('accounts.registration is "closed": set it to "invite" or "open" first.')
-        person = await self._people.register(email=clean(email), password_hash="", now_us=self._clock.now_us())
-        return None if person.account_id else await self._mail_link(person, LinkPurpose.INVITE, mails.INVITE)
+        user = await self._users.register(email=clean(email), password_hash="", now_us=self._clock.now_us())
+        return None if user.account_id else await self._mail_link(user, LinkPurpose.INVITE, mails.INVITE)
 
     async def recover(self, email: str) -> str | None:
         """A link to a new password for somebody who lost everything else, which is taken away. None for nobody."""
-        person = await self._people.find(clean(email))
-        if person is None:
+        user = await self._users.find(clean(email))
+        if user is None:
             return None
-        await self._people.forget_factors(person.id)
-        return await self._make_link(person.id, LinkPurpose.RESET)
+        await self._users.forget_factors(user.id)
+        return await self._make_link(user.id, LinkPurpose.RESET)
 
     async def set_up_link(self) -> str | None:
         """A link to set up the operator's account, for the console; None when there is one."""
-        if await self._people.has_operator():
+        if await self._users.has_operator():
             return None
         return await self._make_link(None, LinkPurpose.SET_UP)
 
@@ -260,22 +258,22 @@ class SignIn:
         """Make the operator's account, and sign in. None when the link does not work. Raises `FormError`."""
         email = clean(email)
         link = digest(secret)
-        if not await self._people.has_link(link, purpose=LinkPurpose.SET_UP, now_us=self._clock.now_us()):
+        if not await self._users.has_link(link, purpose=LinkPurpose.SET_UP, now_us=self._clock.now_us()):
             return None
         check_length(password)
         if seconds := self._choices.try_count(link):
             raise too_many(seconds, field="password")
         password_hash = await hash_new(self._passwords, password, email=email)
-        person = await self._people.set_up(
+        user = await self._users.set_up(
             digest(secret), email=email, password_hash=password_hash, now_us=self._clock.now_us()
         )
-        return None if person is None else await self.begin(person, agent=agent)
+        return None if user is None else await self.begin(user, agent=agent)
 
     async def forget_old(self) -> None:
         """Remove expired sessions, links and counts of attempts, and sign-ups that nobody confirmed."""
         now_us = self._clock.now_us()
         await self._sessions.forget_ended(now_us=now_us)
-        await self._people.forget_stale(now_us=now_us, rows_max=FORGOTTEN_ROWS_MAX)
+        await self._users.forget_stale(now_us=now_us, rows_max=FORGOTTEN_ROWS_MAX)
         while await self._attempts.forget_expired(now_us=now_us, rows_max=FORGOTTEN_ROWS_MAX) == FORGOTTEN_ROWS_MAX:
             pass  # strangers make these rows, so all expired ones go, in short transactions
 
@@ -284,16 +282,16 @@ class SignIn:
         await asyncio.gather(*self._later)
 
     async def begin(
-        self, person: Person, *, agent: str, two_factor_passed: bool = False, replaces: bytes | None = None
+        self, user: User, *, agent: str, two_factor_passed: bool = False, replaces: bytes | None = None
     ) -> NewSession:
         """Begin a session of somebody who is proven: by both factors, or it waits for the second if there is one.
 
-        Raises `CredentialsChanged` when the credentials have changed since `person` was read.
+        Raises `CredentialsChanged` when the credentials have changed since `users` was read.
         """
         secret = secrets.token_urlsafe(SECRET_BYTES)
-        waits = person.totp_secret is not None and not two_factor_passed
+        waits = user.totp_secret is not None and not two_factor_passed
         await self._sessions.begin(
-            person=person,
+            user=user,
             digest=digest(secret),
             agent=agent[:AGENT_CHARACTERS_MAX],
             now_us=self._clock.now_us(),
@@ -312,41 +310,41 @@ class SignIn:
             raise too_many(seconds, field="password")
 
     async def _register(self, *, email: str, password_hash: str) -> None:
-        person = await self._people.register(email=email, password_hash=password_hash, now_us=self._clock.now_us())
-        if person.verified_at_us is None:
-            await self._mail_link(person, LinkPurpose.VERIFY, mails.VERIFY)
-        elif not self._mails.try_count(person.id):
+        user = await self._users.register(email=email, password_hash=password_hash, now_us=self._clock.now_us())
+        if user.verified_at_us is None:
+            await self._mail_link(user, LinkPurpose.VERIFY, mails.VERIFY)
+        elif not self._mails.try_count(user.id):
             subject, text = mails.KNOWN
             text = text.format(sign_in=self._url_of("/sign-in"), reset=self._url_of("/reset-password"))
             await self._mailer.send(to=email, subject=subject, text=text)
 
     async def _mail_reset(self, email: str) -> None:
-        person = await self._people.find(email)
-        if person is None or person.closed_at_us is not None:
+        user = await self._users.find(email)
+        if user is None or user.closed_at_us is not None:
             return
-        if person.account_id is not None or self._registration.may_open(LinkPurpose.RESET):
-            await self._mail_link(person, LinkPurpose.RESET, mails.RESET)
+        if user.account_id is not None or self._registration.may_open(LinkPurpose.RESET):
+            await self._mail_link(user, LinkPurpose.RESET, mails.RESET)
 
-    def _require_open(self, person: Person, purpose: LinkPurpose, *, field: str) -> None:
+    def _require_open(self, user: User, purpose: LinkPurpose, *, field: str) -> None:
         """Raises `FormError` when this link would open an account that registration does not allow now."""
-        if person.account_id is None and not self._registration.may_open(purpose):
+        if user.account_id is None and not self._registration.may_open(purpose):
             raise FormError(NOT_OPEN, field=field)
 
-    async def _mail_link(self, person: Person, purpose: LinkPurpose, mail: tuple[str, str]) -> str | None:
-        """Mail a link, unless this person's mailbox has had enough of them; gives the link."""
-        if self._mails.try_count(person.id):
-            log.warning("mail_throttled", person=person.id, purpose=purpose)
+    async def _mail_link(self, user: User, purpose: LinkPurpose, mail: tuple[str, str]) -> str | None:
+        """Mail a link, unless this user's mailbox has had enough of them; gives the link."""
+        if self._mails.try_count(user.id):
+            log.warning("mail_throttled", user=user.id, purpose=purpose)
             return None
-        url = await self._make_link(person.id, purpose)
+        url = await self._make_link(user.id, purpose)
         subject, text = mail
-        await self._mailer.send(to=person.email, subject=subject, text=text.format(url=url))
+        await self._mailer.send(to=user.email, subject=subject, text=text.format(url=url))
         return url
 
-    async def _make_link(self, person_id: str | None, purpose: LinkPurpose) -> str:
+    async def _make_link(self, user_id: str | None, purpose: LinkPurpose) -> str:
         secret = secrets.token_urlsafe(SECRET_BYTES)
         life_us = INVITATION_LIFE_US if purpose is LinkPurpose.INVITE else LINK_LIFE_US
-        await self._people.create_link(
-            person_id=person_id,
+        await self._users.create_link(
+            user_id=user_id,
             purpose=purpose,
             digest=digest(secret),
             expires_at_us=self._clock.now_us() + life_us,

@@ -1,4 +1,4 @@
-"""Every setting with its type, range and default. docs/configuration.md tells people the same; a test compares them."""
+"""Every setting with its type, range and default. docs/configuration.md tells users the same; a test compares them."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal

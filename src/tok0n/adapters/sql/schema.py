@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-HEAD = "0011"
+HEAD = "0012"
 """The migration that this code needs (a test compares it with the newest one there is)."""
 
 metadata = MetaData()
@@ -149,8 +149,8 @@ model = Table(
     **_CLUSTERED,
 )
 
-person = Table(
-    "person",
+users = Table(
+    "users",
     metadata,
     Column("id", Text, primary_key=True),
     Column("account_id", Text, ForeignKey("account.id"), unique=True),
@@ -170,7 +170,7 @@ person = Table(
 recovery_code = Table(
     "recovery_code",
     metadata,
-    Column("person_id", Text, ForeignKey("person.id"), primary_key=True),
+    Column("user_id", Text, ForeignKey("users.id"), primary_key=True),
     Column("digest", LargeBinary, primary_key=True),
     **_CLUSTERED,
 )
@@ -179,13 +179,13 @@ passkey = Table(
     "passkey",
     metadata,
     Column("credential_id", LargeBinary, primary_key=True),
-    Column("person_id", Text, ForeignKey("person.id"), nullable=False),
+    Column("user_id", Text, ForeignKey("users.id"), nullable=False),
     Column("public_key", LargeBinary, nullable=False),
     Column("sign_count", _Big, nullable=False),
     Column("name", Text, nullable=False),
     Column("created_at_us", _Big, nullable=False),
     Column("last_used_at_us", _Big),
-    Index("passkey_person", "person_id"),
+    Index("passkey_user_id", "user_id"),
     **_CLUSTERED,
 )
 
@@ -193,12 +193,12 @@ session = Table(
     "session",
     metadata,
     Column("digest", LargeBinary, primary_key=True),
-    Column("person_id", Text, ForeignKey("person.id"), nullable=False),
+    Column("user_id", Text, ForeignKey("users.id"), nullable=False),
     Column("created_at_us", _Big, nullable=False),
     Column("seen_at_us", _Big, nullable=False),
     Column("agent", Text, nullable=False),
     Column("waits", Integer, nullable=False),
-    Index("session_person", "person_id"),
+    Index("session_user_id", "user_id"),
     **_CLUSTERED,
 )
 """One that `waits` for its second factor is not signed in."""
@@ -207,11 +207,11 @@ mail_link = Table(
     "mail_link",
     metadata,
     Column("digest", LargeBinary, primary_key=True),
-    Column("person_id", Text, ForeignKey("person.id")),
+    Column("user_id", Text, ForeignKey("users.id")),
     Column("purpose", Text, nullable=False),
     Column("email", Text),
     Column("expires_at_us", _Big, nullable=False),
-    Index("mail_link_person", "person_id"),
+    Index("mail_link_user_id", "user_id"),
     **_CLUSTERED,
 )
 """`email` is the address that a change of address leads to."""
@@ -220,8 +220,8 @@ low_balance_notice = Table(
     "low_balance_notice",
     metadata,
     Column("account_id", Text, ForeignKey("account.id"), primary_key=True),
-    Column("below", _Big, nullable=False),
-    Column("told", Integer, nullable=False),
+    Column("threshold_tokens", _Big, nullable=False),
+    Column("notified", Integer, nullable=False),
     **_CLUSTERED,
 )
 

@@ -31,7 +31,7 @@ class _AccessPage:
         now_us = self._ports.clock.now_us()
         return visit.page(
             "access.html",
-            passkeys=await self._passkeys.of(visit.person.person_id),
+            passkeys=await self._passkeys.of(visit.user.user_id),
             keys=[key for key in await self._ports.keys(visit) if key.works(now_us)],
         )
 
@@ -45,5 +45,5 @@ class _AccessPage:
             credential_id = bytes.fromhex(visit.form.get("credential_id", ""))
         except ValueError:
             return
-        person = visit.person
-        await self._passkeys.remove(person_id=person.person_id, credential_id=credential_id, made_in=person.digest)
+        user = visit.user
+        await self._passkeys.remove(user_id=user.user_id, credential_id=credential_id, made_in=user.digest)

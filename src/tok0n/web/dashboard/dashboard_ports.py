@@ -10,7 +10,7 @@ from tok0n.ports.accounts import Accounts, History
 from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Attempts, Forms
 from tok0n.ports.mail import Notices
-from tok0n.ports.users import People, Sessions
+from tok0n.ports.users import Sessions, Users
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.forms import SubmitOnce
 from tok0n.services.passwords import FormError
@@ -30,7 +30,7 @@ class DashboardPorts(msgspec.Struct, frozen=True, kw_only=True):
     accounts: Accounts
     history: History
     notices: Notices
-    people: People
+    users: Users
     sessions: Sessions
     profile: Profile
     catalogue: Catalogue
@@ -45,7 +45,7 @@ class DashboardPorts(msgspec.Struct, frozen=True, kw_only=True):
 
     async def keys(self, visit: Visit) -> list[ApiKey]:
         """The keys of the visitor's account, oldest first."""
-        return await self.accounts.list_keys(visit.person.email)
+        return await self.accounts.list_keys(visit.user.email)
 
     async def key_names(self, visit: Visit) -> dict[str, str]:
         """What each key is called on plots, by its id: names may repeat."""
@@ -83,7 +83,7 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_period(visit: Visit, *, now_us: int, default: str = "") -> Period:
     """The period that a visitor chose, in the visitor's time zone. Raises `FormError`."""
-    zone = zone_of(visit.person.time_zone)
+    zone = zone_of(visit.user.time_zone)
     since, until, last = visit.query("since"), visit.query("until"), visit.query("last")
     if not since and not until and (last or default) in LASTS:
         last = last if last in LASTS else default

@@ -43,7 +43,7 @@ class _KeyPages:
                 issued = await issue_key_once(
                     self._ports.accounts,
                     self._ports.clock,
-                    email=visit.person.email,
+                    email=visit.user.email,
                     name=_name(visit),
                     limits=self._limits(visit),
                     keys_max=KEYS_MAX,

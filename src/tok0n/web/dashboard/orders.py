@@ -64,7 +64,7 @@ class OrderPages:
             submission = submission_of(visit, "order", field="pack")
             purchase = await self._sell_packs.buy(
                 account_id=visit.account_id,
-                email=visit.person.email,
+                email=visit.user.email,
                 pack_id=visit.form.get("pack", ""),
                 submission=submission,
             )

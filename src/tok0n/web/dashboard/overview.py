@@ -24,13 +24,13 @@ def overview_routes(site: Site, ports: DashboardPorts) -> list[Route]:
         by = UseBy.KEY if visit.query("by") == UseBy.KEY else UseBy.MODEL
         keys = await ports.keys(visit)
         balance = await ports.history.balance(account_id)
-        below = await ports.notices.below(account_id)
+        threshold_tokens = await ports.notices.threshold_tokens(account_id)
         hours = await ports.history.hours(account_id, UseFilter(since_hour=since_hour, until_hour=until_hour), by=by)
         return visit.page(
             "overview.html",
             balance=balance,
-            is_low=below is not None and balance.posted < below,
-            below=below,
+            is_low=threshold_tokens is not None and balance.posted < threshold_tokens,
+            threshold_tokens=threshold_tokens,
             spent=(await ports.history.totals(account_id, UseFilter())).charged,
             by=by,
             chart=plot(
@@ -38,7 +38,7 @@ def overview_routes(site: Site, ports: DashboardPorts) -> list[Route]:
                 await ports.key_names(visit),
                 since_hour=since_hour,
                 until_hour=until_hour,
-                zone=zone_of(visit.person.time_zone),
+                zone=zone_of(visit.user.time_zone),
                 link=visit.site.link("/dashboard/requests", {}),
             ),
             hours_plotted=HOURS_PLOTTED,

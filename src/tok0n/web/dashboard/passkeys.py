@@ -31,7 +31,7 @@ class _PasskeyPages:
         self._submit_once = submit_once
 
     async def options_to_make(self, visit: Visit) -> Response:
-        return Response(await self._passkeys.ask_to_make(visit.person), media_type="application/json")
+        return Response(await self._passkeys.ask_to_make(visit.user), media_type="application/json")
 
     async def options_to_use(self, visit: Visit) -> Response:
         try:
@@ -48,7 +48,7 @@ class _PasskeyPages:
 
         async def add() -> str:
             await self._passkeys.add(
-                visit.person,
+                visit.user,
                 credential=visit.form.get("credential", ""),
                 name=visit.form.get("passkey_name", ""),
                 password=visit.form.get("passkey_password", ""),
@@ -66,7 +66,7 @@ class _PasskeyPages:
             credential_id = bytes.fromhex(visit.form.get("credential_id", ""))
         except ValueError:
             return visit.redirect(_PAGE)
-        await self._passkeys.remove(visit.person, credential_id)
+        await self._passkeys.remove(visit.user, credential_id)
         return visit.redirect(_PAGE)
 
     async def sign_in(self, visit: Visit) -> Response:
@@ -83,7 +83,7 @@ class _PasskeyPages:
         return visit.sign_in(new, goal=goal)
 
     async def _list(self, visit: Visit, *, form_error: FormError | None = None) -> Response:
-        known = await self._passkeys.of(visit.person)
+        known = await self._passkeys.of(visit.user)
         status = 200 if form_error is None else _status(form_error)
         return visit.page("passkeys.html", status=status, passkeys=known, form_error=form_error)
 

@@ -35,7 +35,7 @@ class _SettingsPages:
         self._ports = ports
         self._changes = {
             "time_zone": self._time_zone,
-            "below": self._below,
+            "threshold": self._threshold,
             "password": self._password,
             "email": self._email,
             "sessions": self._sessions,
@@ -54,8 +54,8 @@ class _SettingsPages:
         return visit.redirect(f"{_SETTINGS}?done={done}")
 
     async def second_factor(self, visit: Visit) -> Response:
-        person = await self._ports.people.get(visit.person.person_id)
-        if person.totp_secret is not None and not await self._is_repeated(visit, _TWO_FACTOR):
+        user = await self._ports.users.get(visit.user.user_id)
+        if user.totp_secret is not None and not await self._is_repeated(visit, _TWO_FACTOR):
             return await self._end_second_factor(visit)
         secret = visit.form.get("secret", "")
         if not second_factor.is_secret(secret):
@@ -65,7 +65,7 @@ class _SettingsPages:
 
             async def begin() -> str:
                 codes = await self._ports.profile.begin_totp(
-                    visit.person,
+                    visit.user,
                     password=visit.form.get("password", ""),
                     secret=secret,
                     code=visit.form.get("code", ""),
@@ -74,8 +74,8 @@ class _SettingsPages:
 
             try:
                 text = await self._ports.submit_once(submission_of(visit, _TWO_FACTOR, field="code"), begin)
-                person = await self._ports.people.get(person.id)
-                if person.totp_secret != secret:  # turned off since this form was first submitted
+                user = await self._ports.users.get(user.id)
+                if user.totp_secret != secret:  # turned off since this form was first submitted
                     raise expired_form("code")
             except FormError as wrong:
                 form_error = wrong
@@ -83,7 +83,7 @@ class _SettingsPages:
                 return visit.page("recovery_codes.html", codes=None if text is None else text.split("\n"))
         import segno  # noqa: PLC0415  few requests need it
 
-        qr = segno.make(second_factor.address(secret, email=person.email), error="m")
+        qr = segno.make(second_factor.address(secret, email=user.email), error="m")
         return visit.page(
             "second_factor_begin.html",
             status=200 if form_error is None else 422,
@@ -96,7 +96,7 @@ class _SettingsPages:
         form_error = None
         if visit.is_post:
             try:
-                await self._ports.profile.close_account(visit.person, password=visit.form.get("close_password", ""))
+                await self._ports.profile.close_account(visit.user, password=visit.form.get("close_password", ""))
             except FormError as wrong:
                 form_error = wrong
             else:
@@ -117,14 +117,14 @@ class _SettingsPages:
         return visit.message("Email changed", f"Sign in as {email} from now on.")
 
     async def _show(self, visit: Visit, *, form_error: FormError | None = None, status: int = 200) -> Response:
-        person = await self._ports.people.get(visit.person.person_id)
+        user = await self._ports.users.get(visit.user.user_id)
         return visit.page(
             "settings.html",
             status=status,
-            person=person,
-            below=await self._ports.notices.below(visit.account_id),
-            sessions=await self._ports.sessions.of(person.id, now_us=self._ports.clock.now_us()),
-            recovery_codes=await self._ports.people.recovery_codes_left(person.id),
+            user=user,
+            threshold_tokens=await self._ports.notices.threshold_tokens(visit.account_id),
+            sessions=await self._ports.sessions.of(user.id, now_us=self._ports.clock.now_us()),
+            recovery_codes=await self._ports.users.recovery_codes_left(user.id),
             zones=sorted(zoneinfo.available_timezones() - {"localtime", "Factory"}),
             done=visit.query("done"),
             form_error=form_error,
@@ -145,37 +145,39 @@ class _SettingsPages:
         if not visit.is_post:
             return visit.page("second_factor_end.html")
         try:
-            await self._ports.profile.end_totp(visit.person, password=visit.form.get("password", ""))
+            await self._ports.profile.end_totp(visit.user, password=visit.form.get("password", ""))
         except FormError as form_error:
             return visit.page("second_factor_end.html", status=422, form_error=form_error)
         return visit.redirect(f"{_SETTINGS}?done=second_factor")
 
     async def _time_zone(self, visit: Visit) -> str:
-        await self._ports.profile.set_time_zone(visit.person, visit.form.get("time_zone", ""))
+        await self._ports.profile.set_time_zone(visit.user, visit.form.get("time_zone", ""))
         return "time_zone"
 
-    async def _below(self, visit: Visit) -> str:
-        text = visit.form.get("below", "").strip().replace(",", "").replace("_", "").replace(" ", "")
+    async def _threshold(self, visit: Visit) -> str:
+        text = visit.form.get("threshold", "").strip().replace(",", "").replace("_", "").replace(" ", "")
         if text and (not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:20]) <= TOKENS_MAX):
-            raise FormError("Enter a whole number of tokens, or leave this empty to turn off the alert.", field="below")
-        await self._ports.notices.set_below(visit.account_id, int(text) if text else None)
-        return "below"
+            raise FormError(
+                "Enter a whole number of tokens, or leave this empty to turn off the alert.", field="threshold"
+            )
+        await self._ports.notices.set_threshold(visit.account_id, int(text) if text else None)
+        return "threshold"
 
     async def _password(self, visit: Visit) -> str:
         await self._ports.profile.change_password(
-            visit.person, current=visit.form.get("current", ""), password=visit.form.get("password", "")
+            visit.user, current=visit.form.get("current", ""), password=visit.form.get("password", "")
         )
         return "password"
 
     async def _email(self, visit: Visit) -> str:
         async def ask() -> str:
             return await self._ports.profile.ask_email(
-                visit.person, password=visit.form.get("email_password", ""), email=visit.form.get("email", "")
+                visit.user, password=visit.form.get("email_password", ""), email=visit.form.get("email", "")
             )
 
         await self._ports.submit_once(submission_of(visit, "email", field="email"), ask)
         return "email"
 
     async def _sessions(self, visit: Visit) -> str:
-        await self._ports.sessions.end_all(visit.person.person_id, but=visit.person.digest)
+        await self._ports.sessions.end_all(visit.user.user_id, but=visit.user.digest)
         return "sessions"

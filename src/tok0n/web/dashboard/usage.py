@@ -50,7 +50,7 @@ def usage_routes(site: Site, ports: DashboardPorts) -> list[Route]:
                 await ports.key_names(visit),
                 since_hour=period.since_hour,
                 until_hour=period.until_hour,
-                zone=zone_of(visit.person.time_zone),
+                zone=zone_of(visit.user.time_zone),
                 link=visit.site.link("/dashboard/requests", filters),
             ),
             totals=await ports.history.totals(visit.account_id, chosen),

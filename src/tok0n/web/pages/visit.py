@@ -180,7 +180,7 @@ class Visit:
         self._set_cookie(response, self.site.passkey_cookie, secret, seconds=PASSKEY_LIFE_US // 1_000_000)
 
     @property
-    def person(self) -> Session:
+    def user(self) -> Session:
         """Whoever is signed in; only on private pages."""
         assert self.session is not None
         return self.session
@@ -188,7 +188,7 @@ class Visit:
     @property
     def account_id(self) -> str:
         """The account of whoever is signed in."""
-        return self.person.account_id
+        return self.user.account_id
 
     @property
     def path(self) -> str:

@@ -1,22 +1,22 @@
 """The only place that changes credentials: password, email address, second factor, recovery codes, passkeys.
 
-A change locks the person's row, ends every outstanding link and every other session of that person, and counts itself
-in `person.credential_changes`, all in the caller's transaction.
+A change locks the user's row, ends every outstanding link and every other session of that user, and counts itself
+in `user.credential_changes`, all in the caller's transaction.
 """
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.schema import mail_link, person, session
+from tok0n.adapters.sql.schema import mail_link, session, users
 from tok0n.domain.errors import CredentialsChanged, NotFound
-from tok0n.domain.users import LinkPurpose, Person
+from tok0n.domain.users import LinkPurpose, User
 
 COLUMNS = frozenset({"password_hash", "email", "totp_secret"})
-"""The columns of `person` that are credentials."""
+"""The columns of `users` that are credentials."""
 
 
-def person_of_row(row: sa.Row[tuple[object, ...]]) -> Person:
-    """A person from a whole row of the table."""
-    return Person(
+def user_of_row(row: sa.Row[tuple[object, ...]]) -> User:
+    """A user from a whole row of the table."""
+    return User(
         id=row.id,
         account_id=row.account_id,
         email=row.email,
@@ -30,20 +30,20 @@ def person_of_row(row: sa.Row[tuple[object, ...]]) -> Person:
     )
 
 
-def lock_person(tx: sa.Connection, person_id: str) -> Person | None:
-    """Lock the person's row until the transaction ends, and read it. SQLite has one writer anyway."""
-    row = tx.execute(sa.select(person).where(person.c.id == person_id).with_for_update()).one_or_none()
-    return None if row is None else person_of_row(row)
+def lock_user(tx: sa.Connection, user_id: str) -> User | None:
+    """Lock the user's row until the transaction ends, and read it. SQLite has one writer anyway."""
+    row = tx.execute(sa.select(users).where(users.c.id == user_id).with_for_update()).one_or_none()
+    return None if row is None else user_of_row(row)
 
 
-def require_session(tx: sa.Connection, person_id: str, made_in: bytes) -> Person:
-    """Lock the person's row, and check that the session that asks for a change still exists.
+def require_session(tx: sa.Connection, user_id: str, made_in: bytes) -> User:
+    """Lock the user's row, and check that the session that asks for a change still exists.
 
     A password reset ends the session of a thief, and with it every change that the thief has under way. Raises
     `CredentialsChanged`.
     """
-    found = lock_person(tx, person_id)
-    living = sa.select(session.c.digest).where(session.c.digest == made_in, session.c.person_id == person_id)
+    found = lock_user(tx, user_id)
+    living = sa.select(session.c.digest).where(session.c.digest == made_in, session.c.user_id == user_id)
     if found is None or tx.scalar(living) is None:
         raise CredentialsChanged
     return found
@@ -51,22 +51,22 @@ def require_session(tx: sa.Connection, person_id: str, made_in: bytes) -> Person
 
 def change_credentials(
     tx: sa.Connection,
-    person_id: str,
+    user_id: str,
     *,
     keep_session: bytes | None = None,
     keep_links: tuple[LinkPurpose, ...] = (),
     **changes: object,
-) -> Person:
-    """Change columns of the person, end the links and other sessions, and return the changed person.
+) -> User:
+    """Change columns of the user, end the links and other sessions, and return the changed user.
 
     Call it for a change in another table (passkeys, recovery codes) too, before that change. Raises `NotFound`.
     """
-    if lock_person(tx, person_id) is None:
-        raise NotFound("There is no such person.")
+    if lock_user(tx, user_id) is None:
+        raise NotFound("There is no such user.")
     links, sessions = mail_link.c, session.c
-    tx.execute(sa.delete(mail_link).where(links.person_id == person_id, links.purpose.not_in(keep_links)))
-    ended = sa.delete(session).where(sessions.person_id == person_id)
+    tx.execute(sa.delete(mail_link).where(links.user_id == user_id, links.purpose.not_in(keep_links)))
+    ended = sa.delete(session).where(sessions.user_id == user_id)
     tx.execute(ended if keep_session is None else ended.where(sessions.digest != keep_session))
-    counted = {"credential_changes": person.c.credential_changes + 1, **changes}
-    row = tx.execute(sa.update(person).where(person.c.id == person_id).values(**counted).returning(person)).one()
-    return person_of_row(row)
+    counted = {"credential_changes": users.c.credential_changes + 1, **changes}
+    row = tx.execute(sa.update(users).where(users.c.id == user_id).values(**counted).returning(users)).one()
+    return user_of_row(row)

@@ -1,4 +1,4 @@
-"""What the owners of accounts want to be told of, behind the `Notices` port."""
+"""Low-balance alerts, behind the `Notices` port."""
 
 import sqlalchemy as sa
 
@@ -16,45 +16,47 @@ class SqlNotices:
     def __init__(self, store: SqlStore) -> None:
         self._store = store
 
-    async def below(self, account_id: str) -> int | None:
-        """See `ports.Notices.below`."""
-        query = sa.select(_NOTICE.below).where(_NOTICE.account_id == account_id)
+    async def threshold_tokens(self, account_id: str) -> int | None:
+        """See `ports.Notices.threshold_tokens`."""
+        query = sa.select(_NOTICE.threshold_tokens).where(_NOTICE.account_id == account_id)
         return await self._store.read(lambda tx: tx.scalar(query))
 
-    async def set_below(self, account_id: str, below: int | None) -> None:
-        """See `ports.Notices.set_below`. Whoever is below already when it is set knows that, and is not told."""
+    async def set_threshold(self, account_id: str, threshold_tokens: int | None) -> None:
+        """See `ports.Notices.set_threshold`. A balance that is already below it counts as notified."""
 
         def fn(tx: sa.Connection) -> None:
             lock_accounts(tx, [account_id])
             tx.execute(sa.delete(low_balance_notice).where(_NOTICE.account_id == account_id))
-            if below is not None:
-                told = sa.select(account.c.id, sa.literal(below), sa.case((account.c.posted < below, 1), else_=0))
-                columns = ["account_id", "below", "told"]
-                tx.execute(sa.insert(low_balance_notice).from_select(columns, told.where(account.c.id == account_id)))
+            if threshold_tokens is not None:
+                notified = sa.case((account.c.posted < threshold_tokens, 1), else_=0)
+                row = sa.select(account.c.id, sa.literal(threshold_tokens), notified).where(account.c.id == account_id)
+                columns = ["account_id", "threshold_tokens", "notified"]
+                tx.execute(sa.insert(low_balance_notice).from_select(columns, row))
 
         await self._store.write(fn)
 
     async def claim_due(self, *, rows_max: int) -> list[LowBalance]:
-        """See `ports.Notices.claim_due`. Looks before it writes: mostly there is nothing to tell."""
+        """See `ports.Notices.claim_due`. Reads before it writes, because usually nothing is due."""
         if not await self._store.read(lambda tx: tx.execute(_changed(sa.select(_NOTICE.account_id)).limit(1)).first()):
             return []
 
         def fn(tx: sa.Connection) -> list[LowBalance]:
-            query = _changed(sa.select(_NOTICE.account_id, _NOTICE.below, account.c.email, account.c.posted))
+            query = _changed(sa.select(_NOTICE.account_id, _NOTICE.threshold_tokens, account.c.email, account.c.posted))
             low = []
             for row in tx.execute(query.order_by(_NOTICE.account_id).limit(rows_max)).all():
-                told = int(row.posted < row.below)
-                mine = sa.update(low_balance_notice).where(_NOTICE.account_id == row.account_id, _NOTICE.told != told)
-                if tx.execute(mine.values(told=told)).rowcount and told:
-                    low.append(LowBalance(email=row.email, below=row.below, posted=row.posted))
+                notified = int(row.posted < row.threshold_tokens)
+                update = sa.update(low_balance_notice).values(notified=notified)
+                unchanged = update.where(_NOTICE.account_id == row.account_id, _NOTICE.notified != notified)
+                if tx.execute(unchanged).rowcount and notified:
+                    low.append(LowBalance(email=row.email, threshold_tokens=row.threshold_tokens, posted=row.posted))
             return low
 
         return await self._store.write(fn)
 
 
 def _changed(query: "sa.Select[tuple[object, ...]]") -> "sa.Select[tuple[object, ...]]":
-    """Those that crossed their threshold, down or up, since they were last looked at."""
-    is_low = sa.case((account.c.posted < _NOTICE.below, 1), else_=0)
+    """Narrow `query` to the accounts that crossed their threshold, down or up, since the last check."""
+    is_low = sa.case((account.c.posted < _NOTICE.threshold_tokens, 1), else_=0)
     return query.join(account, account.c.id == _NOTICE.account_id).where(
-        account.c.status == "open", is_low != _NOTICE.told
+        account.c.status == "open", is_low != _NOTICE.notified
     )

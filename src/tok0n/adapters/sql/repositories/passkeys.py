@@ -3,11 +3,11 @@
 import msgspec
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.repositories.credentials import change_credentials, person_of_row, require_session
-from tok0n.adapters.sql.schema import passkey, person
+from tok0n.adapters.sql.repositories.credentials import change_credentials, require_session, user_of_row
+from tok0n.adapters.sql.schema import passkey, users
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.errors import AlreadyExists, LimitReached
-from tok0n.domain.users import Passkey, Person
+from tok0n.domain.users import Passkey, User
 
 _NAMES = Passkey.__struct_fields__
 
@@ -22,11 +22,11 @@ class SqlPasskeys:
         """See `ports.Passkeys.add`."""
 
         def fn(tx: sa.Connection) -> None:
-            require_session(tx, passkey_.person_id, made_in)
-            mine = sa.select(sa.func.count()).where(passkey.c.person_id == passkey_.person_id)
+            require_session(tx, passkey_.user_id, made_in)
+            mine = sa.select(sa.func.count()).where(passkey.c.user_id == passkey_.user_id)
             if tx.execute(mine).scalar_one() >= passkeys_max:
                 raise LimitReached(f"You have {passkeys_max} passkeys, the most that you can have. Remove one first.")
-            change_credentials(tx, passkey_.person_id, keep_session=made_in)
+            change_credentials(tx, passkey_.user_id, keep_session=made_in)
             try:
                 tx.execute(sa.insert(passkey).values(**msgspec.structs.asdict(passkey_)))
             except sa.exc.IntegrityError:
@@ -34,20 +34,20 @@ class SqlPasskeys:
 
         await self._store.write(fn)
 
-    async def of(self, person_id: str) -> list[Passkey]:
+    async def of(self, user_id: str) -> list[Passkey]:
         """See `ports.Passkeys.of`."""
-        query = sa.select(passkey).where(passkey.c.person_id == person_id).order_by(passkey.c.created_at_us)
+        query = sa.select(passkey).where(passkey.c.user_id == user_id).order_by(passkey.c.created_at_us)
         return await self._store.read(lambda tx: [_passkey(row) for row in tx.execute(query)])
 
-    async def find(self, credential_id: bytes) -> tuple[Passkey, Person] | None:
+    async def find(self, credential_id: bytes) -> tuple[Passkey, User] | None:
         """See `ports.Passkeys.find`."""
 
-        def fn(tx: sa.Connection) -> tuple[Passkey, Person] | None:
+        def fn(tx: sa.Connection) -> tuple[Passkey, User] | None:
             found = tx.execute(sa.select(passkey).where(passkey.c.credential_id == credential_id)).one_or_none()
             if found is None:
                 return None
-            owner = tx.execute(sa.select(person).where(person.c.id == found.person_id)).one()
-            return _passkey(found), person_of_row(owner)
+            owner = tx.execute(sa.select(users).where(users.c.id == found.user_id)).one()
+            return _passkey(found), user_of_row(owner)
 
         return await self._store.read(fn)
 
@@ -58,14 +58,14 @@ class SqlPasskeys:
             lambda tx: tx.execute(used.values(sign_count=sign_count, last_used_at_us=now_us)) and None
         )
 
-    async def remove(self, *, person_id: str, credential_id: bytes, made_in: bytes) -> None:
+    async def remove(self, *, user_id: str, credential_id: bytes, made_in: bytes) -> None:
         """See `ports.Passkeys.remove`."""
-        mine = sa.and_(passkey.c.person_id == person_id, passkey.c.credential_id == credential_id)
+        mine = sa.and_(passkey.c.user_id == user_id, passkey.c.credential_id == credential_id)
 
         def fn(tx: sa.Connection) -> None:
-            require_session(tx, person_id, made_in)
+            require_session(tx, user_id, made_in)
             if tx.execute(sa.delete(passkey).where(mine)).rowcount:
-                change_credentials(tx, person_id, keep_session=made_in)
+                change_credentials(tx, user_id, keep_session=made_in)
 
         await self._store.write(fn)
 

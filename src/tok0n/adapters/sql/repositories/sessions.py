@@ -1,18 +1,18 @@
-"""Where people are signed in, behind the `Sessions` port."""
+"""Where users are signed in, behind the `Sessions` port."""
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.repositories.credentials import lock_person, person_of_row
-from tok0n.adapters.sql.schema import account, person, session
+from tok0n.adapters.sql.repositories.credentials import lock_user, user_of_row
+from tok0n.adapters.sql.schema import account, session, users
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.errors import CredentialsChanged
 from tok0n.domain.users import (
     SECOND_FACTOR_LIFE_US,
     SESSION_IDLE_US,
     SESSION_LIFE_US,
-    Person,
     Session,
     SessionRecord,
+    User,
 )
 
 SEEN_EVERY_US = 60_000_000
@@ -28,19 +28,19 @@ class SqlSessions:
         self._store = store
 
     async def begin(
-        self, *, person: Person, digest: bytes, agent: str, now_us: int, waits: bool, replaces: bytes | None = None
+        self, *, user: User, digest: bytes, agent: str, now_us: int, waits: bool, replaces: bytes | None = None
     ) -> None:
         """See `ports.Sessions.begin`."""
 
         def fn(tx: sa.Connection) -> None:
-            found = lock_person(tx, person.id)
-            if found is None or found.credential_changes != person.credential_changes:
+            found = lock_user(tx, user.id)
+            if found is None or found.credential_changes != user.credential_changes:
                 raise CredentialsChanged
             replaced = sa.delete(session).where(_COLUMNS.digest == replaces, _COLUMNS.waits == 1)
             if replaces is not None and tx.execute(replaced).rowcount == 0:
                 raise CredentialsChanged
-            tx.execute(sa.delete(session).where(_COLUMNS.person_id == person.id, sa.not_(_lives(now_us))))
-            values = {"digest": digest, "person_id": person.id, "agent": agent, "waits": int(waits)}
+            tx.execute(sa.delete(session).where(_COLUMNS.user_id == user.id, sa.not_(_lives(now_us))))
+            values = {"digest": digest, "user_id": user.id, "agent": agent, "waits": int(waits)}
             tx.execute(sa.insert(session).values(**values, created_at_us=now_us, seen_at_us=now_us))
 
         await self._store.write(fn)
@@ -48,9 +48,9 @@ class SqlSessions:
     async def find(self, digest: bytes, *, now_us: int) -> Session | None:
         """See `ports.Sessions.find`."""
         query = (
-            sa.select(person, _COLUMNS.seen_at_us)
-            .join(session, person.c.id == _COLUMNS.person_id)
-            .join(account, account.c.id == person.c.account_id)
+            sa.select(users, _COLUMNS.seen_at_us)
+            .join(session, users.c.id == _COLUMNS.user_id)
+            .join(account, account.c.id == users.c.account_id)
             .where(_COLUMNS.digest == digest, _COLUMNS.waits == 0, _lives(now_us), account.c.status == "open")
         )
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
@@ -61,29 +61,29 @@ class SqlSessions:
             await self._store.write(lambda tx: tx.execute(seen) and None)
         return Session(
             digest=digest,
-            person_id=row.id,
+            user_id=row.id,
             email=row.email,
             account_id=row.account_id,
             time_zone=row.time_zone,
             is_operator=bool(row.is_operator),
         )
 
-    async def waiting(self, digest: bytes, *, now_us: int) -> Person | None:
+    async def waiting(self, digest: bytes, *, now_us: int) -> User | None:
         """See `ports.Sessions.waiting`."""
         query = (
-            sa.select(person)
-            .join(session, person.c.id == _COLUMNS.person_id)
+            sa.select(users)
+            .join(session, users.c.id == _COLUMNS.user_id)
             .where(_COLUMNS.digest == digest, _COLUMNS.waits == 1)
             .where(_COLUMNS.created_at_us > now_us - SECOND_FACTOR_LIFE_US)
         )
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
-        return None if row is None else person_of_row(row)
+        return None if row is None else user_of_row(row)
 
-    async def of(self, person_id: str, *, now_us: int) -> list[SessionRecord]:
+    async def of(self, user_id: str, *, now_us: int) -> list[SessionRecord]:
         """See `ports.Sessions.of`."""
         query = (
             sa.select(_COLUMNS.digest, _COLUMNS.agent, _COLUMNS.created_at_us, _COLUMNS.seen_at_us)
-            .where(_COLUMNS.person_id == person_id, _COLUMNS.waits == 0, _lives(now_us))
+            .where(_COLUMNS.user_id == user_id, _COLUMNS.waits == 0, _lives(now_us))
             .order_by(_COLUMNS.seen_at_us.desc(), _COLUMNS.created_at_us.desc())
         )
         return await self._store.read(
@@ -99,9 +99,9 @@ class SqlSessions:
         """See `ports.Sessions.end`."""
         await self._store.write(lambda tx: tx.execute(sa.delete(session).where(_COLUMNS.digest == digest)) and None)
 
-    async def end_all(self, person_id: str, *, but: bytes | None = None) -> None:
+    async def end_all(self, user_id: str, *, but: bytes | None = None) -> None:
         """See `ports.Sessions.end_all`."""
-        ended = sa.delete(session).where(_COLUMNS.person_id == person_id)
+        ended = sa.delete(session).where(_COLUMNS.user_id == user_id)
         if but is not None:
             ended = ended.where(_COLUMNS.digest != but)
         await self._store.write(lambda tx: tx.execute(ended) and None)

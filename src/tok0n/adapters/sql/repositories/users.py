@@ -1,4 +1,4 @@
-"""People and their mailed links in SQL, behind the `People` port."""
+"""Users and their mailed links in SQL, behind the `Users` port."""
 
 import os
 from typing import Any
@@ -8,45 +8,45 @@ import sqlalchemy as sa
 from tok0n.adapters.sql.repositories.credentials import (
     COLUMNS,
     change_credentials,
-    lock_person,
-    person_of_row,
+    lock_user,
     require_session,
+    user_of_row,
 )
-from tok0n.adapters.sql.schema import account, api_key, mail_link, passkey, person, recovery_code
+from tok0n.adapters.sql.schema import account, api_key, mail_link, passkey, recovery_code, users
 from tok0n.adapters.sql.store import SqlStore, lock_for
 from tok0n.domain import ids
 from tok0n.domain.errors import AlreadyExists, NotFound
-from tok0n.domain.users import LINK_LIFE_US, LinkPurpose, Person
+from tok0n.domain.users import LINK_LIFE_US, LinkPurpose, User
 
 
-class SqlPeople:
-    """The `People` port."""
+class SqlUsers:
+    """The `Users` port."""
 
     def __init__(self, store: SqlStore) -> None:
         self._store = store
 
-    async def find(self, email: str) -> Person | None:
-        """See `ports.People.find`."""
-        query = sa.select(person).where(person.c.email == email)
+    async def find(self, email: str) -> User | None:
+        """See `ports.Users.find`."""
+        query = sa.select(users).where(users.c.email == email)
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
-        return None if row is None else person_of_row(row)
+        return None if row is None else user_of_row(row)
 
-    async def get(self, person_id: str) -> Person:
-        """See `ports.People.get`."""
-        query = sa.select(person).where(person.c.id == person_id)
+    async def get(self, user_id: str) -> User:
+        """See `ports.Users.get`."""
+        query = sa.select(users).where(users.c.id == user_id)
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
         if row is None:
-            raise NotFound("There is no such person.")
-        return person_of_row(row)
+            raise NotFound("There is no such user.")
+        return user_of_row(row)
 
     async def has_operator(self) -> bool:
-        """See `ports.People.has_operator`."""
+        """See `ports.Users.has_operator`."""
         return await self._store.read(_has_operator)
 
-    async def register(self, *, email: str, password_hash: str, now_us: int) -> Person:
-        """See `ports.People.register`."""
+    async def register(self, *, email: str, password_hash: str, now_us: int) -> User:
+        """See `ports.Users.register`."""
 
-        def fn(tx: sa.Connection) -> Person:
+        def fn(tx: sa.Connection) -> User:
             found = _locked(tx, email)
             if found is None:
                 return _insert(tx, email=email, password_hash=password_hash, now_us=now_us)
@@ -61,41 +61,41 @@ class SqlPeople:
     async def create_link(
         self,
         *,
-        person_id: str | None,
+        user_id: str | None,
         purpose: LinkPurpose,
         digest: bytes,
         expires_at_us: int,
         email: str | None,
         made_in: bytes | None = None,
     ) -> None:
-        """See `ports.People.create_link`."""
+        """See `ports.Users.create_link`."""
 
         def fn(tx: sa.Connection) -> None:
             links = mail_link.c
-            if person_id is not None:
+            if user_id is not None:
                 if made_in is not None:
-                    require_session(tx, person_id, made_in)
-                elif lock_person(tx, person_id) is None:
-                    raise NotFound("There is no such person.")
-                tx.execute(sa.delete(mail_link).where(links.person_id == person_id, links.purpose == purpose))
-            values = {"digest": digest, "person_id": person_id, "purpose": purpose, "email": email}
+                    require_session(tx, user_id, made_in)
+                elif lock_user(tx, user_id) is None:
+                    raise NotFound("There is no such user.")
+                tx.execute(sa.delete(mail_link).where(links.user_id == user_id, links.purpose == purpose))
+            values = {"digest": digest, "user_id": user_id, "purpose": purpose, "email": email}
             tx.execute(sa.insert(mail_link).values(**values, expires_at_us=expires_at_us))
 
         await self._store.write(fn)
 
-    async def find_by_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> Person | None:
-        """See `ports.People.find_by_link`."""
+    async def find_by_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> User | None:
+        """See `ports.Users.find_by_link`."""
         links = mail_link.c
         query = (
-            sa.select(person)
-            .join(mail_link, links.person_id == person.c.id)
+            sa.select(users)
+            .join(mail_link, links.user_id == users.c.id)
             .where(links.digest == digest, links.purpose == purpose, links.expires_at_us > now_us)
         )
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
-        return None if row is None else person_of_row(row)
+        return None if row is None else user_of_row(row)
 
     async def has_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> bool:
-        """See `ports.People.has_link`."""
+        """See `ports.Users.has_link`."""
         links = mail_link.c
         query = sa.select(links.purpose).where(
             links.digest == digest, links.purpose == purpose, links.expires_at_us > now_us
@@ -103,40 +103,40 @@ class SqlPeople:
         return await self._store.read(lambda tx: tx.execute(query).first()) is not None
 
     async def use_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> bool:
-        """See `ports.People.use_link`."""
+        """See `ports.Users.use_link`."""
 
         def fn(tx: sa.Connection) -> bool:
             return consume_link(tx, digest, purpose=purpose, now_us=now_us, may_open=False) is not None
 
         return await self._store.write(fn)
 
-    async def verify(self, digest: bytes, *, now_us: int, may_open: bool) -> Person | None:
-        """See `ports.People.verify`."""
+    async def verify(self, digest: bytes, *, now_us: int, may_open: bool) -> User | None:
+        """See `ports.Users.verify`."""
 
-        def fn(tx: sa.Connection) -> Person | None:
+        def fn(tx: sa.Connection) -> User | None:
             taken = consume_link(tx, digest, purpose=LinkPurpose.VERIFY, now_us=now_us, may_open=may_open)
-            return None if taken is None else _with_account(tx, change_credentials(tx, taken.person_id), now_us=now_us)
+            return None if taken is None else _with_account(tx, change_credentials(tx, taken.user_id), now_us=now_us)
 
         return await self._store.write(fn)
 
     async def choose_password(
         self, digest: bytes, *, purpose: LinkPurpose, password_hash: str, now_us: int, may_open: bool
-    ) -> Person | None:
-        """See `ports.People.choose_password`."""
+    ) -> User | None:
+        """See `ports.Users.choose_password`."""
 
-        def fn(tx: sa.Connection) -> Person | None:
+        def fn(tx: sa.Connection) -> User | None:
             taken = consume_link(tx, digest, purpose=purpose, now_us=now_us, may_open=may_open)
             if taken is None:
                 return None
-            changed = change_credentials(tx, taken.person_id, password_hash=password_hash)
+            changed = change_credentials(tx, taken.user_id, password_hash=password_hash)
             return _with_account(tx, changed, now_us=now_us)
 
         return await self._store.write(fn)
 
-    async def set_up(self, digest: bytes, *, email: str, password_hash: str, now_us: int) -> Person | None:
-        """See `ports.People.set_up`."""
+    async def set_up(self, digest: bytes, *, email: str, password_hash: str, now_us: int) -> User | None:
+        """See `ports.Users.set_up`."""
 
-        def fn(tx: sa.Connection) -> Person | None:
+        def fn(tx: sa.Connection) -> User | None:
             lock_for(tx, "the operator's account")
             taken = consume_link(tx, digest, purpose=LinkPurpose.SET_UP, now_us=now_us, may_open=True)
             if taken is None or _has_operator(tx):
@@ -148,10 +148,10 @@ class SqlPeople:
 
         return await self._store.write(fn)
 
-    async def change_email(self, digest: bytes, *, now_us: int, keep_session: bytes | None) -> Person | None:
-        """See `ports.People.change_email`."""
+    async def change_email(self, digest: bytes, *, now_us: int, keep_session: bytes | None) -> User | None:
+        """See `ports.Users.change_email`."""
 
-        def fn(tx: sa.Connection) -> Person | None:
+        def fn(tx: sa.Connection) -> User | None:
             taken = consume_link(tx, digest, purpose=LinkPurpose.EMAIL, now_us=now_us, may_open=False)
             if taken is None:
                 return None
@@ -160,84 +160,84 @@ class SqlPeople:
             owner = tx.scalar(sa.select(account.c.id).where(account.c.email == taken.email))
             if is_taken or owner is not None:
                 return None
-            found = change_credentials(tx, taken.person_id, keep_session=keep_session, email=taken.email)
+            found = change_credentials(tx, taken.user_id, keep_session=keep_session, email=taken.email)
             tx.execute(sa.update(account).where(account.c.id == found.account_id).values(email=taken.email))
             return found
 
         return await self._store.write(fn)
 
-    async def change_password(self, *, person_id: str, password_hash: str, made_in: bytes) -> None:
-        """See `ports.People.change_password`."""
+    async def change_password(self, *, user_id: str, password_hash: str, made_in: bytes) -> None:
+        """See `ports.Users.change_password`."""
 
         def fn(tx: sa.Connection) -> None:
-            require_session(tx, person_id, made_in)
-            change_credentials(tx, person_id, keep_session=made_in, password_hash=password_hash)
+            require_session(tx, user_id, made_in)
+            change_credentials(tx, user_id, keep_session=made_in, password_hash=password_hash)
 
         await self._store.write(fn)
 
-    async def set_time_zone(self, *, person_id: str, time_zone: str) -> None:
-        """See `ports.People.set_time_zone`."""
-        await self._store.write(lambda tx: _update(tx, person_id, time_zone=time_zone))
+    async def set_time_zone(self, *, user_id: str, time_zone: str) -> None:
+        """See `ports.Users.set_time_zone`."""
+        await self._store.write(lambda tx: _update(tx, user_id, time_zone=time_zone))
 
     async def set_totp(
-        self, *, person_id: str, secret: str | None, step: int, recovery_codes: list[bytes], made_in: bytes
+        self, *, user_id: str, secret: str | None, step: int, recovery_codes: list[bytes], made_in: bytes
     ) -> None:
-        """See `ports.People.set_totp`."""
+        """See `ports.Users.set_totp`."""
 
         def fn(tx: sa.Connection) -> None:
-            found = require_session(tx, person_id, made_in)
+            found = require_session(tx, user_id, made_in)
             if secret is not None and found.totp_secret is not None:
                 raise AlreadyExists("Two-factor authentication is already on. Reload the page.")
-            change_credentials(tx, person_id, keep_session=made_in, totp_secret=secret, totp_step=step)
-            tx.execute(sa.delete(recovery_code).where(recovery_code.c.person_id == person_id))
+            change_credentials(tx, user_id, keep_session=made_in, totp_secret=secret, totp_step=step)
+            tx.execute(sa.delete(recovery_code).where(recovery_code.c.user_id == user_id))
             for digest in recovery_codes:
-                tx.execute(sa.insert(recovery_code).values(person_id=person_id, digest=digest))
+                tx.execute(sa.insert(recovery_code).values(user_id=user_id, digest=digest))
 
         await self._store.write(fn)
 
-    async def use_totp_step(self, *, person_id: str, step: int) -> bool:
-        """See `ports.People.use_totp_step`."""
-        used = sa.update(person).where(person.c.id == person_id, person.c.totp_step < step).values(totp_step=step)
+    async def use_totp_step(self, *, user_id: str, step: int) -> bool:
+        """See `ports.Users.use_totp_step`."""
+        used = sa.update(users).where(users.c.id == user_id, users.c.totp_step < step).values(totp_step=step)
         return await self._store.write(lambda tx: tx.execute(used).rowcount == 1)
 
-    async def use_recovery_code(self, *, person_id: str, digest: bytes) -> bool:
-        """See `ports.People.use_recovery_code`."""
+    async def use_recovery_code(self, *, user_id: str, digest: bytes) -> bool:
+        """See `ports.Users.use_recovery_code`."""
         codes = recovery_code.c
-        used = sa.delete(recovery_code).where(codes.person_id == person_id, codes.digest == digest)
+        used = sa.delete(recovery_code).where(codes.user_id == user_id, codes.digest == digest)
         return await self._store.write(lambda tx: tx.execute(used).rowcount == 1)
 
-    async def recovery_codes_left(self, person_id: str) -> int:
-        """See `ports.People.recovery_codes_left`."""
-        query = sa.select(sa.func.count()).where(recovery_code.c.person_id == person_id)
+    async def recovery_codes_left(self, user_id: str) -> int:
+        """See `ports.Users.recovery_codes_left`."""
+        query = sa.select(sa.func.count()).where(recovery_code.c.user_id == user_id)
         return await self._store.read(lambda tx: tx.execute(query).scalar_one())
 
-    async def forget_factors(self, person_id: str) -> None:
-        """See `ports.People.forget_factors`."""
+    async def forget_factors(self, user_id: str) -> None:
+        """See `ports.Users.forget_factors`."""
 
         def fn(tx: sa.Connection) -> None:
-            change_credentials(tx, person_id, totp_secret=None)
+            change_credentials(tx, user_id, totp_secret=None)
             for table in (recovery_code, passkey):
-                tx.execute(sa.delete(table).where(table.c.person_id == person_id))
+                tx.execute(sa.delete(table).where(table.c.user_id == user_id))
 
         await self._store.write(fn)
 
     async def forget_stale(self, *, now_us: int, rows_max: int) -> int:
-        """See `ports.People.forget_stale`."""
-        find_by_link = sa.select(mail_link.c.person_id).where(mail_link.c.person_id == person.c.id)
-        unconfirmed = sa.and_(person.c.verified_at_us.is_(None), person.c.created_at_us <= now_us - LINK_LIFE_US)
-        stale = sa.select(person.c.id).where(unconfirmed, ~find_by_link.exists()).limit(rows_max)
+        """See `ports.Users.forget_stale`."""
+        find_by_link = sa.select(mail_link.c.user_id).where(mail_link.c.user_id == users.c.id)
+        unconfirmed = sa.and_(users.c.verified_at_us.is_(None), users.c.created_at_us <= now_us - LINK_LIFE_US)
+        stale = sa.select(users.c.id).where(unconfirmed, ~find_by_link.exists()).limit(rows_max)
 
         def fn(tx: sa.Connection) -> int:
             links = tx.execute(sa.delete(mail_link).where(mail_link.c.expires_at_us <= now_us)).rowcount
-            return links + tx.execute(sa.delete(person).where(person.c.id.in_(stale))).rowcount
+            return links + tx.execute(sa.delete(users).where(users.c.id.in_(stale))).rowcount
 
         return await self._store.write(fn)
 
-    async def close_account(self, *, person_id: str, now_us: int) -> None:
-        """See `ports.People.close_account`."""
+    async def close_account(self, *, user_id: str, now_us: int) -> None:
+        """See `ports.Users.close_account`."""
 
         def fn(tx: sa.Connection) -> None:
-            account_id = change_credentials(tx, person_id, closed_at_us=now_us).account_id
+            account_id = change_credentials(tx, user_id, closed_at_us=now_us).account_id
             tx.execute(sa.update(account).where(account.c.id == account_id).values(status="closed"))
             keys = sa.update(api_key).where(api_key.c.account_id == account_id, api_key.c.revoked_at_us.is_(None))
             tx.execute(keys.values(revoked_at_us=now_us))
@@ -246,48 +246,48 @@ class SqlPeople:
 
 
 def _has_operator(tx: sa.Connection) -> bool:
-    return tx.scalar(sa.select(person.c.id).where(person.c.is_operator == 1).limit(1)) is not None
+    return tx.scalar(sa.select(users.c.id).where(users.c.is_operator == 1).limit(1)) is not None
 
 
-def _locked(tx: sa.Connection, email: str) -> Person | None:
-    """The person of an address, which nobody else takes until the transaction ends."""
-    lock_for(tx, f"person {email}")
-    row = tx.execute(sa.select(person).where(person.c.email == email)).one_or_none()
-    return None if row is None else person_of_row(row)
+def _locked(tx: sa.Connection, email: str) -> User | None:
+    """The user of an address, which nobody else takes until the transaction ends."""
+    lock_for(tx, f"user {email}")
+    row = tx.execute(sa.select(users).where(users.c.email == email)).one_or_none()
+    return None if row is None else user_of_row(row)
 
 
-def _insert(tx: sa.Connection, *, email: str, password_hash: str, now_us: int) -> Person:
-    values = {"id": ids.person_id(os.urandom(ids.RANDOM_BYTES)), "email": email, "password_hash": password_hash}
-    row = tx.execute(sa.insert(person).values(**values, created_at_us=now_us).returning(person)).one()
-    return person_of_row(row)
+def _insert(tx: sa.Connection, *, email: str, password_hash: str, now_us: int) -> User:
+    values = {"id": ids.user_id(os.urandom(ids.RANDOM_BYTES)), "email": email, "password_hash": password_hash}
+    row = tx.execute(sa.insert(users).values(**values, created_at_us=now_us).returning(users)).one()
+    return user_of_row(row)
 
 
-def _update(tx: sa.Connection, person_id: str, **changes: object) -> Person:
+def _update(tx: sa.Connection, user_id: str, **changes: object) -> User:
     assert not COLUMNS & changes.keys(), "change_credentials changes credentials"
-    row = tx.execute(sa.update(person).where(person.c.id == person_id).values(**changes).returning(person)).one()
-    return person_of_row(row)
+    row = tx.execute(sa.update(users).where(users.c.id == user_id).values(**changes).returning(users)).one()
+    return user_of_row(row)
 
 
 def consume_link(tx: sa.Connection, digest: bytes, *, purpose: LinkPurpose, now_us: int, may_open: bool) -> Any:
-    """Use a link up; gives its row (person_id, email, expires_at_us), or None if it does not work.
+    """Use a link up; gives its row (user_id, email, expires_at_us), or None if it does not work.
 
-    Locks the person's row first, as every change of credentials does. A link that would open an account works only if
+    Locks the user's row first, as every change of credentials does. A link that would open an account works only if
     it `may_open` one.
     """
     is_it = sa.and_(mail_link.c.digest == digest, mail_link.c.purpose == purpose)
-    link = tx.execute(sa.select(mail_link.c.person_id).where(is_it)).one_or_none()
+    link = tx.execute(sa.select(mail_link.c.user_id).where(is_it)).one_or_none()
     if link is None:
         return None
-    if link.person_id is not None:
-        owner = lock_person(tx, link.person_id)
+    if link.user_id is not None:
+        owner = lock_user(tx, link.user_id)
         if owner is None or (owner.account_id is None and not may_open):
             return None
-    columns = (mail_link.c.person_id, mail_link.c.email, mail_link.c.expires_at_us)
+    columns = (mail_link.c.user_id, mail_link.c.email, mail_link.c.expires_at_us)
     taken = tx.execute(sa.delete(mail_link).where(is_it).returning(*columns)).one_or_none()
     return None if taken is None or taken.expires_at_us <= now_us else taken
 
 
-def _with_account(tx: sa.Connection, found: Person, *, now_us: int) -> Person:
+def _with_account(tx: sa.Connection, found: User, *, now_us: int) -> User:
     """Whoever reads the mail of an address owns its account: one that the operator opened, or a new one."""
     if found.account_id is not None:
         return found

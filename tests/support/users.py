@@ -1,4 +1,4 @@
-"""People who use the pages of a gateway."""
+"""Users who use the pages of a gateway."""
 
 from support.mailbox import Mailbox
 from support.visitor import Visitor
