@@ -12,7 +12,7 @@ SRC = Path(__file__).parent.parent / "src"
 REPLACED = {
     "Turns": "PacedQueue",
     "Lazily": "local imports",
-    "ShortWay": "FastPath",
+    "ShortWay": "one entrance: App.handle",
     "Refused": "FormError",
     "KeyRing": "CallerCache",
     "remember_use": "flush_last_used",
@@ -40,18 +40,18 @@ REPLACED = {
     "Person": "User",
     "People": "Users",
     "person_id": "user_id",
+    "WholeAnswer": "Response",
+    "below": "threshold_tokens",
 }
 """Names that were replaced, and what to write instead."""
 
 REMAINING = {
-    "WholeAnswer": "Response",
     "refusal": "rejection",
     "refuse": "reject",
     "Site": "PageContext",
     "Visit": "PageRequest",
     "goal": "next_url",
     "told": "notified",
-    "below": "threshold_tokens",
     "who": "find_session",
     "said": "what it is: status_text, message",
     "shown": "what it is: rendered, formatted",

@@ -16,6 +16,7 @@ from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model
 from tok0n.domain.chat_request import read_chat_request
 from tok0n.domain.completion import Completion, read_answer
 from tok0n.domain.errors import RejectedByUpstream, UpstreamFailed
+from tok0n.http.asgi import AsgiBridge
 from tok0n.http.server import HttpServer, bind
 
 pytestmark = pytest.mark.anyio
@@ -77,7 +78,7 @@ class Simulated:
 async def simulated() -> AsyncIterator[Simulated]:
     simulated = Simulated()
     app = simulated_upstream(api_key=KEY, pause=simulated.pause)
-    async with HttpServer(app, bind("127.0.0.1", 0), shutdown_seconds=1) as server:
+    async with HttpServer(AsgiBridge(app), bind("127.0.0.1", 0), shutdown_seconds=1) as server:
         simulated.url = server.url
         yield simulated
 

@@ -19,6 +19,7 @@ from tok0n.demo.stripe_double import StripeDouble
 from tok0n.domain.errors import CheckoutGone, PaymentFailed
 from tok0n.domain.orders import Order
 from tok0n.domain.packs import Pack
+from tok0n.http.asgi import AsgiBridge
 from tok0n.http.server import HttpServer, bind
 from tok0n.services.payments import SellPacks
 from tok0n.web.stripe_webhook import Refusals, stripe_route
@@ -74,12 +75,12 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
     double = StripeDouble(secret_key=KEY, webhook_secret=SECRET)
     async with (
         open_engine("sqlite", tmp_path) as db,
-        HttpServer(double.app, bind("127.0.0.1", 0), shutdown_seconds=5) as stripe,
+        HttpServer(AsgiBridge(double.app), bind("127.0.0.1", 0), shutdown_seconds=5) as stripe,
     ):
         double.url = stripe.url
         await db.accounts.create(email=EMAIL, tokens=0, now_us=1)
         shop = Shop(db, double, stripe.url)
-        async with HttpServer(shop.app, bind("127.0.0.1", 0), shutdown_seconds=5) as server:
+        async with HttpServer(AsgiBridge(shop.app), bind("127.0.0.1", 0), shutdown_seconds=5) as server:
             shop.url = server.url
             double.webhook_url = f"{server.url}/webhooks/stripe"
             yield shop

@@ -26,6 +26,7 @@ from tok0n.domain.errors import AccountingFailed
 from tok0n.domain.orders import OpenedOrder, Order
 from tok0n.domain.packs import Pack
 from tok0n.domain.payments import NotApplicable
+from tok0n.http.asgi import AsgiBridge
 from tok0n.http.server import HttpServer, bind
 from tok0n.services.alarms import ALARMS_MAX
 from tok0n.services.payments import SellPacks
@@ -88,7 +89,7 @@ async def open_shop(engine: str, folder: Path) -> AsyncIterator[Shop]:
         await db.accounts.create(email="a@x", tokens=0, now_us=1)
         shop = Shop(db)
         app = Starlette(routes=[stripe_route(shop.sell, shop.refusals)])
-        async with HttpServer(app, bind("127.0.0.1", 0), shutdown_seconds=5) as server:
+        async with HttpServer(AsgiBridge(app), bind("127.0.0.1", 0), shutdown_seconds=5) as server:
             shop.url = server.url
             yield shop
 

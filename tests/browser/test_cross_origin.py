@@ -8,7 +8,7 @@ import pytest
 from support.browser import chromium
 from support.gateways import running
 from support.scripted_upstream import ScriptedUpstream
-from tok0n.http.asgi import Receive, Scope, Send, respond
+from tok0n.http.asgi import AsgiBridge, Receive, Scope, Send, respond
 from tok0n.http.server import HttpServer, bind
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +35,7 @@ async def blank_page(_: Scope, __: Receive, send: Send) -> None:
 async def test_a_browser_lets_only_an_allowed_origin_call_the_api(
     tmp_path: Path, upstream: ScriptedUpstream, *, is_allowed: bool
 ) -> None:
-    async with HttpServer(blank_page, bind("127.0.0.1", 0), shutdown_seconds=5) as app:
+    async with HttpServer(AsgiBridge(blank_page), bind("127.0.0.1", 0), shutdown_seconds=5) as app:
         origins = f'["{app.url}"]' if is_allowed else "[]"
         more = f"[server]\ncors_origins = {origins}\n"
         async with running(tmp_path, upstream_url=upstream.base_url, more=more) as site, chromium() as browser:

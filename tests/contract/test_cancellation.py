@@ -77,7 +77,7 @@ def ignoring_aborted_connections() -> Iterator[None]:
 
 async def call(gateway: InProcess) -> None:
     new = gateway.complete_chat.new_call()
-    caller = await gateway.complete_chat.caller_cache.authenticate(gateway.authorization)
+    caller = await gateway.complete_chat.authenticate(new, gateway.authorization)
     await gateway.complete_chat.complete(new, caller, BODY)
 
 

@@ -41,7 +41,7 @@ RESERVED = PROMPT_BOUND + 50
 async def call(gateway: InProcess, body: bytes = BODY, *, authorization: bytes | None = b"") -> tuple[Completion, Call]:
     begun = gateway.complete_chat.new_call()
     presented = gateway.authorization if authorization == b"" else authorization
-    caller = begun.caller = await gateway.complete_chat.caller_cache.authenticate(presented)
+    caller = await gateway.complete_chat.authenticate(begun, presented)
     return await gateway.complete_chat.complete(begun, caller, body), begun
 
 

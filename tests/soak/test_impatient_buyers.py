@@ -18,6 +18,7 @@ from tok0n.adapters.sql.repositories.accounts import SqlAccounts
 from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.demo.stripe_double import StripeDouble
 from tok0n.domain.orders import OPEN_CHECKOUTS_MAX, STARTED_CHECKOUTS_MAX
+from tok0n.http.asgi import AsgiBridge
 from tok0n.http.server import HttpServer, bind
 
 pytestmark = pytest.mark.anyio
@@ -55,7 +56,7 @@ async def buy(database: str, stripe_url: str, *, packs: int) -> Counter[str]:
 @pytest.mark.parametrize("packs", [1, 3, 8])
 async def test_two_hundred_purchases_at_once_open_at_most_five_checkouts(database: str, packs: int) -> None:
     double = StripeDouble(secret_key=KEY, webhook_secret=SECRET)
-    async with HttpServer(double.app, bind("127.0.0.1", 0), shutdown_seconds=5) as stripe:
+    async with HttpServer(AsgiBridge(double.app), bind("127.0.0.1", 0), shutdown_seconds=5) as stripe:
         double.url = stripe.url
         store = open_database(database)
         account = await SqlAccounts(store).create(email=EMAIL, tokens=0, now_us=NOW_US)

@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tok0n.api.errors import EdgeError, error_answer
-from tok0n.http.asgi import Receive, Scope, Send, WholeAnswer, header_lines, respond
+from support.echo import pieces, read_all
+from tok0n.api.errors import EdgeError, error_response
 from tok0n.http.head import RequestHead
+from tok0n.http.message import Response
+from tok0n.http.request import Request
 from tok0n.http.server import Edge, HttpServer, bind
 
 
@@ -42,34 +44,26 @@ class EchoServer:
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body, more = b"", True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-        headers = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in scope["headers"]]
+    async def handle(self, request: Request) -> Response:
+        body = bytes(await read_all(request))
+        headers = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in request.headers]
         seen = {
-            "method": scope["method"],
-            "path": scope["path"],
-            "query": scope["query_string"].decode("latin-1"),
+            "method": request.method.decode("ascii"),
+            "path": request.path,
+            "query": request.query.decode("latin-1"),
             "headers": headers,
             "body": body.decode("latin-1"),
         }
         self.executed.append(seen)
-        if scope["path"] == "/unknown-length":
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            await send({"type": "http.response.body", "body": b"two ", "more_body": True})
-            await send({"type": "http.response.body", "body": b"pieces"})
-        else:
-            await respond(send, 200, [(b"content-type", b"application/json")], json.dumps(seen).encode())
+        if request.path == "/unknown-length":
+            return Response(200, [], pieces(b"two ", b"pieces"))
+        return Response(200, [(b"content-type", b"application/json")], json.dumps(seen).encode())
 
 
-def render_error(code: str, message: str, _: RequestHead | None) -> WholeAnswer:
-    status, headers, body = error_answer(EdgeError(code, message))
-    return status, header_lines([*headers, (b"x-request-id", b"req_test")]), body
+def render_error(code: str, message: str, _: RequestHead | None) -> Response:
+    response = error_response(EdgeError(code, message))
+    response.headers.append((b"x-request-id", b"req_test"))
+    return response
 
 
 @asynccontextmanager

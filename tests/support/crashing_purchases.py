@@ -11,6 +11,7 @@ from support.dying_shop import PACK, Steps, make_shop
 from support.ledgers import NOW_US, Opened, open_engine
 from support.shop import KEY, SECRET
 from tok0n.demo.stripe_double import StripeDouble
+from tok0n.http.asgi import AsgiBridge
 from tok0n.http.server import HttpServer, bind
 
 STEPS_MAX = 100
@@ -24,7 +25,7 @@ async def purchase_survives_crashes(folder: Path, *, engine: str, first: str, ev
     """
     double = StripeDouble(secret_key=KEY, webhook_secret=SECRET)
     paid_at_deaths = set()
-    async with HttpServer(double.app, bind("127.0.0.1", 0), shutdown_seconds=5) as stripe:
+    async with HttpServer(AsgiBridge(double.app), bind("127.0.0.1", 0), shutdown_seconds=5) as stripe:
         double.url = stripe.url
         async with open_engine(engine, folder):
             pass

@@ -8,6 +8,7 @@ from support.gateways import Running, running
 from support.mailbox import Mailbox
 from support.users import mail_settings
 from tok0n.demo.stripe_double import StripeDouble
+from tok0n.http.asgi import AsgiBridge
 from tok0n.http.server import HttpServer, bind
 
 KEY, SECRET = "sk_test_of_the_double", "whsec_of_the_double"
@@ -45,7 +46,7 @@ secret_key = "file:{folder / "stripe.key"}"
 webhook_secret = "file:{folder / "stripe.secret"}"
 """
     more = PACKS + payments + mail_settings(mailbox)
-    async with HttpServer(double.app, bind("127.0.0.1", 0), shutdown_seconds=5) as stripe:
+    async with HttpServer(AsgiBridge(double.app), bind("127.0.0.1", 0), shutdown_seconds=5) as stripe:
         double.url = stripe.url
         async with running(
             folder, upstream_url=upstream_url, more=more, overrides=overrides, stripe_base=stripe.url, host=host

@@ -4,8 +4,8 @@ import pytest
 
 from tok0n.bootstrap.app import client_key_of
 from tok0n.domain.client_ip import ClientAddresses
-from tok0n.http.asgi import Headers
-from tok0n.http.server import Address
+from tok0n.http.message import Headers
+from tok0n.http.request import Address
 
 FORWARDED = b"x-forwarded-for"
 

@@ -11,7 +11,6 @@ from support.mailbox import Mailbox
 from support.scripted_upstream import ScriptedUpstream
 from support.users import mail_settings
 from tok0n.api.cors import EXPOSED, Cors
-from tok0n.http.asgi import headers_in
 
 pytestmark = pytest.mark.anyio
 
@@ -78,7 +77,6 @@ async def bad_chunk(site: Running, headers: dict[str, str]) -> Answer:
 def test_an_origin_is_compared_exactly(allowed: list[str], origin: str, answered: str | None) -> None:
     cors = Cors(allowed)
     headers = dict(cors.headers(origin.encode()))
-    assert headers == dict(headers_in(cors.lines(origin.encode())))
     assert headers.get(b"access-control-allow-origin") == (None if answered is None else answered.encode())
     assert (headers.get(b"vary") == b"origin") == bool(allowed)
     assert b"access-control-allow-credentials" not in headers

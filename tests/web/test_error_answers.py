@@ -3,7 +3,7 @@
 import pytest
 
 from tok0n.api.chat import duration
-from tok0n.api.errors import error_answer
+from tok0n.api.errors import error_response
 from tok0n.domain.errors import (
     AccountingFailed,
     InsufficientTokens,
@@ -52,9 +52,9 @@ def short(*, posted: int, pending: int) -> InsufficientTokens:
     ],
 )
 def test_every_error_has_its_status_and_headers(error: Tok0nError, status: int, headers: dict[str, str]) -> None:
-    got_status, got_headers, _ = error_answer(error)
-    got = {name.decode(): value.decode() for name, value in got_headers if name != b"content-type"}
-    assert (got_status, got) == (status, headers)
+    response = error_response(error)
+    got = {name.decode(): value.decode() for name, value in response.headers if name != b"content-type"}
+    assert (response.status, got) == (status, headers)
 
 
 def test_a_402_names_all_four_figures() -> None:
@@ -76,4 +76,4 @@ def test_a_402_names_all_four_figures() -> None:
     ],
 )
 def test_durations_are_written_as_openai_writes_them(seconds: float, shown: str) -> None:
-    assert duration(seconds) == shown
+    assert duration(seconds) == shown.encode()

@@ -12,9 +12,9 @@ from support.gateways import Running
 from support.http import Answer, Connection, chat_body, request
 from tok0n.api.chat import ChatEndpoint
 from tok0n.api.cors import Cors
-from tok0n.http.asgi import headers_in
 from tok0n.http.request_ids import client_request_id
 from tok0n.services.complete_chat import Call
+from tok0n.services.requests_in_progress import RequestsInProgress
 
 pytestmark = pytest.mark.anyio
 
@@ -103,14 +103,19 @@ async def line_of(site: Running, capfd: pytest.CaptureFixture[str], request_id: 
         await request(site.base_url, "GET", "/healthz")
 
 
-def test_an_overload_rejection_has_both_ids() -> None:
-    complete_chat = SimpleNamespace(has_room=lambda: False, new_call=lambda: Call(request_id="req_1", started=0.0))
-    request_log = SimpleNamespace(count_refused=lambda: None)
+@pytest.mark.parametrize("is_overloaded", [False, True], ids=["full ledger queue", "load shedding"])
+async def test_an_overload_rejection_has_both_ids(is_overloaded: bool) -> None:  # noqa: FBT001  a parameter
+    complete_chat = SimpleNamespace(
+        has_room=lambda: is_overloaded,
+        new_call=lambda client_request_id: Call(request_id="req_1", started=0.0, client_request_id=client_request_id),
+    )
+    request_log = SimpleNamespace(count_rejected=lambda: None)
     anything = cast(Any, None)
     endpoint = ChatEndpoint(
-        cast(Any, complete_chat), anything, anything, cast(Any, request_log), anything, body_bytes_max=1, cors=Cors()
+        cast(Any, complete_chat), anything, cast(Any, request_log), RequestsInProgress(), body_bytes_max=1, cors=Cors()
     )
-    rejection = endpoint.refusal({b"x-request-id": b"abc"}, is_overloaded=False)
-    assert rejection is not None
-    headers = dict(headers_in(rejection[1]))
+    incoming = SimpleNamespace(named={b"x-request-id": b"abc"}, is_overloaded=is_overloaded)
+    rejection = await endpoint.handle(cast(Any, incoming))
+    headers = dict(rejection.headers)
+    assert rejection.status == 503
     assert (headers[b"x-request-id"], headers[b"x-client-request-id"]) == (b"req_1", b"abc")

@@ -38,9 +38,9 @@ async def test_requests_refused_unseen_are_counted_in_one_line() -> None:
     written: list[dict[str, Any]] = []
     log = RequestLog(written.extend)
     for _ in range(3):
-        log.count_refused()
+        log.count_rejected()
     await log.aclose()
-    assert [(line["event"], line["refused"]) for line in written] == [("overloaded", 3)]
+    assert [(line["event"], line["rejected"]) for line in written] == [("overloaded", 3)]
 
 
 async def test_a_log_that_cannot_be_written_is_said_so_later() -> None:
@@ -54,12 +54,12 @@ async def test_a_log_that_cannot_be_written_is_said_so_later() -> None:
 
     log = RequestLog(write)
     log.write(call(1), status=200, error=None, seconds=0)
-    log.count_refused()
+    log.count_rejected()
     await log.aclose()
     broken = False
     log.write(call(2), status=200, error=None, seconds=0)
     await log.aclose()
-    assert [(line["event"], line.get("lines", line.get("refused"))) for line in written] == [
+    assert [(line["event"], line.get("lines", line.get("rejected"))) for line in written] == [
         ("request", None),
         ("overloaded", 1),
         ("request_lines_dropped", 1),

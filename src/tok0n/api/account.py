@@ -8,10 +8,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.api.chat import rate_headers
-from tok0n.api.errors import error_answer
+from tok0n.api.errors import error_response
 from tok0n.api.routes import error
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import NotFound, Tok0nError
+from tok0n.http.message import Headers
 from tok0n.ports.accounts import History
 from tok0n.ports.limiter import Limiter
 from tok0n.services.caller_cache import CallerCache
@@ -84,13 +85,18 @@ async def _answer(request: Request, answer: Answer, caller_cache: CallerCache, l
     except NotFound as refusal:
         return error("not_found", refusal.message)
     except Tok0nError as failure:
-        status, headers, content = error_answer(failure)
-        return Response(content, status, {name.decode(): value.decode() for name, value in headers})
+        rendered = error_response(failure)
+        assert isinstance(rendered.body, bytes)
+        return Response(rendered.body, rendered.status, _decoded(rendered.headers))
     response = Response(msgspec.json.encode(body), media_type="application/json")
     response.headers["cache-control"] = "no-store"
     try:
         rate = await limiter.state(caller)
     except Tok0nError:
         return response
-    response.headers.update({name.decode(): value.decode() for name, value in rate_headers(rate)})
+    response.headers.update(_decoded(rate_headers(rate)))
     return response
+
+
+def _decoded(headers: Headers) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in headers}

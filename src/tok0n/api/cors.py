@@ -4,9 +4,10 @@ API keys travel in headers that a page's script sets itself, so responses never 
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from tok0n.http.asgi import AsgiApp, Headers, Message, Receive, Scope, Send, by_name, header_lines
+from tok0n.http.message import Headers, Response
+from tok0n.http.request import Request
 
 ANY = "*"
 PREFLIGHT_SECONDS = 600
@@ -32,9 +33,6 @@ EXPOSED = (
 _HEADER_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VARY = (b"vary", b"origin")
 
-MethodsOf = Callable[[str], str | None]
-"""The methods of a path under /v1, as a list in one text; None if there is no such path."""
-
 
 class Cors:
     """Decides for which origins responses carry CORS headers. Without origins nothing is added."""
@@ -51,59 +49,33 @@ class Cors:
             ]
             for origin in origins
         }
-        self._lines = {origin: header_lines(headers) for origin, headers in self._by_origin.items()}
-        self._vary_line = header_lines([_VARY])
 
     def headers(self, origin: bytes | None) -> Headers:
-        """The headers of a response under /v1 to a request with this `Origin`."""
+        """Return the headers for a response under /v1 to a request with this `Origin`."""
         if not self.is_on:
             return []
         return list(self._by_origin.get(self._allowed(origin), [_VARY]))
 
-    def lines(self, origin: bytes | None) -> bytes:
-        """The same headers as they travel."""
-        return self._lines.get(self._allowed(origin), self._vary_line) if self.is_on else b""
+    def preflight(self, request: Request, methods: str | None) -> Response | None:
+        """Return the response to a preflight for a path with these methods.
 
-    def preflight(self, named: dict[bytes, bytes], methods: str) -> Headers | None:
-        """The headers that answer a preflight; None if the origin is not allowed."""
-        headers = self._by_origin.get(self._allowed(named.get(b"origin")))
-        if headers is None:
+        None if the request is no preflight, its origin is not allowed, or the path does not exist (`methods` is None).
+        """
+        if not self.is_on or request.method != b"OPTIONS" or methods is None:
             return None
-        answer = [*headers, (b"access-control-allow-methods", methods.encode())]
-        asked = [name.strip(b" \t") for name in named.get(b"access-control-request-headers", b"").split(b",")]
-        allowed = [name for name in asked if _HEADER_NAME.fullmatch(name)]
+        named = request.named
+        headers = self._by_origin.get(self._allowed(named.get(b"origin")))
+        if headers is None or b"access-control-request-method" not in named:
+            return None
+        headers = [*headers, (b"access-control-allow-methods", methods.encode())]
+        names = [name.strip(b" \t") for name in named.get(b"access-control-request-headers", b"").split(b",")]
+        allowed = [name for name in names if _HEADER_NAME.fullmatch(name)]
         if allowed:
-            answer.append((b"access-control-allow-headers", b", ".join(allowed)))
-        return [*answer, (b"access-control-max-age", b"%d" % PREFLIGHT_SECONDS)]
+            headers.append((b"access-control-allow-headers", b", ".join(allowed)))
+        return Response(204, [*headers, (b"access-control-max-age", b"%d" % PREFLIGHT_SECONDS)])
 
     def _allowed(self, origin: bytes | None) -> bytes:
-        """The allowed origin that this one matches, or nothing."""
+        """Return the key of `_by_origin` that this origin matches, or b""."""
         if origin is None:
             return b""
         return ANY.encode() if self._allows_any else origin
-
-
-def with_cors(app: AsgiApp, cors: Cors, methods_of: MethodsOf) -> AsgiApp:
-    """Answer preflights ahead of `app`, and add the headers to its responses. Without origins it is `app` itself."""
-    if not cors.is_on:
-        return app
-
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        named = by_name(scope["headers"])
-        if scope["method"] == "OPTIONS" and b"access-control-request-method" in named:
-            methods = methods_of(scope["path"])
-            allowed = None if methods is None else cors.preflight(named, methods)
-            if allowed is not None:
-                await send({"type": "http.response.start", "status": 204, "headers": allowed})
-                await send({"type": "http.response.body", "body": b""})
-                return
-        headers = cors.headers(named.get(b"origin"))
-
-        async def send_allowed(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *headers]
-            await send(message)
-
-        await app(scope, receive, send_allowed)
-
-    return answer

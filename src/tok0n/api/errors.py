@@ -16,7 +16,7 @@ from tok0n.domain.errors import (
     Tok0nError,
     UpstreamFailed,
 )
-from tok0n.http.asgi import Headers
+from tok0n.http.message import Headers, Response
 
 RETRY_AFTER_SECONDS_MAX = 60
 
@@ -79,12 +79,11 @@ def status_of(error: Tok0nError) -> int:
     return TABLE[error.code][0]
 
 
-def error_answer(error: Tok0nError) -> tuple[int, Headers, bytes]:
-    """Status, headers and body for an error of the tree."""
-    code = error.code
+def error_response(error: Tok0nError) -> Response:
+    """Render an error of the tree."""
     param = error.param if isinstance(error, InvalidRequest) else None
     headers: Headers = [(b"content-type", b"application/json"), *_extra_headers(error)]
-    return status_of(error), headers, error_body(message=error.message, code=code, param=param)
+    return Response(status_of(error), headers, error_body(message=error.message, code=error.code, param=param))
 
 
 def _extra_headers(error: Tok0nError) -> Headers:
@@ -106,7 +105,7 @@ def _extra_headers(error: Tok0nError) -> Headers:
         case UpstreamFailed():
             return _upstream_headers(error)
         case RequestTooLarge():
-            return [(b"connection", b"close"), _should_retry(False)]
+            return [_should_retry(False)]
         case EdgeError():
             return _edge_headers(error.code)
         case _:

@@ -1,44 +1,31 @@
-"""The ASGI application: chat completions straight to their endpoint, everything else through Starlette."""
+"""The application that the server serves: `/v1`, the pages, and what all responses have in common."""
 
-import functools
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-import structlog
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.requests import Request as PageRequest
+from starlette.responses import Response as PageResponse
 from starlette.routing import BaseRoute, Route
 
 from tok0n.api.account import account_routes
 from tok0n.api.chat import CHAT_PATH, ChatEndpoint
-from tok0n.api.cors import Cors, with_cors
-from tok0n.api.errors import UNEXPECTED, EdgeError, error_answer
+from tok0n.api.cors import Cors
+from tok0n.api.errors import UNEXPECTED, EdgeError, error_response
 from tok0n.api.health import operation_routes
 from tok0n.api.openapi import openapi_route
 from tok0n.api.routes import api_http_error, error, is_api, is_page_request, model_routes
 from tok0n.domain import ids
 from tok0n.domain.client_ip import ClientAddresses, limit_key
-from tok0n.http.asgi import (
-    AsgiApp,
-    FastPath,
-    Headers,
-    Message,
-    Receive,
-    Scope,
-    Send,
-    WholeAnswer,
-    by_name,
-    header_lines,
-)
-from tok0n.http.connection import path_and_query
+from tok0n.http.asgi import AsgiApp, Receive, Scope, Send, run_asgi
 from tok0n.http.head import RequestHead
 from tok0n.http.limits import HttpLimits
-from tok0n.http.path_prefix import strip_prefix
+from tok0n.http.message import Headers, Response
+from tok0n.http.request import Address, Request
 from tok0n.http.request_ids import CLIENT_REQUEST_ID, client_request_id
-from tok0n.http.server import Address, ClientKey, Edge
+from tok0n.http.server import ClientKey, Edge
+from tok0n.http.target import path_and_query
 from tok0n.ports.accounts import History
 from tok0n.ports.clock import Clock
 from tok0n.ports.database import Database
@@ -49,20 +36,74 @@ from tok0n.services.complete_chat import Call
 from tok0n.services.request_log import RequestLog
 from tok0n.web.pages.visit import Site
 
-log = structlog.get_logger()
-
 
 class App:
-    """An ASGI application whose chat completions have a fast path, and the edge of the server in front of it."""
+    """Chat completions go to their endpoint, everything else to Starlette. Every response has a request id.
 
-    def __init__(self, app: AsgiApp, fast_path: FastPath, edge: Edge) -> None:
-        self._app = app
-        self.fast_path = fast_path
+    Requests to the API, and all that fail, have a line in the log. The line has no path, which is the client's text.
+    """
+
+    def __init__(
+        self,
+        *,
+        chat: ChatEndpoint,
+        pages: AsgiApp,
+        routes: Sequence[BaseRoute],
+        clock: Clock,
+        request_log: RequestLog,
+        cors: Cors,
+        edge: Edge,
+        prefix: str,
+    ) -> None:
         self.edge = edge
+        self._chat = chat
+        self._pages = pages
+        self._clock = clock
+        self._request_log = request_log
+        self._cors = cors
+        self._prefix = prefix
+        self._api_routes = [route for route in routes if isinstance(route, Route) and is_api(route.path)]
+        self._log_names = {route.path.split("/")[2] for route in self._api_routes}
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Answer one request."""
-        return self._app(scope, receive, send)
+    def handle(self, request: Request) -> Awaitable[Response]:
+        """Respond to one request. Handlers see its path without the prefix of `public_url`.
+
+        A path without the prefix is served too, because some proxies strip it. The settings reject a prefix that a path
+        of ours could start with.
+        """
+        path, prefix = request.path, self._prefix
+        if prefix and (path.startswith(f"{prefix}/") or path == prefix):
+            path = request.path = path[len(prefix) :] or "/"
+        if path == CHAT_PATH and request.method == b"POST":
+            return self._chat.handle(request)
+        return self._handle_page(request)
+
+    async def _handle_page(self, request: Request) -> Response:
+        in_api = is_api(request.path)
+        call = _new_call(self._clock, self._log_name(request.path) if in_api else "page", request.named)
+        response = self._cors.preflight(request, self._methods(request.path)) if in_api else None
+        if response is None:
+            response = await run_asgi(self._pages, request, log_fields={"request": call.request_id})
+            if in_api:
+                response.headers.extend(self._cors.headers(request.named.get(b"origin")))
+        response.headers.extend(_id_headers(call))
+        if in_api or response.status >= 500:
+            seconds = self._clock.monotonic() - call.started
+            self._request_log.write(call, status=response.status, error=None, seconds=seconds)
+        return response
+
+    def _methods(self, path: str) -> str | None:
+        """Return the methods of a path under /v1, or None."""
+        if path == CHAT_PATH:
+            return "POST"
+        for route in self._api_routes:
+            if route.methods and route.path_regex.match(path):
+                return ", ".join(sorted(route.methods))
+        return None
+
+    def _log_name(self, path: str) -> str:
+        name = path.split("/")[2] if path.count("/") > 1 else ""
+        return name if name in self._log_names else "unknown"
 
 
 def make_app(
@@ -80,13 +121,13 @@ def make_app(
     page_routes: Sequence[BaseRoute],
     limits: HttpLimits,
     cors: Cors,
-) -> AsgiApp:
-    """The application. `chat` answers POST /v1/chat/completions; `page_routes` are all that is not for programs."""
+) -> App:
+    """Build the application. `page_routes` are the routes of people and payment providers."""
 
-    async def other_methods(_: Request) -> Response:
+    async def other_methods(_: PageRequest) -> PageResponse:
         raise HTTPException(405, headers={"allow": "POST"})
 
-    async def http_error(request: Request, raised: Exception) -> Response:
+    async def http_error(request: PageRequest, raised: Exception) -> PageResponse:
         assert isinstance(raised, HTTPException)
         if is_api(request.scope["path"]) or not is_page_request(request):
             return api_http_error(request, raised, base_url=f"{site.public_url}/v1")
@@ -94,7 +135,7 @@ def make_app(
         response.headers.update(raised.headers or {})
         return response
 
-    async def unexpected_error(request: Request, _: Exception) -> Response:
+    async def unexpected_error(request: PageRequest, _: Exception) -> PageResponse:
         """Starlette raises it again, for the log."""
         if is_api(request.scope["path"]):
             return error("api_error", UNEXPECTED)
@@ -112,33 +153,37 @@ def make_app(
         exception_handlers={HTTPException: http_error, Exception: unexpected_error},
     )
     pages.router.redirect_slashes = False
-    checked = _without_nul(pages, http_error)
-    named = _with_request_id(checked, clock, request_log)
-    api = _with_request_id(with_cors(checked, cors, functools.partial(_methods_of, pages)), clock, request_log)
-
-    def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["path"] == CHAT_PATH and scope["method"] == "POST":
-            return chat(scope, receive, send)
-        return api(scope, receive, send) if is_api(scope["path"]) else named(scope, receive, send)
-
-    def edge_error(code: str, message: str, request: RequestHead | None) -> WholeAnswer:
-        """An error of a request that no handler has seen, with an id and a line in the log."""
-        raised = EdgeError(code, message)
-        call = _new_call(clock, "unknown", [] if request is None else request.headers)
-        status, headers, body = error_answer(raised)
-        request_log.write(call, status=status, error=raised, seconds=0.0)
-        headers += _id_headers(call)
-        if cors.is_on and request is not None and _is_api_target(request.target):
-            headers += cors.headers(request.named.get(b"origin"))
-        return status, header_lines(headers), body
-
-    edge = Edge(
-        limits=limits,
-        render_error=edge_error,
-        client_key=client_key_of(site.client_addresses),
-        is_trusted=site.client_addresses.is_trusted,
+    return App(
+        chat=chat,
+        pages=_without_nul(pages, http_error),
+        routes=pages.routes,
+        clock=clock,
+        request_log=request_log,
+        cors=cors,
+        edge=_edge(limits, site.client_addresses, clock, request_log, cors),
+        prefix=site.prefix,
     )
-    return App(strip_prefix(app, site.prefix), chat, edge)
+
+
+def _edge(limits: HttpLimits, addresses: ClientAddresses, clock: Clock, request_log: RequestLog, cors: Cors) -> Edge:
+    def render_error(code: str, message: str, head: RequestHead | None) -> Response:
+        """Render an error of a request that no handler has seen, with an id and a line in the log."""
+        error = EdgeError(code, message)
+        call = _new_call(clock, "unknown", {} if head is None else head.named)
+        response = error_response(error)
+        request_log.write(call, status=response.status, error=error, seconds=0.0)
+        response.headers.extend(_id_headers(call))
+        if head is not None and _is_api_target(head.target):
+            response.headers.extend(cors.headers(head.named.get(b"origin")))
+        return response
+
+    return Edge(
+        limits=limits,
+        render_error=render_error,
+        client_key=client_key_of(addresses),
+        is_trusted=addresses.is_trusted,
+        paced_path=CHAT_PATH,
+    )
 
 
 def client_key_of(addresses: ClientAddresses) -> ClientKey:
@@ -154,22 +199,12 @@ def client_key_of(addresses: ClientAddresses) -> ClientKey:
     return client_key
 
 
-def _methods_of(pages: Starlette, path: str) -> str | None:
-    """The methods of a path under /v1, or None."""
-    if path == CHAT_PATH:
-        return "POST"
-    for route in pages.routes:
-        if isinstance(route, Route) and route.methods and route.path_regex.match(path):
-            return ", ".join(sorted(route.methods))
-    return None
-
-
 def _is_api_target(target: bytes) -> bool:
     parts = path_and_query(target)
     return parts is not None and is_api(parts[0].decode("ascii"))
 
 
-HttpError = Callable[[Request, Exception], Awaitable[Response]]
+HttpError = Callable[[PageRequest, Exception], Awaitable[PageResponse]]
 
 
 def _without_nul(app: AsgiApp, http_error: HttpError) -> AsgiApp:
@@ -182,46 +217,18 @@ def _without_nul(app: AsgiApp, http_error: HttpError) -> AsgiApp:
             raised = HTTPException(400, "The query string must not contain NUL (%00).")
         else:
             return await app(scope, receive, send)
-        response = await http_error(Request(scope), raised)
+        response = await http_error(PageRequest(scope), raised)
         return await response(scope, receive, send)
 
     return without_nul
 
 
-def _with_request_id(app: AsgiApp, clock: Clock, request_log: RequestLog) -> AsgiApp:
-    """Give every response of `app` an id. Requests to the API, and all that fail, have a line in the log.
-
-    The line never has the path, which is the client's text.
-    """
-
-    async def named(scope: Scope, receive: Receive, send: Send) -> None:
-        is_page = not is_api(scope["path"])
-        call = _new_call(clock, "page" if is_page else _endpoint(scope["path"]), scope["headers"])
-
-        async def send_named(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _id_headers(call):
-                    headers[name.decode()] = value.decode()
-                if not is_page or message["status"] >= 500:
-                    seconds = clock.monotonic() - call.started
-                    request_log.write(call, status=message["status"], error=None, seconds=seconds)
-            await send(message)
-
-        try:
-            await app(scope, receive, send_named)
-        except Exception:
-            log.exception("unexpected_error", request=call.request_id)
-
-    return named
-
-
-def _new_call(clock: Clock, endpoint: str, headers: Headers) -> Call:
+def _new_call(clock: Clock, endpoint: str, named: Mapping[bytes, bytes]) -> Call:
     return Call(
         request_id=ids.request_id(clock.now_us(), os.urandom(ids.RANDOM_BYTES)),
         started=clock.monotonic(),
         endpoint=endpoint,
-        client_request_id=client_request_id(by_name(headers)),
+        client_request_id=client_request_id(named),
     )
 
 
@@ -230,11 +237,3 @@ def _id_headers(call: Call) -> Headers:
     if call.client_request_id is not None:
         headers.append((CLIENT_REQUEST_ID, call.client_request_id.encode()))
     return headers
-
-
-def _endpoint(path: str) -> str:
-    if path == CHAT_PATH:
-        return "chat"
-    return next(
-        (name for name in ("models", "key", "balance", "requests") if path.startswith(f"/v1/{name}")), "unknown"
-    )

@@ -19,6 +19,7 @@ from tok0n.demo.simulated_upstream import MODELS, simulated_upstream
 from tok0n.demo.stripe_double import StripeDouble
 from tok0n.domain.errors import NotFound, OperatorError
 from tok0n.domain.users import LinkPurpose
+from tok0n.http.asgi import AsgiBridge
 from tok0n.http.server import HttpServer
 from tok0n.optional_imports import is_installed
 from tok0n.services.issue_key import issue_key
@@ -121,14 +122,16 @@ async def demo(data: Path, *, port: int | None, announce: Announce) -> None:
 async def _upstream(data: Path) -> AsyncIterator[str]:
     """The simulated upstream on a free port, behind a key of its own."""
     app = simulated_upstream(api_key=_secret(data, "upstream.key", "sk-simulated-"))
-    async with HttpServer(app, bind("127.0.0.1", 0), shutdown_seconds=UPSTREAM_SHUTDOWN_SECONDS) as server:
+    async with HttpServer(AsgiBridge(app), bind("127.0.0.1", 0), shutdown_seconds=UPSTREAM_SHUTDOWN_SECONDS) as server:
         yield server.url
 
 
 @contextlib.asynccontextmanager
 async def _stripe(double: StripeDouble, settings: Settings) -> AsyncIterator[None]:
     """The simulated Stripe on a free port, telling the demo of what happens."""
-    async with HttpServer(double.app, bind("127.0.0.1", 0), shutdown_seconds=UPSTREAM_SHUTDOWN_SECONDS) as server:
+    async with HttpServer(
+        AsgiBridge(double.app), bind("127.0.0.1", 0), shutdown_seconds=UPSTREAM_SHUTDOWN_SECONDS
+    ) as server:
         double.url = server.url
         double.webhook_url = f"{settings.server.public_url}/webhooks/stripe"
         try:

@@ -20,8 +20,8 @@ from tok0n.bootstrap.resources import Store, limits_of, open_limiter, open_maile
 from tok0n.bootstrap.site import Pages, make_pages, make_sign_in, url_maker
 from tok0n.domain.catalogue import Model
 from tok0n.domain.errors import Tok0nError
-from tok0n.http.asgi import AsgiApp
 from tok0n.http.limits import HttpLimits
+from tok0n.http.server import App
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import Limiter
 from tok0n.ports.upstream import Upstream
@@ -61,7 +61,7 @@ RECONCILE_SECONDS = 3_600.0
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     """A serving process, ready for its listener."""
 
-    app: AsgiApp
+    app: App
     store: Store
     clock: Clock
     pages: Pages
@@ -120,7 +120,6 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
         cors = Cors(settings.server.cors_origins)
         chat = ChatEndpoint(
             complete_chat,
-            limiter,
             clock,
             request_log,
             requests_in_progress,

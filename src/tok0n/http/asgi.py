@@ -1,88 +1,180 @@
-"""The few words of ASGI that we speak ourselves. Source: the ASGI specification, HTTP & WebSocket, version 2.5."""
+"""Run an ASGI application as a handler: each `Request` becomes a scope, and what the application sends a `Response`.
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Hashable, Mapping, MutableMapping
-from typing import Any, Protocol
+Source: the ASGI specification, HTTP connection scope, version 2.4. Without lifespan, WebSockets and trailers.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, MutableMapping
+from typing import Any
+
+import structlog
+
+from tok0n.http.message import Headers, Response
+from tok0n.http.request import ClientLeft, Request
+from tok0n.http.server import Edge
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
 
-WholeAnswer = tuple[int, bytes, bytes]
-"""Status, header lines and body. The lines are as they travel, each with its break, but for those the server adds."""
+log = structlog.get_logger()
 
-
-class FastRequest(Protocol):
-    """A request whose body arrived together with its head."""
-
-    named: dict[bytes, bytes]
-    body: bytes
-
-    def admitted(self) -> None:
-        """Stop counting the body towards the bytes that wait to be admitted."""
+_VERSION = {"version": "3.0", "spec_version": "2.4"}
 
 
-class FastPath(Protocol):
-    """An application's optional `fast_path`: it answers complete requests without the overhead of ASGI.
+class AsgiBridge:
+    """An application for `HttpServer` that consists of an ASGI application alone."""
 
-    The server uses it for a `POST` to `path` whose head and body arrived together, as nearly all do.
+    def __init__(self, app: AsgiApp, edge: Edge | None = None) -> None:
+        self._app = app
+        self.edge = edge or Edge()
+
+    async def handle(self, request: Request) -> Response:
+        """Respond to one request."""
+        return await run_asgi(self._app, request)
+
+
+async def run_asgi(app: AsgiApp, request: Request, *, log_fields: dict[str, str] | None = None) -> Response:
+    """Run `app` for one request, and return its response as soon as the first piece of its body is known.
+
+    If `app` fails after a complete response, as Starlette does after its error page, the log line has `log_fields`.
+
+    Raises `ClientLeft` if the application ends without a response because the client left, and what `app` raises.
     """
-
-    path: bytes
-
-    def refusal(self, named: Mapping[bytes, bytes], *, is_overloaded: bool) -> WholeAnswer | None:
-        """Return a rejection if the application can't accept another request; doesn't look at the body.
-
-        `named` has the headers. `is_overloaded` means that the server's own queue of requests is full.
-        """
-
-    async def answer(self, request: FastRequest) -> WholeAnswer:
-        """Answer one request."""
+    return await _AsgiCycle(app, request).response(log_fields or {})
 
 
-BODY_HOLD = "tok0n.body_hold"
-"""The name of the `BodyHold` among the extensions of an ASGI scope."""
+class _AsgiCycle:
+    """One run of an application. It runs in a task of its own, because it may stream its body after the head."""
 
+    def __init__(self, app: AsgiApp, request: Request) -> None:
+        self._app = app
+        self._request = request
+        self._status = 0
+        self._headers: Headers = []
+        self._length: bytes | None = None
+        self._pieces: asyncio.Queue[bytes] | None = None
+        self._is_body_received = False
+        self._response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
 
-class BodyHold(Protocol):
-    """How an application tells the server whose body it reads, and when it need not count it any longer.
+    async def response(self, log_fields: dict[str, str]) -> Response:
+        """Start the application, and wait for its first piece or its end."""
+        task = asyncio.ensure_future(self._app(_scope(self._request), self._receive, self._send))
+        try:
+            await asyncio.wait(_either(task, self._response), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait({task})
+            raise
+        if not self._response.done():
+            if self._request.is_cut_off:
+                task.exception()  # asyncio warns about an exception that nobody looks at
+                raise ClientLeft
+            task.result()
+            raise RuntimeError("the application sent no response")
+        if self._pieces is None:
+            task.add_done_callback(lambda ended: _log_failure(ended, log_fields))
+            return self._response.result()
+        head = self._response.result()
+        return Response(head.status, head.headers, self._stream(self._pieces, task))
 
-    `rejection` is the status that the server answered in the application's place, if it did.
-    """
+    async def _stream(
+        self, pieces: "asyncio.Queue[bytes]", task: "asyncio.Future[None]"
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the pieces of the body. Raises what the application raises, and stops it if nobody reads on."""
+        try:
+            while True:
+                next_piece = asyncio.ensure_future(pieces.get())
+                await asyncio.wait(_either(next_piece, task), return_when=asyncio.FIRST_COMPLETED)
+                if not next_piece.done():  # the application has ended
+                    next_piece.cancel()
+                    break
+                yield next_piece.result()
+            while not pieces.empty():
+                yield pieces.get_nowait()
+            task.result()
+        finally:
+            if not task.cancel() and not task.cancelled():
+                task.exception()  # asyncio warns about an exception that nobody looks at
 
-    rejection: int | None
+    async def _receive(self) -> Message:
+        if self._is_body_received:
+            return {"type": "http.disconnect"}
+        try:
+            body = await self._request.receive()
+        except ClientLeft:
+            self._is_body_received = True
+            return {"type": "http.disconnect"}
+        self._is_body_received = self._request.is_complete and not self._request.body
+        return {"type": "http.request", "body": body, "more_body": not self._is_body_received}
 
-    def assign(self, holder: Hashable) -> str | None:
-        """Count the body for `holder`; gives an error code when that holder has too many bytes in progress."""
+    async def _send(self, message: Message) -> None:
+        if self._request.is_cut_off:
+            raise OSError("the client has left")  # as the specification wants it
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._headers = self._own_headers(message.get("headers", ()))
+            return
+        body, is_last = message.get("body", b""), not message.get("more_body", False)
+        if not self._response.done():
+            if is_last:
+                if self._length is not None and int(self._length) != len(body) and self._request.method != b"HEAD":
+                    raise ValueError("the body is not as long as its content-length")
+                self._response.set_result(Response(self._status, self._headers, body))
+                return
+            if self._length is not None:
+                self._headers.append((b"content-length", self._length))
+            self._pieces = asyncio.Queue(maxsize=1)
+            self._response.set_result(Response(self._status, self._headers))
+        assert self._pieces is not None
+        if body:
+            await self._pieces.put(body)
 
-    def admitted(self) -> None:
-        """Stop counting the body towards the bytes that wait to be admitted."""
-
-
-def by_name(headers: Headers) -> dict[bytes, bytes]:
-    """Headers by their lower-case names; several values of one are joined, as HTTP has it."""
-    named = dict(headers)
-    if len(named) < len(headers):
-        named = {}
+    def _own_headers(self, headers: Headers) -> Headers:
+        """Return the application's headers without those that the server adds."""
+        kept = []
         for name, value in headers:
-            named[name] = named[name] + b", " + value if name in named else value
-    return named
+            if name == b"connection":
+                self._request.keep_alive = self._request.keep_alive and value.lower() != b"close"
+            elif name == b"content-length":
+                self._length = value
+            else:
+                kept.append((name, value))
+        return kept
 
 
-def header_lines(headers: Headers) -> bytes:
-    """Headers as they travel."""
-    return b"".join([b"%b: %b\r\n" % header for header in headers])
+def _either(*futures: "asyncio.Future[Any]") -> "set[asyncio.Future[Any]]":
+    return set(futures)
 
 
-def headers_in(lines: bytes) -> Headers:
-    """The other way: headers from their lines."""
-    return [(name, value) for name, _, value in [line.partition(b": ") for line in lines.splitlines()]]
+def _log_failure(task: "asyncio.Future[None]", fields: dict[str, str]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("unexpected_error", exc_info=task.exception(), **fields)
+
+
+def _scope(request: Request) -> Scope:
+    head = request.head
+    return {
+        "type": "http",
+        "asgi": _VERSION,
+        "http_version": "1.0" if head.is_http_10 else "1.1",
+        "server": request.server_address,
+        "client": request.client_address,
+        "scheme": "http",
+        "root_path": "",
+        "headers": list(head.headers),
+        "state": {},
+        "method": head.method.decode("ascii"),
+        "path": request.path,
+        "raw_path": request.raw_path,
+        "query_string": request.query,
+    }
 
 
 async def read_at_most(stream: AsyncIterable[bytes], bytes_max: int) -> bytes | None:
-    """A request's whole body; None as soon as it is larger."""
+    """Return a request's whole body; None as soon as it is larger than `bytes_max`."""
     parts: list[bytes] = []
     size = 0
     async for part in stream:
@@ -94,7 +186,6 @@ async def read_at_most(stream: AsyncIterable[bytes], bytes_max: int) -> bytes | 
 
 
 async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    """Send one whole answer."""
-    headers.append((b"content-length", str(len(body)).encode()))
+    """Send one whole response."""
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

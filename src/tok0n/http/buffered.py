@@ -10,6 +10,11 @@ HOLDER_IS_FULL = "rate_limit_error"
 SERVER_IS_FULL = "overloaded"
 """The error codes of requests that are rejected for it."""
 
+FULL_MESSAGES = {
+    HOLDER_IS_FULL: "The request bodies that this client or account is sending are too large together. Retry later.",
+    SERVER_IS_FULL: "The server holds as many request bodies as it can. Retry later.",
+}
+
 
 class BufferedBytes:
     """Counts the bytes of all holds: at most `buffered_bytes_max` in all, and `holder_bytes_max` for each holder."""

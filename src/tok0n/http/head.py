@@ -6,7 +6,7 @@ Sources: RFC 9110 and RFC 9112. `parser` finds the lines; `BadRequest` says what
 import re
 from typing import Any
 
-from tok0n.http.asgi import Headers
+from tok0n.http.message import Headers
 
 LENGTH_DIGITS_MAX = 18
 KNOWN_LINES_MAX = 1_024

@@ -2,20 +2,21 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import structlog
 
-from tok0n.http.asgi import AsgiApp, FastPath, Headers, WholeAnswer
 from tok0n.http.buffered import BufferedBytes
-from tok0n.http.connection import Connection, Rejected, send_rejection
+from tok0n.http.connection import Connection
 from tok0n.http.fair_queue import FairQueue
 from tok0n.http.head import RequestHead
 from tok0n.http.limits import HttpLimits
+from tok0n.http.message import Headers, Response
 from tok0n.http.pacing import PacedQueue
+from tok0n.http.request import Address, Request
 
 log = structlog.get_logger()
 
@@ -24,47 +25,62 @@ BACKLOG = 4096
 UNREAD_SECONDS_MAX = 60
 """How long a client may take nothing of what it was sent: many that do not read would take all our memory."""
 
-Address = tuple[str, int] | None
-RenderError = Callable[[str, str, RequestHead | None], WholeAnswer]
-"""Renders an error response from a code, a message and the request's head, if that could be read."""
+Handler = Callable[[Request], Awaitable[Response]]
+RenderError = Callable[[str, str, RequestHead | None], Response]
+"""Renders an error from a code, a message and the request's head, if the server could read it. The body is bytes."""
 ClientKey = Callable[[Address, Headers], Hashable]
-"""Tells who counts as one client, from the socket's address and the request's headers."""
+"""Identifies a client, from the address of the socket and the headers of the request."""
 
 
-def plain_error(code: str, message: str, _: RequestHead | None) -> WholeAnswer:
-    """The default `RenderError`: the message as text, with a status that fits."""
+def plain_error(code: str, message: str, _: RequestHead | None) -> Response:
+    """Render the message as text. The default `RenderError`."""
     statuses = {"method_not_allowed": 405, "request_timeout": 408, "rate_limit_error": 429, "headers_too_large": 431}
     statuses |= {"api_error": 500, "overloaded": 503, "http_version_not_supported": 505}
-    return statuses.get(code, 400), b"content-type: text/plain; charset=utf-8\r\n", message.encode()
+    return Response(statuses.get(code, 400), [(b"content-type", b"text/plain; charset=utf-8")], message.encode())
 
 
 def socket_address(address: Address, _: Headers) -> Hashable:
-    """The default `ClientKey`: the address of the socket."""
+    """Return the address of the socket. The default `ClientKey`."""
     return None if address is None else address[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """What the server cannot know itself: its limits, how its errors look, and who its clients are.
+    """What a server asks its application for: limits, the look of errors, and the identity of clients.
 
-    `client_key` and `is_trusted` decide who counts as one client, and which proxies may have any number of connections.
+    A trusted proxy (`is_trusted`, from its IP address) may have any number of connections. Complete POST requests to
+    `paced_path` start at a fixed number for each iteration of the event loop. All others start within a time budget,
+    fairly for each client: use `paced_path` for the path whose requests are cheap to start and limited otherwise.
     """
 
     limits: HttpLimits = field(default_factory=HttpLimits)
     render_error: RenderError = plain_error
     client_key: ClientKey = socket_address
     is_trusted: Callable[[str], bool] = lambda _: False
+    paced_path: str = ""
+
+
+class App(Protocol):
+    """What `HttpServer` serves."""
+
+    @property
+    def edge(self) -> Edge:
+        """The options of the server."""
+
+    def handle(self, request: Request) -> Awaitable[Response]:
+        """Respond to one request. An exception becomes a 500, or cuts the connection if the response has begun."""
 
 
 class ServerState:
     """What all connections of one server share."""
 
-    def __init__(self, app: AsgiApp) -> None:
-        edge: Edge = getattr(app, "edge", None) or Edge()
+    def __init__(self, app: App) -> None:
+        edge = app.edge
         limits = edge.limits
-        self.app = app
+        self.handle: Handler = app.handle
+        self.paced_path = edge.paced_path
+        self.paced_target = edge.paced_path.encode()
         self.loop = asyncio.get_running_loop()
-        self.fast_path: FastPath | None = getattr(app, "fast_path", None)
         self.limits = limits
         self.render_error = edge.render_error
         self.client_key = edge.client_key
@@ -73,7 +89,7 @@ class ServerState:
         )
         self.queue: PacedQueue[Connection] = PacedQueue(Connection.dispatch)
         self.fair_queue = FairQueue(self.loop)
-        self.rejections: PacedQueue[Rejected] = PacedQueue(send_rejection)
+        self.rejections: PacedQueue[Connection] = PacedQueue(Connection.dispatch)
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.total_requests = 0
@@ -109,14 +125,11 @@ class ServerState:
 
 
 class HttpServer:
-    """Serves `app` on one socket from entering the context to leaving it.
-
-    An application may have a `fast_path` (see `asgi.FastPath`) and an `edge` (see `Edge`).
-    """
+    """Serves `app` on one socket from entering the context to leaving it."""
 
     def __init__(
         self,
-        app: AsgiApp,
+        app: App,
         listener: socket.socket,
         *,
         shutdown_seconds: float,

@@ -1,8 +1,10 @@
-"""The main job: one chat completion, from the API key to the charge.
+"""Serve one chat completion, from the API key to the charge.
 
-Each step that fails has one error and undoes all before it. The order is the contract (docs/billing.md).
+The order of the steps is part of the contract (docs/billing.md). A step that fails raises one error, and the steps
+before it are undone.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 
@@ -13,7 +15,7 @@ from tok0n.domain import ids
 from tok0n.domain.accounts import Caller
 from tok0n.domain.chat_request import ChatRequest
 from tok0n.domain.completion import Completion, read_answer
-from tok0n.domain.errors import ADMISSION_EXPIRED, InsufficientTokens, InvalidRequest, LimiterUnavailable
+from tok0n.domain.errors import ADMISSION_EXPIRED, InsufficientTokens, InvalidRequest, LimiterUnavailable, Tok0nError
 from tok0n.domain.json_text import JsonText
 from tok0n.domain.ledger import Balance, NewReservation, Receipt
 from tok0n.ports.accounts import History
@@ -34,12 +36,16 @@ SETTLE_SECONDS_MAX = 60
 
 
 class Call(msgspec.Struct, kw_only=True):
-    """The facts about one request, filled in as they become known. The response headers and the log line use them."""
+    """The facts about one request, for its response headers and its log line.
+
+    `CompleteChat` sets the second half as it learns them. Nobody else changes a call.
+    """
 
     request_id: str
     started: float
     endpoint: str = "chat"
     client_request_id: str | None = None
+
     caller: Caller | None = None
     rate: RateState | None = None
     model: str | None = None
@@ -47,7 +53,6 @@ class Call(msgspec.Struct, kw_only=True):
     reserved: int | None = None
     receipt: Receipt | None = None
     upstream_ms: int | None = None
-    on_admitted: Callable[[], None] | None = None
 
 
 class CompleteChat:
@@ -64,7 +69,7 @@ class CompleteChat:
         upstreams: Mapping[str, Upstream],
         clock: Clock,
     ) -> None:
-        self.caller_cache = caller_cache
+        self._caller_cache = caller_cache
         self.has_room = reservations.ledger.has_room
         """Whether a reservation can be queued now. Rejecting a request before reading it costs next to nothing."""
         self._reader = reader
@@ -75,17 +80,37 @@ class CompleteChat:
         self._clock = clock
         self._random_bytes: list[bytes] = []
 
-    def new_call(self) -> Call:
+    def new_call(self, *, endpoint: str = "chat", client_request_id: str | None = None) -> Call:
         """Start a call. Its request id is unique and sorts by time."""
         if not self._random_bytes:
             self._random_bytes = _random_pool()
         request_id = ids.request_id(self._clock.now_us(), self._random_bytes.pop())
-        return Call(request_id=request_id, started=self._clock.monotonic())
+        return Call(
+            request_id=request_id,
+            started=self._clock.monotonic(),
+            endpoint=endpoint,
+            client_request_id=client_request_id,
+        )
 
-    async def complete(self, call: Call, caller: Caller, body: JsonText) -> Completion:
+    async def authenticate(self, call: Call, authorization: bytes | None) -> Caller:
+        """Return the caller whose API key is in `authorization`. Raises `InvalidApiKey` or `AccountingFailed`."""
+        cache = self._caller_cache
+        caller = call.caller = cache.remembered(authorization) or await cache.authenticate(authorization)
+        return caller
+
+    async def find_rate(self, call: Call) -> RateState | None:
+        """Return the rate state of the call's key, also if it was not admitted. None if it is unknown."""
+        if call.rate is None and call.caller is not None:
+            with contextlib.suppress(Tok0nError):
+                call.rate = await self._limiter.state(call.caller)
+        return call.rate
+
+    async def complete(
+        self, call: Call, caller: Caller, body: JsonText, *, on_admitted: Callable[[], None] | None = None
+    ) -> Completion:
         """Read, admit, reserve, call the upstream, settle. The charge is committed when this returns.
 
-        Raises the errors of `domain.errors`.
+        Calls `on_admitted` once the limiter has admitted the request. Raises the errors of `domain.errors`.
         """
         call.caller = caller
         # Small bodies, nearly all, cost no coroutine.
@@ -98,9 +123,8 @@ class CompleteChat:
         upstream = self._upstreams[request.model.upstream]
         async with self._limiter.admit(caller, request_id=call.request_id) as admission:
             call.rate = admission.rate
-            if call.on_admitted is not None:
-                call.on_admitted()
-                call.on_admitted = None
+            if on_admitted is not None:
+                on_admitted()
             if request.inexact_texts:
                 request = await self._bound_exactly(caller, request)
             new = self._new(call, caller, request, upstream)
@@ -111,8 +135,8 @@ class CompleteChat:
                     if not admission.is_still_valid():
                         raise LimiterUnavailable(detail=ADMISSION_EXPIRED)
                     return await self._call_upstream(call, request, upstream, reservation)
-            except InsufficientTokens as refusal:
-                raise _with_largest_output(refusal, request) from None
+            except InsufficientTokens as error:
+                raise _with_largest_output(error, request) from None
             finally:
                 admission.dispatched = reservation.dispatched
 
@@ -169,9 +193,9 @@ class CompleteChat:
 
 
 def _random_pool() -> list[bytes]:
-    """The chance of the next ids. Asked for each time, it would cost a system call that gives the interpreter away."""
-    many = os.urandom(RANDOM_POOL_IDS * ids.RANDOM_BYTES)
-    return [many[place : place + ids.RANDOM_BYTES] for place in range(0, len(many), ids.RANDOM_BYTES)]
+    """Return the random bytes of the next ids. A system call for each id would release the interpreter's lock."""
+    pool = os.urandom(RANDOM_POOL_IDS * ids.RANDOM_BYTES)
+    return [pool[start : start + ids.RANDOM_BYTES] for start in range(0, len(pool), ids.RANDOM_BYTES)]
 
 
 def _check_funds(request: ChatRequest, balance: Balance) -> None:
@@ -185,11 +209,11 @@ def _check_funds(request: ChatRequest, balance: Balance) -> None:
         )
 
 
-def _with_largest_output(refusal: InsufficientTokens, request: ChatRequest) -> InsufficientTokens:
-    """The ledger's refusal, with the output limit that would have fitted."""
+def _with_largest_output(error: InsufficientTokens, request: ChatRequest) -> InsufficientTokens:
+    """Add the largest output limit that the account can pay for."""
     return InsufficientTokens(
-        required=refusal.required,
-        posted=refusal.posted,
-        pending=refusal.pending,
-        largest_output_tokens=request.largest_output_tokens(refusal.available),
+        required=error.required,
+        posted=error.posted,
+        pending=error.pending,
+        largest_output_tokens=request.largest_output_tokens(error.available),
     )

@@ -1,4 +1,4 @@
-"""One line for each request, never with content. The hot path only appends; a thread formats and writes in bundles."""
+"""One line for each request, never with content. The hot path only appends; a thread formats and writes in batchs."""
 
 import asyncio
 import time
@@ -10,8 +10,8 @@ import msgspec
 from tok0n.domain.errors import Tok0nError
 from tok0n.services.complete_chat import Call
 
-BUNDLE_SECONDS = 0.1
-"""How long a line may wait for company. A crash loses these lines, never the request rows."""
+BATCH_SECONDS = 0.1
+"""How long to collect lines before writing them as one batch. A crash loses these lines, but no request rows."""
 
 LINES_MAX = 50_000
 """Beyond it lines are counted instead of kept: a stuck log must not take the memory."""
@@ -29,14 +29,14 @@ class RequestLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class RequestLog:
-    """Collects lines and hands them in bundles to `write_bundle`, which is called in a thread, one at a time."""
+    """Collects lines and hands them in batchs to `write_batch`, which is called in a thread, one at a time."""
 
-    def __init__(self, write_bundle: Callable[[list[dict[str, Any]]], None]) -> None:
-        self._write_bundle = write_bundle
+    def __init__(self, write_batch: Callable[[list[dict[str, Any]]], None]) -> None:
+        self._write_batch = write_batch
         self._lines: list[RequestLine] = []
         self._dropped = 0
-        self._refused = 0
-        self._refused_unsaid = 0
+        self._rejected = 0
+        self._rejected_unlogged = 0
         self._writing: asyncio.Task[None] | None = None
 
     def write(self, call: Call, *, status: int, error: Tok0nError | None, seconds: float) -> None:
@@ -56,9 +56,9 @@ class RequestLog:
         )
         self._begin()
 
-    def count_refused(self) -> None:
-        """Count a request that was refused unseen: a line for each would be more work where there is too much."""
-        self._refused += 1
+    def count_rejected(self) -> None:
+        """Count a request that was rejected under overload. A line for each would add to the load."""
+        self._rejected += 1
         self._begin()
 
     def _begin(self) -> None:
@@ -71,28 +71,28 @@ class RequestLog:
             await self._writing
 
     async def _write(self) -> None:
-        while self._lines or self._refused:
-            await asyncio.sleep(BUNDLE_SECONDS)
+        while self._lines or self._rejected:
+            await asyncio.sleep(BATCH_SECONDS)
             lines, self._lines = self._lines, []
             dropped, self._dropped = self._dropped, 0
-            refused, self._refused, self._refused_unsaid = self._refused + self._refused_unsaid, 0, 0
+            rejected, self._rejected, self._rejected_unlogged = self._rejected + self._rejected_unlogged, 0, 0
             try:
-                await asyncio.to_thread(self._format_and_write, lines, dropped, refused)
+                await asyncio.to_thread(self._format_and_write, lines, dropped, rejected)
             except (OSError, ValueError):
                 # Standard error is closed or full: serving goes on, and the next line that can be written says so.
                 self._dropped += dropped + len(lines)
-                self._refused_unsaid = refused
+                self._rejected_unlogged = rejected
         self._writing = None
 
-    def _format_and_write(self, lines: list[RequestLine], dropped: int, refused: int) -> None:
-        bundle = [_fields(line) for line in lines]
-        if refused:
-            bundle.append({"event": "overloaded", "level": "warning", "timestamp": time.time(), "refused": refused})
+    def _format_and_write(self, lines: list[RequestLine], dropped: int, rejected: int) -> None:
+        batch = [_fields(line) for line in lines]
+        if rejected:
+            batch.append({"event": "overloaded", "level": "warning", "timestamp": time.time(), "rejected": rejected})
         if dropped:
-            bundle.append(
+            batch.append(
                 {"event": "request_lines_dropped", "level": "warning", "timestamp": time.time(), "lines": dropped}
             )
-        self._write_bundle(bundle)
+        self._write_batch(batch)
 
 
 def _fields(line: RequestLine) -> dict[str, Any]:

@@ -1,0 +1,213 @@
+"""One request, as a handler sees it. Its body may still be arriving."""
+
+import asyncio
+from collections.abc import Hashable
+from typing import Protocol
+
+from tok0n.http.buffered import Hold
+from tok0n.http.head import RequestHead
+from tok0n.http.message import Headers
+
+UNREAD_BODY_BYTES_MAX = 64 * 1024
+"""The connection stops reading while this much of a body waits for the handler."""
+
+UNCOUNTED_BODY_BYTES = 4 * 1024
+"""Smaller bodies don't count towards the buffered bytes: counting costs more than they do, and the number of
+connections limits them."""
+
+Address = tuple[str, int] | None
+"""IP address and port; None for a Unix socket."""
+
+
+class ClientLeft(Exception):
+    """The client closed the connection, or the server rejected the request, before its body was complete."""
+
+
+class Channel(Protocol):
+    """What a request needs of its connection."""
+
+    loop: asyncio.AbstractEventLoop
+    client_address: Address
+    server_address: Address
+
+    def hold(self, request: "Request", holder: Hashable | None) -> Hold:
+        """Return a hold for the bytes of the body, of `holder` or, without one, of the client."""
+
+    def reject_body(self, request: "Request", code: str) -> None:
+        """Reject a request whose body the server can't hold."""
+
+    def send_continue(self) -> None:
+        """Send `100 Continue`."""
+
+    def update_reading(self) -> None:
+        """Read from the socket if more of the body can be held now."""
+
+
+class Request:
+    """One request.
+
+    - `method`, `target`, `headers` and `named` (the headers by name) come from its head. `path` is decoded and has no
+      query; `query` is raw.
+    - `body` is the whole body if `is_complete`. Otherwise `receive` returns it in pieces.
+    - `is_overloaded`: the server sheds load, and the handler should reject the request as cheaply as it can.
+    - `is_cut_off`: the client left, or the server has rejected the request with the status `rejected_as`.
+    - `keep_alive`: the connection stays open after the response.
+    """
+
+    __slots__ = (
+        "_channel",
+        "_hold",
+        "_holder",
+        "_is_counted",
+        "_waiter",
+        "awaits_continue",
+        "body",
+        "body_bytes",
+        "head",
+        "is_complete",
+        "is_cut_off",
+        "is_finished",
+        "is_overloaded",
+        "is_started",
+        "keep_alive",
+        "named",
+        "path",
+        "query",
+        "raw_path",
+        "rejected_as",
+    )
+
+    path: str
+    raw_path: bytes
+    query: bytes
+
+    def __init__(self, channel: Channel, head: RequestHead) -> None:
+        self._channel = channel
+        self.head = head
+        self.named = head.named
+        self.keep_alive = head.keep_alive
+        self.awaits_continue = head.expects_continue
+        self.body: bytes | bytearray = b""
+        self.body_bytes = 0
+        self.is_complete = False
+        self.is_overloaded = False
+        self.is_started = False
+        self.is_cut_off = False
+        self.is_finished = False
+        self.rejected_as: int | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._hold: Hold | None = None
+        self._holder: Hashable | None = None
+        self._is_counted = True
+
+    # For handlers
+
+    @property
+    def method(self) -> bytes:
+        """The method, as the client wrote it."""
+        return self.head.method
+
+    @property
+    def headers(self) -> Headers:
+        """The headers in their order."""
+        return self.head.headers
+
+    @property
+    def client_address(self) -> Address:
+        """The other end of the connection: the client, or a proxy."""
+        return self._channel.client_address
+
+    @property
+    def server_address(self) -> Address:
+        """Our end of the connection."""
+        return self._channel.server_address
+
+    async def receive(self) -> bytes:
+        """Wait for more of the body and return it; b"" after the last piece. Raises `ClientLeft`."""
+        channel = self._channel
+        if self.awaits_continue and not self.is_cut_off:
+            self.awaits_continue = False
+            channel.send_continue()
+        while not (self.is_cut_off or self.body or self.is_complete):
+            channel.update_reading()
+            self._waiter = channel.loop.create_future()
+            await self._waiter
+        if self.is_cut_off:
+            raise ClientLeft
+        piece, self.body = bytes(self.body), b""
+        channel.update_reading()
+        return piece
+
+    def assign(self, holder: Hashable) -> str | None:
+        """Count the body for `holder`, such as an account. Returns an error code if that one holds too many bytes."""
+        self._holder = holder
+        return None if self._hold is None else self._hold.move(holder)
+
+    def stop_counting(self) -> None:
+        """Stop counting the body towards the buffered bytes: the request is admitted, or its body is dropped."""
+        self._is_counted = False
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
+
+    # For the connection
+
+    @property
+    def is_body_unread(self) -> bool:
+        """Whether so much of the body waits for the handler that the connection should stop reading."""
+        return len(self.body) > UNREAD_BODY_BYTES_MAX
+
+    def add_body(self, body: bytes) -> None:
+        """Take bytes of the body that arrived."""
+        if self.is_cut_off:
+            return
+        if not self.body:
+            self.body = body
+        else:
+            if type(self.body) is bytes:
+                self.body = bytearray(self.body)
+            self.body += body
+        self.body_bytes = body_bytes = self.body_bytes + len(body)
+        if body_bytes > UNCOUNTED_BODY_BYTES and self._is_counted:
+            self._count(len(body))
+        self._wake()
+
+    def complete_body(self) -> None:
+        """Note that the last byte of the body arrived."""
+        self.is_complete = True
+        if type(self.body) is not bytes:
+            self.body = bytes(self.body)
+        self._wake()
+
+    def cut_off(self) -> None:
+        """Note that the client left, or that the request was rejected. `receive` raises `ClientLeft` from now on."""
+        self.is_cut_off = True
+        self.body = b""
+        self.stop_counting()
+        self._wake()
+
+    def finish(self) -> None:
+        """Drop the body: the response is out."""
+        self.is_finished = True
+        self.body = b""
+        if self._hold is not None:
+            self.stop_counting()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _count(self, size: int) -> None:
+        """Count bytes that arrived, and reject the request if they are too many."""
+        if self._hold is None:
+            size = self.body_bytes
+            self._hold = self._channel.hold(self, self._holder)
+        code = self._hold.add(size)
+        if code is not None:
+            self._channel.reject_body(self, code)
+
+
+def address_of(transport: asyncio.BaseTransport, end: str) -> Address:
+    """Return the address of one `end` of a transport: "peername" or "sockname"."""
+    address = transport.get_extra_info(end)
+    return (str(address[0]), int(address[1])) if isinstance(address, tuple) else None

@@ -1,0 +1,125 @@
+"""Run the handler for the requests of one connection, and write its responses."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING
+
+import structlog
+
+from tok0n.http.message import Response, StreamedBody, render_complete
+from tok0n.http.request import ClientLeft, Request
+
+if TYPE_CHECKING:
+    from tok0n.http.server import ServerState
+
+log = structlog.get_logger()
+
+
+class Responder:
+    """Responds to one request at a time. `has_begun`: a part of a response is written, and the rest is not.
+
+    Calls `on_finish` after each complete response, and `on_failure` if a response can't be completed.
+    """
+
+    __slots__ = ("_is_paused", "_on_failure", "_on_finish", "_server", "_waiters", "has_begun", "transport")
+
+    transport: asyncio.Transport
+
+    def __init__(
+        self, server: "ServerState", *, on_finish: Callable[[Request], None], on_failure: Callable[[], None]
+    ) -> None:
+        self._server = server
+        self._on_finish = on_finish
+        self._on_failure = on_failure
+        self._is_paused = False
+        self._waiters: list[asyncio.Future[None]] = []
+        self.has_begun = False
+
+    def pause(self) -> None:
+        """Write no more until `resume`: the client reads more slowly than we write."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """Write again: the client has read, or left."""
+        self._is_paused = False
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def respond(self, request: Request) -> None:
+        """Run the handler and write its response. A handler that fails gets a 500, or a cut connection."""
+        if request.is_cut_off:
+            return
+        try:
+            response = await self._server.handle(request)
+            request.body = b""
+            if self._is_paused:
+                await self._drain()
+            body = response.body
+            if isinstance(body, (bytes, bytearray)):
+                if not request.is_cut_off:
+                    self._write_complete(request, response, body)
+            else:
+                await self._write_stream(request, response, body)
+        except ClientLeft:
+            return
+        except Exception:
+            log.exception("unexpected_error")
+            self._fail(request)
+        except asyncio.CancelledError:
+            self._fail(request)
+            raise
+
+    def _write_complete(self, request: Request, response: Response, body: bytes | bytearray) -> None:
+        if not request.is_complete:
+            request.keep_alive = False
+        keep_alive, is_head = request.keep_alive, request.head.method == b"HEAD"
+        rendered = render_complete(response, body, keep_alive=keep_alive, is_head=is_head)
+        self.transport.write(rendered)
+        self._on_finish(request)
+
+    async def _write_stream(self, request: Request, response: Response, pieces: AsyncGenerator[bytes, None]) -> None:
+        """Write the pieces as the generator yields them. The head goes out with the first one."""
+        is_head = request.head.method == b"HEAD"
+        framing = StreamedBody(response, is_http_10=request.head.is_http_10, is_head=is_head)
+        if not request.is_complete or framing.must_close:
+            request.keep_alive = False
+        unsent = framing.head(keep_alive=request.keep_alive)
+        try:
+            if not is_head:
+                async for piece in pieces:
+                    framed = unsent + framing.frame(piece)
+                    if self._is_paused:
+                        await self._drain()
+                    if request.is_cut_off:
+                        return
+                    self.has_begun = True
+                    self.transport.write(framed)
+                    unsent = b""
+                unsent += framing.end()
+        finally:
+            await pieces.aclose()
+        if not request.is_cut_off:
+            self.transport.write(unsent)
+            self.has_begun = False
+            self._on_finish(request)
+
+    async def _drain(self) -> None:
+        """Wait until the client has read enough of what was written, or has left."""
+        while self._is_paused:
+            waiter = self._server.loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    def _fail(self, request: Request) -> None:
+        """End a request whose handler failed."""
+        if request.is_cut_off or request.is_finished:
+            return
+        request.keep_alive = False
+        if self.has_begun:
+            self._on_failure()
+            return
+        response = self._server.render_error("api_error", "The server had an unexpected error.", request.head)
+        assert isinstance(response.body, bytes)
+        self._write_complete(request, response, response.body)

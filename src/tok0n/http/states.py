@@ -1,0 +1,58 @@
+"""The states of a connection, and every transition between them.
+
+Theory of operation. A connection has exactly one request in progress at a time. Bytes of the next request stay in the
+parser, and the socket is not read again until the response is out. So a connection holds at most one read of pipelined
+requests, and its responses have the order of its requests.
+
+    IDLE ──START──> HEAD ──AWAIT_BODY──> BODY ──COMPLETE──> RESPONDING ──NEXT──> IDLE
+      └──────────────────────────COMPLETE──────────────────────┘
+    every state ──CLOSE──> CLOSING
+
+- START: the first bytes of a head arrived, but not all of it.
+- AWAIT_BODY: the head is complete and the body is not. The handler may start, and reads the body as it arrives.
+- COMPLETE: the last byte of the request arrived. Often it comes in the same read as the first one.
+- NEXT: the response is out, and the connection stays open.
+- CLOSE: an error, the end of the server, or the end of a response after which the connection can't be reused. That is
+  so if the client asked for it, or if the rest of the request's body never arrived.
+
+In CLOSING, bytes that arrive are not interpreted. The connection discards them for a moment, because closing a socket
+with unread bytes makes the kernel drop the response before the client has read it.
+
+Each state has at most one deadline (`watchdog.Watchdog`): IDLE the idle timeout, HEAD the time for a head, BODY the
+rate and the total time of a body, CLOSING the time for discarding. RESPONDING has none: the handler has its own.
+"""
+
+import enum
+
+
+class State(enum.IntEnum):
+    """What the connection waits for."""
+
+    IDLE = 0
+    HEAD = 1
+    BODY = 2
+    RESPONDING = 3
+    CLOSING = 4
+
+
+class Event(enum.IntEnum):
+    """What can change the state."""
+
+    START = 0
+    AWAIT_BODY = 1
+    COMPLETE = 2
+    NEXT = 3
+    CLOSE = 4
+
+
+TRANSITIONS = {
+    (State.IDLE, Event.START): State.HEAD,
+    (State.IDLE, Event.AWAIT_BODY): State.BODY,
+    (State.IDLE, Event.COMPLETE): State.RESPONDING,
+    (State.HEAD, Event.AWAIT_BODY): State.BODY,
+    (State.HEAD, Event.COMPLETE): State.RESPONDING,
+    (State.BODY, Event.COMPLETE): State.RESPONDING,
+    (State.RESPONDING, Event.NEXT): State.IDLE,
+    **{(state, Event.CLOSE): State.CLOSING for state in State},
+}
+"""A pair that is missing can't happen: looking it up raises `KeyError`."""

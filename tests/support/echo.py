@@ -1,0 +1,82 @@
+"""An application that responds with what it received, and a connection to a server of it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+from support.http import Connection
+from tok0n.http.limits import HttpLimits
+from tok0n.http.message import Response
+from tok0n.http.request import ClientLeft, Request
+from tok0n.http.server import App, Edge, HttpServer, bind
+
+PACED_PATH = "/paced"
+
+LARGE_BODY_BYTES = 32 * 1024 * 1024
+"""More than the kernel buffers while the client reads nothing."""
+
+BY_NAME = Edge(paced_path=PACED_PATH, client_key=lambda _, headers: dict(headers).get(b"x-client"))
+"""Clients are who they say they are."""
+
+
+class Echo:
+    """Responds with the body of the request, or in the way that the path names."""
+
+    def __init__(self, edge: Edge | None = None, *, limits: HttpLimits | None = None) -> None:
+        self.edge = edge or Edge(paced_path=PACED_PATH, limits=limits or HttpLimits())
+        self.client_has_left = asyncio.Event()
+
+    async def handle(self, request: Request) -> Response:
+        try:
+            body = await read_all(request)
+        except ClientLeft:
+            self.client_has_left.set()
+            raise
+        match request.path:
+            case "/pieces":
+                return Response(200, [], pieces(b"one", b"", b"two"))
+            case "/large":
+                return Response(200, [], bytes(LARGE_BODY_BYTES))
+            case "/split-header":
+                return Response(200, [(b"x-a", b"b\r\nx-c: d")], b"")
+            case "/too-short":
+                return Response(200, [(b"content-length", b"9")], pieces(b"one"))
+            case "/too-long":
+                return Response(200, [(b"content-length", b"2")], pieces(b"one"))
+            case "/fails":
+                raise ValueError("it fails")
+            case "/fails-late":
+                return Response(200, [], failing_pieces())
+            case _:
+                headers = [(b"x-path", request.path.encode()), (b"x-query", request.query)]
+                if request.is_overloaded:
+                    headers.append((b"x-overloaded", b"yes"))
+                return Response(200, headers, body)
+
+
+async def read_all(request: Request) -> bytes | bytearray:
+    if request.is_complete:
+        return request.body
+    body = bytearray()
+    while piece := await request.receive():
+        body += piece
+    return body
+
+
+async def pieces(*parts: bytes) -> AsyncGenerator[bytes, None]:
+    for part in parts:
+        yield part
+
+
+async def failing_pieces() -> AsyncGenerator[bytes, None]:
+    yield b"one"
+    raise ValueError("it fails")
+
+
+@asynccontextmanager
+async def connect(app: App) -> AsyncIterator[Connection]:
+    async with (
+        HttpServer(app, bind("127.0.0.1", 0), shutdown_seconds=5) as server,
+        Connection(server.url) as connection,
+    ):
+        yield connection
