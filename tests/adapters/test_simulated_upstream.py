@@ -206,7 +206,7 @@ async def test_the_broken_one_fails_in_seven_ways_and_then_from_the_start(
     seen: list[str] = []
 
     async def call() -> None:
-        answer = await upstream.complete(body)
+        answer = await upstream.send("/chat/completions", body)
         read_answer(answer.status, answer.body, public_model="m", upstream_model="m", scrub=str)
 
     async with contextlib.aclosing(upstream):

@@ -26,7 +26,7 @@ from tok0n.adapters.upstream.http import HttpUpstream
 from tok0n.domain.completion import read_answer
 from tok0n.domain.errors import UpstreamFailed
 from tok0n.http.pacing import PacedQueue
-from tok0n.ports.upstream import UpstreamAnswer
+from tok0n.ports.upstream import UpstreamResponse
 
 pytestmark = pytest.mark.anyio
 
@@ -59,11 +59,13 @@ async def test_an_answer_cut_at_any_byte_is_no_answer(framing: str, end: Any) ->
         for length in range(len(data)):
             server.row = Row(name="cut", pieces=(data[:length],) if length else (), end=end)
             if framing == "until the end" and end == "fin" and length >= len(head()):
-                assert (await upstream.complete(b"{}")).body == data[len(head()) : length], "its JSON shows the cut"
+                assert (await upstream.send("/chat/completions", b"{}")).body == data[len(head()) : length], (
+                    "its JSON shows the cut"
+                )
             else:
                 with pytest.raises(UpstreamFailed):
-                    await upstream.complete(b"{}")
-            assert (await upstream.complete(b"victim")).body == b"victim"
+                    await upstream.send("/chat/completions", b"{}")
+            assert (await upstream.send("/chat/completions", b"victim")).body == b"victim"
         await upstream.aclose()
 
 
@@ -119,7 +121,7 @@ async def test_a_tls_connection_is_reused_although_session_tickets_arrive_on_it(
     async with server.running() as upstream:
         for number in range(5):
             body = b"call %d" % number
-            assert (await upstream.complete(body)).body == body
+            assert (await upstream.send("/chat/completions", body)).body == body
         assert len(server.peers) == 1
 
 
@@ -127,18 +129,18 @@ async def test_a_second_answer_on_an_idle_tls_connection_is_never_read_as_an_ans
     server = TlsServer(tmp_path)
     async with server.running() as upstream:
         with capture_logs() as logs:
-            assert (await upstream.complete(b"first")).body == b"first"
+            assert (await upstream.send("/chat/completions", b"first")).body == b"first"
             server.peers[0].transport.write(SECOND)
             while not upstream._idle[0].has_input():
                 pass
             for victim in (b"victim 1", b"victim 2"):
-                assert (await upstream.complete(victim)).body == victim
+                assert (await upstream.send("/chat/completions", victim)).body == victim
         assert len(server.peers) == 3
     assert [entry["event"] for entry in logs] == ["upstream_surplus_response"]
 
 
 async def complete_and_read(upstream: HttpUpstream) -> None:
-    answer = await upstream.complete(b"{}")
+    answer = await upstream.send("/chat/completions", b"{}")
     read_answer(answer.status, answer.body, public_model="m", upstream_model="m", scrub=str)
 
 
@@ -159,9 +161,9 @@ async def test_an_answer_that_tls_cut_is_not_charged(tmp_path: Path) -> None:
 async def test_a_connection_past_its_idle_time_is_not_reused_even_before_it_is_closed() -> None:
     async with UpstreamServer() as server:
         upstream = client(server.base_url, idle_seconds=3600.0)
-        await upstream.complete(b"{}")
+        await upstream.send("/chat/completions", b"{}")
         upstream._idle[0].reusable_until = asyncio.get_running_loop().time()
-        await upstream.complete(b"{}")
+        await upstream.send("/chat/completions", b"{}")
         assert len(server.connections) == 2
         await upstream.aclose()
 
@@ -170,20 +172,20 @@ async def test_a_connection_past_its_idle_time_is_not_reused_even_before_it_is_c
 async def test_the_upstreams_keep_alive_shortens_the_idle_time(field: str, seconds: float) -> None:
     async with UpstreamServer(Row(name="keep-alive", pieces=(sized(BODY, f"Keep-Alive: {field}"),))) as server:
         upstream = client(server.base_url)
-        await upstream.complete(b"{}")
-        assert upstream._idle[0]._idle_seconds == seconds
+        await upstream.send("/chat/completions", b"{}")
+        assert upstream._idle[0]._reader.idle_seconds == seconds
         await upstream.aclose()
 
 
 async def test_a_call_cancelled_before_it_starts_takes_no_connection_from_the_pool() -> None:
     async with UpstreamServer() as server:
         upstream = client(server.base_url)
-        await upstream.complete(b"{}")
-        calling = asyncio.create_task(upstream.complete(b"{}"))
+        await upstream.send("/chat/completions", b"{}")
+        calling = asyncio.create_task(upstream.send("/chat/completions", b"{}"))
         calling.cancel()
         await asyncio.wait([calling])
         assert len(upstream._idle) == 1
-        await upstream.complete(b"{}")
+        await upstream.send("/chat/completions", b"{}")
         assert len(server.connections) == 1
         await upstream.aclose()
 
@@ -199,7 +201,7 @@ async def test_without_reuse_each_request_says_close() -> None:
     async with Recording() as server:
         upstream = client(server.base_url, reuse_connections=False)
         for _ in range(3):
-            await upstream.complete(b"{}")
+            await upstream.send("/chat/completions", b"{}")
         assert len(server.connections) == 3
         await upstream.aclose()
     assert all(b"\r\nconnection: close\r\n" in head_sent for head_sent in heads)
@@ -237,7 +239,7 @@ async def test_a_proxys_bytes_are_never_an_answer(reply: bytes) -> None:
         port = refusing.sockets[0].getsockname()[1]
         upstream = client("http://upstream.invalid/v1", proxy_url=f"http://127.0.0.1:{port}")
         with pytest.raises(UpstreamFailed) as failed:
-            await upstream.complete(b"{}")
+            await upstream.send("/chat/completions", b"{}")
         assert not failed.value.reached
         await upstream.aclose()
         assert await received == b"", "no request was sent"
@@ -307,7 +309,7 @@ class NoTransport(asyncio.Transport):
         return 0
 
 
-async def read_all(pieces: list[bytes]) -> UpstreamAnswer | UpstreamFailed:
+async def read_all(pieces: list[bytes]) -> UpstreamResponse | UpstreamFailed:
     """What a connection makes of `pieces`, with the end of the connection after them."""
     connection = UpstreamConnection(
         answers=PacedQueue(deliver),

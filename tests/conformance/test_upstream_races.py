@@ -45,7 +45,7 @@ class Caller:
         for number in self.numbers:
             body = json.dumps({"number": number}).encode()
             try:
-                answer = await self.upstream.complete(body)
+                answer = await self.upstream.send("/chat/completions", body)
             except UpstreamFailed as error:
                 self.failed.append(number)
                 self.outcomes.add(error.outcome_unknown)

@@ -10,7 +10,7 @@ from conformance.upstream_table import BODY_BYTES_MAX, LATE, ROWS, UNREACHED, Ro
 from tok0n.adapters.upstream.connection import UpstreamConnection
 from tok0n.adapters.upstream.http import HttpUpstream
 from tok0n.domain.errors import UpstreamFailed
-from tok0n.ports.upstream import UpstreamAnswer
+from tok0n.ports.upstream import UpstreamResponse
 
 pytestmark = pytest.mark.anyio
 
@@ -48,16 +48,16 @@ class GreetedUpstream(HttpUpstream):
         return connection
 
 
-async def outcome(upstream: HttpUpstream, request: bytes) -> UpstreamAnswer | UpstreamFailed:
+async def outcome(upstream: HttpUpstream, request: bytes) -> UpstreamResponse | UpstreamFailed:
     try:
-        return await upstream.complete(request)
+        return await upstream.send("/chat/completions", request)
     except UpstreamFailed as error:
         return error
 
 
-def check_outcome(row: Row, result: UpstreamAnswer | UpstreamFailed) -> None:
+def check_outcome(row: Row, result: UpstreamResponse | UpstreamFailed) -> None:
     if row.fails is None:
-        assert isinstance(result, UpstreamAnswer), result
+        assert isinstance(result, UpstreamResponse), result
         assert (result.status, result.body) == (row.status, row.body)
         assert result.retry_after_seconds == row.retry_after_seconds
         return
@@ -84,10 +84,10 @@ async def test_an_upstream_has_one_right_outcome_and_no_later_call_gets_its_byte
                     pass
             connections = []
             for victim in (b"victim 1", b"victim 2"):
-                assert (await upstream.complete(victim)).body == victim
+                assert (await upstream.send("/chat/completions", victim)).body == victim
                 connections.append(len(server.connections))
             others = [b"victim %d" % number for number in range(3, 9)]
-            answers = await asyncio.gather(*map(upstream.complete, others))
+            answers = await asyncio.gather(*(upstream.send("/chat/completions", other) for other in others))
             assert [answer.body for answer in answers] == others
         await upstream.aclose()
     assert connections == ([1, 1] if row.reuse else [2, 3] if row.pauses else [2, 2])

@@ -21,7 +21,7 @@ from tok0n.adapters.redis.limiter import RedisLimiter
 from tok0n.adapters.redis.refill import EVERYTHING
 from tok0n.domain.errors import Tok0nError, UpstreamFailed
 from tok0n.ports.limiter import Limiter
-from tok0n.ports.upstream import UpstreamAnswer
+from tok0n.ports.upstream import UpstreamResponse
 from tok0n.services.verify_models import VerifyModels
 
 pytestmark = pytest.mark.anyio
@@ -37,9 +37,9 @@ class NotReached(FakeUpstream):
 
     cancelled = 0
 
-    async def complete(self, body: bytes) -> UpstreamAnswer:
+    async def send(self, path: str, body: bytes) -> UpstreamResponse:
         try:
-            return await super().complete(body)
+            return await super().send(path, body)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise

@@ -33,7 +33,7 @@ def client(base_url: str, **more: object) -> HttpUpstream:
 
 async def failure(upstream: HttpUpstream) -> UpstreamFailed:
     with pytest.raises(UpstreamFailed) as failed:
-        await upstream.complete(b"{}")
+        await upstream.send("/chat/completions", b"{}")
     await upstream.aclose()
     assert "sk-secret" not in failed.value.message + failed.value.detail
     return failed.value
@@ -100,7 +100,7 @@ async def test_a_broken_answer_has_an_unknown_outcome_and_costs_little_memory(
 async def test_a_redirect_is_an_answer_and_never_followed(server: ScriptedUpstream) -> None:
     server.behaviour = REDIRECT
     upstream = client(server.base_url)
-    assert (await upstream.complete(b"{}")).status == 307
+    assert (await upstream.send("/chat/completions", b"{}")).status == 307
     await upstream.aclose()
     assert len(server.requests) == 1
 
@@ -110,7 +110,7 @@ async def test_an_answer_without_a_length_ends_with_its_connection(server: Scrip
     server.behaviour = raw(b"HTTP/" + version + b" 200 OK\r\n\r\n" + ANSWER, close=True)
     upstream = client(server.base_url)
     for _ in range(2):
-        assert (await upstream.complete(b"{}")).body == ANSWER
+        assert (await upstream.send("/chat/completions", b"{}")).body == ANSWER
     await upstream.aclose()
     assert server.connections == 2
 
@@ -118,7 +118,7 @@ async def test_an_answer_without_a_length_ends_with_its_connection(server: Scrip
 async def test_an_empty_answer_is_an_answer(server: ScriptedUpstream) -> None:
     server.behaviour = ok(b"")
     upstream = client(server.base_url)
-    assert (await upstream.complete(b"{}")).body == b""
+    assert (await upstream.send("/chat/completions", b"{}")).body == b""
     await upstream.aclose()
 
 
@@ -129,14 +129,14 @@ async def test_an_answer_in_pieces_is_whole(server: ScriptedUpstream) -> None:
     server.behaviour = raw(CHUNKED + pieces + last + b"0\r\n\r\n")
     upstream = client(server.base_url)
     for _ in range(2):
-        assert (await upstream.complete(b"{}")).body == ANSWER
+        assert (await upstream.send("/chat/completions", b"{}")).body == ANSWER
     await upstream.aclose()
     assert server.connections == 1
 
 
 async def test_it_sends_what_it_must_and_nothing_else(server: ScriptedUpstream) -> None:
     upstream = client(server.base_url, headers={"OpenAI-Organization": "org-1"})
-    answer = await upstream.complete(b'{"a":1}')
+    answer = await upstream.send("/chat/completions", b'{"a":1}')
     await upstream.aclose()
     assert (answer.status, answer.body) == (200, ANSWER)
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
@@ -159,14 +159,14 @@ async def test_a_cancelled_call_leaves_no_connection_and_no_task(server: Scripte
     server.behaviour = hang
     upstream = client(server.base_url)
     before = asyncio.all_tasks()
-    calling = asyncio.create_task(upstream.complete(b"{}"))
+    calling = asyncio.create_task(upstream.send("/chat/completions", b"{}"))
     await server.until(lambda: len(server.requests) == 1)
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
         await calling
     await server.until(lambda: server.closed_connections == 1)
     server.behaviour = ok()
-    assert (await upstream.complete(b"{}")).status == 200
+    assert (await upstream.send("/chat/completions", b"{}")).status == 200
     assert server.connections == 2
     await upstream.aclose()
     await server.until(lambda: server.closed_connections == 2)
@@ -198,7 +198,7 @@ async def test_a_call_cancelled_while_connecting_leaves_no_connection_and_no_tas
             if phase == "handshake"
             else client("http://upstream.invalid/v1", proxy_url=f"http://127.0.0.1:{port}")
         )
-        calling = asyncio.create_task(upstream.complete(b"{}"))
+        calling = asyncio.create_task(upstream.send("/chat/completions", b"{}"))
         await asyncio.wait_for(came.wait(), 5)
         calling.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -211,7 +211,7 @@ async def test_a_call_cancelled_while_connecting_leaves_no_connection_and_no_tas
 async def test_a_call_cancelled_within_its_answer_leaves_no_connection(server: ScriptedUpstream) -> None:
     server.behaviour = raw(http(ANSWER, length=len(ANSWER) + 10))
     upstream = client(server.base_url)
-    calling = asyncio.create_task(upstream.complete(b"{}"))
+    calling = asyncio.create_task(upstream.send("/chat/completions", b"{}"))
     await server.until(lambda: len(server.requests) == 1)
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -223,7 +223,7 @@ async def test_a_call_cancelled_within_its_answer_leaves_no_connection(server: S
 async def test_closing_ends_the_calls_under_way_and_refuses_later_ones(server: ScriptedUpstream) -> None:
     server.behaviour = hang
     upstream = client(server.base_url)
-    calling = asyncio.create_task(upstream.complete(b"{}"))
+    calling = asyncio.create_task(upstream.send("/chat/completions", b"{}"))
     await server.until(lambda: len(server.requests) == 1)
     await upstream.aclose()
     with pytest.raises(UpstreamFailed) as failed:
@@ -267,11 +267,11 @@ async def test_calls_at_once_have_a_connection_each_and_later_ones_share_them(se
 
     server.behaviour = gated
     upstream = client(server.base_url)
-    calls = [asyncio.create_task(upstream.complete(b"{}")) for _ in range(2)]
+    calls = [asyncio.create_task(upstream.send("/chat/completions", b"{}")) for _ in range(2)]
     await server.until(lambda: len(server.requests) == 2)
     gate.set()
     assert [answer.body for answer in await asyncio.gather(*calls)] == [ANSWER] * 2
-    assert (await upstream.complete(b"{}")).body == ANSWER
+    assert (await upstream.send("/chat/completions", b"{}")).body == ANSWER
     assert server.connections == 2
     await upstream.aclose()
 
@@ -285,10 +285,10 @@ async def test_an_answer_that_nobody_asked_for_is_given_to_nobody(server: Script
 
     server.behaviour = remember
     upstream = client(server.base_url)
-    await upstream.complete(b"{}")
+    await upstream.send("/chat/completions", b"{}")
     writers[0].write(http(b"another customer's answer"))
     await server.until(lambda: server.closed_connections == 1)
-    assert (await upstream.complete(b"{}")).body == ANSWER
+    assert (await upstream.send("/chat/completions", b"{}")).body == ANSWER
     assert server.connections == 2
     await upstream.aclose()
 
@@ -298,7 +298,7 @@ async def test_a_connection_that_the_peer_closed_is_not_used_again(server: Scrip
     upstream = client(server.base_url)
     for _ in range(3):
         closed = server.closed_connections
-        assert (await upstream.complete(b"{}")).status == 200
+        assert (await upstream.send("/chat/completions", b"{}")).status == 200
         await server.until(lambda closed=closed: server.closed_connections > closed)  # type: ignore[misc]
         await asyncio.sleep(0)
     assert server.connections == 3
@@ -318,14 +318,14 @@ async def test_an_unclean_connection_is_not_used_again(server: ScriptedUpstream,
     server.behaviour = raw(data)
     upstream = client(server.base_url)
     for _ in range(2):
-        assert (await upstream.complete(b"{}")).body == ANSWER, "what is whole is not lost"
+        assert (await upstream.send("/chat/completions", b"{}")).body == ANSWER, "what is whole is not lost"
     assert server.connections == 2
     await upstream.aclose()
 
 
 async def test_an_idle_connection_is_closed_after_its_time(server: ScriptedUpstream) -> None:
     upstream = client(server.base_url, idle_seconds=0.02)
-    await upstream.complete(b"{}")
+    await upstream.send("/chat/completions", b"{}")
     await server.until(lambda: server.closed_connections == 1)
     await upstream.aclose()
 
@@ -333,10 +333,10 @@ async def test_an_idle_connection_is_closed_after_its_time(server: ScriptedUpstr
 async def test_beyond_its_connections_it_refuses_at_once(server: ScriptedUpstream) -> None:
     server.behaviour = hang
     upstream = client(server.base_url, connections_max=1)
-    calling = asyncio.create_task(upstream.complete(b"{}"))
+    calling = asyncio.create_task(upstream.send("/chat/completions", b"{}"))
     await server.until(lambda: len(server.requests) == 1)
     with pytest.raises(Overloaded):
-        await upstream.complete(b"{}")
+        await upstream.send("/chat/completions", b"{}")
     calling.cancel()
     await asyncio.wait([calling])
     await upstream.aclose()
@@ -354,17 +354,17 @@ async def test_without_a_file_for_a_connection_it_is_we_who_are_overloaded(
     with monkeypatch.context() as patch:
         patch.setattr(asyncio.get_running_loop(), "create_connection", refuse)
         with pytest.raises(Overloaded) as refused:
-            await upstream.complete(b"{}")
+            await upstream.send("/chat/completions", b"{}")
     assert os.strerror(number) in refused.value.detail
     server.behaviour = raw(http(ANSWER))
-    assert (await upstream.complete(b"{}")).body == ANSWER
+    assert (await upstream.send("/chat/completions", b"{}")).body == ANSWER
     await upstream.aclose()
 
 
 async def test_interim_answers_are_passed_over(server: ScriptedUpstream) -> None:
     server.behaviour = raw(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + http(ANSWER))
     upstream = client(server.base_url)
-    assert (await upstream.complete(b"{}")).body == ANSWER
+    assert (await upstream.send("/chat/completions", b"{}")).body == ANSWER
     await upstream.aclose()
 
 
@@ -419,7 +419,7 @@ async def test_a_peer_that_hangs_up_at_once_is_a_failure_and_leaves_nothing() ->
         upstream = client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
         for _ in range(100):
             with pytest.raises(UpstreamFailed):
-                await upstream.complete(b"{}")
+                await upstream.send("/chat/completions", b"{}")
         async with asyncio.timeout(5):
             await upstream.aclose()
 
@@ -445,7 +445,7 @@ async def test_tls_is_verified(tmp_path: Path) -> None:
     async with await tls_server(authority, name="127.0.0.1") as trusted:
         url = f"https://127.0.0.1:{trusted.sockets[0].getsockname()[1]}/v1"
         upstream = client(url, ca_file=str(ca_file))
-        assert (await upstream.complete(b"{}")).body == ANSWER
+        assert (await upstream.send("/chat/completions", b"{}")).body == ANSWER
         await upstream.aclose()
         stranger = await failure(client(url))
         assert not stranger.reached
@@ -461,7 +461,7 @@ async def test_an_answer_without_a_length_ends_with_its_connection_over_tls_too(
     authority.cert_pem.write_to_path(ca_file)
     async with await tls_server(authority, name="127.0.0.1", framed=False) as server:
         upstream = client(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", ca_file=str(ca_file))
-        assert (await upstream.complete(b"{}")).body == ANSWER
+        assert (await upstream.send("/chat/completions", b"{}")).body == ANSWER
         await upstream.aclose()
 
 
@@ -471,7 +471,7 @@ async def test_no_proxy_is_taken_from_the_environment(
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     upstream = client(server.base_url)
-    assert (await upstream.complete(b"{}")).status == 200
+    assert (await upstream.send("/chat/completions", b"{}")).status == 200
     await upstream.aclose()
 
 
@@ -510,7 +510,7 @@ async def test_a_proxy_of_the_settings_is_used(server: ScriptedUpstream) -> None
     async with tunnelling(server.port) as (port, heads):
         upstream = client(server.base_url, proxy_url=f"http://user:p%40ss@127.0.0.1:{port}")
         for _ in range(2):
-            assert (await upstream.complete(b"{}")).body == ANSWER
+            assert (await upstream.send("/chat/completions", b"{}")).body == ANSWER
         await upstream.aclose()
     assert len(heads) == 1
     assert heads[0].startswith(f"CONNECT 127.0.0.1:{server.port} HTTP/1.1\r\n".encode())
@@ -526,7 +526,7 @@ async def test_tls_is_verified_through_a_proxy_too(tmp_path: Path) -> None:
         async with tunnelling(secure_port) as (port, _):
             url, proxy_url = f"https://127.0.0.1:{secure_port}/v1", f"http://127.0.0.1:{port}"
             upstream = client(url, ca_file=str(ca_file), proxy_url=proxy_url)
-            assert (await upstream.complete(b"{}")).body == ANSWER
+            assert (await upstream.send("/chat/completions", b"{}")).body == ANSWER
             await upstream.aclose()
             assert not (await failure(client(url, proxy_url=proxy_url))).reached
 

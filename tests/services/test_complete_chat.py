@@ -26,7 +26,7 @@ from tok0n.domain.errors import (
     UpstreamFailed,
 )
 from tok0n.domain.ledger import Receipt
-from tok0n.ports.upstream import UpstreamAnswer
+from tok0n.ports.upstream import UpstreamResponse
 from tok0n.services.complete_chat import Call
 
 pytestmark = pytest.mark.anyio
@@ -65,13 +65,13 @@ async def test_a_call_is_reserved_charged_and_told(tmp_path: Path) -> None:
         (UpstreamFailed("It failed.", detail="refused", reached=False), 0),
         (UpstreamFailed("It failed.", detail="reset", outcome_unknown=True), 1),
         (Overloaded(queue="upstream connections"), 0),
-        (UpstreamAnswer(status=500, body=b"{}"), 1),
-        (UpstreamAnswer(status=200, body=b"{}"), 1),
-        (UpstreamAnswer(status=400, body=b'{"error":{"message":"bad","type":"invalid_request_error"}}'), 1),
+        (UpstreamResponse(status=500, body=b"{}"), 1),
+        (UpstreamResponse(status=200, body=b"{}"), 1),
+        (UpstreamResponse(status=400, body=b'{"error":{"message":"bad","type":"invalid_request_error"}}'), 1),
     ],
 )
 async def test_a_failure_is_not_billed_and_a_slot_unused_is_given_back(
-    tmp_path: Path, answer: UpstreamAnswer | Tok0nError, dispatched: int
+    tmp_path: Path, answer: UpstreamResponse | Tok0nError, dispatched: int
 ) -> None:
     async with in_process(tmp_path, FakeUpstream(answer), limits={"upstream": 1}) as gateway:
         with pytest.raises(Tok0nError):

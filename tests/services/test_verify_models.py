@@ -11,7 +11,7 @@ from support.ledgers import Opened, open_engine, schema
 from support.limiters import make_limiter
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, ModelState
 from tok0n.domain.errors import RateLimited, UpstreamFailed
-from tok0n.ports.upstream import UpstreamAnswer
+from tok0n.ports.upstream import UpstreamResponse
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.housekeeping import Housekeeping
 from tok0n.services.reservations import Reservations
@@ -34,9 +34,9 @@ def verifier(db: Opened, upstream: FakeUpstream, *, per_minute: int = 55, timeou
     )
 
 
-def answer(old: bytes, new: bytes) -> UpstreamAnswer:
+def answer(old: bytes, new: bytes) -> UpstreamResponse:
     assert old in ANSWER
-    return UpstreamAnswer(status=200, body=ANSWER.replace(old, new))
+    return UpstreamResponse(status=200, body=ANSWER.replace(old, new))
 
 
 async def verify(tmp_path: Path, upstream: FakeUpstream, **more: float) -> ModelState:
@@ -58,7 +58,7 @@ async def test_a_good_answer_passes_every_check(tmp_path: Path) -> None:
     ("given", "failing", "words"),
     [
         (UpstreamFailed("It failed.", detail="refused", reached=False), "answered", "refused"),
-        (UpstreamAnswer(status=404, body=b"{}"), "shape_and_usage", "status 404"),
+        (UpstreamResponse(status=404, body=b"{}"), "shape_and_usage", "status 404"),
         (answer(b'"total_tokens":12', b'"total_tokens":11'), "shape_and_usage", "impossible usage"),
         (
             answer(b'"completion_tokens":3,"total_tokens":12', b'"completion_tokens":17,"total_tokens":26'),
@@ -74,7 +74,7 @@ async def test_a_good_answer_passes_every_check(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 async def test_each_failing_check_is_named(
-    tmp_path: Path, given: UpstreamAnswer | UpstreamFailed, failing: str, words: str
+    tmp_path: Path, given: UpstreamResponse | UpstreamFailed, failing: str, words: str
 ) -> None:
     state = await verify(tmp_path, FakeUpstream(given))
     assert state.checks[failing] is False
@@ -82,21 +82,21 @@ async def test_each_failing_check_is_named(
     assert (state.verified_at_us, state.consecutive_failures) == (None, 1)
 
 
-def reasoned(completion: int, *, reasoning: int, total: int | None = None, says: bytes = b"null") -> UpstreamAnswer:
+def reasoned(completion: int, *, reasoning: int, total: int | None = None, says: bytes = b"null") -> UpstreamResponse:
     """An answer cut by its output limit."""
     usage = (
         b'"prompt_tokens":9,"completion_tokens":%d,"total_tokens":%d,"completion_tokens_details":{"reasoning_tokens":%d}'
         % (completion, 9 + completion if total is None else total, reasoning)
     )
     body = ANSWER.replace(b'"Hello."', says).replace(b'"finish_reason":"stop"', b'"finish_reason":"length"')
-    return UpstreamAnswer(
+    return UpstreamResponse(
         status=200, body=body.replace(b'"prompt_tokens":9,"completion_tokens":3,"total_tokens":12', usage)
     )
 
 
-def rejects(message: str, **more: object) -> UpstreamAnswer:
+def rejects(message: str, **more: object) -> UpstreamResponse:
     error = {"message": message, "type": "invalid_request_error", "param": None, "code": None} | more
-    return UpstreamAnswer(status=400, body=msgspec.json.encode({"error": error}))
+    return UpstreamResponse(status=400, body=msgspec.json.encode({"error": error}))
 
 
 USED_UP = {
@@ -154,7 +154,7 @@ def test_the_limits_that_are_tried_ascend_to_the_models_own(first: int, most: in
 
 @pytest.mark.parametrize("answer", [reasoned(150, reasoning=140), reasoned(16, reasoning=0, total=159)])
 async def test_use_beyond_the_limit_fails_and_names_the_setting_that_allows_it(
-    answer: UpstreamAnswer, tmp_path: Path
+    answer: UpstreamResponse, tmp_path: Path
 ) -> None:
     upstream = FakeUpstream(answer)
     state = await verify(tmp_path, upstream)

@@ -15,8 +15,8 @@ PACED_PATH = "/paced"
 LARGE_BODY_BYTES = 32 * 1024 * 1024
 """More than the kernel buffers while the client reads nothing."""
 
-BY_NAME = Edge(paced_path=PACED_PATH, client_key=lambda _, headers: dict(headers).get(b"x-client"))
-"""Clients are who they say they are."""
+BY_NAME = Edge(paced_path=PACED_PATH, client_key=lambda address, headers: dict(headers).get(b"x-client", address))
+"""Identifies a client by a header, and a connection without a request by its address."""
 
 
 class Echo:

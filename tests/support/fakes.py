@@ -4,7 +4,7 @@ import asyncio
 from typing import TypeVar
 
 from tok0n.domain.errors import Tok0nError
-from tok0n.ports.upstream import UpstreamAnswer
+from tok0n.ports.upstream import UpstreamResponse
 
 T = TypeVar("T")
 
@@ -39,13 +39,16 @@ class FakeUpstream:
 
     timeout_seconds = 5.0
 
-    def __init__(self, answer: UpstreamAnswer | Tok0nError | None = None, *, gate: asyncio.Event | None = None) -> None:
-        self.answer = answer or UpstreamAnswer(status=200, body=ANSWER)
-        self.answers: list[UpstreamAnswer] = []
+    def __init__(
+        self, answer: UpstreamResponse | Tok0nError | None = None, *, gate: asyncio.Event | None = None
+    ) -> None:
+        self.answer = answer or UpstreamResponse(status=200, body=ANSWER)
+        self.answers: list[UpstreamResponse] = []
         self.gate = gate
         self.bodies: list[bytes] = []
 
-    async def complete(self, body: bytes) -> UpstreamAnswer:
+    async def send(self, path: str, body: bytes) -> UpstreamResponse:
+        assert path == "/chat/completions"
         self.bodies.append(body)
         await asyncio.sleep(0)
         if self.gate is not None:

@@ -1,4 +1,4 @@
-"""Read what an upstream answered: believe it only when it is whole, and say in our own words what else it was.
+"""Read an upstream's response: accept it only if it is complete and valid, and describe anything else in our own words.
 
 Source of the shape: OpenAI API reference, "The chat completion object". `upstream_errors` reads the errors.
 """
@@ -16,6 +16,9 @@ from tok0n.domain.upstream_errors import operators_subject, read_error
 from tok0n.domain.usage import Usage, read_usage
 
 Scrub = Callable[[str], str]
+
+UPSTREAM_PATH = "/chat/completions"
+"""Where an upstream serves chat completions, below its base URL."""
 
 REJECTED_WITHOUT_WORDS = "The upstream provider rejected this request as invalid. Check its fields and their values."
 """For an error that has no words, or none in a known shape."""

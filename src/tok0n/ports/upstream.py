@@ -5,15 +5,11 @@ from typing import Protocol
 
 import msgspec
 
-from tok0n.domain.accounts import KeyLimits
 
-_NO_LIMITS = KeyLimits()
+class UpstreamResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A complete response of an upstream. Its body is unchecked.
 
-
-class UpstreamAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What an upstream answered, whole: nothing of it is believed yet.
-
-    `retry_after_seconds` is when the upstream accepts requests again, if a 429 says it.
+    `retry_after_seconds`: when the upstream accepts requests again, if the response is a 429 that says so.
     """
 
     status: int
@@ -26,13 +22,14 @@ class Upstream(Protocol):
 
     @property
     def timeout_seconds(self) -> float:
-        """The total deadline of one call."""
+        """The total deadline of one request."""
 
-    def complete(self, body: bytes) -> Awaitable[UpstreamAnswer]:
-        """POST one chat completion and read the whole answer, within the total deadline and the size limit.
+    def send(self, path: str, body: bytes) -> Awaitable[UpstreamResponse]:
+        """POST a JSON body to `path` below the base URL, and read the response within the deadline and the size limit.
 
-        Never follows a redirect, never sends twice. Raises `UpstreamFailed`. When cancelled, it leaves nothing behind.
+        Never follows a redirect, never sends twice. Raises `UpstreamFailed`, or `Overloaded` if too many connections
+        are open. A cancelled call closes its connection.
         """
 
     def scrub(self, text: str) -> str:
-        """`text` without this upstream's secrets: its keys, organisation ids and hosts."""
+        """Return `text` without this upstream's secrets: its keys, organization ids and hosts."""

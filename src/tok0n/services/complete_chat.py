@@ -14,7 +14,7 @@ import structlog
 from tok0n.domain import ids
 from tok0n.domain.accounts import Caller
 from tok0n.domain.chat_request import ChatRequest
-from tok0n.domain.completion import Completion, read_answer
+from tok0n.domain.completion import UPSTREAM_PATH, Completion, read_answer
 from tok0n.domain.errors import ADMISSION_EXPIRED, InsufficientTokens, InvalidRequest, LimiterUnavailable, Tok0nError
 from tok0n.domain.json_text import JsonText
 from tok0n.domain.ledger import Balance, NewReservation, Receipt
@@ -161,7 +161,7 @@ class CompleteChat:
         sent = self._clock.monotonic()
         try:
             reservation.dispatched = True
-            answer = await upstream.complete(request.upstream_body)
+            answer = await upstream.send(UPSTREAM_PATH, request.upstream_body)
         finally:
             call.upstream_ms = round((self._clock.monotonic() - sent) * 1000)
         completion = read_answer(

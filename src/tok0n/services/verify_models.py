@@ -21,7 +21,7 @@ from tok0n.domain.catalogue import (
     Verification,
 )
 from tok0n.domain.chat_request import ChatRequest, read_chat_request
-from tok0n.domain.completion import Completion, read_answer
+from tok0n.domain.completion import UPSTREAM_PATH, Completion, read_answer
 from tok0n.domain.errors import (
     ADMISSION_EXPIRED,
     LimiterUnavailable,
@@ -121,7 +121,7 @@ class VerifyModels:
         admission.dispatched = True
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                answer = await upstream.complete(request.upstream_body)
+                answer = await upstream.send(UPSTREAM_PATH, request.upstream_body)
             checks["answered"] = True
             completion = read_answer(
                 answer.status,

@@ -22,7 +22,7 @@ from tok0n.domain.errors import Overloaded, UpstreamFailed
 from tok0n.domain.scrub import scrub
 from tok0n.domain.secret_forms import secret_forms
 from tok0n.http.pacing import PacedQueue
-from tok0n.ports.upstream import UpstreamAnswer
+from tok0n.ports.upstream import UpstreamResponse
 
 log = structlog.get_logger()
 
@@ -70,8 +70,8 @@ class HttpUpstream:
         self._connections_max = connections_max
         self._idle_seconds = idle_seconds
         self._proxy_url = proxy_url
-        path = f"{url.path.rstrip('/')}/chat/completions"
-        self._head = _head(url.netloc, path, api_key, headers or {}, close=not reuse_connections)
+        self._method_and_base_path = f"POST {url.path.rstrip('/')}".encode()
+        self._headers = _headers(url.netloc, api_key, headers or {}, close=not reuse_connections)
         self._secrets = secret_forms(api_key=api_key, headers=headers or {}, urls=(base_url, proxy_url or ""))
         self._answers = PacedQueue(deliver)
         self._idle: deque[UpstreamConnection] = deque()
@@ -85,13 +85,13 @@ class HttpUpstream:
         self._reuse_from = 0.0 if reuse_connections else math.inf
         self._surplus_logged_at = -math.inf
 
-    async def complete(self, body: bytes) -> UpstreamAnswer:
-        """See `ports.Upstream.complete`."""
+    async def send(self, path: str, body: bytes) -> UpstreamResponse:
+        """See `ports.Upstream.send`."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         now = self._loop.time()
         deadline = now + self.timeout_seconds
-        request = b"".join((self._head, b"%d\r\n\r\n" % len(body), body))
+        request = b"".join((self._method_and_base_path, path.encode(), self._headers, b"%d\r\n\r\n" % len(body), body))
         connection = self._take_idle(now) if self._idle else None
         if connection is None:
             connection = await self._connect(deadline)
@@ -244,8 +244,8 @@ def _tls(ca_file: str | None) -> ssl.SSLContext:
     return context
 
 
-def _head(host: str, path: str, api_key: str | None, headers: Mapping[str, str], *, close: bool) -> bytes:
-    """Everything before the body but its length, which comes last."""
+def _headers(host: str, api_key: str | None, headers: Mapping[str, str], *, close: bool) -> bytes:
+    """Render the head from behind the path up to the length of the body, which comes last."""
     fields = {
         "host": host,
         "user-agent": f"tok0n/{__version__}",
@@ -261,5 +261,5 @@ def _head(host: str, path: str, api_key: str | None, headers: Mapping[str, str],
     for name, value in fields.items():
         if any(ord(character) < 32 or ord(character) > 126 for character in name + value):
             raise ValueError(f"the header {name!r} of an upstream has a character that no header may have")
-    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "content-length: "]
+    lines = [" HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "content-length: "]
     return "\r\n".join(lines).encode()
