@@ -57,7 +57,8 @@ class ChatEndpoint:
             call = self._complete_chat.new_call(client_request_id=client_request_id(request.named))
             if request.is_overloaded or not self._complete_chat.has_room():
                 self._request_log.count_rejected()
-                return self._response(call, request, self._overloaded)
+                rejection = self._overloaded
+                return Response(rejection.status, self._headers(call, request, [*rejection.headers]), rejection.body)
             error: Tok0nError | None = None
             try:
                 completion = await self._complete(call, request)
@@ -71,13 +72,14 @@ class ChatEndpoint:
                 error = AccountingFailed(upstream_called=call.upstream_ms is not None, detail="unexpected error")
             if error is None:
                 seconds = self._log(call, status=200)
-                return self._response(call, request, Response(200, _receipt(call, seconds), completion.body))
+                return Response(200, self._headers(call, request, _receipt(call, seconds)), completion.body)
             rejection = error_response(error)
             rate = await self._complete_chat.find_rate(call)
             if rate is not None:
                 rejection.headers.extend(rate_headers(rate))
             self._log(call, status=rejection.status, error=error)
-            return self._response(call, request, rejection)
+            self._headers(call, request, rejection.headers)
+            return rejection
 
     async def _complete(self, call: Call, request: Request) -> Completion:
         """Return the completion. Raises the errors of `domain.errors`, and `ClientLeft`."""
@@ -128,14 +130,14 @@ class ChatEndpoint:
         self._request_log.write(call, status=status, error=error, seconds=seconds)
         return seconds
 
-    def _response(self, call: Call, request: Request, response: Response) -> Response:
-        """Add the headers that every response has."""
-        headers = [*response.headers, (b"x-request-id", call.request_id.encode())]
+    def _headers(self, call: Call, request: Request, headers: Headers) -> Headers:
+        """Append the headers that every response has, and return the list."""
+        headers.append((b"x-request-id", call.request_id.encode()))
         if call.client_request_id is not None:
             headers.append((CLIENT_REQUEST_ID, call.client_request_id.encode()))
         if self._cors.is_on:
             headers += self._cors.headers(request.named.get(b"origin"))
-        return Response(response.status, headers, response.body)
+        return headers
 
 
 def _receipt(call: Call, seconds: float) -> Headers:

@@ -90,7 +90,7 @@ class StreamedBody:
 
 
 def _render(headers: Headers) -> bytes:
-    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    lines = b"\r\n".join(map(b": ".join, headers)) + b"\r\n" if headers else b""
     if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers):
         raise ValueError("a header has a line break")
     return lines
