@@ -137,7 +137,7 @@ def limits_of(settings: Settings) -> Limits:
     chosen = settings.limits
     return Limits(
         requests_per_minute_per_key=chosen.requests_per_minute_per_key,
-        concurrent_requests_per_user=chosen.concurrent_requests_per_user,
+        concurrent_requests_per_account=chosen.concurrent_requests_per_account,
         upstream_requests_per_minute=chosen.upstream_requests_per_minute,
     )
 
