@@ -154,7 +154,7 @@ class Conversion:
         try:
             return msgspec.convert(raw, kind, strict=not is_text)
         except msgspec.ValidationError:
-            raise _WrongValue(f"must be {_expected(info)}{_shown(raw)}.") from None
+            raise _WrongValue(f"must be {extra.get('expected') or _expected(info)}{_shown(raw)}.") from None
 
     def _secret(self, where: str, raw: Any) -> Secret:
         """Never repeat the value: it may be a pasted key."""
@@ -259,8 +259,6 @@ def _from_text(text: str, info: inspect.Type) -> Any:
 def _expected(info: inspect.Type) -> str:
     """Describe a type and its limits."""
     match info:
-        case inspect.Metadata(extra_json_schema={"description": str(description)}):
-            return description
         case inspect.IntType(ge=low, le=high):
             return f"an integer from {low} to {high}"
         case inspect.FloatType(gt=low, le=high):

@@ -3,6 +3,7 @@
 `Meta.extra` of a setting may have:
 
 - `rule`: a function of `rules`;
+- `expected`: what the value must be, where the type and its limits don't say it;
 - `may_be_reference`: a URL that may hold a password, for which a whole secret reference may stand;
 - `old_name`: a name that is still accepted, with a warning;
 - `notice`: a warning for anyone who sets it.
@@ -164,8 +165,7 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(
             pattern=r"\A[0-9]{1,6}(\.[0-9]{2})?\Z",
-            description='a price in quotes, with two decimals: "5.00"',
-            extra={"rule": rules.price},
+            extra={"rule": rules.price, "expected": 'a price in quotes, with two decimals: "5.00"'},
         ),
     ]
     active: bool = True
@@ -248,6 +248,4 @@ def type_of(field: FieldInfo) -> tuple[inspect.Type, dict[str, Any]]:
     info = inspect.type_info(field.type)
     if isinstance(info, inspect.UnionType):
         info = next(member for member in info.types if not isinstance(member, inspect.NoneType))
-    if isinstance(info, inspect.Metadata) and info.extra_json_schema is None:
-        return info.type, info.extra or {}
-    return info, getattr(info, "extra", None) or {}
+    return (info.type, info.extra or {}) if isinstance(info, inspect.Metadata) else (info, {})
