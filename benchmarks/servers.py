@@ -73,6 +73,7 @@ max_output_tokens = 1000
 [logs]
 format = "json"
 """
+"""`concurrent_requests_per_user` is the old name, which every commit that `make bench-ab` compares accepts."""
 
 
 class Server(NamedTuple):

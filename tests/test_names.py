@@ -42,6 +42,7 @@ REPLACED = {
     "person_id": "user_id",
     "WholeAnswer": "Response",
     "below": "threshold_tokens",
+    "concurrent_requests_per_user": "concurrent_requests_per_account",
 }
 """Names that were replaced, and what to write instead."""
 
@@ -56,7 +57,6 @@ REMAINING = {
     "said": "what it is: status_text, message",
     "shown": "what it is: rendered, formatted",
     "chosen": "what it is: filter, selected",
-    "concurrent_requests_per_user": "concurrent_requests_per_account",
 }
 """Names that are still to be replaced. Move a name to `REPLACED` when the last use of it is gone."""
 

@@ -13,8 +13,8 @@ import pytest
 import trustme
 
 from tok0n.settings import Fault, Settings, SettingsInvalid, check, find_faults, load, model_of, template
-from tok0n.settings.check import OWN_SEGMENTS
 from tok0n.settings.layers import NOT_SETTINGS
+from tok0n.settings.rules import OWN_SEGMENTS
 from tok0n.settings.schema import SECTIONS, TABLES, default_of, fields_of
 
 DOCS = Path(__file__).parent.parent / "docs" / "configuration.md"
@@ -72,7 +72,7 @@ def test_without_a_file_everything_has_its_documented_default() -> None:
     assert settings.database.url == "sqlite:///tok0n.db"
     assert settings.limits.backend == "memory://"
     assert settings.limits.requests_per_minute_per_key == 60
-    assert settings.limits.concurrent_requests_per_user == 10
+    assert settings.limits.concurrent_requests_per_account == 10
     assert settings.limits.upstream_requests_per_minute == 55
     assert (settings.catalogue.verify_interval_hours, settings.catalogue.verify_timeout_seconds) == (24, 30)
     assert (settings.logs.level, settings.logs.format) == ("info", "auto")
@@ -368,7 +368,7 @@ def test_an_allowed_origin_is_written_as_browsers_send_it(origins: list[str], *,
 
 
 @pytest.mark.parametrize(
-    "key", ["requests_per_minute_per_key", "concurrent_requests_per_user", "upstream_requests_per_minute"]
+    "key", ["requests_per_minute_per_key", "concurrent_requests_per_account", "upstream_requests_per_minute"]
 )
 def test_a_limit_is_from_one_to_ten_million(key: str) -> None:
     for good in (1, 10_000_000):
@@ -859,7 +859,7 @@ def test_the_template_still_loads_with_every_line_uncommented() -> None:
     assert list(settings.upstreams["openai"].headers) == ["OpenAI-Project"]
 
 
-@pytest.mark.parametrize(("section", "key"), ALL_SETTINGS)
+@pytest.mark.parametrize(("section", "key"), [pair for pair in ALL_SETTINGS if pair != ("models", "bound")])
 def test_every_setting_is_in_the_template(section: str, key: str) -> None:
     uncommented = tomllib.loads(re.sub(r"^# (?=\[|\w+ = )", "", template(), flags=re.MULTILINE))
     table = uncommented[section] if section in SECTIONS else next(iter(uncommented[section].values()))
@@ -977,6 +977,68 @@ def test_a_password_in_an_environment_variable_is_not_written_in_the_file() -> N
     assert settings_of("", environ=environ).database.is_postgres
     faults = find_faults(Path("tok0n.toml"), environ=environ, dotenv={}, overrides={})
     assert not [fault for fault in faults if fault.severity == "error"]
+
+
+# Settings with an old name, or without effect
+
+OLD, NEW = "concurrent_requests_per_user", "concurrent_requests_per_account"
+
+
+@pytest.mark.parametrize(
+    ("file", "environ", "origin"),
+    [
+        (f"[limits]\n{OLD} = 3", {}, ""),
+        ("", {"TOK0N_LIMITS__CONCURRENT_REQUESTS_PER_USER": "3"}, "TOK0N_LIMITS__CONCURRENT_REQUESTS_PER_USER"),
+        (f"[limits]\n{OLD} = 3\n{NEW} = 3", {}, ""),
+        (f"[limits]\n{NEW} = 3", {"TOK0N_LIMITS__CONCURRENT_REQUESTS_PER_USER": "3"}, "PER_USER"),
+    ],
+)
+def test_the_old_name_of_a_setting_still_works_with_a_warning(file: str, environ: dict[str, str], origin: str) -> None:
+    settings = settings_of(file, environ=environ)
+    assert settings.limits.concurrent_requests_per_account == 3
+    (warning,) = settings.warnings
+    assert (warning.where, warning.severity) == (f"limits.{OLD}", "warning")
+    assert f"is now called {NEW}." in warning.message
+    assert origin in warning.message
+    assert warning in find_faults(Path("tok0n.toml"), environ=environ, dotenv={}, overrides={})
+
+
+@pytest.mark.parametrize(
+    ("file", "environ"),
+    [
+        (f"[limits]\n{OLD} = 3\n{NEW} = 4", {}),
+        (f"[limits]\n{NEW} = 10", {"TOK0N_LIMITS__CONCURRENT_REQUESTS_PER_USER": "3"}),
+        (f"[limits]\n{OLD} = 3", {"TOK0N_LIMITS__CONCURRENT_REQUESTS_PER_ACCOUNT": "4"}),
+    ],
+)
+def test_an_old_and_a_new_name_with_different_values_are_an_error(file: str, environ: dict[str, str]) -> None:
+    message = faults_of(file, **environ)[f"limits.{OLD}"]
+    assert message.startswith(f"is the old name of {NEW}, which is set to another value. Remove {OLD}.")
+
+
+def test_a_wrong_value_is_reported_under_the_old_name_that_holds_it() -> None:
+    assert set(faults_of(f"[limits]\n{OLD} = 0\n{NEW} = 3")) == {f"limits.{OLD}"}
+    assert set(faults_of(f"[limits]\n{OLD} = 3\n{NEW} = 0")) == {f"limits.{NEW}"}
+
+
+def test_no_suggestion_names_an_old_name() -> None:
+    faults = faults_of(f"[limits]\n{OLD}s = 3", TOK0N_LIMITS__CONCURRENT_REQUESTS_PER_USERS="3")
+    assert faults[f"limits.{OLD}s"].endswith(f"Did you mean {NEW}?")
+    assert faults["TOK0N_LIMITS__CONCURRENT_REQUESTS_PER_USERS"].endswith(f"Did you mean TOK0N_LIMITS__{NEW.upper()}?")
+
+
+def test_bound_is_accepted_with_a_warning_and_is_not_in_the_template() -> None:
+    settings = settings_of(UPSTREAM + MODEL + 'bound = "bytes"')
+    assert [(fault.where, fault.message) for fault in settings.warnings] == [
+        ('models."gpt-5.5".bound', "has no effect. Remove it.")
+    ]
+    assert settings_of(UPSTREAM + MODEL).warnings == ()
+    assert "bound" not in template()
+
+
+def test_a_wrong_value_from_dotenv_names_the_file() -> None:
+    with pytest.raises(SettingsInvalid, match=r"\(It comes from TOK0N_SERVER__PORT in \.env\.\)"):
+        settings_of("", dotenv={"TOK0N_SERVER__PORT": "x"})
 
 
 # Kubernetes

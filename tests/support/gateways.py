@@ -198,7 +198,7 @@ class ServerProcess:
 
 _LIMITS = """\
 requests_per_minute_per_key = {limits}
-concurrent_requests_per_user = {limits}
+concurrent_requests_per_account = {limits}
 upstream_requests_per_minute = {limits}
 """
 

@@ -48,7 +48,7 @@ def make_limiter(clock: Clock, *, key: int = 60, user: int = 10, upstream: int =
 
 def limits(*, key: int = 60, user: int = 10, upstream: int = 55) -> Limits:
     return Limits(
-        requests_per_minute_per_key=key, concurrent_requests_per_user=user, upstream_requests_per_minute=upstream
+        requests_per_minute_per_key=key, concurrent_requests_per_account=user, upstream_requests_per_minute=upstream
     )
 
 

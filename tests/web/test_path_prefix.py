@@ -16,7 +16,7 @@ from support.mailbox import Mailbox
 from support.scripted_upstream import ScriptedUpstream
 from support.users import PASSWORD, mail_settings
 from support.visitor import Visitor
-from tok0n.settings.check import OWN_SEGMENTS
+from tok0n.settings.rules import OWN_SEGMENTS
 from tok0n.web.public.docs import GUIDE
 
 pytestmark = pytest.mark.anyio

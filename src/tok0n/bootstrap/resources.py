@@ -3,6 +3,7 @@
 import contextlib
 import ipaddress
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -41,7 +42,7 @@ from tok0n.ports.orders import Orders
 from tok0n.ports.payments import Inbox, Payments
 from tok0n.ports.upstream import Upstream
 from tok0n.ports.users import Authenticator, Passkeys, Sessions, Users
-from tok0n.settings import Settings
+from tok0n.settings import Secret, Settings
 
 log = structlog.get_logger()
 
@@ -113,15 +114,7 @@ async def _open_postgres(settings: Settings, *, checked: bool) -> AsyncIterator[
         from tok0n.adapters.sql.postgres.store import PostgresStore  # noqa: PLC0415  an extra
     except ImportError as error:
         raise no_extra("postgres", error.name) from error
-    chosen = settings.database
-    options = PostgresOptions(
-        url=chosen.url,
-        pool_size=chosen.pool_size,
-        connect_timeout_seconds=chosen.connect_timeout_seconds,
-        statement_timeout_seconds=chosen.statement_timeout_seconds,
-        lock_timeout_seconds=chosen.lock_timeout_seconds,
-    )
-    database = PostgresStore(options)
+    database = PostgresStore(PostgresOptions(**_values_for(PostgresOptions, settings.database)))
     ledger = PostgresLedger(database)
     try:
         if checked:
@@ -134,12 +127,16 @@ async def _open_postgres(settings: Settings, *, checked: bool) -> AsyncIterator[
 
 def limits_of(settings: Settings) -> Limits:
     """The three limits, as the domain knows them."""
-    chosen = settings.limits
-    return Limits(
-        requests_per_minute_per_key=chosen.requests_per_minute_per_key,
-        concurrent_requests_per_user=chosen.concurrent_requests_per_user,
-        upstream_requests_per_minute=chosen.upstream_requests_per_minute,
-    )
+    return Limits(**_values_for(Limits, settings.limits))
+
+
+def _values_for(options: type[msgspec.Struct], section: msgspec.Struct) -> dict[str, Any]:
+    """Return the settings of a section for which `options` has a field of the same name."""
+    return {name: getattr(section, name) for name in options.__struct_fields__}
+
+
+def _resolved(secret: Secret | None) -> str | None:
+    return None if secret is None else secret.resolve()
 
 
 @contextlib.asynccontextmanager
@@ -151,9 +148,8 @@ async def open_limiter(
     A server goes on without Redis and answers 503. A command waits `wait_seconds` at most for it to have its data, and
     then raises `LimiterUnavailable`.
     """
-    chosen = settings.limits
     limits = limits_of(settings)
-    if not chosen.is_redis:
+    if not settings.limits.is_redis:
         memory = MemoryLimiter(limits, clock)
         now_us = clock.now_us()
         recent = await store.ledger.recent(since_us=now_us - round(WINDOW_SECONDS * 1_000_000))
@@ -164,7 +160,7 @@ async def open_limiter(
         from tok0n.adapters.redis.limiter import RedisLimiter  # noqa: PLC0415  an extra
     except ImportError as error:
         raise no_extra("redis", error.name) from error
-    redis = RedisLimiter(chosen.backend, limits, clock, recent=store.ledger.recent)
+    redis = RedisLimiter(settings.limits.backend, limits, clock, recent=store.ledger.recent)
     redis.start()
     try:
         if wait_seconds:
@@ -178,20 +174,7 @@ async def open_limiter(
 async def open_upstreams(settings: Settings) -> AsyncIterator[Mapping[str, Upstream]]:
     """A client for each declared upstream, closed at the end. Raises `SettingsInvalid` for a secret that is missing."""
     clients = {
-        name: HttpUpstream(
-            name=name,
-            base_url=upstream.base_url,
-            api_key=None if upstream.api_key is None else upstream.api_key.resolve(),
-            timeout_seconds=upstream.timeout_seconds,
-            connect_seconds=upstream.connect_seconds,
-            body_bytes_max=upstream.body_bytes_max,
-            connections_max=upstream.connections_max,
-            idle_seconds=upstream.idle_seconds,
-            reuse_connections=upstream.reuse_connections,
-            headers=upstream.headers,
-            proxy_url=upstream.proxy_url,
-            ca_file=upstream.ca_file,
-        )
+        name: HttpUpstream(name=name, **msgspec.structs.asdict(upstream) | {"api_key": _resolved(upstream.api_key)})
         for name, upstream in settings.upstreams.items()
     }
     try:
@@ -204,20 +187,12 @@ async def open_upstreams(settings: Settings) -> AsyncIterator[Mapping[str, Upstr
 @contextlib.asynccontextmanager
 async def open_mailer(settings: Settings) -> AsyncIterator[Mailer]:
     """The mail server of the settings, or the log; closed at the end. Raises `SettingsInvalid` for a missing secret."""
-    chosen = settings.mail
-    if not chosen.host:
+    mail = settings.mail
+    if not mail.host:
         yield LogMailer()
         return
-    options = SmtpOptions(
-        host=chosen.host,
-        port=chosen.port,
-        security=chosen.security,
-        sender=chosen.sender,
-        username=chosen.username or None,
-        password=None if chosen.password is None else chosen.password.resolve(),
-        timeout_seconds=chosen.timeout_seconds,
-    )
-    mailer = SmtpMailer(options)
+    credentials = {"username": mail.username or None, "password": _resolved(mail.password)}
+    mailer = SmtpMailer(SmtpOptions(**_values_for(SmtpOptions, mail) | credentials))
     try:
         yield mailer
     finally:
@@ -229,16 +204,16 @@ def open_payments(settings: Settings, *, api_base: str | None = None) -> Payment
 
     Raises `SettingsInvalid` for a missing secret.
     """
-    chosen = settings.payments
-    if chosen is None:
+    payments = settings.payments
+    if payments is None:
         return None
     if not is_installed("stripe"):
         raise no_extra("stripe", "stripe")
     return StripePayments(
-        secret_key=chosen.secret_key.resolve(),
-        webhook_secret=chosen.webhook_secret.resolve(),
-        automatic_tax=chosen.automatic_tax,
-        promotion_codes=chosen.promotion_codes,
+        secret_key=payments.secret_key.resolve(),
+        webhook_secret=payments.webhook_secret.resolve(),
+        automatic_tax=payments.automatic_tax,
+        promotion_codes=payments.promotion_codes,
         api_base=api_base,
     )
 

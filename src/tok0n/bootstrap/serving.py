@@ -43,6 +43,8 @@ async def serve(settings: Settings, *, announce: Announce, worker: bool = False)
     listener, settings = bind_for(settings, shared=worker)
     with listener, signals(stop) as again, _end_of_input(stop) if worker else contextlib.nullcontext():
         async with open_gateway(settings) as gateway:
+            if not worker:
+                log_warnings(settings)
             await serve_gateway(gateway, settings, listener, announce=announce, stop=stop, again=again)
 
 
@@ -50,6 +52,12 @@ def bind_for(settings: Settings, *, shared: bool = False) -> tuple[socket.socket
     """A socket that keeps the port, and the settings that name it where they left it open."""
     listener = bind(settings.server.host, settings.server.port, shared=shared)
     return listener, with_port(settings, listener.getsockname()[1])
+
+
+def log_warnings(settings: Settings) -> None:
+    """Log what the operator should change in the settings. A worker does not: `supervise` did so before."""
+    for warning in settings.warnings:
+        log.warning("settings_warning", setting=warning.where, message=warning.message)
 
 
 async def serve_gateway(

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from tok0n.bootstrap.listener import bind
-from tok0n.bootstrap.serving import Announce, signals
+from tok0n.bootstrap.serving import Announce, log_warnings, signals
 from tok0n.domain.errors import OperatorError
 from tok0n.settings import Settings
 
@@ -31,6 +31,7 @@ async def supervise(settings: Settings, config_path: Path | None, *, workers: in
 
     Raises `OperatorError` when one of the first cannot start.
     """
+    log_warnings(settings)
     stop = asyncio.Event()
     placeholder = bind(settings.server.host, settings.server.port, shared=True)
     port = placeholder.getsockname()[1]

@@ -12,7 +12,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The three limits."""
 
     requests_per_minute_per_key: int
-    concurrent_requests_per_user: int
+    concurrent_requests_per_account: int
     upstream_requests_per_minute: int
 
 

@@ -1,33 +1,36 @@
-"""From what was written to typed values, one setting at a time: every fault is found, none hides another."""
+"""Convert and check what was written, one setting at a time, so that no error hides another."""
 
 import re
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import inspect
 from msgspec.structs import FieldInfo
 
+from tok0n.domain.email import parse_mailbox
+from tok0n.domain.errors import OperatorError
+from tok0n.settings import rules
 from tok0n.settings.faults import Fault, SettingsInvalid, nearest
-from tok0n.settings.layers import Variable
-from tok0n.settings.schema import SECRET_URL_TYPES, SECTIONS, TABLES, default_of, fields_of
-from tok0n.settings.secret import Headers, Secret, is_reference
+from tok0n.settings.layers import Variable, table_of
+from tok0n.settings.schema import SECTIONS, TABLES, default_of, fields_of, old_names_of, type_of
+from tok0n.settings.secret import REFERENCE_PREFIXES, Headers, Secret, is_reference
 
 OPTIONAL_SECTION = "payments"
-HEADERS_OF_OURS = frozenset({"host", "connection", "content-length", "content-type", "transfer-encoding"})
-"""Header fields that the upstream client sets, and nobody else may."""
+CLIENT_HEADERS = frozenset({"host", "connection", "content-length", "content-type", "transfer-encoding"})
+"""Headers that only the upstream client sets."""
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_CREDENTIALS = re.compile(r"auth|cookie|key|password|secret|token|credential|signature", re.IGNORECASE)
 _NUMBER_SHOWN_MAX = 10**30
-_REFERENCE_WANTED = 'must name a secret, as "env:NAME" or "file:PATH"; the secret itself is never written here.'
+_NO_REFERENCE = 'must name a secret, as "env:NAME" or "file:PATH". Never write the secret itself here.'
 _YES_NO = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """A section, or the table of one id in it. `values` are the settings that are right, defaults included."""
+    """A section, or the table of one ID in it. `values` has the settings of the right type, defaults included."""
 
     section: str
     id: str | None = None
@@ -35,169 +38,227 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def where(self) -> str:
-        """Its name as the file has it."""
+        """The name of the table as the file spells it."""
         return where_of(self.section, self.id)
 
 
-class _Wrong(Exception):
-    """A value cannot be what it should be; the message continues the name of the setting."""
+class _WrongValue(Exception):
+    """A value has the wrong type or is out of range. The message continues the name of the setting."""
 
 
 class Conversion:
-    """Walks what was written. Afterwards `entries` holds what is right and `faults` what is wrong."""
+    """Converts everything on construction. `entries` has the result and `faults` what is wrong with it.
+
+    `written_secrets` are errors for `tok0n config check` only. A server starts with a password in the file.
+    """
 
     def __init__(self, raw: dict[str, Any], *, variables: Mapping[str, str], folder: Path) -> None:
         self.entries: list[Entry] = []
         self.faults: list[Fault] = []
-        self.origins: dict[str, str] = {}
+        self.written_secrets: list[Fault] = []
+        self._origins: dict[str, str] = {}
         self._raw = raw
         self._variables = variables
         self._folder = folder
-        self._convert()
+        for section, content in raw.items():
+            if section not in SECTIONS | TABLES:
+                what = "section" if isinstance(content, dict) else "setting"
+                self._fault(section, f"there is no such {what}. {_suggest(section, SECTIONS | TABLES)}")
+        for section in SECTIONS:
+            if section in raw or section != OPTIONAL_SECTION:
+                self._convert_table(Entry(section=section, values={}), raw.get(section, {}))
+        for section in TABLES:
+            if not isinstance(raw.get(section, {}), dict):
+                self._fault(section, f"must be a table for each ID: [{section}.ID].")
+            for id_, content in table_of(raw, section).items():
+                self._convert_table(Entry(section=section, id=id_, values={}), content)
 
-    def _convert(self) -> None:
-        known = [*SECTIONS, *TABLES]
-        for section, raw in self._raw.items():
-            if section not in known:
-                what = "section" if isinstance(raw, dict) else "setting"
-                self._fault(section, f"there is no such {what}. {self._suggest(section, known)}")
-        for section, struct in SECTIONS.items():
-            if section in self._raw or section != OPTIONAL_SECTION:
-                self._entry(section, None, struct, self._raw.get(section, {}))
-        for section, struct in TABLES.items():
-            table = self._raw.get(section, {})
-            if not isinstance(table, dict):
-                self._fault(section, f"must be a table for each id: [{section}.ID].")
-                continue
-            for id_, raw in table.items():
-                self._entry(section, id_, struct, raw)
+    def with_origin(self, fault: Fault) -> Fault:
+        """Say where a wrong value comes from if it does not come from the file."""
+        origin = self._origins.get(fault.where)
+        if origin is None:
+            return fault
+        return msgspec.structs.replace(fault, message=f"{fault.message} (It comes from {origin}.)")
 
-    def _entry(self, section: str, id_: str | None, struct: type[msgspec.Struct], raw: Any) -> None:
-        entry = Entry(section=section, id=id_, values={})
+    def _fault(self, where: str, message: str, *, severity: Literal["error", "warning"] = "error") -> None:
+        self.faults.append(self.with_origin(Fault(where=where, message=message, severity=severity)))
+
+    def _convert_table(self, entry: Entry, raw: Any) -> None:
         self.entries.append(entry)
+        if entry.id is not None and (reason := rules.table_id(entry.id)) is not None:
+            self._fault(entry.where, reason)
         if not isinstance(raw, dict):
             self._fault(entry.where, f"must be a table: [{entry.where}].")
             return
-        fields = fields_of(struct)
+        struct = (SECTIONS | TABLES)[entry.section]
+        self._convert_settings(entry, raw, fields_of(struct))
+        old_names = old_names_of(struct)
         for key in raw:
-            if key not in fields:
-                self._fault(f"{entry.where}.{key}", f"there is no such setting. {self._suggest(key, list(fields))}")
-        for key, field in fields.items():
-            where = f"{entry.where}.{key}"
-            if key in raw:
-                try:
-                    entry.values[key] = self._value(where, raw[key], field)
-                except _Wrong as wrong:
-                    self._fault(where, str(wrong))
-                except SettingsInvalid as missing:
-                    self.faults += missing.faults
-            elif field.required:
-                self._fault(where, f"is missing.{self._why_made(entry, raw)}")
-            else:
-                entry.values[key] = default_of(field)
+            if key in old_names:
+                self._convert_old_name(entry, key, raw, old_names[key])
+            elif key not in fields_of(struct):
+                self._fault(f"{entry.where}.{key}", f"there is no such setting. {_suggest(key, fields_of(struct))}")
+        for key, message in self._contradictions(entry):
+            self._fault(f"{entry.where}.{key}", message)
 
-    def _value(self, where: str, raw: Any, field: FieldInfo) -> Any:
-        lenient = isinstance(raw, Variable)
-        if isinstance(raw, Variable):
-            self.origins[where] = raw.name
-            raw = _from_text(raw.text, field.type)
-        if isinstance(raw, str) and raw.startswith(("env:", "file:")) and field.type in SECRET_URL_TYPES:
-            reference = raw
-            raw = self._secret(where, raw).resolve()
-            self.origins[where] = reference
-        if field.type in {Secret, Secret | None}:
-            return self._secret(where, raw)
-        if field.type is Headers:
-            return self._headers(where, raw)
+    def _convert_settings(self, entry: Entry, raw: dict[str, Any], fields: Mapping[str, FieldInfo]) -> None:
+        for key, field in fields.items():
+            if key in raw:
+                self._convert_setting(entry, key, raw[key], field)
+            elif not field.required:
+                entry.values[key] = default_of(field)
+            else:
+                self._fault(f"{entry.where}.{key}", f"is missing.{self._why_declared(entry, raw)}")
+
+    def _convert_old_name(self, entry: Entry, old_name: str, raw: dict[str, Any], key: str) -> None:
+        where = f"{entry.where}.{old_name}"
+        self._convert_setting(entry, old_name, raw[old_name], fields_of((SECTIONS | TABLES)[entry.section])[key])
+        if old_name not in entry.values:
+            return
+        value = entry.values.pop(old_name)
+        if key in raw and value != entry.values.get(key, value):
+            self._fault(where, f"is the old name of {key}, which is set to another value. Remove {old_name}.")
+        else:
+            self._fault(where, f"is now called {key}. Rename it.", severity="warning")
+            entry.values[key] = value
+
+    def _convert_setting(self, entry: Entry, key: str, raw: Any, field: FieldInfo) -> None:
+        """Put a value of the right type into the entry even if its rule fails, so that comparisons can use it."""
+        where = f"{entry.where}.{key}"
+        info, extra = type_of(field)
         try:
-            return msgspec.convert(raw, field.type, strict=not lenient)
+            value = entry.values[key] = self._value(where, raw, field.type, info, extra)
+        except _WrongValue as wrong:
+            self._fault(where, str(wrong))
+        except SettingsInvalid as missing:
+            self.faults += map(self.with_origin, missing.faults)
+        else:
+            if value and "rule" in extra and (reason := extra["rule"](value)) is not None:
+                self._fault(where, reason)
+            if "notice" in extra:
+                self._fault(where, extra["notice"], severity="warning")
+
+    def _value(self, where: str, raw: Any, kind: Any, info: inspect.Type, extra: Mapping[str, Any]) -> Any:
+        is_text = isinstance(raw, Variable)
+        if isinstance(raw, Variable):
+            self._origins[where] = raw.origin
+            raw = _from_text(raw.text, info)
+        if isinstance(info, inspect.CustomType):
+            return self._headers(where, raw) if info.cls is Headers else self._secret(where, raw)
+        if isinstance(raw, str) and "may_be_reference" in extra:
+            if raw.startswith(REFERENCE_PREFIXES):
+                reference, raw = raw, self._secret(where, raw).resolve()
+                self._origins[where] = reference
+            elif not is_text and rules.has_password(raw):
+                self._written_secret(where, "contains a password.", "env:NAME or file:PATH in place of the whole URL.")
+        try:
+            return msgspec.convert(raw, kind, strict=not is_text)
         except msgspec.ValidationError:
-            raise _Wrong(f"must be {_expected(field.type)}{_shown(raw)}.") from None
+            raise _WrongValue(f"must be {extra.get('expected') or _expected(info)}{_shown(raw)}.") from None
 
     def _secret(self, where: str, raw: Any) -> Secret:
-        """The value is never repeated: it may be a key that was pasted here."""
+        """Never repeat the value: it may be a pasted key."""
         if isinstance(raw, str) and is_reference(raw):
             return Secret(raw, where=where, environ=self._variables, folder=self._folder)
-        raise _Wrong(_REFERENCE_WANTED)
+        raise _WrongValue(_NO_REFERENCE)
 
     def _headers(self, where: str, raw: Any) -> Headers:
         if not isinstance(raw, dict):
-            raise _Wrong('must be a table of header fields: { "NAME" = "VALUE" }.')
-        return Headers(dict(self._header_fields(where, raw)))
-
-    def _header_fields(self, where: str, raw: dict[str, Any]) -> Iterator[tuple[str, str | Secret]]:
+            raise _WrongValue('must be a table of headers: { "NAME" = "VALUE" }.')
+        fields: dict[str, str | Secret] = {}
         seen: set[str] = set()
         for name, value in raw.items():
             at = where_of(where, name)
-            if not _HEADER_NAME.fullmatch(name):
-                self._fault(at, "is no name that a header field can have.")
-            elif name.lower() in HEADERS_OF_OURS:
-                self._fault(at, "is set by Tok0n itself; leave it out.")
-            elif name.lower() in seen:
-                self._fault(at, "is given twice: the case of letters makes no difference.")
-            elif not isinstance(value, str) or not value or not value.isascii() or not value.isprintable():
-                self._fault(at, "must be printable ASCII text, or a secret as env:NAME or file:PATH.")
-            elif value.startswith(("env:", "file:")):
-                try:
-                    yield name, self._secret(at, value)
-                except _Wrong as wrong:
-                    self._fault(at, str(wrong))
+            if (reason := _why_no_header(name, value, seen)) is not None:
+                self._fault(at, reason)
+            elif value.startswith(REFERENCE_PREFIXES):
+                fields[name] = self._secret(at, value)
             else:
-                yield name, value
+                fields[name] = value
+                if _CREDENTIALS.search(name) and where not in self._origins:
+                    message = f"{where_of('', name).lstrip('.')} contains a secret."
+                    self._written_secret(where, message, "env:NAME or file:PATH.")
             seen.add(name.lower())
+        return Headers(fields)
 
-    def _fault(self, where: str, message: str) -> None:
-        self.faults.append(Fault(where=where, message=message))
+    def _written_secret(self, where: str, what: str, reference: str) -> None:
+        message = f"{what} Put it into the environment or a file, and write {reference}"
+        self.written_secrets.append(Fault(where=where, message=message))
 
-    def _suggest(self, key: str, known: list[str]) -> str:
-        home = self._homes.get(key)
-        return f"Did you mean {home}?" if home is not None and key not in known else nearest(key, known)
+    def _contradictions(self, entry: Entry) -> Iterator[tuple[str, str]]:
+        """Compare settings with one another. Yields the name of one and what is wrong with it."""
+        get = entry.values.get
+        if entry.section == "mail" and get("host"):
+            try:
+                parse_mailbox(get("sender", ""))
+            except OperatorError:
+                yield "sender", 'must be one email address, with an optional name: "Tok0n <noreply@example.com>".'
+            if bool(get("username")) != (get("password") is not None):
+                yield "password", "and username go together: set both, or neither."
+        if entry.section == "upstreams" and get("api_key") and "authorization" in map(str.lower, get("headers", ())):
+            yield "headers", "must not set Authorization, because api_key does."
+        if entry.section == "models":
+            upstreams = table_of(self._raw, "upstreams")
+            if "upstream" in entry.values and get("upstream") not in upstreams:
+                yield "upstream", f"names no declared upstream. {nearest(entry.values['upstream'], upstreams)}"
+            for key, most in (
+                ("default_output_tokens", "max_output_tokens"),
+                ("max_output_tokens", "context_window_tokens"),
+            ):
+                value, limit = get(key), get(most)
+                if value is not None and limit is not None and value > limit:
+                    yield key, f"must be at most {most}, which is {limit}; it is {value}."
 
-    @cached_property
-    def _homes(self) -> dict[str, str]:
-        """Where a key that stands in the wrong section belongs: the first section that has one of that name."""
-        homes: dict[str, str] = {}
-        for section, struct in SECTIONS.items():
-            for key in fields_of(struct):
-                homes.setdefault(key, f"{section}.{key}")
-        return homes
-
-    def _why_made(self, entry: Entry, raw: dict[str, Any]) -> str:
-        """A variable whose id is misspelt makes a new table, which then lacks everything else."""
-        variables = [value.name for value in raw.values() if isinstance(value, Variable)]
-        if entry.id is None or not raw or len(variables) < len(raw):
+    def _why_declared(self, entry: Entry, raw: dict[str, Any]) -> str:
+        """Explain a table that only variables declare: if their ID is misspelled, it lacks all other settings."""
+        origins = [value.origin for value in raw.values() if isinstance(value, Variable)]
+        if entry.id is None or not raw or len(origins) < len(raw):
             return ""
         others = [id_ for id_ in self._raw[entry.section] if id_ != entry.id]
-        return f" {variables[0]} declares a new id, {entry.id}. {nearest(entry.id, others) if others else ''}".rstrip()
+        return f" {origins[0]} declares a new ID, {entry.id}. {nearest(entry.id, others) if others else ''}".rstrip()
 
 
 def where_of(section: str, id_: str | None) -> str:
-    """The name of a table, quoted as TOML wants it."""
+    """Return the name of a table, quoted as TOML requires."""
     if id_ is None:
         return section
     return f"{section}.{id_}" if _BARE_KEY.fullmatch(id_) else f'{section}."{id_}"'
 
 
-def _from_text(text: str, kind: Any) -> Any:
-    """Text of the environment as the file would have it; whatever does not fit is found wrong afterwards."""
-    if text[0] in "[{" and (kind is Headers or isinstance(inspect.type_info(kind), inspect.VarTupleType)):
+def _suggest(key: str, known: Iterable[str]) -> str:
+    """Suggest the section that a key belongs to, or the closest known name."""
+    home = next((section for section, struct in SECTIONS.items() if key in fields_of(struct)), None)
+    return nearest(key, known) if home is None else f"Did you mean {home}.{key}?"
+
+
+def _why_no_header(name: str, value: Any, seen: set[str]) -> str | None:
+    if not _HEADER_NAME.fullmatch(name):
+        return "is not a valid header name."
+    if name.lower() in CLIENT_HEADERS:
+        return "is set by Tok0n itself. Remove it."
+    if name.lower() in seen:
+        return "is set twice: upper and lower case make no difference."
+    if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable():
+        return "must be printable ASCII text, or a secret as env:NAME or file:PATH."
+    return _NO_REFERENCE if value.startswith(REFERENCE_PREFIXES) and not is_reference(value) else None
+
+
+def _from_text(text: str, info: inspect.Type) -> Any:
+    """Return the text of a variable as the file would have it. The conversion reports text that does not fit."""
+    is_list = isinstance(info, inspect.VarTupleType)
+    if text[0] in "[{" and (is_list or isinstance(info, inspect.CustomType)):
         try:
             return msgspec.json.decode(text)
         except msgspec.DecodeError:
             return text
-    if kind is not Headers and isinstance(inspect.type_info(kind), inspect.VarTupleType):
+    if is_list:
         return [item.strip() for item in text.split(",") if item.strip()]
-    return _YES_NO.get(text.lower(), text) if kind is bool else text
+    return _YES_NO.get(text.lower(), text) if isinstance(info, inspect.BoolType) else text
 
 
-def _expected(kind: Any) -> str:
-    """What a setting must be, in words."""
-    info = inspect.type_info(kind)
-    if isinstance(info, inspect.UnionType):
-        info = next(one for one in info.types if not isinstance(one, inspect.NoneType))
+def _expected(info: inspect.Type) -> str:
+    """Describe a type and its limits."""
     match info:
-        case inspect.Metadata(extra_json_schema={"description": str(description)}):
-            return description
         case inspect.IntType(ge=low, le=high):
             return f"an integer from {low} to {high}"
         case inspect.FloatType(gt=low, le=high):
@@ -205,7 +266,7 @@ def _expected(kind: Any) -> str:
         case inspect.BoolType():
             return "true or false"
         case inspect.LiteralType(values=values):
-            return "one of " + ", ".join(f'"{value}"' for value in values) if len(values) > 1 else f'"{values[0]}"'
+            return ("one of " if len(values) > 1 else "") + ", ".join(f'"{value}"' for value in values)
         case inspect.VarTupleType():
             return 'a list of texts: ["NAME", "NAME"]'
         case inspect.StrType(max_length=most) if most is not None:
@@ -214,7 +275,7 @@ def _expected(kind: Any) -> str:
 
 
 def _shown(raw: Any) -> str:
-    """What was found instead. Text is not repeated: a secret may have come into the wrong line."""
+    """Describe a wrong value. Text is not repeated: it may be a secret on the wrong line."""
     match raw:
         case bool():
             return f", not {str(raw).lower()}"
@@ -224,5 +285,4 @@ def _shown(raw: Any) -> str:
             return ", not empty"
         case dict():
             return ", not a table"
-        case _:
-            return ""
+    return ""

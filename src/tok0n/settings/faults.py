@@ -1,4 +1,4 @@
-"""What is wrong with the settings, as a list: an operator should not have to mend them one error at a time."""
+"""Errors in the settings, reported as one list, so that an operator fixes all of them in one go."""
 
 import difflib
 from collections.abc import Iterable
@@ -8,9 +8,9 @@ import msgspec
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to mend. `where` is the setting as the file has it (or the file, or an environment variable).
+    """One thing to fix. `where` is a setting as the file spells it, the file itself, or an environment variable.
 
-    An "error" keeps the gateway from running as it was told to; a "warning" does not. No message holds a secret.
+    An "error" keeps the gateway from starting; a "warning" does not. No message contains a secret.
     """
 
     where: str
@@ -19,7 +19,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SettingsInvalid(Exception):
-    """The settings cannot be used; `faults` says why, all of it."""
+    """The settings cannot be used. `faults` has every reason."""
 
     def __init__(self, faults: list[Fault]) -> None:
         super().__init__("; ".join(f"{fault.where}: {fault.message}" for fault in faults))
@@ -27,10 +27,8 @@ class SettingsInvalid(Exception):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence that names what was probably meant, or everything that is known."""
-    names = list(known)
-    in_lower_case = [one.lower() for one in names]
-    close = difflib.get_close_matches(name.lower(), in_lower_case, n=1, cutoff=0.5)
-    if close:
-        return f"Did you mean {names[in_lower_case.index(close[0])]}?"
-    return f"There are: {', '.join(names)}." if names else "None is declared."
+    """Return a sentence that suggests the closest known name, or lists all of them."""
+    names = {known_name.lower(): known_name for known_name in known}
+    if close := difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5):
+        return f"Did you mean {names[close[0]]}?"
+    return f"There are: {', '.join(names.values())}." if names else "None is declared."

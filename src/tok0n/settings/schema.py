@@ -1,54 +1,57 @@
-"""Every setting with its type, range and default. docs/configuration.md tells users the same; a test compares them."""
+"""Declare each setting once: its name, type, limits, default and rule. Tests compare docs/configuration.md with it.
 
+`Meta.extra` of a setting may have:
+
+- `rule`: a function of `rules`;
+- `expected`: what the value must be, where the type and its limits don't say it;
+- `may_be_reference`: a URL that may hold a password, for which a whole secret reference may stand;
+- `old_name`: a name that is still accepted, with a warning;
+- `notice`: a warning for anyone who sets it.
+"""
+
+import functools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, inspect
 from msgspec.structs import FieldInfo
 
 from tok0n.domain.usage import TOKENS_MAX
+from tok0n.settings import rules
+from tok0n.settings.faults import Fault
+from tok0n.settings.rules import MEMORY, POSTGRES_SCHEMES, REDIS_SCHEMES, SQLITE_PREFIX
 from tok0n.settings.secret import Headers, Secret
 
 RATE_MAX = 10_000_000
 SECONDS_MAX = 3_600
-SQLITE_PREFIX = "sqlite:///"
-POSTGRES_SCHEMES = ("postgresql://", "postgres://")
-MEMORY = "memory://"
-REDIS_SCHEMES = ("redis://", "rediss://")
 
 _Rate = Annotated[int, Meta(ge=1, le=RATE_MAX)]
 _Tokens = Annotated[int, Meta(ge=1, le=TOKENS_MAX)]
 _Seconds = Annotated[float, Meta(gt=0, le=SECONDS_MAX)]
 _Bytes = Annotated[int, Meta(ge=1_024, le=2**30)]
 _Text = Annotated[str, Meta(min_length=1, max_length=1_000)]
-_SecretUrl = Annotated[str, Meta(min_length=1, max_length=1_000, extra={"may_be_reference": True})]
-"""A URL that may hold a password: `env:NAME` or `file:PATH` may stand for the whole of it."""
-
-_PriceUsd = Annotated[
-    str, Meta(pattern=r"\A[0-9]{1,6}(\.[0-9]{2})?\Z", description='a price in quotes, with two decimals: "5.00"')
-]
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
-    """[server]. An empty `public_url` follows host and port."""
+    """[server]. `load` replaces an empty `public_url` with one from host and port."""
 
-    host: _Text = "127.0.0.1"
+    host: Annotated[_Text, Meta(extra={"rule": rules.host})] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
-    public_url: str = ""
+    public_url: Annotated[str, Meta(extra={"rule": rules.public_url})] = ""
     max_body_bytes: _Bytes = 4_194_304
     body_read_seconds: _Seconds = 30.0
     buffered_bytes_max: Annotated[int, Meta(ge=2**20, le=2**40)] = 134_217_728
     connections_per_client_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 2_048
     shutdown_seconds: Annotated[int, Meta(ge=1, le=SECONDS_MAX)] = 25
-    trusted_proxies: tuple[_Text, ...] = ("127.0.0.1", "::1")
-    cors_origins: tuple[_Text, ...] = ()
+    trusted_proxies: Annotated[tuple[_Text, ...], Meta(extra={"rule": rules.networks})] = ("127.0.0.1", "::1")
+    cors_origins: Annotated[tuple[_Text, ...], Meta(extra={"rule": rules.origins})] = ()
 
 
 class Database(msgspec.Struct, frozen=True, kw_only=True):
-    """[database]. All but `url` is for PostgreSQL. `folder` is what a relative path in `url` begins at."""
+    """[database]. All settings but `url` apply to PostgreSQL. A relative path in `url` starts at `folder`."""
 
-    url: _SecretUrl = "sqlite:///tok0n.db"
+    url: Annotated[_Text, Meta(extra={"rule": rules.database_url, "may_be_reference": True})] = "sqlite:///tok0n.db"
     pool_size: Annotated[int, Meta(ge=1, le=1_000)] = 10
     connect_timeout_seconds: _Seconds = 5.0
     statement_timeout_seconds: _Seconds = 10.0
@@ -70,9 +73,9 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """[limits]."""
 
-    backend: _SecretUrl = MEMORY
+    backend: Annotated[_Text, Meta(extra={"rule": rules.backend_url, "may_be_reference": True})] = MEMORY
     requests_per_minute_per_key: _Rate = 60
-    concurrent_requests_per_user: _Rate = 10
+    concurrent_requests_per_account: Annotated[_Rate, Meta(extra={"old_name": "concurrent_requests_per_user"})] = 10
     upstream_requests_per_minute: _Rate = 55
 
     @property
@@ -82,12 +85,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """[upstreams.NAME]. `timeout_seconds` is the deadline of a whole call, connecting included.
+    """[upstreams.NAME]. `timeout_seconds` is the deadline of a whole call, which includes the time to connect.
 
-    `idle_seconds` is below what uvicorn and Node keep an idle connection: 5 s.
+    `idle_seconds` is below the idle timeout of uvicorn and Node, 5 seconds. `load` makes `ca_file` absolute.
     """
 
-    base_url: _Text
+    base_url: Annotated[_Text, Meta(extra={"rule": rules.url})]
     api_key: Secret | None = None
     timeout_seconds: _Seconds = 120.0
     connect_seconds: _Seconds = 10.0
@@ -96,12 +99,12 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     idle_seconds: _Seconds = 4.0
     reuse_connections: bool = True
     headers: Headers = Headers({})
-    proxy_url: _SecretUrl | None = None
+    proxy_url: Annotated[_Text, Meta(extra={"rule": rules.proxy_url, "may_be_reference": True})] | None = None
     ca_file: _Text | None = None
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """[models.ID]. Missing `upstream_model` and `default_output_tokens` are filled in when the settings are loaded."""
+    """[models.ID]. `load` fills in missing `upstream_model` and `default_output_tokens`."""
 
     upstream: _Text
     upstream_model: _Text | None = None
@@ -109,7 +112,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens: _Tokens
     default_output_tokens: _Tokens | None = None
     output_limit_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
-    bound: Literal["bytes"] = "bytes"
+    bound: Annotated[Literal["bytes"], Meta(extra={"notice": "has no effect. Remove it."})] = "bytes"
     image_tokens_max: _Tokens | None = None
     audio_tokens_max: _Tokens | None = None
     file_tokens_max: _Tokens | None = None
@@ -142,9 +145,9 @@ class AccountsSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Mail(msgspec.Struct, frozen=True, kw_only=True):
-    """[mail]. Without a host, mails are printed to the log."""
+    """[mail]. Without a host, Tok0n writes emails to the log."""
 
-    host: str = ""
+    host: Annotated[str, Meta(extra={"rule": rules.host})] = ""
     port: Annotated[int, Meta(ge=1, le=65_535)] = 587
     security: Literal["starttls", "tls", "none"] = "starttls"
     sender: str = ""
@@ -154,11 +157,17 @@ class Mail(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pack(msgspec.Struct, frozen=True, kw_only=True):
-    """[packs.ID]. The price is a decimal string, so that no cent is lost in a float."""
+    """[packs.ID]. The price is a decimal string, because a float would lose cents."""
 
     name: _Text
     tokens: _Tokens
-    price_usd: _PriceUsd
+    price_usd: Annotated[
+        str,
+        Meta(
+            pattern=r"\A[0-9]{1,6}(\.[0-9]{2})?\Z",
+            extra={"rule": rules.price, "expected": 'a price in quotes, with two decimals: "5.00"'},
+        ),
+    ]
     active: bool = True
 
     @property
@@ -169,7 +178,7 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Payments(msgspec.Struct, frozen=True, kw_only=True):
-    """[payments]: Stripe. Without this section nothing is sold."""
+    """[payments]: Stripe. Without this section, nothing is for sale."""
 
     secret_key: Secret
     webhook_secret: Secret
@@ -178,7 +187,7 @@ class Payments(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Seller(msgspec.Struct, frozen=True, kw_only=True):
-    """[seller]: who stands on receipts."""
+    """[seller]: the seller on receipts."""
 
     name: str = ""
     address: str = ""
@@ -187,7 +196,7 @@ class Seller(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it."""
+    """All settings. `warnings` are for the operator; the settings work in spite of them."""
 
     server: Server = Server()
     database: Database = Database()
@@ -201,37 +210,42 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     packs: dict[str, Pack] = {}
     payments: Payments | None = None
     seller: Seller = Seller()
+    warnings: tuple[Fault, ...] = ()
 
-
-SECTIONS: dict[str, type[msgspec.Struct]] = {
-    "server": Server,
-    "database": Database,
-    "limits": Limits,
-    "catalogue": CatalogueSettings,
-    "logs": Logs,
-    "accounts": AccountsSettings,
-    "mail": Mail,
-    "payments": Payments,
-    "seller": Seller,
-}
-"""The sections that there is one of."""
 
 TABLES: dict[str, type[msgspec.Struct]] = {"upstreams": UpstreamSettings, "models": ModelSettings, "packs": Pack}
-"""The sections that hold a table for each id."""
+"""The sections that have a table for each ID."""
 
-SECRET_URL_TYPES = (_SecretUrl, _SecretUrl | None)
-"""The types of settings that hold a URL for which a secret reference may stand."""
+SECTIONS: dict[str, type[msgspec.Struct]] = {"payments": Payments} | {
+    field.name: type(field.default)
+    for field in msgspec.structs.fields(Settings)
+    if isinstance(field.default, msgspec.Struct)
+}
+"""All other sections."""
 
-_DERIVED = {"folder"}
-"""Fields that are no settings."""
 
-
+@functools.cache
 def fields_of(struct: type[msgspec.Struct]) -> dict[str, FieldInfo]:
-    """The settings of a section, by name."""
-    return {field.name: field for field in msgspec.structs.fields(struct) if field.name not in _DERIVED}
+    """Return the settings of a section by name. `Database.folder` is derived and not a setting."""
+    return {field.name: field for field in msgspec.structs.fields(struct) if field.name != "folder"}
+
+
+@functools.cache
+def old_names_of(struct: type[msgspec.Struct]) -> dict[str, str]:
+    """Return the old names that a section still accepts, each with the current name."""
+    extras = {name: type_of(field)[1] for name, field in fields_of(struct).items()}
+    return {extra["old_name"]: name for name, extra in extras.items() if "old_name" in extra}
 
 
 def default_of(field: FieldInfo) -> Any:
-    """What a setting is when it is not given."""
+    """Return the default of a setting that is not required."""
     assert not field.required
     return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+
+
+def type_of(field: FieldInfo) -> tuple[inspect.Type, dict[str, Any]]:
+    """Return the type of a setting, without its None, and its `Meta.extra`."""
+    info = inspect.type_info(field.type)
+    if isinstance(info, inspect.UnionType):
+        info = next(member for member in info.types if not isinstance(member, inspect.NoneType))
+    return (info.type, info.extra or {}) if isinstance(info, inspect.Metadata) else (info, {})

@@ -1,4 +1,4 @@
-"""Secrets are named in the settings, never written there: the value is read when it is needed, and never shown."""
+"""References to secrets. A secret is read when it is needed, and no representation or message shows it."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,16 +7,16 @@ from pathlib import Path
 from tok0n.settings.faults import Fault, SettingsInvalid
 
 SECRET_CHARACTERS_MAX = 8_192
+REFERENCE_PREFIXES = ("env:", "file:")
 
-_REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:\S(?:.*\S)?")
-_PASTED = re.compile(r"(?:env|file):(?:sk|rk|pk|whsec|tk0n)[-_]")
-"""A key that somebody pasted behind `env:`: it would be repeated in messages as if it were a name."""
+_REFERENCE = re.compile(r"(?!\w+:(?:sk|rk|pk|whsec|tk0n)[-_])(?:env:[A-Za-z_][A-Za-z0-9_]*|file:\S(?:.*\S)?)")
+"""The lookahead excludes a key that was pasted behind `env:`, because messages repeat the name there."""
 
 
 class Secret:
-    """A reference to a secret: `env:NAME` or `file:PATH`. It never shows what it refers to.
+    """A reference to a secret: `env:NAME` or `file:PATH`. A relative PATH starts at `folder`.
 
-    `where` is the setting that holds it. A relative PATH begins at `folder`.
+    `where` is the setting that holds the reference. The representation shows the reference only.
     """
 
     __slots__ = ("_environ", "_folder", "_reference", "_where")
@@ -32,23 +32,22 @@ class Secret:
         return f"Secret({self._reference!r})"
 
     def resolve(self) -> str:
-        """The secret itself, one line of ASCII. Raises `SettingsInvalid` when it is missing, empty or not that."""
+        """Read the secret. Raises `SettingsInvalid` if it is missing, empty or not one line of printable ASCII."""
         kind, _, name = self._reference.partition(":")
         value = (self._from_environment(name) if kind == "env" else self._from_file(name)).strip()
         if not value:
             raise self._invalid(f"{self._reference} is empty.")
         if len(value) > SECRET_CHARACTERS_MAX or not value.isascii() or not value.isprintable():
             raise self._invalid(
-                f"what {self._reference} holds is no secret: it must be one line of printable ASCII,"
-                f" of {SECRET_CHARACTERS_MAX} characters at the most."
+                f"{self._reference} must contain one line of printable ASCII, of at most"
+                f" {SECRET_CHARACTERS_MAX} characters."
             )
         return value
 
     def _from_environment(self, name: str) -> str:
-        value = self._environ.get(name)
-        if value is None:
-            raise self._invalid(f"the environment variable {name} is not set. Set it, in .env if you like.")
-        return value
+        if name in self._environ:
+            return self._environ[name]
+        raise self._invalid(f"the environment variable {name} is not set. Set it, or add it to .env.")
 
     def _from_file(self, name: str) -> str:
         try:
@@ -67,9 +66,9 @@ class Secret:
 
 
 class Headers(Mapping[str, str]):
-    """Header fields by name. A value that is a secret reference is resolved each time it is read, and never shown.
+    """HTTP headers by name. Reading a value that is a reference resolves it each time.
 
-    Reading such a value raises `SettingsInvalid` when the secret is missing.
+    Reading such a value raises `SettingsInvalid` if the secret is missing. The representation shows names only.
     """
 
     __slots__ = ("_fields",)
@@ -91,16 +90,11 @@ class Headers(Mapping[str, str]):
         return f"Headers({list(self._fields)!r})"
 
     @property
-    def literals(self) -> list[str]:
-        """The names of the fields whose value is no reference."""
-        return [name for name, value in self._fields.items() if not isinstance(value, Secret)]
-
-    @property
     def secrets(self) -> list[Secret]:
         """The references among the values."""
         return [value for value in self._fields.values() if isinstance(value, Secret)]
 
 
 def is_reference(text: str) -> bool:
-    """Whether `text` names a secret, as far as that can be told without repeating it."""
-    return _REFERENCE.fullmatch(text) is not None and _PASTED.match(text) is None
+    """Return whether `text` is a reference that messages may repeat."""
+    return _REFERENCE.fullmatch(text) is not None

@@ -70,8 +70,8 @@ class MemoryLimiter:
         running = self._running.get(caller.account_id, 0)
         if used >= limits.requests_per_minute_per_key:
             _refuse(Limit.KEY, limits.requests_per_minute_per_key, window.seconds_until_room(now))
-        if running >= limits.concurrent_requests_per_user:
-            _refuse(Limit.CONCURRENCY, limits.concurrent_requests_per_user, CONCURRENCY_RETRY_SECONDS)
+        if running >= limits.concurrent_requests_per_account:
+            _refuse(Limit.CONCURRENCY, limits.concurrent_requests_per_account, CONCURRENCY_RETRY_SECONDS)
         number = self._take_global(now)
         window.add(now)
         self._running[caller.account_id] = running + 1

@@ -147,7 +147,7 @@ class RedisLimiter:
         limits = self._limits
         arguments: list[Any] = [
             limits.requests_per_minute_per_key,
-            limits.concurrent_requests_per_user,
+            limits.concurrent_requests_per_account,
             limits.upstream_requests_per_minute,
             LEASE_US,
         ]
@@ -187,7 +187,7 @@ class RedisLimiter:
     def _rejection(self, which: Limit, *, seconds: float) -> RateLimited:
         limits = {
             Limit.KEY: self._limits.requests_per_minute_per_key,
-            Limit.CONCURRENCY: self._limits.concurrent_requests_per_user,
+            Limit.CONCURRENCY: self._limits.concurrent_requests_per_account,
             Limit.GLOBAL: self._limits.upstream_requests_per_minute,
         }
         return RateLimited(which=which, limit=limits[which], retry_after_seconds=seconds)

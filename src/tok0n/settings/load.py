@@ -1,0 +1,115 @@
+"""Load `Settings` from the command line, the environment, `.env` and the file."""
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from tok0n.domain import catalogue
+from tok0n.settings.convert import Conversion
+from tok0n.settings.faults import Fault, SettingsInvalid
+from tok0n.settings.layers import apply_environment, apply_flags, read_file
+from tok0n.settings.machine import machine_faults
+from tok0n.settings.schema import SECTIONS, TABLES, Settings
+
+DEFAULT_OUTPUT_TOKENS = 4_096
+"""The output limit for a request without one, unless the settings say otherwise or the model allows less."""
+
+_CALLABLE_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  nothing listens here
+"""Wildcard addresses to listen on, and the address that reaches them from this machine."""
+
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def load(
+    path: Path | None, *, environ: Mapping[str, str], dotenv: Mapping[str, str], overrides: Mapping[str, object]
+) -> Settings:
+    """Return the settings. `overrides` ("server.port": 9000) > `environ` > `dotenv` > the file at `path` > defaults.
+
+    Without a path, tok0n.toml in the current folder is read if it exists. Raises `SettingsInvalid` with all errors.
+    Reads only secrets that stand for a whole URL. `check` reads the others, and looks at other files.
+    """
+    conversion, faults, folder = _read(path, environ=environ, dotenv=dotenv, overrides=overrides)
+    if errors := [fault for fault in faults if fault.severity == "error"]:
+        raise SettingsInvalid(errors)
+    parts: dict[str, Any] = {section: {} for section in TABLES}
+    for entry in conversion.entries:
+        values = _with_derived(entry.section, entry.id, entry.values, folder)
+        if entry.id is None:
+            parts[entry.section] = SECTIONS[entry.section](**values)
+        else:
+            parts[entry.section][entry.id] = TABLES[entry.section](**values)
+    return Settings(**parts, warnings=tuple(faults))
+
+
+def find_faults(
+    path: Path | None, *, environ: Mapping[str, str], dotenv: Mapping[str, str], overrides: Mapping[str, object]
+) -> list[Fault]:
+    """Return all that `load` and then `check` would find, and secrets that are written in the file."""
+    try:
+        conversion, faults, folder = _read(path, environ=environ, dotenv=dotenv, overrides=overrides)
+    except SettingsInvalid as error:
+        return error.faults
+    wrong = {fault.where for fault in faults}
+    machine = [fault for fault in machine_faults(conversion.entries, folder=folder) if fault.where not in wrong]
+    return faults + [conversion.with_origin(fault) for fault in machine] + conversion.written_secrets
+
+
+def model_of(model_id: str, settings: Settings) -> catalogue.Model:
+    """Return a declared model as the domain knows it."""
+    model = settings.models[model_id]
+    values = {name: value for name, value in msgspec.structs.asdict(model).items() if name != "bound"}
+    return catalogue.Model(id=model_id, upstream_url=settings.upstreams[model.upstream].base_url, **values)
+
+
+def with_port(settings: Settings, port: int) -> Settings:
+    """Return the settings with the port that was taken. A `public_url` that followed the old port follows this one."""
+    server = settings.server
+    follows = server.public_url == _public_url(server.host, server.port, "")
+    url = _public_url(server.host, port, "" if follows else server.public_url)
+    return msgspec.structs.replace(settings, server=msgspec.structs.replace(server, port=port, public_url=url))
+
+
+def template() -> str:
+    """Return the settings file that `tok0n init` writes. It shows every setting."""
+    return (resources.files("tok0n.settings") / "tok0n.toml").read_text("utf-8")
+
+
+def _read(
+    path: Path | None, *, environ: Mapping[str, str], dotenv: Mapping[str, str], overrides: Mapping[str, object]
+) -> tuple[Conversion, list[Fault], Path]:
+    raw, folder = read_file(path)
+    faults = list(apply_environment(raw, environ=environ, dotenv=dotenv))
+    apply_flags(raw, overrides)
+    conversion = Conversion(raw, variables={**dotenv, **environ}, folder=folder)
+    return conversion, faults + conversion.faults, folder
+
+
+def _with_derived(section: str, id_: str | None, values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Fill in settings whose default depends on others, and resolve relative paths."""
+    match section:
+        case "server":
+            url = _public_url(values["host"], values["port"], values["public_url"])
+            return values | {"public_url": url}
+        case "database":
+            return values | {"folder": folder}
+        case "upstreams" if values["ca_file"] is not None:
+            return values | {"ca_file": str(folder / Path(values["ca_file"]).expanduser())}
+        case "models":
+            default = values["default_output_tokens"] or min(DEFAULT_OUTPUT_TOKENS, values["max_output_tokens"])
+            return values | {"upstream_model": values["upstream_model"] or id_, "default_output_tokens": default}
+    return values
+
+
+def _public_url(host: str, port: int, url: str) -> str:
+    """Return `url`, or one from host and port, as browsers normalize it.
+
+    That is: scheme and host in lower case, no default port, no trailing slash.
+    """
+    host = _CALLABLE_HOSTS.get(host, host)
+    parts = urlsplit(url or f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    netloc = parts.netloc.lower().removesuffix(_DEFAULT_PORTS[parts.scheme]).removesuffix(":")
+    return f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}"

@@ -1,0 +1,103 @@
+"""Check whether the settings fit this machine: secrets, files, folders and installed packages."""
+
+import os
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from tok0n.optional_imports import is_installed
+from tok0n.settings.convert import Entry
+from tok0n.settings.faults import Fault, SettingsInvalid
+from tok0n.settings.rules import POSTGRES_SCHEMES, REDIS_SCHEMES
+from tok0n.settings.schema import SECTIONS, TABLES, Database, Settings
+from tok0n.settings.secret import Headers, Secret
+
+
+def check(settings: Settings) -> list[Fault]:
+    """Look for errors that `load` cannot see. Reads secrets and certificates, and looks at the database's folder."""
+    entries = [
+        Entry(section=section, values=msgspec.structs.asdict(part))
+        for section in SECTIONS
+        if (part := getattr(settings, section)) is not None
+    ]
+    for section in TABLES:
+        parts = getattr(settings, section).items()
+        entries += (Entry(section=section, id=id_, values=msgspec.structs.asdict(part)) for id_, part in parts)
+    return list(machine_faults(entries, folder=settings.database.folder))
+
+
+def machine_faults(entries: list[Entry], *, folder: Path) -> Iterator[Fault]:
+    """Yield errors and warnings about this machine. Relative paths start at `folder`."""
+    for entry in entries:
+        for value in entry.values.values():
+            for secret in value.secrets if isinstance(value, Headers) else [value]:
+                if isinstance(secret, Secret):
+                    yield from _secret_faults(secret)
+        for key, look in _CHECKS.get(entry.section, {}).items():
+            value = entry.values.get(key)
+            if value is not None and (message := look(value, folder)) is not None:
+                yield Fault(where=f"{entry.where}.{key}", message=message)
+    sections = {entry.section for entry in entries}
+    if "payments" in sections and (message := _missing_package("stripe", extra="stripe")) is not None:
+        yield Fault(where="payments", message=message)
+    for section, message in _WARNINGS.items():
+        if section not in sections and (section != "packs" or "payments" in sections):
+            yield Fault(where=section, message=message, severity="warning")
+
+
+_WARNINGS = {
+    "upstreams": "no upstream is declared, so Tok0n rejects every request. Add [upstreams.NAME].",
+    "models": "no model is declared, so Tok0n rejects every request. Add [models.ID].",
+    "packs": "no pack is declared, so nothing is for sale. Add [packs.ID].",
+}
+
+
+def _secret_faults(secret: Secret) -> list[Fault]:
+    try:
+        secret.resolve()
+    except SettingsInvalid as error:
+        return error.faults
+    return []
+
+
+def _ca_file(text: str, folder: Path) -> str | None:
+    path = folder / Path(text).expanduser()
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        return f"the file {path} contains no certificates in PEM format."
+    except OSError as error:
+        return f"the file {path} cannot be read: {error.strerror}."
+    return None
+
+
+def _database_url(url: str, folder: Path) -> str | None:
+    if url.startswith(POSTGRES_SCHEMES):
+        return _missing_package("asyncpg", extra="postgres")
+    path = Database(url=url, folder=folder).sqlite_path.absolute()
+    if not path.parent.is_dir():
+        return f"the folder {path.parent} does not exist. Create it."
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        return f"the folder {path.parent} cannot be written to."
+    if path.is_dir():
+        return f"{path} is a folder. Name a file."
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        return f"the file {path} cannot be read and written."
+    return None
+
+
+def _backend(url: str, _: Path) -> str | None:
+    return _missing_package("redis", extra="redis") if url.startswith(REDIS_SCHEMES) else None
+
+
+def _missing_package(module: str, *, extra: str) -> str | None:
+    return None if is_installed(module) else f"needs the package {module}: pip install 'tok0n[{extra}]'."
+
+
+_CHECKS: Mapping[str, Mapping[str, Callable[[str, Path], str | None]]] = {
+    "database": {"url": _database_url},
+    "limits": {"backend": _backend},
+    "upstreams": {"ca_file": _ca_file},
+}
