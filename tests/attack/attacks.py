@@ -13,6 +13,7 @@ from typing import NamedTuple
 import httpx
 
 from attack.wire import ATTACK_ADDRESS, Wire, connect, connections, each, outcomes, tally
+from support.visitor import SAME_ORIGIN
 from tok0n.services.forms import new_form_id
 
 MIB = 2**20
@@ -232,8 +233,8 @@ def _browser(target: Target, *, signed_in: bool) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         base_url=target.url,
         cookies=target.cookies if signed_in else None,
+        headers=SAME_ORIGIN,
         timeout=120,
-        headers={"sec-fetch-site": "same-origin"},
         transport=httpx.AsyncHTTPTransport(local_address=ATTACK_ADDRESS, limits=httpx.Limits(max_connections=200)),
     )
 

@@ -7,6 +7,9 @@ from typing import Self
 
 import httpx
 
+SAME_ORIGIN = {"sec-fetch-site": "same-origin"}
+"""What a browser says of a request that a page of the same site sends."""
+
 
 class Visitor:
     """One browser's worth of cookies."""
@@ -41,13 +44,13 @@ class Visitor:
         shown = await self.get(page or path)
         hidden = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"[^>]*>', shown.text)
         filled = {name: html.unescape(value) for name, value in hidden} | (fields or {})
-        return await self._http.post(path, data=filled, headers=headers)
+        return await self.post_raw(path, filled, headers)
 
     async def post_raw(
         self, path: str, fields: dict[str, str], headers: dict[str, str] | None = None
     ) -> httpx.Response:
         """Send a form without having looked at its page."""
-        return await self._http.post(path, data=fields, headers=headers)
+        return await self._http.post(path, data=fields, headers=SAME_ORIGIN | (headers or {}))
 
     async def sign_in(self, email: str, password: str) -> httpx.Response:
         return await self.post("/sign-in", {"email": email, "password": password})

@@ -114,17 +114,15 @@ class Site:
         """Run something in the server's thread."""
         return asyncio.run_coroutine_threadsafe(work(), self._loop).result(60)
 
-    def new_visitor(self) -> tuple[str, str]:
-        """Somebody new who signed in: the `Cookie` header and the value that their forms carry."""
+    def new_visitor(self) -> str:
+        """Sign up a new user, and return the `Cookie` header."""
         return self.do(self._join)  # type: ignore[no-any-return]
 
-    async def _join(self) -> tuple[str, str]:
+    async def _join(self) -> str:
         self._mails += 1
         async with Visitor(self.running.url) as visitor:
             await join(visitor, self._mailbox, f"v{self._mails}@example.com")
-            page = (await visitor.get("/dashboard/settings")).text
-            cookie = "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
-        return cookie, page.partition('name="form_token" value="')[2].partition('"')[0]
+            return "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -179,7 +177,7 @@ class Fuzz:
         self.sent = 0
         self._errors = errors
         self.signed_in = signed_in
-        self._visitor = site.new_visitor() if signed_in else ("", "")
+        self._visitor = site.new_visitor() if signed_in else ""
         self._number = 0
 
     def base(self, path: str) -> list[tuple[str, bytes]]:
@@ -190,11 +188,11 @@ class Fuzz:
         if path.startswith("/v1/"):
             headers.append(("authorization", b"Bearer " + self.site.running.api_key.encode()))
         elif self.signed_in:
-            headers.append(("cookie", self._visitor[0].encode()))
+            headers.append(("cookie", self._visitor.encode()))
         return headers
 
     def form(self, fields: dict[str, bytes]) -> bytes:
-        return encoded({"form_token": self._visitor[1].encode()} | fields)
+        return encoded(fields)
 
     def send(
         self, endpoint: Endpoint, target: bytes, body: bytes = b"", headers: list[tuple[str, bytes]] | None = None

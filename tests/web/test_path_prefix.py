@@ -15,7 +15,7 @@ from support.gateways import Running, running
 from support.mailbox import Mailbox
 from support.scripted_upstream import ScriptedUpstream
 from support.users import PASSWORD, mail_settings
-from support.visitor import Visitor
+from support.visitor import SAME_ORIGIN, Visitor
 from tok0n.settings.rules import OWN_SEGMENTS
 from tok0n.web.public.docs import GUIDE
 
@@ -131,8 +131,8 @@ async def test_redirects_forms_and_cookies_stay_below_the_path(below: Running, g
     shown = await guest.get("/sign-in?next=/dashboard/keys")
     assert 'name="next" value="/dashboard/keys"' in shown.text
     assert faults(shown, page="/sign-in") == []
-    assert "; Path=/tok0n;" in shown.headers["set-cookie"]
-    assert shown.headers["set-cookie"].startswith("tok0n-form=")
+    options = await guest.post_raw("/sign-in/passkey/options", {})
+    assert "; Path=/tok0n;" in options.headers["set-cookie"]
     assert (await guest.get("/sign-in")).status_code == (await guest.get(f"{below.url}/sign-in")).status_code == 200
     assert (await guest.get(f"{below.url}{PREFIX}x/sign-in")).status_code == 404
 
@@ -164,11 +164,11 @@ async def test_the_api_answers_with_and_without_the_path(below: Running) -> None
 @pytest.mark.parametrize(
     ("public_url", "name", "path"),
     [
-        ("https://example.com", "__Host-tok0n-form", "/"),
-        ("https://example.com/tok0n", "__Secure-tok0n-form", "/tok0n"),
-        ("HTTPS://Example.com:443/a/b/", "__Secure-tok0n-form", "/a/b"),
-        ("http://example.com", "tok0n-form", "/"),
-        ("http://example.com/tok0n", "tok0n-form", "/tok0n"),
+        ("https://example.com", "__Host-tok0n-passkey", "/"),
+        ("https://example.com/tok0n", "__Secure-tok0n-passkey", "/tok0n"),
+        ("HTTPS://Example.com:443/a/b/", "__Secure-tok0n-passkey", "/a/b"),
+        ("http://example.com", "tok0n-passkey", "/"),
+        ("http://example.com/tok0n", "tok0n-passkey", "/tok0n"),
     ],
 )
 async def test_cookies_have_the_prefix_that_their_path_allows(
@@ -179,7 +179,8 @@ async def test_cookies_have_the_prefix_that_their_path_allows(
         running(tmp_path, upstream_url=upstream.base_url, overrides=overrides) as gateway,
         httpx.AsyncClient() as http,
     ):
-        cookie = (await http.get(f"{gateway.url}/sign-in")).headers["set-cookie"]
+        options = await http.post(f"{gateway.url}/sign-in/passkey/options", headers=SAME_ORIGIN)
+        cookie = options.headers["set-cookie"]
 
     assert cookie.startswith(f"{name}=")
     assert f"; Path={path};" in f"{cookie};"

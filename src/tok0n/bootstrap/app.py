@@ -34,7 +34,8 @@ from tok0n.services.caller_cache import CallerCache
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import Call
 from tok0n.services.request_log import RequestLog
-from tok0n.web.pages.visit import Site
+from tok0n.web.pages.endpoints import error_page
+from tok0n.web.pages.page_context import PageContext
 
 
 class App:
@@ -117,7 +118,7 @@ def make_app(
     clock: Clock,
     request_log: RequestLog,
     is_draining: Callable[[], bool],
-    site: Site,
+    context: PageContext,
     page_routes: Sequence[BaseRoute],
     limits: HttpLimits,
     cors: Cors,
@@ -130,8 +131,8 @@ def make_app(
     async def http_error(request: PageRequest, raised: Exception) -> PageResponse:
         assert isinstance(raised, HTTPException)
         if is_api(request.scope["path"]) or not is_page_request(request):
-            return api_http_error(request, raised, base_url=f"{site.public_url}/v1")
-        response = await site.error(request, raised.status_code, raised.detail)
+            return api_http_error(request, raised, base_url=f"{context.public_url}/v1")
+        response = await error_page(context, request, raised.status_code, raised.detail)
         response.headers.update(raised.headers or {})
         return response
 
@@ -139,14 +140,14 @@ def make_app(
         """Starlette raises it again, for the log."""
         if is_api(request.scope["path"]):
             return error("api_error", UNEXPECTED)
-        return await site.error(request, 500, UNEXPECTED)
+        return await error_page(context, request, 500, UNEXPECTED)
 
     pages = Starlette(
         routes=[
             Route(CHAT_PATH, other_methods, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]),
             *model_routes(catalogue),
             *account_routes(caller_cache, limiter, history),
-            openapi_route(site.prefix),
+            openapi_route(context.prefix),
             *operation_routes(database, limiter, is_draining=is_draining),
             *page_routes,
         ],
@@ -160,8 +161,8 @@ def make_app(
         clock=clock,
         request_log=request_log,
         cors=cors,
-        edge=_edge(limits, site.client_addresses, clock, request_log, cors),
-        prefix=site.prefix,
+        edge=_edge(limits, context.client_addresses, clock, request_log, cors),
+        prefix=context.prefix,
     )
 
 

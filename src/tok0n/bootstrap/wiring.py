@@ -16,8 +16,8 @@ from tok0n.api.chat import ChatEndpoint
 from tok0n.api.cors import Cors
 from tok0n.bootstrap.app import make_app
 from tok0n.bootstrap.memory import TRIM_SECONDS, MemoryTrimmer
+from tok0n.bootstrap.pages import Pages, make_pages, make_sign_in, url_maker
 from tok0n.bootstrap.resources import Store, limits_of, open_limiter, open_mailer, open_store, open_upstreams
-from tok0n.bootstrap.site import Pages, make_pages, make_sign_in, url_maker
 from tok0n.domain.catalogue import Model
 from tok0n.domain.errors import Tok0nError
 from tok0n.http.limits import HttpLimits
@@ -167,7 +167,7 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
             clock=clock,
             request_log=request_log,
             is_draining=draining.is_set,
-            site=pages.site,
+            context=pages.context,
             page_routes=pages.routes,
             limits=_http_limits(settings),
             cors=cors,

@@ -38,8 +38,7 @@ if (window.PublicKeyCredential?.parseRequestOptionsFromJSON) {
       const complaint = form.querySelector("[data-complaint]");
       complaint.hidden = true;
       try {
-        const body = new URLSearchParams({ form_token: form.elements.form_token.value });
-        const answer = await fetch(form.dataset.options, { method: "POST", body });
+        const answer = await fetch(form.dataset.options, { method: "POST" });
         const options = await answer.json();
         if (!answer.ok) throw new Error(options.message);
         const credential = form.dataset.passkey === "make"

@@ -8,15 +8,17 @@ from starlette.routing import Route
 
 from tok0n.ports.users import Passkeys
 from tok0n.web.dashboard.dashboard_ports import DashboardPorts
-from tok0n.web.pages.visit import Site, Visit
+from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.page_context import PageContext
+from tok0n.web.pages.page_request import PageRequest
 
 ACCESS = "/dashboard/settings/access"
 
 
-def access_routes(site: Site, ports: DashboardPorts, passkeys: Passkeys) -> list[Route]:
+def access_routes(context: PageContext, ports: DashboardPorts, passkeys: Passkeys) -> list[Route]:
     """The routes."""
     page = _AccessPage(ports, passkeys)
-    return [Route(ACCESS, site.page(page.access, private=True), methods=["GET", "POST"])]
+    return [Route(ACCESS, page_endpoint(context, page.access, private=True), methods=["GET", "POST"])]
 
 
 class _AccessPage:
@@ -24,26 +26,26 @@ class _AccessPage:
         self._ports = ports
         self._passkeys = passkeys
 
-    async def access(self, visit: Visit) -> Response:
-        if visit.is_post:
-            await self._remove(visit)
-            return visit.redirect(ACCESS)
+    async def access(self, page: PageRequest) -> Response:
+        if page.is_post:
+            await self._remove(page)
+            return page.redirect(ACCESS)
         now_us = self._ports.clock.now_us()
-        return visit.page(
+        return page.render(
             "access.html",
-            passkeys=await self._passkeys.of(visit.user.user_id),
-            keys=[key for key in await self._ports.keys(visit) if key.works(now_us)],
+            passkeys=await self._passkeys.of(page.user.user_id),
+            keys=[key for key in await self._ports.keys(page) if key.works(now_us)],
         )
 
-    async def _remove(self, visit: Visit) -> None:
+    async def _remove(self, page: PageRequest) -> None:
         """Remove the passkey or revoke the key that the form names. Raises `NotFound`."""
-        if key_id := visit.form.get("key_id", ""):
-            key = await self._ports.history.key(visit.account_id, key_id)
+        if key_id := page.form.get("key_id", ""):
+            key = await self._ports.history.key(page.account_id, key_id)
             await self._ports.accounts.revoke_key(key_id=key.id, now_us=self._ports.clock.now_us())
             return
         try:
-            credential_id = bytes.fromhex(visit.form.get("credential_id", ""))
+            credential_id = bytes.fromhex(page.form.get("credential_id", ""))
         except ValueError:
             return
-        user = visit.user
+        user = page.user
         await self._passkeys.remove(user_id=user.user_id, credential_id=credential_id, made_in=user.digest)

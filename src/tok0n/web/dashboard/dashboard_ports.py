@@ -17,7 +17,7 @@ from tok0n.services.passwords import FormError
 from tok0n.services.profile import Profile
 from tok0n.web.pages.charts import US_A_SECOND, field
 from tok0n.web.pages.filters import zone_of
-from tok0n.web.pages.visit import Visit
+from tok0n.web.pages.page_request import PageRequest
 
 ROWS_A_PAGE = 50
 LASTS = {"24h": ("24 hours", 1), "7d": ("7 days", 7), "30d": ("30 days", 30), "90d": ("90 days", 90)}
@@ -43,18 +43,18 @@ class DashboardPorts(msgspec.Struct, frozen=True, kw_only=True):
         """Does what a form asks for once, however often the form is submitted."""
         return SubmitOnce(self.forms, self.clock)
 
-    async def keys(self, visit: Visit) -> list[ApiKey]:
+    async def keys(self, page: PageRequest) -> list[ApiKey]:
         """The keys of the visitor's account, oldest first."""
-        return await self.accounts.list_keys(visit.user.email)
+        return await self.accounts.list_keys(page.user.email)
 
-    async def key_names(self, visit: Visit) -> dict[str, str]:
+    async def key_names(self, page: PageRequest) -> dict[str, str]:
         """What each key is called on plots, by its id: names may repeat."""
-        return {key.id: f"{key.name} (\N{HORIZONTAL ELLIPSIS}{key.last_four})" for key in await self.keys(visit)}
+        return {key.id: f"{key.name} (\N{HORIZONTAL ELLIPSIS}{key.last_four})" for key in await self.keys(page)}
 
-    async def models(self, visit: Visit) -> list[str]:
+    async def models(self, page: PageRequest) -> list[str]:
         """The models that can be called now, and those that were."""
         listed = [model.id for model in self.catalogue.listed()]
-        used = await self.history.models_used(visit.account_id)
+        used = await self.history.models_used(page.account_id)
         return listed + [model for model in used if model not in listed]
 
 
@@ -81,10 +81,10 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.until_us is None else -(-self.until_us // US_AN_HOUR)
 
 
-def read_period(visit: Visit, *, now_us: int, default: str = "") -> Period:
+def read_period(page: PageRequest, *, now_us: int, default: str = "") -> Period:
     """The period that a visitor chose, in the visitor's time zone. Raises `FormError`."""
-    zone = zone_of(visit.user.time_zone)
-    since, until, last = visit.query("since"), visit.query("until"), visit.query("last")
+    zone = zone_of(page.user.time_zone)
+    since, until, last = page.query("since"), page.query("until"), page.query("last")
     if not since and not until and (last or default) in LASTS:
         last = last if last in LASTS else default
         until_us = (now_us // US_AN_HOUR + 1) * US_AN_HOUR

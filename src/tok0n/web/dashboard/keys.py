@@ -12,21 +12,23 @@ from tok0n.services.issue_key import check_name, issue_key_once
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.dashboard_ports import DashboardPorts
 from tok0n.web.dashboard.submissions import submission_of
-from tok0n.web.pages.visit import Site, Visit
+from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.page_context import PageContext
+from tok0n.web.pages.page_request import PageRequest
 
 DAYS_MAX = 3_650
 KEYS_MAX = 100
 ENDED_SHOWN_MAX = 100
 
 
-def key_routes(site: Site, ports: DashboardPorts) -> list[Route]:
+def key_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
     """The routes."""
     pages = _KeyPages(ports)
     both = ["GET", "POST"]
     return [
-        Route("/dashboard/keys", site.page(pages.keys, private=True), methods=both),
-        Route("/dashboard/keys/{key}/rename", site.page(pages.rename, private=True), methods=both),
-        Route("/dashboard/keys/{key}/revoke", site.page(pages.revoke, private=True), methods=both),
+        Route("/dashboard/keys", page_endpoint(context, pages.keys, private=True), methods=both),
+        Route("/dashboard/keys/{key}/rename", page_endpoint(context, pages.rename, private=True), methods=both),
+        Route("/dashboard/keys/{key}/revoke", page_endpoint(context, pages.revoke, private=True), methods=both),
     ]
 
 
@@ -35,69 +37,69 @@ class _KeyPages:
         self._ports = ports
         self._creating = AccountLocks()
 
-    async def keys(self, visit: Visit) -> Response:
-        if not visit.is_post:
-            return await self._list(visit)
+    async def keys(self, page: PageRequest) -> Response:
+        if not page.is_post:
+            return await self._list(page)
         try:
-            async with self._creating.of(visit.account_id):
+            async with self._creating.of(page.account_id):
                 issued = await issue_key_once(
                     self._ports.accounts,
                     self._ports.clock,
-                    email=visit.user.email,
-                    name=_name(visit),
-                    limits=self._limits(visit),
+                    email=page.user.email,
+                    name=_name(page),
+                    limits=self._limits(page),
                     keys_max=KEYS_MAX,
-                    submission=submission_of(visit, "api_key", field="name"),
+                    submission=submission_of(page, "api_key", field="name"),
                 )
         except FormError as form_error:
-            return await self._list(visit, form_error=form_error, status=422)
+            return await self._list(page, form_error=form_error, status=422)
         except LimitReached as limit:
             message = f"{limit.message} Revoke one first."
-            return await self._list(visit, form_error=FormError(message, field="name"), status=422)
-        key = await self._ports.history.key(visit.account_id, issued.key_id)
+            return await self._list(page, form_error=FormError(message, field="name"), status=422)
+        key = await self._ports.history.key(page.account_id, issued.key_id)
         models = key.limits.models or [model.id for model in self._ports.catalogue.listed()]
-        return visit.page("key_made.html", key=key, issued=issued, model=next(iter(models), "MODEL"))
+        return page.render("key_made.html", key=key, issued=issued, model=next(iter(models), "MODEL"))
 
-    async def rename(self, visit: Visit) -> Response:
-        key = await self._key(visit)
-        if not visit.is_post:
-            return visit.page("key_rename.html", key=key)
+    async def rename(self, page: PageRequest) -> Response:
+        key = await self._key(page)
+        if not page.is_post:
+            return page.render("key_rename.html", key=key)
         try:
-            name = _name(visit)
+            name = _name(page)
         except FormError as form_error:
-            return visit.page("key_rename.html", status=422, key=key, form_error=form_error)
-        await self._ports.accounts.rename_key(account_id=visit.account_id, key_id=key.id, name=name)
-        return visit.redirect("/dashboard/keys")
+            return page.render("key_rename.html", status=422, key=key, form_error=form_error)
+        await self._ports.accounts.rename_key(account_id=page.account_id, key_id=key.id, name=name)
+        return page.redirect("/dashboard/keys")
 
-    async def revoke(self, visit: Visit) -> Response:
-        key = await self._key(visit)
-        if not visit.is_post:
-            return visit.page("key_revoke.html", key=key)
+    async def revoke(self, page: PageRequest) -> Response:
+        key = await self._key(page)
+        if not page.is_post:
+            return page.render("key_revoke.html", key=key)
         await self._ports.accounts.revoke_key(key_id=key.id, now_us=self._ports.clock.now_us())
-        return visit.redirect("/dashboard/keys")
+        return page.redirect("/dashboard/keys")
 
-    async def _list(self, visit: Visit, *, form_error: FormError | None = None, status: int = 200) -> Response:
-        keys = await self._ports.keys(visit)
+    async def _list(self, page: PageRequest, *, form_error: FormError | None = None, status: int = 200) -> Response:
+        keys = await self._ports.keys(page)
         now_us = self._ports.clock.now_us()
-        return visit.page(
+        return page.render(
             "keys.html",
             status=status,
             working=[key for key in reversed(keys) if key.works(now_us)],
             ended=[key for key in reversed(keys) if not key.works(now_us)][:ENDED_SHOWN_MAX],
-            spent=await self._ports.history.key_spent(visit.account_id),
+            spent=await self._ports.history.key_spent(page.account_id),
             models=self._ports.catalogue.listed(),
-            chosen_models=visit.choices.get("models", []),
+            chosen_models=page.choices.get("models", []),
             form_error=form_error,
         )
 
-    async def _key(self, visit: Visit) -> ApiKey:
-        return await self._ports.history.key(visit.account_id, visit.request.path_params["key"])
+    async def _key(self, page: PageRequest) -> ApiKey:
+        return await self._ports.history.key(page.account_id, page.request.path_params["key"])
 
-    def _limits(self, visit: Visit) -> KeyLimits:
+    def _limits(self, page: PageRequest) -> KeyLimits:
         """What the form says that a key may do. Raises `FormError`."""
-        days = _count(visit, "days", most=DAYS_MAX)
-        budget = _count(visit, "budget", most=TOKENS_MAX)
-        models = visit.choices.get("models", [])
+        days = _count(page, "days", most=DAYS_MAX)
+        budget = _count(page, "budget", most=TOKENS_MAX)
+        models = page.choices.get("models", [])
         if any(self._ports.catalogue.find(model) is None for model in models):
             raise FormError("One of these models is no longer available. Choose again.", field="models")
         return KeyLimits(
@@ -107,15 +109,15 @@ class _KeyPages:
         )
 
 
-def _name(visit: Visit) -> str:
+def _name(page: PageRequest) -> str:
     try:
-        return check_name(visit.form.get("name", ""))
+        return check_name(page.form.get("name", ""))
     except OperatorError as error:
         raise FormError(error.message, field="name") from None
 
 
-def _count(visit: Visit, field: str, *, most: int) -> int | None:
-    text = visit.form.get(field, "").strip().replace(",", "").replace("_", "").replace(" ", "")
+def _count(page: PageRequest, field: str, *, most: int) -> int | None:
+    text = page.form.get(field, "").strip().replace(",", "").replace("_", "").replace(" ", "")
     if not text:
         return None
     if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:20]) <= most:

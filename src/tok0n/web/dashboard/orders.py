@@ -19,7 +19,9 @@ from tok0n.services.payments import Purchase, SellPacks
 from tok0n.services.redeem_codes import normal_code
 from tok0n.web.dashboard.dashboard_ports import ROWS_A_PAGE, DashboardPorts
 from tok0n.web.dashboard.submissions import submission_of
-from tok0n.web.pages.visit import Site, Visit
+from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.page_context import PageContext
+from tok0n.web.pages.page_request import PageRequest
 
 
 class SellerShown(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,38 +45,38 @@ class OrderPages:
         self._seller = seller
         self._redeeming = AccountLocks()
 
-    def routes(self, site: Site) -> list[Route]:
+    def routes(self, context: PageContext) -> list[Route]:
         """The routes."""
         both = ["GET", "POST"]
         return [
-            Route("/dashboard/buy", site.page(self._buy, private=True), methods=both),
-            Route("/dashboard/redeem", site.page(self._redeem, private=True), methods=["POST"]),
-            Route("/dashboard/orders", site.page(self._list, private=True)),
-            Route("/dashboard/orders/{order}", site.page(self._order, private=True)),
-            Route("/dashboard/orders/{order}/receipt", site.page(self._receipt, private=True)),
+            Route("/dashboard/buy", page_endpoint(context, self._buy, private=True), methods=both),
+            Route("/dashboard/redeem", page_endpoint(context, self._redeem, private=True), methods=["POST"]),
+            Route("/dashboard/orders", page_endpoint(context, self._list, private=True)),
+            Route("/dashboard/orders/{order}", page_endpoint(context, self._order, private=True)),
+            Route("/dashboard/orders/{order}/receipt", page_endpoint(context, self._receipt, private=True)),
         ]
 
-    async def _buy(self, visit: Visit) -> Response:
+    async def _buy(self, page: PageRequest) -> Response:
         if self._sell_packs is None:
-            return await self._shop(visit)
-        visit.let_forms_lead_to(self._sell_packs.page_origin)
-        if not visit.is_post:
-            return await self._shop(visit)
+            return await self._shop(page)
+        page.let_forms_lead_to(self._sell_packs.page_origin)
+        if not page.is_post:
+            return await self._shop(page)
         try:
-            submission = submission_of(visit, "order", field="pack")
+            submission = submission_of(page, "order", field="pack")
             purchase = await self._sell_packs.buy(
-                account_id=visit.account_id,
-                email=visit.user.email,
-                pack_id=visit.form.get("pack", ""),
+                account_id=page.account_id,
+                email=page.user.email,
+                pack_id=page.form.get("pack", ""),
                 submission=submission,
             )
             await self._remember(submission, purchase)
         except (NotFound, LimitReached, PaymentFailed) as error:
-            return await self._shop(visit, form_error=FormError(error.message, field="pack"))
+            return await self._shop(page, form_error=FormError(error.message, field="pack"))
         except FormError as form_error:
-            return await self._shop(visit, form_error=form_error)
+            return await self._shop(page, form_error=form_error)
         if purchase.url is None:
-            return visit.redirect(f"/dashboard/orders/{purchase.order_id}")
+            return page.redirect(f"/dashboard/orders/{purchase.order_id}")
         return RedirectResponse(purchase.url, 303)
 
     async def _remember(self, submission: Submission, purchase: Purchase) -> None:
@@ -82,19 +84,19 @@ class OrderPages:
         with contextlib.suppress(AlreadySubmitted):
             await self._ports.forms.claim(submission, result=purchase.order_id, now_us=self._ports.clock.now_us())
 
-    async def _redeem(self, visit: Visit) -> Response:
+    async def _redeem(self, page: PageRequest) -> Response:
         try:
-            submission = submission_of(visit, "redemption", field="code")
+            submission = submission_of(page, "redemption", field="code")
             counted = await count_attempt(
-                self._ports.attempts, self._ports.clock, AttemptKind.REDEEM_CODE, visit.account_id, field="code"
+                self._ports.attempts, self._ports.clock, AttemptKind.REDEEM_CODE, page.account_id, field="code"
             )
         except FormError as form_error:
-            return await self._shop(visit, form_error=form_error)
-        code = digest(normal_code(visit.form.get("code", "")))
+            return await self._shop(page, form_error=form_error)
+        code = digest(normal_code(page.form.get("code", "")))
         try:
-            async with self._redeeming.of(visit.account_id):
+            async with self._redeeming.of(page.account_id):
                 tokens = await self._orders.redeem(
-                    account_id=visit.account_id,
+                    account_id=page.account_id,
                     digest=code,
                     now_us=self._ports.clock.now_us(),
                     submission=submission,
@@ -102,37 +104,40 @@ class OrderPages:
         except AlreadySubmitted as first:
             tokens = int(first.result or 0)
         except (NotFound, AlreadyExists) as error:
-            return await self._shop(visit, form_error=FormError(error.message, field="code"))
+            return await self._shop(page, form_error=FormError(error.message, field="code"))
         except OperatorError as error:  # the account would own more tokens than it may
             await self._ports.attempts.take_back(counted)
-            return await self._shop(visit, form_error=FormError(error.message, field="code"))
+            return await self._shop(page, form_error=FormError(error.message, field="code"))
         await self._ports.attempts.take_back(counted)
-        return visit.message("Code redeemed", f"We added {tokens:,} tokens to your account.")
+        return page.message("Code redeemed", f"We added {tokens:,} tokens to your account.")
 
-    async def _shop(self, visit: Visit, *, form_error: FormError | None = None) -> Response:
-        return visit.page(
+    async def _shop(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
+        return page.render(
             "buy.html",
             status=200 if form_error is None else 422,
             packs=[] if self._sell_packs is None else self._sell_packs.packs,
-            debt=await self._orders.debt(visit.account_id),
+            debt=await self._orders.debt(page.account_id),
             form_error=form_error,
         )
 
-    async def _list(self, visit: Visit) -> Response:
+    async def _list(self, page: PageRequest) -> Response:
         rows = await self._orders.of(
-            visit.account_id, before=visit.query("before") or None, rows_max=ROWS_A_PAGE + 1, with_expired=False
+            page.account_id,
+            before=page.query("before") or None,
+            rows_max=ROWS_A_PAGE + 1,
+            with_expired=False,
         )
-        return visit.page(
+        return page.render(
             "orders.html",
             orders=rows[:ROWS_A_PAGE],
             older=rows[ROWS_A_PAGE - 1].id if len(rows) > ROWS_A_PAGE else None,
-            is_first=not visit.query("before"),
+            is_first=not page.query("before"),
             said={order.id: said(order) for order in rows},
         )
 
-    async def _order(self, visit: Visit) -> Response:
-        order = await self._mine(visit)
-        if visit.request.headers.get("hx-request") and _is_open(order):
+    async def _order(self, page: PageRequest) -> Response:
+        order = await self._mine(page)
+        if page.request.headers.get("hx-request") and _is_open(order):
             return Response(status_code=204)
         checkout, is_away = None, False
         if self._sell_packs is not None:
@@ -140,8 +145,8 @@ class OrderPages:
                 order, checkout = await self._sell_packs.refresh(order)
             except PaymentFailed:
                 is_away = True
-        expects_money = order.payment.is_complete or is_away or visit.query("paid") == "1"
-        return visit.page(
+        expects_money = order.payment.is_complete or is_away or page.query("paid") == "1"
+        return page.render(
             "order.html",
             order=order,
             said=said(order),
@@ -149,18 +154,18 @@ class OrderPages:
             waits=_is_open(order) and expects_money,
             is_away=is_away,
             pay_url=checkout.url if checkout is not None and _is_open(order) and not expects_money else None,
-            gave_up=visit.query("paid") == "0",
+            gave_up=page.query("paid") == "0",
         )
 
-    async def _receipt(self, visit: Visit) -> Response:
-        order = await self._mine(visit)
+    async def _receipt(self, page: PageRequest) -> Response:
+        order = await self._mine(page)
         if order.payment.paid_cents is None:
             raise NotFound("This order is not paid.")
-        return visit.page("order_receipt.html", order=order, seller=self._seller)
+        return page.render("order_receipt.html", order=order, seller=self._seller)
 
-    async def _mine(self, visit: Visit) -> Order:
-        order = await self._orders.get(visit.request.path_params["order"])
-        if order.account_id != visit.account_id:
+    async def _mine(self, page: PageRequest) -> Order:
+        order = await self._orders.get(page.request.path_params["order"])
+        if order.account_id != page.account_id:
             raise NotFound("There is no such order.")
         return order
 

@@ -7,26 +7,28 @@ from tok0n.domain.history import RequestFilter, UseBy, UseFilter
 from tok0n.domain.ledger import US_AN_HOUR
 from tok0n.web.dashboard.dashboard_ports import DashboardPorts
 from tok0n.web.pages.charts import plot
+from tok0n.web.pages.endpoints import page_endpoint
 from tok0n.web.pages.filters import zone_of
-from tok0n.web.pages.visit import Site, Visit
+from tok0n.web.pages.page_context import PageContext
+from tok0n.web.pages.page_request import PageRequest
 
 ROWS = 8
 HOURS_PLOTTED = 48
 
 
-def overview_routes(site: Site, ports: DashboardPorts) -> list[Route]:
+def overview_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
     """The route."""
 
-    async def overview(visit: Visit) -> Response:
-        account_id = visit.account_id
+    async def overview(page: PageRequest) -> Response:
+        account_id = page.account_id
         until_hour = ports.clock.now_us() // US_AN_HOUR + 1
         since_hour = until_hour - HOURS_PLOTTED
-        by = UseBy.KEY if visit.query("by") == UseBy.KEY else UseBy.MODEL
-        keys = await ports.keys(visit)
+        by = UseBy.KEY if page.query("by") == UseBy.KEY else UseBy.MODEL
+        keys = await ports.keys(page)
         balance = await ports.history.balance(account_id)
         threshold_tokens = await ports.notices.threshold_tokens(account_id)
         hours = await ports.history.hours(account_id, UseFilter(since_hour=since_hour, until_hour=until_hour), by=by)
-        return visit.page(
+        return page.render(
             "overview.html",
             balance=balance,
             is_low=threshold_tokens is not None and balance.posted < threshold_tokens,
@@ -35,11 +37,11 @@ def overview_routes(site: Site, ports: DashboardPorts) -> list[Route]:
             by=by,
             chart=plot(
                 hours,
-                await ports.key_names(visit),
+                await ports.key_names(page),
                 since_hour=since_hour,
                 until_hour=until_hour,
-                zone=zone_of(visit.user.time_zone),
-                link=visit.site.link("/dashboard/requests", {}),
+                zone=zone_of(page.user.time_zone),
+                link=page.context.link("/dashboard/requests", {}),
             ),
             hours_plotted=HOURS_PLOTTED,
             requests=await ports.history.requests(account_id, RequestFilter(), before=None, rows_max=ROWS),
@@ -47,4 +49,4 @@ def overview_routes(site: Site, ports: DashboardPorts) -> list[Route]:
             models=ports.catalogue.listed(),
         )
 
-    return [Route("/dashboard", site.page(overview, private=True))]
+    return [Route("/dashboard", page_endpoint(context, overview, private=True))]

@@ -7,21 +7,23 @@ from tok0n.services.forms import SubmitOnce
 from tok0n.services.passkeys import Malformed, SignInByPasskey
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.submissions import submission_of
-from tok0n.web.pages.visit import Site, Visit
+from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.page_context import PageContext
+from tok0n.web.pages.page_request import PageRequest
 
 _PAGE = "/dashboard/settings/passkeys"
 
 
-def passkey_routes(site: Site, passkeys: SignInByPasskey, submit_once: SubmitOnce) -> list[Route]:
+def passkey_routes(context: PageContext, passkeys: SignInByPasskey, submit_once: SubmitOnce) -> list[Route]:
     """The routes."""
     pages = _PasskeyPages(passkeys, submit_once)
     post = ["POST"]
     return [
-        Route("/sign-in/passkey", site.page(pages.sign_in), methods=post),
-        Route("/sign-in/passkey/options", site.page(pages.options_to_use), methods=post),
-        Route(_PAGE, site.page(pages.manage, private=True), methods=["GET", *post]),
-        Route(f"{_PAGE}/options", site.page(pages.options_to_make, private=True), methods=post),
-        Route(f"{_PAGE}/remove", site.page(pages.remove, private=True), methods=post),
+        Route("/sign-in/passkey", page_endpoint(context, pages.sign_in), methods=post),
+        Route("/sign-in/passkey/options", page_endpoint(context, pages.options_to_use), methods=post),
+        Route(_PAGE, page_endpoint(context, pages.manage, private=True), methods=["GET", *post]),
+        Route(f"{_PAGE}/options", page_endpoint(context, pages.options_to_make, private=True), methods=post),
+        Route(f"{_PAGE}/remove", page_endpoint(context, pages.remove, private=True), methods=post),
     ]
 
 
@@ -30,62 +32,62 @@ class _PasskeyPages:
         self._passkeys = passkeys
         self._submit_once = submit_once
 
-    async def options_to_make(self, visit: Visit) -> Response:
-        return Response(await self._passkeys.ask_to_make(visit.user), media_type="application/json")
+    async def options_to_make(self, page: PageRequest) -> Response:
+        return Response(await self._passkeys.ask_to_make(page.user), media_type="application/json")
 
-    async def options_to_use(self, visit: Visit) -> Response:
+    async def options_to_use(self, page: PageRequest) -> Response:
         try:
-            options, secret = await self._passkeys.ask_to_use(address=visit.limit_key)
+            options, secret = await self._passkeys.ask_to_use(address=page.limit_key)
         except FormError as form_error:
             return JSONResponse({"message": form_error.message}, 429)
         response = Response(options, media_type="application/json")
-        visit.set_passkey_cookie(response, secret)
+        page.set_passkey_cookie(response, secret)
         return response
 
-    async def manage(self, visit: Visit) -> Response:
-        if not visit.is_post:
-            return await self._list(visit)
+    async def manage(self, page: PageRequest) -> Response:
+        if not page.is_post:
+            return await self._list(page)
 
         async def add() -> str:
             await self._passkeys.add(
-                visit.user,
-                credential=visit.form.get("credential", ""),
-                name=visit.form.get("passkey_name", ""),
-                password=visit.form.get("passkey_password", ""),
+                page.user,
+                credential=page.form.get("credential", ""),
+                name=page.form.get("passkey_name", ""),
+                password=page.form.get("passkey_password", ""),
             )
             return ""
 
         try:
-            await self._submit_once(submission_of(visit, "passkey", field="passkey_name"), add)
+            await self._submit_once(submission_of(page, "passkey", field="passkey_name"), add)
         except FormError as form_error:
-            return await self._list(visit, form_error=form_error)
-        return visit.redirect(_PAGE)
+            return await self._list(page, form_error=form_error)
+        return page.redirect(_PAGE)
 
-    async def remove(self, visit: Visit) -> Response:
+    async def remove(self, page: PageRequest) -> Response:
         try:
-            credential_id = bytes.fromhex(visit.form.get("credential_id", ""))
+            credential_id = bytes.fromhex(page.form.get("credential_id", ""))
         except ValueError:
-            return visit.redirect(_PAGE)
-        await self._passkeys.remove(visit.user, credential_id)
-        return visit.redirect(_PAGE)
+            return page.redirect(_PAGE)
+        await self._passkeys.remove(page.user, credential_id)
+        return page.redirect(_PAGE)
 
-    async def sign_in(self, visit: Visit) -> Response:
-        goal = visit.form.get("next", "") or "/dashboard"
+    async def sign_in(self, page: PageRequest) -> Response:
+        next_url = page.form.get("next", "") or "/dashboard"
         try:
             new = await self._passkeys.sign_in(
-                visit.form.get("credential", ""),
-                visitor=visit.passkey_cookie,
-                address=visit.limit_key,
-                agent=visit.agent,
+                page.form.get("credential", ""),
+                visitor=page.passkey_cookie,
+                address=page.limit_key,
+                agent=page.agent,
             )
         except FormError as form_error:
-            return visit.page("sign_in.html", status=_status(form_error), goal=goal, form_error=form_error)
-        return visit.sign_in(new, goal=goal)
+            return page.render("sign_in.html", status=_status(form_error), next_url=next_url, form_error=form_error)
+        return page.sign_in(new, next_url=next_url)
 
-    async def _list(self, visit: Visit, *, form_error: FormError | None = None) -> Response:
-        known = await self._passkeys.of(visit.user)
+    async def _list(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
+        known = await self._passkeys.of(page.user)
         status = 200 if form_error is None else _status(form_error)
-        return visit.page("passkeys.html", status=status, passkeys=known, form_error=form_error)
+        return page.render("passkeys.html", status=status, passkeys=known, form_error=form_error)
 
 
 def _status(form_error: FormError) -> int:

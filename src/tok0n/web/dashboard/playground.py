@@ -28,7 +28,9 @@ from tok0n.services.request_log import RequestLog
 from tok0n.services.requests_in_progress import RequestsInProgress
 from tok0n.web.dashboard.dashboard_ports import DashboardPorts
 from tok0n.web.dashboard.submissions import submission_of
-from tok0n.web.pages.visit import Site, Visit
+from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.page_context import PageContext
+from tok0n.web.pages.page_request import PageRequest
 
 log = structlog.get_logger()
 
@@ -62,45 +64,49 @@ class Playground:
         self._running: dict[Submission, asyncio.Future[_Sent]] = {}
         self._reads = AttemptLimiter(ports.clock, attempts_max=READS_MAX, seconds=READS_SECONDS)
 
-    def routes(self, site: Site) -> list[Route]:
+    def routes(self, context: PageContext) -> list[Route]:
         """The routes."""
         return [
-            Route("/dashboard/playground", site.page(self._playground, private=True), methods=["GET", "POST"]),
-            Route("/dashboard/playground/bound", site.page(self._bound, private=True), methods=["POST"]),
+            Route(
+                "/dashboard/playground",
+                page_endpoint(context, self._playground, private=True),
+                methods=["GET", "POST"],
+            ),
+            Route("/dashboard/playground/bound", page_endpoint(context, self._bound, private=True), methods=["POST"]),
         ]
 
-    async def _playground(self, visit: Visit) -> Response:
-        if not visit.is_post:
-            return await self._page(visit)
+    async def _playground(self, page: PageRequest) -> Response:
+        if not page.is_post:
+            return await self._page(page)
         try:
-            body = _body(visit.form)
-            request = await self._read(visit, body)
-            if "send" not in visit.form:
-                return await self._page(visit, bound=request.bound)
-            key = await self._key(visit)
-            submission = submission_of(visit, "playground", field="user")
+            body = _body(page.form)
+            request = await self._read(page, body)
+            if "send" not in page.form:
+                return await self._page(page, bound=request.bound)
+            key = await self._key(page)
+            submission = submission_of(page, "playground", field="user")
         except FormError as form_error:
-            return await self._page(visit, status=422, form_error=form_error)
+            return await self._page(page, status=422, form_error=form_error)
         except InvalidRequest as refusal:
-            return await self._page(visit, status=422, form_error=FormError(refusal.message, field="user"))
+            return await self._page(page, status=422, form_error=FormError(refusal.message, field="user"))
         except Overloaded as overload:
-            return await self._page(visit, status=503, form_error=FormError(overload.message, field="user"))
+            return await self._page(page, status=503, form_error=FormError(overload.message, field="user"))
         sent = await self._send_once(submission, key, body)
-        return await self._page(visit, status=sent.status, bound=request.bound, sent=sent)
+        return await self._page(page, status=sent.status, bound=request.bound, sent=sent)
 
-    async def _bound(self, visit: Visit) -> Response:
+    async def _bound(self, page: PageRequest) -> Response:
         """The bound alone, for a page that asks as somebody types."""
         try:
-            request = await self._read(visit, _body(visit.form))
+            request = await self._read(page, _body(page.form))
         except FormError as form_error:
-            return visit.page("bound.html", bound=None, said=form_error.message)
+            return page.render("bound.html", bound=None, said=form_error.message)
         except (InvalidRequest, Overloaded) as refusal:
-            return visit.page("bound.html", bound=None, said=refusal.message)
-        return visit.page("bound.html", bound=request.bound, said="")
+            return page.render("bound.html", bound=None, said=refusal.message)
+        return page.render("bound.html", bound=request.bound, said="")
 
-    async def _read(self, visit: Visit, body: bytes) -> ChatRequest:
+    async def _read(self, page: PageRequest, body: bytes) -> ChatRequest:
         """Read and bound a request, at most `READS_MAX` times in a while. Raises `FormError` beyond, or its faults."""
-        if seconds := self._reads.try_count(visit.account_id):
+        if seconds := self._reads.try_count(page.account_id):
             raise FormError(f"Too many requests. Try again in {math.ceil(seconds)} seconds.", field="user")
         return await self._complete_chat.read(body)
 
@@ -138,7 +144,7 @@ class Playground:
 
     async def _page(
         self,
-        visit: Visit,
+        page: PageRequest,
         *,
         status: int = 200,
         bound: int | None = None,
@@ -147,12 +153,12 @@ class Playground:
     ) -> Response:
         now_us = self._ports.clock.now_us()
         sent = sent or _Sent(status=status)
-        return visit.page(
+        return page.render(
             "playground.html",
             status=status,
-            keys=[key for key in await self._ports.keys(visit) if key.works(now_us)],
+            keys=[key for key in await self._ports.keys(page) if key.works(now_us)],
             models=self._ports.catalogue.listed(),
-            balance=await self._ports.history.balance(visit.account_id),
+            balance=await self._ports.history.balance(page.account_id),
             suggested_output=OUTPUT_TOKENS,
             bound=bound,
             said="",
@@ -160,24 +166,24 @@ class Playground:
             answer=None if sent.answer is None else _said(sent.answer),
             error=sent.error,
             repeated_id=sent.repeated_id,
-            repeated=await self._receipt(visit, sent.repeated_id),
+            repeated=await self._receipt(page, sent.repeated_id),
             form_error=form_error,
         )
 
-    async def _receipt(self, visit: Visit, request_id: str | None) -> RequestRecord | None:
+    async def _receipt(self, page: PageRequest, request_id: str | None) -> RequestRecord | None:
         """The request that the same form sent before; None if it was rejected before anything was reserved."""
         if request_id is None:
             return None
         try:
-            return await self._ports.history.request(visit.account_id, request_id)
+            return await self._ports.history.request(page.account_id, request_id)
         except NotFound:
             return None
 
-    async def _key(self, visit: Visit) -> ApiKey:
+    async def _key(self, page: PageRequest) -> ApiKey:
         """The key that the call is made as. Raises `FormError`."""
         now_us = self._ports.clock.now_us()
-        for key in await self._ports.keys(visit):
-            if key.id == visit.form.get("key") and key.works(now_us):
+        for key in await self._ports.keys(page):
+            if key.id == page.form.get("key") and key.works(now_us):
                 return key
         raise FormError("Choose an active key.", field="key")
 

@@ -12,7 +12,9 @@ from tok0n.domain.ledger import RequestStatus
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.dashboard_ports import LASTS, ROWS_A_PAGE, DashboardPorts, Period, read_period
 from tok0n.web.pages import csv
-from tok0n.web.pages.visit import Site, Visit
+from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.page_context import PageContext
+from tok0n.web.pages.page_request import PageRequest
 
 _WHY_NOT_BILLED = {
     "upstream_error": "the provider failed, timed out, or returned an unusable response",
@@ -45,13 +47,13 @@ _COLUMNS = (
 )
 
 
-def request_routes(site: Site, ports: DashboardPorts) -> list[Route]:
+def request_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
     """The routes."""
     pages = _RequestPages(ports)
     return [
-        Route("/dashboard/requests", site.page(pages.requests, private=True)),
-        Route("/dashboard/requests.csv", site.page(pages.export, private=True)),
-        Route("/dashboard/requests/{request}", site.page(pages.request, private=True)),
+        Route("/dashboard/requests", page_endpoint(context, pages.requests, private=True)),
+        Route("/dashboard/requests.csv", page_endpoint(context, pages.export, private=True)),
+        Route("/dashboard/requests/{request}", page_endpoint(context, pages.request, private=True)),
     ]
 
 
@@ -59,55 +61,55 @@ class _RequestPages:
     def __init__(self, ports: DashboardPorts) -> None:
         self._ports = ports
 
-    async def requests(self, visit: Visit) -> Response:
-        if searched := visit.query("id"):
-            return await self._receipt(visit, searched)
+    async def requests(self, page: PageRequest) -> Response:
+        if searched := page.query("id"):
+            return await self._receipt(page, searched)
         form_error = None
         try:
-            period = read_period(visit, now_us=self._ports.clock.now_us())
+            period = read_period(page, now_us=self._ports.clock.now_us())
         except FormError as wrong:
             form_error, period = wrong, Period(since_us=None, until_us=None, since_field="", until_field="", query={})
-        chosen = _filter(visit, period)
+        chosen = _filter(page, period)
         rows = await self._ports.history.requests(
-            visit.account_id, chosen, before=visit.query("before") or None, rows_max=ROWS_A_PAGE + 1
+            page.account_id, chosen, before=page.query("before") or None, rows_max=ROWS_A_PAGE + 1
         )
-        query = {name: visit.query(name) for name in _FILTERS if visit.query(name)} | period.query
-        return visit.page(
+        query = {name: page.query(name) for name in _FILTERS if page.query(name)} | period.query
+        return page.render(
             "requests.html",
             status=200 if form_error is None else 422,
             requests=rows[:ROWS_A_PAGE],
             older=rows[ROWS_A_PAGE - 1].id if len(rows) > ROWS_A_PAGE else None,
-            is_first=not visit.query("before"),
-            totals=await self._ports.history.totals(visit.account_id, _use(chosen, period)),
+            is_first=not page.query("before"),
+            totals=await self._ports.history.totals(page.account_id, _use(chosen, period)),
             has_totals=chosen.status in {None, RequestStatus.SETTLED},
             query=query,
             period=period,
             lasts=LASTS,
-            keys=await self._ports.keys(visit),
-            models=await self._ports.models(visit),
+            keys=await self._ports.keys(page),
+            models=await self._ports.models(page),
             statuses=[status.lower() for status in RequestStatus],
             form_error=form_error,
         )
 
-    async def request(self, visit: Visit) -> Response:
-        return await self._receipt(visit, visit.request.path_params["request"])
+    async def request(self, page: PageRequest) -> Response:
+        return await self._receipt(page, page.request.path_params["request"])
 
-    async def export(self, visit: Visit) -> Response:
+    async def export(self, page: PageRequest) -> Response:
         try:
-            period = read_period(visit, now_us=self._ports.clock.now_us())
+            period = read_period(page, now_us=self._ports.clock.now_us())
         except FormError as form_error:
-            return visit.error(422, form_error.message)
-        rows = self._lines(visit.account_id, _filter(visit, period))
+            return page.error(422, form_error.message)
+        rows = self._lines(page.account_id, _filter(page, period))
         headers = {"content-disposition": 'attachment; filename="tok0n-requests.csv"'}
         return StreamingResponse(rows, media_type="text/csv", headers=headers)
 
-    async def _receipt(self, visit: Visit, request_id: str) -> Response:
+    async def _receipt(self, page: PageRequest, request_id: str) -> Response:
         try:
-            record = await self._ports.history.request(visit.account_id, request_id)
+            record = await self._ports.history.request(page.account_id, request_id)
         except NotFound:
             text = "Check the ID. It's in the x-request-id header of each response."
-            return visit.message("Request not found", text, status=404)
-        return visit.page("request.html", record=record, why=_WHY_NOT_BILLED.get(record.code or "", ""))
+            return page.message("Request not found", text, status=404)
+        return page.render("request.html", record=record, why=_WHY_NOT_BILLED.get(record.code or "", ""))
 
     async def _lines(self, account_id: str, chosen: RequestFilter) -> AsyncIterator[str]:
         yield csv.lines([_COLUMNS])
@@ -117,13 +119,13 @@ class _RequestPages:
             before = rows[-1].id
 
 
-def _filter(visit: Visit, period: Period) -> RequestFilter:
+def _filter(page: PageRequest, period: Period) -> RequestFilter:
     return RequestFilter(
         since_us=period.since_us,
         until_us=period.until_us,
-        model=visit.query("model") or None,
-        api_key_id=visit.query("key") or None,
-        status=_status(visit.query("status")),
+        model=page.query("model") or None,
+        api_key_id=page.query("key") or None,
+        status=_status(page.query("status")),
     )
 
 

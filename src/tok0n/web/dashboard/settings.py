@@ -12,21 +12,23 @@ from tok0n.services import second_factor
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.dashboard_ports import DashboardPorts
 from tok0n.web.dashboard.submissions import expired_form, submission_of
-from tok0n.web.pages.visit import Site, Visit
+from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.page_context import PageContext
+from tok0n.web.pages.page_request import PageRequest
 
 _TWO_FACTOR = "two_factor"
 _SETTINGS = "/dashboard/settings"
 
 
-def settings_routes(site: Site, ports: DashboardPorts) -> list[Route]:
+def settings_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
     """The routes."""
     pages = _SettingsPages(ports)
     both = ["GET", "POST"]
     return [
-        Route(_SETTINGS, site.page(pages.settings, private=True), methods=both),
-        Route(f"{_SETTINGS}/second-factor", site.page(pages.second_factor, private=True), methods=both),
-        Route(f"{_SETTINGS}/close", site.page(pages.close, private=True), methods=both),
-        Route("/new-address", site.page(pages.new_address), methods=both),
+        Route(_SETTINGS, page_endpoint(context, pages.settings, private=True), methods=both),
+        Route(f"{_SETTINGS}/second-factor", page_endpoint(context, pages.second_factor, private=True), methods=both),
+        Route(f"{_SETTINGS}/close", page_endpoint(context, pages.close, private=True), methods=both),
+        Route("/new-address", page_endpoint(context, pages.new_address), methods=both),
     ]
 
 
@@ -41,50 +43,50 @@ class _SettingsPages:
             "sessions": self._sessions,
         }
 
-    async def settings(self, visit: Visit) -> Response:
-        if not visit.is_post:
-            return await self._show(visit)
-        change = self._changes.get(visit.form.get("change", ""))
+    async def settings(self, page: PageRequest) -> Response:
+        if not page.is_post:
+            return await self._show(page)
+        change = self._changes.get(page.form.get("change", ""))
         if change is None:
-            return await self._show(visit)
+            return await self._show(page)
         try:
-            done = await change(visit)
+            done = await change(page)
         except FormError as form_error:
-            return await self._show(visit, form_error=form_error, status=422)
-        return visit.redirect(f"{_SETTINGS}?done={done}")
+            return await self._show(page, form_error=form_error, status=422)
+        return page.redirect(f"{_SETTINGS}?done={done}")
 
-    async def second_factor(self, visit: Visit) -> Response:
-        user = await self._ports.users.get(visit.user.user_id)
-        if user.totp_secret is not None and not await self._is_repeated(visit, _TWO_FACTOR):
-            return await self._end_second_factor(visit)
-        secret = visit.form.get("secret", "")
+    async def second_factor(self, page: PageRequest) -> Response:
+        user = await self._ports.users.get(page.user.user_id)
+        if user.totp_secret is not None and not await self._is_repeated(page, _TWO_FACTOR):
+            return await self._end_second_factor(page)
+        secret = page.form.get("secret", "")
         if not second_factor.is_secret(secret):
             secret = second_factor.new_secret()
         form_error = None
-        if visit.is_post:
+        if page.is_post:
 
             async def begin() -> str:
                 codes = await self._ports.profile.begin_totp(
-                    visit.user,
-                    password=visit.form.get("password", ""),
+                    page.user,
+                    password=page.form.get("password", ""),
                     secret=secret,
-                    code=visit.form.get("code", ""),
+                    code=page.form.get("code", ""),
                 )
                 return "\n".join(codes)
 
             try:
-                text = await self._ports.submit_once(submission_of(visit, _TWO_FACTOR, field="code"), begin)
+                text = await self._ports.submit_once(submission_of(page, _TWO_FACTOR, field="code"), begin)
                 user = await self._ports.users.get(user.id)
                 if user.totp_secret != secret:  # turned off since this form was first submitted
                     raise expired_form("code")
             except FormError as wrong:
                 form_error = wrong
             else:
-                return visit.page("recovery_codes.html", codes=None if text is None else text.split("\n"))
+                return page.render("recovery_codes.html", codes=None if text is None else text.split("\n"))
         import segno  # noqa: PLC0415  few requests need it
 
         qr = segno.make(second_factor.address(secret, email=user.email), error="m")
-        return visit.page(
+        return page.render(
             "second_factor_begin.html",
             status=200 if form_error is None else 422,
             secret=secret,
@@ -92,48 +94,48 @@ class _SettingsPages:
             form_error=form_error,
         )
 
-    async def close(self, visit: Visit) -> Response:
+    async def close(self, page: PageRequest) -> Response:
         form_error = None
-        if visit.is_post:
+        if page.is_post:
             try:
-                await self._ports.profile.close_account(visit.user, password=visit.form.get("close_password", ""))
+                await self._ports.profile.close_account(page.user, password=page.form.get("close_password", ""))
             except FormError as wrong:
                 form_error = wrong
             else:
-                return visit.sign_out()
-        balance = await self._ports.history.balance(visit.account_id)
-        return visit.page(
+                return page.sign_out()
+        balance = await self._ports.history.balance(page.account_id)
+        return page.render(
             "close.html", status=200 if form_error is None else 422, balance=balance, form_error=form_error
         )
 
-    async def new_address(self, visit: Visit) -> Response:
-        link = visit.form.get("link", "") or visit.query("link")
-        if not visit.is_post:
-            return visit.page("new_address.html", link=link)
-        email = await self._ports.profile.change_email(link, session=visit.session)
+    async def new_address(self, page: PageRequest) -> Response:
+        link = page.form.get("link", "") or page.query("link")
+        if not page.is_post:
+            return page.render("new_address.html", link=link)
+        email = await self._ports.profile.change_email(link, session=page.session)
         if email is None:
             text = "It was already used, has expired, or is for an address that belongs to another account."
-            return visit.message("This link no longer works", text, status=410)
-        return visit.message("Email changed", f"Sign in as {email} from now on.")
+            return page.message("This link no longer works", text, status=410)
+        return page.message("Email changed", f"Sign in as {email} from now on.")
 
-    async def _show(self, visit: Visit, *, form_error: FormError | None = None, status: int = 200) -> Response:
-        user = await self._ports.users.get(visit.user.user_id)
-        return visit.page(
+    async def _show(self, page: PageRequest, *, form_error: FormError | None = None, status: int = 200) -> Response:
+        user = await self._ports.users.get(page.user.user_id)
+        return page.render(
             "settings.html",
             status=status,
             user=user,
-            threshold_tokens=await self._ports.notices.threshold_tokens(visit.account_id),
+            threshold_tokens=await self._ports.notices.threshold_tokens(page.account_id),
             sessions=await self._ports.sessions.of(user.id, now_us=self._ports.clock.now_us()),
             recovery_codes=await self._ports.users.recovery_codes_left(user.id),
             zones=sorted(zoneinfo.available_timezones() - {"localtime", "Factory"}),
-            done=visit.query("done"),
+            done=page.query("done"),
             form_error=form_error,
         )
 
-    async def _is_repeated(self, visit: Visit, form: str) -> bool:
+    async def _is_repeated(self, page: PageRequest, form: str) -> bool:
         """Whether a form is submitted again."""
         try:
-            submission = submission_of(visit, form, field="")
+            submission = submission_of(page, form, field="")
             await self._ports.forms.check(submission, now_us=self._ports.clock.now_us())
         except FormError:
             return False
@@ -141,43 +143,47 @@ class _SettingsPages:
             return True
         return False
 
-    async def _end_second_factor(self, visit: Visit) -> Response:
-        if not visit.is_post:
-            return visit.page("second_factor_end.html")
+    async def _end_second_factor(self, page: PageRequest) -> Response:
+        if not page.is_post:
+            return page.render("second_factor_end.html")
         try:
-            await self._ports.profile.end_totp(visit.user, password=visit.form.get("password", ""))
+            await self._ports.profile.end_totp(page.user, password=page.form.get("password", ""))
         except FormError as form_error:
-            return visit.page("second_factor_end.html", status=422, form_error=form_error)
-        return visit.redirect(f"{_SETTINGS}?done=second_factor")
+            return page.render("second_factor_end.html", status=422, form_error=form_error)
+        return page.redirect(f"{_SETTINGS}?done=second_factor")
 
-    async def _time_zone(self, visit: Visit) -> str:
-        await self._ports.profile.set_time_zone(visit.user, visit.form.get("time_zone", ""))
+    async def _time_zone(self, page: PageRequest) -> str:
+        await self._ports.profile.set_time_zone(page.user, page.form.get("time_zone", ""))
         return "time_zone"
 
-    async def _threshold(self, visit: Visit) -> str:
-        text = visit.form.get("threshold", "").strip().replace(",", "").replace("_", "").replace(" ", "")
+    async def _threshold(self, page: PageRequest) -> str:
+        text = page.form.get("threshold", "").strip().replace(",", "").replace("_", "").replace(" ", "")
         if text and (not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:20]) <= TOKENS_MAX):
             raise FormError(
                 "Enter a whole number of tokens, or leave this empty to turn off the alert.", field="threshold"
             )
-        await self._ports.notices.set_threshold(visit.account_id, int(text) if text else None)
+        await self._ports.notices.set_threshold(page.account_id, int(text) if text else None)
         return "threshold"
 
-    async def _password(self, visit: Visit) -> str:
+    async def _password(self, page: PageRequest) -> str:
         await self._ports.profile.change_password(
-            visit.user, current=visit.form.get("current", ""), password=visit.form.get("password", "")
+            page.user,
+            current=page.form.get("current", ""),
+            password=page.form.get("password", ""),
         )
         return "password"
 
-    async def _email(self, visit: Visit) -> str:
+    async def _email(self, page: PageRequest) -> str:
         async def ask() -> str:
             return await self._ports.profile.ask_email(
-                visit.user, password=visit.form.get("email_password", ""), email=visit.form.get("email", "")
+                page.user,
+                password=page.form.get("email_password", ""),
+                email=page.form.get("email", ""),
             )
 
-        await self._ports.submit_once(submission_of(visit, "email", field="email"), ask)
+        await self._ports.submit_once(submission_of(page, "email", field="email"), ask)
         return "email"
 
-    async def _sessions(self, visit: Visit) -> str:
-        await self._ports.sessions.end_all(visit.user.user_id, but=visit.user.digest)
+    async def _sessions(self, page: PageRequest) -> str:
+        await self._ports.sessions.end_all(page.user.user_id, but=page.user.digest)
         return "sessions"

@@ -9,23 +9,25 @@ from starlette.routing import Route
 from tok0n.domain.history import LedgerEntry
 from tok0n.web.dashboard.dashboard_ports import ROWS_A_PAGE, DashboardPorts
 from tok0n.web.pages import csv
-from tok0n.web.pages.visit import Site, Visit
+from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.page_context import PageContext
+from tok0n.web.pages.page_request import PageRequest
 
 _ENTRY_DIGITS_MAX = 18
 _COLUMNS = ("id", "created_at", "kind", "amount", "balance", "request_id", "reason")
 
 
-def statement_routes(site: Site, ports: DashboardPorts) -> list[Route]:
+def statement_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
     """The routes."""
 
-    async def statement(visit: Visit) -> Response:
-        before = visit.query("before")
+    async def statement(page: PageRequest) -> Response:
+        before = page.query("before")
         is_page = before.isascii() and before.isdecimal() and len(before) <= _ENTRY_DIGITS_MAX
         rows = await ports.history.entries(
-            visit.account_id, before=int(before) if is_page else None, rows_max=ROWS_A_PAGE + 1
+            page.account_id, before=int(before) if is_page else None, rows_max=ROWS_A_PAGE + 1
         )
-        newest = await ports.history.entries(visit.account_id, before=None, rows_max=1) if is_page else rows
-        return visit.page(
+        newest = await ports.history.entries(page.account_id, before=None, rows_max=1) if is_page else rows
+        return page.render(
             "statement.html",
             posted=newest[0].posted_after if newest else 0,
             entries=rows[:ROWS_A_PAGE],
@@ -33,9 +35,9 @@ def statement_routes(site: Site, ports: DashboardPorts) -> list[Route]:
             is_first=not is_page,
         )
 
-    async def export(visit: Visit) -> Response:
+    async def export(page: PageRequest) -> Response:
         headers = {"content-disposition": 'attachment; filename="tok0n-statement.csv"'}
-        return StreamingResponse(lines(visit.account_id), media_type="text/csv", headers=headers)
+        return StreamingResponse(lines(page.account_id), media_type="text/csv", headers=headers)
 
     async def lines(account_id: str) -> AsyncIterator[str]:
         yield csv.lines([_COLUMNS])
@@ -45,8 +47,8 @@ def statement_routes(site: Site, ports: DashboardPorts) -> list[Route]:
             before = rows[-1].id
 
     return [
-        Route("/dashboard/statement", site.page(statement, private=True)),
-        Route("/dashboard/statement.csv", site.page(export, private=True)),
+        Route("/dashboard/statement", page_endpoint(context, statement, private=True)),
+        Route("/dashboard/statement.csv", page_endpoint(context, export, private=True)),
     ]
 
 

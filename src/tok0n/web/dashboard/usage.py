@@ -12,57 +12,59 @@ from tok0n.domain.ledger import US_AN_HOUR
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.dashboard_ports import LASTS, DashboardPorts, Period, read_period
 from tok0n.web.pages.charts import plot
+from tok0n.web.pages.endpoints import page_endpoint
 from tok0n.web.pages.filters import zone_of
-from tok0n.web.pages.visit import Site, Visit
+from tok0n.web.pages.page_context import PageContext
+from tok0n.web.pages.page_request import PageRequest
 
 DEFAULT_LAST = "7d"
 HOURS_MAX = 92 * 24
 
 
-def usage_routes(site: Site, ports: DashboardPorts) -> list[Route]:
+def usage_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
     """The route."""
 
-    async def usage(visit: Visit) -> Response:
+    async def usage(page: PageRequest) -> Response:
         now_us = ports.clock.now_us()
         form_error = None
         try:
-            period = _bounded(read_period(visit, now_us=now_us, default=DEFAULT_LAST), now_us=now_us)
+            period = _bounded(read_period(page, now_us=now_us, default=DEFAULT_LAST), now_us=now_us)
         except FormError as wrong:
             form_error, period = wrong, _last(now_us)
         assert period.since_hour is not None
         assert period.until_hour is not None
-        by = UseBy.KEY if visit.query("by") == UseBy.KEY else UseBy.MODEL
+        by = UseBy.KEY if page.query("by") == UseBy.KEY else UseBy.MODEL
         chosen = UseFilter(
             since_hour=period.since_hour,
             until_hour=period.until_hour,
-            model=visit.query("model") or None,
-            api_key_id=visit.query("key") or None,
+            model=page.query("model") or None,
+            api_key_id=page.query("key") or None,
         )
-        keys = await ports.keys(visit)
-        filters = {name: visit.query(name) for name in ("model", "key") if visit.query(name)}
-        return visit.page(
+        keys = await ports.keys(page)
+        filters = {name: page.query(name) for name in ("model", "key") if page.query(name)}
+        return page.render(
             "usage.html",
             status=200 if form_error is None else 422,
             by=by,
             chart=await asyncio.to_thread(
                 plot,
-                await ports.history.hours(visit.account_id, chosen, by=by),
-                await ports.key_names(visit),
+                await ports.history.hours(page.account_id, chosen, by=by),
+                await ports.key_names(page),
                 since_hour=period.since_hour,
                 until_hour=period.until_hour,
-                zone=zone_of(visit.user.time_zone),
-                link=visit.site.link("/dashboard/requests", filters),
+                zone=zone_of(page.user.time_zone),
+                link=page.context.link("/dashboard/requests", filters),
             ),
-            totals=await ports.history.totals(visit.account_id, chosen),
+            totals=await ports.history.totals(page.account_id, chosen),
             query=filters | period.query | ({"by": by} if by is UseBy.KEY else {}),
             period=period,
             lasts=LASTS,
             keys=keys,
-            models=await ports.models(visit),
+            models=await ports.models(page),
             form_error=form_error,
         )
 
-    return [Route("/dashboard/usage", site.page(usage, private=True))]
+    return [Route("/dashboard/usage", page_endpoint(context, usage, private=True))]
 
 
 UNTIL_US_MAX = int(datetime(9000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000

@@ -12,7 +12,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 import tok0n
-from tok0n.web.pages.visit import Site, Visit
+from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.page_context import PageContext
+from tok0n.web.pages.page_request import PageRequest
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
@@ -54,21 +56,21 @@ _BY_FILE = {Path(page.file).name: page for page in GUIDE if "guide" in page.file
 }
 
 
-def docs_routes(site: Site) -> list[Route]:
+def docs_routes(context: PageContext) -> list[Route]:
     """The routes: /docs, /docs/PAGE and /docs/PAGE.md."""
 
-    async def docs(visit: Visit) -> Response:
-        slug = visit.request.path_params.get("slug", GUIDE[0].slug)
+    async def docs(page_request: PageRequest) -> Response:
+        slug = page_request.request.path_params.get("slug", GUIDE[0].slug)
         wants_text = slug.endswith(".md")
         page = _BY_SLUG.get(slug.removesuffix(".md"))
         if page is None:
             raise HTTPException(404)
-        text = read(page).replace(WRITTEN_BASE_URL, f"{site.public_url}/v1")
+        text = read(page).replace(WRITTEN_BASE_URL, f"{context.public_url}/v1")
         if wants_text:
             return PlainTextResponse(text, media_type="text/markdown; charset=utf-8")
-        return visit.page("docs.html", page=page, guide=GUIDE, content=render(text, site.prefix))
+        return page_request.render("docs.html", page=page, guide=GUIDE, content=render(text, context.prefix))
 
-    return [Route("/docs", site.page(docs)), Route("/docs/{slug}", site.page(docs))]
+    return [Route("/docs", page_endpoint(context, docs)), Route("/docs/{slug}", page_endpoint(context, docs))]
 
 
 @cache

@@ -8,7 +8,9 @@ from starlette.routing import Route
 from tok0n.domain.packs import Pack
 from tok0n.domain.rate_limit import Limits
 from tok0n.services.catalogue import Catalogue
-from tok0n.web.pages.visit import Site, Visit
+from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.page_context import PageContext
+from tok0n.web.pages.page_request import PageRequest
 from tok0n.web.public.docs import GUIDE
 
 _LLMS = """\
@@ -33,22 +35,22 @@ Available models: {models}.
 
 
 def landing_routes(
-    site: Site, *, catalogue: Catalogue, packs: Sequence[Pack], limits: Limits, sells: bool
+    context: PageContext, *, catalogue: Catalogue, packs: Sequence[Pack], limits: Limits, sells: bool
 ) -> list[Route]:
     """The routes: / and /llms.txt."""
 
-    async def landing(visit: Visit) -> Response:
+    async def landing(page_request: PageRequest) -> Response:
         models = catalogue.listed()
-        return visit.page(
-            "landing.html", models=models, packs=packs, limits=limits, sells=sells, is_open=site.sign_in.is_open
+        return page_request.render(
+            "landing.html", models=models, packs=packs, limits=limits, sells=sells, is_open=context.sign_in.is_open
         )
 
-    async def llms(visit: Visit) -> Response:
-        del visit
+    async def llms(page_request: PageRequest) -> Response:
+        del page_request
         models = ", ".join(f"`{model.id}`" for model in catalogue.listed()) or "none"
-        docs = "\n".join(f"- [{page.title}]({site.public_url}/docs/{page.slug}.md): {page.about}" for page in GUIDE)
-        base_url = f"{site.public_url}/v1"
-        text = _LLMS.format(base_url=base_url, public_url=site.public_url, models=models, docs=docs)
+        docs = "\n".join(f"- [{page.title}]({context.public_url}/docs/{page.slug}.md): {page.about}" for page in GUIDE)
+        base_url = f"{context.public_url}/v1"
+        text = _LLMS.format(base_url=base_url, public_url=context.public_url, models=models, docs=docs)
         return PlainTextResponse(text, media_type="text/plain; charset=utf-8")
 
-    return [Route("/", site.page(landing)), Route("/llms.txt", site.page(llms))]
+    return [Route("/", page_endpoint(context, landing)), Route("/llms.txt", page_endpoint(context, llms))]

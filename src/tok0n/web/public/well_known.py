@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from tok0n.web.pages.visit import Site
+from tok0n.web.pages.page_context import PageContext
 
 ICON = "icon.svg"
 ICON_SECONDS = 86_400
@@ -27,9 +27,9 @@ NOT_FOR_CRAWLERS = (
 )
 
 
-def well_known_routes(site: Site) -> list[Route]:
+def well_known_routes(context: PageContext) -> list[Route]:
     """The routes: /robots.txt and /favicon.ico."""
-    lines = ["User-agent: *", *(f"Disallow: {site.prefix}{path}" for path in NOT_FOR_CRAWLERS)]
+    lines = ["User-agent: *", *(f"Disallow: {context.prefix}{path}" for path in NOT_FOR_CRAWLERS)]
     rules = "\n".join(lines) + "\n"
 
     async def robots(_: Request) -> Response:
@@ -37,6 +37,6 @@ def well_known_routes(site: Site) -> list[Route]:
 
     async def favicon(_: Request) -> Response:
         headers = {"cache-control": f"public, max-age={ICON_SECONDS}"}
-        return RedirectResponse(site.assets.url(ICON), 302, headers=headers)
+        return RedirectResponse(context.assets.url(ICON), 302, headers=headers)
 
     return [Route("/robots.txt", robots), Route("/favicon.ico", favicon)]

@@ -39,7 +39,7 @@ from tok0n.web.dashboard.sign_in import sign_in_routes
 from tok0n.web.dashboard.statement import statement_routes
 from tok0n.web.dashboard.usage import usage_routes
 from tok0n.web.pages.assets import Assets
-from tok0n.web.pages.visit import Site
+from tok0n.web.pages.page_context import PageContext
 from tok0n.web.public.docs import docs_routes
 from tok0n.web.public.landing import landing_routes
 from tok0n.web.public.well_known import well_known_routes
@@ -49,7 +49,7 @@ from tok0n.web.stripe_webhook import stripe_route
 class Pages(msgspec.Struct, frozen=True, kw_only=True):
     """The site and its routes, and the sign-in that goes on behind it. `packages` are large, and imported later."""
 
-    site: Site
+    context: PageContext
     sign_in: SignIn
     sell_packs: SellPacks | None
     forget_submissions: PeriodicTask
@@ -121,7 +121,7 @@ def make_pages(
     assets = Assets(urlsplit(settings.server.public_url).path)
     sign_in = make_sign_in(settings, store, clock, passwords=passwords, mailer=mailer)
     authenticator = open_authenticator(settings)
-    site = Site(
+    context = PageContext(
         public_url=settings.server.public_url,
         sign_in=sign_in,
         assets=assets,
@@ -163,24 +163,24 @@ def make_pages(
     routes: list[BaseRoute] = [
         assets.route(),
         *landing_routes(
-            site,
+            context,
             catalogue=catalogue,
             packs=list(packs_of(settings).values()),
             limits=limits,
             sells=sell_packs is not None,
         ),
-        *docs_routes(site),
-        *well_known_routes(site),
-        *sign_in_routes(site),
-        *overview_routes(site, ports),
-        *key_routes(site, ports),
-        *request_routes(site, ports),
-        *usage_routes(site, ports),
-        *statement_routes(site, ports),
-        *settings_routes(site, ports),
-        *access_routes(site, ports, store.passkeys),
-        *playground.routes(site),
-        *order_pages.routes(site),
+        *docs_routes(context),
+        *well_known_routes(context),
+        *sign_in_routes(context),
+        *overview_routes(context, ports),
+        *key_routes(context, ports),
+        *request_routes(context, ports),
+        *usage_routes(context, ports),
+        *statement_routes(context, ports),
+        *settings_routes(context, ports),
+        *access_routes(context, ports, store.passkeys),
+        *playground.routes(context),
+        *order_pages.routes(context),
     ]
     if sell_packs is not None:
         routes.append(stripe_route(sell_packs))
@@ -194,7 +194,7 @@ def make_pages(
             sign_in=sign_in,
             clock=clock,
         )
-        routes += passkey_routes(site, passkeys, ports.submit_once)
+        routes += passkey_routes(context, passkeys, ports.submit_once)
 
     async def forget_submissions() -> None:
         await store.forms.forget_old(now_us=clock.now_us())
@@ -202,7 +202,7 @@ def make_pages(
     uses = [("stripe", sell_packs is not None), ("webauthn", authenticator is not None)]
     packages = [package for package, is_used in uses if is_used]
     return Pages(
-        site=site,
+        context=context,
         sign_in=sign_in,
         sell_packs=sell_packs,
         forget_submissions=forget_submissions,

@@ -1,0 +1,75 @@
+"""What all pages share: settings, templates, cookie names."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import jinja2
+from starlette.requests import Request
+
+from tok0n.domain.client_ip import ClientAddresses
+from tok0n.services.forms import new_form_id
+from tok0n.services.sign_in import SignIn
+from tok0n.web.pages import filters
+from tok0n.web.pages.assets import Assets
+
+
+class PageContext:
+    """What all pages share."""
+
+    def __init__(
+        self,
+        *,
+        public_url: str,
+        sign_in: SignIn,
+        assets: Assets,
+        has_passkeys: bool,
+        has_mail: bool,
+        trusted_proxies: Sequence[str],
+    ) -> None:
+        self.public_url = public_url
+        self.sign_in = sign_in
+        self.assets = assets
+        self.has_passkeys = has_passkeys
+        self.has_mail = has_mail
+        self.is_secure = public_url.startswith("https://")
+        self.prefix = urlsplit(public_url).path
+        self.cookie_path = self.prefix or "/"
+        self.session_cookie = self._cookie_name("tok0n")
+        self.passkey_cookie = self._cookie_name("tok0n-passkey")
+        self.client_addresses = ClientAddresses(trusted_proxies)
+        self._templates = jinja2.Environment(
+            loader=jinja2.PackageLoader("tok0n.web", "templates"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters.update(filters.FILTERS)
+        self._templates.globals.update(asset=assets.url, has_htmx=assets.has_htmx, with_query=_with_query, zip=zip)
+        self._templates.globals.update(new_form_id=new_form_id, prefix=self.prefix)
+
+    def limit_key(self, request: Request) -> str:
+        """Who counts as one client for limits: the client's address, or the /64 of an IPv6 address."""
+        peer = "" if request.client is None else request.client.host
+        return self.client_addresses.limit_key(peer, request.headers.getlist("x-forwarded-for"))
+
+    def link(self, path: str, query: Mapping[str, str]) -> str:
+        """The prefixed path with its query begun: more parameters can be added to it."""
+        return f"{self.prefix}{path}?{urlencode(query)}&" if query else f"{self.prefix}{path}?"
+
+    def render(self, template: str, context: Mapping[str, Any]) -> str:
+        """The text of a page."""
+        return self._templates.get_template(template).render(context)
+
+    def _cookie_name(self, name: str) -> str:
+        """Browsers accept `__Host-` only with `Path=/`, so a path prefix takes `__Secure-`."""
+        if not self.is_secure:
+            return name
+        return f"__Secure-{name}" if self.prefix else f"__Host-{name}"
+
+
+def _with_query(query: Mapping[str, str], **changes: str | int | None) -> str:
+    """The query of an address with some parameters changed; None and nothing take one away."""
+    changed = {**query, **{name: "" if value is None else str(value) for name, value in changes.items()}}
+    return "?" + urlencode({name: value for name, value in changed.items() if value})

@@ -1,0 +1,251 @@
+"""One request for a page: the session and the form that came with it, and the response with its security headers."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, quote
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from tok0n.domain.errors import CredentialsChanged, NotFound, Overloaded, Tok0nError
+from tok0n.domain.users import PASSKEY_LIFE_US, SESSION_LIFE_US, UTC, Session
+from tok0n.http.asgi import read_at_most
+from tok0n.services.sign_in import NewSession
+from tok0n.web.pages import filters
+from tok0n.web.pages.compression import COMPRESSED_BYTES_MIN, accepts_gzip, compress
+from tok0n.web.pages.cross_site import is_same_origin
+from tok0n.web.pages.page_context import PageContext
+
+log = structlog.get_logger()
+
+FORM_BYTES_MAX = 512 * 1024
+FIELDS_MAX = 200
+NEXT_URL_CHARACTERS_MAX = 500
+
+_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self';"
+    " form-action 'self'{form_target}; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+class Page(HTMLResponse):
+    """An answer that is rendered in a thread: a long page must not hold up the calls of others."""
+
+    def __init__(self, page_context: PageContext, template: str, context: Mapping[str, Any], status: int) -> None:
+        super().__init__(status_code=status)
+        self._render = lambda: page_context.render(template, context)
+
+    async def fill(self) -> None:
+        """Render it."""
+        self.body = (await asyncio.to_thread(self._render)).encode()
+        self.headers["content-length"] = str(len(self.body))
+
+
+class PageRequest:
+    """One request for a page."""
+
+    def __init__(self, page_context: PageContext, request: Request) -> None:
+        self.context = page_context
+        self.request = request
+        self.session: Session | None = None
+        self.form: dict[str, str] = {}
+        self.choices: dict[str, list[str]] = {}
+        self._form_target = ""
+
+    async def load_session(self) -> None:
+        """Find out who visits."""
+        self.session = await self.context.sign_in.who(self.cookie)
+
+    @property
+    def cookie(self) -> str | None:
+        """The secret of the session, if there is one."""
+        return self.request.cookies.get(self.context.session_cookie)
+
+    @property
+    def passkey_cookie(self) -> str | None:
+        """The secret of the visitor who asked to sign in with a passkey, if there is one."""
+        return self.request.cookies.get(self.context.passkey_cookie)
+
+    def set_passkey_cookie(self, response: Response, secret: str) -> None:
+        """Give the visitor the secret that a passkey challenge is bound to, for as long as that works."""
+        self._set_cookie(response, self.context.passkey_cookie, secret, seconds=PASSKEY_LIFE_US // 1_000_000)
+
+    @property
+    def user(self) -> Session:
+        """Whoever is signed in; only on private pages."""
+        assert self.session is not None
+        return self.session
+
+    @property
+    def account_id(self) -> str:
+        """The account of whoever is signed in."""
+        return self.user.account_id
+
+    @property
+    def path(self) -> str:
+        """The path of the request, decoded. `Request.url` is not used: it raises on some Host headers."""
+        path: str = self.request.scope["path"]
+        return path
+
+    @property
+    def agent(self) -> str:
+        """What the browser calls itself."""
+        return self.request.headers.get("user-agent", "")
+
+    @property
+    def limit_key(self) -> str:
+        """Who counts as one client for limits."""
+        return self.context.limit_key(self.request)
+
+    @property
+    def is_post(self) -> bool:
+        """Whether something was sent to be done."""
+        return self.request.method == "POST"
+
+    def let_forms_lead_to(self, origin: str) -> None:
+        """Allow a form of this page to end at another site: browsers hold a redirect to be part of the form."""
+        self._form_target = f" {origin}"
+
+    def query(self, name: str) -> str:
+        """A parameter of the address, or nothing."""
+        return self.request.query_params.get(name, "").strip()
+
+    def render(self, template: str, *, status: int = 200, **context: Any) -> Response:
+        """Render a page."""
+        zone = UTC if self.session is None else self.session.time_zone
+        everything = {
+            "page_context": self.context,
+            "session": self.session,
+            "path": self.path,
+            "base_url": f"{self.context.public_url}/v1",
+            "zone": filters.zone_of(zone),
+            "zone_name": zone,
+            "form_error": None,
+            "form": self.form,
+        }
+        return Page(self.context, template, everything | context, status)
+
+    def message(self, title: str, text: str, *, status: int = 200) -> Response:
+        """A page that only says something."""
+        return self.render("message.html", status=status, title=title, text=text)
+
+    def mailed(self, text: str) -> Response:
+        """A page that says that a mail is on its way, or where it is when no mail can be sent."""
+        if not self.context.has_mail:
+            text += " This server can't send email, so contact support to get the link."
+        return self.message("Check your email", text)
+
+    def error(self, status: int, message: str) -> Response:
+        """A page that says what went wrong."""
+        titles = {403: "Not allowed", 404: "Page not found", 405: "Not allowed"}
+        titles |= {413: "Form too large", 500: "Something went wrong", 503: "Temporarily unavailable"}
+        text = "Check the URL. The page may have moved or been deleted." if status == 404 else message
+        return self.message(titles.get(status, "Something went wrong"), text, status=status)
+
+    def failure(self, error: Tok0nError) -> Response:
+        """A page for what a use case could not do."""
+        if isinstance(error, NotFound):
+            return self.error(404, error.message)
+        if isinstance(error, CredentialsChanged):
+            return self.message("Sign in again", error.message, status=409)
+        if isinstance(error, Overloaded):
+            return self.error(503, "The server is busy. Try again in a few seconds.")
+        log.error("page_failed", detail=error.detail or error.message)
+        return self.error(500, "We couldn't complete this request, and nothing was changed. Try again in a moment.")
+
+    def redirect(self, to: str) -> Response:
+        """Go on elsewhere, with a GET. Only to a path of ours, given without the path prefix."""
+        return RedirectResponse(self.context.prefix + (to if _is_ours(to) else "/dashboard"), 303)
+
+    async def to_sign_in(self) -> Response:
+        """Sign in first, then come back to what was asked for."""
+        query = self.request.scope["query_string"].decode("latin-1")
+        next_url = self.path + (f"?{query}" if query else "")
+        if self.is_post or len(next_url) > NEXT_URL_CHARACTERS_MAX:
+            next_url = "/dashboard"
+        return await self.finish(self.redirect(f"/sign-in?next={quote(next_url)}"), private=True)
+
+    def sign_in(self, new: NewSession, *, next_url: str = "/dashboard") -> Response:
+        """Put the secret of a new session into its cookie, and go on."""
+        response = self.redirect(f"/second-factor?next={quote(next_url)}" if new.waits else next_url)
+        self._set_cookie(response, self.context.session_cookie, new.secret, seconds=SESSION_LIFE_US // 1_000_000)
+        return response
+
+    def sign_out(self) -> Response:
+        """Take the cookie away."""
+        response = self.redirect("/")
+        response.delete_cookie(
+            self.context.session_cookie,
+            path=self.context.cookie_path,
+            secure=self.context.is_secure,
+            httponly=True,
+        )
+        return response
+
+    async def finish(self, response: Response, *, private: bool) -> Response:
+        """Render what is to be rendered, and add what every answer has."""
+        if isinstance(response, Page):
+            await response.fill()
+        response.headers.update(_HEADERS)
+        response.headers["content-security-policy"] = _POLICY.format(form_target=self._form_target)
+        is_own = private or self.session is not None or self.is_post
+        response.headers["cache-control"] = "no-store" if is_own else "no-cache"
+        if not is_own:
+            await self._compress(response)
+        if self.context.is_secure:
+            response.headers["strict-transport-security"] = "max-age=31536000"
+        return response
+
+    async def _compress(self, response: Response) -> None:
+        """Compress a page that anybody may read, if the client takes gzip."""
+        if len(response.body) <= COMPRESSED_BYTES_MIN:
+            return
+        response.headers.add_vary_header("accept-encoding")
+        if accepts_gzip(self.request.headers.get("accept-encoding", "")):
+            response.body = await asyncio.to_thread(compress, bytes(response.body))
+            response.headers["content-encoding"] = "gzip"
+            response.headers["content-length"] = str(len(response.body))
+
+    async def read_form(self) -> None:
+        """Read what was sent. Raises `HTTPException` when it did not come from a page of ours."""
+        if not self.is_post:
+            return
+        if not is_same_origin(self.request, self.context.public_url):
+            raise HTTPException(403, "This form was sent from another site. Open the page here and try again.")
+        body = await read_at_most(self.request.stream(), FORM_BYTES_MAX)
+        if body is None:
+            raise HTTPException(413, f"A form can have at most {FORM_BYTES_MAX // 1024} KiB.")
+        try:
+            fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="strict")
+        except ValueError:
+            raise HTTPException(400, "We couldn't read this form. Reload the page and try again.") from None
+        if any("\0" in text for field in fields for text in field):
+            raise HTTPException(400, "A form can't contain NUL characters.")
+        self.form = dict(fields)
+        for name, value in fields:
+            self.choices.setdefault(name, []).append(value)
+
+    def _set_cookie(self, response: Response, name: str, value: str, *, seconds: int) -> None:
+        response.set_cookie(
+            name,
+            value,
+            max_age=seconds,
+            path=self.context.cookie_path,
+            secure=self.context.is_secure,
+            httponly=True,
+            samesite="lax",
+        )
+
+
+def _is_ours(path: str) -> bool:
+    """Whether a browser that is sent there stays on this site: it reads a backslash as a slash, and skips controls."""
+    return path.startswith("/") and path.isprintable() and not path.startswith(("//", "/\\"))
