@@ -209,7 +209,7 @@ async def test_a_ledger_with_differences_is_refused_and_stays_as_it_is(databases
     assert await _read_as_it_is(databases, where) == before
 
 
-@pytest.mark.parametrize(("revision", "advice"), [("0003", "Tok0n 0.1.0 first"), ("9999", "newer Tok0n")])
+@pytest.mark.parametrize(("revision", "advice"), [("0003", "First run tok0n migrate"), ("9999", "newer Tok0n")])
 async def test_an_unknown_schema_is_refused_with_the_way_out(databases: Databases, revision: str, advice: str) -> None:
     where = await databases.create(dump=True)
     await databases.execute(where, f"UPDATE alembic_version SET version_num = '{revision}'")

@@ -54,8 +54,8 @@ def upgrade(tx: sa.Connection) -> list[str]:
 
     if before not in from_first_chain.SUPPORTED:
         raise OperatorError(
-            f"The database has schema {before}, which this version cannot migrate. Run tok0n migrate of Tok0n 0.1.0"
-            f" first: it leads to schema {from_first_chain.SUPPORTED[0]}, which this version migrates."
+            f"The database has schema {before}. This version migrates only schemas 0007 (Tok0n 0.1.0) and 0012."
+            " First run tok0n migrate with an older version that leads to one of them."
         )
     from_first_chain.bring_over(tx, before)
     tx.execute(sa.text("UPDATE alembic_version SET version_num = :head"), {"head": HEAD})
