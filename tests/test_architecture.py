@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tok0n.domain.ledger import TRANSITIONS
+from tok0n.domain.ledger_rules import TRANSITIONS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "tok0n"
@@ -70,7 +70,7 @@ def test_the_layers_on_the_page_are_those_of_import_linter() -> None:
 def test_the_transitions_on_the_page_are_those_of_the_domain() -> None:
     documented = {(row[0], row[1]): row[2] for row in rows("The life of a reservation")}
     transitions = {(f"`{status}`", f"`{event}`"): f"`{after}`" for (status, event), after in TRANSITIONS.items()}
-    assert documented == transitions, "the table of transitions in docs/architecture.md differs from domain/ledger.py"
+    assert documented == transitions, "docs/architecture.md differs from domain/ledger_rules.py"
 
 
 def test_the_picture_is_small_accessible_and_has_no_script() -> None:

@@ -19,7 +19,8 @@ def test_a_wheel_holds_the_pages_the_docs_and_htmx(tmp_path: Path) -> None:
     for page in GUIDE:
         assert f"tok0n/docs/{page.file}" in names
     source = ROOT / "src"
-    for folder in ("web/templates", "web/assets", "adapters/sql/migrations/versions", "adapters/redis"):
+    sql = ("adapters/sql", "adapters/sql/sqlite", "adapters/sql/postgres", "adapters/sql/migrations/versions")
+    for folder in ("web/templates", "web/assets", *sql, "adapters/redis"):
         for file in (source / "tok0n" / folder).iterdir():
             if file.is_file() and not file.name.startswith("."):
                 assert str(file.relative_to(source)) in names

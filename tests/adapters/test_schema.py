@@ -26,7 +26,7 @@ HELD_OTHERWISE = {
     "add_fk ledger_entry.account_id",
     "add_fk ledger_entry.request_id",
 }
-"""The foreign keys that PostgreSQL does not check: see migration 0007."""
+"""The foreign keys that PostgreSQL does not check: triggers of `postgres/guards.sql` replace them."""
 
 MIGRATIONS = Path(migrate.__file__).parent / "migrations"
 

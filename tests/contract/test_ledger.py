@@ -42,6 +42,28 @@ def used(request_id: str, total: int) -> Settlement:
     return Settlement(request_id=request_id, usage=usage, resolved_at_us=NOW_US + 5, upstream_ms=7)
 
 
+async def test_reversals_at_the_same_time_give_a_charge_back_once(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1_000)
+    for request_id, total in (("r1", 40), ("r2", 40)):
+        await db.ledger.reserve(new(request_id, account.id, key.id, 100))
+        await db.ledger.settle(used(request_id, total))
+    reversals = [db.ledger.reverse(request_id="r1", now_us=NOW_US + n) for n in range(8)]
+    await asyncio.gather(*reversals)
+    entries = [row for row in await db.rows(schema.ledger_entry) if row["reverses_request_id"] is not None]
+    assert [(row["kind"], row["amount"], row["reverses_request_id"]) for row in entries] == [("adjustment", 40, "r1")]
+    assert await balance(db) == Balance(posted=960, pending=0)
+    assert (await db.ledger.audit()).ok
+
+
+async def test_the_database_rejects_a_second_reversal_of_a_request(db: Opened) -> None:
+    await db.key("a@x", tokens=1_000)
+    reversal = "INSERT INTO ledger_entry (account_id, kind, amount, posted_after, created_at_us, reverses_request_id)"
+    statement = sa.text(f"{reversal} SELECT id, 'adjustment', 1, 1, 1, 'r1' FROM account")
+    await db.store.write(lambda tx: tx.execute(statement))
+    with pytest.raises(AccountingFailed):
+        await db.store.write(lambda tx: tx.execute(statement))
+
+
 async def test_settlements_of_one_commit_do_not_spoil_each_other(db: Opened) -> None:
     account, key = await db.key("a@x", tokens=1_000)
     reservations = [new(f"r{n}", account.id, key.id, 100) for n in range(6)]

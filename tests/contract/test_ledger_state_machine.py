@@ -1,12 +1,14 @@
-"""The ledger against a plain Python model: after every step ALL balances, rows and entries are compared."""
+"""Each ledger against the rule book: after every step, ALL balances, budgets, requests and entries are compared."""
 
 import asyncio
 import contextlib
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -20,15 +22,18 @@ from hypothesis.stateful import (
 )
 
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
-from tok0n.domain.errors import AlreadyResolved, InsufficientTokens
-from tok0n.domain.ledger import NewReservation, Receipt, Release, Settlement
+from tok0n.domain import ledger_rules
+from tok0n.domain.accounts import KeyLimits
+from tok0n.domain.errors import AlreadyResolved, Tok0nError
+from tok0n.domain.ledger import Balance, NewReservation, Receipt, Release, RequestStatus, Settlement
+from tok0n.domain.ledger_rules import AccountRow, KeyRow, RequestRow, Rows
 from tok0n.domain.usage import Usage
 
 TOKENS = st.integers(min_value=1, max_value=400)
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Two accounts, random operations, and a crash now and then: the model is three dictionaries."""
+    """Two accounts, one of whose keys has a budget, random operations, and a crash now and then."""
 
     engine: str
 
@@ -37,132 +42,155 @@ class LedgerMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.folder = Path(tempfile.mkdtemp())
         self.now_us = NOW_US
-        self.balances: dict[str, list[int]] = {}
-        self.requests: dict[str, dict[str, Any]] = {}
+        self.accounts: dict[str, AccountRow] = {}
+        self.keys: dict[str, KeyRow] = {}
+        self.requests: dict[str, RequestRow] = {}
         self.reservations: dict[str, NewReservation] = {}
         self.entries: list[tuple[str, str, int, int, str | None]] = []
-        self.keys: dict[str, str] = {}
+        self.key_ids: dict[str, str] = {}
         self._open()
-        for email in ("a@x", "b@x"):
-            account, key = self._run(self.db.key(email, tokens=1000))
-            self.balances[account.id] = [1000, 0]
-            self.keys[account.id] = key.id
+        for email, budget in (("a@x", None), ("b@x", 1_500)):
+            account = self._run(self.db.accounts.create(email=email, tokens=1000, now_us=NOW_US))
+            key = self._run(
+                self.db.accounts.create_key(
+                    email=email,
+                    name="test",
+                    digest=email.encode(),
+                    prefix="tk0n_",
+                    last_four="0000",
+                    now_us=NOW_US,
+                    limits=KeyLimits(budget=budget),
+                )
+            )
+            self.accounts[account.id] = AccountRow(posted=1000)
+            self.keys[account.id] = KeyRow(budget=budget)
+            self.key_ids[account.id] = key.id
             self.entries.append((account.id, "grant", 1000, 1000, None))
-        self.emails = dict(zip(self.balances, ("a@x", "b@x"), strict=True))
+        self.emails = dict(zip(self.accounts, ("a@x", "b@x"), strict=True))
 
     @rule(which=st.integers(0, 1), tokens=TOKENS, lifetime_us=st.integers(1, 50))
     def reserve(self, which: int, tokens: int, lifetime_us: int) -> None:
-        account_id = list(self.balances)[which]
-        request_id = f"r{len(self.requests)}"
+        account_id = list(self.accounts)[which]
+        account, key = self.accounts[account_id], self.keys[account_id]
         reservation = NewReservation(
-            request_id=request_id,
+            request_id=f"r{len(self.requests)}",
             account_id=account_id,
-            api_key_id=self.keys[account_id],
+            api_key_id=self.key_ids[account_id],
             model="demo",
             tokens=tokens,
             created_at_us=self.now_us,
             expires_at_us=self.now_us + lifetime_us,
+            has_budget=key.budget is not None,
         )
         result = self._submit(lambda: self.db.ledger.reserve(reservation))
-        posted, pending = self.balances[account_id]
-        if posted - pending < tokens:
-            assert isinstance(result, InsufficientTokens)
+        rows = _rows_or_error(lambda: ledger_rules.reserve(reservation, account=account, key=key))
+        if not isinstance(rows, Rows):
+            assert (type(result), str(result)) == (type(rows), str(rows))
             return
-        self.balances[account_id][1] += tokens
-        self.reservations[request_id] = reservation
-        self.requests[request_id] = {
-            "account_id": account_id,
-            "status": "PENDING",
-            "reserved": tokens,
-            "charged": 0,
-            "shortfall": 0,
-            "expires_at_us": self.now_us + lifetime_us,
-        }
+        assert result == Balance(posted=rows.account.posted, pending=rows.account.pending)
+        self.reservations[rows.request.id] = reservation
+        self._keep(rows)
 
     @precondition(lambda self: self.requests)
     @rule(index=st.integers(0, 1000), total=st.integers(1, 600), at_hand=st.booleans())
     def settle(self, index: int, total: int, *, at_hand: bool) -> None:
-        request_id, row = self._pick(index)
+        rows = self._pick(index)
         settlement = Settlement(
-            request_id=request_id,
+            request_id=rows.request.id,
             usage=Usage(prompt_tokens=0, completion_tokens=total, total_tokens=total),
             resolved_at_us=self.now_us,
             upstream_ms=1,
-            reservation=self.reservations[request_id] if at_hand else None,
+            reservation=self.reservations[rows.request.id] if at_hand else None,
         )
         result = self._submit(lambda: self.db.ledger.settle(settlement))
-        balance = self.balances[row["account_id"]]
-        if row["status"] == "PENDING":
-            charged = min(total, row["reserved"] + balance[0] - balance[1])
-            balance[0] -= charged
-            balance[1] -= row["reserved"]
-            row.update(status="SETTLED", charged=charged, shortfall=total - charged)
-            self.entries.append((row["account_id"], "usage", -charged, balance[0], request_id))
-        if row["status"] != "SETTLED":
+        try:
+            rows = ledger_rules.settle(rows, total_tokens=total)
+        except AlreadyResolved:
             assert isinstance(result, AlreadyResolved)
             return
-        assert isinstance(result, Receipt)
-        assert (result.charged, result.shortfall, result.reserved) == (
-            row["charged"],
-            row["shortfall"],
-            row["reserved"],
+        self._keep(rows)
+        assert result == Receipt(
+            request_id=rows.request.id,
+            reserved=rows.request.reserved,
+            charged=rows.request.charged,
+            shortfall=rows.request.shortfall,
+            balance=Balance(posted=rows.account.posted, pending=rows.account.pending),
         )
 
     @precondition(lambda self: self.requests)
     @rule(index=st.integers(0, 1000))
     def release(self, index: int) -> None:
-        request_id, row = self._pick(index)
-        release = Release(request_id=request_id, code="upstream_error", dispatched=True, resolved_at_us=self.now_us)
+        rows = self._pick(index)
+        release = Release(
+            request_id=rows.request.id, code="upstream_error", dispatched=True, resolved_at_us=self.now_us
+        )
         result = self._submit(lambda: self.db.ledger.release(release))
-        if row["status"] == "SETTLED":
+        try:
+            self._keep(ledger_rules.release(rows))
+        except AlreadyResolved:
             assert isinstance(result, AlreadyResolved)
             return
         assert result is None
-        self._end(row, "RELEASED")
 
     @rule(rows_max=st.integers(1, 3), passed_us=st.integers(0, 30))
     def expire(self, rows_max: int, passed_us: int) -> None:
         self.now_us += passed_us
         overdue = sorted(
-            (row["expires_at_us"], request_id)
-            for request_id, row in self.requests.items()
-            if row["status"] == "PENDING" and row["expires_at_us"] < self.now_us
+            (row.expires_at_us, row.id)
+            for row in self.requests.values()
+            if ledger_rules.expire(self._rows_of(row), now_us=self.now_us).request != row
         )
-        # Rows of one expiry may go in any order, so as many as share the last one are let go together.
+        # Rows with the same expiry may expire in any order, so all that share the last one expire together.
         if len(overdue) > rows_max:
             last = overdue[rows_max - 1][0]
             rows_max = sum(expires <= last for expires, _ in overdue)
         assert self._run(self.db.ledger.expire(now_us=self.now_us, rows_max=rows_max)) == min(rows_max, len(overdue))
         for _, request_id in overdue[:rows_max]:
-            self._end(self.requests[request_id], "EXPIRED")
+            self._keep(ledger_rules.expire(self._rows_of(self.requests[request_id]), now_us=self.now_us))
 
     @rule(which=st.integers(0, 1), tokens=TOKENS)
     def grant(self, which: int, tokens: int) -> None:
-        account_id = list(self.balances)[which]
+        account_id = list(self.accounts)[which]
         self._run(
             self.db.accounts.grant(email=self.emails[account_id], tokens=tokens, reason="a grant", now_us=self.now_us)
         )
-        self.balances[account_id][0] += tokens
-        self.entries.append((account_id, "grant", tokens, self.balances[account_id][0], None))
+        account = self.accounts[account_id]
+        self.accounts[account_id] = msgspec.structs.replace(account, posted=account.posted + tokens)
+        self.entries.append((account_id, "grant", tokens, account.posted + tokens, None))
 
     @rule()
     def crash_and_reopen(self) -> None:
-        """The process dies: what was committed is there, what was PENDING is expired by the next start."""
+        """The process dies: committed rows are there, and the next start expires the PENDING ones."""
         self._close()
         self._open()
-        pending = [row for row in self.requests.values() if row["status"] == "PENDING"]
+        pending = [row for row in self.requests.values() if row.status is RequestStatus.PENDING]
         assert self._run(self.db.ledger.recover(now_us=self.now_us)) == len(pending)
         for row in pending:
-            self._end(row, "EXPIRED")
+            self._keep(ledger_rules.expire(self._rows_of(row), now_us=None))
 
     @invariant()
     def the_database_is_the_model(self) -> None:
         if not hasattr(self, "emails"):
             return
-        accounts = {row["id"]: [row["posted"], row["pending"]] for row in self._rows(schema.account)}
-        assert accounts == self.balances
+        accounts = {
+            row["id"]: AccountRow(posted=row["posted"], pending=row["pending"], is_open=row["status"] == "open")
+            for row in self._rows(schema.account)
+        }
+        assert accounts == self.accounts
+        keys = {
+            row["account_id"]: KeyRow(
+                budget=row["budget"],
+                spent=row["spent"],
+                pending=row["pending"],
+                expires_at_us=row["expires_at_us"],
+                is_revoked=row["revoked_at_us"] is not None,
+            )
+            for row in self._rows(schema.api_key)
+        }
+        assert keys == self.keys
         requests = {
-            row["id"]: {name: row[name] for name in self.requests[row["id"]]} for row in self._rows(schema.request)
+            row["id"]: msgspec.convert({name: row[name] for name in RequestRow.__struct_fields__}, RequestRow)
+            for row in self._rows(schema.request)
         }
         assert requests == self.requests
         entries = [
@@ -178,13 +206,21 @@ class LedgerMachine(RuleBasedStateMachine):
             self.runner.close()
             shutil.rmtree(self.folder)
 
-    def _pick(self, index: int) -> tuple[str, dict[str, Any]]:
-        return list(self.requests.items())[index % len(self.requests)]
+    def _pick(self, index: int) -> Rows:
+        return self._rows_of(list(self.requests.values())[index % len(self.requests)])
 
-    def _end(self, row: dict[str, Any], status: str) -> None:
-        if row["status"] == "PENDING":
-            row["status"] = status
-            self.balances[row["account_id"]][1] -= row["reserved"]
+    def _rows_of(self, request: RequestRow) -> Rows:
+        account_id = request.account_id
+        return Rows(account=self.accounts[account_id], key=self.keys[account_id], request=request)
+
+    def _keep(self, rows: Rows) -> None:
+        account_id = rows.request.account_id
+        self.accounts[account_id] = rows.account
+        self.keys[account_id] = rows.key
+        self.requests[rows.request.id] = rows.request
+        if rows.entry is not None:
+            entry = rows.entry
+            self.entries.append((account_id, entry.kind, entry.amount, entry.posted_after, entry.request_id))
 
     def _open(self) -> None:
         self.stack = contextlib.AsyncExitStack()
@@ -205,6 +241,13 @@ class LedgerMachine(RuleBasedStateMachine):
             return await outcome(submit())
 
         return self._run(run())
+
+
+def _rows_or_error(rule: Callable[[], Rows]) -> Rows | Tok0nError:
+    try:
+        return rule()
+    except Tok0nError as error:
+        return error
 
 
 @pytest.mark.parametrize("engine", ENGINES)

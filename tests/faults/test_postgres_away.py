@@ -106,7 +106,7 @@ async def test_stopped_before_a_settlement_nothing_is_charged_and_nothing_stays_
 @pytest.fixture
 async def proxy() -> AsyncIterator[FaultProxy]:
     cluster = await asyncio.to_thread(postgres.shared_cluster)
-    async with FaultProxy(cluster.port, only=b"tok0n_batch") as proxy:
+    async with FaultProxy(cluster.port, only=b"tok0n_ledger_batch") as proxy:
         yield proxy
 
 

@@ -23,8 +23,6 @@ _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _READ_DIFFERENTLY = frozenset("\u00df\u03c2\u200c\u200d")
 """Sharp s, final sigma and the joiners: IDNA 2003 and IDNA 2008 make different domains of them (UTS #46, section 7)."""
 
-_IGNORE_DOTS = frozenset({"gmail.com", "googlemail.com"})
-
 
 def parse_email(text: str) -> str:
     """The address in its stored form: NFC, lower case, the domain in ASCII (IDNA). Raises `OperatorError`."""
@@ -51,18 +49,6 @@ def parse_mailbox(text: str) -> str:
 def needs_smtputf8(email: str) -> bool:
     """Whether only a mail server that offers SMTPUTF8 (RFC 6531) can deliver to this address."""
     return not email.isascii()
-
-
-def mailbox_key(email: str) -> str:
-    """A key that the usual spellings of one mailbox share, to count attempts by: not an address to send to.
-
-    It drops a `+tag`, and the dots that Gmail ignores. `email` is in its stored form.
-    """
-    local, _, domain = email.rpartition("@")
-    local = local.partition("+")[0] or local
-    if domain in _IGNORE_DOTS:
-        return f"{local.replace('.', '')}@gmail.com"
-    return f"{local}@{domain}"
 
 
 def _is_local(local: str) -> bool:

@@ -7,7 +7,6 @@ from enum import StrEnum
 
 import msgspec
 
-from tok0n.domain.errors import AlreadyResolved
 from tok0n.domain.usage import Usage
 
 US_AN_HOUR = 3_600_000_000
@@ -23,22 +22,6 @@ class RequestStatus(StrEnum):
     SETTLED = "SETTLED"
     RELEASED = "RELEASED"
     EXPIRED = "EXPIRED"
-
-
-TRANSITIONS = {
-    (RequestStatus.PENDING, "settle"): RequestStatus.SETTLED,
-    (RequestStatus.PENDING, "release"): RequestStatus.RELEASED,
-    (RequestStatus.PENDING, "expire"): RequestStatus.EXPIRED,
-}
-"""The only moves there are. A missing pair is `AlreadyResolved`."""
-
-
-def transition(status: RequestStatus, event: str, *, request_id: str) -> RequestStatus:
-    """The status after `event`. Raises `AlreadyResolved` when the reservation has ended."""
-    try:
-        return TRANSITIONS[status, event]
-    except KeyError:
-        raise AlreadyResolved(request_id=request_id, status=status, wanted=event) from None
 
 
 class EntryKind(StrEnum):

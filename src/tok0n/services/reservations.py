@@ -12,7 +12,7 @@ from typing import Self
 import structlog
 
 from tok0n.domain.errors import AccountingFailed, AlreadyResolved, Overloaded, Tok0nError, UpstreamFailed
-from tok0n.domain.ledger import Balance, NewReservation, Receipt, Release, Settlement
+from tok0n.domain.ledger import NewReservation, Receipt, Release, Settlement
 from tok0n.domain.usage import Usage
 from tok0n.ports.clock import Clock
 from tok0n.ports.ledger import Ledger
@@ -74,20 +74,19 @@ class Reservation:
     `dispatched` is to be set when, from there on, something of the request may reach the upstream.
     """
 
-    __slots__ = ("_new", "_owner", "_receipt", "balance", "dispatched")
+    __slots__ = ("_new", "_owner", "_receipt", "dispatched")
 
     def __init__(self, owner: Reservations, new: NewReservation) -> None:
         self._owner = owner
         self._new = new
         self.dispatched = False
         self._receipt: Receipt | None = None
-        self.balance: Balance
 
     async def __aenter__(self) -> Self:
         """Reserve. Raises what `ports.Ledger.reserve` raises."""
         reserving = self._owner.ledger.reserve(self._new)
         try:
-            self.balance = await reserving
+            await reserving
         except asyncio.CancelledError:
             if reserving.exception() is None:
                 await self._release(CANCELLED_CODE)

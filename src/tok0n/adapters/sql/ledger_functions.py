@@ -35,6 +35,7 @@ def append_entry(
     reason: str | None,
     now_us: int,
     order_id: str | None = None,
+    reverses_request_id: str | None = None,
 ) -> None:
     """Change what an account owns by one entry. The caller has proved that the account exists.
 
@@ -57,6 +58,7 @@ def append_entry(
             reason=reason,
             created_at_us=now_us,
             order_id=order_id,
+            reverses_request_id=reverses_request_id,
         )
     )
 
@@ -68,20 +70,16 @@ def reverse(tx: sa.Connection, *, request_id: str, now_us: int) -> None:
     if row is None:
         return
     lock_accounts(tx, [row.account_id])
-    reason = f"reversal of {request_id}: its answer was not given"
-    entries = sa.select(ledger_entry.c.id).where(
-        ledger_entry.c.account_id == row.account_id,
-        ledger_entry.c.kind == EntryKind.ADJUSTMENT,
-        ledger_entry.c.reason == reason,
-    )
-    if tx.execute(entries).first() is None:
+    existing = sa.select(ledger_entry.c.id).where(ledger_entry.c.reverses_request_id == request_id)
+    if tx.execute(existing).first() is None:
         append_entry(
             tx,
             account_id=row.account_id,
             kind=EntryKind.ADJUSTMENT,
             amount=row.charged,
-            reason=reason,
+            reason=f"reversal of {request_id}: its answer was not given",
             now_us=now_us,
+            reverses_request_id=request_id,
         )
 
 
@@ -176,12 +174,13 @@ def audit(tx: sa.Connection) -> AuditReport:
 
 
 def _strays(tx: sa.Connection) -> Iterator[Difference]:
-    """No request and no entry names what is not there. PostgreSQL itself does not look: see migration 0007."""
+    """No request and no entry names what is not there. PostgreSQL itself does not look: see ADR 12."""
     for column, named in (
         (request.c.account_id, account),
         (request.c.api_key_id, api_key),
         (ledger_entry.c.account_id, account),
         (ledger_entry.c.request_id, request),
+        (ledger_entry.c.reverses_request_id, request),
     ):
         rows = tx.execute(
             sa.select(column.table.c.id, column)

@@ -38,22 +38,36 @@ def require_head(revision: str | None) -> None:
 
 
 def upgrade(tx: sa.Connection) -> list[str]:
-    """Run the missing migrations inside the transaction of `tx`; gives the revisions that were applied."""
+    """Bring the schema to `HEAD` inside the transaction of `tx`. Return the migrations applied, none at `HEAD`.
+
+    Raises `OperatorError` for a schema that this version does not know, or a ledger whose audit finds differences.
+    """
     before = current_revision(tx)
     if before == HEAD:
         return []
+    if before is None:
+        _create(tx)
+        return [HEAD]
+    if before > HEAD:
+        raise OperatorError(f"The database has schema {before}, of a newer Tok0n. Upgrade Tok0n first.")
+    from tok0n.adapters.sql.migrations import from_first_chain  # noqa: PLC0415  it imports the audit, which a start needs not
+
+    if before not in from_first_chain.SUPPORTED:
+        raise OperatorError(
+            f"The database has schema {before}. This version migrates only schemas 0007 (Tok0n 0.1.0) and 0012."
+            " First run tok0n migrate with an older version that leads to one of them."
+        )
+    from_first_chain.bring_over(tx, before)
+    tx.execute(sa.text("UPDATE alembic_version SET version_num = :head"), {"head": HEAD})
+    return [f"{before} -> {HEAD}"]
+
+
+def _create(tx: sa.Connection) -> None:
     from alembic import command  # noqa: PLC0415  a fifth of a second that only a migration pays
     from alembic.config import Config  # noqa: PLC0415
-    from alembic.util import CommandError  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = tx
-    try:
-        command.upgrade(config, "head")
-    except CommandError as error:
-        raise OperatorError(
-            f"The database is at schema {before}, which this version does not know: it was made by a newer Tok0n."
-        ) from error
-    return [HEAD] if before is None else [f"{before} -> {HEAD}"]
+    command.upgrade(config, "head")

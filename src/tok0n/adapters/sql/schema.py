@@ -1,16 +1,16 @@
-"""The tables, as both engines have them. The migrations make them; this page is what the code reads them by.
+"""The tables, as the code reads them on both engines. `schema.sql` creates them.
 
-PostgreSQL does not check the foreign keys of `request`, nor those of `ledger_entry` to accounts and requests: migration
-0007 holds them otherwise. Partial indexes have their conditions for SQLite alone: to name PostgreSQL's would import its
-dialect at each start. Amounts are LLM tokens. Times end in `_us`: microseconds since the Unix epoch. No column may hold
-message content.
+PostgreSQL does not check the foreign keys of `request`, nor those of `ledger_entry` to accounts and requests: the
+triggers of `postgres/guards.sql` replace them. Partial indexes state their conditions for SQLite only, because naming
+PostgreSQL's would import its dialect at each start. Amounts are LLM tokens. Times end in `_us`: microseconds since the
+Unix epoch. No column may hold message content.
 """
 
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-HEAD = "0012"
+HEAD = "0101"
 """The migration that this code needs (a test compares it with the newest one there is)."""
 
 metadata = MetaData()
@@ -100,11 +100,18 @@ ledger_entry = Table(
     Column("reason", Text),
     Column("created_at_us", _Big, nullable=False),
     Column("order_id", Text, ForeignKey("pack_order.id")),
+    Column("reverses_request_id", Text),
     Index("ledger_entry_account", "account_id", "id"),
     Index(
         "ledger_entry_order",
         "order_id",
         sqlite_where=text("order_id IS NOT NULL"),
+    ),
+    Index(
+        "ledger_entry_reversal",
+        "reverses_request_id",
+        unique=True,
+        sqlite_where=text("reverses_request_id IS NOT NULL"),
     ),
     **_STRICT,
 )

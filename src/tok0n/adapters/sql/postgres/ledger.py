@@ -1,6 +1,6 @@
 """The ledger on PostgreSQL: reservations and their ends in batches, one statement and one commit for each.
 
-The statement is a function in the database (migration 0007), which decides everything; this page packs and unpacks.
+The statement calls a function in the database (`batch.sql`), which decides everything; this module packs and unpacks.
 What became of a statement whose connection broke is read back from the rows themselves.
 """
 
@@ -43,7 +43,7 @@ READ_BACK_SECONDS_MAX = 10.0
 READ_BACK_PAUSE_SECONDS = 0.1
 
 _BATCH = """
-SELECT * FROM tok0n_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+SELECT * FROM tok0n_ledger_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 """
 _READ_BACK = """
 SELECT request.id, request.status, reserved, charged, shortfall, posted, pending
@@ -53,6 +53,7 @@ _TO_BLAME = ("22", "23", "P0")
 """SQLSTATE classes of a statement that is wrong by itself (data, constraints, our triggers): others are not harmed."""
 
 Command = NewReservation | Settlement | Release
+_KIND: dict[type[Command], str] = {NewReservation: "reserve", Settlement: "settle", Release: "release"}
 Indexed = tuple[int, Command]
 Result = Balance | Receipt | None
 Outcome = Result | Exception
@@ -213,7 +214,7 @@ def _distinct(waiting: list[Indexed]) -> tuple[list[Indexed], list[Indexed]]:
 
 
 def _pack(commands: Sequence[Command]) -> list[list[Any]]:
-    """The arguments of `tok0n_batch`: settlements, releases and reservations, a list for each column."""
+    """The arguments of `tok0n_ledger_batch`: settlements, releases and reservations, a list for each column."""
     settled: list[tuple[Any, ...]] = []
     released: list[tuple[Any, ...]] = []
     reserved: list[tuple[Any, ...]] = []
@@ -255,18 +256,17 @@ def _columns(rows: list[tuple[Any, ...]], count: int) -> Iterable[list[Any]]:
 
 def _unpack(commands: Sequence[Command], rows: Iterable[Any]) -> dict[int, Outcome]:
     """The outcome of each command that the function answered, by its place in `commands`."""
-    places: dict[str, list[int]] = {"s": [], "e": [], "v": []}
+    places: dict[str, list[int]] = {"settle": [], "release": [], "reserve": []}
     for place, command in enumerate(commands):
-        kind = "v" if type(command) is NewReservation else "s" if type(command) is Settlement else "e"
-        places[kind].append(place)
+        places[_KIND[type(command)]].append(place)
     outcomes: dict[int, Outcome] = {}
     for kind, number, outcome, reserved, charged, shortfall, posted, pending in rows:
         place = places[kind][number - 1]
-        if kind == "v":
+        if kind == "reserve":
             outcomes[place] = _of_reservation(
                 outcome, required=reserved, key_left=charged, posted=posted, pending=pending
             )
-        elif kind == "s":
+        elif kind == "settle":
             outcomes[place] = Receipt(
                 request_id=commands[place].request_id,
                 reserved=reserved,

@@ -1,18 +1,18 @@
-"""The hot statements of the ledger, written for sqlite3 itself. Each decides in the database, never in Python.
+"""The ledger on SQLite: reservations and their ends, in group commits. The database decides, never Python.
 
-What many calls do to the same account in one commit is one statement for all, where that decides the same: a sum that
-is refused, or a use beyond its reservation, goes one by one.
+Commands of one commit that change the same account share a statement where that decides the same. A group that does
+not fit as a whole, and a use beyond its reservation, run one by one. `domain/ledger_rules.py` has the rules.
 """
 
 import sqlite3
 from asyncio import Future
-from itertools import chain
 from typing import Any
 
 import msgspec
 
 from tok0n.adapters.batcher import RESERVATIONS_WAITING_MAX
 from tok0n.adapters.sql import ledger_functions
+from tok0n.adapters.sql.sqlite import statements
 from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.domain.errors import (
     AccountingFailed,
@@ -35,123 +35,6 @@ from tok0n.domain.ledger import (
 )
 from tok0n.domain.usage import Usage
 from tok0n.ports.ledger import RecentRequest
-
-ROWS_MAX = 64
-"""How many rows one statement takes, at the most."""
-
-EXACT_ROWS_MAX = 16
-"""Up to so many rows, the usual numbers, there is a statement for each number."""
-
-
-class ManyRows:
-    """A statement for several rows at once: each statement is a chance to lose the interpreter to another thread.
-
-    `{rows}` in it becomes `row` as often as there are rows. From `EXACT_ROWS_MAX` on it is the next power of two, so
-    that few statements are prepared; the rows that are too many are '' throughout, which the statement must ignore. No
-    value may be None: sqlite3 looks for an adapter for each, which costs more than all else that it does with a value.
-    """
-
-    def __init__(self, statement: str, *, row: str) -> None:
-        self._statement = statement
-        self._row = row
-        self._width = row.count("?")
-        self._prepared: dict[int, str] = {}
-
-    def run(self, connection: sqlite3.Connection, rows: list[tuple[int | str, ...]]) -> int:
-        """Run it for all rows; gives how many it changed."""
-        changed = 0
-        for start in range(0, len(rows), ROWS_MAX):
-            values = list(chain.from_iterable(rows[start : start + ROWS_MAX]))
-            size = len(values) // self._width
-            if size > EXACT_ROWS_MAX:
-                size = 1 << (size - 1).bit_length()
-                values += [""] * (size * self._width - len(values))
-            changed += connection.execute(self._for(size), values).rowcount
-        return changed
-
-    def _for(self, size: int) -> str:
-        prepared = self._prepared.get(size)
-        if prepared is None:
-            prepared = self._prepared[size] = self._statement.format(rows=", ".join([self._row] * size))
-        return prepared
-
-
-_RESERVE = """
-UPDATE account SET pending = pending + :tokens
-WHERE id = :account_id AND status = 'open' AND posted - pending >= :tokens
-  AND EXISTS (
-    SELECT 1 FROM api_key WHERE id = :api_key_id AND account_id = :account_id AND revoked_at_us IS NULL
-      AND (expires_at_us IS NULL OR expires_at_us > :created_at_us)
-      AND (budget IS NULL OR budget - spent - api_key.pending >= :tokens))
-RETURNING posted, pending
-"""
-_RESERVE_BUDGET = "UPDATE api_key SET pending = pending + :tokens WHERE id = :api_key_id AND budget IS NOT NULL"
-_INSERT_REQUESTS = ManyRows(
-    """
-    INSERT INTO request (id, account_id, api_key_id, model, reserved, created_at_us, expires_at_us,
-        status, charged, shortfall, dispatched)
-    SELECT *, 'PENDING', 0, 0, 1 FROM (VALUES {rows}) WHERE column1 <> ''
-    """,
-    row="(?, ?, ?, ?, ?, ?, ?)",
-)
-_WHY_NOT = """
-SELECT account.posted, account.pending, budget - spent - api_key.pending
-FROM account JOIN api_key ON api_key.account_id = account.id
-WHERE account.id = :account_id AND account.status = 'open' AND api_key.id = :api_key_id AND revoked_at_us IS NULL
-  AND (expires_at_us IS NULL OR expires_at_us > :created_at_us)
-"""
-_SETTLE_AS_RESERVED = ManyRows(
-    """
-    UPDATE request SET status = 'SETTLED', charged = used.column3, prompt_tokens = used.column1,
-        completion_tokens = used.column2, total_tokens = used.column3, details = NULLIF(used.column4, ''),
-        upstream_ms = used.column5, resolved_at_us = used.column6
-    FROM (VALUES {rows}) AS used
-    WHERE id = used.column7 AND status = 'PENDING' AND reserved = used.column8 AND account_id = used.column9
-    """,
-    row="(?, ?, ?, ?, ?, ?, ?, ?, ?)",
-)
-_SETTLE = """
-UPDATE request SET status = 'SETTLED',
-    charged = MIN(:total, reserved + (SELECT posted - pending FROM account WHERE account.id = request.account_id)),
-    shortfall = MAX(0,
-        :total - reserved - (SELECT posted - pending FROM account WHERE account.id = request.account_id)),
-    prompt_tokens = :prompt, completion_tokens = :completion, total_tokens = :total, details = :details,
-    upstream_ms = :upstream_ms, resolved_at_us = :resolved_at_us
-WHERE id = :request_id AND status = 'PENDING'
-RETURNING account_id, reserved, charged, shortfall, api_key_id, model
-"""
-_CHARGE = """
-UPDATE account SET posted = posted - :charged, pending = pending - :reserved WHERE id = :account_id
-RETURNING posted, pending
-"""
-_INSERT_USAGE = ManyRows(
-    """
-    INSERT INTO ledger_entry (account_id, amount, posted_after, request_id, created_at_us, kind)
-    SELECT *, 'usage' FROM (VALUES {rows}) WHERE column1 <> ''
-    """,
-    row="(?, ?, ?, ?, ?)",
-)
-_COUNT_HOUR = """
-INSERT INTO usage_hour (account_id, hour, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (account_id, hour, api_key_id, model) DO UPDATE SET requests = requests + excluded.requests,
-    prompt_tokens = prompt_tokens + excluded.prompt_tokens,
-    completion_tokens = completion_tokens + excluded.completion_tokens, charged = charged + excluded.charged
-"""
-_END_BUDGET = """
-UPDATE api_key SET spent = spent + ?, pending = pending - ? WHERE id = ? AND budget IS NOT NULL
-"""
-_SETTLED_BEFORE = """
-SELECT request.status, reserved, charged, shortfall, account.posted, account.pending, account.id
-FROM request JOIN account ON account.id = request.account_id WHERE request.id = :request_id
-"""
-_RELEASE = """
-UPDATE request SET status = 'RELEASED', code = :code, dispatched = :dispatched, resolved_at_us = :resolved_at_us
-WHERE id = :request_id AND status = 'PENDING'
-RETURNING account_id, reserved, api_key_id
-"""
-_UNRESERVE = "UPDATE account SET pending = pending - :reserved WHERE id = :account_id"
-_STATUS = "SELECT status FROM request WHERE id = :request_id"
 
 
 class SqliteLedger:
@@ -223,7 +106,7 @@ def _reserve_all(connection: sqlite3.Connection, reservations: list[NewReservati
             )
             if isinstance(results[new.request_id], Balance):
                 rows.append(new)
-    _INSERT_REQUESTS.run(
+    statements.INSERT_REQUESTS.run(
         connection,
         [
             (
@@ -251,16 +134,16 @@ def _grouped(reservations: list[NewReservation]) -> dict[tuple[str, str], list[N
 def _reserve_on_account(
     connection: sqlite3.Connection, values: dict[str, Any], *, has_budget: bool
 ) -> Balance | Tok0nError:
-    row = connection.execute(_RESERVE, values).fetchone()
+    row = connection.execute(statements.RESERVE, values).fetchone()
     if row is None:
         return _why_not(connection, values, required=values["tokens"])
     if has_budget:
-        connection.execute(_RESERVE_BUDGET, values)
+        connection.execute(statements.RESERVE_BUDGET, values)
     return Balance(posted=row[0], pending=row[1])
 
 
 def _why_not(connection: sqlite3.Connection, values: dict[str, Any], *, required: int) -> Tok0nError:
-    row = connection.execute(_WHY_NOT, values).fetchone()
+    row = connection.execute(statements.WHY_NOT, values).fetchone()
     if row is None:
         return InvalidApiKey("This API key is not active any more.")
     if row[2] is not None and row[2] < required:
@@ -330,7 +213,7 @@ def _settle_as_reserved(connection: sqlite3.Connection, within_reservation: list
                 one.account_id,
             )
         )
-    return _SETTLE_AS_RESERVED.run(connection, rows)
+    return statements.SETTLE_AS_RESERVED.run(connection, rows)
 
 
 def _settle_alone(
@@ -339,7 +222,7 @@ def _settle_alone(
     """One that used more than was reserved, was settled before, or whose reservation is not at hand."""
     usage = settlement.usage
     row = connection.execute(
-        _SETTLE,
+        statements.SETTLE,
         {
             "request_id": settlement.request_id,
             "prompt": usage.prompt_tokens,
@@ -385,9 +268,9 @@ def _charge(connection: sqlite3.Connection, settled: list[_Settled], results: di
         reservation = group[0].settlement.reservation
         if reservation is None or reservation.has_budget:
             budget_rows.append((charged, reserved, api_key_id))
-    connection.executemany(_COUNT_HOUR, hour_rows)
+    connection.executemany(statements.COUNT_HOUR, hour_rows)
     if budget_rows:
-        connection.executemany(_END_BUDGET, budget_rows)
+        connection.executemany(statements.END_BUDGET, budget_rows)
     for account_id, group in accounts.items():
         _charge_account(connection, account_id, group, results)
 
@@ -397,7 +280,7 @@ def _charge_account(
 ) -> None:
     charged, reserved = _sums(group)
     posted, pending = connection.execute(
-        _CHARGE, {"charged": charged, "reserved": reserved, "account_id": account_id}
+        statements.CHARGE, {"charged": charged, "reserved": reserved, "account_id": account_id}
     ).fetchone()
     balance = Balance(posted=posted, pending=pending)
     posted += charged
@@ -413,7 +296,7 @@ def _charge_account(
             shortfall=one.shortfall,
             balance=balance,
         )
-    _INSERT_USAGE.run(connection, entries)
+    statements.INSERT_USAGE.run(connection, entries)
 
 
 def _sums(group: list[_Settled]) -> tuple[int, int]:
@@ -423,7 +306,7 @@ def _sums(group: list[_Settled]) -> tuple[int, int]:
 
 
 def _settled_before(connection: sqlite3.Connection, request_id: str) -> Receipt | Tok0nError:
-    row = connection.execute(_SETTLED_BEFORE, {"request_id": request_id}).fetchone()
+    row = connection.execute(statements.SETTLED_BEFORE, {"request_id": request_id}).fetchone()
     if row is None or row[0] != RequestStatus.SETTLED:
         return AlreadyResolved(request_id=request_id, status=row[0] if row else "unknown", wanted="settle")
     _, reserved, charged, shortfall, posted, pending, _ = row
@@ -447,13 +330,13 @@ def _release(connection: sqlite3.Connection, release: Release) -> Tok0nError | N
         "dispatched": int(release.dispatched),
         "resolved_at_us": release.resolved_at_us,
     }
-    row = connection.execute(_RELEASE, values).fetchone()
+    row = connection.execute(statements.RELEASE, values).fetchone()
     if row is not None:
         account_id, reserved, api_key_id = row
-        connection.execute(_UNRESERVE, {"account_id": account_id, "reserved": reserved})
-        connection.execute(_END_BUDGET, (0, reserved, api_key_id))
+        connection.execute(statements.UNRESERVE, {"account_id": account_id, "reserved": reserved})
+        connection.execute(statements.END_BUDGET, (0, reserved, api_key_id))
         return None
-    status = connection.execute(_STATUS, values).fetchone()
+    status = connection.execute(statements.STATUS, values).fetchone()
     if status is not None and status[0] == RequestStatus.SETTLED:
         return AlreadyResolved(request_id=release.request_id, status=status[0], wanted="release")
     return None

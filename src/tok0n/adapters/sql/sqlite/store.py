@@ -155,8 +155,7 @@ class SqliteStore:
         for reader in self._open_readers:
             reader.close()
             reader.engine.dispose()
-        self._tx.close()
-        self._tx.engine.dispose()
+        self._close_core()
         self._connection.close()
         if self._lock is not None:
             self._lock.close()
@@ -168,10 +167,18 @@ class SqliteStore:
         try:
             self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES if serving else 0}")
             self._tx = _core(self._connection)
-            self.migrated = self._migrate()
+            try:
+                self.migrated = self._migrate()
+            except BaseException:
+                self._close_core()
+                raise
         except BaseException:
             self._connection.close()
             raise
+
+    def _close_core(self) -> None:
+        self._tx.close()
+        self._tx.engine.dispose()
 
     def _migrate(self) -> list[str]:
         """Bring the schema to head; gives the revisions applied."""

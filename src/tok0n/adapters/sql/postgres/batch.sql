@@ -1,63 +1,43 @@
-"""PostgreSQL looks up no row of the hot path again, and finds those it wants by their ids.
-
-For each call it checked four foreign keys: the account and the key of a request, which `tok0n_batch` reads and joins
-before it makes one, and the account and the request of an entry, which it has just updated. That what is referred to
-stays there is now held from the other side, which costs a call nothing: accounts, keys and requests are never deleted,
-and keep their ids. SQLite checks for next to nothing, and goes on.
-
-And it took `request_pending`, the index of all that is PENDING, to find those that a batch ends, because that is small
-when it plans: each batch went through all calls in flight, and through all that had ended since the last vacuum. The
-function now asks for rows without an end: the same rows (the audit looks), and the planner cannot find them by an index
-whose condition is on the status.
-
-The version before this one works with it, so that servers can be restarted one after the other.
-"""
-
-from alembic import op
-
-revision = "0007"
-down_revision = "0006"
-
-_NO_LONGER_CHECKED = (
-    ("request", "request_account_id_fkey"),
-    ("request", "request_api_key_id_fkey"),
-    ("ledger_entry", "ledger_entry_account_id_fkey"),
-    ("ledger_entry", "ledger_entry_request_id_fkey"),
-)
-_REFERRED_TO = ("account", "api_key", "request")
-_NEVER_EMPTIED = (*_REFERRED_TO, "ledger_entry")
-
-_BATCH = """
-CREATE OR REPLACE FUNCTION tok0n_batch(
-    s_id text[], s_prompt bigint[], s_completion bigint[], s_total bigint[], s_details text[], s_ms integer[],
-    s_at bigint[],
-    e_id text[], e_code text[], e_dispatched integer[], e_at bigint[],
-    v_id text[], v_account text[], v_key text[], v_model text[], v_tokens bigint[], v_created bigint[],
-    v_expires bigint[]
+-- Settle, release and reserve one batch of the ledger in one statement.
+--
+-- `postgres/ledger.py` calls it with one array for each column and reads one row for each command that took effect, or
+-- for each reservation. A settlement or release without a row found its request ended; the caller reads that row back.
+-- The rules are those of `domain/ledger_rules.py`.
+--
+-- The first statement locks every account concerned in the order of the ids. Everything that resolves requests does so,
+-- so two batches never deadlock, and each later statement sees everything that was committed before the locks.
+CREATE FUNCTION tok0n_ledger_batch(
+    settle_id text[], settle_prompt bigint[], settle_completion bigint[], settle_total bigint[], settle_details text[],
+    settle_ms integer[], settle_at bigint[],
+    release_id text[], release_code text[], release_dispatched integer[], release_at bigint[],
+    reserve_id text[], reserve_account text[], reserve_key text[], reserve_model text[], reserve_tokens bigint[],
+    reserve_created bigint[], reserve_expires bigint[]
 ) RETURNS TABLE (
     kind text, n integer, outcome text, reserved bigint, charged bigint, shortfall bigint, posted bigint, pending bigint
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    done integer;
-    more record;
+    settled_rows integer;
+    overrun record;
     charge bigint;
     balance record;
 BEGIN
     PERFORM 1 FROM account WHERE id IN (
-        SELECT unnest(v_account) UNION SELECT account_id FROM request WHERE id = ANY (s_id || e_id)
+        SELECT unnest(reserve_account) UNION SELECT account_id FROM request WHERE id = ANY (settle_id || release_id)
     ) ORDER BY id FOR NO KEY UPDATE;
 
-    IF cardinality(s_id) > 0 THEN
-        -- What the reservation covers, all at once.
-        RETURN QUERY WITH wanted AS (
-            SELECT * FROM unnest(s_id, s_prompt, s_completion, s_total, s_details, s_ms, s_at)
+    IF cardinality(settle_id) > 0 THEN
+        -- Settlements within their reservation, all in one statement. A row without an end is PENDING; the planner
+        -- must not find it by `request_pending`, which lists every request in progress and every recent end.
+        RETURN QUERY WITH command AS (
+            SELECT *
+            FROM unnest(settle_id, settle_prompt, settle_completion, settle_total, settle_details, settle_ms, settle_at)
                 WITH ORDINALITY AS w (id, prompt, completion, total, details, ms, at, n)
         ), ended AS (
             UPDATE request r SET status = 'SETTLED', charged = w.total, prompt_tokens = w.prompt,
                 completion_tokens = w.completion, total_tokens = w.total, details = w.details, upstream_ms = w.ms,
                 resolved_at_us = w.at
-            FROM wanted w WHERE r.id = w.id AND r.resolved_at_us IS NULL AND w.total <= r.reserved
+            FROM command w WHERE r.id = w.id AND r.resolved_at_us IS NULL AND w.total <= r.reserved
             RETURNING r.id, r.account_id, r.api_key_id, r.model, r.reserved, w.prompt, w.completion, w.total, w.at, w.n
         ), budget AS (
             UPDATE api_key k SET spent = k.spent + e.total, pending = k.pending - e.reserved
@@ -81,7 +61,7 @@ BEGIN
             UPDATE account a SET posted = a.posted - s.total, pending = a.pending - s.reserved
             FROM spent s WHERE a.id = s.account_id
             RETURNING a.id, a.posted, a.pending
-        ), line AS (
+        ), receipt AS (
             SELECT e.*, (a.posted + coalesce(sum(e.total) OVER later, 0))::bigint AS posted,
                 (a.pending + coalesce(sum(e.reserved) OVER later, 0))::bigint AS pending
             FROM ended e JOIN after a ON a.id = e.account_id
@@ -90,49 +70,52 @@ BEGIN
             )
         ), entry AS (
             INSERT INTO ledger_entry (account_id, kind, amount, posted_after, request_id, created_at_us)
-            SELECT account_id, 'usage', -total, posted, id, at FROM line ORDER BY n
+            SELECT account_id, 'usage', -total, posted, id, at FROM receipt ORDER BY n
         )
-        SELECT 's', n::integer, 'SETTLED', reserved, total, 0::bigint, posted, pending FROM line;
-        GET DIAGNOSTICS done = ROW_COUNT;
+        SELECT 'settle', n::integer, 'SETTLED', reserved, total, 0::bigint, posted, pending FROM receipt;
+        GET DIAGNOSTICS settled_rows = ROW_COUNT;
 
-        -- What used more than was reserved, one after the other: each may take what the one before left.
-        IF done < cardinality(s_id) THEN
-            FOR more IN
+        -- Settlements over their reservation, one after the other: each may charge what the previous one left.
+        IF settled_rows < cardinality(settle_id) THEN
+            FOR overrun IN
                 SELECT w.*, r.account_id, r.api_key_id, r.model, r.reserved
-                FROM unnest(s_id, s_prompt, s_completion, s_total, s_details, s_ms, s_at)
-                    WITH ORDINALITY AS w (id, prompt, completion, total, details, ms, at, n)
+                FROM unnest(
+                    settle_id, settle_prompt, settle_completion, settle_total, settle_details, settle_ms, settle_at
+                ) WITH ORDINALITY AS w (id, prompt, completion, total, details, ms, at, n)
                 JOIN request r ON r.id = w.id WHERE r.resolved_at_us IS NULL ORDER BY w.n
             LOOP
-                SELECT least(more.total, more.reserved + a.posted - a.pending) INTO charge
-                FROM account a WHERE a.id = more.account_id;
-                UPDATE request r SET status = 'SETTLED', charged = charge, shortfall = more.total - charge,
-                    prompt_tokens = more.prompt, completion_tokens = more.completion, total_tokens = more.total,
-                    details = more.details, upstream_ms = more.ms, resolved_at_us = more.at
-                WHERE r.id = more.id;
-                UPDATE account a SET posted = a.posted - charge, pending = a.pending - more.reserved
-                WHERE a.id = more.account_id RETURNING a.posted, a.pending INTO balance;
+                SELECT least(overrun.total, overrun.reserved + a.posted - a.pending) INTO charge
+                FROM account a WHERE a.id = overrun.account_id;
+                UPDATE request r SET status = 'SETTLED', charged = charge, shortfall = overrun.total - charge,
+                    prompt_tokens = overrun.prompt, completion_tokens = overrun.completion,
+                    total_tokens = overrun.total, details = overrun.details, upstream_ms = overrun.ms,
+                    resolved_at_us = overrun.at
+                WHERE r.id = overrun.id;
+                UPDATE account a SET posted = a.posted - charge, pending = a.pending - overrun.reserved
+                WHERE a.id = overrun.account_id RETURNING a.posted, a.pending INTO balance;
                 INSERT INTO ledger_entry (account_id, kind, amount, posted_after, request_id, created_at_us)
-                VALUES (more.account_id, 'usage', -charge, balance.posted, more.id, more.at);
-                UPDATE api_key k SET spent = k.spent + charge, pending = k.pending - more.reserved
-                WHERE k.id = more.api_key_id AND k.budget IS NOT NULL;
+                VALUES (overrun.account_id, 'usage', -charge, balance.posted, overrun.id, overrun.at);
+                UPDATE api_key k SET spent = k.spent + charge, pending = k.pending - overrun.reserved
+                WHERE k.id = overrun.api_key_id AND k.budget IS NOT NULL;
                 INSERT INTO usage_hour AS u (account_id, hour, api_key_id, model, requests, prompt_tokens,
                     completion_tokens, charged)
-                VALUES (more.account_id, more.at / 3600000000, more.api_key_id, more.model, 1, more.prompt,
-                    more.completion, charge)
+                VALUES (overrun.account_id, overrun.at / 3600000000, overrun.api_key_id, overrun.model, 1,
+                    overrun.prompt, overrun.completion, charge)
                 ON CONFLICT (account_id, hour, api_key_id, model) DO UPDATE SET requests = u.requests + 1,
                     prompt_tokens = u.prompt_tokens + excluded.prompt_tokens,
                     completion_tokens = u.completion_tokens + excluded.completion_tokens,
                     charged = u.charged + excluded.charged;
-                RETURN QUERY SELECT 's', more.n::integer, 'SETTLED', more.reserved, charge, more.total - charge,
-                    balance.posted, balance.pending;
+                RETURN QUERY SELECT 'settle', overrun.n::integer, 'SETTLED', overrun.reserved, charge,
+                    overrun.total - charge, balance.posted, balance.pending;
             END LOOP;
         END IF;
     END IF;
 
-    IF cardinality(e_id) > 0 THEN
+    IF cardinality(release_id) > 0 THEN
         RETURN QUERY WITH ended AS (
             UPDATE request r SET status = 'RELEASED', code = w.code, dispatched = w.dispatched, resolved_at_us = w.at
-            FROM unnest(e_id, e_code, e_dispatched, e_at) WITH ORDINALITY AS w (id, code, dispatched, at, n)
+            FROM unnest(release_id, release_code, release_dispatched, release_at)
+                WITH ORDINALITY AS w (id, code, dispatched, at, n)
             WHERE r.id = w.id AND r.resolved_at_us IS NULL
             RETURNING r.account_id, r.api_key_id, r.reserved, w.n
         ), budget AS (
@@ -144,17 +127,18 @@ BEGIN
         ), after AS (
             UPDATE account a SET pending = a.pending - f.reserved FROM freed f WHERE a.id = f.account_id
         )
-        SELECT 'e', n::integer, 'RELEASED', reserved, 0::bigint, 0::bigint, 0::bigint, 0::bigint FROM ended;
+        SELECT 'release', n::integer, 'RELEASED', reserved, 0::bigint, 0::bigint, 0::bigint, 0::bigint FROM ended;
     END IF;
 
-    IF cardinality(v_id) > 0 THEN
-        -- Those that fit one after the other are accepted. One that does not fit beside them is refused; one that
-        -- would fit if a larger one before it were not counted is to come again.
-        RETURN QUERY WITH wanted AS (
+    IF cardinality(reserve_id) > 0 THEN
+        -- In order, each reservation that fits is accepted. One that would not fit even alone beside the accepted ones
+        -- is SHORT. One that does not fit only because of a rejected larger one before it runs AGAIN in the next batch.
+        RETURN QUERY WITH command AS (
             SELECT w.*, a.posted, a.pending, (a.status = 'open' AND k.id IS NOT NULL) IS TRUE AS allowed,
                 k.budget - k.spent - k.pending AS key_left
-            FROM unnest(v_id, v_account, v_key, v_model, v_tokens, v_created, v_expires)
-                WITH ORDINALITY AS w (id, account_id, api_key_id, model, tokens, created, expires, n)
+            FROM unnest(
+                reserve_id, reserve_account, reserve_key, reserve_model, reserve_tokens, reserve_created, reserve_expires
+            ) WITH ORDINALITY AS w (id, account_id, api_key_id, model, tokens, created, expires, n)
             LEFT JOIN account a ON a.id = w.account_id
             LEFT JOIN api_key k
                 ON k.id = w.api_key_id AND k.account_id = w.account_id AND k.revoked_at_us IS NULL
@@ -162,7 +146,7 @@ BEGIN
         ), within AS (
             SELECT *, key_left IS NULL
                 OR sum(tokens) FILTER (WHERE allowed) OVER (PARTITION BY api_key_id ORDER BY n) <= key_left AS in_budget
-            FROM wanted
+            FROM command
         ), summed AS (
             SELECT *, sum(tokens) FILTER (WHERE allowed AND in_budget)
                 OVER (PARTITION BY account_id ORDER BY n) AS so_far
@@ -177,12 +161,12 @@ BEGIN
             SELECT account_id, max(so_far)::bigint AS tokens FROM accepted GROUP BY account_id
         ), after AS (
             UPDATE account a SET pending = a.pending + t.tokens FROM taken t WHERE a.id = t.account_id
-        ), made AS (
+        ), inserted AS (
             INSERT INTO request (id, account_id, api_key_id, model, status, reserved, charged, shortfall, dispatched,
                 created_at_us, expires_at_us)
             SELECT id, account_id, api_key_id, model, 'PENDING', tokens, 0, 0, 1, created, expires FROM accepted
         )
-        SELECT 'v', s.n::integer, CASE
+        SELECT 'reserve', s.n::integer, CASE
                 WHEN NOT s.allowed THEN 'REFUSED'
                 WHEN s.tokens > s.key_left THEN 'BUDGET'
                 WHEN NOT s.in_budget THEN 'AGAIN'
@@ -194,30 +178,4 @@ BEGIN
                 ELSE coalesce(t.tokens, 0) END)::bigint
         FROM summed s LEFT JOIN taken t ON t.account_id = s.account_id;
     END IF;
-END $$
-"""
-
-
-def upgrade() -> None:
-    """Drop the checks, guard what they were for, and make the function anew."""
-    if op.get_bind().dialect.name != "postgresql":
-        return
-    # In the order of the hot path, which would wait for us as we for it.
-    op.execute("LOCK TABLE account, api_key, request, ledger_entry IN ACCESS EXCLUSIVE MODE")
-    for table, constraint in _NO_LONGER_CHECKED:
-        op.execute(f"ALTER TABLE {table} DROP CONSTRAINT {constraint}")
-    for table in _REFERRED_TO:
-        op.execute(
-            f"CREATE TRIGGER {table}_is_never_deleted BEFORE DELETE ON {table} FOR EACH ROW "
-            f"EXECUTE FUNCTION tok0n_refuse('rows of {table} are never deleted')"
-        )
-        op.execute(
-            f"CREATE TRIGGER {table}_keeps_its_id BEFORE UPDATE OF id ON {table} FOR EACH ROW "
-            f"EXECUTE FUNCTION tok0n_refuse('rows of {table} keep their id')"
-        )
-    for table in _NEVER_EMPTIED:
-        op.execute(
-            f"CREATE TRIGGER {table}_is_never_emptied BEFORE TRUNCATE ON {table} "
-            f"EXECUTE FUNCTION tok0n_refuse('{table} is never emptied')"
-        )
-    op.execute(_BATCH)
+END $$;

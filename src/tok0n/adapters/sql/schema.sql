@@ -1,0 +1,272 @@
+-- The tables and indexes of both engines. `ddl.py` fills in the types that differ: big is a 64-bit integer, text an
+-- id that sorts by its bytes, clustered a table stored in its primary key. A blank line ends a statement.
+
+CREATE TABLE account (
+    id {text} NOT NULL PRIMARY KEY,
+    email TEXT NOT NULL UNIQUE,
+    status TEXT NOT NULL CHECK (status IN ('open', 'closed')),
+    posted {big} NOT NULL,
+    pending {big} NOT NULL,
+    created_at_us {big} NOT NULL,
+    CONSTRAINT balance_is_never_negative CHECK (0 <= pending AND pending <= posted)
+) {clustered};
+
+CREATE TABLE api_key (
+    id {text} NOT NULL PRIMARY KEY,
+    account_id {text} NOT NULL REFERENCES account (id),
+    name TEXT NOT NULL,
+    digest {blob} NOT NULL UNIQUE,
+    prefix TEXT NOT NULL,
+    last_four TEXT NOT NULL,
+    created_at_us {big} NOT NULL,
+    revoked_at_us {big},
+    expires_at_us {big},
+    budget {big} CHECK (budget > 0),
+    spent {big} NOT NULL DEFAULT 0 CHECK (spent >= 0),
+    pending {big} NOT NULL DEFAULT 0 CHECK (pending >= 0),
+    models TEXT,
+    last_used_at_us {big}
+) {clustered};
+
+CREATE INDEX api_key_account ON api_key (account_id);
+
+CREATE TABLE request (
+    id {text} NOT NULL PRIMARY KEY,
+    account_id {text} NOT NULL REFERENCES account (id),
+    api_key_id {text} NOT NULL REFERENCES api_key (id),
+    model TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('PENDING', 'SETTLED', 'RELEASED', 'EXPIRED')),
+    reserved {big} NOT NULL CHECK (reserved > 0),
+    charged {big} NOT NULL,
+    shortfall {big} NOT NULL CHECK (shortfall >= 0),
+    prompt_tokens {big},
+    completion_tokens {big},
+    total_tokens {big},
+    details TEXT,
+    code TEXT,
+    dispatched INTEGER NOT NULL CHECK (dispatched IN (0, 1)),
+    upstream_ms INTEGER,
+    created_at_us {big} NOT NULL,
+    expires_at_us {big} NOT NULL,
+    resolved_at_us {big},
+    CONSTRAINT only_settled_requests_are_charged CHECK ((status = 'SETTLED') = (charged > 0) AND charged >= 0),
+    CONSTRAINT every_used_token_is_charged_or_lost CHECK (status <> 'SETTLED' OR charged + shortfall = total_tokens)
+) {clustered};
+
+CREATE INDEX request_account ON request (account_id, id);
+
+CREATE INDEX request_not_billed ON request (account_id, id) WHERE status IN ('RELEASED', 'EXPIRED');
+
+CREATE INDEX request_pending ON request (expires_at_us) WHERE status = 'PENDING';
+
+CREATE TABLE pack_order (
+    id {text} NOT NULL PRIMARY KEY,
+    account_id {text} NOT NULL REFERENCES account (id),
+    pack_id TEXT NOT NULL,
+    pack_name TEXT NOT NULL,
+    tokens {big} NOT NULL CHECK (tokens > 0),
+    price_cents {big} NOT NULL CHECK (price_cents > 0),
+    currency TEXT NOT NULL,
+    created_at_us {big} NOT NULL,
+    checkout_id {text} UNIQUE,
+    payment_id {text} UNIQUE,
+    is_complete INTEGER NOT NULL DEFAULT 0,
+    paid_cents {big} CHECK (paid_cents >= 0),
+    paid_at_us {big},
+    refunded_cents {big} NOT NULL DEFAULT 0,
+    outcome TEXT,
+    purchase_applied {big} NOT NULL DEFAULT 0,
+    refund_applied {big} NOT NULL DEFAULT 0,
+    dispute_applied {big} NOT NULL DEFAULT 0,
+    CONSTRAINT an_order_is_credited_once CHECK (purchase_applied IN (0, tokens)),
+    CONSTRAINT no_more_is_taken_than_was_given CHECK (
+        refund_applied >= 0 AND dispute_applied >= 0 AND refund_applied + dispute_applied <= purchase_applied
+    )
+) {clustered};
+
+CREATE INDEX pack_order_account ON pack_order (account_id, id);
+
+CREATE TABLE ledger_entry (
+    id {identity},
+    account_id {text} NOT NULL REFERENCES account (id),
+    kind TEXT NOT NULL CHECK (kind IN ('purchase', 'grant', 'usage', 'refund', 'dispute', 'adjustment')),
+    amount {big} NOT NULL CHECK (amount <> 0),
+    posted_after {big} NOT NULL CHECK (posted_after >= 0),
+    request_id {text} UNIQUE REFERENCES request (id),
+    reason TEXT,
+    created_at_us {big} NOT NULL,
+    order_id {text} REFERENCES pack_order (id),
+    reverses_request_id {text},
+    CONSTRAINT usage_names_its_request CHECK ((kind = 'usage') = (request_id IS NOT NULL)),
+    CONSTRAINT usage_only_takes CHECK (kind <> 'usage' OR amount < 0)
+) {strict};
+
+CREATE INDEX ledger_entry_account ON ledger_entry (account_id, id);
+
+CREATE INDEX ledger_entry_order ON ledger_entry (order_id) WHERE order_id IS NOT NULL;
+
+CREATE UNIQUE INDEX ledger_entry_reversal ON ledger_entry (reverses_request_id) WHERE reverses_request_id IS NOT NULL;
+
+CREATE TABLE usage_hour (
+    account_id {text} NOT NULL REFERENCES account (id),
+    hour {big} NOT NULL,
+    api_key_id {text} NOT NULL REFERENCES api_key (id),
+    model TEXT NOT NULL,
+    requests {big} NOT NULL CHECK (requests > 0),
+    prompt_tokens {big} NOT NULL,
+    completion_tokens {big} NOT NULL,
+    charged {big} NOT NULL CHECK (charged > 0),
+    PRIMARY KEY (account_id, hour, api_key_id, model)
+) {clustered};
+
+CREATE TABLE operator_request (
+    id TEXT NOT NULL PRIMARY KEY,
+    model TEXT NOT NULL,
+    created_at_us {big} NOT NULL
+) {clustered};
+
+CREATE TABLE model (
+    id {text} NOT NULL PRIMARY KEY,
+    enabled INTEGER NOT NULL CHECK (enabled IN (0, 1)),
+    fingerprint TEXT NOT NULL,
+    verified_at_us {big},
+    checked_at_us {big},
+    consecutive_failures INTEGER NOT NULL,
+    latency_ms INTEGER,
+    checks TEXT NOT NULL,
+    detail TEXT NOT NULL
+) {clustered};
+
+CREATE TABLE users (
+    id {text} NOT NULL PRIMARY KEY,
+    account_id {text} UNIQUE REFERENCES account (id),
+    email TEXT NOT NULL UNIQUE,
+    password_hash TEXT NOT NULL,
+    verified_at_us {big},
+    created_at_us {big} NOT NULL,
+    time_zone TEXT NOT NULL DEFAULT 'UTC',
+    is_operator INTEGER NOT NULL DEFAULT 0,
+    totp_secret TEXT,
+    totp_step {big} NOT NULL DEFAULT 0,
+    closed_at_us {big},
+    credential_changes {big} NOT NULL DEFAULT 0,
+    CONSTRAINT only_verified_people_have_an_account CHECK (account_id IS NULL OR verified_at_us IS NOT NULL)
+) {clustered};
+
+CREATE TABLE recovery_code (
+    user_id {text} NOT NULL REFERENCES users (id),
+    digest {blob} NOT NULL,
+    PRIMARY KEY (user_id, digest)
+) {clustered};
+
+CREATE TABLE passkey (
+    credential_id {blob} NOT NULL PRIMARY KEY,
+    user_id {text} NOT NULL REFERENCES users (id),
+    public_key {blob} NOT NULL,
+    sign_count {big} NOT NULL,
+    name TEXT NOT NULL,
+    created_at_us {big} NOT NULL,
+    last_used_at_us {big}
+) {clustered};
+
+CREATE INDEX passkey_user_id ON passkey (user_id);
+
+CREATE TABLE session (
+    digest {blob} NOT NULL PRIMARY KEY,
+    user_id {text} NOT NULL REFERENCES users (id),
+    created_at_us {big} NOT NULL,
+    seen_at_us {big} NOT NULL,
+    agent TEXT NOT NULL,
+    waits INTEGER NOT NULL
+) {clustered};
+
+CREATE INDEX session_user_id ON session (user_id);
+
+CREATE TABLE mail_link (
+    digest {blob} NOT NULL PRIMARY KEY,
+    user_id {text} REFERENCES users (id),
+    purpose TEXT NOT NULL,
+    email TEXT,
+    expires_at_us {big} NOT NULL
+) {clustered};
+
+CREATE INDEX mail_link_user_id ON mail_link (user_id);
+
+CREATE TABLE low_balance_notice (
+    account_id {text} NOT NULL PRIMARY KEY REFERENCES account (id),
+    threshold_tokens {big} NOT NULL CHECK (threshold_tokens > 0),
+    notified INTEGER NOT NULL
+) {clustered};
+
+CREATE TABLE order_dispute (
+    id {text} NOT NULL PRIMARY KEY,
+    order_id {text} NOT NULL REFERENCES pack_order (id),
+    cents {big} NOT NULL CHECK (cents >= 0),
+    status TEXT NOT NULL CHECK (status IN ('open', 'won', 'lost'))
+) {clustered};
+
+CREATE INDEX order_dispute_order ON order_dispute (order_id);
+
+CREATE TABLE payment_event (
+    id {text} NOT NULL PRIMARY KEY,
+    type TEXT NOT NULL,
+    event TEXT NOT NULL,
+    created_at_us {big} NOT NULL,
+    received_at_us {big} NOT NULL,
+    handled_at_us {big},
+    attempts {big} NOT NULL DEFAULT 0,
+    failure TEXT,
+    due_at_us {big} NOT NULL DEFAULT 0
+) {clustered};
+
+CREATE INDEX payment_event_unhandled ON payment_event (attempts, received_at_us) WHERE handled_at_us IS NULL;
+
+CREATE TABLE payment_reconciliation (
+    at_us {big} NOT NULL PRIMARY KEY
+) {clustered};
+
+CREATE TABLE debt (
+    account_id {text} NOT NULL PRIMARY KEY REFERENCES account (id),
+    tokens {big} NOT NULL CHECK (tokens >= 0)
+) {clustered};
+
+CREATE TABLE redeem_code (
+    digest {blob} NOT NULL PRIMARY KEY,
+    shown TEXT NOT NULL,
+    tokens {big} NOT NULL CHECK (tokens > 0),
+    uses_max {big} NOT NULL CHECK (uses_max > 0),
+    uses {big} NOT NULL DEFAULT 0 CHECK (uses BETWEEN 0 AND uses_max),
+    expires_at_us {big},
+    reason TEXT NOT NULL,
+    created_at_us {big} NOT NULL
+) {clustered};
+
+CREATE TABLE redemption (
+    digest {blob} NOT NULL REFERENCES redeem_code (digest),
+    account_id {text} NOT NULL REFERENCES account (id),
+    redeemed_at_us {big} NOT NULL,
+    PRIMARY KEY (digest, account_id)
+) {clustered};
+
+CREATE TABLE attempt (
+    kind {text} NOT NULL,
+    subject {blob} NOT NULL,
+    since_us {big} NOT NULL,
+    expires_at_us {big} NOT NULL,
+    counted {big} NOT NULL,
+    PRIMARY KEY (kind, subject)
+) {clustered};
+
+CREATE INDEX attempt_expiry ON attempt (expires_at_us);
+
+CREATE TABLE form_submission (
+    account_id {text} NOT NULL REFERENCES account (id),
+    form {text} NOT NULL,
+    digest {blob} NOT NULL,
+    submitted_at_us {big} NOT NULL,
+    result TEXT,
+    sealed {blob},
+    PRIMARY KEY (account_id, form, digest)
+) {clustered};
+
+CREATE INDEX form_submission_time ON form_submission (submitted_at_us);

@@ -1,0 +1,121 @@
+"""The hot statements of the ledger on SQLite, written for sqlite3 itself."""
+
+import sqlite3
+from itertools import chain
+
+ROWS_MAX = 64
+"""How many rows one statement takes."""
+
+EXACT_ROWS_MAX = 16
+"""Up to this number, which is the usual case, each number of rows has its own statement."""
+
+
+class ManyRows:
+    """A statement for several rows: between two statements, sqlite3 may lose the interpreter to another thread.
+
+    `{rows}` becomes `row` once for each row. Above `EXACT_ROWS_MAX`, their number is rounded up to a power of two, to
+    keep the number of prepared statements small; the surplus rows are '' throughout, and the statement must
+    ignore them. No value may be None, because sqlite3 searches for an adapter of each, which dominates the cost.
+    """
+
+    def __init__(self, statement: str, *, row: str) -> None:
+        self._statement = statement
+        self._row = row
+        self._width = row.count("?")
+        self._prepared: dict[int, str] = {}
+
+    def run(self, connection: sqlite3.Connection, rows: list[tuple[int | str, ...]]) -> int:
+        """Run it for all rows. Return how many it changed."""
+        changed = 0
+        for start in range(0, len(rows), ROWS_MAX):
+            values = list(chain.from_iterable(rows[start : start + ROWS_MAX]))
+            size = len(values) // self._width
+            if size > EXACT_ROWS_MAX:
+                size = 1 << (size - 1).bit_length()
+                values += [""] * (size * self._width - len(values))
+            changed += connection.execute(self._for(size), values).rowcount
+        return changed
+
+    def _for(self, size: int) -> str:
+        prepared = self._prepared.get(size)
+        if prepared is None:
+            prepared = self._prepared[size] = self._statement.format(rows=", ".join([self._row] * size))
+        return prepared
+
+
+RESERVE = """
+UPDATE account SET pending = pending + :tokens
+WHERE id = :account_id AND status = 'open' AND posted - pending >= :tokens
+  AND EXISTS (
+    SELECT 1 FROM api_key WHERE id = :api_key_id AND account_id = :account_id AND revoked_at_us IS NULL
+      AND (expires_at_us IS NULL OR expires_at_us > :created_at_us)
+      AND (budget IS NULL OR budget - spent - api_key.pending >= :tokens))
+RETURNING posted, pending
+"""
+RESERVE_BUDGET = "UPDATE api_key SET pending = pending + :tokens WHERE id = :api_key_id AND budget IS NOT NULL"
+INSERT_REQUESTS = ManyRows(
+    """
+    INSERT INTO request (id, account_id, api_key_id, model, reserved, created_at_us, expires_at_us,
+        status, charged, shortfall, dispatched)
+    SELECT *, 'PENDING', 0, 0, 1 FROM (VALUES {rows}) WHERE column1 <> ''
+    """,
+    row="(?, ?, ?, ?, ?, ?, ?)",
+)
+WHY_NOT = """
+SELECT account.posted, account.pending, budget - spent - api_key.pending
+FROM account JOIN api_key ON api_key.account_id = account.id
+WHERE account.id = :account_id AND account.status = 'open' AND api_key.id = :api_key_id AND revoked_at_us IS NULL
+  AND (expires_at_us IS NULL OR expires_at_us > :created_at_us)
+"""
+SETTLE_AS_RESERVED = ManyRows(
+    """
+    UPDATE request SET status = 'SETTLED', charged = used.column3, prompt_tokens = used.column1,
+        completion_tokens = used.column2, total_tokens = used.column3, details = NULLIF(used.column4, ''),
+        upstream_ms = used.column5, resolved_at_us = used.column6
+    FROM (VALUES {rows}) AS used
+    WHERE id = used.column7 AND status = 'PENDING' AND reserved = used.column8 AND account_id = used.column9
+    """,
+    row="(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+)
+SETTLE = """
+UPDATE request SET status = 'SETTLED',
+    charged = MIN(:total, reserved + (SELECT posted - pending FROM account WHERE account.id = request.account_id)),
+    shortfall = MAX(0,
+        :total - reserved - (SELECT posted - pending FROM account WHERE account.id = request.account_id)),
+    prompt_tokens = :prompt, completion_tokens = :completion, total_tokens = :total, details = :details,
+    upstream_ms = :upstream_ms, resolved_at_us = :resolved_at_us
+WHERE id = :request_id AND status = 'PENDING'
+RETURNING account_id, reserved, charged, shortfall, api_key_id, model
+"""
+CHARGE = """
+UPDATE account SET posted = posted - :charged, pending = pending - :reserved WHERE id = :account_id
+RETURNING posted, pending
+"""
+INSERT_USAGE = ManyRows(
+    """
+    INSERT INTO ledger_entry (account_id, amount, posted_after, request_id, created_at_us, kind)
+    SELECT *, 'usage' FROM (VALUES {rows}) WHERE column1 <> ''
+    """,
+    row="(?, ?, ?, ?, ?)",
+)
+COUNT_HOUR = """
+INSERT INTO usage_hour (account_id, hour, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (account_id, hour, api_key_id, model) DO UPDATE SET requests = requests + excluded.requests,
+    prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+    completion_tokens = completion_tokens + excluded.completion_tokens, charged = charged + excluded.charged
+"""
+END_BUDGET = """
+UPDATE api_key SET spent = spent + ?, pending = pending - ? WHERE id = ? AND budget IS NOT NULL
+"""
+SETTLED_BEFORE = """
+SELECT request.status, reserved, charged, shortfall, account.posted, account.pending, account.id
+FROM request JOIN account ON account.id = request.account_id WHERE request.id = :request_id
+"""
+RELEASE = """
+UPDATE request SET status = 'RELEASED', code = :code, dispatched = :dispatched, resolved_at_us = :resolved_at_us
+WHERE id = :request_id AND status = 'PENDING'
+RETURNING account_id, reserved, api_key_id
+"""
+UNRESERVE = "UPDATE account SET pending = pending - :reserved WHERE id = :account_id"
+STATUS = "SELECT status FROM request WHERE id = :request_id"
