@@ -40,13 +40,13 @@ REPLACED = {
     "Person": "User",
     "People": "Users",
     "person_id": "user_id",
+    "refuse": "reject",
 }
 """Names that were replaced, and what to write instead."""
 
 REMAINING = {
     "WholeAnswer": "Response",
     "refusal": "rejection",
-    "refuse": "reject",
     "Site": "PageContext",
     "Visit": "PageRequest",
     "goal": "next_url",
