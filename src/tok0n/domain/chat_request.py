@@ -83,14 +83,15 @@ def read_chat_request(body: JsonText, *, find_model: FindModel) -> ChatRequest:
     extra_bytes = check_fields(values, raw, model)
     size = messages_size(values.get("messages"), model)
     limit = output_limit(values, model)
+    has_definitions = not DEFINITIONS.isdisjoint(values)
     texts = size.text.other
     text_bytes, is_exact = _text_bytes(texts) if texts else (0, True)
     bound = prompt_bound(
         messages=size.messages,
         strings=size.text.ascii_bytes + text_bytes,
         parts=size.part_tokens,
-        definitions_bytes=extra_bytes + _definitions_bytes(values, raw),
-        has_tools=bool(values.get("tools") or values.get("functions")),
+        definitions_bytes=extra_bytes + (_definitions_bytes(values, raw) if has_definitions else 0),
+        has_tools=has_definitions and bool(values.get("tools") or values.get("functions")),
         context_window_tokens=model.context_window_tokens,
     )
     return ChatRequest(
@@ -106,8 +107,6 @@ def read_chat_request(body: JsonText, *, find_model: FindModel) -> ChatRequest:
 
 def _definitions_bytes(values: dict[str, Any], raw: dict[str, msgspec.Raw]) -> int:
     """The bytes of the fields that providers rewrite into the prompt."""
-    if DEFINITIONS.isdisjoint(values):
-        return 0
     return sum(len(bytes(raw[name])) for name in DEFINITIONS if type(values.get(name)) in {list, dict})
 
 

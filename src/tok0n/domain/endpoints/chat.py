@@ -20,6 +20,7 @@ from tok0n.domain.catalogue import Model
 from tok0n.domain.endpoints.fields import (
     Array,
     Boolean,
+    Check,
     Custom,
     Field,
     Integer,
@@ -285,7 +286,10 @@ LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
 DEFINITIONS = frozenset({"tools", "functions", "response_format", "tool_choice"})
 """The fields that providers rewrite into the prompt."""
 
-_CHECKED_BY_RULES = frozenset({"model", "messages", *LIMIT_FIELDS})
+_UNKNOWN = Field().check
+_CHECKS: dict[str, Check | None] = {name: field.check for name, field in FIELDS.items()}
+_CHECKS |= dict.fromkeys(("model", "messages", *LIMIT_FIELDS))
+"""The check of each field; None if a rule below makes it."""
 
 
 class MessagesSize(msgspec.Struct, kw_only=True):
@@ -303,12 +307,10 @@ def check_fields(values: Mapping[str, Any], raw: dict[str, msgspec.Raw], model: 
     """
     extra_bytes = 0
     for name, value in values.items():
-        if name in _CHECKED_BY_RULES:
-            continue
-        field = FIELDS.get(name)
-        if field is not None:
-            if value is not None:
-                field.check(value, name, model)
+        check = _CHECKS.get(name, _UNKNOWN)
+        if check is not _UNKNOWN:
+            if check is not None and value is not None:
+                check(value, name, model)
         elif name in model.extra_fields:
             extra_bytes += len(bytes(raw[name]))
         elif value is None:
@@ -333,7 +335,7 @@ def output_limit(values: Mapping[str, Any], model: Model) -> int:
         if value is None:
             continue
         FIELDS[name].check(value, name, model)
-        if limit not in {None, value}:
+        if limit is not None and limit != value:
             reject(
                 "max_tokens",
                 "'max_tokens' and 'max_completion_tokens' mean the same; give one, or the same value twice.",
@@ -347,10 +349,11 @@ def messages_size(messages: Any, model: Model) -> MessagesSize:
     _MESSAGES.check_length(messages, "messages", model)
     size = MessagesSize(messages=len(messages), text=TextSize())
     plain_bytes = 0
+    roles = _ROLES
     for index, message in enumerate(messages):
         if type(message) is dict and len(message) == 2:
             role, content = message.get("role"), message.get("content")
-            if type(content) is str and type(role) is str and role in _ROLES and content.isascii():
+            if type(content) is str and type(role) is str and role in roles and content.isascii():
                 plain_bytes += len(role) + len(content)
                 continue
         MESSAGE.check(message, ("messages", index), model)

@@ -16,6 +16,8 @@ Schema = dict[str, Any]
 Path = str | tuple["Path", str | int]
 """Where a field is: its name, or the path of its parent and a step. It becomes text only if there is an error."""
 
+Check = Callable[[Any, Path, Model], None]
+
 NULL: Schema = {"type": "null"}
 NAME_CHARACTERS_MAX = 80
 """How much of an unknown member's name an error repeats."""
@@ -103,7 +105,8 @@ class Number(Field, frozen=True, kw_only=True):
     high: float
 
     def check(self, value: Any, param: Path, model: Model) -> None:
-        if type(value) not in {int, float} or not self.low <= value <= self.high:
+        kind = type(value)
+        if (kind is not int and kind is not float) or not self.low <= value <= self.high:
             must(param, f"be a number from {self.low:g} to {self.high:g}")
 
     def shape(self) -> Schema:
@@ -226,12 +229,14 @@ class Object(Field, frozen=True, kw_only=True):
     members: Mapping[str, Field] = {}
     required: frozenset[str] = frozenset()
     extra: str = ""
-    checks: tuple[tuple[str, Field, bool], ...] = ()
-    """The members that have a check, computed once."""
+    checks: tuple[tuple[str, Check, bool], ...] = ()
+    """The name, check and whether it is required of each member that has a check. Computed once."""
 
     def __post_init__(self) -> None:
         checks = tuple(
-            (name, field, name in self.required) for name, field in self.members.items() if type(field) is not Field
+            (name, field.check, name in self.required)
+            for name, field in self.members.items()
+            if type(field) is not Field
         )
         msgspec.structs.force_setattr(self, "checks", checks)
 
@@ -240,10 +245,10 @@ class Object(Field, frozen=True, kw_only=True):
             must(param, "be an object")
         if self.extra and not value.keys() <= self.members.keys():
             self._reject_unknown(value, param, model)
-        for name, field, is_required in self.checks:
+        for name, check, is_required in self.checks:
             member = value.get(name)
             if member is not None or is_required:
-                field.check(member, (param, name), model)
+                check(member, (param, name), model)
 
     def _reject_unknown(self, value: Mapping[str, Any], param: Path, model: Model) -> None:
         for name, member in value.items():
