@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from tok0n.api.account_bodies import account_schemas
 from tok0n.api.errors import TABLE
-from tok0n.api.openapi_account import BALANCE, KEY, RECEIPT
 from tok0n.domain.endpoints.chat import BODY, MESSAGE
 from tok0n.domain.endpoints.fields import NULL
 from tok0n.domain.usage import TOKENS_MAX
@@ -20,9 +20,7 @@ def schemas() -> dict[str, Any]:
         "Message": MESSAGE.schema(),
         "Completion": _completion(),
         "Model": _model(),
-        "Key": KEY,
-        "Balance": BALANCE,
-        "Receipt": RECEIPT,
+        **account_schemas(),
         "Error": _error(),
     }
 
