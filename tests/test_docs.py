@@ -1,11 +1,13 @@
 """The docs are true: links lead somewhere, tables agree with the code, and the README's commands run as written."""
 
 import asyncio
+import json
 import os
 import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -50,6 +52,32 @@ def test_the_endpoints_page_lists_every_endpoint() -> None:
     listed = re.findall(r"^\| `([A-Z]+) (/v1/[^`]+)`", page, re.MULTILINE)
     described = [(method.upper(), path) for path, item in document()["paths"].items() for method in item]
     assert sorted(map(_without_names, listed)) == sorted(map(_without_names, described))
+
+
+def test_the_endpoints_page_lists_every_field() -> None:
+    page = (ROOT / "docs/guide/endpoints.md").read_text()
+    listed = re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE)
+    fields = document()["components"]["schemas"]["ChatRequest"]["properties"]
+    assert listed == [(name, _accepted(schema)) for name, schema in fields.items()]
+
+
+def _accepted(schema: dict[str, Any]) -> str:
+    """The values that a field accepts, in words. Null, which counts as absent, is left out."""
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(filter(None, map(_accepted, schema["anyOf"]))))
+    if "enum" in schema:
+        return " or ".join(f"`{json.dumps(value)}`" for value in schema["enum"] if value is not None)
+    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    if "null" in types[:1]:
+        return ""
+    low, high = schema.get("minimum"), schema.get("maximum")
+    most = schema.get("maxLength", schema.get("maxItems", schema.get("maxProperties")))
+    unit = {"string": "characters", "array": "items", "object": "members"}.get(types[0], "")
+    limits = [
+        "" if low is None else f"{low} or more" if high is None else f"{low} to {high}",
+        "" if most is None else f"at most {most} {unit}",
+    ]
+    return ", ".join(filter(None, [{"array": "list"}.get(types[0], types[0]), *limits]))
 
 
 def _without_names(endpoint: tuple[str, str]) -> str:

@@ -43,15 +43,15 @@ REPLACED = {
     "WholeAnswer": "Response",
     "below": "threshold_tokens",
     "concurrent_requests_per_user": "concurrent_requests_per_account",
+    "refuse": "reject",
+    "Site": "PageContext",
+    "Visit": "PageRequest",
+    "goal": "next_url",
 }
 """Names that were replaced, and what to write instead."""
 
 REMAINING = {
     "refusal": "rejection",
-    "refuse": "reject",
-    "Site": "PageContext",
-    "Visit": "PageRequest",
-    "goal": "next_url",
     "told": "notified",
     "who": "find_session",
     "said": "what it is: status_text, message",

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tok0n.domain.bound import PIECE_CHARACTERS, RUN_CHARACTERS, _normalizable_pieces, string_bound
 from tok0n.domain.catalogue import Model
-from tok0n.domain.chat_fields import FIELDS
 from tok0n.domain.chat_request import EXACT_BYTES_MAX, ChatRequest, read_chat_request
+from tok0n.domain.endpoints.chat import FIELDS
 from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.json_text import BYTES_PER_CONTAINER, CONTAINERS_FREE, MEMBERS_MAX
 
@@ -41,7 +41,7 @@ PLACES = {
     "reasoning": b'{"model":"m","messages":[{"role":"assistant","reasoning_details":[%s]}]}',
     "an allowed member": b'{"model":"m","messages":[{"role":"user","content":"x","x":%s}]}',
     "an allowed field": HEAD + b'"x":%s}',
-    **{name: HEAD + b'"%b":%%s}' % name.encode() for name in [*FIELDS, "max_tokens", "max_completion_tokens"]},
+    **{name: HEAD + b'"%b":%%s}' % name.encode() for name in FIELDS if name not in {"model", "messages"}},
     "a tool's schema": HEAD + b'"tools":[{"type":"function","function":{"name":"f","parameters":%s}}]}',
 }
 

@@ -8,8 +8,8 @@ from openai.types.chat import completion_create_params
 
 from tok0n.api.openapi import document
 from tok0n.domain.catalogue import Model
-from tok0n.domain.chat_fields import FIELDS, REFUSED_UNLESS_ALLOWED
 from tok0n.domain.chat_request import ChatRequest, read_chat_request
+from tok0n.domain.endpoints.chat import FIELDS, REFUSED_UNLESS_ALLOWED
 from tok0n.domain.errors import InvalidRequest
 
 MODEL = Model(id="m", upstream="u", upstream_model="um", max_output_tokens=1000, default_output_tokens=100)

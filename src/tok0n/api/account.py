@@ -7,66 +7,45 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tok0n.api.account_bodies import Balance, Key, Receipt, ReceiptUsage
 from tok0n.api.chat import rate_headers
 from tok0n.api.errors import error_response
 from tok0n.api.routes import error
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import NotFound, Tok0nError
+from tok0n.domain.history import RequestRecord
 from tok0n.http.message import Headers
 from tok0n.ports.accounts import History
 from tok0n.ports.limiter import Limiter
 from tok0n.services.caller_cache import CallerCache
 
-Answer = Callable[[Request, Caller], Awaitable[dict[str, object]]]
+Answer = Callable[[Request, Caller], Awaitable[msgspec.Struct]]
 
 
 def account_routes(caller_cache: CallerCache, limiter: Limiter, history: History) -> list[Route]:
     """The routes. Each answers for the account of the key that asks, and tells no other's."""
 
-    async def key(_: Request, caller: Caller) -> dict[str, object]:
+    async def key(_: Request, caller: Caller) -> Key:
         key = await history.key(caller.account_id, caller.api_key_id)
         spent = (await history.key_spent(caller.account_id)).get(key.id, 0)
-        return {
-            "object": "key",
-            "id": key.id,
-            "name": key.name,
-            "shown_as": f"{key.prefix}…{key.last_four}",
-            "created_at": key.created_at_us // 1_000_000,
-            "expires_at": None if key.limits.expires_at_us is None else key.limits.expires_at_us // 1_000_000,
-            "models": key.limits.models,
-            "budget": key.limits.budget,
-            "spent": spent,
-        }
+        expires_at_us = key.limits.expires_at_us
+        return Key(
+            id=key.id,
+            name=key.name,
+            shown_as=f"{key.prefix}…{key.last_four}",
+            created_at=key.created_at_us // 1_000_000,
+            expires_at=None if expires_at_us is None else expires_at_us // 1_000_000,
+            models=key.limits.models,
+            budget=key.limits.budget,
+            spent=spent,
+        )
 
-    async def balance(_: Request, caller: Caller) -> dict[str, object]:
+    async def balance(_: Request, caller: Caller) -> Balance:
         balance = await history.balance(caller.account_id)
-        return {"object": "balance"} | msgspec.structs.asdict(balance) | {"available": balance.available}
+        return Balance(posted=balance.posted, pending=balance.pending, available=balance.available)
 
-    async def receipt(request: Request, caller: Caller) -> dict[str, object]:
-        record = await history.request(caller.account_id, request.path_params["request_id"])
-        return {
-            "object": "request",
-            "id": record.id,
-            "api_key_id": record.api_key_id,
-            "model": record.model,
-            "status": record.status.lower(),
-            "billed": record.is_billed,
-            "code": record.code,
-            "reserved": record.reserved,
-            "charged": record.charged,
-            "released": record.released,
-            "usage": None
-            if record.total_tokens is None
-            else {
-                "prompt_tokens": record.prompt_tokens,
-                "completion_tokens": record.completion_tokens,
-                "total_tokens": record.total_tokens,
-                "details": record.details,
-            },
-            "upstream_ms": record.upstream_ms,
-            "created_at": record.created_at_us / 1_000_000,
-            "resolved_at": None if record.resolved_at_us is None else record.resolved_at_us / 1_000_000,
-        }
+    async def receipt(request: Request, caller: Caller) -> Receipt:
+        return _receipt(await history.request(caller.account_id, request.path_params["request_id"]))
 
     def route(path: str, answer: Answer) -> Route:
         async def endpoint(request: Request) -> Response:
@@ -75,6 +54,34 @@ def account_routes(caller_cache: CallerCache, limiter: Limiter, history: History
         return Route(path, endpoint, methods=["GET"])
 
     return [route("/v1/key", key), route("/v1/balance", balance), route("/v1/requests/{request_id}", receipt)]
+
+
+def _receipt(record: RequestRecord) -> Receipt:
+    usage = None
+    if record.total_tokens is not None:
+        assert record.prompt_tokens is not None
+        assert record.completion_tokens is not None
+        usage = ReceiptUsage(
+            prompt_tokens=record.prompt_tokens,
+            completion_tokens=record.completion_tokens,
+            total_tokens=record.total_tokens,
+            details=record.details,
+        )
+    return Receipt(
+        id=record.id,
+        api_key_id=record.api_key_id,
+        model=record.model,
+        status=record.status.lower(),
+        billed=record.is_billed,
+        code=record.code,
+        reserved=record.reserved,
+        charged=record.charged,
+        released=record.released,
+        usage=usage,
+        upstream_ms=record.upstream_ms,
+        created_at=record.created_at_us / 1_000_000,
+        resolved_at=None if record.resolved_at_us is None else record.resolved_at_us / 1_000_000,
+    )
 
 
 async def _answer(request: Request, answer: Answer, caller_cache: CallerCache, limiter: Limiter) -> Response:

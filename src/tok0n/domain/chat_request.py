@@ -10,12 +10,16 @@ import msgspec
 
 from tok0n.domain.bound import prompt_bound, string_bound
 from tok0n.domain.catalogue import Model
-from tok0n.domain.chat_fields import COUNTED, FIELDS, is_integer, refuse, refuse_unknown, sequence
-from tok0n.domain.chat_messages import read_messages
-from tok0n.domain.errors import InvalidRequest, UnknownModel
+from tok0n.domain.endpoints.chat import (
+    DEFINITIONS,
+    LIMIT_FIELDS,
+    MODEL_ID,
+    check_fields,
+    messages_size,
+    output_limit,
+)
+from tok0n.domain.errors import UnknownModel
 from tok0n.domain.json_text import JsonText, decode_object
-
-MODEL_ID_CHARACTERS_MAX = 256
 
 UTF8_BYTES_MAX = 4
 """The most bytes of a character."""
@@ -23,9 +27,6 @@ UTF8_BYTES_MAX = 4
 EXACT_BYTES_MAX = 16 * 1024
 """The most bytes of non-ASCII strings that are normalized at once, in well under a millisecond."""
 
-_LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
-_DEFINITIONS = frozenset({"tools", "functions", "response_format", "tool_choice"})
-_READ_APART = frozenset({"model", "messages", *_LIMIT_FIELDS})
 _encode = msgspec.json.Encoder().encode
 
 FindModel = Callable[[str], Model | None]
@@ -78,29 +79,35 @@ def read_chat_request(body: JsonText, *, find_model: FindModel) -> ChatRequest:
     The bound is exact unless more than `EXACT_BYTES_MAX` of the messages are in strings that are not ASCII.
     """
     values, raw = decode_object(body)
-    model = _read_model(values.get("model"), find_model)
-    extra_bytes = _check_fields(values, raw, model)
-    messages = read_messages(values.get("messages"), model)
-    output_limit = _read_output_limit(values, model)
-    texts = messages.text.other
+    model = _find(values.get("model"), find_model)
+    extra_bytes = check_fields(values, raw, model)
+    size = messages_size(values.get("messages"), model)
+    limit = output_limit(values, model)
+    has_definitions = not DEFINITIONS.isdisjoint(values)
+    texts = size.text.other
     text_bytes, is_exact = _text_bytes(texts) if texts else (0, True)
     bound = prompt_bound(
-        messages=messages.messages,
-        strings=messages.text.ascii_bytes + text_bytes,
-        parts=messages.part_tokens,
-        definitions_bytes=extra_bytes + _definitions_bytes(values, raw),
-        has_tools=bool(values.get("tools") or values.get("functions")),
+        messages=size.messages,
+        strings=size.text.ascii_bytes + text_bytes,
+        parts=size.part_tokens,
+        definitions_bytes=extra_bytes + (_definitions_bytes(values, raw) if has_definitions else 0),
+        has_tools=has_definitions and bool(values.get("tools") or values.get("functions")),
         context_window_tokens=model.context_window_tokens,
     )
     return ChatRequest(
         model=model,
-        upstream_body=_rewrite(raw, model, output_limit),
+        upstream_body=_rewrite(raw, model, limit),
         prompt_bound=bound,
-        output_limit=output_limit,
+        output_limit=limit,
         n=values.get("n") or 1,
         prediction_bytes=0 if values.get("prediction") is None else len(bytes(raw["prediction"])),
         inexact_texts=() if is_exact or bound == model.context_window_tokens else tuple(texts),
     )
+
+
+def _definitions_bytes(values: dict[str, Any], raw: dict[str, msgspec.Raw]) -> int:
+    """The bytes of the fields that providers rewrite into the prompt."""
+    return sum(len(bytes(raw[name])) for name in DEFINITIONS if type(values.get(name)) in {list, dict})
 
 
 def _text_bytes(texts: list[str]) -> tuple[int, bool]:
@@ -112,73 +119,19 @@ def _text_bytes(texts: list[str]) -> tuple[int, bool]:
     return sum(map(string_bound, texts)), True
 
 
-def _read_model(model_id: Any, find_model: FindModel) -> Model:
-    if type(model_id) is not str or not model_id:
-        refuse("model", "'model' must name a model: GET /v1/models lists them.")
-    if len(model_id) > MODEL_ID_CHARACTERS_MAX:
-        refuse("model", f"'model' must have {MODEL_ID_CHARACTERS_MAX} characters at the most.")
+def _find(model_id: Any, find_model: FindModel) -> Model:
+    MODEL_ID.check_id(model_id, "model")
     model = find_model(model_id)
     if model is None:
         raise UnknownModel(model_id)
     return model
 
 
-def _check_fields(values: dict[str, Any], raw: dict[str, msgspec.Raw], model: Model) -> int:
-    """Check each field; returns the bytes of those that only this model's `extra_fields` allow.
-
-    An unknown field that is null counts as not given: it is taken out of `raw`, so that no upstream refuses it.
-    """
-    extra_bytes = 0
-    for name, value in values.items():
-        if name in _READ_APART:
-            continue
-        check = FIELDS.get(name)
-        if check is not None:
-            if value is not None:
-                if name in COUNTED and type(value) is list:
-                    sequence(value, name, most=getattr(model, COUNTED[name]))
-                check(value, name)
-        elif name in model.extra_fields:
-            extra_bytes += len(bytes(raw[name]))
-        elif value is None:
-            del raw[name]
-        else:
-            refuse_unknown(name)
-    return extra_bytes
-
-
-def _definitions_bytes(values: dict[str, Any], raw: dict[str, msgspec.Raw]) -> int:
-    """The bytes of what providers rewrite into the prompt."""
-    if _DEFINITIONS.isdisjoint(values):
-        return 0
-    return sum(len(bytes(raw[name])) for name in _DEFINITIONS if type(values.get(name)) in {list, dict})
-
-
-def _read_output_limit(values: dict[str, Any], model: Model) -> int:
-    """M: one of the two spellings, or both when they agree; the model's default when there is none."""
-    limit: int | None = None
-    for name in _LIMIT_FIELDS:
-        value = values.get(name)
-        if value is None:
-            continue
-        if not is_integer(value) or value < 1:
-            refuse(name, f"'{name}' must be a positive integer.")
-        if value > model.max_output_tokens:
-            refuse(name, f"'{name}' can be {model.max_output_tokens} at the most for the model {model.id!r}.")
-        if limit not in {None, value}:
-            raise InvalidRequest(
-                "'max_tokens' and 'max_completion_tokens' mean the same; give one, or the same value twice.",
-                param="max_tokens",
-            )
-        limit = value
-    return model.default_output_tokens if limit is None else limit
-
-
-def _rewrite(raw: dict[str, msgspec.Raw], model: Model, output_limit: int) -> bytes:
+def _rewrite(raw: dict[str, msgspec.Raw], model: Model, limit: int) -> bytes:
     """The body for the upstream: the same raw values, but for the model and the output limit."""
     body: dict[str, Any] = dict(raw)
-    for name in _LIMIT_FIELDS:
+    for name in LIMIT_FIELDS:
         body.pop(name, None)
     body["model"] = model.upstream_model
-    body[model.output_limit_field] = output_limit
+    body[model.output_limit_field] = limit
     return _encode(body)

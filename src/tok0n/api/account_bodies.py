@@ -1,0 +1,66 @@
+"""The bodies of GET /v1/key, /v1/balance and /v1/requests/{id}. The OpenAPI document shows their schemas."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from tok0n.domain.ledger import RequestStatus
+from tok0n.domain.usage import TOKENS_MAX
+
+Status = Annotated[str, Meta(extra_json_schema={"enum": [status.lower() for status in RequestStatus]})]
+Tokens = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="object", tag="key"):
+    """An API key, without its secret."""
+
+    id: str
+    name: str
+    shown_as: Annotated[str, Meta(description="Its first and last characters; never the key.")]
+    created_at: Annotated[int, Meta(description="Seconds since the Unix epoch.")]
+    expires_at: Annotated[int | None, Meta(description="When it stops working; null is never.")]
+    models: Annotated[tuple[str, ...] | None, Meta(description="The models it may call; null is all.")]
+    budget: Annotated[int | None, Meta(description="The most tokens it may spend; null is without limit.")]
+    spent: Tokens
+
+
+class Balance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="object", tag="balance"):
+    """The tokens of an account."""
+
+    posted: Annotated[Tokens, Meta(description="The tokens that the account owns.")]
+    pending: Annotated[Tokens, Meta(description="The tokens that requests in progress have reserved.")]
+    available: Annotated[Tokens, Meta(description="The tokens that a new request can reserve.")]
+
+
+class ReceiptUsage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The usage that the provider reported."""
+
+    prompt_tokens: Tokens
+    completion_tokens: Tokens
+    total_tokens: Tokens
+    details: dict[str, Tokens]
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="object", tag="request"):
+    """What one request reserved and was charged."""
+
+    id: str
+    api_key_id: str
+    model: str
+    status: Status
+    billed: bool
+    code: Annotated[str | None, Meta(description="Why it was not billed: a code of the error table.")]
+    reserved: Tokens
+    charged: Tokens
+    released: Tokens
+    usage: ReceiptUsage | None
+    upstream_ms: Annotated[int, Meta(ge=0)] | None
+    created_at: Annotated[float, Meta(description="Seconds since the Unix epoch.")]
+    resolved_at: float | None
+
+
+def account_schemas() -> dict[str, Any]:
+    """The JSON schemas of the bodies, by name."""
+    bodies = (Key, Balance, Receipt)
+    return msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")[1]

@@ -1,0 +1,341 @@
+"""The kinds of request fields. Each kind checks a decoded value and writes its JSON schema. Knows no endpoint.
+
+`check(value, param, model)` raises `InvalidRequest` with the path of the fault. Checks change nothing: an accepted
+value is forwarded as the bytes that arrived. In an object, null means "not given" unless the member is required.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+import msgspec
+
+from tok0n.domain.catalogue import Model
+from tok0n.domain.errors import InvalidRequest
+
+Schema = dict[str, Any]
+Path = str | tuple["Path", str | int]
+"""Where a field is: its name, or the path of its parent and a step. It becomes text only if there is an error."""
+
+Check = Callable[[Any, Path, Model], None]
+
+NULL: Schema = {"type": "null"}
+NAME_CHARACTERS_MAX = 80
+"""How much of an unknown member's name an error repeats."""
+
+
+def path_text(path: Path) -> str:
+    """A path as OpenAI writes it: `messages[0].content`."""
+    if isinstance(path, str):
+        return path
+    parent, step = path
+    return f"{path_text(parent)}[{step}]" if isinstance(step, int) else f"{path_text(parent)}.{step}"
+
+
+def reject(param: Path, message: str) -> NoReturn:
+    """Raise `InvalidRequest` for the field at `param`."""
+    raise InvalidRequest(message, param=path_text(param))
+
+
+def must(param: Path, expectation: str) -> NoReturn:
+    """Reject the field at `param` with the sentence that it must do or be something."""
+    reject(param, f"'{path_text(param)}' must {expectation}.")
+
+
+class Field(msgspec.Struct, frozen=True, kw_only=True):
+    """A field that takes any value. The base of all kinds. `note` is its description in the OpenAPI document."""
+
+    note: str = ""
+    is_deprecated: bool = False
+
+    def check(self, value: Any, param: Path, model: Model) -> None:
+        """Raise `InvalidRequest` if `value` does not fit. `model` holds the limits that an operator sets."""
+
+    def shape(self) -> Schema:
+        """The JSON schema without the note."""
+        return {}
+
+    def schema(self) -> Schema:
+        """The JSON schema of the field when it is given."""
+        notes = {"description": self.note} if self.note else {}
+        return self.shape() | notes | ({"deprecated": True} if self.is_deprecated else {})
+
+    def optional_schema(self) -> Schema:
+        """The JSON schema of the field when null is allowed."""
+        schema = self.schema()
+        if "anyOf" in schema:
+            return schema | {"anyOf": [*schema["anyOf"], NULL]}
+        if "enum" in schema:
+            return schema | {"enum": [*schema["enum"], None]}
+        return schema | {"type": [schema["type"], "null"]} if "type" in schema else schema
+
+
+class Integer(Field, frozen=True, kw_only=True):
+    """An integer from `low` to `high`. Neither true nor 1.0 is one."""
+
+    low: int
+    high: int
+
+    def check(self, value: Any, param: Path, model: Model) -> None:
+        if type(value) is not int or not self.low <= value <= self.high:
+            must(param, f"be an integer from {self.low} to {self.high}")
+
+    def shape(self) -> Schema:
+        return {"type": "integer", "minimum": self.low, "maximum": self.high}
+
+
+class OutputLimit(Field, frozen=True, kw_only=True):
+    """A positive number of output tokens, up to the model's `max_output_tokens`."""
+
+    def check(self, value: Any, param: Path, model: Model) -> None:
+        if type(value) is not int or value < 1:
+            must(param, "be a positive integer")
+        if value > model.max_output_tokens:
+            reject(
+                param, f"'{path_text(param)}' can be {model.max_output_tokens} at the most for the model {model.id!r}."
+            )
+
+    def shape(self) -> Schema:
+        return {"type": "integer", "minimum": 1}
+
+
+class Number(Field, frozen=True, kw_only=True):
+    """A number from `low` to `high`."""
+
+    low: float
+    high: float
+
+    def check(self, value: Any, param: Path, model: Model) -> None:
+        kind = type(value)
+        if (kind is not int and kind is not float) or not self.low <= value <= self.high:
+            must(param, f"be a number from {self.low:g} to {self.high:g}")
+
+    def shape(self) -> Schema:
+        return {"type": "number", "minimum": self.low, "maximum": self.high}
+
+
+class Boolean(Field, frozen=True, kw_only=True):
+    """True or false."""
+
+    def check(self, value: Any, param: Path, model: Model) -> None:
+        if type(value) is not bool:
+            must(param, "be true or false")
+
+    def shape(self) -> Schema:
+        return {"type": "boolean"}
+
+
+class Text(Field, frozen=True, kw_only=True):
+    """A string, of any length unless `characters_max` is given."""
+
+    characters_max: int | None = None
+
+    def check(self, value: Any, param: Path, model: Model) -> None:
+        if type(value) is not str:
+            must(param, "be a string")
+        if self.characters_max is not None and len(value) > self.characters_max:
+            must(param, f"have {self.characters_max} characters at the most")
+
+    def shape(self) -> Schema:
+        return {"type": "string"} | ({} if self.characters_max is None else {"maxLength": self.characters_max})
+
+
+class ModelId(Field, frozen=True, kw_only=True):
+    """The public id of a model."""
+
+    characters_max: int
+
+    def check(self, value: Any, param: Path, model: Model) -> None:
+        self.check_id(value, param)
+
+    def check_id(self, value: Any, param: Path) -> None:
+        """Check an id before its model is known."""
+        if type(value) is not str or not value:
+            must(param, "name a model: GET /v1/models lists them")
+        if len(value) > self.characters_max:
+            must(param, f"have {self.characters_max} characters at the most")
+
+    def shape(self) -> Schema:
+        return {"type": "string", "minLength": 1, "maxLength": self.characters_max}
+
+
+class Only(Field, frozen=True, kw_only=True):
+    """One of few values; `reason` says why no other is served."""
+
+    values: tuple[str | bool, ...]
+    reason: str
+
+    def check(self, value: Any, param: Path, model: Model) -> None:
+        if not any(type(value) is type(allowed) and value == allowed for allowed in self.values):
+            names = (str(allowed).lower() if type(allowed) is bool else repr(allowed) for allowed in self.values)
+            must(param, f"be {' or '.join(names)} here: {self.reason}")
+
+    def shape(self) -> Schema:
+        return {"enum": list(self.values)}
+
+
+class NotServed(Field, frozen=True, kw_only=True):
+    """A known field that Tok0n always rejects. The OpenAPI document leaves it out."""
+
+    reason: str
+
+    def check(self, value: Any, param: Path, model: Model) -> None:
+        reject(param, f"'{path_text(param)}' is not supported here: {self.reason}.")
+
+
+class Array(Field, frozen=True, kw_only=True):
+    """A list of `items`, of which the model's setting `limit` or `items_max` is the most."""
+
+    items: Field = Field()
+    items_max: int | None = None
+    limit: str = ""
+    expected: str = "a list"
+    empty: str = ""
+    """What a list must do if it may not be empty."""
+
+    def check(self, value: Any, param: Path, model: Model) -> None:
+        self.check_length(value, param, model)
+        if type(self.items) is not Field:
+            for index, item in enumerate(value):
+                self.items.check(item, (param, index), model)
+
+    def check_length(self, value: Any, param: Path, model: Model) -> None:
+        """Check that `value` is a list and how long it is, but none of its items."""
+        if type(value) is not list:
+            must(param, f"be {self.expected}")
+        if self.empty and not value:
+            must(param, self.empty)
+        items_max = getattr(model, self.limit) if self.limit else self.items_max
+        if items_max is not None and len(value) > items_max:
+            must(param, f"have {items_max} items at the most")
+
+    def shape(self) -> Schema:
+        defaults = {field.name: field.default for field in msgspec.structs.fields(Model)}
+        items_max = defaults[self.limit] if self.limit else self.items_max
+        items = self.items.schema()
+        return (
+            {"type": "array"}
+            | ({"minItems": 1} if self.empty else {})
+            | ({} if items_max is None else {"maxItems": items_max})
+            | ({"items": items} if items else {})
+        )
+
+
+class Object(Field, frozen=True, kw_only=True):
+    """An object. It may have members that are not listed, unless it is closed.
+
+    `extra` closes it: the model's `extra_fields` allow a further member NAME as `extra` + NAME.
+    """
+
+    members: Mapping[str, Field] = {}
+    required: frozenset[str] = frozenset()
+    extra: str = ""
+    checks: tuple[tuple[str, Check, bool], ...] = ()
+    """The name, check and whether it is required of each member that has a check. Computed once."""
+
+    def __post_init__(self) -> None:
+        checks = tuple(
+            (name, field.check, name in self.required)
+            for name, field in self.members.items()
+            if type(field) is not Field
+        )
+        msgspec.structs.force_setattr(self, "checks", checks)
+
+    def check(self, value: Any, param: Path, model: Model) -> None:
+        if type(value) is not dict:
+            must(param, "be an object")
+        if self.extra and not value.keys() <= self.members.keys():
+            self._reject_unknown(value, param, model)
+        for name, check, is_required in self.checks:
+            member = value.get(name)
+            if member is not None or is_required:
+                check(member, (param, name), model)
+
+    def _reject_unknown(self, value: Mapping[str, Any], param: Path, model: Model) -> None:
+        for name, member in value.items():
+            if name not in self.members and member is not None and self.extra + name not in model.extra_fields:
+                path = path_text((param, name[:NAME_CHARACTERS_MAX]))
+                reject(path, f"Unrecognized request argument supplied: {path}")
+
+    def shape(self) -> Schema:
+        properties = {
+            name: field.schema() if name in self.required else field.optional_schema()
+            for name, field in self.members.items()
+            if not isinstance(field, NotServed)
+        }
+        return (
+            {"type": "object"}
+            | ({"required": sorted(self.required)} if self.required else {})
+            | ({"additionalProperties": NULL} if self.extra else {})
+            | ({"properties": properties} if properties else {})
+        )
+
+
+class Tagged(Field, frozen=True, kw_only=True):
+    """An object whose member `tag` says which of `kinds` it is. `expected` names them in the error.
+
+    A kind in `limits` needs that setting of the model, so the OpenAPI document leaves it out.
+    """
+
+    tag: str = "type"
+    kinds: Mapping[str, Object]
+    expected: str
+    default: str | None = None
+    common: Object = Object()
+    """The members of every kind, checked before the tag."""
+    limits: Mapping[str, str] = {}
+
+    def check(self, value: Any, param: Path, model: Model) -> None:
+        self.common.check(value, param, model)
+        kind = value.get(self.tag)
+        if kind is None:
+            kind = self.default
+        if type(kind) is not str or kind not in self.kinds:
+            must((param, self.tag), f"be {self.expected}")
+        if kind in self.limits and getattr(model, self.limits[kind]) is None:
+            reject((param, self.tag), f"The model {model.id!r} does not take parts of type {kind} here.")
+        self.kinds[kind].check(value, param, model)
+
+    def shape(self) -> Schema:
+        names: dict[int, list[str]] = {}
+        for name, kind in self.kinds.items():
+            if name not in self.limits:
+                names.setdefault(id(kind), []).append(name)
+        return {"anyOf": [self._kind(group) for group in names.values()]}
+
+    def _kind(self, names: list[str]) -> Schema:
+        schema = self.kinds[names[0]].schema()
+        common = self.common.schema()
+        is_default = self.default in names
+        tag = {"enum": [*names, None] if is_default else names}
+        required = [*([] if is_default else [self.tag]), *common.get("required", ()), *schema.get("required", ())]
+        properties = common.get("properties", {}) | schema.get("properties", {}) | {self.tag: tag}
+        return schema | {"properties": properties} | ({"required": required} if required else {})
+
+
+class TextOr(Field, frozen=True, kw_only=True):
+    """A string or a value of another kind, whose check words the error."""
+
+    other: Field
+    examples: tuple[str, ...] = ()
+
+    def check(self, value: Any, param: Path, model: Model) -> None:
+        if type(value) is not str:
+            self.other.check(value, param, model)
+
+    def shape(self) -> Schema:
+        text = {"type": "string"} | ({"examples": list(self.examples)} if self.examples else {})
+        other = self.other.schema()
+        return {"anyOf": [text, *other.get("anyOf", [other])]}
+
+
+class Custom(Field, frozen=True, kw_only=True):
+    """A field with a check of its own, beside the JSON schema that says the same."""
+
+    rule: Callable[[Any, Path], None]
+    json_schema: Schema
+
+    def check(self, value: Any, param: Path, model: Model) -> None:
+        self.rule(value, param)
+
+    def shape(self) -> Schema:
+        return self.json_schema
