@@ -45,11 +45,11 @@ async def main(requests: int) -> None:
         write(folder / "tok0n.db", requests, keys)
         listener, settings = bind_for(settings)
         async with open_gateway(settings) as gateway:
-            audit = await gateway.store.ledger.audit()
+            audit = await gateway.services.store.ledger.audit()
             assert audit.ok, audit.differences[:3]
-            link = await gateway.pages.sign_in.set_up_link()
+            link = await gateway.services.sign_in.set_up_link()
             assert link is not None
-            new = await gateway.pages.sign_in.set_up(
+            new = await gateway.services.sign_in.set_up(
                 link.partition("link=")[2], email=EMAIL, password=PASSWORD, agent="bench"
             )
             assert new is not None

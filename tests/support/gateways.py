@@ -20,8 +20,9 @@ from support.limiters import make_limiter
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.bootstrap.resources import Store, open_store
+from tok0n.bootstrap.services import declared_models
 from tok0n.bootstrap.serving import bind_for
-from tok0n.bootstrap.wiring import declared_models, open_gateway
+from tok0n.bootstrap.wiring import open_gateway
 from tok0n.domain.accounts import Account
 from tok0n.domain.catalogue import Model, Verification
 from tok0n.http.server import HttpServer
@@ -303,11 +304,11 @@ async def running(
                 base_url=f"{server.url}/v1",
                 url=server.url.replace("127.0.0.1", host),
                 api_key=issued.secret,
-                store=gateway.store,
-                sign_in=gateway.pages.sign_in,
+                store=gateway.services.store,
+                sign_in=gateway.services.sign_in,
                 routes=gateway.pages.routes,
-                caller_cache=gateway.caller_cache,
-                sell_packs=gateway.pages.sell_packs,
-                clock=gateway.clock,
+                caller_cache=gateway.services.caller_cache,
+                sell_packs=gateway.services.sell_packs,
+                clock=gateway.services.clock,
                 folder=folder,
             )

@@ -16,6 +16,8 @@ from tok0n.api.errors import UNEXPECTED, EdgeError, error_response
 from tok0n.api.health import operation_routes
 from tok0n.api.openapi import openapi_route
 from tok0n.api.routes import api_http_error, error, is_api, is_page_request, model_routes
+from tok0n.bootstrap.pages import Pages
+from tok0n.bootstrap.services import Services
 from tok0n.domain import ids
 from tok0n.domain.client_ip import ClientAddresses, limit_key
 from tok0n.http.asgi import AsgiApp, Receive, Scope, Send, run_asgi
@@ -26,14 +28,10 @@ from tok0n.http.request import Address, Request
 from tok0n.http.request_ids import CLIENT_REQUEST_ID, client_request_id
 from tok0n.http.server import ClientKey, Edge
 from tok0n.http.target import path_and_query
-from tok0n.ports.accounts import History
 from tok0n.ports.clock import Clock
-from tok0n.ports.database import Database
-from tok0n.ports.limiter import Limiter
-from tok0n.services.caller_cache import CallerCache
-from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import Call
 from tok0n.services.request_log import RequestLog
+from tok0n.settings import Settings
 from tok0n.web.pages.endpoints import error_page
 from tok0n.web.pages.page_context import PageContext
 
@@ -107,27 +105,48 @@ class App:
         return name if name in self._log_names else "unknown"
 
 
-def make_app(
-    *,
-    chat: ChatEndpoint,
-    catalogue: Catalogue,
-    database: Database,
-    limiter: Limiter,
-    caller_cache: CallerCache,
-    history: History,
-    clock: Clock,
-    request_log: RequestLog,
-    is_draining: Callable[[], bool],
-    context: PageContext,
-    page_routes: Sequence[BaseRoute],
-    limits: HttpLimits,
-    cors: Cors,
-) -> App:
-    """Build the application. `page_routes` are the routes of people and payment providers."""
+def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool]) -> App:
+    """Build the application: `/v1`, the pages, and the errors of both."""
+    store, clock, request_log, context = services.store, services.clock, services.request_log, pages.context
+    server = services.settings.server
+    cors = Cors(server.cors_origins)
+    http_error = _http_error(context)
+    starlette = Starlette(
+        routes=[
+            Route(CHAT_PATH, _other_methods, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]),
+            *model_routes(services.catalogue),
+            *account_routes(services.caller_cache, services.limiter, store.history),
+            openapi_route(context.prefix),
+            *operation_routes(store.database, services.limiter, is_draining=is_draining),
+            *pages.routes,
+        ],
+        exception_handlers={HTTPException: http_error, Exception: _unexpected_error(context)},
+    )
+    starlette.router.redirect_slashes = False
+    return App(
+        chat=ChatEndpoint(
+            services.complete_chat,
+            clock,
+            request_log,
+            services.requests_in_progress,
+            body_bytes_max=server.max_body_bytes,
+            cors=cors,
+        ),
+        pages=_without_nul(starlette, http_error),
+        routes=starlette.routes,
+        clock=clock,
+        request_log=request_log,
+        cors=cors,
+        edge=_edge(_http_limits(services.settings), context.client_addresses, clock, request_log, cors),
+        prefix=context.prefix,
+    )
 
-    async def other_methods(_: PageRequest) -> PageResponse:
-        raise HTTPException(405, headers={"allow": "POST"})
 
+async def _other_methods(_: PageRequest) -> PageResponse:
+    raise HTTPException(405, headers={"allow": "POST"})
+
+
+def _http_error(context: PageContext) -> "HttpError":
     async def http_error(request: PageRequest, raised: Exception) -> PageResponse:
         assert isinstance(raised, HTTPException)
         if is_api(request.scope["path"]) or not is_page_request(request):
@@ -136,33 +155,25 @@ def make_app(
         response.headers.update(raised.headers or {})
         return response
 
+    return http_error
+
+
+def _unexpected_error(context: PageContext) -> "HttpError":
     async def unexpected_error(request: PageRequest, _: Exception) -> PageResponse:
-        """Starlette raises it again, for the log."""
+        """Starlette raises the exception again after this response, for the log."""
         if is_api(request.scope["path"]):
             return error("api_error", UNEXPECTED)
         return await error_page(context, request, 500, UNEXPECTED)
 
-    pages = Starlette(
-        routes=[
-            Route(CHAT_PATH, other_methods, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]),
-            *model_routes(catalogue),
-            *account_routes(caller_cache, limiter, history),
-            openapi_route(context.prefix),
-            *operation_routes(database, limiter, is_draining=is_draining),
-            *page_routes,
-        ],
-        exception_handlers={HTTPException: http_error, Exception: unexpected_error},
-    )
-    pages.router.redirect_slashes = False
-    return App(
-        chat=chat,
-        pages=_without_nul(pages, http_error),
-        routes=pages.routes,
-        clock=clock,
-        request_log=request_log,
-        cors=cors,
-        edge=_edge(limits, context.client_addresses, clock, request_log, cors),
-        prefix=context.prefix,
+    return unexpected_error
+
+
+def _http_limits(settings: Settings) -> HttpLimits:
+    server = settings.server
+    return HttpLimits(
+        body_seconds=server.body_read_seconds,
+        buffered_bytes_max=server.buffered_bytes_max,
+        client_connections_max=server.connections_per_client_max,
     )
 
 

@@ -13,8 +13,9 @@ import msgspec
 from tok0n.adapters.clock import SystemClock
 from tok0n.bootstrap.listener import bind
 from tok0n.bootstrap.resources import Store, open_store
+from tok0n.bootstrap.services import open_catalogue, open_sign_in
 from tok0n.bootstrap.serving import serve_gateway, signals
-from tok0n.bootstrap.wiring import open_catalogue, open_gateway, open_sign_in
+from tok0n.bootstrap.wiring import open_gateway
 from tok0n.demo.simulated_upstream import MODELS, simulated_upstream
 from tok0n.demo.stripe_double import StripeDouble
 from tok0n.domain.errors import NotFound, OperatorError

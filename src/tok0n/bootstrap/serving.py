@@ -70,7 +70,7 @@ async def serve_gateway(
     again: asyncio.Event,
 ) -> None:
     """Serve an open gateway until `stop`; do not wait for calls in flight after `again`."""
-    link = await gateway.pages.sign_in.set_up_link()
+    link = await gateway.services.sign_in.set_up_link()
     listener.listen(BACKLOG)
     if (allowed := allow_many_files()) < OPEN_FILES_FEW:
         hint = "a call takes two: raise the limit (ulimit -n, LimitNOFILE)"

@@ -6,7 +6,7 @@ import click
 
 from tok0n.adapters.clock import SystemClock
 from tok0n.bootstrap.resources import open_store
-from tok0n.bootstrap.wiring import open_sign_in
+from tok0n.bootstrap.services import open_sign_in
 from tok0n.cli.common import command, config_option, json_option, load_settings, moment, print_json, print_table
 from tok0n.domain.accounts import Account, ApiKey, KeyLimits
 from tok0n.domain.email import parse_email

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tok0n.bootstrap.resources import open_store
-from tok0n.bootstrap.wiring import declared_models, open_catalogue
+from tok0n.bootstrap.services import declared_models, open_catalogue
 from tok0n.cli.common import FAILED, command, config_option, json_option, load_settings, moment, print_json, print_table
 from tok0n.domain.catalogue import ModelState
 from tok0n.services.catalogue import Catalogue, ModelReport

@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from tok0n.adapters.clock import SystemClock
-from tok0n.bootstrap.pages import make_sell_packs
 from tok0n.bootstrap.resources import Store, open_store
+from tok0n.bootstrap.services import make_sell_packs
 from tok0n.cli.common import command, config_option, json_option, load_settings, moment, print_json, print_table
 from tok0n.domain.email import parse_email
 from tok0n.domain.errors import OperatorError

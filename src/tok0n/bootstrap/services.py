@@ -1,0 +1,217 @@
+"""The services of one process, built from the settings: one struct for all that handlers and periodic tasks need."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import msgspec
+
+from tok0n import settings as settings_
+from tok0n.adapters import logs
+from tok0n.adapters.clock import SystemClock
+from tok0n.adapters.mail import SmtpMailer
+from tok0n.adapters.passwords import Argon2Passwords
+from tok0n.bootstrap.resources import (
+    Store,
+    open_limiter,
+    open_mailer,
+    open_payments,
+    open_store,
+    open_upstreams,
+)
+from tok0n.domain.catalogue import Model
+from tok0n.domain.packs import Pack
+from tok0n.domain.users import Registration
+from tok0n.ports.clock import Clock
+from tok0n.ports.limiter import Limiter
+from tok0n.ports.mail import Mailer
+from tok0n.ports.upstream import Upstream
+from tok0n.ports.users import Passwords
+from tok0n.services.caller_cache import CallerCache
+from tok0n.services.catalogue import Catalogue
+from tok0n.services.complete_chat import CompleteChat
+from tok0n.services.payments import SellPacks
+from tok0n.services.profile import Profile
+from tok0n.services.request_log import RequestLog
+from tok0n.services.request_reader import RequestReader
+from tok0n.services.requests_in_progress import RequestsInProgress
+from tok0n.services.reservations import Reservations
+from tok0n.services.sign_in import SignIn
+from tok0n.services.verify_models import VerifyModels
+from tok0n.settings import Settings
+
+ALONE_SECONDS_MORE = 15.0
+"""How much longer than its own deadline a verification keeps other processes from the same model."""
+
+LIMITER_WAIT_SECONDS = 10.0
+"""How long a command waits for Redis to have the data of the last minute: filling it takes 2 to 4 seconds."""
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """What a serving process shares. `sell_packs` is None if nothing is sold."""
+
+    settings: Settings
+    store: Store
+    clock: Clock
+    limiter: Limiter
+    mailer: Mailer
+    catalogue: Catalogue
+    verify_models: VerifyModels
+    reservations: Reservations
+    caller_cache: CallerCache
+    complete_chat: CompleteChat
+    requests_in_progress: RequestsInProgress
+    request_log: RequestLog
+    sign_in: SignIn
+    profile: Profile
+    sell_packs: SellPacks | None
+
+
+@contextlib.asynccontextmanager
+async def open_services(settings: Settings, *, stripe_base: str | None = None) -> AsyncIterator[Services]:
+    """Open the adapters that the settings name, and build the services on them. `stripe_base` is the Stripe double."""
+    clock = SystemClock()
+    async with (
+        open_store(settings, serving=True) as store,
+        open_upstreams(settings) as upstreams,
+        open_limiter(settings, store, clock) as limiter,
+        open_mailer(settings) as mailer,
+        _open_passwords() as passwords,
+    ):
+        catalogue = Catalogue(declared_models(settings), store.models)
+        await catalogue.refresh()
+        caller_cache = CallerCache(store.accounts, clock)
+        reservations = Reservations(store.ledger, clock)
+        with contextlib.closing(RequestReader(catalogue)) as reader:
+            yield Services(
+                settings=settings,
+                store=store,
+                clock=clock,
+                limiter=limiter,
+                mailer=mailer,
+                catalogue=catalogue,
+                verify_models=_verification(settings, store, upstreams, limiter, clock),
+                reservations=reservations,
+                caller_cache=caller_cache,
+                complete_chat=CompleteChat(
+                    caller_cache=caller_cache,
+                    reader=reader,
+                    history=store.history,
+                    limiter=limiter,
+                    reservations=reservations,
+                    upstreams=upstreams,
+                    clock=clock,
+                ),
+                requests_in_progress=RequestsInProgress(),
+                request_log=RequestLog(logs.configure(level=settings.logs.level, style=settings.logs.format)),
+                sign_in=_make_sign_in(settings, store, clock, passwords=passwords, mailer=mailer),
+                profile=_make_profile(settings, store, clock, passwords=passwords, mailer=mailer),
+                sell_packs=make_sell_packs(settings, store, clock, stripe_base=stripe_base),
+            )
+
+
+@contextlib.asynccontextmanager
+async def open_catalogue(settings: Settings, store: Store) -> AsyncIterator[tuple[Catalogue, VerifyModels]]:
+    """The catalogue and its verification, for a command that runs beside a server or without one."""
+    clock = SystemClock()
+    catalogue = Catalogue(declared_models(settings), store.models)
+    await catalogue.refresh()
+    async with (
+        open_upstreams(settings) as upstreams,
+        open_limiter(settings, store, clock, wait_seconds=LIMITER_WAIT_SECONDS) as limiter,
+    ):
+        yield catalogue, _verification(settings, store, upstreams, limiter, clock)
+
+
+@contextlib.asynccontextmanager
+async def open_sign_in(settings: Settings, store: Store) -> AsyncIterator[SignIn]:
+    """Sign-up and sign-in, for a command; what it left for later is done at the end."""
+    async with open_mailer(settings) as mailer, _open_passwords() as passwords:
+        sign_in = _make_sign_in(settings, store, SystemClock(), passwords=passwords, mailer=mailer)
+        yield sign_in
+        await sign_in.idle()
+        if isinstance(mailer, SmtpMailer):
+            await mailer.sent()
+
+
+def packs_of(settings: Settings) -> dict[str, Pack]:
+    """The packs that are sold, by id."""
+    return {
+        id_: Pack(id=id_, name=pack.name, tokens=pack.tokens, price_usd_cents=pack.price_usd_cents)
+        for id_, pack in settings.packs.items()
+        if pack.active
+    }
+
+
+def make_sell_packs(
+    settings: Settings, store: Store, clock: Clock, *, stripe_base: str | None = None
+) -> SellPacks | None:
+    """What sells; None where nothing is sold. `stripe_base` is the demo's double of Stripe."""
+    payments = open_payments(settings, api_base=stripe_base)
+    if payments is None:
+        return None
+    return SellPacks(
+        packs=packs_of(settings),
+        orders=store.orders,
+        payments=payments,
+        inbox=store.inbox,
+        clock=clock,
+        url_of=url_maker(settings),
+    )
+
+
+def url_maker(settings: Settings) -> Callable[[str], str]:
+    """Makes a path an address of this installation."""
+    return lambda path: settings.server.public_url + path
+
+
+def _make_sign_in(settings: Settings, store: Store, clock: Clock, *, passwords: Passwords, mailer: Mailer) -> SignIn:
+    """Sign-up and sign-in, for the pages and for commands that invite."""
+    return SignIn(
+        users=store.users,
+        sessions=store.sessions,
+        attempts=store.attempts,
+        passwords=passwords,
+        mailer=mailer,
+        clock=clock,
+        url_of=url_maker(settings),
+        registration=Registration(settings.accounts.registration),
+    )
+
+
+def _make_profile(settings: Settings, store: Store, clock: Clock, *, passwords: Passwords, mailer: Mailer) -> Profile:
+    return Profile(
+        users=store.users,
+        attempts=store.attempts,
+        passwords=passwords,
+        mailer=mailer,
+        clock=clock,
+        url_of=url_maker(settings),
+    )
+
+
+@contextlib.asynccontextmanager
+async def _open_passwords() -> AsyncIterator[Argon2Passwords]:
+    passwords = Argon2Passwords()
+    try:
+        yield passwords
+    finally:
+        passwords.close()
+
+
+def declared_models(settings: Settings) -> dict[str, Model]:
+    """The models of the settings, by id."""
+    return {model_id: settings_.model_of(model_id, settings) for model_id in settings.models}
+
+
+def _verification(
+    settings: Settings, store: Store, upstreams: Mapping[str, Upstream], limiter: Limiter, clock: Clock
+) -> VerifyModels:
+    shared = settings.database.is_postgres
+    return VerifyModels(
+        models=store.models,
+        upstreams=upstreams,
+        limiter=limiter,
+        clock=clock,
+        timeout_seconds=settings.catalogue.verify_timeout_seconds,
+        alone_seconds=settings.catalogue.verify_timeout_seconds + ALONE_SECONDS_MORE if shared else 0.0,
+    )
