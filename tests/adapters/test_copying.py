@@ -44,7 +44,7 @@ async def fill(db: Opened, *, requests: int) -> None:
     ]
     await asyncio.gather(*ends)
     await db.ledger.release(Release(request_id="r00000", code="upstream_error", dispatched=False, resolved_at_us=1))
-    await db.accounts.revoke_key(key_id=key.id, now_us=NOW_US)
+    await db.accounts.revoke_key(account_id=key.account_id, key_id=key.id, now_us=NOW_US)
     await db.models.set_enabled(model="demo", enabled=False)
 
 

@@ -56,7 +56,7 @@ async def test_an_account_never_has_more_keys_than_allowed(db: Opened) -> None:
 async def test_keys_that_were_revoked_or_have_expired_leave_room(db: Opened) -> None:
     await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
     revoked = await create_key(db, 0)
-    await db.accounts.revoke_key(key_id=revoked.id, now_us=NOW_US)
+    await db.accounts.revoke_key(account_id=revoked.account_id, key_id=revoked.id, now_us=NOW_US)
     await create_key(db, 1, limits=KeyLimits(expires_at_us=NOW_US))
     for number in range(KEYS_MAX):
         await create_key(db, 2 + number)

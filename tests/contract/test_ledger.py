@@ -143,7 +143,7 @@ async def test_a_refusal_names_what_was_required_and_what_is_there(db: Opened) -
 
 async def test_a_revoked_key_is_refused_on_its_very_next_call(db: Opened) -> None:
     account, key = await db.key("a@x", tokens=1000)
-    await db.accounts.revoke_key(key_id=key.id, now_us=NOW_US)
+    await db.accounts.revoke_key(account_id=key.account_id, key_id=key.id, now_us=NOW_US)
     assert isinstance(await outcome(db.ledger.reserve(new("r1", account.id, key.id, 1))), InvalidApiKey)
     assert await balance(db) == Balance(posted=1000, pending=0)
 

@@ -299,7 +299,7 @@ async def test_a_key_that_was_revoked_is_not_shown_again(opened: Shop, ada: Visi
     fields = await form_of(ada, "/dashboard/keys") | {"name": "laptop"}
     secret = secret_in(await ada.post_raw("/dashboard/keys", fields))
     (key,) = await site.store.accounts.list_keys(ADA)
-    await site.store.accounts.revoke_key(key_id=key.id, now_us=site.clock.now_us())
+    await site.store.accounts.revoke_key(account_id=key.account_id, key_id=key.id, now_us=site.clock.now_us())
     again = await ada.post_raw("/dashboard/keys", fields)
     assert "has been revoked" in again.text
     assert secret not in again.text

@@ -11,6 +11,7 @@ from tok0n.bootstrap.resources import limits_of, open_authenticator
 from tok0n.bootstrap.services import Services, packs_of
 from tok0n.ports.users import Authenticator
 from tok0n.services.passkeys import SignInByPasskey
+from tok0n.services.redeem_codes import RedeemCodes
 from tok0n.web.dashboard.access import access_routes
 from tok0n.web.dashboard.dashboard_ports import DashboardPorts
 from tok0n.web.dashboard.keys import key_routes
@@ -98,6 +99,7 @@ def _dashboard_routes(services: Services, context: PageContext, ports: Dashboard
     orders = OrderPages(
         ports=ports,
         orders=services.store.orders,
+        redeem_codes=RedeemCodes(services.store.orders, services.store.attempts, services.clock),
         sell_packs=services.sell_packs,
         seller=SellerShown(**{name: getattr(seller, name) for name in SellerShown.__struct_fields__}),
     )

@@ -214,7 +214,8 @@ async def list_keys(email: str, config_path: Path | None, *, as_json: bool) -> N
 async def revoke_key(key_id: str, config_path: Path | None, *, as_json: bool) -> None:
     """Revoke the API key KEY_ID for good: it is refused from its next call on."""
     async with open_store(load_settings(config_path)) as store:
-        key = await store.accounts.revoke_key(key_id=key_id, now_us=SystemClock().now_us())
+        account_id = (await store.accounts.find_key(key_id)).account_id
+        key = await store.accounts.revoke_key(account_id=account_id, key_id=key_id, now_us=SystemClock().now_us())
     if as_json:
         print_json(_key(key))
     else:

@@ -54,8 +54,11 @@ class Accounts(Protocol):
     async def rename_key(self, *, account_id: str, key_id: str, name: str) -> None:
         """Give a key of the account another name. Raises `NotFound`."""
 
-    async def revoke_key(self, *, key_id: str, now_us: int) -> ApiKey:
-        """Revoke a key for good; repeated, it keeps the first time. Raises `NotFound`."""
+    async def find_key(self, key_id: str) -> ApiKey:
+        """Return a key of any account, for the operator. Raises `NotFound`."""
+
+    async def revoke_key(self, *, account_id: str, key_id: str, now_us: int) -> ApiKey:
+        """Revoke a key of the account for good. A second call keeps the time of the first. Raises `NotFound`."""
 
     async def keys_used(self, used_at_us: Mapping[str, int]) -> None:
         """Remember when keys were last used, by their ids."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 import structlog
 
-from tok0n.domain.errors import AlreadyExists, CheckoutGone, NotFound, PaymentFailed, Tok0nError
+from tok0n.domain.errors import AlreadyExists, CheckoutGone, NotFound, OperatorError, PaymentFailed, Tok0nError
 from tok0n.domain.forms import Submission
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_AN_HOUR
 from tok0n.domain.orders import Order, Outcome, Payment
@@ -174,13 +174,22 @@ class SellPacks:
         expired = Payment(outcome=Outcome.EXPIRED)
         return await self._orders.record(order.id, expired, payment_id=None, now_us=self._clock.now_us())
 
-    async def refund(self, order_id: str, *, cents: int) -> None:
-        """Give money back. The tokens are taken back when the provider says that it is done. Raises `NotFound`."""
+    async def refund(self, order_id: str, *, cents: int | None = None) -> int:
+        """Refund an order, wholly or in part, and return how many cents. The provider's event takes the tokens back.
+
+        Raises `NotFound` if the order is not paid, and `OperatorError` if less than that is left to refund.
+        """
         order = await self._orders.get(order_id)
         if order.payment_id is None or order.payment.paid_cents is None:
             raise NotFound("This order is not paid.")
+        left = order.payment.paid_cents - order.payment.refunded_cents
+        if cents is None:
+            cents = left
+        if not 0 < cents <= left:
+            raise OperatorError(f"At most {left} cents of this order can be refunded.")
         key = f"{order.id}-refund-{order.payment.refunded_cents}-{cents}"
         await self._payments.refund(order.payment_id, cents=cents, key=key)
+        return cents
 
     async def receive(self, payload: bytes, signature: str | None) -> bool:
         """Keep a webhook; whoever called may be told 2xx then. False for one that is here already.

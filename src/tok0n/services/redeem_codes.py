@@ -1,11 +1,18 @@
-"""Codes that are good for tokens, for trials and partners. Only their digests are kept."""
+"""Redeem codes: tokens for trials and partners. Only digests of the codes are stored."""
 
 import secrets
 
+from tok0n.domain.attempts import AttemptKind
+from tok0n.domain.errors import AlreadyExists, AlreadySubmitted, NotFound, OperatorError
+from tok0n.domain.forms import Submission
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY
 from tok0n.domain.users import digest
 from tok0n.ports.clock import Clock
+from tok0n.ports.forms import Attempts
 from tok0n.ports.orders import Orders
+from tok0n.services.account_locks import AccountLocks
+from tok0n.services.attempts import count_attempt
+from tok0n.services.passwords import FormError
 
 ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 """No letters and digits that are taken for each other."""
@@ -30,6 +37,41 @@ async def make_code(orders: Orders, clock: Clock, *, tokens: int, uses_max: int,
     return "-".join(code[place : place + GROUP] for place in range(0, CHARACTERS, GROUP))
 
 
+class RedeemCodes:
+    """Redeems codes. Guessing is limited: an attempt counts before it is evaluated, and a valid code takes it back."""
+
+    def __init__(self, orders: Orders, attempts: Attempts, clock: Clock) -> None:
+        self._orders = orders
+        self._attempts = attempts
+        self._clock = clock
+        self._locks = AccountLocks()
+
+    async def redeem(self, *, account_id: str, code: str, submission: Submission | None = None) -> int:
+        """Grant the tokens of a code that a user typed, and return how many.
+
+        The same `submission` grants them once, and returns the same figure again. Raises `FormError` if the code is
+        unknown or used, the account would own too many tokens, or too many attempts failed.
+        """
+        counted = await count_attempt(self._attempts, self._clock, AttemptKind.REDEEM_CODE, account_id, field="code")
+        try:
+            async with self._locks.of(account_id):
+                tokens = await self._orders.redeem(
+                    account_id=account_id,
+                    digest=digest(normal_code(code)),
+                    now_us=self._clock.now_us(),
+                    submission=submission,
+                )
+        except AlreadySubmitted as first:
+            tokens = int(first.result or 0)
+        except (NotFound, AlreadyExists) as error:
+            raise FormError(error.message, field="code") from None
+        except OperatorError as error:  # the account would own more tokens than it may
+            await self._attempts.take_back(counted)
+            raise FormError(error.message, field="code") from None
+        await self._attempts.take_back(counted)
+        return tokens
+
+
 def normal_code(text: str) -> str:
-    """A code as somebody typed it, in the one spelling that it is known by."""
+    """Return a typed code in its canonical spelling."""
     return "".join(text.upper().replace("-", "").split())[:100]

@@ -41,7 +41,9 @@ class _AccessPage:
         """Remove the passkey or revoke the key that the form names. Raises `NotFound`."""
         if key_id := page.form.get("key_id", ""):
             key = await self._ports.history.key(page.account_id, key_id)
-            await self._ports.accounts.revoke_key(key_id=key.id, now_us=self._ports.clock.now_us())
+            await self._ports.accounts.revoke_key(
+                account_id=key.account_id, key_id=key.id, now_us=self._ports.clock.now_us()
+            )
             return
         try:
             credential_id = bytes.fromhex(page.form.get("credential_id", ""))

@@ -75,7 +75,9 @@ class _KeyPages:
         key = await self._key(page)
         if not page.is_post:
             return page.render("key_revoke.html", key=key)
-        await self._ports.accounts.revoke_key(key_id=key.id, now_us=self._ports.clock.now_us())
+        await self._ports.accounts.revoke_key(
+            account_id=page.account_id, key_id=key.id, now_us=self._ports.clock.now_us()
+        )
         return page.redirect("/dashboard/keys")
 
     async def _list(self, page: PageRequest, *, form_error: FormError | None = None, status: int = 200) -> Response:

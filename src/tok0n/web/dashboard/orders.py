@@ -6,17 +6,13 @@ import msgspec
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from tok0n.domain.attempts import AttemptKind
-from tok0n.domain.errors import AlreadyExists, AlreadySubmitted, LimitReached, NotFound, OperatorError, PaymentFailed
+from tok0n.domain.errors import AlreadySubmitted, LimitReached, NotFound, PaymentFailed
 from tok0n.domain.forms import Submission
 from tok0n.domain.orders import DisputeStatus, Order
-from tok0n.domain.users import digest
 from tok0n.ports.orders import Orders
-from tok0n.services.account_locks import AccountLocks
-from tok0n.services.attempts import count_attempt
 from tok0n.services.passwords import FormError
 from tok0n.services.payments import Purchase, SellPacks
-from tok0n.services.redeem_codes import normal_code
+from tok0n.services.redeem_codes import RedeemCodes
 from tok0n.web.dashboard.dashboard_ports import ROWS_A_PAGE, DashboardPorts
 from tok0n.web.dashboard.submissions import submission_of
 from tok0n.web.pages.endpoints import page_endpoint
@@ -37,13 +33,19 @@ class OrderPages:
     """The pages. Without `sell_packs` nothing can be bought, and codes can still be redeemed."""
 
     def __init__(
-        self, *, ports: DashboardPorts, orders: Orders, sell_packs: SellPacks | None, seller: SellerShown
+        self,
+        *,
+        ports: DashboardPorts,
+        orders: Orders,
+        redeem_codes: RedeemCodes,
+        sell_packs: SellPacks | None,
+        seller: SellerShown,
     ) -> None:
         self._ports = ports
         self._orders = orders
+        self._redeem_codes = redeem_codes
         self._sell_packs = sell_packs
         self._seller = seller
-        self._redeeming = AccountLocks()
 
     def routes(self, context: PageContext) -> list[Route]:
         """The routes."""
@@ -87,28 +89,10 @@ class OrderPages:
     async def _redeem(self, page: PageRequest) -> Response:
         try:
             submission = submission_of(page, "redemption", field="code")
-            counted = await count_attempt(
-                self._ports.attempts, self._ports.clock, AttemptKind.REDEEM_CODE, page.account_id, field="code"
-            )
+            code = page.form.get("code", "")
+            tokens = await self._redeem_codes.redeem(account_id=page.account_id, code=code, submission=submission)
         except FormError as form_error:
             return await self._shop(page, form_error=form_error)
-        code = digest(normal_code(page.form.get("code", "")))
-        try:
-            async with self._redeeming.of(page.account_id):
-                tokens = await self._orders.redeem(
-                    account_id=page.account_id,
-                    digest=code,
-                    now_us=self._ports.clock.now_us(),
-                    submission=submission,
-                )
-        except AlreadySubmitted as first:
-            tokens = int(first.result or 0)
-        except (NotFound, AlreadyExists) as error:
-            return await self._shop(page, form_error=FormError(error.message, field="code"))
-        except OperatorError as error:  # the account would own more tokens than it may
-            await self._ports.attempts.take_back(counted)
-            return await self._shop(page, form_error=FormError(error.message, field="code"))
-        await self._ports.attempts.take_back(counted)
         return page.message("Code redeemed", f"We added {tokens:,} tokens to your account.")
 
     async def _shop(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:

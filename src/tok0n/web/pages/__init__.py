@@ -1,1 +1,1 @@
-"""What all pages share: a visit, how figures are written, charts, assets."""
+"""What all pages share: their requests and responses, the format of figures, charts, assets."""

@@ -1,7 +1,7 @@
 """gzip for pages and assets. Never for /v1, and never for a page that holds a secret.
 
 An attacker who can add text to a page and see its compressed length can guess a secret on the same page (BREACH).
-`Visit.finish` therefore compresses only what anybody may read: no session, no form token, no answer to a form.
+`PageRequest.finish` therefore compresses only public pages: no session, and no response to a form.
 """
 
 import gzip

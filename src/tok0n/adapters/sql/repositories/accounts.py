@@ -140,18 +140,26 @@ class SqlAccounts:
 
         await self._store.write(fn)
 
-    async def revoke_key(self, *, key_id: str, now_us: int) -> ApiKey:
+    async def find_key(self, key_id: str) -> ApiKey:
+        """See `ports.Accounts.find_key`."""
+        query = sa.select(api_key).where(api_key.c.id == key_id)
+        row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
+        if row is None:
+            raise NotFound(f"There is no API key {key_id}: tok0n keys list EMAIL shows the ids.")
+        return key_of_row(row)
+
+    async def revoke_key(self, *, account_id: str, key_id: str, now_us: int) -> ApiKey:
         """See `ports.Accounts.revoke_key`."""
 
         def fn(tx: sa.Connection) -> ApiKey:
             row = tx.execute(
                 sa.update(api_key)
-                .where(api_key.c.id == key_id)
+                .where(api_key.c.id == key_id, api_key.c.account_id == account_id)
                 .values(revoked_at_us=sa.func.coalesce(api_key.c.revoked_at_us, now_us))
                 .returning(api_key)
             ).one_or_none()
             if row is None:
-                raise NotFound(f"There is no API key {key_id}: tok0n keys list EMAIL shows the ids.")
+                raise NotFound("There is no such API key in this account.")
             return key_of_row(row)
 
         return await self._store.write(fn)
