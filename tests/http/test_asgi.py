@@ -39,6 +39,7 @@ class App:
             "/continues": self.continues,
             "/waits": self.waits,
             "/no-response": self.no_response,
+            "/no-end": self.no_end,
         }
         if handler := paths.get(scope["path"]):
             await handler(receive, send)
@@ -79,6 +80,10 @@ class App:
         while (await receive())["type"] != "http.disconnect":
             pass
         self.is_disconnected.set()
+
+    async def no_end(self, _: Receive, send: Send) -> None:
+        await send(START)
+        await send({"type": "http.response.body", "body": b"one", "more_body": True})
 
     async def no_response(self, _: Receive, __: Send) -> None:
         return
@@ -130,10 +135,19 @@ async def test_an_application_that_fails_is_a_500(connection: Connection, path: 
     assert b"four" not in response
 
 
-async def test_an_application_that_fails_late_has_its_response_cut(connection: Connection) -> None:
-    response = await get(connection, "/fails-late")
+@pytest.mark.parametrize("path", ["/fails-late", "/no-end"])
+async def test_an_application_that_fails_late_has_its_response_cut(connection: Connection, path: str) -> None:
+    response = await get(connection, path)
     assert response.startswith(b"HTTP/1.1 200 ")
     assert not response.endswith(b"0\r\n\r\n")
+
+
+async def test_an_application_that_streams_to_a_head_request_is_stopped(app: App, connection: Connection) -> None:
+    connection.writer.write(b"HEAD /endless HTTP/1.1\r\nhost: x\r\n\r\n")
+    head = await connection.reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    await asyncio.wait_for(app.is_cancelled.wait(), 10)
+    assert (await connection.send(b"POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nok")).body == b"ok"
 
 
 async def test_an_application_can_close_the_connection(connection: Connection) -> None:

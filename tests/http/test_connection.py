@@ -161,6 +161,20 @@ async def test_a_connection_that_the_client_does_not_keep_is_closed(connection: 
     assert b"connection: close\r\n" in response
 
 
+async def test_a_streamed_204_has_no_body(connection: Connection) -> None:
+    connection.writer.write(b"GET /no-content HTTP/1.1\r\nhost: x\r\n\r\n")
+    head = await connection.reader.readuntil(b"\r\n\r\n")
+    assert (head.startswith(b"HTTP/1.1 204 "), b"chunked" in head) == (True, False)
+    assert (await connection.send(b"GET /after HTTP/1.1\r\nhost: x\r\n\r\n")).headers["x-path"] == "/after"
+
+
+async def test_a_rejected_head_request_gets_no_body(connection: Connection) -> None:
+    connection.writer.write(b"HEAD #x HTTP/1.1\r\nhost: x\r\n\r\n")
+    response = await connection.reader.read()
+    assert response.startswith(b"HTTP/1.1 400 ")
+    assert response.endswith(b"\r\n\r\n")
+
+
 def test_every_state_can_close_and_closing_is_final() -> None:
     assert {state for state, event in TRANSITIONS if event is Event.CLOSE} == set(State)
     assert [event for state, event in TRANSITIONS if state is State.CLOSING] == [Event.CLOSE]

@@ -26,7 +26,7 @@ class Echo:
         self.edge = edge or Edge(paced_path=PACED_PATH, limits=limits or HttpLimits())
         self.client_has_left = asyncio.Event()
 
-    async def handle(self, request: Request) -> Response:
+    async def handle(self, request: Request) -> Response:  # noqa: C901  one case for each path
         try:
             body = await read_all(request)
         except ClientLeft:
@@ -35,6 +35,8 @@ class Echo:
         match request.path:
             case "/pieces":
                 return Response(200, [], pieces(b"one", b"", b"two"))
+            case "/no-content":
+                return Response(204, [], pieces(b"one"))
             case "/large":
                 return Response(200, [], bytes(LARGE_BODY_BYTES))
             case "/split-header":

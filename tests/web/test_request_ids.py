@@ -1,6 +1,7 @@
 """Every response has an id of ours. The client's own id comes back beside it, and is in the log."""
 
 import json
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 
 from support.gateways import Running
 from support.http import Answer, Connection, chat_body, request
+from tok0n.adapters.clock import SystemClock
 from tok0n.api.chat import ChatEndpoint
 from tok0n.api.cors import Cors
+from tok0n.http.request import ClientLeft
 from tok0n.http.request_ids import client_request_id
 from tok0n.services.complete_chat import Call
 from tok0n.services.requests_in_progress import RequestsInProgress
@@ -119,3 +122,44 @@ async def test_an_overload_rejection_has_both_ids(is_overloaded: bool) -> None: 
     headers = dict(rejection.headers)
     assert rejection.status == 503
     assert (headers[b"x-request-id"], headers[b"x-client-request-id"]) == (b"req_1", b"abc")
+
+
+async def test_a_request_that_the_server_rejected_to_free_memory_is_not_charged() -> None:
+    reached_upstream = False
+
+    async def complete(*_: object, on_admitted: Callable[[], None]) -> None:
+        nonlocal reached_upstream
+        on_admitted()
+        reached_upstream = True
+
+    async def authenticate(*_: object) -> SimpleNamespace:
+        return SimpleNamespace(account_id="acct_1")
+
+    complete_chat = SimpleNamespace(
+        has_room=lambda: True,
+        new_call=lambda client_request_id: Call(request_id="req_1", started=0.0, client_request_id=client_request_id),
+        authenticate=authenticate,
+        complete=complete,
+    )
+    statuses: list[int] = []
+    request_log = SimpleNamespace(write=lambda _, status, **__: statuses.append(status))
+    endpoint = ChatEndpoint(
+        cast(Any, complete_chat),
+        SystemClock(),
+        cast(Any, request_log),
+        RequestsInProgress(),
+        body_bytes_max=10_000,
+        cors=Cors(),
+    )
+    evicted = SimpleNamespace(
+        named={},
+        is_overloaded=False,
+        is_complete=True,
+        body=bytes(5_000),
+        body_bytes=5_000,
+        rejected_as=503,
+        stop_counting=lambda: None,
+    )
+    with pytest.raises(ClientLeft):
+        await endpoint.handle(cast(Any, evicted))
+    assert (reached_upstream, statuses) == (False, [503])

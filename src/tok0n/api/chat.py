@@ -22,7 +22,7 @@ log = structlog.get_logger()
 CHAT_PATH = "/v1/chat/completions"
 
 DISCARDED_BYTES_MAX = 64 * 1024 * 1024
-"""A body that is too large is read and dropped up to here. A client that is still sending wouldn't see a response."""
+"""A body that is too large is read and dropped up to here. Many clients read no response until they have sent all."""
 
 CLIENT_LEFT_STATUS = 499
 """The status in the log if the client closed the connection before its request was complete."""
@@ -88,15 +88,24 @@ class ChatEndpoint:
         self._check_headers(request)
         if body is None:
             body = await self._receive(request, account_id=caller.account_id)
-        on_admitted = request.stop_counting if len(body) > UNCOUNTED_BODY_BYTES else None
-        return await self._complete_chat.complete(call, caller, body, on_admitted=on_admitted)
+
+        def on_admitted() -> None:
+            """Stop counting the body. If the server has rejected the request to free memory, it must not be charged."""
+            request.stop_counting()
+            if request.rejected_as is not None:
+                raise ClientLeft
+
+        return await self._complete_chat.complete(
+            call, caller, body, on_admitted=on_admitted if len(body) > UNCOUNTED_BODY_BYTES else None
+        )
 
     def _check_headers(self, request: Request) -> None:
         """Raise `RequestTooLarge` if the body is certainly too large, or `InvalidRequest`."""
         if request.is_complete:
             size, size_max = request.body_bytes, self._body_bytes_max
         else:
-            size, size_max = request.head.content_length or 0, DISCARDED_BYTES_MAX
+            size = request.head.content_length or 0
+            size_max = self._body_bytes_max if request.awaits_continue else DISCARDED_BYTES_MAX
         if size > size_max:
             raise self._too_large()
         if request.named.get(b"content-encoding", b"identity") != b"identity":

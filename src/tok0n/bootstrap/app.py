@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request as PageRequest
-from starlette.responses import Response as PageResponse
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import Response as StarletteResponse
 from starlette.routing import BaseRoute, Route
 
 from tok0n.api.account import account_routes
@@ -27,7 +27,7 @@ from tok0n.http.message import Headers, Response
 from tok0n.http.request import Address, Request
 from tok0n.http.request_ids import CLIENT_REQUEST_ID, client_request_id
 from tok0n.http.server import ClientKey, Edge
-from tok0n.http.target import path_and_query
+from tok0n.http.target import decode_path, path_and_query
 from tok0n.ports.clock import Clock
 from tok0n.services.complete_chat import Call
 from tok0n.services.request_log import RequestLog
@@ -70,9 +70,9 @@ class App:
         A path without the prefix is served too, because some proxies strip it. The settings reject a prefix that a path
         of ours could start with.
         """
-        path, prefix = request.path, self._prefix
-        if prefix and (path.startswith(f"{prefix}/") or path == prefix):
-            path = request.path = path[len(prefix) :] or "/"
+        path = request.path
+        if self._prefix:
+            path = request.path = _without_prefix(path, self._prefix)
         if path == CHAT_PATH and request.method == b"POST":
             return self._chat.handle(request)
         return self._handle_page(request)
@@ -137,17 +137,17 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
         clock=clock,
         request_log=request_log,
         cors=cors,
-        edge=_edge(_http_limits(services.settings), context.client_addresses, clock, request_log, cors),
+        edge=_edge(_http_limits(services.settings), context, clock, request_log, cors),
         prefix=context.prefix,
     )
 
 
-async def _other_methods(_: PageRequest) -> PageResponse:
+async def _other_methods(_: StarletteRequest) -> StarletteResponse:
     raise HTTPException(405, headers={"allow": "POST"})
 
 
 def _http_error(context: PageContext) -> "HttpError":
-    async def http_error(request: PageRequest, raised: Exception) -> PageResponse:
+    async def http_error(request: StarletteRequest, raised: Exception) -> StarletteResponse:
         assert isinstance(raised, HTTPException)
         if is_api(request.scope["path"]) or not is_page_request(request):
             return api_http_error(request, raised, base_url=f"{context.public_url}/v1")
@@ -159,7 +159,7 @@ def _http_error(context: PageContext) -> "HttpError":
 
 
 def _unexpected_error(context: PageContext) -> "HttpError":
-    async def unexpected_error(request: PageRequest, _: Exception) -> PageResponse:
+    async def unexpected_error(request: StarletteRequest, _: Exception) -> StarletteResponse:
         """Starlette raises the exception again after this response, for the log."""
         if is_api(request.scope["path"]):
             return error("api_error", UNEXPECTED)
@@ -177,7 +177,9 @@ def _http_limits(settings: Settings) -> HttpLimits:
     )
 
 
-def _edge(limits: HttpLimits, addresses: ClientAddresses, clock: Clock, request_log: RequestLog, cors: Cors) -> Edge:
+def _edge(limits: HttpLimits, context: PageContext, clock: Clock, request_log: RequestLog, cors: Cors) -> Edge:
+    prefix, addresses = context.prefix, context.client_addresses
+
     def render_error(code: str, message: str, head: RequestHead | None) -> Response:
         """Render an error of a request that no handler has seen, with an id and a line in the log."""
         error = EdgeError(code, message)
@@ -185,7 +187,7 @@ def _edge(limits: HttpLimits, addresses: ClientAddresses, clock: Clock, request_
         response = error_response(error)
         request_log.write(call, status=response.status, error=error, seconds=0.0)
         response.headers.extend(_id_headers(call))
-        if head is not None and _is_api_target(head.target):
+        if head is not None and _is_api_target(head.target, prefix):
             response.headers.extend(cors.headers(head.named.get(b"origin")))
         return response
 
@@ -211,12 +213,17 @@ def client_key_of(addresses: ClientAddresses) -> ClientKey:
     return client_key
 
 
-def _is_api_target(target: bytes) -> bool:
+def _is_api_target(target: bytes, prefix: str) -> bool:
     parts = path_and_query(target)
-    return parts is not None and is_api(parts[0].decode("ascii"))
+    return parts is not None and is_api(_without_prefix(decode_path(parts[0]), prefix))
 
 
-HttpError = Callable[[PageRequest, Exception], Awaitable[PageResponse]]
+def _without_prefix(path: str, prefix: str) -> str:
+    is_below = path.startswith(f"{prefix}/") or path == prefix
+    return (path[len(prefix) :] or "/") if is_below else path
+
+
+HttpError = Callable[[StarletteRequest, Exception], Awaitable[StarletteResponse]]
 
 
 def _without_nul(app: AsgiApp, http_error: HttpError) -> AsgiApp:
@@ -229,7 +236,7 @@ def _without_nul(app: AsgiApp, http_error: HttpError) -> AsgiApp:
             raised = HTTPException(400, "The query string must not contain NUL (%00).")
         else:
             return await app(scope, receive, send)
-        response = await http_error(PageRequest(scope), raised)
+        response = await http_error(StarletteRequest(scope), raised)
         return await response(scope, receive, send)
 
     return without_nul

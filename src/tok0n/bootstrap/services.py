@@ -145,7 +145,7 @@ def packs_of(settings: Settings) -> dict[str, Pack]:
 def make_sell_packs(
     settings: Settings, store: Store, clock: Clock, *, stripe_base: str | None = None
 ) -> SellPacks | None:
-    """What sells; None where nothing is sold. `stripe_base` is the demo's double of Stripe."""
+    """Return the service that sells packs, or None. `stripe_base` is the URL of the demo's Stripe double."""
     payments = open_payments(settings, api_base=stripe_base)
     if payments is None:
         return None
@@ -160,7 +160,7 @@ def make_sell_packs(
 
 
 def url_maker(settings: Settings) -> Callable[[str], str]:
-    """Makes a path an address of this installation."""
+    """Return a function that turns a path into a full URL."""
     return lambda path: settings.server.public_url + path
 
 

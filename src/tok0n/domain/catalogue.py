@@ -28,8 +28,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     `extra_fields` names request fields that travel beyond the documented ones; `messages.NAME` allows a field in a
     message, `messages.content.NAME` one in a content part. `tools_max` and `stop_sequences_max` count list items.
     `reasoning_tokens_max` is what the model may use beyond its output limit, for each choice. `verify_output_tokens` is
-    the output limit that a verification tries first. `bound` is "bytes", or the name of a tokenizer; then
-    `bound_margin_percent` is added to its count.
+    the output limit that a verification tries first.
     """
 
     id: str

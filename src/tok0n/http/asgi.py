@@ -4,7 +4,7 @@ Source: the ASGI specification, HTTP connection scope, version 2.4. Without life
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterable, Awaitable, Callable, MutableMapping
 from typing import Any
 
 import structlog
@@ -47,7 +47,7 @@ async def run_asgi(app: AsgiApp, request: Request, *, log_fields: dict[str, str]
 
 
 class _AsgiCycle:
-    """One run of an application. It runs in a task of its own, because it may stream its body after the head."""
+    """One run of an application. It has a task of its own, because it may continue after `response` has returned."""
 
     def __init__(self, app: AsgiApp, request: Request) -> None:
         self._app = app
@@ -55,12 +55,12 @@ class _AsgiCycle:
         self._status = 0
         self._headers: Headers = []
         self._length: bytes | None = None
-        self._pieces: asyncio.Queue[bytes] | None = None
+        self._stream: _Stream | None = None
         self._is_body_received = False
         self._response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
 
     async def response(self, log_fields: dict[str, str]) -> Response:
-        """Start the application, and wait for its first piece or its end."""
+        """Start the application, and wait for the first piece of its response or for its end."""
         task = asyncio.ensure_future(self._app(_scope(self._request), self._receive, self._send))
         try:
             await asyncio.wait(_either(task, self._response), return_when=asyncio.FIRST_COMPLETED)
@@ -74,30 +74,13 @@ class _AsgiCycle:
                 raise ClientLeft
             task.result()
             raise RuntimeError("the application sent no response")
-        if self._pieces is None:
+        _running.add(task)
+        task.add_done_callback(_running.discard)
+        if self._stream is None:
             task.add_done_callback(lambda ended: _log_failure(ended, log_fields))
-            return self._response.result()
-        head = self._response.result()
-        return Response(head.status, head.headers, self._stream(self._pieces, task))
-
-    async def _stream(
-        self, pieces: "asyncio.Queue[bytes]", task: "asyncio.Future[None]"
-    ) -> AsyncGenerator[bytes, None]:
-        """Yield the pieces of the body. Raises what the application raises, and stops it if nobody reads on."""
-        try:
-            while True:
-                next_piece = asyncio.ensure_future(pieces.get())
-                await asyncio.wait(_either(next_piece, task), return_when=asyncio.FIRST_COMPLETED)
-                if not next_piece.done():  # the application has ended
-                    next_piece.cancel()
-                    break
-                yield next_piece.result()
-            while not pieces.empty():
-                yield pieces.get_nowait()
-            task.result()
-        finally:
-            if not task.cancel() and not task.cancelled():
-                task.exception()  # asyncio warns about an exception that nobody looks at
+        else:
+            self._stream.start(task)
+        return self._response.result()
 
     async def _receive(self) -> Message:
         if self._is_body_received:
@@ -126,11 +109,10 @@ class _AsgiCycle:
                 return
             if self._length is not None:
                 self._headers.append((b"content-length", self._length))
-            self._pieces = asyncio.Queue(maxsize=1)
-            self._response.set_result(Response(self._status, self._headers))
-        assert self._pieces is not None
-        if body:
-            await self._pieces.put(body)
+            self._stream = _Stream()
+            self._response.set_result(Response(self._status, self._headers, self._stream))
+        assert self._stream is not None
+        await self._stream.put(body, is_last=is_last)
 
     def _own_headers(self, headers: Headers) -> Headers:
         """Return the application's headers without those that the server adds."""
@@ -143,6 +125,61 @@ class _AsgiCycle:
             else:
                 kept.append((name, value))
         return kept
+
+
+class _Stream:
+    """The pieces of a body that an application streams. It waits with each piece until the server takes it."""
+
+    def __init__(self) -> None:
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._is_ended = False
+        self._task: asyncio.Future[None] | None = None
+
+    def start(self, task: "asyncio.Future[None]") -> None:
+        """Note the task of the application: the stream also ends when that does."""
+        self._task = task
+        task.add_done_callback(lambda _: self._pieces.put_nowait(None))
+
+    async def put(self, piece: bytes, *, is_last: bool) -> None:
+        """Pass on a piece, and wait until the server takes it. The last one is not waited for."""
+        if piece:
+            self._pieces.put_nowait(piece)
+        if is_last:
+            self._is_ended = True
+            self._pieces.put_nowait(None)
+        else:
+            await self._pieces.join()
+
+    def __aiter__(self) -> "_Stream":
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._pieces.get()
+        self._pieces.task_done()
+        if piece is not None:
+            return piece
+        if self._is_ended:
+            raise StopAsyncIteration
+        assert self._task is not None
+        self._task.result()
+        raise RuntimeError("the application ended before its response")
+
+    async def aclose(self) -> None:
+        """Cancel the application unless it has sent its whole response."""
+        assert self._task is not None
+        if not self._is_ended:
+            self._task.cancel()
+        self._task.add_done_callback(_ignore_failure)
+
+
+_running: "set[asyncio.Future[None]]" = set()
+"""Tasks of applications whose response is known. The event loop itself keeps only weak references."""
+
+
+def _ignore_failure(task: "asyncio.Future[None]") -> None:
+    """Look at the exception, because asyncio warns about one that nobody looks at. The response is cut already."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _either(*futures: "asyncio.Future[Any]") -> "set[asyncio.Future[Any]]":

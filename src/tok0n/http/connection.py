@@ -55,15 +55,16 @@ class Connection(asyncio.Protocol):
         self.server_address: Address = None
         self._transport: asyncio.Transport
 
-    # Called by the event loop
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection, or reject it when its client has too many."""
         self._transport = self._responder.transport = transport  # type: ignore[assignment]  # a stream protocol's
         self.client_address = address_of(transport, "peername")
         self.server_address = address_of(transport, "sockname")
         self._peer = self._server.peer_key(self.client_address)
-        if self._server.add(self, self._peer):
+        is_allowed = self._server.add(self, self._peer)
+        if self._server.is_closing:
+            self.abort()
+        elif is_allowed:
             self._watchdog.arm(self._limits.head_seconds)
         else:
             self._reject("overloaded", "This client has too many open connections. Close some, or reuse them.")
@@ -110,8 +111,6 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Note that the client has read, or left."""
         self._responder.resume()
-
-    # Reading
 
     def _advance(self) -> None:
         """Read requests until bytes are missing or a response is in progress. A loop, so pipelining never nests it."""
@@ -178,7 +177,7 @@ class Connection(asyncio.Protocol):
     def _await_head(self) -> None:
         if self._parser.buffer:
             if self._state is _IDLE:
-                self._state = TRANSITIONS[self._state, _START]
+                self._state = TRANSITIONS[_IDLE, _START]
                 self._watchdog.arm(self._limits.head_seconds)
             self._hold_unread()
         if self._has_ended:
@@ -249,8 +248,6 @@ class Connection(asyncio.Protocol):
         if not self._responder.has_begun:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    # Responding
-
     def _start(self, request: Request) -> None:
         """Queue the request for the handler. The rest of its body may follow."""
         request.is_started = True
@@ -306,13 +303,12 @@ class Connection(asyncio.Protocol):
 
     def _finish(self, request: Request) -> None:
         """Read the next request, or close: the response is out."""
-        self._server.total_requests += 1
         request.finish()
         self._request = None
         if self._transport.is_closing() or self._state is _CLOSING:
             return
         if not request.keep_alive:
-            if request.is_complete and not self._parser.buffer:
+            if request.is_complete and not self._parser.buffer and self._eviction is None:
                 self._close()
             else:
                 self._linger()
@@ -329,8 +325,6 @@ class Connection(asyncio.Protocol):
         elif self._has_ended:
             self._close()
 
-    # Closing
-
     def _reject(self, code: str, message: str) -> None:
         """Answer the request in progress with an error, unless its response has begun, and close."""
         if self._state is _CLOSING:
@@ -346,7 +340,8 @@ class Connection(asyncio.Protocol):
         if request is not None:
             request.rejected_as = response.status
             request.cut_off()
-        self._transport.write(render_complete(response, response.body, keep_alive=False, is_head=False))
+        is_head = request is not None and request.head.method == b"HEAD"
+        self._transport.write(render_complete(response, response.body, keep_alive=False, is_head=is_head))
         self._linger()
 
     def _linger(self) -> None:
@@ -379,7 +374,7 @@ class Connection(asyncio.Protocol):
             self._request.keep_alive = False
 
     def abort(self) -> None:
-        """Close the connection now."""
+        """Close the connection now, and drop what is not sent."""
         self._transport.abort()
 
     def _on_deadline(self) -> None:
@@ -393,8 +388,7 @@ class Connection(asyncio.Protocol):
 
     def _check_body_rate(self) -> None:
         rate, request = self._body_rate, self._request
-        assert rate is not None
-        assert request is not None
+        assert rate is not None and request is not None  # noqa: PT018  in BODY
         now = self.loop.time()
         violation = rate.violation(now, is_awaited=self._is_reading and not request.awaits_continue)
         if violation is None:

@@ -160,7 +160,7 @@ def _remember(known: dict[bytes, Any], line: bytes, value: Any) -> None:
 
 
 def _join_repeated(headers: Headers) -> dict[bytes, bytes]:
-    """The headers by name, where some have several values. A second Host is an error."""
+    """Join the values of repeated headers by commas. A second Host is an error."""
     named: dict[bytes, bytes] = {}
     for name, value in headers:
         if name not in named:

@@ -1,7 +1,8 @@
 """Headers, as handlers and the server pass them around, and the response that a handler returns."""
 
 import http
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator, Awaitable
+from typing import Protocol
 
 import msgspec
 
@@ -13,26 +14,26 @@ STATUS_LINE = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".enco
 _WITHOUT_BODY = frozenset({204, 304})
 
 
-class Response(msgspec.Struct, frozen=True):
-    """A response: a complete body, or a generator of its pieces.
+class Pieces(Protocol):
+    """The body of a streamed response, such as an async generator. The server always calls `aclose`, also early."""
 
-    The server adds `content-length`, `transfer-encoding` and `connection`. A generator's `content-length` is unknown
-    unless `headers` has it.
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Iterate over the pieces."""
+
+    def aclose(self) -> Awaitable[None]:
+        """Stop producing pieces."""
+
+
+class Response(msgspec.Struct, frozen=True):
+    """A response with a complete body, or with the pieces of a streamed one.
+
+    The server adds `content-length`, `transfer-encoding` and `connection`. Only a streamed body may have its
+    `content-length` in `headers`.
     """
 
     status: int
     headers: Headers
-    body: bytes | bytearray | AsyncGenerator[bytes, None] = b""
-
-
-def by_name(headers: Headers) -> dict[bytes, bytes]:
-    """Return the headers by name. Values of a repeated name are joined by commas (RFC 9110, section 5.3)."""
-    named = dict(headers)
-    if len(named) < len(headers):
-        named = {}
-        for name, value in headers:
-            named[name] = named[name] + b", " + value if name in named else value
-    return named
+    body: bytes | bytearray | Pieces = b""
 
 
 def render_complete(response: Response, body: bytes | bytearray, *, keep_alive: bool, is_head: bool) -> bytes:
@@ -54,15 +55,16 @@ def render_complete(response: Response, body: bytes | bytearray, *, keep_alive: 
 class StreamedBody:
     """Frames the pieces of one streamed response: by its `content-length`, in chunks, or by the end of the connection.
 
-    HTTP/1.0 knows no chunks, so without a `content-length` the connection must close after the response. A
-    response to HEAD has no body: don't call `frame` and `end`.
+    HTTP/1.0 knows no chunks, so without a `content-length` the connection must close after the response.
+    Without `has_body`, don't call `frame` and `end`.
     """
 
     def __init__(self, response: Response, *, is_http_10: bool, is_head: bool) -> None:
         self._status = response.status
         self._lines = _render(response.headers)
         self._bytes_left = _content_length(response.headers)
-        has_unknown_length = self._bytes_left is None and not is_head
+        self.has_body = not is_head and response.status not in _WITHOUT_BODY
+        has_unknown_length = self._bytes_left is None and self.has_body
         self._is_chunked = has_unknown_length and not is_http_10
         self.must_close = has_unknown_length and is_http_10
 

@@ -48,7 +48,7 @@ class Request:
 
     - `method`, `target`, `headers` and `named` (the headers by name) come from its head. `path` is decoded and has no
       query; `query` is raw.
-    - `body` is the whole body if `is_complete`. Otherwise `receive` returns it in pieces.
+    - `body` is the part of the body that `receive` has not returned: all of it if `is_complete` from the start.
     - `is_overloaded`: the server sheds load, and the handler should reject the request as cheaply as it can.
     - `is_cut_off`: the client left, or the server has rejected the request with the status `rejected_as`.
     - `keep_alive`: the connection stays open after the response.
@@ -128,11 +128,11 @@ class Request:
         if self.awaits_continue and not self.is_cut_off:
             self.awaits_continue = False
             channel.send_continue()
-        while not (self.is_cut_off or self.body or self.is_complete):
+        while not (self.is_cut_off or self.is_finished or self.body or self.is_complete):
             channel.update_reading()
             self._waiter = channel.loop.create_future()
             await self._waiter
-        if self.is_cut_off:
+        if self.is_cut_off or self.is_finished:
             raise ClientLeft
         piece, self.body = bytes(self.body), b""
         channel.update_reading()
@@ -189,9 +189,11 @@ class Request:
     def finish(self) -> None:
         """Drop the body: the response is out."""
         self.is_finished = True
+        self.awaits_continue = False
         self.body = b""
         if self._hold is not None:
             self.stop_counting()
+        self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

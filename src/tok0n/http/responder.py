@@ -1,12 +1,12 @@
 """Run the handler for the requests of one connection, and write its responses."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import structlog
 
-from tok0n.http.message import Response, StreamedBody, render_complete
+from tok0n.http.message import Pieces, Response, StreamedBody, render_complete
 from tok0n.http.request import ClientLeft, Request
 
 if TYPE_CHECKING:
@@ -53,15 +53,18 @@ class Responder:
             return
         try:
             response = await self._server.handle(request)
-            request.body = b""
-            if self._is_paused:
-                await self._drain()
             body = response.body
             if isinstance(body, (bytes, bytearray)):
+                request.body = b""
+                if self._is_paused:
+                    await self._drain()
                 if not request.is_cut_off:
                     self._write_complete(request, response, body)
             else:
-                await self._write_stream(request, response, body)
+                try:
+                    await self._write_stream(request, response, body)
+                finally:
+                    await body.aclose()
         except ClientLeft:
             return
         except Exception:
@@ -79,27 +82,24 @@ class Responder:
         self.transport.write(rendered)
         self._on_finish(request)
 
-    async def _write_stream(self, request: Request, response: Response, pieces: AsyncGenerator[bytes, None]) -> None:
+    async def _write_stream(self, request: Request, response: Response, pieces: Pieces) -> None:
         """Write the pieces as the generator yields them. The head goes out with the first one."""
         is_head = request.head.method == b"HEAD"
         framing = StreamedBody(response, is_http_10=request.head.is_http_10, is_head=is_head)
         if not request.is_complete or framing.must_close:
             request.keep_alive = False
         unsent = framing.head(keep_alive=request.keep_alive)
-        try:
-            if not is_head:
-                async for piece in pieces:
-                    framed = unsent + framing.frame(piece)
-                    if self._is_paused:
-                        await self._drain()
-                    if request.is_cut_off:
-                        return
-                    self.has_begun = True
-                    self.transport.write(framed)
-                    unsent = b""
-                unsent += framing.end()
-        finally:
-            await pieces.aclose()
+        if framing.has_body:
+            async for piece in pieces:
+                framed = unsent + framing.frame(piece)
+                if self._is_paused:
+                    await self._drain()
+                if request.is_cut_off:
+                    return
+                self.has_begun = True
+                self.transport.write(framed)
+                unsent = b""
+            unsent += framing.end()
         if not request.is_cut_off:
             self.transport.write(unsent)
             self.has_begun = False

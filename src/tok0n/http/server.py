@@ -48,9 +48,9 @@ def socket_address(address: Address, _: Headers) -> Hashable:
 class Edge:
     """What a server asks its application for: limits, the look of errors, and the identity of clients.
 
-    A trusted proxy (`is_trusted`, from its IP address) may have any number of connections. Complete POST requests to
-    `paced_path` start at a fixed number for each iteration of the event loop. All others start within a time budget,
-    fairly for each client: use `paced_path` for the path whose requests are cheap to start and limited otherwise.
+    A trusted proxy (`is_trusted`, from its IP address) may have any number of connections. At most
+    `pacing.ITEMS_PER_TICK` complete POST requests to `paced_path` start in each iteration of the event loop. All other
+    requests start within the time budget of `fair_queue`, so `paced_path` is for requests that are cheap to start.
     """
 
     limits: HttpLimits = field(default_factory=HttpLimits)
@@ -92,7 +92,7 @@ class ServerState:
         self.rejections: PacedQueue[Connection] = PacedQueue(Connection.dispatch)
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
-        self.total_requests = 0
+        self.is_closing = False
         self.all_closed = asyncio.Event()
         self.all_closed.set()
         self._is_trusted = edge.is_trusted
@@ -159,6 +159,7 @@ class HttpServer:
     ) -> None:
         """Accept no more, let requests in progress finish within `shutdown_seconds`, and cancel the rest."""
         self._server.close()
+        self.state.is_closing = True
         for connection in list(self.state.connections):
             connection.shut_down()
         finishing = asyncio.create_task(self._finish())

@@ -5,7 +5,8 @@ parser, and the socket is not read again until the response is out. So a connect
 requests, and its responses have the order of its requests.
 
     IDLE ──START──> HEAD ──AWAIT_BODY──> BODY ──COMPLETE──> RESPONDING ──NEXT──> IDLE
-      └──────────────────────────COMPLETE──────────────────────┘
+      │            └───────────COMPLETE───────────┤
+      └────────────────────────COMPLETE───────────┘
     every state ──CLOSE──> CLOSING
 
 - START: the first bytes of a head arrived, but not all of it.
@@ -15,10 +16,11 @@ requests, and its responses have the order of its requests.
 - CLOSE: an error, the end of the server, or the end of a response after which the connection can't be reused. That is
   so if the client asked for it, or if the rest of the request's body never arrived.
 
-In CLOSING, bytes that arrive are not interpreted. The connection discards them for a moment, because closing a socket
-with unread bytes makes the kernel drop the response before the client has read it.
+In CLOSING, bytes that arrive are not interpreted. After an error response the connection discards them for a moment,
+because closing a socket with unread bytes makes the kernel drop the response before the client has read it.
 
-Each state has at most one deadline (`watchdog.Watchdog`): IDLE the idle timeout, HEAD the time for a head, BODY the
+Each state has at most one deadline (`watchdog.Watchdog`): IDLE the idle timeout (a new connection: the
+time for a head), HEAD the time for a head, BODY the
 rate and the total time of a body, CLOSING the time for discarding. RESPONDING has none: the handler has its own.
 """
 

@@ -43,7 +43,7 @@ class Ledger(Protocol):
         """
 
     def settle(self, settlement: Settlement) -> Future[Receipt]:
-        """Charge the use and release the rest. Repeated, it gives the first figures, with the balance of now.
+        """Charge the use and release the rest. Repeated, it gives the first figures, with the current balance.
 
         Raises `AlreadyResolved` when the reservation was released or expired, `AccountingFailed` when the database
         fails; then nothing is charged. Never refuses for a full queue: what was reserved must be able to end.
@@ -57,7 +57,7 @@ class Ledger(Protocol):
         """
 
     async def reverse(self, *, request_id: str, now_us: int) -> None:
-        """Give back, once, what a request was charged whose customer had been told that it was not.
+        """Reverse, once, the charge of a request whose customer was told that it was not charged.
 
         It is an `adjustment` entry. Does nothing for a request that is not settled. Raises `AccountingFailed`.
         """

@@ -1,7 +1,7 @@
 """Serve one chat completion, from the API key to the charge.
 
-The order of the steps is part of the contract (docs/billing.md). A step that fails raises one error, and the steps
-before it are undone.
+The order of the steps is part of the contract (docs/billing.md). A step that fails raises one error. A reservation
+is then released, but an admitted request still counts toward the rate of its key.
 """
 
 import contextlib

@@ -12,7 +12,7 @@ class SqlStore(Protocol):
     """A database. A transaction is a plain function of a SQLAlchemy connection: it cannot wait for the network."""
 
     def write(self, fn: Callable[[sa.Connection], T]) -> Awaitable[T]:
-        """Run a transaction function durably. What it raises undoes all that it did.
+        """Run a transaction function durably. If it raises, everything that it did is rolled back.
 
         Raises `AccountingFailed` when the database fails, `Overloaded` when too many wait.
         """

@@ -48,7 +48,7 @@ class DashboardPorts(msgspec.Struct, frozen=True, kw_only=True):
         return await self.accounts.list_keys(page.user.email)
 
     async def key_names(self, page: PageRequest) -> dict[str, str]:
-        """What each key is called on plots, by its id: names may repeat."""
+        """Return the label of each key in charts, by its id: names may repeat."""
         return {key.id: f"{key.name} (\N{HORIZONTAL ELLIPSIS}{key.last_four})" for key in await self.keys(page)}
 
     async def models(self, page: PageRequest) -> list[str]:

@@ -119,8 +119,7 @@ class Playground:
         return await asyncio.shield(running)
 
     async def _send(self, submission: Submission, key: ApiKey, body: bytes) -> "_Sent":
-        call = self._complete_chat.new_call()
-        call.endpoint = "playground"
+        call = self._complete_chat.new_call(endpoint="playground")
         error: Tok0nError | None = None
         answer: dict[str, Any] | None = None
         with self._requests_in_progress:
