@@ -176,3 +176,12 @@ async def test_an_application_that_streams_to_a_client_that_left_is_stopped(app:
             connection.writer.write(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n")
             await connection.reader.readexactly(100_000)
         await asyncio.wait_for(app.is_cancelled.wait(), 10)
+
+
+async def test_the_server_waits_for_work_after_a_response_before_it_stops(app: App) -> None:
+    server = HttpServer(AsgiBridge(app), bind("127.0.0.1", 0), shutdown_seconds=5)
+    async with server, Connection(server.url) as connection:
+        assert (await connection.send(b"GET /continues HTTP/1.1\r\nhost: x\r\n\r\n")).body == b"at once"
+        asyncio.get_running_loop().call_later(0.1, app.may_end.set)
+    assert app.may_end.is_set()
+    assert not server.state.tasks

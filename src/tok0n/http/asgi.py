@@ -74,8 +74,7 @@ class _AsgiCycle:
                 raise ClientLeft
             task.result()
             raise RuntimeError("the application sent no response")
-        _running.add(task)
-        task.add_done_callback(_running.discard)
+        self._request.track(task)
         if self._stream is None:
             task.add_done_callback(lambda ended: _log_failure(ended, log_fields))
         else:
@@ -170,10 +169,6 @@ class _Stream:
         if not self._is_ended:
             self._task.cancel()
         self._task.add_done_callback(_ignore_failure)
-
-
-_running: "set[asyncio.Future[None]]" = set()
-"""Tasks of applications whose response is known. The event loop itself keeps only weak references."""
 
 
 def _ignore_failure(task: "asyncio.Future[None]") -> None:

@@ -27,6 +27,7 @@ class Channel(Protocol):
     """What a request needs of its connection."""
 
     loop: asyncio.AbstractEventLoop
+    tasks: "set[asyncio.Future[None]]"
     client_address: Address
     server_address: Address
 
@@ -149,6 +150,11 @@ class Request:
         if self._hold is not None:
             self._hold.release()
             self._hold = None
+
+    def track(self, task: "asyncio.Future[None]") -> None:
+        """Have the server wait for a task that continues after the response. Otherwise it could outlive the server."""
+        self._channel.tasks.add(task)
+        task.add_done_callback(self._channel.tasks.discard)
 
     # For the connection
 

@@ -91,7 +91,7 @@ class ServerState:
         self.fair_queue = FairQueue(self.loop)
         self.rejections: PacedQueue[Connection] = PacedQueue(Connection.dispatch)
         self.connections: set[Connection] = set()
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Future[None]] = set()
         self.is_closing = False
         self.all_closed = asyncio.Event()
         self.all_closed.set()
