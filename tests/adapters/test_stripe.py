@@ -187,8 +187,8 @@ async def test_refunds_at_once_never_give_back_more_than_was_paid(shop: Shop) ->
     tries = [outcome(shop.sell.refund(order.id, cents=cents)) for cents in (300, 301, 302, 300)]
     results = await asyncio.gather(*tries)
     assert sorted(type(result).__name__ for result in results) in (
-        ["NoneType", "PaymentFailed", "PaymentFailed", "PaymentFailed"],
-        ["NoneType", "NoneType", "PaymentFailed", "PaymentFailed"],
+        ["PaymentFailed", "PaymentFailed", "PaymentFailed", "int"],
+        ["PaymentFailed", "PaymentFailed", "int", "int"],
     ), "the same refund, named alike, is made once"
     assert await shop.posted() in {400, 398, 396}
     assert (await shop.orders.get(order.id)).payment.refunded_cents in {300, 301, 302}

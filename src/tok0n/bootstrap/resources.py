@@ -219,7 +219,7 @@ def open_payments(settings: Settings, *, api_base: str | None = None) -> Payment
 
 
 def open_authenticator(settings: Settings) -> Authenticator | None:
-    """What speaks with passkeys; None without the extra, or where the address is no name: browsers want one."""
+    """Return the passkey adapter. None without the extra, or for an IP address in `public_url`."""
     host = urlsplit(settings.server.public_url).hostname or ""
     with contextlib.suppress(ValueError):
         ipaddress.ip_address(host)

@@ -87,7 +87,8 @@ async def refund(order_id: str, cents: int | None, config_path: Path | None, *, 
     """
     settings = load_settings(config_path)
     async with open_store(settings) as store:
-        refunded = await _sell_packs(settings, store).refund(order_id, cents=cents)
+        order = await store.orders.get(order_id)  # first, because an unknown order is the clearer error
+        refunded = await _sell_packs(settings, store).refund(order.id, cents=cents)
     if as_json:
         print_json({"id": order_id, "cents": refunded})
     else:

@@ -37,7 +37,7 @@ class Users(Protocol):
         email: str | None,
         made_in: bytes | None = None,
     ) -> None:
-        """Remember a link; an earlier one of this user for the same purpose works no more. Nobody's are kept all.
+        """Store a link. An earlier one of this user for the same purpose stops working; links without a user stay.
 
         Raises `CredentialsChanged` if the session `made_in` has ended, and `NotFound` without such a user.
         """

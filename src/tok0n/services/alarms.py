@@ -1,4 +1,4 @@
-"""Tell the operator about payments that need a user, without ever flooding the log."""
+"""Alert the operator to payments that need a person to look at them, without flooding the log."""
 
 from collections import OrderedDict, deque
 

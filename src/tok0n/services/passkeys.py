@@ -64,7 +64,7 @@ class SignInByPasskey:
         return await self._passkeys.of(session.user_id)
 
     async def ask_to_make(self, session: Session) -> str:
-        """What the browser needs to make one, as JSON."""
+        """Return the options for creating a passkey, as JSON for the browser."""
         known = [one.credential_id for one in await self._passkeys.of(session.user_id)]
         options, challenge = self._authenticator.creation_options(
             user_id=session.user_id, email=session.email, known=known
@@ -139,6 +139,7 @@ class SignInByPasskey:
     async def _remember(
         self, challenge: bytes, purpose: ChallengePurpose, *, visitor: str, session: Session | None = None
     ) -> None:
+        """Store a challenge as a link that works once, for its purpose and visitor."""
         await self._users.create_link(
             user_id=None if session is None else session.user_id,
             purpose=LinkPurpose.PASSKEY,

@@ -71,7 +71,7 @@ class Reservations:
 class Reservation:
     """Tokens set aside for one request: settled inside the block, or released on leaving it.
 
-    `dispatched` is to be set when, from there on, something of the request may reach the upstream.
+    Set `dispatched` just before anything of the request may reach the upstream.
     """
 
     __slots__ = ("_new", "_owner", "_receipt", "dispatched")

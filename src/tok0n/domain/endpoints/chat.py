@@ -1,6 +1,7 @@
 """POST /v1/chat/completions: its fields, and the rules that span several of them.
 
-The tables are the only list of the fields that travel. They give the checks, an error's `param` and the OpenAPI schema.
+The tables are the only list of the documented fields, served or not. They give the checks, an error's `param` and the
+OpenAPI schema.
 A field is accepted if it cannot make the upstream do unbounded or extra-billed work. Where providers keep adding values
 (`reasoning_effort`), Tok0n checks the type and the upstream judges the value.
 
@@ -209,7 +210,7 @@ _ROLES = {
     "developer": _PLAIN_MESSAGE,
     "system": _PLAIN_MESSAGE,
     "user": _PLAIN_MESSAGE,
-    # The content may be null: a model that reasons up to its limit answers so.
+    # The content may be null: a model that uses up its limit by reasoning returns null.
     "assistant": _message(set(), _content(_ASSISTANT_PARTS), **_ANSWER),
     "tool": _message({"content", "tool_call_id"}, _content(_PARTS), tool_call_id=_TEXT),
     "function": _PLAIN_MESSAGE,
@@ -278,7 +279,7 @@ REFUSED_UNLESS_ALLOWED = {
     "moderation": "it makes the upstream do work beside the completion",
     "prompt_cache_options": "it can make the upstream charge for writing its cache",
 }
-"""Documented fields that an operator may allow for a model in `extra_fields`, as any other that is not served."""
+"""Documented fields that an operator may allow for a model in `extra_fields`, like any other field."""
 
 LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
 """The two spellings of the output limit."""

@@ -16,7 +16,7 @@ ACCESS = "/dashboard/settings/access"
 
 
 def access_routes(context: PageContext, ports: DashboardPorts, passkeys: Passkeys) -> list[Route]:
-    """The routes."""
+    """Return the routes of the page after a password reset."""
     page = _AccessPage(ports, passkeys)
     return [Route(ACCESS, page_endpoint(context, page.access, private=True), methods=["GET", "POST"])]
 

@@ -21,7 +21,7 @@ from tok0n.web.pages.page_request import PageRequest
 
 ROWS_A_PAGE = 50
 LASTS = {"24h": ("24 hours", 1), "7d": ("7 days", 7), "30d": ("30 days", 30), "90d": ("90 days", 90)}
-"""Periods that end now, by the word that stands for them in an address: what they are called, and their days."""
+"""Periods that end now, by their value in the URL: label and number of days."""
 
 
 class DashboardPorts(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +52,7 @@ class DashboardPorts(msgspec.Struct, frozen=True, kw_only=True):
         return {key.id: f"{key.name} (\N{HORIZONTAL ELLIPSIS}{key.last_four})" for key in await self.keys(page)}
 
     async def models(self, page: PageRequest) -> list[str]:
-        """The models that can be called now, and those that were."""
+        """Return the models that can be called now, and those that the account has used."""
         listed = [model.id for model in self.catalogue.listed()]
         used = await self.history.models_used(page.account_id)
         return listed + [model for model in used if model not in listed]

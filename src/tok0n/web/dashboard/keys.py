@@ -22,7 +22,7 @@ ENDED_SHOWN_MAX = 100
 
 
 def key_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
-    """The routes."""
+    """Return the routes of API keys."""
     pages = _KeyPages(ports)
     both = ["GET", "POST"]
     return [

@@ -48,7 +48,7 @@ class OrderPages:
         self._seller = seller
 
     def routes(self, context: PageContext) -> list[Route]:
-        """The routes."""
+        """Return the routes of buying, redeeming, orders and receipts."""
         both = ["GET", "POST"]
         return [
             Route("/dashboard/buy", page_endpoint(context, self._buy, private=True), methods=both),

@@ -15,7 +15,7 @@ _PAGE = "/dashboard/settings/passkeys"
 
 
 def passkey_routes(context: PageContext, passkeys: SignInByPasskey, submit_once: SubmitOnce) -> list[Route]:
-    """The routes."""
+    """Return the routes of signing in with a passkey and of managing passkeys."""
     pages = _PasskeyPages(passkeys, submit_once)
     post = ["POST"]
     return [

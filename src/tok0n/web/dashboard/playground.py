@@ -65,7 +65,7 @@ class Playground:
         self._reads = AttemptLimiter(ports.clock, attempts_max=READS_MAX, seconds=READS_SECONDS)
 
     def routes(self, context: PageContext) -> list[Route]:
-        """The routes."""
+        """Return the routes of the playground and its bound."""
         return [
             Route(
                 "/dashboard/playground",

@@ -48,7 +48,7 @@ _COLUMNS = (
 
 
 def request_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
-    """The routes."""
+    """Return the routes of the list of requests, its CSV and a receipt."""
     pages = _RequestPages(ports)
     return [
         Route("/dashboard/requests", page_endpoint(context, pages.requests, private=True)),

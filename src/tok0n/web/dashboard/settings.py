@@ -21,7 +21,7 @@ _SETTINGS = "/dashboard/settings"
 
 
 def settings_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
-    """The routes."""
+    """Return the routes of the account's settings."""
     pages = _SettingsPages(ports)
     both = ["GET", "POST"]
     return [

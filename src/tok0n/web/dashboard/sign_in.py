@@ -15,7 +15,7 @@ SIGN_UP_CLOSED = "Sign-up is closed"
 
 
 def sign_in_routes(context: PageContext) -> list[Route]:
-    """The routes."""
+    """Return the routes of signing up, in and out, and of resetting a password."""
 
     def both(path: str, handler: Handler) -> Route:
         return Route(path, page_endpoint(context, handler), methods=["GET", "POST"])

@@ -18,7 +18,7 @@ _COLUMNS = ("id", "created_at", "kind", "amount", "balance", "request_id", "reas
 
 
 def statement_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
-    """The routes."""
+    """Return the routes of the statement and its CSV."""
 
     async def statement(page: PageRequest) -> Response:
         before = page.query("before")

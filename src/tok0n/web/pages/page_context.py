@@ -70,6 +70,6 @@ class PageContext:
 
 
 def _with_query(query: Mapping[str, str], **changes: str | int | None) -> str:
-    """The query of an address with some parameters changed; None and nothing take one away."""
+    """Return a query string with some parameters changed. None or an empty string removes one."""
     changed = {**query, **{name: "" if value is None else str(value) for name, value in changes.items()}}
     return "?" + urlencode({name: value for name, value in changed.items() if value})

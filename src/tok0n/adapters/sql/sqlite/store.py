@@ -100,7 +100,7 @@ class SqliteStore:
         return self._batcher.submit(BatchItem(run_all, item), bypass_limit=True)
 
     def write(self, fn: Callable[[sa.Connection], T]) -> asyncio.Future[T]:
-        """See `SqlStore.write`. What it raises undoes only what it did."""
+        """See `SqlStore.write`. A `Tok0nError` rolls back only what this function did."""
 
         def command(connection: sqlite3.Connection) -> T | Tok0nError:
             connection.execute("SAVEPOINT fn")
@@ -133,7 +133,7 @@ class SqliteStore:
         def check(tx: sa.Connection) -> bool:
             disk = os.statvfs(self.path)
             free = (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize
-            if disk.f_blocks and free < FREE_BYTES_MIN:  # some file systems do not tell
+            if disk.f_blocks and free < FREE_BYTES_MIN:  # some file systems don't report their size
                 raise AccountingFailed(upstream_called=False, detail=f"the disk is full: {self.path}")
             tx.execute(sa.text("UPDATE alembic_version SET version_num = version_num"))
             return migrate.is_at_head(tx)
