@@ -17,7 +17,7 @@ class LowBalances:
         self._url_of = url_of
 
     async def tell(self) -> None:
-        """Email the owners of accounts that fell below their threshold. A crossing is recorded before its email is sent."""
+        """Email the owners of accounts that fell below their threshold, once for each crossing, recorded first."""
         subject, text = mails.LOW_BALANCE
         for low in await self._notices.claim_due(rows_max=ROWS_MAX):
             filled = text.format(posted=low.posted, threshold=low.threshold_tokens, overview=self._url_of("/dashboard"))
