@@ -47,13 +47,13 @@ REPLACED = {
     "Site": "PageContext",
     "Visit": "PageRequest",
     "goal": "next_url",
+    "who": "find_session",
 }
 """Names that were replaced, and what to write instead."""
 
 REMAINING = {
     "refusal": "rejection",
     "told": "notified",
-    "who": "find_session",
     "said": "what it is: status_text, message",
     "shown": "what it is: rendered, formatted",
     "chosen": "what it is: filter, selected",

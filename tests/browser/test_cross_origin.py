@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from support.browser import chromium
+from support.echo import respond
 from support.gateways import running
 from support.scripted_upstream import ScriptedUpstream
-from tok0n.http.asgi import AsgiBridge, Receive, Scope, Send, respond
+from tok0n.http.asgi import AsgiBridge, Receive, Scope, Send
 from tok0n.http.server import HttpServer, bind
 
 pytestmark = pytest.mark.anyio

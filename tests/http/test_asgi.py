@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from support.echo import connect
+from support.echo import connect, respond
 from support.http import Connection
-from tok0n.http.asgi import AsgiBridge, Receive, Scope, Send, respond
+from tok0n.http.asgi import AsgiBridge, Receive, Scope, Send
 from tok0n.http.server import HttpServer, bind
 
 pytestmark = pytest.mark.anyio

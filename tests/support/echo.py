@@ -5,8 +5,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 from support.http import Connection
+from tok0n.http.asgi import Send
 from tok0n.http.limits import HttpLimits
-from tok0n.http.message import Response
+from tok0n.http.message import Headers, Response
 from tok0n.http.request import ClientLeft, Request
 from tok0n.http.server import App, Edge, HttpServer, bind
 
@@ -73,6 +74,12 @@ async def pieces(*parts: bytes) -> AsyncGenerator[bytes, None]:
 async def failing_pieces() -> AsyncGenerator[bytes, None]:
     yield b"one"
     raise ValueError("it fails")
+
+
+async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """Send one whole response as an ASGI application does."""
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 @asynccontextmanager

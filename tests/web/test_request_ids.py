@@ -14,7 +14,8 @@ from support.http import Answer, Connection, chat_body, request
 from tok0n.adapters.clock import SystemClock
 from tok0n.api.chat import ChatEndpoint
 from tok0n.api.cors import Cors
-from tok0n.http.request import ClientLeft
+from tok0n.http.head import RequestHead
+from tok0n.http.request import ClientLeft, Request
 from tok0n.http.request_ids import client_request_id
 from tok0n.services.complete_chat import Call
 from tok0n.services.requests_in_progress import RequestsInProgress
@@ -151,15 +152,10 @@ async def test_a_request_that_the_server_rejected_to_free_memory_is_not_charged(
         body_bytes_max=10_000,
         cors=Cors(),
     )
-    evicted = SimpleNamespace(
-        named={},
-        is_overloaded=False,
-        is_complete=True,
-        body=bytes(5_000),
-        body_bytes=5_000,
-        rejected_as=503,
-        stop_counting=lambda: None,
-    )
+    evicted = Request(cast(Any, None), RequestHead((b"POST", b"/v1/chat/completions", False), [(b"host", b"x")]))
+    evicted.body = bytes(5_000)
+    evicted.complete_body()
+    evicted.rejected_as = 503
     with pytest.raises(ClientLeft):
-        await endpoint.handle(cast(Any, evicted))
+        await endpoint.handle(evicted)
     assert (reached_upstream, statuses) == (False, [503])

@@ -16,7 +16,7 @@ Write = Callable[[list[dict[str, Any]]], None]
 
 
 class _Lines:
-    """Standard error for single lines, which may be closed, or its disk full: whoever logs does not fail for it."""
+    """Writes single lines to standard error. A closed pipe or a full disk doesn't fail the caller."""
 
     def write(self, text: str) -> None:
         if sys.stderr is not None:

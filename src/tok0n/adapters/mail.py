@@ -29,7 +29,7 @@ PAUSE_SECONDS = 2.0
 
 
 class LogMailer:
-    """The `Mailer` port, in the log: whoever operates Tok0n passes the links on."""
+    """The `Mailer` port, in the log: the operator passes the links on."""
 
     async def send(self, *, to: str, subject: str, text: str) -> None:
         """See `ports.Mailer.send`."""

@@ -27,7 +27,7 @@ PASSES = 2
 THREADS = 2
 WAITING_MAX = 64
 NICENESS = 19
-"""The least claim to a core that there is: whoever serves calls goes first."""
+"""The lowest priority: threads that serve requests get the core first."""
 
 
 class Argon2Passwords:

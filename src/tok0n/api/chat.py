@@ -10,7 +10,7 @@ from tok0n.domain.completion import Completion
 from tok0n.domain.errors import AccountingFailed, InvalidRequest, Overloaded, Tok0nError
 from tok0n.http.message import Headers, Response
 from tok0n.http.request import UNCOUNTED_BODY_BYTES, ClientLeft, Request
-from tok0n.http.request_ids import CLIENT_REQUEST_ID, client_request_id
+from tok0n.http.request_ids import client_request_id, id_headers
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import RateState
 from tok0n.services.complete_chat import Call, CompleteChat
@@ -88,16 +88,8 @@ class ChatEndpoint:
         self._check_headers(request)
         if body is None:
             body = await self._receive(request, account_id=caller.account_id)
-
-        def on_admitted() -> None:
-            """Stop counting the body. If the server has rejected the request to free memory, it must not be charged."""
-            request.stop_counting()
-            if request.rejected_as is not None:
-                raise ClientLeft
-
-        return await self._complete_chat.complete(
-            call, caller, body, on_admitted=on_admitted if len(body) > UNCOUNTED_BODY_BYTES else None
-        )
+        on_admitted = request.admit if len(body) > UNCOUNTED_BODY_BYTES else None
+        return await self._complete_chat.complete(call, caller, body, on_admitted=on_admitted)
 
     def _check_headers(self, request: Request) -> None:
         """Raise `RequestTooLarge` if the body is certainly too large, or `InvalidRequest`."""
@@ -141,9 +133,7 @@ class ChatEndpoint:
 
     def _headers(self, call: Call, request: Request, headers: Headers) -> Headers:
         """Append the headers that every response has, and return the list."""
-        headers.append((b"x-request-id", call.request_id.encode()))
-        if call.client_request_id is not None:
-            headers.append((CLIENT_REQUEST_ID, call.client_request_id.encode()))
+        headers += id_headers(call.request_id, call.client_request_id)
         if self._cors.is_on:
             headers += self._cors.headers(request.named.get(b"origin"))
         return headers

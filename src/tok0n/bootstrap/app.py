@@ -25,7 +25,7 @@ from tok0n.http.head import RequestHead
 from tok0n.http.limits import HttpLimits
 from tok0n.http.message import Headers, Response
 from tok0n.http.request import Address, Request
-from tok0n.http.request_ids import CLIENT_REQUEST_ID, client_request_id
+from tok0n.http.request_ids import client_request_id, id_headers
 from tok0n.http.server import ClientKey, Edge
 from tok0n.http.target import decode_path, path_and_query
 from tok0n.ports.clock import Clock
@@ -46,7 +46,7 @@ class App:
         self,
         *,
         chat: ChatEndpoint,
-        pages: AsgiApp,
+        starlette: AsgiApp,
         routes: Sequence[BaseRoute],
         clock: Clock,
         request_log: RequestLog,
@@ -56,7 +56,7 @@ class App:
     ) -> None:
         self.edge = edge
         self._chat = chat
-        self._pages = pages
+        self._starlette = starlette
         self._clock = clock
         self._request_log = request_log
         self._cors = cors
@@ -75,17 +75,17 @@ class App:
             path = request.path = _without_prefix(path, self._prefix)
         if path == CHAT_PATH and request.method == b"POST":
             return self._chat.handle(request)
-        return self._handle_page(request)
+        return self._handle_with_starlette(request)
 
-    async def _handle_page(self, request: Request) -> Response:
+    async def _handle_with_starlette(self, request: Request) -> Response:
         in_api = is_api(request.path)
         call = _new_call(self._clock, self._log_name(request.path) if in_api else "page", request.named)
         response = self._cors.preflight(request, self._methods(request.path)) if in_api else None
         if response is None:
-            response = await run_asgi(self._pages, request, log_fields={"request": call.request_id})
+            response = await run_asgi(self._starlette, request, log_fields={"request": call.request_id})
             if in_api:
                 response.headers.extend(self._cors.headers(request.named.get(b"origin")))
-        response.headers.extend(_id_headers(call))
+        response.headers.extend(id_headers(call.request_id, call.client_request_id))
         if in_api or response.status >= 500:
             seconds = self._clock.monotonic() - call.started
             self._request_log.write(call, status=response.status, error=None, seconds=seconds)
@@ -132,7 +132,7 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
             body_bytes_max=server.max_body_bytes,
             cors=cors,
         ),
-        pages=_without_nul(starlette, http_error),
+        starlette=_without_nul(starlette, http_error),
         routes=starlette.routes,
         clock=clock,
         request_log=request_log,
@@ -186,7 +186,7 @@ def _edge(limits: HttpLimits, context: PageContext, clock: Clock, request_log: R
         call = _new_call(clock, "unknown", {} if head is None else head.named)
         response = error_response(error)
         request_log.write(call, status=response.status, error=error, seconds=0.0)
-        response.headers.extend(_id_headers(call))
+        response.headers.extend(id_headers(call.request_id, call.client_request_id))
         if head is not None and _is_api_target(head.target, prefix):
             response.headers.extend(cors.headers(head.named.get(b"origin")))
         return response
@@ -249,10 +249,3 @@ def _new_call(clock: Clock, endpoint: str, named: Mapping[bytes, bytes]) -> Call
         endpoint=endpoint,
         client_request_id=client_request_id(named),
     )
-
-
-def _id_headers(call: Call) -> Headers:
-    headers = [(b"x-request-id", call.request_id.encode())]
-    if call.client_request_id is not None:
-        headers.append((CLIENT_REQUEST_ID, call.client_request_id.encode()))
-    return headers

@@ -98,7 +98,7 @@ async def invite(email: str, config_path: Path | None, *, as_json: bool) -> None
 async def recover(email: str, config_path: Path | None, *, as_json: bool) -> None:
     """Let EMAIL choose a new password, and take the second factor and passkeys away.
 
-    For somebody who has lost them: be sure who asks. The link works once, for a day; it is printed, and not mailed.
+    For a user who has lost them. Verify who asks. The link is printed, not mailed, and works once, for a day.
     """
     settings = load_settings(config_path)
     async with open_store(settings) as store, open_sign_in(settings, store) as sign_in:

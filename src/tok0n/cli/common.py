@@ -135,7 +135,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
 
 def moment(microseconds: int | None) -> str:
-    """A time as users read it, in UTC."""
+    """Format a time for people to read, in UTC."""
     if microseconds is None:
         return "never"
     return f"{datetime.fromtimestamp(microseconds / 1_000_000, UTC):%Y-%m-%d %H:%M:%S}Z"

@@ -10,7 +10,7 @@ import msgspec
 
 
 class AttemptKind(StrEnum):
-    """What somebody tries to prove. Each kind counts on its own."""
+    """What an attempt tries to prove. Each kind counts on its own."""
 
     SECOND_FACTOR = "second_factor"
     """A TOTP or recovery code. The subject is the user."""

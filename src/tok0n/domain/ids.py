@@ -1,4 +1,4 @@
-"""The ids of accounts, users, keys, requests and orders. Makes none by itself: time and chance come in."""
+"""The ids of accounts, users, keys, requests and orders. Time and random bytes are arguments."""
 
 RANDOM_BYTES = 10
 """Bytes of chance in every id: two requests of one millisecond never share one."""
@@ -20,7 +20,7 @@ def request_id(now_us: int, random_bytes: bytes) -> str:
 
 
 def user_id(random_bytes: bytes) -> str:
-    """The id of somebody who signs in."""
+    """The id of a user."""
     return f"user_{random_bytes.hex()}"
 
 

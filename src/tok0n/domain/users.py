@@ -20,7 +20,7 @@ LINK_LIFE_US = MICROSECONDS_PER_DAY
 """A mailed link works for a day, and once."""
 
 PASSKEY_LIFE_US = 300_000_000
-"""How long somebody may take to use a passkey, once asked."""
+"""How long a user has to use a passkey after asking for the challenge."""
 
 INVITATION_LIFE_US = 7 * LINK_LIFE_US
 SECRET_BYTES = 32
@@ -63,9 +63,9 @@ _OPENED_BY = {
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody who signs in. There is an account once the e-mail address is verified.
+    """A human who signs in. The account exists once the email address is verified.
 
-    `password_hash` is empty for somebody who was invited and has chosen none yet. `totp_secret` is base32, as
+    `password_hash` is empty until an invited user chooses a password. `totp_secret` is base32, as
     authenticator apps take it; None without a second factor. `credential_changes` counts the changes of credentials.
     """
 

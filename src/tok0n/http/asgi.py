@@ -62,8 +62,9 @@ class _AsgiCycle:
     async def response(self, log_fields: dict[str, str]) -> Response:
         """Start the application, and wait for the first piece of its response or for its end."""
         task = asyncio.ensure_future(self._app(_scope(self._request), self._receive, self._send))
+        first: set[asyncio.Future[Any]] = {task, self._response}
         try:
-            await asyncio.wait(_either(task, self._response), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             task.cancel()
             await asyncio.wait({task})
@@ -94,7 +95,7 @@ class _AsgiCycle:
 
     async def _send(self, message: Message) -> None:
         if self._request.is_cut_off:
-            raise OSError("the client has left")  # as the specification wants it
+            raise OSError("the client has left")  # the ASGI specification requires this
         if message["type"] == "http.response.start":
             self._status = message["status"]
             self._headers = self._own_headers(message.get("headers", ()))
@@ -177,10 +178,6 @@ def _ignore_failure(task: "asyncio.Future[None]") -> None:
         task.exception()
 
 
-def _either(*futures: "asyncio.Future[Any]") -> "set[asyncio.Future[Any]]":
-    return set(futures)
-
-
 def _log_failure(task: "asyncio.Future[None]", fields: dict[str, str]) -> None:
     if not task.cancelled() and task.exception() is not None:
         log.error("unexpected_error", exc_info=task.exception(), **fields)
@@ -215,9 +212,3 @@ async def read_at_most(stream: AsyncIterable[bytes], bytes_max: int) -> bytes | 
             return None
         parts.append(part)
     return b"".join(parts)
-
-
-async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    """Send one whole response."""
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -144,6 +144,12 @@ class Request:
         self._holder = holder
         return None if self._hold is None else self._hold.move(holder)
 
+    def admit(self) -> None:
+        """Stop counting the body: the request may run now. Raises `ClientLeft` if it was rejected to free memory."""
+        self.stop_counting()
+        if self.rejected_as is not None:
+            raise ClientLeft
+
     def stop_counting(self) -> None:
         """Stop counting the body towards the buffered bytes: the request is admitted, or its body is dropped."""
         self._is_counted = False

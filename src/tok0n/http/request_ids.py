@@ -3,11 +3,21 @@
 import re
 from collections.abc import Mapping
 
+from tok0n.http.message import Headers
+
 CLIENT_REQUEST_ID = b"x-client-request-id"
 
 _IDS = re.compile(rb"[!-~]{1,128}")
 _NAMES = (CLIENT_REQUEST_ID, b"x-request-id")
 """In order of preference."""
+
+
+def id_headers(request_id: str, client_id: str | None) -> Headers:
+    """Return the headers of a response that name its request: our id, and the client's if it sent one."""
+    headers = [(b"x-request-id", request_id.encode())]
+    if client_id is not None:
+        headers.append((CLIENT_REQUEST_ID, client_id.encode()))
+    return headers
 
 
 def client_request_id(named: Mapping[bytes, bytes]) -> str | None:

@@ -83,7 +83,7 @@ class Responder:
         self._on_finish(request)
 
     async def _write_stream(self, request: Request, response: Response, pieces: Pieces) -> None:
-        """Write the pieces as the generator yields them. The head goes out with the first one."""
+        """Write the pieces as they come. The head goes out with the first one."""
         is_head = request.head.method == b"HEAD"
         framing = StreamedBody(response, is_http_10=request.head.is_http_10, is_head=is_head)
         if not request.is_complete or framing.must_close:

@@ -12,7 +12,7 @@ class Mailer(Protocol):
     """Sends mail."""
 
     async def send(self, *, to: str, subject: str, text: str) -> None:
-        """Send one message, now or soon. A failure is the operator's to see in the log: whoever asked is not told."""
+        """Send one message, now or soon. A failure is logged for the operator, and the caller doesn't learn of it."""
 
 
 class Notices(Protocol):

@@ -107,10 +107,10 @@ class Sessions(Protocol):
     async def begin(
         self, *, user: User, digest: bytes, agent: str, now_us: int, waits: bool, replaces: bytes | None = None
     ) -> None:
-        """Remember that somebody signed in, or, if it `waits`, gave the password and not yet the second factor.
+        """Store a session. If it `waits`, the user gave the password but not yet the second factor.
 
         It `replaces` a session that waited. Raises `CredentialsChanged` if that has ended, or if the credentials have
-        changed since `users` was read: a password that was right then proves nothing now.
+        changed since `user` was read: a password that was right then proves nothing now.
         """
 
     async def find(self, digest: bytes, *, now_us: int) -> Session | None:

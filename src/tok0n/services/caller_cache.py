@@ -86,7 +86,7 @@ class CallerCache:
         await asyncio.gather(*self._lookups.values(), return_exceptions=True)
 
     def mark_used(self, caller: Caller) -> None:
-        """A key was used by somebody who is signed in, without the key itself."""
+        """Note that a signed-in user used a key of the account, without presenting it."""
         self._used[caller.api_key_id] = self._clock.monotonic()
 
     async def flush_last_used(self) -> None:

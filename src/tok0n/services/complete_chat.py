@@ -38,7 +38,7 @@ SETTLE_SECONDS_MAX = 60
 class Call(msgspec.Struct, kw_only=True):
     """The facts about one request, for its response headers and its log line.
 
-    `CompleteChat` sets the second half as it learns them. Nobody else changes a call.
+    `CompleteChat` sets the second half as it learns them. No other module changes a call.
     """
 
     request_id: str

@@ -60,7 +60,7 @@ class SignInByPasskey:
         self._asked = AttemptLimiter(clock, attempts_max=ASKED_MAX, seconds=ASKED_SECONDS)
 
     async def of(self, session: Session) -> list[Passkey]:
-        """The passkeys of whoever is signed in."""
+        """Return the signed-in user's passkeys."""
         return await self._passkeys.of(session.user_id)
 
     async def ask_to_make(self, session: Session) -> str:

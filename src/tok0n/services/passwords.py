@@ -10,7 +10,7 @@ GUESSES_MIN = 1_000_000
 
 
 class FormError(Exception):
-    """What somebody filled in cannot be taken. `field` is the input that it is about."""
+    """A form was filled in incorrectly. `field` is the name of the input."""
 
     def __init__(self, message: str, *, field: str) -> None:
         super().__init__(message)
@@ -19,7 +19,7 @@ class FormError(Exception):
 
 
 def too_many(seconds: float, *, field: str) -> FormError:
-    """What to tell somebody who has tried too often."""
+    """Return the error for too many attempts."""
     minutes = max(1, round(seconds / 60))
     return FormError(f"Too many attempts. Try again in {minutes} minute{'s' if minutes > 1 else ''}.", field=field)
 
@@ -38,7 +38,7 @@ def check_too_long(password: str, *, field: str = "password") -> None:
 
 
 async def hash_new(passwords: Passwords, password: str, *, email: str) -> str:
-    """The hash of a new password. Raises `FormError` for one that users guess first, and `Overloaded`.
+    """The hash of a new password. Raises `FormError` for one that is easy to guess, and `Overloaded`.
 
     This work is expensive: count an attempt and find the link first.
     """

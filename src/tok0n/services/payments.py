@@ -192,7 +192,7 @@ class SellPacks:
         return cents
 
     async def receive(self, payload: bytes, signature: str | None) -> bool:
-        """Keep a webhook; whoever called may be told 2xx then. False for one that is here already.
+        """Store a webhook, after which its sender may get a 2xx. False if it is already stored.
 
         Raises `SignatureInvalid`.
         """

@@ -1,4 +1,4 @@
-"""What somebody who is signed in changes about the own account. What matters asks for the password again."""
+"""Changes that signed-in users make to their own account. Sensitive ones ask for the password again."""
 
 import secrets
 import zoneinfo
@@ -107,12 +107,12 @@ class Profile:
         await self._second_factor.end(session)
 
     async def close_account(self, session: Session, *, password: str) -> None:
-        """Close the account: keys and sessions work no more; the ledger stays. Raises `FormError`."""
+        """Close the account: its keys and sessions stop working, and its ledger stays. Raises `FormError`."""
         await self.prove(session, password, field="close_password")
         await self._users.close_account(user_id=session.user_id, now_us=self._clock.now_us())
 
     async def prove(self, session: Session, password: str, *, field: str) -> None:
-        """Whoever found the browser open does not know the password. Raises `FormError`."""
+        """Check the password, because anyone may have found the browser open. Raises `FormError`."""
         check_too_long(password, field=field)
         counted = await count_attempt(
             self._attempts, self._clock, AttemptKind.CONFIRMATION, session.user_id, field=field

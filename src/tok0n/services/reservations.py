@@ -1,7 +1,7 @@
-"""The life of a reservation, in one context manager: whoever enters it cannot leave it open.
+"""The life of a reservation, in one context manager: leaving it always ends the reservation.
 
 The futures of the ledger cannot be cancelled (`ports.Ledger`): a cancelled task gets its `CancelledError` once the
-ledger has answered, so that it never leaves tokens reserved, or charged without anybody knowing.
+ledger has answered, so it never leaves tokens reserved, or charged without a trace.
 """
 
 import asyncio

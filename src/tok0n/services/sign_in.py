@@ -124,8 +124,8 @@ class SignIn:
     async def verify(self, secret: str, *, password: str, agent: str) -> NewSession | None:
         """Confirm an address by its mailed link AND the password, and sign in. None when the link does not work.
 
-        Without the password, somebody who signs up with another's address and waits would share the account that the
-        other then confirms. Raises `FormError`.
+        Without the password, an attacker who signs up with another person's address and waits would share the account
+        that this person then confirms. Raises `FormError`.
         """
         now_us = self._clock.now_us()
         user = await self._users.find_by_link(digest(secret), purpose=LinkPurpose.VERIFY, now_us=now_us)
@@ -179,7 +179,7 @@ class SignIn:
         await self._attempts.take_back(counted)
         return await self.begin(user, agent=agent, two_factor_passed=True, replaces=digest(secret))
 
-    async def who(self, secret: str | None) -> Session | None:
+    async def find_session(self, secret: str | None) -> Session | None:
         """Who is signed in by the secret of a cookie."""
         if not secret or len(secret) > SECRET_CHARACTERS_MAX:
             return None
@@ -199,7 +199,7 @@ class SignIn:
             await self._sessions.end(session.digest)
 
     async def ask_reset(self, email: str, *, address: str) -> str:
-        """Mail a link for a new password, if there is somebody to mail it to; gives the address. Raises `FormError`."""
+        """Email a link for a new password if the address has a user. Return the address. Raises `FormError`."""
         email = clean(email)
         if seconds := self._resets.try_count(address):
             raise too_many(seconds, field="email")
@@ -231,7 +231,7 @@ class SignIn:
         return None if user is None else await self.begin(user, agent=agent)
 
     async def invite(self, email: str) -> str | None:
-        """Mail an invitation; gives the link too. None for somebody who has an account.
+        """Email an invitation, and return its link. None if the user has an account already.
 
         Raises `FormError`, and `OperatorError` where registration is closed.
         """
@@ -241,7 +241,7 @@ class SignIn:
         return None if user.account_id else await self._mail_link(user, LinkPurpose.INVITE, mails.INVITE)
 
     async def recover(self, email: str) -> str | None:
-        """A link to a new password for somebody who lost everything else, which is taken away. None for nobody."""
+        """Remove the second factor and the passkeys, and return a link for a new password. None without such a user."""
         user = await self._users.find(clean(email))
         if user is None:
             return None
@@ -284,9 +284,9 @@ class SignIn:
     async def begin(
         self, user: User, *, agent: str, two_factor_passed: bool = False, replaces: bytes | None = None
     ) -> NewSession:
-        """Begin a session of somebody who is proven: by both factors, or it waits for the second if there is one.
+        """Begin a session after the password. It waits for the second factor if there is one and it wasn't given.
 
-        Raises `CredentialsChanged` when the credentials have changed since `users` was read.
+        Raises `CredentialsChanged` when the credentials have changed since `user` was read.
         """
         secret = secrets.token_urlsafe(SECRET_BYTES)
         waits = user.totp_secret is not None and not two_factor_passed

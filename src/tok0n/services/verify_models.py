@@ -65,7 +65,7 @@ class VerifyModels:
         timeout_seconds: float,
         alone_seconds: float = 0.0,
     ) -> None:
-        """`alone_seconds` is how long others leave a model to whoever began to verify it."""
+        """`alone_seconds` is how long other processes leave a model to the one that began to verify it."""
         self._models = models
         self._upstreams = upstreams
         self._limiter = limiter

@@ -16,7 +16,7 @@ from tok0n.ports.ledger import RecentRequest
 from tok0n.ports.limiter import Admission, RateState
 
 CONCURRENCY_RETRY_SECONDS = 1.0
-"""Nobody knows when a call in flight ends; a second is the least that `retry-after` can say."""
+"""The end of a request in progress is unknown, so clients are told the shortest `retry-after`."""
 
 
 class MemoryLimiter:

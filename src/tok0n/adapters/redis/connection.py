@@ -16,7 +16,7 @@ from redis.exceptions import MovedError, NoScriptError, RedisError, ResponseErro
 log = structlog.get_logger()
 
 CALL_SECONDS_MAX = 0.4
-"""How long one call may take, connecting included. Whoever waits behind one that hangs waits for two at the most."""
+"""The limit of one call, connecting included. A call behind one that hangs waits for at most two."""
 
 REDIRECTS_MAX = 3
 EVICTS_NOTHING = b"noeviction"

@@ -239,6 +239,6 @@ class _Admission:
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:
-    """Nobody waits for it; looking keeps asyncio from complaining."""
+    """Look at the exception, because asyncio warns about one that nobody looks at."""
     if not future.cancelled():
         future.exception()

@@ -96,7 +96,7 @@ class Refill:
         return taken is not None
 
     async def _fill(self, lost: float) -> bool:
-        """Gives whether the limiter remembers now; somebody else may have taken the lock."""
+        """Return whether the limiter has its data again. False if another process took the lock."""
         wait_seconds = lost + ADMISSION_SECONDS_MAX + MARGIN_SECONDS - self._clock.monotonic()
         if wait_seconds > 0:
             await asyncio.sleep(wait_seconds)

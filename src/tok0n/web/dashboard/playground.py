@@ -1,4 +1,4 @@
-"""Try a model in the browser: the bound before, the receipt after. What is typed goes to the upstream and nowhere else.
+"""Try a model in the browser: the bound before, the receipt after. The text goes to the upstream and is stored nowhere.
 
 A call is made as one of the account's keys, with its limits and its budget, and is charged like any other.
 """
@@ -95,7 +95,7 @@ class Playground:
         return await self._page(page, status=sent.status, bound=request.bound, sent=sent)
 
     async def _bound(self, page: PageRequest) -> Response:
-        """The bound alone, for a page that asks as somebody types."""
+        """The bound alone, for a page that asks while the user types."""
         try:
             request = await self._read(page, _body(page.form))
         except FormError as form_error:

@@ -1,4 +1,4 @@
-"""What somebody changes about the own account: address, password, second factor, time zone, notices, the end of it."""
+"""The settings of an account: email, password, two-factor authentication, time zone, alerts, and closing it."""
 
 import zoneinfo
 

@@ -16,7 +16,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def page_endpoint(context: PageContext, handler: Handler, *, private: bool = False) -> Endpoint:
-    """Return an endpoint that runs `handler`. A private page redirects to the sign-in page without a session."""
+    """Return an endpoint that runs `handler`. Without a session, a private page redirects to the sign-in page."""
 
     async def endpoint(request: Request) -> Response:
         page_request = PageRequest(context, request)

@@ -1,4 +1,4 @@
-"""How figures and times are written on pages: for users, and the same everywhere."""
+"""How figures and times are written on all pages."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
@@ -43,7 +43,7 @@ def zone_of(name: str) -> tzinfo:
 
 @pass_context
 def moment(context: Context, microseconds: int | None) -> Markup:
-    """A time in the visitor's zone, readable for users and for programs."""
+    """A time in the visitor's zone, for people and, as an attribute, for programs."""
     if microseconds is None:
         return Markup("\N{EN DASH}")
     at = datetime.fromtimestamp(microseconds / 1_000_000, context["zone"])
@@ -62,7 +62,7 @@ _SYSTEMS = (
 
 
 def browser(agent: str) -> str:
-    """What a browser calls itself, as users call it. The first word that fits: many claim to be others too."""
+    """Return the common name of a browser. The first match wins, because many claim to be others too."""
     name = next((name for word, name in _BROWSERS if word in agent), None)
     system = next((name for word, name in _SYSTEMS if word in agent), None)
     if name is None:

@@ -62,8 +62,8 @@ class PageRequest:
         self._form_target = ""
 
     async def load_session(self) -> None:
-        """Find out who visits."""
-        self.session = await self.context.sign_in.who(self.cookie)
+        """Load the session of the cookie."""
+        self.session = await self.context.sign_in.find_session(self.cookie)
 
     @property
     def cookie(self) -> str | None:
@@ -72,22 +72,22 @@ class PageRequest:
 
     @property
     def passkey_cookie(self) -> str | None:
-        """The secret of the visitor who asked to sign in with a passkey, if there is one."""
+        """The secret that a passkey challenge is bound to, if there is one."""
         return self.request.cookies.get(self.context.passkey_cookie)
 
     def set_passkey_cookie(self, response: Response, secret: str) -> None:
-        """Give the visitor the secret that a passkey challenge is bound to, for as long as that works."""
+        """Set the cookie with the secret that a passkey challenge is bound to, for as long as the challenge works."""
         self._set_cookie(response, self.context.passkey_cookie, secret, seconds=PASSKEY_LIFE_US // 1_000_000)
 
     @property
     def user(self) -> Session:
-        """Whoever is signed in; only on private pages."""
+        """The signed-in user; only on private pages."""
         assert self.session is not None
         return self.session
 
     @property
     def account_id(self) -> str:
-        """The account of whoever is signed in."""
+        """The account of the signed-in user."""
         return self.user.account_id
 
     @property
@@ -103,20 +103,20 @@ class PageRequest:
 
     @property
     def limit_key(self) -> str:
-        """Who counts as one client for limits."""
+        """The key of the client for limits."""
         return self.context.limit_key(self.request)
 
     @property
     def is_post(self) -> bool:
-        """Whether something was sent to be done."""
+        """Whether the method is POST."""
         return self.request.method == "POST"
 
     def let_forms_lead_to(self, origin: str) -> None:
-        """Allow a form of this page to end at another site: browsers hold a redirect to be part of the form."""
+        """Allow a form of this page to redirect to another origin, which browsers otherwise block."""
         self._form_target = f" {origin}"
 
     def query(self, name: str) -> str:
-        """A parameter of the address, or nothing."""
+        """Return a query parameter, or an empty string."""
         return self.request.query_params.get(name, "").strip()
 
     def render(self, template: str, *, status: int = 200, **context: Any) -> Response:

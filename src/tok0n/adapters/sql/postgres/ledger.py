@@ -13,9 +13,9 @@ import asyncpg
 import msgspec
 
 from tok0n.adapters.batcher import RESERVATIONS_WAITING_MAX, Batcher
-from tok0n.adapters.sql import ledger_functions
 from tok0n.adapters.sql.postgres.connection import Lost, NotConnected, StatementConnection, describe
 from tok0n.adapters.sql.postgres.store import PostgresStore
+from tok0n.adapters.sql.shared_ledger import SharedLedger
 from tok0n.domain.errors import (
     AccountingFailed,
     AlreadyResolved,
@@ -25,7 +25,6 @@ from tok0n.domain.errors import (
     Tok0nError,
 )
 from tok0n.domain.ledger import (
-    AuditReport,
     Balance,
     NewReservation,
     Receipt,
@@ -33,7 +32,6 @@ from tok0n.domain.ledger import (
     RequestStatus,
     Settlement,
 )
-from tok0n.ports.ledger import RecentRequest
 
 BATCH_MAX = 256
 RUNS_MAX = 2
@@ -75,11 +73,11 @@ class _Row(NamedTuple):
     pending: int
 
 
-class PostgresLedger:
+class PostgresLedger(SharedLedger):
     """The `Ledger` port on PostgreSQL."""
 
     def __init__(self, store: PostgresStore) -> None:
-        self._store = store
+        super().__init__(store)
         self._connection = StatementConnection(store.options)
         self._batcher: Batcher[Command, Any] = Batcher(
             self._run, name="reservations", batch_max=BATCH_MAX, queue_max=RESERVATIONS_WAITING_MAX
@@ -100,28 +98,6 @@ class PostgresLedger:
     def release(self, release: Release) -> Future[None]:
         """See `ports.Ledger.release`."""
         return self._batcher.submit(release, bypass_limit=True)
-
-    async def reverse(self, *, request_id: str, now_us: int) -> None:
-        """See `ports.Ledger.reverse`."""
-        await self._store.write(lambda tx: ledger_functions.reverse(tx, request_id=request_id, now_us=now_us))
-
-    async def expire(self, *, now_us: int, rows_max: int) -> int:
-        """See `ports.Ledger.expire`."""
-        return await self._store.write(
-            lambda tx: ledger_functions.expire(tx, now_us=now_us, before_us=now_us, rows_max=rows_max)
-        )
-
-    async def recover(self, *, now_us: int) -> int:
-        """See `ports.Ledger.recover`."""
-        return await self._store.write(lambda tx: ledger_functions.recover(tx, now_us=now_us))
-
-    async def recent(self, *, since_us: int) -> list[RecentRequest]:
-        """See `ports.Ledger.recent`."""
-        return await self._store.read(lambda tx: ledger_functions.recent(tx, since_us=since_us))
-
-    async def audit(self) -> AuditReport:
-        """See `ports.Ledger.audit`."""
-        return await self._store.read(ledger_functions.audit, unhurried=True)
 
     async def aclose(self) -> None:
         """Carry out what is queued, then close the connection."""

@@ -288,7 +288,7 @@ def consume_link(tx: sa.Connection, digest: bytes, *, purpose: LinkPurpose, now_
 
 
 def _with_account(tx: sa.Connection, found: User, *, now_us: int) -> User:
-    """Whoever reads the mail of an address owns its account: one that the operator opened, or a new one."""
+    """Give a user with a verified address its account: the one that the operator opened for it, or a new one."""
     if found.account_id is not None:
         return found
     lock_for(tx, f"account {found.email}")

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from tok0n.adapters.batcher import RESERVATIONS_WAITING_MAX
-from tok0n.adapters.sql import ledger_functions
+from tok0n.adapters.sql.shared_ledger import SharedLedger
 from tok0n.adapters.sql.sqlite import statements
 from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.domain.errors import (
@@ -25,7 +25,6 @@ from tok0n.domain.errors import (
 )
 from tok0n.domain.ledger import (
     US_AN_HOUR,
-    AuditReport,
     Balance,
     NewReservation,
     Receipt,
@@ -34,14 +33,15 @@ from tok0n.domain.ledger import (
     Settlement,
 )
 from tok0n.domain.usage import Usage
-from tok0n.ports.ledger import RecentRequest
 
 
-class SqliteLedger:
+class SqliteLedger(SharedLedger):
     """The `Ledger` port on SQLite."""
 
+    _store: SqliteStore
+
     def __init__(self, store: SqliteStore) -> None:
-        self._store = store
+        super().__init__(store)
 
     def has_room(self) -> bool:
         """See `ports.Ledger.has_room`."""
@@ -60,28 +60,6 @@ class SqliteLedger:
     def release(self, release: Release) -> Future[None]:
         """See `ports.Ledger.release`."""
         return self._store.submit(_release_all, release)
-
-    async def reverse(self, *, request_id: str, now_us: int) -> None:
-        """See `ports.Ledger.reverse`."""
-        await self._store.write(lambda tx: ledger_functions.reverse(tx, request_id=request_id, now_us=now_us))
-
-    async def expire(self, *, now_us: int, rows_max: int) -> int:
-        """See `ports.Ledger.expire`."""
-        return await self._store.write(
-            lambda tx: ledger_functions.expire(tx, now_us=now_us, before_us=now_us, rows_max=rows_max)
-        )
-
-    async def recover(self, *, now_us: int) -> int:
-        """See `ports.Ledger.recover`."""
-        return await self._store.write(lambda tx: ledger_functions.recover(tx, now_us=now_us))
-
-    async def recent(self, *, since_us: int) -> list[RecentRequest]:
-        """See `ports.Ledger.recent`."""
-        return await self._store.read(lambda tx: ledger_functions.recent(tx, since_us=since_us))
-
-    async def audit(self) -> AuditReport:
-        """See `ports.Ledger.audit`."""
-        return await self._store.read(ledger_functions.audit)
 
 
 def _reserve_all(connection: sqlite3.Connection, reservations: list[NewReservation]) -> list[Balance | Tok0nError]:
