@@ -7,7 +7,8 @@ import pytest
 from support.browser import Look, chromium, tab
 from support.gateways import running
 from support.mailbox import Mailbox
-from support.proxies import BELOW_A_PATH, free_port, proxy
+from support.ports import free_port
+from support.proxies import BELOW_A_PATH, proxy
 from support.scripted_upstream import ScriptedUpstream
 from support.users import PASSWORD, mail_settings
 

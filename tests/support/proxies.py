@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import os
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+
+from support.ports import free_port
 
 START_SECONDS_MAX = 20
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"
@@ -132,11 +133,3 @@ async def _listening(port: int, process: asyncio.subprocess.Process, folder: Pat
             else:
                 writer.close()
                 return
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
