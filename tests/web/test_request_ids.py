@@ -18,7 +18,6 @@ from tok0n.http.head import RequestHead
 from tok0n.http.request import ClientLeft, Request
 from tok0n.http.request_ids import client_request_id
 from tok0n.services.complete_chat import Call
-from tok0n.services.requests_in_progress import RequestsInProgress
 
 pytestmark = pytest.mark.anyio
 
@@ -115,9 +114,7 @@ async def test_an_overload_rejection_has_both_ids(is_overloaded: bool) -> None: 
     )
     request_log = SimpleNamespace(count_rejected=lambda: None)
     anything = cast(Any, None)
-    endpoint = ChatEndpoint(
-        cast(Any, complete_chat), anything, cast(Any, request_log), RequestsInProgress(), body_bytes_max=1, cors=Cors()
-    )
+    endpoint = ChatEndpoint(cast(Any, complete_chat), anything, cast(Any, request_log), body_bytes_max=1, cors=Cors())
     incoming = SimpleNamespace(named={b"x-request-id": b"abc"}, is_overloaded=is_overloaded)
     rejection = await endpoint.handle(cast(Any, incoming))
     headers = dict(rejection.headers)
@@ -148,7 +145,6 @@ async def test_a_request_that_the_server_rejected_to_free_memory_is_not_charged(
         cast(Any, complete_chat),
         SystemClock(),
         cast(Any, request_log),
-        RequestsInProgress(),
         body_bytes_max=10_000,
         cors=Cors(),
     )

@@ -73,7 +73,7 @@ class App:
         path = request.path
         if self._prefix:
             path = request.path = _without_prefix(path, self._prefix)
-        if path == CHAT_PATH and request.method == b"POST":
+        if path == CHAT_PATH and request.head.method == b"POST":
             return self._chat.handle(request)
         return self._handle_with_starlette(request)
 
@@ -128,7 +128,6 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
             services.complete_chat,
             clock,
             request_log,
-            services.requests_in_progress,
             body_bytes_max=server.max_body_bytes,
             cors=cors,
         ),

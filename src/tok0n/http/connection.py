@@ -1,6 +1,6 @@
 """One HTTP/1.1 connection: reads requests, has a handler respond, and writes the responses in order.
 
-`states` has the theory of operation. Each connection has one task, which runs the handler for each request in turn.
+`states` has the theory of operation. The connection's `Responder` runs the handler.
 """
 
 import asyncio
@@ -49,9 +49,6 @@ class Connection(asyncio.Protocol):
         self._unread_hold: Hold | None = None
         self._eviction: str | None = None
         self._peer: Hashable = None
-        self._task: asyncio.Task[None] | None = None
-        self._task_waiter: asyncio.Future[None] | None = None
-        self._is_dispatched = False
         self.client_address: Address = None
         self.server_address: Address = None
         self._transport: asyncio.Transport
@@ -78,8 +75,7 @@ class Connection(asyncio.Protocol):
         self._watchdog.cancel()
         if self._request is not None:
             self._request.cut_off()
-        self._wake_task()
-        self.resume_writing()
+        self._responder.stop()
 
     def data_received(self, data: bytes) -> None:
         """Read the bytes that arrived, or let them wait while a response is in progress."""
@@ -274,33 +270,9 @@ class Connection(asyncio.Protocol):
             server.fair_queue.enqueue(server.client_key(self.client_address, request.headers), self.dispatch)
 
     def dispatch(self) -> None:
-        """Have this connection's task respond to the request in progress. Called by a queue of the server."""
-        self._is_dispatched = True
-        if self._task is None:
-            self._task = self.loop.create_task(self._respond_to_all())
-            self._server.tasks.add(self._task)
-        else:
-            self._wake_task()
-
-    async def _respond_to_all(self) -> None:
-        """Respond to one request after another, until the connection closes."""
-        assert self._task is not None
-        try:
-            while not self._transport.is_closing():  # a client that leaves before its request starts pays nothing
-                if self._is_dispatched:
-                    self._is_dispatched = False
-                    assert self._request is not None
-                    await self._responder.respond(self._request)
-                else:
-                    self._task_waiter = self.loop.create_future()
-                    await self._task_waiter
-        finally:
-            self._server.tasks.discard(self._task)
-            self._transport.close()
-
-    def _wake_task(self) -> None:
-        if self._task_waiter is not None and not self._task_waiter.done():
-            self._task_waiter.set_result(None)
+        """Respond to the request in progress. Called by a queue of the server."""
+        assert self._request is not None
+        self._responder.start(self._request)
 
     def _finish(self, request: Request) -> None:
         """Read the next request, or close: the response is out."""

@@ -182,21 +182,24 @@ class Request:
         self.body_bytes = body_bytes = self.body_bytes + len(body)
         if body_bytes > UNCOUNTED_BODY_BYTES and self._is_counted:
             self._count(len(body))
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def complete_body(self) -> None:
         """Note that the last byte of the body arrived."""
         self.is_complete = True
         if type(self.body) is not bytes:
             self.body = bytes(self.body)
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def cut_off(self) -> None:
         """Note that the client left, or that the request was rejected. `receive` raises `ClientLeft` from now on."""
         self.is_cut_off = True
         self.body = b""
         self.stop_counting()
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def finish(self) -> None:
         """Drop the body: the response is out."""
@@ -205,10 +208,13 @@ class Request:
         self.body = b""
         if self._hold is not None:
             self.stop_counting()
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
+        """Wake `receive`. Callers check first whether it waits, because it rarely does."""
+        assert self._waiter is not None
+        if not self._waiter.done():
             self._waiter.set_result(None)
 
     def _count(self, size: int) -> None:

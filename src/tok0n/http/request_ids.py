@@ -5,16 +5,17 @@ from collections.abc import Mapping
 
 from tok0n.http.message import Headers
 
+REQUEST_ID = b"x-request-id"
 CLIENT_REQUEST_ID = b"x-client-request-id"
 
 _IDS = re.compile(rb"[!-~]{1,128}")
-_NAMES = (CLIENT_REQUEST_ID, b"x-request-id")
+_NAMES = (CLIENT_REQUEST_ID, REQUEST_ID)
 """In order of preference."""
 
 
 def id_headers(request_id: str, client_id: str | None) -> Headers:
     """Return the headers of a response that name its request: our id, and the client's if it sent one."""
-    headers = [(b"x-request-id", request_id.encode())]
+    headers = [(REQUEST_ID, request_id.encode())]
     if client_id is not None:
         headers.append((CLIENT_REQUEST_ID, client_id.encode()))
     return headers
@@ -22,7 +23,7 @@ def id_headers(request_id: str, client_id: str | None) -> Headers:
 
 def client_request_id(named: Mapping[bytes, bytes]) -> str | None:
     """The client's id: 1 to 128 visible ASCII characters. An invalid one is ignored."""
-    if CLIENT_REQUEST_ID not in named and b"x-request-id" not in named:
+    if CLIENT_REQUEST_ID not in named and REQUEST_ID not in named:
         return None
     for name in _NAMES:
         value = named.get(name)

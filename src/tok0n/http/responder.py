@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import structlog
 
@@ -16,12 +16,24 @@ log = structlog.get_logger()
 
 
 class Responder:
-    """Responds to one request at a time. `has_begun`: a part of a response is written, and the rest is not.
+    """Responds to the requests of one connection in one task, one request at a time.
 
-    Calls `on_finish` after each complete response, and `on_failure` if a response can't be completed.
+    - `has_begun`: a part of a response is written, and the rest is not.
+    - Calls `on_finish` after each complete response, and `on_failure` if a response can't be completed.
     """
 
-    __slots__ = ("_is_paused", "_on_failure", "_on_finish", "_server", "_waiters", "has_begun", "transport")
+    __slots__ = (
+        "_is_paused",
+        "_next_request",
+        "_on_failure",
+        "_on_finish",
+        "_server",
+        "_task",
+        "_waiter",
+        "_waiting_writers",
+        "has_begun",
+        "transport",
+    )
 
     transport: asyncio.Transport
 
@@ -32,8 +44,25 @@ class Responder:
         self._on_finish = on_finish
         self._on_failure = on_failure
         self._is_paused = False
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiting_writers: list[asyncio.Future[None]] = []
+        self._next_request: Request | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
         self.has_begun = False
+
+    def start(self, request: Request) -> None:
+        """Have the task respond to a request. The previous request is finished."""
+        self._next_request = request
+        if self._task is None:
+            self._task = self._server.loop.create_task(self._run())
+            self._server.tasks.add(self._task)
+        else:
+            self._wake()
+
+    def stop(self) -> None:
+        """End the task after the request in progress: the connection is closed."""
+        self._wake()
+        self.resume()
 
     def pause(self) -> None:
         """Write no more until `resume`: the client reads more slowly than we write."""
@@ -42,29 +71,43 @@ class Responder:
     def resume(self) -> None:
         """Write again: the client has read, or left."""
         self._is_paused = False
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
+        waiting, self._waiting_writers = self._waiting_writers, []
+        for waiter in waiting:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def respond(self, request: Request) -> None:
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _run(self) -> None:
+        """Respond to one request after another, until the connection closes."""
+        assert self._task is not None
+        try:
+            while not self.transport.is_closing():  # a client that leaves before its request starts pays nothing
+                request, self._next_request = self._next_request, None
+                if request is None:
+                    self._waiter = self._server.loop.create_future()
+                    await self._waiter
+                elif not request.is_cut_off:
+                    await self._respond(request)
+        finally:
+            self._server.tasks.discard(self._task)
+            self.transport.close()
+
+    async def _respond(self, request: Request) -> None:
         """Run the handler and write its response. A handler that fails gets a 500, or a cut connection."""
-        if request.is_cut_off:
-            return
         try:
             response = await self._server.handle(request)
             body = response.body
-            if isinstance(body, (bytes, bytearray)):
-                request.body = b""
+            if type(body) is bytes or type(body) is bytearray:
                 if self._is_paused:
+                    request.body = b""
                     await self._drain()
                 if not request.is_cut_off:
                     self._write_complete(request, response, body)
             else:
-                try:
-                    await self._write_stream(request, response, body)
-                finally:
-                    await body.aclose()
+                await self._write_stream(request, response, cast("Pieces", body))
         except ClientLeft:
             return
         except Exception:
@@ -85,31 +128,34 @@ class Responder:
     async def _write_stream(self, request: Request, response: Response, pieces: Pieces) -> None:
         """Write the pieces as they come. The head goes out with the first one."""
         is_head = request.head.method == b"HEAD"
-        framing = StreamedBody(response, is_http_10=request.head.is_http_10, is_head=is_head)
-        if not request.is_complete or framing.must_close:
-            request.keep_alive = False
-        unsent = framing.head(keep_alive=request.keep_alive)
-        if framing.has_body:
-            async for piece in pieces:
-                framed = unsent + framing.frame(piece)
-                if self._is_paused:
-                    await self._drain()
-                if request.is_cut_off:
-                    return
-                self.has_begun = True
-                self.transport.write(framed)
-                unsent = b""
-            unsent += framing.end()
-        if not request.is_cut_off:
-            self.transport.write(unsent)
-            self.has_begun = False
-            self._on_finish(request)
+        try:
+            framing = StreamedBody(response, is_http_10=request.head.is_http_10, is_head=is_head)
+            if not request.is_complete or framing.must_close:
+                request.keep_alive = False
+            unsent = framing.head(keep_alive=request.keep_alive)
+            if framing.has_body:
+                async for piece in pieces:
+                    framed = unsent + framing.frame(piece)
+                    if self._is_paused:
+                        await self._drain()
+                    if request.is_cut_off:
+                        return
+                    self.has_begun = True
+                    self.transport.write(framed)
+                    unsent = b""
+                unsent += framing.end()
+            if not request.is_cut_off:
+                self.transport.write(unsent)
+                self.has_begun = False
+                self._on_finish(request)
+        finally:
+            await pieces.aclose()
 
     async def _drain(self) -> None:
         """Wait until the client has read enough of what was written, or has left."""
         while self._is_paused:
             waiter = self._server.loop.create_future()
-            self._waiters.append(waiter)
+            self._waiting_writers.append(waiter)
             await waiter
 
     def _fail(self, request: Request) -> None:

@@ -1,11 +1,14 @@
-"""Count the requests in progress, so that shutdown can wait for them."""
+"""Count the requests that may outlive their HTTP request, so that shutdown can wait for them.
+
+The server waits for the requests of its connections itself.
+"""
 
 import asyncio
 from types import TracebackType
 
 
 class RequestsInProgress:
-    """A context manager that each request enters. `idle` waits until none is left."""
+    """A context manager that each such request enters. `idle` waits until none is left."""
 
     def __init__(self) -> None:
         self._calls = 0
