@@ -697,7 +697,7 @@ def test_a_model_reaches_the_domain_whole() -> None:
 def test_the_default_output_limit_never_exceeds_the_largest(most: int, default: int) -> None:
     model = model_of("m", settings_of(f'{UPSTREAM}[models.m]\nupstream = "openai"\nmax_output_tokens = {most}'))
     assert (model.max_output_tokens, model.default_output_tokens) == (most, default)
-    assert model.upstream_model == "m"
+    assert model.routes[0].upstream_model == "m"
 
 
 def test_settings_cannot_be_changed() -> None:

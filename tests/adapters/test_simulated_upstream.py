@@ -9,12 +9,13 @@ import jsonschema_rs
 import msgspec
 import pytest
 
+from support.models import make_model
 from tok0n.adapters.upstream.http import HttpUpstream
 from tok0n.bootstrap import demo
 from tok0n.demo.simulated_upstream import CONTEXT_WINDOW_TOKENS, MODELS, SLOW_SECONDS, simulated_upstream
-from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model
-from tok0n.domain.chat_request import read_chat_request
-from tok0n.domain.completion import Completion, read_answer
+from tok0n.domain.answers import Answer, read_answer
+from tok0n.domain.catalogue import VERIFICATION_PROMPT
+from tok0n.domain.endpoints.chat import CHAT, read_chat_request
 from tok0n.domain.errors import RejectedByUpstream, UpstreamFailed
 from tok0n.http.asgi import AsgiBridge
 from tok0n.http.server import HttpServer, bind
@@ -22,14 +23,7 @@ from tok0n.http.server import HttpServer, bind
 pytestmark = pytest.mark.anyio
 
 KEY = "sk-x"
-MODEL = Model(
-    id="demo",
-    upstream="simulated",
-    upstream_model="demo",
-    context_window_tokens=CONTEXT_WINDOW_TOKENS,
-    max_output_tokens=1000,
-    default_output_tokens=100,
-)
+MODEL = make_model("demo", upstream="simulated", upstream_model="demo", context_window_tokens=CONTEXT_WINDOW_TOKENS)
 WEATHER = {
     "type": "object",
     "properties": {
@@ -83,9 +77,14 @@ async def simulated() -> AsyncIterator[Simulated]:
         yield simulated
 
 
-def read(response: httpx.Response) -> Completion:
+def read(response: httpx.Response) -> Answer:
     return read_answer(
-        response.status_code, response.content, public_model="demo", upstream_model="demo", scrub=lambda text: text
+        CHAT,
+        response.status_code,
+        response.content,
+        public_model="demo",
+        upstream_model="demo",
+        scrub=lambda text: text,
     )
 
 
@@ -207,7 +206,7 @@ async def test_the_broken_one_fails_in_seven_ways_and_then_from_the_start(
 
     async def call() -> None:
         answer = await upstream.send("/chat/completions", body)
-        read_answer(answer.status, answer.body, public_model="m", upstream_model="m", scrub=str)
+        read_answer(CHAT, answer.status, answer.body, public_model="m", upstream_model="m", scrub=str)
 
     async with contextlib.aclosing(upstream):
         for _ in range(9):

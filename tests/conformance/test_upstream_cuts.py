@@ -23,7 +23,8 @@ from tok0n.adapters.upstream.connection import UpstreamConnection, deliver
 from tok0n.adapters.upstream.decoding import BodyDecoder, DecodedBodyTooLarge, UndecodableBody
 from tok0n.adapters.upstream.fields import keep_alive_seconds, retry_after_seconds
 from tok0n.adapters.upstream.http import HttpUpstream
-from tok0n.domain.completion import read_answer
+from tok0n.domain.answers import read_answer
+from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.errors import UpstreamFailed
 from tok0n.http.pacing import PacedQueue
 from tok0n.ports.upstream import UpstreamResponse
@@ -141,7 +142,7 @@ async def test_a_second_answer_on_an_idle_tls_connection_is_never_read_as_an_ans
 
 async def complete_and_read(upstream: HttpUpstream) -> None:
     answer = await upstream.send("/chat/completions", b"{}")
-    read_answer(answer.status, answer.body, public_model="m", upstream_model="m", scrub=str)
+    read_answer(CHAT, answer.status, answer.body, public_model="m", upstream_model="m", scrub=str)
 
 
 async def test_an_answer_that_tls_cut_is_not_charged(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from support.redis_server import shared_redis
 from tok0n.adapters.memory.limiter import MemoryLimiter
 from tok0n.adapters.redis.limiter import RedisLimiter
 from tok0n.adapters.redis.refill import EVERYTHING
+from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.errors import Tok0nError, UpstreamFailed
 from tok0n.ports.limiter import Limiter
 from tok0n.ports.upstream import UpstreamResponse
@@ -76,9 +77,9 @@ def ignoring_aborted_connections() -> Iterator[None]:
 
 
 async def call(gateway: InProcess) -> None:
-    new = gateway.complete_chat.new_call()
+    new = gateway.complete_chat.new_call(endpoint="chat")
     caller = await gateway.complete_chat.authenticate(new, gateway.authorization)
-    await gateway.complete_chat.complete(new, caller, BODY)
+    await gateway.complete_chat.complete(CHAT, new, caller, BODY)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -121,6 +122,7 @@ async def test_a_verification_that_never_reached_the_upstream_holds_no_global_sl
         in_process(tmp_path, upstream, clock=clock, limiter=limiter, engine=engine) as gateway,
     ):
         verify = VerifyModels(
+            endpoint=CHAT,
             models=gateway.db.models,
             upstreams={"fake": upstream},
             limiter=limiter,

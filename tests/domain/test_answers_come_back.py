@@ -6,11 +6,13 @@ import msgspec
 import pytest
 from openai.types.chat import ChatCompletionMessage
 
+from support.models import make_model
 from tok0n.domain.catalogue import Model
-from tok0n.domain.chat_request import ChatRequest, read_chat_request
+from tok0n.domain.endpoints.chat import read_chat_request
 from tok0n.domain.errors import InvalidRequest
+from tok0n.domain.metered_request import MeteredRequest
 
-MODEL = Model(id="m", upstream="u", upstream_model="um", max_output_tokens=1000, default_output_tokens=100)
+MODEL = make_model()
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 MESSAGES: dict[str, dict[str, Any]] = {
@@ -105,7 +107,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
 }
 
 
-def read(messages: list[Any], model: Model = MODEL) -> ChatRequest:
+def read(messages: list[Any], model: Model = MODEL) -> MeteredRequest:
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}, *messages]}
     return read_chat_request(msgspec.json.encode(body), find_model=lambda _: model)
 

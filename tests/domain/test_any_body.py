@@ -8,22 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.models import make_model
 from tok0n.domain.bound import PIECE_CHARACTERS, RUN_CHARACTERS, _normalizable_pieces, string_bound
-from tok0n.domain.catalogue import Model
-from tok0n.domain.chat_request import EXACT_BYTES_MAX, ChatRequest, read_chat_request
-from tok0n.domain.endpoints.chat import FIELDS
+from tok0n.domain.endpoints.chat import read_chat_request
+from tok0n.domain.endpoints.chat_fields import FIELDS
 from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.json_text import BYTES_PER_CONTAINER, CONTAINERS_FREE, MEMBERS_MAX
+from tok0n.domain.metered_request import EXACT_BYTES_MAX, MeteredRequest
 
-MODEL = Model(
-    id="m",
-    upstream="u",
-    upstream_model="um",
-    max_output_tokens=1000,
-    default_output_tokens=100,
-    image_tokens_max=100,
-    extra_fields=("x", "messages.x", "messages.content.x"),
-)
+MODEL = make_model(image_tokens_max=100, extra_fields=("x", "messages.x", "messages.content.x"))
 HEAD = b'{"model":"m","messages":[{"role":"user","content":"Hi"}],'
 NUMBERS = [b"1e999999", b"-1e999999", b"9" * 5000, b"NaN", b"-Infinity", b"1E400", b"-0", b"0.1e-400"]
 TEXTS = [b'"\\ud800"', b'"\\udc00\\ud800"', b'"\xff"', b'"\xed\xa0\x80"', b'"\xc0\x80"', b'"\\u0000"', b'"\x00"']
@@ -46,7 +39,7 @@ PLACES = {
 }
 
 
-def read(body: bytes) -> ChatRequest | InvalidRequest:
+def read(body: bytes) -> MeteredRequest | InvalidRequest:
     try:
         return read_chat_request(body, find_model=lambda id_: MODEL if id_ == "m" else None)
     except InvalidRequest as error:
@@ -129,7 +122,7 @@ def test_any_json_is_a_request_or_an_invalid_request(fields: dict[str, Any], mes
     for role in ("user", "assistant", "tool"):
         body = fields | {"model": "m", "messages": [{"role": role, "content": "x"} | message]}
         outcome = read(json.dumps(body).encode())
-        if isinstance(outcome, ChatRequest):
+        if isinstance(outcome, MeteredRequest):
             sent = json.loads(outcome.upstream_body)
             assert (sent["model"], sent["messages"]) == ("um", body["messages"])
 
@@ -152,8 +145,8 @@ def test_json_of_containers_only_is_refused_before_it_is_decoded() -> None:
         few = b",".join([unit] * CONTAINERS_FREE)
         many = b",".join([unit] * 100_000)
         quoted = b'"' + many.replace(b'"', b'\\"') + b'"'
-        assert isinstance(read(HEAD + b'"x":[' + few + b"]}"), ChatRequest)
-        assert isinstance(read(HEAD + b'"x":[' + quoted + b"]}"), ChatRequest)
+        assert isinstance(read(HEAD + b'"x":[' + few + b"]}"), MeteredRequest)
+        assert isinstance(read(HEAD + b'"x":[' + quoted + b"]}"), MeteredRequest)
         outcome = read(HEAD + b'"x":[' + many + b"]}")
         assert isinstance(outcome, InvalidRequest)
         assert "arrays and objects" in outcome.message
@@ -171,9 +164,9 @@ def test_long_text_is_read_without_normalizing_it(piece: str, monkeypatch: pytes
     text = piece * (EXACT_BYTES_MAX // len(piece.encode()) + 1)
     body = msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": text}], "max_tokens": 1})
     with monkeypatch.context() as patch:
-        patch.setattr("tok0n.domain.chat_request.string_bound", None)
+        patch.setattr("tok0n.domain.metered_request.string_bound", None)
         request = read(body)
-    assert isinstance(request, ChatRequest)
+    assert isinstance(request, MeteredRequest)
     assert request.prompt_bound == len("user") + len(text.encode()) + 16 + 512
     exact = request.exact()
     assert exact.inexact_texts == ()
@@ -189,8 +182,8 @@ def test_many_short_texts_count_together() -> None:
         read(msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": text}] * number}))
         for number in (EXACT_BYTES_MAX // 200, EXACT_BYTES_MAX // 200 + 1)
     )
-    assert isinstance(few, ChatRequest)
-    assert isinstance(many, ChatRequest)
+    assert isinstance(few, MeteredRequest)
+    assert isinstance(many, MeteredRequest)
     assert (len(few.inexact_texts), len(many.inexact_texts)) == (0, EXACT_BYTES_MAX // 200 + 1)
 
 

@@ -9,16 +9,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from support.models import make_model
 from tok0n.domain.bound import CUT_BYTES, RUN_CHARACTERS, _combining_characters, string_bound
-from tok0n.domain.catalogue import Model
-from tok0n.domain.chat_request import ChatRequest, read_chat_request
+from tok0n.domain.endpoints.chat import read_chat_request
+from tok0n.domain.metered_request import MeteredRequest
 
 ENCODINGS = [bpe_openai.get_encoding(name) for name in ("o200k_base", "cl100k_base")]
 TOKENS_PER_MESSAGE = 4
 TOKENS_PER_ANSWER = 3
 """What OpenAI's chat template adds (openai-cookbook, "How to count tokens with tiktoken")."""
 
-MODEL = Model(id="m", upstream="u", upstream_model="um", max_output_tokens=10_000, default_output_tokens=100)
+MODEL = make_model(max_output_tokens=10_000, default_output_tokens=100)
 
 EXOTIC = st.text(
     st.one_of(
@@ -31,7 +32,7 @@ ROLES = st.sampled_from(["system", "user", "assistant", "developer"])
 MESSAGES = st.lists(st.tuples(ROLES, EXOTIC), min_size=1, max_size=8)
 
 
-def read(**fields: object) -> ChatRequest:
+def read(**fields: object) -> MeteredRequest:
     return read_chat_request(msgspec.json.encode({"model": "m"} | fields), find_model=lambda _: MODEL)
 
 

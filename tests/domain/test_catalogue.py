@@ -3,9 +3,10 @@
 import msgspec
 import pytest
 
-from tok0n.domain.catalogue import Model, ModelState, Verification, is_due, is_listed
+from support.models import make_model
+from tok0n.domain.catalogue import ModelState, Verification, is_due, is_listed
 
-MODEL = Model(id="m", upstream="u", upstream_model="um", max_output_tokens=10, default_output_tokens=10)
+MODEL = make_model(max_output_tokens=10, default_output_tokens=10)
 MINUTE_US = 60_000_000
 DAY_US = 24 * 60 * MINUTE_US
 
@@ -48,7 +49,8 @@ def test_a_disabled_model_is_not_listed() -> None:
 
 @pytest.mark.parametrize("change", [{"upstream_model": "x"}, {"upstream_url": "x"}, {"upstream": "x"}])
 def test_another_upstream_behind_the_id_voids_the_verification(change: dict[str, str]) -> None:
-    changed = msgspec.structs.replace(MODEL, **change)
+    route = msgspec.structs.replace(MODEL.routes[0], **change)
+    changed = msgspec.structs.replace(MODEL, routes=(route,))
     assert not is_listed(changed, after(True))
     assert is_due(changed, after(True), now_us=2, interval_us=DAY_US)
 

@@ -6,13 +6,15 @@ import msgspec
 import pytest
 from openai.types.chat import completion_create_params
 
+from support.models import make_model
 from tok0n.api.openapi import document
 from tok0n.domain.catalogue import Model
-from tok0n.domain.chat_request import ChatRequest, read_chat_request
-from tok0n.domain.endpoints.chat import FIELDS, REFUSED_UNLESS_ALLOWED
+from tok0n.domain.endpoints.chat import read_chat_request
+from tok0n.domain.endpoints.chat_fields import FIELDS, REFUSED_UNLESS_ALLOWED
 from tok0n.domain.errors import InvalidRequest
+from tok0n.domain.metered_request import MeteredRequest
 
-MODEL = Model(id="m", upstream="u", upstream_model="um", max_output_tokens=1000, default_output_tokens=100)
+MODEL = make_model()
 DOCUMENTED = set(get_type_hints(completion_create_params.CompletionCreateParamsBase)) | {"stream"}
 
 TRAVELS: dict[str, Any] = {
@@ -63,7 +65,7 @@ REFUSED: dict[str, Any] = {
 }
 
 
-def read(_model: Model = MODEL, /, **fields: Any) -> ChatRequest:
+def read(_model: Model = MODEL, /, **fields: Any) -> MeteredRequest:
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]} | fields
     return read_chat_request(msgspec.json.encode(body), find_model=lambda _: _model)
 
@@ -180,7 +182,8 @@ def test_an_operator_may_allow_more_fields_for_a_model() -> None:
 
 
 def test_older_upstreams_get_the_limit_under_their_name() -> None:
-    model = msgspec.structs.replace(MODEL, output_limit_field="max_tokens")
+    route = msgspec.structs.replace(MODEL.routes[0], output_limit_field="max_tokens")
+    model = msgspec.structs.replace(MODEL, routes=(route,))
     sent = msgspec.json.decode(read(model, max_completion_tokens=7).upstream_body)
     assert (sent["max_tokens"], "max_completion_tokens" in sent) == (7, False)
     assert msgspec.json.decode(read(model).upstream_body)["max_tokens"] == 100

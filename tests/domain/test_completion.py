@@ -8,14 +8,16 @@ import pytest
 
 from support.fakes import ANSWER
 from support.scripted_upstream import USAGE
-from tok0n.domain.completion import REJECTED_WITHOUT_WORDS, Completion, read_answer
+from tok0n.domain.answers import REJECTED_WITHOUT_WORDS, Answer, read_answer
+from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.errors import RejectedByUpstream, UpstreamFailed
 from tok0n.domain.scrub import scrub
 from tok0n.domain.usage import Usage
 
 
-def read(body: bytes, *, status: int = 200, public_model: str = "public") -> Completion:
+def read(body: bytes, *, status: int = 200, public_model: str = "public") -> Answer:
     return read_answer(
+        CHAT,
         status,
         body,
         public_model=public_model,

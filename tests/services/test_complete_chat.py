@@ -11,9 +11,10 @@ import pytest
 from support.fakes import ANSWER, FakeUpstream
 from support.gateways import EMAIL, InProcess, in_process
 from support.ledgers import schema
+from tok0n.domain.answers import Answer
 from tok0n.domain.bound import string_bound
-from tok0n.domain.chat_request import ChatRequest, FindModel, read_chat_request
-from tok0n.domain.completion import Completion
+from tok0n.domain.endpoints.chat import CHAT, read_chat_request
+from tok0n.domain.endpoints.endpoint import Endpoint, FindModel
 from tok0n.domain.errors import (
     AccountingFailed,
     InsufficientTokens,
@@ -26,6 +27,7 @@ from tok0n.domain.errors import (
     UpstreamFailed,
 )
 from tok0n.domain.ledger import Receipt
+from tok0n.domain.metered_request import MeteredRequest
 from tok0n.ports.upstream import UpstreamResponse
 from tok0n.services.complete_chat import Call
 
@@ -38,11 +40,13 @@ PROMPT_BOUND = len("user") + len("Hello") + 16 + 512
 RESERVED = PROMPT_BOUND + 50
 
 
-async def call(gateway: InProcess, body: bytes = BODY, *, authorization: bytes | None = b"") -> tuple[Completion, Call]:
-    begun = gateway.complete_chat.new_call()
+async def call(
+    gateway: InProcess, body: bytes = BODY, *, authorization: bytes | None = b"", endpoint: Endpoint = CHAT
+) -> tuple[Answer, Call]:
+    begun = gateway.complete_chat.new_call(endpoint="chat")
     presented = gateway.authorization if authorization == b"" else authorization
     caller = await gateway.complete_chat.authenticate(begun, presented)
-    return await gateway.complete_chat.complete(begun, caller, body), begun
+    return await gateway.complete_chat.complete(endpoint, begun, caller, body), begun
 
 
 async def test_a_call_is_reserved_charged_and_told(tmp_path: Path) -> None:
@@ -215,7 +219,7 @@ async def test_long_text_is_bounded_exactly_after_the_admission_if_the_account_c
         bounded.append(text)
         return string_bound(text)
 
-    monkeypatch.setattr("tok0n.domain.chat_request.string_bound", spy)
+    monkeypatch.setattr("tok0n.domain.metered_request.string_bound", spy)
     async with in_process(tmp_path, FakeUpstream(), tokens=utf8_bound() - 1, limits={"key": 2}) as gateway:
         with pytest.raises(InsufficientTokens) as refused:
             await call(gateway, long_body())
@@ -243,7 +247,7 @@ async def test_a_full_queue_of_exact_bounds_is_an_overload_and_keeps_nothing(
         gate.wait(10)
         return string_bound(text)
 
-    monkeypatch.setattr("tok0n.domain.chat_request.string_bound", slow)
+    monkeypatch.setattr("tok0n.domain.metered_request.string_bound", slow)
     async with in_process(tmp_path, FakeUpstream()) as gateway:
         calls = [asyncio.create_task(call(gateway, long_body())) for _ in range(3)]
         done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
@@ -266,7 +270,7 @@ async def test_a_call_cancelled_while_it_waits_for_its_bound_keeps_nothing(
         gate.wait(10)
         return string_bound(text)
 
-    monkeypatch.setattr("tok0n.domain.chat_request.string_bound", slow)
+    monkeypatch.setattr("tok0n.domain.metered_request.string_bound", slow)
     async with in_process(tmp_path, FakeUpstream()) as gateway:
         calls = [asyncio.create_task(call(gateway, long_body())) for _ in range(2)]
         await asyncio.to_thread(started.wait, 60)
@@ -286,7 +290,7 @@ async def test_one_large_body_is_decoded_at_a_time(tmp_path: Path, monkeypatch: 
     lock = threading.Lock()
     running: list[int] = [0, 0]
 
-    def slow(body: bytes, *, find_model: FindModel) -> ChatRequest:
+    def slow(body: bytes, *, find_model: FindModel) -> MeteredRequest:
         with lock:
             running[0] += 1
             running[1] = max(running)
@@ -295,9 +299,9 @@ async def test_one_large_body_is_decoded_at_a_time(tmp_path: Path, monkeypatch: 
             running[0] -= 1
         return read_chat_request(body, find_model=find_model)
 
-    monkeypatch.setattr("tok0n.services.request_reader.read_chat_request", slow)
+    slow_chat = msgspec.structs.replace(CHAT, read_request=slow)
     async with in_process(tmp_path, FakeUpstream()) as gateway:
-        calls = [asyncio.create_task(call(gateway, long_body("x" * 70_000))) for _ in range(3)]
+        calls = [asyncio.create_task(call(gateway, long_body("x" * 70_000), endpoint=slow_chat)) for _ in range(3)]
         done, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         (overloaded,) = done
         assert isinstance(overloaded.exception(), Overloaded)

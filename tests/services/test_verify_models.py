@@ -10,6 +10,7 @@ from support.gateways import MODEL
 from support.ledgers import Opened, open_engine, schema
 from support.limiters import make_limiter
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, ModelState
+from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.errors import RateLimited, UpstreamFailed
 from tok0n.ports.upstream import UpstreamResponse
 from tok0n.services.catalogue import Catalogue
@@ -26,6 +27,7 @@ REASONING = msgspec.structs.replace(MODEL, max_output_tokens=10_000)
 def verifier(db: Opened, upstream: FakeUpstream, *, per_minute: int = 55, timeout_seconds: float = 5) -> VerifyModels:
     clock = FakeClock()
     return VerifyModels(
+        endpoint=CHAT,
         models=db.models,
         upstreams={"fake": upstream},
         limiter=make_limiter(clock, upstream=per_minute),

@@ -16,7 +16,7 @@ PACED_PATH = "/paced"
 LARGE_BODY_BYTES = 32 * 1024 * 1024
 """More than the kernel buffers while the client reads nothing."""
 
-BY_NAME = Edge(paced_path=PACED_PATH, client_key=lambda address, headers: dict(headers).get(b"x-client", address))
+BY_NAME = Edge(paced_paths=[PACED_PATH], client_key=lambda address, headers: dict(headers).get(b"x-client", address))
 """Identifies a client by a header, and a connection without a request by its address."""
 
 
@@ -24,7 +24,7 @@ class Echo:
     """Responds with the body of the request, or in the way that the path names."""
 
     def __init__(self, edge: Edge | None = None, *, limits: HttpLimits | None = None) -> None:
-        self.edge = edge or Edge(paced_path=PACED_PATH, limits=limits or HttpLimits())
+        self.edge = edge or Edge(paced_paths=[PACED_PATH], limits=limits or HttpLimits())
         self.client_has_left = asyncio.Event()
 
     async def handle(self, request: Request) -> Response:  # noqa: C901  one case for each path

@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute
 from support.fakes import FakeUpstream
 from support.ledgers import NOW_US, Opened, open_engine
 from support.limiters import make_limiter
+from support.models import make_model
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.bootstrap.resources import Store, open_store
@@ -24,7 +25,7 @@ from tok0n.bootstrap.services import declared_models
 from tok0n.bootstrap.serving import bind_for
 from tok0n.bootstrap.wiring import open_gateway
 from tok0n.domain.accounts import Account
-from tok0n.domain.catalogue import Model, Verification
+from tok0n.domain.catalogue import Verification
 from tok0n.http.server import HttpServer
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import Limiter
@@ -39,9 +40,7 @@ from tok0n.services.sign_in import SignIn
 from tok0n.settings import load
 
 EMAIL = "a@example.com"
-MODEL = Model(
-    id="demo", upstream="fake", upstream_model="upstream-demo", max_output_tokens=1000, default_output_tokens=100
-)
+MODEL = make_model("demo", upstream="fake", upstream_model="upstream-demo")
 
 
 class InProcess(msgspec.Struct, kw_only=True):

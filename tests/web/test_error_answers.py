@@ -2,7 +2,7 @@
 
 import pytest
 
-from tok0n.api.chat import duration
+from tok0n.api.endpoint import duration
 from tok0n.api.errors import error_response
 from tok0n.domain.errors import (
     AccountingFailed,

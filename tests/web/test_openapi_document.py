@@ -14,16 +14,16 @@ from starlette.routing import BaseRoute, Route
 
 from support.gateways import Running, running
 from support.http import Answer, chat, chat_body, request
+from support.models import make_model
 from support.scripted_upstream import ScriptedUpstream, status
 from tok0n.api.errors import TABLE
 from tok0n.api.openapi import document
-from tok0n.domain.catalogue import Model
-from tok0n.domain.chat_request import read_chat_request
+from tok0n.domain.endpoints.chat import read_chat_request
 from tok0n.domain.errors import InvalidRequest
 
 DOCUMENT = document()
 CHAT = DOCUMENT["paths"]["/v1/chat/completions"]["post"]
-MODEL = Model(id="m", upstream="u", upstream_model="um", max_output_tokens=1000, default_output_tokens=100)
+MODEL = make_model()
 REFUSED = {"audio", "moderation", "prompt_cache_options", "stream_options", "web_search_options"}
 """The fields of OpenAI's that design.md refuses by name."""
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from support.gateways import Running
 from support.http import Answer, Connection, chat_body, request
 from tok0n.adapters.clock import SystemClock
-from tok0n.api.chat import ChatEndpoint
 from tok0n.api.cors import Cors
+from tok0n.api.endpoint import EndpointHandler
+from tok0n.domain.endpoints.chat import CHAT
 from tok0n.http.head import RequestHead
 from tok0n.http.request import ClientLeft, Request
 from tok0n.http.request_ids import client_request_id
@@ -110,11 +111,13 @@ async def line_of(site: Running, capfd: pytest.CaptureFixture[str], request_id: 
 async def test_an_overload_rejection_has_both_ids(is_overloaded: bool) -> None:  # noqa: FBT001  a parameter
     complete_chat = SimpleNamespace(
         has_room=lambda: is_overloaded,
-        new_call=lambda client_request_id: Call(request_id="req_1", started=0.0, client_request_id=client_request_id),
+        new_call=lambda **fields: Call(request_id="req_1", started=0.0, **fields),
     )
     request_log = SimpleNamespace(count_rejected=lambda: None)
     anything = cast(Any, None)
-    endpoint = ChatEndpoint(cast(Any, complete_chat), anything, cast(Any, request_log), body_bytes_max=1, cors=Cors())
+    endpoint = EndpointHandler(
+        CHAT, cast(Any, complete_chat), anything, cast(Any, request_log), body_bytes_max=1, cors=Cors()
+    )
     incoming = SimpleNamespace(named={b"x-request-id": b"abc"}, is_overloaded=is_overloaded)
     rejection = await endpoint.handle(cast(Any, incoming))
     headers = dict(rejection.headers)
@@ -135,13 +138,14 @@ async def test_a_request_that_the_server_rejected_to_free_memory_is_not_charged(
 
     complete_chat = SimpleNamespace(
         has_room=lambda: True,
-        new_call=lambda client_request_id: Call(request_id="req_1", started=0.0, client_request_id=client_request_id),
+        new_call=lambda **fields: Call(request_id="req_1", started=0.0, **fields),
         authenticate=authenticate,
         complete=complete,
     )
     statuses: list[int] = []
     request_log = SimpleNamespace(write=lambda _, status, **__: statuses.append(status))
-    endpoint = ChatEndpoint(
+    endpoint = EndpointHandler(
+        CHAT,
         cast(Any, complete_chat),
         SystemClock(),
         cast(Any, request_log),

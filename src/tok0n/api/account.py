@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.api.account_bodies import Balance, Key, Receipt, ReceiptUsage
-from tok0n.api.chat import rate_headers
+from tok0n.api.endpoint import rate_headers
 from tok0n.api.errors import error_response
 from tok0n.api.routes import error
 from tok0n.domain.accounts import Caller

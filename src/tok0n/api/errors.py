@@ -2,8 +2,8 @@
 
 import math
 
-import msgspec
-
+from tok0n.domain.endpoints.endpoint import RenderError
+from tok0n.domain.endpoints.error_shapes import render_openai_error
 from tok0n.domain.errors import (
     AccountingFailed,
     InsufficientTokens,
@@ -42,8 +42,6 @@ TABLE: dict[str, tuple[int, str]] = {
 }
 """code: (HTTP status, type). docs/errors.md tells customers what to do about each."""
 
-_encode = msgspec.json.Encoder().encode
-
 
 class RequestTooLarge(InvalidRequest):
     """The body is larger than `server.max_body_bytes`."""
@@ -70,8 +68,8 @@ class BodiesTooLarge(EdgeError):
 
 
 def error_body(*, message: str, code: str, param: str | None = None) -> bytes:
-    """The shape of every error: OpenAI API reference, errors."""
-    return _encode({"error": {"message": message, "type": TABLE[code][1], "param": param, "code": code}})
+    """Render an error under /v1 that no endpoint renders itself, in OpenAI's shape."""
+    return render_openai_error(message=message, type_=TABLE[code][1], code=code, param=param)
 
 
 def status_of(error: Tok0nError) -> int:
@@ -79,11 +77,12 @@ def status_of(error: Tok0nError) -> int:
     return TABLE[error.code][0]
 
 
-def error_response(error: Tok0nError) -> Response:
-    """Render an error of the tree."""
+def error_response(error: Tok0nError, render: RenderError = render_openai_error) -> Response:
+    """Respond with an error of the tree, rendered in the shape of an endpoint."""
     param = error.param if isinstance(error, InvalidRequest) else None
     headers: Headers = [(b"content-type", b"application/json"), *_extra_headers(error)]
-    return Response(status_of(error), headers, error_body(message=error.message, code=error.code, param=param))
+    status, type_ = TABLE[error.code]
+    return Response(status, headers, render(message=error.message, type_=type_, code=error.code, param=param))
 
 
 def _extra_headers(error: Tok0nError) -> Headers:

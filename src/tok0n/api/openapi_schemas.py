@@ -4,7 +4,7 @@ from typing import Any
 
 from tok0n.api.account_bodies import account_schemas
 from tok0n.api.errors import TABLE
-from tok0n.domain.endpoints.chat import BODY, MESSAGE
+from tok0n.domain.endpoints.chat_fields import BODY, MESSAGE
 from tok0n.domain.endpoints.fields import NULL
 from tok0n.domain.usage import TOKENS_MAX
 

@@ -10,8 +10,8 @@ from starlette.responses import Response as StarletteResponse
 from starlette.routing import BaseRoute, Route
 
 from tok0n.api.account import account_routes
-from tok0n.api.chat import CHAT_PATH, ChatEndpoint
 from tok0n.api.cors import Cors
+from tok0n.api.endpoint import EndpointHandler
 from tok0n.api.errors import UNEXPECTED, EdgeError, error_response
 from tok0n.api.health import operation_routes
 from tok0n.api.openapi import openapi_route
@@ -20,6 +20,7 @@ from tok0n.bootstrap.pages import Pages
 from tok0n.bootstrap.services import Services
 from tok0n.domain import ids
 from tok0n.domain.client_ip import ClientAddresses, limit_key
+from tok0n.domain.endpoints import ENDPOINTS
 from tok0n.http.asgi import AsgiApp, Receive, Scope, Send, run_asgi
 from tok0n.http.head import RequestHead
 from tok0n.http.limits import HttpLimits
@@ -35,9 +36,11 @@ from tok0n.settings import Settings
 from tok0n.web.pages.endpoints import error_page
 from tok0n.web.pages.page_context import PageContext
 
+OTHER_METHODS = ("GET", "PUT", "PATCH", "DELETE", "OPTIONS")
+
 
 class App:
-    """Chat completions go to their endpoint, everything else to Starlette. Every response has a request id.
+    """Metered endpoints have handlers of their own, everything else goes to Starlette. Every response has a request id.
 
     Requests to the API, and all that fail, have a line in the log. The line has no path, which is the client's text.
     """
@@ -45,7 +48,7 @@ class App:
     def __init__(
         self,
         *,
-        chat: ChatEndpoint,
+        handlers: Mapping[str, EndpointHandler],
         starlette: AsgiApp,
         routes: Sequence[BaseRoute],
         clock: Clock,
@@ -55,7 +58,7 @@ class App:
         prefix: str,
     ) -> None:
         self.edge = edge
-        self._chat = chat
+        self._handlers = handlers
         self._starlette = starlette
         self._clock = clock
         self._request_log = request_log
@@ -73,8 +76,9 @@ class App:
         path = request.path
         if self._prefix:
             path = request.path = _without_prefix(path, self._prefix)
-        if path == CHAT_PATH and request.head.method == b"POST":
-            return self._chat.handle(request)
+        handler = self._handlers.get(path)
+        if handler is not None and request.head.method == b"POST":
+            return handler.handle(request)
         return self._handle_with_starlette(request)
 
     async def _handle_with_starlette(self, request: Request) -> Response:
@@ -93,7 +97,7 @@ class App:
 
     def _methods(self, path: str) -> str | None:
         """Return the methods of a path under /v1, or None."""
-        if path == CHAT_PATH:
+        if path in self._handlers:
             return "POST"
         for route in self._api_routes:
             if route.methods and route.path_regex.match(path):
@@ -113,7 +117,7 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
     http_error = _http_error(context)
     starlette = Starlette(
         routes=[
-            Route(CHAT_PATH, _other_methods, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]),
+            *(Route(endpoint.path, _other_methods, methods=OTHER_METHODS) for endpoint in ENDPOINTS),
             *model_routes(services.catalogue),
             *account_routes(services.caller_cache, services.limiter, store.history),
             openapi_route(context.prefix),
@@ -124,13 +128,17 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
     )
     starlette.router.redirect_slashes = False
     return App(
-        chat=ChatEndpoint(
-            services.complete_chat,
-            clock,
-            request_log,
-            body_bytes_max=server.max_body_bytes,
-            cors=cors,
-        ),
+        handlers={
+            endpoint.path: EndpointHandler(
+                endpoint,
+                services.complete_chat,
+                clock,
+                request_log,
+                body_bytes_max=server.max_body_bytes,
+                cors=cors,
+            )
+            for endpoint in ENDPOINTS
+        },
         starlette=_without_nul(starlette, http_error),
         routes=starlette.routes,
         clock=clock,
@@ -195,7 +203,7 @@ def _edge(limits: HttpLimits, context: PageContext, clock: Clock, request_log: R
         render_error=render_error,
         client_key=client_key_of(addresses),
         is_trusted=addresses.is_trusted,
-        paced_path=CHAT_PATH,
+        paced_paths=[endpoint.path for endpoint in ENDPOINTS],
     )
 
 

@@ -19,6 +19,7 @@ from tok0n.bootstrap.resources import (
     open_upstreams,
 )
 from tok0n.domain.catalogue import Model
+from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.packs import Pack
 from tok0n.domain.users import Registration
 from tok0n.ports.clock import Clock
@@ -208,6 +209,7 @@ def _verification(
 ) -> VerifyModels:
     shared = settings.database.is_postgres
     return VerifyModels(
+        endpoint=CHAT,
         models=store.models,
         upstreams=upstreams,
         limiter=limiter,

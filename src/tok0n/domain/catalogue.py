@@ -20,10 +20,22 @@ VERIFICATION_RETRY_OUTPUT_TOKENS = (256, 2_048)
 """The output limits that a verification tries next while reasoning uses up the one before."""
 
 
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to serve a model: an upstream, and the name of the model there.
+
+    `output_limit_field` is the field in which the upstream expects the output limit.
+    """
+
+    upstream: str
+    upstream_url: str = ""
+    upstream_model: str
+    output_limit_field: str = "max_completion_tokens"
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """One model as the operator declares it. Counts are tokens.
 
-    `output_limit_field` is the name under which the upstream takes the output limit. `image_tokens_max`,
+    `routes` has at least one route; requests take the first. `image_tokens_max`,
     `audio_tokens_max` and `file_tokens_max` are what ONE such part can cost at the most; None refuses such parts.
     `extra_fields` names request fields that travel beyond the documented ones; `messages.NAME` allows a field in a
     message, `messages.content.NAME` one in a content part. `tools_max` and `stop_sequences_max` count list items.
@@ -32,13 +44,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: str
-    upstream: str
-    upstream_model: str
-    upstream_url: str = ""
+    routes: tuple[Route, ...]
     context_window_tokens: int | None = None
     max_output_tokens: int
     default_output_tokens: int
-    output_limit_field: str = "max_completion_tokens"
     image_tokens_max: int | None = None
     audio_tokens_max: int | None = None
     file_tokens_max: int | None = None
@@ -55,7 +64,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
         A lower `reasoning_tokens_max` voids it too, because the verification may have passed only with the old one.
         """
-        parts = [self.upstream, self.upstream_url, self.upstream_model, self.output_limit_field]
+        route = self.routes[0]
+        parts = [route.upstream, route.upstream_url, route.upstream_model, route.output_limit_field]
         if self.reasoning_tokens_max:
             parts.append(f"reasoning_tokens_max={self.reasoning_tokens_max}")
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

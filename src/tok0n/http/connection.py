@@ -249,8 +249,9 @@ class Connection(asyncio.Protocol):
         """Queue the request for the handler. The rest of its body may follow."""
         request.is_started = True
         server, head = self._server, request.head
-        if head.target == server.paced_target and head.method == b"POST" and request.is_complete:
-            request.path, request.raw_path, request.query = server.paced_path, head.target, b""
+        paced_path = server.paced_targets.get(head.target)
+        if paced_path is not None and head.method == b"POST" and request.is_complete:
+            request.path, request.raw_path, request.query = paced_path, head.target, b""
             request.is_overloaded = server.queue.is_overloaded()
             # Rejections don't wait behind the queue. A rejected client may retry immediately, so they are paced too.
             (server.rejections if request.is_overloaded else server.queue).add(self)

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
@@ -49,15 +49,15 @@ class Edge:
     """What a server asks its application for: limits, the look of errors, and the identity of clients.
 
     A trusted proxy (`is_trusted`, from its IP address) may have any number of connections. At most
-    `pacing.ITEMS_PER_TICK` complete POST requests to `paced_path` start in each iteration of the event loop. All other
-    requests start within the time budget of `fair_queue`, so `paced_path` is for requests that are cheap to start.
+    `pacing.ITEMS_PER_TICK` complete POST requests to `paced_paths` start in each iteration of the event loop. All other
+    requests start within the time budget of `fair_queue`, so `paced_paths` is for requests that are cheap to start.
     """
 
     limits: HttpLimits = field(default_factory=HttpLimits)
     render_error: RenderError = plain_error
     client_key: ClientKey = socket_address
     is_trusted: Callable[[str], bool] = lambda _: False
-    paced_path: str = ""
+    paced_paths: Sequence[str] = ()
 
 
 class App(Protocol):
@@ -78,8 +78,7 @@ class ServerState:
         edge = app.edge
         limits = edge.limits
         self.handle: Handler = app.handle
-        self.paced_path = edge.paced_path
-        self.paced_target = edge.paced_path.encode()
+        self.paced_targets = {path.encode(): path for path in edge.paced_paths}
         self.loop = asyncio.get_running_loop()
         self.limits = limits
         self.render_error = edge.render_error

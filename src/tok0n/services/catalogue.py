@@ -77,8 +77,8 @@ class Catalogue:
         return [
             ModelReport(
                 id=id_,
-                upstream=model.upstream,
-                upstream_model=model.upstream_model,
+                upstream=model.routes[0].upstream,
+                upstream_model=model.routes[0].upstream_model,
                 listed=id_ in self._listed,
                 enabled=self._state(id_).enabled,
                 verified=is_verified(model, self._state(id_)),

@@ -1,4 +1,4 @@
-"""Serve one chat completion, from the API key to the charge.
+"""Serve one request, from the API key to the charge.
 
 The order of the steps is part of the contract (docs/billing.md). A step that fails raises one error. A reservation
 is then released, but an admitted request still counts toward the rate of its key.
@@ -13,11 +13,12 @@ import structlog
 
 from tok0n.domain import ids
 from tok0n.domain.accounts import Caller
-from tok0n.domain.chat_request import ChatRequest
-from tok0n.domain.completion import UPSTREAM_PATH, Completion, read_answer
+from tok0n.domain.answers import Answer, read_answer
+from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.errors import ADMISSION_EXPIRED, InsufficientTokens, InvalidRequest, LimiterUnavailable, Tok0nError
 from tok0n.domain.json_text import JsonText
 from tok0n.domain.ledger import Balance, NewReservation, Receipt
+from tok0n.domain.metered_request import MeteredRequest
 from tok0n.ports.accounts import History
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import Limiter, RateState
@@ -43,7 +44,7 @@ class Call(msgspec.Struct, kw_only=True):
 
     request_id: str
     started: float
-    endpoint: str = "chat"
+    endpoint: str
     client_request_id: str | None = None
 
     caller: Caller | None = None
@@ -56,7 +57,7 @@ class Call(msgspec.Struct, kw_only=True):
 
 
 class CompleteChat:
-    """Serves chat completions."""
+    """Serves the requests of all endpoints."""
 
     def __init__(
         self,
@@ -80,7 +81,7 @@ class CompleteChat:
         self._clock = clock
         self._random_bytes: list[bytes] = []
 
-    def new_call(self, *, endpoint: str = "chat", client_request_id: str | None = None) -> Call:
+    def new_call(self, *, endpoint: str, client_request_id: str | None = None) -> Call:
         """Start a call. Its request id is unique and sorts by time."""
         if not self._random_bytes:
             self._random_bytes = _random_pool()
@@ -106,8 +107,14 @@ class CompleteChat:
         return call.rate
 
     async def complete(
-        self, call: Call, caller: Caller, body: JsonText, *, on_admitted: Callable[[], None] | None = None
-    ) -> Completion:
+        self,
+        endpoint: Endpoint,
+        call: Call,
+        caller: Caller,
+        body: JsonText,
+        *,
+        on_admitted: Callable[[], None] | None = None,
+    ) -> Answer:
         """Read, admit, reserve, call the upstream, settle. The charge is committed when this returns.
 
         Calls `on_admitted` once the limiter has admitted the request. Raises the errors of `domain.errors`.
@@ -115,12 +122,13 @@ class CompleteChat:
         call.caller = caller
         # Small bodies, nearly all, cost no coroutine.
         reader = self._reader
-        request = reader.read_now(body) if len(body) <= LARGE_BODY_BYTES else await reader.read(body)
+        small = len(body) <= LARGE_BODY_BYTES
+        request = reader.read_now(endpoint, body) if small else await reader.read(endpoint, body)
         if not caller.may_use(request.model.id):
             raise InvalidRequest(f"This API key may not use the model {request.model.id}.", param="model")
         call.model = request.model.id
-        call.upstream = request.model.upstream
-        upstream = self._upstreams[request.model.upstream]
+        call.upstream = request.route.upstream
+        upstream = self._upstreams[request.route.upstream]
         async with self._limiter.admit(caller, request_id=call.request_id) as admission:
             call.rate = admission.rate
             if on_admitted is not None:
@@ -134,20 +142,20 @@ class CompleteChat:
                     call.reserved = new.tokens
                     if not admission.is_still_valid():
                         raise LimiterUnavailable(detail=ADMISSION_EXPIRED)
-                    return await self._call_upstream(call, request, upstream, reservation)
+                    return await self._call_upstream(endpoint, call, request, upstream, reservation)
             except InsufficientTokens as error:
                 raise _with_largest_output(error, request) from None
             finally:
                 admission.dispatched = reservation.dispatched
 
-    async def read(self, body: JsonText) -> ChatRequest:
+    async def read(self, endpoint: Endpoint, body: JsonText) -> MeteredRequest:
         """Read and bound a request that is not sent yet. Raises `InvalidRequest` or `Overloaded`.
 
         This work is not limited by itself: count an attempt first.
         """
-        return await self._reader.exact(await self._reader.read(body))
+        return await self._reader.exact(await self._reader.read(endpoint, body))
 
-    async def _bound_exactly(self, caller: Caller, request: ChatRequest) -> ChatRequest:
+    async def _bound_exactly(self, caller: Caller, request: MeteredRequest) -> MeteredRequest:
         """Compute an expensive bound if the account can pay for the least that it can be.
 
         Raises `InsufficientTokens` or `Overloaded`.
@@ -156,28 +164,29 @@ class CompleteChat:
         return await self._reader.exact(request)
 
     async def _call_upstream(
-        self, call: Call, request: ChatRequest, upstream: Upstream, reservation: Reservation
-    ) -> Completion:
+        self, endpoint: Endpoint, call: Call, request: MeteredRequest, upstream: Upstream, reservation: Reservation
+    ) -> Answer:
         sent = self._clock.monotonic()
         try:
             reservation.dispatched = True
-            answer = await upstream.send(UPSTREAM_PATH, request.upstream_body)
+            response = await upstream.send(endpoint.upstream_path, request.upstream_body)
         finally:
             call.upstream_ms = round((self._clock.monotonic() - sent) * 1000)
-        completion = read_answer(
-            answer.status,
-            answer.body,
+        answer = read_answer(
+            endpoint,
+            response.status,
+            response.body,
             public_model=request.model.id,
-            upstream_model=request.model.upstream_model,
+            upstream_model=request.route.upstream_model,
             scrub=upstream.scrub,
-            retry_after_seconds=answer.retry_after_seconds,
+            retry_after_seconds=response.retry_after_seconds,
         )
-        call.receipt = await reservation.settle(completion.usage, upstream_ms=call.upstream_ms)
+        call.receipt = await reservation.settle(answer.usage, upstream_ms=call.upstream_ms)
         if call.receipt.shortfall:
             log.error("shortfall", request=call.request_id, model=call.model, tokens=call.receipt.shortfall)
-        return completion
+        return answer
 
-    def _new(self, call: Call, caller: Caller, request: ChatRequest, upstream: Upstream) -> NewReservation:
+    def _new(self, call: Call, caller: Caller, request: MeteredRequest, upstream: Upstream) -> NewReservation:
         now_us = self._clock.now_us()
         lifetime_seconds = upstream.timeout_seconds + SETTLE_SECONDS_MAX
         return NewReservation(
@@ -198,7 +207,7 @@ def _random_pool() -> list[bytes]:
     return [pool[start : start + ids.RANDOM_BYTES] for start in range(0, len(pool), ids.RANDOM_BYTES)]
 
 
-def _check_funds(request: ChatRequest, balance: Balance) -> None:
+def _check_funds(request: MeteredRequest, balance: Balance) -> None:
     """Raises `InsufficientTokens` if the account cannot pay for the least that the request can reserve."""
     if balance.available < request.bound:
         raise InsufficientTokens(
@@ -209,7 +218,7 @@ def _check_funds(request: ChatRequest, balance: Balance) -> None:
         )
 
 
-def _with_largest_output(error: InsufficientTokens, request: ChatRequest) -> InsufficientTokens:
+def _with_largest_output(error: InsufficientTokens, request: MeteredRequest) -> InsufficientTokens:
     """Add the largest output limit that the account can pay for."""
     return InsufficientTokens(
         required=error.required,

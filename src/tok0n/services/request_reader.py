@@ -1,7 +1,8 @@
-"""Read and bound chat requests: small ones at once, large ones in a thread, one after another."""
+"""Read and bound requests: small ones at once, large ones in a thread, one after another."""
 
-from tok0n.domain.chat_request import ChatRequest, read_chat_request
+from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.json_text import JsonText
+from tok0n.domain.metered_request import MeteredRequest
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.work_queue import WorkQueue
 
@@ -26,17 +27,17 @@ class RequestReader:
         self._decoding = WorkQueue("large bodies", threads=DECODING_THREADS, waiting_max=DECODING_WAITING_MAX)
         self._bounding = WorkQueue("exact bounds", threads=1, waiting_max=BOUNDING_WAITING_MAX)
 
-    def read_now(self, body: JsonText) -> ChatRequest:
+    def read_now(self, endpoint: Endpoint, body: JsonText) -> MeteredRequest:
         """Read a request at once. Raises `InvalidRequest`."""
-        return read_chat_request(body, find_model=self._catalogue.find)
+        return endpoint.read_request(body, find_model=self._catalogue.find)
 
-    async def read(self, body: JsonText) -> ChatRequest:
+    async def read(self, endpoint: Endpoint, body: JsonText) -> MeteredRequest:
         """Read a request, in a thread if it is large. Raises `InvalidRequest`, or `Overloaded` if too many wait."""
         if len(body) <= LARGE_BODY_BYTES:
-            return self.read_now(body)
-        return await self._decoding.run(self.read_now, body)
+            return self.read_now(endpoint, body)
+        return await self._decoding.run(self.read_now, endpoint, body)
 
-    async def exact(self, request: ChatRequest) -> ChatRequest:
+    async def exact(self, request: MeteredRequest) -> MeteredRequest:
         """The request with its exact bound, computed in a thread if that is expensive. Raises `Overloaded`."""
         if not request.inexact_texts:
             return request

@@ -7,21 +7,19 @@ import asyncio
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
 from tok0n.domain import ids
 from tok0n.domain.answer_json import decode
+from tok0n.domain.answers import Answer, read_answer
 from tok0n.domain.catalogue import (
-    VERIFICATION_PROMPT,
     VERIFICATION_RETRY_OUTPUT_TOKENS,
     Model,
     ModelState,
     Verification,
 )
-from tok0n.domain.chat_request import ChatRequest, read_chat_request
-from tok0n.domain.completion import UPSTREAM_PATH, Completion, read_answer
+from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.errors import (
     ADMISSION_EXPIRED,
     LimiterUnavailable,
@@ -30,6 +28,7 @@ from tok0n.domain.errors import (
     Tok0nError,
     UpstreamFailed,
 )
+from tok0n.domain.metered_request import MeteredRequest
 from tok0n.ports.catalogue import Models
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import Admission, Limiter
@@ -58,6 +57,7 @@ class VerifyModels:
     def __init__(
         self,
         *,
+        endpoint: Endpoint,
         models: Models,
         upstreams: Mapping[str, Upstream],
         limiter: Limiter,
@@ -66,6 +66,7 @@ class VerifyModels:
         alone_seconds: float = 0.0,
     ) -> None:
         """`alone_seconds` is how long other processes leave a model to the one that began to verify it."""
+        self._endpoint = endpoint
         self._models = models
         self._upstreams = upstreams
         self._limiter = limiter
@@ -104,7 +105,7 @@ class VerifyModels:
 
     async def _attempt(self, model: Model, output_tokens: int, *, exclusive_us: int) -> "_Outcome | None":
         """One completion, with a row and a global slot of its own. None if another process verifies this model."""
-        request = verification_request(model, output_tokens)
+        request = verification_request(self._endpoint, model, output_tokens)
         request_id = ids.request_id(self._clock.now_us(), os.urandom(ids.RANDOM_BYTES))
         async with self._limiter.admit_operator(request_id=request_id) as admission:
             if not await self._models.claim_verification(
@@ -115,19 +116,20 @@ class VerifyModels:
                 raise LimiterUnavailable(detail=ADMISSION_EXPIRED)
             return await self._try(model, request, admission)
 
-    async def _try(self, model: Model, request: ChatRequest, admission: Admission) -> "_Outcome":
-        upstream = self._upstreams[model.upstream]
+    async def _try(self, model: Model, request: MeteredRequest, admission: Admission) -> "_Outcome":
+        upstream = self._upstreams[request.route.upstream]
         checks = dict.fromkeys(CHECKS, False)
         admission.dispatched = True
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                answer = await upstream.send(UPSTREAM_PATH, request.upstream_body)
+                response = await upstream.send(self._endpoint.upstream_path, request.upstream_body)
             checks["answered"] = True
-            completion = read_answer(
-                answer.status,
-                answer.body,
+            answer = read_answer(
+                self._endpoint,
+                response.status,
+                response.body,
                 public_model=model.id,
-                upstream_model=model.upstream_model,
+                upstream_model=request.route.upstream_model,
                 scrub=upstream.scrub,
             )
         except TimeoutError:
@@ -140,7 +142,7 @@ class VerifyModels:
                 admission.dispatched = False
             return _Outcome(checks=checks, detail=error.detail or error.message)
         checks["shape_and_usage"] = True
-        return _judge(checks, request, completion)
+        return _judge(self._endpoint, checks, request, answer)
 
 
 class _Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,19 +163,15 @@ def output_limits(model: Model) -> list[int]:
     return limits
 
 
-def verification_request(model: Model, output_tokens: int) -> ChatRequest:
-    """The tiny request, read and bounded as a customer's would be."""
-    body = {
-        "model": model.id,
-        "messages": [{"role": "user", "content": VERIFICATION_PROMPT}],
-        "max_completion_tokens": output_tokens,
-    }
-    return read_chat_request(msgspec.json.encode(body), find_model=lambda _: model)
+def verification_request(endpoint: Endpoint, model: Model, output_tokens: int) -> MeteredRequest:
+    """Return the tiny request, read and bounded as a customer's would be."""
+    body = endpoint.verification_request(model, output_tokens)
+    return endpoint.read_request(msgspec.json.encode(body), find_model=lambda _: model)
 
 
-def _judge(checks: dict[str, bool], request: ChatRequest, completion: Completion) -> _Outcome:
+def _judge(endpoint: Endpoint, checks: dict[str, bool], request: MeteredRequest, answer: Answer) -> _Outcome:
     """Judge the usage by the limit that was sent."""
-    usage = completion.usage
+    usage = answer.usage
     output_tokens = usage.total_tokens - usage.prompt_tokens
     checks["output_limit"] = output_tokens <= request.output_bound
     checks["bound"] = usage.total_tokens <= request.bound
@@ -190,16 +188,11 @@ def _judge(checks: dict[str, bool], request: ChatRequest, completion: Completion
     if not checks["bound"]:
         detail = f"{usage.total_tokens} tokens used, although at most {request.bound} were possible"
         return _Outcome(checks=checks, detail=detail)
-    return _Outcome(checks=checks, is_used_up=_is_used_up(request, completion))
+    return _Outcome(checks=checks, is_used_up=_is_used_up(endpoint, request, answer))
 
 
-def _is_used_up(request: ChatRequest, completion: Completion) -> bool:
+def _is_used_up(endpoint: Endpoint, request: MeteredRequest, answer: Answer) -> bool:
     """Whether the answer was cut before it said anything, or reasoning took all of the limit."""
-    if completion.usage.details.get(_REASONING_TOKENS, 0) >= request.output_limit:
+    if answer.usage.details.get(_REASONING_TOKENS, 0) >= request.output_limit:
         return True
-    choices = decode(completion.body)["choices"]
-    return any(choice.get("finish_reason") == "length" and _says_nothing(choice["message"]) for choice in choices)
-
-
-def _says_nothing(message: dict[str, Any]) -> bool:
-    return not message.get("content") and not message.get("tool_calls")
+    return endpoint.is_empty(decode(answer.body))

@@ -61,8 +61,15 @@ def find_faults(
 def model_of(model_id: str, settings: Settings) -> catalogue.Model:
     """Return a declared model as the domain knows it."""
     model = settings.models[model_id]
-    values = {name: value for name, value in msgspec.structs.asdict(model).items() if name != "bound"}
-    return catalogue.Model(id=model_id, upstream_url=settings.upstreams[model.upstream].base_url, **values)
+    values = msgspec.structs.asdict(model)
+    del values["bound"]
+    route = catalogue.Route(
+        upstream=values.pop("upstream"),
+        upstream_url=settings.upstreams[model.upstream].base_url,
+        upstream_model=values.pop("upstream_model"),
+        output_limit_field=values.pop("output_limit_field"),
+    )
+    return catalogue.Model(id=model_id, routes=(route,), **values)
 
 
 def with_port(settings: Settings, port: int) -> Settings:

@@ -16,10 +16,11 @@ from starlette.routing import Route
 
 from tok0n.domain.accounts import ApiKey
 from tok0n.domain.answer_json import decode
-from tok0n.domain.chat_request import ChatRequest
+from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.errors import AccountingFailed, AlreadySubmitted, InvalidRequest, NotFound, Overloaded, Tok0nError
 from tok0n.domain.forms import Submission
 from tok0n.domain.history import RequestRecord
+from tok0n.domain.metered_request import MeteredRequest
 from tok0n.services.attempts import AttemptLimiter
 from tok0n.services.caller_cache import CallerCache
 from tok0n.services.complete_chat import Call, CompleteChat
@@ -104,11 +105,11 @@ class Playground:
             return page.render("bound.html", bound=None, said=refusal.message)
         return page.render("bound.html", bound=request.bound, said="")
 
-    async def _read(self, page: PageRequest, body: bytes) -> ChatRequest:
+    async def _read(self, page: PageRequest, body: bytes) -> MeteredRequest:
         """Read and bound a request, at most `READS_MAX` times in a while. Raises `FormError` beyond, or its faults."""
         if seconds := self._reads.try_count(page.account_id):
             raise FormError(f"Too many requests. Try again in {math.ceil(seconds)} seconds.", field="user")
-        return await self._complete_chat.read(body)
+        return await self._complete_chat.read(CHAT, body)
 
     async def _send_once(self, submission: Submission, key: ApiKey, body: bytes) -> "_Sent":
         """Send a submitted form's request. A repetition waits for the first request, and shows the same answer."""
@@ -128,7 +129,7 @@ class Playground:
             except AlreadySubmitted as first:
                 return _Sent(status=200, repeated_id=first.result)
             try:
-                completion = await self._complete_chat.complete(call, key.caller, body)
+                completion = await self._complete_chat.complete(CHAT, call, key.caller, body)
                 answer = decode(completion.body)
             except Tok0nError as failure:
                 error = failure

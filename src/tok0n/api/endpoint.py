@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions: an HTTP request becomes a call of `CompleteChat`, its result a response and a log line."""
+"""One metered endpoint over HTTP: a request becomes a call of the pipeline, its result a response and a log line."""
 
 import functools
 
@@ -6,7 +6,8 @@ import structlog
 
 from tok0n.api.cors import Cors
 from tok0n.api.errors import BodiesTooLarge, RequestTooLarge, error_response
-from tok0n.domain.completion import Completion
+from tok0n.domain.answers import Answer
+from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.errors import AccountingFailed, InvalidRequest, Overloaded, Tok0nError
 from tok0n.http.message import Headers, Response
 from tok0n.http.request import UNCOUNTED_BODY_BYTES, ClientLeft, Request
@@ -18,8 +19,6 @@ from tok0n.services.request_log import RequestLog
 
 log = structlog.get_logger()
 
-CHAT_PATH = "/v1/chat/completions"
-
 DISCARDED_BYTES_MAX = 64 * 1024 * 1024
 """A body that is too large is read and dropped up to here. Many clients read no response until they have sent all."""
 
@@ -27,11 +26,12 @@ CLIENT_LEFT_STATUS = 499
 """The status in the log if the client closed the connection before its request was complete."""
 
 
-class ChatEndpoint:
-    """Handles chat completions. A client that leaves after its request is complete doesn't stop the call."""
+class EndpointHandler:
+    """Handles the requests to one endpoint. A client that leaves after sending its request doesn't stop it."""
 
     def __init__(
         self,
+        endpoint: Endpoint,
         complete_chat: CompleteChat,
         clock: Clock,
         request_log: RequestLog,
@@ -39,16 +39,18 @@ class ChatEndpoint:
         body_bytes_max: int,
         cors: Cors,
     ) -> None:
+        self._endpoint = endpoint
         self._complete_chat = complete_chat
         self._clock = clock
         self._request_log = request_log
         self._body_bytes_max = body_bytes_max
         self._cors = cors
-        self._overloaded = error_response(Overloaded(queue="reservations"))
+        self._overloaded = error_response(Overloaded(queue="reservations"), endpoint.render_error)
 
     async def handle(self, request: Request) -> Response:
         """Respond to one request. Raises `ClientLeft`."""
-        call = self._complete_chat.new_call(client_request_id=client_request_id(request.named))
+        client_id = client_request_id(request.named)
+        call = self._complete_chat.new_call(endpoint=self._endpoint.name, client_request_id=client_id)
         if request.is_overloaded or not self._complete_chat.has_room():
             self._request_log.count_rejected()
             overloaded = self._overloaded
@@ -59,7 +61,7 @@ class ChatEndpoint:
             ]
             return Response(overloaded.status, headers, overloaded.body)
         try:
-            completion = await self._complete(call, request)
+            answer = await self._serve(call, request)
         except ClientLeft:
             self._log(call, status=request.rejected_as or CLIENT_LEFT_STATUS)
             raise
@@ -67,9 +69,9 @@ class ChatEndpoint:
             error = _known_error(call, raised)
         else:
             seconds = self._log(call, status=200)
-            return Response(200, self._client_headers(call, request), completion.body, _receipt(call, seconds))
+            return Response(200, self._client_headers(call, request), answer.body, _receipt(call, seconds))
         await self._complete_chat.find_rate(call)
-        response = error_response(error)
+        response = error_response(error, self._endpoint.render_error)
         if call.rate is not None:
             response.headers.extend(rate_headers(call.rate))
         response.headers.append((REQUEST_ID, call.request_id.encode()))
@@ -77,15 +79,15 @@ class ChatEndpoint:
         self._log(call, status=response.status, error=error)
         return response
 
-    async def _complete(self, call: Call, request: Request) -> Completion:
-        """Return the completion. Raises the errors of `domain.errors`, and `ClientLeft`."""
+    async def _serve(self, call: Call, request: Request) -> Answer:
+        """Return the answer. Raises the errors of `domain.errors`, and `ClientLeft`."""
         body = request.body if request.is_complete else None
         caller = await self._complete_chat.authenticate(call, request.named.get(b"authorization"))
         self._check_headers(request)
         if body is None:
             body = await self._receive(request, account_id=caller.account_id)
         on_admitted = request.admit if len(body) > UNCOUNTED_BODY_BYTES else None
-        return await self._complete_chat.complete(call, caller, body, on_admitted=on_admitted)
+        return await self._complete_chat.complete(self._endpoint, call, caller, body, on_admitted=on_admitted)
 
     def _check_headers(self, request: Request) -> None:
         """Raise `RequestTooLarge` if the body is certainly too large, or `InvalidRequest`."""
@@ -146,7 +148,7 @@ def _known_error(call: Call, raised: Exception) -> Tok0nError:
 
 
 def _receipt(call: Call, seconds: float) -> bytes:
-    """Return the header lines of a completion that was charged. Rendering pairs takes four times as long."""
+    """Return the header lines of an answer that was charged. Rendering pairs takes four times as long."""
     rate, receipt = call.rate, call.receipt
     assert rate is not None
     assert receipt is not None

@@ -5,20 +5,17 @@ Source of the shape: OpenAI API reference, "The chat completion object". `upstre
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
 from tok0n.domain.answer_json import decode, replace_member
+from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.errors import RejectedByUpstream, UpstreamFailed
 from tok0n.domain.scrub import REDACTED
 from tok0n.domain.upstream_errors import operators_subject, read_error
-from tok0n.domain.usage import Usage, read_usage
+from tok0n.domain.usage import Usage
 
 Scrub = Callable[[str], str]
-
-UPSTREAM_PATH = "/chat/completions"
-"""Where an upstream serves chat completions, below its base URL."""
 
 REJECTED_WITHOUT_WORDS = "The upstream provider rejected this request as invalid. Check its fields and their values."
 """For an error that has no words, or none in a known shape."""
@@ -48,9 +45,6 @@ _KNOWN_WORDS = frozenset(
 )
 """The error types and codes that may go to the operator's log: any other word could be a customer's content."""
 
-_NO_COMPLETION = "with a body that is not a chat completion"
-_HAS_ERROR = "with an error in its body"
-
 _PARAM = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}")
 
 _WHY = {
@@ -62,7 +56,7 @@ _WHY = {
 }
 
 
-class Completion(msgspec.Struct, frozen=True, kw_only=True):
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """An answer that can be charged: the bytes for the customer, and the usage."""
 
     body: bytes
@@ -70,6 +64,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_answer(
+    endpoint: Endpoint,
     status: int,
     body: bytes,
     *,
@@ -77,7 +72,7 @@ def read_answer(
     upstream_model: str,
     scrub: Scrub,
     retry_after_seconds: float | None = None,
-) -> Completion:
+) -> Answer:
     """The completion in an upstream's answer. `retry_after_seconds` is what a 429 says.
 
     Raises `RejectedByUpstream` when the customer's input is to blame, with the upstream's scrubbed words, and
@@ -89,10 +84,10 @@ def read_answer(
             failure.retry_after_seconds = retry_after_seconds
         raise failure
     values = decode(body)
-    fault = _fault(values)
+    fault = endpoint.find_fault(values)
     if fault is not None:
         raise _invalid_answer(status, fault)
-    usage = read_usage(values.get("usage"))
+    usage = endpoint.read_usage(values)
     if usage is None:
         raise UpstreamFailed(
             "The upstream provider returned an answer without valid usage figures.",
@@ -100,7 +95,7 @@ def read_answer(
             outcome_unknown=True,
             status=200,
         )
-    return Completion(body=replace_member(body, "model", public_model), usage=usage)
+    return Answer(body=replace_member(body, "model", public_model), usage=usage)
 
 
 def _invalid_answer(status: int, what: str) -> UpstreamFailed:
@@ -111,23 +106,6 @@ def _invalid_answer(status: int, what: str) -> UpstreamFailed:
         outcome_unknown=True,
         status=status,
     )
-
-
-def _fault(values: Any) -> str | None:
-    """What is wrong with the decoded body of an answer with status 200, or None.
-
-    Some upstreams fail with status 200: an error is then beside the choices, or in one.
-    """
-    choices = values.get("choices") if type(values) is dict else None
-    if type(choices) is not list or not choices:
-        return _NO_COMPLETION
-    fault = None if values.get("error") is None else _HAS_ERROR
-    for choice in choices:
-        if type(choice) is not dict or type(choice.get("message")) is not dict:
-            return _NO_COMPLETION
-        if choice.get("error") is not None or choice.get("finish_reason") == "error":
-            fault = _HAS_ERROR
-    return fault
 
 
 def _failure(

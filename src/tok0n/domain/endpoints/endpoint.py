@@ -1,0 +1,56 @@
+"""What differs between the endpoints. The pipeline, verification and the OpenAPI document know nothing else of them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from tok0n.domain.catalogue import Model
+from tok0n.domain.endpoints.fields import Object
+from tok0n.domain.json_text import JsonText
+from tok0n.domain.metered_request import MeteredRequest
+from tok0n.domain.usage import Usage
+
+FindModel = Callable[[str], Model | None]
+"""Returns the listed model of an id."""
+
+
+class ReadRequest(Protocol):
+    """Reads and bounds a request."""
+
+    def __call__(self, body: JsonText, *, find_model: FindModel) -> MeteredRequest:
+        """Return the request. Raises `InvalidRequest` naming the field, or `UnknownModel`."""
+
+
+class RenderError(Protocol):
+    """Renders the body of an error, in the shape that the clients of the endpoint expect."""
+
+    def __call__(self, *, message: str, type_: str, code: str, param: str | None) -> bytes:
+        """Return the JSON document."""
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One endpoint: data and pure functions.
+
+    - `name`: its name in the log.
+    - `path`: where customers call it.
+    - `upstream_path`: where we call it, below the base URL of an upstream.
+    - `body`: the fields of a request. They give the OpenAPI schema and the docs' table.
+    - `read_request`: reads and bounds a request.
+    - `find_fault`: says what is wrong with the decoded body of a response with status 200, or returns None.
+    - `read_usage`: returns the usage in such a body, or None if it is missing or impossible.
+    - `render_error`: renders the body of an error.
+    - `verification_request`: the body of the tiny request that verifies a model with an output limit in tokens.
+    - `is_empty`: whether the output limit cut a decoded response before it said anything.
+    """
+
+    name: str
+    path: str
+    upstream_path: str
+    body: Object
+    read_request: ReadRequest
+    find_fault: Callable[[Any], str | None]
+    read_usage: Callable[[Mapping[str, Any]], Usage | None]
+    render_error: RenderError
+    verification_request: Callable[[Model, int], dict[str, Any]]
+    is_empty: Callable[[Mapping[str, Any]], bool]
