@@ -88,6 +88,16 @@ async def test_an_order_keeps_what_was_agreed(orders: SqlOrders, db: Opened) -> 
         await orders.get("ord_none")
 
 
+async def test_no_account_reads_an_order_of_another(orders: SqlOrders, db: Opened) -> None:
+    account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
+    order = await record(orders, await ordered(orders, account.id), PAID)
+    assert await orders.get_in_account(account_id=account.id, order_id=order.id) == order
+    assert [entry.amount for entry in await orders.entries(account_id=account.id, order_id=order.id)] == [1_000]
+    with pytest.raises(NotFound):
+        await orders.get_in_account(account_id="acct_other", order_id=order.id)
+    assert await orders.entries(account_id="acct_other", order_id=order.id) == []
+
+
 async def test_a_hundred_at_once_credit_once(orders: SqlOrders, db: Opened) -> None:
     account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
     order = await ordered(orders, account.id)

@@ -9,6 +9,7 @@ import random
 import sys
 from collections import Counter
 
+from support.api_keys import keys_of
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
 from tok0n.adapters.sql.postgres.ledger import PostgresLedger
 from tok0n.adapters.sql.postgres.store import PostgresStore
@@ -35,7 +36,7 @@ class Worker:
     async def run(self) -> None:
         self.callers = {}
         for email in EMAILS:
-            (key, *_) = await self.accounts.list_keys(email)
+            (key, *_) = await keys_of(self.accounts, email)
             self.callers[email] = key
         async with asyncio.TaskGroup() as group:
             for number in range(CALLERS):

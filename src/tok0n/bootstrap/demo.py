@@ -13,7 +13,7 @@ import msgspec
 from tok0n.adapters.clock import SystemClock
 from tok0n.bootstrap.listener import bind
 from tok0n.bootstrap.resources import Store, open_store
-from tok0n.bootstrap.services import open_catalogue, open_sign_in
+from tok0n.bootstrap.services import make_api_keys, open_catalogue, open_sign_in
 from tok0n.bootstrap.serving import serve_gateway, signals
 from tok0n.bootstrap.wiring import open_gateway
 from tok0n.demo.simulated_upstream import MODELS, simulated_upstream
@@ -23,7 +23,7 @@ from tok0n.domain.users import LinkPurpose
 from tok0n.http.asgi import AsgiBridge
 from tok0n.http.server import HttpServer
 from tok0n.optional_imports import is_installed
-from tok0n.services.issue_key import issue_key
+from tok0n.services.api_keys import KEYS_MAX, KeyDraft
 from tok0n.settings import Settings, load
 
 DEMO_EMAIL = "demo@tok0n.example"
@@ -184,7 +184,12 @@ async def _prepare(settings: Settings) -> tuple[str, str]:
             await store.accounts.grant(
                 email=DEMO_EMAIL, tokens=missing, reason="the demo fills up at each start", now_us=clock.now_us()
             )
-        issued = await issue_key(store.accounts, clock, email=DEMO_EMAIL, name="demo")
+        api_keys = make_api_keys(settings, store, clock)
+        active = await api_keys.active(account.id)
+        if len(active) >= KEYS_MAX:
+            await api_keys.revoke(account_id=account.id, key_id=active[0].id)
+        issued = await api_keys.create(account.id, KeyDraft(name="demo"))
+        assert issued.secret is not None, "a new key has its secret"
         password = f"demo-{secrets.token_urlsafe(PASSWORD_BYTES)}"
         await _let_in(settings, store, password)
         return issued.secret, password

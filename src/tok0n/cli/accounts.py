@@ -6,14 +6,13 @@ import click
 
 from tok0n.adapters.clock import SystemClock
 from tok0n.bootstrap.resources import open_store
-from tok0n.bootstrap.services import open_sign_in
+from tok0n.bootstrap.services import make_api_keys, open_sign_in
 from tok0n.cli.common import command, config_option, json_option, load_settings, moment, print_json, print_table
-from tok0n.domain.accounts import Account, ApiKey, KeyLimits
+from tok0n.domain.accounts import Account, ApiKey
 from tok0n.domain.email import parse_email
 from tok0n.domain.errors import AlreadyExists, NotFound
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY
 from tok0n.domain.usage import TOKENS_MAX
-from tok0n.services.issue_key import issue_key
+from tok0n.services.api_keys import KeyDraft
 
 _tokens = click.IntRange(1, TOKENS_MAX)
 
@@ -135,14 +134,14 @@ async def list_accounts(config_path: Path | None, *, as_json: bool) -> None:
 
 @click.group()
 def keys() -> None:
-    """Make, list and revoke API keys."""
+    """Create, list and revoke API keys."""
 
 
 @keys.command("create")
 @click.argument("email")
 @click.option("--name", default="key", show_default=True, help="What the key is for.")
-@click.option("--budget", type=click.IntRange(1, TOKENS_MAX), help="Tokens that it may spend in all.")
-@click.option("--expires-in-days", "days", type=click.IntRange(1, 36_500), help="When it stops working.")
+@click.option("--budget", type=int, help="Tokens that it may spend in all.")
+@click.option("--expires-in-days", "days", type=int, help="When it stops working.")
 @click.option("--model", "models", metavar="ID", multiple=True, help="A model that it may call; repeat it for more.")
 @config_option
 @json_option
@@ -157,18 +156,12 @@ async def create_key(
     *,
     as_json: bool,
 ) -> None:
-    """Make an API key for EMAIL. It is shown once, and kept nowhere."""
-    clock = SystemClock()
-    limits = KeyLimits(
-        expires_at_us=None if days is None else clock.now_us() + days * MICROSECONDS_PER_DAY,
-        budget=budget,
-        models=models or None,
-    )
+    """Create an API key for EMAIL. It is shown once, and stored nowhere."""
     settings = load_settings(config_path)
-    if unknown := [model for model in models if model not in settings.models]:
-        raise NotFound(f"The settings declare no model {unknown[0]!r}: tok0n models list shows them.")
+    draft = KeyDraft(name=name, days=days, budget=budget, models=models)
     async with open_store(settings) as store:
-        issued = await issue_key(store.accounts, clock, email=parse_email(email), name=name, limits=limits)
+        account = await store.accounts.get(parse_email(email))
+        issued = await make_api_keys(settings, store, SystemClock()).create(account.id, draft, is_operator=True)
     if as_json:
         print_json(_key(issued.key) | {"api_key": issued.secret})
     else:
@@ -184,9 +177,9 @@ async def create_key(
 async def list_keys(email: str, config_path: Path | None, *, as_json: bool) -> None:
     """List the API keys of EMAIL."""
     async with open_store(load_settings(config_path)) as store:
-        found = await store.accounts.list_keys(parse_email(email))
+        rows = await store.accounts.list_keys((await store.accounts.get(parse_email(email))).id)
     if as_json:
-        print_json([_key(key) for key in found])
+        print_json([_key(key) for key in rows])
     else:
         print_table(
             ("id", "name", "key", "since", "expires", "budget", "models", "revoked"),
@@ -201,7 +194,7 @@ async def list_keys(email: str, config_path: Path | None, *, as_json: bool) -> N
                     ", ".join(key.limits.models or ()),
                     "" if key.active else moment(key.revoked_at_us),
                 )
-                for key in found
+                for key in rows
             ],
         )
 
@@ -212,10 +205,10 @@ async def list_keys(email: str, config_path: Path | None, *, as_json: bool) -> N
 @json_option
 @command
 async def revoke_key(key_id: str, config_path: Path | None, *, as_json: bool) -> None:
-    """Revoke the API key KEY_ID for good: it is refused from its next call on."""
-    async with open_store(load_settings(config_path)) as store:
-        account_id = (await store.accounts.find_key(key_id)).account_id
-        key = await store.accounts.revoke_key(account_id=account_id, key_id=key_id, now_us=SystemClock().now_us())
+    """Revoke the API key KEY_ID permanently. Its next request is rejected."""
+    settings = load_settings(config_path)
+    async with open_store(settings) as store:
+        key = await make_api_keys(settings, store, SystemClock()).revoke_any(key_id)
     if as_json:
         print_json(_key(key))
     else:

@@ -50,6 +50,25 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+class OrderStatus(StrEnum):
+    """How far an order has come. The tokens of a disputed one are frozen."""
+
+    AWAITING_PAYMENT = "awaiting_payment"
+    PROCESSING = "processing"
+    EXPIRED = "expired"
+    FAILED = "failed"
+    PAID = "paid"
+    DISPUTED = "disputed"
+    DISPUTE_LOST = "dispute_lost"
+    PARTIALLY_REFUNDED = "partially_refunded"
+    REFUNDED = "refunded"
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the order is neither paid nor over."""
+        return self in {OrderStatus.AWAITING_PAYMENT, OrderStatus.PROCESSING}
+
+
 class Dispute(msgspec.Struct, frozen=True, kw_only=True):
     """A buyer's complaint to the bank about so many cents of a payment."""
 
@@ -75,6 +94,28 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
     refunded_cents: int = 0
     disputes: tuple[Dispute, ...] = ()
     outcome: Outcome | None = None
+
+    @property
+    def status(self) -> OrderStatus:
+        """How far the order has come. A dispute outweighs a refund."""
+        if self.paid_cents is None:
+            if self.outcome is not None:
+                return OrderStatus(self.outcome)
+            return OrderStatus.PROCESSING if self.is_complete else OrderStatus.AWAITING_PAYMENT
+        statuses = {dispute.status for dispute in self.disputes}
+        if DisputeStatus.OPEN in statuses:
+            return OrderStatus.DISPUTED
+        if DisputeStatus.LOST in statuses:
+            return OrderStatus.DISPUTE_LOST
+        if self.refunded_cents:
+            is_whole = self.refunded_cents >= self.paid_cents
+            return OrderStatus.REFUNDED if is_whole else OrderStatus.PARTIALLY_REFUNDED
+        return OrderStatus.PAID
+
+    @property
+    def refundable_cents(self) -> int:
+        """The most that can still be refunded; 0 for an unpaid order."""
+        return max(0, (self.paid_cents or 0) - self.refunded_cents)
 
     def merge(self, facts: "Payment") -> "Payment":
         """Combine two sets of facts. The result doesn't depend on the order in which facts arrive."""

@@ -198,6 +198,10 @@ class SignIn:
         else:
             await self._sessions.end(session.digest)
 
+    async def sign_out_elsewhere(self, session: Session) -> None:
+        """End every other session of the user."""
+        await self._sessions.end_all(session.user_id, but=session.digest)
+
     async def ask_reset(self, email: str, *, address: str) -> str:
         """Email a link for a new password if the address has a user. Return the address. Raises `FormError`."""
         email = clean(email)

@@ -6,13 +6,14 @@ import msgspec
 
 from tok0n.domain.accounts import ApiKey
 from tok0n.domain.ledger import US_AN_HOUR
-from tok0n.ports.accounts import Accounts, History
+from tok0n.ports.accounts import History
 from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Attempts, Forms
-from tok0n.ports.mail import Notices
 from tok0n.ports.users import Sessions, Users
+from tok0n.services.api_keys import ApiKeys
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.forms import SubmitOnce
+from tok0n.services.notices import LowBalances
 from tok0n.services.passwords import FormError
 from tok0n.services.profile import Profile
 from tok0n.web.pages.charts import US_A_SECOND, field
@@ -27,9 +28,9 @@ LASTS = {"24h": ("24 hours", 1), "7d": ("7 days", 7), "30d": ("30 days", 30), "9
 class DashboardPorts(msgspec.Struct, frozen=True, kw_only=True):
     """The ports and services behind the pages of an account. Every query names the visitor's own account."""
 
-    accounts: Accounts
+    api_keys: ApiKeys
     history: History
-    notices: Notices
+    low_balances: LowBalances
     users: Users
     sessions: Sessions
     profile: Profile
@@ -45,7 +46,7 @@ class DashboardPorts(msgspec.Struct, frozen=True, kw_only=True):
 
     async def keys(self, page: PageRequest) -> list[ApiKey]:
         """The keys of the visitor's account, oldest first."""
-        return await self.accounts.list_keys(page.user.email)
+        return await self.api_keys.of(page.account_id)
 
     async def key_names(self, page: PageRequest) -> dict[str, str]:
         """Return the label of each key in charts, by its id: names may repeat."""

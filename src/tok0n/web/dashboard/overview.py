@@ -26,12 +26,12 @@ def overview_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
         by = UseBy.KEY if page.query("by") == UseBy.KEY else UseBy.MODEL
         keys = await ports.keys(page)
         balance = await ports.history.balance(account_id)
-        threshold_tokens = await ports.notices.threshold_tokens(account_id)
+        threshold_tokens = await ports.low_balances.threshold_tokens(account_id)
         hours = await ports.history.hours(account_id, UseFilter(since_hour=since_hour, until_hour=until_hour), by=by)
         return page.render(
             "overview.html",
             balance=balance,
-            is_low=threshold_tokens is not None and balance.posted < threshold_tokens,
+            is_low=balance.is_below(threshold_tokens),
             threshold_tokens=threshold_tokens,
             spent=(await ports.history.totals(account_id, UseFilter())).charged,
             by=by,
