@@ -290,7 +290,7 @@ async def test_a_code_form_that_is_submitted_many_times_at_once_grants_once_and_
 ) -> None:
     account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
     await orders.create_code(
-        digest=b"code", shown="TRY", tokens=50, uses_max=9, expires_at_us=None, reason="trial", now_us=NOW_US
+        digest=b"code", masked="TRY", tokens=50, uses_max=9, expires_at_us=None, reason="trial", now_us=NOW_US
     )
     submission = Submission(account_id=account.id, form="redemption", form_id="A" * 22)
     tries = [
@@ -307,7 +307,7 @@ async def test_a_code_is_redeemed_once_by_each_and_no_more_than_allowed(orders: 
     accounts = [await db.accounts.create(email=f"{n}@x", tokens=0, now_us=NOW_US) for n in range(5)]
     for digest, expires in ((b"code", None), (b"old", NOW_US)):
         await orders.create_code(
-            digest=digest, shown="TRY", tokens=50, uses_max=3, expires_at_us=expires, reason="trial", now_us=NOW_US
+            digest=digest, masked="TRY", tokens=50, uses_max=3, expires_at_us=expires, reason="trial", now_us=NOW_US
         )
     tries = [orders.redeem(account_id=account.id, digest=b"code", now_us=NOW_US) for account in accounts for _ in "xyz"]
     results = await asyncio.gather(*tries, return_exceptions=True)

@@ -31,7 +31,7 @@ from tok0n.domain.forms import SEALED_US
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services.api_keys import KEYS_MAX
 from tok0n.services.playground import Playground
-from tok0n.services.redeem_codes import make_code
+from tok0n.services.redeem_codes import create_code
 
 pytestmark = pytest.mark.anyio
 
@@ -198,7 +198,7 @@ async def test_two_hundred_purchases_at_once_open_one_checkout_for_each_pack(ope
 
 async def test_a_code_form_grants_once_and_every_submission_says_so(opened: Shop, ada: Visitor) -> None:
     site, _ = opened
-    code = await make_code(site.store.orders, site.clock, tokens=500, uses_max=9, days=1, reason="trial")
+    code = await create_code(site.store.orders, site.clock, tokens=500, uses_max=9, days=1, reason="trial")
     fields = await form_of(ada, "/dashboard/buy") | {"code": code}
     answers = await click(ada, "/dashboard/redeem", fields)
     answers.append(await ada.post_raw("/dashboard/redeem", fields))
@@ -309,7 +309,7 @@ async def test_a_key_that_was_revoked_is_not_shown_again(opened: Shop, ada: Visi
 async def test_a_code_that_would_make_a_balance_too_large_is_refused(opened: Shop, ada: Visitor) -> None:
     site, _ = opened
     await site.store.accounts.grant(email=ADA, tokens=TOKENS_MAX, reason="x", now_us=site.clock.now_us())
-    code = await make_code(site.store.orders, site.clock, tokens=1, uses_max=1, days=1, reason="trial")
+    code = await create_code(site.store.orders, site.clock, tokens=1, uses_max=1, days=1, reason="trial")
     answer = await ada.post("/dashboard/redeem", {"code": code}, page="/dashboard/buy")
     assert (answer.status_code, f"at most {TOKENS_MAX} tokens" in answer.text) == (422, True)
 

@@ -105,14 +105,14 @@ async def demo(data: Path, *, port: int | None, announce: Announce) -> None:
             api_key, password = await _prepare(settings)
 
             def ready(url: str, _: str | None) -> None:
-                told = Demo(
+                ready = Demo(
                     base_url=f"{url}/v1",
                     api_key=api_key,
                     dashboard_url=f"{url}/dashboard",
                     email=DEMO_EMAIL,
                     password=password,
                 )
-                announce(told, path)
+                announce(ready, path)
 
             with listener:
                 async with _stripe(double, settings), open_gateway(settings, stripe_base=double.url) as gateway:
@@ -174,7 +174,7 @@ async def _prepare(settings: Settings) -> tuple[str, str]:
     """Verify the models, fund the account, and make a key and a password, as an operator would at the first start."""
     clock = SystemClock()
     async with open_store(settings) as store, open_catalogue(settings, store) as (catalogue, verify_models):
-        await asyncio.gather(*(verify_models(catalogue.declared(model)) for model in MODELS))
+        await verify_models.verify_all(catalogue.declared_models(MODELS))
         try:
             account = await store.accounts.get(DEMO_EMAIL)
         except NotFound:
@@ -204,7 +204,6 @@ async def _let_in(settings: Settings, store: Store, password: str) -> None:
         else:
             await store.users.register(email=DEMO_EMAIL, password_hash="", now_us=SystemClock().now_us())
             link = await sign_in.recover(DEMO_EMAIL)
-            assert link is not None, "registered just now"
             secret = link.partition("link=")[2]
             await sign_in.choose_password(secret, purpose=LinkPurpose.RESET, password=password, agent="")
     user = await store.users.find(DEMO_EMAIL)

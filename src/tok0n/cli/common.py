@@ -105,8 +105,8 @@ def fail(message: str, *, code: int, as_json: bool) -> NoReturn:
 
 def load_settings(config_path: Path | None, **overrides: object) -> Settings:
     """The settings, from flags over environment over `.env` over file. Raises `SettingsInvalid`."""
-    given = {name.replace("__", "."): value for name, value in overrides.items() if value is not None}
-    return load(config_path, environ=os.environ, dotenv=read_dotenv(), overrides=given)
+    flags = {name.replace("__", "."): value for name, value in overrides.items() if value is not None}
+    return load(config_path, environ=os.environ, dotenv=read_dotenv(), overrides=flags)
 
 
 def read_dotenv() -> dict[str, str]:
@@ -131,11 +131,11 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
     click.secho("  ".join(name.ljust(width) for name, width in zip(header, widths, strict=True)).rstrip(), bold=True)
     for row, values in zip(cells, rows, strict=True):
-        shown = (
+        padded = (
             cell.rjust(width) if isinstance(value, int) and not isinstance(value, bool) else cell.ljust(width)
             for cell, value, width in zip(row, values, widths, strict=True)
         )
-        click.echo("  ".join(shown).rstrip())
+        click.echo("  ".join(padded).rstrip())
 
 
 def moment(microseconds: int | None) -> str:

@@ -81,14 +81,14 @@ class History(Protocol):
         """One request. Raises `NotFound`."""
 
     async def requests(
-        self, account_id: str, chosen: RequestFilter, *, before: str | None, rows_max: int
+        self, account_id: str, filter_by: RequestFilter, *, before: str | None, rows_max: int
     ) -> list[RequestRecord]:
         """At most `rows_max` requests, newest first, from before the id `before`."""
 
-    async def hours(self, account_id: str, chosen: UseFilter, *, by: UseBy) -> list[HourOfUse]:
+    async def hours(self, account_id: str, filter_by: UseFilter, *, by: UseBy) -> list[HourOfUse]:
         """The use of each hour by model or by key, oldest first."""
 
-    async def totals(self, account_id: str, chosen: UseFilter) -> UseTotals:
+    async def totals(self, account_id: str, filter_by: UseFilter) -> UseTotals:
         """The sums of what was charged."""
 
     async def models_used(self, account_id: str) -> list[str]:

@@ -57,14 +57,14 @@ class Orders(Protocol):
         self,
         *,
         digest: bytes,
-        shown: str,
+        masked: str,
         tokens: int,
         uses_max: int,
         expires_at_us: int | None,
         reason: str,
         now_us: int,
     ) -> None:
-        """Remember a code that is good for `tokens`, once for each account and `uses_max` times in all."""
+        """Store a code that grants `tokens`, once to each account and `uses_max` times in all. Pages show `masked`."""
 
     async def redeem(self, *, account_id: str, digest: bytes, now_us: int, submission: Submission | None = None) -> int:
         """Grant the tokens of a code; gives how many.

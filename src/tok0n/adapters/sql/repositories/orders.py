@@ -150,7 +150,7 @@ class SqlOrders:
         self,
         *,
         digest: bytes,
-        shown: str,
+        masked: str,
         tokens: int,
         uses_max: int,
         expires_at_us: int | None,
@@ -158,7 +158,7 @@ class SqlOrders:
         now_us: int,
     ) -> None:
         """See `ports.Orders.create_code`."""
-        values = {"digest": digest, "shown": shown, "tokens": tokens, "uses_max": uses_max, "reason": reason}
+        values = {"digest": digest, "shown": masked, "tokens": tokens, "uses_max": uses_max, "reason": reason}
         made = sa.insert(redeem_code).values(**values, expires_at_us=expires_at_us, created_at_us=now_us)
         await self._store.write(lambda tx: tx.execute(made) and None)
 
