@@ -64,7 +64,6 @@ def make_pages(services: Services) -> Pages:
         catalogue=services.catalogue,
         clock=services.clock,
         forms=store.forms,
-        attempts=store.attempts,
     )
     routes = [assets.route(), *_public_routes(services, context), *_dashboard_routes(services, context, ports)]
     if services.sell_packs is not None:

@@ -9,7 +9,7 @@ from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.periods import Period, last_hours
 from tok0n.ports.accounts import History
 from tok0n.ports.clock import Clock
-from tok0n.ports.forms import Attempts, Forms
+from tok0n.ports.forms import Forms
 from tok0n.ports.users import Sessions, Users
 from tok0n.services.api_keys import ApiKeys
 from tok0n.services.catalogue import Catalogue
@@ -39,7 +39,6 @@ class DashboardPorts(msgspec.Struct, frozen=True, kw_only=True):
     catalogue: Catalogue
     clock: Clock
     forms: Forms
-    attempts: Attempts
 
     @property
     def submit_once(self) -> SubmitOnce:

@@ -38,8 +38,6 @@ class _KeyPages:
         try:
             submission = submission_of(page, "api_key", field="name")
             issued = await self._api_keys.create(page.account_id, _draft(page), submission=submission)
-        except FormError as form_error:
-            return await self._list(page, form_error=form_error)
         except InvalidRequest as error:
             return await self._list(page, form_error=form_error_of(error))
         except LimitReached as limit:

@@ -47,8 +47,6 @@ class _PlaygroundPages:
                 return await self._page(page, bound=request.bound)
             submission = submission_of(page, "playground", field="user")
             result = await self._playground.send(submission, page.form.get("key", ""), body)
-        except FormError as form_error:
-            return await self._page(page, status=422, form_error=form_error)
         except InvalidRequest as error:
             return await self._page(page, status=422, form_error=form_error_of(error))
         except Overloaded as overload:

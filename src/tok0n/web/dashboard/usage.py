@@ -29,8 +29,6 @@ def usage_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
         period = bounded(PeriodFilter(), now_us=now_us)
         try:
             period = bounded(read_period(page, now_us=now_us, default=DEFAULT_LAST), now_us=now_us)
-        except FormError as wrong:
-            form_error = wrong
         except InvalidRequest as wrong:
             form_error = form_error_of(wrong)
         assert period.since_hour is not None
