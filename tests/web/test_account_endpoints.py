@@ -18,7 +18,7 @@ def bearer(api_key: str) -> dict[str, str]:
 
 async def key_with(gateway: Running, **limits: object) -> str:
     key_limits = msgspec.convert(limits, KeyLimits)
-    _, secret = await create_key(gateway.store.accounts, EMAIL, limits=key_limits)
+    _, secret = await create_key(gateway.store.accounts, EMAIL, name="limited", limits=key_limits)
     return secret
 
 

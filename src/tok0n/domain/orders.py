@@ -182,10 +182,13 @@ def plan_entries(before: Applied, due: Applied, *, balance: Balance, debt: int) 
     """
     entries: list[EntryDraft] = []
     available, reserved = balance.available, balance.pending
-    given = ((EntryKind.PURCHASE, due.purchase - before.purchase), (EntryKind.DISPUTE, before.dispute - due.dispute))
-    taken = ((EntryKind.REFUND, due.refund - before.refund), (EntryKind.DISPUTE, due.dispute - before.dispute))
-    waiting = dict.fromkeys(EntryKind, 0)
-    for kind, tokens in given:
+    additions = (
+        (EntryKind.PURCHASE, due.purchase - before.purchase),
+        (EntryKind.DISPUTE, before.dispute - due.dispute),
+    )
+    removals = ((EntryKind.REFUND, due.refund - before.refund), (EntryKind.DISPUTE, due.dispute - before.dispute))
+    blocked = dict.fromkeys(EntryKind, 0)
+    for kind, tokens in additions:
         if tokens > 0:
             entries.append(EntryDraft(kind=kind, amount=tokens))
             covered = min(tokens, debt)
@@ -193,19 +196,19 @@ def plan_entries(before: Applied, due: Applied, *, balance: Balance, debt: int) 
                 entries.append(EntryDraft(kind=EntryKind.ADJUSTMENT, amount=-covered))
             debt -= covered
             available += tokens - covered
-    for kind, tokens in taken:
+    for kind, tokens in removals:
         if tokens > 0:
-            there = min(tokens, available)
-            if there:
-                entries.append(EntryDraft(kind=kind, amount=-there))
-            available -= there
-            waiting[kind] = min(tokens - there, reserved)
-            reserved -= waiting[kind]
-            debt += tokens - there - waiting[kind]
+            removed = min(tokens, available)
+            if removed:
+                entries.append(EntryDraft(kind=kind, amount=-removed))
+            available -= removed
+            blocked[kind] = min(tokens - removed, reserved)
+            reserved -= blocked[kind]
+            debt += tokens - removed - blocked[kind]
     applied = Applied(
         purchase=due.purchase,
-        refund=due.refund - waiting[EntryKind.REFUND],
-        dispute=due.dispute - waiting[EntryKind.DISPUTE],
+        refund=due.refund - blocked[EntryKind.REFUND],
+        dispute=due.dispute - blocked[EntryKind.DISPUTE],
     )
     return EntryPlan(entries=tuple(entries), applied=applied, debt=debt)
 

@@ -246,7 +246,7 @@ class SignIn:
         email = parse_email(email)
         user = await self._users.register(email=email, password_hash="", now_us=self._clock.now_us())
         if user.account_id:
-            raise AlreadyExists(f"{email} can already sign in and needs no invitation.")
+            raise AlreadyExists(f"{email} can sign in already and needs no invitation.")
         link = await self._mail_link(user, LinkPurpose.INVITE, mails.INVITE)
         if link is None:
             raise LimitReached(f"We sent {MAILS_MAX} emails to {email} in the last hour. Try again later.")
@@ -260,7 +260,7 @@ class SignIn:
         email = parse_email(email)
         user = await self._users.find(email)
         if user is None:
-            raise NotFound(f"{email} can't sign in yet. Invite the user: tok0n accounts invite {email}")
+            raise NotFound(f"{email} cannot sign in yet. Invite the user: tok0n accounts invite {email}")
         await self._users.forget_factors(user.id)
         return await self._make_link(user.id, LinkPurpose.RESET)
 

@@ -67,8 +67,8 @@ class _RequestPages:
         form_error = None
         try:
             period = read_period(page, now_us=self._ports.clock.now_us())
-        except FormError as wrong:
-            form_error, period = wrong, PeriodFilter()
+        except FormError as error:
+            form_error, period = error, PeriodFilter()
         filter_by = _filter(page, period)
         rows = await self._ports.history.requests(
             page.account_id, filter_by, before=page.query("before") or None, rows_max=ROWS_A_PAGE + 1

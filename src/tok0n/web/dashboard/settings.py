@@ -77,8 +77,8 @@ class _SettingsPages:
                 user = await self._ports.users.get(user.id)
                 if user.totp_secret != secret:  # turned off since this form was first submitted
                     raise expired_form("code")
-            except FormError as wrong:
-                form_error = wrong
+            except FormError as error:
+                form_error = error
             else:
                 return page.render("recovery_codes.html", codes=None if text is None else text.split("\n"))
         import segno  # noqa: PLC0415  few requests need it
@@ -97,8 +97,8 @@ class _SettingsPages:
         if page.is_post:
             try:
                 await self._ports.profile.close_account(page.user, password=page.form.get("close_password", ""))
-            except FormError as wrong:
-                form_error = wrong
+            except FormError as error:
+                form_error = error
             else:
                 return page.sign_out()
         balance = await self._ports.history.balance(page.account_id)

@@ -29,8 +29,8 @@ def usage_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
         period = bounded(PeriodFilter(), now_us=now_us)
         try:
             period = bounded(read_period(page, now_us=now_us, default=DEFAULT_LAST), now_us=now_us)
-        except InvalidRequest as wrong:
-            form_error = form_error_of(wrong)
+        except InvalidRequest as error:
+            form_error = form_error_of(error)
         assert period.since_hour is not None
         assert period.until_hour is not None
         by = UseBy.KEY if page.query("by") == UseBy.KEY else UseBy.MODEL

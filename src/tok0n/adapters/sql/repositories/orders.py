@@ -159,14 +159,14 @@ class SqlOrders:
     ) -> None:
         """See `ports.Orders.create_code`."""
         values = {"digest": digest, "shown": masked, "tokens": tokens, "uses_max": uses_max, "reason": reason}
-        made = sa.insert(redeem_code).values(**values, expires_at_us=expires_at_us, created_at_us=now_us)
-        await self._store.write(lambda tx: tx.execute(made) and None)
+        insert = sa.insert(redeem_code).values(**values, expires_at_us=expires_at_us, created_at_us=now_us)
+        await self._store.write(lambda tx: tx.execute(insert) and None)
 
     async def redeem(self, *, account_id: str, digest: bytes, now_us: int, submission: Submission | None = None) -> int:
         """See `ports.Orders.redeem`."""
         codes = redeem_code.c
         works = sa.or_(codes.expires_at_us.is_(None), codes.expires_at_us > now_us)
-        taken = sa.update(redeem_code).where(codes.digest == digest, codes.uses < codes.uses_max, works)
+        use_up = sa.update(redeem_code).where(codes.digest == digest, codes.uses < codes.uses_max, works)
 
         def fn(tx: sa.Connection) -> int:
             lock_open_account(tx, account_id)
@@ -177,7 +177,7 @@ class SqlOrders:
             )
             if tx.execute(mine).first() is not None:
                 raise AlreadyExists("You've already redeemed this code.")
-            code = tx.execute(taken.values(uses=codes.uses + 1).returning(codes.tokens, codes.reason)).one_or_none()
+            code = tx.execute(use_up.values(uses=codes.uses + 1).returning(codes.tokens, codes.reason)).one_or_none()
             if code is None:
                 raise NotFound("This code is invalid, has expired, or has been used up.")
             tx.execute(sa.insert(redemption).values(digest=digest, account_id=account_id, redeemed_at_us=now_us))

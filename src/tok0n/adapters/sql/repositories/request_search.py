@@ -98,8 +98,8 @@ def _charged(
         end = ids.first_request_id((last + 1) * US_AN_HOUR)
         if before is not None and start >= before:
             continue
-        found = query.where(request.c.id >= start, request.c.id < end).limit(rows_max - len(rows))
-        rows += tx.execute(found)
+        stretch = query.where(request.c.id >= start, request.c.id < end).limit(rows_max - len(rows))
+        rows += tx.execute(stretch)
         if len(rows) >= rows_max:
             break
     return rows
@@ -109,9 +109,9 @@ def _stretches(hours: list[int]) -> Iterator[tuple[int, int]]:
     """Hours, newest first, as stretches (first, last) whose ids do not overlap."""
     while hours:
         last = first = hours[0]
-        place = 1
-        while place < len(hours) and first - hours[place] <= HOURS_TO_CHARGE:
-            first = hours[place]
-            place += 1
+        index = 1
+        while index < len(hours) and first - hours[index] <= HOURS_TO_CHARGE:
+            first = hours[index]
+            index += 1
         yield first, last
-        hours = hours[place:]
+        hours = hours[index:]
