@@ -9,7 +9,6 @@ import random
 import sys
 from collections import Counter
 
-from support.api_keys import keys_of
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
 from tok0n.adapters.sql.postgres.ledger import PostgresLedger
 from tok0n.adapters.sql.postgres.store import PostgresStore
@@ -36,7 +35,7 @@ class Worker:
     async def run(self) -> None:
         self.callers = {}
         for email in EMAILS:
-            (key, *_) = await keys_of(self.accounts, email)
+            (key, *_) = await self.accounts.list_keys((await self.accounts.get(email)).id)
             self.callers[email] = key
         async with asyncio.TaskGroup() as group:
             for number in range(CALLERS):
