@@ -19,12 +19,13 @@ import httpx
 
 from tok0n.adapters.clock import SystemClock
 from tok0n.bootstrap.resources import open_store
+from tok0n.bootstrap.services import make_api_keys
 from tok0n.bootstrap.serving import bind_for
 from tok0n.bootstrap.wiring import open_gateway
 from tok0n.domain import ids
 from tok0n.domain.ledger import US_AN_HOUR
 from tok0n.http.server import HttpServer
-from tok0n.services.issue_key import issue_key
+from tok0n.services.api_keys import KeyDraft
 from tok0n.settings import load
 
 ROUNDS = 7
@@ -62,9 +63,10 @@ async def prepare(settings) -> list[str]:  # noqa: ANN001
     """An account with keys; gives their ids."""
     clock = SystemClock()
     async with open_store(settings) as store:
-        await store.accounts.create(email=EMAIL, tokens=10**12, now_us=clock.now_us())
-        issued = [await issue_key(store.accounts, clock, email=EMAIL, name=f"key {n}") for n in range(KEYS)]
-    return [one.key.id for one in issued]
+        account = await store.accounts.create(email=EMAIL, tokens=10**12, now_us=clock.now_us())
+        api_keys = make_api_keys(settings, store, clock)
+        issued = [await api_keys.create(account.id, KeyDraft(name=f"key {n}")) for n in range(KEYS)]
+    return [new.key.id for new in issued]
 
 
 def write(path: Path, requests: int, keys: list[str]) -> None:

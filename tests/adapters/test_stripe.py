@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from support.http import request
 from support.ledgers import Opened, open_engine, outcome
 from tok0n.adapters.clock import SystemClock
+from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.inbox import SqlInbox
 from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.adapters.stripe import StripePayments
@@ -47,6 +48,7 @@ class Shop:
             orders=self.orders,
             payments=self.payments,
             inbox=self.inbox,
+            forms=SqlForms(db.store),
             clock=SystemClock(),
             url_of=lambda path: f"http://shop.example{path}",
         )

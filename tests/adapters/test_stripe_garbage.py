@@ -18,6 +18,7 @@ from support.fakes import FakeClock
 from support.http import request
 from support.ledgers import ENGINES, Opened, open_engine, schema
 from tok0n.adapters.clock import SystemClock
+from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.inbox import SqlInbox
 from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.adapters.stripe import EVENT_TYPES, StripePayments, event_of
@@ -57,6 +58,7 @@ class Shop:
             orders=self.orders,
             payments=payments,
             inbox=self.inbox,
+            forms=SqlForms(db.store),
             clock=self.clock,
             url_of=lambda path: f"http://shop.example{path}",
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser
 
+from support.api_keys import keys_of
 from support.browser import Look, Tab, chromium, tab
 from support.gateways import Running
 from support.http import USAGE_TOTAL
@@ -56,7 +57,7 @@ async def double_click(visit: Tab, label: str) -> None:
 
 
 async def one_key_that_works(site: Running, secret: str) -> None:
-    (key,) = await site.store.accounts.list_keys(ADA)
+    (key,) = await keys_of(site.store.accounts, ADA)
     caller = await site.store.accounts.find_caller(api_key.digest(secret), now_us=site.clock.now_us())
     assert caller is not None
     assert caller.api_key_id == key.id
@@ -94,7 +95,7 @@ async def test_a_page_that_is_reloaded_after_a_key_was_created_shows_the_same_ke
         await visit.fill(name="phone")
         await visit.press("Create key")
         assert await visit.text("#secret") != secret, "a form that is shown anew creates another key"
-        assert len(await site.store.accounts.list_keys(ADA)) == 2
+        assert len(await keys_of(site.store.accounts, ADA)) == 2
 
 
 @pytest.mark.parametrize("look", LOOKS[::2], ids=str)

@@ -7,16 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from support.api_keys import keys_of
 from support.fakes import FakeClock
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
+from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.notices import SqlNotices
 from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.domain.accounts import Account, ApiKey, KeyLimits
 from tok0n.domain.errors import AlreadyExists, LimitReached, NotFound
 from tok0n.domain.forms import Submission
 from tok0n.domain.users import LinkPurpose
+from tok0n.services.api_keys import ApiKeys, IssuedKey, KeyDraft
+from tok0n.services.catalogue import Catalogue
 from tok0n.services.forms import new_form_id
-from tok0n.services.issue_key import IssuedOnce, issue_key_once
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +38,7 @@ async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Op
 
 async def create_key(db: Opened, number: int, *, limits: KeyLimits = NO_LIMITS) -> ApiKey:
     return await db.accounts.create_key(
-        email="a@x",
+        account_id=(await db.accounts.get("a@x")).id,
         name=str(number),
         digest=str(number).encode(),
         prefix="p",
@@ -50,7 +53,7 @@ async def test_an_account_never_has_more_keys_than_allowed(db: Opened) -> None:
     await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
     results = await asyncio.gather(*(outcome(create_key(db, number)) for number in range(3 * KEYS_MAX)))
     assert Counter(map(type, results)) == {ApiKey: KEYS_MAX, LimitReached: 2 * KEYS_MAX}
-    assert len(await db.accounts.list_keys("a@x")) == KEYS_MAX
+    assert len(await keys_of(db.accounts, "a@x")) == KEYS_MAX
 
 
 async def test_keys_that_were_revoked_or_have_expired_leave_room(db: Opened) -> None:
@@ -78,32 +81,27 @@ async def test_an_account_that_is_being_closed_keeps_no_key_that_works(db: Opene
         *(outcome(create_key(db, number)) for number in range(10, 20)),
     )
     assert {type(result) for result in results} <= {ApiKey, NotFound, type(None)}
-    assert not [key for key in await db.accounts.list_keys("a@x") if key.works(NOW_US)]
+    assert not [key for key in await keys_of(db.accounts, "a@x") if key.works(NOW_US)]
 
 
 async def test_a_form_that_is_submitted_many_times_at_once_creates_one_key_and_shows_its_secret(db: Opened) -> None:
     account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
     submission = Submission(account_id=account.id, form="api_key", form_id=new_form_id())
-
-    async def submit(clock: FakeClock) -> IssuedOnce:
-        return await issue_key_once(
-            db.accounts,
-            clock,
-            email="a@x",
-            name="k",
-            limits=NO_LIMITS,
-            keys_max=KEYS_MAX,
-            submission=submission,
-        )
-
     clock = FakeClock(now_us=NOW_US)
-    issued = await asyncio.gather(*(submit(clock) for _ in range(50)))
-    assert len({one.secret for one in issued}) == len({one.key_id for one in issued}) == 1
-    assert Counter(one.is_repetition for one in issued) == {False: 1, True: 49}
-    assert len(await db.accounts.list_keys("a@x")) == 1
+
+    async def submit() -> IssuedKey:
+        api_keys = ApiKeys(
+            accounts=db.accounts, history=SqlHistory(db.store), catalogue=Catalogue({}, db.models), clock=clock
+        )
+        return await api_keys.create(account.id, KeyDraft(name="k"), submission=submission)
+
+    issued = await asyncio.gather(*(submit() for _ in range(50)))
+    assert len({new.secret for new in issued}) == len({new.key.id for new in issued}) == 1
+    assert Counter(new.is_repetition for new in issued) == {False: 1, True: 49}
+    assert len(await keys_of(db.accounts, "a@x")) == 1
     clock.advance(600)
-    later = await submit(clock)
-    assert (later.key_id, later.secret) == (issued[0].key_id, None)
+    later = await submit()
+    assert (later.key.id, later.secret) == (issued[0].key.id, None)
 
 
 async def test_one_account_of_an_address_is_opened_once(db: Opened) -> None:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
+from support.api_keys import keys_of
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine
 from support.spending import fail, reserve, spend
 from tok0n.adapters.sql.repositories.history import SqlHistory
@@ -33,7 +34,9 @@ async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Op
 async def test_requests_page_newest_first_and_by_any_filter(db: Opened) -> None:
     history = SqlHistory(db.store)
     account, key = await db.key("a@x", tokens=10_000)
-    other = await db.accounts.create_key(email="a@x", name="b", digest=b"2", prefix="p", last_four="0", now_us=NOW_US)
+    other = await db.accounts.create_key(
+        account_id=account.id, name="b", digest=b"2", prefix="p", last_four="0", now_us=NOW_US
+    )
     made = []
     for second in range(6):
         at_us = NOW_US + second * 1_000_000
@@ -126,4 +129,4 @@ async def test_when_a_key_was_last_used_only_grows(db: Opened) -> None:
     _, key = await db.key("a@x", tokens=1)
     for at_us in (NOW_US, NOW_US + 5, NOW_US + 2):
         await db.accounts.keys_used({key.id: at_us, "key_unknown": at_us})
-    assert [one.last_used_at_us for one in await db.accounts.list_keys("a@x")] == [NOW_US + 5]
+    assert [one.last_used_at_us for one in await keys_of(db.accounts, "a@x")] == [NOW_US + 5]

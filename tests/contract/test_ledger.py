@@ -328,7 +328,7 @@ async def test_an_account_cannot_own_more_tokens_than_can_be_counted(db: Opened)
 async def limited_key(db: Opened, **limits: Any) -> tuple[Account, ApiKey]:
     account = await db.accounts.create(email="a@x", tokens=10_000, now_us=NOW_US)
     key = await db.accounts.create_key(
-        email="a@x",
+        account_id=account.id,
         name="limited",
         digest=b"limited",
         prefix="tk0n_",

@@ -53,7 +53,7 @@ class LedgerMachine(RuleBasedStateMachine):
             account = self._run(self.db.accounts.create(email=email, tokens=1000, now_us=NOW_US))
             key = self._run(
                 self.db.accounts.create_key(
-                    email=email,
+                    account_id=account.id,
                     name="test",
                     digest=email.encode(),
                     prefix="tk0n_",

@@ -88,6 +88,16 @@ async def test_an_order_keeps_what_was_agreed(orders: SqlOrders, db: Opened) -> 
         await orders.get("ord_none")
 
 
+async def test_no_account_reads_an_order_of_another(orders: SqlOrders, db: Opened) -> None:
+    account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
+    order = await record(orders, await ordered(orders, account.id), PAID)
+    assert await orders.get_in_account(account_id=account.id, order_id=order.id) == order
+    assert [entry.amount for entry in await orders.entries(account_id=account.id, order_id=order.id)] == [1_000]
+    with pytest.raises(NotFound):
+        await orders.get_in_account(account_id="acct_other", order_id=order.id)
+    assert await orders.entries(account_id="acct_other", order_id=order.id) == []
+
+
 async def test_a_hundred_at_once_credit_once(orders: SqlOrders, db: Opened) -> None:
     account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
     order = await ordered(orders, account.id)
@@ -280,7 +290,7 @@ async def test_a_code_form_that_is_submitted_many_times_at_once_grants_once_and_
 ) -> None:
     account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
     await orders.create_code(
-        digest=b"code", shown="TRY", tokens=50, uses_max=9, expires_at_us=None, reason="trial", now_us=NOW_US
+        digest=b"code", masked="TRY", tokens=50, uses_max=9, expires_at_us=None, reason="trial", now_us=NOW_US
     )
     submission = Submission(account_id=account.id, form="redemption", form_id="A" * 22)
     tries = [
@@ -297,7 +307,7 @@ async def test_a_code_is_redeemed_once_by_each_and_no_more_than_allowed(orders: 
     accounts = [await db.accounts.create(email=f"{n}@x", tokens=0, now_us=NOW_US) for n in range(5)]
     for digest, expires in ((b"code", None), (b"old", NOW_US)):
         await orders.create_code(
-            digest=digest, shown="TRY", tokens=50, uses_max=3, expires_at_us=expires, reason="trial", now_us=NOW_US
+            digest=digest, masked="TRY", tokens=50, uses_max=3, expires_at_us=expires, reason="trial", now_us=NOW_US
         )
     tries = [orders.redeem(account_id=account.id, digest=b"code", now_us=NOW_US) for account in accounts for _ in "xyz"]
     results = await asyncio.gather(*tries, return_exceptions=True)

@@ -181,7 +181,10 @@ async def test_codes_are_used_once(users: SqlUsers, sessions: SqlSessions) -> No
 
 async def test_a_closed_account_lets_nobody_in(users: SqlUsers, sessions: SqlSessions, db: Opened) -> None:
     user = await verified(users)
-    await db.accounts.create_key(email="a@x", name="k", digest=b"k", prefix="p", last_four="4", now_us=NOW_US)
+    assert user.account_id is not None
+    await db.accounts.create_key(
+        account_id=user.account_id, name="k", digest=b"k", prefix="p", last_four="4", now_us=NOW_US
+    )
     await sessions.begin(user=user, digest=b"s", agent="", now_us=NOW_US, waits=False)
     await users.close_account(user_id=user.id, now_us=NOW_US)
     closed = await users.get(user.id)

@@ -4,11 +4,12 @@ import itertools
 from random import Random
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tok0n.domain.ledger import Balance
-from tok0n.domain.orders import Applied, Dispute, DisputeStatus, Outcome, Payment, plan_entries
+from tok0n.domain.orders import Applied, Dispute, DisputeStatus, OrderStatus, Outcome, Payment, plan_entries
 
 TOKENS = 1_000_001
 PAID = 500
@@ -116,3 +117,42 @@ def test_every_life_of_an_order_ends_alike_however_it_is_told() -> None:
         for payment in (known(*these) for these in itertools.permutations(told))
     }
     assert ends == {(TOKENS // 5, 0)}
+
+
+@pytest.mark.parametrize(
+    ("payment", "status"),
+    [
+        (Payment(), OrderStatus.AWAITING_PAYMENT),
+        (Payment(is_complete=True), OrderStatus.PROCESSING),
+        (Payment(outcome=Outcome.EXPIRED), OrderStatus.EXPIRED),
+        (Payment(outcome=Outcome.FAILED), OrderStatus.FAILED),
+        (Payment(paid_cents=PAID, outcome=Outcome.EXPIRED), OrderStatus.PAID),
+        (Payment(paid_cents=PAID, refunded_cents=1), OrderStatus.PARTIALLY_REFUNDED),
+        (Payment(paid_cents=PAID, refunded_cents=PAID), OrderStatus.REFUNDED),
+        (Payment(paid_cents=PAID, disputes=(Dispute(id="a", cents=1, status=DisputeStatus.WON),)), OrderStatus.PAID),
+        (
+            Payment(
+                paid_cents=PAID,
+                refunded_cents=1,
+                disputes=(
+                    Dispute(id="a", cents=1, status=DisputeStatus.LOST),
+                    Dispute(id="b", cents=1, status=DisputeStatus.OPEN),
+                ),
+            ),
+            OrderStatus.DISPUTED,
+        ),
+        (
+            Payment(paid_cents=PAID, disputes=(Dispute(id="a", cents=1, status=DisputeStatus.LOST),)),
+            OrderStatus.DISPUTE_LOST,
+        ),
+    ],
+)
+def test_the_status_of_an_order_follows_from_its_payment(payment: Payment, status: OrderStatus) -> None:
+    assert payment.status is status
+    assert status.is_pending == (payment.paid_cents is None and payment.outcome is None)
+
+
+@given(st.lists(facts, max_size=8))
+def test_never_more_can_be_refunded_than_was_paid(these: list[Payment]) -> None:
+    payment = known(*these)
+    assert 0 <= payment.refundable_cents <= (payment.paid_cents or 0)

@@ -14,15 +14,17 @@ import structlog
 from support.fakes import FakeClock
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, schema
 from support.spending import reserve
+from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.inbox import SqlInbox
 from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.domain.errors import AccountingFailed, CheckoutGone, NotFound, PaymentFailed
+from tok0n.domain.forms import Submission
 from tok0n.domain.ledger import Release
 from tok0n.domain.orders import Dispute, DisputeStatus, Order, Outcome, Payment
 from tok0n.domain.packs import Pack
 from tok0n.domain.payments import Checkout, Disputed, Event, NotApplicable, ProviderFact, Refunded, RefundFailed
 from tok0n.services.alarms import ALARMS_MAX
-from tok0n.services.payments import RETRY_FOR_US, SellPacks
+from tok0n.services.payments import RETRY_FOR_US, Purchase, SellPacks
 
 pytestmark = pytest.mark.anyio
 
@@ -121,6 +123,7 @@ class Shop:
             orders=self.orders,
             payments=self.provider,
             inbox=self.inbox,
+            forms=SqlForms(db.store),
             clock=self.clock,
             url_of=lambda path: f"https://tok0n.example{path}",
         )
@@ -302,7 +305,7 @@ async def test_what_calls_in_flight_have_reserved_is_taken_back_when_they_have_e
     order = await shop.order()
     await shop.deliver(event("1", page(order, is_paid=True)))
     key = await shop.db.accounts.create_key(
-        email="a@x", name="test", digest=b"key", prefix="tk0n_", last_four="0000", now_us=NOW_US
+        account_id=order.account_id, name="test", digest=b"key", prefix="tk0n_", last_four="0000", now_us=NOW_US
     )
     held = await reserve(shop.db, account_id=order.account_id, key_id=key.id, tokens=600, model="demo", at_us=NOW_US)
     await shop.deliver(event("2", refunded(order, 500), "charge.refunded"))
@@ -366,6 +369,7 @@ async def six_packs(shop: Shop) -> list[Order]:
         orders=shop.orders,
         payments=shop.provider,
         inbox=shop.inbox,
+        forms=SqlForms(shop.db.store),
         clock=shop.clock,
         url_of=lambda path: f"https://tok0n.example{path}",
     )
@@ -481,6 +485,21 @@ async def test_an_order_that_is_abandoned_while_its_checkout_is_created_sends_no
     first = next(order for order in await shop.orders.of(account.id, before=None, rows_max=9) if order.id != bought.id)
     assert shop.provider.opened[first.id].outcome is Outcome.EXPIRED
     assert shop.provider.opened[bought.id].is_open
+
+
+async def test_a_form_that_led_to_an_open_order_leads_there_again_once_it_is_paid(shop: Shop) -> None:
+    order = await shop.order()
+    form = Submission(account_id=order.account_id, form="order", form_id="x" * 22)
+
+    async def submit() -> Purchase:
+        return await shop.sell.buy(account_id=order.account_id, email="a@x", pack_id=PACK.id, submission=form)
+
+    assert (await submit()).order_id == order.id
+    shop.provider.opened[order.id] = page(order, is_paid=True, is_complete=True, url=None)
+    await shop.sell.refresh(order)
+    again = await submit()
+    assert (again.order_id, again.url) == (order.id, None)
+    assert len(shop.provider.opened) == 1
 
 
 async def test_a_burst_of_purchases_asks_the_provider_for_one_checkout(shop: Shop) -> None:

@@ -2,17 +2,20 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.fakes import FakeClock
-from support.ledgers import ENGINES, Opened, open_engine
+from support.ledgers import ENGINES, Opened, open_engine, schema
 from tok0n.adapters.sql.repositories.attempts import SqlAttempts
 from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.domain.attempts import LIMITS, AttemptKind
+from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.forms import Submission
+from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services.passwords import FormError
-from tok0n.services.redeem_codes import RedeemCodes, make_code
+from tok0n.services.redeem_codes import DAYS_MAX, USES_MAX, RedeemCodes, create_code
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +27,7 @@ async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Op
 
 
 async def code_for(db: Opened, *, tokens: int = 7, uses_max: int = 1) -> str:
-    return await make_code(
+    return await create_code(
         SqlOrders(db.store), FakeClock(), tokens=tokens, uses_max=uses_max, days=None, reason="trial"
     )
 
@@ -66,3 +69,24 @@ async def test_failed_guesses_are_limited_for_each_account_and_valid_codes_do_no
     with pytest.raises(FormError, match="Too many"):
         await redeem_codes.redeem(account_id=account_id, code=valid)
     assert await redeem_codes.redeem(account_id=other, code=valid) == 7
+
+
+@pytest.mark.parametrize(
+    ("changed", "param"),
+    [
+        ({"tokens": 0}, "tokens"),
+        ({"tokens": TOKENS_MAX + 1}, "tokens"),
+        ({"uses_max": 0}, "uses"),
+        ({"uses_max": USES_MAX + 1}, "uses"),
+        ({"days": 0}, "days"),
+        ({"days": DAYS_MAX + 1}, "days"),
+        ({"reason": " "}, "reason"),
+    ],
+)
+async def test_a_code_outside_its_limits_is_not_created(changed: dict[str, Any], param: str, tmp_path: Path) -> None:
+    async with open_engine("sqlite", tmp_path) as db:
+        terms = {"tokens": 1, "uses_max": 1, "days": None, "reason": "trial"} | changed
+        with pytest.raises(InvalidRequest) as error:
+            await create_code(SqlOrders(db.store), FakeClock(), **terms)
+        assert error.value.param == param
+        assert await db.rows(schema.redeem_code) == []

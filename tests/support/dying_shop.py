@@ -22,6 +22,7 @@ from support.ledgers import open_engine
 from support.shop import KEY, SECRET
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.sql.repositories.accounts import SqlAccounts
+from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.inbox import SqlInbox
 from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.adapters.sql.store import SqlStore
@@ -111,6 +112,7 @@ def make_shop(store: SqlStore, stripe_url: str, steps: Steps) -> SellPacks:
         orders=SqlOrders(store),
         payments=payments,
         inbox=SqlInbox(store),
+        forms=SqlForms(store),
         clock=SystemClock(),
         url_of=lambda path: f"http://shop.example{path}",
     )

@@ -14,6 +14,7 @@ from typing import Any, Self
 import msgspec
 from starlette.routing import BaseRoute
 
+from support.api_keys import create_key
 from support.fakes import FakeUpstream
 from support.ledgers import NOW_US, Opened, open_engine
 from support.limiters import make_limiter
@@ -32,7 +33,6 @@ from tok0n.ports.limiter import Limiter
 from tok0n.services.caller_cache import CallerCache
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import CompleteChat
-from tok0n.services.issue_key import issue_key
 from tok0n.services.payments import SellPacks
 from tok0n.services.request_reader import RequestReader
 from tok0n.services.reservations import Reservations
@@ -79,7 +79,7 @@ async def in_process(
     clock = clock or SystemClock()
     async with open_engine(engine, folder) as db:
         await db.accounts.create(email=EMAIL, tokens=tokens, now_us=NOW_US)
-        issued = await issue_key(db.accounts, clock, email=EMAIL, name="test")
+        _, api_key = await create_key(db.accounts, EMAIL)
         await db.models.record(
             Verification(
                 model=MODEL.id, fingerprint=MODEL.fingerprint, checked_at_us=1, checks={"ok": True}, latency_ms=1
@@ -108,7 +108,7 @@ async def in_process(
                 reservations=reservations,
                 complete_chat=complete_chat,
                 upstream=upstream,
-                api_key=issued.secret,
+                api_key=api_key,
             )
 
 
@@ -281,7 +281,7 @@ async def running(
     clock = SystemClock()
     async with open_store(settings) as store:
         await store.accounts.create(email=EMAIL, tokens=tokens, now_us=clock.now_us())
-        issued = await issue_key(store.accounts, clock, email=EMAIL, name="test")
+        _, api_key = await create_key(store.accounts, EMAIL)
         for model in declared_models(settings).values():
             await store.models.record(
                 Verification(
@@ -302,7 +302,7 @@ async def running(
             yield Running(
                 base_url=f"{server.url}/v1",
                 url=server.url.replace("127.0.0.1", host),
-                api_key=issued.secret,
+                api_key=api_key,
                 store=gateway.services.store,
                 sign_in=gateway.services.sign_in,
                 routes=gateway.pages.routes,

@@ -16,6 +16,7 @@ from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.repositories.accounts import SqlAccounts
+from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.inbox import SqlInbox
 from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.adapters.sql.sqlite.store import SqliteStore
@@ -43,6 +44,7 @@ def make_shop(store: SqliteStore | PostgresStore, stripe_url: str, *, packs: int
             secret_key=KEY, webhook_secret=SECRET, automatic_tax=False, promotion_codes=False, api_base=stripe_url
         ),
         inbox=SqlInbox(store),
+        forms=SqlForms(store),
         clock=SystemClock(),
         url_of=lambda path: f"http://shop.example{path}",
     )

@@ -42,7 +42,7 @@ class Opened(msgspec.Struct, kw_only=True):
     async def key(self, email: str, *, tokens: int) -> tuple[Account, ApiKey]:
         account = await self.accounts.create(email=email, tokens=tokens, now_us=NOW_US)
         key = await self.accounts.create_key(
-            email=email, name="test", digest=email.encode(), prefix="tk0n_", last_four="0000", now_us=NOW_US
+            account_id=account.id, name="test", digest=email.encode(), prefix="tk0n_", last_four="0000", now_us=NOW_US
         )
         return account, key
 

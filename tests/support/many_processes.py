@@ -39,9 +39,9 @@ async def work_together(*, processes: int, operations: int) -> Counter[str]:
         store = PostgresStore(PostgresOptions(url=url))
         ledger, accounts = PostgresLedger(store), SqlAccounts(store)
         for email in EMAILS:
-            await accounts.create(email=email, tokens=OPENING_TOKENS, now_us=NOW_US)
+            account = await accounts.create(email=email, tokens=OPENING_TOKENS, now_us=NOW_US)
             await accounts.create_key(
-                email=email, name="k", digest=email.encode(), prefix="p", last_four="l", now_us=NOW_US
+                account_id=account.id, name="k", digest=email.encode(), prefix="p", last_four="l", now_us=NOW_US
             )
         results = await asyncio.gather(*(_work(url, seed, operations) for seed in range(processes)))
         done = sum(results, Counter())

@@ -35,7 +35,7 @@ class Worker:
     async def run(self) -> None:
         self.callers = {}
         for email in EMAILS:
-            (key, *_) = await self.accounts.list_keys(email)
+            (key, *_) = await self.accounts.list_keys((await self.accounts.get(email)).id)
             self.callers[email] = key
         async with asyncio.TaskGroup() as group:
             for number in range(CALLERS):

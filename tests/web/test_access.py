@@ -5,6 +5,7 @@ from pathlib import Path
 import pyotp
 import pytest
 
+from support.api_keys import keys_of
 from support.gateways import Running, running
 from support.ledgers import NOW_US
 from support.mailbox import Mailbox
@@ -55,14 +56,14 @@ async def test_a_reset_shows_what_remains_and_each_of_it_can_be_removed(
         assert all(name in page for name in ("phone", "laptop", "production", "mallory's"))
         removed = await owner.post(ACCESS, {"credential_id": b"phone".hex(), "key_id": ""})
         assert removed.headers["location"] == ACCESS
-        keys = {key.name: key for key in await site.store.accounts.list_keys(ADA)}
+        keys = {key.name: key for key in await keys_of(site.store.accounts, ADA)}
         await owner.post(ACCESS, {"key_id": keys["mallory's"].id})
         page = text_of(await owner.get(ACCESS))
         assert [name in page for name in ("phone", "laptop", "production", "mallory's")] == [False, True, True, False]
         await owner.post(ACCESS, {"credential_id": b"laptop".hex(), "key_id": ""})
         await owner.post(ACCESS, {"key_id": keys["production"].id})
         assert "Your account has no passkeys and no active API keys." in (await owner.get(ACCESS)).text
-        assert [key.active for key in await site.store.accounts.list_keys(ADA)] == [False, False]
+        assert [key.active for key in await keys_of(site.store.accounts, ADA)] == [False, False]
 
 
 @pytest.mark.parametrize(

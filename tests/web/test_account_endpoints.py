@@ -3,12 +3,11 @@
 import msgspec
 import pytest
 
+from support.api_keys import create_key
 from support.gateways import EMAIL, Running
 from support.http import USAGE_TOTAL, chat, chat_body, request
 from support.scripted_upstream import ScriptedUpstream, status
-from tok0n.adapters.clock import SystemClock
 from tok0n.domain.accounts import KeyLimits
-from tok0n.services.issue_key import issue_key
 
 pytestmark = pytest.mark.anyio
 
@@ -18,9 +17,9 @@ def bearer(api_key: str) -> dict[str, str]:
 
 
 async def key_with(gateway: Running, **limits: object) -> str:
-    chosen = msgspec.convert(limits, KeyLimits)
-    issued = await issue_key(gateway.store.accounts, SystemClock(), email=EMAIL, name="limited", limits=chosen)
-    return issued.secret
+    key_limits = msgspec.convert(limits, KeyLimits)
+    _, secret = await create_key(gateway.store.accounts, EMAIL, name="limited", limits=key_limits)
+    return secret
 
 
 async def test_the_balance_is_what_the_receipts_say(gateway: Running) -> None:
@@ -87,8 +86,8 @@ async def test_nothing_is_told_without_a_key(gateway: Running, path: str) -> Non
 async def test_the_request_of_another_account_is_not_found(gateway: Running) -> None:
     called = await chat(gateway.base_url, gateway.api_key, chat_body())
     await gateway.store.accounts.create(email="other@example.com", tokens=10, now_us=1)
-    other = await issue_key(gateway.store.accounts, SystemClock(), email="other@example.com", name="other")
+    _, secret = await create_key(gateway.store.accounts, "other@example.com")
     path = f"/v1/requests/{called.headers['x-request-id']}"
-    answer = await request(gateway.base_url, "GET", path, headers=bearer(other.secret))
+    answer = await request(gateway.base_url, "GET", path, headers=bearer(secret))
     assert (answer.status, answer.error["code"]) == (404, "not_found")
-    assert (await request(gateway.base_url, "GET", "/v1/balance", headers=bearer(other.secret))).json["posted"] == 10
+    assert (await request(gateway.base_url, "GET", "/v1/balance", headers=bearer(secret))).json["posted"] == 10

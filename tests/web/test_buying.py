@@ -15,7 +15,7 @@ from support.shop import KEY, shop
 from support.users import join
 from support.visitor import Visitor, text_of
 from tok0n.demo.stripe_double import StripeDouble
-from tok0n.services.redeem_codes import make_code
+from tok0n.services.redeem_codes import create_code
 
 pytestmark = pytest.mark.anyio
 
@@ -139,7 +139,7 @@ async def test_a_code_is_redeemed_however_it_is_typed_and_cannot_be_guessed_for_
     opened: Shop, buyer: Visitor
 ) -> None:
     site, _ = opened
-    code = await make_code(site.store.orders, site.clock, tokens=500, uses_max=5, days=1, reason="trial")
+    code = await create_code(site.store.orders, site.clock, tokens=500, uses_max=5, days=1, reason="trial")
     answer = await buyer.post(
         "/dashboard/redeem", {"code": f" {code.lower().replace('-', ' ')} "}, page="/dashboard/buy"
     )
@@ -153,7 +153,7 @@ async def test_a_code_is_redeemed_however_it_is_typed_and_cannot_be_guessed_for_
 
 
 async def test_where_nothing_is_sold_codes_can_still_be_redeemed(site: Running, customer: Visitor) -> None:
-    code = await make_code(site.store.orders, site.clock, tokens=500, uses_max=1, days=None, reason="x")
+    code = await create_code(site.store.orders, site.clock, tokens=500, uses_max=1, days=None, reason="x")
     assert "for sale here" in (await customer.get("/dashboard/buy")).text
     answer = await customer.post("/dashboard/redeem", {"code": code}, page="/dashboard/buy")
     assert "500 tokens" in answer.text

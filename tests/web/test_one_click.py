@@ -16,6 +16,7 @@ import pyotp
 import pytest
 
 from support import postgres
+from support.api_keys import keys_of
 from support.gateways import Running
 from support.http import USAGE_TOTAL
 from support.ledgers import ENGINES
@@ -28,9 +29,9 @@ from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.demo.stripe_double import StripeDouble
 from tok0n.domain.forms import SEALED_US
 from tok0n.domain.usage import TOKENS_MAX
-from tok0n.services.redeem_codes import make_code
-from tok0n.web.dashboard.keys import KEYS_MAX
-from tok0n.web.dashboard.playground import Playground
+from tok0n.services.api_keys import KEYS_MAX
+from tok0n.services.playground import Playground
+from tok0n.services.redeem_codes import create_code
 
 pytestmark = pytest.mark.anyio
 
@@ -124,11 +125,11 @@ async def test_a_key_form_creates_one_key_and_every_submission_shows_its_secret(
     assert {answer.status_code for answer in answers} == {200}
     assert len({secret_in(answer) for answer in answers}) == 1
     assert sum("submitted this form more than once" in answer.text for answer in answers) == CLICKS
-    (key,) = await site.store.accounts.list_keys(ADA)
+    (key,) = await keys_of(site.store.accounts, ADA)
     assert key.name == "laptop"
     assert await site.store.accounts.find_caller(b"", now_us=0) is None
     await ada.post("/dashboard/keys", {"name": "laptop"})
-    assert len(await site.store.accounts.list_keys(ADA)) == 2, "a form that was shown anew is another one"
+    assert len(await keys_of(site.store.accounts, ADA)) == 2, "a form that was shown anew is another one"
 
 
 async def test_a_key_is_shown_for_ten_minutes_and_no_longer(opened: Shop, ada: Visitor) -> None:
@@ -141,7 +142,7 @@ async def test_a_key_is_shown_for_ten_minutes_and_no_longer(opened: Shop, ada: V
     assert later.status_code == 200
     assert secret not in later.text
     assert "We showed this key when you created it" in later.text
-    assert len(await site.store.accounts.list_keys(ADA)) == 1
+    assert len(await keys_of(site.store.accounts, ADA)) == 1
 
 
 async def test_parallel_posts_create_no_more_keys_than_allowed(opened: Shop, ada: Visitor) -> None:
@@ -156,7 +157,7 @@ async def test_parallel_posts_create_no_more_keys_than_allowed(opened: Shop, ada
     statuses = [answer.status_code for answer in answers]
     assert (statuses.count(200), statuses.count(422)) == (KEYS_MAX, 60)
     assert "100 active API keys" in next(answer.text for answer in answers if answer.status_code == 422)
-    assert len(await site.store.accounts.list_keys(ADA)) == KEYS_MAX
+    assert len(await keys_of(site.store.accounts, ADA)) == KEYS_MAX
 
 
 async def test_a_buy_form_opens_one_order_and_leads_there_until_and_after_it_is_paid(
@@ -197,7 +198,7 @@ async def test_two_hundred_purchases_at_once_open_one_checkout_for_each_pack(ope
 
 async def test_a_code_form_grants_once_and_every_submission_says_so(opened: Shop, ada: Visitor) -> None:
     site, _ = opened
-    code = await make_code(site.store.orders, site.clock, tokens=500, uses_max=9, days=1, reason="trial")
+    code = await create_code(site.store.orders, site.clock, tokens=500, uses_max=9, days=1, reason="trial")
     fields = await form_of(ada, "/dashboard/buy") | {"code": code}
     answers = await click(ada, "/dashboard/redeem", fields)
     answers.append(await ada.post_raw("/dashboard/redeem", fields))
@@ -211,7 +212,7 @@ async def test_a_playground_form_sends_one_request_and_every_submission_shows_it
     site, _ = opened
     await site.store.accounts.grant(email=ADA, tokens=100_000, reason="x", now_us=site.clock.now_us())
     await ada.post("/dashboard/keys", {"name": "k"})
-    (key,) = await site.store.accounts.list_keys(ADA)
+    (key,) = await keys_of(site.store.accounts, ADA)
     may_answer, behaviour, send_once = asyncio.Event(), upstream.behaviour, Playground._send_once
     submissions = 0
 
@@ -249,7 +250,7 @@ async def test_a_playground_request_that_was_rejected_is_not_sent_again_by_the_s
 ) -> None:
     site, _ = opened
     await ada.post("/dashboard/keys", {"name": "k"})
-    (key,) = await site.store.accounts.list_keys(ADA)
+    (key,) = await keys_of(site.store.accounts, ADA)
     fields = await form_of(ada, "/dashboard/playground")
     fields |= {"model": "demo", "key": key.id, "user": "Hello!", "limit": "50", "send": "1"}
     assert (await ada.post_raw("/dashboard/playground", fields)).status_code == 402
@@ -298,7 +299,7 @@ async def test_a_key_that_was_revoked_is_not_shown_again(opened: Shop, ada: Visi
     site, _ = opened
     fields = await form_of(ada, "/dashboard/keys") | {"name": "laptop"}
     secret = secret_in(await ada.post_raw("/dashboard/keys", fields))
-    (key,) = await site.store.accounts.list_keys(ADA)
+    (key,) = await keys_of(site.store.accounts, ADA)
     await site.store.accounts.revoke_key(account_id=key.account_id, key_id=key.id, now_us=site.clock.now_us())
     again = await ada.post_raw("/dashboard/keys", fields)
     assert "has been revoked" in again.text
@@ -308,7 +309,7 @@ async def test_a_key_that_was_revoked_is_not_shown_again(opened: Shop, ada: Visi
 async def test_a_code_that_would_make_a_balance_too_large_is_refused(opened: Shop, ada: Visitor) -> None:
     site, _ = opened
     await site.store.accounts.grant(email=ADA, tokens=TOKENS_MAX, reason="x", now_us=site.clock.now_us())
-    code = await make_code(site.store.orders, site.clock, tokens=1, uses_max=1, days=1, reason="trial")
+    code = await create_code(site.store.orders, site.clock, tokens=1, uses_max=1, days=1, reason="trial")
     answer = await ada.post("/dashboard/redeem", {"code": code}, page="/dashboard/buy")
     assert (answer.status_code, f"at most {TOKENS_MAX} tokens" in answer.text) == (422, True)
 
@@ -339,7 +340,7 @@ async def test_a_form_without_a_form_id_of_ours_creates_nothing_and_says_what_to
     answer = await ada.post_raw(path, {"form_id": form_id} | fields)
     assert answer.status_code == 422
     assert "Submit it again" in answer.text
-    assert await site.store.accounts.list_keys(ADA) == []
+    assert await keys_of(site.store.accounts, ADA) == []
     assert double.sessions == {}
 
 

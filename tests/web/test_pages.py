@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from starlette.routing import Route
 
+from support.api_keys import create_key, keys_of
 from support.fakes import ANSWER
 from support.gateways import EMAIL, Running, running
 from support.http import USAGE_TOTAL, chat, chat_body
@@ -23,8 +24,7 @@ from support.visitor import Visitor, text_of
 from tok0n.adapters.sql import schema
 from tok0n.domain.errors import AccountingFailed
 from tok0n.domain.history import RequestFilter
-from tok0n.services.issue_key import issue_key
-from tok0n.web.dashboard.playground import READS_MAX
+from tok0n.services.playground import READS_MAX
 
 pytestmark = pytest.mark.anyio
 
@@ -94,7 +94,7 @@ async def test_a_key_has_the_limits_that_the_form_says(site: Running, owner: Vis
     shown = text_of(await owner.get("/dashboard/keys"))
     assert "5,000" in shown
     assert (await chat(site.base_url, key, chat_body())).status == 200
-    listed = (await site.store.accounts.list_keys(EMAIL))[-1]
+    listed = (await keys_of(site.store.accounts, EMAIL))[-1]
     assert (listed.limits.budget, listed.limits.models) == (5_000, ("demo",))
     for fields, words in (
         ({"days": "0"}, "whole number from 1"),
@@ -108,14 +108,14 @@ async def test_a_key_has_the_limits_that_the_form_says(site: Running, owner: Vis
 
 
 async def test_there_is_an_end_to_keys(owner: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tok0n.web.dashboard.keys.KEYS_MAX", 2)
+    monkeypatch.setattr("tok0n.services.api_keys.KEYS_MAX", 2)
     await made_key(owner)
     refused = await owner.post("/dashboard/keys", {"name": "one more"})
     assert (refused.status_code, "Revoke one first" in refused.text) == (422, True)
 
 
 async def test_a_key_is_renamed(site: Running, owner: Visitor) -> None:
-    key = (await site.store.accounts.list_keys(EMAIL))[0]
+    key = (await keys_of(site.store.accounts, EMAIL))[0]
     await owner.post(f"/dashboard/keys/{key.id}/rename", {"name": "production"})
     assert "production" in (await owner.get("/dashboard/keys")).text
     assert (await chat(site.base_url, site.api_key, chat_body())).status == 200
@@ -208,7 +208,7 @@ async def test_a_low_balance_is_shown_and_mailed(site: Running, owner: Visitor, 
 async def test_the_playground_tells_the_bound_before_and_the_receipt_after(
     site: Running, owner: Visitor, upstream: ScriptedUpstream, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    key = (await site.store.accounts.list_keys(EMAIL))[0]
+    key = (await keys_of(site.store.accounts, EMAIL))[0]
     fields = {"model": "demo", "key": key.id, "limit": "50", "system": "", "user": CANARY}
     asked = await owner.post("/dashboard/playground", fields | {"ask": "1"})
     bound = re.findall(r"Reserves up to ([\d,]+) tokens", asked.text)[0]
@@ -229,7 +229,7 @@ async def test_the_playground_tells_the_bound_before_and_the_receipt_after(
 async def test_the_playground_fails_as_the_api_does(
     site: Running, owner: Visitor, stranger: Visitor, upstream: ScriptedUpstream
 ) -> None:
-    key = (await site.store.accounts.list_keys(EMAIL))[0]
+    key = (await keys_of(site.store.accounts, EMAIL))[0]
     fields = {"model": "demo", "key": key.id, "limit": "50", "user": "Hi", "send": "1"}
     upstream.behaviour = status(500)
     failed = await owner.post("/dashboard/playground", fields)
@@ -252,7 +252,7 @@ async def test_the_playground_fails_as_the_api_does(
 async def test_a_playground_call_whose_visitor_left_is_settled(
     site: Running, owner: Visitor, upstream: ScriptedUpstream
 ) -> None:
-    key = (await site.store.accounts.list_keys(EMAIL))[0]
+    key = (await keys_of(site.store.accounts, EMAIL))[0]
     answered = asyncio.Event()
     behaviour = upstream.behaviour
 
@@ -276,7 +276,7 @@ async def test_a_playground_call_whose_visitor_left_is_settled(
 
 async def test_the_balance_that_is_empty_says_so_in_the_playground(stranger: Visitor, site: Running) -> None:
     await made_key(stranger)
-    key = (await site.store.accounts.list_keys("eve@example.com"))[0]
+    key = (await keys_of(site.store.accounts, "eve@example.com"))[0]
     fields = {"model": "demo", "key": key.id, "limit": "50", "user": "Hi", "send": "1"}
     answer = await stranger.post("/dashboard/playground", fields)
     assert (answer.status_code, "insufficient_tokens" in answer.text) == (402, True)
@@ -288,7 +288,7 @@ async def test_no_page_shows_or_changes_anything_of_another_account(
     await owner.post("/dashboard/settings", {"change": "threshold", "threshold": "5"})
     answer = await chat(site.base_url, site.api_key, chat_body())
     request_id = answer.headers["x-request-id"]
-    key = (await site.store.accounts.list_keys(EMAIL))[0]
+    key = (await keys_of(site.store.accounts, EMAIL))[0]
     account = await site.account()
     owned = [EMAIL, account.id, key.id, request_id, f"{account.balance.posted:,}", f"{key.prefix}…{key.last_four}"]
     before = await everything(site, account.id)
@@ -330,7 +330,7 @@ async def test_every_private_page_wants_a_sign_in(site: Running, visitor: Visito
 
 
 async def test_a_form_from_another_site_changes_nothing(site: Running, owner: Visitor) -> None:
-    key = (await site.store.accounts.list_keys(EMAIL))[0]
+    key = (await keys_of(site.store.accounts, EMAIL))[0]
     account = await site.account()
     before = await everything(site, account.id)
     fields = {"name": "forged", "change": "threshold", "threshold": "7", "everywhere": "1"}
@@ -394,7 +394,7 @@ async def test_what_people_write_is_shown_as_text(site: Running, owner: Visitor,
     key = await made_key(owner, name=XSS)
     await chat(site.base_url, key, chat_body())
     upstream.behaviour = ok(ANSWER.replace(b'"Hello."', json.dumps(XSS).encode()))
-    key_id = (await site.store.accounts.list_keys(EMAIL))[-1].id
+    key_id = (await keys_of(site.store.accounts, EMAIL))[-1].id
     account_id = (await site.account()).id
     request_id = (await site.store.history.requests(account_id, RequestFilter(), before=None, rows_max=1))[0].id
     pages = [*paths(site, method="GET", key=key_id, request=request_id), f"/dashboard/requests?key={key_id}"]
@@ -489,11 +489,11 @@ async def test_when_a_key_was_last_used_is_remembered(site: Running, owner: Visi
     assert "never" in text_of(await owner.get("/dashboard/keys"))
     await chat(site.base_url, site.api_key, chat_body())
     await site.caller_cache.flush_last_used()
-    key = (await site.store.accounts.list_keys(EMAIL))[0]
+    key = (await keys_of(site.store.accounts, EMAIL))[0]
     assert key.last_used_at_us is not None
     assert abs(key.last_used_at_us - site.clock.now_us()) < 60_000_000
-    issued = await issue_key(site.store.accounts, site.clock, email=EMAIL, name="unused")
-    assert issued.key.last_used_at_us is None
+    unused, _ = await create_key(site.store.accounts, EMAIL)
+    assert unused.last_used_at_us is None
 
 
 async def test_the_playground_bounds_only_so_many_requests_of_an_account(owner: Visitor, stranger: Visitor) -> None:
@@ -513,7 +513,7 @@ async def test_the_playground_shows_an_answer_that_holds_odd_json(
     site: Running, owner: Visitor, upstream: ScriptedUpstream
 ) -> None:
     odd = {"text": (b'"Half \\ud83d"', "Half ?"), "no text": (b'null,"x":[NaN,"\\ud83d"]', "NaN")}
-    key = (await site.store.accounts.list_keys(EMAIL))[0]
+    key = (await keys_of(site.store.accounts, EMAIL))[0]
     fields = {"model": "demo", "user": "Hello", "limit": "50", "key": key.id, "send": "1"}
     for name, (content, shown) in odd.items():
         upstream.behaviour = ok(ANSWER.replace(b'"Hello."', content))

@@ -8,6 +8,7 @@ import pytest
 from starlette.routing import Route
 
 from support import postgres
+from support.api_keys import keys_of
 from support.gateways import running
 from support.http import USAGE_TOTAL, chat, chat_body
 from support.mailbox import Mailbox
@@ -40,7 +41,7 @@ async def test_every_page_works_on_postgres(tmp_path: Path, upstream: ScriptedUp
             {"change": "time_zone", "time_zone": "Asia/Kolkata"},
         ):
             assert (await visitor.post("/dashboard/settings", fields)).status_code == 303
-        known = (await site.store.accounts.list_keys(ADA))[0]
+        known = (await keys_of(site.store.accounts, ADA))[0]
         request_id = answer.headers["x-request-id"]
         for route in site.routes:
             if isinstance(route, Route) and "GET" in (route.methods or ()) and route.path not in FILES:
@@ -54,7 +55,7 @@ async def test_every_page_works_on_postgres(tmp_path: Path, upstream: ScriptedUp
             assert (request_id in page.text) == (status == "settled"), status
         assert f"{1_000 - USAGE_TOTAL:,}" in (await visitor.get("/dashboard/statement")).text
         await site.caller_cache.flush_last_used()
-        assert (await site.store.accounts.list_keys(ADA))[0].last_used_at_us is not None
+        assert (await keys_of(site.store.accounts, ADA))[0].last_used_at_us is not None
         await site.sign_in.forget_old()
         assert (await visitor.post("/sign-out", {"everywhere": "1"}, page="/dashboard/settings")).status_code == 303
         assert await site.audit_is_clean()

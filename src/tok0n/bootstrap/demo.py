@@ -13,7 +13,7 @@ import msgspec
 from tok0n.adapters.clock import SystemClock
 from tok0n.bootstrap.listener import bind
 from tok0n.bootstrap.resources import Store, open_store
-from tok0n.bootstrap.services import open_catalogue, open_sign_in
+from tok0n.bootstrap.services import make_api_keys, open_catalogue, open_sign_in
 from tok0n.bootstrap.serving import serve_gateway, signals
 from tok0n.bootstrap.wiring import open_gateway
 from tok0n.demo.simulated_upstream import MODELS, simulated_upstream
@@ -23,7 +23,7 @@ from tok0n.domain.users import LinkPurpose
 from tok0n.http.asgi import AsgiBridge
 from tok0n.http.server import HttpServer
 from tok0n.optional_imports import is_installed
-from tok0n.services.issue_key import issue_key
+from tok0n.services.api_keys import KEYS_MAX, KeyDraft
 from tok0n.settings import Settings, load
 
 DEMO_EMAIL = "demo@tok0n.example"
@@ -105,14 +105,14 @@ async def demo(data: Path, *, port: int | None, announce: Announce) -> None:
             api_key, password = await _prepare(settings)
 
             def ready(url: str, _: str | None) -> None:
-                told = Demo(
+                ready = Demo(
                     base_url=f"{url}/v1",
                     api_key=api_key,
                     dashboard_url=f"{url}/dashboard",
                     email=DEMO_EMAIL,
                     password=password,
                 )
-                announce(told, path)
+                announce(ready, path)
 
             with listener:
                 async with _stripe(double, settings), open_gateway(settings, stripe_base=double.url) as gateway:
@@ -174,7 +174,7 @@ async def _prepare(settings: Settings) -> tuple[str, str]:
     """Verify the models, fund the account, and make a key and a password, as an operator would at the first start."""
     clock = SystemClock()
     async with open_store(settings) as store, open_catalogue(settings, store) as (catalogue, verify_models):
-        await asyncio.gather(*(verify_models(catalogue.declared(model)) for model in MODELS))
+        await verify_models.verify_all(catalogue.declared_models(MODELS))
         try:
             account = await store.accounts.get(DEMO_EMAIL)
         except NotFound:
@@ -184,7 +184,12 @@ async def _prepare(settings: Settings) -> tuple[str, str]:
             await store.accounts.grant(
                 email=DEMO_EMAIL, tokens=missing, reason="the demo fills up at each start", now_us=clock.now_us()
             )
-        issued = await issue_key(store.accounts, clock, email=DEMO_EMAIL, name="demo")
+        api_keys = make_api_keys(settings, store, clock)
+        active = await api_keys.active(account.id)
+        if len(active) >= KEYS_MAX:
+            await api_keys.revoke(account_id=account.id, key_id=active[0].id)
+        issued = await api_keys.create(account.id, KeyDraft(name="demo"))
+        assert issued.secret is not None, "a new key has its secret"
         password = f"demo-{secrets.token_urlsafe(PASSWORD_BYTES)}"
         await _let_in(settings, store, password)
         return issued.secret, password
@@ -199,7 +204,6 @@ async def _let_in(settings: Settings, store: Store, password: str) -> None:
         else:
             await store.users.register(email=DEMO_EMAIL, password_hash="", now_us=SystemClock().now_us())
             link = await sign_in.recover(DEMO_EMAIL)
-            assert link is not None, "registered just now"
             secret = link.partition("link=")[2]
             await sign_in.choose_password(secret, purpose=LinkPurpose.RESET, password=password, agent="")
     user = await store.users.find(DEMO_EMAIL)

@@ -11,14 +11,15 @@ from tok0n.bootstrap.resources import limits_of, open_authenticator
 from tok0n.bootstrap.services import Services, packs_of
 from tok0n.ports.users import Authenticator
 from tok0n.services.passkeys import SignInByPasskey
+from tok0n.services.playground import Playground
 from tok0n.services.redeem_codes import RedeemCodes
 from tok0n.web.dashboard.access import access_routes
 from tok0n.web.dashboard.dashboard_ports import DashboardPorts
 from tok0n.web.dashboard.keys import key_routes
-from tok0n.web.dashboard.orders import OrderPages, SellerShown
+from tok0n.web.dashboard.orders import OrderPages, Seller
 from tok0n.web.dashboard.overview import overview_routes
 from tok0n.web.dashboard.passkeys import passkey_routes
-from tok0n.web.dashboard.playground import Playground
+from tok0n.web.dashboard.playground import playground_routes
 from tok0n.web.dashboard.requests import request_routes
 from tok0n.web.dashboard.settings import settings_routes
 from tok0n.web.dashboard.sign_in import sign_in_routes
@@ -54,16 +55,15 @@ def make_pages(services: Services) -> Pages:
         trusted_proxies=settings.server.trusted_proxies,
     )
     ports = DashboardPorts(
-        accounts=store.accounts,
+        api_keys=services.api_keys,
         history=store.history,
-        notices=store.notices,
+        low_balances=services.low_balances,
         users=store.users,
         sessions=store.sessions,
         profile=services.profile,
         catalogue=services.catalogue,
         clock=services.clock,
         forms=store.forms,
-        attempts=store.attempts,
     )
     routes = [assets.route(), *_public_routes(services, context), *_dashboard_routes(services, context, ports)]
     if services.sell_packs is not None:
@@ -88,11 +88,13 @@ def _public_routes(services: Services, context: PageContext) -> list[BaseRoute]:
 
 def _dashboard_routes(services: Services, context: PageContext, ports: DashboardPorts) -> list[BaseRoute]:
     playground = Playground(
-        ports=ports,
+        api_keys=services.api_keys,
         complete_chat=services.complete_chat,
         caller_cache=services.caller_cache,
+        forms=services.store.forms,
         request_log=services.request_log,
         requests_in_progress=services.requests_in_progress,
+        clock=services.clock,
         status_of=status_of,
     )
     seller = services.settings.seller
@@ -101,7 +103,7 @@ def _dashboard_routes(services: Services, context: PageContext, ports: Dashboard
         orders=services.store.orders,
         redeem_codes=RedeemCodes(services.store.orders, services.store.attempts, services.clock),
         sell_packs=services.sell_packs,
-        seller=SellerShown(**{name: getattr(seller, name) for name in SellerShown.__struct_fields__}),
+        seller=Seller(**{name: getattr(seller, name) for name in Seller.__struct_fields__}),
     )
     return [
         *overview_routes(context, ports),
@@ -111,7 +113,7 @@ def _dashboard_routes(services: Services, context: PageContext, ports: Dashboard
         *statement_routes(context, ports),
         *settings_routes(context, ports),
         *access_routes(context, ports, services.store.passkeys),
-        *playground.routes(context),
+        *playground_routes(context, ports, playground),
         *orders.routes(context),
     ]
 

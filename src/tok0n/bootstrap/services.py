@@ -27,9 +27,11 @@ from tok0n.ports.limiter import Limiter
 from tok0n.ports.mail import Mailer
 from tok0n.ports.upstream import Upstream
 from tok0n.ports.users import Passwords
+from tok0n.services.api_keys import ApiKeys
 from tok0n.services.caller_cache import CallerCache
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import CompleteChat
+from tok0n.services.notices import LowBalances
 from tok0n.services.payments import SellPacks
 from tok0n.services.profile import Profile
 from tok0n.services.request_log import RequestLog
@@ -56,6 +58,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     limiter: Limiter
     mailer: Mailer
     catalogue: Catalogue
+    api_keys: ApiKeys
     verify_models: VerifyModels
     reservations: Reservations
     caller_cache: CallerCache
@@ -64,6 +67,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     request_log: RequestLog
     sign_in: SignIn
     profile: Profile
+    low_balances: LowBalances
     sell_packs: SellPacks | None
 
 
@@ -90,6 +94,7 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
                 limiter=limiter,
                 mailer=mailer,
                 catalogue=catalogue,
+                api_keys=_make_api_keys(store, catalogue, clock),
                 verify_models=_verification(settings, store, upstreams, limiter, clock),
                 reservations=reservations,
                 caller_cache=caller_cache,
@@ -106,6 +111,7 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
                 request_log=RequestLog(logs.configure(level=settings.logs.level, style=settings.logs.format)),
                 sign_in=_make_sign_in(settings, store, clock, passwords=passwords, mailer=mailer),
                 profile=_make_profile(settings, store, clock, passwords=passwords, mailer=mailer),
+                low_balances=LowBalances(store.notices, mailer, url_maker(settings)),
                 sell_packs=make_sell_packs(settings, store, clock, stripe_base=stripe_base),
             )
 
@@ -121,6 +127,15 @@ async def open_catalogue(settings: Settings, store: Store) -> AsyncIterator[tupl
         open_limiter(settings, store, clock, wait_seconds=LIMITER_WAIT_SECONDS) as limiter,
     ):
         yield catalogue, _verification(settings, store, upstreams, limiter, clock)
+
+
+def make_api_keys(settings: Settings, store: Store, clock: Clock) -> ApiKeys:
+    """Return the use cases of API keys, for a command."""
+    return _make_api_keys(store, Catalogue(declared_models(settings), store.models), clock)
+
+
+def _make_api_keys(store: Store, catalogue: Catalogue, clock: Clock) -> ApiKeys:
+    return ApiKeys(accounts=store.accounts, history=store.history, catalogue=catalogue, clock=clock)
 
 
 @contextlib.asynccontextmanager
@@ -155,6 +170,7 @@ def make_sell_packs(
         orders=store.orders,
         payments=payments,
         inbox=store.inbox,
+        forms=store.forms,
         clock=clock,
         url_of=url_maker(settings),
     )

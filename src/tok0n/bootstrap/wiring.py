@@ -10,10 +10,9 @@ import structlog
 from tok0n.bootstrap.app import App, make_app
 from tok0n.bootstrap.memory import TRIM_SECONDS, MemoryTrimmer
 from tok0n.bootstrap.pages import Pages, make_pages
-from tok0n.bootstrap.services import Services, open_services, url_maker
+from tok0n.bootstrap.services import Services, open_services
 from tok0n.domain.errors import Tok0nError
 from tok0n.services.housekeeping import Housekeeping, PeriodicTask
-from tok0n.services.notices import LowBalances
 from tok0n.settings import Settings
 
 log = structlog.get_logger()
@@ -66,10 +65,9 @@ def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeepi
     async def forget_submissions() -> None:
         await store.forms.forget_old(now_us=clock.now_us())
 
-    low_balances = LowBalances(store.notices, services.mailer, url_maker(settings))
     more: list[tuple[PeriodicTask, float]] = [
         (services.caller_cache.flush_last_used, REMEMBER_USE_SECONDS),
-        (low_balances.tell, LOW_BALANCES_SECONDS),
+        (services.low_balances.notify, LOW_BALANCES_SECONDS),
         (services.sign_in.forget_old, FORGET_SECONDS),
         (trimmer.trim, TRIM_SECONDS),
         (forget_submissions, FORGET_SUBMISSIONS_SECONDS),

@@ -1,6 +1,5 @@
 """tok0n models."""
 
-import asyncio
 import sys
 from pathlib import Path
 
@@ -11,8 +10,6 @@ from tok0n.bootstrap.services import declared_models, open_catalogue
 from tok0n.cli.common import FAILED, command, config_option, json_option, load_settings, moment, print_json, print_table
 from tok0n.domain.catalogue import ModelState
 from tok0n.services.catalogue import Catalogue, ModelReport
-
-_CONCURRENT_VERIFICATIONS_MAX = 8
 
 
 @click.group()
@@ -25,7 +22,7 @@ def models() -> None:
 @json_option
 @command
 async def list_models(config_path: Path | None, *, as_json: bool) -> None:
-    """List the declared models, and what is known of each."""
+    """List the declared models with the state of each."""
     settings = load_settings(config_path)
     async with open_store(settings) as store:
         catalogue = Catalogue(declared_models(settings), store.models)
@@ -58,25 +55,17 @@ async def list_models(config_path: Path | None, *, as_json: bool) -> None:
 @json_option
 @command
 async def verify_models(model_ids: tuple[str, ...], config_path: Path | None, *, as_json: bool) -> None:
-    """Send each model (all, without an ID) a tiny real completion, and remember what it showed."""
+    """Send each model (all, without an ID) a tiny real completion, and record the result."""
     settings = load_settings(config_path)
-    async with open_store(settings) as store, open_catalogue(settings, store) as (catalogue, verify):
-        chosen = [catalogue.declared(model_id) for model_id in model_ids or settings.models]
-        few_at_once = asyncio.Semaphore(_CONCURRENT_VERIFICATIONS_MAX)
-
-        async def one(index: int) -> ModelState:
-            async with few_at_once:
-                return await verify(chosen[index])
-
-        states = await asyncio.gather(*(one(index) for index in range(len(chosen))))
+    async with open_store(settings) as store, open_catalogue(settings, store) as (catalogue, verifier):
+        states = await verifier.verify_all(catalogue.declared_models(model_ids))
     if as_json:
         print_json([_state(state) for state in states])
     else:
         for state in states:
-            passed = all(state.checks.values())
-            words = f"passed in {state.latency_ms} ms" if passed else f"FAILED: {state.detail}"
+            words = f"passed in {state.latency_ms} ms" if state.passed else f"FAILED: {state.detail}"
             click.echo(f"{state.id}: {words}")
-    if not all(passed for state in states for passed in state.checks.values()):
+    if not all(state.passed for state in states):
         sys.exit(FAILED)
 
 
@@ -104,10 +93,7 @@ async def _set_enabled(model_id: str, config_path: Path | None, *, enabled: bool
     settings = load_settings(config_path)
     async with open_store(settings) as store:
         catalogue = Catalogue(declared_models(settings), store.models)
-        catalogue.declared(model_id)
-        await store.models.set_enabled(model=model_id, enabled=enabled)
-        await catalogue.refresh()
-        report = next(report for report in catalogue.reports() if report.id == model_id)
+        report = await catalogue.set_enabled(model_id, enabled=enabled)
     if as_json:
         print_json(_report(report))
     elif enabled and not report.verified:
@@ -130,7 +116,7 @@ def _report(report: ModelReport) -> dict[str, object]:
 def _state(state: ModelState) -> dict[str, object]:
     return {
         "id": state.id,
-        "passed": bool(state.checks) and all(state.checks.values()),
+        "passed": state.passed,
         "checks": state.checks,
         "detail": state.detail,
         "latency_ms": state.latency_ms,

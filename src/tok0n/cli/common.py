@@ -20,13 +20,13 @@ import dotenv
 import msgspec
 
 from tok0n.adapters import logs
-from tok0n.domain.errors import AccountingFailed, LimiterUnavailable, Overloaded, Tok0nError
+from tok0n.domain.errors import AccountingFailed, InvalidRequest, LimiterUnavailable, Overloaded, Tok0nError
 from tok0n.settings import Fault, Settings, SettingsInvalid, load
 
 P = ParamSpec("P")
 
 FAILED = 1
-SETTINGS_WRONG = 2
+USAGE_WRONG = SETTINGS_WRONG = 2
 
 config_option = click.option(
     "--config",
@@ -59,6 +59,8 @@ def failing(*, as_json: bool) -> Iterator[None]:
     except SettingsInvalid as error:
         lines = [f"{fault.where}: {fault.message}" for fault in error.faults]
         fail("Invalid settings:\n" + "\n".join(lines), code=SETTINGS_WRONG, as_json=as_json)
+    except InvalidRequest as error:
+        fail(_message(error), code=USAGE_WRONG, as_json=as_json)
     except Tok0nError as error:
         fail(_message(error), code=FAILED, as_json=as_json)
     except OSError as error:
@@ -75,6 +77,8 @@ def _message(error: Tok0nError) -> str:
             return f"The database is damaged ({detail}). Restore a backup: tok0n database restore PATH --overwrite"
         case AccountingFailed(detail=detail):
             return f"Database error: {detail}"
+        case InvalidRequest(param=str(param)):
+            return f"{param}: {error.message}"
         case LimiterUnavailable(detail=detail):
             return f"The rate limiter is unavailable: {detail}"
         case Overloaded(detail=detail):
@@ -101,8 +105,8 @@ def fail(message: str, *, code: int, as_json: bool) -> NoReturn:
 
 def load_settings(config_path: Path | None, **overrides: object) -> Settings:
     """The settings, from flags over environment over `.env` over file. Raises `SettingsInvalid`."""
-    given = {name.replace("__", "."): value for name, value in overrides.items() if value is not None}
-    return load(config_path, environ=os.environ, dotenv=read_dotenv(), overrides=given)
+    flags = {name.replace("__", "."): value for name, value in overrides.items() if value is not None}
+    return load(config_path, environ=os.environ, dotenv=read_dotenv(), overrides=flags)
 
 
 def read_dotenv() -> dict[str, str]:
@@ -127,11 +131,11 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
     click.secho("  ".join(name.ljust(width) for name, width in zip(header, widths, strict=True)).rstrip(), bold=True)
     for row, values in zip(cells, rows, strict=True):
-        shown = (
+        padded = (
             cell.rjust(width) if isinstance(value, int) and not isinstance(value, bool) else cell.ljust(width)
             for cell, value, width in zip(row, values, widths, strict=True)
         )
-        click.echo("  ".join(shown).rstrip())
+        click.echo("  ".join(padded).rstrip())
 
 
 def moment(microseconds: int | None) -> str:

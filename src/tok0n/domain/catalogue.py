@@ -103,6 +103,11 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
     checks: dict[str, bool] = {}
     detail: str = ""
 
+    @property
+    def passed(self) -> bool:
+        """Whether the latest verification passed every check."""
+        return bool(self.checks) and all(self.checks.values())
+
     def after(self, verification: Verification) -> "ModelState":
         """The state once `verification` is known: a pass lists the model, the third failure in a row unlists it."""
         same = self.fingerprint == verification.fingerprint

@@ -46,6 +46,10 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """What a new reservation may take."""
         return self.posted - self.pending
 
+    def is_below(self, threshold_tokens: int | None) -> bool:
+        """Whether the account owns less than a threshold; False without one."""
+        return threshold_tokens is not None and self.posted < threshold_tokens
+
 
 class NewReservation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tokens to set aside for one request, and the row that will be its log."""

@@ -50,6 +50,25 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+class OrderStatus(StrEnum):
+    """How far an order has come. The tokens of a disputed one are frozen."""
+
+    AWAITING_PAYMENT = "awaiting_payment"
+    PROCESSING = "processing"
+    EXPIRED = "expired"
+    FAILED = "failed"
+    PAID = "paid"
+    DISPUTED = "disputed"
+    DISPUTE_LOST = "dispute_lost"
+    PARTIALLY_REFUNDED = "partially_refunded"
+    REFUNDED = "refunded"
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the order is neither paid nor over."""
+        return self in {OrderStatus.AWAITING_PAYMENT, OrderStatus.PROCESSING}
+
+
 class Dispute(msgspec.Struct, frozen=True, kw_only=True):
     """A buyer's complaint to the bank about so many cents of a payment."""
 
@@ -75,6 +94,28 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
     refunded_cents: int = 0
     disputes: tuple[Dispute, ...] = ()
     outcome: Outcome | None = None
+
+    @property
+    def status(self) -> OrderStatus:
+        """How far the order has come. A dispute outweighs a refund."""
+        if self.paid_cents is None:
+            if self.outcome is not None:
+                return OrderStatus(self.outcome)
+            return OrderStatus.PROCESSING if self.is_complete else OrderStatus.AWAITING_PAYMENT
+        statuses = {dispute.status for dispute in self.disputes}
+        if DisputeStatus.OPEN in statuses:
+            return OrderStatus.DISPUTED
+        if DisputeStatus.LOST in statuses:
+            return OrderStatus.DISPUTE_LOST
+        if self.refunded_cents:
+            is_whole = self.refunded_cents >= self.paid_cents
+            return OrderStatus.REFUNDED if is_whole else OrderStatus.PARTIALLY_REFUNDED
+        return OrderStatus.PAID
+
+    @property
+    def refundable_cents(self) -> int:
+        """The most that can still be refunded; 0 for an unpaid order."""
+        return max(0, (self.paid_cents or 0) - self.refunded_cents)
 
     def merge(self, facts: "Payment") -> "Payment":
         """Combine two sets of facts. The result doesn't depend on the order in which facts arrive."""
@@ -141,10 +182,13 @@ def plan_entries(before: Applied, due: Applied, *, balance: Balance, debt: int) 
     """
     entries: list[EntryDraft] = []
     available, reserved = balance.available, balance.pending
-    given = ((EntryKind.PURCHASE, due.purchase - before.purchase), (EntryKind.DISPUTE, before.dispute - due.dispute))
-    taken = ((EntryKind.REFUND, due.refund - before.refund), (EntryKind.DISPUTE, due.dispute - before.dispute))
-    waiting = dict.fromkeys(EntryKind, 0)
-    for kind, tokens in given:
+    additions = (
+        (EntryKind.PURCHASE, due.purchase - before.purchase),
+        (EntryKind.DISPUTE, before.dispute - due.dispute),
+    )
+    removals = ((EntryKind.REFUND, due.refund - before.refund), (EntryKind.DISPUTE, due.dispute - before.dispute))
+    blocked = dict.fromkeys(EntryKind, 0)
+    for kind, tokens in additions:
         if tokens > 0:
             entries.append(EntryDraft(kind=kind, amount=tokens))
             covered = min(tokens, debt)
@@ -152,19 +196,19 @@ def plan_entries(before: Applied, due: Applied, *, balance: Balance, debt: int) 
                 entries.append(EntryDraft(kind=EntryKind.ADJUSTMENT, amount=-covered))
             debt -= covered
             available += tokens - covered
-    for kind, tokens in taken:
+    for kind, tokens in removals:
         if tokens > 0:
-            there = min(tokens, available)
-            if there:
-                entries.append(EntryDraft(kind=kind, amount=-there))
-            available -= there
-            waiting[kind] = min(tokens - there, reserved)
-            reserved -= waiting[kind]
-            debt += tokens - there - waiting[kind]
+            removed = min(tokens, available)
+            if removed:
+                entries.append(EntryDraft(kind=kind, amount=-removed))
+            available -= removed
+            blocked[kind] = min(tokens - removed, reserved)
+            reserved -= blocked[kind]
+            debt += tokens - removed - blocked[kind]
     applied = Applied(
         purchase=due.purchase,
-        refund=due.refund - waiting[EntryKind.REFUND],
-        dispute=due.dispute - waiting[EntryKind.DISPUTE],
+        refund=due.refund - blocked[EntryKind.REFUND],
+        dispute=due.dispute - blocked[EntryKind.DISPUTE],
     )
     return EntryPlan(entries=tuple(entries), applied=applied, debt=debt)
 

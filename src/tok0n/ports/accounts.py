@@ -10,8 +10,6 @@ from tok0n.domain.ledger import Balance
 
 _NO_LIMITS = KeyLimits()
 
-_NO_LIMITS = KeyLimits()
-
 
 class Accounts(Protocol):
     """Accounts and their API keys."""
@@ -31,7 +29,7 @@ class Accounts(Protocol):
     async def create_key(
         self,
         *,
-        email: str,
+        account_id: str,
         name: str,
         digest: bytes,
         prefix: str,
@@ -44,12 +42,12 @@ class Accounts(Protocol):
     ) -> ApiKey:
         """Store a new key by its digest, with the submitted form that created it, in one transaction.
 
-        Raises `NotFound` without such an open account, `LimitReached` when the account has `keys_max` keys that work,
-        and `AlreadySubmitted` with the id of the first submission's key.
+        Raises `NotFound` without such an open account, `LimitReached` when the account has `keys_max` active keys, and
+        `AlreadySubmitted` with the id of the first submission's key.
         """
 
-    async def list_keys(self, email: str) -> list[ApiKey]:
-        """All keys of an account, oldest first. Raises `NotFound`."""
+    async def list_keys(self, account_id: str) -> list[ApiKey]:
+        """All keys of an account, oldest first."""
 
     async def rename_key(self, *, account_id: str, key_id: str, name: str) -> None:
         """Give a key of the account another name. Raises `NotFound`."""
@@ -83,14 +81,14 @@ class History(Protocol):
         """One request. Raises `NotFound`."""
 
     async def requests(
-        self, account_id: str, chosen: RequestFilter, *, before: str | None, rows_max: int
+        self, account_id: str, filter_by: RequestFilter, *, before: str | None, rows_max: int
     ) -> list[RequestRecord]:
         """At most `rows_max` requests, newest first, from before the id `before`."""
 
-    async def hours(self, account_id: str, chosen: UseFilter, *, by: UseBy) -> list[HourOfUse]:
+    async def hours(self, account_id: str, filter_by: UseFilter, *, by: UseBy) -> list[HourOfUse]:
         """The use of each hour by model or by key, oldest first."""
 
-    async def totals(self, account_id: str, chosen: UseFilter) -> UseTotals:
+    async def totals(self, account_id: str, filter_by: UseFilter) -> UseTotals:
         """The sums of what was charged."""
 
     async def models_used(self, account_id: str) -> list[str]:

@@ -2,10 +2,7 @@
 
 from typing import Protocol
 
-from tok0n.domain.accounts import KeyLimits
 from tok0n.domain.catalogue import ModelState, Verification
-
-_NO_LIMITS = KeyLimits()
 
 
 class Models(Protocol):

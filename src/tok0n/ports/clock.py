@@ -2,10 +2,6 @@
 
 from typing import Protocol
 
-from tok0n.domain.accounts import KeyLimits
-
-_NO_LIMITS = KeyLimits()
-
 
 class Clock(Protocol):
     """The two times there are."""

@@ -2,10 +2,6 @@
 
 from typing import Protocol
 
-from tok0n.domain.accounts import KeyLimits
-
-_NO_LIMITS = KeyLimits()
-
 
 class Database(Protocol):
     """The database as a whole."""

@@ -2,11 +2,8 @@
 
 from typing import Protocol
 
-from tok0n.domain.accounts import KeyLimits
 from tok0n.domain.attempts import AttemptKind, AttemptLimit, Counted, TooMany
 from tok0n.domain.forms import Submission
-
-_NO_LIMITS = KeyLimits()
 
 
 class Forms(Protocol):

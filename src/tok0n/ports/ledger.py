@@ -10,10 +10,8 @@ from typing import Protocol
 
 import msgspec
 
-from tok0n.domain.accounts import Caller, KeyLimits
+from tok0n.domain.accounts import Caller
 from tok0n.domain.ledger import AuditReport, Balance, NewReservation, Receipt, Release, Settlement
-
-_NO_LIMITS = KeyLimits()
 
 
 class RecentRequest(msgspec.Struct, frozen=True, kw_only=True):

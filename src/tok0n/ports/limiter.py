@@ -6,9 +6,7 @@ from typing import Protocol, Self
 
 import msgspec
 
-from tok0n.domain.accounts import Caller, KeyLimits
-
-_NO_LIMITS = KeyLimits()
+from tok0n.domain.accounts import Caller
 
 
 class RateState(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -2,10 +2,7 @@
 
 from typing import Protocol
 
-from tok0n.domain.accounts import KeyLimits
 from tok0n.domain.users import LowBalance
-
-_NO_LIMITS = KeyLimits()
 
 
 class Mailer(Protocol):

@@ -2,13 +2,10 @@
 
 from typing import Protocol
 
-from tok0n.domain.accounts import KeyLimits
 from tok0n.domain.forms import Submission
 from tok0n.domain.history import LedgerEntry
 from tok0n.domain.orders import OpenedOrder, Order, Payment
 from tok0n.domain.packs import Pack
-
-_NO_LIMITS = KeyLimits()
 
 
 class Orders(Protocol):
@@ -31,7 +28,10 @@ class Orders(Protocol):
         """Expire an order that never got a checkout: the process died first. Does nothing to any other order."""
 
     async def get(self, order_id: str) -> Order:
-        """One order. Raises `NotFound`."""
+        """Return an order of any account, for payments and the operator. Raises `NotFound`."""
+
+    async def get_in_account(self, *, account_id: str, order_id: str) -> Order:
+        """Return an order of the account. Raises `NotFound`."""
 
     async def find_by_payment(self, payment_id: str) -> Order | None:
         """The order of a payment, by the provider's name for it."""
@@ -39,8 +39,8 @@ class Orders(Protocol):
     async def of(self, account_id: str, *, before: str | None, rows_max: int, with_expired: bool = True) -> list[Order]:
         """At most `rows_max` orders of the account, newest first, from before the id `before`."""
 
-    async def entries(self, order_id: str) -> list[LedgerEntry]:
-        """The ledger entries of an order, oldest first."""
+    async def entries(self, *, account_id: str, order_id: str) -> list[LedgerEntry]:
+        """The ledger entries of an order of the account, oldest first."""
 
     async def record(self, order_id: str, facts: Payment, *, payment_id: str | None, now_us: int) -> Order:
         """Add what became known of a payment, and append the entries that follow, in one transaction.
@@ -57,14 +57,14 @@ class Orders(Protocol):
         self,
         *,
         digest: bytes,
-        shown: str,
+        masked: str,
         tokens: int,
         uses_max: int,
         expires_at_us: int | None,
         reason: str,
         now_us: int,
     ) -> None:
-        """Remember a code that is good for `tokens`, once for each account and `uses_max` times in all."""
+        """Store a code that grants `tokens`, once to each account and `uses_max` times in all. Pages show `masked`."""
 
     async def redeem(self, *, account_id: str, digest: bytes, now_us: int, submission: Submission | None = None) -> int:
         """Grant the tokens of a code; gives how many.

@@ -3,11 +3,8 @@
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from tok0n.domain.accounts import KeyLimits
 from tok0n.domain.orders import Order
 from tok0n.domain.payments import Checkout, Event, StoredEvent
-
-_NO_LIMITS = KeyLimits()
 
 
 class Payments(Protocol):

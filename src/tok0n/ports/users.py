@@ -2,10 +2,7 @@
 
 from typing import Protocol
 
-from tok0n.domain.accounts import KeyLimits
 from tok0n.domain.users import LinkPurpose, Passkey, Session, SessionRecord, User
-
-_NO_LIMITS = KeyLimits()
 
 
 class Users(Protocol):

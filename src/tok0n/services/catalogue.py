@@ -1,6 +1,6 @@
 """The models that customers can call now: what the file declares, and what the database remembers of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -49,20 +49,31 @@ class Catalogue:
 
     def listed(self) -> list[ListedModel]:
         """The models that can be called now, in the order of their declaration."""
-        return [self._shown(model) for model in self._listed.values()]
+        return [self._to_listed(model) for model in self._listed.values()]
 
     def listed_model(self, model_id: str) -> ListedModel | None:
         """One model of the list."""
         model = self._listed.get(model_id)
-        return None if model is None else self._shown(model)
+        return None if model is None else self._to_listed(model)
 
     def declared(self, model_id: str) -> Model:
         """A model of the file, listed or not. Raises `NotFound`."""
         try:
             return self._declared[model_id]
         except KeyError:
-            known = ", ".join(self._declared) or "none"
-            raise NotFound(f"The settings declare no model {model_id!r}. Declared: {known}.") from None
+            declared = ", ".join(self._declared) or "none"
+            raise NotFound(f"The settings declare no model {model_id!r}. Declared: {declared}.") from None
+
+    def declared_models(self, model_ids: Sequence[str] = ()) -> list[Model]:
+        """Return these models of the file, or all without an id. Raises `NotFound`."""
+        return [self.declared(model_id) for model_id in model_ids or self._declared]
+
+    async def set_enabled(self, model_id: str, *, enabled: bool) -> ModelReport:
+        """Enable or disable a model. An enabled one is listed once it is verified. Raises `NotFound`."""
+        self.declared(model_id)
+        await self._models.set_enabled(model=model_id, enabled=enabled)
+        await self.refresh()
+        return self._report(model_id)
 
     def due(self, *, now_us: int, interval_us: int) -> list[Model]:
         """The models that are to be verified now."""
@@ -73,24 +84,25 @@ class Catalogue:
         ]
 
     def reports(self) -> list[ModelReport]:
-        """Every declared model with what is known of it."""
-        return [
-            ModelReport(
-                id=id_,
-                upstream=model.routes[0].upstream,
-                upstream_model=model.routes[0].upstream_model,
-                listed=id_ in self._listed,
-                enabled=self._state(id_).enabled,
-                verified=is_verified(model, self._state(id_)),
-                state=self._state(id_),
-            )
-            for id_, model in self._declared.items()
-        ]
+        """Return the report of every declared model, in the order of their declaration."""
+        return [self._report(model_id) for model_id in self._declared]
+
+    def _report(self, model_id: str) -> ModelReport:
+        model, state = self._declared[model_id], self._state(model_id)
+        return ModelReport(
+            id=model_id,
+            upstream=model.routes[0].upstream,
+            upstream_model=model.routes[0].upstream_model,
+            listed=model_id in self._listed,
+            enabled=state.enabled,
+            verified=is_verified(model, state),
+            state=state,
+        )
 
     def _state(self, model_id: str) -> ModelState:
         return self._states.get(model_id) or ModelState(id=model_id)
 
-    def _shown(self, model: Model) -> ListedModel:
+    def _to_listed(self, model: Model) -> ListedModel:
         verified_at_us = self._state(model.id).verified_at_us
         assert verified_at_us is not None, "only verified models are listed"
         return ListedModel(id=model.id, created=verified_at_us // 1_000_000, owned_by=model.owned_by)

@@ -79,7 +79,7 @@ class Housekeeping:
             state = await self._verify_models.if_unclaimed(model)
             if state is None:
                 continue
-            if all(state.checks.values()):
+            if state.passed:
                 log.info("model_verified", model=model.id, latency_ms=state.latency_ms)
             else:
                 log.warning(

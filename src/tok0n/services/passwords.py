@@ -1,7 +1,7 @@
 """What a password must be. Lengths are checked at once; strength and hashes only after an attempt was counted."""
 
 from tok0n.domain.email import parse_email
-from tok0n.domain.errors import OperatorError
+from tok0n.domain.errors import InvalidRequest, OperatorError
 from tok0n.domain.users import PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN
 from tok0n.ports.users import Passwords
 
@@ -9,12 +9,11 @@ GUESSES_MIN = 1_000_000
 """Fewer guesses than this, and an online attacker gets there (zxcvbn's own score 2 begins here)."""
 
 
-class FormError(Exception):
+class FormError(InvalidRequest):
     """A form was filled in incorrectly. `field` is the name of the input."""
 
     def __init__(self, message: str, *, field: str) -> None:
-        super().__init__(message)
-        self.message = message
+        super().__init__(message, param=field)
         self.field = field
 
 

@@ -5,18 +5,28 @@ them up. What does not fit the order is credited to nobody, and the operator is 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 
 import msgspec
 import structlog
 
-from tok0n.domain.errors import AlreadyExists, CheckoutGone, NotFound, OperatorError, PaymentFailed, Tok0nError
+from tok0n.domain.errors import (
+    AlreadyExists,
+    AlreadySubmitted,
+    CheckoutGone,
+    NotFound,
+    OperatorError,
+    PaymentFailed,
+    Tok0nError,
+)
 from tok0n.domain.forms import Submission
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_AN_HOUR
 from tok0n.domain.orders import Order, Outcome, Payment
 from tok0n.domain.packs import Pack
 from tok0n.domain.payments import Checkout, Disputed, Event, NotApplicable, Refunded, RefundFailed, StoredEvent
 from tok0n.ports.clock import Clock
+from tok0n.ports.forms import Forms
 from tok0n.ports.orders import Orders
 from tok0n.ports.payments import Inbox, Payments
 from tok0n.services.account_locks import AccountLocks
@@ -66,6 +76,7 @@ class SellPacks:
         orders: Orders,
         payments: Payments,
         inbox: Inbox,
+        forms: Forms,
         clock: Clock,
         url_of: Callable[[str], str],
     ) -> None:
@@ -73,6 +84,7 @@ class SellPacks:
         self._orders = orders
         self._payments = payments
         self._inbox = inbox
+        self._forms = forms
         self._clock = clock
         self._url_of = url_of
         self._handling = asyncio.Lock()
@@ -91,6 +103,8 @@ class SellPacks:
 
     async def buy(self, *, account_id: str, email: str, pack_id: str, submission: Submission | None = None) -> Purchase:
         """Order a pack. The same form, or the same pack, leads to the order that is open already.
+
+        A form leads to its order also once that is paid.
 
         An account has at most `OPEN_CHECKOUTS_MAX` open orders: one more expires the oldest first. No transaction spans
         a call to the provider, so each step reads the orders again. Raises `NotFound`, `LimitReached`, `PaymentFailed`.
@@ -113,8 +127,15 @@ class SellPacks:
                 elif opened.order is not None:
                     url = await self._payment_url(opened.order, email=email)
                     if url is not None or opened.is_repetition:
+                        await self._remember(submission, opened.order)
                         return Purchase(order_id=opened.order.id, url=url)
         raise PaymentFailed(detail=f"no open checkout after {BUY_STEPS_MAX} steps")
+
+    async def _remember(self, submission: Submission | None, order: Order) -> None:
+        """Store which order a form led to, if the form didn't open it."""
+        if submission is not None:
+            with contextlib.suppress(AlreadySubmitted):
+                await self._forms.claim(submission, result=order.id, now_us=self._clock.now_us())
 
     async def refresh(self, order: Order) -> tuple[Order, Checkout | None]:
         """Ask the provider how far an order has come, for a buyer who is back. Raises `PaymentFailed`.
@@ -182,11 +203,11 @@ class SellPacks:
         order = await self._orders.get(order_id)
         if order.payment_id is None or order.payment.paid_cents is None:
             raise NotFound("This order is not paid.")
-        left = order.payment.paid_cents - order.payment.refunded_cents
+        refundable = order.payment.refundable_cents
         if cents is None:
-            cents = left
-        if not 0 < cents <= left:
-            raise OperatorError(f"At most {left} cents of this order can be refunded.")
+            cents = refundable
+        if not 0 < cents <= refundable:
+            raise OperatorError(f"At most {refundable} cents of this order can be refunded.")
         key = f"{order.id}-refund-{order.payment.refunded_cents}-{cents}"
         await self._payments.refund(order.payment_id, cents=cents, key=key)
         return cents

@@ -21,6 +21,15 @@ CHOICES_SECONDS = 900.0
 """New passwords that a user may offer: to judge one is expensive."""
 
 
+NOT_ZONES = {"localtime", "Factory"}
+"""Names in the time zone database that name no time zone."""
+
+
+def time_zones() -> set[str]:
+    """Return the names of the time zones that a user can choose."""
+    return zoneinfo.available_timezones() - NOT_ZONES
+
+
 class Profile:
     """The use cases."""
 
@@ -82,7 +91,7 @@ class Profile:
 
     async def set_time_zone(self, session: Session, time_zone: str) -> None:
         """Show times in this zone. Raises `FormError`."""
-        if time_zone not in zoneinfo.available_timezones():
+        if time_zone not in time_zones():
             raise FormError("Choose a time zone from the list.", field="time_zone")
         await self._users.set_time_zone(user_id=session.user_id, time_zone=time_zone)
 

@@ -6,35 +6,50 @@ from tok0n.domain.attempts import AttemptKind
 from tok0n.domain.errors import AlreadyExists, AlreadySubmitted, NotFound, OperatorError
 from tok0n.domain.forms import Submission
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY
+from tok0n.domain.usage import TOKENS_MAX
 from tok0n.domain.users import digest
 from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Attempts
 from tok0n.ports.orders import Orders
 from tok0n.services.account_locks import AccountLocks
 from tok0n.services.attempts import count_attempt
+from tok0n.services.checks import check_count, check_optional_count, check_reason
 from tok0n.services.passwords import FormError
 
 ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-"""No letters and digits that are taken for each other."""
+"""Without letters and digits that look alike."""
 
 CHARACTERS = 16
 GROUP = 4
 
 
-async def make_code(orders: Orders, clock: Clock, *, tokens: int, uses_max: int, days: int | None, reason: str) -> str:
-    """A new code, which is shown once."""
+USES_MAX = 1_000_000
+DAYS_MAX = 3_650
+
+
+async def create_code(
+    orders: Orders, clock: Clock, *, tokens: int, uses_max: int, days: int | None, reason: str
+) -> str:
+    """Create a code that grants `tokens` once to each of `uses_max` accounts, and return it. It is stored nowhere.
+
+    Raises `InvalidRequest`.
+    """
+    check_count(tokens, most=TOKENS_MAX, param="tokens")
+    check_count(uses_max, most=USES_MAX, param="uses")
+    check_optional_count(days, most=DAYS_MAX, param="days")
+    reason = check_reason(reason)
     code = "".join(secrets.choice(ALPHABET) for _ in range(CHARACTERS))
     now_us = clock.now_us()
     await orders.create_code(
         digest=digest(code),
-        shown=f"{code[:GROUP]}\N{HORIZONTAL ELLIPSIS}",
+        masked=f"{code[:GROUP]}\N{HORIZONTAL ELLIPSIS}",
         tokens=tokens,
         uses_max=uses_max,
         expires_at_us=None if days is None else now_us + days * MICROSECONDS_PER_DAY,
         reason=reason,
         now_us=now_us,
     )
-    return "-".join(code[place : place + GROUP] for place in range(0, CHARACTERS, GROUP))
+    return "-".join(code[start : start + GROUP] for start in range(0, CHARACTERS, GROUP))
 
 
 class RedeemCodes:

@@ -12,7 +12,8 @@ import msgspec
 import structlog
 
 from tok0n.domain.attempts import AttemptKind
-from tok0n.domain.errors import OperatorError
+from tok0n.domain.email import parse_email
+from tok0n.domain.errors import AlreadyExists, LimitReached, NotFound, OperatorError
 from tok0n.domain.users import (
     INVITATION_LIFE_US,
     LINK_LIFE_US,
@@ -198,6 +199,10 @@ class SignIn:
         else:
             await self._sessions.end(session.digest)
 
+    async def sign_out_elsewhere(self, session: Session) -> None:
+        """End every other session of the user."""
+        await self._sessions.end_all(session.user_id, but=session.digest)
+
     async def ask_reset(self, email: str, *, address: str) -> str:
         """Email a link for a new password if the address has a user. Return the address. Raises `FormError`."""
         email = clean(email)
@@ -230,21 +235,32 @@ class SignIn:
         )
         return None if user is None else await self.begin(user, agent=agent)
 
-    async def invite(self, email: str) -> str | None:
-        """Email an invitation, and return its link. None if the user has an account already.
+    async def invite(self, email: str) -> str:
+        """Email an invitation, and return its link.
 
-        Raises `FormError`, and `OperatorError` where registration is closed.
+        Raises `AlreadyExists` if the user has an account, `LimitReached` if the mailbox got too many emails lately, and
+        `OperatorError` for an invalid address or where registration is closed.
         """
         if not self._registration.may_open(LinkPurpose.INVITE):
             raise OperatorError('accounts.registration is "closed": set it to "invite" or "open" first.')
-        user = await self._users.register(email=clean(email), password_hash="", now_us=self._clock.now_us())
-        return None if user.account_id else await self._mail_link(user, LinkPurpose.INVITE, mails.INVITE)
+        email = parse_email(email)
+        user = await self._users.register(email=email, password_hash="", now_us=self._clock.now_us())
+        if user.account_id:
+            raise AlreadyExists(f"{email} can sign in already and needs no invitation.")
+        link = await self._mail_link(user, LinkPurpose.INVITE, mails.INVITE)
+        if link is None:
+            raise LimitReached(f"We sent {MAILS_MAX} emails to {email} in the last hour. Try again later.")
+        return link
 
-    async def recover(self, email: str) -> str | None:
-        """Remove the second factor and the passkeys, and return a link for a new password. None without such a user."""
-        user = await self._users.find(clean(email))
+    async def recover(self, email: str) -> str:
+        """Remove the second factor and the passkeys, and return a link for a new password.
+
+        Raises `NotFound` without such a user, and `OperatorError` for an invalid address.
+        """
+        email = parse_email(email)
+        user = await self._users.find(email)
         if user is None:
-            return None
+            raise NotFound(f"{email} cannot sign in yet. Invite the user: tok0n accounts invite {email}")
         await self._users.forget_factors(user.id)
         return await self._make_link(user.id, LinkPurpose.RESET)
 

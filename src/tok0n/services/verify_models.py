@@ -6,7 +6,7 @@ The request takes the same way as a customer's (the same bound, the same reading
 import asyncio
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -33,6 +33,9 @@ from tok0n.ports.catalogue import Models
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import Admission, Limiter
 from tok0n.ports.upstream import Upstream
+
+CONCURRENT_MAX = 8
+"""Models that `VerifyModels.verify_all` verifies at once."""
 
 CHECKS = ("answered", "shape_and_usage", "output_limit", "bound")
 """It answered in time; with the right shape and consistent usage; kept the output limit; and our bound held."""
@@ -79,6 +82,16 @@ class VerifyModels:
         state = await self._verify(model, exclusive_us=0)
         assert state is not None
         return state
+
+    async def verify_all(self, models: Sequence[Model]) -> list[ModelState]:
+        """Verify models, `CONCURRENT_MAX` at once. Raises as calling it does."""
+        free = asyncio.Semaphore(CONCURRENT_MAX)
+
+        async def verify(model: Model) -> ModelState:
+            async with free:
+                return await self(model)
+
+        return await asyncio.gather(*map(verify, models))
 
     async def if_unclaimed(self, model: Model) -> ModelState | None:
         """As calling it, but None when another process began to verify this model a moment ago."""

@@ -30,20 +30,16 @@ class _AccessPage:
         if page.is_post:
             await self._remove(page)
             return page.redirect(ACCESS)
-        now_us = self._ports.clock.now_us()
         return page.render(
             "access.html",
             passkeys=await self._passkeys.of(page.user.user_id),
-            keys=[key for key in await self._ports.keys(page) if key.works(now_us)],
+            keys=await self._ports.api_keys.active(page.account_id),
         )
 
     async def _remove(self, page: PageRequest) -> None:
         """Remove the passkey or revoke the key that the form names. Raises `NotFound`."""
         if key_id := page.form.get("key_id", ""):
-            key = await self._ports.history.key(page.account_id, key_id)
-            await self._ports.accounts.revoke_key(
-                account_id=key.account_id, key_id=key.id, now_us=self._ports.clock.now_us()
-            )
+            await self._ports.api_keys.revoke(account_id=page.account_id, key_id=key_id)
             return
         try:
             credential_id = bytes.fromhex(page.form.get("credential_id", ""))

@@ -1,20 +1,23 @@
-"""What the pages behind a sign-in share: the ports they read, and the period that a visitor chooses."""
+"""What the pages behind a sign-in share: their ports and services, and the period in a query."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import msgspec
 
 from tok0n.domain.accounts import ApiKey
-from tok0n.domain.ledger import US_AN_HOUR
-from tok0n.ports.accounts import Accounts, History
+from tok0n.domain.errors import InvalidRequest
+from tok0n.domain.periods import Period, last_hours
+from tok0n.ports.accounts import History
 from tok0n.ports.clock import Clock
-from tok0n.ports.forms import Attempts, Forms
-from tok0n.ports.mail import Notices
+from tok0n.ports.forms import Forms
 from tok0n.ports.users import Sessions, Users
+from tok0n.services.api_keys import ApiKeys
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.forms import SubmitOnce
+from tok0n.services.notices import LowBalances
 from tok0n.services.passwords import FormError
 from tok0n.services.profile import Profile
+from tok0n.web.dashboard.submissions import form_error_of
 from tok0n.web.pages.charts import US_A_SECOND, field
 from tok0n.web.pages.filters import zone_of
 from tok0n.web.pages.page_request import PageRequest
@@ -27,16 +30,15 @@ LASTS = {"24h": ("24 hours", 1), "7d": ("7 days", 7), "30d": ("30 days", 30), "9
 class DashboardPorts(msgspec.Struct, frozen=True, kw_only=True):
     """The ports and services behind the pages of an account. Every query names the visitor's own account."""
 
-    accounts: Accounts
+    api_keys: ApiKeys
     history: History
-    notices: Notices
+    low_balances: LowBalances
     users: Users
     sessions: Sessions
     profile: Profile
     catalogue: Catalogue
     clock: Clock
     forms: Forms
-    attempts: Attempts
 
     @property
     def submit_once(self) -> SubmitOnce:
@@ -45,7 +47,7 @@ class DashboardPorts(msgspec.Struct, frozen=True, kw_only=True):
 
     async def keys(self, page: PageRequest) -> list[ApiKey]:
         """The keys of the visitor's account, oldest first."""
-        return await self.accounts.list_keys(page.user.email)
+        return await self.api_keys.of(page.account_id)
 
     async def key_names(self, page: PageRequest) -> dict[str, str]:
         """Return the label of each key in charts, by its id: names may repeat."""
@@ -58,51 +60,52 @@ class DashboardPorts(msgspec.Struct, frozen=True, kw_only=True):
         return listed + [model for model in used if model not in listed]
 
 
-class Period(msgspec.Struct, frozen=True, kw_only=True):
-    """From `since_us` on and before `until_us`, in microseconds since the Unix epoch; None is open.
+class PeriodFilter(Period, frozen=True, kw_only=True):
+    """A period as a page shows it: the texts of its two inputs, and the parameters that name it in a URL."""
 
-    The fields are what a form shows of it; `query` holds the parameters that name it in an address.
-    """
-
-    since_us: int | None
-    until_us: int | None
-    since_field: str
-    until_field: str
-    query: dict[str, str]
-
-    @property
-    def since_hour(self) -> int | None:
-        """The hour of UTC it begins in."""
-        return None if self.since_us is None else self.since_us // US_AN_HOUR
-
-    @property
-    def until_hour(self) -> int | None:
-        """The first hour of UTC after it."""
-        return None if self.until_us is None else -(-self.until_us // US_AN_HOUR)
+    since_field: str = ""
+    until_field: str = ""
+    query: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-def read_period(page: PageRequest, *, now_us: int, default: str = "") -> Period:
-    """The period that a visitor chose, in the visitor's time zone. Raises `FormError`."""
+def read_period(page: PageRequest, *, now_us: int, default: str = "") -> PeriodFilter:
+    """Return the period in the query, in the visitor's time zone. Raises `FormError`."""
     zone = zone_of(page.user.time_zone)
     since, until, last = page.query("since"), page.query("until"), page.query("last")
     if not since and not until and (last or default) in LASTS:
         last = last if last in LASTS else default
-        until_us = (now_us // US_AN_HOUR + 1) * US_AN_HOUR
-        since_us = until_us - LASTS[last][1] * 24 * US_AN_HOUR
-        shown = [field(datetime.fromtimestamp(at / US_A_SECOND, UTC).astimezone(zone)) for at in (since_us, until_us)]
-        return Period(
-            since_us=since_us, until_us=until_us, since_field=shown[0], until_field=shown[1], query={"last": last}
+        hours = last_hours(LASTS[last][1] * 24, now_us=now_us)
+        fields = [
+            field(datetime.fromtimestamp((at_us or 0) / US_A_SECOND, UTC).astimezone(zone))
+            for at_us in (hours.since_us, hours.until_us)
+        ]
+        return PeriodFilter(
+            since_us=hours.since_us,
+            until_us=hours.until_us,
+            since_field=fields[0],
+            until_field=fields[1],
+            query={"last": last},
         )
-    times = []
-    for name, text in (("since", since), ("until", until)):
-        try:
-            at = datetime.fromisoformat(text).replace(tzinfo=zone) if text else None
-            if at is not None and name == "until" and len(text) == len("2026-11-23"):
-                at += timedelta(days=1)
-            times.append(None if at is None else round(at.timestamp() * US_A_SECOND))
-        except (ValueError, OverflowError):
-            raise FormError("Enter a time such as 2026-11-23T14:00 or a date such as 2026-11-23.", field=name) from None
-    if times[0] is not None and times[1] is not None and times[0] >= times[1]:
-        raise FormError("Choose an end after the start.", field="until")
-    chosen = {name: text for name, text in (("since", since), ("until", until)) if text}
-    return Period(since_us=times[0], until_us=times[1], since_field=since, until_field=until, query=chosen)
+    period = PeriodFilter(
+        since_us=_time(since, name="since", zone=zone),
+        until_us=_time(until, name="until", zone=zone),
+        since_field=since,
+        until_field=until,
+        query={name: text for name, text in (("since", since), ("until", until)) if text},
+    )
+    try:
+        period.require_order()
+    except InvalidRequest as error:
+        raise form_error_of(error) from None
+    return period
+
+
+def _time(text: str, *, name: str, zone: tzinfo) -> int | None:
+    """Return the time in an input. A date alone includes its day. Raises `FormError`."""
+    try:
+        at = datetime.fromisoformat(text).replace(tzinfo=zone) if text else None
+        if at is not None and name == "until" and len(text) == len("2026-11-23"):
+            at += timedelta(days=1)
+        return None if at is None else round(at.timestamp() * US_A_SECOND)
+    except (ValueError, OverflowError):
+        raise FormError("Enter a time such as 2026-11-23T14:00 or a date such as 2026-11-23.", field=name) from None

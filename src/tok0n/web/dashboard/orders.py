@@ -1,17 +1,14 @@
 """Buying packs: what is sold, the orders of an account and how far each has come, receipts, and codes."""
 
-import contextlib
-
 import msgspec
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from tok0n.domain.errors import AlreadySubmitted, LimitReached, NotFound, PaymentFailed
-from tok0n.domain.forms import Submission
-from tok0n.domain.orders import DisputeStatus, Order
+from tok0n.domain.errors import LimitReached, NotFound, PaymentFailed
+from tok0n.domain.orders import Order, OrderStatus
 from tok0n.ports.orders import Orders
 from tok0n.services.passwords import FormError
-from tok0n.services.payments import Purchase, SellPacks
+from tok0n.services.payments import SellPacks
 from tok0n.services.redeem_codes import RedeemCodes
 from tok0n.web.dashboard.dashboard_ports import ROWS_A_PAGE, DashboardPorts
 from tok0n.web.dashboard.submissions import submission_of
@@ -20,13 +17,26 @@ from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 
 
-class SellerShown(msgspec.Struct, frozen=True, kw_only=True):
-    """Who stands on receipts."""
+class Seller(msgspec.Struct, frozen=True, kw_only=True):
+    """The seller on receipts."""
 
     name: str
     address: str
     email: str
     tax_id: str
+
+
+STATUS_TEXTS = {
+    OrderStatus.AWAITING_PAYMENT: "Awaiting payment",
+    OrderStatus.PROCESSING: "Payment received, adding tokens",
+    OrderStatus.EXPIRED: "Expired",
+    OrderStatus.FAILED: "Payment failed",
+    OrderStatus.PAID: "Paid",
+    OrderStatus.DISPUTED: "Disputed, tokens frozen",
+    OrderStatus.DISPUTE_LOST: "Dispute lost",
+    OrderStatus.PARTIALLY_REFUNDED: "Partially refunded",
+    OrderStatus.REFUNDED: "Refunded",
+}
 
 
 class OrderPages:
@@ -39,7 +49,7 @@ class OrderPages:
         orders: Orders,
         redeem_codes: RedeemCodes,
         sell_packs: SellPacks | None,
-        seller: SellerShown,
+        seller: Seller,
     ) -> None:
         self._ports = ports
         self._orders = orders
@@ -72,7 +82,6 @@ class OrderPages:
                 pack_id=page.form.get("pack", ""),
                 submission=submission,
             )
-            await self._remember(submission, purchase)
         except (NotFound, LimitReached, PaymentFailed) as error:
             return await self._shop(page, form_error=FormError(error.message, field="pack"))
         except FormError as form_error:
@@ -80,11 +89,6 @@ class OrderPages:
         if purchase.url is None:
             return page.redirect(f"/dashboard/orders/{purchase.order_id}")
         return RedirectResponse(purchase.url, 303)
-
-    async def _remember(self, submission: Submission, purchase: Purchase) -> None:
-        """A form that led to an order which was open already leads there again, also once it is paid."""
-        with contextlib.suppress(AlreadySubmitted):
-            await self._ports.forms.claim(submission, result=purchase.order_id, now_us=self._ports.clock.now_us())
 
     async def _redeem(self, page: PageRequest) -> Response:
         try:
@@ -116,12 +120,12 @@ class OrderPages:
             orders=rows[:ROWS_A_PAGE],
             older=rows[ROWS_A_PAGE - 1].id if len(rows) > ROWS_A_PAGE else None,
             is_first=not page.query("before"),
-            said={order.id: said(order) for order in rows},
+            status_texts={order.id: STATUS_TEXTS[order.payment.status] for order in rows},
         )
 
     async def _order(self, page: PageRequest) -> Response:
         order = await self._mine(page)
-        if page.request.headers.get("hx-request") and _is_open(order):
+        if page.request.headers.get("hx-request") and order.payment.status.is_pending:
             return Response(status_code=204)
         checkout, is_away = None, False
         if self._sell_packs is not None:
@@ -129,15 +133,16 @@ class OrderPages:
                 order, checkout = await self._sell_packs.refresh(order)
             except PaymentFailed:
                 is_away = True
+        is_pending = order.payment.status.is_pending
         expects_money = order.payment.is_complete or is_away or page.query("paid") == "1"
         return page.render(
             "order.html",
             order=order,
-            said=said(order),
-            entries=await self._orders.entries(order.id),
-            waits=_is_open(order) and expects_money,
+            status_text=STATUS_TEXTS[order.payment.status],
+            entries=await self._orders.entries(account_id=page.account_id, order_id=order.id),
+            waits=is_pending and expects_money,
             is_away=is_away,
-            pay_url=checkout.url if checkout is not None and _is_open(order) and not expects_money else None,
+            pay_url=checkout.url if checkout is not None and is_pending and not expects_money else None,
             gave_up=page.query("paid") == "0",
         )
 
@@ -148,28 +153,4 @@ class OrderPages:
         return page.render("order_receipt.html", order=order, seller=self._seller)
 
     async def _mine(self, page: PageRequest) -> Order:
-        order = await self._orders.get(page.request.path_params["order"])
-        if order.account_id != page.account_id:
-            raise NotFound("There is no such order.")
-        return order
-
-
-def _is_open(order: Order) -> bool:
-    """Whether it is neither paid nor over."""
-    return order.payment.paid_cents is None and order.payment.outcome is None
-
-
-def said(order: Order) -> str:
-    """How far an order has come, in a few words."""
-    payment = order.payment
-    if payment.paid_cents is None:
-        if payment.outcome is not None:
-            return "Payment failed" if payment.outcome == "failed" else "Expired"
-        return "Payment received, adding tokens" if payment.is_complete else "Awaiting payment"
-    if any(dispute.status is DisputeStatus.OPEN for dispute in payment.disputes):
-        return "Disputed, tokens frozen"
-    if any(dispute.status is DisputeStatus.LOST for dispute in payment.disputes):
-        return "Dispute lost"
-    if payment.refunded_cents:
-        return "Refunded" if payment.refunded_cents >= payment.paid_cents else "Partially refunded"
-    return "Paid"
+        return await self._orders.get_in_account(account_id=page.account_id, order_id=page.request.path_params["order"])

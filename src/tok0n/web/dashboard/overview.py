@@ -1,4 +1,4 @@
-"""The first page of an account: what is available, what was used lately, and the last requests."""
+"""The first page of an account: its balance, its recent usage and its last requests."""
 
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,21 +17,20 @@ HOURS_PLOTTED = 48
 
 
 def overview_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
-    """The route."""
+    """Return the route of the overview."""
 
     async def overview(page: PageRequest) -> Response:
         account_id = page.account_id
         until_hour = ports.clock.now_us() // US_AN_HOUR + 1
         since_hour = until_hour - HOURS_PLOTTED
         by = UseBy.KEY if page.query("by") == UseBy.KEY else UseBy.MODEL
-        keys = await ports.keys(page)
         balance = await ports.history.balance(account_id)
-        threshold_tokens = await ports.notices.threshold_tokens(account_id)
+        threshold_tokens = await ports.low_balances.threshold_tokens(account_id)
         hours = await ports.history.hours(account_id, UseFilter(since_hour=since_hour, until_hour=until_hour), by=by)
         return page.render(
             "overview.html",
             balance=balance,
-            is_low=threshold_tokens is not None and balance.posted < threshold_tokens,
+            is_low=balance.is_below(threshold_tokens),
             threshold_tokens=threshold_tokens,
             spent=(await ports.history.totals(account_id, UseFilter())).charged,
             by=by,
@@ -45,7 +44,7 @@ def overview_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
             ),
             hours_plotted=HOURS_PLOTTED,
             requests=await ports.history.requests(account_id, RequestFilter(), before=None, rows_max=ROWS),
-            has_key=any(key.works(ports.clock.now_us()) for key in keys),
+            has_key=bool(await ports.api_keys.active(account_id)),
             models=ports.catalogue.listed(),
         )
 

@@ -85,9 +85,10 @@ class _PasskeyPages:
         return page.sign_in(new, next_url=next_url)
 
     async def _list(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
-        known = await self._passkeys.of(page.user)
         status = 200 if form_error is None else _status(form_error)
-        return page.render("passkeys.html", status=status, passkeys=known, form_error=form_error)
+        return page.render(
+            "passkeys.html", status=status, passkeys=await self._passkeys.of(page.user), form_error=form_error
+        )
 
 
 def _status(form_error: FormError) -> int:

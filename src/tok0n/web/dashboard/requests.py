@@ -10,7 +10,7 @@ from tok0n.domain.errors import NotFound
 from tok0n.domain.history import RequestFilter, RequestRecord, UseFilter
 from tok0n.domain.ledger import RequestStatus
 from tok0n.services.passwords import FormError
-from tok0n.web.dashboard.dashboard_ports import LASTS, ROWS_A_PAGE, DashboardPorts, Period, read_period
+from tok0n.web.dashboard.dashboard_ports import LASTS, ROWS_A_PAGE, DashboardPorts, PeriodFilter, read_period
 from tok0n.web.pages import csv
 from tok0n.web.pages.endpoints import page_endpoint
 from tok0n.web.pages.page_context import PageContext
@@ -24,7 +24,7 @@ _WHY_NOT_BILLED = {
     "cancelled": "the gateway shut down before the response arrived",
     "expired": "the gateway stopped before the response arrived",
 }
-"""What a customer is told, by the code of the request's row."""
+"""The words for customers, by the code of the request's row."""
 
 _FILTERS = ("model", "key", "status")
 _COLUMNS = (
@@ -67,11 +67,11 @@ class _RequestPages:
         form_error = None
         try:
             period = read_period(page, now_us=self._ports.clock.now_us())
-        except FormError as wrong:
-            form_error, period = wrong, Period(since_us=None, until_us=None, since_field="", until_field="", query={})
-        chosen = _filter(page, period)
+        except FormError as error:
+            form_error, period = error, PeriodFilter()
+        filter_by = _filter(page, period)
         rows = await self._ports.history.requests(
-            page.account_id, chosen, before=page.query("before") or None, rows_max=ROWS_A_PAGE + 1
+            page.account_id, filter_by, before=page.query("before") or None, rows_max=ROWS_A_PAGE + 1
         )
         query = {name: page.query(name) for name in _FILTERS if page.query(name)} | period.query
         return page.render(
@@ -80,8 +80,8 @@ class _RequestPages:
             requests=rows[:ROWS_A_PAGE],
             older=rows[ROWS_A_PAGE - 1].id if len(rows) > ROWS_A_PAGE else None,
             is_first=not page.query("before"),
-            totals=await self._ports.history.totals(page.account_id, _use(chosen, period)),
-            has_totals=chosen.status in {None, RequestStatus.SETTLED},
+            totals=await self._ports.history.totals(page.account_id, _use(filter_by, period)),
+            has_totals=filter_by.status in {None, RequestStatus.SETTLED},
             query=query,
             period=period,
             lasts=LASTS,
@@ -111,15 +111,17 @@ class _RequestPages:
             return page.message("Request not found", text, status=404)
         return page.render("request.html", record=record, why=_WHY_NOT_BILLED.get(record.code or "", ""))
 
-    async def _lines(self, account_id: str, chosen: RequestFilter) -> AsyncIterator[str]:
+    async def _lines(self, account_id: str, filter_by: RequestFilter) -> AsyncIterator[str]:
         yield csv.lines([_COLUMNS])
         before = None
-        while rows := await self._ports.history.requests(account_id, chosen, before=before, rows_max=csv.ROWS_AT_ONCE):
+        while rows := await self._ports.history.requests(
+            account_id, filter_by, before=before, rows_max=csv.ROWS_AT_ONCE
+        ):
             yield await asyncio.to_thread(csv.lines, map(_values, rows))
             before = rows[-1].id
 
 
-def _filter(page: PageRequest, period: Period) -> RequestFilter:
+def _filter(page: PageRequest, period: PeriodFilter) -> RequestFilter:
     return RequestFilter(
         since_us=period.since_us,
         until_us=period.until_us,
@@ -129,9 +131,12 @@ def _filter(page: PageRequest, period: Period) -> RequestFilter:
     )
 
 
-def _use(chosen: RequestFilter, period: Period) -> UseFilter:
+def _use(filter_by: RequestFilter, period: PeriodFilter) -> UseFilter:
     return UseFilter(
-        since_hour=period.since_hour, until_hour=period.until_hour, model=chosen.model, api_key_id=chosen.api_key_id
+        since_hour=period.since_hour,
+        until_hour=period.until_hour,
+        model=filter_by.model,
+        api_key_id=filter_by.api_key_id,
     )
 
 

@@ -1,17 +1,15 @@
 """The settings of an account: email, password, two-factor authentication, time zone, alerts, and closing it."""
 
-import zoneinfo
-
 from markupsafe import Markup
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tok0n.domain.errors import AlreadySubmitted
-from tok0n.domain.usage import TOKENS_MAX
+from tok0n.domain.errors import AlreadySubmitted, InvalidRequest
 from tok0n.services import second_factor
 from tok0n.services.passwords import FormError
+from tok0n.services.profile import time_zones
 from tok0n.web.dashboard.dashboard_ports import DashboardPorts
-from tok0n.web.dashboard.submissions import expired_form, submission_of
+from tok0n.web.dashboard.submissions import expired_form, form_error_of, submission_of, whole_number
 from tok0n.web.pages.endpoints import page_endpoint
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
@@ -79,8 +77,8 @@ class _SettingsPages:
                 user = await self._ports.users.get(user.id)
                 if user.totp_secret != secret:  # turned off since this form was first submitted
                     raise expired_form("code")
-            except FormError as wrong:
-                form_error = wrong
+            except FormError as error:
+                form_error = error
             else:
                 return page.render("recovery_codes.html", codes=None if text is None else text.split("\n"))
         import segno  # noqa: PLC0415  few requests need it
@@ -99,8 +97,8 @@ class _SettingsPages:
         if page.is_post:
             try:
                 await self._ports.profile.close_account(page.user, password=page.form.get("close_password", ""))
-            except FormError as wrong:
-                form_error = wrong
+            except FormError as error:
+                form_error = error
             else:
                 return page.sign_out()
         balance = await self._ports.history.balance(page.account_id)
@@ -124,10 +122,10 @@ class _SettingsPages:
             "settings.html",
             status=status,
             user=user,
-            threshold_tokens=await self._ports.notices.threshold_tokens(page.account_id),
+            threshold_tokens=await self._ports.low_balances.threshold_tokens(page.account_id),
             sessions=await self._ports.sessions.of(user.id, now_us=self._ports.clock.now_us()),
             recovery_codes=await self._ports.users.recovery_codes_left(user.id),
-            zones=sorted(zoneinfo.available_timezones() - {"localtime", "Factory"}),
+            zones=sorted(time_zones()),
             done=page.query("done"),
             form_error=form_error,
         )
@@ -157,12 +155,11 @@ class _SettingsPages:
         return "time_zone"
 
     async def _threshold(self, page: PageRequest) -> str:
-        text = page.form.get("threshold", "").strip().replace(",", "").replace("_", "").replace(" ", "")
-        if text and (not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:20]) <= TOKENS_MAX):
-            raise FormError(
-                "Enter a whole number of tokens, or leave this empty to turn off the alert.", field="threshold"
-            )
-        await self._ports.notices.set_threshold(page.account_id, int(text) if text else None)
+        threshold_tokens = whole_number(page, "threshold")
+        try:
+            await self._ports.low_balances.set_threshold(page.account_id, threshold_tokens)
+        except InvalidRequest as error:
+            raise form_error_of(error, field="threshold") from None
         return "threshold"
 
     async def _password(self, page: PageRequest) -> str:
@@ -185,5 +182,5 @@ class _SettingsPages:
         return "email"
 
     async def _sessions(self, page: PageRequest) -> str:
-        await self._ports.sessions.end_all(page.user.user_id, but=page.user.digest)
+        await page.context.sign_in.sign_out_elsewhere(page.user)
         return "sessions"

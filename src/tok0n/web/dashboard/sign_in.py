@@ -1,16 +1,16 @@
-"""Signing up, in and out, and what mailed links lead to."""
+"""Signing up, in and out, and the pages behind emailed links."""
 
 from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.users import LinkPurpose
 from tok0n.services.passwords import FormError
+from tok0n.services.sign_in import NOT_OPEN
 from tok0n.web.dashboard.access import ACCESS
 from tok0n.web.pages.endpoints import Handler, page_endpoint
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 
-CLOSED = "You need an invitation to create an account. Contact support to get one."
 SIGN_UP_CLOSED = "Sign-up is closed"
 
 
@@ -35,7 +35,7 @@ def sign_in_routes(context: PageContext) -> list[Route]:
 
 async def _sign_up(page: PageRequest) -> Response:
     if not page.context.sign_in.is_open:
-        return page.message(SIGN_UP_CLOSED, CLOSED, status=403)
+        return page.message(SIGN_UP_CLOSED, NOT_OPEN, status=403)
     if not page.is_post:
         return page.render("sign_up.html")
     try:

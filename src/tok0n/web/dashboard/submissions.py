@@ -1,12 +1,16 @@
-"""The `form_id` of a submitted form: what makes a second click, or a resubmission after *Back*, a repetition."""
+"""Read submitted forms: their `form_id`, which identifies a repetition, their numbers, and the errors beside inputs."""
 
+from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.forms import Submission, is_form_id
 from tok0n.services.passwords import FormError
 from tok0n.web.pages.page_request import PageRequest
 
+_DIGITS_MAX = 20
+"""More digits than any limit on a number has."""
+
 
 def submission_of(page: PageRequest, form: str, *, field: str) -> Submission:
-    """What a form that creates something was submitted as. `form` names the form, `field` takes the error.
+    """Return the submission of a form that creates something. `form` names the form, `field` takes the error.
 
     Raises `FormError` without a form id of ours: the page is from an older version, or the request isn't a browser's.
     """
@@ -17,5 +21,20 @@ def submission_of(page: PageRequest, form: str, *, field: str) -> Submission:
 
 
 def expired_form(field: str) -> FormError:
-    """What to tell someone whose form is too old; the page that says so holds a fresh one."""
+    """Return the error for a form that is too old. The page that shows it holds a new form."""
     return FormError("This form has expired. Submit it again.", field=field)
+
+
+def form_error_of(error: InvalidRequest, *, field: str = "") -> FormError:
+    """Return the error of a use case as one beside an input: `field`, or the one that the error names."""
+    return FormError(error.message, field=field or error.param or "")
+
+
+def whole_number(page: PageRequest, field: str) -> int | None:
+    """Return the number in an input, in which thousands may be separated. None if it is empty. Raises `FormError`."""
+    text = page.form.get(field, "").strip().replace(",", "").replace("_", "").replace(" ", "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal()):
+        raise FormError("Enter a whole number from 1, or leave this empty.", field=field)
+    return int(text[:_DIGITS_MAX])

@@ -80,7 +80,7 @@ class SqlAccounts:
     async def create_key(
         self,
         *,
-        email: str,
+        account_id: str,
         name: str,
         digest: bytes,
         prefix: str,
@@ -95,12 +95,11 @@ class SqlAccounts:
         key_id = ids.api_key_id(os.urandom(ids.RANDOM_BYTES))
 
         def fn(tx: sa.Connection) -> ApiKey:
-            account_id = _get(tx, email).id
             lock_open_account(tx, account_id)
             if submission is not None:
                 forms.claim(tx, submission, result=key_id, now_us=now_us, sealed=sealed)
-            if keys_max is not None and _working_keys(tx, account_id, now_us=now_us) >= keys_max:
-                raise LimitReached(f"You have {keys_max} active API keys, the most that an account can have.")
+            if keys_max is not None and _active_keys(tx, account_id, now_us=now_us) >= keys_max:
+                raise LimitReached(f"The account has {keys_max} active API keys, the maximum. Revoke one first.")
             row = tx.execute(
                 sa.insert(api_key)
                 .values(
@@ -121,14 +120,11 @@ class SqlAccounts:
 
         return await self._store.write(fn)
 
-    async def list_keys(self, email: str) -> list[ApiKey]:
+    async def list_keys(self, account_id: str) -> list[ApiKey]:
         """See `ports.Accounts.list_keys`."""
-
-        def fn(tx: sa.Connection) -> list[ApiKey]:
-            query = sa.select(api_key).where(api_key.c.account_id == _get(tx, email).id)
-            return [key_of_row(row) for row in tx.execute(query.order_by(api_key.c.created_at_us, api_key.c.id))]
-
-        return await self._store.read(fn)
+        query = sa.select(api_key).where(api_key.c.account_id == account_id)
+        query = query.order_by(api_key.c.created_at_us, api_key.c.id)
+        return await self._store.read(lambda tx: [key_of_row(row) for row in tx.execute(query)])
 
     async def rename_key(self, *, account_id: str, key_id: str, name: str) -> None:
         """See `ports.Accounts.rename_key`."""
@@ -206,12 +202,12 @@ def _get(tx: sa.Connection, email: str) -> Account:
     return _account(row)
 
 
-def _working_keys(tx: sa.Connection, account_id: str, *, now_us: int) -> int:
-    """How many keys work. The caller has locked the account, so the count stays true until the transaction ends."""
+def _active_keys(tx: sa.Connection, account_id: str, *, now_us: int) -> int:
+    """Count the active keys. The caller has locked the account, so the count stays true until the transaction ends."""
     keys = api_key.c
     expires_later = sa.or_(keys.expires_at_us.is_(None), keys.expires_at_us > now_us)
-    working = sa.and_(keys.account_id == account_id, keys.revoked_at_us.is_(None), expires_later)
-    return tx.execute(sa.select(sa.func.count()).select_from(api_key).where(working)).scalar_one()
+    active = sa.and_(keys.account_id == account_id, keys.revoked_at_us.is_(None), expires_later)
+    return tx.execute(sa.select(sa.func.count()).select_from(api_key).where(active)).scalar_one()
 
 
 def _account(row: sa.Row[tuple[object, ...]]) -> Account:

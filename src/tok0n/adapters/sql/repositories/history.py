@@ -65,21 +65,21 @@ class SqlHistory:
         return _record(row)
 
     async def requests(
-        self, account_id: str, chosen: RequestFilter, *, before: str | None, rows_max: int
+        self, account_id: str, filter_by: RequestFilter, *, before: str | None, rows_max: int
     ) -> list[RequestRecord]:
         """See `ports.History.requests`."""
 
         def fn(tx: sa.Connection) -> list[RequestRecord]:
-            return [_record(row) for row in newest(tx, account_id, chosen, before=before, rows_max=rows_max)]
+            return [_record(row) for row in newest(tx, account_id, filter_by, before=before, rows_max=rows_max)]
 
         return await self._store.read(fn)
 
-    async def hours(self, account_id: str, chosen: UseFilter, *, by: UseBy) -> list[HourOfUse]:
+    async def hours(self, account_id: str, filter_by: UseFilter, *, by: UseBy) -> list[HourOfUse]:
         """See `ports.History.hours`."""
         series = usage_hour.c.model if by is UseBy.MODEL else usage_hour.c.api_key_id
         query = (
             sa.select(usage_hour.c.hour, series, sa.func.sum(usage_hour.c.charged))
-            .where(*use_conditions(account_id, chosen))
+            .where(*use_conditions(account_id, filter_by))
             .group_by(usage_hour.c.hour, series)
             .order_by(usage_hour.c.hour, series)
         )
@@ -89,12 +89,12 @@ class SqlHistory:
             ]
         )
 
-    async def totals(self, account_id: str, chosen: UseFilter) -> UseTotals:
+    async def totals(self, account_id: str, filter_by: UseFilter) -> UseTotals:
         """See `ports.History.totals`."""
         hours = usage_hour.c
         sums = (hours.requests, hours.prompt_tokens, hours.completion_tokens, hours.charged)
         query = sa.select(*(sa.func.coalesce(sa.func.sum(column), 0).label(column.name) for column in sums))
-        query = query.where(*use_conditions(account_id, chosen))
+        query = query.where(*use_conditions(account_id, filter_by))
         row = await self._store.read(lambda tx: tx.execute(query).one())
         return UseTotals(
             requests=int(row.requests),

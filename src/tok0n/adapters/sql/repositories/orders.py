@@ -98,6 +98,12 @@ class SqlOrders:
         """See `ports.Orders.get`."""
         return await self._store.read(lambda tx: _get(tx, order_id))
 
+    async def get_in_account(self, *, account_id: str, order_id: str) -> Order:
+        """See `ports.Orders.get_in_account`."""
+        orders = pack_order.c
+        query = sa.select(pack_order).where(orders.id == order_id, orders.account_id == account_id)
+        return await self._store.read(lambda tx: _only(tx, query))
+
     async def find_by_payment(self, payment_id: str) -> Order | None:
         """See `ports.Orders.find_by_payment`."""
         query = sa.select(pack_order).where(pack_order.c.payment_id == payment_id)
@@ -115,9 +121,11 @@ class SqlOrders:
         query = query.order_by(pack_order.c.id.desc()).limit(rows_max)
         return await self._store.read(lambda tx: _find(tx, query))
 
-    async def entries(self, order_id: str) -> list[LedgerEntry]:
+    async def entries(self, *, account_id: str, order_id: str) -> list[LedgerEntry]:
         """See `ports.Orders.entries`."""
-        query = sa.select(ledger_entry).where(ledger_entry.c.order_id == order_id).order_by(ledger_entry.c.id)
+        entries = ledger_entry.c
+        query = sa.select(ledger_entry).where(entries.order_id == order_id, entries.account_id == account_id)
+        query = query.order_by(entries.id)
         return await self._store.read(lambda tx: [entry_of_row(row) for row in tx.execute(query)])
 
     async def record(self, order_id: str, facts: Payment, *, payment_id: str | None, now_us: int) -> Order:
@@ -142,7 +150,7 @@ class SqlOrders:
         self,
         *,
         digest: bytes,
-        shown: str,
+        masked: str,
         tokens: int,
         uses_max: int,
         expires_at_us: int | None,
@@ -150,15 +158,15 @@ class SqlOrders:
         now_us: int,
     ) -> None:
         """See `ports.Orders.create_code`."""
-        values = {"digest": digest, "shown": shown, "tokens": tokens, "uses_max": uses_max, "reason": reason}
-        made = sa.insert(redeem_code).values(**values, expires_at_us=expires_at_us, created_at_us=now_us)
-        await self._store.write(lambda tx: tx.execute(made) and None)
+        values = {"digest": digest, "shown": masked, "tokens": tokens, "uses_max": uses_max, "reason": reason}
+        insert = sa.insert(redeem_code).values(**values, expires_at_us=expires_at_us, created_at_us=now_us)
+        await self._store.write(lambda tx: tx.execute(insert) and None)
 
     async def redeem(self, *, account_id: str, digest: bytes, now_us: int, submission: Submission | None = None) -> int:
         """See `ports.Orders.redeem`."""
         codes = redeem_code.c
         works = sa.or_(codes.expires_at_us.is_(None), codes.expires_at_us > now_us)
-        taken = sa.update(redeem_code).where(codes.digest == digest, codes.uses < codes.uses_max, works)
+        use_up = sa.update(redeem_code).where(codes.digest == digest, codes.uses < codes.uses_max, works)
 
         def fn(tx: sa.Connection) -> int:
             lock_open_account(tx, account_id)
@@ -169,7 +177,7 @@ class SqlOrders:
             )
             if tx.execute(mine).first() is not None:
                 raise AlreadyExists("You've already redeemed this code.")
-            code = tx.execute(taken.values(uses=codes.uses + 1).returning(codes.tokens, codes.reason)).one_or_none()
+            code = tx.execute(use_up.values(uses=codes.uses + 1).returning(codes.tokens, codes.reason)).one_or_none()
             if code is None:
                 raise NotFound("This code is invalid, has expired, or has been used up.")
             tx.execute(sa.insert(redemption).values(digest=digest, account_id=account_id, redeemed_at_us=now_us))
@@ -234,7 +242,7 @@ def _require_own(tx: sa.Connection, order: Order, facts: Payment, *, payment_id:
 
 
 def _remember(tx: sa.Connection, order: Order, payment: Payment, *, payment_id: str | None, now_us: int) -> None:
-    """Write down what is known."""
+    """Store the facts of a payment."""
     values: dict[str, object] = {
         "is_complete": int(payment.is_complete),
         "paid_cents": payment.paid_cents,
@@ -245,10 +253,10 @@ def _remember(tx: sa.Connection, order: Order, payment: Payment, *, payment_id: 
     if order.paid_at_us is None and payment.paid_cents is not None:
         values["paid_at_us"] = now_us
     tx.execute(sa.update(pack_order).where(pack_order.c.id == order.id).values(**values))
-    known = {dispute.id for dispute in order.payment.disputes}
+    recorded = {dispute.id for dispute in order.payment.disputes}
     for dispute in payment.disputes:
         changes = {"cents": dispute.cents, "status": dispute.status}
-        if dispute.id in known:
+        if dispute.id in recorded:
             tx.execute(sa.update(order_dispute).where(order_dispute.c.id == dispute.id).values(**changes))
         else:
             tx.execute(sa.insert(order_dispute).values(id=dispute.id, order_id=order.id, **changes))
@@ -285,7 +293,12 @@ def _debt(tx: sa.Connection, account_id: str) -> int:
 
 
 def _get(tx: sa.Connection, order_id: str) -> Order:
-    for order in _find(tx, sa.select(pack_order).where(pack_order.c.id == order_id)):
+    return _only(tx, sa.select(pack_order).where(pack_order.c.id == order_id))
+
+
+def _only(tx: sa.Connection, query: sa.Select[Any]) -> Order:
+    """The order that the query finds. Raises `NotFound`."""
+    for order in _find(tx, query):
         return order
     raise NotFound("There is no such order.")
 
@@ -295,8 +308,8 @@ def _find(tx: sa.Connection, query: sa.Select[Any]) -> list[Order]:
     rows = tx.execute(query).all()
     of_them = order_dispute.c.order_id.in_([row.id for row in rows])
     disputes: dict[str, list[Dispute]] = {row.id: [] for row in rows}
-    for one in tx.execute(sa.select(order_dispute).where(of_them).order_by("id")):
-        disputes[one.order_id].append(Dispute(id=one.id, cents=one.cents, status=DisputeStatus(one.status)))
+    for row in tx.execute(sa.select(order_dispute).where(of_them).order_by("id")):
+        disputes[row.order_id].append(Dispute(id=row.id, cents=row.cents, status=DisputeStatus(row.status)))
     return [_order(row, disputes[row.id]) for row in rows]
 
 

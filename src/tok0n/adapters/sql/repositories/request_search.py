@@ -29,17 +29,17 @@ _IN_PROGRESS = sa.select(_PENDING.c.id).where(sa.text("pending.status = 'PENDING
 Rows = list[sa.Row[tuple[object, ...]]]
 
 
-def newest(tx: sa.Connection, account_id: str, chosen: RequestFilter, *, before: str | None, rows_max: int) -> Rows:
+def newest(tx: sa.Connection, account_id: str, filter_by: RequestFilter, *, before: str | None, rows_max: int) -> Rows:
     """At most `rows_max` rows of `REQUESTS`, newest first, from before the id `before`."""
-    query = REQUESTS.where(request.c.account_id == account_id, *_conditions(chosen, before=before))
+    query = REQUESTS.where(request.c.account_id == account_id, *_conditions(filter_by, before=before))
     query = query.order_by(request.c.id.desc())
-    if chosen.model is None and chosen.api_key_id is None and chosen.status is None:
+    if filter_by.model is None and filter_by.api_key_id is None and filter_by.status is None:
         return list(tx.execute(query.limit(rows_max)))
-    wanted = list(RequestStatus) if chosen.status is None else [chosen.status]
+    wanted = list(RequestStatus) if filter_by.status is None else [filter_by.status]
     rows: Rows = []
     if RequestStatus.SETTLED in wanted:
         settled = query.where(request.c.status == RequestStatus.SETTLED)
-        rows += _charged(tx, account_id, chosen, settled, before=before, rows_max=rows_max)
+        rows += _charged(tx, account_id, filter_by, settled, before=before, rows_max=rows_max)
     unbilled = [status for status in wanted if status in {RequestStatus.RELEASED, RequestStatus.EXPIRED}]
     if unbilled:
         rows += tx.execute(query.where(_UNBILLED, request.c.status.in_(unbilled)).limit(rows_max))
@@ -49,31 +49,31 @@ def newest(tx: sa.Connection, account_id: str, chosen: RequestFilter, *, before:
     return sorted(rows, key=lambda row: str(row.id), reverse=True)[:rows_max]
 
 
-def use_conditions(account_id: str, chosen: UseFilter) -> list[sa.ColumnElement[bool]]:
+def use_conditions(account_id: str, filter_by: UseFilter) -> list[sa.ColumnElement[bool]]:
     """What rows of the roll-up fit."""
     hours = usage_hour.c
     conditions: list[sa.ColumnElement[bool]] = [hours.account_id == account_id]
-    if chosen.since_hour is not None:
-        conditions.append(hours.hour >= chosen.since_hour)
-    if chosen.until_hour is not None:
-        conditions.append(hours.hour < chosen.until_hour)
-    if chosen.model is not None:
-        conditions.append(hours.model == chosen.model)
-    if chosen.api_key_id is not None:
-        conditions.append(hours.api_key_id == chosen.api_key_id)
+    if filter_by.since_hour is not None:
+        conditions.append(hours.hour >= filter_by.since_hour)
+    if filter_by.until_hour is not None:
+        conditions.append(hours.hour < filter_by.until_hour)
+    if filter_by.model is not None:
+        conditions.append(hours.model == filter_by.model)
+    if filter_by.api_key_id is not None:
+        conditions.append(hours.api_key_id == filter_by.api_key_id)
     return conditions
 
 
-def _conditions(chosen: RequestFilter, *, before: str | None) -> list[sa.ColumnElement[bool]]:
+def _conditions(filter_by: RequestFilter, *, before: str | None) -> list[sa.ColumnElement[bool]]:
     conditions: list[sa.ColumnElement[bool]] = []
-    if chosen.since_us is not None:
-        conditions.append(request.c.id >= ids.first_request_id(chosen.since_us))
-    if chosen.until_us is not None:
-        conditions.append(request.c.id < ids.first_request_id(chosen.until_us))
-    if chosen.model is not None:
-        conditions.append(request.c.model == chosen.model)
-    if chosen.api_key_id is not None:
-        conditions.append(request.c.api_key_id == chosen.api_key_id)
+    if filter_by.since_us is not None:
+        conditions.append(request.c.id >= ids.first_request_id(filter_by.since_us))
+    if filter_by.until_us is not None:
+        conditions.append(request.c.id < ids.first_request_id(filter_by.until_us))
+    if filter_by.model is not None:
+        conditions.append(request.c.model == filter_by.model)
+    if filter_by.api_key_id is not None:
+        conditions.append(request.c.api_key_id == filter_by.api_key_id)
     if before is not None:
         conditions.append(request.c.id < before)
     return conditions
@@ -82,7 +82,7 @@ def _conditions(chosen: RequestFilter, *, before: str | None) -> list[sa.ColumnE
 def _charged(
     tx: sa.Connection,
     account_id: str,
-    chosen: RequestFilter,
+    filter_by: RequestFilter,
     query: "sa.Select[tuple[object, ...]]",
     *,
     before: str | None,
@@ -90,7 +90,7 @@ def _charged(
 ) -> Rows:
     """The rows of `query`, looked for only where the roll-up says that there are some."""
     hours = usage_hour.c
-    use = UseFilter(model=chosen.model, api_key_id=chosen.api_key_id)
+    use = UseFilter(model=filter_by.model, api_key_id=filter_by.api_key_id)
     rolled = sa.select(hours.hour).where(*use_conditions(account_id, use)).distinct().order_by(hours.hour.desc())
     rows: Rows = []
     for first, last in _stretches(list(tx.scalars(rolled))):
@@ -98,8 +98,8 @@ def _charged(
         end = ids.first_request_id((last + 1) * US_AN_HOUR)
         if before is not None and start >= before:
             continue
-        found = query.where(request.c.id >= start, request.c.id < end).limit(rows_max - len(rows))
-        rows += tx.execute(found)
+        stretch = query.where(request.c.id >= start, request.c.id < end).limit(rows_max - len(rows))
+        rows += tx.execute(stretch)
         if len(rows) >= rows_max:
             break
     return rows
@@ -109,9 +109,9 @@ def _stretches(hours: list[int]) -> Iterator[tuple[int, int]]:
     """Hours, newest first, as stretches (first, last) whose ids do not overlap."""
     while hours:
         last = first = hours[0]
-        place = 1
-        while place < len(hours) and first - hours[place] <= HOURS_TO_CHARGE:
-            first = hours[place]
-            place += 1
+        index = 1
+        while index < len(hours) and first - hours[index] <= HOURS_TO_CHARGE:
+            first = hours[index]
+            index += 1
         yield first, last
-        hours = hours[place:]
+        hours = hours[index:]

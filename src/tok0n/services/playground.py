@@ -1,0 +1,123 @@
+"""Send a request as one of the account's keys, for a signed-in user: with the key's limits, charged like any other.
+
+Each form sends one request. The text goes to the upstream and is stored nowhere.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+
+from tok0n.domain.accounts import ApiKey
+from tok0n.domain.answer_json import decode
+from tok0n.domain.endpoints.chat import CHAT
+from tok0n.domain.errors import AccountingFailed, AlreadySubmitted, InvalidRequest, LimitReached, Tok0nError
+from tok0n.domain.forms import Submission
+from tok0n.domain.metered_request import MeteredRequest
+from tok0n.ports.clock import Clock
+from tok0n.ports.forms import Forms
+from tok0n.services.api_keys import ApiKeys
+from tok0n.services.attempts import AttemptLimiter
+from tok0n.services.caller_cache import CallerCache
+from tok0n.services.complete_chat import Call, CompleteChat
+from tok0n.services.request_log import RequestLog
+from tok0n.services.requests_in_progress import RequestsInProgress
+
+log = structlog.get_logger()
+
+READS_MAX = 120
+READS_SECONDS = 60.0
+"""How often an account can have a request bounded: its form asks after each pause in typing."""
+
+
+class PlaygroundResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The request that a form sent, with its response or error; or the id of the request that the form sent before."""
+
+    status: int
+    call: Call | None = None
+    answer: dict[str, Any] | None = None
+    error: Tok0nError | None = None
+    repeated_id: str | None = None
+
+
+class Playground:
+    """The use cases. `status_of` maps an error to its HTTP status, for the request log."""
+
+    def __init__(
+        self,
+        *,
+        api_keys: ApiKeys,
+        complete_chat: CompleteChat,
+        caller_cache: CallerCache,
+        forms: Forms,
+        request_log: RequestLog,
+        requests_in_progress: RequestsInProgress,
+        clock: Clock,
+        status_of: Callable[[Tok0nError], int],
+    ) -> None:
+        self._api_keys = api_keys
+        self._complete_chat = complete_chat
+        self._caller_cache = caller_cache
+        self._forms = forms
+        self._request_log = request_log
+        self._requests_in_progress = requests_in_progress
+        self._clock = clock
+        self._status_of = status_of
+        self._running: dict[Submission, asyncio.Future[PlaygroundResult]] = {}
+        self._reads = AttemptLimiter(clock, attempts_max=READS_MAX, seconds=READS_SECONDS)
+
+    async def estimate(self, account_id: str, body: bytes) -> MeteredRequest:
+        """Read and bound a request that is not sent.
+
+        Raises `LimitReached` after `READS_MAX` requests of the account in `READS_SECONDS`, and `InvalidRequest` or
+        `Overloaded`.
+        """
+        if seconds := self._reads.try_count(account_id):
+            raise LimitReached(f"Too many requests. Try again in {math.ceil(seconds)} seconds.")
+        return await self._complete_chat.read(CHAT, body)
+
+    async def send(self, submission: Submission, key_id: str, body: bytes) -> PlaygroundResult:
+        """Send a submitted form's request. A repetition waits for the first request, and gets the same response.
+
+        Raises `InvalidRequest` unless `key_id` is an active key of the account.
+        """
+        key = await self._active_key(account_id=submission.account_id, key_id=key_id)
+        return await self._send_once(submission, key, body)
+
+    async def _send_once(self, submission: Submission, key: ApiKey, body: bytes) -> PlaygroundResult:
+        running = self._running.get(submission)
+        if running is None:
+            running = self._running[submission] = asyncio.ensure_future(self._send(submission, key, body))
+            running.add_done_callback(lambda _: self._running.pop(submission))
+        return await asyncio.shield(running)
+
+    async def _active_key(self, *, account_id: str, key_id: str) -> ApiKey:
+        for key in await self._api_keys.active(account_id):
+            if key.id == key_id:
+                return key
+        raise InvalidRequest("Choose an active key.", param="key")
+
+    async def _send(self, submission: Submission, key: ApiKey, body: bytes) -> PlaygroundResult:
+        call = self._complete_chat.new_call(endpoint="playground")
+        error: Tok0nError | None = None
+        answer: dict[str, Any] | None = None
+        with self._requests_in_progress:
+            try:
+                await self._forms.claim(submission, result=call.request_id, now_us=self._clock.now_us())
+            except AlreadySubmitted as first:
+                return PlaygroundResult(status=200, repeated_id=first.result)
+            try:
+                charged = await self._complete_chat.complete(CHAT, call, key.caller, body)
+                answer = decode(charged.body)
+            except Tok0nError as failure:
+                error = failure
+            except Exception:
+                log.exception("unexpected_error", request=call.request_id)
+                error = AccountingFailed(upstream_called=call.upstream_ms is not None, detail="unexpected error")
+        self._caller_cache.mark_used(key.caller)
+        status = 200 if error is None else self._status_of(error)
+        self._request_log.write(call, status=status, error=error, seconds=self._clock.monotonic() - call.started)
+        return PlaygroundResult(status=status, call=call, answer=answer, error=error)
