@@ -214,7 +214,7 @@ async def test_the_broken_one_fails_in_seven_ways_and_then_from_the_start(
             with pytest.raises(UpstreamFailed) as failed:
                 await call()
             seen.append(f"{failed.value.status} {failed.value.message}")
-    not_usage, invalid = "answer without valid usage", "invalid answer"
+    not_usage, invalid = "response without valid token usage", "invalid response"
     expected = ["500", not_usage, "429", invalid, "503", invalid, "None", "500", not_usage]
     assert len(seen) == len(expected)
     for message, words in zip(seen, expected, strict=True):

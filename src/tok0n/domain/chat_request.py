@@ -1,6 +1,6 @@
-"""Read one chat completion request: what may travel, what travels, and the most that it can cost.
+"""Validate a chat completion request, write the body for the upstream, and bound the request's cost.
 
-Decides, and acts on nothing. Values that are accepted travel untouched: numbers keep their digits, text its bytes.
+Accepted values are forwarded byte for byte, so numbers keep their digits and strings keep their escapes.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,10 @@ from tok0n.domain.errors import UnknownModel
 from tok0n.domain.json_text import JsonText, decode_object
 
 UTF8_BYTES_MAX = 4
-"""The most bytes of a character."""
+"""The most bytes of one character in UTF-8."""
 
 EXACT_BYTES_MAX = 16 * 1024
-"""The most bytes of non-ASCII strings that are normalized at once, in well under a millisecond."""
+"""The most bytes of non-ASCII strings to normalize on the event loop. Takes well under a millisecond."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -33,11 +33,11 @@ FindModel = Callable[[str], Model | None]
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that may be sent, and its upper bound in tokens.
+    """A validated request and its upper bound in tokens.
 
-    `output_limit` is M, for each of `n` choices; `prediction_bytes` is added, because a rejected prediction is billed
-    as output. `inexact_texts` are the strings that `prompt_bound` counts by their UTF-8 bytes only, because normalizing
-    them is expensive: call `exact` before you reserve.
+    `output_limit` holds for each of `n` choices. `prediction_bytes` counts as output, because providers bill rejected
+    predictions as output. `inexact_texts` are strings that `prompt_bound` counts by their UTF-8 bytes only, because
+    normalizing them is expensive. Call `exact` before you reserve.
     """
 
     model: Model
@@ -50,21 +50,21 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def output_bound(self) -> int:
-        """The most output tokens it can cost."""
+        """The most output tokens that the request can cost."""
         return self.n * (self.output_limit + self.model.reasoning_tokens_max) + self.prediction_bytes
 
     @property
     def bound(self) -> int:
-        """The most tokens it can cost: what is reserved."""
+        """The most tokens that the request can cost, and therefore the tokens to reserve."""
         return self.prompt_bound + self.output_bound
 
     def largest_output_tokens(self, available: int) -> int:
-        """The largest output limit that `available` tokens cover; 0 when none does."""
-        fits = (available - self.prompt_bound - self.prediction_bytes) // self.n - self.model.reasoning_tokens_max
-        return max(0, min(fits, self.model.max_output_tokens))
+        """Return the largest output limit that `available` tokens cover, or 0 if they cover none."""
+        limit = (available - self.prompt_bound - self.prediction_bytes) // self.n - self.model.reasoning_tokens_max
+        return max(0, min(limit, self.model.max_output_tokens))
 
     def exact(self) -> "ChatRequest":
-        """The same request with its exact bound. Takes up to 400 ns per byte of `inexact_texts`."""
+        """Return the request with its exact bound. Takes up to 400 ns per byte of `inexact_texts`."""
         growth = sum(string_bound(text) - len(text.encode()) for text in self.inexact_texts)
         window = self.model.context_window_tokens
         bound = self.prompt_bound + growth
@@ -74,9 +74,9 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_chat_request(body: JsonText, *, find_model: FindModel) -> ChatRequest:
-    """Read and bound a request. Raises `InvalidRequest` naming the field, or `UnknownModel`.
+    """Validate and bound a request. Raises `InvalidRequest`, which names the field, or `UnknownModel`.
 
-    The bound is exact unless more than `EXACT_BYTES_MAX` of the messages are in strings that are not ASCII.
+    The bound is exact unless the messages have more than `EXACT_BYTES_MAX` bytes of non-ASCII strings.
     """
     values, raw = decode_object(body)
     model = _find(values.get("model"), find_model)
@@ -106,12 +106,12 @@ def read_chat_request(body: JsonText, *, find_model: FindModel) -> ChatRequest:
 
 
 def _definitions_bytes(values: dict[str, Any], raw: dict[str, msgspec.Raw]) -> int:
-    """The bytes of the fields that providers rewrite into the prompt."""
+    """Return the bytes of the fields that providers rewrite into the prompt."""
     return sum(len(bytes(raw[name])) for name in DEFINITIONS if type(values.get(name)) in {list, dict})
 
 
 def _text_bytes(texts: list[str]) -> tuple[int, bool]:
-    """The bound of strings that are not ASCII, and whether it is exact or counts only their UTF-8 bytes."""
+    """Return the bound of non-ASCII strings, and whether it is exact. An inexact bound is their UTF-8 bytes."""
     if sum(map(len, texts)) > EXACT_BYTES_MAX // UTF8_BYTES_MAX:
         size = sum(len(text.encode()) for text in texts)
         if size > EXACT_BYTES_MAX:
@@ -128,7 +128,7 @@ def _find(model_id: Any, find_model: FindModel) -> Model:
 
 
 def _rewrite(raw: dict[str, msgspec.Raw], model: Model, limit: int) -> bytes:
-    """The body for the upstream: the same raw values, but for the model and the output limit."""
+    """Return the body for the upstream: the client's raw values, with the upstream's model and the output limit."""
     body: dict[str, Any] = dict(raw)
     for name in LIMIT_FIELDS:
         body.pop(name, None)

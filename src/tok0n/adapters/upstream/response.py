@@ -32,7 +32,7 @@ _ORDINARY_HEADERS = frozenset(
 )
 """Frequent headers that need no look: a shortcut only, any other name that is not known is passed over as well."""
 
-INVALID = "returned an invalid answer"
+INVALID = "returned an invalid response"
 TOO_LARGE = "returned an answer that is too large"
 
 STATUS_MIN = 100
@@ -123,7 +123,7 @@ class ResponseReader:
                 raise self._failure from None
             if not self._complete:
                 raise InvalidResponse(
-                    "returned an invalid answer", f"not HTTP: {type(error).__name__}: {error}"
+                    "returned an invalid response", f"not HTTP: {type(error).__name__}: {error}"
                 ) from error
             self.has_surplus = True
         if self._bytes_received - self._body_bytes_received > HEAD_BYTES_MAX or self._header_lines > HEADER_LINES_MAX:
@@ -187,7 +187,7 @@ class ResponseReader:
         head_bytes = self._bytes_received - self._body_bytes_received - self._chunk_line_bytes
         if head_bytes > (HEAD_BYTES_MAX if self._complete else HEAD_BYTES_MAX + CHUNK_LINE_BYTES_MAX):
             raise InvalidResponse(
-                "returned an invalid answer", f"head and trailers of more than {HEAD_BYTES_MAX} bytes"
+                "returned an invalid response", f"head and trailers of more than {HEAD_BYTES_MAX} bytes"
             )
         if self._header_lines > HEADER_LINES_MAX:
             raise InvalidResponse(INVALID, f"more than {HEADER_LINES_MAX} header lines")

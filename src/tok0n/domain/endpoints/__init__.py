@@ -1,1 +1,1 @@
-"""One description per endpoint: its fields, and the rules that span several of them."""
+"""One module per endpoint: its fields, and the rules that span several fields."""

@@ -264,7 +264,7 @@ def _of_reservation(outcome: str, *, required: int, key_left: int, posted: int, 
         case "BUDGET":
             return KeyBudgetSpent(left=key_left, required=required)
         case "REFUSED":
-            return InvalidApiKey("This API key is not active any more.")
+            return InvalidApiKey("This API key is no longer active.")
     assert outcome == "AGAIN"
     return Retry()
 
@@ -284,13 +284,13 @@ def _outcome(command: Command, row: _Row | None) -> Outcome:
     if row is None:
         if type(command) is Release:
             return None
-        return AlreadyResolved(request_id=command.request_id, status="unknown", wanted="settle")
+        return AlreadyResolved(request_id=command.request_id, status="unknown", event="settle")
     if type(command) is Release:
         if row.status == RequestStatus.SETTLED:
-            return AlreadyResolved(request_id=row.id, status=row.status, wanted="release")
+            return AlreadyResolved(request_id=row.id, status=row.status, event="release")
         return None
     if row.status != RequestStatus.SETTLED:
-        return AlreadyResolved(request_id=row.id, status=row.status, wanted="settle")
+        return AlreadyResolved(request_id=row.id, status=row.status, event="settle")
     return Receipt(
         request_id=row.id,
         reserved=row.reserved,

@@ -123,7 +123,7 @@ def _reserve_on_account(
 def _why_not(connection: sqlite3.Connection, values: dict[str, Any], *, required: int) -> Tok0nError:
     row = connection.execute(statements.WHY_NOT, values).fetchone()
     if row is None:
-        return InvalidApiKey("This API key is not active any more.")
+        return InvalidApiKey("This API key is no longer active.")
     if row[2] is not None and row[2] < required:
         return KeyBudgetSpent(left=row[2], required=required)
     return InsufficientTokens(required=required, posted=row[0], pending=row[1], largest_output_tokens=0)
@@ -286,7 +286,7 @@ def _sums(group: list[_Settled]) -> tuple[int, int]:
 def _settled_before(connection: sqlite3.Connection, request_id: str) -> Receipt | Tok0nError:
     row = connection.execute(statements.SETTLED_BEFORE, {"request_id": request_id}).fetchone()
     if row is None or row[0] != RequestStatus.SETTLED:
-        return AlreadyResolved(request_id=request_id, status=row[0] if row else "unknown", wanted="settle")
+        return AlreadyResolved(request_id=request_id, status=row[0] if row else "unknown", event="settle")
     _, reserved, charged, shortfall, posted, pending, _ = row
     return Receipt(
         request_id=request_id,
@@ -316,5 +316,5 @@ def _release(connection: sqlite3.Connection, release: Release) -> Tok0nError | N
         return None
     status = connection.execute(statements.STATUS, values).fetchone()
     if status is not None and status[0] == RequestStatus.SETTLED:
-        return AlreadyResolved(request_id=release.request_id, status=status[0], wanted="release")
+        return AlreadyResolved(request_id=release.request_id, status=status[0], event="release")
     return None
