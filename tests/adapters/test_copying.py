@@ -80,7 +80,7 @@ async def test_a_database_in_use_is_not_copied_to(tmp_path: Path, target: Postgr
         await fill(db, requests=2)
         assert isinstance(db.store, SqliteStore)
         await copy(db.store, target)
-        with pytest.raises(OperatorError, match="holds 1 rows in the table account already"):
+        with pytest.raises(OperatorError, match="already has 1 rows in the table account"):
             await copy(db.store, target)
 
 

@@ -106,7 +106,7 @@ async def test_it_tells_instructions_from_earlier_messages(simulated: Simulated)
     text = await simulated.text(messages=messages)
     assert "2 words: “And now?”" in text
     assert "1 instruction," in text
-    assert "2 more messages" in text
+    assert "You sent 2 messages before it." in text
 
 
 HOSTILE_TOOL_CALL = {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}

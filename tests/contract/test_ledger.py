@@ -403,7 +403,7 @@ async def test_the_use_of_each_hour_is_counted_with_the_charge(db: Opened) -> No
     assert (await db.ledger.audit()).ok
     await db.store.write(lambda tx: tx.execute(sa.text("UPDATE usage_hour SET charged = charged + 1")) and None)
     assert {difference.what for difference in (await db.ledger.audit()).differences} == {
-        "the use by the hour is not the usage"
+        "the hourly use is not the sum of the usage entries"
     }
 
 

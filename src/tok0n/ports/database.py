@@ -2,13 +2,9 @@
 
 from typing import Protocol
 
-from tok0n.domain.accounts import KeyLimits
-
-_NO_LIMITS = KeyLimits()
-
 
 class Database(Protocol):
     """The database as a whole."""
 
     async def probe(self) -> None:
-        """Prove that a write commits and that the schema is at head. Raises `AccountingFailed` with the reason."""
+        """Check that a write commits and that the schema is current. Raises `AccountingFailed` with the reason."""

@@ -1,18 +1,15 @@
-"""Email, and the notices that account owners asked for."""
+"""Email, and low-balance alerts."""
 
 from typing import Protocol
 
-from tok0n.domain.accounts import KeyLimits
 from tok0n.domain.users import LowBalance
-
-_NO_LIMITS = KeyLimits()
 
 
 class Mailer(Protocol):
-    """Sends mail."""
+    """Sends email."""
 
     async def send(self, *, to: str, subject: str, text: str) -> None:
-        """Send one message, now or soon. A failure is logged for the operator, and the caller doesn't learn of it."""
+        """Queue a message. Failures are logged, and never raised to the caller."""
 
 
 class Notices(Protocol):
