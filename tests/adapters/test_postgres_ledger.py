@@ -68,7 +68,7 @@ async def test_the_audit_names_what_no_foreign_key_holds(tmp_path: Path) -> None
             ("req_stray", "its api_key key_none does not exist"),
             ("entry 2", "its account acct_none does not exist"),
             ("entry 3", "its request req_none does not exist"),
-            ("req_stray", "a RELEASED request has no end"),
+            ("req_stray", "a RELEASED request has no time of its end"),
         } <= found
 
 

@@ -151,9 +151,9 @@ async def test_it_gives_as_many_choices_as_were_asked_for(simulated: Simulated) 
 
 
 async def test_it_stops_before_the_first_stop_string(simulated: Simulated) -> None:
-    choice = await simulated.choice(stop=["nowhere", "demo: no", "Tok0n", ""])
+    choice = await simulated.choice(stop=["nowhere", "demo. It", "Tok0n", ""])
     assert (choice["message"]["content"], choice["finish_reason"]) == (
-        "This is demo, a simulated model inside ",
+        "This is demo, a simulated model in ",
         "stop",
     )
 

@@ -257,7 +257,7 @@ def _description(request: _ChatRequest) -> str:
     text = last.text
     quoted = text if len(text) <= QUOTED_CHARACTERS_MAX else text[:QUOTED_CHARACTERS_MAX] + "…"
     sentences = [
-        f"This is {request.model}, a simulated model in Tok0n's demo, without a language model.",
+        f"This is {request.model}, a simulated model in Tok0n's demo. It uses no language model.",
         f"Your last message, as {last.role}, has {_count(len(text.split()), 'word')}: “{quoted}”.",
     ]
     instructions = sum(message.role in {"system", "developer"} for message in request.messages[:-1])

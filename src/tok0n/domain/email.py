@@ -27,8 +27,8 @@ _READ_DIFFERENTLY = frozenset("\u00df\u03c2\u200c\u200d")
 def parse_email(text: str) -> str:
     """Return an address in its stored form: NFC, lower case, domain in ASCII (IDNA). Raises `OperatorError`."""
     address = unicodedata.normalize("NFC", text[: TEXT_CHARACTERS_MAX + 1]).strip(" ").lower()
-    local, at, domain = address.rpartition("@")
-    if len(address) > TEXT_CHARACTERS_MAX or not at or not _is_local(local):
+    local, at_sign, domain = address.rpartition("@")
+    if len(address) > TEXT_CHARACTERS_MAX or not at_sign or not _is_local(local):
         raise _invalid(text)
     email = f"{local}@{_ascii_domain(domain, text)}"
     if len(email.encode()) > EMAIL_OCTETS_MAX:

@@ -230,10 +230,10 @@ def where_of(section: str, id_: str | None) -> str:
     return f"{section}.{id_}" if _BARE_KEY.fullmatch(id_) else f'{section}."{id_}"'
 
 
-def _suggest(key: str, known: Iterable[str]) -> str:
-    """Suggest the section that has the setting `key`, or the closest of the `known` names."""
+def _suggest(key: str, candidates: Iterable[str]) -> str:
+    """Suggest the section that has the setting `key`, or the closest of the `candidates`."""
     section = next((section for section, struct in SECTIONS.items() if key in fields_of(struct)), None)
-    return nearest(key, known) if section is None else f"Did you mean {section}.{key}?"
+    return nearest(key, candidates) if section is None else f"Did you mean {section}.{key}?"
 
 
 def _header_fault(name: str, value: Any, seen: set[str]) -> str | None:

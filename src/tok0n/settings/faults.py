@@ -26,9 +26,9 @@ class SettingsInvalid(Exception):
         self.faults = faults
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a sentence that suggests the closest of the `known` names, or lists all of them."""
-    names = {candidate.lower(): candidate for candidate in known}
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """Return a sentence that suggests the closest of the `candidates`, or lists all of them."""
+    names = {candidate.lower(): candidate for candidate in candidates}
     if close := difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5):
         return f"Did you mean {names[close[0]]}?"
     return f"Valid names: {', '.join(names.values())}." if names else "None is declared."

@@ -59,14 +59,14 @@ def read_file(path: Path | None) -> tuple[dict[str, Any], Path]:
 
 def apply_environment(raw: dict[str, Any], *, environ: Mapping[str, str], dotenv: Mapping[str, str]) -> Iterator[Fault]:
     """Set TOK0N_SECTION__KEY and TOK0N_SECTION__ID__KEY in `raw`. An empty variable counts as unset."""
-    known = list(_variables_of(raw))
+    variables = list(_variables_of(raw))
     for name, value in sorted({**dotenv, **environ}.items()):
         if not name.startswith(ENVIRONMENT_PREFIX) or name in NOT_SETTINGS:
             continue
         path = _path_of(name)
         if path is None:
             if not _KUBERNETES.fullmatch(f"{name}={value}"):
-                yield Fault(where=name, message=f"there is no such setting. {nearest(name, known)}")
+                yield Fault(where=name, message=f"there is no such setting. {nearest(name, variables)}")
         elif text := value.strip():
             section, *id_part, key = path
             ids = [id_ for id_ in table_of(raw, section) if id_part == [as_variable(id_)]] or id_part

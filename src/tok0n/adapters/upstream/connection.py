@@ -12,7 +12,7 @@ from tok0n.domain.errors import UpstreamFailed
 from tok0n.http.pacing import PacedQueue
 from tok0n.ports.upstream import UpstreamResponse
 
-Answered = tuple[asyncio.Future[UpstreamResponse], UpstreamResponse]
+Delivery = tuple[asyncio.Future[UpstreamResponse], UpstreamResponse]
 """The future of a caller, and the response to deliver."""
 
 
@@ -20,8 +20,6 @@ class UpstreamConnection(asyncio.Protocol):
     """A pooled connection. Its callbacks notify the pool if it becomes idle, is lost, or gets surplus bytes."""
 
     __slots__ = (
-        "_answer",
-        "_answers",
         "_deadline",
         "_loop",
         "_on_idle",
@@ -29,8 +27,10 @@ class UpstreamConnection(asyncio.Protocol):
         "_on_surplus",
         "_poll",
         "_reader",
+        "_responses",
         "_timer",
         "_transport",
+        "_waiter",
         "is_tls",
         "poll",
         "reusable_until",
@@ -39,7 +39,7 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(
         self,
         *,
-        answers: PacedQueue[Answered],
+        responses: PacedQueue[Delivery],
         body_bytes_max: int,
         idle_seconds: float,
         on_idle: Callable[["UpstreamConnection"], None],
@@ -47,13 +47,13 @@ class UpstreamConnection(asyncio.Protocol):
         on_surplus: Callable[[], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._answers = answers
+        self._responses = responses
         self._on_idle = on_idle
         self._on_lost = on_lost
         self._on_surplus = on_surplus
         self._transport: asyncio.Transport | None = None
         self._reader = ResponseReader(body_bytes_max=body_bytes_max, idle_seconds_max=idle_seconds)
-        self._answer: asyncio.Future[UpstreamResponse] | None = None
+        self._waiter: asyncio.Future[UpstreamResponse] | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._poll = select.poll()
@@ -68,18 +68,18 @@ class UpstreamConnection(asyncio.Protocol):
         must call `cancel`.
         """
         assert self._transport is not None
-        assert self._answer is None
-        answer: asyncio.Future[UpstreamResponse] = self._loop.create_future()
-        self._answer = answer
+        assert self._waiter is None
+        waiter: asyncio.Future[UpstreamResponse] = self._loop.create_future()
+        self._waiter = waiter
         self._deadline = deadline
         if self._timer is None:
             self._timer = self._loop.call_at(deadline, self._expire)
         self._transport.write(request)
-        return answer
+        return waiter
 
-    def cancel(self, answer: asyncio.Future[UpstreamResponse]) -> None:
+    def cancel(self, waiter: asyncio.Future[UpstreamResponse]) -> None:
         """Abort the connection if this response has not arrived."""
-        if self._answer is answer:
+        if self._waiter is waiter:
             self.abort()
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close the connection immediately. No caller may wait on it."""
-        self._answer = None
+        self._waiter = None
         self._reader.reset()
         if self._transport is not None:
             self._transport.abort()
@@ -118,7 +118,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_lost(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._answer is None:
+        if self._waiter is None:
             self._reject_surplus()
             return
         try:
@@ -136,11 +136,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _finish(self) -> None:
         """Deliver the response, and return the connection to the pool. Raises `InvalidResponse`."""
-        waiter, transport, reader = self._answer, self._transport, self._reader
+        waiter, transport, reader = self._waiter, self._transport, self._reader
         if waiter is None or transport is None:
             return
-        self._answers.add((waiter, reader.response()))
-        self._answer = None
+        self._responses.add((waiter, reader.response()))
+        self._waiter = None
         can_reuse = reader.keep_alive and not reader.has_surplus
         if reader.has_surplus:
             self._on_surplus()
@@ -160,7 +160,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _expire(self) -> None:
         """Check the deadline of the current request. One timer serves many requests, which is cheaper than one each."""
         self._timer = None
-        if self._answer is None:
+        if self._waiter is None:
             return
         if self._loop.time() >= self._deadline:
             self._fail("timed out", "deadline passed")
@@ -168,16 +168,16 @@ class UpstreamConnection(asyncio.Protocol):
             self._timer = self._loop.call_at(self._deadline, self._expire)
 
     def _fail(self, problem: str, detail: str) -> None:
-        answer = self._answer
+        waiter = self._waiter
         self.abort()
-        if answer is not None and not answer.done():
-            answer.set_exception(
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(
                 UpstreamFailed(f"The upstream provider {problem}.", detail=detail, outcome_unknown=True)
             )
 
 
-def deliver(answered: Answered) -> None:
+def deliver(delivery: Delivery) -> None:
     """Resolve a caller's future with its response, unless it was cancelled."""
-    waiter, response = answered
+    waiter, response = delivery
     if not waiter.done():
         waiter.set_result(response)

@@ -73,7 +73,7 @@ class HttpUpstream:
         self._method_and_base_path = f"POST {url.path.rstrip('/')}".encode()
         self._headers = _headers(url.netloc, api_key, headers or {}, close=not reuse_connections)
         self._secrets = secret_forms(api_key=api_key, headers=headers or {}, urls=(base_url, proxy_url or ""))
-        self._answers = PacedQueue(deliver)
+        self._responses = PacedQueue(deliver)
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
         self._all_closed = asyncio.Event()
@@ -95,11 +95,11 @@ class HttpUpstream:
         if connection is None:
             connection = await self._connect(deadline)
         # No await may be between the check of the socket and this write, because the event loop must not run.
-        answer = connection.send(request, deadline=deadline)
+        response = connection.send(request, deadline=deadline)
         try:
-            return await answer
+            return await response
         except asyncio.CancelledError:
-            connection.cancel(answer)
+            connection.cancel(response)
             raise
 
     def scrub(self, text: str) -> str:
@@ -121,19 +121,19 @@ class HttpUpstream:
         or bytes outside a response close them, and a TLS session ticket doesn't.
         """
         readable: list[UpstreamConnection] = []
-        taken = None
+        reusable = None
         while self._idle:
             connection = self._idle.pop()
             if now >= connection.reusable_until or not connection.usable:
                 connection.abort()
             elif not connection.poll(0):
-                taken = connection
+                reusable = connection
                 break
             elif connection.is_tls:
                 readable.append(connection)
         if readable:
             self._idle.extend(reversed(readable))
-        return taken
+        return reusable
 
     async def _connect(self, deadline: float) -> UpstreamConnection:
         if self._closed:
@@ -164,7 +164,7 @@ class HttpUpstream:
 
     async def _open_connection(self) -> UpstreamConnection:
         connection = UpstreamConnection(
-            answers=self._answers,
+            responses=self._responses,
             body_bytes_max=self._body_bytes_max,
             idle_seconds=self._idle_seconds,
             on_idle=self._now_idle,

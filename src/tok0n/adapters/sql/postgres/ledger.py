@@ -148,15 +148,15 @@ class PostgresLedger(SharedLedger):
         if rows is None:
             detail = f"it is unknown whether the command committed: {detail}"
             return [AccountingFailed(upstream_called=False, detail=detail, outcome_unknown=True)] * len(commands)
-        done = [_is_done(command, rows.get(command.request_id)) for command in commands]
-        uncommitted = [command for command, is_done in zip(commands, done, strict=True) if not is_done]
+        committed = [_is_done(command, rows.get(command.request_id)) for command in commands]
+        uncommitted = [command for command, is_done in zip(commands, committed, strict=True) if not is_done]
         if run < RUNS_MAX:
             results = iter(await self._apply(uncommitted, run=run + 1) if uncommitted else [])
         else:
             results = iter([_failed(detail)] * len(uncommitted))
         return [
             _outcome(command, rows.get(command.request_id)) if is_done else next(results)
-            for command, is_done in zip(commands, done, strict=True)
+            for command, is_done in zip(commands, committed, strict=True)
         ]
 
     async def _read_back(self, commands: Sequence[Command]) -> dict[str, _Row] | None:
