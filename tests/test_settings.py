@@ -122,7 +122,7 @@ def test_a_named_file_that_is_missing_is_a_fault_that_says_init() -> None:
         (b"[server]\nport = 1\nport = 2\n", "line 3"),
         (b"[server]\nhost = '\xff'", "not UTF-8"),
         (b"[server]\nport = " + b"9" * 5000, "number that is too long"),
-        (b"a = " + b"[" * 100_000, "nested too deeply"),
+        (b"a = " + b"[" * 100_000, "too many levels of nesting"),
     ],
 )
 def test_a_file_that_is_not_toml_is_told_with_the_place(content: bytes, told: str) -> None:
@@ -560,9 +560,9 @@ def test_a_secret_file_is_relative_to_the_settings_and_loses_its_line_end() -> N
         ("env:TWO_LINES", "one line"),
         ("env:UMLAUT", "one line of printable ASCII"),
         ("file:missing", "missing does not exist"),
-        ("file:.", "cannot be read: Is a directory"),
+        ("file:.", "can't be read: Is a directory"),
         ("file:empty", "file:empty is empty"),
-        ("file:binary", "cannot be read as a text file"),
+        ("file:binary", "can't be read as a text file"),
         ("file:large", "one line"),
     ],
 )
@@ -787,7 +787,7 @@ def test_a_database_folder_must_exist_and_be_writable(monkeypatch: pytest.Monkey
     Path("folder").mkdir()
     assert "is a folder" in machine_faults_of(good + '[database]\nurl = "sqlite:///folder"')["database.url"].message
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert "cannot be written to" in machine_faults_of(good)["database.url"].message
+    assert "is not writable" in machine_faults_of(good)["database.url"].message
 
 
 def test_a_ca_file_must_hold_certificates_and_is_relative_to_the_settings(tmp_path: Path) -> None:

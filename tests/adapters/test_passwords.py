@@ -49,9 +49,9 @@ def test_zxcvbn_sees_a_bounded_password_with_few_readings(password: str, monkeyp
 
     monkeypatch.setattr(zxcvbn, "zxcvbn", seen)
     strength.guesses(password, known=[])
-    assert len(judged[0]) <= strength.JUDGED_CHARACTERS_MAX
+    assert len(judged[0]) <= strength.CHARACTERS_MAX
     table = matching.relevant_l33t_subtable(judged[0], matching.L33T_TABLE)
-    assert len(matching.enumerate_l33t_subs(table)) <= 2 * strength.READINGS_MAX
+    assert len(matching.enumerate_l33t_subs(table)) <= 2 * strength.SUBSTITUTIONS_MAX
 
 
 async def test_a_full_queue_is_overloaded_and_never_uses_the_threads_of_pages(monkeypatch: pytest.MonkeyPatch) -> None:

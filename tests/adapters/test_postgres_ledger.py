@@ -64,11 +64,11 @@ async def test_the_audit_names_what_no_foreign_key_holds(tmp_path: Path) -> None
         await db.store.write(functools.partial(_insert_strays, account_id=account.id))
         found = {(difference.subject, difference.what) for difference in (await db.ledger.audit()).differences}
         assert {
-            ("req_stray", "its account is not there: acct_none"),
-            ("req_stray", "its api_key is not there: key_none"),
-            ("entry 2", "its account is not there: acct_none"),
-            ("entry 3", "its request is not there: req_none"),
-            ("req_stray", "a RELEASED request has no end"),
+            ("req_stray", "its account acct_none does not exist"),
+            ("req_stray", "its api_key key_none does not exist"),
+            ("entry 2", "its account acct_none does not exist"),
+            ("entry 3", "its request req_none does not exist"),
+            ("req_stray", "a RELEASED request has no time of its end"),
         } <= found
 
 

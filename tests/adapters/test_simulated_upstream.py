@@ -105,7 +105,7 @@ async def test_it_tells_instructions_from_earlier_messages(simulated: Simulated)
     text = await simulated.text(messages=messages)
     assert "2 words: “And now?”" in text
     assert "1 instruction," in text
-    assert "2 more messages" in text
+    assert "You sent 2 messages before it." in text
 
 
 HOSTILE_TOOL_CALL = {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
@@ -150,9 +150,9 @@ async def test_it_gives_as_many_choices_as_were_asked_for(simulated: Simulated) 
 
 
 async def test_it_stops_before_the_first_stop_string(simulated: Simulated) -> None:
-    choice = await simulated.choice(stop=["nowhere", "demo: no", "Tok0n", ""])
+    choice = await simulated.choice(stop=["nowhere", "demo. It", "Tok0n", ""])
     assert (choice["message"]["content"], choice["finish_reason"]) == (
-        "This is demo, a simulated model inside ",
+        "This is demo, a simulated model in ",
         "stop",
     )
 
@@ -213,7 +213,7 @@ async def test_the_broken_one_fails_in_seven_ways_and_then_from_the_start(
             with pytest.raises(UpstreamFailed) as failed:
                 await call()
             seen.append(f"{failed.value.status} {failed.value.message}")
-    not_usage, invalid = "answer without valid usage", "invalid answer"
+    not_usage, invalid = "response without valid token usage", "invalid response"
     expected = ["500", not_usage, "429", invalid, "503", invalid, "None", "500", not_usage]
     assert len(seen) == len(expected)
     for message, words in zip(seen, expected, strict=True):

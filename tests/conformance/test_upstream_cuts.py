@@ -313,7 +313,7 @@ class NoTransport(asyncio.Transport):
 async def read_all(pieces: list[bytes]) -> UpstreamResponse | UpstreamFailed:
     """What a connection makes of `pieces`, with the end of the connection after them."""
     connection = UpstreamConnection(
-        answers=PacedQueue(deliver),
+        responses=PacedQueue(deliver),
         body_bytes_max=4096,
         idle_seconds=4.0,
         on_idle=lambda _: None,

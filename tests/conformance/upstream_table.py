@@ -9,8 +9,8 @@ BODY = b'{"for":"first"}'
 BODY_BYTES_MAX = 4096
 """The size limit of the client under test."""
 
-INVALID, LARGE, LATE, CLOSED = "an invalid answer", "that is too large", "timed out", "closed the connection"
-UNREACHED = "could not be reached"
+INVALID, LARGE, LATE, CLOSED = "an invalid response", "that is too large", "timed out", "closed the connection"
+UNREACHED = "is unreachable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

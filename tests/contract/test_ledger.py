@@ -138,7 +138,7 @@ async def test_a_refusal_names_what_was_required_and_what_is_there(db: Opened) -
     refusal = await outcome(db.ledger.reserve(new("r2", account.id, key.id, 301)))
     assert isinstance(refusal, InsufficientTokens)
     assert (refusal.required, refusal.posted, refusal.pending, refusal.available) == (301, 1000, 700, 300)
-    assert refusal.only_calls_in_flight_stand_in_the_way
+    assert refusal.may_fit_later
 
 
 async def test_a_revoked_key_is_refused_on_its_very_next_call(db: Opened) -> None:
@@ -349,7 +349,7 @@ async def test_a_key_spends_no_more_than_its_budget(db: Opened) -> None:
     racing = [db.ledger.reserve(of_key(account, key, f"r{n}", 300)) for n in range(5)]
     results = [await outcome(future) for future in racing]
     assert [type(result) for result in results] == [Balance] * 3 + [KeyBudgetSpent] * 2
-    assert "100 tokens are left of it" in results[3].message
+    assert "this API key has 100 left" in results[3].message
     await db.ledger.settle(used("r0", 250))
     await db.ledger.release(released("r1"))
     assert isinstance(await outcome(db.ledger.reserve(of_key(account, key, "r5", 451))), KeyBudgetSpent)
@@ -366,7 +366,7 @@ async def test_use_beyond_the_reservation_may_exceed_a_budget_once(db: Opened) -
     assert (await db.ledger.settle(used("r1", 130))).charged == 130
     refusal = await outcome(db.ledger.reserve(of_key(account, key, "r2", 1)))
     assert isinstance(refusal, KeyBudgetSpent)
-    assert "0 tokens are left of it" in refusal.message
+    assert "this API key has 0 left" in refusal.message
     assert (await db.ledger.audit()).ok
 
 
@@ -403,7 +403,7 @@ async def test_the_use_of_each_hour_is_counted_with_the_charge(db: Opened) -> No
     assert (await db.ledger.audit()).ok
     await db.store.write(lambda tx: tx.execute(sa.text("UPDATE usage_hour SET charged = charged + 1")) and None)
     assert {difference.what for difference in (await db.ledger.audit()).differences} == {
-        "the use by the hour is not the usage"
+        "the hourly use is not the sum of the usage entries"
     }
 
 

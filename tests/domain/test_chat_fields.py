@@ -10,7 +10,7 @@ from support.models import make_model
 from tok0n.api.openapi import document
 from tok0n.domain.catalogue import Model
 from tok0n.domain.endpoints.chat import read_chat_request
-from tok0n.domain.endpoints.chat_fields import FIELDS, REFUSED_UNLESS_ALLOWED
+from tok0n.domain.endpoints.chat_fields import FIELDS, REJECTED_UNLESS_ALLOWED
 from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.metered_request import MeteredRequest
 
@@ -80,7 +80,7 @@ def test_the_openapi_document_offers_exactly_what_travels() -> None:
 
 
 def test_no_field_is_decided_about_that_is_not_documented() -> None:
-    assert set(FIELDS) | set(REFUSED_UNLESS_ALLOWED) <= DOCUMENTED
+    assert set(FIELDS) | set(REJECTED_UNLESS_ALLOWED) <= DOCUMENTED
 
 
 @pytest.mark.parametrize("name", TRAVELS)
@@ -110,7 +110,7 @@ def test_null_means_not_given(name: str) -> None:
     assert sent.get(name) in {None, 100}
 
 
-@pytest.mark.parametrize("name", ["zzz", *REFUSED_UNLESS_ALLOWED])
+@pytest.mark.parametrize("name", ["zzz", *REJECTED_UNLESS_ALLOWED])
 def test_an_unknown_field_that_is_null_does_not_travel(name: str) -> None:
     assert name not in msgspec.json.decode(read(MODEL, **{name: None}).upstream_body)
 

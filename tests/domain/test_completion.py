@@ -156,7 +156,7 @@ def test_of_a_member_given_twice_the_one_that_is_sent_is_the_one_that_was_believ
 )
 def test_what_is_no_completion_is_an_invalid_answer_of_unknown_outcome(body: bytes) -> None:
     failure = failed(body)
-    assert failure.message == "The upstream provider returned an invalid answer. You were not charged."
+    assert failure.message == "The upstream provider returned an invalid response. You were not charged."
     assert failure.outcome_unknown
 
 
@@ -178,7 +178,7 @@ def test_what_is_no_completion_is_an_invalid_answer_of_unknown_outcome(body: byt
 )  # fmt: skip
 def test_an_answer_without_valid_usage_says_so(usage: bytes) -> None:
     failure = failed(ANSWER.replace(USAGE, usage))
-    assert failure.message.startswith("The upstream provider returned an answer without valid usage figures.")
+    assert failure.message.startswith("The upstream provider returned a response without valid token usage.")
     assert failure.outcome_unknown
 
 

@@ -279,6 +279,6 @@ async def test_long_text_of_an_account_that_cannot_pay_is_a_402_for_its_bytes(tm
     ):
         answer = await chat(serving.base_url, serving.api_key, body)
         assert (answer.status, answer.error["code"]) == (402, "insufficient_tokens")
-        assert f"must reserve {len(text.encode()) + len('user') + 16 + 512 + 100} tokens" in answer.error["message"]
+        assert f"needs up to {len(text.encode()) + len('user') + 16 + 512 + 100} tokens" in answer.error["message"]
         assert upstream.answered == 0
         assert await serving.audit_is_clean()

@@ -110,7 +110,7 @@ def test_a_new_database_is_for_its_owner_only(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     done = tok0n("accounts", "list", cwd=tmp_path, env={"TOK0N_DATABASE__URL": "sqlite:///gone/tok0n.db"})
     assert done.returncode == 1
-    assert "gone/tok0n.db cannot be used" in done.stderr
+    assert "gone/tok0n.db: " in done.stderr
 
 
 def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:

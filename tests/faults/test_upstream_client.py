@@ -40,7 +40,7 @@ def endless(start: bytes, piece: bytes) -> Behaviour:
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-CLOSED, INVALID, LARGE, LATE = "closed the connection", "an invalid answer", "that is too large", "timed out"
+CLOSED, INVALID, LARGE, LATE = "closed the connection", "an invalid response", "that is too large", "timed out"
 BROKEN: dict[str, tuple[Behaviour, str]] = {
     "timeout": (FAULTS["timeout"], LATE),
     "slow drip": (FAULTS["slow drip"], LATE),

@@ -49,8 +49,15 @@ class Opened(msgspec.Struct, kw_only=True):
 
 @contextlib.asynccontextmanager
 async def open_engine(engine: str, folder: Path) -> AsyncIterator[Opened]:
-    """Opened again with the same folder, it is the same database."""
-    async with _open_sqlite(folder) if engine == "sqlite" else _open_postgres(folder) as opened:
+    """Open the database of a folder, which is one of `ENGINES`. The same folder has the same database."""
+    match engine:
+        case "sqlite":
+            opening = _open_sqlite(folder)
+        case "postgres":
+            opening = _open_postgres(folder)
+        case _:
+            raise ValueError(f"unknown engine {engine!r}: use one of {ENGINES}")
+    async with opening as opened:
         yield opened
 
 

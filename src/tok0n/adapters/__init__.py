@@ -1,1 +1,1 @@
-"""What stands behind the ports: databases, limiters, upstreams."""
+"""Implementations of the ports: databases, limiters, upstreams, payments, email and passwords."""

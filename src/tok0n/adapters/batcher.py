@@ -10,23 +10,23 @@ from typing import Any, Generic, TypeVar
 from tok0n.domain.errors import Overloaded
 
 RESERVATIONS_WAITING_MAX = 512
-"""Above this queue length reservations are rejected, so that accepted ones wait for tens of milliseconds only."""
+"""Reservations are rejected if this many wait, so that an accepted one waits for tens of milliseconds only."""
 
 Command = TypeVar("Command")
 Result = TypeVar("Result")
 
 
 class UncancellableFuture(asyncio.Future[Result]):
-    """A future that cannot be cancelled, because its command always runs.
+    """A future that can't be cancelled, because its command always runs.
 
-    A task that is cancelled while it awaits one gets `CancelledError` only when the future is done. So the task knows
-    the result, and can undo it.
+    A task that is cancelled while it awaits this future gets `CancelledError` only when the future is done. So the task
+    knows the result and can undo it.
     """
 
     __slots__ = ()
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """Do nothing: the task keeps waiting."""
+        """Do nothing. The task keeps waiting."""
         del msg
         return False
 
@@ -72,7 +72,7 @@ class Batcher(Generic[Command, Result]):
 
     @property
     def waiting(self) -> int:
-        """The number of commands that wait, without those that are running."""
+        """The number of commands that wait. Excludes commands that are running."""
         return len(self._waiting)
 
     @property

@@ -16,7 +16,7 @@ Write = Callable[[list[dict[str, Any]]], None]
 
 
 class _Lines:
-    """Writes single lines to standard error. A closed pipe or a full disk doesn't fail the caller."""
+    """Writes single lines to standard error. Ignores errors, such as a closed pipe or a full disk."""
 
     def write(self, text: str) -> None:
         if sys.stderr is not None:
@@ -30,10 +30,10 @@ class _Lines:
 
 
 def configure(*, level: str, style: str) -> Write:
-    """Set structlog up, and the standard library's logging through it.
+    """Configure structlog, and the standard library's logging to use it.
 
-    `style` is "console", "json" or "auto" (console on a terminal). Gives the function that writes a bundle of lines
-    that are complete already: those of requests.
+    `style` is "console", "json" or "auto", which means console on a terminal. Returns a function that writes several
+    request log lines at once.
     """
     single_lines = _Lines()
     console = style == "console" or (style == "auto" and _is_a_terminal())
@@ -64,10 +64,10 @@ def configure(*, level: str, style: str) -> Write:
     )
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
 
-    shown = {name.lower() for name, value in levels.items() if value >= threshold}
+    enabled_levels = {name.lower() for name, value in levels.items() if value >= threshold}
 
-    def write(bundle: list[dict[str, Any]]) -> None:
-        lines = [render(None, "", _stamped(fields)) for fields in bundle if fields["level"] in shown]
+    def write(events: list[dict[str, Any]]) -> None:
+        lines = [render(None, "", _format_time(fields)) for fields in events if fields["level"] in enabled_levels]
         if lines and sys.stderr is not None:
             sys.stderr.write("\n".join(lines) + "\n")
             sys.stderr.flush()
@@ -76,12 +76,12 @@ def configure(*, level: str, style: str) -> Write:
 
 
 def _is_a_terminal() -> bool:
-    with contextlib.suppress(ValueError):  # it is closed
+    with contextlib.suppress(ValueError):  # Standard error is closed.
         return sys.stderr is not None and sys.stderr.isatty()
     return False
 
 
-def _stamped(fields: EventDict) -> EventDict:
+def _format_time(fields: EventDict) -> EventDict:
     seconds, milliseconds = divmod(int(fields["timestamp"] * 1000), 1000)
     fields["timestamp"] = f"{_second(seconds)}.{milliseconds:03d}Z"
     return fields

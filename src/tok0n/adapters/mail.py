@@ -1,4 +1,4 @@
-"""Mail: through the operator's SMTP server, or printed to the log where there is none."""
+"""Send email through the operator's SMTP server, or write it to the log if none is configured."""
 
 import asyncio
 import re
@@ -18,21 +18,20 @@ log = structlog.get_logger()
 _LINK = re.compile(r"https?://\S+")
 
 WAITING_MAX = 1_000
-"""How many messages may be unsent at once, those that wait for another attempt included."""
+"""The most unsent messages, including those that wait for a retry."""
 
 SENDERS_MAX = 4
-"""How many messages are handed in at once, each on a connection of its own."""
+"""The most SMTP connections at once. Each sends one message."""
 
 ATTEMPTS = 4
 PAUSE_SECONDS = 2.0
-"""The pause before the second attempt; each further one is five times as long."""
+"""The delay before the second attempt. Each further delay is five times as long."""
 
 
 class LogMailer:
-    """The `Mailer` port, in the log: the operator passes the links on."""
+    """The `Mailer` port without a mail server. The operator finds the links in the log."""
 
     async def send(self, *, to: str, subject: str, text: str) -> None:
-        """See `ports.Mailer.send`."""
         link = _LINK.search(text)
         log.warning(
             "mail_not_sent",
@@ -45,7 +44,7 @@ class LogMailer:
 
 
 class SmtpOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Where mail is handed in. `security` is "tls", "starttls" or "none"."""
+    """The operator's SMTP server. `security` is "tls", "starttls" or "none"."""
 
     host: str
     port: int
@@ -57,7 +56,7 @@ class SmtpOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Unsent(msgspec.Struct, kw_only=True, eq=False):
-    """A message that is not handed in yet. `retry` is its timer between two attempts."""
+    """An unsent message. `retry` is its timer between two attempts."""
 
     to: str
     message: EmailMessage
@@ -66,10 +65,10 @@ class _Unsent(msgspec.Struct, kw_only=True, eq=False):
 
 
 class SmtpMailer:
-    """The `Mailer` port, over SMTP: a bounded queue in which no message waits for another's recipient.
+    """The `Mailer` port over SMTP, with a bounded queue. A message that fails doesn't delay the others.
 
-    Each message has attempts and pauses of its own. It is dropped, with a line in the log, when the server refuses it
-    for good (5xx), when its address needs SMTPUTF8 and the server does not offer it, or after `ATTEMPTS` failures.
+    Each message has its own attempts and delays. It is dropped, with a log line, if the server rejects it permanently
+    (5xx), if its address needs SMTPUTF8 and the server doesn't support it, or after `ATTEMPTS` failures.
     """
 
     def __init__(self, options: SmtpOptions) -> None:
@@ -83,7 +82,6 @@ class SmtpMailer:
         self._closed = False
 
     async def send(self, *, to: str, subject: str, text: str) -> None:
-        """See `ports.Mailer.send`."""
         if len(self._unsent) >= WAITING_MAX or self._closed:
             log.error("mail_dropped", to=to, subject=subject, waiting=len(self._unsent))
             return
@@ -93,11 +91,11 @@ class SmtpMailer:
         self._enqueue(unsent)
 
     async def sent(self) -> None:
-        """Wait until every message was handed in or dropped."""
+        """Wait until every message is sent or dropped."""
         await self._empty.wait()
 
     async def aclose(self) -> None:
-        """Stop. What is not handed in yet is dropped, and named in the log."""
+        """Stop sending. Drops and logs unsent messages."""
         self._closed = True
         for task in self._sending:
             task.cancel()
@@ -121,7 +119,7 @@ class SmtpMailer:
         unsent.retry = None
         self._ready.append(unsent)
         if len(self._sending) < SENDERS_MAX and not self._closed:
-            task = asyncio.create_task(self._hand_in_ready(), name="mail")
+            task = asyncio.create_task(self._deliver_ready(), name="mail")
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
 
@@ -132,12 +130,12 @@ class SmtpMailer:
         if not self._unsent:
             self._empty.set()
 
-    async def _hand_in_ready(self) -> None:
+    async def _deliver_ready(self) -> None:
         while self._ready:
             unsent = self._ready.popleft()
             try:
-                await self._hand_in(unsent)
-            except Exception as error:  # noqa: BLE001  whatever it is, the next message is another
+                await self._deliver(unsent)
+            except Exception as error:  # noqa: BLE001  no error may stop the other messages
                 self._retry_or_drop(unsent, error)
             else:
                 self._forget(unsent)
@@ -154,8 +152,8 @@ class SmtpMailer:
 
     @staticmethod
     def _is_permanent(unsent: _Unsent, error: Exception) -> bool:
-        """Whether another attempt cannot succeed."""
-        import aiosmtplib  # noqa: PLC0415  only a server that sends mail needs it
+        """Whether another attempt would fail too."""
+        import aiosmtplib  # noqa: PLC0415  only a server that sends email needs it
 
         if isinstance(error, aiosmtplib.SMTPNotSupported):
             return needs_smtputf8(unsent.to)
@@ -164,13 +162,13 @@ class SmtpMailer:
             return bool(codes) and min(codes) >= 500
         return True
 
-    async def _hand_in(self, unsent: _Unsent) -> None:
-        """The envelope is ours: no header is parsed to find out who gets the message."""
+    async def _deliver(self, unsent: _Unsent) -> None:
         import aiosmtplib  # noqa: PLC0415
 
         options = self._options
         await aiosmtplib.send(
             unsent.message,
+            # An explicit envelope: aiosmtplib must not parse headers to find the recipients.
             sender=self._sender,
             recipients=[unsent.to],
             hostname=options.host,
@@ -185,11 +183,11 @@ class SmtpMailer:
 
 
 def _codes(error: Exception) -> Iterator[int]:
-    """The SMTP reply codes of an error."""
+    """Yield the SMTP reply codes of an error."""
     import aiosmtplib  # noqa: PLC0415
 
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
-        for refused in error.recipients:
-            yield refused.code
+        for recipient in error.recipients:
+            yield recipient.code
     elif isinstance(error, aiosmtplib.SMTPResponseException):
         yield error.code

@@ -1,4 +1,4 @@
-"""The `Authenticator` port, by the webauthn package: an extra, because it brings a good deal of cryptography along."""
+"""Passkeys with the webauthn package, which is an extra because of its large dependencies."""
 
 from urllib.parse import urlsplit
 
@@ -9,7 +9,7 @@ from tok0n.domain.users import Passkey
 
 CREDENTIAL_CHARACTERS_MAX = 20_000
 NAME = "Tok0n"
-_INVALID = "The passkey could not be used. Try again, or sign in with the password."
+_INVALID = "We couldn't verify this passkey. Try again, or sign in with your password."
 _MALFORMED = "Your browser sent no valid passkey. Reload the page and try again, or sign in with your password."
 
 
@@ -18,7 +18,7 @@ class _Response(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Credential(msgspec.Struct, frozen=True, kw_only=True):
-    """The members that identify a request; the webauthn package reads the others."""
+    """The members that this module reads. The webauthn package reads the others."""
 
     raw_id: str = msgspec.field(name="rawId")
     response: _Response
@@ -29,7 +29,7 @@ class _ClientData(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WebAuthn:
-    """Bound to the address of this installation: a passkey made for it works nowhere else."""
+    """The `Authenticator` port. Its passkeys work only at the origin of `public_url`."""
 
     def __init__(self, public_url: str) -> None:
         parts = urlsplit(public_url)
@@ -47,7 +47,7 @@ class WebAuthn:
             rp_name=NAME,
             user_id=user_id.encode(),
             user_name=email,
-            exclude_credentials=[structs.PublicKeyCredentialDescriptor(id=one) for one in known],
+            exclude_credentials=[structs.PublicKeyCredentialDescriptor(id=credential_id) for credential_id in known],
             authenticator_selection=structs.AuthenticatorSelectionCriteria(
                 resident_key=structs.ResidentKeyRequirement.REQUIRED,
                 user_verification=structs.UserVerificationRequirement.REQUIRED,
@@ -66,7 +66,6 @@ class WebAuthn:
         return webauthn.options_to_json(options), options.challenge
 
     def read(self, credential: str) -> tuple[bytes, bytes]:
-        """See `ports.Authenticator.read`."""
         if len(credential) > CREDENTIAL_CHARACTERS_MAX:
             raise PasskeyMalformed(_MALFORMED)
         try:
@@ -77,23 +76,21 @@ class WebAuthn:
             raise PasskeyMalformed(_MALFORMED) from error
 
     def created(self, credential: str, *, challenge: bytes) -> tuple[bytes, bytes, int]:
-        """See `ports.Authenticator.created`."""
         import webauthn  # noqa: PLC0415
 
         try:
-            made = webauthn.verify_registration_response(
+            verified = webauthn.verify_registration_response(
                 credential=credential,
                 expected_challenge=challenge,
                 expected_rp_id=self._host,
                 expected_origin=self._origin,
                 require_user_verification=True,
             )
-        except Exception as error:  # the library raises what its parsers raise on a client's bytes
+        except Exception as error:  # The library's parsers raise any error on a client's bytes.
             raise PasskeyInvalid(_INVALID) from error
-        return made.credential_id, made.credential_public_key, made.sign_count
+        return verified.credential_id, verified.credential_public_key, verified.sign_count
 
     def used(self, credential: str, *, challenge: bytes, passkey: Passkey) -> int:
-        """See `ports.Authenticator.used`."""
         import webauthn  # noqa: PLC0415
 
         try:

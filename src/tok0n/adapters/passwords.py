@@ -1,6 +1,6 @@
-"""Argon2id and password strength in a few threads of their own, which give way to serving.
+"""Hash passwords with Argon2id and rate their strength, in low-priority threads.
 
-Their queue is bounded: a flood of sign-ins waits for itself, and never for the threads that render pages.
+The threads have their own bounded queue, so a flood of sign-ins delays only sign-ins.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ T = TypeVar("T")
 
 MEMORY_KIB = 19 * 1024
 PASSES = 2
-"""OWASP, password storage: Argon2id with 19 MiB and two passes, at the least."""
+"""The minimum of OWASP's Password Storage Cheat Sheet: Argon2id with 19 MiB and two passes."""
 
 THREADS = 2
 WAITING_MAX = 64
 NICENESS = 19
-"""The lowest priority: threads that serve requests get the core first."""
+"""The lowest priority, so that threads that serve requests run first."""
 
 
 class Argon2Passwords:
@@ -35,21 +35,18 @@ class Argon2Passwords:
 
     def __init__(self) -> None:
         self._hasher = PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=1)
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="passwords", initializer=_give_way)
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="passwords", initializer=_lower_priority)
         self._waiting = 0
-        self._nobodys = self._hasher.hash("nobody has this password")
+        self._dummy_hash = self._hasher.hash("no user has this password")
 
     async def hash(self, password: str) -> str:
-        """See `ports.Passwords.hash`."""
         return await self._run(lambda: self._hasher.hash(_normal(password)))
 
     async def matches(self, password: str, password_hash: str | None) -> bool:
-        """See `ports.Passwords.matches`."""
-        matches = await self._run(lambda: self._matches(password, password_hash or self._nobodys))
+        matches = await self._run(lambda: self._matches(password, password_hash or self._dummy_hash))
         return matches and bool(password_hash)
 
     async def guesses(self, password: str, *, known: list[str]) -> int:
-        """See `ports.Passwords.guesses`."""
         return await self._run(lambda: strength.guesses(_normal(password), known=known))
 
     def close(self) -> None:
@@ -73,12 +70,12 @@ class Argon2Passwords:
 
 
 def _normal(password: str) -> str:
-    """The same password however a keyboard composes its letters (NIST SP 800-63B, section 5.1.1.2)."""
+    """Normalize a password, because keyboards compose letters differently (NIST SP 800-63B, section 5.1.1.2)."""
     return unicodedata.normalize("NFKC", password)
 
 
-def _give_way() -> None:
-    """On Linux a priority is of a thread; elsewhere it would be of the whole process, and is left alone."""
+def _lower_priority() -> None:
+    """Lower the priority of this thread on Linux. Elsewhere, a priority applies to the whole process."""
     if hasattr(os, "sched_getaffinity"):
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -1,4 +1,4 @@
-"""Stripe Checkout through the official SDK, which is synchronous and runs in threads. No card ever comes near us.
+"""Stripe Checkout through the official SDK, which is synchronous and runs in threads. Tok0n never sees card data.
 
 Source: Stripe API reference, version 2026-10-28: Checkout Sessions, Refunds, Events, Webhook signatures.
 """
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     import stripe
 
 TOLERANCE_SECONDS = 300
-"""How far from now, either way, a webhook may have been signed."""
+"""The largest difference, in either direction, between now and the time of a webhook's signature."""
 
 SIGNATURE_CHARACTERS_MAX = 1_000
-"""Stripe's signature header has about 150 characters, and twice that while a secret is being rolled."""
+"""Stripe's signature header has about 150 characters, or 300 while the operator rotates the secret."""
 
 EVENT_ID = re.compile(r"[A-Za-z0-9_]{1,255}")
 EVENT_TYPE = re.compile(r"[a-z0-9_.]{1,100}")
@@ -45,25 +45,25 @@ EVENTS_AT_ONCE = 100
 ORDER_KEY = "tok0n_order"
 
 FAILED_TYPE = "checkout.session.async_payment_failed"
-"""The one event that tells what its object does not: the session's own status stays complete."""
+"""The only event whose type matters, because the status of its session stays "complete"."""
 
 _CHECKOUTS = ("completed", "async_payment_succeeded", "async_payment_failed", "expired")
 EVENT_TYPES = (
-    *(f"checkout.session.{what}" for what in _CHECKOUTS),
+    *(f"checkout.session.{suffix}" for suffix in _CHECKOUTS),
     "charge.refunded",
     "charge.dispute.created",
     "charge.dispute.updated",
     "charge.dispute.closed",
     "refund.failed",
 )
-"""The events to send to the webhook; docs/payments.md lists them."""
+"""The events that the operator subscribes the webhook to. docs/payments.md lists them."""
 
-_OVER = {"won": DisputeStatus.WON, "warning_closed": DisputeStatus.WON, "prevented": DisputeStatus.WON}
-_OVER |= {"lost": DisputeStatus.LOST}
+_DECIDED = {"won": DisputeStatus.WON, "warning_closed": DisputeStatus.WON, "prevented": DisputeStatus.WON}
+_DECIDED |= {"lost": DisputeStatus.LOST}
 
 
 class StripePayments:
-    """The `Payments` port. `api_base` is another address than Stripe's, for the double."""
+    """The `Payments` port. `api_base` replaces the URL of Stripe's API, for the demo's double."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class StripePayments:
 
     @functools.cached_property
     def _client(self) -> "stripe.StripeClient":
-        """Created in a thread by the first call, because importing the SDK takes a fifth of a second."""
+        """The client. Access it in a thread, because the first access imports the SDK, which takes 0.2 seconds."""
         import stripe  # noqa: PLC0415
 
         return stripe.StripeClient(
@@ -119,34 +119,30 @@ class StripePayments:
             "automatic_tax": {"enabled": self._automatic_tax},
             "allow_promotion_codes": self._promotion_codes,
         }
-        # Stripe refuses a key that was used with other parameters, and those may change: the buyer's email address.
+        # Stripe rejects an idempotency key with different parameters, and the buyer's email address can change.
         key = f"{order.id}-{hashlib.sha256(msgspec.json.encode(params, order='sorted')).hexdigest()[:16]}"
         options: Any = {"idempotency_key": key}
-        return _understood(await self._call(lambda: self._client.v1.checkout.sessions.create(params, options)))
+        return _to_checkout(await self._call(lambda: self._client.v1.checkout.sessions.create(params, options)))
 
     async def checkout(self, checkout_id: str) -> Checkout:
-        """See `ports.Payments.checkout`."""
-        return _understood(await self._call(lambda: self._client.v1.checkout.sessions.retrieve(checkout_id)))
+        return _to_checkout(await self._call(lambda: self._client.v1.checkout.sessions.retrieve(checkout_id)))
 
     async def expire_checkout(self, checkout_id: str) -> Checkout:
-        """See `ports.Payments.expire_checkout`. Stripe refuses to expire a checkout that is not open."""
         try:
-            return _understood(await self._call(lambda: self._client.v1.checkout.sessions.expire(checkout_id)))
+            return _to_checkout(await self._call(lambda: self._client.v1.checkout.sessions.expire(checkout_id)))
         except CheckoutGone:
             raise
-        except PaymentFailed:
+        except PaymentFailed:  # Stripe raises this for a checkout that is not open.
             checkout = await self.checkout(checkout_id)
             if checkout.is_open:
                 raise
             return checkout
 
     async def refund(self, payment_id: str, *, cents: int, key: str) -> None:
-        """See `ports.Payments.refund`."""
         params: Any = {"payment_intent": payment_id, "amount": cents}
         await self._call(lambda: self._client.v1.refunds.create(params, {"idempotency_key": key}))
 
     def read(self, payload: bytes, signature: str | None, *, now_us: int) -> Event:
-        """See `ports.Payments.read`."""
         import stripe  # noqa: PLC0415
 
         if signature is None or len(signature) > SIGNATURE_CHARACTERS_MAX:
@@ -164,7 +160,6 @@ class StripePayments:
             raise SignatureInvalid("The body of the webhook is not an event in JSON.") from error
 
     async def events(self, *, since_us: int) -> AsyncIterator[Event]:
-        """See `ports.Payments.events`."""
         params: Any = {
             "created": {"gte": since_us // 1_000_000},
             "types": list(EVENT_TYPES),
@@ -172,11 +167,11 @@ class StripePayments:
         }
         while True:
             page = await self._call(lambda: self._client.v1.events.list(params))
-            for one in page.data:
+            for item in page.data:
                 try:
-                    event = event_of(one.to_dict(), now_us=since_us)
+                    event = event_of(item.to_dict(), now_us=since_us)
                 except ValueError as error:
-                    raise PaymentFailed(detail="Stripe lists an event that has no id") from error
+                    raise PaymentFailed(detail="Stripe lists an event without an id") from error
                 yield event
             if not page.has_more or not page.data:
                 return
@@ -200,12 +195,12 @@ def _translate_errors(call: Callable[[], Any]) -> Any:
 
 
 def event_of(values: object, *, now_us: int) -> Event:
-    """An event as Stripe has it, in our words. One that can never be applied is about `NotApplicable`.
+    """Convert Stripe's event. An event that can never be applied is about `NotApplicable`.
 
-    `now_us` stands in for a time of creation that is none. Raises `ValueError` for anything without an event's id.
+    `now_us` replaces an invalid creation time. Raises `ValueError` without a valid event id.
     """
     if not isinstance(values, dict) or not _matches(EVENT_ID, values.get("id")):
-        raise ValueError("it has no id")
+        raise ValueError("the event has no valid id")
     kind = values.get("type")
     created = values.get("created")
     why = None
@@ -221,8 +216,8 @@ def _about_of(kind: str, values: dict[str, Any]) -> ProviderFact | None:
     if kind not in EVENT_TYPES:
         return None
     try:
-        described = msgspec.to_builtins(_about(values["data"]["object"]))
-        about: ProviderFact | None = msgspec.convert(described, ProviderFact | None)
+        unchecked = msgspec.to_builtins(_about(values["data"]["object"]))
+        about: ProviderFact | None = msgspec.convert(unchecked, ProviderFact | None)
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         return NotApplicable(why=ascii(f"{type(error).__name__}: {error}")[1 : WHY_CHARACTERS_MAX + 1])
     if kind == FAILED_TYPE and isinstance(about, Checkout):
@@ -234,42 +229,42 @@ def _matches(pattern: "re.Pattern[str]", value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
-def _understood(session: Any) -> Checkout:
-    """A checkout that Stripe answered with. Raises `PaymentFailed` when it makes no sense."""
+def _to_checkout(session: Any) -> Checkout:
+    """Convert and validate a checkout session in Stripe's response. Raises `PaymentFailed` if it is invalid."""
     try:
         return msgspec.convert(msgspec.to_builtins(_checkout(session)), Checkout)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise PaymentFailed(detail=f"Stripe's answer is not understood: {error}"[:WHY_CHARACTERS_MAX]) from error
+        raise PaymentFailed(detail=f"Stripe's response is invalid: {error}"[:WHY_CHARACTERS_MAX]) from error
 
 
-def _about(thing: dict[str, Any]) -> ProviderFact | None:
-    """What an event is about; None for a sale of another kind than ours."""
-    if thing["object"] == "checkout.session":
-        return _checkout(thing) if thing["mode"] == "payment" else None
-    payment_id = thing["payment_intent"]
+def _about(item: dict[str, Any]) -> ProviderFact | None:
+    """Convert the object of an event. None if it doesn't belong to a payment of ours."""
+    if item["object"] == "checkout.session":
+        return _checkout(item) if item["mode"] == "payment" else None
+    payment_id = item["payment_intent"]
     if payment_id is None:
         return None
-    if thing["object"] == "charge":
+    if item["object"] == "charge":
         return Refunded(
-            order_id=(thing["metadata"] or {}).get(ORDER_KEY),
+            order_id=(item["metadata"] or {}).get(ORDER_KEY),
             payment_id=payment_id,
-            cents=thing["amount_refunded"],
-            currency=thing["currency"],
-            livemode=thing["livemode"],
+            cents=item["amount_refunded"],
+            currency=item["currency"],
+            livemode=item["livemode"],
         )
-    if thing["object"] == "dispute":
+    if item["object"] == "dispute":
+        status = _DECIDED.get(item["status"], DisputeStatus.OPEN)
         return Disputed(
             payment_id=payment_id,
-            dispute=Dispute(
-                id=thing["id"], cents=thing["amount"], status=_OVER.get(thing["status"], DisputeStatus.OPEN)
-            ),
-            currency=thing["currency"],
-            livemode=thing["livemode"],
+            dispute=Dispute(id=item["id"], cents=item["amount"], status=status),
+            currency=item["currency"],
+            livemode=item["livemode"],
         )
-    return RefundFailed(payment_id=payment_id, cents=thing["amount"])
+    return RefundFailed(payment_id=payment_id, cents=item["amount"])
 
 
 def _checkout(session: Any) -> Checkout:
+    """Convert a checkout session without validating its values."""
     outcome = None
     if session["status"] == "expired":
         outcome = Outcome.EXPIRED

@@ -93,7 +93,7 @@ def _extra_headers(error: Tok0nError) -> Headers:
         case KeyBudgetSpent():
             return [_should_retry(False)]
         case InsufficientTokens():
-            return [_should_retry(error.only_calls_in_flight_stand_in_the_way)]
+            return [_should_retry(error.may_fit_later)]
         case RateLimited():
             milliseconds = max(1, math.ceil(error.retry_after_seconds * 1000))
             return [_retry_after(error.retry_after_seconds), (b"retry-after-ms", str(milliseconds).encode())]

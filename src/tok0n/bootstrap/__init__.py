@@ -1,6 +1,6 @@
-"""Wires everything together: the only place that names concrete adapters."""
+"""Build the application from its parts. Only this package chooses adapters."""
 
 from tok0n.optional_imports import hidden
 
-with hidden("rich"):  # an eighth of a second, for tracebacks that our logs do not have
+with hidden("rich"):  # Importing it takes an eighth of a second, and our logs don't use its tracebacks.
     import structlog  # noqa: F401

@@ -1,4 +1,4 @@
-"""The application that the server serves: `/v1`, the pages, and what all responses have in common."""
+"""The application that the server serves: `/v1`, the pages, and the headers and logging of all responses."""
 
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -40,9 +40,10 @@ OTHER_METHODS = ("GET", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class App:
-    """Metered endpoints have handlers of their own, everything else goes to Starlette. Every response has a request id.
+    """Passes requests to metered endpoints to their handlers, and others to Starlette. Every response has a request id.
 
-    Requests to the API, and all that fail, have a line in the log. The line has no path, which is the client's text.
+    Logs every request to the API, and every request with a 5xx response. The log line omits the path, because it is the
+    client's text.
     """
 
     def __init__(
@@ -68,10 +69,10 @@ class App:
         self._log_names = {route.path.split("/")[2] for route in self._api_routes}
 
     def handle(self, request: Request) -> Awaitable[Response]:
-        """Respond to one request. Handlers see its path without the prefix of `public_url`.
+        """Respond to a request. Removes the prefix of `public_url` from its path.
 
-        A path without the prefix is served too, because some proxies strip it. The settings reject a prefix that a path
-        of ours could start with.
+        Also serves paths without the prefix, because some proxies strip it. The settings reject a prefix that is the
+        start of a path of Tok0n.
         """
         path = request.path
         if self._prefix:
@@ -167,7 +168,7 @@ def _http_error(context: PageContext) -> "HttpError":
 
 def _unexpected_error(context: PageContext) -> "HttpError":
     async def unexpected_error(request: StarletteRequest, _: Exception) -> StarletteResponse:
-        """Starlette raises the exception again after this response, for the log."""
+        # Starlette raises the exception again after this response, and the server logs it.
         if is_api(request.scope["path"]):
             return error("api_error", UNEXPECTED)
         return await error_page(context, request, 500, UNEXPECTED)
@@ -188,7 +189,7 @@ def _edge(limits: HttpLimits, context: PageContext, clock: Clock, request_log: R
     prefix, addresses = context.prefix, context.client_addresses
 
     def render_error(code: str, message: str, head: RequestHead | None) -> Response:
-        """Render an error of a request that no handler has seen, with an id and a line in the log."""
+        """Render and log an error of a request that the server rejected before any handler."""
         error = EdgeError(code, message)
         call = _new_call(clock, "unknown", {} if head is None else head.named)
         response = error_response(error)
@@ -208,7 +209,7 @@ def _edge(limits: HttpLimits, context: PageContext, clock: Clock, request_log: R
 
 
 def client_key_of(addresses: ClientAddresses) -> ClientKey:
-    """Who counts as one client for the bounds of the server."""
+    """Return the function that identifies a client for the server's limits."""
 
     def client_key(address: Address, headers: Headers) -> str:
         peer = "" if address is None else address[0]
@@ -234,7 +235,7 @@ HttpError = Callable[[StarletteRequest, Exception], Awaitable[StarletteResponse]
 
 
 def _without_nul(app: AsgiApp, http_error: HttpError) -> AsgiApp:
-    """Refuse a NUL in a path or query ahead of every handler: PostgreSQL stores none, so no such thing exists."""
+    """Reject a NUL in a path or query before any handler, because PostgreSQL can't compare text with NULs."""
 
     async def without_nul(scope: Scope, receive: Receive, send: Send) -> None:
         if "\0" in scope["path"]:

@@ -1,4 +1,4 @@
-"""Move an embedded installation to PostgreSQL. Needs the extra `postgres`."""
+"""Copy an embedded database to PostgreSQL. Needs the extra `postgres`."""
 
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.sql.copying import Copied, copy
@@ -11,12 +11,12 @@ from tok0n.settings import Settings
 
 
 async def copy_to_postgres(settings: Settings, url: str) -> Copied:
-    """Copy the embedded database of the settings to an empty PostgreSQL, which is migrated first.
+    """Migrate an empty PostgreSQL database, and copy the embedded database of the settings to it.
 
-    Raises `OperatorError` when a server uses the source, or the target is not empty.
+    Raises `OperatorError` if a server uses the source or the target is not empty.
     """
     if settings.database.is_postgres:
-        raise OperatorError("database.url is PostgreSQL already: tok0n copy moves the embedded database to it.")
+        raise OperatorError("database.url is a PostgreSQL database. tok0n copy copies only an embedded database.")
     async with open_store(settings, serving=True) as source:
         assert isinstance(source.database, SqliteStore)
         await source.ledger.recover(now_us=SystemClock().now_us())

@@ -1,4 +1,4 @@
-"""The demo: a real gateway on embedded defaults, in front of a simulated upstream and a simulated Stripe, over HTTP."""
+"""The demo: a real gateway with embedded defaults, a simulated upstream and a simulated Stripe, all over HTTP."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ PASSWORD_BYTES = 9
 UPSTREAM_SHUTDOWN_SECONDS = 1
 
 _SETTINGS = """\
-# Written by `tok0n demo`, anew at each start. The upstream is simulated: no language model is behind it.
+# `tok0n demo` writes this file at each start. The upstream is simulated, without a language model.
 [server]
 host = "127.0.0.1"
 port = {port}
@@ -75,7 +75,7 @@ owned_by = "tok0n-demo"
 
 
 class Demo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a user needs to use the demo. Key and password are new at each start."""
+    """The URLs and credentials of the demo. API key and password change at each start."""
 
     base_url: str
     api_key: str
@@ -88,9 +88,9 @@ Announce = Callable[[Demo, Path], None]
 
 
 async def demo(data: Path, *, port: int | None, announce: Announce) -> None:
-    """Serve the demo from the folder `data` until a signal ends it. `announce` is told once it answers.
+    """Serve the demo from the folder `data` until a signal. Calls `announce` once it accepts requests.
 
-    Without a port it takes 8080, or a free one when that is in use.
+    Without a port, it uses 8080, or a free port if that is in use.
     """
     stop = asyncio.Event()
     with signals(stop) as again:
@@ -105,14 +105,14 @@ async def demo(data: Path, *, port: int | None, announce: Announce) -> None:
             api_key, password = await _prepare(settings)
 
             def ready(url: str, _: str | None) -> None:
-                ready = Demo(
+                demo = Demo(
                     base_url=f"{url}/v1",
                     api_key=api_key,
                     dashboard_url=f"{url}/dashboard",
                     email=DEMO_EMAIL,
                     password=password,
                 )
-                announce(ready, path)
+                announce(demo, path)
 
             with listener:
                 async with _stripe(double, settings), open_gateway(settings, stripe_base=double.url) as gateway:
@@ -121,7 +121,7 @@ async def demo(data: Path, *, port: int | None, announce: Announce) -> None:
 
 @contextlib.asynccontextmanager
 async def _upstream(data: Path) -> AsyncIterator[str]:
-    """The simulated upstream on a free port, behind a key of its own."""
+    """Serve the simulated upstream on a free port, with a new API key."""
     app = simulated_upstream(api_key=_secret(data, "upstream.key", "sk-simulated-"))
     async with HttpServer(AsgiBridge(app), bind("127.0.0.1", 0), shutdown_seconds=UPSTREAM_SHUTDOWN_SECONDS) as server:
         yield server.url
@@ -129,7 +129,7 @@ async def _upstream(data: Path) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def _stripe(double: StripeDouble, settings: Settings) -> AsyncIterator[None]:
-    """The simulated Stripe on a free port, telling the demo of what happens."""
+    """Serve the simulated Stripe on a free port. It sends webhooks to the demo."""
     async with HttpServer(
         AsgiBridge(double.app), bind("127.0.0.1", 0), shutdown_seconds=UPSTREAM_SHUTDOWN_SECONDS
     ) as server:
@@ -142,7 +142,7 @@ async def _stripe(double: StripeDouble, settings: Settings) -> AsyncIterator[Non
 
 
 def _secret(data: Path, name: str, prefix: str) -> str:
-    """A new secret, in a file that only its owner reads."""
+    """Write a new secret to a file that only its owner can read, and return it."""
     secret = prefix + secrets.token_hex(16)
     with os.fdopen(os.open(data / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(secret)
@@ -159,7 +159,7 @@ def _listener(port: int | None) -> socket.socket:
 
 
 def _settings(data: Path, *, port: int, upstream_url: str) -> tuple[Path, Settings]:
-    """Written to a file, so that the other commands work on a running demo with `--config`."""
+    """Write the settings to a file, so that other commands work on the running demo with `--config`."""
     path = data / "tok0n.toml"
     text = _SETTINGS.format(port=port, upstream_url=upstream_url, key_file=(data / "upstream.key").resolve())
     if is_installed("stripe"):
@@ -171,7 +171,7 @@ def _settings(data: Path, *, port: int, upstream_url: str) -> tuple[Path, Settin
 
 
 async def _prepare(settings: Settings) -> tuple[str, str]:
-    """Verify the models, fund the account, and make a key and a password, as an operator would at the first start."""
+    """Verify the models and fund the account. Returns a new API key and password."""
     clock = SystemClock()
     async with open_store(settings) as store, open_catalogue(settings, store) as (catalogue, verify_models):
         await verify_models.verify_all(catalogue.declared_models(MODELS))
@@ -179,10 +179,10 @@ async def _prepare(settings: Settings) -> tuple[str, str]:
             account = await store.accounts.get(DEMO_EMAIL)
         except NotFound:
             account = await store.accounts.create(email=DEMO_EMAIL, tokens=DEMO_TOKENS, now_us=clock.now_us())
-        missing = DEMO_TOKENS - account.balance.available
-        if missing > 0:
+        missing_tokens = DEMO_TOKENS - account.balance.available
+        if missing_tokens > 0:
             await store.accounts.grant(
-                email=DEMO_EMAIL, tokens=missing, reason="the demo fills up at each start", now_us=clock.now_us()
+                email=DEMO_EMAIL, tokens=missing_tokens, reason="refill at the demo's start", now_us=clock.now_us()
             )
         api_keys = make_api_keys(settings, store, clock)
         active = await api_keys.active(account.id)
@@ -191,12 +191,12 @@ async def _prepare(settings: Settings) -> tuple[str, str]:
         issued = await api_keys.create(account.id, KeyDraft(name="demo"))
         assert issued.secret is not None, "a new key has its secret"
         password = f"demo-{secrets.token_urlsafe(PASSWORD_BYTES)}"
-        await _let_in(settings, store, password)
+        await _set_up_operator(settings, store, password)
         return issued.secret, password
 
 
-async def _let_in(settings: Settings, store: Store, password: str) -> None:
-    """Make the demo's account the operator's, with this password, whatever was made of it before."""
+async def _set_up_operator(settings: Settings, store: Store, password: str) -> None:
+    """Make the demo's user the operator, and reset its password."""
     async with open_sign_in(settings, store) as sign_in:
         link = await sign_in.set_up_link()
         if link is not None:
@@ -207,5 +207,5 @@ async def _let_in(settings: Settings, store: Store, password: str) -> None:
             secret = link.partition("link=")[2]
             await sign_in.choose_password(secret, purpose=LinkPurpose.RESET, password=password, agent="")
     user = await store.users.find(DEMO_EMAIL)
-    assert user is not None, "signed in just now"
+    assert user is not None, "the user is registered"
     await store.sessions.end_all(user.id)

@@ -1,4 +1,4 @@
-"""The server's socket, with errors that name the options to change."""
+"""Bind the server's socket, with errors that name the options to change."""
 
 import socket
 
@@ -12,11 +12,11 @@ def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
         return server.bind(host, port, shared=shared)
     except PermissionError as error:
         raise OperatorError(
-            f"Cannot listen on {host} port {port}: {error.strerror}. Choose a port from 1024 on with --port."
+            f"Can't listen on {host} port {port}: {error.strerror}. Choose a port above 1023 with --port."
         ) from error
     except OSError as error:
         raise OperatorError(
-            f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with --port or --host."
+            f"Can't listen on {host} port {port}: {error.strerror}. Choose another with --port or --host."
         ) from error
     except UnicodeError as error:
-        raise OperatorError(f"Cannot listen on {host}: it is not a host name. Choose another with --host.") from error
+        raise OperatorError(f"Can't listen on {host}: it is not a host name. Choose another with --host.") from error

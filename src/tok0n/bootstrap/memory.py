@@ -1,8 +1,8 @@
-"""Return memory to the system after a burst, so that a flood does not leave the process large.
+"""Return memory to the system after a burst of requests.
 
-Two things keep it: objects that refer to each other, which only the garbage collector frees, and glibc, which keeps
-freed memory for later allocations: in an arena for each thread, and below blocks that are still in use. With another C
-library, nothing here has an effect.
+A process stays large for two reasons. Only the garbage collector frees objects in reference cycles. And glibc keeps
+freed memory for later allocations, in an arena for each thread and below blocks that are still in use. This module has
+no effect with another C library.
 """
 
 import asyncio
@@ -13,16 +13,16 @@ from pathlib import Path
 
 TRIM_SECONDS = 5.0
 GROWTH_BYTES_MIN = 8 * 1024 * 1024
-"""How much larger than at its smallest the process must be for the start of a clean-up."""
+"""A clean-up starts if the process has grown by this much since its smallest size."""
 
 ROUNDS = 6
-"""How often a clean-up collects and trims: what the burst held may be in use at first."""
+"""The number of collections and trims of a clean-up, because some memory is still in use at first."""
 
 MMAP_BYTES_MIN = 256 * 1024
-"""Blocks from this size on are mapped on their own and unmapped when freed. Setting it stops glibc from raising it."""
+"""glibc maps blocks of at least this size separately, and unmaps them when freed. A fixed value stops its growth."""
 
 TRIM_BYTES_MIN = 64 * 1024 * 1024
-"""Below it glibc does not shrink the heap by itself: a heap that shrinks and grows with each request costs CPU."""
+"""glibc shrinks the heap only by more than this, because shrinking and growing with each request costs CPU."""
 
 ARENAS_MAX = 2
 
@@ -33,7 +33,7 @@ _STATM = Path("/proc/self/statm")
 
 
 class MemoryTrimmer:
-    """Collects garbage and trims the heap when the process has grown."""
+    """Collects garbage and trims the heap after the process has grown."""
 
     def __init__(self) -> None:
         self._glibc = _glibc()
@@ -41,14 +41,14 @@ class MemoryTrimmer:
         self._rounds_left = 0
 
     def limit_arenas(self) -> None:
-        """Keep threads from making arenas of their own, and large blocks out of the heap."""
+        """Limit the number of arenas, and keep large blocks out of the heap."""
         if self._glibc is not None:
             self._glibc.mallopt(_M_ARENA_MAX, ARENAS_MAX)
             self._glibc.mallopt(_M_MMAP_THRESHOLD, MMAP_BYTES_MIN)
             self._glibc.mallopt(_M_TRIM_THRESHOLD, TRIM_BYTES_MIN)
 
     async def trim(self) -> None:
-        """Begin a clean-up if the process has grown, or do the next round of one. A round takes milliseconds."""
+        """Start a clean-up if the process has grown, or run its next round. A round takes milliseconds."""
         if self._glibc is None:
             return
         resident_bytes = _resident_bytes()
@@ -62,20 +62,19 @@ class MemoryTrimmer:
             await asyncio.to_thread(self._glibc.malloc_trim, 0)
             resident_bytes = _resident_bytes()
             if not self._rounds_left:
-                self._smallest_bytes = resident_bytes  # it needs this much now
+                self._smallest_bytes = resident_bytes  # The process needs this much.
                 return
         self._smallest_bytes = min(self._smallest_bytes, resident_bytes)
 
 
 def _glibc() -> ctypes.CDLL | None:
-    """The C library, if it is glibc on Linux."""
+    """Return the C library if it is glibc on Linux."""
     try:
         library = ctypes.CDLL(None)
-    except (OSError, TypeError):  # TypeError: Windows has no library of that name
+    except (OSError, TypeError):  # Windows raises TypeError.
         return None
     return library if hasattr(library, "malloc_trim") and _STATM.exists() else None
 
 
 def _resident_bytes() -> int:
-    """The resident memory of this process."""
     return int(_STATM.read_text().split()[1]) * resource.getpagesize()

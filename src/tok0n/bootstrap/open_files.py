@@ -1,4 +1,4 @@
-"""How many files this process may have open, connections among them."""
+"""Raise the limit of open files, which includes connections."""
 
 import resource
 
@@ -6,16 +6,16 @@ OPEN_FILES = 65_536
 
 
 def allow_many_files() -> int:
-    """Most systems let a process have 1,024 files open until it asks for more, as Go's runtime does by itself.
+    """Raise the soft limit of open files to `OPEN_FILES` or the hard limit, whichever is lower. Returns the limit.
 
-    Gives how many are allowed now, as far as `OPEN_FILES`.
+    The default soft limit is 1,024 on most systems. Go's runtime raises it automatically, and Python doesn't.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
-    if soft == resource.RLIM_INFINITY or soft >= most:
-        return most
+    limit = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft == resource.RLIM_INFINITY or soft >= limit:
+        return limit
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    except (OSError, ValueError):  # macOS has a limit of its own below "unlimited"
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    except (OSError, ValueError):  # macOS has a lower limit even if the hard limit is "unlimited".
         return soft
-    return most
+    return limit

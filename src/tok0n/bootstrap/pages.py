@@ -1,4 +1,4 @@
-"""The pages, put together from the settings and the services."""
+"""Build the pages from the settings and the services."""
 
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -34,7 +34,7 @@ from tok0n.web.stripe_webhook import stripe_route
 
 
 class Pages(msgspec.Struct, frozen=True, kw_only=True):
-    """The routes of all pages. `packages` are large, and imported after the server has started."""
+    """The routes of all pages. `packages` are large packages to import after the server has started."""
 
     context: PageContext
     routes: Sequence[BaseRoute]
@@ -42,7 +42,7 @@ class Pages(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_pages(services: Services) -> Pages:
-    """Build the pages, and the webhook of the payment provider."""
+    """Build the pages and the payment provider's webhook."""
     settings, store = services.settings, services.store
     assets = Assets(urlsplit(settings.server.public_url).path)
     authenticator = open_authenticator(settings)

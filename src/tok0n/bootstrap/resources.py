@@ -1,4 +1,4 @@
-"""What Tok0n needs from outside, opened as the settings say and closed in order."""
+"""Open the adapters that the settings select, and close them in order."""
 
 import contextlib
 import ipaddress
@@ -48,7 +48,7 @@ log = structlog.get_logger()
 
 
 class Store(msgspec.Struct, frozen=True, kw_only=True):
-    """The database and what lives in it."""
+    """The database, and the ports that it implements."""
 
     database: SqlStore
     ledger: Ledger
@@ -67,15 +67,15 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
 
 @contextlib.asynccontextmanager
 async def open_store(settings: Settings, *, serving: bool = False, migrating: bool = False) -> AsyncIterator[Store]:
-    """The database of the settings, closed at the end. Raises `OperatorError` when it cannot be used as it is.
+    """Open the database of the settings, and close it at the end. Raises `OperatorError` if it is unusable.
 
-    The embedded default migrates by itself; PostgreSQL may have an older schema only for the one that is `migrating`.
+    Opening SQLite migrates it. PostgreSQL must have the current schema, unless `migrating`.
     """
     if settings.database.is_postgres:
-        opened = _open_postgres(settings, checked=not migrating)
+        opening = _open_postgres(settings, checked=not migrating)
     else:
-        opened = _open_sqlite(settings, serving=serving)
-    async with opened as store:
+        opening = _open_sqlite(settings, serving=serving)
+    async with opening as store:
         yield store
 
 
@@ -126,7 +126,7 @@ async def _open_postgres(settings: Settings, *, checked: bool) -> AsyncIterator[
 
 
 def limits_of(settings: Settings) -> Limits:
-    """The three limits, as the domain knows them."""
+    """Convert the limits of the settings to the type of the domain."""
     return Limits(**_values_for(Limits, settings.limits))
 
 
@@ -143,10 +143,10 @@ def _resolved(secret: Secret | None) -> str | None:
 async def open_limiter(
     settings: Settings, store: Store, clock: Clock, *, wait_seconds: float = 0.0
 ) -> AsyncIterator[Limiter]:
-    """The limiter of the settings, knowing of every request of the last minute; closed at the end.
+    """Open the limiter of the settings with the requests of the last minute, and close it at the end.
 
-    A server goes on without Redis and answers 503. A command waits `wait_seconds` at most for it to have its data, and
-    then raises `LimiterUnavailable`.
+    If Redis is unavailable, a server starts and responds 503. A command waits at most `wait_seconds` for Redis to have
+    its data, and then raises `LimiterUnavailable`.
     """
     limits = limits_of(settings)
     if not settings.limits.is_redis:
@@ -172,7 +172,7 @@ async def open_limiter(
 
 @contextlib.asynccontextmanager
 async def open_upstreams(settings: Settings) -> AsyncIterator[Mapping[str, Upstream]]:
-    """A client for each declared upstream, closed at the end. Raises `SettingsInvalid` for a secret that is missing."""
+    """Open a client for each declared upstream, and close them at the end. Raises `SettingsInvalid`."""
     clients = {
         name: HttpUpstream(name=name, **msgspec.structs.asdict(upstream) | {"api_key": _resolved(upstream.api_key)})
         for name, upstream in settings.upstreams.items()
@@ -186,7 +186,10 @@ async def open_upstreams(settings: Settings) -> AsyncIterator[Mapping[str, Upstr
 
 @contextlib.asynccontextmanager
 async def open_mailer(settings: Settings) -> AsyncIterator[Mailer]:
-    """The mail server of the settings, or the log; closed at the end. Raises `SettingsInvalid` for a missing secret."""
+    """Open a mailer to the SMTP server of the settings, or to the log, and close it at the end.
+
+    Raises `SettingsInvalid` for a missing secret.
+    """
     mail = settings.mail
     if not mail.host:
         yield LogMailer()
@@ -200,7 +203,7 @@ async def open_mailer(settings: Settings) -> AsyncIterator[Mailer]:
 
 
 def open_payments(settings: Settings, *, api_base: str | None = None) -> Payments | None:
-    """Stripe, as the settings say; None when nothing is sold. `api_base` is the demo's double, and no setting.
+    """Return the client of Stripe, or None without payments. `api_base` is the URL of the demo's double.
 
     Raises `SettingsInvalid` for a missing secret.
     """
@@ -219,7 +222,7 @@ def open_payments(settings: Settings, *, api_base: str | None = None) -> Payment
 
 
 def open_authenticator(settings: Settings) -> Authenticator | None:
-    """Return the passkey adapter. None without the extra, or for an IP address in `public_url`."""
+    """Return the passkey adapter. None without the extra, or if `public_url` has an IP address."""
     host = urlsplit(settings.server.public_url).hostname or ""
     with contextlib.suppress(ValueError):
         ipaddress.ip_address(host)
@@ -228,5 +231,5 @@ def open_authenticator(settings: Settings) -> Authenticator | None:
 
 
 def no_extra(extra: str, package: str | None) -> OperatorError:
-    """What to tell the operator whose installation lacks an extra."""
+    """Return the error for an installation without the package of an extra."""
     return OperatorError(f"The package {package} is missing: pip install 'tok0n[{extra}]'.")

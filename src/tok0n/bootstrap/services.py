@@ -1,4 +1,4 @@
-"""The services of one process, built from the settings: one struct for all that handlers and periodic tasks need."""
+"""Build the services of a process from the settings."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -42,15 +42,15 @@ from tok0n.services.sign_in import SignIn
 from tok0n.services.verify_models import VerifyModels
 from tok0n.settings import Settings
 
-ALONE_SECONDS_MORE = 15.0
-"""How much longer than its own deadline a verification keeps other processes from the same model."""
+EXCLUSIVE_SECONDS_EXTRA = 15.0
+"""A verification excludes other processes from the same model for its timeout plus this."""
 
 LIMITER_WAIT_SECONDS = 10.0
-"""How long a command waits for Redis to have the data of the last minute: filling it takes 2 to 4 seconds."""
+"""The longest time that a command waits for Redis to be refilled, which takes 2 to 4 seconds."""
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
-    """What a serving process shares. `sell_packs` is None if nothing is sold."""
+    """The services and adapters of a serving process. `sell_packs` is None without payments."""
 
     settings: Settings
     store: Store
@@ -118,7 +118,7 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
 
 @contextlib.asynccontextmanager
 async def open_catalogue(settings: Settings, store: Store) -> AsyncIterator[tuple[Catalogue, VerifyModels]]:
-    """The catalogue and its verification, for a command that runs beside a server or without one."""
+    """Open the catalogue and its verification for a command, which may run while a server runs."""
     clock = SystemClock()
     catalogue = Catalogue(declared_models(settings), store.models)
     await catalogue.refresh()
@@ -140,7 +140,7 @@ def _make_api_keys(store: Store, catalogue: Catalogue, clock: Clock) -> ApiKeys:
 
 @contextlib.asynccontextmanager
 async def open_sign_in(settings: Settings, store: Store) -> AsyncIterator[SignIn]:
-    """Sign-up and sign-in, for a command; what it left for later is done at the end."""
+    """Open sign-up and sign-in for a command, and finish their background work at the end."""
     async with open_mailer(settings) as mailer, _open_passwords() as passwords:
         sign_in = _make_sign_in(settings, store, SystemClock(), passwords=passwords, mailer=mailer)
         yield sign_in
@@ -150,7 +150,7 @@ async def open_sign_in(settings: Settings, store: Store) -> AsyncIterator[SignIn
 
 
 def packs_of(settings: Settings) -> dict[str, Pack]:
-    """The packs that are sold, by id."""
+    """Return the active packs by id."""
     return {
         id_: Pack(id=id_, name=pack.name, tokens=pack.tokens, price_usd_cents=pack.price_usd_cents)
         for id_, pack in settings.packs.items()
@@ -161,7 +161,7 @@ def packs_of(settings: Settings) -> dict[str, Pack]:
 def make_sell_packs(
     settings: Settings, store: Store, clock: Clock, *, stripe_base: str | None = None
 ) -> SellPacks | None:
-    """Return the service that sells packs, or None. `stripe_base` is the URL of the demo's Stripe double."""
+    """Return the service that sells packs, or None without payments. `stripe_base` is the demo's Stripe double."""
     payments = open_payments(settings, api_base=stripe_base)
     if payments is None:
         return None
@@ -182,7 +182,6 @@ def url_maker(settings: Settings) -> Callable[[str], str]:
 
 
 def _make_sign_in(settings: Settings, store: Store, clock: Clock, *, passwords: Passwords, mailer: Mailer) -> SignIn:
-    """Sign-up and sign-in, for the pages and for commands that invite."""
     return SignIn(
         users=store.users,
         sessions=store.sessions,
@@ -216,20 +215,20 @@ async def _open_passwords() -> AsyncIterator[Argon2Passwords]:
 
 
 def declared_models(settings: Settings) -> dict[str, Model]:
-    """The models of the settings, by id."""
+    """Return the declared models by id."""
     return {model_id: settings_.model_of(model_id, settings) for model_id in settings.models}
 
 
 def _verification(
     settings: Settings, store: Store, upstreams: Mapping[str, Upstream], limiter: Limiter, clock: Clock
 ) -> VerifyModels:
-    shared = settings.database.is_postgres
+    timeout_seconds = settings.catalogue.verify_timeout_seconds
     return VerifyModels(
         endpoint=CHAT,
         models=store.models,
         upstreams=upstreams,
         limiter=limiter,
         clock=clock,
-        timeout_seconds=settings.catalogue.verify_timeout_seconds,
-        alone_seconds=settings.catalogue.verify_timeout_seconds + ALONE_SECONDS_MORE if shared else 0.0,
+        timeout_seconds=timeout_seconds,
+        alone_seconds=timeout_seconds + EXCLUSIVE_SECONDS_EXTRA if settings.database.is_shared else 0.0,
     )

@@ -21,23 +21,23 @@ from tok0n.settings import Settings, with_port
 log = structlog.get_logger()
 
 Announce = Callable[[str, str | None], None]
-"""Told the address, and the link that sets up the operator's account as long as there is none."""
+"""Called with the server's URL, and with the link that sets up the operator's account, or None if that exists."""
 
 GARBAGE_THRESHOLD = 50_000
-"""How many more objects than now may live before the collector looks: measured 6 % of the CPU at 700."""
+"""The new objects that trigger a garbage collection. With Python's default of 700, collections took 6 % of the CPU."""
 
 SWITCH_SECONDS = 0.0005
-"""How long a thread that reads a large request may keep the loop from the interpreter: 5 ms are Python's default."""
+"""The time after which a thread must release the GIL to the event loop. Python's default is 5 ms."""
 
 OPEN_FILES_FEW = 4_096
-"""A call has two connections open: with fewer files than this, two thousand calls at once do not fit."""
+"""With a lower limit of open files, 2,000 concurrent requests don't fit, because each needs two connections."""
 
 
 async def serve(settings: Settings, *, announce: Announce, worker: bool = False) -> None:
-    """Serve until SIGTERM or SIGINT, then let calls in flight finish. A second SIGINT does not wait for them.
+    """Serve until SIGTERM or SIGINT, then let requests in progress finish. A second SIGINT cancels them.
 
-    `announce` is told the address once it answers. A `worker` shares its port with others, and ends when its standard
-    input does: with the process that started it.
+    Calls `announce` once the server accepts requests. A `worker` shares its port with other workers, and also ends when
+    its standard input closes, which happens when the process that started it ends.
     """
     stop = asyncio.Event()
     listener, settings = bind_for(settings, shared=worker)
@@ -49,13 +49,13 @@ async def serve(settings: Settings, *, announce: Announce, worker: bool = False)
 
 
 def bind_for(settings: Settings, *, shared: bool = False) -> tuple[socket.socket, Settings]:
-    """A socket that keeps the port, and the settings that name it where they left it open."""
+    """Bind a socket to the port of the settings. Returns the socket, and the settings with the actual port."""
     listener = bind(settings.server.host, settings.server.port, shared=shared)
     return listener, with_port(settings, listener.getsockname()[1])
 
 
 def log_warnings(settings: Settings) -> None:
-    """Log what the operator should change in the settings. A worker does not: `supervise` did so before."""
+    """Log the warnings about the settings. Workers don't, because `supervise` does."""
     for warning in settings.warnings:
         log.warning("settings_warning", setting=warning.where, message=warning.message)
 
@@ -69,38 +69,38 @@ async def serve_gateway(
     stop: asyncio.Event,
     again: asyncio.Event,
 ) -> None:
-    """Serve an open gateway until `stop`; do not wait for calls in flight after `again`."""
+    """Serve an open gateway until `stop`, then wait for requests in progress until `again`."""
     link = await gateway.services.sign_in.set_up_link()
     listener.listen(BACKLOG)
     if (allowed := allow_many_files()) < OPEN_FILES_FEW:
-        hint = "a call takes two: raise the limit (ulimit -n, LimitNOFILE)"
+        hint = "each request needs two open files: raise the limit (ulimit -n, LimitNOFILE)"
         log.warning("few_open_files", allowed=allowed, hint=hint)
-    _spare_the_garbage_collector()
+    _reduce_garbage_collection()
     sys.setswitchinterval(SWITCH_SECONDS)
     async with HttpServer(gateway.app, listener, shutdown_seconds=settings.server.shutdown_seconds) as server:
         announce(server.url, link)
         importing = asyncio.create_task(asyncio.to_thread(_import_all, gateway.pages.packages))
         await stop.wait()
         gateway.draining.set()
-        hurrying = asyncio.create_task(_hurry(server, again))
-    hurrying.cancel()
+        forcing = asyncio.create_task(_force_exit(server, again))
+    forcing.cancel()
     await importing
 
 
 def _import_all(packages: Iterable[str]) -> None:
-    """In a thread, so that the first visitor who needs one does not hold everybody up."""
+    """Import packages in a thread, so that no request has to wait for the import."""
     for package in packages:
         importlib.import_module(package)
 
 
-def _spare_the_garbage_collector() -> None:
-    """What lives from the start is not looked at again, and requests, which leave no cycles, start it rarely."""
+def _reduce_garbage_collection() -> None:
+    """Exclude existing objects from collections, and collect rarely, because requests create no reference cycles."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD)
 
 
-async def _hurry(server: HttpServer, again: asyncio.Event) -> None:
+async def _force_exit(server: HttpServer, again: asyncio.Event) -> None:
     await again.wait()
     server.force_exit()
 
@@ -110,12 +110,12 @@ def _end_of_input(stop: asyncio.Event) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     descriptor = sys.stdin.fileno()
 
-    def look() -> None:
+    def read_input() -> None:
         if not os.read(descriptor, 4096):
             stop.set()
             loop.remove_reader(descriptor)
 
-    loop.add_reader(descriptor, look)
+    loop.add_reader(descriptor, read_input)
     try:
         yield
     finally:
@@ -124,7 +124,7 @@ def _end_of_input(stop: asyncio.Event) -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals(stop: asyncio.Event) -> Iterator[asyncio.Event]:
-    """Set `stop` at the first SIGTERM or SIGINT, and the event that this gives at any further SIGINT."""
+    """Set `stop` at the first SIGTERM or SIGINT. Yields an event that any later SIGINT sets."""
     loop = asyncio.get_running_loop()
     again = asyncio.Event()
 

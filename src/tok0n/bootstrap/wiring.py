@@ -1,4 +1,4 @@
-"""A serving process: its services, pages and periodic tasks, started and ended in order."""
+"""Start and stop the parts of a serving process: services, pages and periodic tasks."""
 
 import asyncio
 import contextlib
@@ -17,11 +17,10 @@ from tok0n.settings import Settings
 
 log = structlog.get_logger()
 
-CANCELLED_CALLS_SECONDS_MAX = 10.0
-"""How long cancelled calls have at the end to release what they reserved."""
+CANCELLED_REQUESTS_SECONDS_MAX = 10.0
+"""The time that cancelled requests have at shutdown to release their reservations."""
 
-
-REMEMBER_USE_SECONDS = 30.0
+FLUSH_LAST_USED_SECONDS = 30.0
 LOW_BALANCES_SECONDS = 5.0
 FORGET_SECONDS = 600.0
 FORGET_SUBMISSIONS_SECONDS = 60.0
@@ -40,7 +39,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
 
 @contextlib.asynccontextmanager
 async def open_gateway(settings: Settings, *, stripe_base: str | None = None) -> AsyncIterator[Gateway]:
-    """Open everything that a serving process needs, recover from a crash of the last one, and end all in order.
+    """Start a gateway that is ready for its listener, and stop it at the end. Recovers from a crash first.
 
     `stripe_base` is the URL of the demo's Stripe double.
     """
@@ -65,15 +64,15 @@ def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeepi
     async def forget_submissions() -> None:
         await store.forms.forget_old(now_us=clock.now_us())
 
-    more: list[tuple[PeriodicTask, float]] = [
-        (services.caller_cache.flush_last_used, REMEMBER_USE_SECONDS),
+    tasks: list[tuple[PeriodicTask, float]] = [
+        (services.caller_cache.flush_last_used, FLUSH_LAST_USED_SECONDS),
         (services.low_balances.notify, LOW_BALANCES_SECONDS),
         (services.sign_in.forget_old, FORGET_SECONDS),
         (trimmer.trim, TRIM_SECONDS),
         (forget_submissions, FORGET_SUBMISSIONS_SECONDS),
     ]
     if services.sell_packs is not None:
-        more += [(services.sell_packs.handle_all, HANDLE_SECONDS), (services.sell_packs.reconcile, RECONCILE_SECONDS)]
+        tasks += [(services.sell_packs.handle_all, HANDLE_SECONDS), (services.sell_packs.reconcile, RECONCILE_SECONDS)]
     return Housekeeping(
         ledger=store.ledger,
         reservations=services.reservations,
@@ -81,13 +80,13 @@ def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeepi
         verify_models=services.verify_models,
         clock=clock,
         verify_interval_us=settings.catalogue.verify_interval_hours * 3_600_000_000,
-        more=more,
+        more=tasks,
     )
 
 
 async def _recover(services: Services) -> None:
-    """Expire what a killed process left PENDING. The embedded database's lock proves that no other server runs."""
-    if services.settings.database.is_postgres:
+    """Expire a killed process's reservations. The lock of an embedded database proves that no other server runs."""
+    if services.settings.database.is_shared:
         return
     expired = await services.store.ledger.recover(now_us=services.clock.now_us())
     if expired:
@@ -97,7 +96,7 @@ async def _recover(services: Services) -> None:
 async def _end(services: Services, housekeeping: Housekeeping) -> None:
     await housekeeping.stop()
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(CANCELLED_CALLS_SECONDS_MAX):
+        async with asyncio.timeout(CANCELLED_REQUESTS_SECONDS_MAX):
             await services.requests_in_progress.idle()
     await services.reservations.retry_releases()
     await services.request_log.aclose()

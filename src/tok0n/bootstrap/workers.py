@@ -1,6 +1,6 @@
-"""Several serving processes on one port: start them, replace one that dies, end all together.
+"""Run several serving processes on one port, and replace any that dies.
 
-Each is a `tok0n serve` of its own. They share the port by SO_REUSEPORT, and nothing else: the truth is in the database.
+Each is a separate `tok0n serve`. They share only the port, with SO_REUSEPORT. All state is in the database and Redis.
 """
 
 import asyncio
@@ -21,15 +21,15 @@ from tok0n.settings import Settings
 log = structlog.get_logger()
 
 RESTART_SECONDS = 1.0
-"""How long after a worker died its place stays empty: one that cannot start must not keep the machine busy."""
+"""The delay before a dead worker is replaced, so that a worker that can't start doesn't keep the machine busy."""
 
 Worker = asyncio.subprocess.Process
 
 
 async def supervise(settings: Settings, config_path: Path | None, *, workers: int, announce: Announce) -> None:
-    """Run `workers` processes until SIGTERM or SIGINT. `announce` is told the address once all of them answer.
+    """Run `workers` processes until SIGTERM or SIGINT. Calls `announce` once all of them accept requests.
 
-    Raises `OperatorError` when one of the first cannot start.
+    Raises `OperatorError` if one of them can't start.
     """
     log_warnings(settings)
     stop = asyncio.Event()
@@ -42,20 +42,20 @@ async def supervise(settings: Settings, config_path: Path | None, *, workers: in
         async with _Workers(arguments, workers) as running:
             announce(running.url, running.set_up_url)
             await stop.wait()
-            running.tell(signal.SIGTERM)
-            hurrying = asyncio.create_task(_hurry(running, again))
+            running.stop(signal.SIGTERM)
+            forcing = asyncio.create_task(_force_exit(running, again))
             await running.ended()
-            hurrying.cancel()
+            forcing.cancel()
 
 
-async def _hurry(running: "_Workers", again: asyncio.Event) -> None:
+async def _force_exit(running: "_Workers", again: asyncio.Event) -> None:
     await again.wait()
     for _ in range(2):
-        running.tell(signal.SIGINT)
+        running.stop(signal.SIGINT)
 
 
 class _Workers:
-    """The processes, each with a task that keeps its place filled."""
+    """The worker processes, each with a task that restarts it."""
 
     def __init__(self, arguments: list[str], count: int) -> None:
         self._arguments = arguments
@@ -67,23 +67,23 @@ class _Workers:
         self.set_up_url: str | None = None
 
     async def __aenter__(self) -> Self:
-        """Start all, and wait until all answer."""
+        """Start all processes, and wait until all accept requests."""
         try:
-            said = await asyncio.gather(*(self._start(place) for place in range(self._count)))
+            announcements = await asyncio.gather(*(self._start(index) for index in range(self._count)))
         except BaseException:
             await self._end()
             raise
-        self.url = said[0]["base_url"].removesuffix("/v1")
-        self.set_up_url = said[0].get("set_up_url")
-        self._keepers = [asyncio.create_task(self._keep(place)) for place in range(self._count)]
+        self.url = announcements[0]["base_url"].removesuffix("/v1")
+        self.set_up_url = announcements[0].get("set_up_url")
+        self._keepers = [asyncio.create_task(self._keep(index)) for index in range(self._count)]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """End whatever still runs."""
+        """Stop the processes that still run."""
         await self._end()
 
-    def tell(self, sig: int) -> None:
-        """Send a signal to every process; none is replaced from here on."""
+    def stop(self, sig: int) -> None:
+        """Send a signal to every process, and stop replacing dead ones."""
         self._stopping.set()
         for process in self._processes.values():
             with contextlib.suppress(ProcessLookupError):
@@ -93,8 +93,8 @@ class _Workers:
         """Wait until all processes have ended."""
         await asyncio.gather(*self._keepers)
 
-    async def _start(self, place: int) -> dict[str, Any]:
-        """Start one process, in a session of its own: Ctrl+C reaches it through us alone. Gives what it announces."""
+    async def _start(self, index: int) -> dict[str, Any]:
+        """Start a process, and return its announcement. It has its own session, so that Ctrl+C doesn't signal it."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -105,7 +105,7 @@ class _Workers:
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
-        self._processes[place] = process
+        self._processes[index] = process
         assert process.stdout is not None
         line = await process.stdout.readline()
         try:
@@ -113,23 +113,23 @@ class _Workers:
         except msgspec.MsgspecError:
             ready = {}
         if "base_url" not in ready:
-            raise OperatorError(f"Worker {place + 1} did not start: see its message above.")
+            raise OperatorError(f"Worker {index + 1} did not start. Its message above says why.")
         return ready
 
-    async def _keep(self, place: int) -> None:
+    async def _keep(self, index: int) -> None:
         while True:
-            status = await self._processes[place].wait()
+            status = await self._processes[index].wait()
             if self._stopping.is_set():
                 return
-            log.error("worker_died", worker=place + 1, status=status)
+            log.error("worker_died", worker=index + 1, status=status)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), RESTART_SECONDS)
                 return
             with contextlib.suppress(OperatorError):
-                await self._start(place)
+                await self._start(index)
 
     async def _end(self) -> None:
-        self.tell(signal.SIGTERM)
+        self.stop(signal.SIGTERM)
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*(process.wait() for process in self._processes.values()))

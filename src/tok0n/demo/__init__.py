@@ -1,1 +1,1 @@
-"""A simulated upstream and a Stripe double, for the demo and the tests. Production imports nothing from here."""
+"""A simulated upstream and a Stripe double for the demo and the tests. A production server doesn't import them."""

@@ -1,6 +1,6 @@
-"""The upstream of `tok0n demo`: SIMULATED, and saying so. No language model is behind it, and it never pretends one is.
+"""The simulated upstream of `tok0n demo`. It has no language model, and its responses say so.
 
-It is an OpenAI-compatible HTTP server like any other, so that the demo takes the real way to it. It keeps nothing.
+It is an OpenAI-compatible HTTP server, so the demo uses the same client as with a real provider. It stores nothing.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ CHOICES_MAX = 128
 CONTEXT_WINDOW_TOKENS = 128_000
 QUOTED_CHARACTERS_MAX = 300
 OUTPUT_TOKENS_DEFAULT = 1024
-BYTES_A_TOKEN = 4
-"""The rule of thumb for English text; never more tokens than bytes, so never above the gateway's bound."""
+BYTES_PER_TOKEN = 4
+"""The usual ratio for English text. It gives fewer tokens than bytes, so usage stays below the gateway's bound."""
 
 _FORMATS = {"json_object", "json_schema"}
 
@@ -35,7 +35,7 @@ Pause = Callable[[float], Awaitable[None]]
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One message, as far as the simulation looks at it."""
+    """The members of a message that the simulation uses."""
 
     role: str
     content: str | list[dict[str, Any]] | None = None
@@ -43,20 +43,20 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """What it says."""
+        """The text of the content."""
         if isinstance(self.content, list):
             return " ".join(part.get("text", "") for part in self.content)
         return self.content or ""
 
     @property
     def tokens(self) -> int:
-        """What it costs: its text and the calls that it repeats."""
+        """The tokens of the message's text and tool calls."""
         calls = [call.get("function", {}) for call in self.tool_calls or []]
         return 4 + sum(map(_tokens, [self.text, *(call.get("name", "") + call.get("arguments", "") for call in calls)]))
 
 
-class _Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """One request, as far as the simulation looks at it; what it does not know it passes over."""
+class _ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of a request that the simulation uses. It ignores the others."""
 
     model: str
     messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
@@ -75,13 +75,13 @@ class _Ask(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def prompt_tokens(self) -> int:
-        """What all that was sent costs."""
+        """The tokens of the messages and tool definitions."""
         definitions = _tokens(_json(self.tools)) if self.tools else 0
         return 3 + definitions + sum(message.tokens for message in self.messages)
 
     @property
     def is_verification(self) -> bool:
-        """Whether the gateway asks this to see that the model works."""
+        """Whether the request is a verification by the gateway."""
         return (
             len(self.messages) == 1
             and self.messages[0].text == VERIFICATION_PROMPT
@@ -89,56 +89,56 @@ class _Ask(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-_decode = msgspec.json.Decoder(_Ask).decode
+_decode = msgspec.json.Decoder(_ChatRequest).decode
 
 
 def simulated_upstream(*, api_key: str | None, pause: Pause = asyncio.sleep) -> Starlette:
-    """The server. `demo` answers at once, `demo-slow` after two seconds, `demo-broken` fails in changing ways.
+    """Return the server. `demo` responds immediately, `demo-slow` after `SLOW_SECONDS`, and `demo-broken` fails.
 
-    `demo-broken` answers a verification properly: a model that never works could not be in the list.
+    `demo-broken` answers a verification correctly, because the gateway lists only verified models.
     """
     failures = itertools.cycle(_FAILURES)
 
     async def models(request: Request) -> Response:
-        if (refusal := _refuse_key(request, api_key)) is not None:
-            return refusal
+        if (rejection := _check_key(request, api_key)) is not None:
+            return rejection
         data = [{"id": model, "object": "model", "created": 0, "owned_by": OWNED_BY} for model in MODELS]
         return JSONResponse({"object": "list", "data": data})
 
     async def chat(request: Request) -> Response:
-        if (refusal := _refuse_key(request, api_key)) is not None:
-            return refusal
+        if (rejection := _check_key(request, api_key)) is not None:
+            return rejection
         try:
-            ask = _decode(await request.body())
-            if (refusal := _refuse(ask)) is not None:
-                return refusal
-            answer = _completion(ask)
+            chat_request = _decode(await request.body())
+            if (rejection := _check_request(chat_request)) is not None:
+                return rejection
+            completion = _completion(chat_request)
         except (msgspec.DecodeError, LookupError, ValueError, TypeError, AttributeError, RecursionError):
             return _error(400, "The simulated upstream could not read this request.")
-        if ask.model == "demo-slow":
+        if chat_request.model == "demo-slow":
             await pause(SLOW_SECONDS)
-        if ask.model == "demo-broken" and not ask.is_verification:
-            return next(failures)(answer)
-        return JSONResponse(answer)
+        if chat_request.model == "demo-broken" and not chat_request.is_verification:
+            return next(failures)(completion)
+        return JSONResponse(completion)
 
     return Starlette(
         routes=[Route("/v1/models", models), Route("/v1/chat/completions", chat, methods=["POST"])],
     )
 
 
-def _refuse_key(request: Request, api_key: str | None) -> Response | None:
+def _check_key(request: Request, api_key: str | None) -> Response | None:
     if api_key is None or request.headers.get("authorization") == f"Bearer {api_key}":
         return None
     return _error(401, "Incorrect API key provided.", code="invalid_api_key")
 
 
-def _refuse(ask: _Ask) -> Response | None:
-    """Refuse what no model of this name and size could serve."""
-    if ask.model not in MODELS:
-        return _error(404, f"The model {ask.model!r} does not exist.", code="model_not_found", param="model")
-    tokens = ask.prompt_tokens
+def _check_request(request: _ChatRequest) -> Response | None:
+    """Return the error for an unknown model or a prompt that exceeds the context window."""
+    if request.model not in MODELS:
+        return _error(404, f"The model {request.model!r} does not exist.", code="model_not_found", param="model")
+    tokens = request.prompt_tokens
     if tokens > CONTEXT_WINDOW_TOKENS:
-        message = f"The context window of this simulated model is {CONTEXT_WINDOW_TOKENS} tokens; you sent {tokens}."
+        message = f"The context window of this simulated model is {CONTEXT_WINDOW_TOKENS} tokens. You sent {tokens}."
         return _error(400, message, code="context_length_exceeded", param="messages")
     return None
 
@@ -152,21 +152,21 @@ def _error(
     kind: str = "invalid_request_error",
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """An error in OpenAI's shape."""
+    """Return an error in OpenAI's format."""
     error = {"message": message, "type": kind, "param": param, "code": code}
     return JSONResponse({"error": error}, status, headers)
 
 
-def _completion(ask: _Ask) -> dict[str, Any]:
-    """A completion in OpenAI's shape."""
-    choices = [_choice(ask, index) for index in range(ask.n or 1)]
-    prompt_tokens = ask.prompt_tokens
-    completion_tokens = sum(_spent(ask, choice["message"]) for choice in choices)
+def _completion(request: _ChatRequest) -> dict[str, Any]:
+    """Return a completion in OpenAI's format."""
+    choices = [_choice(request, index) for index in range(request.n or 1)]
+    prompt_tokens = request.prompt_tokens
+    completion_tokens = sum(_completion_tokens(request, choice["message"]) for choice in choices)
     return {
         "id": f"chatcmpl-simulated-{uuid.uuid4().hex}",
         "object": "chat.completion",
         "created": int(time.time()),
-        "model": ask.model,
+        "model": request.model,
         "choices": choices,
         "usage": {
             "prompt_tokens": prompt_tokens,
@@ -178,44 +178,44 @@ def _completion(ask: _Ask) -> dict[str, Any]:
     }
 
 
-def _choice(ask: _Ask, index: int) -> dict[str, Any]:
-    """One choice, cut at the output limit as a model would be."""
-    function = _function_to_call(ask)
-    text = _json(_sample(function.get("parameters"))) if function else _until_stop(ask, _answer(ask))
-    kept = text.encode()[: BYTES_A_TOKEN * ask.limit].decode(errors="ignore")
-    message: dict[str, Any] = {"role": "assistant", "content": None if function else kept, "refusal": None}
+def _choice(request: _ChatRequest, index: int) -> dict[str, Any]:
+    """Return a choice, truncated at the output limit."""
+    function = _function_to_call(request)
+    text = _json(_sample(function.get("parameters"))) if function else _until_stop(request, _reply(request))
+    truncated = text.encode()[: BYTES_PER_TOKEN * request.limit].decode(errors="ignore")
+    message: dict[str, Any] = {"role": "assistant", "content": None if function else truncated, "refusal": None}
     if function:
-        call = {"name": function.get("name"), "arguments": kept}
+        call = {"name": function.get("name"), "arguments": truncated}
         message["tool_calls"] = [{"id": f"call_{uuid.uuid4().hex}", "type": "function", "function": call}]
-    whole = "tool_calls" if function else "stop"
+    complete_reason = "tool_calls" if function else "stop"
     return {
         "index": index,
         "message": message,
         "logprobs": None,
-        "finish_reason": whole if kept == text else "length",
+        "finish_reason": complete_reason if truncated == text else "length",
     }
 
 
-def _spent(ask: _Ask, message: dict[str, Any]) -> int:
-    """The tokens of one choice: at least one, and never above the limit."""
+def _completion_tokens(request: _ChatRequest, message: dict[str, Any]) -> int:
+    """Return the tokens of a choice, from 1 to the output limit."""
     calls = [call["function"] for call in message.get("tool_calls", [])]
-    said = message["content"] or "".join(call["name"] + call["arguments"] for call in calls)
-    return min(ask.limit, max(1, _tokens(said)))
+    text = message["content"] or "".join(call["name"] + call["arguments"] for call in calls)
+    return min(request.limit, max(1, _tokens(text)))
 
 
-def _function_to_call(ask: _Ask) -> dict[str, Any] | None:
-    """The function that is named, or else the first, once: what a tool has answered is then talked about."""
-    functions = [tool["function"] for tool in ask.tools or [] if isinstance(tool.get("function"), dict)]
-    if isinstance(ask.tool_choice, dict) and isinstance(ask.tool_choice.get("function"), dict):
-        wanted = ask.tool_choice["function"].get("name")
-        functions = [function for function in functions if function.get("name") == wanted]
-    elif ask.tool_choice == "none" or (ask.tool_choice != "required" and ask.messages[-1].role == "tool"):
+def _function_to_call(request: _ChatRequest) -> dict[str, Any] | None:
+    """Return the function that `tool_choice` names, or else the first one. None after a tool's response."""
+    functions = [tool["function"] for tool in request.tools or [] if isinstance(tool.get("function"), dict)]
+    if isinstance(request.tool_choice, dict) and isinstance(request.tool_choice.get("function"), dict):
+        name = request.tool_choice["function"].get("name")
+        functions = [function for function in functions if function.get("name") == name]
+    elif request.tool_choice == "none" or (request.tool_choice != "required" and request.messages[-1].role == "tool"):
         return None
     return functions[0] if functions else None
 
 
 def _sample(schema: Any) -> Any:
-    """A made-up value of the shape that a JSON schema describes, as far as its types say."""
+    """Return a sample value for a JSON schema. Considers only types, enums, examples and defaults."""
     if not isinstance(schema, dict):
         return {}
     for name in ("enum", "examples"):
@@ -234,40 +234,41 @@ def _sample(schema: Any) -> Any:
     return {"integer": 1, "number": 1, "boolean": True, "null": None}.get(kind, "simulated")
 
 
-def _until_stop(ask: _Ask, text: str) -> str:
-    stops = [ask.stop] if isinstance(ask.stop, str) else ask.stop or []
+def _until_stop(request: _ChatRequest, text: str) -> str:
+    stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
     return text[: min((text.find(stop) for stop in stops if stop and stop in text), default=len(text))]
 
 
-def _answer(ask: _Ask) -> str:
-    """What it is, and the request in its own words: as JSON where that was asked for."""
-    if ask.messages[-1].text == VERIFICATION_PROMPT:
+def _reply(request: _ChatRequest) -> str:
+    """Return the text of the response, or JSON if `response_format` requires it."""
+    if request.messages[-1].text == VERIFICATION_PROMPT:
         return "OK"
-    wanted = ask.response_format or {}
-    if wanted.get("type") not in _FORMATS:
-        return _in_words(ask)
-    if wanted["type"] == "json_schema":
-        return _json(_sample(wanted["json_schema"].get("schema")))
-    return _json({"simulated": True, "answer": _in_words(ask)})
+    response_format = request.response_format or {}
+    if response_format.get("type") not in _FORMATS:
+        return _description(request)
+    if response_format["type"] == "json_schema":
+        return _json(_sample(response_format["json_schema"].get("schema")))
+    return _json({"simulated": True, "answer": _description(request)})
 
 
-def _in_words(ask: _Ask) -> str:
-    last = ask.messages[-1]
-    asked = last.text
-    quoted = asked if len(asked) <= QUOTED_CHARACTERS_MAX else asked[:QUOTED_CHARACTERS_MAX] + "…"
+def _description(request: _ChatRequest) -> str:
+    """Describe the request in sentences."""
+    last = request.messages[-1]
+    text = last.text
+    quoted = text if len(text) <= QUOTED_CHARACTERS_MAX else text[:QUOTED_CHARACTERS_MAX] + "…"
     sentences = [
-        f"This is {ask.model}, a simulated model inside Tok0n's demo: no language model is behind it.",
-        f"Your last message, as {last.role}, has {_count(len(asked.split()), 'word')}: “{quoted}”.",
+        f"This is {request.model}, a simulated model in Tok0n's demo. It uses no language model.",
+        f"Your last message, as {last.role}, has {_count(len(text.split()), 'word')}: “{quoted}”.",
     ]
-    instructions = sum(message.role in {"system", "developer"} for message in ask.messages[:-1])
+    instructions = sum(message.role in {"system", "developer"} for message in request.messages[:-1])
     if instructions:
         sentences.append(f"You also gave {_count(instructions, 'instruction')}, which a real model would follow.")
-    earlier = len(ask.messages) - 1 - instructions
+    earlier = len(request.messages) - 1 - instructions
     if earlier:
-        sentences.append(f"Before it came {_count(earlier, 'more message')}.")
-    if ask.tools:
-        sentences.append(f"It could have called one of {_count(len(ask.tools), 'tool')}, and did not.")
-    sentences.append("The gateway reserved tokens for this, charged what the usage below says, and released the rest.")
+        sentences.append(f"You sent {_count(earlier, 'message')} before it.")
+    if request.tools:
+        sentences.append(f"A real model could have called one of {_count(len(request.tools), 'tool')}.")
+    sentences.append("The gateway reserved tokens for this request, charged the usage below, and released the rest.")
     return " ".join(sentences)
 
 
@@ -276,7 +277,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _tokens(text: str) -> int:
-    return -(-len(text.encode()) // BYTES_A_TOKEN)
+    return -(-len(text.encode()) // BYTES_PER_TOKEN)
 
 
 def _json(value: Any) -> str:
@@ -284,7 +285,7 @@ def _json(value: Any) -> str:
 
 
 class _HungUp(Response):
-    """Half of the body that was announced; then the server closes the connection, and says so in its log."""
+    """Sends half of the announced body. The server then closes the connection and logs an error."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  ASGI's signature
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -295,8 +296,8 @@ def _crashed(_: dict[str, Any]) -> Response:
     return _error(500, "The simulated upstream failed.", kind="server_error")
 
 
-def _without_usage(answer: dict[str, Any]) -> Response:
-    return JSONResponse({key: value for key, value in answer.items() if key != "usage"})
+def _without_usage(completion: dict[str, Any]) -> Response:
+    return JSONResponse({key: value for key, value in completion.items() if key != "usage"})
 
 
 def _limited(_: dict[str, Any]) -> Response:
@@ -312,14 +313,14 @@ def _overloaded(_: dict[str, Any]) -> Response:
     return _error(503, "The simulated upstream is overloaded.", kind="server_error")
 
 
-def _broken(answer: dict[str, Any]) -> Response:
-    return Response(msgspec.json.encode(answer)[:-20], media_type="application/json")
+def _truncated_json(completion: dict[str, Any]) -> Response:
+    return Response(msgspec.json.encode(completion)[:-20], media_type="application/json")
 
 
-def _cut(answer: dict[str, Any]) -> Response:
-    return _HungUp(msgspec.json.encode(answer), media_type="application/json")
+def _truncated_body(completion: dict[str, Any]) -> Response:
+    return _HungUp(msgspec.json.encode(completion), media_type="application/json")
 
 
-_FAILURES = (_crashed, _without_usage, _limited, _page, _overloaded, _broken, _cut)
-"""How `demo-broken` fails, in turn: a 500, an answer without usage, a 429 with retry-after, a web page with status 200,
-a 503, JSON that is not whole, and a connection that is closed in the middle of the body."""
+_FAILURES = (_crashed, _without_usage, _limited, _page, _overloaded, _truncated_json, _truncated_body)
+"""The failures of `demo-broken`, in rotation: a 500, no usage, a 429 with retry-after, a web page with status 200, a
+503, truncated JSON, and a connection that closes in the middle of the body."""

@@ -1,7 +1,7 @@
-"""A double of Stripe for the demo and the tests: the part of its API that the SDK calls, a page to pay on, webhooks.
+"""A Stripe double for the demo and the tests: the part of Stripe's API that Tok0n uses, a payment page, and webhooks.
 
-Simulated, and it says so on its page; no money moves. It speaks real HTTP and signs its webhooks as Stripe does, so
-that the SDK and our webhook route are the real ones. Only the demo starts it.
+It moves no money, and its page says so. It uses HTTP and signs its webhooks as Stripe does, so the demo runs the real
+SDK and webhook route.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ WEBHOOK_SECONDS_MAX = 10
 WEBHOOK_ATTEMPTS = 5
 WEBHOOK_PAUSE_SECONDS = 0.5
 DELAY_SECONDS = 5.0
-"""How long a delayed payment takes."""
+"""The time until a delayed payment succeeds."""
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -44,7 +44,7 @@ button {{ font: inherit; padding: 0.5rem 1rem; margin: 0 0.4rem 0.4rem 0; border
 <body>
 <main>
 <h1>Simulated payment</h1>
-<p class="simulated"><strong>No money moves.</strong> This page stands for Stripe's, in the demo of Tok0n.</p>
+<p class="simulated"><strong>No money moves.</strong> This page simulates Stripe's payment page in Tok0n's demo.</p>
 <p>{name}: ${dollars}</p>
 <form method="post">
 <button name="do" value="approve">Approve</button>
@@ -61,11 +61,11 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class NotPossible(Exception):
-    """Stripe refuses the call, as an `invalid_request_error`."""
+    """Stripe rejects the call with an `invalid_request_error`."""
 
 
 class StripeDouble:
-    """The state of the simulated Stripe, in memory. `url` is where it answers, `webhook_url` whom it tells."""
+    """A simulated Stripe with its state in memory. It serves `url` and sends webhooks to `webhook_url`."""
 
     def __init__(self, *, secret_key: str, webhook_secret: str) -> None:
         self.url = ""
@@ -93,18 +93,18 @@ class StripeDouble:
         )
 
     async def aclose(self) -> None:
-        """Tell nobody any more."""
+        """Cancel the delivery of webhooks."""
         for task in self._telling:
             task.cancel()
         await asyncio.gather(*self._telling, return_exceptions=True)
 
     async def told(self) -> None:
-        """Wait until every webhook was delivered, or given up."""
+        """Wait until every webhook is delivered or has failed for good."""
         while self._telling:
             await asyncio.gather(*self._telling, return_exceptions=True)
 
     def pay(self, session_id: str, *, later: bool = False) -> None:
-        """Pay a session, at once or so that the money comes later."""
+        """Complete the payment of a session. With `later`, the money arrives with `money_came`."""
         session = self.sessions[session_id]
         if session["status"] != "open":
             return
@@ -119,16 +119,16 @@ class StripeDouble:
         self.tell("checkout.session.completed", session)
 
     def money_came(self, session_id: str) -> None:
-        """A delayed payment succeeds."""
+        """Let a delayed payment succeed."""
         session = self.sessions[session_id]
         session["payment_status"] = "paid"
         self._charge(session)
         self.tell("checkout.session.async_payment_succeeded", session)
 
     def dispute(self, payment_id: str, *, status: str, cents: int) -> None:
-        """A buyer complains, or the complaint is decided."""
+        """Open a dispute, or decide it."""
         kind = "created" if status == "needs_response" else "closed"
-        thing = {
+        dispute = {
             "id": f"dp_{payment_id}",
             "object": "dispute",
             "payment_intent": payment_id,
@@ -137,17 +137,17 @@ class StripeDouble:
             "livemode": False,
             "status": status,
         }
-        self.tell(f"charge.dispute.{kind}", thing)
+        self.tell(f"charge.dispute.{kind}", dispute)
 
-    def tell(self, kind: str, thing: dict[str, Any]) -> dict[str, Any]:
-        """Make an event, and deliver it until it is taken."""
+    def tell(self, kind: str, item: dict[str, Any]) -> dict[str, Any]:
+        """Create an event, and send its webhook until the receiver accepts it."""
         event = {
             "id": _id("evt"),
             "object": "event",
             "type": kind,
             "created": int(time.time()),
             "livemode": False,
-            "data": {"object": json.loads(json.dumps(thing))},
+            "data": {"object": json.loads(json.dumps(item))},
         }
         self.events.append(event)
         if self.webhook_url is not None:
@@ -157,11 +157,11 @@ class StripeDouble:
         return event
 
     def sign(self, payload: bytes, *, at: int | None = None, secret: str | None = None) -> str:
-        """The Stripe-Signature header of a payload."""
-        moment = int(time.time()) if at is None else at
+        """Return the Stripe-Signature header of a payload."""
+        timestamp = int(time.time()) if at is None else at
         key = (self._webhook_secret if secret is None else secret).encode()
-        signature = hmac.new(key, f"{moment}.".encode() + payload, hashlib.sha256).hexdigest()
-        return f"t={moment},v1={signature}"
+        signature = hmac.new(key, f"{timestamp}.".encode() + payload, hashlib.sha256).hexdigest()
+        return f"t={timestamp},v1={signature}"
 
     async def _deliver(self, payload: bytes) -> None:
         for attempt in range(WEBHOOK_ATTEMPTS):
@@ -253,12 +253,12 @@ class StripeDouble:
         query = _nested(list(request.query_params.multi_items()))
         since = int(query.get("created", {}).get("gte", 0))
         types = set(query.get("types", {}).values())
-        found = [one for one in reversed(self.events) if one["created"] >= since and one["type"] in types]
+        events = [event for event in reversed(self.events) if event["created"] >= since and event["type"] in types]
         after = query.get("starting_after")
         if after is not None:
-            found = found[[one["id"] for one in found].index(after) + 1 :]
+            events = events[[event["id"] for event in events].index(after) + 1 :]
         limit = int(query.get("limit", 10))
-        return {"object": "list", "url": "/v1/events", "data": found[:limit], "has_more": len(found) > limit}
+        return {"object": "list", "url": "/v1/events", "data": events[:limit], "has_more": len(events) > limit}
 
     async def _pay(self, request: Request) -> Response:
         session = self.sessions.get(request.path_params["id"])
@@ -267,15 +267,15 @@ class StripeDouble:
         if session["status"] == "expired":
             return HTMLResponse("This simulated checkout has expired. Go back to the shop and buy the pack again.", 410)
         if request.method == "GET":
-            shown = {"name": session["name"], "cancel": session["cancel_url"]}
+            values = {"name": session["name"], "cancel": session["cancel_url"]}
             dollars = f"{session['amount_total'] / 100:.2f}"
-            escaped = {key: html.escape(value) for key, value in shown.items()}
+            escaped = {key: html.escape(value) for key, value in values.items()}
             return HTMLResponse(_PAGE.format(dollars=dollars, **escaped))
-        chosen = dict(parse_qsl((await request.body()).decode())).get("do")
-        if chosen == "decline":
+        action = dict(parse_qsl((await request.body()).decode())).get("do")
+        if action == "decline":
             return RedirectResponse(session["cancel_url"], 303)
-        self.pay(session["id"], later=chosen == "delay")
-        if chosen == "delay":
+        self.pay(session["id"], later=action == "delay")
+        if action == "delay":
             asyncio.get_running_loop().call_later(DELAY_SECONDS, self.money_came, session["id"])
         return RedirectResponse(session["success_url"], 303)
 
@@ -302,7 +302,7 @@ def _error(status: int, message: str, *, code: str | None = None) -> Response:
 
 
 def _nested(pairs: list[tuple[str, str]]) -> dict[str, Any]:
-    """Form fields as Stripe's SDK writes them, a[b][0]=c, as nested tables."""
+    """Convert the form fields of Stripe's SDK, such as a[b][0]=c, to nested dicts."""
     result: dict[str, Any] = {}
     for name, value in pairs:
         path = name.replace("]", "").split("[")

@@ -1,1 +1,1 @@
-"""The pure rules. No I/O, no clock, no chance, no asyncio: `now` and ids come in as arguments."""
+"""Pure rules on frozen values. No I/O, clock, randomness or asyncio: the time and random bytes are arguments."""

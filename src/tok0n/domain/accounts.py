@@ -1,4 +1,4 @@
-"""Accounts and API keys as the rest of Tok0n sees them. Holds no secret: a key is known by its digest."""
+"""Accounts and API keys. Holds no secrets: API keys are stored as digests only."""
 
 import msgspec
 
@@ -16,7 +16,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be shown of a key: never the key itself. When it was last used is known to the minute."""
+    """The data of an API key, without its secret. `last_used_at_us` is exact to the minute."""
 
     id: str
     account_id: str
@@ -30,16 +30,16 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def active(self) -> bool:
-        """Whether the key was not revoked; it may have expired."""
+        """Whether the key is not revoked. It may have expired."""
         return self.revoked_at_us is None
 
     def works(self, now_us: int) -> bool:
-        """Whether a call with it is not refused for the key's sake."""
+        """Whether the key is neither revoked nor expired."""
         return self.active and (self.limits.expires_at_us is None or self.limits.expires_at_us > now_us)
 
     @property
     def caller(self) -> "Caller":
-        """Who makes a request with it."""
+        """The caller of requests that use this key."""
         return Caller(
             api_key_id=self.id,
             account_id=self.account_id,
@@ -49,10 +49,9 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a key may do: until when, how many tokens in all, and which models. None is without limit.
+    """An API key's expiry, total token budget and allowed models, fixed when the key is created. None means no limit.
 
-    Fixed when the key is made. `budget` counts what is charged; a single call may exceed it by what its use exceeds
-    its reservation.
+    A request reserves within `budget`, but its charge can exceed the budget if its use exceeds its reservation.
     """
 
     expires_at_us: int | None = None
@@ -61,7 +60,7 @@ class KeyLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """Who makes a request: the result of looking a key up. `models` is None when the key may use all."""
+    """The account and API key that make a request. `models` is None if the key may use every model."""
 
     api_key_id: str
     account_id: str
@@ -69,5 +68,5 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] | None = None
 
     def may_use(self, model: str) -> bool:
-        """Whether the key may call this model."""
+        """Whether the key may use `model`."""
         return self.models is None or model in self.models

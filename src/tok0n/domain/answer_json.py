@@ -1,7 +1,7 @@
-"""Decode an upstream's answer, and replace one member of it without changing the others.
+"""Decode an upstream's response, and replace one member without changing the others.
 
-Reads what upstreams really send: Python's numbers beyond JSON (`NaN`, `Infinity`), numbers that no double holds
-(`1E400`) and half a surrogate pair make no answer unreadable, because Tok0n reads none of them. Invalid UTF-8 does.
+Upstreams send invalid JSON in values that Tok0n doesn't use. The decoder accepts Python's `NaN` and `Infinity`, numbers
+beyond a double's range (`1E400`) and lone surrogates. It rejects invalid UTF-8.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 INTEGER_DIGITS_MAX = 20
-"""A longer integer is no count of tokens; converting it takes quadratic time."""
+"""Longer integers decode to infinity: they are no token counts, and converting them takes quadratic time."""
 
 _decode_values = msgspec.json.Decoder().decode
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -20,7 +20,7 @@ _skip_space = re.compile(r"[ \t\n\r]*").match
 
 
 def decode(body: bytes) -> Any:
-    """The decoded body, or None if it is not JSON. Of a member given twice the last counts."""
+    """Return the decoded body, or None if it is not JSON. If an object repeats a member, the last one counts."""
     try:
         return _decode_values(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -34,7 +34,7 @@ def decode(body: bytes) -> Any:
 
 
 def replace_member(body: bytes, name: str, value: str) -> bytes:
-    """`body`, an object that `decode` could read, with one string member set. Each member is there once, the last."""
+    """Set one string member of `body`, a JSON object that `decode` accepts. Keeps only the last of repeated members."""
     try:
         raw: dict[str, Any] = _decode_raw(body)
         raw[name] = value
@@ -46,23 +46,23 @@ def replace_member(body: bytes, name: str, value: str) -> bytes:
 
 
 def _split(text: str) -> dict[str, tuple[str, str]]:
-    """The members of an object by name: the text of each key and of each value."""
+    """Map the name of each member of an object to the JSON text of its key and of its value."""
     members: dict[str, tuple[str, str]] = {}
-    at = _after_space(text, text.index("{") + 1)
-    while text[at] != "}":
-        key, key_end = _lenient.raw_decode(text, at)
-        value_at = _after_space(text, text.index(":", key_end) + 1)
-        _, value_end = _lenient.raw_decode(text, value_at)
-        members[key] = text[at:key_end], text[value_at:value_end]
-        at = _after_space(text, value_end)
-        if text[at] == ",":
-            at = _after_space(text, at + 1)
+    position = _after_space(text, text.index("{") + 1)
+    while text[position] != "}":
+        key, key_end = _lenient.raw_decode(text, position)
+        value_start = _after_space(text, text.index(":", key_end) + 1)
+        _, value_end = _lenient.raw_decode(text, value_start)
+        members[key] = text[position:key_end], text[value_start:value_end]
+        position = _after_space(text, value_end)
+        if text[position] == ",":
+            position = _after_space(text, position + 1)
     return members
 
 
-def _after_space(text: str, at: int) -> int:
-    match = _skip_space(text, at)
-    assert match is not None, "the pattern matches the empty text"
+def _after_space(text: str, position: int) -> int:
+    match = _skip_space(text, position)
+    assert match is not None, "the pattern matches the empty string"
     return match.end()
 
 

@@ -1,6 +1,6 @@
-"""Read an upstream's response: accept it only if it is complete and valid, and describe anything else in our own words.
+"""Read an upstream's response. Accepts only complete, valid chat completions. Any other response becomes an error.
 
-Source of the shape: OpenAI API reference, "The chat completion object". `upstream_errors` reads the errors.
+Source: OpenAI API reference, "The chat completion object". `upstream_errors` reads error bodies.
 """
 
 import re
@@ -18,7 +18,7 @@ from tok0n.domain.usage import Usage
 Scrub = Callable[[str], str]
 
 REJECTED_WITHOUT_WORDS = "The upstream provider rejected this request as invalid. Check its fields and their values."
-"""For an error that has no words, or none in a known shape."""
+"""The message for an error whose body has no known message field."""
 
 _INPUT_STATUSES = frozenset({400, 422})
 
@@ -43,21 +43,21 @@ _KNOWN_WORDS = frozenset(
         "unsupported_country_region_territory",
     }
 )
-"""The error types and codes that may go to the operator's log: any other word could be a customer's content."""
+"""The error types and codes that may be logged. Any other word could be a customer's content."""
 
 _PARAM = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}")
 
 _WHY = {
-    401: "refused the gateway's credentials",
-    402: "refused the gateway's account",
-    403: "refused the gateway's credentials",
+    401: "rejected the gateway's credentials",
+    402: "rejected the gateway's account",
+    403: "rejected the gateway's credentials",
     404: "does not have this model",
-    429: "is limiting the gateway",
+    429: "is limiting the gateway's request rate",
 }
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer that can be charged: the bytes for the customer, and the usage."""
+    """A billable answer: the body for the customer, and the usage to charge."""
 
     body: bytes
     usage: Usage
@@ -73,10 +73,10 @@ def read_answer(
     scrub: Scrub,
     retry_after_seconds: float | None = None,
 ) -> Answer:
-    """The completion in an upstream's answer. `retry_after_seconds` is what a 429 says.
+    """Return the answer in an upstream's response. `retry_after_seconds` comes from the header of a 429.
 
-    Raises `RejectedByUpstream` when the customer's input is to blame, with the upstream's scrubbed words, and
-    `UpstreamFailed` for everything else.
+    Raises `RejectedByUpstream` with the upstream's scrubbed message if the customer's input is at fault, and
+    `UpstreamFailed` for any other failure.
     """
     if status != 200:
         failure = _failure(status, body, public_model=public_model, upstream_model=upstream_model, scrub=scrub)
@@ -86,11 +86,11 @@ def read_answer(
     values = decode(body)
     fault = endpoint.find_fault(values)
     if fault is not None:
-        raise _invalid_answer(status, fault)
+        raise _invalid_response(status, fault)
     usage = endpoint.read_usage(values)
     if usage is None:
         raise UpstreamFailed(
-            "The upstream provider returned an answer without valid usage figures.",
+            "The upstream provider returned a response without valid token usage.",
             detail="status 200 with missing or impossible usage",
             outcome_unknown=True,
             status=200,
@@ -98,11 +98,11 @@ def read_answer(
     return Answer(body=replace_member(body, "model", public_model), usage=usage)
 
 
-def _invalid_answer(status: int, what: str) -> UpstreamFailed:
-    """A 2xx that cannot be used: the upstream may have done the work."""
+def _invalid_response(status: int, fault: str) -> UpstreamFailed:
+    """Return the error for an unusable 2xx response. Its outcome is unknown: the upstream may have done the work."""
     return UpstreamFailed(
-        "The upstream provider returned an invalid answer.",
-        detail=f"status {status} {what}",
+        "The upstream provider returned an invalid response.",
+        detail=f"status {status} {fault}",
         outcome_unknown=True,
         status=status,
     )
@@ -112,7 +112,7 @@ def _failure(
     status: int, body: bytes, *, public_model: str, upstream_model: str, scrub: Scrub
 ) -> RejectedByUpstream | UpstreamFailed:
     if 200 <= status < 300:
-        return _invalid_answer(status, "instead of 200")
+        return _invalid_response(status, "instead of 200")
     values = decode(body)
     error = read_error(values)
     details = [f"status {status}", *filter(_KNOWN_WORDS.__contains__, error.names)]
@@ -129,7 +129,7 @@ def _failure(
 
 
 def _words(message: str | None, *, public_model: str, upstream_model: str, scrub: Scrub) -> str:
-    """The upstream's words for the customer, or ours if nothing of them can be shown."""
+    """Return the upstream's message scrubbed for the customer, or ours if scrubbing leaves nothing."""
     if message is None:
         return REJECTED_WITHOUT_WORDS
     name = re.compile(rf"(?i)(?<![\w.-]){re.escape(upstream_model)}(?![\w-]|\.\w)")

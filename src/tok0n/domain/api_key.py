@@ -1,6 +1,6 @@
-"""What an API key looks like. The checksum rejects junk without a look at the database; the digest finds the rest.
+"""The format of API keys. The checksum rejects malformed keys without a database query.
 
-`tk0n_`, then 256 bits as 43 base62 digits, then the CRC-32 of those digits as 6 more.
+A key is `tk0n_`, 43 base62 digits that encode 256 random bits, and 6 base62 digits that encode their CRC-32.
 """
 
 import hashlib
@@ -15,18 +15,18 @@ _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SECRET_DIGITS = 43
 _CHECKSUM_DIGITS = 6
 _LENGTH = len(PREFIX) + _SECRET_DIGITS + _CHECKSUM_DIGITS
-_SHOWN_DIGITS = 4
+_DISPLAY_DIGITS = 4
 
 
 def make_api_key(random_bytes: bytes) -> str:
-    """The key that 32 bytes of chance make."""
+    """Encode `RANDOM_BYTES` random bytes as an API key."""
     assert len(random_bytes) == RANDOM_BYTES
     secret = _base62(int.from_bytes(random_bytes), _SECRET_DIGITS)
     return PREFIX + secret + _checksum(secret)
 
 
 def is_well_formed(key: str) -> bool:
-    """Whether `key` can be a key: its form and its checksum."""
+    """Whether `key` has the format of an API key and a valid checksum."""
     if len(key) != _LENGTH or not key.startswith(PREFIX):
         return False
     secret = key[len(PREFIX) : -_CHECKSUM_DIGITS]
@@ -34,31 +34,35 @@ def is_well_formed(key: str) -> bool:
 
 
 def digest(key: str) -> bytes:
-    """What is stored of a key, and what it is looked up by."""
+    """Return the SHA-256 digest that the database stores and looks up instead of the key."""
     return hashlib.sha256(key.encode()).digest()
 
 
 def shown_prefix(key: str) -> str:
-    """The beginning of a key, for display."""
-    return key[: len(PREFIX) + _SHOWN_DIGITS]
+    """Return the first characters of a key, for display."""
+    return key[: len(PREFIX) + _DISPLAY_DIGITS]
 
 
 def last_four(key: str) -> str:
-    """The end of a key, for display."""
+    """Return the last four characters of a key, for display."""
     return key[-4:]
 
 
 def key_from_authorization(header: bytes | None) -> str:
-    """The key in an Authorization header (RFC 6750, section 2.1). Raises `InvalidApiKey`; never repeats the header."""
+    """Return the key in an Authorization header (RFC 6750, section 2.1).
+
+    Raises `InvalidApiKey`, whose message never contains the header.
+    """
     if header is None:
         raise InvalidApiKey("You didn't provide an API key. Send it in the header Authorization: Bearer YOUR_KEY.")
-    scheme, _, rest = header.partition(b" ")
+    scheme, _, credentials = header.partition(b" ")
     if scheme.lower() != b"bearer":
-        raise InvalidApiKey("The Authorization header must be: Bearer YOUR_KEY.")
-    key = rest.strip().decode("latin-1")
+        raise InvalidApiKey("The Authorization header must have the form Authorization: Bearer YOUR_KEY.")
+    key = credentials.strip().decode("latin-1")
     if not is_well_formed(key):
         raise InvalidApiKey(
-            f"This is not a Tok0n API key. Keys begin with {PREFIX} and have {_LENGTH} characters; was it cut?"
+            f"This is not a valid API key. API keys start with {PREFIX} and have {_LENGTH} characters."
+            " Check that you copied the whole key."
         )
     return key
 

@@ -1,6 +1,6 @@
-"""How often a secret may be tried. Knows no clock and keeps no count.
+"""Limits on guesses of passwords and codes. Keeps no counts.
 
-The count goes up before the attempt is evaluated, so a burst of attempts gets no further than a sequence of them.
+Callers count an attempt before they check it, so a burst of concurrent attempts can't exceed the limit.
 """
 
 import hashlib
@@ -10,23 +10,23 @@ import msgspec
 
 
 class AttemptKind(StrEnum):
-    """What an attempt tries to prove. Each kind counts on its own."""
+    """The kind of secret that an attempt guesses. Each kind has its own count and limit."""
 
     SECOND_FACTOR = "second_factor"
     """A TOTP or recovery code. The subject is the user."""
 
     CONFIRMATION = "confirmation"
-    """A password that a page asks for again, or that confirms an email address. The subject is the user."""
+    """A password that confirms an action or an email address. The subject is the user."""
 
     REDEEM_CODE = "redeem_code"
     """The subject is the account."""
 
     PASSKEY = "passkey"
-    """A sign-in with a passkey. The subject is the client's address, because the user is not known yet."""
+    """A sign-in with a passkey. The subject is the client IP, because the user is not known yet."""
 
 
 class AttemptLimit(msgspec.Struct, frozen=True, kw_only=True):
-    """At most `attempts_max` attempts, until `quiet_us` microseconds pass without one."""
+    """Allows `attempts_max` attempts. The count resets after `quiet_us` microseconds without an attempt."""
 
     attempts_max: int
     quiet_us: int
@@ -43,7 +43,7 @@ LIMITS = {
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
-    """One counted attempt. `since_us` is the time of the first attempt that counts together with it."""
+    """A counted attempt. `since_us` is the time of the first attempt in the same count."""
 
     kind: AttemptKind
     subject: bytes
@@ -51,11 +51,11 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TooMany(msgspec.Struct, frozen=True, kw_only=True):
-    """The attempt was not counted and must not be evaluated. The next one counts in `wait_us` microseconds."""
+    """A rejected attempt. The caller must not check it. The next attempt is allowed in `wait_us` microseconds."""
 
     wait_us: int
 
 
 def subject_digest(subject: str) -> bytes:
-    """The form in which a subject is stored: the database needs no client addresses."""
+    """Hash a subject, because the database must not store client IPs."""
     return hashlib.sha256(subject.encode(errors="surrogatepass")).digest()

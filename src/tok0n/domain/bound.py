@@ -1,9 +1,9 @@
-"""Bound what a request can cost, before it runs. Knows no upstream and never guesses low.
+"""Compute an upper bound of the tokens that a request can cost. The bound holds for every upstream.
 
-A byte-level tokenizer never makes more tokens than there are bytes, but it may normalize the text first, and
-normalization can expand it: so a string counts the longest of its UTF-8, NFC and NFKC forms. What a chat template adds
-around the messages is covered by a fixed allowance for each message and for the request; tool and format definitions
-are rewritten by providers in ways that are not documented, hence their factor of four.
+A byte-level tokenizer never produces more tokens than bytes. It may normalize the text first, which can expand it, so a
+string counts as the longest of its UTF-8, NFC and NFKC forms. Fixed allowances for each message and for the request
+cover the text that a chat template adds. Providers rewrite tool and format definitions in undocumented ways, so each of
+their bytes counts `DEFINITION_FACTOR` times.
 """
 
 import functools
@@ -20,43 +20,44 @@ TOOLS_TOKENS = 512
 DEFINITION_FACTOR = 4
 
 PIECE_CHARACTERS = 1_024
-"""A piece has at most twice as many characters, so that no call of `unicodedata` holds the interpreter for long."""
+"""Half the maximum length of a piece. Pieces are short because `unicodedata` holds the GIL while it normalizes one."""
 
 RUN_CHARACTERS = 64
-"""The longest run of combining characters that is normalized in one piece, because sorting a run takes quadratic time.
+"""The longest run of combining characters normalized as one piece, because sorting a run takes quadratic time.
 
-Text in Stream-Safe format (UAX #15, section 13) has at most 30 in a row. Its bound is exact.
+Text in Stream-Safe format (UAX #15, section 13) has at most 30 in a row, so its bound is exact.
 """
 
 CUT_BYTES = 16
-"""Added for each cut within a run: more than one character can save when it composes with others.
+"""Bytes added for each cut within a run: more than a composition at the cut can save.
 
-Nothing composes across such a cut, so the pieces count more than the whole. But a mark may compose before the cut that
-would come second in the whole. A starter saves at most 6 bytes this way (all compositions of NFC in Unicode 14).
+Characters don't compose across a cut, so pieces usually need more bytes than the whole text. A mark can also compose
+before the cut that another mark would block in the whole text. A starter saves at most 6 bytes this way (every NFC
+composition in Unicode 14).
 """
 
 _BOUNDARY = re.compile("[\x00-\x7f\u4e00-\u9fff]")
 
 
 _COMBINING_BY_DECOMPOSITION = "\u0f73\u0f75\u0f81\uff9e\uff9f"
-"""Starters that decompose to combining characters alone."""
+"""Starters that decompose to combining characters only."""
 
 
 class TextSize(msgspec.Struct, kw_only=True):
-    """The text of a request so far: the bytes of its ASCII strings, and the other strings.
+    """The bytes of a request's ASCII strings, and its non-ASCII strings.
 
-    Normalization never changes ASCII. It can make any other string longer, so those strings are bounded later: at once
-    if they are short, after the admission if they are long.
+    Normalization never changes ASCII but can lengthen any other string. Non-ASCII strings are bounded later: during
+    parsing if they are short, after admission if they are long.
     """
 
     ascii_bytes: int = 0
     other: list[str] = []
 
     def add(self, value: Any) -> None:
-        """Add all string values in a decoded JSON value, at any depth."""
-        waiting: list[Any] = [value]
-        while waiting:
-            value = waiting.pop()
+        """Add the string values of a decoded JSON value, at any depth."""
+        stack: list[Any] = [value]
+        while stack:
+            value = stack.pop()
             kind = type(value)
             if kind is str:
                 if value.isascii():
@@ -64,13 +65,13 @@ class TextSize(msgspec.Struct, kw_only=True):
                 else:
                     self.other.append(value)
             elif kind is dict:
-                waiting.extend(value.values())
+                stack.extend(value.values())
             elif kind is list:
-                waiting.extend(value)
+                stack.extend(value)
 
 
 def string_bound(text: str) -> int:
-    """The most tokens that a byte-level tokenizer can make of `text`, whatever it normalizes first."""
+    """Return the most tokens that a byte-level tokenizer can make of `text`, with any normalization."""
     if text.isascii():
         return len(text)
     if len(text) <= 2 * PIECE_CHARACTERS and not _has_long_run(text):
@@ -86,7 +87,7 @@ def string_bound(text: str) -> int:
 
 
 def _sizes(text: str) -> tuple[int, int, int]:
-    """The bytes of `text` and of its NFC and NFKC forms."""
+    """Return the bytes of `text`, of its NFC form and of its NFKC form."""
     size = len(text.encode())
     return (
         size,
@@ -100,7 +101,7 @@ def _size(form: Literal["NFC", "NFKC"], text: str) -> int:
 
 
 def _normalizable_pieces(text: str) -> Iterator[tuple[str, bool]]:
-    """Split `text` into pieces that normalize in linear time, each with whether it ends within a run."""
+    """Split `text` into pieces that normalize in linear time, and say for each whether it may end within a run."""
     for piece, is_cut in _pieces(text, PIECE_CHARACTERS):
         if _has_long_run(piece):
             parts = list(_pieces(piece, RUN_CHARACTERS // 2))
@@ -111,10 +112,10 @@ def _normalizable_pieces(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def _pieces(text: str, size: int) -> Iterator[tuple[str, bool]]:
-    """Split `text` into pieces of at most twice `size` characters, each with whether it ends within a run.
+    """Split `text` into pieces of at most `2 * size` characters, and say for each whether it may end within a run.
 
-    Neither ASCII nor a unified ideograph ever joins with, or moves past, what stands before it (UAX #15, section 9.1):
-    before those, a cut changes nothing.
+    ASCII characters and unified ideographs never compose with or reorder around the text before them (UAX #15, section
+    9.1), so a cut before one doesn't change the normalized text.
     """
     start = 0
     while len(text) - start > 2 * size:
@@ -126,9 +127,10 @@ def _pieces(text: str, size: int) -> Iterator[tuple[str, bool]]:
 
 
 def _has_long_run(piece: str) -> bool:
-    """Whether a run of combining characters is long. Finds every run of twice `RUN_CHARACTERS`, in linear time.
+    """Whether `piece` has a long run of combining characters. Takes linear time.
 
-    Such a run contains a sampled character that `RUN_CHARACTERS` more follow.
+    Finds every run of `2 * RUN_CHARACTERS`, because in such a run at least `RUN_CHARACTERS` characters start at a
+    sampled one.
     """
     if len(piece) <= 2 * RUN_CHARACTERS:
         return False
@@ -137,15 +139,12 @@ def _has_long_run(piece: str) -> bool:
     if combining.isdisjoint(sampled):
         return False
     run = _run_pattern()
-    return any(run.match(piece, index * RUN_CHARACTERS) for index, one in enumerate(sampled) if one in combining)
+    return any(run.match(piece, index * RUN_CHARACTERS) for index, sign in enumerate(sampled) if sign in combining)
 
 
 @functools.cache
 def _combining_characters() -> frozenset[str]:
-    """The characters that decompose to nothing but combining characters.
-
-    Unicode assigns them in its first two planes only.
-    """
+    """Return the characters that decompose to combining characters only. All are in Unicode's first two planes."""
     classed = filter(unicodedata.combining, map(chr, range(0x300, 0x20000)))
     return frozenset(classed).union(_COMBINING_BY_DECOMPOSITION)
 
@@ -165,10 +164,11 @@ def prompt_bound(
     has_tools: bool,
     context_window_tokens: int | None,
 ) -> int:
-    """The most prompt tokens that a request can cost.
+    """Return the most prompt tokens that a request can cost.
 
-    `strings` is the bound of all strings in its messages, `parts` what its image, audio and file parts can cost at the
-    most, `definitions_bytes` the size of what is rewritten into the prompt (tools, response format, unknown fields).
+    `strings` is the bound of all strings in its messages, and `parts` the maximum tokens of its image, audio and file
+    parts. `definitions_bytes` is the size of the fields that providers rewrite into the prompt: tools, response format
+    and the operator's extra fields.
     """
     bound = REQUEST_TOKENS + MESSAGE_TOKENS * messages + strings + parts
     bound += DEFINITION_FACTOR * definitions_bytes

@@ -1,29 +1,28 @@
-"""What a model is, as declared, and when it is listed. Knows no file and no database."""
+"""Models as the operator declares them, their verification, and the rule for listing them."""
 
 import hashlib
 
 import msgspec
 
 FAILURES_MAX = 3
-"""A verified model that fails this many verifications in a row leaves the list until it passes."""
+"""A verified model is unlisted after this many failed verifications in a row, until it passes again."""
 
 RETRY_US = 60_000_000
-"""How soon a model that failed is verified again; twice as long after each further failure."""
+"""The delay before a failed model is verified again. It doubles with each further failure."""
 
 VERIFICATION_PROMPT = "Reply with the word OK."
-"""What a verification asks: it costs a few tokens and holds nobody's content."""
 
 VERIFICATION_OUTPUT_TOKENS = 16
-"""The default output limit of a verification: the smallest that the upstreams in use accept."""
+"""The default output limit of a verification: the lowest limit that every known upstream accepts."""
 
 VERIFICATION_RETRY_OUTPUT_TOKENS = (256, 2_048)
-"""The output limits that a verification tries next while reasoning uses up the one before."""
+"""The next output limits that a verification tries if reasoning uses up the previous one."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One way to serve a model: an upstream, and the name of the model there.
 
-    `output_limit_field` is the field in which the upstream expects the output limit.
+    `output_limit_field` is the upstream's name for the output limit.
     """
 
     upstream: str
@@ -33,14 +32,14 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """One model as the operator declares it. Counts are tokens.
+    """A model as the operator declares it. Amounts are tokens.
 
-    `routes` has at least one route; requests take the first. `image_tokens_max`,
-    `audio_tokens_max` and `file_tokens_max` are what ONE such part can cost at the most; None refuses such parts.
-    `extra_fields` names request fields that travel beyond the documented ones; `messages.NAME` allows a field in a
-    message, `messages.content.NAME` one in a content part. `tools_max` and `stop_sequences_max` count list items.
-    `reasoning_tokens_max` is what the model may use beyond its output limit, for each choice. `verify_output_tokens` is
-    the output limit that a verification tries first.
+    `routes` has at least one route; requests take the first. `image_tokens_max`, `audio_tokens_max` and
+    `file_tokens_max` are the most that one such part can cost; None rejects such parts. `extra_fields` lists
+    undocumented request fields to forward: `NAME` in the body, `messages.NAME` in a message, `messages.content.NAME`
+    in a content part. `tools_max` and `stop_sequences_max` count list items. `reasoning_tokens_max` is the most that
+    the model may use beyond its output limit for each choice. `verify_output_tokens` is the first output limit that a
+    verification tries.
     """
 
     id: str
@@ -60,9 +59,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def fingerprint(self) -> str:
-        """Changes when another upstream or model answers under this id: the old verification is then void.
+        """A hash of the settings that a verification depends on. If it changes, earlier verifications are void.
 
-        A lower `reasoning_tokens_max` voids it too, because the verification may have passed only with the old one.
+        It includes `reasoning_tokens_max`, because a verification may not pass with a lower one.
         """
         route = self.routes[0]
         parts = [route.upstream, route.upstream_url, route.upstream_model, route.output_limit_field]
@@ -72,7 +71,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
-    """What one tiny real completion showed. `checks` maps the name of each check to whether it passed."""
+    """The result of one small real completion. `checks` maps the name of each check to whether it passed."""
 
     model: str
     fingerprint: str
@@ -88,9 +87,9 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelState(msgspec.Struct, frozen=True, kw_only=True):
-    """What the database remembers of a model. A model it has never seen is enabled and unverified.
+    """The stored state of a model. A model without one is enabled and unverified.
 
-    `verified_at_us` is since when it passes without a break; `checked_at_us` is the latest verification.
+    `verified_at_us` is when the model last became verified, and `checked_at_us` is the time of its last verification.
     """
 
     id: str
@@ -109,10 +108,10 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.checks) and all(self.checks.values())
 
     def after(self, verification: Verification) -> "ModelState":
-        """The state once `verification` is known: a pass lists the model, the third failure in a row unlists it."""
-        same = self.fingerprint == verification.fingerprint
-        failures = 0 if verification.passed else (self.consecutive_failures if same else 0) + 1
-        verified_at_us = self.verified_at_us if same and failures < FAILURES_MAX else None
+        """Return the state after `verification`. `FAILURES_MAX` failures in a row make the model unverified."""
+        is_same_model = self.fingerprint == verification.fingerprint
+        failures = 0 if verification.passed else (self.consecutive_failures if is_same_model else 0) + 1
+        verified_at_us = self.verified_at_us if is_same_model and failures < FAILURES_MAX else None
         if verification.passed and verified_at_us is None:
             verified_at_us = verification.checked_at_us
         return ModelState(
@@ -129,7 +128,7 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_verified(model: Model, state: ModelState) -> bool:
-    """Whether what answers under this id now is what passed."""
+    """Whether the model passed a verification with its current settings."""
     return state.verified_at_us is not None and state.fingerprint == model.fingerprint
 
 
@@ -139,7 +138,7 @@ def is_listed(model: Model, state: ModelState) -> bool:
 
 
 def is_due(model: Model, state: ModelState, *, now_us: int, interval_us: int) -> bool:
-    """Whether an enabled model is to be verified: never, long ago, or not as it is declared now."""
+    """Whether to verify the model: it is enabled, and its last verification is too old or of other settings."""
     if not state.enabled:
         return False
     if state.checked_at_us is None or state.fingerprint != model.fingerprint:

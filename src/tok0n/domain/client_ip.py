@@ -1,7 +1,7 @@
-"""Find the address of the client behind trusted proxies, and who counts as one client. Never raises on bad input.
+"""Find the client IP behind trusted proxies, and the key that limits count it by. Never raises on bad input.
 
-A proxy appends the address that it sees to `X-Forwarded-For`, so only addresses that a trusted proxy appended are true:
-reading goes from the right, and stops at the first address that is not trusted.
+A proxy appends the address of its peer to `X-Forwarded-For`, so only addresses that a trusted proxy appended are
+reliable. The search runs from right to left and stops at the first untrusted address.
 """
 
 import functools
@@ -12,35 +12,36 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 ADDRESS_CHARACTERS_MAX = 128
-"""Longer texts are no addresses; they are neither parsed nor cached."""
+"""Longer strings are not addresses and are neither parsed nor cached."""
 
 PORT_DIGITS_MAX = 5
 CACHED_ADDRESSES_MAX = 4_096
 CLIENT_PREFIX_BITS = 64
-"""Providers assign at least this IPv6 prefix to one customer, who can use every address in it."""
+"""Providers assign an IPv6 prefix of at most this length to one customer, who can use every address in it."""
 
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
 class ClientAddresses:
-    """Finds client addresses, given the networks of the trusted proxies. Raises `ValueError` for an invalid network."""
+    """Finds client IPs behind the trusted proxies of these networks. Raises `ValueError` for an invalid network."""
 
     def __init__(self, trusted: Iterable[str]) -> None:
         self._networks = [_unwrap_network(ipaddress.ip_network(network, strict=False)) for network in trusted]
         self.is_trusted = functools.lru_cache(CACHED_ADDRESSES_MAX)(self._is_trusted)
 
     def _is_trusted(self, address: str) -> bool:
-        """Whether an address belongs to a trusted proxy."""
+        """Whether `address` belongs to a trusted proxy."""
         ip = parse_address(address)
         return ip is not None and any(ip in network for network in self._networks)
 
     def client(self, peer: str, forwarded: Sequence[str]) -> str:
-        """The client's address, given the socket's address and the values of all `X-Forwarded-For` lines in order.
+        """Return the client IP.
 
-        An item that is not an address counts as the address of the proxy that appended it.
+        `peer` is the address of the socket's peer, and `forwarded` has the values of all `X-Forwarded-For` lines in
+        order. If an item is not an address, the result is the address of the proxy that appended it.
         """
-        known = parse_address(peer)
-        address = peer if known is None else str(known)
+        peer_ip = parse_address(peer)
+        address = peer if peer_ip is None else str(peer_ip)
         for line in reversed(forwarded):
             for item in reversed(line.split(",")):
                 if not self.is_trusted(address):
@@ -54,12 +55,12 @@ class ClientAddresses:
         return address
 
     def limit_key(self, peer: str, forwarded: Sequence[str]) -> str:
-        """Who counts as one client for limits: see `limit_key`."""
+        """Return the key by which limits count the client. See the function `limit_key`."""
         return limit_key(self.client(peer, forwarded))
 
 
 def limit_key(address: str) -> str:
-    """The text under which limits count an address: an IPv6 /64 is one client. A text that is no address is itself."""
+    """Return the key by which limits count an address. An IPv6 /64 is one client. An invalid address is its own key."""
     if ":" not in address:
         return address
     ip = parse_address(address)
@@ -71,7 +72,7 @@ def limit_key(address: str) -> str:
 
 
 def parse_address(text: str) -> IpAddress | None:
-    """An address without port, brackets and zone, IPv4-mapped IPv6 unwrapped; None if the text is no address."""
+    """Parse an address, ignoring port, brackets and zone. Unwraps IPv4-mapped IPv6. None if it is not an address."""
     return _parse(text) if len(text) <= ADDRESS_CHARACTERS_MAX else None
 
 
@@ -90,11 +91,11 @@ def _parse(text: str) -> IpAddress | None:
 
 
 def _without_port(text: str) -> str | None:
-    """The address in `ADDRESS`, `IPV4:PORT`, `[IPV6]` or `[IPV6]:PORT`; None if brackets or port are wrong."""
+    """Return the address in `ADDRESS`, `IPV4:PORT`, `[IPV6]` or `[IPV6]:PORT`. None if brackets or port are invalid."""
     if text.startswith("["):
-        host, bracket, rest = text[1:].partition("]")
-        is_right = bool(bracket) and ":" in host and (not rest or (rest[0] == ":" and _is_port(rest[1:])))
-        return host if is_right else None
+        host, bracket, suffix = text[1:].partition("]")
+        is_valid = bool(bracket) and ":" in host and (not suffix or (suffix[0] == ":" and _is_port(suffix[1:])))
+        return host if is_valid else None
     host, colon, port = text.partition(":")
     if not colon or ":" in port:
         return text
@@ -106,7 +107,7 @@ def _is_port(text: str) -> bool:
 
 
 def _unwrap_network(network: IpNetwork) -> IpNetwork:
-    """An IPv4 network that is written as IPv4-mapped IPv6, as IPv4: addresses are compared unwrapped."""
+    """Convert an IPv4-mapped IPv6 network to IPv4, because addresses are compared unwrapped."""
     if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
         start = int(network.network_address) & 0xFFFF_FFFF
         return ipaddress.IPv4Network((start, network.prefixlen - _MAPPED.prefixlen))

@@ -1,31 +1,31 @@
-"""Everything that can go wrong with a request, as one tree. Knows no HTTP: `api/errors.py` maps it.
+"""The errors of Tok0n as one tree. `api/errors.py` maps them to HTTP.
 
     Tok0nError
-    ├── InvalidRequest          the customer can mend it            400
-    │   ├── UnknownModel        not listed, now                     400
-    │   └── RejectedByUpstream  the upstream refused the input      400
-    ├── InvalidApiKey           missing, malformed, revoked         401
-    ├── InsufficientTokens      the account cannot cover it         402
-    ├── KeyBudgetSpent          the key's own budget cannot         402
-    ├── RateLimited             key, concurrency or global limit    429
-    ├── AccountingFailed        the ledger could not be trusted     500
-    ├── UpstreamFailed          the upstream did not deliver        502
-    ├── LimiterUnavailable      no admission decision possible      503
-    ├── Overloaded              a bounded queue is full             503
-    ├── PasskeyInvalid          a sign-in that proves nothing       (pages)
-    │   └── PasskeyMalformed    no passkey at all                   (pages)
-    ├── CredentialsChanged      another change was first            (pages)
-    ├── PaymentFailed           the provider could not be asked     (pages)
-    │   └── CheckoutGone        the provider knows no such checkout (pages)
-    ├── LimitReached            an account has all it may have      (pages)
-    ├── AlreadySubmitted        a form that was submitted before    (pages)
-    ├── SignatureInvalid        a webhook of somebody else          (webhook)
-    ├── AlreadyResolved         a second end for one reservation    (never reaches a customer)
-    └── OperatorError           a command that cannot be carried out (command line)
+    ├── InvalidRequest          the customer can fix the request        400
+    │   ├── UnknownModel        the model is not listed                 400
+    │   └── RejectedByUpstream  the upstream rejected the input         400
+    ├── InvalidApiKey           missing, malformed or inactive key      401
+    ├── InsufficientTokens      the balance can't cover the reservation 402
+    ├── KeyBudgetSpent          the key's budget can't cover it         402
+    ├── RateLimited             key, concurrency or global limit        429
+    ├── AccountingFailed        the ledger failed                       500
+    ├── UpstreamFailed          no valid response from the upstream     502
+    ├── LimiterUnavailable      the limiter can't decide                503
+    ├── Overloaded              a bounded queue is full                 503
+    ├── PasskeyInvalid          a passkey that fails verification       (pages)
+    │   └── PasskeyMalformed    not a passkey response                  (pages)
+    ├── CredentialsChanged      a concurrent change of credentials      (pages)
+    ├── PaymentFailed           the payment provider failed             (pages)
+    │   └── CheckoutGone        the provider has no such checkout       (pages)
+    ├── LimitReached            an account's limit is reached           (pages)
+    ├── AlreadySubmitted        a repeated form submission              (pages)
+    ├── SignatureInvalid        a webhook with a wrong signature        (webhook)
+    ├── AlreadyResolved         a contradicting end of a reservation    (internal)
+    └── OperatorError           a command that failed                   (command line)
         ├── NotFound
         └── AlreadyExists
 
-The message of each is written for the customer; `detail`, where there is one, for the operator's log only.
+`message` is for the customer. `detail` is for the operator's log only.
 """
 
 from enum import StrEnum
@@ -35,9 +35,9 @@ NOT_CHARGED = "You were not charged."
 
 
 class Tok0nError(Exception):
-    """The root. `message` may be shown to the customer; it never contains the operator's secrets.
+    """The base of all errors. `message` is safe to show to the customer.
 
-    `code` is the word for it in answers, logs and request rows. `detail` is for the operator's log only.
+    `code` identifies the error in responses, logs and request rows. `detail` is for the operator's log only.
     """
 
     code = "api_error"
@@ -49,7 +49,7 @@ class Tok0nError(Exception):
 
 
 class InvalidRequest(Tok0nError):
-    """The body or the feature asked for is not valid. `param` names the field, as OpenAI's errors do."""
+    """The request is invalid. `param` names the field, as in OpenAI's errors."""
 
     code = "invalid_request"
 
@@ -59,41 +59,40 @@ class InvalidRequest(Tok0nError):
 
 
 class UnknownModel(InvalidRequest):
-    """The model is not in the list that `GET /v1/models` gives at this moment."""
+    """`GET /v1/models` doesn't currently list the model."""
 
     def __init__(self, model: str) -> None:
         super().__init__(
-            f"The model {_shown(model)} is not available here. GET /v1/models lists the models you can call.",
-            param="model",
+            f"The model {_quoted(model)} is not available. GET /v1/models lists the available models.", param="model"
         )
 
 
 class RejectedByUpstream(InvalidRequest):
-    """The upstream answered 400 or 422 because of the customer's input. `message` is already scrubbed."""
+    """The upstream returned 400 or 422 because of the customer's input. `message` is already scrubbed."""
 
 
 class InvalidApiKey(Tok0nError):
-    """The key is missing, malformed, unknown, revoked, or its account is closed."""
+    """The key is missing, malformed, unknown, expired or revoked, or its account is closed."""
 
     code = "invalid_api_key"
 
 
 class KeyBudgetSpent(Tok0nError):
-    """The key's own budget cannot cover the reservation. `left` may be less than 0."""
+    """The key's own budget can't cover the reservation. `left` may be negative. Amounts are tokens."""
 
     code = "insufficient_tokens"
 
     def __init__(self, *, left: int, required: int) -> None:
         super().__init__(
-            f"The budget of this API key is spent: {max(0, left)} tokens are left of it, and this request could need"
-            f" {required}. " + NOT_CHARGED
+            f"This request needs up to {required} tokens, but the budget of this API key has {max(0, left)} left."
+            f" Lower max_completion_tokens or use another API key. {NOT_CHARGED}"
         )
 
 
 class InsufficientTokens(Tok0nError):
-    """The account cannot cover the reservation. All figures are tokens.
+    """The account can't cover the reservation. Amounts are tokens.
 
-    `largest_output_tokens` is the largest `max_completion_tokens` that would fit now; 0 when none does.
+    `largest_output_tokens` is the largest `max_completion_tokens` that the balance covers, or 0 if it covers none.
     """
 
     code = "insufficient_tokens"
@@ -104,25 +103,24 @@ class InsufficientTokens(Tok0nError):
         self.pending = pending
         self.available = posted - pending
         self.largest_output_tokens = largest_output_tokens
-        fits = (
-            f"The largest max_completion_tokens that fits now is {largest_output_tokens}."
+        advice = (
+            f"Lower max_completion_tokens to {largest_output_tokens} or less"
             if largest_output_tokens
-            else "No max_completion_tokens fits now."
+            else "No max_completion_tokens fits: shorten the messages"
         )
         super().__init__(
-            f"This request must reserve {required} tokens, and the account has {self.available} available"
-            f" ({pending} more are reserved by calls in flight). {fits}"
-            " Lower max_completion_tokens, shorten the messages, or buy a token pack."
+            f"This request needs up to {required} tokens. Your account has {self.available} available and {pending}"
+            f" reserved by requests in progress. {advice}, or buy tokens."
         )
 
     @property
-    def only_calls_in_flight_stand_in_the_way(self) -> bool:
-        """Whether the same request would fit once the calls now running have ended, if they cost nothing."""
+    def may_fit_later(self) -> bool:
+        """Whether the same request would fit if every request in progress ended without a charge."""
         return self.required <= self.posted
 
 
 class Limit(StrEnum):
-    """Which of the three limits refused."""
+    """The three limits of the limiter."""
 
     KEY = "key"
     CONCURRENCY = "concurrency"
@@ -130,16 +128,16 @@ class Limit(StrEnum):
 
 
 class RateLimited(Tok0nError):
-    """One of the three limits refused; none of the three was used up.
+    """The limit `which` rejected the request. A rejected request counts toward none of the limits.
 
-    `retry_after_seconds` is when the refusing limit has room again, as far as is known now.
+    `retry_after_seconds` is the estimated time until that limit has room again.
     """
 
     code = "rate_limit_error"
     _WORDS: ClassVar = {
-        Limit.KEY: "This API key has made its {limit} requests of the last 60 seconds",
-        Limit.CONCURRENCY: "This account has its {limit} concurrent requests in flight",
-        Limit.GLOBAL: "The gateway has made its {limit} upstream requests of the last 60 seconds, over all customers",
+        Limit.KEY: "This API key has reached its limit of {limit} requests per minute",
+        Limit.CONCURRENCY: "This account has reached its limit of {limit} concurrent requests",
+        Limit.GLOBAL: "The gateway has reached its limit of {limit} upstream requests per minute for all customers",
     }
 
     def __init__(self, *, which: Limit, limit: int, retry_after_seconds: float) -> None:
@@ -147,29 +145,29 @@ class RateLimited(Tok0nError):
         self.limit = limit
         self.retry_after_seconds = retry_after_seconds
         words = self._WORDS[which].format(limit=limit)
-        super().__init__(f"{words} ({which} limit). Retry after the time in the retry-after header.")
+        super().__init__(f"{words} ({which} limit). Wait for the seconds in the retry-after header, then retry.")
 
 
 class AccountingFailed(Tok0nError):
-    """A reservation or settlement could not be completed safely, so nothing is charged.
+    """The ledger failed to reserve or settle, so nothing is charged.
 
-    `upstream_called` says whether a retry could make the upstream work twice. `outcome_unknown` is True when the
-    database may have done what was asked all the same. `detail` is the operator's.
+    If `upstream_called`, a retry can make the upstream work twice. If `outcome_unknown`, the database may have
+    committed the command.
     """
 
     def __init__(self, *, upstream_called: bool, detail: str, outcome_unknown: bool = False) -> None:
-        super().__init__("The gateway could not complete the accounting of this request. " + NOT_CHARGED)
+        super().__init__(f"The gateway could not record this request in the ledger. {NOT_CHARGED}")
         self.upstream_called = upstream_called
         self.outcome_unknown = outcome_unknown
         self.detail = detail
 
 
 class UpstreamFailed(Tok0nError):
-    """The upstream failed or returned something that cannot be believed; nothing is charged.
+    """The upstream failed or returned an invalid response, so nothing is charged.
 
-    `reached` is False when certainly nothing of the request was sent. `outcome_unknown` is True when the upstream may
-    have done the work (timeout, cut or invalid answer, missing usage). `status` is the upstream's, if it answered;
-    `retry_after_seconds` is what a 429 says.
+    `reached` is False only if the gateway sent nothing of the request. `outcome_unknown` is True if the upstream may
+    have done the work: after a timeout, a truncated or invalid response, or missing usage. `status` is the upstream's
+    status, if it responded. `retry_after_seconds` comes from the header of a 429.
     """
 
     code = "upstream_error"
@@ -196,99 +194,99 @@ ADMISSION_EXPIRED = "the admission expired before the request was written to the
 
 
 class LimiterUnavailable(Tok0nError):
-    """The limiter cannot be reached or is being refilled: fail closed."""
+    """The limiter is unreachable or being refilled. The gateway fails closed: it rejects the request."""
 
     code = "rate_limit_unavailable"
 
     def __init__(self, *, retry_after_seconds: float = 1.0, detail: str) -> None:
-        super().__init__("The rate limiter is unavailable, so no request can be admitted. " + NOT_CHARGED)
+        super().__init__(f"The rate limiter is unavailable. Try again in a few seconds. {NOT_CHARGED}")
         self.retry_after_seconds = retry_after_seconds
         self.detail = detail
 
 
 class Overloaded(Tok0nError):
-    """A bounded queue is full: the gateway refuses at once rather than answer everybody late.
+    """A bounded queue is full. The gateway rejects the request at once to keep the latency of others low.
 
-    `detail` says what else is exhausted.
+    `detail` replaces the default log text, for example if a resource other than the queue is exhausted.
     """
 
     code = "overloaded"
 
     def __init__(self, *, queue: str, detail: str | None = None, retry_after_seconds: float = 1.0) -> None:
-        super().__init__("The gateway is at its capacity. " + NOT_CHARGED)
+        super().__init__(f"The gateway is overloaded. Try again in a few seconds. {NOT_CHARGED}")
         self.detail = detail or f"the queue of {queue} is full"
         self.retry_after_seconds = retry_after_seconds
 
 
 class AlreadyResolved(Tok0nError):
-    """A reservation that has ended one way cannot end another way."""
+    """The reservation has already ended in another way."""
 
-    def __init__(self, *, request_id: str, status: str, wanted: str) -> None:
-        super().__init__(f"request {request_id} is {status} already; it cannot {wanted}")
+    def __init__(self, *, request_id: str, status: str, event: str) -> None:
+        super().__init__(f"can't {event} request {request_id}: it is already {status}")
         self.request_id = request_id
         self.status = status
 
 
 class OperatorError(Tok0nError):
-    """A command cannot be carried out; the message tells the operator what to do."""
+    """A command failed. The message tells the operator what to do."""
 
 
 class PasskeyInvalid(Tok0nError):
-    """What a browser says of a passkey does not hold."""
+    """The browser's passkey response fails verification."""
 
 
 class PasskeyMalformed(PasskeyInvalid):
-    """The form holds no credential as browsers send it (W3C Web Authentication, level 3)."""
+    """The form doesn't contain a passkey response (W3C Web Authentication, level 3)."""
 
 
 class CredentialsChanged(Tok0nError):
-    """The credentials changed while this request was running, which ended its session or sign-in."""
+    """The user's credentials changed during this request, which ended its session or sign-in."""
 
     def __init__(self) -> None:
-        super().__init__("The password or another credential of this account has just changed. Sign in again.")
+        super().__init__("Your password or another credential has changed. Sign in again.")
 
 
 class PaymentFailed(Tok0nError):
-    """The payment provider could not be asked, or refused. `detail` is for the operator's log."""
+    """The payment provider was unreachable or rejected the request."""
 
     def __init__(self, *, detail: str) -> None:
-        super().__init__("The payment provider could not be reached, and nothing was paid. Try again in a moment.")
+        super().__init__("The payment provider is unavailable, and nothing was paid. Try again in a few minutes.")
         self.detail = detail
 
 
 class CheckoutGone(PaymentFailed):
-    """The provider knows no such checkout: it was created with another provider account, or in the other mode."""
+    """The provider has no such checkout. Another provider account or the other mode (test, live) created it."""
 
 
 class LimitReached(Tok0nError):
-    """The account has as many of something as it may have. The message says what to do."""
+    """The account has reached a limit, such as its number of API keys. The message tells the customer what to do."""
 
 
 class AlreadySubmitted(Tok0nError):
-    """This form was submitted before; nothing was created or changed now.
+    """The form was submitted before. The repeated submission changes nothing.
 
-    `result` names what the first submission created, None while that is in progress. `sealed` is the secret that it
-    showed, encrypted (`domain.forms`); None when it had none, or no longer shows it.
+    `result` identifies the object that the first submission created, or is None while that runs. `sealed` is the
+    encrypted secret of the first response (`domain.forms`), or None if it had none or the secret has expired.
     """
 
     def __init__(self, *, result: str | None, sealed: bytes | None) -> None:
-        super().__init__("You submitted this form before. Nothing was changed.")
+        super().__init__("You already submitted this form. Nothing was changed.")
         self.result = result
         self.sealed = sealed
 
 
 class SignatureInvalid(Tok0nError):
-    """A webhook that is not the provider's, or is too old."""
+    """The webhook's signature is wrong or too old."""
 
 
 class NotFound(OperatorError):
-    """No such account, key or model."""
+    """The account, key, model or other object doesn't exist."""
 
 
 class AlreadyExists(OperatorError):
-    """It is there already; nothing was changed."""
+    """The object already exists. Nothing was changed."""
 
 
-def _shown(text: str, *, characters_max: int = 80) -> str:
-    """Quote a customer's own text in a message to that customer, shortened."""
+def _quoted(text: str, *, characters_max: int = 80) -> str:
+    """Quote and shorten a customer's text for a message to that customer."""
     return repr(text if len(text) <= characters_max else text[:characters_max] + "…")

@@ -1,8 +1,8 @@
-"""Recognize a form that is submitted twice, and show a secret to whoever submitted it, without storing either in clear.
+"""Detect repeated form submissions, and encrypt the secret that a submission creates, so a repetition can show it.
 
-A form carries a random `form_id`. The database stores its digest, by which a repetition is found, and possibly a secret
-sealed with it. The digest and the keys are derived from `form_id` in different domains, so a reader of the database,
-who has the digest, can compute neither the keys nor the secret.
+A form carries a random `form_id`. The database stores its digest, which identifies a repetition, and possibly a secret
+encrypted with keys derived from `form_id`. Digest and keys are derived in different domains, so the digest in the
+database reveals neither the keys nor the secret.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ FORM_ID_BYTES = 16
 
 NONCE_BYTES = 16
 SEALED_US = 600_000_000
-"""How long a repetition shows the secret again: 10 minutes."""
+"""A repetition can show the secret again for 10 minutes."""
 
 KEPT_US = 86_400_000_000
-"""How long a submission is remembered: 24 hours."""
+"""The database keeps a submission for 24 hours."""
 
 _FORM_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 _BLOCK_BYTES = 32
@@ -28,7 +28,7 @@ _KEY_DOMAIN = b"tok0n form_id seal v1:"
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
-    """One submission of a form: a second one is equal to it. `form` is the form's name, such as "api_key"."""
+    """A submission of a form. A repeated submission is equal to it. `form` is the form's name, such as "api_key"."""
 
     account_id: str
     form: str
@@ -36,14 +36,14 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> bytes:
-        """What the database finds it by."""
+        """The digest that identifies the submission in the database."""
         return hashlib.sha256(_DIGEST_DOMAIN + self.form_id.encode()).digest()
 
     def seal(self, text: str, *, nonce: bytes) -> bytes:
-        """Encrypt and authenticate `text`; only `unseal` of an equal submission reads it.
+        """Encrypt and authenticate `text`. Only `unseal` of an equal submission can decrypt it.
 
-        `nonce` is `NONCE_BYTES` of fresh randomness. The cipher is a stream of HMAC-SHA256 blocks in counter mode,
-        encrypt-then-MAC, with both keys from HKDF-SHA256 (RFC 5869): the standard library has no AEAD cipher.
+        `nonce` is `NONCE_BYTES` fresh random bytes. The standard library has no AEAD cipher, so this encrypts with
+        HMAC-SHA256 blocks in counter mode, then MACs, with both keys from HKDF-SHA256 (RFC 5869).
         """
         assert len(nonce) == NONCE_BYTES
         cipher_key, mac_key = self._keys(nonce)
@@ -51,7 +51,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
         return nonce + encrypted + hmac.digest(mac_key, encrypted, "sha256")
 
     def unseal(self, sealed: bytes) -> str | None:
-        """The text, or None if this is not the submission that sealed it."""
+        """Decrypt a sealed text. None if another submission sealed it."""
         nonce, encrypted = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:-_BLOCK_BYTES]
         cipher_key, mac_key = self._keys(nonce)
         if not hmac.compare_digest(hmac.digest(mac_key, encrypted, "sha256"), sealed[-_BLOCK_BYTES:]):
@@ -59,7 +59,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
         return _xor(encrypted, cipher_key).decode()
 
     def _keys(self, nonce: bytes) -> tuple[bytes, bytes]:
-        """HKDF: extract from the form_id with the nonce as salt, then expand to a cipher key and a MAC key."""
+        """Derive a cipher key and a MAC key with HKDF: `form_id` is the input, and the nonce is the salt."""
         extracted = hmac.digest(nonce, self.form_id.encode(), "sha256")
         info = _KEY_DOMAIN + f"{self.account_id}:{self.form}".encode()
         first = hmac.digest(extracted, info + b"\x01", "sha256")
@@ -67,7 +67,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_form_id(text: str) -> bool:
-    """Whether a text has the shape of our form ids."""
+    """Whether `text` has the format of a form id."""
     return _FORM_ID.fullmatch(text) is not None
 
 

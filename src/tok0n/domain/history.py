@@ -1,4 +1,4 @@
-"""What an account can look back on: its requests, its use by the hour, its ledger entries. Nothing here has content."""
+"""An account's history: requests, hourly use and ledger entries. None of it contains prompts or responses."""
 
 from enum import StrEnum
 
@@ -8,9 +8,9 @@ from tok0n.domain.ledger import EntryKind, RequestStatus
 
 
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One request and its receipt. Amounts are tokens, times microseconds since the Unix epoch.
+    """A request and its receipt. Amounts are tokens, and times are microseconds since the Unix epoch.
 
-    `code` is why it was not billed, in the words of the error table; None for one that was, or is in flight.
+    `code` is the error code of a request that was not billed, or None.
     """
 
     id: str
@@ -32,19 +32,19 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_billed(self) -> bool:
-        """Whether it cost anything."""
+        """Whether the request was charged."""
         return self.status == RequestStatus.SETTLED
 
     @property
     def released(self) -> int:
-        """What of the reservation was given back."""
+        """The tokens of the reservation that were released."""
         return 0 if self.status == RequestStatus.PENDING else max(0, self.reserved - self.charged)
 
 
 class RequestFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which requests: made from `since_us` on, before `until_us`, of one model, key or status. None is no limit.
+    """Selects requests from `since_us` (inclusive) to `until_us` (exclusive). None doesn't restrict the selection.
 
-    Times count in whole milliseconds, as ids do.
+    Times are truncated to milliseconds, the precision of request ids.
     """
 
     since_us: int | None = None
@@ -55,7 +55,7 @@ class RequestFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UseFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which use: charged from `since_hour` on and before `until_hour`, of one model or key. None is no limit.
+    """Selects use from `since_hour` (inclusive) to `until_hour` (exclusive). None doesn't restrict the selection.
 
     Hours count from the Unix epoch, in UTC.
     """
@@ -67,7 +67,7 @@ class UseFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UseTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """What was charged: so many requests, and their tokens."""
+    """The number of charged requests and their tokens."""
 
     requests: int
     prompt_tokens: int
@@ -76,7 +76,7 @@ class UseTotals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HourOfUse(msgspec.Struct, frozen=True, kw_only=True):
-    """What was charged in one hour on one model, or with one key: `series` is the id of it."""
+    """The tokens charged in one hour for one model or key. `series` is the id of the model or key."""
 
     hour: int
     series: str
@@ -84,14 +84,14 @@ class HourOfUse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UseBy(StrEnum):
-    """What use is told apart by."""
+    """The dimension by which use is grouped."""
 
     MODEL = "model"
     KEY = "key"
 
 
 class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One immutable change of what an account owns, and what it owned after it."""
+    """One immutable change of an account's posted tokens. `posted_after` is the balance after it."""
 
     id: int
     kind: EntryKind

@@ -1,39 +1,39 @@
-"""The ids of accounts, users, keys, requests and orders. Time and random bytes are arguments."""
+"""Make the ids of accounts, users, API keys, requests and orders. Time and random bytes are arguments."""
 
 RANDOM_BYTES = 10
-"""Bytes of chance in every id: two requests of one millisecond never share one."""
+"""Random bytes in every id, enough that ids of the same millisecond don't collide."""
 
 
 def account_id(random_bytes: bytes) -> str:
-    """An account's id."""
+    """Make an account id."""
     return f"acct_{random_bytes.hex()}"
 
 
 def api_key_id(random_bytes: bytes) -> str:
-    """The id of an API key, which is not a secret."""
+    """Make the id of an API key. It is not secret."""
     return f"key_{random_bytes.hex()}"
 
 
 def request_id(now_us: int, random_bytes: bytes) -> str:
-    """A request's id. Ids sort by the millisecond they were made in, so that new rows lie side by side."""
+    """Make a request id. Ids sort by their creation time in milliseconds, so new rows are adjacent in the index."""
     return f"req_{now_us // 1000:012x}{random_bytes.hex()}"
 
 
 def user_id(random_bytes: bytes) -> str:
-    """The id of a user."""
+    """Make a user id."""
     return f"user_{random_bytes.hex()}"
 
 
 def order_id(now_us: int, random_bytes: bytes) -> str:
-    """An order's id. Ids sort by the millisecond they were made in."""
+    """Make an order id. Ids sort by their creation time in milliseconds."""
     return f"ord_{now_us // 1000:012x}{random_bytes.hex()}"
 
 
 def first_order_id(since_us: int) -> str:
-    """No order created at or after `since_us` has a lower id than this."""
+    """Return a lower bound of the ids of orders created at or after `since_us`."""
     return f"ord_{since_us // 1000:012x}"
 
 
 def first_request_id(since_us: int) -> str:
-    """No request made at or after `since_us` has a lower id than this."""
+    """Return a lower bound of the ids of requests created at or after `since_us`."""
     return f"req_{since_us // 1000:012x}"

@@ -1,6 +1,6 @@
-"""Read a request's JSON strictly: what is validated is, to the byte, what is forwarded.
+"""Decode a request's JSON strictly, because the gateway validates the decoded values but forwards the raw bytes.
 
-A document that two parsers could read in two ways (a key given twice, a lone surrogate) is refused.
+It rejects documents that two parsers could read differently, such as duplicate keys and lone surrogates.
 """
 
 import json
@@ -11,17 +11,17 @@ import msgspec
 from tok0n.domain.errors import InvalidRequest
 
 JsonText = bytes | bytearray
-"""A JSON document: bytes that arrived in one read, or the buffer that collected several."""
+"""A JSON document: bytes from one read of the socket, or the buffer of several reads."""
 
 CONTAINERS_FREE = 1_000
 BYTES_PER_CONTAINER = 16
-"""A body may have `CONTAINERS_FREE` arrays and objects, and one more per `BYTES_PER_CONTAINER` bytes.
+"""A body may have `CONTAINERS_FREE` arrays and objects, plus one for each `BYTES_PER_CONTAINER` bytes.
 
-Each costs up to a microsecond and 100 bytes of memory. Denser JSON than this is not a chat request.
+Decoding each takes up to a microsecond and 100 bytes of memory. No real chat request is denser than this.
 """
 
 MEMBERS_MAX = 1_000
-"""How many members the body itself may have."""
+"""The most members of the top-level object."""
 
 _decode_values = msgspec.json.Decoder().decode
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -34,9 +34,9 @@ _ESCAPED_COLONS = (b"\\u003a", b"\\u003A")
 
 
 def decode_object(body: JsonText) -> tuple[dict[str, Any], dict[str, msgspec.Raw]]:
-    """The members of a JSON object twice: as values to look at, and as the raw bytes to forward.
+    """Return the members of a JSON object twice: as decoded values to validate, and as raw bytes to forward.
 
-    Raises `InvalidRequest` for anything but one JSON object in UTF-8 whose numbers, size and nesting can be handled.
+    Raises `InvalidRequest` unless the body is one JSON object in UTF-8 within the limits of size, nesting and numbers.
     """
     if len(body) > 2 * CONTAINERS_FREE:
         _check_containers(body)
@@ -46,30 +46,33 @@ def decode_object(body: JsonText) -> tuple[dict[str, Any], dict[str, msgspec.Raw
             raise InvalidRequest("The body must be a JSON object.")
         raw = _decode_raw(body)
     except RecursionError:
-        raise InvalidRequest("The body is nested too deeply.") from None
+        raise InvalidRequest("The body has too many levels of nesting.") from None
     except UnicodeDecodeError:
         raise InvalidRequest("The body is not valid UTF-8.") from None
     except msgspec.ValidationError as error:
-        raise InvalidRequest(f"The body cannot be read: {error}.") from None
+        raise InvalidRequest(f"The body can't be decoded: {error}.") from None
     except msgspec.DecodeError as error:
         raise InvalidRequest(f"The body is not valid JSON: {_reason(body, error)}.") from None
     if len(values) > MEMBERS_MAX:
         raise InvalidRequest(f"The body must have at most {MEMBERS_MAX} members.")
-    _refuse_duplicate_keys(body, values)
+    _reject_duplicate_keys(body, values)
     return values, raw
 
 
 def _check_containers(body: JsonText) -> None:
-    """Reject too many arrays and objects. Counts all brackets first; if they are too many, those outside strings."""
+    """Raise `InvalidRequest` for too many arrays and objects.
+
+    Counts all brackets first, which is fast, and excludes brackets in strings only if there are too many.
+    """
     limit = CONTAINERS_FREE + len(body) // BYTES_PER_CONTAINER
-    # With few brackets, replacing them is much faster than counting them: it searches with memchr.
+    # `replace` is much faster than `count` if brackets are few, because it searches with memchr.
     brackets = sum(len(body) - len(body.replace(bracket, b"", limit + 1)) for bracket in (b"[", b"{"))
     if brackets > limit and _count_brackets_outside_strings(body) > limit:
         raise InvalidRequest(f"A body of this size may have at most {limit} arrays and objects.")
 
 
 def _count_brackets_outside_strings(body: JsonText) -> int:
-    """How many arrays and objects begin in a JSON text. Takes linear time for any text."""
+    """Count the arrays and objects of a JSON text in linear time."""
     if b"\\" in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     skeleton = body.translate(None, _NO_BRACKETS)
@@ -80,15 +83,15 @@ def _reason(body: JsonText, error: msgspec.DecodeError) -> str:
     if not body.strip():
         return "it is empty"
     if body.startswith(b"\xef\xbb\xbf"):
-        return "it begins with a byte order mark"
+        return "it starts with a byte order mark"
     return str(error).removeprefix("JSON is malformed: ")
 
 
-def _refuse_duplicate_keys(body: JsonText, values: dict[str, Any]) -> None:
-    """Raise `InvalidRequest` if an object has a key twice.
+def _reject_duplicate_keys(body: JsonText, values: dict[str, Any]) -> None:
+    """Raise `InvalidRequest` if an object has duplicate keys.
 
-    Decoding drops all but one of them, so the decoded values encode to a text with fewer colons. An escaped colon could
-    make up for that.
+    Decoding drops duplicates, so the encoded values then have fewer colons than the body. That quick check can miss
+    duplicates if the body escapes colons, so such a body is always decoded again.
     """
     try:
         has_escaped_colons = b"\\" in body and any(colon in body for colon in _ESCAPED_COLONS)
@@ -96,7 +99,7 @@ def _refuse_duplicate_keys(body: JsonText, values: dict[str, Any]) -> None:
             return
         _decode_pairs(body.decode())
     except RecursionError:
-        raise InvalidRequest("The body is nested too deeply.") from None
+        raise InvalidRequest("The body has too many levels of nesting.") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> None:
@@ -105,9 +108,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> None:
     seen: set[str] = set()
     for key, _ in pairs:
         if key in seen:
-            raise InvalidRequest(f"The body gives the key {key[:80]!r} twice in one object.", param=key[:80])
+            raise InvalidRequest(f"An object in the body has the key {key[:80]!r} twice.", param=key[:80])
         seen.add(key)
 
 
-# A number is not converted: its length does as well, and takes no quadratic time.
+# Only keys matter here. `len` avoids converting long numbers, which takes quadratic time.
 _decode_pairs = json.JSONDecoder(object_pairs_hook=_unique, parse_int=len, parse_float=len).decode

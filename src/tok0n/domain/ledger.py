@@ -1,6 +1,6 @@
-"""What a reservation is, how it ends, and what a balance is. The database decides; this page says what it may decide.
+"""Balances, reservations and receipts. `ledger_rules` has the rules for changing them.
 
-All amounts are LLM tokens, integers. Times are microseconds since the Unix epoch, integers.
+Amounts are integers of LLM tokens. Times are integers of microseconds since the Unix epoch.
 """
 
 from enum import StrEnum
@@ -10,13 +10,13 @@ import msgspec
 from tok0n.domain.usage import Usage
 
 US_AN_HOUR = 3_600_000_000
-"""Microseconds in an hour: use is also kept by the hour since the Unix epoch, in which it was charged."""
+"""Microseconds in an hour, the unit in which use is aggregated."""
 
 MICROSECONDS_PER_DAY = 24 * US_AN_HOUR
 
 
 class RequestStatus(StrEnum):
-    """The life of a request row, which is the reservation and the log in one."""
+    """The status of a request row, which is both the reservation and the log entry of a request."""
 
     PENDING = "PENDING"
     SETTLED = "SETTLED"
@@ -25,7 +25,7 @@ class RequestStatus(StrEnum):
 
 
 class EntryKind(StrEnum):
-    """Why the posted balance of an account changed."""
+    """Why an account's posted tokens changed."""
 
     PURCHASE = "purchase"
     GRANT = "grant"
@@ -36,14 +36,14 @@ class EntryKind(StrEnum):
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What an account owns and what of it is reserved. 0 ≤ pending ≤ posted, always."""
+    """The tokens that an account owns (`posted`) and has reserved (`pending`). Always 0 ≤ pending ≤ posted."""
 
     posted: int
     pending: int
 
     @property
     def available(self) -> int:
-        """What a new reservation may take."""
+        """The tokens that a new reservation can take."""
         return self.posted - self.pending
 
     def is_below(self, threshold_tokens: int | None) -> bool:
@@ -52,7 +52,7 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class NewReservation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Tokens to set aside for one request, and the row that will be its log."""
+    """The request row to insert, with the tokens to reserve for it."""
 
     request_id: str
     account_id: str
@@ -65,9 +65,9 @@ class NewReservation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """The use that the upstream reported for one request.
+    """The use that the upstream reported for a request.
 
-    `reservation` is the one that was made for it, where it is still at hand: it spares reading its row again.
+    `reservation` is the request's reservation if the caller still has it, so the ledger need not read its row.
     """
 
     request_id: str
@@ -78,9 +78,9 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The end of a reservation that is not charged. `code` says why, in the words of the error table.
+    """The end of a reservation without a charge. `code` is the error code that says why.
 
-    `dispatched` is False when certainly nothing reached the upstream.
+    `dispatched` is False only if the gateway sent nothing to the upstream.
     """
 
     request_id: str
@@ -90,9 +90,9 @@ class Release(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What one settled request cost, and the balance right after it.
+    """The charge of a settled request, and the balance after it.
 
-    `shortfall` is use that neither the reservation nor the balance could cover: the operator's loss.
+    `shortfall` is the use that neither the reservation nor the balance could cover. It is the operator's loss.
     """
 
     request_id: str
@@ -103,7 +103,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that the audit found wrong: `what` about `subject`, the figure expected and the figure found."""
+    """An inconsistency that the audit found: `what` is wrong with `subject`. `found` is the actual figure."""
 
     subject: str
     what: str
@@ -112,7 +112,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of recomputing every balance from the entries and the request rows."""
+    """The result of recomputing every balance from the ledger entries and the request rows."""
 
     accounts: int
     requests: int
@@ -122,5 +122,5 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ok(self) -> bool:
-        """Whether every balance can be recomputed."""
+        """Whether the audit found no differences."""
         return not self.differences

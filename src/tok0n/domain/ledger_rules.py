@@ -1,7 +1,7 @@
-"""The rule book of the ledger: what an event does to the rows of an account, a key and a request.
+"""The rules of the ledger: how an event changes the rows of an account, an API key and a request.
 
-Pure functions from rows to rows. Both SQL dialects translate them, and the contract tests compare the databases with
-them. No server calls them: a database decides in one statement, because rows that Python read may have changed since.
+These pure functions are the specification that both SQL dialects implement, and contract tests compare the databases
+with them. No server calls them: rows that Python has read may be stale, so the database decides in one statement.
 """
 
 import msgspec
@@ -14,7 +14,7 @@ TRANSITIONS = {
     (RequestStatus.PENDING, "release"): RequestStatus.RELEASED,
     (RequestStatus.PENDING, "expire"): RequestStatus.EXPIRED,
 }
-"""Every change of a request's status. A missing pair is `AlreadyResolved`."""
+"""Every change of a request's status. A missing pair raises `AlreadyResolved`."""
 
 
 class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +26,7 @@ class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An API key of the account. `spent` and `pending` count only with a budget, in tokens."""
+    """An API key of the account. Amounts are tokens. `spent` and `pending` change only if the key has a budget."""
 
     budget: int | None = None
     spent: int = 0
@@ -36,7 +36,7 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A reservation, and the log of its request."""
+    """A reservation and the log entry of its request. Amounts are tokens."""
 
     id: str
     account_id: str
@@ -57,7 +57,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
-    """The three rows of one request, and the entry that the event appended to the ledger."""
+    """The three rows of a request, and the ledger entry that the event appends."""
 
     account: AccountRow
     key: KeyRow
@@ -66,10 +66,10 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def reserve(new: NewReservation, *, account: AccountRow, key: KeyRow) -> Rows:
-    """Set tokens aside. Raises `InvalidApiKey`, `KeyBudgetSpent` or `InsufficientTokens`, in this order."""
+    """Reserve tokens. Checks for `InvalidApiKey`, `KeyBudgetSpent` and `InsufficientTokens` in this order."""
     is_expired = key.expires_at_us is not None and key.expires_at_us <= new.created_at_us
     if key.is_revoked or is_expired or not account.is_open:
-        raise InvalidApiKey("This API key is not active any more.")
+        raise InvalidApiKey("This API key is no longer active.")
     if key.budget is not None and key.budget - key.spent - key.pending < new.tokens:
         raise KeyBudgetSpent(left=key.budget - key.spent - key.pending, required=new.tokens)
     if account.posted - account.pending < new.tokens:
@@ -83,31 +83,31 @@ def reserve(new: NewReservation, *, account: AccountRow, key: KeyRow) -> Rows:
         reserved=new.tokens,
         expires_at_us=new.expires_at_us,
     )
-    return _move(Rows(account=account, key=key, request=request), reserved=new.tokens)
+    return _update_balances(Rows(account=account, key=key, request=request), reserved=new.tokens)
 
 
 def settle(rows: Rows, *, total_tokens: int) -> Rows:
-    """Charge the use, at most the reservation and what is available; the rest of the use is the shortfall.
+    """Charge the use, up to the reservation plus the available tokens. The rest of the use becomes the shortfall.
 
-    Repeated, it changes nothing. Raises `AlreadyResolved` when the request ended without a charge.
+    Does nothing if the request is already settled. Raises `AlreadyResolved` if it ended without a charge.
     """
     request, account = rows.request, rows.account
     if request.status is RequestStatus.SETTLED:
         return msgspec.structs.replace(rows, entry=None)
     status = _next(request, "settle")
     charged = min(total_tokens, request.reserved + account.posted - account.pending)
-    moved = _move(rows, reserved=-request.reserved, charged=charged)
+    updated = _update_balances(rows, reserved=-request.reserved, charged=charged)
     return msgspec.structs.replace(
-        moved,
+        updated,
         request=msgspec.structs.replace(request, status=status, charged=charged, shortfall=total_tokens - charged),
-        entry=Entry(kind=EntryKind.USAGE, amount=-charged, posted_after=moved.account.posted, request_id=request.id),
+        entry=Entry(kind=EntryKind.USAGE, amount=-charged, posted_after=updated.account.posted, request_id=request.id),
     )
 
 
 def release(rows: Rows) -> Rows:
-    """End a reservation without a charge. After any such end it changes nothing.
+    """End a reservation without a charge. Does nothing if it is already released or expired.
 
-    Raises `AlreadyResolved` when the request was settled.
+    Raises `AlreadyResolved` if the request is settled.
     """
     if rows.request.status in {RequestStatus.RELEASED, RequestStatus.EXPIRED}:
         return rows
@@ -115,7 +115,7 @@ def release(rows: Rows) -> Rows:
 
 
 def expire(rows: Rows, *, now_us: int | None) -> Rows:
-    """End a PENDING reservation past its expiry; `None` as the time is past every expiry. Others stay as they are."""
+    """Expire the reservation if it is PENDING and past its expiry. If `now_us` is None, every expiry has passed."""
     request = rows.request
     is_due = now_us is None or request.expires_at_us < now_us
     return _end(rows, "expire") if is_due and request.status is RequestStatus.PENDING else rows
@@ -125,16 +125,16 @@ def _next(request: RequestRow, event: str) -> RequestStatus:
     try:
         return TRANSITIONS[request.status, event]
     except KeyError:
-        raise AlreadyResolved(request_id=request.id, status=request.status, wanted=event) from None
+        raise AlreadyResolved(request_id=request.id, status=request.status, event=event) from None
 
 
 def _end(rows: Rows, event: str) -> Rows:
     request = msgspec.structs.replace(rows.request, status=_next(rows.request, event))
-    return msgspec.structs.replace(_move(rows, reserved=-request.reserved), request=request)
+    return msgspec.structs.replace(_update_balances(rows, reserved=-request.reserved), request=request)
 
 
-def _move(rows: Rows, *, reserved: int, charged: int = 0) -> Rows:
-    """Change what is reserved and charged on the account, and on a key with a budget."""
+def _update_balances(rows: Rows, *, reserved: int, charged: int = 0) -> Rows:
+    """Add to the reserved tokens and subtract the charged tokens of the account, and of a key with a budget."""
     account, key = rows.account, rows.key
     account = msgspec.structs.replace(account, posted=account.posted - charged, pending=account.pending + reserved)
     if key.budget is not None:

@@ -1,6 +1,6 @@
-"""A request that was read and bounded, and what the endpoints share to read one.
+"""A validated request with its upper bound in tokens, and the steps that endpoints share to read one.
 
-Accepted values travel untouched: numbers keep their digits, text its bytes.
+Accepted values are forwarded byte for byte, so numbers keep their digits and strings keep their escapes.
 """
 
 from collections.abc import Collection
@@ -12,20 +12,20 @@ from tok0n.domain.bound import string_bound
 from tok0n.domain.catalogue import Model, Route
 
 UTF8_BYTES_MAX = 4
-"""The most bytes of a character."""
+"""The most bytes of one character in UTF-8."""
 
 EXACT_BYTES_MAX = 16 * 1024
-"""The most bytes of non-ASCII strings that are normalized at once, in well under a millisecond."""
+"""The most bytes of non-ASCII strings to normalize on the event loop. Takes well under a millisecond."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class MeteredRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that may be sent, and its upper bound in tokens.
+    """A validated request and its upper bound in tokens.
 
-    `output_limit` is M, for each of `n` choices; `prediction_bytes` is added, because a rejected prediction is billed
-    as output. `inexact_texts` are the strings that `prompt_bound` counts by their UTF-8 bytes only, because normalizing
-    them is expensive: call `exact` before you reserve.
+    `output_limit` holds for each of `n` choices. `prediction_bytes` counts as output, because providers bill rejected
+    predictions as output. `inexact_texts` are strings that `prompt_bound` counts by their UTF-8 bytes only, because
+    normalizing them is expensive. Call `exact` before you reserve. `upstream_body` is for the upstream of `route`.
     """
 
     model: Model
@@ -39,21 +39,21 @@ class MeteredRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def output_bound(self) -> int:
-        """The most output tokens it can cost."""
+        """The most output tokens that the request can cost."""
         return self.n * (self.output_limit + self.model.reasoning_tokens_max) + self.prediction_bytes
 
     @property
     def bound(self) -> int:
-        """The most tokens it can cost: what is reserved."""
+        """The most tokens that the request can cost, and therefore the tokens to reserve."""
         return self.prompt_bound + self.output_bound
 
     def largest_output_tokens(self, available: int) -> int:
-        """The largest output limit that `available` tokens cover; 0 when none does."""
-        fits = (available - self.prompt_bound - self.prediction_bytes) // self.n - self.model.reasoning_tokens_max
-        return max(0, min(fits, self.model.max_output_tokens))
+        """Return the largest output limit that `available` tokens cover, or 0 if they cover none."""
+        limit = (available - self.prompt_bound - self.prediction_bytes) // self.n - self.model.reasoning_tokens_max
+        return max(0, min(limit, self.model.max_output_tokens))
 
     def exact(self) -> "MeteredRequest":
-        """The same request with its exact bound. Takes up to 400 ns per byte of `inexact_texts`."""
+        """Return the request with its exact bound. Takes up to 400 ns per byte of `inexact_texts`."""
         growth = sum(string_bound(text) - len(text.encode()) for text in self.inexact_texts)
         window = self.model.context_window_tokens
         bound = self.prompt_bound + growth
@@ -63,10 +63,7 @@ class MeteredRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bound_texts(texts: Collection[str]) -> tuple[int, bool]:
-    """Return the bound of strings that are not ASCII, and whether it is exact.
-
-    Beyond `EXACT_BYTES_MAX` it counts their UTF-8 bytes only.
-    """
+    """Return the bound of non-ASCII strings, and whether it is exact. An inexact bound is their UTF-8 bytes."""
     if sum(map(len, texts)) > EXACT_BYTES_MAX // UTF8_BYTES_MAX:
         size = sum(len(text.encode()) for text in texts)
         if size > EXACT_BYTES_MAX:
@@ -77,7 +74,7 @@ def bound_texts(texts: Collection[str]) -> tuple[int, bool]:
 def rewrite_body(
     raw: dict[str, msgspec.Raw], route: Route, output_limit: int, *, limit_fields: Collection[str]
 ) -> bytes:
-    """Return the body for the upstream: the same raw values, except for the model and the output limit."""
+    """Return the body for an upstream: the client's raw values, with the upstream's model and the output limit."""
     body: dict[str, Any] = dict(raw)
     for name in limit_fields:
         body.pop(name, None)

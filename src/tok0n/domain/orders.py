@@ -1,8 +1,8 @@
-"""What a purchase is worth in tokens, whatever is known of its payment, in whatever order that became known.
+"""Orders, and the tokens that an order is worth, computed from the facts about its payment.
 
-The facts of a payment only ever grow: it is paid, more of it is refunded, a dispute is opened and then decided. So the
-tokens that are due follow from the facts alone, and the ledger is moved by the difference between what is due and what
-was applied before. Whether a fact comes twice, late or early makes no difference to where that ends.
+Facts about a payment only accumulate: it is paid, partly or fully refunded, disputed, and a dispute is decided. The
+tokens due are a function of the facts, and the ledger gets entries for the difference between the tokens due and the
+tokens already applied. So the result doesn't depend on whether facts arrive twice, late or out of order.
 """
 
 from enum import StrEnum
@@ -14,25 +14,25 @@ from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_AN_HOUR, Balance, Entry
 from tok0n.domain.packs import Pack
 
 OPEN_CHECKOUTS_MAX = 5
-"""Orders of one account that a buyer can still pay. Opening another one expires the oldest first."""
+"""The most open orders of an account. Opening another one expires the oldest first."""
 
 STARTED_CHECKOUTS_MAX = 20
 STARTED_CHECKOUTS_US = US_AN_HOUR
-"""Purchases that an account may start in this time without paying."""
+"""An account may start `STARTED_CHECKOUTS_MAX` unpaid purchases in this time."""
 
 CHECKOUT_LIFE_US = MICROSECONDS_PER_DAY
-"""How long a checkout can be paid (Stripe API reference, Checkout Sessions, `expires_at`)."""
+"""The time in which a buyer can pay a checkout (Stripe API reference, Checkout Sessions, `expires_at`)."""
 
 CENTS_MAX = 10**12
-"""Far above what a provider takes in one payment (Stripe: 99,999,999), far below what a database cannot store."""
+"""Far above a provider's largest payment (Stripe: 99,999,999), and far below a database's largest integer."""
 
 Cents = Annotated[int, msgspec.Meta(ge=0, le=CENTS_MAX)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:-]{1,255}\Z")]
-"""A provider's name for a thing, or ours: no control characters, and short enough to store."""
+"""An id of the provider's or ours, without control characters and short enough to store."""
 
 
 class DisputeStatus(StrEnum):
-    """Where a dispute stands. A decided one does not open again."""
+    """The status of a dispute. A decided dispute never reopens."""
 
     OPEN = "open"
     WON = "won"
@@ -40,11 +40,11 @@ class DisputeStatus(StrEnum):
 
 
 _RANK = {DisputeStatus.OPEN: 0, DisputeStatus.WON: 1, DisputeStatus.LOST: 2}
-"""Of two statuses that came in any order, the higher one counts: a lost dispute outweighs a won one, for safety."""
+"""The order in which statuses override each other, independent of arrival. A lost dispute overrides a won one."""
 
 
 class Outcome(StrEnum):
-    """How an order ended that was not paid."""
+    """Why an order ended unpaid."""
 
     EXPIRED = "expired"
     FAILED = "failed"
@@ -70,7 +70,7 @@ class OrderStatus(StrEnum):
 
 
 class Dispute(msgspec.Struct, frozen=True, kw_only=True):
-    """A buyer's complaint to the bank about so many cents of a payment."""
+    """A dispute of a payment, which the buyer opened at the bank. `cents` is the disputed amount."""
 
     id: Name
     cents: Cents
@@ -78,15 +78,15 @@ class Dispute(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def withholds(self) -> bool:
-        """Whether the tokens of its money are out of reach."""
+        """Whether the disputed tokens are taken from the account."""
         return self.status is not DisputeStatus.WON
 
 
 class Payment(msgspec.Struct, frozen=True, kw_only=True):
     """The facts about an order's payment. `paid_cents` includes tax, and is None for an unpaid order.
 
-    `is_complete` means that the buyer has finished the checkout; the money may still be on its way. `refunded_cents` is
-    the sum of all refunds so far.
+    `is_complete` means that the buyer has finished the checkout. The money may arrive later. `refunded_cents` is the
+    sum of all refunds so far.
     """
 
     is_complete: bool = False
@@ -137,7 +137,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def tokens_due(self, tokens: int) -> "Applied":
-        """The tokens that an order of `tokens` tokens must add and take back. Rounds in the customer's favor."""
+        """Return the tokens that an order of `tokens` tokens must add and remove. Rounds in the customer's favor."""
         if self.paid_cents is None:
             return Applied()
         if self.paid_cents == 0:
@@ -149,7 +149,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """The tokens that the ledger holds for an order: bought, and taken back by refunds and disputes."""
+    """The tokens that the ledger has added for an order (`purchase`) and removed for refunds and disputes."""
 
     purchase: int = 0
     refund: int = 0
@@ -160,7 +160,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EntryDraft(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry to append."""
+    """A ledger entry to append."""
 
     kind: EntryKind
     amount: int
@@ -214,9 +214,9 @@ def plan_entries(before: Applied, due: Applied, *, balance: Balance, debt: int) 
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """One purchase of a pack, frozen as it was when it was made. `price_cents` is without tax and before discounts.
+    """A purchase of a pack, with the pack's terms at that time. `price_cents` excludes tax and discounts.
 
-    `checkout_id` and `payment_id` are the provider's names for the page and the payment.
+    `checkout_id` and `payment_id` are the provider's ids.
     """
 
     id: str
@@ -239,20 +239,20 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         return self.payment.paid_cents is None and self.payment.outcome is None and not self.payment.is_complete
 
     def is_for(self, pack: Pack, *, currency: str) -> bool:
-        """Whether it sells this pack as it is sold now."""
-        agreed = (self.pack_id, self.tokens, self.price_cents, self.currency)
-        return agreed == (pack.id, pack.tokens, pack.price_usd_cents, currency)
+        """Whether the order has the current terms of `pack`."""
+        terms = (self.pack_id, self.tokens, self.price_cents, self.currency)
+        return terms == (pack.id, pack.tokens, pack.price_usd_cents, currency)
 
     @property
     def is_settled(self) -> bool:
-        """Whether the ledger holds all that is due. If not, calls in flight have reserved what is to be taken back."""
+        """Whether the ledger has all entries due. If not, requests in progress have reserved tokens to remove."""
         return self.applied == self.payment.tokens_due(self.tokens)
 
 
 class OpenedOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """What opening an order led to: `order`, or else `must_expire`, whose checkout must be expired first.
+    """The result of opening an order: either `order`, or `must_expire`, the order to expire first.
 
-    `is_repetition` says that the order is the result of the same form, submitted before.
+    If `is_repetition`, an earlier submission of the same form opened the order.
     """
 
     order: Order | None = None

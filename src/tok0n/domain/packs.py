@@ -1,10 +1,10 @@
-"""What is sold. Prices are whole cents."""
+"""Token packs, the product that customers buy."""
 
 import msgspec
 
 
 class Pack(msgspec.Struct, frozen=True, kw_only=True):
-    """So many tokens for so much, bought once."""
+    """A number of tokens for a one-time price in whole cents."""
 
     id: str
     name: str
@@ -13,5 +13,5 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def cents_per_million(self) -> int:
-        """The price of a million tokens, rounded."""
+        """The price of a million tokens in cents, rounded."""
         return round(self.price_usd_cents * 1_000_000 / self.tokens)

@@ -1,4 +1,4 @@
-"""What a payment provider says, in our words: the page on which an order is paid, and the events that follow."""
+"""The payment provider's checkouts and events as provider-independent types. Amounts are cents."""
 
 from typing import Annotated
 
@@ -14,11 +14,11 @@ Url = Annotated[str, msgspec.Meta(pattern=r"^https?://[!-~]{1,8000}\Z")]
 
 
 class Checkout(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The page on which one order is paid, and how far that has come. Amounts are cents.
+    """The provider's payment page for an order, and its state.
 
-    `subtotal_cents` is without tax and before discounts: it must be the price of the order. `total_cents` is what is
-    really paid; `is_complete` says that the buyer has done everything, `is_paid` that the money is there. `order_id` is
-    None when the page is not ours.
+    `subtotal_cents` excludes tax and discounts and must equal the order's price. `total_cents` is the amount that the
+    buyer pays. `is_complete` means that the buyer has finished, and `is_paid` that the money has arrived. `order_id` is
+    None if another application created the page.
     """
 
     id: Name
@@ -40,7 +40,7 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Refunded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """How much of a payment was refunded in all until now. `order_id` is None where the provider does not say it."""
+    """The sum of a payment's refunds so far. `order_id` is None if the provider omits it."""
 
     order_id: Name | None
     payment_id: Name
@@ -50,7 +50,7 @@ class Refunded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Disputed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A dispute of a payment."""
+    """A change of a payment's dispute."""
 
     payment_id: Name
     dispute: Dispute
@@ -59,14 +59,14 @@ class Disputed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class RefundFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A refund that the buyer's bank did not take: the money is with the operator again."""
+    """A refund that the buyer's bank rejected. The operator has the money again."""
 
     payment_id: Name
     cents: Cents
 
 
 class NotApplicable(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """An event that is the provider's, and can never be applied. `why` is for the operator."""
+    """An authentic event that can never be applied. `why` is for the operator."""
 
     why: str
 
@@ -75,7 +75,7 @@ ProviderFact = Checkout | Refunded | Disputed | RefundFailed | NotApplicable
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """One event, verified. `about` is None for one without consequence."""
+    """A verified webhook event. `about` is None if it has no effect."""
 
     id: str
     type: str
@@ -84,7 +84,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event in the inbox, and how often it was tried to act on it."""
+    """An event in the inbox, and the number of attempts to apply it."""
 
     event: Event
     attempts: int

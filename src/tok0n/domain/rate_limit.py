@@ -1,11 +1,11 @@
-"""Count what happened in the last minute, exactly. Knows no clock: `now` comes in, in seconds that never go back."""
+"""Count the events of the last minute exactly. `now` is an argument, in monotonic seconds."""
 
 from collections import deque
 
 import msgspec
 
 WINDOW_SECONDS = 60.0
-"""Every rate is per rolling minute: an event at t counts up to, and not at, t + 60."""
+"""The length of the rolling window. An event at t counts until t + 60, exclusive."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,48 +19,48 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 class SlidingWindow:
     """The times of the events of the last 60 seconds, oldest first.
 
-    Holds at most `limit` live events, one machine word and one float each; events are added in order of time.
+    Add events in order of time. The caller limits their number: each takes one machine word and one float.
     """
 
-    __slots__ = ("_events", "_first", "_taken_back")
+    __slots__ = ("_events", "_first", "_removed")
 
     def __init__(self) -> None:
         self._events: deque[float | None] = deque()
         self._first = 0
-        self._taken_back = 0
+        self._removed = 0
 
     def count(self, now: float) -> int:
-        """The events that count at `now`."""
+        """Return how many events count at `now`."""
         events = self._events
         horizon = now - WINDOW_SECONDS
         while events:
             oldest = events[0]
             if oldest is None:
-                self._taken_back -= 1
+                self._removed -= 1
             elif oldest > horizon:
                 break
             events.popleft()
             self._first += 1
-        return len(events) - self._taken_back
+        return len(events) - self._removed
 
     def add(self, now: float) -> int:
-        """Count an event at `now`; gives the number by which it can be taken back."""
+        """Count an event at `now`. Returns its number, for `take_back`."""
         self._events.append(now)
         return self._first + len(self._events) - 1
 
     def take_back(self, number: int) -> None:
-        """Uncount an event, if it still counts."""
+        """Stop counting an event. Does nothing if it has expired or is already taken back."""
         index = number - self._first
         if index >= 0 and self._events[index] is not None:
             self._events[index] = None
-            self._taken_back += 1
+            self._removed += 1
 
     def seconds_until_room(self, now: float) -> float:
-        """How long until the oldest event stops counting. Call after `count`."""
+        """Return the seconds until the oldest event stops counting. Call `count` first."""
         oldest = self._events[0] if self._events else None
         return 0.0 if oldest is None else max(0.0, oldest + WINDOW_SECONDS - now)
 
     def seconds_until_empty(self, now: float) -> float:
-        """How long until no event counts. Call after `count`."""
+        """Return the seconds until no event counts. Call `count` first."""
         newest = next((event for event in reversed(self._events) if event is not None), None)
         return 0.0 if newest is None else max(0.0, newest + WINDOW_SECONDS - now)

@@ -1,6 +1,6 @@
-"""Take the operator's secrets out of an upstream's words before a customer reads them: rather too much.
+"""Remove the operator's secrets from an upstream's error message before a customer reads it. If unsure, removes more.
 
-Every pattern is linear in the text: it is a stranger's, and it is read on the event loop.
+The text is untrusted and is processed on the event loop, so every pattern takes linear time.
 """
 
 import ipaddress
@@ -10,10 +10,10 @@ from collections.abc import Iterable
 REDACTED = "[redacted]"
 CHARACTERS_MAX = 500
 READ_CHARACTERS_MAX = 4_000
-"""How much of a text is looked at: an upstream's error is short, or not worth showing."""
+"""The rest of a longer text is dropped."""
 
 _SHORT_SECRET_CHARACTERS = 8
-"""A secret shorter than this is taken out as a whole word only: a host may be called "a"."""
+"""A shorter secret is removed only as a whole word, because a host may be named "a"."""
 
 _SECRETS = re.compile(
     r"(?i)"
@@ -34,14 +34,14 @@ _TOP_LEVEL_DOMAINS = frozenset(
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """`text` on one line without `secrets` and without anything that looks like a key, an id, a host or an address."""
-    known = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
-    was_cut = len(text) > READ_CHARACTERS_MAX
+    """Return `text` on one line, without `secrets` and text that looks like a key, an id, a host or an address."""
+    longest_first = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
+    is_truncated = len(text) > READ_CHARACTERS_MAX
     text = _CONTROLS.sub(" ", text[:READ_CHARACTERS_MAX])
-    if known:
-        text = re.sub("|".join(map(_pattern, known)), REDACTED, text, flags=re.IGNORECASE)
-        if was_cut:
-            text = text[: -len(known[0])]  # a secret may have been cut in two
+    if longest_first:
+        text = re.sub("|".join(map(_pattern, longest_first)), REDACTED, text, flags=re.IGNORECASE)
+        if is_truncated:
+            text = text[: -len(longest_first[0])]  # The truncation may have split a secret.
     text = _SECRETS.sub(REDACTED, text)
     text = _NAMES.sub(_without_host, _IPV6.sub(_without_address, text)).strip()
     return text if len(text) <= CHARACTERS_MAX else text[: CHARACTERS_MAX - 1] + "…"
@@ -53,7 +53,7 @@ def _pattern(secret: str) -> str:
 
 
 def _without_address(match: re.Match[str]) -> str:
-    """A time of the day looks like an address at first; only what is one goes."""
+    """Redact the match if it is an IP address. A time of day matches the pattern too."""
     address = match[0].rstrip(".")
     try:
         ipaddress.ip_address(address)
@@ -63,7 +63,7 @@ def _without_address(match: re.Match[str]) -> str:
 
 
 def _without_host(match: re.Match[str]) -> str:
-    """Hosts, `host:port` and e-mail addresses go; `messages.0.content` stays."""
+    """Redact hosts, `host:port` and email addresses, but not names such as `messages.0.content`."""
     name, _, port = match[0].partition(":")
     labels = name.strip(".-+").lower().split(".")
     is_host = labels[-1] in _TOP_LEVEL_DOMAINS or port != ""

@@ -1,7 +1,7 @@
-"""List the forms in which an upstream may repeat the operator's credentials, for `scrub` to take out.
+"""List the forms in which an upstream may repeat the operator's credentials, so that `scrub` can remove them.
 
-Covers what the settings hold and what servers make of it: the part after a scheme, user and password of Basic
-credentials and of URLs, percent-encoded and base64-encoded copies. Rather too many than too few.
+Covers the configured values and forms that servers derive from them: credentials without their scheme, user and
+password of Basic credentials and of URLs, and percent-encoded and base64-encoded copies. Lists too many if unsure.
 """
 
 import base64
@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 PART_CHARACTERS_MIN = 3
-"""Shorter parts are no secrets, and would make every message unreadable."""
+"""Shorter parts are ignored: they are not secrets, and redacting them would make every message unreadable."""
 
-TELLING_CHARACTERS_MIN = 12
-"""A part of an ordinary header field is taken out if it is this long or has a digit; else it is a common word."""
+SECRET_WORD_CHARACTERS_MIN = 12
+"""In headers that usually hold no credentials, a part counts as a secret only if it is this long or has a digit."""
 
 _CREDENTIALS = re.compile(r"(?i)auth|key|token|secret|cookie|pass|credential|signature")
 _SCHEMES = frozenset({"apikey", "api-key", "basic", "bearer", "digest", "key", "token"})
@@ -22,32 +22,33 @@ _DIGIT = re.compile(r"\d")
 
 
 def secret_forms(*, api_key: str | None, headers: Mapping[str, str], urls: Iterable[str]) -> list[str]:
-    """All texts that must not reach a customer. `urls` may hold a user and a password."""
-    found: dict[str, None] = {}
+    """Return every string that must not reach a customer. `urls` may contain users and passwords."""
+    forms: dict[str, None] = {}
     if api_key:
-        _add(found, [api_key, *_parts(api_key)])
+        _add(forms, [api_key, *_parts(api_key)])
     for name, value in headers.items():
         parts = _parts(value)
         if not _CREDENTIALS.search(name) and value.partition(" ")[0].lower() not in _SCHEMES:
-            parts = filter(_is_telling, parts)
-        _add(found, [value, *parts])
+            parts = filter(_may_be_secret, parts)
+        _add(forms, [value, *parts])
     for url in urls:
-        _add(found, _url_parts(url))
-    return list(found)
+        _add(forms, _url_parts(url))
+    return list(forms)
 
 
-def _add(found: dict[str, None], secrets: Iterable[str]) -> None:
+def _add(forms: dict[str, None], secrets: Iterable[str]) -> None:
     for secret in secrets:
-        found.update(dict.fromkeys(_encoded(secret)))
+        forms.update(dict.fromkeys(_encoded(secret)))
 
 
 def _parts(value: str) -> Iterator[str]:
-    """What is left of a credential without its scheme, and each of its parts."""
-    scheme, _, rest = value.strip().partition(" ")
-    if rest.strip():
-        yield rest.strip()
+    """Yield a credential without its scheme, and each of its parts."""
+    scheme, _, credentials = value.strip().partition(" ")
+    credentials = credentials.strip()
+    if credentials:
+        yield credentials
         if scheme.lower() == "basic":
-            yield from _basic_parts(rest.strip())
+            yield from _basic_parts(credentials)
     for item in _SEPARATORS.split(value):
         for part in (item, item.partition("=")[2].strip("\"'")):
             if len(part) >= PART_CHARACTERS_MIN and part.lower() not in _SCHEMES:
@@ -71,8 +72,8 @@ def _url_parts(url: str) -> Iterator[str]:
             yield from (part, unquote(part))
 
 
-def _is_telling(part: str) -> bool:
-    return len(part) >= TELLING_CHARACTERS_MIN or _DIGIT.search(part) is not None
+def _may_be_secret(part: str) -> bool:
+    return len(part) >= SECRET_WORD_CHARACTERS_MIN or _DIGIT.search(part) is not None
 
 
 def _encoded(secret: str) -> Iterator[str]:

@@ -1,8 +1,8 @@
-"""Read the error in an upstream's 400 or 422, and decide whether it is the customer's or the operator's.
+"""Read the error in an upstream's 400 or 422, and decide whether the customer or the operator must fix it.
 
-It is the customer's unless it is about the operator's credentials, quota or model settings: an error that this
-deny-list misses reaches a customer who cannot fix it, but an honest error that an allow-list misses makes SDKs retry
-a request that never works.
+The customer must fix it unless it is about the operator's credentials, quota or model settings. This is a deny-list: an
+error that it misses reaches a customer who can't fix it. An allow-list would be worse: an input error that it misses
+would make SDKs retry a request that never succeeds.
 
 Sources of the shapes: OpenAI, Azure OpenAI, Anthropic, Gemini, Mistral, DeepSeek, xAI, Groq, OpenRouter, Together,
 Fireworks, DashScope and Bedrock; vLLM, SGLang, llama.cpp, TGI, Ollama, LiteLLM and FastAPI. `tests/domain/
@@ -15,18 +15,18 @@ from typing import Any
 import msgspec
 
 MESSAGE_CHARACTERS_MAX = 4_000
-"""How much of a message is read: every pattern is linear, and an error is short or not worth showing."""
+"""The rest of a longer message is ignored."""
 
 FAULTS_MAX = 5
-"""How many faults of a validation error are reported."""
+"""The most faults of a validation error to report."""
 
 NESTED_MAX = 3
-"""How deep an error may be wrapped into others."""
+"""The most levels of errors wrapped in other errors."""
 
 _decode = msgspec.json.Decoder().decode
 
 _FAILURES = frozenset({"server_error", "internal_server_error", "internal_error", "api_error", "overloaded_error"})
-"""Types by which an upstream calls a 400 its own failure."""
+"""Error types that declare a 400 to be the upstream's own failure."""
 
 _OUTPUT_LIMIT = re.compile(r"\bmax_(?:completion_)?tokens\b")
 _UNSUPPORTED = re.compile(
@@ -34,7 +34,7 @@ _UNSUPPORTED = re.compile(
     r"|\bnot (?:supported|permitted|allowed)"
 )
 _QUOTED = re.compile(r"""(?<!\w)(?:'[^']*'|"[^"]*"|`[^`]*`)(?!\w)""")
-"""What an upstream quotes may be the customer's own words."""
+"""Quoted text in an upstream's message. It may be the customer's own text."""
 
 _CODES = {
     "credentials": re.compile(
@@ -68,9 +68,9 @@ _WORDS = {
 
 
 class ReportedError(msgspec.Struct, frozen=True, kw_only=True):
-    """An error as the upstream reports it. `message` is None if its shape is not known.
+    """An error as the upstream reports it. `message` is None if its format is unknown.
 
-    `names` holds its type, code and the like.
+    `names` are its type, code, status and reasons.
     """
 
     message: str | None = None
@@ -83,7 +83,7 @@ UNKNOWN = ReportedError()
 
 
 def read_error(values: Any, *, nested: int = 0) -> ReportedError:
-    """The error in a decoded body."""
+    """Read the error in a decoded body."""
     if type(values) is list and values:
         values = values[0]
     if type(values) is not dict or nested > NESTED_MAX:
@@ -99,7 +99,7 @@ def read_error(values: Any, *, nested: int = 0) -> ReportedError:
 
 
 def operators_subject(error: ReportedError) -> str | None:
-    """What makes an error the operator's: "credentials", "quota" or "model settings". None if it is the customer's."""
+    """Return the subject that the operator must fix, such as "quota". None if the customer must fix the request."""
     if error.is_about_headers:
         return "credentials"
     if error.param == "model":
@@ -119,7 +119,7 @@ def operators_subject(error: ReportedError) -> str | None:
 
 
 def _read_object(error: dict[str, Any], *, nested: int) -> ReportedError:
-    """OpenAI's error object, and those of others that hold another error."""
+    """Read OpenAI's error object, or a similar one that wraps another error."""
     metadata = error.get("metadata")
     if type(metadata) is dict and type(metadata.get("raw")) is str:
         return _read_wrapped(metadata["raw"], error, nested=nested)
@@ -139,7 +139,7 @@ def _read_object(error: dict[str, Any], *, nested: int) -> ReportedError:
 
 
 def _read_wrapped(text: str, error: dict[str, Any], *, nested: int) -> ReportedError:
-    """An error whose message is the JSON of another error: OpenRouter, Mistral."""
+    """Read an error whose message is the JSON of another error, as OpenRouter and Mistral send it."""
     try:
         inner = read_error(_decode(text), nested=nested + 1)
     except (msgspec.DecodeError, RecursionError):
@@ -151,45 +151,45 @@ def _read_wrapped(text: str, error: dict[str, Any], *, nested: int) -> ReportedE
 
 
 def _read_detail(detail: Any, error: dict[str, Any]) -> ReportedError:
-    """FastAPI's error: a text, or a list of faults, each with its place. A fault in a header is the operator's."""
+    """Read FastAPI's error: a string, or a list of faults with locations. The operator must fix a fault in a header."""
     if type(detail) is str:
         return _make(detail, error)
     if type(detail) is dict:
         return read_error({"error": detail}, nested=NESTED_MAX)
     faults = [fault for fault in detail if type(fault) is dict] if type(detail) is list else []
-    places: list[str] = []
-    texts: list[str] = []
+    params: list[str] = []
+    messages: list[str] = []
     for fault in faults[:FAULTS_MAX]:
-        where = fault.get("loc")
-        text = fault.get("msg")
-        if type(where) is not list or not where or type(text) is not str:
+        location = fault.get("loc")
+        message = fault.get("msg")
+        if type(location) is not list or not location or type(message) is not str:
             continue
-        if where[0] != "body":
+        if location[0] != "body":
             return ReportedError(is_about_headers=True)
-        places.append(".".join(map(str, where[1:])))
-        texts.append(f"{places[-1]}: {text}" if places[-1] else text)
-    if not texts:
+        params.append(".".join(map(str, location[1:])))
+        messages.append(f"{params[-1]}: {message}" if params[-1] else message)
+    if not messages:
         return _make(None, error)
-    is_limit = [_OUTPUT_LIMIT.fullmatch(place) is not None for place in places]
-    param = places[is_limit.index(True)] if any(is_limit) else places[0]
-    return _make("; ".join(texts), error | {"param": param})
+    is_limit = [_OUTPUT_LIMIT.fullmatch(param) is not None for param in params]
+    param = params[is_limit.index(True)] if any(is_limit) else params[0]
+    return _make("; ".join(messages), error | {"param": param})
 
 
 def _make(message: str | None, error: dict[str, Any]) -> ReportedError:
     param = error.get("param")
-    shown = None if message is None else message[:MESSAGE_CHARACTERS_MAX]
+    text = (message or "")[:MESSAGE_CHARACTERS_MAX]
     return ReportedError(
-        message=shown if shown is not None and shown.strip() else None,
+        message=text if text.strip() else None,
         param=param if type(param) is str and param else None,
         names=_names(error),
     )
 
 
 def _names(error: dict[str, Any]) -> tuple[str, ...]:
-    """Type, code, status and, of Gemini, the reasons in the details."""
+    """Return the type, the code, the status and the reasons in Gemini's `details`."""
     details = error.get("details")
     reasons = (
         [item.get("reason") for item in details[:FAULTS_MAX] if type(item) is dict] if type(details) is list else []
     )
-    found = [*map(error.get, ("type", "code", "status")), *reasons]
-    return tuple(name[:128] for name in found if type(name) is str)
+    names = [*map(error.get, ("type", "code", "status")), *reasons]
+    return tuple(name[:128] for name in names if type(name) is str)

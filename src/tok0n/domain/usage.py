@@ -1,7 +1,6 @@
-"""Read the usage that an upstream reports, and believe it only when it is whole. Never guesses a figure.
+"""Read the token usage that an upstream reports. Never estimates a figure.
 
-Usage that is missing or impossible is `None` to the caller, who then charges nothing: a charge must rest on a number
-that the upstream really gave.
+Missing or impossible usage is None, and the request is not charged: every charge is a figure the upstream reported.
 """
 
 from typing import Any, TypeGuard
@@ -9,7 +8,7 @@ from typing import Any, TypeGuard
 import msgspec
 
 TOKENS_MAX = 2**53
-"""The largest count of tokens anywhere, inclusive: what a JSON number carries exactly (RFC 8259, section 6)."""
+"""The largest number of tokens anywhere, because JSON parsers may round larger integers (RFC 8259, section 6)."""
 
 _DETAILS = ("prompt_tokens_details", "completion_tokens_details")
 _DETAILS_NAMES = frozenset(_DETAILS)
@@ -18,9 +17,9 @@ _DETAIL_NAME_CHARACTERS_MAX = 64
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens that the upstream reports for one completion. `total_tokens` is the charge.
+    """The tokens that the upstream reports for a completion. `total_tokens` is the charge.
 
-    `details` holds breakdowns such as `completion_tokens_details.reasoning_tokens`: kept, never added to anything.
+    `details` has breakdowns such as `completion_tokens_details.reasoning_tokens`, which don't add to the charge.
     """
 
     prompt_tokens: int
@@ -30,11 +29,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_usage(reported: Any) -> Usage | None:
-    """The usage in a decoded `usage` member, or None when it is missing or cannot be true.
+    """Return the usage in a decoded `usage` member, or None if it is missing or impossible.
 
-    True means: three real integers (a bool, a float or a string is not one), each from 0 to 2^53, with
-    `total_tokens` ≥ `prompt_tokens` + `completion_tokens`, and a total above zero. If `completion_tokens` is missing or
-    null, it is the rest of the total: Gemini leaves it out when all output was reasoning.
+    The three figures must be integers (not bool, float or string) from 0 to 2^53, with a total above 0 and
+    `total_tokens` ≥ `prompt_tokens` + `completion_tokens`. If `completion_tokens` is missing or null, it is computed as
+    the rest of the total, because Gemini omits it if all output was reasoning.
     """
     if type(reported) is not dict:
         return None
@@ -57,7 +56,7 @@ def _is_count(value: Any) -> TypeGuard[int]:
 
 
 def _details(reported: dict[str, Any]) -> dict[str, int]:
-    """Only names and counts are kept, so that no text of an answer can come into the log this way."""
+    """Return the breakdowns. Keeps only names and counts, so no text of a response gets into the log."""
     details: dict[str, int] = {}
     if _DETAILS_NAMES.isdisjoint(reported):
         return details

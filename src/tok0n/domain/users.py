@@ -1,4 +1,4 @@
-"""Who signs in, and for how long. Holds no password and no session id: those are known by their digests."""
+"""Users, sessions, links and passkeys, and their lifetimes. Session ids and links are stored as digests only."""
 
 import hashlib
 from enum import StrEnum
@@ -11,16 +11,16 @@ PASSWORD_CHARACTERS_MIN = 10
 PASSWORD_CHARACTERS_MAX = 200
 SESSION_IDLE_US = 7 * MICROSECONDS_PER_DAY
 SESSION_LIFE_US = 30 * MICROSECONDS_PER_DAY
-"""A session ends a week after it was last used, and a month after it began (OWASP, session management)."""
+"""A session ends 7 days after its last use, and at most 30 days after sign-in (OWASP, session management)."""
 
 SECOND_FACTOR_LIFE_US = 600_000_000
-"""How long a sign-in waits for its second factor."""
+"""After the password, a user has 10 minutes to complete two-factor authentication."""
 
 LINK_LIFE_US = MICROSECONDS_PER_DAY
-"""A mailed link works for a day, and once."""
+"""An emailed link expires after a day. It works once."""
 
 PASSKEY_LIFE_US = 300_000_000
-"""How long a user has to use a passkey after asking for the challenge."""
+"""A passkey challenge expires after 5 minutes."""
 
 INVITATION_LIFE_US = 7 * LINK_LIFE_US
 SECRET_BYTES = 32
@@ -30,9 +30,9 @@ UTC = "UTC"
 
 
 class LinkPurpose(StrEnum):
-    """What a link is for. One to set up the operator's account belongs to nobody yet.
+    """The purpose of a link. `SET_UP` creates the operator's account, so its link has no user.
 
-    The challenge that a passkey signs is kept like a link: it works once, and not for long.
+    A passkey challenge is stored as a link too, because it also works once and expires.
     """
 
     VERIFY = "verify"
@@ -51,7 +51,7 @@ class Registration(StrEnum):
     CLOSED = "closed"
 
     def may_open(self, purpose: LinkPurpose) -> bool:
-        """Whether a link of this purpose may open an account now. The operator's own account is always allowed."""
+        """Whether a link of this purpose may open an account. The operator can always set up an account."""
         return purpose in _OPENED_BY[self]
 
 
@@ -63,10 +63,10 @@ _OPENED_BY = {
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
-    """A human who signs in. The account exists once the email address is verified.
+    """A human who signs in. `account_id` is None until the email address is verified.
 
-    `password_hash` is empty until an invited user chooses a password. `totp_secret` is base32, as
-    authenticator apps take it; None without a second factor. `credential_changes` counts the changes of credentials.
+    `password_hash` is empty until an invited user chooses a password. `totp_secret` is base32, or None without
+    two-factor authentication. `credential_changes` counts the changes of credentials.
     """
 
     id: str
@@ -82,7 +82,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Passkey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key pair on a device of a user, of which we have the public half. `sign_count` never falls."""
+    """The public key of a user's passkey. `sign_count` never decreases."""
 
     credential_id: bytes
     user_id: str
@@ -94,7 +94,7 @@ class Passkey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """A user's session, and the account that it may see."""
+    """A user's session, and the account that it gives access to."""
 
     digest: bytes
     user_id: str
@@ -105,7 +105,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One of a user's sessions, as the user is shown it."""
+    """A session in the user's list of sessions."""
 
     digest: bytes
     agent: str
@@ -122,5 +122,5 @@ class LowBalance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def digest(secret: str) -> bytes:
-    """How a session id, a mailed secret or a recovery code is stored."""
+    """Return the SHA-256 digest under which a session id, an emailed secret or a recovery code is stored."""
     return hashlib.sha256(secret.encode()).digest()

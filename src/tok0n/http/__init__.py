@@ -1,1 +1,1 @@
-"""An HTTP/1.1 server for any ASGI application. It knows no OpenAI and no pages, and imports no other part of Tok0n."""
+"""An HTTP/1.1 server for any ASGI application. Imports no other part of Tok0n."""

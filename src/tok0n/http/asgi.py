@@ -71,7 +71,7 @@ class _AsgiCycle:
             raise
         if not self._response.done():
             if self._request.is_cut_off:
-                task.exception()  # asyncio warns about an exception that nobody looks at
+                task.exception()  # asyncio warns about unretrieved exceptions.
                 raise ClientLeft
             task.result()
             raise RuntimeError("the application sent no response")
@@ -173,7 +173,7 @@ class _Stream:
 
 
 def _ignore_failure(task: "asyncio.Future[None]") -> None:
-    """Look at the exception, because asyncio warns about one that nobody looks at. The response is cut already."""
+    """Retrieve the exception, because asyncio warns about unretrieved ones. The response is already truncated."""
     if not task.cancelled():
         task.exception()
 
@@ -203,7 +203,7 @@ def _scope(request: Request) -> Scope:
 
 
 async def read_at_most(stream: AsyncIterable[bytes], bytes_max: int) -> bytes | None:
-    """Return a request's whole body; None as soon as it is larger than `bytes_max`."""
+    """Return a request's complete body, or None as soon as it exceeds `bytes_max`."""
     parts: list[bytes] = []
     size = 0
     async for part in stream:

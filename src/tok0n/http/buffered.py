@@ -1,14 +1,14 @@
-"""Count the request bytes that wait to be admitted, and decide which request has to go when there are too many.
+"""Count the bytes of requests that wait to be admitted, and select the request to evict if there are too many.
 
 A request with more than a few kilobytes has a `Hold`, which counts its bytes. A hold has a holder: the client, or the
-account once the API key is known. It ends when the request is admitted, or over.
+account once the API key is known. It ends when the request is admitted or ends.
 """
 
 from collections.abc import Callable, Hashable
 
 HOLDER_IS_FULL = "rate_limit_error"
 SERVER_IS_FULL = "overloaded"
-"""The error codes of requests that are rejected for it."""
+"""The error codes of the two limits."""
 
 FULL_MESSAGES = {
     HOLDER_IS_FULL: "The request bodies that this client or account is sending are too large together. Retry later.",
@@ -28,16 +28,16 @@ class BufferedBytes:
         self._holds: dict[Hashable, set[Hold]] = {}
 
     def hold(self, holder: Hashable, *, on_evict: Callable[[str], None]) -> "Hold":
-        """A new hold, of no bytes. `on_evict` is called with an error code when the server needs the memory."""
+        """Return a new hold of 0 bytes. `on_evict` is called with an error code if the server needs the memory."""
         hold = Hold(self, holder, on_evict)
         self._holds.setdefault(holder, set()).add(hold)
         return hold
 
     def add(self, hold: "Hold", size: int) -> str | None:
-        """Count `size` more bytes for a hold. While there are too many, evict the largest hold of the largest holder.
+        """Count `size` more bytes for a hold. If the total is too high, evict the largest holds of the largest holder.
 
-        Gives `HOLDER_IS_FULL`, and counts nothing, if they are too many for the holder. Gives `SERVER_IS_FULL` if the
-        holder itself is the largest: the bytes are counted, and the caller must release the hold.
+        Returns `HOLDER_IS_FULL` and counts nothing if the holder exceeds its limit. Returns `SERVER_IS_FULL` if the
+        total is too high and this holder is the largest. The bytes are counted, and the caller must release the hold.
         """
         held = self._bytes.get(hold.holder, 0) + size
         if held > self._holder_max:
@@ -56,14 +56,14 @@ class BufferedBytes:
         return None
 
     def move(self, hold: "Hold", holder: Hashable) -> str | None:
-        """Make `holder` the holder. Gives an error code as `add` does."""
+        """Change the holder of a hold. Returns an error code as `add` does."""
         self.remove(hold)
         size, hold.size, hold.holder = hold.size, 0, holder
         self._holds.setdefault(holder, set()).add(hold)
         return self.add(hold, size)
 
     def remove(self, hold: "Hold") -> None:
-        """Forget a hold and its bytes. Nothing happens if it was removed before."""
+        """Remove a hold and its bytes. Does nothing if it is already removed."""
         holds = self._holds.get(hold.holder)
         if holds is None or hold not in holds:
             return
@@ -90,11 +90,11 @@ class Hold:
         self.size = 0
 
     def add(self, size: int) -> str | None:
-        """Count more bytes; see `BufferedBytes.add`."""
+        """Count more bytes, as `BufferedBytes.add` does."""
         return self._buffered.add(self, size)
 
     def move(self, holder: Hashable) -> str | None:
-        """Count the bytes for another holder; see `BufferedBytes.move`."""
+        """Count the bytes for another holder, as `BufferedBytes.move` does."""
         return self._buffered.move(self, holder)
 
     def release(self) -> None:

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection: reads requests, has a handler respond, and writes the responses in order.
+"""An HTTP/1.1 connection: reads requests, runs the handler, and writes the responses in order.
 
 `states` has the theory of operation. The connection's `Responder` runs the handler.
 """
@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count the connection, or reject it when its client has too many."""
+        """Count the connection, or reject it if its client has too many."""
         self._transport = self._responder.transport = transport  # type: ignore[assignment]  # a stream protocol's
         self.client_address = address_of(transport, "peername")
         self.server_address = address_of(transport, "sockname")
@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
             self._reject("overloaded", "This client has too many open connections. Close some, or reuse them.")
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio gives it
-        """Cut off the request in progress and free everything."""
+        """Cut off the request in progress, and release all resources."""
         self._server.remove(self, self._peer)
         self._state = TRANSITIONS[self._state, _CLOSE]
         self._release_unread()
@@ -78,7 +78,7 @@ class Connection(asyncio.Protocol):
         self._responder.stop()
 
     def data_received(self, data: bytes) -> None:
-        """Read the bytes that arrived, or let them wait while a response is in progress."""
+        """Parse received bytes, or buffer them while a response is in progress."""
         state = self._state
         if state is _CLOSING:
             self._discard(data)
@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def _read_request(self) -> bool:
-        """Read a head and the bytes of its body. Returns whether more can be read. Raises `BadRequest`."""
+        """Read a head and the received bytes of its body. Returns whether more can be read. Raises `BadRequest`."""
         parser = self._parser
         request = self._request
         if request is None:
@@ -202,7 +202,7 @@ class Connection(asyncio.Protocol):
             self._evict_unread(code)
 
     def _evict_unread(self, code: str) -> None:
-        """Drop the unread bytes, and reject their request once the response in progress is out."""
+        """Drop the unread bytes, and reject their request after the response in progress."""
         self._release_unread()
         if self._state is _RESPONDING:
             self._parser.drop()
@@ -276,7 +276,7 @@ class Connection(asyncio.Protocol):
         self._responder.start(self._request)
 
     def _finish(self, request: Request) -> None:
-        """Read the next request, or close: the response is out."""
+        """Read the next request, or close the connection, after a response is sent."""
         request.finish()
         self._request = None
         if self._transport.is_closing() or self._state is _CLOSING:
@@ -300,7 +300,7 @@ class Connection(asyncio.Protocol):
             self._close()
 
     def _reject(self, code: str, message: str) -> None:
-        """Answer the request in progress with an error, unless its response has begun, and close."""
+        """Respond to the request in progress with an error, unless its response has begun, and close the connection."""
         if self._state is _CLOSING:
             return
         request = self._request
@@ -319,7 +319,7 @@ class Connection(asyncio.Protocol):
         self._linger()
 
     def _linger(self) -> None:
-        """Send what was written, and discard what arrives for a moment before closing."""
+        """Send buffered data, then discard input for a moment before closing the connection."""
         self._state = TRANSITIONS[self._state, _CLOSE]
         if self._transport.is_closing():
             return
@@ -348,7 +348,7 @@ class Connection(asyncio.Protocol):
             self._request.keep_alive = False
 
     def abort(self) -> None:
-        """Close the connection now, and drop what is not sent."""
+        """Close the connection now, and drop unsent data."""
         self._transport.abort()
 
     def _on_deadline(self) -> None:

@@ -1,4 +1,4 @@
-"""The head of an HTTP/1.1 request: its lines, what they may be, and what they say of the body.
+"""Parse and validate the lines of an HTTP/1.1 request's head, including how they frame the body.
 
 Sources: RFC 9110 and RFC 9112. `parser` finds the lines; `BadRequest` says what is wrong with one.
 """
@@ -43,11 +43,11 @@ RequestLine = tuple[bytes, bytes, bool]
 known_request_lines: dict[bytes, RequestLine] = {}
 known_fields: dict[bytes, tuple[bytes, bytes]] = {}
 _known_hosts: dict[bytes, bool] = {}
-"""Lines that were valid before, and what they mean. To look one up costs a quarter of reading it again."""
+"""The parsed form of lines that were valid before. A lookup takes a quarter of the time of parsing a line."""
 
 
 class BadRequest(Exception):
-    """The request cannot be read, so neither can anything behind it.
+    """The request is malformed, so the end of it is unknown and the connection is unusable.
 
     `code` is `invalid_request`, `headers_too_large` or `http_version_not_supported`.
     """
@@ -61,8 +61,8 @@ class BadRequest(Exception):
 class RequestHead:
     """The request line and the headers, with lower-case names, in their order.
 
-    `named` has the same headers by name; several values of one name are joined by a comma. `content_length` is None
-    for a chunked body. `is_http_10` tells that the client knows neither chunks nor interim responses.
+    `named` has the same headers by name, with repeated values joined by commas. `content_length` is None for a chunked
+    body. If `is_http_10`, the client supports neither chunks nor interim responses.
     """
 
     __slots__ = (
@@ -109,7 +109,7 @@ class RequestHead:
 
 
 def read_request_line(line: bytes) -> RequestLine:
-    """Method, target, and whether the version is 1.0."""
+    """Return the method, the target, and whether the version is 1.0. Raises `BadRequest`."""
     _check_line(line)
     parts = line.split(b" ")
     if len(parts) != 3 or not parts[0] or not parts[1]:
@@ -131,7 +131,7 @@ def read_request_line(line: bytes) -> RequestLine:
 
 
 def read_field(line: bytes) -> tuple[bytes, bytes]:
-    """The name, in lower case, and the value of a header or trailer."""
+    """Return the lower-case name and the value of a header or trailer. Raises `BadRequest`."""
     _check_line(line)
     name, colon, value = line.partition(b":")
     lower = name.lower()
@@ -144,7 +144,7 @@ def read_field(line: bytes) -> tuple[bytes, bytes]:
 
 
 def _check_line(line: bytes) -> None:
-    """Reject control characters, and with them any line end but CRLF."""
+    """Reject control characters, including any line end except CRLF."""
     if line.isascii() and line.decode("ascii").isprintable():
         return
     if line.translate(None, FIELD_BYTES):
@@ -160,7 +160,7 @@ def _remember(known: dict[bytes, Any], line: bytes, value: Any) -> None:
 
 
 def _join_repeated(headers: Headers) -> dict[bytes, bytes]:
-    """Join the values of repeated headers by commas. A second Host is an error."""
+    """Join the values of repeated headers with commas. Raises `BadRequest` for a second Host."""
     named: dict[bytes, bytes] = {}
     for name, value in headers:
         if name not in named:
@@ -183,7 +183,7 @@ def _check_host(host: bytes | None, *, is_http_10: bool) -> None:
 
 
 def _agreed_length(value: bytes) -> int:
-    """The length that all Content-Length headers and their list items agree on."""
+    """Return the length in all Content-Length headers and their list items. Raises `BadRequest` if they differ."""
     lengths = {item.strip(b" \t") for item in value.split(b",")}
     length = lengths.pop()
     if lengths:
@@ -203,5 +203,5 @@ def _check_transfer_encoding(named: dict[bytes, bytes], *, is_http_10: bool) -> 
 
 
 def _closes(connection: bytes) -> bool:
-    """Whether the options of a Connection header have `close`."""
+    """Whether a Connection header has the option `close`."""
     return b"close" in [option.strip(b" \t") for option in connection.lower().split(b",")]

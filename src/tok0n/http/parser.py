@@ -1,4 +1,4 @@
-"""Parse HTTP/1.1 requests, strictly: one way to read each byte, or an error. Knows no socket and no clock.
+"""Parse HTTP/1.1 requests strictly: ambiguous input is an error. Has no socket and no clock.
 
 Source: RFC 9110 and RFC 9112. Where they let a server choose between repairing a message and rejecting it, this parser
 rejects it, because a proxy in front of us may have repaired it in another way (docs/adr/0014). An offer to upgrade the
@@ -32,10 +32,10 @@ from tok0n.http.head import (
 
 CHUNKS_MAX = 1_000
 BYTES_PER_CHUNK_MIN = 64
-"""A chunked body may have `CHUNKS_MAX` chunks, and one more for each `BYTES_PER_CHUNK_MIN` bytes of it."""
+"""A chunked body may have `CHUNKS_MAX` chunks, plus one for each `BYTES_PER_CHUNK_MIN` bytes."""
 
 TEMPLATE_MISSES_MAX = 3
-"""After this many heads in a row that the template did not fit, a connection's template is not replaced any more."""
+"""After this many consecutive heads that don't match the template, the connection stops replacing it."""
 
 TEMPLATE_BYTES_MAX = 2_048
 """A longer head does not become a template."""
@@ -66,26 +66,26 @@ _HEAD, _LENGTH, _CHUNK_SIZE, _CHUNK_DATA, _CHUNK_END, _TRAILERS, _COMPLETE = Sta
 
 
 class _HeadTemplate(NamedTuple):
-    """A head, and its bytes before and after the digits of its Content-Length.
+    """A parsed head, with its bytes before and after the digits of its Content-Length.
 
-    Most clients send the same head with every request but for these digits. Such a head need not be read again.
+    Most clients send the same head with every request except for these digits, so it need not be parsed again.
     """
 
     before: bytes
     after: bytes
     head: RequestHead
     position: int
-    """Where Content-Length is among the headers."""
+    """The index of Content-Length in the headers."""
 
 
 class RequestParser:
-    """Reads one request after another from the bytes of one connection.
+    """Parses the requests of one connection in sequence.
 
-    Call `feed` with what arrived, then `read_head` until it gives a head, then `read_body` until `is_complete`, then
-    `start_next`. `head_bytes_max` bounds the head, the trailers and the chunk extensions of one request together,
-    `header_lines_max` its headers and trailers together. Both are exact, however the bytes arrive.
+    Call `feed` with received bytes, then `read_head` until it returns a head, then `read_body` until `is_complete`,
+    then `start_next`. `head_bytes_max` limits the head, the trailers and the chunk extensions of a request together,
+    and `header_lines_max` its headers and trailers together. Both limits are exact, however the bytes arrive.
 
-    `is_complete` tells whether the whole request was read. `buffer` is empty when no bytes wait to be read.
+    `is_complete` says whether the complete request was read. `buffer` is empty if no bytes are unread.
     """
 
     __slots__ = (
@@ -115,7 +115,7 @@ class RequestParser:
         self._request_line_is_valid = False
         self._remaining = 0
         self._template: _HeadTemplate | None = None
-        self._template_misses = -1  # the first head is no miss: most connections have one request
+        self._template_misses = -1  # The first head is not a miss, because most connections have one request.
         self._chunks = 0
         self._body_bytes = 0
         self.start_next()
@@ -128,11 +128,11 @@ class RequestParser:
 
     @property
     def buffered_bytes(self) -> int:
-        """How many bytes wait to be read."""
+        """The number of unread bytes."""
         return len(self.buffer) - self._position
 
     def feed(self, data: bytes) -> None:
-        """Add bytes that arrived."""
+        """Add received bytes."""
         if not self.buffer:
             self.buffer = data
         else:
@@ -142,14 +142,14 @@ class RequestParser:
             self.buffer += data
 
     def drop(self) -> None:
-        """Forget the bytes that wait to be read."""
+        """Drop the unread bytes."""
         self.buffer = b""
         self._position = self._checked_bytes = 0
 
     def read_head(self) -> RequestHead | None:
-        """The head of the request, or None while it is incomplete. Raises `BadRequest`.
+        """Return the head of the request, or None while it is incomplete. Raises `BadRequest`.
 
-        It may be the previous head's object with another length: copy what you need for longer than one request.
+        It may be the object of the previous request with another length, so copy values that must outlive the request.
         """
         buffer, begin = self.buffer, self._position
         if buffer[begin : begin + 1] in (b"\r", b"\n"):
@@ -188,7 +188,7 @@ class RequestParser:
         return head
 
     def _read_by_template(self, template: _HeadTemplate) -> RequestHead | None:
-        """The next head, if it differs from the template's in its Content-Length alone."""
+        """Return the next head if it differs from the template's only in its Content-Length."""
         buffer, begin = self.buffer, self._position
         before, after, head, position = template
         digits_begin = begin + len(before)
@@ -223,7 +223,7 @@ class RequestParser:
             self._complete()
 
     def read_body(self) -> bytes:
-        """All of the body that arrived, without its framing. Raises `BadRequest`."""
+        """Return the received part of the body without its framing. Raises `BadRequest`."""
         if self._state is _LENGTH:
             return self._take_counted(then=_COMPLETE)
         parts: list[bytes] = []
@@ -253,7 +253,7 @@ class RequestParser:
         self.is_complete = True
 
     def _take_counted(self, *, then: State) -> bytes:
-        """Take the bytes that arrived of those whose number is known; enter `then` after the last one."""
+        """Take the received bytes of a part of known length. After its last byte, enter the state `then`."""
         buffer, begin, size = self.buffer, self._position, self._remaining
         end = begin + size
         if end >= len(buffer):
@@ -270,7 +270,7 @@ class RequestParser:
         return taken
 
     def _take_line(self) -> bytes | None:
-        """Take one line of the chunked framing, without its end; None while it is incomplete."""
+        """Take one line of the chunked framing without its line end. None while it is incomplete."""
         buffer, begin = self.buffer, self._position
         checked = max(begin, self._checked_bytes - 1)
         end = buffer.find(b"\r\n", checked)
@@ -286,7 +286,7 @@ class RequestParser:
         return line
 
     def _check_partial_line(self, new: bytes, size: int) -> None:
-        """Reject an incomplete line as soon as it cannot become a valid one. `size` is its length so far."""
+        """Reject an incomplete line as soon as it can't become valid. `size` is its length so far."""
         if _has_bare_line_end(new):
             raise BadRequest(_BARE_FRAMING_LINE_END_MESSAGE)
         if self._state is _CHUNK_END and new not in {b"", b"\r"}:
@@ -324,7 +324,7 @@ class RequestParser:
         read_field(line)
 
     def _drop_read_bytes(self) -> None:
-        """Forget the bytes before the position."""
+        """Drop the bytes before the position."""
         if not self._position:
             return
         self.buffer = self.buffer[self._position :]
@@ -344,7 +344,7 @@ class RequestParser:
         self._checked_bytes = 0
 
     def _check_partial_head(self) -> None:
-        """Reject an incomplete head as soon as it cannot become a valid one."""
+        """Reject an incomplete head as soon as it can't become valid."""
         self._drop_read_bytes()
         buffer, checked = self.buffer, self._checked_bytes
         splits_line_end = checked and buffer[checked - 1] == _CR
@@ -381,7 +381,7 @@ class RequestParser:
 
 
 def _template_of(text: bytes, head: RequestHead) -> _HeadTemplate | None:
-    """The template that a head makes, if it has a Content-Length and no header twice."""
+    """Return the template of a head, or None without a Content-Length or with repeated headers."""
     match = _LENGTH_LINE.search(text)
     if match is None or len(head.headers) != len(head.named) or len(text) > TEMPLATE_BYTES_MAX:
         return None
@@ -391,6 +391,6 @@ def _template_of(text: bytes, head: RequestHead) -> _HeadTemplate | None:
 
 
 def _has_bare_line_end(data: bytes) -> bool:
-    """Whether a CR or LF is alone. A CR at the very end is not counted as alone: its LF may follow."""
+    """Whether there is a CR or LF without the other. Ignores a CR at the end, because its LF may follow."""
     line_ends = data.count(b"\r\n")
     return data.count(b"\n") != line_ends or data.count(b"\r") - data.endswith(b"\r") != line_ends

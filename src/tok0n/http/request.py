@@ -1,4 +1,4 @@
-"""One request, as a handler sees it. Its body may still be arriving."""
+"""A request for a handler. Its body may still be incomplete."""
 
 import asyncio
 from collections.abc import Hashable
@@ -202,7 +202,7 @@ class Request:
             self._wake()
 
     def finish(self) -> None:
-        """Drop the body: the response is out."""
+        """Drop the body after the response is sent."""
         self.is_finished = True
         self.awaits_continue = False
         self.body = b""
@@ -218,7 +218,7 @@ class Request:
             self._waiter.set_result(None)
 
     def _count(self, size: int) -> None:
-        """Count bytes that arrived, and reject the request if they are too many."""
+        """Count received bytes, and reject the request if they are too many."""
         if self._hold is None:
             size = self.body_bytes
             self._hold = self._channel.hold(self, self._holder)

@@ -1,4 +1,4 @@
-"""The id that a client gives a request. We log it and send it back; it never replaces ours."""
+"""The request id that a client can send. The server logs it and returns it beside its own id."""
 
 import re
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ def id_headers(request_id: str, client_id: str | None) -> Headers:
 
 
 def client_request_id(named: Mapping[bytes, bytes]) -> str | None:
-    """The client's id: 1 to 128 visible ASCII characters. An invalid one is ignored."""
+    """Return the client's id, which is 1 to 128 visible ASCII characters. Ignores an invalid one."""
     if CLIENT_REQUEST_ID not in named and REQUEST_ID not in named:
         return None
     for name in _NAMES:

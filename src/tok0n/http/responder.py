@@ -1,4 +1,4 @@
-"""Run the handler for the requests of one connection, and write its responses."""
+"""Run the handler for the requests of a connection, and write the responses."""
 
 import asyncio
 from collections.abc import Callable
@@ -65,11 +65,11 @@ class Responder:
         self.resume()
 
     def pause(self) -> None:
-        """Write no more until `resume`: the client reads more slowly than we write."""
+        """Stop writing until `resume`, because the client reads more slowly than the server writes."""
         self._is_paused = True
 
     def resume(self) -> None:
-        """Write again: the client has read, or left."""
+        """Continue writing, because the client has read or left."""
         self._is_paused = False
         waiting, self._waiting_writers = self._waiting_writers, []
         for waiter in waiting:
@@ -126,7 +126,7 @@ class Responder:
         self._on_finish(request)
 
     async def _write_stream(self, request: Request, response: Response, pieces: Pieces) -> None:
-        """Write the pieces as they come. The head goes out with the first one."""
+        """Write the pieces as the handler produces them. Sends the head with the first one."""
         is_head = request.head.method == b"HEAD"
         try:
             framing = StreamedBody(response, is_http_10=request.head.is_http_10, is_head=is_head)

@@ -1,4 +1,4 @@
-"""Listen on a socket, serve its connections, and end them all: gracefully first, then at once."""
+"""Listen on a socket, serve its connections, and shut down: gracefully first, then by force."""
 
 import asyncio
 import socket
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 BACKLOG = 4096
 
 UNREAD_SECONDS_MAX = 60
-"""How long a client may take nothing of what it was sent: many that do not read would take all our memory."""
+"""The server drops a client that reads nothing for this long, because unread responses use memory."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 RenderError = Callable[[str, str, RequestHead | None], Response]
@@ -46,7 +46,7 @@ def socket_address(address: Address, _: Headers) -> Hashable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """What a server asks its application for: limits, the look of errors, and the identity of clients.
+    """The application's options for the server: limits, the rendering of errors, and the identity of clients.
 
     A trusted proxy (`is_trusted`, from its IP address) may have any number of connections. At most
     `pacing.ITEMS_PER_TICK` complete POST requests to `paced_paths` start in each iteration of the event loop. All other
@@ -98,11 +98,11 @@ class ServerState:
         self._connections_of: dict[Hashable, int] = {}
 
     def peer_key(self, address: Address) -> Hashable:
-        """Who counts as the client of a connection, before any request."""
+        """Return the client key of a connection that has no request yet."""
         return self.client_key(address, [])
 
     def add(self, connection: Connection, peer: Hashable) -> bool:
-        """Count a connection; tells whether its client may have it. A trusted proxy may have any number."""
+        """Count a connection. Returns whether its client may have it. A trusted proxy has no limit."""
         self.connections.add(connection)
         self.all_closed.clear()
         count = self._connections_of[peer] = self._connections_of.get(peer, 0) + 1
@@ -112,7 +112,7 @@ class ServerState:
         return address is None or self._is_trusted(address[0])
 
     def remove(self, connection: Connection, peer: Hashable) -> None:
-        """Forget a connection."""
+        """Stop counting a connection."""
         self.connections.discard(connection)
         count = self._connections_of[peer] - 1
         if count:
@@ -142,12 +142,12 @@ class HttpServer:
 
     @property
     def url(self) -> str:
-        """The address it listens on."""
+        """The URL that the server listens on."""
         host, port = self._listener.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def __aenter__(self) -> Self:
-        """Begin to accept connections."""
+        """Start to accept connections."""
         state = self.state = ServerState(self._app)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Connection(state), sock=self._listener, backlog=BACKLOG)
@@ -156,7 +156,7 @@ class HttpServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Accept no more, let requests in progress finish within `shutdown_seconds`, and cancel the rest."""
+        """Stop accepting connections, give requests in progress `shutdown_seconds` to finish, and cancel the others."""
         self._server.close()
         self.state.is_closing = True
         for connection in list(self.state.connections):
@@ -180,7 +180,7 @@ class HttpServer:
             await asyncio.wait(set(self.state.tasks))
 
     def force_exit(self) -> None:
-        """Do not wait for requests in progress any longer."""
+        """Stop waiting for requests in progress."""
         self._force_exit.set()
 
 

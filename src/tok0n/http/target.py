@@ -4,7 +4,7 @@ import urllib.parse
 
 
 def path_and_query(target: bytes) -> tuple[bytes, bytes] | None:
-    """Return path and query of a target in origin or absolute form; None for any other."""
+    """Return path and query of a target in origin or absolute form, or None for any other form."""
     if not target.startswith(b"/"):
         scheme, separator, rest = target.partition(b"://")
         if not separator or scheme.lower() not in {b"http", b"https"} or not rest or rest.startswith((b"/", b"?")):
@@ -20,6 +20,6 @@ def path_and_query(target: bytes) -> tuple[bytes, bytes] | None:
 
 
 def decode_path(raw_path: bytes) -> str:
-    """Decode a path's percent-encoding as UTF-8."""
+    """Decode the percent-encoding of a path as UTF-8."""
     path = raw_path.decode("ascii")
     return urllib.parse.unquote(path) if "%" in path else path

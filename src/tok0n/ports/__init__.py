@@ -1,1 +1,1 @@
-"""Everything that services need from outside, as Protocols: one module per subject."""
+"""The interfaces of services to databases, providers and clocks, as Protocols. Adapters implement them."""

@@ -18,13 +18,13 @@ class Accounts(Protocol):
         """Open an account, with a `grant` entry when `tokens` > 0. Raises `AlreadyExists`."""
 
     async def get(self, email: str) -> Account:
-        """The account of this e-mail. Raises `NotFound`."""
+        """Return the account of an email address. Raises `NotFound`."""
 
     async def list_all(self) -> list[Account]:
-        """All accounts, oldest first."""
+        """Return all accounts, oldest first."""
 
     async def grant(self, *, email: str, tokens: int, reason: str, now_us: int) -> Account:
-        """Append a `grant` entry of `tokens` > 0. Raises `NotFound`."""
+        """Append a `grant` entry of `tokens` > 0, and return the account after it. Raises `NotFound`."""
 
     async def create_key(
         self,
@@ -40,59 +40,60 @@ class Accounts(Protocol):
         submission: Submission | None = None,
         sealed: bytes | None = None,
     ) -> ApiKey:
-        """Store a new key by its digest, with the submitted form that created it, in one transaction.
+        """Store a new key's digest, and the form submission that created it, in one transaction.
 
-        Raises `NotFound` without such an open account, `LimitReached` when the account has `keys_max` active keys, and
-        `AlreadySubmitted` with the id of the first submission's key.
+        `sealed` is the encrypted key, which a repeated submission can decrypt. Raises `NotFound` if no such account is
+        open, `LimitReached` if it has `keys_max` active keys, and `AlreadySubmitted` with the id of the key that the
+        first submission created.
         """
 
     async def list_keys(self, account_id: str) -> list[ApiKey]:
-        """All keys of an account, oldest first."""
+        """Return all keys of an account, oldest first."""
 
     async def rename_key(self, *, account_id: str, key_id: str, name: str) -> None:
-        """Give a key of the account another name. Raises `NotFound`."""
+        """Rename a key of the account. Raises `NotFound`."""
 
     async def find_key(self, key_id: str) -> ApiKey:
         """Return a key of any account, for the operator. Raises `NotFound`."""
 
     async def revoke_key(self, *, account_id: str, key_id: str, now_us: int) -> ApiKey:
-        """Revoke a key of the account for good. A second call keeps the time of the first. Raises `NotFound`."""
+        """Revoke a key of the account permanently. If it is revoked, keeps the first time. Raises `NotFound`."""
 
     async def keys_used(self, used_at_us: Mapping[str, int]) -> None:
-        """Remember when keys were last used, by their ids."""
+        """Store when keys were last used, by key id."""
 
     async def find_caller(self, digest: bytes, *, now_us: int) -> Caller | None:
-        """The caller of an active key of an open account, looked up by the whole digest."""
+        """Return the caller of the key with this digest. None unless the key is active and its account open."""
 
 
 class History(Protocol):
-    """What an account can look back on. Every query names the account: nobody reads another's."""
+    """Queries of an account's history. Every query selects one account, so no account can read another's."""
 
     async def balance(self, account_id: str) -> Balance:
-        """What the account owns and has reserved. Raises `NotFound`."""
+        """Return the account's posted and pending tokens. Raises `NotFound`."""
 
     async def key(self, account_id: str, api_key_id: str) -> ApiKey:
-        """One key of the account. Raises `NotFound`."""
+        """Return a key of the account. Raises `NotFound`."""
 
     async def key_spent(self, account_id: str) -> dict[str, int]:
-        """What each key of the account was charged in all; keys that were not are not in it."""
+        """Return the total tokens charged to each key, by key id. Omits keys without charges."""
 
     async def request(self, account_id: str, request_id: str) -> RequestRecord:
-        """One request. Raises `NotFound`."""
+        """Return a request of the account. Raises `NotFound`."""
 
     async def requests(
-        self, account_id: str, filter_by: RequestFilter, *, before: str | None, rows_max: int
+        self, account_id: str, filters: RequestFilter, *, before: str | None, rows_max: int
     ) -> list[RequestRecord]:
-        """At most `rows_max` requests, newest first, from before the id `before`."""
+        """Return at most `rows_max` requests with ids below `before`, newest first."""
 
-    async def hours(self, account_id: str, filter_by: UseFilter, *, by: UseBy) -> list[HourOfUse]:
-        """The use of each hour by model or by key, oldest first."""
+    async def hours(self, account_id: str, filters: UseFilter, *, by: UseBy) -> list[HourOfUse]:
+        """Return the use of each hour by model or key, oldest first."""
 
-    async def totals(self, account_id: str, filter_by: UseFilter) -> UseTotals:
-        """The sums of what was charged."""
+    async def totals(self, account_id: str, filters: UseFilter) -> UseTotals:
+        """Return the totals of the charged requests."""
 
     async def models_used(self, account_id: str) -> list[str]:
-        """The models that the account was ever charged for, in the order of their names."""
+        """Return the ids of all models that the account was charged for, sorted."""
 
     async def entries(self, account_id: str, *, before: int | None, rows_max: int) -> list[LedgerEntry]:
-        """At most `rows_max` ledger entries, newest first, from before the entry `before`."""
+        """Return at most `rows_max` ledger entries with ids below `before`, newest first."""

@@ -1,4 +1,4 @@
-"""What the database stores about models."""
+"""The stored state of models."""
 
 from typing import Protocol
 
@@ -6,19 +6,19 @@ from tok0n.domain.catalogue import ModelState, Verification
 
 
 class Models(Protocol):
-    """What the database remembers of the catalogue."""
+    """The stored state of models: whether the operator enabled them, and their verifications."""
 
     async def states(self) -> dict[str, ModelState]:
-        """The state of every model ever seen, by id."""
+        """Return every stored state, by model id."""
 
     async def set_enabled(self, *, model: str, enabled: bool) -> ModelState:
-        """Enable or disable a model."""
+        """Enable or disable a model, and return its new state."""
 
     async def claim_verification(self, *, model: str, request_id: str, now_us: int, exclusive_us: int) -> bool:
-        """Remember that the operator is about to send a request: it counts in `Ledger.recent` for a minute.
+        """Store that the operator is about to send a request, which `Ledger.recent` then returns for a minute.
 
-        False, and nothing is remembered, when one was sent to this model less than `exclusive_us` ago.
+        Returns False and stores nothing if the operator sent a request to this model less than `exclusive_us` ago.
         """
 
     async def record(self, verification: Verification) -> ModelState:
-        """Remember a verification, and what follows from it (`ModelState.after`)."""
+        """Store a verification and the state after it (`ModelState.after`). Returns the state."""

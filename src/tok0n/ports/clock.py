@@ -4,10 +4,10 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """The two times there are."""
+    """The wall clock for times that are stored, and the monotonic clock for durations."""
 
     def now_us(self) -> int:
-        """Microseconds since the Unix epoch, for what is stored."""
+        """Return the microseconds since the Unix epoch."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back, for what is measured."""
+        """Return monotonic seconds."""

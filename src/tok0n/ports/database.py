@@ -7,4 +7,4 @@ class Database(Protocol):
     """The database as a whole."""
 
     async def probe(self) -> None:
-        """Prove that a write commits and that the schema is at head. Raises `AccountingFailed` with the reason."""
+        """Check that a write commits and that the schema is current. Raises `AccountingFailed` with the reason."""

@@ -7,29 +7,29 @@ from tok0n.domain.forms import Submission
 
 
 class Forms(Protocol):
-    """Submitted forms, for 24 hours: a second submission of the same form creates and changes nothing."""
+    """The form submissions of the last 24 hours, which detect repeated submissions of the same form."""
 
     async def claim(self, submission: Submission, *, result: str | None, now_us: int) -> None:
-        """Remember the first submission, before it does anything. Raises `AlreadySubmitted`.
+        """Store a submission before it is processed. Raises `AlreadySubmitted` if it is stored.
 
-        Without a `result` it is in progress until `finish` or `withdraw`.
+        Without a `result`, the submission is in progress until `finish` or `withdraw`.
         """
 
     async def finish(self, submission: Submission, *, result: str, sealed: bytes | None) -> None:
-        """Remember what a claimed submission led to."""
+        """Store the result of a claimed submission."""
 
     async def withdraw(self, submission: Submission) -> None:
-        """Forget a claimed submission that failed: the same form may be submitted again."""
+        """Remove a claimed submission that failed, so that the form can be submitted again."""
 
     async def check(self, submission: Submission, *, now_us: int) -> None:
-        """Raises `AlreadySubmitted` for a submission that is remembered."""
+        """Raise `AlreadySubmitted` if the submission is stored."""
 
     async def forget_old(self, *, now_us: int) -> None:
-        """Remove secrets after 10 minutes, and submissions after 24 hours."""
+        """Remove secrets older than 10 minutes, and submissions older than 24 hours."""
 
 
 class Attempts(Protocol):
-    """Counted attempts to prove something, shared by all processes. Subjects come in as digests."""
+    """Counts of attempts to guess a password or code, shared by all processes. Subjects are digests."""
 
     async def try_count(
         self, kind: AttemptKind, subject: bytes, *, limit: AttemptLimit, now_us: int
@@ -37,7 +37,7 @@ class Attempts(Protocol):
         """Count one attempt unless the limit is reached, atomically."""
 
     async def take_back(self, counted: Counted) -> None:
-        """Uncount an attempt that succeeded. Does nothing if the count has started again since."""
+        """Stop counting an attempt that succeeded. Does nothing if the count has restarted."""
 
     async def forget_expired(self, *, now_us: int, rows_max: int) -> int:
-        """Remove at most `rows_max` counts that no longer matter; gives how many."""
+        """Remove at most `rows_max` expired counts. Returns how many."""

@@ -1,8 +1,8 @@
 """The ledger: the life of a reservation, and the audit of all of them.
 
-Methods that return `Future` never block, and raise `Overloaded` at once when their queue is full. A command that was
-submitted runs whatever happens to its caller: the futures can't be cancelled, and a task that is cancelled while it
-awaits one gets its `CancelledError` when the future is done.
+Methods that return a `Future` never block, and raise `Overloaded` immediately if their queue is full. A submitted
+command always runs, even if its caller is cancelled: the futures can't be cancelled, and a task that is cancelled while
+it awaits one gets its `CancelledError` when the future is done.
 """
 
 from asyncio import Future
@@ -15,9 +15,9 @@ from tok0n.domain.ledger import AuditReport, Balance, NewReservation, Receipt, R
 
 
 class RecentRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One request of the last minute, or one that is still PENDING.
+    """A request of the last minute, or one that is still PENDING.
 
-    `dispatched` is False when certainly nothing reached the upstream. The operator's own requests have no caller.
+    `dispatched` is False only if the gateway sent nothing to the upstream. The operator's requests have no caller.
     """
 
     request_id: str
@@ -28,49 +28,50 @@ class RecentRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ledger(Protocol):
-    """The life of reservations. Every answer is durable before its future resolves."""
+    """The life of reservations. A future resolves only after its command is durable."""
 
     def has_room(self) -> bool:
-        """Whether a reservation would be taken now. Else it raises `Overloaded`: asking first spares preparing it."""
+        """Whether `reserve` would currently accept a reservation, instead of raising `Overloaded`."""
 
     def reserve(self, reservation: NewReservation) -> Future[Balance]:
-        """Set tokens aside, in one statement that also proves the key active and the account open.
+        """Reserve tokens in one statement that also checks the key, its budget and the account.
 
-        Gives the balance after. Raises `InvalidApiKey`, `InsufficientTokens` (its `largest_output_tokens` is 0: the
-        ledger knows no outputs), `Overloaded`, or `AccountingFailed` when the database fails; then nothing is reserved.
+        Returns the balance after it. Raises `InvalidApiKey`, `KeyBudgetSpent`, `InsufficientTokens` (with 0 as
+        `largest_output_tokens`, which the caller computes), `Overloaded`, or `AccountingFailed` if the database fails.
+        Then nothing is reserved.
         """
 
     def settle(self, settlement: Settlement) -> Future[Receipt]:
-        """Charge the use and release the rest. Repeated, it gives the first figures, with the current balance.
+        """Charge the use and release the rest. A repetition returns the first charge with the current balance.
 
-        Raises `AlreadyResolved` when the reservation was released or expired, `AccountingFailed` when the database
-        fails; then nothing is charged. Never refuses for a full queue: what was reserved must be able to end.
+        Raises `AlreadyResolved` if the reservation was released or has expired, and `AccountingFailed` if the database
+        fails. Then nothing is charged. Never raises `Overloaded`, because every reservation must be able to end.
         """
 
     def release(self, release: Release) -> Future[None]:
-        """End a reservation that costs nothing. Repeated, or after the row expired, it does nothing.
+        """End a reservation without a charge. Does nothing if it was released or has expired.
 
-        Raises `AlreadyResolved` when it was settled, `AccountingFailed` when the database fails. Never refuses for a
-        full queue.
+        Raises `AlreadyResolved` if it was settled, and `AccountingFailed` if the database fails. Never raises
+        `Overloaded`.
         """
 
     async def reverse(self, *, request_id: str, now_us: int) -> None:
-        """Reverse, once, the charge of a request whose customer was told that it was not charged.
+        """Give back, once, the charge of a request whose customer got the message that it was not charged.
 
-        It is an `adjustment` entry. Does nothing for a request that is not settled. Raises `AccountingFailed`.
+        Appends an `adjustment` entry. Does nothing if the request is not settled. Raises `AccountingFailed`.
         """
 
     async def expire(self, *, now_us: int, rows_max: int) -> int:
-        """Expire what is PENDING beyond its expiry, at most `rows_max` rows; gives how many were."""
+        """Expire at most `rows_max` PENDING reservations past their expiry. Returns how many."""
 
     async def recover(self, *, now_us: int) -> int:
-        """Expire everything PENDING, whatever its expiry. Only for a start that knows no other process lives."""
+        """Expire every PENDING reservation. Call it only if no other process uses the database. Returns how many."""
 
     async def recent(self, *, since_us: int) -> "list[RecentRequest]":
-        """What a limiter that forgot is filled from, oldest first.
+        """Return the requests to refill a limiter with, oldest first.
 
-        The requests created at or after `since_us`, all that are PENDING, and the operator's own since then.
+        These are the requests created at or after `since_us`, including the operator's, and every PENDING one.
         """
 
     async def audit(self) -> AuditReport:
-        """Recompute everything from the entries and the request rows, in one snapshot."""
+        """Recompute every balance from the ledger entries and the request rows, in one snapshot."""

@@ -1,4 +1,4 @@
-"""Email, and the notices that account owners asked for."""
+"""Email, and low-balance alerts."""
 
 from typing import Protocol
 
@@ -6,10 +6,10 @@ from tok0n.domain.users import LowBalance
 
 
 class Mailer(Protocol):
-    """Sends mail."""
+    """Sends email."""
 
     async def send(self, *, to: str, subject: str, text: str) -> None:
-        """Send one message, now or soon. A failure is logged for the operator, and the caller doesn't learn of it."""
+        """Queue a message. Failures are logged, and never raised to the caller."""
 
 
 class Notices(Protocol):

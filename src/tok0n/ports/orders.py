@@ -9,23 +9,24 @@ from tok0n.domain.packs import Pack
 
 
 class Orders(Protocol):
-    """Purchases of packs, what is known of their payments, and what the ledger made of it; and redeem codes."""
+    """Purchases of packs, the facts about their payments, their ledger entries, and redeem codes."""
 
     async def open(
         self, *, account_id: str, pack: Pack, currency: str, now_us: int, submission: Submission | None = None
     ) -> OpenedOrder:
-        """Open an order, with tokens and price as they are now, in one transaction that locks the account first.
+        """Open an order with the pack's current terms, in one transaction that locks the account.
 
-        Gives the order that the same `submission` opened before; else the account's open order of the same pack; else a
-        new one; or, when the account has `OPEN_CHECKOUTS_MAX` open orders, the oldest, which must be expired first.
-        Raises `NotFound` without such an open account, `LimitReached` for one that starts too many purchases.
+        Returns the first that exists of: the order that the same `submission` opened, the account's open order with the
+        same terms, a new order. If the account has `OPEN_CHECKOUTS_MAX` open orders, it returns the oldest as
+        `must_expire` instead of opening one. Raises `NotFound` if no such account is open, and `LimitReached` if the
+        account started too many purchases.
         """
 
     async def attach_checkout(self, order_id: str, *, checkout_id: str) -> bool:
-        """Remember the provider's name for an order's checkout. False when the order has expired, or has another."""
+        """Store the provider's checkout id of an order. Returns False if the order has expired or has another one."""
 
     async def abandon(self, order_id: str) -> None:
-        """Expire an order that never got a checkout: the process died first. Does nothing to any other order."""
+        """Expire an order without a checkout, which a killed process leaves. Does nothing to any other order."""
 
     async def get(self, order_id: str) -> Order:
         """Return an order of any account, for payments and the operator. Raises `NotFound`."""
@@ -34,24 +35,24 @@ class Orders(Protocol):
         """Return an order of the account. Raises `NotFound`."""
 
     async def find_by_payment(self, payment_id: str) -> Order | None:
-        """The order of a payment, by the provider's name for it."""
+        """Return the order with the provider's payment id."""
 
     async def of(self, account_id: str, *, before: str | None, rows_max: int, with_expired: bool = True) -> list[Order]:
-        """At most `rows_max` orders of the account, newest first, from before the id `before`."""
+        """Return at most `rows_max` orders of the account with ids below `before`, newest first."""
 
     async def entries(self, *, account_id: str, order_id: str) -> list[LedgerEntry]:
-        """The ledger entries of an order of the account, oldest first."""
+        """Return the ledger entries of an order of the account, oldest first."""
 
     async def record(self, order_id: str, facts: Payment, *, payment_id: str | None, now_us: int) -> Order:
-        """Add what became known of a payment, and append the entries that follow, in one transaction.
+        """Store facts about a payment and append the entries due, in one transaction. Returns the order.
 
-        Repeated or out of order, it ends the same. What is to be taken back and is reserved by calls in flight is taken
-        by a repetition after they have ended: see `Order.is_settled`. Raises `NotFound`, or `AlreadyExists` when the
-        payment or a dispute belongs to another order.
+        Facts can arrive repeatedly and in any order. If requests in progress have reserved tokens to remove, repeat the
+        call after they end, until `Order.is_settled`. Raises `NotFound`, or `AlreadyExists` if the payment or a dispute
+        belongs to another order.
         """
 
     async def debt(self, account_id: str) -> int:
-        """Tokens that were refunded or disputed after they were spent, and that the next purchase covers first."""
+        """Return the tokens that were refunded or disputed after they were spent. The next purchase pays them first."""
 
     async def create_code(
         self,
@@ -64,11 +65,11 @@ class Orders(Protocol):
         reason: str,
         now_us: int,
     ) -> None:
-        """Store a code that grants `tokens`, once to each account and `uses_max` times in all. Pages show `masked`."""
+        """Store a code for `tokens`. It works once for each account, `uses_max` times in all. Pages show `masked`."""
 
     async def redeem(self, *, account_id: str, digest: bytes, now_us: int, submission: Submission | None = None) -> int:
-        """Grant the tokens of a code; gives how many.
+        """Grant the tokens of a code. Returns how many.
 
-        Raises `NotFound`, `AlreadyExists` for a second time, or `AlreadySubmitted` with the tokens that the first
-        submission of the same form granted.
+        Raises `NotFound` for an invalid code, `AlreadyExists` if the account has redeemed it, or `AlreadySubmitted`
+        with the tokens that the first submission of the same form granted.
         """

@@ -8,58 +8,61 @@ from tok0n.domain.payments import Checkout, Event, StoredEvent
 
 
 class Payments(Protocol):
-    """The payment provider. All but `read` raise `PaymentFailed`."""
+    """The payment provider. All methods except `read` raise `PaymentFailed`."""
 
     @property
     def is_live(self) -> bool:
-        """Whether real money is moved."""
+        """Whether the provider moves real money."""
 
     @property
     def page_origin(self) -> str:
-        """Where the pages are on which buyers pay, as https://HOST."""
+        """The origin of the provider's payment pages, as https://HOST."""
 
     async def open_checkout(self, order: Order, *, email: str, success_url: str, cancel_url: str) -> Checkout:
-        """Make the page on which an order is paid; repeated, it is the same one."""
+        """Create the payment page of an order. A repetition returns the same page."""
 
     async def checkout(self, checkout_id: str) -> Checkout:
-        """How far a checkout has come. Raises `CheckoutGone` too."""
+        """Return the current state of a checkout. Also raises `CheckoutGone`."""
 
     async def expire_checkout(self, checkout_id: str) -> Checkout:
-        """Expire a checkout that is still open; gives how far it has come. One that was paid meanwhile stays paid.
+        """Expire an open checkout, and return its state. A checkout that was paid meanwhile stays paid.
 
-        Raises `CheckoutGone` too.
+        Also raises `CheckoutGone`.
         """
 
     async def refund(self, payment_id: str, *, cents: int, key: str) -> None:
-        """Give money back; repeated with the same `key`, it is given back once."""
+        """Refund an amount. Calls with the same idempotency `key` refund it once."""
 
     def read(self, payload: bytes, signature: str | None, *, now_us: int) -> Event:
-        """A webhook, proven to be the provider's and fresh. Raises `SignatureInvalid`.
+        """Verify and parse a webhook. Raises `SignatureInvalid` if its signature is wrong or too old.
 
-        An event whose contents cannot be understood is about `NotApplicable`.
+        An authentic event with invalid contents is about `NotApplicable`.
         """
 
     def events(self, *, since_us: int) -> AsyncIterator[Event]:
-        """Every event since then, newest first."""
+        """Yield the events since `since_us`, newest first."""
 
 
 class Inbox(Protocol):
-    """Events of the payment provider: kept before they are answered, until they were acted on."""
+    """The inbox of the payment provider's events. Events are stored before the webhook responds, and handled later."""
 
     async def store(self, event: Event, *, now_us: int) -> bool:
-        """Keep an event. False when it is here already."""
+        """Store an event. Returns False if it is already stored."""
 
     async def unhandled(self, *, now_us: int, rows_max: int) -> list[StoredEvent]:
-        """Events that are due and were not acted on yet, the least tried first, and of those the oldest."""
+        """Return unhandled events that are due, those with the fewest attempts first, then the oldest."""
 
     async def mark_handled(self, event_id: str, *, now_us: int, failure: str | None) -> bool:
-        """It was acted on, or must not be, for a reason. False when another process said so first."""
+        """Mark an event as handled, or as not applicable because of `failure`. Returns False if it already is."""
 
     async def tried(self, event_id: str, *, attempts: int, due_at_us: int, failure: str) -> bool:
-        """It could not be acted on, `attempts` times until now, and is due again then. False as above."""
+        """Store that `attempts` attempts have failed, and the time of the next one.
+
+        Returns False if the event is handled, or another process has stored as many attempts.
+        """
 
     async def reconciled_us(self) -> int | None:
-        """When the provider was last asked for everything that it had to tell, and answered."""
+        """Return the time of the last complete reconciliation with the provider."""
 
     async def reconciled(self, *, at_us: int) -> None:
-        """All events until then are here."""
+        """Store that the inbox has all events until `at_us`."""

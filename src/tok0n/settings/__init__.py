@@ -1,4 +1,4 @@
-"""Read tok0n.toml and the environment once, into frozen `Settings`. Reports all errors at once, in plain English."""
+"""Load tok0n.toml and the environment into frozen `Settings`. Reports all errors at once."""
 
 from tok0n.settings.faults import Fault, SettingsInvalid
 from tok0n.settings.load import find_faults, load, model_of, template, with_port

@@ -1,4 +1,4 @@
-"""Convert and check what was written, one setting at a time, so that no error hides another."""
+"""Convert and check each setting separately, so that one error doesn't hide another."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,18 +19,18 @@ from tok0n.settings.secret import REFERENCE_PREFIXES, Headers, Secret, is_refere
 
 OPTIONAL_SECTION = "payments"
 CLIENT_HEADERS = frozenset({"host", "connection", "content-length", "content-type", "transfer-encoding"})
-"""Headers that only the upstream client sets."""
+"""Headers that only the upstream client may set."""
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CREDENTIALS = re.compile(r"auth|cookie|key|password|secret|token|credential|signature", re.IGNORECASE)
-_NUMBER_SHOWN_MAX = 10**30
+_PRINTED_NUMBER_MAX = 10**30
 _NO_REFERENCE = 'must name a secret, as "env:NAME" or "file:PATH". Never write the secret itself here.'
 _YES_NO = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """A section, or the table of one ID in it. `values` has the settings of the right type, defaults included."""
+    """A section, or the table of one ID in a section. `values` has its valid settings, including defaults."""
 
     section: str
     id: str | None = None
@@ -43,13 +43,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _WrongValue(Exception):
-    """A value has the wrong type or is out of range. The message continues the name of the setting."""
+    """A value has the wrong type or is out of range. The message completes a sentence that starts with the setting."""
 
 
 class Conversion:
-    """Converts everything on construction. `entries` has the result and `faults` what is wrong with it.
+    """Converts all settings when constructed. `entries` has the settings and `faults` the errors and warnings.
 
-    `written_secrets` are errors for `tok0n config check` only. A server starts with a password in the file.
+    `written_secrets` lists secrets in the file. They are errors in `tok0n config check`, but a server starts with them.
     """
 
     def __init__(self, raw: dict[str, Any], *, variables: Mapping[str, str], folder: Path) -> None:
@@ -62,8 +62,8 @@ class Conversion:
         self._folder = folder
         for section, content in raw.items():
             if section not in SECTIONS | TABLES:
-                what = "section" if isinstance(content, dict) else "setting"
-                self._fault(section, f"there is no such {what}. {_suggest(section, SECTIONS | TABLES)}")
+                kind = "section" if isinstance(content, dict) else "setting"
+                self._fault(section, f"there is no such {kind}. {_suggest(section, SECTIONS | TABLES)}")
         for section in SECTIONS:
             if section in raw or section != OPTIONAL_SECTION:
                 self._convert_table(Entry(section=section, values={}), raw.get(section, {}))
@@ -74,7 +74,7 @@ class Conversion:
                 self._convert_table(Entry(section=section, id=id_, values={}), content)
 
     def with_origin(self, fault: Fault) -> Fault:
-        """Say where a wrong value comes from if it does not come from the file."""
+        """Name the origin of a value that doesn't come from the file."""
         origin = self._origins.get(fault.where)
         if origin is None:
             return fault
@@ -123,7 +123,7 @@ class Conversion:
             entry.values[key] = value
 
     def _convert_setting(self, entry: Entry, key: str, raw: Any, field: FieldInfo) -> None:
-        """Put a value of the right type into the entry even if its rule fails, so that comparisons can use it."""
+        """Convert one setting. Keeps a value of the right type even if its rule fails, for comparisons."""
         where = f"{entry.where}.{key}"
         info, extra = type_of(field)
         try:
@@ -139,7 +139,12 @@ class Conversion:
                 self._fault(where, extra["notice"], severity="warning")
 
     def _value(self, where: str, raw: Any, kind: Any, info: inspect.Type, extra: Mapping[str, Any]) -> Any:
-        is_text = isinstance(raw, Variable)
+        """Convert a raw value to the type `kind`, and resolve the secret reference of a whole URL.
+
+        A value from the environment is always text, so it is converted leniently: "8080" is an integer there. Raises
+        `_WrongValue`, or `SettingsInvalid` for a missing secret.
+        """
+        is_from_environment = isinstance(raw, Variable)
         if isinstance(raw, Variable):
             self._origins[where] = raw.origin
             raw = _from_text(raw.text, info)
@@ -149,15 +154,15 @@ class Conversion:
             if raw.startswith(REFERENCE_PREFIXES):
                 reference, raw = raw, self._secret(where, raw).resolve()
                 self._origins[where] = reference
-            elif not is_text and rules.has_password(raw):
+            elif not is_from_environment and rules.has_password(raw):
                 self._written_secret(where, "contains a password.", "env:NAME or file:PATH in place of the whole URL.")
         try:
-            return msgspec.convert(raw, kind, strict=not is_text)
+            return msgspec.convert(raw, kind, strict=not is_from_environment)
         except msgspec.ValidationError:
-            raise _WrongValue(f"must be {extra.get('expected') or _expected(info)}{_shown(raw)}.") from None
+            raise _WrongValue(f"must be {extra.get('expected') or _expected(info)}{_actual(raw)}.") from None
 
     def _secret(self, where: str, raw: Any) -> Secret:
-        """Never repeat the value: it may be a pasted key."""
+        """Return the secret that `raw` refers to. The error never contains the value, which may be a pasted key."""
         if isinstance(raw, str) and is_reference(raw):
             return Secret(raw, where=where, environ=self._variables, folder=self._folder)
         raise _WrongValue(_NO_REFERENCE)
@@ -168,11 +173,11 @@ class Conversion:
         fields: dict[str, str | Secret] = {}
         seen: set[str] = set()
         for name, value in raw.items():
-            at = where_of(where, name)
-            if (reason := _why_no_header(name, value, seen)) is not None:
-                self._fault(at, reason)
+            header_where = where_of(where, name)
+            if (reason := _header_fault(name, value, seen)) is not None:
+                self._fault(header_where, reason)
             elif value.startswith(REFERENCE_PREFIXES):
-                fields[name] = self._secret(at, value)
+                fields[name] = self._secret(header_where, value)
             else:
                 fields[name] = value
                 if _CREDENTIALS.search(name) and where not in self._origins:
@@ -181,12 +186,12 @@ class Conversion:
             seen.add(name.lower())
         return Headers(fields)
 
-    def _written_secret(self, where: str, what: str, reference: str) -> None:
-        message = f"{what} Put it into the environment or a file, and write {reference}"
+    def _written_secret(self, where: str, fault: str, reference: str) -> None:
+        message = f"{fault} Put it into the environment or a file, and write {reference}"
         self.written_secrets.append(Fault(where=where, message=message))
 
     def _contradictions(self, entry: Entry) -> Iterator[tuple[str, str]]:
-        """Compare settings with one another. Yields the name of one and what is wrong with it."""
+        """Compare settings of an entry with each other. Yields the name of a wrong setting and its error."""
         get = entry.values.get
         if entry.section == "mail" and get("host"):
             try:
@@ -201,16 +206,16 @@ class Conversion:
             upstreams = table_of(self._raw, "upstreams")
             if "upstream" in entry.values and get("upstream") not in upstreams:
                 yield "upstream", f"names no declared upstream. {nearest(entry.values['upstream'], upstreams)}"
-            for key, most in (
+            for key, limit_key in (
                 ("default_output_tokens", "max_output_tokens"),
                 ("max_output_tokens", "context_window_tokens"),
             ):
-                value, limit = get(key), get(most)
+                value, limit = get(key), get(limit_key)
                 if value is not None and limit is not None and value > limit:
-                    yield key, f"must be at most {most}, which is {limit}; it is {value}."
+                    yield key, f"must be at most {limit_key}, which is {limit}; it is {value}."
 
     def _why_declared(self, entry: Entry, raw: dict[str, Any]) -> str:
-        """Explain a table that only variables declare: if their ID is misspelled, it lacks all other settings."""
+        """Name the variable that declares a table on its own, because it may be a misspelled ID of another table."""
         origins = [value.origin for value in raw.values() if isinstance(value, Variable)]
         if entry.id is None or not raw or len(origins) < len(raw):
             return ""
@@ -225,13 +230,13 @@ def where_of(section: str, id_: str | None) -> str:
     return f"{section}.{id_}" if _BARE_KEY.fullmatch(id_) else f'{section}."{id_}"'
 
 
-def _suggest(key: str, known: Iterable[str]) -> str:
-    """Suggest the section that a key belongs to, or the closest known name."""
-    home = next((section for section, struct in SECTIONS.items() if key in fields_of(struct)), None)
-    return nearest(key, known) if home is None else f"Did you mean {home}.{key}?"
+def _suggest(key: str, candidates: Iterable[str]) -> str:
+    """Suggest the section that has the setting `key`, or the closest of the `candidates`."""
+    section = next((section for section, struct in SECTIONS.items() if key in fields_of(struct)), None)
+    return nearest(key, candidates) if section is None else f"Did you mean {section}.{key}?"
 
 
-def _why_no_header(name: str, value: Any, seen: set[str]) -> str | None:
+def _header_fault(name: str, value: Any, seen: set[str]) -> str | None:
     if not _HEADER_NAME.fullmatch(name):
         return "is not a valid header name."
     if name.lower() in CLIENT_HEADERS:
@@ -244,7 +249,7 @@ def _why_no_header(name: str, value: Any, seen: set[str]) -> str | None:
 
 
 def _from_text(text: str, info: inspect.Type) -> Any:
-    """Return the text of a variable as the file would have it. The conversion reports text that does not fit."""
+    """Convert the text of a variable to the value that the file would have. The caller reports invalid text."""
     is_list = isinstance(info, inspect.VarTupleType)
     if text[0] in "[{" and (is_list or isinstance(info, inspect.CustomType)):
         try:
@@ -269,18 +274,18 @@ def _expected(info: inspect.Type) -> str:
             return ("one of " if len(values) > 1 else "") + ", ".join(f'"{value}"' for value in values)
         case inspect.VarTupleType():
             return 'a list of texts: ["NAME", "NAME"]'
-        case inspect.StrType(max_length=most) if most is not None:
-            return f"text in quotes, of 1 to {most} characters"
+        case inspect.StrType(max_length=length_max) if length_max is not None:
+            return f"text in quotes, of 1 to {length_max} characters"
     return "text in quotes"
 
 
-def _shown(raw: Any) -> str:
-    """Describe a wrong value. Text is not repeated: it may be a secret on the wrong line."""
+def _actual(raw: Any) -> str:
+    """Describe a wrong value, but not text, which may be a secret on the wrong line."""
     match raw:
         case bool():
             return f", not {str(raw).lower()}"
         case int() | float():
-            return f", not {raw}" if abs(raw) < _NUMBER_SHOWN_MAX else ""
+            return f", not {raw}" if abs(raw) < _PRINTED_NUMBER_MAX else ""
         case "":
             return ", not empty"
         case dict():

@@ -1,4 +1,4 @@
-"""Errors in the settings, reported as one list, so that an operator fixes all of them in one go."""
+"""Errors and warnings about the settings, reported as one list, so that an operator can fix all of them at once."""
 
 import difflib
 from collections.abc import Iterable
@@ -8,9 +8,9 @@ import msgspec
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to fix. `where` is a setting as the file spells it, the file itself, or an environment variable.
+    """An error or warning about `where`: a setting as the file spells it, the file, or an environment variable.
 
-    An "error" keeps the gateway from starting; a "warning" does not. No message contains a secret.
+    The gateway doesn't start with an "error". No message contains a secret.
     """
 
     where: str
@@ -19,16 +19,16 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SettingsInvalid(Exception):
-    """The settings cannot be used. `faults` has every reason."""
+    """The settings have errors. `faults` lists all of them."""
 
     def __init__(self, faults: list[Fault]) -> None:
         super().__init__("; ".join(f"{fault.where}: {fault.message}" for fault in faults))
         self.faults = faults
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a sentence that suggests the closest known name, or lists all of them."""
-    names = {known_name.lower(): known_name for known_name in known}
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """Return a sentence that suggests the closest of the `candidates`, or lists all of them."""
+    names = {candidate.lower(): candidate for candidate in candidates}
     if close := difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5):
         return f"Did you mean {names[close[0]]}?"
-    return f"There are: {', '.join(names.values())}." if names else "None is declared."
+    return f"Valid names: {', '.join(names.values())}." if names else "None is declared."

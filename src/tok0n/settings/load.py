@@ -16,10 +16,10 @@ from tok0n.settings.machine import machine_faults
 from tok0n.settings.schema import SECTIONS, TABLES, Settings
 
 DEFAULT_OUTPUT_TOKENS = 4_096
-"""The output limit for a request without one, unless the settings say otherwise or the model allows less."""
+"""The default of `default_output_tokens`, unless the model's `max_output_tokens` is lower."""
 
-_CALLABLE_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  nothing listens here
-"""Wildcard addresses to listen on, and the address that reaches them from this machine."""
+_LOCAL_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  nothing listens here
+"""The loopback address that reaches a server on a wildcard address."""
 
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
@@ -29,8 +29,8 @@ def load(
 ) -> Settings:
     """Return the settings. `overrides` ("server.port": 9000) > `environ` > `dotenv` > the file at `path` > defaults.
 
-    Without a path, tok0n.toml in the current folder is read if it exists. Raises `SettingsInvalid` with all errors.
-    Reads only secrets that stand for a whole URL. `check` reads the others, and looks at other files.
+    Without a path, it reads tok0n.toml in the current folder if that exists. Raises `SettingsInvalid` with all errors.
+    Reads only secrets that replace a whole URL. `check` reads the other secrets and files.
     """
     conversion, faults, folder = _read(path, environ=environ, dotenv=dotenv, overrides=overrides)
     if errors := [fault for fault in faults if fault.severity == "error"]:
@@ -48,18 +48,18 @@ def load(
 def find_faults(
     path: Path | None, *, environ: Mapping[str, str], dotenv: Mapping[str, str], overrides: Mapping[str, object]
 ) -> list[Fault]:
-    """Return all that `load` and then `check` would find, and secrets that are written in the file."""
+    """Return all errors and warnings of `load` and `check`, and the secrets that are written in the file."""
     try:
         conversion, faults, folder = _read(path, environ=environ, dotenv=dotenv, overrides=overrides)
     except SettingsInvalid as error:
         return error.faults
-    wrong = {fault.where for fault in faults}
-    machine = [fault for fault in machine_faults(conversion.entries, folder=folder) if fault.where not in wrong]
+    reported = {fault.where for fault in faults}
+    machine = [fault for fault in machine_faults(conversion.entries, folder=folder) if fault.where not in reported]
     return faults + [conversion.with_origin(fault) for fault in machine] + conversion.written_secrets
 
 
 def model_of(model_id: str, settings: Settings) -> catalogue.Model:
-    """Return a declared model as the domain knows it."""
+    """Convert a model's settings to the type of the domain."""
     model = settings.models[model_id]
     values = msgspec.structs.asdict(model)
     del values["bound"]
@@ -73,15 +73,15 @@ def model_of(model_id: str, settings: Settings) -> catalogue.Model:
 
 
 def with_port(settings: Settings, port: int) -> Settings:
-    """Return the settings with the port that was taken. A `public_url` that followed the old port follows this one."""
+    """Return the settings with another port, which also changes a `public_url` that was derived from the port."""
     server = settings.server
-    follows = server.public_url == _public_url(server.host, server.port, "")
-    url = _public_url(server.host, port, "" if follows else server.public_url)
+    is_derived = server.public_url == _public_url(server.host, server.port, "")
+    url = _public_url(server.host, port, "" if is_derived else server.public_url)
     return msgspec.structs.replace(settings, server=msgspec.structs.replace(server, port=port, public_url=url))
 
 
 def template() -> str:
-    """Return the settings file that `tok0n init` writes. It shows every setting."""
+    """Return the settings file that `tok0n init` writes. It has every setting."""
     return (resources.files("tok0n.settings") / "tok0n.toml").read_text("utf-8")
 
 
@@ -112,11 +112,11 @@ def _with_derived(section: str, id_: str | None, values: dict[str, Any], folder:
 
 
 def _public_url(host: str, port: int, url: str) -> str:
-    """Return `url`, or one from host and port, as browsers normalize it.
+    """Return `url`, or a URL of host and port, normalized as browsers do.
 
-    That is: scheme and host in lower case, no default port, no trailing slash.
+    Scheme and host are in lower case, without a default port and a trailing slash.
     """
-    host = _CALLABLE_HOSTS.get(host, host)
+    host = _LOCAL_HOSTS.get(host, host)
     parts = urlsplit(url or f"http://{f'[{host}]' if ':' in host else host}:{port}")
     netloc = parts.netloc.lower().removesuffix(_DEFAULT_PORTS[parts.scheme]).removesuffix(":")
     return f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}"

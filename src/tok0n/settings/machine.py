@@ -1,4 +1,4 @@
-"""Check whether the settings fit this machine: secrets, files, folders and installed packages."""
+"""Check the settings against this machine: secrets, files, folders and installed packages."""
 
 import os
 import ssl
@@ -16,7 +16,7 @@ from tok0n.settings.secret import Headers, Secret
 
 
 def check(settings: Settings) -> list[Fault]:
-    """Look for errors that `load` cannot see. Reads secrets and certificates, and looks at the database's folder."""
+    """Return errors that `load` can't detect. Reads secrets and certificates, and checks the database's folder."""
     entries = [
         Entry(section=section, values=msgspec.structs.asdict(part))
         for section in SECTIONS
@@ -35,9 +35,9 @@ def machine_faults(entries: list[Entry], *, folder: Path) -> Iterator[Fault]:
             for secret in value.secrets if isinstance(value, Headers) else [value]:
                 if isinstance(secret, Secret):
                     yield from _secret_faults(secret)
-        for key, look in _CHECKS.get(entry.section, {}).items():
+        for key, check_value in _CHECKS.get(entry.section, {}).items():
             value = entry.values.get(key)
-            if value is not None and (message := look(value, folder)) is not None:
+            if value is not None and (message := check_value(value, folder)) is not None:
                 yield Fault(where=f"{entry.where}.{key}", message=message)
     sections = {entry.section for entry in entries}
     if "payments" in sections and (message := _missing_package("stripe", extra="stripe")) is not None:
@@ -69,7 +69,7 @@ def _ca_file(text: str, folder: Path) -> str | None:
     except ssl.SSLError:
         return f"the file {path} contains no certificates in PEM format."
     except OSError as error:
-        return f"the file {path} cannot be read: {error.strerror}."
+        return f"the file {path} can't be read: {error.strerror}."
     return None
 
 
@@ -80,11 +80,11 @@ def _database_url(url: str, folder: Path) -> str | None:
     if not path.parent.is_dir():
         return f"the folder {path.parent} does not exist. Create it."
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        return f"the folder {path.parent} cannot be written to."
+        return f"the folder {path.parent} is not writable."
     if path.is_dir():
         return f"{path} is a folder. Name a file."
     if path.exists() and not os.access(path, os.R_OK | os.W_OK):
-        return f"the file {path} cannot be read and written."
+        return f"the file {path} is not readable and writable."
     return None
 
 

@@ -1,7 +1,7 @@
-"""Check one value of a setting.
+"""Check single values of settings.
 
-A rule takes a value of the right type and returns what is wrong with it, or None. The message continues the name of the
-setting. No rule repeats a value that may hold a password.
+A rule gets a value of the right type. It returns an error message, or None if the value is valid. The message completes
+a sentence that starts with the setting. It never contains a value that may have a password.
 """
 
 import ipaddress
@@ -20,7 +20,7 @@ OWN_SEGMENTS = frozenset({
     "sign-in", "sign-out", "sign-up", "v1", "verify", "webhooks",
 })
 # fmt: on
-"""First segments of the paths that Tok0n serves or reserves. The path of `public_url` must not start with one."""
+"""The first segments of paths that Tok0n serves or reserves. The path of `public_url` must not start with one."""
 
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
 _ID = re.compile(r"(?=.{1,128}\Z)[!-.0-~](?:[!-~]*[!-.0-~])?")
@@ -30,7 +30,7 @@ _PERCENT_ENCODE = "Percent-encode special characters in the password."
 
 
 def table_id(text: str) -> str | None:
-    """Check an ID, which appears in URL paths and logs."""
+    """Check an ID, which is used in URL paths and logs."""
     if _ID.fullmatch(text):
         return None
     return "an ID must have 1 to 128 printable ASCII characters, no spaces, and no slash at either end."
@@ -47,7 +47,7 @@ def url(text: str) -> str | None:
     """Check an HTTP URL without credentials, query and fragment."""
     parts = _split(text)
     if parts is None or parts.scheme not in {"http", "https"}:
-        return "must be http://HOST or https://HOST, with a port or a path if there is one."
+        return "must be http://HOST or https://HOST, optionally with a port and a path."
     if "@" in parts.netloc or "?" in text or "#" in text:
         return "must have no user, password, query or fragment."
     return None
@@ -84,7 +84,7 @@ def database_url(text: str) -> str | None:
 
 
 def backend_url(text: str) -> str | None:
-    """Check where the limits are counted."""
+    """Check the URL of the limiter's backend."""
     if text == MEMORY or (text.startswith(REDIS_SCHEMES) and _split(text) is not None):
         return None
     return f"must be {MEMORY} or redis://USER:PASSWORD@HOST:PORT/NUMBER (rediss:// for TLS). {_PERCENT_ENCODE}"
@@ -121,12 +121,12 @@ def origins(texts: tuple[str, ...]) -> str | None:
 
 
 def price(text: str) -> str | None:
-    """Check a price whose digits are right already."""
+    """Check that a price, which matches the pattern, is above zero."""
     return None if text.strip("0.") else "must be above zero."
 
 
 def has_password(text: str) -> bool:
-    """Return whether a URL holds a password, in its user information or in a parameter."""
+    """Return whether a URL has a password in its user information or in a parameter."""
     try:
         parts = urlsplit(text)
         password = parts.password

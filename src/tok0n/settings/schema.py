@@ -3,10 +3,10 @@
 `Meta.extra` of a setting may have:
 
 - `rule`: a function of `rules`;
-- `expected`: what the value must be, where the type and its limits don't say it;
-- `may_be_reference`: a URL that may hold a password, for which a whole secret reference may stand;
+- `expected`: a description of valid values for the error message, if the type and its limits don't suffice;
+- `may_be_reference`: the URL may have a password, so a secret reference may replace it;
 - `old_name`: a name that is still accepted, with a warning;
-- `notice`: a warning for anyone who sets it.
+- `notice`: a warning if the setting is set.
 """
 
 import functools
@@ -60,8 +60,13 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_postgres(self) -> bool:
-        """Whether the database is PostgreSQL, which several processes can share."""
+        """Whether the database is PostgreSQL instead of the embedded SQLite."""
         return self.url.startswith(POSTGRES_SCHEMES)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several servers can use the database at once."""
+        return self.is_postgres
 
     @property
     def sqlite_path(self) -> Path:
@@ -80,14 +85,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_redis(self) -> bool:
-        """Whether the limits are counted in Redis, which several processes can share."""
+        """Whether the limiter uses Redis, which several servers can share."""
         return self.backend.startswith(REDIS_SCHEMES)
 
 
 class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """[upstreams.NAME]. `timeout_seconds` is the deadline of a whole call, which includes the time to connect.
+    """[upstreams.NAME]. `timeout_seconds` is the deadline of a request, including the time to connect.
 
-    `idle_seconds` is below the idle timeout of uvicorn and Node, 5 seconds. `load` makes `ca_file` absolute.
+    The default of `idle_seconds` is below the idle timeout of uvicorn and Node, 5 seconds. `load` makes `ca_file`
+    absolute.
     """
 
     base_url: Annotated[_Text, Meta(extra={"rule": rules.url})]
@@ -104,7 +110,7 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """[models.ID]. `load` fills in missing `upstream_model` and `default_output_tokens`."""
+    """[models.ID]. `load` sets `upstream_model` and `default_output_tokens` if they are missing."""
 
     upstream: _Text
     upstream_model: _Text | None = None
@@ -178,7 +184,7 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Payments(msgspec.Struct, frozen=True, kw_only=True):
-    """[payments]: Stripe. Without this section, nothing is for sale."""
+    """[payments]: Stripe. Without this section, customers can't buy tokens."""
 
     secret_key: Secret
     webhook_secret: Secret
@@ -196,7 +202,7 @@ class Seller(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """All settings. `warnings` are for the operator; the settings work in spite of them."""
+    """All settings, and warnings about them for the operator."""
 
     server: Server = Server()
     database: Database = Database()
@@ -226,13 +232,13 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {"payments": Payments} | {
 
 @functools.cache
 def fields_of(struct: type[msgspec.Struct]) -> dict[str, FieldInfo]:
-    """Return the settings of a section by name. `Database.folder` is derived and not a setting."""
+    """Return the settings of a section by name, without the derived `Database.folder`."""
     return {field.name: field for field in msgspec.structs.fields(struct) if field.name != "folder"}
 
 
 @functools.cache
 def old_names_of(struct: type[msgspec.Struct]) -> dict[str, str]:
-    """Return the old names that a section still accepts, each with the current name."""
+    """Map the old names that a section still accepts to the current names."""
     extras = {name: type_of(field)[1] for name, field in fields_of(struct).items()}
     return {extra["old_name"]: name for name, extra in extras.items() if "old_name" in extra}
 

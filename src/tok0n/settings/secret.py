@@ -1,4 +1,4 @@
-"""References to secrets. A secret is read when it is needed, and no representation or message shows it."""
+"""References to secrets. A secret is read on demand, and never appears in a representation or message."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -10,13 +10,13 @@ SECRET_CHARACTERS_MAX = 8_192
 REFERENCE_PREFIXES = ("env:", "file:")
 
 _REFERENCE = re.compile(r"(?!\w+:(?:sk|rk|pk|whsec|tk0n)[-_])(?:env:[A-Za-z_][A-Za-z0-9_]*|file:\S(?:.*\S)?)")
-"""The lookahead excludes a key that was pasted behind `env:`, because messages repeat the name there."""
+"""The lookahead excludes a key that was pasted after `env:`, because messages contain the reference."""
 
 
 class Secret:
     """A reference to a secret: `env:NAME` or `file:PATH`. A relative PATH starts at `folder`.
 
-    `where` is the setting that holds the reference. The representation shows the reference only.
+    `where` is the setting with the reference. The representation shows only the reference.
     """
 
     __slots__ = ("_environ", "_folder", "_reference", "_where")
@@ -57,18 +57,18 @@ class Secret:
         except FileNotFoundError:
             raise self._invalid(f"the file {path} does not exist.") from None
         except OSError as error:
-            raise self._invalid(f"the file {path} cannot be read: {error.strerror}.") from None
+            raise self._invalid(f"the file {path} can't be read: {error.strerror}.") from None
         except (RuntimeError, ValueError):
-            raise self._invalid(f"{self._reference} cannot be read as a text file.") from None
+            raise self._invalid(f"{self._reference} can't be read as a text file.") from None
 
     def _invalid(self, message: str) -> SettingsInvalid:
         return SettingsInvalid([Fault(where=self._where, message=message)])
 
 
 class Headers(Mapping[str, str]):
-    """HTTP headers by name. Reading a value that is a reference resolves it each time.
+    """HTTP headers by name. Reading a value that is a reference resolves it each time, or raises `SettingsInvalid`.
 
-    Reading such a value raises `SettingsInvalid` if the secret is missing. The representation shows names only.
+    The representation shows only names.
     """
 
     __slots__ = ("_fields",)
@@ -91,7 +91,7 @@ class Headers(Mapping[str, str]):
 
     @property
     def secrets(self) -> list[Secret]:
-        """The references among the values."""
+        """The values that are references to secrets."""
         return [value for value in self._fields.values() if isinstance(value, Secret)]
 
 

@@ -1,1 +1,1 @@
-"""Adapters that live in the memory of one process."""
+"""The limiter of a single process, in memory."""

@@ -1,6 +1,6 @@
-"""The limiter of a single process: three counts and one decision, with no await between them.
+"""The limiter of a single process. It checks all three limits without an await between them.
 
-What a restart forgets is filled in again from the request rows of the last minute (`refill`).
+After a restart, `refill` restores it from the request rows of the last minute.
 """
 
 from collections import OrderedDict
@@ -31,27 +31,26 @@ class MemoryLimiter:
 
     @property
     def keys_remembered(self) -> int:
-        """How many keys take memory now."""
+        """The number of API keys that have a window in memory."""
         return len(self._keys)
 
     @property
     def running(self) -> dict[str, int]:
-        """How many calls each account has in flight; accounts without any are not in it."""
+        """The number of requests in progress of each account that has any."""
         return dict(self._running)
 
     def refill(self, requests: Iterable[RecentRequest], *, now_us: int) -> None:
-        """Count what the request rows of the last minute tell, as if this limiter had admitted it."""
+        """Count the requests of the last minute as if this limiter had admitted them."""
         now = self._clock.monotonic()
         for request in requests:
-            happened = now - max(0, now_us - request.created_at_us) / 1_000_000
+            admitted_at = now - max(0, now_us - request.created_at_us) / 1_000_000
             if request.caller is not None:
-                self._window(request.caller.api_key_id).add(happened)
+                self._window(request.caller.api_key_id).add(admitted_at)
             if request.dispatched:
-                self._global.add(happened)
+                self._global.add(admitted_at)
 
     def admit(self, caller: Caller, *, request_id: str) -> Admission:
-        """See `ports.Limiter.admit`."""
-        del request_id  # each is admitted once, and the rows are read before any is
+        del request_id  # Not needed: `refill` reads the rows before the first admission.
         return _Admission(self, caller)
 
     def admit_operator(self, *, request_id: str) -> Admission:
@@ -60,7 +59,7 @@ class MemoryLimiter:
         return _Admission(self, None)
 
     def take(self, caller: Caller) -> tuple[int, RateState]:
-        """Take the slots of one request; gives the number of its global slot. Raises `RateLimited`."""
+        """Take the slots of a request. Returns the number of its global slot. Raises `RateLimited`."""
         now = self._clock.monotonic()
         if len(self._keys) > 1:
             self._forget_an_idle_key(now)
@@ -69,9 +68,9 @@ class MemoryLimiter:
         used = window.count(now)
         running = self._running.get(caller.account_id, 0)
         if used >= limits.requests_per_minute_per_key:
-            _refuse(Limit.KEY, limits.requests_per_minute_per_key, window.seconds_until_room(now))
+            _reject(Limit.KEY, limits.requests_per_minute_per_key, window.seconds_until_room(now))
         if running >= limits.concurrent_requests_per_account:
-            _refuse(Limit.CONCURRENCY, limits.concurrent_requests_per_account, CONCURRENCY_RETRY_SECONDS)
+            _reject(Limit.CONCURRENCY, limits.concurrent_requests_per_account, CONCURRENCY_RETRY_SECONDS)
         number = self._take_global(now)
         window.add(now)
         self._running[caller.account_id] = running + 1
@@ -79,15 +78,14 @@ class MemoryLimiter:
         return number, RateState(limit=limit, remaining=limit - used - 1, reset_seconds=60.0)
 
     def take_for_operator(self) -> tuple[int, RateState]:
-        """Take a global slot; gives its number. Raises `RateLimited`."""
+        """Take a global slot. Returns its number. Raises `RateLimited`."""
         number = self._take_global(self._clock.monotonic())
         return number, RateState(limit=self._limits.upstream_requests_per_minute, remaining=0, reset_seconds=60.0)
 
     async def probe(self) -> None:
-        """See `ports.Limiter.probe`: it always can."""
+        """Do nothing: this limiter is always available."""
 
     async def state(self, caller: Caller) -> RateState:
-        """See `ports.Limiter.state`."""
         limit = self._limits.requests_per_minute_per_key
         window = self._keys.get(caller.api_key_id)
         if window is None:
@@ -118,11 +116,11 @@ class MemoryLimiter:
     def _take_global(self, now: float) -> int:
         limit = self._limits.upstream_requests_per_minute
         if self._global.count(now) >= limit:
-            _refuse(Limit.GLOBAL, limit, self._global.seconds_until_room(now))
+            _reject(Limit.GLOBAL, limit, self._global.seconds_until_room(now))
         return self._global.add(now)
 
     def _forget_an_idle_key(self, now: float) -> None:
-        """Look at the keys in turn, one at each admission: as many as admissions can add, and never a long pass."""
+        """Remove the oldest window if it is empty. One check per admission keeps up with new keys at constant cost."""
         api_key_id, window = next(iter(self._keys.items()))
         if window.count(now):
             self._keys.move_to_end(api_key_id)
@@ -143,7 +141,6 @@ class _Admission:
         self.rate: RateState
 
     async def __aenter__(self) -> Self:
-        """See `ports.Admission`."""
         caller = self._caller
         self._number, self.rate = self._limiter.take_for_operator() if caller is None else self._limiter.take(caller)
         return self
@@ -151,20 +148,17 @@ class _Admission:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """See `ports.Admission`."""
         if self._number is not None:
             self.release()
 
     def is_still_valid(self) -> bool:
-        """See `ports.Admission.is_still_valid`: a single process loses no data while it runs."""
-        return True
+        return True  # This limiter loses no data while it runs.
 
     def release(self) -> None:
-        """See `ports.Admission.release`."""
         number, self._number = self._number, None
         if number is not None:
             self._limiter.give_back(number=number, caller=self._caller, dispatched=self.dispatched)
 
 
-def _refuse(which: Limit, limit: int, retry_after_seconds: float) -> NoReturn:
+def _reject(which: Limit, limit: int, retry_after_seconds: float) -> NoReturn:
     raise RateLimited(which=which, limit=limit, retry_after_seconds=retry_after_seconds)

@@ -1,1 +1,1 @@
-"""Redis or Valkey, for the limits of many processes."""
+"""The limiter of several processes, on Redis or Valkey."""

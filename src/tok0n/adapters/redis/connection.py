@@ -1,7 +1,7 @@
-"""One connection to Redis or Valkey that runs scripts, one at a time, and never waits long.
+"""A connection to Redis or Valkey that runs one script at a time, with a short timeout.
 
-It knows the run id of the server it speaks to: that is how a restart or a failover shows. On a cluster it follows the
-keys, which all share one hash tag, to the node that has them.
+It tracks the server's run id, which changes after a restart or a failover. On a cluster, it follows redirects to the
+node of our keys, which all have the same hash tag.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from redis.exceptions import MovedError, NoScriptError, RedisError, ResponseErro
 log = structlog.get_logger()
 
 CALL_SECONDS_MAX = 0.4
-"""The limit of one call, connecting included. A call behind one that hangs waits for at most two."""
+"""The timeout of a call, including waiting for the previous call and connecting."""
 
 REDIRECTS_MAX = 3
 EVICTS_NOTHING = b"noeviction"
@@ -26,7 +26,7 @@ Call = Callable[[Connection], Awaitable[Any]]
 
 
 class Unreachable(Exception):
-    """No answer that can be trusted. `sent` says whether the call may have been, or may still be, carried out."""
+    """The call failed. If `sent`, the server may have run it, or may run it later."""
 
     def __init__(self, detail: str, *, sent: bool) -> None:
         super().__init__(detail)
@@ -34,7 +34,7 @@ class Unreachable(Exception):
 
 
 class Script:
-    """A Lua script and the digest that a server knows it by."""
+    """A Lua script and its SHA-1 digest, for EVALSHA."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -42,7 +42,7 @@ class Script:
 
 
 class ScriptConnection:
-    """Connects when it is needed, and again whenever it has to."""
+    """Connects on demand, and reconnects after a failure. `run_id` identifies the server process."""
 
     def __init__(self, url: str) -> None:
         self._options: dict[str, Any] = dict(parse_url(url))
@@ -54,7 +54,7 @@ class ScriptConnection:
         self.run_id = b""
 
     async def run(self, script: Script, keys: list[str], arguments: list[Any]) -> Any:
-        """Run a script. Before the arguments it gets the run id of the server. Raises `Unreachable`."""
+        """Run a script. Its first argument is the server's run id, followed by `arguments`. Raises `Unreachable`."""
 
         async def call(connection: Connection) -> Any:
             values = (len(keys), *keys, self.run_id, *arguments)
@@ -70,11 +70,10 @@ class ScriptConnection:
         return await self._call(lambda connection: _ask(connection, *words))
 
     async def aclose(self) -> None:
-        """Close it."""
+        """Close the connection."""
         await self._drop()
 
     async def _call(self, call: Call) -> Any:
-        """One call with one deadline."""
         try:
             async with asyncio.timeout(CALL_SECONDS_MAX), self._one_at_a_time:
                 result = await self._try(call)
@@ -89,7 +88,7 @@ class ScriptConnection:
         return result
 
     async def _try(self, call: Call) -> Any:
-        """Whatever goes wrong ends the connection, so that no answer is ever taken for another's."""
+        """Run `call`. Any connection error closes the connection, so that no call reads another's response."""
         for _ in range(REDIRECTS_MAX):
             try:
                 connection = await self._connected()
@@ -129,13 +128,13 @@ class ScriptConnection:
             raise
         if memory.get(b"maxmemory", b"0") != b"0" and memory.get(b"maxmemory_policy") != EVICTS_NOTHING:
             await connection.disconnect(nowait=True)
-            raise Unreachable("maxmemory-policy must be noeviction: what is evicted would not be counted", sent=False)
+            raise Unreachable("maxmemory-policy must be noeviction, because evicted keys don't count", sent=False)
         self.run_id = server[b"run_id"]
         self._connection = connection
         return connection
 
     async def _follow(self, error: ResponseError) -> bool:
-        """Go to the node that a cluster names; gives whether it named one."""
+        """Follow a cluster's redirect to another node. Returns whether `error` is a redirect."""
         if not isinstance(error, MovedError):
             return False
         await self._drop()

@@ -1,12 +1,12 @@
--- Decide about a batch of requests, one after the other, in one step that nothing can come between.
+-- Decide about a batch of requests in order, atomically.
 --
--- KEYS: epoch, window of everything. ARGV: the run id of this server, the limits (key, account, everything), the
--- microseconds of a lease; then four for each command: what, request id, API key id, account id.
--- The answer has three integers for each command: which limit refuses (0: none), what the key has used, and after how
--- many microseconds there is room. -1 says that this server has forgotten, and decided nothing.
+-- KEYS: the epoch, the global window. ARGV: this server's run id, the limits (key, account, global), the microseconds of
+-- a lease; then for each command its kind, request id, API key id and account id.
+-- Returns three integers for each command: the limit that rejects it (0: none), the requests that the key has used, and
+-- the microseconds until there is room. -1 means that this server has lost its data and made no decision.
 --
--- Windows are sorted sets of request ids by the microsecond of their admission, which counts until 60 seconds later,
--- and not at it. Leases are sorted sets of request ids by the microsecond that they end at.
+-- Windows are sorted sets of request ids with the microsecond of their admission, which counts for 60 seconds,
+-- exclusive. Leases are sorted sets of request ids with the microsecond of their expiry.
 
 local MINUTE = 60000000
 local epoch, everything = KEYS[1], KEYS[2]
@@ -44,7 +44,7 @@ local function admit(request, window, leases)
     if used >= key_limit then return say(1, used, until_room(window)) end
     if redis.call('ZCOUNT', leases, '(' .. present, '+inf') >= account_limit then return say(2, used, 1000000) end
     if used_globally >= global_limit then return say(3, used, until_room(everything)) end
-    -- The first write is one that a server without memory refuses.
+    -- The first write is one that a server without free memory rejects.
     redis.call('ZADD', window, present, request)
     redis.call('ZREMRANGEBYSCORE', window, '-inf', horizon)
     redis.call('PEXPIRE', window, 61000)

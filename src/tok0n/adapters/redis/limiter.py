@@ -1,8 +1,8 @@
-"""The limiter of many processes: what waits together is decided by one script call, on Redis's own clock.
+"""The limiter of several processes. One script call decides about each batch of requests, with Redis's clock.
 
-It fails closed: without a server that certainly remembers the last minute, nothing is admitted. A server remembers when
-its epoch key holds its own run id; after a flush, a restart or a failover it does not, and one process fills it again
-from the database (`refill.py`).
+It fails closed: it admits requests only if the server has the data of the last minute, which is the case if its epoch
+key has its run id. After a flush, a restart or a failover it has not, and one process refills it from the database
+(`refill.py`).
 """
 
 import asyncio
@@ -25,10 +25,10 @@ from tok0n.ports.limiter import Admission, RateState
 BATCH_MAX = 256
 QUEUE_MAX = 1_000
 OUTBOX_MAX = 10_000
-"""How many ends of requests are kept for a server that is away; beyond it, leases end by themselves."""
+"""The most releases to keep while the server is unreachable. Leases of dropped releases expire by themselves."""
 
 RENEW_SECONDS = 10.0
-"""Three times in the life of a lease."""
+"""The interval of renewals, a third of a lease."""
 
 _SCRIPT = Script((Path(__file__).parent / "limiter.lua").read_text("utf-8"))
 _FORGOTTEN = -1
@@ -38,9 +38,9 @@ Recent = Callable[..., Awaitable[list[RecentRequest]]]
 
 
 class _Command(NamedTuple):
-    """One command of the script; `called` is when, by the monotonic clock."""
+    """A command of the script. `called` is the monotonic time of the admission."""
 
-    what: str
+    kind: str
     request_id: str
     api_key_id: str
     account_id: str
@@ -51,7 +51,7 @@ class RedisLimiter:
     """The `Limiter` port on Redis or Valkey. `recent` is `ports.Ledger.recent`."""
 
     def __init__(self, url: str, limits: Limits, clock: Clock, *, recent: Recent) -> None:
-        """Raises `ValueError` for a URL that is none."""
+        """Raises `ValueError` for an invalid URL."""
         self._limits = limits
         self._clock = clock
         self._script = _SCRIPT
@@ -65,11 +65,11 @@ class RedisLimiter:
         self._renewing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Refill Redis now if it is empty, instead of when the first request is rejected."""
+        """Refill Redis now if it has lost its data, instead of after the first rejected request."""
         self._refill.begin()
 
     async def ready(self, *, seconds_max: float) -> None:
-        """Wait until Redis has the data of the last minute. Raises `LimiterUnavailable` when it takes too long."""
+        """Wait until Redis has the data of the last minute. Raises `LimiterUnavailable` after `seconds_max`."""
         failure = LimiterUnavailable(detail=f"no answer within {seconds_max:g} seconds")
         try:
             async with asyncio.timeout(seconds_max):
@@ -83,20 +83,17 @@ class RedisLimiter:
             raise failure from None
 
     def admit(self, caller: Caller, *, request_id: str) -> Admission:
-        """See `ports.Limiter.admit`."""
-        asked = self._clock.monotonic()
-        return _Admission(self, _Command("admit", request_id, caller.api_key_id, caller.account_id, asked))
+        called = self._clock.monotonic()
+        return _Admission(self, _Command("admit", request_id, caller.api_key_id, caller.account_id, called))
 
     def admit_operator(self, *, request_id: str) -> Admission:
         """See `ports.Limiter.admit_operator`."""
         return _Admission(self, _Command("operator", request_id, "", "", self._clock.monotonic()))
 
     async def probe(self) -> None:
-        """See `ports.Limiter.probe`."""
         await self.submit(_Command("state", "", "", ""))
 
     def state(self, caller: Caller) -> asyncio.Future[RateState]:
-        """See `ports.Limiter.state`."""
         return self.submit(_Command("state", "", caller.api_key_id, ""))
 
     async def aclose(self) -> None:
@@ -111,17 +108,17 @@ class RedisLimiter:
         await self._connection.aclose()
 
     def is_valid(self, called: float) -> bool:
-        """Whether an admission that was asked for at `called` is still valid."""
+        """Whether an admission that was requested at `called` is still valid."""
         return self._clock.monotonic() - called <= ADMISSION_SECONDS_MAX
 
     def release(self, command: _Command) -> None:
-        """Release a request's slot with the next batch."""
+        """Release a request's slots with the next batch."""
         self._running.pop(command.request_id, None)
         self._outbox.append(command)
         self._flush()
 
     def submit(self, command: _Command) -> asyncio.Future[RateState]:
-        """Queue a command for the next script call. The future cannot be cancelled: see `Batcher`."""
+        """Queue a command for the next script call. The future can't be cancelled (see `Batcher`)."""
         if self._renewing is None:
             self._renewing = asyncio.create_task(self._keep_renewing(), name="limiter leases")
         return self._batcher.submit(command)
@@ -129,10 +126,10 @@ class RedisLimiter:
     def _flush(self) -> None:
         """Flush the outbox now, unless a running batch will pick it up."""
         if self._batcher.is_idle:
-            self._batcher.submit(_Command("state", "", "", ""), bypass_limit=True).add_done_callback(_look_at)
+            self._batcher.submit(_Command("state", "", "", ""), bypass_limit=True).add_done_callback(_consume_error)
 
     def renew(self) -> None:
-        """Extend the leases of running requests. A server that lost them gets them again."""
+        """Extend the leases of running requests, or restore them on a server that has lost them."""
         self._outbox.extend(_Command("renew", request, "", account) for request, account in self._running.items())
         if self._outbox:
             self._flush()
@@ -154,31 +151,31 @@ class RedisLimiter:
         for command in (*outgoing, *commands):
             arguments += command[:4]
         try:
-            answer = await self._connection.run(self._script, [EPOCH, EVERYTHING], arguments)
+            reply = await self._connection.run(self._script, [EPOCH, EVERYTHING], arguments)
         except Unreachable as error:
             self._requeue(outgoing, commands, sent=error.sent)
             return [LimiterUnavailable(detail=str(error))] * len(commands)
         offset = 3 * len(outgoing)
         return [
-            self._to_result(command, *answer[offset + 3 * n : offset + 3 * n + 3]) for n, command in enumerate(commands)
+            self._to_result(command, *reply[offset + 3 * n : offset + 3 * n + 3]) for n, command in enumerate(commands)
         ]
 
     def _requeue(self, outgoing: list[_Command], commands: list[_Command], *, sent: bool) -> None:
-        """Put unsent commands back. Undo admissions that Redis may have granted: nobody knows of them."""
-        self._outbox.extendleft(command for command in reversed(outgoing) if command.what != "renew")
+        """Put outgoing commands back, and undo admissions that Redis may have granted without our knowledge."""
+        self._outbox.extendleft(command for command in reversed(outgoing) if command.kind != "renew")
         if sent:
             self._outbox.extend(
-                command._replace(what="undo") for command in commands if command.what in {"admit", "operator"}
+                command._replace(kind="undo") for command in commands if command.kind in {"admit", "operator"}
             )
 
     def _to_result(self, command: _Command, rejected_by: int, used: int, microseconds: int) -> Any:
         if rejected_by == _FORGOTTEN:
             self._refill.begin()
-            return LimiterUnavailable(detail="it has forgotten, and is being filled again from the database")
+            return LimiterUnavailable(detail="Redis has lost its data and is being refilled from the database")
         limit = self._limits.requests_per_minute_per_key
         if rejected_by:
             return self._rejection(_REJECTED_BY[rejected_by], seconds=microseconds / 1_000_000)
-        if command.what == "operator":
+        if command.kind == "operator":
             limit, used = self._limits.upstream_requests_per_minute, self._limits.upstream_requests_per_minute
         if command.account_id:
             self._running[command.request_id] = command.account_id
@@ -206,11 +203,8 @@ class _Admission:
         self.rate: RateState
 
     async def __aenter__(self) -> Self:
-        """See `ports.Admission`.
-
-        A cancelled task wakes up only after Redis has answered: if Redis admitted the request, we release it here,
-        because the block is never entered.
-        """
+        # A cancelled task continues only after Redis has replied. If Redis admitted the request, release it here,
+        # because the block is never entered.
         decision = self._limiter.submit(self._command)
         try:
             self.rate = await decision
@@ -224,7 +218,6 @@ class _Admission:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """See `ports.Admission`."""
         self.release()
 
     def is_still_valid(self) -> bool:
@@ -232,13 +225,12 @@ class _Admission:
         return self._holds_slots and self._limiter.is_valid(self._command.called)
 
     def release(self) -> None:
-        """See `ports.Admission.release`."""
         if self._holds_slots:
             self._holds_slots = False
-            self._limiter.release(self._command._replace(what="end" if self.dispatched else "unsent"))
+            self._limiter.release(self._command._replace(kind="end" if self.dispatched else "unsent"))
 
 
-def _look_at(future: asyncio.Future[Any]) -> None:
-    """Look at the exception, because asyncio warns about one that nobody looks at."""
+def _consume_error(future: asyncio.Future[Any]) -> None:
+    """Retrieve the exception, because asyncio warns about exceptions that are never retrieved."""
     if not future.cancelled():
         future.exception()

@@ -1,9 +1,9 @@
--- Add what the database remembers to what is here, for as long as the caller holds the lock of the refill.
+-- Add requests from the database to the windows and leases, if the caller holds the refill lock.
 --
--- KEYS: lock, epoch, window of everything. ARGV: the run id of this server, the caller's id, the milliseconds that the
--- lock is to live on, whether this is the last part, the microseconds of a lease; then five for each request: request
--- id, API key id (may be empty), account id (empty unless it is in flight), whether it was dispatched, and how many
--- microseconds ago it was admitted. Gives 1, or 0 when somebody else has the lock.
+-- KEYS: the lock, the epoch, the global window. ARGV: this server's run id, the caller's id, the milliseconds by which to
+-- extend the lock, whether this is the last part, the microseconds of a lease; then for each request its id, API key id
+-- (may be empty), account id (empty unless it is in progress), whether it was dispatched, and the microseconds since its
+-- admission. Returns 1, or 0 if another process has the lock.
 
 if redis.call('GET', KEYS[1]) ~= ARGV[2] then return 0 end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])

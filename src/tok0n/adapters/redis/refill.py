@@ -1,8 +1,8 @@
-"""Fill a limiter that has forgotten, from the request rows of the last minute: by one process, while the others wait.
+"""Refill a limiter that has lost its data from the request rows of the last minute. One process does, the others wait.
 
-A request that was admitted just before may not have its row yet. So the rows are read no sooner than
-`ADMISSION_SECONDS_MAX` after the loss was noticed, and what was admitted longer ago than that is not sent any more
-unless it has its row (`ports.Admission.is_still_valid`): never more than the limit is dispatched.
+A request that was admitted just before the loss may not have a row yet. So the refill reads the rows
+`ADMISSION_SECONDS_MAX` after it detected the loss. A request that was admitted longer ago and has no row is no longer
+sent (`ports.Admission.is_still_valid`). So the gateway never sends more requests than the limit.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ log = structlog.get_logger()
 EPOCH = "{tok0n}:epoch"
 EVERYTHING = "{tok0n}:everything"
 LOCK = "{tok0n}:refill"
-"""All keys share one hash tag, so that one script may touch them all on a cluster too."""
+"""All keys have the same hash tag, because a script on a cluster can access one node only."""
 
 LEASE_US = 30_000_000
 ADMISSION_SECONDS_MAX = 2.0
 MARGIN_SECONDS = 0.1
 LOCK_SECONDS = 4.0
 CLOCK_SKEW_SECONDS = 2.0
-"""How far the clocks of the gateways may differ before an admission is forgotten too early."""
+"""The largest difference between the clocks of gateways and database at which no admission expires too early."""
 
 ROWS_AT_ONCE = 2_000
 RETRY_SECONDS = 0.25
@@ -42,7 +42,7 @@ Recent = Callable[..., Awaitable[list[RecentRequest]]]
 
 
 class Refill:
-    """At most one is under way in a process, and one holds the lock among all."""
+    """Refills the limiter. One task in each process tries, and the process that holds the lock does it."""
 
     def __init__(self, connection: ScriptConnection, clock: Clock, recent: Recent) -> None:
         self._connection = connection
@@ -53,24 +53,24 @@ class Refill:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """See to it that the limiter is filled, by this process or another. Called whenever it shows that it forgot."""
+        """Start a refill unless one runs. Call it if the limiter has lost its data."""
         if self._task is None:
             self._task = asyncio.create_task(self._until_filled(), name="limiter refill")
-            self._task.add_done_callback(self._over)
+            self._task.add_done_callback(self._task_done)
 
     async def finished(self) -> None:
-        """Wait until the limiter is filled, by this process or another."""
+        """Wait until this process or another has refilled the limiter."""
         self.begin()
-        assert self._task is not None, "begun"
+        assert self._task is not None, "begin starts it"
         await asyncio.wait([self._task])
 
     async def aclose(self) -> None:
-        """Give up."""
+        """Cancel the refill."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    def _over(self, task: asyncio.Task[None]) -> None:
+    def _task_done(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if not task.cancelled() and task.exception() is not None:
             log.error("limiter_refill_failed", exc_info=task.exception())
@@ -92,11 +92,11 @@ class Refill:
         return bool(epoch == self._connection.run_id)
 
     async def _take_lock(self) -> bool:
-        taken = await self._connection.command("SET", LOCK, self._id, "NX", "PX", round(LOCK_SECONDS * 1000))
-        return taken is not None
+        reply = await self._connection.command("SET", LOCK, self._id, "NX", "PX", round(LOCK_SECONDS * 1000))
+        return reply is not None
 
     async def _fill(self, lost: float) -> bool:
-        """Return whether the limiter has its data again. False if another process took the lock."""
+        """Refill the limiter. Returns False if another process took the lock."""
         wait_seconds = lost + ADMISSION_SECONDS_MAX + MARGIN_SECONDS - self._clock.monotonic()
         if wait_seconds > 0:
             await asyncio.sleep(wait_seconds)

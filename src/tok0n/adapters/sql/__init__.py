@@ -1,1 +1,1 @@
-"""The ledger, the accounts and the catalogue in a SQL database: one schema, one set of transaction functions."""
+"""The storage ports on SQLite and PostgreSQL, with one schema and one set of transaction functions."""

@@ -1,7 +1,7 @@
-"""Back up an embedded database while it is used, and restore it. A copy counts only once its audit is clean.
+"""Back up and restore an embedded database. A backup can run while a server uses the database.
 
-A copy is made under another name, readable by its owner alone, checked, and then renamed: whatever ends the process,
-there is the old file or the new one, whole.
+The copy gets a temporary name and is readable by its owner only. It is renamed after its integrity check and audit
+pass, so a killed process leaves either the old file or the complete new one.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from tok0n.domain.ledger import AuditReport
 
 
 class Copy(msgspec.Struct, frozen=True, kw_only=True):
-    """A checked copy. `audit` is None for a schema older than this version's, which the next start migrates."""
+    """A checked copy. `audit` is None if the copy has an older schema, which the next start migrates."""
 
     path: Path
     bytes: int
@@ -32,19 +32,19 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def back_up(database: Path, target: Path, *, overwrite: bool) -> Copy:
-    """Copy the database to `target`; a server may go on meanwhile. Raises `OperatorError`, and then keeps nothing."""
+    """Copy the database, which a server may use, to `target`. If it raises `OperatorError`, nothing is changed."""
     database, target = database_file.resolve(database), database_file.resolve(target)
     if not database.exists():
         raise OperatorError(f"There is no database {database} to back up.")
-    if not database_file.nobody_serves(target):
+    if not database_file.is_unlocked(target):
         raise OperatorError(f"A server is using {target}. Name another file.")
     return _copy(database, target, overwrite=overwrite)
 
 
 def restore(backup: Path, database: Path, *, overwrite: bool) -> Copy:
-    """Copy `backup` to where the database is, and remove the WAL of the one before.
+    """Replace the database with a copy of `backup`, and remove the old WAL.
 
-    Raises `OperatorError` when a server uses the database, or the backup is damaged; then nothing is changed.
+    Raises `OperatorError` if a server uses the database or the backup is damaged. Then nothing is changed.
     """
     backup, database = database_file.resolve(backup), database_file.resolve(database)
     if not backup.exists():
@@ -55,11 +55,11 @@ def restore(backup: Path, database: Path, *, overwrite: bool) -> Copy:
 
 def _copy(source: Path, target: Path, *, overwrite: bool) -> Copy:
     if source == target:
-        raise OperatorError(f"{target} cannot be copied to itself.")
+        raise OperatorError(f"{target} can't be copied to itself.")
     if target.is_dir():
         raise OperatorError(f"{target} is a folder. Name a file.")
     if target.exists() and not overwrite:
-        raise OperatorError(f"{target} exists already and was not changed. Name another file, or add --overwrite.")
+        raise OperatorError(f"{target} already exists and was not changed. Name another file, or add --overwrite.")
     draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
         database_file.create(draft)
@@ -68,20 +68,20 @@ def _copy(source: Path, target: Path, *, overwrite: bool) -> Copy:
         _sync(draft)
         _put_in_place(draft, target, overwrite=overwrite)
     except OSError as error:
-        raise OperatorError(f"{error.filename or target} cannot be written: {error.strerror}. {_KEPT}") from error
+        raise OperatorError(f"Can't write {error.filename or target}: {error.strerror}. {_UNCHANGED}") from error
     except (sqlite3.Error, sa.exc.SQLAlchemyError) as error:
-        raise OperatorError(f"{source} cannot be copied: {getattr(error, 'orig', None) or error}. {_KEPT}") from error
+        raise OperatorError(f"Can't copy {source}: {getattr(error, 'orig', None) or error}. {_UNCHANGED}") from error
     finally:
-        for leftover in (draft, *database_file.wal_files(draft)):
-            leftover.unlink(missing_ok=True)
+        for temporary in (draft, *database_file.wal_files(draft)):
+            temporary.unlink(missing_ok=True)
     return copy
 
 
-_KEPT = "Nothing was changed."
+_UNCHANGED = "Nothing was changed."
 
 
 def _copy_pages(source: Path, draft: Path) -> None:
-    """One step, and so one snapshot. The copy needs no WAL: it is a single file."""
+    """Copy all pages in one step, which is one snapshot, into a single file without a WAL."""
     is_sealed = not os.access(source.parent, os.W_OK) and not database_file.wal_files(source)[0].exists()
     mode = "ro&immutable=1" if is_sealed else "ro"
     with _connect(source, mode=mode) as reader, _connect(draft, mode="rw") as writer:
@@ -94,18 +94,20 @@ def _checked(draft: Path, *, source: Path, path: Path) -> Copy:
         for check in ("PRAGMA integrity_check(1)", "PRAGMA foreign_key_check"):
             row = connection.execute(check).fetchone()
             if row is not None and row[0] != "ok":
-                raise OperatorError(f"{source} is damaged: {row[0]}. {_KEPT}".replace("\n", " "))
+                raise OperatorError(f"{source} is damaged: {row[0]}. {_UNCHANGED}".replace("\n", " "))
         engine = sa.create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
         with engine.connect() as tx:
             revision = migrate.current_revision(tx)
             if revision is None:
-                raise OperatorError(f"{source} is not a Tok0n database. {_KEPT}")
+                raise OperatorError(f"{source} is not a Tok0n database. {_UNCHANGED}")
             if revision > HEAD:
-                raise OperatorError(f"{source} has schema {revision}, of a newer Tok0n. Upgrade Tok0n first. {_KEPT}")
+                raise OperatorError(
+                    f"{source} has schema {revision} of a newer Tok0n version. Upgrade Tok0n first. {_UNCHANGED}"
+                )
             audit = ledger_functions.audit(tx) if revision == HEAD else None
         if audit is not None and not audit.ok:
-            number, first = len(audit.differences), audit.differences[0]
-            raise OperatorError(f"The audit of {source} found {number} differences. The first: {first}. {_KEPT}")
+            count, first = len(audit.differences), audit.differences[0]
+            raise OperatorError(f"The audit of {source} found {count} differences. The first: {first}. {_UNCHANGED}")
     return Copy(path=path, bytes=draft.stat().st_size, schema=revision, audit=audit)
 
 
@@ -122,21 +124,21 @@ def _put_in_place(draft: Path, target: Path, *, overwrite: bool) -> None:
 
 
 def _link(draft: Path, target: Path) -> None:
-    """Give the draft its name, unless there is such a file by now."""
+    """Give the draft its final name, unless such a file exists."""
     try:
         os.link(draft, target)
     except FileExistsError:
         raise
-    except OSError:  # a file system without links
+    except OSError:  # The file system has no links.
         if target.exists():
             raise
         draft.replace(target)
 
 
 def _empty_wal(database: Path) -> None:
-    """Write its WAL into the database that is about to be replaced: it stays whole if we are killed before that.
+    """Checkpoint the database to replace, so that it stays complete if the process is killed before the rename.
 
-    A damaged one, or one that is no database at all, is replaced as it is.
+    Does nothing if the file is damaged or not a database.
     """
     with contextlib.suppress(sqlite3.Error), _connect(database, mode="rw") as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -1,6 +1,6 @@
-"""Move an embedded installation to PostgreSQL, whole and in one transaction: the way out of the embedded default.
+"""Copy an embedded database to PostgreSQL in one transaction.
 
-Only for a source that no server uses. What changes there while it is copied is noticed, and nothing is committed.
+No server may use the source. If the source changes during the copy, nothing is committed.
 """
 
 from collections.abc import AsyncIterator
@@ -19,14 +19,14 @@ from tok0n.domain.ledger import AuditReport
 
 ROWS_AT_ONCE = 5_000
 MODULUS = 1_000_000_007
-"""Sums are taken of remainders, so that those of a billion rows do not overflow 64 bits."""
+"""Column sums add remainders, so that a billion rows don't overflow 64 bits."""
 
-_NOT_EMPTY = "The database to copy to holds {rows} rows in the table {table} already. Copy to an empty one."
-_CHANGED = "Something was written to {path} while it was copied; nothing was kept. Run it again."
+_NOT_EMPTY = "The target database already has {rows} rows in the table {table}. Copy to an empty database."
+_CHANGED = "{path} changed during the copy, so nothing was copied. Run the command again."
 
 
 class Copied(msgspec.Struct, frozen=True, kw_only=True):
-    """How many rows of each table were copied, and the audit of both sides, which are equal."""
+    """The number of rows copied from each table, and the equal audits of both databases."""
 
     rows: dict[str, int]
     source: AuditReport
@@ -34,11 +34,11 @@ class Copied(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def copy(source: SqliteStore, target: PostgresStore) -> Copied:
-    """Copy every row. Raises `OperatorError` when the target is not empty, or cannot be made equal to the source."""
+    """Copy every row. Raises `OperatorError` if the target is not empty or does not equal the source afterwards."""
     before = await source.read(_fingerprint)
     audit_before = await source.read(ledger_functions.audit)
     if not audit_before.ok:
-        raise OperatorError("The audit of the source finds differences: see tok0n ledger audit. Nothing was copied.")
+        raise OperatorError("The audit of the source found differences. Nothing was copied. Run tok0n ledger audit.")
     for name, (rows, *_) in (await target.read(_fingerprint)).items():
         if rows:
             raise OperatorError(_NOT_EMPTY.format(rows=rows, table=name))
@@ -54,10 +54,10 @@ async def copy(source: SqliteStore, target: PostgresStore) -> Copied:
         finally:
             await connection.close()
     except DATABASE_ERRORS as error:
-        raise OperatorError(f"The copy failed, and nothing was kept: {describe(error)}") from error
+        raise OperatorError(f"The copy failed, and nothing was copied: {describe(error)}") from error
     audit_after = await target.read(ledger_functions.audit, unhurried=True)
     if audit_after != audit_before or await target.read(_fingerprint, unhurried=True) != before:
-        raise OperatorError("The copy is not equal to the source: do not use it, and report this as a bug.")
+        raise OperatorError("The copy does not equal the source. Don't use it, and report this as a bug.")
     return Copied(rows={table: values[0] for table, values in before.items()}, source=audit_before, target=audit_after)
 
 
@@ -72,21 +72,21 @@ async def _copy_table(source: SqliteStore, connection: "asyncpg.Connection[Any]"
 
 
 async def _pages(source: SqliteStore, table: sa.Table) -> AsyncIterator[list[tuple[Any, ...]]]:
-    """All rows in the order of the key, some at a time."""
+    """Yield all rows in the order of the primary key, `ROWS_AT_ONCE` at a time."""
     keys = list(table.primary_key.columns)
     query = sa.select(table).order_by(*keys).limit(ROWS_AT_ONCE)
-    places = [list(table.columns).index(key) for key in keys]
+    key_indexes = [list(table.columns).index(key) for key in keys]
     rows = await source.read(lambda tx: [tuple(row) for row in tx.execute(query)])
     while rows:
         yield rows
-        after = query.where(sa.tuple_(*keys) > tuple(rows[-1][place] for place in places))
-        rows = await source.read(lambda tx, after=after: [tuple(row) for row in tx.execute(after)])  # type: ignore[misc]
+        page = query.where(sa.tuple_(*keys) > tuple(rows[-1][index] for index in key_indexes))
+        rows = await source.read(lambda tx, page=page: [tuple(row) for row in tx.execute(page)])  # type: ignore[misc]
 
 
 def _fingerprint(tx: sa.Connection) -> dict[str, list[Any]]:
-    """What differs between any two states that a ledger can be in: the rows of each table, and the sum of its integers.
+    """Return the number of rows and the sums of integer columns of each table, which differ in any two ledger states.
 
-    The operator's requests of the last minutes are copied too, and not compared: they come and go.
+    Leaves out `operator_request`, whose rows are short-lived.
     """
     return {
         table.name: [

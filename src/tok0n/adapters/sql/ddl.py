@@ -1,4 +1,4 @@
-"""The statements that create the database, from the .sql files. `schema.py` describes the tables to the code."""
+"""Load the statements that create the database from the .sql files. `schema.py` defines the tables for queries."""
 
 from pathlib import Path
 from typing import Literal
@@ -24,27 +24,27 @@ TYPES: dict[Engine, dict[str, str]] = {
         "clustered": "",
     },
 }
-"""The words of each engine for the placeholders of `schema.sql`."""
+"""Each engine's values for the placeholders in `schema.sql`."""
 
 
 def tables(engine: Engine) -> list[str]:
-    """The statements that create every table and index."""
+    """Return the statements that create every table and index."""
     return _statements(_FOLDER / "schema.sql", **TYPES[engine])
 
 
 def guards(engine: Engine) -> list[str]:
-    """The statements that create the triggers."""
+    """Return the statements that create the triggers."""
     return _statements(_FOLDER / ("sqlite" if engine == "sqlite" else "postgres") / "guards.sql")
 
 
 def batch_function() -> str:
-    """The statement that creates the function of PostgreSQL's hot path."""
+    """Return the statement that creates the function of PostgreSQL's hot path."""
     return (_FOLDER / "postgres" / "batch.sql").read_text("utf-8")
 
 
-def _statements(file: Path, **words: str) -> list[str]:
-    """Split at blank lines, because a trigger contains semicolons."""
+def _statements(file: Path, **placeholders: str) -> list[str]:
+    """Split a file at blank lines, because triggers contain semicolons."""
     text = file.read_text("utf-8")
-    blocks = (text.format(**words) if words else text).strip().split("\n\n")
+    blocks = (text.format(**placeholders) if placeholders else text).strip().split("\n\n")
     lines = ([line for line in block.splitlines() if not line.startswith("--")] for block in blocks)
     return ["\n".join(block) for block in lines if block]

@@ -1,4 +1,4 @@
-"""The ledger's transactions off the hot path, as plain functions of a SQLAlchemy connection: both engines run them."""
+"""The ledger's transactions that are not on the hot path: functions of a SQLAlchemy connection for both engines."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -37,9 +37,9 @@ def append_entry(
     order_id: str | None = None,
     reverses_request_id: str | None = None,
 ) -> None:
-    """Change what an account owns by one entry. The caller has proved that the account exists.
+    """Append a ledger entry and add its amount to the account's posted tokens. The account must exist.
 
-    Raises `OperatorError` when it would own more tokens than can be counted exactly everywhere.
+    Raises `OperatorError` if the account would exceed `TOKENS_MAX`.
     """
     posted = tx.execute(
         sa.update(account)
@@ -64,7 +64,7 @@ def append_entry(
 
 
 def reverse(tx: sa.Connection, *, request_id: str, now_us: int) -> None:
-    """See `ports.Ledger.reverse`."""
+    """Give a request's charge back with an `adjustment` entry, once."""
     settled = sa.select(request).where(request.c.id == request_id, request.c.status == RequestStatus.SETTLED)
     row = tx.execute(settled).one_or_none()
     if row is None:
@@ -84,7 +84,7 @@ def reverse(tx: sa.Connection, *, request_id: str, now_us: int) -> None:
 
 
 def recover(tx: sa.Connection, *, now_us: int) -> int:
-    """End all that is PENDING without a charge; gives how many rows."""
+    """Expire every PENDING reservation. Returns the number of rows."""
     total = 0
     while rows := expire(tx, now_us=now_us, rows_max=RECOVERED_AT_ONCE):
         total += rows
@@ -92,21 +92,24 @@ def recover(tx: sa.Connection, *, now_us: int) -> int:
 
 
 def expire(tx: sa.Connection, *, now_us: int, before_us: int | None = None, rows_max: int) -> int:
-    """End what is PENDING (beyond its expiry at `before_us`, if given) without a charge; gives how many rows."""
+    """Expire at most `rows_max` PENDING reservations, or only those whose expiry is before `before_us`.
+
+    Returns the number of rows.
+    """
     overdue = sa.select(request.c.id, request.c.account_id).where(request.c.status == RequestStatus.PENDING)
     if before_us is not None:
         overdue = overdue.where(request.c.expires_at_us < before_us)
-    found = tx.execute(overdue.order_by(request.c.expires_at_us).limit(rows_max)).all()
-    lock_accounts(tx, {row.account_id for row in found})
-    ended = tx.execute(
+    overdue_rows = tx.execute(overdue.order_by(request.c.expires_at_us).limit(rows_max)).all()
+    lock_accounts(tx, {row.account_id for row in overdue_rows})
+    expired_rows = tx.execute(
         sa.update(request)
-        .where(request.c.id.in_([row.id for row in found]), request.c.status == RequestStatus.PENDING)
+        .where(request.c.id.in_([row.id for row in overdue_rows]), request.c.status == RequestStatus.PENDING)
         .values(status=RequestStatus.EXPIRED, code=EXPIRED_CODE, resolved_at_us=now_us)
         .returning(request.c.account_id, request.c.api_key_id, request.c.reserved)
     ).all()
     by_account: Counter[str] = Counter()
     by_key: Counter[str] = Counter()
-    for account_id, api_key_id, reserved in ended:
+    for account_id, api_key_id, reserved in expired_rows:
         by_account[account_id] += reserved
         by_key[api_key_id] += reserved
     for account_id, reserved in sorted(by_account.items()):
@@ -117,19 +120,19 @@ def expire(tx: sa.Connection, *, now_us: int, before_us: int | None = None, rows
             .where(api_key.c.id == api_key_id, api_key.c.budget.is_not(None))
             .values(pending=api_key.c.pending - reserved)
         )
-    return len(ended)
+    return len(expired_rows)
 
 
 def lock_accounts(tx: sa.Connection, account_ids: Iterable[str]) -> None:
-    """Before any of their requests is touched, and in the order that everybody keeps: so nobody waits in a circle."""
+    """Lock the accounts' rows in the order of their ids, which prevents deadlocks. Call it before changing requests."""
     locked = sa.select(account.c.id).where(account.c.id.in_(list(account_ids))).order_by(account.c.id)
     tx.execute(locked.with_for_update(key_share=True)).all()
 
 
 def lock_open_account(tx: sa.Connection, account_id: str) -> None:
-    """Lock an account's row until the transaction ends, so that what is counted for the account stays true.
+    """Lock an account's row until the transaction ends, so that counts of its other rows stay valid.
 
-    Raises `NotFound` for an account that does not exist, or is closed.
+    Raises `NotFound` if the account does not exist or is closed.
     """
     locked = sa.select(account.c.status).where(account.c.id == account_id).with_for_update(key_share=True)
     if tx.scalar(locked) != "open":
@@ -137,12 +140,12 @@ def lock_open_account(tx: sa.Connection, account_id: str) -> None:
 
 
 def recent(tx: sa.Connection, *, since_us: int) -> list[RecentRequest]:
-    """See `ports.Ledger.recent`. The id tells a request's millisecond, and is what there is an index for."""
+    """Return the requests to refill a limiter with. Selects by id, which starts with the time and has an index."""
     pending = request.c.status == RequestStatus.PENDING
     is_recent = sa.and_(request.c.id >= ids.first_request_id(since_us), request.c.created_at_us >= since_us)
     customers = sa.select(request).where(sa.or_(is_recent, pending))
     operators = sa.select(operator_request).where(operator_request.c.created_at_us >= since_us)
-    found = [
+    requests = [
         RecentRequest(
             request_id=row.id,
             caller=Caller(api_key_id=row.api_key_id, account_id=row.account_id),
@@ -152,30 +155,30 @@ def recent(tx: sa.Connection, *, since_us: int) -> list[RecentRequest]:
         )
         for row in tx.execute(customers)
     ]
-    found += [
+    requests += [
         RecentRequest(request_id=row.id, caller=None, created_at_us=row.created_at_us, dispatched=True, pending=False)
         for row in tx.execute(operators)
     ]
-    return sorted(found, key=lambda request: request.created_at_us)
+    return sorted(requests, key=lambda request: request.created_at_us)
 
 
 def audit(tx: sa.Connection) -> AuditReport:
-    """Recompute every balance from the entries and the request rows, and name each difference."""
+    """Recompute every balance from the ledger entries and the request rows, and report each difference."""
     accounts = tx.scalar(sa.select(sa.func.count()).select_from(account)) or 0
     entries = tx.scalar(sa.select(sa.func.count()).select_from(ledger_entry)) or 0
     requests, shortfall = tx.execute(
         sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(request.c.shortfall), 0)).select_from(request)
     ).one()
-    checks = (_strays, _balances, _charges, _chains, _hours, _budgets, _orders)
+    checks = (_dangling, _balances, _charges, _running_sums, _hours, _budgets, _orders)
     differences = [difference for check in checks for difference in check(tx)]
     return AuditReport(
         accounts=accounts, requests=requests, entries=entries, shortfall=int(shortfall), differences=differences
     )
 
 
-def _strays(tx: sa.Connection) -> Iterator[Difference]:
-    """No request and no entry names what is not there. PostgreSQL itself does not look: see ADR 12."""
-    for column, named in (
+def _dangling(tx: sa.Connection) -> Iterator[Difference]:
+    """Every request and entry refers to existing rows. PostgreSQL has no foreign keys for this: see ADR 12."""
+    for column, target in (
         (request.c.account_id, account),
         (request.c.api_key_id, api_key),
         (ledger_entry.c.account_id, account),
@@ -184,17 +187,17 @@ def _strays(tx: sa.Connection) -> Iterator[Difference]:
     ):
         rows = tx.execute(
             sa.select(column.table.c.id, column)
-            .outerjoin(named, named.c.id == column)
-            .where(column.is_not(None), named.c.id.is_(None))
+            .outerjoin(target, target.c.id == column)
+            .where(column.is_not(None), target.c.id.is_(None))
         )
-        for stray_id, named_id in rows:
-            subject = f"entry {stray_id}" if column.table is ledger_entry else stray_id
-            what = f"its {named.name} is not there: {named_id}"
+        for row_id, target_id in rows:
+            subject = f"entry {row_id}" if column.table is ledger_entry else row_id
+            what = f"its {target.name} {target_id} does not exist"
             yield Difference(subject=subject, what=what, expected=None, found=None)
 
 
 def _balances(tx: sa.Connection) -> Iterator[Difference]:
-    """Posted = Σ entries, pending = Σ reserved of what is PENDING, 0 ≤ pending ≤ posted."""
+    """Posted = Σ entries, pending = Σ reserved of PENDING requests, 0 ≤ pending ≤ posted."""
     owned = _sum_by_account(ledger_entry.c.amount, ledger_entry).subquery()
     held = _sum_by_account(request.c.reserved, request).where(request.c.status == RequestStatus.PENDING).subquery()
     posted_expected = sa.func.coalesce(owned.c.total, 0)
@@ -236,9 +239,9 @@ def _sum_by_account(amount: sa.ColumnElement[int], table: sa.Table) -> sa.Select
 
 
 def _charges(tx: sa.Connection) -> Iterator[Difference]:
-    """Every charged request has one usage entry of the same amount and account; nothing else has one.
+    """Only a charged request has a usage entry, which has the same amount and account.
 
-    What is PENDING has no end, and everything else has one.
+    Every request except a PENDING one has a time of its end.
     """
     rows = tx.execute(
         sa.select(
@@ -277,7 +280,7 @@ def _charges(tx: sa.Connection) -> Iterator[Difference]:
         if (status == RequestStatus.SETTLED) != (charged > 0):
             yield Difference(subject=request_id, what=f"a {status} request is charged", expected=None, found=charged)
         if (status == RequestStatus.PENDING) != (resolved_at_us is None):
-            what = f"a {status} request has {'no' if resolved_at_us is None else 'an'} end"
+            what = f"a {status} request has {'no' if resolved_at_us is None else 'a'} time of its end"
             yield Difference(subject=request_id, what=what, expected=None, found=resolved_at_us)
         if status == RequestStatus.SETTLED and charged + shortfall != total:
             yield Difference(
@@ -285,8 +288,8 @@ def _charges(tx: sa.Connection) -> Iterator[Difference]:
             )
 
 
-def _chains(tx: sa.Connection) -> Iterator[Difference]:
-    """Each entry's posted_after is the running sum of the entries of its account."""
+def _running_sums(tx: sa.Connection) -> Iterator[Difference]:
+    """The `posted_after` of each entry is the running sum of its account's entries."""
     running = sa.func.sum(ledger_entry.c.amount).over(
         partition_by=ledger_entry.c.account_id, order_by=ledger_entry.c.id
     )
@@ -301,7 +304,7 @@ def _chains(tx: sa.Connection) -> Iterator[Difference]:
 
 
 def _hours(tx: sa.Connection) -> Iterator[Difference]:
-    """The use of an account's hours is the sum of its usage entries."""
+    """The sum of an account's hourly use is the sum of its usage entries."""
     hours = _sum_by_account(usage_hour.c.charged, usage_hour).subquery()
     entries = _sum_by_account(-ledger_entry.c.amount, ledger_entry).where(ledger_entry.c.kind == EntryKind.USAGE)
     used = entries.subquery()
@@ -313,12 +316,15 @@ def _hours(tx: sa.Connection) -> Iterator[Difference]:
     )
     for account_id, expected, found in rows:
         yield Difference(
-            subject=account_id, what="the use by the hour is not the usage", expected=int(expected), found=int(found)
+            subject=account_id,
+            what="the hourly use is not the sum of the usage entries",
+            expected=int(expected),
+            found=int(found),
         )
 
 
 def _budgets(tx: sa.Connection) -> Iterator[Difference]:
-    """What a key with a budget has spent and reserved is what its requests say."""
+    """The spent and reserved tokens of a key with a budget are the sums of its requests."""
     of_key = (
         sa.select(
             request.c.api_key_id,
@@ -339,14 +345,14 @@ def _budgets(tx: sa.Connection) -> Iterator[Difference]:
     for key_id, spent_sum, spent_found, pending_sum, pending_found in rows:
         yield Difference(
             subject=key_id,
-            what="what the key has spent or reserved is not what its requests say",
+            what="the tokens that the key has spent and reserved are not the sum of its requests",
             expected=int(spent_sum) + int(pending_sum),
             found=spent_found + pending_found,
         )
 
 
 def _orders(tx: sa.Connection) -> Iterator[Difference]:
-    """What orders gave and took is what their entries say and what is owed, for each account."""
+    """The tokens that an account's orders have applied, plus its debt, are the sum of the orders' entries."""
     orders = pack_order.c
     net = orders.purchase_applied - orders.refund_applied - orders.dispute_applied
     applied = _sum_by_account(net, pack_order).subquery()
@@ -363,7 +369,7 @@ def _orders(tx: sa.Connection) -> Iterator[Difference]:
     for account_id, worth, entries in rows:
         yield Difference(
             subject=account_id,
-            what="the entries of orders are not what the orders are worth and what is owed",
+            what="the entries of the orders are not the orders' tokens plus the debt",
             expected=int(worth),
             found=int(entries),
         )

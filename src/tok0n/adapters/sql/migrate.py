@@ -1,4 +1,4 @@
-"""Bring a database to the schema that this code needs. Alembic is imported only when there is something to do."""
+"""Migrate a database to the schema that this code needs. Imports Alembic only for a migration."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tok0n.domain.errors import OperatorError
 
 
 def current_revision(tx: sa.Connection) -> str | None:
-    """The migration that the database has, or None for an empty one."""
+    """Return the schema version of the database, or None if it is empty."""
     if not sa.inspect(tx).has_table("alembic_version"):
         return None
     revision: str | None = tx.scalar(sa.text("SELECT version_num FROM alembic_version"))
@@ -22,25 +22,25 @@ def is_at_head(tx: sa.Connection) -> bool:
 
 
 def serves(tx: sa.Connection) -> bool:
-    """Whether a server of this version may go on: at its schema, or a later one.
+    """Whether a server of this version can run on the schema, which may be newer.
 
-    Each migration leaves the version before it working, so that servers can be restarted one after the other.
+    Each migration is compatible with the previous version, so that servers can be restarted one by one.
     """
     revision = current_revision(tx)
     return revision is not None and revision >= HEAD
 
 
 def require_head(revision: str | None) -> None:
-    """Raises `OperatorError` unless the database has the schema that this code needs."""
+    """Raise `OperatorError` unless the database has the schema that this code needs."""
     if revision != HEAD:
-        found = "no schema yet" if revision is None else f"schema {revision}"
-        raise OperatorError(f"The database has {found}; this version needs {HEAD}. Run tok0n migrate.")
+        current = "no schema yet" if revision is None else f"schema {revision}"
+        raise OperatorError(f"The database has {current}, and this version needs {HEAD}. Run tok0n migrate.")
 
 
 def upgrade(tx: sa.Connection) -> list[str]:
-    """Bring the schema to `HEAD` inside the transaction of `tx`. Return the migrations applied, none at `HEAD`.
+    """Migrate the schema to `HEAD` inside the transaction of `tx`. Returns the applied migrations.
 
-    Raises `OperatorError` for a schema that this version does not know, or a ledger whose audit finds differences.
+    Raises `OperatorError` for an unknown schema, or if the audit of the ledger finds differences.
     """
     before = current_revision(tx)
     if before == HEAD:
@@ -49,21 +49,21 @@ def upgrade(tx: sa.Connection) -> list[str]:
         _create(tx)
         return [HEAD]
     if before > HEAD:
-        raise OperatorError(f"The database has schema {before}, of a newer Tok0n. Upgrade Tok0n first.")
-    from tok0n.adapters.sql.migrations import from_first_chain  # noqa: PLC0415  it imports the audit, which a start needs not
+        raise OperatorError(f"The database has schema {before} of a newer Tok0n version. Upgrade Tok0n first.")
+    from tok0n.adapters.sql.migrations import from_first_chain  # noqa: PLC0415  imports the audit, which few starts need
 
     if before not in from_first_chain.SUPPORTED:
         raise OperatorError(
             f"The database has schema {before}. This version migrates only schemas 0007 (Tok0n 0.1.0) and 0012."
-            " First run tok0n migrate with an older version that leads to one of them."
+            " First run tok0n migrate with an older version that migrates to one of them."
         )
-    from_first_chain.bring_over(tx, before)
+    from_first_chain.upgrade(tx, before)
     tx.execute(sa.text("UPDATE alembic_version SET version_num = :head"), {"head": HEAD})
     return [f"{before} -> {HEAD}"]
 
 
 def _create(tx: sa.Connection) -> None:
-    from alembic import command  # noqa: PLC0415  a fifth of a second that only a migration pays
+    from alembic import command  # noqa: PLC0415  takes a fifth of a second, and only a migration needs it
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()

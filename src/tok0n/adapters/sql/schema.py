@@ -1,9 +1,9 @@
-"""The tables, as the code reads them on both engines. `schema.sql` creates them.
+"""The tables of both engines, for SQLAlchemy queries. `schema.sql` creates them.
 
-PostgreSQL does not check the foreign keys of `request`, nor those of `ledger_entry` to accounts and requests: the
-triggers of `postgres/guards.sql` replace them. Partial indexes state their conditions for SQLite only, because naming
-PostgreSQL's would import its dialect at each start. Amounts are LLM tokens. Times end in `_us`: microseconds since the
-Unix epoch. No column may hold message content.
+PostgreSQL has no foreign keys on `request`, nor from `ledger_entry` to accounts and requests: the triggers of
+`postgres/guards.sql` replace them. Partial indexes have their conditions for SQLite only, because PostgreSQL's would
+import its dialect at every start. Amounts are LLM tokens. Columns that end in `_us` are microseconds since the Unix
+epoch. No column may hold message content.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
 HEAD = "0101"
-"""The migration that this code needs (a test compares it with the newest one there is)."""
+"""The schema version that this code needs. A test compares it with the newest migration."""
 
 metadata = MetaData()
 
@@ -129,7 +129,7 @@ usage_hour = Table(
     Column("charged", _Big, nullable=False),
     **_CLUSTERED,
 )
-"""What was charged in each hour since the Unix epoch (UTC): the sum over all hours is the sum of the usage entries."""
+"""The charges of each hour since the Unix epoch (UTC). Their sum is the sum of the usage entries."""
 
 operator_request = Table(
     "operator_request",
@@ -139,7 +139,7 @@ operator_request = Table(
     Column("created_at_us", _Big, nullable=False),
     **_CLUSTERED,
 )
-"""The operator's own requests of the last minutes: they tell who verifies a model now, and fill a limiter."""
+"""The operator's own requests of the last minutes. They prevent concurrent verifications, and refill a limiter."""
 
 model = Table(
     "model",
@@ -208,7 +208,7 @@ session = Table(
     Index("session_user_id", "user_id"),
     **_CLUSTERED,
 )
-"""One that `waits` for its second factor is not signed in."""
+"""A session that `waits` for two-factor authentication is not signed in."""
 
 mail_link = Table(
     "mail_link",
@@ -221,7 +221,7 @@ mail_link = Table(
     Index("mail_link_user_id", "user_id"),
     **_CLUSTERED,
 )
-"""`email` is the address that a change of address leads to."""
+"""`email` is the new address, if the link confirms a change of address."""
 
 low_balance_notice = Table(
     "low_balance_notice",
@@ -256,7 +256,7 @@ pack_order = Table(
     Index("pack_order_account", "account_id", "id"),
     **_CLUSTERED,
 )
-"""`*_applied` is what of the order the ledger holds (`domain.orders.Applied`), in tokens."""
+"""`*_applied` are the tokens that the ledger has for the order (`domain.orders.Applied`)."""
 
 order_dispute = Table(
     "order_dispute",
@@ -289,15 +289,15 @@ payment_event = Table(
     ),
     **_CLUSTERED,
 )
-"""The inbox of the payment provider's events: in our words, without what they say of the buyer.
+"""The inbox of the payment provider's events, as `domain.payments.Event` without data about the buyer.
 
-`due_at_us` is when an event that has not been handled is tried next.
+`due_at_us` is the time of the next attempt to handle the event.
 """
 
 payment_reconciliation = Table(
     "payment_reconciliation", metadata, Column("at_us", _Big, primary_key=True), **_CLUSTERED
 )
-"""One row: when the provider was last asked for all its events."""
+"""One row: the time of the last complete reconciliation with the provider."""
 
 debt = Table(
     "debt",
@@ -306,7 +306,7 @@ debt = Table(
     Column("tokens", _Big, nullable=False),
     **_CLUSTERED,
 )
-"""Tokens that were refunded or disputed after they were spent: the next purchase covers them first."""
+"""Tokens that were refunded or disputed after they were spent. The next purchase pays them off first."""
 
 redeem_code = Table(
     "redeem_code",
@@ -343,10 +343,10 @@ form_submission = Table(
     Index("form_submission_time", "submitted_at_us"),
     **_CLUSTERED,
 )
-"""Forms submitted in the last 24 hours, so that a repeated one creates nothing (`domain.forms`).
+"""Forms submitted in the last 24 hours, to detect repeated submissions (`domain.forms`).
 
-`result` names what the first submission created; it is NULL while that is in progress. `sealed` is a secret that only
-the browser's `form_id` opens.
+`result` identifies the object that the first submission created, or is NULL while that runs. `sealed` is a secret that
+only the browser's `form_id` decrypts.
 """
 
 attempt = Table(
@@ -360,7 +360,7 @@ attempt = Table(
     Index("attempt_expiry", "expires_at_us"),
     **_CLUSTERED,
 )
-"""How many attempts of a kind a subject has made since `since_us` (`domain.attempts`). `subject` is a SHA-256 digest.
+"""The number of attempts of a kind by a subject since `since_us` (`domain.attempts`). `subject` is a SHA-256 digest.
 
-The count starts again once `expires_at_us` has passed. Each counted attempt moves `expires_at_us` forward.
+The count restarts after `expires_at_us`. Each counted attempt extends `expires_at_us`.
 """

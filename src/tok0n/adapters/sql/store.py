@@ -1,4 +1,4 @@
-"""What the transaction functions run on: SQLite or PostgreSQL, the same to them."""
+"""The interface of SQLite and PostgreSQL to transaction functions."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
@@ -9,31 +9,28 @@ T = TypeVar("T")
 
 
 class SqlStore(Protocol):
-    """A database. A transaction is a plain function of a SQLAlchemy connection: it cannot wait for the network."""
+    """A database. A transaction is a synchronous function of a SQLAlchemy connection, so it can't await the network."""
 
     def write(self, fn: Callable[[sa.Connection], T]) -> Awaitable[T]:
-        """Run a transaction function durably. If it raises, everything that it did is rolled back.
+        """Run `fn` in a transaction, and commit it durably. If `fn` raises, the transaction is rolled back.
 
-        Raises `AccountingFailed` when the database fails, `Overloaded` when too many wait.
+        Raises `AccountingFailed` if the database fails, and `Overloaded` if too many transactions wait.
         """
 
     async def read(self, fn: Callable[[sa.Connection], T], *, unhurried: bool = False) -> T:
-        """Run a function on a read-only snapshot. Raises as `write` does.
-
-        `unhurried` lifts the statement timeout.
-        """
+        """Run `fn` on a read-only snapshot. Raises the errors of `write`. `unhurried` removes the statement timeout."""
 
     async def probe(self) -> None:
         """Prove that a write commits and that the schema is at head. Raises `AccountingFailed` with the reason."""
 
     async def migrate(self) -> list[str]:
-        """Bring the schema to head, alone; gives the revisions applied."""
+        """Migrate the schema to head while no other process migrates it. Returns the applied migrations."""
 
     async def aclose(self) -> None:
-        """Finish what is queued, and close every connection."""
+        """Run the queued transactions, and close every connection."""
 
 
-def lock_for(tx: sa.Connection, what: str) -> None:
-    """Let only one transaction at a time do `what`, until it ends. SQLite has one writer anyway."""
+def lock_for(tx: sa.Connection, name: str) -> None:
+    """Hold the lock `name` until the transaction ends. SQLite needs no lock, because it has one writer."""
     if tx.dialect.name == "postgresql":
-        tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(what, 0))))
+        tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))

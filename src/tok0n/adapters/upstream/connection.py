@@ -1,7 +1,6 @@
-"""One HTTP/1.1 connection to an upstream: one request at a time, its answer whole or not at all.
+"""An HTTP/1.1 connection to an upstream, for one request at a time. Delivers only complete responses.
 
-A connection that saw anything unusual (an error, a deadline, a cancelled caller, a byte outside an answer) is aborted
-and never used again.
+After anything unusual (an error, a timeout, a cancelled caller, bytes outside a response), the connection is aborted.
 """
 
 import asyncio
@@ -13,16 +12,14 @@ from tok0n.domain.errors import UpstreamFailed
 from tok0n.http.pacing import PacedQueue
 from tok0n.ports.upstream import UpstreamResponse
 
-Answered = tuple[asyncio.Future[UpstreamResponse], UpstreamResponse]
-"""Who waits, and what came."""
+Delivery = tuple[asyncio.Future[UpstreamResponse], UpstreamResponse]
+"""The future of a caller, and the response to deliver."""
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """Made by the pool, which learns through its callbacks when it is idle, lost, or sent bytes outside an answer."""
+    """A pooled connection. Its callbacks notify the pool if it becomes idle, is lost, or gets surplus bytes."""
 
     __slots__ = (
-        "_answer",
-        "_answers",
         "_deadline",
         "_loop",
         "_on_idle",
@@ -30,8 +27,10 @@ class UpstreamConnection(asyncio.Protocol):
         "_on_surplus",
         "_poll",
         "_reader",
+        "_responses",
         "_timer",
         "_transport",
+        "_waiter",
         "is_tls",
         "poll",
         "reusable_until",
@@ -40,7 +39,7 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(
         self,
         *,
-        answers: PacedQueue[Answered],
+        responses: PacedQueue[Delivery],
         body_bytes_max: int,
         idle_seconds: float,
         on_idle: Callable[["UpstreamConnection"], None],
@@ -48,13 +47,13 @@ class UpstreamConnection(asyncio.Protocol):
         on_surplus: Callable[[], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._answers = answers
+        self._responses = responses
         self._on_idle = on_idle
         self._on_lost = on_lost
         self._on_surplus = on_surplus
         self._transport: asyncio.Transport | None = None
         self._reader = ResponseReader(body_bytes_max=body_bytes_max, idle_seconds_max=idle_seconds)
-        self._answer: asyncio.Future[UpstreamResponse] | None = None
+        self._waiter: asyncio.Future[UpstreamResponse] | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._poll = select.poll()
@@ -63,58 +62,55 @@ class UpstreamConnection(asyncio.Protocol):
         self.reusable_until = 0.0
 
     def send(self, request: bytes, *, deadline: float) -> asyncio.Future[UpstreamResponse]:
-        """Write a whole request now; the future has its whole answer before `deadline`, in the loop's time.
+        """Write a complete request now, and return the future of its response. `deadline` is in the loop's time.
 
-        The future raises `UpstreamFailed`; from here on something may have reached the upstream. A caller that stops
-        waiting calls `cancel`.
+        The future raises `UpstreamFailed`. The upstream may have received the request. A caller that stops waiting
+        must call `cancel`.
         """
         assert self._transport is not None
-        assert self._answer is None
-        answer: asyncio.Future[UpstreamResponse] = self._loop.create_future()
-        self._answer = answer
+        assert self._waiter is None
+        waiter: asyncio.Future[UpstreamResponse] = self._loop.create_future()
+        self._waiter = waiter
         self._deadline = deadline
         if self._timer is None:
             self._timer = self._loop.call_at(deadline, self._expire)
         self._transport.write(request)
-        return answer
+        return waiter
 
-    def cancel(self, answer: asyncio.Future[UpstreamResponse]) -> None:
-        """Close, because nobody waits for this answer any more; no effect if it has arrived."""
-        if self._answer is answer:
+    def cancel(self, waiter: asyncio.Future[UpstreamResponse]) -> None:
+        """Abort the connection if this response has not arrived."""
+        if self._waiter is waiter:
             self.abort()
 
     def close(self) -> None:
-        """Close at once; a call under way fails."""
-        self._fail("did not answer before the gateway stopped", "closed by the gateway")
+        """Close the connection. A request in progress fails."""
+        self._fail("did not respond before the gateway stopped", "closed by the gateway")
 
     def abort(self) -> None:
-        """Close at once. Only for a connection that nobody waits on."""
-        self._answer = None
+        """Close the connection immediately. No caller may wait on it."""
+        self._waiter = None
         self._reader.reset()
         if self._transport is not None:
             self._transport.abort()
 
     @property
     def usable(self) -> bool:
-        """Whether another request may be sent."""
+        """Whether the connection is open."""
         return self._transport is not None and not self._transport.is_closing()
 
     def has_input(self) -> bool:
-        """Whether the socket has bytes, or an end, that the event loop has not read yet.
+        """Whether the socket has bytes or EOF that the event loop has not read yet.
 
-        On a TLS connection these can be a session ticket, which is no answer. `poll(0)` says the same, without a
-        call in between.
+        On a TLS connection, this can be a session ticket. `poll(0)` returns the same, without another call.
         """
         return bool(self.poll(0))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the loop."""
         self._transport = transport  # type: ignore[assignment]  # a stream protocol is given a stream transport
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         self.is_tls = transport.get_extra_info("sslcontext") is not None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the loop: the peer closed, or we did."""
         self._fail("closed the connection", f"connection lost: {exc}" if exc else "connection closed early")
         self._transport = None
         if self._timer is not None:
@@ -122,31 +118,29 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_lost(self)
 
     def data_received(self, data: bytes) -> None:
-        """Called by the loop."""
-        if self._answer is None:
+        if self._waiter is None:
             self._reject_surplus()
             return
         try:
             if self._reader.feed(data):
                 self._finish()
         except InvalidResponse as error:
-            self._fail(error.what, error.detail)
+            self._fail(error.problem, error.detail)
 
     def eof_received(self) -> None:
-        """Called by the loop."""
         if self._reader.ends_with_connection:
             try:
                 self._finish()
             except InvalidResponse as error:
-                self._fail(error.what, error.detail)
+                self._fail(error.problem, error.detail)
 
     def _finish(self) -> None:
         """Deliver the response, and return the connection to the pool. Raises `InvalidResponse`."""
-        waiter, transport, reader = self._answer, self._transport, self._reader
+        waiter, transport, reader = self._waiter, self._transport, self._reader
         if waiter is None or transport is None:
             return
-        self._answers.add((waiter, reader.response()))
-        self._answer = None
+        self._responses.add((waiter, reader.response()))
+        self._waiter = None
         can_reuse = reader.keep_alive and not reader.has_surplus
         if reader.has_surplus:
             self._on_surplus()
@@ -158,30 +152,32 @@ class UpstreamConnection(asyncio.Protocol):
             transport.abort()
 
     def _reject_surplus(self) -> None:
-        """Bytes outside an answer: close, and report the upstream unless the gateway had closed already."""
+        """Handle bytes outside a response: close the connection, and notify the pool unless it was closing."""
         if self.usable:
             self._on_surplus()
         self.abort()
 
     def _expire(self) -> None:
-        """One timer for many exchanges: it looks whether the one of now has run out, instead of starting with each."""
+        """Check the deadline of the current request. One timer serves many requests, which is cheaper than one each."""
         self._timer = None
-        if self._answer is None:
+        if self._waiter is None:
             return
         if self._loop.time() >= self._deadline:
             self._fail("timed out", "deadline passed")
         else:
             self._timer = self._loop.call_at(self._deadline, self._expire)
 
-    def _fail(self, what: str, detail: str) -> None:
-        answer = self._answer
+    def _fail(self, problem: str, detail: str) -> None:
+        waiter = self._waiter
         self.abort()
-        if answer is not None and not answer.done():
-            answer.set_exception(UpstreamFailed(f"The upstream provider {what}.", detail=detail, outcome_unknown=True))
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(
+                UpstreamFailed(f"The upstream provider {problem}.", detail=detail, outcome_unknown=True)
+            )
 
 
-def deliver(answered: Answered) -> None:
-    """Give an answer to who waits for it, and has not been cancelled since."""
-    waiting, answer = answered
-    if not waiting.done():
-        waiting.set_result(answer)
+def deliver(delivery: Delivery) -> None:
+    """Resolve a caller's future with its response, unless it was cancelled."""
+    waiter, response = delivery
+    if not waiter.done():
+        waiter.set_result(response)

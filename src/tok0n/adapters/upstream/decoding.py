@@ -1,4 +1,4 @@
-"""Decode a compressed answer piece by piece, so that a bound on the decoded bytes holds at every moment.
+"""Decode a compressed response incrementally, so that the limit of decoded bytes holds at any time.
 
 Sources: RFC 9110, section 8.4 (content codings); RFC 1950, 1951 and 1952 (zlib, deflate, gzip).
 """
@@ -6,7 +6,7 @@ Sources: RFC 9110, section 8.4 (content codings); RFC 1950, 1951 and 1952 (zlib,
 import zlib
 
 GZIP_MEMBERS_MAX = 64
-"""A gzip stream may have many members (RFC 1952, section 2.2). Servers send one, and each costs a new decoder."""
+"""The most members of a gzip stream (RFC 1952, section 2.2). Servers send one, and each needs a new decoder."""
 
 _GZIP, _DEFLATE = "gzip", "deflate"
 _CODINGS = {b"gzip": _GZIP, b"x-gzip": _GZIP, b"deflate": _DEFLATE}
@@ -17,7 +17,7 @@ _ZLIB_METHOD_DEFLATE = 8
 
 
 class UndecodableBody(Exception):
-    """The body is compressed in an unknown way, cut, or corrupt. The message is for the operator."""
+    """The body has an unknown coding, or is truncated or corrupt. The message is for the operator."""
 
 
 class DecodedBodyTooLarge(Exception):
@@ -25,10 +25,10 @@ class DecodedBodyTooLarge(Exception):
 
 
 def decoder_for(content_encoding: bytes, *, bytes_max: int) -> "BodyDecoder | None":
-    """A decoder for the value of `content-encoding`, or None for a body that is not compressed.
+    """Return a decoder for the value of `content-encoding`, or None for an uncompressed body.
 
-    `content_encoding` is a list in any letter case (`gzip, identity`); several field lines are joined with commas.
-    Raises `UndecodableBody` for an unknown coding, and for a body that is compressed more than once.
+    `content_encoding` is a list in any letter case (`gzip, identity`). Join several field lines with commas. Raises
+    `UndecodableBody` for an unknown coding, or for more than one.
     """
     names = [name.strip().lower() for name in content_encoding.split(b",")]
     codings = [name for name in names if name not in _NO_CODING]
@@ -43,7 +43,7 @@ def decoder_for(content_encoding: bytes, *, bytes_max: int) -> "BodyDecoder | No
 
 
 class BodyDecoder:
-    """Decodes one body. It never holds more than `bytes_max` decoded bytes, and one byte more, at once."""
+    """Decodes one body. Decodes at most `bytes_max + 1` bytes in all."""
 
     def __init__(self, coding: str, *, bytes_max: int) -> None:
         self._is_gzip = coding == _GZIP
@@ -54,7 +54,7 @@ class BodyDecoder:
         self._stream = zlib.decompressobj(_WINDOW_BITS_GZIP) if self._is_gzip else None
 
     def decode(self, data: bytes) -> bytes:
-        """The decoded bytes of the next piece. Raises `DecodedBodyTooLarge` or `UndecodableBody`."""
+        """Decode the next piece of the body. Raises `DecodedBodyTooLarge` or `UndecodableBody`."""
         self._has_started = True
         if self._stream is None:
             self._start += data
@@ -76,9 +76,9 @@ class BodyDecoder:
         return decoded
 
     def finish(self) -> None:
-        """Check that the body was whole. Raises `UndecodableBody`. An empty body counts as whole."""
+        """Raise `UndecodableBody` if the body is truncated. An empty body is valid."""
         if self._has_started and (self._stream is None or not self._stream.eof):
-            raise UndecodableBody("the compressed body is cut")
+            raise UndecodableBody("the compressed body is truncated")
 
     def _decode(self, stream: "zlib._Decompress", data: bytes) -> bytes:
         try:
@@ -92,5 +92,5 @@ class BodyDecoder:
 
 
 def _has_zlib_header(start: bytes) -> bool:
-    """Whether a deflate body has a zlib header (RFC 1950, section 2.2). Some servers send none (RFC 9110, 8.4.1.2)."""
+    """Whether a deflate body has a zlib header (RFC 1950, section 2.2). Some servers omit it (RFC 9110, 8.4.1.2)."""
     return start[0] & 0x0F == _ZLIB_METHOD_DEFLATE and int.from_bytes(start[:_ZLIB_HEADER_BYTES]) % 31 == 0

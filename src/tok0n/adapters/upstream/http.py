@@ -1,8 +1,8 @@
-"""The upstream client: pooled HTTP/1.1 on asyncio and httptools, as lean as forwarding can be. docs/adr/0004 tells why.
+"""The upstream client: pooled HTTP/1.1 connections on asyncio and httptools. docs/adr/0004 gives the reasons.
 
-It never follows a redirect, never sends a request twice, keeps no cookies, and reads no proxy from the environment.
-HTTP/1.1 matches answers to requests by their order alone, so no request is sent on a connection that has something to
-read, and an upstream that sends bytes outside an answer loses the reuse of its connections for a while: docs/adr/0015.
+It never follows redirects, never sends a request twice, ignores cookies, and reads no proxy from the environment.
+HTTP/1.1 matches responses to requests only by their order. So the client sends no request on a connection with unread
+input, and stops reusing connections for a while after an upstream sends bytes outside a response (docs/adr/0015).
 """
 
 import asyncio
@@ -27,19 +27,19 @@ from tok0n.ports.upstream import UpstreamResponse
 log = structlog.get_logger()
 
 REUSE_PAUSE_SECONDS = 600.0
-"""How long an upstream's connections are not reused after a byte outside an answer."""
+"""The time without connection reuse after an upstream sent bytes outside a response."""
 
 _OUR_OWN_LIMITS = frozenset({errno.EMFILE, errno.ENFILE})
-"""No file is left for another connection: the provider has nothing to do with it."""
+"""The gateway has no free file descriptor, which is not the provider's fault."""
 
 
 class HttpUpstream:
     """The `Upstream` port over HTTP/1.1.
 
-    `timeout_seconds` is the deadline of a whole call, connecting included. `body_bytes_max` bounds an answer while it
-    is read, `connections_max` the connections open at once. An idle connection is closed after `idle_seconds`, or
-    before the peer closes it if the peer says when. Without `reuse_connections` each request has its own connection.
-    Raises `ValueError` for an address or a header field that cannot be sent.
+    `timeout_seconds` is the deadline of a request, including the time to connect. `body_bytes_max` limits a response,
+    and `connections_max` the open connections. An idle connection is closed after `idle_seconds`, or earlier if the
+    upstream announces a shorter timeout. Without `reuse_connections`, each request gets its own connection. Raises
+    `ValueError` for an invalid URL or header.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class HttpUpstream:
         self._method_and_base_path = f"POST {url.path.rstrip('/')}".encode()
         self._headers = _headers(url.netloc, api_key, headers or {}, close=not reuse_connections)
         self._secrets = secret_forms(api_key=api_key, headers=headers or {}, urls=(base_url, proxy_url or ""))
-        self._answers = PacedQueue(deliver)
+        self._responses = PacedQueue(deliver)
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
         self._all_closed = asyncio.Event()
@@ -86,7 +86,6 @@ class HttpUpstream:
         self._surplus_logged_at = -math.inf
 
     async def send(self, path: str, body: bytes) -> UpstreamResponse:
-        """See `ports.Upstream.send`."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         now = self._loop.time()
@@ -95,20 +94,19 @@ class HttpUpstream:
         connection = self._take_idle(now) if self._idle else None
         if connection is None:
             connection = await self._connect(deadline)
-        # Between the look at the socket and this write the event loop must not run: no await may stand here.
-        answer = connection.send(request, deadline=deadline)
+        # No await may be between the check of the socket and this write, because the event loop must not run.
+        response = connection.send(request, deadline=deadline)
         try:
-            return await answer
+            return await response
         except asyncio.CancelledError:
-            connection.cancel(answer)
+            connection.cancel(response)
             raise
 
     def scrub(self, text: str) -> str:
-        """See `ports.Upstream.scrub`."""
         return scrub(text, self._secrets)
 
     async def aclose(self) -> None:
-        """Close every connection, and wait until all are closed. Calls under way fail, as do later ones."""
+        """Close every connection, and wait until all are closed. Requests in progress and later requests fail."""
         self._closed = True
         if self._pruning is not None:
             self._pruning.cancel()
@@ -117,25 +115,25 @@ class HttpUpstream:
         await self._all_closed.wait()
 
     def _take_idle(self, now: float) -> UpstreamConnection | None:
-        """The connection used last that has nothing to read. LIFO, so that surplus connections stay idle and age.
+        """Take the most recently used connection without unread input. LIFO, so that surplus connections get pruned.
 
-        The caller writes in the same iteration of the event loop. The loop reads a connection that has input: that is
-        its end or bytes outside an answer, both of which close it, or a TLS session ticket, which does not.
+        The caller must write in the same iteration of the event loop. The loop reads connections with input later: EOF
+        or bytes outside a response close them, and a TLS session ticket doesn't.
         """
         readable: list[UpstreamConnection] = []
-        taken = None
+        reusable = None
         while self._idle:
             connection = self._idle.pop()
             if now >= connection.reusable_until or not connection.usable:
                 connection.abort()
             elif not connection.poll(0):
-                taken = connection
+                reusable = connection
                 break
             elif connection.is_tls:
                 readable.append(connection)
         if readable:
             self._idle.extend(reversed(readable))
-        return taken
+        return reusable
 
     async def _connect(self, deadline: float) -> UpstreamConnection:
         if self._closed:
@@ -148,7 +146,7 @@ class HttpUpstream:
             async with asyncio.timeout_at(min(deadline, loop.time() + self._connect_seconds)):
                 connection = await self._open_connection()
         except TimeoutError as error:
-            raise self._unreachable("no connection in time") from error
+            raise self._unreachable("the connection timed out") from error
         except (OSError, UnicodeError, ProxyRefused) as error:
             if isinstance(error, OSError) and error.errno in _OUR_OWN_LIMITS:
                 raise Overloaded(queue="upstream connections", detail=f"connecting: {error.strerror}") from error
@@ -156,17 +154,17 @@ class HttpUpstream:
         finally:
             self._connecting -= 1
         if not connection.usable:
-            raise self._unreachable("the connection was closed as soon as it was open")
+            raise self._unreachable("the connection was closed immediately")
         self._open.add(connection)
         self._all_closed.clear()
         if not connection.is_tls and connection.has_input():
-            # The event loop reads it next, and closes the connection.
+            # The event loop reads the input next and closes the connection.
             raise self._unreachable("the upstream sent bytes, or closed the connection, before the request")
         return connection
 
     async def _open_connection(self) -> UpstreamConnection:
         connection = UpstreamConnection(
-            answers=self._answers,
+            responses=self._responses,
             body_bytes_max=self._body_bytes_max,
             idle_seconds=self._idle_seconds,
             on_idle=self._now_idle,
@@ -185,7 +183,7 @@ class HttpUpstream:
 
     def _unreachable(self, detail: str) -> UpstreamFailed:
         return UpstreamFailed(
-            "The upstream provider could not be reached.", detail=f"upstream {self.name}: {detail}", reached=False
+            "The upstream provider is unreachable.", detail=f"upstream {self.name}: {detail}", reached=False
         )
 
     def _now_idle(self, connection: UpstreamConnection) -> None:
@@ -197,7 +195,7 @@ class HttpUpstream:
             self._prune()
 
     def _pause_reuse(self) -> None:
-        """Stop reusing connections for `REUSE_PAUSE_SECONDS`: one of them had bytes outside an answer."""
+        """Stop reusing connections for `REUSE_PAUSE_SECONDS`, because one had bytes outside a response."""
         now = asyncio.get_running_loop().time()
         self._reuse_from = max(self._reuse_from, now + REUSE_PAUSE_SECONDS)
         while self._idle:
@@ -212,7 +210,7 @@ class HttpUpstream:
             self._all_closed.set()
 
     def _prune(self) -> None:
-        """Close connections that were idle for too long, and again while any is idle."""
+        """Close connections that were idle for too long. Repeats while any connection is idle."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         connections = list(self._idle)
@@ -226,14 +224,14 @@ class HttpUpstream:
 
 
 def _address(base_url: str) -> SplitResult:
-    """The parts of a base URL. The errors do not repeat it: a password may be in it."""
+    """Parse a base URL. The errors don't contain it, because it may have a password."""
     url = urlsplit(base_url)
     if url.scheme not in {"http", "https"} or not url.hostname:
         raise ValueError("the base URL of an upstream must be http://HOST or https://HOST")
     if "@" in url.netloc or "?" in base_url or "#" in base_url:
-        raise ValueError("the base URL of an upstream must hold no user, password, query or fragment")
+        raise ValueError("the base URL of an upstream must have no user, password, query or fragment")
     if any(ord(character) <= 32 or ord(character) > 126 for character in base_url):
-        raise ValueError("the base URL of an upstream has a character that no URL may have")
+        raise ValueError("the base URL of an upstream has a character that is not allowed in a URL")
     return url
 
 
@@ -245,7 +243,7 @@ def _tls(ca_file: str | None) -> ssl.SSLContext:
 
 
 def _headers(host: str, api_key: str | None, headers: Mapping[str, str], *, close: bool) -> bytes:
-    """Render the head from behind the path up to the length of the body, which comes last."""
+    """Render the part of the head between the path and the body's length, which is the last header."""
     fields = {
         "host": host,
         "user-agent": f"tok0n/{__version__}",
@@ -260,6 +258,6 @@ def _headers(host: str, api_key: str | None, headers: Mapping[str, str], *, clos
     fields |= {name.lower(): value for name, value in headers.items()}
     for name, value in fields.items():
         if any(ord(character) < 32 or ord(character) > 126 for character in name + value):
-            raise ValueError(f"the header {name!r} of an upstream has a character that no header may have")
+            raise ValueError(f"the header {name!r} of an upstream has a character that is not allowed in a header")
     lines = [" HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "content-length: "]
     return "\r\n".join(lines).encode()

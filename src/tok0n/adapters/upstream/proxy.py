@@ -1,4 +1,4 @@
-"""Reach an upstream through an HTTP proxy (RFC 9110, section 9.3.6: CONNECT), when the settings name one."""
+"""Connect to an upstream through an HTTP proxy (RFC 9110, section 9.3.6: CONNECT)."""
 
 import asyncio
 import base64
@@ -10,25 +10,25 @@ _AFTER_STATUS = frozenset({b"", b" ", b"\r"})
 
 
 class ProxyRefused(Exception):
-    """The proxy did not open a tunnel."""
+    """The proxy did not open the tunnel."""
 
 
 async def connect_through(
     proxy_url: str, protocol: asyncio.Protocol, *, host: str, port: int, tls: ssl.SSLContext | None
 ) -> None:
-    """Open a tunnel to `host` and `port`, secure it if `tls` is given, and hand its transport to `protocol`.
+    """Open a tunnel to `host` and `port`, start TLS if `tls` is set, and connect `protocol` to it.
 
     Raises `OSError` or `ProxyRefused`.
     """
     loop = asyncio.get_running_loop()
     proxy = urlsplit(proxy_url)
-    assert proxy.hostname, "checked with the settings"
+    assert proxy.hostname, "the settings are checked"
     transport, tunnel = await loop.create_connection(_Tunnel, proxy.hostname, proxy.port or 8080)
     try:
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         transport.write(f"CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n{_credentials(proxy_url)}\r\n".encode())
         await tunnel.opened
-        # Not one byte of the tunnel was read: the tunnel's own protocol gets them all.
+        # Nothing of the tunnel has been read yet, so `protocol` gets every byte.
         transport.resume_reading()
         transport.set_protocol(protocol)
         if tls is None:
@@ -43,7 +43,7 @@ async def connect_through(
 
 
 class _Tunnel(asyncio.Protocol):
-    """Reads the proxy's answer: `opened` resolves when it is a 200."""
+    """Reads the proxy's response. `opened` resolves if it is a 200."""
 
     def __init__(self) -> None:
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -64,12 +64,12 @@ class _Tunnel(asyncio.Protocol):
                 self._transport.pause_reading()
                 self.opened.set_result(None)
         else:
-            self._refused(f"the proxy answered {head[:64]!r}")
+            self._fail(f"the proxy responded {head[:64]!r}")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._refused(f"the proxy closed the connection: {exc}")
+        self._fail(f"the proxy closed the connection: {exc}")
 
-    def _refused(self, detail: str) -> None:
+    def _fail(self, detail: str) -> None:
         if not self.opened.done():
             self.opened.set_exception(ProxyRefused(detail))
 

@@ -1,7 +1,7 @@
-"""Read the responses on one connection to an upstream, strictly: each complete, or an error.
+"""Parse the responses on a connection to an upstream strictly: each is complete, or an error.
 
-Knows no socket and no clock. `httptools` parses, and this module checks what it lets through: sizes, framing, encodings
-and bytes after the end.
+Has no socket and no clock. `httptools` parses, and this module checks what `httptools` doesn't: sizes, framing,
+encodings and bytes after the end.
 """
 
 from typing import NoReturn
@@ -13,16 +13,16 @@ from tok0n.adapters.upstream.fields import keep_alive_seconds, retry_after_secon
 from tok0n.ports.upstream import UpstreamResponse
 
 HEAD_BYTES_MAX = 64 * 1024
-"""The limit of an answer's bytes that are no body: heads, trailers and chunk extensions together."""
+"""The most bytes of a response outside its body: heads, trailers and chunk extensions together."""
 
 HEADER_LINES_MAX = 128
-"""The limit of an answer's header lines, those of interim answers and of trailers included."""
+"""The most header lines of a response, including interim responses and trailers."""
 
 CHUNK_LINE_BYTES_MAX = 20
-"""The length of a chunk's framing without extensions: 16 digits and two line ends. It does not count as head."""
+"""The bytes of a chunk's framing without extensions: 16 digits and two line ends. They don't count as head."""
 
-INTERIM_ANSWERS_MAX = 8
-"""How many 1xx answers may come before the real one (RFC 9110, section 15.2)."""
+INTERIM_RESPONSES_MAX = 8
+"""The most 1xx responses before the final one (RFC 9110, section 15.2)."""
 
 _UNUSUAL_HEADERS = frozenset(
     {b"transfer-encoding", b"content-encoding", b"keep-alive", b"retry-after", b"retry-after-ms"}
@@ -30,10 +30,10 @@ _UNUSUAL_HEADERS = frozenset(
 _ORDINARY_HEADERS = frozenset(
     {b"date", b"Date", b"server", b"Server", b"content-type", b"Content-Type", b"connection", b"Connection"}
 )
-"""Frequent headers that need no look: a shortcut only, any other name that is not known is passed over as well."""
+"""Frequent headers to skip quickly. Any other unknown header is skipped too."""
 
-INVALID = "returned an invalid answer"
-TOO_LARGE = "returned an answer that is too large"
+INVALID = "returned an invalid response"
+TOO_LARGE = "returned a response that is too large"
 
 STATUS_MIN = 100
 _TOO_MANY_REQUESTS = 429
@@ -42,11 +42,11 @@ _CARRIAGE_RETURN = 13
 
 
 class InvalidResponse(Exception):
-    """The response can't be used. `what` follows "The upstream provider" in the error; `detail` is for the log."""
+    """The response can't be used. `problem` completes "The upstream provider …". `detail` is for the log."""
 
-    def __init__(self, what: str, detail: str) -> None:
+    def __init__(self, problem: str, detail: str) -> None:
         super().__init__(detail)
-        self.what = what
+        self.problem = problem
         self.detail = detail
 
 
@@ -74,7 +74,7 @@ class ResponseReader:
         "_head_is_complete",
         "_header_lines",
         "_idle_seconds_max",
-        "_interim_answers",
+        "_interim_responses",
         "_is_plain",
         "_keep_alive_field",
         "_last_piece",
@@ -92,7 +92,7 @@ class ResponseReader:
     _header_lines: int
     _chunked_bytes: int
     _chunk_line_bytes: int
-    _interim_answers: int
+    _interim_responses: int
     _content_encoding: bytes
     _decoder: BodyDecoder | None
     _body: bytes | bytearray
@@ -110,7 +110,7 @@ class ResponseReader:
         self.reset()
 
     def feed(self, data: bytes) -> bool:
-        """Read bytes that arrived. Returns whether the response is complete. Raises `InvalidResponse`."""
+        """Parse received bytes. Returns whether the response is complete. Raises `InvalidResponse`."""
         if not self._bytes_received and data[:9] != b"HTTP/1.1 ":
             self._is_plain = False
             if not data.startswith(b"H"):
@@ -122,9 +122,7 @@ class ResponseReader:
             if self._failure is not None:
                 raise self._failure from None
             if not self._complete:
-                raise InvalidResponse(
-                    "returned an invalid answer", f"not HTTP: {type(error).__name__}: {error}"
-                ) from error
+                raise InvalidResponse(INVALID, f"not HTTP: {type(error).__name__}: {error}") from error
             self.has_surplus = True
         if self._bytes_received - self._body_bytes_received > HEAD_BYTES_MAX or self._header_lines > HEADER_LINES_MAX:
             self._check_head_size()
@@ -134,14 +132,14 @@ class ResponseReader:
 
     @property
     def ends_with_connection(self) -> bool:
-        """Whether the end of the connection is the end of the response (RFC 9112, section 6.3, rule 8).
+        """Whether the response ends with the connection (RFC 9112, section 6.3, rule 8).
 
-        The end of its JSON shows whether such a response was cut.
+        If such a response is truncated, its JSON is invalid.
         """
         return self._head_is_complete and not self._has_framing
 
     def response(self) -> UpstreamResponse:
-        """Return the complete response. Raises `InvalidResponse` if its encoding is cut."""
+        """Return the complete response. Raises `InvalidResponse` if its compressed body is truncated."""
         if self._decoder is not None:
             try:
                 self._decoder.finish()
@@ -153,7 +151,7 @@ class ResponseReader:
         return UpstreamResponse(status=self._status, body=bytes(self._body), retry_after_seconds=seconds)
 
     def reset(self) -> None:
-        """Forget the response: the next one may follow."""
+        """Prepare for the next response."""
         self._complete = False
         self.keep_alive = False
         self.has_surplus = False
@@ -170,37 +168,34 @@ class ResponseReader:
         self._is_plain = True
         self._chunked_bytes = 0
         self._chunk_line_bytes = 0
-        self._interim_answers = 0
+        self._interim_responses = 0
         self._content_encoding = b""
         self._decoder = None
         self._retry_after = b""
         self._retry_after_ms = b""
 
     def _has_line_ends_after(self, data: bytes) -> bool:
-        """Whether line ends follow the answer in `data`. They are surplus, although the parser passes over them."""
+        """Whether line ends follow the response in `data`. They are surplus bytes, although the parser skips them."""
         if self._has_length and self._last_piece:
             return not data.endswith(self._last_piece)
         return data[-5:-4] in _LINE_ENDS
 
     def _check_head_size(self) -> None:
-        """Fail if heads and trailers exceed their limits. The framing of chunks does not count."""
+        """Raise `InvalidResponse` if heads and trailers exceed their limits. The framing of chunks doesn't count."""
         head_bytes = self._bytes_received - self._body_bytes_received - self._chunk_line_bytes
         if head_bytes > (HEAD_BYTES_MAX if self._complete else HEAD_BYTES_MAX + CHUNK_LINE_BYTES_MAX):
-            raise InvalidResponse(
-                "returned an invalid answer", f"head and trailers of more than {HEAD_BYTES_MAX} bytes"
-            )
+            raise InvalidResponse(INVALID, f"head and trailers of more than {HEAD_BYTES_MAX} bytes")
         if self._header_lines > HEADER_LINES_MAX:
             raise InvalidResponse(INVALID, f"more than {HEADER_LINES_MAX} header lines")
 
-    # Called by the parser
+    # The parser calls the following methods.
 
     def on_message_begin(self) -> None:
-        """Called by the parser; a second message ends the reading."""
         if self._complete:
             raise _Surplus
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser, for trailers too."""
+        # The parser calls this for trailers too.
         self._header_lines += 1
         if name in _ORDINARY_HEADERS or self._head_is_complete:
             return
@@ -232,7 +227,6 @@ class ResponseReader:
             self._retry_after_ms = value
 
     def on_headers_complete(self) -> None:
-        """Called by the parser."""
         self._head_is_complete = True
         self._status = self._parser.get_status_code()
         if self._status < STATUS_MIN:
@@ -253,13 +247,12 @@ class ResponseReader:
                 self._stop(str(error))
 
     def on_chunk_complete(self) -> None:
-        """Called by the parser after each chunk, the last one included: its shortest framing does not count as head."""
+        # A chunk's shortest framing doesn't count as head. The parser calls this for the last chunk too.
         chunk_bytes = self._body_bytes_received - self._chunked_bytes
         self._chunked_bytes = self._body_bytes_received
         self._chunk_line_bytes += max(1, (chunk_bytes.bit_length() + 3) // 4) + 4
 
     def on_body(self, body: bytes) -> None:
-        """Called by the parser with each piece of the body."""
         self._body_bytes_received += len(body)
         self._last_piece = body
         if self._body_bytes_received > self._body_bytes_max:
@@ -282,20 +275,19 @@ class ResponseReader:
             self._stop(str(error))
 
     def on_message_complete(self) -> None:
-        """Called by the parser."""
         if self._status >= 200:
             self._complete = True
             self.keep_alive = self._parser.should_keep_alive()
             return
-        self._interim_answers += 1
+        self._interim_responses += 1
         self._head_is_complete = False
         self._has_framing = False
         self._has_length = False
         self._is_plain = False
         self._content_encoding = b""
         self._decoder = None
-        if self._interim_answers > INTERIM_ANSWERS_MAX:
-            self._stop("too many interim answers")
+        if self._interim_responses > INTERIM_RESPONSES_MAX:
+            self._stop("too many interim responses")
 
     def _stop(self, detail: str) -> NoReturn:
         self._failure = InvalidResponse(INVALID, detail)

@@ -31,7 +31,10 @@ _HAS_ERROR = "with an error in its body"
 
 
 def read_chat_request(body: JsonText, *, find_model: FindModel) -> MeteredRequest:
-    """Read and bound a request. Raises `InvalidRequest` naming the field, or `UnknownModel`."""
+    """Validate and bound a request. Raises `InvalidRequest`, which names the field, or `UnknownModel`.
+
+    The bound is exact unless the messages have more than `EXACT_BYTES_MAX` bytes of non-ASCII strings.
+    """
     values, raw = decode_object(body)
     model = _find(values.get("model"), find_model)
     extra_bytes = check_fields(values, raw, model)
@@ -75,7 +78,7 @@ def _find(model_id: Any, find_model: FindModel) -> Model:
 
 
 def _find_fault(values: Any) -> str | None:
-    """Some upstreams fail with status 200: an error is then beside the choices, or in one."""
+    """Some upstreams fail with status 200 and put an error beside the choices or into one of them."""
     choices = values.get("choices") if type(values) is dict else None
     if type(choices) is not list or not choices:
         return _NO_COMPLETION

@@ -1,14 +1,14 @@
-"""POST /v1/chat/completions: its fields, and the rules that span several of them.
+"""The fields of POST /v1/chat/completions, and the rules that span several fields.
 
-The tables are the only list of the documented fields, served or not. They give the checks, an error's `param` and the
-OpenAPI schema.
-A field is accepted if it cannot make the upstream do unbounded or extra-billed work. Where providers keep adding values
-(`reasoning_effort`), Tok0n checks the type and the upstream judges the value.
+The tables list every documented field, accepted or not. They are the source of the checks, of an error's `param` and of
+the OpenAPI schema. A field is accepted if it can't make the upstream do unbounded or separately billed work. If
+providers keep adding values to a field (`reasoning_effort`), Tok0n checks only its type.
 
-An assistant's message may come back as the provider sent it, with the members that common providers add.
+Clients send an assistant's message back as they received it, so its table includes the members that providers add.
 
-Sources: OpenAI API reference, "Create chat completion" (openai-python 3.54, `completion_create_params.py`); for
-answers also those of vLLM, SGLang, DeepSeek, OpenRouter, Mistral, Groq, LiteLLM and Gemini's OpenAI compatibility.
+Sources: OpenAI API reference, "Create chat completion" (openai-python 3.54, `completion_create_params.py`). For
+assistant messages also the references of vLLM, SGLang, DeepSeek, OpenRouter, Mistral, Groq, LiteLLM and Gemini's OpenAI
+compatibility.
 """
 
 from collections.abc import Mapping
@@ -51,21 +51,21 @@ _OBJECT = Object()
 
 
 def _object(**members: Field) -> Object:
-    """An object with these required members, and any others."""
+    """Return an object kind with these required members. Other members are allowed."""
     return Object(members=members, required=frozenset(members))
 
 
 _NAMED = _object(name=_WORD)
-_NOT_BY_TOKENS = NotServed(reason="it is not billed by the token")
+_NOT_BY_TOKENS = NotServed(reason="providers don't bill it by the token")
 
 
 def _check_modalities(value: Any, param: Path) -> None:
     if type(value) is not list:
         must(param, "be a list")
     if len(value) > 2:
-        must(param, "have 2 items at the most")
+        must(param, "have at most 2 items")
     if value != ["text"]:
-        must(param, 'be ["text"] here: other output is not billed by the token')
+        must(param, 'be ["text"]: providers don\'t bill other output by the token')
 
 
 def _check_logit_bias(value: Any, param: Path) -> None:
@@ -73,21 +73,21 @@ def _check_logit_bias(value: Any, param: Path) -> None:
         must(param, "be an object")
     for token, bias in value.items():
         if type(bias) not in {int, float} or not -100 <= bias <= 100:
-            must(param, f"map token ids to numbers from -100 to 100; {token[:20]!r} does not")
+            must(param, f"map token ids to numbers from -100 to 100. The value of {token[:20]!r} is invalid")
 
 
 def _check_metadata(value: Any, param: Path) -> None:
     if type(value) is not dict:
         must(param, "be an object")
     if len(value) > 16 or any(type(item) is not str or len(key) > 64 or len(item) > 512 for key, item in value.items()):
-        must(param, "have up to 16 strings of up to 512 characters, under keys of up to 64")
+        must(param, "have at most 16 keys of at most 64 characters, with strings of at most 512 characters as values")
 
 
 def _check_prediction(value: Any, param: Path) -> None:
     if type(value) is not dict:
         must(param, "be an object")
     if value.get("type") != "content" or not set(value) <= {"type", "content"}:
-        must(param, 'be an object with type "content" and a content')
+        must(param, 'be an object with only the members "type" (which must be "content") and "content"')
     content = value.get("content")
     if type(content) is str:
         return
@@ -138,9 +138,9 @@ _RESPONSE_FORMAT = Tagged(
 )
 _TOOL = Tagged(
     kinds={"function": _object(function=_NAMED), "custom": _object(custom=_NAMED)},
-    expected="function or custom: a tool that the upstream runs itself is not billed by the token",
+    expected="function or custom: providers don't bill their own tools by the token",
 )
-_CHOSEN_TOOL = Tagged(
+_TOOL_CHOICE = Tagged(
     kinds=dict.fromkeys(("function", "custom", "allowed_tools"), _OBJECT),
     expected="function, custom or allowed_tools",
 )
@@ -151,7 +151,7 @@ def _call(argument: str) -> Object:
 
 
 _TOOL_CALL = Tagged(
-    # Ids have no length limit of ours, because some providers keep a signature in them.
+    # Ids have no length limit, because some providers put a signature into them.
     common=_object(id=_TEXT),
     kinds={"function": _object(function=_call("arguments")), "custom": _object(custom=_call("input"))},
     expected="function or custom",
@@ -159,11 +159,12 @@ _TOOL_CALL = Tagged(
 )
 
 _MEDIA = {"image_url": "image_tokens_max", "input_audio": "audio_tokens_max", "file": "file_tokens_max"}
-"""The parts with a maximum of their own, each with the model's setting that holds it."""
+"""The content parts that cost a fixed maximum, and the model's setting that has it."""
 
 
-def _part(kind: str, value: Field, **more: Field) -> Object:
-    return Object(members={"type": Field(), kind: value, **more}, required=frozenset({kind}), extra="messages.content.")
+def _part(kind: str, value: Field, **optional: Field) -> Object:
+    members = {"type": Field(), kind: value, **optional}
+    return Object(members=members, required=frozenset({kind}), extra="messages.content.")
 
 
 _PARTS = {"text": _part("text", _TEXT), "refusal": _part("refusal", _TEXT)} | {
@@ -171,7 +172,7 @@ _PARTS = {"text": _part("text", _TEXT), "refusal": _part("refusal", _TEXT)} | {
 }
 _THINKING = TextOr(other=Array(expected="a string or a list of parts"))
 _ASSISTANT_PARTS = _PARTS | {"thinking": _part("thinking", _THINKING, signature=Field(), closed=Field())}
-"""Mistral's answers put reasoning into parts of the type `thinking`."""
+"""Mistral's responses put reasoning into parts of the type `thinking`."""
 
 
 def _content(kinds: Mapping[str, Object]) -> TextOr:
@@ -183,23 +184,23 @@ def _content(kinds: Mapping[str, Object]) -> TextOr:
             expected="a string or a list of parts",
             empty="have at least one part",
         ),
-        note="A model may also take image_url, input_audio and file parts, where the operator declares them.",
+        note="If the operator declares them for a model, it also accepts image_url, input_audio and file parts.",
     )
 
 
-def _message(required: set[str], content: TextOr, **more: Field) -> Object:
-    members = {"role": Field(), "content": content, "name": _WORD, **more}
+def _message(required: set[str], content: TextOr, **optional: Field) -> Object:
+    members = {"role": Field(), "content": content, "name": _WORD, **optional}
     return Object(members=members, required=frozenset(required), extra="messages.")
 
 
-_ANSWER_LIST = Array(items_max=PARTS_MAX)
-_ANSWER: dict[str, Field] = {
+_LIST = Array(items_max=PARTS_MAX)
+_ASSISTANT_MEMBERS: dict[str, Field] = {
     "refusal": _TEXT,
     "reasoning_content": _TEXT,
     "reasoning": _TEXT,
-    "annotations": _ANSWER_LIST,
-    "reasoning_details": _ANSWER_LIST,
-    "thinking_blocks": _ANSWER_LIST,
+    "annotations": _LIST,
+    "reasoning_details": _LIST,
+    "thinking_blocks": _LIST,
     "audio": _NOT_BY_TOKENS,
     "prefix": Boolean(),
     "tool_calls": Array(items=_TOOL_CALL, items_max=PARTS_MAX),
@@ -210,8 +211,8 @@ _ROLES = {
     "developer": _PLAIN_MESSAGE,
     "system": _PLAIN_MESSAGE,
     "user": _PLAIN_MESSAGE,
-    # The content may be null: a model that uses up its limit by reasoning returns null.
-    "assistant": _message(set(), _content(_ASSISTANT_PARTS), **_ANSWER),
+    # The content may be null, because a model that uses up its output limit by reasoning returns null.
+    "assistant": _message(set(), _content(_ASSISTANT_PARTS), **_ASSISTANT_MEMBERS),
     "tool": _message({"content", "tool_call_id"}, _content(_PARTS), tool_call_id=_TEXT),
     "function": _PLAIN_MESSAGE,
 }
@@ -237,7 +238,7 @@ FIELDS: dict[str, Field] = {
     "logit_bias": _LOGIT_BIAS,
     "logprobs": Boolean(),
     "max_completion_tokens": OutputLimit(note="At most the model's `max_output_tokens`."),
-    "max_tokens": OutputLimit(note="The older spelling; if you send both, they must be equal."),
+    "max_tokens": OutputLimit(note="The older name of `max_completion_tokens`. If you send both, they must be equal."),
     "metadata": _METADATA,
     "modalities": _MODALITIES,
     "n": Integer(low=1, high=CHOICES_MAX),
@@ -250,16 +251,16 @@ FIELDS: dict[str, Field] = {
     "response_format": _RESPONSE_FORMAT,
     "safety_identifier": _WORD,
     "seed": Integer(low=-(2**63), high=2**63 - 1),
-    "service_tier": Only(values=("auto", "default"), reason="other tiers have prices of their own"),
+    "service_tier": Only(values=("auto", "default"), reason="other tiers have other prices"),
     "stop": TextOr(
         other=Array(items=_TEXT, limit="stop_sequences_max"),
         note="The operator may allow more sequences for a model.",
     ),
-    "store": Only(values=(False,), reason="the gateway keeps no content, and lets none be kept"),
-    "stream": Only(values=(False,), reason="only whole answers are served; leave it out or send false"),
-    "stream_options": NotServed(reason="only whole answers are served"),
+    "store": Only(values=(False,), reason="providers must not store your content"),
+    "stream": Only(values=(False,), reason="this gateway doesn't stream responses"),
+    "stream_options": NotServed(reason="this gateway doesn't stream responses"),
     "temperature": Number(low=0, high=2),
-    "tool_choice": TextOr(other=_CHOSEN_TOOL, examples=("none", "auto", "required")),
+    "tool_choice": TextOr(other=_TOOL_CHOICE, examples=("none", "auto", "required")),
     "tools": Array(items=_TOOL, limit="tools_max", note=_TOOLS_NOTE),
     "top_logprobs": Integer(low=0, high=20),
     "top_p": Number(low=0, high=1),
@@ -267,22 +268,22 @@ FIELDS: dict[str, Field] = {
     "verbosity": _WORD,
     "web_search_options": _NOT_BY_TOKENS,
 }
-"""Every documented field. Null means "not given", except for the required ones."""
+"""Every documented field. Null means that the field is absent, except for required fields."""
 
 BODY = Object(
     members=FIELDS,
     required=frozenset({"model", "messages"}),
-    note="Any other field gets an error that names it, unless it is null or the operator allows it.",
+    note="Any other field is rejected with an error that names it, unless it is null or the operator allows it.",
 )
 
-REFUSED_UNLESS_ALLOWED = {
-    "moderation": "it makes the upstream do work beside the completion",
-    "prompt_cache_options": "it can make the upstream charge for writing its cache",
+REJECTED_UNLESS_ALLOWED = {
+    "moderation": "it makes the provider do work that is not part of the completion",
+    "prompt_cache_options": "providers can charge for writing their cache",
 }
-"""Documented fields that an operator may allow for a model in `extra_fields`, like any other field."""
+"""Documented fields that are rejected unless the operator allows them in a model's `extra_fields`."""
 
 LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
-"""The two spellings of the output limit."""
+"""The two names of the output limit."""
 
 DEFINITIONS = frozenset({"tools", "functions", "response_format", "tool_choice"})
 """The fields that providers rewrite into the prompt."""
@@ -290,11 +291,11 @@ DEFINITIONS = frozenset({"tools", "functions", "response_format", "tool_choice"}
 _UNKNOWN = Field().check
 _CHECKS: dict[str, Check | None] = {name: field.check for name, field in FIELDS.items()}
 _CHECKS |= dict.fromkeys(("model", "messages", *LIMIT_FIELDS))
-"""The check of each field; None if a rule below makes it."""
+"""The check of each field. None for the fields that `messages_size`, `output_limit` and the caller check."""
 
 
 class MessagesSize(msgspec.Struct, kw_only=True):
-    """What the messages can cost: their text, and the tokens of their image, audio and file parts."""
+    """The number of messages, their text, and the maximum tokens of their image, audio and file parts."""
 
     messages: int
     text: TextSize
@@ -302,9 +303,9 @@ class MessagesSize(msgspec.Struct, kw_only=True):
 
 
 def check_fields(values: Mapping[str, Any], raw: dict[str, msgspec.Raw], model: Model) -> int:
-    """Check all fields but those of the rules below. Returns the bytes of those that only `extra_fields` allow.
+    """Check all fields except the model, the messages and the output limit. Returns the bytes of the `extra_fields`.
 
-    An unknown field that is null counts as not given: it leaves `raw`, so that no upstream rejects it.
+    Removes an unknown field that is null from `raw`, so that no upstream rejects it.
     """
     extra_bytes = 0
     for name, value in values.items():
@@ -322,14 +323,14 @@ def check_fields(values: Mapping[str, Any], raw: dict[str, msgspec.Raw], model: 
 
 
 def _reject_unknown(name: str) -> NoReturn:
-    """Reject a field that is not served, in OpenAI's words."""
-    if name in REFUSED_UNLESS_ALLOWED:
-        reject(name, f"'{name}' is not supported here: {REFUSED_UNLESS_ALLOWED[name]}.")
+    """Reject an unsupported field, or an unknown field with OpenAI's message."""
+    if name in REJECTED_UNLESS_ALLOWED:
+        reject(name, f"{name} is not supported: {REJECTED_UNLESS_ALLOWED[name]}.")
     reject(name[:80], f"Unrecognized request argument supplied: {name[:80]}")
 
 
 def output_limit(values: Mapping[str, Any], model: Model) -> int:
-    """M: one of the two spellings, or both if they are equal; the model's default without either."""
+    """Return the output limit: the value of either field, or the model's default. Both fields must be equal."""
     limit: int | None = None
     for name in LIMIT_FIELDS:
         value = values.get(name)
@@ -337,16 +338,13 @@ def output_limit(values: Mapping[str, Any], model: Model) -> int:
             continue
         FIELDS[name].check(value, name, model)
         if limit is not None and limit != value:
-            reject(
-                "max_tokens",
-                "'max_tokens' and 'max_completion_tokens' mean the same; give one, or the same value twice.",
-            )
+            must("max_tokens", "equal max_completion_tokens, which has the same meaning. Send only one of them")
         limit = value
     return model.default_output_tokens if limit is None else limit
 
 
 def messages_size(messages: Any, model: Model) -> MessagesSize:
-    """Check and measure each message in one loop. Plain ASCII messages, the usual ones, skip the tables."""
+    """Check and measure each message. Plain ASCII messages, the most common ones, skip the tables for speed."""
     _MESSAGES.check_length(messages, "messages", model)
     size = MessagesSize(messages=len(messages), text=TextSize())
     plain_bytes = 0
@@ -364,7 +362,7 @@ def messages_size(messages: Any, model: Model) -> MessagesSize:
 
 
 def _measure(message: Mapping[str, Any], model: Model, size: MessagesSize) -> None:
-    """Add a checked message. All strings count but those of media parts, which have a maximum of their own."""
+    """Add a checked message to `size`. Counts all strings except those of media parts, which cost a fixed maximum."""
     content = message.get("content")
     if type(content) is not list:
         size.text.add(message)

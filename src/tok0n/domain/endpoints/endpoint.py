@@ -19,7 +19,7 @@ class ReadRequest(Protocol):
     """Reads and bounds a request."""
 
     def __call__(self, body: JsonText, *, find_model: FindModel) -> MeteredRequest:
-        """Return the request. Raises `InvalidRequest` naming the field, or `UnknownModel`."""
+        """Return the request. Raises `InvalidRequest`, which names the field, or `UnknownModel`."""
 
 
 class RenderError(Protocol):

@@ -1,7 +1,7 @@
-"""The kinds of request fields. Each kind checks a decoded value and writes its JSON schema. Knows no endpoint.
+"""The kinds of request fields. Each kind checks a decoded value and generates its JSON schema.
 
-`check(value, param, model)` raises `InvalidRequest` with the path of the fault. Checks change nothing: an accepted
-value is forwarded as the bytes that arrived. In an object, null means "not given" unless the member is required.
+`check(value, param, model)` raises `InvalidRequest` with the path of the invalid value. Checks never change a value,
+because the gateway forwards the client's bytes. In an object, null means that an optional member is absent.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,17 +14,17 @@ from tok0n.domain.errors import InvalidRequest
 
 Schema = dict[str, Any]
 Path = str | tuple["Path", str | int]
-"""Where a field is: its name, or the path of its parent and a step. It becomes text only if there is an error."""
+"""The path of a value: a name, or a parent path with a name or index. `path_text` renders it only for an error."""
 
 Check = Callable[[Any, Path, Model], None]
 
 NULL: Schema = {"type": "null"}
 NAME_CHARACTERS_MAX = 80
-"""How much of an unknown member's name an error repeats."""
+"""An error message truncates the name of an unknown member to this length."""
 
 
 def path_text(path: Path) -> str:
-    """A path as OpenAI writes it: `messages[0].content`."""
+    """Render a path as OpenAI does: `messages[0].content`."""
     if isinstance(path, str):
         return path
     parent, step = path
@@ -37,30 +37,30 @@ def reject(param: Path, message: str) -> NoReturn:
 
 
 def must(param: Path, expectation: str) -> NoReturn:
-    """Reject the field at `param` with the sentence that it must do or be something."""
-    reject(param, f"'{path_text(param)}' must {expectation}.")
+    """Raise `InvalidRequest` with the message that the field at `param` must meet `expectation`."""
+    reject(param, f"{path_text(param)} must {expectation}.")
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
-    """A field that takes any value. The base of all kinds. `note` is its description in the OpenAPI document."""
+    """A field that accepts any value, and the base of all kinds. `note` is its description in the OpenAPI document."""
 
     note: str = ""
     is_deprecated: bool = False
 
     def check(self, value: Any, param: Path, model: Model) -> None:
-        """Raise `InvalidRequest` if `value` does not fit. `model` holds the limits that an operator sets."""
+        """Raise `InvalidRequest` if `value` is invalid. `model` has the limits that the operator sets."""
 
     def shape(self) -> Schema:
-        """The JSON schema without the note."""
+        """Return the JSON schema without the note."""
         return {}
 
     def schema(self) -> Schema:
-        """The JSON schema of the field when it is given."""
+        """Return the JSON schema of a required field."""
         notes = {"description": self.note} if self.note else {}
         return self.shape() | notes | ({"deprecated": True} if self.is_deprecated else {})
 
     def optional_schema(self) -> Schema:
-        """The JSON schema of the field when null is allowed."""
+        """Return the JSON schema of an optional field, which may be null."""
         schema = self.schema()
         if "anyOf" in schema:
             return schema | {"anyOf": [*schema["anyOf"], NULL]}
@@ -70,7 +70,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Integer(Field, frozen=True, kw_only=True):
-    """An integer from `low` to `high`. Neither true nor 1.0 is one."""
+    """An integer from `low` to `high`. `true` and `1.0` are not integers."""
 
     low: int
     high: int
@@ -90,9 +90,7 @@ class OutputLimit(Field, frozen=True, kw_only=True):
         if type(value) is not int or value < 1:
             must(param, "be a positive integer")
         if value > model.max_output_tokens:
-            reject(
-                param, f"'{path_text(param)}' can be {model.max_output_tokens} at the most for the model {model.id!r}."
-            )
+            must(param, f"be at most {model.max_output_tokens} for model {model.id}")
 
     def shape(self) -> Schema:
         return {"type": "integer", "minimum": 1}
@@ -125,7 +123,7 @@ class Boolean(Field, frozen=True, kw_only=True):
 
 
 class Text(Field, frozen=True, kw_only=True):
-    """A string, of any length unless `characters_max` is given."""
+    """A string of at most `characters_max` characters, or of any length if that is None."""
 
     characters_max: int | None = None
 
@@ -133,7 +131,7 @@ class Text(Field, frozen=True, kw_only=True):
         if type(value) is not str:
             must(param, "be a string")
         if self.characters_max is not None and len(value) > self.characters_max:
-            must(param, f"have {self.characters_max} characters at the most")
+            must(param, f"have at most {self.characters_max} characters")
 
     def shape(self) -> Schema:
         return {"type": "string"} | ({} if self.characters_max is None else {"maxLength": self.characters_max})
@@ -148,18 +146,18 @@ class ModelId(Field, frozen=True, kw_only=True):
         self.check_id(value, param)
 
     def check_id(self, value: Any, param: Path) -> None:
-        """Check an id before its model is known."""
+        """Check the format of a model id, before the model is looked up."""
         if type(value) is not str or not value:
-            must(param, "name a model: GET /v1/models lists them")
+            must(param, "be the id of a model. GET /v1/models lists the available models")
         if len(value) > self.characters_max:
-            must(param, f"have {self.characters_max} characters at the most")
+            must(param, f"have at most {self.characters_max} characters")
 
     def shape(self) -> Schema:
         return {"type": "string", "minLength": 1, "maxLength": self.characters_max}
 
 
 class Only(Field, frozen=True, kw_only=True):
-    """One of few values; `reason` says why no other is served."""
+    """One of a few values. `reason` says why the gateway accepts no other."""
 
     values: tuple[str | bool, ...]
     reason: str
@@ -167,30 +165,30 @@ class Only(Field, frozen=True, kw_only=True):
     def check(self, value: Any, param: Path, model: Model) -> None:
         if not any(type(value) is type(allowed) and value == allowed for allowed in self.values):
             names = (str(allowed).lower() if type(allowed) is bool else repr(allowed) for allowed in self.values)
-            must(param, f"be {' or '.join(names)} here: {self.reason}")
+            must(param, f"be {' or '.join(names)}: {self.reason}")
 
     def shape(self) -> Schema:
         return {"enum": list(self.values)}
 
 
 class NotServed(Field, frozen=True, kw_only=True):
-    """A known field that Tok0n always rejects. The OpenAPI document leaves it out."""
+    """A documented field that Tok0n always rejects. The OpenAPI document omits it."""
 
     reason: str
 
     def check(self, value: Any, param: Path, model: Model) -> None:
-        reject(param, f"'{path_text(param)}' is not supported here: {self.reason}.")
+        reject(param, f"{path_text(param)} is not supported: {self.reason}.")
 
 
 class Array(Field, frozen=True, kw_only=True):
-    """A list of `items`, of which the model's setting `limit` or `items_max` is the most."""
+    """A list of at most `items_max` items, or as many as the model's setting `limit` allows."""
 
     items: Field = Field()
     items_max: int | None = None
     limit: str = ""
     expected: str = "a list"
     empty: str = ""
-    """What a list must do if it may not be empty."""
+    """The expectation in the error for an empty list. If it is empty, the list may be empty."""
 
     def check(self, value: Any, param: Path, model: Model) -> None:
         self.check_length(value, param, model)
@@ -199,14 +197,14 @@ class Array(Field, frozen=True, kw_only=True):
                 self.items.check(item, (param, index), model)
 
     def check_length(self, value: Any, param: Path, model: Model) -> None:
-        """Check that `value` is a list and how long it is, but none of its items."""
+        """Check that `value` is a list of an allowed length. Doesn't check its items."""
         if type(value) is not list:
             must(param, f"be {self.expected}")
         if self.empty and not value:
             must(param, self.empty)
         items_max = getattr(model, self.limit) if self.limit else self.items_max
         if items_max is not None and len(value) > items_max:
-            must(param, f"have {items_max} items at the most")
+            must(param, f"have at most {items_max} items")
 
     def shape(self) -> Schema:
         defaults = {field.name: field.default for field in msgspec.structs.fields(Model)}
@@ -221,16 +219,16 @@ class Array(Field, frozen=True, kw_only=True):
 
 
 class Object(Field, frozen=True, kw_only=True):
-    """An object. It may have members that are not listed, unless it is closed.
+    """An object. It may have other members than the listed ones, unless `extra` is set.
 
-    `extra` closes it: the model's `extra_fields` allow a further member NAME as `extra` + NAME.
+    If `extra` is set, another member NAME is allowed only if the model's `extra_fields` list `extra` + NAME.
     """
 
     members: Mapping[str, Field] = {}
     required: frozenset[str] = frozenset()
     extra: str = ""
     checks: tuple[tuple[str, Check, bool], ...] = ()
-    """The name, check and whether it is required of each member that has a check. Computed once."""
+    """For each member with a check: its name, its check, and whether it is required. Computed once, for speed."""
 
     def __post_init__(self) -> None:
         checks = tuple(
@@ -271,9 +269,9 @@ class Object(Field, frozen=True, kw_only=True):
 
 
 class Tagged(Field, frozen=True, kw_only=True):
-    """An object whose member `tag` says which of `kinds` it is. `expected` names them in the error.
+    """An object whose member `tag` selects one of `kinds`. `expected` lists the kinds for the error message.
 
-    A kind in `limits` needs that setting of the model, so the OpenAPI document leaves it out.
+    A kind in `limits` is accepted only if the model has that setting, so the OpenAPI document omits it.
     """
 
     tag: str = "type"
@@ -292,7 +290,7 @@ class Tagged(Field, frozen=True, kw_only=True):
         if type(kind) is not str or kind not in self.kinds:
             must((param, self.tag), f"be {self.expected}")
         if kind in self.limits and getattr(model, self.limits[kind]) is None:
-            reject((param, self.tag), f"The model {model.id!r} does not take parts of type {kind} here.")
+            reject((param, self.tag), f"Model {model.id} does not accept parts of type {kind}.")
         self.kinds[kind].check(value, param, model)
 
     def shape(self) -> Schema:
@@ -313,7 +311,7 @@ class Tagged(Field, frozen=True, kw_only=True):
 
 
 class TextOr(Field, frozen=True, kw_only=True):
-    """A string or a value of another kind, whose check words the error."""
+    """A string, or a value of the kind `other`. The check of `other` raises the error."""
 
     other: Field
     examples: tuple[str, ...] = ()
@@ -329,7 +327,7 @@ class TextOr(Field, frozen=True, kw_only=True):
 
 
 class Custom(Field, frozen=True, kw_only=True):
-    """A field with a check of its own, beside the JSON schema that says the same."""
+    """A field with its own check and the equivalent JSON schema."""
 
     rule: Callable[[Any, Path], None]
     json_schema: Schema

@@ -1,4 +1,4 @@
-"""Runs the migrations on the connection that `migrate.py` hands over, inside its transaction."""
+"""Run the migrations on the connection from `migrate.py`, inside its transaction."""
 
 from alembic import context
 

@@ -1,6 +1,6 @@
-"""Brings a database of Tok0n 0.1.0 (schema 0007), or of the last schema before 0101 (0012), to schema 0101.
+"""Migrate schema 0007 (Tok0n 0.1.0) or 0012 to schema 0101, inside the caller's transaction.
 
-Runs inside the transaction of its caller. It audits the ledger before and after, and refuses a ledger with differences.
+Audits the ledger before and after, and fails if it finds differences.
 """
 
 import sqlalchemy as sa
@@ -70,14 +70,14 @@ END $$
 """
 
 
-def bring_over(tx: sa.Connection, revision: str) -> None:
-    """Apply every difference between `revision`, one of `SUPPORTED`, and schema 0101.
+def upgrade(tx: sa.Connection, revision: str) -> None:
+    """Migrate from `revision`, one of `SUPPORTED`, to schema 0101.
 
-    Raises `OperatorError` when the audit finds a difference; the caller's transaction then changes nothing.
+    Raises `OperatorError` if the audit finds a difference. The caller then rolls back.
     """
     engine: ddl.Engine = "sqlite" if tx.dialect.name == "sqlite" else "postgresql"
     if engine == "postgresql":
-        # In the order of the hot path, so that neither waits for the other in a circle.
+        # The hot path locks in this order too, which prevents deadlocks.
         tx.exec_driver_sql("LOCK TABLE account, api_key, request, ledger_entry IN ACCESS EXCLUSIVE MODE")
     _execute(tx, engine, _ADD_REVERSALS)  # first, because the audit reads the column
     _require_clean(tx, "before")

@@ -1,1 +1,1 @@
-"""PostgreSQL: for several servers on one database."""
+"""The storage ports on PostgreSQL, for several servers on one database."""

@@ -1,7 +1,7 @@
-"""One connection to PostgreSQL for one statement at a time, which knows what became of each statement.
+"""A PostgreSQL connection that runs one statement at a time, and reports whether each one committed.
 
-A statement that was under way when its connection broke may have committed, or may still. Before anybody looks, the
-old backend is made to end: what is not there then never comes.
+A statement whose connection broke may have committed, or may commit later. Before the caller reads its effects back,
+this module terminates the old backend: a statement that has not committed by then never will.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ log = structlog.get_logger()
 
 FENCE_PAUSE_SECONDS = 0.02
 CLIENT_SECONDS_MORE = 2.0
-"""How much longer than the server's own statement timeout the client waits before it gives the connection up."""
+"""The client closes the connection this long after the server's statement timeout."""
 
 _CLOSING_STATES = ("08", "57P")
-"""SQLSTATE classes that end the connection: connection exceptions, and shutdowns of the server."""
+"""SQLSTATE classes of errors that end the connection: connection exceptions and server shutdowns."""
 
 _WHO_AM_I = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 _FENCE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
@@ -34,27 +34,28 @@ _BY_INDEX = {
     "seq_page_cost": "0.1",
     "jit": "off",
 }
-"""Every hot statement finds few rows by their keys, whose pages are in memory. While a table is young, the planner
-would go through the whole table or index instead, and keep to that: in batches of 32, thirteen times the CPU of this
-after 30,000 calls, and growing.
+"""Planner settings that force index scans, because every hot statement finds few rows by their keys.
+
+In a small table, the planner prefers to scan the whole table or index, and keeps that plan while the table grows. In
+batches of 32, this took thirteen times the CPU after 30,000 requests.
 """
 
-_NO_MORE: Mapping[str, str] = {}
+_NO_SETTINGS: Mapping[str, str] = {}
 
 DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
-"""All that can go wrong with PostgreSQL and the way to it."""
+"""The errors of PostgreSQL and of the connection to it."""
 
 
 class Lost(Exception):
-    """The connection broke while the statement was under way: whether it committed is not known."""
+    """The connection broke during the statement. It is unknown whether the statement committed."""
 
 
 class NotConnected(Exception):
-    """There is no connection; nothing was sent."""
+    """The connection failed before the statement was sent."""
 
 
 class PostgresOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How to reach a database, and for how long to wait there. The URL may hold a password: never log it."""
+    """The address of a database, and the timeouts. Never log the URL: it may contain a password."""
 
     url: str
     pool_size: int = 10
@@ -62,8 +63,8 @@ class PostgresOptions(msgspec.Struct, frozen=True, kw_only=True):
     statement_timeout_seconds: float = 10.0
     lock_timeout_seconds: float = 5.0
 
-    async def connect(self, more: Mapping[str, str] = _NO_MORE) -> "asyncpg.Connection[asyncpg.Record]":
-        """A connection, set up the way that the ledger needs it, and with `more` settings. Raises `DATABASE_ERRORS`."""
+    async def connect(self, settings: Mapping[str, str] = _NO_SETTINGS) -> "asyncpg.Connection[asyncpg.Record]":
+        """Open a connection with the session settings of the ledger and `settings`. Raises `DATABASE_ERRORS`."""
         return await asyncpg.connect(
             self.url,
             timeout=self.connect_timeout_seconds,
@@ -75,20 +76,20 @@ class PostgresOptions(msgspec.Struct, frozen=True, kw_only=True):
                 "statement_timeout": _milliseconds(self.statement_timeout_seconds),
                 "lock_timeout": _milliseconds(self.lock_timeout_seconds),
                 "idle_in_transaction_session_timeout": _milliseconds(self.statement_timeout_seconds),
-                **more,
+                **settings,
             },
         )
 
 
 class Backend(msgspec.Struct, frozen=True):
-    """A server process, as nobody after it is called."""
+    """Identifies a PostgreSQL backend by PID and start time, so that a reused PID is not mistaken for it."""
 
     pid: int
     started: datetime
 
 
 class StatementConnection:
-    """Connects when it is needed, and again whenever it has to."""
+    """Runs single statements. Connects on demand, and reconnects after a failure."""
 
     def __init__(self, options: PostgresOptions) -> None:
         self._options = options
@@ -98,10 +99,10 @@ class StatementConnection:
         self._is_down = False
 
     async def fetch(self, query: str, *arguments: Any) -> list[Any]:
-        """Run one statement in a transaction of its own; its commit is done when this returns.
+        """Run one statement in its own transaction. It has committed when this returns.
 
-        No statement of a broken connection is under way any more when it begins. Raises `asyncpg.PostgresError` when
-        the server refused it (then it did nothing), `NotConnected` or `Lost`.
+        First terminates the backends of broken connections. Raises `asyncpg.PostgresError` if the server rejects the
+        statement, which then has no effect, `NotConnected`, or `Lost`.
         """
         connection = await self._connected()
         if self._unfenced:
@@ -116,25 +117,24 @@ class StatementConnection:
         except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
             failure = error
         except asyncio.CancelledError:
-            self._give_up()
+            self._abandon()
             raise
-        self._give_up()
+        self._abandon()
         raise Lost(describe(failure)) from failure
 
     async def _fence(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         try:
             while self._unfenced:
-                old = self._unfenced[0]
-                if not await connection.fetch(_FENCE, old.pid, old.started):
+                backend = self._unfenced[0]
+                if not await connection.fetch(_FENCE, backend.pid, backend.started):
                     self._unfenced.pop(0)
                 else:
                     await asyncio.sleep(FENCE_PAUSE_SECONDS)
         except DATABASE_ERRORS as error:
-            self._give_up()
+            self._abandon()
             raise NotConnected(describe(error)) from error
 
     async def aclose(self) -> None:
-        """Close it."""
         connection, self._connection = self._connection, None
         if connection is not None and not connection.is_closed():
             try:
@@ -160,7 +160,8 @@ class StatementConnection:
         self._connection = connection
         return connection
 
-    def _give_up(self) -> None:
+    def _abandon(self) -> None:
+        """Drop the connection, and remember to terminate its backend."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
@@ -179,7 +180,7 @@ async def _backend_of(connection: "asyncpg.Connection[asyncpg.Record]") -> Backe
 
 
 def describe(error: BaseException) -> str:
-    """What failed, for the operator's log; never a statement's parameters."""
+    """Describe an error for the operator's log, without the statement's parameters."""
     return f"{type(error).__name__}: {error}"
 
 

@@ -1,7 +1,7 @@
-"""The ledger on PostgreSQL: reservations and their ends in batches, one statement and one commit for each.
+"""The ledger on PostgreSQL. Each batch of reservations, settlements and releases is one statement and one commit.
 
-The statement calls a function in the database (`batch.sql`), which decides everything; this module packs and unpacks.
-What became of a statement whose connection broke is read back from the rows themselves.
+The statement calls a database function (`batch.sql`), which makes all decisions. This module converts its arguments and
+results. After a broken connection, it reads the rows back to find out which commands committed.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from tok0n.domain.ledger import (
 
 BATCH_MAX = 256
 RUNS_MAX = 2
-"""How often a batch is run whose connection broke before it could commit."""
+"""A batch runs at most this many times if its connection breaks before the commit."""
 
 READ_BACK_SECONDS_MAX = 10.0
 READ_BACK_PAUSE_SECONDS = 0.1
@@ -47,8 +47,8 @@ _READ_BACK = """
 SELECT request.id, request.status, reserved, charged, shortfall, posted, pending
 FROM request JOIN account ON account.id = request.account_id WHERE request.id = ANY ($1::text[])
 """
-_TO_BLAME = ("22", "23", "P0")
-"""SQLSTATE classes of a statement that is wrong by itself (data, constraints, our triggers): others are not harmed."""
+_COMMAND_ERRORS = ("22", "23", "P0")
+"""SQLSTATE classes of errors that one command causes: data, constraints, our triggers. The others then run alone."""
 
 Command = NewReservation | Settlement | Release
 _KIND: dict[type[Command], str] = {NewReservation: "reserve", Settlement: "settle", Release: "release"}
@@ -58,11 +58,11 @@ Outcome = Result | Exception
 
 
 class Retry(Exception):
-    """The batch could not decide about a command; the next one will."""
+    """The batch did not decide about a command. Run it in the next batch."""
 
 
 class _Row(NamedTuple):
-    """A request as it was read back, with the balance of its account."""
+    """A request row that was read back, with the balance of its account."""
 
     id: str
     status: str
@@ -88,82 +88,79 @@ class PostgresLedger(SharedLedger):
         return self._batcher.waiting < RESERVATIONS_WAITING_MAX
 
     def reserve(self, reservation: NewReservation) -> Future[Balance]:
-        """See `ports.Ledger.reserve`."""
         return self._batcher.submit(reservation)
 
     def settle(self, settlement: Settlement) -> Future[Receipt]:
-        """See `ports.Ledger.settle`."""
         return self._batcher.submit(settlement, bypass_limit=True)
 
     def release(self, release: Release) -> Future[None]:
-        """See `ports.Ledger.release`."""
         return self._batcher.submit(release, bypass_limit=True)
 
     async def aclose(self) -> None:
-        """Carry out what is queued, then close the connection."""
+        """Run the queued commands, then close the connection."""
         await self._batcher.drained()
         await self._connection.aclose()
 
     async def _run(self, commands: list[Command]) -> list[Any]:
-        """One call for as many commands as can go together; those of one request follow each other."""
+        """Run commands in as few statements as possible. A statement has at most one command of each request."""
         outcomes: dict[int, Outcome] = {}
-        waiting = list(enumerate(commands))
-        while waiting:
-            batch, waiting = _distinct(waiting)
+        remaining = list(enumerate(commands))
+        while remaining:
+            batch, remaining = _distinct(remaining)
             results = await self._apply([command for _, command in batch])
-            again = []
-            for numbered, result in zip(batch, results, strict=True):
+            retries = []
+            for indexed, result in zip(batch, results, strict=True):
                 if isinstance(result, Retry):
-                    again.append(numbered)
+                    retries.append(indexed)
                 else:
-                    outcomes[numbered[0]] = result
-            waiting = again + waiting
-        return [outcomes[number] for number in range(len(commands))]
+                    outcomes[indexed[0]] = result
+            remaining = retries + remaining
+        return [outcomes[index] for index in range(len(commands))]
 
     async def _apply(self, commands: Sequence[Command], *, run: int = 1) -> list[Outcome]:
         try:
             rows = await self._connection.fetch(_BATCH, *_pack(commands))
         except asyncpg.PostgresError as error:
-            if len(commands) > 1 and (error.sqlstate or "").startswith(_TO_BLAME):
+            if len(commands) > 1 and (error.sqlstate or "").startswith(_COMMAND_ERRORS):
                 return [(await self._apply([command]))[0] for command in commands]
             return [_failed(describe(error))] * len(commands)
         except NotConnected as error:
             return [_failed(str(error))] * len(commands)
         except Lost as error:
-            return await self._after_a_break(commands, str(error), run=run)
+            return await self._recover(commands, str(error), run=run)
         return await self._complete(commands, _unpack(commands, rows))
 
     async def _complete(self, commands: Sequence[Command], outcomes: dict[int, Outcome]) -> list[Outcome]:
-        """Add what the function was silent about: requests that had ended before."""
+        """Add the outcomes that the function omits, of requests that had already ended."""
         missing = [n for n in range(len(commands)) if n not in outcomes]
         if missing:
             try:
-                found = await self._rows([commands[n] for n in missing])
+                rows = await self._rows([commands[n] for n in missing])
             except (NotConnected, Lost, asyncpg.PostgresError) as error:
                 outcomes |= {n: _failed(describe(error)) for n in missing}
             else:
-                outcomes |= {n: _outcome(commands[n], found.get(commands[n].request_id)) for n in missing}
+                outcomes |= {n: _outcome(commands[n], rows.get(commands[n].request_id)) for n in missing}
         return [outcomes[n] for n in range(len(commands))]
 
-    async def _after_a_break(self, commands: Sequence[Command], detail: str, *, run: int) -> list[Outcome]:
-        """Read back what was committed; run once more what was not."""
-        found = await self._read_back(commands)
-        if found is None:
-            detail = f"whether it was committed is not known: {detail}"
+    async def _recover(self, commands: Sequence[Command], detail: str, *, run: int) -> list[Outcome]:
+        """Read back which commands committed before the connection broke, and run the others again."""
+        rows = await self._read_back(commands)
+        if rows is None:
+            detail = f"it is unknown whether the command committed: {detail}"
             return [AccountingFailed(upstream_called=False, detail=detail, outcome_unknown=True)] * len(commands)
-        done = [_is_done(command, found.get(command.request_id)) for command in commands]
-        rest = [command for command, is_done in zip(commands, done, strict=True) if not is_done]
+        committed = [_is_done(command, rows.get(command.request_id)) for command in commands]
+        uncommitted = [command for command, is_done in zip(commands, committed, strict=True) if not is_done]
         if run < RUNS_MAX:
-            results = iter(await self._apply(rest, run=run + 1) if rest else [])
+            results = iter(await self._apply(uncommitted, run=run + 1) if uncommitted else [])
         else:
-            results = iter([_failed(detail)] * len(rest))
+            results = iter([_failed(detail)] * len(uncommitted))
         return [
-            _outcome(command, found.get(command.request_id)) if is_done else next(results)
-            for command, is_done in zip(commands, done, strict=True)
+            _outcome(command, rows.get(command.request_id)) if is_done else next(results)
+            for command, is_done in zip(commands, committed, strict=True)
         ]
 
     async def _read_back(self, commands: Sequence[Command]) -> dict[str, _Row] | None:
-        """The rows of the commands as they will stay, or None when the database cannot be asked in time."""
+        """Return the final rows of the commands, or None if the database does not respond in time."""
         deadline = asyncio.get_running_loop().time() + READ_BACK_SECONDS_MAX
         while asyncio.get_running_loop().time() < deadline:
             try:
@@ -177,20 +174,20 @@ class PostgresLedger(SharedLedger):
         return {row[0]: _Row(*row) for row in rows}
 
 
-def _distinct(waiting: list[Indexed]) -> tuple[list[Indexed], list[Indexed]]:
-    """As many as have ids of their own, and the rest."""
+def _distinct(commands: list[Indexed]) -> tuple[list[Indexed], list[Indexed]]:
+    """Split commands into the first one of each request, and the others."""
     seen: set[str] = set()
-    batch: list[Indexed] = []
-    rest: list[Indexed] = []
-    for numbered in waiting:
-        request_id = numbered[1].request_id
-        (rest if request_id in seen else batch).append(numbered)
+    first: list[Indexed] = []
+    later: list[Indexed] = []
+    for indexed in commands:
+        request_id = indexed[1].request_id
+        (later if request_id in seen else first).append(indexed)
         seen.add(request_id)
-    return batch, rest
+    return first, later
 
 
 def _pack(commands: Sequence[Command]) -> list[list[Any]]:
-    """The arguments of `tok0n_ledger_batch`: settlements, releases and reservations, a list for each column."""
+    """Return the arguments of `tok0n_ledger_batch`: the columns of the settlements, releases and reservations."""
     settled: list[tuple[Any, ...]] = []
     released: list[tuple[Any, ...]] = []
     reserved: list[tuple[Any, ...]] = []
@@ -231,27 +228,27 @@ def _columns(rows: list[tuple[Any, ...]], count: int) -> Iterable[list[Any]]:
 
 
 def _unpack(commands: Sequence[Command], rows: Iterable[Any]) -> dict[int, Outcome]:
-    """The outcome of each command that the function answered, by its place in `commands`."""
-    places: dict[str, list[int]] = {"settle": [], "release": [], "reserve": []}
-    for place, command in enumerate(commands):
-        places[_KIND[type(command)]].append(place)
+    """Return the outcomes that the function reported, by the index of the command."""
+    indexes: dict[str, list[int]] = {"settle": [], "release": [], "reserve": []}
+    for index, command in enumerate(commands):
+        indexes[_KIND[type(command)]].append(index)
     outcomes: dict[int, Outcome] = {}
     for kind, number, outcome, reserved, charged, shortfall, posted, pending in rows:
-        place = places[kind][number - 1]
+        index = indexes[kind][number - 1]
         if kind == "reserve":
-            outcomes[place] = _of_reservation(
+            outcomes[index] = _of_reservation(
                 outcome, required=reserved, key_left=charged, posted=posted, pending=pending
             )
         elif kind == "settle":
-            outcomes[place] = Receipt(
-                request_id=commands[place].request_id,
+            outcomes[index] = Receipt(
+                request_id=commands[index].request_id,
                 reserved=reserved,
                 charged=charged,
                 shortfall=shortfall,
                 balance=Balance(posted=posted, pending=pending),
             )
         else:
-            outcomes[place] = None
+            outcomes[index] = None
     return outcomes
 
 
@@ -264,33 +261,33 @@ def _of_reservation(outcome: str, *, required: int, key_left: int, posted: int, 
         case "BUDGET":
             return KeyBudgetSpent(left=key_left, required=required)
         case "REFUSED":
-            return InvalidApiKey("This API key is not active any more.")
+            return InvalidApiKey("This API key is no longer active.")
     assert outcome == "AGAIN"
     return Retry()
 
 
 def _is_done(command: Command, row: _Row | None) -> bool:
-    """Whether a command that was lost on the way was carried out, or can never be."""
+    """Whether a command whose connection broke has committed, or can never succeed."""
     if type(command) is NewReservation:
         return row is not None
     return row is None or row.status != RequestStatus.PENDING
 
 
 def _outcome(command: Command, row: _Row | None) -> Outcome:
-    """What a command comes to whose request has ended, or was reserved, by what the row says."""
+    """Return the outcome of a command from the row of its request, which has ended or was reserved."""
     if type(command) is NewReservation:
         assert row is not None
         return Balance(posted=row.posted, pending=row.pending)
     if row is None:
         if type(command) is Release:
             return None
-        return AlreadyResolved(request_id=command.request_id, status="unknown", wanted="settle")
+        return AlreadyResolved(request_id=command.request_id, status="unknown", event="settle")
     if type(command) is Release:
         if row.status == RequestStatus.SETTLED:
-            return AlreadyResolved(request_id=row.id, status=row.status, wanted="release")
+            return AlreadyResolved(request_id=row.id, status=row.status, event="release")
         return None
     if row.status != RequestStatus.SETTLED:
-        return AlreadyResolved(request_id=row.id, status=row.status, wanted="settle")
+        return AlreadyResolved(request_id=row.id, status=row.status, event="settle")
     return Receipt(
         request_id=row.id,
         reserved=row.reserved,

@@ -1,4 +1,4 @@
-"""PostgreSQL as the store of many processes: the same transaction functions as on SQLite, on pooled connections."""
+"""The store of several processes: transaction functions on pooled PostgreSQL connections."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -16,15 +16,15 @@ T = TypeVar("T")
 
 POSTGRES_NEEDED = 130_000
 ATTEMPTS_MAX = 3
-"""How often a transaction is tried that the server undid for the sake of another one."""
+"""A transaction runs at most this many times if the server rolls it back because of a concurrent one."""
 
 WAITING_MAX = 1_000
 RETRIED_STATES = frozenset({"40001", "40P01"})
-"""Serialization failure and deadlock: nothing was done, and trying again is the remedy."""
+"""Serialization failure and deadlock. The server has rolled back, so the transaction can run again."""
 
 
 class PostgresStore:
-    """The database at `options.url`. Reconnects by itself after the server was away."""
+    """The database at `options.url`. Reconnects automatically."""
 
     def __init__(self, options: PostgresOptions) -> None:
         self.options = options
@@ -40,18 +40,16 @@ class PostgresStore:
         )
 
     async def check(self) -> None:
-        """Raises `OperatorError` when the database cannot be used as it is."""
+        """Raise `OperatorError` if PostgreSQL is too old or the schema is not at head."""
         version, revision = await self._for_operator(lambda tx: (_server_version(tx), migrate.current_revision(tx)))
         if version < POSTGRES_NEEDED:
-            raise OperatorError(f"PostgreSQL 13 or newer is needed; this is {version // 10_000}.")
+            raise OperatorError(f"Tok0n needs PostgreSQL 13 or newer. This is PostgreSQL {version // 10_000}.")
         migrate.require_head(revision)
 
     async def migrate(self) -> list[str]:
-        """See `SqlStore.migrate`. Raises `OperatorError`."""
         return await self._for_operator(_migrate)
 
     async def write(self, fn: Callable[[sa.Connection], T]) -> T:
-        """See `SqlStore.write`."""
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:
                 return await self._run(fn)
@@ -63,8 +61,6 @@ class PostgresStore:
         raise AssertionError("the last attempt returns or raises")
 
     async def read(self, fn: Callable[[sa.Connection], T], *, unhurried: bool = False) -> T:
-        """See `SqlStore.read`."""
-
         def snapshot(tx: sa.Connection) -> T:
             if unhurried:
                 tx.execute(sa.text("SET LOCAL statement_timeout = 0"))
@@ -76,8 +72,6 @@ class PostgresStore:
             raise _failed(error) from error
 
     async def probe(self) -> None:
-        """See `SqlStore.probe`."""
-
         def check(tx: sa.Connection) -> bool:
             tx.execute(sa.text("UPDATE alembic_version SET version_num = version_num"))
             return migrate.serves(tx)
@@ -86,7 +80,6 @@ class PostgresStore:
             raise AccountingFailed(upstream_called=False, detail="the schema is not at head: run tok0n migrate")
 
     async def aclose(self) -> None:
-        """See `SqlStore.aclose`."""
         await self._engine.dispose()
 
     async def _run(self, fn: Callable[[sa.Connection], T], **execution_options: object) -> T:
@@ -106,7 +99,7 @@ class PostgresStore:
         except (sa.exc.SQLAlchemyError, *DATABASE_ERRORS) as error:
             where = urlsplit(self.options.url)
             raise OperatorError(
-                f"The database at {where.hostname or 'localhost'}:{where.port or 5432}{where.path} cannot be used:"
+                f"Can't use the database at {where.hostname or 'localhost'}:{where.port or 5432}{where.path}:"
                 f" {describe(_origin(error))}."
             ) from error
 
@@ -117,7 +110,7 @@ async def _in_transaction(connection: AsyncConnection, fn: Callable[[sa.Connecti
 
 
 def _migrate(tx: sa.Connection) -> list[str]:
-    """Alone: a second one waits, and then finds nothing to do."""
+    """Migrate under a lock. A concurrent migration waits, and then has nothing to do."""
     tx.execute(sa.text("SET LOCAL statement_timeout = 0"))
     tx.execute(sa.text("SET LOCAL lock_timeout = '60s'"))
     lock_for(tx, "tok0n migrate")
@@ -129,7 +122,7 @@ def _server_version(tx: sa.Connection) -> int:
 
 
 def _origin(error: BaseException) -> BaseException:
-    """The driver's own error, which SQLAlchemy wraps twice."""
+    """Return the driver's error, which SQLAlchemy wraps twice."""
     wrapped = getattr(error, "orig", None)
     return error if wrapped is None else wrapped.__cause__ or wrapped
 
@@ -139,7 +132,7 @@ def _state(error: BaseException) -> str:
 
 
 def _failed(error: BaseException) -> Tok0nError:
-    """What the database's own failure is to a caller."""
+    """Convert an error of the database for the caller."""
     if isinstance(error, sa.exc.TimeoutError):
         return Overloaded(queue="database connections", detail="no database connection became free in time")
     return AccountingFailed(upstream_called=False, detail=describe(_origin(error)))

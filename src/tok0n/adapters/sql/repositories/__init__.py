@@ -1,1 +1,1 @@
-"""One module per port: the same functions for both engines."""
+"""The storage ports in SQL, one module each, for both engines."""

@@ -1,4 +1,4 @@
-"""Accounts and API keys in SQL, as plain transaction functions behind the `Accounts` port."""
+"""Accounts and API keys in SQL, behind the `Accounts` port."""
 
 import os
 from collections.abc import Mapping
@@ -27,11 +27,10 @@ class SqlAccounts:
         self._store = store
 
     async def create(self, *, email: str, tokens: int, now_us: int) -> Account:
-        """See `ports.Accounts.create`."""
         account_id = ids.account_id(os.urandom(ids.RANDOM_BYTES))
 
         def fn(tx: sa.Connection) -> Account:
-            lock_for(tx, f"account {email}")  # whoever confirms this address may open its account at the same time
+            lock_for(tx, f"account {email}")  # A user who verifies this address may open the account concurrently.
             if tx.scalar(sa.select(account.c.id).where(account.c.email == email)) is not None:
                 raise _exists(email)
             values = {"id": account_id, "email": email, "status": "open", "posted": 0, "pending": 0}
@@ -53,7 +52,6 @@ class SqlAccounts:
         return await self._store.write(fn)
 
     async def get(self, email: str) -> Account:
-        """See `ports.Accounts.get`."""
         return await self._store.read(lambda tx: _get(tx, email))
 
     async def list_all(self) -> list[Account]:
@@ -62,8 +60,6 @@ class SqlAccounts:
         return await self._store.read(lambda tx: [_account(row) for row in tx.execute(query)])
 
     async def grant(self, *, email: str, tokens: int, reason: str, now_us: int) -> Account:
-        """See `ports.Accounts.grant`."""
-
         def fn(tx: sa.Connection) -> Account:
             append_entry(
                 tx,
@@ -141,7 +137,7 @@ class SqlAccounts:
         query = sa.select(api_key).where(api_key.c.id == key_id)
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
         if row is None:
-            raise NotFound(f"There is no API key {key_id}: tok0n keys list EMAIL shows the ids.")
+            raise NotFound(f"There is no API key {key_id}. To see the ids, run tok0n keys list EMAIL.")
         return key_of_row(row)
 
     async def revoke_key(self, *, account_id: str, key_id: str, now_us: int) -> ApiKey:
@@ -161,7 +157,7 @@ class SqlAccounts:
         return await self._store.write(fn)
 
     async def keys_used(self, used_at_us: Mapping[str, int]) -> None:
-        """See `ports.Accounts.keys_used`. One at a time: a lock on one row can never be part of a deadlock."""
+        # One transaction per key: a transaction that locks one row can't be part of a deadlock.
         for key_id, at_us in used_at_us.items():
             earlier = sa.func.coalesce(api_key.c.last_used_at_us, 0) < at_us
             used = sa.update(api_key).where(api_key.c.id == key_id, earlier).values(last_used_at_us=at_us)
@@ -192,22 +188,22 @@ class SqlAccounts:
 
 
 def _exists(email: str) -> AlreadyExists:
-    return AlreadyExists(f"There is an account for {email} already: tok0n accounts show {email}")
+    return AlreadyExists(f"An account for {email} already exists. To see it, run tok0n accounts show {email}.")
 
 
 def _get(tx: sa.Connection, email: str) -> Account:
     row = tx.execute(sa.select(account).where(account.c.email == email)).one_or_none()
     if row is None:
-        raise NotFound(f"There is no account for {email}: tok0n accounts create {email}")
+        raise NotFound(f"There is no account for {email}. To create it, run tok0n accounts create {email}.")
     return _account(row)
 
 
 def _active_keys(tx: sa.Connection, account_id: str, *, now_us: int) -> int:
-    """Count the active keys. The caller has locked the account, so the count stays true until the transaction ends."""
+    """Count the account's keys that are neither revoked nor expired. The caller has locked the account."""
     keys = api_key.c
-    expires_later = sa.or_(keys.expires_at_us.is_(None), keys.expires_at_us > now_us)
-    active = sa.and_(keys.account_id == account_id, keys.revoked_at_us.is_(None), expires_later)
-    return tx.execute(sa.select(sa.func.count()).select_from(api_key).where(active)).scalar_one()
+    is_unexpired = sa.or_(keys.expires_at_us.is_(None), keys.expires_at_us > now_us)
+    is_active = sa.and_(keys.account_id == account_id, keys.revoked_at_us.is_(None), is_unexpired)
+    return tx.execute(sa.select(sa.func.count()).select_from(api_key).where(is_active)).scalar_one()
 
 
 def _account(row: sa.Row[tuple[object, ...]]) -> Account:
@@ -221,7 +217,7 @@ def _account(row: sa.Row[tuple[object, ...]]) -> Account:
 
 
 def key_of_row(row: sa.Row[tuple[object, ...]]) -> ApiKey:
-    """A key from a whole row of its table."""
+    """Convert a complete row of `api_key`."""
     return ApiKey(
         id=row.id,
         account_id=row.account_id,

@@ -1,6 +1,6 @@
-"""Counted attempts in SQL, behind the `Attempts` port. One row per kind and subject, and one statement decides.
+"""Counted attempts in SQL, behind the `Attempts` port. Each kind and subject has one row, and one statement decides.
 
-On PostgreSQL, concurrent attempts wait for the row's lock, and each evaluates the condition on the newest version.
+On PostgreSQL, concurrent attempts wait for the row's lock, and then check the condition on the newest version.
 """
 
 import sqlalchemy as sa
@@ -50,7 +50,7 @@ class SqlAttempts:
 
     async def take_back(self, counted: Counted) -> None:
         """See `ports.Attempts.take_back`."""
-        taken = (
+        decrement = (
             sa.update(attempt)
             .where(
                 _ATTEMPTS.kind == counted.kind.value,
@@ -60,15 +60,15 @@ class SqlAttempts:
             )
             .values(counted=_ATTEMPTS.counted - 1)
         )
-        await self._store.write(lambda tx: tx.execute(taken) and None)
+        await self._store.write(lambda tx: tx.execute(decrement) and None)
 
     async def forget_expired(self, *, now_us: int, rows_max: int) -> int:
-        """See `ports.Attempts.forget_expired`. Reads first: usually there is nothing to remove."""
+        # Reads first, because usually there is nothing to remove.
         is_expired = _ATTEMPTS.expires_at_us <= now_us
         expired = sa.select(_ATTEMPTS.kind, _ATTEMPTS.subject).where(is_expired).order_by(_ATTEMPTS.expires_at_us)
         if not await self._store.read(lambda tx: tx.execute(expired.limit(1)).first()):
             return 0
         key = sa.tuple_(_ATTEMPTS.kind, _ATTEMPTS.subject)
-        # The outer condition counts too: PostgreSQL checks it again for a row that changed in between.
-        removed = sa.delete(attempt).where(key.in_(expired.limit(rows_max)), is_expired)
-        return await self._store.write(lambda tx: tx.execute(removed).rowcount)
+        # PostgreSQL checks the outer condition again if a row changes after the subquery.
+        delete = sa.delete(attempt).where(key.in_(expired.limit(rows_max)), is_expired)
+        return await self._store.write(lambda tx: tx.execute(delete).rowcount)

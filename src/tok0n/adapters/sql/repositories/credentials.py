@@ -1,7 +1,7 @@
-"""The only place that changes credentials: password, email address, second factor, recovery codes, passkeys.
+"""Change credentials: password, email address, TOTP secret, recovery codes and passkeys. No other module changes them.
 
-A change locks the user's row, ends every outstanding link and every other session of that user, and counts itself
-in `user.credential_changes`, all in the caller's transaction.
+In the caller's transaction, a change locks the user's row, ends every outstanding link and every other session of the
+user, and increments `user.credential_changes`.
 """
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ COLUMNS = frozenset({"password_hash", "email", "totp_secret"})
 
 
 def user_of_row(row: sa.Row[tuple[object, ...]]) -> User:
-    """A user from a whole row of the table."""
+    """Convert a complete row of `users`."""
     return User(
         id=row.id,
         account_id=row.account_id,
@@ -31,22 +31,22 @@ def user_of_row(row: sa.Row[tuple[object, ...]]) -> User:
 
 
 def lock_user(tx: sa.Connection, user_id: str) -> User | None:
-    """Lock the user's row until the transaction ends, and read it. SQLite has one writer anyway."""
+    """Read the user's row, and lock it until the transaction ends. SQLite needs no lock, because it has one writer."""
     row = tx.execute(sa.select(users).where(users.c.id == user_id).with_for_update()).one_or_none()
     return None if row is None else user_of_row(row)
 
 
 def require_session(tx: sa.Connection, user_id: str, made_in: bytes) -> User:
-    """Lock the user's row, and check that the session that asks for a change still exists.
+    """Lock the user's row, and check that the session that requests a change still exists.
 
-    A password reset ends the session of a thief, and with it every change that the thief has under way. Raises
-    `CredentialsChanged`.
+    A password reset ends an attacker's sessions, and this check then stops changes that the attacker has started.
+    Raises `CredentialsChanged`.
     """
-    found = lock_user(tx, user_id)
-    living = sa.select(session.c.digest).where(session.c.digest == made_in, session.c.user_id == user_id)
-    if found is None or tx.scalar(living) is None:
+    user = lock_user(tx, user_id)
+    existing = sa.select(session.c.digest).where(session.c.digest == made_in, session.c.user_id == user_id)
+    if user is None or tx.scalar(existing) is None:
         raise CredentialsChanged
-    return found
+    return user
 
 
 def change_credentials(
@@ -57,16 +57,16 @@ def change_credentials(
     keep_links: tuple[LinkPurpose, ...] = (),
     **changes: object,
 ) -> User:
-    """Change columns of the user, end the links and other sessions, and return the changed user.
+    """Change columns of the user, end the user's links and other sessions, and return the changed user.
 
-    Call it for a change in another table (passkeys, recovery codes) too, before that change. Raises `NotFound`.
+    Also call it before a change of passkeys or recovery codes, which are in other tables. Raises `NotFound`.
     """
     if lock_user(tx, user_id) is None:
         raise NotFound("There is no such user.")
     links, sessions = mail_link.c, session.c
     tx.execute(sa.delete(mail_link).where(links.user_id == user_id, links.purpose.not_in(keep_links)))
-    ended = sa.delete(session).where(sessions.user_id == user_id)
-    tx.execute(ended if keep_session is None else ended.where(sessions.digest != keep_session))
-    counted = {"credential_changes": users.c.credential_changes + 1, **changes}
-    row = tx.execute(sa.update(users).where(users.c.id == user_id).values(**counted).returning(users)).one()
+    delete = sa.delete(session).where(sessions.user_id == user_id)
+    tx.execute(delete if keep_session is None else delete.where(sessions.digest != keep_session))
+    values = {"credential_changes": users.c.credential_changes + 1, **changes}
+    row = tx.execute(sa.update(users).where(users.c.id == user_id).values(**values).returning(users)).one()
     return user_of_row(row)

@@ -1,4 +1,4 @@
-"""Submitted forms in SQL, behind the `Forms` port. The primary key decides which of two submissions is the first."""
+"""Submitted forms in SQL, behind the `Forms` port. The primary key decides which of two submissions comes first."""
 
 import sqlalchemy as sa
 
@@ -21,25 +21,21 @@ class SqlForms:
         self._store = store
 
     async def claim(self, submission: Submission, *, result: str | None, now_us: int) -> None:
-        """See `ports.Forms.claim`."""
         await self._store.write(lambda tx: claim(tx, submission, result=result, now_us=now_us))
 
     async def finish(self, submission: Submission, *, result: str, sealed: bytes | None) -> None:
-        """See `ports.Forms.finish`."""
         finished = sa.update(form_submission).where(*_is(submission)).values(result=result, sealed=sealed)
         await self._store.write(lambda tx: tx.execute(finished) and None)
 
     async def withdraw(self, submission: Submission) -> None:
-        """See `ports.Forms.withdraw`."""
         withdrawn = sa.delete(form_submission).where(*_is(submission), _FORMS.result.is_(None))
         await self._store.write(lambda tx: tx.execute(withdrawn) and None)
 
     async def check(self, submission: Submission, *, now_us: int) -> None:
-        """See `ports.Forms.check`."""
         await self._store.read(lambda tx: check(tx, submission, now_us=now_us))
 
     async def forget_old(self, *, now_us: int) -> None:
-        """See `ports.Forms.forget_old`. Reads first: usually there is nothing to remove."""
+        # Reads first, because usually there is nothing to remove.
         is_old = _FORMS.submitted_at_us <= now_us - KEPT_US
         is_sealed = sa.and_(_FORMS.sealed.is_not(None), _FORMS.submitted_at_us <= now_us - SEALED_US)
         stale = sa.select(_FORMS.form).where(sa.or_(is_old, is_sealed)).limit(1)
@@ -56,7 +52,7 @@ class SqlForms:
 def claim(
     tx: sa.Connection, submission: Submission, *, result: str | None, now_us: int, sealed: bytes | None = None
 ) -> None:
-    """Remember a submission. Raises `AlreadySubmitted` if it is there; PostgreSQL waits for one that is uncommitted."""
+    """Store a submission. Raises `AlreadySubmitted` if it is stored. PostgreSQL waits for a concurrent submission."""
     values: dict[str, object] = {"account_id": submission.account_id, "form": submission.form}
     values |= {"digest": submission.digest, "submitted_at_us": now_us, "result": result, "sealed": sealed}
     while tx.execute(_CLAIM, values).rowcount == 0:
@@ -64,7 +60,7 @@ def claim(
 
 
 def check(tx: sa.Connection, submission: Submission, *, now_us: int) -> None:
-    """Raises `AlreadySubmitted` for a submission that is there."""
+    """Raise `AlreadySubmitted` if the submission is stored."""
     query = sa.select(_FORMS.result, _FORMS.sealed, _FORMS.submitted_at_us).where(*_is(submission))
     row = tx.execute(query).one_or_none()
     if row is not None:

@@ -1,6 +1,6 @@
-"""What an account looks back on, behind the `History` port. Every query names the account and runs on an index.
+"""The history of an account in SQL, behind the `History` port. Every query selects one account and uses an index.
 
-A request's id begins with the millisecond it was made in, so that ids page in the order of time.
+A request's id starts with its creation time in milliseconds, so paging by id is paging by time.
 """
 
 import msgspec
@@ -31,7 +31,6 @@ class SqlHistory:
         self._store = store
 
     async def balance(self, account_id: str) -> Balance:
-        """See `ports.History.balance`."""
         query = sa.select(account.c.posted, account.c.pending).where(account.c.id == account_id)
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
         if row is None:
@@ -39,7 +38,6 @@ class SqlHistory:
         return Balance(posted=row[0], pending=row[1])
 
     async def key(self, account_id: str, api_key_id: str) -> ApiKey:
-        """See `ports.History.key`."""
         query = sa.select(api_key).where(api_key.c.id == api_key_id, api_key.c.account_id == account_id)
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
         if row is None:
@@ -57,7 +55,6 @@ class SqlHistory:
         return await self._store.read(lambda tx: {key_id: int(spent) for key_id, spent in tx.execute(query)})
 
     async def request(self, account_id: str, request_id: str) -> RequestRecord:
-        """See `ports.History.request`."""
         query = REQUESTS.where(request.c.id == request_id, request.c.account_id == account_id)
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
         if row is None:
@@ -65,21 +62,18 @@ class SqlHistory:
         return _record(row)
 
     async def requests(
-        self, account_id: str, filter_by: RequestFilter, *, before: str | None, rows_max: int
+        self, account_id: str, filters: RequestFilter, *, before: str | None, rows_max: int
     ) -> list[RequestRecord]:
-        """See `ports.History.requests`."""
-
         def fn(tx: sa.Connection) -> list[RequestRecord]:
-            return [_record(row) for row in newest(tx, account_id, filter_by, before=before, rows_max=rows_max)]
+            return [_record(row) for row in newest(tx, account_id, filters, before=before, rows_max=rows_max)]
 
         return await self._store.read(fn)
 
-    async def hours(self, account_id: str, filter_by: UseFilter, *, by: UseBy) -> list[HourOfUse]:
-        """See `ports.History.hours`."""
+    async def hours(self, account_id: str, filters: UseFilter, *, by: UseBy) -> list[HourOfUse]:
         series = usage_hour.c.model if by is UseBy.MODEL else usage_hour.c.api_key_id
         query = (
             sa.select(usage_hour.c.hour, series, sa.func.sum(usage_hour.c.charged))
-            .where(*use_conditions(account_id, filter_by))
+            .where(*use_conditions(account_id, filters))
             .group_by(usage_hour.c.hour, series)
             .order_by(usage_hour.c.hour, series)
         )
@@ -89,12 +83,11 @@ class SqlHistory:
             ]
         )
 
-    async def totals(self, account_id: str, filter_by: UseFilter) -> UseTotals:
-        """See `ports.History.totals`."""
+    async def totals(self, account_id: str, filters: UseFilter) -> UseTotals:
         hours = usage_hour.c
         sums = (hours.requests, hours.prompt_tokens, hours.completion_tokens, hours.charged)
         query = sa.select(*(sa.func.coalesce(sa.func.sum(column), 0).label(column.name) for column in sums))
-        query = query.where(*use_conditions(account_id, filter_by))
+        query = query.where(*use_conditions(account_id, filters))
         row = await self._store.read(lambda tx: tx.execute(query).one())
         return UseTotals(
             requests=int(row.requests),
@@ -110,7 +103,6 @@ class SqlHistory:
         return await self._store.read(lambda tx: list(tx.scalars(query)))
 
     async def entries(self, account_id: str, *, before: int | None, rows_max: int) -> list[LedgerEntry]:
-        """See `ports.History.entries`."""
         query = sa.select(ledger_entry).where(ledger_entry.c.account_id == account_id)
         if before is not None:
             query = query.where(ledger_entry.c.id < before)
@@ -140,7 +132,7 @@ def _record(row: sa.Row[tuple[object, ...]]) -> RequestRecord:
 
 
 def entry_of_row(row: sa.Row[tuple[object, ...]]) -> LedgerEntry:
-    """An entry from a whole row of its table."""
+    """Convert a complete row of `ledger_entry`."""
     return LedgerEntry(
         id=row.id,
         kind=EntryKind(row.kind),

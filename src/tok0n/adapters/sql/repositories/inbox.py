@@ -18,9 +18,8 @@ class SqlInbox:
         self._store = store
 
     async def store(self, event: Event, *, now_us: int) -> bool:
-        """See `ports.Inbox.store`."""
-        known = sa.select(_EVENTS.id).where(_EVENTS.id == event.id)
-        kept = sa.insert(payment_event).values(
+        existing = sa.select(_EVENTS.id).where(_EVENTS.id == event.id)
+        insert = sa.insert(payment_event).values(
             id=event.id,
             type=event.type,
             event=msgspec.json.encode(event).decode(),
@@ -30,15 +29,14 @@ class SqlInbox:
 
         def fn(tx: sa.Connection) -> bool:
             lock_for(tx, f"payment event {event.id}")
-            if tx.execute(known).first() is not None:
+            if tx.execute(existing).first() is not None:
                 return False
-            tx.execute(kept)
+            tx.execute(insert)
             return True
 
         return await self._store.write(fn)
 
     async def unhandled(self, *, now_us: int, rows_max: int) -> list[StoredEvent]:
-        """See `ports.Inbox.unhandled`."""
         query = (
             sa.select(payment_event)
             .where(_EVENTS.handled_at_us.is_(None), _EVENTS.due_at_us <= now_us)
@@ -49,24 +47,21 @@ class SqlInbox:
 
     async def mark_handled(self, event_id: str, *, now_us: int, failure: str | None) -> bool:
         """See `ports.Inbox.mark_handled`."""
-        unhandled = sa.update(payment_event).where(_EVENTS.id == event_id, _EVENTS.handled_at_us.is_(None))
-        done = unhandled.values(handled_at_us=now_us, failure=failure)
-        return await self._store.write(lambda tx: tx.execute(done).rowcount == 1)
+        update = sa.update(payment_event).where(_EVENTS.id == event_id, _EVENTS.handled_at_us.is_(None))
+        update = update.values(handled_at_us=now_us, failure=failure)
+        return await self._store.write(lambda tx: tx.execute(update).rowcount == 1)
 
     async def tried(self, event_id: str, *, attempts: int, due_at_us: int, failure: str) -> bool:
-        """See `ports.Inbox.tried`."""
-        waiting = sa.and_(_EVENTS.id == event_id, _EVENTS.handled_at_us.is_(None), _EVENTS.attempts < attempts)
-        tried = sa.update(payment_event).where(waiting)
-        done = tried.values(attempts=attempts, due_at_us=due_at_us, failure=failure)
-        return await self._store.write(lambda tx: tx.execute(done).rowcount == 1)
+        is_unhandled = sa.and_(_EVENTS.id == event_id, _EVENTS.handled_at_us.is_(None), _EVENTS.attempts < attempts)
+        update = sa.update(payment_event).where(is_unhandled)
+        update = update.values(attempts=attempts, due_at_us=due_at_us, failure=failure)
+        return await self._store.write(lambda tx: tx.execute(update).rowcount == 1)
 
     async def reconciled_us(self) -> int | None:
         """See `ports.Inbox.reconciled_us`."""
         return await self._store.read(lambda tx: tx.scalar(sa.select(sa.func.max(_RECONCILED))))
 
     async def reconciled(self, *, at_us: int) -> None:
-        """See `ports.Inbox.reconciled`."""
-
         def fn(tx: sa.Connection) -> None:
             tx.execute(sa.delete(payment_reconciliation).where(at_us >= _RECONCILED))
             tx.execute(sa.insert(payment_reconciliation).values(at_us=at_us))
@@ -77,7 +72,7 @@ class SqlInbox:
 def _stored(row: sa.Row[tuple[object, ...]]) -> StoredEvent:
     try:
         event = msgspec.json.decode(row.event, type=Event)
-    except msgspec.ValidationError as error:  # stored by a version that checked less
+    except msgspec.ValidationError as error:  # An older version stored it with fewer checks.
         about = NotApplicable(why=str(error))
         event = Event(id=row.id, type=row.type, created_at_us=row.created_at_us, about=about)
     return StoredEvent(event=event, attempts=row.attempts, received_at_us=row.received_at_us)

@@ -1,4 +1,4 @@
-"""What the database remembers of the catalogue, behind the `Models` port."""
+"""The state of models in SQL, behind the `Models` port."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tok0n.adapters.sql.store import SqlStore, lock_for
 from tok0n.domain.catalogue import ModelState, Verification
 
 KEPT_US = 600_000_000
-"""How long the operator's requests are kept: far longer than any limiter asks for."""
+"""The operator's requests are kept for 10 minutes. A limiter needs only those of the last minute."""
 
 
 class SqlModels:
@@ -20,7 +20,6 @@ class SqlModels:
         self._store = store
 
     async def states(self) -> dict[str, ModelState]:
-        """See `ports.Models.states`."""
         return await self._store.read(lambda tx: {row.id: _state(row) for row in tx.execute(sa.select(model))})
 
     async def set_enabled(self, *, model: str, enabled: bool) -> ModelState:
@@ -30,26 +29,25 @@ class SqlModels:
     async def claim_verification(self, *, model: str, request_id: str, now_us: int, exclusive_us: int) -> bool:
         """See `ports.Models.claim_verification`."""
         row = {"id": request_id, "model": model, "created_at_us": now_us}
-        return await self._store.write(lambda tx: _ask(tx, row, since_us=now_us - exclusive_us))
+        return await self._store.write(lambda tx: _claim(tx, row, since_us=now_us - exclusive_us))
 
     async def record(self, verification: Verification) -> ModelState:
-        """See `ports.Models.record`."""
         return await self._store.write(lambda tx: _save(tx, _load(tx, verification.model).after(verification)))
 
 
-def _ask(tx: sa.Connection, row: dict[str, Any], *, since_us: int) -> bool:
-    asked = operator_request.c
+def _claim(tx: sa.Connection, row: dict[str, Any], *, since_us: int) -> bool:
+    requests = operator_request.c
     lock_for(tx, f"model {row['model']}")
-    others = sa.select(asked.id).where(asked.model == row["model"], asked.created_at_us > since_us)
-    if tx.execute(others.limit(1)).first() is not None:
+    recent = sa.select(requests.id).where(requests.model == row["model"], requests.created_at_us > since_us)
+    if tx.execute(recent.limit(1)).first() is not None:
         return False
-    tx.execute(sa.delete(operator_request).where(asked.created_at_us < row["created_at_us"] - KEPT_US))
+    tx.execute(sa.delete(operator_request).where(requests.created_at_us < row["created_at_us"] - KEPT_US))
     tx.execute(sa.insert(operator_request).values(row))
     return True
 
 
 def _load(tx: sa.Connection, model_id: str) -> ModelState:
-    """For a change: nobody else changes this model until the transaction ends."""
+    """Read the state of a model, and lock it against other changes until the transaction ends."""
     lock_for(tx, f"model {model_id}")
     row = tx.execute(sa.select(model).where(model.c.id == model_id)).one_or_none()
     return ModelState(id=model_id) if row is None else _state(row)

@@ -1,4 +1,4 @@
-"""Low-balance alerts, behind the `Notices` port."""
+"""Low-balance alerts in SQL, behind the `Notices` port."""
 
 import sqlalchemy as sa
 
@@ -22,8 +22,7 @@ class SqlNotices:
         return await self._store.read(lambda tx: tx.scalar(query))
 
     async def set_threshold(self, account_id: str, threshold_tokens: int | None) -> None:
-        """See `ports.Notices.set_threshold`. A balance that is already below it counts as notified."""
-
+        # An account that is already below the threshold counts as notified.
         def fn(tx: sa.Connection) -> None:
             lock_accounts(tx, [account_id])
             tx.execute(sa.delete(low_balance_notice).where(_NOTICE.account_id == account_id))
@@ -36,7 +35,7 @@ class SqlNotices:
         await self._store.write(fn)
 
     async def claim_due(self, *, rows_max: int) -> list[LowBalance]:
-        """See `ports.Notices.claim_due`. Reads before it writes, because usually nothing is due."""
+        # Reads before it writes, because usually nothing is due.
         if not await self._store.read(lambda tx: tx.execute(_changed(sa.select(_NOTICE.account_id)).limit(1)).first()):
             return []
 

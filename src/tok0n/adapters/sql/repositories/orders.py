@@ -1,4 +1,4 @@
-"""Orders in SQL, behind the `Orders` port. What becomes known and what follows from it is one transaction."""
+"""Orders in SQL, behind the `Orders` port. One transaction stores a fact and appends the entries due."""
 
 import os
 from typing import Any
@@ -43,7 +43,6 @@ class SqlOrders:
     async def open(
         self, *, account_id: str, pack: Pack, currency: str, now_us: int, submission: Submission | None = None
     ) -> OpenedOrder:
-        """See `ports.Orders.open`."""
         order_id = ids.order_id(now_us, os.urandom(ids.RANDOM_BYTES))
 
         def fn(tx: sa.Connection) -> OpenedOrder:
@@ -81,21 +80,19 @@ class SqlOrders:
     async def attach_checkout(self, order_id: str, *, checkout_id: str) -> bool:
         """See `ports.Orders.attach_checkout`."""
         orders = pack_order.c
-        is_wanted = sa.or_(orders.outcome.is_(None), orders.paid_cents.is_not(None))
-        is_first = sa.or_(orders.checkout_id.is_(None), orders.checkout_id == checkout_id)
-        attached = sa.update(pack_order).where(orders.id == order_id, is_wanted, is_first)
-        return await self._store.write(lambda tx: tx.execute(attached.values(checkout_id=checkout_id)).rowcount == 1)
+        is_open_or_paid = sa.or_(orders.outcome.is_(None), orders.paid_cents.is_not(None))
+        has_no_other = sa.or_(orders.checkout_id.is_(None), orders.checkout_id == checkout_id)
+        update = sa.update(pack_order).where(orders.id == order_id, is_open_or_paid, has_no_other)
+        return await self._store.write(lambda tx: tx.execute(update.values(checkout_id=checkout_id)).rowcount == 1)
 
     async def abandon(self, order_id: str) -> None:
-        """See `ports.Orders.abandon`."""
         orders = pack_order.c
-        abandoned = sa.update(pack_order).where(
+        update = sa.update(pack_order).where(
             orders.id == order_id, orders.checkout_id.is_(None), orders.outcome.is_(None), orders.paid_cents.is_(None)
         )
-        await self._store.write(lambda tx: tx.execute(abandoned.values(outcome=Outcome.EXPIRED)) and None)
+        await self._store.write(lambda tx: tx.execute(update.values(outcome=Outcome.EXPIRED)) and None)
 
     async def get(self, order_id: str) -> Order:
-        """See `ports.Orders.get`."""
         return await self._store.read(lambda tx: _get(tx, order_id))
 
     async def get_in_account(self, *, account_id: str, order_id: str) -> Order:
@@ -110,7 +107,6 @@ class SqlOrders:
         return next(iter(await self._store.read(lambda tx: _find(tx, query))), None)
 
     async def of(self, account_id: str, *, before: str | None, rows_max: int, with_expired: bool = True) -> list[Order]:
-        """See `ports.Orders.of`."""
         orders = pack_order.c
         query = sa.select(pack_order).where(orders.account_id == account_id)
         if not with_expired:
@@ -129,21 +125,18 @@ class SqlOrders:
         return await self._store.read(lambda tx: [entry_of_row(row) for row in tx.execute(query)])
 
     async def record(self, order_id: str, facts: Payment, *, payment_id: str | None, now_us: int) -> Order:
-        """See `ports.Orders.record`."""
-
         def fn(tx: sa.Connection) -> Order:
             lock_accounts(tx, [_get(tx, order_id).account_id])
             order = _get(tx, order_id)
             _require_own(tx, order, facts, payment_id=payment_id)
             payment = order.payment.merge(facts)
-            _remember(tx, order, payment, payment_id=payment_id, now_us=now_us)
+            _store_payment(tx, order, payment, payment_id=payment_id, now_us=now_us)
             _apply(tx, order, payment.tokens_due(order.tokens), now_us=now_us)
             return _get(tx, order_id)
 
         return await self._store.write(fn)
 
     async def debt(self, account_id: str) -> int:
-        """See `ports.Orders.debt`."""
         return await self._store.read(lambda tx: _debt(tx, account_id))
 
     async def create_code(
@@ -163,21 +156,20 @@ class SqlOrders:
         await self._store.write(lambda tx: tx.execute(insert) and None)
 
     async def redeem(self, *, account_id: str, digest: bytes, now_us: int, submission: Submission | None = None) -> int:
-        """See `ports.Orders.redeem`."""
         codes = redeem_code.c
-        works = sa.or_(codes.expires_at_us.is_(None), codes.expires_at_us > now_us)
-        use_up = sa.update(redeem_code).where(codes.digest == digest, codes.uses < codes.uses_max, works)
+        is_unexpired = sa.or_(codes.expires_at_us.is_(None), codes.expires_at_us > now_us)
+        use = sa.update(redeem_code).where(codes.digest == digest, codes.uses < codes.uses_max, is_unexpired)
 
         def fn(tx: sa.Connection) -> int:
             lock_open_account(tx, account_id)
             if submission is not None:
                 forms.check(tx, submission, now_us=now_us)
-            mine = sa.select(redemption.c.digest).where(
+            existing = sa.select(redemption.c.digest).where(
                 redemption.c.digest == digest, redemption.c.account_id == account_id
             )
-            if tx.execute(mine).first() is not None:
+            if tx.execute(existing).first() is not None:
                 raise AlreadyExists("You've already redeemed this code.")
-            code = tx.execute(use_up.values(uses=codes.uses + 1).returning(codes.tokens, codes.reason)).one_or_none()
+            code = tx.execute(use.values(uses=codes.uses + 1).returning(codes.tokens, codes.reason)).one_or_none()
             if code is None:
                 raise NotFound("This code is invalid, has expired, or has been used up.")
             tx.execute(sa.insert(redemption).values(digest=digest, account_id=account_id, redeemed_at_us=now_us))
@@ -197,7 +189,7 @@ class SqlOrders:
 
 
 def _open_orders(tx: sa.Connection, account_id: str) -> list[Order]:
-    """The orders whose buyer may still pay, oldest first; the account is locked."""
+    """Return the account's open orders, oldest first. The caller has locked the account."""
     orders = pack_order.c
     query = sa.select(pack_order).where(
         orders.account_id == account_id,
@@ -209,7 +201,7 @@ def _open_orders(tx: sa.Connection, account_id: str) -> list[Order]:
 
 
 def _require_few_started(tx: sa.Connection, account_id: str, *, now_us: int) -> None:
-    """Raises `LimitReached` for an account that started too many purchases lately; the account is locked."""
+    """Raise `LimitReached` if the account started too many purchases lately. The caller has locked the account."""
     orders = pack_order.c
     since_us = now_us - STARTED_CHECKOUTS_US
     started = sa.select(sa.func.count()).where(
@@ -227,9 +219,10 @@ def _require_few_started(tx: sa.Connection, account_id: str, *, now_us: int) -> 
 
 
 def _require_own(tx: sa.Connection, order: Order, facts: Payment, *, payment_id: str | None) -> None:
-    """Raises `AlreadyExists` when the payment or a dispute belongs to another order: it can never be applied here.
+    """Raise `AlreadyExists` if the payment or a dispute belongs to another order.
 
-    Two transactions may both pass this check; the unique constraints then refuse the second one, which is tried again.
+    Two concurrent transactions can pass this check. The unique constraints then reject the second, and its retry fails
+    here.
     """
     if payment_id is not None:
         other = tx.scalar(sa.select(pack_order.c.id).where(pack_order.c.payment_id == payment_id))
@@ -241,8 +234,7 @@ def _require_own(tx: sa.Connection, order: Order, facts: Payment, *, payment_id:
             raise AlreadyExists(f"the dispute {dispute.id} belongs to {other}, not to {order.id}")
 
 
-def _remember(tx: sa.Connection, order: Order, payment: Payment, *, payment_id: str | None, now_us: int) -> None:
-    """Store the facts of a payment."""
+def _store_payment(tx: sa.Connection, order: Order, payment: Payment, *, payment_id: str | None, now_us: int) -> None:
     values: dict[str, object] = {
         "is_complete": int(payment.is_complete),
         "paid_cents": payment.paid_cents,
@@ -253,20 +245,20 @@ def _remember(tx: sa.Connection, order: Order, payment: Payment, *, payment_id: 
     if order.paid_at_us is None and payment.paid_cents is not None:
         values["paid_at_us"] = now_us
     tx.execute(sa.update(pack_order).where(pack_order.c.id == order.id).values(**values))
-    recorded = {dispute.id for dispute in order.payment.disputes}
+    existing_ids = {dispute.id for dispute in order.payment.disputes}
     for dispute in payment.disputes:
         changes = {"cents": dispute.cents, "status": dispute.status}
-        if dispute.id in recorded:
+        if dispute.id in existing_ids:
             tx.execute(sa.update(order_dispute).where(order_dispute.c.id == dispute.id).values(**changes))
         else:
             tx.execute(sa.insert(order_dispute).values(id=dispute.id, order_id=order.id, **changes))
 
 
 def _apply(tx: sa.Connection, order: Order, due: Applied, *, now_us: int) -> None:
-    """Append the entries that follow; the account is locked."""
-    owed = _debt(tx, order.account_id)
+    """Append the entries for the tokens due. The caller has locked the account."""
+    debt_tokens = _debt(tx, order.account_id)
     row = tx.execute(sa.select(account.c.posted, account.c.pending).where(account.c.id == order.account_id)).one()
-    plan = plan_entries(order.applied, due, balance=Balance(posted=row.posted, pending=row.pending), debt=owed)
+    plan = plan_entries(order.applied, due, balance=Balance(posted=row.posted, pending=row.pending), debt=debt_tokens)
     for entry in plan.entries:
         append_entry(
             tx,
@@ -277,7 +269,7 @@ def _apply(tx: sa.Connection, order: Order, due: Applied, *, now_us: int) -> Non
             now_us=now_us,
             order_id=order.id,
         )
-    if plan.debt != owed:
+    if plan.debt != debt_tokens:
         tx.execute(sa.delete(debt).where(debt.c.account_id == order.account_id))
         tx.execute(sa.insert(debt).values(account_id=order.account_id, tokens=plan.debt))
     applied = {
@@ -304,12 +296,13 @@ def _only(tx: sa.Connection, query: sa.Select[Any]) -> Order:
 
 
 def _find(tx: sa.Connection, query: sa.Select[Any]) -> list[Order]:
-    """The orders whose whole rows the query gives, in its order."""
+    """Return the orders of the complete rows that the query selects, in its order."""
     rows = tx.execute(query).all()
-    of_them = order_dispute.c.order_id.in_([row.id for row in rows])
+    is_of_order = order_dispute.c.order_id.in_([row.id for row in rows])
     disputes: dict[str, list[Dispute]] = {row.id: [] for row in rows}
-    for row in tx.execute(sa.select(order_dispute).where(of_them).order_by("id")):
-        disputes[row.order_id].append(Dispute(id=row.id, cents=row.cents, status=DisputeStatus(row.status)))
+    for dispute in tx.execute(sa.select(order_dispute).where(is_of_order).order_by("id")):
+        status = DisputeStatus(dispute.status)
+        disputes[dispute.order_id].append(Dispute(id=dispute.id, cents=dispute.cents, status=status))
     return [_order(row, disputes[row.id]) for row in rows]
 
 

@@ -19,12 +19,10 @@ class SqlPasskeys:
         self._store = store
 
     async def add(self, passkey_: Passkey, *, passkeys_max: int, made_in: bytes) -> None:
-        """See `ports.Passkeys.add`."""
-
         def fn(tx: sa.Connection) -> None:
             require_session(tx, passkey_.user_id, made_in)
-            mine = sa.select(sa.func.count()).where(passkey.c.user_id == passkey_.user_id)
-            if tx.execute(mine).scalar_one() >= passkeys_max:
+            count = sa.select(sa.func.count()).where(passkey.c.user_id == passkey_.user_id)
+            if tx.execute(count).scalar_one() >= passkeys_max:
                 raise LimitReached(f"You have {passkeys_max} passkeys, the most that you can have. Remove one first.")
             change_credentials(tx, passkey_.user_id, keep_session=made_in)
             try:
@@ -35,36 +33,30 @@ class SqlPasskeys:
         await self._store.write(fn)
 
     async def of(self, user_id: str) -> list[Passkey]:
-        """See `ports.Passkeys.of`."""
         query = sa.select(passkey).where(passkey.c.user_id == user_id).order_by(passkey.c.created_at_us)
         return await self._store.read(lambda tx: [_passkey(row) for row in tx.execute(query)])
 
     async def find(self, credential_id: bytes) -> tuple[Passkey, User] | None:
-        """See `ports.Passkeys.find`."""
-
         def fn(tx: sa.Connection) -> tuple[Passkey, User] | None:
-            found = tx.execute(sa.select(passkey).where(passkey.c.credential_id == credential_id)).one_or_none()
-            if found is None:
+            row = tx.execute(sa.select(passkey).where(passkey.c.credential_id == credential_id)).one_or_none()
+            if row is None:
                 return None
-            owner = tx.execute(sa.select(users).where(users.c.id == found.user_id)).one()
-            return _passkey(found), user_of_row(owner)
+            owner = tx.execute(sa.select(users).where(users.c.id == row.user_id)).one()
+            return _passkey(row), user_of_row(owner)
 
         return await self._store.read(fn)
 
     async def used(self, credential_id: bytes, *, sign_count: int, now_us: int) -> None:
-        """See `ports.Passkeys.used`."""
-        used = sa.update(passkey).where(passkey.c.credential_id == credential_id)
-        await self._store.write(
-            lambda tx: tx.execute(used.values(sign_count=sign_count, last_used_at_us=now_us)) and None
-        )
+        update = sa.update(passkey).where(passkey.c.credential_id == credential_id)
+        update = update.values(sign_count=sign_count, last_used_at_us=now_us)
+        await self._store.write(lambda tx: tx.execute(update) and None)
 
     async def remove(self, *, user_id: str, credential_id: bytes, made_in: bytes) -> None:
-        """See `ports.Passkeys.remove`."""
-        mine = sa.and_(passkey.c.user_id == user_id, passkey.c.credential_id == credential_id)
+        is_passkey = sa.and_(passkey.c.user_id == user_id, passkey.c.credential_id == credential_id)
 
         def fn(tx: sa.Connection) -> None:
             require_session(tx, user_id, made_in)
-            if tx.execute(sa.delete(passkey).where(mine)).rowcount:
+            if tx.execute(sa.delete(passkey).where(is_passkey)).rowcount:
                 change_credentials(tx, user_id, keep_session=made_in)
 
         await self._store.write(fn)

@@ -1,4 +1,4 @@
-"""Where users are signed in, behind the `Sessions` port."""
+"""Sessions in SQL, behind the `Sessions` port."""
 
 import sqlalchemy as sa
 
@@ -16,7 +16,7 @@ from tok0n.domain.users import (
 )
 
 SEEN_EVERY_US = 60_000_000
-"""How exactly it is known when a session was last used: a write for every page would cost more than it tells."""
+"""`seen_at_us` is updated at most once a minute, to avoid a write for every page."""
 
 _COLUMNS = session.c
 
@@ -30,35 +30,32 @@ class SqlSessions:
     async def begin(
         self, *, user: User, digest: bytes, agent: str, now_us: int, waits: bool, replaces: bytes | None = None
     ) -> None:
-        """See `ports.Sessions.begin`."""
-
         def fn(tx: sa.Connection) -> None:
-            found = lock_user(tx, user.id)
-            if found is None or found.credential_changes != user.credential_changes:
+            current = lock_user(tx, user.id)
+            if current is None or current.credential_changes != user.credential_changes:
                 raise CredentialsChanged
-            replaced = sa.delete(session).where(_COLUMNS.digest == replaces, _COLUMNS.waits == 1)
-            if replaces is not None and tx.execute(replaced).rowcount == 0:
+            delete = sa.delete(session).where(_COLUMNS.digest == replaces, _COLUMNS.waits == 1)
+            if replaces is not None and tx.execute(delete).rowcount == 0:
                 raise CredentialsChanged
-            tx.execute(sa.delete(session).where(_COLUMNS.user_id == user.id, sa.not_(_lives(now_us))))
+            tx.execute(sa.delete(session).where(_COLUMNS.user_id == user.id, sa.not_(_is_active(now_us))))
             values = {"digest": digest, "user_id": user.id, "agent": agent, "waits": int(waits)}
             tx.execute(sa.insert(session).values(**values, created_at_us=now_us, seen_at_us=now_us))
 
         await self._store.write(fn)
 
     async def find(self, digest: bytes, *, now_us: int) -> Session | None:
-        """See `ports.Sessions.find`."""
         query = (
             sa.select(users, _COLUMNS.seen_at_us)
             .join(session, users.c.id == _COLUMNS.user_id)
             .join(account, account.c.id == users.c.account_id)
-            .where(_COLUMNS.digest == digest, _COLUMNS.waits == 0, _lives(now_us), account.c.status == "open")
+            .where(_COLUMNS.digest == digest, _COLUMNS.waits == 0, _is_active(now_us), account.c.status == "open")
         )
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
         if row is None:
             return None
         if row.seen_at_us < now_us - SEEN_EVERY_US:
-            seen = sa.update(session).where(_COLUMNS.digest == digest).values(seen_at_us=now_us)
-            await self._store.write(lambda tx: tx.execute(seen) and None)
+            update = sa.update(session).where(_COLUMNS.digest == digest).values(seen_at_us=now_us)
+            await self._store.write(lambda tx: tx.execute(update) and None)
         return Session(
             digest=digest,
             user_id=row.id,
@@ -69,7 +66,6 @@ class SqlSessions:
         )
 
     async def waiting(self, digest: bytes, *, now_us: int) -> User | None:
-        """See `ports.Sessions.waiting`."""
         query = (
             sa.select(users)
             .join(session, users.c.id == _COLUMNS.user_id)
@@ -80,10 +76,9 @@ class SqlSessions:
         return None if row is None else user_of_row(row)
 
     async def of(self, user_id: str, *, now_us: int) -> list[SessionRecord]:
-        """See `ports.Sessions.of`."""
         query = (
             sa.select(_COLUMNS.digest, _COLUMNS.agent, _COLUMNS.created_at_us, _COLUMNS.seen_at_us)
-            .where(_COLUMNS.user_id == user_id, _COLUMNS.waits == 0, _lives(now_us))
+            .where(_COLUMNS.user_id == user_id, _COLUMNS.waits == 0, _is_active(now_us))
             .order_by(_COLUMNS.seen_at_us.desc(), _COLUMNS.created_at_us.desc())
         )
         return await self._store.read(
@@ -96,23 +91,22 @@ class SqlSessions:
         )
 
     async def end(self, digest: bytes) -> None:
-        """See `ports.Sessions.end`."""
         await self._store.write(lambda tx: tx.execute(sa.delete(session).where(_COLUMNS.digest == digest)) and None)
 
     async def end_all(self, user_id: str, *, but: bytes | None = None) -> None:
         """See `ports.Sessions.end_all`."""
-        ended = sa.delete(session).where(_COLUMNS.user_id == user_id)
+        delete = sa.delete(session).where(_COLUMNS.user_id == user_id)
         if but is not None:
-            ended = ended.where(_COLUMNS.digest != but)
-        await self._store.write(lambda tx: tx.execute(ended) and None)
+            delete = delete.where(_COLUMNS.digest != but)
+        await self._store.write(lambda tx: tx.execute(delete) and None)
 
     async def forget_ended(self, *, now_us: int) -> None:
         """See `ports.Sessions.forget_ended`."""
-        ended = sa.delete(session).where(sa.not_(_lives(now_us)))
-        await self._store.write(lambda tx: tx.execute(ended) and None)
+        delete = sa.delete(session).where(sa.not_(_is_active(now_us)))
+        await self._store.write(lambda tx: tx.execute(delete) and None)
 
 
-def _lives(now_us: int) -> sa.ColumnElement[bool]:
+def _is_active(now_us: int) -> sa.ColumnElement[bool]:
     return sa.and_(
         _COLUMNS.seen_at_us > now_us - SESSION_IDLE_US,
         _COLUMNS.created_at_us > now_us - SESSION_LIFE_US,

@@ -1,4 +1,4 @@
-"""Users and their mailed links in SQL, behind the `Users` port."""
+"""Users and their emailed links in SQL, behind the `Users` port."""
 
 import os
 from typing import Any
@@ -26,13 +26,11 @@ class SqlUsers:
         self._store = store
 
     async def find(self, email: str) -> User | None:
-        """See `ports.Users.find`."""
         query = sa.select(users).where(users.c.email == email)
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
         return None if row is None else user_of_row(row)
 
     async def get(self, user_id: str) -> User:
-        """See `ports.Users.get`."""
         query = sa.select(users).where(users.c.id == user_id)
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
         if row is None:
@@ -44,17 +42,15 @@ class SqlUsers:
         return await self._store.read(_has_operator)
 
     async def register(self, *, email: str, password_hash: str, now_us: int) -> User:
-        """See `ports.Users.register`."""
-
         def fn(tx: sa.Connection) -> User:
-            found = _locked(tx, email)
-            if found is None:
+            user = _lock_by_email(tx, email)
+            if user is None:
                 return _insert(tx, email=email, password_hash=password_hash, now_us=now_us)
-            if found.verified_at_us is None:
-                # Anyone can sign up with an address: that must not end the operator's invitation to it.
-                kept = (LinkPurpose.INVITE,)
-                return change_credentials(tx, found.id, keep_links=kept, password_hash=password_hash)
-            return found
+            if user.verified_at_us is None:
+                # Anyone can sign up with any address, so a sign-up must not end the operator's invitation.
+                keep_links = (LinkPurpose.INVITE,)
+                return change_credentials(tx, user.id, keep_links=keep_links, password_hash=password_hash)
+            return user
 
         return await self._store.write(fn)
 
@@ -111,11 +107,9 @@ class SqlUsers:
         return await self._store.write(fn)
 
     async def verify(self, digest: bytes, *, now_us: int, may_open: bool) -> User | None:
-        """See `ports.Users.verify`."""
-
         def fn(tx: sa.Connection) -> User | None:
-            taken = consume_link(tx, digest, purpose=LinkPurpose.VERIFY, now_us=now_us, may_open=may_open)
-            return None if taken is None else _with_account(tx, change_credentials(tx, taken.user_id), now_us=now_us)
+            link = consume_link(tx, digest, purpose=LinkPurpose.VERIFY, now_us=now_us, may_open=may_open)
+            return None if link is None else _with_account(tx, change_credentials(tx, link.user_id), now_us=now_us)
 
         return await self._store.write(fn)
 
@@ -125,11 +119,11 @@ class SqlUsers:
         """See `ports.Users.choose_password`."""
 
         def fn(tx: sa.Connection) -> User | None:
-            taken = consume_link(tx, digest, purpose=purpose, now_us=now_us, may_open=may_open)
-            if taken is None:
+            link = consume_link(tx, digest, purpose=purpose, now_us=now_us, may_open=may_open)
+            if link is None:
                 return None
-            changed = change_credentials(tx, taken.user_id, password_hash=password_hash)
-            return _with_account(tx, changed, now_us=now_us)
+            user = change_credentials(tx, link.user_id, password_hash=password_hash)
+            return _with_account(tx, user, now_us=now_us)
 
         return await self._store.write(fn)
 
@@ -138,12 +132,12 @@ class SqlUsers:
 
         def fn(tx: sa.Connection) -> User | None:
             lock_for(tx, "the operator's account")
-            taken = consume_link(tx, digest, purpose=LinkPurpose.SET_UP, now_us=now_us, may_open=True)
-            if taken is None or _has_operator(tx):
+            link = consume_link(tx, digest, purpose=LinkPurpose.SET_UP, now_us=now_us, may_open=True)
+            if link is None or _has_operator(tx):
                 return None
-            found = _locked(tx, email) or _insert(tx, email=email, password_hash=password_hash, now_us=now_us)
+            user = _lock_by_email(tx, email) or _insert(tx, email=email, password_hash=password_hash, now_us=now_us)
             tx.execute(sa.delete(mail_link).where(mail_link.c.purpose == LinkPurpose.SET_UP))
-            operator = change_credentials(tx, found.id, password_hash=password_hash, is_operator=1)
+            operator = change_credentials(tx, user.id, password_hash=password_hash, is_operator=1)
             return _with_account(tx, operator, now_us=now_us)
 
         return await self._store.write(fn)
@@ -152,17 +146,17 @@ class SqlUsers:
         """See `ports.Users.change_email`."""
 
         def fn(tx: sa.Connection) -> User | None:
-            taken = consume_link(tx, digest, purpose=LinkPurpose.EMAIL, now_us=now_us, may_open=False)
-            if taken is None:
+            link = consume_link(tx, digest, purpose=LinkPurpose.EMAIL, now_us=now_us, may_open=False)
+            if link is None:
                 return None
-            is_taken = _locked(tx, taken.email) is not None
-            lock_for(tx, f"account {taken.email}")
-            owner = tx.scalar(sa.select(account.c.id).where(account.c.email == taken.email))
-            if is_taken or owner is not None:
+            other_user = _lock_by_email(tx, link.email)
+            lock_for(tx, f"account {link.email}")
+            other_account = tx.scalar(sa.select(account.c.id).where(account.c.email == link.email))
+            if other_user is not None or other_account is not None:
                 return None
-            found = change_credentials(tx, taken.user_id, keep_session=keep_session, email=taken.email)
-            tx.execute(sa.update(account).where(account.c.id == found.account_id).values(email=taken.email))
-            return found
+            user = change_credentials(tx, link.user_id, keep_session=keep_session, email=link.email)
+            tx.execute(sa.update(account).where(account.c.id == user.account_id).values(email=link.email))
+            return user
 
         return await self._store.write(fn)
 
@@ -185,8 +179,8 @@ class SqlUsers:
         """See `ports.Users.set_totp`."""
 
         def fn(tx: sa.Connection) -> None:
-            found = require_session(tx, user_id, made_in)
-            if secret is not None and found.totp_secret is not None:
+            user = require_session(tx, user_id, made_in)
+            if secret is not None and user.totp_secret is not None:
                 raise AlreadyExists("Two-factor authentication is already on. Reload the page.")
             change_credentials(tx, user_id, keep_session=made_in, totp_secret=secret, totp_step=step)
             tx.execute(sa.delete(recovery_code).where(recovery_code.c.user_id == user_id))
@@ -197,14 +191,14 @@ class SqlUsers:
 
     async def use_totp_step(self, *, user_id: str, step: int) -> bool:
         """See `ports.Users.use_totp_step`."""
-        used = sa.update(users).where(users.c.id == user_id, users.c.totp_step < step).values(totp_step=step)
-        return await self._store.write(lambda tx: tx.execute(used).rowcount == 1)
+        update = sa.update(users).where(users.c.id == user_id, users.c.totp_step < step).values(totp_step=step)
+        return await self._store.write(lambda tx: tx.execute(update).rowcount == 1)
 
     async def use_recovery_code(self, *, user_id: str, digest: bytes) -> bool:
         """See `ports.Users.use_recovery_code`."""
         codes = recovery_code.c
-        used = sa.delete(recovery_code).where(codes.user_id == user_id, codes.digest == digest)
-        return await self._store.write(lambda tx: tx.execute(used).rowcount == 1)
+        delete = sa.delete(recovery_code).where(codes.user_id == user_id, codes.digest == digest)
+        return await self._store.write(lambda tx: tx.execute(delete).rowcount == 1)
 
     async def recovery_codes_left(self, user_id: str) -> int:
         """See `ports.Users.recovery_codes_left`."""
@@ -223,9 +217,9 @@ class SqlUsers:
 
     async def forget_stale(self, *, now_us: int, rows_max: int) -> int:
         """See `ports.Users.forget_stale`."""
-        find_by_link = sa.select(mail_link.c.user_id).where(mail_link.c.user_id == users.c.id)
-        unconfirmed = sa.and_(users.c.verified_at_us.is_(None), users.c.created_at_us <= now_us - LINK_LIFE_US)
-        stale = sa.select(users.c.id).where(unconfirmed, ~find_by_link.exists()).limit(rows_max)
+        links_of_user = sa.select(mail_link.c.user_id).where(mail_link.c.user_id == users.c.id)
+        is_unverified = sa.and_(users.c.verified_at_us.is_(None), users.c.created_at_us <= now_us - LINK_LIFE_US)
+        stale = sa.select(users.c.id).where(is_unverified, ~links_of_user.exists()).limit(rows_max)
 
         def fn(tx: sa.Connection) -> int:
             links = tx.execute(sa.delete(mail_link).where(mail_link.c.expires_at_us <= now_us)).rowcount
@@ -249,8 +243,8 @@ def _has_operator(tx: sa.Connection) -> bool:
     return tx.scalar(sa.select(users.c.id).where(users.c.is_operator == 1).limit(1)) is not None
 
 
-def _locked(tx: sa.Connection, email: str) -> User | None:
-    """The user of an address, which nobody else takes until the transaction ends."""
+def _lock_by_email(tx: sa.Connection, email: str) -> User | None:
+    """Return the user of an address. No other transaction can take the address until this one ends."""
     lock_for(tx, f"user {email}")
     row = tx.execute(sa.select(users).where(users.c.email == email)).one_or_none()
     return None if row is None else user_of_row(row)
@@ -269,13 +263,13 @@ def _update(tx: sa.Connection, user_id: str, **changes: object) -> User:
 
 
 def consume_link(tx: sa.Connection, digest: bytes, *, purpose: LinkPurpose, now_us: int, may_open: bool) -> Any:
-    """Use a link up; gives its row (user_id, email, expires_at_us), or None if it does not work.
+    """Delete a link. Returns its row (user_id, email, expires_at_us), or None if the link is invalid or expired.
 
-    Locks the user's row first, as every change of credentials does. A link that would open an account works only if
-    it `may_open` one.
+    Locks the user's row first, as every change of credentials does. Without `may_open`, a link of a user without an
+    account is invalid.
     """
-    is_it = sa.and_(mail_link.c.digest == digest, mail_link.c.purpose == purpose)
-    link = tx.execute(sa.select(mail_link.c.user_id).where(is_it)).one_or_none()
+    is_link = sa.and_(mail_link.c.digest == digest, mail_link.c.purpose == purpose)
+    link = tx.execute(sa.select(mail_link.c.user_id).where(is_link)).one_or_none()
     if link is None:
         return None
     if link.user_id is not None:
@@ -283,18 +277,18 @@ def consume_link(tx: sa.Connection, digest: bytes, *, purpose: LinkPurpose, now_
         if owner is None or (owner.account_id is None and not may_open):
             return None
     columns = (mail_link.c.user_id, mail_link.c.email, mail_link.c.expires_at_us)
-    taken = tx.execute(sa.delete(mail_link).where(is_it).returning(*columns)).one_or_none()
-    return None if taken is None or taken.expires_at_us <= now_us else taken
+    row = tx.execute(sa.delete(mail_link).where(is_link).returning(*columns)).one_or_none()
+    return None if row is None or row.expires_at_us <= now_us else row
 
 
-def _with_account(tx: sa.Connection, found: User, *, now_us: int) -> User:
-    """Give a user with a verified address its account: the one that the operator opened for it, or a new one."""
-    if found.account_id is not None:
-        return found
-    lock_for(tx, f"account {found.email}")
-    account_id = tx.scalar(sa.select(account.c.id).where(account.c.email == found.email))
+def _with_account(tx: sa.Connection, user: User, *, now_us: int) -> User:
+    """Give a user with a verified address the account that the operator opened for the address, or a new one."""
+    if user.account_id is not None:
+        return user
+    lock_for(tx, f"account {user.email}")
+    account_id = tx.scalar(sa.select(account.c.id).where(account.c.email == user.email))
     if account_id is None:
         account_id = ids.account_id(os.urandom(ids.RANDOM_BYTES))
-        values = {"id": account_id, "email": found.email, "status": "open", "posted": 0, "pending": 0}
+        values = {"id": account_id, "email": user.email, "status": "open", "posted": 0, "pending": 0}
         tx.execute(sa.insert(account).values(**values, created_at_us=now_us))
-    return _update(tx, found.id, account_id=account_id, verified_at_us=now_us)
+    return _update(tx, user.id, account_id=account_id, verified_at_us=now_us)

@@ -1,1 +1,1 @@
-"""SQLite: the embedded default."""
+"""The storage ports on SQLite, the embedded default."""

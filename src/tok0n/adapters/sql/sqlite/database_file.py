@@ -1,6 +1,6 @@
-"""The files of an embedded database: their modes, the lock file, and a WAL that a dead process left.
+"""The files of an embedded database: their modes, the lock file, and the WAL of a dead process.
 
-New files belong to their owner alone, whatever the umask: they hold secrets of two-factor authentication.
+New files are readable by their owner only, whatever the umask, because they contain TOTP secrets.
 """
 
 import contextlib
@@ -14,42 +14,42 @@ from typing import IO
 from tok0n.domain.errors import OperatorError
 
 OWNER_ONLY = 0o600
-"""The mode of a new file; SQLite gives the same to the WAL beside it."""
+"""The mode of a new file. SQLite copies it to the WAL."""
 
 _DAMAGED = (
     "The database {path} is damaged: {reason}. Restore a backup: tok0n database restore BACKUP --overwrite."
-    " If you copied a file there by hand, {wal} may belong to the file before it: that command removes it."
+    " If you replaced the file by hand, {wal} may belong to the old file. The command removes it."
 )
 
 
 def resolve(path: Path) -> Path:
-    """The file itself, with symbolic links followed. Raises `OperatorError`."""
+    """Resolve symbolic links. Raises `OperatorError`."""
     try:
         return path.resolve()
     except (OSError, RuntimeError) as error:
-        raise OperatorError(f"The path of the database cannot be resolved: {error}.") from error
+        raise OperatorError(f"Can't resolve the path of the database: {error}.") from error
 
 
 def wal_files(path: Path) -> list[Path]:
-    """What SQLite keeps beside the database at `path`."""
+    """Return the paths of the files that SQLite keeps beside the database."""
     return [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal")]
 
 
 def lock_file(path: Path) -> Path:
-    """The lock file of the database at `path`."""
+    """Return the path of the database's lock file."""
     return path.with_name(path.name + ".lock")
 
 
 def create(path: Path) -> None:
-    """Create the file, readable by its owner alone, unless it exists."""
+    """Create the file, readable by its owner only, unless it exists."""
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, OWNER_ONLY))
 
 
 def take_lock(path: Path) -> IO[bytes]:
-    """Hold PATH.lock for as long as this process lives: the kernel releases it however the process ends.
+    """Lock PATH.lock until the returned file is closed. If the process dies, the kernel releases the lock.
 
-    Raises `OperatorError` when another server holds it, or it cannot be opened.
+    Raises `OperatorError` if another server holds the lock or the file can't be opened.
     """
     lock_path = lock_file(path)
     try:
@@ -57,7 +57,7 @@ def take_lock(path: Path) -> IO[bytes]:
         lock = os.fdopen(os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, OWNER_ONLY), "ab")
     except OSError as error:
         raise OperatorError(
-            f"The lock file {lock_path} cannot be opened: {error.strerror}. {_advice(lock_path, error)}"
+            f"Can't open the lock file {lock_path}: {error.strerror}. {_advice(lock_path, error)}"
         ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,20 +69,20 @@ def take_lock(path: Path) -> IO[bytes]:
     except OSError as error:
         lock.close()
         raise OperatorError(
-            f"The lock file {lock_path} cannot be locked: {error.strerror}. Put the database on a local disk."
+            f"Can't lock the file {lock_path}: {error.strerror}. Put the database on a local disk."
         ) from error
     return lock
 
 
 def check_left_over_wal(path: Path, *, serving: bool) -> None:
-    """Check the database before a WAL that a dead process left is written into it. Raises `OperatorError`.
+    """Check the database before SQLite checkpoints the WAL of a dead process into it. Raises `OperatorError`.
 
-    A WAL that belongs to another copy of the database, as when a backup was put back beside it, damages the file for
-    good once it is checkpointed. Reading alone does not checkpoint.
+    If someone copied a backup over the database, the WAL belongs to the old file, and a checkpoint would destroy the
+    new one. The check only reads, so it doesn't checkpoint.
     """
     wal = wal_files(path)[0]
     try:
-        if not path.exists() or not wal.stat().st_size or not (serving or nobody_serves(path)):
+        if not path.exists() or not wal.stat().st_size or not (serving or is_unlocked(path)):
             return
     except FileNotFoundError:
         return
@@ -100,14 +100,14 @@ def check_left_over_wal(path: Path, *, serving: bool) -> None:
 
 
 def unusable(path: Path, error: BaseException) -> OperatorError:
-    """What to tell the operator whose database cannot be opened."""
+    """Return the error for a database that can't be opened, with advice for the operator."""
     if isinstance(error, OSError):
-        return OperatorError(f"The database {path} cannot be used: {error.strerror}. {_advice(path, error)}")
+        return OperatorError(f"Can't use the database {path}: {error.strerror}. {_advice(path, error)}")
     code = getattr(error, "sqlite_errorname", "")
     if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return OperatorError(_DAMAGED.format(path=path, wal=wal_files(path)[0].name, reason=error))
-    advice = next((words for name, words in _ADVICE.items() if code.startswith(name)), "")
-    return OperatorError(f"The database {path} cannot be used: {error}. {advice}".rstrip())
+    advice = next((text for name, text in _ADVICE.items() if code.startswith(name)), "")
+    return OperatorError(f"Can't use the database {path}: {error}. {advice}".rstrip())
 
 
 _PERMISSION = "Allow this user to read and write it, and to create files in its folder."
@@ -118,7 +118,7 @@ _ADVICE = {
     "SQLITE_AUTH": _PERMISSION,
     "SQLITE_FULL": "Free some space on its disk.",
     "SQLITE_IOERR": "Check whether its disk is full or failing.",
-    "SQLITE_BUSY": "Another program has locked it. End that program first.",
+    "SQLITE_BUSY": "Another program has locked it. Stop that program first.",
 }
 
 
@@ -129,14 +129,14 @@ def _advice(path: Path, error: OSError) -> str:
         case errno.EACCES | errno.EPERM:
             return _PERMISSION
         case errno.EROFS:
-            return "Its file system is read-only: choose another database.url."
+            return "Its file system is read-only. Choose another database.url."
         case errno.ENOSPC | errno.EDQUOT:
             return "Free some space on its disk."
     return "Choose another database.url."
 
 
-def nobody_serves(path: Path) -> bool:
-    """Whether no server holds the lock file."""
+def is_unlocked(path: Path) -> bool:
+    """Whether no server holds the database's lock file."""
     try:
         with lock_file(path).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
-"""The ledger on SQLite: reservations and their ends, in group commits. The database decides, never Python.
+"""The ledger on SQLite: reservations, settlements and releases in group commits. SQL statements make all decisions.
 
-Commands of one commit that change the same account share a statement where that decides the same. A group that does
-not fit as a whole, and a use beyond its reservation, run one by one. `domain/ledger_rules.py` has the rules.
+Commands of one commit that change the same account share a statement if the result is the same. If the group doesn't
+fit the balance, or a use exceeds its reservation, commands run one by one. `domain/ledger_rules.py` has the rules.
 """
 
 import sqlite3
@@ -48,32 +48,29 @@ class SqliteLedger(SharedLedger):
         return self._store.waiting < RESERVATIONS_WAITING_MAX
 
     def reserve(self, reservation: NewReservation) -> Future[Balance]:
-        """See `ports.Ledger.reserve`."""
         if not self.has_room():
             raise Overloaded(queue="reservations")
         return self._store.submit(_reserve_all, reservation)
 
     def settle(self, settlement: Settlement) -> Future[Receipt]:
-        """See `ports.Ledger.settle`."""
         return self._store.submit(_settle_all, settlement)
 
     def release(self, release: Release) -> Future[None]:
-        """See `ports.Ledger.release`."""
         return self._store.submit(_release_all, release)
 
 
 def _reserve_all(connection: sqlite3.Connection, reservations: list[NewReservation]) -> list[Balance | Tok0nError]:
-    """Refusals are returned, not raised: they must not undo the group commit they are part of."""
+    """Reserve a group. Returns rejections instead of raising them, because an exception rolls back the group commit."""
     results: dict[str, Balance | Tok0nError] = {}
     rows: list[NewReservation] = []
     for (account_id, api_key_id), group in _grouped(reservations).items():
-        sum_of_all = {
+        group_values = {
             "account_id": account_id,
             "api_key_id": api_key_id,
             "tokens": sum(new.tokens for new in group),
             "created_at_us": max(new.created_at_us for new in group),
         }
-        balance = _reserve_on_account(connection, sum_of_all, has_budget=any(new.has_budget for new in group))
+        balance = _reserve_on_account(connection, group_values, has_budget=any(new.has_budget for new in group))
         if isinstance(balance, Balance):
             rows += group
             results.update(dict.fromkeys([new.request_id for new in group], balance))
@@ -114,23 +111,23 @@ def _reserve_on_account(
 ) -> Balance | Tok0nError:
     row = connection.execute(statements.RESERVE, values).fetchone()
     if row is None:
-        return _why_not(connection, values, required=values["tokens"])
+        return _rejection(connection, values, required=values["tokens"])
     if has_budget:
         connection.execute(statements.RESERVE_BUDGET, values)
     return Balance(posted=row[0], pending=row[1])
 
 
-def _why_not(connection: sqlite3.Connection, values: dict[str, Any], *, required: int) -> Tok0nError:
-    row = connection.execute(statements.WHY_NOT, values).fetchone()
+def _rejection(connection: sqlite3.Connection, values: dict[str, Any], *, required: int) -> Tok0nError:
+    row = connection.execute(statements.REJECTION, values).fetchone()
     if row is None:
-        return InvalidApiKey("This API key is not active any more.")
+        return InvalidApiKey("This API key is no longer active.")
     if row[2] is not None and row[2] < required:
         return KeyBudgetSpent(left=row[2], required=required)
     return InsufficientTokens(required=required, posted=row[0], pending=row[1], largest_output_tokens=0)
 
 
 class _Settled(msgspec.Struct, gc=False):
-    """One request of a group that is being settled, with its charge."""
+    """A request that a group settles, with its charge."""
 
     settlement: Settlement
     account_id: str
@@ -142,10 +139,10 @@ class _Settled(msgspec.Struct, gc=False):
 
 
 def _settle_all(connection: sqlite3.Connection, settlements: list[Settlement]) -> list[Receipt | Tok0nError]:
-    """Settle a group. Requests that used at most their reservation are charged in one statement each.
+    """Settle a group. Requests that used at most their reservation share statements.
 
-    If only some of these are still pending, the group is undone and each command runs again alone. A savepoint would
-    undo less, and cost every commit two statements and the copies of the pages that it changes.
+    If only some of these are still pending, the group is rolled back and each command runs again alone. A savepoint
+    would roll back less, but would cost every commit two statements and copies of the changed pages.
     """
     results: dict[str, Receipt | Tok0nError] = {}
     within_reservation: list[_Settled] = []
@@ -164,19 +161,19 @@ def _settle_all(connection: sqlite3.Connection, settlements: list[Settlement]) -
         if pending == len(within_reservation):
             _charge(connection, within_reservation, results)
         elif pending:
-            raise AccountingFailed(upstream_called=True, detail="a reservation in the group has ended already")
+            raise AccountingFailed(upstream_called=True, detail="a reservation in the group has already ended")
         else:
-            over_reservation += [one.settlement for one in within_reservation]
+            over_reservation += [settled.settlement for settled in within_reservation]
     for settlement in over_reservation:
         _settle_alone(connection, settlement, results)
     return [results[settlement.request_id] for settlement in settlements]
 
 
 def _settle_as_reserved(connection: sqlite3.Connection, within_reservation: list[_Settled]) -> int:
-    """Settle those that are PENDING with exactly this reservation. Return how many were."""
+    """Settle the requests that are PENDING with the given reservation. Returns how many were."""
     rows: list[tuple[int | str, ...]] = []
-    for one in within_reservation:
-        settlement = one.settlement
+    for settled in within_reservation:
+        settlement = settled.settlement
         usage = settlement.usage
         rows.append(
             (
@@ -187,8 +184,8 @@ def _settle_as_reserved(connection: sqlite3.Connection, within_reservation: list
                 settlement.upstream_ms,
                 settlement.resolved_at_us,
                 settlement.request_id,
-                one.reserved,
-                one.account_id,
+                settled.reserved,
+                settled.account_id,
             )
         )
     return statements.SETTLE_AS_RESERVED.run(connection, rows)
@@ -197,7 +194,7 @@ def _settle_as_reserved(connection: sqlite3.Connection, within_reservation: list
 def _settle_alone(
     connection: sqlite3.Connection, settlement: Settlement, results: dict[str, Receipt | Tok0nError]
 ) -> None:
-    """One that used more than was reserved, was settled before, or whose reservation is not at hand."""
+    """Settle a request that exceeded its reservation, is already settled, or whose reservation is unknown."""
     usage = settlement.usage
     row = connection.execute(
         statements.SETTLE,
@@ -224,21 +221,21 @@ def _details(usage: Usage) -> str | None:
 
 
 def _charge(connection: sqlite3.Connection, settled: list[_Settled], results: dict[str, Receipt | Tok0nError]) -> None:
-    """Charge what was settled, an account after the other, and write the entries and the roll-ups.
+    """Charge settled requests account by account, and write the ledger entries and the hourly use.
 
-    A key has its budget from the start or never, so the reservation knows whether there is one.
+    A key's budget is fixed when it is created, so the reservation's `has_budget` is still right.
     """
     hours: dict[tuple[str, int, str, str], list[_Settled]] = {}
-    for one in settled:
-        hour = one.settlement.resolved_at_us // US_AN_HOUR
-        hours.setdefault((one.account_id, hour, one.api_key_id, one.model), []).append(one)
+    for item in settled:
+        hour = item.settlement.resolved_at_us // US_AN_HOUR
+        hours.setdefault((item.account_id, hour, item.api_key_id, item.model), []).append(item)
     accounts: dict[str, list[_Settled]] = {}
     hour_rows: list[tuple[int | str, ...]] = []
     budget_rows: list[tuple[int | str, ...]] = []
     for key, group in hours.items():
         account_id, _, api_key_id, _ = key
         accounts.setdefault(account_id, []).extend(group)
-        usages = [one.settlement.usage for one in group]
+        usages = [item.settlement.usage for item in group]
         tokens = [(usage.prompt_tokens, usage.completion_tokens) for usage in usages]
         prompt, completion = map(sum, zip(*tokens, strict=True))
         charged, reserved = _sums(group)
@@ -263,30 +260,30 @@ def _charge_account(
     balance = Balance(posted=posted, pending=pending)
     posted += charged
     entries: list[tuple[int | str, ...]] = []
-    for one in group:
-        posted -= one.charged
-        settlement = one.settlement
-        entries.append((account_id, -one.charged, posted, settlement.request_id, settlement.resolved_at_us))
+    for item in group:
+        posted -= item.charged
+        settlement = item.settlement
+        entries.append((account_id, -item.charged, posted, settlement.request_id, settlement.resolved_at_us))
         results[settlement.request_id] = Receipt(
             request_id=settlement.request_id,
-            reserved=one.reserved,
-            charged=one.charged,
-            shortfall=one.shortfall,
+            reserved=item.reserved,
+            charged=item.charged,
+            shortfall=item.shortfall,
             balance=balance,
         )
     statements.INSERT_USAGE.run(connection, entries)
 
 
 def _sums(group: list[_Settled]) -> tuple[int, int]:
-    """What was charged and what was reserved."""
-    charged, reserved = map(sum, zip(*[(one.charged, one.reserved) for one in group], strict=True))
+    """Return the charged and the reserved tokens of a group."""
+    charged, reserved = map(sum, zip(*[(item.charged, item.reserved) for item in group], strict=True))
     return charged, reserved
 
 
 def _settled_before(connection: sqlite3.Connection, request_id: str) -> Receipt | Tok0nError:
     row = connection.execute(statements.SETTLED_BEFORE, {"request_id": request_id}).fetchone()
     if row is None or row[0] != RequestStatus.SETTLED:
-        return AlreadyResolved(request_id=request_id, status=row[0] if row else "unknown", wanted="settle")
+        return AlreadyResolved(request_id=request_id, status=row[0] if row else "unknown", event="settle")
     _, reserved, charged, shortfall, posted, pending, _ = row
     return Receipt(
         request_id=request_id,
@@ -316,5 +313,5 @@ def _release(connection: sqlite3.Connection, release: Release) -> Tok0nError | N
         return None
     status = connection.execute(statements.STATUS, values).fetchone()
     if status is not None and status[0] == RequestStatus.SETTLED:
-        return AlreadyResolved(request_id=release.request_id, status=status[0], wanted="release")
+        return AlreadyResolved(request_id=release.request_id, status=status[0], event="release")
     return None

@@ -1,21 +1,21 @@
-"""The hot statements of the ledger on SQLite, written for sqlite3 itself."""
+"""The hot statements of the ledger on SQLite, for `sqlite3` without SQLAlchemy."""
 
 import sqlite3
 from itertools import chain
 
 ROWS_MAX = 64
-"""How many rows one statement takes."""
+"""The most rows of one statement."""
 
 EXACT_ROWS_MAX = 16
-"""Up to this number, which is the usual case, each number of rows has its own statement."""
+"""Up to this number of rows, which is the usual case, each number has its own statement."""
 
 
 class ManyRows:
-    """A statement for several rows: between two statements, sqlite3 may lose the interpreter to another thread.
+    """A statement for several rows. One statement is faster than many, because sqlite3 can lose the GIL between two.
 
-    `{rows}` becomes `row` once for each row. Above `EXACT_ROWS_MAX`, their number is rounded up to a power of two, to
-    keep the number of prepared statements small; the surplus rows are '' throughout, and the statement must
-    ignore them. No value may be None, because sqlite3 searches for an adapter of each, which dominates the cost.
+    `{rows}` is replaced with one `row` per row. Above `EXACT_ROWS_MAX`, the number of rows is rounded up to a power of
+    two to limit the number of prepared statements. The statement must ignore the surplus rows, whose values are all ''.
+    No value may be None, because sqlite3 searches an adapter for each None, which dominates the cost.
     """
 
     def __init__(self, statement: str, *, row: str) -> None:
@@ -25,7 +25,7 @@ class ManyRows:
         self._prepared: dict[int, str] = {}
 
     def run(self, connection: sqlite3.Connection, rows: list[tuple[int | str, ...]]) -> int:
-        """Run it for all rows. Return how many it changed."""
+        """Run the statement for all rows. Returns the number of changed rows."""
         changed = 0
         for start in range(0, len(rows), ROWS_MAX):
             values = list(chain.from_iterable(rows[start : start + ROWS_MAX]))
@@ -61,7 +61,7 @@ INSERT_REQUESTS = ManyRows(
     """,
     row="(?, ?, ?, ?, ?, ?, ?)",
 )
-WHY_NOT = """
+REJECTION = """
 SELECT account.posted, account.pending, budget - spent - api_key.pending
 FROM account JOIN api_key ON api_key.account_id = account.id
 WHERE account.id = :account_id AND account.status = 'open' AND api_key.id = :api_key_id AND revoked_at_us IS NULL

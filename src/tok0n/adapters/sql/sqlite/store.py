@@ -1,7 +1,7 @@
-"""SQLite as the embedded store: one writer that commits in groups, readers beside it.
+"""The embedded store on SQLite, with one writer thread that does group commits, and reader threads.
 
-Only the standard library's `sqlite3` touches the file: two SQLite libraries in one process break its locks. A lock
-file keeps a second server away; the command line opens the store without it and writes in short transactions.
+Only the standard library's `sqlite3` opens the file, because two SQLite libraries in one process break its locks. A
+lock file prevents a second server. The command line opens the store without the lock, in short transactions.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ BatchHandler = Callable[[sqlite3.Connection, list[Item]], list[Any]]
 
 
 class BatchItem(msgspec.Struct, Generic[Item], frozen=True, gc=False):
-    """One item of many that `run_all` carries out together, with as few statements as it can."""
+    """A command that `run_all` runs together with the other commands of its kind in a group commit."""
 
     run_all: BatchHandler[Item]
     item: Item
 
 
 _Group = tuple[list[Command | BatchItem[Any]], asyncio.Future[list[Any]]]
-"""What is committed together, and whom to tell."""
+"""The commands of one group commit, and the future of their results."""
 
 SQLITE_NEEDED = (3, 37, 0)
 BATCH_MAX = 512
@@ -49,20 +49,20 @@ BUSY_TIMEOUT_SECONDS = 5.0
 CHECKPOINT_PAGES = 4_000
 WAL_BYTES_KEPT = 64 * 1024 * 1024
 FREE_BYTES_MIN = 4 * 1024 * 1024
-"""With less on its disk the database is not ready: what a probe writes may still fit where a commit does not."""
+"""The probe fails with less free disk space, because its own small write may fit although a commit doesn't."""
 
 
 class SqliteStore:
-    """The database file at `path`, at the newest schema.
+    """The database file at `path`. Opening it migrates the schema to head.
 
-    `serving` takes the lock file and makes this process the one that checkpoints. `migrated` tells which migrations
-    opening it applied.
+    With `serving`, this process holds the lock file and checkpoints the WAL. `migrated` lists the migrations that
+    opening the file applied.
     """
 
     def __init__(self, path: Path, *, serving: bool) -> None:
-        """Raises `OperatorError` when another server has the file, or it cannot be opened or brought to head."""
+        """Raises `OperatorError` if another server uses the file, or if opening or migrating it fails."""
         if sqlite3.sqlite_version_info < SQLITE_NEEDED:
-            raise OperatorError(f"SQLite 3.37 or newer is needed for STRICT tables; this is {sqlite3.sqlite_version}.")
+            raise OperatorError(f"Tok0n needs SQLite 3.37 or newer. This is SQLite {sqlite3.sqlite_version}.")
         self.path = database_file.resolve(path)
         self._lock = database_file.take_lock(self.path) if serving else None
         try:
@@ -88,27 +88,27 @@ class SqliteStore:
 
     @property
     def waiting(self) -> int:
-        """How many commands wait for the next group commit."""
+        """The number of commands that wait for the next group commit."""
         return self._batcher.waiting
 
     def submit(self, run_all: BatchHandler[Item], item: Item) -> asyncio.Future[Any]:
-        """Have `run_all` carry out a hot command in the next group commit, with all other items that it has there.
+        """Run a hot command in the next group commit. `run_all` gets all its items of that commit at once.
 
-        It gets the raw connection, and gives a result for each item. Whatever it raises rolls the group back, and each
-        command runs again alone; a refusal is therefore returned, not raised. It is never refused for a full queue.
+        `run_all` gets the raw connection and returns one result for each item. If it raises, the group is rolled back
+        and each command runs again alone, so it must return rejections instead of raising them. The queue has no limit
+        for these commands.
         """
         return self._batcher.submit(BatchItem(run_all, item), bypass_limit=True)
 
     def write(self, fn: Callable[[sa.Connection], T]) -> asyncio.Future[T]:
-        """See `SqlStore.write`. A `Tok0nError` rolls back only what this function did."""
-
+        # The savepoint limits the rollback after a `Tok0nError` to this function.
         def command(connection: sqlite3.Connection) -> T | Tok0nError:
             connection.execute("SAVEPOINT fn")
             try:
                 result = fn(self._tx)
-            except Tok0nError as refusal:
+            except Tok0nError as error:
                 connection.execute("ROLLBACK TO fn")
-                return refusal
+                return error
             finally:
                 connection.execute("RELEASE fn")
             return result
@@ -116,8 +116,7 @@ class SqliteStore:
         return self._batcher.submit(command)
 
     async def read(self, fn: Callable[[sa.Connection], T], *, unhurried: bool = False) -> T:
-        """See `SqlStore.read`. Nothing here has a statement timeout."""
-        del unhurried
+        del unhurried  # SQLite has no statement timeout.
         self._require_open()
         if self._reads_waiting >= READ_QUEUE_MAX:
             raise Overloaded(queue="database reads")
@@ -128,12 +127,10 @@ class SqliteStore:
             self._reads_waiting -= 1
 
     async def probe(self) -> None:
-        """See `SqlStore.probe`."""
-
         def check(tx: sa.Connection) -> bool:
             disk = os.statvfs(self.path)
             free = (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize
-            if disk.f_blocks and free < FREE_BYTES_MIN:  # some file systems don't report their size
+            if disk.f_blocks and free < FREE_BYTES_MIN:  # Some file systems don't report their size.
                 raise AccountingFailed(upstream_called=False, detail=f"the disk is full: {self.path}")
             tx.execute(sa.text("UPDATE alembic_version SET version_num = version_num"))
             return migrate.is_at_head(tx)
@@ -142,11 +139,9 @@ class SqliteStore:
             raise AccountingFailed(upstream_called=False, detail="the schema is not at head: run tok0n migrate")
 
     async def migrate(self) -> list[str]:
-        """See `SqlStore.migrate`: opening the file did it."""
         return self.migrated
 
     async def aclose(self) -> None:
-        """See `SqlStore.aclose`; gives the lock back."""
         await self._batcher.drained()
         self._closed = True
         self._groups.put(None)
@@ -181,7 +176,6 @@ class SqliteStore:
         self._tx.engine.dispose()
 
     def _migrate(self) -> list[str]:
-        """Bring the schema to head; gives the revisions applied."""
         if migrate.is_at_head(self._tx):
             return []
         with _transaction(self._connection):
@@ -198,16 +192,16 @@ class SqliteStore:
             raise AccountingFailed(upstream_called=False, detail="the database is closed")
 
     def _write_groups(self) -> None:
-        """The writer's thread. An executor would do as well, and cost each commit two futures and two locks more."""
+        """Run the writer thread. An executor would cost each commit two more futures and two more locks."""
         while (group := self._groups.get()) is not None:
             commands, committed = group
             committed.get_loop().call_soon_threadsafe(_resolve, committed, self._commit(commands))
 
     def _commit(self, commands: list[Command | BatchItem[Any]]) -> list[Any]:
-        """One commit for all. When one command is to blame, one commit for each; when the database is, all fail."""
+        """Run all commands in one commit. After an error, each command runs alone, unless the database failed."""
         try:
             return self._commit_group(commands)
-        except Exception as error:  # noqa: BLE001  whatever it is, the group was rolled back
+        except Exception as error:  # noqa: BLE001  any error has rolled the group back
             if len(commands) == 1 or isinstance(_origin(error), sqlite3.OperationalError):
                 return [_failed(error)] * len(commands)
         results: list[Any] = []
@@ -216,7 +210,7 @@ class SqliteStore:
         return results
 
     def _commit_group(self, commands: list[Command | BatchItem[Any]]) -> list[Any]:
-        if os.stat(self.path).st_ino != self._inode:  # noqa: PTH116  a Path costs more than the call, each commit
+        if os.stat(self.path).st_ino != self._inode:  # noqa: PTH116  `Path.stat` takes longer than the system call
             raise sqlite3.OperationalError("the database file was replaced while it was open")
         connection = self._connection
         single: list[Any] = []
@@ -227,10 +221,10 @@ class SqliteStore:
                     grouped.setdefault(command.run_all, []).append(command.item)
                 else:
                     single.append(command(connection))
-            done = {run_all: iter(run_all(connection, items)) for run_all, items in grouped.items()}
+            results = {run_all: iter(run_all(connection, items)) for run_all, items in grouped.items()}
             single_results = iter(single)
             return [
-                next(done[command.run_all] if isinstance(command, BatchItem) else single_results)
+                next(results[command.run_all] if isinstance(command, BatchItem) else single_results)
                 for command in commands
             ]
 
@@ -257,7 +251,7 @@ def _resolve(committed: asyncio.Future[list[Any]], results: list[Any]) -> None:
 
 
 def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """A connection in autocommit mode: transactions are begun and ended by name, here alone."""
+    """Open a connection in autocommit mode. This module begins and ends transactions explicitly."""
     mode = "ro" if read_only else "rwc"
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode={mode}",
@@ -271,14 +265,14 @@ def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-        # What a savepoint may have to restore: kept in a file, it costs a commit more than its own writes.
+        # Savepoints copy pages to temporary storage. In a file, that takes longer than the commit itself.
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
     return connection
 
 
 def _core(connection: sqlite3.Connection) -> sa.Connection:
-    """SQLAlchemy Core on a connection whose transactions it leaves alone."""
+    """Wrap a connection in SQLAlchemy Core, without SQLAlchemy's transactions."""
     engine = sa.create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
     return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
@@ -300,7 +294,7 @@ def _origin(error: BaseException) -> BaseException:
 
 
 def _failed(error: Exception) -> Tok0nError:
-    """What the database's own failure is to a caller. SQL parameters stay out of it: they may name accounts."""
+    """Convert an error of the database for the caller, without SQL parameters, which may identify accounts."""
     if isinstance(error, Tok0nError):
         return error
     origin = _origin(error)
