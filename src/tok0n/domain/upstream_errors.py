@@ -5,8 +5,8 @@ deny-list misses reaches a customer who cannot fix it, but an honest error that 
 a request that never works.
 
 Sources of the shapes: OpenAI, Azure OpenAI, Anthropic, Gemini, Mistral, DeepSeek, xAI, Groq, OpenRouter, Together,
-Fireworks, DashScope and Bedrock; vLLM, SGLang, llama.cpp, TGI, Ollama, LiteLLM and FastAPI. `tests/domain/
-test_upstream_errors.py` has one example of each.
+Fireworks, DashScope and Bedrock; vLLM, SGLang, llama.cpp, TGI, Ollama, LiteLLM and FastAPI. `tests/support/
+upstream_errors.py` has one example of each.
 """
 
 import re
