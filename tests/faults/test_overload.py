@@ -85,20 +85,19 @@ async def test_requests_that_find_no_room_in_the_queue_of_the_database_are_rejec
 
 
 async def test_requests_that_arrive_while_the_event_loop_is_late_are_rejected(gateway: Running) -> None:
-    queue = gateway.server.state.queue
+    queue, body = gateway.server.state.queue, chat_body()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {gateway.api_key}\r\n"
+    raw = head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body
     async with contextlib.AsyncExitStack() as stack, asyncio.timeout(60):
         connections = [await stack.enter_async_context(Connection(gateway.base_url)) for _ in range(BURST + LATE)]
-
-        def send(connection: Connection) -> asyncio.Task[Answer]:
-            return asyncio.create_task(connection.chat(gateway.api_key, chat_body()))
-
-        calls = [send(connection) for connection in connections[:BURST]]
-        while len(queue) < 2 * ITEMS_PER_TICK + QUEUE_LENGTH_WHILE_SHEDDING_MAX:
+        for connection in connections[:BURST]:
+            connection.writer.write(raw)
+        while len(queue) < 4 * ITEMS_PER_TICK + QUEUE_LENGTH_WHILE_SHEDDING_MAX:
             await asyncio.sleep(0)
-        calls += [send(connection) for connection in connections[BURST:]]
-        await asyncio.sleep(0)
+        for connection in connections[BURST:]:
+            connection.writer.write(raw)
         time.sleep(QUEUE_DELAY_SECONDS_MAX + 0.01)  # noqa: ASYNC251  something holds the event loop
-        answers = await asyncio.gather(*calls)
+        answers = await asyncio.gather(*(connection.read() for connection in connections))
     charged, rejected = await check_each_is_charged_or_rejected(gateway, answers)
     assert charged
     assert rejected
