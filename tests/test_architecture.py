@@ -1,5 +1,6 @@
-"""docs/architecture.md agrees with the code: its paths, tests, names, layers and transitions exist."""
+"""docs/architecture.md agrees with the code: its paths, tests, names, layers and transitions exist. Files are short."""
 
+import ast
 import re
 import tomllib
 import xml.etree.ElementTree as ET
@@ -14,6 +15,8 @@ PACKAGE = ROOT / "src" / "tok0n"
 PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 DRAWING = ROOT / "docs" / "architecture.svg"
 DRAWING_BYTES_MAX = 8 * 1024
+FILE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 60
 
 QUOTED = sorted(set(re.findall(r"`([^`\n]+)`", PAGE)))
 TESTS = [quoted for quoted in QUOTED if "::" in quoted]
@@ -87,3 +90,28 @@ def test_every_file_in_the_picture_exists() -> None:
     files = [f"/{path.relative_to(PACKAGE).with_suffix('')}" for path in PACKAGE.rglob("*.py")]
     missing = [stem for stem in stems if not any(file.endswith(f"/{stem}") for file in files)]
     assert not missing, f"docs/architecture.svg names files that do not exist: {missing}"
+
+
+def python_files(folder: str) -> list[Path]:
+    """The project's Python files, without those of virtual environments that tests create."""
+    return [path for path in (ROOT / folder).rglob("*.py") if not {".venv", "node_modules"} & set(path.parts)]
+
+
+@pytest.mark.parametrize("folder", ["src", "tests"])
+def test_no_file_is_long(folder: str) -> None:
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in python_files(folder)}
+    assert lengths
+    long = {path: lines for path, lines in lengths.items() if lines > FILE_LINES_MAX}
+    assert not long, f"split these files of more than {FILE_LINES_MAX} lines"
+
+
+def test_no_function_is_long() -> None:
+    functions = [
+        (path.name, node.name, (node.end_lineno or node.lineno) - node.lineno + 1)
+        for path in python_files("src")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    assert functions
+    long = [function for function in functions if function[2] > FUNCTION_LINES_MAX]
+    assert not long, f"split these functions of more than {FUNCTION_LINES_MAX} lines"

@@ -9,8 +9,7 @@ import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from support.mailbox import Mailbox
-from tok0n.adapters import mail
-from tok0n.adapters.mail import SmtpMailer, SmtpOptions
+from tok0n.adapters.mail import ATTEMPTS, SmtpMailer, SmtpOptions
 
 pytestmark = pytest.mark.anyio
 
@@ -67,9 +66,8 @@ async def test_a_mail_goes_over_starttls_with_the_password(contexts: ssl.SSLCont
 
 @pytest.mark.parametrize("why", ["wrong password", "not there", "certificate of another"])
 async def test_a_mail_that_cannot_be_sent_is_named_in_the_log_without_its_text(
-    contexts: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, why: str
+    contexts: ssl.SSLContext, why: str
 ) -> None:
-    monkeypatch.setattr(mail, "PAUSE_SECONDS", 0)
     loop = asyncio.get_running_loop()
     if why == "certificate of another":
         contexts = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -81,7 +79,7 @@ async def test_a_mail_that_cannot_be_sent_is_named_in_the_log_without_its_text(
     if why == "not there":
         server.close()
         await server.wait_closed()
-    mailer = SmtpMailer(options(port, password="wrong" if why == "wrong password" else "secret"))
+    mailer = SmtpMailer(options(port, password="wrong" if why == "wrong password" else "secret"), pause_seconds=0)
     with structlog.testing.capture_logs() as logs:
         await mailer.send(to="ada@example.com", subject="s", text="a secret link")
         await mailer.sent()
@@ -108,17 +106,16 @@ async def test_no_mail_waits_for_another_recipient(answer: str) -> None:
         assert mailbox.waiting == []
 
 
-async def test_a_temporary_failure_is_retried_and_a_permanent_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mail, "PAUSE_SECONDS", 0)
+async def test_a_temporary_failure_is_retried_and_a_permanent_one_is_not() -> None:
     async with Mailbox() as mailbox:
-        mailer = SmtpMailer(plain(mailbox.port))
+        mailer = SmtpMailer(plain(mailbox.port), pause_seconds=0)
         mailbox.rejects = {"later@example.com": "450 later", "never@example.com": "550 never"}
         with structlog.testing.capture_logs() as logs:
             for to in (*mailbox.rejects, "jos\u00e9@example.com"):
                 await mailer.send(to=to, subject="s", text="a secret link")
             await mailer.sent()
         await mailer.aclose()
-        assert sorted(mailbox.rejected) == ["later@example.com"] * mail.ATTEMPTS + ["never@example.com"]
+        assert sorted(mailbox.rejected) == ["later@example.com"] * ATTEMPTS + ["never@example.com"]
         failed = {line["to"] for line in logs if line["event"] == "mail_failed"}
         assert failed == {"later@example.com", "never@example.com", "jos\u00e9@example.com"}
         assert [line["to"] for line in logs if line["event"] == "mail_delayed"] == ["later@example.com"] * 3
@@ -134,10 +131,9 @@ async def test_a_local_part_beyond_ascii_is_reached_where_the_server_offers_smtp
         assert len(mailbox.waiting) == 1
 
 
-async def test_the_queue_is_bounded_and_what_is_dropped_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mail, "WAITING_MAX", 3)
+async def test_the_queue_is_bounded_and_what_is_dropped_is_named() -> None:
     async with Mailbox() as mailbox:
-        mailer = SmtpMailer(plain(mailbox.port))
+        mailer = SmtpMailer(plain(mailbox.port), waiting_max=3)
         mailbox.rejects = {f"late{n}@example.com": "450 later" for n in range(5)}
         with structlog.testing.capture_logs() as logs:
             for to in mailbox.rejects:

@@ -23,11 +23,9 @@ class FakeGlibc:
         self.trims += 1
 
 
-async def test_the_heap_is_cleaned_up_after_each_growth(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_heap_is_cleaned_up_after_each_growth() -> None:
     glibc, resident = FakeGlibc(), [0]
-    monkeypatch.setattr("tok0n.bootstrap.memory._glibc", lambda: glibc)
-    monkeypatch.setattr("tok0n.bootstrap.memory._resident_bytes", lambda: resident[0])
-    trimmer = MemoryTrimmer()
+    trimmer = MemoryTrimmer(glibc, resident_bytes=lambda: resident[0])
     for resident_bytes, trims in (
         (0, 0),
         (GROWTH_BYTES_MIN - 1, 0),
@@ -41,8 +39,7 @@ async def test_the_heap_is_cleaned_up_after_each_growth(monkeypatch: pytest.Monk
         assert glibc.trims == trims
 
 
-async def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tok0n.bootstrap.memory._glibc", lambda: None)
-    trimmer = MemoryTrimmer()
+async def test_another_c_library_is_left_alone() -> None:
+    trimmer = MemoryTrimmer(None)
     trimmer.limit_arenas()
     await trimmer.trim()

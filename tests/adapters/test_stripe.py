@@ -41,7 +41,12 @@ class Shop:
         self.orders = SqlOrders(db.store)
         self.inbox = SqlInbox(db.store)
         self.payments = StripePayments(
-            secret_key=key, webhook_secret=SECRET, automatic_tax=False, promotion_codes=False, api_base=url
+            secret_key=key,
+            webhook_secret=SECRET,
+            automatic_tax=False,
+            promotion_codes=False,
+            api_base=url,
+            events_at_once=2,
         )
         self.sell = SellPacks(
             packs={PACK.id: PACK},
@@ -133,8 +138,7 @@ async def test_a_buyer_who_is_back_before_the_webhook_has_the_tokens(shop: Shop)
     assert (await shop.sell.refresh(order))[0].applied.purchase == 1_000
 
 
-async def test_what_webhooks_missed_is_reconciled_page_by_page(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tok0n.adapters.stripe.EVENTS_AT_ONCE", 2)
+async def test_what_webhooks_missed_is_reconciled_page_by_page(shop: Shop) -> None:
     shop.double.webhook_url = None
     for _ in range(5):
         shop.double.pay(checkout_of(await shop.order()))

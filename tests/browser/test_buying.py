@@ -23,9 +23,8 @@ LOOKS = [
 
 @pytest.mark.parametrize("look", LOOKS, ids=str)
 async def test_a_pack_is_declined_then_approved_then_one_is_delayed(
-    tmp_path: Path, upstream: ScriptedUpstream, look: Look, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, upstream: ScriptedUpstream, look: Look
 ) -> None:
-    monkeypatch.setattr("tok0n.demo.stripe_double.DELAY_SECONDS", 1.0)
     async with (
         Mailbox() as mailbox,
         shop(tmp_path, upstream_url=upstream.base_url, mailbox=mailbox) as (site, _),

@@ -221,10 +221,8 @@ async def test_a_reservation_that_cannot_be_made_is_an_internal_error_tried_thre
 
 
 async def test_a_settlement_that_cannot_be_made_is_tried_once(
-    attempts: Attempts, gateway: Running, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+    attempts: Attempts, gateway: Running, upstream: ScriptedUpstream
 ) -> None:
-    monkeypatch.setattr("tok0n.services.reservations.SETTLE_PAUSES_SECONDS", (0, 0))
-
     async def without_database(writer: asyncio.StreamWriter) -> None:
         (gateway.folder / "tok0n.db").rename(gateway.folder / "away.db")
         await ok()(writer)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from conformance.upstream_messages import sized
 from conformance.upstream_server import Peer, UpstreamServer
-from conformance.upstream_table import sized
 from tok0n.adapters.upstream import http
 from tok0n.adapters.upstream.connection import UpstreamConnection
 from tok0n.adapters.upstream.http import HttpUpstream

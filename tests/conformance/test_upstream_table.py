@@ -5,8 +5,9 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from conformance.upstream_messages import BODY_BYTES_MAX, LATE, UNREACHED, Row
 from conformance.upstream_server import UpstreamServer
-from conformance.upstream_table import BODY_BYTES_MAX, LATE, ROWS, UNREACHED, Row
+from conformance.upstream_table import ROWS
 from tok0n.adapters.upstream.connection import UpstreamConnection
 from tok0n.adapters.upstream.http import HttpUpstream
 from tok0n.domain.errors import UpstreamFailed

@@ -6,7 +6,7 @@ import struct
 from types import TracebackType
 from typing import Self
 
-from conformance.upstream_table import Row, sized
+from conformance.upstream_messages import Row, sized
 
 TICKS_BETWEEN_PIECES = 3
 

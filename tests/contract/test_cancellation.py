@@ -23,6 +23,7 @@ from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.errors import Tok0nError, UpstreamFailed
 from tok0n.ports.limiter import Limiter
 from tok0n.ports.upstream import UpstreamResponse
+from tok0n.services.caller_cache import CACHE_TTL_SECONDS
 from tok0n.services.verify_models import VerifyModels
 
 pytestmark = pytest.mark.anyio
@@ -86,17 +87,21 @@ async def call(gateway: InProcess) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("answer", [None, NOT_REACHED], ids=["answered", "not reached"])
 async def test_a_call_that_is_cancelled_at_any_await_holds_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, engine: str, answer: Tok0nError | None
+    tmp_path: Path, kind: str, engine: str, answer: Tok0nError | None
 ) -> None:
-    monkeypatch.setattr("tok0n.services.caller_cache.CACHE_TTL_SECONDS", 0)
     clock = FakeClock()
+
+    async def call_after_the_cache_has_expired() -> None:
+        clock.advance(CACHE_TTL_SECONDS)
+        await call(gateway)
+
     async with (
         open_limiter(kind, clock, key=10**6, user=1, upstream=10**6) as limiter,
         in_process(tmp_path, FakeUpstream(answer), clock=clock, limiter=limiter, engine=engine) as gateway,
     ):
         (account,) = await gateway.db.rows(schema.account)
         runs = 0
-        async for run in cancelled_at_each_await(lambda: call(gateway)):
+        async for run in cancelled_at_each_await(call_after_the_cache_has_expired):
             task = run
             runs += 1
             rows = await gateway.db.rows(schema.request)

@@ -2,13 +2,11 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from support.fakes import FakeClock
-from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
+from support.ledgers import NOW_US, Opened, outcome, schema
 from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.domain.errors import AlreadySubmitted, Overloaded
 from tok0n.domain.forms import KEPT_US, SEALED_US, Submission
@@ -16,12 +14,6 @@ from tok0n.services import forms as services
 from tok0n.services.forms import SubmitOnce, new_form_id
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=ENGINES)
-async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opened]:
-    async with open_engine(request.param, tmp_path) as opened:
-        yield opened
 
 
 @pytest.fixture

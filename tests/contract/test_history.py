@@ -1,16 +1,14 @@
 """What an account looks back on, whatever database is behind it; and that the sum of any plot is the ledger's."""
 
 import random
-from collections.abc import AsyncIterator
 from datetime import UTC
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
 
 from support.api_keys import keys_of
-from support.ledgers import ENGINES, NOW_US, Opened, open_engine
+from support.ledgers import NOW_US, Opened
 from support.spending import fail, reserve, spend
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.schema import ledger_entry
@@ -23,12 +21,6 @@ pytestmark = pytest.mark.anyio
 
 ALL = RequestFilter()
 DAYS = 20
-
-
-@pytest.fixture(params=ENGINES)
-async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opened]:
-    async with open_engine(request.param, tmp_path) as opened:
-        yield opened
 
 
 async def test_requests_page_newest_first_and_by_any_filter(db: Opened) -> None:

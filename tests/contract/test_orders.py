@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
+from support.ledgers import ENGINES, NOW_US, Opened, balance, open_engine, outcome, schema
 from support.spending import reserve, spend
 from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.domain.errors import AlreadyExists, AlreadySubmitted, LimitReached, NotFound
@@ -65,10 +65,6 @@ async def record(orders: SqlOrders, order: Order, *facts: Payment) -> Order:
     for fact in facts:
         order = await orders.record(order.id, fact, payment_id=f"pi_{order.id}", now_us=NOW_US)
     return order
-
-
-async def balance(db: Opened) -> Balance:
-    return (await db.accounts.get("a@x")).balance
 
 
 async def entries(db: Opened) -> list[tuple[str, int]]:

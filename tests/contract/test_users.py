@@ -1,13 +1,11 @@
 """What users, their sessions and their links promise, whatever database is behind them."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import msgspec
 import pytest
 
-from support.ledgers import ENGINES, NOW_US, Opened, open_engine, schema
+from support.ledgers import NOW_US, Opened, schema
 from support.spending import spend
 from tok0n.adapters.sql.repositories.notices import SqlNotices
 from tok0n.adapters.sql.repositories.passkeys import SqlPasskeys
@@ -26,12 +24,6 @@ from tok0n.domain.users import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=ENGINES)
-async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opened]:
-    async with open_engine(request.param, tmp_path) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -7,19 +7,26 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from support import postgres
 from support.fakes import ANSWER
 from support.fault_proxy import FaultProxy
 from support.gateways import Running, running
 from support.http import USAGE_TOTAL, chat, chat_body, request
+from support.ledgers import Opened, balance, new, schema, used
 from support.scripted_upstream import ScriptedUpstream, http, ok
-from tok0n.adapters.sql import schema
+from tok0n.adapters.clock import SystemClock
+from tok0n.adapters.sql.postgres.connection import PostgresOptions
+from tok0n.adapters.sql.postgres.ledger import PostgresLedger
+from tok0n.adapters.sql.postgres.store import PostgresStore
+from tok0n.adapters.sql.repositories.accounts import SqlAccounts
+from tok0n.adapters.sql.repositories.models import SqlModels
+from tok0n.domain.errors import AccountingFailed
+from tok0n.domain.ledger import Balance
+from tok0n.services.reservations import Reservations
 
 pytestmark = pytest.mark.anyio
 TOKENS = 1_000_000
-REASONS = sa.select(schema.ledger_entry.c.reason).where(schema.ledger_entry.c.kind == "adjustment")
 
 
 @pytest.fixture
@@ -30,24 +37,13 @@ async def cluster() -> AsyncIterator[postgres.Cluster]:
     await asyncio.to_thread(cluster.remove)
 
 
-@pytest.fixture
-def chores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Failed releases are tried again at once, and nothing else speaks to the database meanwhile."""
-    monkeypatch.setattr("tok0n.services.housekeeping.SWEEP_SECONDS", 0.02)
-    monkeypatch.setattr("tok0n.services.housekeeping.REFRESH_SECONDS", 3600)
-    monkeypatch.setattr("tok0n.services.housekeeping.VERIFY_SECONDS", 3600)
-    monkeypatch.setattr("tok0n.services.reservations.SETTLE_PAUSES_SECONDS", (0, 0))
-
-
 async def gateway_on(folder: Path, url: str, upstream: ScriptedUpstream) -> AsyncIterator[Running]:
     async with running(folder, upstream_url=upstream.base_url, more=f'[database]\nurl = "{url}"\n') as gateway:
         yield gateway
 
 
 @pytest.fixture
-async def own(
-    tmp_path: Path, upstream: ScriptedUpstream, cluster: postgres.Cluster, chores: None
-) -> AsyncIterator[Running]:
+async def own(tmp_path: Path, upstream: ScriptedUpstream, cluster: postgres.Cluster) -> AsyncIterator[Running]:
     """A gateway on the server that can be stopped."""
     url = await postgres.make_database(cluster, "tok0n", template="template0")
     await postgres.migrate(url)
@@ -57,10 +53,11 @@ async def own(
 
 
 async def nothing_pending(gateway: Running) -> int:
-    """Wait until no reservation is left; gives what the account owns then."""
+    """Sweep until no reservation is left, and return what the account owns then."""
     async with asyncio.timeout(30):
         while True:
             try:
+                await gateway.housekeeping.sweep()
                 balance = (await gateway.account()).balance
             except Exception:  # noqa: BLE001  the database may be on its way back
                 await asyncio.sleep(0.01)
@@ -111,9 +108,7 @@ async def proxy() -> AsyncIterator[FaultProxy]:
 
 
 @pytest.fixture
-async def proxied(
-    tmp_path: Path, upstream: ScriptedUpstream, proxy: FaultProxy, chores: None
-) -> AsyncIterator[Running]:
+async def proxied(tmp_path: Path, upstream: ScriptedUpstream, proxy: FaultProxy) -> AsyncIterator[Running]:
     """A gateway whose way to the database can be cut."""
     name = f"t{secrets.token_hex(8)}"
     async with postgres.database(name):
@@ -152,28 +147,34 @@ async def test_a_cut_connection_leaves_a_request_answered_and_charged_or_neither
     assert (await chat(proxied.base_url, proxied.api_key, chat_body())).status == 200
 
 
-async def test_a_settlement_that_nobody_could_learn_the_outcome_of_is_given_back(
-    proxied: Running, upstream: ScriptedUpstream, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The charge is committed, its answer is lost, and the way stays blocked until the customer has had a 500."""
-    monkeypatch.setattr("tok0n.adapters.sql.postgres.ledger.READ_BACK_SECONDS_MAX", 0.05)
+async def test_a_settlement_whose_outcome_stayed_unknown_is_reversed(tmp_path: Path, proxy: FaultProxy) -> None:
+    """The charge is committed, the response is lost, and the database stays away until all attempts have failed."""
+    name = f"t{secrets.token_hex(8)}"
+    async with postgres.database(name):
+        store = PostgresStore(PostgresOptions(url=f"postgresql://tok0n@127.0.0.1:{proxy.port}/{name}"))
+        ledger = PostgresLedger(store, read_back_seconds_max=0.05)
+        db = Opened(store=store, ledger=ledger, accounts=SqlAccounts(store), models=SqlModels(store))
+        account, key = await db.key("a@x", tokens=1_000)
+        reservations = Reservations(ledger, SystemClock())
 
-    async def cut_for_long(writer: asyncio.StreamWriter) -> None:
-        proxy.cut_answer_after(0)
-        writer.write(http(ANSWER))
-        await writer.drain()
-        await proxy.cut.wait()
-        proxy.refuse(away=True)
+        async def settle_while_the_database_goes_away() -> None:
+            async with reservations.open(new("req_1", account.id, key.id, 100)) as reservation:
+                proxy.cut_answer_after(0)
+                settling = asyncio.create_task(reservation.settle(used("req_1", 40).usage, upstream_ms=1))
+                await proxy.cut.wait()
+                proxy.refuse(away=True)
+                await settling
 
-    upstream.behaviour = cut_for_long
-    assert (await chat(proxied.base_url, proxied.api_key, chat_body())).status == 500
-    proxy.refuse(away=False)
-    async with asyncio.timeout(30):
-        while await nothing_pending(proxied) != TOKENS - USAGE_TOTAL:
-            await asyncio.sleep(0.01)
-    reasons = await proxied.store.database.read(lambda tx: tx.scalars(REASONS).all())
-    assert [reason.split(":")[1] for reason in reasons] == [" its answer was not given"]
-    assert await proxied.audit_is_clean()
+        with pytest.raises(AccountingFailed):
+            await settle_while_the_database_goes_away()
+        proxy.refuse(away=False)
+        assert await reservations.retry_releases() == 0
+        amounts = [(row["kind"], row["amount"]) for row in await db.rows(schema.ledger_entry)]
+        assert amounts == [("grant", 1_000), ("usage", -40), ("adjustment", 40)]
+        assert await balance(db) == Balance(posted=1_000, pending=0)
+        assert (await ledger.audit()).ok
+        await ledger.aclose()
+        await store.aclose()
 
 
 async def test_a_slow_way_to_the_database_only_delays(

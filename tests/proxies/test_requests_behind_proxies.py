@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from conformance.request_rows import ROWS, SMUGGLED
-from support.conformance import EchoServer, Row, echo_server
+from conformance.request_rows import ROWS
+from support.conformance import SMUGGLED, EchoServer, Row, echo_server
 from support.http import Answer, Connection
 from support.proxies import PROXIES, proxy
 

@@ -338,9 +338,8 @@ def test_an_attempt_limiter_counts_over_a_while_and_takes_back_one() -> None:
     limiter.take_back("nobody")
 
 
-def test_an_attempt_limiter_forgets_who_was_counted_longest_ago(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tok0n.services.attempts.SUBJECTS_MAX", 2)
-    limiter = AttemptLimiter(FakeClock(), attempts_max=1, seconds=10)
+def test_an_attempt_limiter_forgets_the_subject_counted_longest_ago() -> None:
+    limiter = AttemptLimiter(FakeClock(), attempts_max=1, seconds=10, subjects_max=2)
     assert [limiter.try_count(subject) > 0 for subject in ("a", "b", "c", "b", "a")] == [
         False,
         False,

@@ -13,8 +13,8 @@ from support.gateways import EMAIL, InProcess, in_process
 from support.ledgers import schema
 from tok0n.domain.answers import Answer
 from tok0n.domain.bound import string_bound
-from tok0n.domain.endpoints.chat import CHAT, read_chat_request
-from tok0n.domain.endpoints.endpoint import Endpoint, FindModel
+from tok0n.domain.endpoints.chat import CHAT
+from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.errors import (
     AccountingFailed,
     InsufficientTokens,
@@ -26,10 +26,13 @@ from tok0n.domain.errors import (
     UnknownModel,
     UpstreamFailed,
 )
+from tok0n.domain.json_text import JsonText
 from tok0n.domain.ledger import Receipt
 from tok0n.domain.metered_request import MeteredRequest
 from tok0n.ports.upstream import UpstreamResponse
+from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import Call
+from tok0n.services.request_reader import RequestReader
 
 pytestmark = pytest.mark.anyio
 
@@ -40,13 +43,11 @@ PROMPT_BOUND = len("user") + len("Hello") + 16 + 512
 RESERVED = PROMPT_BOUND + 50
 
 
-async def call(
-    gateway: InProcess, body: bytes = BODY, *, authorization: bytes | None = b"", endpoint: Endpoint = CHAT
-) -> tuple[Answer, Call]:
+async def call(gateway: InProcess, body: bytes = BODY, *, authorization: bytes | None = b"") -> tuple[Answer, Call]:
     begun = gateway.complete_chat.new_call(endpoint="chat")
     presented = gateway.authorization if authorization == b"" else authorization
     caller = await gateway.complete_chat.authenticate(begun, presented)
-    return await gateway.complete_chat.complete(endpoint, begun, caller, body), begun
+    return await gateway.complete_chat.complete(CHAT, begun, caller, body), begun
 
 
 async def test_a_call_is_reserved_charged_and_told(tmp_path: Path) -> None:
@@ -172,7 +173,6 @@ async def test_a_release_that_the_database_refuses_is_tried_again(
 async def test_a_settlement_is_tried_again_before_the_customer_hears_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tok0n.services.reservations.SETTLE_PAUSES_SECONDS", (0, 0))
     async with in_process(tmp_path, FakeUpstream()) as gateway:
         ledger: Any = gateway.db.ledger
         settle = ledger.settle
@@ -210,101 +210,115 @@ def utf8_bound(text: str = LONG_MARKS) -> int:
     return len("user") + len(text.encode()) + 16 + 512 + 50
 
 
-async def test_long_text_is_bounded_exactly_after_the_admission_if_the_account_can_pay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bounded: list[str] = []
+class RecordingReader(RequestReader):
+    """Notes which texts it bounds exactly."""
 
-    def spy(text: str) -> int:
-        bounded.append(text)
-        return string_bound(text)
+    def __init__(self, catalogue: Catalogue) -> None:
+        super().__init__(catalogue)
+        self.bounded: list[str] = []
 
-    monkeypatch.setattr("tok0n.domain.metered_request.string_bound", spy)
-    async with in_process(tmp_path, FakeUpstream(), tokens=utf8_bound() - 1, limits={"key": 2}) as gateway:
+    def exact_now(self, request: MeteredRequest) -> MeteredRequest:
+        self.bounded += request.inexact_texts
+        return super().exact_now(request)
+
+
+class GatedReader(RequestReader):
+    """Holds its threads at a gate."""
+
+    def __init__(self, catalogue: Catalogue, **waiting_max: int) -> None:
+        super().__init__(catalogue, **waiting_max)
+        self.gate = threading.Semaphore(0)
+        self.started = threading.Event()
+        self.running: list[bool] = []
+        self.running_max = 0
+
+    def wait_at_gate(self) -> None:
+        self.running.append(True)
+        self.running_max = max(self.running_max, len(self.running))
+        self.started.set()
+        self.gate.acquire(timeout=10)
+        self.running.pop()
+
+
+class GatedDecoding(GatedReader):
+    """Decodes a large body only when the gate lets it pass. One more may wait."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        super().__init__(catalogue, decoding_waiting_max=1)
+
+    def read_now(self, endpoint: Endpoint, body: JsonText) -> MeteredRequest:
+        self.wait_at_gate()
+        return super().read_now(endpoint, body)
+
+
+class GatedBounding(GatedReader):
+    """Bounds a request exactly only when the gate lets it pass. One more may wait."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        super().__init__(catalogue, bounding_waiting_max=1)
+
+    def exact_now(self, request: MeteredRequest) -> MeteredRequest:
+        self.wait_at_gate()
+        return super().exact_now(request)
+
+
+async def test_long_text_is_bounded_exactly_after_the_admission_if_the_account_can_pay(tmp_path: Path) -> None:
+    tokens = utf8_bound() - 1
+    async with in_process(
+        tmp_path, FakeUpstream(), tokens=tokens, limits={"key": 2}, make_reader=RecordingReader
+    ) as gateway:
+        assert isinstance(gateway.reader, RecordingReader)
         with pytest.raises(InsufficientTokens) as refused:
             await call(gateway, long_body())
-        assert (refused.value.required, refused.value.available) == (utf8_bound(), utf8_bound() - 1)
+        assert (refused.value.required, refused.value.available) == (utf8_bound(), tokens)
         assert refused.value.largest_output_tokens == 49
-        assert bounded == []
+        assert gateway.reader.bounded == []
         assert not gateway.limiter.running
         assert await gateway.db.rows(schema.request) == []
         await gateway.db.accounts.grant(email=EMAIL, tokens=2_000_000, reason="test", now_us=1)
         _, begun = await call(gateway, long_body())
-        assert bounded == [LONG_MARKS]
+        assert gateway.reader.bounded == [LONG_MARKS]
         assert begun.reserved == string_bound(LONG_MARKS) - len(LONG_MARKS.encode()) + utf8_bound()
         with pytest.raises(RateLimited):
             await call(gateway, long_body())
-        assert bounded == [LONG_MARKS], "what the limiter rejects is not normalized"
+        assert gateway.reader.bounded == [LONG_MARKS], "a request that the limiter rejects is not normalized"
 
 
-async def test_a_full_queue_of_exact_bounds_is_an_overload_and_keeps_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tok0n.services.request_reader.BOUNDING_WAITING_MAX", 1)
-    gate = threading.Event()
-
-    def slow(text: str) -> int:
-        gate.wait(10)
-        return string_bound(text)
-
-    monkeypatch.setattr("tok0n.domain.metered_request.string_bound", slow)
-    async with in_process(tmp_path, FakeUpstream()) as gateway:
+async def test_a_full_queue_of_exact_bounds_rejects_a_request_and_keeps_nothing(tmp_path: Path) -> None:
+    async with in_process(tmp_path, FakeUpstream(), make_reader=GatedBounding) as gateway:
+        assert isinstance(gateway.reader, GatedReader)
         calls = [asyncio.create_task(call(gateway, long_body())) for _ in range(3)]
-        done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        done, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         (overloaded,) = done
         assert isinstance(overloaded.exception(), Overloaded)
         assert sum(gateway.limiter.running.values()) == 2
-        gate.set()
-        await asyncio.gather(*(task for task in calls if task is not overloaded))
+        gateway.reader.gate.release(2)
+        await asyncio.gather(*waiting)
         assert not gateway.limiter.running
         assert (await gateway.db.ledger.audit()).ok
 
 
-async def test_a_call_cancelled_while_it_waits_for_its_bound_keeps_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gate, started = threading.Event(), threading.Event()
-
-    def slow(text: str) -> int:
-        started.set()
-        gate.wait(10)
-        return string_bound(text)
-
-    monkeypatch.setattr("tok0n.domain.metered_request.string_bound", slow)
-    async with in_process(tmp_path, FakeUpstream()) as gateway:
+async def test_a_request_cancelled_while_it_waits_for_its_bound_keeps_nothing(tmp_path: Path) -> None:
+    async with in_process(tmp_path, FakeUpstream(), make_reader=GatedBounding) as gateway:
+        assert isinstance(gateway.reader, GatedReader)
         calls = [asyncio.create_task(call(gateway, long_body())) for _ in range(2)]
-        await asyncio.to_thread(started.wait, 60)
+        await asyncio.to_thread(gateway.reader.started.wait, 60)
         for task in calls:
             task.cancel()
         await asyncio.wait(calls)
         assert all(task.cancelled() for task in calls)
         assert not gateway.limiter.running
-        gate.set()
+        gateway.reader.gate.release(2)
         assert await gateway.db.rows(schema.request) == []
         await call(gateway, long_body())
 
 
-async def test_one_large_body_is_decoded_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tok0n.services.request_reader.DECODING_WAITING_MAX", 1)
-    gate = threading.Semaphore(0)
-    lock = threading.Lock()
-    running: list[int] = [0, 0]
-
-    def slow(body: bytes, *, find_model: FindModel) -> MeteredRequest:
-        with lock:
-            running[0] += 1
-            running[1] = max(running)
-        gate.acquire(timeout=10)
-        with lock:
-            running[0] -= 1
-        return read_chat_request(body, find_model=find_model)
-
-    slow_chat = msgspec.structs.replace(CHAT, read_request=slow)
-    async with in_process(tmp_path, FakeUpstream()) as gateway:
-        calls = [asyncio.create_task(call(gateway, long_body("x" * 70_000), endpoint=slow_chat)) for _ in range(3)]
-        done, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
-        (overloaded,) = done
-        assert isinstance(overloaded.exception(), Overloaded)
-        gate.release(2)
-        await asyncio.gather(*waiting)
-        assert running == [0, 1]
+async def test_large_bodies_are_decoded_one_at_a_time(tmp_path: Path) -> None:
+    async with in_process(tmp_path, FakeUpstream(), make_reader=GatedDecoding) as gateway:
+        assert isinstance(gateway.reader, GatedReader)
+        calls = [asyncio.create_task(call(gateway, long_body("x" * 70_000))) for _ in range(3)]
+        await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        gateway.reader.gate.release(3)
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert sum(isinstance(outcome, Overloaded) for outcome in outcomes) == 1
+        assert (gateway.reader.running, gateway.reader.running_max) == ([], 1)

@@ -1,4 +1,4 @@
-"""What the conformance tests share: rows of raw requests, and a server that reports which requests it executed."""
+"""Rows of raw requests, and a server that reports which requests it executed."""
 
 import json
 from collections.abc import AsyncIterator
@@ -12,6 +12,13 @@ from tok0n.http.head import RequestHead
 from tok0n.http.message import Response
 from tok0n.http.request import Request
 from tok0n.http.server import Edge, HttpServer, bind
+
+HOST = b"Host: h\r\n"
+GET = b"GET /a HTTP/1.1\r\n" + HOST
+POST = b"POST /a HTTP/1.1\r\n" + HOST
+LENGTH_2 = b"Content-Length: 2\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +37,16 @@ class Row:
     bodies: tuple[bytes, ...] = (b"",)
     keeps: bool = True
     half_closes: bool = False
+
+
+def apart(data: bytes) -> tuple[bytes, ...]:
+    """Each byte in a packet of its own."""
+    return tuple(data[index : index + 1] for index in range(len(data)))
+
+
+def rejected(name: str, *pieces: bytes, code: str = "invalid_request", status: int = 400) -> Row:
+    """A row whose request is rejected, and whose connection is closed."""
+    return Row(name=name, pieces=pieces, status=status, code=code, bodies=(), keeps=False)
 
 
 @dataclass

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,6 +33,7 @@ from tok0n.ports.limiter import Limiter
 from tok0n.services.caller_cache import CallerCache
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.complete_chat import CompleteChat
+from tok0n.services.housekeeping import Housekeeping
 from tok0n.services.payments import SellPacks
 from tok0n.services.request_reader import RequestReader
 from tok0n.services.reservations import Reservations
@@ -50,6 +51,7 @@ class InProcess(msgspec.Struct, kw_only=True):
     limiter: Any
     reservations: Reservations
     complete_chat: CompleteChat
+    reader: RequestReader
     upstream: FakeUpstream
     api_key: str
 
@@ -74,6 +76,7 @@ async def in_process(
     limits: Mapping[str, int] | None = None,
     limiter: Limiter | None = None,
     engine: str = "sqlite",
+    make_reader: Callable[[Catalogue], RequestReader] = RequestReader,
 ) -> AsyncIterator[InProcess]:
     """Without a `limiter` it is one in memory, with `limits`."""
     clock = clock or SystemClock()
@@ -91,7 +94,7 @@ async def in_process(
             clock, **({"key": 10**6, "user": 10**6, "upstream": 10**6} | dict(limits or {}))
         )
         reservations = Reservations(db.ledger, clock)
-        reader = RequestReader(catalogue)
+        reader = make_reader(catalogue)
         complete_chat = CompleteChat(
             caller_cache=CallerCache(db.accounts, clock),
             reader=reader,
@@ -107,6 +110,7 @@ async def in_process(
                 limiter=limiter,
                 reservations=reservations,
                 complete_chat=complete_chat,
+                reader=reader,
                 upstream=upstream,
                 api_key=api_key,
             )
@@ -250,6 +254,8 @@ class Running(msgspec.Struct, kw_only=True):
     caller_cache: CallerCache
     sell_packs: SellPacks | None
     clock: Clock
+    housekeeping: Housekeeping
+    server: HttpServer
     folder: Path
 
     async def account(self) -> Account:
@@ -309,5 +315,7 @@ async def running(
                 caller_cache=gateway.services.caller_cache,
                 sell_packs=gateway.services.sell_packs,
                 clock=gateway.services.clock,
+                housekeeping=gateway.housekeeping,
+                server=server,
                 folder=folder,
             )

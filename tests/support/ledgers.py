@@ -21,7 +21,8 @@ from tok0n.adapters.sql.sqlite.ledger import SqliteLedger
 from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.accounts import Account, ApiKey
-from tok0n.domain.ledger import NewReservation
+from tok0n.domain.ledger import Balance, NewReservation, Release, Settlement
+from tok0n.domain.usage import Usage
 from tok0n.ports.accounts import Accounts
 from tok0n.ports.catalogue import Models
 from tok0n.ports.ledger import Ledger
@@ -98,6 +99,22 @@ def new(request_id: str, account_id: str, key_id: str, tokens: int, *, expires_i
     )
 
 
+def used(request_id: str, total: int) -> Settlement:
+    """A settlement of so many tokens."""
+    usage = Usage(prompt_tokens=total, completion_tokens=0, total_tokens=total, details={"a.b_tokens": 1})
+    return Settlement(request_id=request_id, usage=usage, resolved_at_us=NOW_US + 5, upstream_ms=7)
+
+
+def released(request_id: str) -> Release:
+    """A release after a failure of the upstream."""
+    return Release(request_id=request_id, code="upstream_error", dispatched=True, resolved_at_us=NOW_US + 5)
+
+
+async def balance(db: Opened, email: str = "a@x") -> Balance:
+    """What the account of `email` owns and has reserved."""
+    return (await db.accounts.get(email)).balance
+
+
 async def outcome(future: Awaitable[Any]) -> Any:
     """The result of a future, or the error it has."""
     try:
@@ -106,4 +123,4 @@ async def outcome(future: Awaitable[Any]) -> Any:
         return error
 
 
-__all__ = ["ENGINES", "NOW_US", "Opened", "new", "open_engine", "outcome", "schema"]
+__all__ = ["ENGINES", "NOW_US", "Opened", "balance", "new", "open_engine", "outcome", "released", "schema", "used"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.gateways import Running, running
+from support.gateways import EMAIL, Running, running
 from support.mailbox import Mailbox
 from support.scripted_upstream import ScriptedUpstream
 from support.users import join, mail_settings
@@ -20,20 +20,35 @@ async def mailbox() -> AsyncIterator[Mailbox]:
 
 @pytest.fixture
 async def site(tmp_path: Path, upstream: ScriptedUpstream, mailbox: Mailbox) -> AsyncIterator[Running]:
-    """A gateway whose mails come to `mailbox`."""
+    """A gateway that sends its email to `mailbox`."""
     async with running(tmp_path, upstream_url=upstream.base_url, more=mail_settings(mailbox)) as gateway:
         yield gateway
 
 
 @pytest.fixture
 async def visitor(site: Running) -> AsyncIterator[Visitor]:
-    """Somebody who is not signed in."""
+    """A browser that is not signed in."""
     async with Visitor(site.url) as visitor:
         yield visitor
 
 
 @pytest.fixture
 async def customer(site: Running, visitor: Visitor, mailbox: Mailbox) -> Visitor:
-    """Somebody new who is signed in, as ada@example.com."""
+    """A new user who is signed in as ada@example.com."""
     await join(visitor, mailbox, "ada@example.com")
     return visitor
+
+
+@pytest.fixture
+async def owner(site: Running, visitor: Visitor, mailbox: Mailbox) -> Visitor:
+    """The user who owns the gateway's first account, with its million tokens and its key."""
+    await join(visitor, mailbox, EMAIL)
+    return visitor
+
+
+@pytest.fixture
+async def stranger(site: Running, mailbox: Mailbox) -> AsyncIterator[Visitor]:
+    """Another user, signed in."""
+    async with Visitor(site.url) as stranger:
+        await join(stranger, mailbox, "eve@example.com")
+        yield stranger

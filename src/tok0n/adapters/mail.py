@@ -71,8 +71,12 @@ class SmtpMailer:
     (5xx), if its address needs SMTPUTF8 and the server doesn't support it, or after `ATTEMPTS` failures.
     """
 
-    def __init__(self, options: SmtpOptions) -> None:
+    def __init__(
+        self, options: SmtpOptions, *, pause_seconds: float = PAUSE_SECONDS, waiting_max: int = WAITING_MAX
+    ) -> None:
         self._options = options
+        self._pause_seconds = pause_seconds
+        self._waiting_max = waiting_max
         self._sender = parse_mailbox(options.sender)
         self._unsent: set[_Unsent] = set()
         self._ready: deque[_Unsent] = deque()
@@ -82,7 +86,7 @@ class SmtpMailer:
         self._closed = False
 
     async def send(self, *, to: str, subject: str, text: str) -> None:
-        if len(self._unsent) >= WAITING_MAX or self._closed:
+        if len(self._unsent) >= self._waiting_max or self._closed:
             log.error("mail_dropped", to=to, subject=subject, waiting=len(self._unsent))
             return
         unsent = _Unsent(to=to, message=self._write(to=to, subject=subject, text=text))
@@ -147,7 +151,7 @@ class SmtpMailer:
             self._forget(unsent)
             return
         log.warning("mail_delayed", to=unsent.to, error=str(error))
-        pause_seconds = PAUSE_SECONDS * 5 ** (unsent.attempts - 1)
+        pause_seconds = self._pause_seconds * 5 ** (unsent.attempts - 1)
         unsent.retry = asyncio.get_running_loop().call_later(pause_seconds, self._enqueue, unsent)
 
     @staticmethod

@@ -73,6 +73,7 @@ class StripePayments:
         automatic_tax: bool,
         promotion_codes: bool,
         api_base: str | None = None,
+        events_at_once: int = EVENTS_AT_ONCE,
     ) -> None:
         self.is_live = "_live_" in secret_key
         self.page_origin = api_base or PAGE_ORIGIN
@@ -81,6 +82,7 @@ class StripePayments:
         self._promotion_codes = promotion_codes
         self._secret_key = secret_key
         self._api_base = api_base
+        self._events_at_once = events_at_once
 
     @functools.cached_property
     def _client(self) -> "stripe.StripeClient":
@@ -163,7 +165,7 @@ class StripePayments:
         params: Any = {
             "created": {"gte": since_us // 1_000_000},
             "types": list(EVENT_TYPES),
-            "limit": EVENTS_AT_ONCE,
+            "limit": self._events_at_once,
         }
         while True:
             page = await self._call(lambda: self._client.v1.events.list(params))

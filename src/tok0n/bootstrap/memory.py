@@ -9,7 +9,9 @@ import asyncio
 import ctypes
 import gc
 import resource
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 TRIM_SECONDS = 5.0
 GROWTH_BYTES_MIN = 8 * 1024 * 1024
@@ -32,11 +34,27 @@ _M_ARENA_MAX = -8
 _STATM = Path("/proc/self/statm")
 
 
+def find_glibc() -> ctypes.CDLL | None:
+    """Return the C library if it is glibc on Linux."""
+    try:
+        library = ctypes.CDLL(None)
+    except (OSError, TypeError):  # TypeError: Windows has no library of that name
+        return None
+    return library if hasattr(library, "malloc_trim") and _STATM.exists() else None
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process."""
+    return int(_STATM.read_text().split()[1]) * resource.getpagesize()
+
+
 class MemoryTrimmer:
     """Collects garbage and trims the heap after the process has grown."""
 
-    def __init__(self) -> None:
-        self._glibc = _glibc()
+    def __init__(self, glibc: Any, *, resident_bytes: Callable[[], int] = resident_bytes) -> None:
+        """`glibc` is None with another C library."""
+        self._glibc = glibc
+        self._resident_bytes = resident_bytes
         self._smallest_bytes: int | None = None
         self._rounds_left = 0
 
@@ -51,7 +69,7 @@ class MemoryTrimmer:
         """Start a clean-up if the process has grown, or run its next round. A round takes milliseconds."""
         if self._glibc is None:
             return
-        resident_bytes = _resident_bytes()
+        resident_bytes = self._resident_bytes()
         if self._smallest_bytes is None:
             self._smallest_bytes = resident_bytes
         if not self._rounds_left and resident_bytes >= self._smallest_bytes + GROWTH_BYTES_MIN:
@@ -60,21 +78,8 @@ class MemoryTrimmer:
             self._rounds_left -= 1
             gc.collect()
             await asyncio.to_thread(self._glibc.malloc_trim, 0)
-            resident_bytes = _resident_bytes()
+            resident_bytes = self._resident_bytes()
             if not self._rounds_left:
                 self._smallest_bytes = resident_bytes  # The process needs this much.
                 return
         self._smallest_bytes = min(self._smallest_bytes, resident_bytes)
-
-
-def _glibc() -> ctypes.CDLL | None:
-    """Return the C library if it is glibc on Linux."""
-    try:
-        library = ctypes.CDLL(None)
-    except (OSError, TypeError):  # Windows raises TypeError.
-        return None
-    return library if hasattr(library, "malloc_trim") and _STATM.exists() else None
-
-
-def _resident_bytes() -> int:
-    return int(_STATM.read_text().split()[1]) * resource.getpagesize()

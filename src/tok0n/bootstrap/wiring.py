@@ -8,7 +8,7 @@ import msgspec
 import structlog
 
 from tok0n.bootstrap.app import App, make_app
-from tok0n.bootstrap.memory import TRIM_SECONDS, MemoryTrimmer
+from tok0n.bootstrap.memory import TRIM_SECONDS, MemoryTrimmer, find_glibc
 from tok0n.bootstrap.pages import Pages, make_pages
 from tok0n.bootstrap.services import Services, open_services
 from tok0n.domain.errors import Tok0nError
@@ -34,6 +34,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     app: App
     services: Services
     pages: Pages
+    housekeeping: Housekeeping
     draining: asyncio.Event
 
 
@@ -45,7 +46,7 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
     """
     async with open_services(settings, stripe_base=stripe_base) as services:
         await _recover(services)
-        trimmer = MemoryTrimmer()
+        trimmer = MemoryTrimmer(find_glibc())
         trimmer.limit_arenas()
         pages = make_pages(services)
         housekeeping = _make_housekeeping(services, trimmer)
@@ -53,7 +54,7 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
         app = make_app(services, pages, is_draining=draining.is_set)
         housekeeping.start()
         try:
-            yield Gateway(app=app, services=services, pages=pages, draining=draining)
+            yield Gateway(app=app, services=services, pages=pages, housekeeping=housekeeping, draining=draining)
         finally:
             await _end(services, housekeeping)
 

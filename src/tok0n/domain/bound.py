@@ -70,14 +70,14 @@ class TextSize(msgspec.Struct, kw_only=True):
                 stack.extend(value)
 
 
-def string_bound(text: str) -> int:
+def string_bound(text: str, *, piece_characters: int = PIECE_CHARACTERS) -> int:
     """Return the most tokens that a byte-level tokenizer can make of `text`, with any normalization."""
     if text.isascii():
         return len(text)
-    if len(text) <= 2 * PIECE_CHARACTERS and not _has_long_run(text):
+    if len(text) <= 2 * piece_characters and not _has_long_run(text):
         return max(_sizes(text))
     plain = composed = compatible = cuts = 0
-    for piece, is_cut in _normalizable_pieces(text):
+    for piece, is_cut in _normalizable_pieces(text, piece_characters):
         cuts += is_cut
         sizes = _sizes(piece)
         plain += sizes[0]
@@ -100,9 +100,9 @@ def _size(form: Literal["NFC", "NFKC"], text: str) -> int:
     return len(unicodedata.normalize(form, text).encode())
 
 
-def _normalizable_pieces(text: str) -> Iterator[tuple[str, bool]]:
+def _normalizable_pieces(text: str, size: int) -> Iterator[tuple[str, bool]]:
     """Split `text` into pieces that normalize in linear time, and say for each whether it may end within a run."""
-    for piece, is_cut in _pieces(text, PIECE_CHARACTERS):
+    for piece, is_cut in _pieces(text, size):
         if _has_long_run(piece):
             parts = list(_pieces(piece, RUN_CHARACTERS // 2))
             yield from parts[:-1]

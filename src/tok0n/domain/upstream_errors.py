@@ -5,8 +5,8 @@ error that it misses reaches a customer who can't fix it. An allow-list would be
 would make SDKs retry a request that never succeeds.
 
 Sources of the shapes: OpenAI, Azure OpenAI, Anthropic, Gemini, Mistral, DeepSeek, xAI, Groq, OpenRouter, Together,
-Fireworks, DashScope and Bedrock; vLLM, SGLang, llama.cpp, TGI, Ollama, LiteLLM and FastAPI. `tests/domain/
-test_upstream_errors.py` has one example of each.
+Fireworks, DashScope and Bedrock; vLLM, SGLang, llama.cpp, TGI, Ollama, LiteLLM and FastAPI. `tests/support/
+upstream_errors.py` has one example of each.
 """
 
 import re

@@ -22,10 +22,11 @@ class AttemptLimiter:
     Its methods are synchronous: no other attempt can come between the check and the count.
     """
 
-    def __init__(self, clock: Clock, *, attempts_max: int, seconds: float) -> None:
+    def __init__(self, clock: Clock, *, attempts_max: int, seconds: float, subjects_max: int = SUBJECTS_MAX) -> None:
         self._clock = clock
         self._attempts_max = attempts_max
         self._seconds = seconds
+        self._subjects_max = subjects_max
         self._times: OrderedDict[Hashable, list[float]] = OrderedDict()
 
     def try_count(self, subject: Hashable) -> float:
@@ -36,7 +37,7 @@ class AttemptLimiter:
             return times[-self._attempts_max] + self._seconds - now
         self._times[subject] = [*times, now]
         self._times.move_to_end(subject)
-        if len(self._times) > SUBJECTS_MAX:
+        if len(self._times) > self._subjects_max:
             self._times.popitem(last=False)
         return 0.0
 

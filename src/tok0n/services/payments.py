@@ -36,6 +36,8 @@ log = structlog.get_logger()
 
 CURRENCY = "usd"
 HANDLED_AT_ONCE = 100
+"""How many events one round handles."""
+
 RETRY_FOR_US = 7 * MICROSECONDS_PER_DAY
 """How long an event is tried again: its order may become known yet, or the database may recover."""
 
@@ -79,6 +81,7 @@ class SellPacks:
         forms: Forms,
         clock: Clock,
         url_of: Callable[[str], str],
+        handled_at_once: int = HANDLED_AT_ONCE,
     ) -> None:
         self._packs = packs
         self._orders = orders
@@ -87,6 +90,7 @@ class SellPacks:
         self._forms = forms
         self._clock = clock
         self._url_of = url_of
+        self._handled_at_once = handled_at_once
         self._handling = asyncio.Lock()
         self._alarms = Alarms(clock)
         self._buying = AccountLocks()
@@ -238,7 +242,7 @@ class SellPacks:
     async def handle_all(self) -> None:
         """Act on every event that is due. One that cannot be acted on now is tried again later."""
         async with self._handling:
-            for stored in await self._inbox.unhandled(now_us=self._clock.now_us(), rows_max=HANDLED_AT_ONCE):
+            for stored in await self._inbox.unhandled(now_us=self._clock.now_us(), rows_max=self._handled_at_once):
                 await self._handle(stored)
 
     async def _handle(self, stored: StoredEvent) -> None:

@@ -22,10 +22,16 @@ BOUNDING_WAITING_MAX = 16
 class RequestReader:
     """Reads the requests of all callers."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        *,
+        decoding_waiting_max: int = DECODING_WAITING_MAX,
+        bounding_waiting_max: int = BOUNDING_WAITING_MAX,
+    ) -> None:
         self._catalogue = catalogue
-        self._decoding = WorkQueue("large bodies", threads=DECODING_THREADS, waiting_max=DECODING_WAITING_MAX)
-        self._bounding = WorkQueue("exact bounds", threads=1, waiting_max=BOUNDING_WAITING_MAX)
+        self._decoding = WorkQueue("large bodies", threads=DECODING_THREADS, waiting_max=decoding_waiting_max)
+        self._bounding = WorkQueue("exact bounds", threads=1, waiting_max=bounding_waiting_max)
 
     def read_now(self, endpoint: Endpoint, body: JsonText) -> MeteredRequest:
         """Read a request at once. Raises `InvalidRequest`."""
@@ -37,11 +43,15 @@ class RequestReader:
             return self.read_now(endpoint, body)
         return await self._decoding.run(self.read_now, endpoint, body)
 
+    def exact_now(self, request: MeteredRequest) -> MeteredRequest:
+        """The request with its exact bound, computed at once."""
+        return request.exact()
+
     async def exact(self, request: MeteredRequest) -> MeteredRequest:
         """The request with its exact bound, computed in a thread if that is expensive. Raises `Overloaded`."""
         if not request.inexact_texts:
             return request
-        return await self._bounding.run(request.exact)
+        return await self._bounding.run(self.exact_now, request)
 
     def close(self) -> None:
         """End the threads."""

@@ -76,8 +76,9 @@ class _Row(NamedTuple):
 class PostgresLedger(SharedLedger):
     """The `Ledger` port on PostgreSQL."""
 
-    def __init__(self, store: PostgresStore) -> None:
+    def __init__(self, store: PostgresStore, *, read_back_seconds_max: float = READ_BACK_SECONDS_MAX) -> None:
         super().__init__(store)
+        self._read_back_seconds_max = read_back_seconds_max
         self._connection = StatementConnection(store.options)
         self._batcher: Batcher[Command, Any] = Batcher(
             self._run, name="reservations", batch_max=BATCH_MAX, queue_max=RESERVATIONS_WAITING_MAX
@@ -161,7 +162,7 @@ class PostgresLedger(SharedLedger):
 
     async def _read_back(self, commands: Sequence[Command]) -> dict[str, _Row] | None:
         """Return the final rows of the commands, or None if the database does not respond in time."""
-        deadline = asyncio.get_running_loop().time() + READ_BACK_SECONDS_MAX
+        deadline = asyncio.get_running_loop().time() + self._read_back_seconds_max
         while asyncio.get_running_loop().time() < deadline:
             try:
                 return await self._rows(commands)

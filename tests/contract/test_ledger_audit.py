@@ -1,0 +1,101 @@
+"""Final rows cannot be edited, and the audit finds every total that is not the sum of its rows."""
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+
+from support.ledgers import NOW_US, Opened, new, outcome, schema, used
+from tok0n.domain.errors import (
+    AccountingFailed,
+)
+from tok0n.domain.ledger import US_AN_HOUR
+
+pytestmark = pytest.mark.anyio
+
+INSERT_ENTRY = "INSERT INTO ledger_entry (account_id, kind, amount, posted_after, created_at_us) SELECT id,"
+
+USAGE_WITHOUT_REQUEST = f"{INSERT_ENTRY} 'usage', -1, 1, 1 FROM account"
+
+GRANT_OUT_OF_LINE = f"{INSERT_ENTRY} 'grant', 7, 999, 1 FROM account"
+
+
+async def test_the_database_rejects_edits_of_final_rows(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    await db.ledger.reserve(new("r1", account.id, key.id, 10))
+    await db.ledger.settle(used("r1", 5))
+    for statement in (
+        "UPDATE ledger_entry SET amount = 2",
+        "DELETE FROM ledger_entry",
+        "UPDATE request SET charged = 1",
+        "UPDATE account SET pending = -1",
+        "UPDATE account SET posted = -1",
+        "UPDATE account SET pending = posted + 1",
+        USAGE_WITHOUT_REQUEST,
+    ):
+        sql = sa.text(statement)
+        failure = await outcome(db.store.write(lambda tx, sql=sql: tx.execute(sql) and None))  # type: ignore[misc]
+        assert isinstance(failure, AccountingFailed), statement
+    assert (await db.ledger.audit()).ok
+
+
+async def test_the_database_rejects_a_second_reversal_of_a_request(db: Opened) -> None:
+    await db.key("a@x", tokens=1_000)
+    reversal = "INSERT INTO ledger_entry (account_id, kind, amount, posted_after, created_at_us, reverses_request_id)"
+    statement = sa.text(f"{reversal} SELECT id, 'adjustment', 1, 1, 1, 'r1' FROM account")
+    await db.store.write(lambda tx: tx.execute(statement))
+    with pytest.raises(AccountingFailed):
+        await db.store.write(lambda tx: tx.execute(statement))
+
+
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        ("UPDATE account SET posted = posted + 1", "posted is not the sum of the entries"),
+        ("UPDATE account SET pending = pending + 1", "pending is not the sum of the reservations"),
+        ("UPDATE request SET reserved = reserved + 1 WHERE id = 'open'", "pending is not the sum of the reservations"),
+        (GRANT_OUT_OF_LINE, "posted_after is not the running sum"),
+    ],
+)
+async def test_the_audit_names_every_difference(db: Opened, damage: str, what: str) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    await db.ledger.reserve(new("open", account.id, key.id, 10))
+    assert (await db.ledger.audit()).ok
+    await db.store.write(lambda tx: tx.execute(sa.text(damage)) and None)
+    report = await db.ledger.audit()
+    assert not report.ok
+    assert what in [difference.what for difference in report.differences]
+
+
+async def test_the_audit_finds_a_charge_without_its_entry(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    await db.ledger.reserve(new("r1", account.id, key.id, 10))
+    forged = (
+        "UPDATE request SET status = 'SETTLED', charged = 4, total_tokens = 4, resolved_at_us = 1 WHERE id = 'r1'",
+        "UPDATE account SET pending = 0",
+    )
+    for statement in forged:
+        sql = sa.text(statement)
+        await db.store.write(lambda tx, sql=sql: tx.execute(sql) and None)  # type: ignore[misc]
+    report = await db.ledger.audit()
+    assert [(d.subject, d.what, d.expected) for d in report.differences] == [
+        ("r1", "the usage entry is not the charge", -4)
+    ]
+
+
+async def test_the_usage_of_each_hour_is_counted_with_the_charge(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=10_000)
+    hour = NOW_US // US_AN_HOUR
+    for n, (total, at_us) in enumerate([(10, NOW_US), (2_000, NOW_US), (30, NOW_US + US_AN_HOUR)]):
+        await db.ledger.reserve(new(f"r{n}", account.id, key.id, 1_000))
+        await db.ledger.settle(msgspec.structs.replace(used(f"r{n}", total), resolved_at_us=at_us))
+        await db.ledger.settle(used(f"r{n}", total))
+    rows = await db.rows(schema.usage_hour)
+    assert [(row["hour"], row["model"], row["requests"], row["charged"]) for row in rows] == [
+        (hour, "demo", 2, 2_010),
+        (hour + 1, "demo", 1, 30),
+    ]
+    assert (await db.ledger.audit()).ok
+    await db.store.write(lambda tx: tx.execute(sa.text("UPDATE usage_hour SET charged = charged + 1")) and None)
+    assert {difference.what for difference in (await db.ledger.audit()).differences} == {
+        "the hourly use is not the sum of the usage entries"
+    }

@@ -1,0 +1,30 @@
+"""The paths of all pages, and what several tests do on them."""
+
+import re
+
+from starlette.routing import Route
+
+from support.gateways import Running
+from support.visitor import Visitor, text_of
+
+XSS = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
+
+FILES = {"/assets/{name}", "/favicon.ico", "/robots.txt"}
+
+
+def paths(site: Running, *, method: str, key: str = "x", request: str = "x", order: str = "x") -> list[str]:
+    """The paths of all pages that take this method."""
+    return [
+        route.path.format(key=key, request=request, order=order, slug="billing")
+        for route in site.routes
+        if isinstance(route, Route) and method in (route.methods or set()) and route.path not in FILES
+    ]
+
+
+async def create_key(customer: Visitor, **fields: str) -> str:
+    """Create a key with the form of the page, and return its secret."""
+    answer = await customer.post("/dashboard/keys", {"name": "laptop", **fields})
+    assert answer.status_code == 200, text_of(answer)
+    found = re.search(r'<p class="secret" id="secret"[^>]*>(tk0n_\w+)</p>', answer.text)
+    assert found is not None
+    return found[1]

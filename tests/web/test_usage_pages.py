@@ -1,0 +1,109 @@
+"""The overview, receipts, statement, requests and usage of an account show the same tokens."""
+
+import csv
+import io
+
+import pytest
+
+from support.gateways import EMAIL, Running
+from support.http import USAGE_TOTAL, chat, chat_body
+from support.mailbox import Mailbox
+from support.pages import create_key
+from support.scripted_upstream import ScriptedUpstream, status
+from support.visitor import Visitor, text_of
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_receipt_the_overview_and_the_statement_agree(
+    site: Running, owner: Visitor, upstream: ScriptedUpstream
+) -> None:
+    charged = await chat(site.base_url, site.api_key, chat_body())
+    upstream.behaviour = status(500)
+    failed = await chat(site.base_url, site.api_key, chat_body())
+    left = 1_000_000 - USAGE_TOTAL
+    assert charged.headers["x-tok0n-available"] == str(left)
+    overview = text_of(await owner.get("/dashboard"))
+    assert f"{left:,}" in overview
+    receipt = text_of(await owner.get(f"/dashboard/requests/{charged.headers['x-request-id']}"))
+    reserved = int(charged.headers["x-tok0n-reserved"])
+    assert f"Reserved {reserved:,}" in " ".join(receipt.split())
+    assert f"Released {reserved - USAGE_TOTAL:,}" in " ".join(receipt.split())
+    unbilled = text_of(await owner.get(f"/dashboard/requests/{failed.headers['x-request-id']}"))
+    assert "Not billed" in unbilled
+    assert "the provider failed" in unbilled
+    statement = await owner.get("/dashboard/statement")
+    assert f'id="sum">{left:,}<' in statement.text
+    exported = list(csv.DictReader(io.StringIO((await owner.get("/dashboard/statement.csv")).text)))
+    assert sum(int(row["amount"]) for row in exported) == left
+    assert int(exported[0]["balance"]) == left
+    found = await owner.get(f"/dashboard/requests?id={charged.headers['x-request-id']}")
+    assert "Receipt" in found.text
+
+
+async def test_an_export_has_the_requests_that_the_page_shows(
+    site: Running, owner: Visitor, upstream: ScriptedUpstream
+) -> None:
+    for _ in range(3):
+        await chat(site.base_url, site.api_key, chat_body())
+    upstream.behaviour = status(500)
+    await chat(site.base_url, site.api_key, chat_body())
+    for query, rows in (
+        ("", 4),
+        ("?status=released", 1),
+        ("?status=settled", 3),
+        ("?model=other", 0),
+        ("?last=24h", 4),
+        ("?since=2020-01-01&until=2020-02-01", 0),
+        ("?since=2020-01-01T00:00", 4),
+    ):
+        page = await owner.get(f"/dashboard/requests{query}")
+        assert page.text.count('href="/dashboard/requests/req_') == rows, query
+        lines = list(csv.DictReader(io.StringIO((await owner.get(f"/dashboard/requests.csv{query}")).text)))
+        assert len(lines) == rows
+    assert f"{3 * USAGE_TOTAL}" in (await owner.get("/dashboard/requests")).text.partition("<tfoot>")[2]
+    for query in ("?since=yesterday", "?since=2026-02-01&until=2026-01-01", "?until=9999-99-99"):
+        assert (await owner.get(f"/dashboard/requests{query}")).status_code == 422
+        assert (await owner.get(f"/dashboard/requests.csv{query}")).status_code == 422
+
+
+async def test_pages_show_times_in_the_time_zone_of_the_user(site: Running, owner: Visitor) -> None:
+    answer = await chat(site.base_url, site.api_key, chat_body())
+    await owner.post("/dashboard/settings", {"change": "time_zone", "time_zone": "Asia/Kolkata"})
+    page = await owner.get(f"/dashboard/requests/{answer.headers['x-request-id']}")
+    assert "Asia/Kolkata" in page.text
+    assert "+05:30" in page.text
+    bad = await owner.post("/dashboard/settings", {"change": "time_zone", "time_zone": "../../etc/passwd"})
+    assert bad.status_code == 422
+
+
+async def test_the_chart_of_usage_has_a_table_with_the_same_total(site: Running, owner: Visitor) -> None:
+    for _ in range(2):
+        await chat(site.base_url, site.api_key, chat_body())
+    for query in ("", "?last=24h", "?by=key", "?last=90d&by=key"):
+        page = await owner.get(f"/dashboard/usage{query}")
+        assert f"{2 * USAGE_TOTAL} tokens" in page.text, "the bar says its value"
+        assert page.text.count(f'<td class="number">{2 * USAGE_TOTAL}</td>') >= 2
+    assert "At the most" not in page.text
+    too_long = await owner.get("/dashboard/usage?since=2020-01-01&until=2026-01-01")
+    assert (too_long.status_code, "at most 92 days" in too_long.text) == (422, True)
+
+
+async def test_a_low_balance_appears_on_the_overview_and_in_an_email(
+    site: Running, owner: Visitor, mailbox: Mailbox
+) -> None:
+    await owner.post("/dashboard/settings", {"change": "threshold", "threshold": "999,995"})
+    await chat(site.base_url, site.api_key, chat_body())
+    mail = await mailbox.take(EMAIL)
+    assert f"{1_000_000 - USAGE_TOTAL:,} tokens" in mail.get_content()
+    assert "Your balance is below 999,995" in text_of(await owner.get("/dashboard"))
+    refused = await owner.post("/dashboard/settings", {"change": "threshold", "threshold": "-1"})
+    assert refused.status_code == 422
+
+
+async def test_an_export_holds_no_formula_that_a_spreadsheet_would_run(site: Running, owner: Visitor) -> None:
+    key = await create_key(owner, name="=cmd|'/c calc'!A0")
+    await chat(site.base_url, key, chat_body())
+    exported = (await owner.get("/dashboard/requests.csv")).text
+    assert ",'=cmd|" in exported
+    assert ",=cmd|" not in exported
