@@ -48,13 +48,15 @@ REPLACED = {
     "Visit": "PageRequest",
     "goal": "next_url",
     "who": "find_session",
+    "said": "what it is: status_text, message",
+    "CompleteChat": "Pipeline",
+    "ChatRequest": "MeteredRequest",
 }
 """Names that were replaced, and what to write instead."""
 
 REMAINING = {
     "refusal": "rejection",
     "told": "notified",
-    "said": "what it is: status_text, message",
     "shown": "what it is: rendered, formatted",
     "chosen": "what it is: filter, selected",
 }

@@ -78,9 +78,9 @@ def ignoring_aborted_connections() -> Iterator[None]:
 
 
 async def call(gateway: InProcess) -> None:
-    new = gateway.complete_chat.new_call(endpoint="chat")
-    caller = await gateway.complete_chat.authenticate(new, gateway.authorization)
-    await gateway.complete_chat.complete(CHAT, new, caller, BODY)
+    new = gateway.pipeline.new_call(endpoint="chat")
+    caller = await gateway.pipeline.authenticate(new, gateway.authorization)
+    await gateway.pipeline.serve(CHAT, new, caller, BODY)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -55,7 +55,7 @@ async def open_world(folder: Path, upstream: FakeUpstream) -> AsyncIterator[Worl
                 catalogue=Catalogue({MODEL.id: MODEL}, db.models),
                 clock=clock,
             ),
-            complete_chat=gateway.complete_chat,
+            pipeline=gateway.pipeline,
             caller_cache=CallerCache(db.accounts, clock),
             forms=SqlForms(db.store),
             request_log=log,

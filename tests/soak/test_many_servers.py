@@ -25,7 +25,7 @@ from tok0n.adapters.sql.postgres.connection import PostgresOptions
 from tok0n.adapters.sql.postgres.ledger import PostgresLedger
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.repositories.accounts import SqlAccounts
-from tok0n.services.complete_chat import SETTLE_SECONDS_MAX
+from tok0n.services.pipeline import SETTLE_SECONDS_MAX
 
 pytestmark = pytest.mark.anyio
 TOKENS = 100_000_000

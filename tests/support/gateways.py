@@ -32,9 +32,9 @@ from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import Limiter
 from tok0n.services.caller_cache import CallerCache
 from tok0n.services.catalogue import Catalogue
-from tok0n.services.complete_chat import CompleteChat
 from tok0n.services.housekeeping import Housekeeping
 from tok0n.services.payments import SellPacks
+from tok0n.services.pipeline import Pipeline
 from tok0n.services.request_reader import RequestReader
 from tok0n.services.reservations import Reservations
 from tok0n.services.sign_in import SignIn
@@ -45,12 +45,12 @@ MODEL = make_model("demo", upstream="fake", upstream_model="upstream-demo")
 
 
 class InProcess(msgspec.Struct, kw_only=True):
-    """`CompleteChat` on a real ledger and limiter, in front of a fake upstream."""
+    """`Pipeline` on a real ledger and limiter, in front of a fake upstream."""
 
     db: Opened
     limiter: Any
     reservations: Reservations
-    complete_chat: CompleteChat
+    pipeline: Pipeline
     reader: RequestReader
     upstream: FakeUpstream
     api_key: str
@@ -95,7 +95,7 @@ async def in_process(
         )
         reservations = Reservations(db.ledger, clock)
         reader = make_reader(catalogue)
-        complete_chat = CompleteChat(
+        pipeline = Pipeline(
             caller_cache=CallerCache(db.accounts, clock),
             reader=reader,
             history=SqlHistory(db.store),
@@ -109,7 +109,7 @@ async def in_process(
                 db=db,
                 limiter=limiter,
                 reservations=reservations,
-                complete_chat=complete_chat,
+                pipeline=pipeline,
                 reader=reader,
                 upstream=upstream,
                 api_key=api_key,

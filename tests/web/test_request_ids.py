@@ -18,7 +18,7 @@ from tok0n.domain.endpoints.chat import CHAT
 from tok0n.http.head import RequestHead
 from tok0n.http.request import ClientLeft, Request
 from tok0n.http.request_ids import client_request_id
-from tok0n.services.complete_chat import Call
+from tok0n.services.pipeline import Call
 
 pytestmark = pytest.mark.anyio
 
@@ -109,14 +109,14 @@ async def line_of(site: Running, capfd: pytest.CaptureFixture[str], request_id: 
 
 @pytest.mark.parametrize("is_overloaded", [False, True], ids=["full ledger queue", "load shedding"])
 async def test_an_overload_rejection_has_both_ids(is_overloaded: bool) -> None:  # noqa: FBT001  a parameter
-    complete_chat = SimpleNamespace(
+    pipeline = SimpleNamespace(
         has_room=lambda: is_overloaded,
         new_call=lambda **fields: Call(request_id="req_1", started=0.0, **fields),
     )
     request_log = SimpleNamespace(count_rejected=lambda: None)
     anything = cast(Any, None)
     endpoint = EndpointHandler(
-        CHAT, cast(Any, complete_chat), anything, cast(Any, request_log), body_bytes_max=1, cors=Cors()
+        CHAT, cast(Any, pipeline), anything, cast(Any, request_log), body_bytes_max=1, cors=Cors()
     )
     incoming = SimpleNamespace(named={b"x-request-id": b"abc"}, is_overloaded=is_overloaded)
     rejection = await endpoint.handle(cast(Any, incoming))
@@ -128,7 +128,7 @@ async def test_an_overload_rejection_has_both_ids(is_overloaded: bool) -> None: 
 async def test_a_request_that_the_server_rejected_to_free_memory_is_not_charged() -> None:
     reached_upstream = False
 
-    async def complete(*_: object, on_admitted: Callable[[], None]) -> None:
+    async def serve(*_: object, on_admitted: Callable[[], None]) -> None:
         nonlocal reached_upstream
         on_admitted()
         reached_upstream = True
@@ -136,17 +136,17 @@ async def test_a_request_that_the_server_rejected_to_free_memory_is_not_charged(
     async def authenticate(*_: object) -> SimpleNamespace:
         return SimpleNamespace(account_id="acct_1")
 
-    complete_chat = SimpleNamespace(
+    pipeline = SimpleNamespace(
         has_room=lambda: True,
         new_call=lambda **fields: Call(request_id="req_1", started=0.0, **fields),
         authenticate=authenticate,
-        complete=complete,
+        serve=serve,
     )
     statuses: list[int] = []
     request_log = SimpleNamespace(write=lambda _, status, **__: statuses.append(status))
     endpoint = EndpointHandler(
         CHAT,
-        cast(Any, complete_chat),
+        cast(Any, pipeline),
         SystemClock(),
         cast(Any, request_log),
         body_bytes_max=10_000,

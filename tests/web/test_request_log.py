@@ -7,7 +7,7 @@ import pytest
 from support.gateways import running
 from support.http import InstantUpstream, chat, chat_body, request
 from tok0n.domain.errors import InvalidRequest
-from tok0n.services.complete_chat import Call
+from tok0n.services.pipeline import Call
 from tok0n.services.request_log import RequestLog
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,7 @@ from tok0n.http.request import UNCOUNTED_BODY_BYTES, ClientLeft, Request
 from tok0n.http.request_ids import CLIENT_REQUEST_ID, REQUEST_ID, client_request_id
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import RateState
-from tok0n.services.complete_chat import Call, CompleteChat
+from tok0n.services.pipeline import Call, Pipeline
 from tok0n.services.request_log import RequestLog
 
 log = structlog.get_logger()
@@ -32,7 +32,7 @@ class EndpointHandler:
     def __init__(
         self,
         endpoint: Endpoint,
-        complete_chat: CompleteChat,
+        pipeline: Pipeline,
         clock: Clock,
         request_log: RequestLog,
         *,
@@ -40,7 +40,7 @@ class EndpointHandler:
         cors: Cors,
     ) -> None:
         self._endpoint = endpoint
-        self._complete_chat = complete_chat
+        self._pipeline = pipeline
         self._clock = clock
         self._request_log = request_log
         self._body_bytes_max = body_bytes_max
@@ -50,8 +50,8 @@ class EndpointHandler:
     async def handle(self, request: Request) -> Response:
         """Respond to one request. Raises `ClientLeft`."""
         client_id = client_request_id(request.named)
-        call = self._complete_chat.new_call(endpoint=self._endpoint.name, client_request_id=client_id)
-        if request.is_overloaded or not self._complete_chat.has_room():
+        call = self._pipeline.new_call(endpoint=self._endpoint.name, client_request_id=client_id)
+        if request.is_overloaded or not self._pipeline.has_room():
             self._request_log.count_rejected()
             overloaded = self._overloaded
             headers = [
@@ -70,7 +70,7 @@ class EndpointHandler:
         else:
             seconds = self._log(call, status=200)
             return Response(200, self._client_headers(call, request), answer.body, _receipt(call, seconds))
-        await self._complete_chat.find_rate(call)
+        await self._pipeline.find_rate(call)
         response = error_response(error, self._endpoint.render_error)
         if call.rate is not None:
             response.headers.extend(rate_headers(call.rate))
@@ -82,12 +82,12 @@ class EndpointHandler:
     async def _serve(self, call: Call, request: Request) -> Answer:
         """Return the answer. Raises the errors of `domain.errors`, and `ClientLeft`."""
         body = request.body if request.is_complete else None
-        caller = await self._complete_chat.authenticate(call, request.named.get(b"authorization"))
+        caller = await self._pipeline.authenticate(call, request.named.get(b"authorization"))
         self._check_headers(request)
         if body is None:
             body = await self._receive(request, account_id=caller.account_id)
         on_admitted = request.admit if len(body) > UNCOUNTED_BODY_BYTES else None
-        return await self._complete_chat.complete(self._endpoint, call, caller, body, on_admitted=on_admitted)
+        return await self._pipeline.serve(self._endpoint, call, caller, body, on_admitted=on_admitted)
 
     def _check_headers(self, request: Request) -> None:
         """Raise `RequestTooLarge` if the body is certainly too large, or `InvalidRequest`."""

@@ -30,7 +30,7 @@ from tok0n.http.request_ids import client_request_id, id_headers
 from tok0n.http.server import ClientKey, Edge
 from tok0n.http.target import decode_path, path_and_query
 from tok0n.ports.clock import Clock
-from tok0n.services.complete_chat import Call
+from tok0n.services.pipeline import Call
 from tok0n.services.request_log import RequestLog
 from tok0n.settings import Settings
 from tok0n.web.pages.endpoints import error_page
@@ -132,7 +132,7 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
         handlers={
             endpoint.path: EndpointHandler(
                 endpoint,
-                services.complete_chat,
+                services.pipeline,
                 clock,
                 request_log,
                 body_bytes_max=server.max_body_bytes,

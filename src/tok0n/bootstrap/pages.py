@@ -89,7 +89,7 @@ def _public_routes(services: Services, context: PageContext) -> list[BaseRoute]:
 def _dashboard_routes(services: Services, context: PageContext, ports: DashboardPorts) -> list[BaseRoute]:
     playground = Playground(
         api_keys=services.api_keys,
-        complete_chat=services.complete_chat,
+        pipeline=services.pipeline,
         caller_cache=services.caller_cache,
         forms=services.store.forms,
         request_log=services.request_log,

@@ -30,9 +30,9 @@ from tok0n.ports.users import Passwords
 from tok0n.services.api_keys import ApiKeys
 from tok0n.services.caller_cache import CallerCache
 from tok0n.services.catalogue import Catalogue
-from tok0n.services.complete_chat import CompleteChat
 from tok0n.services.notices import LowBalances
 from tok0n.services.payments import SellPacks
+from tok0n.services.pipeline import Pipeline
 from tok0n.services.profile import Profile
 from tok0n.services.request_log import RequestLog
 from tok0n.services.request_reader import RequestReader
@@ -62,7 +62,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     verify_models: VerifyModels
     reservations: Reservations
     caller_cache: CallerCache
-    complete_chat: CompleteChat
+    pipeline: Pipeline
     requests_in_progress: RequestsInProgress
     request_log: RequestLog
     sign_in: SignIn
@@ -98,7 +98,7 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
                 verify_models=_verification(settings, store, upstreams, limiter, clock),
                 reservations=reservations,
                 caller_cache=caller_cache,
-                complete_chat=CompleteChat(
+                pipeline=Pipeline(
                     caller_cache=caller_cache,
                     reader=reader,
                     history=store.history,

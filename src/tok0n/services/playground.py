@@ -22,7 +22,7 @@ from tok0n.ports.forms import Forms
 from tok0n.services.api_keys import ApiKeys
 from tok0n.services.attempts import AttemptLimiter
 from tok0n.services.caller_cache import CallerCache
-from tok0n.services.complete_chat import Call, CompleteChat
+from tok0n.services.pipeline import Call, Pipeline
 from tok0n.services.request_log import RequestLog
 from tok0n.services.requests_in_progress import RequestsInProgress
 
@@ -50,7 +50,7 @@ class Playground:
         self,
         *,
         api_keys: ApiKeys,
-        complete_chat: CompleteChat,
+        pipeline: Pipeline,
         caller_cache: CallerCache,
         forms: Forms,
         request_log: RequestLog,
@@ -59,7 +59,7 @@ class Playground:
         status_of: Callable[[Tok0nError], int],
     ) -> None:
         self._api_keys = api_keys
-        self._complete_chat = complete_chat
+        self._pipeline = pipeline
         self._caller_cache = caller_cache
         self._forms = forms
         self._request_log = request_log
@@ -77,7 +77,7 @@ class Playground:
         """
         if seconds := self._reads.try_count(account_id):
             raise LimitReached(f"Too many requests. Try again in {math.ceil(seconds)} seconds.")
-        return await self._complete_chat.read(CHAT, body)
+        return await self._pipeline.read(CHAT, body)
 
     async def send(self, submission: Submission, key_id: str, body: bytes) -> PlaygroundResult:
         """Send a submitted form's request. A repetition waits for the first request, and gets the same response.
@@ -101,7 +101,7 @@ class Playground:
         raise InvalidRequest("Choose an active key.", param="key")
 
     async def _send(self, submission: Submission, key: ApiKey, body: bytes) -> PlaygroundResult:
-        call = self._complete_chat.new_call(endpoint="playground")
+        call = self._pipeline.new_call(endpoint="playground")
         error: Tok0nError | None = None
         answer: dict[str, Any] | None = None
         with self._requests_in_progress:
@@ -110,7 +110,7 @@ class Playground:
             except AlreadySubmitted as first:
                 return PlaygroundResult(status=200, repeated_id=first.result)
             try:
-                charged = await self._complete_chat.complete(CHAT, call, key.caller, body)
+                charged = await self._pipeline.serve(CHAT, call, key.caller, body)
                 answer = decode(charged.body)
             except Tok0nError as failure:
                 error = failure

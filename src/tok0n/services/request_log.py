@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from tok0n.domain.errors import Tok0nError
-from tok0n.services.complete_chat import Call
+from tok0n.services.pipeline import Call
 
 BATCH_SECONDS = 0.1
 """How long to collect lines before writing them as one batch. A crash loses these lines, but no request rows."""

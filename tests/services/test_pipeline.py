@@ -31,7 +31,7 @@ from tok0n.domain.ledger import Receipt
 from tok0n.domain.metered_request import MeteredRequest
 from tok0n.ports.upstream import UpstreamResponse
 from tok0n.services.catalogue import Catalogue
-from tok0n.services.complete_chat import Call
+from tok0n.services.pipeline import Call
 from tok0n.services.request_reader import RequestReader
 
 pytestmark = pytest.mark.anyio
@@ -44,10 +44,10 @@ RESERVED = PROMPT_BOUND + 50
 
 
 async def call(gateway: InProcess, body: bytes = BODY, *, authorization: bytes | None = b"") -> tuple[Answer, Call]:
-    begun = gateway.complete_chat.new_call(endpoint="chat")
+    begun = gateway.pipeline.new_call(endpoint="chat")
     presented = gateway.authorization if authorization == b"" else authorization
-    caller = await gateway.complete_chat.authenticate(begun, presented)
-    return await gateway.complete_chat.complete(CHAT, begun, caller, body), begun
+    caller = await gateway.pipeline.authenticate(begun, presented)
+    return await gateway.pipeline.serve(CHAT, begun, caller, body), begun
 
 
 async def test_a_call_is_reserved_charged_and_told(tmp_path: Path) -> None:

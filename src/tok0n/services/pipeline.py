@@ -39,7 +39,7 @@ SETTLE_SECONDS_MAX = 60
 class Call(msgspec.Struct, kw_only=True):
     """The facts about one request, for its response headers and its log line.
 
-    `CompleteChat` sets the second half as it learns them. No other module changes a call.
+    `Pipeline` sets the second half as it learns them. No other module changes a call.
     """
 
     request_id: str
@@ -56,7 +56,7 @@ class Call(msgspec.Struct, kw_only=True):
     upstream_ms: int | None = None
 
 
-class CompleteChat:
+class Pipeline:
     """Serves the requests of all endpoints."""
 
     def __init__(
@@ -106,7 +106,7 @@ class CompleteChat:
                 call.rate = await self._limiter.state(call.caller)
         return call.rate
 
-    async def complete(
+    async def serve(
         self,
         endpoint: Endpoint,
         call: Call,
