@@ -4,6 +4,7 @@ Their queue is bounded: a flood of sign-ins waits for itself, and never for the 
 """
 
 import asyncio
+import base64
 import contextlib
 import os
 import threading
@@ -33,11 +34,11 @@ NICENESS = 19
 class Argon2Passwords:
     """The `Passwords` port."""
 
-    def __init__(self) -> None:
-        self._hasher = PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=1)
+    def __init__(self, *, memory_kib: int = MEMORY_KIB, passes: int = PASSES) -> None:
+        self._hasher = PasswordHasher(time_cost=passes, memory_cost=memory_kib, parallelism=1)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="passwords", initializer=_give_way)
         self._waiting = 0
-        self._nobodys = self._hasher.hash("nobody has this password")
+        self._hash_of_no_password = _hash_of_no_password(memory_kib=memory_kib, passes=passes)
 
     async def hash(self, password: str) -> str:
         """See `ports.Passwords.hash`."""
@@ -45,7 +46,7 @@ class Argon2Passwords:
 
     async def matches(self, password: str, password_hash: str | None) -> bool:
         """See `ports.Passwords.matches`."""
-        matches = await self._run(lambda: self._matches(password, password_hash or self._nobodys))
+        matches = await self._run(lambda: self._matches(password, password_hash or self._hash_of_no_password))
         return matches and bool(password_hash)
 
     async def guesses(self, password: str, *, known: list[str]) -> int:
@@ -70,6 +71,12 @@ class Argon2Passwords:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work)
         finally:
             self._waiting -= 1
+
+
+def _hash_of_no_password(*, memory_kib: int, passes: int) -> str:
+    """Random bytes that take as long to check as a real hash, and no time to make."""
+    salt, digest = (base64.b64encode(os.urandom(size)).decode().rstrip("=") for size in (16, 32))
+    return f"$argon2id$v=19$m={memory_kib},t={passes},p=1${salt}${digest}"
 
 
 def _normal(password: str) -> str:
