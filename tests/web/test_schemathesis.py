@@ -16,6 +16,7 @@ from support.http import InstantUpstream
 if TYPE_CHECKING:
     import schemathesis
 
+
 class _Serving:
     """A gateway in a thread of its own: schemathesis calls it from this one."""
 
