@@ -1,5 +1,6 @@
 """The settings of an account: email, password, two-factor authentication, time zone, alerts, and closing it."""
 
+import functools
 import zoneinfo
 
 from markupsafe import Markup
@@ -30,6 +31,12 @@ def settings_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
         Route(f"{_SETTINGS}/close", page_endpoint(context, pages.close, private=True), methods=both),
         Route("/new-address", page_endpoint(context, pages.new_address), methods=both),
     ]
+
+
+@functools.cache
+def _zones() -> list[str]:
+    """The names of all time zones. Finding them reads every file of the time zone database."""
+    return sorted(zoneinfo.available_timezones() - {"localtime", "Factory"})
 
 
 class _SettingsPages:
@@ -127,7 +134,7 @@ class _SettingsPages:
             threshold_tokens=await self._ports.notices.threshold_tokens(page.account_id),
             sessions=await self._ports.sessions.of(user.id, now_us=self._ports.clock.now_us()),
             recovery_codes=await self._ports.users.recovery_codes_left(user.id),
-            zones=sorted(zoneinfo.available_timezones() - {"localtime", "Factory"}),
+            zones=_zones(),
             done=page.query("done"),
             form_error=form_error,
         )
