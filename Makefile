@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+# Without its .pyc files each of the many processes that the tests start would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
 WORKERS ?= 3
 
 .PHONY: help setup demo run test test-clients test-proxies test-soak attack lint bench bench-quick bench-pages bench-ab clean

@@ -1,7 +1,8 @@
 """What all tests share."""
 
+import functools
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,20 @@ from hypothesis import settings
 
 from support.gateways import Running, running
 from support.scripted_upstream import ScriptedUpstream
+from tok0n.adapters.passwords import Argon2Passwords
+from tok0n.bootstrap import services
 
 settings.register_profile("local", deadline=None)  # other tests share the processors, so no example has a time limit
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cheap_passwords() -> Iterator[None]:
+    """Every gateway of this process hashes passwords with Argon2's least memory: it takes 0.1 ms instead of 36."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(services, "Argon2Passwords", functools.partial(Argon2Passwords, memory_kib=8, passes=1))
+        yield
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 """The expensive work on passwords is bounded, and waits in a queue of its own."""
 
 import asyncio
+import contextlib
 import threading
 
+import argon2
 import pytest
 
 from tok0n.adapters import strength
@@ -52,6 +54,19 @@ def test_zxcvbn_sees_a_bounded_password_with_few_readings(password: str, monkeyp
     assert len(judged[0]) <= strength.CHARACTERS_MAX
     table = matching.relevant_l33t_subtable(judged[0], matching.L33T_TABLE)
     assert len(matching.enumerate_l33t_subs(table)) <= 2 * strength.SUBSTITUTIONS_MAX
+
+
+async def test_a_hash_costs_what_owasp_asks_for_and_an_unknown_user_as_much() -> None:
+    with contextlib.closing(Argon2Passwords()) as passwords:
+        password_hash = await passwords.hash("plenty of quiet rivers")
+        assert password_hash.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+        assert await passwords.matches("plenty of quiet rivers", password_hash)
+        assert not await passwords.matches("plenty of quiet river", password_hash)
+        assert not await passwords.matches("plenty of quiet rivers", None)
+        expected, actual = map(argon2.extract_parameters, (password_hash, passwords._dummy_hash))
+        assert actual == expected
+        with pytest.raises(argon2.exceptions.VerifyMismatchError):
+            passwords._hasher.verify(passwords._dummy_hash, "")
 
 
 async def test_a_full_queue_is_overloaded_and_never_uses_the_threads_of_pages(monkeypatch: pytest.MonkeyPatch) -> None:

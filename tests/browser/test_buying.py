@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+from playwright.async_api import Browser
 
-from support.browser import Look, Tab, chromium, tab
+from support.browser import Look, Tab, tab
 from support.mailbox import Mailbox
 from support.scripted_upstream import ScriptedUpstream
 from support.shop import shop
@@ -23,12 +24,11 @@ LOOKS = [
 
 @pytest.mark.parametrize("look", LOOKS, ids=str)
 async def test_a_pack_is_declined_then_approved_then_one_is_delayed(
-    tmp_path: Path, upstream: ScriptedUpstream, look: Look
+    tmp_path: Path, upstream: ScriptedUpstream, browser: Browser, look: Look
 ) -> None:
     async with (
         Mailbox() as mailbox,
         shop(tmp_path, upstream_url=upstream.base_url, mailbox=mailbox) as (site, _),
-        chromium() as browser,
         tab(browser, site.url, look) as visit,
     ):
         async with Visitor(site.url) as visitor:

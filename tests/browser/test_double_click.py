@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Browser
 
 from support.api_keys import keys_of
-from support.browser import Look, Tab, chromium, tab
+from support.browser import Look, Tab, tab
 from support.gateways import Running
 from support.http import USAGE_TOTAL
 from support.mailbox import Mailbox
@@ -33,11 +33,10 @@ Opened = tuple[Running, StripeDouble, Browser]
 
 
 @pytest.fixture
-async def opened(tmp_path: Path, upstream: ScriptedUpstream) -> AsyncIterator[Opened]:
+async def opened(tmp_path: Path, upstream: ScriptedUpstream, browser: Browser) -> AsyncIterator[Opened]:
     async with (
         Mailbox() as mailbox,
         shop(tmp_path, upstream_url=upstream.base_url, mailbox=mailbox) as (site, double),
-        chromium() as browser,
     ):
         async with Visitor(site.url) as visitor:
             await join(visitor, mailbox, ADA)

@@ -6,8 +6,9 @@ from urllib.parse import urlsplit
 
 import openai
 import pytest
+from playwright.async_api import Browser
 
-from support.browser import Look, Tab, chromium, tab
+from support.browser import Look, Tab, tab
 from support.gateways import running
 from support.http import USAGE_TOTAL
 from support.mailbox import Mailbox
@@ -29,12 +30,11 @@ LOOKS = [
 
 @pytest.mark.parametrize("look", LOOKS, ids=str)
 async def test_a_new_customer_from_the_first_page_to_a_revoked_key(
-    tmp_path: Path, upstream: ScriptedUpstream, look: Look
+    tmp_path: Path, upstream: ScriptedUpstream, browser: Browser, look: Look
 ) -> None:
     async with (
         Mailbox() as mailbox,
         running(tmp_path, upstream_url=upstream.base_url, more=mail_settings(mailbox)) as site,
-        chromium() as browser,
         tab(browser, site.url, look) as visit,
     ):
         await sign_up(visit, mailbox)
@@ -163,7 +163,9 @@ async def settings(visit: Tab) -> None:
         await visit.go(path)
 
 
-async def test_one_press_makes_one_call_however_often_it_is_pressed(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+async def test_one_press_makes_one_call_however_often_it_is_pressed(
+    tmp_path: Path, upstream: ScriptedUpstream, browser: Browser
+) -> None:
     answered = asyncio.Event()
     behaviour = upstream.behaviour
 
@@ -176,7 +178,6 @@ async def test_one_press_makes_one_call_however_often_it_is_pressed(tmp_path: Pa
     async with (
         Mailbox() as mailbox,
         running(tmp_path, upstream_url=upstream.base_url, more=mail_settings(mailbox)) as site,
-        chromium() as browser,
         tab(browser, site.url, look) as visit,
     ):
         await sign_up(visit, mailbox)
@@ -193,12 +194,13 @@ async def test_one_press_makes_one_call_however_often_it_is_pressed(tmp_path: Pa
         assert len(upstream.requests) == 1
 
 
-async def test_the_overview_shows_a_call_without_being_loaded_again(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+async def test_the_overview_shows_a_call_without_being_loaded_again(
+    tmp_path: Path, upstream: ScriptedUpstream, browser: Browser
+) -> None:
     look = Look(scheme="dark", width=1440, script=True)
     async with (
         Mailbox() as mailbox,
         running(tmp_path, upstream_url=upstream.base_url, more=mail_settings(mailbox)) as site,
-        chromium() as browser,
         tab(browser, site.url, look) as visit,
     ):
         await sign_up(visit, mailbox)

@@ -14,6 +14,7 @@ from typing import Any, Self
 import msgspec
 from starlette.routing import BaseRoute
 
+from support import sqlite
 from support.api_keys import create_key
 from support.fakes import FakeUpstream
 from support.ledgers import NOW_US, Opened, open_engine
@@ -285,6 +286,8 @@ async def running(
     )
     settings = load(folder / "tok0n.toml", environ={}, dotenv={}, overrides={"server.port": 0, **(overrides or {})})
     clock = SystemClock()
+    if not settings.database.is_postgres:
+        await sqlite.make_database(settings.database.sqlite_path)
     async with open_store(settings) as store:
         await store.accounts.create(email=EMAIL, tokens=tokens, now_us=clock.now_us())
         _, api_key = await create_key(store.accounts, EMAIL)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from support import postgres
+from support import postgres, sqlite
 from tok0n.adapters.sql import schema
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
 from tok0n.adapters.sql.postgres.ledger import PostgresLedger
@@ -64,6 +64,7 @@ async def open_engine(engine: str, folder: Path) -> AsyncIterator[Opened]:
 
 @contextlib.asynccontextmanager
 async def _open_sqlite(folder: Path) -> AsyncIterator[Opened]:
+    await sqlite.make_database(folder / "ledger.db")
     store = SqliteStore(folder / "ledger.db", serving=True)
     try:
         yield Opened(store=store, ledger=SqliteLedger(store), accounts=SqlAccounts(store), models=SqlModels(store))

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-from support import postgres
+from support import postgres, sqlite
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.sqlite.store import SqliteStore
@@ -29,6 +29,7 @@ async def opener(engine: str, folder: Path) -> AsyncIterator[Opener]:
         if url:
             store = PostgresStore(PostgresOptions(url=url))
         else:
+            await sqlite.make_database(folder / "shared.db")
             store = SqliteStore(folder / "shared.db", serving=not opened)
         opened.append(store)
         return store

@@ -4,6 +4,7 @@ The threads have their own bounded queue, so a flood of sign-ins delays only sig
 """
 
 import asyncio
+import base64
 import contextlib
 import os
 import threading
@@ -33,11 +34,11 @@ NICENESS = 19
 class Argon2Passwords:
     """The `Passwords` port."""
 
-    def __init__(self) -> None:
-        self._hasher = PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=1)
+    def __init__(self, *, memory_kib: int = MEMORY_KIB, passes: int = PASSES) -> None:
+        self._hasher = PasswordHasher(time_cost=passes, memory_cost=memory_kib, parallelism=1)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="passwords", initializer=_lower_priority)
         self._waiting = 0
-        self._dummy_hash = self._hasher.hash("no user has this password")
+        self._dummy_hash = _make_dummy_hash(memory_kib=memory_kib, passes=passes)
 
     async def hash(self, password: str) -> str:
         return await self._run(lambda: self._hasher.hash(_normal(password)))
@@ -67,6 +68,12 @@ class Argon2Passwords:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work)
         finally:
             self._waiting -= 1
+
+
+def _make_dummy_hash(*, memory_kib: int, passes: int) -> str:
+    """Return a hash of no password. It takes as long to check as a real one, and no time to make."""
+    salt, digest = (base64.b64encode(os.urandom(size)).decode().rstrip("=") for size in (16, 32))
+    return f"$argon2id$v=19$m={memory_kib},t={passes},p=1${salt}${digest}"
 
 
 def _normal(password: str) -> str:

@@ -1,5 +1,6 @@
 """The OpenAPI document of /v1, served at /openapi.json: its operations, what each refuses, and their headers."""
 
+import functools
 from typing import Any
 
 import msgspec
@@ -65,12 +66,17 @@ _CHAT_CODES = tuple(code for code in _WHEN if code not in {"model_not_found", "n
 
 def openapi_route(prefix: str = "") -> Route:
     """GET /openapi.json. `prefix` is the path of the public URL."""
-    body = msgspec.json.encode(document(prefix))
+    body = _encoded(prefix)
 
     async def openapi(_: Request) -> Response:
         return Response(body, media_type="application/json")
 
     return Route("/openapi.json", openapi)
+
+
+@functools.cache
+def _encoded(prefix: str) -> bytes:
+    return msgspec.json.encode(document(prefix))
 
 
 def document(prefix: str = "") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Changes that signed-in users make to their own account. Sensitive ones ask for the password again."""
 
+import functools
 import secrets
 import zoneinfo
 from collections.abc import Callable
@@ -25,9 +26,10 @@ NOT_ZONES = {"localtime", "Factory"}
 """Names in the time zone database that name no time zone."""
 
 
-def time_zones() -> set[str]:
-    """Return the names of the time zones that a user can choose."""
-    return zoneinfo.available_timezones() - NOT_ZONES
+@functools.cache
+def time_zones() -> frozenset[str]:
+    """Return the names of the time zones that a user can choose. The first call reads the time zone database."""
+    return frozenset(zoneinfo.available_timezones() - NOT_ZONES)
 
 
 class Profile:

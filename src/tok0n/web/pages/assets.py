@@ -1,5 +1,6 @@
 """Style, script and icon, by addresses that change with their content: a browser keeps them for good."""
 
+import functools
 import hashlib
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class Asset(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Assets:
-    """The files, read and compressed once, and their addresses below `prefix`."""
+    """The files, which a process reads and compresses once, and their addresses below `prefix`."""
 
     def __init__(self, prefix: str = "") -> None:
         self._prefix = prefix
@@ -64,6 +65,7 @@ class Assets:
         return Response(body, media_type=asset.media_type, headers=headers)
 
 
+@functools.cache
 def _read(file: Path) -> Asset:
     plain = file.read_bytes()
     return Asset(

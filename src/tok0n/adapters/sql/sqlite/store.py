@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import NullPool
 
 from tok0n.adapters.batcher import Batcher
 from tok0n.adapters.sql import migrate
@@ -149,9 +149,7 @@ class SqliteStore:
         self._reader_pool.shutdown()
         for reader in self._open_readers:
             reader.close()
-            reader.engine.dispose()
-        self._close_core()
-        self._connection.close()
+        self._tx.close()
         if self._lock is not None:
             self._lock.close()
 
@@ -165,15 +163,11 @@ class SqliteStore:
             try:
                 self.migrated = self._migrate()
             except BaseException:
-                self._close_core()
+                self._tx.close()
                 raise
         except BaseException:
             self._connection.close()
             raise
-
-    def _close_core(self) -> None:
-        self._tx.close()
-        self._tx.engine.dispose()
 
     def _migrate(self) -> list[str]:
         if migrate.is_at_head(self._tx):
@@ -271,10 +265,17 @@ def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
+_core_lock = threading.Lock()
+_next_connection: list[sqlite3.Connection] = []
+_engine = sa.create_engine("sqlite://", creator=_next_connection.pop, poolclass=NullPool)
+"""One engine for the process, so that all connections share its compiled statements. It wraps `_next_connection`."""
+
+
 def _core(connection: sqlite3.Connection) -> sa.Connection:
-    """Wrap a connection in SQLAlchemy Core, without SQLAlchemy's transactions."""
-    engine = sa.create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
-    return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    """Wrap a connection in SQLAlchemy Core, without SQLAlchemy's transactions. Closing the wrapper closes it."""
+    with _core_lock:
+        _next_connection.append(connection)
+        return _engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
 
 @contextlib.contextmanager
