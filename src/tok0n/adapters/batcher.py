@@ -50,7 +50,8 @@ class Batcher(Generic[Command, Result]):
         self._name = name
         self._batch_max = batch_max
         self._queue_max = queue_max
-        self._waiting: list[tuple[Command, UncancellableFuture[Result]]] = []
+        self.waiting: list[tuple[Command, UncancellableFuture[Result]]] = []
+        """The commands that wait, without those that are running. The list stays the same object."""
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -60,20 +61,15 @@ class Batcher(Generic[Command, Result]):
         Raises `Overloaded` if `queue_max` commands are waiting. `bypass_limit` skips this check for commands that end a
         reservation: there cannot be more of them than there are reservations.
         """
-        if not bypass_limit and len(self._waiting) >= self._queue_max:
+        if not bypass_limit and len(self.waiting) >= self._queue_max:
             raise Overloaded(queue=self._name)
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         future: UncancellableFuture[Result] = UncancellableFuture(loop=self._loop)
-        self._waiting.append((command, future))
+        self.waiting.append((command, future))
         if self._task is None:
             self._task = self._loop.create_task(self._drain())
         return future
-
-    @property
-    def waiting(self) -> int:
-        """The number of commands that wait. Excludes commands that are running."""
-        return len(self._waiting)
 
     @property
     def is_idle(self) -> bool:
@@ -87,9 +83,9 @@ class Batcher(Generic[Command, Result]):
 
     async def _drain(self) -> None:
         try:
-            while self._waiting:
-                batch = self._waiting[: self._batch_max]
-                del self._waiting[: self._batch_max]
+            while self.waiting:
+                batch = self.waiting[: self._batch_max]
+                del self.waiting[: self._batch_max]
                 try:
                     results = await self._run([command for command, _ in batch])
                 except Exception as error:  # noqa: BLE001  each caller gets it

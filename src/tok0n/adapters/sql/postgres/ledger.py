@@ -86,7 +86,7 @@ class PostgresLedger(SharedLedger):
 
     def has_room(self) -> bool:
         """See `ports.Ledger.has_room`."""
-        return self._batcher.waiting < RESERVATIONS_WAITING_MAX
+        return len(self._batcher.waiting) < RESERVATIONS_WAITING_MAX
 
     def reserve(self, reservation: NewReservation) -> Future[Balance]:
         return self._batcher.submit(reservation)

@@ -42,10 +42,11 @@ class SqliteLedger(SharedLedger):
 
     def __init__(self, store: SqliteStore) -> None:
         super().__init__(store)
+        self._waiting = store.waiting
 
     def has_room(self) -> bool:
         """See `ports.Ledger.has_room`."""
-        return self._store.waiting < RESERVATIONS_WAITING_MAX
+        return len(self._waiting) < RESERVATIONS_WAITING_MAX
 
     def reserve(self, reservation: NewReservation) -> Future[Balance]:
         if not self.has_room():

@@ -10,7 +10,7 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -87,8 +87,8 @@ class SqliteStore:
         )
 
     @property
-    def waiting(self) -> int:
-        """The number of commands that wait for the next group commit."""
+    def waiting(self) -> Sized:
+        """The commands that wait for the next group commit."""
         return self._batcher.waiting
 
     def submit(self, run_all: BatchHandler[Item], item: Item) -> asyncio.Future[Any]:
