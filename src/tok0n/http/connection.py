@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
@@ -324,7 +325,8 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         if self._transport.can_write_eof():
-            self._transport.write_eof()
+            with contextlib.suppress(OSError):  # the client has left
+                self._transport.write_eof()
         if not self._is_reading and not self._has_ended:
             self._is_reading = True
             self._transport.resume_reading()
