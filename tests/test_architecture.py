@@ -84,12 +84,16 @@ def test_the_picture_is_small_accessible_and_has_no_script() -> None:
     assert not {"script", "image", "foreignObject"} & set(tags)
 
 
-def test_every_file_in_the_picture_exists() -> None:
-    text = DRAWING.read_text("utf-8")
-    stems = re.findall(r"[\w/]+", " ".join(re.findall(r'class="file"[^>]*>([^<]+)<', text)).replace(".py", ""))
-    files = [f"/{path.relative_to(PACKAGE).with_suffix('')}" for path in PACKAGE.rglob("*.py")]
-    missing = [stem for stem in stems if not any(file.endswith(f"/{stem}") for file in files)]
-    assert not missing, f"docs/architecture.svg names files that do not exist: {missing}"
+def test_every_file_in_the_picture_is_in_its_band() -> None:
+    """Each band of the picture is a package: http, api, services, adapters."""
+    texts = re.findall(r'<text class="(name|file)" x="(\d+)" y="(\d+)">([^<]+)<', DRAWING.read_text("utf-8"))
+    bands = {text: (int(y) - 45, int(y) + 75) for kind, x, y, text in texts if kind == "name" and x == "30"}
+    assert bands, "the picture has no bands"
+    for kind, _, y, text in texts:
+        for stem in re.findall(r"[\w/]+", text.replace(".py", "")) if kind == "file" else ():
+            near = [band for band, (top, bottom) in bands.items() if top <= int(y) <= bottom]
+            exists = any(list((PACKAGE / band).rglob(f"{stem}.py")) for band in near)
+            assert exists, f"docs/architecture.svg names {stem} beside {near}, where no such file exists"
 
 
 def python_files(folder: str) -> list[Path]:

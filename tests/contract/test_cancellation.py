@@ -78,7 +78,7 @@ def ignoring_aborted_connections() -> Iterator[None]:
 
 
 async def call(gateway: InProcess) -> None:
-    new = gateway.pipeline.new_call(endpoint="chat")
+    new = gateway.pipeline.new_call("chat")
     caller = await gateway.pipeline.authenticate(new, gateway.authorization)
     await gateway.pipeline.serve(CHAT, new, caller, BODY)
 

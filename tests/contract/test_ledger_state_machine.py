@@ -138,7 +138,7 @@ class LedgerMachine(RuleBasedStateMachine):
         overdue = sorted(
             (row.expires_at_us, row.id)
             for row in self.requests.values()
-            if ledger_rules.expire(self._rows_of(row), now_us=self.now_us).request != row
+            if ledger_rules.expire(self._rows_of(row), before_us=self.now_us).request != row
         )
         # Rows with the same expiry may expire in any order, so all that share the last one expire together.
         if len(overdue) > rows_max:
@@ -146,7 +146,7 @@ class LedgerMachine(RuleBasedStateMachine):
             rows_max = sum(expires <= last for expires, _ in overdue)
         assert self._run(self.db.ledger.expire(now_us=self.now_us, rows_max=rows_max)) == min(rows_max, len(overdue))
         for _, request_id in overdue[:rows_max]:
-            self._keep(ledger_rules.expire(self._rows_of(self.requests[request_id]), now_us=self.now_us))
+            self._keep(ledger_rules.expire(self._rows_of(self.requests[request_id]), before_us=self.now_us))
 
     @rule(which=st.integers(0, 1), tokens=TOKENS)
     def grant(self, which: int, tokens: int) -> None:
@@ -166,7 +166,7 @@ class LedgerMachine(RuleBasedStateMachine):
         pending = [row for row in self.requests.values() if row.status is RequestStatus.PENDING]
         assert self._run(self.db.ledger.recover(now_us=self.now_us)) == len(pending)
         for row in pending:
-            self._keep(ledger_rules.expire(self._rows_of(row), now_us=None))
+            self._keep(ledger_rules.expire(self._rows_of(row), before_us=None))
 
     @invariant()
     def the_database_is_the_model(self) -> None:

@@ -15,7 +15,7 @@ from tok0n.domain.ledger_rules import TRANSITIONS, AccountRow, KeyRow, RequestRo
 EVENTS: dict[str, Callable[[Rows], Rows]] = {
     "settle": lambda rows: ledger_rules.settle(rows, total_tokens=7),
     "release": ledger_rules.release,
-    "expire": lambda rows: ledger_rules.expire(rows, now_us=None),
+    "expire": lambda rows: ledger_rules.expire(rows, before_us=None),
 }
 
 

@@ -44,7 +44,7 @@ RESERVED = PROMPT_BOUND + 50
 
 
 async def call(gateway: InProcess, body: bytes = BODY, *, authorization: bytes | None = b"") -> tuple[Answer, Call]:
-    begun = gateway.pipeline.new_call(endpoint="chat")
+    begun = gateway.pipeline.new_call("chat")
     presented = gateway.authorization if authorization == b"" else authorization
     caller = await gateway.pipeline.authenticate(begun, presented)
     return await gateway.pipeline.serve(CHAT, begun, caller, body), begun

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from support.settings import MODEL, UPSTREAM, settings_of
+from tok0n.domain.catalogue import Route
 from tok0n.settings import load, model_of
 from tok0n.settings.schema import SECTIONS, TABLES, default_of, fields_of
 
@@ -92,13 +93,17 @@ def test_every_setting_of_a_model_reaches_the_domain() -> None:
     """
     assert msgspec.structs.asdict(model_of("big", settings_of(text))) == {
         "id": "big",
-        "upstream": "openai",
-        "upstream_model": "gpt-5.5",
-        "upstream_url": "https://api.openai.com/v1",
+        "routes": (
+            Route(
+                upstream="openai",
+                upstream_url="https://api.openai.com/v1",
+                upstream_model="gpt-5.5",
+                output_limit_field="max_tokens",
+            ),
+        ),
         "context_window_tokens": 400000,
         "max_output_tokens": 16384,
         "default_output_tokens": 100,
-        "output_limit_field": "max_tokens",
         "image_tokens_max": 1,
         "audio_tokens_max": 2,
         "file_tokens_max": 3,

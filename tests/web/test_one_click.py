@@ -288,11 +288,19 @@ async def test_recovery_codes_that_no_longer_work_are_not_shown_again(opened: Sh
     fields = await form_of(ada, "/dashboard/settings/second-factor")
     fields |= {"password": PASSWORD, "code": pyotp.TOTP(fields["secret"]).now()}
     assert "Copy codes" in (await ada.post_raw("/dashboard/settings/second-factor", fields)).text
-    off = await ada.post("/dashboard/settings/second-factor", {"password": PASSWORD})
+    off = await ada.post("/dashboard/settings/second-factor", {"change": "end", "password": PASSWORD})
     assert off.status_code == 303
     again = await ada.post_raw("/dashboard/settings/second-factor", fields)
     assert (again.status_code, "This form has expired" in again.text) == (422, True)
     assert "Copy codes" not in again.text
+
+
+async def test_turning_on_two_factor_authentication_in_two_tabs_keeps_it_on(opened: Shop, ada: Visitor) -> None:
+    tabs = [await form_of(ada, "/dashboard/settings/second-factor") for _ in range(2)]
+    for fields, status in zip(tabs, (200, 422), strict=True):
+        fields |= {"password": PASSWORD, "code": pyotp.TOTP(fields["secret"]).now()}
+        assert (await ada.post_raw("/dashboard/settings/second-factor", fields)).status_code == status
+    assert "Turn off two-factor authentication?" in (await ada.get("/dashboard/settings/second-factor")).text
 
 
 async def test_a_key_that_was_revoked_is_not_shown_again(opened: Shop, ada: Visitor) -> None:

@@ -28,7 +28,7 @@ ADA = "ada@example.com"
 PAGE = "/dashboard/settings/passkeys"
 NOT_BOUND = "has expired or was started in another browser"
 UNKNOWN = "recognize this passkey"
-UNUSABLE = "The passkey could not be used"
+UNUSABLE = "We couldn't verify this passkey"
 MALFORMED = "Your browser sent no valid passkey"
 
 

@@ -111,7 +111,7 @@ async def line_of(site: Running, capfd: pytest.CaptureFixture[str], request_id: 
 async def test_an_overload_rejection_has_both_ids(is_overloaded: bool) -> None:  # noqa: FBT001  a parameter
     pipeline = SimpleNamespace(
         has_room=lambda: is_overloaded,
-        new_call=lambda **fields: Call(request_id="req_1", started=0.0, **fields),
+        new_call=lambda endpoint, **fields: Call(request_id="req_1", started_seconds=0.0, endpoint=endpoint, **fields),
     )
     request_log = SimpleNamespace(count_rejected=lambda: None)
     anything = cast(Any, None)
@@ -138,7 +138,7 @@ async def test_a_request_that_the_server_rejected_to_free_memory_is_not_charged(
 
     pipeline = SimpleNamespace(
         has_room=lambda: True,
-        new_call=lambda **fields: Call(request_id="req_1", started=0.0, **fields),
+        new_call=lambda endpoint, **fields: Call(request_id="req_1", started_seconds=0.0, endpoint=endpoint, **fields),
         authenticate=authenticate,
         serve=serve,
     )

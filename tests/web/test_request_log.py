@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 def call(number: int) -> Call:
-    return Call(request_id=f"req_{number}", started=0.0, endpoint="chat")
+    return Call(request_id=f"req_{number}", started_seconds=0.0, endpoint="chat")
 
 
 async def test_lines_are_written_in_order_with_what_is_known() -> None:

@@ -49,8 +49,7 @@ class EndpointHandler:
 
     async def handle(self, request: Request) -> Response:
         """Respond to one request. Raises `ClientLeft`."""
-        client_id = client_request_id(request.named)
-        call = self._pipeline.new_call(endpoint=self._endpoint.name, client_request_id=client_id)
+        call = self._pipeline.new_call(self._endpoint.name, client_request_id=client_request_id(request.named))
         if request.is_overloaded or not self._pipeline.has_room():
             self._request_log.count_rejected()
             overloaded = self._overloaded
@@ -81,7 +80,7 @@ class EndpointHandler:
 
     async def _serve(self, call: Call, request: Request) -> Answer:
         """Return the answer. Raises the errors of `domain.errors`, and `ClientLeft`."""
-        body = request.body if request.is_complete else None
+        body = request.body if request.is_complete else None  # before the await, in which more can arrive
         caller = await self._pipeline.authenticate(call, request.named.get(b"authorization"))
         self._check_headers(request)
         if body is None:
@@ -90,7 +89,7 @@ class EndpointHandler:
         return await self._pipeline.serve(self._endpoint, call, caller, body, on_admitted=on_admitted)
 
     def _check_headers(self, request: Request) -> None:
-        """Raise `RequestTooLarge` if the body is certainly too large, or `InvalidRequest`."""
+        """Raise `RequestTooLarge` if the body is known to be too large, or `InvalidRequest`."""
         if request.is_complete:
             size, size_max = request.body_bytes, self._body_bytes_max
         else:
@@ -125,7 +124,7 @@ class EndpointHandler:
 
     def _log(self, call: Call, *, status: int, error: Tok0nError | None = None) -> float:
         """Write the log line. Returns how many seconds the request took."""
-        seconds = self._clock.monotonic() - call.started
+        seconds = self._clock.monotonic() - call.started_seconds
         self._request_log.write(call, status=status, error=error, seconds=seconds)
         return seconds
 
@@ -148,7 +147,7 @@ def _known_error(call: Call, raised: Exception) -> Tok0nError:
 
 
 def _receipt(call: Call, seconds: float) -> bytes:
-    """Return the header lines of an answer that was charged. Rendering pairs takes four times as long."""
+    """Return the header lines of a charged answer, because rendering a list of pairs takes four times as long."""
     rate, receipt = call.rate, call.receipt
     assert rate is not None
     assert receipt is not None

@@ -10,7 +10,10 @@ from starlette.routing import Route
 
 from tok0n import __version__
 from tok0n.api.errors import RETRY_AFTER_SECONDS_MAX, TABLE
-from tok0n.api.openapi_schemas import COUNT, schemas
+from tok0n.api.openapi_schemas import schemas
+from tok0n.domain.endpoints import ENDPOINTS
+from tok0n.domain.endpoints.endpoint import Endpoint
+from tok0n.domain.endpoints.fields import COUNT
 
 _RATE = ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests")
 _RECEIPT = ("x-tok0n-reserved", "x-tok0n-charged", "x-tok0n-available")
@@ -61,7 +64,7 @@ _WHEN: dict[str, tuple[str, tuple[str, ...]]] = {
 """When each refusal is given, and the headers that may come with it."""
 
 _HEAD_CODES = ("request_timeout", "headers_too_large", "http_version_not_supported")
-_CHAT_CODES = tuple(code for code in _WHEN if code not in {"model_not_found", "not_found"})
+_METERED_CODES = tuple(code for code in _WHEN if code not in {"model_not_found", "not_found"})
 
 
 def openapi_route(prefix: str = "") -> Route:
@@ -91,7 +94,7 @@ def document(prefix: str = "") -> dict[str, Any]:
         },
         "servers": [{"url": prefix or "/"}],
         "paths": {
-            "/v1/chat/completions": {"post": _chat()},
+            **{endpoint.path: {"post": _metered(endpoint)} for endpoint in ENDPOINTS},
             "/v1/models": {"get": _list_models()},
             "/v1/models/{model}": {"get": _get_model()},
             "/v1/key": {"get": _of_account("getKey", "The API key that asks: its limits and what it spent", "Key")},
@@ -105,19 +108,20 @@ def document(prefix: str = "") -> dict[str, Any]:
     }
 
 
-def _chat() -> dict[str, Any]:
+def _metered(endpoint: Endpoint) -> dict[str, Any]:
+    operation = endpoint.operation
     return {
-        "operationId": "createChatCompletion",
-        "summary": "Create a chat completion (whole answers only)",
+        "operationId": operation.id,
+        "summary": operation.summary,
         "security": [{"api_key": []}],
-        "requestBody": {"required": True, "content": _json("ChatRequest")},
+        "requestBody": {"required": True, "content": _json(operation.request_schema)},
         "responses": {
             "200": {
                 "description": "The upstream's own answer, with `model` set to the public id. The charge is committed.",
                 "headers": _headers("x-request-id", *_RATE, *_RECEIPT, "openai-processing-ms", required=True),
-                "content": _json("Completion"),
+                "content": _json(operation.response_schema),
             },
-            **_refusals(*_CHAT_CODES),
+            **_refusals(*_METERED_CODES),
         },
     }
 

@@ -4,42 +4,16 @@ from typing import Any
 
 from tok0n.api.account_bodies import account_schemas
 from tok0n.api.errors import TABLE
-from tok0n.domain.endpoints.chat_fields import BODY, MESSAGE
-from tok0n.domain.endpoints.fields import NULL
-from tok0n.domain.usage import TOKENS_MAX
-
-COUNT = {"type": "integer", "minimum": 0, "maximum": TOKENS_MAX}
+from tok0n.domain.endpoints import ENDPOINTS
 
 
 def schemas() -> dict[str, Any]:
     """All schemas by name."""
-    request = BODY.schema() | {"additionalProperties": NULL}
-    request["properties"]["messages"]["items"] = {"$ref": "#/components/schemas/Message"}
     return {
-        "ChatRequest": request,
-        "Message": MESSAGE.schema(),
-        "Completion": _completion(),
+        **{name: schema for endpoint in ENDPOINTS for name, schema in endpoint.operation.schemas().items()},
         "Model": _model(),
         **account_schemas(),
         "Error": _error(),
-    }
-
-
-def _completion() -> dict[str, Any]:
-    usage = {
-        "type": "object",
-        "required": ["prompt_tokens", "total_tokens"],
-        "properties": {"prompt_tokens": COUNT, "completion_tokens": COUNT, "total_tokens": COUNT},
-    }
-    choice = {"type": "object", "required": ["message"], "properties": {"message": {"type": "object"}}}
-    return {
-        "type": "object",
-        "required": ["model", "choices", "usage"],
-        "properties": {
-            "model": {"type": "string"},
-            "choices": {"type": "array", "minItems": 1, "items": choice},
-            "usage": usage,
-        },
     }
 
 

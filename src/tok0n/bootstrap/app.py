@@ -92,7 +92,7 @@ class App:
                 response.headers.extend(self._cors.headers(request.named.get(b"origin")))
         response.headers.extend(id_headers(call.request_id, call.client_request_id))
         if in_api or response.status >= 500:
-            seconds = self._clock.monotonic() - call.started
+            seconds = self._clock.monotonic() - call.started_seconds
             self._request_log.write(call, status=response.status, error=None, seconds=seconds)
         return response
 
@@ -140,7 +140,7 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
             )
             for endpoint in ENDPOINTS
         },
-        starlette=_without_nul(starlette, http_error),
+        starlette=_reject_nul(starlette, http_error),
         routes=starlette.routes,
         clock=clock,
         request_log=request_log,
@@ -234,10 +234,10 @@ def _without_prefix(path: str, prefix: str) -> str:
 HttpError = Callable[[StarletteRequest, Exception], Awaitable[StarletteResponse]]
 
 
-def _without_nul(app: AsgiApp, http_error: HttpError) -> AsgiApp:
+def _reject_nul(app: AsgiApp, http_error: HttpError) -> AsgiApp:
     """Reject a NUL in a path or query before any handler, because PostgreSQL can't compare text with NULs."""
 
-    async def without_nul(scope: Scope, receive: Receive, send: Send) -> None:
+    async def reject_nul(scope: Scope, receive: Receive, send: Send) -> None:
         if "\0" in scope["path"]:
             raised = HTTPException(404)
         elif b"%00" in scope["query_string"]:
@@ -247,13 +247,13 @@ def _without_nul(app: AsgiApp, http_error: HttpError) -> AsgiApp:
         response = await http_error(StarletteRequest(scope), raised)
         return await response(scope, receive, send)
 
-    return without_nul
+    return reject_nul
 
 
 def _new_call(clock: Clock, endpoint: str, named: Mapping[bytes, bytes]) -> Call:
     return Call(
         request_id=ids.request_id(clock.now_us(), os.urandom(ids.RANDOM_BYTES)),
-        started=clock.monotonic(),
+        started_seconds=clock.monotonic(),
         endpoint=endpoint,
         client_request_id=client_request_id(named),
     )

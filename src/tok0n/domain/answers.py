@@ -1,6 +1,6 @@
-"""Read an upstream's response. Accepts only complete, valid chat completions. Any other response becomes an error.
+"""Read an upstream's response. Accept only a complete, valid one, and describe any other in our own words.
 
-Source: OpenAI API reference, "The chat completion object". `upstream_errors` reads error bodies.
+The endpoint knows the shape of its responses, and `upstream_errors` reads errors.
 """
 
 import re

@@ -14,11 +14,14 @@ TRANSITIONS = {
     (RequestStatus.PENDING, "release"): RequestStatus.RELEASED,
     (RequestStatus.PENDING, "expire"): RequestStatus.EXPIRED,
 }
-"""Every change of a request's status. A missing pair raises `AlreadyResolved`."""
+"""Every change of a request's status.
+
+A missing pair changes nothing, or raises `AlreadyResolved` if it contradicts how the request ended.
+"""
 
 
 class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An account. 0 ≤ pending ≤ posted, in tokens."""
+    """An account. `posted` are the tokens that it owns, `pending` those that are reserved. 0 ≤ pending ≤ posted."""
 
     posted: int
     pending: int = 0
@@ -57,7 +60,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
-    """The three rows of a request, and the ledger entry that the event appends."""
+    """The rows of an account, a key and a request, and the ledger entry that the event appends."""
 
     account: AccountRow
     key: KeyRow
@@ -83,7 +86,7 @@ def reserve(new: NewReservation, *, account: AccountRow, key: KeyRow) -> Rows:
         reserved=new.tokens,
         expires_at_us=new.expires_at_us,
     )
-    return _update_balances(Rows(account=account, key=key, request=request), reserved=new.tokens)
+    return _update_balances(Rows(account=account, key=key, request=request), pending_change=new.tokens)
 
 
 def settle(rows: Rows, *, total_tokens: int) -> Rows:
@@ -96,7 +99,7 @@ def settle(rows: Rows, *, total_tokens: int) -> Rows:
         return msgspec.structs.replace(rows, entry=None)
     status = _next(request, "settle")
     charged = min(total_tokens, request.reserved + account.posted - account.pending)
-    updated = _update_balances(rows, reserved=-request.reserved, charged=charged)
+    updated = _update_balances(rows, pending_change=-request.reserved, charged=charged)
     return msgspec.structs.replace(
         updated,
         request=msgspec.structs.replace(request, status=status, charged=charged, shortfall=total_tokens - charged),
@@ -114,10 +117,10 @@ def release(rows: Rows) -> Rows:
     return _end(rows, "release")
 
 
-def expire(rows: Rows, *, now_us: int | None) -> Rows:
-    """Expire the reservation if it is PENDING and past its expiry. If `now_us` is None, every expiry has passed."""
+def expire(rows: Rows, *, before_us: int | None) -> Rows:
+    """Expire a PENDING reservation whose expiry is before `before_us`, or any PENDING one if that is None."""
     request = rows.request
-    is_due = now_us is None or request.expires_at_us < now_us
+    is_due = before_us is None or request.expires_at_us < before_us
     return _end(rows, "expire") if is_due and request.status is RequestStatus.PENDING else rows
 
 
@@ -130,13 +133,14 @@ def _next(request: RequestRow, event: str) -> RequestStatus:
 
 def _end(rows: Rows, event: str) -> Rows:
     request = msgspec.structs.replace(rows.request, status=_next(rows.request, event))
-    return msgspec.structs.replace(_update_balances(rows, reserved=-request.reserved), request=request)
+    return msgspec.structs.replace(_update_balances(rows, pending_change=-request.reserved), request=request)
 
 
-def _update_balances(rows: Rows, *, reserved: int, charged: int = 0) -> Rows:
-    """Add to the reserved tokens and subtract the charged tokens of the account, and of a key with a budget."""
+def _update_balances(rows: Rows, *, pending_change: int, charged: int = 0) -> Rows:
+    """Change the pending tokens and subtract the charged tokens of the account, and of a key with a budget."""
     account, key = rows.account, rows.key
-    account = msgspec.structs.replace(account, posted=account.posted - charged, pending=account.pending + reserved)
+    pending = account.pending + pending_change
+    account = msgspec.structs.replace(account, posted=account.posted - charged, pending=pending)
     if key.budget is not None:
-        key = msgspec.structs.replace(key, spent=key.spent + charged, pending=key.pending + reserved)
+        key = msgspec.structs.replace(key, spent=key.spent + charged, pending=key.pending + pending_change)
     return Rows(account=account, key=key, request=rows.request)

@@ -1,8 +1,8 @@
 """The states of a connection, and every transition between them.
 
-Theory of operation. A connection has exactly one request in progress at a time. Bytes of the next request stay in the
-parser, and the socket is not read again until the response is out. So a connection holds at most one read of pipelined
-requests, and its responses have the order of its requests.
+Theory of operation. A connection has at most one request in progress. Bytes of the next request stay in the parser, and
+once there are any, the socket is not read again until the response is out. So a connection holds at most the bytes of
+one `recv` of pipelined requests, and its responses have the order of its requests.
 
     IDLE ──START──> HEAD ──AWAIT_BODY──> BODY ──COMPLETE──> RESPONDING ──NEXT──> IDLE
       │            └───────────COMPLETE───────────┤
@@ -13,15 +13,17 @@ requests, and its responses have the order of its requests.
 - AWAIT_BODY: the head is complete and the body is not. The handler may start, and reads the body as it arrives.
 - COMPLETE: the last byte of the request arrived. Often it comes in the same read as the first one.
 - NEXT: the response is out, and the connection stays open.
-- CLOSE: an error, the end of the server, or the end of a response after which the connection can't be reused. That is
-  so if the client asked for it, or if the rest of the request's body never arrived.
+- CLOSE: an error, a deadline, a lost connection, the shutdown of the server, or a response after which the connection
+  can't be reused: the client asked for that, or the response went out before the rest of the request arrived.
 
-In CLOSING, bytes that arrive are not interpreted. After an error response the connection discards them for a moment,
-because closing a socket with unread bytes makes the kernel drop the response before the client has read it.
+In CLOSING, bytes that arrive are not interpreted. If the client may still be sending, the connection discards them for
+a moment after its last response, because closing a socket with unread bytes makes the kernel drop the response before
+the client has read it.
 
-Each state has at most one deadline (`watchdog.Watchdog`): IDLE the idle timeout (a new connection: the
-time for a head), HEAD the time for a head, BODY the
-rate and the total time of a body, CLOSING the time for discarding. RESPONDING has none: the handler has its own.
+Each state has at most one deadline (`watchdog.Watchdog`): IDLE the idle timeout (for a new connection the time for a
+head), HEAD the time for a head, BODY the rate and the total time of a body, CLOSING the time for discarding. RESPONDING
+has none: handlers have their own deadlines, and the kernel ends a connection whose client reads nothing
+(`server.bind`).
 """
 
 import enum

@@ -33,17 +33,21 @@ RANDOM_POOL_IDS = 256
 """How many request ids share one system call for random bytes."""
 
 SETTLE_SECONDS_MAX = 60
-"""How long after the upstream's deadline a row may stay PENDING. All attempts to settle take less."""
+"""How long after the upstream's deadline a row may stay PENDING.
+
+A settlement that takes longer can find the row expired: the client then gets an error, and is not charged.
+"""
 
 
 class Call(msgspec.Struct, kw_only=True):
     """The facts about one request, for its response headers and its log line.
 
-    `Pipeline` sets the second half as it learns them. No other module changes a call.
+    `started_seconds` is on the monotonic clock. `Pipeline` sets `caller` and the fields below it as it learns them, and
+    no other module changes them.
     """
 
     request_id: str
-    started: float
+    started_seconds: float
     endpoint: str
     client_request_id: str | None = None
 
@@ -81,14 +85,14 @@ class Pipeline:
         self._clock = clock
         self._random_bytes: list[bytes] = []
 
-    def new_call(self, *, endpoint: str, client_request_id: str | None = None) -> Call:
+    def new_call(self, endpoint: str, *, client_request_id: str | None = None) -> Call:
         """Start a call. Its request id is unique and sorts by time."""
         if not self._random_bytes:
             self._random_bytes = _random_pool()
         request_id = ids.request_id(self._clock.now_us(), self._random_bytes.pop())
         return Call(
             request_id=request_id,
-            started=self._clock.monotonic(),
+            started_seconds=self._clock.monotonic(),
             endpoint=endpoint,
             client_request_id=client_request_id,
         )
@@ -99,12 +103,11 @@ class Pipeline:
         caller = call.caller = cache.remembered(authorization) or await cache.authenticate(authorization)
         return caller
 
-    async def find_rate(self, call: Call) -> RateState | None:
-        """Return the rate state of the call's key, also if it was not admitted. None if it is unknown."""
+    async def find_rate(self, call: Call) -> None:
+        """Set the rate state of a call that was not admitted, if its caller is known and the limiter responds."""
         if call.rate is None and call.caller is not None:
             with contextlib.suppress(Tok0nError):
                 call.rate = await self._limiter.state(call.caller)
-        return call.rate
 
     async def serve(
         self,
@@ -120,8 +123,7 @@ class Pipeline:
         Calls `on_admitted` once the limiter has admitted the request. Raises the errors of `domain.errors`.
         """
         call.caller = caller
-        # Small bodies, nearly all, cost no coroutine.
-        reader = self._reader
+        reader = self._reader  # Most bodies are small: read them without the cost of a coroutine.
         small = len(body) <= LARGE_BODY_BYTES
         request = reader.read_now(endpoint, body) if small else await reader.read(endpoint, body)
         if not caller.may_use(request.model.id):
@@ -151,7 +153,7 @@ class Pipeline:
     async def read(self, endpoint: Endpoint, body: JsonText) -> MeteredRequest:
         """Read and bound a request that is not sent yet. Raises `InvalidRequest` or `Overloaded`.
 
-        This work is not limited by itself: count an attempt first.
+        Doesn't limit how often the account does this. The caller must.
         """
         return await self._reader.exact(await self._reader.read(endpoint, body))
 

@@ -101,7 +101,7 @@ class Playground:
         raise InvalidRequest("Choose an active key.", param="key")
 
     async def _send(self, submission: Submission, key: ApiKey, body: bytes) -> PlaygroundResult:
-        call = self._pipeline.new_call(endpoint="playground")
+        call = self._pipeline.new_call("playground")
         error: Tok0nError | None = None
         answer: dict[str, Any] | None = None
         with self._requests_in_progress:
@@ -119,5 +119,7 @@ class Playground:
                 error = AccountingFailed(upstream_called=call.upstream_ms is not None, detail="unexpected error")
         self._caller_cache.mark_used(key.caller)
         status = 200 if error is None else self._status_of(error)
-        self._request_log.write(call, status=status, error=error, seconds=self._clock.monotonic() - call.started)
+        self._request_log.write(
+            call, status=status, error=error, seconds=self._clock.monotonic() - call.started_seconds
+        )
         return PlaygroundResult(status=status, call=call, answer=answer, error=error)

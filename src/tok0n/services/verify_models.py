@@ -208,4 +208,4 @@ def _is_used_up(endpoint: Endpoint, request: MeteredRequest, answer: Answer) -> 
     """Whether the answer was cut before it said anything, or reasoning took all of the limit."""
     if answer.usage.details.get(_REASONING_TOKENS, 0) >= request.output_limit:
         return True
-    return endpoint.is_empty(decode(answer.body))
+    return endpoint.is_cut_before_output(decode(answer.body))

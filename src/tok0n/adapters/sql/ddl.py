@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
+import sqlalchemy as sa
+
 Engine = Literal["sqlite", "postgresql"]
 
 _FOLDER = Path(__file__).parent
@@ -25,6 +27,14 @@ TYPES: dict[Engine, dict[str, str]] = {
     },
 }
 """Each engine's values for the placeholders in `schema.sql`."""
+
+
+def engine_of(tx: sa.Connection) -> Engine:
+    """Return the engine of a connection. Raises `ValueError` for one that Tok0n doesn't support."""
+    for engine in TYPES:
+        if engine == tx.dialect.name:
+            return engine
+    raise ValueError(f"unsupported database: {tx.dialect.name}")
 
 
 def tables(engine: Engine) -> list[str]:

@@ -32,5 +32,5 @@ class SqlStore(Protocol):
 
 def lock_for(tx: sa.Connection, name: str) -> None:
     """Hold the lock `name` until the transaction ends. SQLite needs no lock, because it has one writer."""
-    if tx.dialect.name == "postgresql":
+    if tx.dialect.name != "sqlite":
         tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))

@@ -14,13 +14,15 @@ from tok0n.domain.endpoints.chat_fields import (
     BODY,
     DEFINITIONS,
     LIMIT_FIELDS,
+    MESSAGE,
     MODEL_ID,
     check_fields,
     messages_size,
     output_limit,
 )
-from tok0n.domain.endpoints.endpoint import Endpoint, FindModel
+from tok0n.domain.endpoints.endpoint import Endpoint, FindModel, Operation
 from tok0n.domain.endpoints.error_shapes import render_openai_error
+from tok0n.domain.endpoints.fields import COUNT, NULL
 from tok0n.domain.errors import UnknownModel
 from tok0n.domain.json_text import JsonText, decode_object
 from tok0n.domain.metered_request import MeteredRequest, bound_texts, rewrite_body
@@ -103,7 +105,7 @@ def _verification_request(model: Model, output_tokens: int) -> dict[str, Any]:
     }
 
 
-def _is_empty(values: Mapping[str, Any]) -> bool:
+def _is_cut_before_output(values: Mapping[str, Any]) -> bool:
     return any(
         choice.get("finish_reason") == "length"
         and not choice["message"].get("content")
@@ -112,15 +114,42 @@ def _is_empty(values: Mapping[str, Any]) -> bool:
     )
 
 
+def _schemas() -> dict[str, Any]:
+    request = BODY.schema() | {"additionalProperties": NULL}
+    request["properties"]["messages"]["items"] = {"$ref": "#/components/schemas/Message"}
+    choice = {"type": "object", "required": ["message"], "properties": {"message": {"type": "object"}}}
+    usage = {
+        "type": "object",
+        "required": ["prompt_tokens", "total_tokens"],
+        "properties": {"prompt_tokens": COUNT, "completion_tokens": COUNT, "total_tokens": COUNT},
+    }
+    completion = {
+        "type": "object",
+        "required": ["model", "choices", "usage"],
+        "properties": {
+            "model": {"type": "string"},
+            "choices": {"type": "array", "minItems": 1, "items": choice},
+            "usage": usage,
+        },
+    }
+    return {"ChatRequest": request, "Message": MESSAGE.schema(), "Completion": completion}
+
+
 CHAT = Endpoint(
     name="chat",
     path="/v1/chat/completions",
     upstream_path="/chat/completions",
-    body=BODY,
+    operation=Operation(
+        id="createChatCompletion",
+        summary="Create a chat completion (whole answers only)",
+        request_schema="ChatRequest",
+        response_schema="Completion",
+        schemas=_schemas,
+    ),
     read_request=read_chat_request,
     find_fault=_find_fault,
     read_usage=_read_usage,
     render_error=render_openai_error,
     verification_request=_verification_request,
-    is_empty=_is_empty,
+    is_cut_before_output=_is_cut_before_output,
 )

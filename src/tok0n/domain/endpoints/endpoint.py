@@ -1,4 +1,4 @@
-"""What differs between the endpoints. The pipeline, verification and the OpenAPI document know nothing else of them."""
+"""What differs between the metered endpoints: those that reserve tokens and call an upstream."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -6,7 +6,6 @@ from typing import Any, Protocol
 import msgspec
 
 from tok0n.domain.catalogue import Model
-from tok0n.domain.endpoints.fields import Object
 from tok0n.domain.json_text import JsonText
 from tok0n.domain.metered_request import MeteredRequest
 from tok0n.domain.usage import Usage
@@ -29,28 +28,38 @@ class RenderError(Protocol):
         """Return the JSON document."""
 
 
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """What the OpenAPI document says of an endpoint. `schemas` has the two schemas by name, and those they refer to."""
+
+    id: str
+    summary: str
+    request_schema: str
+    response_schema: str
+    schemas: Callable[[], dict[str, Any]]
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One endpoint: data and pure functions.
 
     - `name`: its name in the log.
     - `path`: where customers call it.
     - `upstream_path`: where we call it, below the base URL of an upstream.
-    - `body`: the fields of a request. They give the OpenAPI schema and the docs' table.
+    - `operation`: the id, summary and schemas for the OpenAPI document.
     - `read_request`: reads and bounds a request.
     - `find_fault`: says what is wrong with the decoded body of a response with status 200, or returns None.
     - `read_usage`: returns the usage in such a body, or None if it is missing or impossible.
     - `render_error`: renders the body of an error.
-    - `verification_request`: the body of the tiny request that verifies a model with an output limit in tokens.
-    - `is_empty`: whether the output limit cut a decoded response before it said anything.
+    - `verification_request`: returns the body of the tiny request that verifies a model; takes the output limit.
+    - `is_cut_before_output`: whether the output limit ended a decoded response before it said anything.
     """
 
     name: str
     path: str
     upstream_path: str
-    body: Object
+    operation: Operation
     read_request: ReadRequest
     find_fault: Callable[[Any], str | None]
     read_usage: Callable[[Mapping[str, Any]], Usage | None]
     render_error: RenderError
     verification_request: Callable[[Model, int], dict[str, Any]]
-    is_empty: Callable[[Mapping[str, Any]], bool]
+    is_cut_before_output: Callable[[Mapping[str, Any]], bool]

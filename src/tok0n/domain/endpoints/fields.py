@@ -11,6 +11,7 @@ import msgspec
 
 from tok0n.domain.catalogue import Model
 from tok0n.domain.errors import InvalidRequest
+from tok0n.domain.usage import TOKENS_MAX
 
 Schema = dict[str, Any]
 Path = str | tuple["Path", str | int]
@@ -19,6 +20,7 @@ Path = str | tuple["Path", str | int]
 Check = Callable[[Any, Path, Model], None]
 
 NULL: Schema = {"type": "null"}
+COUNT: Schema = {"type": "integer", "minimum": 0, "maximum": TOKENS_MAX}
 NAME_CHARACTERS_MAX = 80
 """An error message truncates the name of an unknown member to this length."""
 

@@ -4,7 +4,7 @@ from markupsafe import Markup
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tok0n.domain.errors import AlreadySubmitted, InvalidRequest
+from tok0n.domain.errors import InvalidRequest
 from tok0n.services import second_factor
 from tok0n.services.passwords import FormError
 from tok0n.services.profile import time_zones
@@ -55,7 +55,8 @@ class _SettingsPages:
 
     async def second_factor(self, page: PageRequest) -> Response:
         user = await self._ports.users.get(page.user.user_id)
-        if user.totp_secret is not None and not await self._is_repeated(page, _TWO_FACTOR):
+        is_end = page.form.get("change") == "end" if page.is_post else user.totp_secret is not None
+        if is_end:
             return await self._end_second_factor(page)
         secret = page.form.get("secret", "")
         if not second_factor.is_secret(secret):
@@ -129,17 +130,6 @@ class _SettingsPages:
             done=page.query("done"),
             form_error=form_error,
         )
-
-    async def _is_repeated(self, page: PageRequest, form: str) -> bool:
-        """Whether a form is submitted again."""
-        try:
-            submission = submission_of(page, form, field="")
-            await self._ports.forms.check(submission, now_us=self._ports.clock.now_us())
-        except FormError:
-            return False
-        except AlreadySubmitted:
-            return True
-        return False
 
     async def _end_second_factor(self, page: PageRequest) -> Response:
         if not page.is_post:

@@ -75,7 +75,7 @@ def upgrade(tx: sa.Connection, revision: str) -> None:
 
     Raises `OperatorError` if the audit finds a difference. The caller then rolls back.
     """
-    engine: ddl.Engine = "sqlite" if tx.dialect.name == "sqlite" else "postgresql"
+    engine = ddl.engine_of(tx)
     if engine == "postgresql":
         # The hot path locks in this order too, which prevents deadlocks.
         tx.exec_driver_sql("LOCK TABLE account, api_key, request, ledger_entry IN ACCESS EXCLUSIVE MODE")

@@ -11,7 +11,7 @@ down_revision = None
 def upgrade() -> None:
     """Create the tables, the triggers that guard them, and PostgreSQL's function."""
     connection = op.get_bind()
-    engine: ddl.Engine = "sqlite" if connection.dialect.name == "sqlite" else "postgresql"
+    engine = ddl.engine_of(connection)
     for statement in (*ddl.tables(engine), *ddl.guards(engine)):
         connection.exec_driver_sql(statement)
     if engine == "postgresql":
