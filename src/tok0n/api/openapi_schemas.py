@@ -1,4 +1,4 @@
-"""The schemas of the OpenAPI document. The schema of a request comes from the description that also checks it."""
+"""The schemas of the OpenAPI document. The request schema is generated from the fields that validate requests."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ COUNT = {"type": "integer", "minimum": 0, "maximum": TOKENS_MAX}
 
 
 def schemas() -> dict[str, Any]:
-    """All schemas by name."""
+    """Return all schemas, by name."""
     request = BODY.schema() | {"additionalProperties": NULL}
     request["properties"]["messages"]["items"] = {"$ref": "#/components/schemas/Message"}
     return {
