@@ -346,7 +346,9 @@ async def play(shop: Shop, events: list[dict[str, Any]]) -> None:
         await shop.sell.handle_all()
     assert [line for line in lines if line.get("exc_info")] == []
     for event in await shop.events():
-        waits_for_its_order = "No order is known" in str(event["failure"]) or "no such order" in str(event["failure"])
+        waits_for_its_order = "No order has the payment" in str(event["failure"]) or "no such order" in str(
+            event["failure"]
+        )
         assert event["handled_at_us"] or waits_for_its_order, event
     assert (await shop.db.accounts.get("a@x")).balance.posted == 0
 

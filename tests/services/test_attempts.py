@@ -278,7 +278,7 @@ async def test_housekeeping_removes_every_expired_count(world: World, monkeypatc
             AttemptKind.PASSKEY, bytes([number]), limit=limit, now_us=world.clock.now_us() + number // 4
         )
     world.clock.advance(limit.quiet_us / 1_000_000)
-    await world.sign_in.forget_old()
+    await world.sign_in.delete_expired()
     assert [row["subject"] for row in await world.db.rows(schema.attempt)] == [bytes([4])]
 
 

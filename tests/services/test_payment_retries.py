@@ -76,7 +76,7 @@ async def test_an_event_that_always_fails_raises_two_alarms_and_ends_after_a_wee
     alarms = [line["why"] for line in lines if line["event"] == "payment_alarm"]
     assert len(alarms) == 2
     assert "5 attempts failed: deadlock detected" in alarms[0]
-    assert "given up" in alarms[1]
+    assert "gave up" in alarms[1]
     assert await shop.inbox.unhandled(now_us=FOREVER_US, rows_max=10) == []
 
 

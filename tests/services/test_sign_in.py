@@ -91,7 +91,7 @@ async def test_known_and_unknown_addresses_cost_the_same_before_the_answer(db: O
         with pytest.raises(FormError):
             await sign_in.sign_in(email=email, password="wrong", address="a", agent="")
         first_cost = (list(passwords.asked), users.asked)
-        await sign_in.ask_reset(email, address="a")
+        await sign_in.request_reset(email, address="a")
         await sign_in.sign_up(email=email, password="plenty of quiet rivers", address="a")
         costs.append((first_cost, list(passwords.asked), users.asked))
     assert costs[0] == costs[1]

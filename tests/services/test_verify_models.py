@@ -172,7 +172,7 @@ async def test_use_beyond_the_limit_fails_and_names_the_setting_that_allows_it(
 
 async def test_an_answer_that_comes_too_late_is_none(tmp_path: Path) -> None:
     state = await verify(tmp_path, FakeUpstream(), timeout_seconds=0)
-    assert (state.checks["answered"], state.detail) == (False, "no answer within 0 s")
+    assert (state.checks["answered"], state.detail) == (False, "no response within 0 s")
 
 
 async def test_verifying_takes_a_global_slot_and_waits_for_one(tmp_path: Path) -> None:

@@ -56,6 +56,6 @@ async def test_every_page_works_on_postgres(tmp_path: Path, upstream: ScriptedUp
         assert f"{1_000 - USAGE_TOTAL:,}" in (await visitor.get("/dashboard/statement")).text
         await site.caller_cache.flush_last_used()
         assert (await keys_of(site.store.accounts, ADA))[0].last_used_at_us is not None
-        await site.sign_in.forget_old()
+        await site.sign_in.delete_expired()
         assert (await visitor.post("/sign-out", {"everywhere": "1"}, page="/dashboard/settings")).status_code == 303
         assert await site.audit_is_clean()

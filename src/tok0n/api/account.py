@@ -1,4 +1,4 @@
-"""GET /v1/key, /v1/balance and /v1/requests/{id}: what a program can ask about itself, with its API key."""
+"""GET /v1/key, /v1/balance and /v1/requests/{id}: read an account with its API key."""
 
 from collections.abc import Awaitable, Callable
 
@@ -19,11 +19,11 @@ from tok0n.ports.accounts import History
 from tok0n.ports.limiter import Limiter
 from tok0n.services.caller_cache import CallerCache
 
-Answer = Callable[[Request, Caller], Awaitable[msgspec.Struct]]
+ReadBody = Callable[[Request, Caller], Awaitable[msgspec.Struct]]
 
 
 def account_routes(caller_cache: CallerCache, limiter: Limiter, history: History) -> list[Route]:
-    """The routes. Each answers for the account of the key that asks, and tells no other's."""
+    """Return the routes. Each one reads only the account of the API key in the request."""
 
     async def key(_: Request, caller: Caller) -> Key:
         key = await history.key(caller.account_id, caller.api_key_id)
@@ -47,9 +47,9 @@ def account_routes(caller_cache: CallerCache, limiter: Limiter, history: History
     async def receipt(request: Request, caller: Caller) -> Receipt:
         return _receipt(await history.request(caller.account_id, request.path_params["request_id"]))
 
-    def route(path: str, answer: Answer) -> Route:
+    def route(path: str, read_body: ReadBody) -> Route:
         async def endpoint(request: Request) -> Response:
-            return await _answer(request, answer, caller_cache, limiter)
+            return await _respond(request, read_body, caller_cache, limiter)
 
         return Route(path, endpoint, methods=["GET"])
 
@@ -84,13 +84,13 @@ def _receipt(record: RequestRecord) -> Receipt:
     )
 
 
-async def _answer(request: Request, answer: Answer, caller_cache: CallerCache, limiter: Limiter) -> Response:
+async def _respond(request: Request, read_body: ReadBody, caller_cache: CallerCache, limiter: Limiter) -> Response:
     authorization = request.headers.get("authorization")
     try:
         caller = await caller_cache.authenticate(None if authorization is None else authorization.encode("latin-1"))
-        body = await answer(request, caller)
-    except NotFound as refusal:
-        return error("not_found", refusal.message)
+        body = await read_body(request, caller)
+    except NotFound as missing:
+        return error("not_found", missing.message)
     except Tok0nError as failure:
         rendered = error_response(failure)
         assert isinstance(rendered.body, bytes)

@@ -1,4 +1,4 @@
-"""The bodies of GET /v1/key, /v1/balance and /v1/requests/{id}. The OpenAPI document shows their schemas."""
+"""The bodies of GET /v1/key, /v1/balance and /v1/requests/{id}. The OpenAPI document includes their schemas."""
 
 from typing import Annotated, Any
 
@@ -17,11 +17,15 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     id: str
     name: str
-    shown_as: Annotated[str, Meta(description="Its first and last characters; never the key.")]
+    shown_as: Annotated[str, Meta(description="The first and last characters of the key.")]
     created_at: Annotated[int, Meta(description="Seconds since the Unix epoch.")]
-    expires_at: Annotated[int | None, Meta(description="When it stops working; null is never.")]
-    models: Annotated[tuple[str, ...] | None, Meta(description="The models it may call; null is all.")]
-    budget: Annotated[int | None, Meta(description="The most tokens it may spend; null is without limit.")]
+    expires_at: Annotated[int | None, Meta(description="Seconds since the Unix epoch. Null if the key doesn't expire.")]
+    models: Annotated[
+        tuple[str, ...] | None, Meta(description="The models that the key can call. Null if it can call all models.")
+    ]
+    budget: Annotated[
+        int | None, Meta(description="The tokens that the key can spend in total. Null if there is no limit.")
+    ]
     spent: Tokens
 
 
@@ -43,14 +47,14 @@ class ReceiptUsage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="object", tag="request"):
-    """What one request reserved and was charged."""
+    """The tokens that one request reserved, and its charge."""
 
     id: str
     api_key_id: str
     model: str
     status: Status
     billed: bool
-    code: Annotated[str | None, Meta(description="Why it was not billed: a code of the error table.")]
+    code: Annotated[str | None, Meta(description="The error code that says why the request was not billed.")]
     reserved: Tokens
     charged: Tokens
     released: Tokens
@@ -61,6 +65,6 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def account_schemas() -> dict[str, Any]:
-    """The JSON schemas of the bodies, by name."""
+    """Return the JSON schemas of the bodies, by name."""
     bodies = (Key, Balance, Receipt)
     return msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")[1]

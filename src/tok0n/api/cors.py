@@ -1,4 +1,4 @@
-"""Let browser applications of other origins call /v1 (Fetch Standard, CORS protocol). Off by default; never for pages.
+"""Let browser applications from other origins call /v1 (Fetch Standard, CORS). Off by default; never for pages.
 
 API keys travel in headers that a page's script sets itself, so responses never allow credentials.
 """
@@ -35,7 +35,7 @@ _VARY = (b"vary", b"origin")
 
 
 class Cors:
-    """Decides for which origins responses carry CORS headers. Without origins nothing is added."""
+    """Returns the CORS headers for each allowed origin. Without origins, it adds none."""
 
     def __init__(self, origins: Sequence[str] = ()) -> None:
         self.is_on = bool(origins)

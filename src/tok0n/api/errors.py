@@ -1,4 +1,4 @@
-"""The one table that maps the error tree to HTTP, and the shape in which every error under /v1 is told."""
+"""Map the error tree to HTTP statuses, headers and bodies. Every error under /v1 is rendered here."""
 
 import math
 
@@ -20,8 +20,8 @@ from tok0n.http.message import Headers, Response
 
 RETRY_AFTER_SECONDS_MAX = 60
 
-UNEXPECTED = "The gateway could not answer this request."
-"""What a client is told of a fault of ours."""
+UNEXPECTED = "The gateway couldn't complete this request because of an internal error."
+"""The message for an unexpected exception. The log has its details."""
 
 TABLE: dict[str, tuple[int, str]] = {
     "invalid_request": (400, "invalid_request_error"),
@@ -40,7 +40,7 @@ TABLE: dict[str, tuple[int, str]] = {
     "rate_limit_unavailable": (503, "service_unavailable_error"),
     "overloaded": (503, "service_unavailable_error"),
 }
-"""code: (HTTP status, type). docs/errors.md tells customers what to do about each."""
+"""The HTTP status and the type of each error code. docs/errors.md tells customers how to fix each error."""
 
 
 class RequestTooLarge(InvalidRequest):
@@ -58,17 +58,17 @@ class EdgeError(Tok0nError):
 
 
 class BodiesTooLarge(EdgeError):
-    """The bodies that one account sends at this moment are too large together."""
+    """The total size of the bodies that one account is sending exceeds the limit."""
 
     def __init__(self) -> None:
         super().__init__(
             "rate_limit_error",
-            "The request bodies that this account is sending are too large together. Retry later.",
+            "The request bodies that this account is currently sending are too large in total. Try again later.",
         )
 
 
 def error_body(*, message: str, code: str, param: str | None = None) -> bytes:
-    """Render an error under /v1 that no endpoint renders itself, in OpenAI's shape."""
+    """Return the JSON of an error in OpenAI's shape, for paths under /v1 without an endpoint of their own."""
     return render_openai_error(message=message, type_=TABLE[code][1], code=code, param=param)
 
 
@@ -78,7 +78,7 @@ def status_of(error: Tok0nError) -> int:
 
 
 def error_response(error: Tok0nError, render: RenderError = render_openai_error) -> Response:
-    """Respond with an error of the tree, rendered in the shape of an endpoint."""
+    """Return the response to an error of the tree, in the shape of the endpoint that `render` belongs to."""
     param = error.param if isinstance(error, InvalidRequest) else None
     headers: Headers = [(b"content-type", b"application/json"), *_extra_headers(error)]
     status, type_ = TABLE[error.code]
@@ -86,7 +86,7 @@ def error_response(error: Tok0nError, render: RenderError = render_openai_error)
 
 
 def _extra_headers(error: Tok0nError) -> Headers:
-    """What tells a client whether and when to try again."""
+    """Return the headers that say how to authenticate, and whether and when to retry."""
     match error:
         case InvalidApiKey():
             return [(b"www-authenticate", b"Bearer")]
@@ -129,8 +129,8 @@ def _edge_headers(code: str) -> Headers:
             return []
 
 
-def _should_retry(yes: bool) -> tuple[bytes, bytes]:  # noqa: FBT001  it is the value of the header
-    return b"x-should-retry", b"true" if yes else b"false"
+def _should_retry(value: bool) -> tuple[bytes, bytes]:  # noqa: FBT001  it is the value of the header
+    return b"x-should-retry", b"true" if value else b"false"
 
 
 def _retry_after(seconds: float) -> tuple[bytes, bytes]:

@@ -1,6 +1,6 @@
-"""What a load balancer asks: does the process live, and can it serve.
+"""Liveness and readiness probes for load balancers.
 
-Anybody may ask, so an answer names components only. Hosts, roles and paths go to the log.
+The probes need no authentication, so a response only names components. Hosts, roles and paths go to the log.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ FAILED = "failed"
 
 
 def operation_routes(database: Database, limiter: Limiter, *, is_draining: Callable[[], bool]) -> list[Route]:
-    """GET /healthz and GET /readyz."""
+    """Return the routes of GET /healthz and GET /readyz."""
     readiness = Readiness(database, limiter)
 
     async def healthz(_: Request) -> Response:
@@ -43,7 +43,7 @@ def operation_routes(database: Database, limiter: Limiter, *, is_draining: Calla
 
 
 class Readiness:
-    """Probes each component, and logs the details when a component fails in a new way or recovers."""
+    """Probes each component, and logs when it recovers or the details of its failure change."""
 
     def __init__(self, database: Database, limiter: Limiter) -> None:
         self._database = database
@@ -51,9 +51,9 @@ class Readiness:
         self._details: dict[str, str] = {}
 
     async def probe(self) -> dict[str, str]:
-        """`ok` or `failed`, by component."""
+        """Probe all components. Return `ok` or `failed` for each."""
         database, limiter = await asyncio.gather(self._probe_database(), self._probe_limiter())
-        return {"database": self._note("database", database), "limiter": self._note("limiter", limiter)}
+        return {"database": self._state_of("database", database), "limiter": self._state_of("limiter", limiter)}
 
     async def _probe_database(self) -> str:
         try:
@@ -72,8 +72,8 @@ class Readiness:
             return error.detail or error.message
         return ""
 
-    def _note(self, component: str, detail: str) -> str:
-        """One line for each change, however often anybody asks."""
+    def _state_of(self, component: str, detail: str) -> str:
+        """Return `ok`, or `failed` if there are details. Logs only changes, so frequent probes can't flood the log."""
         before = self._details.get(component, "")
         self._details[component] = detail
         if detail and detail != before:

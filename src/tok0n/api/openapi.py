@@ -1,4 +1,4 @@
-"""The OpenAPI document of /v1, served at /openapi.json: its operations, what each refuses, and their headers."""
+"""The OpenAPI document of /v1, served at /openapi.json: operations, errors and headers."""
 
 import functools
 from typing import Any
@@ -19,56 +19,74 @@ _RATE = ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-rate
 _RECEIPT = ("x-tok0n-reserved", "x-tok0n-charged", "x-tok0n-available")
 
 _HEADERS: dict[str, dict[str, Any]] = {
-    "x-request-id": {"description": "Quote it when you ask the operator.", "schema": {"type": "string"}},
-    "x-ratelimit-limit-requests": {"description": "Requests per minute of this key.", "schema": COUNT},
-    "x-ratelimit-remaining-requests": {"description": "How many of them are left now.", "schema": COUNT},
+    "x-request-id": {
+        "description": "The ID of the request. Include it when you contact support.",
+        "schema": {"type": "string"},
+    },
+    "x-ratelimit-limit-requests": {"description": "The key's limit in requests per minute.", "schema": COUNT},
+    "x-ratelimit-remaining-requests": {"description": "The requests that the key can send now.", "schema": COUNT},
     "x-ratelimit-reset-requests": {
-        "description": "How long until all of them are there again.",
+        "description": "The time until the key can send its full limit again.",
         "schema": {"type": "string", "examples": ["6m0s", "1.5s", "20ms"]},
     },
-    "x-tok0n-reserved": {"description": "Tokens reserved for this request.", "schema": COUNT},
-    "x-tok0n-charged": {"description": "Tokens charged; the rest was released.", "schema": COUNT},
-    "x-tok0n-available": {"description": "Tokens available after it.", "schema": COUNT},
-    "openai-processing-ms": {"description": "Milliseconds from request to answer.", "schema": COUNT},
-    "www-authenticate": {"description": "How to authenticate.", "schema": {"const": "Bearer"}},
+    "x-tok0n-reserved": {"description": "The tokens reserved for this request.", "schema": COUNT},
+    "x-tok0n-charged": {
+        "description": "The tokens charged. The rest of the reservation was released.",
+        "schema": COUNT,
+    },
+    "x-tok0n-available": {"description": "The tokens available after this request.", "schema": COUNT},
+    "openai-processing-ms": {"description": "Milliseconds from the request to the response.", "schema": COUNT},
+    "www-authenticate": {"description": "The authentication scheme.", "schema": {"const": "Bearer"}},
     "x-should-retry": {
-        "description": "Whether a retry could help; the official SDKs follow it.",
+        "description": "Whether a retry can succeed. The official SDKs obey it.",
         "schema": {"enum": ["true", "false"]},
     },
     "retry-after": {
-        "description": "Seconds to wait.",
+        "description": "Seconds to wait before a retry.",
         "schema": {"type": "integer", "minimum": 1, "maximum": RETRY_AFTER_SECONDS_MAX},
     },
-    "retry-after-ms": {"description": "The same in milliseconds.", "schema": {"type": "integer", "minimum": 1}},
+    "retry-after-ms": {
+        "description": "Milliseconds to wait before a retry.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
 }
 
-_WHEN: dict[str, tuple[str, tuple[str, ...]]] = {
-    "invalid_request": ("The body, or a feature it asks for, is not valid. `param` names the field.", _RATE),
-    "invalid_api_key": ("The key is missing, invalid or inactive.", ("www-authenticate",)),
-    "insufficient_tokens": ("The account cannot cover the reservation.", (*_RATE, "x-should-retry")),
-    "not_found": ("There is no such request in this account.", ()),
-    "model_not_found": ("There is no such model here.", ()),
-    "request_timeout": ("The request did not arrive in time.", (*_RATE, "x-should-retry")),
+_ERRORS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "invalid_request": ("The body is invalid, or uses an unsupported field. `param` names the field.", _RATE),
+    "invalid_api_key": (
+        "The API key is missing, malformed, unknown, expired or revoked, or its account is closed.",
+        ("www-authenticate",),
+    ),
+    "insufficient_tokens": ("The balance or the key's budget can't cover the reservation.", (*_RATE, "x-should-retry")),
+    "not_found": ("The account has no such request.", ()),
+    "model_not_found": ("The model is not available.", ()),
+    "request_timeout": ("The complete request didn't arrive in time.", (*_RATE, "x-should-retry")),
     "request_too_large": ("The body is too large.", (*_RATE, "x-should-retry")),
     "rate_limit_error": (
-        "A limit refused: of the key, of concurrent requests, or of all requests together. The message says which.",
+        "The key, concurrency or global limit is reached. The message names the limit.",
         (*_RATE, "retry-after", "retry-after-ms"),
     ),
     "headers_too_large": ("The request's headers are too large.", ()),
     "http_version_not_supported": ("The request is not HTTP/1.1.", ()),
-    "api_error": ("The accounting could not be completed safely; nothing is charged.", (*_RATE, "x-should-retry")),
-    "upstream_error": ("The upstream failed or answered nonsense; nothing is charged.", (*_RATE, "x-should-retry")),
-    "rate_limit_unavailable": ("The limiter cannot be reached.", ("retry-after",)),
-    "overloaded": ("The gateway is at its capacity.", (*_RATE, "retry-after")),
+    "api_error": (
+        "The gateway couldn't record the request in the ledger. Nothing is charged.",
+        (*_RATE, "x-should-retry"),
+    ),
+    "upstream_error": (
+        "The upstream failed or returned an invalid response. Nothing is charged.",
+        (*_RATE, "x-should-retry"),
+    ),
+    "rate_limit_unavailable": ("The rate limiter is unavailable.", ("retry-after",)),
+    "overloaded": ("The gateway is overloaded.", (*_RATE, "retry-after")),
 }
-"""When each refusal is given, and the headers that may come with it."""
+"""The cause of each error code, and the headers that the response can have."""
 
 _HEAD_CODES = ("request_timeout", "headers_too_large", "http_version_not_supported")
-_METERED_CODES = tuple(code for code in _WHEN if code not in {"model_not_found", "not_found"})
+_METERED_CODES = tuple(code for code in _ERRORS if code not in {"model_not_found", "not_found"})
 
 
 def openapi_route(prefix: str = "") -> Route:
-    """GET /openapi.json. `prefix` is the path of the public URL."""
+    """Return the route of GET /openapi.json. `prefix` is the path of the public URL."""
     body = _encoded(prefix)
 
     async def openapi(_: Request) -> Response:
@@ -83,22 +101,24 @@ def _encoded(prefix: str) -> bytes:
 
 
 def document(prefix: str = "") -> dict[str, Any]:
-    """The OpenAPI 3.1 document. `prefix` is the path of the public URL."""
+    """Return the OpenAPI 3.1 document. `prefix` is the path of the public URL."""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Tok0n",
             "version": __version__,
-            "description": "A prepaid, OpenAI-compatible LLM gateway. Every token is reserved before a call, charged"
-            " exactly as used, and accounted for.",
+            "description": "A prepaid, OpenAI-compatible LLM gateway. Tokens are reserved before each request,"
+            " charged exactly as reported by the model, and released if they are not used.",
         },
         "servers": [{"url": prefix or "/"}],
         "paths": {
             **{endpoint.path: {"post": _metered(endpoint)} for endpoint in ENDPOINTS},
             "/v1/models": {"get": _list_models()},
             "/v1/models/{model}": {"get": _get_model()},
-            "/v1/key": {"get": _of_account("getKey", "The API key that asks: its limits and what it spent", "Key")},
-            "/v1/balance": {"get": _of_account("getBalance", "The balance of the account", "Balance")},
+            "/v1/key": {
+                "get": _of_account("getKey", "Get the API key of the request, its limits and its spent tokens", "Key")
+            },
+            "/v1/balance": {"get": _of_account("getBalance", "Get the balance of the account", "Balance")},
             "/v1/requests/{request_id}": {"get": _get_request()},
         },
         "components": {
@@ -117,11 +137,11 @@ def _metered(endpoint: Endpoint) -> dict[str, Any]:
         "requestBody": {"required": True, "content": _json(operation.request_schema)},
         "responses": {
             "200": {
-                "description": "The upstream's own answer, with `model` set to the public id. The charge is committed.",
+                "description": "The upstream's response, with `model` set to the public ID. The charge is committed.",
                 "headers": _headers("x-request-id", *_RATE, *_RECEIPT, "openai-processing-ms", required=True),
                 "content": _json(operation.response_schema),
             },
-            **_refusals(*_METERED_CODES),
+            **_errors(*_METERED_CODES),
         },
     }
 
@@ -137,14 +157,14 @@ def _list_models() -> dict[str, Any]:
     }
     return {
         "operationId": "listModels",
-        "summary": "The models that can be called now",
+        "summary": "List the available models",
         "responses": {
             "200": {
-                "description": "The list.",
+                "description": "The available models.",
                 "headers": _headers("x-request-id", required=True),
                 "content": {"application/json": {"schema": listing}},
             },
-            **_refusals(*_HEAD_CODES),
+            **_errors(*_HEAD_CODES),
         },
     }
 
@@ -152,7 +172,7 @@ def _list_models() -> dict[str, Any]:
 def _get_model() -> dict[str, Any]:
     return {
         "operationId": "getModel",
-        "summary": "One model of the list",
+        "summary": "Get an available model",
         "parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}],
         "responses": {
             "200": {
@@ -160,7 +180,7 @@ def _get_model() -> dict[str, Any]:
                 "headers": _headers("x-request-id", required=True),
                 "content": _json("Model"),
             },
-            **_refusals("model_not_found", *_HEAD_CODES),
+            **_errors("model_not_found", *_HEAD_CODES),
         },
     }
 
@@ -172,32 +192,32 @@ def _of_account(operation_id: str, summary: str, schema: str, *more_codes: str) 
         "security": [{"api_key": []}],
         "responses": {
             "200": {
-                "description": "As it is now.",
+                "description": "The current state.",
                 "headers": _headers("x-request-id", required=True) | _headers(*_RATE),
                 "content": _json(schema),
             },
-            **_refusals("invalid_api_key", "api_error", "overloaded", *more_codes, *_HEAD_CODES),
+            **_errors("invalid_api_key", "api_error", "overloaded", *more_codes, *_HEAD_CODES),
         },
     }
 
 
 def _get_request() -> dict[str, Any]:
     name = {"name": "request_id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-    receipt = _of_account("getRequest", "The receipt of one request of the account", "Receipt", "not_found")
+    receipt = _of_account("getRequest", "Get the receipt of a request of the account", "Receipt", "not_found")
     return receipt | {"parameters": [name]}
 
 
-def _refusals(*codes: str) -> dict[str, Any]:
-    """The refusals by status: two codes can share one."""
-    refusals: dict[str, Any] = {}
+def _errors(*codes: str) -> dict[str, Any]:
+    """Return the error responses by status. Codes with the same status share a response."""
+    responses: dict[str, Any] = {}
     for code in codes:
-        when, headers = _WHEN[code]
-        refusal = refusals.setdefault(
+        cause, headers = _ERRORS[code]
+        response = responses.setdefault(
             str(TABLE[code][0]), {"description": "", "headers": {}, "content": _json("Error")}
         )
-        refusal["description"] = f"{refusal['description']} `{code}`: {when}".strip()
-        refusal["headers"] |= _headers("x-request-id", *headers)
-    return refusals
+        response["description"] = f"{response['description']} `{code}`: {cause}".strip()
+        response["headers"] |= _headers("x-request-id", *headers)
+    return responses
 
 
 def _json(schema: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The schemas of the OpenAPI document. The schema of a request comes from the description that also checks it."""
+"""The schemas of the OpenAPI document. The request schema is generated from the fields that validate requests."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tok0n.domain.endpoints import ENDPOINTS
 
 
 def schemas() -> dict[str, Any]:
-    """All schemas by name."""
+    """Return all schemas, by name."""
     return {
         **{name: schema for endpoint in ENDPOINTS for name, schema in endpoint.operation.schemas().items()},
         "Model": _model(),

@@ -1,6 +1,7 @@
-"""The small endpoints of /v1, and every other path beneath it: a wrong path answers in OpenAI's shape too."""
+"""GET /v1/models and GET /v1/models/{id}, and the errors for paths and methods that don't exist."""
 
 import re
+from collections.abc import Sequence
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -9,64 +10,75 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.api.errors import TABLE, error_body
+from tok0n.domain.errors import UnknownModel
 from tok0n.services.catalogue import Catalogue, ListedModel
 
-_ENDPOINT = re.compile(
-    r"/(?:chat/completions|completions|models|embeddings|responses|moderations|images/\w+|audio/\w+|key|balance|requests)"
-    r"(?:/|\Z)"
+_OPENAI_PATHS = (
+    "/audio/speech",
+    "/audio/transcriptions",
+    "/audio/translations",
+    "/completions",
+    "/embeddings",
+    "/images/edits",
+    "/images/generations",
+    "/images/variations",
+    "/moderations",
+    "/responses",
 )
-"""How paths of OpenAI's API and of ours look without /v1, or behind a prefix that is not ours."""
+"""Paths of OpenAI's API that Tok0n doesn't serve, to recognize clients with a wrong base URL."""
 
 _REPEATED_BASE = re.compile(r"/v1/(?:.*/)?v1/")
 
 
 def model_routes(catalogue: Catalogue) -> list[Route]:
-    """GET /v1/models and GET /v1/models/{id}: public, and only what can be called now."""
+    """Return the routes of GET /v1/models and GET /v1/models/{id}. They need no API key."""
 
     async def list_models(_: Request) -> Response:
-        return _json({"object": "list", "data": [_shown(model) for model in catalogue.listed()]})
+        return _json({"object": "list", "data": [_body(model) for model in catalogue.listed()]})
 
     async def get_model(request: Request) -> Response:
-        model = catalogue.listed_model(request.path_params["model"])
+        model_id = request.path_params["model"]
+        model = catalogue.listed_model(model_id)
         if model is None:
-            return error("model_not_found", "There is no such model here. GET /v1/models lists them.", param="model")
-        return _json(_shown(model))
+            return error("model_not_found", UnknownModel(model_id).message, param="model")
+        return _json(_body(model))
 
     return [Route("/v1/models", list_models), Route("/v1/models/{model:path}", get_model)]
 
 
-def api_http_error(request: Request, raised: HTTPException, *, base_url: str) -> Response:
-    """The response to a path or a method that does not exist, for a program."""
+def api_http_error(request: Request, raised: HTTPException, *, base_url: str, api_paths: Sequence[str]) -> Response:
+    """Return the JSON response to a path or a method that doesn't exist. `api_paths` are all routes under /v1."""
     if raised.status_code == 400:
-        answer = error("invalid_request", raised.detail)
+        response = error("invalid_request", raised.detail)
     elif raised.status_code == 405:
-        answer = error("method_not_allowed", f"{request.method} is not possible here.")
+        response = error("method_not_allowed", f"This path doesn't support {request.method}.")
     else:
-        answer = error("not_found", _no_such_path(request.scope["path"], base_url))
-    answer.headers.update(raised.headers or {})
-    return answer
+        response = error("not_found", _no_such_path(request.scope["path"], base_url, api_paths))
+    response.headers.update(raised.headers or {})
+    return response
 
 
-def _no_such_path(path: str, base_url: str) -> str:
+def _no_such_path(path: str, base_url: str, api_paths: Sequence[str]) -> str:
+    served = [api_path.removeprefix("/v1").replace(":path", "") for api_path in api_paths]
     if is_api(path) and not _REPEATED_BASE.match(path):
-        return f"Unknown endpoint. {base_url} serves /chat/completions and /models."
-    if _ENDPOINT.search(path):
+        return f"Unknown endpoint. {base_url} serves {', '.join(served)}."
+    if any(f"{endpoint.partition('/{')[0]}/" in f"{path}/" for endpoint in [*served, *_OPENAI_PATHS]):
         return f"Unknown endpoint. Set your client's base URL to {base_url}."
-    return f"There is nothing at this path. The API's base URL is {base_url}."
+    return f"This path doesn't exist. The API's base URL is {base_url}."
 
 
 def is_page_request(request: Request) -> bool:
-    """Whether a browser asks for a page, and not a program or a script for data."""
+    """Whether a browser requests a page, rather than a program or a script requesting data."""
     return request.method in {"GET", "HEAD"} and "text/html" in request.headers.get("accept", "").lower()
 
 
 def error(code: str, message: str, *, param: str | None = None) -> Response:
-    """An error answer by its code in `errors.TABLE`."""
+    """Return an error response by its code in `errors.TABLE`."""
     return Response(error_body(message=message, code=code, param=param), TABLE[code][0], media_type="application/json")
 
 
 def is_api(path: str) -> bool:
-    """Whether OpenAI's error shape is promised for this path."""
+    """Whether errors of this path have OpenAI's shape."""
     return path == "/v1" or path.startswith("/v1/")
 
 
@@ -74,5 +86,5 @@ def _json(value: object) -> Response:
     return Response(msgspec.json.encode(value), media_type="application/json")
 
 
-def _shown(model: ListedModel) -> dict[str, object]:
+def _body(model: ListedModel) -> dict[str, object]:
     return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}

@@ -115,16 +115,17 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
     store, clock, request_log, context = services.store, services.clock, services.request_log, pages.context
     server = services.settings.server
     cors = Cors(server.cors_origins)
-    http_error = _http_error(context)
+    routes = [
+        *(Route(endpoint.path, _other_methods, methods=OTHER_METHODS) for endpoint in ENDPOINTS),
+        *model_routes(services.catalogue),
+        *account_routes(services.caller_cache, services.limiter, store.history),
+        openapi_route(context.prefix),
+        *operation_routes(store.database, services.limiter, is_draining=is_draining),
+        *pages.routes,
+    ]
+    http_error = _http_error(context, [route.path for route in routes if isinstance(route, Route) and is_api(route.path)])
     starlette = Starlette(
-        routes=[
-            *(Route(endpoint.path, _other_methods, methods=OTHER_METHODS) for endpoint in ENDPOINTS),
-            *model_routes(services.catalogue),
-            *account_routes(services.caller_cache, services.limiter, store.history),
-            openapi_route(context.prefix),
-            *operation_routes(store.database, services.limiter, is_draining=is_draining),
-            *pages.routes,
-        ],
+        routes=routes,
         exception_handlers={HTTPException: http_error, Exception: _unexpected_error(context)},
     )
     starlette.router.redirect_slashes = False
@@ -154,11 +155,11 @@ async def _other_methods(_: StarletteRequest) -> StarletteResponse:
     raise HTTPException(405, headers={"allow": "POST"})
 
 
-def _http_error(context: PageContext) -> "HttpError":
+def _http_error(context: PageContext, api_paths: Sequence[str]) -> "HttpError":
     async def http_error(request: StarletteRequest, raised: Exception) -> StarletteResponse:
         assert isinstance(raised, HTTPException)
         if is_api(request.scope["path"]) or not is_page_request(request):
-            return api_http_error(request, raised, base_url=f"{context.public_url}/v1")
+            return api_http_error(request, raised, base_url=f"{context.public_url}/v1", api_paths=api_paths)
         response = await error_page(context, request, raised.status_code, raised.detail)
         response.headers.update(raised.headers or {})
         return response

@@ -230,5 +230,5 @@ def _verification(
         limiter=limiter,
         clock=clock,
         timeout_seconds=timeout_seconds,
-        alone_seconds=timeout_seconds + EXCLUSIVE_SECONDS_EXTRA if settings.database.is_shared else 0.0,
+        exclusive_seconds=timeout_seconds + EXCLUSIVE_SECONDS_EXTRA if settings.database.is_shared else 0.0,
     )

@@ -68,7 +68,7 @@ def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeepi
     tasks: list[tuple[PeriodicTask, float]] = [
         (services.caller_cache.flush_last_used, FLUSH_LAST_USED_SECONDS),
         (services.low_balances.notify, LOW_BALANCES_SECONDS),
-        (services.sign_in.forget_old, FORGET_SECONDS),
+        (services.sign_in.delete_expired, FORGET_SECONDS),
         (trimmer.trim, TRIM_SECONDS),
         (forget_submissions, FORGET_SUBMISSIONS_SECONDS),
     ]
@@ -81,7 +81,7 @@ def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeepi
         verify_models=services.verify_models,
         clock=clock,
         verify_interval_us=settings.catalogue.verify_interval_hours * 3_600_000_000,
-        more=tasks,
+        more_tasks=tasks,
     )
 
 

@@ -1,1 +1,1 @@
-"""The use cases, one file each. They know the ports and the domain, and nothing that can be configured."""
+"""The use cases, one file each. They import only the ports and the domain, and read no settings."""

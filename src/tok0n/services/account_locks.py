@@ -1,15 +1,15 @@
-"""Run the transactions of one account one at a time, so that a burst of them holds one database connection, not all."""
+"""Run the transactions of one account one at a time, so a burst of them holds only one database connection."""
 
 import asyncio
 from weakref import WeakValueDictionary
 
 
 class AccountLocks:
-    """A lock for each account that is in use, in this process. The database's row lock decides between processes."""
+    """One lock for each account with running transactions, within this process. Row locks serialize processes."""
 
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def of(self, account_id: str) -> asyncio.Lock:
-        """The lock of an account."""
+        """Return the lock of an account."""
         return self._locks.setdefault(account_id, asyncio.Lock())

@@ -1,4 +1,4 @@
-"""Alert the operator to payments that need a person to look at them, without flooding the log."""
+"""Alert the operator to payments that need manual review, without flooding the log."""
 
 from collections import OrderedDict, deque
 
@@ -10,38 +10,37 @@ log = structlog.get_logger()
 
 ALARMS_MAX = 10
 ALARMS_SECONDS = 60.0
-
-
 REMEMBERED_MAX = 1_000
 
 
 class Alarms:
-    """Writes each alarm once, and at most `ALARMS_MAX` in any `ALARMS_SECONDS`; the next says how many were left out.
+    """Logs each distinct alarm once per process, and at most `ALARMS_MAX` in any `ALARMS_SECONDS`.
 
-    The latest `REMEMBERED_MAX` alarms are known, to each process its own.
+    `suppressed` on the next line counts the alarms beyond that rate. Only the latest `REMEMBERED_MAX` distinct alarms
+    are remembered, so an older one can be logged again.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._raised: deque[float] = deque()
+        self._raised_at: deque[float] = deque()
         self._suppressed = 0
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self._logged: OrderedDict[str, None] = OrderedDict()
 
     def raise_alarm(self, **facts: object) -> None:
-        """Write a `payment_alarm` line with these facts. The inbox keeps the facts of one that is left out."""
-        known = repr(sorted(facts.items()))
-        if known in self._known:
+        """Log a `payment_alarm` line with these facts. The inbox keeps the event of a suppressed alarm."""
+        alarm = repr(sorted(facts.items()))
+        if alarm in self._logged:
             return
-        self._known[known] = None
-        if len(self._known) > REMEMBERED_MAX:
-            self._known.popitem(last=False)
+        self._logged[alarm] = None
+        if len(self._logged) > REMEMBERED_MAX:
+            self._logged.popitem(last=False)
         now = self._clock.monotonic()
-        while self._raised and self._raised[0] <= now - ALARMS_SECONDS:
-            self._raised.popleft()
-        if len(self._raised) >= ALARMS_MAX:
+        while self._raised_at and self._raised_at[0] <= now - ALARMS_SECONDS:
+            self._raised_at.popleft()
+        if len(self._raised_at) >= ALARMS_MAX:
             self._suppressed += 1
             return
-        self._raised.append(now)
+        self._raised_at.append(now)
         if self._suppressed:
             facts["suppressed"] = self._suppressed
             self._suppressed = 0

@@ -1,6 +1,6 @@
-"""Create, rename and revoke the API keys of an account. The key itself is never stored in clear.
+"""Create, rename and revoke the API keys of an account. The database never holds a key in plain text.
 
-A form that created one keeps it for 10 minutes, sealed with the form's id, so that a double click shows it.
+For 10 minutes it holds the key encrypted with the id of the form that created it, so a double click returns the key.
 """
 
 import secrets
@@ -20,7 +20,7 @@ from tok0n.services.catalogue import Catalogue
 from tok0n.services.checks import check_optional_count
 
 KEYS_MAX = 100
-"""Active keys that an account can have."""
+"""The most active keys that an account can have."""
 
 NAME_CHARACTERS_MAX = 100
 DAYS_MAX = 36_500
@@ -28,9 +28,9 @@ KEY_BYTES = 32
 
 
 class KeyDraft(msgspec.Struct, frozen=True, kw_only=True):
-    """A key as the caller enters it: `days` until it expires, tokens it may spend in all, and models it may call.
+    """The name and limits of a key to create. None, or an empty tuple of models, sets no limit.
 
-    None and an empty tuple are no limit.
+    The key expires after `days`, can spend `budget` tokens in total, and can call only `models`.
     """
 
     name: str
@@ -52,7 +52,7 @@ class IssuedKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApiKeys:
-    """The use cases. Each names the account: no key of another account is read or changed."""
+    """Manages API keys. Except for the operator's `revoke_any`, every method is restricted to one account."""
 
     def __init__(self, *, accounts: Accounts, history: History, catalogue: Catalogue, clock: Clock) -> None:
         self._accounts = accounts
@@ -82,7 +82,7 @@ class ApiKeys:
         submission: Submission | None = None,
         is_operator: bool = False,
     ) -> IssuedKey:
-        """Create a key. The same `submission` creates one key, however often it is sent.
+        """Create a key. A repeated `submission` returns the key that the first one created.
 
         The operator may allow models that are not listed yet. Raises `InvalidRequest`, `LimitReached` if the account
         has `KEYS_MAX` active keys, and `NotFound` if the account is closed or the settings declare no such model.
@@ -91,7 +91,6 @@ class ApiKeys:
         limits = self._limits(draft, is_operator=is_operator)
         secret = api_key.make_api_key(secrets.token_bytes(KEY_BYTES))
         try:
-            # One key of an account at a time, so that a burst holds one connection of the database's pool.
             async with self._creating.of(account_id):
                 key = await self._accounts.create_key(
                     account_id=account_id,

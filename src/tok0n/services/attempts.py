@@ -1,7 +1,7 @@
-"""Limits attempts. An attempt counts before it is evaluated, and a success takes back its own count.
+"""Limit attempts. Each attempt is counted before it is evaluated, and a success removes its own count.
 
-Whatever guards a second factor, a code, a confirmation password or a passkey counts in the database
-(`count_attempt`). `AttemptLimiter` counts in the memory of one process, and a restart clears it.
+`count_attempt` counts attempts at second factors, codes, confirmation passwords and passkeys in the database.
+`AttemptLimiter` counts in the memory of one process, so a restart clears it.
 """
 
 from collections import OrderedDict
@@ -13,13 +13,13 @@ from tok0n.ports.forms import Attempts
 from tok0n.services.passwords import too_many
 
 SUBJECTS_MAX = 50_000
-"""How many subjects one limiter remembers. Beyond that it forgets the one that was counted longest ago."""
+"""How many subjects one limiter tracks. Beyond this it drops the least recently counted subject."""
 
 
 class AttemptLimiter:
-    """At most `attempts_max` attempts of one subject in any `seconds`.
+    """Allows at most `attempts_max` attempts per subject in any `seconds`.
 
-    Its methods are synchronous: no other attempt can come between the check and the count.
+    Its methods are synchronous, so no other attempt can run between the check and the count.
     """
 
     def __init__(self, clock: Clock, *, attempts_max: int, seconds: float, subjects_max: int = SUBJECTS_MAX) -> None:
@@ -30,7 +30,7 @@ class AttemptLimiter:
         self._times: OrderedDict[Hashable, list[float]] = OrderedDict()
 
     def try_count(self, subject: Hashable) -> float:
-        """Count an attempt and return 0, or return the seconds until one is allowed."""
+        """Count an attempt and return 0, or count none and return the seconds until one is allowed."""
         now = self._clock.monotonic()
         times = [at for at in self._times.get(subject, ()) if at > now - self._seconds]
         if len(times) >= self._attempts_max:
@@ -42,7 +42,7 @@ class AttemptLimiter:
         return 0.0
 
     def take_back(self, subject: Hashable) -> None:
-        """Uncount one attempt of the subject, because it succeeded."""
+        """Remove the latest attempt of the subject from the count, because it succeeded."""
         times = self._times.get(subject)
         if times:
             times.pop()
@@ -51,7 +51,7 @@ class AttemptLimiter:
 
 
 async def count_attempt(attempts: Attempts, clock: Clock, kind: AttemptKind, subject: str, *, field: str) -> Counted:
-    """Count an attempt in the database before it is evaluated. Raises `FormError` when it must not be evaluated."""
+    """Count an attempt in the database. Raises `FormError` if it exceeds the limit of its kind."""
     outcome = await attempts.try_count(kind, subject_digest(subject), limit=LIMITS[kind], now_us=clock.now_us())
     if isinstance(outcome, TooMany):
         raise too_many(outcome.wait_us / 1_000_000, field=field)

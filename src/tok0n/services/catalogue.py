@@ -1,4 +1,4 @@
-"""The models that customers can call now: what the file declares, and what the database remembers of it."""
+"""The models that customers can call now: declared in the settings, enabled, and verified in the database."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from tok0n.ports.catalogue import Models
 
 
 class ListedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """One model as `GET /v1/models` shows it."""
+    """A model in the response of `GET /v1/models`."""
 
     id: str
     created: int
@@ -18,7 +18,7 @@ class ListedModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One model as the operator sees it."""
+    """The state of a declared model, for the operator."""
 
     id: str
     upstream: str
@@ -30,7 +30,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Catalogue:
-    """Answers from memory; `refresh` reads again what other processes may have changed."""
+    """Answers from memory. `refresh` loads the changes that other processes made."""
 
     def __init__(self, declared: Mapping[str, Model], models: Models) -> None:
         self._declared = declared
@@ -39,25 +39,25 @@ class Catalogue:
         self._listed: dict[str, Model] = {}
 
     async def refresh(self) -> None:
-        """Read the states again."""
+        """Load the state of all models from the database."""
         self._states = await self._models.states()
         self._listed = {id_: model for id_, model in self._declared.items() if is_listed(model, self._state(id_))}
 
     def find(self, model_id: str) -> Model | None:
-        """The model of this id if it is listed now."""
+        """Return the model with this id, or None if it is not listed."""
         return self._listed.get(model_id)
 
     def listed(self) -> list[ListedModel]:
-        """The models that can be called now, in the order of their declaration."""
+        """Return the models that customers can call now, in the order of the settings."""
         return [self._to_listed(model) for model in self._listed.values()]
 
     def listed_model(self, model_id: str) -> ListedModel | None:
-        """One model of the list."""
+        """Return one listed model, or None if it is not listed."""
         model = self._listed.get(model_id)
         return None if model is None else self._to_listed(model)
 
     def declared(self, model_id: str) -> Model:
-        """A model of the file, listed or not. Raises `NotFound`."""
+        """Return a declared model, whether listed or not. Raises `NotFound`."""
         try:
             return self._declared[model_id]
         except KeyError:
@@ -65,18 +65,18 @@ class Catalogue:
             raise NotFound(f"The settings declare no model {model_id!r}. Declared: {declared}.") from None
 
     def declared_models(self, model_ids: Sequence[str] = ()) -> list[Model]:
-        """Return these models of the file, or all without an id. Raises `NotFound`."""
+        """Return the declared models with these ids, or all if there are no ids. Raises `NotFound`."""
         return [self.declared(model_id) for model_id in model_ids or self._declared]
 
     async def set_enabled(self, model_id: str, *, enabled: bool) -> ModelReport:
-        """Enable or disable a model. An enabled one is listed once it is verified. Raises `NotFound`."""
+        """Enable or disable a model. The catalogue lists an enabled model once it is verified. Raises `NotFound`."""
         self.declared(model_id)
         await self._models.set_enabled(model=model_id, enabled=enabled)
         await self.refresh()
         return self._report(model_id)
 
     def due(self, *, now_us: int, interval_us: int) -> list[Model]:
-        """The models that are to be verified now."""
+        """Return the models that are due for verification."""
         return [
             model
             for id_, model in self._declared.items()
@@ -84,7 +84,7 @@ class Catalogue:
         ]
 
     def reports(self) -> list[ModelReport]:
-        """Return the report of every declared model, in the order of their declaration."""
+        """Return the report of every declared model, in the order of the settings."""
         return [self._report(model_id) for model_id in self._declared]
 
     def _report(self, model_id: str) -> ModelReport:

@@ -1,4 +1,4 @@
-"""Checks of entered values that several use cases share. Each raises `InvalidRequest`, which names the parameter."""
+"""Validate input that several use cases share. Each check raises `InvalidRequest`, which names the parameter."""
 
 from tok0n.domain.errors import InvalidRequest
 
@@ -18,7 +18,7 @@ def check_optional_count(count: int | None, *, most: int, param: str) -> int | N
 
 
 def check_reason(reason: str) -> str:
-    """Return the reason that a ledger entry keeps, without surrounding spaces. Raises `InvalidRequest`."""
+    """Return the reason for a ledger entry, without surrounding spaces. Raises `InvalidRequest`."""
     reason = reason.strip()
     if not 1 <= len(reason) <= REASON_CHARACTERS_MAX:
         message = f"Enter a reason of 1 to {REASON_CHARACTERS_MAX} characters. The ledger entry keeps it."

@@ -1,4 +1,4 @@
-"""Do once what a form asks for, however often it is submitted, where the use case has no transaction for both."""
+"""Make form submissions idempotent for use cases that can't record the submission in their own transaction."""
 
 import asyncio
 import secrets
@@ -11,23 +11,23 @@ from tok0n.ports.forms import Forms
 
 WAIT_SECONDS = 0.1
 WAITS_MAX = 100
-"""A repetition waits this often, 10 seconds in all, for a first submission that is still in progress."""
+"""A repeated submission waits up to `WAITS_MAX` times `WAIT_SECONDS` for the first one to finish."""
 
 DONE = "done"
 
 
 class SubmitOnce:
-    """Runs the first submission of a form and gives its text; a repetition gets the same text."""
+    """Runs the first submission of a form, and returns its result to repeated submissions."""
 
     def __init__(self, forms: Forms, clock: Clock) -> None:
         self._forms = forms
         self._clock = clock
 
-    async def __call__(self, submission: Submission, do: Callable[[], Awaitable[str]]) -> str | None:
-        """Give the text of `do`, which may be secret: it is kept sealed for 10 minutes. None when it isn't any more.
+    async def __call__(self, submission: Submission, action: Callable[[], Awaitable[str]]) -> str | None:
+        """Return the text that `action` returned for the first submission, or None after 10 minutes.
 
-        When `do` raises, nothing is remembered, and the form may be submitted again. Raises what `do` raises, and
-        `Overloaded` when the first submission takes too long, or died with its process.
+        The text may be secret: the database holds it encrypted. If `action` raises, its error propagates and the form
+        can be submitted again. Raises `Overloaded` if the first submission takes too long or its process died.
         """
         for _ in range(WAITS_MAX):
             try:
@@ -37,12 +37,12 @@ class SubmitOnce:
                     return None if first.sealed is None else submission.unseal(first.sealed)
                 await asyncio.sleep(WAIT_SECONDS)
             else:
-                return await self._first(submission, do)
-        raise Overloaded(queue="submitted forms", detail="the first submission of the same form has not ended")
+                return await self._run_first(submission, action)
+        raise Overloaded(queue="form submissions", detail="the first submission of the same form has not finished")
 
-    async def _first(self, submission: Submission, do: Callable[[], Awaitable[str]]) -> str:
+    async def _run_first(self, submission: Submission, action: Callable[[], Awaitable[str]]) -> str:
         try:
-            text = await do()
+            text = await action()
         except BaseException:
             await self._forms.withdraw(submission)
             raise
@@ -52,5 +52,5 @@ class SubmitOnce:
 
 
 def new_form_id() -> str:
-    """A random id for a form that is about to be shown."""
+    """Return a random id for a new form."""
     return secrets.token_urlsafe(FORM_ID_BYTES)

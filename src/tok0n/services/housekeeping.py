@@ -1,4 +1,4 @@
-"""What a serving process does beside requests: expire, release again, verify models, and whatever it is given."""
+"""Run the periodic tasks of a serving process: expire reservations, retry releases, refresh and verify models."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,13 +19,13 @@ SWEEP_SECONDS = 5.0
 SWEEP_ROWS_MAX = 1_000
 REFRESH_SECONDS = 1.0
 VERIFY_SECONDS = 1.0
-"""How often the catalogue is looked through for models that are to be verified."""
+"""The interval between checks for models that are due for verification."""
 
 PeriodicTask = Callable[[], Awaitable[object]]
 
 
 class Housekeeping:
-    """Runs each chore in a task of its own, from `start` to `stop`; `more` holds chores and the seconds between."""
+    """Runs each periodic task in its own asyncio task. `more_tasks` pairs further tasks with intervals in seconds."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Housekeeping:
         verify_models: VerifyModels,
         clock: Clock,
         verify_interval_us: int,
-        more: Sequence[tuple[PeriodicTask, float]] = (),
+        more_tasks: Sequence[tuple[PeriodicTask, float]] = (),
     ) -> None:
         self._ledger = ledger
         self._reservations = reservations
@@ -44,34 +44,34 @@ class Housekeeping:
         self._verify_models = verify_models
         self._clock = clock
         self._verify_interval_us = verify_interval_us
-        self._more = more
+        self._more_tasks = more_tasks
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin all chores."""
-        chores = [
+        """Start all periodic tasks."""
+        periodic_tasks = [
             (self.sweep, SWEEP_SECONDS),
             (self._catalogue.refresh, REFRESH_SECONDS),
             (self.verify_due, VERIFY_SECONDS),
-            *self._more,
+            *self._more_tasks,
         ]
-        self._tasks = [asyncio.create_task(_every(chore, seconds)) for chore, seconds in chores]
+        self._tasks = [asyncio.create_task(_every(seconds, task)) for task, seconds in periodic_tasks]
 
     async def stop(self) -> None:
-        """End all chores."""
+        """Cancel all periodic tasks, and wait until they end."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def sweep(self) -> None:
-        """Expire what a dead process left PENDING, and try failed releases again."""
+        """Expire the overdue reservations of dead processes, and retry failed releases."""
         await self._reservations.retry_releases()
         expired = await self._ledger.expire(now_us=self._clock.now_us(), rows_max=SWEEP_ROWS_MAX)
         if expired:
             log.warning("reservations_expired", rows=expired)
 
     async def verify_due(self) -> None:
-        """Verify what never passed as it is declared now, and what passed long ago."""
+        """Verify the models that are due."""
         await self._verify(self._catalogue.due(now_us=self._clock.now_us(), interval_us=self._verify_interval_us))
 
     async def _verify(self, models: list[Model]) -> None:
@@ -92,13 +92,13 @@ class Housekeeping:
             await self._catalogue.refresh()
 
 
-async def _every(chore: PeriodicTask, seconds: float) -> None:
-    """Do `chore` now and every so many seconds. A failure is logged, and does not end the series."""
+async def _every(seconds: float, task: PeriodicTask) -> None:
+    """Run `task` now, and again `seconds` after each run. Logs a failure and continues."""
     while True:
         try:
-            await chore()
+            await task()
         except Tok0nError as error:
-            log.warning("chore_failed", chore=chore.__name__, detail=error.detail or error.message)
+            log.warning("periodic_task_failed", task=task.__name__, detail=error.detail or error.message)
         except Exception:
-            log.exception("chore_failed", chore=chore.__name__)
+            log.exception("periodic_task_failed", task=task.__name__)
         await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""The emails that Tok0n sends. None of them contains an API key, a prompt, or a password."""
+"""The emails that Tok0n sends. They never contain an API key, a prompt, or a password."""
 
 VERIFY = (
     "Confirm your email address",
@@ -11,7 +11,7 @@ Confirm your email address to finish signing up. This link works once and expire
 If you didn't sign up, you can ignore this email. No account is created until you confirm.
 """,
 )
-KNOWN = (
+ALREADY_REGISTERED = (
     "You already have an account",
     """Someone tried to sign up for Tok0n with this email address, but you already have an account.
 

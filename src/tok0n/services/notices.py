@@ -1,4 +1,4 @@
-"""Low-balance alerts: the threshold that an owner sets, and one email each time the balance falls below it."""
+"""Low-balance alerts: email the owner each time the balance falls below the threshold that the owner set."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ ROWS_MAX = 100
 
 
 class LowBalances:
-    """The use cases. `url_of` turns a path into a full URL."""
+    """Sets thresholds and sends alerts. `url_of` turns a path into a full URL."""
 
     def __init__(self, notices: Notices, mailer: Mailer, url_of: Callable[[str], str]) -> None:
         self._notices = notices
@@ -19,7 +19,7 @@ class LowBalances:
         self._url_of = url_of
 
     async def threshold_tokens(self, account_id: str) -> int | None:
-        """Return the balance below which the owner gets an email. None: no alert is set."""
+        """Return the balance in tokens below which the owner gets an email, or None if no alert is set."""
         return await self._notices.threshold_tokens(account_id)
 
     async def set_threshold(self, account_id: str, threshold_tokens: int | None) -> None:
@@ -31,8 +31,11 @@ class LowBalances:
         await self._notices.set_threshold(account_id, threshold_tokens)
 
     async def notify(self) -> None:
-        """Email the owners of accounts that fell below their threshold, once for each crossing, recorded first."""
+        """Email each owner whose balance fell below the threshold since the last alert.
+
+        The alert is recorded before the email is sent, so a crash can lose an email but never sends it twice.
+        """
         subject, text = mails.LOW_BALANCE
         for low in await self._notices.claim_due(rows_max=ROWS_MAX):
-            filled = text.format(posted=low.posted, threshold=low.threshold_tokens, overview=self._url_of("/dashboard"))
-            await self._mailer.send(to=low.email, subject=subject, text=filled)
+            body = text.format(posted=low.posted, threshold=low.threshold_tokens, overview=self._url_of("/dashboard"))
+            await self._mailer.send(to=low.email, subject=subject, text=body)

@@ -1,4 +1,4 @@
-"""Sign in with a passkey: a device that has verified its user stands for both factors. Each challenge works once."""
+"""Sign in with a passkey. It replaces both factors, because the device verifies its user. Challenges work once."""
 
 import asyncio
 import secrets
@@ -17,8 +17,9 @@ from tok0n.services.sign_in import SECRET_CHARACTERS_MAX, NewSession, SignIn
 
 PASSKEYS_MAX = 20
 NAME_CHARACTERS_MAX = 100
-ASKED_MAX = 60
-ASKED_SECONDS = 900.0
+CHALLENGES_MAX = 60
+CHALLENGES_SECONDS = 900.0
+"""The period in which one client gets at most `CHALLENGES_MAX` challenges to sign in."""
 
 
 class ChallengePurpose(StrEnum):
@@ -29,14 +30,14 @@ class ChallengePurpose(StrEnum):
 
 
 class Malformed(FormError):
-    """The form holds no credential of a browser."""
+    """The form doesn't contain a passkey response."""
 
 
 class SignInByPasskey:
-    """The use cases.
+    """Adds and removes passkeys, and signs users in with them.
 
-    A challenge works once, for 5 minutes, for one purpose, and only for the visitor who asked for it: the session that
-    adds a passkey, or the cookie of the browser that signs in.
+    A challenge works once, within 5 minutes, for one purpose, and only for the visitor who requested it. To add a
+    passkey, a session identifies the visitor; to sign in, a cookie does.
     """
 
     def __init__(
@@ -57,37 +58,39 @@ class SignInByPasskey:
         self._profile = profile
         self._sign_in = sign_in
         self._clock = clock
-        self._asked = AttemptLimiter(clock, attempts_max=ASKED_MAX, seconds=ASKED_SECONDS)
+        self._challenges = AttemptLimiter(clock, attempts_max=CHALLENGES_MAX, seconds=CHALLENGES_SECONDS)
 
     async def of(self, session: Session) -> list[Passkey]:
         """Return the signed-in user's passkeys."""
         return await self._passkeys.of(session.user_id)
 
-    async def ask_to_make(self, session: Session) -> str:
+    async def creation_options(self, session: Session) -> str:
         """Return the options for creating a passkey, as JSON for the browser."""
-        known = [one.credential_id for one in await self._passkeys.of(session.user_id)]
+        existing = [passkey.credential_id for passkey in await self._passkeys.of(session.user_id)]
         options, challenge = self._authenticator.creation_options(
-            user_id=session.user_id, email=session.email, known=known
+            user_id=session.user_id, email=session.email, known=existing
         )
-        await self._remember(challenge, ChallengePurpose.ADD, visitor=_visitor_of(session), session=session)
+        await self._store_challenge(challenge, ChallengePurpose.ADD, visitor=_visitor_of(session), session=session)
         return options
 
     async def add(self, session: Session, *, credential: str, name: str, password: str) -> None:
-        """Take a passkey that the browser made. Raises `FormError`."""
+        """Add the passkey that the browser created. Raises `FormError`."""
         name = name.strip()
         if not name or len(name) > NAME_CHARACTERS_MAX or not name.isprintable():
             raise FormError(f"Enter a name of 1 to {NAME_CHARACTERS_MAX} characters.", field="passkey_name")
         await self._profile.prove(session, password, field="passkey_password")
         try:
             _, challenge = self._authenticator.read(credential)
-            await self._take(challenge, ChallengePurpose.ADD, visitor=_visitor_of(session))
-            made = await asyncio.to_thread(self._authenticator.created, credential, challenge=challenge)
+            await self._use_challenge(challenge, ChallengePurpose.ADD, visitor=_visitor_of(session))
+            credential_id, public_key, sign_count = await asyncio.to_thread(
+                self._authenticator.created, credential, challenge=challenge
+            )
             await self._passkeys.add(
                 Passkey(
-                    credential_id=made[0],
+                    credential_id=credential_id,
                     user_id=session.user_id,
-                    public_key=made[1],
-                    sign_count=made[2],
+                    public_key=public_key,
+                    sign_count=sign_count,
                     name=name,
                     created_at_us=self._clock.now_us(),
                     last_used_at_us=None,
@@ -101,20 +104,20 @@ class SignInByPasskey:
             raise FormError(error.message, field="passkey_name") from error
 
     async def remove(self, session: Session, credential_id: bytes) -> None:
-        """Forget one. Raises `CredentialsChanged`."""
+        """Remove a passkey of the signed-in user. Raises `CredentialsChanged`."""
         await self._passkeys.remove(user_id=session.user_id, credential_id=credential_id, made_in=session.digest)
 
-    async def ask_to_use(self, *, address: str) -> tuple[str, str]:
-        """Return the options that the browser needs, as JSON, and a secret for its cookie. Raises `FormError`."""
-        if seconds := self._asked.try_count(address):
+    async def request_options(self, *, address: str) -> tuple[str, str]:
+        """Return the options for signing in, as JSON for the browser, and its cookie's secret. Raises `FormError`."""
+        if seconds := self._challenges.try_count(address):
             raise too_many(seconds, field="passkey")
         options, challenge = self._authenticator.request_options()
         visitor = secrets.token_urlsafe(SECRET_BYTES)
-        await self._remember(challenge, ChallengePurpose.SIGN_IN, visitor=visitor)
+        await self._store_challenge(challenge, ChallengePurpose.SIGN_IN, visitor=visitor)
         return options, visitor
 
     async def sign_in(self, credential: str, *, visitor: str | None, address: str, agent: str) -> NewSession:
-        """Begin a session, without a second factor. `visitor` is the cookie's secret. Raises `FormError`."""
+        """Begin a session without a second factor. `visitor` is the secret in the cookie. Raises `FormError`."""
         counted = await count_attempt(self._attempts, self._clock, AttemptKind.PASSKEY, address, field="passkey")
         try:
             passkey, user, count = await self._prove(credential, visitor=visitor)
@@ -127,38 +130,40 @@ class SignInByPasskey:
         return await self._sign_in.begin(user, agent=agent, two_factor_passed=True)
 
     async def _prove(self, credential: str, *, visitor: str | None) -> tuple[Passkey, User, int]:
-        """Whose passkey has signed one of our challenges, and how often it has signed. Raises `PasskeyInvalid`."""
+        """Return the passkey that signed our challenge, its user and its new sign count. Raises `PasskeyInvalid`."""
         credential_id, challenge = self._authenticator.read(credential)
-        await self._take(challenge, ChallengePurpose.SIGN_IN, visitor=visitor)
-        found = await self._passkeys.find(credential_id)
-        if found is None:
+        await self._use_challenge(challenge, ChallengePurpose.SIGN_IN, visitor=visitor)
+        match = await self._passkeys.find(credential_id)
+        if match is None:
             raise PasskeyInvalid("We don't recognize this passkey. Sign in with your password.")
-        count = await asyncio.to_thread(self._authenticator.used, credential, challenge=challenge, passkey=found[0])
-        return *found, count
+        passkey, user = match
+        count = await asyncio.to_thread(self._authenticator.used, credential, challenge=challenge, passkey=passkey)
+        return passkey, user, count
 
-    async def _remember(
+    async def _store_challenge(
         self, challenge: bytes, purpose: ChallengePurpose, *, visitor: str, session: Session | None = None
     ) -> None:
-        """Store a challenge as a link that works once, for its purpose and visitor."""
+        """Store a challenge as a single-use link, for one purpose and visitor."""
         await self._users.create_link(
             user_id=None if session is None else session.user_id,
             purpose=LinkPurpose.PASSKEY,
-            digest=_bound(challenge, purpose, visitor=visitor),
+            digest=_challenge_digest(challenge, purpose, visitor=visitor),
             expires_at_us=self._clock.now_us() + PASSKEY_LIFE_US,
             email=None,
             made_in=None if session is None else session.digest,
         )
 
-    async def _take(self, challenge: bytes, purpose: ChallengePurpose, *, visitor: str | None) -> None:
+    async def _use_challenge(self, challenge: bytes, purpose: ChallengePurpose, *, visitor: str | None) -> None:
+        """Use up a challenge. Raises `PasskeyInvalid` unless it is stored for this purpose and visitor."""
         if visitor and len(visitor) <= SECRET_CHARACTERS_MAX:
-            bound = _bound(challenge, purpose, visitor=visitor)
-            if await self._users.use_link(bound, purpose=LinkPurpose.PASSKEY, now_us=self._clock.now_us()):
+            link = _challenge_digest(challenge, purpose, visitor=visitor)
+            if await self._users.use_link(link, purpose=LinkPurpose.PASSKEY, now_us=self._clock.now_us()):
                 return
         raise PasskeyInvalid("This passkey request has expired or was started in another browser. Try again.")
 
 
-def _bound(challenge: bytes, purpose: ChallengePurpose, *, visitor: str) -> bytes:
-    """Return the digest of a challenge with its purpose and visitor: another purpose or visitor finds nothing."""
+def _challenge_digest(challenge: bytes, purpose: ChallengePurpose, *, visitor: str) -> bytes:
+    """Return the digest of a challenge, its purpose and its visitor, so that no other purpose or visitor matches."""
     return digest(f"{purpose} {visitor} {challenge.hex()}")
 
 

@@ -1,4 +1,4 @@
-"""What a password must be. Lengths are checked at once; strength and hashes only after an attempt was counted."""
+"""Check new passwords. Length checks are cheap; count an attempt before the expensive strength check and hash."""
 
 from tok0n.domain.email import parse_email
 from tok0n.domain.errors import InvalidRequest, OperatorError
@@ -6,7 +6,7 @@ from tok0n.domain.users import PASSWORD_CHARACTERS_MAX, PASSWORD_CHARACTERS_MIN
 from tok0n.ports.users import Passwords
 
 GUESSES_MIN = 1_000_000
-"""Fewer guesses than this, and an online attacker gets there (zxcvbn's own score 2 begins here)."""
+"""Reject a password that an attacker finds with fewer guesses. zxcvbn's score 2 begins here."""
 
 
 class FormError(InvalidRequest):
@@ -24,31 +24,31 @@ def too_many(seconds: float, *, field: str) -> FormError:
 
 
 def check_length(password: str) -> None:
-    """Raises `FormError` for a new password that is too short or too long. Costs nothing: count no attempt for it."""
+    """Check the length of a new password. Raises `FormError`. This is cheap, so callers count no attempt first."""
     if len(password) < PASSWORD_CHARACTERS_MIN:
         raise FormError(f"Use at least {PASSWORD_CHARACTERS_MIN} characters.", field="password")
     check_too_long(password)
 
 
 def check_too_long(password: str, *, field: str = "password") -> None:
-    """Raises `FormError` for a password that nobody can have: the expensive work never sees it."""
+    """Reject a password that is longer than any user's, before it is hashed. Raises `FormError`."""
     if len(password) > PASSWORD_CHARACTERS_MAX:
         raise FormError(f"Use at most {PASSWORD_CHARACTERS_MAX} characters.", field=field)
 
 
 async def hash_new(passwords: Passwords, password: str, *, email: str) -> str:
-    """The hash of a new password. Raises `FormError` for one that is easy to guess, and `Overloaded`.
+    """Return the hash of a new password. Raises `FormError` if it is easy to guess, and `Overloaded`.
 
-    This work is expensive: count an attempt and find the link first.
+    This is expensive, so callers count an attempt and find the link first.
     """
-    known = [word for word in (email, *email.split("@"), "tok0n", "token") if word]
-    if await passwords.guesses(password, known=known) < GUESSES_MIN:
+    context_words = [word for word in (email, *email.split("@"), "tok0n", "token") if word]
+    if await passwords.guesses(password, known=context_words) < GUESSES_MIN:
         raise FormError("This password is too easy to guess. Choose another one.", field="password")
     return await passwords.hash(password)
 
 
 def clean(email: str) -> str:
-    """An email address in its stored form. Raises `FormError`."""
+    """Return an email address in its stored form. Raises `FormError`."""
     try:
         return parse_email(email)
     except OperatorError:

@@ -1,6 +1,6 @@
-"""Send a request as one of the account's keys, for a signed-in user: with the key's limits, charged like any other.
+"""Send a signed-in user's request with one of the account's keys. The key's limits apply, and the charge is the same.
 
-Each form sends one request. The text goes to the upstream and is stored nowhere.
+Each form sends at most one request. The gateway sends the text to the upstream and never stores it.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ log = structlog.get_logger()
 
 READS_MAX = 120
 READS_SECONDS = 60.0
-"""How often an account can have a request bounded: its form asks after each pause in typing."""
+"""The period in which an account gets at most `READS_MAX` bounds. Its form requests one after each typing pause."""
 
 
 class PlaygroundResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The request that a form sent, with its response or error; or the id of the request that the form sent before."""
+    """The call of a form, with its response or error. `repeated_id` is the request id if the form was sent before."""
 
     status: int
     call: Call | None = None
@@ -44,7 +44,7 @@ class PlaygroundResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Playground:
-    """The use cases. `status_of` maps an error to its HTTP status, for the request log."""
+    """Bounds and sends requests. `status_of` maps an error to its HTTP status, for the request log."""
 
     def __init__(
         self,
@@ -70,9 +70,9 @@ class Playground:
         self._reads = AttemptLimiter(clock, attempts_max=READS_MAX, seconds=READS_SECONDS)
 
     async def estimate(self, account_id: str, body: bytes) -> MeteredRequest:
-        """Read and bound a request that is not sent.
+        """Read and bound a request without sending it.
 
-        Raises `LimitReached` after `READS_MAX` requests of the account in `READS_SECONDS`, and `InvalidRequest` or
+        Raises `LimitReached` beyond `READS_MAX` calls of the account in `READS_SECONDS`, `InvalidRequest` and
         `Overloaded`.
         """
         if seconds := self._reads.try_count(account_id):
@@ -80,7 +80,7 @@ class Playground:
         return await self._pipeline.read(CHAT, body)
 
     async def send(self, submission: Submission, key_id: str, body: bytes) -> PlaygroundResult:
-        """Send a submitted form's request. A repetition waits for the first request, and gets the same response.
+        """Send the request of a form. A repeated submission waits for the first one and returns the same result.
 
         Raises `InvalidRequest` unless `key_id` is an active key of the account.
         """

@@ -1,4 +1,4 @@
-"""Changes that signed-in users make to their own account. Sensitive ones ask for the password again."""
+"""Let signed-in users change their own account. Sensitive changes require the password again."""
 
 import functools
 import secrets
@@ -19,11 +19,10 @@ from tok0n.services.second_factor import SecondFactor, is_secret
 
 CHOICES_MAX = 10
 CHOICES_SECONDS = 900.0
-"""New passwords that a user may offer: to judge one is expensive."""
-
+"""The period in which a user can try at most `CHOICES_MAX` new passwords, because each strength check is expensive."""
 
 NOT_ZONES = {"localtime", "Factory"}
-"""Names in the time zone database that name no time zone."""
+"""Entries of the time zone database that are not time zones."""
 
 
 @functools.cache
@@ -33,7 +32,7 @@ def time_zones() -> frozenset[str]:
 
 
 class Profile:
-    """The use cases."""
+    """Changes a user's password, email address, time zone and second factor, and closes accounts."""
 
     def __init__(
         self,
@@ -55,7 +54,7 @@ class Profile:
         self._choices = AttemptLimiter(clock, attempts_max=CHOICES_MAX, seconds=CHOICES_SECONDS)
 
     async def change_password(self, session: Session, *, current: str, password: str) -> None:
-        """Take a new password; every other session ends. Raises `FormError`."""
+        """Change the password, and end every other session. Raises `FormError`."""
         check_length(password)
         await self.prove(session, current, field="current")
         if seconds := self._choices.try_count(session.user_id):
@@ -64,8 +63,8 @@ class Profile:
         await self._users.change_password(user_id=session.user_id, password_hash=password_hash, made_in=session.digest)
         await self._mail(session.email, mails.PASSWORD_CHANGED, reset=self._url_of("/reset-password"))
 
-    async def ask_email(self, session: Session, *, password: str, email: str) -> str:
-        """Mail a link to a new address, and a warning to the present one; gives the new one. Raises `FormError`."""
+    async def request_email_change(self, session: Session, *, password: str, email: str) -> str:
+        """Email a link to the new address and a warning to the current one. Return the new one. Raises `FormError`."""
         email = clean(email)
         await self.prove(session, password, field="email_password")
         secret = secrets.token_urlsafe(SECRET_BYTES)
@@ -82,9 +81,9 @@ class Profile:
         return email
 
     async def change_email(self, secret: str, *, session: Session | None) -> str | None:
-        """Use the new address from now on, and give it. None when the link does not work, or the address is taken.
+        """Change the email address and return it. None if the link is invalid or another user has the address.
 
-        Every session ends, but for this `session` of a browser that opens the link signed in.
+        Ends every session except `session`, the one of the browser that opens the link.
         """
         user = await self._users.change_email(
             digest(secret), now_us=self._clock.now_us(), keep_session=None if session is None else session.digest
@@ -92,13 +91,13 @@ class Profile:
         return None if user is None else user.email
 
     async def set_time_zone(self, session: Session, time_zone: str) -> None:
-        """Show times in this zone. Raises `FormError`."""
+        """Set the time zone in which pages show times. Raises `FormError`."""
         if time_zone not in time_zones():
             raise FormError("Choose a time zone from the list.", field="time_zone")
         await self._users.set_time_zone(user_id=session.user_id, time_zone=time_zone)
 
     async def begin_totp(self, session: Session, *, password: str, secret: str, code: str) -> list[str]:
-        """Ask for a second factor from now on; gives the recovery codes. Raises `FormError`."""
+        """Turn on two-factor authentication, and return the recovery codes. Raises `FormError`."""
         await self.prove(session, password, field="password")
         codes = None
         if is_secret(secret):
@@ -113,17 +112,17 @@ class Profile:
         return codes
 
     async def end_totp(self, session: Session, *, password: str) -> None:
-        """Ask for no second factor any more. Raises `FormError`."""
+        """Turn off two-factor authentication. Raises `FormError`."""
         await self.prove(session, password, field="password")
         await self._second_factor.end(session)
 
     async def close_account(self, session: Session, *, password: str) -> None:
-        """Close the account: its keys and sessions stop working, and its ledger stays. Raises `FormError`."""
+        """Close the account. Its keys and sessions stop working, and its ledger is kept. Raises `FormError`."""
         await self.prove(session, password, field="close_password")
         await self._users.close_account(user_id=session.user_id, now_us=self._clock.now_us())
 
     async def prove(self, session: Session, password: str, *, field: str) -> None:
-        """Check the password, because anyone may have found the browser open. Raises `FormError`."""
+        """Check the user's password, in case someone else is using the browser. Raises `FormError`."""
         check_too_long(password, field=field)
         counted = await count_attempt(
             self._attempts, self._clock, AttemptKind.CONFIRMATION, session.user_id, field=field
@@ -133,6 +132,6 @@ class Profile:
             raise FormError("Incorrect password.", field=field)
         await self._attempts.take_back(counted)
 
-    async def _mail(self, to: str, mail: tuple[str, str], **words: str) -> None:
+    async def _mail(self, to: str, mail: tuple[str, str], **fields: str) -> None:
         subject, text = mail
-        await self._mailer.send(to=to, subject=subject, text=text.format(**words))
+        await self._mailer.send(to=to, subject=subject, text=text.format(**fields))

@@ -1,4 +1,4 @@
-"""Redeem codes: tokens for trials and partners. Only digests of the codes are stored."""
+"""Create and redeem codes, which grant tokens to trials and partners. The database holds only their digests."""
 
 import secrets
 
@@ -17,11 +17,10 @@ from tok0n.services.checks import check_count, check_optional_count, check_reaso
 from tok0n.services.passwords import FormError
 
 ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-"""Without letters and digits that look alike."""
+"""Omits letters and digits that look alike."""
 
 CHARACTERS = 16
 GROUP = 4
-
 
 USES_MAX = 1_000_000
 DAYS_MAX = 3_650
@@ -30,7 +29,7 @@ DAYS_MAX = 3_650
 async def create_code(
     orders: Orders, clock: Clock, *, tokens: int, uses_max: int, days: int | None, reason: str
 ) -> str:
-    """Create a code that grants `tokens` once to each of `uses_max` accounts, and return it. It is stored nowhere.
+    """Create a code that grants `tokens` once to each of `uses_max` accounts, and return it. Tok0n never stores it.
 
     Raises `InvalidRequest`.
     """
@@ -53,7 +52,7 @@ async def create_code(
 
 
 class RedeemCodes:
-    """Redeems codes. Guessing is limited: an attempt counts before it is evaluated, and a valid code takes it back."""
+    """Redeems codes, with a limit on guessing. An attempt counts before it is evaluated; a valid code uncounts it."""
 
     def __init__(self, orders: Orders, attempts: Attempts, clock: Clock) -> None:
         self._orders = orders
@@ -62,10 +61,10 @@ class RedeemCodes:
         self._locks = AccountLocks()
 
     async def redeem(self, *, account_id: str, code: str, submission: Submission | None = None) -> int:
-        """Grant the tokens of a code that a user typed, and return how many.
+        """Grant the tokens of a code that the user entered, and return their number.
 
-        The same `submission` grants them once, and returns the same figure again. Raises `FormError` if the code is
-        unknown or used, the account would own too many tokens, or too many attempts failed.
+        A repeated `submission` grants nothing more and returns the same number. Raises `FormError` if the code is
+        unknown or used up, the account would own too many tokens, or too many attempts failed.
         """
         counted = await count_attempt(self._attempts, self._clock, AttemptKind.REDEEM_CODE, account_id, field="code")
         try:
@@ -88,5 +87,5 @@ class RedeemCodes:
 
 
 def normal_code(text: str) -> str:
-    """Return a typed code in its canonical spelling."""
+    """Return the canonical form of a code that a user entered."""
     return "".join(text.upper().replace("-", "").split())[:100]

@@ -1,4 +1,4 @@
-"""One line for each request, never with content. The hot path only appends; a thread formats and writes in batchs."""
+"""Log one line for each request, never with content. The hot path only appends; a thread writes the batches."""
 
 import asyncio
 import time
@@ -14,11 +14,11 @@ BATCH_SECONDS = 0.1
 """How long to collect lines before writing them as one batch. A crash loses these lines, but no request rows."""
 
 LINES_MAX = 50_000
-"""Beyond it lines are counted instead of kept: a stuck log must not take the memory."""
+"""Beyond this many lines, further lines are dropped and counted, so that a stuck log can't exhaust the memory."""
 
 
 class RequestLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a line is made from."""
+    """The facts for one line, formatted later by the writing thread."""
 
     call: Call
     status: int
@@ -29,7 +29,7 @@ class RequestLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class RequestLog:
-    """Collects lines and hands them in batchs to `write_batch`, which is called in a thread, one at a time."""
+    """Collects lines and passes them in batches to `write_batch`, which runs in a thread, one batch at a time."""
 
     def __init__(self, write_batch: Callable[[list[dict[str, Any]]], None]) -> None:
         self._write_batch = write_batch
@@ -40,7 +40,7 @@ class RequestLog:
         self._writing: asyncio.Task[None] | None = None
 
     def write(self, call: Call, *, status: int, error: Tok0nError | None, seconds: float) -> None:
-        """Add the line of one request."""
+        """Queue the line of one request."""
         if len(self._lines) >= LINES_MAX:
             self._dropped += 1
             return
@@ -54,19 +54,19 @@ class RequestLog:
                 written_at=time.time(),
             )
         )
-        self._begin()
+        self._start_writing()
 
     def count_rejected(self) -> None:
         """Count a request that was rejected under overload. A line for each would add to the load."""
         self._rejected += 1
-        self._begin()
+        self._start_writing()
 
-    def _begin(self) -> None:
+    def _start_writing(self) -> None:
         if self._writing is None:
             self._writing = asyncio.create_task(self._write())
 
     async def aclose(self) -> None:
-        """Write what is left."""
+        """Wait until all lines are written."""
         while self._writing is not None:
             await self._writing
 
@@ -79,7 +79,7 @@ class RequestLog:
             try:
                 await asyncio.to_thread(self._format_and_write, lines, dropped, rejected)
             except (OSError, ValueError):
-                # Standard error is closed or full: serving goes on, and the next line that can be written says so.
+                # Standard error is closed or full. Keep serving: the next batch that succeeds logs the loss.
                 self._dropped += dropped + len(lines)
                 self._rejected_unlogged = rejected
         self._writing = None

@@ -1,6 +1,6 @@
-"""Count the requests that may outlive their HTTP request, so that shutdown can wait for them.
+"""Count the requests that can outlive their HTTP request, so that shutdown can wait for them.
 
-The server waits for the requests of its connections itself.
+The server itself waits for the HTTP requests of its connections.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ from types import TracebackType
 
 
 class RequestsInProgress:
-    """A context manager that each such request enters. `idle` waits until none is left."""
+    """A context manager that each such request enters. `idle` waits until none is in progress."""
 
     def __init__(self) -> None:
         self._calls = 0

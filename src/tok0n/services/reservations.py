@@ -1,7 +1,7 @@
-"""The life of a reservation, in one context manager: leaving it always ends the reservation.
+"""Reserve tokens in a context manager that always ends the reservation: with a charge, or with a release.
 
-The futures of the ledger cannot be cancelled (`ports.Ledger`): a cancelled task gets its `CancelledError` once the
-ledger has answered, so it never leaves tokens reserved, or charged without a trace.
+The ledger's futures can't be cancelled (`ports.Ledger`). A cancelled task gets its `CancelledError` after the ledger
+has responded, so it never leaves tokens reserved and never loses track of a charge.
 """
 
 import asyncio
@@ -21,16 +21,16 @@ log = structlog.get_logger()
 
 SETTLE_ATTEMPTS = 3
 SETTLE_PAUSES_SECONDS = (0.1, 1.0)
-"""How long to wait before each further attempt to settle."""
+"""The pause before each further attempt to settle."""
 
 FAILED_RELEASES_MAX = 10_000
-"""How many failed releases are kept for another attempt; beyond it they wait for their expiry."""
+"""The most failed releases to retry. Beyond it, the oldest are dropped and their reservations expire."""
 
 CANCELLED_CODE = "cancelled"
 
 
 class Reservations:
-    """Opens reservations, and keeps the releases that the database could not take yet."""
+    """Opens reservations, and retries the releases that failed."""
 
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self.ledger = ledger
@@ -38,11 +38,14 @@ class Reservations:
         self.failed_releases: deque[Release] = deque(maxlen=FAILED_RELEASES_MAX)
 
     def open(self, new: NewReservation) -> "Reservation":
-        """A reservation that is made on entering and has ended on leaving."""
+        """Return a context manager that reserves on entry and ends the reservation on exit."""
         return Reservation(self, new)
 
     async def release(self, release: Release) -> None:
-        """Release, now or as soon as the database can. The customer was told that nothing is charged."""
+        """Release a reservation, and queue the release for a retry if it fails.
+
+        It must succeed eventually, because the error response says that nothing was charged.
+        """
         try:
             await self._release(release)
         except Tok0nError as error:
@@ -50,7 +53,7 @@ class Reservations:
             log.error("release_failed", request=release.request_id, detail=error.detail or error.message)
 
     async def retry_releases(self) -> int:
-        """Try each failed release once more; gives how many still fail."""
+        """Retry each failed release once, and return the number that still fail."""
         for _ in range(len(self.failed_releases)):
             release = self.failed_releases.popleft()
             try:
@@ -60,7 +63,7 @@ class Reservations:
         return len(self.failed_releases)
 
     async def _release(self, release: Release) -> None:
-        """A settlement whose outcome nobody could learn may have been committed: then its charge is given back."""
+        """Release a reservation. If a settlement of unknown outcome was committed, reverse its charge."""
         try:
             await self.ledger.release(release)
         except AlreadyResolved:
@@ -69,9 +72,9 @@ class Reservations:
 
 
 class Reservation:
-    """Tokens set aside for one request: settled inside the block, or released on leaving it.
+    """The tokens reserved for one request. Settle it inside the block, or it is released on exit.
 
-    Set `dispatched` just before anything of the request may reach the upstream.
+    Set `dispatched` before any byte of the request can reach the upstream.
     """
 
     __slots__ = ("_new", "_owner", "_receipt", "dispatched")
@@ -83,7 +86,7 @@ class Reservation:
         self._receipt: Receipt | None = None
 
     async def __aenter__(self) -> Self:
-        """Reserve. Raises what `ports.Ledger.reserve` raises."""
+        """Reserve the tokens. Raises the errors of `ports.Ledger.reserve`."""
         reserving = self._owner.ledger.reserve(self._new)
         try:
             await reserving
@@ -100,7 +103,7 @@ class Reservation:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Release what was not settled, durably, before anybody hears of the failure."""
+        """Release the reservation unless it was settled. The release is committed before the error response is sent."""
         if self._receipt is not None:
             return
         if isinstance(error, UpstreamFailed):
@@ -110,7 +113,7 @@ class Reservation:
         await self._release(_code(error))
 
     async def settle(self, usage: Usage, *, upstream_ms: int) -> Receipt:
-        """Charge what was used. Raises `AccountingFailed` when it cannot be done; then nothing is charged."""
+        """Charge the usage. Raises `AccountingFailed` if that fails, and then nothing is charged."""
         clock = self._owner.clock
         settlement = Settlement(
             request_id=self._new.request_id,
@@ -150,7 +153,7 @@ class Reservation:
 
 
 def _code(error: BaseException | None) -> str:
-    assert error is not None, "left without settling and without a reason"
+    assert error is not None, "the block ended without a settlement or an error"
     if isinstance(error, Tok0nError):
         return error.code
     return Tok0nError.code if isinstance(error, Exception) else CANCELLED_CODE

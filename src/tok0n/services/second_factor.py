@@ -1,4 +1,4 @@
-"""The second factor: time-based codes (RFC 6238) and recovery codes. Each works once."""
+"""Two-factor authentication with time-based codes (RFC 6238) and recovery codes. Each code works once."""
 
 import base64
 import hmac
@@ -12,20 +12,20 @@ from tok0n.ports.users import Users
 
 STEP_SECONDS = 30
 STEPS_OFF_MAX = 1
-"""A clock may be this many steps off, either way."""
+"""How many steps the clock of a user's device can be ahead or behind."""
 
 ISSUER = "Tok0n"
 
 
 class SecondFactor:
-    """Checks codes, and makes what they are made from."""
+    """Checks codes, and turns two-factor authentication on and off."""
 
     def __init__(self, users: Users, clock: Clock) -> None:
         self._users = users
         self._clock = clock
 
     async def accepts(self, code: str, *, user_id: str, totp_secret: str) -> bool:
-        """Whether it is a code of this user's, which it uses up."""
+        """Use up a code. Return False if it isn't a valid, unused code of the user."""
         code = "".join(code.split()).replace("-", "").upper()
         step = self.step_of(code, totp_secret)
         if step is not None:
@@ -33,7 +33,7 @@ class SecondFactor:
         return await self._users.use_recovery_code(user_id=user_id, digest=digest(code))
 
     async def begin(self, session: Session, *, secret: str, code: str) -> list[str] | None:
-        """Take the second factor on, proven by a first code; gives the recovery codes. None when the code is wrong."""
+        """Turn on two-factor authentication, and return the recovery codes. None if `code` doesn't match `secret`."""
         step = self.step_of("".join(code.split()), secret)
         if step is None:
             return None
@@ -44,19 +44,19 @@ class SecondFactor:
             user_id=session.user_id,
             secret=secret,
             step=step,
-            recovery_codes=[digest(one) for one in codes],
+            recovery_codes=[digest(recovery_code) for recovery_code in codes],
             made_in=session.digest,
         )
-        return [f"{one[:4]}-{one[4:8]}-{one[8:]}" for one in codes]
+        return [f"{text[:4]}-{text[4:8]}-{text[8:]}" for text in codes]
 
     async def end(self, session: Session) -> None:
-        """Take the second factor away."""
+        """Turn off two-factor authentication."""
         await self._users.set_totp(
             user_id=session.user_id, secret=None, step=0, recovery_codes=[], made_in=session.digest
         )
 
     def step_of(self, code: str, totp_secret: str) -> int | None:
-        """The time step that this is the code of, if it is one of now."""
+        """Return the current time step that `code` belongs to, or None."""
         totp = pyotp.TOTP(totp_secret)
         now = self._clock.now_us() // 1_000_000 // STEP_SECONDS
         for step in range(now - STEPS_OFF_MAX, now + STEPS_OFF_MAX + 1):
@@ -66,15 +66,15 @@ class SecondFactor:
 
 
 def new_secret() -> str:
-    """A secret for an authenticator app."""
+    """Return a new secret for an authenticator app."""
     return pyotp.random_base32()
 
 
 def is_secret(text: str) -> bool:
-    """Whether `text` can be what `new_secret` gave."""
+    """Whether `text` has the form of a secret from `new_secret`."""
     return len(text) == len(new_secret()) and set(text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
 
 
-def address(secret: str, *, email: str) -> str:
-    """What an authenticator app reads from a QR code."""
+def provisioning_uri(secret: str, *, email: str) -> str:
+    """Return the URI for the QR code that an authenticator app scans."""
     return pyotp.TOTP(secret).provisioning_uri(name=email, issuer_name=ISSUER)

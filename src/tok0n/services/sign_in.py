@@ -1,6 +1,6 @@
-"""Sign up, sign in, sign out, and what a mailed link does. Known and unknown addresses are answered alike.
+"""Sign up, sign in, sign out, and handle emailed links.
 
-What differs between them is done after the answer, by a task of its own: the answer takes the same time too.
+The response, and the time it takes, never reveal whether an address has an account: a separate task sends the emails.
 """
 
 import asyncio
@@ -38,10 +38,10 @@ log = structlog.get_logger()
 FAILURES_MAX = 10
 FAILURES_SECONDS = 900.0
 FAILURES_PER_ADDRESS_MAX = 100
-"""Failed sign-ins of one client address, whatever email addresses it tries."""
+"""The most failed sign-ins of one client IP in `FAILURES_SECONDS`, for any email addresses."""
 
 CHOICES_MAX = 10
-"""New passwords that one link may offer in `FAILURES_SECONDS`: to judge one is expensive."""
+"""The most new passwords that one link can try in `FAILURES_SECONDS`, because each strength check is expensive."""
 
 MAILS_MAX = 5
 MAILS_SECONDS = 3_600.0
@@ -64,9 +64,9 @@ _PATHS = {
 
 
 class NewSession(msgspec.Struct, frozen=True, kw_only=True):
-    """A session that has just begun: `secret` goes into the cookie and nowhere else.
+    """A new session. Its `secret` goes into the cookie and nowhere else.
 
-    If it `waits`, the second factor is still to come.
+    If it `waits`, the user has yet to complete two-factor authentication.
     """
 
     secret: str
@@ -74,7 +74,7 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SignIn:
-    """The use cases. `url_of` makes a path an address of this installation; limits count by `address`."""
+    """Signs users up, in and out. `url_of` turns a path into a full URL. `address` is a client IP, for the limits."""
 
     def __init__(
         self,
@@ -103,15 +103,15 @@ class SignIn:
         self._mails = AttemptLimiter(clock, attempts_max=MAILS_MAX, seconds=MAILS_SECONDS)
         self._sign_ups = AttemptLimiter(clock, attempts_max=SIGN_UPS_MAX, seconds=SIGN_UPS_SECONDS)
         self._resets = AttemptLimiter(clock, attempts_max=RESETS_MAX, seconds=RESETS_SECONDS)
-        self._later: set[asyncio.Task[None]] = set()
+        self._mail_tasks: set[asyncio.Task[None]] = set()
 
     @property
     def is_open(self) -> bool:
-        """Whether anybody may sign up."""
+        """Whether users can sign up without an invitation."""
         return self._registration is Registration.OPEN
 
     async def sign_up(self, *, email: str, password: str, address: str) -> str:
-        """Mail a link that confirms the address; gives the address as it was understood. Raises `FormError`."""
+        """Email a link that confirms the address, and return the address in its stored form. Raises `FormError`."""
         if not self.is_open:
             raise FormError(NOT_OPEN, field="email")
         email = clean(email)
@@ -119,14 +119,14 @@ class SignIn:
         if seconds := self._sign_ups.try_count(address):
             raise too_many(seconds, field="email")
         password_hash = await hash_new(self._passwords, password, email=email)
-        self._do_later(self._register(email=email, password_hash=password_hash))
+        self._in_background(self._register(email=email, password_hash=password_hash))
         return email
 
     async def verify(self, secret: str, *, password: str, agent: str) -> NewSession | None:
-        """Confirm an address by its mailed link AND the password, and sign in. None when the link does not work.
+        """Confirm an address with its emailed link and the password, and sign in. None if the link is invalid.
 
-        Without the password, an attacker who signs up with another person's address and waits would share the account
-        that this person then confirms. Raises `FormError`.
+        The password is required because an attacker may have signed up with another person's address. If the link
+        alone were enough, its owner would open an account that the attacker can sign in to. Raises `FormError`.
         """
         now_us = self._clock.now_us()
         user = await self._users.find_by_link(digest(secret), purpose=LinkPurpose.VERIFY, now_us=now_us)
@@ -143,10 +143,10 @@ class SignIn:
         return None if user is None else await self.begin(user, agent=agent)
 
     async def sign_in(self, *, email: str, password: str, address: str, agent: str) -> NewSession:
-        """Begin a session. Raises `FormError`, in the same words and time for a wrong address and a wrong password.
+        """Begin a session. Raises the same `FormError`, after the same time, for a wrong address and a wrong password.
 
-        Attempts count per client address and email address together, so that nobody can lock the owner out from
-        elsewhere, and per client address. They count before anything is looked up.
+        Attempts count per client IP, and per pair of client IP and email address, so an attacker can't lock out an
+        owner with another IP. They count before the user is looked up.
         """
         email = clean(email)
         check_too_long(password)
@@ -167,11 +167,11 @@ class SignIn:
         return await self.begin(user, agent=agent)
 
     async def submit_code(self, secret: str | None, *, code: str, agent: str) -> NewSession | None:
-        """Go on with a sign-in that waits for its second factor, in a new session. None when there is none such.
+        """Complete a sign-in with a second factor, in a new session. None if no session waits for one.
 
-        Raises `FormError` for a wrong code.
+        Raises `FormError` if the code is wrong.
         """
-        user = await self.waiting(secret)
+        user = await self.awaiting_two_factor(secret)
         if secret is None or user is None or user.totp_secret is None:
             return None
         counted = await count_attempt(self._attempts, self._clock, AttemptKind.SECOND_FACTOR, user.id, field="code")
@@ -181,19 +181,19 @@ class SignIn:
         return await self.begin(user, agent=agent, two_factor_passed=True, replaces=digest(secret))
 
     async def find_session(self, secret: str | None) -> Session | None:
-        """Who is signed in by the secret of a cookie."""
+        """Return the active session of a cookie's secret, or None."""
         if not secret or len(secret) > SECRET_CHARACTERS_MAX:
             return None
         return await self._sessions.find(digest(secret), now_us=self._clock.now_us())
 
-    async def waiting(self, secret: str | None) -> User | None:
-        """Whose second factor the session of this cookie waits for."""
+    async def awaiting_two_factor(self, secret: str | None) -> User | None:
+        """Return the user whose second factor the cookie's session waits for, or None."""
         if not secret or len(secret) > SECRET_CHARACTERS_MAX:
             return None
         return await self._sessions.waiting(digest(secret), now_us=self._clock.now_us())
 
     async def sign_out(self, session: Session, *, everywhere: bool) -> None:
-        """End this session, or all of this user."""
+        """End this session, or all sessions of its user."""
         if everywhere:
             await self._sessions.end_all(session.user_id)
         else:
@@ -203,18 +203,18 @@ class SignIn:
         """End every other session of the user."""
         await self._sessions.end_all(session.user_id, but=session.digest)
 
-    async def ask_reset(self, email: str, *, address: str) -> str:
-        """Email a link for a new password if the address has a user. Return the address. Raises `FormError`."""
+    async def request_reset(self, email: str, *, address: str) -> str:
+        """Email a link for a new password if the address has an account. Return the address. Raises `FormError`."""
         email = clean(email)
         if seconds := self._resets.try_count(address):
             raise too_many(seconds, field="email")
-        self._do_later(self._mail_reset(email))
+        self._in_background(self._mail_reset(email))
         return email
 
     async def choose_password(
         self, secret: str, *, purpose: LinkPurpose, password: str, agent: str
     ) -> NewSession | None:
-        """Take the password that a mailed link lets choose, and sign in. None when the link does not work.
+        """Set the password that the user chose through an emailed link, and sign in. None if the link is invalid.
 
         Raises `FormError`.
         """
@@ -238,7 +238,7 @@ class SignIn:
     async def invite(self, email: str) -> str:
         """Email an invitation, and return its link.
 
-        Raises `AlreadyExists` if the user has an account, `LimitReached` if the mailbox got too many emails lately, and
+        Raises `AlreadyExists` if the user has an account, `LimitReached` if the user got too many emails recently, and
         `OperatorError` for an invalid address or where registration is closed.
         """
         if not self._registration.may_open(LinkPurpose.INVITE):
@@ -246,7 +246,7 @@ class SignIn:
         email = parse_email(email)
         user = await self._users.register(email=email, password_hash="", now_us=self._clock.now_us())
         if user.account_id:
-            raise AlreadyExists(f"{email} can sign in already and needs no invitation.")
+            raise AlreadyExists(f"{email} can already sign in and needs no invitation.")
         link = await self._mail_link(user, LinkPurpose.INVITE, mails.INVITE)
         if link is None:
             raise LimitReached(f"We sent {MAILS_MAX} emails to {email} in the last hour. Try again later.")
@@ -255,23 +255,23 @@ class SignIn:
     async def recover(self, email: str) -> str:
         """Remove the second factor and the passkeys, and return a link for a new password.
 
-        Raises `NotFound` without such a user, and `OperatorError` for an invalid address.
+        Raises `NotFound` if there is no such user, and `OperatorError` for an invalid address.
         """
         email = parse_email(email)
         user = await self._users.find(email)
         if user is None:
-            raise NotFound(f"{email} cannot sign in yet. Invite the user: tok0n accounts invite {email}")
+            raise NotFound(f"{email} can't sign in yet. Invite the user: tok0n accounts invite {email}")
         await self._users.forget_factors(user.id)
-        return await self._make_link(user.id, LinkPurpose.RESET)
+        return await self._create_link(user.id, LinkPurpose.RESET)
 
     async def set_up_link(self) -> str | None:
-        """A link to set up the operator's account, for the console; None when there is one."""
+        """Return a link to set up the operator's account, for the console. None if the operator has an account."""
         if await self._users.has_operator():
             return None
-        return await self._make_link(None, LinkPurpose.SET_UP)
+        return await self._create_link(None, LinkPurpose.SET_UP)
 
     async def set_up(self, secret: str, *, email: str, password: str, agent: str) -> NewSession | None:
-        """Make the operator's account, and sign in. None when the link does not work. Raises `FormError`."""
+        """Create the operator's account, and sign in. None if the link is invalid. Raises `FormError`."""
         email = clean(email)
         link = digest(secret)
         if not await self._users.has_link(link, purpose=LinkPurpose.SET_UP, now_us=self._clock.now_us()):
@@ -285,24 +285,24 @@ class SignIn:
         )
         return None if user is None else await self.begin(user, agent=agent)
 
-    async def forget_old(self) -> None:
-        """Remove expired sessions, links and counts of attempts, and sign-ups that nobody confirmed."""
+    async def delete_expired(self) -> None:
+        """Delete expired sessions, links, attempt counts and unconfirmed sign-ups."""
         now_us = self._clock.now_us()
         await self._sessions.forget_ended(now_us=now_us)
         await self._users.forget_stale(now_us=now_us, rows_max=FORGOTTEN_ROWS_MAX)
         while await self._attempts.forget_expired(now_us=now_us, rows_max=FORGOTTEN_ROWS_MAX) == FORGOTTEN_ROWS_MAX:
-            pass  # strangers make these rows, so all expired ones go, in short transactions
+            pass  # anyone can add these rows, so delete all expired ones, in short transactions
 
     async def idle(self) -> None:
-        """Wait until all that was left for later is done."""
-        await asyncio.gather(*self._later)
+        """Wait until all background tasks have finished."""
+        await asyncio.gather(*self._mail_tasks)
 
     async def begin(
         self, user: User, *, agent: str, two_factor_passed: bool = False, replaces: bytes | None = None
     ) -> NewSession:
-        """Begin a session after the password. It waits for the second factor if there is one and it wasn't given.
+        """Begin a session. It waits for the second factor if the user has one, unless `two_factor_passed`.
 
-        Raises `CredentialsChanged` when the credentials have changed since `user` was read.
+        Raises `CredentialsChanged` if the credentials have changed since `user` was read.
         """
         secret = secrets.token_urlsafe(SECRET_BYTES)
         waits = user.totp_secret is not None and not two_factor_passed
@@ -317,7 +317,7 @@ class SignIn:
         return NewSession(secret=secret, waits=waits)
 
     def _count_sign_in(self, *, address: str, email: str) -> None:
-        """Count an attempt to sign in. Raises `FormError`. Synchronous, so that a burst cannot slip through."""
+        """Count an attempt to sign in. Raises `FormError`. Synchronous, so that a burst can't exceed the limits."""
         pair = (address, email)
         if seconds := self._failures.try_count(pair):
             raise too_many(seconds, field="password")
@@ -330,7 +330,7 @@ class SignIn:
         if user.verified_at_us is None:
             await self._mail_link(user, LinkPurpose.VERIFY, mails.VERIFY)
         elif not self._mails.try_count(user.id):
-            subject, text = mails.KNOWN
+            subject, text = mails.ALREADY_REGISTERED
             text = text.format(sign_in=self._url_of("/sign-in"), reset=self._url_of("/reset-password"))
             await self._mailer.send(to=email, subject=subject, text=text)
 
@@ -342,21 +342,21 @@ class SignIn:
             await self._mail_link(user, LinkPurpose.RESET, mails.RESET)
 
     def _require_open(self, user: User, purpose: LinkPurpose, *, field: str) -> None:
-        """Raises `FormError` when this link would open an account that registration does not allow now."""
+        """Raise `FormError` if this link would open an account, and the registration mode doesn't allow that."""
         if user.account_id is None and not self._registration.may_open(purpose):
             raise FormError(NOT_OPEN, field=field)
 
     async def _mail_link(self, user: User, purpose: LinkPurpose, mail: tuple[str, str]) -> str | None:
-        """Mail a link, unless this user's mailbox has had enough of them; gives the link."""
+        """Email a link and return its URL. None, and no email, if the user got too many emails recently."""
         if self._mails.try_count(user.id):
             log.warning("mail_throttled", user=user.id, purpose=purpose)
             return None
-        url = await self._make_link(user.id, purpose)
+        url = await self._create_link(user.id, purpose)
         subject, text = mail
         await self._mailer.send(to=user.email, subject=subject, text=text.format(url=url))
         return url
 
-    async def _make_link(self, user_id: str | None, purpose: LinkPurpose) -> str:
+    async def _create_link(self, user_id: str | None, purpose: LinkPurpose) -> str:
         secret = secrets.token_urlsafe(SECRET_BYTES)
         life_us = INVITATION_LIFE_US if purpose is LinkPurpose.INVITE else LINK_LIFE_US
         await self._users.create_link(
@@ -368,10 +368,10 @@ class SignIn:
         )
         return self._url_of(f"{_PATHS[purpose]}?link={secret}")
 
-    def _do_later(self, work: Coroutine[Any, Any, None]) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(_logged(work))
-        self._later.add(task)
-        task.add_done_callback(self._later.discard)
+        self._mail_tasks.add(task)
+        task.add_done_callback(self._mail_tasks.discard)
 
 
 async def _logged(work: Coroutine[Any, Any, None]) -> None:

@@ -1,6 +1,6 @@
-"""Prove, with one tiny real completion, that a model can be sold: it answers, and its usage can be charged by.
+"""Verify with one tiny real completion that a model responds and reports usage that can be charged.
 
-The request takes the same way as a customer's (the same bound, the same reading of the answer), and a global slot.
+The request is bounded, sent and read like a customer's, and counts toward the global limit.
 """
 
 import asyncio
@@ -35,17 +35,17 @@ from tok0n.ports.limiter import Admission, Limiter
 from tok0n.ports.upstream import Upstream
 
 CONCURRENT_MAX = 8
-"""Models that `VerifyModels.verify_all` verifies at once."""
+"""The most models that `VerifyModels.verify_all` verifies at the same time."""
 
 CHECKS = ("answered", "shape_and_usage", "output_limit", "bound")
-"""It answered in time; with the right shape and consistent usage; kept the output limit; and our bound held."""
+"""In order: a response in time, a valid response with consistent usage, usage within the output limit and the bound."""
 
 _LIMIT_REACHED = re.compile(
     r"(?i)\bcould not finish the message|\boutput limit (?:was|has been) reached"
     r"|\bmax_(?:completion_)?tokens\b[^.]{0,80}\b(?:was reached|too (?:small|low)|minimum|below)"
     r"|\bmax_(?:completion_)?tokens\b[^.]{0,80}\b(?:must|should) be (?:at least|greater|>)"
 )
-"""How upstreams say that the output limit left no room for an answer, or is below what they take.
+"""Matches upstream errors that the output limit left no room for a response, or is below the minimum.
 
 OpenAI: "Could not finish the message because max_tokens or model output limit was reached." Anthropic: "`max_tokens`
 must be greater than `thinking.budget_tokens`". OpenAI for small limits: "Expected a value >= 16".
@@ -55,7 +55,7 @@ _REASONING_TOKENS = "completion_tokens_details.reasoning_tokens"
 
 
 class VerifyModels:
-    """Verifies models and remembers the result."""
+    """Verifies models and stores the results."""
 
     def __init__(
         self,
@@ -66,25 +66,25 @@ class VerifyModels:
         limiter: Limiter,
         clock: Clock,
         timeout_seconds: float,
-        alone_seconds: float = 0.0,
+        exclusive_seconds: float = 0.0,
     ) -> None:
-        """`alone_seconds` is how long other processes leave a model to the one that began to verify it."""
+        """`exclusive_seconds` is how long a process that starts to verify a model excludes the others."""
         self._endpoint = endpoint
         self._models = models
         self._upstreams = upstreams
         self._limiter = limiter
         self._clock = clock
         self._timeout_seconds = timeout_seconds
-        self._alone_us = round(alone_seconds * 1_000_000)
+        self._exclusive_us = round(exclusive_seconds * 1_000_000)
 
     async def __call__(self, model: Model) -> ModelState:
-        """Verify one model. Raises what the limiter and the database raise; an upstream's failure is a result."""
+        """Verify one model. Raises the errors of the limiter and the database. An upstream failure is a result."""
         state = await self._verify(model, exclusive_us=0)
         assert state is not None
         return state
 
     async def verify_all(self, models: Sequence[Model]) -> list[ModelState]:
-        """Verify models, `CONCURRENT_MAX` at once. Raises as calling it does."""
+        """Verify several models, at most `CONCURRENT_MAX` at the same time. Raises the same errors."""
         free = asyncio.Semaphore(CONCURRENT_MAX)
 
         async def verify(model: Model) -> ModelState:
@@ -94,8 +94,8 @@ class VerifyModels:
         return await asyncio.gather(*map(verify, models))
 
     async def if_unclaimed(self, model: Model) -> ModelState | None:
-        """As calling it, but None when another process began to verify this model a moment ago."""
-        return await self._verify(model, exclusive_us=self._alone_us)
+        """Verify one model. None if another process started to verify it within `exclusive_seconds`."""
+        return await self._verify(model, exclusive_us=self._exclusive_us)
 
     async def _verify(self, model: Model, *, exclusive_us: int) -> ModelState | None:
         for output_tokens in output_limits(model):
@@ -113,11 +113,11 @@ class VerifyModels:
             )
             if not outcome.is_used_up:
                 break
-            exclusive_us = 0  # our own attempt of a moment ago does not keep us away
+            exclusive_us = 0  # the claim of the previous attempt is our own
         return await self._models.record(verification)
 
     async def _attempt(self, model: Model, output_tokens: int, *, exclusive_us: int) -> "_Outcome | None":
-        """One completion, with a row and a global slot of its own. None if another process verifies this model."""
+        """Send one completion, which counts toward the global limit. None if another process verifies the model."""
         request = verification_request(self._endpoint, model, output_tokens)
         request_id = ids.request_id(self._clock.now_us(), os.urandom(ids.RANDOM_BYTES))
         async with self._limiter.admit_operator(request_id=request_id) as admission:
@@ -146,7 +146,7 @@ class VerifyModels:
                 scrub=upstream.scrub,
             )
         except TimeoutError:
-            return _Outcome(checks=checks, detail=f"no answer within {self._timeout_seconds:g} s")
+            return _Outcome(checks=checks, detail=f"no response within {self._timeout_seconds:g} s")
         except RejectedByUpstream as error:
             is_used_up = _LIMIT_REACHED.search(error.message) is not None
             return _Outcome(checks=checks, detail=error.message, is_used_up=is_used_up)
@@ -159,7 +159,7 @@ class VerifyModels:
 
 
 class _Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What one attempt showed. `is_used_up` says whether reasoning used up the output limit."""
+    """The result of one attempt. `is_used_up` if reasoning used up the output limit."""
 
     checks: dict[str, bool]
     detail: str = ""
@@ -167,7 +167,7 @@ class _Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def output_limits(model: Model) -> list[int]:
-    """The output limits to try, ascending. A model that reasons may need more than the first to say anything."""
+    """Return the output limits to try, ascending. A reasoning model may need more than the first one to respond."""
     limits = [min(model.verify_output_tokens, model.max_output_tokens)]
     for limit in VERIFICATION_RETRY_OUTPUT_TOKENS:
         capped = min(limit, model.max_output_tokens)
@@ -177,13 +177,13 @@ def output_limits(model: Model) -> list[int]:
 
 
 def verification_request(endpoint: Endpoint, model: Model, output_tokens: int) -> MeteredRequest:
-    """Return the tiny request, read and bounded as a customer's would be."""
+    """Return the verification request, read and bounded like a customer's."""
     body = endpoint.verification_request(model, output_tokens)
     return endpoint.read_request(msgspec.json.encode(body), find_model=lambda _: model)
 
 
 def _judge(endpoint: Endpoint, checks: dict[str, bool], request: MeteredRequest, answer: Answer) -> _Outcome:
-    """Judge the usage by the limit that was sent."""
+    """Check the usage against the output limit and the bound of the request."""
     usage = answer.usage
     output_tokens = usage.total_tokens - usage.prompt_tokens
     checks["output_limit"] = output_tokens <= request.output_bound
@@ -193,19 +193,19 @@ def _judge(endpoint: Endpoint, checks: dict[str, bool], request: MeteredRequest,
         return _Outcome(
             checks=checks,
             detail=(
-                f"{output_tokens} tokens beyond the prompt, although the output limit was {request.output_limit}:"
+                f"{output_tokens} tokens beyond the prompt, above the output limit of {request.output_limit}:"
                 f" set reasoning_tokens_max of this model to at least {needed}"
                 f" (now {request.model.reasoning_tokens_max})"
             ),
         )
     if not checks["bound"]:
-        detail = f"{usage.total_tokens} tokens used, although at most {request.bound} were possible"
+        detail = f"{usage.total_tokens} tokens used, above the bound of {request.bound}"
         return _Outcome(checks=checks, detail=detail)
     return _Outcome(checks=checks, is_used_up=_is_used_up(endpoint, request, answer))
 
 
 def _is_used_up(endpoint: Endpoint, request: MeteredRequest, answer: Answer) -> bool:
-    """Whether the answer was cut before it said anything, or reasoning took all of the limit."""
+    """Whether the response is empty, or reasoning used up the output limit."""
     if answer.usage.details.get(_REASONING_TOKENS, 0) >= request.output_limit:
         return True
     return endpoint.is_cut_before_output(decode(answer.body))

@@ -1,4 +1,4 @@
-"""Run CPU work in a few threads behind a bounded queue, so that it delays no other request for long."""
+"""Run CPU-bound work in a few threads behind a bounded queue, so that it can't delay other requests for long."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class WorkQueue:
-    """Runs at most `threads` calls at once, while at most `waiting_max` wait."""
+    """Runs at most `threads` calls at the same time, and queues at most `waiting_max` more."""
 
     def __init__(self, name: str, *, threads: int, waiting_max: int) -> None:
         self._name = name
@@ -23,22 +23,22 @@ class WorkQueue:
         self._lock = threading.Lock()
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call `function` in a thread. Raises `Overloaded` if the queue is full, and what `function` raises.
+        """Call `function` in a thread. Raises `Overloaded` if the queue is full, and the errors of `function`.
 
-        A cancelled call that still waits leaves the queue; one that runs keeps its place until it ends.
+        Cancellation removes a queued call. A running call counts toward the limit until it ends.
         """
         with self._lock:
             if self._jobs >= self._jobs_max:
                 raise Overloaded(queue=self._name)
             self._jobs += 1
         job = self._pool.submit(function, *args, **kwargs)
-        job.add_done_callback(self._leave)
+        job.add_done_callback(self._finish)
         return await asyncio.wrap_future(job)
 
     def close(self) -> None:
-        """Drop what waits, and wait for what runs."""
+        """Cancel the queued calls, and wait for the running ones."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _leave(self, _: Future[T]) -> None:
+    def _finish(self, _: Future[T]) -> None:
         with self._lock:
             self._jobs -= 1

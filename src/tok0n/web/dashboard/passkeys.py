@@ -20,9 +20,9 @@ def passkey_routes(context: PageContext, passkeys: SignInByPasskey, submit_once:
     post = ["POST"]
     return [
         Route("/sign-in/passkey", page_endpoint(context, pages.sign_in), methods=post),
-        Route("/sign-in/passkey/options", page_endpoint(context, pages.options_to_use), methods=post),
+        Route("/sign-in/passkey/options", page_endpoint(context, pages.request_options), methods=post),
         Route(_PAGE, page_endpoint(context, pages.manage, private=True), methods=["GET", *post]),
-        Route(f"{_PAGE}/options", page_endpoint(context, pages.options_to_make, private=True), methods=post),
+        Route(f"{_PAGE}/options", page_endpoint(context, pages.creation_options, private=True), methods=post),
         Route(f"{_PAGE}/remove", page_endpoint(context, pages.remove, private=True), methods=post),
     ]
 
@@ -32,12 +32,12 @@ class _PasskeyPages:
         self._passkeys = passkeys
         self._submit_once = submit_once
 
-    async def options_to_make(self, page: PageRequest) -> Response:
-        return Response(await self._passkeys.ask_to_make(page.user), media_type="application/json")
+    async def creation_options(self, page: PageRequest) -> Response:
+        return Response(await self._passkeys.creation_options(page.user), media_type="application/json")
 
-    async def options_to_use(self, page: PageRequest) -> Response:
+    async def request_options(self, page: PageRequest) -> Response:
         try:
-            options, secret = await self._passkeys.ask_to_use(address=page.limit_key)
+            options, secret = await self._passkeys.request_options(address=page.limit_key)
         except FormError as form_error:
             return JSONResponse({"message": form_error.message}, 429)
         response = Response(options, media_type="application/json")

@@ -84,7 +84,7 @@ class _SettingsPages:
                 return page.render("recovery_codes.html", codes=None if text is None else text.split("\n"))
         import segno  # noqa: PLC0415  few requests need it
 
-        qr = segno.make(second_factor.address(secret, email=user.email), error="m")
+        qr = segno.make(second_factor.provisioning_uri(secret, email=user.email), error="m")
         return page.render(
             "second_factor_begin.html",
             status=200 if form_error is None else 422,
@@ -162,7 +162,7 @@ class _SettingsPages:
 
     async def _email(self, page: PageRequest) -> str:
         async def ask() -> str:
-            return await self._ports.profile.ask_email(
+            return await self._ports.profile.request_email_change(
                 page.user,
                 password=page.form.get("email_password", ""),
                 email=page.form.get("email", ""),

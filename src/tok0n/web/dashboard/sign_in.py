@@ -78,7 +78,7 @@ async def _sign_in(page: PageRequest) -> Response:
 
 async def _second_factor(page: PageRequest) -> Response:
     next_url = page.form.get("next", "") or page.query("next") or "/dashboard"
-    if await page.context.sign_in.waiting(page.cookie) is None:
+    if await page.context.sign_in.awaiting_two_factor(page.cookie) is None:
         return page.redirect("/sign-in")
     if not page.is_post:
         return page.render("second_factor.html", next_url=next_url)
@@ -99,7 +99,7 @@ async def _reset_password(page: PageRequest) -> Response:
     if not page.is_post:
         return page.render("reset_password.html")
     try:
-        email = await page.context.sign_in.ask_reset(page.form.get("email", ""), address=page.limit_key)
+        email = await page.context.sign_in.request_reset(page.form.get("email", ""), address=page.limit_key)
     except FormError as form_error:
         return page.render("reset_password.html", status=422, form_error=form_error)
     text = f"If {email} has an account, you'll get a link to choose a new password. It works for 24 hours."
