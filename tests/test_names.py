@@ -49,13 +49,13 @@ REPLACED = {
     "goal": "next_url",
     "who": "find_session",
     "said": "what it is: status_text, message",
+    "refusal": "rejection",
     "CompleteChat": "Pipeline",
     "ChatRequest": "MeteredRequest",
 }
 """Names that were replaced, and what to write instead."""
 
 REMAINING = {
-    "refusal": "rejection",
     "told": "notified",
     "shown": "what it is: rendered, formatted",
     "chosen": "what it is: filter, selected",

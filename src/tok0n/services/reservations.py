@@ -1,7 +1,9 @@
-"""Reserve tokens in a context manager that always ends the reservation: with a charge, or with a release.
+"""Reserve tokens in a context manager that ends the reservation: with a charge, or with a release.
 
-The ledger's futures can't be cancelled (`ports.Ledger`). A cancelled task gets its `CancelledError` after the ledger
-has responded, so it never leaves tokens reserved and never loses track of a charge.
+If the database can't record the release, it is retried; at worst, the reservation expires.
+
+The ledger's futures can't be cancelled (`ports.ledger.Ledger`). A cancelled task gets its `CancelledError` after the
+ledger has responded, so it never leaves tokens reserved and never loses track of a charge.
 """
 
 import asyncio
@@ -103,7 +105,7 @@ class Reservation:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Release the reservation unless it was settled. The release is committed before the error response is sent."""
+        """Release the reservation unless it was settled. The error response waits for the attempt."""
         if self._receipt is not None:
             return
         if isinstance(error, UpstreamFailed):
