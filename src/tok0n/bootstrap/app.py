@@ -123,7 +123,9 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
         *operation_routes(store.database, services.limiter, is_draining=is_draining),
         *pages.routes,
     ]
-    http_error = _http_error(context, [route.path for route in routes if is_api(route.path)])
+    http_error = _http_error(
+        context, [route.path for route in routes if isinstance(route, Route) and is_api(route.path)]
+    )
     starlette = Starlette(
         routes=routes,
         exception_handlers={HTTPException: http_error, Exception: _unexpected_error(context)},

@@ -75,7 +75,7 @@ class _SettingsPages:
             try:
                 text = await self._ports.submit_once(submission_of(page, _TWO_FACTOR, field="code"), begin)
                 user = await self._ports.users.get(user.id)
-                if user.totp_secret != secret:  # turned off since this form was first submitted
+                if user.totp_secret != secret:  # two-factor authentication was turned off since the first submission
                     raise expired_form("code")
             except FormError as error:
                 form_error = error
@@ -131,7 +131,7 @@ class _SettingsPages:
         )
 
     async def _is_repeated(self, page: PageRequest, form: str) -> bool:
-        """Whether a form is submitted again."""
+        """Whether the form was submitted before."""
         try:
             submission = submission_of(page, form, field="")
             await self._ports.forms.check(submission, now_us=self._ports.clock.now_us())
