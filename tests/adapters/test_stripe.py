@@ -23,7 +23,7 @@ from tok0n.domain.packs import Pack
 from tok0n.http.asgi import AsgiBridge
 from tok0n.http.server import HttpServer, bind
 from tok0n.services.payments import SellPacks
-from tok0n.web.stripe_webhook import Refusals, stripe_route
+from tok0n.web.stripe_webhook import RejectedWebhooks, stripe_route
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +57,7 @@ class Shop:
             clock=SystemClock(),
             url_of=lambda path: f"http://shop.example{path}",
         )
-        self.refusals = Refusals()
+        self.refusals = RejectedWebhooks()
         self.app = Starlette(routes=[stripe_route(self.sell, self.refusals)])
         self.url = ""
 

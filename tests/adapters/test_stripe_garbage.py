@@ -31,7 +31,7 @@ from tok0n.http.asgi import AsgiBridge
 from tok0n.http.server import HttpServer, bind
 from tok0n.services.alarms import ALARMS_MAX
 from tok0n.services.payments import SellPacks
-from tok0n.web.stripe_webhook import Refusals, stripe_route
+from tok0n.web.stripe_webhook import RejectedWebhooks, stripe_route
 
 pytestmark = pytest.mark.anyio
 
@@ -49,7 +49,7 @@ class Shop:
         self.inbox = SqlInbox(db.store)
         self.double = StripeDouble(secret_key=KEY, webhook_secret=SECRET)
         self.clock = FakeClock(now_us=SystemClock().now_us())
-        self.refusals = Refusals()
+        self.refusals = RejectedWebhooks()
         payments = StripePayments(
             secret_key=KEY, webhook_secret=SECRET, automatic_tax=False, promotion_codes=False, api_base="http://none"
         )
@@ -247,7 +247,7 @@ async def test_a_signed_body_that_is_no_event_is_a_clean_400(shop: Shop, body: b
     with structlog.testing.capture_logs() as lines:
         assert await shop.send(body) == status
     assert await shop.events() == []
-    assert {line["event"] for line in lines} <= {"webhooks_refused"}
+    assert {line["event"] for line in lines} <= {"webhooks_rejected"}
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ async def test_a_signed_body_that_is_no_event_is_a_clean_400(shop: Shop, body: b
 async def test_an_absurd_signature_is_a_clean_400(shop: Shop, signature: str) -> None:
     with structlog.testing.capture_logs() as lines:
         assert await shop.send(b"{}", signature) == 400
-    assert {line["event"] for line in lines} <= {"webhooks_refused"}
+    assert {line["event"] for line in lines} <= {"webhooks_rejected"}
 
 
 async def test_a_webhook_whose_sender_leaves_makes_no_traceback(shop: Shop) -> None:
@@ -282,7 +282,7 @@ async def test_a_webhook_whose_sender_leaves_makes_no_traceback(shop: Shop) -> N
         writer.close()
         await writer.wait_closed()
         assert await shop.send(b"{}") == 400, "it answers others"
-    assert {line["event"] for line in lines} <= {"webhooks_refused"}
+    assert {line["event"] for line in lines} <= {"webhooks_rejected"}
 
 
 async def test_a_database_that_fails_after_an_event_was_kept_makes_no_traceback(
@@ -298,7 +298,7 @@ async def test_a_database_that_fails_after_an_event_was_kept_makes_no_traceback(
         assert await shop.send(json.dumps(completed(order.id)).encode()) == 200
         while not lines:
             await asyncio.sleep(0)
-    assert [line["event"] for line in lines] == ["payment_events_wait"]
+    assert [line["event"] for line in lines] == ["payment_events_delayed"]
     monkeypatch.undo()
     await shop.sell.handle_all()
     assert (await shop.db.accounts.get("a@x")).balance.posted == PACK.tokens

@@ -1,1 +1,1 @@
-"""HTTP: the /v1 API, and what an operator's load balancer asks."""
+"""The web pages and the payment webhook."""

@@ -1,4 +1,4 @@
-"""POST /webhooks/stripe: verified, kept, and only then answered 2xx. What follows from it happens afterwards."""
+"""POST /webhooks/stripe. Responds 2xx only after it has verified and stored the event, and handles it afterwards."""
 
 import structlog
 from starlette.background import BackgroundTask
@@ -15,29 +15,29 @@ log = structlog.get_logger()
 BODY_BYTES_MAX = 1024 * 1024
 
 
-class Refusals:
-    """Counts webhooks that were not the provider's. Only each doubling is a line in the log: anybody can send them."""
+class RejectedWebhooks:
+    """Counts webhooks without a valid signature. Logs only each doubling of the count, because anyone can send them."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def add(self) -> None:
-        """One more."""
+        """Count a webhook."""
         self.count += 1
         if self.count & (self.count - 1) == 0:
-            log.warning("webhooks_refused", count=self.count)
+            log.warning("webhooks_rejected", count=self.count)
 
 
-def stripe_route(sell_packs: SellPacks, refusals: Refusals | None = None) -> Route:
-    """The route."""
-    refused = refusals or Refusals()
+def stripe_route(sell_packs: SellPacks, rejected_webhooks: RejectedWebhooks | None = None) -> Route:
+    """Return the route."""
+    rejected = rejected_webhooks or RejectedWebhooks()
 
-    async def act() -> None:
-        """A failure here loses nothing: the server looks for events that are due every few seconds."""
+    async def handle_events() -> None:
+        """Handle the events that are due. After a failure, the periodic task handles them within seconds."""
         try:
             await sell_packs.handle_all()
         except Tok0nError as error:
-            log.warning("payment_events_wait", detail=error.detail or error.message)
+            log.warning("payment_events_delayed", detail=error.detail or error.message)
 
     async def webhook(request: Request) -> Response:
         try:
@@ -45,15 +45,15 @@ def stripe_route(sell_packs: SellPacks, refusals: Refusals | None = None) -> Rou
         except ClientDisconnect:
             return Response(status_code=400)
         if body is None:
-            return JSONResponse({"error": "too large"}, 413)
+            return JSONResponse({"error": "The event is too large."}, 413)
         try:
             is_new = await sell_packs.receive(body, request.headers.get("stripe-signature"))
         except SignatureInvalid as error:
-            refused.add()
+            rejected.add()
             return JSONResponse({"error": error.message}, 400)
         except Tok0nError as error:
-            log.error("webhook_not_kept", detail=error.detail or error.message)
-            return JSONResponse({"error": "it could not be kept: send it again"}, 503)
-        return JSONResponse({"kept": True}, background=BackgroundTask(act) if is_new else None)
+            log.error("webhook_not_stored", detail=error.detail or error.message)
+            return JSONResponse({"error": "The event could not be stored. Send it again."}, 503)
+        return JSONResponse({"kept": True}, background=BackgroundTask(handle_events) if is_new else None)
 
     return Route("/webhooks/stripe", webhook, methods=["POST"])

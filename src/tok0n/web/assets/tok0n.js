@@ -1,4 +1,4 @@
-// What pages do beyond what a form and a link can. Everything works without it.
+// Enhancements. Everything except passkeys works without this script.
 
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
@@ -15,7 +15,7 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => (button.textContent = label), 2000);
 });
 
-// A second click while the answer is awaited would be a second call, and a second charge.
+// Block a second click while a request is in progress. It would send and bill the request again.
 document.addEventListener("submit", (event) => {
   const form = event.target.closest("form[data-busy]");
   if (!form) return;
@@ -29,7 +29,7 @@ document.addEventListener("submit", (event) => {
   if (button && button.name === "send") button.textContent = form.dataset.busy;
 }, true);
 
-// Passkeys: the browser makes or uses one, and the form carries what it says.
+// Passkeys: the browser creates or uses a passkey, and the form submits its response.
 if (window.PublicKeyCredential?.parseRequestOptionsFromJSON) {
   document.querySelectorAll("form[data-passkey]").forEach((form) => {
     form.hidden = false;
@@ -54,11 +54,11 @@ if (window.PublicKeyCredential?.parseRequestOptionsFromJSON) {
   });
 }
 
-document.querySelectorAll(".prose pre").forEach((pre, place) => {
+document.querySelectorAll(".prose pre").forEach((pre, index) => {
   const snippet = document.createElement("div");
   snippet.className = "snippet";
   pre.replaceWith(snippet);
-  pre.id = `snippet-${place}`;
+  pre.id = `snippet-${index}`;
   const button = document.createElement("button");
   button.type = "button";
   button.className = "button copy";

@@ -1,1 +1,1 @@
-"""The pages: public ones, signing in, and what a customer sees of the account."""
+"""The pages for signing in, and the dashboard of an account."""

@@ -1,6 +1,6 @@
 """The page after a password reset by email: the passkeys and API keys that remain, each with a button to remove it.
 
-An attacker may have added them. A reset leaves them alone, because they may be in use.
+An attacker may have added them. The reset itself removes none, because the owner may still use them.
 """
 
 from starlette.responses import Response

@@ -1,4 +1,4 @@
-"""What the pages behind a sign-in share: their ports and services, and the period in a query."""
+"""The ports and services of the dashboard's pages, and the period in a query."""
 
 from datetime import UTC, datetime, timedelta, tzinfo
 
@@ -28,7 +28,7 @@ LASTS = {"24h": ("24 hours", 1), "7d": ("7 days", 7), "30d": ("30 days", 30), "9
 
 
 class DashboardPorts(msgspec.Struct, frozen=True, kw_only=True):
-    """The ports and services behind the pages of an account. Every query names the visitor's own account."""
+    """The ports and services behind the pages of an account. Every query is restricted to the user's own account."""
 
     api_keys: ApiKeys
     history: History
@@ -42,26 +42,26 @@ class DashboardPorts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def submit_once(self) -> SubmitOnce:
-        """Does what a form asks for once, however often the form is submitted."""
+        """Runs the action of a form once, even if the form is submitted repeatedly."""
         return SubmitOnce(self.forms, self.clock)
 
     async def keys(self, page: PageRequest) -> list[ApiKey]:
-        """The keys of the visitor's account, oldest first."""
+        """Return the keys of the user's account, oldest first."""
         return await self.api_keys.of(page.account_id)
 
     async def key_names(self, page: PageRequest) -> dict[str, str]:
-        """Return the label of each key in charts, by its id: names may repeat."""
+        """Return the chart label of each key, by key id. Names may repeat, so a label has the last four characters."""
         return {key.id: f"{key.name} (\N{HORIZONTAL ELLIPSIS}{key.last_four})" for key in await self.keys(page)}
 
     async def models(self, page: PageRequest) -> list[str]:
-        """Return the models that can be called now, and those that the account has used."""
+        """Return the ids of the listed models, then those of other models that the account has used."""
         listed = [model.id for model in self.catalogue.listed()]
         used = await self.history.models_used(page.account_id)
         return listed + [model for model in used if model not in listed]
 
 
 class PeriodFilter(Period, frozen=True, kw_only=True):
-    """A period as a page shows it: the texts of its two inputs, and the parameters that name it in a URL."""
+    """A period, with the values of its two inputs and its query parameters."""
 
     since_field: str = ""
     until_field: str = ""
@@ -69,7 +69,7 @@ class PeriodFilter(Period, frozen=True, kw_only=True):
 
 
 def read_period(page: PageRequest, *, now_us: int, default: str = "") -> PeriodFilter:
-    """Return the period in the query, in the visitor's time zone. Raises `FormError`."""
+    """Return the period in the query, in the user's time zone. Raises `FormError`."""
     zone = zone_of(page.user.time_zone)
     since, until, last = page.query("since"), page.query("until"), page.query("last")
     if not since and not until and (last or default) in LASTS:
@@ -101,7 +101,7 @@ def read_period(page: PageRequest, *, now_us: int, default: str = "") -> PeriodF
 
 
 def _time(text: str, *, name: str, zone: tzinfo) -> int | None:
-    """Return the time in an input. A date alone includes its day. Raises `FormError`."""
+    """Return the time in an input. A date alone as the end includes that day. Raises `FormError`."""
     try:
         at = datetime.fromisoformat(text).replace(tzinfo=zone) if text else None
         if at is not None and name == "until" and len(text) == len("2026-11-23"):

@@ -1,4 +1,4 @@
-"""API keys: created and shown once, listed, renamed, revoked."""
+"""The pages of API keys: create, list, rename and revoke them."""
 
 from starlette.responses import Response
 from starlette.routing import Route
@@ -81,7 +81,7 @@ class _KeyPages:
 
 
 def _draft(page: PageRequest) -> KeyDraft:
-    """The key that the form describes. Raises `FormError`."""
+    """Return the key that the form describes. Raises `FormError`."""
     return KeyDraft(
         name=page.form.get("name", ""),
         days=whole_number(page, "days"),

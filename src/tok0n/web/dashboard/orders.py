@@ -1,4 +1,4 @@
-"""Buying packs: what is sold, the orders of an account and how far each has come, receipts, and codes."""
+"""The pages to buy packs, redeem codes, and view orders and receipts."""
 
 import msgspec
 from starlette.responses import RedirectResponse, Response
@@ -40,7 +40,7 @@ STATUS_TEXTS = {
 
 
 class OrderPages:
-    """The pages. Without `sell_packs` nothing can be bought, and codes can still be redeemed."""
+    """The pages of orders. Without `sell_packs`, users can redeem codes but can't buy packs."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class OrderPages:
     async def _buy(self, page: PageRequest) -> Response:
         if self._sell_packs is None:
             return await self._shop(page)
-        page.let_forms_lead_to(self._sell_packs.page_origin)
+        page.allow_form_target(self._sell_packs.page_origin)
         if not page.is_post:
             return await self._shop(page)
         try:
@@ -124,33 +124,33 @@ class OrderPages:
         )
 
     async def _order(self, page: PageRequest) -> Response:
-        order = await self._mine(page)
+        order = await self._get(page)
         if page.request.headers.get("hx-request") and order.payment.status.is_pending:
             return Response(status_code=204)
-        checkout, is_away = None, False
+        checkout, is_unavailable = None, False
         if self._sell_packs is not None:
             try:
                 order, checkout = await self._sell_packs.refresh(order)
             except PaymentFailed:
-                is_away = True
+                is_unavailable = True
         is_pending = order.payment.status.is_pending
-        expects_money = order.payment.is_complete or is_away or page.query("paid") == "1"
+        expects_money = order.payment.is_complete or is_unavailable or page.query("paid") == "1"
         return page.render(
             "order.html",
             order=order,
             status_text=STATUS_TEXTS[order.payment.status],
             entries=await self._orders.entries(account_id=page.account_id, order_id=order.id),
-            waits=is_pending and expects_money,
-            is_away=is_away,
+            is_waiting=is_pending and expects_money,
+            is_unavailable=is_unavailable,
             pay_url=checkout.url if checkout is not None and is_pending and not expects_money else None,
-            gave_up=page.query("paid") == "0",
+            is_canceled=page.query("paid") == "0",
         )
 
     async def _receipt(self, page: PageRequest) -> Response:
-        order = await self._mine(page)
+        order = await self._get(page)
         if order.payment.paid_cents is None:
             raise NotFound("This order is not paid.")
         return page.render("order_receipt.html", order=order, seller=self._seller)
 
-    async def _mine(self, page: PageRequest) -> Order:
+    async def _get(self, page: PageRequest) -> Order:
         return await self._orders.get_in_account(account_id=page.account_id, order_id=page.request.path_params["order"])

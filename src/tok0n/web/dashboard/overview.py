@@ -1,4 +1,4 @@
-"""The first page of an account: its balance, its recent usage and its last requests."""
+"""The first page of the dashboard: the balance, recent usage and the latest requests."""
 
 from starlette.responses import Response
 from starlette.routing import Route

@@ -1,4 +1,4 @@
-"""Signing in with a passkey, and keeping one's passkeys. Needs script and a host name: browsers have none for an IP."""
+"""The pages to sign in with a passkey and to manage passkeys. They need JavaScript and a host name, not an IP."""
 
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route

@@ -1,4 +1,4 @@
-"""Try a model in the browser: its token bound before the request, and the receipt after it."""
+"""The playground: try a model in the browser, with the token bound before the request and the receipt after it."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 
 OUTPUT_TOKENS = 500
-"""What the form suggests as the output limit, or the model's own when that is less."""
+"""The output limit that the form suggests."""
 
 
 def playground_routes(context: PageContext, ports: DashboardPorts, playground: Playground) -> list[Route]:
@@ -54,7 +54,7 @@ class _PlaygroundPages:
         return await self._page(page, status=result.status, bound=request.bound, result=result)
 
     async def bound(self, page: PageRequest) -> Response:
-        """The bound alone, for a page that asks while the user types."""
+        """Render only the bound, which the page requests while the user types."""
         try:
             request = await self._estimate(page, _body(page.form))
         except (FormError, Overloaded) as error:
@@ -98,7 +98,7 @@ class _PlaygroundPages:
         )
 
     async def _receipt(self, page: PageRequest, request_id: str | None) -> RequestRecord | None:
-        """The request that the same form sent before; None if it was rejected before anything was reserved."""
+        """Return the record of a request. None without an id, or if the request was rejected before a reservation."""
         if request_id is None:
             return None
         try:
@@ -108,7 +108,7 @@ class _PlaygroundPages:
 
 
 def _body(form: dict[str, str]) -> bytes:
-    """The request, as an SDK would send it. Raises `FormError`."""
+    """Return the request body, as an SDK would send it. Raises `FormError`."""
     messages = [{"role": role, "content": form[role]} for role in ("system", "user") if form.get(role, "").strip()]
     if not form.get("user", "").strip():
         raise FormError("Enter a message.", field="user")
@@ -122,7 +122,7 @@ def _body(form: dict[str, str]) -> bytes:
 
 
 def _text_of(answer: dict[str, Any]) -> str:
-    """The text of a response, or its message as JSON without one. Half a surrogate pair becomes a question mark."""
+    """Return the text of a response, or its message as JSON if it has none. Lone surrogates become question marks."""
     message = answer["choices"][0]["message"]
     content = message.get("content")
     try:

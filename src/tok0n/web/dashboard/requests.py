@@ -1,4 +1,4 @@
-"""The requests of an account, the receipt of each, and all of them as CSV."""
+"""The pages of an account's requests: the list, its CSV export, and the receipt of each request."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ _WHY_NOT_BILLED = {
     "cancelled": "the gateway shut down before the response arrived",
     "expired": "the gateway stopped before the response arrived",
 }
-"""The words for customers, by the code of the request's row."""
+"""The explanation for customers, by the error code of the request."""
 
 _FILTERS = ("model", "key", "status")
 _COLUMNS = (
@@ -62,8 +62,8 @@ class _RequestPages:
         self._ports = ports
 
     async def requests(self, page: PageRequest) -> Response:
-        if searched := page.query("id"):
-            return await self._receipt(page, searched)
+        if request_id := page.query("id"):
+            return await self._receipt(page, request_id)
         form_error = None
         try:
             period = read_period(page, now_us=self._ports.clock.now_us())

@@ -76,7 +76,7 @@ class _SettingsPages:
             try:
                 text = await self._ports.submit_once(submission_of(page, _TWO_FACTOR, field="code"), begin)
                 user = await self._ports.users.get(user.id)
-                if user.totp_secret != secret:  # turned off since this form was first submitted
+                if user.totp_secret != secret:  # two-factor authentication was turned off since the first submission
                     raise expired_form("code")
             except FormError as error:
                 form_error = error

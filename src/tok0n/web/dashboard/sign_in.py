@@ -1,4 +1,4 @@
-"""Signing up, in and out, and the pages behind emailed links."""
+"""The pages to sign up, in and out, and the pages that emailed links open."""
 
 from starlette.responses import Response
 from starlette.routing import Route
@@ -27,8 +27,8 @@ def sign_in_routes(context: PageContext) -> list[Route]:
         both("/second-factor", _second_factor),
         Route("/sign-out", page_endpoint(context, _sign_out), methods=["POST"]),
         both("/reset-password", _reset_password),
-        both("/new-password", _chooser(LinkPurpose.RESET, title="Choose a new password")),
-        both("/invitation", _chooser(LinkPurpose.INVITE, title="Choose a password")),
+        both("/new-password", _password_chooser(LinkPurpose.RESET, title="Choose a new password")),
+        both("/invitation", _password_chooser(LinkPurpose.INVITE, title="Choose a password")),
         both("/set-up", _set_up),
     ]
 
@@ -106,8 +106,8 @@ async def _reset_password(page: PageRequest) -> Response:
     return page.mailed(text)
 
 
-def _chooser(purpose: LinkPurpose, *, title: str) -> Handler:
-    """The page of a link that lets choose a password."""
+def _password_chooser(purpose: LinkPurpose, *, title: str) -> Handler:
+    """Return the handler of an emailed link on whose page the user chooses a password."""
 
     async def choose(page: PageRequest) -> Response:
         link = page.form.get("link", "") or page.query("link")

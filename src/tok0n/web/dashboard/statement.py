@@ -1,4 +1,4 @@
-"""The statement: every ledger entry with the balance after it. Its sum is the balance, and anyone can check it."""
+"""The statement: every ledger entry with the balance after it. The amounts add up to the balance."""
 
 import asyncio
 from collections.abc import AsyncIterator

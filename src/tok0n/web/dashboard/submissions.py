@@ -1,4 +1,4 @@
-"""Read submitted forms: their `form_id`, which identifies a repetition, their numbers, and the errors beside inputs."""
+"""Read submitted forms: their `form_id`, which identifies repeated submissions, their numbers, and input errors."""
 
 from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.forms import Submission, is_form_id
@@ -6,13 +6,13 @@ from tok0n.services.passwords import FormError
 from tok0n.web.pages.page_request import PageRequest
 
 _DIGITS_MAX = 20
-"""More digits than any limit on a number has."""
+"""More digits than any valid number has."""
 
 
 def submission_of(page: PageRequest, form: str, *, field: str) -> Submission:
-    """Return the submission of a form that creates something. `form` names the form, `field` takes the error.
+    """Return the submission of the form named `form`. `field` is the input for an error.
 
-    Raises `FormError` without a form id of ours: the page is from an older version, or the request isn't a browser's.
+    Raises `FormError` without a valid form id: an older version rendered the page, or no browser sent the form.
     """
     form_id = page.form.get("form_id", "")
     if not is_form_id(form_id):
@@ -21,17 +21,17 @@ def submission_of(page: PageRequest, form: str, *, field: str) -> Submission:
 
 
 def expired_form(field: str) -> FormError:
-    """Return the error for a form that is too old. The page that shows it holds a new form."""
+    """Return the error for an expired form. The error page contains a new form."""
     return FormError("This form has expired. Submit it again.", field=field)
 
 
 def form_error_of(error: InvalidRequest, *, field: str = "") -> FormError:
-    """Return the error of a use case as one beside an input: `field`, or the one that the error names."""
+    """Return a use case's error as the error of an input: `field`, or else the one that the error names."""
     return FormError(error.message, field=field or error.param or "")
 
 
 def whole_number(page: PageRequest, field: str) -> int | None:
-    """Return the number in an input, in which thousands may be separated. None if it is empty. Raises `FormError`."""
+    """Return the number in an input, or None if it is empty. Accepts thousands separators. Raises `FormError`."""
     text = page.form.get(field, "").strip().replace(",", "").replace("_", "").replace(" ", "")
     if not text:
         return None

@@ -1,4 +1,4 @@
-"""Usage by model or key, as a chart by the hour or day and as a table. Reads roll-ups only."""
+"""The usage page: usage by model or key, as an hourly or daily chart and as a table. Reads only roll-ups."""
 
 import asyncio
 

@@ -1,1 +1,1 @@
-"""What all pages share: their requests and responses, the format of figures, charts, assets."""
+"""The parts that all pages share: requests and responses, filters, charts, assets."""

@@ -1,4 +1,4 @@
-"""Style, script and icon, by addresses that change with their content: a browser keeps them for good."""
+"""Style sheet, scripts and icon, at URLs that change with their content, so browsers cache them permanently."""
 
 import functools
 import hashlib
@@ -14,13 +14,13 @@ from tok0n.web.pages.compression import ASSET_LEVEL, accepts_gzip, compress
 
 FOLDER = Path(__file__).parent.parent / "assets"
 HTMX = "htmx.min.js"
-"""Copied here when the package is built (scripts/get_htmx.py); without it forms post and pages load whole."""
+"""Added to the package when it is built (scripts/get_htmx.py). Without it, pages reload completely."""
 
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
 
 class Asset(msgspec.Struct, frozen=True, kw_only=True):
-    """A file, as it is and compressed. `version` is a digest of its content."""
+    """A file, plain and compressed. `version` is a digest of its content."""
 
     version: str
     media_type: str
@@ -29,7 +29,7 @@ class Asset(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Assets:
-    """The files, which a process reads and compresses once, and their addresses below `prefix`."""
+    """Serves the files, which each process reads and compresses once. Their URLs start with `prefix`."""
 
     def __init__(self, prefix: str = "") -> None:
         self._prefix = prefix
@@ -37,15 +37,15 @@ class Assets:
 
     @property
     def has_htmx(self) -> bool:
-        """Whether pages can change in place."""
+        """Whether pages can load htmx."""
         return HTMX in self._assets
 
     def url(self, name: str) -> str:
-        """The address of a file."""
+        """Return the URL path of a file, with its version."""
         return f"{self._prefix}/assets/{name}?v={self._assets[name].version}"
 
     def route(self) -> Route:
-        """Where the files are."""
+        """Return the route of the files."""
         return Route("/assets/{name}", self._get)
 
     async def _get(self, request: Request) -> Response:
@@ -77,6 +77,6 @@ def _read(file: Path) -> Asset:
 
 
 def _matches(etag: str, if_none_match: str) -> bool:
-    """Whether a client holds this version already (RFC 9110, section 13.1.2: weak tags count)."""
-    held = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
-    return etag in held or "*" in held
+    """Whether the client has this version in its cache (RFC 9110, section 13.1.2: weak tags count)."""
+    cached = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
+    return etag in cached or "*" in cached

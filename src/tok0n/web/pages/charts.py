@@ -1,4 +1,4 @@
-"""Charts as SVG, drawn by the server: no script. Every bar is a link, and every value stands in a table beneath."""
+"""Render charts as SVG on the server. Every bar is a link, and a table below lists every value."""
 
 import math
 from collections import Counter
@@ -16,18 +16,18 @@ WIDTH, HEIGHT = 960, 240
 LEFT, BOTTOM, TOP = 52, 26, 8
 GRID_LINES = 4
 LABELS_MAX = 9
-HOURS_APART_MAX = 72
-"""Up to so many hours are plotted each for itself; more are plotted by the day."""
+HOURLY_MAX = 72
+"""The most hours of an hourly chart. A chart of a longer period is daily."""
 
 SERIES_MAX = 5
-"""How many series have a colour of their own; the rest is one more."""
+"""The most series with a color of their own. The others are added up as `OTHERS`."""
 
 OTHERS = "Other"
 US_A_SECOND = 1_000_000
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
-    """An hour or a day: from `since` on and before `until`, and the tokens of each series."""
+    """The tokens of each series in an hour or a day, from `since` (inclusive) to `until` (exclusive)."""
 
     since: datetime
     until: datetime
@@ -35,12 +35,12 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def total(self) -> int:
-        """All series together."""
+        """The tokens of all series."""
         return sum(self.values)
 
 
 class Chart(msgspec.Struct, frozen=True, kw_only=True):
-    """A drawing, the names of its series in the order of their colours, and the figures it was drawn from."""
+    """An SVG, the names of its series in the order of their colors, and its values."""
 
     svg: Markup
     unit: str
@@ -49,13 +49,13 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def total(self) -> int:
-        """All that is drawn, in tokens."""
+        """The tokens of all buckets."""
         return sum(bucket.total for bucket in self.buckets)
 
     @property
     def totals(self) -> list[int]:
         """The tokens of each series."""
-        return [sum(bucket.values[place] for bucket in self.buckets) for place in range(len(self.series))]
+        return [sum(bucket.values[index] for bucket in self.buckets) for index in range(len(self.series))]
 
     @property
     def used(self) -> list[Bucket]:
@@ -66,35 +66,35 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
 def plot(
     hours: Sequence[HourOfUse], names: Mapping[str, str], *, since_hour: int, until_hour: int, zone: tzinfo, link: str
 ) -> Chart:
-    """The tokens charged from `since_hour` on and before `until_hour`, stacked by series.
+    """Return a chart of the tokens charged from `since_hour` (inclusive) to `until_hour` (exclusive), by series.
 
-    `names` says what a series is called. `link` is the address, with its query begun, that a bar leads to.
+    `names` maps series to their labels. `link` is the URL of a bar, to which more query parameters can be appended.
     """
     by_size = Counter[str]()
     for hour in hours:
         by_size[hour.series] += hour.charged
-    shown = [series for series, _ in by_size.most_common(SERIES_MAX)]
-    places = {series: place for place, series in enumerate(shown)}
-    called = [names.get(series, series) for series in shown] + ([OTHERS] if len(by_size) > SERIES_MAX else [])
-    daily = until_hour - since_hour > HOURS_APART_MAX
-    buckets = _buckets(since_hour, until_hour, zone=zone, daily=daily, series=len(called))
+    largest = [series for series, _ in by_size.most_common(SERIES_MAX)]
+    index_of = {series: index for index, series in enumerate(largest)}
+    labels = [names.get(series, series) for series in largest] + ([OTHERS] if len(by_size) > SERIES_MAX else [])
+    daily = until_hour - since_hour > HOURLY_MAX
+    by_start = _buckets(since_hour, until_hour, zone=zone, daily=daily, series=len(labels))
     for hour in hours:
         start = _start_of(hour.hour, zone, daily=daily)
-        buckets[start].values[places.get(hour.series, SERIES_MAX)] += hour.charged
-    chosen = list(buckets.values())
+        by_start[start].values[index_of.get(hour.series, SERIES_MAX)] += hour.charged
+    buckets = list(by_start.values())
     unit = "day" if daily else "hour"
-    return Chart(svg=_draw(chosen, called, unit=unit, link=link), unit=unit, series=called, buckets=chosen)
+    return Chart(svg=_draw(buckets, labels, unit=unit, link=link), unit=unit, series=labels, buckets=buckets)
 
 
 def grid_step(highest: int) -> int:
-    """The distance of the grid lines: 1, 2 or 5 times a power of ten, so that they reach `highest`."""
+    """Return the distance of the grid lines: 1, 2 or 5 times a power of ten. The top line is at or above `highest`."""
     rough = max(1, math.ceil(highest / GRID_LINES))
     power = int(10 ** (len(str(rough)) - 1))
     return next(unit * power for unit in (1, 2, 5, 10) if unit * power >= rough)
 
 
 def _buckets(since_hour: int, until_hour: int, *, zone: tzinfo, daily: bool, series: int) -> dict[datetime, Bucket]:
-    """Every hour or day, also those without use, by its beginning in UTC."""
+    """Return a bucket for every hour or day, by its start in UTC."""
     buckets: dict[datetime, Bucket] = {}
     end = _time(until_hour)
     for hour in range(since_hour, until_hour):
@@ -131,12 +131,12 @@ def _draw(buckets: list[Bucket], series: list[str], *, unit: str, link: str) -> 
         axis = Markup('<path class="axis" d="M{} {:.1f}H{}"/><text x="{}" y="{:.1f}" text-anchor="end">{}</text>')
         parts.append(axis.format(LEFT, y, WIDTH, LEFT - 8, y + 4, short(line * step)))
     every = math.ceil(len(buckets) / LABELS_MAX)
-    for place in range(0, len(buckets), every):
+    for index in range(0, len(buckets), every):
         text = Markup('<text x="{:.1f}" y="{}">{}</text>')
-        parts.append(text.format(LEFT + place * slot, HEIGHT - 8, _label(buckets[place], unit)))
+        parts.append(text.format(LEFT + index * slot, HEIGHT - 8, _label(buckets[index], unit)))
     parts += [
-        _bar(bucket, series, unit=unit, link=link, x=LEFT + place * slot, slot=slot, scale=scale)
-        for place, bucket in enumerate(buckets)
+        _bar(bucket, series, unit=unit, link=link, x=LEFT + index * slot, slot=slot, scale=scale)
+        for index, bucket in enumerate(buckets)
         if bucket.total
     ]
     parts.append(Markup("</svg>"))
@@ -144,27 +144,27 @@ def _draw(buckets: list[Bucket], series: list[str], *, unit: str, link: str) -> 
 
 
 def _bar(bucket: Bucket, series: list[str], *, unit: str, link: str, x: float, slot: float, scale: float) -> Markup:
-    named = [f"{name} {value:,}" for name, value in zip(series, bucket.values, strict=True) if value]
-    told = f"{title(bucket, unit)}: {bucket.total:,} tokens ({', '.join(named)})"
-    address = f"{link}since={field(bucket.since)}&until={field(bucket.until)}"
-    parts = [Markup('<a href="{}" aria-label="{}"><title>{}</title>').format(address, told, told)]
+    values = [f"{name} {value:,}" for name, value in zip(series, bucket.values, strict=True) if value]
+    label = f"{title(bucket, unit)}: {bucket.total:,} tokens ({', '.join(values)})"
+    url = f"{link}since={field(bucket.since)}&until={field(bucket.until)}"
+    parts = [Markup('<a href="{}" aria-label="{}"><title>{}</title>').format(url, label, label)]
     y = float(HEIGHT - BOTTOM)
-    for place, value in enumerate(bucket.values):
+    for index, value in enumerate(bucket.values):
         height = value * scale
         y -= height
         rectangle = Markup('<rect class="series-{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>')
-        parts.append(rectangle.format(place, x + slot * 0.1, y, slot * 0.8, height))
+        parts.append(rectangle.format(index, x + slot * 0.1, y, slot * 0.8, height))
     parts.append(Markup("</a>"))
     return Markup("").join(parts)
 
 
 def title(bucket: Bucket, unit: str) -> str:
-    """What a bucket is called where there is room."""
+    """Return the full name of a bucket."""
     return f"{bucket.since:%a %d %b %Y}" if unit == "day" else f"{bucket.since:%a %d %b %Y %H:%M}"
 
 
 def field(moment: datetime) -> str:
-    """A time as a form's field has it."""
+    """Format a time as the value of a `datetime-local` input."""
     return f"{moment:%Y-%m-%dT%H:%M}"
 
 

@@ -26,5 +26,5 @@ def accepts_gzip(accept_encoding: str) -> bool:
 
 
 def compress(body: bytes, *, level: int = LEVEL) -> bytes:
-    """The body in gzip, the same bytes each time."""
+    """Compress a body. The same body always gives the same bytes."""
     return gzip.compress(body, level, mtime=0)

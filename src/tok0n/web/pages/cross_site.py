@@ -1,4 +1,4 @@
-"""Reject requests that another site makes a browser send (CSRF), by their headers alone: no form carries a token.
+"""Reject cross-site requests (CSRF) by their headers alone. Forms carry no token.
 
 Sources: Fetch Metadata Request Headers (W3C), and the Fetch Standard for `Origin`. All current browsers send
 `Sec-Fetch-Site` over https and to localhost. Over plain http to another host they send only `Origin`.
@@ -12,7 +12,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def is_same_origin(request: Request, public_url: str) -> bool:
-    """Whether a page of ours sent this request.
+    """Whether one of our pages sent this request.
 
     `Sec-Fetch-Site` decides if the browser sent it. Otherwise the host and port of `Origin` must be those of the `Host`
     header or of `public_url`.
@@ -29,7 +29,7 @@ def is_same_origin(request: Request, public_url: str) -> bool:
 
 
 def _host_and_port(url: str) -> tuple[str, int] | None:
-    """Return the host in lower case and the port, the scheme's default port included. None for anything but a URL."""
+    """Return the host in lower case and the port, the scheme's default port included. None if it is not a URL."""
     try:
         parts = urlsplit(url)
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme)

@@ -1,4 +1,4 @@
-"""Comma-separated values, for spreadsheets (RFC 4180). Text that a spreadsheet would run as a formula is quoted."""
+"""Write CSV for spreadsheets (RFC 4180), with an apostrophe before text that a spreadsheet would run as a formula."""
 
 import csv
 import io
@@ -10,14 +10,14 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def lines(rows: Iterable[Iterable[object]]) -> str:
-    """Some lines, their ends included."""
+    """Return rows as CSV lines, each with its line ending."""
     text = io.StringIO()
     csv.writer(text).writerows([_safe(value) for value in row] for row in rows)
     return text.getvalue()
 
 
 def moment(microseconds: int | None) -> str:
-    """A time in UTC, for programs; nothing for none."""
+    """Format a time for programs, in UTC. Return an empty string for None."""
     return "" if microseconds is None else datetime.fromtimestamp(microseconds / 1_000_000, UTC).isoformat()
 
 

@@ -1,4 +1,4 @@
-"""Turn a handler of pages into an endpoint of Starlette: session, form and errors are the same for all."""
+"""Turn a page handler into a Starlette endpoint, which loads the session, reads the form and renders errors."""
 
 import contextlib
 from collections.abc import Awaitable, Callable
@@ -31,7 +31,7 @@ def page_endpoint(context: PageContext, handler: Handler, *, private: bool = Fal
         except Tok0nError as error:
             response = page_request.failure(error)
         except ClientDisconnect:
-            return Response(status_code=400)  # nobody receives it
+            return Response(status_code=400)  # the client has left and does not receive it
         return await page_request.finish(response, private=private)
 
     return endpoint

@@ -1,4 +1,4 @@
-"""How figures and times are written on all pages."""
+"""Format figures and times for all pages."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
@@ -10,17 +10,17 @@ from markupsafe import Markup
 
 
 def tokens(value: int | None) -> str:
-    """A count with its thousands apart; a dash for what is not known."""
+    """Format a count with thousands separators. None becomes a dash."""
     return "\N{EN DASH}" if value is None else f"{value:,}"
 
 
 def signed(value: int) -> str:
-    """A change, with its sign."""
+    """Format a change with its sign."""
     return f"{value:+,}".replace("-", "\N{MINUS SIGN}")
 
 
 def short(value: int) -> str:
-    """A count in a few characters: 950, 12.4k, 1.2M."""
+    """Format a count in a few characters: 950, 12.4k, 1.2M."""
     for unit, name in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
         if abs(value) >= unit:
             return f"{value / unit:.3g}{name}"
@@ -28,13 +28,13 @@ def short(value: int) -> str:
 
 
 def dollars(cents: int) -> str:
-    """An amount of US dollars."""
+    """Format an amount of cents as US dollars."""
     sign = "\N{MINUS SIGN}" if cents < 0 else ""
     return f"{sign}${abs(cents) // 100:,}.{abs(cents) % 100:02d}"
 
 
 def zone_of(name: str) -> tzinfo:
-    """The time zone of this name, which was checked when it was chosen; UTC where the machine does not know it."""
+    """Return the time zone with this name, or UTC if this machine's time zone database doesn't have it."""
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError):
@@ -43,7 +43,7 @@ def zone_of(name: str) -> tzinfo:
 
 @pass_context
 def moment(context: Context, microseconds: int | None) -> Markup:
-    """A time in the visitor's zone, for people and, as an attribute, for programs."""
+    """Format a time in the user's time zone, as a `<time>` element."""
     if microseconds is None:
         return Markup("\N{EN DASH}")
     at = datetime.fromtimestamp(microseconds / 1_000_000, context["zone"])
@@ -62,7 +62,7 @@ _SYSTEMS = (
 
 
 def browser(agent: str) -> str:
-    """Return the common name of a browser. The first match wins, because many claim to be others too."""
+    """Return the common name of a browser. The first match wins, because many user agents also name other browsers."""
     name = next((name for word, name in _BROWSERS if word in agent), None)
     system = next((name for word, name in _SYSTEMS if word in agent), None)
     if name is None:

@@ -1,4 +1,4 @@
-"""What all pages share: settings, templates, cookie names."""
+"""The settings, templates and cookie names that all pages share."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from tok0n.web.pages.assets import Assets
 
 
 class PageContext:
-    """What all pages share."""
+    """The settings, templates and cookie names that all pages share. One per process."""
 
     def __init__(
         self,
@@ -50,20 +50,20 @@ class PageContext:
         self._templates.globals.update(new_form_id=new_form_id, prefix=self.prefix)
 
     def limit_key(self, request: Request) -> str:
-        """Who counts as one client for limits: the client's address, or the /64 of an IPv6 address."""
+        """Return the client that limits count by: its IPv4 address, or the /64 network of its IPv6 address."""
         peer = "" if request.client is None else request.client.host
         return self.client_addresses.limit_key(peer, request.headers.getlist("x-forwarded-for"))
 
     def link(self, path: str, query: Mapping[str, str]) -> str:
-        """The prefixed path with its query begun: more parameters can be added to it."""
+        """Return the path with prefix and query, to which more query parameters can be appended."""
         return f"{self.prefix}{path}?{urlencode(query)}&" if query else f"{self.prefix}{path}?"
 
     def render(self, template: str, context: Mapping[str, Any]) -> str:
-        """The text of a page."""
+        """Render a template."""
         return self._templates.get_template(template).render(context)
 
     def _cookie_name(self, name: str) -> str:
-        """Browsers accept `__Host-` only with `Path=/`, so a path prefix takes `__Secure-`."""
+        """Return a cookie name with its security prefix. Browsers accept `__Host-` only with `Path=/`."""
         if not self.is_secure:
             return name
         return f"__Secure-{name}" if self.prefix else f"__Host-{name}"
@@ -71,5 +71,5 @@ class PageContext:
 
 def _with_query(query: Mapping[str, str], **changes: str | int | None) -> str:
     """Return a query string with some parameters changed. None or an empty string removes one."""
-    changed = {**query, **{name: "" if value is None else str(value) for name, value in changes.items()}}
-    return "?" + urlencode({name: value for name, value in changed.items() if value})
+    merged = {**query, **{name: "" if value is None else str(value) for name, value in changes.items()}}
+    return "?" + urlencode({name: value for name, value in merged.items() if value})

@@ -1,4 +1,4 @@
-"""One request for a page: the session and the form that came with it, and the response with its security headers."""
+"""One request for a page, with its session and form, and the response with its security headers."""
 
 import asyncio
 from collections.abc import Mapping
@@ -38,20 +38,20 @@ _HEADERS = {
 
 
 class Page(HTMLResponse):
-    """An answer that is rendered in a thread: a long page must not hold up the calls of others."""
+    """A response that is rendered in a thread, so that a long page can't block the event loop."""
 
     def __init__(self, page_context: PageContext, template: str, context: Mapping[str, Any], status: int) -> None:
         super().__init__(status_code=status)
         self._render = lambda: page_context.render(template, context)
 
-    async def fill(self) -> None:
-        """Render it."""
+    async def render_body(self) -> None:
+        """Render the template into the body."""
         self.body = (await asyncio.to_thread(self._render)).encode()
         self.headers["content-length"] = str(len(self.body))
 
 
 class PageRequest:
-    """One request for a page."""
+    """A request for a page. Handlers read it, and call its methods to create the response."""
 
     def __init__(self, page_context: PageContext, request: Request) -> None:
         self.context = page_context
@@ -62,26 +62,26 @@ class PageRequest:
         self._form_target = ""
 
     async def load_session(self) -> None:
-        """Load the session of the cookie."""
+        """Load the session that the cookie identifies."""
         self.session = await self.context.sign_in.find_session(self.cookie)
 
     @property
     def cookie(self) -> str | None:
-        """The secret of the session, if there is one."""
+        """The secret in the session cookie, or None."""
         return self.request.cookies.get(self.context.session_cookie)
 
     @property
     def passkey_cookie(self) -> str | None:
-        """The secret that a passkey challenge is bound to, if there is one."""
+        """The secret that a passkey challenge is bound to, or None."""
         return self.request.cookies.get(self.context.passkey_cookie)
 
     def set_passkey_cookie(self, response: Response, secret: str) -> None:
-        """Set the cookie with the secret that a passkey challenge is bound to, for as long as the challenge works."""
+        """Set the cookie with the secret of a passkey challenge, which expires with the challenge."""
         self._set_cookie(response, self.context.passkey_cookie, secret, seconds=PASSKEY_LIFE_US // 1_000_000)
 
     @property
     def user(self) -> Session:
-        """The signed-in user; only on private pages."""
+        """The session of the signed-in user. Only private pages always have one."""
         assert self.session is not None
         return self.session
 
@@ -98,12 +98,12 @@ class PageRequest:
 
     @property
     def agent(self) -> str:
-        """What the browser calls itself."""
+        """The `User-Agent` header, or an empty string."""
         return self.request.headers.get("user-agent", "")
 
     @property
     def limit_key(self) -> str:
-        """The key of the client for limits."""
+        """The client that limits count by: an IPv4 address or an IPv6 /64 network."""
         return self.context.limit_key(self.request)
 
     @property
@@ -111,7 +111,7 @@ class PageRequest:
         """Whether the method is POST."""
         return self.request.method == "POST"
 
-    def let_forms_lead_to(self, origin: str) -> None:
+    def allow_form_target(self, origin: str) -> None:
         """Allow a form of this page to redirect to another origin, which browsers otherwise block."""
         self._form_target = f" {origin}"
 
@@ -120,9 +120,9 @@ class PageRequest:
         return self.request.query_params.get(name, "").strip()
 
     def render(self, template: str, *, status: int = 200, **context: Any) -> Response:
-        """Render a page."""
+        """Return a response that renders a template. `context` overrides the variables that all templates have."""
         zone = UTC if self.session is None else self.session.time_zone
-        everything = {
+        shared = {
             "page_context": self.context,
             "session": self.session,
             "path": self.path,
@@ -132,27 +132,27 @@ class PageRequest:
             "form_error": None,
             "form": self.form,
         }
-        return Page(self.context, template, everything | context, status)
+        return Page(self.context, template, shared | context, status)
 
     def message(self, title: str, text: str, *, status: int = 200) -> Response:
-        """A page that only says something."""
+        """Return a page with only a title and a message."""
         return self.render("message.html", status=status, title=title, text=text)
 
     def mailed(self, text: str) -> Response:
-        """A page that says that a mail is on its way, or where it is when no mail can be sent."""
+        """Return a page that says an email was sent. Without a mail server, it refers the user to support."""
         if not self.context.has_mail:
             text += " This server can't send email, so contact support to get the link."
         return self.message("Check your email", text)
 
     def error(self, status: int, message: str) -> Response:
-        """A page that says what went wrong."""
+        """Return the page of an HTTP error."""
         titles = {403: "Not allowed", 404: "Page not found", 405: "Not allowed"}
         titles |= {413: "Form too large", 500: "Something went wrong", 503: "Temporarily unavailable"}
         text = "Check the URL. The page may have moved or been deleted." if status == 404 else message
         return self.message(titles.get(status, "Something went wrong"), text, status=status)
 
     def failure(self, error: Tok0nError) -> Response:
-        """A page for what a use case could not do."""
+        """Return the page for an error of a use case."""
         if isinstance(error, NotFound):
             return self.error(404, error.message)
         if isinstance(error, CredentialsChanged):
@@ -163,11 +163,11 @@ class PageRequest:
         return self.error(500, "We couldn't complete this request, and nothing was changed. Try again in a moment.")
 
     def redirect(self, to: str) -> Response:
-        """Go on elsewhere, with a GET. Only to a path of ours, given without the path prefix."""
-        return RedirectResponse(self.context.prefix + (to if _is_ours(to) else "/dashboard"), 303)
+        """Redirect with GET to one of our paths, given without the prefix. Other URLs redirect to the dashboard."""
+        return RedirectResponse(self.context.prefix + (to if _is_local(to) else "/dashboard"), 303)
 
     async def to_sign_in(self) -> Response:
-        """Sign in first, then come back to what was asked for."""
+        """Redirect to the sign-in page, which redirects back to this page."""
         query = self.request.scope["query_string"].decode("latin-1")
         next_url = self.path + (f"?{query}" if query else "")
         if self.is_post or len(next_url) > NEXT_URL_CHARACTERS_MAX:
@@ -175,13 +175,13 @@ class PageRequest:
         return await self.finish(self.redirect(f"/sign-in?next={quote(next_url)}"), private=True)
 
     def sign_in(self, new: NewSession, *, next_url: str = "/dashboard") -> Response:
-        """Put the secret of a new session into its cookie, and go on."""
+        """Set the cookie of a new session, and redirect to the second factor or to `next_url`."""
         response = self.redirect(f"/second-factor?next={quote(next_url)}" if new.waits else next_url)
         self._set_cookie(response, self.context.session_cookie, new.secret, seconds=SESSION_LIFE_US // 1_000_000)
         return response
 
     def sign_out(self) -> Response:
-        """Take the cookie away."""
+        """Delete the session cookie, and redirect to the landing page."""
         response = self.redirect("/")
         response.delete_cookie(
             self.context.session_cookie,
@@ -192,21 +192,21 @@ class PageRequest:
         return response
 
     async def finish(self, response: Response, *, private: bool) -> Response:
-        """Render what is to be rendered, and add what every answer has."""
+        """Render the response, and add the headers that every page has."""
         if isinstance(response, Page):
-            await response.fill()
+            await response.render_body()
         response.headers.update(_HEADERS)
         response.headers["content-security-policy"] = _POLICY.format(form_target=self._form_target)
-        is_own = private or self.session is not None or self.is_post
-        response.headers["cache-control"] = "no-store" if is_own else "no-cache"
-        if not is_own:
+        is_private = private or self.session is not None or self.is_post
+        response.headers["cache-control"] = "no-store" if is_private else "no-cache"
+        if not is_private:
             await self._compress(response)
         if self.context.is_secure:
             response.headers["strict-transport-security"] = "max-age=31536000"
         return response
 
     async def _compress(self, response: Response) -> None:
-        """Compress a page that anybody may read, if the client takes gzip."""
+        """Compress a public page if the client accepts gzip."""
         if len(response.body) <= COMPRESSED_BYTES_MIN:
             return
         response.headers.add_vary_header("accept-encoding")
@@ -216,7 +216,7 @@ class PageRequest:
             response.headers["content-length"] = str(len(response.body))
 
     async def read_form(self) -> None:
-        """Read what was sent. Raises `HTTPException` when it did not come from a page of ours."""
+        """Read the form of a POST. Raises `HTTPException` if it is cross-site, too large or malformed."""
         if not self.is_post:
             return
         if not is_same_origin(self.request, self.context.public_url):
@@ -246,6 +246,6 @@ class PageRequest:
         )
 
 
-def _is_ours(path: str) -> bool:
-    """Whether a browser that is sent there stays on this site: it reads a backslash as a slash, and skips controls."""
+def _is_local(path: str) -> bool:
+    """Whether a redirect stays on this site. Browsers read a backslash as a slash, and drop control characters."""
     return path.startswith("/") and path.isprintable() and not path.startswith(("//", "/\\"))

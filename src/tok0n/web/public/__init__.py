@@ -1,1 +1,1 @@
-"""The pages that anybody may read."""
+"""The pages that need no session."""

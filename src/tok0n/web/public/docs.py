@@ -1,4 +1,4 @@
-"""The customers' documentation: the Markdown of docs/, with this server's own address in its snippets."""
+"""The documentation for customers: the Markdown of docs/, with this server's URL in its snippets."""
 
 import re
 from functools import cache
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 WRITTEN_BASE_URL = "http://127.0.0.1:8080/v1"
-"""The address that the files are written with, so that they can be read where they lie."""
+"""The base URL in the files, which `docs` replaces with this server's."""
 
 _PACKAGE = Path(tok0n.__file__).parent
 _FOLDERS = (_PACKAGE / "docs", _PACKAGE.parent.parent / "docs")
-"""Where docs/ is: in an installed package, and in a checkout."""
+"""The paths of docs/ in an installed package and in a checkout."""
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,16 +57,16 @@ _BY_FILE = {Path(page.file).name: page for page in GUIDE if "guide" in page.file
 
 
 def docs_routes(context: PageContext) -> list[Route]:
-    """The routes: /docs, /docs/PAGE and /docs/PAGE.md."""
+    """Return the routes of /docs, /docs/PAGE and /docs/PAGE.md."""
 
     async def docs(page_request: PageRequest) -> Response:
         slug = page_request.request.path_params.get("slug", GUIDE[0].slug)
-        wants_text = slug.endswith(".md")
+        is_markdown = slug.endswith(".md")
         page = _BY_SLUG.get(slug.removesuffix(".md"))
         if page is None:
             raise HTTPException(404)
         text = read(page).replace(WRITTEN_BASE_URL, f"{context.public_url}/v1")
-        if wants_text:
+        if is_markdown:
             return PlainTextResponse(text, media_type="text/markdown; charset=utf-8")
         return page_request.render("docs.html", page=page, guide=GUIDE, content=render(text, context.prefix))
 
@@ -75,33 +75,33 @@ def docs_routes(context: PageContext) -> list[Route]:
 
 @cache
 def read(page: Page) -> str:
-    """The Markdown of a page."""
+    """Return the Markdown of a page."""
     folder = next(folder for folder in _FOLDERS if folder.is_dir())
     return (folder / page.file).read_text("utf-8")
 
 
 @cache
 def render(text: str, prefix: str = "") -> Markup:
-    """Markdown as HTML: our own files, in which raw HTML is not read. `prefix` starts the path of every page."""
+    """Convert the Markdown of a page to HTML, without raw HTML. Local links get `prefix`."""
     from markdown_it import MarkdownIt  # noqa: PLC0415  slow to import
 
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(text)
-    for place, token in enumerate(tokens):
+    for index, token in enumerate(tokens):
         if token.type == "heading_open":
-            token.attrSet("id", _anchor(tokens[place + 1].content))
+            token.attrSet("id", _anchor(tokens[index + 1].content))
         elif token.type in {"fence", "table_open"}:
             token.attrSet("tabindex", "0")
         for child in token.children or ():
             if child.type == "link_open":
-                _aim(child, prefix)
+                _set_target(child, prefix)
     html: str = markdown.renderer.render(tokens, markdown.options, {})
     html = re.sub(r"<pre><code tabindex=\"0\"", '<pre tabindex="0"><code', html)
     return Markup(html)  # noqa: S704  rendered without raw HTML
 
 
-def _aim(link: "Token", prefix: str) -> None:
-    """A link between files leads to the page that shows the file; one to what has no page leads to the overview."""
+def _set_target(link: "Token", prefix: str) -> None:
+    """Point a link between files at the page of the file, or at /docs if the file has no page."""
     target = str(link.attrGet("href"))
     if "://" in target or target.startswith("#"):
         return

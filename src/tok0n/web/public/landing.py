@@ -1,4 +1,4 @@
-"""The first page: what this is, what it costs, what can be called, and how much of it."""
+"""The landing page with models, prices and limits, and /llms.txt."""
 
 from collections.abc import Sequence
 
@@ -37,7 +37,7 @@ Available models: {models}.
 def landing_routes(
     context: PageContext, *, catalogue: Catalogue, packs: Sequence[Pack], limits: Limits, sells: bool
 ) -> list[Route]:
-    """The routes: / and /llms.txt."""
+    """Return the routes of / and /llms.txt."""
 
     async def landing(page_request: PageRequest) -> Response:
         models = catalogue.listed()

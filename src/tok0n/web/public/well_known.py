@@ -1,4 +1,4 @@
-"""What browsers and crawlers ask every site for: /robots.txt and /favicon.ico."""
+"""The files that browsers and crawlers request from every site: /robots.txt and /favicon.ico."""
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
@@ -8,7 +8,7 @@ from tok0n.web.pages.page_context import PageContext
 
 ICON = "icon.svg"
 ICON_SECONDS = 86_400
-"""How long a browser may keep the redirect to the icon."""
+"""How long browsers can cache the redirect to the icon."""
 
 NOT_FOR_CRAWLERS = (
     "/dashboard",
@@ -28,7 +28,7 @@ NOT_FOR_CRAWLERS = (
 
 
 def well_known_routes(context: PageContext) -> list[Route]:
-    """The routes: /robots.txt and /favicon.ico."""
+    """Return the routes of /robots.txt and /favicon.ico."""
     lines = ["User-agent: *", *(f"Disallow: {context.prefix}{path}" for path in NOT_FOR_CRAWLERS)]
     rules = "\n".join(lines) + "\n"
 
