@@ -50,6 +50,8 @@ REPLACED = {
     "who": "find_session",
     "said": "what it is: status_text, message",
     "refusal": "rejection",
+    "chosen": "what it is: filter, selected",
+    "shown": "what it is: rendered, formatted",
     "CompleteChat": "Pipeline",
     "ChatRequest": "MeteredRequest",
 }
@@ -57,8 +59,6 @@ REPLACED = {
 
 REMAINING = {
     "told": "notified",
-    "shown": "what it is: rendered, formatted",
-    "chosen": "what it is: filter, selected",
 }
 """Names that are still to be replaced. Move a name to `REPLACED` when the last use of it is gone."""
 

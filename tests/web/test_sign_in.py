@@ -298,7 +298,7 @@ async def test_sign_up_is_for_whom_the_operator_lets_in(
         answer = await visitor.post("/invitation", {"password": PASSWORD}, page=mailed)
         assert answer.headers["location"] == "/dashboard"
         again = await asyncio.to_thread(tok0n, "accounts", "invite", ADA, cwd=tmp_path)
-        assert "can sign in already" in again.stderr
+        assert "can already sign in" in again.stderr
 
 
 async def test_a_password_is_the_same_however_its_letters_are_composed(
