@@ -1,4 +1,4 @@
-"""The command line: parses arguments, calls bootstrap, prints. Knows no database and no network."""
+"""The command line. Parses arguments, calls `bootstrap` and prints results; contains no business rule."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ from tok0n.cli.server import config, copy_database, demo, init, migrate, serve
 
 
 class _Commands(click.Group):
-    """The group of all commands. A usage error is a JSON document too when --json was given."""
+    """The root command. With --json, it prints usage errors as JSON too."""
 
     def main(
         self,
@@ -28,7 +28,7 @@ class _Commands(click.Group):
         standalone_mode: bool = True,  # noqa: FBT001, FBT002  click's signature
         **extra: Any,
     ) -> Any:
-        """Run a command and end the process with its exit code."""
+        """Run a command and exit with its code."""
         del standalone_mode
         arguments = sys.argv[1:] if args is None else list(args)
         try:
@@ -42,7 +42,7 @@ class _Commands(click.Group):
             click.echo("Aborted!", err=True)
             sys.exit(FAILED)
         except BrokenPipeError:
-            # Nobody reads any more. Python would complain when it flushes at exit.
+            # The reader closed the pipe. Without this, Python prints an error when it flushes stdout at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(FAILED)
         sys.exit(code if isinstance(code, int) else 0)
@@ -54,10 +54,10 @@ def main() -> None:
     """Tok0n: a self-hosted, prepaid, OpenAI-compatible LLM gateway.
 
     \b
-    Look at it:      tok0n demo
+    Try it:          tok0n demo
     Set it up:       tok0n init, then tok0n config check, then tok0n serve
-    Sell tokens:     tok0n accounts create EMAIL --tokens N, then tok0n keys create EMAIL
-    """  # noqa: D301  click reads the escape: the block keeps its lines
+    Add an account:  tok0n accounts create EMAIL --tokens N, then tok0n keys create EMAIL
+    """  # noqa: D301  \b makes click keep the line breaks
 
 
 for command in (

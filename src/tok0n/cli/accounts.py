@@ -1,4 +1,4 @@
-"""tok0n accounts and tok0n keys."""
+"""`tok0n accounts` and `tok0n keys`: manage accounts, their tokens and their API keys."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import click
 from tok0n.adapters.clock import SystemClock
 from tok0n.bootstrap.resources import Store, open_store
 from tok0n.bootstrap.services import make_api_keys, open_sign_in
-from tok0n.cli.common import command, config_option, json_option, load_settings, moment, print_json, print_table
+from tok0n.cli.common import command, config_option, format_time, json_option, load_settings, print_json, print_table
 from tok0n.domain.accounts import Account, ApiKey
 from tok0n.domain.email import parse_email
 from tok0n.services.api_keys import KeyDraft
@@ -16,17 +16,17 @@ from tok0n.services.operate_accounts import OperateAccounts
 
 @click.group()
 def accounts() -> None:
-    """Open accounts, look at their balances, grant tokens."""
+    """Create accounts, show balances and grant tokens."""
 
 
 @accounts.command("create")
 @click.argument("email")
-@click.option("--tokens", type=int, default=None, help="Grant so many tokens at once.")
+@click.option("--tokens", type=int, default=None, help="Grant this many tokens.")
 @config_option
 @json_option
 @command
 async def create_account(email: str, tokens: int | None, config_path: Path | None, *, as_json: bool) -> None:
-    """Open an account for EMAIL."""
+    """Create an account for EMAIL."""
     async with open_store(load_settings(config_path)) as store:
         account = await _accounts(store).create(email=email, tokens=tokens)
     _print_account(account, as_json=as_json)
@@ -38,7 +38,10 @@ async def create_account(email: str, tokens: int | None, config_path: Path | Non
 @json_option
 @command
 async def show_account(email: str, config_path: Path | None, *, as_json: bool) -> None:
-    """Show the balance of EMAIL: posted = owned, pending = reserved, available = posted - pending."""
+    """Show the balance of EMAIL.
+
+    Posted tokens are owned, pending tokens are reserved by requests in progress, and the rest is available.
+    """
     async with open_store(load_settings(config_path)) as store:
         account = await _accounts(store).get(email)
     _print_account(account, as_json=as_json)
@@ -47,12 +50,12 @@ async def show_account(email: str, config_path: Path | None, *, as_json: bool) -
 @accounts.command("grant")
 @click.argument("email")
 @click.argument("tokens", metavar="N", type=int)
-@click.option("--reason", required=True, help="Why; kept with the ledger entry.")
+@click.option("--reason", required=True, help="Record this reason in the ledger entry.")
 @config_option
 @json_option
 @command
 async def grant_tokens(email: str, tokens: int, reason: str, config_path: Path | None, *, as_json: bool) -> None:
-    """Give EMAIL N tokens, as a ledger entry."""
+    """Grant N tokens to EMAIL as a ledger entry."""
     async with open_store(load_settings(config_path)) as store:
         account = await _accounts(store).grant(email=email, tokens=tokens, reason=reason)
     _print_account(account, as_json=as_json)
@@ -66,8 +69,8 @@ async def grant_tokens(email: str, tokens: int, reason: str, config_path: Path |
 async def invite(email: str, config_path: Path | None, *, as_json: bool) -> None:
     """Invite EMAIL to choose a password and sign in.
 
-    The link works once, for a week. It is printed, and mailed if there is a mail server. An account that was made with
-    `accounts create` becomes theirs.
+    Prints a link that works once, within a week, and emails it if a mail server is configured. The user takes over the
+    account if you created it with `accounts create`.
     """
     settings = load_settings(config_path)
     async with open_store(settings) as store, open_sign_in(settings, store) as sign_in:
@@ -84,9 +87,10 @@ async def invite(email: str, config_path: Path | None, *, as_json: bool) -> None
 @json_option
 @command
 async def recover(email: str, config_path: Path | None, *, as_json: bool) -> None:
-    """Let EMAIL choose a new password, and take the second factor and passkeys away.
+    """Create a link for EMAIL to choose a new password.
 
-    For a user who has lost them. Verify who asks. The link is printed, not mailed, and works once, for a day.
+    Verify the user's identity first: this removes two-factor authentication, passkeys, sessions and earlier links. The
+    link works once, within a day. It is printed, not emailed.
     """
     settings = load_settings(config_path)
     async with open_store(settings) as store, open_sign_in(settings, store) as sign_in:
@@ -109,9 +113,16 @@ async def list_accounts(config_path: Path | None, *, as_json: bool) -> None:
         print_json([_account(account) for account in rows])
     else:
         print_table(
-            ("email", "posted", "pending", "available", "status", "since"),
+            ("email", "posted", "pending", "available", "status", "created"),
             [
-                (a.email, a.balance.posted, a.balance.pending, a.balance.available, a.status, moment(a.created_at_us))
+                (
+                    a.email,
+                    a.balance.posted,
+                    a.balance.pending,
+                    a.balance.available,
+                    a.status,
+                    format_time(a.created_at_us),
+                )
                 for a in rows
             ],
         )
@@ -124,10 +135,10 @@ def keys() -> None:
 
 @keys.command("create")
 @click.argument("email")
-@click.option("--name", default="key", show_default=True, help="What the key is for.")
-@click.option("--budget", type=int, help="Tokens that it may spend in all.")
-@click.option("--expires-in-days", "days", type=int, help="When it stops working.")
-@click.option("--model", "models", metavar="ID", multiple=True, help="A model that it may call; repeat it for more.")
+@click.option("--name", default="key", show_default=True, help="Name the key.")
+@click.option("--budget", type=int, help="Limit the tokens that the key can spend in total.")
+@click.option("--expires-in-days", "days", type=int, help="Expire the key after this many days.")
+@click.option("--model", "models", metavar="ID", multiple=True, help="Allow only this model; repeat for more.")
 @config_option
 @json_option
 @command
@@ -141,7 +152,10 @@ async def create_key(
     *,
     as_json: bool,
 ) -> None:
-    """Create an API key for EMAIL. It is shown once, and stored nowhere."""
+    """Create an API key for EMAIL and print it once.
+
+    Tok0n stores only a digest of the key.
+    """
     settings = load_settings(config_path)
     draft = KeyDraft(name=name, days=days, budget=budget, models=models)
     async with open_store(settings) as store:
@@ -151,7 +165,7 @@ async def create_key(
         print_json(_key(issued.key) | {"api_key": issued.secret})
     else:
         click.echo(issued.secret)
-        click.echo(f"This is key {issued.key.id}. Copy it now: it is not shown again.", err=True)
+        click.echo(f"Created key {issued.key.id}. Copy it now: Tok0n can't show it again.", err=True)
 
 
 @keys.command("list")
@@ -167,17 +181,17 @@ async def list_keys(email: str, config_path: Path | None, *, as_json: bool) -> N
         print_json([_key(key) for key in rows])
     else:
         print_table(
-            ("id", "name", "key", "since", "expires", "budget", "models", "revoked"),
+            ("id", "name", "key", "created", "expires", "budget", "models", "revoked"),
             [
                 (
                     key.id,
                     key.name,
                     f"{key.prefix}…{key.last_four}",
-                    moment(key.created_at_us),
-                    "" if key.limits.expires_at_us is None else moment(key.limits.expires_at_us),
+                    format_time(key.created_at_us),
+                    "" if key.limits.expires_at_us is None else format_time(key.limits.expires_at_us),
                     "" if key.limits.budget is None else key.limits.budget,
                     ", ".join(key.limits.models or ()),
-                    "" if key.active else moment(key.revoked_at_us),
+                    "" if key.active else format_time(key.revoked_at_us),
                 )
                 for key in rows
             ],
@@ -190,14 +204,14 @@ async def list_keys(email: str, config_path: Path | None, *, as_json: bool) -> N
 @json_option
 @command
 async def revoke_key(key_id: str, config_path: Path | None, *, as_json: bool) -> None:
-    """Revoke the API key KEY_ID permanently. Its next request is rejected."""
+    """Revoke the API key KEY_ID permanently, from its next request on."""
     settings = load_settings(config_path)
     async with open_store(settings) as store:
         key = await make_api_keys(settings, store, SystemClock()).revoke_any(key_id)
     if as_json:
         print_json(_key(key))
     else:
-        click.echo(f"Key {key.id} ({key.name}) is revoked since {moment(key.revoked_at_us)}.")
+        click.echo(f"Key {key.id} ({key.name}) was revoked at {format_time(key.revoked_at_us)}.")
 
 
 def _accounts(store: Store) -> OperateAccounts:
@@ -238,9 +252,9 @@ def _key(key: ApiKey) -> dict[str, object]:
         "name": key.name,
         "prefix": key.prefix,
         "last_four": key.last_four,
-        "created_at": moment(key.created_at_us),
-        "expires_at": None if key.limits.expires_at_us is None else moment(key.limits.expires_at_us),
+        "created_at": format_time(key.created_at_us),
+        "expires_at": None if key.limits.expires_at_us is None else format_time(key.limits.expires_at_us),
         "budget": key.limits.budget,
         "models": key.limits.models,
-        "revoked_at": None if key.active else moment(key.revoked_at_us),
+        "revoked_at": None if key.active else format_time(key.revoked_at_us),
     }

@@ -1,4 +1,4 @@
-"""tok0n models."""
+"""`tok0n models`: manage the catalogue of models."""
 
 import sys
 from pathlib import Path
@@ -7,14 +7,26 @@ import click
 
 from tok0n.bootstrap.resources import open_store
 from tok0n.bootstrap.services import declared_models, open_catalogue
-from tok0n.cli.common import FAILED, command, config_option, json_option, load_settings, moment, print_json, print_table
+from tok0n.cli.common import (
+    FAILED,
+    command,
+    config_option,
+    format_time,
+    json_option,
+    load_settings,
+    print_json,
+    print_table,
+)
 from tok0n.domain.catalogue import ModelState
 from tok0n.services.catalogue import Catalogue, ModelReport
 
 
 @click.group()
 def models() -> None:
-    """List, verify, enable and disable models. Customers see what is enabled AND verified."""
+    """List, verify, enable and disable models.
+
+    Customers can use a model that is enabled and verified.
+    """
 
 
 @models.command("list")
@@ -22,7 +34,7 @@ def models() -> None:
 @json_option
 @command
 async def list_models(config_path: Path | None, *, as_json: bool) -> None:
-    """List the declared models with the state of each."""
+    """List the declared models and their status."""
     settings = load_settings(config_path)
     async with open_store(settings) as store:
         catalogue = Catalogue(declared_models(settings), store.models)
@@ -32,7 +44,7 @@ async def list_models(config_path: Path | None, *, as_json: bool) -> None:
         print_json([_report(report) for report in reports])
         return
     print_table(
-        ("model", "upstream", "listed", "enabled", "verified", "last check", "ms", "why not"),
+        ("model", "upstream", "listed", "enabled", "verified", "last check", "ms", "detail"),
         [
             (
                 report.id,
@@ -40,7 +52,7 @@ async def list_models(config_path: Path | None, *, as_json: bool) -> None:
                 report.listed,
                 report.enabled,
                 report.verified,
-                moment(report.state.checked_at_us),
+                format_time(report.state.checked_at_us),
                 "" if report.state.latency_ms is None else report.state.latency_ms,
                 report.state.detail,
             )
@@ -55,7 +67,10 @@ async def list_models(config_path: Path | None, *, as_json: bool) -> None:
 @json_option
 @command
 async def verify_models(model_ids: tuple[str, ...], config_path: Path | None, *, as_json: bool) -> None:
-    """Send each model (all, without an ID) a tiny real completion, and record the result."""
+    """Send a tiny real completion to each model and record the result.
+
+    Without an ID, verifies every declared model.
+    """
     settings = load_settings(config_path)
     async with open_store(settings) as store, open_catalogue(settings, store) as (catalogue, verifier):
         states = await verifier.verify_all(catalogue.declared_models(model_ids))
@@ -63,8 +78,8 @@ async def verify_models(model_ids: tuple[str, ...], config_path: Path | None, *,
         print_json([_state(state) for state in states])
     else:
         for state in states:
-            words = f"passed in {state.latency_ms} ms" if state.passed else f"FAILED: {state.detail}"
-            click.echo(f"{state.id}: {words}")
+            result = f"passed in {state.latency_ms} ms" if state.passed else f"FAILED: {state.detail}"
+            click.echo(f"{state.id}: {result}")
     if not all(state.passed for state in states):
         sys.exit(FAILED)
 
@@ -75,7 +90,7 @@ async def verify_models(model_ids: tuple[str, ...], config_path: Path | None, *,
 @json_option
 @command
 async def enable_model(model_id: str, config_path: Path | None, *, as_json: bool) -> None:
-    """Offer a model again, once it is verified."""
+    """Enable a model, which customers can use once it is verified."""
     await _set_enabled(model_id, config_path, enabled=True, as_json=as_json)
 
 
@@ -85,7 +100,7 @@ async def enable_model(model_id: str, config_path: Path | None, *, as_json: bool
 @json_option
 @command
 async def disable_model(model_id: str, config_path: Path | None, *, as_json: bool) -> None:
-    """Take a model off the list."""
+    """Disable a model and remove it from the list."""
     await _set_enabled(model_id, config_path, enabled=False, as_json=as_json)
 
 
@@ -97,7 +112,7 @@ async def _set_enabled(model_id: str, config_path: Path | None, *, enabled: bool
     if as_json:
         print_json(_report(report))
     elif enabled and not report.verified:
-        click.echo(f"{model_id} is enabled. It is listed once it is verified: tok0n models verify {model_id}")
+        click.echo(f"{model_id} is enabled but not verified. To list it, run: tok0n models verify {model_id}")
     else:
         click.echo(f"{model_id} is {'enabled' if enabled else 'disabled'}.")
 
@@ -120,6 +135,6 @@ def _state(state: ModelState) -> dict[str, object]:
         "checks": state.checks,
         "detail": state.detail,
         "latency_ms": state.latency_ms,
-        "checked_at": moment(state.checked_at_us),
+        "checked_at": format_time(state.checked_at_us),
         "consecutive_failures": state.consecutive_failures,
     }

@@ -1,7 +1,7 @@
-"""What all commands share: their two options, their errors and exit codes, and how they print.
+"""The options, exit codes, error messages and output formats that all commands share.
 
-Exit codes: 0 done, 1 failed, 2 usage or settings wrong. With --json, standard output is one JSON document: the result,
-or `{"error": MESSAGE}`. Logs and messages go to standard error.
+Exit codes: 0 success, 1 failure, 2 invalid usage or settings. With --json, standard output is one JSON document: the
+result, or `{"error": MESSAGE}`. Logs and messages go to standard error.
 """
 
 import asyncio
@@ -26,41 +26,41 @@ from tok0n.settings import Fault, Settings, SettingsInvalid, load
 P = ParamSpec("P")
 
 FAILED = 1
-USAGE_WRONG = SETTINGS_WRONG = 2
+INVALID = 2
 
 config_option = click.option(
     "--config",
     "config_path",
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="TOK0N_CONFIG",
-    help="The settings file.  [default: tok0n.toml]",
+    help="Read settings from this file.  [default: tok0n.toml]",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print output as one JSON document.")
 
 
 def command(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Run a command's coroutine; its errors become messages and exit codes."""
+    """Wrap a coroutine function as a click callback that runs it and reports its errors."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         as_json = bool(kwargs.get("as_json"))
         logs.configure(level="info", style="auto")
-        with failing(as_json=as_json):
+        with report_errors(as_json=as_json):
             _run(function(*args, **kwargs))
 
     return run
 
 
 @contextlib.contextmanager
-def failing(*, as_json: bool) -> Iterator[None]:
-    """Turn what the operator can mend into one message and an exit code."""
+def report_errors(*, as_json: bool) -> Iterator[None]:
+    """Print expected errors as one message and exit with their code."""
     try:
         yield
     except SettingsInvalid as error:
         lines = [f"{fault.where}: {fault.message}" for fault in error.faults]
-        fail("Invalid settings:\n" + "\n".join(lines), code=SETTINGS_WRONG, as_json=as_json)
+        fail("Invalid settings:\n" + "\n".join(lines), code=INVALID, as_json=as_json)
     except InvalidRequest as error:
-        fail(_message(error), code=USAGE_WRONG, as_json=as_json)
+        fail(_message(error), code=INVALID, as_json=as_json)
     except Tok0nError as error:
         fail(_message(error), code=FAILED, as_json=as_json)
     except OSError as error:
@@ -71,7 +71,7 @@ def failing(*, as_json: bool) -> Iterator[None]:
 
 
 def _message(error: Tok0nError) -> str:
-    """The operator's message: `error.message` of these is written for customers."""
+    """Return the message for the operator. For some errors, `error.message` addresses the customer instead."""
     match error:
         case AccountingFailed(detail=detail) if "malformed" in detail or "not a database" in detail:
             return f"The database is damaged ({detail}). Restore a backup: tok0n database restore PATH --overwrite"
@@ -82,13 +82,13 @@ def _message(error: Tok0nError) -> str:
         case LimiterUnavailable(detail=detail):
             return f"The rate limiter is unavailable: {detail}"
         case Overloaded(detail=detail):
-            return f"Try again in a moment: {detail}"
+            return f"Try again in a format_time: {detail}"
     return f"{error.message} ({error.detail})" if error.detail else error.message
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
     try:
-        import uvloop  # noqa: PLC0415  not there on Windows
+        import uvloop  # noqa: PLC0415  not available on Windows
     except ImportError:
         asyncio.run(work)
     else:
@@ -96,7 +96,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 
 def fail(message: str, *, code: int, as_json: bool) -> NoReturn:
-    """Say what is wrong, and end."""
+    """Print an error message and exit with `code`."""
     click.echo(f"tok0n: {message}", err=True)
     if as_json:
         print_json({"error": message})
@@ -104,29 +104,32 @@ def fail(message: str, *, code: int, as_json: bool) -> NoReturn:
 
 
 def load_settings(config_path: Path | None, **overrides: object) -> Settings:
-    """The settings, from flags over environment over `.env` over file. Raises `SettingsInvalid`."""
+    """Load the settings from flags, environment, `.env` and file, in order of precedence.
+
+    The flag `server__port` overrides the setting `server.port`, unless it is None. Raises `SettingsInvalid`.
+    """
     flags = {name.replace("__", "."): value for name, value in overrides.items() if value is not None}
     return load(config_path, environ=os.environ, dotenv=read_dotenv(), overrides=flags)
 
 
 def read_dotenv() -> dict[str, str]:
-    """What `.env` in the current folder says; nothing is exported from it. Raises `SettingsInvalid`."""
+    """Read `.env` in the current folder, without changing the environment. Raises `SettingsInvalid`."""
     try:
         values = dotenv.dotenv_values(".env")
     except OSError as error:
-        raise SettingsInvalid([Fault(where=".env", message=f"it cannot be read: {error.strerror}.")]) from error
+        raise SettingsInvalid([Fault(where=".env", message=f"it can't be read: {error.strerror}.")]) from error
     except UnicodeDecodeError as error:
         raise SettingsInvalid([Fault(where=".env", message="it is not UTF-8 text.")]) from error
     return {name: value for name, value in values.items() if value is not None}
 
 
 def print_json(document: object) -> None:
-    """One JSON document on one line of standard output."""
+    """Print a JSON document on one line."""
     click.echo(msgspec.json.encode(document).decode())
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Columns aligned; numbers to the right, with thousands separated."""
+    """Print aligned columns. Integers are right-aligned, with thousands separators."""
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
     click.secho("  ".join(name.ljust(width) for name, width in zip(header, widths, strict=True)).rstrip(), bold=True)
@@ -138,11 +141,11 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
         click.echo("  ".join(padded).rstrip())
 
 
-def moment(microseconds: int | None) -> str:
-    """Format a time for people to read, in UTC."""
-    if microseconds is None:
+def format_time(time_us: int | None) -> str:
+    """Format a Unix time in microseconds as UTC. None is "never"."""
+    if time_us is None:
         return "never"
-    return f"{datetime.fromtimestamp(microseconds / 1_000_000, UTC):%Y-%m-%d %H:%M:%S}Z"
+    return f"{datetime.fromtimestamp(time_us / 1_000_000, UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
 def _cell(value: object) -> str:

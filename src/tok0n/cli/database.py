@@ -1,4 +1,4 @@
-"""tok0n database."""
+"""`tok0n database`: back up and restore the embedded database."""
 
 import asyncio
 from pathlib import Path
@@ -11,7 +11,7 @@ from tok0n.cli.common import command, config_option, json_option, load_settings,
 from tok0n.domain.errors import OperatorError
 from tok0n.settings import Settings
 
-_path = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path)
 
 
 @click.group()
@@ -20,48 +20,48 @@ def database() -> None:
 
 
 @database.command("backup")
-@click.argument("path", type=_path)
+@click.argument("path", type=_PATH)
 @click.option("--overwrite", is_flag=True, help="Replace PATH if it exists.")
 @config_option
 @json_option
 @command
 async def back_up(path: Path, config_path: Path | None, *, overwrite: bool, as_json: bool) -> None:
-    """Copy the database to PATH, a single file that only you can read.
+    """Back up the embedded database to the file PATH.
 
-    The server can keep running. The copy is audited before it is saved as PATH.
+    The server can keep running. Tok0n audits the copy before it saves it as PATH, which only you can read.
     """
     settings = load_settings(config_path)
-    source = _sqlite_path(settings, instead="pg_dump")
+    source = _sqlite_path(settings, tool="pg_dump")
     copy = await asyncio.to_thread(backup.back_up, source, path, overwrite=overwrite)
-    _print(copy, as_json=as_json, words="Backed up to")
+    _print_copy(copy, as_json=as_json, action="Backed up to")
 
 
 @database.command("restore")
-@click.argument("path", type=_path)
-@click.option("--overwrite", is_flag=True, help="Replace the present database.")
+@click.argument("path", type=_PATH)
+@click.option("--overwrite", is_flag=True, help="Replace the current database.")
 @config_option
 @json_option
 @command
 async def restore(path: Path, config_path: Path | None, *, overwrite: bool, as_json: bool) -> None:
-    """Replace the database with the backup PATH.
+    """Restore the embedded database from the backup PATH.
 
-    Stop the server first. The backup is audited before anything is replaced.
+    Stop the server first. Tok0n audits the backup before it replaces the database.
     """
     settings = load_settings(config_path)
-    target = _sqlite_path(settings, instead="pg_restore")
+    target = _sqlite_path(settings, tool="pg_restore")
     copy = await asyncio.to_thread(backup.restore, path, target, overwrite=overwrite)
-    _print(copy, as_json=as_json, words="Restored to")
+    _print_copy(copy, as_json=as_json, action="Restored to")
     if settings.payments is not None:
         click.echo("Start the server, then run: tok0n payments reconcile", err=True)
 
 
-def _sqlite_path(settings: Settings, *, instead: str) -> Path:
+def _sqlite_path(settings: Settings, *, tool: str) -> Path:
     if settings.database.is_postgres:
-        raise OperatorError(f"The database is PostgreSQL. Use {instead}, then run: tok0n ledger audit")
+        raise OperatorError(f"The database is PostgreSQL. Use {tool}, then run: tok0n ledger audit")
     return settings.database.sqlite_path
 
 
-def _print(copy: backup.Copy, *, as_json: bool, words: str) -> None:
+def _print_copy(copy: backup.Copy, *, as_json: bool, action: str) -> None:
     if as_json:
         print_json(
             {
@@ -72,5 +72,5 @@ def _print(copy: backup.Copy, *, as_json: bool, words: str) -> None:
             }
         )
         return
-    audit = "the audit is clean" if copy.audit is not None else f"it has schema {copy.schema}, not audited"
-    click.echo(f"{words} {copy.path}: {copy.bytes:,} bytes, {audit}.")
+    audit = "audit passed" if copy.audit is not None else f"not audited because its schema is {copy.schema}"
+    click.echo(f"{action} {copy.path}: {copy.bytes:,} bytes, {audit}.")

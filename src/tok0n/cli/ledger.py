@@ -1,4 +1,4 @@
-"""tok0n ledger."""
+"""`tok0n ledger`: audit the ledger."""
 
 import sys
 from pathlib import Path
@@ -20,9 +20,9 @@ def ledger() -> None:
 @json_option
 @command
 async def audit(config_path: Path | None, *, as_json: bool) -> None:
-    """Recompute every balance from the entries and the requests; exit 1 if there is a difference.
+    """Recompute every balance; exit 1 if there is a difference.
 
-    It reads one snapshot, and may run beside a server.
+    Compares the balances with the ledger entries and requests in one snapshot. The server can keep running.
     """
     async with open_store(load_settings(config_path)) as store:
         report = await store.ledger.audit()
@@ -34,10 +34,10 @@ async def audit(config_path: Path | None, *, as_json: bool) -> None:
             f" {report.entries:,} entries, 0 differences."
         )
         if report.shortfall:
-            click.echo(f"Use that no balance covered (your loss): {report.shortfall:,} tokens.")
+            click.echo(f"Shortfall: {report.shortfall:,} tokens of usage that no balance covered, at your cost.")
     else:
         print_table(
-            ("subject", "difference", "expected", "found"),
+            ("subject", "difference", "expected", "actual"),
             [(d.subject, d.what, d.expected, d.found) for d in report.differences],
         )
         click.echo(f"{len(report.differences):,} differences.", err=True)

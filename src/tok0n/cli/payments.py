@@ -1,4 +1,4 @@
-"""tok0n payments, orders and codes: what an operator does about sales."""
+"""`tok0n payments`, `tok0n orders` and `tok0n codes`: manage payments, orders and redeem codes."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import click
 from tok0n.adapters.clock import SystemClock
 from tok0n.bootstrap.resources import Store, open_store
 from tok0n.bootstrap.services import make_sell_packs
-from tok0n.cli.common import command, config_option, json_option, load_settings, moment, print_json, print_table
+from tok0n.cli.common import command, config_option, format_time, json_option, load_settings, print_json, print_table
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.orders import Order
 from tok0n.services.operate_accounts import OperateAccounts
@@ -20,7 +20,7 @@ ORDERS_MAX = 100
 
 @click.group()
 def payments() -> None:
-    """Mend what webhooks missed."""
+    """Recover missed webhook events."""
 
 
 @payments.command("reconcile")
@@ -28,14 +28,17 @@ def payments() -> None:
 @json_option
 @command
 async def reconcile(config_path: Path | None, *, as_json: bool) -> None:
-    """Ask Stripe for every event lately, and act on those that never came. A server does it hourly."""
+    """Fetch recent events from Stripe and apply the missing ones.
+
+    A running server does this every hour.
+    """
     settings = load_settings(config_path)
     async with open_store(settings) as store:
         missed = await _sell_packs(settings, store).reconcile()
     if as_json:
         print_json({"missed": missed})
     else:
-        click.echo(f"{missed} events had been missed." if missed else "Nothing had been missed.")
+        click.echo(f"Missed events: {missed}")
 
 
 @click.group()
@@ -57,7 +60,7 @@ async def list_orders(email: str, config_path: Path | None, *, as_json: bool) ->
         print_json([_order(order) for order in rows])
     else:
         print_table(
-            ("id", "pack", "tokens", "cents", "paid", "refunded", "made"),
+            ("id", "pack", "tokens", "cents", "paid", "refunded", "created"),
             [
                 (
                     order.id,
@@ -66,7 +69,7 @@ async def list_orders(email: str, config_path: Path | None, *, as_json: bool) ->
                     order.price_cents,
                     "" if order.payment.paid_cents is None else order.payment.paid_cents,
                     order.payment.refunded_cents,
-                    moment(order.created_at_us),
+                    format_time(order.created_at_us),
                 )
                 for order in rows
             ],
@@ -75,42 +78,45 @@ async def list_orders(email: str, config_path: Path | None, *, as_json: bool) ->
 
 @orders.command("refund")
 @click.argument("order_id")
-@click.option("--cents", type=click.IntRange(min=1), help="How much.  [default: all that is left]")
+@click.option("--cents", type=click.IntRange(min=1), help="Refund this amount.  [default: the remaining amount]")
 @config_option
 @json_option
 @command
 async def refund(order_id: str, cents: int | None, config_path: Path | None, *, as_json: bool) -> None:
-    """Give the money of ORDER_ID back, through Stripe.
+    """Refund ORDER_ID through Stripe.
 
-    The tokens are taken back, in proportion, once Stripe says that it is done.
+    When Stripe confirms the refund, Tok0n deducts tokens in proportion to it.
     """
     settings = load_settings(config_path)
     async with open_store(settings) as store:
-        order = await store.orders.get(order_id)  # first, because an unknown order is the clearer error
+        order = await store.orders.get(order_id)  # reports an unknown order before missing settings
         refunded = await _sell_packs(settings, store).refund(order.id, cents=cents)
     if as_json:
         print_json({"id": order_id, "cents": refunded})
     else:
-        click.echo(f"Stripe refunds {refunded} cents.")
+        click.echo(f"Requested a refund of {refunded} cents from Stripe.")
 
 
 @click.group()
 def codes() -> None:
-    """Create codes that grant tokens."""
+    """Create redeem codes."""
 
 
 @codes.command("create")
-@click.option("--tokens", type=int, required=True, help="Tokens that it grants.")
-@click.option("--uses", type=int, default=1, show_default=True, help="How many accounts.")
-@click.option("--expires-in-days", "days", type=int, help="When it stops working.")
-@click.option("--reason", required=True, help="Why; kept with the ledger entries.")
+@click.option("--tokens", type=int, required=True, help="Grant this many tokens per use.")
+@click.option("--uses", type=int, default=1, show_default=True, help="Let this many accounts redeem the code.")
+@click.option("--expires-in-days", "days", type=int, help="Expire the code after this many days.")
+@click.option("--reason", required=True, help="Record this reason in the ledger entries.")
 @config_option
 @json_option
 @command
 async def create_code(
     tokens: int, uses: int, days: int | None, reason: str, config_path: Path | None, *, as_json: bool
 ) -> None:
-    """Create a code. Each account can redeem it once. It is shown once, and stored nowhere."""
+    """Create a redeem code and print it once.
+
+    Each account can redeem the code once. Tok0n stores only a digest of it.
+    """
     async with open_store(load_settings(config_path)) as store:
         code = await create_redeem_code(
             store.orders, SystemClock(), tokens=tokens, uses_max=uses, days=days, reason=reason
@@ -122,10 +128,10 @@ async def create_code(
 
 
 def _sell_packs(settings: Settings, store: Store) -> SellPacks:
-    selling = make_sell_packs(settings, store, SystemClock())
-    if selling is None:
-        raise OperatorError("The settings have no [payments]: nothing is sold. docs/payments.md tells how.")
-    return selling
+    sell_packs = make_sell_packs(settings, store, SystemClock())
+    if sell_packs is None:
+        raise OperatorError("The settings have no [payments] section. To sell tokens, see docs/payments.md.")
+    return sell_packs
 
 
 def _order(order: Order) -> dict[str, object]:
@@ -139,5 +145,5 @@ def _order(order: Order) -> dict[str, object]:
         "refunded_cents": order.payment.refunded_cents,
         "checkout_id": order.checkout_id,
         "payment_id": order.payment_id,
-        "created_at": moment(order.created_at_us),
+        "created_at": format_time(order.created_at_us),
     }

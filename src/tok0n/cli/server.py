@@ -1,4 +1,4 @@
-"""tok0n demo, init, config check, migrate and serve."""
+"""`tok0n demo`, `init`, `config`, `migrate`, `copy` and `serve`: set up and run a server."""
 
 import contextlib
 import os
@@ -15,15 +15,15 @@ from tok0n.bootstrap.resources import no_extra, open_store
 from tok0n.bootstrap.workers import supervise
 from tok0n.cli.common import (
     FAILED,
-    SETTINGS_WRONG,
+    INVALID,
     command,
     config_option,
     fail,
-    failing,
     json_option,
     load_settings,
     print_json,
     read_dotenv,
+    report_errors,
 )
 from tok0n.settings import SettingsInvalid, check, find_faults, template
 
@@ -31,17 +31,17 @@ DEFAULT_PATH = Path("tok0n.toml")
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), help="Listen here.  [default: 8080, or a free one]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Listen on this port.  [default: 8080, or a free port]")
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Keep the database in this folder.  [default: a new one, removed at the end]",
+    help="Keep the database in this folder.  [default: a temporary folder]",
 )
 @json_option
 def demo(port: int | None, data: Path | None, *, as_json: bool) -> None:
     """Try Tok0n with a simulated upstream.
 
-    Everything runs on embedded defaults, with a funded account and a key.
+    Uses embedded storage, and creates a funded account and an API key.
     """
 
     def announce(ready: demo_.Demo, config_path: Path) -> None:
@@ -51,7 +51,7 @@ def demo(port: int | None, data: Path | None, *, as_json: bool) -> None:
             click.echo(_welcome(ready, config_path))
 
     with (
-        failing(as_json=as_json),
+        report_errors(as_json=as_json),
         contextlib.nullcontext(data) if data else tempfile.TemporaryDirectory(prefix="tok0n-demo-") as folder,
     ):
         folder_path = Path(folder)
@@ -68,11 +68,11 @@ async def _demo(folder: Path, *, port: int | None, announce: demo_.Announce, as_
 def _welcome(ready: demo_.Demo, config_path: Path) -> str:
     audit = f"tok0n ledger audit --config {shlex.quote(str(config_path))}"
     return f"""
-Tok0n is running at {ready.base_url} with a SIMULATED upstream: no language model is behind it.
-Models: demo, demo-slow (2 seconds), demo-broken (fails in changing ways; you are not charged).
-The account {ready.email} has {demo_.DEMO_TOKENS:,} tokens. See it in the browser:
+Tok0n is running at {ready.base_url} with a SIMULATED upstream, without a language model.
+Models: demo, demo-slow (takes 2 seconds), demo-broken (fails in various ways and charges nothing).
+The account {ready.email} has {demo_.DEMO_TOKENS:,} tokens. Open the dashboard:
 
-{ready.dashboard_url}   (e-mail: {ready.email}, password: {ready.password})
+{ready.dashboard_url}   (email: {ready.email}, password: {ready.password})
 
 Or paste this into another terminal:
 
@@ -105,23 +105,23 @@ Stop with Ctrl+C.
     type=click.Path(dir_okay=False, path_type=Path),
     default=DEFAULT_PATH,
     show_default=True,
-    help="Where to write it.",
+    help="Write the settings to this file.",
 )
 @json_option
 @command
 async def init(config_path: Path, *, as_json: bool) -> None:
-    """Write a commented settings file. An existing one is left alone."""
+    """Write a commented settings file; never overwrite one."""
     try:
         with config_path.open("x", encoding="utf-8") as file:
             file.write(template())
     except FileExistsError:
-        fail(f"{config_path} exists already; it was left alone.", code=FAILED, as_json=as_json)
+        fail(f"{config_path} already exists. Choose another file with --config.", code=FAILED, as_json=as_json)
     except OSError as error:
-        fail(f"Cannot write {config_path}: {error.strerror}.", code=FAILED, as_json=as_json)
+        fail(f"Can't write {config_path}: {error.strerror}.", code=FAILED, as_json=as_json)
     if as_json:
         print_json({"config": str(config_path)})
     else:
-        click.echo(f"Wrote {config_path}. Edit it, then: tok0n config check")
+        click.echo(f"Wrote {config_path}. Edit it, then run: tok0n config check")
 
 
 @click.group()
@@ -134,18 +134,18 @@ def config() -> None:
 @json_option
 @command
 async def check_config(config_path: Path | None, *, as_json: bool) -> None:
-    """Say what is wrong with the settings, all at once; exit 2 if anything is."""
+    """Report all errors in the settings; exit 2 if there are any."""
     faults = find_faults(config_path, environ=os.environ, dotenv=read_dotenv(), overrides={})
-    wrong = any(fault.severity == "error" for fault in faults)
+    invalid = any(fault.severity == "error" for fault in faults)
     if as_json:
-        print_json({"ok": not wrong, "faults": faults})
+        print_json({"ok": not invalid, "faults": faults})
     else:
         for fault in faults:
             click.echo(f"{fault.severity}: {fault.where}: {fault.message}")
-        if not wrong:
-            click.echo("The settings are good.")
-    if wrong:
-        sys.exit(SETTINGS_WRONG)
+        if not invalid:
+            click.echo("The settings are valid.")
+    if invalid:
+        sys.exit(INVALID)
 
 
 @click.command()
@@ -153,13 +153,13 @@ async def check_config(config_path: Path | None, *, as_json: bool) -> None:
 @json_option
 @command
 async def migrate(config_path: Path | None, *, as_json: bool) -> None:
-    """Bring the database to the schema of this version."""
+    """Update the database schema to this version."""
     async with open_store(load_settings(config_path), migrating=True) as store:
         applied = await store.database.migrate()
     if as_json:
         print_json({"applied": applied})
     else:
-        click.echo(f"Migrated: {', '.join(applied)}." if applied else "The schema is up to date.")
+        click.echo(f"Applied migrations: {', '.join(applied)}." if applied else "The schema is up to date.")
 
 
 @click.command("copy")
@@ -169,46 +169,46 @@ async def migrate(config_path: Path | None, *, as_json: bool) -> None:
     "url",
     metavar="env:NAME|URL",
     required=True,
-    help="An empty database: env:NAME, with postgresql://USER:PASSWORD@HOST/NAME in that variable, or such a URL.",
+    help="Copy to this empty database: postgresql://USER:PASSWORD@HOST/NAME, or env:NAME for a variable with that URL.",
 )
 @json_option
 @command
 async def copy_database(config_path: Path | None, url: str, *, as_json: bool) -> None:
-    """Move the embedded database to PostgreSQL, whole.
+    """Copy the embedded database to PostgreSQL.
 
-    Stop the server first. Both sides are audited; the embedded database is left as it is.
+    Stop the server first. Tok0n audits both databases and does not change the embedded one.
     """
     try:
-        from tok0n.bootstrap.copying import copy_to_postgres  # noqa: PLC0415  an extra
+        from tok0n.bootstrap.copying import copy_to_postgres  # noqa: PLC0415  requires an extra
     except ImportError as error:
         raise no_extra("postgres", error.name) from error
     target = load_settings(config_path, database__url=url).database
     if not target.is_postgres:
-        fail("--to must be env:NAME or postgresql://USER:PASSWORD@HOST/NAME.", code=SETTINGS_WRONG, as_json=as_json)
+        fail("--to must be env:NAME or postgresql://USER:PASSWORD@HOST/NAME.", code=INVALID, as_json=as_json)
     copied = await copy_to_postgres(load_settings(config_path), target.url)
     if as_json:
         print_json(copied)
         return
     for table, rows in copied.rows.items():
         click.echo(f"{table}: {rows:,} rows")
-    click.echo("The audit of both sides is clean and equal. Now set database.url in tok0n.toml, and start the servers.")
+    click.echo("Both databases passed the audit and match. Set database.url in tok0n.toml, then start the servers.")
 
 
 @click.command()
 @config_option
 @click.option("--host", help="Listen on this address.  [default: server.host]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Listen on this port.  [default: server.port]")
-@click.option("--workers", type=click.IntRange(1, 1_000), default=1, show_default=True, help="How many processes.")
-@click.option("--worker", is_flag=True, hidden=True, help="Be one of several.")
+@click.option("--workers", type=click.IntRange(1, 1_000), default=1, show_default=True, help="Run this many processes.")
+@click.option("--worker", is_flag=True, hidden=True, help="Run as one of several workers.")
 @json_option
 @command
 async def serve(
     config_path: Path | None, host: str | None, port: int | None, workers: int, *, worker: bool, as_json: bool
 ) -> None:
-    """Serve the API.
+    """Start the server.
 
-    SIGTERM or Ctrl+C ends it, once the calls in flight have finished. Several workers share the port; one that dies
-    is replaced.
+    On SIGTERM or Ctrl+C, the server completes the requests in progress and exits. Several workers share one port, and
+    Tok0n replaces a worker that dies.
     """
     settings = load_settings(config_path, server__host=host, server__port=port)
     faults = [fault for fault in check(settings) if fault.severity == "error"]
@@ -216,9 +216,9 @@ async def serve(
         raise SettingsInvalid(faults)
     if workers > 1 and not (settings.database.is_postgres and settings.limits.is_redis):
         fail(
-            "Several workers need database.url = postgresql:// and limits.backend = redis://;"
-            " SQLite and memory:// serve one process.",
-            code=SETTINGS_WRONG,
+            "Several workers need database.url = postgresql:// and limits.backend = redis://."
+            " SQLite and memory:// support a single process.",
+            code=INVALID,
             as_json=as_json,
         )
 
@@ -226,9 +226,9 @@ async def serve(
         if as_json:
             print_json({"base_url": f"{url}/v1", "pid": os.getpid(), "set_up_url": set_up_url})
             return
-        click.echo(f"Tok0n serves {url}/v1, and its pages at {settings.server.public_url or url}", err=True)
+        click.echo(f"Serving the API at {url}/v1 and web pages at {settings.server.public_url or url}", err=True)
         if set_up_url is not None:
-            click.echo(f"Set up your own account, once, within a day: {set_up_url}", err=True)
+            click.echo(f"Create your operator account within a day: {set_up_url}", err=True)
 
     if workers > 1:
         await supervise(settings, config_path, workers=workers, announce=announce)
