@@ -1,4 +1,4 @@
-"""A backup is whole, audited and its owner's alone; a restore leaves nothing of the database before it."""
+"""A backup is complete, audited and readable by its owner only; a restore replaces the whole database."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ EMAIL = "a@example.com"
 
 
 def tok0n(*arguments: str, cwd: Path) -> Result:
-    """Run a command in this process, as it would run in that installation."""
+    """Run a command in this process, with `cwd` as the current folder."""
     with contextlib.chdir(cwd):
         return CliRunner().invoke(main, list(arguments))
 
@@ -52,7 +52,7 @@ def mode(path: Path) -> int:
 
 
 def grow(installation: Path, *, accounts: int) -> None:
-    """Many accounts, so that the tables span many pages."""
+    """Create enough accounts for the tables to span many pages."""
     store = SqliteStore(installation / "tok0n.db", serving=False)
 
     async def create() -> None:
@@ -68,7 +68,7 @@ def grow(installation: Path, *, accounts: int) -> None:
 
 
 def leave_wal(installation: Path) -> None:
-    """Copy the database and its WAL as a process that is killed leaves them."""
+    """Leave the database and its WAL as a killed process does."""
     connection = sqlite3.connect(installation / "tok0n.db", isolation_level=None)
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute("UPDATE account SET created_at_us = created_at_us + 1")
@@ -83,21 +83,25 @@ def leave_wal(installation: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_backup_beside_a_server_is_restored_after_it(installation: Path) -> None:
+async def test_a_backup_of_a_running_server_can_be_restored_once_it_stops(installation: Path) -> None:
     async with ServerProcess(installation) as server:
-        made = await asyncio.to_thread(tok0n_json, "database", "backup", "b.db", cwd=installation)
-        assert (made["path"], made["schema"], made["audit"]["ok"]) == (str(installation / "b.db"), HEAD, True)
+        result = await asyncio.to_thread(tok0n_json, "database", "backup", "b.db", cwd=installation)
+        assert (result["path"], result["schema"], result["audit"]["ok"]) == (
+            str(installation / "b.db"),
+            HEAD,
+            True,
+        )
         assert sorted(path.name for path in installation.glob("*b.db*")) == ["b.db"]
         await asyncio.to_thread(tok0n_json, "accounts", "grant", EMAIL, "5", "--reason", "x", cwd=installation)
-        refused = await asyncio.to_thread(tok0n, "database", "restore", "b.db", "--overwrite", cwd=installation)
-        assert (refused.exit_code, "Stop it first" in refused.stderr) == (1, True)
+        rejected = await asyncio.to_thread(tok0n, "database", "restore", "b.db", "--overwrite", cwd=installation)
+        assert (rejected.exit_code, "Stop it first" in rejected.stderr) == (1, True)
         assert (await request(server.base_url, "GET", "/readyz")).status == 200
     assert await asyncio.to_thread(posted, installation) == 12
     await asyncio.to_thread(tok0n_json, "database", "restore", "b.db", "--overwrite", cwd=installation)
     assert await asyncio.to_thread(posted, installation) == 7
 
 
-def test_every_file_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_files_under_any_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         tok0n_json("accounts", "create", EMAIL, cwd=tmp_path)
@@ -114,14 +118,14 @@ def test_every_file_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> No
     assert set(modes.values()) == {0o600}
 
 
-def test_nothing_is_overwritten_unless_asked(installation: Path) -> None:
+def test_no_file_is_overwritten_without_the_overwrite_flag(installation: Path) -> None:
     tok0n_json("database", "backup", "b.db", cwd=installation)
     before = (installation / "b.db").read_bytes()
     tok0n_json("accounts", "grant", EMAIL, "5", "--reason", "x", cwd=installation)
     for command in ("backup", "restore"):
-        refused = tok0n("database", command, "b.db", "--json", cwd=installation)
-        assert refused.exit_code == 1
-        assert "--overwrite" in json.loads(refused.stdout)["error"]
+        rejected = tok0n("database", command, "b.db", "--json", cwd=installation)
+        assert rejected.exit_code == 1
+        assert "--overwrite" in json.loads(rejected.stdout)["error"]
     assert (installation / "b.db").read_bytes() == before
     assert posted(installation) == 12
     tok0n_json("database", "backup", "b.db", "--overwrite", cwd=installation)
@@ -133,7 +137,7 @@ def _truncate(path: Path) -> None:
         file.truncate(path.stat().st_size // 2)
 
 
-def _lie(path: Path) -> None:
+def _change_a_balance(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("UPDATE account SET posted = 8")
     connection.commit()
@@ -158,7 +162,7 @@ def _of_another_program(path: Path) -> None:
     ("damage", "words"),
     [
         (_truncate, "malformed"),
-        (_lie, "audit"),
+        (_change_a_balance, "audit"),
         (_from_the_future, "newer Tok0n"),
         (_of_another_program, "not a Tok0n database"),
         (lambda path: path.write_bytes(b"x" * 10_000), "not a database"),
@@ -166,19 +170,19 @@ def _of_another_program(path: Path) -> None:
         (Path.unlink, "no backup"),
     ],
 )
-def test_a_backup_that_is_not_good_changes_nothing(installation: Path, damage: Any, words: str) -> None:
+def test_restoring_a_damaged_backup_changes_nothing(installation: Path, damage: Any, words: str) -> None:
     tok0n_json("database", "backup", "b.db", cwd=installation)
     damage(installation / "b.db")
     tok0n_json("accounts", "grant", EMAIL, "5", "--reason", "x", cwd=installation)
-    refused = tok0n("database", "restore", "b.db", "--overwrite", cwd=installation)
-    assert refused.exit_code == 1
-    assert words in refused.stderr
-    assert "Traceback" not in refused.stderr
+    rejected = tok0n("database", "restore", "b.db", "--overwrite", cwd=installation)
+    assert rejected.exit_code == 1
+    assert words in rejected.stderr
+    assert "Traceback" not in rejected.stderr
     assert posted(installation) == 12
     assert not list(installation.glob(".*"))
 
 
-def test_a_restore_removes_the_wal_of_the_database_before(installation: Path) -> None:
+def test_a_restore_removes_the_wal_of_the_replaced_database(installation: Path) -> None:
     tok0n_json("database", "backup", "b.db", cwd=installation)
     grow(installation, accounts=300)
     leave_wal(installation)
@@ -188,14 +192,14 @@ def test_a_restore_removes_the_wal_of_the_database_before(installation: Path) ->
 
 
 @pytest.mark.parametrize("command", [("serve", "--port", "0"), ("accounts", "list"), ("ledger", "audit")])
-def test_an_old_copy_beside_a_newer_wal_is_found_and_left_alone(installation: Path, command: tuple[str, ...]) -> None:
+def test_an_old_copy_with_a_newer_wal_is_detected_and_not_changed(installation: Path, command: tuple[str, ...]) -> None:
     grow(installation, accounts=50)
     shutil.copy(installation / "tok0n.db", installation / "old.db")
     grow_more = installation / "tok0n.db"
     grow(installation, accounts=0)
     leave_wal(installation)
     shutil.copy(installation / "old.db", grow_more)
-    with (installation / "tok0n.db").open("r+b") as file:  # an older one: it lacks the last pages
+    with (installation / "tok0n.db").open("r+b") as file:  # an older copy lacks the last pages
         file.truncate(file.seek(0, 2) - 3 * 4096)
     before = (installation / "tok0n.db").read_bytes()
     done = tok0n(*command, cwd=installation)
@@ -204,16 +208,16 @@ def test_an_old_copy_beside_a_newer_wal_is_found_and_left_alone(installation: Pa
     assert "tok0n.db-wal" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert "charged" not in done.stderr
-    assert (installation / "tok0n.db").read_bytes() == before, "a checkpoint would have damaged the copy for good"
+    assert (installation / "tok0n.db").read_bytes() == before, "a checkpoint damaged the copy permanently"
 
 
-def test_a_wal_that_a_kill_left_is_kept(installation: Path) -> None:
+def test_the_wal_of_a_killed_process_is_applied(installation: Path) -> None:
     grow(installation, accounts=50)
     leave_wal(installation)
     assert tok0n_json("ledger", "audit", cwd=installation)["accounts"] == 51
 
 
-def test_a_killed_restore_leaves_the_old_database(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_restore_keeps_the_old_database(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tok0n_json("database", "backup", "b.db", cwd=installation)
     tok0n_json("accounts", "grant", EMAIL, "5", "--reason", "x", cwd=installation)
 
@@ -226,7 +230,7 @@ def test_a_killed_restore_leaves_the_old_database(installation: Path, monkeypatc
     assert posted(installation) == 12
 
 
-def test_postgres_has_tools_of_its_own(tmp_path: Path) -> None:
+def test_backup_and_restore_name_the_tools_for_postgres(tmp_path: Path) -> None:
     (tmp_path / "tok0n.toml").write_text('[database]\nurl = "postgresql://127.0.0.1/none"\n')
     assert "pg_dump" in tok0n("database", "backup", "x", cwd=tmp_path).stderr
     assert "pg_restore" in tok0n("database", "restore", "x", cwd=tmp_path).stderr

@@ -1,4 +1,4 @@
-"""The command line as others script against it: names, JSON, exit codes, and messages one can act on."""
+"""The contract for scripts: command names, JSON, exit codes, and messages that say what to do next."""
 
 import json
 import re
@@ -23,16 +23,16 @@ def run(*arguments: str) -> Result:
 def run_json(*arguments: str) -> Any:
     result = run(*arguments, "--json")
     assert result.exit_code == 0, result.output
-    assert result.stdout.count("\n") == 1, "one JSON document, nothing else"
+    assert result.stdout.count("\n") == 1, "stdout must be one JSON document"
     return json.loads(result.stdout)
 
 
-def test_accounts_show_says_what_is_posted_pending_and_available() -> None:
+def test_accounts_show_prints_posted_pending_and_available_tokens() -> None:
     created = run_json("accounts", "create", " A@Example.com ", "--tokens", "1000")
     assert created["email"] == EMAIL
-    shown = run_json("accounts", "show", EMAIL)
-    assert (shown["posted"], shown["pending"], shown["available"]) == (1000, 0, 1000)
-    assert run_json("accounts", "list") == [shown]
+    account = run_json("accounts", "show", EMAIL)
+    assert (account["posted"], account["pending"], account["available"]) == (1000, 0, 1000)
+    assert run_json("accounts", "list") == [account]
     assert "1,000" in run("accounts", "show", EMAIL).output
     assert EMAIL in run("accounts", "list").output
 
@@ -47,7 +47,7 @@ def test_a_grant_adds_tokens_and_needs_a_reason() -> None:
     assert run_json("ledger", "audit")["ok"] is True
 
 
-def test_a_key_is_shown_once_and_listed_by_its_ends() -> None:
+def test_a_key_is_printed_once_and_listed_by_its_last_four_characters() -> None:
     run_json("accounts", "create", EMAIL)
     created = run_json("keys", "create", EMAIL, "--name", "laptop")
     assert created["api_key"].startswith("tk0n_")
@@ -77,7 +77,7 @@ def test_a_key_is_shown_once_and_listed_by_its_ends() -> None:
         (("models", "verify", "gpt-x"), "declare no model"),
     ],
 )
-def test_what_cannot_be_done_exits_1_and_says_what_to_do(arguments: tuple[str, ...], words: str) -> None:
+def test_a_failing_command_exits_1_and_says_what_to_do(arguments: tuple[str, ...], words: str) -> None:
     result = run(*arguments)
     assert result.exit_code == 1
     assert words in result.stderr
@@ -86,7 +86,7 @@ def test_what_cannot_be_done_exits_1_and_says_what_to_do(arguments: tuple[str, .
     assert words in json.loads(as_json.stdout)["error"]
 
 
-def test_an_account_that_exists_is_left_alone() -> None:
+def test_creating_an_existing_account_changes_nothing() -> None:
     run_json("accounts", "create", EMAIL, "--tokens", "7")
     assert run("accounts", "create", EMAIL, "--tokens", "9").exit_code == 1
     assert run_json("accounts", "show", EMAIL)["posted"] == 7
@@ -97,10 +97,10 @@ def test_usage_errors_exit_2() -> None:
         assert run(*arguments).exit_code == 2
 
 
-def test_init_writes_settings_that_are_good_once_the_key_is_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_init_writes_settings_that_are_valid_once_the_key_is_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("init").exit_code == 0
     written = (folder / "tok0n.toml").read_text()
-    assert run("init").exit_code == 1, "an existing file is left alone"
+    assert run("init").exit_code == 1, "init must not overwrite a file"
     assert (folder / "tok0n.toml").read_text() == written
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     missing = run("config", "check")
@@ -122,7 +122,7 @@ def test_config_check_lists_all_faults_at_once(folder: Path) -> None:
     assert any("port" in fault["message"] for fault in report["faults"] if fault["where"] == "server.prot")
 
 
-def test_wrong_settings_exit_2_from_every_command(folder: Path) -> None:
+def test_invalid_settings_exit_2_from_every_command(folder: Path) -> None:
     (folder / "tok0n.toml").write_text("[server]\nprot = 1\n")
     for arguments in (("serve",), ("accounts", "list"), ("ledger", "audit"), ("models", "list"), ("migrate",)):
         result = run(*arguments)
@@ -130,7 +130,7 @@ def test_wrong_settings_exit_2_from_every_command(folder: Path) -> None:
         assert "prot" in result.stderr
 
 
-def test_several_workers_are_refused_on_the_embedded_default(folder: Path) -> None:
+def test_several_workers_are_rejected_with_the_default_storage(folder: Path) -> None:
     result = run("serve", "--workers", "2")
     assert result.exit_code == 2
     assert "postgresql://" in result.stderr
@@ -155,7 +155,7 @@ def test_the_audit_exits_1_when_there_is_a_difference(folder: Path) -> None:
     assert run("ledger", "audit").exit_code == 1
 
 
-def test_models_can_be_taken_off_the_list(folder: Path) -> None:
+def test_a_model_can_be_disabled_and_enabled(folder: Path) -> None:
     (folder / "tok0n.toml").write_text(
         "[upstreams.a]\nbase_url = 'http://127.0.0.1:9'\n[models.m]\nupstream = 'a'\nmax_output_tokens = 10\n"
     )
@@ -171,7 +171,7 @@ def test_models_can_be_taken_off_the_list(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shell_completion_is_there(shell: str, folder: Path) -> None:
+def test_shell_completion_is_available(shell: str, folder: Path) -> None:
     done = tok0n(cwd=folder, env={"_TOK0N_COMPLETE": f"{shell}_source"})
     assert "_TOK0N_COMPLETE" in done.stdout
 
@@ -181,24 +181,24 @@ def test_a_key_may_have_limits() -> None:
     key = run_json("keys", "create", "limited@example.com", "--budget", "5", "--expires-in-days", "1")
     assert (key["budget"], key["models"]) == (5, None)
     assert key["expires_at"] > key["created_at"]
-    (shown,) = run_json("keys", "list", "limited@example.com")
-    assert shown["budget"] == 5
-    refused = run("keys", "create", "limited@example.com", "--model", "nothing")
-    assert refused.exit_code == 1
-    assert "declare no model 'nothing'" in refused.stderr
+    (listed,) = run_json("keys", "list", "limited@example.com")
+    assert listed["budget"] == 5
+    rejected = run("keys", "create", "limited@example.com", "--model", "nothing")
+    assert rejected.exit_code == 1
+    assert "declare no model 'nothing'" in rejected.stderr
 
 
-def test_a_code_is_made_with_a_reason_and_shown_once() -> None:
-    made = run_json("codes", "create", "--tokens", "500", "--uses", "3", "--reason", "a conference")
-    assert re.fullmatch("([A-Z2-9]{4}-){3}[A-Z2-9]{4}", made["code"])
-    assert (made["tokens"], made["uses"]) == (500, 3)
+def test_a_code_needs_a_reason_and_is_printed_once() -> None:
+    created = run_json("codes", "create", "--tokens", "500", "--uses", "3", "--reason", "a conference")
+    assert re.fullmatch("([A-Z2-9]{4}-){3}[A-Z2-9]{4}", created["code"])
+    assert (created["tokens"], created["uses"]) == (500, 3)
     assert run("codes", "create", "--tokens", "5", "--reason", "x", "--expires-in-days", "1").exit_code == 0
-    for wrong in (("--tokens", "0", "--reason", "x"), ("--tokens", "5", "--reason", " "), ("--tokens", "5")):
-        assert run("codes", "create", *wrong).exit_code == 2
-    assert made["code"].replace("-", "").encode() not in Path("tok0n.db").read_bytes()
+    for invalid in (("--tokens", "0", "--reason", "x"), ("--tokens", "5", "--reason", " "), ("--tokens", "5")):
+        assert run("codes", "create", *invalid).exit_code == 2
+    assert created["code"].replace("-", "").encode() not in Path("tok0n.db").read_bytes()
 
 
-def test_sales_say_what_is_missing() -> None:
+def test_sales_commands_report_missing_orders_and_settings() -> None:
     run_json("accounts", "create", EMAIL)
     assert run_json("orders", "list", EMAIL) == []
     assert "no such order" in run("orders", "refund", "ord_none").stderr

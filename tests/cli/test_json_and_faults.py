@@ -1,4 +1,4 @@
-"""Standard output under --json is one document, of every command; and what the operator can mend is said in a line."""
+"""With --json, every command prints one document; errors that the operator can fix take one line."""
 
 import contextlib
 import errno
@@ -54,7 +54,7 @@ GOOD: dict[tuple[str, ...], tuple[str, ...]] = {
     ("codes", "create"): ("--tokens", "5", "--reason", "x"),
     ("ledger", "audit"): (),
 }
-"""In an order in which each finds what it needs."""
+"""Arguments with which each command succeeds, in an order where each command creates what later ones need."""
 
 ELSEWHERE = {("demo",), ("serve",), ("copy",), ("keys", "revoke"), ("orders", "refund"), ("payments", "reconcile")}
 
@@ -69,7 +69,7 @@ def test_every_command_prints_one_document_when_it_succeeds(folder: Path) -> Non
     (folder / "tok0n.toml").write_text(
         "[upstreams.a]\nbase_url = 'http://127.0.0.1:9'\n[models.m]\nupstream = 'a'\nmax_output_tokens = 10\n"
     )
-    assert set(commands()) == set(GOOD) | ELSEWHERE, "a new command: say here how it succeeds"
+    assert set(commands()) == set(GOOD) | ELSEWHERE, "add each new command to GOOD or ELSEWHERE"
     for command, arguments in GOOD.items():
         result = run(*command, *arguments, "--json")
         one_document(result)
@@ -150,9 +150,7 @@ def _loop(folder: Path) -> None:
         (_loop, 1, "tok0n.db"),
     ],
 )
-def test_a_fault_of_the_start_is_said_with_advice(
-    folder: Path, prepare: Callable[[Path], None], code: int, words: str
-) -> None:
+def test_a_startup_error_says_what_to_fix(folder: Path, prepare: Callable[[Path], None], code: int, words: str) -> None:
     prepare(folder)
     result = run("serve", "--port", "0", "--json")
     assert result.exit_code == code, result.output
@@ -160,7 +158,7 @@ def test_a_fault_of_the_start_is_said_with_advice(
     assert "charged" not in result.stderr
 
 
-def test_a_port_in_use_or_privileged_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_port_is_reported_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -177,7 +175,7 @@ def test_a_port_in_use_or_privileged_is_named(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
 @pytest.mark.parametrize("what", ["lock", "database", "folder", "settings"])
-def test_files_of_another_user_are_named(folder: Path, what: str) -> None:
+def test_an_inaccessible_file_is_reported(folder: Path, what: str) -> None:
     run("migrate")
     (folder / "tok0n.toml").write_text("")
     (folder / "tok0n.db.lock").touch()

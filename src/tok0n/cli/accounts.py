@@ -116,14 +116,14 @@ async def list_accounts(config_path: Path | None, *, as_json: bool) -> None:
             ("email", "posted", "pending", "available", "status", "created"),
             [
                 (
-                    a.email,
-                    a.balance.posted,
-                    a.balance.pending,
-                    a.balance.available,
-                    a.status,
-                    format_time(a.created_at_us),
+                    account.email,
+                    account.balance.posted,
+                    account.balance.pending,
+                    account.balance.available,
+                    account.status,
+                    format_time(account.created_at_us),
                 )
-                for a in rows
+                for account in rows
             ],
         )
 
@@ -138,7 +138,7 @@ def keys() -> None:
 @click.option("--name", default="key", show_default=True, help="Name the key.")
 @click.option("--budget", type=int, help="Limit the tokens that the key can spend in total.")
 @click.option("--expires-in-days", "days", type=int, help="Expire the key after this many days.")
-@click.option("--model", "models", metavar="ID", multiple=True, help="Allow only this model; repeat for more.")
+@click.option("--model", "models", metavar="ID", multiple=True, help="Allow this model; repeatable.  [default: all]")
 @config_option
 @json_option
 @command
@@ -204,7 +204,10 @@ async def list_keys(email: str, config_path: Path | None, *, as_json: bool) -> N
 @json_option
 @command
 async def revoke_key(key_id: str, config_path: Path | None, *, as_json: bool) -> None:
-    """Revoke the API key KEY_ID permanently, from its next request on."""
+    """Revoke the API key KEY_ID permanently.
+
+    Tok0n rejects the next request with the key.
+    """
     settings = load_settings(config_path)
     async with open_store(settings) as store:
         key = await make_api_keys(settings, store, SystemClock()).revoke_any(key_id)

@@ -82,7 +82,7 @@ def _message(error: Tok0nError) -> str:
         case LimiterUnavailable(detail=detail):
             return f"The rate limiter is unavailable: {detail}"
         case Overloaded(detail=detail):
-            return f"Try again in a format_time: {detail}"
+            return f"Try again in a moment: {detail}"
     return f"{error.message} ({error.detail})" if error.detail else error.message
 
 

@@ -78,7 +78,7 @@ async def list_orders(email: str, config_path: Path | None, *, as_json: bool) ->
 
 @orders.command("refund")
 @click.argument("order_id")
-@click.option("--cents", type=click.IntRange(min=1), help="Refund this amount.  [default: the remaining amount]")
+@click.option("--cents", type=click.IntRange(min=1), help="Refund this many cents.  [default: the remaining amount]")
 @config_option
 @json_option
 @command

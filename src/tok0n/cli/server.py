@@ -70,7 +70,7 @@ def _welcome(ready: demo_.Demo, config_path: Path) -> str:
     return f"""
 Tok0n is running at {ready.base_url} with a SIMULATED upstream, without a language model.
 Models: demo, demo-slow (takes 2 seconds), demo-broken (fails in various ways and charges nothing).
-The account {ready.email} has {demo_.DEMO_TOKENS:,} tokens. Open the dashboard:
+The account {ready.email} has {demo_.DEMO_TOKENS:,} tokens. To see it, open the dashboard:
 
 {ready.dashboard_url}   (email: {ready.email}, password: {ready.password})
 
@@ -89,8 +89,8 @@ python3 - <<'END'
 from openai import OpenAI
 
 client = OpenAI(base_url="{ready.base_url}", api_key="{ready.api_key}")
-answer = client.chat.completions.create(model="demo", messages=[{{"role": "user", "content": "Hello!"}}])
-print(answer.choices[0].message.content, answer.usage)
+completion = client.chat.completions.create(model="demo", messages=[{{"role": "user", "content": "Hello!"}}])
+print(completion.choices[0].message.content, completion.usage)
 END
 
 Check that every token is accounted for:  {audit}
@@ -110,7 +110,10 @@ Stop with Ctrl+C.
 @json_option
 @command
 async def init(config_path: Path, *, as_json: bool) -> None:
-    """Write a commented settings file; never overwrite one."""
+    """Write a commented settings file.
+
+    Fails if the file exists.
+    """
     try:
         with config_path.open("x", encoding="utf-8") as file:
             file.write(template())
