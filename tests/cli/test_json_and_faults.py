@@ -32,7 +32,7 @@ def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[
             yield (*path, name)
 
 
-GOOD: dict[tuple[str, ...], tuple[str, ...]] = {
+ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("init",): ("--config", "new.toml"),
     ("config", "check"): (),
     ("migrate",): (),
@@ -56,7 +56,14 @@ GOOD: dict[tuple[str, ...], tuple[str, ...]] = {
 }
 """Arguments with which each command succeeds, in an order where each command creates what later ones need."""
 
-ELSEWHERE = {("demo",), ("serve",), ("copy",), ("keys", "revoke"), ("orders", "refund"), ("payments", "reconcile")}
+OTHER_COMMANDS = {
+    ("demo",),
+    ("serve",),
+    ("copy",),
+    ("keys", "revoke"),
+    ("orders", "refund"),
+    ("payments", "reconcile"),
+}
 
 
 def one_document(result: Result) -> Any:
@@ -69,8 +76,8 @@ def test_every_command_prints_one_document_when_it_succeeds(folder: Path) -> Non
     (folder / "tok0n.toml").write_text(
         "[upstreams.a]\nbase_url = 'http://127.0.0.1:9'\n[models.m]\nupstream = 'a'\nmax_output_tokens = 10\n"
     )
-    assert set(commands()) == set(GOOD) | ELSEWHERE, "add each new command to GOOD or ELSEWHERE"
-    for command, arguments in GOOD.items():
+    assert set(commands()) == set(ARGUMENTS) | OTHER_COMMANDS, "add each new command to ARGUMENTS or OTHER_COMMANDS"
+    for command, arguments in ARGUMENTS.items():
         result = run(*command, *arguments, "--json")
         one_document(result)
         assert result.exit_code == (1 if command == ("models", "verify") else 0), (command, result.stderr)
@@ -85,9 +92,9 @@ def test_every_command_prints_one_document_when_it_fails(folder: Path, command: 
     assert "nonsense" in one_document(usage)["error"]
     if command != ("demo",):
         (folder / "tok0n.toml").write_text("[server]\nprot = 1\n")
-        wrong = {("copy",): ("--to", "postgresql://127.0.0.1/x"), ("keys", "revoke"): ("k",)}
-        wrong |= {("orders", "refund"): ("ord_x",)}
-        result = run(*command, *GOOD.get(command, wrong.get(command, ())), "--json")
+        arguments = {("copy",): ("--to", "postgresql://127.0.0.1/x"), ("keys", "revoke"): ("k",)}
+        arguments |= {("orders", "refund"): ("ord_x",)}
+        result = run(*command, *ARGUMENTS.get(command, arguments.get(command, ())), "--json")
         document = one_document(result)
         if command != ("init",):
             assert result.exit_code == 2
@@ -193,9 +200,9 @@ def test_an_inaccessible_file_is_reported(folder: Path, what: str) -> None:
             os.setgid(65534)
             os.setuid(65534)
             result = run("serve", "--port", "0", "--json")
-            good = result.exit_code in {1, 2} and len(one_document(result)["error"]) > 20
+            is_reported = result.exit_code in {1, 2} and len(one_document(result)["error"]) > 20
             os.write(1, result.output.encode())
-            os._exit(0 if good else 1)
+            os._exit(0 if is_reported else 1)
         finally:
             sys.stdout.flush()
             os._exit(2)

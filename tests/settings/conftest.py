@@ -1,4 +1,4 @@
-"""Each test of the settings runs in an empty folder."""
+"""Fixtures for the settings' tests, which run in an empty folder."""
 
 from pathlib import Path
 

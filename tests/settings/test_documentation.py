@@ -94,7 +94,7 @@ def _written(text: str) -> Path:
 
 
 def _commented(text: str) -> Iterator[tuple[str, str, Any, str]]:
-    """Section, key, value and trailing comment of each commented setting."""
+    """Yield the section, key, value and trailing comment of each commented setting."""
     section = ""
     for line in text.splitlines():
         bare = line.removeprefix("# ")
@@ -106,8 +106,8 @@ def _commented(text: str) -> Iterator[tuple[str, str, Any, str]]:
 
 
 def _documented(section: str) -> dict[str, str]:
-    """The default that the documentation gives, for each setting of a section."""
+    """Return the documented default of each setting in a section."""
     heading = re.escape(section) + (r"\.\w+" if section in TABLES else "")
-    found = re.search(rf"^## \[{heading}\]\n(.*?)(?=^## |\Z)", DOCS.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    assert found is not None, section
-    return dict(re.findall(r"^\| `(\w+)` \| (.*?) \| .* \|$", found[1], re.MULTILINE))
+    match = re.search(rf"^## \[{heading}\]\n(.*?)(?=^## |\Z)", DOCS.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    assert match is not None, section
+    return dict(re.findall(r"^\| `(\w+)` \| (.*?) \| .* \|$", match[1], re.MULTILINE))

@@ -1,4 +1,4 @@
-"""Environment variables: which setting each names, how its text is read, and which ones are not settings."""
+"""Environment variables: which setting each one overrides, how its value is parsed, and which ones are ignored."""
 
 import pytest
 
@@ -101,13 +101,13 @@ def test_a_price_in_the_environment_stays_exact() -> None:
     assert settings_of(pack, environ={"TOK0N_PACKS__A__PRICE_USD": "19.99"}).packs["a"].price_usd_cents == 1999
 
 
-def test_a_wrong_value_from_the_environment_names_its_variable() -> None:
+def test_an_invalid_value_from_the_environment_names_its_variable() -> None:
     faults = faults_of("[server]\nport = 80", TOK0N_SERVER__PORT="eighty", TOK0N_SERVER__PUBLIC_URL="example.com")
     assert faults["server.port"] == "must be an integer from 0 to 65535. (It comes from TOK0N_SERVER__PORT.)"
     assert "TOK0N_SERVER__PUBLIC_URL" in faults["server.public_url"]
 
 
-def test_a_wrong_value_from_dotenv_names_the_file() -> None:
+def test_an_invalid_value_from_dotenv_names_the_file() -> None:
     with pytest.raises(SettingsInvalid, match=r"\(It comes from TOK0N_SERVER__PORT in \.env\.\)"):
         settings_of("", dotenv={"TOK0N_SERVER__PORT": "x"})
 

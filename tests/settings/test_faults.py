@@ -1,4 +1,4 @@
-"""Every fault in the settings is reported at once, with its place and what to write instead."""
+"""All faults in the settings are reported at once, each with its location and a fix."""
 
 import pytest
 
@@ -61,7 +61,7 @@ def test_every_fault_is_reported_at_once() -> None:
         ("[database]\nfolder = 'x'", "database.folder", "lock_timeout_seconds."),
     ],
 )
-def test_an_unknown_name_suggests_the_nearest_known_one(text: str, where: str, suggestion: str) -> None:
+def test_an_unknown_name_suggests_the_nearest_name(text: str, where: str, suggestion: str) -> None:
     assert faults_of(text)[where].endswith(suggestion)
 
 
@@ -83,7 +83,7 @@ def test_an_unknown_name_suggests_the_nearest_known_one(text: str, where: str, s
         ("host = 1979-05-27", "must be text in quotes, of 1 to 1000 characters."),
     ],
 )
-def test_a_wrong_value_is_reported_with_its_range(line: str, message: str) -> None:
+def test_an_invalid_value_is_reported_with_its_range(line: str, message: str) -> None:
     assert faults_of(f"[server]\n{line}") == {f"server.{line.partition(' ')[0]}": message}
 
 
@@ -94,7 +94,7 @@ def test_a_value_where_a_table_belongs_is_a_fault_even_under_overrides(text: str
         settings_of(text, environ=environ, overrides={"server.host": "::"})
 
 
-def test_a_wrong_choice_is_reported_with_the_choices() -> None:
+def test_an_invalid_choice_is_reported_with_the_choices() -> None:
     faults = faults_of(UPSTREAM + MODEL + 'bound = "o200k"\noutput_limit_field = "n"')
     assert faults['models."gpt-5.5".bound'] == 'must be "bytes".'
     assert faults['models."gpt-5.5".output_limit_field'] == 'must be one of "max_completion_tokens", "max_tokens".'

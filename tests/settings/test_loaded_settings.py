@@ -1,4 +1,4 @@
-"""What the rest of Tok0n gets: defaults, derived values, and the models of the domain."""
+"""The loaded settings: defaults, derived values and domain models."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from tok0n.settings import load, model_of
 from tok0n.settings.schema import SECTIONS, TABLES, default_of, fields_of
 
 DERIVED = {"public_url", "upstream_model", "default_output_tokens"}
-"""Settings that `load` fills in: other tests check their values."""
+"""Settings whose defaults `load` derives. Other tests check their values."""
 
 
 def test_without_a_file_every_setting_has_its_default() -> None:
@@ -31,7 +31,7 @@ def test_every_setting_of_a_table_has_its_default() -> None:
 
 
 def defaults_of(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    """The declared defaults, without those that `load` replaces."""
+    """Return the declared defaults, without those that `load` replaces."""
     return {
         name: default_of(field)
         for name, field in fields_of(struct).items()

@@ -1,4 +1,4 @@
-"""What `tok0n config check` finds on this machine: folders, certificates, secrets and packages."""
+"""`tok0n config check` checks the machine: folders, certificates, secrets and packages."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from support.settings import MODEL, UPSTREAM, machine_faults_of, settings_of
 from tok0n.settings import check, find_faults
 
 
-def test_good_settings_have_no_fault_on_a_good_machine() -> None:
+def test_valid_settings_have_no_faults() -> None:
     assert machine_faults_of(UPSTREAM + MODEL) == {}
 
 

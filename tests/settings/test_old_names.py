@@ -1,4 +1,4 @@
-"""Settings with an old name, or without effect, still load, with a warning."""
+"""Renamed settings and settings without effect still load, with a warning."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_an_old_and_a_new_name_with_different_values_are_an_error(file: str, env
     assert message.startswith(f"is the old name of {NEW}, which is set to another value. Remove {OLD}.")
 
 
-def test_a_wrong_value_is_reported_under_the_old_name_that_holds_it() -> None:
+def test_an_invalid_value_is_reported_under_the_old_name_that_holds_it() -> None:
     assert set(faults_of(f"[limits]\n{OLD} = 0\n{NEW} = 3")) == {f"limits.{OLD}"}
     assert set(faults_of(f"[limits]\n{OLD} = 3\n{NEW} = 0")) == {f"limits.{NEW}"}
 

@@ -1,4 +1,4 @@
-"""Which source of a setting wins, and what happens when the file cannot be read."""
+"""The precedence of the sources, and the faults of an unreadable file."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from support.settings import MODEL, UPSTREAM, settings_of
 from tok0n.settings import SettingsInvalid, load
 
 
-def test_flags_win_over_environment_over_dotenv_over_file_over_default() -> None:
+def test_flags_override_environment_then_dotenv_then_file_then_default() -> None:
     file = "[server]\nport = 1"
     dotenv = {"TOK0N_SERVER__PORT": "2"}
     environ = {"TOK0N_SERVER__PORT": "3"}
@@ -25,7 +25,7 @@ def test_a_flag_reaches_an_id_that_has_dots() -> None:
     assert settings_of(UPSTREAM + MODEL, overrides=overrides).models["gpt-5.5"].max_output_tokens == 7
 
 
-def test_the_file_in_the_current_folder_is_read_when_none_is_named() -> None:
+def test_the_file_in_the_current_folder_is_read_by_default() -> None:
     Path("tok0n.toml").write_text("[server]\nport = 81")
     assert load(None, environ={}, dotenv={}, overrides={}).server.port == 81
 

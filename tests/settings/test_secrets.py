@@ -1,4 +1,4 @@
-"""Where secrets come from, and that no message and no representation shows one."""
+"""Secrets are read from their sources, and no message or repr contains one."""
 
 from pathlib import Path
 

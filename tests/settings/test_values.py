@@ -1,4 +1,4 @@
-"""Which values each setting accepts."""
+"""Each setting accepts valid values and rejects others."""
 
 import json
 
@@ -105,7 +105,7 @@ def test_the_token_counts_of_a_model_must_be_consistent() -> None:
         "http://x\\n",
     ],
 )
-def test_a_wrong_url_is_rejected_and_not_repeated(url: str) -> None:
+def test_an_invalid_url_is_rejected_and_not_repeated(url: str) -> None:
     faults = faults_of(f'[server]\npublic_url = "{url}"\n[upstreams.a]\nbase_url = "{url}"')
     assert set(faults) == {"server.public_url", "upstreams.a.base_url"}
     assert not any("pw" in message for message in faults.values())
@@ -144,7 +144,7 @@ def test_a_proxy_is_an_http_url_with_or_without_credentials(url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["socks5://p", "https://p", "p:3128", "http://u:pw@p:x", "http://p/path", "http://u:pw@ p"]
 )
-def test_a_wrong_proxy_is_rejected_and_its_password_is_not_repeated(url: str) -> None:
+def test_an_invalid_proxy_is_rejected_and_its_password_is_not_repeated(url: str) -> None:
     faults = faults_of(f'{UPSTREAM}proxy_url = "{url}"')
     assert set(faults) == {"upstreams.openai.proxy_url"}
     assert "pw" not in faults["upstreams.openai.proxy_url"]
@@ -196,7 +196,7 @@ def test_a_database_that_is_unknown_or_in_memory_is_rejected(url: str) -> None:
         ("limits", "backend", "redis://:hunter2@host:0/0"),
     ],
 )
-def test_a_wrong_database_or_redis_url_is_rejected_and_not_repeated(section: str, key: str, value: str) -> None:
+def test_an_invalid_database_or_redis_url_is_rejected_and_not_repeated(section: str, key: str, value: str) -> None:
     faults = faults_of(f'[{section}]\n{key} = "{value}"')
     assert set(faults) == {f"{section}.{key}"}
     assert "hunter2" not in str(faults)
