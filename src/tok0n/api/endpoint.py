@@ -66,6 +66,7 @@ class EndpointHandler:
             raise
         except Exception as raised:  # noqa: BLE001  the client gets a 500, and the log the traceback
             error = _known_error(call, raised)
+            error.__traceback__ = None  # It refers to this frame: the cycle would keep the body until a collection.
         else:
             seconds = self._log(call, status=200)
             return Response(200, self._client_headers(call, request), answer.body, _receipt(call, seconds))

@@ -310,6 +310,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         self._release_unread()
+        self._parser.drop()
         response = self._server.render_error(code, message, None if request is None else request.head)
         assert isinstance(response.body, bytes)
         if request is not None:

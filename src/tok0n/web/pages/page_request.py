@@ -122,6 +122,9 @@ class PageRequest:
     def render(self, template: str, *, status: int = 200, **context: Any) -> Response:
         """Return a response that renders a template. `context` overrides the variables that all templates have."""
         zone = UTC if self.session is None else self.session.time_zone
+        error = context.get("form_error")
+        if error is not None:
+            error.__traceback__ = None  # It refers to the handler's frame: the cycle would keep the form in memory.
         shared = {
             "page_context": self.context,
             "session": self.session,
