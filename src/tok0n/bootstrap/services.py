@@ -56,7 +56,6 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     store: Store
     clock: Clock
     limiter: Limiter
-    mailer: Mailer
     catalogue: Catalogue
     api_keys: ApiKeys
     verify_models: VerifyModels
@@ -92,7 +91,6 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
                 store=store,
                 clock=clock,
                 limiter=limiter,
-                mailer=mailer,
                 catalogue=catalogue,
                 api_keys=_make_api_keys(store, catalogue, clock),
                 verify_models=_verification(settings, store, upstreams, limiter, clock),

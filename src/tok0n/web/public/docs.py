@@ -109,7 +109,7 @@ def _set_target(link: "Token", prefix: str) -> None:
         link.attrSet("href", prefix + target)
         return
     file, _, anchor = target.partition("#")
-    page = _BY_FILE.get(Path(file).name) or _BY_FILE.get(file)
+    page = _BY_FILE.get(Path(file).name)
     path = f"/docs/{page.slug}{'#' + anchor if anchor else ''}" if page else "/docs"
     link.attrSet("href", prefix + path)
 
