@@ -7,7 +7,7 @@ import click
 from tok0n.adapters.clock import SystemClock
 from tok0n.bootstrap.resources import Store, open_store
 from tok0n.bootstrap.services import make_api_keys, open_sign_in
-from tok0n.cli.common import command, config_option, format_time, json_option, load_settings, print_json, print_table
+from tok0n.cli.common import format_time, load_settings, print_json, print_table, standard_command
 from tok0n.domain.accounts import Account, ApiKey
 from tok0n.domain.email import parse_email
 from tok0n.services.api_keys import KeyDraft
@@ -22,9 +22,7 @@ def accounts() -> None:
 @accounts.command("create")
 @click.argument("email")
 @click.option("--tokens", type=int, default=None, help="Grant this many tokens.")
-@config_option
-@json_option
-@command
+@standard_command
 async def create_account(email: str, tokens: int | None, config_path: Path | None, *, as_json: bool) -> None:
     """Create an account for EMAIL."""
     async with open_store(load_settings(config_path)) as store:
@@ -34,9 +32,7 @@ async def create_account(email: str, tokens: int | None, config_path: Path | Non
 
 @accounts.command("show")
 @click.argument("email")
-@config_option
-@json_option
-@command
+@standard_command
 async def show_account(email: str, config_path: Path | None, *, as_json: bool) -> None:
     """Show the balance of EMAIL.
 
@@ -51,9 +47,7 @@ async def show_account(email: str, config_path: Path | None, *, as_json: bool) -
 @click.argument("email")
 @click.argument("tokens", metavar="N", type=int)
 @click.option("--reason", required=True, help="Record this reason in the ledger entry.")
-@config_option
-@json_option
-@command
+@standard_command
 async def grant_tokens(email: str, tokens: int, reason: str, config_path: Path | None, *, as_json: bool) -> None:
     """Grant N tokens to EMAIL as a ledger entry."""
     async with open_store(load_settings(config_path)) as store:
@@ -63,9 +57,7 @@ async def grant_tokens(email: str, tokens: int, reason: str, config_path: Path |
 
 @accounts.command("invite")
 @click.argument("email")
-@config_option
-@json_option
-@command
+@standard_command
 async def invite(email: str, config_path: Path | None, *, as_json: bool) -> None:
     """Invite EMAIL to choose a password and sign in.
 
@@ -83,9 +75,7 @@ async def invite(email: str, config_path: Path | None, *, as_json: bool) -> None
 
 @accounts.command("recover")
 @click.argument("email")
-@config_option
-@json_option
-@command
+@standard_command
 async def recover(email: str, config_path: Path | None, *, as_json: bool) -> None:
     """Create a link for EMAIL to choose a new password.
 
@@ -102,9 +92,7 @@ async def recover(email: str, config_path: Path | None, *, as_json: bool) -> Non
 
 
 @accounts.command("list")
-@config_option
-@json_option
-@command
+@standard_command
 async def list_accounts(config_path: Path | None, *, as_json: bool) -> None:
     """List all accounts."""
     async with open_store(load_settings(config_path)) as store:
@@ -139,9 +127,7 @@ def keys() -> None:
 @click.option("--budget", type=int, help="Limit the tokens that the key can spend in total.")
 @click.option("--expires-in-days", "days", type=int, help="Expire the key after this many days.")
 @click.option("--model", "models", metavar="ID", multiple=True, help="Allow this model; repeatable.  [default: all]")
-@config_option
-@json_option
-@command
+@standard_command
 async def create_key(
     email: str,
     name: str,
@@ -170,9 +156,7 @@ async def create_key(
 
 @keys.command("list")
 @click.argument("email")
-@config_option
-@json_option
-@command
+@standard_command
 async def list_keys(email: str, config_path: Path | None, *, as_json: bool) -> None:
     """List the API keys of EMAIL."""
     async with open_store(load_settings(config_path)) as store:
@@ -200,9 +184,7 @@ async def list_keys(email: str, config_path: Path | None, *, as_json: bool) -> N
 
 @keys.command("revoke")
 @click.argument("key_id")
-@config_option
-@json_option
-@command
+@standard_command
 async def revoke_key(key_id: str, config_path: Path | None, *, as_json: bool) -> None:
     """Revoke the API key KEY_ID permanently.
 

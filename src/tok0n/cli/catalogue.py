@@ -7,16 +7,7 @@ import click
 
 from tok0n.bootstrap.resources import open_store
 from tok0n.bootstrap.services import declared_models, open_catalogue
-from tok0n.cli.common import (
-    FAILED,
-    command,
-    config_option,
-    format_time,
-    json_option,
-    load_settings,
-    print_json,
-    print_table,
-)
+from tok0n.cli.common import FAILED, format_time, load_settings, print_json, print_table, standard_command
 from tok0n.domain.catalogue import ModelState
 from tok0n.services.catalogue import Catalogue, ModelReport
 
@@ -30,9 +21,7 @@ def models() -> None:
 
 
 @models.command("list")
-@config_option
-@json_option
-@command
+@standard_command
 async def list_models(config_path: Path | None, *, as_json: bool) -> None:
     """List the declared models and their status."""
     settings = load_settings(config_path)
@@ -63,9 +52,7 @@ async def list_models(config_path: Path | None, *, as_json: bool) -> None:
 
 @models.command("verify")
 @click.argument("model_ids", metavar="[ID]...", nargs=-1)
-@config_option
-@json_option
-@command
+@standard_command
 async def verify_models(model_ids: tuple[str, ...], config_path: Path | None, *, as_json: bool) -> None:
     """Send a tiny real completion to each model and record the result.
 
@@ -86,9 +73,7 @@ async def verify_models(model_ids: tuple[str, ...], config_path: Path | None, *,
 
 @models.command("enable")
 @click.argument("model_id", metavar="ID")
-@config_option
-@json_option
-@command
+@standard_command
 async def enable_model(model_id: str, config_path: Path | None, *, as_json: bool) -> None:
     """Enable a model, which customers can use once it is verified."""
     await _set_enabled(model_id, config_path, enabled=True, as_json=as_json)
@@ -96,9 +81,7 @@ async def enable_model(model_id: str, config_path: Path | None, *, as_json: bool
 
 @models.command("disable")
 @click.argument("model_id", metavar="ID")
-@config_option
-@json_option
-@command
+@standard_command
 async def disable_model(model_id: str, config_path: Path | None, *, as_json: bool) -> None:
     """Disable a model and remove it from the list."""
     await _set_enabled(model_id, config_path, enabled=False, as_json=as_json)

@@ -51,6 +51,11 @@ def command(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, Non
     return run
 
 
+def standard_command(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run a command's coroutine as `command` does, with the options --config and --json."""
+    return config_option(json_option(command(function)))
+
+
 @contextlib.contextmanager
 def report_errors(*, as_json: bool) -> Iterator[None]:
     """Print expected errors as one message and exit with their code."""

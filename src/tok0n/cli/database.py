@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from tok0n.adapters.sql import backup
-from tok0n.cli.common import command, config_option, json_option, load_settings, print_json
+from tok0n.cli.common import load_settings, print_json, standard_command
 from tok0n.domain.errors import OperatorError
 from tok0n.settings import Settings
 
@@ -22,9 +22,7 @@ def database() -> None:
 @database.command("backup")
 @click.argument("path", type=_PATH)
 @click.option("--overwrite", is_flag=True, help="Replace PATH if it exists.")
-@config_option
-@json_option
-@command
+@standard_command
 async def back_up(path: Path, config_path: Path | None, *, overwrite: bool, as_json: bool) -> None:
     """Back up the embedded database to the file PATH.
 
@@ -39,9 +37,7 @@ async def back_up(path: Path, config_path: Path | None, *, overwrite: bool, as_j
 @database.command("restore")
 @click.argument("path", type=_PATH)
 @click.option("--overwrite", is_flag=True, help="Replace the current database.")
-@config_option
-@json_option
-@command
+@standard_command
 async def restore(path: Path, config_path: Path | None, *, overwrite: bool, as_json: bool) -> None:
     """Restore the embedded database from the backup PATH.
 

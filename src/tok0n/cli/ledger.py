@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from tok0n.bootstrap.resources import open_store
-from tok0n.cli.common import FAILED, command, config_option, json_option, load_settings, print_json, print_table
+from tok0n.cli.common import FAILED, load_settings, print_json, print_table, standard_command
 
 
 @click.group()
@@ -16,9 +16,7 @@ def ledger() -> None:
 
 
 @ledger.command("audit")
-@config_option
-@json_option
-@command
+@standard_command
 async def audit(config_path: Path | None, *, as_json: bool) -> None:
     """Recompute every balance; exit 1 if there is a difference.
 

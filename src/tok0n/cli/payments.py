@@ -7,7 +7,7 @@ import click
 from tok0n.adapters.clock import SystemClock
 from tok0n.bootstrap.resources import Store, open_store
 from tok0n.bootstrap.services import make_sell_packs
-from tok0n.cli.common import command, config_option, format_time, json_option, load_settings, print_json, print_table
+from tok0n.cli.common import format_time, load_settings, print_json, print_table, standard_command
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.orders import Order
 from tok0n.services.operate_accounts import OperateAccounts
@@ -24,9 +24,7 @@ def payments() -> None:
 
 
 @payments.command("reconcile")
-@config_option
-@json_option
-@command
+@standard_command
 async def reconcile(config_path: Path | None, *, as_json: bool) -> None:
     """Fetch recent events from Stripe and apply the missing ones.
 
@@ -48,9 +46,7 @@ def orders() -> None:
 
 @orders.command("list")
 @click.argument("email")
-@config_option
-@json_option
-@command
+@standard_command
 async def list_orders(email: str, config_path: Path | None, *, as_json: bool) -> None:
     """List the latest orders of EMAIL."""
     async with open_store(load_settings(config_path)) as store:
@@ -79,9 +75,7 @@ async def list_orders(email: str, config_path: Path | None, *, as_json: bool) ->
 @orders.command("refund")
 @click.argument("order_id")
 @click.option("--cents", type=click.IntRange(min=1), help="Refund this many cents.  [default: the remaining amount]")
-@config_option
-@json_option
-@command
+@standard_command
 async def refund(order_id: str, cents: int | None, config_path: Path | None, *, as_json: bool) -> None:
     """Refund ORDER_ID through Stripe.
 
@@ -107,9 +101,7 @@ def codes() -> None:
 @click.option("--uses", type=int, default=1, show_default=True, help="Let this many accounts redeem the code.")
 @click.option("--expires-in-days", "days", type=int, help="Expire the code after this many days.")
 @click.option("--reason", required=True, help="Record this reason in the ledger entries.")
-@config_option
-@json_option
-@command
+@standard_command
 async def create_code(
     tokens: int, uses: int, days: int | None, reason: str, config_path: Path | None, *, as_json: bool
 ) -> None:

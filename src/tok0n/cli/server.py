@@ -24,6 +24,7 @@ from tok0n.cli.common import (
     print_json,
     read_dotenv,
     report_errors,
+    standard_command,
 )
 from tok0n.settings import SettingsInvalid, check, find_faults, template
 
@@ -133,9 +134,7 @@ def config() -> None:
 
 
 @config.command("check")
-@config_option
-@json_option
-@command
+@standard_command
 async def check_config(config_path: Path | None, *, as_json: bool) -> None:
     """Report all errors in the settings; exit 2 if there are any."""
     faults = find_faults(config_path, environ=os.environ, dotenv=read_dotenv(), overrides={})
@@ -152,9 +151,7 @@ async def check_config(config_path: Path | None, *, as_json: bool) -> None:
 
 
 @click.command()
-@config_option
-@json_option
-@command
+@standard_command
 async def migrate(config_path: Path | None, *, as_json: bool) -> None:
     """Update the database schema to this version."""
     async with open_store(load_settings(config_path), migrating=True) as store:
