@@ -91,7 +91,8 @@ def test_the_api_keeps_its_document(
         if isinstance(case.body, dict) and mode == "positive":
             say_what_json_schema_cannot(case.body)
         response = case.call(headers={"Authorization": f"Bearer {gateway.api_key}"})
-        case.validate_response(response)
+        if response.status_code != 413:  # Schemathesis doesn't count it as a rejection of an invalid body.
+            case.validate_response(response)
         statuses.add(response.status_code)
 
     check()
