@@ -12,7 +12,7 @@ from support.browser import Look, Tab, tab
 from support.gateways import Running
 from support.http import USAGE_TOTAL
 from support.mailbox import Mailbox
-from support.scripted_upstream import ScriptedUpstream
+from support.scripted_upstream import ScriptedUpstream, after
 from support.shop import shop
 from support.users import PASSWORD, join
 from support.visitor import Visitor
@@ -118,13 +118,8 @@ async def test_a_double_click_in_the_playground_is_charged_once_and_its_answer_i
     opened: Opened, look: Look, upstream: ScriptedUpstream
 ) -> None:
     site, _, browser = opened
-    may_answer, behaviour = asyncio.Event(), upstream.behaviour
-
-    async def slowly(writer: asyncio.StreamWriter) -> None:
-        await may_answer.wait()
-        await behaviour(writer)
-
-    upstream.behaviour = slowly
+    may_answer = asyncio.Event()
+    upstream.behaviour = after(may_answer, upstream.behaviour)
     async with tab(browser, site.url, look) as visit:
         await sign_in(visit)
         await visit.go("/dashboard/keys")

@@ -12,7 +12,7 @@ from support.browser import Look, Tab, tab
 from support.gateways import running
 from support.http import USAGE_TOTAL
 from support.mailbox import Mailbox
-from support.scripted_upstream import ScriptedUpstream
+from support.scripted_upstream import ScriptedUpstream, after
 from support.users import PASSWORD, mail_settings
 from tok0n.adapters.clock import SystemClock
 
@@ -167,13 +167,7 @@ async def test_one_press_makes_one_call_however_often_it_is_pressed(
     tmp_path: Path, upstream: ScriptedUpstream, browser: Browser
 ) -> None:
     answered = asyncio.Event()
-    behaviour = upstream.behaviour
-
-    async def slowly(writer: asyncio.StreamWriter) -> None:
-        await answered.wait()
-        await behaviour(writer)
-
-    upstream.behaviour = slowly
+    upstream.behaviour = after(answered, upstream.behaviour)
     look = Look(scheme="light", width=1440, script=True)
     async with (
         Mailbox() as mailbox,

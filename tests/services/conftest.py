@@ -1,4 +1,4 @@
-"""The shop that the tests of payments sell in."""
+"""The fixture that the tests of payments share."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

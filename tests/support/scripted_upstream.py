@@ -44,6 +44,16 @@ def usage(text: bytes) -> Behaviour:
     return ok(ANSWER.replace(USAGE, text))
 
 
+def after(event: asyncio.Event, behaviour: Behaviour) -> Behaviour:
+    """Answer as `behaviour` does, but only once the event is set."""
+
+    async def delayed(writer: asyncio.StreamWriter) -> None:
+        await event.wait()
+        await behaviour(writer)
+
+    return delayed
+
+
 async def hang(_: asyncio.StreamWriter) -> None:
     await asyncio.Event().wait()
 

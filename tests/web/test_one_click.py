@@ -21,7 +21,7 @@ from support.gateways import Running
 from support.http import USAGE_TOTAL
 from support.ledgers import ENGINES
 from support.mailbox import Mailbox
-from support.scripted_upstream import ScriptedUpstream
+from support.scripted_upstream import ScriptedUpstream, after
 from support.shop import shop
 from support.users import PASSWORD, join
 from support.visitor import Visitor, text_of
@@ -213,12 +213,8 @@ async def test_a_playground_form_sends_one_request_and_every_submission_shows_it
     await site.store.accounts.grant(email=ADA, tokens=100_000, reason="x", now_us=site.clock.now_us())
     await ada.post("/dashboard/keys", {"name": "k"})
     (key,) = await keys_of(site.store.accounts, ADA)
-    may_answer, behaviour, send_once = asyncio.Event(), upstream.behaviour, Playground._send_once
+    may_answer, send_once = asyncio.Event(), Playground._send_once
     submissions = 0
-
-    async def slowly(writer: asyncio.StreamWriter) -> None:
-        await may_answer.wait()
-        await behaviour(writer)
 
     async def counted(self: Playground, *submission: Any) -> Any:
         nonlocal submissions
@@ -226,7 +222,7 @@ async def test_a_playground_form_sends_one_request_and_every_submission_shows_it
         upstream.changed.set()
         return await send_once(self, *submission)
 
-    upstream.behaviour = slowly
+    upstream.behaviour = after(may_answer, upstream.behaviour)
     monkeypatch.setattr(Playground, "_send_once", counted)
     fields = await form_of(ada, "/dashboard/playground")
     fields |= {"model": "demo", "key": key.id, "user": "Hello!", "limit": "50", "send": "1"}

@@ -10,7 +10,7 @@ from support.fakes import ANSWER
 from support.gateways import EMAIL, Running
 from support.http import USAGE_TOTAL
 from support.pages import create_key
-from support.scripted_upstream import ScriptedUpstream, ok, status
+from support.scripted_upstream import ScriptedUpstream, after, ok, status
 from support.visitor import Visitor, text_of
 from tok0n.services.playground import READS_MAX
 
@@ -68,13 +68,7 @@ async def test_a_playground_request_is_settled_after_its_visitor_left(
 ) -> None:
     key = (await keys_of(site.store.accounts, EMAIL))[0]
     answered = asyncio.Event()
-    behaviour = upstream.behaviour
-
-    async def slowly(writer: asyncio.StreamWriter) -> None:
-        await answered.wait()
-        await behaviour(writer)
-
-    upstream.behaviour = slowly
+    upstream.behaviour = after(answered, upstream.behaviour)
     fields = {"model": "demo", "key": key.id, "limit": "50", "user": "Hi", "send": "1"}
     leaving = asyncio.create_task(owner.post("/dashboard/playground", fields))
     await upstream.until(lambda: len(upstream.requests) == 1)

@@ -11,7 +11,7 @@ from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.errors import AccountingFailed, InvalidRequest, Overloaded, Tok0nError
 from tok0n.http.message import Headers, Response
 from tok0n.http.request import UNCOUNTED_BODY_BYTES, ClientLeft, Request
-from tok0n.http.request_ids import CLIENT_REQUEST_ID, REQUEST_ID, client_request_id
+from tok0n.http.request_ids import client_id_headers, client_request_id, id_headers
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import RateState
 from tok0n.services.pipeline import Call, Pipeline
@@ -55,8 +55,8 @@ class EndpointHandler:
             overloaded = self._overloaded
             headers = [
                 *overloaded.headers,
-                (REQUEST_ID, call.request_id.encode()),
-                *self._client_headers(call, request),
+                *id_headers(call.request_id, call.client_request_id),
+                *self._cors.headers(request.named.get(b"origin")),
             ]
             return Response(overloaded.status, headers, overloaded.body)
         try:
@@ -69,13 +69,15 @@ class EndpointHandler:
             error.__traceback__ = None  # It refers to this frame: the cycle would keep the body until a collection.
         else:
             seconds = self._log(call, status=200)
-            return Response(200, self._client_headers(call, request), answer.body, _receipt(call, seconds))
+            headers = client_id_headers(call.client_request_id)
+            headers += self._cors.headers(request.named.get(b"origin"))
+            return Response(200, headers, answer.body, _receipt(call, seconds))
         await self._pipeline.find_rate(call)
         response = error_response(error, self._endpoint.render_error)
         if call.rate is not None:
             response.headers.extend(rate_headers(call.rate))
-        response.headers.append((REQUEST_ID, call.request_id.encode()))
-        response.headers.extend(self._client_headers(call, request))
+        response.headers.extend(id_headers(call.request_id, call.client_request_id))
+        response.headers.extend(self._cors.headers(request.named.get(b"origin")))
         self._log(call, status=response.status, error=error)
         return response
 
@@ -128,15 +130,6 @@ class EndpointHandler:
         seconds = self._clock.monotonic() - call.started_seconds
         self._request_log.write(call, status=status, error=error, seconds=seconds)
         return seconds
-
-    def _client_headers(self, call: Call, request: Request) -> Headers:
-        """Return the headers that depend on what the client sent: its own request id, and CORS."""
-        headers: Headers = []
-        if call.client_request_id is not None:
-            headers.append((CLIENT_REQUEST_ID, call.client_request_id.encode()))
-        if self._cors.is_on:
-            headers += self._cors.headers(request.named.get(b"origin"))
-        return headers
 
 
 def _known_error(call: Call, raised: Exception) -> Tok0nError:

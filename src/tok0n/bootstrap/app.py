@@ -1,6 +1,5 @@
 """The application that the server serves: `/v1`, the pages, and the headers and logging of all responses."""
 
-import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.applications import Starlette
@@ -18,7 +17,6 @@ from tok0n.api.openapi import openapi_route
 from tok0n.api.routes import api_http_error, error, is_api, is_page_request, model_routes
 from tok0n.bootstrap.pages import Pages
 from tok0n.bootstrap.services import Services
-from tok0n.domain import ids
 from tok0n.domain.client_ip import ClientAddresses, limit_key
 from tok0n.domain.endpoints import ENDPOINTS
 from tok0n.http.asgi import AsgiApp, Receive, Scope, Send, run_asgi
@@ -30,7 +28,7 @@ from tok0n.http.request_ids import client_request_id, id_headers
 from tok0n.http.server import ClientKey, Edge
 from tok0n.http.target import decode_path, path_and_query
 from tok0n.ports.clock import Clock
-from tok0n.services.pipeline import Call
+from tok0n.services.pipeline import Pipeline
 from tok0n.services.request_log import RequestLog
 from tok0n.settings import Settings
 from tok0n.web.pages.endpoints import error_page
@@ -50,6 +48,7 @@ class App:
         self,
         *,
         handlers: Mapping[str, EndpointHandler],
+        pipeline: Pipeline,
         starlette: AsgiApp,
         routes: Sequence[BaseRoute],
         clock: Clock,
@@ -61,6 +60,7 @@ class App:
         self.edge = edge
         self._handlers = handlers
         self._starlette = starlette
+        self._pipeline = pipeline
         self._clock = clock
         self._request_log = request_log
         self._cors = cors
@@ -84,7 +84,8 @@ class App:
 
     async def _handle_with_starlette(self, request: Request) -> Response:
         in_api = is_api(request.path)
-        call = _new_call(self._clock, self._log_name(request.path) if in_api else "page", request.named)
+        name = self._log_name(request.path) if in_api else "page"
+        call = self._pipeline.new_call(name, client_request_id=client_request_id(request.named))
         response = self._cors.preflight(request, self._methods(request.path)) if in_api else None
         if response is None:
             response = await run_asgi(self._starlette, request, log_fields={"request": call.request_id})
@@ -143,12 +144,13 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
             )
             for endpoint in ENDPOINTS
         },
+        pipeline=services.pipeline,
         starlette=_reject_nul(starlette, http_error),
         routes=starlette.routes,
         clock=clock,
         request_log=request_log,
         cors=cors,
-        edge=_edge(_http_limits(services.settings), context, clock, request_log, cors),
+        edge=_edge(_http_limits(services.settings), context, services.pipeline, request_log, cors),
         prefix=context.prefix,
     )
 
@@ -188,13 +190,14 @@ def _http_limits(settings: Settings) -> HttpLimits:
     )
 
 
-def _edge(limits: HttpLimits, context: PageContext, clock: Clock, request_log: RequestLog, cors: Cors) -> Edge:
+def _edge(limits: HttpLimits, context: PageContext, pipeline: Pipeline, request_log: RequestLog, cors: Cors) -> Edge:
     prefix, addresses = context.prefix, context.client_addresses
 
     def render_error(code: str, message: str, head: RequestHead | None) -> Response:
         """Render and log an error of a request that the server rejected before any handler."""
         error = EdgeError(code, message)
-        call = _new_call(clock, "unknown", {} if head is None else head.named)
+        client_id = None if head is None else client_request_id(head.named)
+        call = pipeline.new_call("unknown", client_request_id=client_id)
         response = error_response(error)
         request_log.write(call, status=response.status, error=error, seconds=0.0)
         response.headers.extend(id_headers(call.request_id, call.client_request_id))
@@ -251,12 +254,3 @@ def _reject_nul(app: AsgiApp, http_error: HttpError) -> AsgiApp:
         return await response(scope, receive, send)
 
     return reject_nul
-
-
-def _new_call(clock: Clock, endpoint: str, named: Mapping[bytes, bytes]) -> Call:
-    return Call(
-        request_id=ids.request_id(clock.now_us(), os.urandom(ids.RANDOM_BYTES)),
-        started_seconds=clock.monotonic(),
-        endpoint=endpoint,
-        client_request_id=client_request_id(named),
-    )

@@ -18,7 +18,7 @@ def ledger() -> None:
 @ledger.command("audit")
 @standard_command
 async def audit(config_path: Path | None, *, as_json: bool) -> None:
-    """Recompute every balance; exit 1 if there is a difference.
+    """Recompute every balance, and exit with 1 if there is a difference.
 
     Compares the balances with the ledger entries and requests in one snapshot. The server can keep running.
     """

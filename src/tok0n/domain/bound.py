@@ -29,11 +29,11 @@ Text in Stream-Safe format (UAX #15, section 13) has at most 30 in a row, so its
 """
 
 CUT_BYTES = 16
-"""Bytes added for each cut within a run: more than a composition at the cut can save.
+"""The bytes that the bound adds for each cut within a run, because the pieces can need fewer bytes than the whole text.
 
-Characters don't compose across a cut, so pieces usually need more bytes than the whole text. A mark can also compose
-before the cut that another mark would block in the whole text. A starter saves at most 6 bytes this way (every NFC
-composition in Unicode 14).
+Usually they need more, because characters don't compose across a cut. But a mark before the cut can compose if the mark
+that would block it in the whole text is behind the cut. A starter saves at most 6 bytes this way (every NFC composition
+in Unicode 14).
 """
 
 _BOUNDARY = re.compile("[\x00-\x7f\u4e00-\u9fff]")

@@ -59,7 +59,7 @@ class Disputed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class RefundFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A refund that the buyer's bank rejected. The operator has the money again."""
+    """A refund that the buyer's bank rejected, so the provider returned the money to the operator."""
 
     payment_id: Name
     cents: Cents

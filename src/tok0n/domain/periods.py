@@ -1,4 +1,4 @@
-"""The period that usage or requests are read for. Times are microseconds since the Unix epoch."""
+"""The period of a query for usage or requests. Times are microseconds since the Unix epoch."""
 
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -10,30 +10,30 @@ from tok0n.domain.ledger import US_AN_HOUR
 
 HOURS_DEFAULT = 7 * 24
 HOURS_MAX = 92 * 24
-"""The longest period that usage is read for by the hour."""
+"""The longest period of a query for hourly usage."""
 
 UNTIL_US_MAX = int(datetime(9000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
-"""A day after it is still a date that Python can represent."""
+"""The latest end. Python can represent the days after it, in any time zone."""
 
 
 class Period(msgspec.Struct, frozen=True, kw_only=True):
-    """From `since_us` on and before `until_us`; None is open."""
+    """From `since_us`, inclusive, to `until_us`, exclusive. None means no limit."""
 
     since_us: int | None = None
     until_us: int | None = None
 
     @property
     def since_hour(self) -> int | None:
-        """The hour of UTC it begins in."""
+        """The UTC hour in which the period begins."""
         return None if self.since_us is None else self.since_us // US_AN_HOUR
 
     @property
     def until_hour(self) -> int | None:
-        """The first hour of UTC after it."""
+        """The first UTC hour after the period."""
         return None if self.until_us is None else -(-self.until_us // US_AN_HOUR)
 
     def require_order(self) -> None:
-        """Raises `InvalidRequest` if it ends before it starts."""
+        """Raise `InvalidRequest` if the period ends before it starts."""
         if self.since_us is not None and self.until_us is not None and self.since_us >= self.until_us:
             raise InvalidRequest("Choose an end after the start.", param="until")
 
@@ -42,15 +42,15 @@ P = TypeVar("P", bound=Period)
 
 
 def last_hours(hours: int, *, now_us: int) -> Period:
-    """Return the period of so many whole hours of UTC that ends with the current one."""
+    """Return the period of the last `hours` UTC hours, including the current one."""
     until_us = (now_us // US_AN_HOUR + 1) * US_AN_HOUR
     return Period(since_us=until_us - hours * US_AN_HOUR, until_us=until_us)
 
 
 def bounded(period: P, *, now_us: int) -> P:
-    """Give a period both ends: the current hour, and `HOURS_DEFAULT` before its end.
+    """Fill in what a period leaves open: the end of the current hour, and a start `HOURS_DEFAULT` before its end.
 
-    Raises `InvalidRequest` if it ends too late, ends before it starts, or is longer than `HOURS_MAX`.
+    Raises `InvalidRequest` if the period ends too late, ends before it starts, or is longer than `HOURS_MAX`.
     """
     until_us = last_hours(0, now_us=now_us).until_us if period.until_us is None else period.until_us
     assert until_us is not None

@@ -151,7 +151,7 @@ def _read_wrapped(text: str, error: dict[str, Any], *, nested: int) -> ReportedE
 
 
 def _read_detail(detail: Any, error: dict[str, Any]) -> ReportedError:
-    """Read FastAPI's error: a string, or a list of faults with locations. The operator must fix a fault in a header."""
+    """Read FastAPI's error: a string, or a list of faults with locations. Those outside the body are the operator's."""
     if type(detail) is str:
         return _make(detail, error)
     if type(detail) is dict:

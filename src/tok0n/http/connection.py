@@ -76,7 +76,7 @@ class Connection(asyncio.Protocol):
         self._watchdog.cancel()
         if self._request is not None:
             self._request.cut_off()
-        self._responder.stop()
+        self.resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes, or buffer them while a response is in progress."""

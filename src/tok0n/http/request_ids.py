@@ -15,10 +15,12 @@ _NAMES = (CLIENT_REQUEST_ID, REQUEST_ID)
 
 def id_headers(request_id: str, client_id: str | None) -> Headers:
     """Return the headers of a response that name its request: our id, and the client's if it sent one."""
-    headers = [(REQUEST_ID, request_id.encode())]
-    if client_id is not None:
-        headers.append((CLIENT_REQUEST_ID, client_id.encode()))
-    return headers
+    return [(REQUEST_ID, request_id.encode()), *client_id_headers(client_id)]
+
+
+def client_id_headers(client_id: str | None) -> Headers:
+    """Return the header that returns the client's id, if it sent one."""
+    return [] if client_id is None else [(CLIENT_REQUEST_ID, client_id.encode())]
 
 
 def client_request_id(named: Mapping[bytes, bytes]) -> str | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -30,7 +30,6 @@ class Responder:
         "_server",
         "_task",
         "_waiter",
-        "_waiting_writers",
         "has_begun",
         "transport",
     )
@@ -44,7 +43,6 @@ class Responder:
         self._on_finish = on_finish
         self._on_failure = on_failure
         self._is_paused = False
-        self._waiting_writers: list[asyncio.Future[None]] = []
         self._next_request: Request | None = None
         self._task: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -59,26 +57,23 @@ class Responder:
         else:
             self._wake()
 
-    def stop(self) -> None:
-        """End the task after the request in progress: the connection is closed."""
-        self._wake()
-        self.resume()
-
     def pause(self) -> None:
         """Stop writing until `resume`, because the client reads more slowly than the server writes."""
         self._is_paused = True
 
     def resume(self) -> None:
-        """Continue writing, because the client has read or left."""
+        """Continue writing, because the client has read. If the connection is lost, end the task."""
         self._is_paused = False
-        waiting, self._waiting_writers = self._waiting_writers, []
-        for waiter in waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    async def _wait(self) -> None:
+        """Wait for `_wake`. The task waits for only one thing at a time: a request, or a client that reads."""
+        self._waiter = self._server.loop.create_future()
+        await self._waiter
 
     async def _run(self) -> None:
         """Respond to one request after another, until the connection closes."""
@@ -87,8 +82,7 @@ class Responder:
             while not self.transport.is_closing():  # a client that leaves before its request starts pays nothing
                 request, self._next_request = self._next_request, None
                 if request is None:
-                    self._waiter = self._server.loop.create_future()
-                    await self._waiter
+                    await self._wait()
                 elif not request.is_cut_off:
                     await self._respond(request)
         finally:
@@ -100,14 +94,14 @@ class Responder:
         try:
             response = await self._server.handle(request)
             body = response.body
-            if type(body) is bytes or type(body) is bytearray:
+            if isinstance(body, (bytes, bytearray)):
                 if self._is_paused:
                     request.body = b""
                     await self._drain()
                 if not request.is_cut_off:
                     self._write_complete(request, response, body)
             else:
-                await self._write_stream(request, response, cast("Pieces", body))
+                await self._write_stream(request, response, body)
         except ClientLeft:
             return
         except Exception:
@@ -154,9 +148,7 @@ class Responder:
     async def _drain(self) -> None:
         """Wait until the client has read enough of what was written, or has left."""
         while self._is_paused:
-            waiter = self._server.loop.create_future()
-            self._waiting_writers.append(waiter)
-            await waiter
+            await self._wait()
 
     def _fail(self, request: Request) -> None:
         """End a request whose handler failed."""

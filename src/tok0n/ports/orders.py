@@ -46,9 +46,10 @@ class Orders(Protocol):
     async def record(self, order_id: str, facts: Payment, *, payment_id: str | None, now_us: int) -> Order:
         """Store facts about a payment and append the entries due, in one transaction. Returns the order.
 
-        Facts can arrive repeatedly and in any order. If requests in progress have reserved tokens to remove, repeat the
-        call after they end, until `Order.is_settled`. Raises `NotFound`, or `AlreadyExists` if the payment or a dispute
-        belongs to another order.
+        Facts can arrive repeatedly and in any order. If requests in progress have reserved tokens that a refund
+        must remove, repeat the call after they end, until `Order.is_settled`.
+
+        Raises `NotFound`, or `AlreadyExists` if the payment or a dispute belongs to another order.
         """
 
     async def debt(self, account_id: str) -> int:

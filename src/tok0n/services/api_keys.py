@@ -90,6 +90,7 @@ class ApiKeys:
         name = check_name(draft.name)
         limits = self._limits(draft, is_operator=is_operator)
         secret = api_key.make_api_key(secrets.token_bytes(KEY_BYTES))
+        sealed = None if submission is None else submission.seal(secret, nonce=secrets.token_bytes(NONCE_BYTES))
         try:
             async with self._creating.of(account_id):
                 key = await self._accounts.create_key(
@@ -102,7 +103,7 @@ class ApiKeys:
                     limits=limits,
                     keys_max=KEYS_MAX,
                     submission=submission,
-                    sealed=None if submission is None else submission.seal(secret, nonce=_nonce()),
+                    sealed=sealed,
                 )
         except AlreadySubmitted as first:
             assert submission is not None
@@ -145,7 +146,3 @@ def check_name(name: str) -> str:
     if not name or len(name) > NAME_CHARACTERS_MAX or not name.isprintable():
         raise InvalidRequest(f"A key name must be 1 to {NAME_CHARACTERS_MAX} printable characters.", param="name")
     return name
-
-
-def _nonce() -> bytes:
-    return secrets.token_bytes(NONCE_BYTES)

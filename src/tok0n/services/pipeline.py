@@ -210,7 +210,7 @@ def _random_pool() -> list[bytes]:
 
 
 def _check_funds(request: MeteredRequest, balance: Balance) -> None:
-    """Raises `InsufficientTokens` if the account cannot pay for the least that the request can reserve."""
+    """Raise `InsufficientTokens` if the account can't pay for the smallest bound that the request can have."""
     if balance.available < request.bound:
         raise InsufficientTokens(
             required=request.bound,

@@ -38,7 +38,8 @@ CONCURRENT_MAX = 8
 """The most models that `VerifyModels.verify_all` verifies at the same time."""
 
 CHECKS = ("answered", "shape_and_usage", "output_limit", "bound")
-"""In order: a response in time, a valid response with consistent usage, usage within the output limit and the bound."""
+"""The upstream responded in time. The response is valid, with consistent usage. The usage is within the output limit.
+It is within the bound."""
 
 _LIMIT_REACHED = re.compile(
     r"(?i)\bcould not finish the message|\boutput limit (?:was|has been) reached"

@@ -191,7 +191,7 @@ class Conversion:
         self.written_secrets.append(Fault(where=where, message=message))
 
     def _contradictions(self, entry: Entry) -> Iterator[tuple[str, str]]:
-        """Compare settings of an entry with each other. Yields the name of a wrong setting and its error."""
+        """Find settings of an entry that contradict each other. Yields the name and the error of each."""
         get = entry.values.get
         if entry.section == "mail" and get("host"):
             try:

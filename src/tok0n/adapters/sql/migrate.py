@@ -24,7 +24,7 @@ def is_at_head(tx: sa.Connection) -> bool:
 def serves(tx: sa.Connection) -> bool:
     """Whether a server of this version can run on the schema, which may be newer.
 
-    Each migration is compatible with the previous version, so that servers can be restarted one by one.
+    Servers of the previous version can run on the schema after a migration, so you can restart servers one at a time.
     """
     revision = current_revision(tx)
     return revision is not None and revision >= HEAD
