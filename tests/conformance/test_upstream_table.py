@@ -1,11 +1,12 @@
 """Whatever an upstream sends, each call gets its own answer or a clean failure. Every row runs on both loops."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 from structlog.testing import capture_logs
 
-from conformance.upstream_messages import BODY_BYTES_MAX, LATE, UNREACHED, Row
+from conformance.upstream_messages import BODY_BYTES_MAX, LARGE, LATE, UNREACHED, Row
 from conformance.upstream_server import UpstreamServer
 from conformance.upstream_table import ROWS
 from tok0n.adapters.upstream.connection import UpstreamConnection
@@ -21,6 +22,9 @@ TIMEOUT_SECONDS, LATE_SECONDS = 30.0, 0.2
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": request.param}
+
+
+Post = Callable[[HttpUpstream, bytes], Awaitable[UpstreamResponse]]
 
 
 class GreetedUpstream(HttpUpstream):
@@ -49,9 +53,26 @@ class GreetedUpstream(HttpUpstream):
         return connection
 
 
-async def outcome(upstream: HttpUpstream, request: bytes) -> UpstreamResponse | UpstreamFailed:
+async def send(upstream: HttpUpstream, request: bytes) -> UpstreamResponse:
+    return await upstream.send("/chat/completions", request)
+
+
+async def stream(upstream: HttpUpstream, request: bytes) -> UpstreamResponse:
+    timeout_seconds = upstream.timeout_seconds
+    async with upstream.stream("/chat/completions", request, timeout_seconds=timeout_seconds) as response:
+        body = await response.read_all()
+        return UpstreamResponse(status=response.status, body=body, retry_after_seconds=response.retry_after_seconds)
+
+
+CASES = [pytest.param(row, send, id=row.name) for row in ROWS] + [
+    pytest.param(row, stream, id=f"{row.name}, in pieces") for row in ROWS if row.fails != LARGE
+]
+"""A body that is read in pieces has no size limit."""
+
+
+async def outcome(post: Post, upstream: HttpUpstream, request: bytes) -> UpstreamResponse | UpstreamFailed:
     try:
-        return await upstream.send("/chat/completions", request)
+        return await post(upstream, request)
     except UpstreamFailed as error:
         return error
 
@@ -69,14 +90,14 @@ def check_outcome(row: Row, result: UpstreamResponse | UpstreamFailed) -> None:
     assert "sk-secret" not in result.message + result.detail
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-async def test_an_upstream_has_one_right_outcome_and_no_later_call_gets_its_bytes(row: Row) -> None:
+@pytest.mark.parametrize(("row", "post"), CASES)
+async def test_an_upstream_has_one_right_outcome_and_no_later_call_gets_its_bytes(row: Row, post: Post) -> None:
     async with UpstreamServer(row) as server:
         upstream = GreetedUpstream(
             server, row.on_connect, timeout_seconds=LATE_SECONDS if row.fails == LATE else TIMEOUT_SECONDS
         )
         with capture_logs() as logs:
-            check_outcome(row, await outcome(upstream, b"{}" + b" " * row.request_bytes))
+            check_outcome(row, await outcome(post, upstream, b"{}" + b" " * row.request_bytes))
             upstream.timeout_seconds = TIMEOUT_SECONDS
             server.row = None
             if row.later:

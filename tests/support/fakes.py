@@ -1,10 +1,11 @@
 """Hand-written fakes behind the same ports as the real things."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
 from tok0n.domain.errors import Tok0nError
-from tok0n.ports.upstream import UpstreamResponse
+from tok0n.ports.upstream import StreamedResponse, UpstreamResponse
 
 T = TypeVar("T")
 
@@ -58,6 +59,11 @@ class FakeUpstream:
         if isinstance(self.answer, Tok0nError):
             raise self.answer
         return self.answer
+
+    def stream(
+        self, path: str, body: bytes, *, timeout_seconds: float
+    ) -> AbstractAsyncContextManager[StreamedResponse]:
+        raise NotImplementedError
 
     def scrub(self, text: str) -> str:
         return text.replace("sk-secret", "[redacted]")

@@ -1,6 +1,7 @@
 """A provider endpoint."""
 
 from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import msgspec
@@ -17,6 +18,23 @@ class UpstreamResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     retry_after_seconds: float | None = None
 
 
+class StreamedResponse(Protocol):
+    """The response of an upstream whose body is still arriving."""
+
+    status: int
+    retry_after_seconds: float | None
+    """As in `UpstreamResponse`."""
+
+    def read(self) -> Awaitable[bytes]:
+        """Wait for bytes of the body, and return all that have arrived, decompressed. `b""` is the end.
+
+        Raises `UpstreamFailed` after the last bytes of a body that is truncated, invalid or late.
+        """
+
+    def read_all(self) -> Awaitable[bytes]:
+        """Read the rest of the body within the size limit of `Upstream.send`. Raises `UpstreamFailed`."""
+
+
 class Upstream(Protocol):
     """One provider endpoint that we call."""
 
@@ -29,6 +47,15 @@ class Upstream(Protocol):
 
         Never follows a redirect, never sends twice. Raises `UpstreamFailed`, or `Overloaded` if too many connections
         are open. A cancelled call closes its connection.
+        """
+
+    def stream(
+        self, path: str, body: bytes, *, timeout_seconds: float
+    ) -> AbstractAsyncContextManager[StreamedResponse]:
+        """POST as `send` does, and return the response once its head has arrived. Its body has no size limit.
+
+        `timeout_seconds` is the deadline from now to the end of the body. Leaving the context before the end closes the
+        connection. At most one caller reads the body, and the upstream waits while a caller doesn't read.
         """
 
     def scrub(self, text: str) -> str:

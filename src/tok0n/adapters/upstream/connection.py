@@ -1,4 +1,6 @@
-"""An HTTP/1.1 connection to an upstream, for one request at a time. Delivers only complete responses.
+"""An HTTP/1.1 connection to an upstream, for one request at a time.
+
+`send` delivers only complete responses, and `stream` delivers a body in pieces.
 
 After anything unusual (an error, a timeout, a cancelled caller, bytes outside a response), the connection is aborted.
 """
@@ -8,6 +10,7 @@ import select
 from collections.abc import Callable
 
 from tok0n.adapters.upstream.response import InvalidResponse, ResponseReader
+from tok0n.adapters.upstream.response_stream import ResponseStream
 from tok0n.domain.errors import UpstreamFailed
 from tok0n.http.pacing import PacedQueue
 from tok0n.ports.upstream import UpstreamResponse
@@ -20,6 +23,7 @@ class UpstreamConnection(asyncio.Protocol):
     """A pooled connection. Its callbacks notify the pool if it becomes idle, is lost, or gets surplus bytes."""
 
     __slots__ = (
+        "_body_bytes_max",
         "_deadline",
         "_loop",
         "_on_idle",
@@ -28,6 +32,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_poll",
         "_reader",
         "_responses",
+        "_stream",
         "_timer",
         "_transport",
         "_waiter",
@@ -53,7 +58,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_surplus = on_surplus
         self._transport: asyncio.Transport | None = None
         self._reader = ResponseReader(body_bytes_max=body_bytes_max, idle_seconds_max=idle_seconds)
+        self._body_bytes_max = body_bytes_max
         self._waiter: asyncio.Future[UpstreamResponse] | None = None
+        self._stream: ResponseStream | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._poll = select.poll()
@@ -77,9 +84,22 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport.write(request)
         return waiter
 
-    def cancel(self, waiter: asyncio.Future[UpstreamResponse]) -> None:
-        """Abort the connection if this response has not arrived."""
-        if self._waiter is waiter:
+    def stream(self, request: bytes, *, deadline: float) -> ResponseStream:
+        """Write a complete request now, and return its response, which is still to arrive. See `send`.
+
+        A caller that stops reading must call `cancel`.
+        """
+        self._cancel_timer()  # It may be due only at a later deadline.
+        self._reader.read_in_pieces()
+        self._stream = ResponseStream(
+            body_bytes_max=self._body_bytes_max, pause=self._pause_reading, resume=self._resume_reading
+        )
+        self.send(request, deadline=deadline)
+        return self._stream
+
+    def cancel(self, response: asyncio.Future[UpstreamResponse] | ResponseStream) -> None:
+        """Abort the connection if this response has not arrived completely."""
+        if response is self._waiter or response is self._stream:
             self.abort()
 
     def close(self) -> None:
@@ -89,6 +109,7 @@ class UpstreamConnection(asyncio.Protocol):
     def abort(self) -> None:
         """Close the connection immediately. No caller may wait on it."""
         self._waiter = None
+        self._stream = None
         self._reader.reset()
         if self._transport is not None:
             self._transport.abort()
@@ -113,8 +134,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail("closed the connection", f"connection lost: {exc}" if exc else "connection closed early")
         self._transport = None
-        if self._timer is not None:
-            self._timer.cancel()
+        self._cancel_timer()
         self._on_lost(self)
 
     def data_received(self, data: bytes) -> None:
@@ -122,7 +142,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._reject_surplus()
             return
         try:
-            if self._reader.feed(data):
+            is_complete = self._reader.feed(data)
+            if self._stream is not None:
+                self._feed(self._stream)
+            if is_complete:
                 self._finish()
         except InvalidResponse as error:
             self._fail(error.problem, error.detail)
@@ -134,12 +157,24 @@ class UpstreamConnection(asyncio.Protocol):
             except InvalidResponse as error:
                 self._fail(error.problem, error.detail)
 
+    def _feed(self, stream: ResponseStream) -> None:
+        """Hand over what the reader has read of a response."""
+        reader = self._reader
+        if not stream.status and reader.status:
+            stream.retry_after_seconds = reader.retry_after_seconds
+            stream.status = reader.status
+        stream.feed(reader.take())
+
     def _finish(self) -> None:
         """Deliver the response, and return the connection to the pool. Raises `InvalidResponse`."""
         waiter, transport, reader = self._waiter, self._transport, self._reader
         if waiter is None or transport is None:
             return
-        self._responses.add((waiter, reader.response()))
+        if self._stream is None:
+            self._responses.add((waiter, reader.response()))
+        else:
+            reader.check_end()
+            self._end(self._stream)
         self._waiter = None
         can_reuse = reader.keep_alive and not reader.has_surplus
         if reader.has_surplus:
@@ -168,12 +203,36 @@ class UpstreamConnection(asyncio.Protocol):
             self._timer = self._loop.call_at(self._deadline, self._expire)
 
     def _fail(self, problem: str, detail: str) -> None:
-        waiter = self._waiter
+        waiter, stream = self._waiter, self._stream
+        if stream is not None:
+            self._feed(stream)
         self.abort()
-        if waiter is not None and not waiter.done():
-            waiter.set_exception(
-                UpstreamFailed(f"The upstream provider {problem}.", detail=detail, outcome_unknown=True)
-            )
+        if waiter is None or waiter.done():
+            return
+        error = UpstreamFailed(f"The upstream provider {problem}.", detail=detail, outcome_unknown=True)
+        if stream is None:
+            waiter.set_exception(error)
+        else:
+            stream.end(error)
+
+    def _end(self, stream: ResponseStream) -> None:
+        """End a complete response. The next request on this connection gets its own timer."""
+        self._stream = None
+        self._cancel_timer()
+        stream.end()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _pause_reading(self) -> None:
+        if self.usable and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self.usable and self._transport is not None:
+            self._transport.resume_reading()
 
 
 def deliver(delivery: Delivery) -> None:

@@ -24,11 +24,12 @@ class DecodedBodyTooLarge(Exception):
     """The decoded body exceeds its limit."""
 
 
-def decoder_for(content_encoding: bytes, *, bytes_max: int) -> "BodyDecoder | None":
+def decoder_for(content_encoding: bytes, *, bytes_max: int, in_pieces: bool = False) -> "BodyDecoder | None":
     """Return a decoder for the value of `content-encoding`, or None for an uncompressed body.
 
-    `content_encoding` is a list in any letter case (`gzip, identity`). Join several field lines with commas. Raises
-    `UndecodableBody` for an unknown coding, or for more than one.
+    `content_encoding` is a list in any letter case (`gzip, identity`). Join several field lines with commas. With
+    `in_pieces`, `bytes_max` limits each piece instead of the whole body. Raises `UndecodableBody` for an unknown
+    coding, or for more than one.
     """
     names = [name.strip().lower() for name in content_encoding.split(b",")]
     codings = [name for name in names if name not in _NO_CODING]
@@ -39,14 +40,16 @@ def decoder_for(content_encoding: bytes, *, bytes_max: int) -> "BodyDecoder | No
     coding = _CODINGS.get(codings[0])
     if coding is None:
         raise UndecodableBody("compressed with a coding other than gzip and deflate")
-    return BodyDecoder(coding, bytes_max=bytes_max)
+    return BodyDecoder(coding, bytes_max=bytes_max, in_pieces=in_pieces)
 
 
 class BodyDecoder:
-    """Decodes one body. Decodes at most `bytes_max + 1` bytes in all."""
+    """Decodes one body: at most `bytes_max + 1` bytes in all, or with `in_pieces` in each call of `decode`."""
 
-    def __init__(self, coding: str, *, bytes_max: int) -> None:
+    def __init__(self, coding: str, *, bytes_max: int, in_pieces: bool = False) -> None:
         self._is_gzip = coding == _GZIP
+        self._bytes_max = bytes_max
+        self._in_pieces = in_pieces
         self._bytes_left = bytes_max
         self._members = 1
         self._has_started = False
@@ -56,6 +59,8 @@ class BodyDecoder:
     def decode(self, data: bytes) -> bytes:
         """Decode the next piece of the body. Raises `DecodedBodyTooLarge` or `UndecodableBody`."""
         self._has_started = True
+        if self._in_pieces:
+            self._bytes_left = self._bytes_max
         if self._stream is None:
             self._start += data
             if len(self._start) < _ZLIB_HEADER_BYTES:

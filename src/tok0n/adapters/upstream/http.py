@@ -10,7 +10,8 @@ import errno
 import math
 import ssl
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from urllib.parse import SplitResult, urlsplit
 
 import structlog
@@ -18,6 +19,7 @@ import structlog
 from tok0n import __version__
 from tok0n.adapters.upstream.connection import UpstreamConnection, deliver
 from tok0n.adapters.upstream.proxy import ProxyRefused, connect_through
+from tok0n.adapters.upstream.response_stream import ResponseStream
 from tok0n.domain.errors import Overloaded, UpstreamFailed
 from tok0n.domain.scrub import scrub
 from tok0n.domain.secret_forms import secret_forms
@@ -90,7 +92,7 @@ class HttpUpstream:
             self._loop = asyncio.get_running_loop()
         now = self._loop.time()
         deadline = now + self.timeout_seconds
-        request = b"".join((self._method_and_base_path, path.encode(), self._headers, b"%d\r\n\r\n" % len(body), body))
+        request = self._request(path, body)
         connection = self._take_idle(now) if self._idle else None
         if connection is None:
             connection = await self._connect(deadline)
@@ -101,6 +103,23 @@ class HttpUpstream:
         except asyncio.CancelledError:
             connection.cancel(response)
             raise
+
+    @asynccontextmanager
+    async def stream(self, path: str, body: bytes, *, timeout_seconds: float) -> AsyncIterator[ResponseStream]:
+        now = asyncio.get_running_loop().time()
+        deadline = now + timeout_seconds
+        request = self._request(path, body)
+        connection = self._take_idle(now) or await self._connect(deadline)
+        # No await may be between the check of the socket and this write, because the event loop must not run.
+        response = connection.stream(request, deadline=deadline)
+        try:
+            await response.head()
+            yield response
+        finally:
+            connection.cancel(response)
+
+    def _request(self, path: str, body: bytes) -> bytes:
+        return b"".join((self._method_and_base_path, path.encode(), self._headers, b"%d\r\n\r\n" % len(body), body))
 
     def scrub(self, text: str) -> str:
         return scrub(text, self._secrets)

@@ -36,6 +36,7 @@ INVALID = "returned an invalid response"
 TOO_LARGE = "returned a response that is too large"
 
 STATUS_MIN = 100
+FINAL_STATUS_MIN = 200
 _TOO_MANY_REQUESTS = 429
 _LINE_ENDS = frozenset({b"\r", b"\n"})
 _CARRIAGE_RETURN = 13
@@ -74,6 +75,7 @@ class ResponseReader:
         "_head_is_complete",
         "_header_lines",
         "_idle_seconds_max",
+        "_in_pieces",
         "_interim_responses",
         "_is_plain",
         "_keep_alive_field",
@@ -130,6 +132,27 @@ class ResponseReader:
             self.has_surplus = self._has_line_ends_after(data)
         return self._complete
 
+    def read_in_pieces(self) -> None:
+        """Let the caller take the next response's body with `take` after each `feed`. Its length has no limit then."""
+        self._in_pieces = True
+
+    def take(self) -> bytes:
+        """Remove and return the part of the body that `feed` has read."""
+        piece, self._body = bytes(self._body), b""
+        return piece
+
+    @property
+    def status(self) -> int:
+        """The status of the final response, or 0 before its head is complete."""
+        return self._status if self._head_is_complete and self._status >= FINAL_STATUS_MIN else 0
+
+    @property
+    def retry_after_seconds(self) -> float | None:
+        """When the upstream accepts requests again, if the response is a 429 that says so."""
+        if self._status != _TOO_MANY_REQUESTS:
+            return None
+        return retry_after_seconds(self._retry_after, self._retry_after_ms)
+
     @property
     def ends_with_connection(self) -> bool:
         """Whether the response ends with the connection (RFC 9112, section 6.3, rule 8).
@@ -140,19 +163,22 @@ class ResponseReader:
 
     def response(self) -> UpstreamResponse:
         """Return the complete response. Raises `InvalidResponse` if its compressed body is truncated."""
+        self.check_end()
+        seconds = self.retry_after_seconds if self._status == _TOO_MANY_REQUESTS else None
+        return UpstreamResponse(status=self._status, body=bytes(self._body), retry_after_seconds=seconds)
+
+    def check_end(self) -> None:
+        """Raise `InvalidResponse` if the compressed body is truncated."""
         if self._decoder is not None:
             try:
                 self._decoder.finish()
             except UndecodableBody as error:
                 raise InvalidResponse(INVALID, str(error)) from error
-        seconds = None
-        if self._status == _TOO_MANY_REQUESTS:
-            seconds = retry_after_seconds(self._retry_after, self._retry_after_ms)
-        return UpstreamResponse(status=self._status, body=bytes(self._body), retry_after_seconds=seconds)
 
     def reset(self) -> None:
         """Prepare for the next response."""
         self._complete = False
+        self._in_pieces = False
         self.keep_alive = False
         self.has_surplus = False
         self._bytes_received = 0
@@ -203,7 +229,7 @@ class ResponseReader:
         if name == b"content-length":
             self._has_framing = True
             self._has_length = True
-            if int(value[:20]) > self._body_bytes_max:
+            if int(value[:20]) > self._body_bytes_max and not self._in_pieces:
                 self._stop_too_large()
         elif name in _UNUSUAL_HEADERS:
             self._read_unusual_header(name, value)
@@ -242,7 +268,9 @@ class ResponseReader:
             self._stop("Transfer-Encoding in HTTP/1.0")
         if self._content_encoding:
             try:
-                self._decoder = decoder_for(self._content_encoding, bytes_max=self._body_bytes_max)
+                self._decoder = decoder_for(
+                    self._content_encoding, bytes_max=self._body_bytes_max, in_pieces=self._in_pieces
+                )
             except UndecodableBody as error:
                 self._stop(str(error))
 
@@ -255,7 +283,7 @@ class ResponseReader:
     def on_body(self, body: bytes) -> None:
         self._body_bytes_received += len(body)
         self._last_piece = body
-        if self._body_bytes_received > self._body_bytes_max:
+        if self._body_bytes_received > self._body_bytes_max and not self._in_pieces:
             self._stop_too_large()
         if self._decoder is not None:
             body = self._decoded(self._decoder, body)
@@ -275,7 +303,7 @@ class ResponseReader:
             self._stop(str(error))
 
     def on_message_complete(self) -> None:
-        if self._status >= 200:
+        if self._status >= FINAL_STATUS_MIN:
             self._complete = True
             self.keep_alive = self._parser.should_keep_alive()
             return
