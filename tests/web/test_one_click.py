@@ -127,7 +127,7 @@ async def test_a_key_form_creates_one_key_and_every_submission_shows_its_secret(
     assert sum("submitted this form more than once" in answer.text for answer in answers) == CLICKS
     (key,) = await keys_of(site.store.accounts, ADA)
     assert key.name == "laptop"
-    assert await site.store.accounts.find_caller(b"", now_us=0) is None
+    assert await site.store.callers.find(b"", now_us=0) is None
     await ada.post("/dashboard/keys", {"name": "laptop"})
     assert len(await keys_of(site.store.accounts, ADA)) == 2, "a form that was shown anew is another one"
 

@@ -1,7 +1,6 @@
 """Accounts and API keys in SQL, behind the `Accounts` port."""
 
 import os
-from collections.abc import Mapping
 
 import msgspec
 import sqlalchemy as sa
@@ -11,7 +10,7 @@ from tok0n.adapters.sql.repositories import forms
 from tok0n.adapters.sql.schema import account, api_key
 from tok0n.adapters.sql.store import SqlStore, lock_for
 from tok0n.domain import ids
-from tok0n.domain.accounts import Account, ApiKey, Caller, KeyLimits
+from tok0n.domain.accounts import Account, ApiKey, KeyLimits
 from tok0n.domain.errors import AlreadyExists, LimitReached, NotFound
 from tok0n.domain.forms import Submission
 from tok0n.domain.ledger import Balance, EntryKind
@@ -155,36 +154,6 @@ class SqlAccounts:
             return key_of_row(row)
 
         return await self._store.write(fn)
-
-    async def keys_used(self, used_at_us: Mapping[str, int]) -> None:
-        # One transaction per key: a transaction that locks one row can't be part of a deadlock.
-        for key_id, at_us in used_at_us.items():
-            earlier = sa.func.coalesce(api_key.c.last_used_at_us, 0) < at_us
-            used = sa.update(api_key).where(api_key.c.id == key_id, earlier).values(last_used_at_us=at_us)
-            await self._store.write(lambda tx, used=used: tx.execute(used) and None)  # type: ignore[misc]
-
-    async def find_caller(self, digest: bytes, *, now_us: int) -> Caller | None:
-        """See `ports.Accounts.find_caller`."""
-        query = (
-            sa.select(api_key)
-            .join(account, account.c.id == api_key.c.account_id)
-            .where(
-                api_key.c.digest == digest,
-                api_key.c.revoked_at_us.is_(None),
-                sa.or_(api_key.c.expires_at_us.is_(None), api_key.c.expires_at_us > now_us),
-                account.c.status == "open",
-            )
-        )
-        row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
-        if row is None:
-            return None
-        limits = _limits(row)
-        return Caller(
-            api_key_id=row.id,
-            account_id=row.account_id,
-            has_budget=limits.budget is not None,
-            models=limits.models,
-        )
 
 
 def _exists(email: str) -> AlreadyExists:
