@@ -52,7 +52,7 @@ class _KeyPages:
         try:
             await self._api_keys.rename(account_id=page.account_id, key_id=key.id, name=page.form.get("name", ""))
         except InvalidRequest as error:
-            return page.render("key_rename.html", status=422, key=key, form_error=form_error_of(error))
+            return page.render("key_rename.html", key=key, form_error=form_error_of(error))
         return page.redirect("/dashboard/keys")
 
     async def revoke(self, page: PageRequest) -> Response:
@@ -67,7 +67,6 @@ class _KeyPages:
         now_us = self._ports.clock.now_us()
         return page.render(
             "keys.html",
-            status=200 if form_error is None else 422,
             working=[key for key in reversed(keys) if key.works(now_us)],
             ended=[key for key in reversed(keys) if not key.works(now_us)][:ENDED_ROWS_MAX],
             spent=await self._ports.history.key_spent(page.account_id),

@@ -102,7 +102,6 @@ class OrderPages:
     async def _shop(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
         return page.render(
             "buy.html",
-            status=200 if form_error is None else 422,
             packs=[] if self._sell_packs is None else self._sell_packs.packs,
             debt=await self._orders.debt(page.account_id),
             form_error=form_error,

@@ -85,11 +85,9 @@ class _PasskeyPages:
         return page.sign_in(new, next_url=next_url)
 
     async def _list(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
-        status = 200 if form_error is None else _status(form_error)
-        return page.render(
-            "passkeys.html", status=status, passkeys=await self._passkeys.of(page.user), form_error=form_error
-        )
+        passkeys = await self._passkeys.of(page.user)
+        return page.render("passkeys.html", status=_status(form_error), passkeys=passkeys, form_error=form_error)
 
 
-def _status(form_error: FormError) -> int:
-    return 400 if isinstance(form_error, Malformed) else 422
+def _status(form_error: FormError | None) -> int | None:
+    return 400 if isinstance(form_error, Malformed) else None

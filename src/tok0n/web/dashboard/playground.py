@@ -48,7 +48,7 @@ class _PlaygroundPages:
             submission = submission_of(page, "playground", field="user")
             result = await self._playground.send(submission, page.form.get("key", ""), body)
         except InvalidRequest as error:
-            return await self._page(page, status=422, form_error=form_error_of(error))
+            return await self._page(page, form_error=form_error_of(error))
         except Overloaded as overload:
             return await self._page(page, status=503, form_error=FormError(overload.message, field="user"))
         return await self._page(page, status=result.status, bound=request.bound, result=result)
@@ -74,12 +74,12 @@ class _PlaygroundPages:
         self,
         page: PageRequest,
         *,
-        status: int = 200,
+        status: int | None = None,
         bound: int | None = None,
         result: PlaygroundResult | None = None,
         form_error: FormError | None = None,
     ) -> Response:
-        result = result or PlaygroundResult(status=status)
+        result = result or PlaygroundResult(status=200)
         return page.render(
             "playground.html",
             status=status,

@@ -76,7 +76,6 @@ class _RequestPages:
         query = {name: page.query(name) for name in _FILTERS if page.query(name)} | period.query
         return page.render(
             "requests.html",
-            status=200 if form_error is None else 422,
             requests=rows[:ROWS_A_PAGE],
             older=rows[ROWS_A_PAGE - 1].id if len(rows) > ROWS_A_PAGE else None,
             is_first=not page.query("before"),

@@ -50,7 +50,7 @@ class _SettingsPages:
         try:
             done = await change(page)
         except FormError as form_error:
-            return await self._show(page, form_error=form_error, status=422)
+            return await self._show(page, form_error=form_error)
         return page.redirect(f"{_SETTINGS}?done={done}")
 
     async def second_factor(self, page: PageRequest) -> Response:
@@ -87,7 +87,6 @@ class _SettingsPages:
         qr = segno.make(second_factor.provisioning_uri(secret, email=user.email), error="m")
         return page.render(
             "second_factor_begin.html",
-            status=200 if form_error is None else 422,
             secret=secret,
             qr=Markup(qr.svg_inline(scale=4, border=2, omitsize=True)),  # noqa: S704  segno's own
             form_error=form_error,
@@ -103,9 +102,7 @@ class _SettingsPages:
             else:
                 return page.sign_out()
         balance = await self._ports.history.balance(page.account_id)
-        return page.render(
-            "close.html", status=200 if form_error is None else 422, balance=balance, form_error=form_error
-        )
+        return page.render("close.html", balance=balance, form_error=form_error)
 
     async def new_address(self, page: PageRequest) -> Response:
         link = page.form.get("link", "") or page.query("link")
@@ -117,11 +114,10 @@ class _SettingsPages:
             return page.message("This link no longer works", text, status=410)
         return page.message("Email changed", f"Sign in as {email} from now on.")
 
-    async def _show(self, page: PageRequest, *, form_error: FormError | None = None, status: int = 200) -> Response:
+    async def _show(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
         user = await self._ports.users.get(page.user.user_id)
         return page.render(
             "settings.html",
-            status=status,
             user=user,
             threshold_tokens=await self._ports.low_balances.threshold_tokens(page.account_id),
             sessions=await self._ports.sessions.of(user.id, now_us=self._ports.clock.now_us()),
@@ -137,7 +133,7 @@ class _SettingsPages:
         try:
             await self._ports.profile.end_totp(page.user, password=page.form.get("password", ""))
         except FormError as form_error:
-            return page.render("second_factor_end.html", status=422, form_error=form_error)
+            return page.render("second_factor_end.html", form_error=form_error)
         return page.redirect(f"{_SETTINGS}?done=second_factor")
 
     async def _time_zone(self, page: PageRequest) -> str:

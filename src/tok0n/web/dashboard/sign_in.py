@@ -45,7 +45,7 @@ async def _sign_up(page: PageRequest) -> Response:
             address=page.limit_key,
         )
     except FormError as form_error:
-        return page.render("sign_up.html", status=422, form_error=form_error)
+        return page.render("sign_up.html", form_error=form_error)
     return page.mailed(f"We sent a link to {email}. Open it within 24 hours to finish signing up.")
 
 
@@ -56,7 +56,7 @@ async def _verify(page: PageRequest) -> Response:
     try:
         new = await page.context.sign_in.verify(link, password=page.form.get("password", ""), agent=page.agent)
     except FormError as form_error:
-        return page.render("verify.html", status=422, link=link, form_error=form_error)
+        return page.render("verify.html", link=link, form_error=form_error)
     return _old_link(page) if new is None else page.sign_in(new)
 
 
@@ -72,7 +72,7 @@ async def _sign_in(page: PageRequest) -> Response:
             agent=page.agent,
         )
     except FormError as form_error:
-        return page.render("sign_in.html", status=422, next_url=next_url, form_error=form_error)
+        return page.render("sign_in.html", next_url=next_url, form_error=form_error)
     return page.sign_in(new, next_url=next_url)
 
 
@@ -85,7 +85,7 @@ async def _second_factor(page: PageRequest) -> Response:
     try:
         new = await page.context.sign_in.submit_code(page.cookie, code=page.form.get("code", ""), agent=page.agent)
     except FormError as form_error:
-        return page.render("second_factor.html", status=422, next_url=next_url, form_error=form_error)
+        return page.render("second_factor.html", next_url=next_url, form_error=form_error)
     return page.redirect("/sign-in") if new is None else page.sign_in(new, next_url=next_url)
 
 
@@ -101,7 +101,7 @@ async def _reset_password(page: PageRequest) -> Response:
     try:
         email = await page.context.sign_in.request_reset(page.form.get("email", ""), address=page.limit_key)
     except FormError as form_error:
-        return page.render("reset_password.html", status=422, form_error=form_error)
+        return page.render("reset_password.html", form_error=form_error)
     text = f"If {email} has an account, you'll get a link to choose a new password. It works for 24 hours."
     return page.mailed(text)
 
@@ -118,7 +118,7 @@ def _password_chooser(purpose: LinkPurpose, *, title: str) -> Handler:
                 link, purpose=purpose, password=page.form.get("password", ""), agent=page.agent
             )
         except FormError as form_error:
-            return page.render("choose_password.html", status=422, link=link, title=title, form_error=form_error)
+            return page.render("choose_password.html", link=link, title=title, form_error=form_error)
         if new is None:
             return _old_link(page)
         return page.sign_in(new, next_url=ACCESS if purpose is LinkPurpose.RESET else "/dashboard")
@@ -138,7 +138,7 @@ async def _set_up(page: PageRequest) -> Response:
             agent=page.agent,
         )
     except FormError as form_error:
-        return page.render("set_up.html", status=422, link=link, form_error=form_error)
+        return page.render("set_up.html", link=link, form_error=form_error)
     return _old_link(page) if new is None else page.sign_in(new)
 
 

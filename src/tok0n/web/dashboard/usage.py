@@ -44,7 +44,6 @@ def usage_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
         filters = {name: page.query(name) for name in ("model", "key") if page.query(name)}
         return page.render(
             "usage.html",
-            status=200 if form_error is None else 422,
             by=by,
             chart=await asyncio.to_thread(
                 plot,

@@ -119,8 +119,11 @@ class PageRequest:
         """Return a query parameter, or an empty string."""
         return self.request.query_params.get(name, "").strip()
 
-    def render(self, template: str, *, status: int = 200, **context: Any) -> Response:
-        """Return a response that renders a template. `context` overrides the variables that all templates have."""
+    def render(self, template: str, *, status: int | None = None, **context: Any) -> Response:
+        """Return a response that renders a template. `context` overrides the variables that all templates have.
+
+        Without a `status`, it is 422 with a `form_error`, and 200 otherwise.
+        """
         zone = UTC if self.session is None else self.session.time_zone
         error = context.get("form_error")
         if error is not None:
@@ -135,7 +138,7 @@ class PageRequest:
             "form_error": None,
             "form": self.form,
         }
-        return Page(self.context, template, shared | context, status)
+        return Page(self.context, template, shared | context, status or (200 if error is None else 422))
 
     def message(self, title: str, text: str, *, status: int = 200) -> Response:
         """Return a page with only a title and a message."""
