@@ -1,9 +1,8 @@
 """The pages of an account's requests: the list, its CSV export, and the receipt of each request."""
 
-import asyncio
-from collections.abc import AsyncIterator
+import functools
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.errors import NotFound
@@ -98,9 +97,8 @@ class _RequestPages:
             period = read_period(page, now_us=self._ports.clock.now_us())
         except FormError as form_error:
             return page.error(422, form_error.message)
-        rows = self._lines(page.account_id, _filter(page, period))
-        headers = {"content-disposition": 'attachment; filename="tok0n-requests.csv"'}
-        return StreamingResponse(rows, media_type="text/csv", headers=headers)
+        fetch = functools.partial(self._ports.history.requests, page.account_id, _filter(page, period))
+        return csv.export("requests", _COLUMNS, fetch, _values)
 
     async def _receipt(self, page: PageRequest, request_id: str) -> Response:
         try:
@@ -109,15 +107,6 @@ class _RequestPages:
             text = "Check the ID. It's in the x-request-id header of each response."
             return page.message("Request not found", text, status=404)
         return page.render("request.html", record=record, why=_WHY_NOT_BILLED.get(record.code or "", ""))
-
-    async def _lines(self, account_id: str, filter_by: RequestFilter) -> AsyncIterator[str]:
-        yield csv.lines([_COLUMNS])
-        before = None
-        while rows := await self._ports.history.requests(
-            account_id, filter_by, before=before, rows_max=csv.ROWS_AT_ONCE
-        ):
-            yield await asyncio.to_thread(csv.lines, map(_values, rows))
-            before = rows[-1].id
 
 
 def _filter(page: PageRequest, period: PeriodFilter) -> RequestFilter:

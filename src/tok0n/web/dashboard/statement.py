@@ -1,9 +1,8 @@
 """The statement: every ledger entry with the balance after it. The amounts add up to the balance."""
 
-import asyncio
-from collections.abc import AsyncIterator
+import functools
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.history import LedgerEntry
@@ -36,15 +35,8 @@ def statement_routes(context: PageContext, ports: DashboardPorts) -> list[Route]
         )
 
     async def export(page: PageRequest) -> Response:
-        headers = {"content-disposition": 'attachment; filename="tok0n-statement.csv"'}
-        return StreamingResponse(lines(page.account_id), media_type="text/csv", headers=headers)
-
-    async def lines(account_id: str) -> AsyncIterator[str]:
-        yield csv.lines([_COLUMNS])
-        before = None
-        while rows := await ports.history.entries(account_id, before=before, rows_max=csv.ROWS_AT_ONCE):
-            yield await asyncio.to_thread(csv.lines, map(_values, rows))
-            before = rows[-1].id
+        fetch = functools.partial(ports.history.entries, page.account_id)
+        return csv.export("statement", _COLUMNS, fetch, _values)
 
     return [
         Route("/dashboard/statement", page_endpoint(context, statement, private=True)),
