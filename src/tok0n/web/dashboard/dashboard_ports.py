@@ -1,6 +1,8 @@
 """The ports and services of the dashboard's pages, and the period in a query."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
 
 import msgspec
 
@@ -58,6 +60,13 @@ class DashboardPorts(msgspec.Struct, frozen=True, kw_only=True):
         listed = [model.id for model in self.catalogue.listed()]
         used = await self.history.models_used(page.account_id)
         return listed + [model for model in used if model not in listed]
+
+
+async def page_of(fetch: Callable[..., Awaitable[list[Any]]], *, before: int | str | None) -> dict[str, Any]:
+    """Return the template variables of a page of rows. `fetch` returns the newest `rows_max` rows `before` an id."""
+    rows = await fetch(before=before, rows_max=ROWS_A_PAGE + 1)  # the extra row shows that there is an older page
+    older = rows[ROWS_A_PAGE - 1].id if len(rows) > ROWS_A_PAGE else None
+    return {"rows": rows[:ROWS_A_PAGE], "older": older, "is_first": before is None}
 
 
 class PeriodFilter(Period, frozen=True, kw_only=True):

@@ -1,5 +1,7 @@
 """The pages to buy packs, redeem codes, and view orders and receipts."""
 
+import functools
+
 import msgspec
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -10,7 +12,7 @@ from tok0n.ports.orders import Orders
 from tok0n.services.passwords import FormError
 from tok0n.services.payments import SellPacks
 from tok0n.services.redeem_codes import RedeemCodes
-from tok0n.web.dashboard.dashboard_ports import ROWS_A_PAGE, DashboardPorts
+from tok0n.web.dashboard.dashboard_ports import DashboardPorts, page_of
 from tok0n.web.dashboard.submissions import submission_of
 from tok0n.web.pages.endpoints import page_endpoint
 from tok0n.web.pages.page_context import PageContext
@@ -108,19 +110,9 @@ class OrderPages:
         )
 
     async def _list(self, page: PageRequest) -> Response:
-        rows = await self._orders.of(
-            page.account_id,
-            before=page.query("before") or None,
-            rows_max=ROWS_A_PAGE + 1,
-            with_expired=False,
-        )
-        return page.render(
-            "orders.html",
-            orders=rows[:ROWS_A_PAGE],
-            older=rows[ROWS_A_PAGE - 1].id if len(rows) > ROWS_A_PAGE else None,
-            is_first=not page.query("before"),
-            status_texts={order.id: STATUS_TEXTS[order.payment.status] for order in rows},
-        )
+        fetch = functools.partial(self._orders.of, page.account_id, with_expired=False)
+        rows = await page_of(fetch, before=page.query("before") or None)
+        return page.render("orders.html", **rows, status_texts=STATUS_TEXTS)
 
     async def _order(self, page: PageRequest) -> Response:
         order = await self._get(page)

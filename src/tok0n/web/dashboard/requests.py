@@ -9,7 +9,7 @@ from tok0n.domain.errors import NotFound
 from tok0n.domain.history import RequestFilter, RequestRecord, UseFilter
 from tok0n.domain.ledger import RequestStatus
 from tok0n.services.passwords import FormError
-from tok0n.web.dashboard.dashboard_ports import LASTS, ROWS_A_PAGE, DashboardPorts, PeriodFilter, read_period
+from tok0n.web.dashboard.dashboard_ports import LASTS, DashboardPorts, PeriodFilter, page_of, read_period
 from tok0n.web.pages import csv
 from tok0n.web.pages.endpoints import page_endpoint
 from tok0n.web.pages.page_context import PageContext
@@ -69,15 +69,11 @@ class _RequestPages:
         except FormError as error:
             form_error, period = error, PeriodFilter()
         filter_by = _filter(page, period)
-        rows = await self._ports.history.requests(
-            page.account_id, filter_by, before=page.query("before") or None, rows_max=ROWS_A_PAGE + 1
-        )
+        fetch = functools.partial(self._ports.history.requests, page.account_id, filter_by)
         query = {name: page.query(name) for name in _FILTERS if page.query(name)} | period.query
         return page.render(
             "requests.html",
-            requests=rows[:ROWS_A_PAGE],
-            older=rows[ROWS_A_PAGE - 1].id if len(rows) > ROWS_A_PAGE else None,
-            is_first=not page.query("before"),
+            **await page_of(fetch, before=page.query("before") or None),
             totals=await self._ports.history.totals(page.account_id, _use(filter_by, period)),
             has_totals=filter_by.status in {None, RequestStatus.SETTLED},
             query=query,
