@@ -72,7 +72,6 @@ class _PasskeyPages:
         return page.redirect(_PAGE)
 
     async def sign_in(self, page: PageRequest) -> Response:
-        next_url = page.form.get("next", "") or "/dashboard"
         try:
             new = await self._passkeys.sign_in(
                 page.form.get("credential", ""),
@@ -81,8 +80,8 @@ class _PasskeyPages:
                 agent=page.agent,
             )
         except FormError as form_error:
-            return page.render("sign_in.html", status=_status(form_error), next_url=next_url, form_error=form_error)
-        return page.sign_in(new, next_url=next_url)
+            return page.render("sign_in.html", status=_status(form_error), form_error=form_error)
+        return page.sign_in(new, next_url=page.next_url)
 
     async def _list(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
         passkeys = await self._passkeys.of(page.user)

@@ -105,10 +105,9 @@ class _SettingsPages:
         return page.render("close.html", balance=balance, form_error=form_error)
 
     async def new_address(self, page: PageRequest) -> Response:
-        link = page.form.get("link", "") or page.query("link")
         if not page.is_post:
-            return page.render("new_address.html", link=link)
-        email = await self._ports.profile.change_email(link, session=page.session)
+            return page.render("new_address.html")
+        email = await self._ports.profile.change_email(page.link, session=page.session)
         if email is None:
             text = "It was already used, has expired, or is for an address that belongs to another account."
             return page.message("This link no longer works", text, status=410)

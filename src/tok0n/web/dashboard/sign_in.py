@@ -50,20 +50,18 @@ async def _sign_up(page: PageRequest) -> Response:
 
 
 async def _verify(page: PageRequest) -> Response:
-    link = page.form.get("link", "") or page.query("link")
     if not page.is_post:
-        return page.render("verify.html", link=link)
+        return page.render("verify.html")
     try:
-        new = await page.context.sign_in.verify(link, password=page.form.get("password", ""), agent=page.agent)
+        new = await page.context.sign_in.verify(page.link, password=page.form.get("password", ""), agent=page.agent)
     except FormError as form_error:
-        return page.render("verify.html", link=link, form_error=form_error)
+        return page.render("verify.html", form_error=form_error)
     return _old_link(page) if new is None else page.sign_in(new)
 
 
 async def _sign_in(page: PageRequest) -> Response:
-    next_url = page.form.get("next", "") or page.query("next") or "/dashboard"
     if not page.is_post:
-        return page.render("sign_in.html", next_url=next_url) if page.session is None else page.redirect(next_url)
+        return page.render("sign_in.html") if page.session is None else page.redirect(page.next_url)
     try:
         new = await page.context.sign_in.sign_in(
             email=page.form.get("email", ""),
@@ -72,21 +70,20 @@ async def _sign_in(page: PageRequest) -> Response:
             agent=page.agent,
         )
     except FormError as form_error:
-        return page.render("sign_in.html", next_url=next_url, form_error=form_error)
-    return page.sign_in(new, next_url=next_url)
+        return page.render("sign_in.html", form_error=form_error)
+    return page.sign_in(new, next_url=page.next_url)
 
 
 async def _second_factor(page: PageRequest) -> Response:
-    next_url = page.form.get("next", "") or page.query("next") or "/dashboard"
     if await page.context.sign_in.awaiting_two_factor(page.cookie) is None:
         return page.redirect("/sign-in")
     if not page.is_post:
-        return page.render("second_factor.html", next_url=next_url)
+        return page.render("second_factor.html")
     try:
         new = await page.context.sign_in.submit_code(page.cookie, code=page.form.get("code", ""), agent=page.agent)
     except FormError as form_error:
-        return page.render("second_factor.html", next_url=next_url, form_error=form_error)
-    return page.redirect("/sign-in") if new is None else page.sign_in(new, next_url=next_url)
+        return page.render("second_factor.html", form_error=form_error)
+    return page.redirect("/sign-in") if new is None else page.sign_in(new, next_url=page.next_url)
 
 
 async def _sign_out(page: PageRequest) -> Response:
@@ -110,15 +107,14 @@ def _password_chooser(purpose: LinkPurpose, *, title: str) -> Handler:
     """Return the handler of an emailed link on whose page the user chooses a password."""
 
     async def choose(page: PageRequest) -> Response:
-        link = page.form.get("link", "") or page.query("link")
         if not page.is_post:
-            return page.render("choose_password.html", link=link, title=title)
+            return page.render("choose_password.html", title=title)
         try:
             new = await page.context.sign_in.choose_password(
-                link, purpose=purpose, password=page.form.get("password", ""), agent=page.agent
+                page.link, purpose=purpose, password=page.form.get("password", ""), agent=page.agent
             )
         except FormError as form_error:
-            return page.render("choose_password.html", link=link, title=title, form_error=form_error)
+            return page.render("choose_password.html", title=title, form_error=form_error)
         if new is None:
             return _old_link(page)
         return page.sign_in(new, next_url=ACCESS if purpose is LinkPurpose.RESET else "/dashboard")
@@ -127,18 +123,17 @@ def _password_chooser(purpose: LinkPurpose, *, title: str) -> Handler:
 
 
 async def _set_up(page: PageRequest) -> Response:
-    link = page.form.get("link", "") or page.query("link")
     if not page.is_post:
-        return page.render("set_up.html", link=link)
+        return page.render("set_up.html")
     try:
         new = await page.context.sign_in.set_up(
-            link,
+            page.link,
             email=page.form.get("email", ""),
             password=page.form.get("password", ""),
             agent=page.agent,
         )
     except FormError as form_error:
-        return page.render("set_up.html", link=link, form_error=form_error)
+        return page.render("set_up.html", form_error=form_error)
     return _old_link(page) if new is None else page.sign_in(new)
 
 

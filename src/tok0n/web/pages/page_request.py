@@ -111,6 +111,16 @@ class PageRequest:
         """Whether the method is POST."""
         return self.request.method == "POST"
 
+    @property
+    def link(self) -> str:
+        """The secret of the emailed link that opened this page, or an empty string."""
+        return self.form.get("link", "") or self.query("link")
+
+    @property
+    def next_url(self) -> str:
+        """Where to continue after signing in."""
+        return self.form.get("next", "") or self.query("next") or "/dashboard"
+
     def allow_form_target(self, origin: str) -> None:
         """Allow a form of this page to redirect to another origin, which browsers otherwise block."""
         self._form_target = f" {origin}"
@@ -137,6 +147,8 @@ class PageRequest:
             "zone_name": zone,
             "form_error": None,
             "form": self.form,
+            "link": self.link,
+            "next_url": self.next_url,
         }
         return Page(self.context, template, shared | context, status or (200 if error is None else 422))
 
