@@ -9,7 +9,7 @@ from tok0n.services.api_keys import KeyDraft
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.dashboard_ports import DashboardPorts
 from tok0n.web.dashboard.submissions import form_error_of, submission_of, whole_number
-from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.endpoints import GET_POST, page_route
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 
@@ -19,11 +19,10 @@ ENDED_ROWS_MAX = 100
 def key_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
     """Return the routes of API keys."""
     pages = _KeyPages(ports)
-    both = ["GET", "POST"]
     return [
-        Route("/dashboard/keys", page_endpoint(context, pages.keys, private=True), methods=both),
-        Route("/dashboard/keys/{key}/rename", page_endpoint(context, pages.rename, private=True), methods=both),
-        Route("/dashboard/keys/{key}/revoke", page_endpoint(context, pages.revoke, private=True), methods=both),
+        page_route(context, "/dashboard/keys", pages.keys, methods=GET_POST),
+        page_route(context, "/dashboard/keys/{key}/rename", pages.rename, methods=GET_POST),
+        page_route(context, "/dashboard/keys/{key}/revoke", pages.revoke, methods=GET_POST),
     ]
 
 

@@ -14,7 +14,7 @@ from tok0n.services.payments import SellPacks
 from tok0n.services.redeem_codes import RedeemCodes
 from tok0n.web.dashboard.dashboard_ports import DashboardPorts, page_of
 from tok0n.web.dashboard.submissions import submission_of
-from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.endpoints import GET_POST, POST, page_route
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 
@@ -61,13 +61,12 @@ class OrderPages:
 
     def routes(self, context: PageContext) -> list[Route]:
         """Return the routes of buying, redeeming, orders and receipts."""
-        both = ["GET", "POST"]
         return [
-            Route("/dashboard/buy", page_endpoint(context, self._buy, private=True), methods=both),
-            Route("/dashboard/redeem", page_endpoint(context, self._redeem, private=True), methods=["POST"]),
-            Route("/dashboard/orders", page_endpoint(context, self._list, private=True)),
-            Route("/dashboard/orders/{order}", page_endpoint(context, self._order, private=True)),
-            Route("/dashboard/orders/{order}/receipt", page_endpoint(context, self._receipt, private=True)),
+            page_route(context, "/dashboard/buy", self._buy, methods=GET_POST),
+            page_route(context, "/dashboard/redeem", self._redeem, methods=POST),
+            page_route(context, "/dashboard/orders", self._list),
+            page_route(context, "/dashboard/orders/{order}", self._order),
+            page_route(context, "/dashboard/orders/{order}/receipt", self._receipt),
         ]
 
     async def _buy(self, page: PageRequest) -> Response:

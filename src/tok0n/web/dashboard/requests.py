@@ -11,7 +11,7 @@ from tok0n.domain.ledger import RequestStatus
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.dashboard_ports import LASTS, DashboardPorts, PeriodFilter, page_of, read_period
 from tok0n.web.pages import csv
-from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.endpoints import page_route
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 
@@ -50,9 +50,9 @@ def request_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
     """Return the routes of the list of requests, its CSV and a receipt."""
     pages = _RequestPages(ports)
     return [
-        Route("/dashboard/requests", page_endpoint(context, pages.requests, private=True)),
-        Route("/dashboard/requests.csv", page_endpoint(context, pages.export, private=True)),
-        Route("/dashboard/requests/{request}", page_endpoint(context, pages.request, private=True)),
+        page_route(context, "/dashboard/requests", pages.requests),
+        page_route(context, "/dashboard/requests.csv", pages.export),
+        page_route(context, "/dashboard/requests/{request}", pages.request),
     ]
 
 

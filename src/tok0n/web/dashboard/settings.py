@@ -10,7 +10,7 @@ from tok0n.services.passwords import FormError
 from tok0n.services.profile import time_zones
 from tok0n.web.dashboard.dashboard_ports import DashboardPorts
 from tok0n.web.dashboard.submissions import expired_form, form_error_of, submission_of, whole_number
-from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.endpoints import GET_POST, page_route
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 
@@ -21,12 +21,11 @@ _SETTINGS = "/dashboard/settings"
 def settings_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
     """Return the routes of the account's settings."""
     pages = _SettingsPages(ports)
-    both = ["GET", "POST"]
     return [
-        Route(_SETTINGS, page_endpoint(context, pages.settings, private=True), methods=both),
-        Route(f"{_SETTINGS}/second-factor", page_endpoint(context, pages.second_factor, private=True), methods=both),
-        Route(f"{_SETTINGS}/close", page_endpoint(context, pages.close, private=True), methods=both),
-        Route("/new-address", page_endpoint(context, pages.new_address), methods=both),
+        page_route(context, _SETTINGS, pages.settings, methods=GET_POST),
+        page_route(context, f"{_SETTINGS}/second-factor", pages.second_factor, methods=GET_POST),
+        page_route(context, f"{_SETTINGS}/close", pages.close, methods=GET_POST),
+        page_route(context, "/new-address", pages.new_address, methods=GET_POST),
     ]
 
 

@@ -7,7 +7,7 @@ from tok0n.domain.users import LinkPurpose
 from tok0n.services.passwords import FormError
 from tok0n.services.sign_in import NOT_OPEN
 from tok0n.web.dashboard.access import ACCESS
-from tok0n.web.pages.endpoints import Handler, page_endpoint
+from tok0n.web.pages.endpoints import GET_POST, POST, Handler, page_route
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 
@@ -18,14 +18,14 @@ def sign_in_routes(context: PageContext) -> list[Route]:
     """Return the routes of signing up, in and out, and of resetting a password."""
 
     def both(path: str, handler: Handler) -> Route:
-        return Route(path, page_endpoint(context, handler), methods=["GET", "POST"])
+        return page_route(context, path, handler, methods=GET_POST)
 
     return [
         both("/sign-up", _sign_up),
         both("/verify", _verify),
         both("/sign-in", _sign_in),
         both("/second-factor", _second_factor),
-        Route("/sign-out", page_endpoint(context, _sign_out), methods=["POST"]),
+        page_route(context, "/sign-out", _sign_out, methods=POST),
         both("/reset-password", _reset_password),
         both("/new-password", _password_chooser(LinkPurpose.RESET, title="Choose a new password")),
         both("/invitation", _password_chooser(LinkPurpose.INVITE, title="Choose a password")),

@@ -8,7 +8,7 @@ from starlette.routing import Route
 from tok0n.domain.history import LedgerEntry
 from tok0n.web.dashboard.dashboard_ports import DashboardPorts, page_of
 from tok0n.web.pages import csv
-from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.endpoints import page_route
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 
@@ -32,8 +32,8 @@ def statement_routes(context: PageContext, ports: DashboardPorts) -> list[Route]
         return csv.export("statement", _COLUMNS, fetch, _values)
 
     return [
-        Route("/dashboard/statement", page_endpoint(context, statement, private=True)),
-        Route("/dashboard/statement.csv", page_endpoint(context, export, private=True)),
+        page_route(context, "/dashboard/statement", statement),
+        page_route(context, "/dashboard/statement.csv", export),
     ]
 
 

@@ -12,7 +12,7 @@ from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.dashboard_ports import LASTS, DashboardPorts, PeriodFilter, read_period
 from tok0n.web.dashboard.submissions import form_error_of
 from tok0n.web.pages.charts import plot
-from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.endpoints import page_route
 from tok0n.web.pages.filters import zone_of
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
@@ -63,4 +63,4 @@ def usage_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
             form_error=form_error,
         )
 
-    return [Route("/dashboard/usage", page_endpoint(context, usage, private=True))]
+    return [page_route(context, "/dashboard/usage", usage)]
