@@ -9,7 +9,8 @@ from tok0n.domain.errors import NotFound
 from tok0n.domain.history import RequestFilter, RequestRecord, UseFilter
 from tok0n.domain.ledger import RequestStatus
 from tok0n.services.passwords import FormError
-from tok0n.web.dashboard.dashboard_ports import LASTS, DashboardPorts, PeriodFilter, page_of, read_period
+from tok0n.web.dashboard.dashboard_ports import DashboardPorts, page_of
+from tok0n.web.dashboard.periods import LASTS, PeriodFilter, read_period
 from tok0n.web.pages import csv
 from tok0n.web.pages.endpoints import page_route
 from tok0n.web.pages.page_context import PageContext

@@ -9,7 +9,8 @@ from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.history import UseBy, UseFilter
 from tok0n.domain.periods import bounded
 from tok0n.services.passwords import FormError
-from tok0n.web.dashboard.dashboard_ports import LASTS, DashboardPorts, PeriodFilter, read_period
+from tok0n.web.dashboard.dashboard_ports import DashboardPorts
+from tok0n.web.dashboard.periods import LASTS, PeriodFilter, read_period
 from tok0n.web.dashboard.submissions import form_error_of
 from tok0n.web.pages.charts import plot
 from tok0n.web.pages.endpoints import page_route
