@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from tok0n.adapters.sql.ledger_functions import append_entry, lock_open_account
 from tok0n.adapters.sql.repositories import forms
 from tok0n.adapters.sql.schema import account, api_key
-from tok0n.adapters.sql.store import SqlStore, lock_for
+from tok0n.adapters.sql.store import SqlStore, execute, lock_for
 from tok0n.domain import ids
 from tok0n.domain.accounts import Account, ApiKey, Caller, KeyLimits
 from tok0n.domain.errors import AlreadyExists, LimitReached, NotFound
@@ -161,7 +161,7 @@ class SqlAccounts:
         for key_id, at_us in used_at_us.items():
             earlier = sa.func.coalesce(api_key.c.last_used_at_us, 0) < at_us
             used = sa.update(api_key).where(api_key.c.id == key_id, earlier).values(last_used_at_us=at_us)
-            await self._store.write(lambda tx, used=used: tx.execute(used) and None)  # type: ignore[misc]
+            await execute(self._store, used)
 
     async def find_caller(self, digest: bytes, *, now_us: int) -> Caller | None:
         """See `ports.Accounts.find_caller`."""

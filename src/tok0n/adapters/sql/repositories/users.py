@@ -13,7 +13,7 @@ from tok0n.adapters.sql.repositories.credentials import (
     user_of_row,
 )
 from tok0n.adapters.sql.schema import account, api_key, mail_link, passkey, recovery_code, users
-from tok0n.adapters.sql.store import SqlStore, lock_for
+from tok0n.adapters.sql.store import SqlStore, execute, lock_for
 from tok0n.domain import ids
 from tok0n.domain.errors import AlreadyExists, NotFound
 from tok0n.domain.users import LINK_LIFE_US, LinkPurpose, User
@@ -192,13 +192,13 @@ class SqlUsers:
     async def use_totp_step(self, *, user_id: str, step: int) -> bool:
         """See `ports.Users.use_totp_step`."""
         update = sa.update(users).where(users.c.id == user_id, users.c.totp_step < step).values(totp_step=step)
-        return await self._store.write(lambda tx: tx.execute(update).rowcount == 1)
+        return await execute(self._store, update) == 1
 
     async def use_recovery_code(self, *, user_id: str, digest: bytes) -> bool:
         """See `ports.Users.use_recovery_code`."""
         codes = recovery_code.c
         delete = sa.delete(recovery_code).where(codes.user_id == user_id, codes.digest == digest)
-        return await self._store.write(lambda tx: tx.execute(delete).rowcount == 1)
+        return await execute(self._store, delete) == 1
 
     async def recovery_codes_left(self, user_id: str) -> int:
         """See `ports.Users.recovery_codes_left`."""
