@@ -27,15 +27,12 @@ class SqlAccounts:
         self._store = store
 
     async def create(self, *, email: str, tokens: int, now_us: int) -> Account:
-        account_id = ids.account_id(os.urandom(ids.RANDOM_BYTES))
-
         def fn(tx: sa.Connection) -> Account:
             lock_for(tx, f"account {email}")  # A user who verifies this address may open the account concurrently.
             if tx.scalar(sa.select(account.c.id).where(account.c.email == email)) is not None:
                 raise _exists(email)
-            values = {"id": account_id, "email": email, "status": "open", "posted": 0, "pending": 0}
             try:
-                tx.execute(sa.insert(account).values(**values, created_at_us=now_us))
+                account_id = insert_account(tx, email=email, now_us=now_us)
             except sa.exc.IntegrityError:
                 raise _exists(email) from None
             if tokens:
@@ -185,6 +182,14 @@ class SqlAccounts:
             has_budget=limits.budget is not None,
             models=limits.models,
         )
+
+
+def insert_account(tx: sa.Connection, *, email: str, now_us: int) -> str:
+    """Open an account without tokens, and return its id."""
+    account_id = ids.account_id(os.urandom(ids.RANDOM_BYTES))
+    values = {"id": account_id, "email": email, "status": "open", "posted": 0, "pending": 0}
+    tx.execute(sa.insert(account).values(**values, created_at_us=now_us))
+    return account_id
 
 
 def _exists(email: str) -> AlreadyExists:

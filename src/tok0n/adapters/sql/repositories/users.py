@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tok0n.adapters.sql.repositories.accounts import insert_account
 from tok0n.adapters.sql.repositories.credentials import (
     COLUMNS,
     change_credentials,
@@ -288,7 +289,5 @@ def _with_account(tx: sa.Connection, user: User, *, now_us: int) -> User:
     lock_for(tx, f"account {user.email}")
     account_id = tx.scalar(sa.select(account.c.id).where(account.c.email == user.email))
     if account_id is None:
-        account_id = ids.account_id(os.urandom(ids.RANDOM_BYTES))
-        values = {"id": account_id, "email": user.email, "status": "open", "posted": 0, "pending": 0}
-        tx.execute(sa.insert(account).values(**values, created_at_us=now_us))
+        account_id = insert_account(tx, email=user.email, now_us=now_us)
     return _update(tx, user.id, account_id=account_id, verified_at_us=now_us)
