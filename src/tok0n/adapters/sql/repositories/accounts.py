@@ -165,12 +165,7 @@ class SqlAccounts:
         query = (
             sa.select(api_key)
             .join(account, account.c.id == api_key.c.account_id)
-            .where(
-                api_key.c.digest == digest,
-                api_key.c.revoked_at_us.is_(None),
-                sa.or_(api_key.c.expires_at_us.is_(None), api_key.c.expires_at_us > now_us),
-                account.c.status == "open",
-            )
+            .where(api_key.c.digest == digest, _is_active(now_us), account.c.status == "open")
         )
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
         if row is None:
@@ -205,10 +200,13 @@ def _get(tx: sa.Connection, email: str) -> Account:
 
 def _active_keys(tx: sa.Connection, account_id: str, *, now_us: int) -> int:
     """Count the account's keys that are neither revoked nor expired. The caller has locked the account."""
-    keys = api_key.c
-    is_unexpired = sa.or_(keys.expires_at_us.is_(None), keys.expires_at_us > now_us)
-    is_active = sa.and_(keys.account_id == account_id, keys.revoked_at_us.is_(None), is_unexpired)
-    return tx.execute(sa.select(sa.func.count()).select_from(api_key).where(is_active)).scalar_one()
+    query = sa.select(sa.func.count()).where(api_key.c.account_id == account_id, _is_active(now_us))
+    return tx.execute(query).scalar_one()
+
+
+def _is_active(now_us: int) -> sa.ColumnElement[bool]:
+    expires_at_us = api_key.c.expires_at_us
+    return sa.and_(api_key.c.revoked_at_us.is_(None), sa.or_(expires_at_us.is_(None), expires_at_us > now_us))
 
 
 def _account(row: sa.Row[tuple[object, ...]]) -> Account:
