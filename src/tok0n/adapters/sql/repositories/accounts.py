@@ -26,15 +26,12 @@ class SqlAccounts:
         self._store = store
 
     async def create(self, *, email: str, tokens: int, now_us: int) -> Account:
-        account_id = ids.account_id(os.urandom(ids.RANDOM_BYTES))
-
         def fn(tx: sa.Connection) -> Account:
             lock_for(tx, f"account {email}")  # A user who verifies this address may open the account concurrently.
             if tx.scalar(sa.select(account.c.id).where(account.c.email == email)) is not None:
                 raise _exists(email)
-            values = {"id": account_id, "email": email, "status": "open", "posted": 0, "pending": 0}
             try:
-                tx.execute(sa.insert(account).values(**values, created_at_us=now_us))
+                account_id = insert_account(tx, email=email, now_us=now_us)
             except sa.exc.IntegrityError:
                 raise _exists(email) from None
             if tokens:
@@ -156,6 +153,14 @@ class SqlAccounts:
         return await self._store.write(fn)
 
 
+def insert_account(tx: sa.Connection, *, email: str, now_us: int) -> str:
+    """Open an account without tokens, and return its id."""
+    account_id = ids.account_id(os.urandom(ids.RANDOM_BYTES))
+    values = {"id": account_id, "email": email, "status": "open", "posted": 0, "pending": 0}
+    tx.execute(sa.insert(account).values(**values, created_at_us=now_us))
+    return account_id
+
+
 def _exists(email: str) -> AlreadyExists:
     return AlreadyExists(f"An account for {email} already exists. To see it, run tok0n accounts show {email}.")
 
@@ -169,10 +174,13 @@ def _get(tx: sa.Connection, email: str) -> Account:
 
 def _active_keys(tx: sa.Connection, account_id: str, *, now_us: int) -> int:
     """Count the account's keys that are neither revoked nor expired. The caller has locked the account."""
-    keys = api_key.c
-    is_unexpired = sa.or_(keys.expires_at_us.is_(None), keys.expires_at_us > now_us)
-    is_active = sa.and_(keys.account_id == account_id, keys.revoked_at_us.is_(None), is_unexpired)
-    return tx.execute(sa.select(sa.func.count()).select_from(api_key).where(is_active)).scalar_one()
+    query = sa.select(sa.func.count()).where(api_key.c.account_id == account_id, _is_active(now_us))
+    return tx.execute(query).scalar_one()
+
+
+def _is_active(now_us: int) -> sa.ColumnElement[bool]:
+    expires_at_us = api_key.c.expires_at_us
+    return sa.and_(api_key.c.revoked_at_us.is_(None), sa.or_(expires_at_us.is_(None), expires_at_us > now_us))
 
 
 def _account(row: sa.Row[tuple[object, ...]]) -> Account:
