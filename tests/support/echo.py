@@ -50,6 +50,8 @@ class Echo:
                 raise ValueError("it fails")
             case "/fails-late":
                 return Response(200, [], failing_pieces())
+            case "/stalls":
+                return Response(200, [], stalling_pieces())
             case _:
                 headers = [(b"x-path", request.path.encode()), (b"x-query", request.query)]
                 if request.is_overloaded:
@@ -74,6 +76,11 @@ async def pieces(*parts: bytes) -> AsyncGenerator[bytes, None]:
 async def failing_pieces() -> AsyncGenerator[bytes, None]:
     yield b"one"
     raise ValueError("it fails")
+
+
+async def stalling_pieces() -> AsyncGenerator[bytes, None]:
+    yield b"one"
+    await asyncio.Event().wait()
 
 
 async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:

@@ -37,7 +37,7 @@ class Responder:
     transport: asyncio.Transport
 
     def __init__(
-        self, server: "ServerState", *, on_finish: Callable[[Request], None], on_failure: Callable[[], None]
+        self, server: "ServerState", *, on_finish: Callable[[Request], None], on_failure: Callable[[Request], None]
     ) -> None:
         self._server = server
         self._on_finish = on_finish
@@ -156,7 +156,7 @@ class Responder:
             return
         request.keep_alive = False
         if self.has_begun:
-            self._on_failure()
+            self._on_failure(request)
             return
         response = self._server.render_error("api_error", "The server had an unexpected error.", request.head)
         assert isinstance(response.body, bytes)
