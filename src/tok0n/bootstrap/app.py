@@ -1,4 +1,7 @@
-"""The application that the server serves: `/v1`, the pages, and the headers and logging of all responses."""
+"""The application that the server serves: `/v1`, the pages, and the headers and logging of all responses.
+
+Requests are dispatched here because `api` and `web` may not import each other.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 

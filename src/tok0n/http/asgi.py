@@ -1,6 +1,6 @@
 """Run an ASGI application as a handler: each `Request` becomes a scope, and what the application sends a `Response`.
 
-Source: the ASGI specification, HTTP connection scope, version 2.4. Without lifespan, WebSockets and trailers.
+Source: the ASGI specification, HTTP connection scope, version 2.4. Lifespan, WebSockets and trailers are not supported.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _VERSION = {"version": "3.0", "spec_version": "2.4"}
 
 
 class AsgiBridge:
-    """An application for `HttpServer` that consists of an ASGI application alone."""
+    """Adapts an ASGI application to `HttpServer`."""
 
     def __init__(self, app: AsgiApp, edge: Edge | None = None) -> None:
         self._app = app
@@ -37,7 +37,7 @@ class AsgiBridge:
 
 
 async def run_asgi(app: AsgiApp, request: Request, *, log_fields: dict[str, str] | None = None) -> Response:
-    """Run `app` for one request, and return its response as soon as the first piece of its body is known.
+    """Run `app` for one request, and return its response as soon as the first piece of its body has arrived.
 
     If `app` fails after a complete response, as Starlette does after its error page, the log line has `log_fields`.
 
@@ -136,7 +136,7 @@ class _Stream:
         self._task: asyncio.Future[None] | None = None
 
     def start(self, task: "asyncio.Future[None]") -> None:
-        """Note the task of the application: the stream also ends when that does."""
+        """Record the task of the application: the stream also ends when the task does."""
         self._task = task
         task.add_done_callback(lambda _: self._pieces.put_nowait(None))
 

@@ -108,11 +108,11 @@ class Connection(asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
-        """Note that the client reads more slowly than we write."""
+        """Record that the client reads more slowly than we write."""
         self._responder.pause()
 
     def resume_writing(self) -> None:
-        """Note that the client has read, or left."""
+        """Record that the client has read, or left."""
         self._responder.resume()
 
     def _advance(self) -> None:
@@ -199,7 +199,7 @@ class Connection(asyncio.Protocol):
             self._start(request)
 
     def _hold_unread(self) -> None:
-        """Count an incomplete head, or pipelined requests, towards the buffered bytes."""
+        """Count an incomplete head, or pipelined requests, toward the buffered bytes."""
         if self._unread_hold is None:
             self._unread_hold = self._server.buffered.hold(self._peer, on_evict=self._evict_unread)
         more = self._parser.buffered_bytes - self._unread_hold.size

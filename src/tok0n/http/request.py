@@ -12,7 +12,7 @@ UNREAD_BODY_BYTES_MAX = 64 * 1024
 """The connection stops reading while this much of a body waits for the handler."""
 
 UNCOUNTED_BODY_BYTES = 4 * 1024
-"""Smaller bodies don't count towards the buffered bytes: counting costs more than they do, and the number of
+"""Smaller bodies don't count toward the buffered bytes: counting costs more than they do, and the number of
 connections limits them."""
 
 Address = tuple[str, int] | None
@@ -90,7 +90,7 @@ class Request:
 
     @property
     def headers(self) -> Headers:
-        """The headers in their order."""
+        """The headers in order of arrival."""
         return self.head.headers
 
     @property
@@ -120,7 +120,7 @@ class Request:
         return piece
 
     def assign(self, holder: Hashable) -> str | None:
-        """Count the body for `holder`, such as an account. Returns an error code if that one holds too many bytes."""
+        """Count the body for `holder`, such as an account. Returns an error code if the holder has too many bytes."""
         self._holder = holder
         return None if self._hold is None else self._hold.move(holder)
 
@@ -131,7 +131,7 @@ class Request:
             raise ClientLeft
 
     def stop_counting(self) -> None:
-        """Stop counting the body towards the buffered bytes: the request is admitted, or its body is dropped."""
+        """Stop counting the body toward the buffered bytes: the request is admitted, or its body is dropped."""
         self._is_counted = False
         if self._hold is not None:
             self._hold.release()
@@ -166,7 +166,7 @@ class Request:
             self._wake()
 
     def complete_body(self) -> None:
-        """Note that the last byte of the body arrived."""
+        """Record that the last byte of the body arrived."""
         self.is_complete = True
         if type(self.body) is not bytes:
             self.body = bytes(self.body)
@@ -174,7 +174,7 @@ class Request:
             self._wake()
 
     def cut_off(self) -> None:
-        """Note that the client left, or that the request was rejected. `receive` raises `ClientLeft` from now on."""
+        """Record that the client left, or that the request was rejected. `receive` raises `ClientLeft` from now on."""
         self.is_cut_off = True
         self.body = b""
         self.stop_counting()

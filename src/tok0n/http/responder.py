@@ -49,7 +49,7 @@ class Responder:
         self.has_begun = False
 
     def start(self, request: Request) -> None:
-        """Have the task respond to a request. The previous request is finished."""
+        """Have the task respond to a request. The previous request must be finished."""
         self._next_request = request
         if self._task is None:
             self._task = self._server.loop.create_task(self._run())
@@ -90,7 +90,10 @@ class Responder:
             self.transport.close()
 
     async def _respond(self, request: Request) -> None:
-        """Run the handler and write its response. A handler that fails gets a 500, or a cut connection."""
+        """Run the handler and write its response.
+
+        If the handler fails, the client gets a 500, or the connection is cut if the response has begun.
+        """
         try:
             response = await self._server.handle(request)
             body = response.body

@@ -50,7 +50,8 @@ class Edge:
 
     A trusted proxy (`is_trusted`, from its IP address) may have any number of connections. At most
     `pacing.ITEMS_PER_TICK` complete POST requests to `paced_paths` start in each iteration of the event loop. All other
-    requests start within the time budget of `fair_queue`, so `paced_paths` is for requests that are cheap to start.
+    requests start within the time budget of `fair_queue`. Put only paths in `paced_paths` whose requests are cheap to
+    start, because they bypass that budget.
     """
 
     limits: HttpLimits = field(default_factory=HttpLimits)
@@ -124,7 +125,7 @@ class ServerState:
 
 
 class HttpServer:
-    """Serves `app` on one socket from entering the context to leaving it."""
+    """Serves `app` on one socket while the context is open."""
 
     def __init__(
         self,

@@ -156,8 +156,8 @@ class SignInByPasskey:
     async def _use_challenge(self, challenge: bytes, purpose: ChallengePurpose, *, visitor: str | None) -> None:
         """Use up a challenge. Raises `PasskeyInvalid` unless it is stored for this purpose and visitor."""
         if visitor and len(visitor) <= SECRET_CHARACTERS_MAX:
-            link = _challenge_digest(challenge, purpose, visitor=visitor)
-            if await self._users.use_link(link, purpose=LinkPurpose.PASSKEY, now_us=self._clock.now_us()):
+            link_digest = _challenge_digest(challenge, purpose, visitor=visitor)
+            if await self._users.use_link(link_digest, purpose=LinkPurpose.PASSKEY, now_us=self._clock.now_us()):
                 return
         raise PasskeyInvalid("This passkey request has expired or was started in another browser. Try again.")
 
