@@ -19,7 +19,7 @@ Address = tuple[str, int] | None
 """IP address and port; None for a Unix socket."""
 
 
-class ClientLeft(Exception):
+class RequestAborted(Exception):
     """The client closed the connection, or the server rejected the request, before its body was complete."""
 
 
@@ -104,7 +104,7 @@ class Request:
         return self._channel.server_address
 
     async def receive(self) -> bytes:
-        """Wait for more of the body and return it; b"" after the last piece. Raises `ClientLeft`."""
+        """Wait for more of the body and return it; b"" after the last piece. Raises `RequestAborted`."""
         channel = self._channel
         if self.awaits_continue and not self.is_cut_off:
             self.awaits_continue = False
@@ -114,7 +114,7 @@ class Request:
             self._waiter = channel.loop.create_future()
             await self._waiter
         if self.is_cut_off or self.is_finished:
-            raise ClientLeft
+            raise RequestAborted
         piece, self.body = bytes(self.body), b""
         channel.update_reading()
         return piece
@@ -125,10 +125,10 @@ class Request:
         return None if self._hold is None else self._hold.move(holder)
 
     def admit(self) -> None:
-        """Stop counting the body: the request may run now. Raises `ClientLeft` if it was rejected to free memory."""
+        """Stop counting the body: the request may run. Raises `RequestAborted` if it was rejected to free memory."""
         self.stop_counting()
         if self.rejected_as is not None:
-            raise ClientLeft
+            raise RequestAborted
 
     def stop_counting(self) -> None:
         """Stop counting the body toward the buffered bytes: the request is admitted, or its body is dropped."""
@@ -174,7 +174,7 @@ class Request:
             self._wake()
 
     def cut_off(self) -> None:
-        """Record that the client left, or that the request was rejected. `receive` raises `ClientLeft` from now on."""
+        """Record that the client left or the request was rejected. `receive` raises `RequestAborted` from now on."""
         self.is_cut_off = True
         self.body = b""
         self.stop_counting()

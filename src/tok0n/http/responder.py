@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from tok0n.http.message import Pieces, Response, StreamedBody, render_complete
-from tok0n.http.request import ClientLeft, Request
+from tok0n.http.request import Request, RequestAborted
 
 if TYPE_CHECKING:
     from tok0n.http.server import ServerState
@@ -105,7 +105,7 @@ class Responder:
                     self._write_complete(request, response, body)
             else:
                 await self._write_stream(request, response, body)
-        except ClientLeft:
+        except RequestAborted:
             return
         except Exception:
             log.exception("unexpected_error")

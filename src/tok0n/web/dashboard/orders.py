@@ -10,7 +10,7 @@ from tok0n.ports.orders import Orders
 from tok0n.services.passwords import FormError
 from tok0n.services.payments import SellPacks
 from tok0n.services.redeem_codes import RedeemCodes
-from tok0n.web.dashboard.dashboard_ports import ROWS_A_PAGE, DashboardPorts
+from tok0n.web.dashboard.dashboard_context import ROWS_A_PAGE, DashboardContext
 from tok0n.web.dashboard.submissions import submission_of
 from tok0n.web.pages.endpoints import page_endpoint
 from tok0n.web.pages.page_context import PageContext
@@ -45,13 +45,13 @@ class OrderPages:
     def __init__(
         self,
         *,
-        ports: DashboardPorts,
+        dashboard: DashboardContext,
         orders: Orders,
         redeem_codes: RedeemCodes,
         sell_packs: SellPacks | None,
         seller: Seller,
     ) -> None:
-        self._ports = ports
+        self._dashboard = dashboard
         self._orders = orders
         self._redeem_codes = redeem_codes
         self._sell_packs = sell_packs

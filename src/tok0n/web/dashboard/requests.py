@@ -10,7 +10,7 @@ from tok0n.domain.errors import NotFound
 from tok0n.domain.history import RequestFilter, RequestRecord, UseFilter
 from tok0n.domain.ledger import RequestStatus
 from tok0n.services.passwords import FormError
-from tok0n.web.dashboard.dashboard_ports import LASTS, ROWS_A_PAGE, DashboardPorts, PeriodFilter, read_period
+from tok0n.web.dashboard.dashboard_context import LASTS, ROWS_A_PAGE, DashboardContext, PeriodFilter, read_period
 from tok0n.web.pages import csv
 from tok0n.web.pages.endpoints import page_endpoint
 from tok0n.web.pages.page_context import PageContext
@@ -47,9 +47,9 @@ _COLUMNS = (
 )
 
 
-def request_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
+def request_routes(context: PageContext, dashboard: DashboardContext) -> list[Route]:
     """Return the routes of the list of requests, its CSV and a receipt."""
-    pages = _RequestPages(ports)
+    pages = _RequestPages(dashboard)
     return [
         Route("/dashboard/requests", page_endpoint(context, pages.requests, private=True)),
         Route("/dashboard/requests.csv", page_endpoint(context, pages.export, private=True)),
@@ -58,19 +58,19 @@ def request_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
 
 
 class _RequestPages:
-    def __init__(self, ports: DashboardPorts) -> None:
-        self._ports = ports
+    def __init__(self, dashboard: DashboardContext) -> None:
+        self._dashboard = dashboard
 
     async def requests(self, page: PageRequest) -> Response:
         if request_id := page.query("id"):
             return await self._receipt(page, request_id)
         form_error = None
         try:
-            period = read_period(page, now_us=self._ports.clock.now_us())
+            period = read_period(page, now_us=self._dashboard.clock.now_us())
         except FormError as error:
             form_error, period = error, PeriodFilter()
         filter_by = _filter(page, period)
-        rows = await self._ports.history.requests(
+        rows = await self._dashboard.history.requests(
             page.account_id, filter_by, before=page.query("before") or None, rows_max=ROWS_A_PAGE + 1
         )
         query = {name: page.query(name) for name in _FILTERS if page.query(name)} | period.query
@@ -80,13 +80,13 @@ class _RequestPages:
             requests=rows[:ROWS_A_PAGE],
             older=rows[ROWS_A_PAGE - 1].id if len(rows) > ROWS_A_PAGE else None,
             is_first=not page.query("before"),
-            totals=await self._ports.history.totals(page.account_id, _use(filter_by, period)),
+            totals=await self._dashboard.history.totals(page.account_id, _use(filter_by, period)),
             has_totals=filter_by.status in {None, RequestStatus.SETTLED},
             query=query,
             period=period,
             lasts=LASTS,
-            keys=await self._ports.keys(page),
-            models=await self._ports.models(page),
+            keys=await self._dashboard.keys(page),
+            models=await self._dashboard.models(page),
             statuses=[status.lower() for status in RequestStatus],
             form_error=form_error,
         )
@@ -96,7 +96,7 @@ class _RequestPages:
 
     async def export(self, page: PageRequest) -> Response:
         try:
-            period = read_period(page, now_us=self._ports.clock.now_us())
+            period = read_period(page, now_us=self._dashboard.clock.now_us())
         except FormError as form_error:
             return page.error(422, form_error.message)
         rows = self._lines(page.account_id, _filter(page, period))
@@ -105,7 +105,7 @@ class _RequestPages:
 
     async def _receipt(self, page: PageRequest, request_id: str) -> Response:
         try:
-            record = await self._ports.history.request(page.account_id, request_id)
+            record = await self._dashboard.history.request(page.account_id, request_id)
         except NotFound:
             text = "Check the ID. It's in the x-request-id header of each response."
             return page.message("Request not found", text, status=404)
@@ -114,7 +114,7 @@ class _RequestPages:
     async def _lines(self, account_id: str, filter_by: RequestFilter) -> AsyncIterator[str]:
         yield csv.lines([_COLUMNS])
         before = None
-        while rows := await self._ports.history.requests(
+        while rows := await self._dashboard.history.requests(
             account_id, filter_by, before=before, rows_max=csv.ROWS_AT_ONCE
         ):
             yield await asyncio.to_thread(csv.lines, map(_values, rows))

@@ -7,7 +7,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from tok0n.domain.history import LedgerEntry
-from tok0n.web.dashboard.dashboard_ports import ROWS_A_PAGE, DashboardPorts
+from tok0n.web.dashboard.dashboard_context import ROWS_A_PAGE, DashboardContext
 from tok0n.web.pages import csv
 from tok0n.web.pages.endpoints import page_endpoint
 from tok0n.web.pages.page_context import PageContext
@@ -17,16 +17,16 @@ _ENTRY_DIGITS_MAX = 18
 _COLUMNS = ("id", "created_at", "kind", "amount", "balance", "request_id", "reason")
 
 
-def statement_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
+def statement_routes(context: PageContext, dashboard: DashboardContext) -> list[Route]:
     """Return the routes of the statement and its CSV."""
 
     async def statement(page: PageRequest) -> Response:
         before = page.query("before")
         is_page = before.isascii() and before.isdecimal() and len(before) <= _ENTRY_DIGITS_MAX
-        rows = await ports.history.entries(
+        rows = await dashboard.history.entries(
             page.account_id, before=int(before) if is_page else None, rows_max=ROWS_A_PAGE + 1
         )
-        newest = await ports.history.entries(page.account_id, before=None, rows_max=1) if is_page else rows
+        newest = await dashboard.history.entries(page.account_id, before=None, rows_max=1) if is_page else rows
         return page.render(
             "statement.html",
             posted=newest[0].posted_after if newest else 0,
@@ -42,7 +42,7 @@ def statement_routes(context: PageContext, ports: DashboardPorts) -> list[Route]
     async def lines(account_id: str) -> AsyncIterator[str]:
         yield csv.lines([_COLUMNS])
         before = None
-        while rows := await ports.history.entries(account_id, before=before, rows_max=csv.ROWS_AT_ONCE):
+        while rows := await dashboard.history.entries(account_id, before=before, rows_max=csv.ROWS_AT_ONCE):
             yield await asyncio.to_thread(csv.lines, map(_values, rows))
             before = rows[-1].id
 

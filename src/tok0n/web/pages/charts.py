@@ -58,7 +58,7 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
         return [sum(bucket.values[index] for bucket in self.buckets) for index in range(len(self.series))]
 
     @property
-    def used(self) -> list[Bucket]:
+    def nonempty(self) -> list[Bucket]:
         """The buckets that are not empty, newest first."""
         return [bucket for bucket in reversed(self.buckets) if bucket.total]
 

@@ -27,7 +27,7 @@ LASTS = {"24h": ("24 hours", 1), "7d": ("7 days", 7), "30d": ("30 days", 30), "9
 """Periods that end now, by their value in the URL: label and number of days."""
 
 
-class DashboardPorts(msgspec.Struct, frozen=True, kw_only=True):
+class DashboardContext(msgspec.Struct, frozen=True, kw_only=True):
     """The ports and services behind the pages of an account. Every query is restricted to the user's own account."""
 
     api_keys: ApiKeys
