@@ -25,11 +25,11 @@ from tok0n.web.dashboard.settings import settings_routes
 from tok0n.web.dashboard.sign_in import sign_in_routes
 from tok0n.web.dashboard.statement import statement_routes
 from tok0n.web.dashboard.usage import usage_routes
-from tok0n.web.pages.assets import Assets
-from tok0n.web.pages.page_context import PageContext
 from tok0n.web.public.docs import docs_routes
 from tok0n.web.public.landing import landing_routes
 from tok0n.web.public.well_known import well_known_routes
+from tok0n.web.rendering.assets import Assets
+from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.stripe_webhook import stripe_route
 
 

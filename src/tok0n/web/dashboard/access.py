@@ -8,9 +8,9 @@ from starlette.routing import Route
 
 from tok0n.ports.users import Passkeys
 from tok0n.web.dashboard.dashboard_context import DashboardContext
-from tok0n.web.pages.endpoints import page_endpoint
-from tok0n.web.pages.page_context import PageContext
-from tok0n.web.pages.page_request import PageRequest
+from tok0n.web.rendering.endpoints import page_endpoint
+from tok0n.web.rendering.page_context import PageContext
+from tok0n.web.rendering.page_request import PageRequest
 
 ACCESS = "/dashboard/settings/access"
 

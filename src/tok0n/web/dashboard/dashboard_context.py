@@ -18,9 +18,9 @@ from tok0n.services.notices import LowBalances
 from tok0n.services.passwords import FormError
 from tok0n.services.profile import Profile
 from tok0n.web.dashboard.submissions import form_error_of
-from tok0n.web.pages.charts import US_A_SECOND, field
-from tok0n.web.pages.filters import zone_of
-from tok0n.web.pages.page_request import PageRequest
+from tok0n.web.rendering.charts import US_A_SECOND, field
+from tok0n.web.rendering.filters import zone_of
+from tok0n.web.rendering.page_request import PageRequest
 
 ROWS_A_PAGE = 50
 LASTS = {"24h": ("24 hours", 1), "7d": ("7 days", 7), "30d": ("30 days", 30), "90d": ("90 days", 90)}

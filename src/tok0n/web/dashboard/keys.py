@@ -9,9 +9,9 @@ from tok0n.services.api_keys import KeyDraft
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.dashboard_context import DashboardContext
 from tok0n.web.dashboard.submissions import form_error_of, submission_of, whole_number
-from tok0n.web.pages.endpoints import page_endpoint
-from tok0n.web.pages.page_context import PageContext
-from tok0n.web.pages.page_request import PageRequest
+from tok0n.web.rendering.endpoints import page_endpoint
+from tok0n.web.rendering.page_context import PageContext
+from tok0n.web.rendering.page_request import PageRequest
 
 ENDED_ROWS_MAX = 100
 

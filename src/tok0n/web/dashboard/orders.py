@@ -12,9 +12,9 @@ from tok0n.services.payments import SellPacks
 from tok0n.services.redeem_codes import RedeemCodes
 from tok0n.web.dashboard.dashboard_context import ROWS_A_PAGE, DashboardContext
 from tok0n.web.dashboard.submissions import submission_of
-from tok0n.web.pages.endpoints import page_endpoint
-from tok0n.web.pages.page_context import PageContext
-from tok0n.web.pages.page_request import PageRequest
+from tok0n.web.rendering.endpoints import page_endpoint
+from tok0n.web.rendering.page_context import PageContext
+from tok0n.web.rendering.page_request import PageRequest
 
 
 class Seller(msgspec.Struct, frozen=True, kw_only=True):

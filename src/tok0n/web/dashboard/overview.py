@@ -6,11 +6,11 @@ from starlette.routing import Route
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
 from tok0n.domain.ledger import US_AN_HOUR
 from tok0n.web.dashboard.dashboard_context import DashboardContext
-from tok0n.web.pages.charts import plot
-from tok0n.web.pages.endpoints import page_endpoint
-from tok0n.web.pages.filters import zone_of
-from tok0n.web.pages.page_context import PageContext
-from tok0n.web.pages.page_request import PageRequest
+from tok0n.web.rendering.charts import plot
+from tok0n.web.rendering.endpoints import page_endpoint
+from tok0n.web.rendering.filters import zone_of
+from tok0n.web.rendering.page_context import PageContext
+from tok0n.web.rendering.page_request import PageRequest
 
 ROWS = 8
 HOURS_PLOTTED = 48

@@ -14,9 +14,9 @@ from tok0n.services.passwords import FormError
 from tok0n.services.playground import Playground, PlaygroundResult
 from tok0n.web.dashboard.dashboard_context import DashboardContext
 from tok0n.web.dashboard.submissions import form_error_of, submission_of
-from tok0n.web.pages.endpoints import page_endpoint
-from tok0n.web.pages.page_context import PageContext
-from tok0n.web.pages.page_request import PageRequest
+from tok0n.web.rendering.endpoints import page_endpoint
+from tok0n.web.rendering.page_context import PageContext
+from tok0n.web.rendering.page_request import PageRequest
 
 OUTPUT_TOKENS = 500
 """The output limit that the form suggests."""

@@ -11,10 +11,10 @@ from tok0n.domain.history import RequestFilter, RequestRecord, UseFilter
 from tok0n.domain.ledger import RequestStatus
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.dashboard_context import LASTS, ROWS_A_PAGE, DashboardContext, PeriodFilter, read_period
-from tok0n.web.pages import csv
-from tok0n.web.pages.endpoints import page_endpoint
-from tok0n.web.pages.page_context import PageContext
-from tok0n.web.pages.page_request import PageRequest
+from tok0n.web.rendering import csv
+from tok0n.web.rendering.endpoints import page_endpoint
+from tok0n.web.rendering.page_context import PageContext
+from tok0n.web.rendering.page_request import PageRequest
 
 _WHY_NOT_BILLED = {
     "upstream_error": "the provider failed, timed out, or returned an unusable response",

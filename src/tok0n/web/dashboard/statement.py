@@ -8,10 +8,10 @@ from starlette.routing import Route
 
 from tok0n.domain.history import LedgerEntry
 from tok0n.web.dashboard.dashboard_context import ROWS_A_PAGE, DashboardContext
-from tok0n.web.pages import csv
-from tok0n.web.pages.endpoints import page_endpoint
-from tok0n.web.pages.page_context import PageContext
-from tok0n.web.pages.page_request import PageRequest
+from tok0n.web.rendering import csv
+from tok0n.web.rendering.endpoints import page_endpoint
+from tok0n.web.rendering.page_context import PageContext
+from tok0n.web.rendering.page_request import PageRequest
 
 _ENTRY_DIGITS_MAX = 18
 _COLUMNS = ("id", "created_at", "kind", "amount", "balance", "request_id", "reason")

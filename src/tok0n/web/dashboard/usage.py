@@ -11,11 +11,11 @@ from tok0n.domain.periods import bounded
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.dashboard_context import LASTS, DashboardContext, PeriodFilter, read_period
 from tok0n.web.dashboard.submissions import form_error_of
-from tok0n.web.pages.charts import plot
-from tok0n.web.pages.endpoints import page_endpoint
-from tok0n.web.pages.filters import zone_of
-from tok0n.web.pages.page_context import PageContext
-from tok0n.web.pages.page_request import PageRequest
+from tok0n.web.rendering.charts import plot
+from tok0n.web.rendering.endpoints import page_endpoint
+from tok0n.web.rendering.filters import zone_of
+from tok0n.web.rendering.page_context import PageContext
+from tok0n.web.rendering.page_request import PageRequest
 
 DEFAULT_LAST = "7d"
 

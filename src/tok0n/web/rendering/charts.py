@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from tok0n.domain.history import HourOfUse
 from tok0n.domain.ledger import US_AN_HOUR
-from tok0n.web.pages.filters import short
+from tok0n.web.rendering.filters import short
 
 WIDTH, HEIGHT = 960, 240
 LEFT, BOTTOM, TOP = 52, 26, 8
