@@ -14,7 +14,7 @@ from tok0n.adapters.sql.schema import ledger_entry
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
 from tok0n.domain.ledger import US_AN_HOUR, RequestStatus
-from tok0n.web.pages.charts import plot
+from tok0n.web.rendering.charts import plot
 
 pytestmark = pytest.mark.anyio
 

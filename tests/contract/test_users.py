@@ -237,7 +237,7 @@ async def test_a_passkey_belongs_to_one_user(users: SqlUsers, sessions: SqlSessi
     await passkeys.add(made, passkeys_max=2, made_in=b"m")
     with pytest.raises(AlreadyExists):
         await passkeys.add(msgspec.structs.replace(made, user_id=other.id), passkeys_max=2, made_in=b"o")
-    await passkeys.used(b"c", sign_count=3, now_us=NOW_US + 1)
+    await passkeys.record_use(b"c", sign_count=3, now_us=NOW_US + 1)
     used = msgspec.structs.replace(made, sign_count=3, last_used_at_us=NOW_US + 1)
     found = await passkeys.find(b"c")
     assert found is not None

@@ -165,7 +165,7 @@ async def test_a_settlement_whose_outcome_stayed_unknown_is_reversed(tmp_path: P
         reservations = Reservations(ledger, SystemClock())
 
         async def settle_while_the_database_goes_away() -> None:
-            async with reservations.open(new("req_1", account.id, key.id, 100)) as reservation:
+            async with reservations.reservation_for(new("req_1", account.id, key.id, 100)) as reservation:
                 proxy.cut_answer_after(0)
                 settling = asyncio.create_task(reservation.settle(used("req_1", 40).usage, upstream_ms=1))
                 await proxy.cut.wait()

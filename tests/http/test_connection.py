@@ -137,6 +137,23 @@ async def test_a_stream_that_fails_is_cut_so_that_no_client_takes_it_for_complet
     assert not response.endswith(b"0\r\n\r\n")
 
 
+async def test_a_client_of_http_10_gets_a_reset_when_its_stream_fails(connection: Connection) -> None:
+    connection.writer.write(b"GET /fails-late HTTP/1.0\r\n\r\n")
+    with pytest.raises(ConnectionResetError):
+        await connection.reader.read()
+
+
+async def test_a_client_of_http_10_gets_a_reset_when_its_stream_is_cancelled_at_shutdown() -> None:
+    server = HttpServer(Echo(), bind("127.0.0.1", 0), shutdown_seconds=0)
+    await server.__aenter__()
+    async with Connection(server.url) as connection:
+        connection.writer.write(b"GET /stalls HTTP/1.0\r\n\r\n")
+        assert (await connection.reader.readuntil(b"one")).startswith(b"HTTP/1.1 200 ")
+        await server.__aexit__(None, None, None)
+        with pytest.raises(ConnectionResetError):
+            await connection.reader.read()
+
+
 async def test_a_stream_longer_than_its_content_length_is_not_sent(connection: Connection) -> None:
     connection.writer.write(b"GET /too-long HTTP/1.1\r\nhost: x\r\n\r\n")
     response = await connection.reader.read()

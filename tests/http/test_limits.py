@@ -10,7 +10,7 @@ from support.http import Connection
 from tok0n.http import server as server_module
 from tok0n.http.connection import Connection as ServerConnection
 from tok0n.http.limits import HttpLimits
-from tok0n.http.server import Edge, HttpServer, bind
+from tok0n.http.server import HttpServer, ServerOptions, bind
 from tok0n.http.watchdog import BodyRate
 
 pytestmark = pytest.mark.anyio
@@ -110,7 +110,7 @@ async def test_a_head_must_arrive_in_time() -> None:
 async def test_a_client_has_a_limited_number_of_connections_and_a_trusted_proxy_has_not() -> None:
     limits = HttpLimits(client_connections_max=2)
     for is_trusted in (False, True):
-        app = Echo(Edge(limits=limits, is_trusted={"127.0.0.1": is_trusted}.__getitem__))
+        app = Echo(ServerOptions(limits=limits, is_trusted={"127.0.0.1": is_trusted}.__getitem__))
         async with HttpServer(app, bind("127.0.0.1", 0), shutdown_seconds=5) as server:
             async with Connection(server.url) as first, Connection(server.url) as second:
                 for connection in (first, second):

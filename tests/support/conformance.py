@@ -11,7 +11,7 @@ from tok0n.api.errors import EdgeError, error_response
 from tok0n.http.head import RequestHead
 from tok0n.http.message import Response
 from tok0n.http.request import Request
-from tok0n.http.server import Edge, HttpServer, bind
+from tok0n.http.server import HttpServer, ServerOptions, bind
 
 HOST = b"Host: h\r\n"
 GET = b"GET /a HTTP/1.1\r\n" + HOST
@@ -55,7 +55,7 @@ class EchoServer:
 
     url: str = ""
     executed: list[dict[str, Any]] = field(default_factory=list)
-    edge: Edge = field(default_factory=Edge)
+    options: ServerOptions = field(default_factory=ServerOptions)
 
     @property
     def port(self) -> int:
@@ -86,7 +86,7 @@ def render_error(code: str, message: str, _: RequestHead | None) -> Response:
 @asynccontextmanager
 async def echo_server() -> AsyncIterator[EchoServer]:
     """An `EchoServer` behind our HTTP server, on a free port."""
-    app = EchoServer(edge=Edge(render_error=render_error))
+    app = EchoServer(options=ServerOptions(render_error=render_error))
     async with HttpServer(app, bind("127.0.0.1", 0), shutdown_seconds=5) as server:
         app.url = server.url
         yield app

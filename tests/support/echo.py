@@ -8,29 +8,31 @@ from support.http import Connection
 from tok0n.http.asgi import Send
 from tok0n.http.limits import HttpLimits
 from tok0n.http.message import Headers, Response
-from tok0n.http.request import ClientLeft, Request
-from tok0n.http.server import App, Edge, HttpServer, bind
+from tok0n.http.request import Request, RequestAborted
+from tok0n.http.server import App, HttpServer, ServerOptions, bind
 
 PACED_PATH = "/paced"
 
 LARGE_BODY_BYTES = 32 * 1024 * 1024
 """More than the kernel buffers while the client reads nothing."""
 
-BY_NAME = Edge(paced_paths=[PACED_PATH], client_key=lambda address, headers: dict(headers).get(b"x-client", address))
+BY_NAME = ServerOptions(
+    paced_paths=[PACED_PATH], client_key=lambda address, headers: dict(headers).get(b"x-client", address)
+)
 """Identifies a client by a header, and a connection without a request by its address."""
 
 
 class Echo:
     """Responds with the body of the request, or in the way that the path names."""
 
-    def __init__(self, edge: Edge | None = None, *, limits: HttpLimits | None = None) -> None:
-        self.edge = edge or Edge(paced_paths=[PACED_PATH], limits=limits or HttpLimits())
+    def __init__(self, options: ServerOptions | None = None, *, limits: HttpLimits | None = None) -> None:
+        self.options = options or ServerOptions(paced_paths=[PACED_PATH], limits=limits or HttpLimits())
         self.client_has_left = asyncio.Event()
 
     async def handle(self, request: Request) -> Response:  # noqa: C901  one case for each path
         try:
             body = await read_all(request)
-        except ClientLeft:
+        except RequestAborted:
             self.client_has_left.set()
             raise
         match request.path:
@@ -50,6 +52,8 @@ class Echo:
                 raise ValueError("it fails")
             case "/fails-late":
                 return Response(200, [], failing_pieces())
+            case "/stalls":
+                return Response(200, [], stalling_pieces())
             case _:
                 headers = [(b"x-path", request.path.encode()), (b"x-query", request.query)]
                 if request.is_overloaded:
@@ -74,6 +78,11 @@ async def pieces(*parts: bytes) -> AsyncGenerator[bytes, None]:
 async def failing_pieces() -> AsyncGenerator[bytes, None]:
     yield b"one"
     raise ValueError("it fails")
+
+
+async def stalling_pieces() -> AsyncGenerator[bytes, None]:
+    yield b"one"
+    await asyncio.Event().wait()
 
 
 async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:

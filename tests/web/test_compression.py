@@ -7,7 +7,7 @@ import pytest
 
 from support.gateways import Running
 from support.visitor import Visitor
-from tok0n.web.pages.compression import COMPRESSED_BYTES_MIN, accepts_gzip
+from tok0n.web.rendering.compression import COMPRESSED_BYTES_MIN, accepts_gzip
 
 pytestmark = pytest.mark.anyio
 

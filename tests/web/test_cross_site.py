@@ -3,7 +3,7 @@
 import pytest
 from starlette.requests import Request
 
-from tok0n.web.pages.cross_site import is_same_origin
+from tok0n.web.rendering.cross_site import is_same_origin
 
 URL = "https://example.com"
 

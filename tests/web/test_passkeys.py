@@ -234,6 +234,6 @@ def test_no_credential_raises_anything_but_that_it_is_invalid(credential: str) -
     with pytest.raises(PasskeyInvalid):
         authenticator.created(credential, challenge=b"cc")
     with pytest.raises(PasskeyInvalid):
-        authenticator.used(credential, challenge=b"cc", passkey=passkey)
+        authenticator.verify_assertion(credential, challenge=b"cc", passkey=passkey)
     with contextlib.suppress(PasskeyInvalid):
         authenticator.read(credential)

@@ -16,7 +16,7 @@ from tok0n.api.cors import Cors
 from tok0n.api.endpoint import EndpointHandler
 from tok0n.domain.endpoints.chat import CHAT
 from tok0n.http.head import RequestHead
-from tok0n.http.request import ClientLeft, Request
+from tok0n.http.request import Request, RequestAborted
 from tok0n.http.request_ids import client_request_id
 from tok0n.services.pipeline import Call
 
@@ -156,6 +156,6 @@ async def test_a_request_that_the_server_rejected_to_free_memory_is_not_charged(
     evicted.body = bytes(5_000)
     evicted.complete_body()
     evicted.rejected_as = 503
-    with pytest.raises(ClientLeft):
+    with pytest.raises(RequestAborted):
         await endpoint.handle(evicted)
     assert (reached_upstream, statuses) == (False, [503])

@@ -90,7 +90,7 @@ class WebAuthn:
             raise PasskeyInvalid(_INVALID) from error
         return verified.credential_id, verified.credential_public_key, verified.sign_count
 
-    def used(self, credential: str, *, challenge: bytes, passkey: Passkey) -> int:
+    def verify_assertion(self, credential: str, *, challenge: bytes, passkey: Passkey) -> int:
         import webauthn  # noqa: PLC0415
 
         try:

@@ -8,7 +8,7 @@ from tok0n.domain.answers import Answer
 from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.errors import InvalidRequest, Overloaded, Tok0nError
 from tok0n.http.message import Headers, Response
-from tok0n.http.request import UNCOUNTED_BODY_BYTES, ClientLeft, Request
+from tok0n.http.request import UNCOUNTED_BODY_BYTES, Request, RequestAborted
 from tok0n.http.request_ids import client_id_headers, client_request_id, id_headers
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import RateState
@@ -44,7 +44,7 @@ class EndpointHandler:
         self._overloaded = error_response(Overloaded(queue="reservations"), endpoint.render_error)
 
     async def handle(self, request: Request) -> Response:
-        """Respond to one request. Raises `ClientLeft`."""
+        """Respond to one request. Raises `RequestAborted`."""
         call = self._pipeline.new_call(self._endpoint.name, client_request_id=client_request_id(request.named))
         if request.is_overloaded or not self._pipeline.has_room():
             self._request_log.count_rejected()
@@ -57,7 +57,7 @@ class EndpointHandler:
             return Response(overloaded.status, headers, overloaded.body)
         try:
             answer = await self._serve(call, request)
-        except ClientLeft:
+        except RequestAborted:
             self._log(call, status=request.rejected_as or CLIENT_LEFT_STATUS)
             raise
         except Exception as raised:  # noqa: BLE001  the client gets a 500, and the log the traceback
@@ -78,7 +78,7 @@ class EndpointHandler:
         return response
 
     async def _serve(self, call: Call, request: Request) -> Answer:
-        """Return the answer. Raises the errors of `domain.errors`, and `ClientLeft`."""
+        """Return the answer. Raises the errors of `domain.errors`, and `RequestAborted`."""
         body = request.body if request.is_complete else None  # before the await, in which more can arrive
         caller = await self._pipeline.authenticate(call, request.named.get(b"authorization"))
         self._check_headers(request)
@@ -100,7 +100,10 @@ class EndpointHandler:
             raise InvalidRequest("A compressed body is not supported: send it without content-encoding.")
 
     async def _receive(self, request: Request, *, account_id: str) -> bytearray:
-        """Return the whole body, counted for the account. Raises `RequestTooLarge`, `BodiesTooLarge`, `ClientLeft`."""
+        """Return the whole body, counted for the account.
+
+        Raises `RequestTooLarge`, `BodiesTooLarge` or `RequestAborted`.
+        """
         if request.assign(account_id) is not None:
             raise BodiesTooLarge
         body = bytearray()  # grows in place: joining the parts at the end would block the event loop for milliseconds

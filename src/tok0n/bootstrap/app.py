@@ -1,4 +1,7 @@
-"""The application that the server serves: `/v1`, the pages, and the headers and logging of all responses."""
+"""The application that the server serves: `/v1`, the pages, and the headers and logging of all responses.
+
+Requests are dispatched here because `api` and `web` may not import each other.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -26,14 +29,14 @@ from tok0n.http.limits import HttpLimits
 from tok0n.http.message import Headers, Response
 from tok0n.http.request import Address, Request
 from tok0n.http.request_ids import client_request_id, id_headers
-from tok0n.http.server import ClientKey, Edge
+from tok0n.http.server import ClientKey, ServerOptions
 from tok0n.http.target import decode_path, path_and_query
 from tok0n.ports.clock import Clock
 from tok0n.services.pipeline import Pipeline
 from tok0n.services.request_log import RequestLog
 from tok0n.settings import Settings
-from tok0n.web.pages.endpoints import error_page
-from tok0n.web.pages.page_context import PageContext
+from tok0n.web.rendering.endpoints import error_page
+from tok0n.web.rendering.page_context import PageContext
 
 OTHER_METHODS = ("GET", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -55,10 +58,10 @@ class App:
         clock: Clock,
         request_log: RequestLog,
         cors: Cors,
-        edge: Edge,
+        options: ServerOptions,
         prefix: str,
     ) -> None:
-        self.edge = edge
+        self.options = options
         self._handlers = handlers
         self._starlette = starlette
         self._pipeline = pipeline
@@ -151,7 +154,7 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
         clock=clock,
         request_log=request_log,
         cors=cors,
-        edge=_edge(_http_limits(services.settings), context, services.pipeline, request_log, cors),
+        options=_server_options(_http_limits(services.settings), context, services.pipeline, request_log, cors),
         prefix=context.prefix,
     )
 
@@ -191,7 +194,10 @@ def _http_limits(settings: Settings) -> HttpLimits:
     )
 
 
-def _edge(limits: HttpLimits, context: PageContext, pipeline: Pipeline, request_log: RequestLog, cors: Cors) -> Edge:
+def _server_options(
+    limits: HttpLimits, context: PageContext, pipeline: Pipeline, request_log: RequestLog, cors: Cors
+) -> ServerOptions:
+    """Return the server's limits, its errors as API errors, and how to identify clients behind trusted proxies."""
     prefix, addresses = context.prefix, context.client_addresses
 
     def render_error(code: str, message: str, head: RequestHead | None) -> Response:
@@ -206,7 +212,7 @@ def _edge(limits: HttpLimits, context: PageContext, pipeline: Pipeline, request_
             response.headers.extend(cors.headers(head.named.get(b"origin")))
         return response
 
-    return Edge(
+    return ServerOptions(
         limits=limits,
         render_error=render_error,
         client_key=client_key_of(addresses),

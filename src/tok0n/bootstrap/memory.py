@@ -66,7 +66,7 @@ class MemoryTrimmer:
             self._glibc.mallopt(_M_TRIM_THRESHOLD, TRIM_BYTES_MIN)
 
     async def trim(self) -> None:
-        """Start a clean-up if the process has grown, or run its next round. A round takes milliseconds."""
+        """Run one round of a clean-up if one is in progress or the process has grown. A round takes milliseconds."""
         if self._glibc is None:
             return
         resident_bytes = self._resident_bytes()

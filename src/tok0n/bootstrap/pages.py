@@ -14,7 +14,7 @@ from tok0n.services.passkeys import SignInByPasskey
 from tok0n.services.playground import Playground
 from tok0n.services.redeem_codes import RedeemCodes
 from tok0n.web.dashboard.access import access_routes
-from tok0n.web.dashboard.dashboard_ports import DashboardPorts
+from tok0n.web.dashboard.dashboard_context import DashboardContext
 from tok0n.web.dashboard.keys import key_routes
 from tok0n.web.dashboard.orders import OrderPages, Seller
 from tok0n.web.dashboard.overview import overview_routes
@@ -25,11 +25,11 @@ from tok0n.web.dashboard.settings import settings_routes
 from tok0n.web.dashboard.sign_in import sign_in_routes
 from tok0n.web.dashboard.statement import statement_routes
 from tok0n.web.dashboard.usage import usage_routes
-from tok0n.web.pages.assets import Assets
-from tok0n.web.pages.page_context import PageContext
 from tok0n.web.public.docs import docs_routes
 from tok0n.web.public.landing import landing_routes
 from tok0n.web.public.well_known import well_known_routes
+from tok0n.web.rendering.assets import Assets
+from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.stripe_webhook import stripe_route
 
 
@@ -54,7 +54,7 @@ def make_pages(services: Services) -> Pages:
         has_mail=bool(settings.mail.host),
         trusted_proxies=settings.server.trusted_proxies,
     )
-    ports = DashboardPorts(
+    dashboard = DashboardContext(
         api_keys=services.api_keys,
         history=store.history,
         low_balances=services.low_balances,
@@ -65,11 +65,11 @@ def make_pages(services: Services) -> Pages:
         clock=services.clock,
         forms=store.forms,
     )
-    routes = [assets.route(), *_public_routes(services, context), *_dashboard_routes(services, context, ports)]
+    routes = [assets.route(), *_public_routes(services, context), *_dashboard_routes(services, context, dashboard)]
     if services.sell_packs is not None:
         routes.append(stripe_route(services.sell_packs))
     if authenticator is not None:
-        routes += passkey_routes(context, _make_passkeys(services, authenticator), ports.submit_once)
+        routes += passkey_routes(context, _make_passkeys(services, authenticator), dashboard.submit_once)
     uses = [("stripe", services.sell_packs is not None), ("webauthn", authenticator is not None)]
     packages = [package for package, is_used in uses if is_used]
     return Pages(context=context, routes=routes, packages=packages)
@@ -86,7 +86,7 @@ def _public_routes(services: Services, context: PageContext) -> list[BaseRoute]:
     return [*landing, *docs_routes(context), *well_known_routes(context), *sign_in_routes(context)]
 
 
-def _dashboard_routes(services: Services, context: PageContext, ports: DashboardPorts) -> list[BaseRoute]:
+def _dashboard_routes(services: Services, context: PageContext, dashboard: DashboardContext) -> list[BaseRoute]:
     playground = Playground(
         api_keys=services.api_keys,
         pipeline=services.pipeline,
@@ -99,21 +99,21 @@ def _dashboard_routes(services: Services, context: PageContext, ports: Dashboard
     )
     seller = services.settings.seller
     orders = OrderPages(
-        ports=ports,
+        dashboard=dashboard,
         orders=services.store.orders,
         redeem_codes=RedeemCodes(services.store.orders, services.store.attempts, services.clock),
         sell_packs=services.sell_packs,
         seller=Seller(**{name: getattr(seller, name) for name in Seller.__struct_fields__}),
     )
     return [
-        *overview_routes(context, ports),
-        *key_routes(context, ports),
-        *request_routes(context, ports),
-        *usage_routes(context, ports),
-        *statement_routes(context, ports),
-        *settings_routes(context, ports),
-        *access_routes(context, ports, services.store.passkeys),
-        *playground_routes(context, ports, playground),
+        *overview_routes(context, dashboard),
+        *key_routes(context, dashboard),
+        *request_routes(context, dashboard),
+        *usage_routes(context, dashboard),
+        *statement_routes(context, dashboard),
+        *settings_routes(context, dashboard),
+        *access_routes(context, dashboard, services.store.passkeys),
+        *playground_routes(context, dashboard, playground),
         *orders.routes(context),
     ]
 

@@ -1,6 +1,6 @@
 """Run an ASGI application as a handler: each `Request` becomes a scope, and what the application sends a `Response`.
 
-Source: the ASGI specification, HTTP connection scope, version 2.4. Without lifespan, WebSockets and trailers.
+Source: the ASGI specification, HTTP connection scope, version 2.4. Lifespan, WebSockets and trailers are not supported.
 """
 
 import asyncio
@@ -10,8 +10,8 @@ from typing import Any
 import structlog
 
 from tok0n.http.message import Headers, Response
-from tok0n.http.request import ClientLeft, Request
-from tok0n.http.server import Edge
+from tok0n.http.request import Request, RequestAborted
+from tok0n.http.server import ServerOptions
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -25,11 +25,11 @@ _VERSION = {"version": "3.0", "spec_version": "2.4"}
 
 
 class AsgiBridge:
-    """An application for `HttpServer` that consists of an ASGI application alone."""
+    """Adapts an ASGI application to `HttpServer`."""
 
-    def __init__(self, app: AsgiApp, edge: Edge | None = None) -> None:
+    def __init__(self, app: AsgiApp, options: ServerOptions | None = None) -> None:
         self._app = app
-        self.edge = edge or Edge()
+        self.options = options or ServerOptions()
 
     async def handle(self, request: Request) -> Response:
         """Respond to one request."""
@@ -37,11 +37,11 @@ class AsgiBridge:
 
 
 async def run_asgi(app: AsgiApp, request: Request, *, log_fields: dict[str, str] | None = None) -> Response:
-    """Run `app` for one request, and return its response as soon as the first piece of its body is known.
+    """Run `app` for one request, and return its response as soon as the first piece of its body has arrived.
 
     If `app` fails after a complete response, as Starlette does after its error page, the log line has `log_fields`.
 
-    Raises `ClientLeft` if the application ends without a response because the client left, and what `app` raises.
+    Raises `RequestAborted` if the application ends without a response because the client left, and what `app` raises.
     """
     return await _AsgiCycle(app, request).response(log_fields or {})
 
@@ -72,7 +72,7 @@ class _AsgiCycle:
         if not self._response.done():
             if self._request.is_cut_off:
                 task.exception()  # asyncio warns about unretrieved exceptions.
-                raise ClientLeft
+                raise RequestAborted
             task.result()
             raise RuntimeError("the application sent no response")
         self._request.track(task)
@@ -87,7 +87,7 @@ class _AsgiCycle:
             return {"type": "http.disconnect"}
         try:
             body = await self._request.receive()
-        except ClientLeft:
+        except RequestAborted:
             self._is_body_received = True
             return {"type": "http.disconnect"}
         self._is_body_received = self._request.is_complete and not self._request.body
@@ -136,7 +136,7 @@ class _Stream:
         self._task: asyncio.Future[None] | None = None
 
     def start(self, task: "asyncio.Future[None]") -> None:
-        """Note the task of the application: the stream also ends when that does."""
+        """Record the task of the application: the stream also ends when the task does."""
         self._task = task
         task.add_done_callback(lambda _: self._pieces.put_nowait(None))
 

@@ -1,4 +1,4 @@
-"""Count the bytes of requests that wait to be admitted, and select the request to evict if there are too many.
+"""Count the bytes of requests that wait to be admitted, and select the request to evict if there are too many bytes.
 
 A request with more than a few kilobytes has a `Hold`, which counts its bytes. A hold has a holder: the client, or the
 account once the API key is known. It ends when the request is admitted or ends.
@@ -11,7 +11,7 @@ SERVER_IS_FULL = "overloaded"
 """The error codes of the two limits."""
 
 FULL_MESSAGES = {
-    HOLDER_IS_FULL: "The request bodies that this client or account is sending are too large together. Retry later.",
+    HOLDER_IS_FULL: "Together, the request bodies that this client or account is sending are too large. Retry later.",
     SERVER_IS_FULL: "The server holds as many request bodies as it can. Retry later.",
 }
 

@@ -5,6 +5,8 @@
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 SHORT_READ_BYTES_MAX = 16 * 1024
 """A longer read, and any read after a request's first, goes through the fair queue."""
 
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""The value of `SO_LINGER` with which closing a socket sends RST instead of FIN."""
+
 _IDLE, _HEAD, _BODY, _RESPONDING, _CLOSING = State
 _START, _AWAIT_BODY, _COMPLETE, _NEXT, _CLOSE = Event
 
@@ -40,7 +45,7 @@ class Connection(asyncio.Protocol):
         self._state = _IDLE
         self._watchdog = Watchdog(server.loop, self._on_deadline)
         self._request: Request | None = None
-        self._responder = Responder(server, on_finish=self._finish, on_failure=self._close)
+        self._responder = Responder(server, on_finish=self._finish, on_failure=self._cut_response)
         self._body_rate: BodyRate | None = None
         self._is_advancing = False
         self._is_reading = True
@@ -103,11 +108,11 @@ class Connection(asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
-        """Note that the client reads more slowly than we write."""
+        """Record that the client reads more slowly than we write."""
         self._responder.pause()
 
     def resume_writing(self) -> None:
-        """Note that the client has read, or left."""
+        """Record that the client has read, or left."""
         self._responder.resume()
 
     def _advance(self) -> None:
@@ -194,7 +199,7 @@ class Connection(asyncio.Protocol):
             self._start(request)
 
     def _hold_unread(self) -> None:
-        """Count an incomplete head, or pipelined requests, towards the buffered bytes."""
+        """Count an incomplete head, or pipelined requests, toward the buffered bytes."""
         if self._unread_hold is None:
             self._unread_hold = self._server.buffered.hold(self._peer, on_evict=self._evict_unread)
         more = self._parser.buffered_bytes - self._unread_hold.size
@@ -306,8 +311,7 @@ class Connection(asyncio.Protocol):
             return
         request = self._request
         if self._responder.has_begun:
-            self._state = TRANSITIONS[self._state, _CLOSE]
-            self._transport.abort()
+            self.abort()
             return
         self._release_unread()
         self._parser.drop()
@@ -351,8 +355,21 @@ class Connection(asyncio.Protocol):
             self._request.keep_alive = False
 
     def abort(self) -> None:
-        """Close the connection now, and drop unsent data."""
+        """Reset the connection now, and drop unsent data."""
+        self._state = TRANSITIONS[self._state, _CLOSE]
+        with contextlib.suppress(OSError):  # the connection is already lost
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self._transport.abort()
+
+    def _cut_response(self, request: Request) -> None:
+        """Close the connection after a part of a response, in a way that shows the client that the rest is missing.
+
+        In HTTP/1.1, the framing shows it. In HTTP/1.0, a closed connection is the regular end of a body.
+        """
+        if request.head.is_http_10:
+            self.abort()
+        else:
+            self._close()
 
     def _on_deadline(self) -> None:
         if self._state is _HEAD:

@@ -34,16 +34,16 @@ _REPEATING_NAMES = frozenset(
         b" x-stainless-timeout"
     ).split()
 )
-"""Headers whose lines come again with every request, and hold no secret."""
+"""Headers that repeat in every request and hold no secret."""
 
 _KNOWN_NAMES = frozenset((b"authorization", b"cookie"))
 
 RequestLine = tuple[bytes, bytes, bool]
 
+# The parsed form of lines that were valid before. A lookup takes a quarter of the time of parsing a line.
 known_request_lines: dict[bytes, RequestLine] = {}
 known_fields: dict[bytes, tuple[bytes, bytes]] = {}
 _known_hosts: dict[bytes, bool] = {}
-"""The parsed form of lines that were valid before. A lookup takes a quarter of the time of parsing a line."""
 
 
 class BadRequest(Exception):
@@ -59,7 +59,7 @@ class BadRequest(Exception):
 
 
 class RequestHead:
-    """The request line and the headers, with lower-case names, in their order.
+    """The request line and the headers, with lower-case names, in order of arrival.
 
     `named` has the same headers by name, with repeated values joined by commas. `content_length` is None for a chunked
     body. If `is_http_10`, the client supports neither chunks nor interim responses.
@@ -183,7 +183,7 @@ def _check_host(host: bytes | None, *, is_http_10: bool) -> None:
 
 
 def _agreed_length(value: bytes) -> int:
-    """Return the length in all Content-Length headers and their list items. Raises `BadRequest` if they differ."""
+    """Return the length on which all Content-Length headers agree. Raises `BadRequest` if they differ."""
     lengths = {item.strip(b" \t") for item in value.split(b",")}
     length = lengths.pop()
     if lengths:

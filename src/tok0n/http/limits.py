@@ -9,10 +9,12 @@ MEBIBYTE = 1024 * 1024
 class HttpLimits:
     """The limits of one server.
 
-    `head_bytes_max` and `header_lines_max` limit the head and the trailers of a request together. `head_seconds` limits
-    the time for a head, `body_seconds` the time for a body, and a body must have at least `body_window_bytes_min` bytes
-    in each `body_window_seconds`. A connection without a request closes after `idle_seconds`. After an error, a
-    connection discards what arrives for `discard_seconds`, but at most `discard_bytes_max`.
+    `head_bytes_max` limits the head, the trailers and the chunk extensions of a request together, and
+    `header_lines_max` its headers and trailers. `head_seconds` limits the time for a head, `body_seconds` the time for
+    a body, and a body must have at least `body_window_bytes_min` bytes in each `body_window_seconds`. A connection
+    without a request closes after `idle_seconds`, a new one after `head_seconds`. After an error, or any other response
+    that ends the connection early, the connection discards what arrives for `discard_seconds`, but at most
+    `discard_bytes_max`.
 
     `buffered_bytes_max` limits the request bytes that the server holds before the requests are admitted, over all
     connections, and `holder_bytes_max` those of one account or client. `client_connections_max` limits the connections

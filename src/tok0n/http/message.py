@@ -15,7 +15,10 @@ _WITHOUT_BODY = frozenset({204, 304})
 
 
 class Pieces(Protocol):
-    """The body of a streamed response, such as an async generator. The server always calls `aclose`, also early."""
+    """The body of a streamed response, such as an async generator.
+
+    The server always calls `aclose`, even if it stops early.
+    """
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Iterate over the pieces."""
@@ -29,7 +32,7 @@ class Response(msgspec.Struct, frozen=True):
 
     The server adds `content-length`, `transfer-encoding` and `connection`. Only a streamed body may have its
     `content-length` in `headers`. `header_lines` are sent after `headers` as they are: complete lines, each with its
-    line break. A handler that sends the same headers each time formats them faster than `headers` are rendered.
+    line break. For headers that are always the same, preformatted lines are faster.
     """
 
     status: int
@@ -57,7 +60,7 @@ def render_complete(response: Response, body: bytes | bytearray, *, keep_alive: 
 class StreamedBody:
     """Frames the pieces of one streamed response: by its `content-length`, in chunks, or by the end of the connection.
 
-    HTTP/1.0 knows no chunks, so without a `content-length` the connection must close after the response.
+    HTTP/1.0 has no chunked encoding, so without a `content-length` the connection must close after the response.
     Without `has_body`, don't call `frame` and `end`.
     """
 

@@ -4,8 +4,9 @@ The event loop handles every ready socket in one iteration, so a burst of reques
 burst: read together, committed together, sent together. `PacedQueue` spreads a burst over several iterations, and work
 in progress runs between them.
 
-Load shedding is like CoDel (controlled delay): what counts is how long items wait, not how many there are. A burst may
-fill the queue. When its oldest item has waited for too long, the queue accepts only a few more until it has recovered.
+Load shedding is like CoDel (controlled delay): what counts is how long items wait, not how many there are. A burst of
+any size is accepted. When the oldest item has waited for too long, the queue accepts only a few more until it has
+recovered.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ QUEUE_LENGTH_WHILE_SHEDDING_MAX = 64
 """While the queue sheds load it accepts items up to this length, so accepted items wait for tens of milliseconds."""
 
 SHED_SECONDS = 1.0
-"""How long the queue sheds load after it last had to. Rejected clients retry after about as long."""
+"""How long the queue sheds load after the last sign of overload. Rejected clients retry after about as long."""
 
 Item = TypeVar("Item")
 

@@ -149,7 +149,7 @@ class RequestParser:
     def read_head(self) -> RequestHead | None:
         """Return the head of the request, or None while it is incomplete. Raises `BadRequest`.
 
-        It may be the object of the previous request with another length, so copy values that must outlive the request.
+        The returned object may be reused for the next request, so copy values that must outlive the request.
         """
         buffer, begin = self.buffer, self._position
         if buffer[begin : begin + 1] in (b"\r", b"\n"):
@@ -332,7 +332,7 @@ class RequestParser:
         self._position = 0
 
     def _skip_empty_lines(self) -> None:
-        """Skip CRLFs before a request line (RFC 9112, section 2.2). They count towards the head."""
+        """Skip CRLFs before a request line (RFC 9112, section 2.2). They count toward the head."""
         self._drop_read_bytes()
         rest = self.buffer.lstrip(b"\r\n")
         skipped = bytes(self.buffer[: len(self.buffer) - len(rest)])

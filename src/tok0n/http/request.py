@@ -12,14 +12,14 @@ UNREAD_BODY_BYTES_MAX = 64 * 1024
 """The connection stops reading while this much of a body waits for the handler."""
 
 UNCOUNTED_BODY_BYTES = 4 * 1024
-"""Smaller bodies don't count towards the buffered bytes: counting costs more than they do, and the number of
+"""Smaller bodies don't count toward the buffered bytes: counting costs more than they do, and the number of
 connections limits them."""
 
 Address = tuple[str, int] | None
 """IP address and port; None for a Unix socket."""
 
 
-class ClientLeft(Exception):
+class RequestAborted(Exception):
     """The client closed the connection, or the server rejected the request, before its body was complete."""
 
 
@@ -90,7 +90,7 @@ class Request:
 
     @property
     def headers(self) -> Headers:
-        """The headers in their order."""
+        """The headers in order of arrival."""
         return self.head.headers
 
     @property
@@ -104,7 +104,7 @@ class Request:
         return self._channel.server_address
 
     async def receive(self) -> bytes:
-        """Wait for more of the body and return it; b"" after the last piece. Raises `ClientLeft`."""
+        """Wait for more of the body and return it; b"" after the last piece. Raises `RequestAborted`."""
         channel = self._channel
         if self.awaits_continue and not self.is_cut_off:
             self.awaits_continue = False
@@ -114,24 +114,24 @@ class Request:
             self._waiter = channel.loop.create_future()
             await self._waiter
         if self.is_cut_off or self.is_finished:
-            raise ClientLeft
+            raise RequestAborted
         piece, self.body = bytes(self.body), b""
         channel.update_reading()
         return piece
 
     def assign(self, holder: Hashable) -> str | None:
-        """Count the body for `holder`, such as an account. Returns an error code if that one holds too many bytes."""
+        """Count the body for `holder`, such as an account. Returns an error code if the holder has too many bytes."""
         self._holder = holder
         return None if self._hold is None else self._hold.move(holder)
 
     def admit(self) -> None:
-        """Stop counting the body: the request may run now. Raises `ClientLeft` if it was rejected to free memory."""
+        """Stop counting the body: the request may run. Raises `RequestAborted` if it was rejected to free memory."""
         self.stop_counting()
         if self.rejected_as is not None:
-            raise ClientLeft
+            raise RequestAborted
 
     def stop_counting(self) -> None:
-        """Stop counting the body towards the buffered bytes: the request is admitted, or its body is dropped."""
+        """Stop counting the body toward the buffered bytes: the request is admitted, or its body is dropped."""
         self._is_counted = False
         if self._hold is not None:
             self._hold.release()
@@ -166,7 +166,7 @@ class Request:
             self._wake()
 
     def complete_body(self) -> None:
-        """Note that the last byte of the body arrived."""
+        """Record that the last byte of the body arrived."""
         self.is_complete = True
         if type(self.body) is not bytes:
             self.body = bytes(self.body)
@@ -174,7 +174,7 @@ class Request:
             self._wake()
 
     def cut_off(self) -> None:
-        """Note that the client left, or that the request was rejected. `receive` raises `ClientLeft` from now on."""
+        """Record that the client left or the request was rejected. `receive` raises `RequestAborted` from now on."""
         self.is_cut_off = True
         self.body = b""
         self.stop_counting()

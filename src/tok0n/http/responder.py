@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from tok0n.http.message import Pieces, Response, StreamedBody, render_complete
-from tok0n.http.request import ClientLeft, Request
+from tok0n.http.request import Request, RequestAborted
 
 if TYPE_CHECKING:
     from tok0n.http.server import ServerState
@@ -37,7 +37,7 @@ class Responder:
     transport: asyncio.Transport
 
     def __init__(
-        self, server: "ServerState", *, on_finish: Callable[[Request], None], on_failure: Callable[[], None]
+        self, server: "ServerState", *, on_finish: Callable[[Request], None], on_failure: Callable[[Request], None]
     ) -> None:
         self._server = server
         self._on_finish = on_finish
@@ -49,7 +49,7 @@ class Responder:
         self.has_begun = False
 
     def start(self, request: Request) -> None:
-        """Have the task respond to a request. The previous request is finished."""
+        """Have the task respond to a request. The previous request must be finished."""
         self._next_request = request
         if self._task is None:
             self._task = self._server.loop.create_task(self._run())
@@ -90,7 +90,10 @@ class Responder:
             self.transport.close()
 
     async def _respond(self, request: Request) -> None:
-        """Run the handler and write its response. A handler that fails gets a 500, or a cut connection."""
+        """Run the handler and write its response.
+
+        If the handler fails, the client gets a 500, or the connection is cut if the response has begun.
+        """
         try:
             response = await self._server.handle(request)
             body = response.body
@@ -102,7 +105,7 @@ class Responder:
                     self._write_complete(request, response, body)
             else:
                 await self._write_stream(request, response, body)
-        except ClientLeft:
+        except RequestAborted:
             return
         except Exception:
             log.exception("unexpected_error")
@@ -156,7 +159,7 @@ class Responder:
             return
         request.keep_alive = False
         if self.has_begun:
-            self._on_failure()
+            self._on_failure(request)
             return
         response = self._server.render_error("api_error", "The server had an unexpected error.", request.head)
         assert isinstance(response.body, bytes)

@@ -45,12 +45,13 @@ def socket_address(address: Address, _: Headers) -> Hashable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Edge:
+class ServerOptions:
     """The application's options for the server: limits, the rendering of errors, and the identity of clients.
 
     A trusted proxy (`is_trusted`, from its IP address) may have any number of connections. At most
     `pacing.ITEMS_PER_TICK` complete POST requests to `paced_paths` start in each iteration of the event loop. All other
-    requests start within the time budget of `fair_queue`, so `paced_paths` is for requests that are cheap to start.
+    requests start within the time budget of `fair_queue`. Put only paths in `paced_paths` whose requests are cheap to
+    start, because they bypass that budget.
     """
 
     limits: HttpLimits = field(default_factory=HttpLimits)
@@ -64,7 +65,7 @@ class App(Protocol):
     """What `HttpServer` serves."""
 
     @property
-    def edge(self) -> Edge:
+    def options(self) -> ServerOptions:
         """The options of the server."""
 
     def handle(self, request: Request) -> Awaitable[Response]:
@@ -75,14 +76,14 @@ class ServerState:
     """What all connections of one server share."""
 
     def __init__(self, app: App) -> None:
-        edge = app.edge
-        limits = edge.limits
+        options = app.options
+        limits = options.limits
         self.handle: Handler = app.handle
-        self.paced_targets = {path.encode(): path for path in edge.paced_paths}
+        self.paced_targets = {path.encode(): path for path in options.paced_paths}
         self.loop = asyncio.get_running_loop()
         self.limits = limits
-        self.render_error = edge.render_error
-        self.client_key = edge.client_key
+        self.render_error = options.render_error
+        self.client_key = options.client_key
         self.buffered = BufferedBytes(
             buffered_bytes_max=limits.buffered_bytes_max, holder_bytes_max=limits.holder_bytes_max
         )
@@ -94,7 +95,7 @@ class ServerState:
         self.is_closing = False
         self.all_closed = asyncio.Event()
         self.all_closed.set()
-        self._is_trusted = edge.is_trusted
+        self._is_trusted = options.is_trusted
         self._connections_of: dict[Hashable, int] = {}
 
     def peer_key(self, address: Address) -> Hashable:
@@ -124,7 +125,7 @@ class ServerState:
 
 
 class HttpServer:
-    """Serves `app` on one socket from entering the context to leaving it."""
+    """Serves `app` on one socket while the context is open."""
 
     def __init__(
         self,

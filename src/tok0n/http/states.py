@@ -4,9 +4,9 @@ Theory of operation. A connection has at most one request in progress. Bytes of 
 once there are any, the socket is not read again until the response is out. So a connection holds at most the bytes of
 one `recv` of pipelined requests, and its responses have the order of its requests.
 
-    IDLE ──START──> HEAD ──AWAIT_BODY──> BODY ──COMPLETE──> RESPONDING ──NEXT──> IDLE
-      │            └───────────COMPLETE───────────┤
-      └────────────────────────COMPLETE───────────┘
+    IDLE ──START──> HEAD
+    IDLE, HEAD ──AWAIT_BODY──> BODY
+    IDLE, HEAD, BODY ──COMPLETE──> RESPONDING ──NEXT──> IDLE
     every state ──CLOSE──> CLOSING
 
 - START: the first bytes of a head arrived, but not all of it.

@@ -155,7 +155,7 @@ class Passkeys(Protocol):
     async def find(self, credential_id: bytes) -> tuple[Passkey, User] | None:
         """Return a passkey and its user."""
 
-    async def used(self, credential_id: bytes, *, sign_count: int, now_us: int) -> None:
+    async def record_use(self, credential_id: bytes, *, sign_count: int, now_us: int) -> None:
         """Store a passkey's new sign count, and the time of its last use."""
 
     async def remove(self, *, user_id: str, credential_id: bytes, made_in: bytes) -> None:
@@ -177,7 +177,7 @@ class Authenticator(Protocol):
     def created(self, credential: str, *, challenge: bytes) -> tuple[bytes, bytes, int]:
         """Verify the response to `creation_options`. Returns id, public key and sign count. Raises `PasskeyInvalid`."""
 
-    def used(self, credential: str, *, challenge: bytes, passkey: Passkey) -> int:
+    def verify_assertion(self, credential: str, *, challenge: bytes, passkey: Passkey) -> int:
         """Verify the response to `request_options`. Returns the new sign count. Raises `PasskeyInvalid`."""
 
 

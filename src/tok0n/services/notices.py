@@ -31,9 +31,10 @@ class LowBalances:
         await self._notices.set_threshold(account_id, threshold_tokens)
 
     async def notify(self) -> None:
-        """Email each owner whose balance fell below the threshold since the last alert.
+        """Email each owner whose posted balance fell below the threshold since the last alert.
 
-        The alert is recorded before the email is sent, so a crash can lose an email but never sends it twice.
+        Reservations don't count, because they may be released. The alert is recorded before the email is sent, so a
+        crash can lose an email but never sends it twice.
         """
         overview = self._url_of("/dashboard")
         for low in await self._notices.claim_due(rows_max=ROWS_MAX):

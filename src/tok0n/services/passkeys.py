@@ -126,7 +126,7 @@ class SignInByPasskey:
         except PasskeyInvalid as error:
             raise FormError(error.message, field="passkey") from error
         await self._attempts.take_back(counted)
-        await self._passkeys.used(passkey.credential_id, sign_count=count, now_us=self._clock.now_us())
+        await self._passkeys.record_use(passkey.credential_id, sign_count=count, now_us=self._clock.now_us())
         return await self._sign_in.begin(user, agent=agent, two_factor_passed=True)
 
     async def _prove(self, credential: str, *, visitor: str | None) -> tuple[Passkey, User, int]:
@@ -137,7 +137,9 @@ class SignInByPasskey:
         if match is None:
             raise PasskeyInvalid("We don't recognize this passkey. Sign in with your password.")
         passkey, user = match
-        count = await asyncio.to_thread(self._authenticator.used, credential, challenge=challenge, passkey=passkey)
+        count = await asyncio.to_thread(
+            self._authenticator.verify_assertion, credential, challenge=challenge, passkey=passkey
+        )
         return passkey, user, count
 
     async def _store_challenge(
@@ -156,8 +158,8 @@ class SignInByPasskey:
     async def _use_challenge(self, challenge: bytes, purpose: ChallengePurpose, *, visitor: str | None) -> None:
         """Use up a challenge. Raises `PasskeyInvalid` unless it is stored for this purpose and visitor."""
         if visitor and len(visitor) <= SECRET_CHARACTERS_MAX:
-            link = _challenge_digest(challenge, purpose, visitor=visitor)
-            if await self._users.use_link(link, purpose=LinkPurpose.PASSKEY, now_us=self._clock.now_us()):
+            link_digest = _challenge_digest(challenge, purpose, visitor=visitor)
+            if await self._users.use_link(link_digest, purpose=LinkPurpose.PASSKEY, now_us=self._clock.now_us()):
                 return
         raise PasskeyInvalid("This passkey request has expired or was started in another browser. Try again.")
 

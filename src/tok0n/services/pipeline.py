@@ -138,7 +138,7 @@ class Pipeline:
             if request.inexact_texts:
                 request = await self._bound_exactly(caller, request)
             new = self._new(call, caller, request, upstream)
-            reservation = self._reservations.open(new)
+            reservation = self._reservations.reservation_for(new)
             try:
                 async with reservation:
                     call.reserved = new.tokens

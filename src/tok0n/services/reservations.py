@@ -32,14 +32,14 @@ CANCELLED_CODE = "cancelled"
 
 
 class Reservations:
-    """Opens reservations, and retries the releases that failed."""
+    """Creates reservations, and retries the releases that failed."""
 
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self.ledger = ledger
         self.clock = clock
         self.failed_releases: deque[Release] = deque(maxlen=FAILED_RELEASES_MAX)
 
-    def open(self, new: NewReservation) -> "Reservation":
+    def reservation_for(self, new: NewReservation) -> "Reservation":
         """Return a context manager that reserves on entry and ends the reservation on exit."""
         return Reservation(self, new)
 

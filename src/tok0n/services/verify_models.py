@@ -99,6 +99,7 @@ class VerifyModels:
         return await self._verify(model, exclusive_us=self._exclusive_us)
 
     async def _verify(self, model: Model, *, exclusive_us: int) -> ModelState | None:
+        """Try each output limit until one suffices, and record the last result. None if another process verifies."""
         for output_tokens in output_limits(model):
             started = self._clock.monotonic()
             outcome = await self._attempt(model, output_tokens, exclusive_us=exclusive_us)
@@ -112,7 +113,7 @@ class VerifyModels:
                 latency_ms=round((self._clock.monotonic() - started) * 1000),
                 detail=outcome.detail,
             )
-            if not outcome.is_used_up:
+            if not outcome.needs_more_output:
                 break
             exclusive_us = 0  # the claim of the previous attempt is our own
         return await self._models.record(verification)
@@ -149,8 +150,8 @@ class VerifyModels:
         except TimeoutError:
             return _Outcome(checks=checks, detail=f"no response within {self._timeout_seconds:g} s")
         except RejectedByUpstream as error:
-            is_used_up = _LIMIT_REACHED.search(error.message) is not None
-            return _Outcome(checks=checks, detail=error.message, is_used_up=is_used_up)
+            needs_more_output = _LIMIT_REACHED.search(error.message) is not None
+            return _Outcome(checks=checks, detail=error.message, needs_more_output=needs_more_output)
         except Tok0nError as error:
             if isinstance(error, Overloaded) or (isinstance(error, UpstreamFailed) and not error.reached):
                 admission.dispatched = False
@@ -160,11 +161,11 @@ class VerifyModels:
 
 
 class _Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of one attempt. `is_used_up` if reasoning used up the output limit."""
+    """The result of one attempt. `needs_more_output`: the output limit was too small for a complete response."""
 
     checks: dict[str, bool]
     detail: str = ""
-    is_used_up: bool = False
+    needs_more_output: bool = False
 
 
 def output_limits(model: Model) -> list[int]:
@@ -202,11 +203,11 @@ def _judge(endpoint: Endpoint, checks: dict[str, bool], request: MeteredRequest,
     if not checks["bound"]:
         detail = f"{usage.total_tokens} tokens used, above the bound of {request.bound}"
         return _Outcome(checks=checks, detail=detail)
-    return _Outcome(checks=checks, is_used_up=_is_used_up(endpoint, request, answer))
+    return _Outcome(checks=checks, needs_more_output=_needs_more_output(endpoint, request, answer))
 
 
-def _is_used_up(endpoint: Endpoint, request: MeteredRequest, answer: Answer) -> bool:
-    """Whether the response is empty, or reasoning used up the output limit."""
+def _needs_more_output(endpoint: Endpoint, request: MeteredRequest, answer: Answer) -> bool:
+    """Whether the output limit cut the response before any output, or reasoning used up the limit."""
     if answer.usage.details.get(_REASONING_TOKENS, 0) >= request.output_limit:
         return True
     return endpoint.is_cut_before_output(decode(answer.body))

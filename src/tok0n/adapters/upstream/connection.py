@@ -107,7 +107,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._fail("did not respond before the gateway stopped", "closed by the gateway")
 
     def abort(self) -> None:
-        """Close the connection immediately. No caller may wait on it."""
+        """Close the connection immediately. Call it only if no caller is waiting."""
         self._waiter = None
         self._stream = None
         self._reader.reset()
@@ -166,7 +166,7 @@ class UpstreamConnection(asyncio.Protocol):
         stream.feed(reader.take())
 
     def _finish(self) -> None:
-        """Deliver the response, and return the connection to the pool. Raises `InvalidResponse`."""
+        """Deliver the response, and keep the connection if it can be reused. Raises `InvalidResponse`."""
         waiter, transport, reader = self._waiter, self._transport, self._reader
         if waiter is None or transport is None:
             return

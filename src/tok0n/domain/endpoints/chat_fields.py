@@ -1,8 +1,9 @@
 """The fields of POST /v1/chat/completions, and the rules that span several fields.
 
-The tables list every documented field, accepted or not. They are the source of the checks, of an error's `param` and of
-the OpenAPI schema. A field is accepted if it can't make the upstream do unbounded or separately billed work. If
-providers keep adding values to a field (`reasoning_effort`), Tok0n checks only its type.
+`FIELDS` lists every documented field, accepted or not, except those of `REJECTED_UNLESS_ALLOWED`. The tables are the
+source of the checks, of an error's `param` and of the OpenAPI schema. A field is accepted if it can't make the upstream
+do unbounded or separately billed work. If providers keep adding values to a field (`reasoning_effort`), Tok0n checks
+only its type.
 
 Clients send an assistant's message back as they received it, so its table includes the members that providers add.
 
@@ -268,7 +269,7 @@ FIELDS: dict[str, Field] = {
     "verbosity": _WORD,
     "web_search_options": _NOT_BY_TOKENS,
 }
-"""Every documented field. Null means that the field is absent, except for required fields."""
+"""Every documented field except those of `REJECTED_UNLESS_ALLOWED`. Null means absent, except for required fields."""
 
 BODY = Object(
     members=FIELDS,

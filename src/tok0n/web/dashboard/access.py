@@ -7,23 +7,23 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.ports.users import Passkeys
-from tok0n.web.dashboard.dashboard_ports import DashboardPorts
-from tok0n.web.pages.endpoints import GET_POST, page_route
-from tok0n.web.pages.page_context import PageContext
-from tok0n.web.pages.page_request import PageRequest
+from tok0n.web.dashboard.dashboard_context import DashboardContext
+from tok0n.web.rendering.endpoints import GET_POST, page_route
+from tok0n.web.rendering.page_context import PageContext
+from tok0n.web.rendering.page_request import PageRequest
 
 ACCESS = "/dashboard/settings/access"
 
 
-def access_routes(context: PageContext, ports: DashboardPorts, passkeys: Passkeys) -> list[Route]:
+def access_routes(context: PageContext, dashboard: DashboardContext, passkeys: Passkeys) -> list[Route]:
     """Return the routes of the page after a password reset."""
-    page = _AccessPage(ports, passkeys)
+    page = _AccessPage(dashboard, passkeys)
     return [page_route(context, ACCESS, page.access, methods=GET_POST)]
 
 
 class _AccessPage:
-    def __init__(self, ports: DashboardPorts, passkeys: Passkeys) -> None:
-        self._ports = ports
+    def __init__(self, dashboard: DashboardContext, passkeys: Passkeys) -> None:
+        self._dashboard = dashboard
         self._passkeys = passkeys
 
     async def access(self, page: PageRequest) -> Response:
@@ -33,13 +33,13 @@ class _AccessPage:
         return page.render(
             "access.html",
             passkeys=await self._passkeys.of(page.user.user_id),
-            keys=await self._ports.api_keys.active(page.account_id),
+            keys=await self._dashboard.api_keys.active(page.account_id),
         )
 
     async def _remove(self, page: PageRequest) -> None:
         """Remove the passkey or revoke the key that the form names. Raises `NotFound`."""
         if key_id := page.form.get("key_id", ""):
-            await self._ports.api_keys.revoke(account_id=page.account_id, key_id=key_id)
+            await self._dashboard.api_keys.revoke(account_id=page.account_id, key_id=key_id)
             return
         try:
             credential_id = bytes.fromhex(page.form.get("credential_id", ""))

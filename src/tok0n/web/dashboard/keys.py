@@ -7,18 +7,18 @@ from tok0n.domain.accounts import ApiKey
 from tok0n.domain.errors import InvalidRequest, LimitReached
 from tok0n.services.api_keys import KeyDraft
 from tok0n.services.passwords import FormError
-from tok0n.web.dashboard.dashboard_ports import DashboardPorts
+from tok0n.web.dashboard.dashboard_context import DashboardContext
 from tok0n.web.dashboard.submissions import form_error_of, submission_of, whole_number
-from tok0n.web.pages.endpoints import GET_POST, page_route
-from tok0n.web.pages.page_context import PageContext
-from tok0n.web.pages.page_request import PageRequest
+from tok0n.web.rendering.endpoints import GET_POST, page_route
+from tok0n.web.rendering.page_context import PageContext
+from tok0n.web.rendering.page_request import PageRequest
 
 ENDED_ROWS_MAX = 100
 
 
-def key_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
+def key_routes(context: PageContext, dashboard: DashboardContext) -> list[Route]:
     """Return the routes of API keys."""
-    pages = _KeyPages(ports)
+    pages = _KeyPages(dashboard)
     return [
         page_route(context, "/dashboard/keys", pages.keys, methods=GET_POST),
         page_route(context, "/dashboard/keys/{key}/rename", pages.rename, methods=GET_POST),
@@ -27,9 +27,9 @@ def key_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
 
 
 class _KeyPages:
-    def __init__(self, ports: DashboardPorts) -> None:
-        self._ports = ports
-        self._api_keys = ports.api_keys
+    def __init__(self, dashboard: DashboardContext) -> None:
+        self._dashboard = dashboard
+        self._api_keys = dashboard.api_keys
 
     async def keys(self, page: PageRequest) -> Response:
         if not page.is_post:
@@ -41,7 +41,7 @@ class _KeyPages:
             return await self._list(page, form_error=form_error_of(error))
         except LimitReached as limit:
             return await self._list(page, form_error=FormError(limit.message, field="name"))
-        models = issued.key.limits.models or [model.id for model in self._ports.catalogue.listed()]
+        models = issued.key.limits.models or [model.id for model in self._dashboard.catalogue.listed()]
         return page.render("key_made.html", key=issued.key, issued=issued, model=next(iter(models), "MODEL"))
 
     async def rename(self, page: PageRequest) -> Response:
@@ -63,13 +63,13 @@ class _KeyPages:
 
     async def _list(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
         keys = await self._api_keys.of(page.account_id)
-        now_us = self._ports.clock.now_us()
+        now_us = self._dashboard.clock.now_us()
         return page.render(
             "keys.html",
             working=[key for key in reversed(keys) if key.works(now_us)],
             ended=[key for key in reversed(keys) if not key.works(now_us)][:ENDED_ROWS_MAX],
-            spent=await self._ports.history.key_spent(page.account_id),
-            models=self._ports.catalogue.listed(),
+            spent=await self._dashboard.history.key_spent(page.account_id),
+            models=self._dashboard.catalogue.listed(),
             selected_models=page.choices.get("models", []),
             form_error=form_error,
         )

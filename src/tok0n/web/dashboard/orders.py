@@ -12,11 +12,11 @@ from tok0n.ports.orders import Orders
 from tok0n.services.passwords import FormError
 from tok0n.services.payments import SellPacks
 from tok0n.services.redeem_codes import RedeemCodes
-from tok0n.web.dashboard.dashboard_ports import DashboardPorts, page_of
+from tok0n.web.dashboard.dashboard_context import DashboardContext, page_of
 from tok0n.web.dashboard.submissions import submission_of
-from tok0n.web.pages.endpoints import GET_POST, POST, page_route
-from tok0n.web.pages.page_context import PageContext
-from tok0n.web.pages.page_request import PageRequest
+from tok0n.web.rendering.endpoints import GET_POST, POST, page_route
+from tok0n.web.rendering.page_context import PageContext
+from tok0n.web.rendering.page_request import PageRequest
 
 
 class Seller(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,13 +47,13 @@ class OrderPages:
     def __init__(
         self,
         *,
-        ports: DashboardPorts,
+        dashboard: DashboardContext,
         orders: Orders,
         redeem_codes: RedeemCodes,
         sell_packs: SellPacks | None,
         seller: Seller,
     ) -> None:
-        self._ports = ports
+        self._dashboard = dashboard
         self._orders = orders
         self._redeem_codes = redeem_codes
         self._sell_packs = sell_packs

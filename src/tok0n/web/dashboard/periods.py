@@ -8,9 +8,9 @@ from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.periods import Period, last_hours
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.submissions import form_error_of
-from tok0n.web.pages.charts import US_A_SECOND, field
-from tok0n.web.pages.filters import zone_of
-from tok0n.web.pages.page_request import PageRequest
+from tok0n.web.rendering.charts import US_A_SECOND, field
+from tok0n.web.rendering.filters import zone_of
+from tok0n.web.rendering.page_request import PageRequest
 
 LASTS = {"24h": ("24 hours", 1), "7d": ("7 days", 7), "30d": ("30 days", 30), "90d": ("90 days", 90)}
 """Periods that end now, by their value in the URL: label and number of days."""

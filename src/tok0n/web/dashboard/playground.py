@@ -12,19 +12,19 @@ from tok0n.domain.history import RequestRecord
 from tok0n.domain.metered_request import MeteredRequest
 from tok0n.services.passwords import FormError
 from tok0n.services.playground import Playground, PlaygroundResult
-from tok0n.web.dashboard.dashboard_ports import DashboardPorts
+from tok0n.web.dashboard.dashboard_context import DashboardContext
 from tok0n.web.dashboard.submissions import form_error_of, submission_of
-from tok0n.web.pages.endpoints import GET_POST, POST, page_route
-from tok0n.web.pages.page_context import PageContext
-from tok0n.web.pages.page_request import PageRequest
+from tok0n.web.rendering.endpoints import GET_POST, POST, page_route
+from tok0n.web.rendering.page_context import PageContext
+from tok0n.web.rendering.page_request import PageRequest
 
 OUTPUT_TOKENS = 500
 """The output limit that the form suggests."""
 
 
-def playground_routes(context: PageContext, ports: DashboardPorts, playground: Playground) -> list[Route]:
+def playground_routes(context: PageContext, dashboard: DashboardContext, playground: Playground) -> list[Route]:
     """Return the routes of the playground and its bound."""
-    pages = _PlaygroundPages(ports, playground)
+    pages = _PlaygroundPages(dashboard, playground)
     path = "/dashboard/playground"
     return [
         page_route(context, path, pages.playground, methods=GET_POST),
@@ -33,8 +33,8 @@ def playground_routes(context: PageContext, ports: DashboardPorts, playground: P
 
 
 class _PlaygroundPages:
-    def __init__(self, ports: DashboardPorts, playground: Playground) -> None:
-        self._ports = ports
+    def __init__(self, dashboard: DashboardContext, playground: Playground) -> None:
+        self._dashboard = dashboard
         self._playground = playground
 
     async def playground(self, page: PageRequest) -> Response:
@@ -83,9 +83,9 @@ class _PlaygroundPages:
         return page.render(
             "playground.html",
             status=status,
-            keys=await self._ports.api_keys.active(page.account_id),
-            models=self._ports.catalogue.listed(),
-            balance=await self._ports.history.balance(page.account_id),
+            keys=await self._dashboard.api_keys.active(page.account_id),
+            models=self._dashboard.catalogue.listed(),
+            balance=await self._dashboard.history.balance(page.account_id),
             suggested_output=OUTPUT_TOKENS,
             bound=bound,
             status_text="",
@@ -102,7 +102,7 @@ class _PlaygroundPages:
         if request_id is None:
             return None
         try:
-            return await self._ports.history.request(page.account_id, request_id)
+            return await self._dashboard.history.request(page.account_id, request_id)
         except NotFound:
             return None
 

@@ -9,12 +9,12 @@ from tok0n.domain.errors import NotFound
 from tok0n.domain.history import RequestFilter, RequestRecord, UseFilter
 from tok0n.domain.ledger import RequestStatus
 from tok0n.services.passwords import FormError
-from tok0n.web.dashboard.dashboard_ports import DashboardPorts, page_of
+from tok0n.web.dashboard.dashboard_context import DashboardContext, page_of
 from tok0n.web.dashboard.periods import LASTS, PeriodFilter, read_period
-from tok0n.web.pages import csv
-from tok0n.web.pages.endpoints import page_route
-from tok0n.web.pages.page_context import PageContext
-from tok0n.web.pages.page_request import PageRequest
+from tok0n.web.rendering import csv
+from tok0n.web.rendering.endpoints import page_route
+from tok0n.web.rendering.page_context import PageContext
+from tok0n.web.rendering.page_request import PageRequest
 
 _WHY_NOT_BILLED = {
     "upstream_error": "the provider failed, timed out, or returned an unusable response",
@@ -47,9 +47,9 @@ _COLUMNS = (
 )
 
 
-def request_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
+def request_routes(context: PageContext, dashboard: DashboardContext) -> list[Route]:
     """Return the routes of the list of requests, its CSV and a receipt."""
-    pages = _RequestPages(ports)
+    pages = _RequestPages(dashboard)
     return [
         page_route(context, "/dashboard/requests", pages.requests),
         page_route(context, "/dashboard/requests.csv", pages.export),
@@ -58,30 +58,30 @@ def request_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
 
 
 class _RequestPages:
-    def __init__(self, ports: DashboardPorts) -> None:
-        self._ports = ports
+    def __init__(self, dashboard: DashboardContext) -> None:
+        self._dashboard = dashboard
 
     async def requests(self, page: PageRequest) -> Response:
         if request_id := page.query("id"):
             return await self._receipt(page, request_id)
         form_error = None
         try:
-            period = read_period(page, now_us=self._ports.clock.now_us())
+            period = read_period(page, now_us=self._dashboard.clock.now_us())
         except FormError as error:
             form_error, period = error, PeriodFilter()
         filter_by = _filter(page, period)
-        fetch = functools.partial(self._ports.history.requests, page.account_id, filter_by)
+        fetch = functools.partial(self._dashboard.history.requests, page.account_id, filter_by)
         query = {name: page.query(name) for name in _FILTERS if page.query(name)} | period.query
         return page.render(
             "requests.html",
             **await page_of(fetch, before=page.query("before") or None),
-            totals=await self._ports.history.totals(page.account_id, _use(filter_by, period)),
+            totals=await self._dashboard.history.totals(page.account_id, _use(filter_by, period)),
             has_totals=filter_by.status in {None, RequestStatus.SETTLED},
             query=query,
             period=period,
             lasts=LASTS,
-            keys=await self._ports.keys(page),
-            models=await self._ports.models(page),
+            keys=await self._dashboard.keys(page),
+            models=await self._dashboard.models(page),
             statuses=[status.lower() for status in RequestStatus],
             form_error=form_error,
         )
@@ -91,15 +91,15 @@ class _RequestPages:
 
     async def export(self, page: PageRequest) -> Response:
         try:
-            period = read_period(page, now_us=self._ports.clock.now_us())
+            period = read_period(page, now_us=self._dashboard.clock.now_us())
         except FormError as form_error:
             return page.error(422, form_error.message)
-        fetch = functools.partial(self._ports.history.requests, page.account_id, _filter(page, period))
+        fetch = functools.partial(self._dashboard.history.requests, page.account_id, _filter(page, period))
         return csv.export("requests", _COLUMNS, fetch, _values)
 
     async def _receipt(self, page: PageRequest, request_id: str) -> Response:
         try:
-            record = await self._ports.history.request(page.account_id, request_id)
+            record = await self._dashboard.history.request(page.account_id, request_id)
         except NotFound:
             text = "Check the ID. It's in the x-request-id header of each response."
             return page.message("Request not found", text, status=404)

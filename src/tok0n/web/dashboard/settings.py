@@ -8,19 +8,19 @@ from tok0n.domain.errors import InvalidRequest
 from tok0n.services import second_factor
 from tok0n.services.passwords import FormError
 from tok0n.services.profile import time_zones
-from tok0n.web.dashboard.dashboard_ports import DashboardPorts
+from tok0n.web.dashboard.dashboard_context import DashboardContext
 from tok0n.web.dashboard.submissions import expired_form, form_error_of, submission_of, whole_number
-from tok0n.web.pages.endpoints import GET_POST, page_route
-from tok0n.web.pages.page_context import PageContext
-from tok0n.web.pages.page_request import PageRequest
+from tok0n.web.rendering.endpoints import GET_POST, page_route
+from tok0n.web.rendering.page_context import PageContext
+from tok0n.web.rendering.page_request import PageRequest
 
 _TWO_FACTOR = "two_factor"
 _SETTINGS = "/dashboard/settings"
 
 
-def settings_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
+def settings_routes(context: PageContext, dashboard: DashboardContext) -> list[Route]:
     """Return the routes of the account's settings."""
-    pages = _SettingsPages(ports)
+    pages = _SettingsPages(dashboard)
     return [
         page_route(context, _SETTINGS, pages.settings, methods=GET_POST),
         page_route(context, f"{_SETTINGS}/second-factor", pages.second_factor, methods=GET_POST),
@@ -30,8 +30,8 @@ def settings_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
 
 
 class _SettingsPages:
-    def __init__(self, ports: DashboardPorts) -> None:
-        self._ports = ports
+    def __init__(self, dashboard: DashboardContext) -> None:
+        self._dashboard = dashboard
         self._changes = {
             "time_zone": self._time_zone,
             "threshold": self._threshold,
@@ -53,7 +53,7 @@ class _SettingsPages:
         return page.redirect(f"{_SETTINGS}?done={done}")
 
     async def second_factor(self, page: PageRequest) -> Response:
-        user = await self._ports.users.get(page.user.user_id)
+        user = await self._dashboard.users.get(page.user.user_id)
         is_end = page.form.get("change") == "end" if page.is_post else user.totp_secret is not None
         if is_end:
             return await self._end_second_factor(page)
@@ -64,7 +64,7 @@ class _SettingsPages:
         if page.is_post:
 
             async def begin() -> str:
-                codes = await self._ports.profile.begin_totp(
+                codes = await self._dashboard.profile.begin_totp(
                     page.user,
                     password=page.form.get("password", ""),
                     secret=secret,
@@ -73,8 +73,8 @@ class _SettingsPages:
                 return "\n".join(codes)
 
             try:
-                text = await self._ports.submit_once(submission_of(page, _TWO_FACTOR, field="code"), begin)
-                user = await self._ports.users.get(user.id)
+                text = await self._dashboard.submit_once(submission_of(page, _TWO_FACTOR, field="code"), begin)
+                user = await self._dashboard.users.get(user.id)
                 if user.totp_secret != secret:  # two-factor authentication was turned off since the first submission
                     raise expired_form("code")
             except FormError as error:
@@ -95,31 +95,31 @@ class _SettingsPages:
         form_error = None
         if page.is_post:
             try:
-                await self._ports.profile.close_account(page.user, password=page.form.get("close_password", ""))
+                await self._dashboard.profile.close_account(page.user, password=page.form.get("close_password", ""))
             except FormError as error:
                 form_error = error
             else:
                 return page.sign_out()
-        balance = await self._ports.history.balance(page.account_id)
+        balance = await self._dashboard.history.balance(page.account_id)
         return page.render("close.html", balance=balance, form_error=form_error)
 
     async def new_address(self, page: PageRequest) -> Response:
         if not page.is_post:
             return page.render("new_address.html")
-        email = await self._ports.profile.change_email(page.link, session=page.session)
+        email = await self._dashboard.profile.change_email(page.link, session=page.session)
         if email is None:
             text = "It was already used, has expired, or is for an address that belongs to another account."
             return page.message("This link no longer works", text, status=410)
         return page.message("Email changed", f"Sign in as {email} from now on.")
 
     async def _show(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
-        user = await self._ports.users.get(page.user.user_id)
+        user = await self._dashboard.users.get(page.user.user_id)
         return page.render(
             "settings.html",
             user=user,
-            threshold_tokens=await self._ports.low_balances.threshold_tokens(page.account_id),
-            sessions=await self._ports.sessions.of(user.id, now_us=self._ports.clock.now_us()),
-            recovery_codes=await self._ports.users.recovery_codes_left(user.id),
+            threshold_tokens=await self._dashboard.low_balances.threshold_tokens(page.account_id),
+            sessions=await self._dashboard.sessions.of(user.id, now_us=self._dashboard.clock.now_us()),
+            recovery_codes=await self._dashboard.users.recovery_codes_left(user.id),
             zones=sorted(time_zones()),
             done=page.query("done"),
             form_error=form_error,
@@ -129,25 +129,25 @@ class _SettingsPages:
         if not page.is_post:
             return page.render("second_factor_end.html")
         try:
-            await self._ports.profile.end_totp(page.user, password=page.form.get("password", ""))
+            await self._dashboard.profile.end_totp(page.user, password=page.form.get("password", ""))
         except FormError as form_error:
             return page.render("second_factor_end.html", form_error=form_error)
         return page.redirect(f"{_SETTINGS}?done=second_factor")
 
     async def _time_zone(self, page: PageRequest) -> str:
-        await self._ports.profile.set_time_zone(page.user, page.form.get("time_zone", ""))
+        await self._dashboard.profile.set_time_zone(page.user, page.form.get("time_zone", ""))
         return "time_zone"
 
     async def _threshold(self, page: PageRequest) -> str:
         threshold_tokens = whole_number(page, "threshold")
         try:
-            await self._ports.low_balances.set_threshold(page.account_id, threshold_tokens)
+            await self._dashboard.low_balances.set_threshold(page.account_id, threshold_tokens)
         except InvalidRequest as error:
             raise form_error_of(error, field="threshold") from None
         return "threshold"
 
     async def _password(self, page: PageRequest) -> str:
-        await self._ports.profile.change_password(
+        await self._dashboard.profile.change_password(
             page.user,
             current=page.form.get("current", ""),
             password=page.form.get("password", ""),
@@ -156,13 +156,13 @@ class _SettingsPages:
 
     async def _email(self, page: PageRequest) -> str:
         async def ask() -> str:
-            return await self._ports.profile.request_email_change(
+            return await self._dashboard.profile.request_email_change(
                 page.user,
                 password=page.form.get("email_password", ""),
                 email=page.form.get("email", ""),
             )
 
-        await self._ports.submit_once(submission_of(page, "email", field="email"), ask)
+        await self._dashboard.submit_once(submission_of(page, "email", field="email"), ask)
         return "email"
 
     async def _sessions(self, page: PageRequest) -> str:

@@ -3,7 +3,7 @@
 from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.forms import Submission, is_form_id
 from tok0n.services.passwords import FormError
-from tok0n.web.pages.page_request import PageRequest
+from tok0n.web.rendering.page_request import PageRequest
 
 _DIGITS_MAX = 20
 """More digits than any valid number has."""

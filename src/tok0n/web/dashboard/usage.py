@@ -9,23 +9,23 @@ from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.history import UseBy, UseFilter
 from tok0n.domain.periods import bounded
 from tok0n.services.passwords import FormError
-from tok0n.web.dashboard.dashboard_ports import DashboardPorts
+from tok0n.web.dashboard.dashboard_context import DashboardContext
 from tok0n.web.dashboard.periods import LASTS, PeriodFilter, read_period
 from tok0n.web.dashboard.submissions import form_error_of
-from tok0n.web.pages.charts import plot
-from tok0n.web.pages.endpoints import page_route
-from tok0n.web.pages.filters import zone_of
-from tok0n.web.pages.page_context import PageContext
-from tok0n.web.pages.page_request import PageRequest
+from tok0n.web.rendering.charts import plot
+from tok0n.web.rendering.endpoints import page_route
+from tok0n.web.rendering.filters import zone_of
+from tok0n.web.rendering.page_context import PageContext
+from tok0n.web.rendering.page_request import PageRequest
 
 DEFAULT_LAST = "7d"
 
 
-def usage_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
+def usage_routes(context: PageContext, dashboard: DashboardContext) -> list[Route]:
     """Return the route of the usage page."""
 
     async def usage(page: PageRequest) -> Response:
-        now_us = ports.clock.now_us()
+        now_us = dashboard.clock.now_us()
         form_error: FormError | None = None
         period = bounded(PeriodFilter(), now_us=now_us)
         try:
@@ -41,26 +41,26 @@ def usage_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
             model=page.query("model") or None,
             api_key_id=page.query("key") or None,
         )
-        keys = await ports.keys(page)
+        keys = await dashboard.keys(page)
         filters = {name: page.query(name) for name in ("model", "key") if page.query(name)}
         return page.render(
             "usage.html",
             by=by,
             chart=await asyncio.to_thread(
                 plot,
-                await ports.history.hours(page.account_id, filter_by, by=by),
-                await ports.key_names(page),
+                await dashboard.history.hours(page.account_id, filter_by, by=by),
+                await dashboard.key_names(page),
                 since_hour=period.since_hour,
                 until_hour=period.until_hour,
                 zone=zone_of(page.user.time_zone),
                 link=page.context.link("/dashboard/requests", filters),
             ),
-            totals=await ports.history.totals(page.account_id, filter_by),
+            totals=await dashboard.history.totals(page.account_id, filter_by),
             query=filters | period.query | ({"by": by} if by is UseBy.KEY else {}),
             period=period,
             lasts=LASTS,
             keys=keys,
-            models=await ports.models(page),
+            models=await dashboard.models(page),
             form_error=form_error,
         )
 

@@ -8,10 +8,10 @@ from starlette.routing import Route
 from tok0n.domain.packs import Pack
 from tok0n.domain.rate_limit import Limits
 from tok0n.services.catalogue import Catalogue
-from tok0n.web.pages.endpoints import page_route
-from tok0n.web.pages.page_context import PageContext
-from tok0n.web.pages.page_request import PageRequest
 from tok0n.web.public.docs import GUIDE
+from tok0n.web.rendering.endpoints import page_route
+from tok0n.web.rendering.page_context import PageContext
+from tok0n.web.rendering.page_request import PageRequest
 
 _LLMS = """\
 # Tok0n

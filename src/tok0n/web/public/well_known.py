@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from tok0n.web.pages.page_context import PageContext
+from tok0n.web.rendering.page_context import PageContext
 
 ICON = "icon.svg"
 ICON_SECONDS = 86_400

@@ -52,9 +52,13 @@ class SqlForms:
 def claim(
     tx: sa.Connection, submission: Submission, *, result: str | None, now_us: int, sealed: bytes | None = None
 ) -> None:
-    """Store a submission. Raises `AlreadySubmitted` if it is stored. PostgreSQL waits for a concurrent submission."""
+    """Store a submission. Raises `AlreadySubmitted` if it is already stored.
+
+    PostgreSQL waits for a concurrent submission.
+    """
     values: dict[str, object] = {"account_id": submission.account_id, "form": submission.form}
     values |= {"digest": submission.digest, "submitted_at_us": now_us, "result": result, "sealed": sealed}
+    # A submission that caused the conflict can be withdrawn before `check` reads it: then the claim is free again.
     while tx.execute(_CLAIM, values).rowcount == 0:
         check(tx, submission, now_us=now_us)
 

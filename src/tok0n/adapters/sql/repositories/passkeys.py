@@ -46,7 +46,7 @@ class SqlPasskeys:
 
         return await self._store.read(fn)
 
-    async def used(self, credential_id: bytes, *, sign_count: int, now_us: int) -> None:
+    async def record_use(self, credential_id: bytes, *, sign_count: int, now_us: int) -> None:
         update = sa.update(passkey).where(passkey.c.credential_id == credential_id)
         update = update.values(sign_count=sign_count, last_used_at_us=now_us)
         await execute(self._store, update)

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tok0n.web.pages.compression import ASSET_LEVEL, accepts_gzip, compress
+from tok0n.web.rendering.compression import ASSET_LEVEL, accepts_gzip, compress
 
 FOLDER = Path(__file__).parent.parent / "assets"
 HTMX = "htmx.min.js"

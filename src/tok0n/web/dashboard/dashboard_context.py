@@ -15,12 +15,12 @@ from tok0n.services.catalogue import Catalogue
 from tok0n.services.forms import SubmitOnce
 from tok0n.services.notices import LowBalances
 from tok0n.services.profile import Profile
-from tok0n.web.pages.page_request import PageRequest
+from tok0n.web.rendering.page_request import PageRequest
 
 ROWS_A_PAGE = 50
 
 
-class DashboardPorts(msgspec.Struct, frozen=True, kw_only=True):
+class DashboardContext(msgspec.Struct, frozen=True, kw_only=True):
     """The ports and services behind the pages of an account. Every query is restricted to the user's own account."""
 
     api_keys: ApiKeys

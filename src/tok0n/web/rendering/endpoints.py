@@ -9,8 +9,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.errors import Tok0nError
-from tok0n.web.pages.page_context import PageContext
-from tok0n.web.pages.page_request import PageRequest
+from tok0n.web.rendering.page_context import PageContext
+from tok0n.web.rendering.page_request import PageRequest
 
 Handler = Callable[[PageRequest], Awaitable[Response]]
 

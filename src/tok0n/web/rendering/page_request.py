@@ -14,10 +14,10 @@ from tok0n.domain.errors import CredentialsChanged, NotFound, Overloaded, Tok0nE
 from tok0n.domain.users import PASSKEY_LIFE_US, SESSION_LIFE_US, UTC, Session
 from tok0n.http.asgi import read_at_most
 from tok0n.services.sign_in import NewSession
-from tok0n.web.pages import filters
-from tok0n.web.pages.compression import COMPRESSED_BYTES_MIN, accepts_gzip, compress
-from tok0n.web.pages.cross_site import is_same_origin
-from tok0n.web.pages.page_context import PageContext
+from tok0n.web.rendering import filters
+from tok0n.web.rendering.compression import COMPRESSED_BYTES_MIN, accepts_gzip, compress
+from tok0n.web.rendering.cross_site import is_same_origin
+from tok0n.web.rendering.page_context import PageContext
 
 log = structlog.get_logger()
 

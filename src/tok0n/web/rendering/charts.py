@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from tok0n.domain.history import HourOfUse
 from tok0n.domain.ledger import US_AN_HOUR
-from tok0n.web.pages.filters import short
+from tok0n.web.rendering.filters import short
 
 WIDTH, HEIGHT = 960, 240
 LEFT, BOTTOM, TOP = 52, 26, 8
@@ -58,7 +58,7 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
         return [sum(bucket.values[index] for bucket in self.buckets) for index in range(len(self.series))]
 
     @property
-    def used(self) -> list[Bucket]:
+    def nonempty(self) -> list[Bucket]:
         """The buckets that are not empty, newest first."""
         return [bucket for bucket in reversed(self.buckets) if bucket.total]
 

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from tok0n.domain.client_ip import ClientAddresses
 from tok0n.services.forms import new_form_id
 from tok0n.services.sign_in import SignIn
-from tok0n.web.pages import filters
-from tok0n.web.pages.assets import Assets
+from tok0n.web.rendering import filters
+from tok0n.web.rendering.assets import Assets
 
 
 class PageContext:
