@@ -41,9 +41,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         """The name of the table as the file spells it."""
         return where_of(self.section, self.id)
 
-
-class _WrongValue(Exception):
-    """A value has the wrong type or is out of range. The message completes a sentence that starts with the setting."""
+    @property
+    def struct(self) -> type[msgspec.Struct]:
+        """The declaration of its settings."""
+        return (SECTIONS | TABLES)[self.section]
 
 
 class Conversion:
@@ -90,18 +91,7 @@ class Conversion:
         if not isinstance(raw, dict):
             self._fault(entry.where, f"must be a table: [{entry.where}].")
             return
-        struct = (SECTIONS | TABLES)[entry.section]
-        self._convert_settings(entry, raw, fields_of(struct))
-        old_names = old_names_of(struct)
-        for key in raw:
-            if key in old_names:
-                self._convert_old_name(entry, key, raw, old_names[key])
-            elif key not in fields_of(struct):
-                self._fault(f"{entry.where}.{key}", f"there is no such setting. {_suggest(key, fields_of(struct))}")
-        for key, message in self._contradictions(entry):
-            self._fault(f"{entry.where}.{key}", message)
-
-    def _convert_settings(self, entry: Entry, raw: dict[str, Any], fields: Mapping[str, FieldInfo]) -> None:
+        fields, old_names = fields_of(entry.struct), old_names_of(entry.struct)
         for key, field in fields.items():
             if key in raw:
                 self._convert_setting(entry, key, raw[key], field)
@@ -109,10 +99,17 @@ class Conversion:
                 entry.values[key] = default_of(field)
             else:
                 self._fault(f"{entry.where}.{key}", f"is missing.{self._why_declared(entry, raw)}")
+        for key in raw:
+            if key in old_names:
+                self._convert_old_name(entry, key, raw, old_names[key])
+            elif key not in fields:
+                self._fault(f"{entry.where}.{key}", f"there is no such setting. {_suggest(key, fields)}")
+        for key, message in self._contradictions(entry):
+            self._fault(f"{entry.where}.{key}", message)
 
     def _convert_old_name(self, entry: Entry, old_name: str, raw: dict[str, Any], key: str) -> None:
         where = f"{entry.where}.{old_name}"
-        self._convert_setting(entry, old_name, raw[old_name], fields_of((SECTIONS | TABLES)[entry.section])[key])
+        self._convert_setting(entry, old_name, raw[old_name], fields_of(entry.struct)[key])
         if old_name not in entry.values:
             return
         value = entry.values.pop(old_name)
@@ -128,10 +125,8 @@ class Conversion:
         info, extra = type_of(field)
         try:
             value = entry.values[key] = self._value(where, raw, field.type, info, extra)
-        except _WrongValue as wrong:
-            self._fault(where, str(wrong))
-        except SettingsInvalid as missing:
-            self.faults += map(self.with_origin, missing.faults)
+        except SettingsInvalid as error:
+            self.faults += map(self.with_origin, error.faults)
         else:
             if value and "rule" in extra and (reason := extra["rule"](value)) is not None:
                 self._fault(where, reason)
@@ -142,7 +137,7 @@ class Conversion:
         """Convert a raw value to the type `kind`, and resolve the secret reference of a whole URL.
 
         A value from the environment is always text, so it is converted leniently: "8080" is an integer there. Raises
-        `_WrongValue`, or `SettingsInvalid` for a missing secret.
+        `SettingsInvalid` for a wrong type, a value out of range, or a missing secret.
         """
         is_from_environment = isinstance(raw, Variable)
         if isinstance(raw, Variable):
@@ -159,17 +154,18 @@ class Conversion:
         try:
             return msgspec.convert(raw, kind, strict=not is_from_environment)
         except msgspec.ValidationError:
-            raise _WrongValue(f"must be {extra.get('expected') or _expected(info)}{_actual(raw)}.") from None
+            message = f"must be {extra.get('expected') or _expected(info)}{_actual(raw)}."
+            raise SettingsInvalid([Fault(where=where, message=message)]) from None
 
     def _secret(self, where: str, raw: Any) -> Secret:
         """Return the secret that `raw` refers to. The error never contains the value, which may be a pasted key."""
         if isinstance(raw, str) and is_reference(raw):
             return Secret(raw, where=where, environ=self._variables, folder=self._folder)
-        raise _WrongValue(_NO_REFERENCE)
+        raise SettingsInvalid([Fault(where=where, message=_NO_REFERENCE)])
 
     def _headers(self, where: str, raw: Any) -> Headers:
         if not isinstance(raw, dict):
-            raise _WrongValue('must be a table of headers: { "NAME" = "VALUE" }.')
+            raise SettingsInvalid([Fault(where=where, message='must be a table of headers: { "NAME" = "VALUE" }.')])
         fields: dict[str, str | Secret] = {}
         seen: set[str] = set()
         for name, value in raw.items():

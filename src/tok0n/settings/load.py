@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tok0n.domain import catalogue
-from tok0n.settings.convert import Conversion
+from tok0n.settings.convert import Conversion, Entry
 from tok0n.settings.faults import Fault, SettingsInvalid
 from tok0n.settings.layers import apply_environment, apply_flags, read_file
 from tok0n.settings.machine import machine_faults
-from tok0n.settings.schema import SECTIONS, TABLES, Settings
+from tok0n.settings.schema import TABLES, Settings
 
 DEFAULT_OUTPUT_TOKENS = 4_096
 """The default of `default_output_tokens`, unless the model's `max_output_tokens` is lower."""
@@ -37,11 +37,11 @@ def load(
         raise SettingsInvalid(errors)
     parts: dict[str, Any] = {section: {} for section in TABLES}
     for entry in conversion.entries:
-        values = _with_derived(entry.section, entry.id, entry.values, folder)
+        part = entry.struct(**_with_derived(entry, folder))
         if entry.id is None:
-            parts[entry.section] = SECTIONS[entry.section](**values)
+            parts[entry.section] = part
         else:
-            parts[entry.section][entry.id] = TABLES[entry.section](**values)
+            parts[entry.section][entry.id] = part
     return Settings(**parts, warnings=tuple(faults))
 
 
@@ -95,19 +95,19 @@ def _read(
     return conversion, faults + conversion.faults, folder
 
 
-def _with_derived(section: str, id_: str | None, values: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _with_derived(entry: Entry, folder: Path) -> dict[str, Any]:
     """Fill in settings whose default depends on others, and resolve relative paths."""
-    match section:
+    values = entry.values
+    match entry.section:
         case "server":
-            url = _public_url(values["host"], values["port"], values["public_url"])
-            return values | {"public_url": url}
+            return values | {"public_url": _public_url(values["host"], values["port"], values["public_url"])}
         case "database":
             return values | {"folder": folder}
         case "upstreams" if values["ca_file"] is not None:
             return values | {"ca_file": str(folder / Path(values["ca_file"]).expanduser())}
         case "models":
             default = values["default_output_tokens"] or min(DEFAULT_OUTPUT_TOKENS, values["max_output_tokens"])
-            return values | {"upstream_model": values["upstream_model"] or id_, "default_output_tokens": default}
+            return values | {"upstream_model": values["upstream_model"] or entry.id, "default_output_tokens": default}
     return values
 
 
