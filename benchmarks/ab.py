@@ -2,6 +2,7 @@
 
     make bench-ab BASE=d59035a
     make bench-ab BASE=d59035a ARGS="--max 1.03"      fail when the upper end of the interval is over 1.03
+    make bench-ab BASE=d59035a ARGS="--keys 20000"    with a random one of 20,000 API keys in each request
 
 Both gateways run at once on one core, each from its own .venv, on SQLite with default durability, in front of an nginx
 that answers at once. They are loaded for a second each in the order base, checkout, checkout, base, twice, which
@@ -41,7 +42,7 @@ CONNECTIONS = 64
 ROUNDS = 3
 """How often a pair starts new servers."""
 
-WARM_UP_SECONDS = 1
+WARM_UP_SECONDS, WARM_UP_SECONDS_WITH_KEYS = 1, 5
 PORTS = {"base": servers.GATEWAY_PORT, "checkout": servers.SECOND_GATEWAY_PORT}
 ORDER = ("base", "checkout", "checkout", "base")
 
@@ -63,7 +64,7 @@ def main() -> None:
         allow_many_files()
         with alone():
             began = time.monotonic()
-            spent = _measure(Path(name), base, seconds=options.seconds)
+            spent = _measure(Path(name), base, seconds=options.seconds, keys=options.keys)
     interval = compare(spent["base"], spent["checkout"])
     for side, title in (("base", options.base), ("checkout", "this checkout")):
         print(f"CPU seconds per 1,000 requests, {title}: {statistics.mean(spent[side]):.4f}")
@@ -90,6 +91,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("base", help="the commit to compare with")
     parser.add_argument("--max", type=float, help="fail when the interval's upper end is over this")
     parser.add_argument("--seconds", type=int, default=2, help="of load on each in half a round  [default: 2]")
+    parser.add_argument("--keys", type=int, default=0, help="use so many API keys, of an account each")
     options = parser.parse_args()
     if not options.base:
         parser.error("name a commit: make bench-ab BASE=COMMIT")
@@ -115,13 +117,13 @@ def _checked_out(commit: str, folder: Path) -> Iterator[Path]:
         subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=ROOT, check=False)
 
 
-def _measure(folder: Path, base: Path, *, seconds: int) -> dict[str, list[float]]:
+def _measure(folder: Path, base: Path, *, seconds: int, keys: int) -> dict[str, list[float]]:
     """CPU seconds per 1,000 requests of both, one figure for each pair."""
     trees = {"base": base, "checkout": ROOT}
     spent: dict[str, list[float]] = {side: [] for side in trees}
     prepared: dict[str, Server] = {}
     for side, tree in trees.items():
-        ready = servers.prepare(folder / f"{side}-data", port=PORTS[side], python=_python(tree))
+        ready = servers.prepare(folder / f"{side}-data", port=PORTS[side], python=_python(tree), keys=keys)
         prepared[side] = ready._replace(name=side)
     with servers.upstream(folder):
         for number in range(PAIRS):
@@ -152,7 +154,8 @@ def _pair(folder: Path, trees: dict[str, Path], prepared: dict[str, Server], *, 
             for side, server in running.items():
                 if not answers(server):
                     sys.exit(f"{side} gave no completion")
-                wrk(folder, server, seconds=WARM_UP_SECONDS, connections=CONNECTIONS)
+                warm_up_seconds = WARM_UP_SECONDS if server.keys_path is None else WARM_UP_SECONDS_WITH_KEYS
+                wrk(folder, server, seconds=warm_up_seconds, connections=CONNECTIONS)
             for side in ORDER * seconds:
                 load = wrk(folder, running[side], seconds=1, connections=CONNECTIONS)
                 if load.errors:

@@ -17,6 +17,8 @@ class Bench:
     """How long one round of load is."""
     quick: bool
     with_peers: bool
+    keys: int
+    """How many API keys `many_keys` uses."""
 
     def say(self, text: str) -> None:
         """Tell the user who waits."""

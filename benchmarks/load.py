@@ -1,6 +1,7 @@
 """wrk as the load: a closed loop, each connection sending its next request when the last was answered."""
 
 import json
+import random
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -39,6 +40,20 @@ end
 """
 
 
+RANDOM_KEYS = """
+local requests = {{}}
+function init()
+  math.randomseed({seed})
+  for key in io.lines({path}) do
+    wrk.headers["Authorization"] = "Bearer " .. key
+    requests[#requests + 1] = wrk.format()
+  end
+end
+function request() return requests[math.random(#requests)] end
+"""
+"""Formats all requests before the load begins: choosing one costs the load generator next to nothing."""
+
+
 class Load(NamedTuple):
     """What wrk saw, and what the processes used meanwhile."""
 
@@ -66,11 +81,16 @@ class Load(NamedTuple):
 
 
 def wrk(folder: Path, server: Server, *, seconds: float, connections: int, stagger_ms: float | None = None) -> Load:
-    """Load a server. With `stagger_ms` the connections begin evenly spread over so many milliseconds."""
+    """Load a server, with random keys if it has a `keys_path`.
+
+    With `stagger_ms` the connections begin evenly spread over so many milliseconds.
+    """
     delay = "" if stagger_ms is None else STAGGER.format(connections=connections, period_ms=stagger_ms)
     headers = "\n".join(
         f"wrk.headers[{json.dumps(name)}] = {json.dumps(text)}" for name, text in server.headers.items()
     )
+    if server.keys_path is not None:
+        headers += RANDOM_KEYS.format(seed=random.getrandbits(31), path=json.dumps(str(server.keys_path)))
     script = folder / "wrk.lua"
     script.write_text(SCRIPT.format(body=chat_body(server.model), headers=headers, delay=delay))
     command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"]

@@ -28,7 +28,17 @@ from processes import LOAD_CORE
 from tok0n.bootstrap.open_files import allow_many_files
 
 LOCK = Path(tempfile.gettempdir()) / "tok0n-bench.lock"
-SCENARIOS = ("throughput", "latency", "slow_upstream", "memory", "start", "slow_calls", "stalls", "overload")
+SCENARIOS = (
+    "throughput",
+    "latency",
+    "slow_upstream",
+    "memory",
+    "start",
+    "slow_calls",
+    "stalls",
+    "overload",
+    "many_keys",
+)
 QUICK_SCENARIOS = ("throughput", "latency", "memory", "start")
 
 
@@ -60,6 +70,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--without-peers", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, help="of load in a round  [default: 10, quick: 3]")
+    parser.add_argument("--keys", type=int, default=20_000, help="of many_keys  [default: 20000]")
     options = parser.parse_args()
     options.seconds = options.seconds or (3 if options.quick else 10)
     return options
@@ -73,6 +84,7 @@ def _measure(name: str, options: argparse.Namespace) -> Result:
             seconds=options.seconds,
             quick=options.quick,
             with_peers=not (options.quick or options.without_peers),
+            keys=options.keys,
         )
         result: Result = importlib.import_module(f"scenarios.{name}").measure(bench)
     return result

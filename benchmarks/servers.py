@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+import large
 from payloads import COMPLETION, MODEL, UPSTREAM_MODEL
 from processes import GATEWAY_CORE, LOAD_CORE, running
 
@@ -87,6 +88,8 @@ class Server(NamedTuple):
     headers: Mapping[str, str] = MappingProxyType({})
     folder: Path | None = None
     """Where the settings of a Tok0n are."""
+    keys_path: Path | None = None
+    """A file of API keys, one per line: each request has a random one of them instead of that in `headers`."""
 
     @property
     def pid(self) -> int:
@@ -154,18 +157,18 @@ def redis() -> Iterator[tuple[str, int]]:
 
 
 @contextlib.contextmanager
-def embedded(folder: Path, *, upstream_port: int = UPSTREAM_PORT) -> Iterator[Server]:
+def embedded(folder: Path, *, upstream_port: int = UPSTREAM_PORT, keys: int = 0) -> Iterator[Server]:
     """Tok0n on its embedded default: SQLite with synchronous=FULL, limits in memory."""
-    prepared = prepare(folder, upstream_port=upstream_port)
+    prepared = prepare(folder, upstream_port=upstream_port, keys=keys)
     with serving(prepared) as pid:
         yield prepared._replace(parts={"gateway": (pid,)})
 
 
 @contextlib.contextmanager
-def scaled(folder: Path) -> Iterator[Server]:
+def scaled(folder: Path, *, keys: int = 0) -> Iterator[Server]:
     """Tok0n as one of many would run: one process on PostgreSQL and Redis."""
     with postgres() as (database, postgres_pid), redis() as (backend, redis_pid):
-        prepared = prepare(folder, database=database, backend=backend, port=SECOND_GATEWAY_PORT)
+        prepared = prepare(folder, database=database, backend=backend, port=SECOND_GATEWAY_PORT, keys=keys)
         with serving(prepared) as pid:
             yield prepared._replace(
                 name="Tok0n PostgreSQL+Redis",
@@ -181,15 +184,24 @@ def prepare(
     port: int = GATEWAY_PORT,
     upstream_port: int = UPSTREAM_PORT,
     python: str = sys.executable,
+    keys: int = 0,
 ) -> Server:
-    """Settings, a database at head, and a funded account with a key; nothing runs yet. `python` has Tok0n installed."""
+    """Settings, a database at head, and a funded account with a key; nothing runs yet. `python` has Tok0n installed.
+
+    With `keys`, the database has so many other accounts with a key each, and the server's `keys_path` lists the keys.
+    """
     folder.mkdir(exist_ok=True)
     names = {"database": database, "backend": backend, "model": MODEL, "upstream_model": UPSTREAM_MODEL}
     (folder / "tok0n.toml").write_text(SETTINGS.format(port=port, upstream=upstream_port, **names))
     tok0n(folder, "migrate", python=python)
     tok0n(folder, "accounts", "create", EMAIL, "--tokens", str(2**50), python=python)
     api_key = json.loads(tok0n(folder, "keys", "create", EMAIL, "--json", python=python))["api_key"]
-    return Server("Tok0n SQLite", port, {}, headers={"Authorization": f"Bearer {api_key}"}, folder=folder)
+    prepared = Server("Tok0n SQLite", port, {}, headers={"Authorization": f"Bearer {api_key}"}, folder=folder)
+    if not keys:
+        return prepared
+    url = f"sqlite:{folder / 'tok0n.db'}" if database.startswith("sqlite:") else database
+    large.fill(url, large.Size(accounts=keys))
+    return prepared._replace(keys_path=large.write_keys(folder / "keys.txt", range(keys)))
 
 
 def serve_command(python: str = sys.executable) -> list[str]:
