@@ -15,6 +15,7 @@ from tok0n.adapters.sql.schema import (
     request,
     usage_hour,
 )
+from tok0n.adapters.sql.store import by_index
 from tok0n.domain import ids
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import NotFound, OperatorError
@@ -24,6 +25,9 @@ from tok0n.ports.ledger import RecentRequest
 
 EXPIRED_CODE = "expired"
 RECOVERED_AT_ONCE = 1_000
+
+_PENDING = request.c.status == sa.literal_column("'PENDING'")
+"""The condition of the index `request_pending`. With a parameter, SQLite could not use the index."""
 
 
 def append_entry(
@@ -96,14 +100,17 @@ def expire(tx: sa.Connection, *, now_us: int, before_us: int | None = None, rows
 
     Returns the number of rows.
     """
-    overdue = sa.select(request.c.id, request.c.account_id).where(request.c.status == RequestStatus.PENDING)
+    by_index(tx)
+    overdue = sa.select(request.c.id, request.c.account_id).where(_PENDING)
     if before_us is not None:
         overdue = overdue.where(request.c.expires_at_us < before_us)
     overdue_rows = tx.execute(overdue.order_by(request.c.expires_at_us).limit(rows_max)).all()
+    if not overdue_rows:
+        return 0
     lock_accounts(tx, {row.account_id for row in overdue_rows})
     expired_rows = tx.execute(
         sa.update(request)
-        .where(request.c.id.in_([row.id for row in overdue_rows]), request.c.status == RequestStatus.PENDING)
+        .where(request.c.id.in_([row.id for row in overdue_rows]), request.c.resolved_at_us.is_(None))
         .values(status=RequestStatus.EXPIRED, code=EXPIRED_CODE, resolved_at_us=now_us)
         .returning(request.c.account_id, request.c.api_key_id, request.c.reserved)
     ).all()
@@ -140,21 +147,24 @@ def lock_open_account(tx: sa.Connection, account_id: str) -> None:
 
 
 def recent(tx: sa.Connection, *, since_us: int) -> list[RecentRequest]:
-    """Return the requests to refill a limiter with. Selects by id, which starts with the time and has an index."""
-    pending = request.c.status == RequestStatus.PENDING
+    """Return the requests to refill a limiter with. Reads the recent ones by id, which starts with the time."""
+    by_index(tx)
+    columns = request.c.id, request.c.api_key_id, request.c.account_id, request.c.created_at_us, request.c.dispatched
+    is_pending = (request.c.status == RequestStatus.PENDING).label("pending")
+    query = sa.select(*columns, is_pending)
     is_recent = sa.and_(request.c.id >= ids.first_request_id(since_us), request.c.created_at_us >= since_us)
-    customers = sa.select(request).where(sa.or_(is_recent, pending))
-    operators = sa.select(operator_request).where(operator_request.c.created_at_us >= since_us)
+    rows = {row[0]: row for where in (is_recent, _PENDING) for row in tx.execute(query.where(where))}
     requests = [
         RecentRequest(
-            request_id=row.id,
-            caller=Caller(api_key_id=row.api_key_id, account_id=row.account_id),
-            created_at_us=row.created_at_us,
-            dispatched=bool(row.dispatched),
-            pending=row.status == RequestStatus.PENDING,
+            request_id=request_id,
+            caller=Caller(api_key_id=api_key_id, account_id=account_id),
+            created_at_us=created_at_us,
+            dispatched=bool(dispatched),
+            pending=pending,
         )
-        for row in tx.execute(customers)
+        for request_id, api_key_id, account_id, created_at_us, dispatched, pending in rows.values()
     ]
+    operators = sa.select(operator_request).where(operator_request.c.created_at_us >= since_us)
     requests += [
         RecentRequest(request_id=row.id, caller=None, created_at_us=row.created_at_us, dispatched=True, pending=False)
         for row in tx.execute(operators)

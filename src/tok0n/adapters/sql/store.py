@@ -34,3 +34,9 @@ def lock_for(tx: sa.Connection, name: str) -> None:
     """Hold the lock `name` until the transaction ends. SQLite needs no lock, because it has one writer."""
     if tx.dialect.name != "sqlite":
         tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
+
+
+def by_index(tx: sa.Connection) -> None:
+    """Make PostgreSQL use indexes until the transaction ends. Without statistics, it may scan a whole large table."""
+    if tx.dialect.name != "sqlite":
+        tx.execute(sa.text("SET LOCAL enable_seqscan = off"))
