@@ -37,6 +37,12 @@ def lock_for(tx: sa.Connection, name: str) -> None:
 
 
 def by_index(tx: sa.Connection) -> None:
-    """Make PostgreSQL use indexes until the transaction ends. Without statistics, it may scan a whole large table."""
+    """Make PostgreSQL find rows by indexes until the transaction ends.
+
+    Without statistics, or for a large page of rows, it may scan a whole table.
+    """
     if tx.dialect.name != "sqlite":
-        tx.execute(sa.text("SET LOCAL enable_seqscan = off"))
+        tx.execute(sa.select(*[sa.func.set_config(name, "off", True) for name in _SCANS]))  # noqa: FBT003
+
+
+_SCANS = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
