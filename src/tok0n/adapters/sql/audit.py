@@ -31,6 +31,8 @@ IDS_PER_STEP = 50_000
 ACCOUNTS_PER_STEP = 1_000
 KEYS_PER_STEP = 10_000
 
+_ID_MAX = 2**63 - 1
+
 Steps = Generator[int, sa.Connection, AuditReport]
 """Yields the number of rows read so far, and gets the connection of the next snapshot."""
 
@@ -40,7 +42,7 @@ _ENTRIES = """
 SELECT e.id, e.account_id, e.amount, e.posted_after, e.order_id, r.api_key_id,
     CASE WHEN r.charged = -e.amount AND r.account_id = e.account_id THEN NULL ELSE e.request_id END
 FROM ledger_entry e LEFT JOIN request r ON r.id = e.request_id
-WHERE e.id > :after {bound} ORDER BY e.id
+WHERE e.id > :after AND e.id <= :last ORDER BY e.id
 """
 _USAGE_ENTRY = """
 SELECT e.account_id, e.amount, r.account_id, r.charged
@@ -164,14 +166,13 @@ class Audit:
 
     def _read_entries(self, tx: sa.Connection, last: int) -> None:
         """Read the next entries up to the settled id `last`."""
-        query = _ENTRIES.format(bound="AND e.id <= :last") + "LIMIT :rows"
-        rows = _fetch(tx, query, after=self._after, last=last, rows=ENTRIES_PER_STEP)
-        self._add(tx, rows)
-        self._after = rows[-1][0] if len(rows) == ENTRIES_PER_STEP else last
+        last = min(last, self._after + ENTRIES_PER_STEP)
+        self._add(tx, _fetch(tx, _ENTRIES, after=self._after, last=last))
+        self._after = last
 
     def _read_newest_entries(self, tx: sa.Connection, last: int) -> None:
         """Read every other entry of this snapshot. Those above the settled id `last` are read again."""
-        rows = _fetch(tx, _ENTRIES.format(bound=""), after=self._after)
+        rows = _fetch(tx, _ENTRIES, after=self._after, last=_ID_MAX)
         self._add(tx, [row for row in rows if row[0] not in self._seen])
         self._after = last
         self._seen = {row[0] for row in rows if row[0] > last}
@@ -215,7 +216,7 @@ class Audit:
         pairs = _fetch(tx, _REQUESTS, after=after, last=last, rows=REQUESTS_PER_STEP)
         if not pairs:
             return None
-        page_end = max(row[4] for row in pairs)
+        page_end: str = max(row[4] for row in pairs)
         self._requests += sum(row[2] for row in pairs)
         self._shortfall += int(sum(row[3] for row in pairs))
         for index, table in enumerate(("account", "api_key")):

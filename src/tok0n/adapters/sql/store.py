@@ -42,7 +42,7 @@ def by_index(tx: sa.Connection) -> None:
     Without statistics, or for a large page of rows, it may scan a whole table.
     """
     if tx.dialect.name != "sqlite":
-        tx.execute(sa.select(*[sa.func.set_config(name, "off", True) for name in _SCANS]))  # noqa: FBT003
+        tx.execute(sa.select(*[sa.func.set_config(name, "off", True) for name in _SCANS]))
 
 
-_SCANS = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
+_SCANS = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit")
