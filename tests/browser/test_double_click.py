@@ -57,7 +57,7 @@ async def double_click(visit: Tab, label: str) -> None:
 
 async def one_key_that_works(site: Running, secret: str) -> None:
     (key,) = await keys_of(site.store.accounts, ADA)
-    caller = await site.store.accounts.find_caller(api_key.digest(secret), now_us=site.clock.now_us())
+    caller = await site.store.callers.find(api_key.digest(secret), now_us=site.clock.now_us())
     assert caller is not None
     assert caller.api_key_id == key.id
 

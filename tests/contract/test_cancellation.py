@@ -23,7 +23,6 @@ from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.errors import Tok0nError, UpstreamFailed
 from tok0n.ports.limiter import Limiter
 from tok0n.ports.upstream import UpstreamResponse
-from tok0n.services.caller_cache import CACHE_TTL_SECONDS
 from tok0n.services.verify_models import VerifyModels
 
 pytestmark = pytest.mark.anyio
@@ -91,17 +90,13 @@ async def test_a_call_that_is_cancelled_at_any_await_holds_nothing(
 ) -> None:
     clock = FakeClock()
 
-    async def call_after_the_cache_has_expired() -> None:
-        clock.advance(CACHE_TTL_SECONDS)
-        await call(gateway)
-
     async with (
         open_limiter(kind, clock, key=10**6, user=1, upstream=10**6) as limiter,
         in_process(tmp_path, FakeUpstream(answer), clock=clock, limiter=limiter, engine=engine) as gateway,
     ):
         (account,) = await gateway.db.rows(schema.account)
         runs = 0
-        async for run in cancelled_at_each_await(call_after_the_cache_has_expired):
+        async for run in cancelled_at_each_await(lambda: call(gateway)):
             task = run
             runs += 1
             rows = await gateway.db.rows(schema.request)

@@ -7,7 +7,6 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
-from support.api_keys import keys_of
 from support.ledgers import NOW_US, Opened
 from support.spending import fail, reserve, spend
 from tok0n.adapters.sql.repositories.history import SqlHistory
@@ -115,10 +114,3 @@ async def test_the_statement_adds_up(db: Opened) -> None:
     assert [entry.posted_after for entry in entries] == [940, 970, 990, 1_000]
     assert sum(entry.amount for entry in entries) == (await history.balance(account.id)).posted
     assert [e.amount for e in await history.entries(account.id, before=entries[1].id, rows_max=1)] == [-10]
-
-
-async def test_when_a_key_was_last_used_only_grows(db: Opened) -> None:
-    _, key = await db.key("a@x", tokens=1)
-    for at_us in (NOW_US, NOW_US + 5, NOW_US + 2):
-        await db.accounts.keys_used({key.id: at_us, "key_unknown": at_us})
-    assert [one.last_used_at_us for one in await keys_of(db.accounts, "a@x")] == [NOW_US + 5]

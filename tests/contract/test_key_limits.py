@@ -34,7 +34,7 @@ async def test_a_closed_account_reserves_nothing(db: Opened) -> None:
     account, key = await db.key("a@x", tokens=1000)
     await db.store.write(lambda tx: tx.execute(sa.update(schema.account).values(status="closed")) and None)
     assert isinstance(await outcome(db.ledger.reserve(new("r1", account.id, key.id, 1))), InvalidApiKey)
-    assert await db.accounts.find_caller(b"a@x", now_us=NOW_US) is None
+    assert await db.callers.find(b"a@x", now_us=NOW_US) is None
 
 
 async def limited_key(db: Opened, **limits: Any) -> tuple[Account, ApiKey]:
@@ -92,9 +92,9 @@ async def test_a_key_without_a_budget_is_not_counted(db: Opened) -> None:
 
 async def test_a_key_that_has_expired_reserves_nothing_and_is_not_found(db: Opened) -> None:
     account, key = await limited_key(db, expires_at_us=NOW_US + 10, models=("demo",))
-    caller = await db.accounts.find_caller(b"limited", now_us=NOW_US + 9)
-    assert caller == Caller(api_key_id=key.id, account_id=account.id, models=("demo",))
+    caller = await db.callers.find(b"limited", now_us=NOW_US + 9)
+    assert caller == Caller(api_key_id=key.id, account_id=account.id, models=("demo",), expires_at_us=NOW_US + 10)
     await db.ledger.reserve(of_key(account, key, "r1", 100, at_us=NOW_US + 9))
-    assert await db.accounts.find_caller(b"limited", now_us=NOW_US + 10) is None
+    assert await db.callers.find(b"limited", now_us=NOW_US + 10) is None
     late = db.ledger.reserve(of_key(account, key, "r2", 100, at_us=NOW_US + 10))
     assert isinstance(await outcome(late), InvalidApiKey)

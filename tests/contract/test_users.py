@@ -183,7 +183,7 @@ async def test_a_closed_account_lets_nobody_in(users: SqlUsers, sessions: SqlSes
     await sessions.begin(user=closed, digest=b"t", agent="", now_us=NOW_US, waits=False)
     assert await sessions.find(b"s", now_us=NOW_US) is None
     assert await sessions.find(b"t", now_us=NOW_US) is None
-    assert await db.accounts.find_caller(b"k", now_us=NOW_US) is None
+    assert await db.callers.find(b"k", now_us=NOW_US) is None
     assert (await db.accounts.get("a@x")).status == "closed"
 
 

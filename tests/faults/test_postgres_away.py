@@ -16,6 +16,7 @@ from support.http import USAGE_TOTAL, chat, chat_body, request
 from support.ledgers import Opened, balance, new, schema, used
 from support.scripted_upstream import ScriptedUpstream, http, ok
 from tok0n.adapters.clock import SystemClock
+from tok0n.adapters.sql.postgres.callers import PostgresCallers
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
 from tok0n.adapters.sql.postgres.ledger import PostgresLedger
 from tok0n.adapters.sql.postgres.store import PostgresStore
@@ -153,7 +154,13 @@ async def test_a_settlement_whose_outcome_stayed_unknown_is_reversed(tmp_path: P
     async with postgres.database(name):
         store = PostgresStore(PostgresOptions(url=f"postgresql://tok0n@127.0.0.1:{proxy.port}/{name}"))
         ledger = PostgresLedger(store, read_back_seconds_max=0.05)
-        db = Opened(store=store, ledger=ledger, accounts=SqlAccounts(store), models=SqlModels(store))
+        db = Opened(
+            store=store,
+            ledger=ledger,
+            accounts=SqlAccounts(store),
+            callers=PostgresCallers(store),
+            models=SqlModels(store),
+        )
         account, key = await db.key("a@x", tokens=1_000)
         reservations = Reservations(ledger, SystemClock())
 

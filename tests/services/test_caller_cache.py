@@ -1,37 +1,65 @@
-"""A key is looked up once for all who use it at the same time, and again before it is forgotten."""
+"""A key is looked up once, and stays cached until it changes, expires, is idle or is evicted."""
 
 import asyncio
+from collections.abc import Mapping
 
 import pytest
 
 from support.fakes import FakeClock
+from tok0n.domain import api_key
 from tok0n.domain.accounts import Caller
-from tok0n.domain.api_key import make_api_key
 from tok0n.domain.errors import AccountingFailed, InvalidApiKey
-from tok0n.services.caller_cache import CACHE_TTL_SECONDS, FRESH_SECONDS, CallerCache
+from tok0n.ports.callers import KeyChanges
+from tok0n.services.caller_cache import IDLE_SECONDS, CallerCache
 
 pytestmark = pytest.mark.anyio
 
-HEADER = b"Bearer " + make_api_key(bytes(32)).encode()
-CALLER = Caller(api_key_id="key_1", account_id="acct_1")
+CACHED_MAX = 10
 
 
-class Asked:
-    """Of the `Accounts` port, the one method that is needed: it answers when it is let, and counts."""
+def header(number: int = 0) -> bytes:
+    return b"Bearer " + api_key.make_api_key(number.to_bytes(32)).encode()
+
+
+class FakeCallers:
+    """The `Callers` port. Every well-formed key is known, unless it is in `unknown`. `gate` delays lookups."""
 
     def __init__(self) -> None:
-        self.times = 0
-        self.answer: Caller | Exception | None = CALLER
-        self.may_answer = asyncio.Event()
-        self.may_answer.set()
+        self.lookups = 0
+        self.error: Exception | None = None
+        self.expires_at_us: int | None = None
+        self.unknown: set[str] = set()
+        self.locked: frozenset[str] = frozenset()
+        self.used: dict[str, int] = {}
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.change = KeyChanges(number=7, api_key_ids=frozenset())
 
-    async def find_caller(self, digest: bytes, *, now_us: int) -> Caller | None:
-        del digest, now_us
-        self.times += 1
-        await self.may_answer.wait()
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+    async def find(self, digest: bytes, *, now_us: int) -> Caller | None:
+        self.lookups += 1
+        key_id = digest.hex()
+        caller = Caller(api_key_id=key_id, account_id="acct_1", expires_at_us=self.expires_at_us)
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return None if key_id in self.unknown or caller.has_expired(now_us) else caller
+
+    async def changes(self, *, after: int | None) -> KeyChanges:
+        del after
+        return self.change
+
+    async def mark_used(self, used_at_us: Mapping[str, int]) -> frozenset[str]:
+        if self.error is not None:
+            raise self.error
+        self.used |= {key_id: at for key_id, at in used_at_us.items() if key_id not in self.locked}
+        return self.locked
+
+    def changed(self, *key_ids: str, lost: bool = False) -> None:
+        self.change = KeyChanges(number=self.change.number + 1, api_key_ids=None if lost else frozenset(key_ids))
+
+
+def key_id(number: int = 0) -> str:
+    return api_key.digest(header(number)[7:].decode()).hex()
 
 
 @pytest.fixture
@@ -40,72 +68,180 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-async def accounts() -> Asked:
-    return Asked()
+async def callers() -> FakeCallers:
+    return FakeCallers()
 
 
 @pytest.fixture
-def caller_cache(accounts: Asked, clock: FakeClock) -> CallerCache:
-    return CallerCache(accounts, clock)  # type: ignore[arg-type]
+async def cache(callers: FakeCallers, clock: FakeClock) -> CallerCache:
+    cache = CallerCache(callers, clock, callers_max=CACHED_MAX)
+    await cache.refresh()
+    return cache
 
 
-async def test_many_at_once_are_one_lookup(caller_cache: CallerCache, accounts: Asked) -> None:
-    callers = await asyncio.gather(*(caller_cache.authenticate(HEADER) for _ in range(50)))
-    assert callers == [CALLER] * 50
-    assert accounts.times == 1
+async def test_many_requests_at_once_share_a_lookup(cache: CallerCache, callers: FakeCallers) -> None:
+    found = await asyncio.gather(*(cache.authenticate(header()) for _ in range(50)))
+    assert {caller.api_key_id for caller in found} == {key_id()}
+    assert callers.lookups == 1
 
 
-async def test_a_busy_key_is_looked_up_again_and_nobody_waits_for_it(
-    caller_cache: CallerCache, accounts: Asked, clock: FakeClock
+async def test_an_unchanged_key_is_looked_up_once(cache: CallerCache, callers: FakeCallers, clock: FakeClock) -> None:
+    for _ in range(10):
+        await cache.authenticate(header())
+        assert cache.cached(header()) is not None
+        clock.advance(IDLE_SECONDS / 2)
+        await cache.refresh()
+    assert callers.lookups == 1
+
+
+@pytest.mark.parametrize("spelling", [b"bearer ", b"BEARER  ", b"Bearer   "])
+async def test_other_spellings_of_the_header_share_the_entry(
+    cache: CallerCache, callers: FakeCallers, spelling: bytes
 ) -> None:
-    await caller_cache.authenticate(HEADER)
-    clock.advance(FRESH_SECONDS)
-    accounts.may_answer.clear()
-    for _ in range(3):
-        assert await caller_cache.authenticate(HEADER) == CALLER
-        await asyncio.sleep(0)
-    assert accounts.times == 2
-    accounts.answer = None
-    accounts.may_answer.set()
-    await asyncio.wait([task for task in asyncio.all_tasks() if task.get_name() == "key lookup"])
+    await cache.authenticate(header())
+    await cache.authenticate(spelling + header()[7:] + b" ")
+    assert callers.lookups == 1
+    assert len(cache) == 1
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["this key", "changes that are no longer known"])
+async def test_a_changed_key_is_looked_up_again(cache: CallerCache, callers: FakeCallers, *, lost: bool) -> None:
+    await cache.authenticate(header())
+    callers.unknown.add(key_id())
+    assert cache.cached(header()) is not None
+    callers.changed(key_id(), lost=lost)
+    await cache.refresh()
     with pytest.raises(InvalidApiKey):
-        await caller_cache.authenticate(HEADER)
+        await cache.authenticate(header())
 
 
-async def test_a_caller_that_is_not_refreshed_is_forgotten(
-    caller_cache: CallerCache, accounts: Asked, clock: FakeClock
+async def test_another_key_stays_cached_when_one_changes(cache: CallerCache, callers: FakeCallers) -> None:
+    await cache.authenticate(header(1))
+    await cache.authenticate(header(2))
+    callers.changed(key_id(1))
+    await cache.refresh()
+    assert cache.cached(header(1)) is None
+    assert cache.cached(header(2)) is not None
+
+
+async def test_a_change_during_a_lookup_keeps_its_result_out_of_the_cache(
+    cache: CallerCache, callers: FakeCallers
 ) -> None:
-    await caller_cache.authenticate(HEADER)
-    accounts.answer = None
-    clock.advance(CACHE_TTL_SECONDS)
-    with pytest.raises(InvalidApiKey):
-        await caller_cache.authenticate(HEADER)
-
-
-async def test_a_lookup_that_fails_is_an_error_for_all_who_wait_and_for_nobody_else(
-    caller_cache: CallerCache, accounts: Asked, clock: FakeClock
-) -> None:
-    accounts.answer = AccountingFailed(upstream_called=False, detail="the database is away")
-    failed = await asyncio.gather(*(caller_cache.authenticate(HEADER) for _ in range(3)), return_exceptions=True)
-    assert failed == [accounts.answer] * 3
-    accounts.answer = CALLER
-    await caller_cache.authenticate(HEADER)
-    accounts.answer = AccountingFailed(upstream_called=False, detail="the database is away")
-    clock.advance(FRESH_SECONDS)
-    for _ in range(3):
-        assert await caller_cache.authenticate(HEADER) == CALLER
+    callers.gate.clear()
+    lookup = asyncio.create_task(cache.authenticate(header()))
+    while not callers.lookups:
         await asyncio.sleep(0)
-    clock.advance(CACHE_TTL_SECONDS - FRESH_SECONDS)
-    with pytest.raises(AccountingFailed):
-        await caller_cache.authenticate(HEADER)
+    callers.changed(key_id())
+    await cache.refresh()
+    callers.gate.set()
+    await lookup
+    assert cache.cached(header()) is None
 
 
-async def test_a_cancelled_lookup_does_not_cancel_the_other_waiters(caller_cache: CallerCache, accounts: Asked) -> None:
-    accounts.may_answer.clear()
-    leaves, stays = (asyncio.create_task(caller_cache.authenticate(HEADER)) for _ in range(2))
+async def test_nothing_is_cached_before_the_changes_are_known(callers: FakeCallers, clock: FakeClock) -> None:
+    cache = CallerCache(callers, clock)
+    await cache.authenticate(header())
+    assert cache.cached(header()) is None
+
+
+async def test_a_key_that_expires_leaves_the_cache(cache: CallerCache, callers: FakeCallers, clock: FakeClock) -> None:
+    callers.expires_at_us = clock.now_us() + 1_000_000
+    await cache.authenticate(header())
+    clock.advance(1)
+    assert cache.cached(header()) is None
+    with pytest.raises(InvalidApiKey):
+        await cache.authenticate(header())
+
+
+async def test_a_request_that_does_not_reserve_can_ask_the_database(cache: CallerCache, callers: FakeCallers) -> None:
+    await cache.authenticate(header())
+    callers.unknown.add(key_id())
+    with pytest.raises(InvalidApiKey):
+        await cache.authenticate_now(header())
+    assert cache.cached(header()) is None
+
+
+async def test_a_full_cache_evicts_the_least_recently_used(cache: CallerCache, callers: FakeCallers) -> None:
+    for number in range(CACHED_MAX):
+        await cache.authenticate(header(number))
+    assert cache.cached(header(0)) is not None
+    await cache.authenticate(header(CACHED_MAX))
+    assert len(cache) == CACHED_MAX
+    assert cache.cached(header(0)) is not None
+    assert cache.cached(header(1)) is None
+    assert callers.lookups == CACHED_MAX + 1
+
+
+async def test_a_flood_of_unknown_keys_evicts_no_known_one(cache: CallerCache, callers: FakeCallers) -> None:
+    await cache.authenticate(header())
+    callers.unknown = {key_id(number) for number in range(1, 5 * CACHED_MAX)}
+    for number in range(1, 5 * CACHED_MAX):
+        with pytest.raises(InvalidApiKey):
+            await cache.authenticate(header(number))
+    assert cache.cached(header()) is not None
+
+
+async def test_idle_callers_are_forgotten(cache: CallerCache, clock: FakeClock) -> None:
+    await cache.authenticate(header(1))
+    clock.advance(IDLE_SECONDS)
+    await cache.authenticate(header(2))
+    await cache.refresh()
+    assert cache.cached(header(1)) is None
+    assert cache.cached(header(2)) is not None
+
+
+async def test_a_lookup_that_fails_is_an_error_and_not_a_401(cache: CallerCache, callers: FakeCallers) -> None:
+    callers.error = AccountingFailed(upstream_called=False, detail="the database is away")
+    failed = await asyncio.gather(*(cache.authenticate(header()) for _ in range(3)), return_exceptions=True)
+    assert failed == [callers.error] * 3
+    callers.error = None
+    await cache.authenticate(header())
+
+
+async def test_a_cancelled_request_does_not_cancel_the_lookup_of_others(
+    cache: CallerCache, callers: FakeCallers
+) -> None:
+    callers.gate.clear()
+    leaves, stays = (asyncio.create_task(cache.authenticate(header())) for _ in range(2))
     await asyncio.sleep(0)
     leaves.cancel()
-    accounts.may_answer.set()
-    assert await stays == CALLER
+    callers.gate.set()
+    assert (await stays).api_key_id == key_id()
     assert leaves.cancelled()
-    assert accounts.times == 1
+    assert callers.lookups == 1
+
+
+async def test_each_use_is_stored_once(cache: CallerCache, callers: FakeCallers, clock: FakeClock) -> None:
+    await cache.authenticate(header(1))
+    await cache.authenticate(header(2))
+    clock.advance(5)
+    cache.cached(header(1))
+    now_us = clock.now_us()
+    clock.advance(1)
+    await cache.flush_last_used()
+    assert callers.used == {key_id(1): now_us, key_id(2): now_us - 5_000_000}
+    callers.used.clear()
+    clock.advance(60)
+    await cache.flush_last_used()
+    assert callers.used == {}
+
+
+async def test_the_use_of_an_evicted_caller_is_stored(cache: CallerCache, callers: FakeCallers) -> None:
+    for number in range(2 * CACHED_MAX):
+        await cache.authenticate(header(number))
+    await cache.flush_last_used()
+    assert callers.used.keys() == {key_id(number) for number in range(2 * CACHED_MAX)}
+
+
+async def test_a_use_that_could_not_be_stored_is_kept(cache: CallerCache, callers: FakeCallers) -> None:
+    await cache.authenticate(header(1))
+    await cache.authenticate(header(2))
+    callers.error = AccountingFailed(upstream_called=False, detail="the database is away")
+    with pytest.raises(AccountingFailed):
+        await cache.flush_last_used()
+    callers.error, callers.locked = None, frozenset({key_id(1)})
+    await cache.flush_last_used()
+    assert callers.used.keys() == {key_id(2)}
+    callers.locked = frozenset()
+    await cache.flush_last_used()
+    assert callers.used.keys() == {key_id(1), key_id(2)}

@@ -56,7 +56,7 @@ async def open_world(folder: Path, upstream: FakeUpstream) -> AsyncIterator[Worl
                 clock=clock,
             ),
             pipeline=gateway.pipeline,
-            caller_cache=CallerCache(db.accounts, clock),
+            caller_cache=CallerCache(db.callers, clock),
             forms=SqlForms(db.store),
             request_log=log,
             requests_in_progress=RequestsInProgress(),

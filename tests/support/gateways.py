@@ -97,7 +97,7 @@ async def in_process(
         reservations = Reservations(db.ledger, clock)
         reader = make_reader(catalogue)
         pipeline = Pipeline(
-            caller_cache=CallerCache(db.accounts, clock),
+            caller_cache=CallerCache(db.callers, clock),
             reader=reader,
             history=SqlHistory(db.store),
             limiter=limiter,

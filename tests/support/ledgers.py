@@ -12,11 +12,13 @@ import sqlalchemy as sa
 
 from support import postgres, sqlite
 from tok0n.adapters.sql import schema
+from tok0n.adapters.sql.postgres.callers import PostgresCallers
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
 from tok0n.adapters.sql.postgres.ledger import PostgresLedger
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.repositories.accounts import SqlAccounts
 from tok0n.adapters.sql.repositories.models import SqlModels
+from tok0n.adapters.sql.sqlite.callers import SqliteCallers
 from tok0n.adapters.sql.sqlite.ledger import SqliteLedger
 from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.adapters.sql.store import SqlStore
@@ -24,6 +26,7 @@ from tok0n.domain.accounts import Account, ApiKey
 from tok0n.domain.ledger import Balance, NewReservation, Release, Settlement
 from tok0n.domain.usage import Usage
 from tok0n.ports.accounts import Accounts
+from tok0n.ports.callers import Callers
 from tok0n.ports.catalogue import Models
 from tok0n.ports.ledger import Ledger
 
@@ -35,6 +38,7 @@ class Opened(msgspec.Struct, kw_only=True):
     store: SqlStore
     ledger: Ledger
     accounts: Accounts
+    callers: Callers
     models: Models
 
     async def rows(self, table: sa.Table) -> list[dict[str, Any]]:
@@ -66,9 +70,11 @@ async def open_engine(engine: str, folder: Path) -> AsyncIterator[Opened]:
 async def _open_sqlite(folder: Path) -> AsyncIterator[Opened]:
     await sqlite.make_database(folder / "ledger.db")
     store = SqliteStore(folder / "ledger.db", serving=True)
+    callers = SqliteCallers(store)
     try:
-        yield Opened(store=store, ledger=SqliteLedger(store), accounts=SqlAccounts(store), models=SqlModels(store))
+        yield _opened(store, SqliteLedger(store), callers)
     finally:
+        await callers.aclose()
         await store.aclose()
 
 
@@ -80,11 +86,17 @@ async def _open_postgres(folder: Path) -> AsyncIterator[Opened]:
         url_file.write_text(await postgres.make_database(cluster, f"t{secrets.token_hex(8)}"))
     store = PostgresStore(PostgresOptions(url=url_file.read_text()))
     ledger = PostgresLedger(store)
+    callers = PostgresCallers(store)
     try:
-        yield Opened(store=store, ledger=ledger, accounts=SqlAccounts(store), models=SqlModels(store))
+        yield _opened(store, ledger, callers)
     finally:
+        await callers.aclose()
         await ledger.aclose()
         await store.aclose()
+
+
+def _opened(store: SqlStore, ledger: Ledger, callers: Callers) -> Opened:
+    return Opened(store=store, ledger=ledger, accounts=SqlAccounts(store), callers=callers, models=SqlModels(store))
 
 
 def new(request_id: str, account_id: str, key_id: str, tokens: int, *, expires_in_us: int = 10**6) -> NewReservation:

@@ -15,6 +15,7 @@ from tok0n.domain.errors import (
     Overloaded,
     RateLimited,
     Tok0nError,
+    UnexpectedError,
     UnknownModel,
     UpstreamFailed,
 )
@@ -42,6 +43,8 @@ def short(*, posted: int, pending: int) -> InsufficientTokens:
         (limited(60.0), 429, {"retry-after": "60", "retry-after-ms": "60000"}),
         (AccountingFailed(upstream_called=False, detail=""), 500, {}),
         (AccountingFailed(upstream_called=True, detail=""), 500, {"x-should-retry": "false"}),
+        (UnexpectedError(upstream_called=False, detail=""), 500, {}),
+        (UnexpectedError(upstream_called=True, detail=""), 500, {"x-should-retry": "false"}),
         (UpstreamFailed("x", detail=""), 502, {}),
         (UpstreamFailed("x", detail="", outcome_unknown=True), 502, {"x-should-retry": "false"}),
         (UpstreamFailed("x", detail="", status=429, retry_after_seconds=0.0), 502, {"retry-after": "1"}),

@@ -6,8 +6,8 @@ import pytest
 
 from support.gateways import running
 from support.http import InstantUpstream, chat, chat_body, request
-from tok0n.domain.errors import InvalidRequest
-from tok0n.services.pipeline import Call
+from tok0n.domain.errors import NOT_CHARGED, InvalidRequest
+from tok0n.services.pipeline import Call, Pipeline
 from tok0n.services.request_log import RequestLog
 
 pytestmark = pytest.mark.anyio
@@ -78,3 +78,20 @@ async def test_every_request_under_v1_has_its_line(tmp_path: Any, capfd: pytest.
     for answer in answers:
         assert answer.headers["x-request-id"] in lines
     assert "secret-path" not in lines
+
+
+async def test_a_bug_is_a_500_that_is_logged_as_a_bug(
+    tmp_path: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Pipeline, "serve", broken)
+    async with InstantUpstream() as upstream, running(tmp_path, upstream_url=upstream.base_url) as gateway:
+        answer = await chat(gateway.base_url, gateway.api_key, chat_body())
+    assert answer.status == 500
+    assert answer.error["code"] == "api_error"
+    assert NOT_CHARGED in answer.error["message"]
+    lines = capfd.readouterr().err
+    assert "unexpected_error" in lines
+    assert "unexpected ZeroDivisionError" in lines

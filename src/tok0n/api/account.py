@@ -87,7 +87,7 @@ def _receipt(record: RequestRecord) -> Receipt:
 async def _respond(request: Request, read_body: ReadBody, caller_cache: CallerCache, limiter: Limiter) -> Response:
     authorization = request.headers.get("authorization")
     try:
-        caller = await caller_cache.authenticate(None if authorization is None else authorization.encode("latin-1"))
+        caller = await caller_cache.authenticate_now(None if authorization is None else authorization.encode("latin-1"))
         body = await read_body(request, caller)
     except NotFound as missing:
         return error("not_found", missing.message)

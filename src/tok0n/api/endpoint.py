@@ -2,22 +2,18 @@
 
 import functools
 
-import structlog
-
 from tok0n.api.cors import Cors
 from tok0n.api.errors import BodiesTooLarge, RequestTooLarge, error_response
 from tok0n.domain.answers import Answer
 from tok0n.domain.endpoints.endpoint import Endpoint
-from tok0n.domain.errors import AccountingFailed, InvalidRequest, Overloaded, Tok0nError
+from tok0n.domain.errors import InvalidRequest, Overloaded, Tok0nError
 from tok0n.http.message import Headers, Response
 from tok0n.http.request import UNCOUNTED_BODY_BYTES, ClientLeft, Request
 from tok0n.http.request_ids import client_id_headers, client_request_id, id_headers
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import RateState
 from tok0n.services.pipeline import Call, Pipeline
-from tok0n.services.request_log import RequestLog
-
-log = structlog.get_logger()
+from tok0n.services.request_log import RequestLog, known_error
 
 DISCARDED_BYTES_MAX = 64 * 1024 * 1024
 """A body that is too large is read and dropped up to here. Many clients read no response until they have sent all."""
@@ -65,7 +61,7 @@ class EndpointHandler:
             self._log(call, status=request.rejected_as or CLIENT_LEFT_STATUS)
             raise
         except Exception as raised:  # noqa: BLE001  the client gets a 500, and the log the traceback
-            error = _known_error(call, raised)
+            error = known_error(call, raised)
             error.__traceback__ = None  # It refers to this frame: the cycle would keep the body until a collection.
         else:
             seconds = self._log(call, status=200)
@@ -130,14 +126,6 @@ class EndpointHandler:
         seconds = self._clock.monotonic() - call.started_seconds
         self._request_log.write(call, status=status, error=error, seconds=seconds)
         return seconds
-
-
-def _known_error(call: Call, raised: Exception) -> Tok0nError:
-    """Return the error to send. One that `domain.errors` does not name is logged with its traceback."""
-    if isinstance(raised, Tok0nError):
-        return raised
-    log.error("unexpected_error", request=call.request_id, exc_info=raised)
-    return AccountingFailed(upstream_called=call.upstream_ms is not None, detail="unexpected error")
 
 
 def _receipt(call: Call, seconds: float) -> bytes:

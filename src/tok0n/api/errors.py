@@ -14,14 +14,12 @@ from tok0n.domain.errors import (
     Overloaded,
     RateLimited,
     Tok0nError,
+    UnexpectedError,
     UpstreamFailed,
 )
 from tok0n.http.message import Headers, Response
 
 RETRY_AFTER_SECONDS_MAX = 60
-
-UNEXPECTED = "The gateway couldn't complete this request because of an internal error."
-"""The message for an unexpected exception. The log has its details."""
 
 TABLE: dict[str, tuple[int, str]] = {
     "invalid_request": (400, "invalid_request_error"),
@@ -99,7 +97,7 @@ def _extra_headers(error: Tok0nError) -> Headers:
             return [_retry_after(error.retry_after_seconds), (b"retry-after-ms", str(milliseconds).encode())]
         case LimiterUnavailable() | Overloaded():
             return [_retry_after(error.retry_after_seconds)]
-        case AccountingFailed() if error.upstream_called:
+        case AccountingFailed() | UnexpectedError() if error.upstream_called:
             return [_should_retry(False)]
         case UpstreamFailed():
             return _upstream_headers(error)

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route
 from tok0n.api.account import account_routes
 from tok0n.api.cors import Cors
 from tok0n.api.endpoint import EndpointHandler
-from tok0n.api.errors import UNEXPECTED, EdgeError, error_response
+from tok0n.api.errors import EdgeError, error_response
 from tok0n.api.health import operation_routes
 from tok0n.api.openapi import openapi_route
 from tok0n.api.routes import api_http_error, error, is_api, is_page_request, model_routes
@@ -19,6 +19,7 @@ from tok0n.bootstrap.pages import Pages
 from tok0n.bootstrap.services import Services
 from tok0n.domain.client_ip import ClientAddresses, limit_key
 from tok0n.domain.endpoints import ENDPOINTS
+from tok0n.domain.errors import INTERNAL_ERROR
 from tok0n.http.asgi import AsgiApp, Receive, Scope, Send, run_asgi
 from tok0n.http.head import RequestHead
 from tok0n.http.limits import HttpLimits
@@ -175,8 +176,8 @@ def _unexpected_error(context: PageContext) -> "HttpError":
     async def unexpected_error(request: StarletteRequest, _: Exception) -> StarletteResponse:
         # Starlette raises the exception again after this response, and the server logs it.
         if is_api(request.scope["path"]):
-            return error("api_error", UNEXPECTED)
-        return await error_page(context, request, 500, UNEXPECTED)
+            return error("api_error", INTERNAL_ERROR)
+        return await error_page(context, request, 500, INTERNAL_ERROR)
 
     return unexpected_error
 

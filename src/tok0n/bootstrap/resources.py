@@ -23,6 +23,7 @@ from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.adapters.sql.repositories.passkeys import SqlPasskeys
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.users import SqlUsers
+from tok0n.adapters.sql.sqlite.callers import SqliteCallers
 from tok0n.adapters.sql.sqlite.ledger import SqliteLedger
 from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.adapters.sql.store import SqlStore
@@ -32,6 +33,7 @@ from tok0n.domain.errors import OperatorError
 from tok0n.domain.rate_limit import WINDOW_SECONDS, Limits
 from tok0n.optional_imports import is_installed
 from tok0n.ports.accounts import Accounts, History
+from tok0n.ports.callers import Callers
 from tok0n.ports.catalogue import Models
 from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Attempts, Forms
@@ -63,6 +65,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     inbox: Inbox
     forms: Forms
     attempts: Attempts
+    callers: Callers
 
 
 @contextlib.asynccontextmanager
@@ -79,7 +82,7 @@ async def open_store(settings: Settings, *, serving: bool = False, migrating: bo
         yield store
 
 
-def _store(database: SqlStore, ledger: Ledger) -> Store:
+def _store(database: SqlStore, ledger: Ledger, callers: Callers) -> Store:
     return Store(
         database=database,
         ledger=ledger,
@@ -94,21 +97,25 @@ def _store(database: SqlStore, ledger: Ledger) -> Store:
         inbox=SqlInbox(database),
         forms=SqlForms(database),
         attempts=SqlAttempts(database),
+        callers=callers,
     )
 
 
 @contextlib.asynccontextmanager
 async def _open_sqlite(settings: Settings, *, serving: bool) -> AsyncIterator[Store]:
     database = SqliteStore(settings.database.sqlite_path, serving=serving)
+    callers = SqliteCallers(database)
     try:
-        yield _store(database, SqliteLedger(database))
+        yield _store(database, SqliteLedger(database), callers)
     finally:
+        await callers.aclose()
         await database.aclose()
 
 
 @contextlib.asynccontextmanager
 async def _open_postgres(settings: Settings, *, checked: bool) -> AsyncIterator[Store]:
     try:
+        from tok0n.adapters.sql.postgres.callers import PostgresCallers  # noqa: PLC0415
         from tok0n.adapters.sql.postgres.connection import PostgresOptions  # noqa: PLC0415
         from tok0n.adapters.sql.postgres.ledger import PostgresLedger  # noqa: PLC0415
         from tok0n.adapters.sql.postgres.store import PostgresStore  # noqa: PLC0415  an extra
@@ -116,11 +123,13 @@ async def _open_postgres(settings: Settings, *, checked: bool) -> AsyncIterator[
         raise no_extra("postgres", error.name) from error
     database = PostgresStore(PostgresOptions(**_values_for(PostgresOptions, settings.database)))
     ledger = PostgresLedger(database)
+    callers = PostgresCallers(database)
     try:
         if checked:
             await database.check()
-        yield _store(database, ledger)
+        yield _store(database, ledger, callers)
     finally:
+        await callers.aclose()
         await ledger.aclose()
         await database.aclose()
 

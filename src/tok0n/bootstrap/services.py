@@ -83,7 +83,7 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
     ):
         catalogue = Catalogue(declared_models(settings), store.models)
         await catalogue.refresh()
-        caller_cache = CallerCache(store.accounts, clock)
+        caller_cache = CallerCache(store.callers, clock)
         reservations = Reservations(store.ledger, clock)
         with contextlib.closing(RequestReader(catalogue)) as reader:
             yield Services(

@@ -20,7 +20,8 @@ log = structlog.get_logger()
 CANCELLED_REQUESTS_SECONDS_MAX = 10.0
 """The time that cancelled requests have at shutdown to release their reservations."""
 
-FLUSH_LAST_USED_SECONDS = 30.0
+FLUSH_LAST_USED_SECONDS = 60.0
+REFRESH_CALLERS_SECONDS = 1.0
 LOW_BALANCES_SECONDS = 5.0
 FORGET_SECONDS = 600.0
 FORGET_SUBMISSIONS_SECONDS = 60.0
@@ -66,6 +67,7 @@ def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeepi
         await store.forms.forget_old(now_us=clock.now_us())
 
     tasks: list[tuple[PeriodicTask, float]] = [
+        (services.caller_cache.refresh, REFRESH_CALLERS_SECONDS),
         (services.caller_cache.flush_last_used, FLUSH_LAST_USED_SECONDS),
         (services.low_balances.notify, LOW_BALANCES_SECONDS),
         (services.sign_in.delete_expired, FORGET_SECONDS),

@@ -45,6 +45,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
             account_id=self.account_id,
             has_budget=self.limits.budget is not None,
             models=self.limits.models,
+            expires_at_us=self.limits.expires_at_us,
         )
 
 
@@ -66,6 +67,11 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     account_id: str
     has_budget: bool = False
     models: tuple[str, ...] | None = None
+    expires_at_us: int | None = None
+
+    def has_expired(self, now_us: int) -> bool:
+        """Whether the key has expired."""
+        return self.expires_at_us is not None and self.expires_at_us <= now_us
 
     def may_use(self, model: str) -> bool:
         """Whether the key may use `model`."""

@@ -9,6 +9,7 @@
     ├── KeyBudgetSpent          the key's budget can't cover it         402
     ├── RateLimited             key, concurrency or global limit        429
     ├── AccountingFailed        the ledger failed                       500
+    ├── UnexpectedError         a bug                                   500
     ├── UpstreamFailed          no valid response from the upstream     502
     ├── LimiterUnavailable      the limiter can't decide                503
     ├── Overloaded              a bounded queue is full                 503
@@ -32,6 +33,8 @@ from enum import StrEnum
 from typing import ClassVar
 
 NOT_CHARGED = "You were not charged."
+INTERNAL_ERROR = "The gateway couldn't complete this request because of an internal error."
+"""The message for an unexpected exception. The log has its details."""
 
 
 class Tok0nError(Exception):
@@ -159,6 +162,18 @@ class AccountingFailed(Tok0nError):
         super().__init__(f"The gateway could not record this request in the ledger. {NOT_CHARGED}")
         self.upstream_called = upstream_called
         self.outcome_unknown = outcome_unknown
+        self.detail = detail
+
+
+class UnexpectedError(Tok0nError):
+    """An exception that this tree doesn't name stopped the request, so nothing is charged.
+
+    If `upstream_called`, a retry can make the upstream work twice.
+    """
+
+    def __init__(self, *, upstream_called: bool, detail: str) -> None:
+        super().__init__(f"{INTERNAL_ERROR} {NOT_CHARGED}")
+        self.upstream_called = upstream_called
         self.detail = detail
 
 

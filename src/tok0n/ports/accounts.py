@@ -1,9 +1,8 @@
 """Accounts, their API keys, and the history of an account."""
 
-from collections.abc import Mapping
 from typing import Protocol
 
-from tok0n.domain.accounts import Account, ApiKey, Caller, KeyLimits
+from tok0n.domain.accounts import Account, ApiKey, KeyLimits
 from tok0n.domain.forms import Submission
 from tok0n.domain.history import HourOfUse, LedgerEntry, RequestFilter, RequestRecord, UseBy, UseFilter, UseTotals
 from tok0n.domain.ledger import Balance
@@ -58,12 +57,6 @@ class Accounts(Protocol):
 
     async def revoke_key(self, *, account_id: str, key_id: str, now_us: int) -> ApiKey:
         """Revoke a key of the account permanently. If it is revoked, keeps the first time. Raises `NotFound`."""
-
-    async def keys_used(self, used_at_us: Mapping[str, int]) -> None:
-        """Store when keys were last used, by key id."""
-
-    async def find_caller(self, digest: bytes, *, now_us: int) -> Caller | None:
-        """Return the caller of the key with this digest. None unless the key is active and its account open."""
 
 
 class History(Protocol):

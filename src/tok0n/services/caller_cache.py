@@ -1,108 +1,185 @@
-"""Tell who calls. A key that was looked up is remembered for a moment, so that a busy one costs no query each time.
+"""Find out who calls. A cached caller stays valid until its key or account changes, so most requests need no query.
 
-Being remembered never lets a revoked key spend: the reservation proves in the database that the key is active.
+`refresh` reads once a second which keys have changed, in every process. A stale caller can't spend: the reservation
+proves in the database that the key is active.
 """
 
 import asyncio
 import hashlib
 from collections import OrderedDict
+from collections.abc import Collection
 
 from tok0n.domain import api_key
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import InvalidApiKey
-from tok0n.ports.accounts import Accounts
+from tok0n.ports.callers import Callers
 from tok0n.ports.clock import Clock
 
-FRESH_SECONDS = 1.0
-"""After it a key is looked up again, once for all who use it, and nobody waits for that."""
+CALLERS_MAX = 100_000
+"""The most callers to cache. Each takes about 0.6 kB. Past it, the least recently used one is evicted."""
 
-CACHE_TTL_SECONDS = 2.0
-REMEMBERED_MAX = 10_000
+IDLE_SECONDS = 600.0
+"""A caller that was not used for this long is evicted."""
+
+EVICTED_AT_ONCE_MAX = 10_000
+
+_BEARER = b"Bearer "
+
+
+class _Entry:
+    """A cached caller, and the monotonic time of its last use in seconds."""
+
+    __slots__ = ("caller", "used_at")
+
+    def __init__(self, caller: Caller, used_at: float) -> None:
+        self.caller = caller
+        self.used_at = used_at
 
 
 class CallerCache:
-    """The callers seen lately, by the digest of their Authorization header: the keys themselves are not kept."""
+    """The callers of the last minutes by the digest of their key, least recently used first. Holds no keys."""
 
-    def __init__(self, accounts: Accounts, clock: Clock) -> None:
-        self._accounts = accounts
+    def __init__(self, callers: Callers, clock: Clock, *, callers_max: int = CALLERS_MAX) -> None:
+        self._callers = callers
         self._clock = clock
-        self._callers: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+        self._callers_max = callers_max
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._digests: dict[str, bytes] = {}
         self._lookups: dict[bytes, asyncio.Task[Caller | None]] = {}
+        self._change: int | None = None
+        """The number of the last change that `refresh` has seen. Nothing is cached before the first one."""
         self._used: dict[str, float] = {}
+        """When keys without an entry were last used, for the next flush."""
+        self._flushed_at = clock.monotonic()
 
-    def remembered(self, authorization: bytes | None) -> Caller | None:
-        """The caller behind an Authorization header, if its key was looked up lately."""
-        header = hashlib.sha256(authorization or b"").digest()
-        now = self._clock.monotonic()
-        caller, looked_up = self._callers.get(header, (None, now))
-        if caller is None or now - looked_up >= CACHE_TTL_SECONDS:
-            return None
-        if now - looked_up >= FRESH_SECONDS:
-            self._look_up(header, authorization)
-        self._used[caller.api_key_id] = now
-        return caller
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def cached(self, authorization: bytes | None) -> Caller | None:
+        """Return the caller of an Authorization header if it is cached."""
+        if authorization is None or authorization[:7] != _BEARER:
+            return None  # `authenticate` reads other spellings.
+        return self._use(hashlib.sha256(authorization[7:]).digest())
 
     async def authenticate(self, authorization: bytes | None) -> Caller:
-        """The caller behind an Authorization header.
+        """Return the caller of an Authorization header, from the cache or the database.
 
-        Raises `InvalidApiKey`; or `AccountingFailed` or `Overloaded` when the lookup itself fails, because clients
+        Raises `InvalidApiKey`. If the lookup fails, raises `AccountingFailed` or `Overloaded` instead, because clients
         never retry a 401.
         """
-        caller = self.remembered(authorization)
-        if caller is None:
-            header = hashlib.sha256(authorization or b"").digest()
-            caller = await asyncio.shield(self._look_up(header, authorization))
-            if caller is None:
-                raise InvalidApiKey("This API key is not known here, or it was revoked.")
-            self._used[caller.api_key_id] = self._clock.monotonic()
-        return caller
+        digest = api_key.digest(api_key.key_from_authorization(authorization))
+        return self._use(digest) or await self._find(digest)
 
-    def _look_up(self, header: bytes, authorization: bytes | None) -> asyncio.Task[Caller | None]:
-        """One lookup for all who present the same key meanwhile. Raises `InvalidApiKey` for what is no key at all."""
-        lookup = self._lookups.get(header)
-        if lookup is None:
-            digest = api_key.digest(api_key.key_from_authorization(authorization))
-            lookup = self._lookups[header] = asyncio.create_task(self._ask(header, digest), name="key lookup")
-            lookup.add_done_callback(_look_at)
-        return lookup
+    async def authenticate_now(self, authorization: bytes | None) -> Caller:
+        """Return the caller as the database has it now, for requests that don't reserve. Raises as `authenticate`."""
+        return await self._find(api_key.digest(api_key.key_from_authorization(authorization)))
 
-    async def _ask(self, header: bytes, digest: bytes) -> Caller | None:
-        asked = self._clock.monotonic()
-        try:
-            caller = await self._accounts.find_caller(digest, now_us=self._clock.now_us())
-        finally:
-            del self._lookups[header]
-        if caller is None:
-            self._callers.pop(header, None)
-            return None
-        self._callers[header] = (caller, asked)
-        self._callers.move_to_end(header)
-        if len(self._callers) > REMEMBERED_MAX:
-            self._callers.popitem(last=False)
-        return caller
-
-    async def aclose(self) -> None:
-        """Wait for the lookups that nobody waits for."""
-        await asyncio.gather(*self._lookups.values(), return_exceptions=True)
+    async def refresh(self) -> None:
+        """Drop the callers whose key or account has changed, and those that are idle."""
+        changes = await self._callers.changes(after=self._change)
+        self._change = changes.number
+        if changes.api_key_ids is None:
+            for digest in list(self._entries):
+                self._evict(digest)
+        else:
+            for key_id in changes.api_key_ids & self._digests.keys():
+                self._evict(self._digests[key_id])
+        idle_since = self._clock.monotonic() - IDLE_SECONDS
+        for _ in range(EVICTED_AT_ONCE_MAX):
+            oldest = next(iter(self._entries.items()), None)
+            if oldest is None or oldest[1].used_at > idle_since:
+                break
+            self._evict(oldest[0])
 
     def mark_used(self, caller: Caller) -> None:
-        """Note that a signed-in user used a key of the account, without presenting it."""
+        """Record that a signed-in user used a key of the account, without sending it."""
         self._used[caller.api_key_id] = self._clock.monotonic()
 
     async def flush_last_used(self) -> None:
-        """Write down when keys were last used. What cannot be written is tried again the next time."""
-        used, self._used = self._used, {}
+        """Store when keys were last used. What can't be stored is kept for the next flush."""
+        used, self._used = self._take_used(), {}
         if not used:
             return
-        now_us = self._clock.now_us() - round(self._clock.monotonic() * 1_000_000)
+        start_us = self._clock.now_us() - round(self._clock.monotonic() * 1_000_000)
+        locked: Collection[str] = used
         try:
-            await self._accounts.keys_used({key: now_us + round(at * 1_000_000) for key, at in used.items()})
-        except BaseException:
-            self._used = used | self._used
-            raise
+            locked = await self._callers.mark_used(
+                {key_id: start_us + round(at * 1_000_000) for key_id, at in used.items()}
+            )
+        finally:
+            self._used = {key_id: used[key_id] for key_id in locked} | self._used
+
+    async def aclose(self) -> None:
+        """Wait for the lookups in progress."""
+        await asyncio.gather(*self._lookups.values(), return_exceptions=True)
+
+    def _use(self, digest: bytes) -> Caller | None:
+        entry = self._entries.get(digest)
+        if entry is None:
+            return None
+        caller = entry.caller
+        if caller.expires_at_us is not None and caller.has_expired(self._clock.now_us()):
+            self._evict(digest)
+            return None
+        entry.used_at = self._clock.monotonic()
+        self._entries.move_to_end(digest)
+        return caller
+
+    async def _find(self, digest: bytes) -> Caller:
+        caller = await asyncio.shield(self._look_up(digest))
+        if caller is None:
+            raise InvalidApiKey("This API key is not known here, or it was revoked.")
+        if digest not in self._entries:
+            self._used[caller.api_key_id] = self._clock.monotonic()
+        return caller
+
+    def _look_up(self, digest: bytes) -> asyncio.Task[Caller | None]:
+        """Return the lookup of a key, which all requests with this key share meanwhile."""
+        lookup = self._lookups.get(digest)
+        if lookup is None:
+            lookup = self._lookups[digest] = asyncio.create_task(self._query(digest), name="key lookup")
+            lookup.add_done_callback(_consume_error)
+        return lookup
+
+    async def _query(self, digest: bytes) -> Caller | None:
+        change = self._change
+        try:
+            caller = await self._callers.find(digest, now_us=self._clock.now_us())
+        finally:
+            del self._lookups[digest]
+        if caller is None:
+            self._evict(digest)
+        elif change is not None and change == self._change:  # Otherwise this key may have changed since the query.
+            self._add(digest, caller)
+        return caller
+
+    def _add(self, digest: bytes, caller: Caller) -> None:
+        self._entries[digest] = _Entry(caller, self._clock.monotonic())
+        self._entries.move_to_end(digest)
+        self._digests[caller.api_key_id] = digest
+        if len(self._entries) > self._callers_max:
+            self._evict(next(iter(self._entries)))
+
+    def _evict(self, digest: bytes) -> None:
+        entry = self._entries.pop(digest, None)
+        if entry is not None:
+            del self._digests[entry.caller.api_key_id]
+            if entry.used_at >= self._flushed_at:
+                self._used[entry.caller.api_key_id] = entry.used_at
+
+    def _take_used(self) -> dict[str, float]:
+        """Return the last use of each key that was used since the previous call."""
+        used = self._used
+        for entry in reversed(self._entries.values()):
+            if entry.used_at < self._flushed_at:
+                break
+            key_id = entry.caller.api_key_id
+            used[key_id] = max(entry.used_at, used.get(key_id, 0.0))
+        self._flushed_at = self._clock.monotonic()
+        return used
 
 
-def _look_at(lookup: asyncio.Task[Caller | None]) -> None:
-    """A lookup that failed and that nobody waited for is no error: the next use of the key asks again."""
+def _consume_error(lookup: asyncio.Task[Caller | None]) -> None:
+    """Retrieve the exception of a lookup that no request waits for, because asyncio would log it."""
     if not lookup.cancelled():
         lookup.exception()

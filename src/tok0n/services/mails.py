@@ -1,5 +1,7 @@
 """The emails that Tok0n sends. They never contain an API key, a prompt, or a password."""
 
+from tok0n.ports.mail import Mailer
+
 VERIFY = (
     "Confirm your email address",
     """Welcome to Tok0n.
@@ -69,3 +71,9 @@ LOW_BALANCE = (
 View your balance: {overview}
 """,
 )
+
+
+async def send(mailer: Mailer, mail: tuple[str, str], *, to: str, **fields: object) -> None:
+    """Send one of these emails, with its fields filled in."""
+    subject, text = mail
+    await mailer.send(to=to, subject=subject, text=text.format(**fields))

@@ -35,7 +35,7 @@ class LowBalances:
 
         The alert is recorded before the email is sent, so a crash can lose an email but never sends it twice.
         """
-        subject, text = mails.LOW_BALANCE
+        overview = self._url_of("/dashboard")
         for low in await self._notices.claim_due(rows_max=ROWS_MAX):
-            body = text.format(posted=low.posted, threshold=low.threshold_tokens, overview=self._url_of("/dashboard"))
-            await self._mailer.send(to=low.email, subject=subject, text=body)
+            fields = {"posted": low.posted, "threshold": low.threshold_tokens, "overview": overview}
+            await mails.send(self._mailer, mails.LOW_BALANCE, to=low.email, **fields)

@@ -100,7 +100,7 @@ class Pipeline:
     async def authenticate(self, call: Call, authorization: bytes | None) -> Caller:
         """Return the caller whose API key is in `authorization`. Raises `InvalidApiKey` or `AccountingFailed`."""
         cache = self._caller_cache
-        caller = call.caller = cache.remembered(authorization) or await cache.authenticate(authorization)
+        caller = call.caller = cache.cached(authorization) or await cache.authenticate(authorization)
         return caller
 
     async def find_rate(self, call: Call) -> None:

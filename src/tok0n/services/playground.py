@@ -9,12 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import structlog
 
 from tok0n.domain.accounts import ApiKey
 from tok0n.domain.answer_json import decode
 from tok0n.domain.endpoints.chat import CHAT
-from tok0n.domain.errors import AccountingFailed, AlreadySubmitted, InvalidRequest, LimitReached, Tok0nError
+from tok0n.domain.errors import AlreadySubmitted, InvalidRequest, LimitReached, Tok0nError
 from tok0n.domain.forms import Submission
 from tok0n.domain.metered_request import MeteredRequest
 from tok0n.ports.clock import Clock
@@ -23,10 +22,8 @@ from tok0n.services.api_keys import ApiKeys
 from tok0n.services.attempts import AttemptLimiter
 from tok0n.services.caller_cache import CallerCache
 from tok0n.services.pipeline import Call, Pipeline
-from tok0n.services.request_log import RequestLog
+from tok0n.services.request_log import RequestLog, known_error
 from tok0n.services.requests_in_progress import RequestsInProgress
-
-log = structlog.get_logger()
 
 READS_MAX = 120
 READS_SECONDS = 60.0
@@ -112,11 +109,8 @@ class Playground:
             try:
                 charged = await self._pipeline.serve(CHAT, call, key.caller, body)
                 answer = decode(charged.body)
-            except Tok0nError as failure:
-                error = failure
-            except Exception:
-                log.exception("unexpected_error", request=call.request_id)
-                error = AccountingFailed(upstream_called=call.upstream_ms is not None, detail="unexpected error")
+            except Exception as raised:  # noqa: BLE001  the page shows an error, and the log the traceback
+                error = known_error(call, raised)
         self._caller_cache.mark_used(key.caller)
         status = 200 if error is None else self._status_of(error)
         self._request_log.write(

@@ -61,7 +61,7 @@ class Profile:
             raise too_many(seconds, field="password")
         password_hash = await hash_new(self._passwords, password, email=session.email)
         await self._users.change_password(user_id=session.user_id, password_hash=password_hash, made_in=session.digest)
-        await self._mail(session.email, mails.PASSWORD_CHANGED, reset=self._url_of("/reset-password"))
+        await mails.send(self._mailer, mails.PASSWORD_CHANGED, to=session.email, reset=self._url_of("/reset-password"))
 
     async def request_email_change(self, session: Session, *, password: str, email: str) -> str:
         """Email a link to the new address and a warning to the current one. Return the new one. Raises `FormError`."""
@@ -76,8 +76,9 @@ class Profile:
             email=email,
             made_in=session.digest,
         )
-        await self._mail(email, mails.NEW_EMAIL, url=self._url_of(f"/new-address?link={secret}"))
-        await self._mail(session.email, mails.EMAIL_CHANGES, email=email, reset=self._url_of("/reset-password"))
+        url, reset = self._url_of(f"/new-address?link={secret}"), self._url_of("/reset-password")
+        await mails.send(self._mailer, mails.NEW_EMAIL, to=email, url=url)
+        await mails.send(self._mailer, mails.EMAIL_CHANGES, to=session.email, email=email, reset=reset)
         return email
 
     async def change_email(self, secret: str, *, session: Session | None) -> str | None:
@@ -131,7 +132,3 @@ class Profile:
         if not await self._passwords.matches(password, user.password_hash):
             raise FormError("Incorrect password.", field=field)
         await self._attempts.take_back(counted)
-
-    async def _mail(self, to: str, mail: tuple[str, str], **fields: str) -> None:
-        subject, text = mail
-        await self._mailer.send(to=to, subject=subject, text=text.format(**fields))

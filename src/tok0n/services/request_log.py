@@ -6,9 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import structlog
 
-from tok0n.domain.errors import Tok0nError
+from tok0n.domain.errors import Tok0nError, UnexpectedError
 from tok0n.services.pipeline import Call
+
+log = structlog.get_logger()
 
 BATCH_SECONDS = 0.1
 """How long to collect lines before writing them as one batch. A crash loses these lines, but no request rows."""
@@ -93,6 +96,15 @@ class RequestLog:
                 {"event": "request_lines_dropped", "level": "warning", "timestamp": time.time(), "lines": dropped}
             )
         self._write_batch(batch)
+
+
+def known_error(call: Call, raised: Exception) -> Tok0nError:
+    """Return the error to send. One that `domain.errors` does not name is logged with its traceback."""
+    if isinstance(raised, Tok0nError):
+        return raised
+    log.error("unexpected_error", request=call.request_id, exc_info=raised)
+    detail = f"unexpected {type(raised).__name__}"
+    return UnexpectedError(upstream_called=call.upstream_ms is not None, detail=detail)
 
 
 def _fields(line: RequestLine) -> dict[str, Any]:

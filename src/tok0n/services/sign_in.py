@@ -330,9 +330,8 @@ class SignIn:
         if user.verified_at_us is None:
             await self._mail_link(user, LinkPurpose.VERIFY, mails.VERIFY)
         elif not self._mails.try_count(user.id):
-            subject, text = mails.ALREADY_REGISTERED
-            text = text.format(sign_in=self._url_of("/sign-in"), reset=self._url_of("/reset-password"))
-            await self._mailer.send(to=email, subject=subject, text=text)
+            urls = {"sign_in": self._url_of("/sign-in"), "reset": self._url_of("/reset-password")}
+            await mails.send(self._mailer, mails.ALREADY_REGISTERED, to=email, **urls)
 
     async def _mail_reset(self, email: str) -> None:
         user = await self._users.find(email)
@@ -352,8 +351,7 @@ class SignIn:
             log.warning("mail_throttled", user=user.id, purpose=purpose)
             return None
         url = await self._create_link(user.id, purpose)
-        subject, text = mail
-        await self._mailer.send(to=user.email, subject=subject, text=text.format(url=url))
+        await mails.send(self._mailer, mail, to=user.email, url=url)
         return url
 
     async def _create_link(self, user_id: str | None, purpose: LinkPurpose) -> str:

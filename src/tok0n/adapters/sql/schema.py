@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-HEAD = "0101"
+HEAD = "0102"
 """The schema version that this code needs. A test compares it with the newest migration."""
 
 metadata = MetaData()
@@ -51,6 +51,15 @@ api_key = Table(
     Index("api_key_account", "account_id"),
     **_CLUSTERED,
 )
+
+key_change = Table(
+    "key_change",
+    metadata,
+    Column("number", _Big, primary_key=True, autoincrement=False),
+    Column("api_key_id", Text, nullable=False),
+    **_CLUSTERED,
+)
+"""The last changes of keys, or of their accounts, that matter to `CallerCache`. Triggers write and prune it."""
 
 request = Table(
     "request",

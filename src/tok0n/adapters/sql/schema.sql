@@ -30,6 +30,11 @@ CREATE TABLE api_key (
 
 CREATE INDEX api_key_account ON api_key (account_id);
 
+CREATE TABLE key_change (
+    number {big} NOT NULL PRIMARY KEY,
+    api_key_id {text} NOT NULL
+) {clustered};
+
 CREATE TABLE request (
     id {text} NOT NULL PRIMARY KEY,
     account_id {text} NOT NULL REFERENCES account (id),

@@ -30,6 +30,11 @@ class SqlStore(Protocol):
         """Run the queued transactions, and close every connection."""
 
 
+async def execute(store: SqlStore, statement: sa.UpdateBase) -> int:
+    """Run one statement as a transaction, and return the number of rows that it changed."""
+    return await store.write(lambda tx: tx.execute(statement).rowcount)
+
+
 def lock_for(tx: sa.Connection, name: str) -> None:
     """Hold the lock `name` until the transaction ends. SQLite needs no lock, because it has one writer."""
     if tx.dialect.name != "sqlite":

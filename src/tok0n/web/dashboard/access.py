@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from tok0n.ports.users import Passkeys
 from tok0n.web.dashboard.dashboard_ports import DashboardPorts
-from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.endpoints import GET_POST, page_route
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 
@@ -18,7 +18,7 @@ ACCESS = "/dashboard/settings/access"
 def access_routes(context: PageContext, ports: DashboardPorts, passkeys: Passkeys) -> list[Route]:
     """Return the routes of the page after a password reset."""
     page = _AccessPage(ports, passkeys)
-    return [Route(ACCESS, page_endpoint(context, page.access, private=True), methods=["GET", "POST"])]
+    return [page_route(context, ACCESS, page.access, methods=GET_POST)]
 
 
 class _AccessPage:

@@ -9,7 +9,7 @@ from tok0n.services.api_keys import KeyDraft
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.dashboard_ports import DashboardPorts
 from tok0n.web.dashboard.submissions import form_error_of, submission_of, whole_number
-from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.endpoints import GET_POST, page_route
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 
@@ -19,11 +19,10 @@ ENDED_ROWS_MAX = 100
 def key_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
     """Return the routes of API keys."""
     pages = _KeyPages(ports)
-    both = ["GET", "POST"]
     return [
-        Route("/dashboard/keys", page_endpoint(context, pages.keys, private=True), methods=both),
-        Route("/dashboard/keys/{key}/rename", page_endpoint(context, pages.rename, private=True), methods=both),
-        Route("/dashboard/keys/{key}/revoke", page_endpoint(context, pages.revoke, private=True), methods=both),
+        page_route(context, "/dashboard/keys", pages.keys, methods=GET_POST),
+        page_route(context, "/dashboard/keys/{key}/rename", pages.rename, methods=GET_POST),
+        page_route(context, "/dashboard/keys/{key}/revoke", pages.revoke, methods=GET_POST),
     ]
 
 
@@ -52,7 +51,7 @@ class _KeyPages:
         try:
             await self._api_keys.rename(account_id=page.account_id, key_id=key.id, name=page.form.get("name", ""))
         except InvalidRequest as error:
-            return page.render("key_rename.html", status=422, key=key, form_error=form_error_of(error))
+            return page.render("key_rename.html", key=key, form_error=form_error_of(error))
         return page.redirect("/dashboard/keys")
 
     async def revoke(self, page: PageRequest) -> Response:
@@ -67,7 +66,6 @@ class _KeyPages:
         now_us = self._ports.clock.now_us()
         return page.render(
             "keys.html",
-            status=200 if form_error is None else 422,
             working=[key for key in reversed(keys) if key.works(now_us)],
             ended=[key for key in reversed(keys) if not key.works(now_us)][:ENDED_ROWS_MAX],
             spent=await self._ports.history.key_spent(page.account_id),

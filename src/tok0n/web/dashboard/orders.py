@@ -1,5 +1,7 @@
 """The pages to buy packs, redeem codes, and view orders and receipts."""
 
+import functools
+
 import msgspec
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -10,9 +12,9 @@ from tok0n.ports.orders import Orders
 from tok0n.services.passwords import FormError
 from tok0n.services.payments import SellPacks
 from tok0n.services.redeem_codes import RedeemCodes
-from tok0n.web.dashboard.dashboard_ports import ROWS_A_PAGE, DashboardPorts
+from tok0n.web.dashboard.dashboard_ports import DashboardPorts, page_of
 from tok0n.web.dashboard.submissions import submission_of
-from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.endpoints import GET_POST, POST, page_route
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 
@@ -59,13 +61,12 @@ class OrderPages:
 
     def routes(self, context: PageContext) -> list[Route]:
         """Return the routes of buying, redeeming, orders and receipts."""
-        both = ["GET", "POST"]
         return [
-            Route("/dashboard/buy", page_endpoint(context, self._buy, private=True), methods=both),
-            Route("/dashboard/redeem", page_endpoint(context, self._redeem, private=True), methods=["POST"]),
-            Route("/dashboard/orders", page_endpoint(context, self._list, private=True)),
-            Route("/dashboard/orders/{order}", page_endpoint(context, self._order, private=True)),
-            Route("/dashboard/orders/{order}/receipt", page_endpoint(context, self._receipt, private=True)),
+            page_route(context, "/dashboard/buy", self._buy, methods=GET_POST),
+            page_route(context, "/dashboard/redeem", self._redeem, methods=POST),
+            page_route(context, "/dashboard/orders", self._list),
+            page_route(context, "/dashboard/orders/{order}", self._order),
+            page_route(context, "/dashboard/orders/{order}/receipt", self._receipt),
         ]
 
     async def _buy(self, page: PageRequest) -> Response:
@@ -102,26 +103,15 @@ class OrderPages:
     async def _shop(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
         return page.render(
             "buy.html",
-            status=200 if form_error is None else 422,
             packs=[] if self._sell_packs is None else self._sell_packs.packs,
             debt=await self._orders.debt(page.account_id),
             form_error=form_error,
         )
 
     async def _list(self, page: PageRequest) -> Response:
-        rows = await self._orders.of(
-            page.account_id,
-            before=page.query("before") or None,
-            rows_max=ROWS_A_PAGE + 1,
-            with_expired=False,
-        )
-        return page.render(
-            "orders.html",
-            orders=rows[:ROWS_A_PAGE],
-            older=rows[ROWS_A_PAGE - 1].id if len(rows) > ROWS_A_PAGE else None,
-            is_first=not page.query("before"),
-            status_texts={order.id: STATUS_TEXTS[order.payment.status] for order in rows},
-        )
+        fetch = functools.partial(self._orders.of, page.account_id, with_expired=False)
+        rows = await page_of(fetch, before=page.query("before") or None)
+        return page.render("orders.html", **rows, status_texts=STATUS_TEXTS)
 
     async def _order(self, page: PageRequest) -> Response:
         order = await self._get(page)

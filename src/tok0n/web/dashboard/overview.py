@@ -7,7 +7,7 @@ from tok0n.domain.history import RequestFilter, UseBy, UseFilter
 from tok0n.domain.ledger import US_AN_HOUR
 from tok0n.web.dashboard.dashboard_ports import DashboardPorts
 from tok0n.web.pages.charts import plot
-from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.endpoints import page_route
 from tok0n.web.pages.filters import zone_of
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
@@ -48,4 +48,4 @@ def overview_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
             models=ports.catalogue.listed(),
         )
 
-    return [Route("/dashboard", page_endpoint(context, overview, private=True))]
+    return [page_route(context, "/dashboard", overview)]

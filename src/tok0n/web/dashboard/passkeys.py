@@ -7,7 +7,7 @@ from tok0n.services.forms import SubmitOnce
 from tok0n.services.passkeys import Malformed, SignInByPasskey
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.submissions import submission_of
-from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.endpoints import GET_POST, POST, page_route
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 
@@ -17,13 +17,12 @@ _PAGE = "/dashboard/settings/passkeys"
 def passkey_routes(context: PageContext, passkeys: SignInByPasskey, submit_once: SubmitOnce) -> list[Route]:
     """Return the routes of signing in with a passkey and of managing passkeys."""
     pages = _PasskeyPages(passkeys, submit_once)
-    post = ["POST"]
     return [
-        Route("/sign-in/passkey", page_endpoint(context, pages.sign_in), methods=post),
-        Route("/sign-in/passkey/options", page_endpoint(context, pages.request_options), methods=post),
-        Route(_PAGE, page_endpoint(context, pages.manage, private=True), methods=["GET", *post]),
-        Route(f"{_PAGE}/options", page_endpoint(context, pages.creation_options, private=True), methods=post),
-        Route(f"{_PAGE}/remove", page_endpoint(context, pages.remove, private=True), methods=post),
+        page_route(context, "/sign-in/passkey", pages.sign_in, methods=POST),
+        page_route(context, "/sign-in/passkey/options", pages.request_options, methods=POST),
+        page_route(context, _PAGE, pages.manage, methods=GET_POST),
+        page_route(context, f"{_PAGE}/options", pages.creation_options, methods=POST),
+        page_route(context, f"{_PAGE}/remove", pages.remove, methods=POST),
     ]
 
 
@@ -72,7 +71,6 @@ class _PasskeyPages:
         return page.redirect(_PAGE)
 
     async def sign_in(self, page: PageRequest) -> Response:
-        next_url = page.form.get("next", "") or "/dashboard"
         try:
             new = await self._passkeys.sign_in(
                 page.form.get("credential", ""),
@@ -81,15 +79,13 @@ class _PasskeyPages:
                 agent=page.agent,
             )
         except FormError as form_error:
-            return page.render("sign_in.html", status=_status(form_error), next_url=next_url, form_error=form_error)
-        return page.sign_in(new, next_url=next_url)
+            return page.render("sign_in.html", status=_status(form_error), form_error=form_error)
+        return page.sign_in(new, next_url=page.next_url)
 
     async def _list(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
-        status = 200 if form_error is None else _status(form_error)
-        return page.render(
-            "passkeys.html", status=status, passkeys=await self._passkeys.of(page.user), form_error=form_error
-        )
+        passkeys = await self._passkeys.of(page.user)
+        return page.render("passkeys.html", status=_status(form_error), passkeys=passkeys, form_error=form_error)
 
 
-def _status(form_error: FormError) -> int:
-    return 400 if isinstance(form_error, Malformed) else 422
+def _status(form_error: FormError | None) -> int | None:
+    return 400 if isinstance(form_error, Malformed) else None

@@ -14,7 +14,7 @@ from tok0n.services.passwords import FormError
 from tok0n.services.playground import Playground, PlaygroundResult
 from tok0n.web.dashboard.dashboard_ports import DashboardPorts
 from tok0n.web.dashboard.submissions import form_error_of, submission_of
-from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.endpoints import GET_POST, POST, page_route
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 
@@ -27,8 +27,8 @@ def playground_routes(context: PageContext, ports: DashboardPorts, playground: P
     pages = _PlaygroundPages(ports, playground)
     path = "/dashboard/playground"
     return [
-        Route(path, page_endpoint(context, pages.playground, private=True), methods=["GET", "POST"]),
-        Route(f"{path}/bound", page_endpoint(context, pages.bound, private=True), methods=["POST"]),
+        page_route(context, path, pages.playground, methods=GET_POST),
+        page_route(context, f"{path}/bound", pages.bound, methods=POST),
     ]
 
 
@@ -48,7 +48,7 @@ class _PlaygroundPages:
             submission = submission_of(page, "playground", field="user")
             result = await self._playground.send(submission, page.form.get("key", ""), body)
         except InvalidRequest as error:
-            return await self._page(page, status=422, form_error=form_error_of(error))
+            return await self._page(page, form_error=form_error_of(error))
         except Overloaded as overload:
             return await self._page(page, status=503, form_error=FormError(overload.message, field="user"))
         return await self._page(page, status=result.status, bound=request.bound, result=result)
@@ -74,12 +74,12 @@ class _PlaygroundPages:
         self,
         page: PageRequest,
         *,
-        status: int = 200,
+        status: int | None = None,
         bound: int | None = None,
         result: PlaygroundResult | None = None,
         form_error: FormError | None = None,
     ) -> Response:
-        result = result or PlaygroundResult(status=status)
+        result = result or PlaygroundResult(status=200)
         return page.render(
             "playground.html",
             status=status,

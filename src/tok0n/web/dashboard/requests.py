@@ -1,18 +1,18 @@
 """The pages of an account's requests: the list, its CSV export, and the receipt of each request."""
 
-import asyncio
-from collections.abc import AsyncIterator
+import functools
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import RequestFilter, RequestRecord, UseFilter
 from tok0n.domain.ledger import RequestStatus
 from tok0n.services.passwords import FormError
-from tok0n.web.dashboard.dashboard_ports import LASTS, ROWS_A_PAGE, DashboardPorts, PeriodFilter, read_period
+from tok0n.web.dashboard.dashboard_ports import DashboardPorts, page_of
+from tok0n.web.dashboard.periods import LASTS, PeriodFilter, read_period
 from tok0n.web.pages import csv
-from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.endpoints import page_route
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 
@@ -51,9 +51,9 @@ def request_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
     """Return the routes of the list of requests, its CSV and a receipt."""
     pages = _RequestPages(ports)
     return [
-        Route("/dashboard/requests", page_endpoint(context, pages.requests, private=True)),
-        Route("/dashboard/requests.csv", page_endpoint(context, pages.export, private=True)),
-        Route("/dashboard/requests/{request}", page_endpoint(context, pages.request, private=True)),
+        page_route(context, "/dashboard/requests", pages.requests),
+        page_route(context, "/dashboard/requests.csv", pages.export),
+        page_route(context, "/dashboard/requests/{request}", pages.request),
     ]
 
 
@@ -70,16 +70,11 @@ class _RequestPages:
         except FormError as error:
             form_error, period = error, PeriodFilter()
         filter_by = _filter(page, period)
-        rows = await self._ports.history.requests(
-            page.account_id, filter_by, before=page.query("before") or None, rows_max=ROWS_A_PAGE + 1
-        )
+        fetch = functools.partial(self._ports.history.requests, page.account_id, filter_by)
         query = {name: page.query(name) for name in _FILTERS if page.query(name)} | period.query
         return page.render(
             "requests.html",
-            status=200 if form_error is None else 422,
-            requests=rows[:ROWS_A_PAGE],
-            older=rows[ROWS_A_PAGE - 1].id if len(rows) > ROWS_A_PAGE else None,
-            is_first=not page.query("before"),
+            **await page_of(fetch, before=page.query("before") or None),
             totals=await self._ports.history.totals(page.account_id, _use(filter_by, period)),
             has_totals=filter_by.status in {None, RequestStatus.SETTLED},
             query=query,
@@ -99,9 +94,8 @@ class _RequestPages:
             period = read_period(page, now_us=self._ports.clock.now_us())
         except FormError as form_error:
             return page.error(422, form_error.message)
-        rows = self._lines(page.account_id, _filter(page, period))
-        headers = {"content-disposition": 'attachment; filename="tok0n-requests.csv"'}
-        return StreamingResponse(rows, media_type="text/csv", headers=headers)
+        fetch = functools.partial(self._ports.history.requests, page.account_id, _filter(page, period))
+        return csv.export("requests", _COLUMNS, fetch, _values)
 
     async def _receipt(self, page: PageRequest, request_id: str) -> Response:
         try:
@@ -110,15 +104,6 @@ class _RequestPages:
             text = "Check the ID. It's in the x-request-id header of each response."
             return page.message("Request not found", text, status=404)
         return page.render("request.html", record=record, why=_WHY_NOT_BILLED.get(record.code or "", ""))
-
-    async def _lines(self, account_id: str, filter_by: RequestFilter) -> AsyncIterator[str]:
-        yield csv.lines([_COLUMNS])
-        before = None
-        while rows := await self._ports.history.requests(
-            account_id, filter_by, before=before, rows_max=csv.ROWS_AT_ONCE
-        ):
-            yield await asyncio.to_thread(csv.lines, map(_values, rows))
-            before = rows[-1].id
 
 
 def _filter(page: PageRequest, period: PeriodFilter) -> RequestFilter:

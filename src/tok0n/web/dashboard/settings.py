@@ -10,7 +10,7 @@ from tok0n.services.passwords import FormError
 from tok0n.services.profile import time_zones
 from tok0n.web.dashboard.dashboard_ports import DashboardPorts
 from tok0n.web.dashboard.submissions import expired_form, form_error_of, submission_of, whole_number
-from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.endpoints import GET_POST, page_route
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 
@@ -21,12 +21,11 @@ _SETTINGS = "/dashboard/settings"
 def settings_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
     """Return the routes of the account's settings."""
     pages = _SettingsPages(ports)
-    both = ["GET", "POST"]
     return [
-        Route(_SETTINGS, page_endpoint(context, pages.settings, private=True), methods=both),
-        Route(f"{_SETTINGS}/second-factor", page_endpoint(context, pages.second_factor, private=True), methods=both),
-        Route(f"{_SETTINGS}/close", page_endpoint(context, pages.close, private=True), methods=both),
-        Route("/new-address", page_endpoint(context, pages.new_address), methods=both),
+        page_route(context, _SETTINGS, pages.settings, methods=GET_POST),
+        page_route(context, f"{_SETTINGS}/second-factor", pages.second_factor, methods=GET_POST),
+        page_route(context, f"{_SETTINGS}/close", pages.close, methods=GET_POST),
+        page_route(context, "/new-address", pages.new_address, methods=GET_POST),
     ]
 
 
@@ -50,7 +49,7 @@ class _SettingsPages:
         try:
             done = await change(page)
         except FormError as form_error:
-            return await self._show(page, form_error=form_error, status=422)
+            return await self._show(page, form_error=form_error)
         return page.redirect(f"{_SETTINGS}?done={done}")
 
     async def second_factor(self, page: PageRequest) -> Response:
@@ -87,7 +86,6 @@ class _SettingsPages:
         qr = segno.make(second_factor.provisioning_uri(secret, email=user.email), error="m")
         return page.render(
             "second_factor_begin.html",
-            status=200 if form_error is None else 422,
             secret=secret,
             qr=Markup(qr.svg_inline(scale=4, border=2, omitsize=True)),  # noqa: S704  segno's own
             form_error=form_error,
@@ -103,25 +101,21 @@ class _SettingsPages:
             else:
                 return page.sign_out()
         balance = await self._ports.history.balance(page.account_id)
-        return page.render(
-            "close.html", status=200 if form_error is None else 422, balance=balance, form_error=form_error
-        )
+        return page.render("close.html", balance=balance, form_error=form_error)
 
     async def new_address(self, page: PageRequest) -> Response:
-        link = page.form.get("link", "") or page.query("link")
         if not page.is_post:
-            return page.render("new_address.html", link=link)
-        email = await self._ports.profile.change_email(link, session=page.session)
+            return page.render("new_address.html")
+        email = await self._ports.profile.change_email(page.link, session=page.session)
         if email is None:
             text = "It was already used, has expired, or is for an address that belongs to another account."
             return page.message("This link no longer works", text, status=410)
         return page.message("Email changed", f"Sign in as {email} from now on.")
 
-    async def _show(self, page: PageRequest, *, form_error: FormError | None = None, status: int = 200) -> Response:
+    async def _show(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
         user = await self._ports.users.get(page.user.user_id)
         return page.render(
             "settings.html",
-            status=status,
             user=user,
             threshold_tokens=await self._ports.low_balances.threshold_tokens(page.account_id),
             sessions=await self._ports.sessions.of(user.id, now_us=self._ports.clock.now_us()),
@@ -137,7 +131,7 @@ class _SettingsPages:
         try:
             await self._ports.profile.end_totp(page.user, password=page.form.get("password", ""))
         except FormError as form_error:
-            return page.render("second_factor_end.html", status=422, form_error=form_error)
+            return page.render("second_factor_end.html", form_error=form_error)
         return page.redirect(f"{_SETTINGS}?done=second_factor")
 
     async def _time_zone(self, page: PageRequest) -> str:

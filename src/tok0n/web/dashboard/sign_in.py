@@ -7,7 +7,7 @@ from tok0n.domain.users import LinkPurpose
 from tok0n.services.passwords import FormError
 from tok0n.services.sign_in import NOT_OPEN
 from tok0n.web.dashboard.access import ACCESS
-from tok0n.web.pages.endpoints import Handler, page_endpoint
+from tok0n.web.pages.endpoints import GET_POST, POST, Handler, page_route
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 
@@ -18,14 +18,14 @@ def sign_in_routes(context: PageContext) -> list[Route]:
     """Return the routes of signing up, in and out, and of resetting a password."""
 
     def both(path: str, handler: Handler) -> Route:
-        return Route(path, page_endpoint(context, handler), methods=["GET", "POST"])
+        return page_route(context, path, handler, methods=GET_POST)
 
     return [
         both("/sign-up", _sign_up),
         both("/verify", _verify),
         both("/sign-in", _sign_in),
         both("/second-factor", _second_factor),
-        Route("/sign-out", page_endpoint(context, _sign_out), methods=["POST"]),
+        page_route(context, "/sign-out", _sign_out, methods=POST),
         both("/reset-password", _reset_password),
         both("/new-password", _password_chooser(LinkPurpose.RESET, title="Choose a new password")),
         both("/invitation", _password_chooser(LinkPurpose.INVITE, title="Choose a password")),
@@ -45,25 +45,23 @@ async def _sign_up(page: PageRequest) -> Response:
             address=page.limit_key,
         )
     except FormError as form_error:
-        return page.render("sign_up.html", status=422, form_error=form_error)
+        return page.render("sign_up.html", form_error=form_error)
     return page.mailed(f"We sent a link to {email}. Open it within 24 hours to finish signing up.")
 
 
 async def _verify(page: PageRequest) -> Response:
-    link = page.form.get("link", "") or page.query("link")
     if not page.is_post:
-        return page.render("verify.html", link=link)
+        return page.render("verify.html")
     try:
-        new = await page.context.sign_in.verify(link, password=page.form.get("password", ""), agent=page.agent)
+        new = await page.context.sign_in.verify(page.link, password=page.form.get("password", ""), agent=page.agent)
     except FormError as form_error:
-        return page.render("verify.html", status=422, link=link, form_error=form_error)
+        return page.render("verify.html", form_error=form_error)
     return _old_link(page) if new is None else page.sign_in(new)
 
 
 async def _sign_in(page: PageRequest) -> Response:
-    next_url = page.form.get("next", "") or page.query("next") or "/dashboard"
     if not page.is_post:
-        return page.render("sign_in.html", next_url=next_url) if page.session is None else page.redirect(next_url)
+        return page.render("sign_in.html") if page.session is None else page.redirect(page.next_url)
     try:
         new = await page.context.sign_in.sign_in(
             email=page.form.get("email", ""),
@@ -72,21 +70,20 @@ async def _sign_in(page: PageRequest) -> Response:
             agent=page.agent,
         )
     except FormError as form_error:
-        return page.render("sign_in.html", status=422, next_url=next_url, form_error=form_error)
-    return page.sign_in(new, next_url=next_url)
+        return page.render("sign_in.html", form_error=form_error)
+    return page.sign_in(new, next_url=page.next_url)
 
 
 async def _second_factor(page: PageRequest) -> Response:
-    next_url = page.form.get("next", "") or page.query("next") or "/dashboard"
     if await page.context.sign_in.awaiting_two_factor(page.cookie) is None:
         return page.redirect("/sign-in")
     if not page.is_post:
-        return page.render("second_factor.html", next_url=next_url)
+        return page.render("second_factor.html")
     try:
         new = await page.context.sign_in.submit_code(page.cookie, code=page.form.get("code", ""), agent=page.agent)
     except FormError as form_error:
-        return page.render("second_factor.html", status=422, next_url=next_url, form_error=form_error)
-    return page.redirect("/sign-in") if new is None else page.sign_in(new, next_url=next_url)
+        return page.render("second_factor.html", form_error=form_error)
+    return page.redirect("/sign-in") if new is None else page.sign_in(new, next_url=page.next_url)
 
 
 async def _sign_out(page: PageRequest) -> Response:
@@ -101,7 +98,7 @@ async def _reset_password(page: PageRequest) -> Response:
     try:
         email = await page.context.sign_in.request_reset(page.form.get("email", ""), address=page.limit_key)
     except FormError as form_error:
-        return page.render("reset_password.html", status=422, form_error=form_error)
+        return page.render("reset_password.html", form_error=form_error)
     text = f"If {email} has an account, you'll get a link to choose a new password. It works for 24 hours."
     return page.mailed(text)
 
@@ -110,15 +107,14 @@ def _password_chooser(purpose: LinkPurpose, *, title: str) -> Handler:
     """Return the handler of an emailed link on whose page the user chooses a password."""
 
     async def choose(page: PageRequest) -> Response:
-        link = page.form.get("link", "") or page.query("link")
         if not page.is_post:
-            return page.render("choose_password.html", link=link, title=title)
+            return page.render("choose_password.html", title=title)
         try:
             new = await page.context.sign_in.choose_password(
-                link, purpose=purpose, password=page.form.get("password", ""), agent=page.agent
+                page.link, purpose=purpose, password=page.form.get("password", ""), agent=page.agent
             )
         except FormError as form_error:
-            return page.render("choose_password.html", status=422, link=link, title=title, form_error=form_error)
+            return page.render("choose_password.html", title=title, form_error=form_error)
         if new is None:
             return _old_link(page)
         return page.sign_in(new, next_url=ACCESS if purpose is LinkPurpose.RESET else "/dashboard")
@@ -127,18 +123,17 @@ def _password_chooser(purpose: LinkPurpose, *, title: str) -> Handler:
 
 
 async def _set_up(page: PageRequest) -> Response:
-    link = page.form.get("link", "") or page.query("link")
     if not page.is_post:
-        return page.render("set_up.html", link=link)
+        return page.render("set_up.html")
     try:
         new = await page.context.sign_in.set_up(
-            link,
+            page.link,
             email=page.form.get("email", ""),
             password=page.form.get("password", ""),
             agent=page.agent,
         )
     except FormError as form_error:
-        return page.render("set_up.html", status=422, link=link, form_error=form_error)
+        return page.render("set_up.html", form_error=form_error)
     return _old_link(page) if new is None else page.sign_in(new)
 
 

@@ -1,15 +1,14 @@
 """The statement: every ledger entry with the balance after it. The amounts add up to the balance."""
 
-import asyncio
-from collections.abc import AsyncIterator
+import functools
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.history import LedgerEntry
-from tok0n.web.dashboard.dashboard_ports import ROWS_A_PAGE, DashboardPorts
+from tok0n.web.dashboard.dashboard_ports import DashboardPorts, page_of
 from tok0n.web.pages import csv
-from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.endpoints import page_route
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 
@@ -23,32 +22,18 @@ def statement_routes(context: PageContext, ports: DashboardPorts) -> list[Route]
     async def statement(page: PageRequest) -> Response:
         before = page.query("before")
         is_page = before.isascii() and before.isdecimal() and len(before) <= _ENTRY_DIGITS_MAX
-        rows = await ports.history.entries(
-            page.account_id, before=int(before) if is_page else None, rows_max=ROWS_A_PAGE + 1
-        )
-        newest = await ports.history.entries(page.account_id, before=None, rows_max=1) if is_page else rows
-        return page.render(
-            "statement.html",
-            posted=newest[0].posted_after if newest else 0,
-            entries=rows[:ROWS_A_PAGE],
-            older=rows[ROWS_A_PAGE - 1].id if len(rows) > ROWS_A_PAGE else None,
-            is_first=not is_page,
-        )
+        fetch = functools.partial(ports.history.entries, page.account_id)
+        page_rows = await page_of(fetch, before=int(before) if is_page else None)
+        newest = await fetch(before=None, rows_max=1) if is_page else page_rows["rows"]
+        return page.render("statement.html", posted=newest[0].posted_after if newest else 0, **page_rows)
 
     async def export(page: PageRequest) -> Response:
-        headers = {"content-disposition": 'attachment; filename="tok0n-statement.csv"'}
-        return StreamingResponse(lines(page.account_id), media_type="text/csv", headers=headers)
-
-    async def lines(account_id: str) -> AsyncIterator[str]:
-        yield csv.lines([_COLUMNS])
-        before = None
-        while rows := await ports.history.entries(account_id, before=before, rows_max=csv.ROWS_AT_ONCE):
-            yield await asyncio.to_thread(csv.lines, map(_values, rows))
-            before = rows[-1].id
+        fetch = functools.partial(ports.history.entries, page.account_id)
+        return csv.export("statement", _COLUMNS, fetch, _values)
 
     return [
-        Route("/dashboard/statement", page_endpoint(context, statement, private=True)),
-        Route("/dashboard/statement.csv", page_endpoint(context, export, private=True)),
+        page_route(context, "/dashboard/statement", statement),
+        page_route(context, "/dashboard/statement.csv", export),
     ]
 
 

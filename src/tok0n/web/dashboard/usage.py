@@ -9,10 +9,11 @@ from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.history import UseBy, UseFilter
 from tok0n.domain.periods import bounded
 from tok0n.services.passwords import FormError
-from tok0n.web.dashboard.dashboard_ports import LASTS, DashboardPorts, PeriodFilter, read_period
+from tok0n.web.dashboard.dashboard_ports import DashboardPorts
+from tok0n.web.dashboard.periods import LASTS, PeriodFilter, read_period
 from tok0n.web.dashboard.submissions import form_error_of
 from tok0n.web.pages.charts import plot
-from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.endpoints import page_route
 from tok0n.web.pages.filters import zone_of
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
@@ -44,7 +45,6 @@ def usage_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
         filters = {name: page.query(name) for name in ("model", "key") if page.query(name)}
         return page.render(
             "usage.html",
-            status=200 if form_error is None else 422,
             by=by,
             chart=await asyncio.to_thread(
                 plot,
@@ -64,4 +64,4 @@ def usage_routes(context: PageContext, ports: DashboardPorts) -> list[Route]:
             form_error=form_error,
         )
 
-    return [Route("/dashboard/usage", page_endpoint(context, usage, private=True))]
+    return [page_route(context, "/dashboard/usage", usage)]

@@ -1,22 +1,26 @@
-"""Turn a page handler into a Starlette endpoint, which loads the session, reads the form and renders errors."""
+"""Route requests to page handlers: load the session, read the form and render errors."""
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from tok0n.domain.errors import Tok0nError
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 
 Handler = Callable[[PageRequest], Awaitable[Response]]
-Endpoint = Callable[[Request], Awaitable[Response]]
+
+GET_POST = ("GET", "POST")
+POST = ("POST",)
 
 
-def page_endpoint(context: PageContext, handler: Handler, *, private: bool = False) -> Endpoint:
-    """Return an endpoint that runs `handler`. Without a session, a private page redirects to the sign-in page."""
+def page_route(context: PageContext, path: str, handler: Handler, *, methods: Sequence[str] = ("GET",)) -> Route:
+    """Return the route of a page. Without a session, a page under /dashboard redirects to the sign-in page."""
+    private = path.startswith("/dashboard")
 
     async def endpoint(request: Request) -> Response:
         page_request = PageRequest(context, request)
@@ -34,7 +38,7 @@ def page_endpoint(context: PageContext, handler: Handler, *, private: bool = Fal
             return Response(status_code=400)  # the client has left and does not receive it
         return await page_request.finish(response, private=private)
 
-    return endpoint
+    return Route(path, endpoint, methods=methods)
 
 
 async def error_page(context: PageContext, request: Request, status: int, message: str) -> Response:

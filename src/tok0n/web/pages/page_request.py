@@ -111,6 +111,16 @@ class PageRequest:
         """Whether the method is POST."""
         return self.request.method == "POST"
 
+    @property
+    def link(self) -> str:
+        """The secret of the emailed link that opened this page, or an empty string."""
+        return self.form.get("link", "") or self.query("link")
+
+    @property
+    def next_url(self) -> str:
+        """Where to continue after signing in."""
+        return self.form.get("next", "") or self.query("next") or "/dashboard"
+
     def allow_form_target(self, origin: str) -> None:
         """Allow a form of this page to redirect to another origin, which browsers otherwise block."""
         self._form_target = f" {origin}"
@@ -119,8 +129,11 @@ class PageRequest:
         """Return a query parameter, or an empty string."""
         return self.request.query_params.get(name, "").strip()
 
-    def render(self, template: str, *, status: int = 200, **context: Any) -> Response:
-        """Return a response that renders a template. `context` overrides the variables that all templates have."""
+    def render(self, template: str, *, status: int | None = None, **context: Any) -> Response:
+        """Return a response that renders a template. `context` overrides the variables that all templates have.
+
+        Without a `status`, it is 422 with a `form_error`, and 200 otherwise.
+        """
         zone = UTC if self.session is None else self.session.time_zone
         error = context.get("form_error")
         if error is not None:
@@ -134,8 +147,10 @@ class PageRequest:
             "zone_name": zone,
             "form_error": None,
             "form": self.form,
+            "link": self.link,
+            "next_url": self.next_url,
         }
-        return Page(self.context, template, shared | context, status)
+        return Page(self.context, template, shared | context, status or (200 if error is None else 422))
 
     def message(self, title: str, text: str, *, status: int = 200) -> Response:
         """Return a page with only a title and a message."""

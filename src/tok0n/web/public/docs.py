@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 import tok0n
-from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.endpoints import page_route
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 
@@ -70,7 +70,7 @@ def docs_routes(context: PageContext) -> list[Route]:
             return PlainTextResponse(text, media_type="text/markdown; charset=utf-8")
         return page_request.render("docs.html", page=page, guide=GUIDE, content=render(text, context.prefix))
 
-    return [Route("/docs", page_endpoint(context, docs)), Route("/docs/{slug}", page_endpoint(context, docs))]
+    return [page_route(context, "/docs", docs), page_route(context, "/docs/{slug}", docs)]
 
 
 @cache

@@ -8,7 +8,7 @@ from starlette.routing import Route
 from tok0n.domain.packs import Pack
 from tok0n.domain.rate_limit import Limits
 from tok0n.services.catalogue import Catalogue
-from tok0n.web.pages.endpoints import page_endpoint
+from tok0n.web.pages.endpoints import page_route
 from tok0n.web.pages.page_context import PageContext
 from tok0n.web.pages.page_request import PageRequest
 from tok0n.web.public.docs import GUIDE
@@ -53,4 +53,4 @@ def landing_routes(
         text = _LLMS.format(base_url=base_url, public_url=context.public_url, models=models, docs=docs)
         return PlainTextResponse(text, media_type="text/plain; charset=utf-8")
 
-    return [Route("/", page_endpoint(context, landing)), Route("/llms.txt", page_endpoint(context, llms))]
+    return [page_route(context, "/", landing), page_route(context, "/llms.txt", llms)]

@@ -1,4 +1,4 @@
--- Triggers that keep the ledger append-only and let each request end once.
+-- Triggers that keep the ledger append-only, let each request end once, and number the changes of keys.
 -- PostgreSQL checks no foreign key of the hot path (docs/adr/0012): `tok0n_ledger_batch` reads the account and the key
 -- itself, and rows that are referred to are never deleted and keep their ids.
 
@@ -48,3 +48,20 @@ CREATE TRIGGER request_is_never_emptied BEFORE TRUNCATE ON request
 
 CREATE TRIGGER ledger_entry_is_never_emptied BEFORE TRUNCATE ON ledger_entry
     EXECUTE FUNCTION tok0n_refuse('ledger_entry is never emptied');
+
+-- The lock lasts until the commit, so changes are committed in the order of their numbers.
+CREATE FUNCTION tok0n_key_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM pg_advisory_xact_lock(hashtextextended('tok0n key_change', 0));
+        INSERT INTO key_change
+            SELECT (SELECT coalesce(max(number), 0) FROM key_change) + row_number() OVER (ORDER BY id), id
+            FROM api_key WHERE CASE TG_TABLE_NAME WHEN 'account' THEN account_id = NEW.id ELSE id = NEW.id END;
+        DELETE FROM key_change WHERE number <= (SELECT max(number) FROM key_change) - 10000;
+        RETURN NULL;
+    END $$;
+
+CREATE TRIGGER api_key_change AFTER UPDATE OF revoked_at_us, expires_at_us, budget, models ON api_key
+    FOR EACH ROW EXECUTE FUNCTION tok0n_key_changed();
+
+CREATE TRIGGER account_change AFTER UPDATE OF status ON account
+    FOR EACH ROW EXECUTE FUNCTION tok0n_key_changed();

@@ -1,7 +1,6 @@
 """Accounts and API keys in SQL, behind the `Accounts` port."""
 
 import os
-from collections.abc import Mapping
 
 import msgspec
 import sqlalchemy as sa
@@ -11,7 +10,7 @@ from tok0n.adapters.sql.repositories import forms
 from tok0n.adapters.sql.schema import account, api_key
 from tok0n.adapters.sql.store import SqlStore, lock_for
 from tok0n.domain import ids
-from tok0n.domain.accounts import Account, ApiKey, Caller, KeyLimits
+from tok0n.domain.accounts import Account, ApiKey, KeyLimits
 from tok0n.domain.errors import AlreadyExists, LimitReached, NotFound
 from tok0n.domain.forms import Submission
 from tok0n.domain.ledger import Balance, EntryKind
@@ -27,15 +26,12 @@ class SqlAccounts:
         self._store = store
 
     async def create(self, *, email: str, tokens: int, now_us: int) -> Account:
-        account_id = ids.account_id(os.urandom(ids.RANDOM_BYTES))
-
         def fn(tx: sa.Connection) -> Account:
             lock_for(tx, f"account {email}")  # A user who verifies this address may open the account concurrently.
             if tx.scalar(sa.select(account.c.id).where(account.c.email == email)) is not None:
                 raise _exists(email)
-            values = {"id": account_id, "email": email, "status": "open", "posted": 0, "pending": 0}
             try:
-                tx.execute(sa.insert(account).values(**values, created_at_us=now_us))
+                account_id = insert_account(tx, email=email, now_us=now_us)
             except sa.exc.IntegrityError:
                 raise _exists(email) from None
             if tokens:
@@ -156,35 +152,13 @@ class SqlAccounts:
 
         return await self._store.write(fn)
 
-    async def keys_used(self, used_at_us: Mapping[str, int]) -> None:
-        # One transaction per key: a transaction that locks one row can't be part of a deadlock.
-        for key_id, at_us in used_at_us.items():
-            earlier = sa.func.coalesce(api_key.c.last_used_at_us, 0) < at_us
-            used = sa.update(api_key).where(api_key.c.id == key_id, earlier).values(last_used_at_us=at_us)
-            await self._store.write(lambda tx, used=used: tx.execute(used) and None)  # type: ignore[misc]
 
-    async def find_caller(self, digest: bytes, *, now_us: int) -> Caller | None:
-        """See `ports.Accounts.find_caller`."""
-        query = (
-            sa.select(api_key)
-            .join(account, account.c.id == api_key.c.account_id)
-            .where(
-                api_key.c.digest == digest,
-                api_key.c.revoked_at_us.is_(None),
-                sa.or_(api_key.c.expires_at_us.is_(None), api_key.c.expires_at_us > now_us),
-                account.c.status == "open",
-            )
-        )
-        row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
-        if row is None:
-            return None
-        limits = _limits(row)
-        return Caller(
-            api_key_id=row.id,
-            account_id=row.account_id,
-            has_budget=limits.budget is not None,
-            models=limits.models,
-        )
+def insert_account(tx: sa.Connection, *, email: str, now_us: int) -> str:
+    """Open an account without tokens, and return its id."""
+    account_id = ids.account_id(os.urandom(ids.RANDOM_BYTES))
+    values = {"id": account_id, "email": email, "status": "open", "posted": 0, "pending": 0}
+    tx.execute(sa.insert(account).values(**values, created_at_us=now_us))
+    return account_id
 
 
 def _exists(email: str) -> AlreadyExists:
@@ -200,10 +174,13 @@ def _get(tx: sa.Connection, email: str) -> Account:
 
 def _active_keys(tx: sa.Connection, account_id: str, *, now_us: int) -> int:
     """Count the account's keys that are neither revoked nor expired. The caller has locked the account."""
-    keys = api_key.c
-    is_unexpired = sa.or_(keys.expires_at_us.is_(None), keys.expires_at_us > now_us)
-    is_active = sa.and_(keys.account_id == account_id, keys.revoked_at_us.is_(None), is_unexpired)
-    return tx.execute(sa.select(sa.func.count()).select_from(api_key).where(is_active)).scalar_one()
+    query = sa.select(sa.func.count()).where(api_key.c.account_id == account_id, _is_active(now_us))
+    return tx.execute(query).scalar_one()
+
+
+def _is_active(now_us: int) -> sa.ColumnElement[bool]:
+    expires_at_us = api_key.c.expires_at_us
+    return sa.and_(api_key.c.revoked_at_us.is_(None), sa.or_(expires_at_us.is_(None), expires_at_us > now_us))
 
 
 def _account(row: sa.Row[tuple[object, ...]]) -> Account:

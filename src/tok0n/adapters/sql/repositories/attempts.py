@@ -6,7 +6,7 @@ On PostgreSQL, concurrent attempts wait for the row's lock, and then check the c
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import attempt
-from tok0n.adapters.sql.store import SqlStore
+from tok0n.adapters.sql.store import SqlStore, execute
 from tok0n.domain.attempts import AttemptKind, AttemptLimit, Counted, TooMany
 
 _ATTEMPTS = attempt.c
@@ -60,7 +60,7 @@ class SqlAttempts:
             )
             .values(counted=_ATTEMPTS.counted - 1)
         )
-        await self._store.write(lambda tx: tx.execute(decrement) and None)
+        await execute(self._store, decrement)
 
     async def forget_expired(self, *, now_us: int, rows_max: int) -> int:
         # Reads first, because usually there is nothing to remove.
@@ -71,4 +71,4 @@ class SqlAttempts:
         key = sa.tuple_(_ATTEMPTS.kind, _ATTEMPTS.subject)
         # PostgreSQL checks the outer condition again if a row changes after the subquery.
         delete = sa.delete(attempt).where(key.in_(expired.limit(rows_max)), is_expired)
-        return await self._store.write(lambda tx: tx.execute(delete).rowcount)
+        return await execute(self._store, delete)

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import form_submission
-from tok0n.adapters.sql.store import SqlStore
+from tok0n.adapters.sql.store import SqlStore, execute
 from tok0n.domain.errors import AlreadySubmitted
 from tok0n.domain.forms import KEPT_US, SEALED_US, Submission
 
@@ -25,11 +25,11 @@ class SqlForms:
 
     async def finish(self, submission: Submission, *, result: str, sealed: bytes | None) -> None:
         finished = sa.update(form_submission).where(*_is(submission)).values(result=result, sealed=sealed)
-        await self._store.write(lambda tx: tx.execute(finished) and None)
+        await execute(self._store, finished)
 
     async def withdraw(self, submission: Submission) -> None:
         withdrawn = sa.delete(form_submission).where(*_is(submission), _FORMS.result.is_(None))
-        await self._store.write(lambda tx: tx.execute(withdrawn) and None)
+        await execute(self._store, withdrawn)
 
     async def check(self, submission: Submission, *, now_us: int) -> None:
         await self._store.read(lambda tx: check(tx, submission, now_us=now_us))

@@ -4,7 +4,7 @@ import msgspec
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import payment_event, payment_reconciliation
-from tok0n.adapters.sql.store import SqlStore, lock_for
+from tok0n.adapters.sql.store import SqlStore, execute, lock_for
 from tok0n.domain.payments import Event, NotApplicable, StoredEvent
 
 _EVENTS = payment_event.c
@@ -49,13 +49,13 @@ class SqlInbox:
         """See `ports.Inbox.mark_handled`."""
         update = sa.update(payment_event).where(_EVENTS.id == event_id, _EVENTS.handled_at_us.is_(None))
         update = update.values(handled_at_us=now_us, failure=failure)
-        return await self._store.write(lambda tx: tx.execute(update).rowcount == 1)
+        return await execute(self._store, update) == 1
 
     async def tried(self, event_id: str, *, attempts: int, due_at_us: int, failure: str) -> bool:
         is_unhandled = sa.and_(_EVENTS.id == event_id, _EVENTS.handled_at_us.is_(None), _EVENTS.attempts < attempts)
         update = sa.update(payment_event).where(is_unhandled)
         update = update.values(attempts=attempts, due_at_us=due_at_us, failure=failure)
-        return await self._store.write(lambda tx: tx.execute(update).rowcount == 1)
+        return await execute(self._store, update) == 1
 
     async def reconciled_us(self) -> int | None:
         """See `ports.Inbox.reconciled_us`."""

@@ -9,7 +9,7 @@ from tok0n.adapters.sql.ledger_functions import append_entry, lock_accounts, loc
 from tok0n.adapters.sql.repositories import forms
 from tok0n.adapters.sql.repositories.history import entry_of_row
 from tok0n.adapters.sql.schema import account, debt, ledger_entry, order_dispute, pack_order, redeem_code, redemption
-from tok0n.adapters.sql.store import SqlStore
+from tok0n.adapters.sql.store import SqlStore, execute
 from tok0n.domain import ids
 from tok0n.domain.errors import AlreadyExists, AlreadySubmitted, LimitReached, NotFound
 from tok0n.domain.forms import Submission
@@ -83,14 +83,14 @@ class SqlOrders:
         is_open_or_paid = sa.or_(orders.outcome.is_(None), orders.paid_cents.is_not(None))
         has_no_other = sa.or_(orders.checkout_id.is_(None), orders.checkout_id == checkout_id)
         update = sa.update(pack_order).where(orders.id == order_id, is_open_or_paid, has_no_other)
-        return await self._store.write(lambda tx: tx.execute(update.values(checkout_id=checkout_id)).rowcount == 1)
+        return await execute(self._store, update.values(checkout_id=checkout_id)) == 1
 
     async def abandon(self, order_id: str) -> None:
         orders = pack_order.c
         update = sa.update(pack_order).where(
             orders.id == order_id, orders.checkout_id.is_(None), orders.outcome.is_(None), orders.paid_cents.is_(None)
         )
-        await self._store.write(lambda tx: tx.execute(update.values(outcome=Outcome.EXPIRED)) and None)
+        await execute(self._store, update.values(outcome=Outcome.EXPIRED))
 
     async def get(self, order_id: str) -> Order:
         return await self._store.read(lambda tx: _get(tx, order_id))
@@ -153,7 +153,7 @@ class SqlOrders:
         """See `ports.Orders.create_code`."""
         values = {"digest": digest, "shown": masked, "tokens": tokens, "uses_max": uses_max, "reason": reason}
         insert = sa.insert(redeem_code).values(**values, expires_at_us=expires_at_us, created_at_us=now_us)
-        await self._store.write(lambda tx: tx.execute(insert) and None)
+        await execute(self._store, insert)
 
     async def redeem(self, *, account_id: str, digest: bytes, now_us: int, submission: Submission | None = None) -> int:
         codes = redeem_code.c

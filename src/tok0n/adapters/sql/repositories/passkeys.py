@@ -5,7 +5,7 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories.credentials import change_credentials, require_session, user_of_row
 from tok0n.adapters.sql.schema import passkey, users
-from tok0n.adapters.sql.store import SqlStore
+from tok0n.adapters.sql.store import SqlStore, execute
 from tok0n.domain.errors import AlreadyExists, LimitReached
 from tok0n.domain.users import Passkey, User
 
@@ -49,7 +49,7 @@ class SqlPasskeys:
     async def used(self, credential_id: bytes, *, sign_count: int, now_us: int) -> None:
         update = sa.update(passkey).where(passkey.c.credential_id == credential_id)
         update = update.values(sign_count=sign_count, last_used_at_us=now_us)
-        await self._store.write(lambda tx: tx.execute(update) and None)
+        await execute(self._store, update)
 
     async def remove(self, *, user_id: str, credential_id: bytes, made_in: bytes) -> None:
         is_passkey = sa.and_(passkey.c.user_id == user_id, passkey.c.credential_id == credential_id)

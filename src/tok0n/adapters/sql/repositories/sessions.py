@@ -4,7 +4,7 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories.credentials import lock_user, user_of_row
 from tok0n.adapters.sql.schema import account, session, users
-from tok0n.adapters.sql.store import SqlStore
+from tok0n.adapters.sql.store import SqlStore, execute
 from tok0n.domain.errors import CredentialsChanged
 from tok0n.domain.users import (
     SECOND_FACTOR_LIFE_US,
@@ -55,7 +55,7 @@ class SqlSessions:
             return None
         if row.seen_at_us < now_us - SEEN_EVERY_US:
             update = sa.update(session).where(_COLUMNS.digest == digest).values(seen_at_us=now_us)
-            await self._store.write(lambda tx: tx.execute(update) and None)
+            await execute(self._store, update)
         return Session(
             digest=digest,
             user_id=row.id,
@@ -91,19 +91,19 @@ class SqlSessions:
         )
 
     async def end(self, digest: bytes) -> None:
-        await self._store.write(lambda tx: tx.execute(sa.delete(session).where(_COLUMNS.digest == digest)) and None)
+        await execute(self._store, sa.delete(session).where(_COLUMNS.digest == digest))
 
     async def end_all(self, user_id: str, *, but: bytes | None = None) -> None:
         """See `ports.Sessions.end_all`."""
         delete = sa.delete(session).where(_COLUMNS.user_id == user_id)
         if but is not None:
             delete = delete.where(_COLUMNS.digest != but)
-        await self._store.write(lambda tx: tx.execute(delete) and None)
+        await execute(self._store, delete)
 
     async def forget_ended(self, *, now_us: int) -> None:
         """See `ports.Sessions.forget_ended`."""
         delete = sa.delete(session).where(sa.not_(_is_active(now_us)))
-        await self._store.write(lambda tx: tx.execute(delete) and None)
+        await execute(self._store, delete)
 
 
 def _is_active(now_us: int) -> sa.ColumnElement[bool]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tok0n.adapters.sql.repositories.accounts import insert_account
 from tok0n.adapters.sql.repositories.credentials import (
     COLUMNS,
     change_credentials,
@@ -13,7 +14,7 @@ from tok0n.adapters.sql.repositories.credentials import (
     user_of_row,
 )
 from tok0n.adapters.sql.schema import account, api_key, mail_link, passkey, recovery_code, users
-from tok0n.adapters.sql.store import SqlStore, lock_for
+from tok0n.adapters.sql.store import SqlStore, execute, lock_for
 from tok0n.domain import ids
 from tok0n.domain.errors import AlreadyExists, NotFound
 from tok0n.domain.users import LINK_LIFE_US, LinkPurpose, User
@@ -192,13 +193,13 @@ class SqlUsers:
     async def use_totp_step(self, *, user_id: str, step: int) -> bool:
         """See `ports.Users.use_totp_step`."""
         update = sa.update(users).where(users.c.id == user_id, users.c.totp_step < step).values(totp_step=step)
-        return await self._store.write(lambda tx: tx.execute(update).rowcount == 1)
+        return await execute(self._store, update) == 1
 
     async def use_recovery_code(self, *, user_id: str, digest: bytes) -> bool:
         """See `ports.Users.use_recovery_code`."""
         codes = recovery_code.c
         delete = sa.delete(recovery_code).where(codes.user_id == user_id, codes.digest == digest)
-        return await self._store.write(lambda tx: tx.execute(delete).rowcount == 1)
+        return await execute(self._store, delete) == 1
 
     async def recovery_codes_left(self, user_id: str) -> int:
         """See `ports.Users.recovery_codes_left`."""
@@ -288,7 +289,5 @@ def _with_account(tx: sa.Connection, user: User, *, now_us: int) -> User:
     lock_for(tx, f"account {user.email}")
     account_id = tx.scalar(sa.select(account.c.id).where(account.c.email == user.email))
     if account_id is None:
-        account_id = ids.account_id(os.urandom(ids.RANDOM_BYTES))
-        values = {"id": account_id, "email": user.email, "status": "open", "posted": 0, "pending": 0}
-        tx.execute(sa.insert(account).values(**values, created_at_us=now_us))
+        account_id = insert_account(tx, email=user.email, now_us=now_us)
     return _update(tx, user.id, account_id=account_id, verified_at_us=now_us)

@@ -1,4 +1,4 @@
--- Triggers that keep the ledger append-only and let each request end once.
+-- Triggers that keep the ledger append-only, let each request end once, and number the changes of keys.
 
 CREATE TRIGGER ledger_entry_is_never_edited BEFORE UPDATE ON ledger_entry
     BEGIN SELECT RAISE(ABORT, 'ledger entries are never edited'); END;
@@ -8,3 +8,15 @@ CREATE TRIGGER ledger_entry_is_never_deleted BEFORE DELETE ON ledger_entry
 
 CREATE TRIGGER request_ends_once BEFORE UPDATE ON request WHEN old.status <> 'PENDING'
     BEGIN SELECT RAISE(ABORT, 'a request ends once'); END;
+
+CREATE TRIGGER api_key_change AFTER UPDATE OF revoked_at_us, expires_at_us, budget, models ON api_key BEGIN
+    INSERT INTO key_change SELECT coalesce(max(number), 0) + 1, new.id FROM key_change;
+    DELETE FROM key_change WHERE number <= (SELECT max(number) FROM key_change) - 10000;
+END;
+
+CREATE TRIGGER account_change AFTER UPDATE OF status ON account BEGIN
+    INSERT INTO key_change
+        SELECT (SELECT coalesce(max(number), 0) FROM key_change) + row_number() OVER (ORDER BY id), id
+        FROM api_key WHERE account_id = new.id;
+    DELETE FROM key_change WHERE number <= (SELECT max(number) FROM key_change) - 10000;
+END;

@@ -6,6 +6,7 @@ fit the balance, or a use exceeds its reservation, commands run one by one. `dom
 
 import sqlite3
 from asyncio import Future
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -63,25 +64,12 @@ class SqliteLedger(SharedLedger):
 def _reserve_all(connection: sqlite3.Connection, reservations: list[NewReservation]) -> list[Balance | Tok0nError]:
     """Reserve a group. Returns rejections instead of raising them, because an exception rolls back the group commit."""
     results: dict[str, Balance | Tok0nError] = {}
-    rows: list[NewReservation] = []
-    for (account_id, api_key_id), group in _grouped(reservations).items():
-        group_values = {
-            "account_id": account_id,
-            "api_key_id": api_key_id,
-            "tokens": sum(new.tokens for new in group),
-            "created_at_us": max(new.created_at_us for new in group),
-        }
-        balance = _reserve_on_account(connection, group_values, has_budget=any(new.has_budget for new in group))
-        if isinstance(balance, Balance):
-            rows += group
-            results.update(dict.fromkeys([new.request_id for new in group], balance))
-            continue
-        for new in group:
-            results[new.request_id] = _reserve_on_account(
-                connection, msgspec.structs.asdict(new), has_budget=new.has_budget
-            )
-            if isinstance(results[new.request_id], Balance):
-                rows.append(new)
+    groups = _grouped(reservations)
+    _reserve_together(connection, groups, results)
+    for group in groups.values():
+        if group[0].request_id not in results:
+            _reserve_group(connection, group, results)
+    rows = [new for new in reservations if isinstance(results[new.request_id], Balance)]
     statements.INSERT_REQUESTS.run(
         connection,
         [
@@ -105,6 +93,57 @@ def _grouped(reservations: list[NewReservation]) -> dict[tuple[str, str], list[N
     for new in reservations:
         groups.setdefault((new.account_id, new.api_key_id), []).append(new)
     return groups
+
+
+def _reserve_together(
+    connection: sqlite3.Connection,
+    groups: dict[tuple[str, str], list[NewReservation]],
+    results: dict[str, Balance | Tok0nError],
+) -> None:
+    """Reserve for accounts that have one group in one statement. Skips the groups that don't fit or have a budget."""
+    together: dict[str, list[NewReservation]] = {}
+    several: set[str] = set()
+    for (account_id, _), group in groups.items():
+        if account_id in together:
+            several.add(account_id)
+        elif not group[0].has_budget:
+            together[account_id] = group
+    rows: list[statements.Row] = []
+    for account_id, group in together.items():
+        if account_id not in several:
+            tokens, created_at_us = _total(group)
+            rows.append((account_id, group[0].api_key_id, tokens, created_at_us))
+    if len(rows) > 1:
+        for account_id, posted, pending in statements.RESERVE_MANY.fetch(connection, rows):
+            balance = Balance(posted=posted, pending=pending)
+            for new in together[account_id]:
+                results[new.request_id] = balance
+
+
+def _reserve_group(
+    connection: sqlite3.Connection, group: list[NewReservation], results: dict[str, Balance | Tok0nError]
+) -> None:
+    """Reserve for a key: all at once, or one by one if the group doesn't fit."""
+    tokens, created_at_us = _total(group)
+    values = {
+        "account_id": group[0].account_id,
+        "api_key_id": group[0].api_key_id,
+        "tokens": tokens,
+        "created_at_us": created_at_us,
+    }
+    balance = _reserve_on_account(connection, values, has_budget=any(new.has_budget for new in group))
+    if isinstance(balance, Balance):
+        results.update(dict.fromkeys([new.request_id for new in group], balance))
+        return
+    for new in group:
+        results[new.request_id] = _reserve_on_account(
+            connection, msgspec.structs.asdict(new), has_budget=new.has_budget
+        )
+
+
+def _total(group: list[NewReservation]) -> tuple[int, int]:
+    """Return the sum of the tokens, and the time of the last reservation."""
+    return sum(new.tokens for new in group), max(new.created_at_us for new in group)
 
 
 def _reserve_on_account(
@@ -172,7 +211,7 @@ def _settle_all(connection: sqlite3.Connection, settlements: list[Settlement]) -
 
 def _settle_as_reserved(connection: sqlite3.Connection, within_reservation: list[_Settled]) -> int:
     """Settle the requests that are PENDING with the given reservation. Returns how many were."""
-    rows: list[tuple[int | str, ...]] = []
+    rows: list[statements.Row] = []
     for settled in within_reservation:
         settlement = settled.settlement
         usage = settlement.usage
@@ -231,8 +270,8 @@ def _charge(connection: sqlite3.Connection, settled: list[_Settled], results: di
         hour = item.settlement.resolved_at_us // US_AN_HOUR
         hours.setdefault((item.account_id, hour, item.api_key_id, item.model), []).append(item)
     accounts: dict[str, list[_Settled]] = {}
-    hour_rows: list[tuple[int | str, ...]] = []
-    budget_rows: list[tuple[int | str, ...]] = []
+    hour_rows: list[statements.Row] = []
+    budget_rows: list[statements.Row] = []
     for key, group in hours.items():
         account_id, _, api_key_id, _ = key
         accounts.setdefault(account_id, []).extend(group)
@@ -244,27 +283,25 @@ def _charge(connection: sqlite3.Connection, settled: list[_Settled], results: di
         reservation = group[0].settlement.reservation
         if reservation is None or reservation.has_budget:
             budget_rows.append((charged, reserved, api_key_id))
-    connection.executemany(statements.COUNT_HOUR, hour_rows)
+    statements.COUNT_HOURS.run(connection, hour_rows)
     if budget_rows:
         connection.executemany(statements.END_BUDGET, budget_rows)
-    for account_id, group in accounts.items():
-        _charge_account(connection, account_id, group, results)
+    entries: list[statements.Row] = []
+    sums: list[statements.Row] = [(account_id, *_sums(group)) for account_id, group in accounts.items()]
+    for account_id, posted, pending in statements.CHARGE.fetch(connection, sums):
+        entries += _entries(accounts[account_id], Balance(posted=posted, pending=pending), results)
+    statements.INSERT_USAGE.run(connection, entries)
 
 
-def _charge_account(
-    connection: sqlite3.Connection, account_id: str, group: list[_Settled], results: dict[str, Receipt | Tok0nError]
-) -> None:
-    charged, reserved = _sums(group)
-    posted, pending = connection.execute(
-        statements.CHARGE, {"charged": charged, "reserved": reserved, "account_id": account_id}
-    ).fetchone()
-    balance = Balance(posted=posted, pending=pending)
-    posted += charged
-    entries: list[tuple[int | str, ...]] = []
+def _entries(
+    group: list[_Settled], balance: Balance, results: dict[str, Receipt | Tok0nError]
+) -> Iterator[statements.Row]:
+    """Yield the rows of the usage entries of one account, and add the receipts. `balance` is that after the group."""
+    posted = balance.posted + sum(item.charged for item in group)
     for item in group:
         posted -= item.charged
         settlement = item.settlement
-        entries.append((account_id, -item.charged, posted, settlement.request_id, settlement.resolved_at_us))
+        yield item.account_id, -item.charged, posted, settlement.request_id, settlement.resolved_at_us
         results[settlement.request_id] = Receipt(
             request_id=settlement.request_id,
             reserved=item.reserved,
@@ -272,7 +309,6 @@ def _charge_account(
             shortfall=item.shortfall,
             balance=balance,
         )
-    statements.INSERT_USAGE.run(connection, entries)
 
 
 def _sums(group: list[_Settled]) -> tuple[int, int]:

@@ -1,7 +1,11 @@
 """The hot statements of the ledger on SQLite, for `sqlite3` without SQLAlchemy."""
 
 import sqlite3
+from collections.abc import Iterator
 from itertools import chain
+from typing import Any
+
+Row = tuple[int | str, ...]
 
 ROWS_MAX = 64
 """The most rows of one statement."""
@@ -24,17 +28,22 @@ class ManyRows:
         self._width = row.count("?")
         self._prepared: dict[int, str] = {}
 
-    def run(self, connection: sqlite3.Connection, rows: list[tuple[int | str, ...]]) -> int:
+    def run(self, connection: sqlite3.Connection, rows: list[Row]) -> int:
         """Run the statement for all rows. Returns the number of changed rows."""
-        changed = 0
+        return sum(cursor.rowcount for cursor in self._cursors(connection, rows))
+
+    def fetch(self, connection: sqlite3.Connection, rows: list[Row]) -> list[Any]:
+        """Run the statement for all rows. Returns the rows that it returns, in any order."""
+        return list(chain.from_iterable(cursor.fetchall() for cursor in self._cursors(connection, rows)))
+
+    def _cursors(self, connection: sqlite3.Connection, rows: list[Row]) -> Iterator[sqlite3.Cursor]:
         for start in range(0, len(rows), ROWS_MAX):
             values = list(chain.from_iterable(rows[start : start + ROWS_MAX]))
             size = len(values) // self._width
             if size > EXACT_ROWS_MAX:
                 size = 1 << (size - 1).bit_length()
                 values += [""] * (size * self._width - len(values))
-            changed += connection.execute(self._for(size), values).rowcount
-        return changed
+            yield connection.execute(self._for(size), values)
 
     def _for(self, size: int) -> str:
         prepared = self._prepared.get(size)
@@ -52,6 +61,19 @@ WHERE id = :account_id AND status = 'open' AND posted - pending >= :tokens
       AND (budget IS NULL OR budget - spent - api_key.pending >= :tokens))
 RETURNING posted, pending
 """
+RESERVE_MANY = ManyRows(
+    """
+    UPDATE account SET pending = pending + new.column3 FROM (VALUES {rows}) AS new
+    WHERE id = new.column1 AND status = 'open' AND posted - pending >= new.column3
+      AND EXISTS (
+        SELECT 1 FROM api_key WHERE id = new.column2 AND account_id = account.id AND revoked_at_us IS NULL
+          AND (expires_at_us IS NULL OR expires_at_us > new.column4) AND budget IS NULL)
+    RETURNING id, posted, pending
+    """,
+    row="(?, ?, ?, ?)",
+)
+"""`RESERVE` for many accounts, each in one row, and keys without a budget."""
+
 RESERVE_BUDGET = "UPDATE api_key SET pending = pending + :tokens WHERE id = :api_key_id AND budget IS NOT NULL"
 INSERT_REQUESTS = ManyRows(
     """
@@ -87,10 +109,15 @@ UPDATE request SET status = 'SETTLED',
 WHERE id = :request_id AND status = 'PENDING'
 RETURNING account_id, reserved, charged, shortfall, api_key_id, model
 """
-CHARGE = """
-UPDATE account SET posted = posted - :charged, pending = pending - :reserved WHERE id = :account_id
-RETURNING posted, pending
-"""
+CHARGE = ManyRows(
+    """
+    UPDATE account SET posted = posted - used.column2, pending = pending - used.column3
+    FROM (VALUES {rows}) AS used WHERE id = used.column1 RETURNING id, posted, pending
+    """,
+    row="(?, ?, ?)",
+)
+"""Charges each account once."""
+
 INSERT_USAGE = ManyRows(
     """
     INSERT INTO ledger_entry (account_id, amount, posted_after, request_id, created_at_us, kind)
@@ -98,13 +125,16 @@ INSERT_USAGE = ManyRows(
     """,
     row="(?, ?, ?, ?, ?)",
 )
-COUNT_HOUR = """
-INSERT INTO usage_hour (account_id, hour, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (account_id, hour, api_key_id, model) DO UPDATE SET requests = requests + excluded.requests,
-    prompt_tokens = prompt_tokens + excluded.prompt_tokens,
-    completion_tokens = completion_tokens + excluded.completion_tokens, charged = charged + excluded.charged
-"""
+COUNT_HOURS = ManyRows(
+    """
+    INSERT INTO usage_hour (account_id, hour, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)
+    SELECT * FROM (VALUES {rows}) WHERE column1 <> ''
+    ON CONFLICT (account_id, hour, api_key_id, model) DO UPDATE SET requests = requests + excluded.requests,
+        prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+        completion_tokens = completion_tokens + excluded.completion_tokens, charged = charged + excluded.charged
+    """,
+    row="(?, ?, ?, ?, ?, ?, ?, ?)",
+)
 END_BUDGET = """
 UPDATE api_key SET spent = spent + ?, pending = pending - ? WHERE id = ? AND budget IS NOT NULL
 """

@@ -4,7 +4,7 @@ from alembic import op
 
 from tok0n.adapters.sql import ddl
 
-revision = "0101"
+revision = "0102"
 down_revision = None
 
 

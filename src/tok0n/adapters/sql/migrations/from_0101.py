@@ -1,0 +1,24 @@
+"""Migrate schema 0101 to 0102, which numbers the changes of keys, inside the caller's transaction."""
+
+import sqlalchemy as sa
+
+from tok0n.adapters.sql import ddl
+
+_ADDED = (
+    "CREATE TABLE key_change ",
+    "CREATE FUNCTION tok0n_key_changed(",
+    "CREATE TRIGGER api_key_change ",
+    "CREATE TRIGGER account_change ",
+)
+"""How the added statements of `schema.sql` and `guards.sql` begin."""
+
+
+def upgrade(tx: sa.Connection) -> None:
+    """Add the tables, triggers and indexes, and replace PostgreSQL's function."""
+    engine = ddl.engine_of(tx)
+    for statement in (*ddl.tables(engine), *ddl.guards(engine)):
+        if statement.startswith(_ADDED):
+            tx.exec_driver_sql(statement)
+    if engine == "postgresql":
+        tx.exec_driver_sql("DROP FUNCTION tok0n_ledger_batch")
+        tx.exec_driver_sql(ddl.batch_function())
