@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import servers
-from load import answers, wrk
+from load import answers, warm_up, wrk
 from processes import LOAD_CORE
 from run import alone
 from servers import Server
@@ -42,7 +42,7 @@ CONNECTIONS = 64
 ROUNDS = 3
 """How often a pair starts new servers."""
 
-WARM_UP_SECONDS, WARM_UP_SECONDS_WITH_KEYS = 1, 5
+WARM_UP_SECONDS = 1
 PORTS = {"base": servers.GATEWAY_PORT, "checkout": servers.SECOND_GATEWAY_PORT}
 ORDER = ("base", "checkout", "checkout", "base")
 
@@ -154,8 +154,7 @@ def _pair(folder: Path, trees: dict[str, Path], prepared: dict[str, Server], *, 
             for side, server in running.items():
                 if not answers(server):
                     sys.exit(f"{side} gave no completion")
-                warm_up_seconds = WARM_UP_SECONDS if server.keys_path is None else WARM_UP_SECONDS_WITH_KEYS
-                wrk(folder, server, seconds=warm_up_seconds, connections=CONNECTIONS)
+                warm_up(folder, server, connections=CONNECTIONS, seconds=WARM_UP_SECONDS)
             for side in ORDER * seconds:
                 load = wrk(folder, running[side], seconds=1, connections=CONNECTIONS)
                 if load.errors:

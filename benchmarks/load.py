@@ -40,8 +40,10 @@ end
 """
 
 
+WARM_UP_SECONDS = 5
+
 RANDOM_KEYS = """
-local requests = {{}}
+local requests, sent = {{}}, 0
 function init()
   math.randomseed({seed})
   for key in io.lines({path}) do
@@ -49,7 +51,10 @@ function init()
     requests[#requests + 1] = wrk.format()
   end
 end
-function request() return requests[math.random(#requests)] end
+function request()
+  sent = sent + 1
+  return requests[{choose}]
+end
 """
 """Formats all requests before the load begins: choosing one costs the load generator next to nothing."""
 
@@ -80,8 +85,29 @@ class Load(NamedTuple):
         return (self.requests - self.errors) / self.seconds
 
 
-def wrk(folder: Path, server: Server, *, seconds: float, connections: int, stagger_ms: float | None = None) -> Load:
-    """Load a server, with random keys if it has a `keys_path`.
+def warm_up(folder: Path, server: Server, *, connections: int, seconds: int = WARM_UP_SECONDS) -> None:
+    """Load a server until each of its keys was used: cold caches are not what a long-running gateway has."""
+    if server.keys_path is None:
+        wrk(folder, server, seconds=seconds, connections=connections)
+        return
+    keys = server.keys_path.read_text("utf-8").split()
+    unused = folder / "unused-keys.txt"
+    while keys:
+        unused.write_text("\n".join(keys) + "\n")
+        load = wrk(folder, server._replace(keys_path=unused), seconds=seconds, connections=connections, in_order=True)
+        keys = keys[load.requests :]
+
+
+def wrk(
+    folder: Path,
+    server: Server,
+    *,
+    seconds: float,
+    connections: int,
+    stagger_ms: float | None = None,
+    in_order: bool = False,
+) -> Load:
+    """Load a server, with random keys if it has a `keys_path`, or with each in turn if `in_order`.
 
     With `stagger_ms` the connections begin evenly spread over so many milliseconds.
     """
@@ -90,7 +116,9 @@ def wrk(folder: Path, server: Server, *, seconds: float, connections: int, stagg
         f"wrk.headers[{json.dumps(name)}] = {json.dumps(text)}" for name, text in server.headers.items()
     )
     if server.keys_path is not None:
-        headers += RANDOM_KEYS.format(seed=random.getrandbits(31), path=json.dumps(str(server.keys_path)))
+        choose = "(sent - 1) % #requests + 1" if in_order else "math.random(#requests)"
+        path = json.dumps(str(server.keys_path))
+        headers += RANDOM_KEYS.format(seed=random.getrandbits(31), path=path, choose=choose)
     script = folder / "wrk.lua"
     script.write_text(SCRIPT.format(body=chat_body(server.model), headers=headers, delay=delay))
     command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"]

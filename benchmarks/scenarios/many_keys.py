@@ -13,11 +13,10 @@ from typing import Any
 
 import servers
 from bench import Bench, Result
-from load import Load, answers, wrk
+from load import Load, answers, warm_up, wrk
 from servers import Server
 
 CONNECTIONS = 64
-WARM_UP_SECONDS = 5
 ENGINES: dict[str, Callable[..., contextlib.AbstractContextManager[Server]]] = {
     "SQLite": servers.embedded,
     "PostgreSQL+Redis": servers.scaled,
@@ -48,7 +47,7 @@ def _rounds(bench: Bench, name: str, tok0n: Server) -> tuple[list[Load], list[Lo
     if not answers(tok0n):
         raise RuntimeError(f"{name} gave no completion")
     for server in (one, many):
-        wrk(bench.folder, server, seconds=WARM_UP_SECONDS, connections=CONNECTIONS)
+        warm_up(bench.folder, server, connections=CONNECTIONS)
     loads: tuple[list[Load], list[Load]] = ([], [])
     for number in range(bench.rounds):
         sides = list(zip((many, one), loads, strict=True))

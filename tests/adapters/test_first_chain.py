@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from support import postgres
-from tok0n.adapters.sql import ddl, ledger_functions, schema
+from tok0n.adapters.sql import audit, ddl, schema
 from tok0n.adapters.sql.migrations import from_first_chain
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
 from tok0n.adapters.sql.postgres.store import PostgresStore
@@ -169,9 +169,9 @@ async def test_a_database_of_0_1_0_becomes_one_of_this_version_with_all_its_data
     assert (applied, created) == ([f"0007 -> {schema.HEAD}"], [schema.HEAD])
     assert await store.read(_describe) == await fresh.read(_describe)
     assert await store.migrate() in ([], applied), "SQLite migrates when it opens"
-    audit = await store.read(ledger_functions.audit)
-    assert audit.ok
-    assert (audit.accounts, audit.requests, audit.entries) == (2, 6, 7)
+    report = await store.read(audit.audit)
+    assert report.ok
+    assert (report.accounts, report.requests, report.entries) == (2, 6, 7)
     after = await store.read(_contents)
     assert after.pop("alembic_version") == [{"version_num": schema.HEAD}]
     before.pop("alembic_version")

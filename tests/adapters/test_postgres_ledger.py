@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from support import past
 from support.ledgers import NOW_US, new, open_engine, schema
 from tok0n.adapters.sql.postgres.connection import _BY_INDEX
 from tok0n.adapters.sql.postgres.ledger import _BATCH, Command, _pack
 from tok0n.adapters.sql.postgres.store import PostgresStore
-from tok0n.domain.ledger import Release, Settlement
+from tok0n.domain.ledger import NewReservation, Release, Settlement
 from tok0n.domain.usage import Usage
 
 pytestmark = pytest.mark.anyio
@@ -22,6 +23,21 @@ SELECT pg_stat_get_xact_numscans('request_pkey'::regclass), pg_stat_get_xact_num
 """
 _ENTRIES_READ = """
 SELECT sum(pg_stat_get_xact_tuples_returned(indexrelid)) FROM pg_index WHERE indrelid = 'request'::regclass
+"""
+
+_HOT_ENTRIES_READ = """
+SELECT sum(pg_stat_get_xact_tuples_returned(indexrelid))::bigint FROM pg_index
+WHERE indrelid = ANY (ARRAY['request', 'account', 'api_key', 'usage_hour']::regclass[])
+"""
+_OTHERS = """
+INSERT INTO account SELECT 'x' || i, i || '@y', 'open', 1, 0, 0 FROM generate_series(1, 2000) i
+
+INSERT INTO api_key (id, account_id, name, digest, prefix, last_four, created_at_us)
+SELECT 'x' || i, 'x' || i, 'n', decode(md5(i::text), 'hex'), 'p', 'l', 0 FROM generate_series(1, 2000) i
+
+INSERT INTO request (id, account_id, api_key_id, model, status, reserved, charged, shortfall, dispatched, created_at_us,
+    expires_at_us, resolved_at_us)
+SELECT 'x' || i, 'x1', 'x1', 'm', 'EXPIRED', 1, 0, 0, 1, 0, 0, 1 FROM generate_series(1, 30000) i
 """
 
 
@@ -56,6 +72,43 @@ async def test_a_batch_never_goes_through_all_that_is_pending(tmp_path: Path, co
         await connection.close()
         assert by_id
         assert not pending
+
+
+@pytest.mark.parametrize("accounts", [1, 3, 100])
+async def test_a_plan_made_on_a_young_database_reads_only_the_rows_of_the_batch_later(
+    tmp_path: Path, accounts: int
+) -> None:
+    async with open_engine("postgres", tmp_path) as db:
+        assert isinstance(db.store, PostgresStore)
+        await db.store.write(lambda tx: past.fill(tx, accounts=accounts, requests=accounts))
+        settings = {**_BY_INDEX, "plan_cache_mode": "force_generic_plan"}
+        connection = await db.store.options.connect(settings)
+        for number in range(8):
+            await connection.fetch(_BATCH, *_pack([reserve(number, accounts=accounts)]))
+            ending: Command = release(number) if number % 2 else settle(number, total_tokens=7 + 10 * (number % 4))
+            await connection.fetch(_BATCH, *_pack([ending]))
+        await db.store.write(_insert_others)
+        numbers = range(10, 14)
+        reservations: list[Command] = [reserve(number, accounts=accounts) for number in numbers]
+        ends: list[Command] = [*(settle(number, total_tokens=number - 1) for number in (10, 11, 12)), release(13)]
+        for commands in (reservations, ends):
+            async with connection.transaction():
+                rows = await connection.fetch(_BATCH, *_pack(commands))
+                entries_read = await connection.fetchval(_HOT_ENTRIES_READ)
+            assert len(rows) == len(commands)
+            assert entries_read <= 40 * len(commands)
+        await connection.close()
+
+
+def reserve(number: int, *, accounts: int) -> NewReservation:
+    account, key = past.account_id(number % accounts), past.key_id(number % accounts)
+    return new(f"req_{number:032}", account, key, 10)
+
+
+def _insert_others(tx: sa.Connection) -> None:
+    """Insert accounts, keys and requests that no batch concerns."""
+    for statement in _OTHERS.strip().split("\n\n"):
+        tx.execute(sa.text(statement))
 
 
 async def test_the_audit_names_what_no_foreign_key_holds(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from support import postgres, sqlite
 from support.ledgers import ENGINES
-from tok0n.adapters.sql import ledger_functions
+from tok0n.adapters.sql import audit
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.schema import api_key, request, usage_hour
@@ -44,7 +44,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 async def test_the_audit_of_a_generated_database_finds_no_difference(store: SqlStore) -> None:
-    report = await store.read(ledger_functions.audit)
+    report = await store.read(audit.audit)
     assert report.ok, report.differences[:3]
     assert report.accounts == 50
     assert report.requests == 2_065

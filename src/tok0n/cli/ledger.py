@@ -20,10 +20,12 @@ def ledger() -> None:
 async def audit(config_path: Path | None, *, as_json: bool) -> None:
     """Recompute every balance, and exit with 1 if there is a difference.
 
-    Compares the balances with the ledger entries and requests in one snapshot. The server can keep running.
+    Compares the balances with the ledger entries and requests. The server can keep running.
     """
     async with open_store(load_settings(config_path)) as store:
-        report = await store.ledger.audit()
+        report = await store.ledger.audit(progress=_show_progress if sys.stderr.isatty() else _show_nothing)
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", nl=False, err=True)
     if as_json:
         print_json({"ok": report.ok} | msgspec.structs.asdict(report))
     elif report.ok:
@@ -41,3 +43,11 @@ async def audit(config_path: Path | None, *, as_json: bool) -> None:
         click.echo(f"{len(report.differences):,} differences.", err=True)
     if not report.ok:
         sys.exit(FAILED)
+
+
+def _show_progress(rows: int) -> None:
+    click.echo(f"\r{rows:,} rows read", nl=False, err=True)
+
+
+def _show_nothing(rows: int) -> None:
+    del rows

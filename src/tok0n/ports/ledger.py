@@ -6,6 +6,7 @@ it awaits one gets its `CancelledError` when the future is done.
 """
 
 from asyncio import Future
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -73,5 +74,8 @@ class Ledger(Protocol):
         These are the requests created at or after `since_us`, including the operator's, and every PENDING one.
         """
 
-    async def audit(self) -> AuditReport:
-        """Recompute every balance from the ledger entries and the request rows, in one snapshot."""
+    async def audit(self, *, progress: Callable[[int], None] = ...) -> AuditReport:
+        """Recompute every balance from the ledger entries and the request rows, in many short snapshots.
+
+        Calls `progress` with the number of rows read so far. Other processes can keep writing.
+        """

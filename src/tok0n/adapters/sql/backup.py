@@ -15,7 +15,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
-from tok0n.adapters.sql import ledger_functions, migrate
+from tok0n.adapters.sql import audit, migrate
 from tok0n.adapters.sql.schema import HEAD
 from tok0n.adapters.sql.sqlite import database_file
 from tok0n.domain.errors import OperatorError
@@ -104,11 +104,11 @@ def _checked(draft: Path, *, source: Path, path: Path) -> Copy:
                 raise OperatorError(
                     f"{source} has schema {revision} of a newer Tok0n version. Upgrade Tok0n first. {_UNCHANGED}"
                 )
-            audit = ledger_functions.audit(tx) if revision == HEAD else None
-        if audit is not None and not audit.ok:
-            count, first = len(audit.differences), audit.differences[0]
+            report = audit.audit(tx) if revision == HEAD else None
+        if report is not None and not report.ok:
+            count, first = len(report.differences), report.differences[0]
             raise OperatorError(f"The audit of {source} found {count} differences. The first: {first}. {_UNCHANGED}")
-    return Copy(path=path, bytes=draft.stat().st_size, schema=revision, audit=audit)
+    return Copy(path=path, bytes=draft.stat().st_size, schema=revision, audit=report)
 
 
 def _put_in_place(draft: Path, target: Path, *, overwrite: bool) -> None:

@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 import sqlalchemy as sa
 
-from tok0n.adapters.sql import ledger_functions, schema
+from tok0n.adapters.sql import audit, schema
 from tok0n.adapters.sql.postgres.connection import DATABASE_ERRORS, describe
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.sqlite.store import SqliteStore
@@ -36,7 +36,7 @@ class Copied(msgspec.Struct, frozen=True, kw_only=True):
 async def copy(source: SqliteStore, target: PostgresStore) -> Copied:
     """Copy every row. Raises `OperatorError` if the target is not empty or does not equal the source afterwards."""
     before = await source.read(_fingerprint)
-    audit_before = await source.read(ledger_functions.audit)
+    audit_before = await source.read(audit.audit)
     if not audit_before.ok:
         raise OperatorError("The audit of the source found differences. Nothing was copied. Run tok0n ledger audit.")
     for name, (rows, *_) in (await target.read(_fingerprint)).items():
@@ -55,7 +55,7 @@ async def copy(source: SqliteStore, target: PostgresStore) -> Copied:
             await connection.close()
     except DATABASE_ERRORS as error:
         raise OperatorError(f"The copy failed, and nothing was copied: {describe(error)}") from error
-    audit_after = await target.read(ledger_functions.audit, unhurried=True)
+    audit_after = await target.read(audit.audit, unhurried=True)
     if audit_after != audit_before or await target.read(_fingerprint, unhurried=True) != before:
         raise OperatorError("The copy does not equal the source. Don't use it, and report this as a bug.")
     return Copied(rows={table: values[0] for table, values in before.items()}, source=audit_before, target=audit_after)

@@ -1,9 +1,15 @@
 """The methods of the `Ledger` port that are not on the hot path. They are the same on both engines."""
 
-from tok0n.adapters.sql import ledger_functions
+import asyncio
+from collections.abc import Callable
+
+from tok0n.adapters.sql import audit, ledger_functions
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.ledger import AuditReport
 from tok0n.ports.ledger import RecentRequest
+
+AUDIT_PAUSE_SECONDS = 0.02
+"""The pause between two snapshots, in which SQLite can complete a checkpoint and start its WAL again."""
 
 
 class SharedLedger:
@@ -26,5 +32,13 @@ class SharedLedger:
     async def recent(self, *, since_us: int) -> list[RecentRequest]:
         return await self._store.read(lambda tx: ledger_functions.recent(tx, since_us=since_us))
 
-    async def audit(self) -> AuditReport:
-        return await self._store.read(ledger_functions.audit, unhurried=True)
+    async def audit(self, *, progress: Callable[[int], None] = lambda _: None) -> AuditReport:
+        """See `ports.Ledger.audit`."""
+        steps = audit.Audit().steps()
+        next(steps)
+        while True:
+            done = await self._store.read(lambda tx: audit.run_step(tx, steps), unhurried=True)
+            if isinstance(done, AuditReport):
+                return done
+            progress(done)
+            await asyncio.sleep(AUDIT_PAUSE_SECONDS)

@@ -39,3 +39,15 @@ def lock_for(tx: sa.Connection, name: str) -> None:
     """Hold the lock `name` until the transaction ends. SQLite needs no lock, because it has one writer."""
     if tx.dialect.name != "sqlite":
         tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
+
+
+def by_index(tx: sa.Connection) -> None:
+    """Make PostgreSQL find rows by indexes until the transaction ends.
+
+    Without statistics, or for a large page of rows, it may scan a whole table.
+    """
+    if tx.dialect.name != "sqlite":
+        tx.execute(sa.select(*[sa.func.set_config(name, "off", True) for name in _SCANS]))
+
+
+_SCANS = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit")

@@ -5,7 +5,7 @@ Audits the ledger before and after, and fails if it finds differences.
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql import ddl, ledger_functions
+from tok0n.adapters.sql import audit, ddl
 from tok0n.domain.errors import OperatorError
 
 SUPPORTED = ("0007", "0012")
@@ -112,7 +112,7 @@ def _finish_postgresql(tx: sa.Connection) -> None:
 
 
 def _require_clean(tx: sa.Connection, when: str) -> None:
-    differences = ledger_functions.audit(tx).differences
+    differences = audit.audit(tx).differences
     if differences:
         first = differences[0]
         raise OperatorError(

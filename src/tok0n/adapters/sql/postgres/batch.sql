@@ -4,8 +4,11 @@
 -- for each reservation. A settlement or release without a row found its request ended; the caller reads that row back.
 -- The rules are those of `domain/ledger_rules.py`.
 --
--- The first statement locks every account concerned in the order of the ids. Everything that resolves requests does so,
--- so two batches never deadlock, and each later statement sees everything that was committed before the locks.
+-- It first locks every account concerned in the order of the ids. Everything that resolves requests does so, so two
+-- batches never deadlock, and each later statement sees everything that was committed before the locks.
+--
+-- Each condition `id = ANY (...)` beside a join on the same id bounds the join to the rows of the batch, whichever table
+-- the planner reads first. Without it, a plan made while the tables were small reads all of a table at every call.
 CREATE FUNCTION tok0n_ledger_batch(
     settle_id text[], settle_prompt bigint[], settle_completion bigint[], settle_total bigint[], settle_details text[],
     settle_ms integer[], settle_at bigint[],
@@ -17,14 +20,16 @@ CREATE FUNCTION tok0n_ledger_batch(
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
+    account_ids text[];
+    key_ids text[];
     settled_rows integer;
     overrun record;
     charge bigint;
     balance record;
 BEGIN
-    PERFORM 1 FROM account WHERE id IN (
-        SELECT unnest(reserve_account) UNION SELECT account_id FROM request WHERE id = ANY (settle_id || release_id)
-    ) ORDER BY id FOR NO KEY UPDATE;
+    SELECT array_agg(DISTINCT account_id), array_agg(DISTINCT api_key_id) INTO account_ids, key_ids
+    FROM request WHERE id = ANY (settle_id || release_id);
+    PERFORM 1 FROM account WHERE id = ANY (reserve_account || account_ids) ORDER BY id FOR NO KEY UPDATE;
 
     IF cardinality(settle_id) > 0 THEN
         -- Settlements within their reservation, all in one statement. A row without an end is PENDING; the planner
@@ -37,13 +42,14 @@ BEGIN
             UPDATE request r SET status = 'SETTLED', charged = w.total, prompt_tokens = w.prompt,
                 completion_tokens = w.completion, total_tokens = w.total, details = w.details, upstream_ms = w.ms,
                 resolved_at_us = w.at
-            FROM command w WHERE r.id = w.id AND r.resolved_at_us IS NULL AND w.total <= r.reserved
+            FROM command w
+            WHERE r.id = w.id AND r.id = ANY (settle_id) AND r.resolved_at_us IS NULL AND w.total <= r.reserved
             RETURNING r.id, r.account_id, r.api_key_id, r.model, r.reserved, w.prompt, w.completion, w.total, w.at, w.n
         ), budget AS (
             UPDATE api_key k SET spent = k.spent + e.total, pending = k.pending - e.reserved
             FROM (SELECT api_key_id, sum(total)::bigint AS total, sum(reserved)::bigint AS reserved
                 FROM ended GROUP BY api_key_id) e
-            WHERE k.id = e.api_key_id AND k.budget IS NOT NULL
+            WHERE k.id = e.api_key_id AND k.id = ANY (key_ids) AND k.budget IS NOT NULL
         ), hour AS (
             INSERT INTO usage_hour AS u (account_id, hour, api_key_id, model, requests, prompt_tokens,
                 completion_tokens, charged)
@@ -59,7 +65,7 @@ BEGIN
             FROM ended GROUP BY account_id
         ), after AS (
             UPDATE account a SET posted = a.posted - s.total, pending = a.pending - s.reserved
-            FROM spent s WHERE a.id = s.account_id
+            FROM spent s WHERE a.id = s.account_id AND a.id = ANY (account_ids)
             RETURNING a.id, a.posted, a.pending
         ), receipt AS (
             SELECT e.*, (a.posted + coalesce(sum(e.total) OVER later, 0))::bigint AS posted,
@@ -82,7 +88,7 @@ BEGIN
                 FROM unnest(
                     settle_id, settle_prompt, settle_completion, settle_total, settle_details, settle_ms, settle_at
                 ) WITH ORDINALITY AS w (id, prompt, completion, total, details, ms, at, n)
-                JOIN request r ON r.id = w.id WHERE r.resolved_at_us IS NULL ORDER BY w.n
+                JOIN request r ON r.id = w.id WHERE r.id = ANY (settle_id) AND r.resolved_at_us IS NULL ORDER BY w.n
             LOOP
                 SELECT least(overrun.total, overrun.reserved + a.posted - a.pending) INTO charge
                 FROM account a WHERE a.id = overrun.account_id;
@@ -116,16 +122,17 @@ BEGIN
             UPDATE request r SET status = 'RELEASED', code = w.code, dispatched = w.dispatched, resolved_at_us = w.at
             FROM unnest(release_id, release_code, release_dispatched, release_at)
                 WITH ORDINALITY AS w (id, code, dispatched, at, n)
-            WHERE r.id = w.id AND r.resolved_at_us IS NULL
+            WHERE r.id = w.id AND r.id = ANY (release_id) AND r.resolved_at_us IS NULL
             RETURNING r.account_id, r.api_key_id, r.reserved, w.n
         ), budget AS (
             UPDATE api_key k SET pending = k.pending - e.reserved
             FROM (SELECT api_key_id, sum(reserved)::bigint AS reserved FROM ended GROUP BY api_key_id) e
-            WHERE k.id = e.api_key_id AND k.budget IS NOT NULL
+            WHERE k.id = e.api_key_id AND k.id = ANY (key_ids) AND k.budget IS NOT NULL
         ), freed AS (
             SELECT account_id, sum(reserved)::bigint AS reserved FROM ended GROUP BY account_id
         ), after AS (
-            UPDATE account a SET pending = a.pending - f.reserved FROM freed f WHERE a.id = f.account_id
+            UPDATE account a SET pending = a.pending - f.reserved
+            FROM freed f WHERE a.id = f.account_id AND a.id = ANY (account_ids)
         )
         SELECT 'release', n::integer, 'RELEASED', reserved, 0::bigint, 0::bigint, 0::bigint, 0::bigint FROM ended;
     END IF;
@@ -139,9 +146,9 @@ BEGIN
             FROM unnest(
                 reserve_id, reserve_account, reserve_key, reserve_model, reserve_tokens, reserve_created, reserve_expires
             ) WITH ORDINALITY AS w (id, account_id, api_key_id, model, tokens, created, expires, n)
-            LEFT JOIN account a ON a.id = w.account_id
-            LEFT JOIN api_key k
-                ON k.id = w.api_key_id AND k.account_id = w.account_id AND k.revoked_at_us IS NULL
+            LEFT JOIN account a ON a.id = w.account_id AND a.id = ANY (reserve_account)
+            LEFT JOIN api_key k ON k.id = w.api_key_id AND k.id = ANY (reserve_key)
+                AND k.account_id = w.account_id AND k.revoked_at_us IS NULL
                 AND (k.expires_at_us IS NULL OR k.expires_at_us > w.created)
         ), within AS (
             SELECT *, key_left IS NULL
@@ -156,11 +163,12 @@ BEGIN
         ), budget AS (
             UPDATE api_key k SET pending = k.pending + e.tokens
             FROM (SELECT api_key_id, sum(tokens)::bigint AS tokens FROM accepted GROUP BY api_key_id) e
-            WHERE k.id = e.api_key_id AND k.budget IS NOT NULL
+            WHERE k.id = e.api_key_id AND k.id = ANY (reserve_key) AND k.budget IS NOT NULL
         ), taken AS (
             SELECT account_id, max(so_far)::bigint AS tokens FROM accepted GROUP BY account_id
         ), after AS (
-            UPDATE account a SET pending = a.pending + t.tokens FROM taken t WHERE a.id = t.account_id
+            UPDATE account a SET pending = a.pending + t.tokens
+            FROM taken t WHERE a.id = t.account_id AND a.id = ANY (reserve_account)
         ), inserted AS (
             INSERT INTO request (id, account_id, api_key_id, model, status, reserved, charged, shortfall, dispatched,
                 created_at_us, expires_at_us)

@@ -1,0 +1,67 @@
+"""Fill a database of either engine with accounts and settled requests, in a few statements. Its audit is clean."""
+
+import sqlalchemy as sa
+
+from tok0n.domain.ledger import US_AN_HOUR
+
+CHARGE = 10
+TOKENS = 1_000_000_000
+FIRST_US = 1_700_000_000_000_000
+APART_US = 1_000
+"""The time between two requests."""
+
+_STATEMENTS = """
+INSERT INTO account (id, email, status, posted, pending, created_at_us)
+{numbers} SELECT 'acct_' || {id}, i || '@x', 'open', {posted}, 0, 0 FROM n WHERE i < {accounts}
+
+INSERT INTO api_key (id, account_id, name, digest, prefix, last_four, created_at_us)
+{numbers} SELECT 'key_' || {id}, 'acct_' || {id}, 'k', CAST({id} AS {blob}), 'p', 'f', 0 FROM n WHERE i < {accounts}
+
+INSERT INTO request (id, account_id, api_key_id, model, status, reserved, charged, shortfall, prompt_tokens,
+    completion_tokens, total_tokens, dispatched, created_at_us, expires_at_us, resolved_at_us)
+{numbers} SELECT 'req_' || {hex} || {id}, 'acct_' || {owner}, 'key_' || {owner}, 'demo', 'SETTLED', 20, {charge}, 0,
+    {charge}, 0, {charge}, 1, {at}, {at} + 1, {at} + 1 FROM n
+
+INSERT INTO ledger_entry (account_id, kind, amount, posted_after, created_at_us)
+{numbers} SELECT 'acct_' || {id}, 'grant', {tokens}, {tokens}, 0 FROM n WHERE i < {accounts}
+
+INSERT INTO ledger_entry (account_id, kind, amount, posted_after, request_id, created_at_us)
+{numbers} SELECT 'acct_' || {owner}, 'usage', -{charge}, {tokens} - {charge} * (i / {accounts} + 1),
+    'req_' || {hex} || {id}, {at} + 1 FROM n
+
+INSERT INTO usage_hour (account_id, hour, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)
+SELECT account_id, resolved_at_us / {hour}, api_key_id, model, count(*), sum(charged), 0, sum(charged)
+FROM request GROUP BY 1, 2, 3, 4
+"""
+
+
+def fill(tx: sa.Connection, *, accounts: int, requests: int, first_us: int = FIRST_US) -> None:
+    """Insert `accounts`, each with one key, and `requests`, a multiple of it, which they made in turn."""
+    assert requests % accounts == 0
+    is_sqlite = tx.dialect.name == "sqlite"
+    at = f"(CAST({first_us} AS BIGINT) + i * {APART_US})"
+    values = {
+        "numbers": f"WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {requests})",
+        "id": "substr(CAST(1000000000000 + i AS TEXT), 2)",
+        "owner": f"substr(CAST(1000000000000 + i % {accounts} AS TEXT), 2)",
+        "hex": f"printf('%012x', {at} / 1000)" if is_sqlite else f"lpad(to_hex({at} / 1000), 12, '0')",
+        "blob": "BLOB" if is_sqlite else "BYTEA",
+        "at": at,
+        "accounts": accounts,
+        "posted": TOKENS - CHARGE * (requests // accounts),
+        "charge": CHARGE,
+        "tokens": TOKENS,
+        "hour": US_AN_HOUR,
+    }
+    for statement in _STATEMENTS.strip().split("\n\n"):
+        tx.execute(sa.text(statement.format(**values)))
+
+
+def account_id(number: int) -> str:
+    """Return the id of an account."""
+    return f"acct_{number:012}"
+
+
+def key_id(number: int) -> str:
+    """Return the id of the account's key."""
+    return f"key_{number:012}"

@@ -1,0 +1,58 @@
+"""Explain the statements that a block runs, and find those that scan a whole table which grows with history."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+
+GROWING = ("request", "ledger_entry", "account", "usage_hour", "api_key")
+"""The tables that no periodic statement may scan."""
+
+SMALL_INDEXES = ("request_pending", "ledger_entry_reversal")
+"""Partial indexes whose entries don't grow with history. Reading one whole is no scan."""
+
+_TABLES = "|".join(GROWING)
+_SQLITE_SCAN = re.compile(rf"SCAN (?:{_TABLES}|[a-z])\b(?!.*(?:{'|'.join(SMALL_INDEXES)}))")
+_POSTGRES_SCAN = re.compile(rf"Seq Scan on ({_TABLES})\b")
+_POSTGRES_INDEX = re.compile(rf"Index (?:Only )?Scan (?:Backward )?using (\w+) on (?:{_TABLES})\b|Index Scan on (\w+)")
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[list[str]]:
+    """Collect the statements with a scan, each with its plan."""
+    scans: list[str] = []
+    is_explaining = False
+
+    def explain(connection: sa.Connection, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        nonlocal is_explaining
+        del cursor
+        if is_explaining or not statement.lstrip().startswith(("SELECT", "UPDATE", "DELETE", "INSERT", "WITH")):
+            return
+        is_explaining = True
+        keyword = "EXPLAIN QUERY PLAN " if connection.dialect.name == "sqlite" else "EXPLAIN "
+        plan = [str(row[-1]) for row in connection.exec_driver_sql(keyword + statement, parameters)]
+        is_explaining = False
+        if _has_scan(plan, is_sqlite=connection.dialect.name == "sqlite"):
+            scans.append("\n".join([statement, *plan]))
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", explain)
+    try:
+        yield scans
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", explain)
+
+
+def _has_scan(plan: list[str], *, is_sqlite: bool) -> bool:
+    if is_sqlite:
+        return any(_SQLITE_SCAN.search(line) for line in plan)
+    for number, line in enumerate(plan):
+        if _POSTGRES_SCAN.search(line):
+            return True
+        found = _POSTGRES_INDEX.search(line)
+        conditions = plan[number + 1 : number + 2]
+        index = found and (found[1] or found[2])
+        if index and index not in SMALL_INDEXES and "Index Cond" not in "".join(conditions):
+            return True
+    return False
