@@ -1,10 +1,13 @@
 """Final rows cannot be edited, and the audit finds every total that is not the sum of its rows."""
 
+import asyncio
+
 import msgspec
 import pytest
 import sqlalchemy as sa
 
 from support.ledgers import NOW_US, Opened, new, outcome, schema, used
+from tok0n.adapters.sql import audit
 from tok0n.domain.errors import (
     AccountingFailed,
 )
@@ -99,3 +102,31 @@ async def test_the_usage_of_each_hour_is_counted_with_the_charge(db: Opened) -> 
     assert {difference.what for difference in (await db.ledger.audit()).differences} == {
         "the hourly use is not the sum of the usage entries"
     }
+
+
+async def test_an_audit_beside_writers_finds_no_false_difference(db: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ENTRIES_PER_STEP", "REQUESTS_PER_STEP"):
+        monkeypatch.setattr(audit, name, 100)
+    for name in ("IDS_PER_STEP", "ACCOUNTS_PER_STEP", "KEYS_PER_STEP"):
+        monkeypatch.setattr(audit, name, 3)
+    callers = [await db.key(f"{number}@x", tokens=100_000) for number in range(7)]
+    has_ended = False
+
+    async def use(number: int) -> None:
+        (account, key), turn = callers[number], 0
+        while not has_ended:
+            turn += 1
+            request_id = f"req_{turn:012}{number}"
+            await db.ledger.reserve(new(request_id, account.id, key.id, 10))
+            await db.ledger.settle(used(request_id, 5 + turn % 7))
+            await db.accounts.grant(email=account.email, tokens=11, reason="more", now_us=NOW_US)
+
+    users = [asyncio.create_task(use(number)) for number in range(len(callers))]
+    try:
+        reports = [await db.ledger.audit() for _ in range(3)]
+    finally:
+        has_ended = True
+        await asyncio.gather(*users)
+    assert [report.differences for report in reports] == [[], [], []]
+    assert reports[0].entries < reports[2].entries
+    assert (await db.ledger.audit()).ok

@@ -4,8 +4,13 @@ import pytest
 import sqlalchemy as sa
 
 from support import past
-from support.ledgers import NOW_US, Opened, new
+from support.ledgers import NOW_US, Opened, new, used
 from support.plans import explained
+from tok0n.adapters.sql.repositories.attempts import SqlAttempts
+from tok0n.adapters.sql.repositories.forms import SqlForms
+from tok0n.adapters.sql.repositories.notices import SqlNotices
+from tok0n.adapters.sql.repositories.sessions import SqlSessions
+from tok0n.adapters.sql.repositories.users import SqlUsers
 
 pytestmark = pytest.mark.anyio
 
@@ -45,3 +50,31 @@ async def test_the_audit_of_much_history_is_clean(large: Opened) -> None:
         report = await large.ledger.audit()
     assert (report.ok, report.requests, report.entries) == (True, 10_050, 10_500)
     assert scans == []
+
+
+async def test_chores_read_only_rows_that_are_due(large: Opened) -> None:
+    notices, users = SqlNotices(large.store), SqlUsers(large.store)
+    for number in range(5):
+        await notices.set_threshold(past.account_id(number), past.TOKENS - past.CHARGE * 20)
+    with explained() as scans:
+        assert await notices.claim_due(rows_max=10) == []
+        await large.ledger.settle(used(f"req_{3:032}", 5))
+        (low,) = await notices.claim_due(rows_max=10)
+        assert low.email == "3@x"
+        await SqlSessions(large.store).forget_ended(now_us=NOW_US)
+        await users.forget_stale(now_us=NOW_US, rows_max=10)
+        await SqlForms(large.store).forget_old(now_us=NOW_US)
+        await SqlAttempts(large.store).forget_expired(now_us=NOW_US, rows_max=10)
+    assert scans == []
+
+
+async def test_alerts_that_one_call_has_no_room_for_come_with_the_next(large: Opened) -> None:
+    notices = SqlNotices(large.store)
+    for number in range(5):
+        await notices.set_threshold(past.account_id(number), past.TOKENS - past.CHARGE * 20)
+    assert await notices.claim_due(rows_max=2) == []
+    for number in range(5):
+        await large.ledger.settle(used(f"req_{number:032}", 5))
+    claimed = [await notices.claim_due(rows_max=2) for _ in range(4)]
+    assert [len(low) for low in claimed] == [2, 2, 1, 0]
+    assert {low.email for page in claimed for low in page} == {f"{number}@x" for number in range(5)}

@@ -7,7 +7,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-GROWING = ("request", "ledger_entry", "account", "usage_hour", "api_key")
+GROWING = (
+    *("request", "ledger_entry", "account", "usage_hour", "api_key"),
+    *("users", "session", "mail_link", "form_submission", "attempt", "low_balance_notice"),
+)
 """The tables that no periodic statement may scan."""
 
 SMALL_INDEXES = ("request_pending", "ledger_entry_reversal")

@@ -6,12 +6,11 @@ two steps, and still no step reports a false difference:
 
 - Entries are never edited. The audit reads them in the order of their ids and keeps a sum for each account. The usage
   entry, the end of its request and the new balance are one commit, so each of them proves the others in any snapshot.
-- On PostgreSQL, an entry may commit after one with a higher id. So the audit first reads the highest id, then waits
-  until every transaction that was writing entries at that moment has ended. From then on, no entry up to that id can
-  appear (`_settled_id`). Entries of the same account always commit in the order of their ids, because each transaction
-  locks the account's row before it takes an id.
+- On PostgreSQL, an entry may commit after one with a higher id. So the audit reads only up to an id that is final (see
+  `entry_ids.py`). Entries of the same account always commit in the order of their ids, because each transaction locks
+  the account's row before it takes an id.
 - Balances change all the time. A step that compares them reads the entries since the last such step in its own
-  snapshot, so the sums are exactly those of the snapshot. Entries above the settled id are read again at the next step,
+  snapshot, so the sums are exactly those of the snapshot. Entries above the final id are read again at the next step,
   and counted once (`_seen`).
 - Requests that start after the audit are left to the next one, but their entries and reservations are in the sums.
 """
@@ -22,6 +21,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tok0n.adapters.sql.entry_ids import FinalEntries
 from tok0n.adapters.sql.store import by_index
 from tok0n.domain.ledger import AuditReport, Difference, RequestStatus
 
@@ -81,11 +81,6 @@ _DANGLING_REVERSALS = """
 SELECT e.id, e.reverses_request_id FROM ledger_entry e LEFT JOIN request r ON r.id = e.reverses_request_id
 WHERE e.reverses_request_id IS NOT NULL AND r.id IS NULL
 """
-_WRITERS = """
-SELECT virtualtransaction FROM pg_locks
-WHERE relation = 'ledger_entry'::regclass AND mode = 'RowExclusiveLock'
-  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-"""
 
 
 def audit(tx: sa.Connection) -> AuditReport:
@@ -112,6 +107,7 @@ class Audit:
 
     def __init__(self, *, is_one_snapshot: bool = False) -> None:
         self._is_one_snapshot = is_one_snapshot
+        self._final = FinalEntries()
         self._posted: dict[str, int] = {}
         self._not_used: Counter[str] = Counter()
         self._of_orders: Counter[str] = Counter()
@@ -129,7 +125,7 @@ class Audit:
     def steps(self) -> Steps:
         """Run the audit. The first `next` runs nothing."""
         tx = yield 0
-        last = yield from self._settled_id(tx)
+        last = yield from self._final_id(tx)
         while self._after < last:
             tx = yield self._rows
             self._read_entries(tx, last)
@@ -153,25 +149,22 @@ class Audit:
             differences=self._differences,
         )
 
-    def _settled_id(self, tx: sa.Connection) -> Generator[int, sa.Connection, int]:
-        """Return an id that no entry which commits from now on is below. Waits for the transactions that write now."""
-        last = int(_one(tx, "SELECT max(id) FROM ledger_entry") or 0)
-        if tx.dialect.name == "sqlite" or self._is_one_snapshot:
-            return last
-        writers = {row[0] for row in _fetch(tx, _WRITERS)}
-        while writers:
+    def _final_id(self, tx: sa.Connection) -> Generator[int, sa.Connection, int]:
+        """Return an id up to which no further entry can appear. Waits for the transactions that write now."""
+        if self._is_one_snapshot:
+            return int(_one(tx, "SELECT max(id) FROM ledger_entry") or 0)
+        while not self._final.look(tx):
             tx = yield self._rows
-            writers &= {row[0] for row in _fetch(tx, _WRITERS)}
-        return last
+        return self._final.final_id
 
     def _read_entries(self, tx: sa.Connection, last: int) -> None:
-        """Read the next entries up to the settled id `last`."""
+        """Read the next entries up to the final id `last`."""
         last = min(last, self._after + ENTRIES_PER_STEP)
         self._add(tx, _fetch(tx, _ENTRIES, after=self._after, last=last))
         self._after = last
 
     def _read_newest_entries(self, tx: sa.Connection, last: int) -> None:
-        """Read every other entry of this snapshot. Those above the settled id `last` are read again."""
+        """Read every other entry of this snapshot. Those above the final id `last` are read again."""
         rows = _fetch(tx, _ENTRIES, after=self._after, last=_ID_MAX)
         self._add(tx, [row for row in rows if row[0] not in self._seen])
         self._after = last
@@ -266,7 +259,7 @@ class Audit:
         after: str | None = ""
         while after is not None:
             tx = yield self._rows
-            last = yield from self._settled_id(tx)
+            last = yield from self._final_id(tx)
             tx = yield self._rows
             self._read_newest_entries(tx, last)
             rows = _fetch(tx, query, after=after, rows=rows_per_step)

@@ -180,6 +180,7 @@ users = Table(
     Column("totp_step", _Big, nullable=False, server_default=text("0")),
     Column("closed_at_us", _Big),
     Column("credential_changes", _Big, nullable=False, server_default=text("0")),
+    Index("users_unverified", "created_at_us", sqlite_where=text("verified_at_us IS NULL")),
     **_CLUSTERED,
 )
 
@@ -215,6 +216,8 @@ session = Table(
     Column("agent", Text, nullable=False),
     Column("waits", Integer, nullable=False),
     Index("session_user_id", "user_id"),
+    Index("session_seen", "seen_at_us"),
+    Index("session_created", "created_at_us"),
     **_CLUSTERED,
 )
 """A session that `waits` for two-factor authentication is not signed in."""
@@ -228,6 +231,7 @@ mail_link = Table(
     Column("email", Text),
     Column("expires_at_us", _Big, nullable=False),
     Index("mail_link_user_id", "user_id"),
+    Index("mail_link_expiry", "expires_at_us"),
     **_CLUSTERED,
 )
 """`email` is the new address, if the link confirms a change of address."""
@@ -350,6 +354,7 @@ form_submission = Table(
     Column("result", Text),
     Column("sealed", LargeBinary),
     Index("form_submission_time", "submitted_at_us"),
+    Index("form_submission_sealed", "submitted_at_us", sqlite_where=text("sealed IS NOT NULL")),
     **_CLUSTERED,
 )
 """Forms submitted in the last 24 hours, to detect repeated submissions (`domain.forms`).

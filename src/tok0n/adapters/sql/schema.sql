@@ -158,6 +158,8 @@ CREATE TABLE users (
     CONSTRAINT only_verified_people_have_an_account CHECK (account_id IS NULL OR verified_at_us IS NOT NULL)
 ) {clustered};
 
+CREATE INDEX users_unverified ON users (created_at_us) WHERE verified_at_us IS NULL;
+
 CREATE TABLE recovery_code (
     user_id {text} NOT NULL REFERENCES users (id),
     digest {blob} NOT NULL,
@@ -187,6 +189,10 @@ CREATE TABLE session (
 
 CREATE INDEX session_user_id ON session (user_id);
 
+CREATE INDEX session_seen ON session (seen_at_us);
+
+CREATE INDEX session_created ON session (created_at_us);
+
 CREATE TABLE mail_link (
     digest {blob} NOT NULL PRIMARY KEY,
     user_id {text} REFERENCES users (id),
@@ -196,6 +202,8 @@ CREATE TABLE mail_link (
 ) {clustered};
 
 CREATE INDEX mail_link_user_id ON mail_link (user_id);
+
+CREATE INDEX mail_link_expiry ON mail_link (expires_at_us);
 
 CREATE TABLE low_balance_notice (
     account_id {text} NOT NULL PRIMARY KEY REFERENCES account (id),
@@ -275,3 +283,5 @@ CREATE TABLE form_submission (
 ) {clustered};
 
 CREATE INDEX form_submission_time ON form_submission (submitted_at_us);
+
+CREATE INDEX form_submission_sealed ON form_submission (submitted_at_us) WHERE sealed IS NOT NULL;

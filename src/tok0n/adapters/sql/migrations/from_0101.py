@@ -1,4 +1,4 @@
-"""Migrate schema 0101 to 0102, which numbers the changes of keys, inside the caller's transaction."""
+"""Migrate schema 0101 to 0102 inside the caller's transaction. It numbers the changes of keys, and indexes chores."""
 
 import sqlalchemy as sa
 
@@ -9,6 +9,11 @@ _ADDED = (
     "CREATE FUNCTION tok0n_key_changed(",
     "CREATE TRIGGER api_key_change ",
     "CREATE TRIGGER account_change ",
+    "CREATE INDEX users_unverified ",
+    "CREATE INDEX session_seen ",
+    "CREATE INDEX session_created ",
+    "CREATE INDEX mail_link_expiry ",
+    "CREATE INDEX form_submission_sealed ",
 )
 """How the added statements of `schema.sql` and `guards.sql` begin."""
 

@@ -6,7 +6,7 @@ On PostgreSQL, concurrent attempts wait for the row's lock, and then check the c
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import attempt
-from tok0n.adapters.sql.store import SqlStore, execute
+from tok0n.adapters.sql.store import SqlStore, by_index, execute
 from tok0n.domain.attempts import AttemptKind, AttemptLimit, Counted, TooMany
 
 _ATTEMPTS = attempt.c
@@ -63,10 +63,14 @@ class SqlAttempts:
         await execute(self._store, decrement)
 
     async def forget_expired(self, *, now_us: int, rows_max: int) -> int:
-        # Reads first, because usually there is nothing to remove.
         is_expired = _ATTEMPTS.expires_at_us <= now_us
         expired = sa.select(_ATTEMPTS.kind, _ATTEMPTS.subject).where(is_expired).order_by(_ATTEMPTS.expires_at_us)
-        if not await self._store.read(lambda tx: tx.execute(expired.limit(1)).first()):
+
+        def has_expired(tx: sa.Connection) -> bool:
+            by_index(tx)
+            return tx.execute(expired.limit(1)).first() is not None
+
+        if not await self._store.read(has_expired):  # usually there is nothing to remove
             return 0
         key = sa.tuple_(_ATTEMPTS.kind, _ATTEMPTS.subject)
         # PostgreSQL checks the outer condition again if a row changes after the subquery.

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import form_submission
-from tok0n.adapters.sql.store import SqlStore, execute
+from tok0n.adapters.sql.store import SqlStore, by_index, execute
 from tok0n.domain.errors import AlreadySubmitted
 from tok0n.domain.forms import KEPT_US, SEALED_US, Submission
 
@@ -35,14 +35,19 @@ class SqlForms:
         await self._store.read(lambda tx: check(tx, submission, now_us=now_us))
 
     async def forget_old(self, *, now_us: int) -> None:
-        # Reads first, because usually there is nothing to remove.
         is_old = _FORMS.submitted_at_us <= now_us - KEPT_US
         is_sealed = sa.and_(_FORMS.sealed.is_not(None), _FORMS.submitted_at_us <= now_us - SEALED_US)
-        stale = sa.select(_FORMS.form).where(sa.or_(is_old, is_sealed)).limit(1)
-        if not await self._store.read(lambda tx: tx.execute(stale).first()):
+
+        def has_stale(tx: sa.Connection) -> bool:
+            by_index(tx)
+            stale = (sa.select(_FORMS.form).where(where).limit(1) for where in (is_old, is_sealed))
+            return any(tx.execute(query).first() for query in stale)
+
+        if not await self._store.read(has_stale):  # usually there is nothing to remove
             return
 
         def fn(tx: sa.Connection) -> None:
+            by_index(tx)
             tx.execute(sa.delete(form_submission).where(is_old))
             tx.execute(sa.update(form_submission).where(is_sealed).values(sealed=None))
 

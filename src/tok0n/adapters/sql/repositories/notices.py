@@ -1,11 +1,18 @@
 """Low-balance alerts in SQL, behind the `Notices` port."""
 
+import functools
+from collections.abc import AsyncIterator
+from typing import Any
+
 import sqlalchemy as sa
 
+from tok0n.adapters.sql.entry_ids import FinalEntries
 from tok0n.adapters.sql.ledger_functions import lock_accounts
-from tok0n.adapters.sql.schema import account, low_balance_notice
-from tok0n.adapters.sql.store import SqlStore
+from tok0n.adapters.sql.schema import account, ledger_entry, low_balance_notice
+from tok0n.adapters.sql.store import SqlStore, by_index
 from tok0n.domain.users import LowBalance
+
+ACCOUNTS_AT_ONCE = 1_000
 
 _NOTICE = low_balance_notice.c
 
@@ -15,6 +22,8 @@ class SqlNotices:
 
     def __init__(self, store: SqlStore) -> None:
         self._store = store
+        self._entries = FinalEntries()
+        self._checked_id: int | None = None
 
     async def threshold_tokens(self, account_id: str) -> int | None:
         """See `ports.Notices.threshold_tokens`."""
@@ -35,27 +44,65 @@ class SqlNotices:
         await self._store.write(fn)
 
     async def claim_due(self, *, rows_max: int) -> list[LowBalance]:
-        # Reads before it writes, because usually nothing is due.
-        if not await self._store.read(lambda tx: tx.execute(_changed(sa.select(_NOTICE.account_id)).limit(1)).first()):
+        """See `ports.Notices.claim_due`. The first call checks every alert, later ones accounts with new entries."""
+        await self._store.read(self._entries.look)
+        final_id = self._entries.final_id
+        due: list[str] = []
+        async for account_ids in self._unchecked():
+            due += await self._store.read(functools.partial(_due_among, account_ids=account_ids))
+            if len(due) > rows_max:
+                break
+        else:
+            self._checked_id = final_id or None  # None: nothing is final yet
+        if not due:
             return []
+        return await self._store.write(lambda tx: _claim(tx, due[:rows_max]))
 
-        def fn(tx: sa.Connection) -> list[LowBalance]:
-            query = _changed(sa.select(_NOTICE.account_id, _NOTICE.threshold_tokens, account.c.email, account.c.posted))
-            low = []
-            for row in tx.execute(query.order_by(_NOTICE.account_id).limit(rows_max)).all():
-                notified = int(row.posted < row.threshold_tokens)
-                update = sa.update(low_balance_notice).values(notified=notified)
-                unchanged = update.where(_NOTICE.account_id == row.account_id, _NOTICE.notified != notified)
-                if tx.execute(unchanged).rowcount and notified:
-                    low.append(LowBalance(email=row.email, threshold_tokens=row.threshold_tokens, posted=row.posted))
-            return low
+    async def _unchecked(self) -> AsyncIterator[list[str]]:
+        """Yield the accounts that may have crossed their threshold since the last complete check, in pages."""
+        if self._checked_id is not None:
+            changed = sa.select(ledger_entry.c.account_id).where(ledger_entry.c.id > self._checked_id)
+            # With DISTINCT, SQLite would read the whole index by account.
+            account_ids = sorted(set(await self._store.read(lambda tx: _ids(tx, changed))))
+            for start in range(0, len(account_ids), ACCOUNTS_AT_ONCE):
+                yield account_ids[start : start + ACCOUNTS_AT_ONCE]
+            return
+        account_ids = [""]
+        while account_ids:
+            after = sa.select(_NOTICE.account_id).where(_NOTICE.account_id > account_ids[-1])
+            page = after.order_by(_NOTICE.account_id).limit(ACCOUNTS_AT_ONCE)
+            account_ids = await self._store.read(functools.partial(_ids, query=page))
+            yield account_ids
 
-        return await self._store.write(fn)
+
+def _ids(tx: sa.Connection, query: sa.Select[tuple[str]]) -> list[str]:
+    by_index(tx)
+    return list(tx.scalars(query))
 
 
-def _changed(query: "sa.Select[tuple[object, ...]]") -> "sa.Select[tuple[object, ...]]":
-    """Narrow `query` to the accounts that crossed their threshold, down or up, since the last check."""
+def _due_among(tx: sa.Connection, account_ids: list[str]) -> list[str]:
+    return _ids(tx, _changed(sa.select(_NOTICE.account_id), account_ids)) if account_ids else []
+
+
+def _claim(tx: sa.Connection, account_ids: list[str]) -> list[LowBalance]:
+    by_index(tx)
+    columns = _NOTICE.account_id, _NOTICE.threshold_tokens, account.c.email, account.c.posted
+    low = []
+    for row in tx.execute(_changed(sa.select(*columns), account_ids).order_by(_NOTICE.account_id)).all():
+        notified = int(row.posted < row.threshold_tokens)
+        update = sa.update(low_balance_notice).values(notified=notified)
+        unchanged = update.where(_NOTICE.account_id == row.account_id, _NOTICE.notified != notified)
+        if tx.execute(unchanged).rowcount and notified:
+            low.append(LowBalance(email=row.email, threshold_tokens=row.threshold_tokens, posted=row.posted))
+    return low
+
+
+def _changed(query: "sa.Select[Any]", account_ids: list[str]) -> "sa.Select[Any]":
+    """Narrow `query` to those of the accounts that crossed their threshold, down or up, since the last check."""
     is_low = sa.case((account.c.posted < _NOTICE.threshold_tokens, 1), else_=0)
     return query.join(account, account.c.id == _NOTICE.account_id).where(
-        account.c.status == "open", is_low != _NOTICE.notified
+        _NOTICE.account_id.in_(account_ids),
+        account.c.id.in_(account_ids),
+        account.c.status == "open",
+        is_low != _NOTICE.notified,
     )

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories.credentials import lock_user, user_of_row
 from tok0n.adapters.sql.schema import account, session, users
-from tok0n.adapters.sql.store import SqlStore, execute
+from tok0n.adapters.sql.store import SqlStore, by_index, execute
 from tok0n.domain.errors import CredentialsChanged
 from tok0n.domain.users import (
     SECOND_FACTOR_LIFE_US,
@@ -101,9 +101,16 @@ class SqlSessions:
         await execute(self._store, delete)
 
     async def forget_ended(self, *, now_us: int) -> None:
-        """See `ports.Sessions.forget_ended`."""
-        delete = sa.delete(session).where(sa.not_(_is_active(now_us)))
-        await execute(self._store, delete)
+        """See `ports.Sessions.forget_ended`. Each of the two conditions has its own index."""
+        is_idle = _COLUMNS.seen_at_us <= now_us - SESSION_IDLE_US
+        is_old = _COLUMNS.created_at_us <= now_us - SESSION_LIFE_US
+
+        def fn(tx: sa.Connection) -> None:
+            by_index(tx)
+            for has_ended in (is_idle, is_old):
+                tx.execute(sa.delete(session).where(has_ended))
+
+        await self._store.write(fn)
 
 
 def _is_active(now_us: int) -> sa.ColumnElement[bool]:

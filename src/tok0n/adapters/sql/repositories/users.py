@@ -14,7 +14,7 @@ from tok0n.adapters.sql.repositories.credentials import (
     user_of_row,
 )
 from tok0n.adapters.sql.schema import account, api_key, mail_link, passkey, recovery_code, users
-from tok0n.adapters.sql.store import SqlStore, execute, lock_for
+from tok0n.adapters.sql.store import SqlStore, by_index, execute, lock_for
 from tok0n.domain import ids
 from tok0n.domain.errors import AlreadyExists, NotFound
 from tok0n.domain.users import LINK_LIFE_US, LinkPurpose, User
@@ -218,13 +218,16 @@ class SqlUsers:
 
     async def forget_stale(self, *, now_us: int, rows_max: int) -> int:
         """See `ports.Users.forget_stale`."""
-        links_of_user = sa.select(mail_link.c.user_id).where(mail_link.c.user_id == users.c.id)
+        # Because of the OFFSET, PostgreSQL looks up the links of each user instead of reading all of them.
+        links_of_user = sa.select(mail_link.c.user_id).where(mail_link.c.user_id == users.c.id).offset(0)
         is_unverified = sa.and_(users.c.verified_at_us.is_(None), users.c.created_at_us <= now_us - LINK_LIFE_US)
         stale = sa.select(users.c.id).where(is_unverified, ~links_of_user.exists()).limit(rows_max)
 
         def fn(tx: sa.Connection) -> int:
+            by_index(tx)
             links = tx.execute(sa.delete(mail_link).where(mail_link.c.expires_at_us <= now_us)).rowcount
-            return links + tx.execute(sa.delete(users).where(users.c.id.in_(stale))).rowcount
+            delete = sa.delete(users).where(users.c.id.in_(list(tx.scalars(stale))), users.c.verified_at_us.is_(None))
+            return links + tx.execute(delete).rowcount
 
         return await self._store.write(fn)
 
