@@ -143,7 +143,11 @@ def _reserve_group(
 
 def _total(group: list[NewReservation]) -> tuple[int, int]:
     """Return the sum of the tokens, and the time of the last reservation."""
-    return sum(new.tokens for new in group), max(new.created_at_us for new in group)
+    tokens = created_at_us = 0
+    for new in group:
+        tokens += new.tokens
+        created_at_us = max(created_at_us, new.created_at_us)
+    return tokens, created_at_us
 
 
 def _reserve_on_account(
@@ -265,30 +269,30 @@ def _charge(connection: sqlite3.Connection, settled: list[_Settled], results: di
 
     A key's budget is fixed when it is created, so the reservation's `has_budget` is still right.
     """
-    hours: dict[tuple[str, int, str, str], list[_Settled]] = {}
-    for item in settled:
-        hour = item.settlement.resolved_at_us // US_AN_HOUR
-        hours.setdefault((item.account_id, hour, item.api_key_id, item.model), []).append(item)
+    hours: dict[tuple[str, int, str, str], list[int]] = {}
     accounts: dict[str, list[_Settled]] = {}
-    hour_rows: list[statements.Row] = []
     budget_rows: list[statements.Row] = []
-    for key, group in hours.items():
-        account_id, _, api_key_id, _ = key
-        accounts.setdefault(account_id, []).extend(group)
-        usages = [item.settlement.usage for item in group]
-        tokens = [(usage.prompt_tokens, usage.completion_tokens) for usage in usages]
-        prompt, completion = map(sum, zip(*tokens, strict=True))
-        charged, reserved = _sums(group)
-        hour_rows.append((*key, len(group), prompt, completion, charged))
-        reservation = group[0].settlement.reservation
-        if reservation is None or reservation.has_budget:
-            budget_rows.append((charged, reserved, api_key_id))
-    statements.COUNT_HOURS.run(connection, hour_rows)
+    for item in settled:
+        settlement = item.settlement
+        usage = settlement.usage
+        hour = (item.account_id, settlement.resolved_at_us // US_AN_HOUR, item.api_key_id, item.model)
+        sums = hours.get(hour)
+        if sums is None:
+            hours[hour] = [1, usage.prompt_tokens, usage.completion_tokens, item.charged]
+        else:
+            sums[0] += 1
+            sums[1] += usage.prompt_tokens
+            sums[2] += usage.completion_tokens
+            sums[3] += item.charged
+        accounts.setdefault(item.account_id, []).append(item)
+        if settlement.reservation is None or settlement.reservation.has_budget:
+            budget_rows.append((item.charged, item.reserved, item.api_key_id))
+    statements.COUNT_HOURS.run(connection, [(*hour, *sums) for hour, sums in hours.items()])
     if budget_rows:
         connection.executemany(statements.END_BUDGET, budget_rows)
     entries: list[statements.Row] = []
-    sums: list[statements.Row] = [(account_id, *_sums(group)) for account_id, group in accounts.items()]
-    for account_id, posted, pending in statements.CHARGE.fetch(connection, sums):
+    account_rows: list[statements.Row] = [(account_id, *_sums(group)) for account_id, group in accounts.items()]
+    for account_id, posted, pending in statements.CHARGE.fetch(connection, account_rows):
         entries += _entries(accounts[account_id], Balance(posted=posted, pending=pending), results)
     statements.INSERT_USAGE.run(connection, entries)
 
@@ -297,7 +301,7 @@ def _entries(
     group: list[_Settled], balance: Balance, results: dict[str, Receipt | Tok0nError]
 ) -> Iterator[statements.Row]:
     """Yield the rows of the usage entries of one account, and add the receipts. `balance` is that after the group."""
-    posted = balance.posted + sum(item.charged for item in group)
+    posted = balance.posted + _sums(group)[0]
     for item in group:
         posted -= item.charged
         settlement = item.settlement
@@ -313,7 +317,10 @@ def _entries(
 
 def _sums(group: list[_Settled]) -> tuple[int, int]:
     """Return the charged and the reserved tokens of a group."""
-    charged, reserved = map(sum, zip(*[(item.charged, item.reserved) for item in group], strict=True))
+    charged = reserved = 0
+    for item in group:
+        charged += item.charged
+        reserved += item.reserved
     return charged, reserved
 
 
