@@ -72,6 +72,15 @@ _KEYS = "SELECT id, budget, spent, pending FROM api_key WHERE id > :after ORDER 
 _HOURS = """
 SELECT account_id, sum(charged) FROM usage_hour WHERE account_id >= :first AND account_id <= :last GROUP BY account_id
 """
+_WRONG_DAYS = """
+SELECT account_id, day, sum(by_hour), sum(by_day) FROM (
+    SELECT account_id, hour / 24 AS day, charged AS by_hour, 0 AS by_day FROM usage_hour
+    WHERE account_id >= :first AND account_id <= :last AND hour < 24 * (SELECT day FROM usage_rollup)
+    UNION ALL
+    SELECT account_id, day, 0, charged FROM usage_day
+    WHERE account_id >= :first AND account_id <= :last AND day < (SELECT day FROM usage_rollup)
+) AS used GROUP BY account_id, day HAVING sum(by_hour) <> sum(by_day) ORDER BY account_id, day
+"""
 _ORDERS = """
 SELECT account_id, sum(purchase_applied - refund_applied - dispute_applied)
 FROM pack_order WHERE account_id >= :first AND account_id <= :last GROUP BY account_id
@@ -290,6 +299,7 @@ class Audit:
         self._accounts += len(accounts)
         account_ids = [row[0] for row in accounts]
         self._differences += self._wrong_hours(tx, account_ids)
+        self._differences += self._wrong_days(tx, account_ids)
         self._differences += self._wrong_orders(tx, account_ids)
 
     def _wrong_hours(self, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
@@ -300,6 +310,12 @@ class Audit:
             if found.get(account_id, 0) != used:
                 what = "the hourly use is not the sum of the usage entries"
                 yield Difference(subject=account_id, what=what, expected=used, found=found.get(account_id, 0))
+
+    def _wrong_days(self, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
+        """Each complete day of the daily use is the sum of its hours."""
+        for account_id, day, by_hour, by_day in _fetch(tx, _WRONG_DAYS, first=account_ids[0], last=account_ids[-1]):
+            what = f"the daily use of day {day} is not the sum of its hours"
+            yield Difference(subject=account_id, what=what, expected=int(by_hour), found=int(by_day))
 
     def _wrong_orders(self, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
         """The tokens that an account's orders have applied, plus its debt, are the sum of the orders' entries."""

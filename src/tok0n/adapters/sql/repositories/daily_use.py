@@ -7,7 +7,7 @@ nothing, and repeating a day gives the same rows.
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import account, request, usage_rollup
-from tok0n.adapters.sql.store import SqlStore, lock_for
+from tok0n.adapters.sql.store import SqlStore, by_index, lock_for
 from tok0n.domain import ids
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY
 
@@ -42,6 +42,7 @@ class SqlDailyUse:
 
         def fn(tx: sa.Connection) -> bool:
             lock_for(tx, "usage_rollup")
+            by_index(tx)
             row = tx.execute(progress).one_or_none()
             if row is None:
                 day, after = _first_day(tx, end_day), ""
@@ -68,7 +69,7 @@ def _add(tx: sa.Connection, day: int, *, after: str, accounts_max: int) -> tuple
 
 
 def _first_day(tx: sa.Connection, end_day: int) -> int:
-    oldest = tx.scalar(sa.select(request.c.id).order_by(request.c.id).limit(1))
+    oldest = tx.scalar(sa.select(sa.func.min(request.c.id)))
     created_us = None if oldest is None else ids.request_time_us(oldest)
     return end_day if created_us is None else min(end_day, created_us // MICROSECONDS_PER_DAY)
 

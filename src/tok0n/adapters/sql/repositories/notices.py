@@ -8,6 +8,16 @@ from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.users import LowBalance
 
 _NOTICE = low_balance_notice.c
+_IS_LOW = (
+    sa.select(sa.case((account.c.posted < _NOTICE.threshold_tokens, 1), else_=0))
+    .where(account.c.id == _NOTICE.account_id, account.c.status == "open")
+    .scalar_subquery()
+)
+_CHANGED = sa.select(_NOTICE.account_id).where(_NOTICE.notified != _IS_LOW)
+"""The accounts that crossed their threshold, down or up, since the last check.
+
+A join might scan all accounts, because few of them have a threshold.
+"""
 
 
 class SqlNotices:
@@ -36,13 +46,19 @@ class SqlNotices:
 
     async def claim_due(self, *, rows_max: int) -> list[LowBalance]:
         # Reads before it writes, because usually nothing is due.
-        if not await self._store.read(lambda tx: tx.execute(_changed(sa.select(_NOTICE.account_id)).limit(1)).first()):
+        if not await self._store.read(lambda tx: tx.execute(_CHANGED.limit(1)).first()):
             return []
 
         def fn(tx: sa.Connection) -> list[LowBalance]:
-            query = _changed(sa.select(_NOTICE.account_id, _NOTICE.threshold_tokens, account.c.email, account.c.posted))
+            ids = list(tx.scalars(_CHANGED.order_by(_NOTICE.account_id).limit(rows_max)))
+            query = (
+                sa.select(_NOTICE.account_id, _NOTICE.threshold_tokens, account.c.email, account.c.posted)
+                .join(account, account.c.id == _NOTICE.account_id)
+                .where(_NOTICE.account_id.in_(ids), account.c.id.in_(ids))
+                .order_by(_NOTICE.account_id)
+            )
             low = []
-            for row in tx.execute(query.order_by(_NOTICE.account_id).limit(rows_max)).all():
+            for row in tx.execute(query).all():
                 notified = int(row.posted < row.threshold_tokens)
                 update = sa.update(low_balance_notice).values(notified=notified)
                 unchanged = update.where(_NOTICE.account_id == row.account_id, _NOTICE.notified != notified)
@@ -51,11 +67,3 @@ class SqlNotices:
             return low
 
         return await self._store.write(fn)
-
-
-def _changed(query: "sa.Select[tuple[object, ...]]") -> "sa.Select[tuple[object, ...]]":
-    """Narrow `query` to the accounts that crossed their threshold, down or up, since the last check."""
-    is_low = sa.case((account.c.posted < _NOTICE.threshold_tokens, 1), else_=0)
-    return query.join(account, account.c.id == _NOTICE.account_id).where(
-        account.c.status == "open", is_low != _NOTICE.notified
-    )

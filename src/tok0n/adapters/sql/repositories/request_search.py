@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories.use import hours_of_use
 from tok0n.adapters.sql.schema import api_key, request
+from tok0n.adapters.sql.store import by_index
 from tok0n.domain import ids
 from tok0n.domain.history import RequestFilter, UseFilter
 from tok0n.domain.ledger import US_AN_HOUR, RequestStatus
@@ -33,6 +34,7 @@ Rows = list[sa.Row[tuple[object, ...]]]
 
 def newest(tx: sa.Connection, account_id: str, filters: RequestFilter, *, before: str | None, rows_max: int) -> Rows:
     """Return at most `rows_max` rows of `REQUESTS` with ids below `before`, newest first."""
+    by_index(tx)
     bounds = _bounds(filters, before=before)
     all_times = REQUESTS.where(request.c.account_id == account_id, *_conditions(filters)).order_by(request.c.id.desc())
     query = all_times.where(*_within(*bounds))
@@ -47,8 +49,11 @@ def newest(tx: sa.Connection, account_id: str, filters: RequestFilter, *, before
     if unbilled:
         rows += tx.execute(query.where(_UNBILLED, request.c.status.in_(unbilled)).limit(rows_max))
     if RequestStatus.PENDING in statuses:
-        requests_in_progress = query.where(request.c.id.in_(_IN_PROGRESS), request.c.status == RequestStatus.PENDING)
-        rows += tx.execute(requests_in_progress.limit(rows_max))
+        in_progress = all_times.where(request.c.id.in_(_IN_PROGRESS), request.c.status == RequestStatus.PENDING)
+        lower, upper = bounds
+        # SQLite would seek by bounds of the plain column, and read all requests of the account.
+        text = request.c.id.concat("")
+        rows += tx.execute(in_progress.where(text >= lower, text < upper).limit(rows_max))
     return sorted(rows, key=lambda row: str(row.id), reverse=True)[:rows_max]
 
 

@@ -19,10 +19,13 @@ _SUMMED = ("api_key_id", "model", "requests", "prompt_tokens", "completion_token
 
 _SPANS = """
 WITH span (bucket, sign, first, until) AS (VALUES {spans})
-SELECT span.bucket, u.{series}, sum(span.sign * u.charged) FROM span CROSS JOIN {table} AS u
-WHERE u.account_id = :account_id AND u.{time} >= span.first AND u.{time} < span.until{filters}
+SELECT span.bucket, u.{series}, sum(span.sign * u.charged) FROM span CROSS JOIN {rows}
 GROUP BY span.bucket, u.{series}
 """
+_ROWS = """{table} AS u
+WHERE u.account_id = :account_id AND u.{time} >= span.first AND u.{time} < span.until{filters}"""
+_LATERAL = "LATERAL (SELECT * FROM {rows} OFFSET 0) AS u"
+"""SQLite has no lateral join, but keeps the order of a cross join. PostgreSQL would not without the `OFFSET`."""
 
 
 class _Span(NamedTuple):
@@ -69,8 +72,10 @@ def use_of_buckets(
     days, hours = _spans([*starts, until_hour], end_day=rolled_up_days(tx))
     for table, time, spans in (("usage_day", "day", days), ("usage_hour", "hour", hours)):
         if spans:
-            rows = ", ".join(str(tuple(span)) for span in spans)
-            query = _SPANS.format(spans=rows, series=series, table=table, time=time, filters=conditions)
+            rows = _ROWS.format(table=table, time=time, filters=conditions)
+            if tx.dialect.name != "sqlite":
+                rows = _LATERAL.format(rows=rows)
+            query = _SPANS.format(spans=", ".join(str(tuple(span)) for span in spans), series=series, rows=rows)
             for bucket, name, tokens in tx.execute(sa.text(query), values):
                 charged[bucket, name] += int(tokens)
     return charged
