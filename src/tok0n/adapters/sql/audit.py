@@ -97,9 +97,12 @@ WHERE relation = 'ledger_entry'::regclass AND mode = 'RowExclusiveLock'
 """
 
 
-def audit(tx: sa.Connection) -> AuditReport:
-    """Audit in one transaction, which must be one snapshot or have locked the tables."""
-    steps = Audit(is_one_snapshot=True).steps()
+def audit(tx: sa.Connection, *, has_daily_use: bool = True) -> AuditReport:
+    """Audit in one transaction, which must be one snapshot or have locked the tables.
+
+    Schemas before 0102 have no daily use.
+    """
+    steps = Audit(is_one_snapshot=True, has_daily_use=has_daily_use).steps()
     next(steps)
     while not isinstance(done := run_step(tx, steps), AuditReport):
         pass
@@ -119,8 +122,9 @@ def run_step(tx: sa.Connection, steps: Steps) -> int | AuditReport:
 class Audit:
     """The sums of one audit. With `is_one_snapshot`, all steps see the same data, so there is nothing to wait for."""
 
-    def __init__(self, *, is_one_snapshot: bool = False) -> None:
+    def __init__(self, *, is_one_snapshot: bool = False, has_daily_use: bool = True) -> None:
         self._is_one_snapshot = is_one_snapshot
+        self._has_daily_use = has_daily_use
         self._posted: dict[str, int] = {}
         self._not_used: Counter[str] = Counter()
         self._of_orders: Counter[str] = Counter()
@@ -299,7 +303,8 @@ class Audit:
         self._accounts += len(accounts)
         account_ids = [row[0] for row in accounts]
         self._differences += self._wrong_hours(tx, account_ids)
-        self._differences += self._wrong_days(tx, account_ids)
+        if self._has_daily_use:
+            self._differences += self._wrong_days(tx, account_ids)
         self._differences += self._wrong_orders(tx, account_ids)
 
     def _wrong_hours(self, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
