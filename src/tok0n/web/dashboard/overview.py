@@ -1,5 +1,7 @@
 """The first page of the dashboard: the balance, recent usage and the latest requests."""
 
+import asyncio
+
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -41,7 +43,8 @@ def overview_routes(context: PageContext, dashboard: DashboardContext) -> list[R
             threshold_tokens=threshold_tokens,
             spent=(await dashboard.history.totals(account_id, UseFilter())).charged,
             by=by,
-            chart=plot(
+            chart=await asyncio.to_thread(
+                plot,
                 use,
                 key_names(keys),
                 since_hour=since_hour,

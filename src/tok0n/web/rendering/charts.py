@@ -2,11 +2,11 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 
 import msgspec
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from tok0n.domain.history import BucketOfUse
 from tok0n.domain.ledger import US_AN_HOUR
@@ -135,39 +135,37 @@ def _draw(buckets: list[Bucket], series: list[str], *, unit: str, link: str) -> 
     step = grid_step(max((bucket.total for bucket in buckets), default=0))
     scale = (HEIGHT - BOTTOM - TOP) / (step * GRID_LINES)
     slot = (WIDTH - LEFT) / len(buckets)
-    parts = [
-        Markup('<svg viewBox="0 0 {} {}" role="group" aria-label="Tokens billed per {}">').format(WIDTH, HEIGHT, unit)
-    ]
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="group" aria-label="Tokens billed per {unit}">']
     for line in range(GRID_LINES + 1):
         y = HEIGHT - BOTTOM - line * step * scale
-        axis = Markup('<path class="axis" d="M{} {:.1f}H{}"/><text x="{}" y="{:.1f}" text-anchor="end">{}</text>')
-        parts.append(axis.format(LEFT, y, WIDTH, LEFT - 8, y + 4, short(line * step)))
+        parts.append(f'<path class="axis" d="M{LEFT} {y:.1f}H{WIDTH}"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(short(line * step))}</text>')
     every = math.ceil(len(buckets) / LABELS_MAX)
     for index in range(0, len(buckets), every):
-        text = Markup('<text x="{:.1f}" y="{}">{}</text>')
-        parts.append(text.format(LEFT + index * slot, HEIGHT - 8, _label(buckets[index], unit)))
-    parts += [
-        _bar(bucket, series, unit=unit, link=link, x=LEFT + index * slot, slot=slot, scale=scale)
-        for index, bucket in enumerate(buckets)
-        if bucket.total
-    ]
-    parts.append(Markup("</svg>"))
-    return Markup("").join(parts)
+        label = escape(_label(buckets[index], unit))
+        parts.append(f'<text x="{LEFT + index * slot:.1f}" y="{HEIGHT - 8}">{label}</text>')
+    for index, bucket in enumerate(buckets):
+        if bucket.total:
+            parts += _bar(bucket, series, unit=unit, link=link, x=LEFT + index * slot, slot=slot, scale=scale)
+    parts.append("</svg>")
+    return Markup("".join(parts))  # noqa: S704  the parts are escaped: Markup.format takes 10 times as long
 
 
-def _bar(bucket: Bucket, series: list[str], *, unit: str, link: str, x: float, slot: float, scale: float) -> Markup:
+def _bar(
+    bucket: Bucket, series: list[str], *, unit: str, link: str, x: float, slot: float, scale: float
+) -> Iterator[str]:
     values = [f"{name} {value:,}" for name, value in zip(series, bucket.values, strict=True) if value]
-    label = f"{title(bucket, unit)}: {bucket.total:,} tokens ({', '.join(values)})"
-    url = f"{link}since={field(bucket.since)}&until={field(bucket.until)}"
-    parts = [Markup('<a href="{}" aria-label="{}"><title>{}</title>').format(url, label, label)]
+    label = escape(f"{title(bucket, unit)}: {bucket.total:,} tokens ({', '.join(values)})")
+    url = escape(f"{link}since={field(bucket.since)}&until={field(bucket.until)}")
+    yield f'<a href="{url}" aria-label="{label}"><title>{label}</title>'
+    place = f'x="{x + slot * 0.1:.1f}" width="{slot * 0.8:.1f}"'
     y = float(HEIGHT - BOTTOM)
     for index, value in enumerate(bucket.values):
         height = value * scale
         y -= height
-        rectangle = Markup('<rect class="series-{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>')
-        parts.append(rectangle.format(index, x + slot * 0.1, y, slot * 0.8, height))
-    parts.append(Markup("</a>"))
-    return Markup("").join(parts)
+        if value:
+            yield f'<rect class="series-{index}" {place} y="{y:.1f}" height="{height:.1f}"/>'
+    yield "</a>"
 
 
 def title(bucket: Bucket, unit: str) -> str:
