@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories.accounts import key_of_row
 from tok0n.adapters.sql.repositories.request_search import REQUESTS, newest
-from tok0n.adapters.sql.repositories.use import use, use_of_buckets
+from tok0n.adapters.sql.repositories.use import SUMMED, use, use_of_buckets
 from tok0n.adapters.sql.schema import account, api_key, ledger_entry, request
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.accounts import ApiKey
@@ -51,7 +51,7 @@ class SqlHistory:
         """See `ports.History.key_spent`."""
 
         def fn(tx: sa.Connection) -> dict[str, int]:
-            rows = use(tx, account_id, UseFilter(api_key_id=api_key_id))
+            rows = use(tx, account_id, UseFilter(api_key_id=api_key_id), by=["api_key_id"])
             query = sa.select(rows.c.api_key_id, sa.func.sum(rows.c.charged)).group_by(rows.c.api_key_id)
             return {key_id: int(spent) for key_id, spent in tx.execute(query)}
 
@@ -90,9 +90,8 @@ class SqlHistory:
     async def totals(self, account_id: str, filters: UseFilter) -> UseTotals:
         def fn(tx: sa.Connection) -> UseTotals:
             rows = use(tx, account_id, filters)
-            names = UseTotals.__struct_fields__
-            sums = tx.execute(sa.select(*(sa.func.coalesce(sa.func.sum(rows.c[name]), 0) for name in names))).one()
-            return UseTotals(**{name: int(total) for name, total in zip(names, sums, strict=True)})
+            sums = tx.execute(sa.select(*(sa.func.coalesce(sa.func.sum(rows.c[name]), 0) for name in SUMMED))).one()
+            return UseTotals(**{name: int(total) for name, total in zip(SUMMED, sums, strict=True)})
 
         return await self._store.read(fn)
 
@@ -100,7 +99,7 @@ class SqlHistory:
         """See `ports.History.models_used`."""
 
         def fn(tx: sa.Connection) -> list[str]:
-            model = use(tx, account_id, UseFilter()).c.model
+            model = use(tx, account_id, UseFilter(), by=["model"]).c.model
             return list(tx.scalars(sa.select(model).distinct().order_by(model)))
 
         return await self._store.read(fn)

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import usage_day, usage_hour, usage_rollup
-from tok0n.domain.history import UseBy, UseFilter
+from tok0n.domain.history import UseBy, UseFilter, UseTotals
 
 HOURS_A_DAY = 24
 
-_SUMMED = ("api_key_id", "model", "requests", "prompt_tokens", "completion_tokens", "charged")
+SUMMED = UseTotals.__struct_fields__
 
 _SPANS = """
 WITH span (bucket, sign, first, until) AS (VALUES {spans})
@@ -42,18 +42,26 @@ def rolled_up_days(tx: sa.Connection) -> int:
     return tx.scalar(sa.select(usage_rollup.c.day)) or 0
 
 
-def use(tx: sa.Connection, account_id: str, filters: UseFilter) -> sa.Subquery:
-    """Return the sums of the matching use, without their times. Add them up: a key and model have many rows."""
+def use(tx: sa.Connection, account_id: str, filters: UseFilter, *, by: Sequence[str] = ()) -> sa.Subquery:
+    """Return the sums of the matching use, for each value of the columns `by`.
+
+    There are up to three rows for each: one of whole days, and two of the hours before and after them.
+    """
     since, until = filters.since_hour or 0, filters.until_hour
     first_day, end_day = -(-since // HOURS_A_DAY), rolled_up_days(tx)
     if until is not None:
         end_day = min(end_day, until // HOURS_A_DAY)
+
+    def hours(since: int, until: int | None) -> "sa.Select[tuple[object, ...]]":
+        return _sums(usage_hour, by).where(*_hours(account_id, filters, since=since, until=until))
+
     if first_day >= end_day:
-        return _hours(account_id, filters, since=since, until=until).subquery("use")
-    days = _rows(usage_day, account_id, filters).where(usage_day.c.day >= first_day, usage_day.c.day < end_day)
-    parts = [days, _hours(account_id, filters, since=end_day * HOURS_A_DAY, until=until)]
+        return hours(since, until).subquery("use")
+    is_whole = (usage_day.c.day >= first_day, usage_day.c.day < end_day)
+    days = _sums(usage_day, by).where(*_conditions(usage_day, account_id, filters), *is_whole)
+    parts = [days, hours(end_day * HOURS_A_DAY, until)]
     if since < first_day * HOURS_A_DAY:
-        parts.append(_hours(account_id, filters, since=since, until=first_day * HOURS_A_DAY))
+        parts.append(hours(since, first_day * HOURS_A_DAY))
     return sa.union_all(*parts).subquery("use")
 
 
@@ -99,17 +107,18 @@ def _distinct_hours(
     tx: sa.Connection, account_id: str, filters: UseFilter, *, since: int, until: int | None
 ) -> list[int]:
     since = max(since, filters.since_hour or 0)
-    query = _hours(account_id, filters, since=since, until=until).with_only_columns(usage_hour.c.hour)
+    query = sa.select(usage_hour.c.hour).where(*_hours(account_id, filters, since=since, until=until))
     return list(tx.scalars(query.distinct().order_by(usage_hour.c.hour.desc())))
 
 
-def _hours(account_id: str, filters: UseFilter, *, since: int, until: int | None) -> "sa.Select[tuple[object, ...]]":
-    rows = _rows(usage_hour, account_id, filters).where(usage_hour.c.hour >= since)
-    return rows if until is None else rows.where(usage_hour.c.hour < until)
+def _sums(table: sa.Table, by: Sequence[str]) -> "sa.Select[tuple[object, ...]]":
+    columns = [table.c[name] for name in by]
+    return sa.select(*columns, *(sa.func.sum(table.c[name]).label(name) for name in SUMMED)).group_by(*columns)
 
 
-def _rows(table: sa.Table, account_id: str, filters: UseFilter) -> "sa.Select[tuple[object, ...]]":
-    return sa.select(*(table.c[name] for name in _SUMMED)).where(*_conditions(table, account_id, filters))
+def _hours(account_id: str, filters: UseFilter, *, since: int, until: int | None) -> list[sa.ColumnElement[bool]]:
+    conditions = [*_conditions(usage_hour, account_id, filters), usage_hour.c.hour >= since]
+    return conditions if until is None else [*conditions, usage_hour.c.hour < until]
 
 
 def _conditions(table: sa.Table, account_id: str, filters: UseFilter) -> list[sa.ColumnElement[bool]]:
