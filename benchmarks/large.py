@@ -43,6 +43,13 @@ ROLL_UPS = {
     " SELECT account_id, resolved_at_us / 3600000000, api_key_id, model, count(*), sum(prompt_tokens),"
     " sum(completion_tokens), sum(charged) FROM request WHERE status = 'SETTLED'"
     f" AND api_key_id IN (SELECT id FROM api_key WHERE name = '{KEY_NAME}') GROUP BY 1, 2, 3, 4",
+    "usage_rollup": "INSERT INTO usage_rollup (day, account_id) SELECT max(hour) / 24 - 1, '' FROM usage_hour"
+    " WHERE NOT EXISTS (SELECT 1 FROM usage_rollup) HAVING max(hour) IS NOT NULL",
+    "usage_day": "INSERT INTO usage_day"
+    " (account_id, day, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)"
+    " SELECT account_id, hour / 24, api_key_id, model, sum(requests), sum(prompt_tokens), sum(completion_tokens),"
+    " sum(charged) FROM usage_hour WHERE hour < 24 * (SELECT day FROM usage_rollup) GROUP BY 1, 2, 3, 4"
+    " ON CONFLICT DO NOTHING",
 }
 """The statement that fills each roll-up table from the requests. A table that the database lacks is skipped."""
 

@@ -8,13 +8,15 @@ import pytest
 import sqlalchemy as sa
 
 from support.ledgers import NOW_US, Opened
+from support.rolling_up import roll_up
 from support.spending import fail, reserve, spend
+from tok0n.adapters.sql.repositories.daily_use import WAIT_US
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.schema import ledger_entry
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
-from tok0n.domain.ledger import US_AN_HOUR, RequestStatus
-from tok0n.web.rendering.charts import plot
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_AN_HOUR, RequestStatus
+from tok0n.web.rendering.charts import plot, starts
 
 pytestmark = pytest.mark.anyio
 
@@ -64,13 +66,14 @@ async def test_nobody_reads_anothers(db: Opened) -> None:
     with pytest.raises(NotFound):
         await db.accounts.rename_key(account_id=other.id, key_id=my_key.id, name="x")
     assert await history.requests(other.id, ALL, before=None, rows_max=10) == []
-    assert await history.hours(other.id, UseFilter(), by=UseBy.MODEL) == []
+    assert await history.buckets(other.id, UseFilter(until_hour=1_000_000), by=UseBy.MODEL, starts=[0]) == []
     assert await history.models_used(other.id) == []
     assert (await history.totals(other.id, UseFilter())).charged == 0
 
 
+@pytest.mark.parametrize("rolled_up_days", [0, 10, DAYS + 2])
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/St_Johns", "Pacific/Chatham"])
-async def test_the_sum_of_any_plot_is_the_sum_of_the_ledgers_usage(db: Opened, zone: str) -> None:
+async def test_the_sum_of_any_plot_is_the_sum_of_the_ledgers_usage(db: Opened, zone: str, rolled_up_days: int) -> None:
     history = SqlHistory(db.store)
     account, key = await db.key("a@x", tokens=10**9)
     dice = random.Random(zone)
@@ -78,27 +81,34 @@ async def test_the_sum_of_any_plot_is_the_sum_of_the_ledgers_usage(db: Opened, z
         at_us = NOW_US + dice.randrange(DAYS * 24 * US_AN_HOUR)
         model = f"model-{dice.randrange(8)}"
         await spend(db, account_id=account.id, key_id=key.id, tokens=dice.randrange(1, 900), model=model, at_us=at_us)
+    await roll_up(db, now_us=NOW_US + rolled_up_days * MICROSECONDS_PER_DAY + WAIT_US)
+    entries = ledger_entry.c
+    usage = sa.select(entries.created_at_us, -entries.amount).where(entries.kind == "usage")
+    charges = await db.store.read(lambda tx: [tuple(row) for row in tx.execute(usage)])
+
+    def charged_between(since_us: int, until_us: int) -> int:
+        return sum(tokens for at_us, tokens in charges if since_us <= at_us < until_us)
+
     first = NOW_US // US_AN_HOUR
     for hours in (1, 24, 72, 73, 7 * 24, DAYS * 24 + 1):
         for by in UseBy:
             chosen = UseFilter(since_hour=first, until_hour=first + hours)
+            first_hours = starts(first, first + hours, zone=ZoneInfo(zone))
             chart = plot(
-                await history.hours(account.id, chosen, by=by),
+                await history.buckets(account.id, chosen, by=by, starts=first_hours),
                 {},
                 since_hour=first,
                 until_hour=first + hours,
                 zone=ZoneInfo(zone),
                 link="/?",
             )
-            entries = ledger_entry.c
-            until_us = (first + hours) * US_AN_HOUR
-            query = sa.select(sa.func.coalesce(-sa.func.sum(entries.amount), 0)).where(
-                entries.kind == "usage", entries.created_at_us >= first * US_AN_HOUR, entries.created_at_us < until_us
-            )
-            charged = await db.store.read(lambda tx, query=query: int(tx.execute(query).scalar_one()))  # type: ignore[misc]
+            charged = charged_between(first * US_AN_HOUR, (first + hours) * US_AN_HOUR)
             assert chart.total == charged
             assert sum(chart.totals) == charged
             assert (await history.totals(account.id, chosen)).charged == charged
+            for bucket in chart.buckets:
+                since_us, until_us = (round(edge.timestamp()) * 10**6 for edge in (bucket.since, bucket.until))
+                assert bucket.total == charged_between(since_us, until_us)
             assert [bucket.since for bucket in chart.buckets] == sorted(bucket.since for bucket in chart.buckets)
             assert chart.buckets[0].since.astimezone(UTC).timestamp() == first * 3600
             assert chart.buckets[-1].until.astimezone(UTC).timestamp() == (first + hours) * 3600

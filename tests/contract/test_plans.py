@@ -1,4 +1,9 @@
-"""No statement of the start or of a periodic task scans a table that grows with history, with or without statistics."""
+"""No statement of the start, a periodic task, a page or the API scans a table that grows with history.
+
+That holds with and without statistics.
+"""
+
+import itertools
 
 import pytest
 import sqlalchemy as sa
@@ -6,11 +11,19 @@ import sqlalchemy as sa
 from support import past
 from support.ledgers import NOW_US, Opened, new, used
 from support.plans import explained
+from support.rolling_up import roll_up
 from tok0n.adapters.sql.repositories.attempts import SqlAttempts
 from tok0n.adapters.sql.repositories.forms import SqlForms
+from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.notices import SqlNotices
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.users import SqlUsers
+from tok0n.domain.history import RequestFilter, UseBy, UseFilter
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_AN_HOUR, RequestStatus
+
+DAYS = 40
+REQUESTS = 20_000
+SPREAD_US = DAYS * MICROSECONDS_PER_DAY // REQUESTS
 
 pytestmark = pytest.mark.anyio
 
@@ -78,3 +91,62 @@ async def test_alerts_that_one_call_has_no_room_for_come_with_the_next(large: Op
     claimed = [await notices.claim_due(rows_max=2) for _ in range(4)]
     assert [len(low) for low in claimed] == [2, 2, 1, 0]
     assert {low.email for page in claimed for low in page} == {f"{number}@x" for number in range(5)}
+
+
+@pytest.fixture(params=["analyzed", "without statistics"])
+async def spread(request: pytest.FixtureRequest, db: Opened) -> Opened:
+    """Accounts that were charged in many hours, most of them on days that were added up."""
+
+    def fill(tx: sa.Connection) -> None:
+        past.fill(tx, accounts=500, requests=REQUESTS, apart_us=SPREAD_US)
+
+    await db.store.write(fill)
+    with explained() as scans:
+        await roll_up(db, now_us=past.FIRST_US + DAYS * MICROSECONDS_PER_DAY, accounts_max=250)
+    assert scans == []
+    if request.param == "analyzed":
+        await db.store.write(lambda tx: tx.execute(sa.text("ANALYZE")) and None)
+    return db
+
+
+async def test_the_use_on_pages_is_read_without_the_hours_of_past_days(spread: Opened) -> None:
+    history, account_id = SqlHistory(spread.store), past.account_id(1)
+    first, last = (at_us // US_AN_HOUR for at_us in (past.FIRST_US, past.FIRST_US + DAYS * MICROSECONDS_PER_DAY))
+    with explained() as scans:
+        spent = await history.key_spent(account_id)
+        assert await history.key_spent(account_id, api_key_id=past.key_id(1)) == spent
+        assert await history.models_used(account_id) == ["demo"]
+        for since, until, key in itertools.product((None, first + 7), (None, last - 7), (None, past.key_id(1))):
+            chosen = UseFilter(since_hour=since, until_hour=until, api_key_id=key)
+            assert 0 < (await history.totals(account_id, chosen)).charged <= spent[past.key_id(1)]
+        for starts in (range(last - 72, last), range(first, last, 24), range(first // 24 * 24, last, 24)):
+            period = UseFilter(since_hour=starts[0], until_hour=last, model="demo")
+            assert await history.buckets(account_id, period, by=UseBy.KEY, starts=starts)
+    assert scans == []
+
+
+async def test_requests_and_entries_are_read_page_by_page(spread: Opened) -> None:
+    history, account_id = SqlHistory(spread.store), past.account_id(1)
+    middle_us = past.FIRST_US + DAYS // 2 * MICROSECONDS_PER_DAY
+    with explained() as scans:
+        for status, model, since_us in itertools.product((None, *RequestStatus), (None, "demo"), (None, middle_us)):
+            chosen = RequestFilter(status=status, model=model, since_us=since_us)
+            rows = await history.requests(account_id, chosen, before=None, rows_max=8)
+            rows += await history.requests(account_id, chosen, before=rows[-1].id if rows else "req_1", rows_max=8)
+            assert len(rows) == (16 if status in {None, RequestStatus.SETTLED} else 0)
+        entries = await history.entries(account_id, before=None, rows_max=8)
+        assert await history.entries(account_id, before=entries[-1].id, rows_max=8)
+        await history.balance(account_id)
+        await spread.accounts.list_keys(account_id)
+    assert scans == []
+
+
+async def test_periodic_tasks_read_no_history(spread: Opened) -> None:
+    store = spread.store
+    with explained() as scans:
+        await SqlNotices(store).claim_due(rows_max=100)
+        await SqlForms(store).forget_old(now_us=NOW_US)
+        await SqlSessions(store).forget_ended(now_us=NOW_US)
+        await SqlUsers(store).forget_stale(now_us=NOW_US, rows_max=100)
+        await SqlAttempts(store).forget_expired(now_us=NOW_US, rows_max=100)
+    assert scans == []

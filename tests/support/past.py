@@ -35,11 +35,13 @@ FROM request GROUP BY 1, 2, 3, 4
 """
 
 
-def fill(tx: sa.Connection, *, accounts: int, requests: int, first_us: int = FIRST_US) -> None:
+def fill(
+    tx: sa.Connection, *, accounts: int, requests: int, first_us: int = FIRST_US, apart_us: int = APART_US
+) -> None:
     """Insert `accounts`, each with one key, and `requests`, a multiple of it, which they made in turn."""
     assert requests % accounts == 0
     is_sqlite = tx.dialect.name == "sqlite"
-    at = f"(CAST({first_us} AS BIGINT) + i * {APART_US})"
+    at = f"(CAST({first_us} AS BIGINT) + i * CAST({apart_us} AS BIGINT))"
     values = {
         "numbers": f"WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {requests})",
         "id": "substr(CAST(1000000000000 + i AS TEXT), 2)",

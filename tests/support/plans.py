@@ -1,4 +1,7 @@
-"""Explain the statements that a block runs, and find those that scan a whole table which grows with history."""
+"""Explain the statements that a block runs, and find those that scan a whole table which grows with history.
+
+Reading all hours of an account counts as a scan too.
+"""
 
 import contextlib
 import re
@@ -17,8 +20,10 @@ SMALL_INDEXES = ("request_pending", "ledger_entry_reversal")
 """Partial indexes whose entries don't grow with history. Reading one whole is no scan."""
 
 _TABLES = "|".join(GROWING)
+_SQLITE_WHOLE_ACCOUNT = re.compile(r"SEARCH (?:usage_hour|u) USING .*\(account_id=\?\)")
 _SQLITE_SCAN = re.compile(rf"SCAN (?:{_TABLES}|[a-z])\b(?!.*(?:{'|'.join(SMALL_INDEXES)}))")
 _POSTGRES_SCAN = re.compile(rf"Seq Scan on ({_TABLES})\b")
+_POSTGRES_WHOLE_ACCOUNT = re.compile(r"Index Cond: (?=.*account_id = )(?!.*\bhour\b)")
 _POSTGRES_INDEX = re.compile(rf"Index (?:Only )?Scan (?:Backward )?using (\w+) on (?:{_TABLES})\b|Index Scan on (\w+)")
 
 
@@ -49,7 +54,7 @@ def explained() -> Iterator[list[str]]:
 
 def _has_scan(plan: list[str], *, is_sqlite: bool) -> bool:
     if is_sqlite:
-        return any(_SQLITE_SCAN.search(line) for line in plan)
+        return any(_SQLITE_SCAN.search(line) or _SQLITE_WHOLE_ACCOUNT.search(line) for line in plan)
     for number, line in enumerate(plan):
         if _POSTGRES_SCAN.search(line):
             return True
@@ -57,5 +62,7 @@ def _has_scan(plan: list[str], *, is_sqlite: bool) -> bool:
         conditions = plan[number + 1 : number + 2]
         index = found and (found[1] or found[2])
         if index and index not in SMALL_INDEXES and "Index Cond" not in "".join(conditions):
+            return True
+        if index == "usage_hour_pkey" and _POSTGRES_WHOLE_ACCOUNT.search("".join(conditions)):
             return True
     return False

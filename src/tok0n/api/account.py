@@ -27,7 +27,7 @@ def account_routes(caller_cache: CallerCache, limiter: Limiter, history: History
 
     async def key(_: Request, caller: Caller) -> Key:
         key = await history.key(caller.account_id, caller.api_key_id)
-        spent = (await history.key_spent(caller.account_id)).get(key.id, 0)
+        spent = (await history.key_spent(caller.account_id, api_key_id=key.id)).get(key.id, 0)
         expires_at_us = key.limits.expires_at_us
         return Key(
             id=key.id,

@@ -14,6 +14,7 @@ from tok0n.adapters.memory.limiter import MemoryLimiter
 from tok0n.adapters.passkeys import WebAuthn
 from tok0n.adapters.sql.repositories.accounts import SqlAccounts
 from tok0n.adapters.sql.repositories.attempts import SqlAttempts
+from tok0n.adapters.sql.repositories.daily_use import SqlDailyUse
 from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.inbox import SqlInbox
@@ -32,7 +33,7 @@ from tok0n.adapters.upstream.http import HttpUpstream
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.rate_limit import WINDOW_SECONDS, Limits
 from tok0n.optional_imports import is_installed
-from tok0n.ports.accounts import Accounts, History
+from tok0n.ports.accounts import Accounts, DailyUse, History
 from tok0n.ports.callers import Callers
 from tok0n.ports.catalogue import Models
 from tok0n.ports.clock import Clock
@@ -57,6 +58,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     accounts: Accounts
     models: Models
     history: History
+    daily_use: DailyUse
     users: Users
     sessions: Sessions
     notices: Notices
@@ -89,6 +91,7 @@ def _store(database: SqlStore, ledger: Ledger, callers: Callers) -> Store:
         accounts=SqlAccounts(database),
         models=SqlModels(database),
         history=SqlHistory(database),
+        daily_use=SqlDailyUse(database),
         users=SqlUsers(database),
         sessions=SqlSessions(database),
         notices=SqlNotices(database),

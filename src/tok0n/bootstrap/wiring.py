@@ -25,6 +25,11 @@ REFRESH_CALLERS_SECONDS = 1.0
 LOW_BALANCES_SECONDS = 5.0
 FORGET_SECONDS = 600.0
 FORGET_SUBMISSIONS_SECONDS = 60.0
+ROLL_UP_SECONDS = 600.0
+ROLL_UP_ACCOUNTS_MAX = 250
+ROLL_UP_PAUSE_SECONDS = 0.02
+"""The pause between two transactions of the daily roll-up, so that settlements don't wait long."""
+
 HANDLE_SECONDS = 5.0
 RECONCILE_SECONDS = 3_600.0
 
@@ -66,6 +71,12 @@ def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeepi
     async def forget_submissions() -> None:
         await store.forms.forget_old(now_us=clock.now_us())
 
+    async def roll_up() -> None:
+        has_more = True
+        while has_more:
+            has_more = await store.daily_use.roll_up(now_us=clock.now_us(), accounts_max=ROLL_UP_ACCOUNTS_MAX)
+            await asyncio.sleep(ROLL_UP_PAUSE_SECONDS)
+
     tasks: list[tuple[PeriodicTask, float]] = [
         (services.caller_cache.refresh, REFRESH_CALLERS_SECONDS),
         (services.caller_cache.flush_last_used, FLUSH_LAST_USED_SECONDS),
@@ -73,6 +84,7 @@ def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeepi
         (services.sign_in.delete_expired, FORGET_SECONDS),
         (trimmer.trim, TRIM_SECONDS),
         (forget_submissions, FORGET_SUBMISSIONS_SECONDS),
+        (roll_up, ROLL_UP_SECONDS),
     ]
     if services.sell_packs is not None:
         tasks += [(services.sell_packs.handle_all, HANDLE_SECONDS), (services.sell_packs.reconcile, RECONCILE_SECONDS)]

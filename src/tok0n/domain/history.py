@@ -75,8 +75,8 @@ class UseTotals(msgspec.Struct, frozen=True, kw_only=True):
     charged: int
 
 
-class HourOfUse(msgspec.Struct, frozen=True, kw_only=True):
-    """The tokens charged in one hour for one model or key. `series` is the id of the model or key."""
+class BucketOfUse(msgspec.Struct, frozen=True, kw_only=True):
+    """The tokens charged from `hour` to the next bucket for one model or key, whose id is `series`."""
 
     hour: int
     series: str

@@ -1,5 +1,8 @@
 """Make the ids of accounts, users, API keys, requests and orders. Time and random bytes are arguments."""
 
+AFTER_REQUEST_IDS = "req`"
+"""An upper bound of the ids of all requests: the character after the underscore."""
+
 RANDOM_BYTES = 10
 """Random bytes in every id, enough that ids of the same millisecond don't collide."""
 
@@ -37,3 +40,11 @@ def first_order_id(since_us: int) -> str:
 def first_request_id(since_us: int) -> str:
     """Return a lower bound of the ids of requests created at or after `since_us`."""
     return f"req_{since_us // 1000:012x}"
+
+
+def request_time_us(request_id: str) -> int | None:
+    """Return the creation time in a request id, to the millisecond, or None if it is not a request id."""
+    try:
+        return int(request_id.removeprefix("req_")[:12], 16) * 1000
+    except ValueError:
+        return None

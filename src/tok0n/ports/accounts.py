@@ -1,10 +1,11 @@
 """Accounts, their API keys, and the history of an account."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from tok0n.domain.accounts import Account, ApiKey, KeyLimits
 from tok0n.domain.forms import Submission
-from tok0n.domain.history import HourOfUse, LedgerEntry, RequestFilter, RequestRecord, UseBy, UseFilter, UseTotals
+from tok0n.domain.history import BucketOfUse, LedgerEntry, RequestFilter, RequestRecord, UseBy, UseFilter, UseTotals
 from tok0n.domain.ledger import Balance
 
 _NO_LIMITS = KeyLimits()
@@ -68,8 +69,8 @@ class History(Protocol):
     async def key(self, account_id: str, api_key_id: str) -> ApiKey:
         """Return a key of the account. Raises `NotFound`."""
 
-    async def key_spent(self, account_id: str) -> dict[str, int]:
-        """Return the total tokens charged to each key, by key id. Omits keys without charges."""
+    async def key_spent(self, account_id: str, *, api_key_id: str | None = None) -> dict[str, int]:
+        """Return the total tokens charged to each key, or to one, by key id. Omits keys without charges."""
 
     async def request(self, account_id: str, request_id: str) -> RequestRecord:
         """Return a request of the account. Raises `NotFound`."""
@@ -79,8 +80,13 @@ class History(Protocol):
     ) -> list[RequestRecord]:
         """Return at most `rows_max` requests with ids below `before`, newest first."""
 
-    async def hours(self, account_id: str, filters: UseFilter, *, by: UseBy) -> list[HourOfUse]:
-        """Return the use of each hour by model or key, oldest first."""
+    async def buckets(
+        self, account_id: str, filters: UseFilter, *, by: UseBy, starts: Sequence[int]
+    ) -> list[BucketOfUse]:
+        """Return the use of each bucket by model or key, oldest first, until the end of `filters`.
+
+        `starts` are the hours in which the buckets start. Each one lasts until the next.
+        """
 
     async def totals(self, account_id: str, filters: UseFilter) -> UseTotals:
         """Return the totals of the charged requests."""
@@ -90,3 +96,10 @@ class History(Protocol):
 
     async def entries(self, account_id: str, *, before: int | None, rows_max: int) -> list[LedgerEntry]:
         """Return at most `rows_max` ledger entries with ids below `before`, newest first."""
+
+
+class DailyUse(Protocol):
+    """Adds up the hourly use of past days, so that queries of long periods read few rows."""
+
+    async def roll_up(self, *, now_us: int, accounts_max: int) -> bool:
+        """Add up the next past day of at most `accounts_max` accounts. Returns whether there may be more to add."""

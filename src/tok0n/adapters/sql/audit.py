@@ -72,6 +72,15 @@ _KEYS = "SELECT id, budget, spent, pending FROM api_key WHERE id > :after ORDER 
 _HOURS = """
 SELECT account_id, sum(charged) FROM usage_hour WHERE account_id >= :first AND account_id <= :last GROUP BY account_id
 """
+_WRONG_DAYS = """
+SELECT account_id, day, sum(by_hour), sum(by_day) FROM (
+    SELECT account_id, hour / 24 AS day, charged AS by_hour, 0 AS by_day FROM usage_hour
+    WHERE account_id >= :first AND account_id <= :last AND hour < 24 * (SELECT day FROM usage_rollup)
+    UNION ALL
+    SELECT account_id, day, 0, charged FROM usage_day
+    WHERE account_id >= :first AND account_id <= :last AND day < (SELECT day FROM usage_rollup)
+) AS used GROUP BY account_id, day HAVING sum(by_hour) <> sum(by_day) ORDER BY account_id, day
+"""
 _ORDERS = """
 SELECT account_id, sum(purchase_applied - refund_applied - dispute_applied)
 FROM pack_order WHERE account_id >= :first AND account_id <= :last GROUP BY account_id
@@ -83,9 +92,12 @@ WHERE e.reverses_request_id IS NOT NULL AND r.id IS NULL
 """
 
 
-def audit(tx: sa.Connection) -> AuditReport:
-    """Audit in one transaction, which must be one snapshot or have locked the tables."""
-    steps = Audit(is_one_snapshot=True).steps()
+def audit(tx: sa.Connection, *, has_daily_use: bool = True) -> AuditReport:
+    """Audit in one transaction, which must be one snapshot or have locked the tables.
+
+    Schemas before 0102 have no daily use.
+    """
+    steps = Audit(is_one_snapshot=True, has_daily_use=has_daily_use).steps()
     next(steps)
     while not isinstance(done := run_step(tx, steps), AuditReport):
         pass
@@ -105,9 +117,10 @@ def run_step(tx: sa.Connection, steps: Steps) -> int | AuditReport:
 class Audit:
     """The sums of one audit. With `is_one_snapshot`, all steps see the same data, so there is nothing to wait for."""
 
-    def __init__(self, *, is_one_snapshot: bool = False) -> None:
+    def __init__(self, *, is_one_snapshot: bool = False, has_daily_use: bool = True) -> None:
         self._is_one_snapshot = is_one_snapshot
         self._final = FinalEntries()
+        self._has_daily_use = has_daily_use
         self._posted: dict[str, int] = {}
         self._not_used: Counter[str] = Counter()
         self._of_orders: Counter[str] = Counter()
@@ -283,6 +296,8 @@ class Audit:
         self._accounts += len(accounts)
         account_ids = [row[0] for row in accounts]
         self._differences += self._wrong_hours(tx, account_ids)
+        if self._has_daily_use:
+            self._differences += self._wrong_days(tx, account_ids)
         self._differences += self._wrong_orders(tx, account_ids)
 
     def _wrong_hours(self, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
@@ -293,6 +308,12 @@ class Audit:
             if found.get(account_id, 0) != used:
                 what = "the hourly use is not the sum of the usage entries"
                 yield Difference(subject=account_id, what=what, expected=used, found=found.get(account_id, 0))
+
+    def _wrong_days(self, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
+        """Each complete day of the daily use is the sum of its hours."""
+        for account_id, day, by_hour, by_day in _fetch(tx, _WRONG_DAYS, first=account_ids[0], last=account_ids[-1]):
+            what = f"the daily use of day {day} is not the sum of its hours"
+            yield Difference(subject=account_id, what=what, expected=int(by_hour), found=int(by_day))
 
     def _wrong_orders(self, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
         """The tokens that an account's orders have applied, plus its debt, are the sum of the orders' entries."""

@@ -140,6 +140,30 @@ usage_hour = Table(
 )
 """The charges of each hour since the Unix epoch (UTC). Their sum is the sum of the usage entries."""
 
+usage_day = Table(
+    "usage_day",
+    metadata,
+    Column("account_id", Text, ForeignKey("account.id"), primary_key=True),
+    Column("day", _Big, primary_key=True),
+    Column("api_key_id", Text, ForeignKey("api_key.id"), primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("requests", _Big, nullable=False),
+    Column("prompt_tokens", _Big, nullable=False),
+    Column("completion_tokens", _Big, nullable=False),
+    Column("charged", _Big, nullable=False),
+    **_CLUSTERED,
+)
+"""The sums of `usage_hour` for each past day since the Unix epoch (UTC), which a periodic task adds."""
+
+usage_rollup = Table(
+    "usage_rollup",
+    metadata,
+    Column("day", _Big, primary_key=True, autoincrement=False),
+    Column("account_id", Text, nullable=False),
+    **_CLUSTERED,
+)
+"""At most one row: `usage_day` is complete for all days before `day`, and for accounts up to `account_id` on `day`."""
+
 operator_request = Table(
     "operator_request",
     metadata,

@@ -124,6 +124,23 @@ CREATE TABLE usage_hour (
     PRIMARY KEY (account_id, hour, api_key_id, model)
 ) {clustered};
 
+CREATE TABLE usage_day (
+    account_id {text} NOT NULL REFERENCES account (id),
+    day {big} NOT NULL,
+    api_key_id {text} NOT NULL REFERENCES api_key (id),
+    model TEXT NOT NULL,
+    requests {big} NOT NULL,
+    prompt_tokens {big} NOT NULL,
+    completion_tokens {big} NOT NULL,
+    charged {big} NOT NULL,
+    PRIMARY KEY (account_id, day, api_key_id, model)
+) {clustered};
+
+CREATE TABLE usage_rollup (
+    day {big} NOT NULL PRIMARY KEY,
+    account_id {text} NOT NULL
+) {clustered};
+
 CREATE TABLE operator_request (
     id TEXT NOT NULL PRIMARY KEY,
     model TEXT NOT NULL,

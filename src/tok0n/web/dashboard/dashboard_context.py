@@ -1,6 +1,6 @@
 """The ports and services of the dashboard's pages, and their pagination."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -42,15 +42,16 @@ class DashboardContext(msgspec.Struct, frozen=True, kw_only=True):
         """Return the keys of the user's account, oldest first."""
         return await self.api_keys.of(page.account_id)
 
-    async def key_names(self, page: PageRequest) -> dict[str, str]:
-        """Return the chart label of each key, by key id. Names may repeat, so a label has the last four characters."""
-        return {key.id: f"{key.name} (\N{HORIZONTAL ELLIPSIS}{key.last_four})" for key in await self.keys(page)}
-
     async def models(self, page: PageRequest) -> list[str]:
         """Return the ids of the listed models, then those of other models that the account has used."""
         listed = [model.id for model in self.catalogue.listed()]
         used = await self.history.models_used(page.account_id)
         return listed + [model for model in used if model not in listed]
+
+
+def key_names(keys: Iterable[ApiKey]) -> dict[str, str]:
+    """Return the chart label of each key, by key id. Names may repeat, so a label has the last four characters."""
+    return {key.id: f"{key.name} (\N{HORIZONTAL ELLIPSIS}{key.last_four})" for key in keys}
 
 
 async def page_of(fetch: Callable[..., Awaitable[list[Any]]], *, before: int | str | None) -> dict[str, Any]:

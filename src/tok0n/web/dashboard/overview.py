@@ -1,12 +1,14 @@
 """The first page of the dashboard: the balance, recent usage and the latest requests."""
 
+import asyncio
+
 from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
 from tok0n.domain.ledger import US_AN_HOUR
-from tok0n.web.dashboard.dashboard_context import DashboardContext
-from tok0n.web.rendering.charts import plot
+from tok0n.web.dashboard.dashboard_context import DashboardContext, key_names
+from tok0n.web.rendering.charts import plot, starts
 from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.filters import zone_of
 from tok0n.web.rendering.page_context import PageContext
@@ -24,11 +26,16 @@ def overview_routes(context: PageContext, dashboard: DashboardContext) -> list[R
         until_hour = dashboard.clock.now_us() // US_AN_HOUR + 1
         since_hour = until_hour - HOURS_PLOTTED
         by = UseBy.KEY if page.query("by") == UseBy.KEY else UseBy.MODEL
+        zone = zone_of(page.user.time_zone)
         balance = await dashboard.history.balance(account_id)
         threshold_tokens = await dashboard.low_balances.threshold_tokens(account_id)
-        hours = await dashboard.history.hours(
-            account_id, UseFilter(since_hour=since_hour, until_hour=until_hour), by=by
+        use = await dashboard.history.buckets(
+            account_id,
+            UseFilter(since_hour=since_hour, until_hour=until_hour),
+            by=by,
+            starts=starts(since_hour, until_hour, zone=zone),
         )
+        keys = await dashboard.keys(page)
         return page.render(
             "overview.html",
             balance=balance,
@@ -36,17 +43,18 @@ def overview_routes(context: PageContext, dashboard: DashboardContext) -> list[R
             threshold_tokens=threshold_tokens,
             spent=(await dashboard.history.totals(account_id, UseFilter())).charged,
             by=by,
-            chart=plot(
-                hours,
-                await dashboard.key_names(page),
+            chart=await asyncio.to_thread(
+                plot,
+                use,
+                key_names(keys),
                 since_hour=since_hour,
                 until_hour=until_hour,
-                zone=zone_of(page.user.time_zone),
+                zone=zone,
                 link=page.context.link("/dashboard/requests", {}),
             ),
             hours_plotted=HOURS_PLOTTED,
             requests=await dashboard.history.requests(account_id, RequestFilter(), before=None, rows_max=ROWS),
-            has_key=bool(await dashboard.api_keys.active(account_id)),
+            has_key=any(key.works(dashboard.clock.now_us()) for key in keys),
             models=dashboard.catalogue.listed(),
         )
 

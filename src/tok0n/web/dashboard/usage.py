@@ -9,10 +9,10 @@ from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.history import UseBy, UseFilter
 from tok0n.domain.periods import bounded
 from tok0n.services.passwords import FormError
-from tok0n.web.dashboard.dashboard_context import DashboardContext
+from tok0n.web.dashboard.dashboard_context import DashboardContext, key_names
 from tok0n.web.dashboard.periods import LASTS, PeriodFilter, read_period
 from tok0n.web.dashboard.submissions import form_error_of
-from tok0n.web.rendering.charts import plot
+from tok0n.web.rendering.charts import plot, starts
 from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.filters import zone_of
 from tok0n.web.rendering.page_context import PageContext
@@ -41,6 +41,8 @@ def usage_routes(context: PageContext, dashboard: DashboardContext) -> list[Rout
             model=page.query("model") or None,
             api_key_id=page.query("key") or None,
         )
+        zone = zone_of(page.user.time_zone)
+        first_hours = starts(period.since_hour, period.until_hour, zone=zone)
         keys = await dashboard.keys(page)
         filters = {name: page.query(name) for name in ("model", "key") if page.query(name)}
         return page.render(
@@ -48,11 +50,11 @@ def usage_routes(context: PageContext, dashboard: DashboardContext) -> list[Rout
             by=by,
             chart=await asyncio.to_thread(
                 plot,
-                await dashboard.history.hours(page.account_id, filter_by, by=by),
-                await dashboard.key_names(page),
+                await dashboard.history.buckets(page.account_id, filter_by, by=by, starts=first_hours),
+                key_names(keys),
                 since_hour=period.since_hour,
                 until_hour=period.until_hour,
-                zone=zone_of(page.user.time_zone),
+                zone=zone,
                 link=page.context.link("/dashboard/requests", filters),
             ),
             totals=await dashboard.history.totals(page.account_id, filter_by),

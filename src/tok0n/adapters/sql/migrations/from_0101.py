@@ -1,4 +1,7 @@
-"""Migrate schema 0101 to 0102 inside the caller's transaction. It numbers the changes of keys, and indexes chores."""
+"""Migrate schema 0101 to 0102, inside the caller's transaction.
+
+0102 numbers the changes of keys, adds up the use of past days, and indexes what periodic tasks read.
+"""
 
 import sqlalchemy as sa
 
@@ -6,6 +9,8 @@ from tok0n.adapters.sql import ddl
 
 _ADDED = (
     "CREATE TABLE key_change ",
+    "CREATE TABLE usage_day ",
+    "CREATE TABLE usage_rollup ",
     "CREATE FUNCTION tok0n_key_changed(",
     "CREATE TRIGGER api_key_change ",
     "CREATE TRIGGER account_change ",

@@ -3,17 +3,20 @@
 A request's id starts with its creation time in milliseconds, so paging by id is paging by time.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories.accounts import key_of_row
-from tok0n.adapters.sql.repositories.request_search import REQUESTS, newest, use_conditions
-from tok0n.adapters.sql.schema import account, api_key, ledger_entry, request, usage_hour
+from tok0n.adapters.sql.repositories.request_search import REQUESTS, newest
+from tok0n.adapters.sql.repositories.use import SUMMED, use, use_of_buckets
+from tok0n.adapters.sql.schema import account, api_key, ledger_entry, request
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.accounts import ApiKey
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import (
-    HourOfUse,
+    BucketOfUse,
     LedgerEntry,
     RequestFilter,
     RequestRecord,
@@ -44,15 +47,15 @@ class SqlHistory:
             raise NotFound("There is no such API key in this account.")
         return key_of_row(row)
 
-    async def key_spent(self, account_id: str) -> dict[str, int]:
+    async def key_spent(self, account_id: str, *, api_key_id: str | None = None) -> dict[str, int]:
         """See `ports.History.key_spent`."""
-        hours = usage_hour.c
-        query = (
-            sa.select(hours.api_key_id, sa.func.sum(hours.charged))
-            .where(hours.account_id == account_id)
-            .group_by(hours.api_key_id)
-        )
-        return await self._store.read(lambda tx: {key_id: int(spent) for key_id, spent in tx.execute(query)})
+
+        def fn(tx: sa.Connection) -> dict[str, int]:
+            rows = use(tx, account_id, UseFilter(api_key_id=api_key_id), by=["api_key_id"])
+            query = sa.select(rows.c.api_key_id, sa.func.sum(rows.c.charged)).group_by(rows.c.api_key_id)
+            return {key_id: int(spent) for key_id, spent in tx.execute(query)}
+
+        return await self._store.read(fn)
 
     async def request(self, account_id: str, request_id: str) -> RequestRecord:
         query = REQUESTS.where(request.c.id == request_id, request.c.account_id == account_id)
@@ -69,38 +72,37 @@ class SqlHistory:
 
         return await self._store.read(fn)
 
-    async def hours(self, account_id: str, filters: UseFilter, *, by: UseBy) -> list[HourOfUse]:
-        series = usage_hour.c.model if by is UseBy.MODEL else usage_hour.c.api_key_id
-        query = (
-            sa.select(usage_hour.c.hour, series, sa.func.sum(usage_hour.c.charged))
-            .where(*use_conditions(account_id, filters))
-            .group_by(usage_hour.c.hour, series)
-            .order_by(usage_hour.c.hour, series)
+    async def buckets(
+        self, account_id: str, filters: UseFilter, *, by: UseBy, starts: Sequence[int]
+    ) -> list[BucketOfUse]:
+        """See `ports.History.buckets`."""
+        assert filters.until_hour is not None
+        until_hour = filters.until_hour
+        charged = await self._store.read(
+            lambda tx: use_of_buckets(tx, account_id, filters, by=by, starts=starts, until_hour=until_hour)
         )
-        return await self._store.read(
-            lambda tx: [
-                HourOfUse(hour=hour, series=name, charged=int(charged)) for hour, name, charged in tx.execute(query)
-            ]
-        )
+        return [
+            BucketOfUse(hour=hour, series=series, charged=tokens)
+            for (hour, series), tokens in sorted(charged.items())
+            if tokens
+        ]
 
     async def totals(self, account_id: str, filters: UseFilter) -> UseTotals:
-        hours = usage_hour.c
-        sums = (hours.requests, hours.prompt_tokens, hours.completion_tokens, hours.charged)
-        query = sa.select(*(sa.func.coalesce(sa.func.sum(column), 0).label(column.name) for column in sums))
-        query = query.where(*use_conditions(account_id, filters))
-        row = await self._store.read(lambda tx: tx.execute(query).one())
-        return UseTotals(
-            requests=int(row.requests),
-            prompt_tokens=int(row.prompt_tokens),
-            completion_tokens=int(row.completion_tokens),
-            charged=int(row.charged),
-        )
+        def fn(tx: sa.Connection) -> UseTotals:
+            rows = use(tx, account_id, filters)
+            sums = tx.execute(sa.select(*(sa.func.coalesce(sa.func.sum(rows.c[name]), 0) for name in SUMMED))).one()
+            return UseTotals(**{name: int(total) for name, total in zip(SUMMED, sums, strict=True)})
+
+        return await self._store.read(fn)
 
     async def models_used(self, account_id: str) -> list[str]:
         """See `ports.History.models_used`."""
-        hours = usage_hour.c
-        query = sa.select(hours.model).where(hours.account_id == account_id).distinct().order_by(hours.model)
-        return await self._store.read(lambda tx: list(tx.scalars(query)))
+
+        def fn(tx: sa.Connection) -> list[str]:
+            model = use(tx, account_id, UseFilter(), by=["model"]).c.model
+            return list(tx.scalars(sa.select(model).distinct().order_by(model)))
+
+        return await self._store.read(fn)
 
     async def entries(self, account_id: str, *, before: int | None, rows_max: int) -> list[LedgerEntry]:
         query = sa.select(ledger_entry).where(ledger_entry.c.account_id == account_id)

@@ -1,15 +1,18 @@
 """Find the newest requests of an account that match a filter, among millions, without an index for each filter.
 
-Every index on `request` slows down each request. So charged requests of a model or key are found by the hourly use,
-which shows the ranges of ids to scan. Requests that were not billed have a partial index that only failures update, and
-requests in progress are few.
+Every index on `request` slows down each request. So charged requests of a model or key are found by the hours in which
+it was used, which show the ranges of ids to scan. Requests that were not billed have a partial index that only failures
+update, and requests in progress are few.
 """
 
+import itertools
 from collections.abc import Iterator
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.schema import api_key, request, usage_hour
+from tok0n.adapters.sql.repositories.use import hours_of_use
+from tok0n.adapters.sql.schema import api_key, request
+from tok0n.adapters.sql.store import by_index
 from tok0n.domain import ids
 from tok0n.domain.history import RequestFilter, UseFilter
 from tok0n.domain.ledger import US_AN_HOUR, RequestStatus
@@ -31,52 +34,52 @@ Rows = list[sa.Row[tuple[object, ...]]]
 
 def newest(tx: sa.Connection, account_id: str, filters: RequestFilter, *, before: str | None, rows_max: int) -> Rows:
     """Return at most `rows_max` rows of `REQUESTS` with ids below `before`, newest first."""
-    query = REQUESTS.where(request.c.account_id == account_id, *_conditions(filters, before=before))
-    query = query.order_by(request.c.id.desc())
+    by_index(tx)
+    bounds = _bounds(filters, before=before)
+    all_times = REQUESTS.where(request.c.account_id == account_id, *_conditions(filters)).order_by(request.c.id.desc())
+    query = all_times.where(*_within(*bounds))
     if filters.model is None and filters.api_key_id is None and filters.status is None:
         return list(tx.execute(query.limit(rows_max)))
     statuses = list(RequestStatus) if filters.status is None else [filters.status]
     rows: Rows = []
     if RequestStatus.SETTLED in statuses:
-        settled = query.where(request.c.status == RequestStatus.SETTLED)
-        rows += _charged(tx, account_id, filters, settled, before=before, rows_max=rows_max)
+        settled = all_times.where(request.c.status == RequestStatus.SETTLED)
+        rows += _charged(tx, account_id, filters, settled, bounds=bounds, rows_max=rows_max)
     unbilled = [status for status in statuses if status in {RequestStatus.RELEASED, RequestStatus.EXPIRED}]
     if unbilled:
         rows += tx.execute(query.where(_UNBILLED, request.c.status.in_(unbilled)).limit(rows_max))
     if RequestStatus.PENDING in statuses:
-        requests_in_progress = query.where(request.c.id.in_(_IN_PROGRESS), request.c.status == RequestStatus.PENDING)
-        rows += tx.execute(requests_in_progress.limit(rows_max))
+        in_progress = all_times.where(request.c.id.in_(_IN_PROGRESS), request.c.status == RequestStatus.PENDING)
+        lower, upper = bounds
+        # SQLite would seek by bounds of the plain column, and read all requests of the account.
+        text = request.c.id.concat("")
+        rows += tx.execute(in_progress.where(text >= lower, text < upper).limit(rows_max))
     return sorted(rows, key=lambda row: str(row.id), reverse=True)[:rows_max]
 
 
-def use_conditions(account_id: str, filters: UseFilter) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions that select rows of `usage_hour`."""
-    hours = usage_hour.c
-    conditions: list[sa.ColumnElement[bool]] = [hours.account_id == account_id]
-    if filters.since_hour is not None:
-        conditions.append(hours.hour >= filters.since_hour)
-    if filters.until_hour is not None:
-        conditions.append(hours.hour < filters.until_hour)
-    if filters.model is not None:
-        conditions.append(hours.model == filters.model)
-    if filters.api_key_id is not None:
-        conditions.append(hours.api_key_id == filters.api_key_id)
-    return conditions
-
-
-def _conditions(filters: RequestFilter, *, before: str | None) -> list[sa.ColumnElement[bool]]:
+def _conditions(filters: RequestFilter) -> list[sa.ColumnElement[bool]]:
     conditions: list[sa.ColumnElement[bool]] = []
-    if filters.since_us is not None:
-        conditions.append(request.c.id >= ids.first_request_id(filters.since_us))
-    if filters.until_us is not None:
-        conditions.append(request.c.id < ids.first_request_id(filters.until_us))
     if filters.model is not None:
         conditions.append(request.c.model == filters.model)
     if filters.api_key_id is not None:
         conditions.append(request.c.api_key_id == filters.api_key_id)
-    if before is not None:
-        conditions.append(request.c.id < before)
     return conditions
+
+
+def _bounds(filters: RequestFilter, *, before: str | None) -> tuple[str, str]:
+    """Return the lower bound of the ids, inclusive, and the upper bound, exclusive.
+
+    A query has one of each, because SQLite may seek by the wrong one of two.
+    """
+    lower = "" if filters.since_us is None else ids.first_request_id(filters.since_us)
+    uppers = [ids.AFTER_REQUEST_IDS] if before is None else [before]
+    if filters.until_us is not None:
+        uppers.append(ids.first_request_id(filters.until_us))
+    return lower, min(uppers)
+
+
+def _within(lower: str, upper: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return (request.c.id >= lower, request.c.id < upper)
 
 
 def _charged(
@@ -85,20 +88,25 @@ def _charged(
     filters: RequestFilter,
     query: "sa.Select[tuple[object, ...]]",
     *,
-    before: str | None,
+    bounds: tuple[str, str],
     rows_max: int,
 ) -> Rows:
-    """Return rows of `query`, scanning only ranges of ids in which the hourly use shows charges."""
-    hours = usage_hour.c
-    use = UseFilter(model=filters.model, api_key_id=filters.api_key_id)
-    charged_hours = sa.select(hours.hour).where(*use_conditions(account_id, use)).distinct().order_by(hours.hour.desc())
+    """Return rows of `query` with ids in `bounds`, scanning only ranges in which the use shows charges."""
+    lower, upper = bounds
+    until_us = ids.request_time_us(upper)
+    hours = UseFilter(
+        since_hour=None if filters.since_us is None else filters.since_us // US_AN_HOUR,
+        until_hour=None if until_us is None else until_us // US_AN_HOUR + HOURS_TO_CHARGE + 1,
+        model=filters.model,
+        api_key_id=filters.api_key_id,
+    )
     rows: Rows = []
-    for first, last in _ranges(list(tx.scalars(charged_hours))):
-        start = ids.first_request_id((first - HOURS_TO_CHARGE) * US_AN_HOUR)
-        end = ids.first_request_id((last + 1) * US_AN_HOUR)
-        if before is not None and start >= before:
-            continue
-        rows += tx.execute(query.where(request.c.id >= start, request.c.id < end).limit(rows_max - len(rows)))
+    for first, last in itertools.chain.from_iterable(map(_ranges, hours_of_use(tx, account_id, hours))):
+        start = max(lower, ids.first_request_id(max(0, first - HOURS_TO_CHARGE) * US_AN_HOUR))
+        end = min(upper, ids.first_request_id((last + 1) * US_AN_HOUR))
+        if start < end:
+            rows += tx.execute(query.where(*_within(start, end)).limit(rows_max - len(rows)))
+            upper = start
         if len(rows) >= rows_max:
             break
     return rows

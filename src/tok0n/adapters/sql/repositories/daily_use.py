@@ -1,0 +1,78 @@
+"""Add up the hourly use of past days, behind the `DailyUse` port. A settlement writes only `usage_hour`.
+
+Each step adds one day of some accounts, and its progress, in one transaction. So a crash between two steps loses
+nothing, and repeating a day gives the same rows.
+"""
+
+import sqlalchemy as sa
+
+from tok0n.adapters.sql.schema import account, request, usage_rollup
+from tok0n.adapters.sql.store import SqlStore, by_index, lock_for
+from tok0n.domain import ids
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY
+
+WAIT_US = MICROSECONDS_PER_DAY
+"""A day is added up this long after its end. A settlement commits long before, even after an outage."""
+
+_ADD = sa.text(
+    "INSERT INTO usage_day (account_id, day, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)"
+    " SELECT account_id, hour / 24, api_key_id, model, sum(requests), sum(prompt_tokens), sum(completion_tokens),"
+    " sum(charged) FROM usage_hour WHERE account_id IN :account_ids AND hour >= :first AND hour < :until"
+    " GROUP BY account_id, hour / 24, api_key_id, model"
+    " ON CONFLICT (account_id, day, api_key_id, model) DO UPDATE SET requests = excluded.requests,"
+    " prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,"
+    " charged = excluded.charged"
+).bindparams(sa.bindparam("account_ids", expanding=True))
+
+
+class SqlDailyUse:
+    """The `DailyUse` port."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+
+    async def roll_up(self, *, now_us: int, accounts_max: int) -> bool:
+        """See `ports.DailyUse.roll_up`."""
+        end_day = (now_us - WAIT_US) // MICROSECONDS_PER_DAY
+        progress = sa.select(usage_rollup)
+        # Reads first, because usually there is nothing to add.
+        row = await self._store.read(lambda tx: tx.execute(progress).one_or_none())
+        if row is not None and row.day == end_day:
+            return False
+
+        def fn(tx: sa.Connection) -> bool:
+            lock_for(tx, "usage_rollup")
+            by_index(tx)
+            row = tx.execute(progress).one_or_none()
+            if row is None:
+                day, after = _first_day(tx, end_day), ""
+                tx.execute(sa.insert(usage_rollup).values(day=day, account_id=after))
+            else:
+                day, after = row
+            if day >= end_day:
+                # After `end_day`, the clock was wrong: more use may come, so the days will be added up again.
+                _set_progress(tx, end_day, "")
+                return False
+            _set_progress(tx, *_add(tx, day, after=after, accounts_max=accounts_max))
+            return True
+
+        return await self._store.write(fn)
+
+
+def _add(tx: sa.Connection, day: int, *, after: str, accounts_max: int) -> tuple[int, str]:
+    """Add up a day of the accounts with the next ids. Returns the progress."""
+    page = sa.select(account.c.id).where(account.c.id > after).order_by(account.c.id).limit(accounts_max)
+    account_ids = list(tx.scalars(page))
+    if account_ids:
+        tx.execute(_ADD, {"account_ids": account_ids, "first": day * 24, "until": (day + 1) * 24})
+    return (day + 1, "") if len(account_ids) < accounts_max else (day, account_ids[-1])
+
+
+def _first_day(tx: sa.Connection, end_day: int) -> int:
+    oldest = tx.scalar(sa.select(sa.func.min(request.c.id)))
+    created_us = None if oldest is None else ids.request_time_us(oldest)
+    return end_day if created_us is None else min(end_day, created_us // MICROSECONDS_PER_DAY)
+
+
+def _set_progress(tx: sa.Connection, day: int, account_id: str) -> None:
+    tx.execute(sa.update(usage_rollup).values(day=day, account_id=account_id))

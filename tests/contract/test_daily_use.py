@@ -1,0 +1,138 @@
+"""The daily use is the sum of the hourly use, whenever the periodic task stops, and no query counts an hour twice."""
+
+import asyncio
+import itertools
+import random
+
+import pytest
+import sqlalchemy as sa
+
+from support.ledgers import NOW_US, Opened
+from support.rolling_up import roll_up
+from support.spending import spend
+from tok0n.adapters.sql import schema
+from tok0n.adapters.sql.repositories.daily_use import WAIT_US, SqlDailyUse
+from tok0n.adapters.sql.repositories.history import SqlHistory
+from tok0n.domain.history import RequestFilter, UseFilter
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_AN_HOUR, RequestStatus
+
+pytestmark = pytest.mark.anyio
+
+DAYS = 5
+ACCOUNTS = 3
+REQUESTS = 40
+MODELS = ("often", "seldom")
+AFTER_US = NOW_US + (DAYS + 1) * MICROSECONDS_PER_DAY + WAIT_US
+
+
+@pytest.fixture
+async def keys(db: Opened) -> list[tuple[str, str]]:
+    """Accounts and their keys, which have made requests on some days."""
+    made = [await db.key(f"{number}@x", tokens=10**6) for number in range(ACCOUNTS)]
+    dice = random.Random(1)
+    for number in range(REQUESTS):
+        account, key = made[number % ACCOUNTS]
+        at_us = NOW_US + dice.randrange(DAYS * 24) * US_AN_HOUR
+        await spend(db, account_id=account.id, key_id=key.id, tokens=5, model=MODELS[number % 7 == 0], at_us=at_us)
+    return [(account.id, key.id) for account, key in made]
+
+
+async def test_every_step_leaves_the_sums_as_they_were(db: Opened, keys: list[tuple[str, str]]) -> None:
+    history, daily_use = SqlHistory(db.store), SqlDailyUse(db.store)
+    first = NOW_US // US_AN_HOUR
+    period = UseFilter(since_hour=first + 7, until_hour=first + 77, model="often")
+
+    async def sums() -> list[object]:
+        return [
+            (
+                await history.totals(account_id, UseFilter()),
+                await history.totals(account_id, period),
+                await history.key_spent(account_id, api_key_id=key_id),
+                await history.models_used(account_id),
+            )
+            for account_id, key_id in keys
+        ]
+
+    expected = await sums()
+    while await daily_use.roll_up(now_us=AFTER_US, accounts_max=1):
+        assert await sums() == expected
+        assert (await db.ledger.audit()).ok
+    assert await sums() == expected
+    rolled_up = await db.rows(schema.usage_day)
+    assert sum(row["charged"] for row in rolled_up) == 5 * REQUESTS
+    assert {row["day"] for row in rolled_up} == {row["hour"] // 24 for row in await db.rows(schema.usage_hour)}
+
+
+async def test_a_day_is_added_up_only_when_no_settlement_can_change_it(db: Opened, keys: list[tuple[str, str]]) -> None:
+    del keys
+    today = NOW_US // MICROSECONDS_PER_DAY + 2
+    await roll_up(db, now_us=today * MICROSECONDS_PER_DAY + WAIT_US - 1)
+    assert {row["day"] for row in await db.rows(schema.usage_day)} <= {today - 2, today - 1}
+    assert await db.rows(schema.usage_rollup) == [{"day": today - 1, "account_id": ""}]
+
+
+async def test_many_processes_add_up_each_day_once(db: Opened, keys: list[tuple[str, str]]) -> None:
+    del keys
+    await asyncio.gather(*(roll_up(db, now_us=AFTER_US, accounts_max=1) for _ in range(4)))
+    assert sum(row["charged"] for row in await db.rows(schema.usage_day)) == 5 * REQUESTS
+    assert (await db.ledger.audit()).ok
+
+
+async def test_a_clock_that_was_ahead_loses_no_use(db: Opened, keys: list[tuple[str, str]]) -> None:
+    account_id, key_id = keys[0]
+    history = SqlHistory(db.store)
+    before = (await history.totals(account_id, UseFilter())).charged
+    await roll_up(db, now_us=AFTER_US + 30 * MICROSECONDS_PER_DAY)
+    await roll_up(db, now_us=NOW_US + MICROSECONDS_PER_DAY)
+    await spend(db, account_id=account_id, key_id=key_id, tokens=9, at_us=NOW_US + MICROSECONDS_PER_DAY)
+    assert (await history.totals(account_id, UseFilter())).charged == before + 9
+    await roll_up(db, now_us=AFTER_US)
+    assert (await history.totals(account_id, UseFilter())).charged == before + 9
+    assert (await db.ledger.audit()).ok
+
+
+async def test_the_audit_finds_a_wrong_day(db: Opened, keys: list[tuple[str, str]]) -> None:
+    await roll_up(db, now_us=AFTER_US)
+    account_id = keys[1][0]
+    day = min(row["day"] for row in await db.rows(schema.usage_day) if row["account_id"] == account_id)
+    forge = sa.update(schema.usage_day).where(
+        schema.usage_day.c.account_id == account_id, schema.usage_day.c.day == day
+    )
+    forged = forge.values(charged=schema.usage_day.c.charged + 1)
+    await db.store.write(lambda tx: tx.execute(forged) and None)
+    assert {(found.subject, found.what) for found in (await db.ledger.audit()).differences} == {
+        (account_id, f"the daily use of day {day} is not the sum of its hours")
+    }
+
+
+@pytest.mark.parametrize("rolled_up_days", [0, 3, DAYS])
+async def test_every_search_finds_the_same_requests(
+    db: Opened, keys: list[tuple[str, str]], rolled_up_days: int
+) -> None:
+    await roll_up(db, now_us=NOW_US + rolled_up_days * MICROSECONDS_PER_DAY + WAIT_US)
+    history = SqlHistory(db.store)
+    account_id, key_id = keys[0]
+    everything = await history.requests(account_id, RequestFilter(), before=None, rows_max=REQUESTS)
+    middle = everything[len(everything) // 2]
+    hour = MICROSECONDS_PER_DAY // 24
+    for model, key, since_us, until_us, before, rows_max in itertools.product(
+        (None, *MODELS, "never"),
+        (None, key_id),
+        (None, NOW_US + 20 * hour, middle.created_at_us),
+        (None, NOW_US + 70 * hour, middle.created_at_us),
+        (None, middle.id, "garbage"),
+        (3, REQUESTS),
+    ):
+        filters = RequestFilter(
+            since_us=since_us, until_us=until_us, model=model, api_key_id=key, status=RequestStatus.SETTLED
+        )
+        found = await history.requests(account_id, filters, before=before, rows_max=rows_max)
+        expected = [
+            row.id
+            for row in everything
+            if (model is None or row.model == model)
+            and (since_us is None or row.created_at_us >= since_us)
+            and (until_us is None or row.created_at_us < until_us)
+            and (before is None or row.id < before)
+        ]
+        assert [row.id for row in found] == expected[:rows_max]

@@ -1,0 +1,11 @@
+"""Run the daily roll-up to its end."""
+
+from support.ledgers import Opened
+from tok0n.adapters.sql.repositories.daily_use import SqlDailyUse
+
+
+async def roll_up(db: Opened, *, now_us: int, accounts_max: int = 2) -> None:
+    """Add up every past day, a few accounts at a time."""
+    daily_use = SqlDailyUse(db.store)
+    while await daily_use.roll_up(now_us=now_us, accounts_max=accounts_max):
+        pass
