@@ -83,17 +83,8 @@ request = Table(
     Column("expires_at_us", _Big, nullable=False),
     Column("resolved_at_us", _Big),
     Index("request_account", "account_id", "id"),
-    Index(
-        "request_not_billed",
-        "account_id",
-        "id",
-        sqlite_where=text("status IN ('RELEASED', 'EXPIRED')"),
-    ),
-    Index(
-        "request_pending",
-        "expires_at_us",
-        sqlite_where=text("status = 'PENDING'"),
-    ),
+    Index("request_not_billed", "account_id", "id", sqlite_where=text("status IN ('RELEASED', 'EXPIRED')")),
+    Index("request_pending", "expires_at_us", sqlite_where=text("status = 'PENDING'")),
     **_CLUSTERED,
 )
 
@@ -111,11 +102,7 @@ ledger_entry = Table(
     Column("order_id", Text, ForeignKey("pack_order.id")),
     Column("reverses_request_id", Text),
     Index("ledger_entry_account", "account_id", "id"),
-    Index(
-        "ledger_entry_order",
-        "order_id",
-        sqlite_where=text("order_id IS NOT NULL"),
-    ),
+    Index("ledger_entry_order", "order_id", sqlite_where=text("order_id IS NOT NULL")),
     Index(
         "ledger_entry_reversal",
         "reverses_request_id",
@@ -318,12 +305,7 @@ payment_event = Table(
     Column("attempts", _Big, nullable=False, server_default=text("0")),
     Column("failure", Text),
     Column("due_at_us", _Big, nullable=False, server_default=text("0")),
-    Index(
-        "payment_event_unhandled",
-        "attempts",
-        "received_at_us",
-        sqlite_where=text("handled_at_us IS NULL"),
-    ),
+    Index("payment_event_unhandled", "attempts", "received_at_us", sqlite_where=text("handled_at_us IS NULL")),
     **_CLUSTERED,
 )
 """The inbox of the payment provider's events, as `domain.payments.Event` without data about the buyer.
