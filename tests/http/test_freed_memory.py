@@ -30,7 +30,7 @@ class Body(bytearray):
 
 @pytest.fixture(autouse=True)
 def no_collections() -> Iterator[None]:
-    """Without collections, an object in a reference cycle stays."""
+    """Turn off the garbage collector, so that an object in a reference cycle stays in memory."""
     gc.disable()
     yield
     gc.enable()

@@ -1,7 +1,7 @@
 """Make the ids of accounts, users, API keys, requests and orders. Time and random bytes are arguments."""
 
 AFTER_REQUEST_IDS = "req`"
-"""An upper bound of the ids of all requests: the character after the underscore."""
+"""Sorts after the id of every request, because a backtick follows the underscore in ASCII."""
 
 RANDOM_BYTES = 10
 """Random bytes in every id, enough that ids of the same millisecond don't collide."""
@@ -43,7 +43,7 @@ def first_request_id(since_us: int) -> str:
 
 
 def request_time_us(request_id: str) -> int | None:
-    """Return the creation time in a request id, to the millisecond, or None if it is not a request id."""
+    """Return the creation time of a request, in microseconds rounded down to a millisecond. None if it isn't an id."""
     try:
         return int(request_id.removeprefix("req_")[:12], 16) * 1000
     except ValueError:

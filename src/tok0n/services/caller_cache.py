@@ -1,7 +1,7 @@
-"""Find out who calls. A cached caller stays valid until its key or account changes, so most requests need no query.
+"""Find the caller of each request. A cached caller stays valid until its key or account changes.
 
-`refresh` reads once a second which keys have changed, in every process. A stale caller can't spend: the reservation
-proves in the database that the key is active.
+So most requests need no query. `refresh` reads once a second which keys have changed, in every process. A stale caller
+can't spend: the reservation proves in the database that the key is active.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from tok0n.ports.callers import Callers
 from tok0n.ports.clock import Clock
 
 CALLERS_MAX = 100_000
-"""The most callers to cache. Each takes about 0.6 kB. Past it, the least recently used one is evicted."""
+"""The most callers to cache. Each takes about 0.5 kB. Past it, the least recently used one is evicted."""
 
 IDLE_SECONDS = 600.0
 """A caller that was not used for this long is evicted."""
@@ -57,9 +57,9 @@ class CallerCache:
 
     def cached(self, authorization: bytes | None) -> Caller | None:
         """Return the caller of an Authorization header if it is cached."""
-        if authorization is None or authorization[:7] != _BEARER:
+        if authorization is None or not authorization.startswith(_BEARER):
             return None  # `authenticate` reads other spellings.
-        return self._use(hashlib.sha256(authorization[7:]).digest())
+        return self._use(hashlib.sha256(authorization[len(_BEARER) :]).digest())
 
     async def authenticate(self, authorization: bytes | None) -> Caller:
         """Return the caller of an Authorization header, from the cache or the database.

@@ -164,8 +164,9 @@ class ResponseReader:
     def response(self) -> UpstreamResponse:
         """Return the complete response. Raises `InvalidResponse` if its compressed body is truncated."""
         self.check_end()
-        seconds = self.retry_after_seconds if self._status == _TOO_MANY_REQUESTS else None
-        return UpstreamResponse(status=self._status, body=bytes(self._body), retry_after_seconds=seconds)
+        return UpstreamResponse(
+            status=self._status, body=bytes(self._body), retry_after_seconds=self.retry_after_seconds
+        )
 
     def check_end(self) -> None:
         """Raise `InvalidResponse` if the compressed body is truncated."""

@@ -1,32 +1,20 @@
 """The `Callers` port on PostgreSQL."""
 
-from asyncio import Future
 from collections.abc import Mapping
 
 import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from tok0n.adapters.batcher import Batcher
 from tok0n.adapters.sql.postgres.connection import Lost, NotConnected, StatementConnection, describe
 from tok0n.adapters.sql.postgres.store import PostgresStore
-from tok0n.adapters.sql.shared_callers import (
-    ACTIVE,
-    COLUMNS,
-    LOOKUPS_AT_ONCE_MAX,
-    LOOKUPS_WAITING_MAX,
-    Lookup,
-    SharedCallers,
-    callers_of,
-)
+from tok0n.adapters.sql.shared_callers import FIND, Lookup, SharedCallers, callers_of
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import AccountingFailed
 
 KEYS_PER_COMMIT = 5_000
 
-_FIND = f"""
-SELECT {COLUMNS} FROM api_key JOIN account ON account.id = account_id WHERE {ACTIVE} AND digest = ANY ($1::bytea[])
-"""  # noqa: S608
+_FIND = f"{FIND} = ANY ($1::bytea[])"
 _USED = sa.text("""
 WITH use AS (
     SELECT * FROM unnest(:key_ids, :times) AS use (key_id, at)
@@ -42,18 +30,12 @@ SELECT key_id FROM use JOIN api_key ON api_key.id = key_id WHERE key_id NOT IN (
 
 
 class PostgresCallers(SharedCallers):
-    """Looks keys up on a connection of its own, in one statement for all lookups that wait."""
+    """Looks keys up on a connection of its own, so that lookups don't wait for batches of the ledger."""
 
     def __init__(self, store: PostgresStore) -> None:
         super().__init__(store)
         self._store = store
         self._connection = StatementConnection(store.options)
-        self._batcher: Batcher[Lookup, Caller | None] = Batcher(
-            self._find_all, name="key lookups", batch_max=LOOKUPS_AT_ONCE_MAX, queue_max=LOOKUPS_WAITING_MAX
-        )
-
-    def find(self, digest: bytes, *, now_us: int) -> Future[Caller | None]:
-        return self._batcher.submit(Lookup(digest, now_us))
 
     async def mark_used(self, used_at_us: Mapping[str, int]) -> frozenset[str]:
         locked: set[str] = set()
@@ -66,7 +48,7 @@ class PostgresCallers(SharedCallers):
 
     async def aclose(self) -> None:
         """Wait for the lookups in progress, then close the connection."""
-        await self._batcher.drained()
+        await super().aclose()
         await self._connection.aclose()
 
     async def _find_all(self, lookups: list[Lookup]) -> list[Caller | Exception | None]:
@@ -78,4 +60,4 @@ class PostgresCallers(SharedCallers):
                 rows = await self._connection.fetch(_FIND, digests)
         except (NotConnected, Lost, asyncpg.PostgresError) as error:
             raise AccountingFailed(upstream_called=False, detail=describe(error)) from error
-        return [*callers_of(lookups, rows)]
+        return callers_of(lookups, rows)

@@ -53,9 +53,13 @@ CREATE TRIGGER ledger_entry_is_never_emptied BEFORE TRUNCATE ON ledger_entry
 CREATE FUNCTION tok0n_key_changed() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         PERFORM pg_advisory_xact_lock(hashtextextended('tok0n key_change', 0));
-        INSERT INTO key_change
-            SELECT (SELECT coalesce(max(number), 0) FROM key_change) + row_number() OVER (ORDER BY id), id
-            FROM api_key WHERE CASE TG_TABLE_NAME WHEN 'account' THEN account_id = NEW.id ELSE id = NEW.id END;
+        IF TG_TABLE_NAME = 'account' THEN
+            INSERT INTO key_change
+                SELECT (SELECT coalesce(max(number), 0) FROM key_change) + row_number() OVER (ORDER BY id), id
+                FROM api_key WHERE account_id = NEW.id;
+        ELSE
+            INSERT INTO key_change SELECT coalesce(max(number), 0) + 1, NEW.id FROM key_change;
+        END IF;
         DELETE FROM key_change WHERE number <= (SELECT max(number) FROM key_change) - 10000;
         RETURN NULL;
     END $$;

@@ -6,6 +6,7 @@ nothing, and repeating a day gives the same rows.
 
 import sqlalchemy as sa
 
+from tok0n.adapters.sql.repositories.use import HOURS_A_DAY
 from tok0n.adapters.sql.schema import account, request, usage_rollup
 from tok0n.adapters.sql.store import SqlStore, by_index, lock_for
 from tok0n.domain import ids
@@ -64,7 +65,7 @@ def _add(tx: sa.Connection, day: int, *, after: str, accounts_max: int) -> tuple
     page = sa.select(account.c.id).where(account.c.id > after).order_by(account.c.id).limit(accounts_max)
     account_ids = list(tx.scalars(page))
     if account_ids:
-        tx.execute(_ADD, {"account_ids": account_ids, "first": day * 24, "until": (day + 1) * 24})
+        tx.execute(_ADD, {"account_ids": account_ids, "first": day * HOURS_A_DAY, "until": (day + 1) * HOURS_A_DAY})
     return (day + 1, "") if len(account_ids) < accounts_max else (day, account_ids[-1])
 
 

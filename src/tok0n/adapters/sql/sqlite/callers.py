@@ -1,29 +1,18 @@
 """The `Callers` port on SQLite."""
 
 import sqlite3
-from asyncio import Future
 from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from tok0n.adapters.batcher import Batcher
 from tok0n.adapters.sql.schema import api_key
-from tok0n.adapters.sql.shared_callers import (
-    ACTIVE,
-    COLUMNS,
-    LOOKUPS_AT_ONCE_MAX,
-    LOOKUPS_WAITING_MAX,
-    Lookup,
-    SharedCallers,
-    callers_of,
-)
+from tok0n.adapters.sql.shared_callers import FIND, Lookup, SharedCallers, callers_of
 from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.domain.accounts import Caller
 
 KEYS_PER_COMMIT = 500
 """Short commits, because requests wait for the one writer."""
 
-_FIND = f"SELECT {COLUMNS} FROM api_key JOIN account ON account.id = account_id WHERE {ACTIVE} AND digest IN "  # noqa: S608
 _USED = (
     sa.update(api_key)
     .where(api_key.c.id == sa.bindparam("key_id"), sa.func.coalesce(api_key.c.last_used_at_us, 0) < sa.bindparam("at"))
@@ -37,12 +26,6 @@ class SqliteCallers(SharedCallers):
     def __init__(self, store: SqliteStore) -> None:
         super().__init__(store)
         self._store = store
-        self._batcher: Batcher[Lookup, Caller | None] = Batcher(
-            self._find_all, name="key lookups", batch_max=LOOKUPS_AT_ONCE_MAX, queue_max=LOOKUPS_WAITING_MAX
-        )
-
-    def find(self, digest: bytes, *, now_us: int) -> Future[Caller | None]:
-        return self._batcher.submit(Lookup(digest, now_us))
 
     async def mark_used(self, used_at_us: Mapping[str, int]) -> frozenset[str]:
         rows = [{"key_id": key_id, "at": at_us} for key_id, at_us in sorted(used_at_us.items())]
@@ -51,16 +34,12 @@ class SqliteCallers(SharedCallers):
             await self._store.write(lambda tx, chunk=chunk: tx.execute(_USED, chunk) and None)  # type: ignore[misc]
         return frozenset()
 
-    async def aclose(self) -> None:
-        """Wait for the lookups in progress."""
-        await self._batcher.drained()
-
     async def _find_all(self, lookups: list[Lookup]) -> list[Caller | Exception | None]:
         size = 1 << (len(lookups) - 1).bit_length()  # Powers of two limit the number of prepared statements.
         digests = [lookup.digest for lookup in lookups] + [b""] * (size - len(lookups))
-        query = f"{_FIND}({', '.join('?' * size)})"
+        query = f"{FIND} IN ({', '.join('?' * size)})"
 
         def fn(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
             return connection.execute(query, digests).fetchall()
 
-        return [*callers_of(lookups, await self._store.read_hot(fn))]
+        return callers_of(lookups, await self._store.read_hot(fn))
