@@ -21,6 +21,7 @@ CANCELLED_REQUESTS_SECONDS_MAX = 10.0
 """The time that cancelled requests have at shutdown to release their reservations."""
 
 FLUSH_LAST_USED_SECONDS = 60.0
+FORGET_IDLE_KEYS_SECONDS = 60.0
 REFRESH_CALLERS_SECONDS = 1.0
 LOW_BALANCES_SECONDS = 5.0
 FORGET_SECONDS = 600.0
@@ -80,6 +81,7 @@ def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeepi
     tasks: list[tuple[PeriodicTask, float]] = [
         (services.caller_cache.refresh, REFRESH_CALLERS_SECONDS),
         (services.caller_cache.flush_last_used, FLUSH_LAST_USED_SECONDS),
+        (services.limiter.forget_idle_keys, FORGET_IDLE_KEYS_SECONDS),
         (services.low_balances.notify, LOW_BALANCES_SECONDS),
         (services.sign_in.delete_expired, FORGET_SECONDS),
         (trimmer.trim, TRIM_SECONDS),

@@ -1,6 +1,7 @@
 """Count the events of the last minute exactly. `now` is an argument, in monotonic seconds."""
 
-from collections import deque
+import math
+from array import array
 
 import msgspec
 
@@ -19,48 +20,57 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 class SlidingWindow:
     """The times of the events of the last 60 seconds, oldest first.
 
-    Add events in order of time. The caller limits their number: each takes one machine word and one float.
+    Add events in order of time. The caller limits their number: each takes eight bytes.
     """
 
-    __slots__ = ("_events", "_first", "_removed")
+    __slots__ = ("_first", "_removed", "_start", "_times")
 
     def __init__(self) -> None:
-        self._events: deque[float | None] = deque()
+        self._times = array("d")
+        """Events that expired may still stand before `_start`. Those taken back are NaN."""
+        self._start = 0
         self._first = 0
+        """The number of the event at index 0."""
         self._removed = 0
 
     def count(self, now: float) -> int:
         """Return how many events count at `now`."""
-        events = self._events
+        times = self._times
+        start, end = self._start, len(times)
         horizon = now - WINDOW_SECONDS
-        while events:
-            oldest = events[0]
-            if oldest is None:
-                self._removed -= 1
-            elif oldest > horizon:
+        while start < end:
+            time = times[start]
+            if time > horizon:
                 break
-            events.popleft()
-            self._first += 1
-        return len(events) - self._removed
+            if math.isnan(time):
+                self._removed -= 1
+            start += 1
+        if start * 2 > end:
+            del times[:start]
+            self._first += start
+            start = 0
+        self._start = start
+        return len(times) - start - self._removed
 
     def add(self, now: float) -> int:
         """Count an event at `now`. Returns its number, for `take_back`."""
-        self._events.append(now)
-        return self._first + len(self._events) - 1
+        self._times.append(now)
+        return self._first + len(self._times) - 1
 
     def take_back(self, number: int) -> None:
         """Stop counting an event. Does nothing if it has expired or is already taken back."""
         index = number - self._first
-        if index >= 0 and self._events[index] is not None:
-            self._events[index] = None
+        if index >= self._start and not math.isnan(self._times[index]):
+            self._times[index] = math.nan
             self._removed += 1
 
     def seconds_until_room(self, now: float) -> float:
         """Return the seconds until the oldest event stops counting. Call `count` first."""
-        oldest = self._events[0] if self._events else None
-        return 0.0 if oldest is None else max(0.0, oldest + WINDOW_SECONDS - now)
+        if self._start == len(self._times):
+            return 0.0
+        return max(0.0, self._times[self._start] + WINDOW_SECONDS - now)
 
     def seconds_until_empty(self, now: float) -> float:
         """Return the seconds until no event counts. Call `count` first."""
-        newest = next((event for event in reversed(self._events) if event is not None), None)
+        newest = next((time for time in reversed(self._times) if not math.isnan(time)), None)
         return 0.0 if newest is None else max(0.0, newest + WINDOW_SECONDS - now)

@@ -66,5 +66,8 @@ class Limiter(Protocol):
     async def probe(self) -> None:
         """Check that the limiter can decide. Raises `LimiterUnavailable` with the reason."""
 
+    async def forget_idle_keys(self) -> None:
+        """Free the memory of keys without a request in the last minute. Call it once a minute."""
+
     def state(self, caller: Caller) -> Awaitable[RateState]:
         """Return the key's rate without counting a request. Raises `LimiterUnavailable`."""

@@ -3,14 +3,13 @@
 After a restart, `refill` restores it from the request rows of the last minute.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from types import TracebackType
 from typing import NoReturn, Self
 
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import Limit, RateLimited
-from tok0n.domain.rate_limit import Limits, SlidingWindow
+from tok0n.domain.rate_limit import WINDOW_SECONDS, Limits, SlidingWindow
 from tok0n.ports.clock import Clock
 from tok0n.ports.ledger import RecentRequest
 from tok0n.ports.limiter import Admission, RateState
@@ -25,14 +24,17 @@ class MemoryLimiter:
     def __init__(self, limits: Limits, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
-        self._keys: OrderedDict[str, SlidingWindow] = OrderedDict()
+        self._keys: dict[str, SlidingWindow] = {}
+        self._older_keys: dict[str, SlidingWindow] = {}
+        """The keys that had requests before the last `forget_idle_keys`, and none since."""
+        self._forgot_at = clock.monotonic()
         self._running: dict[str, int] = {}
         self._global = SlidingWindow()
 
     @property
     def keys_remembered(self) -> int:
         """The number of API keys that have a window in memory."""
-        return len(self._keys)
+        return len(self._keys) + len(self._older_keys)
 
     @property
     def running(self) -> dict[str, int]:
@@ -61,8 +63,6 @@ class MemoryLimiter:
     def take(self, caller: Caller) -> tuple[int, RateState]:
         """Take the slots of a request. Returns the number of its global slot. Raises `RateLimited`."""
         now = self._clock.monotonic()
-        if len(self._keys) > 1:
-            self._forget_an_idle_key(now)
         limits = self._limits
         window = self._keys.get(caller.api_key_id) or self._window(caller.api_key_id)
         used = window.count(now)
@@ -85,9 +85,16 @@ class MemoryLimiter:
     async def probe(self) -> None:
         """Do nothing: this limiter is always available."""
 
+    async def forget_idle_keys(self) -> None:
+        """See `ports.Limiter.forget_idle_keys`. Does nothing within a minute of the last time."""
+        now = self._clock.monotonic()
+        if now - self._forgot_at >= WINDOW_SECONDS:
+            self._keys, self._older_keys = {}, self._keys
+            self._forgot_at = now
+
     async def state(self, caller: Caller) -> RateState:
         limit = self._limits.requests_per_minute_per_key
-        window = self._keys.get(caller.api_key_id)
+        window = self._keys.get(caller.api_key_id) or self._older_keys.get(caller.api_key_id)
         if window is None:
             return RateState(limit=limit, remaining=limit, reset_seconds=0.0)
         now = self._clock.monotonic()
@@ -110,7 +117,7 @@ class MemoryLimiter:
     def _window(self, api_key_id: str) -> SlidingWindow:
         window = self._keys.get(api_key_id)
         if window is None:
-            window = self._keys[api_key_id] = SlidingWindow()
+            window = self._keys[api_key_id] = self._older_keys.pop(api_key_id, SlidingWindow())
         return window
 
     def _take_global(self, now: float) -> int:
@@ -118,14 +125,6 @@ class MemoryLimiter:
         if self._global.count(now) >= limit:
             _reject(Limit.GLOBAL, limit, self._global.seconds_until_room(now))
         return self._global.add(now)
-
-    def _forget_an_idle_key(self, now: float) -> None:
-        """Remove the oldest window if it is empty. One check per admission keeps up with new keys at constant cost."""
-        api_key_id, window = next(iter(self._keys.items()))
-        if window.count(now):
-            self._keys.move_to_end(api_key_id)
-        else:
-            del self._keys[api_key_id]
 
 
 class _Admission:

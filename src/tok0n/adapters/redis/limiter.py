@@ -93,6 +93,9 @@ class RedisLimiter:
     async def probe(self) -> None:
         await self.submit(_Command("state", "", "", ""))
 
+    async def forget_idle_keys(self) -> None:
+        """Do nothing: the keys in Redis expire by themselves."""
+
     def state(self, caller: Caller) -> asyncio.Future[RateState]:
         return self.submit(_Command("state", "", caller.api_key_id, ""))
 
