@@ -39,7 +39,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     undocumented request fields to forward: `NAME` in the body, `messages.NAME` in a message, `messages.content.NAME`
     in a content part. `tools_max` and `stop_sequences_max` count list items. `reasoning_tokens_max` is the most that
     the model may use beyond its output limit for each choice. `verify_output_tokens` is the first output limit that a
-    verification tries.
+    verification tries. `streaming_endpoints` names the endpoints on which a verification proved that the model streams
+    with usage; it is empty unless streaming is switched on.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_tokens_max: int = 0
     verify_output_tokens: int = VERIFICATION_OUTPUT_TOKENS
     owned_by: str = "tok0n"
+    streaming_endpoints: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:

@@ -52,7 +52,7 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class NewReservation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The request row to insert, with the tokens to reserve for it."""
+    """The request row to insert, with the tokens to reserve for it. `is_stream`: the customer asked for a stream."""
 
     request_id: str
     account_id: str
@@ -62,12 +62,15 @@ class NewReservation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     created_at_us: int
     expires_at_us: int
     has_budget: bool = False
+    is_stream: bool = False
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """The use that the upstream reported for a request.
 
-    `reservation` is the request's reservation if the caller still has it, so the ledger need not read its row.
+    `reservation` is the request's reservation if the caller still has it, so the ledger need not read its row. Only
+    streams have `first_event_ms`, the time from sending the request to the upstream's first event with content, and
+    `client_left`, whether the client left before the end.
     """
 
     request_id: str
@@ -75,18 +78,21 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     resolved_at_us: int
     upstream_ms: int
     reservation: NewReservation | None = None
+    first_event_ms: int | None = None
+    client_left: bool = False
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The end of a reservation without a charge. `code` is the error code that says why.
 
-    `dispatched` is False only if the gateway sent nothing to the upstream.
+    `dispatched` is False only if the gateway sent nothing to the upstream. `first_event_ms` is as in `Settlement`.
     """
 
     request_id: str
     code: str
     dispatched: bool
     resolved_at_us: int
+    first_event_ms: int | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):

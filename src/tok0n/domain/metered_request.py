@@ -20,12 +20,19 @@ EXACT_BYTES_MAX = 16 * 1024
 _encode = msgspec.json.Encoder().encode
 
 
+class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the customer asked of a stream. `includes_usage`: the customer gets a last chunk with the usage."""
+
+    includes_usage: bool = False
+
+
 class MeteredRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A validated request and its upper bound in tokens.
 
     `output_limit` holds for each of `n` choices. `prediction_bytes` counts as output, because providers bill rejected
     predictions as output. `inexact_texts` are strings that `prompt_bound` counts by their UTF-8 bytes only, because
     normalizing them is expensive. Call `exact` before you reserve. `upstream_body` is for the upstream of `route`.
+    `stream` is None unless the customer asked for a stream.
     """
 
     model: Model
@@ -36,6 +43,7 @@ class MeteredRequest(msgspec.Struct, frozen=True, kw_only=True):
     n: int
     prediction_bytes: int
     inexact_texts: tuple[str, ...] = ()
+    stream: StreamOptions | None = None
 
     @property
     def output_bound(self) -> int:

@@ -6,7 +6,9 @@ from typing import Any, Protocol
 import msgspec
 
 from tok0n.domain.catalogue import Model
+from tok0n.domain.errors import Tok0nError
 from tok0n.domain.json_text import JsonText
+from tok0n.domain.ledger import Receipt
 from tok0n.domain.metered_request import MeteredRequest
 from tok0n.domain.usage import Usage
 
@@ -26,6 +28,48 @@ class RenderError(Protocol):
 
     def __call__(self, *, message: str, type_: str, code: str, param: str | None) -> bytes:
         """Return the JSON document."""
+
+
+class StreamReader(Protocol):
+    """Reads one stream of an upstream, and renders what the client gets. It does no I/O.
+
+    - `has_content`: an event with content was read, or the answer is complete. Until then, nothing is sent.
+    - `usage`: the last valid report.
+    - `is_complete`: the answer is complete and has a valid report, so it is charged whatever follows.
+    - `is_done`: the upstream has said that the stream is over. Settle now.
+    - `failure`: why the stream can't be charged. It is set once, and nothing is read after it.
+    """
+
+    has_content: bool
+    usage: Usage | None
+    is_complete: bool
+    is_done: bool
+    failure: Tok0nError | None
+
+    def feed(self, piece: bytes) -> bytes:
+        """Read bytes as they arrive. Returns the whole events to relay now, rendered for the client.
+
+        The events that tell a client that the answer is complete are never among them.
+        """
+
+    def end(self) -> bytes:
+        """Read the clean end of the body, at which a last event without its blank line counts. Returns as `feed`.
+
+        Sets `failure` unless `is_complete`.
+        """
+
+    def render_completion(self, receipt: Receipt) -> bytes:
+        """Render the events that tell the client that the answer is complete and charged."""
+
+    def render_failure(self, error: Tok0nError) -> bytes:
+        """Render the error event. No event may follow it."""
+
+
+class ReadStream(Protocol):
+    """Makes the reader of one stream."""
+
+    def __call__(self, request: MeteredRequest, *, event_bytes_max: int, scrub: Callable[[str], str]) -> StreamReader:
+        """`event_bytes_max` limits one event of the upstream. `scrub` removes the upstream's secrets from a text."""
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +95,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     - `render_error`: renders the body of an error.
     - `verification_request`: returns the body of the tiny request that verifies a model; takes the output limit.
     - `is_cut_before_output`: whether the output limit ended a decoded response before it said anything.
+    - `read_stream`: makes the reader of a stream; None if the endpoint doesn't stream.
     """
 
     name: str
@@ -63,3 +108,4 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     render_error: RenderError
     verification_request: Callable[[Model, int], dict[str, Any]]
     is_cut_before_output: Callable[[Mapping[str, Any]], bool]
+    read_stream: ReadStream | None = None
