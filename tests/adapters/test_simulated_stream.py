@@ -9,13 +9,20 @@ import httpx
 import msgspec
 import pytest
 
+from support.fakes import FakeClock
+from support.ledgers import open_engine
+from support.limiters import make_limiter
+from tok0n.adapters.upstream.http import HttpUpstream
 from tok0n.bootstrap import demo
 from tok0n.cli.server import _welcome
 from tok0n.demo.simulated_stream import SLOW_WORD_SECONDS, WORD_SECONDS
-from tok0n.demo.simulated_upstream import simulated_upstream
+from tok0n.demo.simulated_upstream import MODELS, simulated_upstream
 from tok0n.domain.catalogue import VERIFICATION_PROMPT
+from tok0n.domain.endpoints.chat import CHAT
 from tok0n.http.asgi import AsgiBridge
 from tok0n.http.server import HttpServer, bind
+from tok0n.services.verify_models import VerifyModels
+from tok0n.settings import model_of
 
 pytestmark = pytest.mark.anyio
 
@@ -140,3 +147,36 @@ def test_the_streaming_demo_switches_streaming_on_and_prints_how_to_stream(tmp_p
         assert [request.get("stream") for request in requests] == [None, True][: 1 + streaming]
         for snippet in re.findall(r"<<'END'\n(.*?)END\n", printed, re.DOTALL):
             compile(snippet, "snippet", "exec")
+
+
+@pytest.mark.parametrize("continuous_usage", [False, True])
+async def test_the_demos_models_pass_the_verification_of_streams(tmp_path: Path, *, continuous_usage: bool) -> None:
+    _, settings = demo._settings(tmp_path, port=1, streaming=True, upstream_url="http://127.0.0.1:2")
+    clock = FakeClock()
+    app = simulated_upstream(api_key=None, pause=_no_pause)
+    async with (
+        HttpServer(AsgiBridge(app), bind("127.0.0.1", 0), shutdown_seconds=1) as server,
+        open_engine("sqlite", tmp_path) as db,
+    ):
+        upstream = HttpUpstream(name="s", base_url=f"{server.url}/v1", api_key=None, timeout_seconds=5.0)
+        verify_models = VerifyModels(
+            endpoint=CHAT,
+            stream_endpoints=[CHAT],
+            models=db.models,
+            upstreams={"simulated": upstream},
+            limiter=make_limiter(clock, upstream=100),
+            clock=clock,
+            timeout_seconds=5.0,
+        )
+        for model_id in ("demo", "demo-slow") if continuous_usage else MODELS:
+            model = model_of(model_id, settings)
+            route = msgspec.structs.replace(model.routes[0], continuous_usage=continuous_usage)
+            state = await verify_models(msgspec.structs.replace(model, routes=(route,)))
+            stream = state.streams["chat"]
+            assert (state.passed, stream.verified, stream.detail) == (True, True, "")
+            assert stream.continuous_usage_stats is continuous_usage
+        await upstream.aclose()
+
+
+async def _no_pause(_: float) -> None:
+    """Stream at once."""

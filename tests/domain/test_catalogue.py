@@ -1,10 +1,21 @@
 """When a model is listed, and when it is verified again."""
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 
 from support.models import make_model
-from tok0n.domain.catalogue import ModelState, Verification, is_due, is_listed
+from tok0n.domain.catalogue import (
+    Model,
+    ModelState,
+    StreamCheck,
+    StreamState,
+    Verification,
+    is_due,
+    is_listed,
+    with_streaming,
+)
 
 MODEL = make_model(max_output_tokens=10, default_output_tokens=10)
 MINUTE_US = 60_000_000
@@ -67,3 +78,85 @@ def test_a_failing_model_is_tried_again_ever_more_rarely_but_at_least_daily() ->
         state = after(*([False] * failures))
         assert not is_due(MODEL, state, now_us=failures + pause_us - 1, interval_us=DAY_US)
         assert is_due(MODEL, state, now_us=failures + pause_us, interval_us=DAY_US)
+
+
+def streaming(state: ModelState, *, model: Model = MODEL) -> bool:
+    return with_streaming(model, state, stream_endpoints=["chat"]).streaming_endpoints == ("chat",)
+
+
+def streamed(*results: bool, continuous_usage: bool = False) -> ModelState:
+    """The state after verifications that passed, each followed by a stream with this result."""
+    state = ModelState(id="m")
+    for number, passed in enumerate(results, start=1):
+        check = StreamCheck(passed=passed, continuous_usage=continuous_usage, detail="" if passed else "no usage")
+        state = state.after(
+            Verification(
+                model="m",
+                fingerprint=MODEL.fingerprint,
+                checked_at_us=number,
+                checks={"answered": True},
+                latency_ms=1,
+                streams={"chat": check},
+            )
+        )
+    return state
+
+
+@pytest.mark.parametrize(
+    ("results", "streams"),
+    [("+", True), ("-", False), ("+--", True), ("+---", False), ("+--+--", True), ("+---+", True), ("--+", True)],
+)
+def test_a_model_streams_after_a_pass_until_the_third_failure_in_a_row(results: str, *, streams: bool) -> None:
+    state = streamed(*(result == "+" for result in results))
+    assert streaming(state) is streams
+    assert is_listed(MODEL, state), "a failed stream leaves the model listed"
+    assert state.streams["chat"].detail == ("" if results[-1] == "+" else "no usage")
+
+
+def test_a_model_streams_only_on_endpoints_that_may_stream() -> None:
+    assert with_streaming(MODEL, streamed(True), stream_endpoints=[]) == MODEL
+
+
+def test_a_failed_verification_leaves_the_streams_as_they_are() -> None:
+    verification = Verification(
+        model="m", fingerprint=MODEL.fingerprint, checked_at_us=9, checks={"answered": False}, latency_ms=1
+    )
+    assert streaming(streamed(True).after(verification))
+    other = msgspec.structs.replace(verification, fingerprint="other")
+    assert streamed(True).after(other).streams == {}
+
+
+def test_another_setting_of_continuous_usage_voids_the_stream_alone() -> None:
+    route = msgspec.structs.replace(MODEL.routes[0], continuous_usage=True)
+    continuous = msgspec.structs.replace(MODEL, routes=(route,))
+    assert is_listed(continuous, streamed(True))
+    assert not streaming(streamed(True), model=continuous)
+    assert is_due(continuous, streamed(True), now_us=2, interval_us=DAY_US, stream_endpoints=["chat"])
+    state = streamed(True, continuous_usage=True)
+    assert streaming(state, model=continuous)
+    assert not streaming(state)
+    failed = state.streams["chat"].after(StreamCheck(passed=False, detail="no usage"))
+    assert failed == StreamState(consecutive_failures=1, detail="no usage")
+
+
+def test_switching_streaming_on_makes_a_model_due_until_its_stream_was_checked() -> None:
+    def due(state: ModelState, *, now_us: int = 1, endpoints: Sequence[str] = ("chat",)) -> bool:
+        return is_due(MODEL, state, now_us=now_us, interval_us=DAY_US, stream_endpoints=endpoints)
+
+    assert due(after(True))
+    assert not due(after(True), endpoints=())
+    assert not due(after(False)), "a model that fails as a whole waits"
+    assert not due(streamed(True))
+    assert due(streamed(True), endpoints=("chat", "responses"))
+    assert not due(streamed(False), now_us=MINUTE_US)
+    assert due(streamed(False), now_us=1 + MINUTE_US)
+    assert not due(streamed(False), now_us=1 + MINUTE_US, endpoints=())
+    assert not due(streamed(False, False), now_us=1 + MINUTE_US)
+
+
+def test_the_upstream_gets_the_options_that_it_accepted() -> None:
+    for options, stats in ((False, False), (True, False), (True, True)):
+        check = StreamCheck(passed=True, stream_options=options, continuous_usage_stats=stats)
+        state = ModelState(id="m", streams={"chat": StreamState().after(check)})
+        (route,) = with_streaming(MODEL, state, stream_endpoints=["chat"]).routes
+        assert (route.stream_options, route.continuous_usage_stats) == (options, stats)

@@ -23,11 +23,10 @@ from support.models import make_model
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.bootstrap.resources import Store, open_store
-from tok0n.bootstrap.services import declared_models
 from tok0n.bootstrap.serving import bind_for
 from tok0n.bootstrap.wiring import open_gateway
 from tok0n.domain.accounts import Account
-from tok0n.domain.catalogue import Verification
+from tok0n.domain.catalogue import StreamCheck, Verification
 from tok0n.http.server import HttpServer
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import Limiter
@@ -39,7 +38,7 @@ from tok0n.services.pipeline import Pipeline
 from tok0n.services.request_reader import RequestReader
 from tok0n.services.reservations import Reservations
 from tok0n.services.sign_in import SignIn
-from tok0n.settings import load
+from tok0n.settings import load, model_of
 
 EMAIL = "a@example.com"
 MODEL = make_model("demo", upstream="fake", upstream_model="upstream-demo")
@@ -291,7 +290,7 @@ async def running(
     async with open_store(settings) as store:
         await store.accounts.create(email=EMAIL, tokens=tokens, now_us=clock.now_us())
         _, api_key = await create_key(store.accounts, EMAIL)
-        for model in declared_models(settings).values():
+        for model in (model_of(id_, settings) for id_ in settings.models):
             await store.models.record(
                 Verification(
                     model=model.id,
@@ -299,6 +298,9 @@ async def running(
                     checked_at_us=clock.now_us(),
                     checks={"ok": True},
                     latency_ms=1,
+                    streams={"chat": StreamCheck(passed=True)}
+                    if settings.server.streaming
+                    else {},
                 )
             )
     listener, settings = bind_for(settings)

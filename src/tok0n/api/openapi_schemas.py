@@ -26,6 +26,15 @@ def _model() -> dict[str, Any]:
             "object": {"const": "model"},
             "created": {"type": "integer"},
             "owned_by": {"type": "string"},
+            "streams": {
+                "type": "boolean",
+                "description": "Whether the model streams. Only if streaming is switched on.",
+            },
+            "streaming_endpoints": {
+                "type": "array",
+                "items": {"enum": [endpoint.name for endpoint in ENDPOINTS]},
+                "description": "The endpoints on which the model streams. Only if streaming is switched on.",
+            },
         },
     }
 

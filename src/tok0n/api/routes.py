@@ -87,4 +87,11 @@ def _json(value: object) -> Response:
 
 
 def _body(model: ListedModel) -> dict[str, object]:
-    return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}
+    body: dict[str, object] = {
+        "id": model.id,
+        "object": "model",
+        "created": model.created,
+        "owned_by": model.owned_by,
+    }
+    endpoints = model.streaming_endpoints
+    return body if endpoints is None else body | {"streams": bool(endpoints), "streaming_endpoints": endpoints}

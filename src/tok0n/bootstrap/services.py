@@ -18,8 +18,9 @@ from tok0n.bootstrap.resources import (
     open_store,
     open_upstreams,
 )
-from tok0n.domain.catalogue import Model
+from tok0n.domain.endpoints import ENDPOINTS
 from tok0n.domain.endpoints.chat import CHAT
+from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.packs import Pack
 from tok0n.domain.users import Registration
 from tok0n.ports.clock import Clock
@@ -81,7 +82,7 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
         open_mailer(settings) as mailer,
         _open_passwords() as passwords,
     ):
-        catalogue = Catalogue(declared_models(settings), store.models)
+        catalogue = make_catalogue(settings, store)
         await catalogue.refresh()
         caller_cache = CallerCache(store.callers, clock)
         reservations = Reservations(store.ledger, clock)
@@ -118,7 +119,7 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
 async def open_catalogue(settings: Settings, store: Store) -> AsyncIterator[tuple[Catalogue, VerifyModels]]:
     """Open the catalogue and its verification for a command, which may run while a server runs."""
     clock = SystemClock()
-    catalogue = Catalogue(declared_models(settings), store.models)
+    catalogue = make_catalogue(settings, store)
     await catalogue.refresh()
     async with (
         open_upstreams(settings) as upstreams,
@@ -129,7 +130,7 @@ async def open_catalogue(settings: Settings, store: Store) -> AsyncIterator[tupl
 
 def make_api_keys(settings: Settings, store: Store, clock: Clock) -> ApiKeys:
     """Return the use cases of API keys, for a command."""
-    return _make_api_keys(store, Catalogue(declared_models(settings), store.models), clock)
+    return _make_api_keys(store, make_catalogue(settings, store), clock)
 
 
 def _make_api_keys(store: Store, catalogue: Catalogue, clock: Clock) -> ApiKeys:
@@ -212,9 +213,16 @@ async def _open_passwords() -> AsyncIterator[Argon2Passwords]:
         passwords.close()
 
 
-def declared_models(settings: Settings) -> dict[str, Model]:
-    """Return the declared models by id."""
-    return {model_id: settings_.model_of(model_id, settings) for model_id in settings.models}
+def make_catalogue(settings: Settings, store: Store) -> Catalogue:
+    """Return the catalogue of the declared models. It is empty until its first refresh."""
+    declared = {model_id: settings_.model_of(model_id, settings) for model_id in settings.models}
+    endpoints = [endpoint.name for endpoint in _stream_endpoints(settings)]
+    return Catalogue(declared, store.models, stream_endpoints=endpoints)
+
+
+def _stream_endpoints(settings: Settings) -> list[Endpoint]:
+    """Return the endpoints on which models may stream."""
+    return [endpoint for endpoint in ENDPOINTS if endpoint.read_stream is not None] if settings.server.streaming else []
 
 
 def _verification(
@@ -223,6 +231,7 @@ def _verification(
     timeout_seconds = settings.catalogue.verify_timeout_seconds
     return VerifyModels(
         endpoint=CHAT,
+        stream_endpoints=_stream_endpoints(settings),
         models=store.models,
         upstreams=upstreams,
         limiter=limiter,

@@ -4,17 +4,18 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from tok0n.domain.catalogue import Model, ModelState, is_due, is_listed, is_verified
+from tok0n.domain.catalogue import Model, ModelState, is_due, is_listed, is_verified, with_streaming
 from tok0n.domain.errors import NotFound
 from tok0n.ports.catalogue import Models
 
 
 class ListedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """A model in the response of `GET /v1/models`."""
+    """A model in the response of `GET /v1/models`. `streaming_endpoints` is None unless streaming is switched on."""
 
     id: str
     created: int
     owned_by: str
+    streaming_endpoints: tuple[str, ...] | None = None
 
 
 class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,13 +28,18 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool
     verified: bool
     state: ModelState
+    streaming_endpoints: tuple[str, ...]
 
 
 class Catalogue:
-    """Answers from memory. `refresh` loads the changes that other processes made."""
+    """Answers from memory. `refresh` loads the changes that other processes made.
 
-    def __init__(self, declared: Mapping[str, Model], models: Models) -> None:
+    `stream_endpoints` names the endpoints on which models may stream: none unless streaming is switched on.
+    """
+
+    def __init__(self, declared: Mapping[str, Model], models: Models, *, stream_endpoints: Sequence[str] = ()) -> None:
         self._declared = declared
+        self.stream_endpoints = stream_endpoints
         self._models = models
         self._states: dict[str, ModelState] = {}
         self._listed: dict[str, Model] = {}
@@ -41,7 +47,11 @@ class Catalogue:
     async def refresh(self) -> None:
         """Load the state of all models from the database."""
         self._states = await self._models.states()
-        self._listed = {id_: model for id_, model in self._declared.items() if is_listed(model, self._state(id_))}
+        self._listed = {
+            id_: with_streaming(model, self._state(id_), stream_endpoints=self.stream_endpoints)
+            for id_, model in self._declared.items()
+            if is_listed(model, self._state(id_))
+        }
 
     def find(self, model_id: str) -> Model | None:
         """Return the model with this id, or None if it is not listed."""
@@ -80,7 +90,13 @@ class Catalogue:
         return [
             model
             for id_, model in self._declared.items()
-            if is_due(model, self._state(id_), now_us=now_us, interval_us=interval_us)
+            if is_due(
+                model,
+                self._state(id_),
+                now_us=now_us,
+                interval_us=interval_us,
+                stream_endpoints=self.stream_endpoints,
+            )
         ]
 
     def reports(self) -> list[ModelReport]:
@@ -88,15 +104,16 @@ class Catalogue:
         return [self._report(model_id) for model_id in self._declared]
 
     def _report(self, model_id: str) -> ModelReport:
-        model, state = self._declared[model_id], self._state(model_id)
+        model, state, listed = self._declared[model_id], self._state(model_id), self._listed.get(model_id)
         return ModelReport(
             id=model_id,
             upstream=model.routes[0].upstream,
             upstream_model=model.routes[0].upstream_model,
-            listed=model_id in self._listed,
+            listed=listed is not None,
             enabled=state.enabled,
             verified=is_verified(model, state),
             state=state,
+            streaming_endpoints=() if listed is None else listed.streaming_endpoints,
         )
 
     def _state(self, model_id: str) -> ModelState:
@@ -105,4 +122,9 @@ class Catalogue:
     def _to_listed(self, model: Model) -> ListedModel:
         verified_at_us = self._state(model.id).verified_at_us
         assert verified_at_us is not None, "only verified models are listed"
-        return ListedModel(id=model.id, created=verified_at_us // 1_000_000, owned_by=model.owned_by)
+        return ListedModel(
+            id=model.id,
+            created=verified_at_us // 1_000_000,
+            owned_by=model.owned_by,
+            streaming_endpoints=model.streaming_endpoints if self.stream_endpoints else None,
+        )

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from tok0n.domain.catalogue import Model
+from tok0n.domain.catalogue import Model, ModelState
 from tok0n.domain.errors import Tok0nError
 from tok0n.ports.clock import Clock
 from tok0n.ports.ledger import Ledger
@@ -88,8 +88,21 @@ class Housekeeping:
                     failures=state.consecutive_failures,
                     detail=state.detail,
                 )
+            self._warn_of_streams(state)
         if models:
             await self._catalogue.refresh()
+
+    def _warn_of_streams(self, state: ModelState) -> None:
+        for endpoint in self._catalogue.stream_endpoints:
+            stream = state.streams.get(endpoint)
+            if stream is not None and stream.detail:
+                log.warning(
+                    "model_failed_stream",
+                    model=state.id,
+                    endpoint=endpoint,
+                    failures=stream.consecutive_failures,
+                    detail=stream.detail,
+                )
 
 
 async def _every(seconds: float, task: PeriodicTask) -> None:

@@ -1,12 +1,14 @@
 """Verify with one tiny real completion that a model responds and reports usage that can be charged.
 
-The request is bounded, sent and read like a customer's, and counts toward the global limit.
+A model that passes is then verified on each endpoint on which models may stream (`verify_streams`). Each request is
+bounded, sent and read like a customer's, and counts toward the global limit.
 """
 
 import asyncio
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -17,22 +19,24 @@ from tok0n.domain.catalogue import (
     VERIFICATION_RETRY_OUTPUT_TOKENS,
     Model,
     ModelState,
+    Route,
+    StreamCheck,
     Verification,
 )
 from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.errors import (
     ADMISSION_EXPIRED,
     LimiterUnavailable,
-    Overloaded,
     RejectedByUpstream,
     Tok0nError,
-    UpstreamFailed,
 )
 from tok0n.domain.metered_request import MeteredRequest
+from tok0n.domain.usage import Usage
 from tok0n.ports.catalogue import Models
 from tok0n.ports.clock import Clock
-from tok0n.ports.limiter import Admission, Limiter
+from tok0n.ports.limiter import Limiter
 from tok0n.ports.upstream import Upstream
+from tok0n.services.verify_streams import StreamOutcome, routes_to_try, stream_request, try_stream, was_sent
 
 CONCURRENT_MAX = 8
 """The most models that `VerifyModels.verify_all` verifies at the same time."""
@@ -55,6 +59,16 @@ must be greater than `thinking.budget_tokens`". OpenAI for small limits: "Expect
 _REASONING_TOKENS = "completion_tokens_details.reasoning_tokens"
 
 
+class _Sent(Protocol):
+    """The result of sending a request. `was_sent` is False only if the gateway sent nothing of it."""
+
+    @property
+    def was_sent(self) -> bool: ...
+
+
+_T = TypeVar("_T", bound=_Sent)
+
+
 class VerifyModels:
     """Verifies models and stores the results."""
 
@@ -62,6 +76,7 @@ class VerifyModels:
         self,
         *,
         endpoint: Endpoint,
+        stream_endpoints: Sequence[Endpoint] = (),
         models: Models,
         upstreams: Mapping[str, Upstream],
         limiter: Limiter,
@@ -69,8 +84,12 @@ class VerifyModels:
         timeout_seconds: float,
         exclusive_seconds: float = 0.0,
     ) -> None:
-        """`exclusive_seconds` is how long a process that starts to verify a model excludes the others."""
+        """`stream_endpoints` are those on which models may stream.
+
+        `exclusive_seconds` is how long a process that starts to verify a model excludes the others.
+        """
         self._endpoint = endpoint
+        self._stream_endpoints = stream_endpoints
         self._models = models
         self._upstreams = upstreams
         self._limiter = limiter
@@ -105,6 +124,7 @@ class VerifyModels:
             outcome = await self._attempt(model, output_tokens, exclusive_us=exclusive_us)
             if outcome is None:
                 return None
+            exclusive_us = 0  # the claim of the first attempt is our own
             verification = Verification(
                 model=model.id,
                 fingerprint=model.fingerprint,
@@ -115,12 +135,49 @@ class VerifyModels:
             )
             if not outcome.needs_more_output:
                 break
-            exclusive_us = 0  # the claim of the previous attempt is our own
+        if verification.passed:
+            streams = {
+                endpoint.name: await self._verify_stream(endpoint, model, output_tokens)
+                for endpoint in self._stream_endpoints
+            }
+            verification = msgspec.structs.replace(verification, streams=streams)
         return await self._models.record(verification)
+
+    async def _verify_stream(self, endpoint: Endpoint, model: Model, output_tokens: int) -> StreamCheck:
+        """Send one small stream, and another one with fewer options if the upstream rejects the options."""
+        for route in routes_to_try(model):
+            outcome = await self._attempt_stream(endpoint, model, route, output_tokens)
+            if not outcome.rejects_options:
+                break
+        return StreamCheck(
+            passed=not outcome.detail,
+            continuous_usage=route.continuous_usage,
+            stream_options=route.stream_options,
+            continuous_usage_stats=route.continuous_usage_stats,
+            detail=outcome.detail,
+        )
+
+    async def _attempt_stream(self, endpoint: Endpoint, model: Model, route: Route, output_tokens: int) -> StreamOutcome:
+        request = stream_request(endpoint, model, route, output_tokens=output_tokens)
+        upstream = self._upstreams[request.route.upstream]
+        outcome = await self._dispatch(
+            model,
+            lambda: try_stream(endpoint, upstream, request, timeout_seconds=self._timeout_seconds),
+            exclusive_us=0,
+        )
+        assert outcome is not None, "no process is excluded"
+        if outcome.usage is None:
+            return outcome
+        fault = _find_usage_fault(request, outcome.usage)
+        return outcome if fault is None else msgspec.structs.replace(outcome, detail=fault.detail)
 
     async def _attempt(self, model: Model, output_tokens: int, *, exclusive_us: int) -> "_Outcome | None":
         """Send one completion, which counts toward the global limit. None if another process verifies the model."""
         request = verification_request(self._endpoint, model, output_tokens)
+        return await self._dispatch(model, lambda: self._try(model, request), exclusive_us=exclusive_us)
+
+    async def _dispatch(self, model: Model, send: Callable[[], Awaitable[_T]], *, exclusive_us: int) -> _T | None:
+        """Admit a request, store it, and send it. None if another process verifies the model."""
         request_id = ids.request_id(self._clock.now_us(), os.urandom(ids.RANDOM_BYTES))
         async with self._limiter.admit_operator(request_id=request_id) as admission:
             if not await self._models.claim_verification(
@@ -129,12 +186,14 @@ class VerifyModels:
                 return None
             if not admission.is_still_valid():
                 raise LimiterUnavailable(detail=ADMISSION_EXPIRED)
-            return await self._try(model, request, admission)
+            admission.dispatched = True
+            outcome = await send()
+            admission.dispatched = outcome.was_sent
+            return outcome
 
-    async def _try(self, model: Model, request: MeteredRequest, admission: Admission) -> "_Outcome":
+    async def _try(self, model: Model, request: MeteredRequest) -> "_Outcome":
         upstream = self._upstreams[request.route.upstream]
         checks = dict.fromkeys(CHECKS, False)
-        admission.dispatched = True
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 response = await upstream.send(self._endpoint.upstream_path, request.upstream_body)
@@ -153,9 +212,7 @@ class VerifyModels:
             needs_more_output = _LIMIT_REACHED.search(error.message) is not None
             return _Outcome(checks=checks, detail=error.message, needs_more_output=needs_more_output)
         except Tok0nError as error:
-            if isinstance(error, Overloaded) or (isinstance(error, UpstreamFailed) and not error.reached):
-                admission.dispatched = False
-            return _Outcome(checks=checks, detail=error.detail or error.message)
+            return _Outcome(checks=checks, detail=error.detail or error.message, was_sent=was_sent(error))
         checks["shape_and_usage"] = True
         return _judge(self._endpoint, checks, request, answer)
 
@@ -166,6 +223,14 @@ class _Outcome(msgspec.Struct, frozen=True, kw_only=True):
     checks: dict[str, bool]
     detail: str = ""
     needs_more_output: bool = False
+    was_sent: bool = True
+
+
+class _UsageFault(msgspec.Struct, frozen=True, kw_only=True):
+    """Why usage is more than a request may use. `check` is the one of `CHECKS` that failed."""
+
+    check: str
+    detail: str
 
 
 def output_limits(model: Model) -> list[int]:
@@ -186,24 +251,28 @@ def verification_request(endpoint: Endpoint, model: Model, output_tokens: int) -
 
 def _judge(endpoint: Endpoint, checks: dict[str, bool], request: MeteredRequest, answer: Answer) -> _Outcome:
     """Check the usage against the output limit and the bound of the request."""
-    usage = answer.usage
-    output_tokens = usage.total_tokens - usage.prompt_tokens
-    checks["output_limit"] = output_tokens <= request.output_bound
-    checks["bound"] = usage.total_tokens <= request.bound
-    if not checks["output_limit"]:
-        needed = output_tokens - request.output_limit
-        return _Outcome(
-            checks=checks,
-            detail=(
-                f"{output_tokens} tokens beyond the prompt, above the output limit of {request.output_limit}:"
-                f" set reasoning_tokens_max of this model to at least {needed}"
-                f" (now {request.model.reasoning_tokens_max})"
-            ),
-        )
-    if not checks["bound"]:
-        detail = f"{usage.total_tokens} tokens used, above the bound of {request.bound}"
-        return _Outcome(checks=checks, detail=detail)
+    fault = _find_usage_fault(request, answer.usage)
+    checks["output_limit"] = fault is None or fault.check != "output_limit"
+    checks["bound"] = answer.usage.total_tokens <= request.bound
+    if fault is not None:
+        return _Outcome(checks=checks, detail=fault.detail)
     return _Outcome(checks=checks, needs_more_output=_needs_more_output(endpoint, request, answer))
+
+
+def _find_usage_fault(request: MeteredRequest, usage: Usage) -> _UsageFault | None:
+    """Check usage against the output limit and the bound of the request."""
+    output_tokens = usage.total_tokens - usage.prompt_tokens
+    if output_tokens > request.output_bound:
+        detail = (
+            f"{output_tokens} tokens beyond the prompt, above the output limit of {request.output_limit}:"
+            f" set reasoning_tokens_max of this model to at least {output_tokens - request.output_limit}"
+            f" (now {request.model.reasoning_tokens_max})"
+        )
+        return _UsageFault(check="output_limit", detail=detail)
+    if usage.total_tokens > request.bound:
+        detail = f"{usage.total_tokens} tokens used, above the bound of {request.bound}"
+        return _UsageFault(check="bound", detail=detail)
+    return None
 
 
 def _needs_more_output(endpoint: Endpoint, request: MeteredRequest, answer: Answer) -> bool:

@@ -64,11 +64,13 @@ def model_of(model_id: str, settings: Settings) -> catalogue.Model:
     model = settings.models[model_id]
     values = msgspec.structs.asdict(model)
     del values["bound"]
+    upstream = settings.upstreams[model.upstream]
     route = catalogue.Route(
         upstream=values.pop("upstream"),
-        upstream_url=settings.upstreams[model.upstream].base_url,
+        upstream_url=upstream.base_url,
         upstream_model=values.pop("upstream_model"),
         output_limit_field=values.pop("output_limit_field"),
+        continuous_usage=upstream.continuous_usage,
     )
     return catalogue.Model(id=model_id, routes=(route,), **values)
 

@@ -173,6 +173,7 @@ model = Table(
     Column("latency_ms", Integer),
     Column("checks", Text, nullable=False),
     Column("detail", Text, nullable=False),
+    Column("streams", Text, nullable=False, server_default="{}"),
     **_CLUSTERED,
 )
 

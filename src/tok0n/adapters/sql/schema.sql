@@ -156,7 +156,8 @@ CREATE TABLE model (
     consecutive_failures INTEGER NOT NULL,
     latency_ms INTEGER,
     checks TEXT NOT NULL,
-    detail TEXT NOT NULL
+    detail TEXT NOT NULL,
+    streams TEXT NOT NULL DEFAULT '{{}}'
 ) {clustered};
 
 CREATE TABLE users (

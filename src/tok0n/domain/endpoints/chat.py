@@ -98,10 +98,10 @@ def _read_usage(values: Mapping[str, Any]) -> Usage | None:
     return read_usage(values.get("usage"))
 
 
-def _verification_request(model: Model, output_tokens: int) -> dict[str, Any]:
+def _verification_request(model: Model, output_tokens: int, prompt: str = VERIFICATION_PROMPT) -> dict[str, Any]:
     return {
         "model": model.id,
-        "messages": [{"role": "user", "content": VERIFICATION_PROMPT}],
+        "messages": [{"role": "user", "content": prompt}],
         "max_completion_tokens": output_tokens,
     }
 

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from tok0n.domain.catalogue import Model
+from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model
 from tok0n.domain.errors import Tok0nError
 from tok0n.domain.json_text import JsonText
 from tok0n.domain.ledger import Receipt
@@ -28,6 +28,13 @@ class RenderError(Protocol):
 
     def __call__(self, *, message: str, type_: str, code: str, param: str | None) -> bytes:
         """Return the JSON document."""
+
+
+class VerificationRequest(Protocol):
+    """Makes the body of the tiny request that verifies a model."""
+
+    def __call__(self, model: Model, output_tokens: int, prompt: str = VERIFICATION_PROMPT) -> dict[str, Any]:
+        """`output_tokens` is the output limit."""
 
 
 class StreamReader(Protocol):
@@ -93,7 +100,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     - `find_fault`: says what is wrong with the decoded body of a response with status 200, or returns None.
     - `read_usage`: returns the usage in such a body, or None if it is missing or impossible.
     - `render_error`: renders the body of an error.
-    - `verification_request`: returns the body of the tiny request that verifies a model; takes the output limit.
+    - `verification_request`: returns the body of the tiny request that verifies a model.
     - `is_cut_before_output`: whether the output limit ended a decoded response before it said anything.
     - `read_stream`: makes the reader of a stream; None if the endpoint doesn't stream.
     """
@@ -106,6 +113,6 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     find_fault: Callable[[Any], str | None]
     read_usage: Callable[[Mapping[str, Any]], Usage | None]
     render_error: RenderError
-    verification_request: Callable[[Model, int], dict[str, Any]]
+    verification_request: VerificationRequest
     is_cut_before_output: Callable[[Mapping[str, Any]], bool]
     read_stream: ReadStream | None = None

@@ -1,6 +1,7 @@
 """Migrate schema 0101 to 0102, inside the caller's transaction.
 
-0102 numbers the changes of keys, adds up the use of past days, and indexes what periodic tasks read.
+0102 numbers the changes of keys, adds up the use of past days, indexes what periodic tasks read, and stores which
+models stream.
 """
 
 import sqlalchemy as sa
@@ -23,9 +24,14 @@ _ADDED = (
 """How the added statements of `schema.sql` and `guards.sql` begin."""
 
 
+_ALTERED = ("ALTER TABLE model ADD COLUMN streams TEXT NOT NULL DEFAULT '{}'",)
+
+
 def upgrade(tx: sa.Connection) -> None:
-    """Add the tables, triggers and indexes, and replace PostgreSQL's function."""
+    """Add the columns, tables, triggers and indexes, and replace PostgreSQL's function."""
     engine = ddl.engine_of(tx)
+    for statement in _ALTERED:
+        tx.exec_driver_sql(statement)
     for statement in (*ddl.tables(engine), *ddl.guards(engine)):
         if statement.startswith(_ADDED):
             tx.exec_driver_sql(statement)

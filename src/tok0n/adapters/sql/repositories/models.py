@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import model, operator_request
 from tok0n.adapters.sql.store import SqlStore, lock_for
-from tok0n.domain.catalogue import ModelState, Verification
+from tok0n.domain.catalogue import ModelState, StreamState, Verification
 
 KEPT_US = 600_000_000
 """The operator's requests are kept for 10 minutes. A limiter needs only those of the last minute."""
@@ -57,6 +57,7 @@ def _save(tx: sa.Connection, state: ModelState) -> ModelState:
     values = msgspec.structs.asdict(state) | {
         "enabled": int(state.enabled),
         "checks": msgspec.json.encode(state.checks).decode(),
+        "streams": msgspec.json.encode(state.streams).decode(),
     }
     if tx.execute(sa.update(model).where(model.c.id == state.id).values(values)).rowcount == 0:
         tx.execute(sa.insert(model).values(values))
@@ -66,4 +67,5 @@ def _save(tx: sa.Connection, state: ModelState) -> ModelState:
 def _state(row: sa.Row[tuple[object, ...]]) -> ModelState:
     values = dict(row._mapping)  # noqa: SLF001  SQLAlchemy's documented name
     checks = msgspec.json.decode(values.pop("checks"), type=dict[str, bool])
-    return ModelState(**values | {"enabled": bool(values["enabled"]), "checks": checks})
+    streams = msgspec.json.decode(values.pop("streams"), type=dict[str, StreamState])
+    return ModelState(**values | {"enabled": bool(values["enabled"]), "checks": checks, "streams": streams})

@@ -1,0 +1,119 @@
+"""Verify with one small stream that a model streams completely and reports usage that can be charged."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from tok0n.domain.answers import read_answer
+from tok0n.domain.catalogue import (
+    STREAM_VERIFICATION_PROMPT,
+    VERIFICATION_PROMPT,
+    VERIFICATION_RETRY_OUTPUT_TOKENS,
+    Model,
+    Route,
+)
+from tok0n.domain.continuous_usage import ContinuousUsage
+from tok0n.domain.endpoints.endpoint import Endpoint, StreamReader
+from tok0n.domain.errors import Overloaded, Tok0nError, UpstreamFailed
+from tok0n.domain.metered_request import MeteredRequest
+from tok0n.domain.usage import Usage
+from tok0n.ports.upstream import StreamedResponse, Upstream
+
+_INPUT_STATUSES = frozenset({400, 422})
+_OPTION_NAMES = (b"stream_options", b"include_usage", b"continuous_usage")
+
+
+class StreamOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of one stream. `usage` is None if the stream failed, and `detail` says why.
+
+    `rejects_options`: the upstream rejected the request because of `stream_options`.
+    """
+
+    usage: Usage | None = None
+    detail: str = ""
+    rejects_options: bool = False
+    was_sent: bool = True
+
+
+def routes_to_try(model: Model) -> Iterator[Route]:
+    """Yield the model's route with fewer and fewer options of streams, until the upstream accepts them.
+
+    vLLM and SGLang report continuous usage only if they are asked to. Mistral rejects `stream_options`, and reports
+    usage.
+    """
+    route = model.routes[0]
+    if route.continuous_usage:
+        yield msgspec.structs.replace(route, continuous_usage_stats=True)
+    yield route
+    yield msgspec.structs.replace(route, stream_options=False)
+
+
+def stream_request(endpoint: Endpoint, model: Model, route: Route, *, output_tokens: int) -> MeteredRequest:
+    """Return the request for a small stream, read and bounded like a customer's."""
+    streaming = msgspec.structs.replace(model, routes=(route,), streaming_endpoints=(endpoint.name,))
+    prompt = VERIFICATION_PROMPT
+    if route.continuous_usage:
+        prompt = STREAM_VERIFICATION_PROMPT
+        output_tokens = min(max(output_tokens, VERIFICATION_RETRY_OUTPUT_TOKENS[0]), model.max_output_tokens)
+    body = endpoint.verification_request(model, output_tokens, prompt) | {"stream": True}
+    return endpoint.read_request(msgspec.json.encode(body), find_model=lambda _: streaming, is_streaming=True)
+
+
+async def try_stream(
+    endpoint: Endpoint, upstream: Upstream, request: MeteredRequest, *, timeout_seconds: float
+) -> StreamOutcome:
+    """Send the request, and read its stream to the end. A failure of the upstream is a result."""
+    assert endpoint.read_stream is not None, "only endpoints that stream are verified"
+    bytes_max = upstream.body_bytes_max
+    reader = endpoint.read_stream(request, event_bytes_max=bytes_max, scrub=upstream.scrub)
+    continuous = ContinuousUsage(endpoint.read_usage, event_bytes_max=bytes_max)
+    detail, sent = "", True
+    try:
+        async with upstream.stream(
+            endpoint.upstream_path, request.upstream_body, timeout_seconds=timeout_seconds
+        ) as response:
+            if response.status != 200:
+                return _rejection(endpoint, upstream, request, response.status, await response.read_all())
+            await _read(response, reader, continuous)
+    except Tok0nError as error:
+        detail = error.detail or error.message
+        sent = was_sent(error)
+    if not reader.is_complete or reader.usage is None:
+        failure = reader.failure
+        return StreamOutcome(detail=detail if failure is None else failure.detail or failure.message, was_sent=sent)
+    fault = continuous.find_fault(reader.usage) if request.route.continuous_usage else None
+    return StreamOutcome(detail=fault) if fault is not None else StreamOutcome(usage=reader.usage)
+
+
+def was_sent(error: Tok0nError) -> bool:
+    """Return whether the gateway sent any of the request that failed with this error."""
+    return not isinstance(error, Overloaded) and not (isinstance(error, UpstreamFailed) and not error.reached)
+
+
+async def _read(response: StreamedResponse, reader: StreamReader, continuous: ContinuousUsage) -> None:
+    """Read until the upstream has said that the stream is over, or can't be charged."""
+    while not reader.is_done and reader.failure is None:
+        piece = await response.read()
+        if not piece:
+            reader.end()
+            return
+        reader.feed(piece)
+        continuous.feed(piece)
+
+
+def _rejection(
+    endpoint: Endpoint, upstream: Upstream, request: MeteredRequest, status: int, body: bytes
+) -> StreamOutcome:
+    rejects_options = status in _INPUT_STATUSES and any(name in body for name in _OPTION_NAMES)
+    try:
+        read_answer(
+            endpoint,
+            status,
+            body,
+            public_model=request.model.id,
+            upstream_model=request.route.upstream_model,
+            scrub=upstream.scrub,
+        )
+    except Tok0nError as error:
+        return StreamOutcome(detail=error.detail or error.message, rejects_options=rejects_options)
+    raise AssertionError("a status other than 200 is no answer")
