@@ -157,7 +157,9 @@ class VerifyModels:
             detail=outcome.detail,
         )
 
-    async def _attempt_stream(self, endpoint: Endpoint, model: Model, route: Route, output_tokens: int) -> StreamOutcome:
+    async def _attempt_stream(
+        self, endpoint: Endpoint, model: Model, route: Route, output_tokens: int
+    ) -> StreamOutcome:
         request = stream_request(endpoint, model, route, output_tokens=output_tokens)
         upstream = self._upstreams[request.route.upstream]
         outcome = await self._dispatch(
