@@ -225,8 +225,8 @@ class RecordingReader(RequestReader):
 class GatedReader(RequestReader):
     """Holds its threads at a gate."""
 
-    def __init__(self, catalogue: Catalogue, **waiting_max: int) -> None:
-        super().__init__(catalogue, **waiting_max)
+    def __init__(self, catalogue: Catalogue, **options: Any) -> None:
+        super().__init__(catalogue, **options)
         self.gate = threading.Semaphore(0)
         self.started = threading.Event()
         self.running: list[bool] = []

@@ -7,10 +7,11 @@ from tok0n.api.errors import TABLE
 from tok0n.domain.endpoints import ENDPOINTS
 
 
-def schemas() -> dict[str, Any]:
-    """Return all schemas, by name."""
+def schemas(*, is_streaming: bool) -> dict[str, Any]:
+    """Return all schemas, by name. `is_streaming`: the gateway streams."""
+    of_endpoints = [endpoint.operation.schemas(is_streaming=is_streaming) for endpoint in ENDPOINTS]
     return {
-        **{name: schema for endpoint in ENDPOINTS for name, schema in endpoint.operation.schemas().items()},
+        **{name: schema for group in of_endpoints for name, schema in group.items()},
         "Model": _model(),
         **account_schemas(),
         "Error": _error(),

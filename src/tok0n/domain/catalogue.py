@@ -22,13 +22,15 @@ VERIFICATION_RETRY_OUTPUT_TOKENS = (256, 2_048)
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One way to serve a model: an upstream, and the name of the model there.
 
-    `output_limit_field` is the upstream's name for the output limit.
+    `output_limit_field` is the upstream's name for the output limit. `stream_options` is False for an upstream that
+    rejects the field of this name but reports the usage of a stream unasked.
     """
 
     upstream: str
     upstream_url: str = ""
     upstream_model: str
     output_limit_field: str = "max_completion_tokens"
+    stream_options: bool = True
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,8 +19,11 @@ FindModel = Callable[[str], Model | None]
 class ReadRequest(Protocol):
     """Reads and bounds a request."""
 
-    def __call__(self, body: JsonText, *, find_model: FindModel) -> MeteredRequest:
-        """Return the request. Raises `InvalidRequest`, which names the field, or `UnknownModel`."""
+    def __call__(self, body: JsonText, *, find_model: FindModel, is_streaming: bool = False) -> MeteredRequest:
+        """Return the request. Raises `InvalidRequest`, which names the field, or `UnknownModel`.
+
+        `is_streaming`: the gateway streams, so the request may ask for a stream of a model that streams.
+        """
 
 
 class RenderError(Protocol):
@@ -72,6 +75,13 @@ class ReadStream(Protocol):
         """`event_bytes_max` limits one event of the upstream. `scrub` removes the upstream's secrets from a text."""
 
 
+class Schemas(Protocol):
+    """Generates the JSON schemas of an endpoint by name. `is_streaming`: the gateway streams."""
+
+    def __call__(self, *, is_streaming: bool) -> dict[str, Any]:
+        """Return the schemas."""
+
+
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """What the OpenAPI document says of an endpoint. `schemas` has the two schemas by name, and those they refer to."""
 
@@ -79,7 +89,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     request_schema: str
     response_schema: str
-    schemas: Callable[[], dict[str, Any]]
+    schemas: Schemas
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
