@@ -39,27 +39,6 @@ A settlement that takes longer can find the row expired: the client then gets an
 """
 
 
-class Call(msgspec.Struct, kw_only=True):
-    """The facts about one request, for its response headers and its log line.
-
-    `started_seconds` is on the monotonic clock. `Pipeline` sets `caller` and the fields below it as it learns them, and
-    no other module changes them.
-    """
-
-    request_id: str
-    started_seconds: float
-    endpoint: str
-    client_request_id: str | None = None
-
-    caller: Caller | None = None
-    rate: RateState | None = None
-    model: str | None = None
-    upstream: str | None = None
-    reserved: int | None = None
-    receipt: Receipt | None = None
-    upstream_ms: int | None = None
-
-
 class Pipeline:
     """Serves the requests of all endpoints."""
 
