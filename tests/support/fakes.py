@@ -39,6 +39,10 @@ class FakeUpstream:
     """
 
     timeout_seconds = 5.0
+    stream_seconds = 60.0
+    stream_idle_seconds = 60.0
+    body_bytes_max = 2**20
+    continuous_usage = False
 
     def __init__(
         self, answer: UpstreamResponse | Tok0nError | None = None, *, gate: asyncio.Event | None = None

@@ -55,7 +55,23 @@ class Upstream(Protocol):
 
     @property
     def timeout_seconds(self) -> float:
-        """The total deadline of one request."""
+        """The total deadline of one request whose response is read whole."""
+
+    @property
+    def stream_seconds(self) -> float:
+        """The total deadline of one stream."""
+
+    @property
+    def stream_idle_seconds(self) -> float:
+        """The longest silence of a stream, before its first event or between two. Comments don't count."""
+
+    @property
+    def body_bytes_max(self) -> int:
+        """The size limit of a whole response, and of one event of a stream."""
+
+    @property
+    def continuous_usage(self) -> bool:
+        """Whether the operator says that the upstream reports usage in every chunk of a chat stream."""
 
     def send(self, path: str, body: bytes) -> Awaitable[UpstreamResponse]:
         """POST a JSON body to `path` below the base URL, and read the response within the deadline and the size limit.
