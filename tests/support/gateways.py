@@ -39,6 +39,7 @@ from tok0n.services.pipeline import Pipeline
 from tok0n.services.request_reader import RequestReader
 from tok0n.services.reservations import Reservations
 from tok0n.services.sign_in import SignIn
+from tok0n.services.streams import StreamLimits, Streams
 from tok0n.settings import load
 
 EMAIL = "a@example.com"
@@ -103,6 +104,7 @@ async def in_process(
             limiter=limiter,
             reservations=reservations,
             upstreams={"fake": upstream},
+            streams=Streams(StreamLimits(), clock),
             clock=clock,
         )
         with contextlib.closing(reader):

@@ -39,7 +39,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: "ServerState") -> None:
         self._server = server
         self.loop = server.loop
-        self.tasks = server.tasks
+        self.background = server.background
         self._limits = limits = server.limits
         self._parser = RequestParser(head_bytes_max=limits.head_bytes_max, header_lines_max=limits.header_lines_max)
         self._state = _IDLE

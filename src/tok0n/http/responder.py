@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PUSHED_UNSENT_BYTES_MAX = 16 * 1024
-"""The bytes of a pushed body that the event loop may hold for the socket. The rest waits in the body, which counts it."""
+"""The bytes of a pushed body that the event loop may hold for the socket. The body holds and counts the rest."""
 
 
 class Responder:

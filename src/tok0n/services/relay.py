@@ -6,6 +6,7 @@ The upstream is read at its own speed. A client that reads slowly, or leaves, ch
 import asyncio
 from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 
 from tok0n.domain.answers import read_answer
@@ -43,6 +44,13 @@ UNREAD_BYTES_MAX = 1024 * 1024
 
 RATE_SECONDS = 10.0
 """The period over which a client's reading rate is measured."""
+
+
+class StreamedAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer whose response begins now. `task` ends with the stream; its result is the error that the client got."""
+
+    body: PushedBody
+    task: "asyncio.Task[Tok0nError | None]"
 
 
 class Relay:
@@ -87,6 +95,15 @@ class Relay:
         self._done_at: float | None = None
         self._done_bytes = 0
         self._rate_marks = [(self._sent_at, 0)] * 2
+
+    async def begin(self, task: "asyncio.Task[Tok0nError | None]") -> StreamedAnswer:
+        """Wait until the response may begin. `task` runs the stream. Raises the error that the client gets instead."""
+        try:
+            await self.begun
+        except BaseException:
+            self.body.leave()
+            raise
+        return StreamedAnswer(body=self.body, task=task)
 
     async def run(self, reservation: Reservation) -> None:
         """Call the upstream, relay its events, and settle. Raises the errors of `domain.errors`."""

@@ -127,12 +127,18 @@ def _fields(line: RequestLine) -> dict[str, Any]:
     fields["milliseconds"] = round(line.seconds * 1000, 1)
     if call.upstream_ms is not None:
         fields["upstream_milliseconds"] = call.upstream_ms
-    if call.is_stream:
-        fields["stream"] = True
-        if call.first_event_ms is not None:
-            fields["first_event_milliseconds"] = call.first_event_ms
-        if call.client_left:
-            fields["client_left"] = True
+    fields |= _stream_fields(call)
     if line.detail:
         fields["detail"] = line.detail
+    return fields
+
+
+def _stream_fields(call: Call) -> dict[str, Any]:
+    if not call.is_stream:
+        return {}
+    fields: dict[str, Any] = {"stream": True}
+    if call.first_event_ms is not None:
+        fields["first_event_milliseconds"] = call.first_event_ms
+    if call.client_left:
+        fields["client_left"] = True
     return fields
