@@ -45,7 +45,7 @@ class Connection(asyncio.Protocol):
         self._state = _IDLE
         self._watchdog = Watchdog(server.loop, self._on_deadline)
         self._request: Request | None = None
-        self._responder = Responder(server, on_finish=self._finish, on_failure=self._cut_response)
+        self._responder = Responder(server, on_finish=self._finish, on_failure=self._cut_response, abort=self.abort)
         self._body_rate: BodyRate | None = None
         self._is_advancing = False
         self._is_reading = True

@@ -7,17 +7,17 @@ from typing import Protocol
 class BodyWriter(Protocol):
     """What writes the body to a connection."""
 
+    wake: Callable[[], None]
+    """Have it soon take what waits, or notice the end."""
+
+    abort: Callable[[], None]
+    """Reset the connection."""
+
     def write(self, piece: bytes) -> bool:
         """Write a piece now, and return True. False if the client has not read enough of what was written before."""
 
-    def wake(self) -> None:
-        """Take what waits, or notice the end, soon."""
-
     def unsent_bytes(self) -> int:
         """Return how many written bytes the socket has not accepted yet."""
-
-    def abort(self) -> None:
-        """Close the connection at once."""
 
 
 class PushedBody:
@@ -71,7 +71,7 @@ class PushedBody:
         self._end()
 
     def drop(self) -> None:
-        """Close the connection at once, because its client reads too slowly."""
+        """Reset the connection, because its client reads too slowly."""
         writer = self._writer
         self.leave()
         if writer is not None:

@@ -24,6 +24,7 @@ class Responder:
 
     - `has_begun`: a part of a response is written, and the rest is not.
     - Calls `on_finish` after each complete response, and `on_failure` if a response can't be completed.
+    - `abort` resets the connection.
     """
 
     __slots__ = (
@@ -34,6 +35,7 @@ class Responder:
         "_server",
         "_task",
         "_waiter",
+        "abort",
         "has_begun",
         "transport",
     )
@@ -41,11 +43,17 @@ class Responder:
     transport: asyncio.Transport
 
     def __init__(
-        self, server: "ServerState", *, on_finish: Callable[[Request], None], on_failure: Callable[[Request], None]
+        self,
+        server: "ServerState",
+        *,
+        on_finish: Callable[[Request], None],
+        on_failure: Callable[[Request], None],
+        abort: Callable[[], None],
     ) -> None:
         self._server = server
         self._on_finish = on_finish
         self._on_failure = on_failure
+        self.abort = abort
         self._is_paused = False
         self._next_request: Request | None = None
         self._task: asyncio.Task[None] | None = None
@@ -212,12 +220,13 @@ class Responder:
 class _PushedWriter:
     """Writes a pushed body directly, without the responder's task. Implements `BodyWriter`."""
 
-    __slots__ = ("_frame", "_responder", "wake")
+    __slots__ = ("_frame", "_responder", "abort", "wake")
 
     def __init__(self, responder: Responder, framing: StreamedBody) -> None:
         self._responder = responder
         self._frame = framing.frame
         self.wake = responder.wake
+        self.abort = responder.abort
 
     def write(self, piece: bytes) -> bool:
         responder = self._responder
@@ -228,6 +237,3 @@ class _PushedWriter:
 
     def unsent_bytes(self) -> int:
         return self._responder.transport.get_write_buffer_size()
-
-    def abort(self) -> None:
-        self._responder.transport.abort()
