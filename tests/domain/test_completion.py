@@ -8,10 +8,11 @@ import pytest
 
 from support.fakes import ANSWER
 from support.scripted_upstream import USAGE
-from tok0n.domain.answers import REJECTED_WITHOUT_WORDS, Answer, read_answer
+from tok0n.domain.answers import Answer, read_answer
 from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.errors import RejectedByUpstream, UpstreamFailed
 from tok0n.domain.scrub import scrub
+from tok0n.domain.upstream_failures import REJECTED_WITHOUT_WORDS
 from tok0n.domain.usage import Usage
 
 

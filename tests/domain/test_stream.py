@@ -22,7 +22,7 @@ def parse(body: bytes, *, piece_bytes: int, event_bytes_max: int = 1_000) -> tup
 def expected(body: bytes) -> list[Event]:
     """Parse a whole body line by line, as the standard describes it."""
     events = []
-    name, data = b"", []
+    name, data = b"", list[bytes]()
     for line in [*re.split(rb"\r\n|\r|\n", body.lstrip(b"\xef\xbb\xbf \t\r\n")), b""]:
         if not line:
             if b"\n".join(data):

@@ -3,7 +3,7 @@
 import math
 
 from tok0n.domain.endpoints.endpoint import RenderError
-from tok0n.domain.endpoints.error_shapes import render_openai_error
+from tok0n.domain.endpoints.error_shapes import TYPES, render_openai_error
 from tok0n.domain.errors import (
     AccountingFailed,
     InsufficientTokens,
@@ -22,21 +22,21 @@ from tok0n.http.message import Headers, Response
 RETRY_AFTER_SECONDS_MAX = 60
 
 TABLE: dict[str, tuple[int, str]] = {
-    "invalid_request": (400, "invalid_request_error"),
-    "invalid_api_key": (401, "authentication_error"),
-    "insufficient_tokens": (402, "insufficient_tokens_error"),
+    "invalid_request": (400, TYPES["invalid_request"]),
+    "invalid_api_key": (401, TYPES["invalid_api_key"]),
+    "insufficient_tokens": (402, TYPES["insufficient_tokens"]),
     "not_found": (404, "invalid_request_error"),
     "model_not_found": (404, "invalid_request_error"),
     "method_not_allowed": (405, "invalid_request_error"),
     "request_timeout": (408, "invalid_request_error"),
     "request_too_large": (413, "invalid_request_error"),
-    "rate_limit_error": (429, "rate_limit_error"),
+    "rate_limit_error": (429, TYPES["rate_limit_error"]),
     "headers_too_large": (431, "invalid_request_error"),
     "http_version_not_supported": (505, "invalid_request_error"),
-    "api_error": (500, "api_error"),
-    "upstream_error": (502, "upstream_error"),
-    "rate_limit_unavailable": (503, "service_unavailable_error"),
-    "overloaded": (503, "service_unavailable_error"),
+    "api_error": (500, TYPES["api_error"]),
+    "upstream_error": (502, TYPES["upstream_error"]),
+    "rate_limit_unavailable": (503, TYPES["rate_limit_unavailable"]),
+    "overloaded": (503, TYPES["overloaded"]),
 }
 """The HTTP status and the type of each error code. docs/errors.md tells customers how to fix each error."""
 

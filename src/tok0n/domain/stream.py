@@ -1,8 +1,8 @@
 """Parse server-sent events as their bytes arrive. Does no I/O.
 
-Source: WHATWG HTML, "Server-sent events". Three differences: an event with empty data is dropped, white space before the
-first event is ignored, and a body that begins as no event can is kept as a document. Upstreams return such documents
-(an error as JSON, a proxy's page) with any content type.
+Source: WHATWG HTML, "Server-sent events". Three differences: an event with empty data is dropped, white space before
+the first event is ignored, and a body that starts like JSON or HTML is kept as a document. Upstreams return such
+documents (an error, a proxy's page) with any content type.
 """
 
 import msgspec

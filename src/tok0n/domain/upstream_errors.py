@@ -1,4 +1,4 @@
-"""Read the error in an upstream's 400 or 422, and decide whether the customer or the operator must fix it.
+"""Read the error in an upstream's response, and decide whether the customer or the operator must fix it.
 
 The customer must fix it unless it is about the operator's credentials, quota or model settings. This is a deny-list: an
 error that it misses reaches a customer who can't fix it. An allow-list would be worse: an input error that it misses
@@ -67,15 +67,31 @@ _WORDS = {
 }
 
 
+_STATUSES = {
+    429: re.compile(r"rate_?limit|quota|resource_?exhausted|too_?many_?requests|throttl"),
+    401: re.compile(r"authenticat|invalid_?api_?key|unauthorized"),
+    402: re.compile(r"billing|balance|payment|credit"),
+    403: re.compile(r"permission|access_?denied|forbidden"),
+    404: re.compile(r"not_?found"),
+    400: re.compile(
+        r"bad_?request|invalid_?(?:request|argument|value|type|param|prompt|image)|unprocessable|validation"
+        r"|context_?length|string_above_max|content_?(?:policy|filter)|failed_?precondition|unsupported_"
+    ),
+    500: re.compile(r"server_?error|internal|overload|unavailable|timeout|^api_?error"),
+}
+"""The status that the words in a type or code stand for. The first match counts."""
+
+
 class ReportedError(msgspec.Struct, frozen=True, kw_only=True):
     """An error as the upstream reports it. `message` is None if its format is unknown.
 
-    `names` are its type, code, status and reasons.
+    `names` are its type, code, status and reasons. `status` is an HTTP status that its body repeats.
     """
 
     message: str | None = None
     param: str | None = None
     names: tuple[str, ...] = ()
+    status: int | None = None
     is_about_headers: bool = False
 
 
@@ -118,6 +134,14 @@ def operators_subject(error: ReportedError) -> str | None:
     return None
 
 
+def declared_status(error: ReportedError) -> int | None:
+    """Return the HTTP status that the error stands for, by its code or type. None if it has neither."""
+    if error.status is not None:
+        return error.status
+    names = [name.lower() for name in error.names]
+    return next((status for status, words in _STATUSES.items() if any(map(words.search, names))), None)
+
+
 def _read_object(error: dict[str, Any], *, nested: int) -> ReportedError:
     """Read OpenAI's error object, or a similar one that wraps another error."""
     metadata = error.get("metadata")
@@ -147,7 +171,8 @@ def _read_wrapped(text: str, error: dict[str, Any], *, nested: int) -> ReportedE
     if inner.message is None and not inner.names:
         return _make(text, error)
     names = inner.names + _names(error)
-    return msgspec.structs.replace(inner, names=names)
+    status = _status(error) if inner.status is None else inner.status
+    return msgspec.structs.replace(inner, names=names, status=status)
 
 
 def _read_detail(detail: Any, error: dict[str, Any]) -> ReportedError:
@@ -182,7 +207,16 @@ def _make(message: str | None, error: dict[str, Any]) -> ReportedError:
         message=text if text.strip() else None,
         param=param if type(param) is str and param else None,
         names=_names(error),
+        status=_status(error),
     )
+
+
+def _status(error: dict[str, Any]) -> int | None:
+    """Return the HTTP status in the code, which is a number or a string of digits."""
+    code = error.get("code")
+    if type(code) is str and len(code) == 3 and code.isascii() and code.isdigit():
+        code = int(code)
+    return code if type(code) is int and 400 <= code <= 599 else None
 
 
 def _names(error: dict[str, Any]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from tok0n.domain.endpoints.chat_fields import (
     messages_size,
     output_limit,
 )
+from tok0n.domain.endpoints.chat_stream import ChatStreamReader
 from tok0n.domain.endpoints.endpoint import Endpoint, FindModel, Operation
 from tok0n.domain.endpoints.error_shapes import render_openai_error
 from tok0n.domain.endpoints.fields import COUNT, NULL
@@ -152,4 +153,5 @@ CHAT = Endpoint(
     render_error=render_openai_error,
     verification_request=_verification_request,
     is_cut_before_output=_is_cut_before_output,
+    read_stream=ChatStreamReader,
 )

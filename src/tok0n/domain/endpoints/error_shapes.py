@@ -2,6 +2,18 @@
 
 import msgspec
 
+TYPES = {
+    "invalid_request": "invalid_request_error",
+    "invalid_api_key": "authentication_error",
+    "insufficient_tokens": "insufficient_tokens_error",
+    "rate_limit_error": "rate_limit_error",
+    "api_error": "api_error",
+    "upstream_error": "upstream_error",
+    "rate_limit_unavailable": "service_unavailable_error",
+    "overloaded": "service_unavailable_error",
+}
+"""The type of each error code of the tree."""
+
 _encode = msgspec.json.Encoder().encode
 
 

@@ -1,0 +1,215 @@
+"""Read a chat stream of an upstream, and render what the client gets.
+
+Source: OpenAI API reference, "The chat completion chunk object". Every event is decoded in full, which takes less than
+a microsecond, so what an event means is never guessed from its bytes.
+"""
+
+import json
+from typing import Any
+
+import msgspec
+
+from tok0n.domain.answer_json import decode, splice_member
+from tok0n.domain.endpoints.error_shapes import TYPES, render_openai_error
+from tok0n.domain.errors import InvalidRequest, Tok0nError, UpstreamFailed
+from tok0n.domain.ledger import Receipt
+from tok0n.domain.metered_request import MeteredRequest
+from tok0n.domain.stream import Event, EventParser
+from tok0n.domain.upstream_failures import Scrub, invalid_response, read_error_in_stream, without_usage
+from tok0n.domain.usage import Usage, read_usage
+
+DONE = b"data: [DONE]\n\n"
+
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
+_FINAL_MEMBERS = ("id", "object", "created", "model", "service_tier", "system_fingerprint", "provider")
+"""The members that our chunk with the usage takes from the upstream's last chunk with one."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class ChatStreamReader:
+    """Reads one stream. Implements `StreamReader`."""
+
+    def __init__(self, request: MeteredRequest, *, event_bytes_max: int, scrub: Scrub) -> None:
+        self.has_content = False
+        self.usage: Usage | None = None
+        self.is_complete = False
+        self.is_done = False
+        self.failure: Tok0nError | None = None
+        self._parser = EventParser(event_bytes_max=event_bytes_max)
+        self._scrub = scrub
+        self._public_model = request.model.id
+        self._upstream_model = request.route.upstream_model
+        self._public_value = _encode(self._public_model)
+        self._model_members: tuple[Any, bytes, bytes] = (None, b"", b"")
+        self._choices = request.n
+        self._includes_usage = request.stream is not None and request.stream.includes_usage
+        self._finished: set[int] = set()
+        self._final_chunk: dict[str, Any] = {}
+
+    def feed(self, piece: bytes) -> bytes:
+        """Read bytes as they arrive. Returns the whole events to relay now."""
+        if self._is_over():
+            return b""
+        return self._read_all(self._parser.feed(piece))
+
+    def end(self) -> bytes:
+        """Read the clean end of the body. Sets `failure` unless the answer is complete."""
+        if self._is_over():
+            return b""
+        output = self._read_all(self._parser.end())
+        if self._parser.is_document:
+            self._fail_as_reported(decode(self._parser.document))
+        elif not self._is_over():
+            self._fail(
+                UpstreamFailed(
+                    "The upstream provider ended its response too early.",
+                    detail="the stream ended before the answer was complete",
+                    outcome_unknown=True,
+                    status=200,
+                )
+            )
+        return output
+
+    def render_completion(self, receipt: Receipt) -> bytes:
+        """Render the chunk with the usage, if the customer asked for it, and the last event."""
+        if not self._includes_usage:
+            return DONE
+        charge = {
+            "reserved": receipt.reserved,
+            "charged": receipt.charged,
+            "available": receipt.balance.available,
+        }
+        usage = self._final_chunk["usage"] | {"tok0n": charge}
+        # Unlike msgspec, `json` also encodes what upstreams send beside valid JSON: lone surrogates and NaN.
+        chunk = json.dumps(self._final_chunk | {"usage": usage}, separators=(",", ":"))
+        return b"data: %b\n\n%b" % (chunk.encode(), DONE)
+
+    def render_failure(self, error: Tok0nError) -> bytes:
+        """Render the error event. No event may follow it."""
+        param = error.param if isinstance(error, InvalidRequest) else None
+        body = render_openai_error(message=error.message, type_=TYPES[error.code], code=error.code, param=param)
+        return b"data: %b\n\n" % body
+
+    def _is_over(self) -> bool:
+        return self.is_done or self.failure is not None
+
+    def _read_all(self, events: list[Event]) -> bytes:
+        output = []
+        for event in events:
+            output.append(self._read(event))
+            if self.is_done or self.failure is not None:
+                break
+        else:
+            if self._parser.is_too_long:
+                self._fail(invalid_response(200, "with an event that is too long"))
+        return b"".join(output)
+
+    def _read(self, event: Event) -> bytes:
+        """Return what the client gets of an event."""
+        values = decode(event.data)
+        choices = values.get("choices") if type(values) is dict else None
+        if type(choices) is list and values.get("error") is None and (event.name is None or event.name.isascii()):
+            return self._relay(event, values, choices) if self._read_choices(values, choices) else b""
+        if values is None and event.data.strip() == b"[DONE]":
+            self._finish()
+        else:
+            self._fail_as_reported(values)
+        return b""
+
+    def _read_choices(self, values: dict[str, Any], choices: list[Any]) -> bool:
+        """Read what ends the hold and the answer. Returns False if the stream has failed."""
+        has_report = values.get("usage") is not None or values.get("x_groq") is not None
+        for position, choice in enumerate(choices):
+            if type(choice) is not dict:
+                self._fail_as_reported(None)
+                return False
+            reason = choice.get("finish_reason")
+            if choice.get("error") is not None or reason == "error":
+                self._fail_as_reported({"error": choice.get("error")})
+                return False
+            if reason:
+                self._finish_choice(choice.get("index"), position)
+            elif not self.has_content:
+                self.has_content = _has_content(choice.get("delta"))
+            if choice.get("usage") is not None:
+                has_report = True
+        if has_report:
+            self._read_usage(values, choices)
+        return True
+
+    def _relay(self, event: Event, values: dict[str, Any], choices: list[Any]) -> bytes:
+        """Render a chunk with the public model and without usage. A chunk with only usage is withheld."""
+        if values.get("usage") is not None:
+            if not choices:
+                return b""
+            event.data = splice_member(event.data, "usage", b"null" if self._includes_usage else None)
+        model = values.get("model")
+        if model != self._public_model and "model" in values:
+            event.data = self._with_public_model(event.data, model)
+        return event.render()
+
+    def _finish_choice(self, index: Any, position: int) -> None:
+        self.has_content = True
+        if type(index) is not int:
+            index = position
+        if 0 <= index < self._choices:
+            self._finished.add(index)
+
+    def _read_usage(self, values: dict[str, Any], choices: list[Any]) -> None:
+        """Remember the valid report in a chunk, if any, and what our chunk with the usage takes from this one."""
+        groq = values.get("x_groq")
+        reports = [values.get("usage"), groq.get("usage") if type(groq) is dict else None]
+        reports += [choice.get("usage") for choice in choices]
+        for report in reports:
+            usage = read_usage(report)
+            if usage is not None:
+                break
+        else:
+            return
+        self.usage = usage
+        if len(self._finished) >= self._choices:
+            self.is_complete = self.has_content = True
+        if self._includes_usage:
+            is_whole = not choices and report is values.get("usage")
+            members = values if is_whole else {name: values[name] for name in _FINAL_MEMBERS if name in values}
+            self._final_chunk = members | {"model": self._public_model, "choices": [], "usage": report}
+
+    def _with_public_model(self, data: bytes, model: Any) -> bytes:
+        """Replace the model. Most chunks of a stream have it in the same bytes, and no other member of that name."""
+        if type(model) is str and data.count(b'"model"') == 1 and b"\\u00" not in data:
+            known, theirs, ours = self._model_members
+            if model != known:
+                theirs, ours = b'"model":%b' % _encode(model), b'"model":%b' % self._public_value
+                self._model_members = model, theirs, ours
+            if theirs in data:
+                return data.replace(theirs, ours)
+        return splice_member(data, "model", self._public_value)
+
+    def _finish(self) -> None:
+        if self.usage is None:
+            self._fail(without_usage())
+        else:
+            self.is_complete = self.is_done = self.has_content = True
+
+    def _fail_as_reported(self, values: Any) -> None:
+        """Fail with the error in an event or in a body. Without one, the upstream sent something else."""
+        error = read_error_in_stream(
+            values,
+            is_early=not self.has_content,
+            public_model=self._public_model,
+            upstream_model=self._upstream_model,
+            scrub=self._scrub,
+        )
+        self._fail(error)
+
+    def _fail(self, error: Tok0nError) -> None:
+        """End the stream. What follows a complete answer doesn't change it."""
+        if self.is_complete:
+            self.is_done = True
+        else:
+            self.failure = error
+
+
+def _has_content(delta: Any) -> bool:
+    return type(delta) is dict and any(name != "role" and value not in _EMPTY for name, value in delta.items())
