@@ -54,6 +54,7 @@ class InProcess(msgspec.Struct, kw_only=True):
     reservations: Reservations
     pipeline: Pipeline
     reader: RequestReader
+    streams: Streams
     upstream: FakeUpstream
     api_key: str
 
@@ -79,6 +80,7 @@ async def in_process(
     limiter: Limiter | None = None,
     engine: str = "sqlite",
     make_reader: Callable[[Catalogue], RequestReader] = RequestReader,
+    stream_limits: StreamLimits | None = None,
 ) -> AsyncIterator[InProcess]:
     """Without a `limiter` it is one in memory, with `limits`."""
     clock = clock or SystemClock()
@@ -97,6 +99,7 @@ async def in_process(
         )
         reservations = Reservations(db.ledger, clock)
         reader = make_reader(catalogue)
+        streams = Streams(stream_limits or StreamLimits(), clock)
         pipeline = Pipeline(
             caller_cache=CallerCache(db.callers, clock),
             reader=reader,
@@ -104,7 +107,7 @@ async def in_process(
             limiter=limiter,
             reservations=reservations,
             upstreams={"fake": upstream},
-            streams=Streams(StreamLimits(), clock),
+            streams=streams,
             clock=clock,
         )
         with contextlib.closing(reader):
@@ -114,6 +117,7 @@ async def in_process(
                 reservations=reservations,
                 pipeline=pipeline,
                 reader=reader,
+                streams=streams,
                 upstream=upstream,
                 api_key=api_key,
             )

@@ -7,11 +7,13 @@ from typing import Protocol
 class BodyWriter(Protocol):
     """What writes the body to a connection."""
 
-    wake: Callable[[], None]
-    """Have it soon take what waits, or notice the end."""
+    @property
+    def wake(self) -> Callable[[], None]:
+        """Have it soon take what waits, or notice the end."""
 
-    abort: Callable[[], None]
-    """Reset the connection."""
+    @property
+    def abort(self) -> Callable[[], None]:
+        """Reset the connection."""
 
     def write(self, piece: bytes) -> bool:
         """Write a piece now, and return True. False if the client has not read enough of what was written before."""

@@ -244,7 +244,8 @@ class Relay:
     async def _settle(self, reservation: Reservation) -> None:
         call, usage = self._call, self._reader.usage
         assert usage is not None
-        assert call.upstream_ms is not None
+        if call.upstream_ms is None:
+            call.upstream_ms = self._milliseconds()
         call.client_left = self.body.has_left
         call.receipt = await reservation.settle(
             usage, upstream_ms=call.upstream_ms, first_event_ms=call.first_event_ms, client_left=call.client_left
@@ -262,13 +263,12 @@ class Relay:
             self._read_bytes, self._read_at = read_bytes, now
         if now - self._rate_marks[1][0] >= RATE_SECONDS:
             self._rate_marks = [self._rate_marks[1], (now, read_bytes)]
-        if not self._over.done():
-            return
-        if self._done_at is None or now - self._done_at >= CLIENT_SECONDS_MAX:
-            is_too_slow = self._done_at is not None and read_bytes - self._done_bytes < CLIENT_BYTES_MIN
+        is_too_slow = now - self._read_at >= CLIENT_SECONDS_MAX
+        if self._over.done() and (self._done_at is None or now - self._done_at >= CLIENT_SECONDS_MAX):
+            is_too_slow |= self._done_at is not None and read_bytes - self._done_bytes < CLIENT_BYTES_MIN
             self._done_at, self._done_bytes = now, read_bytes
-            if is_too_slow:
-                self.drop_client()
+        if is_too_slow:
+            self.drop_client()
 
     def _bytes_read_by_client(self) -> int:
         return self.body.pushed_bytes - self.body.unsent_bytes
