@@ -28,6 +28,7 @@ def test_every_commented_default_in_the_template_is_the_default() -> None:
     commented = load(_written(template()), environ={}, dotenv={}, overrides={})
     model = {"upstream_model": "gpt-5.5", "default_output_tokens": 4096}
     derived = {("server", "public_url"): commented.server.public_url} | {("models", k): v for k, v in model.items()}
+    derived["upstreams", "connections_max"] = 2_000
     seen = 0
     for section, key, value, comment in _commented(template()):
         field = fields_of((SECTIONS | TABLES)[section])[key]
@@ -66,6 +67,7 @@ def test_every_setting_is_documented_with_its_default(section: str, key: str) ->
         ("server", "public_url"),
         ("models", "upstream_model"),
         ("models", "default_output_tokens"),
+        ("upstreams", "connections_max"),
     }:
         assert row != "none"
     elif default_of(field) in (None, "", (), {}):

@@ -11,7 +11,7 @@ from tok0n.domain.catalogue import Route
 from tok0n.settings import load, model_of
 from tok0n.settings.schema import SECTIONS, TABLES, default_of, fields_of
 
-DERIVED = {"public_url", "upstream_model", "default_output_tokens"}
+DERIVED = {"public_url", "upstream_model", "default_output_tokens", "connections_max"}
 """Settings whose defaults `load` derives. Other tests check their values."""
 
 
@@ -60,6 +60,21 @@ def defaults_in(section: msgspec.Struct, struct: type[msgspec.Struct]) -> dict[s
 )
 def test_the_public_url_is_normalized_and_defaults_to_host_and_port(text: str, expected: str) -> None:
     assert settings_of(f"[server]\n{text}").server.public_url == expected
+
+
+@pytest.mark.parametrize(
+    ("server", "expected"),
+    [
+        ("", 2_000),
+        ("streams_max = 9", 2_000),
+        ("streaming = true", 7_000),
+        ("streaming = true\nstreams_max = 9", 2_009),
+    ],
+)
+def test_an_upstream_has_a_connection_for_each_stream_and_2000_more(server: str, expected: int) -> None:
+    assert settings_of(f"[server]\n{server}\n{UPSTREAM}").upstreams["openai"].connections_max == expected
+    set_by_hand = settings_of(f"[server]\n{server}\n{UPSTREAM}connections_max = 3")
+    assert set_by_hand.upstreams["openai"].connections_max == 3
 
 
 @pytest.mark.parametrize(
@@ -113,6 +128,7 @@ def test_every_setting_of_a_model_reaches_the_domain() -> None:
         "reasoning_tokens_max": 300,
         "verify_output_tokens": 64,
         "owned_by": "us",
+        "streaming_endpoints": (),
     }
 
 

@@ -76,6 +76,45 @@ def test_a_model_id_that_no_path_can_hold_is_rejected(id_: str) -> None:
         settings_of(UPSTREAM + MODEL.replace("gpt-5.5", id_))
 
 
+@pytest.mark.parametrize(
+    ("key", "good", "bad"),
+    [
+        ("server.streaming", ["true", "false"], ["1", "'maybe'"]),
+        ("server.stream_hold_seconds", ["0.1", "300"], ["0", "301", "-1", "'x'"]),
+        ("server.streams_max", ["1", "100_000"], ["0", "100_001", "1.5"]),
+        ("server.unread_bytes_max", ["1_048_576", "1_099_511_627_776"], ["1_048_575", "1_099_511_627_777"]),
+        ("upstreams.openai.stream_seconds", ["0.5", "86_400"], ["0", "86_401"]),
+        ("upstreams.openai.stream_idle_seconds", ["0.5", "86_400"], ["0", "86_401"]),
+        ("upstreams.openai.continuous_usage", ["true", "false"], ["0"]),
+    ],
+)
+def test_a_setting_of_streams_is_within_its_limits(key: str, good: list[str], bad: list[str]) -> None:
+    section, _, name = key.rpartition(".")
+    table = UPSTREAM if section == "upstreams.openai" else f"[{section}]\n"
+    for value in good:
+        settings_of(f"{table}{name} = {value}\n")
+    for value in bad:
+        assert set(faults_of(f"{table}{name} = {value}\n")) == {key}
+
+
+@pytest.mark.parametrize(
+    ("body", "event", "is_right"),
+    [(4_194_304, 16_777_216, True), (4_194_305, 16_777_216, False), (1_024, 4_096, True), (1_024, 4_095, False)],
+)
+def test_with_streaming_one_event_may_have_four_times_the_bytes_of_a_request(
+    body: int, event: int, *, is_right: bool
+) -> None:
+    text = f"max_body_bytes = {body}\n{UPSTREAM}body_bytes_max = {event}"
+    settings_of(f"[server]\n{text}")
+    if is_right:
+        settings_of(f"[server]\nstreaming = true\n{text}")
+        return
+    faults = faults_of(f"[server]\nstreaming = true\n{text}")
+    assert set(faults) == {"upstreams.openai.body_bytes_max"}
+    (message,) = faults.values()
+    assert f"set it to {4 * body} or more, or lower server.max_body_bytes" in message
+
+
 def test_the_token_counts_of_a_model_must_be_consistent() -> None:
     assert set(faults_of(UPSTREAM + MODEL + "default_output_tokens = 16385")) == {
         'models."gpt-5.5".default_output_tokens'

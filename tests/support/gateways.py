@@ -39,6 +39,7 @@ from tok0n.services.pipeline import Pipeline
 from tok0n.services.request_reader import RequestReader
 from tok0n.services.reservations import Reservations
 from tok0n.services.sign_in import SignIn
+from tok0n.services.streams import StreamLimits, Streams
 from tok0n.settings import load
 
 EMAIL = "a@example.com"
@@ -53,6 +54,7 @@ class InProcess(msgspec.Struct, kw_only=True):
     reservations: Reservations
     pipeline: Pipeline
     reader: RequestReader
+    streams: Streams
     upstream: FakeUpstream
     api_key: str
 
@@ -78,6 +80,7 @@ async def in_process(
     limiter: Limiter | None = None,
     engine: str = "sqlite",
     make_reader: Callable[[Catalogue], RequestReader] = RequestReader,
+    stream_limits: StreamLimits | None = None,
 ) -> AsyncIterator[InProcess]:
     """Without a `limiter` it is one in memory, with `limits`."""
     clock = clock or SystemClock()
@@ -96,6 +99,7 @@ async def in_process(
         )
         reservations = Reservations(db.ledger, clock)
         reader = make_reader(catalogue)
+        streams = Streams(stream_limits or StreamLimits(), clock)
         pipeline = Pipeline(
             caller_cache=CallerCache(db.callers, clock),
             reader=reader,
@@ -103,6 +107,7 @@ async def in_process(
             limiter=limiter,
             reservations=reservations,
             upstreams={"fake": upstream},
+            streams=streams,
             clock=clock,
         )
         with contextlib.closing(reader):
@@ -112,6 +117,7 @@ async def in_process(
                 reservations=reservations,
                 pipeline=pipeline,
                 reader=reader,
+                streams=streams,
                 upstream=upstream,
                 api_key=api_key,
             )

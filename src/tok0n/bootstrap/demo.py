@@ -37,6 +37,7 @@ _SETTINGS = """\
 [server]
 host = "127.0.0.1"
 port = {port}
+streaming = {streaming}
 [database]
 url = "sqlite:///tok0n.db"
 [upstreams.simulated]
@@ -87,7 +88,7 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
 Announce = Callable[[Demo, Path], None]
 
 
-async def demo(data: Path, *, port: int | None, announce: Announce) -> None:
+async def demo(data: Path, *, port: int | None, streaming: bool = False, announce: Announce) -> None:
     """Serve the demo from the folder `data` until a signal. Calls `announce` once it accepts requests.
 
     Without a port, it uses 8080, or a free port if that is in use.
@@ -101,7 +102,9 @@ async def demo(data: Path, *, port: int | None, announce: Announce) -> None:
                 _secret(data, "stripe.secret", "whsec_"),
             )
             double = StripeDouble(secret_key=stripe_key, webhook_secret=stripe_secret)
-            path, settings = _settings(data, port=listener.getsockname()[1], upstream_url=upstream_url)
+            path, settings = _settings(
+                data, port=listener.getsockname()[1], streaming=streaming, upstream_url=upstream_url
+            )
             api_key, password = await _prepare(settings)
 
             def ready(url: str, _: str | None) -> None:
@@ -158,10 +161,15 @@ def _listener(port: int | None) -> socket.socket:
         return bind("127.0.0.1", 0)
 
 
-def _settings(data: Path, *, port: int, upstream_url: str) -> tuple[Path, Settings]:
+def _settings(data: Path, *, port: int, streaming: bool, upstream_url: str) -> tuple[Path, Settings]:
     """Write the settings to a file, so that other commands work on the running demo with `--config`."""
     path = data / "tok0n.toml"
-    text = _SETTINGS.format(port=port, upstream_url=upstream_url, key_file=(data / "upstream.key").resolve())
+    text = _SETTINGS.format(
+        port=port,
+        streaming=str(streaming).lower(),
+        upstream_url=upstream_url,
+        key_file=(data / "upstream.key").resolve(),
+    )
     if is_installed("stripe"):
         text += _PAYMENTS.format(
             stripe_key_file=(data / "stripe.key").resolve(), stripe_secret_file=(data / "stripe.secret").resolve()

@@ -38,8 +38,9 @@ DEFAULT_PATH = Path("tok0n.toml")
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep the database in this folder.  [default: a temporary folder]",
 )
+@click.option("--streaming", is_flag=True, help="Accept stream: true.")
 @json_option
-def demo(port: int | None, data: Path | None, *, as_json: bool) -> None:
+def demo(port: int | None, data: Path | None, *, streaming: bool, as_json: bool) -> None:
     """Try Tok0n with a simulated upstream.
 
     Uses embedded storage, and creates a funded account and an API key.
@@ -49,7 +50,7 @@ def demo(port: int | None, data: Path | None, *, as_json: bool) -> None:
         if as_json:
             print_json(ready)
         else:
-            click.echo(_welcome(ready, config_path))
+            click.echo(_welcome(ready, config_path, streaming=streaming))
 
     with (
         report_errors(as_json=as_json),
@@ -57,16 +58,39 @@ def demo(port: int | None, data: Path | None, *, as_json: bool) -> None:
     ):
         folder_path = Path(folder)
         folder_path.mkdir(parents=True, exist_ok=True)
-        _demo(folder_path, port=port, announce=announce, as_json=as_json)
+        _demo(folder_path, port=port, streaming=streaming, announce=announce, as_json=as_json)
 
 
 @command
-async def _demo(folder: Path, *, port: int | None, announce: demo_.Announce, as_json: bool) -> None:
+async def _demo(folder: Path, *, port: int | None, streaming: bool, announce: demo_.Announce, as_json: bool) -> None:
     del as_json  # read by @command
-    await demo_.demo(folder, port=port, announce=announce)
+    await demo_.demo(folder, port=port, streaming=streaming, announce=announce)
 
 
-def _welcome(ready: demo_.Demo, config_path: Path) -> str:
+_STREAMING = """
+Or as a stream, word by word. Its last chunk has the receipt:
+
+curl -N $TOK0N_BASE_URL/chat/completions \\
+  -H "Authorization: Bearer $TOK0N_API_KEY" -H "Content-Type: application/json" \\
+  -d '{{"model": "demo-slow", "messages": [{{"role": "user", "content": "Hello!"}}], "max_completion_tokens": 200,
+       "stream": true, "stream_options": {{"include_usage": true}}}}'
+
+python3 - <<'END'
+from openai import OpenAI
+
+client = OpenAI(base_url="{ready.base_url}", api_key="{ready.api_key}")
+for chunk in client.chat.completions.create(
+    model="demo-slow",
+    messages=[{{"role": "user", "content": "Hello!"}}],
+    stream=True,
+    stream_options={{"include_usage": True}},
+):
+    print(chunk.choices[0].delta.content or "" if chunk.choices else chunk.usage, end="", flush=True)
+END
+"""
+
+
+def _welcome(ready: demo_.Demo, config_path: Path, *, streaming: bool) -> str:
     audit = f"tok0n ledger audit --config {shlex.quote(str(config_path))}"
     return f"""
 Tok0n is running at {ready.base_url} with a SIMULATED upstream, without a language model.
@@ -93,7 +117,7 @@ client = OpenAI(base_url="{ready.base_url}", api_key="{ready.api_key}")
 completion = client.chat.completions.create(model="demo", messages=[{{"role": "user", "content": "Hello!"}}])
 print(completion.choices[0].message.content, completion.usage)
 END
-
+{_STREAMING.format(ready=ready) if streaming else ""}
 Check that every token is accounted for:  {audit}
 Stop with Ctrl+C.
 """

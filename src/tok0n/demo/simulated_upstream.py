@@ -7,7 +7,7 @@ import asyncio
 import itertools
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -17,6 +17,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from tok0n.demo.simulated_stream import (
+    SLOW_WORD_SECONDS,
+    WORD_SECONDS,
+    EventStream,
+    Pause,
+    StreamOptions,
+    events_of,
+)
 from tok0n.domain.catalogue import VERIFICATION_OUTPUT_TOKENS, VERIFICATION_PROMPT
 
 MODELS = ("demo", "demo-slow", "demo-broken")
@@ -30,8 +38,6 @@ BYTES_PER_TOKEN = 4
 """The usual ratio for English text. It gives fewer tokens than bytes, so usage stays below the gateway's bound."""
 
 _FORMATS = {"json_object", "json_schema"}
-
-Pause = Callable[[float], Awaitable[None]]
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +69,8 @@ class _ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_completion_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     n: Annotated[int, msgspec.Meta(ge=1, le=CHOICES_MAX)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
     stop: str | list[str] | None = None
     response_format: dict[str, Any] | None = None
     tools: list[dict[str, Any]] | None = None
@@ -89,13 +97,16 @@ class _ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+Failure = Callable[[dict[str, Any]], Response]
+
 _decode = msgspec.json.Decoder(_ChatRequest).decode
 
 
 def simulated_upstream(*, api_key: str | None, pause: Pause = asyncio.sleep) -> Starlette:
     """Return the server. `demo` responds immediately, `demo-slow` after `SLOW_SECONDS`, and `demo-broken` fails.
 
-    `demo-broken` answers a verification correctly, because the gateway lists only verified models.
+    Streams have a pause before each word. `demo-broken` answers a verification correctly, because the gateway lists
+    only verified models.
     """
     failures = itertools.cycle(_FAILURES)
 
@@ -115,11 +126,12 @@ def simulated_upstream(*, api_key: str | None, pause: Pause = asyncio.sleep) -> 
             completion = _completion(chat_request)
         except (msgspec.DecodeError, LookupError, ValueError, TypeError, AttributeError, RecursionError):
             return _error(400, "The simulated upstream could not read this request.")
+        is_broken = chat_request.model == "demo-broken" and not chat_request.is_verification
+        if chat_request.stream:
+            return _stream(chat_request, completion, pause, next(failures) if is_broken else None)
         if chat_request.model == "demo-slow":
             await pause(SLOW_SECONDS)
-        if chat_request.model == "demo-broken" and not chat_request.is_verification:
-            return next(failures)(completion)
-        return JSONResponse(completion)
+        return next(failures)(completion) if is_broken else JSONResponse(completion)
 
     return Starlette(
         routes=[Route("/v1/models", models), Route("/v1/chat/completions", chat, methods=["POST"])],
@@ -136,11 +148,32 @@ def _check_request(request: _ChatRequest) -> Response | None:
     """Return the error for an unknown model or a prompt that exceeds the context window."""
     if request.model not in MODELS:
         return _error(404, f"The model {request.model!r} does not exist.", code="model_not_found", param="model")
+    if request.stream_options is not None and not request.stream:
+        return _error(400, "stream_options requires stream: true.", param="stream_options")
     tokens = request.prompt_tokens
     if tokens > CONTEXT_WINDOW_TOKENS:
         message = f"The context window of this simulated model is {CONTEXT_WINDOW_TOKENS} tokens. You sent {tokens}."
         return _error(400, message, code="context_length_exceeded", param="messages")
     return None
+
+
+def _stream(request: _ChatRequest, completion: dict[str, Any], pause: Pause, failure: Failure | None) -> Response:
+    """Stream a completion. A failure that changes the body of a response changes the stream in the same way."""
+    options = request.stream_options or StreamOptions()
+    if failure is _without_usage:
+        options = StreamOptions()
+    elif failure not in {None, _truncated_json, _truncated_body}:
+        assert failure is not None
+        return failure(completion)
+    events = events_of(completion, options)
+    if failure is _truncated_json:
+        events = [*events[: len(events) // 2], events[0][:-20] + b"\n\n"]
+    return EventStream(
+        events,
+        pause=pause,
+        pause_seconds=SLOW_WORD_SECONDS if request.model == "demo-slow" else WORD_SECONDS,
+        is_cut=failure is _truncated_body,
+    )
 
 
 def _error(

@@ -6,6 +6,8 @@ from typing import Protocol
 
 import msgspec
 
+from tok0n.domain.errors import UpstreamFailed
+
 
 class UpstreamResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A complete response of an upstream. Its body is unchecked.
@@ -16,6 +18,16 @@ class UpstreamResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     status: int
     body: bytes
     retry_after_seconds: float | None = None
+
+
+class BodyReceiver(Protocol):
+    """Takes a body as it arrives. Neither method may raise or block."""
+
+    def receive(self, piece: bytes) -> None:
+        """Take decompressed bytes."""
+
+    def end(self, error: UpstreamFailed | None) -> None:
+        """Take the end of the body: clean, or truncated, invalid or late. Called at most once, after all pieces."""
 
 
 class StreamedResponse(Protocol):
@@ -34,13 +46,32 @@ class StreamedResponse(Protocol):
     def read_all(self) -> Awaitable[bytes]:
         """Read the rest of the body within the size limit of `Upstream.send`. Raises `UpstreamFailed`."""
 
+    def forward(self, receiver: BodyReceiver) -> None:
+        """Give the rest of the body to `receiver`, at the speed of the upstream. Call it instead of `read`."""
+
 
 class Upstream(Protocol):
     """One provider endpoint that we call."""
 
     @property
     def timeout_seconds(self) -> float:
-        """The total deadline of one request."""
+        """The total deadline of one request whose response is read whole."""
+
+    @property
+    def stream_seconds(self) -> float:
+        """The total deadline of one stream."""
+
+    @property
+    def stream_idle_seconds(self) -> float:
+        """The longest silence of a stream, before its first event or between two. Comments don't count."""
+
+    @property
+    def body_bytes_max(self) -> int:
+        """The size limit of a whole response, and of one event of a stream."""
+
+    @property
+    def continuous_usage(self) -> bool:
+        """Whether the operator says that the upstream reports usage in every chunk of a chat stream."""
 
     def send(self, path: str, body: bytes) -> Awaitable[UpstreamResponse]:
         """POST a JSON body to `path` below the base URL, and read the response within the deadline and the size limit.

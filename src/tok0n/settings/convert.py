@@ -21,6 +21,9 @@ OPTIONAL_SECTION = "payments"
 CLIENT_HEADERS = frozenset({"host", "connection", "content-length", "content-type", "transfer-encoding"})
 """Headers that only the upstream client may set."""
 
+EVENT_BYTES_FACTOR = 4
+"""An event that repeats a request may have this many times its bytes, because of escapes."""
+
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CREDENTIALS = re.compile(r"auth|cookie|key|password|secret|token|credential|signature", re.IGNORECASE)
@@ -73,6 +76,10 @@ class Conversion:
                 self._fault(section, f"must be a table for each ID: [{section}.ID].")
             for id_, content in table_of(raw, section).items():
                 self._convert_table(Entry(section=section, id=id_, values={}), content)
+
+    def values_of(self, section: str) -> dict[str, Any]:
+        """Return the valid settings of a section that was converted."""
+        return next((entry.values for entry in self.entries if entry.section == section), {})
 
     def with_origin(self, fault: Fault) -> Fault:
         """Name the origin of a value that doesn't come from the file."""
@@ -198,6 +205,8 @@ class Conversion:
                 yield "password", "and username go together: set both, or neither."
         if entry.section == "upstreams" and get("api_key") and "authorization" in map(str.lower, get("headers", ())):
             yield "headers", "must not set Authorization, because api_key does."
+        if entry.section == "upstreams" and (reason := self._too_small_for_streams(get("body_bytes_max"))) is not None:
+            yield "body_bytes_max", reason
         if entry.section == "models":
             upstreams = table_of(self._raw, "upstreams")
             if "upstream" in entry.values and get("upstream") not in upstreams:
@@ -209,6 +218,20 @@ class Conversion:
                 value, limit = get(key), get(limit_key)
                 if value is not None and limit is not None and value > limit:
                     yield key, f"must be at most {limit_key}, which is {limit}; it is {value}."
+
+    def _too_small_for_streams(self, bytes_max: int | None) -> str | None:
+        """Check the limit of one event of a stream, which may repeat the request."""
+        server = self.values_of("server")
+        body_bytes_max = server.get("max_body_bytes")
+        if not server.get("streaming") or body_bytes_max is None or bytes_max is None:
+            return None
+        needed = EVENT_BYTES_FACTOR * body_bytes_max
+        if bytes_max >= needed:
+            return None
+        return (
+            f"must be at least {EVENT_BYTES_FACTOR} times server.max_body_bytes while server.streaming is on:"
+            f" set it to {needed} or more, or lower server.max_body_bytes; it is {bytes_max}."
+        )
 
     def _why_declared(self, entry: Entry, raw: dict[str, Any]) -> str:
         """Name the variable that declares a table on its own, because it may be a misspelled ID of another table."""

@@ -13,7 +13,7 @@ from tok0n.settings.convert import Conversion, Entry
 from tok0n.settings.faults import Fault, SettingsInvalid
 from tok0n.settings.layers import apply_environment, apply_flags, read_file
 from tok0n.settings.machine import machine_faults
-from tok0n.settings.schema import TABLES, Settings
+from tok0n.settings.schema import CONNECTIONS_MAX, TABLES, Settings
 
 DEFAULT_OUTPUT_TOKENS = 4_096
 """The default of `default_output_tokens`, unless the model's `max_output_tokens` is lower."""
@@ -33,11 +33,12 @@ def load(
     Reads only secrets that replace a whole URL. `check` reads the other secrets and files.
     """
     conversion, faults, folder = _read(path, environ=environ, dotenv=dotenv, overrides=overrides)
+    server = conversion.values_of("server")
     if errors := [fault for fault in faults if fault.severity == "error"]:
         raise SettingsInvalid(errors)
     parts: dict[str, Any] = {section: {} for section in TABLES}
     for entry in conversion.entries:
-        part = entry.struct(**_with_derived(entry, folder))
+        part = entry.struct(**_with_derived(entry, server, folder))
         if entry.id is None:
             parts[entry.section] = part
         else:
@@ -95,16 +96,19 @@ def _read(
     return conversion, faults + conversion.faults, folder
 
 
-def _with_derived(entry: Entry, folder: Path) -> dict[str, Any]:
-    """Fill in settings whose default depends on others, and resolve relative paths."""
+def _with_derived(entry: Entry, server: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Fill in settings whose default depends on others, and resolve relative paths. `server` has those of [server]."""
     values = entry.values
     match entry.section:
         case "server":
             return values | {"public_url": _public_url(values["host"], values["port"], values["public_url"])}
         case "database":
             return values | {"folder": folder}
-        case "upstreams" if values["ca_file"] is not None:
-            return values | {"ca_file": str(folder / Path(values["ca_file"]).expanduser())}
+        case "upstreams":
+            ca_file = values["ca_file"] and str(folder / Path(values["ca_file"]).expanduser())
+            streams_max = server["streams_max"] if server["streaming"] else 0
+            connections_max = values["connections_max"] or streams_max + CONNECTIONS_MAX
+            return values | {"ca_file": ca_file, "connections_max": connections_max}
         case "models":
             default = values["default_output_tokens"] or min(DEFAULT_OUTPUT_TOKENS, values["max_output_tokens"])
             return values | {"upstream_model": values["upstream_model"] or entry.id, "default_output_tokens": default}

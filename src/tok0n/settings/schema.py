@@ -25,11 +25,16 @@ from tok0n.settings.secret import Headers, Secret
 
 RATE_MAX = 10_000_000
 SECONDS_MAX = 3_600
+STREAM_SECONDS_MAX = 86_400
+CONNECTIONS_MAX = 2_000
+"""The default of an upstream's `connections_max`, in addition to a connection for each possible stream."""
 
 _Rate = Annotated[int, Meta(ge=1, le=RATE_MAX)]
 _Tokens = Annotated[int, Meta(ge=1, le=TOKENS_MAX)]
 _Seconds = Annotated[float, Meta(gt=0, le=SECONDS_MAX)]
+_StreamSeconds = Annotated[float, Meta(gt=0, le=STREAM_SECONDS_MAX)]
 _Bytes = Annotated[int, Meta(ge=1_024, le=2**30)]
+_TotalBytes = Annotated[int, Meta(ge=2**20, le=2**40)]
 _Text = Annotated[str, Meta(min_length=1, max_length=1_000)]
 
 
@@ -41,9 +46,13 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     public_url: Annotated[str, Meta(extra={"rule": rules.public_url})] = ""
     max_body_bytes: _Bytes = 4_194_304
     body_read_seconds: _Seconds = 30.0
-    buffered_bytes_max: Annotated[int, Meta(ge=2**20, le=2**40)] = 134_217_728
+    buffered_bytes_max: _TotalBytes = 134_217_728
     connections_per_client_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 2_048
     shutdown_seconds: Annotated[int, Meta(ge=1, le=SECONDS_MAX)] = 25
+    streaming: bool = False
+    stream_hold_seconds: Annotated[float, Meta(gt=0, le=300)] = 10.0
+    streams_max: Annotated[int, Meta(ge=1, le=100_000)] = 5_000
+    unread_bytes_max: _TotalBytes = 134_217_728
     trusted_proxies: Annotated[tuple[_Text, ...], Meta(extra={"rule": rules.networks})] = ("127.0.0.1", "::1")
     cors_origins: Annotated[tuple[_Text, ...], Meta(extra={"rule": rules.origins})] = ()
 
@@ -90,18 +99,21 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """[upstreams.NAME]. `timeout_seconds` is the deadline of a request, including the time to connect.
+    """[upstreams.NAME]. `timeout_seconds` is the deadline of a whole response, including the time to connect.
 
     The default of `idle_seconds` is below the idle timeout of uvicorn and Node, 5 seconds. `load` makes `ca_file`
-    absolute.
+    absolute, and sets `connections_max` if it is missing.
     """
 
     base_url: Annotated[_Text, Meta(extra={"rule": rules.url})]
     api_key: Secret | None = None
     timeout_seconds: _Seconds = 120.0
+    stream_seconds: _StreamSeconds = 1_800.0
+    stream_idle_seconds: _StreamSeconds = 600.0
+    continuous_usage: bool = False
     connect_seconds: _Seconds = 10.0
     body_bytes_max: _Bytes = 16_777_216
-    connections_max: Annotated[int, Meta(ge=1, le=100_000)] = 2_000
+    connections_max: Annotated[int, Meta(ge=1, le=200_000)] | None = None
     idle_seconds: _Seconds = 4.0
     reuse_connections: bool = True
     headers: Headers = Headers({})

@@ -38,10 +38,11 @@ _OUR_OWN_LIMITS = frozenset({errno.EMFILE, errno.ENFILE})
 class HttpUpstream:
     """The `Upstream` port over HTTP/1.1.
 
-    `timeout_seconds` is the deadline of a request, including the time to connect. `body_bytes_max` limits a response,
-    and `connections_max` the open connections. An idle connection is closed after `idle_seconds`, or earlier if the
-    upstream announces a shorter timeout. Without `reuse_connections`, each request gets its own connection. Raises
-    `ValueError` for an invalid URL or header.
+    `timeout_seconds` is the deadline of a whole response, including the time to connect. The three settings of streams
+    are for those who read a stream. `body_bytes_max` limits a whole response, and `connections_max` the open
+    connections. An idle connection is closed after `idle_seconds`, or earlier if the upstream announces a shorter
+    timeout. Without `reuse_connections`, each request gets its own connection. Raises `ValueError` for an invalid URL
+    or header.
     """
 
     def __init__(
@@ -51,6 +52,9 @@ class HttpUpstream:
         base_url: str,
         api_key: str | None,
         timeout_seconds: float,
+        stream_seconds: float = 1_800.0,
+        stream_idle_seconds: float = 600.0,
+        continuous_usage: bool = False,
         connect_seconds: float = 10.0,
         body_bytes_max: int = 16 * 1024 * 1024,
         connections_max: int = 2_000,
@@ -64,11 +68,14 @@ class HttpUpstream:
         assert url.hostname
         self.name = name
         self.timeout_seconds = timeout_seconds
+        self.stream_seconds = stream_seconds
+        self.stream_idle_seconds = stream_idle_seconds
+        self.continuous_usage = continuous_usage
+        self.body_bytes_max = body_bytes_max
         self._host = url.hostname
         self._port = url.port or (443 if url.scheme == "https" else 80)
         self._tls = _tls(ca_file) if url.scheme == "https" else None
         self._connect_seconds = connect_seconds
-        self._body_bytes_max = body_bytes_max
         self._connections_max = connections_max
         self._idle_seconds = idle_seconds
         self._proxy_url = proxy_url
@@ -184,7 +191,7 @@ class HttpUpstream:
     async def _open_connection(self) -> UpstreamConnection:
         connection = UpstreamConnection(
             responses=self._responses,
-            body_bytes_max=self._body_bytes_max,
+            body_bytes_max=self.body_bytes_max,
             idle_seconds=self._idle_seconds,
             on_idle=self._now_idle,
             on_lost=self._now_lost,

@@ -36,6 +36,7 @@ class RenderError(Protocol):
 class StreamReader(Protocol):
     """Reads one stream of an upstream, and renders what the client gets. It does no I/O.
 
+    - `events_read`: how many events were read. Comments are no events.
     - `has_content`: an event with content was read, or the answer is complete. Until then, nothing is sent.
     - `usage`: the last valid report.
     - `is_complete`: the answer is complete and has a valid report, so it is charged whatever follows.
@@ -43,6 +44,7 @@ class StreamReader(Protocol):
     - `failure`: why the stream can't be charged. It is set once, and nothing is read after it.
     """
 
+    events_read: int
     has_content: bool
     usage: Usage | None
     is_complete: bool
