@@ -161,6 +161,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule()
     def crash_and_reopen(self) -> None:
         """The process dies: committed rows are there, and the next start expires the PENDING ones."""
+        assert self._run(self.db.ledger.audit()).ok
         self._close()
         self._open()
         pending = [row for row in self.requests.values() if row.status is RequestStatus.PENDING]
@@ -198,10 +199,10 @@ class LedgerMachine(RuleBasedStateMachine):
             for row in sorted(self._rows(schema.ledger_entry), key=lambda row: int(row["id"]))
         ]
         assert entries == self.entries
-        assert self._run(self.db.ledger.audit()).ok
 
     def teardown(self) -> None:
         if hasattr(self, "db"):
+            assert self._run(self.db.ledger.audit()).ok
             self._close()
             self.runner.close()
             shutil.rmtree(self.folder)

@@ -12,7 +12,7 @@ from tok0n.domain.catalogue import Model
 from tok0n.domain.endpoints.chat import read_chat_request
 from tok0n.domain.endpoints.chat_fields import FIELDS, REJECTED_UNLESS_ALLOWED
 from tok0n.domain.errors import InvalidRequest
-from tok0n.domain.metered_request import MeteredRequest
+from tok0n.domain.metered_request import MeteredRequest, StreamOptions
 
 MODEL = make_model()
 DOCUMENTED = set(get_type_hints(completion_create_params.CompletionCreateParamsBase)) | {"stream"}
@@ -65,9 +65,17 @@ REFUSED: dict[str, Any] = {
 }
 
 
+STREAMING_MODEL = msgspec.structs.replace(MODEL, streaming_endpoints=("responses", "chat"))
+
+
 def read(_model: Model = MODEL, /, **fields: Any) -> MeteredRequest:
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]} | fields
     return read_chat_request(msgspec.json.encode(body), find_model=lambda _: _model)
+
+
+def read_streaming(model: Model = STREAMING_MODEL, /, **fields: Any) -> MeteredRequest:
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]} | fields
+    return read_chat_request(msgspec.json.encode(body), find_model=lambda _: model, is_streaming=True)
 
 
 def test_every_documented_field_has_been_decided_about() -> None:
@@ -77,6 +85,8 @@ def test_every_documented_field_has_been_decided_about() -> None:
 def test_the_openapi_document_offers_exactly_the_accepted_fields() -> None:
     offered = document()["components"]["schemas"]["ChatRequest"]["properties"]
     assert set(offered) == set(TRAVELS)
+    offered = document(is_streaming=True)["components"]["schemas"]["ChatRequest"]["properties"]
+    assert set(offered) == set(TRAVELS) | {"stream_options"}
 
 
 def test_no_field_is_decided_about_that_is_not_documented() -> None:
@@ -187,3 +197,72 @@ def test_older_upstreams_get_the_limit_under_their_name() -> None:
     sent = msgspec.json.decode(read(model, max_completion_tokens=7).upstream_body)
     assert (sent["max_tokens"], "max_completion_tokens" in sent) == (7, False)
     assert msgspec.json.decode(read(model).upstream_body)["max_tokens"] == 100
+
+
+@pytest.mark.parametrize(
+    ("options", "sent", "includes_usage"),
+    [
+        (None, {"include_usage": True}, False),
+        ({}, {"include_usage": True}, False),
+        ({"include_usage": False, "include_obfuscation": None, "x": None}, {"include_usage": True}, False),
+        ({"include_usage": True}, {"include_usage": True}, True),
+        ({"include_obfuscation": False}, {"include_usage": True, "include_obfuscation": False}, False),
+    ],
+)
+def test_every_stream_reports_usage_to_the_gateway(options: Any, sent: Any, *, includes_usage: bool) -> None:
+    request = read_streaming(stream=True, stream_options=options)
+    assert request.stream == StreamOptions(includes_usage=includes_usage)
+    body = msgspec.json.decode(request.upstream_body)
+    assert (body["stream"], body["stream_options"]) == (True, sent)
+
+
+def test_an_upstream_that_rejects_stream_options_gets_none() -> None:
+    route = msgspec.structs.replace(MODEL.routes[0], stream_options=False)
+    model = msgspec.structs.replace(STREAMING_MODEL, routes=(route,))
+    request = read_streaming(model, stream=True, stream_options={"include_usage": True})
+    assert request.stream == StreamOptions(includes_usage=True)
+    assert "stream_options" not in msgspec.json.decode(request.upstream_body)
+
+
+@pytest.mark.parametrize("stream", [False, None])
+def test_a_whole_answer_of_a_model_that_streams(stream: bool | None) -> None:  # noqa: FBT001  JSON's value
+    request = read_streaming(stream=stream, stream_options=None)
+    assert request.stream is None
+    assert "include_usage" not in request.upstream_body.decode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"stream": 1}, "stream"),
+        ({"stream": "true"}, "stream"),
+        ({"stream_options": {}}, "stream_options"),
+        ({"stream": False, "stream_options": {"include_usage": True}}, "stream_options"),
+        ({"stream": True, "stream_options": []}, "stream_options"),
+        ({"stream": True, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+        ({"stream": True, "stream_options": {"include_obfuscation": "x"}}, "stream_options.include_obfuscation"),
+        ({"stream": True, "stream_options": {"zzz": 1}}, "stream_options.zzz"),
+    ],
+)
+def test_what_is_refused_of_a_stream_is_refused_by_name(fields: Any, param: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read_streaming(**fields)
+    assert refused.value.param == param
+    assert param in refused.value.message
+
+
+@pytest.mark.parametrize("endpoints", [(), ("responses",)])
+def test_a_model_that_does_not_stream_on_this_endpoint_is_named(endpoints: tuple[str, ...]) -> None:
+    model = msgspec.structs.replace(MODEL, streaming_endpoints=endpoints)
+    with pytest.raises(InvalidRequest) as refused:
+        read_streaming(model, stream=True, stream_options={"include_usage": True})
+    assert refused.value.param == "stream"
+    assert model.id in refused.value.message
+
+
+@pytest.mark.parametrize("fields", [{"stream": True}, {"stream_options": {}}, {"stream": True, "stream_options": {}}])
+def test_a_gateway_that_does_not_stream_says_so_whatever_the_model(fields: Any) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read(STREAMING_MODEL, **fields)
+    assert refused.value.param == next(iter(fields))
+    assert "doesn't stream" in refused.value.message

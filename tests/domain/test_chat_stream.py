@@ -7,92 +7,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tok0n.domain.catalogue import Model, Route
+from support.chat_streams import (
+    BYTES_MAX,
+    DONE,
+    FILTERED,
+    HEAD,
+    HELLO,
+    RECEIPT,
+    START,
+    STOP,
+    TOOL,
+    USAGE,
+    ZEROS,
+    body_of,
+    chunk,
+    events_of,
+    final,
+    openai_error,
+    ours,
+    read,
+    without_choices,
+)
 from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.endpoints.chat_stream import ChatStreamReader
-from tok0n.domain.errors import RejectedByUpstream, Tok0nError, UpstreamFailed
-from tok0n.domain.ledger import Balance, Receipt
-from tok0n.domain.metered_request import MeteredRequest, StreamOptions
-
-BYTES_MAX = 10_000
-ROUTE = Route(upstream="u", upstream_model="gpt-4o-2024-08-06")
-MODEL = Model(id="m", routes=(ROUTE,), max_output_tokens=10, default_output_tokens=10)
-RECEIPT = Receipt(request_id="r", reserved=50, charged=12, shortfall=0, balance=Balance(posted=100, pending=7))
-
-USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
-HEAD: dict[str, Any] = {
-    "id": "c-1",
-    "object": "chat.completion.chunk",
-    "created": 1,
-    "model": "gpt-4o-2024-08-06",
-    "system_fingerprint": "fp",
-}
-DONE = "[DONE]"
-
-
-def chunk(content: Any = None, *, end: str | None = None, index: int = 0, **more: Any) -> dict[str, Any]:
-    """Return a chunk with one choice. `content` is the text or the whole delta."""
-    delta = content if isinstance(content, dict) else {} if content is None else {"content": content}
-    return HEAD | {"choices": [{"index": index, "delta": delta, "finish_reason": end}]} | more
-
-
-def without_choices(**more: Any) -> dict[str, Any]:
-    return HEAD | {"choices": []} | more
-
-
-def body_of(*events: Any) -> bytes:
-    texts = (event if isinstance(event, str) else json.dumps(event, separators=(",", ":")) for event in events)
-    return "".join(f"data: {text}\n\n" for text in texts).encode()
-
-
-def request_of(*, n: int = 1, includes_usage: bool = False) -> MeteredRequest:
-    return MeteredRequest(
-        model=MODEL,
-        route=ROUTE,
-        upstream_body=b"",
-        prompt_bound=1,
-        output_limit=1,
-        n=n,
-        prediction_bytes=0,
-        stream=StreamOptions(includes_usage=includes_usage),
-    )
-
-
-def reader(**options: Any) -> ChatStreamReader:
-    return ChatStreamReader(
-        request_of(**options), event_bytes_max=BYTES_MAX, scrub=lambda text: text.replace("secret", "[redacted]")
-    )
-
-
-def read(body: bytes, *, piece_bytes: int = BYTES_MAX, is_cut: bool = False, **options: Any) -> Any:
-    """Return the reader and its output after a whole body. `is_cut`: the body has no clean end."""
-    stream = reader(**options)
-    output = b"".join(stream.feed(body[at : at + piece_bytes]) for at in range(0, len(body), piece_bytes))
-    return stream, output + (b"" if is_cut else stream.end())
-
-
-def events_of(output: bytes) -> list[Any]:
-    """Return the decoded data of events."""
-    parts = output.decode().split("\n\n")
-    assert parts.pop() == ""
-    return [DONE if part == "data: [DONE]" else json.loads(part.removeprefix("data: ")) for part in parts]
-
-
-def ours(*events: dict[str, Any]) -> list[Any]:
-    return [event | {"model": "m"} for event in events]
-
-
-def final(usage: dict[str, Any] = USAGE, **more: Any) -> list[Any]:
-    charge = {"tok0n": {"reserved": 50, "charged": 12, "available": 93}}
-    return [HEAD | {"model": "m", "choices": [], "usage": usage | charge} | more, DONE]
-
-
-START = chunk({"role": "assistant", "content": ""})
-HELLO = chunk("Hello")
-STOP = chunk(end="stop")
-TOOL = chunk({"tool_calls": [{"index": 0, "id": "t", "function": {"name": "f", "arguments": ""}}]})
-ZEROS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-FILTERED = without_choices(model="", prompt_filter_results=[{"prompt_index": 0}])
 
 # For each upstream: its events, those relayed to a customer who did not ask for usage, and the tokens charged.
 STREAMS: dict[str, tuple[list[Any], list[Any], int]] = {
@@ -279,127 +216,11 @@ def test_every_choice_must_end_and_the_report_come_with_the_last_or_later(
     assert (stream.failure is None) is is_complete
 
 
-def openai_error(**error: Any) -> dict[str, Any]:
-    return {"error": {"message": "gpt-4o-2024-08-06 says secret", "param": None} | error}
-
-
-INPUT_ERRORS = [
-    openai_error(type="invalid_request_error", code="context_length_exceeded"),
-    openai_error(type="BadRequestError", code=400),
-    openai_error(code="422"),
-    {"object": "error", "message": "gpt-4o-2024-08-06 says secret", "type": "BadRequestError", "code": 400},
-    [openai_error(code=400, status="INVALID_ARGUMENT")],
-    chunk(end="error") | openai_error(code=400),
-]
-OPERATORS_ERRORS = [
-    openai_error(type="rate_limit_error"),
-    openai_error(code=429),
-    openai_error(type="invalid_request_error", code="invalid_api_key"),
-    openai_error(type="server_error", code=None),
-    openai_error(type="insufficient_quota"),
-    openai_error(code=503),
-]
-UNKNOWN_ERRORS: list[Any] = [
-    {"error": "Something broke"},
-    {"error": {}},
-    {"error": False},
-    HEAD | {"choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": "error"}]},
-    HEAD | {"object": "chat.completion"},
-    7,
-    "{",
-    "\x00",
-    HEAD | {"choices": None},
-    HEAD | {"choices": [7]},
-]
-
-
-def failure(body: bytes, **options: Any) -> Tok0nError:
-    stream, output = read(body, **options)
-    error: Tok0nError | None = stream.failure
-    assert error is not None
-    assert not stream.is_complete
-    assert stream.feed(body_of(HELLO, DONE)) + stream.end() == b""
-    assert read(body, piece_bytes=1, **options)[1] == output
-    assert str(read(body, piece_bytes=1, **options)[0].failure) == str(error)
-    return error
-
-
-@pytest.mark.parametrize("values", INPUT_ERRORS)
-def test_an_input_error_before_content_is_the_customers(values: Any) -> None:
-    for body in (body_of(START, values), json.dumps(values).encode()):
-        error = failure(body)
-        assert isinstance(error, RejectedByUpstream)
-        assert error.message == "m says [redacted]"
-
-
-@pytest.mark.parametrize("values", OPERATORS_ERRORS)
-def test_another_error_before_content_is_a_502_that_may_be_retried(values: Any) -> None:
-    for body in (body_of(START, values), json.dumps(values).encode()):
-        error = failure(body)
-        assert isinstance(error, UpstreamFailed)
-        assert not error.outcome_unknown
-        assert "says" not in error.message + error.detail
-
-
-@pytest.mark.parametrize("values", UNKNOWN_ERRORS)
-def test_an_error_without_a_code_has_an_unknown_outcome(values: Any) -> None:
-    error = failure(body_of(START, values))
-    assert isinstance(error, UpstreamFailed)
-    assert error.outcome_unknown
-
-
-@pytest.mark.parametrize("values", [*INPUT_ERRORS, *OPERATORS_ERRORS, *UNKNOWN_ERRORS])
-def test_after_content_every_error_is_a_502_with_an_unknown_outcome(values: Any) -> None:
-    stream, output = read(body_of(HELLO, values))
-    assert events_of(output) == ours(HELLO)
-    assert isinstance(stream.failure, UpstreamFailed)
-    assert stream.failure.outcome_unknown
-
-
-def test_the_error_in_a_choice_decides() -> None:
-    choice = {"index": 0, "delta": {}, "finish_reason": None, "error": {"code": 400, "message": "Too hot"}}
-    error = failure(body_of(START, HEAD | {"choices": [choice]}))
-    assert isinstance(error, RejectedByUpstream)
-    assert error.message == "Too hot"
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"<html>Bad gateway</html>",
-        b"Bad gateway",
-        b'{"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}], "usage": {"total_tokens": 3}}',
-        body_of(HELLO),
-        body_of(HELLO, STOP),
-        body_of(HELLO, STOP, DONE),
-        body_of(HELLO, STOP | {"usage": ZEROS}, DONE),
-        body_of(HELLO, without_choices(usage=USAGE)),
-        body_of(HELLO, chunk("x" * BYTES_MAX)),
-        b"x" * (BYTES_MAX + 1),
-        b"{" * (BYTES_MAX + 2),
-        b'data: {"choices": [], "a": "\xff"}\n\n' + body_of(HELLO, STOP | {"usage": USAGE}, DONE),
-        b'event: \xff\ndata: {"choices": []}\n\n' + body_of(HELLO, STOP | {"usage": USAGE}, DONE),
-        body_of(HELLO, "[" * 5_000),
-    ],
-)
-def test_a_stream_that_cannot_be_charged(body: bytes) -> None:
-    error = failure(body)
-    assert isinstance(error, UpstreamFailed)
-    assert error.outcome_unknown
-
-
 def test_a_deeply_nested_chunk_does_not_break_the_end() -> None:
     nested = "[" * 500 + "]" * 500
     usage = json.dumps(USAGE)
     stream, _ = read(body_of(STOP, f'{{"choices":[],"usage":{usage},"a":{nested}}}', DONE), includes_usage=True)
     assert nested.encode() in stream.render_completion(RECEIPT)
-
-
-def test_the_error_event_has_the_shape_of_the_endpoint() -> None:
-    output = reader().render_failure(RejectedByUpstream("No", param="messages"))
-    expected = {"message": "No", "type": "invalid_request_error", "param": "messages", "code": "invalid_request"}
-    assert events_of(output) == [{"error": expected}]
 
 
 EVENTS = st.sampled_from(

@@ -19,7 +19,7 @@ from tok0n.http.connection import Connection
 from tok0n.http.head import RequestHead
 from tok0n.http.request import Request
 from tok0n.http.server import ServerState
-from tok0n.services.pipeline import Call
+from tok0n.services.call import Call
 
 pytestmark = pytest.mark.anyio
 

@@ -30,8 +30,8 @@ from tok0n.domain.json_text import JsonText
 from tok0n.domain.ledger import Receipt
 from tok0n.domain.metered_request import MeteredRequest
 from tok0n.ports.upstream import UpstreamResponse
+from tok0n.services.call import Call
 from tok0n.services.catalogue import Catalogue
-from tok0n.services.pipeline import Call
 from tok0n.services.request_reader import RequestReader
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +47,9 @@ async def call(gateway: InProcess, body: bytes = BODY, *, authorization: bytes |
     begun = gateway.pipeline.new_call("chat")
     presented = gateway.authorization if authorization == b"" else authorization
     caller = await gateway.pipeline.authenticate(begun, presented)
-    return await gateway.pipeline.serve(CHAT, begun, caller, body), begun
+    answer = await gateway.pipeline.serve(CHAT, begun, caller, body)
+    assert isinstance(answer, Answer)
+    return answer, begun
 
 
 async def test_a_call_is_reserved_charged_and_told(tmp_path: Path) -> None:
@@ -225,8 +227,8 @@ class RecordingReader(RequestReader):
 class GatedReader(RequestReader):
     """Holds its threads at a gate."""
 
-    def __init__(self, catalogue: Catalogue, **waiting_max: int) -> None:
-        super().__init__(catalogue, **waiting_max)
+    def __init__(self, catalogue: Catalogue, **options: Any) -> None:
+        super().__init__(catalogue, **options)
         self.gate = threading.Semaphore(0)
         self.started = threading.Event()
         self.running: list[bool] = []

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from support.fakes import FakeClock, FakeUpstream
+from support.fakes import FakeClock, FakeStream, FakeUpstream
 from support.gateways import MODEL
 from support.ledgers import ENGINES, Opened, open_engine, schema
 from support.limiters import make_limiter
@@ -26,13 +26,11 @@ CONTINUOUS = msgspec.structs.replace(
 )
 
 
-class Response:
+class Response(FakeStream):
     """A response that arrives in pieces, and may then fail."""
 
-    retry_after_seconds = None
-
     def __init__(self, *pieces: bytes, status: int = 200, error: Tok0nError | None = None) -> None:
-        self.status = status
+        super().__init__(status, b"".join(pieces))
         self._pieces = list(pieces)
         self._error = error
 
@@ -42,9 +40,6 @@ class Response:
         if self._error is not None:
             raise self._error
         return b""
-
-    async def read_all(self) -> bytes:
-        return b"".join(self._pieces)
 
 
 class StreamingUpstream(FakeUpstream):
@@ -56,7 +51,7 @@ class StreamingUpstream(FakeUpstream):
         self.streamed: list[dict[str, Any]] = []
 
     @asynccontextmanager
-    async def stream(self, path: str, body: bytes, *, timeout_seconds: float) -> AsyncIterator[Response]:
+    async def stream(self, path: str, body: bytes, *, timeout_seconds: float) -> AsyncIterator[FakeStream]:
         assert (path, timeout_seconds) == ("/chat/completions", 5)
         self.streamed.append(msgspec.json.decode(body))
         response = self.responses.pop(0)

@@ -1,11 +1,12 @@
 """Hand-written fakes behind the same ports as the real things."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
+import contextlib
+from collections.abc import AsyncIterator
 from typing import TypeVar
 
-from tok0n.domain.errors import Tok0nError
-from tok0n.ports.upstream import StreamedResponse, UpstreamResponse
+from tok0n.domain.errors import Tok0nError, UpstreamFailed
+from tok0n.ports.upstream import BodyReceiver, UpstreamResponse
 
 T = TypeVar("T")
 
@@ -32,6 +33,37 @@ class FakeClock:
         self._now_us += round(seconds * 1_000_000)
 
 
+class FakeStream:
+    """The response of a stream, whose body the test gives to `receiver`."""
+
+    retry_after_seconds: float | None = None
+
+    def __init__(self, status: int, body: bytes) -> None:
+        self.status = status
+        self._body = body
+        self.receiver: BodyReceiver | None = None
+        self.is_left = False
+
+    async def read(self) -> bytes:
+        raise NotImplementedError
+
+    async def read_all(self) -> bytes:
+        return self._body
+
+    def forward(self, receiver: BodyReceiver) -> None:
+        self.receiver = receiver
+
+    def send(self, piece: bytes) -> None:
+        """Give the relay a piece of the body."""
+        assert self.receiver is not None
+        self.receiver.receive(piece)
+
+    def end(self, error: UpstreamFailed | None = None) -> None:
+        """Give the relay the end of the body."""
+        assert self.receiver is not None
+        self.receiver.end(error)
+
+
 class FakeUpstream:
     """An upstream that gives `answer`, or raises it, once `gate` is open. It remembers what it was sent.
 
@@ -40,8 +72,8 @@ class FakeUpstream:
 
     timeout_seconds = 5.0
     stream_seconds = 60.0
-    stream_idle_seconds = 60.0
-    body_bytes_max = 2**20
+    stream_idle_seconds = 600.0
+    body_bytes_max = 2**24
     continuous_usage = False
 
     def __init__(
@@ -51,6 +83,14 @@ class FakeUpstream:
         self.answers: list[UpstreamResponse] = []
         self.gate = gate
         self.bodies: list[bytes] = []
+        self.streams: list[FakeStream] = []
+        self.stream_status = 200
+
+    async def next_stream(self) -> "FakeStream":
+        """Wait until a stream was asked for and its body is awaited, and take it."""
+        while not self.streams or self.streams[0].receiver is None:
+            await asyncio.sleep(0)
+        return self.streams.pop(0)
 
     async def send(self, path: str, body: bytes) -> UpstreamResponse:
         assert path == "/chat/completions"
@@ -64,10 +104,21 @@ class FakeUpstream:
             raise self.answer
         return self.answer
 
-    def stream(
-        self, path: str, body: bytes, *, timeout_seconds: float
-    ) -> AbstractAsyncContextManager[StreamedResponse]:
-        raise NotImplementedError
+    @contextlib.asynccontextmanager
+    async def stream(self, path: str, body: bytes, *, timeout_seconds: float) -> AsyncIterator["FakeStream"]:
+        assert (path, timeout_seconds) == ("/chat/completions", self.stream_seconds)
+        self.bodies.append(body)
+        await asyncio.sleep(0)
+        if self.gate is not None:
+            await self.gate.wait()
+        if isinstance(self.answer, Tok0nError):
+            raise self.answer
+        stream = FakeStream(self.stream_status, self.answer.body)
+        self.streams.append(stream)
+        try:
+            yield stream
+        finally:
+            stream.is_left = True
 
     def scrub(self, text: str) -> str:
         return text.replace("sk-secret", "[redacted]")

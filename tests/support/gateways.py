@@ -38,6 +38,7 @@ from tok0n.services.pipeline import Pipeline
 from tok0n.services.request_reader import RequestReader
 from tok0n.services.reservations import Reservations
 from tok0n.services.sign_in import SignIn
+from tok0n.services.streams import StreamLimits, Streams
 from tok0n.settings import load, model_of
 
 EMAIL = "a@example.com"
@@ -52,6 +53,7 @@ class InProcess(msgspec.Struct, kw_only=True):
     reservations: Reservations
     pipeline: Pipeline
     reader: RequestReader
+    streams: Streams
     upstream: FakeUpstream
     api_key: str
 
@@ -77,6 +79,7 @@ async def in_process(
     limiter: Limiter | None = None,
     engine: str = "sqlite",
     make_reader: Callable[[Catalogue], RequestReader] = RequestReader,
+    stream_limits: StreamLimits | None = None,
 ) -> AsyncIterator[InProcess]:
     """Without a `limiter` it is one in memory, with `limits`."""
     clock = clock or SystemClock()
@@ -95,6 +98,7 @@ async def in_process(
         )
         reservations = Reservations(db.ledger, clock)
         reader = make_reader(catalogue)
+        streams = Streams(stream_limits or StreamLimits(), clock)
         pipeline = Pipeline(
             caller_cache=CallerCache(db.callers, clock),
             reader=reader,
@@ -102,6 +106,7 @@ async def in_process(
             limiter=limiter,
             reservations=reservations,
             upstreams={"fake": upstream},
+            streams=streams,
             clock=clock,
         )
         with contextlib.closing(reader):
@@ -111,6 +116,7 @@ async def in_process(
                 reservations=reservations,
                 pipeline=pipeline,
                 reader=reader,
+                streams=streams,
                 upstream=upstream,
                 api_key=api_key,
             )
@@ -298,9 +304,7 @@ async def running(
                     checked_at_us=clock.now_us(),
                     checks={"ok": True},
                     latency_ms=1,
-                    streams={"chat": StreamCheck(passed=True)}
-                    if settings.server.streaming
-                    else {},
+                    streams={"chat": StreamCheck(passed=True)} if settings.server.streaming else {},
                 )
             )
     listener, settings = bind_for(settings)

@@ -18,7 +18,7 @@ from tok0n.domain.endpoints.chat import CHAT
 from tok0n.http.head import RequestHead
 from tok0n.http.request import Request, RequestAborted
 from tok0n.http.request_ids import client_request_id
-from tok0n.services.pipeline import Call
+from tok0n.services.call import Call
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,8 @@ import pytest
 from support.gateways import running
 from support.http import InstantUpstream, chat, chat_body, request
 from tok0n.domain.errors import NOT_CHARGED, InvalidRequest
-from tok0n.services.pipeline import Call, Pipeline
+from tok0n.services.call import Call
+from tok0n.services.pipeline import Pipeline
 from tok0n.services.request_log import RequestLog
 
 pytestmark = pytest.mark.anyio

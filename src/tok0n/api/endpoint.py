@@ -1,5 +1,6 @@
 """One metered endpoint over HTTP: a request becomes a call of the pipeline, its result a response and a log line."""
 
+import asyncio
 import functools
 
 from tok0n.api.cors import Cors
@@ -12,8 +13,10 @@ from tok0n.http.request import UNCOUNTED_BODY_BYTES, Request, RequestAborted
 from tok0n.http.request_ids import client_id_headers, client_request_id, id_headers
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import RateState
-from tok0n.services.pipeline import Call, Pipeline
-from tok0n.services.request_log import RequestLog, known_error
+from tok0n.services.call import Call, known_error
+from tok0n.services.pipeline import Pipeline
+from tok0n.services.relay import StreamedAnswer
+from tok0n.services.request_log import RequestLog
 
 DISCARDED_BYTES_MAX = 64 * 1024 * 1024
 """A body that is too large is read and dropped up to here. Many clients read no response until they have sent all."""
@@ -64,6 +67,8 @@ class EndpointHandler:
             error = known_error(call, raised)
             error.__traceback__ = None  # It refers to this frame: the cycle would keep the body until a collection.
         else:
+            if isinstance(answer, StreamedAnswer):
+                return self._stream(request, call, answer)
             seconds = self._log(call, status=200)
             headers = client_id_headers(call.client_request_id)
             headers += self._cors.headers(request.named.get(b"origin"))
@@ -77,7 +82,19 @@ class EndpointHandler:
         self._log(call, status=response.status, error=error)
         return response
 
-    async def _serve(self, call: Call, request: Request) -> Answer:
+    def _stream(self, request: Request, call: Call, answer: StreamedAnswer) -> Response:
+        """Return the response whose body `answer` pushes. The log line is written at its end."""
+
+        def on_end(task: "asyncio.Task[Tok0nError | None]") -> None:
+            self._log(call, status=200, error=task.result())
+
+        answer.task.add_done_callback(on_end)
+        request.track(answer.task)
+        headers = client_id_headers(call.client_request_id)
+        headers += self._cors.headers(request.named.get(b"origin"))
+        return Response(200, headers, answer.body, _stream_head(call))
+
+    async def _serve(self, call: Call, request: Request) -> Answer | StreamedAnswer:
         """Return the answer. Raises the errors of `domain.errors`, and `RequestAborted`."""
         body = request.body if request.is_complete else None  # before the await, in which more can arrive
         caller = await self._pipeline.authenticate(call, request.named.get(b"authorization"))
@@ -156,6 +173,21 @@ def _receipt(call: Call, seconds: float) -> bytes:
         round(seconds * 1000),
         call.request_id.encode(),
     )
+
+
+def _stream_head(call: Call) -> bytes:
+    """Return the header lines of a stream."""
+    assert call.rate is not None
+    assert call.reserved is not None
+    lines = [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-store"),
+        (b"x-accel-buffering", b"no"),
+        *rate_headers(call.rate),
+        (b"x-tok0n-reserved", b"%d" % call.reserved),
+        (b"x-request-id", call.request_id.encode()),
+    ]
+    return b"".join(b"%b: %b\r\n" % line for line in lines)
 
 
 def rate_headers(rate: RateState) -> Headers:

@@ -16,7 +16,8 @@ from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.endpoints.fields import COUNT
 
 _RATE = ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests")
-_RECEIPT = ("x-tok0n-reserved", "x-tok0n-charged", "x-tok0n-available")
+_OF_A_WHOLE_ANSWER = ("x-tok0n-charged", "x-tok0n-available", "openai-processing-ms")
+_EVENTS = "Server-sent events, if the request has `stream: true`. Before the last event, the charge is committed."
 
 _HEADERS: dict[str, dict[str, Any]] = {
     "x-request-id": {
@@ -85,9 +86,9 @@ _HEAD_CODES = ("request_timeout", "headers_too_large", "http_version_not_support
 _METERED_CODES = tuple(code for code in _ERRORS if code not in {"model_not_found", "not_found"})
 
 
-def openapi_route(prefix: str = "") -> Route:
+def openapi_route(prefix: str = "", *, is_streaming: bool = False) -> Route:
     """Return the route of GET /openapi.json. `prefix` is the path of the public URL."""
-    body = _encoded(prefix)
+    body = _encoded(prefix, is_streaming=is_streaming)
 
     async def openapi(_: Request) -> Response:
         return Response(body, media_type="application/json")
@@ -96,12 +97,12 @@ def openapi_route(prefix: str = "") -> Route:
 
 
 @functools.cache
-def _encoded(prefix: str) -> bytes:
-    return msgspec.json.encode(document(prefix))
+def _encoded(prefix: str, *, is_streaming: bool) -> bytes:
+    return msgspec.json.encode(document(prefix, is_streaming=is_streaming))
 
 
-def document(prefix: str = "") -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document. `prefix` is the path of the public URL."""
+def document(prefix: str = "", *, is_streaming: bool = False) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document. `prefix` is the path of the public URL. `is_streaming`: the gateway streams."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -112,7 +113,7 @@ def document(prefix: str = "") -> dict[str, Any]:
         },
         "servers": [{"url": prefix or "/"}],
         "paths": {
-            **{endpoint.path: {"post": _metered(endpoint)} for endpoint in ENDPOINTS},
+            **{endpoint.path: {"post": _metered(endpoint, is_streaming=is_streaming)} for endpoint in ENDPOINTS},
             "/v1/models": {"get": _list_models()},
             "/v1/models/{model}": {"get": _get_model()},
             "/v1/key": {
@@ -123,13 +124,17 @@ def document(prefix: str = "") -> dict[str, Any]:
         },
         "components": {
             "securitySchemes": {"api_key": {"type": "http", "scheme": "bearer"}},
-            "schemas": schemas(),
+            "schemas": schemas(is_streaming=is_streaming),
         },
     }
 
 
-def _metered(endpoint: Endpoint) -> dict[str, Any]:
+def _metered(endpoint: Endpoint, *, is_streaming: bool) -> dict[str, Any]:
     operation = endpoint.operation
+    streams = is_streaming and endpoint.read_stream is not None
+    headers = _headers("x-request-id", *_RATE, "x-tok0n-reserved", required=True)
+    headers |= _headers(*_OF_A_WHOLE_ANSWER, required=not streams)
+    events = {"text/event-stream": {"schema": {"type": "string", "description": _EVENTS}}} if streams else {}
     return {
         "operationId": operation.id,
         "summary": operation.summary,
@@ -138,8 +143,8 @@ def _metered(endpoint: Endpoint) -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": "The upstream's response, with `model` set to the public ID. The charge is committed.",
-                "headers": _headers("x-request-id", *_RATE, *_RECEIPT, "openai-processing-ms", required=True),
-                "content": _json(operation.response_schema),
+                "headers": headers,
+                "content": _json(operation.response_schema) | events,
             },
             **_errors(*_METERED_CODES),
         },

@@ -7,36 +7,31 @@ from tok0n.api.errors import TABLE
 from tok0n.domain.endpoints import ENDPOINTS
 
 
-def schemas() -> dict[str, Any]:
-    """Return all schemas, by name."""
+def schemas(*, is_streaming: bool) -> dict[str, Any]:
+    """Return all schemas, by name. `is_streaming`: the gateway streams."""
+    of_endpoints = [endpoint.operation.schemas(is_streaming=is_streaming) for endpoint in ENDPOINTS]
     return {
-        **{name: schema for endpoint in ENDPOINTS for name, schema in endpoint.operation.schemas().items()},
-        "Model": _model(),
+        **{name: schema for group in of_endpoints for name, schema in group.items()},
+        "Model": _model(is_streaming=is_streaming),
         **account_schemas(),
         "Error": _error(),
     }
 
 
-def _model() -> dict[str, Any]:
-    return {
-        "type": "object",
-        "required": ["id", "object", "created", "owned_by"],
-        "properties": {
-            "id": {"type": "string"},
-            "object": {"const": "model"},
-            "created": {"type": "integer"},
-            "owned_by": {"type": "string"},
-            "streams": {
-                "type": "boolean",
-                "description": "Whether the model streams. Only if streaming is switched on.",
-            },
-            "streaming_endpoints": {
-                "type": "array",
-                "items": {"enum": [endpoint.name for endpoint in ENDPOINTS]},
-                "description": "The endpoints on which the model streams. Only if streaming is switched on.",
-            },
-        },
+def _model(*, is_streaming: bool) -> dict[str, Any]:
+    names = [endpoint.name for endpoint in ENDPOINTS]
+    streams = {
+        "streams": {"type": "boolean", "description": "Whether the model streams on at least one endpoint."},
+        "streaming_endpoints": {"type": "array", "items": {"enum": names}},
     }
+    properties = {
+        "id": {"type": "string"},
+        "object": {"const": "model"},
+        "created": {"type": "integer"},
+        "owned_by": {"type": "string"},
+        **(streams if is_streaming else {}),
+    }
+    return {"type": "object", "required": list(properties), "properties": properties}
 
 
 def _error() -> dict[str, Any]:

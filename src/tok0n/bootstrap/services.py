@@ -40,6 +40,7 @@ from tok0n.services.request_reader import RequestReader
 from tok0n.services.requests_in_progress import RequestsInProgress
 from tok0n.services.reservations import Reservations
 from tok0n.services.sign_in import SignIn
+from tok0n.services.streams import StreamLimits, Streams
 from tok0n.services.verify_models import VerifyModels
 from tok0n.settings import Settings
 
@@ -63,6 +64,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     reservations: Reservations
     caller_cache: CallerCache
     pipeline: Pipeline
+    streams: Streams
     requests_in_progress: RequestsInProgress
     request_log: RequestLog
     sign_in: SignIn
@@ -86,7 +88,8 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
         await catalogue.refresh()
         caller_cache = CallerCache(store.callers, clock)
         reservations = Reservations(store.ledger, clock)
-        with contextlib.closing(RequestReader(catalogue)) as reader:
+        streams = Streams(_stream_limits(settings), clock)
+        with contextlib.closing(RequestReader(catalogue, is_streaming=settings.server.streaming)) as reader:
             yield Services(
                 settings=settings,
                 store=store,
@@ -104,8 +107,10 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
                     limiter=limiter,
                     reservations=reservations,
                     upstreams=upstreams,
+                    streams=streams,
                     clock=clock,
                 ),
+                streams=streams,
                 requests_in_progress=RequestsInProgress(),
                 request_log=RequestLog(logs.configure(level=settings.logs.level, style=settings.logs.format)),
                 sign_in=_make_sign_in(settings, store, clock, passwords=passwords, mailer=mailer),
@@ -113,6 +118,15 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
                 low_balances=LowBalances(store.notices, mailer, url_maker(settings)),
                 sell_packs=make_sell_packs(settings, store, clock, stripe_base=stripe_base),
             )
+
+
+def _stream_limits(settings: Settings) -> StreamLimits:
+    server = settings.server
+    return StreamLimits(
+        streams_max=server.streams_max,
+        hold_seconds=server.stream_hold_seconds,
+        unread_bytes_max=server.unread_bytes_max,
+    )
 
 
 @contextlib.asynccontextmanager

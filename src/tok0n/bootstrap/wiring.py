@@ -13,6 +13,7 @@ from tok0n.bootstrap.pages import Pages, make_pages
 from tok0n.bootstrap.services import Services, open_services
 from tok0n.domain.errors import Tok0nError
 from tok0n.services.housekeeping import Housekeeping, PeriodicTask
+from tok0n.services.streams import CHECK_SECONDS as CHECK_STREAMS_SECONDS
 from tok0n.settings import Settings
 
 log = structlog.get_logger()
@@ -79,6 +80,7 @@ def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeepi
             await asyncio.sleep(ROLL_UP_PAUSE_SECONDS)
 
     tasks: list[tuple[PeriodicTask, float]] = [
+        (services.streams.check, CHECK_STREAMS_SECONDS),
         (services.caller_cache.refresh, REFRESH_CALLERS_SECONDS),
         (services.caller_cache.flush_last_used, FLUSH_LAST_USED_SECONDS),
         (services.limiter.forget_idle_keys, FORGET_IDLE_KEYS_SECONDS),

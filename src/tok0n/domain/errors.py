@@ -10,6 +10,7 @@
     ├── RateLimited             key, concurrency or global limit        429
     ├── AccountingFailed        the ledger failed                       500
     ├── UnexpectedError         a bug                                   500
+    ├── ServerStopped           the server stopped during a stream      500
     ├── UpstreamFailed          no valid response from the upstream     502
     ├── LimiterUnavailable      the limiter can't decide                503
     ├── Overloaded              a bounded queue is full                 503
@@ -231,6 +232,13 @@ class Overloaded(Tok0nError):
         super().__init__(f"The gateway is overloaded. Try again in a few seconds. {NOT_CHARGED}")
         self.detail = detail or f"the queue of {queue} is full"
         self.retry_after_seconds = retry_after_seconds
+
+
+class ServerStopped(Tok0nError):
+    """The server stopped before a stream was complete."""
+
+    def __init__(self) -> None:
+        super().__init__(f"The gateway stopped before this stream was complete. {NOT_CHARGED}")
 
 
 class AlreadyResolved(Tok0nError):

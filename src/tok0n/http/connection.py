@@ -39,13 +39,13 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: "ServerState") -> None:
         self._server = server
         self.loop = server.loop
-        self.tasks = server.tasks
+        self.background = server.background
         self._limits = limits = server.limits
         self._parser = RequestParser(head_bytes_max=limits.head_bytes_max, header_lines_max=limits.header_lines_max)
         self._state = _IDLE
         self._watchdog = Watchdog(server.loop, self._on_deadline)
         self._request: Request | None = None
-        self._responder = Responder(server, on_finish=self._finish, on_failure=self._cut_response)
+        self._responder = Responder(server, on_finish=self._finish, on_failure=self._cut_response, abort=self.abort)
         self._body_rate: BodyRate | None = None
         self._is_advancing = False
         self._is_reading = True

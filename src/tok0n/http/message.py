@@ -6,6 +6,8 @@ from typing import Protocol
 
 import msgspec
 
+from tok0n.http.pushed_body import PushedBody
+
 Headers = list[tuple[bytes, bytes]]
 """Names and values. Names are in lower case."""
 
@@ -28,7 +30,7 @@ class Pieces(Protocol):
 
 
 class Response(msgspec.Struct, frozen=True):
-    """A response with a complete body, or with the pieces of a streamed one.
+    """A response with a complete body, or with a streamed one: pieces to iterate over, or pushed ones.
 
     The server adds `content-length`, `transfer-encoding` and `connection`. Only a streamed body may have its
     `content-length` in `headers`. `header_lines` are sent after `headers` as they are: complete lines, each with its
@@ -37,7 +39,7 @@ class Response(msgspec.Struct, frozen=True):
 
     status: int
     headers: Headers
-    body: bytes | bytearray | Pieces = b""
+    body: bytes | bytearray | Pieces | PushedBody = b""
     header_lines: bytes = b""
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Hashable
-from typing import Protocol
+from typing import Any, Protocol
 
 from tok0n.http.buffered import Hold
 from tok0n.http.head import RequestHead
@@ -27,7 +27,7 @@ class Channel(Protocol):
     """What a request needs of its connection."""
 
     loop: asyncio.AbstractEventLoop
-    tasks: "set[asyncio.Future[None]]"
+    background: "set[asyncio.Future[Any]]"
     client_address: Address
     server_address: Address
 
@@ -137,10 +137,13 @@ class Request:
             self._hold.release()
             self._hold = None
 
-    def track(self, task: "asyncio.Future[None]") -> None:
-        """Have the server wait for a task that continues after the response. Otherwise it could outlive the server."""
-        self._channel.tasks.add(task)
-        task.add_done_callback(self._channel.tasks.discard)
+    def track(self, task: "asyncio.Future[Any]") -> None:
+        """Have the server wait for a task that continues after the handler. Otherwise it could outlive the server.
+
+        If the server stops before its end, it cancels the task, which may then still end its response.
+        """
+        self._channel.background.add(task)
+        task.add_done_callback(self._channel.background.discard)
 
     # For the connection
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from tok0n.http.message import Pieces, Response, StreamedBody, render_complete
+from tok0n.http.pushed_body import PushedBody
 from tok0n.http.request import Request, RequestAborted
 
 if TYPE_CHECKING:
@@ -14,12 +15,16 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+PUSHED_UNSENT_BYTES_MAX = 16 * 1024
+"""The bytes of a pushed body that the event loop may hold for the socket. The body holds and counts the rest."""
+
 
 class Responder:
     """Responds to the requests of one connection in one task, one request at a time.
 
     - `has_begun`: a part of a response is written, and the rest is not.
     - Calls `on_finish` after each complete response, and `on_failure` if a response can't be completed.
+    - `abort` resets the connection.
     """
 
     __slots__ = (
@@ -30,6 +35,7 @@ class Responder:
         "_server",
         "_task",
         "_waiter",
+        "abort",
         "has_begun",
         "transport",
     )
@@ -37,11 +43,17 @@ class Responder:
     transport: asyncio.Transport
 
     def __init__(
-        self, server: "ServerState", *, on_finish: Callable[[Request], None], on_failure: Callable[[Request], None]
+        self,
+        server: "ServerState",
+        *,
+        on_finish: Callable[[Request], None],
+        on_failure: Callable[[Request], None],
+        abort: Callable[[], None],
     ) -> None:
         self._server = server
         self._on_finish = on_finish
         self._on_failure = on_failure
+        self.abort = abort
         self._is_paused = False
         self._next_request: Request | None = None
         self._task: asyncio.Task[None] | None = None
@@ -55,7 +67,7 @@ class Responder:
             self._task = self._server.loop.create_task(self._run())
             self._server.tasks.add(self._task)
         else:
-            self._wake()
+            self.wake()
 
     def pause(self) -> None:
         """Stop writing until `resume`, because the client reads more slowly than the server writes."""
@@ -64,14 +76,15 @@ class Responder:
     def resume(self) -> None:
         """Continue writing, because the client has read. If the connection is lost, end the task."""
         self._is_paused = False
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Continue the task, if it waits."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def _wait(self) -> None:
-        """Wait for `_wake`. The task waits for only one thing at a time: a request, or a client that reads."""
+        """Wait for `wake`. The task waits for only one thing at a time: a request, or a client that reads."""
         self._waiter = self._server.loop.create_future()
         await self._waiter
 
@@ -103,6 +116,8 @@ class Responder:
                     await self._drain()
                 if not request.is_cut_off:
                     self._write_complete(request, response, body)
+            elif isinstance(body, PushedBody):
+                await self._write_pushed(request, response, body)
             else:
                 await self._write_stream(request, response, body)
         except RequestAborted:
@@ -148,6 +163,42 @@ class Responder:
         finally:
             await pieces.aclose()
 
+    async def _write_pushed(self, request: Request, response: Response, body: PushedBody) -> None:
+        """Write the pieces of a body whose producer doesn't wait."""
+        transport = self.transport
+        try:
+            framing = StreamedBody(response, is_http_10=request.head.is_http_10, is_head=False)
+            if not request.is_complete or framing.must_close:
+                request.keep_alive = False
+            transport.set_write_buffer_limits(high=PUSHED_UNSENT_BYTES_MAX)
+            self.has_begun = True
+            transport.write(framing.head(keep_alive=request.keep_alive))
+            body.attach(_PushedWriter(self, framing))
+            while not (request.is_cut_off or body.is_closed):
+                if not self._is_paused and (waiting := body.take()):
+                    transport.write(framing.frame(waiting))
+                if body.is_over and not self._is_paused:
+                    body.close()
+                    transport.set_write_buffer_limits()
+                    self._end_pushed(request, framing, is_complete=body.is_complete)
+                else:
+                    await self._wait()
+        finally:
+            body.leave()
+
+    def _end_pushed(self, request: Request, framing: StreamedBody, *, is_complete: bool) -> None:
+        if is_complete:
+            self.transport.write(framing.end())
+            self.has_begun = False
+            self._on_finish(request)
+        else:
+            request.keep_alive = False
+            self._on_failure(request)
+
+    def is_writable(self) -> bool:
+        """Whether the client has read enough of what was written, and is still there."""
+        return not self._is_paused and not self.transport.is_closing()
+
     async def _drain(self) -> None:
         """Wait until the client has read enough of what was written, or has left."""
         while self._is_paused:
@@ -164,3 +215,25 @@ class Responder:
         response = self._server.render_error("api_error", "The server had an unexpected error.", request.head)
         assert isinstance(response.body, bytes)
         self._write_complete(request, response, response.body)
+
+
+class _PushedWriter:
+    """Writes a pushed body directly, without the responder's task. Implements `BodyWriter`."""
+
+    __slots__ = ("_frame", "_responder", "abort", "wake")
+
+    def __init__(self, responder: Responder, framing: StreamedBody) -> None:
+        self._responder = responder
+        self._frame = framing.frame
+        self.wake = responder.wake
+        self.abort = responder.abort
+
+    def write(self, piece: bytes) -> bool:
+        responder = self._responder
+        if not responder.is_writable():
+            return False
+        responder.transport.write(self._frame(piece))
+        return True
+
+    def unsent_bytes(self) -> int:
+        return self._responder.transport.get_write_buffer_size()

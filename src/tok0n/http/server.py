@@ -5,7 +5,7 @@ import socket
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import structlog
 
@@ -24,6 +24,9 @@ BACKLOG = 4096
 
 UNREAD_SECONDS_MAX = 60
 """The server drops a client that reads nothing for this long, because unread responses use memory."""
+
+CUT_SECONDS_MAX = 1.0
+"""The time for telling clients that their response is cut, when the server stops."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 RenderError = Callable[[str, str, RequestHead | None], Response]
@@ -92,6 +95,8 @@ class ServerState:
         self.rejections: PacedQueue[Connection] = PacedQueue(Connection.dispatch)
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Future[None]] = set()
+        self.background: set[asyncio.Future[Any]] = set()
+        """The tasks that handlers left running (`Request.track`)."""
         self.is_closing = False
         self.all_closed = asyncio.Event()
         self.all_closed.set()
@@ -166,10 +171,15 @@ class HttpServer:
         forced = asyncio.create_task(self._force_exit.wait())
         await asyncio.wait({finishing, forced}, timeout=self._shutdown_seconds, return_when=asyncio.FIRST_COMPLETED)
         forced.cancel()
+        if not finishing.done() and self.state.background:
+            log.warning("streams_cancelled", streams=len(self.state.background))
+            for task in list(self.state.background):
+                task.cancel()
+            await asyncio.wait({finishing}, timeout=CUT_SECONDS_MAX)
         if not finishing.done():
             log.warning("requests_cancelled", requests=len(self.state.tasks))
-            for task in list(self.state.tasks):
-                task.cancel()
+            for running in list(self.state.tasks):
+                running.cancel()
             for connection in list(self.state.connections):
                 connection.abort()
         await finishing
@@ -177,8 +187,8 @@ class HttpServer:
     async def _finish(self) -> None:
         """Wait until no connection is open and no request is in progress."""
         await self.state.all_closed.wait()
-        while self.state.tasks:
-            await asyncio.wait(set(self.state.tasks))
+        while tasks := self.state.tasks | self.state.background:
+            await asyncio.wait(tasks)
 
     def force_exit(self) -> None:
         """Stop waiting for requests in progress."""

@@ -6,6 +6,8 @@ from typing import Protocol
 
 import msgspec
 
+from tok0n.domain.errors import UpstreamFailed
+
 
 class UpstreamResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A complete response of an upstream. Its body is unchecked.
@@ -16,6 +18,16 @@ class UpstreamResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     status: int
     body: bytes
     retry_after_seconds: float | None = None
+
+
+class BodyReceiver(Protocol):
+    """Takes a body as it arrives. Neither method may raise or block."""
+
+    def receive(self, piece: bytes) -> None:
+        """Take decompressed bytes."""
+
+    def end(self, error: UpstreamFailed | None) -> None:
+        """Take the end of the body: clean, or truncated, invalid or late. Called at most once, after all pieces."""
 
 
 class StreamedResponse(Protocol):
@@ -33,6 +45,9 @@ class StreamedResponse(Protocol):
 
     def read_all(self) -> Awaitable[bytes]:
         """Read the rest of the body within the size limit of `Upstream.send`. Raises `UpstreamFailed`."""
+
+    def forward(self, receiver: BodyReceiver) -> None:
+        """Give the rest of the body to `receiver`, at the speed of the upstream. Call it instead of `read`."""
 
 
 class Upstream(Protocol):

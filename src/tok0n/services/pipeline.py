@@ -4,11 +4,12 @@ The order of the steps is part of the contract (docs/billing.md). A step that fa
 is then released, but an admitted request still counts toward the rate of its key.
 """
 
+import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
-import msgspec
 import structlog
 
 from tok0n.domain import ids
@@ -17,17 +18,22 @@ from tok0n.domain.answers import Answer, read_answer
 from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.errors import ADMISSION_EXPIRED, InsufficientTokens, InvalidRequest, LimiterUnavailable, Tok0nError
 from tok0n.domain.json_text import JsonText
-from tok0n.domain.ledger import Balance, NewReservation, Receipt
+from tok0n.domain.ledger import Balance, NewReservation
 from tok0n.domain.metered_request import MeteredRequest
 from tok0n.ports.accounts import History
 from tok0n.ports.clock import Clock
-from tok0n.ports.limiter import Limiter, RateState
+from tok0n.ports.limiter import Limiter
 from tok0n.ports.upstream import Upstream
+from tok0n.services.call import Call
 from tok0n.services.caller_cache import CallerCache
+from tok0n.services.relay import Relay, StreamedAnswer
 from tok0n.services.request_reader import LARGE_BODY_BYTES, RequestReader
 from tok0n.services.reservations import Reservation, Reservations
+from tok0n.services.streams import Streams
 
 log = structlog.get_logger()
+
+Result = TypeVar("Result")
 
 RANDOM_POOL_IDS = 256
 """How many request ids share one system call for random bytes."""
@@ -37,27 +43,6 @@ SETTLE_SECONDS_MAX = 60
 
 A settlement that takes longer can find the row expired: the client then gets an error, and is not charged.
 """
-
-
-class Call(msgspec.Struct, kw_only=True):
-    """The facts about one request, for its response headers and its log line.
-
-    `started_seconds` is on the monotonic clock. `Pipeline` sets `caller` and the fields below it as it learns them, and
-    no other module changes them.
-    """
-
-    request_id: str
-    started_seconds: float
-    endpoint: str
-    client_request_id: str | None = None
-
-    caller: Caller | None = None
-    rate: RateState | None = None
-    model: str | None = None
-    upstream: str | None = None
-    reserved: int | None = None
-    receipt: Receipt | None = None
-    upstream_ms: int | None = None
 
 
 class Pipeline:
@@ -72,6 +57,7 @@ class Pipeline:
         limiter: Limiter,
         reservations: Reservations,
         upstreams: Mapping[str, Upstream],
+        streams: Streams,
         clock: Clock,
     ) -> None:
         self._caller_cache = caller_cache
@@ -82,6 +68,7 @@ class Pipeline:
         self._limiter = limiter
         self._reservations = reservations
         self._upstreams = upstreams
+        self._streams = streams
         self._clock = clock
         self._random_bytes: list[bytes] = []
 
@@ -117,10 +104,11 @@ class Pipeline:
         body: JsonText,
         *,
         on_admitted: Callable[[], None] | None = None,
-    ) -> Answer:
-        """Read, admit, reserve, call the upstream, settle. The charge is committed when this returns.
+    ) -> Answer | StreamedAnswer:
+        """Read, admit, reserve, call the upstream, settle. The charge of a whole answer is committed when this returns.
 
-        Calls `on_admitted` once the limiter has admitted the request. Raises the errors of `domain.errors`.
+        Calls `on_admitted` once the limiter has admitted the request. Raises the errors of `domain.errors`. A stream
+        continues after this returns, and also if this is cancelled.
         """
         call.caller = caller
         reader = self._reader  # Most bodies are small: read them without the cost of a coroutine.
@@ -131,6 +119,29 @@ class Pipeline:
         call.model = request.model.id
         call.upstream = request.route.upstream
         upstream = self._upstreams[request.route.upstream]
+        if request.stream is not None:
+            relay = self._streams.open(endpoint, call, request, upstream)
+            task = asyncio.create_task(self._stream(relay, call, caller, request, upstream, on_admitted))
+            return await relay.begin(task)
+        return await self._admitted(
+            call,
+            caller,
+            request,
+            upstream,
+            on_admitted,
+            lambda reservation: self._call_upstream(endpoint, call, request, upstream, reservation),
+        )
+
+    async def _admitted(
+        self,
+        call: Call,
+        caller: Caller,
+        request: MeteredRequest,
+        upstream: Upstream,
+        on_admitted: Callable[[], None] | None,
+        work: Callable[[Reservation], Awaitable[Result]],
+    ) -> Result:
+        """Run `work` with the slots of the limiter and the reserved tokens."""
         async with self._limiter.admit(caller, request_id=call.request_id) as admission:
             call.rate = admission.rate
             if on_admitted is not None:
@@ -144,11 +155,27 @@ class Pipeline:
                     call.reserved = new.tokens
                     if not admission.is_still_valid():
                         raise LimiterUnavailable(detail=ADMISSION_EXPIRED)
-                    return await self._call_upstream(endpoint, call, request, upstream, reservation)
+                    return await work(reservation)
             except InsufficientTokens as error:
                 raise _with_largest_output(error, request) from None
             finally:
                 admission.dispatched = reservation.dispatched
+
+    async def _stream(
+        self,
+        relay: Relay,
+        call: Call,
+        caller: Caller,
+        request: MeteredRequest,
+        upstream: Upstream,
+        on_admitted: Callable[[], None] | None,
+    ) -> Tok0nError | None:
+        """Serve a stream in a task of its own, because the client may leave. Returns the error that the client got."""
+        try:
+            await self._admitted(call, caller, request, upstream, on_admitted, relay.run)
+        except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001  the client gets the error
+            return relay.finish(raised)
+        return relay.finish(None)
 
     async def read(self, endpoint: Endpoint, body: JsonText) -> MeteredRequest:
         """Read and bound a request that is not sent yet. Raises `InvalidRequest` or `Overloaded`.
@@ -190,7 +217,8 @@ class Pipeline:
 
     def _new(self, call: Call, caller: Caller, request: MeteredRequest, upstream: Upstream) -> NewReservation:
         now_us = self._clock.now_us()
-        lifetime_seconds = upstream.timeout_seconds + SETTLE_SECONDS_MAX
+        is_stream = request.stream is not None
+        lifetime_seconds = (upstream.stream_seconds if is_stream else upstream.timeout_seconds) + SETTLE_SECONDS_MAX
         return NewReservation(
             request_id=call.request_id,
             account_id=caller.account_id,
@@ -200,6 +228,7 @@ class Pipeline:
             created_at_us=now_us,
             expires_at_us=now_us + round(lifetime_seconds * 1_000_000),
             has_budget=caller.has_budget,
+            is_stream=is_stream,
         )
 
 

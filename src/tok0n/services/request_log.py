@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import structlog
 
-from tok0n.domain.errors import Tok0nError, UnexpectedError
-from tok0n.services.pipeline import Call
+from tok0n.domain.errors import Tok0nError
+from tok0n.services.call import Call
 
 log = structlog.get_logger()
 
@@ -98,15 +98,6 @@ class RequestLog:
         self._write_batch(batch)
 
 
-def known_error(call: Call, raised: Exception) -> Tok0nError:
-    """Return the error to send. One that `domain.errors` does not name is logged with its traceback."""
-    if isinstance(raised, Tok0nError):
-        return raised
-    log.error("unexpected_error", request=call.request_id, exc_info=raised)
-    detail = f"unexpected {type(raised).__name__}"
-    return UnexpectedError(upstream_called=call.upstream_ms is not None, detail=detail)
-
-
 def _fields(line: RequestLine) -> dict[str, Any]:
     call, caller = line.call, line.call.caller
     fields: dict[str, Any] = {
@@ -136,6 +127,18 @@ def _fields(line: RequestLine) -> dict[str, Any]:
     fields["milliseconds"] = round(line.seconds * 1000, 1)
     if call.upstream_ms is not None:
         fields["upstream_milliseconds"] = call.upstream_ms
+    fields |= _stream_fields(call)
     if line.detail:
         fields["detail"] = line.detail
+    return fields
+
+
+def _stream_fields(call: Call) -> dict[str, Any]:
+    if not call.is_stream:
+        return {}
+    fields: dict[str, Any] = {"stream": True}
+    if call.first_event_ms is not None:
+        fields["first_event_milliseconds"] = call.first_event_ms
+    if call.client_left:
+        fields["client_left"] = True
     return fields

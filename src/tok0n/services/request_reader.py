@@ -20,22 +20,24 @@ BOUNDING_WAITING_MAX = 16
 
 
 class RequestReader:
-    """Reads and bounds the requests of all callers."""
+    """Reads and bounds the requests of all callers. `is_streaming`: the gateway streams."""
 
     def __init__(
         self,
         catalogue: Catalogue,
         *,
+        is_streaming: bool = False,
         decoding_waiting_max: int = DECODING_WAITING_MAX,
         bounding_waiting_max: int = BOUNDING_WAITING_MAX,
     ) -> None:
         self._catalogue = catalogue
+        self._is_streaming = is_streaming
         self._decoding = WorkQueue("large bodies", threads=DECODING_THREADS, waiting_max=decoding_waiting_max)
         self._bounding = WorkQueue("exact bounds", threads=1, waiting_max=bounding_waiting_max)
 
     def read_now(self, endpoint: Endpoint, body: JsonText) -> MeteredRequest:
         """Read a request in the current thread. Raises `InvalidRequest`."""
-        return endpoint.read_request(body, find_model=self._catalogue.find)
+        return endpoint.read_request(body, find_model=self._catalogue.find, is_streaming=self._is_streaming)
 
     async def read(self, endpoint: Endpoint, body: JsonText) -> MeteredRequest:
         """Read a request, in a thread if it is large. Raises `InvalidRequest`, or `Overloaded` if the queue is full."""

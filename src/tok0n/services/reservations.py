@@ -114,7 +114,14 @@ class Reservation:
             self.dispatched = False
         await self._release(_code(error))
 
-    async def settle(self, usage: Usage, *, upstream_ms: int) -> Receipt:
+    @property
+    def tokens(self) -> int:
+        """The reserved tokens."""
+        return self._new.tokens
+
+    async def settle(
+        self, usage: Usage, *, upstream_ms: int, first_event_ms: int | None = None, client_left: bool = False
+    ) -> Receipt:
         """Charge the usage. Raises `AccountingFailed` if that fails, and then nothing is charged."""
         clock = self._owner.clock
         settlement = Settlement(
@@ -123,6 +130,8 @@ class Reservation:
             resolved_at_us=clock.now_us(),
             upstream_ms=upstream_ms,
             reservation=self._new,
+            first_event_ms=first_event_ms,
+            client_left=client_left,
         )
         for attempt in range(SETTLE_ATTEMPTS):
             if attempt:

@@ -1,6 +1,7 @@
 """The methods of the `Ledger` port that are not on the hot path. They are the same on both engines."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from tok0n.adapters.sql import audit, ledger_functions
@@ -8,8 +9,11 @@ from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.ledger import AuditReport
 from tok0n.ports.ledger import RecentRequest
 
-AUDIT_PAUSE_SECONDS = 0.02
-"""The pause between two snapshots, in which SQLite can complete a checkpoint and start its WAL again."""
+AUDIT_PAUSE_SECONDS_MAX = 0.02
+"""The longest pause after a snapshot, in which SQLite can complete a checkpoint and start its WAL again.
+
+The pause after a shorter snapshot is as long as the snapshot.
+"""
 
 
 class SharedLedger:
@@ -37,8 +41,9 @@ class SharedLedger:
         steps = audit.Audit().steps()
         next(steps)
         while True:
+            started = time.monotonic()
             done = await self._store.read(lambda tx: audit.run_step(tx, steps), unhurried=True)
             if isinstance(done, AuditReport):
                 return done
             progress(done)
-            await asyncio.sleep(AUDIT_PAUSE_SECONDS)
+            await asyncio.sleep(min(AUDIT_PAUSE_SECONDS_MAX, time.monotonic() - started))

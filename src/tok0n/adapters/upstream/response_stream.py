@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from tok0n.domain.errors import UpstreamFailed
+from tok0n.ports.upstream import BodyReceiver
 
 UNREAD_BYTES_MAX = 1024 * 1024
 """The decoded bytes that wait for the caller. Past them, the connection reads nothing until the caller has read."""
@@ -21,6 +22,7 @@ class ResponseStream:
         "_is_complete",
         "_is_paused",
         "_pause",
+        "_receiver",
         "_resume",
         "_unread",
         "_waiter",
@@ -39,6 +41,7 @@ class ResponseStream:
         self._unread = bytearray()
         self._error: UpstreamFailed | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._receiver: BodyReceiver | None = None
 
     async def head(self) -> None:
         """Wait until `status` is set. Raises `UpstreamFailed`."""
@@ -67,10 +70,24 @@ class ResponseStream:
                 )
         return bytes(body)
 
+    def forward(self, receiver: BodyReceiver) -> None:
+        self._receiver = receiver
+        piece = bytes(self._unread)
+        self._unread.clear()
+        self._resume_reading()
+        if piece:
+            receiver.receive(piece)
+        if self._is_complete or self._error is not None:
+            receiver.end(self._error)
+
     # The connection calls the following methods.
 
     def feed(self, piece: bytes) -> None:
         """Add the bytes that one read of the connection brought."""
+        if self._receiver is not None:
+            if piece:
+                self._receiver.receive(piece)
+            return
         self._unread += piece
         if len(self._unread) > UNREAD_BYTES_MAX and not self._is_paused:
             self._is_paused = True
@@ -81,6 +98,9 @@ class ResponseStream:
         """End the body. The caller first reads the rest, then gets the error."""
         self._is_complete = error is None
         self._error = error
+        if self._receiver is not None:
+            self._receiver.end(error)
+            return
         self._resume_reading()
         self._notify()
 

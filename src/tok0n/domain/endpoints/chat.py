@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 
 from tok0n.domain.bound import prompt_bound
-from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model
+from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model, Route
 from tok0n.domain.endpoints.chat_fields import (
     BODY,
     DEFINITIONS,
     LIMIT_FIELDS,
     MESSAGE,
     MODEL_ID,
+    STREAM_FIELDS,
     check_fields,
     messages_size,
     output_limit,
@@ -23,24 +24,24 @@ from tok0n.domain.endpoints.chat_fields import (
 from tok0n.domain.endpoints.chat_stream import ChatStreamReader
 from tok0n.domain.endpoints.endpoint import Endpoint, FindModel, Operation
 from tok0n.domain.endpoints.error_shapes import render_openai_error
-from tok0n.domain.endpoints.fields import COUNT, NULL
+from tok0n.domain.endpoints.fields import COUNT, NULL, must, reject
 from tok0n.domain.errors import UnknownModel
 from tok0n.domain.json_text import JsonText, decode_object
-from tok0n.domain.metered_request import MeteredRequest, bound_texts, rewrite_body
+from tok0n.domain.metered_request import MeteredRequest, StreamOptions, bound_texts, rewrite_body
 from tok0n.domain.usage import Usage, read_usage
 
 _NO_COMPLETION = "with a body that is not a chat completion"
 _HAS_ERROR = "with an error in its body"
 
 
-def read_chat_request(body: JsonText, *, find_model: FindModel) -> MeteredRequest:
+def read_chat_request(body: JsonText, *, find_model: FindModel, is_streaming: bool = False) -> MeteredRequest:
     """Validate and bound a request. Raises `InvalidRequest`, which names the field, or `UnknownModel`.
 
     The bound is exact unless the messages have more than `EXACT_BYTES_MAX` bytes of non-ASCII strings.
     """
     values, raw = decode_object(body)
     model = _find(values.get("model"), find_model)
-    extra_bytes = check_fields(values, raw, model)
+    extra_bytes = check_fields(values, raw, model, is_streaming=is_streaming)
     size = messages_size(values.get("messages"), model)
     limit = output_limit(values, model)
     has_definitions = not DEFINITIONS.isdisjoint(values)
@@ -55,6 +56,7 @@ def read_chat_request(body: JsonText, *, find_model: FindModel) -> MeteredReques
         context_window_tokens=model.context_window_tokens,
     )
     route = model.routes[0]
+    stream = _stream_options(values, raw, model, route)
     return MeteredRequest(
         model=model,
         route=route,
@@ -64,7 +66,30 @@ def read_chat_request(body: JsonText, *, find_model: FindModel) -> MeteredReques
         n=values.get("n") or 1,
         prediction_bytes=0 if values.get("prediction") is None else len(bytes(raw["prediction"])),
         inexact_texts=() if is_exact or bound == model.context_window_tokens else tuple(texts),
+        stream=stream,
     )
+
+
+def _stream_options(
+    values: dict[str, Any], raw: dict[str, msgspec.Raw], model: Model, route: Route
+) -> StreamOptions | None:
+    """Return what the customer asked of a stream, or None. Puts into `raw` what makes the upstream report usage."""
+    options = values.get("stream_options")
+    if not values.get("stream"):
+        if options is not None:
+            must("stream_options", "be sent only with stream: true")
+        return None
+    if CHAT.name not in model.streaming_endpoints:
+        reject("stream", f"stream must be false for model {model.id}, which doesn't stream on this endpoint.")
+    options = options or {}
+    raw.pop("stream_options", None)
+    if route.stream_options:
+        obfuscation = options.get("include_obfuscation")
+        sent = {"include_usage": True} | ({} if obfuscation is None else {"include_obfuscation": obfuscation})
+        if route.continuous_usage_stats:
+            sent["continuous_usage_stats"] = True
+        raw["stream_options"] = msgspec.Raw(msgspec.json.encode(sent))
+    return StreamOptions(includes_usage=options.get("include_usage") is True)
 
 
 def _definitions_bytes(values: dict[str, Any], raw: dict[str, msgspec.Raw]) -> int:
@@ -115,8 +140,9 @@ def _is_cut_before_output(values: Mapping[str, Any]) -> bool:
     )
 
 
-def _schemas() -> dict[str, Any]:
-    request = BODY.schema() | {"additionalProperties": NULL}
+def _schemas(*, is_streaming: bool) -> dict[str, Any]:
+    body = msgspec.structs.replace(BODY, members={**BODY.members, **STREAM_FIELDS}) if is_streaming else BODY
+    request = body.schema() | {"additionalProperties": NULL}
     request["properties"]["messages"]["items"] = {"$ref": "#/components/schemas/Message"}
     choice = {"type": "object", "required": ["message"], "properties": {"message": {"type": "object"}}}
     usage = {
@@ -142,7 +168,7 @@ CHAT = Endpoint(
     upstream_path="/chat/completions",
     operation=Operation(
         id="createChatCompletion",
-        summary="Create a chat completion, without streaming",
+        summary="Create a chat completion",
         request_schema="ChatRequest",
         response_schema="Completion",
         schemas=_schemas,

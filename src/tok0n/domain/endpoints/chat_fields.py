@@ -271,6 +271,19 @@ FIELDS: dict[str, Field] = {
 }
 """Every documented field except those of `REJECTED_UNLESS_ALLOWED`. Null means absent, except for required fields."""
 
+STREAM_FIELDS: dict[str, Field] = {
+    "stream": Boolean(note="`true` needs a model that streams. `GET /v1/models` lists them with `streams`."),
+    "stream_options": Object(
+        members={
+            "include_usage": Boolean(note="Whether a last chunk without choices has the usage and the charge."),
+            "include_obfuscation": Boolean(note="Passed on to the provider."),
+        },
+        extra="stream_options.",
+        note="Only with `stream: true`.",
+    ),
+}
+"""What replaces the same fields of `FIELDS` if the gateway streams."""
+
 BODY = Object(
     members=FIELDS,
     required=frozenset({"model", "messages"}),
@@ -293,6 +306,7 @@ _UNKNOWN = Field().check
 _CHECKS: dict[str, Check | None] = {name: field.check for name, field in FIELDS.items()}
 _CHECKS |= dict.fromkeys(("model", "messages", *LIMIT_FIELDS))
 """The check of each field. None for the fields that `messages_size`, `output_limit` and the caller check."""
+_STREAMING_CHECKS = _CHECKS | {name: field.check for name, field in STREAM_FIELDS.items()}
 
 
 class MessagesSize(msgspec.Struct, kw_only=True):
@@ -303,14 +317,17 @@ class MessagesSize(msgspec.Struct, kw_only=True):
     part_tokens: int = 0
 
 
-def check_fields(values: Mapping[str, Any], raw: dict[str, msgspec.Raw], model: Model) -> int:
+def check_fields(
+    values: Mapping[str, Any], raw: dict[str, msgspec.Raw], model: Model, *, is_streaming: bool = False
+) -> int:
     """Check all fields except the model, the messages and the output limit. Returns the bytes of the `extra_fields`.
 
     Removes an unknown field that is null from `raw`, so that no upstream rejects it.
     """
+    checks = _STREAMING_CHECKS if is_streaming else _CHECKS
     extra_bytes = 0
     for name, value in values.items():
-        check = _CHECKS.get(name, _UNKNOWN)
+        check = checks.get(name, _UNKNOWN)
         if check is not _UNKNOWN:
             if check is not None and value is not None:
                 check(value, name, model)

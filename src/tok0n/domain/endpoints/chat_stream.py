@@ -31,6 +31,7 @@ class ChatStreamReader:
     """Reads one stream. Implements `StreamReader`."""
 
     def __init__(self, request: MeteredRequest, *, event_bytes_max: int, scrub: Scrub) -> None:
+        self.events_read = 0
         self.has_content = False
         self.usage: Usage | None = None
         self.is_complete = False
@@ -96,6 +97,7 @@ class ChatStreamReader:
 
     def _read_all(self, events: list[Event]) -> bytes:
         output = []
+        self.events_read += len(events)
         for event in events:
             output.append(self._read(event))
             if self.is_done or self.failure is not None:

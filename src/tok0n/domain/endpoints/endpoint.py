@@ -19,8 +19,11 @@ FindModel = Callable[[str], Model | None]
 class ReadRequest(Protocol):
     """Reads and bounds a request."""
 
-    def __call__(self, body: JsonText, *, find_model: FindModel) -> MeteredRequest:
-        """Return the request. Raises `InvalidRequest`, which names the field, or `UnknownModel`."""
+    def __call__(self, body: JsonText, *, find_model: FindModel, is_streaming: bool = False) -> MeteredRequest:
+        """Return the request. Raises `InvalidRequest`, which names the field, or `UnknownModel`.
+
+        `is_streaming`: the gateway streams, so the request may ask for a stream of a model that streams.
+        """
 
 
 class RenderError(Protocol):
@@ -40,6 +43,7 @@ class VerificationRequest(Protocol):
 class StreamReader(Protocol):
     """Reads one stream of an upstream, and renders what the client gets. It does no I/O.
 
+    - `events_read`: how many events were read. Comments are no events.
     - `has_content`: an event with content was read, or the answer is complete. Until then, nothing is sent.
     - `usage`: the last valid report.
     - `is_complete`: the answer is complete and has a valid report, so it is charged whatever follows.
@@ -47,6 +51,7 @@ class StreamReader(Protocol):
     - `failure`: why the stream can't be charged. It is set once, and nothing is read after it.
     """
 
+    events_read: int
     has_content: bool
     usage: Usage | None
     is_complete: bool
@@ -79,6 +84,13 @@ class ReadStream(Protocol):
         """`event_bytes_max` limits one event of the upstream. `scrub` removes the upstream's secrets from a text."""
 
 
+class Schemas(Protocol):
+    """Generates the JSON schemas of an endpoint by name. `is_streaming`: the gateway streams."""
+
+    def __call__(self, *, is_streaming: bool) -> dict[str, Any]:
+        """Return the schemas."""
+
+
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """What the OpenAPI document says of an endpoint. `schemas` has the two schemas by name, and those they refer to."""
 
@@ -86,7 +98,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     request_schema: str
     response_schema: str
-    schemas: Callable[[], dict[str, Any]]
+    schemas: Schemas
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,118 @@
+"""The body of a response whose producer doesn't wait for the client: what the client hasn't read waits in memory."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+class BodyWriter(Protocol):
+    """What writes the body to a connection."""
+
+    @property
+    def wake(self) -> Callable[[], None]:
+        """Have it soon take what waits, or notice the end."""
+
+    @property
+    def abort(self) -> Callable[[], None]:
+        """Reset the connection."""
+
+    def write(self, piece: bytes) -> bool:
+        """Write a piece now, and return True. False if the client has not read enough of what was written before."""
+
+    def unsent_bytes(self) -> int:
+        """Return how many written bytes the socket has not accepted yet."""
+
+
+class PushedBody:
+    """The body of one response. The producer pushes pieces, and ends it with `complete` or `cut`.
+
+    Before the response begins, pieces wait. `has_left`: the client closed the connection, or `drop` did, before the end
+    was written. `is_closed`: everything was written, or the client has left. `on_close` is called once then.
+    """
+
+    __slots__ = (
+        "_on_close",
+        "_waiting",
+        "_writer",
+        "has_left",
+        "is_closed",
+        "is_complete",
+        "is_over",
+        "pushed_bytes",
+        "waiting_bytes",
+    )
+
+    def __init__(self, on_close: Callable[[], None]) -> None:
+        self._on_close = on_close
+        self._waiting: list[bytes] = []
+        self._writer: BodyWriter | None = None
+        self.waiting_bytes = 0
+        self.pushed_bytes = 0
+        self.is_over = False
+        self.is_complete = False
+        self.has_left = False
+        self.is_closed = False
+
+    # For the producer
+
+    def push(self, piece: bytes) -> None:
+        """Send a piece as soon as the client reads. Drops it if the client has left."""
+        if self.is_closed or not piece:
+            return
+        self.pushed_bytes += len(piece)
+        if self._waiting or self._writer is None or not self._writer.write(piece):
+            self._waiting.append(piece)
+            self.waiting_bytes += len(piece)
+
+    def complete(self) -> None:
+        """End the body."""
+        self.is_complete = True
+        self._end()
+
+    def cut(self) -> None:
+        """End the body so that the client sees that it is incomplete, after what was pushed."""
+        self._end()
+
+    def drop(self) -> None:
+        """Reset the connection, because its client reads too slowly."""
+        writer = self._writer
+        self.leave()
+        if writer is not None:
+            writer.abort()
+
+    @property
+    def unsent_bytes(self) -> int:
+        """The pushed bytes that the client's socket has not accepted yet."""
+        return self.waiting_bytes + (0 if self._writer is None else self._writer.unsent_bytes())
+
+    def _end(self) -> None:
+        self.is_over = True
+        if self._writer is not None:
+            self._writer.wake()
+
+    # For the server
+
+    def attach(self, writer: BodyWriter) -> None:
+        """Write to this connection from now on."""
+        self._writer = writer
+
+    def take(self) -> bytes:
+        """Remove and return what waits."""
+        piece = b"".join(self._waiting)
+        self._waiting.clear()
+        self.waiting_bytes = 0
+        return piece
+
+    def leave(self) -> None:
+        """Record that the client has left."""
+        if not self.is_closed:
+            self.has_left = True
+            self.close()
+
+    def close(self) -> None:
+        """Record that nothing more will be written."""
+        if not self.is_closed:
+            self.is_closed = True
+            self._waiting.clear()
+            self.waiting_bytes = 0
+            self._writer = None
+            self._on_close()

@@ -1,0 +1,286 @@
+"""Relay one stream: the upstream's events to the client, then the usage to the ledger, then the end to the client.
+
+The upstream is read at its own speed. A client that reads slowly, or leaves, changes nothing about the charge.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from tok0n.domain.answers import read_answer
+from tok0n.domain.endpoints.endpoint import Endpoint, StreamReader
+from tok0n.domain.errors import ServerStopped, Tok0nError, UpstreamFailed
+from tok0n.domain.metered_request import MeteredRequest
+from tok0n.http.pushed_body import PushedBody
+from tok0n.ports.clock import Clock
+from tok0n.ports.upstream import StreamedResponse, Upstream
+from tok0n.services.call import Call, known_error
+from tok0n.services.reservations import Reservation
+
+if TYPE_CHECKING:
+    from tok0n.services.streams import Streams
+
+log = structlog.get_logger()
+
+KEEP_ALIVE = b": keep-alive\n"
+"""A comment, which clients ignore and which keeps proxies from closing the connection."""
+
+KEEP_ALIVE_SECONDS = 15.0
+"""How long a client may get nothing before it gets a comment."""
+
+COMPLETE_SECONDS = 5.0
+"""How long to wait for more after a complete answer, if the upstream doesn't say that the stream is over."""
+
+CLIENT_SECONDS_MAX = 60.0
+"""A client that reads nothing for so long counts as gone."""
+
+CLIENT_BYTES_MIN = 60 * 1024
+"""Once the upstream is done, a client that reads less than this in `CLIENT_SECONDS_MAX` counts as gone."""
+
+UNREAD_BYTES_MAX = 1024 * 1024
+"""The bytes of a stream that wait for its client. Past them, the client counts as gone."""
+
+RATE_SECONDS = 10.0
+"""The period over which a client's reading rate is measured."""
+
+
+class StreamedAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer whose response begins now. `task` ends with the stream; its result is the error that the client got."""
+
+    body: PushedBody
+    task: "asyncio.Task[Tok0nError | None]"
+
+
+class Relay:
+    """One stream. Implements `BodyReceiver`. `Streams` calls `check` once a second, which replaces all timers.
+
+    `begun` is done when the response may begin, or fails with the error that the client gets instead.
+    """
+
+    def __init__(
+        self,
+        *,
+        call: Call,
+        endpoint: Endpoint,
+        request: MeteredRequest,
+        upstream: Upstream,
+        reader: StreamReader,
+        clock: Clock,
+        streams: "Streams",
+    ) -> None:
+        self._call = call
+        self._endpoint = endpoint
+        self._request = request
+        self._upstream = upstream
+        self._reader = reader
+        self._clock = clock
+        self._streams = streams
+        loop = asyncio.get_running_loop()
+        self.begun: asyncio.Future[None] = loop.create_future()
+        self._over: asyncio.Future[None] = loop.create_future()
+        """Done when nothing more of the upstream counts."""
+        self._error: UpstreamFailed | None = None
+        """What ended the stream, other than its events."""
+        self.body = PushedBody(self._on_body_close)
+        self.is_finished = False
+        self._sent_at = clock.monotonic()
+        self._events_read = 0
+        self._event_at = self._sent_at
+        self._pushed_bytes = 0
+        self._pushed_at = self._sent_at
+        self._read_bytes = 0
+        self._read_at = self._sent_at
+        self._done_at: float | None = None
+        self._done_bytes = 0
+        self._rate_marks = [(self._sent_at, 0)] * 2
+
+    async def begin(self, task: "asyncio.Task[Tok0nError | None]") -> StreamedAnswer:
+        """Wait until the response may begin. `task` runs the stream. Raises the error that the client gets instead."""
+        try:
+            await self.begun
+        except BaseException:
+            self.body.leave()
+            raise
+        return StreamedAnswer(body=self.body, task=task)
+
+    async def run(self, reservation: Reservation) -> None:
+        """Call the upstream, relay its events, and settle. Raises the errors of `domain.errors`."""
+        self._sent_at = self._event_at = self._clock.monotonic()
+        self._call.reserved = reservation.tokens
+        reservation.dispatched = True
+        upstream = self._upstream
+        try:
+            async with upstream.stream(
+                self._endpoint.upstream_path, self._request.upstream_body, timeout_seconds=upstream.stream_seconds
+            ) as response:
+                await self._read(response)
+                if not self._is_cut:
+                    await self._settle(reservation)  # meanwhile the last bytes arrive, and the connection is reusable
+        finally:
+            if self._call.upstream_ms is None:
+                self._call.upstream_ms = self._milliseconds()
+        if self._call.receipt is None:
+            await self._settle(reservation)
+
+    def finish(self, raised: BaseException | None) -> Tok0nError | None:
+        """End the response after `run`. Returns the error that the client got."""
+        error = None
+        body = self.body
+        if raised is None:
+            assert self._call.receipt is not None
+            self._begin()
+            body.push(self._reader.render_completion(self._call.receipt))
+            body.complete()
+        else:
+            error = known_error(self._call, raised) if isinstance(raised, Exception) else ServerStopped()
+            if not self.begun.done():
+                self.begun.set_exception(error)
+                body.leave()
+            else:
+                body.push(self._reader.render_failure(error))
+                body.cut()
+        self.is_finished = True
+        self._streams.remove_if_over(self)
+        return error
+
+    def receive(self, piece: bytes) -> None:
+        """Take bytes of the upstream."""
+        if self._over.done():
+            return
+        reader, body = self._reader, self.body
+        events = reader.feed(piece)
+        if events:
+            body.push(events)
+            if body.waiting_bytes:
+                self._streams.on_unread(self, len(events))
+        if self._call.first_event_ms is None and reader.has_content:
+            self._call.first_event_ms = self._milliseconds()
+            self._begin()
+        if reader.is_done or reader.failure is not None or self._is_cut:
+            self._end()
+
+    def end(self, error: UpstreamFailed | None) -> None:
+        """Take the end of the upstream's body."""
+        if self._over.done():
+            return
+        if error is None:
+            self.body.push(self._reader.end())
+        self._end(error)
+
+    def check(self, now: float) -> None:
+        """Compare the times of the stream with its limits. `now` is on the monotonic clock."""
+        reader, body = self._reader, self.body
+        if reader.events_read != self._events_read:
+            self._events_read, self._event_at = reader.events_read, now
+        if not self._over.done():
+            silent_seconds = now - self._event_at
+            if reader.is_complete and silent_seconds >= COMPLETE_SECONDS:
+                self._end()
+            elif silent_seconds >= self._upstream.stream_idle_seconds:
+                self._end(_failed("sent nothing for too long", f"silent for {silent_seconds:.0f} s"))
+            elif self._is_cut:
+                self._end()
+        if not self.begun.done():
+            if now - self._sent_at >= self._streams.hold_seconds:
+                self._begin()
+            return
+        if body.pushed_bytes != self._pushed_bytes:
+            self._pushed_bytes, self._pushed_at = body.pushed_bytes, now
+        elif now - self._pushed_at >= KEEP_ALIVE_SECONDS and not body.is_over:
+            body.push(KEEP_ALIVE)
+            self._pushed_bytes, self._pushed_at = body.pushed_bytes, now
+        self._check_client(now)
+
+    def reading_rate(self, now: float) -> float:
+        """Return the bytes per second that the client has read in about the last `RATE_SECONDS`."""
+        at, read_bytes = self._rate_marks[0]
+        return (self._bytes_read_by_client() - read_bytes) / max(now - at, 1.0)
+
+    def drop_client(self) -> None:
+        """Close the client's connection, because it reads too slowly. The stream goes on, and is charged."""
+        self.body.drop()
+
+    @property
+    def _is_cut(self) -> bool:
+        """Whether the client left, and the last usage that the upstream reported is what it has used so far."""
+        return self.body.has_left and self._upstream.continuous_usage and self._reader.usage is not None
+
+    def _begin(self) -> None:
+        if not self.begun.done():
+            self.begun.set_result(None)
+
+    def _end(self, error: UpstreamFailed | None = None) -> None:
+        if not self._over.done():
+            self._error = error
+            self._call.upstream_ms = self._milliseconds()
+            self._over.set_result(None)
+
+    async def _read(self, response: StreamedResponse) -> None:
+        """Relay until the stream is over. Raises the error of one that can't be charged."""
+        if response.status != 200:
+            body = await response.read_all()
+            read_answer(
+                self._endpoint,
+                response.status,
+                body,
+                public_model=self._request.model.id,
+                upstream_model=self._request.route.upstream_model,
+                scrub=self._upstream.scrub,
+                retry_after_seconds=response.retry_after_seconds,
+            )
+        response.forward(self)
+        try:
+            await self._over
+        except asyncio.CancelledError:
+            if not self._reader.is_complete:
+                raise
+        reader = self._reader
+        if reader.is_complete or self._is_cut:
+            return
+        raise self._error or reader.failure or _failed("ended its response early", "no end of the stream")
+
+    async def _settle(self, reservation: Reservation) -> None:
+        call, usage = self._call, self._reader.usage
+        assert usage is not None
+        if call.upstream_ms is None:
+            call.upstream_ms = self._milliseconds()
+        call.client_left = self.body.has_left
+        call.receipt = await reservation.settle(
+            usage, upstream_ms=call.upstream_ms, first_event_ms=call.first_event_ms, client_left=call.client_left
+        )
+        if call.receipt.shortfall:
+            log.error("shortfall", request=call.request_id, model=call.model, tokens=call.receipt.shortfall)
+
+    def _check_client(self, now: float) -> None:
+        """Drop a client that reads too slowly."""
+        body = self.body
+        if body.is_closed:
+            return
+        read_bytes = self._bytes_read_by_client()
+        if read_bytes != self._read_bytes or not body.unsent_bytes:
+            self._read_bytes, self._read_at = read_bytes, now
+        if now - self._rate_marks[1][0] >= RATE_SECONDS:
+            self._rate_marks = [self._rate_marks[1], (now, read_bytes)]
+        is_too_slow = now - self._read_at >= CLIENT_SECONDS_MAX
+        if self._over.done() and (self._done_at is None or now - self._done_at >= CLIENT_SECONDS_MAX):
+            is_too_slow |= self._done_at is not None and read_bytes - self._done_bytes < CLIENT_BYTES_MIN
+            self._done_at, self._done_bytes = now, read_bytes
+        if is_too_slow:
+            self.drop_client()
+
+    def _bytes_read_by_client(self) -> int:
+        return self.body.pushed_bytes - self.body.unsent_bytes
+
+    def _on_body_close(self) -> None:
+        if self.body.has_left and not self._over.done() and self._is_cut:
+            self._end()
+        self._streams.remove_if_over(self)
+
+    def _milliseconds(self) -> int:
+        return round((self._clock.monotonic() - self._sent_at) * 1000)
+
+
+def _failed(problem: str, detail: str) -> UpstreamFailed:
+    return UpstreamFailed(f"The upstream provider {problem}.", detail=detail, outcome_unknown=True)

@@ -1,0 +1,93 @@
+"""The open streams of this process: how many there are, how much they hold in memory, and their clocks."""
+
+import msgspec
+
+from tok0n.domain.endpoints.endpoint import Endpoint
+from tok0n.domain.errors import Overloaded
+from tok0n.domain.metered_request import MeteredRequest
+from tok0n.ports.clock import Clock
+from tok0n.ports.upstream import Upstream
+from tok0n.services.call import Call
+from tok0n.services.relay import UNREAD_BYTES_MAX, Relay
+
+CHECK_SECONDS = 1.0
+"""How often `Streams.check` runs."""
+
+
+class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of all streams together.
+
+    `hold_seconds` is how long the beginning of a response waits for content. `unread_bytes_max` counts the bytes that
+    wait for all clients.
+    """
+
+    streams_max: int = 5_000
+    hold_seconds: float = 10.0
+    unread_bytes_max: int = 128 * 1024 * 1024
+
+
+class Streams:
+    """Opens relays, and checks them once a second. A stream counts until its client has read all of it, or left."""
+
+    def __init__(self, limits: StreamLimits, clock: Clock) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._open: set[Relay] = set()
+        self._unread_bytes = 0
+        """At least the bytes that wait: it grows with each piece, and is corrected by `_count_unread`."""
+        self.hold_seconds = limits.hold_seconds
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def open(self, endpoint: Endpoint, call: Call, request: MeteredRequest, upstream: Upstream) -> Relay:
+        """Open the relay of a stream. Raises `Overloaded` if there are too many."""
+        if len(self._open) >= self._limits.streams_max:
+            raise Overloaded(queue="streams")
+        assert endpoint.read_stream is not None
+        call.is_stream = True
+        reader = endpoint.read_stream(request, event_bytes_max=upstream.body_bytes_max, scrub=upstream.scrub)
+        relay = Relay(
+            call=call,
+            endpoint=endpoint,
+            request=request,
+            upstream=upstream,
+            reader=reader,
+            clock=self._clock,
+            streams=self,
+        )
+        self._open.add(relay)
+        return relay
+
+    async def check(self) -> None:
+        """Check the clocks of all streams. Call it every `CHECK_SECONDS`."""
+        now = self._clock.monotonic()
+        for relay in list(self._open):
+            relay.check(now)
+        self._count_unread()
+
+    def on_unread(self, relay: Relay, size: int) -> None:
+        """Count a piece that waits for its client. Drops the client of a stream past the limits."""
+        if relay.begun.done() and relay.body.waiting_bytes - size > UNREAD_BYTES_MAX:
+            relay.drop_client()
+            return
+        self._unread_bytes += size
+        if self._unread_bytes <= self._limits.unread_bytes_max:
+            return
+        self._count_unread()
+        while self._unread_bytes > self._limits.unread_bytes_max:
+            now = self._clock.monotonic()
+            unread = [relay for relay in self._open if relay.begun.done() and relay.body.unsent_bytes]
+            if not unread:
+                break
+            slowest = min(unread, key=lambda relay: relay.reading_rate(now))
+            self._unread_bytes -= slowest.body.unsent_bytes
+            slowest.drop_client()
+
+    def remove_if_over(self, relay: Relay) -> None:
+        """Stop counting a stream that is settled or failed, and whose client has read everything or left."""
+        if relay.is_finished and relay.body.is_closed:
+            self._open.discard(relay)
+
+    def _count_unread(self) -> None:
+        self._unread_bytes = sum(relay.body.unsent_bytes for relay in self._open)
