@@ -230,8 +230,9 @@ def peers(bench: Bench, stack: contextlib.ExitStack, result: Result, *, upstream
             target = stack.enter_context(start)
         except (Exception, SystemExit) as error:  # noqa: BLE001  the others are measured all the same
             result.add(f"starting {peer.name}", f"could not be started: {str(error)[-300:]}")
-            result.figures[peer.name] = {"what": peer.what, "error": str(error)[-2000:]}
             continue
+        finally:
+            result.figures.setdefault("peers", {})[peer.name] = peer.what
         yield Server(
             peer.name, target.port, {"gateway": target.pids}, target.path, target.model, headers=target.headers
         )

@@ -141,7 +141,7 @@ def _compare(medians: dict[str, float], result: Result) -> None:
         if peer in {NGINX, SQLITE, POSTGRES} or not median:
             continue
         times = medians[SQLITE] / median
-        result.figures[peer]["tok0n_sqlite_over_it"] = times
+        result.figures.setdefault(peer, {})["tok0n_sqlite_over_it"] = times
         floor_over = next((floor for name, floor in FLOORS_OVER_PEERS.items() if peer.lower().startswith(name)), None)
         result.add(
             f"{SQLITE} / {peer}",
