@@ -124,7 +124,7 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
         *(Route(endpoint.path, _other_methods, methods=OTHER_METHODS) for endpoint in ENDPOINTS),
         *model_routes(services.catalogue),
         *account_routes(services.caller_cache, services.limiter, store.history),
-        openapi_route(context.prefix),
+        openapi_route(context.prefix, is_streaming=server.streaming),
         *operation_routes(store.database, services.limiter, is_draining=is_draining),
         *pages.routes,
     ]
