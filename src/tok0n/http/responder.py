@@ -172,26 +172,29 @@ class Responder:
                 request.keep_alive = False
             transport.set_write_buffer_limits(high=PUSHED_UNSENT_BYTES_MAX)
             self.has_begun = True
-            transport.write(framing.head(keep_alive=request.keep_alive))
+            transport.write(framing.head(keep_alive=request.keep_alive) + framing.frame(body.take()))
             body.attach(_PushedWriter(self, framing))
             while not (request.is_cut_off or body.is_closed):
-                if not self._is_paused and (waiting := body.take()):
-                    transport.write(framing.frame(waiting))
-                if body.is_over and not self._is_paused:
-                    body.close()
+                waiting = b"" if self._is_paused else body.take()
+                if body.is_over and not self._is_paused and len(waiting) <= PUSHED_UNSENT_BYTES_MAX:
                     transport.set_write_buffer_limits()
-                    self._end_pushed(request, framing, is_complete=body.is_complete)
+                    body.close()
+                    self._end_pushed(request, framing, waiting, is_complete=body.is_complete)
+                elif waiting:
+                    transport.write(framing.frame(waiting))
                 else:
                     await self._wait()
         finally:
             body.leave()
 
-    def _end_pushed(self, request: Request, framing: StreamedBody, *, is_complete: bool) -> None:
+    def _end_pushed(self, request: Request, framing: StreamedBody, last: bytes, *, is_complete: bool) -> None:
         if is_complete:
-            self.transport.write(framing.end())
+            self.transport.write(framing.frame(last) + framing.end())
             self.has_begun = False
             self._on_finish(request)
         else:
+            if last:
+                self.transport.write(framing.frame(last))
             request.keep_alive = False
             self._on_failure(request)
 

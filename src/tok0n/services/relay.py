@@ -131,16 +131,14 @@ class Relay:
         if raised is None:
             assert self._call.receipt is not None
             self._begin()
-            body.push(self._reader.render_completion(self._call.receipt))
-            body.complete()
+            body.complete(self._reader.render_completion(self._call.receipt))
         else:
             error = known_error(self._call, raised) if isinstance(raised, Exception) else ServerStopped()
             if not self.begun.done():
                 self.begun.set_exception(error)
                 body.leave()
             else:
-                body.push(self._reader.render_failure(error))
-                body.cut()
+                body.cut(self._reader.render_failure(error))
         self.is_finished = True
         self._streams.remove_if_over(self)
         return error
