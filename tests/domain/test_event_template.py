@@ -41,11 +41,16 @@ def chunks(draw: st.DrawFn) -> bytes:
     delta = draw(st.dictionaries(NAMES, TEXTS, max_size=2)) | {"content": draw(TEXTS)}
     choice: dict[str, Any] = {"index": draw(st.sampled_from([0, 0, 0, 1])), "delta": delta, "finish_reason": None}
     choice |= draw(st.sampled_from([{}, {}, {}, {"finish_reason": "stop"}, {"usage": USAGE}, {"error": "x"}]))
-    more = st.sampled_from(
+    more: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
         [{}, {}, {}, {"usage": None}, {"usage": USAGE}, {"error": {"message": "x"}}, {"error": None}]
     )
-    values = {"id": "1", "model": draw(st.sampled_from(["theirs", "theirs", "public", "other"])), "choices": [choice]}
-    values |= draw(more) | draw(st.sampled_from([{}, {}, {"obfuscation": draw(TEXTS)}]))
+    values: dict[str, Any] = {
+        "id": "1",
+        "model": draw(st.sampled_from(["theirs", "theirs", "public", "other"])),
+        "choices": [choice],
+    }
+    values |= draw(more)
+    values |= draw(st.sampled_from([{}, {}, {"obfuscation": draw(TEXTS)}]))
     data = json.dumps(
         values,
         ensure_ascii=draw(st.booleans()),
