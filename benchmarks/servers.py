@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import large
+from bench import Bench, Result
 from payloads import COMPLETION, MODEL, UPSTREAM_MODEL
 from processes import GATEWAY_CORE, LOAD_CORE, running
 
@@ -53,11 +54,12 @@ UPSTREAM = """
 PROXY = """
   upstream up {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 1000000000; }}
   server {{ listen 127.0.0.1:{port} backlog=4096;
-    location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; }} }}
+    location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; {more} }} }}
 """
 SETTINGS = """
 [server]
 port = {port}
+{server}
 [database]
 url = "{database}"
 [limits]
@@ -103,9 +105,12 @@ def upstream(folder: Path) -> contextlib.AbstractContextManager[Server]:
     return _nginx(folder, "upstream", http, port=UPSTREAM_PORT, core=LOAD_CORE)
 
 
-def proxy(folder: Path, *, upstream_port: int = UPSTREAM_PORT) -> contextlib.AbstractContextManager[Server]:
+def proxy(
+    folder: Path, *, upstream_port: int = UPSTREAM_PORT, buffering: bool = True
+) -> contextlib.AbstractContextManager[Server]:
     """The baseline: nginx's proxy_pass, which does nothing but forward."""
-    http = PROXY.format(port=PROXY_PORT, upstream=upstream_port)
+    more = "" if buffering else "proxy_buffering off;"
+    http = PROXY.format(port=PROXY_PORT, upstream=upstream_port, more=more)
     return _nginx(folder, "nginx", http, port=PROXY_PORT, core=GATEWAY_CORE)
 
 
@@ -115,7 +120,7 @@ def _nginx(folder: Path, name: str, http: str, *, port: int, core: str) -> Itera
     conf.write_text(NGINX.format(folder=folder, name=name, http=http))
     nginx = shutil.which("nginx") or "/usr/sbin/nginx"
     with running([nginx, "-c", conf, "-p", folder], core=core, stderr=subprocess.DEVNULL) as process:
-        _until(["curl", "-s", f"http://127.0.0.1:{port}/", "-o", "/dev/null"])
+        until(["curl", "-s", f"http://127.0.0.1:{port}/", "-o", "/dev/null"])
         yield Server(name, port, {"nginx": (process.pid,)})
 
 
@@ -124,7 +129,7 @@ def paced_upstream(*, seconds: float) -> Iterator[Server]:
     """Our own upstream, which answers each completion so long after it came: see paced_upstream.py."""
     script = Path(__file__).parent / "paced_upstream.py"
     with running([sys.executable, script, str(PACED_PORT), str(seconds)], core=LOAD_CORE) as process:
-        _until(["curl", "-s", f"http://127.0.0.1:{PACED_PORT}/", "-o", "/dev/null"])
+        until(["curl", "-s", f"http://127.0.0.1:{PACED_PORT}/", "-o", "/dev/null"])
         yield Server("upstream", PACED_PORT, {"upstream": (process.pid,)})
 
 
@@ -141,7 +146,7 @@ def postgres() -> Iterator[tuple[str, int]]:
         subprocess.run([binaries / "initdb", *options], check=True, capture_output=True, user=user, cwd=name)
         server = [binaries / "postgres", "-D", data, "-p", str(POSTGRES_PORT), "-k", "", "-h", "127.0.0.1"]
         with running(server, core=LOAD_CORE, user=user, cwd=name, stderr=subprocess.DEVNULL) as process:
-            _until([str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(POSTGRES_PORT)])
+            until([str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(POSTGRES_PORT)])
             create = [binaries / "createdb", "-h", "127.0.0.1", "-p", str(POSTGRES_PORT), "-U", "tok0n", "bench"]
             subprocess.run(create, check=True)
             yield f"postgresql://tok0n@127.0.0.1:{POSTGRES_PORT}/bench", process.pid
@@ -152,14 +157,14 @@ def redis() -> Iterator[tuple[str, int]]:
     """A Redis that keeps nothing on disk; gives its URL and process id."""
     command = ["redis-server", "--port", str(REDIS_PORT), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     with running(command, core=LOAD_CORE, stdout=subprocess.DEVNULL) as process:
-        _until(["redis-cli", "-p", str(REDIS_PORT), "ping"])
+        until(["redis-cli", "-p", str(REDIS_PORT), "ping"])
         yield f"redis://127.0.0.1:{REDIS_PORT}/0", process.pid
 
 
 @contextlib.contextmanager
-def embedded(folder: Path, *, upstream_port: int = UPSTREAM_PORT, keys: int = 0) -> Iterator[Server]:
-    """Tok0n on its embedded default: SQLite with synchronous=FULL, limits in memory."""
-    prepared = prepare(folder, upstream_port=upstream_port, keys=keys)
+def embedded(folder: Path, *, upstream_port: int = UPSTREAM_PORT, keys: int = 0, server: str = "") -> Iterator[Server]:
+    """Tok0n on its embedded default: SQLite with synchronous=FULL, limits in memory. `server` adds settings."""
+    prepared = prepare(folder, upstream_port=upstream_port, keys=keys, server=server)
     with serving(prepared) as pid:
         yield prepared._replace(parts={"gateway": (pid,)})
 
@@ -185,13 +190,21 @@ def prepare(
     upstream_port: int = UPSTREAM_PORT,
     python: str = sys.executable,
     keys: int = 0,
+    server: str = "",
 ) -> Server:
     """Settings, a database at head, and a funded account with a key; nothing runs yet. `python` has Tok0n installed.
 
     With `keys`, the database has so many other accounts with a key each, and the server's `keys_path` lists the keys.
+    `server` adds lines to the section of that name.
     """
     folder.mkdir(exist_ok=True)
-    names = {"database": database, "backend": backend, "model": MODEL, "upstream_model": UPSTREAM_MODEL}
+    names = {
+        "database": database,
+        "backend": backend,
+        "model": MODEL,
+        "upstream_model": UPSTREAM_MODEL,
+        "server": server,
+    }
     (folder / "tok0n.toml").write_text(SETTINGS.format(port=port, upstream=upstream_port, **names))
     tok0n(folder, "migrate", python=python)
     tok0n(folder, "accounts", "create", EMAIL, "--tokens", str(2**50), python=python)
@@ -202,6 +215,27 @@ def prepare(
     url = f"sqlite:{folder / 'tok0n.db'}" if database.startswith("sqlite:") else database
     large.fill(url, large.Size(accounts=keys))
     return prepared._replace(keys_path=large.write_keys(folder / "keys.txt", range(keys)))
+
+
+def peers(bench: Bench, stack: contextlib.ExitStack, result: Result, *, upstream_port: int) -> Iterator[Server]:
+    """Start the peers, each with what it needs. One that can't be started is noted, and the others are measured."""
+    from peers import PEERS  # noqa: PLC0415  only where they are wanted
+    from peers.interface import installed  # noqa: PLC0415
+
+    for peer in PEERS:
+        bench.say(f"starting {peer.name}")
+        try:
+            peer.install(installed(peer.name))
+            start = peer.start(bench.folder / peer.name, upstream_port=upstream_port, core=GATEWAY_CORE)
+            target = stack.enter_context(start)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  the others are measured all the same
+            result.add(f"starting {peer.name}", f"could not be started: {str(error)[-300:]}")
+            continue
+        finally:
+            result.figures.setdefault("peers", {})[peer.name] = peer.what
+        yield Server(
+            peer.name, target.port, {"gateway": target.pids}, target.path, target.model, headers=target.headers
+        )
 
 
 def serve_command(python: str = sys.executable) -> list[str]:
@@ -219,7 +253,7 @@ def serving(prepared: Server, *, python: str = sys.executable) -> Iterator[int]:
         log.open("ab") as stderr,
         running(command, core=GATEWAY_CORE, cwd=prepared.folder, stdout=subprocess.DEVNULL, stderr=stderr) as process,
     ):
-        _until(["curl", "-sf", f"http://127.0.0.1:{prepared.port}/v1/models/{MODEL}", "-o", "/dev/null"])
+        until(["curl", "-sf", f"http://127.0.0.1:{prepared.port}/v1/models/{MODEL}", "-o", "/dev/null"])
         yield process.pid
 
 
@@ -245,7 +279,8 @@ def tok0n(folder: Path, *arguments: str, may_fail: bool = False, python: str = s
     return done.stdout
 
 
-def _until(command: list[str]) -> None:
+def until(command: list[str]) -> None:
+    """Repeat a command until it succeeds."""
     deadline = time.monotonic() + READY_SECONDS_MAX
     while subprocess.run(command, capture_output=True, check=False).returncode:
         if time.monotonic() > deadline:

@@ -58,23 +58,7 @@ def _contenders(bench: Bench, stack: contextlib.ExitStack, result: Result) -> It
     yield stack.enter_context(servers.scaled(bench.folder / "postgres"))
     if not bench.with_peers:
         return
-    from peers import PEERS  # noqa: PLC0415  only where they are wanted
-    from peers.interface import installed  # noqa: PLC0415
-
-    for peer in PEERS:
-        bench.say(f"starting {peer.name}")
-        try:
-            peer.install(installed(peer.name))
-            start = peer.start(bench.folder / peer.name, upstream_port=servers.UPSTREAM_PORT, core=GATEWAY_CORE)
-            target = stack.enter_context(start)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  the others are measured all the same
-            result.add(f"requests/s, {peer.name}", f"could not be started: {str(error)[-300:]}")
-            result.figures[peer.name] = {"what": peer.what, "error": str(error)[-2000:]}
-            continue
-        result.figures[peer.name] = {"what": peer.what}
-        yield Server(
-            peer.name, target.port, {"gateway": target.pids}, target.path, target.model, headers=target.headers
-        )
+    yield from servers.peers(bench, stack, result, upstream_port=servers.UPSTREAM_PORT)
 
 
 def _rounds(bench: Bench, contenders: list[Server], result: Result) -> dict[str, list[Load]]:
@@ -157,7 +141,7 @@ def _compare(medians: dict[str, float], result: Result) -> None:
         if peer in {NGINX, SQLITE, POSTGRES} or not median:
             continue
         times = medians[SQLITE] / median
-        result.figures[peer]["tok0n_sqlite_over_it"] = times
+        result.figures.setdefault(peer, {})["tok0n_sqlite_over_it"] = times
         floor_over = next((floor for name, floor in FLOORS_OVER_PEERS.items() if peer.lower().startswith(name)), None)
         result.add(
             f"{SQLITE} / {peer}",

@@ -4,12 +4,15 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from support.chat_streams import (
     BYTES_MAX,
     DONE,
     HEAD,
     HELLO,
+    RECEIPT,
     START,
     STOP,
     USAGE,
@@ -135,3 +138,32 @@ def test_the_error_event_has_the_shape_of_the_endpoint() -> None:
     output = reader().render_failure(RejectedByUpstream("No", param="messages"))
     expected = {"message": "No", "type": "invalid_request_error", "param": "messages", "code": "invalid_request"}
     assert events_of(output) == [{"error": expected}]
+
+
+VALUES = st.recursive(
+    st.sampled_from([None, True, 0, 1, -1, 1.5, float("nan"), "", "a", "error", "stop", "\ud800", "m", 10**30]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["choices", "usage", "error", "index", "message", "code", "type", "\ud800"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+CHOICES = st.fixed_dictionaries({}, optional=dict.fromkeys(["delta", "finish_reason", "usage", "index"], VALUES))
+CHUNKS = st.fixed_dictionaries(
+    {"choices": st.lists(CHOICES)},
+    optional={"model": VALUES, "usage": st.just(USAGE) | VALUES, "error": VALUES, "x_groq": VALUES},
+)
+
+
+@given(events=st.lists(CHUNKS | VALUES, max_size=4), junk=st.binary(max_size=20), includes_usage=st.booleans())
+def test_no_bytes_of_an_upstream_break_the_reader(events: list[Any], junk: bytes, *, includes_usage: bool) -> None:
+    stream, output = read(body_of(*map(json.dumps, events)) + junk, includes_usage=includes_usage)
+    if stream.failure is not None:
+        output += stream.render_failure(stream.failure)
+    else:
+        output += stream.render_completion(RECEIPT)
+    assert output.endswith(b"\n\n")

@@ -73,3 +73,7 @@ def test_no_text_takes_long(piece: str) -> None:
     started = time.process_time()
     scrub(text, SECRETS)
     assert time.process_time() - started < 0.05
+
+
+def test_the_result_can_be_encoded() -> None:
+    assert scrub("a\ud800\udfffb", []) == "a b"

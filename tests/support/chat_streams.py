@@ -7,6 +7,7 @@ from tok0n.domain.catalogue import Model, Route
 from tok0n.domain.endpoints.chat_stream import ChatStreamReader
 from tok0n.domain.ledger import Balance, Receipt
 from tok0n.domain.metered_request import MeteredRequest, StreamOptions
+from tok0n.domain.scrub import scrub
 
 BYTES_MAX = 10_000
 ROUTE = Route(upstream="u", upstream_model="gpt-4o-2024-08-06")
@@ -54,7 +55,7 @@ def request_of(*, n: int = 1, includes_usage: bool = False) -> MeteredRequest:
 
 def reader(**options: Any) -> ChatStreamReader:
     return ChatStreamReader(
-        request_of(**options), event_bytes_max=BYTES_MAX, scrub=lambda text: text.replace("secret", "[redacted]")
+        request_of(**options), event_bytes_max=BYTES_MAX, scrub=lambda text: scrub(text, ["secret"])
     )
 
 

@@ -26,7 +26,8 @@ _SECRETS = re.compile(
 )
 _IPV6 = re.compile(r"(?i)(?<![\w:.])(?=[0-9a-f]{0,4}:)[0-9a-f:.]{2,45}+(?:%\w{1,16})?(?!\w)")
 _NAMES = re.compile(r"[\w.+-]++(?:@[\w.-]++)?(?::\d{1,5}\b)?")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+"""Control characters, and lone surrogates, which have no encoding."""
 
 _TOP_LEVEL_DOMAINS = frozenset(
     {"ai", "app", "cloud", "com", "dev", "eu", "internal", "io", "lan", "local", "net", "org", "svc"}

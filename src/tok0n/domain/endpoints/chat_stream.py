@@ -1,6 +1,6 @@
 """Read a chat stream of an upstream, and render what the client gets.
 
-Source: OpenAI API reference, "The chat completion chunk object". Every event is decoded in full, which takes less than
+Source: OpenAI API reference, "The chat completion chunk object". Every event is decoded in full, which takes about
 a microsecond, so what an event means is never guessed from its bytes.
 """
 
@@ -179,7 +179,7 @@ class ChatStreamReader:
 
     def _with_public_model(self, data: bytes, model: Any) -> bytes:
         """Replace the model. Most chunks of a stream have it in the same bytes, and no other member of that name."""
-        if type(model) is str and data.count(b'"model"') == 1 and b"\\u00" not in data:
+        if type(model) is str and model.isascii() and data.count(b'"model"') == 1 and b"\\u00" not in data:
             known, theirs, ours = self._model_members
             if model != known:
                 theirs, ours = b'"model":%b' % _encode(model), b'"model":%b' % self._public_value
