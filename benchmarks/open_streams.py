@@ -6,6 +6,7 @@ Prints how many have had an event, once all have or ten seconds have brought no 
 import asyncio
 import json
 import sys
+from typing import cast
 
 import uvloop
 
@@ -22,8 +23,7 @@ class Stream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(self._request)
+        cast("asyncio.Transport", transport).write(self._request)
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""

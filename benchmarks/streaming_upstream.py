@@ -28,7 +28,7 @@ _CHUNK = (
     '"model":"{model}","service_tier":"default","system_fingerprint":"fp_44709d6fcb","choices":[{choices}],'
     '"usage":{usage}}}'
 )
-_USAGE = '{"prompt_tokens":200,"completion_tokens":100,"total_tokens":300}'
+_USAGE = '{"prompt_tokens":20,"completion_tokens":10,"total_tokens":30}'
 
 
 def _event(data: str) -> bytes:

@@ -101,6 +101,13 @@ def test_after_content_every_error_is_a_502_with_an_unknown_outcome(values: Any)
     assert stream.failure.outcome_unknown
 
 
+def test_the_log_says_what_came_instead_of_a_stream() -> None:
+    for body in (b"<html>", body_of(7), json.dumps(chunk("x") | {"object": "chat.completion"}).encode()):
+        error = failure(body)
+        assert isinstance(error, UpstreamFailed)
+        assert error.detail == "status 200 with a body or an event that is not what the endpoint sends"
+
+
 def test_the_error_in_a_choice_decides() -> None:
     choice = {"index": 0, "delta": {}, "finish_reason": None, "error": {"code": 400, "message": "Too hot"}}
     error = failure(body_of(START, HEAD | {"choices": [choice]}))

@@ -60,7 +60,7 @@ class EventParser:
             if b"\n\n" not in piece and not (piece[:1] == b"\n" and rest[-1:] == b"\n"):
                 self._keep(piece)
                 return []
-            piece = bytes(rest) + piece
+            piece = b"".join((rest, piece))
             rest.clear()
         if piece.endswith(b"\n\n"):
             return self._parse(piece)

@@ -10,7 +10,7 @@ from typing import Any
 from tok0n.domain.answer_json import decode
 from tok0n.domain.errors import RejectedByUpstream, UpstreamFailed
 from tok0n.domain.scrub import REDACTED
-from tok0n.domain.upstream_errors import ReportedError, declared_status, operators_subject, read_error
+from tok0n.domain.upstream_errors import UNKNOWN, ReportedError, declared_status, operators_subject, read_error
 
 Scrub = Callable[[str], str]
 
@@ -100,6 +100,8 @@ def read_error_in_stream(
     code and a type, the outcome is unknown.
     """
     error = read_error(values)
+    if error == UNKNOWN:
+        return invalid_response(200, "with a body or an event that is not what the endpoint sends")
     status = declared_status(error)
     failure = _judge(
         error,
