@@ -72,7 +72,9 @@ class Relay:
     ) -> None:
         self._call = call
         self._endpoint = endpoint
-        self._request = request
+        self._public_model = request.model.id
+        self._upstream_model = request.route.upstream_model
+        self._upstream_body = request.upstream_body
         self._upstream = upstream
         self._reader = reader
         self._clock = clock
@@ -114,7 +116,7 @@ class Relay:
         upstream = self._upstream
         try:
             async with upstream.stream(
-                self._endpoint.upstream_path, self._request.upstream_body, timeout_seconds=upstream.stream_seconds
+                self._endpoint.upstream_path, self._take_upstream_body(), timeout_seconds=upstream.stream_seconds
             ) as response:
                 await self._read(response)
                 if not self._is_cut:
@@ -224,8 +226,8 @@ class Relay:
                 self._endpoint,
                 response.status,
                 body,
-                public_model=self._request.model.id,
-                upstream_model=self._request.route.upstream_model,
+                public_model=self._public_model,
+                upstream_model=self._upstream_model,
                 scrub=self._upstream.scrub,
                 retry_after_seconds=response.retry_after_seconds,
             )
@@ -239,6 +241,11 @@ class Relay:
         if reader.is_complete or self._is_cut:
             return
         raise self._error or reader.failure or _failed("ended its response early", "no end of the stream")
+
+    def _take_upstream_body(self) -> bytes:
+        """Return the body to send, and forget it, because a stream can last much longer than its request."""
+        body, self._upstream_body = self._upstream_body, b""
+        return body
 
     async def _settle(self, reservation: Reservation) -> None:
         call, usage = self._call, self._reader.usage
