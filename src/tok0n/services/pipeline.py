@@ -104,11 +104,12 @@ class Pipeline:
         body: JsonText,
         *,
         on_admitted: Callable[[], None] | None = None,
+        on_stream: Callable[["asyncio.Task[Tok0nError | None]"], None] | None = None,
     ) -> Answer | StreamedAnswer:
         """Read, admit, reserve, call the upstream, settle. The charge of a whole answer is committed when this returns.
 
         Calls `on_admitted` once the limiter has admitted the request. Raises the errors of `domain.errors`. A stream
-        continues after this returns, and also if this is cancelled.
+        continues after this returns, and also if this is cancelled: `on_stream` gets its task when it starts.
         """
         call.caller = caller
         reader = self._reader  # Most bodies are small: read them without the cost of a coroutine.
@@ -122,6 +123,8 @@ class Pipeline:
         if request.stream is not None:
             relay = self._streams.open(endpoint, call, request, upstream)
             task = asyncio.create_task(self._stream(relay, call, caller, request, upstream, on_admitted))
+            if on_stream is not None:
+                on_stream(task)
             return await relay.begin(task)
         return await self._admitted(
             call,
