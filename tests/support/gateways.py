@@ -304,7 +304,9 @@ async def running(
                     checked_at_us=clock.now_us(),
                     checks={"ok": True},
                     latency_ms=1,
-                    streams={"chat": StreamCheck(passed=True)} if settings.server.streaming else {},
+                    streams={"chat": StreamCheck(passed=True, continuous_usage=model.routes[0].continuous_usage)}
+                    if settings.server.streaming
+                    else {},
                 )
             )
     listener, settings = bind_for(settings)
