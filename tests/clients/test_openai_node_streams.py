@@ -48,6 +48,8 @@ async def test_the_node_sdk_reads_every_stream_as_it_is_meant(gateway: Running, 
     failed = {"exception": "APIError", "code": "upstream_error", "param": None, "type": "upstream_error"}
     for name in ("error", "cut", "helper error"):
         assert "You were not charged." in results[name].pop("message"), name
+    assert '"Hello"' in results["late"]
+    assert "You were not charged." in results.pop("late"), "a client that reads late learns of the failure"
     assert results == {
         "text": text,
         "two": text | {"texts": ["ab", "cd"]},

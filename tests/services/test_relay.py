@@ -247,7 +247,7 @@ async def test_a_client_that_leaves_an_upstream_with_continuous_usage_pays_for_w
     assert not stream.answer.task.done()
     upstream.send(chunk("there", usage={"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}))
     assert await stream.ended() is None
-    assert [charge for _, charge, _ in await charged(gateway)] == [10, 11]
+    assert sorted(charge for _, charge, _ in await charged(gateway)) == [10, 11]
 
 
 async def test_a_stream_whose_settlement_fails_ends_with_an_error_and_costs_nothing(

@@ -59,6 +59,18 @@ if (process.argv[2] === "rejected") {
   await attempt("error", async () => read(await stream("error")));
   await attempt("cut", async () => read(await stream("cut")));
   await attempt("helper error", () => completions.stream(request("error")).finalContent());
+  await attempt("late", async () => {
+    const headers = { authorization: `Bearer ${apiKey}`, "content-type": "application/json" };
+    const body = JSON.stringify(request("error", { stream: true }));
+    const response = await fetch(`${baseURL}/chat/completions`, { method: "POST", headers, body });
+    await new Promise((resolve) => setTimeout(resolve, 50)); // meanwhile everything has arrived
+    let text = "";
+    try {
+      for await (const piece of response.body.pipeThrough(new TextDecoderStream())) text += piece;
+    } catch {
+      return text;
+    }
+  });
   await attempt("abort", async () => {
     const chunks = await stream("long");
     for await (const chunk of chunks) {
