@@ -56,13 +56,14 @@ async def test_the_node_sdk_reads_every_stream_as_it_is_meant(gateway: Running, 
         "reasoning": text | {"texts": ["Hello."], "reasoning": "Let me think."},
         "logprobs": [["Hello", -0.25], [".", -0.25]],
         "tools": [["call_0", "add", '{"a": 1, "b": 2}'], ["call_1", "add", '{"a": 3, "b": 4}']],
+        "loop": "Hello, wörld.",
         "helper": {"content": "Hello, wörld.", "deltas": ["Hello", ", ", "wörld", "."], "total": total},
         "error": failed,
         "cut": failed,
         "helper error": failed,
         "abort": "assistant",
     }
-    await assert_charged(gateway, "text", "text", "two", "reasoning", "logprobs", "tools", "text", "long")
+    await assert_charged(gateway, *["text"] * 4, *["tools"] * 2, "two", "reasoning", "logprobs", "long")
 
 
 async def test_the_vercel_ai_sdk_reads_every_stream_as_it_is_meant(
@@ -70,22 +71,20 @@ async def test_the_vercel_ai_sdk_reads_every_stream_as_it_is_meant(
 ) -> None:
     results = await results_of(gateway, NODE, HERE / "ai_sdk.mjs")
     upstream.resumed.set()  # the client of "long" has left
-    nothing: dict[str, Any] = {"text": "", "reasoning": "", "calls": [], "finish": "stop", "error": None}
     failed = results.pop("error")
     assert (failed["text"], failed["finish"]) == ("Hello, ", None)
     assert failed["error"]["message"].endswith("You were not charged.")
+    calls = [["call_0", "add", {"a": 1, "b": 2}], ["call_1", "add", {"a": 3, "b": 4}]]
+    nothing: dict[str, Any] = {"text": "", "reasoning": "", "calls": [], "finish": "stop", "error": None}
+    text, reasoning, tools = map(total_tokens, ("text", "reasoning", "tools"))
     assert results == {
-        "text": nothing | {"text": "Hello, wörld.", "total": total_tokens("text")},
-        "reasoning": nothing | {"text": "Hello.", "reasoning": "Let me think.", "total": total_tokens("reasoning")},
-        "tools": nothing
-        | {
-            "calls": [["call_0", "add", {"a": 1, "b": 2}], ["call_1", "add", {"a": 3, "b": 4}]],
-            "finish": "tool-calls",
-            "total": total_tokens("tools"),
-        },
+        "text": nothing | {"text": "Hello, wörld.", "total": text},
+        "reasoning": nothing | {"text": "Hello.", "reasoning": "Let me think.", "total": reasoning},
+        "tools": nothing | {"calls": calls, "finish": "tool-calls", "total": tools},
+        "loop": nothing | {"calls": calls, "text": "Hello, wörld.", "total": tools + text},
         "abort": "abort",
     }
-    await assert_charged(gateway, "text", "reasoning", "tools", "long")
+    await assert_charged(gateway, "text", "reasoning", "tools", "tools", "text", "long")
 
 
 async def test_a_gateway_that_does_not_stream_says_so(tmp_path: Path, upstream: StreamingUpstream) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import pydantic
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
@@ -22,7 +23,9 @@ from support.gateways import Running, running
 
 pytestmark = pytest.mark.anyio
 
-Clients = tuple[openai.OpenAI, openai.AsyncOpenAI]
+
+class City(pydantic.BaseModel):
+    city: str
 
 
 @pytest.fixture
@@ -138,6 +141,30 @@ async def test_a_failure_in_the_middle_is_an_api_error_that_costs_nothing(
     await assert_charged(gateway)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "status", "code", "attempts"),
+    [("early error", 502, "upstream_error", 3), ("too long", 400, "invalid_request", 1)],
+)
+async def test_an_error_before_the_content_is_a_status_as_of_a_whole_answer(
+    prompt: str, status: int, code: str, attempts: int, chunks_of: Any, gateway: Running, upstream: StreamingUpstream
+) -> None:
+    with pytest.raises(openai.APIStatusError) as failed:
+        await chunks_of(prompt)
+    assert (failed.value.status_code, failed.value.code, len(upstream.requests)) == (status, code, attempts)
+    await assert_charged(gateway)
+
+
+async def test_the_headers_of_a_stream_have_the_reservation(client: openai.AsyncOpenAI, gateway: Running) -> None:
+    options: Any = {"stream": True, "stream_options": {"include_usage": True}}
+    raw = await client.chat.completions.with_raw_response.create(**request_of("text"), **options)
+    *_, last = [chunk async for chunk in raw.parse()]
+    assert raw.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert raw.headers["x-tok0n-reserved"] == str(last.usage.tok0n["reserved"])
+    assert raw.headers["x-request-id"].startswith("req_")
+    assert raw.headers["x-ratelimit-remaining-requests"] == "999999"
+    await assert_charged(gateway, "text")
+
+
 async def test_the_text_before_a_failure_arrives(client: openai.AsyncOpenAI, gateway: Running) -> None:
     chunks = []
 
@@ -173,6 +200,27 @@ async def test_the_stream_helper_parses_tool_calls(client: openai.AsyncOpenAI, g
     assert [event.parsed_arguments for event in done] == [{"a": 1, "b": 2}, {"a": 3, "b": 4}]
     assert [call.id for call in answer.choices[0].message.tool_calls or []] == ["call_0", "call_1"]
     await assert_charged(gateway, "tools")
+
+
+async def test_the_stream_helper_parses_a_structured_answer(client: openai.AsyncOpenAI, gateway: Running) -> None:
+    async with client.chat.completions.stream(**request_of("json"), response_format=City) as stream:
+        answer = await stream.get_final_completion()
+    assert answer.choices[0].message.parsed == City(city="Oslo")
+    await assert_charged(gateway, "json")
+
+
+async def test_a_streamed_message_with_tool_calls_is_accepted_in_the_next_request(
+    client: openai.AsyncOpenAI, gateway: Running
+) -> None:
+    request: Any = request_of("tools") | {"tools": [TOOL]}
+    async with client.chat.completions.stream(**request) as stream:
+        message = (await stream.get_final_completion()).choices[0].message
+    results = [{"role": "tool", "tool_call_id": call.id, "content": "3"} for call in message.tool_calls or []]
+    request["messages"] = [*request["messages"], message, *results]
+    async with client.chat.completions.stream(**request) as stream:
+        answer = await stream.get_final_completion()
+    assert answer.choices[0].message.content == "Hello, wörld."
+    await assert_charged(gateway, "tools", "text")
 
 
 async def test_the_sync_stream_helper_reads_choices_and_logprobs(gateway: Running) -> None:

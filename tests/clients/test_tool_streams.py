@@ -49,9 +49,11 @@ async def test_langchain_llama_index_and_litellm_read_streams_as_they_are_meant(
         assert (results[name]["tools"]["calls"], results[name]["tools"]["total"]) == (calls, total_tokens("tools")), (
             name
         )
+    for name in ("LangChain", "LiteLLM"):
+        assert results[name]["loop"]["text"] == "Hello, wörld.", name
     reasoning = results["LiteLLM"]["reasoning"]
     assert (reasoning["reasoning"], reasoning["text"]) == ("Let me think.", "Hello.")
-    await assert_charged(gateway, *["text"] * len(results), *["tools"] * 3, "reasoning")
+    await assert_charged(gateway, *["text"] * len(results), *["tools"] * 3, *["tools", "text"] * 2, "reasoning")
 
 
 async def test_langchain_llama_index_and_litellm_say_that_a_gateway_does_not_stream(
@@ -73,6 +75,7 @@ async def llm(gateway: Running, *arguments: str) -> tuple[int, str]:
     (folder / "keys.json").write_text(json.dumps({"tok0n": gateway.api_key}))
     (folder / "extra-openai-models.yaml").write_text(
         f"- model_id: tok0n\n  model_name: demo\n  api_base: {gateway.base_url}\n  api_key_name: tok0n\n"
+        "  supports_tools: true\n"
     )
     return await run_client(gateway, LLM, *arguments, env={"LLM_USER_PATH": str(folder)})
 
@@ -83,9 +86,11 @@ async def test_the_llm_tool_streams(gateway: Running) -> None:
     assert code == 0, logged
     usage = json.loads(logged)[0]
     assert usage["input_tokens"] + usage["output_tokens"] == total_tokens("text")
+    code, added = await llm(gateway, "--functions", "def add(a: int, b: int): return a + b", "-m", "tok0n", "tools")
+    assert (code, "Hello, wörld." in added) == (0, True), added
     code, failed = await llm(gateway, "-m", "tok0n", "error")
     assert (code, "You were not charged." in failed) == (1, True), failed
-    await assert_charged(gateway, "text")
+    await assert_charged(gateway, "text", "tools", "text")
 
 
 async def test_the_llm_tool_says_that_a_gateway_does_not_stream(tmp_path: Path, upstream: StreamingUpstream) -> None:

@@ -73,12 +73,17 @@ STREAMS: dict[str, list[dict[str, Any]]] = {
     "logprobs": list(_logprobs()),
     "reasoning": list(_reasoning()),
     "long": _words(*(f"{number} " for number in range(1000))),
+    "json": _words('{"city": ', '"Oslo"}'),
     "error": _words("Hello", ", ")[:-1],
     "cut": _words("Hello", ", ")[:-1],
+    "early error": _words()[:1],
+    "too long": _words()[:1],
 }
-"""The choices that the upstream sends for each prompt. After those of "error" and "cut" it fails."""
+"""The choices that the upstream sends for each prompt. `ERRORS` and a cut follow on those that have no end."""
 
-ERROR = {"error": {"message": "The model upstream-demo is overloaded.", "type": "server_error", "code": None}}
+_OVERLOADED = {"message": "The model upstream-demo is overloaded.", "type": "server_error", "code": None}
+_TOO_LONG = {"message": "Too long.", "type": "invalid_request_error", "code": "context_length_exceeded"}
+ERRORS = {"error": _OVERLOADED, "early error": _OVERLOADED, "too long": _TOO_LONG}
 
 
 def total_tokens(prompt: str) -> int:
@@ -98,7 +103,7 @@ def _chunk(choices: list[dict[str, Any]], *, usage: dict[str, int] | None = None
 
 
 class StreamingUpstream(ScriptedUpstream):
-    """Sends the stream of `STREAMS` that the last message of the request names.
+    """Sends the stream of `STREAMS` that the last message of the request names. After the result of a tool: "text".
 
     The stream of "long" stops in the middle until `resumed` is set.
     """
@@ -109,7 +114,8 @@ class StreamingUpstream(ScriptedUpstream):
 
     async def _stream(self, writer: asyncio.StreamWriter) -> None:
         request = json.loads(self.bodies[-1])
-        content = request["messages"][-1]["content"]
+        last = request["messages"][-1]
+        content = "text" if last["role"] == "tool" else last["content"]
         prompt = content if isinstance(content, str) else content[0]["text"]
         assert (request["stream"], request["stream_options"]["include_usage"]) == (True, True)
         writer.write(HEAD)
@@ -120,8 +126,8 @@ class StreamingUpstream(ScriptedUpstream):
             await writer.drain()
         if prompt == "cut":
             writer.close()
-        elif prompt == "error":
-            writer.write(_event(ERROR) + b"0\r\n\r\n")
+        elif prompt in ERRORS:
+            writer.write(_event({"error": ERRORS[prompt]}) + b"0\r\n\r\n")
         else:
             total = total_tokens(prompt)
             usage = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": total - PROMPT_TOKENS, "total_tokens": total}

@@ -1,10 +1,10 @@
 // Streams from a running Tok0n with the Vercel AI SDK, and prints what came of each call as one JSON document.
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { jsonSchema, streamText, tool } from "ai";
+import { jsonSchema, stepCountIs, streamText, tool } from "ai";
 
 const { TOK0N_BASE_URL: baseURL, TOK0N_API_KEY: apiKey, TOK0N_TOOL: definition } = process.env;
 const { description, parameters } = JSON.parse(definition).function;
-const tools = { add: tool({ description, inputSchema: jsonSchema(parameters) }) };
+const add = { description, inputSchema: jsonSchema(parameters) };
 const model = createOpenAICompatible({ name: "tok0n", baseURL, apiKey, includeUsage: true })("demo");
 const results = {};
 
@@ -29,7 +29,9 @@ if (process.argv[2] === "rejected") {
   results.text = await read("text");
 } else {
   for (const prompt of ["text", "reasoning", "error"]) results[prompt] = await read(prompt);
-  results.tools = await read("tools", { tools });
+  results.tools = await read("tools", { tools: { add: tool(add) } });
+  const tools = { add: tool({ ...add, execute: ({ a, b }) => a + b }) };
+  results.loop = await read("tools", { tools, stopWhen: stepCountIs(2) });
   const leaving = new AbortController();
   for await (const part of streamText({ model, prompt: "long", abortSignal: leaving.signal }).fullStream) {
     if (part.type === "text-delta") leaving.abort();

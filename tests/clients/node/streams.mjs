@@ -50,6 +50,11 @@ if (process.argv[2] === "rejected") {
     const helper = completions.stream(request("tools", { tools: [JSON.parse(tool)] }));
     return (await helper.finalMessage()).tool_calls.map(({ id, function: call }) => [id, call.name, call.arguments]);
   });
+  await attempt("loop", async () => {
+    const { type, function: definition } = JSON.parse(tool);
+    const add = { type, function: { ...definition, parse: JSON.parse, function: ({ a, b }) => a + b } };
+    return completions.runTools(request("tools", { stream: true, tools: [add] })).finalContent();
+  });
   await attempt("helper", async () => {
     const deltas = [];
     const helper = completions.stream(request("text", { stream_options: { include_usage: true } }));

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import litellm
+from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_openai import ChatOpenAI
 from llama_index.core.llms import ChatMessage
 from llama_index.llms.openai_like import OpenAILike
@@ -21,11 +22,19 @@ llama_index = OpenAILike(model="demo", api_base=BASE_URL, api_key=API_KEY, is_ch
 
 def read_langchain(prompt: str, *, tools: Any = ()) -> dict[str, Any]:
     model = langchain.bind_tools(tools) if tools else langchain
-    whole: Any = None
-    for chunk in model.stream(prompt):
-        whole = chunk if whole is None else whole + chunk
+    first, *rest = model.stream(prompt)
+    whole: Any = sum(rest, start=first)
     calls = [[call["id"], call["name"], call["args"]] for call in whole.tool_calls]
     return {"text": whole.content, "calls": calls, "total": whole.usage_metadata["total_tokens"]}
+
+
+def loop_langchain(prompt: str) -> dict[str, Any]:
+    """Answer the calls of a streamed message, which goes back as it is."""
+    model = langchain.bind_tools([TOOL])
+    first, *rest = model.stream(prompt)
+    message = sum(rest, start=first)
+    results = [ToolMessage("3", tool_call_id=call["id"]) for call in message.tool_calls]
+    return {"text": "".join(str(chunk.content) for chunk in model.stream([HumanMessage(prompt), message, *results]))}
 
 
 async def read_langchain_async(prompt: str) -> dict[str, Any]:
@@ -63,6 +72,14 @@ async def read_litellm_async(prompt: str, **more: Any) -> dict[str, Any]:
     return whole_of([chunk async for chunk in await litellm.acompletion(**request_of(prompt, more))])
 
 
+def loop_litellm(prompt: str) -> dict[str, Any]:
+    """Answer the calls of a streamed message, which goes back as it is."""
+    request = request_of(prompt, {"tools": [TOOL]})
+    message = litellm.stream_chunk_builder(list(litellm.completion(**request))).choices[0].message
+    results = [{"role": "tool", "tool_call_id": call.id, "content": "3"} for call in message.tool_calls]
+    return whole_of(list(litellm.completion(**request | {"messages": [*request["messages"], message, *results]})))
+
+
 def attempt(read: Callable[..., Any], prompt: str, **more: Any) -> Any:
     try:
         result = read(prompt, **more)
@@ -85,5 +102,7 @@ results = {name: {prompt: attempt(read, prompt) for prompt in prompts} for name,
 if not is_rejected:
     for name in ("LangChain", "LiteLLM", "LiteLLM, async"):
         results[name]["tools"] = attempt(READERS[name], "tools", tools=[TOOL])
+    results["LangChain"]["loop"] = attempt(loop_langchain, "tools")
+    results["LiteLLM"]["loop"] = attempt(loop_litellm, "tools")
     results["LiteLLM"]["reasoning"] = attempt(read_litellm, "reasoning")
 sys.stdout.write(json.dumps(results))
