@@ -13,12 +13,12 @@ from support.fakes import ANSWER
 from support.fault_proxy import FaultProxy
 from support.gateways import Running, running
 from support.http import USAGE_TOTAL, chat, chat_body, request
+from support.leases import leased_ledger
 from support.ledgers import Opened, balance, new, schema, used
 from support.scripted_upstream import ScriptedUpstream, http, ok
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.sql.postgres.callers import PostgresCallers
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
-from tok0n.adapters.sql.postgres.ledger import PostgresLedger
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.repositories.accounts import SqlAccounts
 from tok0n.adapters.sql.repositories.models import SqlModels
@@ -153,7 +153,7 @@ async def test_a_settlement_whose_outcome_stayed_unknown_is_reversed(tmp_path: P
     name = f"t{secrets.token_hex(8)}"
     async with postgres.database(name):
         store = PostgresStore(PostgresOptions(url=f"postgresql://tok0n@127.0.0.1:{proxy.port}/{name}"))
-        ledger = PostgresLedger(store, read_back_seconds_max=0.05)
+        ledger = await leased_ledger(store, read_back_seconds_max=0.05)
         db = Opened(
             store=store,
             ledger=ledger,

@@ -78,6 +78,7 @@ request = Table(
     Column("details", Text),
     Column("code", Text),
     Column("dispatched", Integer, nullable=False),
+    Column("process_id", Text),
     Column("upstream_ms", Integer),
     Column("created_at_us", _Big, nullable=False),
     Column("expires_at_us", _Big, nullable=False),
@@ -87,6 +88,16 @@ request = Table(
     Index("request_pending", "expires_at_us", sqlite_where=text("status = 'PENDING'")),
     **_CLUSTERED,
 )
+
+process = Table(
+    "process",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("lease_ends_at_us", _Big, nullable=False),
+    Column("renewed_since_us", _Big, nullable=False),
+    **_CLUSTERED,
+)
+"""PostgreSQL: the processes that reserve tokens. The times are those of the database's clock."""
 
 ledger_entry = Table(
     "ledger_entry",
