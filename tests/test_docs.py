@@ -136,9 +136,10 @@ async def test_the_readmes_snippets_run_as_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_what_the_demo_prints_works_when_pasted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_what_the_demo_prints_works_when_pasted(tmp_path: Path, *, streaming: bool) -> None:
     demo = await asyncio.create_subprocess_exec(
-        *(str(ROOT / ".venv/bin/tok0n"), "demo", "--port", "0"),
+        *(str(ROOT / ".venv/bin/tok0n"), "demo", "--port", "0", *(["--streaming"] if streaming else [])),
         cwd=tmp_path,
         env=environment(),
         stdout=asyncio.subprocess.PIPE,
@@ -149,9 +150,17 @@ async def test_what_the_demo_prints_works_when_pasted(tmp_path: Path) -> None:
         printed = (await demo.stdout.readuntil(b"Stop with Ctrl+C.")).decode()
         curl = printed[printed.index("export ") : printed.index("Or with the official SDK")]
         assert (await run(["bash", "-c", curl], environment())).startswith("HTTP/1.1 200 OK")
-        python = printed[printed.index("python3 - ") : printed.index("Check that every token")]
         path = f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"
-        assert "simulated model" in await run(["bash", "-c", python], environment({"PATH": path}))
+        snippets = re.findall(r"^python3 - .*?^END$", printed, re.DOTALL | re.MULTILINE)
+        assert len(snippets) == 1 + streaming
+        for python in snippets:
+            assert "simulated model" in await run(["bash", "-c", python], environment({"PATH": path}))
+        if streaming:
+            exports = curl[: curl.index("\n\n")]
+            stream = printed[printed.index("curl -N ") : printed.index(snippets[1])]
+            events = await run(["bash", "-c", f"{exports}\n{stream}"], environment())
+            assert '"tok0n":{"reserved":' in events
+            assert events.endswith("data: [DONE]\n\n")
         audit = printed.split("accounted for:")[1].split("\n")[0]
         assert "0 differences" in await run(["bash", "-c", audit], environment({"PATH": path}))
     finally:

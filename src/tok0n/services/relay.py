@@ -85,6 +85,7 @@ class Relay:
         """What ended the stream, other than its events."""
         self.body = PushedBody(self._on_body_close)
         self.is_finished = False
+        self._reservation: Reservation
         self._sent_at = clock.monotonic()
         self._events_read = 0
         self._event_at = self._sent_at
@@ -108,7 +109,7 @@ class Relay:
     async def run(self, reservation: Reservation) -> None:
         """Call the upstream, relay its events, and settle. Raises the errors of `domain.errors`."""
         self._sent_at = self._event_at = self._clock.monotonic()
-        self._call.reserved = reservation.tokens
+        self._reservation = reservation
         reservation.dispatched = True
         upstream = self._upstream
         try:
@@ -154,7 +155,7 @@ class Relay:
             if body.waiting_bytes:
                 self._streams.on_unread(self, len(events))
         if self._call.first_event_ms is None and reader.has_content:
-            self._call.first_event_ms = self._milliseconds()
+            self._reservation.first_event_ms = self._call.first_event_ms = self._milliseconds()
             self._begin()
         if reader.is_done or reader.failure is not None or self._is_cut:
             self._end()
@@ -245,9 +246,7 @@ class Relay:
         if call.upstream_ms is None:
             call.upstream_ms = self._milliseconds()
         call.client_left = self.body.has_left
-        call.receipt = await reservation.settle(
-            usage, upstream_ms=call.upstream_ms, first_event_ms=call.first_event_ms, client_left=call.client_left
-        )
+        call.receipt = await reservation.settle(usage, upstream_ms=call.upstream_ms, client_left=call.client_left)
         if call.receipt.shortfall:
             log.error("shortfall", request=call.request_id, model=call.model, tokens=call.receipt.shortfall)
 

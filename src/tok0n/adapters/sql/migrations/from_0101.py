@@ -1,7 +1,7 @@
 """Migrate schema 0101 to 0102, inside the caller's transaction.
 
 0102 numbers the changes of keys, adds up the use of past days, indexes what periodic tasks read, stores which models
-stream, and names the process that made a reservation.
+and requests stream, and names the process that made a reservation.
 """
 
 import sqlalchemy as sa
@@ -28,6 +28,9 @@ _ADDED = (
 _ALTERED = (
     "ALTER TABLE model ADD COLUMN streams TEXT NOT NULL DEFAULT '{{}}'",
     "ALTER TABLE request ADD COLUMN process_id {text}",
+    "ALTER TABLE request ADD COLUMN is_stream INTEGER NOT NULL DEFAULT 0 CHECK (is_stream IN (0, 1))",
+    "ALTER TABLE request ADD COLUMN first_event_ms INTEGER",
+    "ALTER TABLE request ADD COLUMN client_left INTEGER NOT NULL DEFAULT 0 CHECK (client_left IN (0, 1))",
 )
 
 
