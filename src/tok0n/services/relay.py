@@ -87,6 +87,7 @@ class Relay:
         """What ended the stream, other than its events."""
         self.body = PushedBody(self._on_body_close)
         self.is_finished = False
+        self._is_sent = False
         self._reservation: Reservation
         self._sent_at = clock.monotonic()
         self._events_read = 0
@@ -111,6 +112,7 @@ class Relay:
     async def run(self, reservation: Reservation) -> None:
         """Call the upstream, relay its events, and settle. Raises the errors of `domain.errors`."""
         self._sent_at = self._event_at = self._clock.monotonic()
+        self._is_sent = True
         self._reservation = reservation
         reservation.dispatched = True
         upstream = self._upstream
@@ -172,6 +174,8 @@ class Relay:
 
     def check(self, now: float) -> None:
         """Compare the times of the stream with its limits. `now` is on the monotonic clock."""
+        if not self._is_sent:
+            return
         reader, body = self._reader, self.body
         if reader.events_read != self._events_read:
             self._events_read, self._event_at = reader.events_read, now
