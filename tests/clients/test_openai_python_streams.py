@@ -11,11 +11,14 @@ import pytest
 from openai.types.chat import ChatCompletionChunk
 
 from support.client_streams import (
+    PROMPT_TOKENS,
     REJECTED,
+    STREAMS,
     TOKENS,
     TOOL,
     StreamingUpstream,
     assert_charged,
+    charged_tokens,
     streaming_gateway,
     total_tokens,
 )
@@ -262,6 +265,22 @@ async def test_a_sync_stream_closed_early_is_charged_as_the_upstream_reports(
     assert (await asyncio.to_thread(read_one)).choices[0].delta.role == "assistant"
     upstream.resumed.set()
     await assert_charged(gateway, "long")
+
+
+async def test_closing_a_stream_stops_the_bill_if_the_upstream_reports_continuous_usage(
+    tmp_path: Path, upstream: StreamingUpstream
+) -> None:
+    async with (
+        streaming_gateway(tmp_path, upstream, upstream_more="continuous_usage = true") as gateway,
+        openai.AsyncOpenAI(base_url=gateway.base_url, api_key=gateway.api_key) as client,
+    ):
+        async with await client.chat.completions.create(**request_of("continuous"), stream=True) as stream:
+            for _ in range(3):
+                await anext(stream)
+        charged = await charged_tokens(gateway)
+        await upstream.until(lambda: upstream.closed_connections == upstream.connections)
+    assert PROMPT_TOKENS + 3 <= charged <= PROMPT_TOKENS + upstream.chunks_sent
+    assert upstream.chunks_sent < len(STREAMS["continuous"]) // 2
 
 
 async def test_one_client_streams_again_on_its_connection(client: openai.AsyncOpenAI, gateway: Running) -> None:

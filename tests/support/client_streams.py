@@ -73,6 +73,7 @@ STREAMS: dict[str, list[dict[str, Any]]] = {
     "logprobs": list(_logprobs()),
     "reasoning": list(_reasoning()),
     "long": _words(*(f"{number} " for number in range(1000))),
+    "continuous": _words(*(f"{number} " for number in range(1000))),
     "json": _words('{"city": ', '"Oslo"}'),
     "error": _words("Hello", ", ")[:-1],
     "cut": _words("Hello", ", ")[:-1],
@@ -91,6 +92,10 @@ def total_tokens(prompt: str) -> int:
     return PROMPT_TOKENS + 10 * (1 + list(STREAMS).index(prompt))
 
 
+def _usage(total: int) -> dict[str, int]:
+    return {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": total - PROMPT_TOKENS, "total_tokens": total}
+
+
 def _event(values: dict[str, Any] | str) -> bytes:
     data = values if isinstance(values, str) else json.dumps(values, ensure_ascii=False, separators=(",", ":"))
     event = f"data: {data}\n\n".encode()
@@ -105,12 +110,14 @@ def _chunk(choices: list[dict[str, Any]], *, usage: dict[str, int] | None = None
 class StreamingUpstream(ScriptedUpstream):
     """Sends the stream of `STREAMS` that the last message of the request names. After the result of a tool: "text".
 
-    The stream of "long" stops in the middle until `resumed` is set.
+    The stream of "long" stops in the middle until `resumed` is set. That of "continuous" takes seconds, and each chunk
+    reports one token more.
     """
 
     def __init__(self) -> None:
         super().__init__(self._stream)
         self.resumed = asyncio.Event()
+        self.chunks_sent = 0
 
     async def _stream(self, writer: asyncio.StreamWriter) -> None:
         request = json.loads(self.bodies[-1])
@@ -122,34 +129,41 @@ class StreamingUpstream(ScriptedUpstream):
         for position, choice in enumerate(STREAMS[prompt]):
             if prompt == "long" and position == len(STREAMS[prompt]) // 2:
                 await self.resumed.wait()
-            writer.write(_chunk([choice]))
+            usage = _usage(PROMPT_TOKENS + position + 1) if prompt == "continuous" else None
+            writer.write(_chunk([choice], usage=usage))
+            self.chunks_sent += 1
             await writer.drain()
+            if prompt == "continuous":
+                await asyncio.sleep(0.005)
         if prompt == "cut":
             writer.close()
         elif prompt in ERRORS:
             writer.write(_event({"error": ERRORS[prompt]}) + b"0\r\n\r\n")
         else:
-            total = total_tokens(prompt)
-            usage = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": total - PROMPT_TOKENS, "total_tokens": total}
-            writer.write(_chunk([], usage=usage) + _event("[DONE]") + b"0\r\n\r\n")
+            writer.write(_chunk([], usage=_usage(total_tokens(prompt))) + _event("[DONE]") + b"0\r\n\r\n")
         await writer.drain()
 
 
 @contextlib.asynccontextmanager
-async def streaming_gateway(folder: Path, upstream: StreamingUpstream) -> AsyncIterator[Running]:
+async def streaming_gateway(folder: Path, upstream: StreamingUpstream, **more: Any) -> AsyncIterator[Running]:
     """Run a gateway that streams."""
-    options = {"server.streaming": True}
-    async with running(folder, upstream_url=upstream.base_url, tokens=TOKENS, overrides=options) as gateway:
+    more |= {"upstream_url": upstream.base_url, "tokens": TOKENS, "overrides": {"server.streaming": True}}
+    async with running(folder, **more) as gateway:
         yield gateway
+
+
+async def charged_tokens(gateway: Running) -> int:
+    """Wait for the end of all streams. Returns what the account was charged, after a clean audit."""
+    async with asyncio.timeout(10):
+        while (balance := (await gateway.account()).balance).pending:
+            await asyncio.sleep(0.01)
+    assert await gateway.audit_is_clean()
+    return TOKENS - balance.posted
 
 
 async def assert_charged(gateway: Running, *prompts: str) -> None:
     """Wait for the end of all streams. The account was charged what the upstream reported for `prompts`."""
-    async with asyncio.timeout(10):
-        while (balance := (await gateway.account()).balance).pending:
-            await asyncio.sleep(0.01)
-    assert TOKENS - balance.posted == sum(map(total_tokens, prompts))
-    assert await gateway.audit_is_clean()
+    assert await charged_tokens(gateway) == sum(map(total_tokens, prompts))
 
 
 async def run_client(gateway: Running, *command: str | Path, env: Mapping[str, str] | None = None) -> tuple[int, str]:
