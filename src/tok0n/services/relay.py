@@ -126,19 +126,18 @@ class Relay:
 
     def finish(self, raised: BaseException | None) -> Tok0nError | None:
         """End the response after `run`. Returns the error that the client got."""
-        error = None
-        body = self.body
-        if raised is None:
-            assert self._call.receipt is not None
+        body, receipt = self.body, self._call.receipt
+        error: Tok0nError | None
+        error = known_error(self._call, raised) if isinstance(raised, Exception) else ServerStopped()
+        if receipt is not None:  # also if the server stopped, or something failed, after the charge
+            error = None
             self._begin()
-            body.complete(self._reader.render_completion(self._call.receipt))
+            body.complete(self._reader.render_completion(receipt))
+        elif not self.begun.done():
+            self.begun.set_exception(error)
+            body.leave()
         else:
-            error = known_error(self._call, raised) if isinstance(raised, Exception) else ServerStopped()
-            if not self.begun.done():
-                self.begun.set_exception(error)
-                body.leave()
-            else:
-                body.cut(self._reader.render_failure(error))
+            body.cut(self._reader.render_failure(error))
         self.is_finished = True
         self._streams.remove_if_over(self)
         return error
@@ -245,10 +244,13 @@ class Relay:
         if call.upstream_ms is None:
             call.upstream_ms = self._milliseconds()
         call.client_left = self.body.has_left
-        call.receipt = await reservation.settle(
-            usage, upstream_ms=call.upstream_ms, first_event_ms=call.first_event_ms, client_left=call.client_left
-        )
-        if call.receipt.shortfall:
+        try:
+            await reservation.settle(
+                usage, upstream_ms=call.upstream_ms, first_event_ms=call.first_event_ms, client_left=call.client_left
+            )
+        finally:  # a client is told of a charge that was committed when the server stopped
+            call.receipt = reservation.receipt
+        if call.receipt is not None and call.receipt.shortfall:
             log.error("shortfall", request=call.request_id, model=call.model, tokens=call.receipt.shortfall)
 
     def _check_client(self, now: float) -> None:
