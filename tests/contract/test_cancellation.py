@@ -14,14 +14,9 @@ from support.cancelling import cancelled_at_each_await
 from support.fakes import FakeClock, FakeUpstream
 from support.gateways import MODEL, InProcess, in_process
 from support.ledgers import ENGINES, schema
-from support.limiters import KINDS, open_limiter
-from support.redis_server import shared_redis
-from tok0n.adapters.memory.limiter import MemoryLimiter
-from tok0n.adapters.redis.limiter import RedisLimiter
-from tok0n.adapters.redis.refill import EVERYTHING
+from support.limiters import KINDS, open_limiter, slots
 from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.errors import Tok0nError, UpstreamFailed
-from tok0n.ports.limiter import Limiter
 from tok0n.ports.upstream import UpstreamResponse
 from tok0n.services.verify_models import VerifyModels
 
@@ -44,18 +39,6 @@ class NotReached(FakeUpstream):
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-
-
-async def slots(limiter: Limiter, clock: FakeClock, account_id: str) -> tuple[int, int]:
-    """How many concurrency slots the account holds, and how many global slots are used."""
-    if isinstance(limiter, MemoryLimiter):
-        return limiter.running.get(account_id, 0), limiter._global.count(clock.monotonic())
-    assert isinstance(limiter, RedisLimiter)
-    await limiter._batcher.drained()
-    assert not limiter._running
-    assert not limiter._outbox
-    redis = shared_redis()
-    return await redis.command("ZCARD", f"{{tok0n}}:leases:{account_id}"), await redis.command("ZCARD", EVERYTHING)
 
 
 @contextlib.contextmanager

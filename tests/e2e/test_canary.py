@@ -7,9 +7,12 @@ import msgspec
 import pytest
 
 from support.fakes import ANSWER
-from support.gateways import ServerProcess, funded
+from support.gateways import ServerProcess, funded, prepared
 from support.http import chat, chat_body
 from support.scripted_upstream import FAULTS, ScriptedUpstream, hang, ok, status
+from support.streaming import DONE, REPORT, ROLE, STOP, chunk
+from support.streaming_client import StreamClient
+from support.streaming_upstream import StreamingUpstream
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +35,62 @@ async def test_no_content_and_no_secret_is_ever_kept(tmp_path: Path) -> None:
                 while server.log.read_bytes().count(b"req_") < LINES:
                     await asyncio.sleep(0)
             await server.kill()
-    kept = {path: path.read_bytes() for path in tmp_path.iterdir() if path.name != "upstream.key"}
+    assert_nothing_is_kept(tmp_path, api_key)
+
+
+async def test_no_content_of_a_stream_is_ever_kept(tmp_path: Path) -> None:
+    more = '[server]\nstreaming = true\n[logs]\nlevel = "debug"\nformat = "json"\n'
+    async with StreamingUpstream() as upstream:
+        _, api_key = await prepared(tmp_path, upstream_url=upstream.base_url, more=more)
+        async with ServerProcess(tmp_path) as server:
+            await every_stream(server.base_url, api_key, upstream)
+            async with asyncio.timeout(10):
+                while server.log.read_bytes().count(b'"stream":true') < 2 * len(stream_ends()):
+                    await asyncio.sleep(0)
+            async with StreamClient(server.base_url, api_key, stream_body()) as client:
+                (await upstream.next()).send(chunk(ANSWERED))
+                await client.begun()
+                await server.kill()
+    assert_nothing_is_kept(tmp_path, api_key)
+
+
+def stream_body() -> bytes:
+    return chat_body(PROMPT, user=PROMPT, stream=True, stream_options={"include_usage": True})
+
+
+def stream_ends() -> list[bytes]:
+    """What an upstream sends last: the end of an answer, and every kind of failure whose events hold content."""
+    words = f"{PROMPT} {ANSWERED} {UPSTREAM_KEY}"
+    error = {"message": words, "type": ANSWERED, "code": PROMPT}
+    return [
+        STOP + REPORT + DONE,
+        chunk(ANSWERED)[:-10],
+        b"data: " + words.encode() + b"\n\n",
+        b"data: %b\n\n" % msgspec.json.encode({"error": error}),
+        b"data: %b\n\n" % msgspec.json.encode({"error": error | {"code": 400}}),
+        b"data: %b\n\n" % msgspec.json.encode([{words: words}]),
+        b"data: %b\n\n" % msgspec.json.encode({"choices": [words]}),
+        b"data: %b\n\n" % msgspec.json.encode({"choices": [{"error": error}]}),
+        words.encode() + b": \xff\n\n",
+        f"event: {words}\ndata: 1\n\n".encode(),
+        STOP + chunk(choices=[], usage={words: words, "total_tokens": words}) + DONE,
+    ]
+
+
+async def every_stream(base_url: str, api_key: str, upstream: StreamingUpstream) -> None:
+    """Streams with each ending, before and after content, whose client stays to the end."""
+    for end in stream_ends():
+        for beginning in (ROLE, chunk(ANSWERED)):
+            async with StreamClient(base_url, api_key, stream_body()) as client:
+                (await upstream.next()).complete(beginning + end)
+                async with asyncio.timeout(10):
+                    assert await client.reader.readline()
+                await client.reset()
+
+
+def assert_nothing_is_kept(folder: Path, api_key: str) -> None:
+    """Assert that no file of the folder holds content or a secret."""
+    kept = {path: path.read_bytes() for path in folder.iterdir() if path.name != "upstream.key"}
     assert any(path.name.endswith("-wal") and content for path, content in kept.items()), "the WAL is looked at too"
     for path, content in kept.items():
         for secret in (PROMPT, ANSWERED, api_key, UPSTREAM_KEY):

@@ -12,7 +12,7 @@ from support.redis_server import shared_redis
 from tok0n.adapters.memory.limiter import MemoryLimiter
 from tok0n.adapters.redis.connection import Script
 from tok0n.adapters.redis.limiter import RedisLimiter
-from tok0n.adapters.redis.refill import EPOCH
+from tok0n.adapters.redis.refill import EPOCH, EVERYTHING
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import LimiterUnavailable
 from tok0n.domain.rate_limit import Limits
@@ -109,3 +109,15 @@ async def until_filled(limiter: Limiter) -> None:
                 await limiter.state(Caller(api_key_id="key_nobody", account_id="acct_nobody"))
                 return
             await asyncio.sleep(0.01)
+
+
+async def slots(limiter: Limiter, clock: FakeClock, account_id: str) -> tuple[int, int]:
+    """How many concurrency slots the account holds, and how many global slots are used."""
+    if isinstance(limiter, MemoryLimiter):
+        return limiter.running.get(account_id, 0), limiter._global.count(clock.monotonic())
+    assert isinstance(limiter, RedisLimiter)
+    await limiter._batcher.drained()
+    assert not limiter._running
+    assert not limiter._outbox
+    redis = shared_redis()
+    return await redis.command("ZCARD", f"{{tok0n}}:leases:{account_id}"), await redis.command("ZCARD", EVERYTHING)

@@ -131,12 +131,11 @@ class Relay:
 
     def finish(self, raised: BaseException | None) -> Tok0nError | None:
         """End the response after `run`. Returns the error that the client got."""
-        error = None
-        body = self.body
-        if raised is None:
-            assert self._call.receipt is not None
+        body, receipt = self.body, self._call.receipt
+        error: Tok0nError | None = None
+        if receipt is not None:  # also if the server stopped, or something failed, after the charge
             self._begin()
-            body.complete(self._reader.render_completion(self._call.receipt))
+            body.complete(self._reader.render_completion(receipt))
         else:
             error = known_error(self._call, raised) if isinstance(raised, Exception) else ServerStopped()
             if not self.begun.done():
@@ -243,8 +242,11 @@ class Relay:
         if call.upstream_ms is None:
             call.upstream_ms = self._milliseconds()
         call.client_left = self.body.has_left
-        call.receipt = await reservation.settle(usage, upstream_ms=call.upstream_ms, client_left=call.client_left)
-        if call.receipt.shortfall:
+        try:
+            await reservation.settle(usage, upstream_ms=call.upstream_ms, client_left=call.client_left)
+        finally:  # a client is told of a charge that was committed when the server stopped
+            call.receipt = reservation.receipt
+        if call.receipt is not None and call.receipt.shortfall:
             log.error("shortfall", request=call.request_id, model=call.model, tokens=call.receipt.shortfall)
 
     def _check_upstream(self, now: float) -> None:

@@ -77,16 +77,17 @@ class Reservation:
     """The tokens reserved for one request. Settle it inside the block, or it is released on exit.
 
     Set `dispatched` before any byte of the request can reach the upstream. `first_event_ms` is as in `Settlement`.
+    `receipt` is set once the charge is committed, also if the task was cancelled meanwhile.
     """
 
-    __slots__ = ("_new", "_owner", "_receipt", "dispatched", "first_event_ms")
+    __slots__ = ("_new", "_owner", "dispatched", "first_event_ms", "receipt")
 
     def __init__(self, owner: Reservations, new: NewReservation) -> None:
         self._owner = owner
         self._new = new
         self.dispatched = False
         self.first_event_ms: int | None = None
-        self._receipt: Receipt | None = None
+        self.receipt: Receipt | None = None
 
     async def __aenter__(self) -> Self:
         """Reserve the tokens. Raises the errors of `ports.Ledger.reserve`."""
@@ -107,7 +108,7 @@ class Reservation:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Release the reservation unless it was settled. The error response waits for the attempt."""
-        if self._receipt is not None:
+        if self.receipt is not None:
             return
         if isinstance(error, UpstreamFailed):
             self.dispatched = error.reached
@@ -132,17 +133,17 @@ class Reservation:
                 await asyncio.sleep(SETTLE_PAUSES_SECONDS[attempt - 1])
             settling = self._owner.ledger.settle(settlement)
             try:
-                self._receipt = await settling
+                self.receipt = await settling
             except asyncio.CancelledError:
                 if settling.exception() is None:
-                    self._receipt = settling.result()
+                    self.receipt = settling.result()
                 raise
             except AlreadyResolved as error:
                 raise AccountingFailed(upstream_called=True, detail=error.message) from error
             except AccountingFailed as error:
                 failure = error
             else:
-                return self._receipt
+                return self.receipt
         raise AccountingFailed(upstream_called=True, detail=failure.detail) from failure
 
     async def _release(self, code: str) -> None:

@@ -1,0 +1,146 @@
+"""A stream that is cancelled at any await, by a client that leaves or a server that stops, holds nothing afterwards."""
+
+import asyncio
+import contextlib
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.cancelling import CancelAt, cancelled_at_each_await
+from support.fakes import FakeClock, FakeStream, FakeUpstream
+from support.gateways import InProcess, in_process
+from support.ledgers import ENGINES, schema
+from support.limiters import KINDS, open_limiter, slots
+from support.streaming import BODY, DONE, REPORT, ROLE, STOP, Client, StreamingReader, chunk
+from tok0n.domain.endpoints.chat import CHAT
+from tok0n.domain.errors import Tok0nError, UpstreamFailed
+from tok0n.services import pipeline
+from tok0n.services.relay import StreamedAnswer
+
+pytestmark = pytest.mark.anyio
+
+BROKEN = UpstreamFailed("The upstream provider closed the connection.", detail="reset", outcome_unknown=True)
+
+
+class AnsweringUpstream(FakeUpstream):
+    """Sends a whole stream as soon as one is read, piece by piece. A broken one fails after its first content."""
+
+    def __init__(self, *, is_broken: bool) -> None:
+        super().__init__()
+        self.is_broken = is_broken
+        self.answering: set[asyncio.Task[None]] = set()
+
+    def stream(self, *arguments: Any, **options: Any) -> Any:
+        task = asyncio.create_task(self._answer())
+        self.answering.add(task)
+        task.add_done_callback(self.answering.discard)
+        return super().stream(*arguments, **options)
+
+    async def _answer(self) -> None:
+        stream: FakeStream = await self.next_stream()
+        for piece in (ROLE, chunk("Hi"), *([] if self.is_broken else [STOP, REPORT + DONE])):
+            await asyncio.sleep(0)
+            stream.send(piece)
+        if self.is_broken:
+            stream.end(BROKEN)
+
+    async def idle(self) -> None:
+        """Stop waiting for streams that were never asked for."""
+        for task in self.answering:
+            task.cancel()
+        await asyncio.gather(*self.answering, return_exceptions=True)
+        self.streams.clear()
+
+
+async def call(gateway: InProcess) -> StreamedAnswer:
+    new = gateway.pipeline.new_call("chat")
+    caller = await gateway.pipeline.authenticate(new, gateway.authorization)
+    answer = await gateway.pipeline.serve(CHAT, new, caller, BODY)
+    assert isinstance(answer, StreamedAnswer)
+    return answer
+
+
+async def check_nothing_is_held(gateway: InProcess, clock: FakeClock) -> list[dict[str, Any]]:
+    """Assert that nothing is reserved, admitted or open. Returns the request rows."""
+    while [task for task in map(repr, asyncio.all_tasks()) if "_stream()" in task or "cancelled()" in task]:
+        await asyncio.sleep(0)
+    assert isinstance(gateway.upstream, AnsweringUpstream)
+    await gateway.upstream.idle()
+    rows = await gateway.db.rows(schema.request)
+    assert {row["status"] for row in rows} <= {"SETTLED", "RELEASED"}
+    assert await gateway.pending() == 0
+    assert len(gateway.streams) == 0
+    (account,) = await gateway.db.rows(schema.account)
+    assert await slots(gateway.limiter, clock, account["id"]) == (0, sum(row["dispatched"] for row in rows))
+    await gateway.db.store.probe()
+    return rows
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("is_broken", [False, True], ids=["whole", "broken"])
+async def test_a_stream_whose_handler_is_cancelled_at_any_await_goes_on_and_is_charged(
+    tmp_path: Path, kind: str, engine: str, *, is_broken: bool
+) -> None:
+    clock = FakeClock()
+    upstream = AnsweringUpstream(is_broken=is_broken)
+    async with (
+        open_limiter(kind, clock, key=10**6, user=1, upstream=10**6) as limiter,
+        in_process(
+            tmp_path, upstream, clock=clock, limiter=limiter, engine=engine, make_reader=StreamingReader
+        ) as gateway,
+    ):
+        rows: list[dict[str, Any]] = []
+        async for run in cancelled_at_each_await(lambda: call(gateway)):
+            if not run.cancelled():
+                run.result().body.leave()
+            before, rows = rows, await check_nothing_is_held(gateway, clock)
+            assert [row["charged"] for row in rows if row not in before] in ([], [0 if is_broken else 12])
+        assert len(rows) > 1
+        assert await gateway.posted() == 1_000_000 - sum(row["charged"] for row in rows)
+        assert (await gateway.db.ledger.audit()).ok
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("is_broken", [False, True], ids=["whole", "broken"])
+async def test_a_stream_that_is_cancelled_at_any_await_tells_its_client_truly_whether_it_was_charged(
+    tmp_path: Path, kind: str, engine: str, monkeypatch: pytest.MonkeyPatch, *, is_broken: bool
+) -> None:
+    clock = FakeClock()
+    upstream = AnsweringUpstream(is_broken=is_broken)
+    serve = pipeline._finish
+    at: CancelAt
+
+    async def cancelled(*arguments: Any) -> Any:
+        nonlocal at
+        at = CancelAt(serve(*arguments), n)
+        return await at
+
+    monkeypatch.setattr(pipeline, "_finish", cancelled)
+    async with (
+        open_limiter(kind, clock, key=10**6, user=1, upstream=10**6) as limiter,
+        in_process(
+            tmp_path, upstream, clock=clock, limiter=limiter, engine=engine, make_reader=StreamingReader
+        ) as gateway,
+    ):
+        rows: list[dict[str, Any]] = []
+        for n in itertools.count(1):
+            client = Client()
+            with contextlib.suppress(Tok0nError):
+                answer = await call(gateway)
+                answer.body.attach(client)
+                client.received += answer.body.take()
+                await answer.task
+                client.received += answer.body.take()
+                answer.body.close()
+            before, rows = rows, await check_nothing_is_held(gateway, clock)
+            is_charged = any(row["charged"] for row in rows if row not in before)
+            assert client.received.endswith(DONE) is is_charged
+            if at.suspensions < n:
+                break
+        assert n > 3, "admission or reservation, upstream, settlement or release"
+        assert is_charged is not is_broken
+        assert (await gateway.db.ledger.audit()).ok
