@@ -105,11 +105,12 @@ class Pipeline:
         body: JsonText,
         *,
         on_admitted: Callable[[], None] | None = None,
+        on_stream: Callable[["asyncio.Task[Tok0nError | None]"], None] | None = None,
     ) -> Answer | StreamedAnswer:
         """Read, admit, reserve, call the upstream, settle. The charge of a whole answer is committed when this returns.
 
         Calls `on_admitted` once the limiter has admitted the request. Raises the errors of `domain.errors`. A stream
-        continues after this returns, and also if this is cancelled.
+        continues after this returns, and also if this is cancelled: `on_stream` gets its task when it starts.
         """
         call.caller = caller
         reader = self._reader  # Most bodies are small: read them without the cost of a coroutine.
@@ -124,7 +125,10 @@ class Pipeline:
             relay = self._streams.open(endpoint, call, request, upstream)
             request = msgspec.structs.replace(request, upstream_body=b"")  # the relay has it, and drops it once sent
             admitted = self._admitted(call, caller, request, upstream, on_admitted, relay.run)
-            return await relay.begin(asyncio.create_task(_finish(relay, admitted), name="stream"))
+            task = asyncio.create_task(_finish(relay, admitted), name="stream")
+            if on_stream is not None:
+                on_stream(task)
+            return await relay.begin(task)
         return await self._admitted(
             call,
             caller,
