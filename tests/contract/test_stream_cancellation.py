@@ -64,7 +64,7 @@ async def call(gateway: InProcess) -> StreamedAnswer:
 
 async def check_nothing_is_held(gateway: InProcess, clock: FakeClock) -> list[dict[str, Any]]:
     """Assert that nothing is reserved, admitted or open. Returns the request rows."""
-    while [task for task in map(repr, asyncio.all_tasks()) if "_stream()" in task or "cancelled()" in task]:
+    while [task for task in map(repr, asyncio.all_tasks()) if "name='stream'" in task or "cancelled()" in task]:
         await asyncio.sleep(0)
     assert isinstance(gateway.upstream, AnsweringUpstream)
     await gateway.upstream.idle()
