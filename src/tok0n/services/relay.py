@@ -183,7 +183,7 @@ class Relay:
             elif self._is_cut:
                 self._end()
         if not self.begun.done():
-            if now - self._sent_at >= self._streams.hold_seconds:
+            if self._call.reserved is not None and now - self._sent_at >= self._streams.hold_seconds:
                 self._begin()
             return
         if body.pushed_bytes != self._pushed_bytes:

@@ -116,7 +116,9 @@ READERS: dict[str, Callable[..., Any]] = {
     "LiteLLM": read_litellm,
     "LiteLLM, async": read_litellm_async,
 }
-results = {name: {prompt: attempt(read, prompt) for prompt in ("text", "error")} for name, read in READERS.items()}
+results = {
+    name: {prompt: attempt(read, prompt) for prompt in ("text", "quiet", "error")} for name, read in READERS.items()
+}
 for name in ("LangChain", "LiteLLM", "LiteLLM, async"):
     results[name]["tools"] = attempt(READERS[name], "tools", tools=[TOOL])
 results["LangChain"]["loop"] = attempt(loop_langchain, "tools")
