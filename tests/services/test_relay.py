@@ -1,7 +1,6 @@
 """Every ending of a stream: what the client sees, what is charged, and what the receipt says."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ import pytest
 
 from support.fakes import FakeClock, FakeStream, FakeUpstream
 from support.gateways import InProcess, in_process
-from support.ledgers import ENGINES, schema
-from support.streaming import DONE, REPORT, ROLE, STOP, USAGE, Stream, StreamingReader, chunk
+from support.ledgers import ENGINES
+from support.streaming import DONE, REPORT, ROLE, STOP, USAGE, Stream, StreamingReader, charged, chunk, events
 from tok0n.domain.errors import (
     AccountingFailed,
     Overloaded,
@@ -23,6 +22,7 @@ from tok0n.domain.errors import (
 from tok0n.domain.ledger import Balance, NewReservation
 from tok0n.ports.upstream import UpstreamResponse
 from tok0n.services.relay import KEEP_ALIVE, UNREAD_BYTES_MAX
+from tok0n.services.reservations import Reservation
 from tok0n.services.streams import StreamLimits
 
 pytestmark = pytest.mark.anyio
@@ -54,17 +54,6 @@ async def opened(gateway: InProcess) -> tuple[Stream, FakeStream]:
     return stream, await gateway.upstream.next_stream()
 
 
-async def charged(gateway: InProcess) -> list[tuple[str, int, str | None]]:
-    rows = await gateway.db.rows(schema.request)
-    return [(row["status"], row["charged"], row["code"]) for row in rows]
-
-
-def events(received: bytes | bytearray) -> list[Any]:
-    """Parse what a client received."""
-    lines = [event.removeprefix(b"data: ") for event in bytes(received).split(b"\n\n") if event]
-    return [line.decode() if line == b"[DONE]" else json.loads(line) for line in lines]
-
-
 async def test_nothing_begins_before_content_and_nothing_ends_before_the_charge(gateway: InProcess) -> None:
     stream, upstream = await opened(gateway)
     upstream.send(ROLE)
@@ -92,6 +81,32 @@ async def test_nothing_begins_before_content_and_nothing_ends_before_the_charge(
     assert {event["model"] for event in events(stream.client.received)[:-1]} == {"demo"}
     assert await charged(gateway) == [("SETTLED", 12, None)]
     assert (stream.call.client_left, stream.answer.body.is_complete) == (False, True)
+
+
+async def test_nothing_begins_before_the_reservation_however_long_it_takes(
+    gateway: InProcess, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve = Reservation.__aenter__
+    database_is_back = asyncio.Event()
+
+    async def reserve_late(reservation: Reservation) -> Reservation:
+        await database_is_back.wait()
+        return await reserve(reservation)
+
+    monkeypatch.setattr(Reservation, "__aenter__", reserve_late)
+    stream = Stream(gateway)
+    async with asyncio.timeout(10):
+        while not len(gateway.streams):
+            await asyncio.sleep(0)
+    clock.advance(60)
+    await gateway.streams.check()
+    await asyncio.sleep(0)
+    assert not stream.has_begun
+    database_is_back.set()
+    async with asyncio.timeout(10):
+        (await gateway.upstream.next_stream()).send(ROLE + STOP + REPORT + DONE)
+        assert await stream.ended() is None
+    assert await charged(gateway) == [("SETTLED", 12, None)]
 
 
 COMPLETE = {
