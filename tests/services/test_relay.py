@@ -271,7 +271,7 @@ async def test_a_stream_whose_settlement_fails_ends_with_an_error_and_costs_noth
 async def test_a_server_that_stops_charges_only_what_is_complete(gateway: InProcess, sent: bytes) -> None:
     stream, upstream = await opened(gateway)
     upstream.send(sent)
-    (relay,) = (task for task in asyncio.all_tasks() if "_stream" in repr(task.get_coro()))
+    (relay,) = (task for task in asyncio.all_tasks() if task.get_name() == "stream")
     await asyncio.sleep(0)
     relay.cancel()
     if not sent:

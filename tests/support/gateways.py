@@ -300,7 +300,9 @@ async def prepared(
                     checked_at_us=now_us,
                     checks={"ok": True},
                     latency_ms=1,
-                    streams={"chat": StreamCheck(passed=True)} if settings.server.streaming else {},
+                    streams={"chat": StreamCheck(passed=True, continuous_usage=model.routes[0].continuous_usage)}
+                    if settings.server.streaming
+                    else {},
                 )
             )
     return settings, api_key

@@ -166,6 +166,7 @@ class Responder:
     async def _write_pushed(self, request: Request, response: Response, body: PushedBody) -> None:
         """Write the pieces of a body whose producer doesn't wait."""
         transport = self.transport
+        request.body = b""
         try:
             framing = StreamedBody(response, is_http_10=request.head.is_http_10, is_head=False)
             if not request.is_complete or framing.must_close:
@@ -184,6 +185,8 @@ class Responder:
                     transport.write(framing.frame(waiting))
                 else:
                     await self._wait()
+            if self.has_begun and body.has_left:  # dropped before this began
+                self.abort()
         finally:
             body.leave()
 

@@ -72,7 +72,9 @@ class Relay:
     ) -> None:
         self._call = call
         self._endpoint = endpoint
-        self._request = request
+        self._public_model = request.model.id
+        self._upstream_model = request.route.upstream_model
+        self._upstream_body = request.upstream_body
         self._upstream = upstream
         self._reader = reader
         self._clock = clock
@@ -85,6 +87,7 @@ class Relay:
         """What ended the stream, other than its events."""
         self.body = PushedBody(self._on_body_close)
         self.is_finished = False
+        self._reservation: Reservation
         self._sent_at = clock.monotonic()
         self._events_read = 0
         self._event_at = self._sent_at
@@ -108,12 +111,12 @@ class Relay:
     async def run(self, reservation: Reservation) -> None:
         """Call the upstream, relay its events, and settle. Raises the errors of `domain.errors`."""
         self._sent_at = self._event_at = self._clock.monotonic()
-        self._call.reserved = reservation.tokens
+        self._reservation = reservation
         reservation.dispatched = True
         upstream = self._upstream
         try:
             async with upstream.stream(
-                self._endpoint.upstream_path, self._request.upstream_body, timeout_seconds=upstream.stream_seconds
+                self._endpoint.upstream_path, self._take_upstream_body(), timeout_seconds=upstream.stream_seconds
             ) as response:
                 await self._read(response)
                 if not self._is_cut:
@@ -153,7 +156,7 @@ class Relay:
             if body.waiting_bytes:
                 self._streams.on_unread(self, len(events))
         if self._call.first_event_ms is None and reader.has_content:
-            self._call.first_event_ms = self._milliseconds()
+            self._reservation.first_event_ms = self._call.first_event_ms = self._milliseconds()
             self._begin()
         if reader.is_done or reader.failure is not None or self._is_cut:
             self._end()
@@ -222,8 +225,8 @@ class Relay:
                 self._endpoint,
                 response.status,
                 body,
-                public_model=self._request.model.id,
-                upstream_model=self._request.route.upstream_model,
+                public_model=self._public_model,
+                upstream_model=self._upstream_model,
                 scrub=self._upstream.scrub,
                 retry_after_seconds=response.retry_after_seconds,
             )
@@ -238,6 +241,11 @@ class Relay:
             return
         raise self._error or reader.failure or _failed("ended its response early", "no end of the stream")
 
+    def _take_upstream_body(self) -> bytes:
+        """Return the body to send, and forget it, because a stream can last much longer than its request."""
+        body, self._upstream_body = self._upstream_body, b""
+        return body
+
     async def _settle(self, reservation: Reservation) -> None:
         call, usage = self._call, self._reader.usage
         assert usage is not None
@@ -245,9 +253,7 @@ class Relay:
             call.upstream_ms = self._milliseconds()
         call.client_left = self.body.has_left
         try:
-            await reservation.settle(
-                usage, upstream_ms=call.upstream_ms, first_event_ms=call.first_event_ms, client_left=call.client_left
-            )
+            await reservation.settle(usage, upstream_ms=call.upstream_ms, client_left=call.client_left)
         finally:  # a client is told of a charge that was committed when the server stopped
             call.receipt = reservation.receipt
         if call.receipt is not None and call.receipt.shortfall:

@@ -54,6 +54,9 @@ CREATE TABLE request (
     created_at_us {big} NOT NULL,
     expires_at_us {big} NOT NULL,
     resolved_at_us {big},
+    is_stream INTEGER NOT NULL DEFAULT 0 CHECK (is_stream IN (0, 1)),
+    first_event_ms INTEGER,
+    client_left INTEGER NOT NULL DEFAULT 0 CHECK (client_left IN (0, 1)),
     CONSTRAINT only_settled_requests_are_charged CHECK ((status = 'SETTLED') = (charged > 0) AND charged >= 0),
     CONSTRAINT every_used_token_is_charged_or_lost CHECK (status <> 'SETTLED' OR charged + shortfall = total_tokens)
 ) {clustered};

@@ -1,7 +1,7 @@
 """Migrate schema 0101 to 0102, inside the caller's transaction.
 
 0102 numbers the changes of keys, adds up the use of past days, indexes what periodic tasks read, and stores which
-models stream.
+models and requests stream.
 """
 
 import sqlalchemy as sa
@@ -24,7 +24,12 @@ _ADDED = (
 """How the added statements of `schema.sql` and `guards.sql` begin."""
 
 
-_ALTERED = ("ALTER TABLE model ADD COLUMN streams TEXT NOT NULL DEFAULT '{}'",)
+_ALTERED = (
+    "ALTER TABLE model ADD COLUMN streams TEXT NOT NULL DEFAULT '{}'",
+    "ALTER TABLE request ADD COLUMN is_stream INTEGER NOT NULL DEFAULT 0 CHECK (is_stream IN (0, 1))",
+    "ALTER TABLE request ADD COLUMN first_event_ms INTEGER",
+    "ALTER TABLE request ADD COLUMN client_left INTEGER NOT NULL DEFAULT 0 CHECK (client_left IN (0, 1))",
+)
 
 
 def upgrade(tx: sa.Connection) -> None:

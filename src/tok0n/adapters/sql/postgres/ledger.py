@@ -41,7 +41,8 @@ READ_BACK_SECONDS_MAX = 10.0
 READ_BACK_PAUSE_SECONDS = 0.1
 
 _BATCH = """
-SELECT * FROM tok0n_ledger_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+SELECT * FROM tok0n_ledger_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+    $19, $20, $21, $22)
 """
 _READ_BACK = """
 SELECT request.id, request.status, reserved, charged, shortfall, posted, pending
@@ -203,6 +204,7 @@ def _pack(commands: Sequence[Command]) -> list[list[Any]]:
                     command.tokens,
                     command.created_at_us,
                     command.expires_at_us,
+                    int(command.is_stream),
                 )
             )
         elif type(command) is Settlement:
@@ -216,12 +218,17 @@ def _pack(commands: Sequence[Command]) -> list[list[Any]]:
                     msgspec.json.encode(usage.details).decode() if usage.details else None,
                     command.upstream_ms,
                     command.resolved_at_us,
+                    command.first_event_ms,
+                    int(command.client_left),
                 )
             )
         else:
             assert type(command) is Release
-            released.append((command.request_id, command.code, int(command.dispatched), command.resolved_at_us))
-    return [*_columns(settled, 7), *_columns(released, 4), *_columns(reserved, 7)]
+            dispatched = int(command.dispatched)
+            released.append(
+                (command.request_id, command.code, dispatched, command.resolved_at_us, command.first_event_ms)
+            )
+    return [*_columns(settled, 9), *_columns(released, 5), *_columns(reserved, 8)]
 
 
 def _columns(rows: list[tuple[Any, ...]], count: int) -> Iterable[list[Any]]:
