@@ -167,6 +167,9 @@ def test_the_streaming_page_shows_the_events_that_the_server_sends() -> None:
     reader = ChatStreamReader(request_of(), event_bytes_max=1, scrub=str)
     assert f"```\n{reader.render_failure(error).decode().rstrip()}\n```" in page
     assert f"```\n{KEEP_ALIVE.decode()}```" in page
+    documented = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert set(documented) <= set(document(is_streaming=True)["components"]["schemas"]["Receipt"]["properties"])
+    assert len(documented) == 3
 
 
 @pytest.mark.anyio

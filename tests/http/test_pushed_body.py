@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from support.http import Connection
+from support.scripted_upstream import reset
+from tok0n.http import responder
 from tok0n.http.message import Response
 from tok0n.http.pushed_body import PushedBody
 from tok0n.http.request import Request
-from tok0n.http.server import HttpServer, ServerOptions, bind
+from tok0n.http.server import CUT_SECONDS_MAX, HttpServer, ServerOptions, bind
 
 pytestmark = pytest.mark.anyio
 
@@ -94,6 +96,33 @@ async def test_a_cut_body_has_no_last_chunk(app: Pusher, server: HttpServer) -> 
         body.push(b"error;")
         body.cut()
         assert await connection.reader.read() == b"7\r\nbefore;\r\n6\r\nerror;\r\n"
+    assert (body.is_closed, body.has_left) == (True, False)
+
+
+async def test_a_client_has_time_to_read_the_last_piece_before_the_cut(app: Pusher, server: HttpServer) -> None:
+    loop = asyncio.get_running_loop()
+    async with Connection(server.url) as connection:
+        body = await begin(connection, app)
+        body.push(b"error;")
+        cut_at = loop.time()
+        body.cut()
+        assert await connection.reader.readuntil(b"error;\r\n")
+        assert await connection.reader.read() == b""
+        assert loop.time() - cut_at >= responder.CUT_DELAY_SECONDS
+    assert responder.CUT_DELAY_SECONDS < CUT_SECONDS_MAX
+
+
+async def test_a_client_that_resets_before_the_cut_frees_its_connection(
+    app: Pusher, server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(responder, "CUT_DELAY_SECONDS", 600)
+    async with Connection(server.url) as connection:
+        body = await begin(connection, app)
+        body.cut()
+        await reset(connection.writer)
+    async with asyncio.timeout(60):
+        while server.state.connections:
+            await asyncio.sleep(0)
     assert (body.is_closed, body.has_left) == (True, False)
 
 

@@ -20,6 +20,7 @@ from tok0n.domain.errors import (
     Tok0nError,
     UpstreamFailed,
 )
+from tok0n.domain.ledger import Balance, NewReservation
 from tok0n.ports.upstream import UpstreamResponse
 from tok0n.services.relay import KEEP_ALIVE, UNREAD_BYTES_MAX
 from tok0n.services.streams import StreamLimits
@@ -191,6 +192,32 @@ async def test_the_beginning_is_held_for_ten_seconds(gateway: InProcess, clock: 
     upstream.send(b'data: {"error":{"message":"bad","code":400}}\n\n')
     assert await stream.ended() is not None
     assert "error" in events(stream.client.received)[-1]
+
+
+async def test_a_response_does_not_begin_before_the_request_is_reserved(
+    gateway: InProcess, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve, gate = gateway.db.ledger.reserve, asyncio.Event()
+
+    def reserve_late(reservation: NewReservation) -> "asyncio.Future[Balance]":
+        async def reserving() -> Balance:
+            await gate.wait()
+            return await reserve(reservation)
+
+        return asyncio.ensure_future(reserving())
+
+    monkeypatch.setattr(gateway.db.ledger, "reserve", reserve_late)
+    stream = Stream(gateway)
+    while not len(gateway.streams):
+        await asyncio.sleep(0)
+    clock.advance(20)
+    await gateway.streams.check()
+    await asyncio.sleep(0)
+    assert not stream.has_begun
+    gate.set()
+    upstream = await gateway.upstream.next_stream()
+    upstream.send(chunk("Hi") + STOP + REPORT + DONE)
+    assert await stream.ended() is None
 
 
 async def test_a_client_gets_a_comment_every_fifteen_seconds_until_the_upstream_is_silent_for_too_long(

@@ -293,6 +293,7 @@ async def prepared(
         await store.accounts.create(email=EMAIL, tokens=tokens, now_us=now_us)
         _, api_key = await create_key(store.accounts, EMAIL)
         for model in (model_of(id_, settings) for id_ in settings.models):
+            stream_check = StreamCheck(passed=True, continuous_usage=model.routes[0].continuous_usage)
             await store.models.record(
                 Verification(
                     model=model.id,
@@ -300,9 +301,7 @@ async def prepared(
                     checked_at_us=now_us,
                     checks={"ok": True},
                     latency_ms=1,
-                    streams={"chat": StreamCheck(passed=True, continuous_usage=model.routes[0].continuous_usage)}
-                    if settings.server.streaming
-                    else {},
+                    streams={"chat": stream_check} if settings.server.streaming else {},
                 )
             )
     return settings, api_key

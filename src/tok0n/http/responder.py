@@ -18,6 +18,10 @@ log = structlog.get_logger()
 PUSHED_UNSENT_BYTES_MAX = 16 * 1024
 """The bytes of a pushed body that the event loop may hold for the socket. The body holds and counts the rest."""
 
+CUT_DELAY_SECONDS = 0.5
+"""How long a client may take to read the last pieces of a cut body. `fetch` of Node.js and aiohttp drop received bytes
+that the program has not read yet when the connection is cut, and the last event says why. Under `CUT_SECONDS_MAX`."""
+
 
 class Responder:
     """Responds to the requests of one connection in one task, one request at a time.
@@ -180,7 +184,7 @@ class Responder:
                 if body.is_over and not self._is_paused and len(waiting) <= PUSHED_UNSENT_BYTES_MAX:
                     transport.set_write_buffer_limits()
                     body.close()
-                    self._end_pushed(request, framing, waiting, is_complete=body.is_complete)
+                    await self._end_pushed(request, framing, waiting, is_complete=body.is_complete)
                 elif waiting:
                     transport.write(framing.frame(waiting))
                 else:
@@ -190,15 +194,23 @@ class Responder:
         finally:
             body.leave()
 
-    def _end_pushed(self, request: Request, framing: StreamedBody, last: bytes, *, is_complete: bool) -> None:
+    async def _end_pushed(self, request: Request, framing: StreamedBody, last: bytes, *, is_complete: bool) -> None:
+        """Write the end of a body, or cut the connection `CUT_DELAY_SECONDS` later, unless it is lost before."""
         if is_complete:
             self.transport.write(framing.frame(last) + framing.end())
             self.has_begun = False
             self._on_finish(request)
-        else:
-            if last:
-                self.transport.write(framing.frame(last))
-            request.keep_alive = False
+            return
+        if last:
+            self.transport.write(framing.frame(last))
+        request.keep_alive = False
+        loop = self._server.loop
+        cut_at = loop.time() + CUT_DELAY_SECONDS
+        while not request.is_cut_off and (seconds := cut_at - loop.time()) > 0:
+            timer = loop.call_later(seconds, self.wake)
+            await self._wait()
+            timer.cancel()
+        if not request.is_cut_off:
             self._on_failure(request)
 
     def is_writable(self) -> bool:

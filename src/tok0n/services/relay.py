@@ -87,6 +87,7 @@ class Relay:
         """What ended the stream, other than its events."""
         self.body = PushedBody(self._on_body_close)
         self.is_finished = False
+        self._is_sent = False
         self._reservation: Reservation
         self._sent_at = clock.monotonic()
         self._events_read = 0
@@ -111,6 +112,7 @@ class Relay:
     async def run(self, reservation: Reservation) -> None:
         """Call the upstream, relay its events, and settle. Raises the errors of `domain.errors`."""
         self._sent_at = self._event_at = self._clock.monotonic()
+        self._is_sent = True
         self._reservation = reservation
         reservation.dispatched = True
         upstream = self._upstream
@@ -171,27 +173,15 @@ class Relay:
 
     def check(self, now: float) -> None:
         """Compare the times of the stream with its limits. `now` is on the monotonic clock."""
-        reader, body = self._reader, self.body
-        if reader.events_read != self._events_read:
-            self._events_read, self._event_at = reader.events_read, now
-        if not self._over.done():
-            silent_seconds = now - self._event_at
-            if reader.is_complete and silent_seconds >= COMPLETE_SECONDS:
-                self._end()
-            elif silent_seconds >= self._upstream.stream_idle_seconds:
-                self._end(_failed("sent nothing for too long", f"silent for {silent_seconds:.0f} s"))
-            elif self._is_cut:
-                self._end()
-        if not self.begun.done():
-            if now - self._sent_at >= self._streams.hold_seconds:
-                self._begin()
+        if not self._is_sent:
             return
-        if body.pushed_bytes != self._pushed_bytes:
-            self._pushed_bytes, self._pushed_at = body.pushed_bytes, now
-        elif now - self._pushed_at >= KEEP_ALIVE_SECONDS and not body.is_over:
-            body.push(KEEP_ALIVE)
-            self._pushed_bytes, self._pushed_at = body.pushed_bytes, now
-        self._check_client(now)
+        if not self._over.done():
+            self._check_upstream(now)
+        if self.begun.done():
+            self._keep_alive(now)
+            self._check_client(now)
+        elif now - self._sent_at >= self._streams.hold_seconds:
+            self._begin()
 
     def reading_rate(self, now: float) -> float:
         """Return the bytes per second that the client has read in about the last `RATE_SECONDS`."""
@@ -258,6 +248,25 @@ class Relay:
             call.receipt = reservation.receipt
         if call.receipt is not None and call.receipt.shortfall:
             log.error("shortfall", request=call.request_id, model=call.model, tokens=call.receipt.shortfall)
+
+    def _check_upstream(self, now: float) -> None:
+        """End a stream whose upstream is silent for too long, or whose charge is known because its client left."""
+        reader = self._reader
+        if reader.events_read != self._events_read:
+            self._events_read, self._event_at = reader.events_read, now
+        silent_seconds = now - self._event_at
+        if self._is_cut or (reader.is_complete and silent_seconds >= COMPLETE_SECONDS):
+            self._end()
+        elif silent_seconds >= self._upstream.stream_idle_seconds:
+            self._end(_failed("sent nothing for too long", f"silent for {silent_seconds:.0f} s"))
+
+    def _keep_alive(self, now: float) -> None:
+        """Send a comment if the client has got nothing for a while."""
+        body = self.body
+        if body.pushed_bytes == self._pushed_bytes and now - self._pushed_at >= KEEP_ALIVE_SECONDS and not body.is_over:
+            body.push(KEEP_ALIVE)
+        if body.pushed_bytes != self._pushed_bytes:
+            self._pushed_bytes, self._pushed_at = body.pushed_bytes, now
 
     def _check_client(self, now: float) -> None:
         """Drop a client that reads too slowly."""

@@ -50,6 +50,7 @@ CREATE TABLE request (
     details TEXT,
     code TEXT,
     dispatched INTEGER NOT NULL CHECK (dispatched IN (0, 1)),
+    process_id {text},
     upstream_ms INTEGER,
     created_at_us {big} NOT NULL,
     expires_at_us {big} NOT NULL,
@@ -66,6 +67,12 @@ CREATE INDEX request_account ON request (account_id, id);
 CREATE INDEX request_not_billed ON request (account_id, id) WHERE status IN ('RELEASED', 'EXPIRED');
 
 CREATE INDEX request_pending ON request (expires_at_us) WHERE status = 'PENDING';
+
+CREATE TABLE process (
+    id {text} NOT NULL PRIMARY KEY,
+    lease_ends_at_us {big} NOT NULL,
+    renewed_since_us {big} NOT NULL
+) {clustered};
 
 CREATE TABLE pack_order (
     id {text} NOT NULL PRIMARY KEY,

@@ -14,7 +14,7 @@ CREATE FUNCTION tok0n_ledger_batch(
     settle_ms integer[], settle_at bigint[], settle_first integer[], settle_left integer[],
     release_id text[], release_code text[], release_dispatched integer[], release_at bigint[], release_first integer[],
     reserve_id text[], reserve_account text[], reserve_key text[], reserve_model text[], reserve_tokens bigint[],
-    reserve_created bigint[], reserve_expires bigint[], reserve_stream integer[]
+    reserve_created bigint[], reserve_expires bigint[], reserve_stream integer[], reserving_process text
 ) RETURNS TABLE (
     kind text, n integer, outcome text, reserved bigint, charged bigint, shortfall bigint, posted bigint, pending bigint
 ) LANGUAGE plpgsql AS $$
@@ -142,6 +142,15 @@ BEGIN
     END IF;
 
     IF cardinality(reserve_id) > 0 THEN
+        -- After the locks, which may take longer than the rest of the lease.
+        PERFORM 1 FROM process
+        WHERE id = reserving_process AND lease_ends_at_us > extract(epoch FROM clock_timestamp()) * 1000000;
+        IF NOT FOUND THEN
+            RETURN QUERY SELECT 'reserve', w.n, 'UNLEASED', 0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint
+            FROM generate_series(1, cardinality(reserve_id)) AS w (n);
+            RETURN;
+        END IF;
+
         -- In order, each reservation that fits is accepted. One that would not fit even alone beside the accepted ones
         -- is SHORT. One that does not fit only because of a rejected larger one before it runs AGAIN in the next batch.
         RETURN QUERY WITH command AS (
@@ -176,8 +185,10 @@ BEGIN
             FROM taken t WHERE a.id = t.account_id AND a.id = ANY (reserve_account)
         ), inserted AS (
             INSERT INTO request (id, account_id, api_key_id, model, status, reserved, charged, shortfall, dispatched,
-                created_at_us, expires_at_us, is_stream)
-            SELECT id, account_id, api_key_id, model, 'PENDING', tokens, 0, 0, 1, created, expires, stream FROM accepted
+                created_at_us, expires_at_us, is_stream, process_id)
+            SELECT id, account_id, api_key_id, model, 'PENDING', tokens, 0, 0, 1, created, expires, stream,
+                reserving_process
+            FROM accepted
         )
         SELECT 'reserve', s.n::integer, CASE
                 WHEN NOT s.allowed THEN 'REFUSED'

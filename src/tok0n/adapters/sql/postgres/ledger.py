@@ -22,6 +22,7 @@ from tok0n.domain.errors import (
     InsufficientTokens,
     InvalidApiKey,
     KeyBudgetSpent,
+    Overloaded,
     Tok0nError,
 )
 from tok0n.domain.ledger import (
@@ -42,7 +43,7 @@ READ_BACK_PAUSE_SECONDS = 0.1
 
 _BATCH = """
 SELECT * FROM tok0n_ledger_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-    $19, $20, $21, $22)
+    $19, $20, $21, $22, $23)
 """
 _READ_BACK = """
 SELECT request.id, request.status, reserved, charged, shortfall, posted, pending
@@ -75,10 +76,13 @@ class _Row(NamedTuple):
 
 
 class PostgresLedger(SharedLedger):
-    """The `Ledger` port on PostgreSQL."""
+    """The `Ledger` port on PostgreSQL. Reserves only while the lease of `process_id` is alive."""
 
-    def __init__(self, store: PostgresStore, *, read_back_seconds_max: float = READ_BACK_SECONDS_MAX) -> None:
+    def __init__(
+        self, store: PostgresStore, *, process_id: str, read_back_seconds_max: float = READ_BACK_SECONDS_MAX
+    ) -> None:
         super().__init__(store)
+        self._process_id = process_id
         self._read_back_seconds_max = read_back_seconds_max
         self._connection = StatementConnection(store.options)
         self._batcher: Batcher[Command, Any] = Batcher(
@@ -121,7 +125,7 @@ class PostgresLedger(SharedLedger):
 
     async def _apply(self, commands: Sequence[Command], *, run: int = 1) -> list[Outcome]:
         try:
-            rows = await self._connection.fetch(_BATCH, *_pack(commands))
+            rows = await self._connection.fetch(_BATCH, *_pack(commands), self._process_id)
         except asyncpg.PostgresError as error:
             if len(commands) > 1 and (error.sqlstate or "").startswith(_COMMAND_ERRORS):
                 return [(await self._apply([command]))[0] for command in commands]
@@ -189,7 +193,7 @@ def _distinct(commands: list[Indexed]) -> tuple[list[Indexed], list[Indexed]]:
 
 
 def _pack(commands: Sequence[Command]) -> list[list[Any]]:
-    """Return the arguments of `tok0n_ledger_batch`: the columns of the settlements, releases and reservations."""
+    """Return the arrays of `tok0n_ledger_batch`: the columns of the settlements, releases and reservations."""
     settled: list[tuple[Any, ...]] = []
     released: list[tuple[Any, ...]] = []
     reserved: list[tuple[Any, ...]] = []
@@ -270,6 +274,8 @@ def _of_reservation(outcome: str, *, required: int, key_left: int, posted: int, 
             return KeyBudgetSpent(left=key_left, required=required)
         case "REFUSED":
             return InvalidApiKey("This API key is no longer active.")
+        case "UNLEASED":
+            return Overloaded(queue="reservations", detail="the lease of this process has ended")
     assert outcome == "AGAIN"
     return Retry()
 
