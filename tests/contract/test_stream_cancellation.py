@@ -16,7 +16,7 @@ from support.limiters import KINDS, open_limiter, slots
 from support.streaming import BODY, DONE, REPORT, ROLE, STOP, Client, StreamingReader, chunk
 from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.errors import Tok0nError, UpstreamFailed
-from tok0n.services import pipeline
+from tok0n.services.pipeline import Pipeline
 from tok0n.services.relay import StreamedAnswer
 
 pytestmark = pytest.mark.anyio
@@ -64,8 +64,9 @@ async def call(gateway: InProcess) -> StreamedAnswer:
 
 async def check_nothing_is_held(gateway: InProcess, clock: FakeClock) -> list[dict[str, Any]]:
     """Assert that nothing is reserved, admitted or open. Returns the request rows."""
-    while [task for task in map(repr, asyncio.all_tasks()) if "name='stream'" in task or "cancelled()" in task]:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        while "stream" in {task.get_name() for task in asyncio.all_tasks()}:
+            await asyncio.sleep(0)
     assert isinstance(gateway.upstream, AnsweringUpstream)
     await gateway.upstream.idle()
     rows = await gateway.db.rows(schema.request)
@@ -111,15 +112,15 @@ async def test_a_stream_that_is_cancelled_at_any_await_tells_its_client_truly_wh
 ) -> None:
     clock = FakeClock()
     upstream = AnsweringUpstream(is_broken=is_broken)
-    serve = pipeline._finish
+    admitted = Pipeline._admitted
     at: CancelAt
 
     async def cancelled(*arguments: Any) -> Any:
         nonlocal at
-        at = CancelAt(serve(*arguments), n)
+        at = CancelAt(admitted(*arguments), n)
         return await at
 
-    monkeypatch.setattr(pipeline, "_finish", cancelled)
+    monkeypatch.setattr(Pipeline, "_admitted", cancelled)
     async with (
         open_limiter(kind, clock, key=10**6, user=1, upstream=10**6) as limiter,
         in_process(

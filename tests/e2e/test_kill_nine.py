@@ -14,6 +14,7 @@ from support import postgres
 from support.gateways import EMAIL, ServerProcess, funded, tok0n_json
 from support.http import USAGE_TOTAL, InstantUpstream, chat, chat_body
 from support.kill_nine import kill_under_load
+from support.killed_streams import kill_streams
 from support.leases import move_lease
 from tok0n.adapters.sql import schema
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
@@ -24,6 +25,10 @@ pytestmark = pytest.mark.anyio
 
 async def test_kill_nine_under_load_loses_and_invents_no_token(tmp_path: Path) -> None:
     await kill_under_load(tmp_path, rounds=2)
+
+
+async def test_kill_nine_in_the_middle_of_streams_charges_no_incomplete_answer(tmp_path: Path) -> None:
+    await kill_streams(tmp_path, rounds=1)
 
 
 async def test_another_gateway_expires_the_reservations_of_a_killed_one(tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ async def test_a_stream_has_the_documented_headers_and_ends_after_the_charge(sit
         assert (usage["choices"], usage["usage"]) == ([], USAGE | {"tok0n": charge})
         receipt = await site.receipt(client)
         assert (receipt["status"], receipt["charged"], receipt["reserved"]) == ("settled", CHARGED, reserved)
+        assert (receipt["stream"], receipt["ended"]) == (True, "completed")
+        assert 0 <= receipt["first_event_ms"] <= receipt["upstream_ms"]
 
 
 async def test_each_event_arrives_before_the_upstream_sends_the_next_and_the_connection_is_used_again(
@@ -122,6 +124,7 @@ async def test_a_stream_whose_upstream_breaks_off_ends_with_an_error_event_and_c
             assert await client.closed(), name
             receipt = await site.receipt(client)
             assert (receipt["status"], receipt["charged"], receipt["code"]) == ("released", 0, "upstream_error"), name
+            assert receipt["ended"] == "upstream_error", name
     assert await site.posted() == TOKENS
 
 
@@ -170,7 +173,7 @@ async def test_a_client_that_leaves_pays_for_the_whole_answer(
         assert (await site.gateway.account()).balance.pending > 0
         exchange.complete(END)
         receipt = await site.receipt(client)
-        assert (receipt["status"], receipt["charged"]) == ("settled", CHARGED)
+        assert (receipt["status"], receipt["charged"], receipt["ended"]) == ("settled", CHARGED, "client_left")
 
 
 async def test_a_client_that_leaves_before_the_stream_begins_pays_for_it(site: Site) -> None:
@@ -216,7 +219,8 @@ async def test_a_client_that_stops_reading_is_reset_at_its_limit_and_pays(site: 
                 await asyncio.sleep(0)
         assert len(site.gateway.streams) == 1
         exchange.complete(END)
-        assert (await site.receipt(client))["charged"] == CHARGED
+        receipt = await site.receipt(client)
+        assert (receipt["charged"], receipt["ended"]) == (CHARGED, "client_left")
 
 
 @pytest.mark.parametrize("engine", ENGINES)

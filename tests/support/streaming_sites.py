@@ -86,7 +86,7 @@ async def open_site(
         await site.settled()
         assert (await gateway.account()).balance.pending == 0
         assert await gateway.audit_is_clean()
-        assert not [task for task in map(repr, asyncio.all_tasks()) if "Pipeline." in task or "Responder." in task]
+        assert not [task for task in asyncio.all_tasks() if task.get_name() == "stream" or "Responder." in repr(task)]
 
 
 async def begun(site: Site, client: StreamClient, events: bytes) -> Exchange:
