@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from support.fakes import FakeStream
 from support.gateways import InProcess
 from support.ledgers import schema
 from tok0n.domain.endpoints.chat import CHAT
@@ -115,3 +116,9 @@ def events(received: bytes | bytearray) -> list[Any]:
     """Parse what a client received."""
     lines = [event.removeprefix(b"data: ") for event in bytes(received).split(b"\n\n") if event]
     return [line.decode() if line == b"[DONE]" else json.loads(line) for line in lines]
+
+
+async def opened(gateway: InProcess) -> tuple[Stream, FakeStream]:
+    """Ask for a stream. Returns it with its upstream's side."""
+    stream = Stream(gateway)
+    return stream, await gateway.upstream.next_stream()
