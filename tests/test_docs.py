@@ -13,11 +13,16 @@ import click
 import pytest
 import yaml
 
+from support.chat_streams import request_of
 from support.gateways import ServerProcess, environment, tok0n, tok0n_json
 from tok0n.adapters.stripe import EVENT_TYPES
 from tok0n.api.errors import TABLE
 from tok0n.api.openapi import document
 from tok0n.cli import main
+from tok0n.domain.endpoints.chat_stream import ChatStreamReader
+from tok0n.domain.errors import UpstreamFailed
+from tok0n.services.relay import KEEP_ALIVE
+from tok0n.web.public.docs import WRITTEN_BASE_URL
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
@@ -136,9 +141,42 @@ async def test_the_readmes_snippets_run_as_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_what_the_demo_prints_works_when_pasted(tmp_path: Path) -> None:
+async def test_the_streaming_pages_snippets_run_as_written(tmp_path: Path) -> None:
+    page = (ROOT / "docs/guide/streaming.md").read_text()
+    (curl,) = (block for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) if "curl" in block)
+    (python,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (last_chunk,) = map(json.loads, re.findall(r"```json\n(.*?)```", page, re.DOTALL))
+    async with ServerProcess(tmp_path, "--streaming", "--data", str(tmp_path / "data"), command="demo") as demo:
+        env = environment({"TOK0N_API_KEY": demo.ready["api_key"]})
+        *_, last, done, _ = (await run(["bash", "-c", curl.replace(WRITTEN_BASE_URL, demo.base_url)], env)).split(
+            "\n\n"
+        )
+        assert done == "data: [DONE]"
+        chunk = json.loads(last.removeprefix("data: "))
+        assert (chunk["choices"], chunk["usage"] | last_chunk["usage"]) == (last_chunk["choices"], chunk["usage"])
+        python = python.replace(WRITTEN_BASE_URL, demo.base_url)
+        spoken = await run([str(ROOT / ".venv/bin/python"), "-c", python], env)
+        assert "simulated model" in spoken
+        assert spoken.endswith("charged: 65 left: 999870\n")
+        assert await demo.stop() == 0
+
+
+def test_the_streaming_page_shows_the_events_that_the_server_sends() -> None:
+    page = (ROOT / "docs/guide/streaming.md").read_text()
+    error = UpstreamFailed("The upstream provider timed out.", detail="")
+    reader = ChatStreamReader(request_of(), event_bytes_max=1, scrub=str)
+    assert f"```\n{reader.render_failure(error).decode().rstrip()}\n```" in page
+    assert f"```\n{KEEP_ALIVE.decode()}```" in page
+    documented = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert set(documented) <= set(document(is_streaming=True)["components"]["schemas"]["Receipt"]["properties"])
+    assert len(documented) == 3
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_what_the_demo_prints_works_when_pasted(tmp_path: Path, *, streaming: bool) -> None:
     demo = await asyncio.create_subprocess_exec(
-        *(str(ROOT / ".venv/bin/tok0n"), "demo", "--port", "0"),
+        *(str(ROOT / ".venv/bin/tok0n"), "demo", "--port", "0", *(["--streaming"] if streaming else [])),
         cwd=tmp_path,
         env=environment(),
         stdout=asyncio.subprocess.PIPE,
@@ -149,9 +187,17 @@ async def test_what_the_demo_prints_works_when_pasted(tmp_path: Path) -> None:
         printed = (await demo.stdout.readuntil(b"Stop with Ctrl+C.")).decode()
         curl = printed[printed.index("export ") : printed.index("Or with the official SDK")]
         assert (await run(["bash", "-c", curl], environment())).startswith("HTTP/1.1 200 OK")
-        python = printed[printed.index("python3 - ") : printed.index("Check that every token")]
         path = f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"
-        assert "simulated model" in await run(["bash", "-c", python], environment({"PATH": path}))
+        snippets = re.findall(r"^python3 - .*?^END$", printed, re.DOTALL | re.MULTILINE)
+        assert len(snippets) == 1 + streaming
+        for python in snippets:
+            assert "simulated model" in await run(["bash", "-c", python], environment({"PATH": path}))
+        if streaming:
+            exports = curl[: curl.index("\n\n")]
+            stream = printed[printed.index("curl -N ") : printed.index(snippets[1])]
+            events = await run(["bash", "-c", f"{exports}\n{stream}"], environment())
+            assert '"tok0n":{"reserved":' in events
+            assert events.endswith("data: [DONE]\n\n")
         audit = printed.split("accounted for:")[1].split("\n")[0]
         assert "0 differences" in await run(["bash", "-c", audit], environment({"PATH": path}))
     finally:

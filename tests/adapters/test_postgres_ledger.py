@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from support import past
+from support.leases import PROCESS_ID
 from support.ledgers import NOW_US, new, open_engine, schema
 from tok0n.adapters.sql.postgres.connection import _BY_INDEX
 from tok0n.adapters.sql.postgres.ledger import _BATCH, Command, _pack
@@ -67,7 +68,7 @@ async def test_a_batch_never_goes_through_all_that_is_pending(tmp_path: Path, co
         assert isinstance(db.store, PostgresStore)
         connection = await db.store.options.connect(_BY_INDEX)
         async with connection.transaction():
-            assert len(await connection.fetch(_BATCH, *_pack(commands))) == len(commands)
+            assert len(await connection.fetch(_BATCH, *_pack(commands), PROCESS_ID)) == len(commands)
             by_id, pending = await connection.fetchrow(_SCANS)
         await connection.close()
         assert by_id
@@ -84,16 +85,16 @@ async def test_a_plan_made_on_a_young_database_reads_only_the_rows_of_the_batch_
         settings = {**_BY_INDEX, "plan_cache_mode": "force_generic_plan"}
         connection = await db.store.options.connect(settings)
         for number in range(8):
-            await connection.fetch(_BATCH, *_pack([reserve(number, accounts=accounts)]))
+            await connection.fetch(_BATCH, *_pack([reserve(number, accounts=accounts)]), PROCESS_ID)
             ending: Command = release(number) if number % 2 else settle(number, total_tokens=7 + 10 * (number % 4))
-            await connection.fetch(_BATCH, *_pack([ending]))
+            await connection.fetch(_BATCH, *_pack([ending]), PROCESS_ID)
         await db.store.write(_insert_others)
         numbers = range(10, 14)
         reservations: list[Command] = [reserve(number, accounts=accounts) for number in numbers]
         ends: list[Command] = [*(settle(number, total_tokens=number - 1) for number in (10, 11, 12)), release(13)]
         for commands in (reservations, ends):
             async with connection.transaction():
-                rows = await connection.fetch(_BATCH, *_pack(commands))
+                rows = await connection.fetch(_BATCH, *_pack(commands), PROCESS_ID)
                 entries_read = await connection.fetchval(_HOT_ENTRIES_READ)
             assert len(rows) == len(commands)
             assert entries_read <= 40 * len(commands)
@@ -146,7 +147,7 @@ async def test_in_a_young_database_too_a_batch_reads_no_more_than_it_ends(tmp_pa
         async def run(commands: list[Command]) -> int:
             async with connection.transaction():
                 before = await connection.fetchval(_ENTRIES_READ)
-                assert len(await connection.fetch(_BATCH, *_pack(commands))) == len(commands)
+                assert len(await connection.fetch(_BATCH, *_pack(commands), PROCESS_ID)) == len(commands)
                 read: int = await connection.fetchval(_ENTRIES_READ) - before
                 return read
 

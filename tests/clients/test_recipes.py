@@ -59,6 +59,17 @@ async def run(language: str, code: str, *, api_key: str, folder: Path, python: P
     return out.decode() if process.returncode == 0 else f"FAILED: {out.decode()}"
 
 
+async def test_the_streaming_pages_node_snippet_streams(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "guide" / "streaming.md").read_text()
+    (code,) = re.findall(r"```js\n(.*?)```", page, re.DOTALL)
+    async with ServerProcess(tmp_path, "--streaming", "--data", str(tmp_path / "data"), command="demo") as demo:
+        code = code.replace(WRITTEN, demo.base_url)
+        api_key = demo.ready["api_key"]
+        printed = await run("js", code, api_key=api_key, folder=tmp_path / "node", python=OURS / "python")
+    assert "simulated model" in printed
+    assert printed.endswith("charged: 65 left: 999935\n")
+
+
 async def test_every_recipe_runs_as_it_is_written(tmp_path: Path) -> None:
     found = recipes("recipes.md")
     assert set(found) == {

@@ -2,12 +2,14 @@
 
 import random
 from datetime import UTC
+from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
-from support.ledgers import NOW_US, Opened
+from support.ledgers import NOW_US, Opened, new, released, used
 from support.rolling_up import roll_up
 from support.spending import fail, reserve, spend
 from tok0n.adapters.sql.repositories.daily_use import WAIT_US
@@ -124,3 +126,44 @@ async def test_the_statement_adds_up(db: Opened) -> None:
     assert [entry.posted_after for entry in entries] == [940, 970, 990, 1_000]
     assert sum(entry.amount for entry in entries) == (await history.balance(account.id)).posted
     assert [e.amount for e in await history.entries(account.id, before=entries[1].id, rows_max=1)] == [-10]
+
+
+@pytest.mark.parametrize(
+    ("end", "ended"),
+    [
+        ({"first_event_ms": 120}, "completed"),
+        ({"first_event_ms": 120, "client_left": True}, "client_left"),
+        ({"first_event_ms": 120, "client_left": True, "total": 900}, "client_left"),
+        ({"released": 80}, "upstream_error"),
+        ({"released": None}, "upstream_error"),
+        ({"expired": True}, "expired"),
+        ({}, None),
+    ],
+)
+async def test_the_receipt_of_a_stream_says_how_it_ended(db: Opened, end: dict[str, Any], ended: str | None) -> None:
+    account, key = await db.key("a@x", tokens=600)
+    reservation = msgspec.structs.replace(new("req_1", account.id, key.id, 500), is_stream=True)
+    await db.ledger.reserve(reservation)
+    first_event_ms = end.get("first_event_ms")
+    if first_event_ms is not None:
+        settlement = used("req_1", end.get("total", 30))
+        client_left = end.get("client_left", False)
+        settlement = msgspec.structs.replace(settlement, first_event_ms=first_event_ms, client_left=client_left)
+        await db.ledger.settle(settlement)
+        await db.ledger.settle(msgspec.structs.replace(settlement, first_event_ms=1, client_left=not client_left))
+    elif "released" in end:
+        first_event_ms = end["released"]
+        await db.ledger.release(msgspec.structs.replace(released("req_1"), first_event_ms=first_event_ms))
+    elif end:
+        await db.ledger.recover(now_us=NOW_US)
+    record = await SqlHistory(db.store).request(account.id, "req_1")
+    assert (record.is_stream, record.first_event_ms, record.ended) == (True, first_event_ms, ended)
+    assert (await db.ledger.audit()).ok
+
+
+async def test_the_receipt_of_a_whole_answer_says_nothing_of_a_stream(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=600)
+    await db.ledger.reserve(new("req_1", account.id, key.id, 500))
+    await db.ledger.settle(used("req_1", 30))
+    record = await SqlHistory(db.store).request(account.id, "req_1")
+    assert (record.is_stream, record.first_event_ms, record.ended) == (False, None, None)

@@ -9,9 +9,12 @@ import pytest
 import sqlalchemy as sa
 
 from support import past
-from support.ledgers import NOW_US, Opened, new, used
+from support.leases import PROCESS_ID, move_lease
+from support.ledgers import NOW_US, Opened, new, schema, used
 from support.plans import explained
 from support.rolling_up import roll_up
+from tok0n.adapters.sql.postgres.lease import PostgresLease
+from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.repositories.attempts import SqlAttempts
 from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.history import SqlHistory
@@ -56,6 +59,24 @@ async def test_expiring_reads_only_pending_requests(large: Opened) -> None:
         assert await large.ledger.recover(now_us=NOW_US + 10**7) == 40
     assert scans == []
     assert (await large.ledger.audit()).ok
+
+
+async def test_expiring_the_reservations_of_a_dead_process_reads_only_pending_requests(large: Opened) -> None:
+    if not isinstance(large.store, PostgresStore):
+        return
+    lease = PostgresLease(large.store)
+    await lease.renew()
+    await move_lease(large.store, lease.process_id, ends_in=15, renewed_for=30)
+    await move_lease(large.store, PROCESS_ID, ends_in=-10, renewed_for=30)
+    with explained() as scans:
+        await lease.probe()
+        assert await lease.expire_abandoned(now_us=NOW_US) == 50
+        await move_lease(large.store, PROCESS_ID, ends_in=-100, renewed_for=30)
+        assert await lease.expire_abandoned(now_us=NOW_US) == 0
+        await lease.end()
+    assert scans == []
+    assert [row["id"] for row in await large.rows(schema.process)] == [lease.process_id]
+    await lease.aclose()
 
 
 async def test_the_audit_of_much_history_is_clean(large: Opened) -> None:

@@ -13,15 +13,17 @@ from support.fakes import ANSWER
 from support.fault_proxy import FaultProxy
 from support.gateways import Running, running
 from support.http import USAGE_TOTAL, chat, chat_body, request
+from support.leases import leased_ledger, move_lease
 from support.ledgers import Opened, balance, new, schema, used
 from support.scripted_upstream import ScriptedUpstream, http, ok
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.sql.postgres.callers import PostgresCallers
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
-from tok0n.adapters.sql.postgres.ledger import PostgresLedger
+from tok0n.adapters.sql.postgres.lease import PostgresLease
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.repositories.accounts import SqlAccounts
 from tok0n.adapters.sql.repositories.models import SqlModels
+from tok0n.bootstrap import wiring
 from tok0n.domain.errors import AccountingFailed
 from tok0n.domain.ledger import Balance
 from tok0n.services.reservations import Reservations
@@ -153,7 +155,7 @@ async def test_a_settlement_whose_outcome_stayed_unknown_is_reversed(tmp_path: P
     name = f"t{secrets.token_hex(8)}"
     async with postgres.database(name):
         store = PostgresStore(PostgresOptions(url=f"postgresql://tok0n@127.0.0.1:{proxy.port}/{name}"))
-        ledger = PostgresLedger(store, read_back_seconds_max=0.05)
+        ledger = await leased_ledger(store, read_back_seconds_max=0.05)
         db = Opened(
             store=store,
             ledger=ledger,
@@ -192,3 +194,26 @@ async def test_a_slow_way_to_the_database_only_delays(
     assert (await request(proxied.base_url, "GET", "/healthz")).status == 200, "the loop is not held"
     proxy.flowing.set()
     assert (await calling).status == 200
+
+
+async def test_a_gateway_whose_lease_ended_rejects_requests_until_it_renews(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "RENEW_LEASE_SECONDS", 3_600)
+    async with postgres.database(f"t{secrets.token_hex(8)}") as url:
+        async for gateway in gateway_on(tmp_path, url, upstream):
+            lease = gateway.store.lease
+            assert isinstance(lease, PostgresLease)
+            assert isinstance(gateway.store.database, PostgresStore)
+            assert (await chat(gateway.base_url, gateway.api_key, chat_body())).status == 200
+            await move_lease(gateway.store.database, lease.process_id, ends_in=0, renewed_for=60)
+            answer = await chat(gateway.base_url, gateway.api_key, chat_body())
+            assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "overloaded", "1")
+            ready = await request(gateway.base_url, "GET", "/readyz")
+            assert (ready.status, ready.json["components"]) == (503, {"database": "failed", "limiter": "ok"})
+            assert len(upstream.requests) == 1
+            await lease.renew()
+            assert (await request(gateway.base_url, "GET", "/readyz")).status == 200
+            assert (await chat(gateway.base_url, gateway.api_key, chat_body())).status == 200
+            assert await nothing_pending(gateway) == TOKENS - 2 * USAGE_TOTAL
+            assert await gateway.audit_is_clean()

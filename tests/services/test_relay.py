@@ -19,9 +19,9 @@ from tok0n.domain.errors import (
     Tok0nError,
     UpstreamFailed,
 )
+from tok0n.domain.ledger import Balance, NewReservation
 from tok0n.ports.upstream import UpstreamResponse
 from tok0n.services.relay import KEEP_ALIVE, UNREAD_BYTES_MAX
-from tok0n.services.reservations import Reservation
 from tok0n.services.streams import StreamLimits
 
 pytestmark = pytest.mark.anyio
@@ -80,32 +80,6 @@ async def test_nothing_begins_before_content_and_nothing_ends_before_the_charge(
     assert {event["model"] for event in events(stream.client.received)[:-1]} == {"demo"}
     assert await charged(gateway) == [("SETTLED", 12, None)]
     assert (stream.call.client_left, stream.answer.body.is_complete) == (False, True)
-
-
-async def test_nothing_begins_before_the_reservation_however_long_it_takes(
-    gateway: InProcess, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reserve = Reservation.__aenter__
-    database_is_back = asyncio.Event()
-
-    async def reserve_late(reservation: Reservation) -> Reservation:
-        await database_is_back.wait()
-        return await reserve(reservation)
-
-    monkeypatch.setattr(Reservation, "__aenter__", reserve_late)
-    stream = Stream(gateway)
-    async with asyncio.timeout(10):
-        while not len(gateway.streams):
-            await asyncio.sleep(0)
-    clock.advance(60)
-    await gateway.streams.check()
-    await asyncio.sleep(0)
-    assert not stream.has_begun
-    database_is_back.set()
-    async with asyncio.timeout(10):
-        (await gateway.upstream.next_stream()).send(ROLE + STOP + REPORT + DONE)
-        assert await stream.ended() is None
-    assert await charged(gateway) == [("SETTLED", 12, None)]
 
 
 COMPLETE = {
@@ -208,6 +182,32 @@ async def test_the_beginning_is_held_for_ten_seconds(gateway: InProcess, clock: 
     assert "error" in events(stream.client.received)[-1]
 
 
+async def test_a_response_does_not_begin_before_the_request_is_reserved(
+    gateway: InProcess, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve, gate = gateway.db.ledger.reserve, asyncio.Event()
+
+    def reserve_late(reservation: NewReservation) -> "asyncio.Future[Balance]":
+        async def reserving() -> Balance:
+            await gate.wait()
+            return await reserve(reservation)
+
+        return asyncio.ensure_future(reserving())
+
+    monkeypatch.setattr(gateway.db.ledger, "reserve", reserve_late)
+    stream = Stream(gateway)
+    while not len(gateway.streams):
+        await asyncio.sleep(0)
+    clock.advance(20)
+    await gateway.streams.check()
+    await asyncio.sleep(0)
+    assert not stream.has_begun
+    gate.set()
+    upstream = await gateway.upstream.next_stream()
+    upstream.send(chunk("Hi") + STOP + REPORT + DONE)
+    assert await stream.ended() is None
+
+
 async def test_a_client_gets_a_comment_every_fifteen_seconds_until_the_upstream_is_silent_for_too_long(
     gateway: InProcess, clock: FakeClock
 ) -> None:
@@ -286,7 +286,7 @@ async def test_a_stream_whose_settlement_fails_ends_with_an_error_and_costs_noth
 async def test_a_server_that_stops_charges_only_what_is_complete(gateway: InProcess, sent: bytes) -> None:
     stream, upstream = await opened(gateway)
     upstream.send(sent)
-    (relay,) = (task for task in asyncio.all_tasks() if "_stream" in repr(task.get_coro()))
+    (relay,) = (task for task in asyncio.all_tasks() if task.get_name() == "stream")
     await asyncio.sleep(0)
     relay.cancel()
     if not sent:

@@ -1,5 +1,6 @@
 """A model streams only if a real stream showed that it is complete and that its usage can be charged."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from support.limiters import make_limiter
 from tok0n.domain.catalogue import Model, ModelState
 from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.errors import RateLimited, Tok0nError, UpstreamFailed
+from tok0n.services import verify_streams
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.verify_models import VerifyModels
 
@@ -187,6 +189,23 @@ async def test_a_model_whose_stream_fails_stays_listed_and_does_not_stream(
 async def test_a_complete_stream_passes_whatever_follows(tmp_path: Path) -> None:
     async with open_engine("sqlite", tmp_path) as sqlite:
         verify = Verifying(sqlite, StreamingUpstream(Response(TEXT, STOP, event(usage=WHOLE), error=CUT)))
+        await verify()
+        assert verify.streaming_endpoints == ("chat",)
+
+
+async def test_a_complete_stream_that_stays_silent_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Silent(Response):
+        async def read(self) -> bytes:
+            piece = await super().read()
+            if not piece:
+                await asyncio.Event().wait()
+            return piece
+
+    monkeypatch.setattr(verify_streams, "COMPLETE_SECONDS", 0.01)
+    async with open_engine("sqlite", tmp_path) as sqlite:
+        verify = Verifying(sqlite, StreamingUpstream(Silent(TEXT, STOP, event(usage=WHOLE))))
         await verify()
         assert verify.streaming_endpoints == ("chat",)
 

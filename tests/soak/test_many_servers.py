@@ -81,7 +81,7 @@ async def make(tmp_path: Path) -> AsyncIterator[Any]:
                 api_key=key["api_key"],
                 key_id=key["id"],
                 store=store,
-                ledger=PostgresLedger(store),
+                ledger=PostgresLedger(store, process_id=""),
             )
 
         yield make

@@ -11,10 +11,10 @@ import msgspec
 import sqlalchemy as sa
 
 from support import postgres, sqlite
+from support.leases import leased_ledger
 from tok0n.adapters.sql import schema
 from tok0n.adapters.sql.postgres.callers import PostgresCallers
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
-from tok0n.adapters.sql.postgres.ledger import PostgresLedger
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.repositories.accounts import SqlAccounts
 from tok0n.adapters.sql.repositories.models import SqlModels
@@ -85,7 +85,7 @@ async def _open_postgres(folder: Path) -> AsyncIterator[Opened]:
         cluster = await asyncio.to_thread(postgres.shared_cluster)
         url_file.write_text(await postgres.make_database(cluster, f"t{secrets.token_hex(8)}"))
     store = PostgresStore(PostgresOptions(url=url_file.read_text()))
-    ledger = PostgresLedger(store)
+    ledger = await leased_ledger(store)
     callers = PostgresCallers(store)
     try:
         yield _opened(store, ledger, callers)

@@ -10,10 +10,10 @@ from pathlib import Path
 import asyncpg
 
 from support import postgres
+from support.leases import PROCESS_ID, leased_ledger
 from support.ledgers import NOW_US
 from support.random_operations import EMAILS
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
-from tok0n.adapters.sql.postgres.ledger import PostgresLedger
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.repositories.accounts import SqlAccounts
 
@@ -23,7 +23,7 @@ SCRIPT = Path(__file__).parent / "random_operations.py"
 
 async def _work(url: str, seed: int, operations: int) -> Counter[str]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(SCRIPT), url, str(seed), str(operations), stdout=asyncio.subprocess.PIPE
+        sys.executable, str(SCRIPT), url, str(seed), str(operations), PROCESS_ID, stdout=asyncio.subprocess.PIPE
     )
     output, _ = await process.communicate()
     assert process.returncode == 0
@@ -37,7 +37,7 @@ async def work_together(*, processes: int, operations: int) -> Counter[str]:
     """
     async with postgres.database(f"t{secrets.token_hex(8)}") as url:
         store = PostgresStore(PostgresOptions(url=url))
-        ledger, accounts = PostgresLedger(store), SqlAccounts(store)
+        ledger, accounts = await leased_ledger(store), SqlAccounts(store)
         for email in EMAILS:
             account = await accounts.create(email=email, tokens=OPENING_TOKENS, now_us=NOW_US)
             await accounts.create_key(

@@ -1,8 +1,9 @@
-"""Real proxies in front of a server: nginx in its usual forms, HAProxy and Caddy, each with keep-alive connections."""
+"""Real proxies in front of a server: nginx, HAProxy and Caddy, as docs/operations.md shows them and in other forms."""
 
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -50,6 +51,18 @@ _NGINX_HEADERS = {
 _NGINX_PATHS = {"nginx-path-kept": "", "nginx-path-stripped": "/"}
 """Proxies that serve below /tok0n/, and the path that they put in its place."""
 
+_DOCUMENTED_PAGE = Path(__file__).parent.parent.parent / "docs" / "operations.md"
+_DOCUMENTED = {
+    "documented-nginx": (
+        "daemon off;\nmaster_process off;\npid {folder}/nginx.pid;\nevents {{ worker_connections 512; }}\n"
+        "http {{\naccess_log off;\nclient_body_temp_path {folder}/body;\nproxy_temp_path {folder}/proxy;\n"
+        "server {{\nlisten 127.0.0.1:{port};\n{snippet}\n}}\n}}\n"
+    ),
+    "documented-haproxy": "{snippet}\nfrontend edge\n    bind 127.0.0.1:{port}\n    default_backend tok0n\n",
+    "documented-caddy": "{{\nadmin off\nauto_https off\n}}\n{snippet}\n",
+}
+"""What the first snippet of docs/operations.md in the language of each proxy needs around it."""
+
 _HAPROXY = """
 defaults
     mode http
@@ -82,13 +95,18 @@ http://:{port} {{
 
 PROXIES = (*_NGINX_HEADERS, "haproxy", "caddy")
 BELOW_A_PATH = tuple(_NGINX_PATHS)
+DOCUMENTED = tuple(_DOCUMENTED)
 
 
 @contextlib.asynccontextmanager
 async def proxy(name: str, folder: Path, *, upstream_port: int, port: int | None = None) -> AsyncIterator[int]:
     """Run the named proxy in front of a port of this machine; gives the port that it listens on."""
     port = port or free_port()
-    if name.startswith("nginx"):
+    program_name = name.removeprefix("documented-").partition("-")[0]
+    if name in _DOCUMENTED:
+        snippet = _snippet(program_name, upstream_port=upstream_port, port=port)
+        config = _DOCUMENTED[name].format(folder=folder, port=port, snippet=snippet)
+    elif program_name == "nginx":
         headers = _NGINX_HEADERS.get(name, _NGINX_HEADERS["nginx"])
         path = "/tok0n/" if name in _NGINX_PATHS else "/"
         config = _NGINX.format(
@@ -99,19 +117,20 @@ async def proxy(name: str, folder: Path, *, upstream_port: int, port: int | None
             path=path,
             target=_NGINX_PATHS.get(name, ""),
         )
-        command = ["nginx", "-p", str(folder), "-c", str(folder / "proxy.conf"), "-e", str(folder / "error.log")]
-    elif name == "haproxy":
-        config = _HAPROXY.format(port=port, upstream=upstream_port)
-        command = ["haproxy", "-db", "-f", str(folder / "proxy.conf")]
     else:
-        config = _CADDY.format(port=port, upstream=upstream_port)
-        command = ["caddy", "run", "--config", str(folder / "proxy.conf"), "--adapter", "caddyfile"]
-    (folder / "proxy.conf").write_text(config)
-    program = shutil.which(command[0], path=PATH)
-    assert program is not None, f"{command[0]} is missing: make test-proxies installs it"
+        config = (_HAPROXY if program_name == "haproxy" else _CADDY).format(port=port, upstream=upstream_port)
+    file = folder / "proxy.conf"
+    file.write_text(config)
+    arguments = {
+        "nginx": ["-p", str(folder), "-c", str(file), "-e", str(folder / "error.log")],
+        "haproxy": ["-db", "-f", str(file)],
+        "caddy": ["run", "--config", str(file), "--adapter", "caddyfile"],
+    }[program_name]
+    program = shutil.which(program_name, path=PATH)
+    assert program is not None, f"{program_name} is missing: make test-proxies installs it"
     with (folder / "proxy.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            program, *command[1:], stdout=log, stderr=log, env={"PATH": PATH, "HOME": str(folder)}
+            program, *arguments, stdout=log, stderr=log, env={"PATH": PATH, "HOME": str(folder)}
         )
     try:
         await _listening(port, process, folder)
@@ -120,6 +139,14 @@ async def proxy(name: str, folder: Path, *, upstream_port: int, port: int | None
         if process.returncode is None:
             process.terminate()
         await process.wait()
+
+
+def _snippet(language: str, *, upstream_port: int, port: int) -> str:
+    """The first snippet of the page in this language, with the ports of the test."""
+    found = re.search(rf"^```{language}\n(.*?)^```", _DOCUMENTED_PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert found is not None, f"docs/operations.md has no snippet for {language}"
+    snippet = found[1].replace("127.0.0.1:8080", f"127.0.0.1:{upstream_port}")
+    return snippet.replace("example.com {", f"http://:{port} {{")
 
 
 async def _listening(port: int, process: asyncio.subprocess.Process, folder: Path) -> None:

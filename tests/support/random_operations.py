@@ -1,4 +1,4 @@
-"""One process of many that work on the same accounts: python random_operations.py URL SEED OPERATIONS.
+"""One process of many that work on the same accounts: python random_operations.py URL SEED OPERATIONS PROCESS.
 
 Prints, as JSON, what it did to each account. Run by test_many_processes.py.
 """
@@ -23,9 +23,9 @@ NOW_US = 1_800_000_000_000_000
 
 
 class Worker:
-    def __init__(self, url: str, seed: int, operations: int) -> None:
+    def __init__(self, url: str, seed: int, operations: int, process_id: str) -> None:
         self.store = PostgresStore(PostgresOptions(url=url, pool_size=2, lock_timeout_seconds=60))
-        self.ledger = PostgresLedger(self.store)
+        self.ledger = PostgresLedger(self.store, process_id=process_id)
         self.accounts = SqlAccounts(self.store)
         self.chance = random.Random(seed)
         self.seed = seed
@@ -118,6 +118,6 @@ class Worker:
 
 
 if __name__ == "__main__":
-    worker = Worker(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    worker = Worker(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
     asyncio.run(worker.run())
     sys.stdout.write(json.dumps(worker.done))

@@ -92,7 +92,7 @@ async def test_llms_txt_names_what_a_program_needs(site: Running, visitor: Visit
     answer = await visitor.get("/llms.txt")
     assert answer.headers["content-type"].startswith("text/plain")
     assert f"Base URL: {site.base_url}" in answer.text
-    assert "`demo`" in answer.text
+    assert "Available models: `demo`. `stream: true` works with: none." in answer.text
     for link in re.findall(r"\((http\S+)\)", answer.text):
         assert (await visitor.get(link.removeprefix(site.url))).status_code == 200, link
 

@@ -79,6 +79,9 @@ def _receipt(record: RequestRecord) -> Receipt:
         released=record.released,
         usage=usage,
         upstream_ms=record.upstream_ms,
+        stream=record.is_stream,
+        first_event_ms=record.first_event_ms,
+        ended=record.ended,
         created_at=record.created_at_us / 1_000_000,
         resolved_at=None if record.resolved_at_us is None else record.resolved_at_us / 1_000_000,
     )

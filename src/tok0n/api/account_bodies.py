@@ -60,6 +60,18 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     released: Tokens
     usage: ReceiptUsage | None
     upstream_ms: Annotated[int, Meta(ge=0)] | None
+    stream: bool
+    first_event_ms: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(description="The milliseconds until the provider's first event with content. Null for a whole answer."),
+    ]
+    ended: Annotated[
+        str | None,
+        Meta(
+            description="How a stream ended: `completed`, `client_left`, or the code that says why it was not billed."
+            " Null for a whole answer, and while the stream runs."
+        ),
+    ]
     created_at: Annotated[float, Meta(description="Seconds since the Unix epoch.")]
     resolved_at: float | None
 

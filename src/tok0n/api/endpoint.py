@@ -89,7 +89,6 @@ class EndpointHandler:
             self._log(call, status=200, error=task.result())
 
         answer.task.add_done_callback(on_end)
-        request.track(answer.task)
         headers = client_id_headers(call.client_request_id)
         headers += self._cors.headers(request.named.get(b"origin"))
         return Response(200, headers, answer.body, _stream_head(call))
@@ -102,7 +101,9 @@ class EndpointHandler:
         if body is None:
             body = await self._receive(request, account_id=caller.account_id)
         on_admitted = request.admit if len(body) > UNCOUNTED_BODY_BYTES else None
-        return await self._pipeline.serve(self._endpoint, call, caller, body, on_admitted=on_admitted)
+        return await self._pipeline.serve(
+            self._endpoint, call, caller, body, on_admitted=on_admitted, on_stream=request.track
+        )
 
     def _check_headers(self, request: Request) -> None:
         """Raise `RequestTooLarge` if the body is known to be too large, or `InvalidRequest`."""

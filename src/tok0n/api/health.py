@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tok0n.domain.errors import Tok0nError
-from tok0n.ports.database import Database
+from tok0n.ports.database import Database, Lease
 from tok0n.ports.limiter import Limiter
 
 log = structlog.get_logger()
@@ -23,9 +23,11 @@ OK = "ok"
 FAILED = "failed"
 
 
-def operation_routes(database: Database, limiter: Limiter, *, is_draining: Callable[[], bool]) -> list[Route]:
+def operation_routes(
+    database: Database, limiter: Limiter, *, is_draining: Callable[[], bool], lease: Lease | None = None
+) -> list[Route]:
     """Return the routes of GET /healthz and GET /readyz."""
-    readiness = Readiness(database, limiter)
+    readiness = Readiness(database, limiter, lease)
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -43,10 +45,14 @@ def operation_routes(database: Database, limiter: Limiter, *, is_draining: Calla
 
 
 class Readiness:
-    """Probes each component, and logs when it recovers or the details of its failure change."""
+    """Probes each component, and logs when it recovers or the details of its failure change.
 
-    def __init__(self, database: Database, limiter: Limiter) -> None:
+    The database has failed too if the lease of this process has ended.
+    """
+
+    def __init__(self, database: Database, limiter: Limiter, lease: Lease | None) -> None:
         self._database = database
+        self._lease = lease
         self._limiter = limiter
         self._details: dict[str, str] = {}
 
@@ -59,6 +65,8 @@ class Readiness:
         try:
             async with asyncio.timeout(PROBE_SECONDS_MAX):
                 await self._database.probe()
+                if self._lease is not None:
+                    await self._lease.probe()
         except TimeoutError:
             return f"no write within {PROBE_SECONDS_MAX:g} seconds"
         except Tok0nError as error:

@@ -125,7 +125,7 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
         *model_routes(services.catalogue),
         *account_routes(services.caller_cache, services.limiter, store.history),
         openapi_route(context.prefix, is_streaming=server.streaming),
-        *operation_routes(store.database, services.limiter, is_draining=is_draining),
+        *operation_routes(store.database, services.limiter, is_draining=is_draining, lease=store.lease),
         *pages.routes,
     ]
     http_error = _http_error(

@@ -37,6 +37,7 @@ from tok0n.ports.accounts import Accounts, DailyUse, History
 from tok0n.ports.callers import Callers
 from tok0n.ports.catalogue import Models
 from tok0n.ports.clock import Clock
+from tok0n.ports.database import Lease
 from tok0n.ports.forms import Attempts, Forms
 from tok0n.ports.ledger import Ledger
 from tok0n.ports.limiter import Limiter
@@ -51,9 +52,10 @@ log = structlog.get_logger()
 
 
 class Store(msgspec.Struct, frozen=True, kw_only=True):
-    """The database, and the ports that it implements."""
+    """The database, and the ports that it implements. `lease` is None on SQLite."""
 
     database: SqlStore
+    lease: Lease | None
     ledger: Ledger
     accounts: Accounts
     models: Models
@@ -84,9 +86,10 @@ async def open_store(settings: Settings, *, serving: bool = False, migrating: bo
         yield store
 
 
-def _store(database: SqlStore, ledger: Ledger, callers: Callers) -> Store:
+def _store(database: SqlStore, ledger: Ledger, callers: Callers, *, lease: Lease | None = None) -> Store:
     return Store(
         database=database,
+        lease=lease,
         ledger=ledger,
         accounts=SqlAccounts(database),
         models=SqlModels(database),
@@ -120,20 +123,23 @@ async def _open_postgres(settings: Settings, *, checked: bool) -> AsyncIterator[
     try:
         from tok0n.adapters.sql.postgres.callers import PostgresCallers  # noqa: PLC0415
         from tok0n.adapters.sql.postgres.connection import PostgresOptions  # noqa: PLC0415
+        from tok0n.adapters.sql.postgres.lease import PostgresLease  # noqa: PLC0415
         from tok0n.adapters.sql.postgres.ledger import PostgresLedger  # noqa: PLC0415
         from tok0n.adapters.sql.postgres.store import PostgresStore  # noqa: PLC0415  an extra
     except ImportError as error:
         raise no_extra("postgres", error.name) from error
     database = PostgresStore(PostgresOptions(**_values_for(PostgresOptions, settings.database)))
-    ledger = PostgresLedger(database)
+    lease = PostgresLease(database)
+    ledger = PostgresLedger(database, process_id=lease.process_id)
     callers = PostgresCallers(database)
     try:
         if checked:
             await database.check()
-        yield _store(database, ledger, callers)
+        yield _store(database, ledger, callers, lease=lease)
     finally:
         await callers.aclose()
         await ledger.aclose()
+        await lease.aclose()
         await database.aclose()
 
 

@@ -12,7 +12,9 @@ from tok0n.bootstrap.memory import TRIM_SECONDS, MemoryTrimmer, find_glibc
 from tok0n.bootstrap.pages import Pages, make_pages
 from tok0n.bootstrap.services import Services, open_services
 from tok0n.domain.errors import Tok0nError
-from tok0n.services.housekeeping import Housekeeping, PeriodicTask
+from tok0n.ports.clock import Clock
+from tok0n.ports.database import Lease
+from tok0n.services.housekeeping import SWEEP_SECONDS, Housekeeping, PeriodicTask
 from tok0n.services.streams import CHECK_SECONDS as CHECK_STREAMS_SECONDS
 from tok0n.settings import Settings
 
@@ -21,6 +23,7 @@ log = structlog.get_logger()
 CANCELLED_REQUESTS_SECONDS_MAX = 10.0
 """The time that cancelled requests have at shutdown to release their reservations."""
 
+RENEW_LEASE_SECONDS = 5.0
 FLUSH_LAST_USED_SECONDS = 60.0
 FORGET_IDLE_KEYS_SECONDS = 60.0
 REFRESH_CALLERS_SECONDS = 1.0
@@ -54,6 +57,8 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
     """
     async with open_services(settings, stripe_base=stripe_base) as services:
         await _recover(services)
+        if services.store.lease is not None:
+            await services.store.lease.renew()
         trimmer = MemoryTrimmer(find_glibc())
         trimmer.limit_arenas()
         pages = make_pages(services)
@@ -90,6 +95,8 @@ def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeepi
         (forget_submissions, FORGET_SUBMISSIONS_SECONDS),
         (roll_up, ROLL_UP_SECONDS),
     ]
+    if store.lease is not None:
+        tasks += _lease_tasks(store.lease, clock)
     if services.sell_packs is not None:
         tasks += [(services.sell_packs.handle_all, HANDLE_SECONDS), (services.sell_packs.reconcile, RECONCILE_SECONDS)]
     return Housekeeping(
@@ -101,6 +108,14 @@ def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeepi
         verify_interval_us=settings.catalogue.verify_interval_hours * 3_600_000_000,
         more_tasks=tasks,
     )
+
+
+def _lease_tasks(lease: Lease, clock: Clock) -> list[tuple[PeriodicTask, float]]:
+    async def expire_abandoned() -> None:
+        if expired := await lease.expire_abandoned(now_us=clock.now_us()):
+            log.warning("reservations_expired", rows=expired)
+
+    return [(lease.renew, RENEW_LEASE_SECONDS), (expire_abandoned, SWEEP_SECONDS)]
 
 
 async def _recover(services: Services) -> None:
@@ -123,3 +138,6 @@ async def _end(services: Services, housekeeping: Housekeeping) -> None:
     await services.caller_cache.aclose()
     with contextlib.suppress(Tok0nError):
         await services.caller_cache.flush_last_used()
+    if services.store.lease is not None:
+        with contextlib.suppress(Tok0nError):
+            await services.store.lease.end()

@@ -68,11 +68,11 @@ async def _demo(folder: Path, *, port: int | None, streaming: bool, announce: de
 
 
 _STREAMING = """
-Or as a stream, word by word. Its last chunk has the receipt:
+Or as a stream, word by word. Its last chunk has the receipt. The model demo-slow streams more slowly.
 
 curl -N $TOK0N_BASE_URL/chat/completions \\
   -H "Authorization: Bearer $TOK0N_API_KEY" -H "Content-Type: application/json" \\
-  -d '{{"model": "demo-slow", "messages": [{{"role": "user", "content": "Hello!"}}], "max_completion_tokens": 200,
+  -d '{{"model": "demo", "messages": [{{"role": "user", "content": "Hello!"}}], "max_completion_tokens": 200,
        "stream": true, "stream_options": {{"include_usage": true}}}}'
 
 python3 - <<'END'
@@ -80,7 +80,7 @@ from openai import OpenAI
 
 client = OpenAI(base_url="{ready.base_url}", api_key="{ready.api_key}")
 for chunk in client.chat.completions.create(
-    model="demo-slow",
+    model="demo",
     messages=[{{"role": "user", "content": "Hello!"}}],
     stream=True,
     stream_options={{"include_usage": True}},

@@ -8,7 +8,7 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-WORD_SECONDS = 0.02
+WORD_SECONDS = 0.05
 SLOW_WORD_SECONDS = 0.3
 DONE = b"data: [DONE]\n\n"
 

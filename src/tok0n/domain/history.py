@@ -10,7 +10,8 @@ from tok0n.domain.ledger import EntryKind, RequestStatus
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A request and its receipt. Amounts are tokens, and times are microseconds since the Unix epoch.
 
-    `code` is the error code of a request that was not billed, or None.
+    `code` is the error code of a request that was not billed, or None. Only streams have `first_event_ms`, the
+    milliseconds from sending the request to the upstream's first event with content.
     """
 
     id: str
@@ -29,6 +30,18 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     upstream_ms: int | None
     created_at_us: int
     resolved_at_us: int | None
+    is_stream: bool
+    first_event_ms: int | None
+    client_left: bool
+
+    @property
+    def ended(self) -> str | None:
+        """How a stream ended: `completed`, `client_left`, or the error code. None for others, and while it runs."""
+        if not self.is_stream or self.status == RequestStatus.PENDING:
+            return None
+        if self.is_billed:
+            return "client_left" if self.client_left else "completed"
+        return self.code or "expired"
 
     @property
     def is_billed(self) -> bool:

@@ -17,6 +17,11 @@ def api_key_id(random_bytes: bytes) -> str:
     return f"key_{random_bytes.hex()}"
 
 
+def process_id(random_bytes: bytes) -> str:
+    """Make the id of a serving process."""
+    return f"proc_{random_bytes.hex()}"
+
+
 def request_id(now_us: int, random_bytes: bytes) -> str:
     """Make a request id. Ids sort by their creation time in milliseconds, so new rows are adjacent in the index."""
     return f"req_{now_us // 1000:012x}{random_bytes.hex()}"

@@ -63,14 +63,14 @@ class PushedBody:
             self._waiting.append(piece)
             self.waiting_bytes += len(piece)
 
-    def complete(self) -> None:
-        """End the body."""
+    def complete(self, last: bytes = b"") -> None:
+        """End the body with a last piece."""
         self.is_complete = True
-        self._end()
+        self._end(last)
 
-    def cut(self) -> None:
-        """End the body so that the client sees that it is incomplete, after what was pushed."""
-        self._end()
+    def cut(self, last: bytes = b"") -> None:
+        """End the body with a last piece, so that the client sees that it is incomplete."""
+        self._end(last)
 
     def drop(self) -> None:
         """Reset the connection, because its client reads too slowly."""
@@ -84,7 +84,11 @@ class PushedBody:
         """The pushed bytes that the client's socket has not accepted yet."""
         return self.waiting_bytes + (0 if self._writer is None else self._writer.unsent_bytes())
 
-    def _end(self) -> None:
+    def _end(self, last: bytes) -> None:
+        if last and not self.is_closed:
+            self.pushed_bytes += len(last)
+            self.waiting_bytes += len(last)
+            self._waiting.append(last)
         self.is_over = True
         if self._writer is not None:
             self._writer.wake()

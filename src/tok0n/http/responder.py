@@ -170,33 +170,39 @@ class Responder:
     async def _write_pushed(self, request: Request, response: Response, body: PushedBody) -> None:
         """Write the pieces of a body whose producer doesn't wait."""
         transport = self.transport
+        request.body = b""
         try:
             framing = StreamedBody(response, is_http_10=request.head.is_http_10, is_head=False)
             if not request.is_complete or framing.must_close:
                 request.keep_alive = False
             transport.set_write_buffer_limits(high=PUSHED_UNSENT_BYTES_MAX)
             self.has_begun = True
-            transport.write(framing.head(keep_alive=request.keep_alive))
+            transport.write(framing.head(keep_alive=request.keep_alive) + framing.frame(body.take()))
             body.attach(_PushedWriter(self, framing))
             while not (request.is_cut_off or body.is_closed):
-                if not self._is_paused and (waiting := body.take()):
-                    transport.write(framing.frame(waiting))
-                if body.is_over and not self._is_paused:
-                    body.close()
+                waiting = b"" if self._is_paused else body.take()
+                if body.is_over and not self._is_paused and len(waiting) <= PUSHED_UNSENT_BYTES_MAX:
                     transport.set_write_buffer_limits()
-                    await self._end_pushed(request, framing, is_complete=body.is_complete)
+                    body.close()
+                    await self._end_pushed(request, framing, waiting, is_complete=body.is_complete)
+                elif waiting:
+                    transport.write(framing.frame(waiting))
                 else:
                     await self._wait()
+            if self.has_begun and body.has_left:  # dropped before this began
+                self.abort()
         finally:
             body.leave()
 
-    async def _end_pushed(self, request: Request, framing: StreamedBody, *, is_complete: bool) -> None:
+    async def _end_pushed(self, request: Request, framing: StreamedBody, last: bytes, *, is_complete: bool) -> None:
         """Write the end of a body, or cut the connection `CUT_DELAY_SECONDS` later, unless it is lost before."""
         if is_complete:
-            self.transport.write(framing.end())
+            self.transport.write(framing.frame(last) + framing.end())
             self.has_begun = False
             self._on_finish(request)
             return
+        if last:
+            self.transport.write(framing.frame(last))
         request.keep_alive = False
         loop = self._server.loop
         cut_at = loop.time() + CUT_DELAY_SECONDS

@@ -10,6 +10,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
+import msgspec
 import structlog
 
 from tok0n.domain import ids
@@ -104,11 +105,12 @@ class Pipeline:
         body: JsonText,
         *,
         on_admitted: Callable[[], None] | None = None,
+        on_stream: Callable[["asyncio.Task[Tok0nError | None]"], None] | None = None,
     ) -> Answer | StreamedAnswer:
         """Read, admit, reserve, call the upstream, settle. The charge of a whole answer is committed when this returns.
 
         Calls `on_admitted` once the limiter has admitted the request. Raises the errors of `domain.errors`. A stream
-        continues after this returns, and also if this is cancelled.
+        continues after this returns, and also if this is cancelled: `on_stream` gets its task when it starts.
         """
         call.caller = caller
         reader = self._reader  # Most bodies are small: read them without the cost of a coroutine.
@@ -121,7 +123,11 @@ class Pipeline:
         upstream = self._upstreams[request.route.upstream]
         if request.stream is not None:
             relay = self._streams.open(endpoint, call, request, upstream)
-            task = asyncio.create_task(self._stream(relay, call, caller, request, upstream, on_admitted))
+            request = msgspec.structs.replace(request, upstream_body=b"")  # the relay has it, and drops it once sent
+            admitted = self._admitted(call, caller, request, upstream, on_admitted, relay.run)
+            task = asyncio.create_task(_finish(relay, admitted), name="stream")
+            if on_stream is not None:
+                on_stream(task)
             return await relay.begin(task)
         return await self._admitted(
             call,
@@ -160,22 +166,6 @@ class Pipeline:
                 raise _with_largest_output(error, request) from None
             finally:
                 admission.dispatched = reservation.dispatched
-
-    async def _stream(
-        self,
-        relay: Relay,
-        call: Call,
-        caller: Caller,
-        request: MeteredRequest,
-        upstream: Upstream,
-        on_admitted: Callable[[], None] | None,
-    ) -> Tok0nError | None:
-        """Serve a stream in a task of its own, because the client may leave. Returns the error that the client got."""
-        try:
-            await self._admitted(call, caller, request, upstream, on_admitted, relay.run)
-        except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001  the client gets the error
-            return relay.finish(raised)
-        return relay.finish(None)
 
     async def read(self, endpoint: Endpoint, body: JsonText) -> MeteredRequest:
         """Read and bound a request that is not sent yet. Raises `InvalidRequest` or `Overloaded`.
@@ -230,6 +220,15 @@ class Pipeline:
             has_budget=caller.has_budget,
             is_stream=is_stream,
         )
+
+
+async def _finish(relay: Relay, admitted: Awaitable[None]) -> Tok0nError | None:
+    """Serve a stream in a task of its own, because the client may leave. Returns the error that the client got."""
+    try:
+        await admitted
+    except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001  the client gets the error
+        return relay.finish(raised)
+    return relay.finish(None)
 
 
 def _random_pool() -> list[bytes]:

@@ -24,6 +24,7 @@ from tok0n.services.attempts import AttemptLimiter
 from tok0n.services.call import Call, known_error
 from tok0n.services.caller_cache import CallerCache
 from tok0n.services.pipeline import Pipeline
+from tok0n.services.relay import StreamedAnswer
 from tok0n.services.request_log import RequestLog
 from tok0n.services.requests_in_progress import RequestsInProgress
 
@@ -33,11 +34,15 @@ READS_SECONDS = 60.0
 
 
 class PlaygroundResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The call of a form, with its response or error. `repeated_id` is the request id if the form was sent before."""
+    """The call of a form, with its response or error. `repeated_id` is the request id if the form was sent before.
+
+    `stream` is the response of a form that asked for a stream, unless it failed before the stream began.
+    """
 
     status: int
     call: Call | None = None
     answer: dict[str, Any] | None = None
+    stream: StreamedAnswer | None = None
     error: Tok0nError | None = None
     repeated_id: str | None = None
 
@@ -86,6 +91,11 @@ class Playground:
         key = await self._active_key(account_id=submission.account_id, key_id=key_id)
         return await self._send_once(submission, key, body)
 
+    async def stream(self, submission: Submission, key_id: str, body: bytes) -> PlaygroundResult:
+        """Send a request with `stream: true`. A repeated submission returns at once. Raises `InvalidRequest`."""
+        key = await self._active_key(account_id=submission.account_id, key_id=key_id)
+        return await self._send(submission, key, body)
+
     async def _send_once(self, submission: Submission, key: ApiKey, body: bytes) -> PlaygroundResult:
         running = self._running.get(submission)
         if running is None:
@@ -102,21 +112,32 @@ class Playground:
     async def _send(self, submission: Submission, key: ApiKey, body: bytes) -> PlaygroundResult:
         call = self._pipeline.new_call("playground")
         error: Tok0nError | None = None
-        answer: dict[str, Any] | None = None
+        answer: Answer | StreamedAnswer | None = None
         with self._requests_in_progress:
             try:
                 await self._forms.claim(submission, result=call.request_id, now_us=self._clock.now_us())
             except AlreadySubmitted as first:
                 return PlaygroundResult(status=200, repeated_id=first.result)
             try:
-                charged = await self._pipeline.serve(CHAT, call, key.caller, body)
-                assert isinstance(charged, Answer)  # the playground asks for no stream
-                answer = decode(charged.body)
+                answer = await self._pipeline.serve(CHAT, call, key.caller, body)
+                if isinstance(answer, StreamedAnswer):
+                    self._requests_in_progress.__enter__()  # until the end of the stream
             except Exception as raised:  # noqa: BLE001  the page shows an error, and the log the traceback
                 error = known_error(call, raised)
         self._caller_cache.mark_used(key.caller)
+        if isinstance(answer, StreamedAnswer):
+            answer.task.add_done_callback(lambda task: self._end_stream(call, task.result()))
+            return PlaygroundResult(status=200, call=call, stream=answer)
         status = 200 if error is None else self._status_of(error)
-        self._request_log.write(
-            call, status=status, error=error, seconds=self._clock.monotonic() - call.started_seconds
+        self._log(call, status=status, error=error)
+        return PlaygroundResult(
+            status=status, call=call, answer=None if answer is None else decode(answer.body), error=error
         )
-        return PlaygroundResult(status=status, call=call, answer=answer, error=error)
+
+    def _end_stream(self, call: Call, error: Tok0nError | None) -> None:
+        self._requests_in_progress.__exit__(None, None, None)
+        self._log(call, status=200, error=error)
+
+    def _log(self, call: Call, *, status: int, error: Tok0nError | None) -> None:
+        seconds = self._clock.monotonic() - call.started_seconds
+        self._request_log.write(call, status=status, error=error, seconds=seconds)

@@ -72,7 +72,9 @@ class Relay:
     ) -> None:
         self._call = call
         self._endpoint = endpoint
-        self._request = request
+        self._public_model = request.model.id
+        self._upstream_model = request.route.upstream_model
+        self._upstream_body = request.upstream_body
         self._upstream = upstream
         self._reader = reader
         self._clock = clock
@@ -85,6 +87,8 @@ class Relay:
         """What ended the stream, other than its events."""
         self.body = PushedBody(self._on_body_close)
         self.is_finished = False
+        self._is_sent = False
+        self._reservation: Reservation
         self._sent_at = clock.monotonic()
         self._events_read = 0
         self._event_at = self._sent_at
@@ -108,12 +112,13 @@ class Relay:
     async def run(self, reservation: Reservation) -> None:
         """Call the upstream, relay its events, and settle. Raises the errors of `domain.errors`."""
         self._sent_at = self._event_at = self._clock.monotonic()
-        self._call.reserved = reservation.tokens
+        self._is_sent = True
+        self._reservation = reservation
         reservation.dispatched = True
         upstream = self._upstream
         try:
             async with upstream.stream(
-                self._endpoint.upstream_path, self._request.upstream_body, timeout_seconds=upstream.stream_seconds
+                self._endpoint.upstream_path, self._take_upstream_body(), timeout_seconds=upstream.stream_seconds
             ) as response:
                 await self._read(response)
                 if not self._is_cut:
@@ -131,16 +136,14 @@ class Relay:
         if raised is None:
             assert self._call.receipt is not None
             self._begin()
-            body.push(self._reader.render_completion(self._call.receipt))
-            body.complete()
+            body.complete(self._reader.render_completion(self._call.receipt))
         else:
             error = known_error(self._call, raised) if isinstance(raised, Exception) else ServerStopped()
             if not self.begun.done():
                 self.begun.set_exception(error)
                 body.leave()
             else:
-                body.push(self._reader.render_failure(error))
-                body.cut()
+                body.cut(self._reader.render_failure(error))
         self.is_finished = True
         self._streams.remove_if_over(self)
         return error
@@ -156,7 +159,7 @@ class Relay:
             if body.waiting_bytes:
                 self._streams.on_unread(self, len(events))
         if self._call.first_event_ms is None and reader.has_content:
-            self._call.first_event_ms = self._milliseconds()
+            self._reservation.first_event_ms = self._call.first_event_ms = self._milliseconds()
             self._begin()
         if reader.is_done or reader.failure is not None or self._is_cut:
             self._end()
@@ -171,27 +174,15 @@ class Relay:
 
     def check(self, now: float) -> None:
         """Compare the times of the stream with its limits. `now` is on the monotonic clock."""
-        reader, body = self._reader, self.body
-        if reader.events_read != self._events_read:
-            self._events_read, self._event_at = reader.events_read, now
-        if not self._over.done():
-            silent_seconds = now - self._event_at
-            if reader.is_complete and silent_seconds >= COMPLETE_SECONDS:
-                self._end()
-            elif silent_seconds >= self._upstream.stream_idle_seconds:
-                self._end(_failed("sent nothing for too long", f"silent for {silent_seconds:.0f} s"))
-            elif self._is_cut:
-                self._end()
-        if not self.begun.done():
-            if self._call.reserved is not None and now - self._sent_at >= self._streams.hold_seconds:
-                self._begin()
+        if not self._is_sent:
             return
-        if body.pushed_bytes != self._pushed_bytes:
-            self._pushed_bytes, self._pushed_at = body.pushed_bytes, now
-        elif now - self._pushed_at >= KEEP_ALIVE_SECONDS and not body.is_over:
-            body.push(KEEP_ALIVE)
-            self._pushed_bytes, self._pushed_at = body.pushed_bytes, now
-        self._check_client(now)
+        if not self._over.done():
+            self._check_upstream(now)
+        if self.begun.done():
+            self._keep_alive(now)
+            self._check_client(now)
+        elif now - self._sent_at >= self._streams.hold_seconds:
+            self._begin()
 
     def reading_rate(self, now: float) -> float:
         """Return the bytes per second that the client has read in about the last `RATE_SECONDS`."""
@@ -225,8 +216,8 @@ class Relay:
                 self._endpoint,
                 response.status,
                 body,
-                public_model=self._request.model.id,
-                upstream_model=self._request.route.upstream_model,
+                public_model=self._public_model,
+                upstream_model=self._upstream_model,
                 scrub=self._upstream.scrub,
                 retry_after_seconds=response.retry_after_seconds,
             )
@@ -241,17 +232,39 @@ class Relay:
             return
         raise self._error or reader.failure or _failed("ended its response early", "no end of the stream")
 
+    def _take_upstream_body(self) -> bytes:
+        """Return the body to send, and forget it, because a stream can last much longer than its request."""
+        body, self._upstream_body = self._upstream_body, b""
+        return body
+
     async def _settle(self, reservation: Reservation) -> None:
         call, usage = self._call, self._reader.usage
         assert usage is not None
         if call.upstream_ms is None:
             call.upstream_ms = self._milliseconds()
         call.client_left = self.body.has_left
-        call.receipt = await reservation.settle(
-            usage, upstream_ms=call.upstream_ms, first_event_ms=call.first_event_ms, client_left=call.client_left
-        )
+        call.receipt = await reservation.settle(usage, upstream_ms=call.upstream_ms, client_left=call.client_left)
         if call.receipt.shortfall:
             log.error("shortfall", request=call.request_id, model=call.model, tokens=call.receipt.shortfall)
+
+    def _check_upstream(self, now: float) -> None:
+        """End a stream whose upstream is silent for too long, or whose charge is known because its client left."""
+        reader = self._reader
+        if reader.events_read != self._events_read:
+            self._events_read, self._event_at = reader.events_read, now
+        silent_seconds = now - self._event_at
+        if self._is_cut or (reader.is_complete and silent_seconds >= COMPLETE_SECONDS):
+            self._end()
+        elif silent_seconds >= self._upstream.stream_idle_seconds:
+            self._end(_failed("sent nothing for too long", f"silent for {silent_seconds:.0f} s"))
+
+    def _keep_alive(self, now: float) -> None:
+        """Send a comment if the client has got nothing for a while."""
+        body = self.body
+        if body.pushed_bytes == self._pushed_bytes and now - self._pushed_at >= KEEP_ALIVE_SECONDS and not body.is_over:
+            body.push(KEEP_ALIVE)
+        if body.pushed_bytes != self._pushed_bytes:
+            self._pushed_bytes, self._pushed_at = body.pushed_bytes, now
 
     def _check_client(self, now: float) -> None:
         """Drop a client that reads too slowly."""

@@ -76,15 +76,16 @@ class Reservations:
 class Reservation:
     """The tokens reserved for one request. Settle it inside the block, or it is released on exit.
 
-    Set `dispatched` before any byte of the request can reach the upstream.
+    Set `dispatched` before any byte of the request can reach the upstream. `first_event_ms` is as in `Settlement`.
     """
 
-    __slots__ = ("_new", "_owner", "_receipt", "dispatched")
+    __slots__ = ("_new", "_owner", "_receipt", "dispatched", "first_event_ms")
 
     def __init__(self, owner: Reservations, new: NewReservation) -> None:
         self._owner = owner
         self._new = new
         self.dispatched = False
+        self.first_event_ms: int | None = None
         self._receipt: Receipt | None = None
 
     async def __aenter__(self) -> Self:
@@ -114,14 +115,7 @@ class Reservation:
             self.dispatched = False
         await self._release(_code(error))
 
-    @property
-    def tokens(self) -> int:
-        """The reserved tokens."""
-        return self._new.tokens
-
-    async def settle(
-        self, usage: Usage, *, upstream_ms: int, first_event_ms: int | None = None, client_left: bool = False
-    ) -> Receipt:
+    async def settle(self, usage: Usage, *, upstream_ms: int, client_left: bool = False) -> Receipt:
         """Charge the usage. Raises `AccountingFailed` if that fails, and then nothing is charged."""
         clock = self._owner.clock
         settlement = Settlement(
@@ -130,7 +124,7 @@ class Reservation:
             resolved_at_us=clock.now_us(),
             upstream_ms=upstream_ms,
             reservation=self._new,
-            first_event_ms=first_event_ms,
+            first_event_ms=self.first_event_ms,
             client_left=client_left,
         )
         for attempt in range(SETTLE_ATTEMPTS):
@@ -160,6 +154,7 @@ class Reservation:
             code=code,
             dispatched=self.dispatched,
             resolved_at_us=self._owner.clock.now_us(),
+            first_event_ms=self.first_event_ms,
         )
 
 

@@ -77,7 +77,7 @@ class Streams:
         self._count_unread()
         while self._unread_bytes > self._limits.unread_bytes_max:
             now = self._clock.monotonic()
-            unread = [relay for relay in self._open if relay.begun.done() and relay.body.unsent_bytes]
+            unread = [relay for relay in self._open if relay.body.unsent_bytes]
             if not unread:
                 break
             slowest = min(unread, key=lambda relay: relay.reading_rate(now))

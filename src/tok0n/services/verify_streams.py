@@ -1,5 +1,6 @@
 """Verify with one small stream that a model streams completely and reports usage that can be charged."""
 
+import asyncio
 from collections.abc import Iterator
 
 import msgspec
@@ -18,6 +19,7 @@ from tok0n.domain.errors import Overloaded, Tok0nError, UpstreamFailed
 from tok0n.domain.metered_request import MeteredRequest
 from tok0n.domain.usage import Usage
 from tok0n.ports.upstream import StreamedResponse, Upstream
+from tok0n.services.relay import COMPLETE_SECONDS
 
 _INPUT_STATUSES = frozenset({400, 422})
 _OPTION_NAMES = (b"stream_options", b"include_usage", b"continuous_usage")
@@ -91,9 +93,13 @@ def was_sent(error: Tok0nError) -> bool:
 
 
 async def _read(response: StreamedResponse, reader: StreamReader, continuous: ContinuousUsage) -> None:
-    """Read until the upstream has said that the stream is over, or can't be charged."""
+    """Read until the stream is over or can't be charged. Waits briefly for the end of one that is complete."""
     while not reader.is_done and reader.failure is None:
-        piece = await response.read()
+        try:
+            async with asyncio.timeout(COMPLETE_SECONDS if reader.is_complete else None):
+                piece = await response.read()
+        except TimeoutError:
+            return
         if not piece:
             reader.end()
             return

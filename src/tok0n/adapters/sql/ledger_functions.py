@@ -1,7 +1,7 @@
 """The ledger's transactions that are not on the hot path: functions of a SQLAlchemy connection for both engines."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
@@ -95,13 +95,27 @@ def expire(tx: sa.Connection, *, now_us: int, before_us: int | None = None, rows
     overdue = sa.select(request.c.id, request.c.account_id).where(_PENDING)
     if before_us is not None:
         overdue = overdue.where(request.c.expires_at_us < before_us)
-    overdue_rows = tx.execute(overdue.order_by(request.c.expires_at_us).limit(rows_max)).all()
-    if not overdue_rows:
+    return _expire(tx, overdue, now_us=now_us, rows_max=rows_max)
+
+
+def expire_of_processes(tx: sa.Connection, *, process_ids: Sequence[str], now_us: int, rows_max: int) -> int:
+    """Expire at most `rows_max` PENDING reservations of ended processes. Returns the number of rows.
+
+    Reads all PENDING reservations to find them: an index by process would slow down every reservation.
+    """
+    by_index(tx)
+    abandoned = sa.select(request.c.id, request.c.account_id).where(_PENDING, request.c.process_id.in_(process_ids))
+    return _expire(tx, abandoned, now_us=now_us, rows_max=rows_max)
+
+
+def _expire(tx: sa.Connection, query: "sa.Select[tuple[str, str]]", *, now_us: int, rows_max: int) -> int:
+    rows = tx.execute(query.order_by(request.c.expires_at_us).limit(rows_max)).all()
+    if not rows:
         return 0
-    lock_accounts(tx, {row.account_id for row in overdue_rows})
+    lock_accounts(tx, {row.account_id for row in rows})
     expired_rows = tx.execute(
         sa.update(request)
-        .where(request.c.id.in_([row.id for row in overdue_rows]), request.c.resolved_at_us.is_(None))
+        .where(request.c.id.in_([row.id for row in rows]), request.c.resolved_at_us.is_(None))
         .values(status=RequestStatus.EXPIRED, code=EXPIRED_CODE, resolved_at_us=now_us)
         .returning(request.c.account_id, request.c.api_key_id, request.c.reserved)
     ).all()

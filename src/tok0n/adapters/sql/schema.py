@@ -78,15 +78,29 @@ request = Table(
     Column("details", Text),
     Column("code", Text),
     Column("dispatched", Integer, nullable=False),
+    Column("process_id", Text),
     Column("upstream_ms", Integer),
     Column("created_at_us", _Big, nullable=False),
     Column("expires_at_us", _Big, nullable=False),
     Column("resolved_at_us", _Big),
+    Column("is_stream", Integer, nullable=False, server_default=text("0")),
+    Column("first_event_ms", Integer),
+    Column("client_left", Integer, nullable=False, server_default=text("0")),
     Index("request_account", "account_id", "id"),
     Index("request_not_billed", "account_id", "id", sqlite_where=text("status IN ('RELEASED', 'EXPIRED')")),
     Index("request_pending", "expires_at_us", sqlite_where=text("status = 'PENDING'")),
     **_CLUSTERED,
 )
+
+process = Table(
+    "process",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("lease_ends_at_us", _Big, nullable=False),
+    Column("renewed_since_us", _Big, nullable=False),
+    **_CLUSTERED,
+)
+"""PostgreSQL: the processes that reserve tokens. The times are those of the database's clock."""
 
 ledger_entry = Table(
     "ledger_entry",
@@ -309,10 +323,7 @@ payment_event = Table(
     Index("payment_event_unhandled", "attempts", "received_at_us", sqlite_where=text("handled_at_us IS NULL")),
     **_CLUSTERED,
 )
-"""The inbox of the payment provider's events, as `domain.payments.Event` without data about the buyer.
-
-`due_at_us` is the time of the next attempt to handle the event.
-"""
+"""The inbox of the payment provider's events (`domain.payments.Event`). `due_at_us` is the time of the next attempt."""
 
 payment_reconciliation = Table(
     "payment_reconciliation", metadata, Column("at_us", _Big, primary_key=True), **_CLUSTERED

@@ -50,10 +50,14 @@ CREATE TABLE request (
     details TEXT,
     code TEXT,
     dispatched INTEGER NOT NULL CHECK (dispatched IN (0, 1)),
+    process_id {text},
     upstream_ms INTEGER,
     created_at_us {big} NOT NULL,
     expires_at_us {big} NOT NULL,
     resolved_at_us {big},
+    is_stream INTEGER NOT NULL DEFAULT 0 CHECK (is_stream IN (0, 1)),
+    first_event_ms INTEGER,
+    client_left INTEGER NOT NULL DEFAULT 0 CHECK (client_left IN (0, 1)),
     CONSTRAINT only_settled_requests_are_charged CHECK ((status = 'SETTLED') = (charged > 0) AND charged >= 0),
     CONSTRAINT every_used_token_is_charged_or_lost CHECK (status <> 'SETTLED' OR charged + shortfall = total_tokens)
 ) {clustered};
@@ -63,6 +67,12 @@ CREATE INDEX request_account ON request (account_id, id);
 CREATE INDEX request_not_billed ON request (account_id, id) WHERE status IN ('RELEASED', 'EXPIRED');
 
 CREATE INDEX request_pending ON request (expires_at_us) WHERE status = 'PENDING';
+
+CREATE TABLE process (
+    id {text} NOT NULL PRIMARY KEY,
+    lease_ends_at_us {big} NOT NULL,
+    renewed_since_us {big} NOT NULL
+) {clustered};
 
 CREATE TABLE pack_order (
     id {text} NOT NULL PRIMARY KEY,

@@ -119,6 +119,7 @@ class HttpUpstream:
         connection = self._take_idle(now) or await self._connect(deadline)
         # No await may be between the check of the socket and this write, because the event loop must not run.
         response = connection.stream(request, deadline=deadline)
+        del body, request  # A stream can last much longer than its request.
         try:
             await response.head()
             yield response

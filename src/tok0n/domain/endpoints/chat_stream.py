@@ -12,6 +12,7 @@ import msgspec
 from tok0n.domain.answer_json import decode, splice_member
 from tok0n.domain.endpoints.error_shapes import TYPES, render_openai_error
 from tok0n.domain.errors import InvalidRequest, Tok0nError, UpstreamFailed
+from tok0n.domain.event_template import EventTemplate, learn
 from tok0n.domain.ledger import Receipt
 from tok0n.domain.metered_request import MeteredRequest
 from tok0n.domain.stream import Event, EventParser
@@ -47,6 +48,7 @@ class ChatStreamReader:
         self._includes_usage = request.stream is not None and request.stream.includes_usage
         self._finished: set[int] = set()
         self._final_chunk: dict[str, Any] = {}
+        self._template: EventTemplate | None = None
 
     def feed(self, piece: bytes) -> bytes:
         """Read bytes as they arrive. Returns the whole events to relay now."""
@@ -109,6 +111,13 @@ class ChatStreamReader:
 
     def _read(self, event: Event) -> bytes:
         """Return what the client gets of an event."""
+        if self._template is not None and event.name is None:
+            output = self._template.apply(event.data)
+            if output is not None:
+                return output
+        if event.data == b"[DONE]":
+            self._finish()
+            return b""
         values = decode(event.data)
         choices = values.get("choices") if type(values) is dict else None
         if type(choices) is list and values.get("error") is None and (event.name is None or event.name.isascii()):
@@ -146,10 +155,22 @@ class ChatStreamReader:
             if not choices:
                 return b""
             event.data = splice_member(event.data, "usage", b"null" if self._includes_usage else None)
+        data = event.data
         model = values.get("model")
         if model != self._public_model and "model" in values:
             event.data = self._with_public_model(event.data, model)
-        return event.render()
+        output = event.render()
+        if self.has_content and event.name is None and self._is_plain(values, choices):
+            self._template = learn(data, output)
+        return output
+
+    def _is_plain(self, values: dict[str, Any], choices: list[Any]) -> bool:
+        """Whether events that differ from this one only in their texts change nothing that is remembered."""
+        return (
+            values.get("usage") is None
+            and values.get("x_groq") is None
+            and all(choice.get("finish_reason") is None and choice.get("usage") is None for choice in choices)
+        )
 
     def _finish_choice(self, index: Any, position: int) -> None:
         self.has_content = True

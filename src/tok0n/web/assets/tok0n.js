@@ -29,6 +29,80 @@ document.addEventListener("submit", (event) => {
   if (button && button.name === "send") button.textContent = form.dataset.busy;
 }, true);
 
+// Stream the playground's response. Without this script, the form loads a page with the whole response.
+document.addEventListener("submit", async (event) => {
+  const form = event.target.closest("form[data-stream]");
+  const option = form?.elements.model.selectedOptions[0];
+  if (event.submitter?.name !== "send" || !option || !("streams" in option.dataset)) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  const section = document.getElementById("stream");
+  const part = (selector) => section.querySelector(selector);
+  const fail = (message) => {
+    part("[data-error]").textContent = message;
+    part("[data-error]").hidden = false;
+  };
+  document.querySelectorAll("#playground > section").forEach((other) => (other.hidden = true));
+  part("[data-error]").hidden = true;
+  part(".answer").textContent = "";
+  part("dl").hidden = true;
+  try {
+    const response = await fetch(form.dataset.stream, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    if (!response.headers.get("content-type")?.startsWith("text/event-stream")) {
+      const page = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("playground");
+      if (!page) return location.reload();
+      document.getElementById("playground").replaceWith(page);
+      window.htmx?.process(page);
+      return;
+    }
+    form.elements.form_id.value = response.headers.get("x-tok0n-form-id");
+    const requestId = response.headers.get("x-tok0n-request-id");
+    part("[data-request]").href = part("[data-request]").dataset.request + requestId;
+    part("[data-request] code").textContent = requestId;
+    section.hidden = false;
+    let isComplete = false;
+    for await (const data of readEvents(response.body)) {
+      if (data === "[DONE]") {
+        isComplete = true;
+        continue;
+      }
+      const chunk = JSON.parse(data);
+      if (chunk.error) return fail(chunk.error.message);
+      chunk.choices.forEach((choice) => part(".answer").append(choice.delta?.content ?? ""));
+      if (chunk.usage?.tok0n) showReceipt(part, chunk.usage.tok0n);
+    }
+    if (!isComplete) throw new Error("incomplete");
+  } catch {
+    section.hidden = false;
+    fail("The connection was interrupted. Requests shows whether you were billed.");
+  } finally {
+    form.removeAttribute("aria-busy");
+    event.submitter.textContent = "Send";
+  }
+}, true);
+
+async function* readEvents(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const events = (text + value).split("\n\n");
+    text = events.pop();
+    for (const event of events) {
+      const lines = event.split("\n").filter((line) => line.startsWith("data:"));
+      if (lines.length) yield lines.map((line) => line.slice(5).trimStart()).join("\n");
+    }
+  }
+}
+
+function showReceipt(part, { reserved, charged, available }) {
+  for (const [name, tokens] of Object.entries({ reserved, charged, released: reserved - charged, available })) {
+    part(`[data-${name}]`).textContent = tokens.toLocaleString("en-US");
+  }
+  part("dl").hidden = false;
+}
+
 // Passkeys: the browser creates or uses a passkey, and the form submits its response.
 if (window.PublicKeyCredential?.parseRequestOptionsFromJSON) {
   document.querySelectorAll("form[data-passkey]").forEach((form) => {

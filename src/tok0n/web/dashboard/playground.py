@@ -10,6 +10,7 @@ from starlette.routing import Route
 from tok0n.domain.errors import InvalidRequest, LimitReached, NotFound, Overloaded
 from tok0n.domain.history import RequestRecord
 from tok0n.domain.metered_request import MeteredRequest
+from tok0n.services.forms import new_form_id
 from tok0n.services.passwords import FormError
 from tok0n.services.playground import Playground, PlaygroundResult
 from tok0n.web.dashboard.dashboard_context import DashboardContext
@@ -17,6 +18,7 @@ from tok0n.web.dashboard.submissions import form_error_of, submission_of
 from tok0n.web.rendering.endpoints import GET_POST, POST, page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.pushed_response import PushedResponse
 
 OUTPUT_TOKENS = 500
 """The output limit that the form suggests."""
@@ -29,6 +31,7 @@ def playground_routes(context: PageContext, dashboard: DashboardContext, playgro
     return [
         page_route(context, path, pages.playground, methods=GET_POST),
         page_route(context, f"{path}/bound", pages.bound, methods=POST),
+        page_route(context, f"{path}/stream", pages.stream, methods=POST),
     ]
 
 
@@ -52,6 +55,23 @@ class _PlaygroundPages:
         except Overloaded as overload:
             return await self._page(page, status=503, form_error=FormError(overload.message, field="user"))
         return await self._page(page, status=result.status, bound=request.bound, result=result)
+
+    async def stream(self, page: PageRequest) -> Response:
+        """Stream the response to the page's script. An error before the stream is the whole page."""
+        try:
+            body = _body(page.form, stream=True)
+            request = await self._estimate(page, body)
+            submission = submission_of(page, "playground", field="user")
+            result = await self._playground.stream(submission, page.form.get("key", ""), body)
+        except InvalidRequest as error:
+            return await self._page(page, form_error=form_error_of(error))
+        except Overloaded as overload:
+            return await self._page(page, status=503, form_error=FormError(overload.message, field="user"))
+        if result.stream is None:
+            return await self._page(page, status=result.status, bound=request.bound, result=result)
+        assert result.call is not None
+        headers = {"x-tok0n-request-id": result.call.request_id, "x-tok0n-form-id": new_form_id()}
+        return PushedResponse(result.stream.body, headers)
 
     async def bound(self, page: PageRequest) -> Response:
         """Render only the bound, which the page requests while the user types."""
@@ -107,7 +127,7 @@ class _PlaygroundPages:
             return None
 
 
-def _body(form: dict[str, str]) -> bytes:
+def _body(form: dict[str, str], *, stream: bool = False) -> bytes:
     """Return the request body, as an SDK would send it. Raises `FormError`."""
     messages = [{"role": role, "content": form[role]} for role in ("system", "user") if form.get(role, "").strip()]
     if not form.get("user", "").strip():
@@ -118,6 +138,8 @@ def _body(form: dict[str, str]) -> bytes:
         if not (limit.isascii() and limit.isdecimal()):
             raise FormError("Enter the output limit as a whole number of tokens.", field="limit")
         body["max_completion_tokens"] = int(limit[:20])
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
     return msgspec.json.encode(body)
 
 

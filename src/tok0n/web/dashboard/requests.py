@@ -44,6 +44,9 @@ _COLUMNS = (
     "completion_tokens",
     "total_tokens",
     "upstream_ms",
+    "stream",
+    "first_event_ms",
+    "ended",
 )
 
 
@@ -150,4 +153,7 @@ def _values(row: RequestRecord) -> tuple[object, ...]:
         row.completion_tokens,
         row.total_tokens,
         row.upstream_ms,
+        "yes" if row.is_stream else "no",
+        row.first_event_ms,
+        row.ended,
     )

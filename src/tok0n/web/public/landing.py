@@ -1,13 +1,13 @@
 """The landing page with models, prices and limits, and /llms.txt."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from tok0n.domain.packs import Pack
 from tok0n.domain.rate_limit import Limits
-from tok0n.services.catalogue import Catalogue
+from tok0n.services.catalogue import Catalogue, ListedModel
 from tok0n.web.public.docs import GUIDE
 from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.page_context import PageContext
@@ -17,11 +17,10 @@ _LLMS = """\
 # Tok0n
 
 > A prepaid, OpenAI-compatible LLM gateway. Base URL: {base_url}. Send `Authorization: Bearer $TOK0N_API_KEY`.
-> Chat completions only, without streaming: `stream: true` is rejected. One purchased token pays for one token that the
-> model reports. Tokens are reserved before each request. Tokens that the model reports are billed, and the rest are
-> released. Failed requests aren't billed.
+> Chat completions only. One purchased token pays for one token that the model reports. Tokens are reserved before each
+> request. Tokens that the model reports are billed, and the rest are released. Failed requests aren't billed.
 
-Available models: {models}.
+Available models: {models}. `stream: true` works with: {streaming}. With any other model, it is rejected.
 
 ## Docs
 
@@ -47,10 +46,20 @@ def landing_routes(
 
     async def llms(page_request: PageRequest) -> Response:
         del page_request
-        models = ", ".join(f"`{model.id}`" for model in catalogue.listed()) or "none"
+        models = catalogue.listed()
         docs = "\n".join(f"- [{page.title}]({context.public_url}/docs/{page.slug}.md): {page.about}" for page in GUIDE)
         base_url = f"{context.public_url}/v1"
-        text = _LLMS.format(base_url=base_url, public_url=context.public_url, models=models, docs=docs)
+        text = _LLMS.format(
+            base_url=base_url,
+            public_url=context.public_url,
+            models=_ids(models),
+            streaming=_ids(model for model in models if model.streaming_endpoints),
+            docs=docs,
+        )
         return PlainTextResponse(text, media_type="text/plain; charset=utf-8")
 
     return [page_route(context, "/", landing), page_route(context, "/llms.txt", llms)]
+
+
+def _ids(models: Iterable[ListedModel]) -> str:
+    return ", ".join(f"`{model.id}`" for model in models) or "none"

@@ -11,10 +11,10 @@
 -- the planner reads first. Without it, a plan made while the tables were small reads all of a table at every call.
 CREATE FUNCTION tok0n_ledger_batch(
     settle_id text[], settle_prompt bigint[], settle_completion bigint[], settle_total bigint[], settle_details text[],
-    settle_ms integer[], settle_at bigint[],
-    release_id text[], release_code text[], release_dispatched integer[], release_at bigint[],
+    settle_ms integer[], settle_at bigint[], settle_first integer[], settle_left integer[],
+    release_id text[], release_code text[], release_dispatched integer[], release_at bigint[], release_first integer[],
     reserve_id text[], reserve_account text[], reserve_key text[], reserve_model text[], reserve_tokens bigint[],
-    reserve_created bigint[], reserve_expires bigint[]
+    reserve_created bigint[], reserve_expires bigint[], reserve_stream integer[], reserving_process text
 ) RETURNS TABLE (
     kind text, n integer, outcome text, reserved bigint, charged bigint, shortfall bigint, posted bigint, pending bigint
 ) LANGUAGE plpgsql AS $$
@@ -36,12 +36,13 @@ BEGIN
         -- must not find it by `request_pending`, which lists every request in progress and every recent end.
         RETURN QUERY WITH command AS (
             SELECT *
-            FROM unnest(settle_id, settle_prompt, settle_completion, settle_total, settle_details, settle_ms, settle_at)
-                WITH ORDINALITY AS w (id, prompt, completion, total, details, ms, at, n)
+            FROM unnest(settle_id, settle_prompt, settle_completion, settle_total, settle_details, settle_ms, settle_at,
+                settle_first, settle_left)
+                WITH ORDINALITY AS w (id, prompt, completion, total, details, ms, at, first_event, left_early, n)
         ), ended AS (
             UPDATE request r SET status = 'SETTLED', charged = w.total, prompt_tokens = w.prompt,
                 completion_tokens = w.completion, total_tokens = w.total, details = w.details, upstream_ms = w.ms,
-                resolved_at_us = w.at
+                resolved_at_us = w.at, first_event_ms = w.first_event, client_left = w.left_early
             FROM command w
             WHERE r.id = w.id AND r.id = ANY (settle_id) AND r.resolved_at_us IS NULL AND w.total <= r.reserved
             RETURNING r.id, r.account_id, r.api_key_id, r.model, r.reserved, w.prompt, w.completion, w.total, w.at, w.n
@@ -86,8 +87,9 @@ BEGIN
             FOR overrun IN
                 SELECT w.*, r.account_id, r.api_key_id, r.model, r.reserved
                 FROM unnest(
-                    settle_id, settle_prompt, settle_completion, settle_total, settle_details, settle_ms, settle_at
-                ) WITH ORDINALITY AS w (id, prompt, completion, total, details, ms, at, n)
+                    settle_id, settle_prompt, settle_completion, settle_total, settle_details, settle_ms, settle_at,
+                    settle_first, settle_left
+                ) WITH ORDINALITY AS w (id, prompt, completion, total, details, ms, at, first_event, left_early, n)
                 JOIN request r ON r.id = w.id WHERE r.id = ANY (settle_id) AND r.resolved_at_us IS NULL ORDER BY w.n
             LOOP
                 SELECT least(overrun.total, overrun.reserved + a.posted - a.pending) INTO charge
@@ -95,7 +97,8 @@ BEGIN
                 UPDATE request r SET status = 'SETTLED', charged = charge, shortfall = overrun.total - charge,
                     prompt_tokens = overrun.prompt, completion_tokens = overrun.completion,
                     total_tokens = overrun.total, details = overrun.details, upstream_ms = overrun.ms,
-                    resolved_at_us = overrun.at
+                    resolved_at_us = overrun.at, first_event_ms = overrun.first_event,
+                    client_left = overrun.left_early
                 WHERE r.id = overrun.id;
                 UPDATE account a SET posted = a.posted - charge, pending = a.pending - overrun.reserved
                 WHERE a.id = overrun.account_id RETURNING a.posted, a.pending INTO balance;
@@ -119,9 +122,10 @@ BEGIN
 
     IF cardinality(release_id) > 0 THEN
         RETURN QUERY WITH ended AS (
-            UPDATE request r SET status = 'RELEASED', code = w.code, dispatched = w.dispatched, resolved_at_us = w.at
-            FROM unnest(release_id, release_code, release_dispatched, release_at)
-                WITH ORDINALITY AS w (id, code, dispatched, at, n)
+            UPDATE request r SET status = 'RELEASED', code = w.code, dispatched = w.dispatched, resolved_at_us = w.at,
+                first_event_ms = w.first_event
+            FROM unnest(release_id, release_code, release_dispatched, release_at, release_first)
+                WITH ORDINALITY AS w (id, code, dispatched, at, first_event, n)
             WHERE r.id = w.id AND r.id = ANY (release_id) AND r.resolved_at_us IS NULL
             RETURNING r.account_id, r.api_key_id, r.reserved, w.n
         ), budget AS (
@@ -138,14 +142,24 @@ BEGIN
     END IF;
 
     IF cardinality(reserve_id) > 0 THEN
+        -- After the locks, which may take longer than the rest of the lease.
+        PERFORM 1 FROM process
+        WHERE id = reserving_process AND lease_ends_at_us > extract(epoch FROM clock_timestamp()) * 1000000;
+        IF NOT FOUND THEN
+            RETURN QUERY SELECT 'reserve', w.n, 'UNLEASED', 0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint
+            FROM generate_series(1, cardinality(reserve_id)) AS w (n);
+            RETURN;
+        END IF;
+
         -- In order, each reservation that fits is accepted. One that would not fit even alone beside the accepted ones
         -- is SHORT. One that does not fit only because of a rejected larger one before it runs AGAIN in the next batch.
         RETURN QUERY WITH command AS (
             SELECT w.*, a.posted, a.pending, (a.status = 'open' AND k.id IS NOT NULL) IS TRUE AS allowed,
                 k.budget - k.spent - k.pending AS key_left
             FROM unnest(
-                reserve_id, reserve_account, reserve_key, reserve_model, reserve_tokens, reserve_created, reserve_expires
-            ) WITH ORDINALITY AS w (id, account_id, api_key_id, model, tokens, created, expires, n)
+                reserve_id, reserve_account, reserve_key, reserve_model, reserve_tokens, reserve_created,
+                reserve_expires, reserve_stream
+            ) WITH ORDINALITY AS w (id, account_id, api_key_id, model, tokens, created, expires, stream, n)
             LEFT JOIN account a ON a.id = w.account_id AND a.id = ANY (reserve_account)
             LEFT JOIN api_key k ON k.id = w.api_key_id AND k.id = ANY (reserve_key)
                 AND k.account_id = w.account_id AND k.revoked_at_us IS NULL
@@ -171,8 +185,10 @@ BEGIN
             FROM taken t WHERE a.id = t.account_id AND a.id = ANY (reserve_account)
         ), inserted AS (
             INSERT INTO request (id, account_id, api_key_id, model, status, reserved, charged, shortfall, dispatched,
-                created_at_us, expires_at_us)
-            SELECT id, account_id, api_key_id, model, 'PENDING', tokens, 0, 0, 1, created, expires FROM accepted
+                created_at_us, expires_at_us, is_stream, process_id)
+            SELECT id, account_id, api_key_id, model, 'PENDING', tokens, 0, 0, 1, created, expires, stream,
+                reserving_process
+            FROM accepted
         )
         SELECT 'reserve', s.n::integer, CASE
                 WHEN NOT s.allowed THEN 'REFUSED'

@@ -22,6 +22,7 @@ from tok0n.domain.errors import (
     InsufficientTokens,
     InvalidApiKey,
     KeyBudgetSpent,
+    Overloaded,
     Tok0nError,
 )
 from tok0n.domain.ledger import (
@@ -41,7 +42,8 @@ READ_BACK_SECONDS_MAX = 10.0
 READ_BACK_PAUSE_SECONDS = 0.1
 
 _BATCH = """
-SELECT * FROM tok0n_ledger_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+SELECT * FROM tok0n_ledger_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+    $19, $20, $21, $22, $23)
 """
 _READ_BACK = """
 SELECT request.id, request.status, reserved, charged, shortfall, posted, pending
@@ -74,10 +76,13 @@ class _Row(NamedTuple):
 
 
 class PostgresLedger(SharedLedger):
-    """The `Ledger` port on PostgreSQL."""
+    """The `Ledger` port on PostgreSQL. Reserves only while the lease of `process_id` is alive."""
 
-    def __init__(self, store: PostgresStore, *, read_back_seconds_max: float = READ_BACK_SECONDS_MAX) -> None:
+    def __init__(
+        self, store: PostgresStore, *, process_id: str, read_back_seconds_max: float = READ_BACK_SECONDS_MAX
+    ) -> None:
         super().__init__(store)
+        self._process_id = process_id
         self._read_back_seconds_max = read_back_seconds_max
         self._connection = StatementConnection(store.options)
         self._batcher: Batcher[Command, Any] = Batcher(
@@ -120,7 +125,7 @@ class PostgresLedger(SharedLedger):
 
     async def _apply(self, commands: Sequence[Command], *, run: int = 1) -> list[Outcome]:
         try:
-            rows = await self._connection.fetch(_BATCH, *_pack(commands))
+            rows = await self._connection.fetch(_BATCH, *_pack(commands), self._process_id)
         except asyncpg.PostgresError as error:
             if len(commands) > 1 and (error.sqlstate or "").startswith(_COMMAND_ERRORS):
                 return [(await self._apply([command]))[0] for command in commands]
@@ -188,7 +193,7 @@ def _distinct(commands: list[Indexed]) -> tuple[list[Indexed], list[Indexed]]:
 
 
 def _pack(commands: Sequence[Command]) -> list[list[Any]]:
-    """Return the arguments of `tok0n_ledger_batch`: the columns of the settlements, releases and reservations."""
+    """Return the arrays of `tok0n_ledger_batch`: the columns of the settlements, releases and reservations."""
     settled: list[tuple[Any, ...]] = []
     released: list[tuple[Any, ...]] = []
     reserved: list[tuple[Any, ...]] = []
@@ -203,6 +208,7 @@ def _pack(commands: Sequence[Command]) -> list[list[Any]]:
                     command.tokens,
                     command.created_at_us,
                     command.expires_at_us,
+                    int(command.is_stream),
                 )
             )
         elif type(command) is Settlement:
@@ -216,12 +222,17 @@ def _pack(commands: Sequence[Command]) -> list[list[Any]]:
                     msgspec.json.encode(usage.details).decode() if usage.details else None,
                     command.upstream_ms,
                     command.resolved_at_us,
+                    command.first_event_ms,
+                    int(command.client_left),
                 )
             )
         else:
             assert type(command) is Release
-            released.append((command.request_id, command.code, int(command.dispatched), command.resolved_at_us))
-    return [*_columns(settled, 7), *_columns(released, 4), *_columns(reserved, 7)]
+            dispatched = int(command.dispatched)
+            released.append(
+                (command.request_id, command.code, dispatched, command.resolved_at_us, command.first_event_ms)
+            )
+    return [*_columns(settled, 9), *_columns(released, 5), *_columns(reserved, 8)]
 
 
 def _columns(rows: list[tuple[Any, ...]], count: int) -> Iterable[list[Any]]:
@@ -263,6 +274,8 @@ def _of_reservation(outcome: str, *, required: int, key_left: int, posted: int, 
             return KeyBudgetSpent(left=key_left, required=required)
         case "REFUSED":
             return InvalidApiKey("This API key is no longer active.")
+        case "UNLEASED":
+            return Overloaded(queue="reservations", detail="the lease of this process has ended")
     assert outcome == "AGAIN"
     return Retry()
 

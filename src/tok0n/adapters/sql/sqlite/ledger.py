@@ -81,6 +81,7 @@ def _reserve_all(connection: sqlite3.Connection, reservations: list[NewReservati
                 new.tokens,
                 new.created_at_us,
                 new.expires_at_us,
+                new.is_stream,
             )
             for new in rows
         ],
@@ -192,6 +193,9 @@ def _settle_all(connection: sqlite3.Connection, settlements: list[Settlement]) -
     within_reservation: list[_Settled] = []
     over_reservation: list[Settlement] = []
     for settlement in settlements:
+        if settlement.first_event_ms is not None or settlement.client_left:
+            ended = (settlement.first_event_ms, settlement.client_left, settlement.request_id)
+            connection.execute(statements.END_STREAM, ended)
         new = settlement.reservation
         charged = settlement.usage.total_tokens
         if new is None or charged > new.tokens:
@@ -348,6 +352,7 @@ def _release(connection: sqlite3.Connection, release: Release) -> Tok0nError | N
         "code": release.code,
         "dispatched": int(release.dispatched),
         "resolved_at_us": release.resolved_at_us,
+        "first_event_ms": release.first_event_ms,
     }
     row = connection.execute(statements.RELEASE, values).fetchone()
     if row is not None:

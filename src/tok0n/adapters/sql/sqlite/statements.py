@@ -78,10 +78,10 @@ RESERVE_BUDGET = "UPDATE api_key SET pending = pending + :tokens WHERE id = :api
 INSERT_REQUESTS = ManyRows(
     """
     INSERT INTO request (id, account_id, api_key_id, model, reserved, created_at_us, expires_at_us,
-        status, charged, shortfall, dispatched)
+        is_stream, status, charged, shortfall, dispatched)
     SELECT *, 'PENDING', 0, 0, 1 FROM (VALUES {rows}) WHERE column1 <> ''
     """,
-    row="(?, ?, ?, ?, ?, ?, ?)",
+    row="(?, ?, ?, ?, ?, ?, ?, ?)",
 )
 REJECTION = """
 SELECT account.posted, account.pending, budget - spent - api_key.pending
@@ -109,6 +109,9 @@ UPDATE request SET status = 'SETTLED',
 WHERE id = :request_id AND status = 'PENDING'
 RETURNING account_id, reserved, charged, shortfall, api_key_id, model
 """
+END_STREAM = "UPDATE request SET first_event_ms = ?, client_left = ? WHERE id = ? AND status = 'PENDING'"
+"""Run it before the settlement, because a row that has ended can't change."""
+
 CHARGE = ManyRows(
     """
     UPDATE account SET posted = posted - used.column2, pending = pending - used.column3
@@ -143,7 +146,8 @@ SELECT request.status, reserved, charged, shortfall, account.posted, account.pen
 FROM request JOIN account ON account.id = request.account_id WHERE request.id = :request_id
 """
 RELEASE = """
-UPDATE request SET status = 'RELEASED', code = :code, dispatched = :dispatched, resolved_at_us = :resolved_at_us
+UPDATE request SET status = 'RELEASED', code = :code, dispatched = :dispatched, resolved_at_us = :resolved_at_us,
+    first_event_ms = :first_event_ms
 WHERE id = :request_id AND status = 'PENDING'
 RETURNING account_id, reserved, api_key_id
 """
