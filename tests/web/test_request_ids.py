@@ -128,7 +128,7 @@ async def test_an_overload_rejection_has_both_ids(is_overloaded: bool) -> None: 
 async def test_a_request_that_the_server_rejected_to_free_memory_is_not_charged() -> None:
     reached_upstream = False
 
-    async def serve(*_: object, on_admitted: Callable[[], None]) -> None:
+    async def serve(*_: object, on_admitted: Callable[[], None], **_more: object) -> None:
         nonlocal reached_upstream
         on_admitted()
         reached_upstream = True
