@@ -29,7 +29,7 @@ test: ## Run the tests, or some: make test ARGS="tests/domain -k bound"
 
 test-clients: ## Run the official SDKs and the tools of the recipes
 	@scripts/setup.sh clients
-	@exec .venv/bin/pytest -q tests/clients $(ARGS)
+	@exec .venv/bin/pytest -q -n 2 --dist worksteal tests/clients $(ARGS)
 
 test-proxies: ## Run the conformance tests behind nginx, HAProxy and Caddy
 	@scripts/setup.sh proxies

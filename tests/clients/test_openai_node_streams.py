@@ -52,6 +52,7 @@ async def test_the_node_sdk_reads_every_stream_as_it_is_meant(gateway: Running, 
     assert "You were not charged." in results.pop("late"), "a client that reads late learns of the failure"
     assert results == {
         "text": text,
+        "quiet": text,
         "two": text | {"texts": ["ab", "cd"]},
         "reasoning": text | {"texts": ["Hello."], "reasoning": "Let me think."},
         "logprobs": [["Hello", -0.25], [".", -0.25]],
@@ -63,7 +64,7 @@ async def test_the_node_sdk_reads_every_stream_as_it_is_meant(gateway: Running, 
         "helper error": failed,
         "abort": "assistant",
     }
-    await assert_charged(gateway, *["text"] * 4, *["tools"] * 2, "two", "reasoning", "logprobs", "long")
+    await assert_charged(gateway, *["text"] * 4, *["tools"] * 2, "quiet", "two", "reasoning", "logprobs", "long")
 
 
 async def test_the_vercel_ai_sdk_reads_every_stream_as_it_is_meant(
@@ -79,12 +80,13 @@ async def test_the_vercel_ai_sdk_reads_every_stream_as_it_is_meant(
     text, reasoning, tools = map(total_tokens, ("text", "reasoning", "tools"))
     assert results == {
         "text": nothing | {"text": "Hello, wörld.", "total": text},
+        "quiet": nothing | {"text": "Hello, wörld.", "total": total_tokens("quiet")},
         "reasoning": nothing | {"text": "Hello.", "reasoning": "Let me think.", "total": reasoning},
         "tools": nothing | {"calls": calls, "finish": "tool-calls", "total": tools},
         "loop": nothing | {"calls": calls, "text": "Hello, wörld.", "total": tools + text},
         "abort": "abort",
     }
-    await assert_charged(gateway, "text", "reasoning", "tools", "tools", "text", "long")
+    await assert_charged(gateway, "text", "quiet", "reasoning", "tools", "tools", "text", "long")
 
 
 async def test_a_gateway_that_does_not_stream_says_so(tmp_path: Path, upstream: StreamingUpstream) -> None:

@@ -87,6 +87,22 @@ async def test_a_stream_without_options_has_the_text_and_no_usage(chunks_of: Any
     await assert_charged(gateway, "text")
 
 
+async def test_comments_before_the_first_chunk_are_ignored(tmp_path: Path, upstream: StreamingUpstream) -> None:
+    async with (
+        streaming_gateway(tmp_path, upstream, hold_seconds=0.001) as gateway,
+        openai.AsyncOpenAI(base_url=gateway.base_url, api_key=gateway.api_key) as client,
+    ):
+        stream = await client.chat.completions.create(**request_of("silent"), stream=True)
+        assert text_of([chunk async for chunk in stream]) == "Hello, wörld."
+        await assert_charged(gateway, "silent")
+
+
+async def test_comments_between_chunks_are_ignored(chunks_of: Any, gateway: Running) -> None:
+    chunks = await chunks_of("quiet")
+    assert text_of(chunks) == "Hello, wörld."
+    await assert_charged(gateway, "quiet")
+
+
 async def test_the_last_chunk_has_the_usage_and_the_charge(chunks_of: Any, gateway: Running) -> None:
     *chunks, last = await chunks_of("text", stream_options={"include_usage": True})
     assert text_of(chunks) == "Hello, wörld."

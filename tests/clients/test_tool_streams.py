@@ -38,11 +38,21 @@ async def gateway(tmp_path: Path, upstream: StreamingUpstream) -> AsyncIterator[
         yield gateway
 
 
-async def test_langchain_llama_index_and_litellm_read_streams_as_they_are_meant(gateway: Running) -> None:
-    results = await results_of(gateway, PYTHON, "-W", "ignore", RECIPES / "streams.py", env=LOCAL)
+async def test_langchain_llama_index_and_litellm_read_streams_as_they_are_meant(
+    tmp_path: Path, upstream: StreamingUpstream, gateway: Running
+) -> None:
+    folder = tmp_path / "whole"
+    folder.mkdir()
+    async with running(folder, upstream_url=upstream.base_url) as whole:
+        access = {"TOK0N_WHOLE_BASE_URL": whole.base_url, "TOK0N_WHOLE_API_KEY": whole.api_key}
+        results = await results_of(gateway, PYTHON, "-W", "ignore", RECIPES / "streams.py", env=LOCAL | access)
+        await assert_charged(whole)
+    assert len(results) == 6
     for name, result in results.items():
-        assert result["text"]["text"] == "Hello, wörld.", name
+        assert result["text"]["text"] == result["quiet"]["text"] == "Hello, wörld.", name
         assert "You were not charged." in result["error"]["message"], name
+        assert result["rejected"]["exception"].endswith("RequestError"), name
+        assert REJECTED in result["rejected"]["message"], name
     calls = [["call_0", "add", {"a": 1, "b": 2}], ["call_1", "add", {"a": 3, "b": 4}]]
     for name in ("LangChain", "LiteLLM", "LiteLLM, async"):
         assert results[name]["text"]["total"] == total_tokens("text"), name
@@ -53,19 +63,9 @@ async def test_langchain_llama_index_and_litellm_read_streams_as_they_are_meant(
         assert results[name]["loop"]["text"] == "Hello, wörld.", name
     reasoning = results["LiteLLM"]["reasoning"]
     assert (reasoning["reasoning"], reasoning["text"]) == ("Let me think.", "Hello.")
-    await assert_charged(gateway, *["text"] * len(results), *["tools"] * 3, *["tools", "text"] * 2, "reasoning")
-
-
-async def test_langchain_llama_index_and_litellm_say_that_a_gateway_does_not_stream(
-    tmp_path: Path, upstream: StreamingUpstream
-) -> None:
-    async with running(tmp_path, upstream_url=upstream.base_url) as gateway:
-        results = await results_of(gateway, PYTHON, "-W", "ignore", RECIPES / "streams.py", "rejected", env=LOCAL)
-        await assert_charged(gateway)
-    assert len(results) == 6
-    for name, result in results.items():
-        assert result["text"]["exception"].endswith("RequestError"), name
-        assert REJECTED in result["text"]["message"], name
+    await assert_charged(
+        gateway, *["text", "quiet"] * len(results), *["tools"] * 3, *["tools", "text"] * 2, "reasoning"
+    )
 
 
 async def llm(gateway: Running, *arguments: str) -> tuple[int, str]:
@@ -81,7 +81,8 @@ async def llm(gateway: Running, *arguments: str) -> tuple[int, str]:
 
 
 async def test_the_llm_tool_streams(gateway: Running) -> None:
-    assert await llm(gateway, "-m", "tok0n", "text") == (0, "Hello, wörld.\n")
+    for prompt in ("quiet", "text"):
+        assert await llm(gateway, "-m", "tok0n", prompt) == (0, "Hello, wörld.\n")
     code, logged = await llm(gateway, "logs", "-n", "1", "--json")
     assert code == 0, logged
     usage = json.loads(logged)[0]
@@ -90,7 +91,7 @@ async def test_the_llm_tool_streams(gateway: Running) -> None:
     assert (code, "Hello, wörld." in added) == (0, True), added
     code, failed = await llm(gateway, "-m", "tok0n", "error")
     assert (code, "You were not charged." in failed) == (1, True), failed
-    await assert_charged(gateway, "text", "tools", "text")
+    await assert_charged(gateway, "quiet", "text", "tools", "text")
 
 
 async def test_the_llm_tool_says_that_a_gateway_does_not_stream(tmp_path: Path, upstream: StreamingUpstream) -> None:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from support.leases import PROCESS_ID, move_lease
 from support.ledgers import NOW_US, Opened, balance, new, open_engine, outcome, released, schema, used
+from tok0n.adapters.sql import ledger_functions
 from tok0n.adapters.sql.postgres import lease as leases
 from tok0n.adapters.sql.postgres.lease import PostgresLease
 from tok0n.adapters.sql.postgres.ledger import PostgresLedger
@@ -201,6 +202,16 @@ async def test_ended_processes_are_forgotten_once_no_reservation_refers_to_them(
     await cluster.other.move(ends_in=-round(kept_seconds))
     assert await cluster.sweeper.sweep() == 0
     assert await cluster.processes() == {cluster.sweeper.lease.process_id}
+
+
+async def test_an_ended_process_that_still_has_a_reservation_is_kept(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other sweeps may have ended all the rows that this one found, while there are more."""
+    monkeypatch.setattr(ledger_functions, "expire_of_processes", lambda *_, **__: 0)
+    await cluster.other.move(ends_in=-HOUR)
+    assert await cluster.sweeper.sweep() == 0
+    assert cluster.other.lease.process_id in await cluster.processes()
 
 
 async def test_a_sweep_expires_everything_in_short_transactions(

@@ -55,6 +55,7 @@ async def test_another_gateway_expires_the_reservations_of_a_killed_one(tmp_path
                 assert not isinstance(answer, BaseException)
                 assert answer.status == 200
                 assert await other.stop() == 0
+        assert await _process_ids(store, is_alive=True) == set(), "an orderly stop ends the lease"
         account = tok0n_json("accounts", "show", EMAIL, cwd=tmp_path)
         assert (account["posted"], account["pending"]) == (100_000 - USAGE_TOTAL, 0)
         assert tok0n_json("ledger", "audit", cwd=tmp_path)["ok"]
@@ -63,8 +64,9 @@ async def test_another_gateway_expires_the_reservations_of_a_killed_one(tmp_path
         await store.aclose()
 
 
-async def _process_ids(store: PostgresStore) -> set[str]:
-    return set(await store.read(lambda tx: tx.scalars(sa.select(schema.process.c.id)).all()))
+async def _process_ids(store: PostgresStore, *, is_alive: bool = False) -> set[str]:
+    where = "WHERE lease_ends_at_us > extract(epoch FROM now()) * 1000000" if is_alive else ""
+    return set(await store.read(lambda tx: tx.scalars(sa.text(f"SELECT id FROM process {where}")).all()))
 
 
 async def _pending_processes(store: PostgresStore) -> set[str]:

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.anyio
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 SECONDS_MAX = 10
+TOKENS = 10_000_000
 NAMES = (*DOCUMENTED, *PROXIES)
 
 
@@ -44,6 +45,19 @@ async def test_each_event_and_comment_passes_a_proxy_before_the_next_one_is_sent
         await reader.readuntil(DONE)
 
 
+@pytest.mark.parametrize("name", DOCUMENTED)
+async def test_a_documented_proxy_passes_a_large_request_and_its_whole_response(
+    name: str, tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    async with (
+        streaming(name, tmp_path, upstream) as (gateway, port),
+        connected(gateway, port, content="a" * 2 * 2**20, stream=False) as reader,
+    ):
+        assert b" 200 " in await reader.readuntil(b"\r\n")
+        assert b"x-tok0n-charged: 12" in (await reader.readuntil(b"\r\n\r\n")).lower()
+        assert len(upstream.bodies[0]) > 2 * 2**20
+
+
 @pytest.mark.parametrize("name", NAMES)
 async def test_the_bill_stops_when_a_client_leaves_a_proxy_if_the_upstream_reports_usage_continuously(
     name: str, tmp_path: Path, upstream: ScriptedUpstream
@@ -63,7 +77,7 @@ async def test_the_bill_stops_when_a_client_leaves_a_proxy_if_the_upstream_repor
         async with asyncio.timeout(SECONDS_MAX):
             while (balance := (await gateway.account()).balance).pending:
                 await asyncio.sleep(0.01)
-        assert balance.posted == 1_000_000 - 12
+        assert balance.posted == TOKENS - 12
         assert await gateway.audit_is_clean()
 
 
@@ -76,19 +90,26 @@ async def streaming(
     name: str, folder: Path, upstream: ScriptedUpstream, *, upstream_more: str = ""
 ) -> AsyncIterator[tuple[Running, int]]:
     """A gateway that streams, and the port of the proxy in front of it."""
-    overrides = {"server.streaming": True}
     async with (
-        running(folder, upstream_url=upstream.base_url, upstream_more=upstream_more, overrides=overrides) as gateway,
+        running(
+            folder,
+            upstream_url=upstream.base_url,
+            tokens=TOKENS,
+            upstream_more=upstream_more,
+            overrides={"server.streaming": True},
+        ) as gateway,
         proxy(name, folder, upstream_port=int(gateway.url.rpartition(":")[2])) as port,
     ):
         yield gateway, port
 
 
 @contextlib.asynccontextmanager
-async def connected(gateway: Running, port: int) -> AsyncIterator[asyncio.StreamReader]:
-    """Send a request for a stream; gives what its response can be read from."""
-    message = {"role": "user", "content": "Hello!"}
-    body = json.dumps({"model": "demo", "messages": [message], "stream": True}).encode()
+async def connected(
+    gateway: Running, port: int, *, content: str = "Hello!", stream: bool = True
+) -> AsyncIterator[asyncio.StreamReader]:
+    """Send a request; gives what its response can be read from."""
+    message = {"role": "user", "content": content}
+    body = json.dumps({"model": "demo", "messages": [message], "stream": stream}).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(

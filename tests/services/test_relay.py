@@ -1,17 +1,15 @@
 """Every ending of a stream: what the client sees, what is charged, and what the receipt says."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.fakes import FakeClock, FakeStream, FakeUpstream
+from support.fakes import FakeClock, FakeUpstream
 from support.gateways import InProcess, in_process
-from support.ledgers import ENGINES, schema
-from support.streaming import DONE, REPORT, ROLE, STOP, USAGE, Stream, StreamingReader, chunk
+from support.ledgers import ENGINES
+from support.streaming import DONE, REPORT, ROLE, STOP, USAGE, Stream, StreamingReader, charged, chunk, events, opened
 from tok0n.domain.errors import (
     AccountingFailed,
     Overloaded,
@@ -20,49 +18,13 @@ from tok0n.domain.errors import (
     Tok0nError,
     UpstreamFailed,
 )
-from tok0n.domain.ledger import Balance, NewReservation
 from tok0n.ports.upstream import UpstreamResponse
-from tok0n.services.relay import KEEP_ALIVE, UNREAD_BYTES_MAX
-from tok0n.services.streams import StreamLimits
+from tok0n.services.relay import KEEP_ALIVE
+from tok0n.services.reservations import Reservation
 
 pytestmark = pytest.mark.anyio
 
 BROKEN = UpstreamFailed("The upstream provider closed the connection.", detail="reset", outcome_unknown=True)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-async def gateway(tmp_path: Path, clock: FakeClock) -> AsyncIterator[InProcess]:
-    limits = StreamLimits(streams_max=3, hold_seconds=10, unread_bytes_max=4 * 2**20)
-    async with in_process(
-        tmp_path, FakeUpstream(), clock=clock, make_reader=StreamingReader, stream_limits=limits
-    ) as gateway:
-        yield gateway
-        assert await gateway.pending() == 0
-        assert gateway.limiter.running == {}
-        assert len(gateway.streams) == 0
-        assert (await gateway.db.ledger.audit()).ok
-
-
-async def opened(gateway: InProcess) -> tuple[Stream, FakeStream]:
-    """Ask for a stream. Returns it with its upstream's side."""
-    stream = Stream(gateway)
-    return stream, await gateway.upstream.next_stream()
-
-
-async def charged(gateway: InProcess) -> list[tuple[str, int, str | None]]:
-    rows = await gateway.db.rows(schema.request)
-    return [(row["status"], row["charged"], row["code"]) for row in rows]
-
-
-def events(received: bytes | bytearray) -> list[Any]:
-    """Parse what a client received."""
-    lines = [event.removeprefix(b"data: ") for event in bytes(received).split(b"\n\n") if event]
-    return [line.decode() if line == b"[DONE]" else json.loads(line) for line in lines]
 
 
 async def test_nothing_begins_before_content_and_nothing_ends_before_the_charge(gateway: InProcess) -> None:
@@ -92,6 +54,32 @@ async def test_nothing_begins_before_content_and_nothing_ends_before_the_charge(
     assert {event["model"] for event in events(stream.client.received)[:-1]} == {"demo"}
     assert await charged(gateway) == [("SETTLED", 12, None)]
     assert (stream.call.client_left, stream.answer.body.is_complete) == (False, True)
+
+
+async def test_nothing_begins_before_the_reservation_however_long_it_takes(
+    gateway: InProcess, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve = Reservation.__aenter__
+    database_is_back = asyncio.Event()
+
+    async def reserve_late(reservation: Reservation) -> Reservation:
+        await database_is_back.wait()
+        return await reserve(reservation)
+
+    monkeypatch.setattr(Reservation, "__aenter__", reserve_late)
+    stream = Stream(gateway)
+    async with asyncio.timeout(10):
+        while not len(gateway.streams):
+            await asyncio.sleep(0)
+    clock.advance(60)
+    await gateway.streams.check()
+    await asyncio.sleep(0)
+    assert not stream.has_begun
+    database_is_back.set()
+    async with asyncio.timeout(10):
+        (await gateway.upstream.next_stream()).send(ROLE + STOP + REPORT + DONE)
+        assert await stream.ended() is None
+    assert await charged(gateway) == [("SETTLED", 12, None)]
 
 
 COMPLETE = {
@@ -192,32 +180,6 @@ async def test_the_beginning_is_held_for_ten_seconds(gateway: InProcess, clock: 
     upstream.send(b'data: {"error":{"message":"bad","code":400}}\n\n')
     assert await stream.ended() is not None
     assert "error" in events(stream.client.received)[-1]
-
-
-async def test_a_response_does_not_begin_before_the_request_is_reserved(
-    gateway: InProcess, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reserve, gate = gateway.db.ledger.reserve, asyncio.Event()
-
-    def reserve_late(reservation: NewReservation) -> "asyncio.Future[Balance]":
-        async def reserving() -> Balance:
-            await gate.wait()
-            return await reserve(reservation)
-
-        return asyncio.ensure_future(reserving())
-
-    monkeypatch.setattr(gateway.db.ledger, "reserve", reserve_late)
-    stream = Stream(gateway)
-    while not len(gateway.streams):
-        await asyncio.sleep(0)
-    clock.advance(20)
-    await gateway.streams.check()
-    await asyncio.sleep(0)
-    assert not stream.has_begun
-    gate.set()
-    upstream = await gateway.upstream.next_stream()
-    upstream.send(chunk("Hi") + STOP + REPORT + DONE)
-    assert await stream.ended() is None
 
 
 async def test_a_client_gets_a_comment_every_fifteen_seconds_until_the_upstream_is_silent_for_too_long(
@@ -325,84 +287,3 @@ async def test_too_many_streams_are_rejected_before_they_use_up_a_limit(gateway:
     stream, upstream = await opened(gateway)
     upstream.send(chunk("Hi") + STOP + REPORT + DONE)
     await stream.ended()
-
-
-async def test_a_client_that_stops_reading_is_dropped_at_its_limit_and_pays(gateway: InProcess) -> None:
-    stream, upstream = await opened(gateway)
-    upstream.send(chunk("x" * 2 * UNREAD_BYTES_MAX))  # held events don't count
-    await stream.begun()
-    stream.client.is_reading = False
-    sent = 0
-    while sent < UNREAD_BYTES_MAX:
-        assert not stream.answer.body.has_left
-        upstream.send(chunk("x" * 100_000))
-        sent += 100_000
-    upstream.send(chunk("x" * 100_000) * 2)
-    assert (stream.client.is_reset, stream.answer.body.has_left) == (True, True)
-    upstream.send(STOP + REPORT + DONE)
-    assert await stream.ended() is None
-    assert await charged(gateway) == [("SETTLED", 12, None)]
-    assert stream.call.client_left
-
-
-async def test_past_the_total_the_slowest_reader_is_dropped(gateway: InProcess, clock: FakeClock) -> None:
-    streams = [await opened(gateway) for _ in range(3)]
-    for stream, upstream in streams:
-        upstream.send(chunk("Hi"))
-        await stream.begun()
-    for _ in range(25):
-        clock.advance(1)
-        for (_, upstream), size in zip(streams, (3_000, 100, 2_000), strict=True):
-            upstream.send(chunk("x" * size))
-        await gateway.streams.check()
-    for stream, _ in streams:
-        stream.client.is_reading = False
-    for _, upstream in streams:
-        upstream.send(chunk("x" * (3 * 2**19)))  # one event may be larger than a stream's limit
-    assert [stream.client.is_reset for stream, _ in streams] == [False, True, False]
-    for stream, upstream in streams:
-        upstream.send(STOP + REPORT + DONE)
-        assert await stream.ended() is None
-    assert {charge for _, charge, _ in await charged(gateway)} == {12}
-
-
-@pytest.mark.parametrize("is_done", [False, True])
-async def test_a_client_without_progress_for_a_minute_is_dropped(
-    gateway: InProcess, clock: FakeClock, *, is_done: bool
-) -> None:
-    stream, upstream = await opened(gateway)
-    upstream.send(chunk("Hi"))
-    await stream.begun()
-    stream.client.is_reading = False
-    upstream.send(chunk("x") + (STOP + REPORT + DONE if is_done else b""))
-    for _ in range(60):
-        await gateway.streams.check()
-        assert not stream.client.is_reset
-        clock.advance(1)
-    await gateway.streams.check()
-    assert stream.client.is_reset
-    if not is_done:
-        upstream.send(STOP + REPORT + DONE)
-    assert await stream.ended() is None
-    assert await charged(gateway) == [("SETTLED", 12, None)]
-
-
-async def test_a_client_that_reads_a_byte_a_second_is_dropped_once_the_upstream_is_done(
-    gateway: InProcess, clock: FakeClock
-) -> None:
-    stream, upstream = await opened(gateway)
-    upstream.send(chunk("Hi"))
-    await stream.begun()
-    stream.client.is_reading = False
-    upstream.send(chunk("x" * 500_000) + STOP + REPORT + DONE)
-    await stream.answer.task
-    body = stream.answer.body
-    for _ in range(61):
-        clock.advance(1)
-        taken = body.take()
-        stream.client.received += taken[:1]
-        body.waiting_bytes = len(taken) - 1
-        body._waiting.append(taken[1:])
-        await gateway.streams.check()
-    assert stream.client.is_reset
-    assert await charged(gateway) == [("SETTLED", 12, None)]

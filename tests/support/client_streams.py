@@ -7,8 +7,13 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from support.gateways import Running, environment, running
 from support.scripted_upstream import ScriptedUpstream
+from tok0n.bootstrap import wiring
+from tok0n.http.pushed_body import PushedBody
+from tok0n.services import relay
 
 TOKENS = 1_000_000
 PROMPT_TOKENS = 9
@@ -77,6 +82,8 @@ STREAMS: dict[str, list[dict[str, Any]]] = {
     "json": _words('{"city": ', '"Oslo"}'),
     "error": _words("Hello", ", ")[:-1],
     "cut": _words("Hello", ", ")[:-1],
+    "quiet": _words("Hello", ", ", "wörld", "."),
+    "silent": _words("Hello", ", ", "wörld", "."),
     "early error": _words()[:1],
     "too long": _words()[:1],
 }
@@ -111,12 +118,14 @@ class StreamingUpstream(ScriptedUpstream):
     """Sends the stream of `STREAMS` that the last message of the request names. After the result of a tool: "text".
 
     The stream of "long" stops in the middle until `resumed` is set. That of "continuous" takes seconds, and each chunk
-    reports one token more.
+    reports one token more. That of "quiet" stops in the middle until the client got a comment, and that of "silent"
+    before it begins.
     """
 
     def __init__(self) -> None:
         super().__init__(self._stream)
         self.resumed = asyncio.Event()
+        self.kept_alive = asyncio.Event()
         self.chunks_sent = 0
 
     async def _stream(self, writer: asyncio.StreamWriter) -> None:
@@ -129,6 +138,9 @@ class StreamingUpstream(ScriptedUpstream):
         for position, choice in enumerate(STREAMS[prompt]):
             if prompt == "long" and position == len(STREAMS[prompt]) // 2:
                 await self.resumed.wait()
+            if (prompt, position) in {("silent", 0), ("quiet", 3)}:
+                self.kept_alive.clear()
+                await self.kept_alive.wait()
             usage = _usage(PROMPT_TOKENS + position + 1) if prompt == "continuous" else None
             writer.write(_chunk([choice], usage=usage))
             self.chunks_sent += 1
@@ -145,11 +157,30 @@ class StreamingUpstream(ScriptedUpstream):
 
 
 @contextlib.asynccontextmanager
-async def streaming_gateway(folder: Path, upstream: StreamingUpstream, **more: Any) -> AsyncIterator[Running]:
-    """Run a gateway that streams."""
-    more |= {"upstream_url": upstream.base_url, "tokens": TOKENS, "overrides": {"server.streaming": True}}
-    async with running(folder, **more) as gateway:
-        yield gateway
+async def streaming_gateway(
+    folder: Path, upstream: StreamingUpstream, *, hold_seconds: float = 10, upstream_more: str = ""
+) -> AsyncIterator[Running]:
+    """Run a gateway that streams, and sends a comment as soon as an upstream is silent."""
+    push = PushedBody.push
+
+    def push_and_tell(body: PushedBody, piece: bytes) -> None:
+        push(body, piece)
+        if piece == relay.KEEP_ALIVE:
+            upstream.kept_alive.set()
+
+    overrides = {"server.streaming": True, "server.stream_hold_seconds": hold_seconds}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(relay, "KEEP_ALIVE_SECONDS", 0)
+        patch.setattr(wiring, "CHECK_STREAMS_SECONDS", 0.02)
+        patch.setattr(PushedBody, "push", push_and_tell)
+        async with running(
+            folder,
+            upstream_url=upstream.base_url,
+            tokens=TOKENS,
+            upstream_more=upstream_more,
+            overrides=overrides,
+        ) as gateway:
+            yield gateway
 
 
 async def charged_tokens(gateway: Running) -> int:

@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 
+from support.fakes import FakeStream
 from support.gateways import InProcess
+from support.ledgers import schema
 from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.errors import Tok0nError
@@ -103,3 +105,20 @@ class Stream:
         self.client.received += self.answer.body.take()
         self.answer.body.close()
         return error
+
+
+async def charged(gateway: InProcess) -> list[tuple[str, int, str | None]]:
+    rows = await gateway.db.rows(schema.request)
+    return [(row["status"], row["charged"], row["code"]) for row in rows]
+
+
+def events(received: bytes | bytearray) -> list[Any]:
+    """Parse what a client received."""
+    lines = [event.removeprefix(b"data: ") for event in bytes(received).split(b"\n\n") if event]
+    return [line.decode() if line == b"[DONE]" else json.loads(line) for line in lines]
+
+
+async def opened(gateway: InProcess) -> tuple[Stream, FakeStream]:
+    """Ask for a stream. Returns it with its upstream's side."""
+    stream = Stream(gateway)
+    return stream, await gateway.upstream.next_stream()

@@ -132,17 +132,17 @@ class Relay:
     def finish(self, raised: BaseException | None) -> Tok0nError | None:
         """End the response after `run`. Returns the error that the client got."""
         body, receipt = self.body, self._call.receipt
-        error: Tok0nError | None
-        error = known_error(self._call, raised) if isinstance(raised, Exception) else ServerStopped()
+        error: Tok0nError | None = None
         if receipt is not None:  # also if the server stopped, or something failed, after the charge
-            error = None
             self._begin()
             body.complete(self._reader.render_completion(receipt))
-        elif not self.begun.done():
-            self.begun.set_exception(error)
-            body.leave()
         else:
-            body.cut(self._reader.render_failure(error))
+            error = known_error(self._call, raised) if isinstance(raised, Exception) else ServerStopped()
+            if not self.begun.done():
+                self.begun.set_exception(error)
+                body.leave()
+            else:
+                body.cut(self._reader.render_failure(error))
         self.is_finished = True
         self._streams.remove_if_over(self)
         return error

@@ -28,7 +28,7 @@ async function read(prompt, more) {
 if (process.argv[2] === "rejected") {
   results.text = await read("text");
 } else {
-  for (const prompt of ["text", "reasoning", "error"]) results[prompt] = await read(prompt);
+  for (const prompt of ["text", "quiet", "reasoning", "error"]) results[prompt] = await read(prompt);
   results.tools = await read("tools", { tools: { add: tool(add) } });
   const tools = { add: tool({ ...add, execute: ({ a, b }) => a + b }) };
   results.loop = await read("tools", { tools, stopWhen: stepCountIs(2) });

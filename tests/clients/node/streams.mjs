@@ -40,6 +40,7 @@ if (process.argv[2] === "rejected") {
 } else {
   await attempt("text", async () => read(await stream("text")));
   await attempt("usage", async () => read(await stream("text", { stream_options: { include_usage: true } })));
+  await attempt("quiet", async () => read(await stream("quiet")));
   await attempt("two", async () => read(await stream("two", { n: 2 })));
   await attempt("reasoning", async () => read(await stream("reasoning")));
   await attempt("logprobs", async () => {

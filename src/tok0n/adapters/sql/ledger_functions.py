@@ -104,8 +104,13 @@ def expire_of_processes(tx: sa.Connection, *, process_ids: Sequence[str], now_us
     Reads all PENDING reservations to find them: an index by process would slow down every reservation.
     """
     by_index(tx)
-    abandoned = sa.select(request.c.id, request.c.account_id).where(_PENDING, request.c.process_id.in_(process_ids))
+    abandoned = sa.select(request.c.id, request.c.account_id).where(is_pending_of(process_ids))
     return _expire(tx, abandoned, now_us=now_us, rows_max=rows_max)
+
+
+def is_pending_of(process_ids: Sequence[str]) -> "sa.ColumnElement[bool]":
+    """Return the condition for the PENDING reservations of processes."""
+    return sa.and_(_PENDING, request.c.process_id.in_(process_ids))
 
 
 def _expire(tx: sa.Connection, query: "sa.Select[tuple[str, str]]", *, now_us: int, rows_max: int) -> int:

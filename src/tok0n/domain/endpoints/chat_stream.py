@@ -1,7 +1,7 @@
 """Read a chat stream of an upstream, and render what the client gets.
 
-Source: OpenAI API reference, "The chat completion chunk object". Every event is decoded in full, which takes about
-a microsecond, so what an event means is never guessed from its bytes.
+Source: OpenAI API reference, "The chat completion chunk object". An event is decoded in full, or differs only in
+its texts from one that was (`event_template`), so what an event means is never guessed from its bytes.
 """
 
 import json

@@ -144,7 +144,7 @@ BEGIN
     IF cardinality(reserve_id) > 0 THEN
         -- After the locks, which may take longer than the rest of the lease.
         PERFORM 1 FROM process
-        WHERE id = reserving_process AND lease_ends_at_us > extract(epoch FROM clock_timestamp()) * 1000000;
+        WHERE id = reserving_process AND clock_timestamp() < to_timestamp(lease_ends_at_us / 1e6::float8);
         IF NOT FOUND THEN
             RETURN QUERY SELECT 'reserve', w.n, 'UNLEASED', 0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint
             FROM generate_series(1, cardinality(reserve_id)) AS w (n);

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from tok0n.adapters.sql import ledger_functions
 from tok0n.adapters.sql.postgres.connection import Lost, NotConnected, StatementConnection, describe
 from tok0n.adapters.sql.postgres.store import PostgresStore
-from tok0n.adapters.sql.schema import process
+from tok0n.adapters.sql.schema import process, request
 from tok0n.adapters.sql.store import execute
 from tok0n.domain import ids
 from tok0n.domain.errors import AccountingFailed
@@ -112,5 +112,7 @@ class PostgresLease:
         )
         if not expired:
             is_old = process.c.lease_ends_at_us <= _now_us - self._kept_us
-            tx.execute(sa.delete(process).where(process.c.id.in_(ended_ids), is_old))
+            referenced = sa.select(request.c.process_id).where(ledger_functions.is_pending_of(ended_ids))
+            is_done = process.c.id.in_(ended_ids) & process.c.id.not_in(referenced)
+            tx.execute(sa.delete(process).where(is_old, is_done))
         return expired
