@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 import httpx
 
+from attack.upstream import LONG, LONG_SECONDS
 from attack.wire import ATTACK_ADDRESS, Wire, connect, connections, each, outcomes, tally
+from support.http import chat_body
 from support.visitor import SAME_ORIGIN
 from tok0n.services.forms import new_form_id
 
@@ -29,6 +31,8 @@ class Target(NamedTuple):
     port: int
     broke_key: str
     """The API key of an account without tokens."""
+    rich_key: str
+    """The API key of an account with tokens."""
     cookies: dict[str, str]
     """The browser of somebody who is signed in."""
 
@@ -39,11 +43,12 @@ class Target(NamedTuple):
 
 
 class Attack(NamedTuple):
-    """An attack, and the server that it needs: `demo` serves a simulated Stripe too."""
+    """An attack, and the server that it needs: `demo` serves a simulated Stripe too. `peak_mib_max` is its bound."""
 
     name: str
     run: Callable[[Target], Awaitable[str]]
     command: str = "serve"
+    peak_mib_max: int = 256
 
 
 class StaysOpenError(Exception):
@@ -206,6 +211,20 @@ async def unread_answers(target: Target) -> str:
         return f"{len(wires)} connections"
 
 
+async def unread_streams(target: Target) -> str:
+    """1,000 clients ask for a stream of 2 MiB and stop reading."""
+    head = f"authorization: Bearer {target.rich_key}\r\n"
+    request = post(CHAT, chat_body(LONG, stream=True), head)
+    async with connections(target.host, target.port, 1_000) as wires:
+        for wire in wires:
+            wire.stop_reading()
+        await each(wires, lambda wire: wire.send(request))
+        await asyncio.sleep(LONG_SECONDS + HOLD_SECONDS * 3)
+        for wire in wires:
+            wire.go_on_reading()
+        return await outcomes(wires)
+
+
 async def deep_json(target: Target) -> str:
     """20 chat bodies of 4 MiB, nested as deep as they are long."""
     return await flood(target, [chat(target, b"[" * (4 * MIB - 400))] * 20)
@@ -255,5 +274,6 @@ ATTACKS = [
     Attack("500 heads at one byte per second", slow_heads),
     Attack("3,000 connections of one client", many_connections),
     Attack("400 clients that do not read", unread_answers),
+    Attack("1,000 clients that stop reading streams", unread_streams, peak_mib_max=200),
     Attack("20 deeply nested JSON bodies of 4 MiB", deep_json),
 ]

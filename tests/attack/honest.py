@@ -11,8 +11,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from attack.wire import HONEST_ADDRESS, read_answer
-from support.http import InstantUpstream, chat_body
+from attack.upstream import AttackUpstream
+from attack.wire import HONEST_ADDRESS, Answer, read_answer
+from support.http import chat_body
+from support.streaming import DONE
 
 PAUSE_SECONDS = 0.04
 ANSWER_SECONDS_MAX = 60.0
@@ -22,7 +24,7 @@ Ask = Callable[[], Awaitable[int]]
 
 
 class Honest:
-    """Three loops: chat completions on one connection, the landing page and the model list on new ones."""
+    """Four loops: chat completions on one connection, streams, the landing page and the model list on new ones."""
 
     def __init__(self) -> None:
         self._host, self._port = "", 0
@@ -31,13 +33,13 @@ class Honest:
         self._failures: list[str] = []
         self._paused = asyncio.Event()
         self._go_on = asyncio.Event()
-        self._idle = [asyncio.Event() for _ in range(3)]
+        self._idle = [asyncio.Event() for _ in range(4)]
         self._stream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def serve(self) -> None:
         """Obey standard input until it ends."""
-        async with InstantUpstream() as upstream, asyncio.TaskGroup() as group:
-            asks = {"chat": self._chat, "page": self._page, "models": self._models}
+        async with AttackUpstream() as upstream, asyncio.TaskGroup() as group:
+            asks = {"chat": self._chat, "stream": self._streamed, "page": self._page, "models": self._models}
             loops = [
                 group.create_task(self._loop(name, ask, idle))
                 for (name, ask), idle in zip(asks.items(), self._idle, strict=True)
@@ -100,9 +102,25 @@ class Honest:
             return await self._get("/docs")
         if self._stream is None:
             self._stream = await self._connect()
-        body = chat_body()
+        return (await self._exchange(*self._stream, self._completion())).status
+
+    async def _streamed(self) -> int:
+        """Read a stream whose upstream sends an event every 20 ms. Raises `ValueError` if it is cut."""
+        if self._key is None:
+            return await self._get("/docs")
+        reader, writer = await self._connect()
+        try:
+            answer = await self._exchange(reader, writer, self._completion(stream=True))
+        finally:
+            writer.close()
+        if answer.status == 200 and not answer.body.endswith(DONE):
+            raise ValueError("the stream was cut")
+        return answer.status
+
+    def _completion(self, **more: object) -> bytes:
+        body = chat_body("Hello", **more)
         head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {self._key}\r\n"
-        return await self._exchange(*self._stream, f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
     async def _page(self) -> int:
         return await self._get("/")
@@ -113,7 +131,7 @@ class Honest:
     async def _get(self, path: str) -> int:
         reader, writer = await self._connect()
         try:
-            return await self._exchange(reader, writer, f"GET {path} HTTP/1.1\r\nhost: a\r\n\r\n".encode())
+            return (await self._exchange(reader, writer, f"GET {path} HTTP/1.1\r\nhost: a\r\n\r\n".encode())).status
         finally:
             writer.close()
 
@@ -121,10 +139,10 @@ class Honest:
         return await asyncio.open_connection(self._host, self._port, local_addr=(HONEST_ADDRESS, 0))
 
     @staticmethod
-    async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> int:
+    async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> Answer:
         writer.write(request)
         await writer.drain()
-        return (await read_answer(reader)).status
+        return await read_answer(reader)
 
     @staticmethod
     def _say(value: object) -> None:

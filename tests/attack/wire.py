@@ -98,6 +98,10 @@ class Wire:
         """Let the answers fill the kernel's buffers, and then the server's."""
         self._writer.transport.pause_reading()  # type: ignore[attr-defined]
 
+    def go_on_reading(self) -> None:
+        """Undo `stop_reading`."""
+        self._writer.transport.resume_reading()  # type: ignore[attr-defined]
+
 
 async def connect(host: str, port: int, address: str = ATTACK_ADDRESS) -> Wire:
     """Open one connection."""

@@ -121,7 +121,6 @@ class InstantUpstream:
         self.server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(self.BODY)
         try:
             while True:
                 request = await reader.readuntil(b"\r\n\r\n")
@@ -130,13 +129,18 @@ class InstantUpstream:
                     for line in request.lower().split(b"\r\n")
                     if line.startswith(b"content-length")
                 )
-                await reader.readexactly(length)
+                body = await reader.readexactly(length)
                 self.arrived.set()
                 await self.gate.wait()
                 self.answered += 1
-                writer.write(head + self.BODY)
+                await self.respond(body, writer)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
+
+    async def respond(self, request: bytes, writer: asyncio.StreamWriter) -> None:
+        """Respond to one request."""
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(self.BODY)
+        writer.write(head + self.BODY)

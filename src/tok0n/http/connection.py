@@ -357,7 +357,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Reset the connection now, and drop unsent data."""
         self._state = TRANSITIONS[self._state, _CLOSE]
-        with contextlib.suppress(OSError):  # the connection is already lost
+        with contextlib.suppress(OSError, ValueError):  # the connection is already lost: uvloop raises ValueError
             self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self._transport.abort()
 

@@ -1,5 +1,6 @@
 """The body of a response whose producer doesn't wait for the client: what the client hasn't read waits in memory."""
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -99,12 +100,18 @@ class PushedBody:
         """Write to this connection from now on."""
         self._writer = writer
 
-    def take(self) -> bytes:
-        """Remove and return what waits."""
-        piece = b"".join(self._waiting)
-        self._waiting.clear()
-        self.waiting_bytes = 0
-        return piece
+    def take(self, bytes_max: float = math.inf) -> bytes:
+        """Remove and return the first pieces that wait: as few as have `bytes_max` bytes, or all."""
+        count = size = 0
+        for piece in self._waiting:
+            count += 1
+            size += len(piece)
+            if size >= bytes_max:
+                break
+        taken = b"".join(self._waiting[:count])
+        del self._waiting[:count]
+        self.waiting_bytes -= size
+        return taken
 
     def leave(self) -> None:
         """Record that the client has left."""

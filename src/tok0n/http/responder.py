@@ -180,8 +180,9 @@ class Responder:
             transport.write(framing.head(keep_alive=request.keep_alive) + framing.frame(body.take()))
             body.attach(_PushedWriter(self, framing))
             while not (request.is_cut_off or body.is_closed):
-                waiting = b"" if self._is_paused else body.take()
-                if body.is_over and not self._is_paused and len(waiting) <= PUSHED_UNSENT_BYTES_MAX:
+                waiting = b"" if self._is_paused else body.take(PUSHED_UNSENT_BYTES_MAX)  # few, because it copies them
+                is_last = body.is_over and not (self._is_paused or body.waiting_bytes)
+                if is_last and len(waiting) <= PUSHED_UNSENT_BYTES_MAX:
                     transport.set_write_buffer_limits()
                     body.close()
                     await self._end_pushed(request, framing, waiting, is_complete=body.is_complete)

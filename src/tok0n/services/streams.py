@@ -13,6 +13,9 @@ from tok0n.services.relay import UNREAD_BYTES_MAX, Relay
 CHECK_SECONDS = 1.0
 """How often `Streams.check` runs."""
 
+DROP_TO_SHARE = 15 / 16
+"""Past the limit of all unread bytes, clients are dropped down to this share of it, so that each drop lasts a while."""
+
 
 class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of all streams together.
@@ -72,17 +75,26 @@ class Streams:
             relay.drop_client()
             return
         self._unread_bytes += size
-        if self._unread_bytes <= self._limits.unread_bytes_max:
-            return
-        self._count_unread()
-        while self._unread_bytes > self._limits.unread_bytes_max:
-            now = self._clock.monotonic()
-            unread = [relay for relay in self._open if relay.body.unsent_bytes]
-            if not unread:
+        if self._unread_bytes > self._limits.unread_bytes_max:
+            self._count_unread()
+            while self._unread_bytes > self._limits.unread_bytes_max and self._drop_slowest():
+                pass
+
+    def _drop_slowest(self) -> bool:
+        """Drop the slowest readers of those that hold an average share or more, until there is room for a while.
+
+        A smaller share is no reason to drop a client, however few bytes its stream has. Returns False if none is left.
+        """
+        shares = [(size, relay) for relay in self._open if (size := relay.body.unsent_bytes)]
+        average = sum(size for size, _ in shares) / max(len(shares), 1)
+        now = self._clock.monotonic()
+        large = [(relay.reading_rate(now), size, relay) for size, relay in shares if size >= average]
+        for _, size, relay in sorted(large, key=lambda item: item[0]):
+            if self._unread_bytes <= self._limits.unread_bytes_max * DROP_TO_SHARE:
                 break
-            slowest = min(unread, key=lambda relay: relay.reading_rate(now))
-            self._unread_bytes -= slowest.body.unsent_bytes
-            slowest.drop_client()
+            self._unread_bytes -= size
+            relay.drop_client()
+        return bool(shares)
 
     def remove_if_over(self, relay: Relay) -> None:
         """Stop counting a stream that is settled or failed, and whose client has read everything or left."""
