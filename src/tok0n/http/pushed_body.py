@@ -4,6 +4,17 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
+PIECE_BYTES = 48
+"""The memory that a waiting piece takes besides its bytes: the header of the object, and its place in the list."""
+
+HELD_SHARE = 1.25
+"""The memory that waiting bytes take, because the allocator can't reuse all that pieces of other sizes leave."""
+
+
+def held_bytes(unsent_bytes: int, pieces: int) -> int:
+    """Return about how much memory unsent bytes in so many waiting pieces take."""
+    return round(HELD_SHARE * unsent_bytes) + PIECE_BYTES * pieces
+
 
 class BodyWriter(Protocol):
     """What writes the body to a connection."""
@@ -84,6 +95,11 @@ class PushedBody:
     def unsent_bytes(self) -> int:
         """The pushed bytes that the client's socket has not accepted yet."""
         return self.waiting_bytes + (0 if self._writer is None else self._writer.unsent_bytes())
+
+    @property
+    def held_bytes(self) -> int:
+        """About the memory that `unsent_bytes` take."""
+        return held_bytes(self.unsent_bytes, len(self._waiting))
 
     def _end(self, last: bytes) -> None:
         if last and not self.is_closed:

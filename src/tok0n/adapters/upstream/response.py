@@ -139,6 +139,7 @@ class ResponseReader:
     def take(self) -> bytes:
         """Remove and return the part of the body that `feed` has read."""
         piece, self._body = bytes(self._body), b""
+        self._last_piece = b""  # A stream that is silent for long keeps no bytes.
         return piece
 
     @property
