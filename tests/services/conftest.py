@@ -26,7 +26,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 async def gateway(tmp_path: Path, clock: FakeClock) -> AsyncIterator[InProcess]:
-    limits = StreamLimits(streams_max=3, hold_seconds=10, unread_bytes_max=4 * 2**20)
+    limits = StreamLimits(streams_max=3, hold_seconds=10, unread_bytes_max=5 * 2**20)
     async with in_process(
         tmp_path, FakeUpstream(), clock=clock, make_reader=StreamingReader, stream_limits=limits
     ) as gateway:
