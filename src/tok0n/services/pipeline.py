@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
 
 import msgspec
 import structlog
@@ -33,8 +32,6 @@ from tok0n.services.reservations import Reservation, Reservations
 from tok0n.services.streams import Streams
 
 log = structlog.get_logger()
-
-Result = TypeVar("Result")
 
 RANDOM_POOL_IDS = 256
 """How many request ids share one system call for random bytes."""
@@ -124,30 +121,26 @@ class Pipeline:
         if request.stream is not None:
             relay = self._streams.open(endpoint, call, request, upstream)
             request = msgspec.structs.replace(request, upstream_body=b"")  # the relay has it, and drops it once sent
-            admitted = self._admitted(call, caller, request, upstream, on_admitted, relay.run)
+            admitted = self._admitted(endpoint, call, caller, request, upstream, on_admitted, relay)
             task = asyncio.create_task(_finish(relay, admitted), name="stream")
             if on_stream is not None:
                 on_stream(task)
             return await relay.begin(task)
-        return await self._admitted(
-            call,
-            caller,
-            request,
-            upstream,
-            on_admitted,
-            lambda reservation: self._call_upstream(endpoint, call, request, upstream, reservation),
-        )
+        answer = await self._admitted(endpoint, call, caller, request, upstream, on_admitted, None)
+        assert answer is not None
+        return answer
 
     async def _admitted(
         self,
+        endpoint: Endpoint,
         call: Call,
         caller: Caller,
         request: MeteredRequest,
         upstream: Upstream,
         on_admitted: Callable[[], None] | None,
-        work: Callable[[Reservation], Awaitable[Result]],
-    ) -> Result:
-        """Run `work` with the slots of the limiter and the reserved tokens."""
+        relay: Relay | None,
+    ) -> Answer | None:
+        """Call the upstream with the slots of the limiter and the reserved tokens. With a relay, runs the stream."""
         async with self._limiter.admit(caller, request_id=call.request_id) as admission:
             call.rate = admission.rate
             if on_admitted is not None:
@@ -161,7 +154,10 @@ class Pipeline:
                     call.reserved = new.tokens
                     if not admission.is_still_valid():
                         raise LimiterUnavailable(detail=ADMISSION_EXPIRED)
-                    return await work(reservation)
+                    if relay is not None:
+                        await relay.run(reservation)
+                        return None
+                    return await self._call_upstream(endpoint, call, request, upstream, reservation)
             except InsufficientTokens as error:
                 raise _with_largest_output(error, request) from None
             finally:
@@ -222,7 +218,7 @@ class Pipeline:
         )
 
 
-async def _finish(relay: Relay, admitted: Awaitable[None]) -> Tok0nError | None:
+async def _finish(relay: Relay, admitted: Awaitable[Answer | None]) -> Tok0nError | None:
     """Serve a stream in a task of its own, because the client may leave. Returns the error that the client got."""
     try:
         await admitted

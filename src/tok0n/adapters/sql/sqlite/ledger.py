@@ -81,7 +81,7 @@ def _reserve_all(connection: sqlite3.Connection, reservations: list[NewReservati
                 new.tokens,
                 new.created_at_us,
                 new.expires_at_us,
-                new.is_stream,
+                int(new.is_stream),  # sqlite3 searches an adapter for a bool
             )
             for new in rows
         ],
