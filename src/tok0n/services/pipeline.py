@@ -94,7 +94,7 @@ class Pipeline:
             with contextlib.suppress(Tok0nError):
                 call.rate = await self._limiter.state(call.caller)
 
-    async def serve(
+    def serve(
         self,
         endpoint: Endpoint,
         call: Call,
@@ -103,32 +103,54 @@ class Pipeline:
         *,
         on_admitted: Callable[[], None] | None = None,
         on_stream: Callable[["asyncio.Task[Tok0nError | None]"], None] | None = None,
-    ) -> Answer | StreamedAnswer:
+    ) -> Awaitable[Answer | StreamedAnswer]:
         """Read, admit, reserve, call the upstream, settle. The charge of a whole answer is committed when this returns.
 
-        Calls `on_admitted` once the limiter has admitted the request. Raises the errors of `domain.errors`. A stream
-        continues after this returns, and also if this is cancelled: `on_stream` gets its task when it starts.
+        Calls `on_admitted` once the limiter has admitted the request. Raises the errors of `domain.errors`, some of
+        them before the first await. A stream continues after this returns, and also if this is cancelled: `on_stream`
+        gets its task when it starts.
         """
         call.caller = caller
-        reader = self._reader  # Most bodies are small: read them without the cost of a coroutine.
-        small = len(body) <= LARGE_BODY_BYTES
-        request = reader.read_now(endpoint, body) if small else await reader.read(endpoint, body)
+        if len(body) > LARGE_BODY_BYTES:
+            return self._serve_large(endpoint, call, caller, body, on_admitted, on_stream)
+        # Most bodies are small. They are read without the cost of a coroutine.
+        return self._serve_read(endpoint, call, caller, self._reader.read_now(endpoint, body), on_admitted, on_stream)
+
+    async def _serve_large(
+        self,
+        endpoint: Endpoint,
+        call: Call,
+        caller: Caller,
+        body: JsonText,
+        on_admitted: Callable[[], None] | None,
+        on_stream: Callable[["asyncio.Task[Tok0nError | None]"], None] | None,
+    ) -> Answer | StreamedAnswer:
+        request = await self._reader.read(endpoint, body)
+        return await self._serve_read(endpoint, call, caller, request, on_admitted, on_stream)
+
+    def _serve_read(
+        self,
+        endpoint: Endpoint,
+        call: Call,
+        caller: Caller,
+        request: MeteredRequest,
+        on_admitted: Callable[[], None] | None,
+        on_stream: Callable[["asyncio.Task[Tok0nError | None]"], None] | None,
+    ) -> Awaitable[Answer | StreamedAnswer]:
         if not caller.may_use(request.model.id):
             raise InvalidRequest(f"This API key may not use the model {request.model.id}.", param="model")
         call.model = request.model.id
         call.upstream = request.route.upstream
         upstream = self._upstreams[request.route.upstream]
-        if request.stream is not None:
-            relay = self._streams.open(endpoint, call, request, upstream)
-            request = msgspec.structs.replace(request, upstream_body=b"")  # the relay has it, and drops it once sent
-            admitted = self._admitted(endpoint, call, caller, request, upstream, on_admitted, relay)
-            task = asyncio.create_task(_finish(relay, admitted), name="stream")
-            if on_stream is not None:
-                on_stream(task)
-            return await relay.begin(task)
-        answer = await self._admitted(endpoint, call, caller, request, upstream, on_admitted, None)
-        assert answer is not None
-        return answer
+        if request.stream is None:
+            return self._admitted(endpoint, call, caller, request, upstream, on_admitted, None)
+        relay = self._streams.open(endpoint, call, request, upstream)
+        request = msgspec.structs.replace(request, upstream_body=b"")  # the relay has it, and drops it once sent
+        admitted = self._admitted(endpoint, call, caller, request, upstream, on_admitted, relay)
+        task = asyncio.create_task(_finish(relay, admitted), name="stream")
+        if on_stream is not None:
+            on_stream(task)
+        return relay.begin(task)
 
     async def _admitted(
         self,
@@ -139,7 +161,7 @@ class Pipeline:
         upstream: Upstream,
         on_admitted: Callable[[], None] | None,
         relay: Relay | None,
-    ) -> Answer | None:
+    ) -> Answer:
         """Call the upstream with the slots of the limiter and the reserved tokens. With a relay, runs the stream."""
         async with self._limiter.admit(caller, request_id=call.request_id) as admission:
             call.rate = admission.rate
@@ -155,8 +177,7 @@ class Pipeline:
                     if not admission.is_still_valid():
                         raise LimiterUnavailable(detail=ADMISSION_EXPIRED)
                     if relay is not None:
-                        await relay.run(reservation)
-                        return None
+                        return await relay.run(reservation)
                     return await self._call_upstream(endpoint, call, request, upstream, reservation)
             except InsufficientTokens as error:
                 raise _with_largest_output(error, request) from None
@@ -218,7 +239,7 @@ class Pipeline:
         )
 
 
-async def _finish(relay: Relay, admitted: Awaitable[Answer | None]) -> Tok0nError | None:
+async def _finish(relay: Relay, admitted: Awaitable[Answer]) -> Tok0nError | None:
     """Serve a stream in a task of its own, because the client may leave. Returns the error that the client got."""
     try:
         await admitted

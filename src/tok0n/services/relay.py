@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from tok0n.domain.answers import read_answer
+from tok0n.domain.answers import Answer, read_answer
 from tok0n.domain.endpoints.endpoint import Endpoint, StreamReader
 from tok0n.domain.errors import ServerStopped, Tok0nError, UpstreamFailed
 from tok0n.domain.metered_request import MeteredRequest
@@ -109,8 +109,11 @@ class Relay:
             raise
         return StreamedAnswer(body=self.body, task=task)
 
-    async def run(self, reservation: Reservation) -> None:
-        """Call the upstream, relay its events, and settle. Raises the errors of `domain.errors`."""
+    async def run(self, reservation: Reservation) -> Answer:
+        """Call the upstream, relay its events, and settle. Returns the answer without the body, which the client got.
+
+        Raises the errors of `domain.errors`.
+        """
         self._sent_at = self._event_at = self._clock.monotonic()
         self._is_sent = True
         self._reservation = reservation
@@ -128,6 +131,8 @@ class Relay:
                 self._call.upstream_ms = self._milliseconds()
         if self._call.receipt is None:
             await self._settle(reservation)
+        assert self._reader.usage is not None
+        return Answer(body=b"", usage=self._reader.usage)
 
     def finish(self, raised: BaseException | None) -> Tok0nError | None:
         """End the response after `run`. Returns the error that the client got."""

@@ -88,7 +88,7 @@ class RequestLog:
         self._writing = None
 
     def _format_and_write(self, lines: list[RequestLine], dropped: int, rejected: int) -> None:
-        batch = [_fields(line) for line in lines]
+        batch = [_fields(line) | _stream_fields(line.call) if line.call.is_stream else _fields(line) for line in lines]
         if rejected:
             batch.append({"event": "overloaded", "level": "warning", "timestamp": time.time(), "rejected": rejected})
         if dropped:
@@ -127,15 +127,12 @@ def _fields(line: RequestLine) -> dict[str, Any]:
     fields["milliseconds"] = round(line.seconds * 1000, 1)
     if call.upstream_ms is not None:
         fields["upstream_milliseconds"] = call.upstream_ms
-    fields |= _stream_fields(call)
     if line.detail:
         fields["detail"] = line.detail
     return fields
 
 
 def _stream_fields(call: Call) -> dict[str, Any]:
-    if not call.is_stream:
-        return {}
     fields: dict[str, Any] = {"stream": True}
     if call.first_event_ms is not None:
         fields["first_event_milliseconds"] = call.first_event_ms
