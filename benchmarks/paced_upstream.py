@@ -21,7 +21,7 @@ from payloads import COMPLETION
 SMALL_BODY_BYTES = 600
 BACKLOG = 4096
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_ANSWER = (
+ANSWER = (
     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
     f"Content-Length: {len(COMPLETION.encode())}\r\n\r\n{COMPLETION}"
 ).encode()
@@ -48,7 +48,7 @@ class Pace:
         while self._due and self._due[0][0] <= time.monotonic():
             _, transport = self._due.popleft()
             if not transport.is_closing():
-                transport.write(_ANSWER)
+                transport.write(ANSWER)
         if self._due:
             self._timer.set(self._due[0][0])
 
@@ -77,16 +77,15 @@ class Timer:
             return
 
 
-class Upstream(asyncio.Protocol):
+class RequestReader(asyncio.Protocol):
     """One connection, with one request at a time."""
 
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
-        self._received = b""
+    transport: asyncio.Transport
+    _received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
-        self._transport = cast("asyncio.Transport", transport)
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
@@ -97,10 +96,25 @@ class Upstream(asyncio.Protocol):
         if not end or len(body) < body_bytes:
             return
         self._received = b""
-        if body_bytes < SMALL_BODY_BYTES:
-            self._transport.write(_ANSWER)
+        self.answer(body)
+
+    def answer(self, body: bytes) -> None:
+        """Answer a request with this body."""
+        raise NotImplementedError
+
+
+class Upstream(RequestReader):
+    """Answers when it is due."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+
+    def answer(self, body: bytes) -> None:
+        """Answer a small request now, and any other one later."""
+        if len(body) < SMALL_BODY_BYTES:
+            self.transport.write(ANSWER)
         else:
-            self._pace.answer_later(self._transport)
+            self._pace.answer_later(self.transport)
 
 
 async def main(port: int, seconds: float) -> None:

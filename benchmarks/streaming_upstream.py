@@ -8,20 +8,13 @@ request without `"stream":true` is answered at once, and so is a small one: a ga
 import asyncio
 import re
 import sys
-from typing import cast
 
 import uvloop
-from payloads import COMPLETION, UPSTREAM_MODEL
+from paced_upstream import ANSWER, BACKLOG, SMALL_BODY_BYTES, RequestReader
+from payloads import UPSTREAM_MODEL
 
-SMALL_BODY_BYTES = 600
-BACKLOG = 4096
 TICK_SECONDS = 0.001
-_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _STREAM = re.compile(rb'"stream" *: *true')
-_ANSWER = (
-    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-    f"Content-Length: {len(COMPLETION.encode())}\r\n\r\n{COMPLETION}"
-).encode()
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 _CHUNK = (
     '{{"id":"chatcmpl-B9MHDbslfkBeAs8l4bebGdFOJ6PeG","object":"chat.completion.chunk","created":1741570283,'
@@ -94,31 +87,18 @@ class Pace:
             slot[:] = [upstream for upstream in slot if upstream.left]
 
 
-class Upstream(asyncio.Protocol):
-    """One connection, with one request at a time."""
+class Upstream(RequestReader):
+    """Streams if it is asked to."""
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
-        self._received = b""
         self.left = 0
-        self.transport: asyncio.Transport
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the loop."""
-        self.transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        """Called by the loop."""
-        self._received += data
-        head, end, body = self._received.partition(b"\r\n\r\n")
-        length = _CONTENT_LENGTH.search(head)
-        body_bytes = int(length[1]) if length else 0
-        if not end or len(body) < body_bytes:
-            return
-        self._received = b""
+    def answer(self, body: bytes) -> None:
+        """Answer at once, or begin a stream."""
         if not _STREAM.search(body):
-            self.transport.write(_ANSWER)
-        elif body_bytes < SMALL_BODY_BYTES:
+            self.transport.write(ANSWER)
+        elif len(body) < SMALL_BODY_BYTES:
             self.transport.write(_HEAD + _FIRST + _CONTENT + _END)
         else:
             self._pace.begin(self)

@@ -243,7 +243,7 @@ async def _leases_end(here: Installation, *, by_us: int) -> None:
 
 
 async def _reservations_end(here: Installation, *, by_us: int) -> None:
-    """What the last servers left is PENDING until its expiry, which has a bound; then any living server ends it."""
+    """Reservations of killed servers stay PENDING until they expire. Then any running server ends them."""
     store = here.store
     assert (await SqlAccounts(store).get(EMAIL)).balance.pending > 0, "twenty crashes under load left something"
     latest = sa.select(sa.func.max(schema.request.c.expires_at_us)).where(schema.request.c.status == "PENDING")

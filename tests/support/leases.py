@@ -17,7 +17,7 @@ FROM CAST(extract(epoch FROM now()) * 1000000 AS bigint) AS now_us WHERE id = :i
 
 
 async def leased_ledger(store: PostgresStore, *, read_back_seconds_max: float = 10.0) -> PostgresLedger:
-    """A ledger whose process is alive until the year 2096."""
+    """A ledger whose process has a lease until the year 2096."""
     await store.write(lambda tx: tx.execute(_LONG, {"id": PROCESS_ID}) and None)
     return PostgresLedger(store, process_id=PROCESS_ID, read_back_seconds_max=read_back_seconds_max)
 

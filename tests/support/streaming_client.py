@@ -76,7 +76,7 @@ class StreamClient:
         return self.events
 
     async def closed(self) -> bool:
-        """Wait until the server closes the connection. Returns whether it sent nothing before."""
+        """Wait until the server closes the connection. Returns whether it sent nothing before that."""
         async with asyncio.timeout(SECONDS_MAX):
             return await self.reader.read(1) == b""
 

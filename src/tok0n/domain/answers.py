@@ -7,7 +7,6 @@ import msgspec
 
 from tok0n.domain.answer_json import decode, replace_member
 from tok0n.domain.endpoints.endpoint import Endpoint
-from tok0n.domain.errors import UpstreamFailed
 from tok0n.domain.upstream_failures import Scrub, invalid_response, read_failure, without_usage
 from tok0n.domain.usage import Usage
 
@@ -35,10 +34,14 @@ def read_answer(
     `UpstreamFailed` for any other failure.
     """
     if status != 200:
-        failure = read_failure(status, body, public_model=public_model, upstream_model=upstream_model, scrub=scrub)
-        if status == 429 and isinstance(failure, UpstreamFailed):
-            failure.retry_after_seconds = retry_after_seconds
-        raise failure
+        raise read_failure(
+            status,
+            body,
+            public_model=public_model,
+            upstream_model=upstream_model,
+            scrub=scrub,
+            retry_after_seconds=retry_after_seconds,
+        )
     values = decode(body)
     fault = endpoint.find_fault(values)
     if fault is not None:

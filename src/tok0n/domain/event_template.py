@@ -14,7 +14,10 @@ _TEXT = re.compile(rb'[^"\\\x00-\x1f]*(?:\\["\\/bfnrt][^"\\\x00-\x1f]*)*')
 
 
 class EventTemplate:
-    """A known event, split at its texts: the fixed parts of its data, and of what the client got for it."""
+    """What is the same in all events that differ from a known one only in their texts.
+
+    `data` has the parts of the event between its texts, and `output` those of what the client got for it.
+    """
 
     __slots__ = ("_bytes_min", "_first", "_last", "_middle", "_output")
 

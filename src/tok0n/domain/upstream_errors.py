@@ -212,7 +212,7 @@ def _make(message: str | None, error: dict[str, Any]) -> ReportedError:
 
 
 def _status(error: dict[str, Any]) -> int | None:
-    """Return the HTTP status in the code, which is a number or a string of digits."""
+    """Return the error's code if it is an HTTP status from 400 to 599, as a number or a string. Otherwise None."""
     code = error.get("code")
     if type(code) is str and len(code) == 3 and code.isascii() and code.isdigit():
         code = int(code)

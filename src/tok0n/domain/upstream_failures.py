@@ -74,13 +74,22 @@ def without_usage() -> UpstreamFailed:
 
 
 def read_failure(
-    status: int, body: bytes, *, public_model: str, upstream_model: str, scrub: Scrub
+    status: int,
+    body: bytes,
+    *,
+    public_model: str,
+    upstream_model: str,
+    scrub: Scrub,
+    retry_after_seconds: float | None = None,
 ) -> RejectedByUpstream | UpstreamFailed:
-    """Return the error for a response with any other status than 200."""
+    """Return the error for a response with any other status than 200.
+
+    `retry_after_seconds` comes from the header of a 429.
+    """
     if 200 <= status < 300:
         return invalid_response(status, "instead of 200")
     values = decode(body)
-    return _judge(
+    failure = _judge(
         read_error(values),
         status,
         may_reject=status in _INPUT_STATUSES and values is not None,
@@ -89,6 +98,9 @@ def read_failure(
         upstream_model=upstream_model,
         scrub=scrub,
     )
+    if status == 429 and isinstance(failure, UpstreamFailed):
+        failure.retry_after_seconds = retry_after_seconds
+    return failure
 
 
 def read_error_in_stream(

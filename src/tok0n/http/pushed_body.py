@@ -8,7 +8,7 @@ PIECE_BYTES = 48
 """The memory that a waiting piece takes besides its bytes: the header of the object, and its place in the list."""
 
 HELD_SHARE = 1.25
-"""The memory that waiting bytes take, because the allocator can't reuse all that pieces of other sizes leave."""
+"""The memory that one waiting byte takes. The allocator can't reuse all the gaps that freed pieces leave."""
 
 
 def held_bytes(unsent_bytes: int, pieces: int) -> int:
@@ -72,8 +72,7 @@ class PushedBody:
             return
         self.pushed_bytes += len(piece)
         if self._waiting or self._writer is None or not self._writer.write(piece):
-            self._waiting.append(piece)
-            self.waiting_bytes += len(piece)
+            self._keep(piece)
 
     def complete(self, last: bytes = b"") -> None:
         """End the body with a last piece."""
@@ -104,11 +103,14 @@ class PushedBody:
     def _end(self, last: bytes) -> None:
         if last and not self.is_closed:
             self.pushed_bytes += len(last)
-            self.waiting_bytes += len(last)
-            self._waiting.append(last)
+            self._keep(last)
         self.is_over = True
         if self._writer is not None:
             self._writer.wake()
+
+    def _keep(self, piece: bytes) -> None:
+        self._waiting.append(piece)
+        self.waiting_bytes += len(piece)
 
     # For the server
 

@@ -10,7 +10,6 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
-import structlog
 
 from tok0n.domain import ids
 from tok0n.domain.accounts import Caller
@@ -31,8 +30,6 @@ from tok0n.services.request_reader import LARGE_BODY_BYTES, RequestReader
 from tok0n.services.reservations import Reservation, Reservations
 from tok0n.services.streams import Streams
 
-log = structlog.get_logger()
-
 RANDOM_POOL_IDS = 256
 """How many request ids share one system call for random bytes."""
 
@@ -41,6 +38,10 @@ SETTLE_SECONDS_MAX = 60
 
 A settlement that takes longer can find the row expired: the client then gets an error, and is not charged.
 """
+
+
+OnStream = Callable[["asyncio.Task[Tok0nError | None]"], None]
+"""Takes the task of a stream when it starts."""
 
 
 class Pipeline:
@@ -102,7 +103,7 @@ class Pipeline:
         body: JsonText,
         *,
         on_admitted: Callable[[], None] | None = None,
-        on_stream: Callable[["asyncio.Task[Tok0nError | None]"], None] | None = None,
+        on_stream: OnStream | None = None,
     ) -> Awaitable[Answer | StreamedAnswer]:
         """Read, admit, reserve, call the upstream, settle. The charge of a whole answer is committed when this returns.
 
@@ -123,7 +124,7 @@ class Pipeline:
         caller: Caller,
         body: JsonText,
         on_admitted: Callable[[], None] | None,
-        on_stream: Callable[["asyncio.Task[Tok0nError | None]"], None] | None,
+        on_stream: OnStream | None,
     ) -> Answer | StreamedAnswer:
         request = await self._reader.read(endpoint, body)
         return await self._serve_read(endpoint, call, caller, request, on_admitted, on_stream)
@@ -135,7 +136,7 @@ class Pipeline:
         caller: Caller,
         request: MeteredRequest,
         on_admitted: Callable[[], None] | None,
-        on_stream: Callable[["asyncio.Task[Tok0nError | None]"], None] | None,
+        on_stream: OnStream | None,
     ) -> Awaitable[Answer | StreamedAnswer]:
         if not caller.may_use(request.model.id):
             raise InvalidRequest(f"This API key may not use the model {request.model.id}.", param="model")
@@ -218,8 +219,6 @@ class Pipeline:
             retry_after_seconds=response.retry_after_seconds,
         )
         call.receipt = await reservation.settle(answer.usage, upstream_ms=call.upstream_ms)
-        if call.receipt.shortfall:
-            log.error("shortfall", request=call.request_id, model=call.model, tokens=call.receipt.shortfall)
         return answer
 
     def _new(self, call: Call, caller: Caller, request: MeteredRequest, upstream: Upstream) -> NewReservation:

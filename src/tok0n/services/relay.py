@@ -7,12 +7,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
-import structlog
 
-from tok0n.domain.answers import Answer, read_answer
+from tok0n.domain.answers import Answer
 from tok0n.domain.endpoints.endpoint import Endpoint, StreamReader
 from tok0n.domain.errors import ServerStopped, Tok0nError, UpstreamFailed
 from tok0n.domain.metered_request import MeteredRequest
+from tok0n.domain.upstream_failures import read_failure
 from tok0n.http.pushed_body import PushedBody
 from tok0n.ports.clock import Clock
 from tok0n.ports.upstream import StreamedResponse, Upstream
@@ -21,8 +21,6 @@ from tok0n.services.reservations import Reservation
 
 if TYPE_CHECKING:
     from tok0n.services.streams import Streams
-
-log = structlog.get_logger()
 
 KEEP_ALIVE = b": keep-alive\n"
 """A comment, which clients ignore and which keeps proxies from closing the connection."""
@@ -215,11 +213,9 @@ class Relay:
     async def _read(self, response: StreamedResponse) -> None:
         """Relay until the stream is over. Raises the error of one that can't be charged."""
         if response.status != 200:
-            body = await response.read_all()
-            read_answer(
-                self._endpoint,
+            raise read_failure(
                 response.status,
-                body,
+                await response.read_all(),
                 public_model=self._public_model,
                 upstream_model=self._upstream_model,
                 scrub=self._upstream.scrub,
@@ -251,8 +247,6 @@ class Relay:
             await reservation.settle(usage, upstream_ms=call.upstream_ms, client_left=call.client_left)
         finally:  # a client is told of a charge that was committed when the server stopped
             call.receipt = reservation.receipt
-        if call.receipt is not None and call.receipt.shortfall:
-            log.error("shortfall", request=call.request_id, model=call.model, tokens=call.receipt.shortfall)
 
     def _check_upstream(self, now: float) -> None:
         """End a stream whose upstream is silent for too long, or whose charge is known because its client left."""
@@ -294,7 +288,7 @@ class Relay:
         return self.body.pushed_bytes - self.body.unsent_bytes
 
     def _on_body_close(self) -> None:
-        if self.body.has_left and not self._over.done() and self._is_cut:
+        if self._is_cut:
             self._end()
         self._streams.remove_if_over(self)
 

@@ -143,6 +143,9 @@ class Reservation:
             except AccountingFailed as error:
                 failure = error
             else:
+                if self.receipt.shortfall:
+                    new = self._new
+                    log.error("shortfall", request=new.request_id, model=new.model, tokens=self.receipt.shortfall)
                 return self.receipt
         raise AccountingFailed(upstream_called=True, detail=failure.detail) from failure
 

@@ -21,8 +21,8 @@ DROP_TO_SHARE = 15 / 16
 class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of all streams together.
 
-    `hold_seconds` is how long the beginning of a response waits for content. `unread_bytes_max` limits the
-    memory of the bytes that wait for all clients.
+    `hold_seconds` is how long the beginning of a response waits for content. `unread_bytes_max` limits the memory
+    of the bytes that wait for all clients.
     """
 
     streams_max: int = 5_000
@@ -38,7 +38,7 @@ class Streams:
         self._clock = clock
         self._open: set[Relay] = set()
         self._unread_bytes = 0
-        """At least the bytes that wait: it grows with each piece, and is corrected by `_count_unread`."""
+        """At least the memory that waits for clients. Each piece adds to it, and `_count_unread` corrects it."""
         self.hold_seconds = limits.hold_seconds
 
     def __len__(self) -> int:

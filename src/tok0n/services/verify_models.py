@@ -179,7 +179,7 @@ class VerifyModels:
         return await self._dispatch(model, lambda: self._try(model, request), exclusive_us=exclusive_us)
 
     async def _dispatch(self, model: Model, send: Callable[[], Awaitable[_T]], *, exclusive_us: int) -> _T | None:
-        """Admit a request, store it, and send it. None if another process verifies the model."""
+        """Admit a request, store it, and send it. Returns None if another process is verifying the model."""
         request_id = ids.request_id(self._clock.now_us(), os.urandom(ids.RANDOM_BYTES))
         async with self._limiter.admit_operator(request_id=request_id) as admission:
             if not await self._models.claim_verification(

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import msgspec
 
-from tok0n.domain.answers import read_answer
 from tok0n.domain.catalogue import (
     STREAM_VERIFICATION_PROMPT,
     VERIFICATION_PROMPT,
@@ -17,6 +16,7 @@ from tok0n.domain.continuous_usage import ContinuousUsage
 from tok0n.domain.endpoints.endpoint import Endpoint, StreamReader
 from tok0n.domain.errors import Overloaded, Tok0nError, UpstreamFailed
 from tok0n.domain.metered_request import MeteredRequest
+from tok0n.domain.upstream_failures import read_failure
 from tok0n.domain.usage import Usage
 from tok0n.ports.upstream import StreamedResponse, Upstream
 from tok0n.services.relay import COMPLETE_SECONDS
@@ -75,7 +75,7 @@ async def try_stream(
             endpoint.upstream_path, request.upstream_body, timeout_seconds=timeout_seconds
         ) as response:
             if response.status != 200:
-                return _rejection(endpoint, upstream, request, response.status, await response.read_all())
+                return _rejection(upstream, request, response.status, await response.read_all())
             await _read(response, reader, continuous)
     except Tok0nError as error:
         detail = error.detail or error.message
@@ -107,19 +107,13 @@ async def _read(response: StreamedResponse, reader: StreamReader, continuous: Co
         continuous.feed(piece)
 
 
-def _rejection(
-    endpoint: Endpoint, upstream: Upstream, request: MeteredRequest, status: int, body: bytes
-) -> StreamOutcome:
+def _rejection(upstream: Upstream, request: MeteredRequest, status: int, body: bytes) -> StreamOutcome:
+    error = read_failure(
+        status,
+        body,
+        public_model=request.model.id,
+        upstream_model=request.route.upstream_model,
+        scrub=upstream.scrub,
+    )
     rejects_options = status in _INPUT_STATUSES and any(name in body for name in _OPTION_NAMES)
-    try:
-        read_answer(
-            endpoint,
-            status,
-            body,
-            public_model=request.model.id,
-            upstream_model=request.route.upstream_model,
-            scrub=upstream.scrub,
-        )
-    except Tok0nError as error:
-        return StreamOutcome(detail=error.detail or error.message, rejects_options=rejects_options)
-    raise AssertionError("a status other than 200 is no answer")
+    return StreamOutcome(detail=error.detail or error.message, rejects_options=rejects_options)

@@ -10,9 +10,9 @@ from tok0n.domain.ledger import AuditReport
 from tok0n.ports.ledger import RecentRequest
 
 AUDIT_PAUSE_SECONDS_MAX = 0.02
-"""The longest pause after a snapshot, in which SQLite can complete a checkpoint and start its WAL again.
+"""After each snapshot, the audit pauses for as long as the snapshot took, and at most this long.
 
-The pause after a shorter snapshot is as long as the snapshot.
+In the pause, SQLite can complete a checkpoint and start its WAL again.
 """
 
 
