@@ -35,9 +35,11 @@ class SlidingWindow:
 
     def count(self, now: float) -> int:
         """Return how many events count at `now`."""
-        times = self._times
-        start, end = self._start, len(times)
+        times, start = self._times, self._start
+        end = len(times)
         horizon = now - WINDOW_SECONDS
+        if start < end and times[start] > horizon:
+            return end - start - self._removed
         while start < end:
             time = times[start]
             if time > horizon:

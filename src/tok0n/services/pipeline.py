@@ -85,8 +85,12 @@ class Pipeline:
 
     async def authenticate(self, call: Call, authorization: bytes | None) -> Caller:
         """Return the caller whose API key is in `authorization`. Raises `InvalidApiKey` or `AccountingFailed`."""
-        cache = self._caller_cache
-        caller = call.caller = cache.cached(authorization) or await cache.authenticate(authorization)
+        caller = call.caller = await self._caller_cache.authenticate(authorization)
+        return caller
+
+    def cached_caller(self, call: Call, authorization: bytes | None) -> Caller | None:
+        """Return the caller without a query, or None: then call `authenticate`."""
+        caller = call.caller = self._caller_cache.cached(authorization)
         return caller
 
     async def find_rate(self, call: Call) -> None:

@@ -295,17 +295,23 @@ def _charge(connection: sqlite3.Connection, settled: list[_Settled], results: di
     if budget_rows:
         connection.executemany(statements.END_BUDGET, budget_rows)
     entries: list[statements.Row] = []
-    account_rows: list[statements.Row] = [(account_id, *_sums(group)) for account_id, group in accounts.items()]
+    account_sums = {account_id: _sums(group) for account_id, group in accounts.items()}
+    account_rows: list[statements.Row] = [(account_id, *sums) for account_id, sums in account_sums.items()]
     for account_id, posted, pending in statements.CHARGE.fetch(connection, account_rows):
-        entries += _entries(accounts[account_id], Balance(posted=posted, pending=pending), results)
+        balance = Balance(posted=posted, pending=pending)
+        posted_before = posted + account_sums[account_id][0]
+        entries += _entries(accounts[account_id], posted_before, balance, results)
     statements.INSERT_USAGE.run(connection, entries)
 
 
 def _entries(
-    group: list[_Settled], balance: Balance, results: dict[str, Receipt | Tok0nError]
+    group: list[_Settled], posted_before: int, balance: Balance, results: dict[str, Receipt | Tok0nError]
 ) -> Iterator[statements.Row]:
-    """Yield the rows of the usage entries of one account, and add the receipts. `balance` is that after the group."""
-    posted = balance.posted + _sums(group)[0]
+    """Yield the rows of the usage entries of one account, and add the receipts.
+
+    `posted_before` is the account's posted balance before the group, `balance` the balance after it.
+    """
+    posted = posted_before
     for item in group:
         posted -= item.charged
         settlement = item.settlement
