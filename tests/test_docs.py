@@ -16,12 +16,12 @@ import yaml
 from support.chat_streams import request_of
 from support.gateways import ServerProcess, environment, tok0n, tok0n_json
 from tok0n.adapters.stripe import EVENT_TYPES
-from tok0n.api.errors import TABLE
+from tok0n.api.errors import STATUSES
 from tok0n.api.openapi import document
 from tok0n.cli import main
-from tok0n.domain.endpoints.chat_stream import ChatStreamReader
+from tok0n.domain.endpoints.chat_stream import KEEP_ALIVE, ChatStreamReader
+from tok0n.domain.endpoints.error_shapes import OPENAI_TYPES
 from tok0n.domain.errors import UpstreamFailed
-from tok0n.services.relay import KEEP_ALIVE
 from tok0n.web.public.docs import WRITTEN_BASE_URL
 
 ROOT = Path(__file__).parent.parent
@@ -44,7 +44,8 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 
 def test_the_error_table_is_that_of_the_code() -> None:
     rows = re.findall(r"^\| (\d{3}) \| `(\w+)` \| `(\w+)`", (ROOT / "docs/errors.md").read_text(), re.MULTILINE)
-    assert {code: (int(status), kind) for status, code, kind in rows} == TABLE
+    expected = {code: (status, OPENAI_TYPES[code]) for code, status in STATUSES.items()}
+    assert {code: (int(status), kind) for status, code, kind in rows} == expected
 
 
 def test_every_command_is_documented_and_every_documented_one_is_there() -> None:
@@ -165,7 +166,8 @@ def test_the_streaming_page_shows_the_events_that_the_server_sends() -> None:
     page = (ROOT / "docs/guide/streaming.md").read_text()
     error = UpstreamFailed("The upstream provider timed out.", detail="")
     reader = ChatStreamReader(request_of(), event_bytes_max=1, scrub=str)
-    assert f"```\n{reader.render_failure(error).decode().rstrip()}\n```" in page
+    event = reader.render_failure(error, request_id="req_1").decode().rstrip()
+    assert f"```\n{event}\n```" in page
     assert f"```\n{KEEP_ALIVE.decode()}```" in page
     documented = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
     assert set(documented) <= set(document(is_streaming=True)["components"]["schemas"]["Receipt"]["properties"])

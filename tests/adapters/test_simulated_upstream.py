@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from support.models import make_model
+from support.requests import metered_request
 from tok0n.adapters.upstream.http import HttpUpstream
 from tok0n.bootstrap import demo
 from tok0n.demo.simulated_upstream import CONTEXT_WINDOW_TOKENS, MODELS, SLOW_SECONDS, simulated_upstream
@@ -82,8 +83,7 @@ def read(response: httpx.Response) -> Answer:
         CHAT,
         response.status_code,
         response.content,
-        public_model="demo",
-        upstream_model="demo",
+        request=metered_request("demo", upstream_model="demo"),
         scrub=lambda text: text,
     )
 
@@ -206,7 +206,7 @@ async def test_the_broken_one_fails_in_seven_ways_and_then_from_the_start(
 
     async def call() -> None:
         answer = await upstream.send("/chat/completions", body)
-        read_answer(CHAT, answer.status, answer.body, public_model="m", upstream_model="m", scrub=str)
+        read_answer(CHAT, answer.status, answer.body, request=metered_request(), scrub=str)
 
     async with contextlib.aclosing(upstream):
         for _ in range(9):

@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from conformance.upstream_messages import BODY, GZIP, Row, chunk, chunked, coded, head, raw_deflate, sized
 from conformance.upstream_server import Peer, UpstreamServer
 from conformance.upstream_table import ROWS
+from support.requests import metered_request
 from tok0n.adapters.upstream import proxy
 from tok0n.adapters.upstream.connection import UpstreamConnection, deliver
 from tok0n.adapters.upstream.decoding import BodyDecoder, DecodedBodyTooLarge, UndecodableBody
@@ -143,7 +144,7 @@ async def test_a_second_answer_on_an_idle_tls_connection_is_never_read_as_an_ans
 
 async def complete_and_read(upstream: HttpUpstream) -> None:
     answer = await upstream.send("/chat/completions", b"{}")
-    read_answer(CHAT, answer.status, answer.body, public_model="m", upstream_model="m", scrub=str)
+    read_answer(CHAT, answer.status, answer.body, request=metered_request(), scrub=str)
 
 
 async def test_an_answer_that_tls_cut_is_not_charged(tmp_path: Path) -> None:

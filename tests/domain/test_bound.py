@@ -1,7 +1,9 @@
 """The upper bound is never below what a real byte-level tokenizer reports, whatever the text."""
 
+import json
 import sys
 import unicodedata
+from collections.abc import Callable
 
 import bpe_openai
 import msgspec
@@ -10,7 +12,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from support.models import make_model
-from tok0n.domain.bound import CUT_BYTES, RUN_CHARACTERS, _combining_characters, string_bound
+from tok0n.domain.bound import (
+    CUT_BYTES,
+    RUN_CHARACTERS,
+    TextSize,
+    _combining_characters,
+    definition_size,
+    string_bound,
+)
 from tok0n.domain.endpoints.chat import read_chat_request
 from tok0n.domain.metered_request import MeteredRequest
 
@@ -112,13 +121,31 @@ def test_every_string_of_a_message_counts() -> None:
     assert request.prompt_bound == sum(map(len, strings)) + 3 * 16 + 512
 
 
-def test_tools_and_formats_count_four_times_their_bytes() -> None:
+TOOLS = [{"type": "function", "function": {"name": "f", "description": "é"}}] * 3
+
+
+@pytest.mark.parametrize("encode", [msgspec.json.encode, lambda value: json.dumps(value).encode()])
+def test_tools_and_formats_count_their_bytes_once(encode: Callable[[object], bytes]) -> None:
     plain = read(messages=[{"role": "user", "content": "Hi"}])
-    tools = [{"type": "function", "function": {"name": "f", "description": "é"}}]
     response_format = {"type": "json_object"}
-    request = read(messages=[{"role": "user", "content": "Hi"}], tools=tools, response_format=response_format)
-    size = len(msgspec.json.encode(tools)) + len(msgspec.json.encode(response_format))
-    assert request.prompt_bound - plain.prompt_bound == 4 * size + 512
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "tools": TOOLS}
+    request = read_chat_request(encode(body | {"response_format": response_format}), find_model=lambda _: MODEL)
+    size = len(encode(TOOLS)) + len(encode(response_format))
+    assert request.prompt_bound - plain.prompt_bound == size + 512 + 3 * 64
+
+
+@given(st.recursive(st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_the_size_of_a_definition_covers_its_text_in_every_normal_form(value: object) -> None:
+    for raw in (msgspec.json.encode(value), json.dumps(value).encode()):
+        texts = TextSize()
+        bound = definition_size(value, raw, texts) + sum(map(string_bound, texts.other))
+        for form in ("NFC", "NFKC"):
+            assert len(unicodedata.normalize(form, raw_text(value)).encode()) <= bound
+
+
+def raw_text(value: object) -> str:
+    """The JSON of a value without escapes, as a template renders it."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def test_a_prediction_is_added_to_the_output() -> None:

@@ -142,7 +142,7 @@ def test_a_stream_that_cannot_be_charged(body: bytes) -> None:
 
 
 def test_the_error_event_has_the_shape_of_the_endpoint() -> None:
-    output = reader().render_failure(RejectedByUpstream("No", param="messages"))
+    output = reader().render_failure(RejectedByUpstream("No", param="messages"), request_id="req_1")
     expected = {"message": "No", "type": "invalid_request_error", "param": "messages", "code": "invalid_request"}
     assert events_of(output) == [{"error": expected}]
 

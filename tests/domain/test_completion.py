@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from support.fakes import ANSWER
+from support.requests import metered_request
 from support.scripted_upstream import USAGE
 from tok0n.domain.answers import Answer, read_answer
 from tok0n.domain.endpoints.chat import CHAT
@@ -21,8 +22,7 @@ def read(body: bytes, *, status: int = 200, public_model: str = "public") -> Ans
         CHAT,
         status,
         body,
-        public_model=public_model,
-        upstream_model="upstream-demo",
+        request=metered_request(public_model, upstream_model="upstream-demo"),
         scrub=lambda text: scrub(text, ["operators-key"]),
     )
 

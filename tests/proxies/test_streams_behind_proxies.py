@@ -12,6 +12,7 @@ from support.gateways import Running, running
 from support.proxies import DOCUMENTED, PROXIES, proxy
 from support.scripted_upstream import ScriptedUpstream
 from support.streaming import DONE, REPORT, STOP, chunk
+from tok0n.domain.endpoints.chat_stream import KEEP_ALIVE
 from tok0n.services import relay
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +40,7 @@ async def test_each_event_and_comment_passes_a_proxy_before_the_next_one_is_sent
         head = await reader.readuntil(b"\r\n\r\n")
         assert b"content-type: text/event-stream; charset=utf-8" in head.lower()
         await reader.readuntil(b"first")
-        await reader.readuntil(relay.KEEP_ALIVE)
+        await reader.readuntil(KEEP_ALIVE)
         is_first_read.set()
         await reader.readuntil(b"second")
         await reader.readuntil(DONE)

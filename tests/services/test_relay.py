@@ -10,6 +10,7 @@ from support.fakes import FakeClock, FakeUpstream
 from support.gateways import InProcess, in_process
 from support.ledgers import ENGINES
 from support.streaming import DONE, REPORT, ROLE, STOP, USAGE, Stream, StreamingReader, charged, chunk, events, opened
+from tok0n.domain.endpoints.chat_stream import KEEP_ALIVE
 from tok0n.domain.errors import (
     AccountingFailed,
     Overloaded,
@@ -19,7 +20,6 @@ from tok0n.domain.errors import (
     UpstreamFailed,
 )
 from tok0n.ports.upstream import UpstreamResponse
-from tok0n.services.relay import KEEP_ALIVE
 from tok0n.services.reservations import Reservation
 
 pytestmark = pytest.mark.anyio

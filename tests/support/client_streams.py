@@ -12,6 +12,7 @@ import pytest
 from support.gateways import Running, environment, running
 from support.scripted_upstream import ScriptedUpstream
 from tok0n.bootstrap import wiring
+from tok0n.domain.endpoints.chat_stream import KEEP_ALIVE
 from tok0n.http.pushed_body import PushedBody
 from tok0n.services import relay
 
@@ -165,7 +166,7 @@ async def streaming_gateway(
 
     def push_and_tell(body: PushedBody, piece: bytes) -> None:
         push(body, piece)
-        if piece == relay.KEEP_ALIVE:
+        if piece == KEEP_ALIVE:
             upstream.kept_alive.set()
 
     overrides = {"server.streaming": True, "server.stream_hold_seconds": hold_seconds}

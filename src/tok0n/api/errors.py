@@ -3,7 +3,7 @@
 import math
 
 from tok0n.domain.endpoints.endpoint import RenderError
-from tok0n.domain.endpoints.error_shapes import TYPES, render_openai_error
+from tok0n.domain.endpoints.error_shapes import render_openai_error
 from tok0n.domain.errors import (
     AccountingFailed,
     InsufficientTokens,
@@ -21,24 +21,25 @@ from tok0n.http.message import Headers, Response
 
 RETRY_AFTER_SECONDS_MAX = 60
 
-TABLE: dict[str, tuple[int, str]] = {
-    "invalid_request": (400, TYPES["invalid_request"]),
-    "invalid_api_key": (401, TYPES["invalid_api_key"]),
-    "insufficient_tokens": (402, TYPES["insufficient_tokens"]),
-    "not_found": (404, "invalid_request_error"),
-    "model_not_found": (404, "invalid_request_error"),
-    "method_not_allowed": (405, "invalid_request_error"),
-    "request_timeout": (408, "invalid_request_error"),
-    "request_too_large": (413, "invalid_request_error"),
-    "rate_limit_error": (429, TYPES["rate_limit_error"]),
-    "headers_too_large": (431, "invalid_request_error"),
-    "http_version_not_supported": (505, "invalid_request_error"),
-    "api_error": (500, TYPES["api_error"]),
-    "upstream_error": (502, TYPES["upstream_error"]),
-    "rate_limit_unavailable": (503, TYPES["rate_limit_unavailable"]),
-    "overloaded": (503, TYPES["overloaded"]),
+STATUSES: dict[str, int] = {
+    "invalid_request": 400,
+    "invalid_api_key": 401,
+    "insufficient_tokens": 402,
+    "not_found": 404,
+    "model_not_found": 404,
+    "method_not_allowed": 405,
+    "request_timeout": 408,
+    "request_too_large": 413,
+    "upgrade_required": 426,
+    "rate_limit_error": 429,
+    "headers_too_large": 431,
+    "http_version_not_supported": 505,
+    "api_error": 500,
+    "upstream_error": 502,
+    "rate_limit_unavailable": 503,
+    "overloaded": 503,
 }
-"""The HTTP status and the type of each error code. docs/errors.md tells customers how to fix each error."""
+"""The HTTP status of each error code. docs/errors.md tells customers how to fix each error."""
 
 
 class RequestTooLarge(InvalidRequest):
@@ -67,20 +68,22 @@ class BodiesTooLarge(EdgeError):
 
 def error_body(*, message: str, code: str, param: str | None = None) -> bytes:
     """Return the JSON of an error in OpenAI's shape, for paths under /v1 without an endpoint of their own."""
-    return render_openai_error(message=message, type_=TABLE[code][1], code=code, param=param)
+    return render_openai_error(message=message, code=code, param=param)
 
 
 def status_of(error: Tok0nError) -> int:
     """Return the HTTP status of an error."""
-    return TABLE[error.code][0]
+    return STATUSES[error.code]
 
 
-def error_response(error: Tok0nError, render: RenderError = render_openai_error) -> Response:
+def error_response(
+    error: Tok0nError, render: RenderError = render_openai_error, *, request_id: str | None = None
+) -> Response:
     """Return the response to an error of the tree, in the shape of the endpoint that `render` belongs to."""
     param = error.param if isinstance(error, InvalidRequest) else None
     headers: Headers = [(b"content-type", b"application/json"), *_extra_headers(error)]
-    status, type_ = TABLE[error.code]
-    return Response(status, headers, render(message=error.message, type_=type_, code=error.code, param=param))
+    body = render(message=error.message, code=error.code, param=param, request_id=request_id)
+    return Response(STATUSES[error.code], headers, body)
 
 
 def _extra_headers(error: Tok0nError) -> Headers:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n import __version__
-from tok0n.api.errors import RETRY_AFTER_SECONDS_MAX, TABLE
+from tok0n.api.errors import RETRY_AFTER_SECONDS_MAX, STATUSES
 from tok0n.api.openapi_schemas import schemas
 from tok0n.domain.endpoints import ENDPOINTS
 from tok0n.domain.endpoints.endpoint import Endpoint
@@ -218,7 +218,7 @@ def _errors(*codes: str) -> dict[str, Any]:
     for code in codes:
         cause, headers = _ERRORS[code]
         response = responses.setdefault(
-            str(TABLE[code][0]), {"description": "", "headers": {}, "content": _json("Error")}
+            str(STATUSES[code]), {"description": "", "headers": {}, "content": _json("Error")}
         )
         response["description"] = f"{response['description']} `{code}`: {cause}".strip()
         response["headers"] |= _headers("x-request-id", *headers)

@@ -3,8 +3,9 @@
 from typing import Any
 
 from tok0n.api.account_bodies import account_schemas
-from tok0n.api.errors import TABLE
+from tok0n.api.errors import STATUSES
 from tok0n.domain.endpoints import ENDPOINTS
+from tok0n.domain.endpoints.error_shapes import OPENAI_TYPES
 
 
 def schemas(*, is_streaming: bool) -> dict[str, Any]:
@@ -40,9 +41,9 @@ def _error() -> dict[str, Any]:
         "required": ["message", "type", "param", "code"],
         "properties": {
             "message": {"type": "string"},
-            "type": {"enum": sorted({kind for _, kind in TABLE.values()})},
+            "type": {"enum": sorted(set(OPENAI_TYPES.values()))},
             "param": {"type": ["string", "null"]},
-            "code": {"enum": sorted(TABLE)},
+            "code": {"enum": sorted(STATUSES)},
         },
     }
     return {"type": "object", "required": ["error"], "properties": {"error": error}}

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tok0n.api.errors import TABLE, error_body
+from tok0n.api.errors import STATUSES, error_body
 from tok0n.domain.errors import UnknownModel
 from tok0n.services.catalogue import Catalogue, ListedModel
 
@@ -73,8 +73,8 @@ def is_page_request(request: Request) -> bool:
 
 
 def error(code: str, message: str, *, param: str | None = None) -> Response:
-    """Return an error response by its code in `errors.TABLE`."""
-    return Response(error_body(message=message, code=code, param=param), TABLE[code][0], media_type="application/json")
+    """Return an error response by its code in `errors.STATUSES`."""
+    return Response(error_body(message=message, code=code, param=param), STATUSES[code], media_type="application/json")
 
 
 def is_api(path: str) -> bool:

@@ -7,6 +7,7 @@ import msgspec
 
 from tok0n.domain.answer_json import decode, replace_member
 from tok0n.domain.endpoints.endpoint import Endpoint
+from tok0n.domain.metered_request import MeteredRequest
 from tok0n.domain.upstream_failures import Scrub, invalid_response, read_failure, without_usage
 from tok0n.domain.usage import Usage
 
@@ -23,12 +24,11 @@ def read_answer(
     status: int,
     body: bytes,
     *,
-    public_model: str,
-    upstream_model: str,
+    request: MeteredRequest,
     scrub: Scrub,
     retry_after_seconds: float | None = None,
 ) -> Answer:
-    """Return the answer in an upstream's response. `retry_after_seconds` comes from the header of a 429.
+    """Return the answer in an upstream's response to `request`. `retry_after_seconds` is from the header of a 429.
 
     Raises `RejectedByUpstream` with the upstream's scrubbed message if the customer's input is at fault, and
     `UpstreamFailed` for any other failure.
@@ -37,16 +37,16 @@ def read_answer(
         raise read_failure(
             status,
             body,
-            public_model=public_model,
-            upstream_model=upstream_model,
+            public_model=request.model.id,
+            upstream_model=request.route.upstream_model,
             scrub=scrub,
             retry_after_seconds=retry_after_seconds,
         )
     values = decode(body)
-    fault = endpoint.find_fault(values)
+    fault = endpoint.find_fault(values, request)
     if fault is not None:
         raise invalid_response(status, fault)
     usage = endpoint.read_usage(values)
     if usage is None:
         raise without_usage()
-    return Answer(body=replace_member(body, "model", public_model), usage=usage)
+    return Answer(body=replace_member(body, "model", request.model.id), usage=usage)

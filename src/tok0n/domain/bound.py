@@ -2,8 +2,8 @@
 
 A byte-level tokenizer never produces more tokens than bytes. It may normalize the text first, which can expand it, so a
 string counts as the longest of its UTF-8, NFC and NFKC forms. Fixed allowances for each message and for the request
-cover the text that a chat template adds. Providers rewrite tool and format definitions in undocumented ways, so each of
-their bytes counts `DEFINITION_FACTOR` times.
+cover the text that a chat template adds. A template renders the definitions of tools and formats in fewer tokens than
+they have bytes, and adds text around each tool.
 """
 
 import functools
@@ -17,7 +17,8 @@ import msgspec
 REQUEST_TOKENS = 512
 MESSAGE_TOKENS = 16
 TOOLS_TOKENS = 512
-DEFINITION_FACTOR = 4
+TOOL_TOKENS = 64
+EXTRA_FIELD_FACTOR = 4
 
 PIECE_CHARACTERS = 1_024
 """Half the maximum length of a piece. Pieces are short because `unicodedata` holds the GIL while it normalizes one."""
@@ -155,23 +156,47 @@ def _run_pattern() -> re.Pattern[str]:
     return re.compile(f"[{characters}]{{{RUN_CHARACTERS}}}")
 
 
+def definition_size(value: Any, raw: bytes, text: TextSize) -> int:
+    """Return the bytes that a tool or a format counts, without its non-ASCII strings and names, which `text` gets.
+
+    `raw` is the JSON of `value`. Its escapes take at least as many bytes as the characters that they stand for.
+    """
+    size = len(raw)
+    if raw.isascii() and b"\\u" not in raw:
+        return size
+    stack: list[Any] = [value]
+    while stack:
+        value = stack.pop()
+        kind = type(value)
+        if kind is dict:
+            stack.extend(value)
+            stack.extend(value.values())
+        elif kind is list:
+            stack.extend(value)
+        elif kind is str and not value.isascii():
+            text.other.append(value)
+            size -= len(value.encode())
+    return size
+
+
 def prompt_bound(
     *,
     messages: int,
     strings: int,
-    parts: int,
-    definitions_bytes: int,
-    has_tools: bool,
+    parts: int = 0,
+    definitions: int = 0,
+    tools: int = 0,
+    extra_bytes: int = 0,
     context_window_tokens: int | None,
 ) -> int:
     """Return the most prompt tokens that a request can cost.
 
     `strings` is the bound of all strings in its messages, and `parts` the maximum tokens of its image, audio and file
-    parts. `definitions_bytes` is the size of the fields that providers rewrite into the prompt: tools, response format
-    and the operator's extra fields.
+    parts. `definitions` is the bound of its tools and formats, `tools` their number, and `extra_bytes` the size of the
+    operator's extra fields, whose use is unknown.
     """
-    bound = REQUEST_TOKENS + MESSAGE_TOKENS * messages + strings + parts
-    bound += DEFINITION_FACTOR * definitions_bytes
-    if has_tools:
-        bound += TOOLS_TOKENS
+    bound = REQUEST_TOKENS + MESSAGE_TOKENS * messages + strings + parts + definitions
+    bound += EXTRA_FIELD_FACTOR * extra_bytes
+    if tools:
+        bound += TOOLS_TOKENS + TOOL_TOKENS * tools
     return bound if context_window_tokens is None else min(bound, context_window_tokens)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
@@ -43,17 +44,22 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """A model as the operator declares it. Amounts are tokens.
 
+    `endpoints` names the endpoints that its upstream serves. In a listed model, only the verified ones.
+
     `routes` has at least one route; requests take the first. `image_tokens_max`, `audio_tokens_max` and
     `file_tokens_max` are the most that one such part can cost; None rejects such parts. `extra_fields` lists
     undocumented request fields to forward: `NAME` in the body, `messages.NAME` in a message, `messages.content.NAME`
     in a content part. `tools_max` and `stop_sequences_max` count list items. `reasoning_tokens_max` is the most that
     the model may use beyond its output limit for each choice. `verify_output_tokens` is the first output limit that a
-    verification tries. `streaming_endpoints` names the endpoints on which a verification proved that the model streams
+    verification tries. `hosted_tools` says whether a tool that the provider runs is dropped or rejected where a request
+    doesn't insist on it. `anthropic_betas` lists the values of `anthropic-beta` to forward; None is the default list of
+    the endpoint. `streaming_endpoints` names the endpoints on which a verification proved that the model streams
     with usage; it is empty unless streaming is switched on.
     """
 
     id: str
     routes: tuple[Route, ...]
+    endpoints: tuple[str, ...] = ("chat",)
     context_window_tokens: int | None = None
     max_output_tokens: int
     default_output_tokens: int
@@ -66,6 +72,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_tokens_max: int = 0
     verify_output_tokens: int = VERIFICATION_OUTPUT_TOKENS
     owned_by: str = "tok0n"
+    hosted_tools: Literal["drop", "refuse"] = "drop"
+    anthropic_betas: tuple[str, ...] | None = None
     streaming_endpoints: tuple[str, ...] = ()
 
     @property

@@ -89,29 +89,39 @@ class KeyBudgetSpent(Tok0nError):
     def __init__(self, *, left: int, required: int) -> None:
         super().__init__(
             f"This request needs up to {required} tokens, but the budget of this API key has {max(0, left)} left."
-            f" Lower max_completion_tokens or use another API key. {NOT_CHARGED}"
+            f" Lower the output limit or use another API key. {NOT_CHARGED}"
         )
 
 
 class InsufficientTokens(Tok0nError):
     """The account can't cover the reservation. Amounts are tokens.
 
-    `largest_output_tokens` is the largest `max_completion_tokens` that the balance covers, or 0 if it covers none.
+    `largest_output_tokens` is the largest output limit that the balance covers, or 0 if it covers none. `limit_field`
+    is the field that limits the output; empty if the endpoint has none.
     """
 
     code = "insufficient_tokens"
 
-    def __init__(self, *, required: int, posted: int, pending: int, largest_output_tokens: int) -> None:
+    def __init__(
+        self,
+        *,
+        required: int,
+        posted: int,
+        pending: int,
+        largest_output_tokens: int,
+        limit_field: str = "max_completion_tokens",
+    ) -> None:
         self.required = required
         self.posted = posted
         self.pending = pending
         self.available = posted - pending
         self.largest_output_tokens = largest_output_tokens
-        advice = (
-            f"Lower max_completion_tokens to {largest_output_tokens} or less"
-            if largest_output_tokens
-            else "No max_completion_tokens fits: shorten the messages"
-        )
+        if not limit_field:
+            advice = "Send less input"
+        elif largest_output_tokens:
+            advice = f"Lower {limit_field} to {largest_output_tokens} or less"
+        else:
+            advice = f"No {limit_field} fits: shorten the messages"
         super().__init__(
             f"This request needs up to {required} tokens. Your account has {self.available} available and {pending}"
             f" reserved by requests in progress. {advice}, or buy tokens."

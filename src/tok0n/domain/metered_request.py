@@ -21,7 +21,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the customer asked of a stream. `includes_usage`: the customer gets a last chunk with the usage."""
+    """What the customer asked of a stream. `includes_usage`: a chat's customer gets a last chunk with the usage."""
 
     includes_usage: bool = False
 
@@ -29,10 +29,13 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
 class MeteredRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A validated request and its upper bound in tokens.
 
-    `output_limit` holds for each of `n` choices. `prediction_bytes` counts as output, because providers bill rejected
-    predictions as output. `inexact_texts` are strings that `prompt_bound` counts by their UTF-8 bytes only, because
-    normalizing them is expensive. Call `exact` before you reserve. `upstream_body` is for the upstream of `route`.
-    `stream` is None unless the customer asked for a stream.
+    `output_limit` holds for each of `n` choices; `n` is 0 if the endpoint has no output tokens. `prediction_bytes`
+    counts as output, because providers bill rejected predictions as output. `inexact_texts` are strings that
+    `prompt_bound` counts by their UTF-8 bytes only, because normalizing them is expensive. Call `exact` before you
+    reserve. `upstream_body` and `upstream_headers` are for the upstream of `route`. `stream` is None unless the
+    customer asked for a stream. `limit_field` is the customer's name for the output limit, or empty if there is none.
+    `inputs` is how many results an answer must have, if the endpoint fixes that. `dropped` names what the customer sent
+    and the upstream doesn't get.
     """
 
     model: Model
@@ -44,6 +47,10 @@ class MeteredRequest(msgspec.Struct, frozen=True, kw_only=True):
     prediction_bytes: int
     inexact_texts: tuple[str, ...] = ()
     stream: StreamOptions | None = None
+    limit_field: str = "max_completion_tokens"
+    inputs: int = 0
+    upstream_headers: tuple[tuple[str, str], ...] = ()
+    dropped: tuple[str, ...] = ()
 
     @property
     def output_bound(self) -> int:
@@ -57,6 +64,8 @@ class MeteredRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     def largest_output_tokens(self, available: int) -> int:
         """Return the largest output limit that `available` tokens cover, or 0 if they cover none."""
+        if not self.n:
+            return 0
         limit = (available - self.prompt_bound - self.prediction_bytes) // self.n - self.model.reasoning_tokens_max
         return max(0, min(limit, self.model.max_output_tokens))
 

@@ -217,8 +217,7 @@ class Pipeline:
             endpoint,
             response.status,
             response.body,
-            public_model=request.model.id,
-            upstream_model=request.route.upstream_model,
+            request=request,
             scrub=upstream.scrub,
             retry_after_seconds=response.retry_after_seconds,
         )
@@ -265,6 +264,7 @@ def _check_funds(request: MeteredRequest, balance: Balance) -> None:
             posted=balance.posted,
             pending=balance.pending,
             largest_output_tokens=request.largest_output_tokens(balance.available),
+            limit_field=request.limit_field,
         )
 
 
@@ -275,4 +275,5 @@ def _with_largest_output(error: InsufficientTokens, request: MeteredRequest) -> 
         posted=error.posted,
         pending=error.pending,
         largest_output_tokens=request.largest_output_tokens(error.available),
+        limit_field=request.limit_field,
     )

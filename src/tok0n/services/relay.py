@@ -22,11 +22,8 @@ from tok0n.services.reservations import Reservation
 if TYPE_CHECKING:
     from tok0n.services.streams import Streams
 
-KEEP_ALIVE = b": keep-alive\n"
-"""A comment, which clients ignore and which keeps proxies from closing the connection."""
-
 KEEP_ALIVE_SECONDS = 15.0
-"""How long a client may get nothing before it gets a comment."""
+"""How long a client may get nothing before it gets a keep-alive, so that proxies keep the connection."""
 
 COMPLETE_SECONDS = 5.0
 """How long to wait for more after a complete answer, if the upstream doesn't say that the stream is over."""
@@ -145,7 +142,7 @@ class Relay:
                 self.begun.set_exception(error)
                 body.leave()
             else:
-                body.cut(self._reader.render_failure(error))
+                body.cut(self._reader.render_failure(error, request_id=self._call.request_id))
         self.is_finished = True
         self._streams.remove_if_over(self)
         return error
@@ -260,10 +257,10 @@ class Relay:
             self._end(_failed("sent nothing for too long", f"silent for {silent_seconds:.0f} s"))
 
     def _keep_alive(self, now: float) -> None:
-        """Send a comment if the client has got nothing for a while."""
+        """Send a keep-alive if the client has got nothing for a while."""
         body = self.body
         if body.pushed_bytes == self._pushed_bytes and now - self._pushed_at >= KEEP_ALIVE_SECONDS and not body.is_over:
-            body.push(KEEP_ALIVE)
+            body.push(self._reader.render_keep_alive())
         if body.pushed_bytes != self._pushed_bytes:
             self._pushed_bytes, self._pushed_at = body.pushed_bytes, now
 

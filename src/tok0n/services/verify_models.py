@@ -176,7 +176,7 @@ class VerifyModels:
     async def _attempt(self, model: Model, output_tokens: int, *, exclusive_us: int) -> "_Outcome | None":
         """Send one completion, which counts toward the global limit. None if another process verifies the model."""
         request = verification_request(self._endpoint, model, output_tokens)
-        return await self._dispatch(model, lambda: self._try(model, request), exclusive_us=exclusive_us)
+        return await self._dispatch(model, lambda: self._try(request), exclusive_us=exclusive_us)
 
     async def _dispatch(self, model: Model, send: Callable[[], Awaitable[_T]], *, exclusive_us: int) -> _T | None:
         """Admit a request, store it, and send it. Returns None if another process is verifying the model."""
@@ -193,7 +193,7 @@ class VerifyModels:
             admission.dispatched = outcome.was_sent
             return outcome
 
-    async def _try(self, model: Model, request: MeteredRequest) -> "_Outcome":
+    async def _try(self, request: MeteredRequest) -> "_Outcome":
         upstream = self._upstreams[request.route.upstream]
         checks = dict.fromkeys(CHECKS, False)
         try:
@@ -204,8 +204,7 @@ class VerifyModels:
                 self._endpoint,
                 response.status,
                 response.body,
-                public_model=model.id,
-                upstream_model=request.route.upstream_model,
+                request=request,
                 scrub=upstream.scrub,
             )
         except TimeoutError:

@@ -8,24 +8,24 @@ from typing import Any
 
 import msgspec
 
-from tok0n.domain.bound import prompt_bound
+from tok0n.domain.bound import TextSize, definition_size, prompt_bound
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model, Route
 from tok0n.domain.endpoints.chat_fields import (
     BODY,
     DEFINITIONS,
     LIMIT_FIELDS,
     MESSAGE,
-    MODEL_ID,
     STREAM_FIELDS,
     check_fields,
     messages_size,
     output_limit,
 )
 from tok0n.domain.endpoints.chat_stream import ChatStreamReader
-from tok0n.domain.endpoints.endpoint import Endpoint, FindModel, Operation
+from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint, FindModel, Operation
 from tok0n.domain.endpoints.error_shapes import render_openai_error
 from tok0n.domain.endpoints.fields import COUNT, NULL, must, reject
-from tok0n.domain.errors import UnknownModel
+from tok0n.domain.endpoints.find_model import find_listed
+from tok0n.domain.endpoints.names import PATHS
 from tok0n.domain.json_text import JsonText, decode_object
 from tok0n.domain.metered_request import MeteredRequest, StreamOptions, bound_texts, rewrite_body
 from tok0n.domain.usage import Usage, read_usage
@@ -34,25 +34,32 @@ _NO_COMPLETION = "with a body that is not a chat completion"
 _HAS_ERROR = "with an error in its body"
 
 
-def read_chat_request(body: JsonText, *, find_model: FindModel, is_streaming: bool = False) -> MeteredRequest:
+def read_chat_request(
+    body: JsonText,
+    *,
+    find_model: FindModel,
+    is_streaming: bool = False,
+    headers: Mapping[bytes, bytes] = NO_HEADERS,
+) -> MeteredRequest:
     """Validate and bound a request. Raises `InvalidRequest`, which names the field, or `UnknownModel`.
 
     The bound is exact unless the messages have more than `EXACT_BYTES_MAX` bytes of non-ASCII strings.
     """
     values, raw = decode_object(body)
-    model = _find(values.get("model"), find_model)
+    model = find_listed(values.get("model"), find_model, "chat")
     extra_bytes = check_fields(values, raw, model, is_streaming=is_streaming)
     size = messages_size(values.get("messages"), model)
     limit = output_limit(values, model)
-    has_definitions = not DEFINITIONS.isdisjoint(values)
+    definitions = 0 if DEFINITIONS.isdisjoint(values) else _definitions_size(values, raw, size.text)
     texts = size.text.other
     text_bytes, is_exact = bound_texts(texts) if texts else (0, True)
     bound = prompt_bound(
         messages=size.messages,
         strings=size.text.ascii_bytes + text_bytes,
         parts=size.part_tokens,
-        definitions_bytes=extra_bytes + (_definitions_bytes(values, raw) if has_definitions else 0),
-        has_tools=has_definitions and bool(values.get("tools") or values.get("functions")),
+        definitions=definitions,
+        tools=_count_tools(values) if definitions else 0,
+        extra_bytes=extra_bytes,
         context_window_tokens=model.context_window_tokens,
     )
     route = model.routes[0]
@@ -92,20 +99,17 @@ def _stream_options(
     return StreamOptions(includes_usage=options.get("include_usage") is True)
 
 
-def _definitions_bytes(values: dict[str, Any], raw: dict[str, msgspec.Raw]) -> int:
-    """Return the bytes of the fields that providers rewrite into the prompt."""
-    return sum(len(bytes(raw[name])) for name in DEFINITIONS if type(values.get(name)) in {list, dict})
+def _definitions_size(values: dict[str, Any], raw: dict[str, msgspec.Raw], text: TextSize) -> int:
+    """Return the size of the fields that providers rewrite into the prompt: see `definition_size`."""
+    given = [name for name in DEFINITIONS if type(values.get(name)) in {list, dict}]
+    return sum(definition_size(values[name], bytes(raw[name]), text) for name in given)
 
 
-def _find(model_id: Any, find_model: FindModel) -> Model:
-    MODEL_ID.check_id(model_id, "model")
-    model = find_model(model_id)
-    if model is None:
-        raise UnknownModel(model_id)
-    return model
+def _count_tools(values: dict[str, Any]) -> int:
+    return len(values.get("tools") or ()) + len(values.get("functions") or ())
 
 
-def _find_fault(values: Any) -> str | None:
+def _find_fault(values: Any, request: MeteredRequest) -> str | None:
     """Some upstreams fail with status 200 and put an error beside the choices or into one of them."""
     choices = values.get("choices") if type(values) is dict else None
     if type(choices) is not list or not choices:
@@ -164,7 +168,7 @@ def _schemas(*, is_streaming: bool) -> dict[str, Any]:
 
 CHAT = Endpoint(
     name="chat",
-    path="/v1/chat/completions",
+    path=PATHS["chat"],
     upstream_path="/chat/completions",
     operation=Operation(
         id="createChatCompletion",
@@ -180,4 +184,5 @@ CHAT = Endpoint(
     verification_request=_verification_request,
     is_cut_before_output=_is_cut_before_output,
     read_stream=ChatStreamReader,
+    has_stream_options=True,
 )

@@ -26,7 +26,6 @@ from tok0n.domain.endpoints.fields import (
     Custom,
     Field,
     Integer,
-    ModelId,
     NotServed,
     Number,
     Object,
@@ -39,10 +38,10 @@ from tok0n.domain.endpoints.fields import (
     must,
     reject,
 )
+from tok0n.domain.endpoints.find_model import MODEL_ID
 
 CHOICES_MAX = 128
 WORD_CHARACTERS_MAX = 512
-MODEL_ID_CHARACTERS_MAX = 256
 MESSAGES_MAX = 10_000
 PARTS_MAX = 10_000
 
@@ -228,7 +227,6 @@ _MESSAGES = Array(
 _PENALTY = Number(low=-2, high=2)
 _TOOLS_NOTE = "The operator may allow more tools for a model."
 
-MODEL_ID = ModelId(characters_max=MODEL_ID_CHARACTERS_MAX)
 FIELDS: dict[str, Field] = {
     "model": MODEL_ID,
     "messages": _MESSAGES,

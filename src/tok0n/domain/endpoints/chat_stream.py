@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from tok0n.domain.answer_json import decode, splice_member
-from tok0n.domain.endpoints.error_shapes import TYPES, render_openai_error
+from tok0n.domain.endpoints.error_shapes import render_openai_error
 from tok0n.domain.errors import InvalidRequest, Tok0nError, UpstreamFailed
 from tok0n.domain.event_template import EventTemplate, learn
 from tok0n.domain.ledger import Receipt
@@ -26,6 +26,9 @@ _FINAL_MEMBERS = ("id", "object", "created", "model", "service_tier", "system_fi
 """The members that our chunk with the usage takes from the upstream's last chunk with one."""
 
 _encode = msgspec.json.Encoder().encode
+
+KEEP_ALIVE = b": keep-alive\n"
+"""A comment of one line, between two events."""
 
 
 class ChatStreamReader:
@@ -88,11 +91,15 @@ class ChatStreamReader:
         chunk = json.dumps(self._final_chunk | {"usage": usage}, separators=(",", ":"))
         return b"data: %b\n\n%b" % (chunk.encode(), DONE)
 
-    def render_failure(self, error: Tok0nError) -> bytes:
+    def render_failure(self, error: Tok0nError, *, request_id: str) -> bytes:
         """Render the error event. No event may follow it."""
         param = error.param if isinstance(error, InvalidRequest) else None
-        body = render_openai_error(message=error.message, type_=TYPES[error.code], code=error.code, param=param)
+        body = render_openai_error(message=error.message, code=error.code, param=param)
         return b"data: %b\n\n" % body
+
+    def render_keep_alive(self) -> bytes:
+        """Render a comment, which clients ignore."""
+        return KEEP_ALIVE
 
     def _is_over(self) -> bool:
         return self.is_done or self.failure is not None

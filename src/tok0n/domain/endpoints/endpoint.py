@@ -1,6 +1,7 @@
 """What differs between the metered endpoints: those that reserve tokens and call an upstream."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
@@ -16,21 +17,32 @@ FindModel = Callable[[str], Model | None]
 """Returns the listed model of an id."""
 
 
+NO_HEADERS: Mapping[bytes, bytes] = MappingProxyType({})
+
+
 class ReadRequest(Protocol):
     """Reads and bounds a request."""
 
-    def __call__(self, body: JsonText, *, find_model: FindModel, is_streaming: bool = False) -> MeteredRequest:
+    def __call__(
+        self,
+        body: JsonText,
+        *,
+        find_model: FindModel,
+        is_streaming: bool = False,
+        headers: Mapping[bytes, bytes] = NO_HEADERS,
+    ) -> MeteredRequest:
         """Return the request. Raises `InvalidRequest`, which names the field, or `UnknownModel`.
 
-        `is_streaming`: the gateway streams, so the request may ask for a stream of a model that streams.
+        `is_streaming`: the gateway streams, so the request may ask for a stream of a model that streams. `headers` are
+        the client's, by lower-case name.
         """
 
 
 class RenderError(Protocol):
     """Renders the body of an error, in the shape that the clients of the endpoint expect."""
 
-    def __call__(self, *, message: str, type_: str, code: str, param: str | None) -> bytes:
-        """Return the JSON document."""
+    def __call__(self, *, message: str, code: str, param: str | None, request_id: str | None = None) -> bytes:
+        """Return the JSON document. Each code has a type in `error_shapes`."""
 
 
 class VerificationRequest(Protocol):
@@ -38,6 +50,13 @@ class VerificationRequest(Protocol):
 
     def __call__(self, model: Model, output_tokens: int, prompt: str = VERIFICATION_PROMPT) -> dict[str, Any]:
         """`output_tokens` is the output limit."""
+
+
+class FindFault(Protocol):
+    """Finds what is wrong with the decoded body of a response with status 200."""
+
+    def __call__(self, values: Any, request: MeteredRequest) -> str | None:
+        """Return the fault as the end of the sentence "The upstream provider responded …", or None."""
 
 
 class StreamReader(Protocol):
@@ -73,8 +92,11 @@ class StreamReader(Protocol):
     def render_completion(self, receipt: Receipt) -> bytes:
         """Render the events that tell the client that the answer is complete and charged."""
 
-    def render_failure(self, error: Tok0nError) -> bytes:
+    def render_failure(self, error: Tok0nError, *, request_id: str) -> bytes:
         """Render the error event. No event may follow it."""
+
+    def render_keep_alive(self) -> bytes:
+        """Render what keeps a silent connection open: a comment, or an event if clients ignore comments."""
 
 
 class ReadStream(Protocol):
@@ -104,17 +126,22 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One endpoint: data and pure functions.
 
-    - `name`: its name in the log.
+    - `name`: its name in the log and in the setting `endpoints` of a model.
     - `path`: where customers call it.
     - `upstream_path`: where we call it, below the base URL of an upstream.
     - `operation`: the id, summary and schemas for the OpenAPI document.
     - `read_request`: reads and bounds a request.
-    - `find_fault`: says what is wrong with the decoded body of a response with status 200, or returns None.
+    - `find_fault`: finds what is wrong with the decoded body of a response with status 200.
     - `read_usage`: returns the usage in such a body, or None if it is missing or impossible.
     - `render_error`: renders the body of an error.
     - `verification_request`: returns the body of the tiny request that verifies a model.
     - `is_cut_before_output`: whether the output limit ended a decoded response before it said anything.
     - `read_stream`: makes the reader of a stream; None if the endpoint doesn't stream.
+    - `has_stream_options`: upstreams know the field `stream_options`, and may report usage in every event.
+    - `served_with`: the endpoint whose name a model lists to serve this one, if that is another.
+    - `is_billed`: False if an answer costs nothing. A request then reserves its bound and takes no concurrency slot.
+    - `key_header`: a header that may hold the API key instead of Authorization.
+    - `request_id_header`: a second header for the request id.
     """
 
     name: str
@@ -122,9 +149,18 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     upstream_path: str
     operation: Operation
     read_request: ReadRequest
-    find_fault: Callable[[Any], str | None]
+    find_fault: FindFault
     read_usage: Callable[[Mapping[str, Any]], Usage | None]
     render_error: RenderError
     verification_request: VerificationRequest
     is_cut_before_output: Callable[[Mapping[str, Any]], bool]
     read_stream: ReadStream | None = None
+    has_stream_options: bool = False
+    served_with: str = ""
+    is_billed: bool = True
+    key_header: bytes = b""
+    request_id_header: bytes = b""
+
+    def is_served_by(self, model: Model) -> bool:
+        """Whether the model lists this endpoint."""
+        return (self.served_with or self.name) in model.endpoints

@@ -1,0 +1,23 @@
+"""Find the model of a request."""
+
+from typing import Any
+
+from tok0n.domain.catalogue import Model
+from tok0n.domain.endpoints.endpoint import FindModel
+from tok0n.domain.endpoints.fields import ModelId, reject
+from tok0n.domain.endpoints.names import PATHS
+from tok0n.domain.errors import UnknownModel
+
+MODEL_ID = ModelId(characters_max=256)
+
+
+def find_listed(model_id: Any, find_model: FindModel, endpoint: str) -> Model:
+    """Return the listed model. Raises `UnknownModel`, or `InvalidRequest` if `endpoint` doesn't serve the model."""
+    MODEL_ID.check_id(model_id, "model")
+    model = find_model(model_id)
+    if model is None:
+        raise UnknownModel(model_id)
+    if endpoint not in model.endpoints:
+        served = " and ".join(f"POST {PATHS[name]}" for name in model.endpoints)
+        reject("model", f"The model {model.id} is not served at POST {PATHS[endpoint]}. Call it at {served}.")
+    return model
