@@ -170,7 +170,7 @@ CHUNKS = st.fixed_dictionaries(
 def test_no_bytes_of_an_upstream_break_the_reader(events: list[Any], junk: bytes, *, includes_usage: bool) -> None:
     stream, output = read(body_of(*map(json.dumps, events)) + junk, includes_usage=includes_usage)
     if stream.failure is not None:
-        output += stream.render_failure(stream.failure)
+        output += stream.render_failure(stream.failure, request_id="req_1")
     else:
         output += stream.render_completion(RECEIPT)
     assert output.endswith(b"\n\n")
