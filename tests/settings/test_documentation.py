@@ -66,6 +66,7 @@ def test_every_setting_is_documented_with_its_default(section: str, key: str) ->
     elif (section, key) in {
         ("server", "public_url"),
         ("models", "upstream_model"),
+        ("models", "max_output_tokens"),
         ("models", "default_output_tokens"),
         ("upstreams", "connections_max"),
     }:

@@ -8,10 +8,10 @@ import pytest
 
 from support.settings import MODEL, UPSTREAM, settings_of
 from tok0n.domain.catalogue import Route
-from tok0n.settings import load, model_of
+from tok0n.settings import SettingsInvalid, load, model_of
 from tok0n.settings.schema import SECTIONS, TABLES, default_of, fields_of
 
-DERIVED = {"public_url", "upstream_model", "default_output_tokens", "connections_max"}
+DERIVED = {"public_url", "upstream_model", "max_output_tokens", "default_output_tokens", "connections_max"}
 """Settings whose defaults `load` derives. Other tests check their values."""
 
 
@@ -93,6 +93,7 @@ def test_every_setting_of_a_model_reaches_the_domain() -> None:
     upstream = "openai"
     upstream_model = "gpt-5.5"
     context_window_tokens = 400000
+    endpoints = ["chat", "messages"]
     max_output_tokens = 16384
     default_output_tokens = 100
     output_limit_field = "max_tokens"
@@ -105,6 +106,8 @@ def test_every_setting_of_a_model_reaches_the_domain() -> None:
     reasoning_tokens_max = 300
     verify_output_tokens = 64
     owned_by = "us"
+    hosted_tools = "refuse"
+    anthropic_betas = ["a"]
     """
     assert msgspec.structs.asdict(model_of("big", settings_of(text))) == {
         "id": "big",
@@ -116,6 +119,7 @@ def test_every_setting_of_a_model_reaches_the_domain() -> None:
                 output_limit_field="max_tokens",
             ),
         ),
+        "endpoints": ("chat", "messages"),
         "context_window_tokens": 400000,
         "max_output_tokens": 16384,
         "default_output_tokens": 100,
@@ -128,6 +132,8 @@ def test_every_setting_of_a_model_reaches_the_domain() -> None:
         "reasoning_tokens_max": 300,
         "verify_output_tokens": 64,
         "owned_by": "us",
+        "hosted_tools": "refuse",
+        "anthropic_betas": ("a",),
         "streaming_endpoints": (),
     }
 
@@ -162,3 +168,16 @@ def test_a_database_path_is_relative_to_the_settings_file(tmp_path: Path, url: s
 
 def test_without_a_file_the_database_is_in_the_current_folder(tmp_path: Path) -> None:
     assert load(None, environ={}, dotenv={}, overrides={}).database.sqlite_path == tmp_path / "tok0n.db"
+
+
+def test_a_model_that_serves_embeddings_alone_needs_no_output_limit() -> None:
+    text = UPSTREAM + '[models.m]\nupstream = "openai"\nendpoints = '
+    assert model_of("m", settings_of(text + '["embeddings"]')).endpoints == ("embeddings",)
+    for endpoints, reason in (
+        ('["embeddings", "chat"]', "max_output_tokens is missing"),
+        ('["chat", "chat"]\nmax_output_tokens = 1', "endpoints must name each endpoint once"),
+        ("[]\nmax_output_tokens = 1", "endpoints must be"),
+        ('["completions"]\nmax_output_tokens = 1', "endpoints must be"),
+    ):
+        with pytest.raises(SettingsInvalid, match=reason.replace(".", r"\.")):
+            settings_of(text + endpoints)

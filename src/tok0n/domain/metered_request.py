@@ -34,7 +34,7 @@ class MeteredRequest(msgspec.Struct, frozen=True, kw_only=True):
     `prompt_bound` counts by their UTF-8 bytes only, because normalizing them is expensive. Call `exact` before you
     reserve. `upstream_body` and `upstream_headers` are for the upstream of `route`. `stream` is None unless the
     customer asked for a stream. `limit_field` is the customer's name for the output limit, or empty if there is none.
-    `inputs` is how many results an answer must have, if the endpoint fixes that. `dropped` names what the customer sent
+    `inputs` is how many results an answer must have, if the endpoint fixes that; each may fill the context window. `dropped` names what the customer sent
     and the upstream doesn't get.
     """
 
@@ -74,9 +74,9 @@ class MeteredRequest(msgspec.Struct, frozen=True, kw_only=True):
         growth = sum(string_bound(text) - len(text.encode()) for text in self.inexact_texts)
         window = self.model.context_window_tokens
         bound = self.prompt_bound + growth
-        return msgspec.structs.replace(
-            self, prompt_bound=bound if window is None else min(bound, window), inexact_texts=()
-        )
+        if window is not None:
+            bound = min(bound, window * max(1, self.inputs))
+        return msgspec.structs.replace(self, prompt_bound=bound, inexact_texts=())
 
 
 def bound_texts(texts: Collection[str]) -> tuple[int, bool]:
@@ -89,12 +89,21 @@ def bound_texts(texts: Collection[str]) -> tuple[int, bool]:
 
 
 def rewrite_body(
-    raw: dict[str, msgspec.Raw], route: Route, output_limit: int, *, limit_fields: Collection[str]
+    raw: dict[str, msgspec.Raw],
+    route: Route,
+    output_limit: int | None = None,
+    *,
+    limit_fields: Collection[str] = (),
+    limit_field: str | None = None,
 ) -> bytes:
-    """Return the body for an upstream: the client's raw values, with the upstream's model and the output limit."""
+    """Return the body for an upstream: the client's raw values, with the upstream's model and the output limit.
+
+    The limit replaces the `limit_fields`, in the field `limit_field` or else in that of the route.
+    """
     body: dict[str, Any] = dict(raw)
     for name in limit_fields:
         body.pop(name, None)
     body["model"] = route.upstream_model
-    body[route.output_limit_field] = output_limit
+    if output_limit is not None:
+        body[limit_field or route.output_limit_field] = output_limit
     return _encode(body)

@@ -43,7 +43,7 @@ READ_BACK_PAUSE_SECONDS = 0.1
 
 _BATCH = """
 SELECT * FROM tok0n_ledger_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-    $19, $20, $21, $22, $23)
+    $19, $20, $21, $22, $23, $24)
 """
 _READ_BACK = """
 SELECT request.id, request.status, reserved, charged, shortfall, posted, pending
@@ -233,7 +233,7 @@ def _pack(commands: Sequence[Command]) -> list[list[Any]]:
             released.append(
                 (command.request_id, command.code, dispatched, command.resolved_at_us, command.first_event_ms)
             )
-    return [*_columns(settled, 9), *_columns(released, 5), *_columns(reserved, 8)]
+    return [*_columns(settled, 9), *_columns(released, 5), *_columns(reserved, 9)]
 
 
 def _columns(rows: list[tuple[Any, ...]], count: int) -> Iterable[list[Any]]:
