@@ -2,12 +2,48 @@
 
 from typing import Any
 
+import msgspec
+import pytest
+
+from support.models import make_model
+from tok0n.domain.catalogue import Model
+from tok0n.domain.endpoints.responses import read_responses_request
+from tok0n.domain.errors import InvalidRequest
+from tok0n.domain.metered_request import MeteredRequest
+
+MODEL = make_model(endpoints=("responses",))
+STREAMING_MODEL = msgspec.structs.replace(MODEL, streaming_endpoints=("chat", "responses"))
+
 SCHEMA = {
     "type": "object",
     "properties": {"cmd": {"type": "string"}},
     "required": ["cmd"],
     "additionalProperties": False,
 }
+
+
+def read(_model: Model = MODEL, /, **fields: Any) -> MeteredRequest:
+    """Read a request for a gateway that doesn't stream."""
+    body = msgspec.json.encode({"model": "m", "input": "Hi"} | fields)
+    return read_responses_request(body, find_model=lambda _: _model)
+
+
+def read_streaming(_model: Model = STREAMING_MODEL, /, **fields: Any) -> MeteredRequest:
+    """Read a request for a gateway that streams."""
+    body = msgspec.json.encode({"model": "m", "input": "Hi"} | fields)
+    return read_responses_request(body, find_model=lambda _: _model, is_streaming=True)
+
+
+def sent(request: MeteredRequest) -> Any:
+    """Return the decoded body for the upstream."""
+    return msgspec.json.decode(request.upstream_body)
+
+
+def rejection(_model: Model = MODEL, /, **fields: Any) -> InvalidRequest:
+    """Return the error of an invalid request."""
+    with pytest.raises(InvalidRequest) as rejected:
+        read(_model, **fields)
+    return rejected.value
 
 
 def function(name: str, **more: Any) -> dict[str, Any]:

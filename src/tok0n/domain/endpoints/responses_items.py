@@ -29,7 +29,7 @@ from tok0n.domain.endpoints.fields import (
     path_text,
     reject,
 )
-from tok0n.domain.endpoints.hosted_tools import count_tools, is_hosted
+from tok0n.domain.endpoints.hosted_tools import TOOL_ITEMS, count_tools, is_hosted
 
 WORD_CHARACTERS_MAX = 512
 ITEMS_MAX = 10_000
@@ -287,7 +287,7 @@ def _add_item(item: Mapping[str, Any], model: Model, size: RequestSize) -> None:
                 _add_part(part, model, size)
         elif kind is dict or kind is list:
             size.add_definition(value, _encode(value))
-            if name == "tools":
+            if name == "tools" and item.get("type") in TOOL_ITEMS:
                 size.tools += count_tools(value)
 
 

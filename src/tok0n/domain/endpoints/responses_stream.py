@@ -227,7 +227,7 @@ class ResponsesStreamReader:
         response = values.get("response")
         if type(response) is dict and response.get("model", self._public_model) != self._public_model:
             event.data = splice_inner_member(event.data, "response", "model", self._public_value)
-        if values.get("model", self._public_model) != self._public_model:
+        if values.get("model") not in (None, self._public_model):
             event.data = splice_member(event.data, "model", self._public_value)
 
     def _read_end(self, event: Event, kind: str, values: dict[str, Any]) -> None:
