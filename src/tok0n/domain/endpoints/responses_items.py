@@ -134,11 +134,7 @@ _PARTS = {
     "output_text": _part("text", annotations=_LIST, logprobs=_LIST),
     "refusal": _part("refusal"),
     "input_image": _part("image_url", detail=WORD),
-    "input_file": _part(
-        "file_data",
-        filename=TEXT,
-        detail=WORD,
-    ),
+    "input_file": _part("file_data", filename=TEXT, detail=WORD),
 }
 
 
@@ -147,6 +143,8 @@ class _Part(Tagged, frozen=True, kw_only=True):
 
     def check(self, value: Any, param: Path, model: Model) -> None:
         if type(value) is dict:
+            if len(value) == 2 and value.get("type") == "input_text" and type(value.get("text")) is str:
+                return  # the most common part skips the tables for speed
             for name in _NOT_SERVED.keys() & value.keys():
                 if value[name] is not None:
                     _NOT_SERVED[name].check(value[name], (param, name), model)
@@ -271,30 +269,32 @@ def request_size(values: Mapping[str, Any], raw: Mapping[str, msgspec.Raw], mode
         size.text.add(items)
         return size
     size.messages += len(items)
+    strings: list[Any] = []
     for item in items:
-        _add_item(item, model, size)
+        _add_item(item, model, size, strings)
+    size.text.add(strings)
     return size
 
 
-def _add_item(item: Mapping[str, Any], model: Model, size: RequestSize) -> None:
-    """Add an input item: all its strings, and its objects as JSON. Media parts cost a fixed maximum instead."""
+def _add_item(item: Mapping[str, Any], model: Model, size: RequestSize, strings: list[Any]) -> None:
+    """Add an item: its texts to `strings`, its objects as JSON. Media parts cost a fixed maximum instead."""
     for name, value in item.items():
         kind = type(value)
         if kind is str:
-            size.text.add(value)
+            strings.append(value)
         elif kind is list and name in {"content", "output"}:
-            for part in value:
-                _add_part(part, model, size)
+            strings += [_without_media(part, model, size) for part in value]
         elif kind is dict or kind is list:
             size.add_definition(value, _encode(value))
             if name == "tools" and item.get("type") in TOOL_ITEMS:
                 size.tools += count_tools(value)
 
 
-def _add_part(part: Any, model: Model, size: RequestSize) -> None:
+def _without_media(part: Any, model: Model, size: RequestSize) -> Any:
+    """Return a content part without its media data, whose maximum is added to `size`."""
     kind = part.get("type") if type(part) is dict else None
-    if type(kind) is str and kind in _MEDIA:
-        data, setting = _MEDIA[kind]
-        size.part_tokens += getattr(model, setting)
-        part = {name: value for name, value in part.items() if name not in {"type", data}}
-    size.text.add(part)
+    if type(kind) is not str or kind not in _MEDIA:
+        return part
+    data, setting = _MEDIA[kind]
+    size.part_tokens += getattr(model, setting)
+    return [value for name, value in part.items() if name not in {"type", data}]
