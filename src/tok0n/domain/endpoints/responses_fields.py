@@ -57,22 +57,6 @@ _INCLUDED = Only(
     values=("reasoning.encrypted_content", "message.output_text.logprobs", "message.input_image.image_url"),
     reason=HOSTED,
 )
-_SHARED = (
-    "metadata",
-    "parallel_tool_calls",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "safety_identifier",
-    "service_tier",
-    "stream",
-    "stream_options",
-    "temperature",
-    "top_logprobs",
-    "top_p",
-    "user",
-)
-"""The fields that are as in a chat."""
-
 FIELDS: dict[str, Field] = {
     "model": MODEL_ID,
     "input": INPUT,
@@ -83,15 +67,26 @@ FIELDS: dict[str, Field] = {
     "instructions": TEXT,
     LIMIT_FIELD: OutputLimit(note="At most the model's `max_output_tokens`."),
     "max_tool_calls": Integer(low=1, high=2**31 - 1),
+    "metadata": CHAT_FIELDS["metadata"],
+    "parallel_tool_calls": CHAT_FIELDS["parallel_tool_calls"],
     "previous_response_id": NotServed(reason=f"{STORED}. Send the earlier items in input"),
     "prompt": NotServed(reason=f"{STORED}. Send its text in instructions or input"),
+    "prompt_cache_key": CHAT_FIELDS["prompt_cache_key"],
+    "prompt_cache_retention": CHAT_FIELDS["prompt_cache_retention"],
     "reasoning": _REASONING,
+    "safety_identifier": CHAT_FIELDS["safety_identifier"],
+    "service_tier": CHAT_FIELDS["service_tier"],
     "store": Only(values=(False,), reason="providers must not store your content. Tok0n always sends false"),
+    "stream": CHAT_FIELDS["stream"],
+    "stream_options": CHAT_FIELDS["stream_options"],
+    "temperature": CHAT_FIELDS["temperature"],
     "text": Object(members={"format": _FORMAT, "verbosity": WORD}, extra="text."),
     "tool_choice": TextOr(other=TOOL_CHOICE, examples=("none", "auto", "required")),
     "tools": TOOLS,
+    "top_logprobs": CHAT_FIELDS["top_logprobs"],
+    "top_p": CHAT_FIELDS["top_p"],
     "truncation": WORD,
-    **{name: CHAT_FIELDS[name] for name in _SHARED},
+    "user": CHAT_FIELDS["user"],
 }
 """Every documented field except those of `REJECTED_UNLESS_ALLOWED`. Null means absent, except for required fields."""
 
