@@ -160,8 +160,8 @@ async def test_the_demos_models_pass_the_verification_of_streams(tmp_path: Path,
     ):
         upstream = HttpUpstream(name="s", base_url=f"{server.url}/v1", api_key=None, timeout_seconds=5.0)
         verify_models = VerifyModels(
-            endpoint=CHAT,
-            stream_endpoints=[CHAT],
+            endpoints=[CHAT],
+            stream_endpoints=["chat"],
             models=db.models,
             upstreams={"simulated": upstream},
             limiter=make_limiter(clock, upstream=100),

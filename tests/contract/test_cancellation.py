@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class NotReached(FakeUpstream):
 
     cancelled = 0
 
-    async def send(self, path: str, body: bytes) -> UpstreamResponse:
+    async def send(self, path: str, body: bytes, *, headers: Sequence[tuple[str, str]] = ()) -> UpstreamResponse:
         try:
             return await super().send(path, body)
         except asyncio.CancelledError:
@@ -105,7 +105,7 @@ async def test_a_verification_that_never_reached_the_upstream_holds_no_global_sl
         in_process(tmp_path, upstream, clock=clock, limiter=limiter, engine=engine) as gateway,
     ):
         verify = VerifyModels(
-            endpoint=CHAT,
+            endpoints=[CHAT],
             models=gateway.db.models,
             upstreams={"fake": upstream},
             limiter=limiter,

@@ -7,14 +7,15 @@ import pytest
 
 from support.models import make_model
 from tok0n.domain.catalogue import (
+    EndpointCheck,
     Model,
     ModelState,
     StreamCheck,
     StreamState,
     Verification,
+    as_listed,
     is_due,
     is_listed,
-    with_streaming,
 )
 
 MODEL = make_model(max_output_tokens=10, default_output_tokens=10)
@@ -30,8 +31,7 @@ def after(*results: bool) -> ModelState:
                 model="m",
                 fingerprint=MODEL.fingerprint,
                 checked_at_us=number,
-                checks={"answered": passed},
-                latency_ms=1,
+                endpoints={"chat": EndpointCheck(checks={"answered": passed})},
             )
         )
     return state
@@ -81,7 +81,7 @@ def test_a_failing_model_is_tried_again_ever_more_rarely_but_at_least_daily() ->
 
 
 def streaming(state: ModelState, *, model: Model = MODEL) -> bool:
-    return with_streaming(model, state, stream_endpoints=["chat"]).streaming_endpoints == ("chat",)
+    return as_listed(model, state, stream_endpoints=["chat"]).streaming_endpoints == ("chat",)
 
 
 def streamed(*results: bool, continuous_usage: bool = False) -> ModelState:
@@ -94,8 +94,7 @@ def streamed(*results: bool, continuous_usage: bool = False) -> ModelState:
                 model="m",
                 fingerprint=MODEL.fingerprint,
                 checked_at_us=number,
-                checks={"answered": True},
-                latency_ms=1,
+                endpoints={"chat": EndpointCheck(checks={"answered": True})},
                 streams={"chat": check},
             )
         )
@@ -114,12 +113,15 @@ def test_a_model_streams_after_a_pass_until_the_third_failure_in_a_row(results: 
 
 
 def test_a_model_streams_only_on_endpoints_that_may_stream() -> None:
-    assert with_streaming(MODEL, streamed(True), stream_endpoints=[]) == MODEL
+    assert as_listed(MODEL, streamed(True), stream_endpoints=[]) == MODEL
 
 
 def test_a_failed_verification_leaves_the_streams_as_they_are() -> None:
     verification = Verification(
-        model="m", fingerprint=MODEL.fingerprint, checked_at_us=9, checks={"answered": False}, latency_ms=1
+        model="m",
+        fingerprint=MODEL.fingerprint,
+        checked_at_us=9,
+        endpoints={"chat": EndpointCheck(checks={"answered": False})},
     )
     assert streaming(streamed(True).after(verification))
     other = msgspec.structs.replace(verification, fingerprint="other")
@@ -147,7 +149,7 @@ def test_switching_streaming_on_makes_a_model_due_until_its_stream_was_checked()
     assert not due(after(True), endpoints=())
     assert not due(after(False)), "a model that fails as a whole waits"
     assert not due(streamed(True))
-    assert due(streamed(True), endpoints=("chat", "responses"))
+    assert not due(streamed(True), endpoints=("chat", "responses")), "the model doesn't serve responses"
     assert not due(streamed(False), now_us=MINUTE_US)
     assert due(streamed(False), now_us=1 + MINUTE_US)
     assert not due(streamed(False), now_us=1 + MINUTE_US, endpoints=())
@@ -157,6 +159,50 @@ def test_switching_streaming_on_makes_a_model_due_until_its_stream_was_checked()
 def test_the_upstream_gets_the_options_that_it_accepted() -> None:
     for options, stats in ((False, False), (True, False), (True, True)):
         check = StreamCheck(passed=True, stream_options=options, continuous_usage_stats=stats)
-        state = ModelState(id="m", streams={"chat": StreamState().after(check)})
-        (route,) = with_streaming(MODEL, state, stream_endpoints=["chat"]).routes
+        state = msgspec.structs.replace(streamed(True), streams={"chat": StreamState().after(check)})
+        (route,) = as_listed(MODEL, state, stream_endpoints=["chat"]).routes
         assert (route.stream_options, route.continuous_usage_stats) == (options, stats)
+
+
+BOTH = msgspec.structs.replace(MODEL, endpoints=("chat", "embeddings"))
+
+
+def checked(**results: bool) -> ModelState:
+    """The state after one verification with these results by endpoint."""
+    checks = {
+        name: EndpointCheck(checks={"answered": passed}, detail="" if passed else "no answer")
+        for name, passed in results.items()
+    }
+    return ModelState(id="m").after(
+        Verification(model="m", fingerprint=BOTH.fingerprint, checked_at_us=1, endpoints=checks)
+    )
+
+
+def test_a_model_is_listed_with_the_endpoints_on_which_it_is_verified() -> None:
+    state = checked(chat=False, embeddings=True)
+    assert is_listed(BOTH, state)
+    assert as_listed(BOTH, state, stream_endpoints=["chat"]).endpoints == ("embeddings",)
+    assert not state.passed
+    assert state.detail == "chat: no answer"
+    assert not is_listed(BOTH, checked(chat=False, embeddings=False))
+    assert as_listed(BOTH, checked(chat=True, embeddings=True), stream_endpoints=[]) == BOTH
+
+
+def test_a_model_with_a_new_endpoint_is_due_and_keeps_the_others() -> None:
+    state = checked(chat=True)
+    assert is_due(BOTH, state, now_us=1, interval_us=DAY_US)
+    assert as_listed(BOTH, state, stream_endpoints=[]).endpoints == ("chat",)
+    assert not is_due(BOTH, checked(chat=True, embeddings=True), now_us=1, interval_us=DAY_US)
+
+
+def test_results_of_an_endpoint_that_the_model_no_longer_has_are_dropped() -> None:
+    state = checked(chat=True, embeddings=True).after(
+        Verification(
+            model="m",
+            fingerprint=MODEL.fingerprint,
+            checked_at_us=2,
+            endpoints={"chat": EndpointCheck(checks={"a": True})},
+        )
+    )
+    assert list(state.endpoints) == ["chat"]
+    assert state.verified_at_us == 1

@@ -10,7 +10,7 @@ from support.fakes import FakeClock
 from support.gateways import MODEL
 from support.ledgers import Opened, open_engine
 from tok0n.adapters.sql.repositories.history import SqlHistory
-from tok0n.domain.catalogue import Verification
+from tok0n.domain.catalogue import EndpointCheck, Verification
 from tok0n.domain.errors import InvalidRequest, LimitReached, NotFound
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY
 from tok0n.domain.usage import TOKENS_MAX
@@ -38,7 +38,10 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         clock = FakeClock()
         await db.models.record(
             Verification(
-                model=MODEL.id, fingerprint=MODEL.fingerprint, checked_at_us=1, checks={"ok": True}, latency_ms=1
+                model=MODEL.id,
+                fingerprint=MODEL.fingerprint,
+                checked_at_us=1,
+                endpoints={"chat": EndpointCheck(checks={"ok": True}, latency_ms=1)},
             )
         )
         catalogue = Catalogue({MODEL.id: MODEL, UNLISTED.id: UNLISTED}, db.models)

@@ -1,6 +1,6 @@
 """Which models the operator enables and verifies, and what each report says about them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -31,7 +31,7 @@ async def db(tmp_path: Path) -> AsyncIterator[Opened]:
 def verifier(db: Opened, upstream: FakeUpstream) -> VerifyModels:
     clock = FakeClock()
     return VerifyModels(
-        endpoint=CHAT,
+        endpoints=[CHAT],
         models=db.models,
         upstreams={"fake": upstream},
         limiter=make_limiter(clock, upstream=1_000),
@@ -73,7 +73,7 @@ async def test_many_models_are_verified_in_order_and_a_few_at_once(db: Opened, m
     running, most = 0, 0
 
     class CountingUpstream(FakeUpstream):
-        async def send(self, path: str, body: bytes) -> UpstreamResponse:
+        async def send(self, path: str, body: bytes, *, headers: Sequence[tuple[str, str]] = ()) -> UpstreamResponse:
             nonlocal running, most
             running += 1
             most = max(most, running)

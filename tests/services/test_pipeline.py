@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from support.ledgers import schema
 from tok0n.domain.answers import Answer
 from tok0n.domain.bound import string_bound
 from tok0n.domain.endpoints.chat import CHAT
-from tok0n.domain.endpoints.endpoint import Endpoint
+from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint
 from tok0n.domain.errors import (
     AccountingFailed,
     InsufficientTokens,
@@ -248,9 +249,11 @@ class GatedDecoding(GatedReader):
     def __init__(self, catalogue: Catalogue) -> None:
         super().__init__(catalogue, decoding_waiting_max=1)
 
-    def read_now(self, endpoint: Endpoint, body: JsonText) -> MeteredRequest:
+    def read_now(
+        self, endpoint: Endpoint, body: JsonText, headers: Mapping[bytes, bytes] = NO_HEADERS
+    ) -> MeteredRequest:
         self.wait_at_gate()
-        return super().read_now(endpoint, body)
+        return super().read_now(endpoint, body, headers)
 
 
 class GatedBounding(GatedReader):

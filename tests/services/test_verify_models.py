@@ -27,7 +27,7 @@ REASONING = msgspec.structs.replace(MODEL, max_output_tokens=10_000)
 def verifier(db: Opened, upstream: FakeUpstream, *, per_minute: int = 55, timeout_seconds: float = 5) -> VerifyModels:
     clock = FakeClock()
     return VerifyModels(
-        endpoint=CHAT,
+        endpoints=[CHAT],
         models=db.models,
         upstreams={"fake": upstream},
         limiter=make_limiter(clock, upstream=per_minute),

@@ -53,7 +53,9 @@ class StreamingUpstream(FakeUpstream):
         self.streamed: list[dict[str, Any]] = []
 
     @asynccontextmanager
-    async def stream(self, path: str, body: bytes, *, timeout_seconds: float) -> AsyncIterator[FakeStream]:
+    async def stream(
+        self, path: str, body: bytes, *, timeout_seconds: float, headers: Sequence[tuple[str, str]] = ()
+    ) -> AsyncIterator[FakeStream]:
         assert (path, timeout_seconds) == ("/chat/completions", 5)
         self.streamed.append(msgspec.json.decode(body))
         response = self.responses.pop(0)
@@ -102,8 +104,8 @@ class Verifying:
         self.catalogue = Catalogue({model.id: model}, db.models, stream_endpoints=[CHAT.name])
         self._model = model
         self._verify = VerifyModels(
-            endpoint=CHAT,
-            stream_endpoints=[CHAT],
+            endpoints=[CHAT],
+            stream_endpoints=["chat"],
             models=db.models,
             upstreams={"fake": upstream},
             limiter=self.limiter,

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
 from tok0n.domain.errors import Tok0nError, UpstreamFailed
@@ -92,7 +92,7 @@ class FakeUpstream:
             await asyncio.sleep(0)
         return self.streams.pop(0)
 
-    async def send(self, path: str, body: bytes) -> UpstreamResponse:
+    async def send(self, path: str, body: bytes, *, headers: Sequence[tuple[str, str]] = ()) -> UpstreamResponse:
         assert path == "/chat/completions"
         self.bodies.append(body)
         await asyncio.sleep(0)
@@ -105,7 +105,9 @@ class FakeUpstream:
         return self.answer
 
     @contextlib.asynccontextmanager
-    async def stream(self, path: str, body: bytes, *, timeout_seconds: float) -> AsyncIterator["FakeStream"]:
+    async def stream(
+        self, path: str, body: bytes, *, timeout_seconds: float, headers: Sequence[tuple[str, str]] = ()
+    ) -> AsyncIterator["FakeStream"]:
         assert (path, timeout_seconds) == ("/chat/completions", self.stream_seconds)
         self.bodies.append(body)
         await asyncio.sleep(0)

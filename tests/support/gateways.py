@@ -26,7 +26,7 @@ from tok0n.bootstrap.resources import Store, open_store
 from tok0n.bootstrap.serving import bind_for
 from tok0n.bootstrap.wiring import open_gateway
 from tok0n.domain.accounts import Account
-from tok0n.domain.catalogue import StreamCheck, Verification
+from tok0n.domain.catalogue import EndpointCheck, StreamCheck, Verification
 from tok0n.http.server import HttpServer
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import Limiter
@@ -88,7 +88,10 @@ async def in_process(
         _, api_key = await create_key(db.accounts, EMAIL)
         await db.models.record(
             Verification(
-                model=MODEL.id, fingerprint=MODEL.fingerprint, checked_at_us=1, checks={"ok": True}, latency_ms=1
+                model=MODEL.id,
+                fingerprint=MODEL.fingerprint,
+                checked_at_us=1,
+                endpoints={"chat": EndpointCheck(checks={"ok": True}, latency_ms=1)},
             )
         )
         catalogue = Catalogue({MODEL.id: MODEL}, db.models)
@@ -299,8 +302,7 @@ async def prepared(
                     model=model.id,
                     fingerprint=model.fingerprint,
                     checked_at_us=now_us,
-                    checks={"ok": True},
-                    latency_ms=1,
+                    endpoints={"chat": EndpointCheck(checks={"ok": True}, latency_ms=1)},
                     streams={"chat": stream_check} if settings.server.streaming else {},
                 )
             )

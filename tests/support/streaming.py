@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from support.fakes import FakeStream
 from support.gateways import InProcess
 from support.ledgers import schema
 from tok0n.domain.endpoints.chat import CHAT
-from tok0n.domain.endpoints.endpoint import Endpoint
+from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint
 from tok0n.domain.errors import Tok0nError
 from tok0n.domain.json_text import JsonText
 from tok0n.domain.metered_request import MeteredRequest, StreamOptions
@@ -43,8 +44,10 @@ REPORT = chunk(choices=[], usage=USAGE)
 class StreamingReader(RequestReader):
     """Takes every request as one for a stream whose client wants the usage."""
 
-    def read_now(self, endpoint: Endpoint, body: JsonText) -> MeteredRequest:
-        request = super().read_now(endpoint, body)
+    def read_now(
+        self, endpoint: Endpoint, body: JsonText, headers: Mapping[bytes, bytes] = NO_HEADERS
+    ) -> MeteredRequest:
+        request = super().read_now(endpoint, body, headers)
         return msgspec.structs.replace(request, stream=StreamOptions(includes_usage=True))
 
 

@@ -14,7 +14,7 @@ from support.scripted_upstream import ScriptedUpstream
 from support.visitor import Visitor, text_of
 from tok0n.api.openapi import document
 from tok0n.cli import main
-from tok0n.domain.catalogue import StreamCheck, Verification
+from tok0n.domain.catalogue import EndpointCheck, StreamCheck, Verification
 from tok0n.settings import load, model_of
 
 pytestmark = pytest.mark.anyio
@@ -42,8 +42,7 @@ async def fail_stream(gateway: Running) -> None:
                 model="demo",
                 fingerprint=model.fingerprint,
                 checked_at_us=gateway.clock.now_us(),
-                checks={"ok": True},
-                latency_ms=1,
+                endpoints={"chat": EndpointCheck(checks={"ok": True}, latency_ms=1)},
                 streams={"chat": StreamCheck(passed=False, detail="no usage")},
             )
         )

@@ -79,6 +79,7 @@ def _receipt(record: RequestRecord) -> Receipt:
         released=record.released,
         usage=usage,
         upstream_ms=record.upstream_ms,
+        endpoint=record.endpoint,
         stream=record.is_stream,
         first_event_ms=record.first_event_ms,
         ended=record.ended,

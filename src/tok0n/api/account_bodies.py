@@ -60,6 +60,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     released: Tokens
     usage: ReceiptUsage | None
     upstream_ms: Annotated[int, Meta(ge=0)] | None
+    endpoint: str
     stream: bool
     first_event_ms: Annotated[
         Annotated[int, Meta(ge=0)] | None,

@@ -8,12 +8,13 @@ from tok0n.api.cors import Cors
 from tok0n.api.errors import BodiesTooLarge, RequestTooLarge, error_response
 from tok0n.domain.accounts import Caller
 from tok0n.domain.answers import Answer
+from tok0n.domain.api_key import authorization_of
 from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.errors import InvalidRequest, Overloaded, Tok0nError
 from tok0n.domain.json_text import JsonText
 from tok0n.http.message import Headers, Response
 from tok0n.http.request import UNCOUNTED_BODY_BYTES, Request, RequestAborted
-from tok0n.http.request_ids import client_id_headers, client_request_id, id_headers
+from tok0n.http.request_ids import client_id_headers, client_request_id
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import RateState
 from tok0n.services.call import Call, known_error
@@ -47,20 +48,15 @@ class EndpointHandler:
         self._request_log = request_log
         self._body_bytes_max = body_bytes_max
         self._cors = cors
-        self._overloaded = error_response(Overloaded(queue="reservations"), endpoint.render_error)
+        self._key_header = endpoint.key_header
+        self._request_id_header = endpoint.request_id_header
 
     async def handle(self, request: Request) -> Response:
         """Respond to one request. Raises `RequestAborted`."""
         call = self._pipeline.new_call(self._endpoint.name, client_request_id=client_request_id(request.named))
         if request.is_overloaded or not self._pipeline.has_room():
             self._request_log.count_rejected()
-            overloaded = self._overloaded
-            headers = [
-                *overloaded.headers,
-                *id_headers(call.request_id, call.client_request_id),
-                *self._cors.headers(request.named.get(b"origin")),
-            ]
-            return Response(overloaded.status, headers, overloaded.body)
+            return self._error_response(Overloaded(queue="reservations"), call, request)
         try:
             answer = await self._serve(call, request)
         except RequestAborted:
@@ -73,17 +69,29 @@ class EndpointHandler:
             if isinstance(answer, StreamedAnswer):
                 return self._stream(request, call, answer)
             seconds = self._log(call, status=200)
-            headers = client_id_headers(call.client_request_id)
-            headers += self._cors.headers(request.named.get(b"origin"))
-            return Response(200, headers, answer.body, _receipt(call, seconds))
+            return Response(200, self._headers(call, request), answer.body, _receipt(call, seconds))
         await self._pipeline.find_rate(call)
-        response = error_response(error, self._endpoint.render_error)
-        if call.rate is not None:
-            response.headers.extend(rate_headers(call.rate))
-        response.headers.extend(id_headers(call.request_id, call.client_request_id))
-        response.headers.extend(self._cors.headers(request.named.get(b"origin")))
+        response = self._error_response(error, call, request)
         self._log(call, status=response.status, error=error)
         return response
+
+    def _error_response(self, error: Tok0nError, call: Call, request: Request) -> Response:
+        response = error_response(error, self._endpoint.render_error, request_id=call.request_id)
+        if call.rate is not None:
+            response.headers.extend(rate_headers(call.rate))
+        response.headers.append((b"x-request-id", call.request_id.encode()))
+        response.headers.extend(self._headers(call, request))
+        return response
+
+    def _headers(self, call: Call, request: Request) -> Headers:
+        """Return the headers of every response that depend on the request or the endpoint."""
+        headers = client_id_headers(call.client_request_id)
+        if self._request_id_header:
+            headers.append((self._request_id_header, call.request_id.encode()))
+        if call.dropped:
+            headers.append((b"x-tok0n-dropped", ", ".join(call.dropped).encode()))
+        headers += self._cors.headers(request.named.get(b"origin"))
+        return headers
 
     def _stream(self, request: Request, call: Call, answer: StreamedAnswer) -> Response:
         """Return the response whose body `answer` pushes. The log line is written at its end."""
@@ -92,14 +100,12 @@ class EndpointHandler:
             self._log(call, status=200, error=task.result())
 
         answer.task.add_done_callback(on_end)
-        headers = client_id_headers(call.client_request_id)
-        headers += self._cors.headers(request.named.get(b"origin"))
-        return Response(200, headers, answer.body, _stream_head(call))
+        return Response(200, self._headers(call, request), answer.body, _stream_head(call))
 
     def _serve(self, call: Call, request: Request) -> Awaitable[Answer | StreamedAnswer]:
         """Return the answer. Raises the errors of `domain.errors`, some of them before the first await."""
         if request.is_complete:
-            caller = self._pipeline.cached_caller(call, request.named.get(b"authorization"))
+            caller = self._pipeline.cached_caller(call, self._authorization(request))
             if caller is not None:  # Most requests come here. They are served without the cost of two coroutines.
                 self._check_headers(request)
                 return self._serve_body(call, caller, request, request.body)
@@ -108,7 +114,7 @@ class EndpointHandler:
     async def _authenticate_and_serve(self, call: Call, request: Request) -> Answer | StreamedAnswer:
         """Serve a request whose caller isn't cached, or whose body isn't complete. Also raises `RequestAborted`."""
         body = request.body if request.is_complete else None  # before the await, in which more can arrive
-        caller = await self._pipeline.authenticate(call, request.named.get(b"authorization"))
+        caller = await self._pipeline.authenticate(call, self._authorization(request))
         self._check_headers(request)
         if body is None:
             body = await self._receive(request, account_id=caller.account_id)
@@ -119,8 +125,14 @@ class EndpointHandler:
     ) -> Awaitable[Answer | StreamedAnswer]:
         on_admitted = request.admit if len(body) > UNCOUNTED_BODY_BYTES else None
         return self._pipeline.serve(
-            self._endpoint, call, caller, body, on_admitted=on_admitted, on_stream=request.track
+            self._endpoint, call, caller, body, headers=request.named, on_admitted=on_admitted, on_stream=request.track
         )
+
+    def _authorization(self, request: Request) -> bytes | None:
+        """Return the Authorization header, or one with the key of the endpoint's own header. Raises `InvalidApiKey`."""
+        authorization = request.named.get(b"authorization")
+        key = request.named.get(self._key_header) if self._key_header else None
+        return authorization if key is None else authorization_of(key, authorization)
 
     def _check_headers(self, request: Request) -> None:
         """Raise `RequestTooLarge` if the body is known to be too large, or `InvalidRequest`."""
@@ -170,7 +182,8 @@ def _receipt(call: Call, seconds: float) -> bytes:
     """Return the header lines of a charged answer, because rendering a list of pairs takes four times as long."""
     rate, receipt = call.rate, call.receipt
     assert rate is not None
-    assert receipt is not None
+    if receipt is None:
+        return _unbilled_head(call, rate, seconds)
     return (
         b"content-type: application/json\r\n"
         b"x-ratelimit-limit-requests: %d\r\n"
@@ -191,6 +204,19 @@ def _receipt(call: Call, seconds: float) -> bytes:
         round(seconds * 1000),
         call.request_id.encode(),
     )
+
+
+def _unbilled_head(call: Call, rate: RateState, seconds: float) -> bytes:
+    """Return the header lines of an answer that costs nothing."""
+    lines = [
+        (b"content-type", b"application/json"),
+        *rate_headers(rate),
+        (b"x-tok0n-reserved", b"%d" % (call.reserved or 0)),
+        (b"x-tok0n-charged", b"0"),
+        (b"openai-processing-ms", b"%d" % round(seconds * 1000)),
+        (b"x-request-id", call.request_id.encode()),
+    ]
+    return b"".join(b"%b: %b\r\n" % line for line in lines)
 
 
 def _stream_head(call: Call) -> bytes:

@@ -1,6 +1,7 @@
 """The OpenAPI document of /v1, served at /openapi.json: operations, errors and headers."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from tok0n import __version__
 from tok0n.api.errors import RETRY_AFTER_SECONDS_MAX, STATUSES
 from tok0n.api.openapi_schemas import schemas
 from tok0n.domain.endpoints import ENDPOINTS
+from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.endpoints.fields import COUNT
 
@@ -86,9 +88,9 @@ _HEAD_CODES = ("request_timeout", "headers_too_large", "http_version_not_support
 _METERED_CODES = tuple(code for code in _ERRORS if code not in {"model_not_found", "not_found"})
 
 
-def openapi_route(prefix: str = "", *, is_streaming: bool = False) -> Route:
+def openapi_route(prefix: str, endpoints: Sequence[Endpoint], *, is_streaming: bool = False) -> Route:
     """Return the route of GET /openapi.json. `prefix` is the path of the public URL."""
-    body = _encoded(prefix, is_streaming=is_streaming)
+    body = _encoded(prefix, tuple(endpoint.name for endpoint in endpoints), is_streaming=is_streaming)
 
     async def openapi(_: Request) -> Response:
         return Response(body, media_type="application/json")
@@ -97,12 +99,18 @@ def openapi_route(prefix: str = "", *, is_streaming: bool = False) -> Route:
 
 
 @functools.cache
-def _encoded(prefix: str, *, is_streaming: bool) -> bytes:
-    return msgspec.json.encode(document(prefix, is_streaming=is_streaming))
+def _encoded(prefix: str, names: tuple[str, ...], *, is_streaming: bool) -> bytes:
+    endpoints = [endpoint for endpoint in ENDPOINTS if endpoint.name in names]
+    return msgspec.json.encode(document(prefix, endpoints, is_streaming=is_streaming))
 
 
-def document(prefix: str = "", *, is_streaming: bool = False) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document. `prefix` is the path of the public URL. `is_streaming`: the gateway streams."""
+def document(
+    prefix: str = "", endpoints: Sequence[Endpoint] = (CHAT,), *, is_streaming: bool = False
+) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of the served endpoints.
+
+    `prefix` is the path of the public URL. `is_streaming`: the gateway streams.
+    """
     return {
         "openapi": "3.1.0",
         "info": {
@@ -113,7 +121,7 @@ def document(prefix: str = "", *, is_streaming: bool = False) -> dict[str, Any]:
         },
         "servers": [{"url": prefix or "/"}],
         "paths": {
-            **{endpoint.path: {"post": _metered(endpoint, is_streaming=is_streaming)} for endpoint in ENDPOINTS},
+            **{endpoint.path: {"post": _metered(endpoint, is_streaming=is_streaming)} for endpoint in endpoints},
             "/v1/models": {"get": _list_models()},
             "/v1/models/{model}": {"get": _get_model()},
             "/v1/key": {
@@ -124,7 +132,7 @@ def document(prefix: str = "", *, is_streaming: bool = False) -> dict[str, Any]:
         },
         "components": {
             "securitySchemes": {"api_key": {"type": "http", "scheme": "bearer"}},
-            "schemas": schemas(is_streaming=is_streaming),
+            "schemas": schemas(endpoints, is_streaming=is_streaming),
         },
     }
 

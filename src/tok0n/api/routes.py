@@ -50,6 +50,8 @@ def api_http_error(request: Request, raised: HTTPException, *, base_url: str, ap
     """Return the JSON response to a path or a method that doesn't exist. `api_paths` are all routes under /v1."""
     if raised.status_code == 400:
         response = error("invalid_request", raised.detail)
+    elif raised.status_code == 426:
+        response = error("upgrade_required", raised.detail)
     elif raised.status_code == 405:
         response = error("method_not_allowed", f"This path doesn't support {request.method}.")
     else:
@@ -93,5 +95,8 @@ def _body(model: ListedModel) -> dict[str, object]:
         "created": model.created,
         "owned_by": model.owned_by,
     }
-    endpoints = model.streaming_endpoints
-    return body if endpoints is None else body | {"streams": bool(endpoints), "streaming_endpoints": endpoints}
+    if model.endpoints is not None:
+        body["endpoints"] = model.endpoints
+    if model.streaming_endpoints is not None:
+        body |= {"streams": bool(model.streaming_endpoints), "streaming_endpoints": model.streaming_endpoints}
+    return body

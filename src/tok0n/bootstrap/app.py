@@ -19,9 +19,9 @@ from tok0n.api.health import operation_routes
 from tok0n.api.openapi import openapi_route
 from tok0n.api.routes import api_http_error, error, is_api, is_page_request, model_routes
 from tok0n.bootstrap.pages import Pages
-from tok0n.bootstrap.services import Services
+from tok0n.bootstrap.services import Services, served_endpoints
 from tok0n.domain.client_ip import ClientAddresses, limit_key
-from tok0n.domain.endpoints import ENDPOINTS
+from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.errors import INTERNAL_ERROR
 from tok0n.http.asgi import AsgiApp, Receive, Scope, Send, run_asgi
 from tok0n.http.head import RequestHead
@@ -120,11 +120,12 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
     store, clock, request_log, context = services.store, services.clock, services.request_log, pages.context
     server = services.settings.server
     cors = Cors(server.cors_origins)
+    endpoints = served_endpoints(services.settings)
     routes = [
-        *(Route(endpoint.path, _other_methods, methods=OTHER_METHODS) for endpoint in ENDPOINTS),
+        *(Route(endpoint.path, _other_methods, methods=OTHER_METHODS) for endpoint in endpoints),
         *model_routes(services.catalogue),
         *account_routes(services.caller_cache, services.limiter, store.history),
-        openapi_route(context.prefix, is_streaming=server.streaming),
+        openapi_route(context.prefix, endpoints, is_streaming=server.streaming),
         *operation_routes(store.database, services.limiter, is_draining=is_draining, lease=store.lease),
         *pages.routes,
     ]
@@ -146,7 +147,7 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
                 body_bytes_max=server.max_body_bytes,
                 cors=cors,
             )
-            for endpoint in ENDPOINTS
+            for endpoint in endpoints
         },
         pipeline=services.pipeline,
         starlette=_reject_nul(starlette, http_error),
@@ -154,12 +155,17 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
         clock=clock,
         request_log=request_log,
         cors=cors,
-        options=_server_options(_http_limits(services.settings), context, services.pipeline, request_log, cors),
+        options=_server_options(
+            _http_limits(services.settings), context, services.pipeline, request_log, cors, endpoints
+        ),
         prefix=context.prefix,
     )
 
 
-async def _other_methods(_: StarletteRequest) -> StarletteResponse:
+async def _other_methods(request: StarletteRequest) -> StarletteResponse:
+    if request.method == "GET" and "websocket" in request.headers.get("upgrade", "").lower():
+        # Codex offers a WebSocket at first, and falls back to POST at once after this status.
+        raise HTTPException(426, "This server doesn't offer WebSockets. Send a POST request.")
     raise HTTPException(405, headers={"allow": "POST"})
 
 
@@ -195,20 +201,33 @@ def _http_limits(settings: Settings) -> HttpLimits:
 
 
 def _server_options(
-    limits: HttpLimits, context: PageContext, pipeline: Pipeline, request_log: RequestLog, cors: Cors
+    limits: HttpLimits,
+    context: PageContext,
+    pipeline: Pipeline,
+    request_log: RequestLog,
+    cors: Cors,
+    endpoints: Sequence[Endpoint],
 ) -> ServerOptions:
     """Return the server's limits, its errors as API errors, and how to identify clients behind trusted proxies."""
     prefix, addresses = context.prefix, context.client_addresses
+    by_path = {endpoint.path: endpoint for endpoint in endpoints}
 
     def render_error(code: str, message: str, head: RequestHead | None) -> Response:
         """Render and log an error of a request that the server rejected before any handler."""
         error = EdgeError(code, message)
         client_id = None if head is None else client_request_id(head.named)
         call = pipeline.new_call("unknown", client_request_id=client_id)
-        response = error_response(error)
+        path = "" if head is None else _path_of(head.target, prefix)
+        endpoint = by_path.get(path)
+        if endpoint is None:
+            response = error_response(error)
+        else:
+            response = error_response(error, endpoint.render_error, request_id=call.request_id)
+            if endpoint.request_id_header:
+                response.headers.append((endpoint.request_id_header, call.request_id.encode()))
         request_log.write(call, status=response.status, error=error, seconds=0.0)
         response.headers.extend(id_headers(call.request_id, call.client_request_id))
-        if head is not None and _is_api_target(head.target, prefix):
+        if head is not None and is_api(path):
             response.headers.extend(cors.headers(head.named.get(b"origin")))
         return response
 
@@ -217,7 +236,7 @@ def _server_options(
         render_error=render_error,
         client_key=client_key_of(addresses),
         is_trusted=addresses.is_trusted,
-        paced_paths=[endpoint.path for endpoint in ENDPOINTS],
+        paced_paths=list(by_path),
     )
 
 
@@ -234,9 +253,10 @@ def client_key_of(addresses: ClientAddresses) -> ClientKey:
     return client_key
 
 
-def _is_api_target(target: bytes, prefix: str) -> bool:
+def _path_of(target: bytes, prefix: str) -> str:
+    """Return the path of a request target without the prefix of `public_url`, or an empty string."""
     parts = path_and_query(target)
-    return parts is not None and is_api(_without_prefix(decode_path(parts[0]), prefix))
+    return "" if parts is None else _without_prefix(decode_path(parts[0]), prefix)
 
 
 def _without_prefix(path: str, prefix: str) -> str:

@@ -19,7 +19,6 @@ from tok0n.bootstrap.resources import (
     open_upstreams,
 )
 from tok0n.domain.endpoints import ENDPOINTS
-from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.packs import Pack
 from tok0n.domain.users import Registration
@@ -230,13 +229,20 @@ async def _open_passwords() -> AsyncIterator[Argon2Passwords]:
 def make_catalogue(settings: Settings, store: Store) -> Catalogue:
     """Return the catalogue of the declared models. It is empty until its first refresh."""
     declared = {model_id: settings_.model_of(model_id, settings) for model_id in settings.models}
-    endpoints = [endpoint.name for endpoint in _stream_endpoints(settings)]
-    return Catalogue(declared, store.models, stream_endpoints=endpoints)
+    return Catalogue(declared, store.models, stream_endpoints=_stream_endpoints(settings))
 
 
-def _stream_endpoints(settings: Settings) -> list[Endpoint]:
+def served_endpoints(settings: Settings) -> list[Endpoint]:
+    """Return the endpoints that a declared model lists. Chat is always one of them."""
+    names = {"chat"}.union(*(model.endpoints for model in settings.models.values()))
+    return [endpoint for endpoint in ENDPOINTS if (endpoint.served_with or endpoint.name) in names]
+
+
+def _stream_endpoints(settings: Settings) -> list[str]:
     """Return the endpoints on which models may stream."""
-    return [endpoint for endpoint in ENDPOINTS if endpoint.read_stream is not None] if settings.server.streaming else []
+    if not settings.server.streaming:
+        return []
+    return [endpoint.name for endpoint in ENDPOINTS if endpoint.read_stream is not None]
 
 
 def _verification(
@@ -244,7 +250,7 @@ def _verification(
 ) -> VerifyModels:
     timeout_seconds = settings.catalogue.verify_timeout_seconds
     return VerifyModels(
-        endpoint=CHAT,
+        endpoints=ENDPOINTS,
         stream_endpoints=_stream_endpoints(settings),
         models=store.models,
         upstreams=upstreams,

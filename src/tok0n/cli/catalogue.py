@@ -45,7 +45,7 @@ async def list_models(config_path: Path | None, *, as_json: bool) -> None:
 @click.argument("model_ids", metavar="[ID]...", nargs=-1)
 @standard_command
 async def verify_models(model_ids: tuple[str, ...], config_path: Path | None, *, as_json: bool) -> None:
-    """Send a tiny real completion to each model and record the result.
+    """Send a tiny real request to each endpoint of each model and record the results.
 
     Without an ID, verifies every declared model.
     """
@@ -123,6 +123,9 @@ def _report(report: ModelReport, *, streaming: bool) -> dict[str, object]:
     }
     if streaming:
         body |= {"streams": bool(report.streaming_endpoints), "streaming_endpoints": report.streaming_endpoints}
+    if report.endpoints != ("chat",):
+        body["endpoints"] = report.endpoints
+        body["verified_endpoints"] = report.state.verified_endpoints if report.verified else ()
     return body | _state(report.state, streaming=streaming)
 
 

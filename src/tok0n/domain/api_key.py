@@ -78,3 +78,14 @@ def _base62(number: int, digits: int) -> str:
         text = _ALPHABET[digit] + text
     assert number == 0
     return text
+
+
+def authorization_of(key: bytes, authorization: bytes | None) -> bytes:
+    """Return the Authorization header for a key that a client sent in another header.
+
+    Raises `InvalidApiKey` if the client sent a different key in its Authorization header too.
+    """
+    own = b"Bearer " + key
+    if authorization is not None and key_from_authorization(authorization) != key_from_authorization(own):
+        raise InvalidApiKey("The headers x-api-key and Authorization have different API keys. Send only one of them.")
+    return own

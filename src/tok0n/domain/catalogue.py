@@ -132,19 +132,12 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Verification(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of one small real completion. `checks` maps the name of each check to whether it passed.
+class EndpointCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of one small real request. `checks` maps the name of each check to whether it passed."""
 
-    `streams` has the results of the streams that followed it, by endpoint. They don't decide whether it passed.
-    """
-
-    model: str
-    fingerprint: str
-    checked_at_us: int
     checks: dict[str, bool]
-    latency_ms: int
+    latency_ms: int = 0
     detail: str = ""
-    streams: dict[str, StreamCheck] = {}
 
     @property
     def passed(self) -> bool:
@@ -152,10 +145,45 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.checks) and all(self.checks.values())
 
 
+class EndpointState(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a model is verified on an endpoint, after all checks. The other fields are of the latest check."""
+
+    verified: bool = False
+    consecutive_failures: int = 0
+    checks: dict[str, bool] = {}
+    latency_ms: int = 0
+    detail: str = ""
+
+    def after(self, check: EndpointCheck) -> "EndpointState":
+        """Return the state after `check`. `FAILURES_MAX` failures in a row make a verified endpoint unverified."""
+        failures = 0 if check.passed else self.consecutive_failures + 1
+        return EndpointState(
+            verified=check.passed or (self.verified and failures < FAILURES_MAX),
+            consecutive_failures=failures,
+            checks=check.checks,
+            latency_ms=check.latency_ms,
+            detail=check.detail,
+        )
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """The results of one small real request on each endpoint of a model.
+
+    `streams` has the results of the streams that followed them, by endpoint. They don't decide whether it passed.
+    """
+
+    model: str
+    fingerprint: str
+    checked_at_us: int
+    endpoints: dict[str, EndpointCheck]
+    streams: dict[str, StreamCheck] = {}
+
+
 class ModelState(msgspec.Struct, frozen=True, kw_only=True):
     """The stored state of a model. A model without one is enabled and unverified.
 
-    `verified_at_us` is when the model last became verified, and `checked_at_us` is the time of its last verification.
+    `verified_at_us` is when the model last became verified on one of its endpoints, and `checked_at_us` is the time of
+    its last verification.
     """
 
     id: str
@@ -163,43 +191,76 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str = ""
     verified_at_us: int | None = None
     checked_at_us: int | None = None
-    consecutive_failures: int = 0
-    latency_ms: int | None = None
-    checks: dict[str, bool] = {}
-    detail: str = ""
+    endpoints: dict[str, EndpointState] = {}
     streams: dict[str, StreamState] = {}
 
     @property
     def passed(self) -> bool:
-        """Whether the latest verification passed every check."""
-        return bool(self.checks) and all(self.checks.values())
+        """Whether the latest verification passed every check on every endpoint."""
+        return bool(self.endpoints) and not self.consecutive_failures
+
+    @property
+    def consecutive_failures(self) -> int:
+        """The failures in a row of the endpoint that has most of them."""
+        return max((endpoint.consecutive_failures for endpoint in self.endpoints.values()), default=0)
+
+    @property
+    def checks(self) -> dict[str, bool]:
+        """The latest checks of the first endpoint that failed, or else of the first one."""
+        latest = self._latest
+        return {} if latest is None else latest.checks
+
+    @property
+    def latency_ms(self) -> int | None:
+        """How long the request of these checks took."""
+        latest = self._latest
+        return None if latest is None else latest.latency_ms
+
+    @property
+    def detail(self) -> str:
+        """Why endpoints failed their latest checks, or an empty string."""
+        failed = {name: endpoint.detail for name, endpoint in self.endpoints.items() if endpoint.detail}
+        if tuple(self.endpoints) == ("chat",):
+            return failed.get("chat", "")
+        return "; ".join(f"{name}: {detail}" for name, detail in failed.items())
+
+    @property
+    def _latest(self) -> EndpointState | None:
+        endpoints = self.endpoints.values()
+        failed = (endpoint for endpoint in endpoints if endpoint.consecutive_failures)
+        return next(failed, next(iter(endpoints), None))
+
+    @property
+    def verified_endpoints(self) -> tuple[str, ...]:
+        """The endpoints on which the model is verified."""
+        return tuple(name for name, endpoint in self.endpoints.items() if endpoint.verified)
 
     def after(self, verification: Verification) -> "ModelState":
-        """Return the state after `verification`. `FAILURES_MAX` failures in a row make the model unverified."""
+        """Return the state after `verification`. The results of endpoints that the model no longer has are dropped."""
         is_same_model = self.fingerprint == verification.fingerprint
-        failures = 0 if verification.passed else (self.consecutive_failures if is_same_model else 0) + 1
-        verified_at_us = self.verified_at_us if is_same_model and failures < FAILURES_MAX else None
-        if verification.passed and verified_at_us is None:
-            verified_at_us = verification.checked_at_us
+        endpoints = self.endpoints if is_same_model else {}
         streams = self.streams if is_same_model else {}
-        checked = {name: streams.get(name, StreamState()).after(it) for name, it in verification.streams.items()}
+        checked = {name: endpoints.get(name, EndpointState()).after(it) for name, it in verification.endpoints.items()}
+        verified_at_us = self.verified_at_us if is_same_model else None
+        if not any(endpoint.verified for endpoint in checked.values()):
+            verified_at_us = None
+        elif verified_at_us is None:
+            verified_at_us = verification.checked_at_us
+        streamed = {name: streams.get(name, StreamState()).after(it) for name, it in verification.streams.items()}
         return ModelState(
             id=self.id,
             enabled=self.enabled,
             fingerprint=verification.fingerprint,
             verified_at_us=verified_at_us,
             checked_at_us=verification.checked_at_us,
-            consecutive_failures=failures,
-            latency_ms=verification.latency_ms,
-            checks=verification.checks,
-            detail=verification.detail,
-            streams=streams | checked,
+            endpoints=checked,
+            streams={name: stream for name, stream in streams.items() if name in checked} | streamed,
         )
 
 
 def is_verified(model: Model, state: ModelState) -> bool:
-    """Whether the model passed a verification with its current settings."""
-    return state.verified_at_us is not None and state.fingerprint == model.fingerprint
+    """Whether the model is verified with its current settings on one of its endpoints."""
+    return state.fingerprint == model.fingerprint and not set(model.endpoints).isdisjoint(state.verified_endpoints)
 
 
 def is_listed(model: Model, state: ModelState) -> bool:
@@ -207,19 +268,27 @@ def is_listed(model: Model, state: ModelState) -> bool:
     return state.enabled and is_verified(model, state)
 
 
-def with_streaming(model: Model, state: ModelState, *, stream_endpoints: Sequence[str]) -> Model:
-    """Return the model with the endpoints on which it streams, out of those on which models may stream."""
-    streams = {name: state.streams[name] for name in stream_endpoints if _has_current_stream(model, state, name)}
-    endpoints = tuple(name for name, stream in streams.items() if stream.verified)
-    if not endpoints:
-        return model
-    stream = streams[endpoints[0]]
-    route = msgspec.structs.replace(
-        model.routes[0],
-        stream_options=stream.stream_options,
-        continuous_usage_stats=stream.continuous_usage_stats,
+def as_listed(model: Model, state: ModelState, *, stream_endpoints: Sequence[str]) -> Model:
+    """Return the model with the endpoints on which it is verified, and those on which it streams.
+
+    `stream_endpoints` are those on which models may stream.
+    """
+    endpoints = tuple(name for name in model.endpoints if name in state.verified_endpoints)
+    streaming = tuple(
+        name
+        for name in endpoints
+        if name in stream_endpoints and _has_current_stream(model, state, name) and state.streams[name].verified
     )
-    return msgspec.structs.replace(model, routes=(route, *model.routes[1:]), streaming_endpoints=endpoints)
+    routes = model.routes
+    if "chat" in streaming:
+        stream = state.streams["chat"]
+        route = msgspec.structs.replace(
+            routes[0],
+            stream_options=stream.stream_options,
+            continuous_usage_stats=stream.continuous_usage_stats,
+        )
+        routes = (route, *routes[1:])
+    return msgspec.structs.replace(model, routes=routes, endpoints=endpoints, streaming_endpoints=streaming)
 
 
 def _has_current_stream(model: Model, state: ModelState, endpoint: str) -> bool:
@@ -233,15 +302,19 @@ def is_due(
 ) -> bool:
     """Whether to verify the model: it is enabled, and its last verification is too old or of other settings.
 
-    A model that passed is also due if it has no current result for one of `stream_endpoints`.
+    A model is also due if an endpoint that passed has no current result for a stream, but is one of `stream_endpoints`.
     """
     if not state.enabled:
         return False
     if state.checked_at_us is None or state.fingerprint != model.fingerprint:
         return True
-    if state.passed and not all(_has_current_stream(model, state, name) for name in stream_endpoints):
+    if set(model.endpoints) != set(state.endpoints):
         return True
-    stream_failures = [state.streams[name].consecutive_failures for name in stream_endpoints if name in state.streams]
+    streams = [name for name in stream_endpoints if name in model.endpoints]
+    passed = [name for name in streams if not state.endpoints[name].consecutive_failures]
+    if not all(_has_current_stream(model, state, name) for name in passed):
+        return True
+    stream_failures = [state.streams[name].consecutive_failures for name in streams if name in state.streams]
     failures = state.consecutive_failures or max(stream_failures, default=0)
     pause_us = min(interval_us, RETRY_US << min(failures - 1, 16)) if failures else interval_us
     return now_us >= state.checked_at_us + pause_us

@@ -30,6 +30,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     upstream_ms: int | None
     created_at_us: int
     resolved_at_us: int | None
+    endpoint: str
     is_stream: bool
     first_event_ms: int | None
     client_left: bool

@@ -52,7 +52,10 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class NewReservation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The request row to insert, with the tokens to reserve for it. `is_stream`: the customer asked for a stream."""
+    """The request row to insert, with the tokens to reserve for it.
+
+    `endpoint` is the name of the endpoint. `is_stream`: the customer asked for a stream.
+    """
 
     request_id: str
     account_id: str
@@ -63,6 +66,7 @@ class NewReservation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires_at_us: int
     has_budget: bool = False
     is_stream: bool = False
+    endpoint: str = "chat"
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):

@@ -53,8 +53,10 @@ class Admission(Protocol):
 class Limiter(Protocol):
     """The rate and concurrency decision, exact in every rolling 60 seconds."""
 
-    def admit(self, caller: Caller, *, request_id: str) -> Admission:
+    def admit(self, caller: Caller, *, request_id: str, is_concurrent: bool = True) -> Admission:
         """Return an admission. Entering it checks the key's rate, the account's concurrency and the global rate.
+
+        Without `is_concurrent`, it neither checks nor takes concurrency.
 
         A rejected request counts toward none of them. `request_id` is the id of the request's row, which prevents
         counting a request twice. `LimiterUnavailable` is raised in under a second.

@@ -1,6 +1,6 @@
 """A provider endpoint."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -73,15 +73,17 @@ class Upstream(Protocol):
     def continuous_usage(self) -> bool:
         """Whether the operator says that the upstream reports usage in every chunk of a chat stream."""
 
-    def send(self, path: str, body: bytes) -> Awaitable[UpstreamResponse]:
+    def send(self, path: str, body: bytes, *, headers: Sequence[tuple[str, str]] = ()) -> Awaitable[UpstreamResponse]:
         """POST a JSON body to `path` below the base URL, and read the response within the deadline and the size limit.
+
+        `headers` are sent beside the upstream's own. They must be valid names and values in ASCII.
 
         Never follows a redirect, never sends twice. Raises `UpstreamFailed`, or `Overloaded` if too many connections
         are open. A cancelled call closes its connection.
         """
 
     def stream(
-        self, path: str, body: bytes, *, timeout_seconds: float
+        self, path: str, body: bytes, *, timeout_seconds: float, headers: Sequence[tuple[str, str]] = ()
     ) -> AbstractAsyncContextManager[StreamedResponse]:
         """POST as `send` does, and return the response once its head has arrived. Its body has no size limit.
 

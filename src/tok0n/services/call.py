@@ -26,6 +26,7 @@ class Call(msgspec.Struct, kw_only=True):
     caller: Caller | None = None
     rate: RateState | None = None
     model: str | None = None
+    dropped: tuple[str, ...] = ()
     upstream: str | None = None
     reserved: int | None = None
     receipt: Receipt | None = None

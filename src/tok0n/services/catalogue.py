@@ -4,17 +4,22 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from tok0n.domain.catalogue import Model, ModelState, is_due, is_listed, is_verified, with_streaming
+from tok0n.domain.catalogue import Model, ModelState, as_listed, is_due, is_listed, is_verified
 from tok0n.domain.errors import NotFound
 from tok0n.ports.catalogue import Models
 
 
 class ListedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """A model in the response of `GET /v1/models`. `streaming_endpoints` is None unless streaming is switched on."""
+    """A model in the response of `GET /v1/models`.
+
+    `endpoints` is None unless a declared model has another endpoint than chat. `streaming_endpoints` is None unless
+    streaming is switched on.
+    """
 
     id: str
     created: int
     owned_by: str
+    endpoints: tuple[str, ...] | None = None
     streaming_endpoints: tuple[str, ...] | None = None
 
 
@@ -28,6 +33,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool
     verified: bool
     state: ModelState
+    endpoints: tuple[str, ...]
     streaming_endpoints: tuple[str, ...]
 
 
@@ -41,6 +47,7 @@ class Catalogue:
         self._declared = declared
         self.stream_endpoints = stream_endpoints
         self._models = models
+        self._has_endpoints = any(model.endpoints != ("chat",) for model in declared.values())
         self._states: dict[str, ModelState] = {}
         self._listed: dict[str, Model] = {}
 
@@ -48,7 +55,7 @@ class Catalogue:
         """Load the state of all models from the database."""
         self._states = await self._models.states()
         self._listed = {
-            id_: with_streaming(model, self._state(id_), stream_endpoints=self.stream_endpoints)
+            id_: as_listed(model, self._state(id_), stream_endpoints=self.stream_endpoints)
             for id_, model in self._declared.items()
             if is_listed(model, self._state(id_))
         }
@@ -113,6 +120,7 @@ class Catalogue:
             enabled=state.enabled,
             verified=is_verified(model, state),
             state=state,
+            endpoints=model.endpoints,
             streaming_endpoints=() if listed is None else listed.streaming_endpoints,
         )
 
@@ -126,5 +134,6 @@ class Catalogue:
             id=model.id,
             created=verified_at_us // 1_000_000,
             owned_by=model.owned_by,
+            endpoints=model.endpoints if self._has_endpoints else None,
             streaming_endpoints=model.streaming_endpoints if self.stream_endpoints else None,
         )

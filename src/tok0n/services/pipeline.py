@@ -14,7 +14,7 @@ import msgspec
 from tok0n.domain import ids
 from tok0n.domain.accounts import Caller
 from tok0n.domain.answers import Answer, read_answer
-from tok0n.domain.endpoints.endpoint import Endpoint
+from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint
 from tok0n.domain.errors import ADMISSION_EXPIRED, InsufficientTokens, InvalidRequest, LimiterUnavailable, Tok0nError
 from tok0n.domain.json_text import JsonText
 from tok0n.domain.ledger import Balance, NewReservation
@@ -106,6 +106,7 @@ class Pipeline:
         caller: Caller,
         body: JsonText,
         *,
+        headers: Mapping[bytes, bytes] = NO_HEADERS,
         on_admitted: Callable[[], None] | None = None,
         on_stream: OnStream | None = None,
     ) -> Awaitable[Answer | StreamedAnswer]:
@@ -113,13 +114,14 @@ class Pipeline:
 
         Calls `on_admitted` once the limiter has admitted the request. Raises the errors of `domain.errors`, some of
         them before the first await. A stream continues after this returns, and also if this is cancelled: `on_stream`
-        gets its task when it starts.
+        gets its task when it starts. `headers` are the client's, by lower-case name.
         """
         call.caller = caller
         if len(body) > LARGE_BODY_BYTES:
-            return self._serve_large(endpoint, call, caller, body, on_admitted, on_stream)
+            return self._serve_large(endpoint, call, caller, body, headers, on_admitted, on_stream)
         # Most bodies are small. They are read without the cost of a coroutine.
-        return self._serve_read(endpoint, call, caller, self._reader.read_now(endpoint, body), on_admitted, on_stream)
+        request = self._reader.read_now(endpoint, body, headers)
+        return self._serve_read(endpoint, call, caller, request, on_admitted, on_stream)
 
     async def _serve_large(
         self,
@@ -127,10 +129,11 @@ class Pipeline:
         call: Call,
         caller: Caller,
         body: JsonText,
+        headers: Mapping[bytes, bytes],
         on_admitted: Callable[[], None] | None,
         on_stream: OnStream | None,
     ) -> Answer | StreamedAnswer:
-        request = await self._reader.read(endpoint, body)
+        request = await self._reader.read(endpoint, body, headers)
         return await self._serve_read(endpoint, call, caller, request, on_admitted, on_stream)
 
     def _serve_read(
@@ -146,6 +149,7 @@ class Pipeline:
             raise InvalidRequest(f"This API key may not use the model {request.model.id}.", param="model")
         call.model = request.model.id
         call.upstream = request.route.upstream
+        call.dropped = request.dropped
         upstream = self._upstreams[request.route.upstream]
         if request.stream is None:
             return self._admitted(endpoint, call, caller, request, upstream, on_admitted, None)
@@ -168,13 +172,15 @@ class Pipeline:
         relay: Relay | None,
     ) -> Answer:
         """Call the upstream with the slots of the limiter and the reserved tokens. With a relay, runs the stream."""
-        async with self._limiter.admit(caller, request_id=call.request_id) as admission:
+        async with self._limiter.admit(
+            caller, request_id=call.request_id, is_concurrent=endpoint.is_billed
+        ) as admission:
             call.rate = admission.rate
             if on_admitted is not None:
                 on_admitted()
             if request.inexact_texts:
                 request = await self._bound_exactly(caller, request)
-            new = self._new(call, caller, request, upstream)
+            new = self._new(endpoint, call, caller, request, upstream)
             reservation = self._reservations.reservation_for(new)
             try:
                 async with reservation:
@@ -210,7 +216,12 @@ class Pipeline:
         sent = self._clock.monotonic()
         try:
             reservation.dispatched = True
-            response = await upstream.send(endpoint.upstream_path, request.upstream_body)
+            if request.upstream_headers:
+                response = await upstream.send(
+                    endpoint.upstream_path, request.upstream_body, headers=request.upstream_headers
+                )
+            else:
+                response = await upstream.send(endpoint.upstream_path, request.upstream_body)
         finally:
             call.upstream_ms = round((self._clock.monotonic() - sent) * 1000)
         answer = read_answer(
@@ -221,10 +232,15 @@ class Pipeline:
             scrub=upstream.scrub,
             retry_after_seconds=response.retry_after_seconds,
         )
-        call.receipt = await reservation.settle(answer.usage, upstream_ms=call.upstream_ms)
+        if endpoint.is_billed:
+            call.receipt = await reservation.settle(answer.usage, upstream_ms=call.upstream_ms)
+        else:
+            await reservation.release_unbilled()
         return answer
 
-    def _new(self, call: Call, caller: Caller, request: MeteredRequest, upstream: Upstream) -> NewReservation:
+    def _new(
+        self, endpoint: Endpoint, call: Call, caller: Caller, request: MeteredRequest, upstream: Upstream
+    ) -> NewReservation:
         now_us = self._clock.now_us()
         is_stream = request.stream is not None
         lifetime_seconds = (upstream.stream_seconds if is_stream else upstream.timeout_seconds) + SETTLE_SECONDS_MAX
@@ -238,6 +254,7 @@ class Pipeline:
             expires_at_us=now_us + round(lifetime_seconds * 1_000_000),
             has_budget=caller.has_budget,
             is_stream=is_stream,
+            endpoint=endpoint.name,
         )
 
 

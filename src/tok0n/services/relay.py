@@ -70,6 +70,8 @@ class Relay:
         self._public_model = request.model.id
         self._upstream_model = request.route.upstream_model
         self._upstream_body = request.upstream_body
+        self._upstream_headers = request.upstream_headers
+        self._is_continuous = upstream.continuous_usage and endpoint.has_stream_options
         self._upstream = upstream
         self._reader = reader
         self._clock = clock
@@ -116,7 +118,10 @@ class Relay:
         upstream = self._upstream
         try:
             async with upstream.stream(
-                self._endpoint.upstream_path, self._take_upstream_body(), timeout_seconds=upstream.stream_seconds
+                self._endpoint.upstream_path,
+                self._take_upstream_body(),
+                timeout_seconds=upstream.stream_seconds,
+                headers=self._upstream_headers,
             ) as response:
                 await self._read(response)
                 if not self._is_cut:
@@ -195,7 +200,7 @@ class Relay:
     @property
     def _is_cut(self) -> bool:
         """Whether the client left, and the last usage that the upstream reported is what it has used so far."""
-        return self.body.has_left and self._upstream.continuous_usage and self._reader.usage is not None
+        return self.body.has_left and self._is_continuous and self._reader.usage is not None
 
     def _begin(self) -> None:
         if not self.begun.done():

@@ -1,6 +1,8 @@
 """Read and bound requests: small ones on the event loop, large ones one at a time in a thread."""
 
-from tok0n.domain.endpoints.endpoint import Endpoint
+from collections.abc import Mapping
+
+from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint
 from tok0n.domain.json_text import JsonText
 from tok0n.domain.metered_request import MeteredRequest
 from tok0n.services.catalogue import Catalogue
@@ -35,15 +37,21 @@ class RequestReader:
         self._decoding = WorkQueue("large bodies", threads=DECODING_THREADS, waiting_max=decoding_waiting_max)
         self._bounding = WorkQueue("exact bounds", threads=1, waiting_max=bounding_waiting_max)
 
-    def read_now(self, endpoint: Endpoint, body: JsonText) -> MeteredRequest:
+    def read_now(
+        self, endpoint: Endpoint, body: JsonText, headers: Mapping[bytes, bytes] = NO_HEADERS
+    ) -> MeteredRequest:
         """Read a request in the current thread. Raises `InvalidRequest`."""
-        return endpoint.read_request(body, find_model=self._catalogue.find, is_streaming=self._is_streaming)
+        return endpoint.read_request(
+            body, find_model=self._catalogue.find, is_streaming=self._is_streaming, headers=headers
+        )
 
-    async def read(self, endpoint: Endpoint, body: JsonText) -> MeteredRequest:
+    async def read(
+        self, endpoint: Endpoint, body: JsonText, headers: Mapping[bytes, bytes] = NO_HEADERS
+    ) -> MeteredRequest:
         """Read a request, in a thread if it is large. Raises `InvalidRequest`, or `Overloaded` if the queue is full."""
         if len(body) <= LARGE_BODY_BYTES:
-            return self.read_now(endpoint, body)
-        return await self._decoding.run(self.read_now, endpoint, body)
+            return self.read_now(endpoint, body, headers)
+        return await self._decoding.run(self.read_now, endpoint, body, headers)
 
     def exact_now(self, request: MeteredRequest) -> MeteredRequest:
         """Return the request with its exact bound, computed in the current thread."""

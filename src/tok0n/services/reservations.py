@@ -30,6 +30,9 @@ FAILED_RELEASES_MAX = 10_000
 
 CANCELLED_CODE = "cancelled"
 
+NOT_METERED_CODE = "not_metered"
+"""The code of an answer that costs nothing."""
+
 
 class Reservations:
     """Creates reservations, and retries the releases that failed."""
@@ -80,12 +83,13 @@ class Reservation:
     `receipt` is set once the charge is committed, also if the task was cancelled meanwhile.
     """
 
-    __slots__ = ("_new", "_owner", "dispatched", "first_event_ms", "receipt")
+    __slots__ = ("_is_released", "_new", "_owner", "dispatched", "first_event_ms", "receipt")
 
     def __init__(self, owner: Reservations, new: NewReservation) -> None:
         self._owner = owner
         self._new = new
         self.dispatched = False
+        self._is_released = False
         self.first_event_ms: int | None = None
         self.receipt: Receipt | None = None
 
@@ -108,7 +112,7 @@ class Reservation:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Release the reservation unless it was settled. The error response waits for the attempt."""
-        if self.receipt is not None:
+        if self.receipt is not None or self._is_released:
             return
         if isinstance(error, UpstreamFailed):
             self.dispatched = error.reached
@@ -148,6 +152,11 @@ class Reservation:
                     log.error("shortfall", request=new.request_id, model=new.model, tokens=self.receipt.shortfall)
                 return self.receipt
         raise AccountingFailed(upstream_called=True, detail=failure.detail) from failure
+
+    async def release_unbilled(self) -> None:
+        """Release the reservation of an answer that costs nothing."""
+        self._is_released = True
+        await self._release(NOT_METERED_CODE)
 
     async def _release(self, code: str) -> None:
         await self._owner.release(self._release_as(code))

@@ -1,6 +1,6 @@
-"""Verify with one tiny real completion that a model responds and reports usage that can be charged.
+"""Verify with tiny real requests that a model responds on each of its endpoints and reports usage that can be charged.
 
-A model that passes is then verified on each endpoint on which models may stream (`verify_streams`). Each request is
+An endpoint that passes is then verified with a stream, if models may stream on it (`verify_streams`). Each request is
 bounded, sent and read like a customer's, and counts toward the global limit.
 """
 
@@ -17,6 +17,7 @@ from tok0n.domain.answer_json import decode
 from tok0n.domain.answers import Answer, read_answer
 from tok0n.domain.catalogue import (
     VERIFICATION_RETRY_OUTPUT_TOKENS,
+    EndpointCheck,
     Model,
     ModelState,
     Route,
@@ -56,7 +57,7 @@ OpenAI: "Could not finish the message because max_tokens or model output limit w
 must be greater than `thinking.budget_tokens`". OpenAI for small limits: "Expected a value >= 16".
 """
 
-_REASONING_TOKENS = "completion_tokens_details.reasoning_tokens"
+_REASONING_TOKENS = frozenset({"completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens"})
 
 
 class _Sent(Protocol):
@@ -75,8 +76,8 @@ class VerifyModels:
     def __init__(
         self,
         *,
-        endpoint: Endpoint,
-        stream_endpoints: Sequence[Endpoint] = (),
+        endpoints: Sequence[Endpoint],
+        stream_endpoints: Sequence[str] = (),
         models: Models,
         upstreams: Mapping[str, Upstream],
         limiter: Limiter,
@@ -84,11 +85,11 @@ class VerifyModels:
         timeout_seconds: float,
         exclusive_seconds: float = 0.0,
     ) -> None:
-        """`stream_endpoints` are those on which models may stream.
+        """`stream_endpoints` names those on which models may stream.
 
         `exclusive_seconds` is how long a process that starts to verify a model excludes the others.
         """
-        self._endpoint = endpoint
+        self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
         self._stream_endpoints = stream_endpoints
         self._models = models
         self._upstreams = upstreams
@@ -118,34 +119,47 @@ class VerifyModels:
         return await self._verify(model, exclusive_us=self._exclusive_us)
 
     async def _verify(self, model: Model, *, exclusive_us: int) -> ModelState | None:
-        """Try each output limit until one suffices, and record the last result. None if another process verifies."""
-        for output_tokens in output_limits(model):
-            started = self._clock.monotonic()
-            outcome = await self._attempt(model, output_tokens, exclusive_us=exclusive_us)
-            if outcome is None:
+        """Verify a model on each of its endpoints, and record the results. None if another process verifies it."""
+        checks: dict[str, EndpointCheck] = {}
+        streams: dict[str, StreamCheck] = {}
+        for name in model.endpoints:
+            endpoint = self._endpoints[name]
+            checked = await self._verify_endpoint(endpoint, model, exclusive_us=exclusive_us)
+            if checked is None:
                 return None
-            exclusive_us = 0  # the claim of the first attempt is our own
-            verification = Verification(
+            exclusive_us = 0  # the claim of the first request is our own
+            checks[name], output_tokens = checked
+            if checks[name].passed and name in self._stream_endpoints:
+                streams[name] = await self._verify_stream(endpoint, model, output_tokens)
+        return await self._models.record(
+            Verification(
                 model=model.id,
                 fingerprint=model.fingerprint,
                 checked_at_us=self._clock.now_us(),
-                checks=outcome.checks,
-                latency_ms=round((self._clock.monotonic() - started) * 1000),
-                detail=outcome.detail,
+                endpoints=checks,
+                streams=streams,
             )
+        )
+
+    async def _verify_endpoint(
+        self, endpoint: Endpoint, model: Model, *, exclusive_us: int
+    ) -> tuple[EndpointCheck, int] | None:
+        """Try each output limit until one suffices. Returns the last result and its limit."""
+        for output_tokens in output_limits(model):
+            started = self._clock.monotonic()
+            outcome = await self._attempt(endpoint, model, output_tokens, exclusive_us=exclusive_us)
+            if outcome is None:
+                return None
+            exclusive_us = 0
+            latency_ms = round((self._clock.monotonic() - started) * 1000)
+            check = EndpointCheck(checks=outcome.checks, latency_ms=latency_ms, detail=outcome.detail)
             if not outcome.needs_more_output:
                 break
-        if verification.passed:
-            streams = {
-                endpoint.name: await self._verify_stream(endpoint, model, output_tokens)
-                for endpoint in self._stream_endpoints
-            }
-            verification = msgspec.structs.replace(verification, streams=streams)
-        return await self._models.record(verification)
+        return check, output_tokens
 
     async def _verify_stream(self, endpoint: Endpoint, model: Model, output_tokens: int) -> StreamCheck:
         """Send one small stream, and another one with fewer options if the upstream rejects the options."""
-        for route in routes_to_try(model):
+        for route in routes_to_try(endpoint, model):
             outcome = await self._attempt_stream(endpoint, model, route, output_tokens)
             if not outcome.rejects_options:
                 break
@@ -173,10 +187,12 @@ class VerifyModels:
         fault = _find_usage_fault(request, outcome.usage)
         return outcome if fault is None else msgspec.structs.replace(outcome, detail=fault.detail)
 
-    async def _attempt(self, model: Model, output_tokens: int, *, exclusive_us: int) -> "_Outcome | None":
-        """Send one completion, which counts toward the global limit. None if another process verifies the model."""
-        request = verification_request(self._endpoint, model, output_tokens)
-        return await self._dispatch(model, lambda: self._try(request), exclusive_us=exclusive_us)
+    async def _attempt(
+        self, endpoint: Endpoint, model: Model, output_tokens: int, *, exclusive_us: int
+    ) -> "_Outcome | None":
+        """Send one request, which counts toward the global limit. None if another process verifies the model."""
+        request = verification_request(endpoint, model, output_tokens)
+        return await self._dispatch(model, lambda: self._try(endpoint, request), exclusive_us=exclusive_us)
 
     async def _dispatch(self, model: Model, send: Callable[[], Awaitable[_T]], *, exclusive_us: int) -> _T | None:
         """Admit a request, store it, and send it. Returns None if another process is verifying the model."""
@@ -193,15 +209,17 @@ class VerifyModels:
             admission.dispatched = outcome.was_sent
             return outcome
 
-    async def _try(self, request: MeteredRequest) -> "_Outcome":
+    async def _try(self, endpoint: Endpoint, request: MeteredRequest) -> "_Outcome":
         upstream = self._upstreams[request.route.upstream]
         checks = dict.fromkeys(CHECKS, False)
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                response = await upstream.send(self._endpoint.upstream_path, request.upstream_body)
+                response = await upstream.send(
+                    endpoint.upstream_path, request.upstream_body, headers=request.upstream_headers
+                )
             checks["answered"] = True
             answer = read_answer(
-                self._endpoint,
+                endpoint,
                 response.status,
                 response.body,
                 request=request,
@@ -215,7 +233,7 @@ class VerifyModels:
         except Tok0nError as error:
             return _Outcome(checks=checks, detail=error.detail or error.message, was_sent=was_sent(error))
         checks["shape_and_usage"] = True
-        return _judge(self._endpoint, checks, request, answer)
+        return _judge(endpoint, checks, request, answer)
 
 
 class _Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -245,7 +263,7 @@ def output_limits(model: Model) -> list[int]:
 
 
 def verification_request(endpoint: Endpoint, model: Model, output_tokens: int) -> MeteredRequest:
-    """Return the verification request, read and bounded like a customer's."""
+    """Return the verification request of an endpoint, read and bounded like a customer's."""
     body = endpoint.verification_request(model, output_tokens)
     return endpoint.read_request(msgspec.json.encode(body), find_model=lambda _: model)
 
@@ -278,6 +296,8 @@ def _find_usage_fault(request: MeteredRequest, usage: Usage) -> _UsageFault | No
 
 def _needs_more_output(endpoint: Endpoint, request: MeteredRequest, answer: Answer) -> bool:
     """Whether the output limit cut the response before any output, or reasoning used up the limit."""
-    if answer.usage.details.get(_REASONING_TOKENS, 0) >= request.output_limit:
+    if not request.n:
+        return False
+    if any(answer.usage.details.get(name, 0) >= request.output_limit for name in _REASONING_TOKENS):
         return True
     return endpoint.is_cut_before_output(decode(answer.body))

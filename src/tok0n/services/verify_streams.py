@@ -37,13 +37,17 @@ class StreamOutcome(msgspec.Struct, frozen=True, kw_only=True):
     was_sent: bool = True
 
 
-def routes_to_try(model: Model) -> Iterator[Route]:
+def routes_to_try(endpoint: Endpoint, model: Model) -> Iterator[Route]:
     """Yield the model's route with fewer and fewer options of streams, until the upstream accepts them.
 
+    An endpoint without `stream_options` has one way to stream.
     vLLM and SGLang report continuous usage only if they are asked to. Mistral rejects `stream_options`, and reports
     usage.
     """
     route = model.routes[0]
+    if not endpoint.has_stream_options:
+        yield route
+        return
     if route.continuous_usage:
         yield msgspec.structs.replace(route, continuous_usage_stats=True)
     yield route
@@ -54,7 +58,7 @@ def stream_request(endpoint: Endpoint, model: Model, route: Route, *, output_tok
     """Return the request for a small stream, read and bounded like a customer's."""
     streaming = msgspec.structs.replace(model, routes=(route,), streaming_endpoints=(endpoint.name,))
     prompt = VERIFICATION_PROMPT
-    if route.continuous_usage:
+    if route.continuous_usage and endpoint.has_stream_options:
         prompt = STREAM_VERIFICATION_PROMPT
         output_tokens = min(max(output_tokens, VERIFICATION_RETRY_OUTPUT_TOKENS[0]), model.max_output_tokens)
     body = endpoint.verification_request(model, output_tokens, prompt) | {"stream": True}
@@ -72,7 +76,10 @@ async def try_stream(
     detail, sent = "", True
     try:
         async with upstream.stream(
-            endpoint.upstream_path, request.upstream_body, timeout_seconds=timeout_seconds
+            endpoint.upstream_path,
+            request.upstream_body,
+            timeout_seconds=timeout_seconds,
+            headers=request.upstream_headers,
         ) as response:
             if response.status != 200:
                 return _rejection(upstream, request, response.status, await response.read_all())
@@ -83,7 +90,8 @@ async def try_stream(
     if not reader.is_complete or reader.usage is None:
         failure = reader.failure
         return StreamOutcome(detail=detail if failure is None else failure.detail or failure.message, was_sent=sent)
-    fault = continuous.find_fault(reader.usage) if request.route.continuous_usage else None
+    is_continuous = request.route.continuous_usage and endpoint.has_stream_options
+    fault = continuous.find_fault(reader.usage) if is_continuous else None
     return StreamOutcome(detail=fault) if fault is not None else StreamOutcome(usage=reader.usage)
 
 

@@ -11,6 +11,7 @@ from msgspec.structs import FieldInfo
 
 from tok0n.domain.email import parse_mailbox
 from tok0n.domain.errors import OperatorError
+from tok0n.domain.usage import TOKENS_MAX
 from tok0n.settings import rules
 from tok0n.settings.faults import Fault, SettingsInvalid, nearest
 from tok0n.settings.layers import Variable, table_of
@@ -20,6 +21,12 @@ from tok0n.settings.secret import REFERENCE_PREFIXES, Headers, Secret, is_refere
 OPTIONAL_SECTION = "payments"
 CLIENT_HEADERS = frozenset({"host", "connection", "content-length", "content-type", "transfer-encoding"})
 """Headers that only the upstream client may set."""
+
+DEFAULT_OUTPUT_TOKENS = 4_096
+"""The default of `default_output_tokens`, unless the model's `max_output_tokens` is lower."""
+
+AGENT_OUTPUT_TOKENS = 32_000
+"""An output limit that coding agents rarely reach."""
 
 EVENT_BYTES_FACTOR = 4
 """An event that repeats a request may have this many times its bytes, because of escapes."""
@@ -113,6 +120,7 @@ class Conversion:
                 self._fault(f"{entry.where}.{key}", f"there is no such setting. {_suggest(key, fields)}")
         for key, message in self._contradictions(entry):
             self._fault(f"{entry.where}.{key}", message)
+        self._warn_of_short_answers(entry)
 
     def _convert_old_name(self, entry: Entry, old_name: str, raw: dict[str, Any], key: str) -> None:
         where = f"{entry.where}.{old_name}"
@@ -203,21 +211,45 @@ class Conversion:
                 yield "sender", 'must be one email address, with an optional name: "Tok0n <noreply@example.com>".'
             if bool(get("username")) != (get("password") is not None):
                 yield "password", "and username go together: set both, or neither."
-        if entry.section == "upstreams" and get("api_key") and "authorization" in map(str.lower, get("headers", ())):
-            yield "headers", "must not set Authorization, because api_key does."
+        if entry.section == "upstreams" and get("api_key") and get("auth", "none") != "none":
+            header = "Authorization" if get("auth") == "bearer" else str(get("auth"))
+            if header.lower() in map(str.lower, get("headers", ())):
+                yield "headers", f"must not set {header}, because api_key does."
         if entry.section == "upstreams" and (reason := self._too_small_for_streams(get("body_bytes_max"))) is not None:
             yield "body_bytes_max", reason
         if entry.section == "models":
-            upstreams = table_of(self._raw, "upstreams")
-            if "upstream" in entry.values and get("upstream") not in upstreams:
-                yield "upstream", f"names no declared upstream. {nearest(entry.values['upstream'], upstreams)}"
-            for key, limit_key in (
-                ("default_output_tokens", "max_output_tokens"),
-                ("max_output_tokens", "context_window_tokens"),
-            ):
-                value, limit = get(key), get(limit_key)
-                if value is not None and limit is not None and value > limit:
-                    yield key, f"must be at most {limit_key}, which is {limit}; it is {value}."
+            yield from self._contradictions_of_model(entry)
+
+    def _contradictions_of_model(self, entry: Entry) -> Iterator[tuple[str, str]]:
+        get = entry.values.get
+        upstreams = table_of(self._raw, "upstreams")
+        if "upstream" in entry.values and get("upstream") not in upstreams:
+            yield "upstream", f"names no declared upstream. {nearest(entry.values['upstream'], upstreams)}"
+        if get("max_output_tokens", 1) is None and get("endpoints") != ("embeddings",):
+            yield "max_output_tokens", f"is missing.{self._why_declared(entry, self._raw['models'][entry.id])}"
+        if get("endpoints") and len(set(entry.values["endpoints"])) < len(entry.values["endpoints"]):
+            yield "endpoints", "must name each endpoint once."
+        for key, limit_key in (
+            ("default_output_tokens", "max_output_tokens"),
+            ("max_output_tokens", "context_window_tokens"),
+        ):
+            value, limit = get(key), get(limit_key)
+            if value is not None and limit is not None and value > limit:
+                yield key, f"must be at most {limit_key}, which is {limit}; it is {value}."
+
+    def _warn_of_short_answers(self, entry: Entry) -> None:
+        """Warn of a model for agents whose requests have no output limit: Codex fails if an answer is cut."""
+        if entry.section != "models":
+            return
+        get = entry.values.get
+        tokens = get("default_output_tokens") or min(DEFAULT_OUTPUT_TOKENS, get("max_output_tokens") or TOKENS_MAX)
+        if "responses" in get("endpoints", ()) and tokens < AGENT_OUTPUT_TOKENS:
+            self._fault(
+                f"{entry.where}.default_output_tokens",
+                f"is {tokens}. Codex sends no output limit and fails if an answer is cut: set {AGENT_OUTPUT_TOKENS} or"
+                " more if the model allows it.",
+                severity="warning",
+            )
 
     def _too_small_for_streams(self, bytes_max: int | None) -> str | None:
         """Check the limit of one event of a stream, which may repeat the request."""
@@ -270,7 +302,7 @@ def _header_fault(name: str, value: Any, seen: set[str]) -> str | None:
 def _from_text(text: str, info: inspect.Type) -> Any:
     """Convert the text of a variable to the value that the file would have. The caller reports invalid text."""
     is_list = isinstance(info, inspect.VarTupleType)
-    if text[0] in "[{" and (is_list or isinstance(info, inspect.CustomType)):
+    if text[0] in "[{" and (is_list or isinstance(info, (inspect.CustomType, inspect.DictType))):
         try:
             return msgspec.json.decode(text)
         except msgspec.DecodeError:

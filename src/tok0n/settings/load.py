@@ -9,14 +9,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tok0n.domain import catalogue
-from tok0n.settings.convert import Conversion, Entry
+from tok0n.settings.convert import DEFAULT_OUTPUT_TOKENS, Conversion, Entry
 from tok0n.settings.faults import Fault, SettingsInvalid
 from tok0n.settings.layers import apply_environment, apply_flags, read_file
 from tok0n.settings.machine import machine_faults
 from tok0n.settings.schema import CONNECTIONS_MAX, TABLES, Settings
-
-DEFAULT_OUTPUT_TOKENS = 4_096
-"""The default of `default_output_tokens`, unless the model's `max_output_tokens` is lower."""
 
 _LOCAL_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  nothing listens here
 """The loopback address that reaches a server on a wildcard address."""
@@ -112,8 +109,13 @@ def _with_derived(entry: Entry, server: Mapping[str, Any], folder: Path) -> dict
             connections_max = values["connections_max"] or streams_max + CONNECTIONS_MAX
             return values | {"ca_file": ca_file, "connections_max": connections_max}
         case "models":
-            default = values["default_output_tokens"] or min(DEFAULT_OUTPUT_TOKENS, values["max_output_tokens"])
-            return values | {"upstream_model": values["upstream_model"] or entry.id, "default_output_tokens": default}
+            output_tokens_max = values["max_output_tokens"] or 1  # Embeddings have no output tokens.
+            return values | {
+                "upstream_model": values["upstream_model"] or entry.id,
+                "max_output_tokens": output_tokens_max,
+                "default_output_tokens": values["default_output_tokens"]
+                or min(DEFAULT_OUTPUT_TOKENS, output_tokens_max),
+            }
     return values
 
 

@@ -36,6 +36,7 @@ _StreamSeconds = Annotated[float, Meta(gt=0, le=STREAM_SECONDS_MAX)]
 _Bytes = Annotated[int, Meta(ge=1_024, le=2**30)]
 _TotalBytes = Annotated[int, Meta(ge=2**20, le=2**40)]
 _Text = Annotated[str, Meta(min_length=1, max_length=1_000)]
+_QUERY = 'a table of texts: { "NAME" = "VALUE" }'
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,18 +117,26 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     connections_max: Annotated[int, Meta(ge=1, le=200_000)] | None = None
     idle_seconds: _Seconds = 4.0
     reuse_connections: bool = True
+    auth: Literal["bearer", "api-key", "x-api-key", "none"] = "bearer"
+    query: Annotated[dict[str, _Text], Meta(extra={"expected": _QUERY})] = {}
     headers: Headers = Headers({})
     proxy_url: Annotated[_Text, Meta(extra={"rule": rules.proxy_url, "may_be_reference": True})] | None = None
     ca_file: _Text | None = None
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """[models.ID]. `load` sets `upstream_model` and `default_output_tokens` if they are missing."""
+    """[models.ID]. `load` sets `upstream_model` and `default_output_tokens` if they are missing.
+
+    `max_output_tokens` may be missing only from a model that serves embeddings alone.
+    """
 
     upstream: _Text
     upstream_model: _Text | None = None
+    endpoints: Annotated[tuple[Literal["chat", "embeddings", "responses", "messages"], ...], Meta(min_length=1)] = (
+        "chat",
+    )
     context_window_tokens: _Tokens | None = None
-    max_output_tokens: _Tokens
+    max_output_tokens: _Tokens | None = None
     default_output_tokens: _Tokens | None = None
     output_limit_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
     bound: Annotated[Literal["bytes"], Meta(extra={"notice": "has no effect. Remove it."})] = "bytes"
@@ -140,6 +149,8 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_tokens_max: Annotated[int, Meta(ge=0, le=TOKENS_MAX)] = 0
     verify_output_tokens: _Tokens = 16
     owned_by: _Text = "tok0n"
+    hosted_tools: Literal["drop", "refuse"] = "drop"
+    anthropic_betas: tuple[_Text, ...] | None = None
 
 
 class CatalogueSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,17 +51,20 @@ class MemoryLimiter:
             if request.dispatched:
                 self._global.add(admitted_at)
 
-    def admit(self, caller: Caller, *, request_id: str) -> Admission:
+    def admit(self, caller: Caller, *, request_id: str, is_concurrent: bool = True) -> Admission:
         del request_id  # Not needed: `refill` reads the rows before the first admission.
-        return _Admission(self, caller)
+        return _Admission(self, caller) if is_concurrent else _RateAdmission(self, caller)
 
     def admit_operator(self, *, request_id: str) -> Admission:
         """See `ports.Limiter.admit_operator`."""
         del request_id
         return _Admission(self, None)
 
-    def take(self, caller: Caller) -> tuple[int, RateState]:
-        """Take the slots of a request. Returns the number of its global slot. Raises `RateLimited`."""
+    def take(self, caller: Caller, *, concurrency: int = 1) -> tuple[int, RateState]:
+        """Take the slots of a request. Returns the number of its global slot. Raises `RateLimited`.
+
+        `concurrency` is how many slots of the account's concurrency it takes, 1 or 0.
+        """
         now = self._clock.monotonic()
         limits = self._limits
         window = self._keys.get(caller.api_key_id) or self._window(caller.api_key_id)
@@ -69,11 +72,12 @@ class MemoryLimiter:
         running = self._running.get(caller.account_id, 0)
         if used >= limits.requests_per_minute_per_key:
             _reject(Limit.KEY, limits.requests_per_minute_per_key, window.seconds_until_room(now))
-        if running >= limits.concurrent_requests_per_account:
+        if concurrency and running >= limits.concurrent_requests_per_account:
             _reject(Limit.CONCURRENCY, limits.concurrent_requests_per_account, CONCURRENCY_RETRY_SECONDS)
         number = self._take_global(now)
         window.add(now)
-        self._running[caller.account_id] = running + 1
+        if concurrency:
+            self._running[caller.account_id] = running + 1
         limit = limits.requests_per_minute_per_key
         return number, RateState(limit=limit, remaining=limit - used - 1, reset_seconds=60.0)
 
@@ -157,6 +161,19 @@ class _Admission:
         number, self._number = self._number, None
         if number is not None:
             self._limiter.give_back(number=number, caller=self._caller, dispatched=self.dispatched)
+
+
+class _RateAdmission(_Admission):
+    """An admission that takes no concurrency."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> Self:
+        caller = self._caller
+        assert caller is not None
+        self._number, self.rate = self._limiter.take(caller, concurrency=0)
+        self._caller = None  # It has no slot of the account to release.
+        return self
 
 
 def _reject(which: Limit, limit: int, retry_after_seconds: float) -> NoReturn:

@@ -1,7 +1,8 @@
 -- Decide about a batch of requests in order, atomically.
 --
 -- KEYS: the epoch, the global window. ARGV: this server's run id, the limits (key, account, global), the microseconds of
--- a lease; then for each command its kind, request id, API key id and account id.
+-- a lease; then for each command its kind, request id, API key id and account id. A request that takes no concurrency
+-- has an empty account id.
 -- Returns three integers for each command: the limit that rejects it (0: none), the requests that the key has used, and
 -- the microseconds until there is room. -1 means that this server has lost its data and made no decision.
 --
@@ -39,18 +40,22 @@ local function say(rejected_by, used, microseconds)
     n = n + 3
 end
 
-local function admit(request, window, leases)
+local function admit(request, window, leases, is_concurrent)
     local used = redis.call('ZCOUNT', window, counts, '+inf')
     if used >= key_limit then return say(1, used, until_room(window)) end
-    if redis.call('ZCOUNT', leases, '(' .. present, '+inf') >= account_limit then return say(2, used, 1000000) end
+    if is_concurrent and redis.call('ZCOUNT', leases, '(' .. present, '+inf') >= account_limit then
+        return say(2, used, 1000000)
+    end
     if used_globally >= global_limit then return say(3, used, until_room(everything)) end
     -- The first write is one that a server without free memory rejects.
     redis.call('ZADD', window, present, request)
     redis.call('ZREMRANGEBYSCORE', window, '-inf', horizon)
     redis.call('PEXPIRE', window, 61000)
-    redis.call('ZADD', leases, lease_end, request)
-    redis.call('ZREMRANGEBYSCORE', leases, '-inf', present)
-    redis.call('PEXPIRE', leases, lease / 500)
+    if is_concurrent then
+        redis.call('ZADD', leases, lease_end, request)
+        redis.call('ZREMRANGEBYSCORE', leases, '-inf', present)
+        redis.call('PEXPIRE', leases, lease / 500)
+    end
     count_globally(request)
     return say(0, used + 1, MINUTE)
 end
@@ -83,7 +88,7 @@ for i = 6, #ARGV, 4 do
     elseif not is_known then
         say(-1, 0, 0)
     elseif what == 'admit' then
-        admit(request, window, leases)
+        admit(request, window, leases, ARGV[i + 3] ~= '')
     elseif what == 'state' then
         state(window)
     elseif used_globally >= global_limit then

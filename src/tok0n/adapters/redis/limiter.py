@@ -38,7 +38,10 @@ Recent = Callable[..., Awaitable[list[RecentRequest]]]
 
 
 class _Command(NamedTuple):
-    """A command of the script. `called` is the monotonic time of the admission."""
+    """A command of the script. `called` is the monotonic time of the admission.
+
+    `account_id` is empty for an admission that takes no concurrency.
+    """
 
     kind: str
     request_id: str
@@ -82,9 +85,10 @@ class RedisLimiter:
         except TimeoutError:
             raise failure from None
 
-    def admit(self, caller: Caller, *, request_id: str) -> Admission:
+    def admit(self, caller: Caller, *, request_id: str, is_concurrent: bool = True) -> Admission:
         called = self._clock.monotonic()
-        return _Admission(self, _Command("admit", request_id, caller.api_key_id, caller.account_id, called))
+        account_id = caller.account_id if is_concurrent else ""
+        return _Admission(self, _Command("admit", request_id, caller.api_key_id, account_id, called))
 
     def admit_operator(self, *, request_id: str) -> Admission:
         """See `ports.Limiter.admit_operator`."""

@@ -40,6 +40,7 @@ CREATE TABLE request (
     account_id {text} NOT NULL REFERENCES account (id),
     api_key_id {text} NOT NULL REFERENCES api_key (id),
     model TEXT NOT NULL,
+    endpoint TEXT NOT NULL DEFAULT 'chat',
     status TEXT NOT NULL CHECK (status IN ('PENDING', 'SETTLED', 'RELEASED', 'EXPIRED')),
     reserved {big} NOT NULL CHECK (reserved > 0),
     charged {big} NOT NULL,
@@ -163,10 +164,7 @@ CREATE TABLE model (
     fingerprint TEXT NOT NULL,
     verified_at_us {big},
     checked_at_us {big},
-    consecutive_failures INTEGER NOT NULL,
-    latency_ms INTEGER,
-    checks TEXT NOT NULL,
-    detail TEXT NOT NULL,
+    endpoints TEXT NOT NULL DEFAULT '{{}}',
     streams TEXT NOT NULL DEFAULT '{{}}'
 ) {clustered};
 

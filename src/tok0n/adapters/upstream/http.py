@@ -10,9 +10,10 @@ import errno
 import math
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from urllib.parse import SplitResult, urlsplit
+from typing import Literal
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 import structlog
 
@@ -28,6 +29,9 @@ from tok0n.ports.upstream import UpstreamResponse
 
 log = structlog.get_logger()
 
+Auth = Literal["bearer", "api-key", "x-api-key", "none"]
+"""How an upstream takes its key: as `Authorization: Bearer KEY`, or in the header of this name."""
+
 REUSE_PAUSE_SECONDS = 600.0
 """The time without connection reuse after an upstream sent bytes outside a response."""
 
@@ -41,8 +45,8 @@ class HttpUpstream:
     `timeout_seconds` is the deadline of a whole response, including the time to connect. The three settings of streams
     are for those who read a stream. `body_bytes_max` limits a whole response, and `connections_max` the open
     connections. An idle connection is closed after `idle_seconds`, or earlier if the upstream announces a shorter
-    timeout. Without `reuse_connections`, each request gets its own connection. Raises `ValueError` for an invalid URL
-    or header.
+    timeout. `query` is added to every path. Without `reuse_connections`, each request gets its own connection. Raises
+    `ValueError` for an invalid URL or header.
     """
 
     def __init__(
@@ -60,6 +64,8 @@ class HttpUpstream:
         connections_max: int = 2_000,
         idle_seconds: float = 4.0,
         reuse_connections: bool = True,
+        auth: Auth = "bearer",
+        query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         proxy_url: str | None = None,
         ca_file: str | None = None,
@@ -80,7 +86,9 @@ class HttpUpstream:
         self._idle_seconds = idle_seconds
         self._proxy_url = proxy_url
         self._method_and_base_path = f"POST {url.path.rstrip('/')}".encode()
-        self._headers = _headers(url.netloc, api_key, headers or {}, close=not reuse_connections)
+        self._head_rest = _query(query or {}) + _headers(
+            url.netloc, _credentials(auth, api_key) | dict(headers or {}), close=not reuse_connections
+        )
         self._secrets = secret_forms(api_key=api_key, headers=headers or {}, urls=(base_url, proxy_url or ""))
         self._responses = PacedQueue(deliver)
         self._idle: deque[UpstreamConnection] = deque()
@@ -94,12 +102,12 @@ class HttpUpstream:
         self._reuse_from = 0.0 if reuse_connections else math.inf
         self._surplus_logged_at = -math.inf
 
-    async def send(self, path: str, body: bytes) -> UpstreamResponse:
+    async def send(self, path: str, body: bytes, *, headers: Sequence[tuple[str, str]] = ()) -> UpstreamResponse:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         now = self._loop.time()
         deadline = now + self.timeout_seconds
-        request = self._request(path, body)
+        request = self._request(path, body, headers)
         connection = self._take_idle(now) if self._idle else None
         if connection is None:
             connection = await self._connect(deadline)
@@ -112,10 +120,12 @@ class HttpUpstream:
             raise
 
     @asynccontextmanager
-    async def stream(self, path: str, body: bytes, *, timeout_seconds: float) -> AsyncIterator[ResponseStream]:
+    async def stream(
+        self, path: str, body: bytes, *, timeout_seconds: float, headers: Sequence[tuple[str, str]] = ()
+    ) -> AsyncIterator[ResponseStream]:
         now = asyncio.get_running_loop().time()
         deadline = now + timeout_seconds
-        request = self._request(path, body)
+        request = self._request(path, body, headers)
         connection = self._take_idle(now) or await self._connect(deadline)
         # No await may be between the check of the socket and this write, because the event loop must not run.
         response = connection.stream(request, deadline=deadline)
@@ -126,8 +136,12 @@ class HttpUpstream:
         finally:
             connection.cancel(response)
 
-    def _request(self, path: str, body: bytes) -> bytes:
-        return b"".join((self._method_and_base_path, path.encode(), self._headers, b"%d\r\n\r\n" % len(body), body))
+    def _request(self, path: str, body: bytes, headers: Sequence[tuple[str, str]]) -> bytes:
+        length = b"%d\r\n\r\n" % len(body)
+        if headers:
+            lines = "".join(f"\r\n{name}: {value}" for name, value in headers)
+            length = b"%d%b\r\n\r\n" % (len(body), lines.encode("ascii"))
+        return b"".join((self._method_and_base_path, path.encode(), self._head_rest, length, body))
 
     def scrub(self, text: str) -> str:
         return scrub(text, self._secrets)
@@ -269,8 +283,19 @@ def _tls(ca_file: str | None) -> ssl.SSLContext:
     return context
 
 
-def _headers(host: str, api_key: str | None, headers: Mapping[str, str], *, close: bool) -> bytes:
-    """Render the part of the head between the path and the body's length, which is the last header."""
+def _credentials(auth: Auth, api_key: str | None) -> dict[str, str]:
+    """Return the header with the key."""
+    if api_key is None or auth == "none":
+        return {}
+    return {"authorization": f"Bearer {api_key}"} if auth == "bearer" else {auth: api_key}
+
+
+def _query(query: Mapping[str, str]) -> bytes:
+    return f"?{urlencode(query)}".encode() if query else b""
+
+
+def _headers(host: str, headers: Mapping[str, str], *, close: bool) -> bytes:
+    """Render the part of the head between the request target and the body's length, which is the last header."""
     fields = {
         "host": host,
         "user-agent": f"tok0n/{__version__}",
@@ -280,8 +305,6 @@ def _headers(host: str, api_key: str | None, headers: Mapping[str, str], *, clos
     }
     if close:
         fields["connection"] = "close"
-    if api_key is not None:
-        fields["authorization"] = f"Bearer {api_key}"
     fields |= {name.lower(): value for name, value in headers.items()}
     for name, value in fields.items():
         if any(ord(character) < 32 or ord(character) > 126 for character in name + value):

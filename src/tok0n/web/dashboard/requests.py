@@ -153,6 +153,7 @@ def _values(row: RequestRecord) -> tuple[object, ...]:
         row.completion_tokens,
         row.total_tokens,
         row.upstream_ms,
+        row.endpoint,
         "yes" if row.is_stream else "no",
         row.first_event_ms,
         row.ended,

@@ -1,7 +1,7 @@
 """Migrate schema 0101 to 0102, inside the caller's transaction.
 
-0102 numbers the changes of keys, adds up the use of past days, indexes what periodic tasks read, stores which models
-and requests stream, and names the process that made a reservation.
+0102 numbers the changes of keys, adds up the use of past days, indexes what periodic tasks read, stores the endpoints
+and streams of models and requests, and names the process that made a reservation.
 """
 
 import sqlalchemy as sa
@@ -26,7 +26,14 @@ _ADDED = (
 
 
 _ALTERED = (
+    "ALTER TABLE model ADD COLUMN endpoints TEXT NOT NULL DEFAULT '{{}}'",
     "ALTER TABLE model ADD COLUMN streams TEXT NOT NULL DEFAULT '{{}}'",
+    """UPDATE model SET endpoints = '{{"chat":{{"verified":true}}}}' WHERE verified_at_us IS NOT NULL""",
+    "ALTER TABLE model DROP COLUMN consecutive_failures",
+    "ALTER TABLE model DROP COLUMN latency_ms",
+    "ALTER TABLE model DROP COLUMN checks",
+    "ALTER TABLE model DROP COLUMN detail",
+    "ALTER TABLE request ADD COLUMN endpoint TEXT NOT NULL DEFAULT 'chat'",
     "ALTER TABLE request ADD COLUMN process_id {text}",
     "ALTER TABLE request ADD COLUMN is_stream INTEGER NOT NULL DEFAULT 0 CHECK (is_stream IN (0, 1))",
     "ALTER TABLE request ADD COLUMN first_event_ms INTEGER",

@@ -14,7 +14,8 @@ CREATE FUNCTION tok0n_ledger_batch(
     settle_ms integer[], settle_at bigint[], settle_first integer[], settle_left integer[],
     release_id text[], release_code text[], release_dispatched integer[], release_at bigint[], release_first integer[],
     reserve_id text[], reserve_account text[], reserve_key text[], reserve_model text[], reserve_tokens bigint[],
-    reserve_created bigint[], reserve_expires bigint[], reserve_stream integer[], reserving_process text
+    reserve_created bigint[], reserve_expires bigint[], reserve_stream integer[], reserve_endpoint text[],
+    reserving_process text
 ) RETURNS TABLE (
     kind text, n integer, outcome text, reserved bigint, charged bigint, shortfall bigint, posted bigint, pending bigint
 ) LANGUAGE plpgsql AS $$
@@ -158,8 +159,8 @@ BEGIN
                 k.budget - k.spent - k.pending AS key_left
             FROM unnest(
                 reserve_id, reserve_account, reserve_key, reserve_model, reserve_tokens, reserve_created,
-                reserve_expires, reserve_stream
-            ) WITH ORDINALITY AS w (id, account_id, api_key_id, model, tokens, created, expires, stream, n)
+                reserve_expires, reserve_stream, reserve_endpoint
+            ) WITH ORDINALITY AS w (id, account_id, api_key_id, model, tokens, created, expires, stream, endpoint, n)
             LEFT JOIN account a ON a.id = w.account_id AND a.id = ANY (reserve_account)
             LEFT JOIN api_key k ON k.id = w.api_key_id AND k.id = ANY (reserve_key)
                 AND k.account_id = w.account_id AND k.revoked_at_us IS NULL
@@ -185,9 +186,9 @@ BEGIN
             FROM taken t WHERE a.id = t.account_id AND a.id = ANY (reserve_account)
         ), inserted AS (
             INSERT INTO request (id, account_id, api_key_id, model, status, reserved, charged, shortfall, dispatched,
-                created_at_us, expires_at_us, is_stream, process_id)
+                created_at_us, expires_at_us, is_stream, endpoint, process_id)
             SELECT id, account_id, api_key_id, model, 'PENDING', tokens, 0, 0, 1, created, expires, stream,
-                reserving_process
+                endpoint, reserving_process
             FROM accepted
         )
         SELECT 'reserve', s.n::integer, CASE

@@ -209,6 +209,7 @@ def _pack(commands: Sequence[Command]) -> list[list[Any]]:
                     command.created_at_us,
                     command.expires_at_us,
                     int(command.is_stream),
+                    command.endpoint,
                 )
             )
         elif type(command) is Settlement:

@@ -130,6 +130,7 @@ def _record(row: sa.Row[tuple[object, ...]]) -> RequestRecord:
         upstream_ms=row.upstream_ms,
         created_at_us=row.created_at_us,
         resolved_at_us=row.resolved_at_us,
+        endpoint=row.endpoint,
         is_stream=bool(row.is_stream),
         first_event_ms=row.first_event_ms,
         client_left=bool(row.client_left),

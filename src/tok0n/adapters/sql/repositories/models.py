@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import model, operator_request
 from tok0n.adapters.sql.store import SqlStore, lock_for
-from tok0n.domain.catalogue import ModelState, StreamState, Verification
+from tok0n.domain.catalogue import EndpointState, ModelState, StreamState, Verification
 
 KEPT_US = 600_000_000
 """The operator's requests are kept for 10 minutes. A limiter needs only those of the last minute."""
@@ -56,7 +56,7 @@ def _load(tx: sa.Connection, model_id: str) -> ModelState:
 def _save(tx: sa.Connection, state: ModelState) -> ModelState:
     values = msgspec.structs.asdict(state) | {
         "enabled": int(state.enabled),
-        "checks": msgspec.json.encode(state.checks).decode(),
+        "endpoints": msgspec.json.encode(state.endpoints).decode(),
         "streams": msgspec.json.encode(state.streams).decode(),
     }
     if tx.execute(sa.update(model).where(model.c.id == state.id).values(values)).rowcount == 0:
@@ -66,6 +66,6 @@ def _save(tx: sa.Connection, state: ModelState) -> ModelState:
 
 def _state(row: sa.Row[tuple[object, ...]]) -> ModelState:
     values = dict(row._mapping)  # noqa: SLF001  SQLAlchemy's documented name
-    checks = msgspec.json.decode(values.pop("checks"), type=dict[str, bool])
+    endpoints = msgspec.json.decode(values.pop("endpoints"), type=dict[str, EndpointState])
     streams = msgspec.json.decode(values.pop("streams"), type=dict[str, StreamState])
-    return ModelState(**values | {"enabled": bool(values["enabled"]), "checks": checks, "streams": streams})
+    return ModelState(**values | {"enabled": bool(values["enabled"]), "endpoints": endpoints, "streams": streams})

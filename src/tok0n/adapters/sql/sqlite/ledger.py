@@ -82,6 +82,7 @@ def _reserve_all(connection: sqlite3.Connection, reservations: list[NewReservati
                 new.created_at_us,
                 new.expires_at_us,
                 int(new.is_stream),  # sqlite3 searches an adapter for a bool
+                new.endpoint,
             )
             for new in rows
         ],

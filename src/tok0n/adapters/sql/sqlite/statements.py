@@ -78,10 +78,10 @@ RESERVE_BUDGET = "UPDATE api_key SET pending = pending + :tokens WHERE id = :api
 INSERT_REQUESTS = ManyRows(
     """
     INSERT INTO request (id, account_id, api_key_id, model, reserved, created_at_us, expires_at_us,
-        is_stream, status, charged, shortfall, dispatched)
+        is_stream, endpoint, status, charged, shortfall, dispatched)
     SELECT *, 'PENDING', 0, 0, 1 FROM (VALUES {rows}) WHERE column1 <> ''
     """,
-    row="(?, ?, ?, ?, ?, ?, ?, ?)",
+    row="(?, ?, ?, ?, ?, ?, ?, ?, ?)",
 )
 REJECTION = """
 SELECT account.posted, account.pending, budget - spent - api_key.pending
