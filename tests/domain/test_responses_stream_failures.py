@@ -205,23 +205,24 @@ def test_a_stream_that_cannot_be_charged(body: bytes) -> None:
     assert error.outcome_unknown
 
 
-ERRORS = [
+ERRORS: list[Tok0nError] = [
     ServerStopped(),
     AccountingFailed(upstream_called=True, detail="x"),
     UpstreamFailed("The upstream provider timed out.", detail="x"),
     RejectedByUpstream("No"),
 ]
+CODES = ["api_error", "api_error", "upstream_error", "invalid_prompt"]
 
 
-@pytest.mark.parametrize("error", ERRORS)
-def test_our_failure_continues_the_response_that_the_client_knows(error: Tok0nError) -> None:
+@pytest.mark.parametrize(("error", "code"), list(zip(ERRORS, CODES, strict=True)))
+def test_our_failure_continues_the_response_that_the_client_knows(error: Tok0nError, code: str) -> None:
     stream, _ = read(body_of(CREATED, HELLO), is_cut=True)
     [last] = events_of(stream.render_failure(error, request_id=REQUEST_ID))
     assert last == {
         "type": "response.failed",
         "sequence_number": 5,
         "response": RESPONSE
-        | {"model": "m", "status": "failed", "usage": None, "error": {"code": error.code, "message": error.message}},
+        | {"model": "m", "status": "failed", "usage": None, "error": {"code": code, "message": error.message}},
     }
 
 

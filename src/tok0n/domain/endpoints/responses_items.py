@@ -46,7 +46,6 @@ WORD = Text(characters_max=WORD_CHARACTERS_MAX)
 OBJECT = Object()
 _LIST = Array(items_max=PARTS_MAX)
 _NAMED = Object(members={"name": WORD}, required=frozenset({"name"}))
-_CLIENT_TOOLS = "function, custom, namespace, or tool_search with execution client"
 
 
 class _Tool(Tagged, frozen=True, kw_only=True):
@@ -69,16 +68,12 @@ class _Item(Tagged, frozen=True, kw_only=True):
         if kind is None and "role" not in value:
             must(param, "have a type, or the role of a message. References to stored items are not supported")
         if type(kind) is str and kind in self.not_served:
-            reject(
-                (param, self.tag), f"{path_text((param, self.tag))} {kind} is not supported: {self.not_served[kind]}."
-            )
+            path = path_text((param, self.tag))
+            reject(path, f"{path} {kind} is not supported: {self.not_served[kind]}.")
         super().check(value, param, model)
 
 
-_INNER_TOOL = _Tool(
-    kinds={"function": _NAMED, "custom": _NAMED},
-    expected="function or custom",
-)
+_INNER_TOOL = _Tool(kinds={"function": _NAMED, "custom": _NAMED}, expected="function or custom")
 _TOOL = _Tool(
     kinds={
         "function": _NAMED,
@@ -89,7 +84,7 @@ _TOOL = _Tool(
         ),
         "tool_search": Object(members={"execution": Only(values=("client",), reason=HOSTED)}),
     },
-    expected=f"{_CLIENT_TOOLS}: {HOSTED}",
+    expected=f"function, custom, namespace, or tool_search with execution client: {HOSTED}",
 )
 TOOLS = Array(
     items=_TOOL,

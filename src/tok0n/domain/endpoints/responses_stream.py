@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from tok0n.domain.answer_json import decode, splice_inner_member, splice_member
-from tok0n.domain.errors import Tok0nError, UpstreamFailed
+from tok0n.domain.errors import InvalidRequest, Tok0nError, UpstreamFailed
 from tok0n.domain.ids import request_time_us
 from tok0n.domain.ledger import Receipt
 from tok0n.domain.metered_request import MeteredRequest
@@ -135,7 +135,7 @@ class ResponsesStreamReader:
             "model": self._public_model,
             "output": [],
         }
-        failed = {"status": "failed", "error": {"code": error.code, "message": error.message}, "usage": None}
+        failed = {"status": "failed", "error": {"code": _code_of(error), "message": error.message}, "usage": None}
         return _render(
             {"type": _FAILED, "sequence_number": self._sequence_number + 1, "response": {**created, **failed}}
         )
@@ -262,9 +262,9 @@ class ResponsesStreamReader:
         )
         code = reported.get("code") if type(reported) is dict else None
         if words is None:
-            code, words = error.code, error.message
+            code, words = _code_of(error), error.message
         elif type(code) is not str or _CODE.fullmatch(code) is None or self._scrub(code) != code:
-            code = error.code
+            code = _code_of(error)
         failed = {"model": self._public_model, "status": "failed", "error": {"code": code, "message": words}}
         return {**response, **failed}
 
@@ -292,6 +292,11 @@ class ResponsesStreamReader:
 
     def _fail(self, error: Tok0nError) -> None:
         self.failure = error
+
+
+def _code_of(error: Tok0nError) -> str:
+    """Return the code of an error event. `invalid_prompt` is OpenAI's word for input that no repetition can fix."""
+    return "invalid_prompt" if isinstance(error, InvalidRequest) else error.code
 
 
 def _shortened(value: Any) -> Any:
