@@ -129,6 +129,14 @@ def read_error_in_stream(
     return failure
 
 
+def read_words_in_stream(values: Any, *, public_model: str, upstream_model: str, scrub: Scrub) -> str | None:
+    """Return the scrubbed message of an error in a stream. None without a message, or if the operator must fix it."""
+    error = read_error(values)
+    if error.message is None or operators_subject(error) is not None:
+        return None
+    return _words(error.message, public_model=public_model, upstream_model=upstream_model, scrub=scrub)
+
+
 def _judge(
     error: ReportedError,
     status: int,

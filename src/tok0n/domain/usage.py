@@ -10,8 +10,7 @@ import msgspec
 TOKENS_MAX = 2**53
 """The largest number of tokens anywhere, because JSON parsers may round larger integers (RFC 8259, section 6)."""
 
-_DETAILS = ("prompt_tokens_details", "completion_tokens_details")
-_DETAILS_NAMES = frozenset(_DETAILS)
+_DETAILS = "_details"
 _DETAILS_MAX = 32
 _DETAIL_NAME_CHARACTERS_MAX = 64
 
@@ -19,7 +18,8 @@ _DETAIL_NAME_CHARACTERS_MAX = 64
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """The tokens that the upstream reports for a completion. `total_tokens` is the charge.
 
-    `details` has breakdowns such as `completion_tokens_details.reasoning_tokens`, which don't add to the charge.
+    `details` has breakdowns such as `completion_tokens_details.reasoning_tokens`, by the upstream's names. They don't
+    add to the charge.
     """
 
     prompt_tokens: int
@@ -28,39 +28,41 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     details: dict[str, int] = {}
 
 
-def read_usage(reported: Any) -> Usage | None:
+def read_usage(
+    reported: Any, *, prompt_name: str = "prompt_tokens", completion_name: str = "completion_tokens"
+) -> Usage | None:
     """Return the usage in a decoded `usage` member, or None if it is missing or impossible.
 
     The three figures must be integers (not bool, float or string) from 0 to 2^53, with a total above 0 and
     `total_tokens` ≥ `prompt_tokens` + `completion_tokens`. If `completion_tokens` is missing or null, it is computed as
-    the rest of the total, because Gemini omits it if all output was reasoning.
+    the rest of the total, because Gemini omits it if all output was reasoning. The endpoint decides the names of the
+    two.
     """
     if type(reported) is not dict:
         return None
-    prompt = reported.get("prompt_tokens")
+    prompt = reported.get(prompt_name)
     total = reported.get("total_tokens")
     if type(prompt) is not int or type(total) is not int:
         return None
-    completion = reported.get("completion_tokens")
+    completion = reported.get(completion_name)
     if completion is None:
         completion = total - prompt
     if type(completion) is not int or not 0 < total <= TOKENS_MAX:
         return None
     if prompt < 0 or completion < 0 or total < prompt + completion:
         return None
-    return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=total, details=_details(reported))
+    details = _details(reported, (prompt_name + _DETAILS, completion_name + _DETAILS))
+    return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=total, details=details)
 
 
 def _is_count(value: Any) -> TypeGuard[int]:
     return type(value) is int and 0 <= value <= TOKENS_MAX
 
 
-def _details(reported: dict[str, Any]) -> dict[str, int]:
+def _details(reported: dict[str, Any], groups: tuple[str, str]) -> dict[str, int]:
     """Return the breakdowns. Keeps only names and counts, so no text of a response gets into the log."""
     details: dict[str, int] = {}
-    if _DETAILS_NAMES.isdisjoint(reported):
-        return details
-    for group in _DETAILS:
+    for group in groups:
         members = reported.get(group)
         if type(members) is not dict:
             continue
