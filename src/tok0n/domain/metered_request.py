@@ -89,12 +89,22 @@ def bound_texts(texts: Collection[str]) -> tuple[int, bool]:
 
 
 def rewrite_body(
-    raw: dict[str, msgspec.Raw], route: Route, output_limit: int, *, limit_fields: Collection[str]
+    raw: dict[str, msgspec.Raw],
+    route: Route,
+    output_limit: int | None,
+    *,
+    limit_fields: Collection[str],
+    limit_field: str = "",
 ) -> bytes:
-    """Return the body for an upstream: the client's raw values, with the upstream's model and the output limit."""
+    """Return the body for an upstream: the client's raw values, with the upstream's model and the output limit.
+
+    `limit_fields` are the client's names for the limit. `limit_field` is the upstream's, by default that of its
+    `route`. None as `output_limit` sets no limit.
+    """
     body: dict[str, Any] = dict(raw)
     for name in limit_fields:
         body.pop(name, None)
     body["model"] = route.upstream_model
-    body[route.output_limit_field] = output_limit
+    if output_limit is not None:
+        body[limit_field or route.output_limit_field] = output_limit
     return _encode(body)
