@@ -64,6 +64,14 @@ def splice_member(body: bytes, name: str, value: bytes | None) -> bytes:
     return body
 
 
+def splice_inner_member(body: bytes, outer: str, name: str, value: bytes) -> bytes:
+    """Replace the JSON value of member `name` of the object that is member `outer`, as `splice_member` does."""
+    for _, start, end in reversed(_spans(body, outer)):
+        if body[start:end].startswith(b"{"):
+            body = body[:start] + splice_member(body[start:end], name, value) + body[end:]
+    return body
+
+
 def _spans(body: bytes, name: str) -> list[tuple[int, int, int]]:
     """Return where the members of this name start, and where their values start and end."""
     key = _encode(name)

@@ -15,6 +15,7 @@ from tok0n.domain.endpoints.error_shapes import render_anthropic_error
 from tok0n.domain.endpoints.fields import COUNT, NULL, reject
 from tok0n.domain.endpoints.messages_fields import BODY, DEFINITIONS, FIELDS, MESSAGE, STREAM
 from tok0n.domain.endpoints.messages_request import CheckedRequest, check_request
+from tok0n.domain.endpoints.messages_stream import MessagesStreamReader
 from tok0n.domain.endpoints.messages_tools import typed_tool_tokens
 from tok0n.domain.endpoints.messages_usage import INPUTS, OUTPUT, read_message_usage
 from tok0n.domain.endpoints.names import PATHS
@@ -140,6 +141,7 @@ MESSAGES = Endpoint(
     render_error=render_anthropic_error,
     verification_request=_verification_request,
     is_cut_before_output=_is_cut_before_output,
+    read_stream=MessagesStreamReader,
     key_header=b"x-api-key",
     request_id_header=b"request-id",
 )
