@@ -40,6 +40,9 @@ GUIDE = (
     Page(slug="quickstart", title="Quick start", file="guide/quickstart.md", about="from sign-up to first response"),
     Page(slug="endpoints", title="Endpoints", file="guide/endpoints.md", about="every path and its parameters"),
     Page(slug="streaming", title="Streaming", file="guide/streaming.md", about="how streams end and what they cost"),
+    Page(
+        slug="messages", title="Messages", file="guide/messages.md", about="Anthropic's API, for Claude Code and SDKs"
+    ),
     Page(slug="recipes", title="Recipes", file="guide/recipes.md", about="examples for SDKs and tools"),
     Page(slug="billing", title="Billing", file="billing.md", about="how tokens are reserved, billed, and released"),
     Page(
