@@ -49,4 +49,6 @@ def read_answer(
     usage = endpoint.read_usage(values)
     if usage is None:
         raise without_usage()
-    return Answer(body=replace_member(body, "model", request.model.id), usage=usage)
+    if endpoint.is_billed or "model" in values:  # A billed answer always names its model, and a count needs none.
+        body = replace_member(body, "model", request.model.id)
+    return Answer(body=body, usage=usage)

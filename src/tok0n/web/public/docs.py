@@ -41,6 +41,9 @@ GUIDE = (
     Page(slug="endpoints", title="Endpoints", file="guide/endpoints.md", about="every path and its parameters"),
     Page(slug="streaming", title="Streaming", file="guide/streaming.md", about="how streams end and what they cost"),
     Page(slug="responses", title="Responses", file="guide/responses.md", about="the Responses API, and its limits"),
+    Page(
+        slug="messages", title="Messages", file="guide/messages.md", about="Anthropic's API, for Claude Code and SDKs"
+    ),
     Page(slug="recipes", title="Recipes", file="guide/recipes.md", about="examples for SDKs and tools"),
     Page(slug="billing", title="Billing", file="billing.md", about="how tokens are reserved, billed, and released"),
     Page(

@@ -1,0 +1,147 @@
+"""POST /v1/messages.
+
+Source: Anthropic API reference, "Create a Message" and "The message object". `messages_fields` has the fields.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from tok0n.domain.bound import definition_size, prompt_bound
+from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model
+from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint, FindModel, Operation
+from tok0n.domain.endpoints.error_shapes import render_anthropic_error
+from tok0n.domain.endpoints.fields import COUNT, NULL, reject
+from tok0n.domain.endpoints.messages_fields import BODY, DEFINITIONS, FIELDS, MESSAGE, STREAM
+from tok0n.domain.endpoints.messages_request import CheckedRequest, check_request
+from tok0n.domain.endpoints.messages_stream import MessagesStreamReader
+from tok0n.domain.endpoints.messages_tools import typed_tool_tokens
+from tok0n.domain.endpoints.messages_usage import INPUTS, OUTPUT, read_message_usage
+from tok0n.domain.endpoints.names import PATHS
+from tok0n.domain.json_text import JsonText
+from tok0n.domain.metered_request import MeteredRequest, StreamOptions, bound_texts, rewrite_body
+
+STREAM_FIELDS = FIELDS | {"stream": STREAM}
+"""The fields if the gateway streams."""
+
+_LIMIT = "max_tokens"
+_NO_MESSAGE = "with a body that is not a message"
+_HAS_ERROR = "with an error in its body"
+
+
+def read_messages_request(
+    body: JsonText,
+    *,
+    find_model: FindModel,
+    is_streaming: bool = False,
+    headers: Mapping[bytes, bytes] = NO_HEADERS,
+) -> MeteredRequest:
+    """Validate and bound a request. Raises `InvalidRequest`, which names the field, or `UnknownModel`.
+
+    The bound is exact unless the prompt has more than `EXACT_BYTES_MAX` bytes of non-ASCII strings.
+    """
+    fields = STREAM_FIELDS if is_streaming else FIELDS
+    checked = check_request(body, fields=fields, find_model=find_model, headers=headers)
+    model, values, route = checked.model, checked.values, checked.model.routes[0]
+    if values.get("stream") and "messages" not in model.streaming_endpoints:
+        reject("stream", f"stream must be false for model {model.id}, which doesn't stream on this endpoint.")
+    definitions = _definitions_size(checked)
+    texts = checked.size.text.other
+    text_bytes, is_exact = bound_texts(texts) if texts else (0, True)
+    tools = values.get("tools") or []
+    bound = prompt_bound(
+        messages=checked.size.messages,
+        strings=checked.size.text.ascii_bytes + text_bytes,
+        parts=checked.size.part_tokens + typed_tool_tokens(tools),
+        definitions=definitions,
+        tools=len(tools),
+        extra_bytes=checked.extra_bytes,
+        context_window_tokens=model.context_window_tokens,
+    )
+    limit = values[_LIMIT]
+    return MeteredRequest(
+        model=model,
+        route=route,
+        upstream_body=rewrite_body(checked.raw, route, limit, limit_fields=(), limit_field=_LIMIT),
+        upstream_headers=checked.headers,
+        prompt_bound=bound,
+        output_limit=limit,
+        n=1,
+        prediction_bytes=0,
+        inexact_texts=() if is_exact or bound == model.context_window_tokens else tuple(texts),
+        stream=StreamOptions() if values.get("stream") else None,
+        limit_field=_LIMIT,
+        dropped=checked.dropped,
+    )
+
+
+def _definitions_size(checked: CheckedRequest) -> int:
+    """Return the size of the fields that providers rewrite into the prompt: see `definition_size`."""
+    given = DEFINITIONS.intersection(checked.values)
+    return sum(definition_size(checked.values[name], bytes(checked.raw[name]), checked.size.text) for name in given)
+
+
+def _find_fault(values: Any, request: MeteredRequest) -> str | None:
+    """Some upstreams fail with status 200 and an error in the body."""
+    if type(values) is not dict:
+        return _NO_MESSAGE
+    if values.get("error") is not None or values.get("type") == "error":
+        return _HAS_ERROR
+    content = values.get("content")
+    if type(content) is not list or not all(type(block) is dict for block in content):
+        return _NO_MESSAGE
+    return None
+
+
+def _verification_request(model: Model, output_tokens: int, prompt: str = VERIFICATION_PROMPT) -> dict[str, Any]:
+    return {"model": model.id, "max_tokens": output_tokens, "messages": [{"role": "user", "content": prompt}]}
+
+
+def _is_cut_before_output(values: Mapping[str, Any]) -> bool:
+    has_output = any(block.get("text") or block.get("type") == "tool_use" for block in values["content"])
+    return values.get("stop_reason") == "max_tokens" and not has_output
+
+
+def _schemas(*, is_streaming: bool) -> dict[str, Any]:
+    body = msgspec.structs.replace(BODY, members=STREAM_FIELDS) if is_streaming else BODY
+    request = body.schema() | {"additionalProperties": NULL}
+    request["properties"]["messages"]["items"] = {"$ref": "#/components/schemas/InputMessage"}
+    usage = {
+        "type": "object",
+        "required": [INPUTS[0], OUTPUT],
+        "properties": dict.fromkeys((*INPUTS, OUTPUT), COUNT),
+    }
+    message = {
+        "type": "object",
+        "required": ["model", "content", "usage"],
+        "properties": {
+            "model": {"type": "string"},
+            "content": {"type": "array", "items": {"type": "object"}},
+            "usage": usage,
+        },
+    }
+    return {"MessagesRequest": request, "InputMessage": MESSAGE.schema(), "OutputMessage": message}
+
+
+MESSAGES = Endpoint(
+    name="messages",
+    path=PATHS["messages"],
+    upstream_path="/messages",
+    operation=Operation(
+        id="createMessage",
+        summary="Create a message",
+        request_schema="MessagesRequest",
+        response_schema="OutputMessage",
+        schemas=_schemas,
+    ),
+    read_request=read_messages_request,
+    find_fault=_find_fault,
+    read_usage=read_message_usage,
+    render_error=render_anthropic_error,
+    verification_request=_verification_request,
+    is_cut_before_output=_is_cut_before_output,
+    read_stream=MessagesStreamReader,
+    key_header=b"x-api-key",
+    request_id_header=b"request-id",
+)

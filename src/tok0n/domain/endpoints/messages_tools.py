@@ -1,0 +1,65 @@
+"""Find the tools that the provider would run itself, and drop or reject them. They are not served.
+
+Source: Anthropic API reference, "Create a Message", `tools` (anthropic-python 2.14.0, `types/tool_union_param.py`).
+"""
+
+from typing import Any, NoReturn
+
+import msgspec
+
+from tok0n.domain.catalogue import Model
+from tok0n.domain.endpoints.fields import path_text, reject
+from tok0n.domain.endpoints.messages_fields import HOSTED_TOOL, TYPED_TOOL
+
+TYPED_TOOL_TOKENS = 1_024
+"""The most tokens of the description that the provider adds for a typed tool of the client."""
+
+_SWITCHES = {
+    "web_search": 'In Claude Code, add "WebSearch" to permissions.deny.',
+    "mcp_toolset": "Connect the client to the MCP server instead.",
+}
+"""How to switch off a tool that a client sends by itself."""
+
+_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def drop_hosted_tools(values: dict[str, Any], raw: dict[str, msgspec.Raw], model: Model) -> tuple[str, ...]:
+    """Remove the hosted tools of a checked request from `values` and `raw`. Returns the types that it removed.
+
+    Every other tool keeps its bytes. Raises `InvalidRequest` if the model's `hosted_tools` is "refuse", if
+    `tool_choice` is neither absent nor auto, or if all tools are hosted. The customer then counts on the tools.
+    """
+    tools = values.get("tools") or []
+    hosted = [position for position, tool in enumerate(tools) if _is_hosted(tool)]
+    if not hosted:
+        return ()
+    choice = values.get("tool_choice")
+    if model.hosted_tools == "refuse" or len(hosted) == len(tools) or (choice and choice["type"] != "auto"):
+        _reject(hosted[0], tools[hosted[0]]["type"], model, is_alone=len(hosted) == len(tools))
+    kinds = tuple(dict.fromkeys(tools[position]["type"] for position in hosted))
+    texts = _decode_items(raw["tools"])
+    raw["tools"] = msgspec.Raw(_encode([text for text, tool in zip(texts, tools, strict=True) if not _is_hosted(tool)]))
+    values["tools"] = [tool for tool in tools if not _is_hosted(tool)]
+    return kinds
+
+
+def typed_tool_tokens(tools: list[Any]) -> int:
+    """Return the most tokens that the provider adds to describe the typed tools in a checked list."""
+    return TYPED_TOOL_TOKENS * sum(TYPED_TOOL.fullmatch(tool.get("type") or "") is not None for tool in tools)
+
+
+def _is_hosted(tool: dict[str, Any]) -> bool:
+    kind = tool.get("type")
+    return kind is not None and HOSTED_TOOL.fullmatch(kind) is not None
+
+
+def _reject(position: int, kind: str, model: Model, *, is_alone: bool) -> NoReturn:
+    path = ("tools", position)
+    advice = "Remove it from the request"
+    if model.hosted_tools == "drop" and not is_alone:
+        advice += ', or send tool_choice {"type": "auto"} to have it dropped'
+    switch = next((text for name, text in _SWITCHES.items() if kind.startswith(name)), "")
+    kind = kind[:80]
+    message = f"{path_text(path)} is the tool {kind}, which the provider would run itself. It isn't served."
+    reject(path, f"{message} {advice}. {switch}".rstrip())
