@@ -34,8 +34,8 @@ class MeteredRequest(msgspec.Struct, frozen=True, kw_only=True):
     `prompt_bound` counts by their UTF-8 bytes only, because normalizing them is expensive. Call `exact` before you
     reserve. `upstream_body` and `upstream_headers` are for the upstream of `route`. `stream` is None unless the
     customer asked for a stream. `limit_field` is the customer's name for the output limit, or empty if there is none.
-    `inputs` is how many results an answer must have, if the endpoint fixes that; each may fill the context window. `dropped` names what the customer sent
-    and the upstream doesn't get.
+    `inputs` is how many results an answer must have, if the endpoint fixes that; each may fill the context window.
+    `dropped` names what the customer sent and the upstream doesn't get.
     """
 
     model: Model

@@ -147,7 +147,9 @@ class Relay:
                 self.begun.set_exception(error)
                 body.leave()
             else:
-                body.cut(self._reader.render_failure(error, request_id=self._call.request_id))
+                last = self._reader.render_failure(error, request_id=self._call.request_id)
+                end = body.complete if self._endpoint.failure_ends_stream else body.cut
+                end(last)
         self.is_finished = True
         self._streams.remove_if_over(self)
         return error

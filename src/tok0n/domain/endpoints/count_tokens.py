@@ -37,7 +37,7 @@ def read_count_request(
     return MeteredRequest(
         model=checked.model,
         route=route,
-        upstream_body=rewrite_body(checked.raw, route, None, limit_fields=()),
+        upstream_body=rewrite_body(checked.raw, route),
         upstream_headers=checked.headers,
         prompt_bound=RESERVED_TOKENS,
         output_limit=0,

@@ -138,6 +138,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     - `is_cut_before_output`: whether the output limit ended a decoded response before it said anything.
     - `read_stream`: makes the reader of a stream; None if the endpoint doesn't stream.
     - `has_stream_options`: upstreams know the field `stream_options`, and may report usage in every event.
+    - `failure_ends_stream`: the error event is the API's own end of a stream, so the response ends properly after it.
+      Otherwise it is cut, so that no client takes it for complete.
     - `served_with`: the endpoint whose name a model lists to serve this one, if that is another.
     - `is_billed`: False if an answer costs nothing. A request then reserves its bound and takes no concurrency slot.
     - `key_header`: a header that may hold the API key instead of Authorization.
@@ -156,6 +158,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     is_cut_before_output: Callable[[Mapping[str, Any]], bool]
     read_stream: ReadStream | None = None
     has_stream_options: bool = False
+    failure_ends_stream: bool = False
     served_with: str = ""
     is_billed: bool = True
     key_header: bytes = b""

@@ -63,7 +63,7 @@ def read_messages_request(
     return MeteredRequest(
         model=model,
         route=route,
-        upstream_body=rewrite_body(checked.raw, route, limit, limit_fields=(), limit_field=_LIMIT),
+        upstream_body=rewrite_body(checked.raw, route, limit, limit_field=_LIMIT),
         upstream_headers=checked.headers,
         prompt_bound=bound,
         output_limit=limit,

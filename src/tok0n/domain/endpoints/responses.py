@@ -62,11 +62,10 @@ def read_responses_request(
     raw.pop("client_metadata", None)
     raw["store"] = _FALSE
     route = model.routes[0]
-    sent_route = msgspec.structs.replace(route, output_limit_field=LIMIT_FIELD)
     return MeteredRequest(
         model=model,
         route=route,
-        upstream_body=rewrite_body(raw, sent_route, limit, limit_fields=()),
+        upstream_body=rewrite_body(raw, route, limit, limit_field=LIMIT_FIELD),
         prompt_bound=bound,
         output_limit=limit,
         n=1,
@@ -150,4 +149,5 @@ RESPONSES = Endpoint(
     verification_request=_verification_request,
     is_cut_before_output=_is_cut_before_output,
     read_stream=ResponsesStreamReader,
+    failure_ends_stream=True,
 )
