@@ -122,11 +122,16 @@ def test_a_required_field_that_is_missing_or_wrong_is_named(name: str, value: An
     assert refused.value.param == name
 
 
-@pytest.mark.parametrize("name", sorted({*TRAVELS, *REFUSED}))
-@pytest.mark.parametrize("wrong", [[[]], {"x": []}, 1e9])
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        (name, wrong)
+        for name in sorted({*TRAVELS, *REFUSED})
+        for wrong in ([[]], {"x": []}, 1e9)
+        if not (name == "cache_control" and type(wrong) is dict)  # its members are the provider's
+    ],
+)
 def test_no_wrong_type_travels(name: str, wrong: Any) -> None:
-    if name == "cache_control" and type(wrong) is dict:
-        pytest.skip("its members are the provider's")
     with pytest.raises(InvalidRequest) as refused:
         read(MODEL, **{name: wrong})
     assert (refused.value.param or "").startswith(name)

@@ -174,10 +174,10 @@ def test_a_model_that_serves_embeddings_alone_needs_no_output_limit() -> None:
     text = UPSTREAM + '[models.m]\nupstream = "openai"\nendpoints = '
     assert model_of("m", settings_of(text + '["embeddings"]')).endpoints == ("embeddings",)
     for endpoints, reason in (
-        ('["embeddings", "chat"]', "max_output_tokens is missing"),
-        ('["chat", "chat"]\nmax_output_tokens = 1', "endpoints must name each endpoint once"),
-        ("[]\nmax_output_tokens = 1", "endpoints must be"),
-        ('["completions"]\nmax_output_tokens = 1', "endpoints must be"),
+        ('["embeddings", "chat"]', "max_output_tokens: is missing"),
+        ('["chat", "chat"]\nmax_output_tokens = 1', "endpoints: must name each endpoint once"),
+        ("[]\nmax_output_tokens = 1", "endpoints: must be"),
+        ('["completions"]\nmax_output_tokens = 1', "endpoints: must be"),
     ):
         with pytest.raises(SettingsInvalid, match=reason.replace(".", r"\.")):
             settings_of(text + endpoints)

@@ -302,8 +302,8 @@ async def prepared(
                     model=model.id,
                     fingerprint=model.fingerprint,
                     checked_at_us=now_us,
-                    endpoints={"chat": EndpointCheck(checks={"ok": True}, latency_ms=1)},
-                    streams={"chat": stream_check} if settings.server.streaming else {},
+                    endpoints={name: EndpointCheck(checks={"ok": True}, latency_ms=1) for name in model.endpoints},
+                    streams=dict.fromkeys(model.endpoints, stream_check) if settings.server.streaming else {},
                 )
             )
     return settings, api_key

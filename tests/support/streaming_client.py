@@ -18,9 +18,12 @@ SECONDS_MAX = 20.0
 class StreamClient:
     """Asks for one stream on a connection of its own, which it closes when the context ends."""
 
-    def __init__(self, base_url: str, api_key: str, body: bytes | None = None) -> None:
+    def __init__(
+        self, base_url: str, api_key: str, body: bytes | None = None, *, path: str = "/v1/chat/completions"
+    ) -> None:
         self._connection = Connection(base_url)
         self._api_key = api_key
+        self._path = path
         self._body = body or chat_body(stream=True, stream_options={"include_usage": True})
         self.status = 0
         self.headers: dict[str, str] = {}
@@ -33,7 +36,7 @@ class StreamClient:
         await self._connection.__aenter__()
         self.writer = self._connection.writer
         self.reader = self._connection.reader
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {self._api_key}\r\n"
+        head = f"POST {self._path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {self._api_key}\r\n"
         self.writer.write(f"{head}content-length: {len(self._body)}\r\n\r\n".encode() + self._body)
         return self
 
