@@ -244,6 +244,13 @@ def test_only_the_model_of_an_event_changes(sent: str, relayed: str) -> None:
     assert output.split(b"\n", 1)[1] == body_of(relayed)
 
 
+def test_a_foreign_model_changes_after_content_too() -> None:
+    events = [{"type": "new_event", "message": {"model": "claude-um"}}, {"type": "new_event", "model": "claude-um"}]
+    stream, output = read(body_of(START, HELLO, *events), is_cut=True)
+    assert stream.failure is None
+    assert output == ours(START, HELLO, *events)
+
+
 def test_names_and_lines_of_an_event_travel() -> None:
     body = b': hi\nevent: ping\nid: 7\nretry: 1\ndata: {"type":\ndata: "ping"}\n\n'
     assert read(body, is_cut=True)[1] == b'event: ping\ndata: {"type":\ndata: "ping"}\n\n'

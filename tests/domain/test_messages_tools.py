@@ -14,6 +14,8 @@ TYPED = {kind for kind in TOOLS if kind.startswith(("bash_", "text_editor_", "me
 UNBOUNDED = {"browser_toolset_20260801", "computer_toolset_20260801"}
 """Toolsets: the provider describes an unknown number of tools."""
 HOSTED = TOOLS - TYPED - UNBOUNDED - {"custom"}
+NO_NAMES = ["web_search_a\r\nx: y", "web_search_\r", "web_fetch_é", "advisor_" + "x" * 65, "mcp_toolset, x"]
+"""Types that a response header can't name."""
 REFUSING = msgspec.structs.replace(MODEL, hosted_tools="refuse")
 
 
@@ -74,7 +76,9 @@ def test_a_request_with_nothing_but_hosted_tools_is_refused() -> None:
     assert "WebSearch" in refused.value.message
 
 
-@pytest.mark.parametrize("kind", [*sorted(UNBOUNDED), "function", "bash", "bash_x", "computer_use", "", [], {}, 7])
+@pytest.mark.parametrize(
+    "kind", [*sorted(UNBOUNDED), "function", "bash", "bash_x", "computer_use", "", [], {}, 7, *NO_NAMES]
+)
 def test_a_tool_of_another_type_is_refused(kind: Any) -> None:
     with pytest.raises(InvalidRequest) as refused:
         read(tools=[CLIENT_TOOL, {"type": kind, "name": "t"}])

@@ -227,8 +227,10 @@ _TOOL = Members(
     required=frozenset({"name", "input_schema"}),
     extra="tools.",
 )
-HOSTED_TOOL = re.compile(r"(?:web_search|web_fetch|code_execution|tool_search_tool|mcp_toolset|advisor)(?:_.*)?")
-"""The types of the tools that the provider runs: Anthropic's server tools."""
+HOSTED_TOOL = re.compile(
+    r"(?:web_search|web_fetch|code_execution|tool_search_tool|mcp_toolset|advisor)(?:_[a-z0-9_]{1,64})?"
+)
+"""The types of the tools that the provider runs: Anthropic's server tools. A response header may name them."""
 
 TYPED_TOOL = re.compile(r"(?:bash|text_editor|memory|computer)_[0-9]{8}")
 """The types of the tools that the client runs and the provider describes."""

@@ -60,6 +60,5 @@ def _reject(position: int, kind: str, model: Model, *, is_alone: bool) -> NoRetu
     if model.hosted_tools == "drop" and not is_alone:
         advice += ', or send tool_choice {"type": "auto"} to have it dropped'
     switch = next((text for name, text in _SWITCHES.items() if kind.startswith(name)), "")
-    kind = kind[:80]
     message = f"{path_text(path)} is the tool {kind}, which the provider would run itself. It isn't served."
     reject(path, f"{message} {advice}. {switch}".rstrip())
