@@ -90,7 +90,7 @@ def _extra_headers(error: Tok0nError) -> Headers:
     """Return the headers that say how to authenticate, and whether and when to retry."""
     match error:
         case InvalidApiKey():
-            return [(b"www-authenticate", b"Bearer")]
+            return [(b"www-authenticate", b"Bearer"), _should_retry(False)]
         case KeyBudgetSpent():
             return [_should_retry(False)]
         case InsufficientTokens():

@@ -58,7 +58,7 @@ _ERRORS: dict[str, tuple[str, tuple[str, ...]]] = {
     "invalid_request": ("The body is invalid, or uses an unsupported field. `param` names the field.", _RATE),
     "invalid_api_key": (
         "The API key is missing, malformed, unknown, expired or revoked, or its account is closed.",
-        ("www-authenticate",),
+        ("www-authenticate", "x-should-retry"),
     ),
     "insufficient_tokens": ("The balance or the key's budget can't cover the reservation.", (*_RATE, "x-should-retry")),
     "not_found": ("The account has no such request.", ()),
