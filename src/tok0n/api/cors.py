@@ -21,6 +21,8 @@ EXPOSED = (
     "x-tok0n-reserved",
     "x-tok0n-charged",
     "x-tok0n-available",
+    "x-tok0n-dropped",
+    "request-id",
     "openai-processing-ms",
     "retry-after",
     "retry-after-ms",

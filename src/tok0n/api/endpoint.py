@@ -25,6 +25,9 @@ from tok0n.services.request_log import RequestLog
 DISCARDED_BYTES_MAX = 64 * 1024 * 1024
 """A body that is too large is read and dropped up to here. Many clients read no response until they have sent all."""
 
+DROPPED_BYTES_MAX = 1_024
+"""The length of the header that names what was dropped. Clients choose these names, and can send many."""
+
 CLIENT_LEFT_STATUS = 499
 """The status in the log if the client closed the connection before its request was complete."""
 
@@ -89,7 +92,7 @@ class EndpointHandler:
         if self._request_id_header:
             headers.append((self._request_id_header, call.request_id.encode()))
         if call.dropped:
-            headers.append((b"x-tok0n-dropped", ", ".join(call.dropped).encode()))
+            headers.append((b"x-tok0n-dropped", ", ".join(call.dropped).encode()[:DROPPED_BYTES_MAX]))
         headers += self._cors.headers(request.named.get(b"origin"))
         return headers
 

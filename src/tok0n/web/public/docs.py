@@ -40,6 +40,7 @@ GUIDE = (
     Page(slug="quickstart", title="Quick start", file="guide/quickstart.md", about="from sign-up to first response"),
     Page(slug="endpoints", title="Endpoints", file="guide/endpoints.md", about="every path and its parameters"),
     Page(slug="streaming", title="Streaming", file="guide/streaming.md", about="how streams end and what they cost"),
+    Page(slug="embeddings", title="Embeddings", file="guide/embeddings.md", about="vectors for texts and tokens"),
     Page(slug="responses", title="Responses", file="guide/responses.md", about="the Responses API, and its limits"),
     Page(
         slug="messages", title="Messages", file="guide/messages.md", about="Anthropic's API, for Claude Code and SDKs"
