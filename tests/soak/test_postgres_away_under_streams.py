@@ -32,7 +32,7 @@ TOKENS = 1_000_000
 CHARGED = 12
 STREAMS_PER_SERVER = 10
 AWAY_SECONDS = float(os.environ.get("AWAY_SECONDS", "35"))
-"""Longer than a lease (15 s) and the 10 s after its end together. The environment can set it: the contract's case is 120 s."""
+"""Longer than a lease (15 s) and the 10 s after its end. The environment can set it: the issue asks for 120 s."""
 
 BACK_SECONDS = 45
 """Longer than a sweeper waits after an outage (30 s) and two sweeps."""

@@ -20,8 +20,8 @@ PUSHED_UNSENT_BYTES_MAX = 16 * 1024
 """The bytes of a pushed body that the event loop may hold for the socket. The body holds and counts the rest."""
 
 SOCKET_UNSENT_BYTES_MAX = 64 * 1024
-"""The bytes of a pushed body that the kernel may hold and can't send yet. By default it takes megabytes for a client that
-reads nothing, and those bytes would count as read. Bytes in flight are not limited, so a distant client stays fast."""
+"""The bytes of a pushed body that the kernel may hold and can't send yet. By default it takes megabytes for a client
+that reads nothing, and those bytes would count as read. This doesn't limit bytes in flight to a distant client."""
 
 CUT_DELAY_SECONDS = 0.5
 """How long a client may take to read the last pieces of a cut body. `fetch` of Node.js and aiohttp drop received bytes
