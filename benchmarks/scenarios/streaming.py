@@ -69,7 +69,7 @@ def _contenders(bench: Bench, stack: contextlib.ExitStack, result: Result) -> It
 
 def _tok0n(bench: Bench) -> contextlib.AbstractContextManager[Server]:
     folder = bench.folder / f"sqlite-{time.monotonic_ns()}"
-    return servers.embedded(folder, upstream_port=servers.PACED_PORT, server="streaming = true")
+    return servers.embedded(folder, upstream_port=servers.PACED_PORT, server="streaming = true\nstreams_max = 10000")
 
 
 def _measure(bench: Bench, contender: Server, what: str, result: Result) -> None:
@@ -186,8 +186,13 @@ def _resident_with(server: Server, count: int) -> float:
         assert process.stdout is not None
         process.stdin.write(json.dumps(request) + "\n")
         process.stdin.flush()
-        opened = process.stdout.readline()
-        assert opened.strip() == str(count), opened
-        resident = resident_mib(server.pid)
-        process.terminate()
+        try:
+            opened = process.stdout.readline().strip()
+            resident = resident_mib(server.pid)
+        finally:
+            process.terminate()
+    if opened != str(count):
+        assert server.folder is not None
+        last = (server.folder / "server.log").read_text().splitlines()[-3:]
+        sys.exit("\n".join([f"only {opened} of {count} streams had an event", *last]))
     return resident

@@ -1,6 +1,7 @@
 """Every ending of a stream, over real sockets on both sides: the bytes that the client gets, and what is charged."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from support.streaming import DONE, REPORT, ROLE, STOP, USAGE, chunk
 from support.streaming_client import StreamClient
 from support.streaming_sites import TOKENS, Site, begun, open_site, until
 from support.streaming_upstream import Exchange
+from tok0n.services.relay import UNREAD_BYTES_MAX
 
 pytestmark = pytest.mark.anyio
 
@@ -218,6 +220,23 @@ async def test_a_client_that_stops_reading_is_reset_at_its_limit_and_pays(site: 
                 await exchange.drain()
                 await asyncio.sleep(0)
         assert len(site.gateway.streams) == 1
+        exchange.complete(END)
+        receipt = await site.receipt(client)
+        assert (receipt["charged"], receipt["ended"]) == (CHARGED, "client_left")
+
+
+async def test_a_client_that_stops_reading_is_reset_before_its_kernel_and_ours_hold_megabytes(site: Site) -> None:
+    async with site.client() as client:
+        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        exchange = await begun(site, client, HELLO)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        pieces_max = 2 * UNREAD_BYTES_MAX // 2**14
+        async with asyncio.timeout(20):
+            while site.gateway.server.state.connections:
+                assert (pieces_max := pieces_max - 1), "twice the limit is unread"
+                exchange.send(chunk("x" * 2**14))
+                await exchange.drain()
+                await asyncio.sleep(0.005)
         exchange.complete(END)
         receipt = await site.receipt(client)
         assert (receipt["charged"], receipt["ended"]) == (CHARGED, "client_left")

@@ -49,6 +49,7 @@ async def test_the_body_of_a_rejected_request_is_freed() -> None:
     pipeline = SimpleNamespace(
         has_room=lambda: True,
         new_call=lambda endpoint, **fields: Call(request_id="req_1", started_seconds=0.0, endpoint=endpoint, **fields),
+        cached_caller=lambda *_: None,
         authenticate=authenticate,
         serve=serve,
         find_rate=find_rate,

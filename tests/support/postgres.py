@@ -88,6 +88,14 @@ class Cluster:
         assert self._process is not None
         self._process.send_signal(sig)
 
+    def signal_all(self, sig: int) -> None:
+        """Send a signal to the server and to the processes of its connections."""
+        assert self._process is not None
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in (pid, *map(int, children)):
+            os.kill(each, sig)
+
     def remove(self) -> None:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -72,7 +72,9 @@ async def test_a_stream_brings_the_text_and_then_the_receipt(
     assert (receipt["charged"], receipt["available"]) == (12, 1_000_000 - 12)
     assert (await streaming.account()).balance.posted == 1_000_000 - 12
     page = await visitor.get(f"/dashboard/requests/{answer.headers['x-tok0n-request-id']}")
-    assert "Billed 12 " in " ".join(text_of(page).split())
+    text = " ".join(text_of(page).split())
+    assert "Billed 12 " in text
+    assert re.search(r"Stream First content after [\d,]+ ms\. Reserved", text)
     assert msgspec.json.decode(upstream.bodies[0])["stream"] is True
     assert await streaming.audit_is_clean()
 
@@ -96,6 +98,8 @@ async def test_an_error_before_the_stream_is_the_page_and_one_in_it_is_an_event(
     upstream.behaviour = status(500)
     failed = await visitor.post(STREAM, fields, page=PATH)
     assert (failed.status_code, "You were not charged" in failed.text) == (502, True)
+    (path,) = set(re.findall(r"/dashboard/requests/req_\w+", failed.text))
+    assert "Stream No content." in " ".join(text_of(await visitor.get(path)).split())
     refused = await visitor.post(STREAM, fields | {"limit": "x"}, page=PATH)
     assert (refused.status_code, "whole number" in refused.text) == (422, True)
     upstream.behaviour = raw(http(BEGINNING, headers=HEADERS))

@@ -1,6 +1,7 @@
 """Run the handler for the requests of a connection, and write the responses."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,10 @@ log = structlog.get_logger()
 
 PUSHED_UNSENT_BYTES_MAX = 16 * 1024
 """The bytes of a pushed body that the event loop may hold for the socket. The body holds and counts the rest."""
+
+SOCKET_UNSENT_BYTES_MAX = 64 * 1024
+"""The bytes of a pushed body that the kernel may hold and can't send yet. By default it takes megabytes for a client
+that reads nothing, and those bytes would count as read. This doesn't limit bytes in flight to a distant client."""
 
 CUT_DELAY_SECONDS = 0.5
 """How long a client may take to read the last pieces of a cut body. `fetch` of Node.js and aiohttp drop received bytes
@@ -176,6 +181,7 @@ class Responder:
             if not request.is_complete or framing.must_close:
                 request.keep_alive = False
             transport.set_write_buffer_limits(high=PUSHED_UNSENT_BYTES_MAX)
+            _limit_socket(transport)
             self.has_begun = True
             transport.write(framing.head(keep_alive=request.keep_alive) + framing.frame(body.take()))
             body.attach(_PushedWriter(self, framing))
@@ -256,3 +262,10 @@ class _PushedWriter:
 
     def unsent_bytes(self) -> int:
         return self._responder.transport.get_write_buffer_size()
+
+
+def _limit_socket(transport: asyncio.Transport) -> None:
+    """Limit what the kernel takes beyond what it can send."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, SOCKET_UNSENT_BYTES_MAX)

@@ -60,6 +60,7 @@ document.addEventListener("submit", async (event) => {
     part("[data-request]").href = part("[data-request]").dataset.request + requestId;
     part("[data-request] code").textContent = requestId;
     section.hidden = false;
+    event.submitter.textContent = form.dataset.receiving;
     let isComplete = false;
     for await (const data of readEvents(response.body)) {
       if (data === "[DONE]") {
