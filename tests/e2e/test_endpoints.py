@@ -208,12 +208,16 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
 }
 
 
+def rendered(events: list[dict[str, Any]]) -> bytes:
+    return b"".join(
+        f"event: {event['type']}\ndata: ".encode() + msgspec.json.encode(event) + b"\n\n" for event in events
+    )
+
+
 @pytest.mark.parametrize("name", EVENTS)
 async def test_a_stream_of_typed_events_ends_after_its_charge(tmp_path: Path, name: str) -> None:
     path, body, _, charged = CALLS[name]
-    events = b"".join(
-        f"event: {event['type']}\ndata: ".encode() + msgspec.json.encode(event) + b"\n\n" for event in EVENTS[name]
-    )
+    events = rendered(EVENTS[name])
     async with StreamingUpstream() as upstream:
         _, api_key = await prepared(tmp_path, upstream_url=upstream.base_url, more=ENDPOINTS + STREAMING)
         async with ServerProcess(tmp_path) as server:
@@ -228,3 +232,33 @@ async def test_a_stream_of_typed_events_ends_after_its_charge(tmp_path: Path, na
             key = {"authorization": f"Bearer {api_key}"}
             balance = await request(server.base_url, "GET", "/v1/balance", headers=key)
             assert msgspec.json.decode(balance.body)["posted"] == 1_000_000 - charged
+
+
+BROKEN = [("responses", "response.failed", True), ("messages", "error", False)]
+"""The endpoint, its error event, and whether the response ends properly after it."""
+
+
+@pytest.mark.parametrize(("name", "event", "is_complete"), BROKEN)
+async def test_a_stream_that_breaks_off_is_not_charged_and_says_so(
+    tmp_path: Path, name: str, event: str, *, is_complete: bool
+) -> None:
+    path, body, _, _ = CALLS[name]
+    events = rendered(EVENTS[name][:1])
+    async with StreamingUpstream() as upstream:
+        _, api_key = await prepared(tmp_path, upstream_url=upstream.base_url, more=ENDPOINTS + STREAMING)
+        async with ServerProcess(tmp_path) as server:
+            sent = msgspec.json.encode({"model": "demo", "stream": True} | body)
+            async with StreamClient(server.base_url, api_key, sent, path=path) as client:
+                exchange = await upstream.next()
+                delta = next(found for found in EVENTS[name] if found["type"].endswith("delta"))
+                exchange.send(events + rendered([delta]))
+                await client.begun()
+                await exchange.reset()
+                await client.ended()
+            last = bytes(client.received).rstrip().rpartition(b"\n\n")[2]
+            assert last.startswith(f"event: {event}\n".encode())
+            assert b"You were not charged" in last
+            assert client.is_complete is is_complete
+            key = {"authorization": f"Bearer {api_key}"}
+            balance = msgspec.json.decode((await request(server.base_url, "GET", "/v1/balance", headers=key)).body)
+            assert (balance["posted"], balance["pending"]) == (1_000_000, 0)
