@@ -1,7 +1,5 @@
 """Every documented field, block and tool of a message either travels or is rejected by name."""
 
-import importlib
-import importlib.util
 from typing import Any
 
 import msgspec
@@ -73,12 +71,6 @@ def test_the_schema_offers_exactly_the_accepted_fields() -> None:
         offered = schemas[MESSAGES.operation.request_schema]["properties"]
         assert set(offered) == set(TRAVELS)
         msgspec.json.encode(schemas)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("anthropic") is None, reason="the table of the SDK is stored")
-def test_the_stored_table_is_that_of_the_sdk() -> None:
-    if importlib.import_module("anthropic").__version__ == anthropic_sdk.VERSION:
-        assert anthropic_sdk.make_table() == SDK
 
 
 @pytest.mark.parametrize("name", TRAVELS)

@@ -34,7 +34,7 @@ def short(*, posted: int, pending: int) -> InsufficientTokens:
     [
         (InvalidRequest("x", param="n"), 400, {}),
         (UnknownModel("x"), 400, {}),
-        (InvalidApiKey("x"), 401, {"www-authenticate": "Bearer"}),
+        (InvalidApiKey("x"), 401, {"www-authenticate": "Bearer", "x-should-retry": "false"}),
         (short(posted=50, pending=0), 402, {"x-should-retry": "false"}),
         (short(posted=150, pending=100), 402, {"x-should-retry": "true"}),
         (KeyBudgetSpent(left=-1, required=5), 402, {"x-should-retry": "false"}),

@@ -139,6 +139,7 @@ async def test_a_request_that_the_server_rejected_to_free_memory_is_not_charged(
     pipeline = SimpleNamespace(
         has_room=lambda: True,
         new_call=lambda endpoint, **fields: Call(request_id="req_1", started_seconds=0.0, endpoint=endpoint, **fields),
+        cached_caller=lambda *_: None,
         authenticate=authenticate,
         serve=serve,
     )
