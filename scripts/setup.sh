@@ -55,9 +55,9 @@ make_venv() {
 }
 
 node_packages() {
-    local folder=tests/clients/node
+    local folder=${1:-tests/clients/node}
     if ! cmp -s $folder/package-lock.json $folder/node_modules/.made; then
-        say "getting the Node packages of the tests"
+        say "getting the Node packages in $folder"
         (PATH=$PWD/.venv/bin:$PATH && cd $folder && npm ci --silent --no-audit --no-fund >&2) || die "npm ci failed in $folder"
         cp $folder/package-lock.json $folder/node_modules/.made
     fi
@@ -88,6 +88,7 @@ test)
     ;;
 clients)
     node_packages
+    node_packages tests/clients/agents
     recipe_packages
     need curl "a recipe and the tests use it" curl
     need java "a test runs the HttpClient of Java" default-jdk-headless

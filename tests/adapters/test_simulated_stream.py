@@ -18,7 +18,7 @@ from tok0n.cli.server import _welcome
 from tok0n.demo.simulated_stream import SLOW_WORD_SECONDS, WORD_SECONDS
 from tok0n.demo.simulated_upstream import MODELS, simulated_upstream
 from tok0n.domain.catalogue import VERIFICATION_PROMPT
-from tok0n.domain.endpoints.chat import CHAT
+from tok0n.domain.endpoints import ENDPOINTS
 from tok0n.http.asgi import AsgiBridge
 from tok0n.http.server import HttpServer, bind
 from tok0n.services.verify_models import VerifyModels
@@ -160,7 +160,7 @@ async def test_the_demos_models_pass_the_verification_of_streams(tmp_path: Path,
     ):
         upstream = HttpUpstream(name="s", base_url=f"{server.url}/v1", api_key=None, timeout_seconds=5.0)
         verify_models = VerifyModels(
-            endpoints=[CHAT],
+            endpoints=ENDPOINTS,
             stream_endpoints=["chat"],
             models=db.models,
             upstreams={"simulated": upstream},

@@ -108,7 +108,8 @@ class EndpointHandler:
     def _serve(self, call: Call, request: Request) -> Awaitable[Answer | StreamedAnswer]:
         """Return the answer. Raises the errors of `domain.errors`, some of them before the first await."""
         if request.is_complete:
-            caller = self._pipeline.cached_caller(call, self._authorization(request))
+            authorization = self._authorization(request) if self._key_header else request.named.get(b"authorization")
+            caller = self._pipeline.cached_caller(call, authorization)
             if caller is not None:  # Most requests come here. They are served without the cost of two coroutines.
                 self._check_headers(request)
                 return self._serve_body(call, caller, request, request.body)

@@ -69,10 +69,18 @@ _MODEL = """\
 [models.{model}]
 upstream = "simulated"
 context_window_tokens = 128000
-max_output_tokens = 16384
-default_output_tokens = 1024
 owned_by = "tok0n-demo"
 """
+_CHAT = """\
+max_output_tokens = 16384
+default_output_tokens = 1024
+"""
+_EVERY_ENDPOINT = """\
+endpoints = ["chat", "embeddings", "responses", "messages"]
+max_output_tokens = 64000
+default_output_tokens = 32000
+"""
+"""With streaming, the demo serves coding agents: Claude Code asks for 32,000 tokens, and Codex sets no limit."""
 
 
 class Demo(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,7 +182,8 @@ def _settings(data: Path, *, port: int, streaming: bool, upstream_url: str) -> t
         text += _PAYMENTS.format(
             stripe_key_file=(data / "stripe.key").resolve(), stripe_secret_file=(data / "stripe.secret").resolve()
         )
-    path.write_text(text + "".join(_MODEL.format(model=model) for model in MODELS), "utf-8")
+    more = _EVERY_ENDPOINT if streaming else _CHAT
+    path.write_text(text + "".join(_MODEL.format(model=model) + more for model in MODELS), "utf-8")
     return path, load(path, environ={}, dotenv={}, overrides={})
 
 

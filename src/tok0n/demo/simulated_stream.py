@@ -51,7 +51,7 @@ class EventStream(Response):
 
 def events_of(completion: dict[str, Any], options: StreamOptions) -> list[bytes]:
     """Return the events that stream a completion."""
-    usage = completion["usage"]
+    usage = completion.get("usage", {})
     chunk = {name: completion[name] for name in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
     total = sum(1 for _ in _choices(completion))
     events = []
@@ -63,6 +63,11 @@ def events_of(completion: dict[str, Any], options: StreamOptions) -> list[bytes]
     if options.include_usage:
         events.append(_event(chunk | {"choices": [], "usage": usage}))
     return [*events, DONE]
+
+
+def words_of(text: str) -> list[str]:
+    """Split a text into words, each with the characters that separate it from the next."""
+    return _WORD.findall(text)
 
 
 def _usage_after(usage: dict[str, Any], *, share: float) -> dict[str, Any]:

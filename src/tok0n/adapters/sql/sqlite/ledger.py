@@ -69,24 +69,26 @@ def _reserve_all(connection: sqlite3.Connection, reservations: list[NewReservati
     for group in groups.values():
         if group[0].request_id not in results:
             _reserve_group(connection, group, results)
-    rows = [new for new in reservations if isinstance(results[new.request_id], Balance)]
-    statements.INSERT_REQUESTS.run(
-        connection,
-        [
-            (
-                new.request_id,
-                new.account_id,
-                new.api_key_id,
-                new.model,
-                new.tokens,
-                new.created_at_us,
-                new.expires_at_us,
-                int(new.is_stream),  # sqlite3 searches an adapter for a bool
-                new.endpoint,
-            )
-            for new in rows
-        ],
-    )
+    rows: list[statements.Row] = []
+    other_rows: list[statements.Row] = []
+    for new in reservations:
+        if not isinstance(results[new.request_id], Balance):
+            continue
+        row = (
+            new.request_id,
+            new.account_id,
+            new.api_key_id,
+            new.model,
+            new.tokens,
+            new.created_at_us,
+            new.expires_at_us,
+        )
+        if new.is_stream or new.endpoint != "chat":
+            other_rows.append((*row, int(new.is_stream), new.endpoint))  # sqlite3 searches an adapter for a bool
+        else:
+            rows.append(row)
+    statements.INSERT_REQUESTS.run(connection, rows)
+    statements.INSERT_OTHER_REQUESTS.run(connection, other_rows)
     return [results[new.request_id] for new in reservations]
 
 

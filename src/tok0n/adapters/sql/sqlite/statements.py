@@ -78,6 +78,16 @@ RESERVE_BUDGET = "UPDATE api_key SET pending = pending + :tokens WHERE id = :api
 INSERT_REQUESTS = ManyRows(
     """
     INSERT INTO request (id, account_id, api_key_id, model, reserved, created_at_us, expires_at_us,
+        status, charged, shortfall, dispatched)
+    SELECT *, 'PENDING', 0, 0, 1 FROM (VALUES {rows}) WHERE column1 <> ''
+    """,
+    row="(?, ?, ?, ?, ?, ?, ?)",
+)
+"""For whole answers of chat, the most frequent requests. The other columns have their defaults."""
+
+INSERT_OTHER_REQUESTS = ManyRows(
+    """
+    INSERT INTO request (id, account_id, api_key_id, model, reserved, created_at_us, expires_at_us,
         is_stream, endpoint, status, charged, shortfall, dispatched)
     SELECT *, 'PENDING', 0, 0, 1 FROM (VALUES {rows}) WHERE column1 <> ''
     """,

@@ -1,0 +1,1 @@
+"""The endpoints of the simulated upstream. Each turns a request into a conversation and shapes the reply."""
