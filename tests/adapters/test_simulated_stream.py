@@ -161,7 +161,7 @@ async def test_the_demos_models_pass_the_verification_of_streams(tmp_path: Path,
         upstream = HttpUpstream(name="s", base_url=f"{server.url}/v1", api_key=None, timeout_seconds=5.0)
         verify_models = VerifyModels(
             endpoints=ENDPOINTS,
-            stream_endpoints=["chat"],
+            stream_endpoints=["chat", "responses", "messages"],
             models=db.models,
             upstreams={"simulated": upstream},
             limiter=make_limiter(clock, upstream=100),
@@ -172,9 +172,10 @@ async def test_the_demos_models_pass_the_verification_of_streams(tmp_path: Path,
             model = model_of(model_id, settings)
             route = msgspec.structs.replace(model.routes[0], continuous_usage=continuous_usage)
             state = await verify_models(msgspec.structs.replace(model, routes=(route,)))
-            stream = state.streams["chat"]
-            assert (state.passed, stream.verified, stream.detail) == (True, True, "")
-            assert stream.continuous_usage_stats is continuous_usage
+            assert (state.passed, state.verified_endpoints) == (True, model.endpoints)
+            assert {name: stream.detail for name, stream in state.streams.items() if not stream.verified} == {}
+            assert set(state.streams) == {"chat", "responses", "messages"}
+            assert state.streams["chat"].continuous_usage_stats is continuous_usage
         await upstream.aclose()
 
 

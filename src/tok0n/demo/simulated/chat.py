@@ -57,8 +57,6 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(choice, dict):
             choice = choice["function"] if isinstance(choice.get("function"), dict) else "auto"
         answer_format = self.response_format or {}
-        if not isinstance(answer_format.get("type", ""), str):
-            raise TypeError("the type of a format is a text")
         return Conversation(
             model=self.model,
             items=[Item(role=item.role, text=item.text, tokens=item.tokens) for item in self.messages],
@@ -71,7 +69,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
             tool_choice=choice,
             calls_unasked=True,
             stops=[self.stop] if isinstance(self.stop, str) else self.stop or [],
-            response_format=answer_format.get("type"),
+            response_format=msgspec.convert(answer_format.get("type"), str | None),
             schema=answer_format["json_schema"].get("schema") if answer_format.get("type") == "json_schema" else None,
         )
 

@@ -39,7 +39,7 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True):
         return Item(role="tool" if results else self.role, text=text, tokens=tokens)
 
 
-class CountRequest(msgspec.Struct, frozen=True, kw_only=True):
+class _Prompt(msgspec.Struct, frozen=True, kw_only=True):
     """The fields that the prompt's tokens depend on. The simulation ignores the others."""
 
     model: str
@@ -48,22 +48,6 @@ class CountRequest(msgspec.Struct, frozen=True, kw_only=True):
     tools: list[dict[str, Any]] | None = None
     tool_choice: dict[str, Any] | None = None
     output_config: dict[str, Any] | None = None
-
-    stream: bool | None = None
-
-    stream_options = None
-
-    def conversation(self) -> Conversation:
-        """Return what the simulated model reads."""
-        return self._conversation(limit=1, stops=[])
-
-    def answer(self, conversation: Conversation) -> dict[str, Any]:
-        """Return the number of tokens."""
-        return {"input_tokens": conversation.prompt_tokens}
-
-    def events(self, answer: dict[str, Any]) -> list[bytes]:
-        """A count has no stream."""
-        raise NotImplementedError(answer)
 
     def _conversation(self, *, limit: int, stops: list[str]) -> Conversation:
         system = [_Message(role="system", content=self.system)] if self.system else []
@@ -80,16 +64,38 @@ class CountRequest(msgspec.Struct, frozen=True, kw_only=True):
             tools_tokens=tokens_of(json_of(self.tools)) if self.tools else 0,
             tool_choice=_choice(self.tool_choice),
             stops=stops,
-            response_format=output_format.get("type"),
+            response_format=msgspec.convert(output_format.get("type"), str | None),
             schema=output_format.get("schema"),
         )
 
 
-class MessagesRequest(CountRequest, frozen=True, kw_only=True):
+class CountRequest(_Prompt, frozen=True, kw_only=True):
+    """A request to count the tokens of a prompt."""
+
+    stream = None
+    stream_options = None
+
+    def conversation(self) -> Conversation:
+        """Return what the simulated model reads."""
+        return self._conversation(limit=1, stops=[])
+
+    def answer(self, conversation: Conversation) -> dict[str, Any]:
+        """Return the number of tokens."""
+        return {"input_tokens": conversation.prompt_tokens}
+
+    def events(self, answer: dict[str, Any]) -> list[bytes]:
+        """A count has no stream."""
+        raise NotImplementedError(answer)
+
+
+class MessagesRequest(_Prompt, frozen=True, kw_only=True):
     """The fields of a request that the simulation uses. It ignores the others."""
 
     max_tokens: Annotated[int, msgspec.Meta(ge=1)]
     stop_sequences: list[str] | None = None
+    stream: bool | None = None
+
+    stream_options = None
 
     def conversation(self) -> Conversation:
         """Return what the simulated model reads."""

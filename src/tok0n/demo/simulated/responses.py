@@ -44,11 +44,14 @@ class ResponsesRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     def conversation(self) -> Conversation:
         """Return what the simulated model reads. Tools can stand in `tools`, in input items and in namespaces."""
-        given: list[dict[str, Any]] = self.input if isinstance(self.input, list) else [_user(self.input)]
+        given: list[dict[str, Any]] = (
+            [{"role": "user", "content": self.input}] if isinstance(self.input, str) else self.input
+        )
         instructions = [{"role": "developer", "content": self.instructions}] if self.instructions else []
-        tools: list[dict[str, Any]] = list(self.tools or [])
-        for item in given:
-            tools += item.get("tools") or []
+        tools: list[dict[str, Any]] = [
+            *(self.tools or []),
+            *(tool for item in given for tool in item.get("tools") or []),
+        ]
         answer_format = (self.text or {}).get("format") or {}
         choice = self.tool_choice or "auto"
         return Conversation(
@@ -58,7 +61,7 @@ class ResponsesRequest(msgspec.Struct, frozen=True, kw_only=True):
             tools=list(_tools(tools)),
             tools_tokens=tokens_of(json_of(tools)) if tools else 0,
             tool_choice="auto" if isinstance(choice, dict) and "name" not in choice else choice,
-            response_format=answer_format.get("type"),
+            response_format=msgspec.convert(answer_format.get("type"), str | None),
             schema=answer_format.get("schema"),
         )
 
@@ -114,10 +117,6 @@ def _item(item: dict[str, Any]) -> Item:
     text = " ".join(said) if isinstance(said, list) else said or ""
     tokens = ITEM_TOKENS + tokens_of(strings_of(read))
     return msgspec.convert({"role": "tool" if kind in _RESULTS else role, "text": text, "tokens": tokens}, Item)
-
-
-def _user(text: str) -> dict[str, Any]:
-    return {"role": "user", "content": text}
 
 
 def _tools(tools: list[dict[str, Any]], namespace: str | None = None) -> Iterator[Tool]:
