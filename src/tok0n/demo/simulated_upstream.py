@@ -17,12 +17,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tok0n.demo.simulated.chat import ChatRequest
-from tok0n.demo.simulated.embeddings import EmbeddingsRequest
+from tok0n.demo.simulated.chat import ChatBody
+from tok0n.demo.simulated.embeddings import EmbeddingsBody
 from tok0n.demo.simulated.failures import FAILURES, Failure, error, truncated_body, truncated_json, without_usage
-from tok0n.demo.simulated.messages import CountRequest, MessagesRequest
+from tok0n.demo.simulated.messages import CountBody, MessagesBody
 from tok0n.demo.simulated.replies import Conversation
-from tok0n.demo.simulated.responses import ResponsesRequest
+from tok0n.demo.simulated.responses import ResponsesBody
 from tok0n.demo.simulated_stream import SLOW_WORD_SECONDS, WORD_SECONDS, EventStream, Pause, StreamOptions
 
 MODELS = ("demo", "demo-slow", "demo-broken")
@@ -34,7 +34,7 @@ ANSWERS_MAX = 1_000
 _UNREADABLE = (msgspec.DecodeError, LookupError, ValueError, TypeError, AttributeError, RecursionError)
 
 
-class _EndpointRequest(Protocol):
+class _Body(Protocol):
     """A decoded request of any endpoint."""
 
     @property
@@ -55,12 +55,12 @@ class _EndpointRequest(Protocol):
         """Return the events that stream an answer."""
 
 
-_ENDPOINTS: dict[str, Callable[[bytes], _EndpointRequest]] = {
-    "/v1/chat/completions": msgspec.json.Decoder(ChatRequest).decode,
-    "/v1/embeddings": msgspec.json.Decoder(EmbeddingsRequest).decode,
-    "/v1/responses": msgspec.json.Decoder(ResponsesRequest).decode,
-    "/v1/messages": msgspec.json.Decoder(MessagesRequest).decode,
-    "/v1/messages/count_tokens": msgspec.json.Decoder(CountRequest).decode,
+_ENDPOINTS: dict[str, Callable[[bytes], _Body]] = {
+    "/v1/chat/completions": msgspec.json.Decoder(ChatBody).decode,
+    "/v1/embeddings": msgspec.json.Decoder(EmbeddingsBody).decode,
+    "/v1/responses": msgspec.json.Decoder(ResponsesBody).decode,
+    "/v1/messages": msgspec.json.Decoder(MessagesBody).decode,
+    "/v1/messages/count_tokens": msgspec.json.Decoder(CountBody).decode,
 }
 
 
@@ -102,7 +102,7 @@ class _Simulation:
         """Return path, model, stream and usage of the last answers, the oldest first. Failures are not among them."""
         return JSONResponse({"data": list(self._answers)})
 
-    async def handle(self, decode: Callable[[bytes], _EndpointRequest], request: Request) -> Response:
+    async def handle(self, decode: Callable[[bytes], _Body], request: Request) -> Response:
         """Answer a request of any endpoint."""
         try:
             decoded = decode(await request.body())
@@ -125,9 +125,7 @@ class _Simulation:
             await self._pause(SLOW_SECONDS)
         return JSONResponse(answer) if failure is None else failure(answer)
 
-    def _stream(
-        self, request: _EndpointRequest, model: str, answer: dict[str, Any], failure: Failure | None
-    ) -> Response:
+    def _stream(self, request: _Body, model: str, answer: dict[str, Any], failure: Failure | None) -> Response:
         """Stream an answer. A failure that changes the body of an answer changes the stream in the same way."""
         if failure is without_usage:
             answer = {name: value for name, value in answer.items() if name != "usage"}
@@ -159,7 +157,7 @@ def _check_key(request: Request, api_key: str | None) -> Response | None:
     return error(401, "Incorrect API key provided.", code="invalid_api_key")
 
 
-def _check_request(request: _EndpointRequest, conversation: Conversation) -> Response | None:
+def _check_request(request: _Body, conversation: Conversation) -> Response | None:
     """Return the error for an unknown model or a prompt that exceeds the context window."""
     if conversation.model not in MODELS:
         message = f"The model {conversation.model!r} does not exist."

@@ -35,7 +35,7 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True):
         return ITEM_TOKENS + sum(map(tokens_of, texts))
 
 
-class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
+class ChatBody(msgspec.Struct, frozen=True, kw_only=True):
     """The fields of a request that the simulation uses. It ignores the others."""
 
     model: str

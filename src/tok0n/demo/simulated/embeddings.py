@@ -16,7 +16,7 @@ INPUTS_MAX = 2_048
 _Tokens = Annotated[list[int], msgspec.Meta(min_length=1)]
 
 
-class EmbeddingsRequest(msgspec.Struct, frozen=True, kw_only=True):
+class EmbeddingsBody(msgspec.Struct, frozen=True, kw_only=True):
     """The fields of a request that the simulation uses. It ignores the others."""
 
     model: str

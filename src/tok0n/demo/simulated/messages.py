@@ -69,7 +69,7 @@ class _Prompt(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class CountRequest(_Prompt, frozen=True, kw_only=True):
+class CountBody(_Prompt, frozen=True, kw_only=True):
     """A request to count the tokens of a prompt."""
 
     stream = None
@@ -88,7 +88,7 @@ class CountRequest(_Prompt, frozen=True, kw_only=True):
         raise NotImplementedError(answer)
 
 
-class MessagesRequest(_Prompt, frozen=True, kw_only=True):
+class MessagesBody(_Prompt, frozen=True, kw_only=True):
     """The fields of a request that the simulation uses. It ignores the others."""
 
     max_tokens: Annotated[int, msgspec.Meta(ge=1)]

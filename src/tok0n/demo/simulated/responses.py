@@ -27,7 +27,7 @@ _READ = ("content", "name", "arguments", "input", "output", "summary")
 _RESULTS = frozenset({"function_call_output", "custom_tool_call_output", "tool_search_output"})
 
 
-class ResponsesRequest(msgspec.Struct, frozen=True, kw_only=True):
+class ResponsesBody(msgspec.Struct, frozen=True, kw_only=True):
     """The fields of a request that the simulation uses. It ignores the others."""
 
     model: str
@@ -113,8 +113,8 @@ def _item(item: dict[str, Any]) -> Item:
         if isinstance(read.get(name), list):
             read[name] = [part.get("text", "") for part in read[name]]
     role = item.get("role", "assistant")
-    said = read.get("output" if kind in _RESULTS else "content", "")
-    text = " ".join(said) if isinstance(said, list) else said or ""
+    content = read.get("output" if kind in _RESULTS else "content", "")
+    text = " ".join(content) if isinstance(content, list) else content or ""
     tokens = ITEM_TOKENS + tokens_of(strings_of(read))
     return msgspec.convert({"role": "tool" if kind in _RESULTS else role, "text": text, "tokens": tokens}, Item)
 
