@@ -53,7 +53,7 @@ VALUES = [
 
 
 def read(body: bytes) -> MeteredRequest | InvalidRequest:
-    """Read a body in every way, and return the outcome of the last."""
+    """Read a body with both endpoints and both models. Returns the last outcome; any error but a 400 is raised."""
     outcome: MeteredRequest | InvalidRequest | None = None
     for reader in (read_count_request, read_messages_request):
         for model in (NO_BETAS, MODEL):

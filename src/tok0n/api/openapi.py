@@ -12,7 +12,6 @@ from starlette.routing import Route
 from tok0n import __version__
 from tok0n.api.errors import RETRY_AFTER_SECONDS_MAX, STATUSES
 from tok0n.api.openapi_schemas import schemas
-from tok0n.domain.endpoints import ENDPOINTS
 from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.endpoints.fields import COUNT
@@ -90,7 +89,7 @@ _METERED_CODES = tuple(code for code in _ERRORS if code not in {"model_not_found
 
 def openapi_route(prefix: str, endpoints: Sequence[Endpoint], *, is_streaming: bool = False) -> Route:
     """Return the route of GET /openapi.json. `prefix` is the path of the public URL."""
-    body = _encoded(prefix, tuple(endpoint.name for endpoint in endpoints), is_streaming=is_streaming)
+    body = _encoded(prefix, tuple(endpoints), is_streaming=is_streaming)
 
     async def openapi(_: Request) -> Response:
         return Response(body, media_type="application/json")
@@ -99,8 +98,7 @@ def openapi_route(prefix: str, endpoints: Sequence[Endpoint], *, is_streaming: b
 
 
 @functools.cache
-def _encoded(prefix: str, names: tuple[str, ...], *, is_streaming: bool) -> bytes:
-    endpoints = [endpoint for endpoint in ENDPOINTS if endpoint.name in names]
+def _encoded(prefix: str, endpoints: tuple[Endpoint, ...], *, is_streaming: bool) -> bytes:
     return msgspec.json.encode(document(prefix, endpoints, is_streaming=is_streaming))
 
 

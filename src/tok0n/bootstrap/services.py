@@ -19,6 +19,7 @@ from tok0n.bootstrap.resources import (
     open_upstreams,
 )
 from tok0n.domain.endpoints import ENDPOINTS
+from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.packs import Pack
 from tok0n.domain.users import Registration
@@ -234,8 +235,8 @@ def make_catalogue(settings: Settings, store: Store) -> Catalogue:
 
 def served_endpoints(settings: Settings) -> list[Endpoint]:
     """Return the endpoints that a declared model lists. Chat is always one of them."""
-    names = {"chat"}.union(*(model.endpoints for model in settings.models.values()))
-    return [endpoint for endpoint in ENDPOINTS if (endpoint.served_with or endpoint.name) in names]
+    models = [settings_.model_of(model_id, settings) for model_id in settings.models]
+    return [endpoint for endpoint in ENDPOINTS if endpoint is CHAT or any(map(endpoint.is_served_by, models))]
 
 
 def _stream_endpoints(settings: Settings) -> list[str]:

@@ -3,6 +3,7 @@
 Missing or impossible usage is None, and the request is not charged: every charge is a figure the upstream reported.
 """
 
+from collections.abc import Collection, Mapping
 from typing import Any, TypeGuard
 
 import msgspec
@@ -10,7 +11,6 @@ import msgspec
 TOKENS_MAX = 2**53
 """The largest number of tokens anywhere, because JSON parsers may round larger integers (RFC 8259, section 6)."""
 
-_DETAILS = "_details"
 _DETAILS_MAX = 32
 _DETAIL_NAME_CHARACTERS_MAX = 64
 
@@ -28,39 +28,55 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     details: dict[str, int] = {}
 
 
-def read_usage(
-    reported: Any, *, prompt_name: str = "prompt_tokens", completion_name: str = "completion_tokens"
-) -> Usage | None:
+class UsageNames(msgspec.Struct, frozen=True, kw_only=True):
+    """An API's names for the two figures. `details` names the members with their breakdowns."""
+
+    prompt: str
+    completion: str
+    details: tuple[str, str]
+
+
+CHAT_NAMES = UsageNames(
+    prompt="prompt_tokens",
+    completion="completion_tokens",
+    details=("prompt_tokens_details", "completion_tokens_details"),
+)
+
+
+def read_usage(reported: Any, names: UsageNames = CHAT_NAMES) -> Usage | None:
     """Return the usage in a decoded `usage` member, or None if it is missing or impossible.
 
     The three figures must be integers (not bool, float or string) from 0 to 2^53, with a total above 0 and
     `total_tokens` ≥ `prompt_tokens` + `completion_tokens`. If `completion_tokens` is missing or null, it is computed as
-    the rest of the total, because Gemini omits it if all output was reasoning. The endpoint decides the names of the
-    two.
+    the rest of the total, because Gemini omits it if all output was reasoning.
     """
     if type(reported) is not dict:
         return None
-    prompt = reported.get(prompt_name)
+    prompt = reported.get(names.prompt)
     total = reported.get("total_tokens")
     if type(prompt) is not int or type(total) is not int:
         return None
-    completion = reported.get(completion_name)
+    completion = reported.get(names.completion)
     if completion is None:
         completion = total - prompt
     if type(completion) is not int or not 0 < total <= TOKENS_MAX:
         return None
     if prompt < 0 or completion < 0 or total < prompt + completion:
         return None
-    details = _details(reported, (prompt_name + _DETAILS, completion_name + _DETAILS))
+    details = read_details(reported, names.details)
     return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=total, details=details)
 
 
-def _is_count(value: Any) -> TypeGuard[int]:
+def is_count(value: Any) -> TypeGuard[int]:
+    """Whether a decoded value is a number of tokens."""
     return type(value) is int and 0 <= value <= TOKENS_MAX
 
 
-def _details(reported: dict[str, Any], groups: tuple[str, str]) -> dict[str, int]:
-    """Return the breakdowns. Keeps only names and counts, so no text of a response gets into the log."""
+def read_details(reported: Mapping[str, Any], groups: Collection[str]) -> dict[str, int]:
+    """Return the breakdowns in the members `groups`.
+
+    Keeps only names and counts, so no text of a response gets into the log.
+    """
     details: dict[str, int] = {}
     for group in groups:
         members = reported.get(group)
@@ -69,7 +85,7 @@ def _details(reported: dict[str, Any], groups: tuple[str, str]) -> dict[str, int
         for name, value in members.items():
             if len(details) == _DETAILS_MAX:
                 return details
-            if _is_count(value) and _is_name(name):
+            if is_count(value) and _is_name(name):
                 details[f"{group}.{name}"] = value
     return details
 

@@ -216,12 +216,9 @@ class Pipeline:
         sent = self._clock.monotonic()
         try:
             reservation.dispatched = True
-            if request.upstream_headers:
-                response = await upstream.send(
-                    endpoint.upstream_path, request.upstream_body, headers=request.upstream_headers
-                )
-            else:
-                response = await upstream.send(endpoint.upstream_path, request.upstream_body)
+            response = await upstream.send(
+                endpoint.upstream_path, request.upstream_body, headers=request.upstream_headers
+            )
         finally:
             call.upstream_ms = round((self._clock.monotonic() - sent) * 1000)
         answer = read_answer(

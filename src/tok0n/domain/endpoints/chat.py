@@ -23,8 +23,8 @@ from tok0n.domain.endpoints.chat_fields import (
 from tok0n.domain.endpoints.chat_stream import ChatStreamReader
 from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint, FindModel, Operation
 from tok0n.domain.endpoints.error_shapes import render_openai_error
-from tok0n.domain.endpoints.fields import COUNT, NULL, must, reject
-from tok0n.domain.endpoints.find_model import find_listed
+from tok0n.domain.endpoints.fields import COUNT, NULL, must
+from tok0n.domain.endpoints.find_model import check_streams, find_listed
 from tok0n.domain.endpoints.names import PATHS
 from tok0n.domain.json_text import JsonText, decode_object
 from tok0n.domain.metered_request import MeteredRequest, StreamOptions, bound_texts, rewrite_body
@@ -86,8 +86,7 @@ def _stream_options(
         if options is not None:
             must("stream_options", "be sent only with stream: true")
         return None
-    if CHAT.name not in model.streaming_endpoints:
-        reject("stream", f"stream must be false for model {model.id}, which doesn't stream on this endpoint.")
+    check_streams(model, CHAT.name)
     options = options or {}
     raw.pop("stream_options", None)
     if route.stream_options:

@@ -11,13 +11,14 @@ import msgspec
 
 from tok0n.domain.answer_json import decode, splice_member
 from tok0n.domain.endpoints.error_shapes import render_openai_error
-from tok0n.domain.errors import InvalidRequest, Tok0nError, UpstreamFailed
+from tok0n.domain.endpoints.event_reader import EventReader
+from tok0n.domain.errors import InvalidRequest, Tok0nError
 from tok0n.domain.event_template import EventTemplate, learn
 from tok0n.domain.ledger import Receipt
 from tok0n.domain.metered_request import MeteredRequest
-from tok0n.domain.stream import Event, EventParser
-from tok0n.domain.upstream_failures import Scrub, invalid_response, read_error_in_stream, without_usage
-from tok0n.domain.usage import Usage, read_usage
+from tok0n.domain.stream import Event
+from tok0n.domain.upstream_failures import Scrub
+from tok0n.domain.usage import read_usage
 
 DONE = b"data: [DONE]\n\n"
 
@@ -31,51 +32,17 @@ KEEP_ALIVE = b": keep-alive\n"
 """A comment of one line, between two events."""
 
 
-class ChatStreamReader:
+class ChatStreamReader(EventReader):
     """Reads one stream. Implements `StreamReader`."""
 
     def __init__(self, request: MeteredRequest, *, event_bytes_max: int, scrub: Scrub) -> None:
-        self.events_read = 0
-        self.has_content = False
-        self.usage: Usage | None = None
-        self.is_complete = False
-        self.is_done = False
-        self.failure: Tok0nError | None = None
-        self._parser = EventParser(event_bytes_max=event_bytes_max)
-        self._scrub = scrub
-        self._public_model = request.model.id
-        self._upstream_model = request.route.upstream_model
-        self._public_value = _encode(self._public_model)
+        super().__init__(request, event_bytes_max=event_bytes_max, scrub=scrub)
         self._model_members: tuple[Any, bytes, bytes] = (None, b"", b"")
         self._choices = request.n
         self._includes_usage = request.stream is not None and request.stream.includes_usage
         self._finished: set[int] = set()
         self._final_chunk: dict[str, Any] = {}
         self._template: EventTemplate | None = None
-
-    def feed(self, piece: bytes) -> bytes:
-        """Read bytes as they arrive. Returns the whole events to relay now."""
-        if self._is_over():
-            return b""
-        return self._read_all(self._parser.feed(piece))
-
-    def end(self) -> bytes:
-        """Read the clean end of the body. Sets `failure` unless the answer is complete."""
-        if self._is_over():
-            return b""
-        output = self._read_all(self._parser.end())
-        if self._parser.is_document:
-            self._fail_as_reported(decode(self._parser.document))
-        elif not self._is_over():
-            self._fail(
-                UpstreamFailed(
-                    "The upstream provider ended its response too early.",
-                    detail="the stream ended before the answer was complete",
-                    outcome_unknown=True,
-                    status=200,
-                )
-            )
-        return output
 
     def render_completion(self, receipt: Receipt) -> bytes:
         """Render the chunk with the usage, if the customer asked for it, and the last event."""
@@ -100,21 +67,6 @@ class ChatStreamReader:
     def render_keep_alive(self) -> bytes:
         """Render a comment, which clients ignore."""
         return KEEP_ALIVE
-
-    def _is_over(self) -> bool:
-        return self.is_done or self.failure is not None
-
-    def _read_all(self, events: list[Event]) -> bytes:
-        output = []
-        self.events_read += len(events)
-        for event in events:
-            output.append(self._read(event))
-            if self.is_done or self.failure is not None:
-                break
-        else:
-            if self._parser.is_too_long:
-                self._fail(invalid_response(200, "with an event that is too long"))
-        return b"".join(output)
 
     def _read(self, event: Event) -> bytes:
         """Return what the client gets of an event."""
@@ -215,30 +167,6 @@ class ChatStreamReader:
             if theirs in data:
                 return data.replace(theirs, ours)
         return splice_member(data, "model", self._public_value)
-
-    def _finish(self) -> None:
-        if self.usage is None:
-            self._fail(without_usage())
-        else:
-            self.is_complete = self.is_done = self.has_content = True
-
-    def _fail_as_reported(self, values: Any) -> None:
-        """Fail with the error in an event or in a body. Without one, the upstream sent something else."""
-        error = read_error_in_stream(
-            values,
-            is_early=not self.has_content,
-            public_model=self._public_model,
-            upstream_model=self._upstream_model,
-            scrub=self._scrub,
-        )
-        self._fail(error)
-
-    def _fail(self, error: Tok0nError) -> None:
-        """End the stream. What follows a complete answer doesn't change it."""
-        if self.is_complete:
-            self.is_done = True
-        else:
-            self.failure = error
 
 
 def _has_content(delta: Any) -> bool:

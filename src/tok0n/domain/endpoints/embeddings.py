@@ -12,8 +12,8 @@ from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint, FindModel, Ope
 from tok0n.domain.endpoints.error_shapes import render_openai_error
 from tok0n.domain.endpoints.fields import (
     COUNT,
-    NAME_CHARACTERS_MAX,
     NULL,
+    OTHER_FIELDS_NOTE,
     Custom,
     Field,
     Integer,
@@ -23,7 +23,7 @@ from tok0n.domain.endpoints.fields import (
     Schema,
     Text,
     must,
-    reject,
+    reject_unknown,
 )
 from tok0n.domain.endpoints.find_model import MODEL_ID, find_listed
 from tok0n.domain.endpoints.names import PATHS
@@ -92,7 +92,7 @@ FIELDS: dict[str, Field] = {
 BODY = Object(
     members=FIELDS,
     required=frozenset({"model", "input"}),
-    note="Any other field is rejected with an error that names it, unless it is null or the operator allows it.",
+    note=OTHER_FIELDS_NOTE,
 )
 
 
@@ -113,7 +113,7 @@ def read_embeddings_request(
         if name not in FIELDS and value is None:
             del raw[name]
         elif name not in FIELDS and name not in model.extra_fields:
-            reject(name[:NAME_CHARACTERS_MAX], f"Unrecognized request argument supplied: {name[:NAME_CHARACTERS_MAX]}")
+            reject_unknown(name)
         elif name not in {"model", "input"} and name in FIELDS and value is not None:
             FIELDS[name].check(value, name, model)
     inputs = _inputs(values.get("input"))

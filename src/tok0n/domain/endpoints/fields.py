@@ -21,6 +21,9 @@ Check = Callable[[Any, Path, Model], None]
 
 NULL: Schema = {"type": "null"}
 COUNT: Schema = {"type": "integer", "minimum": 0, "maximum": TOKENS_MAX}
+OTHER_FIELDS_NOTE = (
+    "Any other field is rejected with an error that names it, unless it is null or the operator allows it."
+)
 NAME_CHARACTERS_MAX = 80
 """An error message truncates the name of an unknown member to this length."""
 
@@ -41,6 +44,12 @@ def reject(param: Path, message: str) -> NoReturn:
 def must(param: Path, expectation: str) -> NoReturn:
     """Raise `InvalidRequest` with the message that the field at `param` must meet `expectation`."""
     reject(param, f"{path_text(param)} must {expectation}.")
+
+
+def reject_unknown(name: str) -> NoReturn:
+    """Reject an unknown field of the body, with OpenAI's message."""
+    name = name[:NAME_CHARACTERS_MAX]
+    reject(name, f"Unrecognized request argument supplied: {name}")
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):

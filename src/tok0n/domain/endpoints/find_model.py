@@ -21,3 +21,9 @@ def find_listed(model_id: Any, find_model: FindModel, endpoint: str) -> Model:
         served = " and ".join(f"POST {PATHS[name]}" for name in model.endpoints)
         reject("model", f"The model {model.id} is not served at POST {PATHS[endpoint]}. Call it at {served}.")
     return model
+
+
+def check_streams(model: Model, endpoint: str) -> None:
+    """Raise `InvalidRequest` for a request for a stream if the model doesn't stream on `endpoint`."""
+    if endpoint not in model.streaming_endpoints:
+        reject("stream", f"stream must be false for model {model.id}, which doesn't stream on this endpoint.")

@@ -6,8 +6,8 @@ Sources: OpenAI API reference, "Create a model response", `tools`; what Codex 0.
 """
 
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -50,7 +50,9 @@ def drop_hosted_tools(values: dict[str, Any], raw: dict[str, msgspec.Raw], model
     if not places:
         return ()
     if model.hosted_tools == "refuse" or values.get("tool_choice") not in (None, "auto"):
-        _reject(*places[0], model)
+        path, tool = places[0]
+        choice = '"auto"' if model.hosted_tools == "drop" else None
+        reject_hosted(path, tool["type"], choice=choice, switches=_SWITCHES)
     if _has_hosted(values.get("tools")):
         values["tools"], raw["tools"] = _without_hosted(values["tools"], raw["tools"])
     items = values["input"] if type(values["input"]) is list else []
@@ -117,11 +119,15 @@ def _without_hosted(tools: list[Any], raw: msgspec.Raw) -> tuple[list[Any], msgs
     return kept, msgspec.Raw(_encode(texts))
 
 
-def _reject(path: Path, tool: dict[str, Any], model: Model) -> None:
-    kind = tool["type"]
+def reject_hosted(path: Path, kind: str, *, choice: str | None, switches: Mapping[str, str]) -> NoReturn:
+    """Reject a tool of the type `kind`, and say how to do without it.
+
+    `choice` is the `tool_choice` that has it dropped, if there is one. `switches` says by the start of a type how to
+    switch the tool off in a client that sends it by default.
+    """
     advice = "Remove it from the request"
-    if model.hosted_tools == "drop":
-        advice += ', or send tool_choice "auto" to have it dropped'
-    switch = next((text for name, text in _SWITCHES.items() if kind.startswith(name)), "")
+    if choice is not None:
+        advice += f", or send tool_choice {choice} to have it dropped"
+    switch = next((text for name, text in switches.items() if kind.startswith(name)), "")
     message = f"{path_text(path)} is the tool {kind}, which the provider would run itself. It isn't served."
     reject(path, f"{message} {advice}. {switch}".rstrip())

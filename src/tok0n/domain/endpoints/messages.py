@@ -12,7 +12,8 @@ from tok0n.domain.bound import definition_size, prompt_bound
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model
 from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint, FindModel, Operation
 from tok0n.domain.endpoints.error_shapes import render_anthropic_error
-from tok0n.domain.endpoints.fields import COUNT, NULL, reject
+from tok0n.domain.endpoints.fields import COUNT, NULL
+from tok0n.domain.endpoints.find_model import check_streams
 from tok0n.domain.endpoints.messages_fields import BODY, DEFINITIONS, FIELDS, MESSAGE, STREAM
 from tok0n.domain.endpoints.messages_request import CheckedRequest, check_request
 from tok0n.domain.endpoints.messages_stream import MessagesStreamReader
@@ -44,8 +45,8 @@ def read_messages_request(
     fields = STREAM_FIELDS if is_streaming else FIELDS
     checked = check_request(body, fields=fields, find_model=find_model, headers=headers)
     model, values, route = checked.model, checked.values, checked.model.routes[0]
-    if values.get("stream") and "messages" not in model.streaming_endpoints:
-        reject("stream", f"stream must be false for model {model.id}, which doesn't stream on this endpoint.")
+    if values.get("stream"):
+        check_streams(model, MESSAGES.name)
     definitions = _definitions_size(checked)
     texts = checked.size.text.other
     text_bytes, is_exact = bound_texts(texts) if texts else (0, True)

@@ -14,6 +14,7 @@ from typing import Any
 from tok0n.domain.catalogue import Model
 from tok0n.domain.endpoints.fields import (
     NAME_CHARACTERS_MAX,
+    OTHER_FIELDS_NOTE,
     Array,
     Boolean,
     Custom,
@@ -327,6 +328,6 @@ REQUIRED = frozenset({"model", "messages", "max_tokens"})
 BODY = Object(
     members=FIELDS,
     required=REQUIRED,
-    note="Any other field is rejected with an error that names it, unless it is null or the operator allows it.",
+    note=OTHER_FIELDS_NOTE,
 )
 COUNT_BODY = Object(members=COUNT_FIELDS, required=REQUIRED - {"max_tokens"}, note=BODY.note)

@@ -15,7 +15,7 @@ _encode = msgspec.json.Encoder().encode
 class PromptSize(msgspec.Struct, kw_only=True):
     """The size of a prompt. `messages` counts the system prompt, the messages, and their blocks other than text.
 
-    `part_tokens` is the maximum of its images and documents.
+    `part_tokens` is the most tokens that its images and documents can cost.
     """
 
     messages: int

@@ -1,23 +1,23 @@
 """Read a stream of message events of an upstream, and render what the client gets.
 
 Source: Anthropic API reference, "Streaming messages". A client takes the `message_delta` with the reason to stop, or
-`message_stop`, for the end, so these wait for the settlement. Of a piece of content, only the members that decide what
-the event means are decoded. That is exact, and faster than decoding all.
+`message_stop`, for the end, so these wait for the settlement. An event with content is decoded only as far as `_Head`,
+which has the members that decide what it means. That is exact, and faster than decoding the whole event.
 """
 
 from typing import Any
 
 import msgspec
 
-from tok0n.domain.answer_json import decode, splice_inner_member, splice_member
+from tok0n.domain.answer_json import decode
 from tok0n.domain.endpoints.error_shapes import render_anthropic_error
+from tok0n.domain.endpoints.event_reader import TypedEventReader, is_utf8
 from tok0n.domain.endpoints.messages_usage import StreamUsage
-from tok0n.domain.errors import InvalidRequest, Tok0nError, UpstreamFailed
+from tok0n.domain.errors import InvalidRequest, Tok0nError
 from tok0n.domain.ledger import Receipt
 from tok0n.domain.metered_request import MeteredRequest
-from tok0n.domain.stream import Event, EventParser
-from tok0n.domain.upstream_failures import Scrub, invalid_response, read_error_in_stream, without_usage
-from tok0n.domain.usage import Usage
+from tok0n.domain.stream import Event
+from tok0n.domain.upstream_failures import Scrub, invalid_response
 
 MESSAGE_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 """What ends a complete answer whose upstream broke off before it sent this event."""
@@ -47,43 +47,18 @@ _decode_head = msgspec.json.Decoder(_Head).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class MessagesStreamReader:
+class MessagesStreamReader(TypedEventReader):
     """Reads one stream. Implements `StreamReader`."""
 
+    _answer_member = "message"
+
     def __init__(self, request: MeteredRequest, *, event_bytes_max: int, scrub: Scrub) -> None:
-        self.events_read = 0
-        self.has_content = False
-        self.usage: Usage | None = None
-        self.is_complete = False
-        self.is_done = False
-        self.failure: Tok0nError | None = None
-        self._parser = EventParser(event_bytes_max=event_bytes_max)
+        super().__init__(request, event_bytes_max=event_bytes_max, scrub=scrub)
         self._held_bytes_max = event_bytes_max
-        self._scrub = scrub
-        self._public_model = request.model.id
-        self._upstream_model = request.route.upstream_model
-        self._public_value = _encode(self._public_model)
         self._usage = StreamUsage()
         self._is_stopped = False
         self._held: list[bytes] = []
         self._held_bytes = 0
-
-    def feed(self, piece: bytes) -> bytes:
-        """Read bytes as they arrive. Returns the whole events to relay now."""
-        if self._is_over():
-            return b""
-        return self._read_all(self._parser.feed(piece))
-
-    def end(self) -> bytes:
-        """Read the clean end of the body. Sets `failure` unless the answer is complete."""
-        if self._is_over():
-            return b""
-        output = self._read_all(self._parser.end())
-        if self._parser.is_document:
-            self._fail_as_reported(decode(self._parser.document))
-        elif not self._is_over():
-            self._fail_early()
-        return output
 
     def render_completion(self, receipt: Receipt) -> bytes:
         """Render the events that were held back. The last is `message_stop`, also if the upstream sent none."""
@@ -100,23 +75,8 @@ class MessagesStreamReader:
         """Render a ping."""
         return KEEP_ALIVE
 
-    def _is_over(self) -> bool:
-        return self.is_done or self.failure is not None
-
     def _is_ended(self) -> bool:
         return bool(self._held) and self._held[-1].startswith(b"event: message_stop\n")
-
-    def _read_all(self, events: list[Event]) -> bytes:
-        output = []
-        self.events_read += len(events)
-        for event in events:
-            output.append(self._read(event))
-            if self.is_done or self.failure is not None:
-                break
-        else:
-            if self._parser.is_too_long:
-                self._fail(invalid_response(200, "with an event that is too long"))
-        return b"".join(output)
 
     def _read(self, event: Event) -> bytes:
         """Return what the client gets of an event."""
@@ -132,7 +92,7 @@ class MessagesStreamReader:
             or head.message is not _ABSENT
             or head.error is not None
             or head.model is not None
-            or not (data.isascii() or _is_utf8(data))
+            or not (data.isascii() or is_utf8(data))
             or (name is not None and (name in _DECISIVE_NAMES or not name.isascii()))
         ):
             return self._read_values(event, decode(data))
@@ -167,14 +127,6 @@ class MessagesStreamReader:
                 return b""
         return event.render()
 
-    def _set_model(self, event: Event, values: dict[str, Any]) -> None:
-        """Set the model of the message, and of the event if it has one."""
-        message = values.get("message")
-        if type(message) is dict and message.get("model", self._public_model) != self._public_model:
-            event.data = splice_inner_member(event.data, "message", "model", self._public_value)
-        if values.get("model") not in (None, self._public_model):
-            event.data = splice_member(event.data, "model", self._public_value)
-
     def _remember(self, kind: str, values: dict[str, Any]) -> None:
         """Read what ends the hold and the answer."""
         if self.failure is not None:
@@ -185,10 +137,7 @@ class MessagesStreamReader:
             self._read_delta(values)
         elif kind == _STOP:
             self._is_stopped = True
-            if self.usage is None:
-                self._fail(without_usage())
-            else:
-                self.is_complete = self.is_done = self.has_content = True
+            self._finish()
         elif not self.has_content:
             self.has_content = _has_content(kind, values)
 
@@ -214,34 +163,6 @@ class MessagesStreamReader:
             self._held.append(output)
         return b""
 
-    def _fail_early(self) -> None:
-        self._fail(
-            UpstreamFailed(
-                "The upstream provider ended its response too early.",
-                detail="the stream ended before the answer was complete",
-                outcome_unknown=True,
-                status=200,
-            )
-        )
-
-    def _fail_as_reported(self, values: Any) -> None:
-        """Fail with the error in an event or in a body. Without one, the upstream sent something else."""
-        error = read_error_in_stream(
-            values,
-            is_early=not self.has_content,
-            public_model=self._public_model,
-            upstream_model=self._upstream_model,
-            scrub=self._scrub,
-        )
-        self._fail(error)
-
-    def _fail(self, error: Tok0nError) -> None:
-        """End the stream. What follows a complete answer doesn't change it."""
-        if self.is_complete:
-            self.is_done = True
-        elif self.failure is None:
-            self.failure = error
-
 
 def _has_content(kind: str, values: dict[str, Any]) -> bool:
     """Whether an event says something, or starts a block that isn't text or thinking."""
@@ -261,11 +182,3 @@ def _has_content(kind: str, values: dict[str, Any]) -> bool:
 def _name_of(kind: str) -> bytes | None:
     """Return a type as the name of an event, or None if it can't be one."""
     return kind.encode() if kind.isascii() and kind.isprintable() and kind else None
-
-
-def _is_utf8(text: bytes) -> bool:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -3,12 +3,12 @@
 Source: Anthropic API reference, "Create a Message", `tools` (anthropic-python 2.14.0, `types/tool_union_param.py`).
 """
 
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
 from tok0n.domain.catalogue import Model
-from tok0n.domain.endpoints.fields import path_text, reject
+from tok0n.domain.endpoints.hosted_tools import reject_hosted
 from tok0n.domain.endpoints.messages_fields import HOSTED_TOOL, TYPED_TOOL
 
 TYPED_TOOL_TOKENS = 1_024
@@ -18,7 +18,7 @@ _SWITCHES = {
     "web_search": 'In Claude Code, add "WebSearch" to permissions.deny.',
     "mcp_toolset": "Connect the client to the MCP server instead.",
 }
-"""How to switch off a tool that a client sends by itself."""
+"""How to switch off a tool that a client sends by default."""
 
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -36,7 +36,13 @@ def drop_hosted_tools(values: dict[str, Any], raw: dict[str, msgspec.Raw], model
         return ()
     choice = values.get("tool_choice")
     if model.hosted_tools == "refuse" or len(hosted) == len(tools) or (choice and choice["type"] != "auto"):
-        _reject(hosted[0], tools[hosted[0]]["type"], model, is_alone=len(hosted) == len(tools))
+        can_be_dropped = model.hosted_tools == "drop" and len(hosted) < len(tools)
+        reject_hosted(
+            ("tools", hosted[0]),
+            tools[hosted[0]]["type"],
+            choice='{"type": "auto"}' if can_be_dropped else None,
+            switches=_SWITCHES,
+        )
     kinds = tuple(dict.fromkeys(tools[position]["type"] for position in hosted))
     texts = _decode_items(raw["tools"])
     raw["tools"] = msgspec.Raw(_encode([text for text, tool in zip(texts, tools, strict=True) if not _is_hosted(tool)]))
@@ -52,13 +58,3 @@ def typed_tool_tokens(tools: list[Any]) -> int:
 def _is_hosted(tool: dict[str, Any]) -> bool:
     kind = tool.get("type")
     return kind is not None and HOSTED_TOOL.fullmatch(kind) is not None
-
-
-def _reject(position: int, kind: str, model: Model, *, is_alone: bool) -> NoReturn:
-    path = ("tools", position)
-    advice = "Remove it from the request"
-    if model.hosted_tools == "drop" and not is_alone:
-        advice += ', or send tool_choice {"type": "auto"} to have it dropped'
-    switch = next((text for name, text in _SWITCHES.items() if kind.startswith(name)), "")
-    message = f"{path_text(path)} is the tool {kind}, which the provider would run itself. It isn't served."
-    reject(path, f"{message} {advice}. {switch}".rstrip())

@@ -7,14 +7,12 @@ and read from the cache. Missing or impossible usage is None, as in `domain.usag
 from collections.abc import Mapping
 from typing import Any
 
-from tok0n.domain.usage import TOKENS_MAX, Usage
+from tok0n.domain.usage import TOKENS_MAX, Usage, is_count, read_details
 
 INPUTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 OUTPUT = "output_tokens"
 
 _GROUPS = ("cache_creation", "output_tokens_details")
-_DETAILS_MAX = 32
-_NAME_CHARACTERS_MAX = 64
 
 
 class StreamUsage:
@@ -36,7 +34,7 @@ class StreamUsage:
         figures = read_figures(reported)
         if figures is not None:
             self._start |= figures
-            self._details |= _details(reported)
+            self._details |= read_details(reported, _GROUPS)
 
     def read_delta(self, reported: Any) -> Usage | None:
         """Read the usage of a `message_delta`. Returns the valid report with it, or None if there is none in it."""
@@ -44,7 +42,7 @@ class StreamUsage:
         if not figures or (self._delta and not any(figures.values())):
             return None
         self._delta |= figures
-        self._details |= _details(reported)
+        self._details |= read_details(reported, _GROUPS)
         start_stands = not sum(self._delta.get(name, 0) for name in INPUTS)
         merged = self._start | self._delta
         if start_stands:
@@ -54,9 +52,9 @@ class StreamUsage:
 
 def read_message_usage(values: Mapping[str, Any]) -> Usage | None:
     """Return the usage in a decoded message, or None if it is missing or impossible. Absent figures are 0."""
-    reported = values.get("usage")
+    reported: Any = values.get("usage")
     figures = read_figures(reported)
-    return _usage(figures, _details(reported)) if figures else None
+    return _usage(figures, read_details(reported, _GROUPS)) if figures else None
 
 
 def read_figures(reported: Any) -> dict[str, int] | None:
@@ -64,7 +62,7 @@ def read_figures(reported: Any) -> dict[str, int] | None:
     if type(reported) is not dict:
         return None
     figures = {name: reported[name] for name in (*INPUTS, OUTPUT) if reported.get(name) is not None}
-    return figures if all(map(_is_count, figures.values())) else None
+    return figures if all(map(is_count, figures.values())) else None
 
 
 def _usage(figures: Mapping[str, int], details: Mapping[str, int]) -> Usage | None:
@@ -79,22 +77,3 @@ def _usage(figures: Mapping[str, int], details: Mapping[str, int]) -> Usage | No
         total_tokens=prompt + output,
         details=caches | dict(details),
     )
-
-
-def _details(reported: Any) -> dict[str, int]:
-    """Return the breakdowns. Keeps only names and counts, so no text of a message gets into the log."""
-    details: dict[str, int] = {}
-    for group in _GROUPS:
-        members = reported.get(group)
-        for name, value in members.items() if type(members) is dict else ():
-            if len(details) < _DETAILS_MAX and _is_count(value) and _is_name(name):
-                details[f"{group}.{name}"] = value
-    return details
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= TOKENS_MAX
-
-
-def _is_name(name: str) -> bool:
-    return len(name) <= _NAME_CHARACTERS_MAX and name.endswith("_tokens") and name.isidentifier()

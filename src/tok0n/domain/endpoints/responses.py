@@ -12,8 +12,8 @@ from tok0n.domain.bound import prompt_bound
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model
 from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint, FindModel, Operation
 from tok0n.domain.endpoints.error_shapes import render_openai_error
-from tok0n.domain.endpoints.fields import COUNT, NULL, must, reject
-from tok0n.domain.endpoints.find_model import find_listed
+from tok0n.domain.endpoints.fields import COUNT, NULL, must
+from tok0n.domain.endpoints.find_model import check_streams, find_listed
 from tok0n.domain.endpoints.hosted_tools import drop_hosted_tools
 from tok0n.domain.endpoints.names import PATHS
 from tok0n.domain.endpoints.responses_fields import BODY, LIMIT_FIELD, STREAM_FIELDS, check_fields
@@ -83,8 +83,7 @@ def _stream_options(values: Mapping[str, Any], model: Model) -> StreamOptions | 
         if values.get("stream_options") is not None:
             must("stream_options", "be sent only with stream: true")
         return None
-    if RESPONSES.name not in model.streaming_endpoints:
-        reject("stream", f"stream must be false for model {model.id}, which doesn't stream on this endpoint.")
+    check_streams(model, RESPONSES.name)
     return StreamOptions()
 
 

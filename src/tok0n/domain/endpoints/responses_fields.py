@@ -16,6 +16,7 @@ import msgspec
 from tok0n.domain.catalogue import Model
 from tok0n.domain.endpoints.chat_fields import FIELDS as CHAT_FIELDS
 from tok0n.domain.endpoints.fields import (
+    OTHER_FIELDS_NOTE,
     Array,
     Boolean,
     Check,
@@ -28,6 +29,7 @@ from tok0n.domain.endpoints.fields import (
     Tagged,
     TextOr,
     reject,
+    reject_unknown,
 )
 from tok0n.domain.endpoints.find_model import MODEL_ID
 from tok0n.domain.endpoints.responses_items import HOSTED, INPUT, OBJECT, STORED, TEXT, TOOL_CHOICE, TOOLS, WORD
@@ -103,7 +105,7 @@ STREAM_FIELDS: dict[str, Field] = {
 BODY = Object(
     members=FIELDS,
     required=frozenset({"model", "input"}),
-    note="Any other field is rejected with an error that names it, unless it is null or the operator allows it.",
+    note=OTHER_FIELDS_NOTE,
 )
 
 REJECTED_UNLESS_ALLOWED = {
@@ -141,12 +143,12 @@ def check_fields(
         elif value is None:
             del raw[name]
         else:
-            _reject_unknown(name)
+            _reject_field(name)
     return extra_bytes
 
 
-def _reject_unknown(name: str) -> NoReturn:
+def _reject_field(name: str) -> NoReturn:
     """Reject an unsupported field, or an unknown field with OpenAI's message."""
     if name in REJECTED_UNLESS_ALLOWED:
         reject(name, f"{name} is not supported: {REJECTED_UNLESS_ALLOWED[name]}.")
-    reject(name[:80], f"Unrecognized request argument supplied: {name[:80]}")
+    reject_unknown(name)

@@ -1,8 +1,8 @@
 """Read a stream of response events of an upstream, and render what the client gets.
 
 Source: OpenAI API reference, "Streaming events" of responses. A client takes `response.completed` or
-`response.incomplete` for the end, so these wait for the settlement. Of any other event, only the few members that
-decide what it means are decoded. That is exact, and faster than a search for the bytes of their names.
+`response.incomplete` for the end, so these wait for the settlement. Any other event is decoded only as far as `_Head`,
+which has the members that decide what it means. That is exact, and faster than a search for the bytes of their names.
 """
 
 import functools
@@ -13,20 +13,19 @@ from typing import Any
 
 import msgspec
 
-from tok0n.domain.answer_json import decode, splice_inner_member, splice_member
-from tok0n.domain.errors import InvalidRequest, Tok0nError, UpstreamFailed
+from tok0n.domain.answer_json import decode
+from tok0n.domain.endpoints.event_reader import TypedEventReader, is_utf8
+from tok0n.domain.errors import InvalidRequest, Tok0nError
 from tok0n.domain.ids import request_time_us
 from tok0n.domain.ledger import Receipt
 from tok0n.domain.metered_request import MeteredRequest
-from tok0n.domain.stream import Event, EventParser
+from tok0n.domain.stream import Event
 from tok0n.domain.upstream_failures import (
     Scrub,
     invalid_response,
-    read_error_in_stream,
     read_words_in_stream,
-    without_usage,
 )
-from tok0n.domain.usage import Usage, read_usage
+from tok0n.domain.usage import Usage, UsageNames, read_usage
 
 FINISHED = ("completed", "incomplete", None)
 """The values of `status` in a response that is billed. Some upstreams omit it."""
@@ -37,7 +36,7 @@ KEEP_ALIVE = b": keep-alive\n"
 KEPT_MEMBER_CHARACTERS_MAX = 1_024
 """The error event repeats the members of the response in `response.created` up to this length each, as JSON.
 
-A longer list becomes empty and any other value null, because each open stream keeps these members.
+Longer lists become empty, and other longer values become null, because each open stream keeps these members in memory.
 """
 
 _CREATED = "response.created"
@@ -56,6 +55,11 @@ _WITHOUT_CONTENT = frozenset(
         "response.content_part.added",
         "response.reasoning_summary_part.added",
     }
+)
+_USAGE_NAMES = UsageNames(
+    prompt="input_tokens",
+    completion="output_tokens",
+    details=("input_tokens_details", "output_tokens_details"),
 )
 _CODE = re.compile(r"[a-z_]{1,64}")
 _ABSENT = msgspec.Raw(b"")
@@ -77,24 +81,16 @@ _encode = msgspec.json.Encoder().encode
 
 def read_response_usage(values: Mapping[str, Any]) -> Usage | None:
     """Return the usage in a decoded response, or None if it is missing or impossible."""
-    return read_usage(values.get("usage"), prompt_name="input_tokens", completion_name="output_tokens")
+    return read_usage(values.get("usage"), _USAGE_NAMES)
 
 
-class ResponsesStreamReader:
+class ResponsesStreamReader(TypedEventReader):
     """Reads one stream. Implements `StreamReader`."""
 
+    _answer_member = "response"
+
     def __init__(self, request: MeteredRequest, *, event_bytes_max: int, scrub: Scrub) -> None:
-        self.events_read = 0
-        self.has_content = False
-        self.usage: Usage | None = None
-        self.is_complete = False
-        self.is_done = False
-        self.failure: Tok0nError | None = None
-        self._parser = EventParser(event_bytes_max=event_bytes_max)
-        self._scrub = scrub
-        self._public_model = request.model.id
-        self._upstream_model = request.route.upstream_model
-        self._public_value = _encode(self._public_model)
+        super().__init__(request, event_bytes_max=event_bytes_max, scrub=scrub)
         self._sequence_number = -1
         """The number of the last relayed event that has one."""
         self._created: dict[str, Any] = {}
@@ -102,23 +98,6 @@ class ResponsesStreamReader:
         self._failed: dict[str, Any] = {}
         """The upstream's event with a response that failed."""
         self._end = b""
-
-    def feed(self, piece: bytes) -> bytes:
-        """Read bytes as they arrive. Returns the whole events to relay now."""
-        if self._is_over():
-            return b""
-        return self._read_all(self._parser.feed(piece))
-
-    def end(self) -> bytes:
-        """Read the clean end of the body. Sets `failure` unless the answer is complete."""
-        if self._is_over():
-            return b""
-        output = self._read_all(self._parser.end())
-        if self._parser.is_document:
-            self._fail_as_reported(decode(self._parser.document))
-        elif not self._is_over():
-            self._fail_early()
-        return output
 
     def render_completion(self, receipt: Receipt) -> bytes:
         """Render the upstream's last event."""
@@ -149,21 +128,6 @@ class ResponsesStreamReader:
             return KEEP_ALIVE
         return _render({"type": "keepalive", "sequence_number": self._sequence_number})
 
-    def _is_over(self) -> bool:
-        return self.is_done or self.failure is not None
-
-    def _read_all(self, events: list[Event]) -> bytes:
-        output = []
-        self.events_read += len(events)
-        for event in events:
-            output.append(self._read(event))
-            if self.is_done or self.failure is not None:
-                break
-        else:
-            if self._parser.is_too_long:
-                self._fail(invalid_response(200, "with an event that is too long"))
-        return b"".join(output)
-
     def _read(self, event: Event) -> bytes:
         """Return what the client gets of an event."""
         data, name = event.data, event.name
@@ -177,7 +141,7 @@ class ResponsesStreamReader:
             or head.response is not _ABSENT
             or head.error is not None
             or head.model is not None
-            or not (data.isascii() or _is_utf8(data))
+            or not (data.isascii() or is_utf8(data))
             or (name is not None and (name in _DECISIVE_NAMES or not name.isascii()))
         ):
             return self._read_values(event, decode(data))
@@ -222,14 +186,6 @@ class ResponsesStreamReader:
             self._sequence_number = sequence_number
         return event.render()
 
-    def _set_model(self, event: Event, values: dict[str, Any]) -> None:
-        """Set the model of the response, and of the event if it has one."""
-        response = values.get("response")
-        if type(response) is dict and response.get("model", self._public_model) != self._public_model:
-            event.data = splice_inner_member(event.data, "response", "model", self._public_value)
-        if values.get("model") not in (None, self._public_model):
-            event.data = splice_member(event.data, "model", self._public_value)
-
     def _read_end(self, event: Event, kind: str, values: dict[str, Any]) -> None:
         """Read an event that ends the stream. The client gets it once the charge is stored."""
         response = values.get("response")
@@ -242,13 +198,11 @@ class ResponsesStreamReader:
             self._fail(invalid_response(200, "with a response that is neither completed nor incomplete"))
         else:
             self.usage = read_response_usage(response)
-            if self.usage is None:
-                self._fail(without_usage())
-                return
-            self._set_model(event, values)
-            event.name = kind.encode()
-            self._end = event.render()
-            self.is_complete = self.is_done = self.has_content = True
+            self._finish()
+            if self.is_done:
+                self._set_model(event, values)
+                event.name = kind.encode()
+                self._end = event.render()
 
     def _failed_response(self, error: Tok0nError) -> dict[str, Any]:
         """Return the response of the upstream's `response.failed`, with words that the customer may read."""
@@ -267,31 +221,6 @@ class ResponsesStreamReader:
             code = _code_of(error)
         failed = {"model": self._public_model, "status": "failed", "error": {"code": code, "message": words}}
         return {**response, **failed}
-
-    def _fail_early(self) -> None:
-        self._fail(
-            UpstreamFailed(
-                "The upstream provider ended its response too early.",
-                detail="the stream ended before the answer was complete",
-                outcome_unknown=True,
-                status=200,
-            )
-        )
-
-    def _fail_as_reported(self, values: Any) -> None:
-        """Fail with the error in an event or in a body. Without one, the upstream sent something else."""
-        self._fail(
-            read_error_in_stream(
-                values,
-                is_early=not self.has_content,
-                public_model=self._public_model,
-                upstream_model=self._upstream_model,
-                scrub=self._scrub,
-            )
-        )
-
-    def _fail(self, error: Tok0nError) -> None:
-        self.failure = error
 
 
 def _code_of(error: Tok0nError) -> str:
@@ -316,11 +245,3 @@ def _render(values: dict[str, Any]) -> bytes:
 def _name_of(kind: str) -> bytes | None:
     """Return the `event` line of a type, or None if it doesn't fit in one."""
     return kind.encode() if kind.isascii() and kind.isprintable() and kind.strip() == kind != "" else None
-
-
-def _is_utf8(text: bytes) -> bool:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

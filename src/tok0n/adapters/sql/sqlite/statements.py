@@ -83,7 +83,7 @@ INSERT_REQUESTS = ManyRows(
     """,
     row="(?, ?, ?, ?, ?, ?, ?)",
 )
-"""For whole answers of chat, the most frequent requests. The other columns have their defaults."""
+"""Inserts the most frequent requests, whole answers of chat. Their other columns have the defaults."""
 
 INSERT_OTHER_REQUESTS = ManyRows(
     """
