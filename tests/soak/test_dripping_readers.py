@@ -107,19 +107,32 @@ class Site:
     def reader(self) -> DrippingReader:
         return DrippingReader(self.server.base_url, self.api_key)
 
-    async def opened(self, stack: contextlib.AsyncExitStack) -> tuple[StreamClient, Exchange]:
-        """Open a stream that takes a slot."""
-        client = await stack.enter_async_context(StreamClient(self.server.base_url, self.api_key))
-        exchange = await self.upstream.next()
-        exchange.send(ROLE + chunk("Hello."))
-        await client.begun()
-        return client, exchange
+    async def opened(self, stack: contextlib.AsyncExitStack) -> None:
+        """Open a stream. Asks until one is accepted, because a charge can be read a moment before its slot is free."""
+        async with asyncio.timeout(20):
+            while not await self._is_opened(stack):
+                await asyncio.sleep(0.05)
 
     async def is_full(self) -> bool:
-        """Ask for one more stream, which must be rejected for want of a slot."""
-        async with StreamClient(self.server.base_url, self.api_key) as client:
-            rejected = await client.rejected()
-        return rejected.status == 429 and "concurrent" in rejected.error["message"]
+        """Ask for one more stream. Returns whether it is rejected for want of a slot."""
+        async with contextlib.AsyncExitStack() as stack:
+            return not await self._is_opened(stack)
+
+    async def _is_opened(self, stack: contextlib.AsyncExitStack) -> bool:
+        client = await stack.enter_async_context(StreamClient(self.server.base_url, self.api_key))
+        exchange = asyncio.create_task(self.upstream.next())
+        rejection = asyncio.create_task(client.rejected())
+        first, others = await asyncio.wait([exchange, rejection], return_when=asyncio.FIRST_COMPLETED)
+        for task in others:
+            task.cancel()
+        await asyncio.wait([exchange, rejection])
+        if rejection in first:
+            answer = rejection.result()
+            assert (answer.status, "concurrent" in answer.error["message"]) == (429, True), answer
+            return False
+        exchange.result().send(ROLE + chunk("Hello."))
+        await client.begun()
+        return True
 
     async def balance(self) -> dict[str, Any]:
         answer: Answer = await self._get("/v1/balance")
