@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from support.ledgers import NOW_US, Opened, balance, new, outcome, released, schema, used
 from tok0n.domain.accounts import Account, ApiKey, Caller, KeyLimits
+from tok0n.domain.budgets import KeyBudget, periods_at
 from tok0n.domain.errors import (
     InvalidApiKey,
     KeyBudgetSpent,
@@ -53,11 +54,12 @@ async def limited_key(db: Opened, **limits: Any) -> tuple[Account, ApiKey]:
 
 def of_key(account: Account, key: ApiKey, request_id: str, tokens: int, *, at_us: int = NOW_US) -> NewReservation:
     reservation = new(request_id, account.id, key.id, tokens)
-    return msgspec.structs.replace(reservation, created_at_us=at_us, has_budget=key.limits.budget is not None)
+    periods = periods_at(key.limits.budgets, "standard", at_us)
+    return msgspec.structs.replace(reservation, created_at_us=at_us, periods=periods, key_version=key.version)
 
 
 async def test_a_key_spends_no_more_than_its_budget(db: Opened) -> None:
-    account, key = await limited_key(db, budget=1_000)
+    account, key = await limited_key(db, budgets=(KeyBudget(id="total", tokens=1_000),))
     racing = [db.ledger.reserve(of_key(account, key, f"r{n}", 300)) for n in range(5)]
     results = [await outcome(future) for future in racing]
     assert [type(result) for result in results] == [Balance] * 3 + [KeyBudgetSpent] * 2
@@ -67,13 +69,13 @@ async def test_a_key_spends_no_more_than_its_budget(db: Opened) -> None:
     assert isinstance(await outcome(db.ledger.reserve(of_key(account, key, "r5", 451))), KeyBudgetSpent)
     await db.ledger.reserve(of_key(account, key, "r6", 450))
     assert await db.ledger.expire(now_us=NOW_US + 10**6 + 1, rows_max=10) == 2
-    (row,) = await db.rows(schema.api_key)
+    (row,) = await db.rows(schema.budget_period)
     assert (row["spent"], row["pending"]) == (250, 0)
     assert (await db.ledger.audit()).ok
 
 
 async def test_use_beyond_the_reservation_may_exceed_a_budget_once(db: Opened) -> None:
-    account, key = await limited_key(db, budget=100)
+    account, key = await limited_key(db, budgets=(KeyBudget(id="total", tokens=100),))
     await db.ledger.reserve(of_key(account, key, "r1", 100))
     assert (await db.ledger.settle(used("r1", 130))).charged == 130
     refusal = await outcome(db.ledger.reserve(of_key(account, key, "r2", 1)))
@@ -86,8 +88,7 @@ async def test_a_key_without_a_budget_is_not_counted(db: Opened) -> None:
     account, key = await limited_key(db)
     await db.ledger.reserve(of_key(account, key, "r1", 100))
     await db.ledger.settle(used("r1", 50))
-    (row,) = await db.rows(schema.api_key)
-    assert (row["spent"], row["pending"]) == (0, 0)
+    assert await db.rows(schema.budget_period) == []
 
 
 async def test_a_key_that_has_expired_reserves_nothing_and_is_not_found(db: Opened) -> None:

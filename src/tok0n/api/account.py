@@ -32,11 +32,11 @@ def account_routes(caller_cache: CallerCache, limiter: Limiter, history: History
         return Key(
             id=key.id,
             name=key.name,
-            shown_as=f"{key.prefix}…{key.last_four}",
+            shown_as=key.shown_as,
             created_at=key.created_at_us // 1_000_000,
             expires_at=None if expires_at_us is None else expires_at_us // 1_000_000,
             models=key.limits.models,
-            budget=key.limits.budget,
+            budget=key.limits.total_budget,
             spent=spent,
         )
 

@@ -170,12 +170,12 @@ async def list_keys(email: str, config_path: Path | None, *, as_json: bool) -> N
                 (
                     key.id,
                     key.name,
-                    f"{key.prefix}…{key.last_four}",
+                    key.shown_as,
                     format_time(key.created_at_us),
                     "" if key.limits.expires_at_us is None else format_time(key.limits.expires_at_us),
-                    "" if key.limits.budget is None else key.limits.budget,
+                    "" if key.limits.total_budget is None else key.limits.total_budget,
                     ", ".join(key.limits.models or ()),
-                    "" if key.active else format_time(key.revoked_at_us),
+                    "" if key.revoked_at_us is None else format_time(key.revoked_at_us),
                 )
                 for key in rows
             ],
@@ -239,7 +239,7 @@ def _key(key: ApiKey) -> dict[str, object]:
         "last_four": key.last_four,
         "created_at": format_time(key.created_at_us),
         "expires_at": None if key.limits.expires_at_us is None else format_time(key.limits.expires_at_us),
-        "budget": key.limits.budget,
+        "budget": key.limits.total_budget,
         "models": key.limits.models,
-        "revoked_at": None if key.active else format_time(key.revoked_at_us),
+        "revoked_at": None if key.revoked_at_us is None else format_time(key.revoked_at_us),
     }

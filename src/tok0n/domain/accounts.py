@@ -1,41 +1,110 @@
 """Accounts and API keys. Holds no secrets: API keys are stored as digests only."""
 
+from collections.abc import Mapping
+
 import msgspec
 
-from tok0n.domain.ledger import Balance
+from tok0n.domain.budgets import KeyBudget, ResetPeriod
+from tok0n.domain.ledger import STANDARD, Balance
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """The owner of a balance. `status` is "open" or "closed"."""
+    """The owner of tokens. `status` is "open", "suspended" or "closed". `wallets` are the balances by token class.
+
+    The wallet of standard tokens always exists.
+    """
 
     id: str
     email: str
     status: str
-    balance: Balance
+    wallets: Mapping[str, Balance]
     created_at_us: int
+
+    @property
+    def balance(self) -> Balance:
+        """The standard tokens."""
+        return self.wallets[STANDARD]
+
+
+class KeySecret(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a secret of a key: its first and last characters. It works until `ends_at_us`, exclusive."""
+
+    prefix: str
+    last_four: str
+    created_at_us: int
+    ends_at_us: int | None = None
+
+    @property
+    def shown_as(self) -> str:
+        """The first and last characters, for display."""
+        return f"{self.prefix}…{self.last_four}"
+
+
+class KeyLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What an API key may do. None means no limit.
+
+    A request reserves within every budget, but its charge can exceed one if its use exceeds its reservation.
+    `networks` are IP networks in CIDR notation. `requests_per_minute` is at most that of the installation.
+    """
+
+    expires_at_us: int | None = None
+    budgets: tuple[KeyBudget, ...] = ()
+    models: tuple[str, ...] | None = None
+    endpoints: tuple[str, ...] | None = None
+    networks: tuple[str, ...] | None = None
+    requests_per_minute: int | None = None
+
+    @property
+    def total_budget(self) -> int | None:
+        """The tokens of the budget that never resets and counts every class, or None if there is no such budget."""
+        for budget in self.budgets:
+            if budget.period is ResetPeriod.TOTAL and budget.token_class is None:
+                return budget.tokens
+        return None
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """The data of an API key, without its secret. `last_used_at_us` is exact to the minute."""
+    """The data of an API key. `secrets` has at least one, newest first. `last_used_at_us` is exact to the minute.
+
+    `version` grows with each change of what the key may do, also when the status of its account changes.
+    """
 
     id: str
     account_id: str
     name: str
-    prefix: str
-    last_four: str
+    version: int
+    secrets: tuple[KeySecret, ...]
     created_at_us: int
     revoked_at_us: int | None
+    disabled_at_us: int | None
     last_used_at_us: int | None
-    limits: "KeyLimits"
+    limits: KeyLimits
+    note: str = ""
 
     @property
-    def active(self) -> bool:
-        """Whether the key is not revoked. It may have expired."""
-        return self.revoked_at_us is None
+    def prefix(self) -> str:
+        """The first characters of the newest secret."""
+        return self.secrets[0].prefix
+
+    @property
+    def last_four(self) -> str:
+        """The last characters of the newest secret."""
+        return self.secrets[0].last_four
+
+    @property
+    def shown_as(self) -> str:
+        """The first and last characters of the newest secret, for display."""
+        return self.secrets[0].shown_as
+
+    @property
+    def is_revoked(self) -> bool:
+        """Whether the key is revoked, which is permanent."""
+        return self.revoked_at_us is not None
 
     def works(self, now_us: int) -> bool:
-        """Whether the key is neither revoked nor expired."""
-        return self.active and (self.limits.expires_at_us is None or self.limits.expires_at_us > now_us)
+        """Whether the key is neither revoked nor disabled nor expired."""
+        has_expired = self.limits.expires_at_us is not None and self.limits.expires_at_us <= now_us
+        return not self.is_revoked and self.disabled_at_us is None and not has_expired
 
     @property
     def caller(self) -> "Caller":
@@ -43,34 +112,37 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
         return Caller(
             api_key_id=self.id,
             account_id=self.account_id,
-            has_budget=self.limits.budget is not None,
+            key_version=self.version,
+            budgets=self.limits.budgets,
             models=self.limits.models,
+            endpoints=self.limits.endpoints,
+            networks=self.limits.networks,
+            requests_per_minute=self.limits.requests_per_minute,
             expires_at_us=self.limits.expires_at_us,
         )
 
 
-class KeyLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """An API key's expiry, total token budget and allowed models, fixed when the key is created. None means no limit.
-
-    A request reserves within `budget`, but its charge can exceed the budget if its use exceeds its reservation.
-    """
-
-    expires_at_us: int | None = None
-    budget: int | None = None
-    models: tuple[str, ...] | None = None
-
-
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """The account and API key that make a request. `models` is None if the key may use every model."""
+    """The account and API key that make a request, and what the key may do. None means no limit.
+
+    `expires_at_us` is when the key expires, or the end of its secret if that is earlier. A disabled key and the key of
+    a suspended account have a caller, so that the error can say why they are rejected.
+    """
 
     api_key_id: str
     account_id: str
-    has_budget: bool = False
+    key_version: int = 1
+    budgets: tuple[KeyBudget, ...] = ()
     models: tuple[str, ...] | None = None
+    endpoints: tuple[str, ...] | None = None
+    networks: tuple[str, ...] | None = None
+    requests_per_minute: int | None = None
     expires_at_us: int | None = None
+    is_disabled: bool = False
+    is_suspended: bool = False
 
     def has_expired(self, now_us: int) -> bool:
-        """Whether the key has expired."""
+        """Whether the key has expired, or the secret has ended."""
         return self.expires_at_us is not None and self.expires_at_us <= now_us
 
     def may_use(self, model: str) -> bool:

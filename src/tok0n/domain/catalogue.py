@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from tok0n.domain.ledger import STANDARD
+
 FAILURES_MAX = 3
 """A verified model is unlisted after this many failed verifications in a row, until it passes again."""
 
@@ -44,7 +46,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """A model as the operator declares it. Amounts are tokens.
 
-    `endpoints` names the endpoints that its upstream serves. In a listed model, only the verified ones.
+    `endpoints` names the endpoints that its upstream serves. In a listed model, only the verified ones. A request pays
+    with tokens of `token_class`.
 
     `routes` has at least one route; requests take the first. `image_tokens_max`, `audio_tokens_max` and
     `file_tokens_max` are the most that one such part can cost; None rejects such parts. `extra_fields` lists
@@ -72,6 +75,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_tokens_max: int = 0
     verify_output_tokens: int = VERIFICATION_OUTPUT_TOKENS
     owned_by: str = "tok0n"
+    token_class: str = STANDARD
     hosted_tools: Literal["drop", "refuse"] = "drop"
     anthropic_betas: tuple[str, ...] | None = None
     streaming_endpoints: tuple[str, ...] = ()

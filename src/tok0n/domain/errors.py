@@ -5,6 +5,9 @@
     │   ├── UnknownModel        the model is not listed                 400
     │   └── RejectedByUpstream  the upstream rejected the input         400
     ├── InvalidApiKey           missing, malformed or inactive key      401
+    │   └── KeyChanged          the key changed during the request      401
+    ├── AccountSuspended        the operator suspended the account      401
+    ├── KeyNotAllowed           the key may not do this                 403
     ├── InsufficientTokens      the balance can't cover the reservation 402
     ├── KeyBudgetSpent          the key's budget can't cover it         402
     ├── RateLimited             key, concurrency or global limit        429
@@ -81,12 +84,41 @@ class InvalidApiKey(Tok0nError):
     code = "invalid_api_key"
 
 
+class AccountSuspended(Tok0nError):
+    """The operator has suspended the account."""
+
+    code = "account_suspended"
+
+    def __init__(self) -> None:
+        super().__init__("This account is suspended. Ask the operator of this server why.")
+
+
+class KeyNotAllowed(Tok0nError):
+    """The key exists but may not do this. `param` names what it may not: network, endpoint or model."""
+
+    code = "key_not_allowed"
+
+    def __init__(self, message: str, *, param: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class KeyChanged(InvalidApiKey):
+    """The key, its budgets or its account changed after its caller was read. Read the caller again."""
+
+    def __init__(self) -> None:
+        super().__init__("This API key is no longer active.")
+
+
 class KeyBudgetSpent(Tok0nError):
-    """The key's own budget can't cover the reservation. `left` may be negative. Amounts are tokens."""
+    """A budget of the key can't cover the reservation. `left` may be negative. Amounts are tokens."""
 
     code = "insufficient_tokens"
 
-    def __init__(self, *, left: int, required: int) -> None:
+    def __init__(self, *, left: int, required: int, budget_id: str) -> None:
+        self.left = left
+        self.required = required
+        self.budget_id = budget_id
         super().__init__(
             f"This request needs up to {required} tokens, but the budget of this API key has {max(0, left)} left."
             f" Lower the output limit or use another API key. {NOT_CHARGED}"

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
+from tok0n.domain.budgets import KeyBudget
 from tok0n.domain.ledger import EntryKind, RequestStatus
 
 
@@ -31,6 +32,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     created_at_us: int
     resolved_at_us: int | None
     endpoint: str
+    token_class: str
     is_stream: bool
     first_event_ms: int | None
     client_left: bool
@@ -105,12 +107,29 @@ class UseBy(StrEnum):
 
 
 class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One immutable change of an account's posted tokens. `posted_after` is the balance after it."""
+    """One immutable change of a wallet's posted tokens. `posted_after` is the balance after it.
+
+    `id` is unique, and `number` counts the entries of the wallet from 1. `reason` and `author` say why the operator
+    made a correction, and who made it. `reverses_request_id` is the request whose charge the entry gives back.
+    """
 
     id: int
+    token_class: str
+    number: int
     kind: EntryKind
     amount: int
     posted_after: int
     request_id: str | None
     reason: str | None
+    author: str | None
+    reverses_request_id: str | None
     created_at_us: int
+
+
+class BudgetUse(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key has spent and reserved in a period of a budget, in tokens. A `total` budget never resets."""
+
+    budget: KeyBudget
+    spent: int
+    pending: int
+    resets_at_us: int | None

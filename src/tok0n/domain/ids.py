@@ -1,4 +1,4 @@
-"""Make the ids of accounts, users, API keys, requests and orders. Time and random bytes are arguments."""
+"""Make the ids of accounts, users, API keys, budgets, requests and orders. Time and random bytes are arguments."""
 
 AFTER_REQUEST_IDS = "req`"
 """Sorts after the id of every request, because a backtick follows the underscore in ASCII."""
@@ -15,6 +15,11 @@ def account_id(random_bytes: bytes) -> str:
 def api_key_id(random_bytes: bytes) -> str:
     """Make the id of an API key. It is not secret."""
     return f"key_{random_bytes.hex()}"
+
+
+def budget_id(random_bytes: bytes) -> str:
+    """Make the id of a budget of an API key."""
+    return f"bud_{random_bytes.hex()}"
 
 
 def process_id(random_bytes: bytes) -> str:

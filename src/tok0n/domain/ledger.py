@@ -7,7 +7,11 @@ from enum import StrEnum
 
 import msgspec
 
+from tok0n.domain.budgets import BudgetPeriod
 from tok0n.domain.usage import Usage
+
+STANDARD = "standard"
+"""The token class that always exists. Models and packs that name no class belong to it."""
 
 US_AN_HOUR = 3_600_000_000
 """Microseconds in an hour, the unit in which use is aggregated."""
@@ -36,7 +40,10 @@ class EntryKind(StrEnum):
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The tokens that an account owns (`posted`) and has reserved (`pending`). Always 0 ≤ pending ≤ posted."""
+    """The tokens of a wallet: those that the account owns (`posted`) and has reserved (`pending`).
+
+    A wallet is the part of an account in one token class. Always 0 ≤ pending ≤ posted.
+    """
 
     posted: int
     pending: int
@@ -52,9 +59,11 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class NewReservation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The request row to insert, with the tokens to reserve for it.
+    """The request row to insert, with the tokens to reserve for it in the wallet of `token_class`.
 
-    `endpoint` is the name of the endpoint. `is_stream`: the customer asked for a stream.
+    `key_version` is the version of the key that the caller was read with. `periods` are the periods of the key's
+    budgets that the request counts in, sorted by budget. `endpoint` is the name of the endpoint. `is_stream`: the
+    customer asked for a stream.
     """
 
     request_id: str
@@ -64,7 +73,9 @@ class NewReservation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tokens: int
     created_at_us: int
     expires_at_us: int
-    has_budget: bool = False
+    token_class: str = STANDARD
+    key_version: int = 1
+    periods: tuple[BudgetPeriod, ...] = ()
     is_stream: bool = False
     endpoint: str = "chat"
 

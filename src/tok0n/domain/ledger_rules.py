@@ -1,12 +1,14 @@
-"""The rules of the ledger: how an event changes the rows of an account, an API key and a request.
+"""The rules of the ledger: how an event changes the rows of a wallet, an API key, its budgets and a request.
 
 These pure functions are the specification that both SQL dialects implement, and contract tests compare the databases
 with them. No server calls them: rows that Python has read may be stale, so the database decides in one statement.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
-from tok0n.domain.errors import AlreadyResolved, InsufficientTokens, InvalidApiKey, KeyBudgetSpent
+from tok0n.domain.errors import AlreadyResolved, InsufficientTokens, InvalidApiKey, KeyBudgetSpent, KeyChanged
 from tok0n.domain.ledger import EntryKind, NewReservation, RequestStatus
 
 TRANSITIONS = {
@@ -20,22 +22,39 @@ A missing pair changes nothing, or raises `AlreadyResolved` if it contradicts ho
 """
 
 
-class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An account. `posted` are the tokens that it owns, `pending` those that are reserved. 0 ≤ pending ≤ posted."""
+PeriodId = tuple[str, int]
+"""The id of a budget, and the start of one of its periods in microseconds."""
 
-    posted: int
+
+class WalletRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A wallet: its tokens (`posted`), those that are reserved (`pending`), and the number of its last entry."""
+
+    posted: int = 0
     pending: int = 0
-    is_open: bool = True
+    entries: int = 0
 
 
 class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An API key of the account. Amounts are tokens. `spent` and `pending` change only if the key has a budget."""
+    """An API key. Its version grows when the key or its account changes."""
 
-    budget: int | None = None
+    version: int = 1
+    expires_at_us: int | None = None
+
+
+class PeriodRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A period of a budget of `tokens`: what its requests have spent and reserved."""
+
+    tokens: int
     spent: int = 0
     pending: int = 0
-    expires_at_us: int | None = None
-    is_revoked: bool = False
+
+    @property
+    def left(self) -> int:
+        """The tokens that a new reservation can take. Negative if the budget was exceeded or lowered."""
+        return self.tokens - self.spent - self.pending
+
+
+Periods = Mapping[PeriodId, PeriodRow]
 
 
 class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,16 +62,19 @@ class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     account_id: str
+    token_class: str
     status: RequestStatus
     reserved: int
     charged: int = 0
     shortfall: int = 0
     expires_at_us: int
+    period_ids: tuple[PeriodId, ...] = ()
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """The ledger entry of a charge."""
+    """The ledger entry of a charge. The entries of a wallet are numbered 1, 2, and so on."""
 
+    number: int
     kind: EntryKind
     amount: int
     posted_after: int
@@ -60,33 +82,45 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
-    """The rows of an account, a key and a request, and the ledger entry that the event appends."""
+    """The rows of a wallet, the periods of budgets and a request, and the ledger entry that the event appends.
 
-    account: AccountRow
-    key: KeyRow
+    `periods` are at least those of the request.
+    """
+
+    wallet: WalletRow
+    periods: Periods
     request: RequestRow
     entry: Entry | None = None
 
 
-def reserve(new: NewReservation, *, account: AccountRow, key: KeyRow) -> Rows:
-    """Reserve tokens. Checks for `InvalidApiKey`, `KeyBudgetSpent` and `InsufficientTokens` in this order."""
-    is_expired = key.expires_at_us is not None and key.expires_at_us <= new.created_at_us
-    if key.is_revoked or is_expired or not account.is_open:
+def reserve(new: NewReservation, *, wallet: WalletRow, key: KeyRow, periods: Periods) -> Rows:
+    """Reserve tokens. `periods` are those of `new`.
+
+    Checks for `KeyChanged`, `InvalidApiKey`, `KeyBudgetSpent` (of the budget with the least left, then by id) and
+    `InsufficientTokens`, in this order.
+    """
+    if key.version != new.key_version:
+        raise KeyChanged
+    if key.expires_at_us is not None and key.expires_at_us <= new.created_at_us:
         raise InvalidApiKey("This API key is no longer active.")
-    if key.budget is not None and key.budget - key.spent - key.pending < new.tokens:
-        raise KeyBudgetSpent(left=key.budget - key.spent - key.pending, required=new.tokens)
-    if account.posted - account.pending < new.tokens:
+    if periods:
+        left, budget_id = min((row.left, budget_id) for (budget_id, _), row in periods.items())
+        if left < new.tokens:
+            raise KeyBudgetSpent(left=left, required=new.tokens, budget_id=budget_id)
+    if wallet.posted - wallet.pending < new.tokens:
         raise InsufficientTokens(
-            required=new.tokens, posted=account.posted, pending=account.pending, largest_output_tokens=0
+            required=new.tokens, posted=wallet.posted, pending=wallet.pending, largest_output_tokens=0
         )
     request = RequestRow(
         id=new.request_id,
         account_id=new.account_id,
+        token_class=new.token_class,
         status=RequestStatus.PENDING,
         reserved=new.tokens,
         expires_at_us=new.expires_at_us,
+        period_ids=tuple((period.budget_id, period.starts_at_us) for period in new.periods),
     )
-    return _update_balances(Rows(account=account, key=key, request=request), pending_change=new.tokens)
+    return _update_balances(Rows(wallet=wallet, periods=periods, request=request), pending_change=new.tokens)
 
 
 def settle(rows: Rows, *, total_tokens: int) -> Rows:
@@ -94,16 +128,23 @@ def settle(rows: Rows, *, total_tokens: int) -> Rows:
 
     Does nothing if the request is already settled. Raises `AlreadyResolved` if it ended without a charge.
     """
-    request, account = rows.request, rows.account
+    request, wallet = rows.request, rows.wallet
     if request.status is RequestStatus.SETTLED:
         return msgspec.structs.replace(rows, entry=None)
     status = _next(request, "settle")
-    charged = min(total_tokens, request.reserved + account.posted - account.pending)
+    charged = min(total_tokens, request.reserved + wallet.posted - wallet.pending)
     updated = _update_balances(rows, pending_change=-request.reserved, charged=charged)
     return msgspec.structs.replace(
         updated,
         request=msgspec.structs.replace(request, status=status, charged=charged, shortfall=total_tokens - charged),
-        entry=Entry(kind=EntryKind.USAGE, amount=-charged, posted_after=updated.account.posted, request_id=request.id),
+        wallet=msgspec.structs.replace(updated.wallet, entries=wallet.entries + 1),
+        entry=Entry(
+            number=wallet.entries + 1,
+            kind=EntryKind.USAGE,
+            amount=-charged,
+            posted_after=updated.wallet.posted,
+            request_id=request.id,
+        ),
     )
 
 
@@ -137,10 +178,13 @@ def _end(rows: Rows, event: str) -> Rows:
 
 
 def _update_balances(rows: Rows, *, pending_change: int, charged: int = 0) -> Rows:
-    """Change the pending tokens and subtract the charged tokens of the account, and of a key with a budget."""
-    account, key = rows.account, rows.key
-    pending = account.pending + pending_change
-    account = msgspec.structs.replace(account, posted=account.posted - charged, pending=pending)
-    if key.budget is not None:
-        key = msgspec.structs.replace(key, spent=key.spent + charged, pending=key.pending + pending_change)
-    return Rows(account=account, key=key, request=rows.request)
+    """Change the pending tokens and subtract the charged tokens of the wallet, and count both in the periods."""
+    wallet = rows.wallet
+    wallet = msgspec.structs.replace(wallet, posted=wallet.posted - charged, pending=wallet.pending + pending_change)
+    periods = dict(rows.periods)
+    for period_id in rows.request.period_ids:
+        row = periods[period_id]
+        periods[period_id] = msgspec.structs.replace(
+            row, spent=row.spent + charged, pending=row.pending + pending_change
+        )
+    return msgspec.structs.replace(rows, wallet=wallet, periods=periods)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_AN_HOUR, Balance, EntryKind
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, STANDARD, US_AN_HOUR, Balance, EntryKind
 from tok0n.domain.packs import Pack
 
 OPEN_CHECKOUTS_MAX = 5
@@ -223,6 +223,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     account_id: str
     pack_id: str
     pack_name: str
+    token_class: str = STANDARD
     tokens: int
     price_cents: int
     currency: str
@@ -240,8 +241,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_for(self, pack: Pack, *, currency: str) -> bool:
         """Whether the order has the current terms of `pack`."""
-        terms = (self.pack_id, self.tokens, self.price_cents, self.currency)
-        return terms == (pack.id, pack.tokens, pack.price_usd_cents, currency)
+        terms = (self.pack_id, self.token_class, self.tokens, self.price_cents, self.currency)
+        return terms == (pack.id, pack.token_class, pack.tokens, pack.price_usd_cents, currency)
 
     @property
     def is_settled(self) -> bool:

@@ -2,14 +2,17 @@
 
 import msgspec
 
+from tok0n.domain.ledger import STANDARD
+
 
 class Pack(msgspec.Struct, frozen=True, kw_only=True):
-    """A number of tokens for a one-time price in whole cents."""
+    """A number of tokens of one class for a one-time price in whole cents."""
 
     id: str
     name: str
     tokens: int
     price_usd_cents: int
+    token_class: str = STANDARD
 
     @property
     def cents_per_million(self) -> int:

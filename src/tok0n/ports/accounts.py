@@ -5,8 +5,17 @@ from typing import Protocol
 
 from tok0n.domain.accounts import Account, ApiKey, KeyLimits
 from tok0n.domain.forms import Submission
-from tok0n.domain.history import BucketOfUse, LedgerEntry, RequestFilter, RequestRecord, UseBy, UseFilter, UseTotals
-from tok0n.domain.ledger import Balance
+from tok0n.domain.history import (
+    BucketOfUse,
+    BudgetUse,
+    LedgerEntry,
+    RequestFilter,
+    RequestRecord,
+    UseBy,
+    UseFilter,
+    UseTotals,
+)
+from tok0n.domain.ledger import STANDARD, Balance
 
 _NO_LIMITS = KeyLimits()
 
@@ -63,8 +72,14 @@ class Accounts(Protocol):
 class History(Protocol):
     """Queries of an account's history. Every query selects one account, so no account can read another's."""
 
-    async def balance(self, account_id: str) -> Balance:
-        """Return the account's posted and pending tokens. Raises `NotFound`."""
+    async def balance(self, account_id: str, token_class: str = STANDARD) -> Balance:
+        """Return the account's posted and pending tokens of one token class. Raises `NotFound`."""
+
+    async def wallets(self, account_id: str) -> dict[str, Balance]:
+        """Return the account's posted and pending tokens by token class. Raises `NotFound`."""
+
+    async def budget_uses(self, account_id: str, api_key_id: str, *, now_us: int) -> list[BudgetUse]:
+        """Return what a key has spent and reserved in the current period of each of its budgets. Raises `NotFound`."""
 
     async def key(self, account_id: str, api_key_id: str) -> ApiKey:
         """Return a key of the account. Raises `NotFound`."""

@@ -7,8 +7,9 @@ import secrets
 
 import msgspec
 
-from tok0n.domain import api_key
+from tok0n.domain import api_key, ids
 from tok0n.domain.accounts import ApiKey, KeyLimits
+from tok0n.domain.budgets import KeyBudget
 from tok0n.domain.errors import AlreadySubmitted, InvalidRequest
 from tok0n.domain.forms import NONCE_BYTES, Submission
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY
@@ -128,6 +129,11 @@ class ApiKeys:
     def _limits(self, draft: KeyDraft, *, is_operator: bool) -> KeyLimits:
         days = check_optional_count(draft.days, most=DAYS_MAX, param="days")
         budget = check_optional_count(draft.budget, most=TOKENS_MAX, param="budget")
+        budgets = (
+            ()
+            if budget is None
+            else (KeyBudget(id=ids.budget_id(secrets.token_bytes(ids.RANDOM_BYTES)), tokens=budget),)
+        )
         for model in draft.models:
             if is_operator:
                 self._catalogue.declared(model)
@@ -135,7 +141,7 @@ class ApiKeys:
                 raise InvalidRequest(f"The model {model} is no longer available. Choose again.", param="models")
         return KeyLimits(
             expires_at_us=None if days is None else self._clock.now_us() + days * MICROSECONDS_PER_DAY,
-            budget=budget,
+            budgets=budgets,
             models=tuple(dict.fromkeys(draft.models)) or None,
         )
 

@@ -14,6 +14,7 @@ import msgspec
 from tok0n.domain import ids
 from tok0n.domain.accounts import Caller
 from tok0n.domain.answers import Answer, read_answer
+from tok0n.domain.budgets import periods_at
 from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint
 from tok0n.domain.errors import ADMISSION_EXPIRED, InsufficientTokens, InvalidRequest, LimiterUnavailable, Tok0nError
 from tok0n.domain.json_text import JsonText
@@ -207,7 +208,7 @@ class Pipeline:
 
         Raises `InsufficientTokens` or `Overloaded`.
         """
-        _check_funds(request, await self._history.balance(caller.account_id))
+        _check_funds(request, await self._history.balance(caller.account_id, request.model.token_class))
         return await self._reader.exact(request)
 
     async def _call_upstream(
@@ -239,6 +240,7 @@ class Pipeline:
         self, endpoint: Endpoint, call: Call, caller: Caller, request: MeteredRequest, upstream: Upstream
     ) -> NewReservation:
         now_us = self._clock.now_us()
+        token_class = request.model.token_class
         is_stream = request.stream is not None
         lifetime_seconds = (upstream.stream_seconds if is_stream else upstream.timeout_seconds) + SETTLE_SECONDS_MAX
         return NewReservation(
@@ -249,7 +251,9 @@ class Pipeline:
             tokens=request.bound,
             created_at_us=now_us,
             expires_at_us=now_us + round(lifetime_seconds * 1_000_000),
-            has_budget=caller.has_budget,
+            token_class=token_class,
+            key_version=caller.key_version,
+            periods=periods_at(caller.budgets, token_class, now_us),
             is_stream=is_stream,
             endpoint=endpoint.name,
         )

@@ -16,20 +16,22 @@ two steps, and still no step reports a false difference:
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from tok0n.adapters.sql.budget_periods import period_ids
 from tok0n.adapters.sql.entry_ids import FinalEntries
 from tok0n.adapters.sql.store import by_index
-from tok0n.domain.ledger import AuditReport, Difference, RequestStatus
+from tok0n.domain.ledger import STANDARD, AuditReport, Difference, RequestStatus
+from tok0n.domain.ledger_rules import PeriodId
 
 ENTRIES_PER_STEP = 50_000
 REQUESTS_PER_STEP = 50_000
 IDS_PER_STEP = 50_000
 ACCOUNTS_PER_STEP = 1_000
-KEYS_PER_STEP = 10_000
+PERIODS_PER_STEP = 10_000
 
 _ID_MAX = 2**63 - 1
 
@@ -37,15 +39,18 @@ Steps = Generator[int, sa.Connection, AuditReport]
 """Yields the number of rows read so far, and gets the connection of the next snapshot."""
 
 Row = Sequence[Any]
+WalletId = tuple[str, str]
+"""The id of an account, and a token class."""
 
 _ENTRIES = """
-SELECT e.id, e.account_id, e.amount, e.posted_after, e.order_id, r.api_key_id,
-    CASE WHEN r.charged = -e.amount AND r.account_id = e.account_id THEN NULL ELSE e.request_id END
+SELECT e.id, e.account_id, e.token_class, e.number, e.amount, e.posted_after, e.order_id, r.budget_periods, r.id,
+    CASE WHEN r.charged = -e.amount AND r.account_id = e.account_id AND r.token_class = e.token_class
+        THEN NULL ELSE e.request_id END
 FROM ledger_entry e LEFT JOIN request r ON r.id = e.request_id
 WHERE e.id > :after AND e.id <= :last ORDER BY e.id
 """
 _USAGE_ENTRY = """
-SELECT e.account_id, e.amount, r.account_id, r.charged
+SELECT e.account_id, e.token_class, e.amount, r.account_id, r.token_class, r.charged
 FROM ledger_entry e LEFT JOIN request r ON r.id = e.request_id WHERE e.id = :id
 """
 _REQUESTS = """
@@ -54,7 +59,7 @@ SELECT account_id, api_key_id, count(*), sum(shortfall), max(id) FROM (
 ) AS page GROUP BY account_id, api_key_id
 """
 _WRONG_REQUESTS = """
-SELECT r.id, r.api_key_id, r.status, r.charged, r.shortfall, r.total_tokens, r.resolved_at_us, e.id
+SELECT r.id, r.budget_periods, r.status, r.charged, r.shortfall, r.total_tokens, r.resolved_at_us, e.id
 FROM request r LEFT JOIN ledger_entry e ON e.request_id = r.id
 WHERE r.id > :after AND r.id <= :last AND (
     (r.charged > 0 AND e.id IS NULL)
@@ -66,9 +71,16 @@ WHERE r.id > :after AND r.id <= :last AND (
 _OF_MISSING = "SELECT id FROM request WHERE {column} = :target AND id > :after AND id <= :last"
 _IDS = "SELECT id FROM {table} WHERE id > :after ORDER BY id LIMIT :rows"
 _EXISTS = "SELECT 1 FROM {table} WHERE id = :id"
-_PENDING = "SELECT account_id, api_key_id, reserved FROM request WHERE status = 'PENDING'"
-_ACCOUNTS = "SELECT id, posted, pending FROM account WHERE id > :after ORDER BY id LIMIT :rows"
-_KEYS = "SELECT id, budget, spent, pending FROM api_key WHERE id > :after ORDER BY id LIMIT :rows"
+_PENDING = "SELECT account_id, token_class, budget_periods, reserved FROM request WHERE status = 'PENDING'"
+_ACCOUNTS = "SELECT id FROM account WHERE id > :after ORDER BY id LIMIT :rows"
+_WALLETS = """
+SELECT account_id, token_class, posted, pending, entries FROM wallet
+WHERE account_id >= :first AND account_id <= :last ORDER BY account_id, token_class
+"""
+_PERIODS = """
+SELECT budget_id, starts_at_us, spent, pending FROM budget_period
+WHERE (budget_id, starts_at_us) > (:after, :starts) ORDER BY budget_id, starts_at_us LIMIT :rows
+"""
 _HOURS = """
 SELECT account_id, sum(charged) FROM usage_hour WHERE account_id >= :first AND account_id <= :last GROUP BY account_id
 """
@@ -82,22 +94,19 @@ SELECT account_id, day, sum(by_hour), sum(by_day) FROM (
 ) AS used GROUP BY account_id, day HAVING sum(by_hour) <> sum(by_day) ORDER BY account_id, day
 """
 _ORDERS = """
-SELECT account_id, sum(purchase_applied - refund_applied - dispute_applied)
-FROM pack_order WHERE account_id >= :first AND account_id <= :last GROUP BY account_id
+SELECT account_id, token_class, sum(purchase_applied - refund_applied - dispute_applied)
+FROM pack_order WHERE account_id >= :first AND account_id <= :last GROUP BY account_id, token_class
 """
-_DEBTS = "SELECT account_id, tokens FROM debt WHERE account_id >= :first AND account_id <= :last"
+_DEBTS = "SELECT account_id, token_class, tokens FROM debt WHERE account_id >= :first AND account_id <= :last"
 _DANGLING_REVERSALS = """
 SELECT e.id, e.reverses_request_id FROM ledger_entry e LEFT JOIN request r ON r.id = e.reverses_request_id
 WHERE e.reverses_request_id IS NOT NULL AND r.id IS NULL
 """
 
 
-def audit(tx: sa.Connection, *, has_daily_use: bool = True) -> AuditReport:
-    """Audit in one transaction, which must be one snapshot or have locked the tables.
-
-    Schemas before 0102 have no daily use.
-    """
-    steps = Audit(is_one_snapshot=True, has_daily_use=has_daily_use).steps()
+def audit(tx: sa.Connection) -> AuditReport:
+    """Audit in one transaction, which must be one snapshot or have locked the tables."""
+    steps = Audit(is_one_snapshot=True).steps()
     next(steps)
     while not isinstance(done := run_step(tx, steps), AuditReport):
         pass
@@ -117,14 +126,16 @@ def run_step(tx: sa.Connection, steps: Steps) -> int | AuditReport:
 class Audit:
     """The sums of one audit. With `is_one_snapshot`, all steps see the same data, so there is nothing to wait for."""
 
-    def __init__(self, *, is_one_snapshot: bool = False, has_daily_use: bool = True) -> None:
+    def __init__(self, *, is_one_snapshot: bool = False) -> None:
         self._is_one_snapshot = is_one_snapshot
         self._final = FinalEntries()
-        self._has_daily_use = has_daily_use
-        self._posted: dict[str, int] = {}
-        self._not_used: Counter[str] = Counter()
-        self._of_orders: Counter[str] = Counter()
-        self._spent: Counter[str] = Counter()
+        self._posted: dict[WalletId, int] = {}
+        self._numbers: dict[WalletId, int] = {}
+        """The number of the last entry of each wallet."""
+        self._used: Counter[str] = Counter()
+        """The tokens of each account's usage entries."""
+        self._of_orders: Counter[WalletId] = Counter()
+        self._spent: Counter[PeriodId] = Counter()
         self._after = 0
         self._seen: set[int] = set()
         self._accounts = self._requests = self._entries = self._shortfall = 0
@@ -150,8 +161,8 @@ class Audit:
         while after is not None:
             tx = yield self._rows
             after = self._read_requests(tx, after=after, last=newest)
-        yield from self._compare(_ACCOUNTS, ACCOUNTS_PER_STEP, self._compare_accounts)
-        yield from self._compare(_KEYS, KEYS_PER_STEP, self._compare_keys)
+        yield from self._compare(_ACCOUNTS, ACCOUNTS_PER_STEP, self._compare_accounts, after="")
+        yield from self._compare(_PERIODS, PERIODS_PER_STEP, self._compare_periods, after="", starts=0)
         tx = yield self._rows
         self._differences += self._dangling_entries(tx)
         return AuditReport(
@@ -184,30 +195,36 @@ class Audit:
         self._seen = {row[0] for row in rows if row[0] > last}
 
     def _add(self, tx: sa.Connection, rows: Collection[Row]) -> None:
-        posted, spent = self._posted, self._spent
-        for entry_id, account_id, amount, posted_after, order_id, api_key_id, wrong_request_id in rows:
-            running = posted[account_id] = posted.get(account_id, 0) + amount
-            if running != posted_after:
-                self._report(f"entry {entry_id}", "posted_after is not the running sum", running, posted_after)
-            if api_key_id is not None:
-                spent[api_key_id] -= amount
-            elif wrong_request_id is None:
-                self._not_used[account_id] += amount
-                if order_id is not None:
-                    self._of_orders[account_id] += amount
-            if wrong_request_id is not None:
-                self._report_usage_entry(tx, entry_id, wrong_request_id)
+        posted, numbers, used = self._posted, self._numbers, self._used
+        for entry_id, account_id, token_class, number, amount, after, order_id, periods, request_id, wrong_id in rows:
+            wallet = (account_id, token_class)
+            running = posted[wallet] = posted.get(wallet, 0) + amount
+            if running != after:
+                self._report(f"entry {entry_id}", "posted_after is not the running sum", running, after)
+            expected = numbers.get(wallet, 0) + 1
+            if number != expected:
+                self._report(f"entry {entry_id}", "its number does not follow the previous one", expected, number)
+            numbers[wallet] = number
+            if request_id is not None or wrong_id is not None:
+                used[account_id] -= amount
+            if order_id is not None:
+                self._of_orders[wallet] += amount
+            if periods is not None:
+                for period_id in period_ids(periods):
+                    self._spent[period_id] -= amount
+            if wrong_id is not None:
+                self._report_usage_entry(tx, entry_id, wrong_id)
         self._entries += len(rows)
 
     def _report_usage_entry(self, tx: sa.Connection, entry_id: int, request_id: str) -> None:
-        ((account_id, amount, request_account_id, charged),) = _fetch(tx, _USAGE_ENTRY, id=entry_id)
+        ((account_id, token_class, amount, of_account, of_class, charged),) = _fetch(tx, _USAGE_ENTRY, id=entry_id)
         if charged is None:
             self._report(f"entry {entry_id}", f"its request {request_id} does not exist")
             return
         if charged != -amount:
             self._report(request_id, "the usage entry is not the charge", -charged, amount)
-        if account_id != request_account_id:
-            self._report(request_id, "the usage entry is on another account")
+        if (account_id, token_class) != (of_account, of_class):
+            self._report(request_id, "the usage entry is in another wallet")
 
     def _read_ids(self, table: str) -> Generator[int, sa.Connection, None]:
         after: str | None = ""
@@ -246,7 +263,7 @@ class Audit:
     def _report_request(
         self,
         request_id: str,
-        api_key_id: str,
+        budget_periods: str | None,
         status: str,
         charged: int,
         shortfall: int,
@@ -255,7 +272,8 @@ class Audit:
         entry_id: int | None,
     ) -> None:
         if charged > 0 and entry_id is None:
-            self._spent[api_key_id] += charged
+            for period_id in period_ids(budget_periods):
+                self._spent[period_id] += charged
             self._report(request_id, "the usage entry is not the charge", -charged, None)
         if (status == RequestStatus.SETTLED) != (charged > 0):
             self._report(request_id, f"a {status} request is charged", None, charged)
@@ -266,79 +284,106 @@ class Audit:
             self._report(request_id, "charged + shortfall is not the use", total, charged + shortfall)
 
     def _compare(
-        self, query: str, rows_per_step: int, compare: Callable[[sa.Connection, list[Row]], None]
+        self,
+        query: str,
+        rows_per_step: int,
+        compare: Callable[[sa.Connection, list[Row]], None],
+        **after: str | int,
     ) -> Generator[int, sa.Connection, None]:
-        """Compare the rows of `query` with the sums, page by page. Each page has the sums of its own snapshot."""
-        after: str | None = ""
-        while after is not None:
+        """Compare the rows of `query` with the sums, page by page. Each page has the sums of its own snapshot.
+
+        `after` are the parameters of the first page. Those of the next are the first columns of the last row.
+        """
+        has_more = True
+        while has_more:
             tx = yield self._rows
             last = yield from self._final_id(tx)
             tx = yield self._rows
             self._read_newest_entries(tx, last)
-            rows = _fetch(tx, query, after=after, rows=rows_per_step)
+            rows = _fetch(tx, query, rows=rows_per_step, **after)
             if rows:
                 compare(tx, rows)
-            after = rows[-1][0] if len(rows) == rows_per_step else None
+                after = dict(zip(after, rows[-1], strict=False))
+            has_more = len(rows) == rows_per_step
 
     def _compare_accounts(self, tx: sa.Connection, accounts: list[Row]) -> None:
-        """Posted = Σ entries, pending = Σ reserved of PENDING requests, 0 ≤ pending ≤ posted."""
-        reserved: Counter[str] = Counter()
-        for account_id, _, tokens in _fetch(tx, _PENDING):
-            reserved[account_id] += tokens
-        for account_id, posted, pending in accounts:
-            expected = self._posted.get(account_id, 0)
-            if posted != expected:
-                self._report(account_id, "posted is not the sum of the entries", expected, posted)
-            if pending != reserved[account_id]:
-                self._report(account_id, "pending is not the sum of the reservations", reserved[account_id], pending)
-            if not 0 <= pending <= posted:
-                self._report(account_id, "pending is not between 0 and posted", posted, pending)
+        """Compare the wallets, the use and the orders of a page of accounts."""
         self._accounts += len(accounts)
         account_ids = [row[0] for row in accounts]
+        self._differences += self._wrong_wallets(tx, account_ids)
         self._differences += self._wrong_hours(tx, account_ids)
-        if self._has_daily_use:
-            self._differences += self._wrong_days(tx, account_ids)
+        self._differences += self._wrong_days(tx, account_ids)
         self._differences += self._wrong_orders(tx, account_ids)
+
+    def _wrong_wallets(self, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
+        """Posted = Σ entries, pending = Σ reserved of PENDING requests, 0 ≤ pending ≤ posted, all in each wallet."""
+        reserved: Counter[WalletId] = Counter()
+        for account_id, token_class, _, tokens in _fetch(tx, _PENDING):
+            reserved[account_id, token_class] += tokens
+        without_wallets = set(account_ids)
+        for account_id, token_class, posted, pending, last in _fetch(tx, _WALLETS, **_between(account_ids)):
+            wallet = account_id, token_class
+            without_wallets.discard(account_id)
+            expected = {
+                "posted is not the sum of the entries": (self._posted.get(wallet, 0), posted),
+                "pending is not the sum of the reservations": (reserved[wallet], pending),
+                "the number of entries is not the number of the last one": (self._numbers.get(wallet, 0), last),
+                "pending is not between 0 and posted": (min(max(pending, 0), max(posted, 0)), pending),
+            }
+            for what, (wanted, found) in expected.items():
+                if wanted != found:
+                    yield Difference(subject=_shown(wallet), what=what, expected=wanted, found=found)
+        for account_id in sorted(without_wallets):
+            yield Difference(subject=account_id, what="the account has no wallet", expected=None, found=None)
 
     def _wrong_hours(self, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
         """The sum of an account's hourly use is the sum of its usage entries."""
-        found = _sums(tx, _HOURS, account_ids)
+        found = {row[0]: int(row[1]) for row in _fetch(tx, _HOURS, **_between(account_ids))}
         for account_id in account_ids:
-            used = self._not_used[account_id] - self._posted.get(account_id, 0)
+            used = self._used[account_id]
             if found.get(account_id, 0) != used:
                 what = "the hourly use is not the sum of the usage entries"
                 yield Difference(subject=account_id, what=what, expected=used, found=found.get(account_id, 0))
 
     def _wrong_days(self, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
         """Each complete day of the daily use is the sum of its hours."""
-        for account_id, day, by_hour, by_day in _fetch(tx, _WRONG_DAYS, first=account_ids[0], last=account_ids[-1]):
+        for account_id, day, by_hour, by_day in _fetch(tx, _WRONG_DAYS, **_between(account_ids)):
             what = f"the daily use of day {day} is not the sum of its hours"
             yield Difference(subject=account_id, what=what, expected=int(by_hour), found=int(by_day))
 
     def _wrong_orders(self, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
-        """The tokens that an account's orders have applied, plus its debt, are the sum of the orders' entries."""
-        applied, debts = _sums(tx, _ORDERS, account_ids), _sums(tx, _DEBTS, account_ids)
-        for account_id in account_ids:
-            expected = applied.get(account_id, 0) + debts.get(account_id, 0)
-            if expected != (entries := self._of_orders[account_id]):
+        """The tokens that a wallet's orders have applied, plus its debt, are the sum of the orders' entries."""
+        expected: Counter[WalletId] = Counter()
+        for query in (_ORDERS, _DEBTS):
+            for account_id, token_class, tokens in _fetch(tx, query, **_between(account_ids)):
+                expected[account_id, token_class] += int(tokens)
+        page = set(account_ids)
+        wallets = expected.keys() | {wallet for wallet in self._of_orders if wallet[0] in page}
+        for wallet in sorted(wallets):
+            if expected[wallet] != (entries := self._of_orders[wallet]):
                 what = "the entries of the orders are not the orders' tokens plus the debt"
-                yield Difference(subject=account_id, what=what, expected=expected, found=entries)
+                yield Difference(subject=_shown(wallet), what=what, expected=expected[wallet], found=entries)
 
-    def _compare_keys(self, tx: sa.Connection, keys: list[Row]) -> None:
-        """The spent and reserved tokens of a key with a budget are the sums of its requests."""
-        reserved: Counter[str] = Counter()
-        for _, api_key_id, tokens in _fetch(tx, _PENDING):
-            reserved[api_key_id] += tokens
-        for key_id, budget, spent, pending in keys:
-            expected = self._spent[key_id], reserved[key_id]
-            if budget is not None and (spent, pending) != expected:
-                what = "the tokens that the key has spent and reserved are not the sum of its requests"
-                self._report(key_id, what, sum(expected), spent + pending)
+    def _compare_periods(self, tx: sa.Connection, periods: list[Row]) -> None:
+        """The spent and reserved tokens of a budget's period are the sums of its requests."""
+        reserved: Counter[PeriodId] = Counter()
+        for _, _, column, tokens in _fetch(tx, _PENDING):
+            for period_id in period_ids(column):
+                reserved[period_id] += tokens
+        for budget_id, starts_at_us, spent, pending in periods:
+            period_id = budget_id, starts_at_us
+            subject = f"{budget_id} from {starts_at_us}"
+            if spent != self._spent[period_id]:
+                what = "the tokens that the budget has spent are not the sum of its requests"
+                self._report(subject, what, self._spent[period_id], spent)
+            if pending != reserved[period_id]:
+                what = "the tokens that the budget has reserved are not the sum of its requests"
+                self._report(subject, what, reserved[period_id], pending)
 
     def _dangling_entries(self, tx: sa.Connection) -> Iterator[Difference]:
         """Every entry refers to existing rows. PostgreSQL has no foreign keys for this: see ADR 12."""
         dangling = [(*row, "request") for row in _fetch(tx, _DANGLING_REVERSALS)]
-        for account_id in sorted(self._posted.keys() - self._known["account"]):
+        for account_id in sorted({account_id for account_id, _ in self._posted} - self._known["account"]):
             if not self._exists(tx, "account", account_id):
                 rows = _fetch(tx, "SELECT id, account_id FROM ledger_entry WHERE account_id = :id", id=account_id)
                 dangling += [(*row, "account") for row in rows]
@@ -350,9 +395,14 @@ class Audit:
         self._differences.append(Difference(subject=subject, what=what, expected=expected, found=found))
 
 
-def _sums(tx: sa.Connection, query: str, account_ids: list[str]) -> Mapping[str, int]:
-    """Return the sums of a page of accounts, whose ids are sorted."""
-    return {row[0]: int(row[1]) for row in _fetch(tx, query, first=account_ids[0], last=account_ids[-1])}
+def _between(account_ids: list[str]) -> dict[str, str]:
+    """Return the parameters that select a page of accounts, whose ids are sorted."""
+    return {"first": account_ids[0], "last": account_ids[-1]}
+
+
+def _shown(wallet: WalletId) -> str:
+    account_id, token_class = wallet
+    return account_id if token_class == STANDARD else f"{account_id} ({token_class})"
 
 
 def _one(tx: sa.Connection, query: str, **values: object) -> Any:

@@ -5,12 +5,22 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.schema import account, api_key, ledger_entry, operator_request, request
+from tok0n.adapters.sql import budget_periods
+from tok0n.adapters.sql.schema import (
+    account,
+    budget_period,
+    key_budget,
+    ledger_entry,
+    operator_request,
+    request,
+    wallet,
+)
 from tok0n.adapters.sql.store import by_index
 from tok0n.domain import ids
 from tok0n.domain.accounts import Caller
-from tok0n.domain.errors import NotFound, OperatorError
-from tok0n.domain.ledger import EntryKind, RequestStatus
+from tok0n.domain.errors import AccountSuspended, NotFound, OperatorError
+from tok0n.domain.ledger import STANDARD, EntryKind, RequestStatus
+from tok0n.domain.ledger_rules import PeriodId
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.ports.ledger import RecentRequest
 
@@ -19,6 +29,11 @@ RECOVERED_AT_ONCE = 1_000
 
 _PENDING = request.c.status == sa.literal_column("'PENDING'")
 """The condition of the index `request_pending`. With a parameter, SQLite could not use the index."""
+
+_INSERT_WALLET = sa.text(
+    "INSERT INTO wallet (account_id, token_class, posted, pending, entries) VALUES (:account_id, :token_class, 0, 0, 0)"
+    " ON CONFLICT (account_id, token_class) DO NOTHING"
+)
 
 
 def append_entry(
@@ -29,33 +44,46 @@ def append_entry(
     amount: int,
     reason: str | None,
     now_us: int,
+    token_class: str = STANDARD,
+    author: str | None = None,
     order_id: str | None = None,
     reverses_request_id: str | None = None,
 ) -> None:
-    """Append a ledger entry and add its amount to the account's posted tokens. The account must exist.
+    """Append a ledger entry and add its amount to the posted tokens of a wallet. The account must exist.
 
-    Raises `OperatorError` if the account would exceed `TOKENS_MAX`.
+    Creates the wallet of a class that the account never had. Raises `OperatorError` if the wallet would exceed
+    `TOKENS_MAX`. The caller has made sure that the wallet has a negative amount available.
     """
-    posted = tx.execute(
-        sa.update(account)
-        .where(account.c.id == account_id)
-        .values(posted=account.c.posted + amount)
-        .returning(account.c.posted)
-    ).scalar_one()
-    if posted > TOKENS_MAX:
-        raise OperatorError(f"An account can hold at most {TOKENS_MAX} tokens. This would bring it to {posted}.")
+    columns = wallet.c
+    change = {"posted": columns.posted + amount, "entries": columns.entries + 1}
+    update = sa.update(wallet).where(columns.account_id == account_id, columns.token_class == token_class)
+    returned = update.values(change).returning(columns.posted, columns.entries)
+    row = tx.execute(returned).one_or_none()
+    if row is None:
+        insert_wallet(tx, account_id, token_class)
+        row = tx.execute(returned).one()
+    if row.posted > TOKENS_MAX:
+        raise OperatorError(f"A wallet can hold at most {TOKENS_MAX} tokens. This would bring it to {row.posted}.")
     tx.execute(
         sa.insert(ledger_entry).values(
             account_id=account_id,
+            token_class=token_class,
+            number=row.entries,
             kind=kind,
             amount=amount,
-            posted_after=posted,
+            posted_after=row.posted,
             reason=reason,
+            author=author,
             created_at_us=now_us,
             order_id=order_id,
             reverses_request_id=reverses_request_id,
         )
     )
+
+
+def insert_wallet(tx: sa.Connection, account_id: str, token_class: str) -> None:
+    """Add an empty wallet to an account. Does nothing if a concurrent transaction has added it."""
+    tx.execute(_INSERT_WALLET, {"account_id": account_id, "token_class": token_class})
 
 
 def reverse(tx: sa.Connection, *, request_id: str, now_us: int) -> None:
@@ -64,15 +92,16 @@ def reverse(tx: sa.Connection, *, request_id: str, now_us: int) -> None:
     row = tx.execute(settled).one_or_none()
     if row is None:
         return
-    lock_accounts(tx, [row.account_id])
+    lock_wallets(tx, [row.account_id])
     existing = sa.select(ledger_entry.c.id).where(ledger_entry.c.reverses_request_id == request_id)
     if tx.execute(existing).first() is None:
         append_entry(
             tx,
             account_id=row.account_id,
+            token_class=row.token_class,
             kind=EntryKind.ADJUSTMENT,
             amount=row.charged,
-            reason=f"reversal of {request_id}: its answer was not given",
+            reason=None,
             now_us=now_us,
             reverses_request_id=request_id,
         )
@@ -117,42 +146,67 @@ def _expire(tx: sa.Connection, query: "sa.Select[tuple[str, str]]", *, now_us: i
     rows = tx.execute(query.order_by(request.c.expires_at_us).limit(rows_max)).all()
     if not rows:
         return 0
-    lock_accounts(tx, {row.account_id for row in rows})
+    lock_wallets(tx, {row.account_id for row in rows})
     expired_rows = tx.execute(
         sa.update(request)
         .where(request.c.id.in_([row.id for row in rows]), request.c.resolved_at_us.is_(None))
         .values(status=RequestStatus.EXPIRED, code=EXPIRED_CODE, resolved_at_us=now_us)
-        .returning(request.c.account_id, request.c.api_key_id, request.c.reserved)
+        .returning(request.c.account_id, request.c.token_class, request.c.reserved, request.c.budget_periods)
     ).all()
-    by_account: Counter[str] = Counter()
-    by_key: Counter[str] = Counter()
-    for account_id, api_key_id, reserved in expired_rows:
-        by_account[account_id] += reserved
-        by_key[api_key_id] += reserved
-    for account_id, reserved in sorted(by_account.items()):
-        tx.execute(sa.update(account).where(account.c.id == account_id).values(pending=account.c.pending - reserved))
-    for api_key_id, reserved in sorted(by_key.items()):
-        tx.execute(
-            sa.update(api_key)
-            .where(api_key.c.id == api_key_id, api_key.c.budget.is_not(None))
-            .values(pending=api_key.c.pending - reserved)
-        )
+    by_wallet: Counter[tuple[str, str]] = Counter()
+    by_period: Counter[PeriodId] = Counter()
+    for account_id, token_class, reserved, periods in expired_rows:
+        by_wallet[account_id, token_class] += reserved
+        for period_id in budget_periods.period_ids(periods):
+            by_period[period_id] += reserved
+    for (account_id, token_class), reserved in sorted(by_wallet.items()):
+        update = sa.update(wallet).where(wallet.c.account_id == account_id, wallet.c.token_class == token_class)
+        tx.execute(update.values(pending=wallet.c.pending - reserved))
+    lock_budgets(tx, {budget_id for budget_id, _ in by_period})
+    for (budget_id, starts_at_us), reserved in sorted(by_period.items()):
+        columns = budget_period.c
+        ended = sa.update(budget_period).where(columns.budget_id == budget_id, columns.starts_at_us == starts_at_us)
+        tx.execute(ended.values(pending=columns.pending - reserved))
     return len(expired_rows)
 
 
-def lock_accounts(tx: sa.Connection, account_ids: Iterable[str]) -> None:
-    """Lock the accounts' rows in the order of their ids, which prevents deadlocks. Call it before changing requests."""
-    locked = sa.select(account.c.id).where(account.c.id.in_(list(account_ids))).order_by(account.c.id)
+def lock_wallets(tx: sa.Connection, account_ids: Iterable[str]) -> None:
+    """Lock all wallets of accounts in the order of their ids, which prevents deadlocks.
+
+    Call it before changing requests or balances.
+    """
+    locked = sa.select(wallet.c.account_id).where(wallet.c.account_id.in_(list(account_ids)))
+    locked = locked.order_by(wallet.c.account_id, wallet.c.token_class)
     tx.execute(locked.with_for_update(key_share=True)).all()
+
+
+def lock_budgets(tx: sa.Connection, budget_ids: Iterable[str]) -> None:
+    """Lock budgets in the order of their ids. Call it after `lock_wallets`, and before changing their periods."""
+    locked = sa.select(key_budget.c.id).where(key_budget.c.id.in_(list(budget_ids))).order_by(key_budget.c.id)
+    tx.execute(locked.with_for_update(key_share=True)).all()
+
+
+def lock_account(tx: sa.Connection, account_id: str) -> str:
+    """Lock an account's row until the transaction ends, and return its status. Call it before `lock_wallets`.
+
+    Raises `NotFound`.
+    """
+    locked = sa.select(account.c.status).where(account.c.id == account_id).with_for_update(key_share=True)
+    status: str | None = tx.scalar(locked)
+    if status is None:
+        raise NotFound("There is no such account.")
+    return status
 
 
 def lock_open_account(tx: sa.Connection, account_id: str) -> None:
     """Lock an account's row until the transaction ends, so that counts of its other rows stay valid.
 
-    Raises `NotFound` if the account does not exist or is closed.
+    Raises `AccountSuspended`, or `NotFound` if the account does not exist or is closed.
     """
-    locked = sa.select(account.c.status).where(account.c.id == account_id).with_for_update(key_share=True)
-    if tx.scalar(locked) != "open":
+    status = lock_account(tx, account_id)
+    if status == "suspended":
+        raise AccountSuspended
+    if status != "open":
         raise NotFound("This account is closed.")
 
 

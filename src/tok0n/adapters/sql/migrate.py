@@ -50,16 +50,14 @@ def upgrade(tx: sa.Connection) -> list[str]:
         return [HEAD]
     if before > HEAD:
         raise OperatorError(f"The database has schema {before} of a newer Tok0n version. Upgrade Tok0n first.")
-    from tok0n.adapters.sql.migrations import from_0101, from_first_chain  # noqa: PLC0415  few starts need them
+    from tok0n.adapters.sql.migrations import from_0102  # noqa: PLC0415  few starts need it
 
-    if before not in ("0101", *from_first_chain.SUPPORTED):
+    if before != "0102":
         raise OperatorError(
-            f"The database has schema {before}. This version migrates only schemas 0007 (Tok0n 0.1.0), 0012 and 0101."
-            " First run tok0n migrate with an older version that migrates to one of them."
+            f"The database has schema {before}. This version migrates only schema 0102."
+            " First run tok0n migrate with an older version that migrates to it."
         )
-    if before != "0101":
-        from_first_chain.upgrade(tx, before)
-    from_0101.upgrade(tx)
+    from_0102.upgrade(tx)
     tx.execute(sa.text("UPDATE alembic_version SET version_num = :head"), {"head": HEAD})
     return [f"{before} -> {HEAD}"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-HEAD = "0102"
+HEAD = "0103"
 """The schema version that this code needs. A test compares it with the newest migration."""
 
 metadata = MetaData()
@@ -25,11 +25,21 @@ account = Table(
     Column("id", Text, primary_key=True),
     Column("email", Text, nullable=False, unique=True),
     Column("status", Text, nullable=False),
-    Column("posted", _Big, nullable=False),
-    Column("pending", _Big, nullable=False),
     Column("created_at_us", _Big, nullable=False),
     **_CLUSTERED,
 )
+
+wallet = Table(
+    "wallet",
+    metadata,
+    Column("account_id", Text, ForeignKey("account.id"), primary_key=True),
+    Column("token_class", Text, primary_key=True),
+    Column("posted", _Big, nullable=False),
+    Column("pending", _Big, nullable=False),
+    Column("entries", _Big, nullable=False),
+    **_CLUSTERED,
+)
+"""The tokens of an account in one token class. `entries` is the number of its last ledger entry."""
 
 api_key = Table(
     "api_key",
@@ -37,20 +47,78 @@ api_key = Table(
     Column("id", Text, primary_key=True),
     Column("account_id", Text, ForeignKey("account.id"), nullable=False),
     Column("name", Text, nullable=False),
-    Column("digest", LargeBinary, nullable=False, unique=True),
-    Column("prefix", Text, nullable=False),
-    Column("last_four", Text, nullable=False),
+    Column("version", _Big, nullable=False, server_default=text("1")),
     Column("created_at_us", _Big, nullable=False),
     Column("revoked_at_us", _Big),
+    Column("disabled_at_us", _Big),
     Column("expires_at_us", _Big),
-    Column("budget", _Big),
-    Column("spent", _Big, nullable=False, server_default=text("0")),
-    Column("pending", _Big, nullable=False, server_default=text("0")),
     Column("models", Text),
+    Column("endpoints", Text),
+    Column("networks", Text),
+    Column("requests_per_minute", _Big),
+    Column("note", Text, nullable=False, server_default=text("''")),
     Column("last_used_at_us", _Big),
     Index("api_key_account", "account_id"),
     **_CLUSTERED,
 )
+"""`version` grows with each change of the key, its budgets or its secrets, and of its account's status."""
+
+key_secret = Table(
+    "key_secret",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("api_key_id", Text, ForeignKey("api_key.id"), nullable=False),
+    Column("prefix", Text, nullable=False),
+    Column("last_four", Text, nullable=False),
+    Column("created_at_us", _Big, nullable=False),
+    Column("ends_at_us", _Big),
+    Index("key_secret_key", "api_key_id"),
+    **_CLUSTERED,
+)
+"""The secrets of a key. A rotation adds one, and gives the others an end."""
+
+key_budget = Table(
+    "key_budget",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("api_key_id", Text, ForeignKey("api_key.id"), nullable=False),
+    Column("tokens", _Big, nullable=False),
+    Column("period", Text, nullable=False),
+    Column("token_class", Text),
+    Column("time_zone", Text, nullable=False),
+    Column("created_at_us", _Big, nullable=False),
+    Index("key_budget_key", "api_key_id"),
+    **_CLUSTERED,
+)
+
+budget_period = Table(
+    "budget_period",
+    metadata,
+    Column("budget_id", Text, primary_key=True),
+    Column("starts_at_us", _Big, primary_key=True),
+    Column("ends_at_us", _Big),
+    Column("spent", _Big, nullable=False),
+    Column("pending", _Big, nullable=False),
+    Column("notified", Integer, nullable=False, server_default=text("0")),
+    **_CLUSTERED,
+)
+"""What the requests of one period of a budget have spent and reserved. `notified` is the percentage last mailed."""
+
+activity = Table(
+    "activity",
+    metadata,
+    Column("id", _Big, primary_key=True),
+    Column("account_id", Text, ForeignKey("account.id"), nullable=False),
+    Column("api_key_id", Text, ForeignKey("api_key.id")),
+    Column("action", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("before", Text),
+    Column("after", Text),
+    Column("created_at_us", _Big, nullable=False),
+    Index("activity_account", "account_id", "id"),
+    **_STRICT,
+)
+"""Each change of an account or a key: who changed it, and what it was `before` and `after`, as JSON objects."""
 
 key_change = Table(
     "key_change",
@@ -69,6 +137,8 @@ request = Table(
     Column("api_key_id", Text, ForeignKey("api_key.id"), nullable=False),
     Column("model", Text, nullable=False),
     Column("endpoint", Text, nullable=False, server_default="chat"),
+    Column("token_class", Text, nullable=False, server_default="standard"),
+    Column("budget_periods", Text),
     Column("status", Text, nullable=False),
     Column("reserved", _Big, nullable=False),
     Column("charged", _Big, nullable=False),
@@ -92,6 +162,7 @@ request = Table(
     Index("request_pending", "expires_at_us", sqlite_where=text("status = 'PENDING'")),
     **_CLUSTERED,
 )
+"""`budget_periods` are the periods that the request counts in, as JSON pairs: the id of a budget, and the start."""
 
 process = Table(
     "process",
@@ -108,11 +179,14 @@ ledger_entry = Table(
     metadata,
     Column("id", _Big, primary_key=True),
     Column("account_id", Text, ForeignKey("account.id"), nullable=False),
+    Column("token_class", Text, nullable=False, server_default="standard"),
+    Column("number", _Big, nullable=False),
     Column("kind", Text, nullable=False),
     Column("amount", _Big, nullable=False),
     Column("posted_after", _Big, nullable=False),
     Column("request_id", Text, ForeignKey("request.id"), unique=True),
     Column("reason", Text),
+    Column("author", Text),
     Column("created_at_us", _Big, nullable=False),
     Column("order_id", Text, ForeignKey("pack_order.id")),
     Column("reverses_request_id", Text),
@@ -276,6 +350,7 @@ pack_order = Table(
     Column("account_id", Text, ForeignKey("account.id"), nullable=False),
     Column("pack_id", Text, nullable=False),
     Column("pack_name", Text, nullable=False),
+    Column("token_class", Text, nullable=False, server_default="standard"),
     Column("tokens", _Big, nullable=False),
     Column("price_cents", _Big, nullable=False),
     Column("currency", Text, nullable=False),
@@ -332,6 +407,7 @@ debt = Table(
     "debt",
     metadata,
     Column("account_id", Text, ForeignKey("account.id"), primary_key=True),
+    Column("token_class", Text, primary_key=True, server_default="standard"),
     Column("tokens", _Big, nullable=False),
     **_CLUSTERED,
 )
@@ -342,6 +418,7 @@ redeem_code = Table(
     metadata,
     Column("digest", LargeBinary, primary_key=True),
     Column("shown", Text, nullable=False),
+    Column("token_class", Text, nullable=False, server_default="standard"),
     Column("tokens", _Big, nullable=False),
     Column("uses_max", _Big, nullable=False),
     Column("uses", _Big, nullable=False, server_default=text("0")),

@@ -4,10 +4,17 @@
 CREATE TABLE account (
     id {text} NOT NULL PRIMARY KEY,
     email TEXT NOT NULL UNIQUE,
-    status TEXT NOT NULL CHECK (status IN ('open', 'closed')),
+    status TEXT NOT NULL CHECK (status IN ('open', 'suspended', 'closed')),
+    created_at_us {big} NOT NULL
+) {clustered};
+
+CREATE TABLE wallet (
+    account_id {text} NOT NULL REFERENCES account (id),
+    token_class {text} NOT NULL,
     posted {big} NOT NULL,
     pending {big} NOT NULL,
-    created_at_us {big} NOT NULL,
+    entries {big} NOT NULL CHECK (entries >= 0),
+    PRIMARY KEY (account_id, token_class),
     CONSTRAINT balance_is_never_negative CHECK (0 <= pending AND pending <= posted)
 ) {clustered};
 
@@ -15,20 +22,66 @@ CREATE TABLE api_key (
     id {text} NOT NULL PRIMARY KEY,
     account_id {text} NOT NULL REFERENCES account (id),
     name TEXT NOT NULL,
-    digest {blob} NOT NULL UNIQUE,
-    prefix TEXT NOT NULL,
-    last_four TEXT NOT NULL,
+    version {big} NOT NULL DEFAULT 1 CHECK (version > 0),
     created_at_us {big} NOT NULL,
     revoked_at_us {big},
+    disabled_at_us {big},
     expires_at_us {big},
-    budget {big} CHECK (budget > 0),
-    spent {big} NOT NULL DEFAULT 0 CHECK (spent >= 0),
-    pending {big} NOT NULL DEFAULT 0 CHECK (pending >= 0),
     models TEXT,
+    endpoints TEXT,
+    networks TEXT,
+    requests_per_minute {big} CHECK (requests_per_minute > 0),
+    note TEXT NOT NULL DEFAULT '',
     last_used_at_us {big}
 ) {clustered};
 
 CREATE INDEX api_key_account ON api_key (account_id);
+
+CREATE TABLE key_secret (
+    digest {blob} NOT NULL PRIMARY KEY,
+    api_key_id {text} NOT NULL REFERENCES api_key (id),
+    prefix TEXT NOT NULL,
+    last_four TEXT NOT NULL,
+    created_at_us {big} NOT NULL,
+    ends_at_us {big}
+) {clustered};
+
+CREATE INDEX key_secret_key ON key_secret (api_key_id);
+
+CREATE TABLE key_budget (
+    id {text} NOT NULL PRIMARY KEY,
+    api_key_id {text} NOT NULL REFERENCES api_key (id),
+    tokens {big} NOT NULL CHECK (tokens > 0),
+    period TEXT NOT NULL CHECK (period IN ('total', 'day', 'week', 'month')),
+    token_class {text},
+    time_zone TEXT NOT NULL,
+    created_at_us {big} NOT NULL
+) {clustered};
+
+CREATE INDEX key_budget_key ON key_budget (api_key_id);
+
+CREATE TABLE budget_period (
+    budget_id {text} NOT NULL,
+    starts_at_us {big} NOT NULL,
+    ends_at_us {big},
+    spent {big} NOT NULL CHECK (spent >= 0),
+    pending {big} NOT NULL CHECK (pending >= 0),
+    notified INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (budget_id, starts_at_us)
+) {clustered};
+
+CREATE TABLE activity (
+    id {identity},
+    account_id {text} NOT NULL REFERENCES account (id),
+    api_key_id {text} REFERENCES api_key (id),
+    action TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    before TEXT,
+    after TEXT,
+    created_at_us {big} NOT NULL
+) {strict};
+
+CREATE INDEX activity_account ON activity (account_id, id);
 
 CREATE TABLE key_change (
     number {big} NOT NULL PRIMARY KEY,
@@ -41,6 +94,8 @@ CREATE TABLE request (
     api_key_id {text} NOT NULL REFERENCES api_key (id),
     model TEXT NOT NULL,
     endpoint TEXT NOT NULL DEFAULT 'chat',
+    token_class {text} NOT NULL DEFAULT 'standard',
+    budget_periods TEXT,
     status TEXT NOT NULL CHECK (status IN ('PENDING', 'SETTLED', 'RELEASED', 'EXPIRED')),
     reserved {big} NOT NULL CHECK (reserved > 0),
     charged {big} NOT NULL,
@@ -80,6 +135,7 @@ CREATE TABLE pack_order (
     account_id {text} NOT NULL REFERENCES account (id),
     pack_id TEXT NOT NULL,
     pack_name TEXT NOT NULL,
+    token_class {text} NOT NULL DEFAULT 'standard',
     tokens {big} NOT NULL CHECK (tokens > 0),
     price_cents {big} NOT NULL CHECK (price_cents > 0),
     currency TEXT NOT NULL,
@@ -105,11 +161,14 @@ CREATE INDEX pack_order_account ON pack_order (account_id, id);
 CREATE TABLE ledger_entry (
     id {identity},
     account_id {text} NOT NULL REFERENCES account (id),
+    token_class {text} NOT NULL DEFAULT 'standard',
+    number {big} NOT NULL CHECK (number > 0),
     kind TEXT NOT NULL CHECK (kind IN ('purchase', 'grant', 'usage', 'refund', 'dispute', 'adjustment')),
     amount {big} NOT NULL CHECK (amount <> 0),
     posted_after {big} NOT NULL CHECK (posted_after >= 0),
     request_id {text} UNIQUE REFERENCES request (id),
     reason TEXT,
+    author TEXT,
     created_at_us {big} NOT NULL,
     order_id {text} REFERENCES pack_order (id),
     reverses_request_id {text},
@@ -265,13 +324,16 @@ CREATE TABLE payment_reconciliation (
 ) {clustered};
 
 CREATE TABLE debt (
-    account_id {text} NOT NULL PRIMARY KEY REFERENCES account (id),
-    tokens {big} NOT NULL CHECK (tokens >= 0)
+    account_id {text} NOT NULL REFERENCES account (id),
+    token_class {text} NOT NULL DEFAULT 'standard',
+    tokens {big} NOT NULL CHECK (tokens >= 0),
+    PRIMARY KEY (account_id, token_class)
 ) {clustered};
 
 CREATE TABLE redeem_code (
     digest {blob} NOT NULL PRIMARY KEY,
     shown TEXT NOT NULL,
+    token_class {text} NOT NULL DEFAULT 'standard',
     tokens {big} NOT NULL CHECK (tokens > 0),
     uses_max {big} NOT NULL CHECK (uses_max > 0),
     uses {big} NOT NULL DEFAULT 0 CHECK (uses BETWEEN 0 AND uses_max),

@@ -14,6 +14,7 @@ from tok0n.adapters.batcher import Batcher
 from tok0n.adapters.sql.schema import key_change
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.accounts import Caller
+from tok0n.domain.budgets import KeyBudget, ResetPeriod
 from tok0n.ports.callers import KeyChanges
 
 LOOKUPS_AT_ONCE_MAX = 256
@@ -22,11 +23,13 @@ CHANGES_MAX = 1_000
 """The most changes to read at once. A reader that is further behind must forget all callers."""
 
 FIND = """
-SELECT digest, api_key.id, account_id, budget IS NOT NULL, models, expires_at_us
-FROM api_key JOIN account ON account.id = account_id
-WHERE revoked_at_us IS NULL AND account.status = 'open' AND digest
+SELECT digest, api_key.id, account_id, version, status, disabled_at_us, models, endpoints, networks,
+    requests_per_minute, expires_at_us, ends_at_us, key_budget.id, tokens, period, token_class, time_zone
+FROM key_secret JOIN api_key ON api_key.id = key_secret.api_key_id JOIN account ON account.id = account_id
+    LEFT JOIN key_budget ON key_budget.api_key_id = api_key.id
+WHERE revoked_at_us IS NULL AND status <> 'closed' AND digest
 """
-"""The query for the rows of `callers_of`, up to the condition on the digest."""
+"""The query for the rows of `callers_of`, up to the condition on the digest. A key has a row for each budget."""
 
 
 class Lookup(NamedTuple):
@@ -78,16 +81,39 @@ def _last_change(tx: sa.Connection) -> int:
 def callers_of(lookups: list[Lookup], rows: list[Any]) -> list[Caller | Exception | None]:
     """Match the rows of `FIND` with the lookups. An expired key has no caller."""
     found: dict[bytes, Caller] = {}
-    for digest, api_key_id, account_id, has_budget, models, expires_at_us in rows:
-        found[digest] = Caller(
-            api_key_id=api_key_id,
-            account_id=account_id,
-            has_budget=bool(has_budget),
-            models=None if models is None else msgspec.json.decode(models, type=tuple[str, ...]),
-            expires_at_us=expires_at_us,
-        )
+    for digest, *columns in rows:
+        caller = found.get(digest) or _caller(columns)
+        budget_id, tokens, period, token_class, time_zone = columns[11:]
+        if budget_id is not None:
+            budget = KeyBudget(
+                id=budget_id, tokens=tokens, period=ResetPeriod(period), token_class=token_class, time_zone=time_zone
+            )
+            caller = msgspec.structs.replace(caller, budgets=(*caller.budgets, budget))
+        found[digest] = caller
     callers = [found.get(lookup.digest) for lookup in lookups]
     return [
         None if caller is None or caller.has_expired(lookup.now_us) else caller
         for lookup, caller in zip(lookups, callers, strict=True)
     ]
+
+
+def _caller(columns: list[Any]) -> Caller:
+    """Return the caller of a row of `FIND` after its digest, without its budgets."""
+    key_id, account_id, version, status, disabled_at_us, models, endpoints, networks, per_minute, *ends = columns[:11]
+    return Caller(
+        api_key_id=key_id,
+        account_id=account_id,
+        key_version=version,
+        models=names_of(models),
+        endpoints=names_of(endpoints),
+        networks=names_of(networks),
+        requests_per_minute=per_minute,
+        expires_at_us=min((end for end in ends if end is not None), default=None),
+        is_disabled=disabled_at_us is not None,
+        is_suspended=status == "suspended",
+    )
+
+
+def names_of(column: str | None) -> tuple[str, ...] | None:
+    """Return the names in a column with a JSON array."""
+    return None if column is None else msgspec.json.decode(column, type=tuple[str, ...])

@@ -49,23 +49,38 @@ CREATE TRIGGER request_is_never_emptied BEFORE TRUNCATE ON request
 CREATE TRIGGER ledger_entry_is_never_emptied BEFORE TRUNCATE ON ledger_entry
     EXECUTE FUNCTION tok0n_refuse('ledger_entry is never emptied');
 
+CREATE TRIGGER wallet_is_never_deleted BEFORE DELETE ON wallet
+    FOR EACH ROW EXECUTE FUNCTION tok0n_refuse('rows of wallet are never deleted');
+
+CREATE TRIGGER wallet_keeps_its_id BEFORE UPDATE OF account_id, token_class ON wallet
+    FOR EACH ROW EXECUTE FUNCTION tok0n_refuse('rows of wallet keep their id');
+
+CREATE TRIGGER api_key_needs_a_new_version BEFORE UPDATE OF revoked_at_us, disabled_at_us, expires_at_us, models, endpoints,
+        networks, requests_per_minute ON api_key FOR EACH ROW WHEN (NEW.version <= OLD.version)
+    EXECUTE FUNCTION tok0n_refuse('a changed key needs a new version');
+
+CREATE FUNCTION tok0n_periods(periods text) RETURNS TABLE (id text, starts bigint, ends bigint)
+    LANGUAGE sql IMMUTABLE AS $$
+        SELECT p ->> 0, (p ->> 1)::bigint, (p ->> 2)::bigint FROM jsonb_array_elements(periods::jsonb) AS p
+    $$;
+
 -- The lock lasts until the commit, so changes are committed in the order of their numbers.
 CREATE FUNCTION tok0n_key_changed() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         PERFORM pg_advisory_xact_lock(hashtextextended('tok0n key_change', 0));
-        IF TG_TABLE_NAME = 'account' THEN
-            INSERT INTO key_change
-                SELECT (SELECT coalesce(max(number), 0) FROM key_change) + row_number() OVER (ORDER BY id), id
-                FROM api_key WHERE account_id = NEW.id;
-        ELSE
-            INSERT INTO key_change SELECT coalesce(max(number), 0) + 1, NEW.id FROM key_change;
-        END IF;
+        INSERT INTO key_change SELECT coalesce(max(number), 0) + 1, NEW.id FROM key_change;
         DELETE FROM key_change WHERE number <= (SELECT max(number) FROM key_change) - 10000;
         RETURN NULL;
     END $$;
 
-CREATE TRIGGER api_key_change AFTER UPDATE OF revoked_at_us, expires_at_us, budget, models ON api_key
+CREATE FUNCTION tok0n_account_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        UPDATE api_key SET version = version + 1 WHERE account_id = NEW.id;
+        RETURN NULL;
+    END $$;
+
+CREATE TRIGGER api_key_change AFTER UPDATE OF version ON api_key
     FOR EACH ROW EXECUTE FUNCTION tok0n_key_changed();
 
 CREATE TRIGGER account_change AFTER UPDATE OF status ON account
-    FOR EACH ROW EXECUTE FUNCTION tok0n_key_changed();
+    FOR EACH ROW EXECUTE FUNCTION tok0n_account_changed();

@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 
 from tok0n.adapters.batcher import RESERVATIONS_WAITING_MAX, Batcher
+from tok0n.adapters.sql import budget_periods
 from tok0n.adapters.sql.postgres.connection import Lost, NotConnected, StatementConnection, describe
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.shared_ledger import SharedLedger
@@ -22,6 +23,7 @@ from tok0n.domain.errors import (
     InsufficientTokens,
     InvalidApiKey,
     KeyBudgetSpent,
+    KeyChanged,
     Overloaded,
     Tok0nError,
 )
@@ -43,11 +45,12 @@ READ_BACK_PAUSE_SECONDS = 0.1
 
 _BATCH = """
 SELECT * FROM tok0n_ledger_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-    $19, $20, $21, $22, $23, $24)
+    $19, $20, $21, $22, $23, $24, $25, $26, $27)
 """
 _READ_BACK = """
 SELECT request.id, request.status, reserved, charged, shortfall, posted, pending
-FROM request JOIN account ON account.id = request.account_id WHERE request.id = ANY ($1::text[])
+FROM request JOIN wallet ON wallet.account_id = request.account_id AND wallet.token_class = request.token_class
+WHERE request.id = ANY ($1::text[])
 """
 _COMMAND_ERRORS = ("22", "23", "P0")
 """SQLSTATE classes of errors that one command causes: data, constraints, our triggers. The others then run alone."""
@@ -64,7 +67,7 @@ class Retry(Exception):
 
 
 class _Row(NamedTuple):
-    """A request row that was read back, with the balance of its account."""
+    """A request row that was read back, with the balance of its wallet."""
 
     id: str
     status: str
@@ -210,6 +213,9 @@ def _pack(commands: Sequence[Command]) -> list[list[Any]]:
                     command.expires_at_us,
                     int(command.is_stream),
                     command.endpoint,
+                    command.token_class,
+                    command.key_version,
+                    budget_periods.encode(command.periods),
                 )
             )
         elif type(command) is Settlement:
@@ -233,7 +239,7 @@ def _pack(commands: Sequence[Command]) -> list[list[Any]]:
             released.append(
                 (command.request_id, command.code, dispatched, command.resolved_at_us, command.first_event_ms)
             )
-    return [*_columns(settled, 9), *_columns(released, 5), *_columns(reserved, 9)]
+    return [*_columns(settled, 9), *_columns(released, 5), *_columns(reserved, 12)]
 
 
 def _columns(rows: list[tuple[Any, ...]], count: int) -> Iterable[list[Any]]:
@@ -246,11 +252,11 @@ def _unpack(commands: Sequence[Command], rows: Iterable[Any]) -> dict[int, Outco
     for index, command in enumerate(commands):
         indexes[_KIND[type(command)]].append(index)
     outcomes: dict[int, Outcome] = {}
-    for kind, number, outcome, reserved, charged, shortfall, posted, pending in rows:
+    for kind, number, outcome, reserved, charged, shortfall, posted, pending, budget_id in rows:
         index = indexes[kind][number - 1]
         if kind == "reserve":
             outcomes[index] = _of_reservation(
-                outcome, required=reserved, key_left=charged, posted=posted, pending=pending
+                outcome, required=reserved, left=charged, budget_id=budget_id, posted=posted, pending=pending
             )
         elif kind == "settle":
             outcomes[index] = Receipt(
@@ -265,14 +271,20 @@ def _unpack(commands: Sequence[Command], rows: Iterable[Any]) -> dict[int, Outco
     return outcomes
 
 
-def _of_reservation(outcome: str, *, required: int, key_left: int, posted: int, pending: int) -> Outcome:
+def _of_reservation(
+    outcome: str, *, required: int, left: int, budget_id: str | None, posted: int, pending: int
+) -> Outcome:
+    """Return the outcome of a reservation. `left` are the tokens left in the budget that has the least."""
     match outcome:
         case "PENDING":
             return Balance(posted=posted, pending=pending)
         case "SHORT":
             return InsufficientTokens(required=required, posted=posted, pending=pending, largest_output_tokens=0)
         case "BUDGET":
-            return KeyBudgetSpent(left=key_left, required=required)
+            assert budget_id is not None
+            return KeyBudgetSpent(left=left, required=required, budget_id=budget_id)
+        case "CHANGED":
+            return KeyChanged()
         case "REFUSED":
             return InvalidApiKey("This API key is no longer active.")
         case "UNLEASED":

@@ -8,15 +8,16 @@ from collections.abc import Sequence
 import msgspec
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.repositories.accounts import key_of_row
+from tok0n.adapters.sql.repositories.accounts import find_key
 from tok0n.adapters.sql.repositories.request_search import REQUESTS, newest
 from tok0n.adapters.sql.repositories.use import SUMMED, use, use_of_buckets
-from tok0n.adapters.sql.schema import account, api_key, ledger_entry, request
+from tok0n.adapters.sql.schema import budget_period, ledger_entry, request, wallet
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.accounts import ApiKey
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import (
     BucketOfUse,
+    BudgetUse,
     LedgerEntry,
     RequestFilter,
     RequestRecord,
@@ -24,7 +25,7 @@ from tok0n.domain.history import (
     UseFilter,
     UseTotals,
 )
-from tok0n.domain.ledger import Balance, EntryKind, RequestStatus
+from tok0n.domain.ledger import STANDARD, Balance, EntryKind, RequestStatus
 
 
 class SqlHistory:
@@ -33,19 +34,36 @@ class SqlHistory:
     def __init__(self, store: SqlStore) -> None:
         self._store = store
 
-    async def balance(self, account_id: str) -> Balance:
-        query = sa.select(account.c.posted, account.c.pending).where(account.c.id == account_id)
-        row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
-        if row is None:
+    async def balance(self, account_id: str, token_class: str = STANDARD) -> Balance:
+        return (await self.wallets(account_id)).get(token_class, Balance(posted=0, pending=0))
+
+    async def wallets(self, account_id: str) -> dict[str, Balance]:
+        query = sa.select(wallet).where(wallet.c.account_id == account_id).order_by(wallet.c.token_class)
+        rows = await self._store.read(lambda tx: tx.execute(query).all())
+        if not rows:
             raise NotFound("There is no such account.")
-        return Balance(posted=row[0], pending=row[1])
+        return {row.token_class: Balance(posted=row.posted, pending=row.pending) for row in rows}
 
     async def key(self, account_id: str, api_key_id: str) -> ApiKey:
-        query = sa.select(api_key).where(api_key.c.id == api_key_id, api_key.c.account_id == account_id)
-        row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
-        if row is None:
-            raise NotFound("There is no such API key in this account.")
-        return key_of_row(row)
+        return await self._store.read(lambda tx: find_key(tx, account_id=account_id, key_id=api_key_id))
+
+    async def budget_uses(self, account_id: str, api_key_id: str, *, now_us: int) -> list[BudgetUse]:
+        """See `ports.History.budget_uses`."""
+        columns = budget_period.c
+
+        def fn(tx: sa.Connection) -> list[BudgetUse]:
+            uses = []
+            for budget in find_key(tx, account_id=account_id, key_id=api_key_id).limits.budgets:
+                period = budget.period_at(now_us)
+                query = sa.select(columns.spent, columns.pending).where(
+                    columns.budget_id == budget.id, columns.starts_at_us == period.starts_at_us
+                )
+                row = tx.execute(query).one_or_none()
+                spent, pending = (0, 0) if row is None else row
+                uses.append(BudgetUse(budget=budget, spent=spent, pending=pending, resets_at_us=period.ends_at_us))
+            return uses
+
+        return await self._store.read(fn)
 
     async def key_spent(self, account_id: str, *, api_key_id: str | None = None) -> dict[str, int]:
         """See `ports.History.key_spent`."""
@@ -131,6 +149,7 @@ def _record(row: sa.Row[tuple[object, ...]]) -> RequestRecord:
         created_at_us=row.created_at_us,
         resolved_at_us=row.resolved_at_us,
         endpoint=row.endpoint,
+        token_class=row.token_class,
         is_stream=bool(row.is_stream),
         first_event_ms=row.first_event_ms,
         client_left=bool(row.client_left),
@@ -141,10 +160,14 @@ def entry_of_row(row: sa.Row[tuple[object, ...]]) -> LedgerEntry:
     """Convert a complete row of `ledger_entry`."""
     return LedgerEntry(
         id=row.id,
+        token_class=row.token_class,
+        number=row.number,
         kind=EntryKind(row.kind),
         amount=row.amount,
         posted_after=row.posted_after,
         request_id=row.request_id,
         reason=row.reason,
+        author=row.author,
+        reverses_request_id=row.reverses_request_id,
         created_at_us=row.created_at_us,
     )

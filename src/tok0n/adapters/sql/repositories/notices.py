@@ -1,4 +1,4 @@
-"""Low-balance alerts in SQL, behind the `Notices` port."""
+"""Low-balance alerts in SQL, behind the `Notices` port. They compare the standard tokens."""
 
 import functools
 from collections.abc import AsyncIterator
@@ -7,9 +7,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.entry_ids import FinalEntries
-from tok0n.adapters.sql.ledger_functions import lock_accounts
-from tok0n.adapters.sql.schema import account, ledger_entry, low_balance_notice
+from tok0n.adapters.sql.ledger_functions import lock_wallets
+from tok0n.adapters.sql.schema import account, ledger_entry, low_balance_notice, wallet
 from tok0n.adapters.sql.store import SqlStore, by_index
+from tok0n.domain.ledger import STANDARD
 from tok0n.domain.users import LowBalance
 
 ACCOUNTS_AT_ONCE = 1_000
@@ -33,11 +34,12 @@ class SqlNotices:
     async def set_threshold(self, account_id: str, threshold_tokens: int | None) -> None:
         # An account that is already below the threshold counts as notified.
         def fn(tx: sa.Connection) -> None:
-            lock_accounts(tx, [account_id])
+            lock_wallets(tx, [account_id])
             tx.execute(sa.delete(low_balance_notice).where(_NOTICE.account_id == account_id))
             if threshold_tokens is not None:
-                notified = sa.case((account.c.posted < threshold_tokens, 1), else_=0)
-                row = sa.select(account.c.id, sa.literal(threshold_tokens), notified).where(account.c.id == account_id)
+                notified = sa.case((wallet.c.posted < threshold_tokens, 1), else_=0)
+                row = sa.select(wallet.c.account_id, sa.literal(threshold_tokens), notified)
+                row = row.where(wallet.c.account_id == account_id, wallet.c.token_class == STANDARD)
                 columns = ["account_id", "threshold_tokens", "notified"]
                 tx.execute(sa.insert(low_balance_notice).from_select(columns, row))
 
@@ -86,7 +88,7 @@ def _due_among(tx: sa.Connection, account_ids: list[str]) -> list[str]:
 
 def _claim(tx: sa.Connection, account_ids: list[str]) -> list[LowBalance]:
     by_index(tx)
-    columns = _NOTICE.account_id, _NOTICE.threshold_tokens, account.c.email, account.c.posted
+    columns = _NOTICE.account_id, _NOTICE.threshold_tokens, account.c.email, wallet.c.posted
     low = []
     for row in tx.execute(_changed(sa.select(*columns), account_ids).order_by(_NOTICE.account_id)).all():
         notified = int(row.posted < row.threshold_tokens)
@@ -99,10 +101,13 @@ def _claim(tx: sa.Connection, account_ids: list[str]) -> list[LowBalance]:
 
 def _changed(query: "sa.Select[Any]", account_ids: list[str]) -> "sa.Select[Any]":
     """Narrow `query` to those of the accounts that crossed their threshold, down or up, since the last check."""
-    is_low = sa.case((account.c.posted < _NOTICE.threshold_tokens, 1), else_=0)
-    return query.join(account, account.c.id == _NOTICE.account_id).where(
+    is_low = sa.case((wallet.c.posted < _NOTICE.threshold_tokens, 1), else_=0)
+    accounts = query.join(account, account.c.id == _NOTICE.account_id)
+    return accounts.join(wallet, wallet.c.account_id == _NOTICE.account_id).where(
         _NOTICE.account_id.in_(account_ids),
         account.c.id.in_(account_ids),
         account.c.status == "open",
+        wallet.c.account_id.in_(account_ids),
+        wallet.c.token_class == STANDARD,
         is_low != _NOTICE.notified,
     )

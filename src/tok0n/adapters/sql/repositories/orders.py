@@ -5,16 +5,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.ledger_functions import append_entry, lock_accounts, lock_open_account
+from tok0n.adapters.sql.ledger_functions import append_entry, lock_open_account, lock_wallets
 from tok0n.adapters.sql.repositories import forms
 from tok0n.adapters.sql.repositories.history import entry_of_row
-from tok0n.adapters.sql.schema import account, debt, ledger_entry, order_dispute, pack_order, redeem_code, redemption
+from tok0n.adapters.sql.schema import debt, ledger_entry, order_dispute, pack_order, redeem_code, redemption, wallet
 from tok0n.adapters.sql.store import SqlStore, execute
 from tok0n.domain import ids
 from tok0n.domain.errors import AlreadyExists, AlreadySubmitted, LimitReached, NotFound
 from tok0n.domain.forms import Submission
 from tok0n.domain.history import LedgerEntry
-from tok0n.domain.ledger import Balance, EntryKind
+from tok0n.domain.ledger import STANDARD, Balance, EntryKind
 from tok0n.domain.orders import (
     CHECKOUT_LIFE_US,
     OPEN_CHECKOUTS_MAX,
@@ -65,6 +65,7 @@ class SqlOrders:
                     account_id=account_id,
                     pack_id=pack.id,
                     pack_name=pack.name,
+                    token_class=pack.token_class,
                     tokens=pack.tokens,
                     price_cents=pack.price_usd_cents,
                     currency=currency,
@@ -126,7 +127,7 @@ class SqlOrders:
 
     async def record(self, order_id: str, facts: Payment, *, payment_id: str | None, now_us: int) -> Order:
         def fn(tx: sa.Connection) -> Order:
-            lock_accounts(tx, [_get(tx, order_id).account_id])
+            lock_wallets(tx, [_get(tx, order_id).account_id])
             order = _get(tx, order_id)
             _require_own(tx, order, facts, payment_id=payment_id)
             payment = order.payment.merge(facts)
@@ -137,7 +138,8 @@ class SqlOrders:
         return await self._store.write(fn)
 
     async def debt(self, account_id: str) -> int:
-        return await self._store.read(lambda tx: _debt(tx, account_id))
+        query = sa.select(sa.func.coalesce(sa.func.sum(debt.c.tokens), 0)).where(debt.c.account_id == account_id)
+        return await self._store.read(lambda tx: int(tx.execute(query).scalar_one()))
 
     async def create_code(
         self,
@@ -145,14 +147,23 @@ class SqlOrders:
         digest: bytes,
         masked: str,
         tokens: int,
+        token_class: str = STANDARD,
         uses_max: int,
         expires_at_us: int | None,
         reason: str,
         now_us: int,
     ) -> None:
         """See `ports.Orders.create_code`."""
-        values = {"digest": digest, "shown": masked, "tokens": tokens, "uses_max": uses_max, "reason": reason}
-        insert = sa.insert(redeem_code).values(**values, expires_at_us=expires_at_us, created_at_us=now_us)
+        values: dict[str, object] = {
+            "digest": digest,
+            "shown": masked,
+            "tokens": tokens,
+            "uses_max": uses_max,
+            "reason": reason,
+        }
+        insert = sa.insert(redeem_code).values(
+            **values, token_class=token_class, expires_at_us=expires_at_us, created_at_us=now_us
+        )
         await execute(self._store, insert)
 
     async def redeem(self, *, account_id: str, digest: bytes, now_us: int, submission: Submission | None = None) -> int:
@@ -169,7 +180,8 @@ class SqlOrders:
             )
             if tx.execute(existing).first() is not None:
                 raise AlreadyExists("You've already redeemed this code.")
-            code = tx.execute(use.values(uses=codes.uses + 1).returning(codes.tokens, codes.reason)).one_or_none()
+            used = use.values(uses=codes.uses + 1).returning(codes.tokens, codes.token_class, codes.reason)
+            code = tx.execute(used).one_or_none()
             if code is None:
                 raise NotFound("This code is invalid, has expired, or has been used up.")
             tx.execute(sa.insert(redemption).values(digest=digest, account_id=account_id, redeemed_at_us=now_us))
@@ -178,6 +190,7 @@ class SqlOrders:
                 account_id=account_id,
                 kind=EntryKind.GRANT,
                 amount=code.tokens,
+                token_class=code.token_class,
                 reason=f"code: {code.reason}",
                 now_us=now_us,
             )
@@ -256,32 +269,33 @@ def _store_payment(tx: sa.Connection, order: Order, payment: Payment, *, payment
 
 def _apply(tx: sa.Connection, order: Order, due: Applied, *, now_us: int) -> None:
     """Append the entries for the tokens due. The caller has locked the account."""
-    debt_tokens = _debt(tx, order.account_id)
-    row = tx.execute(sa.select(account.c.posted, account.c.pending).where(account.c.id == order.account_id)).one()
-    plan = plan_entries(order.applied, due, balance=Balance(posted=row.posted, pending=row.pending), debt=debt_tokens)
+    of_debt = debt.c.account_id == order.account_id, debt.c.token_class == order.token_class
+    debt_tokens = tx.scalar(sa.select(debt.c.tokens).where(*of_debt)) or 0
+    of_wallet = wallet.c.account_id == order.account_id, wallet.c.token_class == order.token_class
+    row = tx.execute(sa.select(wallet.c.posted, wallet.c.pending).where(*of_wallet)).one_or_none()
+    balance = Balance(posted=0, pending=0) if row is None else Balance(posted=row.posted, pending=row.pending)
+    plan = plan_entries(order.applied, due, balance=balance, debt=debt_tokens)
     for entry in plan.entries:
         append_entry(
             tx,
             account_id=order.account_id,
             kind=entry.kind,
             amount=entry.amount,
+            token_class=order.token_class,
             reason=DEBT_COVERED if entry.kind is EntryKind.ADJUSTMENT else order.pack_name,
             now_us=now_us,
             order_id=order.id,
         )
     if plan.debt != debt_tokens:
-        tx.execute(sa.delete(debt).where(debt.c.account_id == order.account_id))
-        tx.execute(sa.insert(debt).values(account_id=order.account_id, tokens=plan.debt))
+        tx.execute(sa.delete(debt).where(*of_debt))
+        owed = {"account_id": order.account_id, "token_class": order.token_class, "tokens": plan.debt}
+        tx.execute(sa.insert(debt).values(owed))
     applied = {
         "purchase_applied": plan.applied.purchase,
         "refund_applied": plan.applied.refund,
         "dispute_applied": plan.applied.dispute,
     }
     tx.execute(sa.update(pack_order).where(pack_order.c.id == order.id).values(**applied))
-
-
-def _debt(tx: sa.Connection, account_id: str) -> int:
-    return tx.scalar(sa.select(debt.c.tokens).where(debt.c.account_id == account_id)) or 0
 
 
 def _get(tx: sa.Connection, order_id: str) -> Order:
@@ -319,6 +333,7 @@ def _order(row: sa.Row[Any], disputes: list[Dispute]) -> Order:
         account_id=row.account_id,
         pack_id=row.pack_id,
         pack_name=row.pack_name,
+        token_class=row.token_class,
         tokens=row.tokens,
         price_cents=row.price_cents,
         currency=row.currency,

@@ -1,30 +1,33 @@
 """The ledger on SQLite: reservations, settlements and releases in group commits. SQL statements make all decisions.
 
-Commands of one commit that change the same account share a statement if the result is the same. If the group doesn't
+Commands of one commit that change the same wallet share a statement if the result is the same. If the group doesn't
 fit the balance, or a use exceeds its reservation, commands run one by one. `domain/ledger_rules.py` has the rules.
 """
 
 import sqlite3
 from asyncio import Future
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 
 from tok0n.adapters.batcher import RESERVATIONS_WAITING_MAX
+from tok0n.adapters.sql import budget_periods
 from tok0n.adapters.sql.shared_ledger import SharedLedger
 from tok0n.adapters.sql.sqlite import statements
 from tok0n.adapters.sql.sqlite.store import SqliteStore
+from tok0n.domain.budgets import BudgetPeriod
 from tok0n.domain.errors import (
     AccountingFailed,
     AlreadyResolved,
     InsufficientTokens,
     InvalidApiKey,
     KeyBudgetSpent,
+    KeyChanged,
     Overloaded,
     Tok0nError,
 )
 from tok0n.domain.ledger import (
+    STANDARD,
     US_AN_HOUR,
     Balance,
     NewReservation,
@@ -33,7 +36,11 @@ from tok0n.domain.ledger import (
     RequestStatus,
     Settlement,
 )
+from tok0n.domain.ledger_rules import PeriodId
 from tok0n.domain.usage import Usage
+
+WalletId = tuple[str, str]
+"""The id of the account, and the token class."""
 
 
 class SqliteLedger(SharedLedger):
@@ -83,8 +90,10 @@ def _reserve_all(connection: sqlite3.Connection, reservations: list[NewReservati
             new.created_at_us,
             new.expires_at_us,
         )
-        if new.is_stream or new.endpoint != "chat":
-            other_rows.append((*row, int(new.is_stream), new.endpoint))  # sqlite3 searches an adapter for a bool
+        if new.is_stream or new.endpoint != "chat" or new.token_class != STANDARD or new.periods:
+            periods = budget_periods.encode(new.periods) or ""
+            # int: sqlite3 searches an adapter for a bool.
+            other_rows.append((*row, int(new.is_stream), new.endpoint, new.token_class, periods))
         else:
             rows.append(row)
     statements.INSERT_REQUESTS.run(connection, rows)
@@ -92,57 +101,54 @@ def _reserve_all(connection: sqlite3.Connection, reservations: list[NewReservati
     return [results[new.request_id] for new in reservations]
 
 
-def _grouped(reservations: list[NewReservation]) -> dict[tuple[str, str], list[NewReservation]]:
-    groups: dict[tuple[str, str], list[NewReservation]] = {}
+def _grouped(reservations: list[NewReservation]) -> dict[tuple[object, ...], list[NewReservation]]:
+    """Group reservations that differ in their tokens and times alone."""
+    groups: dict[tuple[object, ...], list[NewReservation]] = {}
     for new in reservations:
-        groups.setdefault((new.account_id, new.api_key_id), []).append(new)
+        like = (new.account_id, new.token_class, new.api_key_id, new.key_version, new.periods)
+        groups.setdefault(like, []).append(new)
     return groups
 
 
 def _reserve_together(
     connection: sqlite3.Connection,
-    groups: dict[tuple[str, str], list[NewReservation]],
+    groups: dict[tuple[object, ...], list[NewReservation]],
     results: dict[str, Balance | Tok0nError],
 ) -> None:
-    """Reserve for accounts that have one group in one statement. Skips the groups that don't fit or have a budget."""
-    together: dict[str, list[NewReservation]] = {}
-    several: set[str] = set()
-    for (account_id, _), group in groups.items():
-        if account_id in together:
-            several.add(account_id)
-        elif not group[0].has_budget:
-            together[account_id] = group
+    """Reserve for wallets that have one group in one statement. Skips the groups that don't fit or have a budget."""
+    together: dict[WalletId, list[NewReservation]] = {}
+    several: set[WalletId] = set()
+    for group in groups.values():
+        wallet = (group[0].account_id, group[0].token_class)
+        if wallet in together:
+            several.add(wallet)
+        elif not group[0].periods:
+            together[wallet] = group
     rows: list[statements.Row] = []
-    for account_id, group in together.items():
-        if account_id not in several:
+    for wallet, group in together.items():
+        if wallet not in several:
             tokens, created_at_us = _total(group)
-            rows.append((account_id, group[0].api_key_id, tokens, created_at_us))
+            rows.append((*wallet, group[0].api_key_id, group[0].key_version, created_at_us, tokens))
     if len(rows) > 1:
-        for account_id, posted, pending in statements.RESERVE_MANY.fetch(connection, rows):
+        for account_id, token_class, posted, pending in statements.RESERVE_MANY.fetch(connection, rows):
             balance = Balance(posted=posted, pending=pending)
-            for new in together[account_id]:
+            for new in together[account_id, token_class]:
                 results[new.request_id] = balance
 
 
 def _reserve_group(
     connection: sqlite3.Connection, group: list[NewReservation], results: dict[str, Balance | Tok0nError]
 ) -> None:
-    """Reserve for a key: all at once, or one by one if the group doesn't fit."""
+    """Reserve for a group: all at once, or one by one if it doesn't fit."""
     tokens, created_at_us = _total(group)
-    values = {
-        "account_id": group[0].account_id,
-        "api_key_id": group[0].api_key_id,
-        "tokens": tokens,
-        "created_at_us": created_at_us,
-    }
-    balance = _reserve_on_account(connection, values, has_budget=any(new.has_budget for new in group))
-    if isinstance(balance, Balance):
-        results.update(dict.fromkeys([new.request_id for new in group], balance))
-        return
+    if len(group) > 1:
+        total = msgspec.structs.replace(group[0], tokens=tokens, created_at_us=created_at_us)
+        balance = _reserve(connection, total)
+        if isinstance(balance, Balance):
+            results.update(dict.fromkeys([new.request_id for new in group], balance))
+            return
     for new in group:
-        results[new.request_id] = _reserve_on_account(
-            connection, msgspec.structs.asdict(new), has_budget=new.has_budget
-        )
+        results[new.request_id] = _reserve(connection, new)
 
 
 def _total(group: list[NewReservation]) -> tuple[int, int]:
@@ -154,34 +160,70 @@ def _total(group: list[NewReservation]) -> tuple[int, int]:
     return tokens, created_at_us
 
 
-def _reserve_on_account(
-    connection: sqlite3.Connection, values: dict[str, Any], *, has_budget: bool
-) -> Balance | Tok0nError:
+def _reserve(connection: sqlite3.Connection, new: NewReservation) -> Balance | Tok0nError:
+    if new.periods:
+        return _reserve_in_periods(connection, new, new.periods)
+    values = {
+        "account_id": new.account_id,
+        "token_class": new.token_class,
+        "api_key_id": new.api_key_id,
+        "key_version": new.key_version,
+        "created_at_us": new.created_at_us,
+        "tokens": new.tokens,
+    }
     row = connection.execute(statements.RESERVE, values).fetchone()
     if row is None:
-        return _rejection(connection, values, required=values["tokens"])
-    if has_budget:
-        connection.execute(statements.RESERVE_BUDGET, values)
+        return _rejection(connection, new)
     return Balance(posted=row[0], pending=row[1])
 
 
-def _rejection(connection: sqlite3.Connection, values: dict[str, Any], *, required: int) -> Tok0nError:
+def _reserve_in_periods(
+    connection: sqlite3.Connection, new: NewReservation, periods: tuple[BudgetPeriod, ...]
+) -> Balance | Tok0nError:
+    """Reserve for a key with budgets. This transaction is the only writer, so what it reads stays true."""
+    lefts: list[tuple[int, str]] = []
+    for period in periods:
+        row = connection.execute(statements.LEFT_IN_PERIOD, (period.starts_at_us, period.budget_id)).fetchone()
+        if row is not None:
+            lefts.append((row[0], period.budget_id))
+    if len(lefts) < len(periods):
+        return KeyChanged()
+    if min(lefts)[0] < new.tokens:
+        return _rejection(connection, new, least=min(lefts))
+    balance = _reserve(connection, msgspec.structs.replace(new, periods=()))
+    if isinstance(balance, Balance):
+        holds = [(period.budget_id, period.starts_at_us, period.ends_at_us, new.tokens) for period in periods]
+        connection.executemany(statements.HOLD_IN_PERIOD, holds)
+    return balance
+
+
+def _rejection(
+    connection: sqlite3.Connection, new: NewReservation, *, least: tuple[int, str] | None = None
+) -> Tok0nError:
+    """Return why nothing was reserved. `least` are the tokens left in a budget that doesn't suffice, and its id."""
+    values = {"account_id": new.account_id, "token_class": new.token_class, "api_key_id": new.api_key_id}
     row = connection.execute(statements.REJECTION, values).fetchone()
     if row is None:
         return InvalidApiKey("This API key is no longer active.")
-    if row[2] is not None and row[2] < required:
-        return KeyBudgetSpent(left=row[2], required=required)
-    return InsufficientTokens(required=required, posted=row[0], pending=row[1], largest_output_tokens=0)
+    version, expires_at_us, posted, pending = row
+    if version != new.key_version:
+        return KeyChanged()
+    if expires_at_us is not None and expires_at_us <= new.created_at_us:
+        return InvalidApiKey("This API key is no longer active.")
+    if least is not None:
+        return KeyBudgetSpent(left=least[0], required=new.tokens, budget_id=least[1])
+    return InsufficientTokens(required=new.tokens, posted=posted, pending=pending, largest_output_tokens=0)
 
 
 class _Settled(msgspec.Struct, gc=False):
     """A request that a group settles, with its charge."""
 
     settlement: Settlement
-    account_id: str
+    wallet: WalletId
     reserved: int
     api_key_id: str
     model: str
+    period_ids: tuple[PeriodId, ...]
     charged: int
     shortfall: int
 
@@ -204,8 +246,10 @@ def _settle_all(connection: sqlite3.Connection, settlements: list[Settlement]) -
         if new is None or charged > new.tokens:
             over_reservation.append(settlement)
         else:
+            wallet = (new.account_id, new.token_class)
+            period_ids = tuple((period.budget_id, period.starts_at_us) for period in new.periods) if new.periods else ()
             within_reservation.append(
-                _Settled(settlement, new.account_id, new.tokens, new.api_key_id, new.model, charged, 0)
+                _Settled(settlement, wallet, new.tokens, new.api_key_id, new.model, period_ids, charged, 0)
             )
     if within_reservation:
         pending = _settle_as_reserved(connection, within_reservation)
@@ -236,7 +280,7 @@ def _settle_as_reserved(connection: sqlite3.Connection, within_reservation: list
                 settlement.resolved_at_us,
                 settlement.request_id,
                 settled.reserved,
-                settled.account_id,
+                settled.wallet[0],
             )
         )
     return statements.SETTLE_AS_RESERVED.run(connection, rows)
@@ -262,8 +306,10 @@ def _settle_alone(
     if row is None:
         results[settlement.request_id] = _settled_before(connection, settlement.request_id)
     else:
-        account_id, reserved, charged, shortfall, api_key_id, model = row
-        settled = _Settled(settlement, account_id, reserved, api_key_id, model, charged, shortfall)
+        account_id, token_class, reserved, charged, shortfall, api_key_id, model, periods = row
+        period_ids = budget_periods.period_ids(periods)
+        wallet = (account_id, token_class)
+        settled = _Settled(settlement, wallet, reserved, api_key_id, model, period_ids, charged, shortfall)
         _charge(connection, [settled], results)
 
 
@@ -272,17 +318,14 @@ def _details(usage: Usage) -> str | None:
 
 
 def _charge(connection: sqlite3.Connection, settled: list[_Settled], results: dict[str, Receipt | Tok0nError]) -> None:
-    """Charge settled requests account by account, and write the ledger entries and the hourly use.
-
-    A key's budget is fixed when it is created, so the reservation's `has_budget` is still right.
-    """
+    """Charge settled requests wallet by wallet, and write the ledger entries, the hourly use and the budgets."""
     hours: dict[tuple[str, int, str, str], list[int]] = {}
-    accounts: dict[str, list[_Settled]] = {}
-    budget_rows: list[statements.Row] = []
+    wallets: dict[WalletId, list[_Settled]] = {}
+    period_rows: list[statements.Row] = []
     for item in settled:
         settlement = item.settlement
         usage = settlement.usage
-        hour = (item.account_id, settlement.resolved_at_us // US_AN_HOUR, item.api_key_id, item.model)
+        hour = (item.wallet[0], settlement.resolved_at_us // US_AN_HOUR, item.api_key_id, item.model)
         sums = hours.get(hour)
         if sums is None:
             hours[hour] = [1, usage.prompt_tokens, usage.completion_tokens, item.charged]
@@ -291,34 +334,38 @@ def _charge(connection: sqlite3.Connection, settled: list[_Settled], results: di
             sums[1] += usage.prompt_tokens
             sums[2] += usage.completion_tokens
             sums[3] += item.charged
-        accounts.setdefault(item.account_id, []).append(item)
-        if settlement.reservation is None or settlement.reservation.has_budget:
-            budget_rows.append((item.charged, item.reserved, item.api_key_id))
+        wallets.setdefault(item.wallet, []).append(item)
+        if item.period_ids:
+            period_rows += [(item.charged, item.reserved, *period_id) for period_id in item.period_ids]
     statements.COUNT_HOURS.run(connection, [(*hour, *sums) for hour, sums in hours.items()])
-    if budget_rows:
-        connection.executemany(statements.END_BUDGET, budget_rows)
+    if period_rows:
+        connection.executemany(statements.END_IN_PERIOD, period_rows)
     entries: list[statements.Row] = []
-    account_sums = {account_id: _sums(group) for account_id, group in accounts.items()}
-    account_rows: list[statements.Row] = [(account_id, *sums) for account_id, sums in account_sums.items()]
-    for account_id, posted, pending in statements.CHARGE.fetch(connection, account_rows):
+    wallet_sums = {wallet: _sums(group) for wallet, group in wallets.items()}
+    wallet_rows: list[statements.Row] = [(*wallet, *sums, len(wallets[wallet])) for wallet, sums in wallet_sums.items()]
+    for account_id, token_class, posted, pending, last in statements.CHARGE.fetch(connection, wallet_rows):
+        wallet = (account_id, token_class)
         balance = Balance(posted=posted, pending=pending)
-        posted_before = posted + account_sums[account_id][0]
-        entries += _entries(accounts[account_id], posted_before, balance, results)
+        posted_before = posted + wallet_sums[wallet][0]
+        entries += _entries(wallets[wallet], posted_before, last, balance, results)
     statements.INSERT_USAGE.run(connection, entries)
 
 
 def _entries(
-    group: list[_Settled], posted_before: int, balance: Balance, results: dict[str, Receipt | Tok0nError]
+    group: list[_Settled], posted_before: int, last: int, balance: Balance, results: dict[str, Receipt | Tok0nError]
 ) -> Iterator[statements.Row]:
-    """Yield the rows of the usage entries of one account, and add the receipts.
+    """Yield the rows of the usage entries of one wallet, and add the receipts.
 
-    `posted_before` is the account's posted balance before the group, `balance` the balance after it.
+    `posted_before` is the wallet's posted balance before the group, `balance` the balance after it. `last` is the
+    number of the last entry.
     """
     posted = posted_before
+    number = last - len(group)
     for item in group:
         posted -= item.charged
+        number += 1
         settlement = item.settlement
-        yield item.account_id, -item.charged, posted, settlement.request_id, settlement.resolved_at_us
+        yield *item.wallet, number, -item.charged, posted, settlement.request_id, settlement.resolved_at_us
         results[settlement.request_id] = Receipt(
             request_id=settlement.request_id,
             reserved=item.reserved,
@@ -341,7 +388,7 @@ def _settled_before(connection: sqlite3.Connection, request_id: str) -> Receipt 
     row = connection.execute(statements.SETTLED_BEFORE, {"request_id": request_id}).fetchone()
     if row is None or row[0] != RequestStatus.SETTLED:
         return AlreadyResolved(request_id=request_id, status=row[0] if row else "unknown", event="settle")
-    _, reserved, charged, shortfall, posted, pending, _ = row
+    _, reserved, charged, shortfall, posted, pending = row
     return Receipt(
         request_id=request_id,
         reserved=reserved,
@@ -365,9 +412,10 @@ def _release(connection: sqlite3.Connection, release: Release) -> Tok0nError | N
     }
     row = connection.execute(statements.RELEASE, values).fetchone()
     if row is not None:
-        account_id, reserved, api_key_id = row
-        connection.execute(statements.UNRESERVE, {"account_id": account_id, "reserved": reserved})
-        connection.execute(statements.END_BUDGET, (0, reserved, api_key_id))
+        account_id, token_class, reserved, periods = row
+        connection.execute(statements.UNRESERVE, (reserved, account_id, token_class))
+        rows = [(0, reserved, *period_id) for period_id in budget_periods.period_ids(periods)]
+        connection.executemany(statements.END_IN_PERIOD, rows)
         return None
     status = connection.execute(statements.STATUS, values).fetchone()
     if status is not None and status[0] == RequestStatus.SETTLED:

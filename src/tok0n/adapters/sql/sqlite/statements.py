@@ -53,28 +53,37 @@ class ManyRows:
 
 
 RESERVE = """
-UPDATE account SET pending = pending + :tokens
-WHERE id = :account_id AND status = 'open' AND posted - pending >= :tokens
+UPDATE wallet SET pending = pending + :tokens
+WHERE account_id = :account_id AND token_class = :token_class AND posted - pending >= :tokens
   AND EXISTS (
-    SELECT 1 FROM api_key WHERE id = :api_key_id AND account_id = :account_id AND revoked_at_us IS NULL
-      AND (expires_at_us IS NULL OR expires_at_us > :created_at_us)
-      AND (budget IS NULL OR budget - spent - api_key.pending >= :tokens))
+    SELECT 1 FROM api_key WHERE id = :api_key_id AND account_id = :account_id AND version = :key_version
+      AND (expires_at_us IS NULL OR expires_at_us > :created_at_us))
 RETURNING posted, pending
 """
 RESERVE_MANY = ManyRows(
     """
-    UPDATE account SET pending = pending + new.column3 FROM (VALUES {rows}) AS new
-    WHERE id = new.column1 AND status = 'open' AND posted - pending >= new.column3
+    UPDATE wallet SET pending = pending + new.column6 FROM (VALUES {rows}) AS new
+    WHERE account_id = new.column1 AND token_class = new.column2 AND posted - pending >= new.column6
       AND EXISTS (
-        SELECT 1 FROM api_key WHERE id = new.column2 AND account_id = account.id AND revoked_at_us IS NULL
-          AND (expires_at_us IS NULL OR expires_at_us > new.column4) AND budget IS NULL)
-    RETURNING id, posted, pending
+        SELECT 1 FROM api_key WHERE id = new.column3 AND account_id = wallet.account_id AND version = new.column4
+          AND (expires_at_us IS NULL OR expires_at_us > new.column5))
+    RETURNING account_id, token_class, posted, pending
     """,
-    row="(?, ?, ?, ?)",
+    row="(?, ?, ?, ?, ?, ?)",
 )
-"""`RESERVE` for many accounts, each in one row, and keys without a budget."""
+"""`RESERVE` for many wallets, each in one row."""
 
-RESERVE_BUDGET = "UPDATE api_key SET pending = pending + :tokens WHERE id = :api_key_id AND budget IS NOT NULL"
+LEFT_IN_PERIOD = """
+SELECT tokens - coalesce(spent, 0) - coalesce(pending, 0)
+FROM key_budget LEFT JOIN budget_period ON budget_id = id AND starts_at_us = ? WHERE id = ?
+"""
+HOLD_IN_PERIOD = """
+INSERT INTO budget_period (budget_id, starts_at_us, ends_at_us, spent, pending) VALUES (?, ?, ?, 0, ?)
+ON CONFLICT (budget_id, starts_at_us) DO UPDATE SET pending = pending + excluded.pending
+"""
+END_IN_PERIOD = """
+UPDATE budget_period SET spent = spent + ?, pending = pending - ? WHERE budget_id = ? AND starts_at_us = ?
+"""
 INSERT_REQUESTS = ManyRows(
     """
     INSERT INTO request (id, account_id, api_key_id, model, reserved, created_at_us, expires_at_us,
@@ -83,21 +92,21 @@ INSERT_REQUESTS = ManyRows(
     """,
     row="(?, ?, ?, ?, ?, ?, ?)",
 )
-"""Inserts the most frequent requests, whole answers of chat. Their other columns have the defaults."""
+"""Inserts the most frequent requests: whole answers of chat, paid with standard tokens, and without budgets."""
 
 INSERT_OTHER_REQUESTS = ManyRows(
     """
     INSERT INTO request (id, account_id, api_key_id, model, reserved, created_at_us, expires_at_us,
-        is_stream, endpoint, status, charged, shortfall, dispatched)
-    SELECT *, 'PENDING', 0, 0, 1 FROM (VALUES {rows}) WHERE column1 <> ''
+        is_stream, endpoint, token_class, budget_periods, status, charged, shortfall, dispatched)
+    SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, column10,
+        NULLIF(column11, ''), 'PENDING', 0, 0, 1 FROM (VALUES {rows}) WHERE column1 <> ''
     """,
-    row="(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    row="(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 )
 REJECTION = """
-SELECT account.posted, account.pending, budget - spent - api_key.pending
-FROM account JOIN api_key ON api_key.account_id = account.id
-WHERE account.id = :account_id AND account.status = 'open' AND api_key.id = :api_key_id AND revoked_at_us IS NULL
-  AND (expires_at_us IS NULL OR expires_at_us > :created_at_us)
+SELECT version, expires_at_us, coalesce(posted, 0), coalesce(pending, 0)
+FROM api_key LEFT JOIN wallet ON wallet.account_id = api_key.account_id AND token_class = :token_class
+WHERE id = :api_key_id AND api_key.account_id = :account_id
 """
 SETTLE_AS_RESERVED = ManyRows(
     """
@@ -111,32 +120,34 @@ SETTLE_AS_RESERVED = ManyRows(
 )
 SETTLE = """
 UPDATE request SET status = 'SETTLED',
-    charged = MIN(:total, reserved + (SELECT posted - pending FROM account WHERE account.id = request.account_id)),
-    shortfall = MAX(0,
-        :total - reserved - (SELECT posted - pending FROM account WHERE account.id = request.account_id)),
+    charged = MIN(:total, reserved + (SELECT posted - pending FROM wallet
+        WHERE wallet.account_id = request.account_id AND wallet.token_class = request.token_class)),
+    shortfall = MAX(0, :total - reserved - (SELECT posted - pending FROM wallet
+        WHERE wallet.account_id = request.account_id AND wallet.token_class = request.token_class)),
     prompt_tokens = :prompt, completion_tokens = :completion, total_tokens = :total, details = :details,
     upstream_ms = :upstream_ms, resolved_at_us = :resolved_at_us
 WHERE id = :request_id AND status = 'PENDING'
-RETURNING account_id, reserved, charged, shortfall, api_key_id, model
+RETURNING account_id, token_class, reserved, charged, shortfall, api_key_id, model, budget_periods
 """
 END_STREAM = "UPDATE request SET first_event_ms = ?, client_left = ? WHERE id = ? AND status = 'PENDING'"
 """Run it before the settlement, because a row that has ended can't change."""
 
 CHARGE = ManyRows(
     """
-    UPDATE account SET posted = posted - used.column2, pending = pending - used.column3
-    FROM (VALUES {rows}) AS used WHERE id = used.column1 RETURNING id, posted, pending
+    UPDATE wallet SET posted = posted - used.column3, pending = pending - used.column4, entries = entries + used.column5
+    FROM (VALUES {rows}) AS used WHERE account_id = used.column1 AND token_class = used.column2
+    RETURNING account_id, token_class, posted, pending, entries
     """,
-    row="(?, ?, ?)",
+    row="(?, ?, ?, ?, ?)",
 )
-"""Charges each account once."""
+"""Charges each wallet once, and counts the entries that follow."""
 
 INSERT_USAGE = ManyRows(
     """
-    INSERT INTO ledger_entry (account_id, amount, posted_after, request_id, created_at_us, kind)
+    INSERT INTO ledger_entry (account_id, token_class, number, amount, posted_after, request_id, created_at_us, kind)
     SELECT *, 'usage' FROM (VALUES {rows}) WHERE column1 <> ''
     """,
-    row="(?, ?, ?, ?, ?)",
+    row="(?, ?, ?, ?, ?, ?, ?)",
 )
 COUNT_HOURS = ManyRows(
     """
@@ -148,18 +159,16 @@ COUNT_HOURS = ManyRows(
     """,
     row="(?, ?, ?, ?, ?, ?, ?, ?)",
 )
-END_BUDGET = """
-UPDATE api_key SET spent = spent + ?, pending = pending - ? WHERE id = ? AND budget IS NOT NULL
-"""
 SETTLED_BEFORE = """
-SELECT request.status, reserved, charged, shortfall, account.posted, account.pending, account.id
-FROM request JOIN account ON account.id = request.account_id WHERE request.id = :request_id
+SELECT status, reserved, charged, shortfall, posted, wallet.pending
+FROM request JOIN wallet ON wallet.account_id = request.account_id AND wallet.token_class = request.token_class
+WHERE request.id = :request_id
 """
 RELEASE = """
 UPDATE request SET status = 'RELEASED', code = :code, dispatched = :dispatched, resolved_at_us = :resolved_at_us,
     first_event_ms = :first_event_ms
 WHERE id = :request_id AND status = 'PENDING'
-RETURNING account_id, reserved, api_key_id
+RETURNING account_id, token_class, reserved, budget_periods
 """
-UNRESERVE = "UPDATE account SET pending = pending - :reserved WHERE id = :account_id"
+UNRESERVE = "UPDATE wallet SET pending = pending - ? WHERE account_id = ? AND token_class = ?"
 STATUS = "SELECT status FROM request WHERE id = :request_id"
