@@ -154,15 +154,15 @@ class SqlOrders:
         now_us: int,
     ) -> None:
         """See `ports.Orders.create_code`."""
-        values: dict[str, object] = {
-            "digest": digest,
-            "shown": masked,
-            "tokens": tokens,
-            "uses_max": uses_max,
-            "reason": reason,
-        }
         insert = sa.insert(redeem_code).values(
-            **values, token_class=token_class, expires_at_us=expires_at_us, created_at_us=now_us
+            digest=digest,
+            shown=masked,
+            tokens=tokens,
+            token_class=token_class,
+            uses_max=uses_max,
+            expires_at_us=expires_at_us,
+            reason=reason,
+            created_at_us=now_us,
         )
         await execute(self._store, insert)
 

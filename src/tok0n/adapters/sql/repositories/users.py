@@ -238,7 +238,7 @@ class SqlUsers:
             account_id = change_credentials(tx, user_id, closed_at_us=now_us).account_id
             tx.execute(sa.update(account).where(account.c.id == account_id).values(status="closed"))
             keys = sa.update(api_key).where(api_key.c.account_id == account_id, api_key.c.revoked_at_us.is_(None))
-            tx.execute(keys.values(revoked_at_us=now_us))
+            tx.execute(keys.values(revoked_at_us=now_us, version=api_key.c.version + 1))
 
         await self._store.write(fn)
 
