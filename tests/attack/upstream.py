@@ -2,8 +2,8 @@
 
 import asyncio
 
+from support.endpoint_cases import DONE, REPORT, ROLE, STOP, chunk
 from support.http import InstantUpstream
-from support.streaming import DONE, REPORT, ROLE, STOP, chunk
 from support.streaming_upstream import HEAD
 
 LONG = "a long answer"

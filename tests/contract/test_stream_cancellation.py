@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from support.cancelling import CancelAt, cancelled_at_each_await
+from support.endpoint_cases import DONE, REPORT, ROLE, STOP, chunk
 from support.fakes import FakeClock, FakeStream, FakeUpstream
 from support.gateways import InProcess, in_process
 from support.ledgers import ENGINES, schema
 from support.limiters import KINDS, open_limiter, slots
-from support.streaming import BODY, DONE, REPORT, ROLE, STOP, Client, StreamingReader, chunk
+from support.streaming import BODY, Client, StreamingReader
 from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.errors import Tok0nError, UpstreamFailed
 from tok0n.services.pipeline import Pipeline

@@ -6,11 +6,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from support.endpoint_cases import DONE, REPORT, ROLE, STOP, chunk
 from support.fakes import ANSWER
 from support.gateways import ServerProcess, funded, prepared
 from support.http import chat, chat_body
 from support.scripted_upstream import FAULTS, ScriptedUpstream, hang, ok, status
-from support.streaming import DONE, REPORT, ROLE, STOP, chunk
 from support.streaming_client import StreamClient
 from support.streaming_upstream import StreamingUpstream
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from support.endpoint_cases import DONE, REPORT, ROLE, STOP, USAGE, chunk
 from support.fakes import FakeClock, FakeUpstream
 from support.gateways import InProcess, in_process
 from support.ledgers import ENGINES
-from support.streaming import DONE, REPORT, ROLE, STOP, USAGE, Stream, StreamingReader, charged, chunk, events, opened
+from support.streaming import Stream, StreamingReader, charged, events, opened
 from tok0n.domain.endpoints.chat_stream import KEEP_ALIVE
 from tok0n.domain.errors import (
     AccountingFailed,

@@ -8,9 +8,10 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.endpoint_cases import DONE, REPORT, ROLE, STOP, USAGE, chunk
 from support.fakes import FakeUpstream
 from support.gateways import InProcess, in_process
-from support.streaming import DONE, REPORT, ROLE, STOP, USAGE, Stream, StreamingReader, chunk
+from support.streaming import Stream, StreamingReader
 from tok0n.domain.errors import Tok0nError
 
 EVENTS = st.sampled_from(

@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute
 
 from support import sqlite
 from support.api_keys import create_key
+from support.endpoint_cases import BILLED, STREAMS
 from support.fakes import FakeUpstream
 from support.ledgers import NOW_US, Opened, open_engine
 from support.limiters import make_limiter
@@ -42,7 +43,12 @@ from tok0n.services.streams import StreamLimits, Streams
 from tok0n.settings import Settings, load, model_of
 
 EMAIL = "a@example.com"
-MODEL = make_model("demo", upstream="fake", upstream_model="upstream-demo")
+MODEL = make_model(
+    "demo",
+    upstream="fake",
+    upstream_model="upstream-demo",
+    endpoints=tuple(case.name for case in BILLED),
+)
 
 
 class InProcess(msgspec.Struct, kw_only=True):
@@ -91,7 +97,8 @@ async def in_process(
                 model=MODEL.id,
                 fingerprint=MODEL.fingerprint,
                 checked_at_us=1,
-                endpoints={"chat": EndpointCheck(checks={"ok": True}, latency_ms=1)},
+                endpoints={case.name: EndpointCheck(checks={"ok": True}, latency_ms=1) for case in BILLED},
+                streams={case.name: StreamCheck(passed=True) for case in STREAMS},
             )
         )
         catalogue = Catalogue({MODEL.id: MODEL}, db.models)
