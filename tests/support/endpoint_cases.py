@@ -279,7 +279,7 @@ RESPONSES_CASE = EndpointCase(
         terminal=b"",
         without_usage=_response_event("completed", 3, usage=None),
         bare_end=_response_event("completed", 3, usage=None),
-        failure=lambda error: _typed("error", sequence_number=3, code="server_error", param=None, **error),
+        failure=lambda error: _typed("error", sequence_number=3, **{"code": "server_error", "param": None} | error),
         keep_alive=b'event: keepalive\ndata: {"type":"keepalive","sequence_number":2}\n\n',
         text_of=lambda event: event["delta"] if event["type"] == "response.output_text.delta" else "",
         error_of=_response_error,

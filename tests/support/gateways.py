@@ -101,7 +101,8 @@ async def in_process(
                 streams={case.name: StreamCheck(passed=True) for case in STREAMS},
             )
         )
-        catalogue = Catalogue({MODEL.id: MODEL}, db.models)
+        stream_endpoints = [case.name for case in STREAMS]
+        catalogue = Catalogue({MODEL.id: MODEL}, db.models, stream_endpoints=stream_endpoints)
         await catalogue.refresh()
         limiter = limiter or make_limiter(
             clock, **({"key": 10**6, "user": 10**6, "upstream": 10**6} | dict(limits or {}))

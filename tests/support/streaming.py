@@ -48,7 +48,7 @@ class Stream:
         self.answer: StreamedAnswer
         self._gateway = gateway
         self._case = case
-        self._serving = asyncio.create_task(self._serve())
+        self.serving = asyncio.create_task(self._serve())
 
     async def _serve(self) -> None:
         pipeline = self._gateway.pipeline
@@ -66,15 +66,15 @@ class Stream:
 
     @property
     def has_begun(self) -> bool:
-        return self._serving.done()
+        return self.serving.done()
 
     async def begun(self) -> None:
         """Wait for the response. Raises the error that the client gets instead."""
-        await self._serving
+        await self.serving
 
     async def ended(self) -> Tok0nError | None:
         """Wait for the end of the stream. Returns the error that the client got."""
-        await self._serving
+        await self.serving
         error = await self.answer.task
         self.client.received += self.answer.body.take()
         self.answer.body.close()
@@ -87,6 +87,11 @@ async def charged(gateway: InProcess) -> list[tuple[str, int, str | None]]:
 
 
 async def opened(gateway: InProcess, case: EndpointCase = CHAT_CASE) -> tuple[Stream, FakeStream]:
-    """Ask for a stream. Returns it with its upstream's side."""
+    """Ask for a stream. Returns it with its upstream's side. Raises the error that comes before one."""
     stream = Stream(gateway, case)
-    return stream, await gateway.upstream.next_stream()
+    upstream = asyncio.create_task(gateway.upstream.next_stream())
+    await asyncio.wait([upstream, stream.serving], return_when=asyncio.FIRST_COMPLETED)
+    if not upstream.done():
+        upstream.cancel()
+        await stream.begun()
+    return stream, await upstream
