@@ -78,6 +78,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.now_us = NOW_US
         self.accounts: dict[str, AccountRow] = {}
         self.keys: dict[str, KeyRow] = {}
+        self.asked = 0
         self.requests: dict[str, RequestRow] = {}
         self.reservations: dict[str, NewReservation] = {}
         self.facts: dict[str, dict[str, Any]] = {}
@@ -106,7 +107,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(asked=ASKED)
     def reserve(self, asked: Asked) -> None:
-        reservation = self._reservation(asked, len(self.requests))
+        reservation = self._reservation(asked)
         result = self._submit(lambda: self.db.ledger.reserve(reservation))
         rows = self._reserve_in_model(reservation)
         if isinstance(rows, Rows):
@@ -117,8 +118,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(asked=st.lists(ASKED, min_size=2, max_size=5))
     def reserve_together(self, asked: list[Asked]) -> None:
         """Reserve in one group commit, whose requests differ in endpoint, stream and account."""
-        first = len(self.requests)
-        reservations = [self._reservation(one, first + number) for number, one in enumerate(asked)]
+        reservations = [self._reservation(one) for one in asked]
 
         async def submit() -> list[Any]:
             return await asyncio.gather(*(outcome(self.db.ledger.reserve(new)) for new in reservations))
@@ -294,11 +294,12 @@ class LedgerMachine(RuleBasedStateMachine):
             self.runner.close()
             shutil.rmtree(self.folder)
 
-    def _reservation(self, asked: Asked, number: int) -> NewReservation:
+    def _reservation(self, asked: Asked) -> NewReservation:
+        self.asked += 1
         account_id = list(self.accounts)[asked.which]
         endpoint, is_stream = asked.call
         return NewReservation(
-            request_id=f"r{number}",
+            request_id=f"r{self.asked}",
             account_id=account_id,
             api_key_id=self.key_ids[account_id],
             model=f"demo-{asked.which}",
@@ -315,7 +316,7 @@ class LedgerMachine(RuleBasedStateMachine):
         rows = _rows_or_error(lambda: ledger_rules.reserve(new, account=account, key=key))
         if isinstance(rows, Rows):
             self.reservations[new.request_id] = new
-            self.facts[new.request_id] = dict.fromkeys(schema.request.c.keys() - RULED - UNREADABLE) | {
+            self.facts[new.request_id] = dict.fromkeys(set(schema.request.c.keys()) - RULED - UNREADABLE) | {
                 "api_key_id": new.api_key_id,
                 "model": new.model,
                 "endpoint": new.endpoint,

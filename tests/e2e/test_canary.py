@@ -6,6 +6,7 @@ A server gets every kind of call of every endpoint.
 import asyncio
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -61,7 +62,7 @@ async def test_no_content_of_a_stream_is_ever_kept(tmp_path: Path) -> None:
     assert_nothing_is_kept(tmp_path, api_key)
 
 
-EXTRAS = {
+EXTRAS: dict[str, dict[str, Any]] = {
     "chat": {"user": PROMPT, "metadata": {"a": PROMPT}, "stop": [PROMPT]},
     "embeddings": {"user": PROMPT},
     "responses": {"user": PROMPT, "metadata": {"a": PROMPT}, "instructions": PROMPT},
@@ -131,11 +132,12 @@ async def everything(case: EndpointCase, base_url: str, api_key: str, upstream: 
         assert got.status in statuses, (case.name, got)
         answered += 1
 
+    unknown: dict[str, Any] = {PROMPT: PROMPT}
     answer = case.answer(ANSWERED)
     upstream.behaviour = ok(msgspec.json.encode(answer))
     body = case.body(PROMPT, **EXTRAS[case.name])
     await asked(body, 200)
-    for broken in (body[:-1], body + b"x", body.replace(b'"model"', PROMPT.encode()), case.body(**{PROMPT: PROMPT})):
+    for broken in (body[:-1], body + b"x", body.replace(b'"model"', PROMPT.encode()), case.body(**unknown)):
         await asked(broken, 400)
     await asked(case.body(model=PROMPT), 400)
     await asked(body, 401, key=api_key[:-1] + ("1" if api_key.endswith("0") else "0"))

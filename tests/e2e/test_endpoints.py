@@ -9,7 +9,7 @@ import pytest
 from support.endpoint_cases import BILLED, CASES, CHAT_CASE, COUNT_CASE, MESSAGES_CASE, SERVED
 from support.gateways import ServerProcess, prepared
 from support.http import Answer, call, request
-from support.scripted_upstream import ScriptedUpstream, hang, status
+from support.scripted_upstream import ScriptedUpstream, hang, status, well
 
 pytestmark = pytest.mark.anyio
 
@@ -113,7 +113,7 @@ async def test_counting_tokens_costs_nothing_and_takes_no_concurrency(tmp_path: 
         async with ServerProcess(tmp_path) as server:
             waiting = asyncio.create_task(call(CHAT_CASE, server.base_url, api_key))
             await upstream.until(lambda: len(upstream.requests) == 1)
-            upstream.behaviour = None
+            upstream.behaviour = well
             rejected = await call(CHAT_CASE, server.base_url, api_key)
             got = await post(server.base_url, COUNT_CASE.path, COUNT_CASE.body(), x_api_key=api_key)
             waiting.cancel()

@@ -16,7 +16,7 @@ from support.fakes import ANSWER
 from support.gateways import Running, running
 from support.http import Answer, chat, chat_body
 from support.http import call as call_endpoint
-from support.scripted_upstream import FAULTS, ScriptedUpstream, faults_of, http, ok, raw, status, usage
+from support.scripted_upstream import FAULTS, ScriptedUpstream, faults_of, http, ok, raw, status, usage, well
 
 pytestmark = pytest.mark.anyio
 
@@ -64,7 +64,7 @@ async def test_every_failure_is_a_502_that_costs_nothing(
             assert answer.headers["x-should-retry"] == "false"
         balance = (await gateway.account()).balance
         assert (balance.posted, balance.pending) == (1_000_000, 0)
-    upstream.behaviour = None
+    upstream.behaviour = well
     for case in CASES:
         after = await call(gateway, case)
         assert (after.status, after.headers["x-tok0n-charged"]) == (200, str(case.charged)), "the next is not harmed"

@@ -73,6 +73,7 @@ async def test_an_answer_costs_what_it_reports_and_nothing_more(tmp_path: Path, 
     async with in_process(tmp_path, upstream) as gateway:
         answer, begun = await call(gateway, case.body(), case=case)
         assert answer.body == case.answer_body.replace(b"upstream-demo", b"demo")
+        assert begun.reserved is not None
         assert begun.reserved >= case.charged
         (row,) = await gateway.db.rows(schema.request)
         assert (row["status"], row["charged"], row["code"], row["endpoint"]) == (*case.row, case.name)

@@ -39,6 +39,11 @@ def ok(body: bytes = ANSWER) -> Behaviour:
     return raw(http(body))
 
 
+async def well(writer: asyncio.StreamWriter) -> None:
+    """Give a good answer: of chat, or as the behaviour of a `ScriptedUpstream` of the endpoint that is asked."""
+    await ok()(writer)
+
+
 def status(code: int, body: bytes = b'{"error":{"message":"It failed.","type":"server_error"}}') -> Behaviour:
     return raw(http(body, status=code))
 
@@ -49,7 +54,7 @@ def usage(text: bytes) -> Behaviour:
 
 def _counts(case: EndpointCase) -> dict[str, Behaviour]:
     """Return answers with impossible values of the first count of tokens, and of the total."""
-    answers = {}
+    answers: dict[str, Behaviour] = {}
     for member in (case.count, "total_tokens"):
         before, name, rest = case.answer_body.partition(b'"%b":' % member.encode())
         if name:
@@ -198,7 +203,7 @@ class ScriptedUpstream:
     """
 
     def __init__(self, behaviour: Behaviour | None = None) -> None:
-        self.behaviour = behaviour
+        self.behaviour = behaviour or well
         self.requests: list[bytes] = []
         self.connections = 0
         self.closed_connections = 0
@@ -253,7 +258,7 @@ class ScriptedUpstream:
             body = await reader.readexactly(int(lengths[0].split(b":")[1]))
             self.requests.append(head + body)
             self.changed.set()
-            behaviour = self.behaviour or ok(case_of(head).answer_body)
+            behaviour = ok(case_of(head).answer_body) if self.behaviour is well else self.behaviour
             behaving = asyncio.ensure_future(behaviour(writer))
             leaving = asyncio.ensure_future(reader.read(1)) if behaviour is hang else None
             if leaving is None:
