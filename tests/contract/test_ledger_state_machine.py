@@ -24,46 +24,19 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from support.endpoint_cases import CASES
+from support.ledger_calls import ASKED, MILLISECONDS, TOKENS, Asked, hours_expected, hours_read
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
 from tok0n.domain import ledger_rules
 from tok0n.domain.accounts import KeyLimits
 from tok0n.domain.errors import AlreadyResolved, Tok0nError
-from tok0n.domain.ledger import US_AN_HOUR, Balance, NewReservation, Receipt, Release, RequestStatus, Settlement
+from tok0n.domain.ledger import Balance, NewReservation, Receipt, Release, RequestStatus, Settlement
 from tok0n.domain.ledger_rules import AccountRow, KeyRow, RequestRow, Rows
 from tok0n.domain.usage import Usage
 
-TOKENS = st.integers(min_value=1, max_value=400)
-CALLS = st.sampled_from([(case.name, is_stream) for case in CASES for is_stream in {False, case.stream is not None}])
-"""The endpoint of a request, and whether it asks for a stream."""
-
-MILLISECONDS = st.none() | st.integers(0, 1_000)
 UNREADABLE = {"process_id"}
 """PostgreSQL names the process that reserved."""
 
-
 RULED = set(RequestRow.__struct_fields__)
-
-
-class Hour(msgspec.Struct, frozen=True, kw_only=True):
-    """The use of an hour."""
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    charged: int = 0
-
-
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request asks for."""
-
-    which: int
-    tokens: int
-    lifetime_us: int
-    call: tuple[str, bool]
-
-
-ASKED = st.builds(Asked, which=st.integers(0, 1), tokens=TOKENS, lifetime_us=st.integers(1, 50), call=CALLS)
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -271,16 +244,7 @@ class LedgerMachine(RuleBasedStateMachine):
             id_: {name: value for name, value in msgspec.structs.asdict(row).items() if name != "id"} | self.facts[id_]
             for id_, row in self.requests.items()
         }
-        hours = {
-            (row["account_id"], row["hour"], row["api_key_id"], row["model"]): Hour(
-                requests=row["requests"],
-                prompt_tokens=row["prompt_tokens"],
-                completion_tokens=row["completion_tokens"],
-                charged=row["charged"],
-            )
-            for row in self._rows(schema.usage_hour)
-        }
-        assert hours == self._hours_of_model()
+        assert hours_read(self._rows(schema.usage_hour)) == hours_expected(self.requests, self.facts)
         entries = [
             (row["account_id"], row["kind"], row["amount"], row["posted_after"], row["request_id"])
             for row in sorted(self._rows(schema.ledger_entry), key=lambda row: int(row["id"]))
@@ -331,21 +295,6 @@ class LedgerMachine(RuleBasedStateMachine):
     def _expire_in_model(self, rows: Rows) -> None:
         self._keep(rows)
         self.facts[rows.request.id] |= {"code": "expired", "resolved_at_us": self.now_us}
-
-    def _hours_of_model(self) -> dict[tuple[str, int, str, str], Hour]:
-        hours: dict[tuple[str, int, str, str], Hour] = {}
-        for id_, row in self.requests.items():
-            facts = self.facts[id_]
-            if row.status is RequestStatus.SETTLED:
-                at = (row.account_id, facts["resolved_at_us"] // US_AN_HOUR, facts["api_key_id"], facts["model"])
-                before = hours.get(at, Hour())
-                hours[at] = Hour(
-                    requests=before.requests + 1,
-                    prompt_tokens=before.prompt_tokens + facts["prompt_tokens"],
-                    completion_tokens=before.completion_tokens + facts["completion_tokens"],
-                    charged=before.charged + row.charged,
-                )
-        return hours
 
     def _is_stream(self, rows: Rows) -> bool:
         return self.reservations[rows.request.id].is_stream
