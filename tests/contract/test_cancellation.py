@@ -12,7 +12,7 @@ import pytest
 from support.cancelling import cancelled_at_each_await
 from support.endpoint_cases import BILLED, CASES, CHAT_CASE, COUNT_CASE, EndpointCase
 from support.fakes import FakeClock, FakeUpstream
-from support.gateways import MODEL, InProcess, in_process
+from support.gateways import SERVING, InProcess, in_process
 from support.ledgers import ENGINES, schema
 from support.limiters import KINDS, open_limiter, slots
 from tok0n.domain.errors import Tok0nError, UpstreamFailed
@@ -118,10 +118,10 @@ async def test_a_verification_that_never_reached_the_upstream_holds_no_global_sl
         )
 
         def verification() -> Coroutine[Any, Any, Any]:
-            return verify(MODEL)
+            return verify(SERVING)
 
         with ignoring_aborted_connections():
             async for _ in cancelled_at_each_await(verification):
                 assert (await slots(limiter, clock, ""))[1] == upstream.cancelled
-        await verify(MODEL)
+        await verify(SERVING)
         assert (await slots(limiter, clock, ""))[1] == upstream.cancelled
