@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -220,9 +221,10 @@ class LedgerMachine(RuleBasedStateMachine):
     def the_database_is_the_model(self) -> None:
         if not hasattr(self, "emails"):
             return
+        found = self._run(self.db.store.read(_read_all))
         accounts = {
             row["id"]: AccountRow(posted=row["posted"], pending=row["pending"], is_open=row["status"] == "open")
-            for row in self._rows(schema.account)
+            for row in found["account"]
         }
         assert accounts == self.accounts
         keys = {
@@ -233,10 +235,10 @@ class LedgerMachine(RuleBasedStateMachine):
                 expires_at_us=row["expires_at_us"],
                 is_revoked=row["revoked_at_us"] is not None,
             )
-            for row in self._rows(schema.api_key)
+            for row in found["api_key"]
         }
         assert keys == self.keys
-        requests = {row.pop("id"): row for row in self._rows(schema.request)}
+        requests = {row.pop("id"): row for row in found["request"]}
         for row in requests.values():
             for name in UNREADABLE:
                 del row[name]
@@ -244,10 +246,10 @@ class LedgerMachine(RuleBasedStateMachine):
             id_: {name: value for name, value in msgspec.structs.asdict(row).items() if name != "id"} | self.facts[id_]
             for id_, row in self.requests.items()
         }
-        assert hours_read(self._rows(schema.usage_hour)) == hours_expected(self.requests, self.facts)
+        assert hours_read(found["usage_hour"]) == hours_expected(self.requests, self.facts)
         entries = [
             (row["account_id"], row["kind"], row["amount"], row["posted_after"], row["request_id"])
-            for row in sorted(self._rows(schema.ledger_entry), key=lambda row: int(row["id"]))
+            for row in sorted(found["ledger_entry"], key=lambda row: int(row["id"]))
         ]
         assert entries == self.entries
 
@@ -322,10 +324,6 @@ class LedgerMachine(RuleBasedStateMachine):
     def _close(self) -> None:
         self._run(self.stack.aclose())
 
-    def _rows(self, table: Any) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self._run(self.db.rows(table))
-        return rows
-
     def _run(self, work: Any) -> Any:
         return self.runner.run(work)
 
@@ -334,6 +332,12 @@ class LedgerMachine(RuleBasedStateMachine):
             return await outcome(submit())
 
         return self._run(run())
+
+
+def _read_all(tx: sa.Connection) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of each table, read in one transaction."""
+    tables = (schema.account, schema.api_key, schema.request, schema.usage_hour, schema.ledger_entry)
+    return {table.name: [dict(row) for row in tx.execute(sa.select(table)).mappings()] for table in tables}
 
 
 def _rows_or_error(rule: Callable[[], Rows]) -> Rows | Tok0nError:
