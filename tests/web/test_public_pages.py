@@ -12,7 +12,8 @@ from support.mailbox import Mailbox
 from support.scripted_upstream import ScriptedUpstream
 from support.users import join, mail_settings
 from support.visitor import Visitor, text_of
-from tok0n.web.public.docs import GUIDE, WRITTEN_BASE_URL
+from tok0n.domain.endpoints.chat import CHAT
+from tok0n.web.public.docs import GUIDE, WRITTEN_BASE_URL, guide_of
 
 pytestmark = pytest.mark.anyio
 
@@ -85,7 +86,7 @@ async def test_every_link_of_a_public_page_leads_somewhere(site: Running, visito
                 assert f'id="{target.fragment}"' in answer.text, f"{path}: {link}"
             if target.path:
                 waiting.append(target.path + (f"?{target.query}" if target.query else ""))
-    assert {f"/docs/{page.slug}" for page in GUIDE} <= seen
+    assert {f"/docs/{page.slug}" for page in guide_of([CHAT])} <= seen
 
 
 async def test_llms_txt_names_what_a_program_needs(site: Running, visitor: Visitor) -> None:

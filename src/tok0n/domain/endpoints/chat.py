@@ -181,7 +181,9 @@ def _read_output(values: Mapping[str, Any]) -> Output:
 
 def _read_delta(values: Any) -> str:
     choices = values.get("choices") if type(values) is dict else None
-    deltas = [choice.get("delta") for choice in choices or () if type(choice) is dict]
+    if type(choices) is not list:
+        return ""
+    deltas = [choice.get("delta") for choice in choices if type(choice) is dict]
     texts = [delta.get("content") for delta in deltas if type(delta) is dict]
     return "".join(text for text in texts if type(text) is str)
 

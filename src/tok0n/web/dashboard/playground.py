@@ -20,7 +20,7 @@ from tok0n.web.rendering.endpoints import GET_POST, POST, page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
 from tok0n.web.rendering.pushed_response import PushedResponse
-from tok0n.web.rendering.snippets import ServedEndpoint, find_served
+from tok0n.web.rendering.snippets import ServedEndpoint, Snippets, find_served, make_snippets
 
 OUTPUT_TOKENS = 500
 """The output limit that the form suggests."""
@@ -125,6 +125,7 @@ class _PlaygroundPages:
             keys=await self._dashboard.api_keys.active(page.account_id),
             offered=offered,
             served=served,
+            snippets=None if served is None else self._snippets(page, served),
             balance=await self._dashboard.history.balance(page.account_id),
             suggested_output=OUTPUT_TOKENS,
             bound=bound,
@@ -137,6 +138,13 @@ class _PlaygroundPages:
             repeated=await self._receipt(page, result.repeated_id),
             form_error=form_error,
         )
+
+    def _snippets(self, page: PageRequest, served: ServedEndpoint) -> Snippets | None:
+        """Return example code with the chosen model, without the texts of the form. None if all models are for chat."""
+        if not self._dashboard.catalogue.has_endpoints:
+            return None
+        chosen = [model.id for model in served.models if model.id == page.form.get("model")]
+        return make_snippets(served.endpoint, page.context.base_url, model=(chosen or [served.models[0].id])[0])
 
     async def _receipt(self, page: PageRequest, request_id: str | None) -> RequestRecord | None:
         """Return the record of a request. None without an id, or if the request was rejected before a reservation."""
