@@ -31,7 +31,7 @@ def codes_of(page: str) -> dict[str, str]:
 
 
 async def billed(demo: ServerProcess, api_key: str) -> int:
-    answer = await request(demo.base_url, "GET", "/balance", headers={"authorization": f"Bearer {api_key}"})
+    answer = await request(demo.base_url, "GET", "/v1/balance", headers={"authorization": f"Bearer {api_key}"})
     return 1_000_000 - int(answer.json["posted"])
 
 

@@ -221,16 +221,16 @@ def _make_request(*, model: str, text: str, system: str = "", output_tokens: int
 def _read_output(values: Mapping[str, Any]) -> Output:
     """Return the first numbers of the first vectors, or the vectors if they aren't lists of numbers."""
     vectors = [item["embedding"] for item in values["data"]]
-    shown = vectors[:_VECTORS_SHOWN]
-    beginnings = [vector[:_NUMBERS_SHOWN] for vector in shown if type(vector) is list]
-    if len(beginnings) != len(shown) or not all(type(number) in {int, float} for row in beginnings for number in row):
-        return Output(content=shown, counts=(("Vectors", len(vectors)),))
+    first = vectors[:_VECTORS_SHOWN]
+    beginnings = [vector[:_NUMBERS_SHOWN] for vector in first if type(vector) is list]
+    if len(beginnings) != len(first) or not all(type(number) in {int, float} for row in beginnings for number in row):
+        return Output(content=first, counts=(("Vectors", len(vectors)),))
     lines = [
         f"[{', '.join(f'{number:.6g}' for number in row)}{', …' if len(vector) > len(row) else ''}]"
-        for vector, row in zip(shown, beginnings, strict=True)
+        for vector, row in zip(first, beginnings, strict=True)
     ]
-    if len(vectors) > len(shown):
-        lines.append(f"{len(vectors) - len(shown):,} more")
+    if len(vectors) > len(first):
+        lines.append(f"{len(vectors) - len(first):,} more")
     return Output(content="\n".join(lines), counts=(("Vectors", len(vectors)), ("Dimensions", len(vectors[0]))))
 
 

@@ -143,8 +143,9 @@ class _PlaygroundPages:
         """Return example code with the chosen model, without the texts of the form. None if all models are for chat."""
         if not self._dashboard.catalogue.has_endpoints:
             return None
-        chosen = [model.id for model in served.models if model.id == page.form.get("model")]
-        return make_snippets(served.endpoint, page.context.base_url, model=(chosen or [served.models[0].id])[0])
+        ids = [model.id for model in served.models]
+        selected = page.form.get("model", "")
+        return make_snippets(served.endpoint, page.context.base_url, model=selected if selected in ids else ids[0])
 
     async def _receipt(self, page: PageRequest, request_id: str | None) -> RequestRecord | None:
         """Return the record of a request. None without an id, or if the request was rejected before a reservation."""
