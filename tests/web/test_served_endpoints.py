@@ -22,7 +22,7 @@ from support.users import join, mail_settings
 from support.visitor import Visitor, text_of
 from tok0n.domain.endpoints import ENDPOINTS
 from tok0n.domain.endpoints.names import PATHS
-from tok0n.web.public.docs import GUIDE
+from tok0n.web.public.docs import GUIDE, WRITTEN_BASE_URL, WRITTEN_MODEL, Page, read
 from tok0n.web.rendering.snippets import make_snippets
 
 pytestmark = pytest.mark.anyio
@@ -208,6 +208,14 @@ def test_snippets_call_the_endpoint_with_any_model(endpoint: Any, model: str) ->
     constants = {node.value for node in program if isinstance(node, ast.Constant)}
     assert {model, "https://example.com/tok0n" + ("" if snippets.sdk == "Anthropic" else "/v1")} <= constants
     assert f"model: {json.dumps(model, ensure_ascii=False)}," in snippets.node
+
+
+@pytest.mark.parametrize("page", [page for page in GUIDE if page.endpoint and not page.streams], ids=lambda it: it.slug)
+def test_the_docs_of_an_endpoint_have_its_node_program(page: Page) -> None:
+    """The program of the pages, which tests/clients/test_snippets.py runs. Chat's docs have programs of their own."""
+    (endpoint,) = (endpoint for endpoint in SHOWN if endpoint.name == page.endpoint)
+    program = make_snippets(endpoint, WRITTEN_BASE_URL, model=WRITTEN_MODEL).node
+    assert (f"```js\n{program}\n```" in read(page)) == (page.endpoint != "chat")
 
 
 async def test_a_server_without_listed_models_still_has_its_pages(

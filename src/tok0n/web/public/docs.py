@@ -23,8 +23,10 @@ from tok0n.web.rendering.page_request import PageRequest
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
-WRITTEN_BASE_URL = "http://127.0.0.1:8080/v1"
-"""The base URL in the files, which `docs` replaces with this server's."""
+WRITTEN_URL = "http://127.0.0.1:8080"
+"""The public URL in the files, which `docs` replaces with this server's."""
+
+WRITTEN_BASE_URL = f"{WRITTEN_URL}/v1"
 
 WRITTEN_MODEL = "demo"
 """The model in the files, which `docs` replaces with a listed one."""
@@ -123,7 +125,7 @@ def docs_routes(context: PageContext, *, catalogue: Catalogue, endpoints: Sequen
         if page is None:
             raise HTTPException(404)
         text = _without_missing_paths(read(page), endpoints)
-        text = _with_model(text, page, catalogue).replace(WRITTEN_BASE_URL, context.base_url)
+        text = _with_model(text, page, catalogue).replace(WRITTEN_URL, context.public_url)
         if is_markdown:
             return PlainTextResponse(text, media_type="text/markdown; charset=utf-8")
         return page_request.render("docs.html", page=page, guide=guide, content=render(text, context.prefix))
