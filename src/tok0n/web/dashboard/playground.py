@@ -80,14 +80,12 @@ class _PlaygroundPages:
 
     async def bound(self, page: PageRequest) -> Response:
         """Render only the bound, which the page requests while the user types."""
-        noun = ""
         try:
             served = self._served(page)
-            noun = served.example.form.text_noun
             request = await self._estimate(page, served.endpoint, _body(page.form, served.example))
         except (FormError, Overloaded) as error:
-            return page.render("bound.html", bound=None, status_text=error.message, text_noun=noun)
-        return page.render("bound.html", bound=request.bound, status_text="", text_noun=noun)
+            return page.render("bound.html", bound=None, status_text=error.message)
+        return page.render("bound.html", bound=request.bound, status_text="")
 
     def _served(self, page: PageRequest) -> ServedEndpoint:
         """Return the endpoint of the form, or the first one. Raises `FormError` if no listed model serves it."""
