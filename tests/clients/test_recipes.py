@@ -1,22 +1,17 @@
 """Every recipe of the docs runs as it is written, against a real server."""
 
-import asyncio
-import os
 import re
 from pathlib import Path
 
 import pytest
 
-from support.gateways import ServerProcess, environment
+from support.example_code import OURS, RECIPES, run
+from support.gateways import ServerProcess
 
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parent.parent.parent
-NODE = Path(__file__).parent / "node"
-RECIPES = Path(__file__).parent / "recipes" / ".venv" / "bin"
-OURS = ROOT / ".venv" / "bin"
 WRITTEN = "http://127.0.0.1:8080/v1"
-SECONDS_MAX = 120
 
 
 def recipes(page: str) -> dict[str, tuple[str, str]]:
@@ -29,34 +24,6 @@ def recipes(page: str) -> dict[str, tuple[str, str]]:
         assert code is not None, heading
         found[heading] = (code[1], code[2])
     return found
-
-
-async def run(language: str, code: str, *, api_key: str, folder: Path, python: Path) -> str:
-    """What it prints, or why it failed."""
-    commands = {
-        "sh": ["bash", "-euo", "pipefail", "-c", code],
-        "python": [str(python), "-W", "ignore", "-c", code],
-        "js": [str(OURS / "node"), "--input-type=module", "--eval", code],
-    }
-    folder.mkdir()
-    process = await asyncio.create_subprocess_exec(
-        *commands[language],
-        cwd=NODE if language == "js" else folder,
-        env=environment(
-            {
-                "TOK0N_API_KEY": api_key,
-                "PATH": f"{OURS}:{os.environ['PATH']}",
-                "LLM_USER_PATH": str(folder),
-                "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-                "DO_NOT_TRACK": "1",
-            }
-        ),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    async with asyncio.timeout(SECONDS_MAX):
-        out, _ = await process.communicate()
-    return out.decode() if process.returncode == 0 else f"FAILED: {out.decode()}"
 
 
 async def test_the_streaming_pages_node_snippet_streams(tmp_path: Path) -> None:
