@@ -68,5 +68,5 @@ bench-ab: ## Compare the CPU per request with another commit: BASE=COMMIT
 	@exec .venv/bin/python benchmarks/ab.py "$(BASE)" $(ARGS)
 
 clean: ## Remove what was made here; settings and databases stay
-	rm -rf .venv .uv dist src/tok0n/web/assets/htmx.min.js src/tok0n/web/assets/.htmx .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis tests/clients/node/node_modules tests/clients/recipes/.venv-* tests/clients/agents/node_modules
+	rm -rf .venv .uv dist src/tok0n/web/assets/htmx.min.js src/tok0n/web/assets/.htmx .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis tests/clients/node/node_modules tests/clients/recipes/.venv tests/clients/agents/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

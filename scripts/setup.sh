@@ -67,14 +67,14 @@ node_packages() {
 recipe_packages() {
     local folder=tests/clients/recipes group uv
     for group in libraries agents aider; do
-        if cmp -s $folder/uv.lock $folder/.venv-$group/.made; then
+        if cmp -s $folder/uv.lock $folder/.venv/$group/.made; then
             continue
         fi
         say "getting what the docs' recipes use: $group"
         uv=$(find_uv "$(find_python)") || die "uv is needed, and cannot be had"
-        UV_PROJECT_ENVIRONMENT=.venv-$group "$uv" sync --quiet --frozen --only-group $group --project $folder \
+        UV_PROJECT_ENVIRONMENT=.venv/$group "$uv" sync --quiet --frozen --only-group $group --project $folder \
             --python "$(find_python)" || die "uv sync failed in $folder for the group $group"
-        cp $folder/uv.lock $folder/.venv-$group/.made
+        cp $folder/uv.lock $folder/.venv/$group/.made
     done
 }
 

@@ -49,7 +49,7 @@ async def test_answers_streams_counts_and_errors_are_what_the_sdk_expects(tmp_pa
 async def run(api_key: str, good: str, failing: str, other_key: str) -> dict[str, Any]:
     """What the script prints."""
     process = await asyncio.create_subprocess_exec(
-        str(RECIPES / ".venv-libraries" / "bin" / "python"),
+        str(RECIPES / ".venv" / "libraries" / "bin" / "python"),
         "-W",
         "ignore",
         str(RECIPES / "messages.py"),
@@ -68,7 +68,7 @@ async def run(api_key: str, good: str, failing: str, other_key: str) -> dict[str
 
 async def test_the_table_of_documented_fields_is_that_of_this_sdk() -> None:
     process = await asyncio.create_subprocess_exec(
-        str(RECIPES / ".venv-libraries" / "bin" / "python"),
+        str(RECIPES / ".venv" / "libraries" / "bin" / "python"),
         "-c",
         "import json, support.anthropic_sdk as sdk; print(json.dumps(sdk.make_table()))",
         cwd=Path(__file__).parent.parent,

@@ -1,21 +1,18 @@
 """Every recipe of the docs that says so runs as it is written, against a real server, and is billed exactly."""
 
 import asyncio
-import contextlib
 import os
 import platform
 import re
 import sys
-import tomllib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
-from support.gateways import ServerProcess, environment
-from support.http import request
+from support.demos import Demo, running_demo
+from support.gateways import environment
 
 pytestmark = pytest.mark.anyio
 
@@ -116,7 +113,7 @@ def path_of(recipe: Recipe, folder: Path) -> str:
     tools = folder / "bin"
     tools.mkdir()
     (tools / "opencode").symlink_to(AGENTS / "opencode-linux-x64" / "bin" / "opencode")
-    group = HERE / "recipes" / f".venv-{GROUPS.get(recipe.heading, 'libraries')}" / "bin"
+    group = HERE / "recipes" / ".venv" / GROUPS.get(recipe.heading, "libraries") / "bin"
     named = [tools, AGENTS / ".bin", OURS, *([group] if recipe.heading == "Aider" else [])]
     return os.pathsep.join([*map(str, named), os.environ["PATH"]])
 
@@ -124,7 +121,7 @@ def path_of(recipe: Recipe, folder: Path) -> str:
 async def run(recipe: Recipe, language: str, code: str, *, folder: Path, variables: Mapping[str, str]) -> str:
     """Return what a snippet prints, or why it failed."""
     group = GROUPS.get(recipe.heading)
-    python = OURS / "python" if group is None else HERE / "recipes" / f".venv-{group}" / "bin" / "python"
+    python = OURS / "python" if group is None else HERE / "recipes" / ".venv" / group / "bin" / "python"
     commands = {
         "sh": ["bash", "-euo", "pipefail", "-c", code],
         "python": [str(python), "-W", "ignore", "-c", code],
@@ -148,67 +145,24 @@ async def run(recipe: Recipe, language: str, code: str, *, folder: Path, variabl
     return out.decode() if process.returncode == 0 else f"FAILED: {out.decode()}"
 
 
-class Demo:
-    """A demo, and what its simulated upstream reported."""
-
-    def __init__(self, server: ServerProcess, folder: Path) -> None:
-        self.server = server
-        self._folder = folder
-
-    async def run(self, recipe: Recipe) -> list[str]:
-        """Return what each snippet of a recipe prints, once its settings are in their files below a home of its own."""
-        folder = self._folder / re.sub(r"\W", "-", recipe.heading)
-        folder.mkdir()
-        for name, text in recipe.files.items():
-            path = folder / name.removeprefix("~/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text.replace(WRITTEN, self.server.base_url))
-        variables = {
-            "HOME": str(folder),
-            "LLM_USER_PATH": str(folder),
-            "PATH": path_of(recipe, folder),
-            "TOK0N_API_KEY": self.server.ready["api_key"],
-        }
-        return [
-            await run(recipe, language, code.replace(WRITTEN, self.server.base_url), folder=folder, variables=variables)
-            for language, code in recipe.snippets
-        ]
-
-    async def charged(self) -> int:
-        """Return what the account has paid, once no request is in progress."""
-        headers = {"authorization": f"Bearer {self.server.ready['api_key']}"}
-        async with asyncio.timeout(10):
-            while True:
-                answer = await request(self.server.base_url, "GET", "/v1/balance", headers=headers)
-                balance: dict[str, int] = msgspec.json.decode(answer.body)
-                if not balance["pending"]:
-                    return 1_000_000 - balance["posted"]
-                await asyncio.sleep(0.05)
-
-    async def reported(self) -> int:
-        """Return the tokens of all answers but those that verified the models."""
-        settings = tomllib.loads((self._folder / "data" / "tok0n.toml").read_text())["upstreams"]["simulated"]
-        key = Path(settings["api_key"].removeprefix("file:")).read_text().strip()
-        headers = {"authorization": f"Bearer {key}"}
-        answer = await request(settings["base_url"], "GET", "/v1/simulated/answers", headers=headers)
-        return sum(tokens_of(found["usage"]) for found in msgspec.json.decode(answer.body)["data"])
-
-
-def tokens_of(usage: dict[str, Any] | None) -> int:
-    """Return the tokens of an answer, in the shape of any endpoint. An answer of count_tokens has no usage."""
-    if usage is None:
-        return 0
-    if "total_tokens" in usage:
-        return int(usage["total_tokens"])
-    names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
-    return sum(usage.get(name) or 0 for name in names)
-
-
-@contextlib.asynccontextmanager
-async def opened(folder: Path, *arguments: str) -> AsyncIterator[Demo]:
-    """Start a demo."""
-    async with ServerProcess(folder, *arguments, "--data", str(folder / "data"), command="demo") as server:
-        yield Demo(server, folder)
+async def run_recipe(demo: Demo, recipe: Recipe) -> list[str]:
+    """Return what each snippet of a recipe prints, once its settings are in their files below a home of its own."""
+    folder = demo.folder / re.sub(r"\W", "-", recipe.heading)
+    folder.mkdir()
+    for name, text in recipe.files.items():
+        path = folder / name.removeprefix("~/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace(WRITTEN, demo.server.base_url))
+    variables = {
+        "HOME": str(folder),
+        "LLM_USER_PATH": str(folder),
+        "PATH": path_of(recipe, folder),
+        "TOK0N_API_KEY": demo.server.ready["api_key"],
+    }
+    return [
+        await run(recipe, language, code.replace(WRITTEN, demo.server.base_url), folder=folder, variables=variables)
+        for language, code in recipe.snippets
+    ]
 
 
 def test_the_table_says_of_each_recipe_whether_it_is_run() -> None:
@@ -223,7 +177,7 @@ async def check(demo: Demo, found: list[Recipe]) -> None:
     """Run recipes. Every snippet shows the model's answer, and is charged what the upstream reported."""
     before, charged = await demo.reported(), 0
     for recipe in found:
-        for printed in await demo.run(recipe):
+        for printed in await run_recipe(demo, recipe):
             assert "simulated model" in printed, f"{recipe.heading}: {printed}"
         paid = await demo.charged()
         assert (paid, paid > charged) == (await demo.reported() - before, True), recipe.heading
@@ -231,12 +185,12 @@ async def check(demo: Demo, found: list[Recipe]) -> None:
 
 
 async def test_the_recipes_that_call_chat_run_without_streaming(tmp_path: Path) -> None:
-    async with opened(tmp_path) as demo:
+    async with running_demo(tmp_path) as demo:
         await check(demo, chat_and_others()[0])
 
 
 async def test_the_recipes_of_other_endpoints_run_as_they_are_written(tmp_path: Path) -> None:
-    async with opened(tmp_path, "--streaming") as demo:
+    async with running_demo(tmp_path, "--streaming") as demo:
         await check(demo, chat_and_others()[1])
 
 
@@ -245,14 +199,14 @@ async def test_the_recipes_of_coding_agents_run_as_they_are_written(tmp_path: Pa
     if why := recipes()[name].cannot_run:
         pytest.skip(why)
     assert table()[name].is_run
-    async with opened(tmp_path, "--streaming") as demo:
+    async with running_demo(tmp_path, "--streaming") as demo:
         await check(demo, [recipes()[name]])
 
 
 async def test_the_streaming_pages_node_snippet_streams(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "guide" / "streaming.md").read_text()
     snippets = re.findall(r"```(js)\n(.*?)```", page, re.DOTALL)
-    async with opened(tmp_path, "--streaming") as demo:
-        (printed,) = await demo.run(Recipe(heading="streaming", text=page, snippets=snippets, files={}))
+    async with running_demo(tmp_path, "--streaming") as demo:
+        (printed,) = await run_recipe(demo, Recipe(heading="streaming", text=page, snippets=snippets, files={}))
     assert "simulated model" in printed
     assert printed.endswith("charged: 65 left: 999935\n")
