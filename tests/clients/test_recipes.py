@@ -5,7 +5,6 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -118,7 +117,7 @@ def path_of(recipe: Recipe, folder: Path) -> str:
     return os.pathsep.join([*map(str, named), os.environ["PATH"]])
 
 
-async def run(recipe: Recipe, language: str, code: str, *, folder: Path, variables: Mapping[str, str]) -> str:
+async def run(recipe: Recipe, language: str, code: str, *, folder: Path, variables: dict[str, str]) -> str:
     """Return what a snippet prints, or why it failed."""
     group = GROUPS.get(recipe.heading)
     python = OURS / "python" if group is None else HERE / "recipes" / ".venv" / group / "bin" / "python"
