@@ -40,14 +40,13 @@ async def results_of(demo: Demo, *command: str | Path) -> dict[str, list[Any]]:
     return results
 
 
-@pytest.mark.parametrize("group", COMMANDS)
-async def test_a_conversation_with_a_tool_call_is_billed_as_the_library_counts_it(tmp_path: Path, group: str) -> None:
+async def test_conversations_with_a_tool_call_are_billed_as_the_libraries_count_them(tmp_path: Path) -> None:
     async with running_demo(tmp_path, "--streaming") as demo:
-        before = await demo.reported()
-        results = await results_of(demo, *COMMANDS[group])
-        charged = await demo.charged()
-        assert charged == await demo.reported() - before
-    assert charged == sum(result[1] for result in results.values()) > 0
-    for name, (text, _, *more) in results.items():
-        for answer in (text, *more):
-            assert "the sum is 3" in answer, name
+        before, total = await demo.reported(), 0
+        for group, command in COMMANDS.items():
+            results = await results_of(demo, *command)
+            total += sum(result[1] for result in results.values())
+            assert await demo.charged() == await demo.reported() - before == total > 0, group
+            for name, (text, _, *more) in results.items():
+                for answer in (text, *more):
+                    assert "the sum is 3" in answer, name
