@@ -8,7 +8,7 @@ from support.gateways import environment
 
 ROOT = Path(__file__).parent.parent.parent
 NODE = ROOT / "tests" / "clients" / "node"
-RECIPES = ROOT / "tests" / "clients" / "recipes" / ".venv" / "bin"
+RECIPES = ROOT / "tests" / "clients" / "recipes" / ".venv" / "libraries" / "bin"
 OURS = ROOT / ".venv" / "bin"
 SECONDS_MAX = 120
 
