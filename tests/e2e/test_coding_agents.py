@@ -16,6 +16,7 @@ import pytest
 from support.anthropic_api import MESSAGE
 from support.anthropic_api import STREAM as MESSAGES_STREAM
 from support.client_streams import charged_tokens
+from support.endpoint_cases import CASES
 from support.gateways import Running, running
 from support.http import Answer, request
 from support.openai_api import RESPONSE
@@ -25,6 +26,8 @@ from support.streaming_client import StreamClient
 from support.streaming_upstream import StreamingUpstream
 
 pytestmark = pytest.mark.anyio
+
+CASE_OF = {case.path: case for case in CASES}
 
 MORE = 'endpoints = ["chat", "responses", "messages"]\n[server]\nstreaming = true\n'
 ASKED: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]
@@ -98,7 +101,7 @@ async def test_an_overloaded_server_says_when_to_retry(tmp_path: Path, path: str
     upstream = StreamingUpstream()
     async with (
         opened(tmp_path, upstream, overrides={"server.streams_max": 1}) as gateway,
-        StreamClient(gateway.base_url, gateway.api_key, body_of(path, stream=True), path=path) as first,
+        StreamClient(gateway.base_url, gateway.api_key, body_of(path, stream=True), case=CASE_OF[path]) as first,
     ):
         exchange = await upstream.next()
         answer = await post(gateway, path, stream=True)
@@ -157,7 +160,7 @@ async def test_a_stream_has_named_events(tmp_path: Path, path: str) -> None:
     upstream = ScriptedUpstream(raw(http(STREAMS[path], headers="content-type: text/event-stream\r\n")))
     async with (
         opened(tmp_path, upstream) as gateway,
-        StreamClient(gateway.base_url, gateway.api_key, body_of(path, stream=True), path=path) as client,
+        StreamClient(gateway.base_url, gateway.api_key, body_of(path, stream=True), case=CASE_OF[path]) as client,
     ):
         await client.begun()
         await client.ended()
@@ -176,7 +179,7 @@ async def test_four_streams_of_one_account_run_at_once_by_default(tmp_path: Path
     async with opened(tmp_path, upstream, limits=None) as gateway, contextlib.AsyncExitStack() as stack:
         body = body_of(path, stream=True)
         clients = [
-            await stack.enter_async_context(StreamClient(gateway.base_url, gateway.api_key, body, path=path))
+            await stack.enter_async_context(StreamClient(gateway.base_url, gateway.api_key, body, case=CASE_OF[path]))
             for _ in range(4)
         ]
         exchanges = [await upstream.next() for _ in clients]
