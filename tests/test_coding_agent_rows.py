@@ -97,7 +97,7 @@ ROWS: dict[int, tuple[str, list[str]]] = {
     14: (
         "end a stream that fails with the event that the client reads, and charge nothing",
         [
-            f"{ENDPOINTS}::test_a_stream_that_breaks_off_is_not_charged_and_says_so",
+            "e2e/test_streams.py::test_a_stream_whose_upstream_breaks_off_ends_with_an_error_event_and_costs_nothing",
             "domain/test_responses_stream_failures.py::test_our_failure_continues_the_response_that_the_client_knows",
             "domain/test_messages_stream_failures.py::test_the_error_event_has_the_shape_of_the_endpoint",
         ],

@@ -10,6 +10,7 @@ from msgspec import inspect
 from msgspec.structs import FieldInfo
 
 from tok0n.domain.email import parse_mailbox
+from tok0n.domain.endpoints import NAMED
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.settings import rules
@@ -225,10 +226,14 @@ class Conversion:
         upstreams = table_of(self._raw, "upstreams")
         if "upstream" in entry.values and get("upstream") not in upstreams:
             yield "upstream", f"names no declared upstream. {nearest(entry.values['upstream'], upstreams)}"
-        if get("max_output_tokens", 1) is None and get("endpoints") != ("embeddings",):
-            yield "max_output_tokens", f"is missing.{self._why_declared(entry, self._raw['models'][entry.id])}"
-        if get("endpoints") and len(set(entry.values["endpoints"])) < len(entry.values["endpoints"]):
+        endpoints = get("endpoints", ())
+        if not set(endpoints) <= NAMED.keys():
+            yield "endpoints", f"must be some of {', '.join(NAMED)}."
+        elif len(set(endpoints)) < len(endpoints):
             yield "endpoints", "must name each endpoint once."
+        has_output_limit = any(NAMED[name].has_output_limit for name in endpoints if name in NAMED)
+        if get("max_output_tokens", 1) is None and has_output_limit:
+            yield "max_output_tokens", f"is missing.{self._why_declared(entry, self._raw['models'][entry.id])}"
         for key, limit_key in (
             ("default_output_tokens", "max_output_tokens"),
             ("max_output_tokens", "context_window_tokens"),

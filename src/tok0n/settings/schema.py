@@ -127,14 +127,13 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     """[models.ID]. `load` sets `upstream_model` and `default_output_tokens` if they are missing.
 
-    `max_output_tokens` may be missing only from a model that serves embeddings alone.
+    `endpoints` are names in `domain.endpoints.NAMED`. `max_output_tokens` may be missing only from a model on whose
+    endpoints no request has an output limit, such as embeddings.
     """
 
     upstream: _Text
     upstream_model: _Text | None = None
-    endpoints: Annotated[tuple[Literal["chat", "embeddings", "responses", "messages"], ...], Meta(min_length=1)] = (
-        "chat",
-    )
+    endpoints: Annotated[tuple[_Text, ...], Meta(min_length=1)] = ("chat",)
     context_window_tokens: _Tokens | None = None
     max_output_tokens: _Tokens | None = None
     default_output_tokens: _Tokens | None = None

@@ -26,7 +26,6 @@ from tok0n.domain.endpoints.error_shapes import render_openai_error
 from tok0n.domain.endpoints.example import OPENAI, Example, Form, Output
 from tok0n.domain.endpoints.fields import COUNT, NULL, must
 from tok0n.domain.endpoints.find_model import check_streams, find_listed
-from tok0n.domain.endpoints.names import PATHS
 from tok0n.domain.json_text import JsonText, decode_object
 from tok0n.domain.metered_request import MeteredRequest, StreamOptions, bound_texts, rewrite_body
 from tok0n.domain.usage import Usage, read_usage
@@ -211,7 +210,7 @@ console.log(completion.choices[0].message.content);""",
 
 CHAT = Endpoint(
     name="chat",
-    path=PATHS["chat"],
+    path="/v1/chat/completions",
     upstream_path="/chat/completions",
     operation=Operation(
         id="createChatCompletion",

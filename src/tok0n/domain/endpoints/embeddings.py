@@ -27,7 +27,6 @@ from tok0n.domain.endpoints.fields import (
     reject_unknown,
 )
 from tok0n.domain.endpoints.find_model import MODEL_ID, find_listed
-from tok0n.domain.endpoints.names import PATHS
 from tok0n.domain.json_text import JsonText, decode_object
 from tok0n.domain.metered_request import MeteredRequest, bound_texts, rewrite_body
 from tok0n.domain.usage import TOKENS_MAX, Usage, read_usage
@@ -256,7 +255,9 @@ console.log(embeddings.data[0].embedding.length, "numbers");""",
 
 EMBEDDINGS = Endpoint(
     name="embeddings",
-    path=PATHS["embeddings"],
+    path="/v1/embeddings",
+    guide="vectors for texts and tokens",
+    has_output_limit=False,
     upstream_path="/embeddings",
     operation=Operation(
         id="createEmbeddings",

@@ -20,7 +20,6 @@ from tok0n.domain.endpoints.messages_request import CheckedRequest, check_reques
 from tok0n.domain.endpoints.messages_stream import MessagesStreamReader
 from tok0n.domain.endpoints.messages_tools import typed_tool_tokens
 from tok0n.domain.endpoints.messages_usage import INPUTS, OUTPUT, read_message_usage
-from tok0n.domain.endpoints.names import PATHS
 from tok0n.domain.json_text import JsonText
 from tok0n.domain.metered_request import MeteredRequest, StreamOptions, bound_texts, rewrite_body
 
@@ -168,7 +167,8 @@ console.log(message.content.map((block) => (block.type === "text" ? block.text :
 
 MESSAGES = Endpoint(
     name="messages",
-    path=PATHS["messages"],
+    path="/v1/messages",
+    guide="Anthropic's API, for Claude Code and SDKs",
     upstream_path="/messages",
     operation=Operation(
         id="createMessage",

@@ -16,7 +16,6 @@ from tok0n.domain.endpoints.example import OPENAI, Example, Form, Output, join_t
 from tok0n.domain.endpoints.fields import COUNT, NULL, must
 from tok0n.domain.endpoints.find_model import check_streams, find_listed
 from tok0n.domain.endpoints.hosted_tools import drop_hosted_tools
-from tok0n.domain.endpoints.names import PATHS
 from tok0n.domain.endpoints.responses_fields import BODY, LIMIT_FIELD, STREAM_FIELDS, check_fields
 from tok0n.domain.endpoints.responses_items import ITEM, request_size
 from tok0n.domain.endpoints.responses_stream import FINISHED, ResponsesStreamReader, read_response_usage
@@ -173,7 +172,8 @@ console.log(response.output_text);""",
 
 RESPONSES = Endpoint(
     name="responses",
-    path=PATHS["responses"],
+    path="/v1/responses",
+    guide="the Responses API, and its limits",
     upstream_path="/responses",
     operation=Operation(
         id="createResponse",

@@ -67,26 +67,16 @@ GUIDE = (
         endpoint="chat",
         streams=True,
     ),
-    Page(
-        slug="embeddings",
-        title="Embeddings",
-        file="guide/embeddings.md",
-        about="vectors for texts and tokens",
-        endpoint="embeddings",
-    ),
-    Page(
-        slug="responses",
-        title="Responses",
-        file="guide/responses.md",
-        about="the Responses API, and its limits",
-        endpoint="responses",
-    ),
-    Page(
-        slug="messages",
-        title="Messages",
-        file="guide/messages.md",
-        about="Anthropic's API, for Claude Code and SDKs",
-        endpoint="messages",
+    *(
+        Page(
+            slug=endpoint.name,
+            title=endpoint.name.capitalize(),
+            file=f"guide/{endpoint.name}.md",
+            about=endpoint.guide,
+            endpoint=endpoint.name,
+        )
+        for endpoint in ENDPOINTS
+        if endpoint.guide
     ),
     Page(
         slug="recipes",
