@@ -62,6 +62,8 @@ async def test_the_migrations_make_the_tables_that_the_code_reads_on_postgres() 
         "DELETE FROM account",
         "DELETE FROM api_key",
         "DELETE FROM request",
+        "DELETE FROM wallet",
+        "UPDATE wallet SET token_class = 'other'",
         "UPDATE request SET id = 'req_other'",
         "TRUNCATE account CASCADE",
         "TRUNCATE api_key CASCADE",
@@ -94,11 +96,13 @@ def _mark(tx: sa.Connection, *, version: str) -> None:
 
 
 def _tamper(tx: sa.Connection, *, statement: str) -> None:
-    """With a row in each of the three tables, which go with the transaction."""
-    account = {"id": "a", "email": "a@example.com", "status": "open", "posted": 1, "pending": 1, "created_at_us": 0}
-    key = {"id": "k", "account_id": "a", "name": "k", "digest": b"", "prefix": "", "last_four": "", "created_at_us": 0}
+    """With a row in each of the four tables, which go with the transaction."""
+    account = {"id": "a", "email": "a@example.com", "status": "open", "created_at_us": 0}
+    wallet = {"account_id": "a", "token_class": "standard", "posted": 1, "pending": 1, "entries": 0}
+    key = {"id": "k", "account_id": "a", "name": "k", "created_at_us": 0}
     request = {"id": "r", "account_id": "a", "api_key_id": "k", "model": "m", "status": "PENDING", "reserved": 1}
     request |= {"charged": 0, "shortfall": 0, "dispatched": 0, "created_at_us": 0, "expires_at_us": 0}
-    for table, row in ((schema.account, account), (schema.api_key, key), (schema.request, request)):
+    rows = {schema.account: account, schema.wallet: wallet, schema.api_key: key, schema.request: request}
+    for table, row in rows.items():
         tx.execute(sa.insert(table), row)
     tx.execute(sa.text(statement))

@@ -65,9 +65,9 @@ async def _copy_table(source: SqliteStore, connection: "asyncpg.Connection[Any]"
     columns = [column.name for column in table.columns]
     async for rows in _pages(source, table):
         await connection.copy_records_to_table(table.name, records=rows, columns=columns, timeout=None)
-    if table is schema.ledger_entry:
+    if table in {schema.ledger_entry, schema.activity}:
         await connection.execute(
-            "SELECT setval(pg_get_serial_sequence('ledger_entry', 'id'), max(id)) FROM ledger_entry HAVING max(id) > 0"
+            f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), max(id)) FROM {table.name} HAVING max(id) > 0"
         )
 
 
