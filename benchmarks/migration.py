@@ -29,7 +29,8 @@ asyncio.run(SqliteStore(Path(sys.argv[1]), serving=False).aclose())
 """
 GIVE_BUDGETS = """
 UPDATE api_key SET budget = 1000000000000000, spent = (
-    SELECT coalesce(sum(charged), 0) FROM usage_hour u WHERE u.account_id = api_key.account_id AND u.api_key_id = api_key.id
+    SELECT coalesce(sum(charged), 0) FROM usage_hour AS u
+    WHERE u.account_id = api_key.account_id AND u.api_key_id = api_key.id
 ) WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER (ORDER BY id) AS number FROM api_key) WHERE number % 2 = 0)
 """
 MIB = 1 << 20

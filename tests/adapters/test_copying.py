@@ -31,7 +31,10 @@ async def target() -> AsyncIterator[PostgresStore]:
         await store.aclose()
 
 
-_INSERT_CHANGE = "INSERT INTO activity (account_id, action, actor, created_at_us) SELECT id, 'key.revoke', 'operator', 1 FROM account"
+_INSERT_CHANGE = (
+    "INSERT INTO activity (account_id, action, actor, created_at_us)"
+    " SELECT id, 'key.revoke', 'operator', 1 FROM account"
+)
 _INSERT_ENTRY = (
     "INSERT INTO ledger_entry (account_id, number, kind, amount, posted_after, created_at_us)"
     " SELECT account_id, entries + 1, 'grant', 1, posted + 1, 1 FROM wallet"

@@ -18,27 +18,38 @@ from tok0n.adapters.sql import audit, ddl
 from tok0n.domain.errors import OperatorError
 
 _ADDED = ("wallet", "key_secret", "key_budget", "budget_period", "activity")
-_COMMON = (
-    "INSERT INTO wallet (account_id, token_class, posted, pending, entries)"
-    " SELECT id, 'standard', posted, pending, coalesce(entries, 0) FROM account LEFT JOIN"
-    " (SELECT account_id, count(*) AS entries FROM ledger_entry GROUP BY account_id) AS counted ON account_id = id",
-    "INSERT INTO key_secret (digest, api_key_id, prefix, last_four, created_at_us)"
-    " SELECT digest, id, prefix, last_four, created_at_us FROM api_key",
-    "INSERT INTO key_budget (id, api_key_id, tokens, period, time_zone, created_at_us)"
-    " SELECT 'bud_' || substr(id, 5), id, budget, 'total', 'UTC', created_at_us FROM api_key WHERE budget IS NOT NULL",
-    # A budget that is nearly spent already counts as notified.
-    "INSERT INTO budget_period (budget_id, starts_at_us, spent, pending, notified)"
-    " SELECT 'bud_' || substr(id, 5), 0, spent, pending,"
-    " CASE WHEN spent >= budget THEN 100 WHEN 5 * spent >= 4 * budget THEN 80 ELSE 0 END"
-    " FROM api_key WHERE budget IS NOT NULL",
-    "ALTER TABLE request ADD COLUMN token_class {text} NOT NULL DEFAULT 'standard'",
-    "ALTER TABLE request ADD COLUMN budget_periods TEXT",
-    "ALTER TABLE pack_order ADD COLUMN token_class {text} NOT NULL DEFAULT 'standard'",
-    "ALTER TABLE redeem_code ADD COLUMN token_class {text} NOT NULL DEFAULT 'standard'",
-    """UPDATE request SET budget_periods = '[["bud_' || substr(api_key_id, 5) || '",0,null]]'"""
-    " WHERE api_key_id IN (SELECT api_key_id FROM key_budget)",
-)
-"""The statements of both engines, while no trigger guards the tables."""
+_COMMON = """
+INSERT INTO wallet (account_id, token_class, posted, pending, entries)
+SELECT id, 'standard', posted, pending, coalesce(entries, 0)
+FROM account LEFT JOIN (SELECT account_id, count(*) AS entries FROM ledger_entry GROUP BY account_id) AS counted
+    ON account_id = id
+
+INSERT INTO key_secret (digest, api_key_id, prefix, last_four, created_at_us)
+SELECT digest, id, prefix, last_four, created_at_us FROM api_key
+
+INSERT INTO key_budget (id, api_key_id, tokens, period, time_zone, created_at_us)
+SELECT 'bud_' || substr(id, 5), id, budget, 'total', 'UTC', created_at_us FROM api_key WHERE budget IS NOT NULL
+
+INSERT INTO budget_period (budget_id, starts_at_us, spent, pending, notified)
+SELECT 'bud_' || substr(id, 5), 0, spent, pending,
+    CASE WHEN spent >= budget THEN 100 WHEN 5 * spent >= 4 * budget THEN 80 ELSE 0 END
+FROM api_key WHERE budget IS NOT NULL
+
+ALTER TABLE request ADD COLUMN token_class {text} NOT NULL DEFAULT 'standard'
+
+ALTER TABLE request ADD COLUMN budget_periods TEXT
+
+ALTER TABLE pack_order ADD COLUMN token_class {text} NOT NULL DEFAULT 'standard'
+
+ALTER TABLE redeem_code ADD COLUMN token_class {text} NOT NULL DEFAULT 'standard'
+
+UPDATE request SET budget_periods = '[["bud_' || substr(api_key_id, 5) || '",0,null]]'
+WHERE api_key_id IN (SELECT api_key_id FROM key_budget)
+"""
+"""The statements of both engines, which run while no trigger guards the tables.
+
+A budget that is nearly spent already counts as notified.
+"""
 
 _OLD_SQLITE_GUARDS = (
     *("ledger_entry_is_never_edited", "ledger_entry_is_never_deleted", "request_ends_once"),
@@ -46,40 +57,56 @@ _OLD_SQLITE_GUARDS = (
 )
 _ENTRY = "id, account_id, kind, amount, posted_after, request_id, created_at_us, order_id, reverses_request_id"
 _KEY = "id, account_id, name, created_at_us, revoked_at_us, expires_at_us, models, last_used_at_us"
-_REASON = "CASE WHEN reverses_request_id IS NULL THEN reason END"
-"""A reversal names its request, and needs no sentence."""
-
 _COPIED = {
     "account": ("id, email, status, created_at_us", "id, email, status, created_at_us"),
     "api_key": (_KEY, _KEY),
     "debt": ("account_id, tokens", "account_id, tokens"),
-    "ledger_entry": (f"{_ENTRY}, number, reason", f"{_ENTRY}, tok0n_number(account_id), {_REASON}"),
+    "ledger_entry": (
+        f"{_ENTRY}, number, reason",
+        f"{_ENTRY}, tok0n_number(account_id), CASE WHEN reverses_request_id IS NULL THEN reason END",
+    ),
 }
-"""The tables that SQLite copies: the columns of the new table, and their values from the old one."""
+"""The tables that SQLite copies: the columns of the new table, and their values from the old one.
 
-_POSTGRES = (
-    "ALTER TABLE account DROP COLUMN posted, DROP COLUMN pending",
-    "ALTER TABLE account DROP CONSTRAINT account_status_check",
-    "ALTER TABLE account ADD CONSTRAINT account_status_check CHECK (status IN ('open', 'suspended', 'closed'))",
-    "ALTER TABLE api_key DROP COLUMN digest, DROP COLUMN prefix, DROP COLUMN last_four, DROP COLUMN budget,"
-    " DROP COLUMN spent, DROP COLUMN pending",
-    "ALTER TABLE api_key ADD COLUMN version {big} NOT NULL DEFAULT 1 CHECK (version > 0),"
-    " ADD COLUMN disabled_at_us {big}, ADD COLUMN endpoints TEXT, ADD COLUMN networks TEXT,"
-    " ADD COLUMN requests_per_minute {big} CHECK (requests_per_minute > 0), ADD COLUMN note TEXT NOT NULL DEFAULT ''",
-    "ALTER TABLE debt ADD COLUMN token_class {text} NOT NULL DEFAULT 'standard'",
-    "ALTER TABLE debt DROP CONSTRAINT debt_pkey",
-    "ALTER TABLE debt ADD PRIMARY KEY (account_id, token_class)",
-    "ALTER TABLE ledger_entry ADD COLUMN token_class {text} NOT NULL DEFAULT 'standard',"
-    " ADD COLUMN number {big} CHECK (number > 0), ADD COLUMN author TEXT",
-    # The update adds every row to each index. The audit can't use an index that is created after the update, because
-    # PostgreSQL keeps it from the transaction that changed the rows.
-    "DROP INDEX ledger_entry_account",
-    f"UPDATE ledger_entry AS e SET number = n.number, reason = {_REASON}"
-    " FROM (SELECT id, row_number() OVER (PARTITION BY account_id ORDER BY id) AS number FROM ledger_entry) AS n"
-    " WHERE n.id = e.id",
-    "ALTER TABLE ledger_entry ALTER COLUMN number SET NOT NULL",
-    "CREATE INDEX ledger_entry_account ON ledger_entry (account_id, id)",
-)
+The first column is that of the primary key. A reversal names its request, and needs no reason.
+"""
+
+_COPY = "INSERT INTO new_{table} ({columns}) SELECT {values} FROM {table} ORDER BY {key}"
+"""The order appends each row, and lets `tok0n_number` see the entries of an account in their order."""
+
+_POSTGRES = """
+ALTER TABLE account DROP COLUMN posted, DROP COLUMN pending
+
+ALTER TABLE account DROP CONSTRAINT account_status_check
+
+ALTER TABLE account ADD CONSTRAINT account_status_check CHECK (status IN ('open', 'suspended', 'closed'))
+
+ALTER TABLE api_key DROP COLUMN digest, DROP COLUMN prefix, DROP COLUMN last_four, DROP COLUMN budget,
+    DROP COLUMN spent, DROP COLUMN pending, ADD COLUMN version {big} NOT NULL DEFAULT 1 CHECK (version > 0),
+    ADD COLUMN disabled_at_us {big}, ADD COLUMN endpoints TEXT, ADD COLUMN networks TEXT,
+    ADD COLUMN requests_per_minute {big} CHECK (requests_per_minute > 0), ADD COLUMN note TEXT NOT NULL DEFAULT ''
+
+ALTER TABLE debt ADD COLUMN token_class {text} NOT NULL DEFAULT 'standard', DROP CONSTRAINT debt_pkey
+
+ALTER TABLE debt ADD PRIMARY KEY (account_id, token_class)
+
+ALTER TABLE ledger_entry ADD COLUMN token_class {text} NOT NULL DEFAULT 'standard',
+    ADD COLUMN number {big} CHECK (number > 0), ADD COLUMN author TEXT
+
+DROP INDEX ledger_entry_account
+
+UPDATE ledger_entry AS e SET number = n.number, reason = CASE WHEN reverses_request_id IS NULL THEN reason END
+FROM (SELECT id, row_number() OVER (PARTITION BY account_id ORDER BY id) AS number FROM ledger_entry) AS n
+WHERE n.id = e.id
+
+ALTER TABLE ledger_entry ALTER COLUMN number SET NOT NULL
+
+CREATE INDEX ledger_entry_account ON ledger_entry (account_id, id)
+"""
+"""The update of `ledger_entry` adds every row to each index, so one that the audit doesn't need is created after it.
+
+The others must exist before, because PostgreSQL doesn't let a transaction use an index on rows that it has updated.
+"""
 
 
 def upgrade(tx: sa.Connection) -> None:
@@ -106,9 +133,8 @@ def _upgrade_sqlite(tx: sa.Connection) -> None:
     for table, (columns, values) in _COPIED.items():
         create, *indexes = _statements("sqlite", table)
         tx.exec_driver_sql(create.replace(f"TABLE {table} ", f"TABLE new_{table} ", 1))
-        # By the primary key, which comes first, so that rows are appended and `tok0n_number` sees entries in order.
         key = columns.split(",", 1)[0]
-        tx.exec_driver_sql(f"INSERT INTO new_{table} ({columns}) SELECT {values} FROM {table} ORDER BY {key}")
+        tx.exec_driver_sql(_COPY.format(table=table, columns=columns, values=values, key=key))
         tx.exec_driver_sql(f"DROP TABLE {table}")
         tx.exec_driver_sql(f"ALTER TABLE new_{table} RENAME TO {table}")
         for index in indexes:
@@ -164,8 +190,9 @@ def _statements(engine: ddl.Engine, table: str) -> list[str]:
     return [statement for statement in ddl.tables(engine) if any(part in statement for part in of_table)]
 
 
-def _execute(tx: sa.Connection, engine: ddl.Engine, statements: tuple[str, ...]) -> None:
-    for statement in statements:
+def _execute(tx: sa.Connection, engine: ddl.Engine, statements: str) -> None:
+    """Execute statements that blank lines separate."""
+    for statement in statements.strip().split("\n\n"):
         tx.exec_driver_sql(statement.format(**ddl.TYPES[engine]))
 
 
