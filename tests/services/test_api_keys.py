@@ -55,14 +55,14 @@ async def test_a_key_has_the_name_and_the_limits_of_its_draft(world: World) -> N
     draft = KeyDraft(name=" laptop ", days=2, budget=5, models=(MODEL.id, MODEL.id))
     issued = await world.api_keys.create(account_id, draft)
     assert issued.secret is not None
-    assert (issued.key.name, issued.key.limits.budget, issued.key.limits.models) == ("laptop", 5, (MODEL.id,))
+    assert (issued.key.name, issued.key.limits.total_budget, issued.key.limits.models) == ("laptop", 5, (MODEL.id,))
     assert issued.key.limits.expires_at_us == world.clock.now_us() + 2 * MICROSECONDS_PER_DAY
     assert await world.api_keys.get(account_id=account_id, key_id=issued.key.id) == issued.key
 
 
 async def test_a_key_without_limits_has_none(world: World) -> None:
     limits = (await world.api_keys.create(await world.account(), KeyDraft(name="k"))).key.limits
-    assert (limits.expires_at_us, limits.budget, limits.models) == (None, None, None)
+    assert (limits.expires_at_us, limits.total_budget, limits.models) == (None, None, None)
 
 
 @pytest.mark.parametrize(

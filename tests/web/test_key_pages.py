@@ -41,7 +41,7 @@ async def test_a_key_has_the_limits_of_its_form(site: Running, owner: Visitor) -
     assert "5,000" in shown
     assert (await chat(site.base_url, key, chat_body())).status == 200
     listed = (await keys_of(site.store.accounts, EMAIL))[-1]
-    assert (listed.limits.budget, listed.limits.models) == (5_000, ("demo",))
+    assert (listed.limits.total_budget, listed.limits.models) == (5_000, ("demo",))
     for fields, words in (
         ({"days": "0"}, "whole number from 1"),
         ({"budget": "many"}, "whole number from 1"),
