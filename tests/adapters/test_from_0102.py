@@ -15,6 +15,7 @@ from support.old_ledger import BUDGET, START_US, Row
 from tok0n.adapters.sql import audit, schema
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.repositories.accounts import SqlAccounts
+from tok0n.adapters.sql.sqlite import database_file
 from tok0n.adapters.sql.sqlite.ledger import SqliteLedger
 from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.adapters.sql.store import SqlStore
@@ -243,6 +244,20 @@ async def test_a_ledger_with_differences_is_refused_and_stays_as_it_is(databases
     with pytest.raises(OperatorError, match="The migration was undone"):
         await databases.open(where)
     assert await databases.contents(where) == before
+
+
+async def test_a_database_that_a_server_uses_is_refused(databases: Databases) -> None:
+    where = await databases.create()
+    before = await databases.contents(where)
+    with contextlib.ExitStack() as stack:
+        if databases.engine == "sqlite":
+            stack.enter_context(database_file.take_lock(Path(where)))
+        else:
+            await databases.execute(where, "UPDATE process SET lease_ends_at_us = 4000000000000000")
+            before = await databases.contents(where)
+        with pytest.raises(OperatorError, match=r"Stop (it|every server)"):
+            await databases.open(where)
+        assert await databases.contents(where) == before
 
 
 async def test_rows_that_refer_to_nothing_are_refused_on_sqlite(tmp_path: Path) -> None:

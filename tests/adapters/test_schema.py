@@ -66,6 +66,7 @@ async def test_the_migrations_make_the_tables_that_the_code_reads_on_postgres() 
         "UPDATE wallet SET token_class = 'other'",
         "UPDATE request SET id = 'req_other'",
         "TRUNCATE account CASCADE",
+        "TRUNCATE wallet",
         "TRUNCATE api_key CASCADE",
         "TRUNCATE request CASCADE",
         "TRUNCATE ledger_entry",

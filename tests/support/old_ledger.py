@@ -34,7 +34,7 @@ class OldLedger:
             else:
                 self._complete(number, account)
         self._add_codes()
-        self.rows["process"].append({"id": PROCESS_ID, "lease_ends_at_us": START_US, "renewed_since_us": START_US})
+        self.rows["process"].append({"id": PROCESS_ID, "lease_ends_at_us": 1, "renewed_since_us": 0})
         for (account_id, hour, key_id, model), sums in self._hours.items():
             names = {"account_id": account_id, "hour": hour, "api_key_id": key_id, "model": model}
             self.rows["usage_hour"].append(names | dict(sums))

@@ -108,9 +108,15 @@ CREATE INDEX ledger_entry_account ON ledger_entry (account_id, id)
 The others must exist before, because PostgreSQL doesn't let a transaction use an index on rows that it has updated.
 """
 
+_COUNT_SERVERS = "SELECT count(*) FROM process WHERE now() < to_timestamp(lease_ends_at_us / 1e6::float8)"
+
 
 def upgrade(tx: sa.Connection) -> None:
-    """Raise `OperatorError` if the audit or the check of the foreign keys finds a difference. The caller rolls back."""
+    """Migrate the database, while no server runs.
+
+    Raises `OperatorError` if a server runs on PostgreSQL, or if the audit or the check of the foreign keys finds a
+    difference. Then the caller rolls back.
+    """
     if ddl.engine_of(tx) == "sqlite":
         _upgrade_sqlite(tx)
     else:
@@ -163,6 +169,12 @@ def _add_numbering(tx: sa.Connection) -> None:
 
 
 def _upgrade_postgres(tx: sa.Connection) -> None:
+    servers = tx.exec_driver_sql(_COUNT_SERVERS).scalar_one()
+    if servers:
+        raise OperatorError(
+            f"{servers} server processes of schema 0102 are running, and can't use the new schema. Nothing was changed."
+            " Stop every server, wait 15 seconds if one was killed, and run tok0n migrate again."
+        )
     # The hot path locks in this order too, which prevents deadlocks.
     tx.exec_driver_sql(
         "LOCK TABLE account, api_key, request, pack_order, ledger_entry, debt, redeem_code IN ACCESS EXCLUSIVE MODE"

@@ -183,6 +183,8 @@ class SqliteStore:
     def _migrate(self) -> list[str]:
         if migrate.is_at_head(self._tx):
             return []
+        if self._lock is None and not database_file.is_unlocked(self.path):
+            raise OperatorError(f"A server of another version is using {self.path}. Stop it before you migrate.")
         (cache_size,) = self._connection.execute("PRAGMA cache_size").fetchone()
         self._connection.execute(f"PRAGMA cache_size = -{MIGRATION_CACHE_KIB}")
         # A migration may drop a table that others refer to. It checks all foreign keys itself.
