@@ -9,8 +9,10 @@ connection must not enforce foreign keys meanwhile, because a table that others 
 foreign keys follows. PostgreSQL alters each table in place, which keeps the privileges that an operator has granted.
 """
 
+import contextlib
 import sqlite3
 from collections import Counter
+from collections.abc import Iterator
 
 import sqlalchemy as sa
 
@@ -135,16 +137,16 @@ def _upgrade_sqlite(tx: sa.Connection) -> None:
         tx.exec_driver_sql(f"DROP TRIGGER {name}")
     _create(tx, "sqlite", *_ADDED)
     _execute(tx, "sqlite", _COMMON)
-    _add_numbering(tx)
-    for table, (columns, values) in _COPIED.items():
-        create, *indexes = _statements("sqlite", table)
-        tx.exec_driver_sql(create.replace(f"TABLE {table} ", f"TABLE new_{table} ", 1))
-        key = columns.split(",", 1)[0]
-        tx.exec_driver_sql(_COPY.format(table=table, columns=columns, values=values, key=key))
-        tx.exec_driver_sql(f"DROP TABLE {table}")
-        tx.exec_driver_sql(f"ALTER TABLE new_{table} RENAME TO {table}")
-        for index in indexes:
-            tx.exec_driver_sql(index)
+    with _numbering(tx):
+        for table, (columns, values) in _COPIED.items():
+            create, *indexes = _statements("sqlite", table)
+            tx.exec_driver_sql(create.replace(f"TABLE {table} ", f"TABLE new_{table} ", 1))
+            key = columns.split(",", 1)[0]
+            tx.exec_driver_sql(_COPY.format(table=table, columns=columns, values=values, key=key))
+            tx.exec_driver_sql(f"DROP TABLE {table}")
+            tx.exec_driver_sql(f"ALTER TABLE new_{table} RENAME TO {table}")
+            for index in indexes:
+                tx.exec_driver_sql(index)
     for guard in ddl.guards("sqlite"):
         tx.exec_driver_sql(guard)
     dangling = tx.exec_driver_sql("PRAGMA foreign_key_check").first()
@@ -152,8 +154,9 @@ def _upgrade_sqlite(tx: sa.Connection) -> None:
         raise _failed(f"A row of the table {dangling[0]} refers to a row of {dangling[2]} that does not exist.")
 
 
-def _add_numbering(tx: sa.Connection) -> None:
-    """Add the SQL function `tok0n_number`, which counts the calls for an account.
+@contextlib.contextmanager
+def _numbering(tx: sa.Connection) -> Iterator[None]:
+    """Provide the SQL function `tok0n_number`, which counts the calls for an account.
 
     A window function would sort all entries in memory.
     """
@@ -166,6 +169,8 @@ def _add_numbering(tx: sa.Connection) -> None:
     connection = tx.connection.driver_connection
     assert isinstance(connection, sqlite3.Connection)
     connection.create_function("tok0n_number", 1, next_number)
+    yield
+    connection.create_function("tok0n_number", 1, None)
 
 
 def _upgrade_postgres(tx: sa.Connection) -> None:
