@@ -31,7 +31,9 @@ GIVE_BUDGETS = """
 UPDATE api_key SET budget = 1000000000000000, spent = (
     SELECT coalesce(sum(charged), 0) FROM usage_hour AS u
     WHERE u.account_id = api_key.account_id AND u.api_key_id = api_key.id
-) WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER (ORDER BY id) AS number FROM api_key) WHERE number % 2 = 0)
+) WHERE id IN (
+    SELECT id FROM (SELECT id, row_number() OVER (ORDER BY id) AS number FROM api_key) AS n WHERE number % 2 = 0
+)
 """
 MIB = 1 << 20
 

@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 
 from support import postgres
 from tok0n.adapters.sql import migrate, schema
+from tok0n.adapters.sql.postgres import connection
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.domain.errors import AccountingFailed, OperatorError
@@ -80,6 +81,22 @@ async def test_the_migrations_make_the_tables_that_the_code_reads_on_postgres() 
     with pytest.raises(AccountingFailed):
         await stores[0].probe()
     for store in stores:
+        await store.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_migration_on_postgres_may_take_longer_than_any_statement(monkeypatch: pytest.MonkeyPatch) -> None:
+    def upgrade(tx: sa.Connection) -> list[str]:
+        tx.execute(sa.text("SELECT pg_sleep(0.5)"))
+        return ["slow"]
+
+    monkeypatch.setattr(migrate, "upgrade", upgrade)
+    monkeypatch.setattr(connection, "CLIENT_SECONDS_MORE", 0.1)
+    async with postgres.database(f"t{secrets.token_hex(8)}") as url:
+        store = PostgresStore(PostgresOptions(url=url, statement_timeout_seconds=0.2))
+        assert await store.migrate() == ["slow"]
+        with pytest.raises(AccountingFailed):
+            await store.write(upgrade)
         await store.aclose()
 
 
