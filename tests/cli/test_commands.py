@@ -144,7 +144,7 @@ def test_migrate_is_idempotent() -> None:
 def test_the_audit_exits_1_when_there_is_a_difference(folder: Path) -> None:
     run_json("accounts", "create", EMAIL, "--tokens", "7")
     connection = sqlite3.connect(folder / "tok0n.db")
-    connection.execute("UPDATE account SET posted = 8")
+    connection.execute("UPDATE wallet SET posted = 8")
     connection.commit()
     connection.close()
     result = run("ledger", "audit", "--json")
