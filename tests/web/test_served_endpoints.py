@@ -20,7 +20,7 @@ from support.mailbox import Mailbox
 from support.scripted_upstream import ScriptedUpstream
 from support.users import join, mail_settings
 from support.visitor import Visitor, text_of
-from tok0n.domain.endpoints import ENDPOINTS
+from tok0n.domain.endpoints import ENDPOINTS, NAMED
 from tok0n.web.public.docs import GUIDE, WRITTEN_BASE_URL, WRITTEN_MODEL, Page, read
 from tok0n.web.rendering.snippets import make_snippets
 
