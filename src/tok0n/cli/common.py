@@ -21,6 +21,7 @@ import msgspec
 
 from tok0n.adapters import logs
 from tok0n.domain.errors import AccountingFailed, InvalidRequest, LimiterUnavailable, Overloaded, Tok0nError
+from tok0n.domain.ledger import STANDARD
 from tok0n.settings import Fault, Settings, SettingsInvalid, load
 
 P = ParamSpec("P")
@@ -34,6 +35,14 @@ config_option = click.option(
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="TOK0N_CONFIG",
     help="Read settings from this file.  [default: tok0n.toml]",
+)
+class_option = click.option(
+    "--class",
+    "token_class",
+    metavar="ID",
+    default=STANDARD,
+    show_default=True,
+    help="Use tokens of this class, from [token_classes.ID] of the settings.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print output as one JSON document.")
 

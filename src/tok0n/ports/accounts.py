@@ -32,8 +32,8 @@ class Accounts(Protocol):
     async def list_all(self) -> list[Account]:
         """Return all accounts, oldest first."""
 
-    async def grant(self, *, email: str, tokens: int, reason: str, now_us: int) -> Account:
-        """Append a `grant` entry of `tokens` > 0, and return the account after it. Raises `NotFound`."""
+    async def grant(self, *, email: str, tokens: int, reason: str, now_us: int, token_class: str = STANDARD) -> Account:
+        """Append a `grant` entry of `tokens` > 0 to a wallet, and return the account after it. Raises `NotFound`."""
 
     async def create_key(
         self,

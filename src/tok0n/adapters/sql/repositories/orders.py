@@ -27,6 +27,7 @@ from tok0n.domain.orders import (
     Order,
     Outcome,
     Payment,
+    Redeemed,
     plan_entries,
 )
 from tok0n.domain.packs import Pack
@@ -137,9 +138,10 @@ class SqlOrders:
 
         return await self._store.write(fn)
 
-    async def debt(self, account_id: str) -> int:
-        query = sa.select(sa.func.coalesce(sa.func.sum(debt.c.tokens), 0)).where(debt.c.account_id == account_id)
-        return await self._store.read(lambda tx: int(tx.execute(query).scalar_one()))
+    async def debts(self, account_id: str) -> dict[str, int]:
+        query = sa.select(debt.c.token_class, debt.c.tokens).where(debt.c.account_id == account_id, debt.c.tokens > 0)
+        query = query.order_by(debt.c.token_class)
+        return await self._store.read(lambda tx: {row.token_class: row.tokens for row in tx.execute(query)})
 
     async def create_code(
         self,
@@ -166,12 +168,14 @@ class SqlOrders:
         )
         await execute(self._store, insert)
 
-    async def redeem(self, *, account_id: str, digest: bytes, now_us: int, submission: Submission | None = None) -> int:
+    async def redeem(
+        self, *, account_id: str, digest: bytes, now_us: int, submission: Submission | None = None
+    ) -> Redeemed:
         codes = redeem_code.c
         is_unexpired = sa.or_(codes.expires_at_us.is_(None), codes.expires_at_us > now_us)
         use = sa.update(redeem_code).where(codes.digest == digest, codes.uses < codes.uses_max, is_unexpired)
 
-        def fn(tx: sa.Connection) -> int:
+        def fn(tx: sa.Connection) -> Redeemed:
             lock_open_account(tx, account_id)
             if submission is not None:
                 forms.check(tx, submission, now_us=now_us)
@@ -194,9 +198,10 @@ class SqlOrders:
                 reason=f"code: {code.reason}",
                 now_us=now_us,
             )
+            redeemed = Redeemed(tokens=code.tokens, token_class=code.token_class)
             if submission is not None:
-                forms.claim(tx, submission, result=str(code.tokens), now_us=now_us)
-            return int(code.tokens)
+                forms.claim(tx, submission, result=redeemed.result, now_us=now_us)
+            return redeemed
 
         return await self._store.write(fn)
 
