@@ -119,7 +119,7 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
                 request_log=RequestLog(logs.configure(level=settings.logs.level, style=settings.logs.format)),
                 sign_in=_make_sign_in(settings, store, clock, passwords=passwords, mailer=mailer),
                 profile=_make_profile(settings, store, clock, passwords=passwords, mailer=mailer),
-                low_balances=LowBalances(store.notices, mailer, url_maker(settings)),
+                low_balances=LowBalances(store.notices, mailer, url_maker(settings), token_classes_of(settings)),
                 sell_packs=make_sell_packs(settings, store, clock, stripe_base=stripe_base),
             )
 

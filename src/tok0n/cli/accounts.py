@@ -90,8 +90,8 @@ async def adjust_balance(
 async def suspend(email: str, reason: str, config_path: Path | None, *, as_json: bool) -> None:
     """Suspend the account of EMAIL.
 
-    Its new requests get a 401, and its requests in progress settle. Its user can sign in, read and export, but can't buy
-    tokens, create keys or redeem codes.
+    Its new requests get a 401, and its requests in progress settle. Its user can sign in, read and export, but can't
+    buy tokens, create keys or redeem codes.
     """
     async with open_store(load_settings(config_path)) as store:
         account = await _accounts(store).suspend(email, reason=reason)

@@ -109,8 +109,13 @@ class History(Protocol):
     async def models_used(self, account_id: str) -> list[str]:
         """Return the ids of all models that the account was charged for, sorted."""
 
-    async def entries(self, account_id: str, *, before: int | None, rows_max: int) -> list[LedgerEntry]:
-        """Return at most `rows_max` ledger entries with ids below `before`, newest first."""
+    async def entries(
+        self, account_id: str, *, before: int | None, rows_max: int, token_class: str | None = None
+    ) -> list[LedgerEntry]:
+        """Return at most `rows_max` ledger entries with ids below `before`, newest first.
+
+        With a `token_class`, only those of its wallet.
+        """
 
 
 class DailyUse(Protocol):

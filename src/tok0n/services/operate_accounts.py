@@ -47,7 +47,10 @@ class OperateAccounts:
         return await self._accounts.list_all()
 
     async def grant(self, *, email: str, tokens: int, reason: str, token_class: str = STANDARD) -> Account:
-        """Add tokens of a declared class, with a ledger entry that records the reason. Raises `NotFound` and `InvalidRequest`."""
+        """Add tokens of a declared class, with a ledger entry that records the reason.
+
+        Raises `NotFound` and `InvalidRequest`.
+        """
         return await self._accounts.grant(
             email=parse_email(email),
             tokens=check_count(tokens, most=TOKENS_MAX, param="tokens"),
