@@ -1,6 +1,8 @@
 """Wallets of different token classes stay apart, whatever database is behind them."""
 
 import asyncio
+import contextlib
+import random
 from pathlib import Path
 
 import msgspec
@@ -182,6 +184,50 @@ async def test_retired_classes_are_counted_with_the_accounts_that_own_them(db: O
     assert retired == [RetiredClass(token_class="old", accounts=2, tokens=11)]
     assert "2 accounts own 11 tokens" in retired[0].warning
     assert "@" not in retired[0].warning
+
+
+def random_facts(rng: random.Random, token_class: str) -> list[Payment | int]:
+    """Return facts about the payments of two orders, and numbers of tokens to spend, in a random order."""
+    facts: list[Payment | int] = [rng.randint(1, 700) for _ in range(4)]
+    for number in range(2):
+        dispute_id = f"dp_{token_class}_{number}"
+        statuses = [DisputeStatus.OPEN, rng.choice([DisputeStatus.WON, DisputeStatus.LOST])]
+        facts += [Payment(disputes=(Dispute(id=dispute_id, cents=250, status=status),)) for status in statuses]
+        facts += [Payment(refunded_cents=rng.randint(1, 500)), PAID]
+    rng.shuffle(facts)
+    return facts
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_a_wallet_ends_as_if_the_other_class_did_not_exist(db: Opened, seed: int) -> None:
+    orders, rng = SqlOrders(db.store), random.Random(seed)
+    facts = {token_class: random_facts(rng, token_class) for token_class in (STANDARD, PREMIUM)}
+
+    async def play(email: str, plan: list[str]) -> dict[str, tuple[int, int]]:
+        """Apply the facts of the classes in `plan`, and return posted tokens and debt of each class."""
+        account, key = await db.key(email, tokens=0)
+        bought = {name: [await order(orders, account.id, name, tokens=size) for size in (900, 600)] for name in facts}
+        todo = {name: list(enumerate(facts[name])) for name in facts}
+        for name in plan:
+            number, fact = todo[name].pop(0)
+            if isinstance(fact, int):
+                with contextlib.suppress(InsufficientTokens):
+                    await spend(db, account_id=account.id, key_id=key.id, tokens=fact, token_class=name)
+                continue
+            renamed = [msgspec.structs.replace(one, id=f"{one.id}_{email}") for one in fact.disputes]
+            facts_of_account = msgspec.structs.replace(fact, disputes=tuple(renamed))
+            which = int(fact.disputes[0].id[-1]) if fact.disputes else number % 2
+            await record(orders, bought[name][which], facts_of_account)
+        owned, debts = await posted(db, email), await orders.debts(account.id)
+        return {name: (owned.get(name, 0), debts.get(name, 0)) for name in facts}
+
+    plan = [name for name in facts for _ in facts[name]]
+    rng.shuffle(plan)
+    together = await play("both@x", plan)
+    for name, of_class in facts.items():
+        alone = await play(f"{name}@x", [name] * len(of_class))
+        assert together[name] == alone[name], name
+    assert (await db.ledger.audit()).ok
 
 
 async def test_wallets_survive_a_restart(tmp_path: Path) -> None:

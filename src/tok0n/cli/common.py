@@ -20,7 +20,14 @@ import dotenv
 import msgspec
 
 from tok0n.adapters import logs
-from tok0n.domain.errors import AccountingFailed, InvalidRequest, LimiterUnavailable, Overloaded, Tok0nError
+from tok0n.domain.errors import (
+    AccountingFailed,
+    AccountSuspended,
+    InvalidRequest,
+    LimiterUnavailable,
+    Overloaded,
+    Tok0nError,
+)
 from tok0n.domain.ledger import STANDARD
 from tok0n.settings import Fault, Settings, SettingsInvalid, load
 
@@ -87,6 +94,8 @@ def report_errors(*, as_json: bool) -> Iterator[None]:
 def _message(error: Tok0nError) -> str:
     """Return the message for the operator. For some errors, `error.message` addresses the customer instead."""
     match error:
+        case AccountSuspended():
+            return "The account is suspended. To reopen it, run tok0n accounts reopen EMAIL --reason TEXT."
         case AccountingFailed(detail=detail) if "malformed" in detail or "not a database" in detail:
             return f"The database is damaged ({detail}). Restore a backup: tok0n database restore PATH --overwrite"
         case AccountingFailed(detail=detail):

@@ -26,8 +26,8 @@ FIELDS_MAX = 200
 NEXT_URL_CHARACTERS_MAX = 500
 
 SUSPENDED_TEXT = (
-    "You can still read and export everything, but you can't send requests, buy tokens, redeem codes, or change API"
-    " keys."
+    "You can still read and export everything, and revoke API keys. You can't send requests, buy tokens, redeem codes,"
+    " or create or change API keys."
 )
 
 _POLICY = (
@@ -182,7 +182,8 @@ class PageRequest:
         if isinstance(error, CredentialsChanged):
             return self.message("Sign in again", error.message, status=409)
         if isinstance(error, AccountSuspended):
-            return self.message("Account suspended", f"{error.message} {SUSPENDED_TEXT}", status=403)
+            text = "You can't do this while your account is suspended. Nothing was changed. Contact support."
+            return self.message("Account suspended", text, status=403)
         if isinstance(error, Overloaded):
             return self.error(503, "The server is busy. Try again in a few seconds.")
         log.error("page_failed", detail=error.detail or error.message)
