@@ -58,8 +58,8 @@ async def grant_tokens(
     """Grant N tokens to EMAIL as a ledger entry."""
     settings = load_settings(config_path)
     async with open_store(settings) as store:
-        accounts = _accounts(store, settings)
-        account = await accounts.grant(email=email, tokens=tokens, token_class=token_class, reason=reason)
+        operate = _accounts(store, settings)
+        account = await operate.grant(email=email, tokens=tokens, token_class=token_class, reason=reason)
     _print_account(account, as_json=as_json)
 
 
@@ -78,8 +78,8 @@ async def adjust_balance(
     """
     settings = load_settings(config_path)
     async with open_store(settings) as store:
-        accounts = _accounts(store, settings)
-        account = await accounts.adjust(email=email, tokens=tokens, token_class=token_class, reason=reason)
+        operate = _accounts(store, settings)
+        account = await operate.adjust(email=email, tokens=tokens, token_class=token_class, reason=reason)
     _print_account(account, as_json=as_json)
 
 
@@ -91,7 +91,7 @@ async def suspend(email: str, reason: str, config_path: Path | None, *, as_json:
     """Suspend the account of EMAIL.
 
     Its new requests get a 401, and its requests in progress settle. Its user can sign in, read and export, but can't
-    buy tokens, create keys or redeem codes.
+    buy tokens, create keys or redeem codes. The user can read the reason in the activity of the account.
     """
     async with open_store(load_settings(config_path)) as store:
         account = await _accounts(store).suspend(email, reason=reason)

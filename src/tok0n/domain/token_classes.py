@@ -67,7 +67,7 @@ class TokenClasses:
         return len(self.titles(token_classes)) > 1
 
     def wallets(self, balances: Mapping[str, Balance]) -> list[Wallet]:
-        """Return the wallet of each declared class, and then of each retired class that the account has tokens of."""
+        """Return the wallet of each declared class, and then those of the account in retired classes."""
         return [
             Wallet(
                 token_class=token_class,

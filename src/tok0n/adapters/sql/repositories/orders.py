@@ -156,17 +156,9 @@ class SqlOrders:
         now_us: int,
     ) -> None:
         """See `ports.Orders.create_code`."""
-        insert = sa.insert(redeem_code).values(
-            digest=digest,
-            shown=masked,
-            tokens=tokens,
-            token_class=token_class,
-            uses_max=uses_max,
-            expires_at_us=expires_at_us,
-            reason=reason,
-            created_at_us=now_us,
-        )
-        await execute(self._store, insert)
+        values: dict[str, object] = {"digest": digest, "shown": masked, "tokens": tokens, "token_class": token_class}
+        values |= {"uses_max": uses_max, "expires_at_us": expires_at_us, "reason": reason, "created_at_us": now_us}
+        await execute(self._store, sa.insert(redeem_code).values(values))
 
     async def redeem(
         self, *, account_id: str, digest: bytes, now_us: int, submission: Submission | None = None
