@@ -1,4 +1,7 @@
-"""Each ledger against the rule book: after every step, ALL balances, budgets, requests and entries are compared."""
+"""Each ledger against the rule book, with requests of every endpoint, whole and streamed.
+
+After every step, ALL balances, budgets, requests, entries and hours of use are compared.
+"""
 
 import asyncio
 import contextlib
@@ -10,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -21,6 +25,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from support.ledger_calls import ASKED, MILLISECONDS, TOKENS, Asked, hours_expected, hours_read
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
 from tok0n.domain import ledger_rules
 from tok0n.domain.accounts import KeyLimits
@@ -29,7 +34,10 @@ from tok0n.domain.ledger import Balance, NewReservation, Receipt, Release, Reque
 from tok0n.domain.ledger_rules import AccountRow, KeyRow, RequestRow, Rows
 from tok0n.domain.usage import Usage
 
-TOKENS = st.integers(min_value=1, max_value=400)
+UNREADABLE = {"process_id"}
+"""PostgreSQL names the process that reserved."""
+
+RULED = set(RequestRow.__struct_fields__)
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -44,8 +52,11 @@ class LedgerMachine(RuleBasedStateMachine):
         self.now_us = NOW_US
         self.accounts: dict[str, AccountRow] = {}
         self.keys: dict[str, KeyRow] = {}
+        self.asked = 0
         self.requests: dict[str, RequestRow] = {}
         self.reservations: dict[str, NewReservation] = {}
+        self.facts: dict[str, dict[str, Any]] = {}
+        """The columns of a request that the rules don't know."""
         self.entries: list[tuple[str, str, int, int, str | None]] = []
         self.key_ids: dict[str, str] = {}
         self._open()
@@ -68,47 +79,67 @@ class LedgerMachine(RuleBasedStateMachine):
             self.entries.append((account.id, "grant", 1000, 1000, None))
         self.emails = dict(zip(self.accounts, ("a@x", "b@x"), strict=True))
 
-    @rule(which=st.integers(0, 1), tokens=TOKENS, lifetime_us=st.integers(1, 50))
-    def reserve(self, which: int, tokens: int, lifetime_us: int) -> None:
-        account_id = list(self.accounts)[which]
-        account, key = self.accounts[account_id], self.keys[account_id]
-        reservation = NewReservation(
-            request_id=f"r{len(self.requests)}",
-            account_id=account_id,
-            api_key_id=self.key_ids[account_id],
-            model="demo",
-            tokens=tokens,
-            created_at_us=self.now_us,
-            expires_at_us=self.now_us + lifetime_us,
-            has_budget=key.budget is not None,
-        )
+    @rule(asked=ASKED)
+    def reserve(self, asked: Asked) -> None:
+        reservation = self._reservation(asked)
         result = self._submit(lambda: self.db.ledger.reserve(reservation))
-        rows = _rows_or_error(lambda: ledger_rules.reserve(reservation, account=account, key=key))
-        if not isinstance(rows, Rows):
+        rows = self._reserve_in_model(reservation)
+        if isinstance(rows, Rows):
+            assert result == Balance(posted=rows.account.posted, pending=rows.account.pending)
+        else:
             assert (type(result), str(result)) == (type(rows), str(rows))
-            return
-        assert result == Balance(posted=rows.account.posted, pending=rows.account.pending)
-        self.reservations[rows.request.id] = reservation
-        self._keep(rows)
+
+    @rule(asked=st.lists(ASKED, min_size=2, max_size=5))
+    def reserve_together(self, asked: list[Asked]) -> None:
+        """Reserve in one group commit, whose requests differ in endpoint, stream and account."""
+        reservations = [self._reservation(one) for one in asked]
+
+        async def submit() -> list[Any]:
+            return await asyncio.gather(*(outcome(self.db.ledger.reserve(new)) for new in reservations))
+
+        for result, reservation in zip(self._run(submit()), reservations, strict=True):
+            rows = self._reserve_in_model(reservation)
+            assert type(result) is (Balance if isinstance(rows, Rows) else type(rows))
 
     @precondition(lambda self: self.requests)
-    @rule(index=st.integers(0, 1000), total=st.integers(1, 600), at_hand=st.booleans())
-    def settle(self, index: int, total: int, *, at_hand: bool) -> None:
+    @rule(
+        index=st.integers(0, 1000),
+        prompt=st.integers(0, 200),
+        completion=st.integers(1, 400),
+        at_hand=st.booleans(),
+        first_event_ms=MILLISECONDS,
+        has_left=st.booleans(),
+    )
+    def settle(
+        self, index: int, prompt: int, completion: int, first_event_ms: int | None, *, at_hand: bool, has_left: bool
+    ) -> None:
         rows = self._pick(index)
         settlement = Settlement(
             request_id=rows.request.id,
-            usage=Usage(prompt_tokens=0, completion_tokens=total, total_tokens=total),
+            usage=Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion),
             resolved_at_us=self.now_us,
-            upstream_ms=1,
+            upstream_ms=prompt + 1,
             reservation=self.reservations[rows.request.id] if at_hand else None,
+            first_event_ms=first_event_ms if self._is_stream(rows) else None,
+            client_left=has_left and self._is_stream(rows),
         )
         result = self._submit(lambda: self.db.ledger.settle(settlement))
         try:
-            rows = ledger_rules.settle(rows, total_tokens=total)
+            was, rows = rows.request, ledger_rules.settle(rows, total_tokens=prompt + completion)
         except AlreadyResolved:
             assert isinstance(result, AlreadyResolved)
             return
         self._keep(rows)
+        if was != rows.request:
+            self.facts[was.id] |= {
+                "prompt_tokens": prompt,
+                "completion_tokens": completion,
+                "total_tokens": prompt + completion,
+                "upstream_ms": prompt + 1,
+                "resolved_at_us": self.now_us,
+                "first_event_ms": settlement.first_event_ms,
+                "client_left": int(settlement.client_left),
+            }
         assert result == Receipt(
             request_id=rows.request.id,
             reserved=rows.request.reserved,
@@ -118,19 +149,36 @@ class LedgerMachine(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: self.requests)
-    @rule(index=st.integers(0, 1000))
-    def release(self, index: int) -> None:
+    @rule(
+        index=st.integers(0, 1000),
+        code=st.sampled_from(["upstream_error", "cancelled", "not_metered"]),
+        dispatched=st.booleans(),
+        first_event_ms=MILLISECONDS,
+    )
+    def release(self, index: int, code: str, first_event_ms: int | None, *, dispatched: bool) -> None:
         rows = self._pick(index)
         release = Release(
-            request_id=rows.request.id, code="upstream_error", dispatched=True, resolved_at_us=self.now_us
+            request_id=rows.request.id,
+            code=code,
+            dispatched=dispatched,
+            resolved_at_us=self.now_us,
+            first_event_ms=first_event_ms if self._is_stream(rows) else None,
         )
         result = self._submit(lambda: self.db.ledger.release(release))
         try:
-            self._keep(ledger_rules.release(rows))
+            after = ledger_rules.release(rows)
         except AlreadyResolved:
             assert isinstance(result, AlreadyResolved)
             return
         assert result is None
+        self._keep(after)
+        if after.request != rows.request:
+            self.facts[rows.request.id] |= {
+                "code": code,
+                "dispatched": int(dispatched),
+                "resolved_at_us": self.now_us,
+                "first_event_ms": release.first_event_ms,
+            }
 
     @rule(rows_max=st.integers(1, 3), passed_us=st.integers(0, 30))
     def expire(self, rows_max: int, passed_us: int) -> None:
@@ -146,7 +194,7 @@ class LedgerMachine(RuleBasedStateMachine):
             rows_max = sum(expires <= last for expires, _ in overdue)
         assert self._run(self.db.ledger.expire(now_us=self.now_us, rows_max=rows_max)) == min(rows_max, len(overdue))
         for _, request_id in overdue[:rows_max]:
-            self._keep(ledger_rules.expire(self._rows_of(self.requests[request_id]), before_us=self.now_us))
+            self._expire_in_model(ledger_rules.expire(self._rows_of(self.requests[request_id]), before_us=self.now_us))
 
     @rule(which=st.integers(0, 1), tokens=TOKENS)
     def grant(self, which: int, tokens: int) -> None:
@@ -167,15 +215,16 @@ class LedgerMachine(RuleBasedStateMachine):
         pending = [row for row in self.requests.values() if row.status is RequestStatus.PENDING]
         assert self._run(self.db.ledger.recover(now_us=self.now_us)) == len(pending)
         for row in pending:
-            self._keep(ledger_rules.expire(self._rows_of(row), before_us=None))
+            self._expire_in_model(ledger_rules.expire(self._rows_of(row), before_us=None))
 
     @invariant()
     def the_database_is_the_model(self) -> None:
         if not hasattr(self, "emails"):
             return
+        found = self._run(self.db.store.read(_read_all))
         accounts = {
             row["id"]: AccountRow(posted=row["posted"], pending=row["pending"], is_open=row["status"] == "open")
-            for row in self._rows(schema.account)
+            for row in found["account"]
         }
         assert accounts == self.accounts
         keys = {
@@ -186,17 +235,21 @@ class LedgerMachine(RuleBasedStateMachine):
                 expires_at_us=row["expires_at_us"],
                 is_revoked=row["revoked_at_us"] is not None,
             )
-            for row in self._rows(schema.api_key)
+            for row in found["api_key"]
         }
         assert keys == self.keys
-        requests = {
-            row["id"]: msgspec.convert({name: row[name] for name in RequestRow.__struct_fields__}, RequestRow)
-            for row in self._rows(schema.request)
+        requests = {row.pop("id"): row for row in found["request"]}
+        for row in requests.values():
+            for name in UNREADABLE:
+                del row[name]
+        assert requests == {
+            id_: {name: value for name, value in msgspec.structs.asdict(row).items() if name != "id"} | self.facts[id_]
+            for id_, row in self.requests.items()
         }
-        assert requests == self.requests
+        assert hours_read(found["usage_hour"]) == hours_expected(self.requests, self.facts)
         entries = [
             (row["account_id"], row["kind"], row["amount"], row["posted_after"], row["request_id"])
-            for row in sorted(self._rows(schema.ledger_entry), key=lambda row: int(row["id"]))
+            for row in sorted(found["ledger_entry"], key=lambda row: int(row["id"]))
         ]
         assert entries == self.entries
 
@@ -206,6 +259,47 @@ class LedgerMachine(RuleBasedStateMachine):
             self._close()
             self.runner.close()
             shutil.rmtree(self.folder)
+
+    def _reservation(self, asked: Asked) -> NewReservation:
+        self.asked += 1
+        account_id = list(self.accounts)[asked.which]
+        endpoint, is_stream = asked.call
+        return NewReservation(
+            request_id=f"r{self.asked}",
+            account_id=account_id,
+            api_key_id=self.key_ids[account_id],
+            model=f"demo-{asked.which}",
+            tokens=asked.tokens,
+            created_at_us=self.now_us,
+            expires_at_us=self.now_us + asked.lifetime_us,
+            has_budget=self.keys[account_id].budget is not None,
+            is_stream=is_stream,
+            endpoint=endpoint,
+        )
+
+    def _reserve_in_model(self, new: NewReservation) -> Rows | Tok0nError:
+        account, key = self.accounts[new.account_id], self.keys[new.account_id]
+        rows = _rows_or_error(lambda: ledger_rules.reserve(new, account=account, key=key))
+        if isinstance(rows, Rows):
+            self.reservations[new.request_id] = new
+            self.facts[new.request_id] = dict.fromkeys(set(schema.request.c.keys()) - RULED - UNREADABLE) | {
+                "api_key_id": new.api_key_id,
+                "model": new.model,
+                "endpoint": new.endpoint,
+                "is_stream": int(new.is_stream),
+                "created_at_us": new.created_at_us,
+                "dispatched": 1,
+                "client_left": 0,
+            }
+            self._keep(rows)
+        return rows
+
+    def _expire_in_model(self, rows: Rows) -> None:
+        self._keep(rows)
+        self.facts[rows.request.id] |= {"code": "expired", "resolved_at_us": self.now_us}
+
+    def _is_stream(self, rows: Rows) -> bool:
+        return self.reservations[rows.request.id].is_stream
 
     def _pick(self, index: int) -> Rows:
         return self._rows_of(list(self.requests.values())[index % len(self.requests)])
@@ -230,10 +324,6 @@ class LedgerMachine(RuleBasedStateMachine):
     def _close(self) -> None:
         self._run(self.stack.aclose())
 
-    def _rows(self, table: Any) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self._run(self.db.rows(table))
-        return rows
-
     def _run(self, work: Any) -> Any:
         return self.runner.run(work)
 
@@ -242,6 +332,12 @@ class LedgerMachine(RuleBasedStateMachine):
             return await outcome(submit())
 
         return self._run(run())
+
+
+def _read_all(tx: sa.Connection) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of each table, read in one transaction."""
+    tables = (schema.account, schema.api_key, schema.request, schema.usage_hour, schema.ledger_entry)
+    return {table.name: [dict(row) for row in tx.execute(sa.select(table)).mappings()] for table in tables}
 
 
 def _rows_or_error(rule: Callable[[], Rows]) -> Rows | Tok0nError:

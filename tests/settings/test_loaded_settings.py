@@ -187,3 +187,22 @@ def test_a_model_that_serves_embeddings_alone_needs_no_output_limit() -> None:
     ):
         with pytest.raises(SettingsInvalid, match=reason.replace(".", r"\.")):
             settings_of(text + endpoints)
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "tokens", "is_warned"),
+    [
+        ('["responses"]', 31_999, True),
+        ('["chat", "responses"]', 31_999, True),
+        ('["responses"]', 32_000, False),
+        ('["messages"]', 31_999, False),
+        ('["chat"]', 31_999, False),
+    ],
+)
+def test_a_default_output_limit_that_is_short_for_codex_gets_a_warning(
+    endpoints: str, tokens: int, *, is_warned: bool
+) -> None:
+    model = MODEL.replace("16384", "64000") + f"default_output_tokens = {tokens}\nendpoints = {endpoints}\n"
+    warnings = settings_of(UPSTREAM + model).warnings
+    assert [warning.where for warning in warnings] == ['models."gpt-5.5".default_output_tokens'] * is_warned
+    assert all("Codex" in warning.message for warning in warnings)

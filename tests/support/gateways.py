@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute
 
 from support import sqlite
 from support.api_keys import create_key
+from support.endpoint_cases import BILLED, STREAMS
 from support.fakes import FakeUpstream
 from support.ledgers import NOW_US, Opened, open_engine
 from support.limiters import make_limiter
@@ -44,6 +45,8 @@ from tok0n.settings import Settings, load, model_of
 
 EMAIL = "a@example.com"
 MODEL = make_model("demo", upstream="fake", upstream_model="upstream-demo")
+SERVING = msgspec.structs.replace(MODEL, endpoints=tuple(case.name for case in BILLED))
+"""The model of `in_process`, which serves every endpoint."""
 
 
 class InProcess(msgspec.Struct, kw_only=True):
@@ -89,13 +92,15 @@ async def in_process(
         _, api_key = await create_key(db.accounts, EMAIL)
         await db.models.record(
             Verification(
-                model=MODEL.id,
-                fingerprint=MODEL.fingerprint,
+                model=SERVING.id,
+                fingerprint=SERVING.fingerprint,
                 checked_at_us=1,
-                endpoints={"chat": EndpointCheck(checks={"ok": True}, latency_ms=1)},
+                endpoints={case.name: EndpointCheck(checks={"ok": True}, latency_ms=1) for case in BILLED},
+                streams={case.name: StreamCheck(passed=True) for case in STREAMS},
             )
         )
-        catalogue = Catalogue({MODEL.id: MODEL}, db.models)
+        stream_endpoints = [case.name for case in STREAMS]
+        catalogue = Catalogue({SERVING.id: SERVING}, db.models, stream_endpoints=stream_endpoints)
         await catalogue.refresh()
         limiter = limiter or make_limiter(
             clock, **({"key": 10**6, "user": 10**6, "upstream": 10**6} | dict(limits or {}))

@@ -12,6 +12,7 @@ from tok0n.web.dashboard.submissions import form_error_of, submission_of, whole_
 from tok0n.web.rendering.endpoints import GET_POST, page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.snippets import snippets_of
 
 ENDED_ROWS_MAX = 100
 
@@ -41,8 +42,11 @@ class _KeyPages:
             return await self._list(page, form_error=form_error_of(error))
         except LimitReached as limit:
             return await self._list(page, form_error=FormError(limit.message, field="name"))
-        models = issued.key.limits.models or [model.id for model in self._dashboard.catalogue.listed()]
-        return page.render("key_made.html", key=issued.key, issued=issued, model=next(iter(models), "MODEL"))
+        catalogue = self._dashboard.catalogue
+        snippets = snippets_of(catalogue, page.context.base_url, allowed=issued.key.limits.models)
+        return page.render(
+            "key_made.html", key=issued.key, issued=issued, snippets=snippets, has_endpoints=catalogue.has_endpoints
+        )
 
     async def rename(self, page: PageRequest) -> Response:
         key = await self._key(page)

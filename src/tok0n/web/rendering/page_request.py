@@ -147,7 +147,7 @@ class PageRequest:
             "page_context": self.context,
             "session": self.session,
             "path": self.path,
-            "base_url": f"{self.context.public_url}/v1",
+            "base_url": self.context.base_url,
             "zone": filters.zone_of(zone),
             "zone_name": zone,
             "form_error": None,
