@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import secrets
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from support import postgres
 from support.gateways import ServerProcess, write_settings
 from support.http import InstantUpstream
 from tok0n.cli import main
@@ -152,3 +154,21 @@ async def test_a_server_logs_a_retired_class_once_at_start(tmp_path: Path) -> No
     assert (warning["level"], warning["token_class"]) == ("warning", "premium")
     assert "1 account owns 500 tokens" in warning["message"]
     assert EMAIL not in str(lines)
+
+
+@pytest.mark.anyio
+async def test_config_check_warns_on_postgres_too_and_ignores_a_database_that_is_away() -> None:
+    cluster = await asyncio.to_thread(postgres.shared_cluster)
+    url = await postgres.make_database(cluster, f"t{secrets.token_hex(8)}")
+    database = f'[database]\nurl = "{url}"\nconnect_timeout_seconds = 2\n'
+    declare(database + PREMIUM)
+    await asyncio.to_thread(run_json, "accounts", "create", EMAIL)
+    grant = ("accounts", "grant", EMAIL, "500", "--class", "premium", "--reason", "x")
+    await asyncio.to_thread(run_json, *grant)
+    assert "token_classes.premium" not in str(await asyncio.to_thread(run_json, "config", "check"))
+    declare(database)
+    report = await asyncio.to_thread(run_json, "config", "check")
+    assert "1 account owns 500 tokens" in str(report["faults"])
+    declare('[database]\nurl = "postgresql://nobody@127.0.0.1:9/none"\nconnect_timeout_seconds = 1\n')
+    report = await asyncio.to_thread(run_json, "config", "check")
+    assert (report["ok"], "token_classes" in str(report)) == (True, False)
