@@ -7,6 +7,7 @@ from starlette.routing import Route
 
 from tok0n.domain.history import LedgerEntry
 from tok0n.domain.ledger import STANDARD
+from tok0n.domain.token_classes import EMPTY
 from tok0n.web.dashboard.dashboard_context import DashboardContext, page_of
 from tok0n.web.rendering import csv
 from tok0n.web.rendering.endpoints import page_route
@@ -23,28 +24,27 @@ def statement_routes(context: PageContext, dashboard: DashboardContext) -> list[
     """Return the routes of the statement and its CSV."""
 
     async def statement(page: PageRequest) -> Response:
-        classes = await dashboard.classes(page)
+        balances = await dashboard.history.wallets(page.account_id)
+        classes = dashboard.shown_classes(balances)
         token_class = _selected(page, classes)
         fetch = functools.partial(dashboard.history.entries, page.account_id, token_class=token_class)
         before = page.query("before")
         is_page = before.isascii() and before.isdecimal() and len(before) <= _ENTRY_DIGITS_MAX
         page_rows = await page_of(fetch, before=int(before) if is_page else None)
+        if classes:
+            selected = [token_class] if token_class else classes
+            posted = {selected_class: balances.get(selected_class, EMPTY).posted for selected_class in selected}
+        else:
+            newest = await fetch(before=None, rows_max=1) if is_page else page_rows["rows"]
+            posted = {STANDARD: newest[0].posted_after if newest else 0}
         return page.render(
             "statement.html",
-            posted=await _posted(page, [token_class] if token_class else list(classes) or [STANDARD]),
+            posted=posted,
             classes=classes,
             token_class=token_class,
             query={} if token_class is None else {"class": token_class},
             **page_rows,
         )
-
-    async def _posted(page: PageRequest, token_classes: list[str]) -> dict[str, int]:
-        """Return the balance of each class after its newest entry."""
-        posted = {}
-        for token_class in token_classes:
-            newest = await dashboard.history.entries(page.account_id, before=None, rows_max=1, token_class=token_class)
-            posted[token_class] = newest[0].posted_after if newest else 0
-        return posted
 
     async def export(page: PageRequest) -> Response:
         classes = await dashboard.classes(page)
