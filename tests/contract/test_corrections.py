@@ -26,6 +26,7 @@ from tok0n.domain.orders import Payment
 from tok0n.domain.packs import Pack
 from tok0n.domain.token_classes import TokenClasses
 from tok0n.domain.usage import TOKENS_MAX, Usage
+from tok0n.services.caller_cache import require_usable
 from tok0n.services.operate_accounts import OPERATOR, OperateAccounts
 
 pytestmark = pytest.mark.anyio
@@ -151,14 +152,14 @@ async def test_a_suspended_account_settles_what_it_reserved_and_reserves_nothing
     caller = await db.callers.find(b"a@x", now_us=NOW_US)
     assert caller is not None
     with pytest.raises(AccountSuspended):
-        caller.require_open()
+        require_usable(caller)
     usage = Usage(prompt_tokens=12, completion_tokens=0, total_tokens=12, details={})
     await db.ledger.settle(Settlement(request_id=running, usage=usage, resolved_at_us=NOW_US, upstream_ms=1))
     assert (await db.accounts.get("a@x")).balance == Balance(posted=88, pending=0)
     assert (await operate.reopen("a@x", reason="cleared")).status == "open"
     caller = await db.callers.find(b"a@x", now_us=NOW_US)
     assert caller is not None
-    caller.require_open()
+    require_usable(caller)
     assert (await db.ledger.audit()).ok
 
 

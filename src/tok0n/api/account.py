@@ -111,7 +111,6 @@ async def _respond(request: Request, read_body: ReadBody, caller_cache: CallerCa
     authorization = request.headers.get("authorization")
     try:
         caller = await caller_cache.authenticate_now(None if authorization is None else authorization.encode("latin-1"))
-        caller.require_open()
         body = await read_body(request, caller)
     except NotFound as missing:
         return error("not_found", missing.message)

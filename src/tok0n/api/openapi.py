@@ -59,7 +59,7 @@ _ERRORS: dict[str, tuple[str, tuple[str, ...]]] = {
         "The API key is missing, malformed, unknown, expired or revoked, or its account is closed.",
         ("www-authenticate", "x-should-retry"),
     ),
-    "account_suspended": ("The account is suspended.", ("www-authenticate", "x-should-retry")),
+    "account_suspended": ("The operator has suspended the account.", ("www-authenticate", "x-should-retry")),
     "insufficient_tokens": ("The balance or the key's budget can't cover the reservation.", (*_RATE, "x-should-retry")),
     "not_found": ("The account has no such request.", ()),
     "model_not_found": ("The model is not available.", ()),

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import msgspec
 
 from tok0n.domain.budgets import KeyBudget, ResetPeriod
-from tok0n.domain.errors import AccountSuspended
 from tok0n.domain.ledger import STANDARD, Balance
 
 
@@ -145,11 +144,6 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     def has_expired(self, now_us: int) -> bool:
         """Whether the key has expired, or the secret has ended."""
         return self.expires_at_us is not None and self.expires_at_us <= now_us
-
-    def require_open(self) -> None:
-        """Raise `AccountSuspended` if the operator has suspended the account."""
-        if self.is_suspended:
-            raise AccountSuspended
 
     def may_use(self, model: str) -> bool:
         """Whether the key may use `model`."""

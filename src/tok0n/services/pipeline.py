@@ -88,19 +88,13 @@ class Pipeline:
         )
 
     async def authenticate(self, call: Call, authorization: bytes | None) -> Caller:
-        """Return the caller whose API key is in `authorization`.
-
-        Raises `InvalidApiKey`, `AccountSuspended` or `AccountingFailed`.
-        """
+        """Return the caller whose API key is in `authorization`. Raises as `CallerCache.authenticate`."""
         caller = call.caller = await self._caller_cache.authenticate(authorization)
-        caller.require_open()
         return caller
 
     def cached_caller(self, call: Call, authorization: bytes | None) -> Caller | None:
-        """Return the caller without a query, or None: then call `authenticate`. Raises `AccountSuspended`."""
+        """Return the caller without a query, or None: then call `authenticate`."""
         caller = call.caller = self._caller_cache.cached(authorization)
-        if caller is not None:
-            caller.require_open()
         return caller
 
     async def find_rate(self, call: Call) -> None:
