@@ -225,6 +225,9 @@ async def test_requests_and_entries_are_read_page_by_page(spread: Opened) -> Non
             assert len(rows) == (16 if status in {None, RequestStatus.SETTLED} else 0)
         entries = await history.entries(account_id, before=None, rows_max=8)
         assert await history.entries(account_id, before=entries[-1].id, rows_max=8)
+        for token_class, rows_found in (("standard", 8), ("none", 0)):
+            found = await history.entries(account_id, before=None, rows_max=8, token_class=token_class)
+            assert len(found) == rows_found
         await history.balance(account_id)
         await spread.accounts.list_keys(account_id)
     assert scans == []

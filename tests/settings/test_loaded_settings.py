@@ -24,7 +24,9 @@ def test_without_a_file_every_setting_has_its_default() -> None:
 
 
 def test_every_setting_of_a_table_has_its_default() -> None:
-    settings = settings_of(UPSTREAM + MODEL + '[packs.a]\nname = "A"\ntokens = 1\nprice_usd = "1.00"')
+    settings = settings_of(
+        UPSTREAM + MODEL + "[token_classes.a]\ntitle = 'A'\n" + '[packs.a]\nname = "A"\ntokens = 1\nprice_usd = "1.00"'
+    )
     for section, struct in TABLES.items():
         (table,) = getattr(settings, section).values()
         assert defaults_in(table, struct) == defaults_of(struct)
@@ -106,8 +108,11 @@ def test_every_setting_of_a_model_reaches_the_domain() -> None:
     reasoning_tokens_max = 300
     verify_output_tokens = 64
     owned_by = "us"
+    token_class = "premium"
     hosted_tools = "refuse"
     anthropic_betas = ["a"]
+    [token_classes.premium]
+    title = "Premium tokens"
     """
     assert msgspec.structs.asdict(model_of("big", settings_of(text))) == {
         "id": "big",
@@ -132,6 +137,7 @@ def test_every_setting_of_a_model_reaches_the_domain() -> None:
         "reasoning_tokens_max": 300,
         "verify_output_tokens": 64,
         "owned_by": "us",
+        "token_class": "premium",
         "hosted_tools": "refuse",
         "anthropic_betas": ("a",),
         "streaming_endpoints": (),

@@ -28,6 +28,7 @@ from tok0n.bootstrap.serving import bind_for
 from tok0n.bootstrap.wiring import open_gateway
 from tok0n.domain.accounts import Account
 from tok0n.domain.catalogue import EndpointCheck, StreamCheck, Verification
+from tok0n.domain.token_classes import TokenClasses
 from tok0n.http.server import HttpServer
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import Limiter
@@ -110,6 +111,7 @@ async def in_process(
         pipeline = Pipeline(
             caller_cache=CallerCache(db.callers, clock),
             reader=reader,
+            token_classes=TokenClasses(),
             history=SqlHistory(db.store),
             limiter=limiter,
             reservations=reservations,

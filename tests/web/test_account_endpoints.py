@@ -27,7 +27,9 @@ async def test_the_balance_is_what_the_receipts_say(gateway: Running) -> None:
     answer = await request(gateway.base_url, "GET", "/v1/balance", headers=bearer(gateway.api_key))
     assert answer.status == 200
     posted = 1_000_000 - USAGE_TOTAL
-    assert answer.json == {"object": "balance", "posted": posted, "pending": 0, "available": posted}
+    figures = {"posted": posted, "pending": 0, "available": posted}
+    standard = {"token_class": "standard", "title": "Standard tokens", **figures}
+    assert answer.json == {"object": "balance", **figures, "classes": [standard]}
     assert answer.headers["x-ratelimit-remaining-requests"] == str(1_000_000 - 1)
     assert answer.headers["cache-control"] == "no-store"
 

@@ -7,13 +7,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tok0n.api.account_bodies import Balance, Key, Receipt, ReceiptUsage
+from tok0n.api.account_bodies import Balance, ClassBalance, Key, Receipt, ReceiptUsage
 from tok0n.api.endpoint import rate_headers
 from tok0n.api.errors import error_response
 from tok0n.api.routes import error
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import NotFound, Tok0nError
 from tok0n.domain.history import RequestRecord
+from tok0n.domain.ledger import STANDARD
+from tok0n.domain.token_classes import TokenClasses
 from tok0n.http.message import Headers
 from tok0n.ports.accounts import History
 from tok0n.ports.limiter import Limiter
@@ -22,7 +24,9 @@ from tok0n.services.caller_cache import CallerCache
 ReadBody = Callable[[Request, Caller], Awaitable[msgspec.Struct]]
 
 
-def account_routes(caller_cache: CallerCache, limiter: Limiter, history: History) -> list[Route]:
+def account_routes(
+    caller_cache: CallerCache, limiter: Limiter, history: History, token_classes: TokenClasses
+) -> list[Route]:
     """Return the routes. Each one reads only the account of the API key in the request."""
 
     async def key(_: Request, caller: Caller) -> Key:
@@ -41,8 +45,23 @@ def account_routes(caller_cache: CallerCache, limiter: Limiter, history: History
         )
 
     async def balance(_: Request, caller: Caller) -> Balance:
-        balance = await history.balance(caller.account_id)
-        return Balance(posted=balance.posted, pending=balance.pending, available=balance.available)
+        wallets = token_classes.wallets(await history.wallets(caller.account_id))
+        standard = next(wallet.balance for wallet in wallets if wallet.token_class == STANDARD)
+        return Balance(
+            posted=standard.posted,
+            pending=standard.pending,
+            available=standard.available,
+            classes=[
+                ClassBalance(
+                    token_class=wallet.token_class,
+                    title=wallet.title,
+                    posted=wallet.balance.posted,
+                    pending=wallet.balance.pending,
+                    available=wallet.balance.available,
+                )
+                for wallet in wallets
+            ],
+        )
 
     async def receipt(request: Request, caller: Caller) -> Receipt:
         return _receipt(await history.request(caller.account_id, request.path_params["request_id"]))

@@ -6,6 +6,7 @@ from tok0n.domain.endpoints.endpoint import RenderError
 from tok0n.domain.endpoints.error_shapes import render_openai_error
 from tok0n.domain.errors import (
     AccountingFailed,
+    AccountSuspended,
     InsufficientTokens,
     InvalidApiKey,
     InvalidRequest,
@@ -24,6 +25,7 @@ RETRY_AFTER_SECONDS_MAX = 60
 STATUSES: dict[str, int] = {
     "invalid_request": 400,
     "invalid_api_key": 401,
+    "account_suspended": 401,
     "insufficient_tokens": 402,
     "not_found": 404,
     "model_not_found": 404,
@@ -89,7 +91,7 @@ def error_response(
 def _extra_headers(error: Tok0nError) -> Headers:
     """Return the headers that say how to authenticate, and whether and when to retry."""
     match error:
-        case InvalidApiKey():
+        case InvalidApiKey() | AccountSuspended():
             return [(b"www-authenticate", b"Bearer"), _should_retry(False)]
         case KeyBudgetSpent():
             return [_should_retry(False)]

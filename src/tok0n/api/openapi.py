@@ -59,6 +59,7 @@ _ERRORS: dict[str, tuple[str, tuple[str, ...]]] = {
         "The API key is missing, malformed, unknown, expired or revoked, or its account is closed.",
         ("www-authenticate", "x-should-retry"),
     ),
+    "account_suspended": ("The operator has suspended the account.", ("www-authenticate", "x-should-retry")),
     "insufficient_tokens": ("The balance or the key's budget can't cover the reservation.", (*_RATE, "x-should-retry")),
     "not_found": ("The account has no such request.", ()),
     "model_not_found": ("The model is not available.", ()),
@@ -207,7 +208,7 @@ def _of_account(operation_id: str, summary: str, schema: str, *more_codes: str) 
                 "headers": _headers("x-request-id", required=True) | _headers(*_RATE),
                 "content": _json(schema),
             },
-            **_errors("invalid_api_key", "api_error", "overloaded", *more_codes, *_HEAD_CODES),
+            **_errors("invalid_api_key", "account_suspended", "api_error", "overloaded", *more_codes, *_HEAD_CODES),
         },
     }
 

@@ -133,7 +133,7 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
     routes = [
         *(Route(endpoint.path, _other_methods, methods=OTHER_METHODS) for endpoint in endpoints),
         *model_routes(services.catalogue),
-        *account_routes(services.caller_cache, services.limiter, store.history),
+        *account_routes(services.caller_cache, services.limiter, store.history, services.token_classes),
         openapi_route(context.prefix, endpoints, is_streaming=server.streaming),
         *operation_routes(store.database, services.limiter, is_draining=is_draining, lease=store.lease),
         *pages.routes,

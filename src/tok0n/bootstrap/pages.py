@@ -61,6 +61,7 @@ def make_pages(services: Services) -> Pages:
         users=store.users,
         sessions=store.sessions,
         profile=services.profile,
+        token_classes=services.token_classes,
         catalogue=services.catalogue,
         clock=services.clock,
         forms=store.forms,
@@ -81,6 +82,7 @@ def _public_routes(services: Services, context: PageContext) -> list[BaseRoute]:
     landing = landing_routes(
         context,
         catalogue=services.catalogue,
+        token_classes=services.token_classes,
         endpoints=endpoints,
         packs=list(packs_of(services.settings).values()),
         limits=limits_of(services.settings),

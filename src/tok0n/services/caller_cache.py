@@ -1,7 +1,8 @@
 """Find the caller of each request. A cached caller stays valid until its key or account changes.
 
 So most requests need no query. `refresh` reads once a second which keys have changed, in every process. A stale caller
-can't spend: the reservation proves in the database that the key is active.
+can't spend: the reservation proves in the database that the key has not changed. The keys of suspended accounts are
+never cached, nor are disabled keys.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from collections.abc import Collection
 
 from tok0n.domain import api_key
 from tok0n.domain.accounts import Caller
-from tok0n.domain.errors import InvalidApiKey
+from tok0n.domain.errors import AccountSuspended, InvalidApiKey
 from tok0n.ports.callers import Callers
 from tok0n.ports.clock import Clock
 
@@ -64,8 +65,8 @@ class CallerCache:
     async def authenticate(self, authorization: bytes | None) -> Caller:
         """Return the caller of an Authorization header, from the cache or the database.
 
-        Raises `InvalidApiKey`. If the lookup fails, raises `AccountingFailed` or `Overloaded` instead, because clients
-        never retry a 401.
+        Raises `InvalidApiKey` and `AccountSuspended`. If the lookup fails, raises `AccountingFailed` or `Overloaded`
+        instead, because clients never retry a 401.
         """
         digest = api_key.digest(api_key.key_from_authorization(authorization))
         return self._use(digest) or await self._find(digest)
@@ -129,6 +130,7 @@ class CallerCache:
         caller = await asyncio.shield(self._look_up(digest))
         if caller is None:
             raise InvalidApiKey("This API key is not known here, or it was revoked.")
+        require_usable(caller)
         if digest not in self._entries:
             self._used[caller.api_key_id] = self._clock.monotonic()
         return caller
@@ -147,7 +149,7 @@ class CallerCache:
             caller = await self._callers.find(digest, now_us=self._clock.now_us())
         finally:
             del self._lookups[digest]
-        if caller is None:
+        if caller is None or caller.is_disabled or caller.is_suspended:
             self._evict(digest)
         elif change is not None and change == self._change:  # Otherwise this key may have changed since the query.
             self._add(digest, caller)
@@ -177,6 +179,14 @@ class CallerCache:
             used[key_id] = max(entry.used_at, used.get(key_id, 0.0))
         self._flushed_at = self._clock.monotonic()
         return used
+
+
+def require_usable(caller: Caller) -> None:
+    """Raise `AccountSuspended`, or `InvalidApiKey` if the key is disabled."""
+    if caller.is_suspended:
+        raise AccountSuspended
+    if caller.is_disabled:
+        raise InvalidApiKey("This API key is disabled. Its owner can enable it again.")
 
 
 def _consume_error(lookup: asyncio.Task[Caller | None]) -> None:

@@ -20,6 +20,7 @@ class ListedModel(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     created: int
     owned_by: str
+    token_class: str
     endpoints: tuple[str, ...] | None = None
     streaming_endpoints: tuple[str, ...] | None = None
 
@@ -30,6 +31,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     upstream: str
     upstream_model: str
+    token_class: str
     listed: bool
     enabled: bool
     verified: bool
@@ -122,6 +124,7 @@ class Catalogue:
             id=model_id,
             upstream=model.routes[0].upstream,
             upstream_model=model.routes[0].upstream_model,
+            token_class=model.token_class,
             listed=listed is not None,
             enabled=state.enabled,
             verified=is_verified(model, state),
@@ -140,6 +143,7 @@ class Catalogue:
             id=model.id,
             created=verified_at_us // 1_000_000,
             owned_by=model.owned_by,
+            token_class=model.token_class,
             endpoints=model.endpoints if self.has_endpoints else None,
             streaming_endpoints=model.streaming_endpoints if self.stream_endpoints else None,
         )

@@ -7,7 +7,7 @@ is then released, but an admitted request still counts toward the rate of its ke
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import msgspec
 
@@ -20,6 +20,7 @@ from tok0n.domain.errors import ADMISSION_EXPIRED, InsufficientTokens, InvalidRe
 from tok0n.domain.json_text import JsonText
 from tok0n.domain.ledger import Balance, NewReservation
 from tok0n.domain.metered_request import MeteredRequest
+from tok0n.domain.token_classes import EMPTY, TokenClasses
 from tok0n.ports.accounts import History
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import Limiter
@@ -54,6 +55,7 @@ class Pipeline:
         caller_cache: CallerCache,
         reader: RequestReader,
         history: History,
+        token_classes: TokenClasses,
         limiter: Limiter,
         reservations: Reservations,
         upstreams: Mapping[str, Upstream],
@@ -65,6 +67,7 @@ class Pipeline:
         """Whether a reservation can be queued now. Rejecting a request before reading it costs next to nothing."""
         self._reader = reader
         self._history = history
+        self._token_classes = token_classes
         self._limiter = limiter
         self._reservations = reservations
         self._upstreams = upstreams
@@ -85,7 +88,7 @@ class Pipeline:
         )
 
     async def authenticate(self, call: Call, authorization: bytes | None) -> Caller:
-        """Return the caller whose API key is in `authorization`. Raises `InvalidApiKey` or `AccountingFailed`."""
+        """Return the caller whose API key is in `authorization`. Raises as `CallerCache.authenticate`."""
         caller = call.caller = await self._caller_cache.authenticate(authorization)
         return caller
 
@@ -192,7 +195,7 @@ class Pipeline:
                         return await relay.run(reservation)
                     return await self._call_upstream(endpoint, call, request, upstream, reservation)
             except InsufficientTokens as error:
-                raise _with_largest_output(error, request) from None
+                raise _explained(error, request, await self._class_to_name(caller, request)) from None
             finally:
                 admission.dispatched = reservation.dispatched
 
@@ -208,8 +211,18 @@ class Pipeline:
 
         Raises `InsufficientTokens` or `Overloaded`.
         """
-        _check_funds(request, await self._history.balance(caller.account_id, request.model.token_class))
+        wallets = await self._history.wallets(caller.account_id)
+        token_class = request.model.token_class if self._token_classes.are_several(wallets) else None
+        _check_funds(request, wallets.get(request.model.token_class, EMPTY), token_class)
         return await self._reader.exact(request)
+
+    async def _class_to_name(self, caller: Caller, request: MeteredRequest) -> str | None:
+        """Return the token class that a 402 names, or None if the settings and the account have only one."""
+        wallets: Collection[str] = ()
+        if not self._token_classes.are_several():
+            with contextlib.suppress(Tok0nError):  # The 402 is right without the name.
+                wallets = await self._history.wallets(caller.account_id)
+        return request.model.token_class if self._token_classes.are_several(wallets) else None
 
     async def _call_upstream(
         self, endpoint: Endpoint, call: Call, request: MeteredRequest, upstream: Upstream, reservation: Reservation
@@ -274,7 +287,7 @@ def _random_pool() -> list[bytes]:
     return [pool[start : start + ids.RANDOM_BYTES] for start in range(0, len(pool), ids.RANDOM_BYTES)]
 
 
-def _check_funds(request: MeteredRequest, balance: Balance) -> None:
+def _check_funds(request: MeteredRequest, balance: Balance, token_class: str | None) -> None:
     """Raise `InsufficientTokens` if the account can't pay for the smallest bound that the request can have."""
     if balance.available < request.bound:
         raise InsufficientTokens(
@@ -283,15 +296,17 @@ def _check_funds(request: MeteredRequest, balance: Balance) -> None:
             pending=balance.pending,
             largest_output_tokens=request.largest_output_tokens(balance.available),
             limit_field=request.limit_field,
+            token_class=token_class,
         )
 
 
-def _with_largest_output(error: InsufficientTokens, request: MeteredRequest) -> InsufficientTokens:
-    """Add the largest output limit that the account can pay for."""
+def _explained(error: InsufficientTokens, request: MeteredRequest, token_class: str | None) -> InsufficientTokens:
+    """Add the largest output limit that the account can pay for, and the token class if there are several."""
     return InsufficientTokens(
         required=error.required,
         posted=error.posted,
         pending=error.pending,
         largest_output_tokens=request.largest_output_tokens(error.available),
         limit_field=request.limit_field,
+        token_class=token_class,
     )

@@ -5,6 +5,7 @@ import msgspec
 OPENAI_TYPES = {
     "invalid_request": "invalid_request_error",
     "invalid_api_key": "authentication_error",
+    "account_suspended": "authentication_error",
     "insufficient_tokens": "insufficient_tokens_error",
     "not_found": "invalid_request_error",
     "model_not_found": "invalid_request_error",
@@ -24,6 +25,7 @@ OPENAI_TYPES = {
 
 ANTHROPIC_TYPES = dict.fromkeys(OPENAI_TYPES, "invalid_request_error") | {
     "invalid_api_key": "authentication_error",
+    "account_suspended": "authentication_error",
     "insufficient_tokens": "billing_error",
     "not_found": "not_found_error",
     "model_not_found": "not_found_error",

@@ -21,8 +21,8 @@ def key_routes(context: PageContext, dashboard: DashboardContext) -> list[Route]
     """Return the routes of API keys."""
     pages = _KeyPages(dashboard)
     return [
-        page_route(context, "/dashboard/keys", pages.keys, methods=GET_POST),
-        page_route(context, "/dashboard/keys/{key}/rename", pages.rename, methods=GET_POST),
+        page_route(context, "/dashboard/keys", pages.keys, methods=GET_POST, needs_open_account=True),
+        page_route(context, "/dashboard/keys/{key}/rename", pages.rename, methods=GET_POST, needs_open_account=True),
         page_route(context, "/dashboard/keys/{key}/revoke", pages.revoke, methods=GET_POST),
     ]
 

@@ -31,9 +31,9 @@ def playground_routes(context: PageContext, dashboard: DashboardContext, playgro
     pages = _PlaygroundPages(dashboard, playground)
     path = "/dashboard/playground"
     return [
-        page_route(context, path, pages.playground, methods=GET_POST),
-        page_route(context, f"{path}/bound", pages.bound, methods=POST),
-        page_route(context, f"{path}/stream", pages.stream, methods=POST),
+        page_route(context, path, pages.playground, methods=GET_POST, needs_open_account=True),
+        page_route(context, f"{path}/bound", pages.bound, methods=POST, needs_open_account=True),
+        page_route(context, f"{path}/stream", pages.stream, methods=POST, needs_open_account=True),
     ]
 
 
@@ -121,10 +121,10 @@ class _PlaygroundPages:
             "playground.html",
             status=status,
             keys=await self._dashboard.api_keys.active(page.account_id),
+            classes=await self._dashboard.classes(page),
             offered=offered,
             served=served,
             snippets=None if served is None else self._snippets(page, served),
-            balance=await self._dashboard.history.balance(page.account_id),
             suggested_output=OUTPUT_TOKENS,
             bound=bound,
             status_text="",

@@ -9,9 +9,11 @@ from tok0n.domain.catalogue import Model
 from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.packs import Pack
 from tok0n.domain.rate_limit import Limits
+from tok0n.domain.token_classes import TokenClasses
 from tok0n.services.catalogue import Catalogue, ListedModel
 from tok0n.web.public.docs import guide_of
 from tok0n.web.rendering.endpoints import page_route
+from tok0n.web.rendering.pack_groups import packs_by_class
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
 from tok0n.web.rendering.snippets import snippets_of
@@ -42,12 +44,14 @@ def landing_routes(
     context: PageContext,
     *,
     catalogue: Catalogue,
+    token_classes: TokenClasses,
     endpoints: Sequence[Endpoint],
     packs: Sequence[Pack],
     limits: Limits,
     sells: bool,
 ) -> list[Route]:
     """Return the routes of / and /llms.txt. `endpoints` are those whose paths exist."""
+    classes = token_classes.titles() if token_classes.are_several() else {}
 
     async def landing(page_request: PageRequest) -> Response:
         snippets = snippets_of(catalogue, context.base_url)
@@ -57,7 +61,8 @@ def landing_routes(
             has_endpoints=catalogue.has_endpoints,
             snippets=snippets,
             sdks=_sdks(snippet.sdk for snippet in snippets),
-            packs=packs,
+            packs_by_class=packs_by_class(packs, token_classes),
+            classes=classes,
             limits=limits,
             sells=sells,
             is_open=context.sign_in.is_open,
@@ -72,7 +77,7 @@ def landing_routes(
             base_url=context.base_url,
             public_url=context.public_url,
             endpoints=_ENDPOINTS if catalogue.has_endpoints else _CHAT_ALONE,
-            models=_describe_models(catalogue, endpoints),
+            models=_describe_models(catalogue, endpoints) + (_classes(catalogue.listed()) if classes else ""),
             docs=docs,
         )
         return PlainTextResponse(text, media_type="text/plain; charset=utf-8")
@@ -106,6 +111,15 @@ def _describe_streams(endpoint: Endpoint, models: Sequence[Model]) -> str:
 
 def _ids(models: Iterable[ListedModel | Model]) -> str:
     return ", ".join(f"`{model.id}`" for model in models) or "none"
+
+
+def _classes(models: Iterable[ListedModel]) -> str:
+    """Return a paragraph that says which tokens pay for which models."""
+    by_class: dict[str, list[ListedModel]] = {}
+    for model in models:
+        by_class.setdefault(model.token_class, []).append(model)
+    pairs = "; ".join(f"`{token_class}` for {_ids(group)}" for token_class, group in by_class.items())
+    return f"\n\nA request pays with tokens of its model's class: {pairs}." if pairs else ""
 
 
 def _sdks(names: Iterable[str]) -> list[str]:
