@@ -6,10 +6,12 @@ from tok0n.domain.endpoints.endpoint import RenderError
 from tok0n.domain.endpoints.error_shapes import render_openai_error
 from tok0n.domain.errors import (
     AccountingFailed,
+    AccountSuspended,
     InsufficientTokens,
     InvalidApiKey,
     InvalidRequest,
     KeyBudgetSpent,
+    KeyNotAllowed,
     LimiterUnavailable,
     Overloaded,
     RateLimited,
@@ -24,7 +26,9 @@ RETRY_AFTER_SECONDS_MAX = 60
 STATUSES: dict[str, int] = {
     "invalid_request": 400,
     "invalid_api_key": 401,
+    "account_suspended": 401,
     "insufficient_tokens": 402,
+    "key_not_allowed": 403,
     "not_found": 404,
     "model_not_found": 404,
     "method_not_allowed": 405,
@@ -80,7 +84,7 @@ def error_response(
     error: Tok0nError, render: RenderError = render_openai_error, *, request_id: str | None = None
 ) -> Response:
     """Return the response to an error of the tree, in the shape of the endpoint that `render` belongs to."""
-    param = error.param if isinstance(error, InvalidRequest) else None
+    param = error.param if isinstance(error, (InvalidRequest, KeyNotAllowed, KeyBudgetSpent)) else None
     headers: Headers = [(b"content-type", b"application/json"), *_extra_headers(error)]
     body = render(message=error.message, code=error.code, param=param, request_id=request_id)
     return Response(STATUSES[error.code], headers, body)
@@ -89,9 +93,9 @@ def error_response(
 def _extra_headers(error: Tok0nError) -> Headers:
     """Return the headers that say how to authenticate, and whether and when to retry."""
     match error:
-        case InvalidApiKey():
+        case InvalidApiKey() | AccountSuspended():
             return [(b"www-authenticate", b"Bearer"), _should_retry(False)]
-        case KeyBudgetSpent():
+        case KeyBudgetSpent() | KeyNotAllowed():
             return [_should_retry(False)]
         case InsufficientTokens():
             return [_should_retry(error.may_fit_later)]

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tok0n import __version__
-from tok0n.cli.accounts import accounts, keys
+from tok0n.cli.accounts import accounts
 from tok0n.cli.catalogue import models
 from tok0n.cli.common import FAILED, print_json
 from tok0n.cli.database import database

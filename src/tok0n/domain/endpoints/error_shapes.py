@@ -5,7 +5,9 @@ import msgspec
 OPENAI_TYPES = {
     "invalid_request": "invalid_request_error",
     "invalid_api_key": "authentication_error",
+    "account_suspended": "authentication_error",
     "insufficient_tokens": "insufficient_tokens_error",
+    "key_not_allowed": "permission_error",
     "not_found": "invalid_request_error",
     "model_not_found": "invalid_request_error",
     "method_not_allowed": "invalid_request_error",
@@ -24,7 +26,9 @@ OPENAI_TYPES = {
 
 ANTHROPIC_TYPES = dict.fromkeys(OPENAI_TYPES, "invalid_request_error") | {
     "invalid_api_key": "authentication_error",
+    "account_suspended": "authentication_error",
     "insufficient_tokens": "billing_error",
+    "key_not_allowed": "permission_error",
     "not_found": "not_found_error",
     "model_not_found": "not_found_error",
     "request_too_large": "request_too_large",

@@ -49,7 +49,9 @@ class _PlaygroundPages:
             if "send" not in page.form:
                 return await self._page(page, bound=request.bound)
             submission = submission_of(page, "playground", field="user")
-            result = await self._playground.send(submission, page.form.get("key", ""), body)
+            result = await self._playground.send(
+                submission, page.form.get("key", ""), body, find_client_ip=page.client_ip
+            )
         except InvalidRequest as error:
             return await self._page(page, form_error=form_error_of(error))
         except Overloaded as overload:
@@ -62,7 +64,9 @@ class _PlaygroundPages:
             body = _body(page.form, stream=True)
             request = await self._estimate(page, body)
             submission = submission_of(page, "playground", field="user")
-            result = await self._playground.stream(submission, page.form.get("key", ""), body)
+            result = await self._playground.stream(
+                submission, page.form.get("key", ""), body, find_client_ip=page.client_ip
+            )
         except InvalidRequest as error:
             return await self._page(page, form_error=form_error_of(error))
         except Overloaded as overload:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import msgspec
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.repositories.accounts import find_key
+from tok0n.adapters.sql.repositories import activity, keys
 from tok0n.adapters.sql.repositories.request_search import REQUESTS, newest
 from tok0n.adapters.sql.repositories.use import SUMMED, use, use_of_buckets
-from tok0n.adapters.sql.schema import budget_period, ledger_entry, request, wallet
+from tok0n.adapters.sql.schema import account, api_key, budget_period, ledger_entry, request, wallet
 from tok0n.adapters.sql.store import SqlStore
-from tok0n.domain.accounts import ApiKey
+from tok0n.domain.accounts import ApiKey, Caller
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import (
     BucketOfUse,
@@ -25,6 +25,7 @@ from tok0n.domain.history import (
     UseFilter,
     UseTotals,
 )
+from tok0n.domain.key_edits import Activity
 from tok0n.domain.ledger import STANDARD, Balance, EntryKind, RequestStatus
 
 
@@ -45,7 +46,20 @@ class SqlHistory:
         return {row.token_class: Balance(posted=row.posted, pending=row.pending) for row in rows}
 
     async def key(self, account_id: str, api_key_id: str) -> ApiKey:
-        return await self._store.read(lambda tx: find_key(tx, account_id=account_id, key_id=api_key_id))
+        return await self._store.read(lambda tx: keys.find(tx, account_id=account_id, key_id=api_key_id))
+
+    async def caller(self, account_id: str, api_key_id: str) -> Caller | None:
+        """See `ports.History.caller`."""
+
+        def fn(tx: sa.Connection) -> Caller | None:
+            status = tx.scalar(sa.select(account.c.status).where(account.c.id == account_id))
+            rows = sa.select(api_key).where(api_key.c.id == api_key_id, api_key.c.account_id == account_id)
+            for key in keys.select(tx, rows.where(api_key.c.revoked_at_us.is_(None))):
+                if status != "closed":
+                    return msgspec.structs.replace(key.caller, is_suspended=status == "suspended")
+            return None
+
+        return await self._store.read(fn)
 
     async def budget_uses(self, account_id: str, api_key_id: str, *, now_us: int) -> list[BudgetUse]:
         """See `ports.History.budget_uses`."""
@@ -53,7 +67,7 @@ class SqlHistory:
 
         def fn(tx: sa.Connection) -> list[BudgetUse]:
             uses = []
-            for budget in find_key(tx, account_id=account_id, key_id=api_key_id).limits.budgets:
+            for budget in keys.find(tx, account_id=account_id, key_id=api_key_id).limits.budgets:
                 period = budget.period_at(now_us)
                 query = sa.select(columns.spent, columns.pending).where(
                     columns.budget_id == budget.id, columns.starts_at_us == period.starts_at_us
@@ -64,6 +78,12 @@ class SqlHistory:
             return uses
 
         return await self._store.read(fn)
+
+    async def activity(self, account_id: str, *, before: int | None, rows_max: int) -> list[Activity]:
+        """See `ports.History.activity`."""
+        return await self._store.read(
+            lambda tx: activity.select(tx, account_id, before=before, rows_max=rows_max)
+        )
 
     async def key_spent(self, account_id: str, *, api_key_id: str | None = None) -> dict[str, int]:
         """See `ports.History.key_spent`."""
