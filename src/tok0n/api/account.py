@@ -12,8 +12,8 @@ from tok0n.api.endpoint import rate_headers
 from tok0n.api.errors import error_response
 from tok0n.api.routes import error
 from tok0n.domain.accounts import Caller
-from tok0n.domain.errors import NotFound, Tok0nError
 from tok0n.domain.client_ip import ClientAddresses
+from tok0n.domain.errors import NotFound, Tok0nError
 from tok0n.domain.history import BudgetUse, RequestRecord
 from tok0n.http.message import Headers
 from tok0n.ports.accounts import History

@@ -212,7 +212,15 @@ def _of_account(operation_id: str, summary: str, schema: str, *more_codes: str) 
                 "headers": _headers("x-request-id", required=True) | _headers(*_RATE),
                 "content": _json(schema),
             },
-            **_errors("invalid_api_key", "account_suspended", "key_not_allowed", "api_error", "overloaded", *more_codes, *_HEAD_CODES),
+            **_errors(
+                "invalid_api_key",
+                "account_suspended",
+                "key_not_allowed",
+                "api_error",
+                "overloaded",
+                *more_codes,
+                *_HEAD_CODES,
+            ),
         },
     }
 

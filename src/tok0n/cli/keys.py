@@ -188,9 +188,7 @@ async def rotate_key(key_id: str, overlap_days: int, config_path: Path | None, *
     async with open_store(settings) as store:
         api_keys = make_api_keys(settings, store, SystemClock())
         account_id = (await api_keys.get_any(key_id)).account_id
-        issued = await api_keys.rotate(
-            account_id=account_id, key_id=key_id, overlap_days=overlap_days, actor=OPERATOR
-        )
+        issued = await api_keys.rotate(account_id=account_id, key_id=key_id, overlap_days=overlap_days, actor=OPERATOR)
     _print_issued(issued, "Rotated key", as_json=as_json)
 
 
@@ -217,14 +215,14 @@ def _or_unset(value: Any) -> Any:
     return UNSET if value is None else value
 
 
-def _list(values: tuple[str, ...]) -> tuple[str, ...] | None | UnsetType:
+def _list(values: tuple[str, ...]) -> tuple[str, ...] | UnsetType | None:
     """Return a list of names: UNSET if it was not given, and None for no limit, which an empty name means."""
     if not values:
         return UNSET
     return tuple(value for value in values if value) or None
 
 
-def _expiry(api_keys: ApiKeys, days: int | None) -> int | None | UnsetType:
+def _expiry(api_keys: ApiKeys, days: int | None) -> int | UnsetType | None:
     if days is None:
         return UNSET
     return api_keys.expiry_after(days or None)

@@ -119,9 +119,7 @@ class KeyBudgetSpent(Tok0nError):
     code = "insufficient_tokens"
     param = "budget"
 
-    def __init__(
-        self, *, left: int, required: int, budget_id: str, budget: str = "budget", resets: str = ""
-    ) -> None:
+    def __init__(self, *, left: int, required: int, budget_id: str, budget: str = "budget", resets: str = "") -> None:
         self.left = left
         self.required = required
         self.budget_id = budget_id

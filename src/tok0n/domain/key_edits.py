@@ -25,12 +25,12 @@ class KeyEdit(msgspec.Struct, frozen=True, kw_only=True):
     name: str | UnsetType = UNSET
     note: str | UnsetType = UNSET
     is_enabled: bool | UnsetType = UNSET
-    expires_at_us: int | None | UnsetType = UNSET
+    expires_at_us: int | UnsetType | None = UNSET
     budgets: tuple[BudgetDraft, ...] | UnsetType = UNSET
-    models: tuple[str, ...] | None | UnsetType = UNSET
-    endpoints: tuple[str, ...] | None | UnsetType = UNSET
-    networks: tuple[str, ...] | None | UnsetType = UNSET
-    requests_per_minute: int | None | UnsetType = UNSET
+    models: tuple[str, ...] | UnsetType | None = UNSET
+    endpoints: tuple[str, ...] | UnsetType | None = UNSET
+    networks: tuple[str, ...] | UnsetType | None = UNSET
+    requests_per_minute: int | UnsetType | None = UNSET
 
 
 class Activity(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,9 +49,7 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
     created_at_us: int
 
 
-def edited(
-    key: ApiKey, edit: KeyEdit, *, time_zone: str, now_us: int, new_budget_id: Callable[[], str]
-) -> ApiKey:
+def edited(key: ApiKey, edit: KeyEdit, *, time_zone: str, now_us: int, new_budget_id: Callable[[], str]) -> ApiKey:
     """Return the key after an edit. New budgets reset at midnight in `time_zone`. The version stays the same."""
     limits = key.limits
     disabled_at_us = key.disabled_at_us

@@ -120,6 +120,9 @@ class History(Protocol):
     async def budget_uses(self, account_id: str, api_key_id: str, *, now_us: int) -> list[BudgetUse]:
         """Return what a key has spent and reserved in the current period of each of its budgets. Raises `NotFound`."""
 
+    async def all_budget_uses(self, account_id: str, *, now_us: int) -> dict[str, list[BudgetUse]]:
+        """Return the use of the budgets of every key that is not revoked, by key id. Omits keys without budgets."""
+
     async def activity(self, account_id: str, *, before: int | None, rows_max: int) -> list[Activity]:
         """Return the newest `rows_max` changes of keys whose id is less than `before`, newest first."""
 

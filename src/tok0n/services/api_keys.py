@@ -146,9 +146,7 @@ class ApiKeys:
 
         return await self._issue(account_id, submission, store)
 
-    async def edit(
-        self, *, account_id: str, key_id: str, edit: KeyEdit, actor: str, time_zone: str = UTC
-    ) -> ApiKey:
+    async def edit(self, *, account_id: str, key_id: str, edit: KeyEdit, actor: str, time_zone: str = UTC) -> ApiKey:
         """Change the members of a key that `edit` names, and return the key.
 
         Its new budgets reset at midnight in `time_zone`, those that it keeps as before. Raises `InvalidRequest`,

@@ -125,5 +125,3 @@ def _advice(text: str) -> str:
         return f" Did you mean {ipaddress.ip_network(text, strict=False)}, or the address without the prefix length?"
     except ValueError:
         return " Enter an address such as 203.0.113.7, or a network such as 203.0.113.0/24 or 2001:db8::/48."
-
-

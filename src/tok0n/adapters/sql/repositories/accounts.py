@@ -172,9 +172,7 @@ class SqlAccounts:
 
         def fn(tx: sa.Connection) -> ApiKey:
             lock_account(tx, account_id)
-            return keys.revoke(
-                tx, keys.lock(tx, account_id=account_id, key_id=key_id), actor=actor, now_us=now_us
-            )
+            return keys.revoke(tx, keys.lock(tx, account_id=account_id, key_id=key_id), actor=actor, now_us=now_us)
 
         return await self._store.write(fn)
 

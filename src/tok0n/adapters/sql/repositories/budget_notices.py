@@ -80,7 +80,9 @@ def _due_of(tx: sa.Connection, account_ids: list[str], *, now_us: int) -> list[S
     due = []
     for row in tx.execute(_BUDGETS.where(api_key.c.account_id.in_(account_ids)).order_by(key_budget.c.id)).all():
         budget = budget_of(row)
-        of_period = sa.and_(_PERIOD.budget_id == budget.id, _PERIOD.starts_at_us == budget.period_at(now_us).starts_at_us)
+        of_period = sa.and_(
+            _PERIOD.budget_id == budget.id, _PERIOD.starts_at_us == budget.period_at(now_us).starts_at_us
+        )
         spent, notified = _use(tx, of_period)
         percent = budget.notice_percent(spent)
         if percent > notified:

@@ -3,7 +3,7 @@
 A request's id starts with its creation time in milliseconds, so paging by id is paging by time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -14,6 +14,7 @@ from tok0n.adapters.sql.repositories.use import SUMMED, use, use_of_buckets
 from tok0n.adapters.sql.schema import account, api_key, budget_period, ledger_entry, request, wallet
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.accounts import ApiKey, Caller
+from tok0n.domain.budgets import KeyBudget
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import (
     BucketOfUse,
@@ -63,27 +64,25 @@ class SqlHistory:
 
     async def budget_uses(self, account_id: str, api_key_id: str, *, now_us: int) -> list[BudgetUse]:
         """See `ports.History.budget_uses`."""
-        columns = budget_period.c
 
         def fn(tx: sa.Connection) -> list[BudgetUse]:
-            uses = []
-            for budget in keys.find(tx, account_id=account_id, key_id=api_key_id).limits.budgets:
-                period = budget.period_at(now_us)
-                query = sa.select(columns.spent, columns.pending).where(
-                    columns.budget_id == budget.id, columns.starts_at_us == period.starts_at_us
-                )
-                row = tx.execute(query).one_or_none()
-                spent, pending = (0, 0) if row is None else row
-                uses.append(BudgetUse(budget=budget, spent=spent, pending=pending, resets_at_us=period.ends_at_us))
-            return uses
+            return _uses(tx, keys.find(tx, account_id=account_id, key_id=api_key_id).limits.budgets, now_us=now_us)
+
+        return await self._store.read(fn)
+
+    async def all_budget_uses(self, account_id: str, *, now_us: int) -> dict[str, list[BudgetUse]]:
+        """See `ports.History.all_budget_uses`."""
+        query = sa.select(api_key).where(api_key.c.account_id == account_id, api_key.c.revoked_at_us.is_(None))
+
+        def fn(tx: sa.Connection) -> dict[str, list[BudgetUse]]:
+            budgets = {key.id: key.limits.budgets for key in keys.select(tx, query) if key.limits.budgets}
+            return {key_id: _uses(tx, of_key, now_us=now_us) for key_id, of_key in budgets.items()}
 
         return await self._store.read(fn)
 
     async def activity(self, account_id: str, *, before: int | None, rows_max: int) -> list[Activity]:
         """See `ports.History.activity`."""
-        return await self._store.read(
-            lambda tx: activity.select(tx, account_id, before=before, rows_max=rows_max)
-        )
+        return await self._store.read(lambda tx: activity.select(tx, account_id, before=before, rows_max=rows_max))
 
     async def key_spent(self, account_id: str, *, api_key_id: str | None = None) -> dict[str, int]:
         """See `ports.History.key_spent`."""
@@ -148,6 +147,21 @@ class SqlHistory:
             query = query.where(ledger_entry.c.id < before)
         query = query.order_by(ledger_entry.c.id.desc()).limit(rows_max)
         return await self._store.read(lambda tx: [entry_of_row(row) for row in tx.execute(query)])
+
+
+def _uses(tx: sa.Connection, budgets: Iterable[KeyBudget], *, now_us: int) -> list[BudgetUse]:
+    """Return the use of budgets in their current periods. Reads one row for each by its primary key."""
+    uses = []
+    columns = budget_period.c
+    for budget in budgets:
+        period = budget.period_at(now_us)
+        query = sa.select(columns.spent, columns.pending).where(
+            columns.budget_id == budget.id, columns.starts_at_us == period.starts_at_us
+        )
+        row = tx.execute(query).one_or_none()
+        spent, pending = (0, 0) if row is None else row
+        uses.append(BudgetUse(budget=budget, spent=spent, pending=pending, resets_at_us=period.ends_at_us))
+    return uses
 
 
 def _record(row: sa.Row[tuple[object, ...]]) -> RequestRecord:

@@ -95,9 +95,7 @@ def update(tx: sa.Connection, before: ApiKey, after: ApiKey, *, actor: str, now_
     if new_members.keys() - {"name", "note"}:
         changed["version"] = api_key.c.version + 1
     tx.execute(sa.update(api_key).where(api_key.c.id == before.id).values(**changed))
-    activity.append(
-        tx, before, action="key_edited", actor=actor, before=old_members, after=new_members, now_us=now_us
-    )
+    activity.append(tx, before, action="key_edited", actor=actor, before=old_members, after=new_members, now_us=now_us)
     return find(tx, account_id=before.account_id, key_id=before.id)
 
 
@@ -129,9 +127,7 @@ def rotate(
         )
     old = {"secrets": [secret.shown_as for secret in key.secrets if secret.works(now_us)]}
     ends = [{"secret": one.shown_as, "ends_at": key_edits.iso_time(one.ends_at_us)} for one in rotated.secrets]
-    activity.append(
-        tx, key, action="key_rotated", actor=actor, before=old, after={"secrets": ends}, now_us=now_us
-    )
+    activity.append(tx, key, action="key_rotated", actor=actor, before=old, after={"secrets": ends}, now_us=now_us)
     return rotated
 
 
