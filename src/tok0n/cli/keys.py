@@ -151,8 +151,8 @@ async def edit_key(
 ) -> None:
     """Change the API key KEY_ID. What you don't name stays as it is.
 
-    Each list that you name replaces the former one; an empty value, such as --model "", removes the limit, and so does
-    the number 0. A budget that keeps its period and its class keeps what was spent. The next request with the key obeys.
+    Each list that you name replaces the current one. An empty value, such as --model "", removes the limit, and so does
+    the number 0. A budget that keeps its period and its class keeps what was spent.
     """
     if budgets and no_budgets:
         raise InvalidRequest("Use either --budget or --no-budgets.", param="budget")

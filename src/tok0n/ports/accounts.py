@@ -55,8 +55,8 @@ class Accounts(Protocol):
         """Store a new key's digest, and the form submission that created it, in one transaction.
 
         `sealed` is the encrypted key, which a repeated submission can decrypt. Raises `NotFound` if no such account is
-        open, `AccountSuspended`, `LimitReached` if it has `keys_max` active keys, and `AlreadySubmitted` with the id of the key that the
-        first submission created.
+        open, `AccountSuspended`, `LimitReached` if it has `keys_max` active keys, and `AlreadySubmitted` with the id of
+        the key that the first submission created.
         """
 
     async def list_keys(self, account_id: str) -> list[ApiKey]:

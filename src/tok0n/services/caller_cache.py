@@ -1,8 +1,8 @@
 """Find the caller of each request. A cached caller stays valid until its key or account changes.
 
 So most requests need no query. `refresh` reads once a second which keys have changed, in every process. A stale caller
-can't spend: the reservation proves in the database that the key has not changed. Keys that are disabled, or whose account
-is suspended, are never cached.
+can't spend: the reservation proves in the database that the key has not changed. A disabled key is never cached, nor one
+of a suspended account.
 """
 
 import asyncio
@@ -68,8 +68,8 @@ class CallerCache:
     async def authenticate(self, authorization: bytes | None) -> Caller:
         """Return the caller of an Authorization header, from the cache or the database.
 
-        Raises `InvalidApiKey` and `AccountSuspended`. If the lookup fails, raises `AccountingFailed` or `Overloaded` instead, because clients
-        never retry a 401.
+        Raises `InvalidApiKey` and `AccountSuspended`. If the lookup fails, raises `AccountingFailed` or `Overloaded`
+        instead, because clients never retry a 401.
         """
         digest = api_key.digest(api_key.key_from_authorization(authorization))
         return self._use(digest) or await self._find(digest)
