@@ -16,8 +16,10 @@ log = structlog.get_logger()
 class Call(msgspec.Struct, kw_only=True):
     """The facts about one request, for its response headers and its log line.
 
-    `started_seconds` is on the monotonic clock. `find_client_ip` returns the client IP. `Pipeline` sets `caller` and the
-    fields below it as it learns them, and only it and `Relay` change them. Only streams have the last fields.
+    `started_seconds` is on the monotonic clock. `find_client_ip` returns the client IP.
+
+    `Pipeline` sets `caller` and the fields below it as it learns them, and only it and `Relay` change them. Only streams
+    have the last fields.
     """
 
     request_id: str

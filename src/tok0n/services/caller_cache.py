@@ -1,8 +1,8 @@
 """Find the caller of each request. A cached caller stays valid until its key or account changes.
 
 So most requests need no query. `refresh` reads once a second which keys have changed, in every process. A stale caller
-can't spend: the reservation proves in the database that the key has not changed. A disabled key is never cached, nor one
-of a suspended account.
+can't spend: the reservation proves in the database that the key has not changed. The keys of suspended accounts are
+never cached, nor are disabled keys.
 """
 
 import asyncio
