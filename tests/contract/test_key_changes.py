@@ -166,7 +166,7 @@ async def test_a_stream_starts_again_with_the_key_as_it_is_now(tmp_path: Path) -
     async with opened(tmp_path, make_reader=StreamingReader) as (gateway, key, _):
         for models, expected in ((("demo",), None), (("other",), KeyNotAllowed)):
             call, stale = await authenticated(gateway)
-            key = await edit_key(gateway.db.accounts, key, models=models)
+            await edit_key(gateway.db.accounts, key, models=models)
             serving = asyncio.ensure_future(gateway.pipeline.serve(CHAT, call, stale, BODY))
             if expected is not None:
                 with pytest.raises(expected):
@@ -193,14 +193,14 @@ async def test_a_key_that_changes_again_and_again_is_not_retried_forever(
         reads = 0
 
         async def change_after(stale: Caller) -> Caller:
-            nonlocal reads, key
+            nonlocal reads
             reads += 1
             fresh = await read_again(stale)
-            key = await edit_key(gateway.db.accounts, key, requests_per_minute=reads + 5)
+            await edit_key(gateway.db.accounts, key, requests_per_minute=reads + 5)
             return fresh
 
         monkeypatch.setattr(gateway.pipeline._caller_cache, "read_again", change_after)
-        key = await edit_key(gateway.db.accounts, key, requests_per_minute=5)
+        await edit_key(gateway.db.accounts, key, requests_per_minute=5)
         assert isinstance(await serve(gateway, call, caller), Overloaded)
         assert reads == KEY_CHANGES_MAX + 1
         assert await slots(gateway.limiter, clock, key.account_id) == (0, 0)
@@ -209,7 +209,7 @@ async def test_a_key_that_changes_again_and_again_is_not_retried_forever(
 
 async def test_a_wider_key_is_served_after_a_refresh(tmp_path: Path) -> None:
     async with opened(tmp_path) as (gateway, key, _), other_process("sqlite", tmp_path) as accounts:
-        key = await edit_key(accounts, key, models=("other",))
+        await edit_key(accounts, key, models=("other",))
         call, caller = await authenticated(gateway)
         assert isinstance(await serve(gateway, call, caller), KeyNotAllowed)
         await edit_key(accounts, key, models=None)
@@ -275,7 +275,7 @@ async def test_a_budget_that_resets_while_a_reservation_is_open_counts_it_where_
     gate = asyncio.Event()
     async with opened(tmp_path, engine=engine, upstream=FakeUpstream(gate=gate)) as (gateway, key, clock):
         daily = BudgetDraft(tokens=RESERVED + 12, period=ResetPeriod.DAY)
-        key = await edit_key(gateway.db.accounts, key, budgets=(daily,))
+        await edit_key(gateway.db.accounts, key, budgets=(daily,))
         call, caller = await authenticated(gateway)
         first = asyncio.create_task(serve(gateway, call, caller))
         while not gateway.upstream.bodies:

@@ -18,7 +18,7 @@ class Call(msgspec.Struct, kw_only=True):
 
     `started_seconds` is on the monotonic clock. `find_client_ip` returns the client IP.
 
-    `Pipeline` sets `caller` and the fields below it as it learns them, and only it and `Relay` change them. Only streams
+    `Pipeline` sets `caller` and the fields below it as it learns them. Only it and `Relay` change them. Only streams
     have the last fields.
     """
 
