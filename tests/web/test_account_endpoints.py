@@ -141,9 +141,8 @@ async def test_behind_a_proxy_a_network_is_compared_with_the_client_not_the_prox
 
 async def test_a_request_that_is_not_allowed_is_rejected_before_its_body_arrives(gateway: Running) -> None:
     key = await key_with(gateway, endpoints=("messages",))
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-length: 9000\r\n\r\n"
-    )
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n"
+    head += "content-length: 9000\r\n\r\n"
     async with Connection(gateway.base_url) as connection:
         answer = await connection.send(head.encode() + b"{")
         assert (answer.status, answer.error["param"]) == (403, "endpoint")
