@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -161,7 +162,7 @@ async def test_expired_and_revoked_keys_are_not_active(world: World) -> None:
     assert await world.api_keys.active(account_id) == []
 
 
-async def edit(world: World, key: ApiKey, *, actor: str = "a@x", **changes: object) -> ApiKey:
+async def edit(world: World, key: ApiKey, *, actor: str = "a@x", **changes: Any) -> ApiKey:
     return await world.api_keys.edit(
         account_id=key.account_id, key_id=key.id, edit=KeyEdit(**changes), actor=actor, time_zone="Asia/Kolkata"
     )
