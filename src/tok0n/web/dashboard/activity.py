@@ -2,6 +2,8 @@
 
 import functools
 import json
+import re
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -16,6 +18,7 @@ from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
 
 _ID_DIGITS_MAX = 18
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00")
 _COLUMNS = ("id", "created_at", "actor", "action", "api_key_id", "key_name", "before", "after")
 _ACTIONS = {"key_created": "Created", "key_edited": "Edited", "key_rotated": "Rotated", "key_revoked": "Revoked"}
 
@@ -53,7 +56,7 @@ def changes_of(row: Activity) -> list[Change]:
     return [
         Change(name=name.replace("_", " "), before=_text(row.before.get(name)), after=_text(value))
         for name, value in row.after.items()
-        if row.before or value not in (None, "", [])
+        if row.before or value not in (None, "", [], True)
     ]
 
 
@@ -74,6 +77,8 @@ def _text(value: Any) -> str:
         case {"tokens": tokens, "period": period}:
             return f"{tokens:,}/{period}" + (f":{value['token_class']}" if value.get("token_class") else "")
         case {"secret": secret, "ends_at": ends_at}:
-            return str(secret) if ends_at is None else f"{secret} (ends {ends_at})"
+            return str(secret) if ends_at is None else f"{secret} (ends {_text(ends_at)})"
+        case str() if _TIME.fullmatch(value):
+            return f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M} UTC"
         case _:
             return str(value)
