@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from support.api_keys import budget, create_key, edit_key
@@ -146,6 +147,47 @@ async def test_a_request_that_is_not_allowed_is_rejected_before_its_body_arrives
     async with Connection(gateway.base_url) as connection:
         answer = await connection.send(head.encode() + b"{")
         assert (answer.status, answer.error["param"]) == (403, "endpoint")
+
+
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hi"}]},
+    "/v1/embeddings": {"input": "Hi"},
+    "/v1/responses": {"input": "Hi"},
+    "/v1/messages": {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5},
+    "/v1/messages/count_tokens": {"messages": [{"role": "user", "content": "Hi"}]},
+}
+
+
+async def test_every_endpoint_rejects_in_its_own_shape_what_a_key_may_not_do(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    more = 'endpoints = ["chat", "embeddings", "responses", "messages"]\ncontext_window_tokens = 8192'
+    names = dict(zip(BODIES, ("chat", "embeddings", "responses", "messages", "messages"), strict=True))
+    async with running(tmp_path, upstream_url=upstream.base_url, more=more) as gateway:
+        for path, body in BODIES.items():
+            others = tuple(name for name in names.values() if name != names[path])
+            for limits, param in (
+                ({"models": ("another",)}, "model"),
+                ({"endpoints": others}, "endpoint"),
+                ({"networks": ("203.0.113.0/24",)}, "network"),
+            ):
+                key = await key_with(gateway, **limits)
+                sent = msgspec.json.encode({"model": "demo"} | body)
+                answer = await request(gateway.base_url, "POST", path, sent, bearer(key))
+                error = answer.error
+                assert (answer.status, error["type"]) == (403, "permission_error"), (path, param)
+                assert answer.headers["x-should-retry"] == "false"
+                if path.startswith("/v1/messages"):
+                    assert answer.json["type"] == "error"
+                    assert answer.json["request_id"] == answer.headers["request-id"]
+                else:
+                    assert (error["code"], error["param"]) == ("key_not_allowed", param)
+            poor = await key_with(gateway, budgets=(budget(1, ResetPeriod.DAY),))
+            sent = msgspec.json.encode({"model": "demo"} | body)
+            answer = await request(gateway.base_url, "POST", path, sent, bearer(poor))
+            expected = 402 if path != "/v1/messages/count_tokens" else 502
+            assert answer.status == expected, path
+    assert len(upstream.requests) == 1, "only the count of one token fits a budget of one"
 
 
 async def test_a_disabled_key_says_so_until_it_is_enabled(gateway: Running) -> None:

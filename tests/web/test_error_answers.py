@@ -6,10 +6,12 @@ from tok0n.api.endpoint import duration
 from tok0n.api.errors import error_response
 from tok0n.domain.errors import (
     AccountingFailed,
+    AccountSuspended,
     InsufficientTokens,
     InvalidApiKey,
     InvalidRequest,
     KeyBudgetSpent,
+    KeyNotAllowed,
     Limit,
     LimiterUnavailable,
     Overloaded,
@@ -37,7 +39,9 @@ def short(*, posted: int, pending: int) -> InsufficientTokens:
         (InvalidApiKey("x"), 401, {"www-authenticate": "Bearer", "x-should-retry": "false"}),
         (short(posted=50, pending=0), 402, {"x-should-retry": "false"}),
         (short(posted=150, pending=100), 402, {"x-should-retry": "true"}),
-        (KeyBudgetSpent(left=-1, required=5), 402, {"x-should-retry": "false"}),
+        (AccountSuspended(), 401, {"www-authenticate": "Bearer", "x-should-retry": "false"}),
+        (KeyBudgetSpent(left=-1, required=5, budget_id="b"), 402, {"x-should-retry": "false"}),
+        (KeyNotAllowed("x", param="model"), 403, {"x-should-retry": "false"}),
         (limited(0.0), 429, {"retry-after": "1", "retry-after-ms": "1"}),
         (limited(1.2), 429, {"retry-after": "2", "retry-after-ms": "1200"}),
         (limited(60.0), 429, {"retry-after": "60", "retry-after-ms": "60000"}),

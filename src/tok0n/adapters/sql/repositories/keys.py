@@ -158,16 +158,19 @@ def select(tx: sa.Connection, query: "sa.Select[Any]") -> list[ApiKey]:
         )
         secrets[row.api_key_id].append(secret)
     budgets: dict[str, list[KeyBudget]] = {row.id: [] for row in rows}
-    for row in tx.execute(
-        sa.select(key_budget)
-        .where(key_budget.c.api_key_id.in_(selected))
-        .order_by(key_budget.c.created_at_us, key_budget.c.id)
-    ):
+    of_budgets = sa.select(key_budget).where(key_budget.c.api_key_id.in_(selected))
+    for row in sorted(tx.execute(of_budgets).all(), key=_budget_order):
         budgets[row.api_key_id].append(budget_of(row))
     return [_key(row, tuple(secrets[row.id]), tuple(budgets[row.id])) for row in rows]
 
 
 _NEVER_US = 2**62
+_PERIODS = list(ResetPeriod)
+
+
+def _budget_order(row: sa.Row[Any]) -> tuple[int, int, str]:
+    """Return the sort key of a budget: those of the same edit are shown from the total to the month."""
+    return row.created_at_us, _PERIODS.index(row.period), row.token_class or ""
 
 
 def budget_of(row: sa.Row[Any]) -> KeyBudget:
