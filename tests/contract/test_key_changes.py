@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -290,6 +291,81 @@ async def test_a_budget_that_resets_while_a_reservation_is_open_counts_it_where_
         periods = sorted(await gateway.db.rows(schema.budget_period), key=lambda row: row["starts_at_us"])
         assert [(row["spent"], row["pending"]) for row in periods] == [(12, 0), (12, 0)]
         assert periods[1]["starts_at_us"] == period["ends_at_us"]
+        assert (await gateway.db.ledger.audit()).ok
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_concurrent_edits_lose_no_change_and_each_is_logged(tmp_path: Path, engine: str) -> None:
+    async with opened(tmp_path, engine=engine) as (gateway, key, _), other_process(engine, tmp_path) as accounts:
+        edits: list[dict[str, Any]] = [
+            {"name": "n"},
+            {"note": "of both"},
+            {"models": ("demo",)},
+            {"endpoints": ("chat",)},
+            {"networks": ("10.0.0.0/8",)},
+            {"requests_per_minute": 7},
+            {"expires_at_us": 2**50},
+            {"budgets": (BudgetDraft(tokens=5),)},
+        ]
+        await asyncio.gather(
+            *(
+                edit_key(gateway.db.accounts if number % 2 else accounts, key, **edit)
+                for number, edit in enumerate(edits)
+            )
+        )
+        (edited,) = await keys_of(gateway.db.accounts, EMAIL)
+        assert (edited.name, edited.note) == ("n", "of both")
+        assert [budget.tokens for budget in edited.limits.budgets] == [5]
+        assert msgspec.structs.replace(edited.limits, budgets=()) == KeyLimits(
+            models=("demo",),
+            endpoints=("chat",),
+            networks=("10.0.0.0/8",),
+            requests_per_minute=7,
+            expires_at_us=2**50,
+        )
+        assert edited.version == key.version + len(edits) - 2, "a name or a note is no change of what the key may do"
+        rows = [row for row in await gateway.db.rows(schema.activity) if row["action"] == "key_edited"]
+        assert sorted(name for row in rows for name in msgspec.json.decode(row["after"])) == sorted(
+            "expires_at" if name == "expires_at_us" else name for edit in edits for name in edit
+        )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_requests_race_with_changes_of_their_key_and_nothing_is_lost(tmp_path: Path, engine: str) -> None:
+    async with (
+        in_process(tmp_path, FakeUpstream(), engine=engine) as gateway,
+        other_process(engine, tmp_path) as accounts,
+    ):
+        await gateway.pipeline._caller_cache.refresh()
+        (key,) = await keys_of(gateway.db.accounts, EMAIL)
+        await edit_key(accounts, key, budgets=(BudgetDraft(tokens=10**6),))
+        errors: list[type[Tok0nError]] = []
+
+        async def request_often() -> None:
+            for _ in range(15):
+                call = gateway.pipeline.new_call("chat")
+                caller = gateway.pipeline.cached_caller(call, gateway.authorization)
+                try:
+                    caller = caller or await gateway.pipeline.authenticate(call, gateway.authorization)
+                    error = await serve(gateway, call, caller)
+                except Tok0nError as raised:
+                    error = raised
+                if error is not None:
+                    errors.append(type(error))
+
+        async def change_often() -> None:
+            for number in range(12):
+                daily = BudgetDraft(tokens=10**6 + number, period=ResetPeriod.DAY)
+                await edit_key(accounts, key, budgets=(BudgetDraft(tokens=10**6 - number), daily)[: 1 + number % 2])
+                await edit_key(accounts, key, is_enabled=bool(number % 3))
+            await edit_key(accounts, key, is_enabled=True)
+
+        await asyncio.gather(change_often(), *(request_often() for _ in range(10)))
+        assert set(errors) <= {InvalidApiKey, Overloaded}, "disabled, or changed too often at once"
+        settled = [row for row in await gateway.db.rows(schema.request) if row["status"] == "SETTLED"]
+        assert len(settled) == len(gateway.upstream.bodies) == 150 - len(errors)
+        assert await gateway.posted() == 1_000_000 - 12 * len(settled)
+        assert await gateway.pending() == 0
         assert (await gateway.db.ledger.audit()).ok
 
 

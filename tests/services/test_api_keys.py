@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from support.fakes import FakeClock
 from support.gateways import MODEL
-from support.ledgers import Opened, open_engine, schema
+from support.ledgers import ENGINES, Opened, open_engine, schema
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.domain.accounts import ApiKey, KeyLimits
 from tok0n.domain.budgets import BudgetDraft, ResetPeriod
@@ -43,9 +43,9 @@ class World(msgspec.Struct, kw_only=True):
         return (await self.db.accounts.create(email=email, tokens=0, now_us=1)).id
 
 
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_engine("sqlite", tmp_path) as db:
+@pytest.fixture(params=ENGINES)
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    async with open_engine(request.param, tmp_path) as db:
         clock = FakeClock()
         await db.models.record(
             Verification(
