@@ -139,7 +139,7 @@ def _truncate(path: Path) -> None:
 
 def _change_a_balance(path: Path) -> None:
     connection = sqlite3.connect(path)
-    connection.execute("UPDATE account SET posted = 8")
+    connection.execute("UPDATE wallet SET posted = 8")
     connection.commit()
     connection.close()
 
