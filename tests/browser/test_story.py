@@ -45,7 +45,7 @@ async def test_a_new_customer_from_the_first_page_to_a_revoked_key(
         await look_at_the_request(visit, request_id)
         await play(visit)
         assert (await site.store.accounts.get(ADA)).balance.posted == GRANT - 2 * USAGE_TOTAL
-        await revoke(visit)
+        await manage(visit)
         with pytest.raises(openai.AuthenticationError):
             await call(site.base_url, key)
         await settings(visit)
@@ -142,15 +142,38 @@ async def play(visit: Tab) -> None:
     assert f"Reserved {reserved} Billed {USAGE_TOTAL}" in await visit.text(".receipt")
 
 
-async def revoke(visit: Tab) -> None:
+async def manage(visit: Tab) -> None:
     await visit.go("/dashboard/keys")
-    await visit.follow("Rename")
-    await visit.fill(name="old laptop")
+    await visit.follow("laptop")
+    page = visit.page.url
+    await visit.fill(name="old laptop", networks="no network")
+    await visit.page.get_by_label("Tokens of budget 1").fill("10000")
+    await visit.page.get_by_label("Period of budget 1").select_option("per day")
     await visit.press("Save")
-    assert "old laptop" in await visit.text()
-    await visit.follow("Revoke")
+    assert "no is not an IP network" in await visit.text()
+    await visit.fill(networks="127.0.0.0/8")
+    await visit.press("Save")
+    saved = await visit.text()
+    assert "Saved." in saved
+    assert "Budget per day 0 of 10,000 tokens" in saved, "a new budget counts from then on"
+    await visit.page.select_option("#overlap_days", "7")
+    await visit.press("Create new secret")
+    assert (await visit.text("#secret")).startswith("tk0n_")
+    await visit.follow("Done")
+    await visit.press("Disable key")
+    assert "Disabled" in await visit.text()
+    await visit.press("Enable key")
+    assert visit.page.url.startswith(page)
+    await visit.go("/dashboard/keys")
+    assert "0 of 10,000 per day" in await visit.text()
+    await visit.follow("old laptop")
+    await visit.follow("Revoke key")
     await visit.press("Revoke key")
     assert "Revoked and expired keys (1)" in await visit.text()
+    await visit.follow("activity log")
+    activity = await visit.text()
+    for words in ("Revoked", "Rotated", "enabled: no → yes", "name: laptop → old laptop", "budgets: none → 10,000/day"):
+        assert words in activity
 
 
 async def settings(visit: Tab) -> None:

@@ -176,16 +176,83 @@ def test_shell_completion_is_available(shell: str, folder: Path) -> None:
     assert "_TOK0N_COMPLETE" in done.stdout
 
 
+LIMITED = "limited@example.com"
+
+
 def test_a_key_may_have_limits() -> None:
-    run_json("accounts", "create", "limited@example.com")
-    key = run_json("keys", "create", "limited@example.com", "--budget", "5", "--expires-in-days", "1")
+    run_json("accounts", "create", LIMITED)
+    limits = ["--budget", "5", "--budget", "10000/day", "--network", "203.0.113.0/24", "--endpoint", "chat"]
+    limits += ["--requests-per-minute", "7", "--expires-in-days", "1", "--note", "of a script"]
+    key = run_json("keys", "create", LIMITED, *limits)
     assert (key["budget"], key["models"]) == (5, None)
     assert key["expires_at"] > key["created_at"]
-    (listed,) = run_json("keys", "list", "limited@example.com")
-    assert listed["budget"] == 5
-    rejected = run("keys", "create", "limited@example.com", "--model", "nothing")
-    assert rejected.exit_code == 1
-    assert "declare no model 'nothing'" in rejected.stderr
+    (listed,) = run_json("keys", "list", LIMITED)
+    assert {name: value for name, value in key.items() if name != "api_key"} == listed
+    assert (listed["networks"], listed["endpoints"]) == (["203.0.113.0/24"], ["chat"])
+    assert (listed["requests_per_minute"], listed["note"]) == (7, "of a script")
+    assert sorted((one["tokens"], one["period"], one["time_zone"]) for one in listed["budgets"]) == [
+        (5, "total", "UTC"),
+        (10_000, "day", "UTC"),
+    ]
+    assert "10000/day" in run("keys", "list", LIMITED).output
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--model", "nothing", "declare no model 'nothing'"),
+        ("--budget", "5/year", "is not a budget"),
+        ("--budget", "5:gold", "no token class gold"),
+        ("--network", "10.0.0.1/8", "Did you mean 10.0.0.0/8"),
+        ("--endpoint", "images", "Choose from chat"),
+        ("--requests-per-minute", "0", "from 1 to"),
+        ("--expires-in-days", "0", "from 1 to"),
+    ],
+)
+def test_an_invalid_limit_says_what_to_do_and_creates_nothing(option: str, value: str, words: str) -> None:
+    run_json("accounts", "create", LIMITED)
+    rejected = run("keys", "create", LIMITED, option, value)
+    assert rejected.exit_code in {1, 2}
+    assert words in rejected.stderr
+    assert run_json("keys", "list", LIMITED) == []
+
+
+def test_a_key_is_edited_by_what_is_named_and_an_empty_value_removes_a_limit() -> None:
+    run_json("accounts", "create", LIMITED)
+    key_id = run_json("keys", "create", LIMITED, "--budget", "10000/day", "--network", "10.0.0.0/8")["id"]
+    (first,) = run_json("keys", "show", key_id)["budgets"]
+    assert (first["spent"], first["pending"], first["tokens"]) == (0, 0, 10_000)
+    assert first["resets_at"].endswith("00:00:00Z")
+    edited = run_json("keys", "edit", key_id, "--name", "n", "--budget", "20000/day", "--budget", "7", "--disable")
+    assert (edited["name"], edited["networks"]) == ("n", ["10.0.0.0/8"])
+    assert sorted(one["tokens"] for one in edited["budgets"]) == [7, 20_000]
+    assert edited["disabled_at"] is not None
+    assert "disabled" in run("keys", "list", LIMITED).output
+    free = run_json("keys", "edit", key_id, "--network", "", "--no-budgets", "--enable", "--requests-per-minute", "0")
+    assert (free["networks"], free["budgets"], free["disabled_at"]) == (None, [], None)
+    assert run_json("keys", "edit", key_id, "--expires-in-days", "3")["expires_at"] is not None
+    assert run_json("keys", "edit", key_id, "--expires-in-days", "0")["expires_at"] is None
+    shown = run("keys", "show", key_id).output
+    assert "networks             all" in shown
+    both = run("keys", "edit", key_id, "--budget", "5", "--no-budgets")
+    assert (both.exit_code, "either --budget or --no-budgets" in both.stderr) == (2, True)
+    assert run("keys", "edit", "key_x", "--name", "n").exit_code == 1
+
+
+def test_a_rotated_key_has_two_secrets_until_the_overlap_ends() -> None:
+    run_json("accounts", "create", LIMITED)
+    created = run_json("keys", "create", LIMITED)
+    rotated = run_json("keys", "rotate", created["id"], "--overlap-days", "2")
+    assert rotated["api_key"] != created["api_key"]
+    assert [one["ends_at"] is None for one in rotated["secrets"]] == [True, False]
+    plain = run("keys", "rotate", created["id"])
+    assert plain.stdout.startswith("tk0n_")
+    assert f"Rotated key {created['id']}" in plain.stderr
+    assert len(run_json("keys", "show", created["id"])["secrets"]) == 1
+    assert run("keys", "rotate", created["id"], "--overlap-days", "8").exit_code == 2
+    run_json("keys", "revoke", created["id"])
+    revoked = run("keys", "rotate", created["id"])
+    assert (revoked.exit_code, "revoked" in revoked.stderr) == (2, True)
 
 
 def test_a_code_needs_a_reason_and_is_printed_once() -> None:

@@ -63,6 +63,9 @@ OTHER_COMMANDS = {
     ("demo",),
     ("serve",),
     ("copy",),
+    ("keys", "show"),
+    ("keys", "edit"),
+    ("keys", "rotate"),
     ("keys", "revoke"),
     ("orders", "refund"),
     ("payments", "reconcile"),
@@ -85,7 +88,8 @@ def test_every_command_prints_one_document_when_it_succeeds(folder: Path) -> Non
         one_document(result)
         assert result.exit_code == (1 if command == ("models", "verify") else 0), (command, result.stderr)
     key = one_document(run("keys", "create", EMAIL, "--json"))
-    one_document(run("keys", "revoke", key["id"], "--json"))
+    for what in ("show", "edit", "rotate", "revoke"):
+        one_document(run("keys", what, key["id"], "--json"))
 
 
 @pytest.mark.parametrize("command", list(commands()), ids=" ".join)
@@ -95,8 +99,8 @@ def test_every_command_prints_one_document_when_it_fails(folder: Path, command: 
     assert "nonsense" in one_document(usage)["error"]
     if command != ("demo",):
         (folder / "tok0n.toml").write_text("[server]\nprot = 1\n")
-        arguments = {("copy",): ("--to", "postgresql://127.0.0.1/x"), ("keys", "revoke"): ("k",)}
-        arguments |= {("orders", "refund"): ("ord_x",)}
+        arguments = {("copy",): ("--to", "postgresql://127.0.0.1/x"), ("orders", "refund"): ("ord_x",)}
+        arguments |= {("keys", of_key): ("k",) for of_key in ("show", "edit", "rotate", "revoke")}
         result = run(*command, *ARGUMENTS.get(command, arguments.get(command, ())), "--json")
         document = one_document(result)
         if command != ("init",):

@@ -8,8 +8,11 @@ from typing import Any
 import openai
 import pytest
 
-from support.gateways import Running, running
+from support.api_keys import budget, create_key
+from support.gateways import EMAIL, Running, running
 from support.scripted_upstream import FAULTS, Behaviour, ScriptedUpstream, hang, ok, status
+from tok0n.domain.accounts import KeyLimits
+from tok0n.domain.budgets import ResetPeriod
 
 pytestmark = pytest.mark.anyio
 
@@ -153,6 +156,39 @@ async def test_an_empty_account_is_a_402_tried_once(tmp_path: Path, upstream: Sc
         assert "600 available" in refused.value.message
         assert upstream.requests == []
         await client.chat.completions.create(model="demo", messages=MESSAGES, max_completion_tokens=50)
+
+
+async def test_what_a_key_may_not_do_is_a_permission_error_tried_once(
+    gateway: Running, upstream: ScriptedUpstream
+) -> None:
+    _, secret = await create_key(gateway.store.accounts, EMAIL, limits=KeyLimits(networks=("203.0.113.0/24",)))
+    async with openai.AsyncOpenAI(base_url=gateway.base_url, api_key=secret) as client:
+        with pytest.raises(openai.PermissionDeniedError) as refused:
+            await client.chat.completions.create(model="demo", messages=MESSAGES, max_completion_tokens=50)
+    assert (refused.value.code, refused.value.param, refused.value.type) == (
+        "key_not_allowed",
+        "network",
+        "permission_error",
+    )
+    assert upstream.requests == []
+
+
+async def test_a_spent_budget_is_a_402_that_names_it_and_is_tried_once(
+    gateway: Running, upstream: ScriptedUpstream
+) -> None:
+    limits = KeyLimits(budgets=(budget(600, ResetPeriod.WEEK),))
+    _, secret = await create_key(gateway.store.accounts, EMAIL, limits=limits)
+    async with openai.AsyncOpenAI(base_url=gateway.base_url, api_key=secret) as client:
+        with pytest.raises(openai.APIStatusError) as refused:
+            await client.chat.completions.create(model="demo", messages=MESSAGES, max_completion_tokens=1000)
+        assert (refused.value.status_code, refused.value.code, refused.value.param) == (
+            402,
+            "insufficient_tokens",
+            "budget",
+        )
+        assert "budget of 600 tokens per week" in refused.value.message
+        await client.chat.completions.create(model="demo", messages=MESSAGES, max_completion_tokens=10)
+    assert len(upstream.requests) == 1
 
 
 async def test_a_rate_limit_says_when_to_come_back(tmp_path: Path, upstream: ScriptedUpstream) -> None:

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 
-from support.api_keys import create_key, keys_of
+from support.api_keys import create_key, edit_key, keys_of
 from support.fakes import FakeClock
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, schema
 from tok0n.adapters.sql.sqlite.callers import SqliteCallers
@@ -141,10 +141,10 @@ async def test_every_change_that_matters_is_reported_once(db: Opened, change: st
 
 
 async def test_a_request_is_no_change(db: Opened) -> None:
-    account, key = await db.key("a@x", tokens=1)
+    _, key = await db.key("a@x", tokens=1)
     start = await db.callers.changes(after=None)
     await db.accounts.grant(email="a@x", tokens=5, reason="x", now_us=NOW_US)
-    await db.accounts.rename_key(account_id=account.id, key_id=key.id, name="new")
+    await edit_key(db.accounts, key, name="new", note="mine")
     await db.callers.mark_used({key.id: NOW_US})
     assert await db.callers.changes(after=start.number) == start
 

@@ -66,7 +66,8 @@ async def test_nobody_reads_anothers(db: Opened) -> None:
     with pytest.raises(NotFound):
         await history.key(other.id, my_key.id)
     with pytest.raises(NotFound):
-        await db.accounts.rename_key(account_id=other.id, key_id=my_key.id, name="x")
+        await history.budget_uses(other.id, my_key.id, now_us=NOW_US)
+    assert await history.caller(other.id, my_key.id) is None
     assert await history.requests(other.id, ALL, before=None, rows_max=10) == []
     assert await history.buckets(other.id, UseFilter(until_hour=1_000_000), by=UseBy.MODEL, starts=[0]) == []
     assert await history.models_used(other.id) == []

@@ -14,7 +14,7 @@ from tok0n.adapters.redis.refill import CLOCK_SKEW_SECONDS
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import Limit, RateLimited
 from tok0n.ports.ledger import RecentRequest
-from tok0n.ports.limiter import Admission, Limiter
+from tok0n.ports.limiter import Admission, Limiter, RateState
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("kind", KINDS)]
 
@@ -193,3 +193,53 @@ async def _compare_with_brute_force(kind: str, steps: list[tuple[str, int, float
             open_.append((result, caller, number))
             live = sum(at > now - 60 for at in of_key[caller.api_key_id])
             assert result.rate.remaining == 4 - live
+
+
+async def test_a_key_may_have_a_lower_rate_of_its_own_but_no_higher_one(kind: str) -> None:
+    clock = FakeClock()
+    async with open_limiter(kind, clock, key=3) as limiter:
+        for own, expected in ((2, 2), (9, 3), (None, 3)):
+            caller = Caller(api_key_id=f"key_{own}", account_id="acct_a", requests_per_minute=own)
+            assert (await limiter.state(caller)).limit == expected
+            for used in range(expected):
+                admission = await admit(limiter, caller)
+                assert (admission.rate.limit, admission.rate.remaining) == (expected, expected - used - 1)
+                release(admission, dispatched=True)
+            rejection = await admitted(limiter, caller)
+            assert isinstance(rejection, RateLimited)
+            assert (rejection.which, rejection.limit) == (Limit.KEY, expected)
+            assert f"limit of {expected} requests per minute" in rejection.message
+
+
+async def test_a_lower_rate_counts_the_requests_of_the_last_minute(kind: str) -> None:
+    clock = FakeClock()
+    async with open_limiter(kind, clock, key=5) as limiter:
+        for _ in range(3):
+            release(await admit(limiter, ALICE), dispatched=True)
+        slower = Caller(api_key_id=ALICE.api_key_id, account_id=ALICE.account_id, requests_per_minute=2)
+        assert isinstance(await admitted(limiter, slower), RateLimited)
+        assert (await limiter.state(slower)).remaining == 0
+        assert not isinstance(await admitted(limiter, ALICE), RateLimited)
+
+
+@pytest.mark.parametrize("is_concurrent", [True, False])
+async def test_an_admission_that_is_undone_was_never_there(kind: str, *, is_concurrent: bool) -> None:
+    clock = FakeClock()
+    async with open_limiter(kind, clock, key=2, user=2, upstream=2) as limiter:
+        held = await admit(limiter, ALICE)
+        clock.advance(1)
+        for _ in range(5):
+            async with limiter.admit(ALICE, request_id="req_again", is_concurrent=is_concurrent) as admission:
+                await admission.undo()
+        assert await limiter.state(ALICE) == RateState(limit=2, remaining=1, reset_seconds=59.0)
+        renew_leases(limiter)
+        async with limiter.admit(ALICE, request_id="req_again", is_concurrent=is_concurrent) as admission:
+            assert admission.rate.remaining == 0
+            assert isinstance(await admitted(limiter, ALICE), RateLimited)
+            admission.dispatched = True
+        release(held, dispatched=True)
+        refusal = await admitted(limiter, BOB)
+        assert isinstance(refusal, RateLimited)
+        assert (refusal.which, refusal.retry_after_seconds) == (Limit.GLOBAL, 59.0)
+        clock.advance(59)
+        assert not isinstance(await admitted(limiter, ALICE), RateLimited)

@@ -56,9 +56,16 @@ async def test_the_body_of_a_rejected_request_is_freed() -> None:
     )
     request_log = SimpleNamespace(write=lambda *_, **__: None)
     endpoint = EndpointHandler(
-        CHAT, cast(Any, pipeline), SystemClock(), cast(Any, request_log), body_bytes_max=10, cors=Cors()
+        CHAT,
+        cast(Any, pipeline),
+        SystemClock(),
+        cast(Any, request_log),
+        body_bytes_max=10,
+        cors=Cors(),
+        client_ip=lambda *_: "",
     )
-    request = Request(cast(Any, None), RequestHead((b"POST", CHAT.path.encode(), False), [(b"host", b"x")]))
+    channel = SimpleNamespace(client_address=None)
+    request = Request(cast(Any, channel), RequestHead((b"POST", CHAT.path.encode(), False), [(b"host", b"x")]))
     request.body, request.is_complete = Body(b"{}"), True
     body = weakref.ref(request.body)
     response = await endpoint.handle(request)

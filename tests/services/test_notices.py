@@ -1,18 +1,31 @@
-"""Low-balance alerts: which thresholds are valid, and one email for each time that the balance falls below one."""
+"""Alerts: valid thresholds, one email when the balance falls below one, and one for each share of a budget."""
 
 from pathlib import Path
 
 import pytest
 
+from support.fakes import FakeClock
 from support.ledgers import open_engine
 from tok0n.adapters.sql.repositories.notices import SqlNotices
+from tok0n.domain.budgets import KeyBudget, ResetPeriod, SpentBudget
 from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.ledger import Balance
 from tok0n.domain.token_classes import TokenClasses
 from tok0n.domain.usage import TOKENS_MAX
-from tok0n.services.notices import LowBalances
+from tok0n.services.notices import BudgetAlerts, LowBalances
 
 pytestmark = pytest.mark.anyio
+
+
+class FakeBudgetNotices:
+    """The `BudgetNotices` port. Each of `due` is claimed once."""
+
+    def __init__(self, *due: SpentBudget) -> None:
+        self._due = list(due)
+
+    async def claim_due(self, *, now_us: int, rows_max: int) -> list[SpentBudget]:
+        due, self._due = self._due, []
+        return due
 
 
 class FakeMailer:
@@ -68,6 +81,25 @@ async def test_an_alert_is_about_standard_tokens_and_says_so_if_there_are_others
         await low_balances.notify()
         ((_, text),) = mailer.sent
         assert sentence in text
+
+
+@pytest.mark.parametrize(("percent", "is_rejected"), [(80, False), (100, True)])
+async def test_the_email_names_the_key_the_budget_and_its_reset(percent: int, *, is_rejected: bool) -> None:
+    budget = KeyBudget(id="b", tokens=1_000, period=ResetPeriod.DAY, token_class="premium", time_zone="Asia/Kolkata")
+    spent = SpentBudget(
+        email="a@x", api_key_id="key_1", key_name="laptop {x}", budget=budget, spent=percent * 10, percent=percent
+    )
+    mailer = FakeMailer()
+    url_of = "https://tok0n.example{}".format
+    alerts = BudgetAlerts(FakeBudgetNotices(spent), mailer, FakeClock(), url_of)
+    for _ in range(2):
+        await alerts.notify()
+    ((to, text),) = mailer.sent
+    assert to == "a@x"
+    assert f'"laptop {{x}}" has used {percent * 10:,} tokens of its budget of 1000 premium tokens per day' in text
+    assert "It resets at 2027-01-16 00:00 (Asia/Kolkata)." in text
+    assert "https://tok0n.example/dashboard/keys/key_1" in text
+    assert ("are rejected" in text) == is_rejected
 
 
 def test_a_balance_is_low_only_below_its_threshold() -> None:

@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -47,10 +48,10 @@ class Visitor:
         return await self.post_raw(path, filled, headers)
 
     async def post_raw(
-        self, path: str, fields: dict[str, str], headers: dict[str, str] | None = None
+        self, path: str, fields: Mapping[str, str | list[str]], headers: dict[str, str] | None = None
     ) -> httpx.Response:
         """Send a form without having looked at its page."""
-        return await self._http.post(path, data=fields, headers=SAME_ORIGIN | (headers or {}))
+        return await self._http.post(path, data=dict(fields), headers=SAME_ORIGIN | (headers or {}))
 
     async def sign_in(self, email: str, password: str) -> httpx.Response:
         return await self.post("/sign-in", {"email": email, "password": password})

@@ -1,7 +1,11 @@
-"""API keys in the dashboard: shown once, limited, renamed, revoked."""
+"""API keys in the dashboard: shown once, limited, edited, rotated, disabled, revoked, and all of it logged."""
 
+import csv
+import io
+import json
 import re
 
+import httpx
 import pytest
 
 from support import api_keys
@@ -24,7 +28,7 @@ async def test_a_key_is_shown_once_and_its_revocation_applies_to_the_next_reques
         assert key not in (await owner.get(path)).text, path
     page = await owner.get("/dashboard/keys")
     assert f"{key[:9]}…{key[-4:]}" in page.text
-    newest = re.findall(r"/dashboard/keys/(key_\w+)/revoke", page.text)[0]
+    newest = re.findall(r"/dashboard/keys/(key_\w+)", page.text)[0]
     question = await owner.get(f"/dashboard/keys/{newest}/revoke")
     assert "Revoke “laptop”?" in question.text
     assert (await chat(site.base_url, key, chat_body())).status == 200, "asking revokes nothing"
@@ -36,21 +40,159 @@ async def test_a_key_is_shown_once_and_its_revocation_applies_to_the_next_reques
 
 
 async def test_a_key_has_the_limits_of_its_form(site: Running, owner: Visitor) -> None:
-    key = await create_key(owner, days="30", budget="5,000", models="demo")
-    shown = text_of(await owner.get("/dashboard/keys"))
-    assert "5,000" in shown
+    fields = {"budget_tokens": "5,000", "budget_period": "day", "networks": "127.0.0.1", "requests_per_minute": "7"}
+    key = await create_key(owner, days="30", models="demo", note="mine", **fields)
+    assert "0 of 5,000 per day" in text_of(await owner.get("/dashboard/keys"))
     assert (await chat(site.base_url, key, chat_body())).status == 200
     listed = (await keys_of(site.store.accounts, EMAIL))[-1]
-    assert (listed.limits.total_budget, listed.limits.models) == (5_000, ("demo",))
-    for fields, words in (
+    limits = listed.limits
+    assert [(budget.tokens, budget.period) for budget in limits.budgets] == [(5_000, "day")]
+    assert (limits.models, limits.networks, limits.requests_per_minute) == (("demo",), ("127.0.0.1/32",), 7)
+    assert listed.note == "mine"
+    for invalid, words in (
         ({"days": "0"}, "whole number from 1"),
-        ({"budget": "many"}, "whole number from 1"),
+        ({"budget_tokens": "many", "budget_period": "day"}, "whole number from 1"),
+        ({"budget_tokens": "5", "budget_period": "year"}, "Choose how often"),
+        ({"budget_tokens": "5"}, "form is incomplete"),
         ({"models": "gone"}, "no longer available"),
+        ({"endpoints": "gone"}, "no endpoint gone"),
+        ({"networks": "10.0.0.1/8"}, "Did you mean 10.0.0.0/8"),
+        ({"requests_per_minute": "1,000,001"}, "from 1 to 1,000,000"),
+        ({"note": "x" * 501}, "at most 500"),
         ({"name": " "}, "1 to 100 printable"),
         ({"name": "a\tb"}, "1 to 100 printable"),
     ):
-        answer = await owner.post("/dashboard/keys", {"name": "n", **fields})
-        assert (answer.status_code, words in text_of(answer)) == (422, True), fields
+        answer = await owner.post("/dashboard/keys", {"name": "n", **invalid})
+        assert (answer.status_code, words in text_of(answer)) == (422, True), invalid
+
+
+def form_of(page: str, action: str) -> dict[str, str | list[str]]:
+    """The values that a browser sends for the form of a page with this action."""
+    (form,) = re.findall(rf'<form method="post" action="{action}".*?</form>', page, re.DOTALL)
+    values: dict[str, str | list[str]] = {}
+    for tag in re.findall(r"<input[^>]*>|<select.*?</select>|<textarea.*?</textarea>", form, re.DOTALL):
+        name = re.search(r'name="(\w+)"', tag)
+        value = re.search(r'value="([^"]*)"', tag)
+        if tag.startswith("<select"):
+            value = re.search(r'value="([^"]*)" selected', tag) or re.search(r'value="([^"]*)"', tag)
+        elif tag.startswith("<textarea"):
+            value = re.search(r">([^<]*)<", tag)
+        assert name is not None
+        assert value is not None
+        if 'type="checkbox"' in tag and " checked" not in tag:
+            continue
+        if name[1] in values:
+            former = values[name[1]]
+            values[name[1]] = [*(former if isinstance(former, list) else [former]), value[1]]
+        else:
+            values[name[1]] = value[1]
+    return values
+
+
+async def test_a_key_is_edited_on_its_page_and_an_unchanged_form_changes_nothing(site: Running, owner: Visitor) -> None:
+    fields = {"budget_tokens": "5000", "budget_period": "day", "networks": "127.0.0.0/8"}
+    secret = await create_key(owner, days="30", models="demo", **fields)
+    key = (await keys_of(site.store.accounts, EMAIL))[-1]
+    path = f"/dashboard/keys/{key.id}"
+    form = form_of((await owner.get(path)).text, path)
+    saved = await owner.post_raw(path, form)
+    assert (saved.status_code, saved.headers["location"]) == (303, f"{path}?saved=1")
+    assert (await keys_of(site.store.accounts, EMAIL))[-1] == key
+    assert "Saved." in text_of(await owner.get(saved.headers["location"]))
+    changed = form | {"name": "production", "networks": "10.0.0.0/8\n192.0.2.1", "expires": "", "models": []}
+    changed |= {"budget_tokens": ["6000", "70000", ""], "budget_period": ["day", "month", "total"]}
+    await owner.post_raw(path, changed)
+    edited = (await keys_of(site.store.accounts, EMAIL))[-1]
+    assert (edited.name, edited.limits.networks) == ("production", ("10.0.0.0/8", "192.0.2.1/32"))
+    assert (edited.limits.expires_at_us, edited.limits.models) == (None, None)
+    assert [(one.tokens, one.period) for one in edited.limits.budgets] == [(6_000, "day"), (70_000, "month")]
+    assert edited.limits.budgets[0].id == key.limits.budgets[0].id
+    assert (await chat(site.base_url, secret, chat_body())).status == 403, "the next request obeys"
+    for invalid, words in (({"expires": "soon"}, "Enter a time"), ({"name": ""}, "1 to 100 printable")):
+        answer = await owner.post_raw(path, changed | invalid)
+        assert (answer.status_code, words in text_of(answer), "192.0.2.1" in answer.text) == (422, True, True)
+
+
+async def test_a_key_is_disabled_and_enabled_on_its_page(site: Running, owner: Visitor) -> None:
+    key = (await keys_of(site.store.accounts, EMAIL))[0]
+    path = f"/dashboard/keys/{key.id}"
+    assert (await chat(site.base_url, site.api_key, chat_body())).status == 200
+    await owner.post_raw(f"{path}/enabled", {"enabled": "0"})
+    assert (await chat(site.base_url, site.api_key, chat_body())).status == 401
+    assert "Disabled" in text_of(await owner.get("/dashboard/keys"))
+    rejected = await send(owner, key.id)
+    assert (rejected.status_code, key.id in rejected.text) == (422, False)
+    await owner.post_raw(f"{path}/enabled", {"enabled": "1"})
+    assert (await chat(site.base_url, site.api_key, chat_body())).status == 200
+
+
+async def send(owner: Visitor, key_id: str) -> httpx.Response:
+    """Send a request with the playground."""
+    fields = {"model": "demo", "key": key_id, "limit": "50", "user": "Hello", "send": "1"}
+    return await owner.post("/dashboard/playground", fields)
+
+
+async def test_the_playground_obeys_the_networks_and_endpoints_of_a_key(site: Running, owner: Visitor) -> None:
+    key = (await keys_of(site.store.accounts, EMAIL))[0]
+    for changes, words in (
+        ({"networks": ("203.0.113.0/24",)}, "may not be used from the IP address 127.0.0.1"),
+        ({"networks": None, "endpoints": ("messages",)}, "may not call /v1/chat/completions"),
+    ):
+        await api_keys.edit_key(site.store.accounts, key, **changes)
+        answer = await send(owner, key.id)
+        assert (answer.status_code, words in text_of(answer)) == (403, True)
+    await api_keys.edit_key(site.store.accounts, key, networks=("127.0.0.0/8",), endpoints=("chat",))
+    assert (await send(owner, key.id)).status_code == 200
+
+
+async def test_a_rotated_key_shows_its_new_secret_once_and_the_old_one_works_until_the_overlap_ends(
+    site: Running, owner: Visitor
+) -> None:
+    old = await create_key(owner)
+    key = (await keys_of(site.store.accounts, EMAIL))[-1]
+    path = f"/dashboard/keys/{key.id}"
+    form = form_of((await owner.get(path)).text, f"{path}/rotate")
+    first = await owner.post_raw(f"{path}/rotate", form | {"overlap_days": "1"})
+    again = await owner.post_raw(f"{path}/rotate", form | {"overlap_days": "1"})
+    secrets = {found for page in (first, again) for found in re.findall(r">(tk0n_\w{49,})<", page.text)}
+    assert len(secrets) == 1, "a repeated form rotates nothing, and shows the same secret"
+    (new,) = secrets
+    assert "more than once" in again.text
+    for secret in (old, new):
+        assert (await chat(site.base_url, secret, chat_body())).status == 200
+    shown = (await owner.get(path)).text
+    assert new not in shown
+    assert f"{new[:9]}…{new[-4:]}" in shown
+    assert f"{old[:9]}…{old[-4:]}" in shown
+    await owner.post(f"{path}/rotate", {"overlap_days": "0"}, page=path)
+    for secret in (old, new):
+        assert (await chat(site.base_url, secret, chat_body())).status == 401
+    for days in ("8", "x"):
+        answer = await owner.post(f"{path}/rotate", {"overlap_days": days}, page=path)
+        assert answer.status_code == 422
+
+
+async def test_the_activity_log_shows_every_change_and_exports_it(site: Running, owner: Visitor) -> None:
+    secret = await create_key(owner, networks="10.0.0.0/8")
+    key = (await keys_of(site.store.accounts, EMAIL))[-1]
+    await api_keys.edit_key(site.store.accounts, key, actor="operator", name="=1+1", networks=None)
+    await owner.post(f"/dashboard/keys/{key.id}/revoke")
+    page = await owner.get("/dashboard/activity")
+    words = text_of(page)
+    for part in (EMAIL, "operator", "Created", "Edited", "Revoked", "10.0.0.0/8", "→ none"):
+        assert part in words, part
+    export = await owner.get("/dashboard/activity.csv")
+    assert export.headers["content-disposition"].endswith('"tok0n-activity.csv"')
+    rows = list(csv.DictReader(io.StringIO(export.text)))
+    assert [(row["actor"], row["action"]) for row in rows][:3] == [
+        (EMAIL, "key_revoked"),
+        ("operator", "key_edited"),
+        (EMAIL, "key_created"),
+    ]
+    assert json.loads(rows[1]["before"]) == {"name": "laptop", "networks": ["10.0.0.0/8"]}
+    assert rows[0]["key_name"] == "'=1+1"
+    for text in (page.text, export.text):
+        assert secret[9:40] not in text
 
 
 async def test_an_account_has_a_bounded_number_of_keys(site: Running, owner: Visitor) -> None:
@@ -60,13 +202,6 @@ async def test_an_account_has_a_bounded_number_of_keys(site: Running, owner: Vis
     await create_key(owner)
     refused = await owner.post("/dashboard/keys", {"name": "one more"})
     assert (refused.status_code, "Revoke one first" in refused.text) == (422, True)
-
-
-async def test_a_renamed_key_keeps_working(site: Running, owner: Visitor) -> None:
-    key = (await keys_of(site.store.accounts, EMAIL))[0]
-    await owner.post(f"/dashboard/keys/{key.id}/rename", {"name": "production"})
-    assert "production" in (await owner.get("/dashboard/keys")).text
-    assert (await chat(site.base_url, site.api_key, chat_body())).status == 200
 
 
 async def test_a_key_shows_when_it_was_last_used(site: Running, owner: Visitor) -> None:

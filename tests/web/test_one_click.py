@@ -43,7 +43,7 @@ CREATE_NOTHING = {
     "base.html": {"/sign-out"},
     "choose_password.html": {"{{ path }}"},
     "close.html": {""},
-    "key_rename.html": {""},
+    "key.html": {"/dashboard/keys/{{ key.id }}", "/dashboard/keys/{{ key.id }}/enabled"},
     "key_revoke.html": {""},
     "new_address.html": {"/new-address"},
     "passkeys.html": {"/dashboard/settings/passkeys/remove"},

@@ -55,7 +55,14 @@ async def test_no_page_shows_or_changes_anything_of_another_account(
 
 async def everything(site: Running, account_id: str) -> list[object]:
     """All rows of an account, but for what its sessions were last used."""
-    of_account = (schema.api_key, schema.request, schema.ledger_entry, schema.users, schema.low_balance_notice)
+    of_account = (
+        schema.activity,
+        schema.api_key,
+        schema.request,
+        schema.ledger_entry,
+        schema.users,
+        schema.low_balance_notice,
+    )
     owners = [schema.account.c.id, *(table.c.account_id for table in of_account)]
 
     def fn(tx: sa.Connection) -> list[object]:

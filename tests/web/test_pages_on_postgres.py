@@ -32,7 +32,9 @@ async def test_every_page_works_on_postgres(tmp_path: Path, upstream: ScriptedUp
     ):
         await join(visitor, mailbox, ADA)
         await site.store.accounts.grant(email=ADA, tokens=1_000, reason="welcome", now_us=site.clock.now_us())
-        made = await visitor.post("/dashboard/keys", {"name": "k", "budget": "1000", "models": "demo"})
+        made = await visitor.post(
+            "/dashboard/keys", {"name": "k", "budget_tokens": "1000", "budget_period": "day", "models": "demo"}
+        )
         key = next(word for word in text_of(made).split() if word.startswith("tk0n_"))
         answer = await chat(site.base_url, key, chat_body())
         assert answer.status == 200

@@ -116,7 +116,7 @@ async def test_an_overload_rejection_has_both_ids(is_overloaded: bool) -> None: 
     request_log = SimpleNamespace(count_rejected=lambda: None)
     anything = cast(Any, None)
     endpoint = EndpointHandler(
-        CHAT, cast(Any, pipeline), anything, cast(Any, request_log), body_bytes_max=1, cors=Cors()
+        CHAT, cast(Any, pipeline), anything, cast(Any, request_log), body_bytes_max=1, cors=Cors(), client_ip=anything
     )
     incoming = SimpleNamespace(named={b"x-request-id": b"abc"}, is_overloaded=is_overloaded)
     rejection = await endpoint.handle(cast(Any, incoming))
@@ -152,8 +152,10 @@ async def test_a_request_that_the_server_rejected_to_free_memory_is_not_charged(
         cast(Any, request_log),
         body_bytes_max=10_000,
         cors=Cors(),
+        client_ip=lambda *_: "",
     )
-    evicted = Request(cast(Any, None), RequestHead((b"POST", b"/v1/chat/completions", False), [(b"host", b"x")]))
+    channel = SimpleNamespace(client_address=None)
+    evicted = Request(cast(Any, channel), RequestHead((b"POST", b"/v1/chat/completions", False), [(b"host", b"x")]))
     evicted.body = bytes(5_000)
     evicted.complete_body()
     evicted.rejected_as = 503

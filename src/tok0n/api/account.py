@@ -7,17 +7,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tok0n.api.account_bodies import Balance, ClassBalance, Key, Receipt, ReceiptUsage
+from tok0n.api.account_bodies import Balance, Budget, ClassBalance, Key, Receipt, ReceiptUsage
 from tok0n.api.endpoint import rate_headers
 from tok0n.api.errors import error_response
 from tok0n.api.routes import error
 from tok0n.domain.accounts import Caller
+from tok0n.domain.client_ip import ClientAddresses
 from tok0n.domain.errors import NotFound, Tok0nError
-from tok0n.domain.history import RequestRecord
+from tok0n.domain.history import BudgetUse, RequestRecord
 from tok0n.domain.ledger import STANDARD
 from tok0n.domain.token_classes import TokenClasses
 from tok0n.http.message import Headers
 from tok0n.ports.accounts import History
+from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import Limiter
 from tok0n.services.caller_cache import CallerCache
 
@@ -25,12 +27,18 @@ ReadBody = Callable[[Request, Caller], Awaitable[msgspec.Struct]]
 
 
 def account_routes(
-    caller_cache: CallerCache, limiter: Limiter, history: History, token_classes: TokenClasses
+    caller_cache: CallerCache,
+    limiter: Limiter,
+    history: History,
+    token_classes: TokenClasses,
+    addresses: ClientAddresses,
+    clock: Clock,
 ) -> list[Route]:
-    """Return the routes. Each one reads only the account of the API key in the request."""
+    """Return the routes. Each one reads only the account of the API key in the request, from an allowed network."""
 
     async def key(_: Request, caller: Caller) -> Key:
         key = await history.key(caller.account_id, caller.api_key_id)
+        uses = await history.budget_uses(caller.account_id, key.id, now_us=clock.now_us())
         spent = (await history.key_spent(caller.account_id, api_key_id=key.id)).get(key.id, 0)
         expires_at_us = key.limits.expires_at_us
         return Key(
@@ -42,6 +50,7 @@ def account_routes(
             models=key.limits.models,
             budget=key.limits.total_budget,
             spent=spent,
+            budgets=tuple(map(_budget, uses)),
         )
 
     async def balance(_: Request, caller: Caller) -> Balance:
@@ -68,11 +77,26 @@ def account_routes(
 
     def route(path: str, read_body: ReadBody) -> Route:
         async def endpoint(request: Request) -> Response:
-            return await _respond(request, read_body, caller_cache, limiter)
+            client_ip = addresses.client(
+                request.client.host if request.client else "", request.headers.getlist("x-forwarded-for")
+            )
+            return await _respond(request, read_body, caller_cache, limiter, client_ip=client_ip)
 
         return Route(path, endpoint, methods=["GET"])
 
     return [route("/v1/key", key), route("/v1/balance", balance), route("/v1/requests/{request_id}", receipt)]
+
+
+def _budget(use: BudgetUse) -> Budget:
+    budget, resets_at_us = use.budget, use.resets_at_us
+    return Budget(
+        tokens=budget.tokens,
+        period=budget.period,
+        token_class=budget.token_class,
+        spent=use.spent,
+        pending=use.pending,
+        resets_at=None if resets_at_us is None else resets_at_us // 1_000_000,
+    )
 
 
 def _receipt(record: RequestRecord) -> Receipt:
@@ -107,10 +131,13 @@ def _receipt(record: RequestRecord) -> Receipt:
     )
 
 
-async def _respond(request: Request, read_body: ReadBody, caller_cache: CallerCache, limiter: Limiter) -> Response:
+async def _respond(
+    request: Request, read_body: ReadBody, caller_cache: CallerCache, limiter: Limiter, *, client_ip: str
+) -> Response:
     authorization = request.headers.get("authorization")
     try:
         caller = await caller_cache.authenticate_now(None if authorization is None else authorization.encode("latin-1"))
+        caller.check_network(client_ip)
         body = await read_body(request, caller)
     except NotFound as missing:
         return error("not_found", missing.message)

@@ -5,11 +5,27 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from tok0n.domain.budgets import ResetPeriod
 from tok0n.domain.ledger import RequestStatus
 from tok0n.domain.usage import TOKENS_MAX
 
 Status = Annotated[str, Meta(extra_json_schema={"enum": [status.lower() for status in RequestStatus]})]
 Tokens = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A budget of an API key, and its use in the current period."""
+
+    tokens: Annotated[Tokens, Meta(description="The tokens that the key can spend in each period.")]
+    period: Annotated[str, Meta(extra_json_schema={"enum": [str(period) for period in ResetPeriod]})]
+    token_class: Annotated[
+        str | None, Meta(description="The class of the tokens that count. Null if all of them count.")
+    ]
+    spent: Tokens
+    pending: Annotated[Tokens, Meta(description="The tokens that requests in progress have reserved.")]
+    resets_at: Annotated[
+        int | None, Meta(description="The end of the period, in seconds since the Unix epoch. Null for a total.")
+    ]
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="object", tag="key"):
@@ -24,9 +40,11 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         tuple[str, ...] | None, Meta(description="The models that the key can call. Null if it can call all models.")
     ]
     budget: Annotated[
-        int | None, Meta(description="The tokens that the key can spend in total. Null if there is no limit.")
+        int | None,
+        Meta(description="The tokens of the budget that never resets and counts every class. Null without one."),
     ]
-    spent: Tokens
+    spent: Annotated[Tokens, Meta(description="All tokens that the key was ever charged.")]
+    budgets: tuple[Budget, ...]
 
 
 class ClassBalance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

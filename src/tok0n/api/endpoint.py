@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from tok0n.api.cors import Cors
 from tok0n.api.errors import BodiesTooLarge, RequestTooLarge, error_response
@@ -13,7 +13,7 @@ from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.errors import InvalidRequest, Overloaded, Tok0nError
 from tok0n.domain.json_text import JsonText
 from tok0n.http.message import Headers, Response
-from tok0n.http.request import UNCOUNTED_BODY_BYTES, Request, RequestAborted
+from tok0n.http.request import UNCOUNTED_BODY_BYTES, Address, Request, RequestAborted
 from tok0n.http.request_ids import client_id_headers, client_request_id
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import RateState
@@ -27,6 +27,9 @@ DISCARDED_BYTES_MAX = 64 * 1024 * 1024
 
 DROPPED_BYTES_MAX = 1_024
 """The length of the header that names what was dropped. Clients choose these names, and can send many."""
+
+ClientIp = Callable[[Address, Headers], str]
+"""Returns the client IP of a request: from the other end of its connection, and its headers."""
 
 CLIENT_LEFT_STATUS = 499
 """The status in the log if the client closed the connection before its request was complete."""
@@ -44,6 +47,7 @@ class EndpointHandler:
         *,
         body_bytes_max: int,
         cors: Cors,
+        client_ip: ClientIp,
     ) -> None:
         self._endpoint = endpoint
         self._pipeline = pipeline
@@ -51,6 +55,7 @@ class EndpointHandler:
         self._request_log = request_log
         self._body_bytes_max = body_bytes_max
         self._cors = cors
+        self._client_ip = client_ip
         self._key_header = endpoint.key_header
         self.request_id_header = endpoint.request_id_header
 
@@ -60,6 +65,7 @@ class EndpointHandler:
         if request.is_overloaded or not self._pipeline.has_room():
             self._request_log.count_rejected()
             return self._error_response(Overloaded(queue="reservations"), call, request)
+        call.find_client_ip = functools.partial(self._client_ip, request.client_address, request.head.headers)
         try:
             answer = await self._serve(call, request)
         except RequestAborted:
@@ -121,6 +127,7 @@ class EndpointHandler:
         caller = await self._pipeline.authenticate(call, self._authorization(request))
         self._check_headers(request)
         if body is None:
+            self._pipeline.check_access(self._endpoint, call, caller)  # before it sends a body for nothing
             body = await self._receive(request, account_id=caller.account_id)
         return await self._serve_body(call, caller, request, body)
 

@@ -11,6 +11,7 @@ from tok0n.domain.errors import (
     InvalidApiKey,
     InvalidRequest,
     KeyBudgetSpent,
+    KeyNotAllowed,
     LimiterUnavailable,
     Overloaded,
     RateLimited,
@@ -27,6 +28,7 @@ STATUSES: dict[str, int] = {
     "invalid_api_key": 401,
     "account_suspended": 401,
     "insufficient_tokens": 402,
+    "key_not_allowed": 403,
     "not_found": 404,
     "model_not_found": 404,
     "method_not_allowed": 405,
@@ -82,7 +84,7 @@ def error_response(
     error: Tok0nError, render: RenderError = render_openai_error, *, request_id: str | None = None
 ) -> Response:
     """Return the response to an error of the tree, in the shape of the endpoint that `render` belongs to."""
-    param = error.param if isinstance(error, InvalidRequest) else None
+    param = error.param if isinstance(error, (InvalidRequest, KeyNotAllowed, KeyBudgetSpent)) else None
     headers: Headers = [(b"content-type", b"application/json"), *_extra_headers(error)]
     body = render(message=error.message, code=error.code, param=param, request_id=request_id)
     return Response(STATUSES[error.code], headers, body)
@@ -93,7 +95,7 @@ def _extra_headers(error: Tok0nError) -> Headers:
     match error:
         case InvalidApiKey() | AccountSuspended():
             return [(b"www-authenticate", b"Bearer"), _should_retry(False)]
-        case KeyBudgetSpent():
+        case KeyBudgetSpent() | KeyNotAllowed():
             return [_should_retry(False)]
         case InsufficientTokens():
             return [_should_retry(error.may_fit_later)]

@@ -56,11 +56,15 @@ _HEADERS: dict[str, dict[str, Any]] = {
 _ERRORS: dict[str, tuple[str, tuple[str, ...]]] = {
     "invalid_request": ("The body is invalid, or uses an unsupported field. `param` names the field.", _RATE),
     "invalid_api_key": (
-        "The API key is missing, malformed, unknown, expired or revoked, or its account is closed.",
+        "The API key is missing, malformed, unknown, disabled, expired or revoked, or its account is closed.",
         ("www-authenticate", "x-should-retry"),
     ),
     "account_suspended": ("The operator has suspended the account.", ("www-authenticate", "x-should-retry")),
     "insufficient_tokens": ("The balance or the key's budget can't cover the reservation.", (*_RATE, "x-should-retry")),
+    "key_not_allowed": (
+        "The API key may not be used from this network, on this endpoint or with this model. `param` says which.",
+        (*_RATE, "x-should-retry"),
+    ),
     "not_found": ("The account has no such request.", ()),
     "model_not_found": ("The model is not available.", ()),
     "request_timeout": ("The complete request didn't arrive in time.", (*_RATE, "x-should-retry")),
@@ -208,7 +212,15 @@ def _of_account(operation_id: str, summary: str, schema: str, *more_codes: str) 
                 "headers": _headers("x-request-id", required=True) | _headers(*_RATE),
                 "content": _json(schema),
             },
-            **_errors("invalid_api_key", "account_suspended", "api_error", "overloaded", *more_codes, *_HEAD_CODES),
+            **_errors(
+                "invalid_api_key",
+                "account_suspended",
+                "key_not_allowed",
+                "api_error",
+                "overloaded",
+                *more_codes,
+                *_HEAD_CODES,
+            ),
         },
     }
 

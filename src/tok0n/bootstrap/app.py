@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from tok0n.api.account import account_routes
 from tok0n.api.cors import Cors
-from tok0n.api.endpoint import EndpointHandler
+from tok0n.api.endpoint import ClientIp, EndpointHandler
 from tok0n.api.errors import EdgeError, error_response
 from tok0n.api.health import operation_routes
 from tok0n.api.openapi import openapi_route
@@ -133,7 +133,14 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
     routes = [
         *(Route(endpoint.path, _other_methods, methods=OTHER_METHODS) for endpoint in endpoints),
         *model_routes(services.catalogue),
-        *account_routes(services.caller_cache, services.limiter, store.history, services.token_classes),
+        *account_routes(
+            services.caller_cache,
+            services.limiter,
+            store.history,
+            services.token_classes,
+            context.client_addresses,
+            clock,
+        ),
         openapi_route(context.prefix, endpoints, is_streaming=server.streaming),
         *operation_routes(store.database, services.limiter, is_draining=is_draining, lease=store.lease),
         *pages.routes,
@@ -155,6 +162,7 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
                 request_log,
                 body_bytes_max=server.max_body_bytes,
                 cors=cors,
+                client_ip=client_ip_of(context.client_addresses),
             )
             for endpoint in endpoints
         },
@@ -256,10 +264,22 @@ def client_key_of(addresses: ClientAddresses) -> ClientKey:
         peer = "" if address is None else address[0]
         if not headers or not addresses.is_trusted(peer):
             return limit_key(peer)
-        forwarded = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
-        return addresses.limit_key(peer, forwarded)
+        return addresses.limit_key(peer, _forwarded(headers))
 
     return client_key
+
+
+def client_ip_of(addresses: ClientAddresses) -> ClientIp:
+    """Return the function that finds the client IP of a request."""
+
+    def client_ip(address: Address, headers: Headers) -> str:
+        return addresses.client("" if address is None else address[0], _forwarded(headers))
+
+    return client_ip
+
+
+def _forwarded(headers: Headers) -> list[str]:
+    return [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
 
 
 def _path_of(target: bytes, prefix: str) -> str:

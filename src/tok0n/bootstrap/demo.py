@@ -202,9 +202,9 @@ async def _prepare(settings: Settings) -> tuple[str, str]:
                 email=DEMO_EMAIL, tokens=missing_tokens, reason="refill at the demo's start", now_us=clock.now_us()
             )
         api_keys = make_api_keys(settings, store, clock)
-        active = await api_keys.active(account.id)
-        if len(active) >= KEYS_MAX:
-            await api_keys.revoke(account_id=account.id, key_id=active[0].id)
+        keys = [key for key in await api_keys.of(account.id) if not key.is_revoked]
+        if len(keys) >= KEYS_MAX:
+            await api_keys.revoke(account_id=account.id, key_id=keys[0].id)
         issued = await api_keys.create(account.id, KeyDraft(name="demo"))
         assert issued.secret is not None, "a new key has its secret"
         password = f"demo-{secrets.token_urlsafe(PASSWORD_BYTES)}"

@@ -14,6 +14,7 @@ from tok0n.services.passkeys import SignInByPasskey
 from tok0n.services.playground import Playground
 from tok0n.services.redeem_codes import RedeemCodes
 from tok0n.web.dashboard.access import access_routes
+from tok0n.web.dashboard.activity import activity_routes
 from tok0n.web.dashboard.dashboard_context import DashboardContext
 from tok0n.web.dashboard.keys import key_routes
 from tok0n.web.dashboard.orders import OrderPages, Seller
@@ -113,6 +114,7 @@ def _dashboard_routes(services: Services, context: PageContext, dashboard: Dashb
     return [
         *overview_routes(context, dashboard),
         *key_routes(context, dashboard),
+        *activity_routes(context, dashboard),
         *request_routes(context, dashboard),
         *usage_routes(context, dashboard),
         *statement_routes(context, dashboard),

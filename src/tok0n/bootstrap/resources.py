@@ -14,6 +14,7 @@ from tok0n.adapters.memory.limiter import MemoryLimiter
 from tok0n.adapters.passkeys import WebAuthn
 from tok0n.adapters.sql.repositories.accounts import SqlAccounts
 from tok0n.adapters.sql.repositories.attempts import SqlAttempts
+from tok0n.adapters.sql.repositories.budget_notices import SqlBudgetNotices
 from tok0n.adapters.sql.repositories.corrections import SqlCorrections
 from tok0n.adapters.sql.repositories.daily_use import SqlDailyUse
 from tok0n.adapters.sql.repositories.forms import SqlForms
@@ -43,7 +44,7 @@ from tok0n.ports.database import Lease
 from tok0n.ports.forms import Attempts, Forms
 from tok0n.ports.ledger import Ledger
 from tok0n.ports.limiter import Limiter
-from tok0n.ports.mail import Mailer, Notices
+from tok0n.ports.mail import BudgetNotices, Mailer, Notices
 from tok0n.ports.orders import Orders
 from tok0n.ports.payments import Inbox, Payments
 from tok0n.ports.upstream import Upstream
@@ -67,6 +68,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     users: Users
     sessions: Sessions
     notices: Notices
+    budget_notices: BudgetNotices
     passkeys: Passkeys
     orders: Orders
     inbox: Inbox
@@ -102,6 +104,7 @@ def _store(database: SqlStore, ledger: Ledger, callers: Callers, *, lease: Lease
         users=SqlUsers(database),
         sessions=SqlSessions(database),
         notices=SqlNotices(database),
+        budget_notices=SqlBudgetNotices(database),
         passkeys=SqlPasskeys(database),
         orders=SqlOrders(database),
         inbox=SqlInbox(database),

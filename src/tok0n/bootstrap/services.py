@@ -32,7 +32,7 @@ from tok0n.ports.users import Passwords
 from tok0n.services.api_keys import ApiKeys
 from tok0n.services.caller_cache import CallerCache
 from tok0n.services.catalogue import Catalogue
-from tok0n.services.notices import LowBalances
+from tok0n.services.notices import BudgetAlerts, LowBalances
 from tok0n.services.payments import SellPacks
 from tok0n.services.pipeline import Pipeline
 from tok0n.services.profile import Profile
@@ -72,6 +72,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     sign_in: SignIn
     profile: Profile
     low_balances: LowBalances
+    budget_alerts: BudgetAlerts
     sell_packs: SellPacks | None
 
 
@@ -99,7 +100,7 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
                 limiter=limiter,
                 token_classes=token_classes_of(settings),
                 catalogue=catalogue,
-                api_keys=_make_api_keys(store, catalogue, clock),
+                api_keys=_make_api_keys(settings, store, catalogue, clock),
                 verify_models=_verification(settings, store, upstreams, limiter, clock),
                 reservations=reservations,
                 caller_cache=caller_cache,
@@ -120,6 +121,7 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
                 sign_in=_make_sign_in(settings, store, clock, passwords=passwords, mailer=mailer),
                 profile=_make_profile(settings, store, clock, passwords=passwords, mailer=mailer),
                 low_balances=LowBalances(store.notices, mailer, url_maker(settings), token_classes_of(settings)),
+                budget_alerts=BudgetAlerts(store.budget_notices, mailer, clock, url_maker(settings)),
                 sell_packs=make_sell_packs(settings, store, clock, stripe_base=stripe_base),
             )
 
@@ -148,11 +150,17 @@ async def open_catalogue(settings: Settings, store: Store) -> AsyncIterator[tupl
 
 def make_api_keys(settings: Settings, store: Store, clock: Clock) -> ApiKeys:
     """Return the use cases of API keys, for a command."""
-    return _make_api_keys(store, make_catalogue(settings, store), clock)
+    return _make_api_keys(settings, store, make_catalogue(settings, store), clock)
 
 
-def _make_api_keys(store: Store, catalogue: Catalogue, clock: Clock) -> ApiKeys:
-    return ApiKeys(accounts=store.accounts, history=store.history, catalogue=catalogue, clock=clock)
+def _make_api_keys(settings: Settings, store: Store, catalogue: Catalogue, clock: Clock) -> ApiKeys:
+    return ApiKeys(
+        accounts=store.accounts,
+        history=store.history,
+        catalogue=catalogue,
+        clock=clock,
+        requests_per_minute_max=settings.limits.requests_per_minute_per_key,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -90,6 +90,7 @@ def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeepi
         (services.caller_cache.flush_last_used, FLUSH_LAST_USED_SECONDS),
         (services.limiter.forget_idle_keys, FORGET_IDLE_KEYS_SECONDS),
         (services.low_balances.notify, LOW_BALANCES_SECONDS),
+        (services.budget_alerts.notify, LOW_BALANCES_SECONDS),
         (services.sign_in.delete_expired, FORGET_SECONDS),
         (trimmer.trim, TRIM_SECONDS),
         (forget_submissions, FORGET_SUBMISSIONS_SECONDS),

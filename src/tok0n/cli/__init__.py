@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from tok0n import __version__
-from tok0n.cli.accounts import accounts, keys
+from tok0n.cli.accounts import accounts
 from tok0n.cli.catalogue import models
 from tok0n.cli.common import FAILED, print_json
 from tok0n.cli.database import database
+from tok0n.cli.keys import keys
 from tok0n.cli.ledger import ledger
 from tok0n.cli.payments import codes, orders, payments
 from tok0n.cli.server import config, copy_database, demo, init, migrate, serve

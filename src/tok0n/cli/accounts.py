@@ -1,4 +1,4 @@
-"""`tok0n accounts` and `tok0n keys`: manage accounts, their tokens and their API keys."""
+"""`tok0n accounts`: manage accounts and their tokens."""
 
 from pathlib import Path
 
@@ -6,13 +6,12 @@ import click
 
 from tok0n.adapters.clock import SystemClock
 from tok0n.bootstrap.resources import Store, open_store
-from tok0n.bootstrap.services import make_api_keys, open_sign_in, token_classes_of
+from tok0n.bootstrap.services import open_sign_in, token_classes_of
 from tok0n.cli.common import class_option, format_time, load_settings, print_json, print_table, standard_command
-from tok0n.domain.accounts import Account, ApiKey
+from tok0n.domain.accounts import Account
 from tok0n.domain.email import parse_email
 from tok0n.domain.ledger import STANDARD
 from tok0n.domain.token_classes import TokenClasses
-from tok0n.services.api_keys import KeyDraft
 from tok0n.services.operate_accounts import OperateAccounts
 from tok0n.settings import Settings
 
@@ -172,89 +171,6 @@ async def list_accounts(config_path: Path | None, *, as_json: bool) -> None:
         )
 
 
-@click.group()
-def keys() -> None:
-    """Create, list and revoke API keys."""
-
-
-@keys.command("create")
-@click.argument("email")
-@click.option("--name", default="key", show_default=True, help="Name the key.")
-@click.option("--budget", type=int, help="Limit the tokens that the key can spend in total.")
-@click.option("--expires-in-days", "days", type=int, help="Expire the key after this many days.")
-@click.option("--model", "models", metavar="ID", multiple=True, help="Allow this model; repeatable.  [default: all]")
-@standard_command
-async def create_key(
-    email: str,
-    name: str,
-    budget: int | None,
-    days: int | None,
-    models: tuple[str, ...],
-    config_path: Path | None,
-    *,
-    as_json: bool,
-) -> None:
-    """Create an API key for EMAIL and print it once.
-
-    Tok0n stores only a digest of the key.
-    """
-    settings = load_settings(config_path)
-    draft = KeyDraft(name=name, days=days, budget=budget, models=models)
-    async with open_store(settings) as store:
-        account = await _accounts(store).get(email)
-        issued = await make_api_keys(settings, store, SystemClock()).create(account.id, draft, is_operator=True)
-    if as_json:
-        print_json(_key(issued.key) | {"api_key": issued.secret})
-    else:
-        click.echo(issued.secret)
-        click.echo(f"Created key {issued.key.id}. Copy it now: Tok0n can't show it again.", err=True)
-
-
-@keys.command("list")
-@click.argument("email")
-@standard_command
-async def list_keys(email: str, config_path: Path | None, *, as_json: bool) -> None:
-    """List the API keys of EMAIL."""
-    async with open_store(load_settings(config_path)) as store:
-        rows = await store.accounts.list_keys((await _accounts(store).get(email)).id)
-    if as_json:
-        print_json([_key(key) for key in rows])
-    else:
-        print_table(
-            ("id", "name", "key", "created", "expires", "budget", "models", "revoked"),
-            [
-                (
-                    key.id,
-                    key.name,
-                    key.shown_as,
-                    format_time(key.created_at_us),
-                    "" if key.limits.expires_at_us is None else format_time(key.limits.expires_at_us),
-                    "" if key.limits.total_budget is None else key.limits.total_budget,
-                    ", ".join(key.limits.models or ()),
-                    "" if key.revoked_at_us is None else format_time(key.revoked_at_us),
-                )
-                for key in rows
-            ],
-        )
-
-
-@keys.command("revoke")
-@click.argument("key_id")
-@standard_command
-async def revoke_key(key_id: str, config_path: Path | None, *, as_json: bool) -> None:
-    """Revoke the API key KEY_ID permanently.
-
-    Tok0n rejects the next request with the key.
-    """
-    settings = load_settings(config_path)
-    async with open_store(settings) as store:
-        key = await make_api_keys(settings, store, SystemClock()).revoke_any(key_id)
-    if as_json:
-        print_json(_key(key))
-    else:
-        click.echo(f"Key {key.id} ({key.name}) was revoked at {format_time(key.revoked_at_us)}.")
-
-
 def _accounts(store: Store, settings: Settings | None = None) -> OperateAccounts:
     """Return the use cases. Those that take a token class need the settings."""
     token_classes = TokenClasses() if settings is None else token_classes_of(settings)
@@ -300,18 +216,4 @@ def _account(account: Account) -> dict[str, object]:
             {"token_class": name, "posted": wallet.posted, "pending": wallet.pending, "available": wallet.available}
             for name, wallet in account.wallets.items()
         ],
-    }
-
-
-def _key(key: ApiKey) -> dict[str, object]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "prefix": key.prefix,
-        "last_four": key.last_four,
-        "created_at": format_time(key.created_at_us),
-        "expires_at": None if key.limits.expires_at_us is None else format_time(key.limits.expires_at_us),
-        "budget": key.limits.total_budget,
-        "models": key.limits.models,
-        "revoked_at": None if key.revoked_at_us is None else format_time(key.revoked_at_us),
     }

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+from tok0n.domain import client_ip
 from tok0n.domain.budgets import KeyBudget, ResetPeriod
+from tok0n.domain.errors import KeyNotAllowed
 from tok0n.domain.ledger import STANDARD, Balance
 
 
@@ -33,6 +35,10 @@ class KeySecret(msgspec.Struct, frozen=True, kw_only=True):
     last_four: str
     created_at_us: int
     ends_at_us: int | None = None
+
+    def works(self, now_us: int) -> bool:
+        """Whether the secret has not ended."""
+        return self.ends_at_us is None or self.ends_at_us > now_us
 
     @property
     def shown_as(self) -> str:
@@ -97,14 +103,22 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
         return self.secrets[0].shown_as
 
     @property
+    def is_disabled(self) -> bool:
+        """Whether the key is disabled, until it is enabled again."""
+        return self.disabled_at_us is not None
+
+    def has_expired(self, now_us: int) -> bool:
+        """Whether the key has expired."""
+        return self.limits.expires_at_us is not None and self.limits.expires_at_us <= now_us
+
+    @property
     def is_revoked(self) -> bool:
         """Whether the key is revoked, which is permanent."""
         return self.revoked_at_us is not None
 
     def works(self, now_us: int) -> bool:
         """Whether the key is neither revoked nor disabled nor expired."""
-        has_expired = self.limits.expires_at_us is not None and self.limits.expires_at_us <= now_us
-        return not self.is_revoked and self.disabled_at_us is None and not has_expired
+        return not self.is_revoked and not self.is_disabled and not self.has_expired(now_us)
 
     @property
     def caller(self) -> "Caller":
@@ -119,6 +133,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
             networks=self.limits.networks,
             requests_per_minute=self.limits.requests_per_minute,
             expires_at_us=self.limits.expires_at_us,
+            is_disabled=self.is_disabled,
         )
 
 
@@ -126,7 +141,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """The account and API key that make a request, and what the key may do. None means no limit.
 
     `expires_at_us` is when the key expires, or the end of its secret if that is earlier. A disabled key and the key of
-    a suspended account have a caller, so that the error can say why they are rejected.
+    a suspended account have a caller, so that the error can say why they are rejected. `secret_digest` is the digest of
+    the secret that the request sent, or None if a signed-in user chose the key.
     """
 
     api_key_id: str
@@ -140,11 +156,23 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     expires_at_us: int | None = None
     is_disabled: bool = False
     is_suspended: bool = False
+    secret_digest: bytes | None = None
 
     def has_expired(self, now_us: int) -> bool:
         """Whether the key has expired, or the secret has ended."""
         return self.expires_at_us is not None and self.expires_at_us <= now_us
 
-    def may_use(self, model: str) -> bool:
-        """Whether the key may use `model`."""
-        return self.models is None or model in self.models
+    def check_network(self, address: str) -> None:
+        """Raise `KeyNotAllowed` unless the key may be used from a client IP."""
+        if self.networks is not None and not client_ip.is_in(address, self.networks):
+            raise KeyNotAllowed(f"This API key may not be used from the IP address {address}.", param="network")
+
+    def check_endpoint(self, name: str, path: str) -> None:
+        """Raise `KeyNotAllowed` unless the key may call the endpoint. `name` is its name in the limits."""
+        if self.endpoints is not None and name not in self.endpoints:
+            raise KeyNotAllowed(f"This API key may not call {path}.", param="endpoint")
+
+    def check_model(self, model: str) -> None:
+        """Raise `KeyNotAllowed` unless the key may use a model."""
+        if self.models is not None and model not in self.models:
+            raise KeyNotAllowed(f"This API key may not use the model {model}.", param="model")

@@ -71,6 +71,18 @@ def limit_key(address: str) -> str:
     return str(ipaddress.ip_network((int(ip), CLIENT_PREFIX_BITS), strict=False))
 
 
+def is_in(address: str, networks: Iterable[str]) -> bool:
+    """Whether an address is in one of the networks. An invalid address is in none."""
+    ip = parse_address(address)
+    return ip is not None and any(ip in parse_network(network) for network in networks)
+
+
+@functools.lru_cache(CACHED_ADDRESSES_MAX)
+def parse_network(text: str) -> IpNetwork:
+    """Parse a network in CIDR notation, or a single address. Unwraps IPv4-mapped IPv6. Raises `ValueError`."""
+    return _unwrap_network(ipaddress.ip_network(text))
+
+
 def parse_address(text: str) -> IpAddress | None:
     """Parse an address, ignoring port, brackets and zone. Unwraps IPv4-mapped IPv6. None if it is not an address."""
     return _parse(text) if len(text) <= ADDRESS_CHARACTERS_MAX else None

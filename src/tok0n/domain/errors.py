@@ -79,7 +79,7 @@ class RejectedByUpstream(InvalidRequest):
 
 
 class InvalidApiKey(Tok0nError):
-    """The key is missing, malformed, unknown, expired or revoked, or its account is closed."""
+    """The key is missing, malformed, unknown, disabled, expired or revoked, or its account is closed."""
 
     code = "invalid_api_key"
 
@@ -111,17 +111,21 @@ class KeyChanged(InvalidApiKey):
 
 
 class KeyBudgetSpent(Tok0nError):
-    """A budget of the key can't cover the reservation. `left` may be negative. Amounts are tokens."""
+    """A budget of the key can't cover the reservation. `left` may be negative. Amounts are tokens.
+
+    `budget` describes the budget, and `resets` says when it resets. The ledger knows only its id.
+    """
 
     code = "insufficient_tokens"
+    param = "budget"
 
-    def __init__(self, *, left: int, required: int, budget_id: str) -> None:
+    def __init__(self, *, left: int, required: int, budget_id: str, budget: str = "budget", resets: str = "") -> None:
         self.left = left
         self.required = required
         self.budget_id = budget_id
         super().__init__(
-            f"This request needs up to {required} tokens, but the budget of this API key has {max(0, left)} left."
-            f" Lower the output limit or use another API key. {NOT_CHARGED}"
+            f"This request needs up to {required} tokens, but the {budget} of this API key has {max(0, left)} left."
+            f"{resets and ' '}{resets} Lower the output limit or use another API key. {NOT_CHARGED}"
         )
 
 

@@ -16,6 +16,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     concurrent_requests_per_account: int
     upstream_requests_per_minute: int
 
+    def of_key(self, requests_per_minute: int | None) -> int:
+        """Return the limit of a key that may have its own, which is never above that of the installation."""
+        limit = self.requests_per_minute_per_key
+        return limit if requests_per_minute is None else min(limit, requests_per_minute)
+
 
 class SlidingWindow:
     """The times of the events of the last 60 seconds, oldest first.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from tok0n.domain.accounts import Account, ApiKey, KeyLimits
+from tok0n.domain.accounts import Account, ApiKey, Caller, KeyLimits
 from tok0n.domain.forms import Submission
 from tok0n.domain.history import (
     BucketOfUse,
@@ -15,6 +15,7 @@ from tok0n.domain.history import (
     UseFilter,
     UseTotals,
 )
+from tok0n.domain.key_edits import OPERATOR, Activity, KeyEdit
 from tok0n.domain.ledger import STANDARD, Balance
 
 _NO_LIMITS = KeyLimits()
@@ -45,27 +46,65 @@ class Accounts(Protocol):
         last_four: str,
         now_us: int,
         limits: KeyLimits = _NO_LIMITS,
+        note: str = "",
         keys_max: int | None = None,
+        actor: str = OPERATOR,
         submission: Submission | None = None,
         sealed: bytes | None = None,
     ) -> ApiKey:
         """Store a new key's digest, and the form submission that created it, in one transaction.
 
         `sealed` is the encrypted key, which a repeated submission can decrypt. Raises `NotFound` if no such account is
-        open, `LimitReached` if it has `keys_max` active keys, and `AlreadySubmitted` with the id of the key that the
-        first submission created.
+        open, `AccountSuspended`, `LimitReached` if it has `keys_max` active keys, and `AlreadySubmitted` with the id of
+        the key that the first submission created.
         """
 
     async def list_keys(self, account_id: str) -> list[ApiKey]:
         """Return all keys of an account, oldest first."""
 
-    async def rename_key(self, *, account_id: str, key_id: str, name: str) -> None:
-        """Rename a key of the account. Raises `NotFound`."""
+    async def edit_key(
+        self,
+        *,
+        account_id: str,
+        key_id: str,
+        edit: KeyEdit,
+        actor: str,
+        now_us: int,
+        time_zone: str,
+        keys_max: int,
+    ) -> ApiKey:
+        """Apply an edit to a key of the account as it is now, and return the key. Writes only what changed.
+
+        New budgets reset at midnight in `time_zone`. Raises `NotFound`, `InvalidRequest` if the key is revoked,
+        `LimitReached` if the edit makes an expired key active beside `keys_max` others, and, unless `actor` is the
+        operator, `AccountSuspended`.
+        """
+
+    async def rotate_key(
+        self,
+        *,
+        account_id: str,
+        key_id: str,
+        digest: bytes,
+        prefix: str,
+        last_four: str,
+        ends_at_us: int,
+        secrets_max: int,
+        actor: str,
+        now_us: int,
+        submission: Submission | None = None,
+        sealed: bytes | None = None,
+    ) -> ApiKey:
+        """Store the digest of a second secret of a key, and end the others at `ends_at_us`. Returns the key.
+
+        Raises as `edit_key` does, `LimitReached` if more than `secrets_max` secrets would work, and `AlreadySubmitted`
+        with the id of the key.
+        """
 
     async def find_key(self, key_id: str) -> ApiKey:
         """Return a key of any account, for the operator. Raises `NotFound`."""
 
-    async def revoke_key(self, *, account_id: str, key_id: str, now_us: int) -> ApiKey:
+    async def revoke_key(self, *, account_id: str, key_id: str, now_us: int, actor: str = OPERATOR) -> ApiKey:
         """Revoke a key of the account permanently. If it is revoked, keeps the first time. Raises `NotFound`."""
 
 
@@ -81,8 +120,20 @@ class History(Protocol):
     async def budget_uses(self, account_id: str, api_key_id: str, *, now_us: int) -> list[BudgetUse]:
         """Return what a key has spent and reserved in the current period of each of its budgets. Raises `NotFound`."""
 
+    async def all_budget_uses(self, account_id: str, *, now_us: int) -> dict[str, list[BudgetUse]]:
+        """Return the use of the budgets of every key that is not revoked, by key id. Omits keys without budgets."""
+
+    async def activity(self, account_id: str, *, before: int | None, rows_max: int) -> list[Activity]:
+        """Return the newest `rows_max` changes of keys whose id is less than `before`, newest first."""
+
     async def key(self, account_id: str, api_key_id: str) -> ApiKey:
         """Return a key of the account. Raises `NotFound`."""
+
+    async def caller(self, account_id: str, api_key_id: str) -> Caller | None:
+        """Return the caller of a key. None if the account has no such key, or the key is revoked or its account closed.
+
+        The caller may have expired.
+        """
 
     async def key_spent(self, account_id: str, *, api_key_id: str | None = None) -> dict[str, int]:
         """Return the total tokens charged to each key, or to one, by key id. Omits keys without charges."""

@@ -39,6 +39,13 @@ class Admission(Protocol):
     ) -> None:
         """Release the slots, as `release` does."""
 
+    async def undo(self) -> None:
+        """Give every slot back, also that of the key's rate, as if the request had never been admitted.
+
+        The request may then be admitted again with the same id. Call it at most once, and only if nothing was sent.
+        Raises `LimiterUnavailable`; the slots are then given back later.
+        """
+
     def is_still_valid(self) -> bool:
         """Whether the request may be sent. Check it after the request's row is committed.
 
@@ -55,6 +62,8 @@ class Limiter(Protocol):
 
     def admit(self, caller: Caller, *, request_id: str, is_concurrent: bool = True) -> Admission:
         """Return an admission. Entering it checks the key's rate, the account's concurrency and the global rate.
+
+        The key's rate is that of the caller, if it has one, and at most that of the installation.
 
         Without `is_concurrent`, it neither checks nor takes concurrency.
 

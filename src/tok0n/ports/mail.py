@@ -1,7 +1,8 @@
-"""Email, and low-balance alerts."""
+"""Email, and the alerts of balances and budgets."""
 
 from typing import Protocol
 
+from tok0n.domain.budgets import SpentBudget
 from tok0n.domain.users import LowBalance
 
 
@@ -23,3 +24,10 @@ class Notices(Protocol):
 
     async def claim_due(self, *, rows_max: int) -> list[LowBalance]:
         """Return the accounts that fell below their threshold since the last call, once for each crossing."""
+
+
+class BudgetNotices(Protocol):
+    """The alerts of budgets that are nearly or wholly spent."""
+
+    async def claim_due(self, *, now_us: int, rows_max: int) -> list[SpentBudget]:
+        """Return the budgets that reached one of `NOTICE_PERCENTS` since the last call, each share once in a period."""

@@ -1,5 +1,7 @@
 """The facts about one request to an endpoint."""
 
+from collections.abc import Callable
+
 import msgspec
 import structlog
 
@@ -14,14 +16,17 @@ log = structlog.get_logger()
 class Call(msgspec.Struct, kw_only=True):
     """The facts about one request, for its response headers and its log line.
 
-    `started_seconds` is on the monotonic clock. `Pipeline` sets `caller` and the fields below it as it learns them, and
-    only it and `Relay` change them. Only streams have the last fields.
+    `started_seconds` is on the monotonic clock. `find_client_ip` returns the client IP.
+
+    `Pipeline` sets `caller` and the fields below it as it learns them. Only it and `Relay` change them. Only streams
+    have the last fields.
     """
 
     request_id: str
     started_seconds: float
     endpoint: str
     client_request_id: str | None = None
+    find_client_ip: Callable[[], str] | None = None
 
     caller: Caller | None = None
     rate: RateState | None = None

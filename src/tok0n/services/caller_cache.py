@@ -10,6 +10,8 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Collection
 
+import msgspec
+
 from tok0n.domain import api_key
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import AccountSuspended, InvalidApiKey
@@ -45,7 +47,8 @@ class CallerCache:
         self._clock = clock
         self._callers_max = callers_max
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
-        self._digests: dict[str, bytes] = {}
+        self._digests: dict[str, tuple[bytes, ...]] = {}
+        """The digests of the cached secrets of each key. A rotated key can have several."""
         self._lookups: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._change: int | None = None
         """The number of the last change that `refresh` has seen. Nothing is cached before the first one."""
@@ -75,6 +78,14 @@ class CallerCache:
         """Return the caller as the database has it now, for requests that don't reserve. Raises as `authenticate`."""
         return await self._find(api_key.digest(api_key.key_from_authorization(authorization)))
 
+    async def read_again(self, stale: Caller) -> Caller:
+        """Return the caller of the same secret as the database has it now. Raises as `authenticate`.
+
+        Call it if the ledger finds that the key has changed. `stale` must have the digest of its secret.
+        """
+        assert stale.secret_digest is not None
+        return await self._find(stale.secret_digest)
+
     async def refresh(self) -> None:
         """Drop the callers whose key or account has changed, and those that are idle."""
         changes = await self._callers.changes(after=self._change)
@@ -84,7 +95,8 @@ class CallerCache:
                 self._evict(digest)
         else:
             for key_id in changes.api_key_ids & self._digests.keys():
-                self._evict(self._digests[key_id])
+                for digest in self._digests[key_id]:
+                    self._evict(digest)
         idle_since = self._clock.monotonic() - IDLE_SECONDS
         for _ in range(EVICTED_AT_ONCE_MAX):
             oldest = next(iter(self._entries.items()), None)
@@ -149,6 +161,8 @@ class CallerCache:
             caller = await self._callers.find(digest, now_us=self._clock.now_us())
         finally:
             del self._lookups[digest]
+        if caller is not None:
+            caller = msgspec.structs.replace(caller, secret_digest=digest)
         if caller is None or caller.is_disabled or caller.is_suspended:
             self._evict(digest)
         elif change is not None and change == self._change:  # Otherwise this key may have changed since the query.
@@ -156,18 +170,21 @@ class CallerCache:
         return caller
 
     def _add(self, digest: bytes, caller: Caller) -> None:
+        self._evict(digest)
         self._entries[digest] = _Entry(caller, self._clock.monotonic())
-        self._entries.move_to_end(digest)
-        self._digests[caller.api_key_id] = digest
+        self._digests[caller.api_key_id] = (*self._digests.get(caller.api_key_id, ()), digest)
         if len(self._entries) > self._callers_max:
             self._evict(next(iter(self._entries)))
 
     def _evict(self, digest: bytes) -> None:
         entry = self._entries.pop(digest, None)
         if entry is not None:
-            del self._digests[entry.caller.api_key_id]
+            key_id = entry.caller.api_key_id
+            remaining = tuple(other for other in self._digests.pop(key_id) if other != digest)
+            if remaining:
+                self._digests[key_id] = remaining
             if entry.used_at >= self._flushed_at:
-                self._used[entry.caller.api_key_id] = entry.used_at
+                self._used[key_id] = max(entry.used_at, self._used.get(key_id, 0.0))
 
     def _take_used(self) -> dict[str, float]:
         """Return the last use of each key that was used since the previous call."""

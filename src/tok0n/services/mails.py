@@ -71,6 +71,20 @@ LOW_BALANCE = (
 View your balance: {overview}
 """,
 )
+BUDGET_NEARLY_SPENT = (
+    "An API key has used 80% of its budget",
+    """The API key "{name}" has used {spent:,} tokens of its {budget}. {resets}
+
+View or change the budget: {key}
+""",
+)
+BUDGET_SPENT = (
+    "An API key has used its whole budget",
+    """The API key "{name}" has used {spent:,} tokens of its {budget}. Requests with this key are rejected. {resets}
+
+View or change the budget: {key}
+""",
+)
 
 
 async def send(mailer: Mailer, mail: tuple[str, str], *, to: str, **fields: object) -> None:

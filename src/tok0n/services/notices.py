@@ -1,11 +1,12 @@
-"""Low-balance alerts: email the owner each time the balance falls below the threshold that the owner set."""
+"""Alerts: email the owner when the balance falls below a threshold, and when a key has used most of a budget."""
 
 from collections.abc import Callable
 
 from tok0n.domain.ledger import STANDARD
 from tok0n.domain.token_classes import TokenClasses
 from tok0n.domain.usage import TOKENS_MAX
-from tok0n.ports.mail import Mailer, Notices
+from tok0n.ports.clock import Clock
+from tok0n.ports.mail import BudgetNotices, Mailer, Notices
 from tok0n.services import mails
 from tok0n.services.checks import check_optional_count
 
@@ -52,3 +53,31 @@ class LowBalances:
             fields = {"posted": low.posted, "threshold": low.threshold_tokens, "overview": overview}
             fields["of_class"] = self._of_class
             await mails.send(self._mailer, mails.LOW_BALANCE, to=low.email, **fields)
+
+
+class BudgetAlerts:
+    """Emails the owner of a key when it has spent 80 % and 100 % of a budget. `url_of` turns a path into a full URL."""
+
+    def __init__(self, notices: BudgetNotices, mailer: Mailer, clock: Clock, url_of: Callable[[str], str]) -> None:
+        self._notices = notices
+        self._mailer = mailer
+        self._clock = clock
+        self._url_of = url_of
+
+    async def notify(self) -> None:
+        """Email each owner once for each share and period. Reservations don't count, because they may be released.
+
+        The alert is recorded before the email is sent, so a crash can lose an email but never sends it twice.
+        """
+        now_us = self._clock.now_us()
+        for spent in await self._notices.claim_due(now_us=now_us, rows_max=ROWS_MAX):
+            await mails.send(
+                self._mailer,
+                mails.BUDGET_SPENT if spent.percent >= 100 else mails.BUDGET_NEARLY_SPENT,
+                to=spent.email,
+                name=spent.key_name,
+                spent=spent.spent,
+                budget=spent.budget.description,
+                resets=spent.budget.resets(now_us),
+                key=self._url_of(f"/dashboard/keys/{spent.api_key_id}"),
+            )

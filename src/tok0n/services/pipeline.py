@@ -16,7 +16,16 @@ from tok0n.domain.accounts import Caller
 from tok0n.domain.answers import Answer, read_answer
 from tok0n.domain.budgets import periods_at
 from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint
-from tok0n.domain.errors import ADMISSION_EXPIRED, InsufficientTokens, InvalidRequest, LimiterUnavailable, Tok0nError
+from tok0n.domain.errors import (
+    ADMISSION_EXPIRED,
+    InsufficientTokens,
+    InvalidApiKey,
+    KeyBudgetSpent,
+    KeyChanged,
+    LimiterUnavailable,
+    Overloaded,
+    Tok0nError,
+)
 from tok0n.domain.json_text import JsonText
 from tok0n.domain.ledger import Balance, NewReservation
 from tok0n.domain.metered_request import MeteredRequest
@@ -26,7 +35,7 @@ from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import Limiter
 from tok0n.ports.upstream import Upstream
 from tok0n.services.call import Call
-from tok0n.services.caller_cache import CallerCache
+from tok0n.services.caller_cache import CallerCache, require_usable
 from tok0n.services.relay import Relay, StreamedAnswer
 from tok0n.services.request_reader import LARGE_BODY_BYTES, RequestReader
 from tok0n.services.reservations import Reservation, Reservations
@@ -41,6 +50,9 @@ SETTLE_SECONDS_MAX = 60
 A settlement that takes longer can find the row expired: the client then gets an error, and is not charged.
 """
 
+
+KEY_CHANGES_MAX = 3
+"""How often a key may change during one request. Each change starts the request again, before anything is sent."""
 
 OnStream = Callable[["asyncio.Task[Tok0nError | None]"], None]
 """Takes the task of a stream when it starts."""
@@ -97,6 +109,20 @@ class Pipeline:
         caller = call.caller = self._caller_cache.cached(authorization)
         return caller
 
+    async def caller_of(self, *, account_id: str, key_id: str) -> Caller:
+        """Return the caller of a key that a signed-in user chose. Raises `InvalidApiKey` or `AccountSuspended`."""
+        caller = await self._history.caller(account_id, key_id)
+        if caller is None or caller.has_expired(self._clock.now_us()):
+            raise InvalidApiKey("This API key is no longer active.")
+        require_usable(caller)
+        return caller
+
+    def check_access(self, endpoint: Endpoint, call: Call, caller: Caller) -> None:
+        """Raise `KeyNotAllowed` unless the key may be used from the client's network and on the endpoint."""
+        if caller.networks is not None:
+            caller.check_network("" if call.find_client_ip is None else call.find_client_ip())
+        caller.check_endpoint(endpoint.served_with or endpoint.name, endpoint.path)
+
     async def find_rate(self, call: Call) -> None:
         """Set the rate state of a call that was not admitted, if its caller is known and the limiter responds."""
         if call.rate is None and call.caller is not None:
@@ -118,9 +144,12 @@ class Pipeline:
 
         Calls `on_admitted` once the limiter has admitted the request. Raises the errors of `domain.errors`, some of
         them before the first await. A stream continues after this returns, and also if this is cancelled: `on_stream`
-        gets its task when it starts. `headers` are the client's, by lower-case name.
+        gets its task when it starts. `headers` are the client's, by lower-case name. If the key changes meanwhile, the
+        request starts again with the key as it is now, unless it is reserved already.
         """
         call.caller = caller
+        if caller.networks is not None or caller.endpoints is not None:
+            self.check_access(endpoint, call, caller)
         if len(body) > LARGE_BODY_BYTES:
             return self._serve_large(endpoint, call, caller, body, headers, on_admitted, on_stream)
         # Most bodies are small. They are read without the cost of a coroutine.
@@ -149,8 +178,7 @@ class Pipeline:
         on_admitted: Callable[[], None] | None,
         on_stream: OnStream | None,
     ) -> Awaitable[Answer | StreamedAnswer]:
-        if not caller.may_use(request.model.id):
-            raise InvalidRequest(f"This API key may not use the model {request.model.id}.", param="model")
+        caller.check_model(request.model.id)
         call.model = request.model.id
         call.upstream = request.route.upstream
         call.dropped = request.dropped
@@ -176,28 +204,52 @@ class Pipeline:
         relay: Relay | None,
     ) -> Answer:
         """Call the upstream with the slots of the limiter and the reserved tokens. With a relay, runs the stream."""
-        async with self._limiter.admit(
-            caller, request_id=call.request_id, is_concurrent=endpoint.is_billed
-        ) as admission:
-            call.rate = admission.rate
-            if on_admitted is not None:
-                on_admitted()
-            if request.inexact_texts:
-                request = await self._bound_exactly(caller, request)
-            new = self._new(endpoint, call, caller, request, upstream)
-            reservation = self._reservations.reservation_for(new)
+        for _ in range(1 + KEY_CHANGES_MAX):
             try:
-                async with reservation:
-                    call.reserved = new.tokens
-                    if not admission.is_still_valid():
-                        raise LimiterUnavailable(detail=ADMISSION_EXPIRED)
-                    if relay is not None:
-                        return await relay.run(reservation)
-                    return await self._call_upstream(endpoint, call, request, upstream, reservation)
-            except InsufficientTokens as error:
-                raise _explained(error, request, await self._class_to_name(caller, request)) from None
-            finally:
-                admission.dispatched = reservation.dispatched
+                async with self._limiter.admit(
+                    caller, request_id=call.request_id, is_concurrent=endpoint.is_billed
+                ) as admission:
+                    call.rate = admission.rate
+                    if on_admitted is not None:
+                        on_admitted()
+                    if request.inexact_texts:
+                        request = await self._bound_exactly(caller, request)
+                    new = self._new(endpoint, call, caller, request, upstream)
+                    reservation = self._reservations.reservation_for(new)
+                    try:
+                        async with reservation:
+                            call.reserved = new.tokens
+                            if not admission.is_still_valid():
+                                raise LimiterUnavailable(detail=ADMISSION_EXPIRED)
+                            call.find_client_ip = None  # It holds the headers, and a stream can last for long.
+                            if relay is not None:
+                                return await relay.run(reservation)
+                            return await self._call_upstream(endpoint, call, request, upstream, reservation)
+                    except (InsufficientTokens, KeyBudgetSpent) as error:
+                        raise await self._explained(error, request, caller, now_us=new.created_at_us) from None
+                    except KeyChanged:
+                        await admission.undo()
+                        raise
+                    finally:
+                        admission.dispatched = reservation.dispatched
+            except KeyChanged:
+                caller = await self._read_again(endpoint, call, caller, request)
+        raise Overloaded(queue="requests", detail="the API key changed repeatedly during the request")
+
+    async def _read_again(self, endpoint: Endpoint, call: Call, stale: Caller, request: MeteredRequest) -> Caller:
+        """Return the caller of a key that has changed, if it still may do what the request asks for.
+
+        Raises `InvalidApiKey`, `AccountSuspended` and `KeyNotAllowed`.
+        """
+        call.rate = None
+        if stale.secret_digest is not None:
+            caller = await self._caller_cache.read_again(stale)
+        else:
+            caller = await self.caller_of(account_id=stale.account_id, key_id=stale.api_key_id)
+        call.caller = caller
+        self.check_access(endpoint, call, caller)
+        caller.check_model(request.model.id)
+        return caller
 
     async def read(self, endpoint: Endpoint, body: JsonText) -> MeteredRequest:
         """Read and bound a request that is not sent yet. Raises `InvalidRequest` or `Overloaded`.
@@ -215,6 +267,31 @@ class Pipeline:
         token_class = request.model.token_class if self._token_classes.are_several(wallets) else None
         _check_funds(request, wallets.get(request.model.token_class, EMPTY), token_class)
         return await self._reader.exact(request)
+
+    async def _explained(
+        self, error: InsufficientTokens | KeyBudgetSpent, request: MeteredRequest, caller: Caller, *, now_us: int
+    ) -> Tok0nError:
+        """Add what the ledger doesn't know: the budget, or the largest output limit that the account can pay for.
+
+        Names the token class if there are several.
+        """
+        if isinstance(error, InsufficientTokens):
+            return InsufficientTokens(
+                required=error.required,
+                posted=error.posted,
+                pending=error.pending,
+                largest_output_tokens=request.largest_output_tokens(error.available),
+                limit_field=request.limit_field,
+                token_class=await self._class_to_name(caller, request),
+            )
+        budget = next(budget for budget in caller.budgets if budget.id == error.budget_id)
+        return KeyBudgetSpent(
+            left=error.left,
+            required=error.required,
+            budget_id=error.budget_id,
+            budget=budget.description,
+            resets=budget.resets(now_us),
+        )
 
     async def _class_to_name(self, caller: Caller, request: MeteredRequest) -> str | None:
         """Return the token class that a 402 names, or None if the settings and the account have only one."""
@@ -298,15 +375,3 @@ def _check_funds(request: MeteredRequest, balance: Balance, token_class: str | N
             limit_field=request.limit_field,
             token_class=token_class,
         )
-
-
-def _explained(error: InsufficientTokens, request: MeteredRequest, token_class: str | None) -> InsufficientTokens:
-    """Add the largest output limit that the account can pay for, and the token class if there are several."""
-    return InsufficientTokens(
-        required=error.required,
-        posted=error.posted,
-        pending=error.pending,
-        largest_output_tokens=request.largest_output_tokens(error.available),
-        limit_field=request.limit_field,
-        token_class=token_class,
-    )

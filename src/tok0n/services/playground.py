@@ -29,6 +29,8 @@ from tok0n.services.relay import StreamedAnswer
 from tok0n.services.request_log import RequestLog
 from tok0n.services.requests_in_progress import RequestsInProgress
 
+FindClientIp = Callable[[], str]
+
 READS_MAX = 120
 READS_SECONDS = 60.0
 """The period in which an account gets at most `READS_MAX` bounds. Its form requests one after each typing pause."""
@@ -84,28 +86,52 @@ class Playground:
             raise LimitReached(f"Too many requests. Try again in {math.ceil(seconds)} seconds.")
         return await self._pipeline.read(endpoint, body)
 
-    async def send(self, submission: Submission, endpoint: Endpoint, key_id: str, body: bytes) -> PlaygroundResult:
+    async def send(
+        self,
+        submission: Submission,
+        endpoint: Endpoint,
+        key_id: str,
+        body: bytes,
+        *,
+        find_client_ip: FindClientIp | None = None,
+    ) -> PlaygroundResult:
         """Send the request of a form. A repeated submission waits for the first one and returns the same result.
 
-        Raises `InvalidRequest` unless `key_id` is an active key of the account.
+        The key must allow the network of the browser. Raises `InvalidRequest` unless `key_id` is an active key of the
+        account.
         """
         key = await self._active_key(account_id=submission.account_id, key_id=key_id)
-        return await self._send_once(submission, endpoint, key, body)
+        return await self._send_once(submission, endpoint, key, body, find_client_ip)
 
-    async def stream(self, submission: Submission, endpoint: Endpoint, key_id: str, body: bytes) -> PlaygroundResult:
+    async def stream(
+        self,
+        submission: Submission,
+        endpoint: Endpoint,
+        key_id: str,
+        body: bytes,
+        *,
+        find_client_ip: FindClientIp | None = None,
+    ) -> PlaygroundResult:
         """Send a request with `stream: true`, and stream only texts and the receipt: see `with_text_stream`.
 
         A repeated submission returns at once. Raises `InvalidRequest` unless `key_id` is an active key of the account.
         """
         key = await self._active_key(account_id=submission.account_id, key_id=key_id)
-        return await self._send(submission, with_text_stream(endpoint), key, body)
+        return await self._send(submission, with_text_stream(endpoint), key, body, find_client_ip)
 
     async def _send_once(
-        self, submission: Submission, endpoint: Endpoint, key: ApiKey, body: bytes
+        self,
+        submission: Submission,
+        endpoint: Endpoint,
+        key: ApiKey,
+        body: bytes,
+        find_client_ip: FindClientIp | None,
     ) -> PlaygroundResult:
         running = self._running.get(submission)
         if running is None:
-            running = self._running[submission] = asyncio.ensure_future(self._send(submission, endpoint, key, body))
+            running = self._running[submission] = asyncio.ensure_future(
+                self._send(submission, endpoint, key, body, find_client_ip)
+            )
             running.add_done_callback(lambda _: self._running.pop(submission))
         return await asyncio.shield(running)
 
@@ -115,8 +141,16 @@ class Playground:
                 return key
         raise InvalidRequest("Choose an active key.", param="key")
 
-    async def _send(self, submission: Submission, endpoint: Endpoint, key: ApiKey, body: bytes) -> PlaygroundResult:
+    async def _send(
+        self,
+        submission: Submission,
+        endpoint: Endpoint,
+        key: ApiKey,
+        body: bytes,
+        find_client_ip: FindClientIp | None,
+    ) -> PlaygroundResult:
         call = self._pipeline.new_call("playground")
+        call.find_client_ip = find_client_ip
         error: Tok0nError | None = None
         answer: Answer | StreamedAnswer | None = None
         with self._requests_in_progress:
@@ -125,7 +159,8 @@ class Playground:
             except AlreadySubmitted as first:
                 return PlaygroundResult(status=200, repeated_id=first.result)
             try:
-                answer = await self._pipeline.serve(endpoint, call, key.caller, body)
+                caller = await self._pipeline.caller_of(account_id=key.account_id, key_id=key.id)
+                answer = await self._pipeline.serve(endpoint, call, caller, body)
                 if isinstance(answer, StreamedAnswer):
                     self._requests_in_progress.__enter__()  # until the end of the stream
             except Exception as raised:  # noqa: BLE001  the page shows an error, and the log the traceback

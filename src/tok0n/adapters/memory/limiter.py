@@ -60,8 +60,10 @@ class MemoryLimiter:
         del request_id
         return _Admission(self, None)
 
-    def take(self, caller: Caller, *, concurrency: int = 1) -> tuple[int, RateState]:
-        """Take the slots of a request. Returns the number of its global slot. Raises `RateLimited`.
+    def take(self, caller: Caller, *, concurrency: int = 1) -> tuple[int, RateState, SlidingWindow, int]:
+        """Take the slots of a request. Returns the number of its global slot, and its number in the key's window.
+
+        Raises `RateLimited`.
 
         `concurrency` is how many slots of the account's concurrency it takes, 1 or 0.
         """
@@ -70,16 +72,17 @@ class MemoryLimiter:
         window = self._keys.get(caller.api_key_id) or self._window(caller.api_key_id)
         used = window.count(now)
         running = self._running.get(caller.account_id, 0)
-        if used >= limits.requests_per_minute_per_key:
-            _reject(Limit.KEY, limits.requests_per_minute_per_key, window.seconds_until_room(now))
+        limit = limits.of_key(caller.requests_per_minute)
+        if used >= limit:
+            _reject(Limit.KEY, limit, window.seconds_until_room(now))
         if concurrency and running >= limits.concurrent_requests_per_account:
             _reject(Limit.CONCURRENCY, limits.concurrent_requests_per_account, CONCURRENCY_RETRY_SECONDS)
         number = self._take_global(now)
-        window.add(now)
+        number_of_key = window.add(now)
         if concurrency:
             self._running[caller.account_id] = running + 1
-        limit = limits.requests_per_minute_per_key
-        return number, RateState(limit=limit, remaining=limit - used - 1, reset_seconds=60.0)
+        rate = RateState(limit=limit, remaining=limit - used - 1, reset_seconds=60.0)
+        return number, rate, window, number_of_key
 
     def take_for_operator(self) -> tuple[int, RateState]:
         """Take a global slot. Returns its number. Raises `RateLimited`."""
@@ -97,7 +100,7 @@ class MemoryLimiter:
             self._forgot_at = now
 
     async def state(self, caller: Caller) -> RateState:
-        limit = self._limits.requests_per_minute_per_key
+        limit = self._limits.of_key(caller.requests_per_minute)
         window = self._keys.get(caller.api_key_id) or self._older_keys.get(caller.api_key_id)
         if window is None:
             return RateState(limit=limit, remaining=limit, reset_seconds=0.0)
@@ -134,7 +137,7 @@ class MemoryLimiter:
 class _Admission:
     """The `Admission` port in memory."""
 
-    __slots__ = ("_caller", "_limiter", "_number", "dispatched", "rate")
+    __slots__ = ("_caller", "_limiter", "_number", "_number_of_key", "_window", "dispatched", "rate")
 
     def __init__(self, limiter: MemoryLimiter, caller: Caller | None) -> None:
         self._limiter = limiter
@@ -142,10 +145,15 @@ class _Admission:
         self._number: int | None = None
         self.dispatched = False
         self.rate: RateState
+        self._window: SlidingWindow | None = None
+        self._number_of_key: int
 
     async def __aenter__(self) -> Self:
         caller = self._caller
-        self._number, self.rate = self._limiter.take_for_operator() if caller is None else self._limiter.take(caller)
+        if caller is None:
+            self._number, self.rate = self._limiter.take_for_operator()
+        else:
+            self._number, self.rate, self._window, self._number_of_key = self._limiter.take(caller)
         return self
 
     async def __aexit__(
@@ -153,6 +161,13 @@ class _Admission:
     ) -> None:
         if self._number is not None:
             self.release()
+
+    async def undo(self) -> None:
+        """See `ports.Admission.undo`."""
+        assert not self.dispatched
+        if self._window is not None:
+            self._window.take_back(self._number_of_key)
+        self.release()
 
     def is_still_valid(self) -> bool:
         return True  # This limiter loses no data while it runs.
@@ -171,7 +186,7 @@ class _RateAdmission(_Admission):
     async def __aenter__(self) -> Self:
         caller = self._caller
         assert caller is not None
-        self._number, self.rate = self._limiter.take(caller, concurrency=0)
+        self._number, self.rate, self._window, self._number_of_key = self._limiter.take(caller, concurrency=0)
         self._caller = None  # It has no slot of the account to release.
         return self
 

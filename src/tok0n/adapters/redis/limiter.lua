@@ -1,8 +1,8 @@
 -- Decide about a batch of requests in order, atomically.
 --
--- KEYS: the epoch, the global window. ARGV: this server's run id, the limits (key, account, global), the microseconds of
--- a lease; then for each command its kind, request id, API key id and account id. A request that takes no concurrency
--- has an empty account id.
+-- KEYS: the epoch, the global window. ARGV: this server's run id, the limits (account, global), the microseconds of a
+-- lease; then for each command its kind, request id, API key id, account id and the key's limit. A request that takes no
+-- concurrency has an empty account id.
 -- Returns three integers for each command: the limit that rejects it (0: none), the requests that the key has used, and
 -- the microseconds until there is room. -1 means that this server has lost its data and made no decision.
 --
@@ -12,8 +12,8 @@
 local MINUTE = 60000000
 local epoch, everything = KEYS[1], KEYS[2]
 local is_known = redis.call('GET', epoch) == ARGV[1]
-local key_limit, account_limit, global_limit = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local lease = tonumber(ARGV[5])
+local account_limit, global_limit = tonumber(ARGV[2]), tonumber(ARGV[3])
+local lease = tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
@@ -40,7 +40,7 @@ local function say(rejected_by, used, microseconds)
     n = n + 3
 end
 
-local function admit(request, window, leases, is_concurrent)
+local function admit(request, window, leases, is_concurrent, key_limit)
     local used = redis.call('ZCOUNT', window, counts, '+inf')
     if used >= key_limit then return say(1, used, until_room(window)) end
     if is_concurrent and redis.call('ZCOUNT', leases, '(' .. present, '+inf') >= account_limit then
@@ -66,7 +66,7 @@ local function state(window)
     return say(0, used, newest and math.max(0, newest + MINUTE - now) or 0)
 end
 
-for i = 6, #ARGV, 4 do
+for i = 5, #ARGV, 5 do
     local what, request = ARGV[i], ARGV[i + 1]
     local window, leases = '{tok0n}:key:' .. ARGV[i + 2], '{tok0n}:leases:' .. ARGV[i + 3]
     if what == 'end' then
@@ -88,7 +88,7 @@ for i = 6, #ARGV, 4 do
     elseif not is_known then
         say(-1, 0, 0)
     elseif what == 'admit' then
-        admit(request, window, leases, ARGV[i + 3] ~= '')
+        admit(request, window, leases, ARGV[i + 3] ~= '', tonumber(ARGV[i + 4]))
     elseif what == 'state' then
         state(window)
     elseif used_globally >= global_limit then

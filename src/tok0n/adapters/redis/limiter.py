@@ -40,14 +40,19 @@ Recent = Callable[..., Awaitable[list[RecentRequest]]]
 class _Command(NamedTuple):
     """A command of the script. `called` is the monotonic time of the admission.
 
-    `account_id` is empty for an admission that takes no concurrency.
+    `account_id` is empty for an admission that takes no concurrency. `key_limit` is the key's limit per minute.
     """
 
     kind: str
     request_id: str
     api_key_id: str
     account_id: str
+    key_limit: int = 0
     called: float = 0.0
+
+
+_ARGUMENTS = 5
+"""The members of a command that the script gets."""
 
 
 class RedisLimiter:
@@ -88,11 +93,12 @@ class RedisLimiter:
     def admit(self, caller: Caller, *, request_id: str, is_concurrent: bool = True) -> Admission:
         called = self._clock.monotonic()
         account_id = caller.account_id if is_concurrent else ""
-        return _Admission(self, _Command("admit", request_id, caller.api_key_id, account_id, called))
+        key_limit = self._limits.of_key(caller.requests_per_minute)
+        return _Admission(self, _Command("admit", request_id, caller.api_key_id, account_id, key_limit, called))
 
     def admit_operator(self, *, request_id: str) -> Admission:
         """See `ports.Limiter.admit_operator`."""
-        return _Admission(self, _Command("operator", request_id, "", "", self._clock.monotonic()))
+        return _Admission(self, _Command("operator", request_id, "", "", called=self._clock.monotonic()))
 
     async def probe(self) -> None:
         await self.submit(_Command("state", "", "", ""))
@@ -101,7 +107,9 @@ class RedisLimiter:
         """Do nothing: the keys in Redis expire by themselves."""
 
     def state(self, caller: Caller) -> asyncio.Future[RateState]:
-        return self.submit(_Command("state", "", caller.api_key_id, ""))
+        return self.submit(
+            _Command("state", "", caller.api_key_id, "", self._limits.of_key(caller.requests_per_minute))
+        )
 
     async def aclose(self) -> None:
         """Flush the outbox, then close the connection. Leases that remain expire by themselves."""
@@ -123,6 +131,11 @@ class RedisLimiter:
         self._running.pop(command.request_id, None)
         self._outbox.append(command)
         self._flush()
+
+    def undo(self, command: _Command) -> asyncio.Future[RateState]:
+        """Undo an admission. The future is done when its request may be admitted again."""
+        self._running.pop(command.request_id, None)
+        return self._batcher.submit(command._replace(kind="undo"), bypass_limit=True)
 
     def submit(self, command: _Command) -> asyncio.Future[RateState]:
         """Queue a command for the next script call. The future can't be cancelled (see `Batcher`)."""
@@ -150,13 +163,12 @@ class RedisLimiter:
         outgoing = [self._outbox.popleft() for _ in range(min(len(self._outbox), BATCH_MAX))]
         limits = self._limits
         arguments: list[Any] = [
-            limits.requests_per_minute_per_key,
             limits.concurrent_requests_per_account,
             limits.upstream_requests_per_minute,
             LEASE_US,
         ]
         for command in (*outgoing, *commands):
-            arguments += command[:4]
+            arguments += command[:_ARGUMENTS]
         try:
             reply = await self._connection.run(self._script, [EPOCH, EVERYTHING], arguments)
         except Unreachable as error:
@@ -170,6 +182,7 @@ class RedisLimiter:
     def _requeue(self, outgoing: list[_Command], commands: list[_Command], *, sent: bool) -> None:
         """Put outgoing commands back, and undo admissions that Redis may have granted without our knowledge."""
         self._outbox.extendleft(command for command in reversed(outgoing) if command.kind != "renew")
+        self._outbox.extend(command for command in commands if command.kind == "undo")
         if sent:
             self._outbox.extend(
                 command._replace(kind="undo") for command in commands if command.kind in {"admit", "operator"}
@@ -179,18 +192,18 @@ class RedisLimiter:
         if rejected_by == _FORGOTTEN:
             self._refill.begin()
             return LimiterUnavailable(detail="Redis has lost its data and is being refilled from the database")
-        limit = self._limits.requests_per_minute_per_key
+        limit = command.key_limit
         if rejected_by:
-            return self._rejection(_REJECTED_BY[rejected_by], seconds=microseconds / 1_000_000)
+            return self._rejection(command, _REJECTED_BY[rejected_by], seconds=microseconds / 1_000_000)
         if command.kind == "operator":
             limit, used = self._limits.upstream_requests_per_minute, self._limits.upstream_requests_per_minute
-        if command.account_id:
+        if command.account_id and command.kind == "admit":
             self._running[command.request_id] = command.account_id
         return RateState(limit=limit, remaining=max(0, limit - used), reset_seconds=microseconds / 1_000_000)
 
-    def _rejection(self, which: Limit, *, seconds: float) -> RateLimited:
+    def _rejection(self, command: _Command, which: Limit, *, seconds: float) -> RateLimited:
         limits = {
-            Limit.KEY: self._limits.requests_per_minute_per_key,
+            Limit.KEY: command.key_limit,
             Limit.CONCURRENCY: self._limits.concurrent_requests_per_account,
             Limit.GLOBAL: self._limits.upstream_requests_per_minute,
         }
@@ -226,6 +239,13 @@ class _Admission:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.release()
+
+    async def undo(self) -> None:
+        """See `ports.Admission.undo`."""
+        assert self._holds_slots
+        assert not self.dispatched
+        self._holds_slots = False
+        await self._limiter.undo(self._command)
 
     def is_still_valid(self) -> bool:
         """See `ports.Admission.is_still_valid`."""

@@ -39,7 +39,7 @@ class _AccessPage:
     async def _remove(self, page: PageRequest) -> None:
         """Remove the passkey or revoke the key that the form names. Raises `NotFound`."""
         if key_id := page.form.get("key_id", ""):
-            await self._dashboard.api_keys.revoke(account_id=page.account_id, key_id=key_id)
+            await self._dashboard.api_keys.revoke(account_id=page.account_id, key_id=key_id, actor=page.user.email)
             return
         try:
             credential_id = bytes.fromhex(page.form.get("credential_id", ""))

@@ -1,29 +1,41 @@
-"""The pages of API keys: create, list, rename and revoke them."""
+"""The pages of API keys: create, list, edit, rotate, disable, enable and revoke them."""
+
+from typing import Any
 
 from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.accounts import ApiKey
+from tok0n.domain.endpoints import NAMED
 from tok0n.domain.errors import InvalidRequest, LimitReached
-from tok0n.services.api_keys import KeyDraft
+from tok0n.domain.key_edits import KeyEdit
+from tok0n.services.api_keys import IssuedKey
+from tok0n.services.key_rules import OVERLAP_DAYS_MAX
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.dashboard_context import DashboardContext
+from tok0n.web.dashboard.key_forms import KeyFields, draft_of, edit_of, fields_of_form, fields_of_key
 from tok0n.web.dashboard.submissions import form_error_of, submission_of, whole_number
-from tok0n.web.rendering.endpoints import GET_POST, page_route
+from tok0n.web.rendering.endpoints import GET_POST, POST, page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
 from tok0n.web.rendering.snippets import snippets_of
 
 ENDED_ROWS_MAX = 100
 
+PERIODS = {"total": "in total", "day": "per day", "week": "per week", "month": "per month"}
+"""The words for the periods of budgets."""
+
 
 def key_routes(context: PageContext, dashboard: DashboardContext) -> list[Route]:
     """Return the routes of API keys."""
     pages = _KeyPages(dashboard)
+    key = "/dashboard/keys/{key}"
     return [
         page_route(context, "/dashboard/keys", pages.keys, methods=GET_POST, needs_open_account=True),
-        page_route(context, "/dashboard/keys/{key}/rename", pages.rename, methods=GET_POST, needs_open_account=True),
-        page_route(context, "/dashboard/keys/{key}/revoke", pages.revoke, methods=GET_POST),
+        page_route(context, key, pages.key, methods=GET_POST, needs_open_account=True),
+        page_route(context, f"{key}/enabled", pages.enabled, methods=POST, needs_open_account=True),
+        page_route(context, f"{key}/rotate", pages.rotate, methods=POST, needs_open_account=True),
+        page_route(context, f"{key}/revoke", pages.revoke, methods=GET_POST),
     ]
 
 
@@ -35,58 +47,131 @@ class _KeyPages:
     async def keys(self, page: PageRequest) -> Response:
         if not page.is_post:
             return await self._list(page)
+        user = page.user
         try:
             submission = submission_of(page, "api_key", field="name")
-            issued = await self._api_keys.create(page.account_id, _draft(page), submission=submission)
+            issued = await self._api_keys.create(
+                page.account_id, draft_of(page), submission=submission, actor=user.email, time_zone=user.time_zone
+            )
         except InvalidRequest as error:
             return await self._list(page, form_error=form_error_of(error))
         except LimitReached as limit:
             return await self._list(page, form_error=FormError(limit.message, field="name"))
-        catalogue = self._dashboard.catalogue
-        snippets = snippets_of(catalogue, page.context.base_url, allowed=issued.key.limits.models)
-        return page.render(
-            "key_made.html", key=issued.key, issued=issued, snippets=snippets, has_endpoints=catalogue.has_endpoints
-        )
+        return self._issued(page, issued, is_rotated=False)
 
-    async def rename(self, page: PageRequest) -> Response:
+    async def key(self, page: PageRequest) -> Response:
         key = await self._key(page)
         if not page.is_post:
-            return page.render("key_rename.html", key=key)
+            return await self._page(page, key)
         try:
-            await self._api_keys.rename(account_id=page.account_id, key_id=key.id, name=page.form.get("name", ""))
+            edit = edit_of(page, key)
+            return await self._edit(page, key, edit)
         except InvalidRequest as error:
-            return page.render("key_rename.html", key=key, form_error=form_error_of(error))
-        return page.redirect("/dashboard/keys")
+            return await self._page(page, key, form_error=form_error_of(error))
+        except LimitReached as limit:
+            return await self._page(page, key, form_error=FormError(limit.message, field="expires"))
+
+    async def enabled(self, page: PageRequest) -> Response:
+        key = await self._key(page)
+        try:
+            return await self._edit(page, key, KeyEdit(is_enabled=page.form.get("enabled") == "1"))
+        except InvalidRequest as error:
+            return await self._page(page, key, form_error=form_error_of(error))
+
+    async def rotate(self, page: PageRequest) -> Response:
+        key = await self._key(page)
+        try:
+            submission = submission_of(page, "rotate_key", field="overlap_days")
+            issued = await self._api_keys.rotate(
+                account_id=page.account_id,
+                key_id=key.id,
+                overlap_days=whole_number(page, "overlap_days") or 0,
+                actor=page.user.email,
+                submission=submission,
+            )
+        except InvalidRequest as error:
+            return await self._page(page, key, form_error=form_error_of(error))
+        except LimitReached as limit:
+            return await self._page(page, key, form_error=FormError(limit.message, field="overlap_days"))
+        return self._issued(page, issued, is_rotated=True)
 
     async def revoke(self, page: PageRequest) -> Response:
         key = await self._key(page)
         if not page.is_post:
             return page.render("key_revoke.html", key=key)
-        await self._api_keys.revoke(account_id=page.account_id, key_id=key.id)
+        await self._api_keys.revoke(account_id=page.account_id, key_id=key.id, actor=page.user.email)
         return page.redirect("/dashboard/keys")
+
+    async def _edit(self, page: PageRequest, key: ApiKey, edit: KeyEdit) -> Response:
+        await self._api_keys.edit(
+            account_id=page.account_id,
+            key_id=key.id,
+            edit=edit,
+            actor=page.user.email,
+            time_zone=page.user.time_zone,
+        )
+        return page.redirect(f"/dashboard/keys/{key.id}?saved=1")
+
+    def _issued(self, page: PageRequest, issued: IssuedKey, *, is_rotated: bool) -> Response:
+        catalogue = self._dashboard.catalogue
+        snippets = snippets_of(catalogue, page.context.base_url, allowed=issued.key.limits.models)
+        return page.render(
+            "key_made.html",
+            key=issued.key,
+            issued=issued,
+            is_rotated=is_rotated,
+            snippets=snippets,
+            has_endpoints=catalogue.has_endpoints,
+        )
 
     async def _list(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
         keys = await self._api_keys.of(page.account_id)
         now_us = self._dashboard.clock.now_us()
+        ended = [key for key in reversed(keys) if key.is_revoked or key.has_expired(now_us)]
         return page.render(
             "keys.html",
-            working=[key for key in reversed(keys) if key.works(now_us)],
-            ended=[key for key in reversed(keys) if not key.works(now_us)][:ENDED_ROWS_MAX],
+            current=[key for key in reversed(keys) if key not in ended],
+            ended=ended[:ENDED_ROWS_MAX],
+            now_us=now_us,
             spent=await self._dashboard.history.key_spent(page.account_id),
-            models=self._dashboard.catalogue.listed(),
-            selected_models=page.choices.get("models", []),
+            uses=await self._dashboard.history.all_budget_uses(page.account_id, now_us=now_us),
+            fields=fields_of_form(page) if page.is_post else KeyFields(),
             form_error=form_error,
+            **self._choices(),
         )
+
+    async def _page(self, page: PageRequest, key: ApiKey, *, form_error: FormError | None = None) -> Response:
+        history, now_us = self._dashboard.history, self._dashboard.clock.now_us()
+        is_edit = form_error is not None and "name" in page.form
+        return page.render(
+            "key.html",
+            key=key,
+            now_us=now_us,
+            is_saved=page.query("saved") == "1",
+            spent=(await history.key_spent(page.account_id, api_key_id=key.id)).get(key.id, 0),
+            uses=await history.budget_uses(page.account_id, key.id, now_us=now_us),
+            fields=fields_of_form(page) if is_edit else fields_of_key(key, page),
+            overlap_days_max=OVERLAP_DAYS_MAX,
+            form_error=form_error,
+            **self._choices(key),
+        )
+
+    def _choices(self, key: ApiKey | None = None) -> dict[str, Any]:
+        """Return the models, endpoints and token classes to choose from. Those of a key stay, also if retired."""
+        catalogue = self._dashboard.catalogue
+        current = () if key is None else key.limits.models or ()
+        listed = [model.id for model in catalogue.listed()]
+        declared = {name for model in catalogue.declared_models() for name in model.endpoints}
+        endpoints = declared.union(() if key is None else key.limits.endpoints or ())
+        classes = self._api_keys.token_classes
+        budgets = () if key is None else key.limits.budgets
+        return {
+            "models": listed + [model for model in current if model not in listed],
+            "endpoints": [name for name in NAMED if name in endpoints],
+            "token_classes": list(dict.fromkeys([*classes, *(one.token_class for one in budgets if one.token_class)])),
+            "periods": PERIODS,
+            "requests_per_minute_max": self._api_keys.requests_per_minute_max,
+        }
 
     async def _key(self, page: PageRequest) -> ApiKey:
         return await self._api_keys.get(account_id=page.account_id, key_id=page.request.path_params["key"])
-
-
-def _draft(page: PageRequest) -> KeyDraft:
-    """Return the key that the form describes. Raises `FormError`."""
-    return KeyDraft(
-        name=page.form.get("name", ""),
-        days=whole_number(page, "days"),
-        budget=whole_number(page, "budget"),
-        models=tuple(page.choices.get("models", [])),
-    )

@@ -43,8 +43,8 @@ def read_period(page: PageRequest, *, now_us: int, default: str = "") -> PeriodF
             query={"last": last},
         )
     period = PeriodFilter(
-        since_us=_time(since, name="since", zone=zone),
-        until_us=_time(until, name="until", zone=zone),
+        since_us=read_time(since, name="since", zone=zone),
+        until_us=read_time(until, name="until", zone=zone),
         since_field=since,
         until_field=until,
         query={name: text for name, text in (("since", since), ("until", until)) if text},
@@ -56,7 +56,7 @@ def read_period(page: PageRequest, *, now_us: int, default: str = "") -> PeriodF
     return period
 
 
-def _time(text: str, *, name: str, zone: tzinfo) -> int | None:
+def read_time(text: str, *, name: str, zone: tzinfo) -> int | None:
     """Return the time in an input. A date alone as the end includes that day. Raises `FormError`."""
     try:
         at = datetime.fromisoformat(text).replace(tzinfo=zone) if text else None

@@ -52,7 +52,9 @@ class _PlaygroundPages:
             if "send" not in page.form:
                 return await self._page(page, bound=request.bound)
             submission = submission_of(page, "playground", field="user")
-            result = await self._playground.send(submission, served.endpoint, page.form.get("key", ""), body)
+            result = await self._playground.send(
+                submission, served.endpoint, page.form.get("key", ""), body, find_client_ip=page.client_ip
+            )
         except InvalidRequest as error:
             return await self._page(page, form_error=form_error_of(error))
         except Overloaded as overload:
@@ -67,7 +69,9 @@ class _PlaygroundPages:
             body = _body(page.form, served.example, stream=True)
             request = await self._estimate(page, served.endpoint, body)
             submission = submission_of(page, "playground", field="user")
-            result = await self._playground.stream(submission, served.endpoint, page.form.get("key", ""), body)
+            result = await self._playground.stream(
+                submission, served.endpoint, page.form.get("key", ""), body, find_client_ip=page.client_ip
+            )
         except InvalidRequest as error:
             return await self._page(page, form_error=form_error_of(error))
         except Overloaded as overload:

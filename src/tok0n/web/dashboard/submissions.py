@@ -32,7 +32,12 @@ def form_error_of(error: InvalidRequest, *, field: str = "") -> FormError:
 
 def whole_number(page: PageRequest, field: str) -> int | None:
     """Return the number in an input, or None if it is empty. Accepts thousands separators. Raises `FormError`."""
-    text = page.form.get(field, "").strip().replace(",", "").replace("_", "").replace(" ", "")
+    return parse_whole_number(page.form.get(field, ""), field=field)
+
+
+def parse_whole_number(text: str, *, field: str) -> int | None:
+    """Return the number in the text of an input, as `whole_number` does."""
+    text = text.strip().replace(",", "").replace("_", "").replace(" ", "")
     if not text:
         return None
     if not (text.isascii() and text.isdecimal()):

@@ -55,6 +55,11 @@ class PageContext:
         peer = "" if request.client is None else request.client.host
         return self.client_addresses.limit_key(peer, request.headers.getlist("x-forwarded-for"))
 
+    def client_ip(self, request: Request) -> str:
+        """Return the client IP of a request."""
+        peer = "" if request.client is None else request.client.host
+        return self.client_addresses.client(peer, request.headers.getlist("x-forwarded-for"))
+
     def link(self, path: str, query: Mapping[str, str]) -> str:
         """Return the path with prefix and query, to which more query parameters can be appended."""
         return f"{self.prefix}{path}?{urlencode(query)}&" if query else f"{self.prefix}{path}?"

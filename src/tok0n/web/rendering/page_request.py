@@ -111,6 +111,10 @@ class PageRequest:
         """The client that limits count by: an IPv4 address or an IPv6 /64 network."""
         return self.context.limit_key(self.request)
 
+    def client_ip(self) -> str:
+        """Return the client IP."""
+        return self.context.client_ip(self.request)
+
     @property
     def is_post(self) -> bool:
         """Whether the method is POST."""

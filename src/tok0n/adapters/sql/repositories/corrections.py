@@ -2,12 +2,12 @@
 
 from collections.abc import Collection
 
-import msgspec
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.ledger_functions import append_entry, lock_account, lock_wallets
+from tok0n.adapters.sql.repositories import activity
 from tok0n.adapters.sql.repositories.accounts import find_account
-from tok0n.adapters.sql.schema import account, activity, wallet
+from tok0n.adapters.sql.schema import account, wallet
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.accounts import Account
 from tok0n.domain.errors import OperatorError
@@ -63,15 +63,15 @@ class SqlCorrections:
             if current == status:
                 raise OperatorError(f"The account of {email} is already {status}. Nothing was changed.")
             tx.execute(sa.update(account).where(account.c.id == account_id).values(status=status))
-            tx.execute(
-                sa.insert(activity).values(
-                    account_id=account_id,
-                    action="account_suspended" if suspended else "account_reopened",
-                    actor=actor,
-                    before=msgspec.json.encode({"status": current}).decode(),
-                    after=msgspec.json.encode({"status": status, "reason": reason}).decode(),
-                    created_at_us=now_us,
-                )
+            activity.append(
+                tx,
+                account_id=account_id,
+                api_key_id=None,
+                action="account_suspended" if suspended else "account_reopened",
+                actor=actor,
+                before={"status": current},
+                after={"status": status, "reason": reason},
+                now_us=now_us,
             )
             return find_account(tx, email)
 

@@ -3,17 +3,18 @@
 A request's id starts with its creation time in milliseconds, so paging by id is paging by time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.repositories.accounts import find_key
+from tok0n.adapters.sql.repositories import activity, keys
 from tok0n.adapters.sql.repositories.request_search import REQUESTS, newest
 from tok0n.adapters.sql.repositories.use import SUMMED, use, use_of_buckets
-from tok0n.adapters.sql.schema import budget_period, ledger_entry, request, wallet
+from tok0n.adapters.sql.schema import account, api_key, budget_period, ledger_entry, request, wallet
 from tok0n.adapters.sql.store import SqlStore
-from tok0n.domain.accounts import ApiKey
+from tok0n.domain.accounts import ApiKey, Caller
+from tok0n.domain.budgets import KeyBudget
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import (
     BucketOfUse,
@@ -25,6 +26,7 @@ from tok0n.domain.history import (
     UseFilter,
     UseTotals,
 )
+from tok0n.domain.key_edits import Activity
 from tok0n.domain.ledger import STANDARD, Balance, EntryKind, RequestStatus
 
 
@@ -45,25 +47,42 @@ class SqlHistory:
         return {row.token_class: Balance(posted=row.posted, pending=row.pending) for row in rows}
 
     async def key(self, account_id: str, api_key_id: str) -> ApiKey:
-        return await self._store.read(lambda tx: find_key(tx, account_id=account_id, key_id=api_key_id))
+        return await self._store.read(lambda tx: keys.find(tx, account_id=account_id, key_id=api_key_id))
+
+    async def caller(self, account_id: str, api_key_id: str) -> Caller | None:
+        """See `ports.History.caller`."""
+
+        def fn(tx: sa.Connection) -> Caller | None:
+            status = tx.scalar(sa.select(account.c.status).where(account.c.id == account_id))
+            rows = sa.select(api_key).where(api_key.c.id == api_key_id, api_key.c.account_id == account_id)
+            for key in keys.select(tx, rows.where(api_key.c.revoked_at_us.is_(None))):
+                if status != "closed":
+                    return msgspec.structs.replace(key.caller, is_suspended=status == "suspended")
+            return None
+
+        return await self._store.read(fn)
 
     async def budget_uses(self, account_id: str, api_key_id: str, *, now_us: int) -> list[BudgetUse]:
         """See `ports.History.budget_uses`."""
-        columns = budget_period.c
 
         def fn(tx: sa.Connection) -> list[BudgetUse]:
-            uses = []
-            for budget in find_key(tx, account_id=account_id, key_id=api_key_id).limits.budgets:
-                period = budget.period_at(now_us)
-                query = sa.select(columns.spent, columns.pending).where(
-                    columns.budget_id == budget.id, columns.starts_at_us == period.starts_at_us
-                )
-                row = tx.execute(query).one_or_none()
-                spent, pending = (0, 0) if row is None else row
-                uses.append(BudgetUse(budget=budget, spent=spent, pending=pending, resets_at_us=period.ends_at_us))
-            return uses
+            return _uses(tx, keys.find(tx, account_id=account_id, key_id=api_key_id).limits.budgets, now_us=now_us)
 
         return await self._store.read(fn)
+
+    async def all_budget_uses(self, account_id: str, *, now_us: int) -> dict[str, list[BudgetUse]]:
+        """See `ports.History.all_budget_uses`."""
+        query = sa.select(api_key).where(api_key.c.account_id == account_id, api_key.c.revoked_at_us.is_(None))
+
+        def fn(tx: sa.Connection) -> dict[str, list[BudgetUse]]:
+            budgets = {key.id: key.limits.budgets for key in keys.select(tx, query) if key.limits.budgets}
+            return {key_id: _uses(tx, of_key, now_us=now_us) for key_id, of_key in budgets.items()}
+
+        return await self._store.read(fn)
+
+    async def activity(self, account_id: str, *, before: int | None, rows_max: int) -> list[Activity]:
+        """See `ports.History.activity`."""
+        return await self._store.read(lambda tx: activity.select(tx, account_id, before=before, rows_max=rows_max))
 
     async def key_spent(self, account_id: str, *, api_key_id: str | None = None) -> dict[str, int]:
         """See `ports.History.key_spent`."""
@@ -132,6 +151,21 @@ class SqlHistory:
             query = query.where(ledger_entry.c.id < before)
         query = query.order_by(ledger_entry.c.id.desc()).limit(rows_max)
         return await self._store.read(lambda tx: [entry_of_row(row) for row in tx.execute(query)])
+
+
+def _uses(tx: sa.Connection, budgets: Iterable[KeyBudget], *, now_us: int) -> list[BudgetUse]:
+    """Return the use of budgets in their current periods. Reads one row for each by its primary key."""
+    uses = []
+    columns = budget_period.c
+    for budget in budgets:
+        period = budget.period_at(now_us)
+        query = sa.select(columns.spent, columns.pending).where(
+            columns.budget_id == budget.id, columns.starts_at_us == period.starts_at_us
+        )
+        row = tx.execute(query).one_or_none()
+        spent, pending = (0, 0) if row is None else row
+        uses.append(BudgetUse(budget=budget, spent=spent, pending=pending, resets_at_us=period.ends_at_us))
+    return uses
 
 
 def _record(row: sa.Row[tuple[object, ...]]) -> RequestRecord:

@@ -1,0 +1,91 @@
+"""The activity log: who changed a key or the account, and what. It never has a secret."""
+
+import functools
+import json
+import re
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tok0n.domain.key_edits import Activity
+from tok0n.web.dashboard.dashboard_context import DashboardContext, page_of
+from tok0n.web.rendering import csv
+from tok0n.web.rendering.endpoints import page_route
+from tok0n.web.rendering.page_context import PageContext
+from tok0n.web.rendering.page_request import PageRequest
+
+_ID_DIGITS_MAX = 18
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00")
+_COLUMNS = ("id", "created_at", "actor", "action", "api_key_id", "key_name", "before", "after")
+_ACTIONS = {
+    "key_created": "Created",
+    "key_edited": "Edited",
+    "key_rotated": "Rotated",
+    "key_revoked": "Revoked",
+    "account_suspended": "Account suspended",
+    "account_reopened": "Account reopened",
+}
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One member of a key or the account that changed, in words."""
+
+    name: str
+    before: str
+    after: str
+
+
+def activity_routes(context: PageContext, dashboard: DashboardContext) -> list[Route]:
+    """Return the routes of the activity log and its CSV."""
+
+    async def activity(page: PageRequest) -> Response:
+        before = page.query("before")
+        is_page = before.isascii() and before.isdecimal() and len(before) <= _ID_DIGITS_MAX
+        fetch = functools.partial(dashboard.history.activity, page.account_id)
+        page_rows = await page_of(fetch, before=int(before) if is_page else None)
+        changes = {row.id: changes_of(row) for row in page_rows["rows"]}
+        return page.render("activity.html", actions=_ACTIONS, changes=changes, **page_rows)
+
+    async def export(page: PageRequest) -> Response:
+        return csv.export("activity", _COLUMNS, functools.partial(dashboard.history.activity, page.account_id), _values)
+
+    return [
+        page_route(context, "/dashboard/activity", activity),
+        page_route(context, "/dashboard/activity.csv", export),
+    ]
+
+
+def changes_of(row: Activity) -> list[Change]:
+    """Return what changed. A new key has only what is not the default."""
+    return [
+        Change(name=name.replace("_", " "), before=_text(row.before.get(name)), after=_text(value))
+        for name, value in row.after.items()
+        if row.before or value not in (None, "", [], True)
+    ]
+
+
+def _values(row: Activity) -> tuple[object, ...]:
+    change = (row.actor, row.action, row.api_key_id, row.key_name, json.dumps(row.before), json.dumps(row.after))
+    return (row.id, csv.moment(row.created_at_us), *change)
+
+
+def _text(value: Any) -> str:
+    """Return a value in words."""
+    match value:
+        case None | "" | []:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return ", ".join(map(_text, value))
+        case {"tokens": tokens, "period": period}:
+            return f"{tokens:,}/{period}" + (f":{value['token_class']}" if value.get("token_class") else "")
+        case {"secret": secret, "ends_at": ends_at}:
+            return str(secret) if ends_at is None else f"{secret} (ends {_text(ends_at)})"
+        case str() if _TIME.fullmatch(value):
+            return f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M} UTC"
+        case _:
+            return str(value)
