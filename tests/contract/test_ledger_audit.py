@@ -21,6 +21,10 @@ INSERT_ENTRY = "INSERT INTO ledger_entry (account_id, number, kind, amount, post
 
 USAGE_WITHOUT_REQUEST = f"{INSERT_ENTRY} 2, 'usage', -1, 1, 1 FROM account"
 
+GRANT_IN_NO_WALLET = f"{INSERT_ENTRY} 1, 'grant', 7, 7, 1 FROM account".replace("(", "(token_class, ", 1).replace(
+    "SELECT ", "SELECT 'other', ", 1
+)
+
 GRANT_OUT_OF_LINE = f"{INSERT_ENTRY} 2, 'grant', 7, 999, 1 FROM account"
 
 
@@ -80,6 +84,9 @@ async def test_the_database_rejects_a_second_reversal_of_a_request(db: Opened) -
             "the tokens that the budget has spent are not the sum of its requests",
         ),
         ("UPDATE request SET token_class = 'other' WHERE id = 'open'", "pending is not the sum of the reservations"),
+        ("UPDATE request SET token_class = 'other' WHERE id = 'open'", "the wallet does not exist"),
+        (GRANT_IN_NO_WALLET, "the wallet does not exist"),
+        ("DELETE FROM budget_period", "the budget's period does not exist"),
     ],
 )
 async def test_the_audit_names_every_difference(db: Opened, damage: str, what: str) -> None:

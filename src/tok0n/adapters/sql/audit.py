@@ -20,7 +20,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.audit_sums import Row, Sums, fetch, wrong_accounts, wrong_periods
+from tok0n.adapters.sql.audit_sums import Row, Sums, fetch, missing_rows, wrong_accounts, wrong_periods
 from tok0n.adapters.sql.budget_periods import period_ids
 from tok0n.adapters.sql.entry_ids import FinalEntries
 from tok0n.adapters.sql.store import by_index
@@ -132,6 +132,7 @@ class Audit:
         yield from self._compare(_PERIODS, PERIODS_PER_STEP, self._compare_periods, after="", starts=0)
         tx = yield self._rows
         self._differences += self._dangling_entries(tx)
+        self._differences += missing_rows(self._sums, tx)
         return AuditReport(
             accounts=self._accounts,
             requests=self._requests,

@@ -20,6 +20,8 @@ _WALLETS = """
 SELECT account_id, token_class, posted, pending, entries FROM wallet
 WHERE account_id >= :first AND account_id <= :last ORDER BY account_id, token_class
 """
+_WALLET_EXISTS = "SELECT 1 FROM wallet WHERE account_id = :account_id AND token_class = :token_class"
+_PERIOD_EXISTS = "SELECT 1 FROM budget_period WHERE budget_id = :budget_id AND starts_at_us = :starts_at_us"
 _HOURS = """
 SELECT account_id, sum(charged) FROM usage_hour WHERE account_id >= :first AND account_id <= :last GROUP BY account_id
 """
@@ -51,6 +53,11 @@ class Sums(msgspec.Struct):
     spent: Counter[PeriodId] = msgspec.field(default_factory=Counter)
     """The charges of each period of a budget."""
 
+    wallets: set[WalletId] = msgspec.field(default_factory=set)
+    """The wallets that were compared."""
+    periods: set[PeriodId] = msgspec.field(default_factory=set)
+    """The periods that were compared."""
+
 
 def wrong_accounts(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
     """Compare the wallets, the use and the orders of a page of accounts. The sums must be those of the snapshot."""
@@ -68,6 +75,7 @@ def wrong_periods(sums: Sums, tx: sa.Connection, periods: list[Row]) -> Iterator
             reserved[period_id] += tokens
     for budget_id, starts_at_us, spent, pending in periods:
         period_id = budget_id, starts_at_us
+        sums.periods.add(period_id)
         subject = f"{budget_id} from {starts_at_us}"
         if spent != sums.spent[period_id]:
             what = "the tokens that the budget has spent are not the sum of its requests"
@@ -77,15 +85,33 @@ def wrong_periods(sums: Sums, tx: sa.Connection, periods: list[Row]) -> Iterator
             yield Difference(subject=subject, what=what, expected=reserved[period_id], found=pending)
 
 
+def missing_rows(sums: Sums, tx: sa.Connection) -> Iterator[Difference]:
+    """Find wallets and periods that entries or requests name, and that do not exist.
+
+    Rows of both are never deleted. One that was added after the comparison exists now.
+    """
+    wallets, periods = set(sums.numbers), set(sums.spent)
+    for account_id, token_class, column, _ in fetch(tx, _PENDING):
+        wallets.add((account_id, token_class))
+        periods.update(period_ids(column))
+    for wallet in sorted(wallets - sums.wallets):
+        if not fetch(tx, _WALLET_EXISTS, account_id=wallet[0], token_class=wallet[1]):
+            posted = sums.posted.get(wallet, 0)
+            yield Difference(subject=_shown(wallet), what="the wallet does not exist", expected=posted, found=None)
+    for budget_id, starts_at_us in sorted(periods - sums.periods):
+        if not fetch(tx, _PERIOD_EXISTS, budget_id=budget_id, starts_at_us=starts_at_us):
+            subject, spent = f"{budget_id} from {starts_at_us}", sums.spent[budget_id, starts_at_us]
+            yield Difference(subject=subject, what="the budget's period does not exist", expected=spent, found=None)
+
+
 def _wrong_wallets(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
     """Posted = Σ entries, pending = Σ reserved of PENDING requests, 0 ≤ pending ≤ posted, all in each wallet."""
     reserved: Counter[WalletId] = Counter()
     for account_id, token_class, _, tokens in fetch(tx, _PENDING):
         reserved[account_id, token_class] += tokens
-    without_wallets = set(account_ids)
     for account_id, token_class, posted, pending, last in fetch(tx, _WALLETS, **_between(account_ids)):
         wallet = account_id, token_class
-        without_wallets.discard(account_id)
+        sums.wallets.add(wallet)
         expected = {
             "posted is not the sum of the entries": (sums.posted.get(wallet, 0), posted),
             "pending is not the sum of the reservations": (reserved[wallet], pending),
@@ -95,8 +121,9 @@ def _wrong_wallets(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Ite
         for what, (wanted, found) in expected.items():
             if wanted != found:
                 yield Difference(subject=_shown(wallet), what=what, expected=wanted, found=found)
-    for account_id in sorted(without_wallets):
-        yield Difference(subject=account_id, what="the account has no wallet", expected=None, found=None)
+    for account_id in account_ids:
+        if (account_id, STANDARD) not in sums.wallets:
+            yield Difference(subject=account_id, what="the account has no standard wallet", expected=None, found=None)
 
 
 def _wrong_hours(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
