@@ -96,10 +96,11 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
 Announce = Callable[[Demo, Path], None]
 
 
-async def demo(data: Path, *, port: int | None, streaming: bool = False, announce: Announce) -> None:
+async def demo(data: Path, *, port: int | None, streaming: bool = False, more: str = "", announce: Announce) -> None:
     """Serve the demo from the folder `data` until a signal. Calls `announce` once it accepts requests.
 
-    Without a port, it uses 8080, or a free port if that is in use.
+    Without a port, it uses 8080, or a free port if that is in use. `more` is TOML that is added to the settings. Its
+    models can use the upstream `simulated`, whose models are `MODELS`. Raises `SettingsInvalid`.
     """
     stop = asyncio.Event()
     with signals(stop) as again:
@@ -111,7 +112,7 @@ async def demo(data: Path, *, port: int | None, streaming: bool = False, announc
             )
             double = StripeDouble(secret_key=stripe_key, webhook_secret=stripe_secret)
             path, settings = _settings(
-                data, port=listener.getsockname()[1], streaming=streaming, upstream_url=upstream_url
+                data, port=listener.getsockname()[1], streaming=streaming, upstream_url=upstream_url, more=more
             )
             api_key, password = await _prepare(settings)
 
@@ -169,7 +170,7 @@ def _listener(port: int | None) -> socket.socket:
         return bind("127.0.0.1", 0)
 
 
-def _settings(data: Path, *, port: int, streaming: bool, upstream_url: str) -> tuple[Path, Settings]:
+def _settings(data: Path, *, port: int, streaming: bool, upstream_url: str, more: str = "") -> tuple[Path, Settings]:
     """Write the settings to a file, so that other commands work on the running demo with `--config`."""
     path = data / "tok0n.toml"
     text = _SETTINGS.format(
@@ -182,8 +183,9 @@ def _settings(data: Path, *, port: int, streaming: bool, upstream_url: str) -> t
         text += _PAYMENTS.format(
             stripe_key_file=(data / "stripe.key").resolve(), stripe_secret_file=(data / "stripe.secret").resolve()
         )
-    more = _EVERY_ENDPOINT if streaming else _CHAT
-    path.write_text(text + "".join(_MODEL.format(model=model) + more for model in MODELS), "utf-8")
+    served = _EVERY_ENDPOINT if streaming else _CHAT
+    text += "".join(_MODEL.format(model=model) + served for model in MODELS)
+    path.write_text(text + more, "utf-8")
     return path, load(path, environ={}, dotenv={}, overrides={})
 
 
@@ -191,7 +193,7 @@ async def _prepare(settings: Settings) -> tuple[str, str]:
     """Verify the models and fund the account. Returns a new API key and password."""
     clock = SystemClock()
     async with open_store(settings) as store, open_catalogue(settings, store) as (catalogue, verify_models):
-        await verify_models.verify_all(catalogue.declared_models(MODELS))
+        await verify_models.verify_all(catalogue.declared_models())
         try:
             account = await store.accounts.get(DEMO_EMAIL)
         except NotFound:

@@ -27,6 +27,7 @@ from tok0n.cli.common import (
     report_errors,
     standard_command,
 )
+from tok0n.domain.errors import OperatorError
 from tok0n.settings import SettingsInvalid, check, find_faults, template
 
 DEFAULT_PATH = Path("tok0n.toml")
@@ -40,8 +41,14 @@ DEFAULT_PATH = Path("tok0n.toml")
     help="Keep the database in this folder.  [default: a temporary folder]",
 )
 @click.option("--streaming", is_flag=True, help="Accept stream: true.")
+@click.option(
+    "--settings",
+    "more_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Add the settings in this file, for example [token_classes], [packs] or [models].",
+)
 @json_option
-def demo(port: int | None, data: Path | None, *, streaming: bool, as_json: bool) -> None:
+def demo(port: int | None, data: Path | None, more_path: Path | None, *, streaming: bool, as_json: bool) -> None:
     """Try Tok0n with a simulated upstream.
 
     Uses embedded storage, and creates a funded account and an API key.
@@ -59,13 +66,23 @@ def demo(port: int | None, data: Path | None, *, streaming: bool, as_json: bool)
     ):
         folder_path = Path(folder)
         folder_path.mkdir(parents=True, exist_ok=True)
-        _demo(folder_path, port=port, streaming=streaming, announce=announce, as_json=as_json)
+        more = "" if more_path is None else _read_settings(more_path)
+        _demo(folder_path, port=port, streaming=streaming, more=more, announce=announce, as_json=as_json)
+
+
+def _read_settings(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OperatorError(f"{path} can't be read as UTF-8 text: {error}.") from None
 
 
 @command
-async def _demo(folder: Path, *, port: int | None, streaming: bool, announce: demo_.Announce, as_json: bool) -> None:
+async def _demo(
+    folder: Path, *, port: int | None, streaming: bool, more: str, announce: demo_.Announce, as_json: bool
+) -> None:
     del as_json  # read by @command
-    await demo_.demo(folder, port=port, streaming=streaming, announce=announce)
+    await demo_.demo(folder, port=port, streaming=streaming, more=more, announce=announce)
 
 
 _STREAMING = """
