@@ -53,9 +53,11 @@ ROLL_UPS = {
 }
 """The statement that fills each roll-up table from the requests. A table that the database lacks is skipped."""
 
-ACCOUNT = ("id", "email", "status", "posted", "pending", "created_at_us")
-API_KEY = ("id", "account_id", "name", "digest", "prefix", "last_four", "created_at_us")
-ENTRY = ("account_id", "kind", "amount", "posted_after", "request_id", "reason", "created_at_us")
+ACCOUNT = ("id", "email", "status", "created_at_us")
+WALLET = ("account_id", "token_class", "posted", "pending", "entries")
+API_KEY = ("id", "account_id", "name", "created_at_us")
+KEY_SECRET = ("digest", "api_key_id", "prefix", "last_four", "created_at_us")
+ENTRY = ("account_id", "number", "kind", "amount", "posted_after", "request_id", "reason", "created_at_us")
 REQUEST = (
     *("id", "account_id", "api_key_id", "model", "status", "reserved", "charged", "shortfall", "prompt_tokens"),
     *("completion_tokens", "total_tokens", "details", "dispatched", "upstream_ms", "created_at_us", "expires_at_us"),
@@ -81,8 +83,8 @@ class Database(Protocol):
     async def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """Append rows, in this order."""
 
-    async def set_posted(self, rows: Sequence[Row]) -> None:
-        """Set the posted tokens of accounts, as pairs of tokens and id."""
+    async def set_wallets(self, rows: Sequence[Row]) -> None:
+        """Set the posted tokens and the number of entries of wallets. Each row ends with the id of the account."""
 
     async def roll_up(self) -> None:
         """Fill the roll-up tables that exist."""
@@ -124,17 +126,22 @@ async def fill_database(url: str, size: Size, *, now_us: int | None = None) -> N
     account_ids = [account_id(number) for number in range(size.accounts)]
     key_ids = [key_id(number) for number in range(size.accounts)]
     posted = [GRANT_TOKENS] * size.accounts
+    entries = [1] * size.accounts
     async with _open(url) as database:
-        await database.insert("account", ACCOUNT, [_account(number, start_us) for number in range(size.accounts)])
-        await database.insert("api_key", API_KEY, [_api_key(number, start_us) for number in range(size.accounts)])
-        grants = [(one, "grant", GRANT_TOKENS, GRANT_TOKENS, None, "benchmark", start_us) for one in account_ids]
+        numbers = range(size.accounts)
+        await database.insert("account", ACCOUNT, [_account(number, start_us) for number in numbers])
+        wallets = [(one, "standard", GRANT_TOKENS, 0, 1) for one in account_ids]
+        await database.insert("wallet", WALLET, wallets)
+        await database.insert("api_key", API_KEY, [_api_key(number, start_us) for number in numbers])
+        await database.insert("key_secret", KEY_SECRET, [_key_secret(number, start_us) for number in numbers])
+        grants = [(one, 1, "grant", GRANT_TOKENS, GRANT_TOKENS, None, "benchmark", start_us) for one in account_ids]
         await database.insert("ledger_entry", ENTRY, grants)
-        rows = _requests(size, now_us, account_ids, key_ids, posted)
+        rows = _requests(size, now_us, account_ids, key_ids, posted, entries)
         while chunk := list(itertools.islice(rows, REQUESTS_PER_TRANSACTION)):
             await database.insert("request", REQUEST, [request for request, _ in chunk])
             await database.insert("ledger_entry", ENTRY, [entry for _, entry in chunk])
             await database.commit()
-        await database.set_posted(list(zip(posted, account_ids, strict=True)))
+        await database.set_wallets(list(zip(posted, entries, account_ids, strict=True)))
         await database.roll_up()
         await database.commit()
 
@@ -144,18 +151,22 @@ def _hash(kind: str, number: int) -> bytes:
 
 
 def _account(number: int, at_us: int) -> Row:
-    return (account_id(number), f"large-{number}@example.com", "open", GRANT_TOKENS, 0, at_us)
+    return (account_id(number), f"large-{number}@example.com", "open", at_us)
 
 
 def _api_key(number: int, at_us: int) -> Row:
+    return (key_id(number), account_id(number), KEY_NAME, at_us)
+
+
+def _key_secret(number: int, at_us: int) -> Row:
     key = api_key(number)
-    return (key_id(number), account_id(number), KEY_NAME, digest(key), shown_prefix(key), last_four(key), at_us)
+    return (digest(key), key_id(number), shown_prefix(key), last_four(key), at_us)
 
 
 def _requests(
-    size: Size, now_us: int, account_ids: list[str], key_ids: list[str], posted: list[int]
+    size: Size, now_us: int, account_ids: list[str], key_ids: list[str], posted: list[int], entries: list[int]
 ) -> Iterator[tuple[Row, Row]]:
-    """Yield each request with its ledger entry, oldest first, and subtract its charge from `posted`."""
+    """Yield each request with its ledger entry, oldest first. Updates `posted` and `entries`."""
     dice = random.Random(1)  # the same rows in every run
     for number, created_us in enumerate(_times_us(size, now_us)):
         is_largest = number < size.requests and (number + 1) * size.largest // size.requests > (
@@ -166,6 +177,7 @@ def _requests(
         prompt, completion = 10 + int(dice.random() * 900), 1 + int(dice.random() * 500)
         charged = prompt + completion
         posted[index] -= charged
+        entries[index] += 1
         request_id = f"req_{created_us // 1000:012x}{number:020x}"
         resolved_us = created_us + UPSTREAM_US
         yield (
@@ -174,7 +186,7 @@ def _requests(
                 *(completion, charged, "{}", 1, UPSTREAM_US // 1000, created_us, created_us + 100 * US_A_SECOND),
                 resolved_us,
             ),
-            (account_ids[index], "usage", -charged, posted[index], request_id, None, resolved_us),
+            (account_ids[index], entries[index], "usage", -charged, posted[index], request_id, None, resolved_us),
         )
 
 
@@ -216,8 +228,8 @@ class _Sqlite:
         places = ",".join("?" * len(columns))
         self._connection.executemany(f"INSERT INTO {table} ({','.join(columns)}) VALUES ({places})", rows)
 
-    async def set_posted(self, rows: Sequence[Row]) -> None:
-        self._connection.executemany("UPDATE account SET posted = ? WHERE id = ?", rows)
+    async def set_wallets(self, rows: Sequence[Row]) -> None:
+        self._connection.executemany("UPDATE wallet SET posted = ?, entries = ? WHERE account_id = ?", rows)
 
     async def roll_up(self) -> None:
         for table, statement in ROLL_UPS.items():
@@ -237,8 +249,8 @@ class _Postgres:
     async def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         await self._connection.copy_records_to_table(table, records=rows, columns=columns)
 
-    async def set_posted(self, rows: Sequence[Row]) -> None:
-        await self._connection.executemany("UPDATE account SET posted = $1 WHERE id = $2", rows)
+    async def set_wallets(self, rows: Sequence[Row]) -> None:
+        await self._connection.executemany("UPDATE wallet SET posted = $1, entries = $2 WHERE account_id = $3", rows)
 
     async def roll_up(self) -> None:
         for table, statement in ROLL_UPS.items():

@@ -72,7 +72,8 @@ async def prepare(settings) -> list[str]:  # noqa: ANN001
 def write(path: Path, requests: int, keys: list[str]) -> None:
     """The rows that so many requests would have left."""
     database = sqlite3.connect(path)
-    account_id, posted = database.execute("SELECT id, posted FROM account").fetchone()
+    account_id, posted = database.execute("SELECT account_id, posted FROM wallet").fetchone()
+    entries = 1
     dice = random.Random(1)
     now_us = SystemClock().now_us()
     step_us = DAYS * 24 * US_AN_HOUR // requests
@@ -97,12 +98,14 @@ def write(path: Path, requests: int, keys: list[str]) -> None:
             )
             if billed:
                 posted -= charged
+                entries += 1
                 database.execute(
-                    "INSERT INTO ledger_entry (account_id, kind, amount, posted_after, request_id, created_at_us)"
-                    " VALUES (?, 'usage', ?, ?, ?, ?)",
-                    (account_id, -charged, posted, request_id, at_us + 800_000),
+                    "INSERT INTO ledger_entry"
+                    " (account_id, number, kind, amount, posted_after, request_id, created_at_us)"
+                    " VALUES (?, ?, 'usage', ?, ?, ?, ?)",
+                    (account_id, entries, -charged, posted, request_id, at_us + 800_000),
                 )
-        database.execute("UPDATE account SET posted = ?", (posted,))
+        database.execute("UPDATE wallet SET posted = ?, entries = ?", (posted, entries))
         database.execute(
             "INSERT INTO usage_hour (account_id, hour, api_key_id, model, requests, prompt_tokens, completion_tokens,"
             " charged) SELECT account_id, resolved_at_us / 3600000000, api_key_id, model, count(*), sum(prompt_tokens),"

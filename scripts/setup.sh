@@ -63,15 +63,19 @@ node_packages() {
     fi
 }
 
-# What the docs' recipes use, in an environment of its own.
+# What the docs' recipes use: each group of packages in an environment of its own, because the groups contradict one another.
 recipe_packages() {
-    local folder=tests/clients/recipes uv
-    if ! cmp -s $folder/uv.lock $folder/.venv/.made; then
-        say "getting what the docs' recipes use"
+    local folder=tests/clients/recipes group uv
+    for group in libraries agents aider; do
+        if cmp -s $folder/uv.lock $folder/.venv/$group/.made; then
+            continue
+        fi
+        say "getting what the docs' recipes use: $group"
         uv=$(find_uv "$(find_python)") || die "uv is needed, and cannot be had"
-        "$uv" sync --quiet --frozen --project $folder --python "$(find_python)" || die "uv sync failed in $folder"
-        cp $folder/uv.lock $folder/.venv/.made
-    fi
+        UV_PROJECT_ENVIRONMENT=.venv/$group "$uv" sync --quiet --frozen --only-group $group --project $folder \
+            --python "$(find_python)" || die "uv sync failed in $folder for the group $group"
+        cp $folder/uv.lock $folder/.venv/$group/.made
+    done
 }
 
 case $purpose in

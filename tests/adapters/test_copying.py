@@ -31,6 +31,16 @@ async def target() -> AsyncIterator[PostgresStore]:
         await store.aclose()
 
 
+_INSERT_CHANGE = (
+    "INSERT INTO activity (account_id, action, actor, created_at_us)"
+    " SELECT id, 'key.revoke', 'operator', 1 FROM account"
+)
+_INSERT_ENTRY = (
+    "INSERT INTO ledger_entry (account_id, number, kind, amount, posted_after, created_at_us)"
+    " SELECT account_id, entries + 1, 'grant', 1, posted + 1, 1 FROM wallet"
+)
+
+
 async def fill(db: Opened, *, requests: int) -> None:
     account, key = await db.key("a@x", tokens=10**9)
     for n in range(requests):
@@ -46,6 +56,11 @@ async def fill(db: Opened, *, requests: int) -> None:
     await db.ledger.release(Release(request_id="r00000", code="upstream_error", dispatched=False, resolved_at_us=1))
     await db.accounts.revoke_key(account_id=key.account_id, key_id=key.id, now_us=NOW_US)
     await db.models.set_enabled(model="demo", enabled=False)
+    await execute(db.store, sa.text(_INSERT_CHANGE))
+
+
+async def execute(store: SqlStore, statement: sa.TextClause) -> None:
+    await store.write(lambda tx: tx.execute(statement) and None)
 
 
 async def rows_of(store: SqlStore, table: sa.Table) -> list[dict[str, Any]]:
@@ -63,16 +78,10 @@ async def test_every_row_arrives_and_the_ledger_goes_on_where_it_was(tmp_path: P
             assert await rows_of(target, table) == rows
     assert copied.rows["request"] == 6_000
     assert copied.source == copied.target
-    last = await target.read(lambda tx: tx.scalar(sa.func.max(schema.ledger_entry.c.id)))
-    await target.write(
-        lambda tx: tx.execute(
-            sa.text(
-                "INSERT INTO ledger_entry (account_id, kind, amount, posted_after, created_at_us)"
-                " SELECT id, 'grant', 1, posted + 1, 1 FROM account"
-            )
-        )
-    )
-    assert await target.read(lambda tx: tx.scalar(sa.func.max(schema.ledger_entry.c.id))) == last + 1
+    for table, insert in ((schema.ledger_entry, _INSERT_ENTRY), (schema.activity, _INSERT_CHANGE)):
+        before = [row["id"] for row in await rows_of(target, table)]
+        await execute(target, sa.text(insert))
+        assert [row["id"] for row in await rows_of(target, table)] == [*before, before[-1] + 1]
 
 
 async def test_a_database_in_use_is_not_copied_to(tmp_path: Path, target: PostgresStore) -> None:
@@ -111,6 +120,6 @@ async def test_a_source_with_differences_is_not_copied(tmp_path: Path, target: P
     async with open_engine("sqlite", tmp_path) as db:
         await fill(db, requests=2)
         assert isinstance(db.store, SqliteStore)
-        await db.store.write(lambda tx: tx.execute(sa.text("UPDATE account SET posted = posted + 1")) and None)
+        await db.store.write(lambda tx: tx.execute(sa.text("UPDATE wallet SET posted = posted + 1")) and None)
         with pytest.raises(OperatorError, match="audit of the source"):
             await copy(db.store, target)

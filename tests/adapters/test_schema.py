@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 
 from support import postgres
 from tok0n.adapters.sql import migrate, schema
+from tok0n.adapters.sql.postgres import connection
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.domain.errors import AccountingFailed, OperatorError
@@ -62,8 +63,11 @@ async def test_the_migrations_make_the_tables_that_the_code_reads_on_postgres() 
         "DELETE FROM account",
         "DELETE FROM api_key",
         "DELETE FROM request",
+        "DELETE FROM wallet",
+        "UPDATE wallet SET token_class = 'other'",
         "UPDATE request SET id = 'req_other'",
         "TRUNCATE account CASCADE",
+        "TRUNCATE wallet",
         "TRUNCATE api_key CASCADE",
         "TRUNCATE request CASCADE",
         "TRUNCATE ledger_entry",
@@ -77,6 +81,22 @@ async def test_the_migrations_make_the_tables_that_the_code_reads_on_postgres() 
     with pytest.raises(AccountingFailed):
         await stores[0].probe()
     for store in stores:
+        await store.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_migration_on_postgres_may_take_longer_than_any_statement(monkeypatch: pytest.MonkeyPatch) -> None:
+    def upgrade(tx: sa.Connection) -> list[str]:
+        tx.execute(sa.text("SELECT pg_sleep(0.5)"))
+        return ["slow"]
+
+    monkeypatch.setattr(migrate, "upgrade", upgrade)
+    monkeypatch.setattr(connection, "CLIENT_SECONDS_MORE", 0.1)
+    async with postgres.database(f"t{secrets.token_hex(8)}") as url:
+        store = PostgresStore(PostgresOptions(url=url, statement_timeout_seconds=0.2))
+        assert await store.migrate() == ["slow"]
+        with pytest.raises(AccountingFailed):
+            await store.write(upgrade)
         await store.aclose()
 
 
@@ -94,11 +114,13 @@ def _mark(tx: sa.Connection, *, version: str) -> None:
 
 
 def _tamper(tx: sa.Connection, *, statement: str) -> None:
-    """With a row in each of the three tables, which go with the transaction."""
-    account = {"id": "a", "email": "a@example.com", "status": "open", "posted": 1, "pending": 1, "created_at_us": 0}
-    key = {"id": "k", "account_id": "a", "name": "k", "digest": b"", "prefix": "", "last_four": "", "created_at_us": 0}
+    """With a row in each of the four tables, which go with the transaction."""
+    account = {"id": "a", "email": "a@example.com", "status": "open", "created_at_us": 0}
+    wallet = {"account_id": "a", "token_class": "standard", "posted": 1, "pending": 1, "entries": 0}
+    key = {"id": "k", "account_id": "a", "name": "k", "created_at_us": 0}
     request = {"id": "r", "account_id": "a", "api_key_id": "k", "model": "m", "status": "PENDING", "reserved": 1}
     request |= {"charged": 0, "shortfall": 0, "dispatched": 0, "created_at_us": 0, "expires_at_us": 0}
-    for table, row in ((schema.account, account), (schema.api_key, key), (schema.request, request)):
+    rows = {schema.account: account, schema.wallet: wallet, schema.api_key: key, schema.request: request}
+    for table, row in rows.items():
         tx.execute(sa.insert(table), row)
     tx.execute(sa.text(statement))

@@ -13,8 +13,8 @@ from typing import Any
 
 from attack.upstream import AttackUpstream
 from attack.wire import HONEST_ADDRESS, Answer, read_answer
+from support.endpoint_cases import DONE
 from support.http import chat_body
-from support.streaming import DONE
 
 PAUSE_SECONDS = 0.04
 ANSWER_SECONDS_MAX = 60.0

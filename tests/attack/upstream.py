@@ -2,8 +2,8 @@
 
 import asyncio
 
+from support.endpoint_cases import DONE, REPORT, ROLE, STOP, EndpointCase, chunk
 from support.http import InstantUpstream
-from support.streaming import DONE, REPORT, ROLE, STOP, chunk
 from support.streaming_upstream import HEAD
 
 LONG = "a long answer"
@@ -17,10 +17,10 @@ LONG_SECONDS = LONG_EVENTS * LONG_PAUSE_SECONDS
 class AttackUpstream(InstantUpstream):
     """An `InstantUpstream` that streams too."""
 
-    async def respond(self, request: bytes, writer: asyncio.StreamWriter) -> None:
+    async def respond(self, case: EndpointCase, request: bytes, writer: asyncio.StreamWriter) -> None:
         """Respond to one request."""
         if b'"stream":true' not in request:
-            await super().respond(request, writer)
+            await super().respond(case, request, writer)
             return
         is_long = LONG.encode() in request
         count, pause_seconds = (LONG_EVENTS, LONG_PAUSE_SECONDS) if is_long else (SHORT_EVENTS, SHORT_PAUSE_SECONDS)

@@ -14,7 +14,7 @@ from support.ledgers import ENGINES
 from tok0n.adapters.sql import audit
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
 from tok0n.adapters.sql.postgres.store import PostgresStore
-from tok0n.adapters.sql.schema import api_key, request, usage_hour
+from tok0n.adapters.sql.schema import key_secret, request, usage_hour
 from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.api_key import digest, is_well_formed
@@ -52,7 +52,7 @@ async def test_the_audit_of_a_generated_database_finds_no_difference(store: SqlS
 
 
 async def test_the_key_of_each_account_can_be_computed_again(store: SqlStore) -> None:
-    digests = await store.read(lambda tx: {row.id: row.digest for row in tx.execute(sa.select(api_key))})
+    digests = await store.read(lambda tx: {row.api_key_id: row.digest for row in tx.execute(sa.select(key_secret))})
     assert digests == {large.key_id(number): digest(large.api_key(number)) for number in range(50)}
     assert all(is_well_formed(large.api_key(number)) for number in range(50))
 

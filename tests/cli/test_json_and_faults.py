@@ -45,6 +45,9 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("accounts", "create"): (EMAIL,),
     ("accounts", "show"): (EMAIL,),
     ("accounts", "grant"): (EMAIL, "5", "--reason", "x"),
+    ("accounts", "adjust"): (EMAIL, "--tokens=-1", "--reason", "x"),
+    ("accounts", "suspend"): (EMAIL, "--reason", "x"),
+    ("accounts", "reopen"): (EMAIL, "--reason", "x"),
     ("accounts", "invite"): ("new@example.com",),
     ("accounts", "recover"): ("new@example.com",),
     ("accounts", "list"): (),
@@ -85,8 +88,8 @@ def test_every_command_prints_one_document_when_it_succeeds(folder: Path) -> Non
         one_document(result)
         assert result.exit_code == (1 if command == ("models", "verify") else 0), (command, result.stderr)
     key = one_document(run("keys", "create", EMAIL, "--json"))
-    for command in ("show", "edit", "rotate", "revoke"):
-        one_document(run("keys", command, key["id"], "--json"))
+    for of_key in ("show", "edit", "rotate", "revoke"):
+        one_document(run("keys", of_key, key["id"], "--json"))
 
 
 @pytest.mark.parametrize("command", list(commands()), ids=" ".join)

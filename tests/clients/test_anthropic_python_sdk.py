@@ -8,52 +8,15 @@ from typing import Any
 
 import pytest
 
+from support.anthropic_api import as_anthropic
 from support.anthropic_sdk import read_table
 from support.gateways import ServerProcess, environment, prepared
-from support.scripted_upstream import Behaviour, ScriptedUpstream, http, ok, raw, status
+from support.scripted_upstream import ScriptedUpstream, status
 
 pytestmark = pytest.mark.anyio
 
 RECIPES = Path(__file__).parent / "recipes"
 MORE = 'endpoints = ["messages"]\n[server]\nstreaming = true\n'
-USAGE = {"input_tokens": 4, "cache_creation_input_tokens": 3, "cache_read_input_tokens": 2, "output_tokens": 5}
-TOTAL = 14
-MESSAGE = {
-    "id": "msg_1",
-    "type": "message",
-    "role": "assistant",
-    "model": "upstream-demo",
-    "content": [{"type": "text", "text": "Hello there."}],
-    "stop_reason": "end_turn",
-    "stop_sequence": None,
-    "usage": USAGE,
-}
-EVENTS: list[dict[str, Any]] = [
-    {"type": "message_start", "message": MESSAGE | {"content": [], "stop_reason": None}},
-    {"type": "ping"},
-    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello "}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "there."}},
-    {"type": "content_block_stop", "index": 0},
-    {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": USAGE},
-    {"type": "message_stop"},
-]
-STREAM = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in EVENTS).encode()
-
-
-def by_request(upstream: ScriptedUpstream) -> Behaviour:
-    """Answer the last request as Anthropic would."""
-
-    async def behave(writer: asyncio.StreamWriter) -> None:
-        request = upstream.requests[-1]
-        if b"/count_tokens" in request.partition(b"\r\n")[0]:
-            await ok(b'{"input_tokens":8}')(writer)
-        elif b'"stream":true' in request:
-            await raw(http(STREAM, headers="content-type: text/event-stream\r\n"))(writer)
-        else:
-            await ok(json.dumps(MESSAGE).encode())(writer)
-
-    return behave
 
 
 async def test_answers_streams_counts_and_errors_are_what_the_sdk_expects(tmp_path: Path) -> None:
@@ -61,7 +24,8 @@ async def test_answers_streams_counts_and_errors_are_what_the_sdk_expects(tmp_pa
     good.mkdir()
     failing.mkdir()
     async with ScriptedUpstream() as upstream, ScriptedUpstream(status(500)) as broken:
-        upstream.behaviour = by_request(upstream)
+        reported: list[int] = []
+        upstream.behaviour = as_anthropic(upstream, reported)
         _, api_key = await prepared(good, upstream_url=upstream.base_url, more=MORE, tokens=100_000)
         _, other_key = await prepared(failing, upstream_url=broken.base_url, more=MORE)
         async with ServerProcess(good) as server, ServerProcess(failing) as other:
@@ -85,7 +49,7 @@ async def test_answers_streams_counts_and_errors_are_what_the_sdk_expects(tmp_pa
 async def run(api_key: str, good: str, failing: str, other_key: str) -> dict[str, Any]:
     """What the script prints."""
     process = await asyncio.create_subprocess_exec(
-        str(RECIPES / ".venv" / "bin" / "python"),
+        str(RECIPES / ".venv" / "libraries" / "bin" / "python"),
         "-W",
         "ignore",
         str(RECIPES / "messages.py"),
@@ -104,7 +68,7 @@ async def run(api_key: str, good: str, failing: str, other_key: str) -> dict[str
 
 async def test_the_table_of_documented_fields_is_that_of_this_sdk() -> None:
     process = await asyncio.create_subprocess_exec(
-        str(RECIPES / ".venv" / "bin" / "python"),
+        str(RECIPES / ".venv" / "libraries" / "bin" / "python"),
         "-c",
         "import json, support.anthropic_sdk as sdk; print(json.dumps(sdk.make_table()))",
         cwd=Path(__file__).parent.parent,

@@ -21,7 +21,7 @@ from support.gateways import Running, running
 pytestmark = pytest.mark.anyio
 
 RECIPES = Path(__file__).parent / "recipes"
-PYTHON = RECIPES / ".venv" / "bin" / "python"
+PYTHON = RECIPES / ".venv" / "libraries" / "bin" / "python"
 LLM = Path(sys.executable).parent / "llm"
 LOCAL = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 

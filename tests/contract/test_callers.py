@@ -9,25 +9,44 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 
-from support.api_keys import create_key, keys_of
+from support.api_keys import create_key, edit_key, keys_of
 from support.fakes import FakeClock
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, schema
 from tok0n.adapters.sql.sqlite.callers import SqliteCallers
 from tok0n.adapters.sql.sqlite.store import SqliteStore
-from tok0n.domain.accounts import ApiKey, KeyLimits
-from tok0n.domain.errors import InvalidApiKey
+from tok0n.domain import api_key
+from tok0n.domain.accounts import ApiKey, Caller, KeyLimits
+from tok0n.domain.budgets import KeyBudget, ResetPeriod
+from tok0n.domain.errors import AccountingFailed, InvalidApiKey
 from tok0n.ports.callers import Callers
 from tok0n.services.caller_cache import CallerCache
 
 pytestmark = pytest.mark.anyio
+
+LIMITS = KeyLimits(
+    expires_at_us=NOW_US + 10,
+    budgets=(
+        KeyBudget(id="bud_1", tokens=5),
+        KeyBudget(id="bud_2", tokens=3, period=ResetPeriod.DAY, token_class="premium", time_zone="Europe/Berlin"),
+    ),
+    models=("demo",),
+    endpoints=("chat", "embeddings"),
+    networks=("10.0.0.0/8", "::1/128"),
+    requests_per_minute=7,
+)
 
 
 async def execute(db: Opened, statement: Any) -> None:
     await db.store.write(lambda tx: tx.execute(statement) and None)
 
 
+def change_key(key: ApiKey, **values: object) -> Any:
+    columns = schema.api_key.c
+    return sa.update(schema.api_key).where(columns.id == key.id).values(**values, version=columns.version + 1)
+
+
 def revoke(key: ApiKey) -> Any:
-    return sa.update(schema.api_key).where(schema.api_key.c.id == key.id).values(revoked_at_us=NOW_US)
+    return change_key(key, revoked_at_us=NOW_US)
 
 
 async def test_lookups_at_once_each_get_their_own_caller(db: Opened) -> None:
@@ -39,19 +58,68 @@ async def test_lookups_at_once_each_get_their_own_caller(db: Opened) -> None:
 
 async def test_a_caller_has_the_limits_of_its_key(db: Opened) -> None:
     await db.key("a@x", tokens=1)
-    key, secret = await create_key(
-        db.accounts, "a@x", limits=KeyLimits(expires_at_us=NOW_US + 10, budget=5, models=("demo",))
+    key, secret = await create_key(db.accounts, "a@x", limits=LIMITS)
+    assert key.limits == LIMITS
+    found = await db.callers.find(api_key.digest(secret), now_us=NOW_US)
+    assert found == key.caller
+    assert found == Caller(
+        api_key_id=key.id,
+        account_id=key.account_id,
+        budgets=LIMITS.budgets,
+        models=("demo",),
+        endpoints=("chat", "embeddings"),
+        networks=("10.0.0.0/8", "::1/128"),
+        requests_per_minute=7,
+        expires_at_us=NOW_US + 10,
     )
-    del secret
-    assert key.caller.has_budget
-    assert (key.caller.models, key.caller.expires_at_us) == (("demo",), NOW_US + 10)
+
+
+async def test_a_suspended_account_and_a_disabled_key_have_a_caller_that_says_so(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=1)
+    await execute(db, change_key(key, disabled_at_us=NOW_US))
+    await execute(db, sa.update(schema.account).where(schema.account.c.id == account.id).values(status="suspended"))
+    caller = await db.callers.find(b"a@x", now_us=NOW_US)
+    assert caller is not None
+    assert (caller.is_disabled, caller.is_suspended, caller.key_version) == (True, True, 3)
+
+
+async def test_a_secret_that_has_ended_finds_nobody(db: Opened) -> None:
+    _, key = await db.key("a@x", tokens=1)
+    secret = schema.key_secret
+    values = {"api_key_id": key.id, "prefix": "tk0n_", "last_four": "1111", "created_at_us": NOW_US + 1}
+    await execute(db, sa.insert(secret).values(digest=b"second", **values))
+    await execute(db, sa.update(secret).where(secret.c.digest == b"a@x").values(ends_at_us=NOW_US + 5))
+    first, second = [await db.callers.find(digest, now_us=NOW_US + 4) for digest in (b"a@x", b"second")]
+    assert first is not None
+    assert second is not None
+    assert (first.api_key_id, first.expires_at_us) == (second.api_key_id, NOW_US + 5)
+    assert await db.callers.find(b"a@x", now_us=NOW_US + 5) is None
+    assert await db.callers.find(b"second", now_us=NOW_US + 5) == second
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"revoked_at_us": 1},
+        {"disabled_at_us": 1},
+        {"expires_at_us": 1},
+        {"models": "[]"},
+        {"endpoints": "[]"},
+        {"networks": "[]"},
+        {"requests_per_minute": 1},
+    ],
+    ids=lambda values: next(iter(values)),
+)
+async def test_the_database_rejects_a_change_of_a_key_without_a_new_version(db: Opened, values: dict[str, Any]) -> None:
+    _, key = await db.key("a@x", tokens=1)
+    with pytest.raises(AccountingFailed):
+        await execute(db, sa.update(schema.api_key).where(schema.api_key.c.id == key.id).values(**values))
+    await execute(db, change_key(key, **values))
 
 
 CHANGES: dict[str, Callable[[ApiKey], Any]] = {
     "revoked": revoke,
-    "expiry": lambda key: sa.update(schema.api_key).where(schema.api_key.c.id == key.id).values(expires_at_us=1),
-    "budget": lambda key: sa.update(schema.api_key).where(schema.api_key.c.id == key.id).values(budget=7),
-    "models": lambda key: sa.update(schema.api_key).where(schema.api_key.c.id == key.id).values(models='["demo"]'),
+    "changed": lambda key: change_key(key, expires_at_us=1),
     "account closed": lambda key: (
         sa.update(schema.account).where(schema.account.c.id == key.account_id).values(status="closed")
     ),
@@ -73,10 +141,10 @@ async def test_every_change_that_matters_is_reported_once(db: Opened, change: st
 
 
 async def test_a_request_is_no_change(db: Opened) -> None:
-    account, key = await db.key("a@x", tokens=1)
+    _, key = await db.key("a@x", tokens=1)
     start = await db.callers.changes(after=None)
     await db.accounts.grant(email="a@x", tokens=5, reason="x", now_us=NOW_US)
-    await db.accounts.rename_key(account_id=account.id, key_id=key.id, name="new")
+    await edit_key(db.accounts, key, name="new", note="mine")
     await db.callers.mark_used({key.id: NOW_US})
     assert await db.callers.changes(after=start.number) == start
 
@@ -154,7 +222,7 @@ async def processes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
                 yield first, second.callers
 
 
-@pytest.mark.parametrize("change", ["revoked", "expiry", "account closed"])
+@pytest.mark.parametrize("change", ["revoked", "changed", "account closed"])
 async def test_a_change_in_one_process_reaches_the_cache_of_another(
     processes: tuple[Opened, Callers], change: str
 ) -> None:

@@ -11,20 +11,17 @@ import msgspec
 import pytest
 
 from support.cancelling import cancelled_at_each_await
+from support.endpoint_cases import BILLED, CASES, CHAT_CASE, COUNT_CASE, EndpointCase
 from support.fakes import FakeClock, FakeUpstream
-from support.gateways import MODEL, InProcess, in_process
+from support.gateways import SERVING, InProcess, in_process
 from support.ledgers import ENGINES, schema
 from support.limiters import KINDS, open_limiter, slots
-from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.errors import Tok0nError, UpstreamFailed
 from tok0n.ports.upstream import UpstreamResponse
 from tok0n.services.verify_models import VerifyModels
 
 pytestmark = pytest.mark.anyio
 
-BODY = msgspec.json.encode(
-    {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_completion_tokens": 50}
-)
 NOT_REACHED = UpstreamFailed("It failed.", detail="refused", reached=False)
 
 
@@ -59,27 +56,33 @@ def ignoring_aborted_connections() -> Iterator[None]:
         loop.set_exception_handler(handler)
 
 
-async def call(gateway: InProcess) -> None:
-    new = gateway.pipeline.new_call("chat")
+async def call(gateway: InProcess, case: EndpointCase) -> None:
+    new = gateway.pipeline.new_call(case.name)
     caller = await gateway.pipeline.authenticate(new, gateway.authorization)
-    await gateway.pipeline.serve(CHAT, new, caller, BODY)
+    await gateway.pipeline.serve(case.endpoint, new, caller, case.body())
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+ENGINE_CASES = [
+    *(pytest.param("sqlite", case, id=f"sqlite-{case.name}") for case in CASES),
+    *(pytest.param("postgres", case, id=f"postgres-{case.name}") for case in (CHAT_CASE, COUNT_CASE)),
+]
+
+
+@pytest.mark.parametrize(("engine", "case"), ENGINE_CASES)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("answer", [None, NOT_REACHED], ids=["answered", "not reached"])
 async def test_a_call_that_is_cancelled_at_any_await_holds_nothing(
-    tmp_path: Path, kind: str, engine: str, answer: Tok0nError | None
+    tmp_path: Path, kind: str, engine: str, case: EndpointCase, answer: Tok0nError | None
 ) -> None:
     clock = FakeClock()
-
+    upstream = FakeUpstream(answer or UpstreamResponse(status=200, body=case.answer_body))
     async with (
         open_limiter(kind, clock, key=10**6, user=1, upstream=10**6) as limiter,
-        in_process(tmp_path, FakeUpstream(answer), clock=clock, limiter=limiter, engine=engine) as gateway,
+        in_process(tmp_path, upstream, clock=clock, limiter=limiter, engine=engine) as gateway,
     ):
         (account,) = await gateway.db.rows(schema.account)
         runs = 0
-        async for run in cancelled_at_each_await(lambda: call(gateway)):
+        async for run in cancelled_at_each_await(lambda: call(gateway, case)):
             task = run
             runs += 1
             rows = await gateway.db.rows(schema.request)
@@ -89,6 +92,8 @@ async def test_a_call_that_is_cancelled_at_any_await_holds_nothing(
             await gateway.db.store.probe()
         assert runs > (5 if kind == "redis" else 4), "lookup, admission, reservation, upstream, settlement or release"
         assert type(task.exception()) is (type(answer) if answer else type(None))
+        assert {row["endpoint"] for row in rows} == {case.name}
+        assert {row["charged"] for row in rows} <= {0, case.charged}
         assert await gateway.posted() == 1_000_000 - sum(row["charged"] for row in rows)
         assert (await gateway.db.ledger.audit()).ok
 
@@ -104,7 +109,7 @@ async def test_a_call_with_a_key_that_has_changed_holds_nothing_when_it_is_cance
         new = gateway.pipeline.new_call("chat")
         caller = await gateway.pipeline.authenticate(new, gateway.authorization)
         stale = msgspec.structs.replace(caller, key_version=caller.key_version + 1)
-        await gateway.pipeline.serve(CHAT, new, stale, BODY)
+        await gateway.pipeline.serve(CHAT_CASE.endpoint, new, stale, CHAT_CASE.body())
 
     async with (
         open_limiter(kind, clock, key=10**6, user=1, upstream=10**6) as limiter,
@@ -135,7 +140,7 @@ async def test_a_verification_that_never_reached_the_upstream_holds_no_global_sl
         in_process(tmp_path, upstream, clock=clock, limiter=limiter, engine=engine) as gateway,
     ):
         verify = VerifyModels(
-            endpoints=[CHAT],
+            endpoints=[case.endpoint for case in BILLED],
             models=gateway.db.models,
             upstreams={"fake": upstream},
             limiter=limiter,
@@ -144,10 +149,10 @@ async def test_a_verification_that_never_reached_the_upstream_holds_no_global_sl
         )
 
         def verification() -> Coroutine[Any, Any, Any]:
-            return verify(MODEL)
+            return verify(SERVING)
 
         with ignoring_aborted_connections():
             async for _ in cancelled_at_each_await(verification):
                 assert (await slots(limiter, clock, ""))[1] == upstream.cancelled
-        await verify(MODEL)
+        await verify(SERVING)
         assert (await slots(limiter, clock, ""))[1] == upstream.cancelled

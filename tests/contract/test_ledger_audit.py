@@ -8,6 +8,8 @@ import sqlalchemy as sa
 
 from support.ledgers import NOW_US, Opened, new, outcome, schema, used
 from tok0n.adapters.sql import audit
+from tok0n.domain.accounts import KeyLimits
+from tok0n.domain.budgets import KeyBudget, periods_at
 from tok0n.domain.errors import (
     AccountingFailed,
 )
@@ -15,11 +17,11 @@ from tok0n.domain.ledger import US_AN_HOUR
 
 pytestmark = pytest.mark.anyio
 
-INSERT_ENTRY = "INSERT INTO ledger_entry (account_id, kind, amount, posted_after, created_at_us) SELECT id,"
+INSERT_ENTRY = "INSERT INTO ledger_entry (account_id, number, kind, amount, posted_after, created_at_us) SELECT id,"
 
-USAGE_WITHOUT_REQUEST = f"{INSERT_ENTRY} 'usage', -1, 1, 1 FROM account"
+USAGE_WITHOUT_REQUEST = f"{INSERT_ENTRY} 2, 'usage', -1, 1, 1 FROM account"
 
-GRANT_OUT_OF_LINE = f"{INSERT_ENTRY} 'grant', 7, 999, 1 FROM account"
+GRANT_OUT_OF_LINE = f"{INSERT_ENTRY} 2, 'grant', 7, 999, 1 FROM account"
 
 
 async def test_the_database_rejects_edits_of_final_rows(db: Opened) -> None:
@@ -30,9 +32,9 @@ async def test_the_database_rejects_edits_of_final_rows(db: Opened) -> None:
         "UPDATE ledger_entry SET amount = 2",
         "DELETE FROM ledger_entry",
         "UPDATE request SET charged = 1",
-        "UPDATE account SET pending = -1",
-        "UPDATE account SET posted = -1",
-        "UPDATE account SET pending = posted + 1",
+        "UPDATE wallet SET pending = -1",
+        "UPDATE wallet SET posted = -1",
+        "UPDATE wallet SET pending = posted + 1",
         USAGE_WITHOUT_REQUEST,
     ):
         sql = sa.text(statement)
@@ -43,8 +45,10 @@ async def test_the_database_rejects_edits_of_final_rows(db: Opened) -> None:
 
 async def test_the_database_rejects_a_second_reversal_of_a_request(db: Opened) -> None:
     await db.key("a@x", tokens=1_000)
-    reversal = "INSERT INTO ledger_entry (account_id, kind, amount, posted_after, created_at_us, reverses_request_id)"
-    statement = sa.text(f"{reversal} SELECT id, 'adjustment', 1, 1, 1, 'r1' FROM account")
+    reversal = (
+        "INSERT INTO ledger_entry (account_id, number, kind, amount, posted_after, created_at_us, reverses_request_id)"
+    )
+    statement = sa.text(f"{reversal} SELECT id, 2, 'adjustment', 1, 1, 1, 'r1' FROM account")
     await db.store.write(lambda tx: tx.execute(statement))
     with pytest.raises(AccountingFailed):
         await db.store.write(lambda tx: tx.execute(statement))
@@ -53,15 +57,36 @@ async def test_the_database_rejects_a_second_reversal_of_a_request(db: Opened) -
 @pytest.mark.parametrize(
     ("damage", "what"),
     [
-        ("UPDATE account SET posted = posted + 1", "posted is not the sum of the entries"),
-        ("UPDATE account SET pending = pending + 1", "pending is not the sum of the reservations"),
+        ("UPDATE wallet SET posted = posted + 1", "posted is not the sum of the entries"),
+        ("UPDATE wallet SET pending = pending + 1", "pending is not the sum of the reservations"),
         ("UPDATE request SET reserved = reserved + 1 WHERE id = 'open'", "pending is not the sum of the reservations"),
         (GRANT_OUT_OF_LINE, "posted_after is not the running sum"),
+        (GRANT_OUT_OF_LINE.replace("2,", "4,", 1), "its number does not follow the previous one"),
+        ("UPDATE wallet SET entries = entries + 1", "the number of entries is not the number of the last one"),
+        (
+            "INSERT INTO wallet SELECT id, 'other', 5, 0, 0 FROM account",
+            "posted is not the sum of the entries",
+        ),
+        (
+            "UPDATE budget_period SET spent = spent + 1",
+            "the tokens that the budget has spent are not the sum of its requests",
+        ),
+        (
+            "UPDATE budget_period SET pending = pending + 1",
+            "the tokens that the budget has reserved are not the sum of its requests",
+        ),
+        (
+            "INSERT INTO budget_period (budget_id, starts_at_us, spent, pending) VALUES ('another', 0, 4, 0)",
+            "the tokens that the budget has spent are not the sum of its requests",
+        ),
+        ("UPDATE request SET token_class = 'other' WHERE id = 'open'", "pending is not the sum of the reservations"),
     ],
 )
 async def test_the_audit_names_every_difference(db: Opened, damage: str, what: str) -> None:
-    account, key = await db.key("a@x", tokens=1000)
-    await db.ledger.reserve(new("open", account.id, key.id, 10))
+    account, key = await db.key("a@x", tokens=1000, limits=KeyLimits(budgets=(KeyBudget(id="b", tokens=500),)))
+    open_request = new("open", account.id, key.id, 10)
+    periods = periods_at(key.limits.budgets, "standard", NOW_US)
+    await db.ledger.reserve(msgspec.structs.replace(open_request, periods=periods))
     assert (await db.ledger.audit()).ok
     await db.store.write(lambda tx: tx.execute(sa.text(damage)) and None)
     report = await db.ledger.audit()
@@ -74,7 +99,7 @@ async def test_the_audit_finds_a_charge_without_its_entry(db: Opened) -> None:
     await db.ledger.reserve(new("r1", account.id, key.id, 10))
     forged = (
         "UPDATE request SET status = 'SETTLED', charged = 4, total_tokens = 4, resolved_at_us = 1 WHERE id = 'r1'",
-        "UPDATE account SET pending = 0",
+        "UPDATE wallet SET pending = 0",
     )
     for statement in forged:
         sql = sa.text(statement)
@@ -107,7 +132,7 @@ async def test_the_usage_of_each_hour_is_counted_with_the_charge(db: Opened) -> 
 async def test_an_audit_beside_writers_finds_no_false_difference(db: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ENTRIES_PER_STEP", "REQUESTS_PER_STEP"):
         monkeypatch.setattr(audit, name, 100)
-    for name in ("IDS_PER_STEP", "ACCOUNTS_PER_STEP", "KEYS_PER_STEP"):
+    for name in ("IDS_PER_STEP", "ACCOUNTS_PER_STEP", "PERIODS_PER_STEP"):
         monkeypatch.setattr(audit, name, 3)
     callers = [await db.key(f"{number}@x", tokens=100_000) for number in range(7)]
     has_ended = False

@@ -14,7 +14,7 @@ from support.spending import reserve, spend
 from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.domain.errors import AlreadyExists, AlreadySubmitted, LimitReached, NotFound
 from tok0n.domain.forms import Submission
-from tok0n.domain.ledger import Balance, Release
+from tok0n.domain.ledger import STANDARD, Balance, Release
 from tok0n.domain.orders import (
     CHECKOUT_LIFE_US,
     OPEN_CHECKOUTS_MAX,
@@ -26,6 +26,7 @@ from tok0n.domain.orders import (
     Order,
     Outcome,
     Payment,
+    Redeemed,
 )
 from tok0n.domain.packs import Pack
 
@@ -121,8 +122,10 @@ async def test_every_order_of_events_ends_alike(orders: SqlOrders, db: Opened) -
         email = f"{number}@x"
         account = await db.accounts.create(email=email, tokens=0, now_us=NOW_US)
         order = await record(orders, await ordered(orders, account.id), *events)
-        ends.add(((await db.accounts.get(email)).balance.posted, await orders.debt(account.id), order.applied.refund))
-    assert ends == {(500, 0, 500)}
+        ends.add(
+            ((await db.accounts.get(email)).balance.posted, await orders.debts(account.id) == {}, order.applied.refund)
+        )
+    assert ends == {(500, True, 500)}
     assert (await db.ledger.audit()).ok
 
 
@@ -143,14 +146,14 @@ async def test_what_is_spent_becomes_a_debt_and_the_balance_stays_above_zero(ord
     held = await reserve(db, account_id=account.id, key_id=key.id, tokens=101, model="demo", at_us=NOW_US)
     await record(orders, order, Payment(refunded_cents=500))
     assert await balance(db) == Balance(posted=101, pending=101), "what a call in flight has reserved is not taken"
-    assert await orders.debt(account.id) == 699
+    assert await orders.debts(account.id) == {STANDARD: 699}
     assert not (await orders.get(order.id)).is_settled
     assert (await db.ledger.audit()).ok
     await db.ledger.release(Release(request_id=held, code="upstream_error", dispatched=True, resolved_at_us=NOW_US))
     assert (await record(orders, order, Payment())).is_settled
-    assert (await balance(db), await orders.debt(account.id)) == (Balance(posted=0, pending=0), 699)
+    assert (await balance(db), await orders.debts(account.id)) == (Balance(posted=0, pending=0), {STANDARD: 699})
     await record(orders, await ordered(orders, account.id), PAID)
-    assert (await balance(db), await orders.debt(account.id)) == (Balance(posted=301, pending=0), 0)
+    assert (await balance(db), await orders.debts(account.id)) == (Balance(posted=301, pending=0), {})
     assert (await entries(db))[-2:] == [("purchase", 1_000), ("adjustment", -699)]
     assert (await db.ledger.audit()).ok
 
@@ -294,8 +297,8 @@ async def test_a_code_form_that_is_submitted_many_times_at_once_grants_once_and_
         for _ in range(20)
     ]
     results = await asyncio.gather(*tries)
-    assert results.count(50) == 1
-    assert {one.result for one in results if isinstance(one, AlreadySubmitted)} == {"50"}
+    assert results.count(Redeemed(tokens=50)) == 1
+    assert {one.result for one in results if isinstance(one, AlreadySubmitted)} == {"50 standard"}
     assert (await balance(db)).posted == 50
 
 
@@ -307,8 +310,8 @@ async def test_a_code_is_redeemed_once_by_each_and_no_more_than_allowed(orders: 
         )
     tries = [orders.redeem(account_id=account.id, digest=b"code", now_us=NOW_US) for account in accounts for _ in "xyz"]
     results = await asyncio.gather(*tries, return_exceptions=True)
-    assert results.count(50) == 3
-    assert {type(result) for result in results if result != 50} == {NotFound, AlreadyExists}
+    assert results.count(Redeemed(tokens=50)) == 3
+    assert {type(result) for result in results if result != Redeemed(tokens=50)} == {NotFound, AlreadyExists}
     balances = [(await db.accounts.get(account.email)).balance.posted for account in accounts]
     assert sorted(balances) == [0, 0, 50, 50, 50]
     for digest in (b"old", b"none"):

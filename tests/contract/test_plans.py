@@ -3,15 +3,18 @@
 That holds with and without statistics.
 """
 
+import asyncio
 import itertools
+import re
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
 from support import past
 from support.leases import PROCESS_ID, move_lease
-from support.ledgers import NOW_US, Opened, new, schema, used
-from support.plans import explained
+from support.ledgers import NOW_US, Opened, new, outcome, released, schema, used
+from support.plans import explained, scans_of
 from support.rolling_up import roll_up
 from tok0n.adapters.sql.postgres.lease import PostgresLease
 from tok0n.adapters.sql.postgres.store import PostgresStore
@@ -21,8 +24,13 @@ from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.notices import SqlNotices
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.users import SqlUsers
+from tok0n.adapters.sql.shared_callers import FIND
+from tok0n.adapters.sql.sqlite.store import SqliteStore
+from tok0n.adapters.sql.store import by_index
+from tok0n.domain.budgets import BudgetPeriod
+from tok0n.domain.errors import AlreadyResolved, KeyChanged
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_AN_HOUR, RequestStatus
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_AN_HOUR, NewReservation, Receipt, RequestStatus
 
 DAYS = 40
 REQUESTS = 20_000
@@ -52,11 +60,71 @@ async def test_refilling_a_limiter_reads_only_recent_and_pending_requests(large:
     assert scans == []
 
 
+def in_period(number: int) -> NewReservation:
+    """Return a reservation that counts in a new period and in an old one of the key's budget."""
+    budget = past.budget_id(number)
+    periods = (BudgetPeriod(budget, NOW_US, NOW_US + 1), BudgetPeriod(budget, 3, 4))
+    reservation = new(f"req_{100 + number:032}", past.account_id(number), past.key_id(number), 10)
+    return msgspec.structs.replace(reservation, periods=periods)
+
+
+async def test_every_hot_statement_finds_its_rows_by_index_on_sqlite(large: Opened) -> None:
+    """PostgreSQL's are in one function, which `test_postgres_ledger.py` covers."""
+    if not isinstance(large.store, SqliteStore):
+        return
+    await large.accounts.revoke_key(account_id=past.account_id(9), key_id=past.key_id(9), now_us=NOW_US)
+    statements: list[str] = []
+    large.store._connection.set_trace_callback(statements.append)
+    await asyncio.gather(*(large.ledger.reserve(in_period(number)) for number in range(9)))
+    ends = [outcome(large.ledger.reserve(in_period(9)))]
+    ends += [outcome(large.ledger.settle(used(f"req_{100 + number:032}", 5 + 3 * number))) for number in range(5)]
+    ends += [outcome(large.ledger.release(released(f"req_{100 + number:032}"))) for number in range(4, 9)]
+    ends += [outcome(large.ledger.settle(used(f"req_{number:032}", 10 * number + 1))) for number in (1, 1, 2)]
+    results = await asyncio.gather(*ends)
+    large.store._connection.set_trace_callback(None)
+    assert {type(result) for result in results} == {KeyChanged, Receipt, AlreadyResolved, type(None)}
+    hot = [text for text in statements if text.lstrip().startswith(("SELECT", "UPDATE", "INSERT"))]
+    for table in ("wallet", "request", "ledger_entry", "usage_hour", "key_budget", "budget_period", "api_key"):
+        assert any(re.search(rf"\b{table}\b", text) for text in hot), table
+    assert await large.store.read(lambda tx: scans_of(tx, hot)) == []
+    assert (await large.ledger.audit()).ok
+
+
+async def test_callers_are_found_by_the_digests_of_their_secrets(large: Opened) -> None:
+    literal = "x'{}'" if isinstance(large.store, SqliteStore) else "'\\x{}'"
+    digests = ", ".join(literal.format(past.digest(number).hex()) for number in (1, 2))
+
+    def fn(tx: sa.Connection) -> list[str]:
+        by_index(tx)  # as the connection of `PostgresCallers` does
+        return scans_of(tx, [f"{FIND} IN ({digests})"])
+
+    assert await large.store.read(fn) == []
+    caller = await large.callers.find(past.digest(1), now_us=NOW_US)
+    assert caller is not None
+    assert [budget.id for budget in caller.budgets] == [past.budget_id(1)]
+
+
+async def test_the_pages_of_a_key_read_its_own_rows_alone(large: Opened) -> None:
+    history, account_id, key_id = SqlHistory(large.store), past.account_id(1), past.key_id(1)
+    await large.ledger.reserve(in_period(1))
+    changes = sa.select(schema.activity).where(schema.activity.c.account_id == account_id, schema.activity.c.id < 9_000)
+    with explained() as scans:
+        (use,) = await history.budget_uses(account_id, key_id, now_us=NOW_US)
+        assert (await history.key(account_id, key_id)).limits.budgets == (use.budget,)
+        assert (await history.wallets(account_id))["standard"].pending == 20
+        assert (await large.accounts.get("1@x")).id == account_id
+        assert [key.id for key in await large.accounts.list_keys(account_id)] == [key_id]
+        newest = changes.order_by(schema.activity.c.id.desc()).limit(8)
+        assert len(await large.store.read(lambda tx: tx.execute(newest).all())) == 8
+    assert scans == []
+
+
 async def test_expiring_reads_only_pending_requests(large: Opened) -> None:
+    await large.ledger.reserve(msgspec.structs.replace(in_period(1), expires_at_us=NOW_US + 1))
     with explained() as scans:
         assert await large.ledger.expire(now_us=NOW_US, rows_max=10) == 0
         assert await large.ledger.expire(now_us=NOW_US + 10**7, rows_max=10) == 10
-        assert await large.ledger.recover(now_us=NOW_US + 10**7) == 40
+        assert await large.ledger.recover(now_us=NOW_US + 10**7) == 41
     assert scans == []
     assert (await large.ledger.audit()).ok
 
@@ -157,6 +225,9 @@ async def test_requests_and_entries_are_read_page_by_page(spread: Opened) -> Non
             assert len(rows) == (16 if status in {None, RequestStatus.SETTLED} else 0)
         entries = await history.entries(account_id, before=None, rows_max=8)
         assert await history.entries(account_id, before=entries[-1].id, rows_max=8)
+        for token_class, rows_found in (("standard", 8), ("none", 0)):
+            found = await history.entries(account_id, before=None, rows_max=8, token_class=token_class)
+            assert len(found) == rows_found
         await history.balance(account_id)
         await spread.accounts.list_keys(account_id)
     assert scans == []

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from support.cancelling import CancelAt, cancelled_at_each_await
+from support.endpoint_cases import STREAMS, EndpointCase, by_name, parse_events
 from support.fakes import FakeClock, FakeStream, FakeUpstream
 from support.gateways import InProcess, in_process
 from support.ledgers import ENGINES, schema
 from support.limiters import KINDS, open_limiter, slots
-from support.streaming import BODY, DONE, REPORT, ROLE, STOP, Client, StreamingReader, chunk
-from tok0n.domain.endpoints.chat import CHAT
+from support.streaming import Client, streaming_reader
 from tok0n.domain.errors import Tok0nError, UpstreamFailed
 from tok0n.services.pipeline import Pipeline
 from tok0n.services.relay import StreamedAnswer
@@ -27,8 +27,9 @@ BROKEN = UpstreamFailed("The upstream provider closed the connection.", detail="
 class AnsweringUpstream(FakeUpstream):
     """Sends a whole stream as soon as one is read, piece by piece. A broken one fails after its first content."""
 
-    def __init__(self, *, is_broken: bool) -> None:
+    def __init__(self, case: EndpointCase, *, is_broken: bool) -> None:
         super().__init__()
+        self.case = case
         self.is_broken = is_broken
         self.answering: set[asyncio.Task[None]] = set()
 
@@ -40,7 +41,9 @@ class AnsweringUpstream(FakeUpstream):
 
     async def _answer(self) -> None:
         stream: FakeStream = await self.next_stream()
-        for piece in (ROLE, chunk("Hi"), *([] if self.is_broken else [STOP, REPORT + DONE])):
+        pieces = self.case.streaming
+        ends = [] if self.is_broken else [pieces.complete, pieces.terminal]
+        for piece in (pieces.beginning, pieces.content("Hi"), *filter(None, ends)):
             await asyncio.sleep(0)
             stream.send(piece)
         if self.is_broken:
@@ -54,10 +57,10 @@ class AnsweringUpstream(FakeUpstream):
         self.streams.clear()
 
 
-async def call(gateway: InProcess) -> StreamedAnswer:
-    new = gateway.pipeline.new_call("chat")
+async def call(gateway: InProcess, case: EndpointCase) -> StreamedAnswer:
+    new = gateway.pipeline.new_call(case.name)
     caller = await gateway.pipeline.authenticate(new, gateway.authorization)
-    answer = await gateway.pipeline.serve(CHAT, new, caller, BODY)
+    answer = await gateway.pipeline.serve(case.endpoint, new, caller, case.body(is_stream=True))
     assert isinstance(answer, StreamedAnswer)
     return answer
 
@@ -79,39 +82,41 @@ async def check_nothing_is_held(gateway: InProcess, clock: FakeClock) -> list[di
     return rows
 
 
+@pytest.mark.parametrize("case", STREAMS, ids=by_name)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("is_broken", [False, True], ids=["whole", "broken"])
 async def test_a_stream_whose_handler_is_cancelled_at_any_await_goes_on_and_is_charged(
-    tmp_path: Path, kind: str, engine: str, *, is_broken: bool
+    tmp_path: Path, kind: str, engine: str, case: EndpointCase, *, is_broken: bool
 ) -> None:
     clock = FakeClock()
-    upstream = AnsweringUpstream(is_broken=is_broken)
+    upstream = AnsweringUpstream(case, is_broken=is_broken)
     async with (
         open_limiter(kind, clock, key=10**6, user=1, upstream=10**6) as limiter,
         in_process(
-            tmp_path, upstream, clock=clock, limiter=limiter, engine=engine, make_reader=StreamingReader
+            tmp_path, upstream, clock=clock, limiter=limiter, engine=engine, make_reader=streaming_reader
         ) as gateway,
     ):
         rows: list[dict[str, Any]] = []
-        async for run in cancelled_at_each_await(lambda: call(gateway)):
+        async for run in cancelled_at_each_await(lambda: call(gateway, case)):
             if not run.cancelled():
                 run.result().body.leave()
             before, rows = rows, await check_nothing_is_held(gateway, clock)
-            assert [row["charged"] for row in rows if row not in before] in ([], [0 if is_broken else 12])
+            assert [row["charged"] for row in rows if row not in before] in ([], [0 if is_broken else case.charged])
         assert len(rows) > 1
         assert await gateway.posted() == 1_000_000 - sum(row["charged"] for row in rows)
         assert (await gateway.db.ledger.audit()).ok
 
 
+@pytest.mark.parametrize("case", STREAMS, ids=by_name)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("is_broken", [False, True], ids=["whole", "broken"])
 async def test_a_stream_that_is_cancelled_at_any_await_tells_its_client_truly_whether_it_was_charged(
-    tmp_path: Path, kind: str, engine: str, monkeypatch: pytest.MonkeyPatch, *, is_broken: bool
+    tmp_path: Path, kind: str, engine: str, case: EndpointCase, monkeypatch: pytest.MonkeyPatch, *, is_broken: bool
 ) -> None:
     clock = FakeClock()
-    upstream = AnsweringUpstream(is_broken=is_broken)
+    upstream = AnsweringUpstream(case, is_broken=is_broken)
     admitted = Pipeline._admitted
     at: CancelAt
 
@@ -124,14 +129,14 @@ async def test_a_stream_that_is_cancelled_at_any_await_tells_its_client_truly_wh
     async with (
         open_limiter(kind, clock, key=10**6, user=1, upstream=10**6) as limiter,
         in_process(
-            tmp_path, upstream, clock=clock, limiter=limiter, engine=engine, make_reader=StreamingReader
+            tmp_path, upstream, clock=clock, limiter=limiter, engine=engine, make_reader=streaming_reader
         ) as gateway,
     ):
         rows: list[dict[str, Any]] = []
         for n in itertools.count(1):
             client = Client()
             with contextlib.suppress(Tok0nError):
-                answer = await call(gateway)
+                answer = await call(gateway, case)
                 answer.body.attach(client)
                 client.received += answer.body.take()
                 await answer.task
@@ -139,7 +144,7 @@ async def test_a_stream_that_is_cancelled_at_any_await_tells_its_client_truly_wh
                 answer.body.close()
             before, rows = rows, await check_nothing_is_held(gateway, clock)
             is_charged = any(row["charged"] for row in rows if row not in before)
-            assert client.received.endswith(DONE) is is_charged
+            assert any(map(case.streaming.is_end, parse_events(client.received))) is is_charged
             if at.suspensions < n:
                 break
         assert n > 3, "admission or reservation, upstream, settlement or release"

@@ -1,16 +1,20 @@
-"""What customers write and what secrets there are is nowhere: not in the database, its WAL, or the logs at debug."""
+"""What customers write and what secrets there are is nowhere: not in the database, its WAL, or the logs at debug.
+
+A server gets every kind of call of every endpoint.
+"""
 
 import asyncio
+import contextlib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from support.fakes import ANSWER
+from support.endpoint_cases import CASES, SERVED, STREAMS, EndpointCase, StreamCase, chunk
 from support.gateways import ServerProcess, funded, prepared
-from support.http import chat, chat_body
+from support.http import call
 from support.scripted_upstream import FAULTS, ScriptedUpstream, hang, ok, status
-from support.streaming import DONE, REPORT, ROLE, STOP, chunk
 from support.streaming_client import StreamClient
 from support.streaming_upstream import StreamingUpstream
 
@@ -18,74 +22,94 @@ pytestmark = pytest.mark.anyio
 
 PROMPT = "canary-prompt-7f3a9c"
 ANSWERED = "canary-answer-51be02"
-LINES = 15
-"""The requests that `everything` makes and that are answered."""
+MORE = f'{SERVED}[server]\nstreaming = true\n[logs]\nlevel = "debug"\nformat = "json"\n'
 
 UPSTREAM_KEY = "sk-operator-secret-123456"
 
 
 async def test_no_content_and_no_secret_is_ever_kept(tmp_path: Path) -> None:
-    answer = ANSWER.replace(b"Hello.", ANSWERED.encode())
-    async with ScriptedUpstream(ok(answer)) as upstream:
-        more = '[logs]\nlevel = "debug"\nformat = "json"\n'
+    async with ScriptedUpstream() as upstream:
+        more = MORE.replace("streaming = true", "streaming = false")
         api_key = await funded(tmp_path, upstream_url=upstream.base_url, tokens=1_000_000, more=more)
         async with ServerProcess(tmp_path) as server:
-            await everything(server.base_url, api_key, upstream, answer)
+            answered = 0
+            for case in CASES:
+                answered += await everything(case, server.base_url, api_key, upstream)
             async with asyncio.timeout(10):
-                while server.log.read_bytes().count(b"req_") < LINES:
+                while server.log.read_bytes().count(b'"event":"request"') < answered:
                     await asyncio.sleep(0)
             await server.kill()
     assert_nothing_is_kept(tmp_path, api_key)
 
 
 async def test_no_content_of_a_stream_is_ever_kept(tmp_path: Path) -> None:
-    more = '[server]\nstreaming = true\n[logs]\nlevel = "debug"\nformat = "json"\n'
     async with StreamingUpstream() as upstream:
-        _, api_key = await prepared(tmp_path, upstream_url=upstream.base_url, more=more)
+        _, api_key = await prepared(tmp_path, upstream_url=upstream.base_url, more=MORE)
         async with ServerProcess(tmp_path) as server:
-            await every_stream(server.base_url, api_key, upstream)
+            streams = 0
+            for case in STREAMS:
+                streams += await every_stream(case, server.base_url, api_key, upstream)
             async with asyncio.timeout(10):
-                while server.log.read_bytes().count(b'"stream":true') < 2 * len(stream_ends()):
+                while server.log.read_bytes().count(b'"stream":true') < streams:
                     await asyncio.sleep(0)
-            async with StreamClient(server.base_url, api_key, stream_body()) as client:
-                (await upstream.next()).send(chunk(ANSWERED))
-                await client.begun()
+            async with contextlib.AsyncExitStack() as stack:
+                for case in STREAMS:
+                    client = StreamClient(server.base_url, api_key, stream_body(case), case=case)
+                    await stack.enter_async_context(client)
+                    (await upstream.next()).send(case.streaming.beginning + case.streaming.content(ANSWERED))
+                    await client.begun()
                 await server.kill()
     assert_nothing_is_kept(tmp_path, api_key)
 
 
-def stream_body() -> bytes:
-    return chat_body(PROMPT, user=PROMPT, stream=True, stream_options={"include_usage": True})
+EXTRAS: dict[str, dict[str, Any]] = {
+    "chat": {"user": PROMPT, "metadata": {"a": PROMPT}, "stop": [PROMPT]},
+    "embeddings": {"user": PROMPT},
+    "responses": {"user": PROMPT, "metadata": {"a": PROMPT}, "instructions": PROMPT},
+    "messages": {"metadata": {"user_id": PROMPT}, "system": PROMPT, "stop_sequences": [PROMPT]},
+    "count_tokens": {"system": PROMPT},
+}
+"""More fields of a request that hold what a customer writes."""
 
 
-def stream_ends() -> list[bytes]:
+def stream_body(case: EndpointCase) -> bytes:
+    return case.body(PROMPT, is_stream=True, **EXTRAS[case.name])
+
+
+def stream_ends(stream: StreamCase) -> list[bytes]:
     """What an upstream sends last: the end of an answer, and every kind of failure whose events hold content."""
     words = f"{PROMPT} {ANSWERED} {UPSTREAM_KEY}"
     error = {"message": words, "type": ANSWERED, "code": PROMPT}
+    data: list[object] = [{"error": error}, {"error": error | {"code": 400}}, [{words: words}], {"choices": [words]}]
+    data += [{"choices": [{"error": error}]}, {"type": words}, {"type": "error", "error": error}]
+    data += [{"type": "response.failed", "response": {"error": error}}, {"type": "message_start", "message": words}]
     return [
-        STOP + REPORT + DONE,
-        chunk(ANSWERED)[:-10],
+        stream.end,
+        stream.failure({"message": words}),
+        stream.without_usage,
+        stream.content(ANSWERED)[:-10],
         b"data: " + words.encode() + b"\n\n",
-        b"data: %b\n\n" % msgspec.json.encode({"error": error}),
-        b"data: %b\n\n" % msgspec.json.encode({"error": error | {"code": 400}}),
-        b"data: %b\n\n" % msgspec.json.encode([{words: words}]),
-        b"data: %b\n\n" % msgspec.json.encode({"choices": [words]}),
-        b"data: %b\n\n" % msgspec.json.encode({"choices": [{"error": error}]}),
+        *(b"data: %b\n\n" % msgspec.json.encode(values) for values in data),
         words.encode() + b": \xff\n\n",
         f"event: {words}\ndata: 1\n\n".encode(),
-        STOP + chunk(choices=[], usage={words: words, "total_tokens": words}) + DONE,
+        chunk(choices=[], usage={words: words, "total_tokens": words}) + stream.without_usage,
+        b'data: {"type":"message_delta","delta":{"stop_reason":"%b"},"usage":{"%b":"%b"}}\n\n'
+        % (ANSWERED.encode(), words.encode(), words.encode()),
     ]
 
 
-async def every_stream(base_url: str, api_key: str, upstream: StreamingUpstream) -> None:
-    """Streams with each ending, before and after content, whose client stays to the end."""
-    for end in stream_ends():
-        for beginning in (ROLE, chunk(ANSWERED)):
-            async with StreamClient(base_url, api_key, stream_body()) as client:
+async def every_stream(case: EndpointCase, base_url: str, api_key: str, upstream: StreamingUpstream) -> int:
+    """Streams with each ending, before and after content, whose client stays to the end. Returns how many."""
+    stream = case.streaming
+    beginnings = (stream.beginning, stream.beginning + stream.content(ANSWERED))
+    for end in stream_ends(stream):
+        for beginning in beginnings:
+            async with StreamClient(base_url, api_key, stream_body(case), case=case) as client:
                 (await upstream.next()).complete(beginning + end)
                 async with asyncio.timeout(10):
                     assert await client.reader.readline()
                 await client.reset()
+    return len(beginnings) * len(stream_ends(stream))
 
 
 def assert_nothing_is_kept(folder: Path, api_key: str) -> None:
@@ -98,32 +122,46 @@ def assert_nothing_is_kept(folder: Path, api_key: str) -> None:
             assert secret.encode("utf-16-le") not in content, (path.name, secret)
 
 
-async def everything(base_url: str, api_key: str, upstream: ScriptedUpstream, answer: bytes) -> None:
-    """Good calls, bad ones, and every kind of failure whose answer holds content."""
-    body = chat_body(PROMPT, user=PROMPT, metadata={"a": PROMPT}, stop=[PROMPT])
-    assert (await chat(base_url, api_key, body)).status == 200
-    for broken in (body[:-1], body + b"x", body.replace(b'"stop"', PROMPT.encode()), chat_body(**{PROMPT: PROMPT})):
-        assert (await chat(base_url, api_key, broken)).status == 400
-    assert (await chat(base_url, api_key, chat_body(model=PROMPT))).status == 400
-    wrong_key = api_key[:-1] + ("1" if api_key.endswith("0") else "0")
-    assert (await chat(base_url, wrong_key, body)).status == 401
+async def everything(case: EndpointCase, base_url: str, api_key: str, upstream: ScriptedUpstream) -> int:
+    """Good calls, bad ones, and every kind of failure whose answer holds content. Returns how many were answered."""
+    answered = 0
+
+    async def asked(body: bytes, *statuses: int, key: str = api_key) -> None:
+        nonlocal answered
+        got = await call(case, base_url, key, body)
+        assert got.status in statuses, (case.name, got)
+        answered += 1
+
+    unknown: dict[str, Any] = {PROMPT: PROMPT}
+    answer = case.answer(ANSWERED)
+    upstream.behaviour = ok(msgspec.json.encode(answer))
+    body = case.body(PROMPT, **EXTRAS[case.name])
+    await asked(body, 200)
+    for broken in (body[:-1], body + b"x", body.replace(b'"model"', PROMPT.encode()), case.body(**unknown)):
+        await asked(broken, 400)
+    await asked(case.body(model=PROMPT), 400)
+    await asked(body, 401, key=api_key[:-1] + ("1" if api_key.endswith("0") else "0"))
     echo = msgspec.json.encode({"error": {"message": f"{PROMPT} {UPSTREAM_KEY}", "type": PROMPT, "code": ANSWERED}})
+    whole = msgspec.json.encode(answer)
     for behaviour in (
-        ok(answer.replace(b'"total_tokens":12', b'"total_tokens":11')),
-        ok(answer[:-3]),
-        ok(answer.replace(b"Hello", b"\xff")[:-1]),
+        ok(whole.replace(b'"%b":' % case.count.encode(), b'"%b":-' % case.count.encode())),
+        ok(whole[:-3]),
+        ok(whole.replace(ANSWERED.encode(), ANSWERED.encode() + b"\xff")[:-1]),
         status(500, echo),
         status(400, echo),
         FAULTS["reset"],
         FAULTS["html"],
     ):
         upstream.behaviour = behaviour
-        assert (await chat(base_url, api_key, body)).status in {400, 502}
-    details = b'"prompt_tokens_details":{"' + ANSWERED.replace("-", "_").encode() + b'":1,"cached_tokens":2}'
-    upstream.behaviour = ok(answer.replace(b'"total_tokens":12', b'"total_tokens":12,' + details))
-    assert (await chat(base_url, api_key, body)).status == 200
+        await asked(body, 400, 502)
+    if "usage" in answer:
+        details = {ANSWERED.replace("-", "_"): 1, "cached_tokens": 2}
+        usage = {f"{case.count}_details": details, ANSWERED: PROMPT}
+        upstream.behaviour = ok(msgspec.json.encode(answer | {"usage": answer["usage"] | usage}))
+        await asked(body, 200)
     upstream.behaviour = hang
-    waiting = asyncio.create_task(chat(base_url, api_key, body))
+    waiting = asyncio.create_task(call(case, base_url, api_key, body))
     seen = len(upstream.requests)
     await upstream.until(lambda: len(upstream.requests) > seen)
     waiting.cancel()
+    return answered

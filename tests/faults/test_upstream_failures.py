@@ -1,4 +1,7 @@
-"""Whatever an upstream does: the documented error, nothing charged, nothing reserved, no traceback in the log."""
+"""Whatever an upstream does: the documented error, nothing charged, nothing reserved, no traceback in the log.
+
+Each failure meets each endpoint.
+"""
 
 import asyncio
 import gzip
@@ -8,16 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from support.endpoint_cases import CASES, CHAT_CASE, SERVED, EndpointCase
 from support.fakes import ANSWER
 from support.gateways import Running, running
 from support.http import Answer, chat, chat_body
-from support.scripted_upstream import FAULTS, ScriptedUpstream, http, ok, raw, status, usage
+from support.http import call as call_endpoint
+from support.scripted_upstream import FAULTS, ScriptedUpstream, faults_of, http, ok, raw, status, usage, well
 
 pytestmark = pytest.mark.anyio
 
 UNKNOWN_OUTCOMES = {"timeout", "reset", "slow drip", "html", "empty", "usage missing", "cut body", "no choices"}
 SHORT = "[upstreams.scripted]\nbase_url='{url}'\ntimeout_seconds=0.3\napi_key='file:upstream.key'\n"
-MODEL = "[models.scripted]\nupstream='scripted'\nupstream_model='upstream-demo'\nmax_output_tokens=1000\n"
+MODEL = "[models.scripted]\nupstream='scripted'\nupstream_model='upstream-demo'\nmax_output_tokens=1000\n" + SERVED
+FAULTS_OF = [(case, FAULTS if case is CHAT_CASE else faults_of(case)) for case in CASES]
+ANY_FAULTS = dict.fromkeys(name for _, faults in FAULTS_OF for name in faults)
 
 
 @pytest.fixture
@@ -27,34 +34,40 @@ async def gateway(tmp_path: Path, upstream: ScriptedUpstream) -> AsyncIterator[R
         yield gateway
 
 
-async def call(gateway: Running) -> Answer:
-    return await chat(gateway.base_url, gateway.api_key, chat_body(model="scripted"))
+async def call(gateway: Running, case: EndpointCase = CHAT_CASE) -> Answer:
+    return await call_endpoint(case, gateway.base_url, gateway.api_key, case.body(model="scripted"))
 
 
 def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", ANY_FAULTS)
 async def test_every_failure_is_a_502_that_costs_nothing(
     name: str, gateway: Running, upstream: ScriptedUpstream, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    upstream.behaviour = FAULTS[name]
-    before = resident_bytes()
-    answer = await call(gateway)
-    assert resident_bytes() - before < 32 * 1024 * 1024
-    assert (answer.status, answer.error["code"], answer.error["type"]) == (502, "upstream_error", "upstream_error")
-    assert "You were not charged." in answer.error["message"]
-    assert "127.0.0.1" not in answer.error["message"]
-    assert "sk-" not in answer.error["message"]
-    assert len(upstream.requests) == 1, "never sent twice, never followed"
-    if name in UNKNOWN_OUTCOMES:
-        assert answer.headers["x-should-retry"] == "false"
-    balance = (await gateway.account()).balance
-    assert (balance.posted, balance.pending) == (1_000_000, 0)
-    upstream.behaviour = ok()
-    after = await call(gateway)
-    assert after.status == 200, "the next call is not harmed"
+    for case, faults in FAULTS_OF:
+        if name not in faults:
+            continue
+        upstream.requests.clear()
+        upstream.behaviour = faults[name]
+        before = resident_bytes()
+        answer = await call(gateway, case)
+        assert resident_bytes() - before < 32 * 1024 * 1024
+        assert (answer.status, case.read_error(answer.body)) == (502, case.error_name("upstream_error")), case.name
+        assert answer.error["type"] == case.error_name("upstream_error")
+        assert "You were not charged." in answer.error["message"]
+        assert "127.0.0.1" not in answer.error["message"]
+        assert "sk-" not in answer.error["message"]
+        assert len(upstream.requests) == 1, "never sent twice, never followed"
+        if name in UNKNOWN_OUTCOMES:
+            assert answer.headers["x-should-retry"] == "false"
+        balance = (await gateway.account()).balance
+        assert (balance.posted, balance.pending) == (1_000_000, 0)
+    upstream.behaviour = well
+    for case in CASES:
+        after = await call(gateway, case)
+        assert (after.status, after.headers["x-tok0n-charged"]) == (200, str(case.charged)), "the next is not harmed"
     assert await gateway.audit_is_clean()
     assert "Traceback" not in capfd.readouterr().err
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from support.endpoint_cases import DONE, REPORT, STOP, chunk
 from support.gateways import Running, running
 from support.proxies import DOCUMENTED, PROXIES, proxy
 from support.scripted_upstream import ScriptedUpstream
-from support.streaming import DONE, REPORT, STOP, chunk
 from tok0n.domain.endpoints.chat_stream import KEEP_ALIVE
 from tok0n.services import relay
 

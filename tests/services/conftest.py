@@ -9,7 +9,7 @@ from support.fake_payments import Shop
 from support.fakes import FakeClock, FakeUpstream
 from support.gateways import InProcess, in_process
 from support.ledgers import ENGINES, open_engine
-from support.streaming import StreamingReader
+from support.streaming import streaming_reader
 from tok0n.services.streams import StreamLimits
 
 
@@ -28,7 +28,7 @@ def clock() -> FakeClock:
 async def gateway(tmp_path: Path, clock: FakeClock) -> AsyncIterator[InProcess]:
     limits = StreamLimits(streams_max=3, hold_seconds=10, unread_bytes_max=5 * 2**20)
     async with in_process(
-        tmp_path, FakeUpstream(), clock=clock, make_reader=StreamingReader, stream_limits=limits
+        tmp_path, FakeUpstream(), clock=clock, make_reader=streaming_reader, stream_limits=limits
     ) as gateway:
         yield gateway
         assert await gateway.pending() == 0

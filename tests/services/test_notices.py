@@ -10,6 +10,7 @@ from tok0n.adapters.sql.repositories.notices import SqlNotices
 from tok0n.domain.budgets import KeyBudget, ResetPeriod, SpentBudget
 from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.ledger import Balance
+from tok0n.domain.token_classes import TokenClasses
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services.notices import BudgetAlerts, LowBalances
 
@@ -75,6 +76,30 @@ async def test_the_email_names_the_key_the_budget_and_its_reset(percent: int, *,
     assert "It resets at 2027-01-16 00:00 (Asia/Kolkata)." in text
     assert "https://tok0n.example/dashboard/keys/key_1" in text
     assert ("are rejected" in text) == is_rejected
+
+
+@pytest.mark.parametrize(
+    ("token_classes", "sentence"),
+    [
+        (TokenClasses(), "Your balance is 4 tokens."),
+        (TokenClasses({"premium": "Premium"}), "Your balance of Standard tokens is 4 tokens."),
+    ],
+)
+async def test_an_alert_is_about_standard_tokens_and_says_so_if_there_are_others(
+    tmp_path: Path, token_classes: TokenClasses, sentence: str
+) -> None:
+    async with open_engine("sqlite", tmp_path) as db:
+        mailer = FakeMailer()
+        low_balances = LowBalances(SqlNotices(db.store), mailer, lambda path: path, token_classes)
+        account_id = (await db.accounts.create(email="a@x", tokens=9, now_us=1)).id
+        await db.accounts.grant(email="a@x", tokens=1, reason="r", now_us=1, token_class="premium")
+        await low_balances.set_threshold(account_id, 5)
+        await low_balances.notify()
+        assert mailer.sent == [], "9 standard tokens are not below 5"
+        await db.accounts.grant(email="a@x", tokens=-5, reason="r", now_us=1)
+        await low_balances.notify()
+        ((_, text),) = mailer.sent
+        assert sentence in text
 
 
 def test_a_balance_is_low_only_below_its_threshold() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from support.fakes import FakeClock
 from support.ledgers import Opened, open_engine
+from tok0n.adapters.sql.repositories.corrections import SqlCorrections
 from tok0n.domain.errors import AlreadyExists, InvalidRequest, NotFound, OperatorError
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services.checks import REASON_CHARACTERS_MAX
@@ -23,7 +24,7 @@ async def db(tmp_path: Path) -> AsyncIterator[Opened]:
 
 @pytest.fixture
 def accounts(db: Opened) -> OperateAccounts:
-    return OperateAccounts(db.accounts, FakeClock())
+    return OperateAccounts(db.accounts, FakeClock(), corrections=SqlCorrections(db.store))
 
 
 async def test_an_account_is_found_by_any_spelling_of_its_email_address(accounts: OperateAccounts) -> None:

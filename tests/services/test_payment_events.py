@@ -189,7 +189,7 @@ async def test_a_refund_takes_back_reserved_tokens_when_their_request_ends(shop:
         Release(request_id=held, code="upstream_error", dispatched=True, resolved_at_us=NOW_US)
     )
     await shop.sell.handle_all()
-    assert (await shop.posted(), await shop.orders.debt(order.account_id)) == (0, 0)
+    assert (await shop.posted(), await shop.orders.debts(order.account_id)) == (0, {})
     assert await shop.inbox.unhandled(now_us=FOREVER_US, rows_max=10) == []
 
 

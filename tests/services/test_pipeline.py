@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from support.endpoint_cases import CASES, CHAT_CASE, EndpointCase, by_name
 from support.fakes import ANSWER, FakeUpstream
 from support.gateways import EMAIL, InProcess, in_process
 from support.ledgers import schema
 from tok0n.domain.answers import Answer
 from tok0n.domain.bound import string_bound
-from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint
 from tok0n.domain.errors import (
     AccountingFailed,
@@ -37,18 +37,18 @@ from tok0n.services.request_reader import RequestReader
 
 pytestmark = pytest.mark.anyio
 
-BODY = msgspec.json.encode(
-    {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_completion_tokens": 50}
-)
+BODY = CHAT_CASE.body()
 PROMPT_BOUND = len("user") + len("Hello") + 16 + 512
 RESERVED = PROMPT_BOUND + 50
 
 
-async def call(gateway: InProcess, body: bytes = BODY, *, authorization: bytes | None = b"") -> tuple[Answer, Call]:
-    begun = gateway.pipeline.new_call("chat")
+async def call(
+    gateway: InProcess, body: bytes = BODY, *, authorization: bytes | None = b"", case: EndpointCase = CHAT_CASE
+) -> tuple[Answer, Call]:
+    begun = gateway.pipeline.new_call(case.name)
     presented = gateway.authorization if authorization == b"" else authorization
     caller = await gateway.pipeline.authenticate(begun, presented)
-    answer = await gateway.pipeline.serve(CHAT, begun, caller, body)
+    answer = await gateway.pipeline.serve(case.endpoint, begun, caller, body)
     assert isinstance(answer, Answer)
     return answer, begun
 
@@ -67,6 +67,22 @@ async def test_a_call_is_reserved_charged_and_told(tmp_path: Path) -> None:
         assert (await gateway.db.ledger.audit()).ok
 
 
+@pytest.mark.parametrize("case", CASES, ids=by_name)
+async def test_an_answer_costs_what_it_reports_and_nothing_more(tmp_path: Path, case: EndpointCase) -> None:
+    upstream = FakeUpstream(UpstreamResponse(status=200, body=case.answer_body))
+    async with in_process(tmp_path, upstream) as gateway:
+        answer, begun = await call(gateway, case.body(), case=case)
+        assert answer.body == case.answer_body.replace(b"upstream-demo", b"demo")
+        assert begun.reserved is not None
+        assert begun.reserved >= case.charged
+        (row,) = await gateway.db.rows(schema.request)
+        assert (row["status"], row["charged"], row["code"], row["endpoint"]) == (*case.row, case.name)
+        assert (row["reserved"], row["is_stream"], row["dispatched"]) == (begun.reserved, 0, 1)
+        assert (await gateway.pending(), await gateway.posted()) == (0, 1_000_000 - case.charged)
+        assert (await gateway.db.ledger.audit()).ok
+
+
+@pytest.mark.parametrize("case", CASES, ids=by_name)
 @pytest.mark.parametrize(
     ("answer", "dispatched"),
     [
@@ -79,17 +95,17 @@ async def test_a_call_is_reserved_charged_and_told(tmp_path: Path) -> None:
     ],
 )
 async def test_a_failure_is_not_billed_and_a_slot_unused_is_given_back(
-    tmp_path: Path, answer: UpstreamResponse | Tok0nError, dispatched: int
+    tmp_path: Path, answer: UpstreamResponse | Tok0nError, dispatched: int, case: EndpointCase
 ) -> None:
     async with in_process(tmp_path, FakeUpstream(answer), limits={"upstream": 1}) as gateway:
         with pytest.raises(Tok0nError):
-            await call(gateway)
+            await call(gateway, case.body(), case=case)
         assert (await gateway.pending(), await gateway.posted()) == (0, 1_000_000)
         (row,) = await gateway.db.rows(schema.request)
         assert (row["status"], row["charged"], row["dispatched"]) == ("RELEASED", 0, dispatched)
         expected: type[Tok0nError] = RateLimited if dispatched else type(answer)  # type: ignore[assignment]
         with pytest.raises(expected):
-            await call(gateway)
+            await call(gateway, case.body(), case=case)
 
 
 async def test_200_racing_requests_on_tokens_for_one_serve_exactly_one(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from support.gateways import EMAIL, MODEL, InProcess, in_process
 from support.ledgers import NOW_US
 from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.history import SqlHistory
+from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.errors import InvalidRequest, LimitReached, UpstreamFailed
 from tok0n.domain.forms import Submission
 from tok0n.services.api_keys import ApiKeys
@@ -79,25 +80,25 @@ async def open_world(folder: Path, upstream: FakeUpstream) -> AsyncIterator[Worl
 async def test_estimates_are_limited_for_each_account_and_send_nothing(tmp_path: Path) -> None:
     async with open_world(tmp_path, FakeUpstream()) as world:
         for _ in range(READS_MAX):
-            assert (await world.playground.estimate("a", BODY)).bound > 0
+            assert (await world.playground.estimate("a", CHAT, BODY)).bound > 0
         with pytest.raises(LimitReached, match="Try again in"):
-            await world.playground.estimate("a", BODY)
-        await world.playground.estimate("b", BODY)
+            await world.playground.estimate("a", CHAT, BODY)
+        await world.playground.estimate("b", CHAT, BODY)
         world.clock.advance(READS_SECONDS)
-        await world.playground.estimate("a", BODY)
+        await world.playground.estimate("a", CHAT, BODY)
         assert world.upstream.bodies == []
 
 
 async def test_one_form_sends_one_request_whatever_comes_at_once_or_later(tmp_path: Path) -> None:
     async with open_world(tmp_path, FakeUpstream()) as world:
         form = world.form()
-        results = await asyncio.gather(*(world.playground.send(form, world.key_id, BODY) for _ in range(20)))
+        results = await asyncio.gather(*(world.playground.send(form, CHAT, world.key_id, BODY) for _ in range(20)))
         assert all(result.answer is not None or result.repeated_id is not None for result in results)
-        later = await world.playground.send(form, world.key_id, BODY)
+        later = await world.playground.send(form, CHAT, world.key_id, BODY)
         sent = next(result.call for result in results if result.call is not None)
         assert (later.answer, later.repeated_id) == (None, sent.request_id)
         assert len(world.upstream.bodies) == 1
-        await world.playground.send(world.form("y" * 22), world.key_id, BODY)
+        await world.playground.send(world.form("y" * 22), CHAT, world.key_id, BODY)
         assert len(world.upstream.bodies) == 2
         assert await world.gateway.posted() == 1_000_000 - 2 * 12
 
@@ -108,17 +109,17 @@ async def test_a_request_needs_an_active_key_of_the_account(tmp_path: Path) -> N
         stranger = await accounts.create(email="b@x", tokens=0, now_us=1)
         form = Submission(account_id=stranger.id, form="playground", form_id="x" * 22)
         with pytest.raises(InvalidRequest, match="active key"):
-            await world.playground.send(form, world.key_id, BODY)
+            await world.playground.send(form, CHAT, world.key_id, BODY)
         await accounts.revoke_key(account_id=world.account_id, key_id=world.key_id, now_us=1)
         with pytest.raises(InvalidRequest, match="active key"):
-            await world.playground.send(world.form(), world.key_id, BODY)
+            await world.playground.send(world.form(), CHAT, world.key_id, BODY)
         assert world.upstream.bodies == []
 
 
 async def test_a_failed_request_is_logged_with_its_status_and_not_charged(tmp_path: Path) -> None:
     failure = UpstreamFailed("It failed.", detail="reset", outcome_unknown=True)
     async with open_world(tmp_path, FakeUpstream(failure)) as world:
-        result = await world.playground.send(world.form(), world.key_id, BODY)
+        result = await world.playground.send(world.form(), CHAT, world.key_id, BODY)
         assert (result.status, result.answer, result.error) == (502, None, failure)
         assert await world.gateway.posted() == 1_000_000
     (line,) = world.lines

@@ -13,6 +13,7 @@ from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.domain.attempts import LIMITS, AttemptKind
 from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.forms import Submission
+from tok0n.domain.orders import Redeemed
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services.passwords import FormError
 from tok0n.services.redeem_codes import DAYS_MAX, USES_MAX, RedeemCodes, create_code
@@ -40,7 +41,9 @@ async def test_a_code_grants_its_tokens_once_in_any_spelling(db: Opened) -> None
     redeem_codes = RedeemCodes(SqlOrders(db.store), SqlAttempts(db.store), FakeClock())
     account_id = await account_in(db)
     code = await code_for(db)
-    assert await redeem_codes.redeem(account_id=account_id, code=f" {code.lower().replace('-', ' ')} ") == 7
+    assert await redeem_codes.redeem(account_id=account_id, code=f" {code.lower().replace('-', ' ')} ") == Redeemed(
+        tokens=7
+    )
     with pytest.raises(FormError):
         await redeem_codes.redeem(account_id=account_id, code=code)
     assert (await db.accounts.get("a@x")).balance.posted == 7
@@ -52,7 +55,7 @@ async def test_a_repeated_submission_returns_the_same_figure_and_grants_nothing_
     form = Submission(account_id=account_id, form="redemption", form_id="x" * 22)
     code = await code_for(db)
     for _ in range(2):
-        assert await redeem_codes.redeem(account_id=account_id, code=code, submission=form) == 7
+        assert await redeem_codes.redeem(account_id=account_id, code=code, submission=form) == Redeemed(tokens=7)
     assert (await db.accounts.get("a@x")).balance.posted == 7
 
 
@@ -61,14 +64,14 @@ async def test_failed_guesses_are_limited_for_each_account_and_valid_codes_do_no
     account_id, other = await account_in(db), await account_in(db, "b@x")
     limit = LIMITS[AttemptKind.REDEEM_CODE].attempts_max
     for _ in range(limit):
-        assert await redeem_codes.redeem(account_id=account_id, code=await code_for(db)) == 7
+        assert await redeem_codes.redeem(account_id=account_id, code=await code_for(db)) == Redeemed(tokens=7)
     for number in range(limit):
         with pytest.raises(FormError, match="code"):
             await redeem_codes.redeem(account_id=account_id, code=f"AAAA-{number}")
     valid = await code_for(db)
     with pytest.raises(FormError, match="Too many"):
         await redeem_codes.redeem(account_id=account_id, code=valid)
-    assert await redeem_codes.redeem(account_id=other, code=valid) == 7
+    assert await redeem_codes.redeem(account_id=other, code=valid) == Redeemed(tokens=7)
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,19 @@
-"""Every ending of a stream: what the client sees, what is charged, and what the receipt says."""
+"""Every ending of a stream: what the client sees, what is charged, and what the receipt says.
+
+Most tests run for each endpoint that streams.
+"""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.fakes import FakeClock, FakeUpstream
+from support.endpoint_cases import CHAT_CASE, STREAMS, USAGE, EndpointCase, by_name, chunk
+from support.fakes import FakeClock, FakeStream, FakeUpstream
 from support.gateways import InProcess, in_process
-from support.ledgers import ENGINES
-from support.streaming import DONE, REPORT, ROLE, STOP, USAGE, Stream, StreamingReader, charged, chunk, events, opened
-from tok0n.domain.endpoints.chat_stream import KEEP_ALIVE
+from support.streaming import Stream, charged, opened, streaming_reader
 from tok0n.domain.errors import (
     AccountingFailed,
     Overloaded,
@@ -27,37 +30,59 @@ pytestmark = pytest.mark.anyio
 BROKEN = UpstreamFailed("The upstream provider closed the connection.", detail="reset", outcome_unknown=True)
 
 
-async def test_nothing_begins_before_content_and_nothing_ends_before_the_charge(gateway: InProcess) -> None:
-    stream, upstream = await opened(gateway)
-    upstream.send(ROLE)
+@pytest.fixture(params=STREAMS, ids=by_name)
+def case(request: pytest.FixtureRequest) -> EndpointCase:
+    found: EndpointCase = request.param
+    return found
+
+
+def hello(case: EndpointCase) -> bytes:
+    """The beginning of a stream, and its first text."""
+    return case.streaming.beginning + case.streaming.content("Hi")
+
+
+async def test_nothing_begins_before_content_and_nothing_ends_before_the_charge(
+    gateway: InProcess, case: EndpointCase
+) -> None:
+    pieces = case.streaming
+    stream, upstream = await opened(gateway, case)
+    upstream.send(pieces.beginning)
     await asyncio.sleep(0)
     assert not stream.has_begun
-    upstream.send(chunk("Hel"))
+    upstream.send(pieces.content("Hel"))
     await stream.begun()
-    assert [event["choices"][0]["delta"] for event in events(stream.client.received)] == [
-        {"role": "assistant"},
-        {"content": "Hel"},
-    ]
-    upstream.send(chunk("lo")[:40])
-    before = bytes(stream.client.received)
-    upstream.send(chunk("lo")[40:] + STOP + REPORT)
-    assert len(events(stream.client.received)) == len(events(before)) + 2
-    upstream.send(DONE)
+    assert pieces.text(stream.events) == "Hel"
+    more = pieces.content("lo")
+    upstream.send(more[:40])
+    before = len(stream.events)
+    upstream.send(more[40:] + pieces.complete)
+    assert pieces.text(stream.events) == "Hello"
+    assert before < len(stream.events)
+    assert not any(map(pieces.is_end, stream.events))
+    upstream.send(pieces.terminal)
     assert await stream.ended() is None
-    *_, usage, done = events(stream.client.received)
+    assert pieces.is_end(stream.events[-1])
+    assert b"upstream-demo" not in stream.client.received
+    assert await charged(gateway) == [case.row]
+    assert (stream.call.client_left, stream.answer.body.is_complete) == (False, True)
+
+
+async def test_the_last_chunk_of_chat_has_the_usage_and_the_charge(gateway: InProcess) -> None:
+    stream, upstream = await opened(gateway)
+    upstream.send(CHAT_CASE.streaming.whole)
+    assert await stream.ended() is None
+    *_, usage, done = stream.events
     receipt = stream.call.receipt
     assert receipt is not None
+    assert isinstance(usage, dict)
     assert usage["usage"] == USAGE | {
         "tok0n": {"reserved": receipt.reserved, "charged": 12, "available": 1_000_000 - 12}
     }
     assert done == "[DONE]"
-    assert {event["model"] for event in events(stream.client.received)[:-1]} == {"demo"}
-    assert await charged(gateway) == [("SETTLED", 12, None)]
-    assert (stream.call.client_left, stream.answer.body.is_complete) == (False, True)
 
 
 async def test_nothing_begins_before_the_reservation_however_long_it_takes(
-    gateway: InProcess, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    gateway: InProcess, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, case: EndpointCase
 ) -> None:
     reserve = Reservation.__aenter__
     database_is_back = asyncio.Event()
@@ -67,7 +92,7 @@ async def test_nothing_begins_before_the_reservation_however_long_it_takes(
         return await reserve(reservation)
 
     monkeypatch.setattr(Reservation, "__aenter__", reserve_late)
-    stream = Stream(gateway)
+    stream = Stream(gateway, case)
     async with asyncio.timeout(10):
         while not len(gateway.streams):
             await asyncio.sleep(0)
@@ -77,36 +102,47 @@ async def test_nothing_begins_before_the_reservation_however_long_it_takes(
     assert not stream.has_begun
     database_is_back.set()
     async with asyncio.timeout(10):
-        (await gateway.upstream.next_stream()).send(ROLE + STOP + REPORT + DONE)
+        (await gateway.upstream.next_stream()).send(case.streaming.beginning + case.streaming.end)
         assert await stream.ended() is None
-    assert await charged(gateway) == [("SETTLED", 12, None)]
+    assert await charged(gateway) == [case.row]
 
 
-COMPLETE = {
-    "done": lambda upstream: upstream.send(DONE),
-    "clean end": lambda upstream: upstream.end(),
-    "reset": lambda upstream: upstream.end(BROKEN),
-    "error": lambda upstream: upstream.send(b'data: {"error":{"message":"late"}}\n\n'),
-    "garbage": lambda upstream: upstream.send(b"data: {{{\n\n"),
+ENGINE_CASES = [
+    *(pytest.param("sqlite", case, id=f"sqlite-{case.name}") for case in STREAMS),
+    pytest.param("postgres", CHAT_CASE, id="postgres-chat"),
+]
+"""The engine doesn't know how a stream ends; the ledger's state machine runs every endpoint on each."""
+
+COMPLETE: dict[str, Callable[[FakeStream, EndpointCase], None]] = {
+    "done": lambda upstream, case: upstream.send(case.streaming.terminal),
+    "clean end": lambda upstream, _: upstream.end(),
+    "reset": lambda upstream, _: upstream.end(BROKEN),
+    "error": lambda upstream, case: upstream.send(case.streaming.failure({"message": "late"})),
+    "garbage": lambda upstream, _: upstream.send(b"data: {{{\n\n"),
 }
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("engine", "case"), ENGINE_CASES)
 @pytest.mark.parametrize("ending", COMPLETE)
-async def test_a_complete_answer_is_charged_whatever_follows(tmp_path: Path, engine: str, ending: str) -> None:
-    async with in_process(tmp_path, FakeUpstream(), engine=engine, make_reader=StreamingReader) as gateway:
-        stream, upstream = await opened(gateway)
-        upstream.send(ROLE + chunk("Hi") + STOP + REPORT)
-        COMPLETE[ending](upstream)
+async def test_a_complete_answer_is_charged_whatever_follows(
+    tmp_path: Path, engine: str, ending: str, case: EndpointCase
+) -> None:
+    async with in_process(tmp_path, FakeUpstream(), engine=engine, make_reader=streaming_reader) as gateway:
+        stream, upstream = await opened(gateway, case)
+        upstream.send(hello(case) + case.streaming.complete)
+        COMPLETE[ending](upstream, case)
         assert await stream.ended() is None
-        assert stream.client.received.endswith(DONE)
-        assert await charged(gateway) == [("SETTLED", 12, None)]
+        assert case.streaming.is_end(stream.events[-1])
+        assert await charged(gateway) == [case.row]
         assert upstream.is_left
 
 
-async def test_silence_after_a_complete_answer_ends_it_after_five_seconds(gateway: InProcess, clock: FakeClock) -> None:
-    stream, upstream = await opened(gateway)
-    upstream.send(chunk("Hi") + STOP + REPORT)
+@pytest.mark.parametrize("case", [case for case in STREAMS if case.streaming.terminal], ids=by_name)
+async def test_silence_after_a_complete_answer_ends_it_after_five_seconds(
+    gateway: InProcess, clock: FakeClock, case: EndpointCase
+) -> None:
+    stream, upstream = await opened(gateway, case)
+    upstream.send(hello(case) + case.streaming.complete)
     await stream.begun()
     for _ in range(5):
         await gateway.streams.check()
@@ -115,32 +151,33 @@ async def test_silence_after_a_complete_answer_ends_it_after_five_seconds(gatewa
         upstream.send(b": a comment\n\n")
     await gateway.streams.check()
     assert await stream.ended() is None
-    assert await charged(gateway) == [("SETTLED", 12, None)]
+    assert await charged(gateway) == [case.row]
 
 
-INCOMPLETE = {
-    "reset": lambda upstream: upstream.end(BROKEN),
-    "clean end": lambda upstream: upstream.end(),
-    "error": lambda upstream: upstream.send(b'data: {"error":{"message":"overloaded","code":500}}\n\n'),
-    "no usage": lambda upstream: upstream.send(STOP + DONE),
-    "garbage": lambda upstream: upstream.send(b"data: {{{\n\n"),
+INCOMPLETE: dict[str, Callable[[FakeStream, EndpointCase], None]] = {
+    "reset": lambda upstream, _: upstream.end(BROKEN),
+    "clean end": lambda upstream, _: upstream.end(),
+    "error": lambda upstream, case: upstream.send(case.streaming.failure({"message": "overloaded"})),
+    "no usage": lambda upstream, case: upstream.send(case.streaming.without_usage),
+    "garbage": lambda upstream, _: upstream.send(b"data: {{{\n\n"),
 }
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("engine", "case"), ENGINE_CASES)
 @pytest.mark.parametrize("ending", INCOMPLETE)
-@pytest.mark.parametrize("content", [b"", chunk("Hi")], ids=["held", "begun"])
-async def test_an_incomplete_answer_costs_nothing(tmp_path: Path, engine: str, ending: str, content: bytes) -> None:
-    async with in_process(tmp_path, FakeUpstream(), engine=engine, make_reader=StreamingReader) as gateway:
-        stream, upstream = await opened(gateway)
-        upstream.send(ROLE + content)
-        INCOMPLETE[ending](upstream)
-        if content or ending == "no usage":  # the end of a choice ends the hold
-            error = await stream.ended()
-            assert isinstance(error, UpstreamFailed)
-            *_, last = events(stream.client.received)
-            assert last["error"]["code"] == "upstream_error"
-            assert not stream.answer.body.is_complete
+@pytest.mark.parametrize("has_content", [False, True], ids=["held", "begun"])
+async def test_an_incomplete_answer_costs_nothing(
+    tmp_path: Path, engine: str, ending: str, case: EndpointCase, *, has_content: bool
+) -> None:
+    async with in_process(tmp_path, FakeUpstream(), engine=engine, make_reader=streaming_reader) as gateway:
+        stream, upstream = await opened(gateway, case)
+        upstream.send(hello(case) if has_content else case.streaming.beginning)
+        INCOMPLETE[ending](upstream, case)
+        if has_content or (ending == "no usage" and case.streaming.end_is_content):
+            assert isinstance(await stream.ended(), UpstreamFailed)
+            assert case.streaming.error(stream.events[-1])[0] == case.error_name("upstream_error")
+            assert not any(map(case.streaming.is_end, stream.events))
+            assert stream.answer.body.is_complete is case.endpoint.failure_ends_stream
         else:
             with pytest.raises(UpstreamFailed):
                 await stream.begun()
@@ -158,17 +195,17 @@ async def test_an_incomplete_answer_costs_nothing(tmp_path: Path, engine: str, e
     ],
 )
 async def test_an_upstream_that_does_not_stream_gets_the_error_of_a_whole_answer(
-    gateway: InProcess, answer: Any, status: int, error: type[Tok0nError]
+    gateway: InProcess, answer: Any, status: int, error: type[Tok0nError], case: EndpointCase
 ) -> None:
     gateway.upstream.answer, gateway.upstream.stream_status = answer, status
     with pytest.raises(error):
-        await Stream(gateway).begun()
+        await Stream(gateway, case).begun()
     assert await charged(gateway) == [("RELEASED", 0, error.code)]
 
 
-async def test_the_beginning_is_held_for_ten_seconds(gateway: InProcess, clock: FakeClock) -> None:
-    stream, upstream = await opened(gateway)
-    upstream.send(ROLE)
+async def test_the_beginning_is_held_for_ten_seconds(gateway: InProcess, clock: FakeClock, case: EndpointCase) -> None:
+    stream, upstream = await opened(gateway, case)
+    upstream.send(case.streaming.beginning)
     clock.advance(9)
     await gateway.streams.check()
     await asyncio.sleep(0)
@@ -176,25 +213,25 @@ async def test_the_beginning_is_held_for_ten_seconds(gateway: InProcess, clock: 
     clock.advance(1)
     await gateway.streams.check()
     await stream.begun()
-    assert len(events(stream.client.received)) == 1
-    upstream.send(b'data: {"error":{"message":"bad","code":400}}\n\n')
+    assert bytes(stream.client.received) == case.streaming.beginning.replace(b"upstream-demo", b"demo")
+    upstream.send(case.streaming.failure({"message": "bad", "code": 400}))
     assert await stream.ended() is not None
-    assert "error" in events(stream.client.received)[-1]
+    assert case.streaming.error(stream.events[-1])
 
 
-async def test_a_client_gets_a_comment_every_fifteen_seconds_until_the_upstream_is_silent_for_too_long(
-    gateway: InProcess, clock: FakeClock
+async def test_a_client_gets_a_keep_alive_every_fifteen_seconds_until_the_upstream_is_silent_for_too_long(
+    gateway: InProcess, clock: FakeClock, case: EndpointCase
 ) -> None:
     gateway.upstream.stream_idle_seconds = 60
-    stream, upstream = await opened(gateway)
-    upstream.send(chunk("Hi"))
+    stream, upstream = await opened(gateway, case)
+    upstream.send(hello(case))
     await stream.begun()
     received = len(stream.client.received)
     for _ in range(59):
         clock.advance(1)
         upstream.send(b": comments don't count\n\n")
         await gateway.streams.check()
-    assert stream.client.received[received:] == KEEP_ALIVE * 3
+    assert stream.client.received[received:] == case.streaming.keep_alive * 3
     for _ in range(3):
         clock.advance(1)
         await gateway.streams.check()
@@ -203,18 +240,18 @@ async def test_a_client_gets_a_comment_every_fifteen_seconds_until_the_upstream_
     assert await charged(gateway) == [("RELEASED", 0, "upstream_error")]
 
 
-async def test_a_client_that_leaves_pays_for_the_whole_answer(gateway: InProcess) -> None:
-    stream, upstream = await opened(gateway)
-    upstream.send(chunk("Hi"))
+async def test_a_client_that_leaves_pays_for_the_whole_answer(gateway: InProcess, case: EndpointCase) -> None:
+    stream, upstream = await opened(gateway, case)
+    upstream.send(hello(case))
     await stream.begun()
     stream.answer.body.leave()
     received = bytes(stream.client.received)
     assert gateway.limiter.running
-    upstream.send(chunk("there") + STOP + REPORT + DONE)
+    upstream.send(case.streaming.content("there") + case.streaming.end)
     assert await stream.ended() is None
     assert stream.client.received == received
     assert stream.call.client_left
-    assert await charged(gateway) == [("SETTLED", 12, None)]
+    assert await charged(gateway) == [case.row]
 
 
 async def test_a_client_that_leaves_an_upstream_with_continuous_usage_pays_for_what_was_reported(
@@ -240,7 +277,7 @@ async def test_a_client_that_leaves_an_upstream_with_continuous_usage_pays_for_w
 
 
 async def test_a_stream_whose_settlement_fails_ends_with_an_error_and_costs_nothing(
-    gateway: InProcess, monkeypatch: pytest.MonkeyPatch
+    gateway: InProcess, monkeypatch: pytest.MonkeyPatch, case: EndpointCase
 ) -> None:
     def settle(_: Any) -> "asyncio.Future[None]":
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -249,41 +286,48 @@ async def test_a_stream_whose_settlement_fails_ends_with_an_error_and_costs_noth
 
     monkeypatch.setattr("tok0n.services.reservations.SETTLE_PAUSES_SECONDS", (0, 0))
     monkeypatch.setattr(gateway.db.ledger, "settle", settle)
-    stream, upstream = await opened(gateway)
-    upstream.send(chunk("Hi") + STOP + REPORT + DONE)
+    stream, upstream = await opened(gateway, case)
+    upstream.send(case.streaming.whole)
     assert isinstance(await stream.ended(), AccountingFailed)
-    assert events(stream.client.received)[-1]["error"]["code"] == "api_error"
+    assert case.streaming.error(stream.events[-1])[0] == case.error_name("api_error")
+    assert not any(map(case.streaming.is_end, stream.events))
     assert await charged(gateway) == [("RELEASED", 0, "api_error")]
 
 
-@pytest.mark.parametrize("sent", [b"", chunk("Hi"), chunk("Hi") + STOP + REPORT], ids=["held", "begun", "complete"])
-async def test_a_server_that_stops_charges_only_what_is_complete(gateway: InProcess, sent: bytes) -> None:
-    stream, upstream = await opened(gateway)
-    upstream.send(sent)
+@pytest.mark.parametrize("sent", ["nothing", "the beginning", "a text", "a complete answer"])
+async def test_a_server_that_stops_charges_only_what_is_complete(
+    gateway: InProcess, sent: str, case: EndpointCase
+) -> None:
+    stream, upstream = await opened(gateway, case)
+    pieces = {"nothing": b"", "the beginning": case.streaming.beginning, "a text": hello(case)}
+    upstream.send(pieces.get(sent, hello(case) + case.streaming.complete))
     (relay,) = (task for task in asyncio.all_tasks() if task.get_name() == "stream")
     await asyncio.sleep(0)
     relay.cancel()
-    if not sent:
+    if sent in {"nothing", "the beginning"}:
         with pytest.raises(ServerStopped):
             await stream.begun()
         assert await charged(gateway) == [("RELEASED", 0, "cancelled")]
-    elif REPORT in sent:
-        assert await stream.ended() is None
-        assert await charged(gateway) == [("SETTLED", 12, None)]
-    else:
+    elif sent == "a text":
         assert isinstance(await stream.ended(), ServerStopped)
-        assert "stopped" in events(stream.client.received)[-1]["error"]["message"]
+        assert "stopped" in case.streaming.error(stream.events[-1])[1]
         assert await charged(gateway) == [("RELEASED", 0, "cancelled")]
+    else:
+        assert await stream.ended() is None
+        assert case.streaming.is_end(stream.events[-1])
+        assert await charged(gateway) == [case.row]
 
 
 async def test_too_many_streams_are_rejected_before_they_use_up_a_limit(gateway: InProcess) -> None:
-    streams = [await opened(gateway) for _ in range(3)]
-    with pytest.raises(Overloaded):
-        await Stream(gateway).begun()
+    streams = [(case, *await opened(gateway, case)) for case in STREAMS]
+    assert len(streams) == 3
+    for case in STREAMS:
+        with pytest.raises(Overloaded):
+            await Stream(gateway, case).begun()
     assert len(await charged(gateway)) == 3
-    for stream, upstream in streams:
-        upstream.send(chunk("Hi") + STOP + REPORT + DONE)
+    for case, stream, upstream in streams:
+        upstream.send(case.streaming.whole)
         await stream.ended()
     stream, upstream = await opened(gateway)
-    upstream.send(chunk("Hi") + STOP + REPORT + DONE)
+    upstream.send(CHAT_CASE.streaming.whole)
     await stream.ended()

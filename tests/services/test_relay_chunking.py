@@ -8,9 +8,10 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.endpoint_cases import DONE, REPORT, ROLE, STOP, USAGE, chunk
 from support.fakes import FakeUpstream
 from support.gateways import InProcess, in_process
-from support.streaming import DONE, REPORT, ROLE, STOP, USAGE, Stream, StreamingReader, chunk
+from support.streaming import Stream, streaming_reader
 from tok0n.domain.errors import Tok0nError
 
 EVENTS = st.sampled_from(
@@ -68,7 +69,7 @@ async def relayed(gateway: InProcess, pieces: Sequence[bytes]) -> tuple[bytes, s
 
 def test_any_chunking_of_an_upstreams_stream_gives_the_client_the_same_bytes_and_charge() -> None:
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
-        opening = in_process(Path(folder), FakeUpstream(), make_reader=StreamingReader, tokens=10**9)
+        opening = in_process(Path(folder), FakeUpstream(), make_reader=streaming_reader, tokens=10**9)
         gateway = runner.run(opening.__aenter__())
 
         @given(chunkings())

@@ -2,9 +2,10 @@
 
 import pytest
 
+from support.endpoint_cases import DONE, REPORT, STOP, chunk
 from support.fakes import FakeClock
 from support.gateways import InProcess
-from support.streaming import DONE, REPORT, STOP, charged, chunk, opened
+from support.streaming import charged, opened
 from tok0n.services.relay import UNREAD_BYTES_MAX
 
 pytestmark = pytest.mark.anyio

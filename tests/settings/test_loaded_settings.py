@@ -24,7 +24,9 @@ def test_without_a_file_every_setting_has_its_default() -> None:
 
 
 def test_every_setting_of_a_table_has_its_default() -> None:
-    settings = settings_of(UPSTREAM + MODEL + '[packs.a]\nname = "A"\ntokens = 1\nprice_usd = "1.00"')
+    settings = settings_of(
+        UPSTREAM + MODEL + "[token_classes.a]\ntitle = 'A'\n" + '[packs.a]\nname = "A"\ntokens = 1\nprice_usd = "1.00"'
+    )
     for section, struct in TABLES.items():
         (table,) = getattr(settings, section).values()
         assert defaults_in(table, struct) == defaults_of(struct)
@@ -106,8 +108,11 @@ def test_every_setting_of_a_model_reaches_the_domain() -> None:
     reasoning_tokens_max = 300
     verify_output_tokens = 64
     owned_by = "us"
+    token_class = "premium"
     hosted_tools = "refuse"
     anthropic_betas = ["a"]
+    [token_classes.premium]
+    title = "Premium tokens"
     """
     assert msgspec.structs.asdict(model_of("big", settings_of(text))) == {
         "id": "big",
@@ -132,6 +137,7 @@ def test_every_setting_of_a_model_reaches_the_domain() -> None:
         "reasoning_tokens_max": 300,
         "verify_output_tokens": 64,
         "owned_by": "us",
+        "token_class": "premium",
         "hosted_tools": "refuse",
         "anthropic_betas": ("a",),
         "streaming_endpoints": (),
@@ -181,3 +187,22 @@ def test_a_model_that_serves_embeddings_alone_needs_no_output_limit() -> None:
     ):
         with pytest.raises(SettingsInvalid, match=reason.replace(".", r"\.")):
             settings_of(text + endpoints)
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "tokens", "is_warned"),
+    [
+        ('["responses"]', 31_999, True),
+        ('["chat", "responses"]', 31_999, True),
+        ('["responses"]', 32_000, False),
+        ('["messages"]', 31_999, False),
+        ('["chat"]', 31_999, False),
+    ],
+)
+def test_a_default_output_limit_that_is_short_for_codex_gets_a_warning(
+    endpoints: str, tokens: int, *, is_warned: bool
+) -> None:
+    model = MODEL.replace("16384", "64000") + f"default_output_tokens = {tokens}\nendpoints = {endpoints}\n"
+    warnings = settings_of(UPSTREAM + model).warnings
+    assert [warning.where for warning in warnings] == ['models."gpt-5.5".default_output_tokens'] * is_warned
+    assert all("Codex" in warning.message for warning in warnings)

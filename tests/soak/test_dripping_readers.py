@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from support.endpoint_cases import DONE, REPORT, ROLE, STOP, chunk
 from support.gateways import EMAIL, ServerProcess, prepared, tok0n_json
 from support.http import Answer, chat_body, request
-from support.streaming import DONE, REPORT, ROLE, STOP, chunk
 from support.streaming_client import StreamClient
 from support.streaming_upstream import Exchange, StreamingUpstream
 from tok0n.services.relay import CLIENT_SECONDS_MAX, UNREAD_BYTES_MAX

@@ -15,9 +15,9 @@ import pytest
 import sqlalchemy as sa
 
 from support import postgres
+from support.endpoint_cases import DONE, REPORT, ROLE, STOP, chunk
 from support.gateways import EMAIL, ServerProcess, prepared
 from support.http import request
-from support.streaming import DONE, REPORT, ROLE, STOP, chunk
 from support.streaming_client import StreamClient
 from support.streaming_upstream import Exchange, StreamingUpstream
 from tok0n.adapters.sql import schema

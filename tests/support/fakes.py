@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
+from tok0n.domain.endpoints import ENDPOINTS
 from tok0n.domain.errors import Tok0nError, UpstreamFailed
 from tok0n.ports.upstream import BodyReceiver, UpstreamResponse
 
@@ -15,6 +16,7 @@ ANSWER = (
     b'"choices":[{"index":0,"message":{"role":"assistant","content":"Hello."},"finish_reason":"stop"}],'
     b'"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}}'
 )
+UPSTREAM_PATHS = {endpoint.upstream_path for endpoint in ENDPOINTS}
 
 
 class FakeClock:
@@ -93,7 +95,7 @@ class FakeUpstream:
         return self.streams.pop(0)
 
     async def send(self, path: str, body: bytes, *, headers: Sequence[tuple[str, str]] = ()) -> UpstreamResponse:
-        assert path == "/chat/completions"
+        assert path in UPSTREAM_PATHS
         self.bodies.append(body)
         await asyncio.sleep(0)
         if self.gate is not None:
@@ -108,7 +110,7 @@ class FakeUpstream:
     async def stream(
         self, path: str, body: bytes, *, timeout_seconds: float, headers: Sequence[tuple[str, str]] = ()
     ) -> AsyncIterator["FakeStream"]:
-        assert (path, timeout_seconds) == ("/chat/completions", self.stream_seconds)
+        assert (path in UPSTREAM_PATHS, timeout_seconds) == (True, self.stream_seconds)
         self.bodies.append(body)
         await asyncio.sleep(0)
         if self.gate is not None:

@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute
 
 from support import sqlite
 from support.api_keys import create_key
+from support.endpoint_cases import BILLED, STREAMS
 from support.fakes import FakeUpstream
 from support.ledgers import NOW_US, Opened, open_engine
 from support.limiters import make_limiter
@@ -27,6 +28,7 @@ from tok0n.bootstrap.serving import bind_for
 from tok0n.bootstrap.wiring import open_gateway
 from tok0n.domain.accounts import Account
 from tok0n.domain.catalogue import EndpointCheck, StreamCheck, Verification
+from tok0n.domain.token_classes import TokenClasses
 from tok0n.http.server import HttpServer
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import Limiter
@@ -43,6 +45,8 @@ from tok0n.settings import Settings, load, model_of
 
 EMAIL = "a@example.com"
 MODEL = make_model("demo", upstream="fake", upstream_model="upstream-demo")
+SERVING = msgspec.structs.replace(MODEL, endpoints=tuple(case.name for case in BILLED))
+"""The model of `in_process`, which serves every endpoint."""
 
 
 class InProcess(msgspec.Struct, kw_only=True):
@@ -88,13 +92,15 @@ async def in_process(
         _, api_key = await create_key(db.accounts, EMAIL)
         await db.models.record(
             Verification(
-                model=MODEL.id,
-                fingerprint=MODEL.fingerprint,
+                model=SERVING.id,
+                fingerprint=SERVING.fingerprint,
                 checked_at_us=1,
-                endpoints={"chat": EndpointCheck(checks={"ok": True}, latency_ms=1)},
+                endpoints={case.name: EndpointCheck(checks={"ok": True}, latency_ms=1) for case in BILLED},
+                streams={case.name: StreamCheck(passed=True) for case in STREAMS},
             )
         )
-        catalogue = Catalogue({MODEL.id: MODEL}, db.models)
+        stream_endpoints = [case.name for case in STREAMS]
+        catalogue = Catalogue({SERVING.id: SERVING}, db.models, stream_endpoints=stream_endpoints)
         await catalogue.refresh()
         limiter = limiter or make_limiter(
             clock, **({"key": 10**6, "user": 10**6, "upstream": 10**6} | dict(limits or {}))
@@ -105,6 +111,7 @@ async def in_process(
         pipeline = Pipeline(
             caller_cache=CallerCache(db.callers, clock),
             reader=reader,
+            token_classes=TokenClasses(),
             history=SqlHistory(db.store),
             limiter=limiter,
             reservations=reservations,

@@ -8,7 +8,9 @@ from typing import Any, Self
 
 import msgspec
 
-USAGE_TOTAL = 12
+from support.endpoint_cases import CHAT_CASE, EndpointCase, case_of
+
+USAGE_TOTAL = CHAT_CASE.charged
 
 
 class Answer(msgspec.Struct, kw_only=True):
@@ -64,8 +66,12 @@ class Connection:
         return await self.send(b"\r\n".join(lines) + b"\r\n\r\n" + body)
 
     async def chat(self, api_key: str, body: bytes) -> Answer:
+        return await self.call(CHAT_CASE, api_key, body)
+
+    async def call(self, case: EndpointCase, api_key: str, body: bytes | None = None) -> Answer:
+        """Call an endpoint."""
         headers = {"authorization": f"Bearer {api_key}", "content-type": "application/json"}
-        return await self.request("POST", "/v1/chat/completions", body, headers)
+        return await self.request("POST", case.path, case.body() if body is None else body, headers)
 
 
 async def request(
@@ -78,8 +84,13 @@ async def request(
 
 async def chat(base_url: str, api_key: str, body: bytes) -> Answer:
     """One chat completion on a connection of its own."""
+    return await call(CHAT_CASE, base_url, api_key, body)
+
+
+async def call(case: EndpointCase, base_url: str, api_key: str, body: bytes | None = None) -> Answer:
+    """One call of an endpoint on a connection of its own."""
     async with Connection(base_url) as connection:
-        return await connection.chat(api_key, body)
+        return await connection.call(case, api_key, body)
 
 
 def chat_body(content: str = "Hello", **more: object) -> bytes:
@@ -89,21 +100,12 @@ def chat_body(content: str = "Hello", **more: object) -> bytes:
 
 
 class InstantUpstream:
-    """Answers every completion at once, and counts those whose answer was handed to the socket."""
-
-    BODY = msgspec.json.encode(
-        {
-            "id": "chatcmpl-1",
-            "object": "chat.completion",
-            "created": 1,
-            "model": "upstream-demo",
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello."}, "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": USAGE_TOTAL},
-        }
-    )
+    """Answers every request at once, and counts those whose answer was handed to the socket."""
 
     def __init__(self) -> None:
         self.answered = 0
+        self.charges = 0
+        """What the answers cost together."""
         self.gate = asyncio.Event()
         self.gate.set()
         self.arrived = asyncio.Event()
@@ -132,15 +134,17 @@ class InstantUpstream:
                 body = await reader.readexactly(length)
                 self.arrived.set()
                 await self.gate.wait()
+                case = case_of(request)
                 self.answered += 1
-                await self.respond(body, writer)
+                self.charges += case.charged
+                await self.respond(case, body, writer)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
 
-    async def respond(self, request: bytes, writer: asyncio.StreamWriter) -> None:
+    async def respond(self, case: EndpointCase, request: bytes, writer: asyncio.StreamWriter) -> None:
         """Respond to one request."""
-        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(self.BODY)
-        writer.write(head + self.BODY)
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        writer.write(head % len(case.answer_body) + case.answer_body)

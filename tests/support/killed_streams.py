@@ -1,17 +1,18 @@
-"""kill -9 of a real server in the middle of 200 streams: nothing stays reserved, no incomplete answer is charged."""
+"""kill -9 of a real server in the middle of 200 streams: nothing stays reserved, no incomplete answer is charged.
+
+The streams take turns with the endpoints.
+"""
 
 import asyncio
 import random
 import re
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
+from support.endpoint_cases import SERVED, STREAMS, EndpointCase
 from support.gateways import EMAIL, ServerProcess, prepared
-from support.http import chat_body
 from support.leases import move_lease
-from support.streaming import DONE, REPORT, ROLE, STOP, chunk
 from support.streaming_client import StreamClient
 from support.streaming_upstream import Exchange, StreamingUpstream
 from tok0n.adapters.clock import SystemClock
@@ -21,8 +22,9 @@ from tok0n.bootstrap.open_files import allow_many_files
 from tok0n.bootstrap.resources import Store, open_store
 from tok0n.settings import Settings
 
-STREAMS = 200
-CHARGED = 12
+COUNT = 200
+"""The streams of a round."""
+
 TOKENS = 100_000_000
 
 
@@ -42,16 +44,17 @@ class KilledStreams:
         """The streams whose client got the end."""
 
     async def kill(self, first: int) -> None:
-        """Open `STREAMS` streams, kill the server while they go on, and wait until their clients have seen it."""
+        """Open `COUNT` streams, kill the server while they go on, and wait until their clients have seen it."""
         async with ServerProcess(self._folder) as server:
-            clients = [asyncio.create_task(self._read(server, first + number)) for number in range(STREAMS)]
-            exchanges = [await self._upstream.next() for _ in range(STREAMS)]
+            clients = [asyncio.create_task(self._read(server, first + number)) for number in range(COUNT)]
+            exchanges = [await self._upstream.next() for _ in range(COUNT)]
             for exchange in exchanges:
-                exchange.send(ROLE + chunk("Hello."))
+                streaming = exchange.case.streaming
+                exchange.send(streaming.beginning + streaming.content("Hello."))
             async with asyncio.timeout(60):
-                while not self._request_ids.keys() >= set(range(first, first + STREAMS)):
+                while not self._request_ids.keys() >= set(range(first, first + COUNT)):
                     await asyncio.sleep(0)
-            for _ in range(self._chance.randrange(1, 2 * STREAMS)):
+            for _ in range(self._chance.randrange(1, 2 * COUNT)):
                 await self._advance(exchanges)
             await server.kill()
             await asyncio.gather(*clients)
@@ -61,11 +64,16 @@ class KilledStreams:
         balance = (await store.accounts.get(EMAIL)).balance
         assert balance.pending == 0
         assert (await store.ledger.audit()).ok
-        settled = sa.select(schema.request.c.id).where(schema.request.c.status == "SETTLED")
-        charged = set(await store.database.read(lambda tx: tx.scalars(settled).all()))
+        columns = schema.request.c
+        query = sa.select(columns.id, columns.endpoint, columns.status, columns.charged)
+        rows = {row.id: row for row in await store.database.read(lambda tx: tx.execute(query).all())}
+        charged = {row.id for row in rows.values() if row.status == "SETTLED"}
         assert charged <= {self._request_ids[number] for number in self._answered}
         assert charged >= {self._request_ids[number] for number in self._delivered}
-        assert TOKENS - balance.posted == CHARGED * len(charged)
+        for number, request_id in self._request_ids.items():
+            case, row = case_of_number(number), rows[request_id]
+            assert (row.endpoint, row.charged) == (case.name, case.charged if request_id in charged else 0)
+        assert TOKENS - balance.posted == sum(row.charged for row in rows.values())
 
     async def _advance(self, exchanges: list[Exchange]) -> None:
         """Send an event of one stream, or the end of its answer."""
@@ -73,35 +81,41 @@ class KilledStreams:
             return
         exchange = self._chance.choice(exchanges)
         if self._chance.random() < 0.7:
-            exchange.send(chunk("more"))
+            exchange.send(exchange.case.streaming.content("more"))
         else:
             exchanges.remove(exchange)
             found = re.search(rb"stream (\d+)", exchange.request)
             assert found is not None
             self._answered.add(int(found[1]))
-            exchange.complete(STOP + REPORT + DONE)
+            exchange.complete(exchange.case.streaming.end)
         await asyncio.sleep(0)
 
     async def _read(self, server: ServerProcess, number: int) -> None:
-        options: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
-        async with StreamClient(server.base_url, self._api_key, chat_body(f"stream {number}", **options)) as client:
+        case = case_of_number(number)
+        body = case.body(f"stream {number}", is_stream=True)
+        async with StreamClient(server.base_url, self._api_key, body, case=case) as client:
             await client.begun()
             self._request_ids[number] = client.request_id
-            if (await client.ended())[-1:] == ["[DONE]"]:
+            if any(map(case.streaming.is_end, await client.ended())):
                 self._delivered.add(number)
+
+
+def case_of_number(number: int) -> EndpointCase:
+    """Return the endpoint of a stream."""
+    return STREAMS[number % len(STREAMS)]
 
 
 async def kill_streams(folder: Path, *, rounds: int, database_url: str | None = None) -> None:
     """Kill a server in the middle of its streams, again and again. Asserts after each that all is accounted for."""
     allow_many_files()
-    more = "[server]\nstreaming = true\n"
+    more = f"{SERVED}[server]\nstreaming = true\n"
     if database_url is not None:
         more += f'[database]\nurl = "{database_url}"\n'
     async with StreamingUpstream() as upstream:
         settings, api_key = await prepared(folder, upstream_url=upstream.base_url, tokens=TOKENS, more=more)
         streams = KilledStreams(folder, upstream, settings, api_key)
         for number in range(rounds):
-            await streams.kill(number * STREAMS)
+            await streams.kill(number * COUNT)
             async with open_store(settings) as store:
                 assert (await store.accounts.get(EMAIL)).balance.pending > 0
                 if store.lease is not None:

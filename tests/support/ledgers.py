@@ -22,7 +22,7 @@ from tok0n.adapters.sql.sqlite.callers import SqliteCallers
 from tok0n.adapters.sql.sqlite.ledger import SqliteLedger
 from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.adapters.sql.store import SqlStore
-from tok0n.domain.accounts import Account, ApiKey
+from tok0n.domain.accounts import Account, ApiKey, KeyLimits
 from tok0n.domain.ledger import Balance, NewReservation, Release, Settlement
 from tok0n.domain.usage import Usage
 from tok0n.ports.accounts import Accounts
@@ -32,6 +32,7 @@ from tok0n.ports.ledger import Ledger
 
 ENGINES = ["sqlite", "postgres"]
 NOW_US = 1_800_000_000_000_000
+NO_LIMITS = KeyLimits()
 
 
 class Opened(msgspec.Struct, kw_only=True):
@@ -44,10 +45,16 @@ class Opened(msgspec.Struct, kw_only=True):
     async def rows(self, table: sa.Table) -> list[dict[str, Any]]:
         return await self.store.read(lambda tx: [dict(row) for row in tx.execute(sa.select(table)).mappings()])
 
-    async def key(self, email: str, *, tokens: int) -> tuple[Account, ApiKey]:
+    async def key(self, email: str, *, tokens: int, limits: KeyLimits = NO_LIMITS) -> tuple[Account, ApiKey]:
         account = await self.accounts.create(email=email, tokens=tokens, now_us=NOW_US)
         key = await self.accounts.create_key(
-            account_id=account.id, name="test", digest=email.encode(), prefix="tk0n_", last_four="0000", now_us=NOW_US
+            account_id=account.id,
+            name="test",
+            digest=email.encode(),
+            prefix="tk0n_",
+            last_four="0000",
+            now_us=NOW_US,
+            limits=limits,
         )
         return account, key
 

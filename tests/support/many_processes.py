@@ -16,8 +16,24 @@ from support.random_operations import EMAILS
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.repositories.accounts import SqlAccounts
+from tok0n.domain.accounts import KeyLimits
+from tok0n.domain.budgets import KeyBudget, ResetPeriod
+from tok0n.domain.ledger import Balance
 
 OPENING_TOKENS = 200_000
+LIMITS = {
+    "a@x": KeyLimits(),
+    "b@x": KeyLimits(
+        budgets=(
+            KeyBudget(id="bud_1", tokens=100_000),
+            KeyBudget(id="bud_2", tokens=30_000, period=ResetPeriod.DAY),
+            KeyBudget(id="bud_3", tokens=30_000, period=ResetPeriod.DAY, token_class="premium"),
+        )
+    ),
+    "c@x": KeyLimits(budgets=(KeyBudget(id="bud_4", tokens=50_000, period=ResetPeriod.WEEK),)),
+}
+"""The keys of two accounts have budgets, so batches of two processes lock wallets and budgets."""
+
 SCRIPT = Path(__file__).parent / "random_operations.py"
 
 
@@ -41,15 +57,22 @@ async def work_together(*, processes: int, operations: int) -> Counter[str]:
         for email in EMAILS:
             account = await accounts.create(email=email, tokens=OPENING_TOKENS, now_us=NOW_US)
             await accounts.create_key(
-                account_id=account.id, name="k", digest=email.encode(), prefix="p", last_four="l", now_us=NOW_US
+                account_id=account.id,
+                name="k",
+                digest=email.encode(),
+                prefix="p",
+                last_four="l",
+                now_us=NOW_US,
+                limits=LIMITS[email],
             )
         results = await asyncio.gather(*(_work(url, seed, operations) for seed in range(processes)))
         done = sum(results, Counter())
         await ledger.recover(now_us=NOW_US)
         for email in EMAILS:
-            balance = (await accounts.get(email)).balance
-            assert balance.posted == OPENING_TOKENS + done[f"granted {email}"] - done[f"charged {email}"]
-            assert balance.pending == 0
+            wallets = (await accounts.get(email)).wallets
+            for token_class, opening in {"standard": OPENING_TOKENS, "premium": 0}.items():
+                granted, charged = (done[f"{what} {email} {token_class}"] for what in ("granted", "charged"))
+                assert wallets[token_class] == Balance(posted=opening + granted - charged, pending=0)
         report = await ledger.audit()
         assert report.differences == []
         await ledger.aclose()

@@ -1,4 +1,7 @@
-"""Fill a database of either engine with accounts and settled requests, in a few statements. Its audit is clean."""
+"""Fill a database of either engine with accounts and settled requests, in a few statements. Its audit is clean.
+
+Each key has a daily budget with as many old periods as requests, which count in none of them, and as many changes.
+"""
 
 import sqlalchemy as sa
 
@@ -11,22 +14,37 @@ APART_US = 1_000
 """The time between two requests."""
 
 _STATEMENTS = """
-INSERT INTO account (id, email, status, posted, pending, created_at_us)
-{numbers} SELECT 'acct_' || {id}, i || '@x', 'open', {posted}, 0, 0 FROM n WHERE i < {accounts}
+INSERT INTO account (id, email, status, created_at_us)
+{numbers} SELECT 'acct_' || {id}, i || '@x', 'open', 0 FROM n WHERE i < {accounts}
 
-INSERT INTO api_key (id, account_id, name, digest, prefix, last_four, created_at_us)
-{numbers} SELECT 'key_' || {id}, 'acct_' || {id}, 'k', CAST({id} AS {blob}), 'p', 'f', 0 FROM n WHERE i < {accounts}
+INSERT INTO wallet (account_id, token_class, posted, pending, entries)
+{numbers} SELECT 'acct_' || {id}, 'standard', {posted}, 0, {entries} FROM n WHERE i < {accounts}
+
+INSERT INTO api_key (id, account_id, name, created_at_us)
+{numbers} SELECT 'key_' || {id}, 'acct_' || {id}, 'k', 0 FROM n WHERE i < {accounts}
+
+INSERT INTO key_secret (digest, api_key_id, prefix, last_four, created_at_us)
+{numbers} SELECT CAST({id} AS {blob}), 'key_' || {id}, 'p', 'f', 0 FROM n WHERE i < {accounts}
+
+INSERT INTO key_budget (id, api_key_id, tokens, period, time_zone, created_at_us)
+{numbers} SELECT 'bud_' || {id}, 'key_' || {id}, {tokens}, 'day', 'UTC', 0 FROM n WHERE i < {accounts}
+
+INSERT INTO budget_period (budget_id, starts_at_us, ends_at_us, spent, pending)
+{numbers} SELECT 'bud_' || {owner}, i / {accounts}, i / {accounts} + 1, 0, 0 FROM n
+
+INSERT INTO activity (account_id, api_key_id, action, actor, created_at_us)
+{numbers} SELECT 'acct_' || {owner}, 'key_' || {owner}, 'key.edit', 'operator', i FROM n
 
 INSERT INTO request (id, account_id, api_key_id, model, status, reserved, charged, shortfall, prompt_tokens,
     completion_tokens, total_tokens, dispatched, created_at_us, expires_at_us, resolved_at_us)
 {numbers} SELECT 'req_' || {hex} || {id}, 'acct_' || {owner}, 'key_' || {owner}, 'demo', 'SETTLED', 20, {charge}, 0,
     {charge}, 0, {charge}, 1, {at}, {at} + 1, {at} + 1 FROM n
 
-INSERT INTO ledger_entry (account_id, kind, amount, posted_after, created_at_us)
-{numbers} SELECT 'acct_' || {id}, 'grant', {tokens}, {tokens}, 0 FROM n WHERE i < {accounts}
+INSERT INTO ledger_entry (account_id, number, kind, amount, posted_after, created_at_us)
+{numbers} SELECT 'acct_' || {id}, 1, 'grant', {tokens}, {tokens}, 0 FROM n WHERE i < {accounts}
 
-INSERT INTO ledger_entry (account_id, kind, amount, posted_after, request_id, created_at_us)
-{numbers} SELECT 'acct_' || {owner}, 'usage', -{charge}, {tokens} - {charge} * (i / {accounts} + 1),
+INSERT INTO ledger_entry (account_id, number, kind, amount, posted_after, request_id, created_at_us)
+{numbers} SELECT 'acct_' || {owner}, i / {accounts} + 2, 'usage', -{charge}, {tokens} - {charge} * (i / {accounts} + 1),
     'req_' || {hex} || {id}, {at} + 1 FROM n
 
 INSERT INTO usage_hour (account_id, hour, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)
@@ -51,6 +69,7 @@ def fill(
         "at": at,
         "accounts": accounts,
         "posted": TOKENS - CHARGE * (requests // accounts),
+        "entries": requests // accounts + 1,
         "charge": CHARGE,
         "tokens": TOKENS,
         "hour": US_AN_HOUR,
@@ -67,3 +86,13 @@ def account_id(number: int) -> str:
 def key_id(number: int) -> str:
     """Return the id of the account's key."""
     return f"key_{number:012}"
+
+
+def budget_id(number: int) -> str:
+    """Return the id of the budget of the account's key."""
+    return f"bud_{number:012}"
+
+
+def digest(number: int) -> bytes:
+    """Return the digest of the secret of the account's key."""
+    return f"{number:012}".encode()

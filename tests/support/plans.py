@@ -1,17 +1,18 @@
 """Explain the statements that a block runs, and find those that scan a whole table which grows with history.
 
-Reading all hours of an account counts as a scan too.
+Reading all hours of an account, or all periods of a budget, counts as a scan too.
 """
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
 
 GROWING = (
-    *("request", "ledger_entry", "account", "usage_hour", "api_key"),
+    *("request", "ledger_entry", "account", "wallet", "usage_hour"),
+    *("api_key", "key_secret", "key_budget", "budget_period", "activity", "pack_order"),
     *("users", "session", "mail_link", "form_submission", "attempt", "low_balance_notice"),
 )
 """The tables that no periodic statement may scan."""
@@ -20,10 +21,15 @@ SMALL_INDEXES = ("request_pending", "ledger_entry_reversal")
 """Partial indexes whose entries don't grow with history. Reading one whole is no scan."""
 
 _TABLES = "|".join(GROWING)
-_SQLITE_WHOLE_ACCOUNT = re.compile(r"SEARCH (?:usage_hour|u) USING .*\(account_id=\?\)")
+_SQLITE_WHOLE_HISTORY = re.compile(
+    r"SEARCH (?:(?:usage_hour|u) USING .*\(account_id=\?\)|budget_period USING .*\(budget_id=\?\))"
+)
 _SQLITE_SCAN = re.compile(rf"SCAN (?:{_TABLES}|[a-z])\b(?!.*(?:{'|'.join(SMALL_INDEXES)}))")
 _POSTGRES_SCAN = re.compile(rf"Seq Scan on ({_TABLES})\b")
-_POSTGRES_WHOLE_ACCOUNT = re.compile(r"Index Cond: (?=.*account_id = )(?!.*\bhour\b)")
+_POSTGRES_WHOLE_HISTORY = {
+    "usage_hour_pkey": re.compile(r"Index Cond: (?=.*account_id = )(?!.*\bhour\b)"),
+    "budget_period_pkey": re.compile(r"Index Cond: (?=.*budget_id = )(?!.*\bstarts_at_us\b)"),
+}
 _POSTGRES_INDEX = re.compile(rf"Index (?:Only )?Scan (?:Backward )?using (\w+) on (?:{_TABLES})\b|Index Scan on (\w+)")
 
 
@@ -52,9 +58,21 @@ def explained() -> Iterator[list[str]]:
         sa.event.remove(sa.Engine, "before_cursor_execute", explain)
 
 
+def scans_of(tx: sa.Connection, statements: Iterable[str]) -> list[str]:
+    """Return the statements with a scan, each with its plan. They have no parameters."""
+    is_sqlite = tx.dialect.name == "sqlite"
+    scans: list[str] = []
+    for statement in statements:
+        rows = tx.exec_driver_sql(("EXPLAIN QUERY PLAN " if is_sqlite else "EXPLAIN ") + statement)
+        plan = [str(row[-1]) for row in rows]
+        if _has_scan(plan, is_sqlite=is_sqlite):
+            scans.append("\n".join([statement, *plan]))
+    return scans
+
+
 def _has_scan(plan: list[str], *, is_sqlite: bool) -> bool:
     if is_sqlite:
-        return any(_SQLITE_SCAN.search(line) or _SQLITE_WHOLE_ACCOUNT.search(line) for line in plan)
+        return any(_SQLITE_SCAN.search(line) or _SQLITE_WHOLE_HISTORY.search(line) for line in plan)
     for number, line in enumerate(plan):
         if _POSTGRES_SCAN.search(line):
             return True
@@ -63,6 +81,7 @@ def _has_scan(plan: list[str], *, is_sqlite: bool) -> bool:
         index = found and (found[1] or found[2])
         if index and index not in SMALL_INDEXES and "Index Cond" not in "".join(conditions):
             return True
-        if index == "usage_hour_pkey" and _POSTGRES_WHOLE_ACCOUNT.search("".join(conditions)):
+        whole_history = _POSTGRES_WHOLE_HISTORY.get(index or "")
+        if whole_history and whole_history.search("".join(conditions)):
             return True
     return False

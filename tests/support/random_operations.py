@@ -9,22 +9,29 @@ import random
 import sys
 from collections import Counter
 
+import sqlalchemy as sa
+
+from tok0n.adapters.sql import schema
+from tok0n.adapters.sql.ledger_functions import append_entry, lock_budgets
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
 from tok0n.adapters.sql.postgres.ledger import PostgresLedger
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.repositories.accounts import SqlAccounts
-from tok0n.domain.errors import AlreadyResolved, InsufficientTokens
-from tok0n.domain.ledger import NewReservation, Release, Settlement
+from tok0n.domain.accounts import ApiKey
+from tok0n.domain.budgets import periods_at
+from tok0n.domain.errors import AlreadyResolved, InsufficientTokens, KeyBudgetSpent, KeyChanged
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, EntryKind, NewReservation, Release, Settlement
 from tok0n.domain.usage import Usage
 
 EMAILS = ("a@x", "b@x", "c@x")
+CLASSES = ("standard", "premium")
 CALLERS = 48
 NOW_US = 1_800_000_000_000_000
 
 
 class Worker:
     def __init__(self, url: str, seed: int, operations: int, process_id: str) -> None:
-        self.store = PostgresStore(PostgresOptions(url=url, pool_size=2, lock_timeout_seconds=60))
+        self.store = PostgresStore(PostgresOptions(url=url, pool_size=8, lock_timeout_seconds=60))
         self.ledger = PostgresLedger(self.store, process_id=process_id)
         self.accounts = SqlAccounts(self.store)
         self.chance = random.Random(seed)
@@ -33,10 +40,9 @@ class Worker:
         self.done: Counter[str] = Counter()
 
     async def run(self) -> None:
-        self.callers = {}
+        self.callers: dict[str, ApiKey] = {}
         for email in EMAILS:
-            (key, *_) = await self.accounts.list_keys((await self.accounts.get(email)).id)
-            self.callers[email] = key
+            await self._read_key(email)
         async with asyncio.TaskGroup() as group:
             for number in range(CALLERS):
                 group.create_task(self._caller(number))
@@ -54,21 +60,34 @@ class Worker:
         key = self.callers[email]
         self.left -= 1
         tokens = self.chance.randrange(1, 2_000)
+        token_class = self.chance.choice(CLASSES)
+        created_at_us = NOW_US + self.chance.choice((0, MICROSECONDS_PER_DAY))
         reservation = NewReservation(
             request_id=request_id,
             account_id=key.account_id,
             api_key_id=key.id,
             model="demo",
             tokens=tokens,
-            created_at_us=NOW_US,
+            created_at_us=created_at_us,
             expires_at_us=NOW_US,
+            token_class=token_class,
+            key_version=key.version,
+            periods=periods_at(key.limits.budgets, token_class, created_at_us),
         )
         try:
             await self.ledger.reserve(reservation)
+        except KeyChanged:
+            self.done["stale"] += 1
+            await self._read_key(email)
+            return
         except InsufficientTokens:
             self.done["refused"] += 1
             if self.chance.random() < 0.2:
-                await self._grant(email)
+                await self._grant(email, token_class)
+            return
+        except KeyBudgetSpent:
+            self.done["over budget"] += 1
+            await self._change_budgets(key)
             return
         self.done["reserved"] += 1
         end = self.chance.random()
@@ -95,7 +114,7 @@ class Worker:
         except AlreadyResolved:
             self.done["settled too late"] += 1
             return
-        self.done[f"charged {email}"] += receipt.charged
+        self.done[f"charged {email} {reservation.token_class}"] += receipt.charged
         self.done["shortfall"] += receipt.shortfall
         self.done["settled"] += 1
         if self.chance.random() < 0.1:
@@ -110,11 +129,41 @@ class Worker:
         except AlreadyResolved:
             self.done["released too late"] += 1
 
-    async def _grant(self, email: str) -> None:
+    async def _grant(self, email: str, token_class: str) -> None:
         self.left -= 1
         tokens = self.chance.randrange(1, 100_000)
-        await self.accounts.grant(email=email, tokens=tokens, reason="more", now_us=NOW_US)
-        self.done[f"granted {email}"] += tokens
+        account_id = self.callers[email].account_id
+        await self.store.write(
+            lambda tx: append_entry(
+                tx,
+                account_id=account_id,
+                token_class=token_class,
+                kind=EntryKind.GRANT,
+                amount=tokens,
+                reason="more",
+                now_us=NOW_US,
+            )
+        )
+        self.done[f"granted {email} {token_class}"] += tokens
+
+    async def _change_budgets(self, key: ApiKey) -> None:
+        """Give a key more tokens, which makes the callers in all processes stale."""
+        self.left -= 1
+        more = self.chance.randrange(1, 1_000_000)
+        columns, budgets = schema.api_key.c, schema.key_budget.c
+
+        def fn(tx: sa.Connection) -> None:
+            tx.execute(sa.update(schema.api_key).where(columns.id == key.id).values(version=columns.version + 1))
+            lock_budgets(tx, [budget.id for budget in key.limits.budgets])
+            tx.execute(
+                sa.update(schema.key_budget).where(budgets.api_key_id == key.id).values(tokens=budgets.tokens + more)
+            )
+
+        await self.store.write(fn)
+        self.done["budgets changed"] += 1
+
+    async def _read_key(self, email: str) -> None:
+        (self.callers[email], *_) = await self.accounts.list_keys((await self.accounts.get(email)).id)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,9 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
+from support.endpoint_cases import CHAT_CASE, EndpointCase, case_of
 from support.fakes import ANSWER
 
 Behaviour = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -36,12 +39,28 @@ def ok(body: bytes = ANSWER) -> Behaviour:
     return raw(http(body))
 
 
+async def well(writer: asyncio.StreamWriter) -> None:
+    """Give a good answer: of chat, or as the behaviour of a `ScriptedUpstream` of the endpoint that is asked."""
+    await ok()(writer)
+
+
 def status(code: int, body: bytes = b'{"error":{"message":"It failed.","type":"server_error"}}') -> Behaviour:
     return raw(http(body, status=code))
 
 
 def usage(text: bytes) -> Behaviour:
     return ok(ANSWER.replace(USAGE, text))
+
+
+def _counts(case: EndpointCase) -> dict[str, Behaviour]:
+    """Return answers with impossible values of the first count of tokens, and of the total."""
+    answers: dict[str, Behaviour] = {}
+    for member in (case.count, "total_tokens"):
+        before, name, rest = case.answer_body.partition(b'"%b":' % member.encode())
+        if name:
+            rest = rest.lstrip(b"0123456789")
+            answers |= {f"{member} {kind}": ok(before + name + value + rest) for kind, value in COUNTS.items()}
+    return answers
 
 
 def after(event: asyncio.Event, behaviour: Behaviour) -> Behaviour:
@@ -101,72 +120,90 @@ async def endless_interim(writer: asyncio.StreamWriter) -> None:
 REDIRECT = raw(b"HTTP/1.1 307 X\r\nlocation: /v1/chat/completions\r\ncontent-length: 0\r\n\r\n")
 """To the same server, so that a client that follows it is seen to ask again."""
 
-FAULTS: dict[str, Behaviour] = {
-    "timeout": hang,
-    "reset": reset,
-    "closed without a word": raw(b"", close=True),
-    "cut body": raw(http(ANSWER, length=len(ANSWER) + 10), close=True),
-    "cut chunked body": raw(b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{}   \r\n", close=True),
-    "cut head": raw(b"HTTP/1.1 200 X\r\ncontent-le", close=True),
-    "slow drip": slow_drip,
-    "huge body, announced": huge(chunked=False),
-    "huge body, chunked": huge(chunked=True),
-    "endless headers": endless_headers,
-    "endless interim answers": endless_interim,
-    "redirect": REDIRECT,
-    "not http": raw(b"SSH-2.0-OpenSSH\r\n\r\n", close=True),
-    "upgrade": raw(b"HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"),
-    "compressed": raw(http(b"\x1f\x8b", headers="content-encoding: gzip\r\n")),
-    "created": raw(http(ANSWER, status=201)),
-    "no content": raw(b"HTTP/1.1 204 X\r\n\r\n"),
-    "401": status(401, b'{"error":{"message":"Incorrect API key provided: sk-operator-secret-123456"}}'),
-    "402": status(402),
-    "403": status(403),
-    "404": status(404),
-    "429": status(429),
-    "500": status(500),
-    "503": status(503),
-    "400 of the operator's": status(
-        400, b'{"error":{"message":"Your organization is gone","type":"invalid_request_error","code":"billing_x"}}'
-    ),
-    "400 without words": status(400, b"<html>"),
-    "html": raw(http(b"<html><body>hello</body></html>", headers="content-type: text/html\r\n")),
-    "empty": ok(b""),
-    "broken json": ok(ANSWER[:-5]),
-    "100,000-deep json": ok(b'{"choices":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
-    "a list": ok(b"[]"),
-    "invalid utf-8": ok(ANSWER.replace(b"Hello.", b"\xff\xfe")),
+
+def faults_of(case: EndpointCase) -> dict[str, Behaviour]:
+    """Return every failure of an upstream that any endpoint can meet, except "refused", which needs no server."""
+    answer = case.answer_body
+    usage = msgspec.json.encode(case.answer("Hello.").get("usage"))
+    return {
+        "timeout": hang,
+        "reset": reset,
+        "closed without a word": raw(b"", close=True),
+        "cut body": raw(http(answer, length=len(answer) + 10), close=True),
+        "cut chunked body": raw(b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{}   \r\n", close=True),
+        "cut head": raw(b"HTTP/1.1 200 X\r\ncontent-le", close=True),
+        "slow drip": slow_drip,
+        "huge body, announced": huge(chunked=False),
+        "huge body, chunked": huge(chunked=True),
+        "endless headers": endless_headers,
+        "endless interim answers": endless_interim,
+        "redirect": REDIRECT,
+        "not http": raw(b"SSH-2.0-OpenSSH\r\n\r\n", close=True),
+        "upgrade": raw(b"HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"),
+        "compressed": raw(http(b"\x1f\x8b", headers="content-encoding: gzip\r\n")),
+        "created": raw(http(answer, status=201)),
+        "no content": raw(b"HTTP/1.1 204 X\r\n\r\n"),
+        "401": status(401, b'{"error":{"message":"Incorrect API key provided: sk-operator-secret-123456"}}'),
+        "402": status(402),
+        "403": status(403),
+        "404": status(404),
+        "429": status(429),
+        "500": status(500),
+        "503": status(503),
+        "400 of the operator's": status(
+            400, b'{"error":{"message":"Your organization is gone","type":"invalid_request_error","code":"billing_x"}}'
+        ),
+        "400 without words": status(400, b"<html>"),
+        "html": raw(http(b"<html><body>hello</body></html>", headers="content-type: text/html\r\n")),
+        "empty": ok(b""),
+        "broken json": ok(answer[:-5]),
+        "100,000-deep json": ok(b'{"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+        "a list": ok(b"[]"),
+        "an object": ok(b'{"usage":%b}' % usage),
+        "invalid utf-8": ok(answer[:-1] + b',"x":"\xff\xfe"}'),
+        "an error in a 200": ok(b'{"error":{"message":"It failed."}}'),
+        "usage null": ok(answer.replace(usage, b"null") if usage in answer else b"{}"),
+        **_counts(case),
+    }
+
+
+COUNTS = {
+    "negative": b"-1",
+    "string": b'"9"',
+    "bool": b"true",
+    "float": b"9.0",
+    "2^63": b"9223372036854775808",
+    "2^53 + 1": b"9007199254740993",
+    "30 digits": b"9" * 30,
+    "NaN": b"NaN",
+    "1e999": b"1e999",
+    "1e2": b"1e2",
+}
+"""Counts of tokens that no report may have."""
+
+FAULTS: dict[str, Behaviour] = faults_of(CHAT_CASE) | {
     "no choices": ok(b'{"usage":' + USAGE + b"}"),
     "choices empty": ok(b'{"choices":[],"usage":' + USAGE + b"}"),
     "choices strange": ok(b'{"choices":[1],"usage":' + USAGE + b"}"),
     "no message": ok(b'{"choices":[{"index":0}],"usage":' + USAGE + b"}"),
-    "an error in a 200": ok(b'{"error":{"message":"It failed."}}'),
     "usage missing": ok(ANSWER.replace(b',"usage":' + USAGE, b"")),
-    "usage null": usage(b"null"),
     "usage empty": usage(b"{}"),
     "usage a list": usage(b"[]"),
-    "usage negative": usage(b'{"prompt_tokens":-1,"completion_tokens":3,"total_tokens":12}'),
-    "usage string": usage(b'{"prompt_tokens":"9","completion_tokens":3,"total_tokens":12}'),
-    "usage bool": usage(b'{"prompt_tokens":true,"completion_tokens":3,"total_tokens":12}'),
-    "usage float": usage(b'{"prompt_tokens":9.0,"completion_tokens":3,"total_tokens":12}'),
     "usage zero": usage(b'{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}'),
-    "usage 2^63": usage(b'{"prompt_tokens":9,"completion_tokens":3,"total_tokens":9223372036854775808}'),
-    "usage 2^53 + 1": usage(b'{"prompt_tokens":9,"completion_tokens":3,"total_tokens":9007199254740993}'),
-    "usage 30 digits": usage(b'{"prompt_tokens":9,"completion_tokens":3,"total_tokens":' + b"9" * 30 + b"}"),
-    "usage NaN": usage(b'{"prompt_tokens":9,"completion_tokens":3,"total_tokens":NaN}'),
-    "usage 1e999": usage(b'{"prompt_tokens":9,"completion_tokens":3,"total_tokens":1e999}'),
-    "usage 1e2": usage(b'{"prompt_tokens":9,"completion_tokens":3,"total_tokens":1e2}'),
     "usage total too small": usage(b'{"prompt_tokens":9,"completion_tokens":3,"total_tokens":11}'),
     "usage without a total": usage(b'{"prompt_tokens":9,"completion_tokens":3}'),
 }
-"""Every row of the list of upstream failures but "refused", which needs no server. All of them are a 502."""
+"""Every failure of an upstream of chat. All of them are a 502."""
 
 
 class ScriptedUpstream:
-    """Listens on a free port. Each request is answered by `behaviour`, which a test may change at any time."""
+    """Listens on a free port. Each request is answered by `behaviour`, which a test may change at any time.
+
+    Without a behaviour, each endpoint gets a good answer.
+    """
 
     def __init__(self, behaviour: Behaviour | None = None) -> None:
-        self.behaviour = behaviour or ok()
+        self.behaviour = behaviour or well
         self.requests: list[bytes] = []
         self.connections = 0
         self.closed_connections = 0
@@ -221,8 +258,9 @@ class ScriptedUpstream:
             body = await reader.readexactly(int(lengths[0].split(b":")[1]))
             self.requests.append(head + body)
             self.changed.set()
-            behaving = asyncio.ensure_future(self.behaviour(writer))
-            leaving = asyncio.ensure_future(reader.read(1)) if self.behaviour is hang else None
+            behaviour = ok(case_of(head).answer_body) if self.behaviour is well else self.behaviour
+            behaving = asyncio.ensure_future(behaviour(writer))
+            leaving = asyncio.ensure_future(reader.read(1)) if behaviour is hang else None
             if leaving is None:
                 await behaving
                 continue

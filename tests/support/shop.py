@@ -36,6 +36,7 @@ async def shop(
     mailbox: Mailbox,
     overrides: dict[str, object] | None = None,
     host: str = "127.0.0.1",
+    more: str = "",
 ) -> AsyncIterator[tuple[Running, StripeDouble]]:
     (folder / "stripe.key").write_text(KEY)
     (folder / "stripe.secret").write_text(SECRET)
@@ -45,7 +46,7 @@ async def shop(
 secret_key = "file:{folder / "stripe.key"}"
 webhook_secret = "file:{folder / "stripe.secret"}"
 """
-    more = PACKS + payments + mail_settings(mailbox)
+    more = more + PACKS + payments + mail_settings(mailbox)
     async with HttpServer(AsgiBridge(double.app), bind("127.0.0.1", 0), shutdown_seconds=5) as stripe:
         double.url = stripe.url
         async with running(

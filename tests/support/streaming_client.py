@@ -1,16 +1,13 @@
 """A raw client of one stream: it sees each chunk of the transfer coding, and every way in which a response can end."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from support.http import Answer, Connection, chat_body
+from support.endpoint_cases import CHAT_CASE, EndpointCase, Event, parse_events
+from support.http import Answer, Connection
 from support.scripted_upstream import reset
-
-Event = dict[str, Any] | str
-"""A chunk of the stream, or "[DONE]"."""
 
 SECONDS_MAX = 20.0
 
@@ -19,12 +16,12 @@ class StreamClient:
     """Asks for one stream on a connection of its own, which it closes when the context ends."""
 
     def __init__(
-        self, base_url: str, api_key: str, body: bytes | None = None, *, path: str = "/v1/chat/completions"
+        self, base_url: str, api_key: str, body: bytes | None = None, *, case: EndpointCase = CHAT_CASE
     ) -> None:
+        self.case = case
         self._connection = Connection(base_url)
         self._api_key = api_key
-        self._path = path
-        self._body = body or chat_body(stream=True, stream_options={"include_usage": True})
+        self._body = body or case.body(is_stream=True)
         self.status = 0
         self.headers: dict[str, str] = {}
         self.received = bytearray()
@@ -36,7 +33,7 @@ class StreamClient:
         await self._connection.__aenter__()
         self.writer = self._connection.writer
         self.reader = self._connection.reader
-        head = f"POST {self._path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {self._api_key}\r\n"
+        head = f"POST {self.case.path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {self._api_key}\r\n"
         self.writer.write(f"{head}content-length: {len(self._body)}\r\n\r\n".encode() + self._body)
         return self
 
@@ -94,16 +91,18 @@ class StreamClient:
 
     @property
     def events(self) -> list[Event]:
-        """Decode the whole events received. Comments are dropped."""
-        whole, _, _ = bytes(self.received).rpartition(b"\n\n")
-        lines = [line.removeprefix(b"data: ") for line in whole.split(b"\n") if line.startswith(b"data: ")]
-        return [line.decode() if line == b"[DONE]" else json.loads(line) for line in lines]
+        """The whole events received, without comments."""
+        return parse_events(self.received)
 
     @property
     def content(self) -> str:
-        """The text of all chunks received."""
-        choices = [event["choices"] for event in self.events if isinstance(event, dict) and "choices" in event]
-        return "".join(choice["delta"].get("content", "") for (choice, *_) in filter(None, choices))
+        """The text of all events received."""
+        return self.case.streaming.text(self.events)
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the last event says that the answer is complete, and so is the body."""
+        return self.is_complete and bool(self.events) and self.case.streaming.is_end(self.events[-1])
 
     async def _read_chunk(self) -> bool:
         """Read one chunk of the transfer coding. Returns False after the last one, or if the connection ends."""

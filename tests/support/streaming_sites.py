@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from support import postgres
+from support.endpoint_cases import CHAT_CASE, SERVED, EndpointCase
 from support.gateways import Running, running
 from support.http import request
 from support.redis_server import shared_redis
@@ -26,9 +27,9 @@ class Site(msgspec.Struct, kw_only=True):
     gateway: Running
     upstream: StreamingUpstream
 
-    def client(self, body: bytes | None = None) -> StreamClient:
+    def client(self, case: EndpointCase = CHAT_CASE) -> StreamClient:
         """Return a client that asks for a stream."""
-        return StreamClient(self.gateway.base_url, self.gateway.api_key, body)
+        return StreamClient(self.gateway.base_url, self.gateway.api_key, case=case)
 
     async def posted(self) -> int:
         """Return the account's tokens."""
@@ -79,7 +80,7 @@ async def open_site(
             await redis.command("SET", EPOCH, (await redis.command("INFO", "server"))["run_id"])
             more["backend"] = redis.url
         gateway = await stack.enter_async_context(
-            running(folder, upstream_url=upstream.base_url, tokens=TOKENS, overrides=chosen, **more)
+            running(folder, upstream_url=upstream.base_url, tokens=TOKENS, overrides=chosen, **{"more": SERVED} | more)
         )
         site = Site(gateway=gateway, upstream=upstream)
         yield site

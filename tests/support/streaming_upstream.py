@@ -4,18 +4,17 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-from support.fakes import ANSWER
+from support.endpoint_cases import case_of
 from support.scripted_upstream import http, reset
-from support.streaming import DONE, REPORT, ROLE, STOP, chunk
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-WHOLE = ROLE + chunk("Hello.") + STOP + REPORT + DONE
 
 
 class Exchange:
     """One request for a stream, and its response, which the test writes. `is_left`: the gateway has left it."""
 
-    def __init__(self, request: bytes, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, head: bytes, request: bytes, writer: asyncio.StreamWriter) -> None:
+        self.case = case_of(head)
         self.request = request
         self.ended = asyncio.Event()
         self.is_left = False
@@ -93,19 +92,21 @@ class StreamingUpstream:
             while not writer.is_closing():
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-                await self._respond(await reader.readexactly(length), reader, writer)
+                await self._respond(head, await reader.readexactly(length), reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:
             writer.transport.abort()
 
-    async def _respond(self, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _respond(
+        self, head: bytes, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        exchange = Exchange(head, request, writer)
         if b'"stream":true' not in request:
-            writer.write(http(ANSWER))
+            writer.write(http(exchange.case.answer_body))
             return
-        exchange = Exchange(request, writer)
         if self.answers_streams:
-            exchange.complete(WHOLE)
+            exchange.complete(exchange.case.streaming.whole)
             return
         self.open.add(exchange)
         self._exchanges.put_nowait(exchange)

@@ -37,9 +37,9 @@ def short(*, posted: int, pending: int) -> InsufficientTokens:
         (InvalidRequest("x", param="n"), 400, {}),
         (UnknownModel("x"), 400, {}),
         (InvalidApiKey("x"), 401, {"www-authenticate": "Bearer", "x-should-retry": "false"}),
+        (AccountSuspended(), 401, {"www-authenticate": "Bearer", "x-should-retry": "false"}),
         (short(posted=50, pending=0), 402, {"x-should-retry": "false"}),
         (short(posted=150, pending=100), 402, {"x-should-retry": "true"}),
-        (AccountSuspended(), 401, {"www-authenticate": "Bearer", "x-should-retry": "false"}),
         (KeyBudgetSpent(left=-1, required=5, budget_id="b"), 402, {"x-should-retry": "false"}),
         (KeyNotAllowed("x", param="model"), 403, {"x-should-retry": "false"}),
         (limited(0.0), 429, {"retry-after": "1", "retry-after-ms": "1"}),
@@ -68,6 +68,13 @@ def test_a_402_names_all_four_figures() -> None:
     error = InsufficientTokens(required=900, posted=1000, pending=300, largest_output_tokens=123)
     for figure in ("900", "700", "300", "123"):
         assert figure in error.message
+    assert "class" not in error.message
+
+
+def test_a_402_names_the_class_of_the_tokens_if_there_are_several() -> None:
+    error = InsufficientTokens(required=9, posted=1, pending=0, largest_output_tokens=0, token_class="premium")
+    assert "9 tokens of the class premium" in error.message
+    assert "buy tokens of the class premium" in error.message
 
 
 @pytest.mark.parametrize(

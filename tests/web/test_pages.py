@@ -223,7 +223,7 @@ async def test_a_page_says_when_the_database_is_unavailable(
     async def away(*_: object, **__: object) -> None:
         raise AccountingFailed(upstream_called=False, detail="disk I/O error in SELECT")
 
-    monkeypatch.setattr(type(site.store.history), "balance", away)
+    monkeypatch.setattr(type(site.store.history), "wallets", away)
     answer = await owner.get("/dashboard")
     assert (answer.status_code, "nothing was changed" in answer.text) == (500, True)
     assert "disk" not in answer.text

@@ -12,7 +12,8 @@ from support.mailbox import Mailbox
 from support.scripted_upstream import ScriptedUpstream
 from support.users import join, mail_settings
 from support.visitor import Visitor, text_of
-from tok0n.web.public.docs import GUIDE, WRITTEN_BASE_URL
+from tok0n.domain.endpoints.chat import CHAT
+from tok0n.web.public.docs import GUIDE, WRITTEN_URL, guide_of
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +60,7 @@ async def test_docs_carry_this_servers_address_and_never_a_key(shop: Running, ma
                 for path in (f"/docs/{page.slug}", f"/docs/{page.slug}.md"):
                     answer = await visitor.get(path)
                     assert answer.status_code == 200
-                    assert WRITTEN_BASE_URL not in answer.text
+                    assert WRITTEN_URL not in answer.text
                     assert not re.search(r"tk0n_\w{8}", answer.text)
             quickstart = (await visitor.get("/docs")).text
             assert "http://llm.example/v1/chat/completions" in quickstart
@@ -85,7 +86,7 @@ async def test_every_link_of_a_public_page_leads_somewhere(site: Running, visito
                 assert f'id="{target.fragment}"' in answer.text, f"{path}: {link}"
             if target.path:
                 waiting.append(target.path + (f"?{target.query}" if target.query else ""))
-    assert {f"/docs/{page.slug}" for page in GUIDE} <= seen
+    assert {f"/docs/{page.slug}" for page in guide_of([CHAT])} <= seen
 
 
 async def test_llms_txt_names_what_a_program_needs(site: Running, visitor: Visitor) -> None:

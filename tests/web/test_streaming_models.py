@@ -20,7 +20,7 @@ from tok0n.settings import load, model_of
 pytestmark = pytest.mark.anyio
 
 STREAMING = {"server.streaming": True}
-MEMBERS = {"id", "object", "created", "owned_by"}
+MEMBERS = {"id", "object", "created", "owned_by", "token_class"}
 
 
 async def listed(gateway: Running) -> list[Any]:

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tok0n.api.account_bodies import Balance, Budget, Key, Receipt, ReceiptUsage
+from tok0n.api.account_bodies import Balance, Budget, ClassBalance, Key, Receipt, ReceiptUsage
 from tok0n.api.endpoint import rate_headers
 from tok0n.api.errors import error_response
 from tok0n.api.routes import error
@@ -15,6 +15,8 @@ from tok0n.domain.accounts import Caller
 from tok0n.domain.client_ip import ClientAddresses
 from tok0n.domain.errors import NotFound, Tok0nError
 from tok0n.domain.history import BudgetUse, RequestRecord
+from tok0n.domain.ledger import STANDARD
+from tok0n.domain.token_classes import TokenClasses
 from tok0n.http.message import Headers
 from tok0n.ports.accounts import History
 from tok0n.ports.clock import Clock
@@ -25,7 +27,12 @@ ReadBody = Callable[[Request, Caller], Awaitable[msgspec.Struct]]
 
 
 def account_routes(
-    caller_cache: CallerCache, limiter: Limiter, history: History, addresses: ClientAddresses, clock: Clock
+    caller_cache: CallerCache,
+    limiter: Limiter,
+    history: History,
+    addresses: ClientAddresses,
+    clock: Clock,
+    token_classes: TokenClasses,
 ) -> list[Route]:
     """Return the routes. Each one reads only the account of the API key in the request, from an allowed network."""
 
@@ -47,8 +54,23 @@ def account_routes(
         )
 
     async def balance(_: Request, caller: Caller) -> Balance:
-        balance = await history.balance(caller.account_id)
-        return Balance(posted=balance.posted, pending=balance.pending, available=balance.available)
+        wallets = token_classes.wallets(await history.wallets(caller.account_id))
+        standard = next(wallet.balance for wallet in wallets if wallet.token_class == STANDARD)
+        return Balance(
+            posted=standard.posted,
+            pending=standard.pending,
+            available=standard.available,
+            classes=[
+                ClassBalance(
+                    token_class=wallet.token_class,
+                    title=wallet.title,
+                    posted=wallet.balance.posted,
+                    pending=wallet.balance.pending,
+                    available=wallet.balance.available,
+                )
+                for wallet in wallets
+            ],
+        )
 
     async def receipt(request: Request, caller: Caller) -> Receipt:
         return _receipt(await history.request(caller.account_id, request.path_params["request_id"]))

@@ -47,12 +47,29 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     budgets: tuple[Budget, ...]
 
 
+class ClassBalance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The tokens of an account in one token class."""
+
+    token_class: str
+    title: Annotated[str, Meta(description="The name of the class. A retired class has its ID as name.")]
+    posted: Tokens
+    pending: Tokens
+    available: Tokens
+
+
 class Balance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="object", tag="balance"):
-    """The tokens of an account."""
+    """The tokens of an account. `posted`, `pending` and `available` are those of the class `standard`."""
 
     posted: Annotated[Tokens, Meta(description="The tokens that the account owns.")]
     pending: Annotated[Tokens, Meta(description="The tokens that requests in progress have reserved.")]
     available: Annotated[Tokens, Meta(description="The tokens that a new request can reserve.")]
+    classes: Annotated[
+        list[ClassBalance],
+        Meta(
+            description="The tokens of each class: those that the server offers, and retired ones of this account. A"
+            " request pays with tokens of its model's class, which `GET /v1/models` gives as `token_class`."
+        ),
+    ]
 
 
 class ReceiptUsage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

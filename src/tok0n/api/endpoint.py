@@ -57,7 +57,7 @@ class EndpointHandler:
         self._cors = cors
         self._client_ip = client_ip
         self._key_header = endpoint.key_header
-        self._request_id_header = endpoint.request_id_header
+        self.request_id_header = endpoint.request_id_header
 
     async def handle(self, request: Request) -> Response:
         """Respond to one request. Raises `RequestAborted`."""
@@ -95,8 +95,8 @@ class EndpointHandler:
     def _headers(self, call: Call, request: Request) -> Headers:
         """Return the headers of every response that depend on the request or the endpoint."""
         headers = client_id_headers(call.client_request_id)
-        if self._request_id_header:
-            headers.append((self._request_id_header, call.request_id.encode()))
+        if self.request_id_header:
+            headers.append((self.request_id_header, call.request_id.encode()))
         if call.dropped:
             headers.append((b"x-tok0n-dropped", ", ".join(call.dropped).encode()[:DROPPED_BYTES_MAX]))
         headers += self._cors.headers(request.named.get(b"origin"))

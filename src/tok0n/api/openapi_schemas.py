@@ -32,6 +32,7 @@ def _model(endpoints: Sequence[Endpoint], *, is_streaming: bool) -> dict[str, An
         "object": {"const": "model"},
         "created": {"type": "integer"},
         "owned_by": {"type": "string"},
+        "token_class": {"type": "string", "description": "The class of the tokens that pay for this model."},
         **served,
         **(streams if is_streaming else {}),
     }

@@ -94,6 +94,7 @@ def _body(model: ListedModel) -> dict[str, object]:
         "object": "model",
         "created": model.created,
         "owned_by": model.owned_by,
+        "token_class": model.token_class,
     }
     if model.endpoints is not None:
         body["endpoints"] = model.endpoints

@@ -96,10 +96,19 @@ class App:
             if in_api:
                 response.headers.extend(self._cors.headers(request.named.get(b"origin")))
         response.headers.extend(id_headers(call.request_id, call.client_request_id))
+        if header := self._request_id_header(request.path):
+            response.headers.append((header, call.request_id.encode()))
         if in_api or response.status >= 500:
             seconds = self._clock.monotonic() - call.started_seconds
             self._request_log.write(call, status=response.status, error=None, seconds=seconds)
         return response
+
+    def _request_id_header(self, path: str) -> bytes | None:
+        """Return where the SDK of an endpoint at or above `path` looks for the request ID, beside x-request-id."""
+        headers = (
+            handler.request_id_header for at, handler in self._handlers.items() if f"{path}/".startswith(f"{at}/")
+        )
+        return next(headers, None)
 
     def _methods(self, path: str) -> str | None:
         """Return the methods of a path under /v1, or None."""
@@ -124,7 +133,14 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
     routes = [
         *(Route(endpoint.path, _other_methods, methods=OTHER_METHODS) for endpoint in endpoints),
         *model_routes(services.catalogue),
-        *account_routes(services.caller_cache, services.limiter, store.history, context.client_addresses, clock),
+        *account_routes(
+            services.caller_cache,
+            services.limiter,
+            store.history,
+            context.client_addresses,
+            clock,
+            services.token_classes,
+        ),
         openapi_route(context.prefix, endpoints, is_streaming=server.streaming),
         *operation_routes(store.database, services.limiter, is_draining=is_draining, lease=store.lease),
         *pages.routes,

@@ -8,7 +8,7 @@ from starlette.routing import BaseRoute
 
 from tok0n.api.errors import status_of
 from tok0n.bootstrap.resources import limits_of, open_authenticator
-from tok0n.bootstrap.services import Services, packs_of
+from tok0n.bootstrap.services import Services, packs_of, served_endpoints
 from tok0n.ports.users import Authenticator
 from tok0n.services.passkeys import SignInByPasskey
 from tok0n.services.playground import Playground
@@ -62,6 +62,7 @@ def make_pages(services: Services) -> Pages:
         users=store.users,
         sessions=store.sessions,
         profile=services.profile,
+        token_classes=services.token_classes,
         catalogue=services.catalogue,
         clock=services.clock,
         forms=store.forms,
@@ -77,14 +78,18 @@ def make_pages(services: Services) -> Pages:
 
 
 def _public_routes(services: Services, context: PageContext) -> list[BaseRoute]:
+    endpoints = served_endpoints(services.settings)
+    docs = docs_routes(context, catalogue=services.catalogue, endpoints=endpoints)
     landing = landing_routes(
         context,
         catalogue=services.catalogue,
+        token_classes=services.token_classes,
+        endpoints=endpoints,
         packs=list(packs_of(services.settings).values()),
         limits=limits_of(services.settings),
         sells=services.sell_packs is not None,
     )
-    return [*landing, *docs_routes(context), *well_known_routes(context), *sign_in_routes(context)]
+    return [*landing, *docs, *well_known_routes(context), *sign_in_routes(context)]
 
 
 def _dashboard_routes(services: Services, context: PageContext, dashboard: DashboardContext) -> list[BaseRoute]:

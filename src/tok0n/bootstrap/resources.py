@@ -15,6 +15,7 @@ from tok0n.adapters.passkeys import WebAuthn
 from tok0n.adapters.sql.repositories.accounts import SqlAccounts
 from tok0n.adapters.sql.repositories.attempts import SqlAttempts
 from tok0n.adapters.sql.repositories.budget_notices import SqlBudgetNotices
+from tok0n.adapters.sql.repositories.corrections import SqlCorrections
 from tok0n.adapters.sql.repositories.daily_use import SqlDailyUse
 from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.history import SqlHistory
@@ -38,6 +39,7 @@ from tok0n.ports.accounts import Accounts, DailyUse, History
 from tok0n.ports.callers import Callers
 from tok0n.ports.catalogue import Models
 from tok0n.ports.clock import Clock
+from tok0n.ports.corrections import Corrections
 from tok0n.ports.database import Lease
 from tok0n.ports.forms import Attempts, Forms
 from tok0n.ports.ledger import Ledger
@@ -59,6 +61,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     lease: Lease | None
     ledger: Ledger
     accounts: Accounts
+    corrections: Corrections
     models: Models
     history: History
     daily_use: DailyUse
@@ -94,6 +97,7 @@ def _store(database: SqlStore, ledger: Ledger, callers: Callers, *, lease: Lease
         lease=lease,
         ledger=ledger,
         accounts=SqlAccounts(database),
+        corrections=SqlCorrections(database),
         models=SqlModels(database),
         history=SqlHistory(database),
         daily_use=SqlDailyUse(database),

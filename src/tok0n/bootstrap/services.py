@@ -22,6 +22,7 @@ from tok0n.domain.endpoints import ENDPOINTS
 from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.packs import Pack
+from tok0n.domain.token_classes import TokenClasses
 from tok0n.domain.users import Registration
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import Limiter
@@ -58,6 +59,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     store: Store
     clock: Clock
     limiter: Limiter
+    token_classes: TokenClasses
     catalogue: Catalogue
     api_keys: ApiKeys
     verify_models: VerifyModels
@@ -96,6 +98,7 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
                 store=store,
                 clock=clock,
                 limiter=limiter,
+                token_classes=token_classes_of(settings),
                 catalogue=catalogue,
                 api_keys=_make_api_keys(settings, store, catalogue, clock),
                 verify_models=_verification(settings, store, upstreams, limiter, clock),
@@ -105,6 +108,7 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
                     caller_cache=caller_cache,
                     reader=reader,
                     history=store.history,
+                    token_classes=token_classes_of(settings),
                     limiter=limiter,
                     reservations=reservations,
                     upstreams=upstreams,
@@ -116,7 +120,7 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
                 request_log=RequestLog(logs.configure(level=settings.logs.level, style=settings.logs.format)),
                 sign_in=_make_sign_in(settings, store, clock, passwords=passwords, mailer=mailer),
                 profile=_make_profile(settings, store, clock, passwords=passwords, mailer=mailer),
-                low_balances=LowBalances(store.notices, mailer, url_maker(settings)),
+                low_balances=LowBalances(store.notices, mailer, url_maker(settings), token_classes_of(settings)),
                 budget_alerts=BudgetAlerts(store.budget_notices, mailer, clock, url_maker(settings)),
                 sell_packs=make_sell_packs(settings, store, clock, stripe_base=stripe_base),
             )
@@ -173,10 +177,21 @@ async def open_sign_in(settings: Settings, store: Store) -> AsyncIterator[SignIn
 def packs_of(settings: Settings) -> dict[str, Pack]:
     """Return the active packs by id."""
     return {
-        id_: Pack(id=id_, name=pack.name, tokens=pack.tokens, price_usd_cents=pack.price_usd_cents)
+        id_: Pack(
+            id=id_,
+            name=pack.name,
+            tokens=pack.tokens,
+            price_usd_cents=pack.price_usd_cents,
+            token_class=pack.token_class,
+        )
         for id_, pack in settings.packs.items()
         if pack.active
     }
+
+
+def token_classes_of(settings: Settings) -> TokenClasses:
+    """Return the declared token classes."""
+    return TokenClasses({id_: token_class.title for id_, token_class in settings.token_classes.items()})
 
 
 def make_sell_packs(

@@ -14,6 +14,7 @@ import structlog
 
 from tok0n.bootstrap.listener import bind
 from tok0n.bootstrap.open_files import allow_many_files
+from tok0n.bootstrap.retired_classes import log_retired_classes
 from tok0n.bootstrap.wiring import Gateway, open_gateway
 from tok0n.http.server import BACKLOG, HttpServer
 from tok0n.settings import Settings, with_port
@@ -45,6 +46,7 @@ async def serve(settings: Settings, *, announce: Announce, worker: bool = False)
         async with open_gateway(settings) as gateway:
             if not worker:
                 log_warnings(settings)
+                await log_retired_classes(settings, gateway.services.store)
             await serve_gateway(gateway, settings, listener, announce=announce, stop=stop, again=again)
 
 

@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from tok0n.bootstrap.listener import bind
+from tok0n.bootstrap.retired_classes import log_retired_classes
 from tok0n.bootstrap.serving import Announce, log_warnings, signals
 from tok0n.domain.errors import OperatorError
 from tok0n.settings import Settings
@@ -32,6 +33,7 @@ async def supervise(settings: Settings, config_path: Path | None, *, workers: in
     Raises `OperatorError` if one of them can't start.
     """
     log_warnings(settings)
+    await log_retired_classes(settings)
     stop = asyncio.Event()
     placeholder = bind(settings.server.host, settings.server.port, shared=True)
     port = placeholder.getsockname()[1]

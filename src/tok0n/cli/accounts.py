@@ -6,16 +6,19 @@ import click
 
 from tok0n.adapters.clock import SystemClock
 from tok0n.bootstrap.resources import Store, open_store
-from tok0n.bootstrap.services import open_sign_in
-from tok0n.cli.common import format_time, load_settings, print_json, print_table, standard_command
+from tok0n.bootstrap.services import open_sign_in, token_classes_of
+from tok0n.cli.common import class_option, format_time, load_settings, print_json, print_table, standard_command
 from tok0n.domain.accounts import Account
 from tok0n.domain.email import parse_email
+from tok0n.domain.ledger import STANDARD
+from tok0n.domain.token_classes import TokenClasses
 from tok0n.services.operate_accounts import OperateAccounts
+from tok0n.settings import Settings
 
 
 @click.group()
 def accounts() -> None:
-    """Create accounts, show balances and grant tokens."""
+    """Create, show, correct and suspend accounts."""
 
 
 @accounts.command("create")
@@ -45,12 +48,63 @@ async def show_account(email: str, config_path: Path | None, *, as_json: bool) -
 @accounts.command("grant")
 @click.argument("email")
 @click.argument("tokens", metavar="N", type=int)
+@class_option
 @click.option("--reason", required=True, help="Record this reason in the ledger entry.")
 @standard_command
-async def grant_tokens(email: str, tokens: int, reason: str, config_path: Path | None, *, as_json: bool) -> None:
+async def grant_tokens(
+    email: str, tokens: int, token_class: str, reason: str, config_path: Path | None, *, as_json: bool
+) -> None:
     """Grant N tokens to EMAIL as a ledger entry."""
+    settings = load_settings(config_path)
+    async with open_store(settings) as store:
+        operate = _accounts(store, settings)
+        account = await operate.grant(email=email, tokens=tokens, token_class=token_class, reason=reason)
+    _print_account(account, as_json=as_json)
+
+
+@accounts.command("adjust")
+@click.argument("email")
+@click.option("--tokens", type=int, required=True, help="Add this many tokens, or take them away: --tokens=-500.")
+@class_option
+@click.option("--reason", required=True, help="Record this reason in the ledger entry.")
+@standard_command
+async def adjust_balance(
+    email: str, tokens: int, token_class: str, reason: str, config_path: Path | None, *, as_json: bool
+) -> None:
+    """Correct the balance of EMAIL with an adjustment entry.
+
+    Never takes away tokens that requests in progress have reserved. Customers see the reason in their statement.
+    """
+    settings = load_settings(config_path)
+    async with open_store(settings) as store:
+        operate = _accounts(store, settings)
+        account = await operate.adjust(email=email, tokens=tokens, token_class=token_class, reason=reason)
+    _print_account(account, as_json=as_json)
+
+
+@accounts.command("suspend")
+@click.argument("email")
+@click.option("--reason", required=True, help="Record this reason in the activity of the account.")
+@standard_command
+async def suspend(email: str, reason: str, config_path: Path | None, *, as_json: bool) -> None:
+    """Suspend the account of EMAIL.
+
+    Its new requests get a 401, and its requests in progress settle. Its user can sign in, read and export, but can't
+    buy tokens, create keys or redeem codes. The user can read the reason in the activity of the account.
+    """
     async with open_store(load_settings(config_path)) as store:
-        account = await _accounts(store).grant(email=email, tokens=tokens, reason=reason)
+        account = await _accounts(store).suspend(email, reason=reason)
+    _print_account(account, as_json=as_json)
+
+
+@accounts.command("reopen")
+@click.argument("email")
+@click.option("--reason", required=True, help="Record this reason in the activity of the account.")
+@standard_command
+async def reopen(email: str, reason: str, config_path: Path | None, *, as_json: bool) -> None:
+    """Reopen the suspended account of EMAIL."""
+    async with open_store(load_settings(config_path)) as store:
+        account = await _accounts(store).reopen(email, reason=reason)
     _print_account(account, as_json=as_json)
 
 
@@ -99,14 +153,16 @@ async def list_accounts(config_path: Path | None, *, as_json: bool) -> None:
     if as_json:
         print_json([_account(account) for account in rows])
     else:
+        has_classes = any(len(account.wallets) > 1 for account in rows)
         print_table(
-            ("email", "posted", "pending", "available", "status", "created"),
+            ("email", "posted", "pending", "available", *["other classes"] * has_classes, "status", "created"),
             [
                 (
                     account.email,
                     account.balance.posted,
                     account.balance.pending,
                     account.balance.available,
+                    *[_other_classes(account)] * has_classes,
                     account.status,
                     format_time(account.created_at_us),
                 )
@@ -115,8 +171,16 @@ async def list_accounts(config_path: Path | None, *, as_json: bool) -> None:
         )
 
 
-def _accounts(store: Store) -> OperateAccounts:
-    return OperateAccounts(store.accounts, SystemClock())
+def _accounts(store: Store, settings: Settings | None = None) -> OperateAccounts:
+    """Return the use cases. Those that take a token class need the settings."""
+    token_classes = TokenClasses() if settings is None else token_classes_of(settings)
+    return OperateAccounts(store.accounts, SystemClock(), corrections=store.corrections, token_classes=token_classes)
+
+
+def _other_classes(account: Account) -> str:
+    """Return the available tokens of each class but the standard one."""
+    others = {name: balance for name, balance in account.wallets.items() if name != STANDARD}
+    return ", ".join(f"{name}: {balance.available}" for name, balance in others.items())
 
 
 def _print_account(account: Account, *, as_json: bool) -> None:
@@ -133,6 +197,10 @@ def _print_account(account: Account, *, as_json: bool) -> None:
         ("available", f"{balance.available:,}"),
     ):
         click.echo(f"{name:<10} {value}")
+    if len(account.wallets) > 1:
+        click.echo()
+        rows = [(name, wallet.posted, wallet.pending, wallet.available) for name, wallet in account.wallets.items()]
+        print_table(("class", "posted", "pending", "available"), rows)
 
 
 def _account(account: Account) -> dict[str, object]:
@@ -144,4 +212,8 @@ def _account(account: Account) -> dict[str, object]:
         "posted": balance.posted,
         "pending": balance.pending,
         "available": balance.available,
+        "wallets": [
+            {"token_class": name, "posted": wallet.posted, "pending": wallet.pending, "available": wallet.available}
+            for name, wallet in account.wallets.items()
+        ],
     }

@@ -9,6 +9,7 @@ from tok0n.bootstrap.resources import open_store
 from tok0n.bootstrap.services import make_catalogue, open_catalogue
 from tok0n.cli.common import FAILED, format_time, load_settings, print_json, print_table, standard_command
 from tok0n.domain.catalogue import ModelState
+from tok0n.domain.ledger import STANDARD
 from tok0n.services.catalogue import ModelReport
 
 
@@ -33,8 +34,19 @@ async def list_models(config_path: Path | None, *, as_json: bool) -> None:
     if as_json:
         print_json([_report(report, streaming=streaming) for report in reports])
         return
-    header: tuple[str, ...] = ("model", "upstream", "listed", "enabled", "verified", "last check", "ms", "detail")
-    rows = [_row(report) for report in reports]
+    has_classes = any(report.token_class != STANDARD for report in reports)
+    header: tuple[str, ...] = (
+        "model",
+        "upstream",
+        *["class"] * has_classes,
+        "listed",
+        "enabled",
+        "verified",
+        "last check",
+        "ms",
+        "detail",
+    )
+    rows = [_row(report, has_class=has_classes) for report in reports]
     if streaming:
         header = (*header[:-1], "streams", "detail")
         rows = [(*row[:-1], *_stream_cells(report)) for row, report in zip(rows, reports, strict=True)]
@@ -93,11 +105,12 @@ async def _set_enabled(model_id: str, config_path: Path | None, *, enabled: bool
         click.echo(f"{model_id} is {'enabled' if enabled else 'disabled'}.")
 
 
-def _row(report: ModelReport) -> tuple[object, ...]:
+def _row(report: ModelReport, *, has_class: bool) -> tuple[object, ...]:
     state = report.state
     return (
         report.id,
         f"{report.upstream}/{report.upstream_model}",
+        *[report.token_class] * has_class,
         report.listed,
         report.enabled,
         report.verified,
@@ -117,6 +130,7 @@ def _report(report: ModelReport, *, streaming: bool) -> dict[str, object]:
         "id": report.id,
         "upstream": report.upstream,
         "upstream_model": report.upstream_model,
+        "token_class": report.token_class,
         "listed": report.listed,
         "enabled": report.enabled,
         "verified": report.verified,

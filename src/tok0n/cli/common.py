@@ -20,7 +20,15 @@ import dotenv
 import msgspec
 
 from tok0n.adapters import logs
-from tok0n.domain.errors import AccountingFailed, InvalidRequest, LimiterUnavailable, Overloaded, Tok0nError
+from tok0n.domain.errors import (
+    AccountingFailed,
+    AccountSuspended,
+    InvalidRequest,
+    LimiterUnavailable,
+    Overloaded,
+    Tok0nError,
+)
+from tok0n.domain.ledger import STANDARD
 from tok0n.settings import Fault, Settings, SettingsInvalid, load
 
 P = ParamSpec("P")
@@ -34,6 +42,14 @@ config_option = click.option(
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="TOK0N_CONFIG",
     help="Read settings from this file.  [default: tok0n.toml]",
+)
+class_option = click.option(
+    "--class",
+    "token_class",
+    metavar="ID",
+    default=STANDARD,
+    show_default=True,
+    help="Use tokens of this class, from [token_classes.ID] of the settings.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print output as one JSON document.")
 
@@ -78,6 +94,8 @@ def report_errors(*, as_json: bool) -> Iterator[None]:
 def _message(error: Tok0nError) -> str:
     """Return the message for the operator. For some errors, `error.message` addresses the customer instead."""
     match error:
+        case AccountSuspended():
+            return "The account is suspended. To reopen it, run tok0n accounts reopen EMAIL --reason TEXT."
         case AccountingFailed(detail=detail) if "malformed" in detail or "not a database" in detail:
             return f"The database is damaged ({detail}). Restore a backup: tok0n database restore PATH --overwrite"
         case AccountingFailed(detail=detail):

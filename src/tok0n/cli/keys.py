@@ -13,11 +13,11 @@ from tok0n.bootstrap.services import make_api_keys
 from tok0n.cli.common import format_time, load_settings, print_json, print_table, standard_command
 from tok0n.domain.accounts import ApiKey
 from tok0n.domain.budgets import KeyBudget, ResetPeriod, parse_budget
+from tok0n.domain.email import parse_email
 from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.history import BudgetUse
 from tok0n.domain.key_edits import OPERATOR, KeyEdit
 from tok0n.services.api_keys import ApiKeys, IssuedKey, KeyDraft
-from tok0n.services.operate_accounts import OperateAccounts
 
 
 @click.group()
@@ -81,7 +81,7 @@ async def create_key(
         note=note or "",
     )
     async with open_store(settings) as store:
-        account = await OperateAccounts(store.accounts, SystemClock()).get(email)
+        account = await store.accounts.get(parse_email(email))
         issued = await make_api_keys(settings, store, SystemClock()).create(account.id, draft)
     _print_issued(issued, "Created key", as_json=as_json)
 
@@ -92,7 +92,7 @@ async def create_key(
 async def list_keys(email: str, config_path: Path | None, *, as_json: bool) -> None:
     """List the API keys of EMAIL."""
     async with open_store(load_settings(config_path)) as store:
-        account = await OperateAccounts(store.accounts, SystemClock()).get(email)
+        account = await store.accounts.get(parse_email(email))
         rows = await store.accounts.list_keys(account.id)
     if as_json:
         print_json([_key(key) for key in rows])

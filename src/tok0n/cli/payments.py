@@ -6,9 +6,10 @@ import click
 
 from tok0n.adapters.clock import SystemClock
 from tok0n.bootstrap.resources import Store, open_store
-from tok0n.bootstrap.services import make_sell_packs
-from tok0n.cli.common import format_time, load_settings, print_json, print_table, standard_command
+from tok0n.bootstrap.services import make_sell_packs, token_classes_of
+from tok0n.cli.common import class_option, format_time, load_settings, print_json, print_table, standard_command
 from tok0n.domain.errors import OperatorError
+from tok0n.domain.ledger import STANDARD
 from tok0n.domain.orders import Order
 from tok0n.services.operate_accounts import OperateAccounts
 from tok0n.services.payments import SellPacks
@@ -50,17 +51,19 @@ def orders() -> None:
 async def list_orders(email: str, config_path: Path | None, *, as_json: bool) -> None:
     """List the latest orders of EMAIL."""
     async with open_store(load_settings(config_path)) as store:
-        account = await OperateAccounts(store.accounts, SystemClock()).get(email)
+        account = await OperateAccounts(store.accounts, SystemClock(), corrections=store.corrections).get(email)
         rows = await store.orders.of(account.id, before=None, rows_max=ORDERS_MAX)
     if as_json:
         print_json([_order(order) for order in rows])
     else:
+        has_classes = any(order.token_class != STANDARD for order in rows)
         print_table(
-            ("id", "pack", "tokens", "cents", "paid", "refunded", "created"),
+            ("id", "pack", *["class"] * has_classes, "tokens", "cents", "paid", "refunded", "created"),
             [
                 (
                     order.id,
                     order.pack_name,
+                    *[order.token_class] * has_classes,
                     order.tokens,
                     order.price_cents,
                     "" if order.payment.paid_cents is None else order.payment.paid_cents,
@@ -98,23 +101,32 @@ def codes() -> None:
 
 @codes.command("create")
 @click.option("--tokens", type=int, required=True, help="Grant this many tokens per use.")
+@class_option
 @click.option("--uses", type=int, default=1, show_default=True, help="Let this many accounts redeem the code.")
 @click.option("--expires-in-days", "days", type=int, help="Expire the code after this many days.")
 @click.option("--reason", required=True, help="Record this reason in the ledger entries.")
 @standard_command
 async def create_code(
-    tokens: int, uses: int, days: int | None, reason: str, config_path: Path | None, *, as_json: bool
+    tokens: int, token_class: str, uses: int, days: int | None, reason: str, config_path: Path | None, *, as_json: bool
 ) -> None:
     """Create a redeem code and print it once.
 
     Each account can redeem the code once. Tok0n stores only a digest of it.
     """
-    async with open_store(load_settings(config_path)) as store:
+    settings = load_settings(config_path)
+    async with open_store(settings) as store:
         code = await create_redeem_code(
-            store.orders, SystemClock(), tokens=tokens, uses_max=uses, days=days, reason=reason
+            store.orders,
+            SystemClock(),
+            tokens=tokens,
+            token_class=token_class,
+            token_classes=token_classes_of(settings),
+            uses_max=uses,
+            days=days,
+            reason=reason,
         )
     if as_json:
-        print_json({"code": code, "tokens": tokens, "uses": uses})
+        print_json({"code": code, "token_class": token_class, "tokens": tokens, "uses": uses})
     else:
         click.echo(code)
 
@@ -130,6 +142,7 @@ def _order(order: Order) -> dict[str, object]:
     return {
         "id": order.id,
         "pack": order.pack_id,
+        "token_class": order.token_class,
         "tokens": order.tokens,
         "price_cents": order.price_cents,
         "currency": order.currency,

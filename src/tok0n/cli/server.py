@@ -12,6 +12,7 @@ import click
 from tok0n.bootstrap import demo as demo_
 from tok0n.bootstrap import serving
 from tok0n.bootstrap.resources import no_extra, open_store
+from tok0n.bootstrap.retired_classes import retired_class_faults
 from tok0n.bootstrap.workers import supervise
 from tok0n.cli.common import (
     FAILED,
@@ -163,6 +164,8 @@ async def check_config(config_path: Path | None, *, as_json: bool) -> None:
     """Report all errors in the settings; exit 2 if there are any."""
     faults = find_faults(config_path, environ=os.environ, dotenv=read_dotenv(), overrides={})
     invalid = any(fault.severity == "error" for fault in faults)
+    if not invalid:
+        faults += await retired_class_faults(load_settings(config_path))
     if as_json:
         print_json({"ok": not invalid, "faults": faults})
     else:

@@ -9,7 +9,7 @@ import collections
 import functools
 import itertools
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 from starlette.applications import Starlette
@@ -19,7 +19,15 @@ from starlette.routing import Route
 
 from tok0n.demo.simulated.chat import ChatBody
 from tok0n.demo.simulated.embeddings import EmbeddingsBody
-from tok0n.demo.simulated.failures import FAILURES, Failure, error, truncated_body, truncated_json, without_usage
+from tok0n.demo.simulated.failures import (
+    FAILURES,
+    ErrorResponse,
+    Failure,
+    error,
+    truncated_body,
+    truncated_json,
+    without_usage,
+)
 from tok0n.demo.simulated.messages import CountBody, MessagesBody
 from tok0n.demo.simulated.replies import Conversation
 from tok0n.demo.simulated.responses import ResponsesBody
@@ -31,11 +39,17 @@ SLOW_SECONDS = 2.0
 CONTEXT_WINDOW_TOKENS = 128_000
 ANSWERS_MAX = 1_000
 
+_MESSAGES_PATH = "/v1/messages"
+"""Below it, errors are Anthropic's."""
+
 _UNREADABLE = (msgspec.DecodeError, LookupError, ValueError, TypeError, AttributeError, RecursionError)
 
 
 class _Body(Protocol):
     """A decoded request of any endpoint."""
+
+    prompt_field: ClassVar[str]
+    """The field with most of the prompt."""
 
     @property
     def stream(self) -> bool | None:
@@ -74,7 +88,10 @@ def simulated_upstream(*, api_key: str | None, pause: Pause = asyncio.sleep) -> 
 
     def with_key(handle: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         async def checked(request: Request) -> Response:
-            return _check_key(request, api_key) or await handle(request)
+            response = _check_key(request, api_key) or await handle(request)
+            if isinstance(response, ErrorResponse) and request.url.path.startswith(_MESSAGES_PATH):
+                return response.for_anthropic()
+            return response
 
         return checked
 
@@ -152,7 +169,7 @@ def _check_key(request: Request, api_key: str | None) -> Response | None:
     headers = request.headers
     if api_key is None or headers.get("authorization") == f"Bearer {api_key}":
         return None
-    if request.url.path.startswith("/v1/messages") and headers.get("x-api-key") == api_key:
+    if request.url.path.startswith(_MESSAGES_PATH) and headers.get("x-api-key") == api_key:
         return None
     return error(401, "Incorrect API key provided.", code="invalid_api_key")
 
@@ -167,5 +184,5 @@ def _check_request(request: _Body, conversation: Conversation) -> Response | Non
     tokens = conversation.prompt_tokens
     if tokens > CONTEXT_WINDOW_TOKENS:
         message = f"The context window of this simulated model is {CONTEXT_WINDOW_TOKENS} tokens. You sent {tokens}."
-        return error(400, message, code="context_length_exceeded", param="messages")
+        return error(400, message, code="context_length_exceeded", param=request.prompt_field)
     return None

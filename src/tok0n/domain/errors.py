@@ -90,7 +90,7 @@ class AccountSuspended(Tok0nError):
     code = "account_suspended"
 
     def __init__(self) -> None:
-        super().__init__("This account is suspended. Ask the operator of this server why.")
+        super().__init__("This account is suspended. Contact support.")
 
 
 class KeyNotAllowed(Tok0nError):
@@ -133,7 +133,8 @@ class InsufficientTokens(Tok0nError):
     """The account can't cover the reservation. Amounts are tokens.
 
     `largest_output_tokens` is the largest output limit that the balance covers, or 0 if it covers none. `limit_field`
-    is the field that limits the output; empty if the endpoint has none.
+    is the field that limits the output; empty if the endpoint has none. `token_class` is the class of the tokens, or
+    None if there is only one.
     """
 
     code = "insufficient_tokens"
@@ -146,6 +147,7 @@ class InsufficientTokens(Tok0nError):
         pending: int,
         largest_output_tokens: int,
         limit_field: str = "max_completion_tokens",
+        token_class: str | None = None,
     ) -> None:
         self.required = required
         self.posted = posted
@@ -158,9 +160,10 @@ class InsufficientTokens(Tok0nError):
             advice = f"Lower {limit_field} to {largest_output_tokens} or less"
         else:
             advice = f"No {limit_field} fits: shorten the messages"
+        of_class = "" if token_class is None else f" of the class {token_class}"
         super().__init__(
-            f"This request needs up to {required} tokens. Your account has {self.available} available and {pending}"
-            f" reserved by requests in progress. {advice}, or buy tokens."
+            f"This request needs up to {required} tokens{of_class}. Your account has {self.available} available and"
+            f" {pending} reserved by requests in progress. {advice}, or buy tokens{of_class}."
         )
 
     @property

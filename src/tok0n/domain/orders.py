@@ -250,6 +250,24 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         return self.applied == self.payment.tokens_due(self.tokens)
 
 
+class Redeemed(msgspec.Struct, frozen=True, kw_only=True):
+    """The tokens that a redeem code granted, and their class."""
+
+    tokens: int
+    token_class: str = STANDARD
+
+    @property
+    def result(self) -> str:
+        """The text to store with the submission of the form."""
+        return f"{self.tokens} {self.token_class}"
+
+    @classmethod
+    def from_result(cls, result: str) -> "Redeemed":
+        """Read a stored `result`. Older ones have no class."""
+        tokens, _, token_class = result.partition(" ")
+        return cls(tokens=int(tokens or 0), token_class=token_class or STANDARD)
+
+
 class OpenedOrder(msgspec.Struct, frozen=True, kw_only=True):
     """The result of opening an order: either `order`, or `must_expire`, the order to expire first.
 

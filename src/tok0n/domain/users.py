@@ -94,7 +94,7 @@ class Passkey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """A user's session, and the account that it gives access to."""
+    """A user's session, and the account that it gives access to. The pages of a suspended account are read-only."""
 
     digest: bytes
     user_id: str
@@ -102,6 +102,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     account_id: str
     time_zone: str
     is_operator: bool
+    is_suspended: bool = False
 
 
 class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,8 +33,8 @@ class Accounts(Protocol):
     async def list_all(self) -> list[Account]:
         """Return all accounts, oldest first."""
 
-    async def grant(self, *, email: str, tokens: int, reason: str, now_us: int) -> Account:
-        """Append a `grant` entry of `tokens` > 0, and return the account after it. Raises `NotFound`."""
+    async def grant(self, *, email: str, tokens: int, reason: str, now_us: int, token_class: str = STANDARD) -> Account:
+        """Append a `grant` entry of `tokens` > 0 to a wallet, and return the account after it. Raises `NotFound`."""
 
     async def create_key(
         self,
@@ -160,8 +160,13 @@ class History(Protocol):
     async def models_used(self, account_id: str) -> list[str]:
         """Return the ids of all models that the account was charged for, sorted."""
 
-    async def entries(self, account_id: str, *, before: int | None, rows_max: int) -> list[LedgerEntry]:
-        """Return at most `rows_max` ledger entries with ids below `before`, newest first."""
+    async def entries(
+        self, account_id: str, *, before: int | None, rows_max: int, token_class: str | None = None
+    ) -> list[LedgerEntry]:
+        """Return at most `rows_max` ledger entries with ids below `before`, newest first.
+
+        With a `token_class`, only those of its wallet.
+        """
 
 
 class DailyUse(Protocol):

@@ -4,7 +4,8 @@ from typing import Protocol
 
 from tok0n.domain.forms import Submission
 from tok0n.domain.history import LedgerEntry
-from tok0n.domain.orders import OpenedOrder, Order, Payment
+from tok0n.domain.ledger import STANDARD
+from tok0n.domain.orders import OpenedOrder, Order, Payment, Redeemed
 from tok0n.domain.packs import Pack
 
 
@@ -52,8 +53,11 @@ class Orders(Protocol):
         Raises `NotFound`, or `AlreadyExists` if the payment or a dispute belongs to another order.
         """
 
-    async def debt(self, account_id: str) -> int:
-        """Return the tokens that were refunded or disputed after they were spent. The next purchase pays them first."""
+    async def debts(self, account_id: str) -> dict[str, int]:
+        """Return the tokens of each class that were refunded or disputed after they were spent. Omits zeros.
+
+        The next purchase of the same class pays them first.
+        """
 
     async def create_code(
         self,
@@ -65,12 +69,15 @@ class Orders(Protocol):
         expires_at_us: int | None,
         reason: str,
         now_us: int,
+        token_class: str = STANDARD,
     ) -> None:
         """Store a code for `tokens`. It works once for each account, `uses_max` times in all. Pages show `masked`."""
 
-    async def redeem(self, *, account_id: str, digest: bytes, now_us: int, submission: Submission | None = None) -> int:
-        """Grant the tokens of a code. Returns how many.
+    async def redeem(
+        self, *, account_id: str, digest: bytes, now_us: int, submission: Submission | None = None
+    ) -> Redeemed:
+        """Grant the tokens of a code, also in a retired class. Returns what it granted.
 
-        Raises `NotFound` for an invalid code, `AlreadyExists` if the account has redeemed it, or `AlreadySubmitted`
-        with the tokens that the first submission of the same form granted.
+        Raises `NotFound` for an invalid code, `AlreadyExists` if the account has redeemed it, `AccountSuspended`, or
+        `AlreadySubmitted` with the `Redeemed.result` of the first submission of the same form.
         """

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tok0n.domain.catalogue import Model, ModelState, as_listed, is_due, is_listed, is_verified
+from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.errors import NotFound
 from tok0n.ports.catalogue import Models
 
@@ -19,6 +20,7 @@ class ListedModel(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     created: int
     owned_by: str
+    token_class: str
     endpoints: tuple[str, ...] | None = None
     streaming_endpoints: tuple[str, ...] | None = None
 
@@ -29,6 +31,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     upstream: str
     upstream_model: str
+    token_class: str
     listed: bool
     enabled: bool
     verified: bool
@@ -47,7 +50,8 @@ class Catalogue:
         self._declared = declared
         self.stream_endpoints = stream_endpoints
         self._models = models
-        self._has_endpoints = any(model.endpoints != ("chat",) for model in declared.values())
+        self.has_endpoints = any(model.endpoints != ("chat",) for model in declared.values())
+        """Whether a declared model has another endpoint than chat."""
         self._states: dict[str, ModelState] = {}
         self._listed: dict[str, Model] = {}
 
@@ -67,6 +71,10 @@ class Catalogue:
     def listed(self) -> list[ListedModel]:
         """Return the models that customers can call now, in the order of the settings."""
         return [self._to_listed(model) for model in self._listed.values()]
+
+    def serving(self, endpoint: Endpoint) -> list[Model]:
+        """Return the listed models that serve an endpoint, in the order of the settings."""
+        return [model for model in self._listed.values() if endpoint.is_served_by(model)]
 
     def listed_model(self, model_id: str) -> ListedModel | None:
         """Return one listed model, or None if it is not listed."""
@@ -116,6 +124,7 @@ class Catalogue:
             id=model_id,
             upstream=model.routes[0].upstream,
             upstream_model=model.routes[0].upstream_model,
+            token_class=model.token_class,
             listed=listed is not None,
             enabled=state.enabled,
             verified=is_verified(model, state),
@@ -134,6 +143,7 @@ class Catalogue:
             id=model.id,
             created=verified_at_us // 1_000_000,
             owned_by=model.owned_by,
-            endpoints=model.endpoints if self._has_endpoints else None,
+            token_class=model.token_class,
+            endpoints=model.endpoints if self.has_endpoints else None,
             streaming_endpoints=model.streaming_endpoints if self.stream_endpoints else None,
         )

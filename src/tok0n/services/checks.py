@@ -18,9 +18,9 @@ def check_optional_count(count: int | None, *, most: int, param: str) -> int | N
 
 
 def check_reason(reason: str) -> str:
-    """Return the reason for a ledger entry, without surrounding spaces. Raises `InvalidRequest`."""
+    """Return the reason for a change, without surrounding spaces. Raises `InvalidRequest`."""
     reason = reason.strip()
     if not 1 <= len(reason) <= REASON_CHARACTERS_MAX:
-        message = f"Enter a reason of 1 to {REASON_CHARACTERS_MAX} characters. The ledger entry keeps it."
+        message = f"Enter a reason of 1 to {REASON_CHARACTERS_MAX} characters. It is stored with the change."
         raise InvalidRequest(message, param="reason")
     return reason

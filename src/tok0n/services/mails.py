@@ -66,7 +66,7 @@ If it wasn't you, reset your password now: {reset}
 )
 LOW_BALANCE = (
     "Your balance is low",
-    """Your balance is {posted:,} tokens. That's below your alert threshold of {threshold:,} tokens.
+    """Your balance{of_class} is {posted:,} tokens. That's below your alert threshold of {threshold:,} tokens.
 
 View your balance: {overview}
 """,

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from tok0n.domain.ledger import STANDARD
+from tok0n.domain.token_classes import TokenClasses
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.ports.clock import Clock
 from tok0n.ports.mail import BudgetNotices, Mailer, Notices
@@ -10,14 +12,23 @@ from tok0n.services.checks import check_optional_count
 
 ROWS_MAX = 100
 
+_ONLY_STANDARD = TokenClasses()
+
 
 class LowBalances:
-    """Sets thresholds and sends alerts. `url_of` turns a path into a full URL."""
+    """Sets thresholds and sends alerts about standard tokens. `url_of` turns a path into a full URL."""
 
-    def __init__(self, notices: Notices, mailer: Mailer, url_of: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        notices: Notices,
+        mailer: Mailer,
+        url_of: Callable[[str], str],
+        token_classes: TokenClasses = _ONLY_STANDARD,
+    ) -> None:
         self._notices = notices
         self._mailer = mailer
         self._url_of = url_of
+        self._of_class = f" of {token_classes.title(STANDARD)}" if token_classes.are_several() else ""
 
     async def threshold_tokens(self, account_id: str) -> int | None:
         """Return the balance in tokens below which the owner gets an email, or None if no alert is set."""
@@ -40,6 +51,7 @@ class LowBalances:
         overview = self._url_of("/dashboard")
         for low in await self._notices.claim_due(rows_max=ROWS_MAX):
             fields = {"posted": low.posted, "threshold": low.threshold_tokens, "overview": overview}
+            fields["of_class"] = self._of_class
             await mails.send(self._mailer, mails.LOW_BALANCE, to=low.email, **fields)
 
 

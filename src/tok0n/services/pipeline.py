@@ -7,7 +7,7 @@ is then released, but an admitted request still counts toward the rate of its ke
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import msgspec
 
@@ -29,6 +29,7 @@ from tok0n.domain.errors import (
 from tok0n.domain.json_text import JsonText
 from tok0n.domain.ledger import Balance, NewReservation
 from tok0n.domain.metered_request import MeteredRequest
+from tok0n.domain.token_classes import EMPTY, TokenClasses
 from tok0n.ports.accounts import History
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import Limiter
@@ -66,6 +67,7 @@ class Pipeline:
         caller_cache: CallerCache,
         reader: RequestReader,
         history: History,
+        token_classes: TokenClasses,
         limiter: Limiter,
         reservations: Reservations,
         upstreams: Mapping[str, Upstream],
@@ -77,6 +79,7 @@ class Pipeline:
         """Whether a reservation can be queued now. Rejecting a request before reading it costs next to nothing."""
         self._reader = reader
         self._history = history
+        self._token_classes = token_classes
         self._limiter = limiter
         self._reservations = reservations
         self._upstreams = upstreams
@@ -222,8 +225,10 @@ class Pipeline:
                             if relay is not None:
                                 return await relay.run(reservation)
                             return await self._call_upstream(endpoint, call, request, upstream, reservation)
-                    except (InsufficientTokens, KeyBudgetSpent) as error:
-                        raise _explained(error, request, caller, now_us=new.created_at_us) from None
+                    except InsufficientTokens as error:
+                        raise _explained(error, request, await self._class_to_name(caller, request)) from None
+                    except KeyBudgetSpent as error:
+                        raise _with_budget(error, caller, now_us=new.created_at_us) from None
                     except KeyChanged:
                         await admission.undo()
                         raise
@@ -260,8 +265,18 @@ class Pipeline:
 
         Raises `InsufficientTokens` or `Overloaded`.
         """
-        _check_funds(request, await self._history.balance(caller.account_id, request.model.token_class))
+        wallets = await self._history.wallets(caller.account_id)
+        token_class = request.model.token_class if self._token_classes.are_several(wallets) else None
+        _check_funds(request, wallets.get(request.model.token_class, EMPTY), token_class)
         return await self._reader.exact(request)
+
+    async def _class_to_name(self, caller: Caller, request: MeteredRequest) -> str | None:
+        """Return the token class that a 402 names, or None if the settings and the account have only one."""
+        wallets: Collection[str] = ()
+        if not self._token_classes.are_several():
+            with contextlib.suppress(Tok0nError):  # The 402 is right without the name.
+                wallets = await self._history.wallets(caller.account_id)
+        return request.model.token_class if self._token_classes.are_several(wallets) else None
 
     async def _call_upstream(
         self, endpoint: Endpoint, call: Call, request: MeteredRequest, upstream: Upstream, reservation: Reservation
@@ -326,7 +341,7 @@ def _random_pool() -> list[bytes]:
     return [pool[start : start + ids.RANDOM_BYTES] for start in range(0, len(pool), ids.RANDOM_BYTES)]
 
 
-def _check_funds(request: MeteredRequest, balance: Balance) -> None:
+def _check_funds(request: MeteredRequest, balance: Balance, token_class: str | None) -> None:
     """Raise `InsufficientTokens` if the account can't pay for the smallest bound that the request can have."""
     if balance.available < request.bound:
         raise InsufficientTokens(
@@ -335,21 +350,12 @@ def _check_funds(request: MeteredRequest, balance: Balance) -> None:
             pending=balance.pending,
             largest_output_tokens=request.largest_output_tokens(balance.available),
             limit_field=request.limit_field,
+            token_class=token_class,
         )
 
 
-def _explained(
-    error: InsufficientTokens | KeyBudgetSpent, request: MeteredRequest, caller: Caller, *, now_us: int
-) -> Tok0nError:
-    """Add what the ledger doesn't know: the largest output limit that the account can pay for, or the budget."""
-    if isinstance(error, InsufficientTokens):
-        return InsufficientTokens(
-            required=error.required,
-            posted=error.posted,
-            pending=error.pending,
-            largest_output_tokens=request.largest_output_tokens(error.available),
-            limit_field=request.limit_field,
-        )
+def _with_budget(error: KeyBudgetSpent, caller: Caller, *, now_us: int) -> KeyBudgetSpent:
+    """Add what the ledger doesn't know: the tokens and the period of the budget, and when it resets."""
     budget = next(budget for budget in caller.budgets if budget.id == error.budget_id)
     return KeyBudgetSpent(
         left=error.left,
@@ -357,4 +363,16 @@ def _explained(
         budget_id=error.budget_id,
         budget=budget.description,
         resets=budget.resets(now_us),
+    )
+
+
+def _explained(error: InsufficientTokens, request: MeteredRequest, token_class: str | None) -> InsufficientTokens:
+    """Add the largest output limit that the account can pay for, and the token class if there are several."""
+    return InsufficientTokens(
+        required=error.required,
+        posted=error.posted,
+        pending=error.pending,
+        largest_output_tokens=request.largest_output_tokens(error.available),
+        limit_field=request.limit_field,
+        token_class=token_class,
     )

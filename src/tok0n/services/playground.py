@@ -13,7 +13,8 @@ import msgspec
 from tok0n.domain.accounts import ApiKey
 from tok0n.domain.answer_json import decode
 from tok0n.domain.answers import Answer
-from tok0n.domain.endpoints.chat import CHAT
+from tok0n.domain.endpoints.endpoint import Endpoint
+from tok0n.domain.endpoints.text_stream import with_text_stream
 from tok0n.domain.errors import AlreadySubmitted, InvalidRequest, LimitReached, Tok0nError
 from tok0n.domain.forms import Submission
 from tok0n.domain.metered_request import MeteredRequest
@@ -75,7 +76,7 @@ class Playground:
         self._running: dict[Submission, asyncio.Future[PlaygroundResult]] = {}
         self._reads = AttemptLimiter(clock, attempts_max=READS_MAX, seconds=READS_SECONDS)
 
-    async def estimate(self, account_id: str, body: bytes) -> MeteredRequest:
+    async def estimate(self, account_id: str, endpoint: Endpoint, body: bytes) -> MeteredRequest:
         """Read and bound a request without sending it.
 
         Raises `LimitReached` beyond `READS_MAX` calls of the account in `READS_SECONDS`, `InvalidRequest` and
@@ -83,10 +84,16 @@ class Playground:
         """
         if seconds := self._reads.try_count(account_id):
             raise LimitReached(f"Too many requests. Try again in {math.ceil(seconds)} seconds.")
-        return await self._pipeline.read(CHAT, body)
+        return await self._pipeline.read(endpoint, body)
 
     async def send(
-        self, submission: Submission, key_id: str, body: bytes, *, find_client_ip: FindClientIp | None = None
+        self,
+        submission: Submission,
+        endpoint: Endpoint,
+        key_id: str,
+        body: bytes,
+        *,
+        find_client_ip: FindClientIp | None = None,
     ) -> PlaygroundResult:
         """Send the request of a form. A repeated submission waits for the first one and returns the same result.
 
@@ -94,22 +101,36 @@ class Playground:
         account.
         """
         key = await self._active_key(account_id=submission.account_id, key_id=key_id)
-        return await self._send_once(submission, key, body, find_client_ip)
+        return await self._send_once(submission, endpoint, key, body, find_client_ip)
 
     async def stream(
-        self, submission: Submission, key_id: str, body: bytes, *, find_client_ip: FindClientIp | None = None
+        self,
+        submission: Submission,
+        endpoint: Endpoint,
+        key_id: str,
+        body: bytes,
+        *,
+        find_client_ip: FindClientIp | None = None,
     ) -> PlaygroundResult:
-        """Send a request with `stream: true`. A repeated submission returns at once. Raises `InvalidRequest`."""
+        """Send a request with `stream: true`, and stream only texts and the receipt: see `with_text_stream`.
+
+        A repeated submission returns at once. Raises `InvalidRequest` unless `key_id` is an active key of the account.
+        """
         key = await self._active_key(account_id=submission.account_id, key_id=key_id)
-        return await self._send(submission, key, body, find_client_ip)
+        return await self._send(submission, with_text_stream(endpoint), key, body, find_client_ip)
 
     async def _send_once(
-        self, submission: Submission, key: ApiKey, body: bytes, find_client_ip: FindClientIp | None
+        self,
+        submission: Submission,
+        endpoint: Endpoint,
+        key: ApiKey,
+        body: bytes,
+        find_client_ip: FindClientIp | None,
     ) -> PlaygroundResult:
         running = self._running.get(submission)
         if running is None:
             running = self._running[submission] = asyncio.ensure_future(
-                self._send(submission, key, body, find_client_ip)
+                self._send(submission, endpoint, key, body, find_client_ip)
             )
             running.add_done_callback(lambda _: self._running.pop(submission))
         return await asyncio.shield(running)
@@ -121,7 +142,12 @@ class Playground:
         raise InvalidRequest("Choose an active key.", param="key")
 
     async def _send(
-        self, submission: Submission, key: ApiKey, body: bytes, find_client_ip: FindClientIp | None
+        self,
+        submission: Submission,
+        endpoint: Endpoint,
+        key: ApiKey,
+        body: bytes,
+        find_client_ip: FindClientIp | None,
     ) -> PlaygroundResult:
         call = self._pipeline.new_call("playground")
         call.find_client_ip = find_client_ip
@@ -134,7 +160,7 @@ class Playground:
                 return PlaygroundResult(status=200, repeated_id=first.result)
             try:
                 caller = await self._pipeline.caller_of(account_id=key.account_id, key_id=key.id)
-                answer = await self._pipeline.serve(CHAT, call, caller, body)
+                answer = await self._pipeline.serve(endpoint, call, caller, body)
                 if isinstance(answer, StreamedAnswer):
                     self._requests_in_progress.__enter__()  # until the end of the stream
             except Exception as raised:  # noqa: BLE001  the page shows an error, and the log the traceback

@@ -10,7 +10,10 @@ from msgspec import inspect
 from msgspec.structs import FieldInfo
 
 from tok0n.domain.email import parse_mailbox
+from tok0n.domain.endpoints import NAMED
 from tok0n.domain.errors import OperatorError
+from tok0n.domain.ledger import STANDARD
+from tok0n.domain.token_classes import STANDARD_TITLE
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.settings import rules
 from tok0n.settings.faults import Fault, SettingsInvalid, nearest
@@ -217,18 +220,42 @@ class Conversion:
                 yield "headers", f"must not set {header}, because api_key does."
         if entry.section == "upstreams" and (reason := self._too_small_for_streams(get("body_bytes_max"))) is not None:
             yield "body_bytes_max", reason
+        if entry.section == "token_classes" and (twin := self._twin_of(entry)) is not None:
+            yield "title", f"is also the title of {twin}. Customers need different titles."
+        if entry.section in {"models", "packs"} and (reason := self._unknown_class(get("token_class"))) is not None:
+            yield "token_class", reason
         if entry.section == "models":
             yield from self._contradictions_of_model(entry)
+
+    def _unknown_class(self, token_class: str | None) -> str | None:
+        """Check that a class of tokens exists. A class whose own table is invalid counts as one."""
+        declared = [STANDARD, *(id_ for id_ in table_of(self._raw, "token_classes") if id_ != STANDARD)]
+        if token_class is None or token_class in declared:
+            return None
+        table = where_of("token_classes", token_class)
+        return f"names no declared token class. {nearest(token_class, declared)} To declare this one, add [{table}]."
+
+    def _twin_of(self, entry: Entry) -> str | None:
+        """Return an earlier token class with the same title."""
+        title = entry.values.get("title")
+        others = [other for other in self.entries if other.section == "token_classes" and other is not entry]
+        titles = {STANDARD: STANDARD_TITLE} | {str(other.id): other.values.get("title") for other in others}
+        titles.pop(str(entry.id), None)
+        return next((id_ for id_, other in titles.items() if title is not None and other == title), None)
 
     def _contradictions_of_model(self, entry: Entry) -> Iterator[tuple[str, str]]:
         get = entry.values.get
         upstreams = table_of(self._raw, "upstreams")
         if "upstream" in entry.values and get("upstream") not in upstreams:
             yield "upstream", f"names no declared upstream. {nearest(entry.values['upstream'], upstreams)}"
-        if get("max_output_tokens", 1) is None and get("endpoints") != ("embeddings",):
-            yield "max_output_tokens", f"is missing.{self._why_declared(entry, self._raw['models'][entry.id])}"
-        if get("endpoints") and len(set(entry.values["endpoints"])) < len(entry.values["endpoints"]):
+        endpoints = get("endpoints", ())
+        if not set(endpoints) <= NAMED.keys():
+            yield "endpoints", f"must be some of {', '.join(NAMED)}."
+        elif len(set(endpoints)) < len(endpoints):
             yield "endpoints", "must name each endpoint once."
+        has_output_limit = any(NAMED[name].has_output_limit for name in endpoints if name in NAMED)
+        if get("max_output_tokens", 1) is None and has_output_limit:
+            yield "max_output_tokens", f"is missing.{self._why_declared(entry, self._raw['models'][entry.id])}"
         for key, limit_key in (
             ("default_output_tokens", "max_output_tokens"),
             ("max_output_tokens", "context_window_tokens"),

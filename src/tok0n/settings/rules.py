@@ -36,6 +36,13 @@ def table_id(text: str) -> str | None:
     return "an ID must have 1 to 128 printable ASCII characters, no spaces, and no slash at either end."
 
 
+def title(text: str) -> str | None:
+    """Check a name for pages, which is printed in one line."""
+    if text.isprintable() and text.strip() == text:
+        return None
+    return "must be printable text on one line, without spaces at either end."
+
+
 def host(text: str) -> str | None:
     """Check a host without a port."""
     if _HOST.fullmatch(text):

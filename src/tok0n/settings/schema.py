@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta, inspect
 from msgspec.structs import FieldInfo
 
+from tok0n.domain.ledger import STANDARD
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.settings import rules
 from tok0n.settings.faults import Fault
@@ -127,14 +128,13 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     """[models.ID]. `load` sets `upstream_model` and `default_output_tokens` if they are missing.
 
-    `max_output_tokens` may be missing only from a model that serves embeddings alone.
+    `endpoints` are names in `domain.endpoints.NAMED`. `max_output_tokens` may be missing only from a model on whose
+    endpoints no request has an output limit, such as embeddings.
     """
 
     upstream: _Text
     upstream_model: _Text | None = None
-    endpoints: Annotated[tuple[Literal["chat", "embeddings", "responses", "messages"], ...], Meta(min_length=1)] = (
-        "chat",
-    )
+    endpoints: Annotated[tuple[_Text, ...], Meta(min_length=1)] = ("chat",)
     context_window_tokens: _Tokens | None = None
     max_output_tokens: _Tokens | None = None
     default_output_tokens: _Tokens | None = None
@@ -149,8 +149,15 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_tokens_max: Annotated[int, Meta(ge=0, le=TOKENS_MAX)] = 0
     verify_output_tokens: _Tokens = 16
     owned_by: _Text = "tok0n"
+    token_class: _Text = STANDARD
     hosted_tools: Literal["drop", "refuse"] = "drop"
     anthropic_betas: tuple[_Text, ...] | None = None
+
+
+class TokenClassSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """[token_classes.ID]. `standard` exists without a table."""
+
+    title: Annotated[str, Meta(min_length=1, max_length=100, extra={"rule": rules.title})]
 
 
 class CatalogueSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,6 +204,7 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
             extra={"rule": rules.price, "expected": 'a price in quotes, with two decimals: "5.00"'},
         ),
     ]
+    token_class: _Text = STANDARD
     active: bool = True
 
     @property
@@ -231,6 +239,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database: Database = Database()
     limits: Limits = Limits()
     upstreams: dict[str, UpstreamSettings] = {}
+    token_classes: dict[str, TokenClassSettings] = {}
     models: dict[str, ModelSettings] = {}
     catalogue: CatalogueSettings = CatalogueSettings()
     logs: Logs = Logs()
@@ -242,7 +251,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[Fault, ...] = ()
 
 
-TABLES: dict[str, type[msgspec.Struct]] = {"upstreams": UpstreamSettings, "models": ModelSettings, "packs": Pack}
+TABLES: dict[str, type[msgspec.Struct]] = {
+    "upstreams": UpstreamSettings,
+    "token_classes": TokenClassSettings,
+    "models": ModelSettings,
+    "packs": Pack,
+}
 """The sections that have a table for each ID."""
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {"payments": Payments} | {

@@ -15,17 +15,16 @@ two steps, and still no step reports a false difference:
 - Requests that start after the audit are left to the next one, but their entries and reservations are in the sums.
 """
 
-from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator
 from typing import Any
 
 import sqlalchemy as sa
 
+from tok0n.adapters.sql.audit_sums import Row, Sums, fetch, wrong_accounts, wrong_periods
 from tok0n.adapters.sql.budget_periods import period_ids
 from tok0n.adapters.sql.entry_ids import FinalEntries
 from tok0n.adapters.sql.store import by_index
-from tok0n.domain.ledger import STANDARD, AuditReport, Difference, RequestStatus
-from tok0n.domain.ledger_rules import PeriodId
+from tok0n.domain.ledger import AuditReport, Difference, RequestStatus
 
 ENTRIES_PER_STEP = 50_000
 REQUESTS_PER_STEP = 50_000
@@ -37,10 +36,6 @@ _ID_MAX = 2**63 - 1
 
 Steps = Generator[int, sa.Connection, AuditReport]
 """Yields the number of rows read so far, and gets the connection of the next snapshot."""
-
-Row = Sequence[Any]
-WalletId = tuple[str, str]
-"""The id of an account, and a token class."""
 
 _ENTRIES = """
 SELECT e.id, e.account_id, e.token_class, e.number, e.amount, e.posted_after, e.order_id, r.budget_periods, r.id,
@@ -71,33 +66,11 @@ WHERE r.id > :after AND r.id <= :last AND (
 _OF_MISSING = "SELECT id FROM request WHERE {column} = :target AND id > :after AND id <= :last"
 _IDS = "SELECT id FROM {table} WHERE id > :after ORDER BY id LIMIT :rows"
 _EXISTS = "SELECT 1 FROM {table} WHERE id = :id"
-_PENDING = "SELECT account_id, token_class, budget_periods, reserved FROM request WHERE status = 'PENDING'"
 _ACCOUNTS = "SELECT id FROM account WHERE id > :after ORDER BY id LIMIT :rows"
-_WALLETS = """
-SELECT account_id, token_class, posted, pending, entries FROM wallet
-WHERE account_id >= :first AND account_id <= :last ORDER BY account_id, token_class
-"""
 _PERIODS = """
 SELECT budget_id, starts_at_us, spent, pending FROM budget_period
 WHERE (budget_id, starts_at_us) > (:after, :starts) ORDER BY budget_id, starts_at_us LIMIT :rows
 """
-_HOURS = """
-SELECT account_id, sum(charged) FROM usage_hour WHERE account_id >= :first AND account_id <= :last GROUP BY account_id
-"""
-_WRONG_DAYS = """
-SELECT account_id, day, sum(by_hour), sum(by_day) FROM (
-    SELECT account_id, hour / 24 AS day, charged AS by_hour, 0 AS by_day FROM usage_hour
-    WHERE account_id >= :first AND account_id <= :last AND hour < 24 * (SELECT day FROM usage_rollup)
-    UNION ALL
-    SELECT account_id, day, 0, charged FROM usage_day
-    WHERE account_id >= :first AND account_id <= :last AND day < (SELECT day FROM usage_rollup)
-) AS used GROUP BY account_id, day HAVING sum(by_hour) <> sum(by_day) ORDER BY account_id, day
-"""
-_ORDERS = """
-SELECT account_id, token_class, sum(purchase_applied - refund_applied - dispute_applied)
-FROM pack_order WHERE account_id >= :first AND account_id <= :last GROUP BY account_id, token_class
-"""
-_DEBTS = "SELECT account_id, token_class, tokens FROM debt WHERE account_id >= :first AND account_id <= :last"
 _DANGLING_REVERSALS = """
 SELECT e.id, e.reverses_request_id FROM ledger_entry e LEFT JOIN request r ON r.id = e.reverses_request_id
 WHERE e.reverses_request_id IS NOT NULL AND r.id IS NULL
@@ -129,13 +102,7 @@ class Audit:
     def __init__(self, *, is_one_snapshot: bool = False) -> None:
         self._is_one_snapshot = is_one_snapshot
         self._final = FinalEntries()
-        self._posted: dict[WalletId, int] = {}
-        self._numbers: dict[WalletId, int] = {}
-        """The number of the last entry of each wallet."""
-        self._used: Counter[str] = Counter()
-        """The tokens of each account's usage entries."""
-        self._of_orders: Counter[WalletId] = Counter()
-        self._spent: Counter[PeriodId] = Counter()
+        self._sums = Sums()
         self._after = 0
         self._seen: set[int] = set()
         self._accounts = self._requests = self._entries = self._shortfall = 0
@@ -184,18 +151,18 @@ class Audit:
     def _read_entries(self, tx: sa.Connection, last: int) -> None:
         """Read the next entries up to the final id `last`."""
         last = min(last, self._after + ENTRIES_PER_STEP)
-        self._add(tx, _fetch(tx, _ENTRIES, after=self._after, last=last))
+        self._add(tx, fetch(tx, _ENTRIES, after=self._after, last=last))
         self._after = last
 
     def _read_newest_entries(self, tx: sa.Connection, last: int) -> None:
         """Read every other entry of this snapshot. Those above the final id `last` are read again."""
-        rows = _fetch(tx, _ENTRIES, after=self._after, last=_ID_MAX)
+        rows = fetch(tx, _ENTRIES, after=self._after, last=_ID_MAX)
         self._add(tx, [row for row in rows if row[0] not in self._seen])
         self._after = last
         self._seen = {row[0] for row in rows if row[0] > last}
 
     def _add(self, tx: sa.Connection, rows: Collection[Row]) -> None:
-        posted, numbers, used = self._posted, self._numbers, self._used
+        posted, numbers, used = self._sums.posted, self._sums.numbers, self._sums.used
         for entry_id, account_id, token_class, number, amount, after, order_id, periods, request_id, wrong_id in rows:
             wallet = (account_id, token_class)
             running = posted[wallet] = posted.get(wallet, 0) + amount
@@ -208,16 +175,16 @@ class Audit:
             if request_id is not None or wrong_id is not None:
                 used[account_id] -= amount
             if order_id is not None:
-                self._of_orders[wallet] += amount
+                self._sums.of_orders[wallet] += amount
             if periods is not None:
                 for period_id in period_ids(periods):
-                    self._spent[period_id] -= amount
+                    self._sums.spent[period_id] -= amount
             if wrong_id is not None:
                 self._report_usage_entry(tx, entry_id, wrong_id)
         self._entries += len(rows)
 
     def _report_usage_entry(self, tx: sa.Connection, entry_id: int, request_id: str) -> None:
-        ((account_id, token_class, amount, of_account, of_class, charged),) = _fetch(tx, _USAGE_ENTRY, id=entry_id)
+        ((account_id, token_class, amount, of_account, of_class, charged),) = fetch(tx, _USAGE_ENTRY, id=entry_id)
         if charged is None:
             self._report(f"entry {entry_id}", f"its request {request_id} does not exist")
             return
@@ -230,13 +197,13 @@ class Audit:
         after: str | None = ""
         while after is not None:
             tx = yield self._rows
-            rows = _fetch(tx, _IDS.format(table=table), after=after, rows=IDS_PER_STEP)
+            rows = fetch(tx, _IDS.format(table=table), after=after, rows=IDS_PER_STEP)
             self._known[table].update(row[0] for row in rows)
             after = rows[-1][0] if len(rows) == IDS_PER_STEP else None
 
     def _read_requests(self, tx: sa.Connection, *, after: str, last: str) -> str | None:
         """Check the next requests up to `last`. Returns the id of the last one, or None at the end."""
-        pairs = _fetch(tx, _REQUESTS, after=after, last=last, rows=REQUESTS_PER_STEP)
+        pairs = fetch(tx, _REQUESTS, after=after, last=last, rows=REQUESTS_PER_STEP)
         if not pairs:
             return None
         page_end: str = max(row[4] for row in pairs)
@@ -247,9 +214,9 @@ class Audit:
                 if self._exists(tx, table, target):
                     continue
                 query = _OF_MISSING.format(column=f"{table}_id")
-                for (request_id,) in _fetch(tx, query, target=target, after=after, last=page_end):
+                for (request_id,) in fetch(tx, query, target=target, after=after, last=page_end):
                     self._report(request_id, f"its {table} {target} does not exist")
-        for row in _fetch(tx, _WRONG_REQUESTS, after=after, last=page_end):
+        for row in fetch(tx, _WRONG_REQUESTS, after=after, last=page_end):
             self._report_request(*row)
         return page_end
 
@@ -273,7 +240,7 @@ class Audit:
     ) -> None:
         if charged > 0 and entry_id is None:
             for period_id in period_ids(budget_periods):
-                self._spent[period_id] += charged
+                self._sums.spent[period_id] += charged
             self._report(request_id, "the usage entry is not the charge", -charged, None)
         if (status == RequestStatus.SETTLED) != (charged > 0):
             self._report(request_id, f"a {status} request is charged", None, charged)
@@ -300,92 +267,25 @@ class Audit:
             last = yield from self._final_id(tx)
             tx = yield self._rows
             self._read_newest_entries(tx, last)
-            rows = _fetch(tx, query, rows=rows_per_step, **after)
+            rows = fetch(tx, query, rows=rows_per_step, **after)
             if rows:
                 compare(tx, rows)
                 after = dict(zip(after, rows[-1], strict=False))
             has_more = len(rows) == rows_per_step
 
     def _compare_accounts(self, tx: sa.Connection, accounts: list[Row]) -> None:
-        """Compare the wallets, the use and the orders of a page of accounts."""
         self._accounts += len(accounts)
-        account_ids = [row[0] for row in accounts]
-        self._differences += self._wrong_wallets(tx, account_ids)
-        self._differences += self._wrong_hours(tx, account_ids)
-        self._differences += self._wrong_days(tx, account_ids)
-        self._differences += self._wrong_orders(tx, account_ids)
-
-    def _wrong_wallets(self, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
-        """Posted = Σ entries, pending = Σ reserved of PENDING requests, 0 ≤ pending ≤ posted, all in each wallet."""
-        reserved: Counter[WalletId] = Counter()
-        for account_id, token_class, _, tokens in _fetch(tx, _PENDING):
-            reserved[account_id, token_class] += tokens
-        without_wallets = set(account_ids)
-        for account_id, token_class, posted, pending, last in _fetch(tx, _WALLETS, **_between(account_ids)):
-            wallet = account_id, token_class
-            without_wallets.discard(account_id)
-            expected = {
-                "posted is not the sum of the entries": (self._posted.get(wallet, 0), posted),
-                "pending is not the sum of the reservations": (reserved[wallet], pending),
-                "the number of entries is not the number of the last one": (self._numbers.get(wallet, 0), last),
-                "pending is not between 0 and posted": (min(max(pending, 0), max(posted, 0)), pending),
-            }
-            for what, (wanted, found) in expected.items():
-                if wanted != found:
-                    yield Difference(subject=_shown(wallet), what=what, expected=wanted, found=found)
-        for account_id in sorted(without_wallets):
-            yield Difference(subject=account_id, what="the account has no wallet", expected=None, found=None)
-
-    def _wrong_hours(self, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
-        """The sum of an account's hourly use is the sum of its usage entries."""
-        found = {row[0]: int(row[1]) for row in _fetch(tx, _HOURS, **_between(account_ids))}
-        for account_id in account_ids:
-            used = self._used[account_id]
-            if found.get(account_id, 0) != used:
-                what = "the hourly use is not the sum of the usage entries"
-                yield Difference(subject=account_id, what=what, expected=used, found=found.get(account_id, 0))
-
-    def _wrong_days(self, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
-        """Each complete day of the daily use is the sum of its hours."""
-        for account_id, day, by_hour, by_day in _fetch(tx, _WRONG_DAYS, **_between(account_ids)):
-            what = f"the daily use of day {day} is not the sum of its hours"
-            yield Difference(subject=account_id, what=what, expected=int(by_hour), found=int(by_day))
-
-    def _wrong_orders(self, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
-        """The tokens that a wallet's orders have applied, plus its debt, are the sum of the orders' entries."""
-        expected: Counter[WalletId] = Counter()
-        for query in (_ORDERS, _DEBTS):
-            for account_id, token_class, tokens in _fetch(tx, query, **_between(account_ids)):
-                expected[account_id, token_class] += int(tokens)
-        page = set(account_ids)
-        wallets = expected.keys() | {wallet for wallet in self._of_orders if wallet[0] in page}
-        for wallet in sorted(wallets):
-            if expected[wallet] != (entries := self._of_orders[wallet]):
-                what = "the entries of the orders are not the orders' tokens plus the debt"
-                yield Difference(subject=_shown(wallet), what=what, expected=expected[wallet], found=entries)
+        self._differences += wrong_accounts(self._sums, tx, [row[0] for row in accounts])
 
     def _compare_periods(self, tx: sa.Connection, periods: list[Row]) -> None:
-        """The spent and reserved tokens of a budget's period are the sums of its requests."""
-        reserved: Counter[PeriodId] = Counter()
-        for _, _, column, tokens in _fetch(tx, _PENDING):
-            for period_id in period_ids(column):
-                reserved[period_id] += tokens
-        for budget_id, starts_at_us, spent, pending in periods:
-            period_id = budget_id, starts_at_us
-            subject = f"{budget_id} from {starts_at_us}"
-            if spent != self._spent[period_id]:
-                what = "the tokens that the budget has spent are not the sum of its requests"
-                self._report(subject, what, self._spent[period_id], spent)
-            if pending != reserved[period_id]:
-                what = "the tokens that the budget has reserved are not the sum of its requests"
-                self._report(subject, what, reserved[period_id], pending)
+        self._differences += wrong_periods(self._sums, tx, periods)
 
     def _dangling_entries(self, tx: sa.Connection) -> Iterator[Difference]:
         """Every entry refers to existing rows. PostgreSQL has no foreign keys for this: see ADR 12."""
-        dangling = [(*row, "request") for row in _fetch(tx, _DANGLING_REVERSALS)]
-        for account_id in sorted({account_id for account_id, _ in self._posted} - self._known["account"]):
+        dangling = [(*row, "request") for row in fetch(tx, _DANGLING_REVERSALS)]
+        for account_id in sorted({account_id for account_id, _ in self._sums.posted} - self._known["account"]):
             if not self._exists(tx, "account", account_id):
-                rows = _fetch(tx, "SELECT id, account_id FROM ledger_entry WHERE account_id = :id", id=account_id)
+                rows = fetch(tx, "SELECT id, account_id FROM ledger_entry WHERE account_id = :id", id=account_id)
                 dangling += [(*row, "account") for row in rows]
         for entry_id, target_id, table in dangling:
             what = f"its {table} {target_id} does not exist"
@@ -395,23 +295,6 @@ class Audit:
         self._differences.append(Difference(subject=subject, what=what, expected=expected, found=found))
 
 
-def _between(account_ids: list[str]) -> dict[str, str]:
-    """Return the parameters that select a page of accounts, whose ids are sorted."""
-    return {"first": account_ids[0], "last": account_ids[-1]}
-
-
-def _shown(wallet: WalletId) -> str:
-    account_id, token_class = wallet
-    return account_id if token_class == STANDARD else f"{account_id} ({token_class})"
-
-
 def _one(tx: sa.Connection, query: str, **values: object) -> Any:
-    rows = _fetch(tx, query, **values)
+    rows = fetch(tx, query, **values)
     return rows[0][0] if rows else None
-
-
-def _fetch(tx: sa.Connection, query: str, **values: object) -> list[Row]:
-    """Return the driver's rows, without the cost of SQLAlchemy's."""
-    cursor = tx.execute(sa.text(query), values).cursor
-    assert cursor is not None
-    return list(cursor.fetchall())

@@ -21,6 +21,7 @@ ROWS_AT_ONCE = 5_000
 MODULUS = 1_000_000_007
 """Column sums add remainders, so that a billion rows don't overflow 64 bits."""
 
+_CONTINUE_IDS = "SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table} HAVING max(id) > 0"
 _NOT_EMPTY = "The target database already has {rows} rows in the table {table}. Copy to an empty database."
 _CHANGED = "{path} changed during the copy, so nothing was copied. Run the command again."
 
@@ -65,10 +66,8 @@ async def _copy_table(source: SqliteStore, connection: "asyncpg.Connection[Any]"
     columns = [column.name for column in table.columns]
     async for rows in _pages(source, table):
         await connection.copy_records_to_table(table.name, records=rows, columns=columns, timeout=None)
-    if table is schema.ledger_entry:
-        await connection.execute(
-            "SELECT setval(pg_get_serial_sequence('ledger_entry', 'id'), max(id)) FROM ledger_entry HAVING max(id) > 0"
-        )
+    if table in {schema.ledger_entry, schema.activity}:
+        await connection.execute(_CONTINUE_IDS.format(table=table.name))
 
 
 async def _pages(source: SqliteStore, table: sa.Table) -> AsyncIterator[list[tuple[Any, ...]]]:

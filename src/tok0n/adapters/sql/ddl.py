@@ -1,4 +1,4 @@
-"""Load the statements that create the database from the .sql files. `schema.py` defines the tables for queries."""
+"""Load the statements that create the database from the .sql files. `schema` defines the tables for queries."""
 
 from pathlib import Path
 from typing import Literal

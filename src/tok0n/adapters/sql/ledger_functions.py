@@ -173,10 +173,10 @@ def _expire(tx: sa.Connection, query: "sa.Select[tuple[str, str]]", *, now_us: i
 def lock_wallets(tx: sa.Connection, account_ids: Iterable[str]) -> None:
     """Lock all wallets of accounts in the order of their ids, which prevents deadlocks.
 
-    Call it before changing requests or balances.
+    The standard wallet comes first, as in `postgres/batch.sql`. Call it before changing requests or balances.
     """
     locked = sa.select(wallet.c.account_id).where(wallet.c.account_id.in_(list(account_ids)))
-    locked = locked.order_by(wallet.c.account_id, wallet.c.token_class)
+    locked = locked.order_by(wallet.c.account_id, wallet.c.token_class != STANDARD, wallet.c.token_class)
     tx.execute(locked.with_for_update(key_share=True)).all()
 
 

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -37,6 +37,8 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True):
 
 class ChatBody(msgspec.Struct, frozen=True, kw_only=True):
     """The fields of a request that the simulation uses. It ignores the others."""
+
+    prompt_field: ClassVar[str] = "messages"
 
     model: str
     messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]

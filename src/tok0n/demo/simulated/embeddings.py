@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import struct
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -18,6 +18,8 @@ _Tokens = Annotated[list[int], msgspec.Meta(min_length=1)]
 
 class EmbeddingsBody(msgspec.Struct, frozen=True, kw_only=True):
     """The fields of a request that the simulation uses. It ignores the others."""
+
+    prompt_field: ClassVar[str] = "input"
 
     model: str
     input: str | Annotated[list[Any], msgspec.Meta(min_length=1, max_length=INPUTS_MAX)]

@@ -10,6 +10,30 @@ from starlette.types import Receive, Scope, Send
 Failure = Callable[[dict[str, Any]], Response]
 
 
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    500: "api_error",
+    503: "overloaded_error",
+}
+
+
+class ErrorResponse(JSONResponse):
+    """An error in OpenAI's format. `for_anthropic` returns it in Anthropic's."""
+
+    def __init__(self, status: int, error: dict[str, str | None], headers: dict[str, str] | None) -> None:
+        super().__init__({"error": error}, status, headers)
+        self._message = error["message"]
+        self._more_headers = headers
+
+    def for_anthropic(self) -> JSONResponse:
+        """Return the error as Anthropic's API has it."""
+        error = {"type": _ANTHROPIC_TYPES[self.status_code], "message": self._message}
+        return JSONResponse({"type": "error", "error": error}, self.status_code, self._more_headers)
+
+
 def error(
     status: int,
     message: str,
@@ -19,10 +43,8 @@ def error(
     kind: str = "invalid_request_error",
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """Return an error with the members of OpenAI's format and of Anthropic's."""
-    return JSONResponse(
-        {"type": "error", "error": {"message": message, "type": kind, "param": param, "code": code}}, status, headers
-    )
+    """Return an error."""
+    return ErrorResponse(status, {"message": message, "type": kind, "param": param, "code": code}, headers)
 
 
 class _HungUp(Response):

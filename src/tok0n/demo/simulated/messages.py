@@ -1,7 +1,7 @@
 """`POST /messages` and `POST /messages/count_tokens` of the simulated upstream, in Anthropic's format."""
 
 import uuid
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -41,6 +41,8 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Prompt(msgspec.Struct, frozen=True, kw_only=True):
     """The fields that the prompt's tokens depend on. The simulation ignores the others."""
+
+    prompt_field: ClassVar[str] = "messages"
 
     model: str
     messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]

@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -29,6 +29,8 @@ _RESULTS = frozenset({"function_call_output", "custom_tool_call_output", "tool_s
 
 class ResponsesBody(msgspec.Struct, frozen=True, kw_only=True):
     """The fields of a request that the simulation uses. It ignores the others."""
+
+    prompt_field: ClassVar[str] = "input"
 
     model: str
     input: str | Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1)]

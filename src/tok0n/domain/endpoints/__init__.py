@@ -1,10 +1,22 @@
-"""The endpoints that Tok0n serves. Each has one module, which describes what differs from the others."""
+"""The endpoints that Tok0n serves. Each module of this package that describes one adds it: see `Endpoint`."""
 
-from tok0n.domain.endpoints.chat import CHAT
-from tok0n.domain.endpoints.count_tokens import COUNT_TOKENS
-from tok0n.domain.endpoints.embeddings import EMBEDDINGS
-from tok0n.domain.endpoints.messages import MESSAGES
-from tok0n.domain.endpoints.responses import RESPONSES
+import importlib
+import pkgutil
 
-ENDPOINTS = (CHAT, EMBEDDINGS, RESPONSES, MESSAGES, COUNT_TOKENS)
-"""All endpoints. To add one, write its module and add it here."""
+from tok0n.domain.endpoints.endpoint import Endpoint
+
+
+def find() -> tuple[Endpoint, ...]:
+    """Import the modules of this package, and return their endpoints in the order of their paths."""
+    found: dict[str, Endpoint] = {}
+    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
+        for member in vars(importlib.import_module(module.name)).values():
+            if isinstance(member, Endpoint):
+                found[member.path] = member
+    return tuple(found[path] for path in sorted(found))
+
+
+ENDPOINTS = find()
+
+NAMED = {endpoint.name: endpoint for endpoint in ENDPOINTS if not endpoint.served_with}
+"""The endpoints that the setting `endpoints` of a model can name."""

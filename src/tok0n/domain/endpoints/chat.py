@@ -23,9 +23,9 @@ from tok0n.domain.endpoints.chat_fields import (
 from tok0n.domain.endpoints.chat_stream import ChatStreamReader
 from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint, FindModel, Operation
 from tok0n.domain.endpoints.error_shapes import render_openai_error
+from tok0n.domain.endpoints.example import OPENAI, Example, Form, Output
 from tok0n.domain.endpoints.fields import COUNT, NULL, must
 from tok0n.domain.endpoints.find_model import check_streams, find_listed
-from tok0n.domain.endpoints.names import PATHS
 from tok0n.domain.json_text import JsonText, decode_object
 from tok0n.domain.metered_request import MeteredRequest, StreamOptions, bound_texts, rewrite_body
 from tok0n.domain.usage import Usage, read_usage
@@ -165,9 +165,52 @@ def _schemas(*, is_streaming: bool) -> dict[str, Any]:
     return {"ChatRequest": request, "Message": MESSAGE.schema(), "Completion": completion}
 
 
+def _make_request(*, model: str, text: str, system: str = "", output_tokens: int | None = None) -> dict[str, Any]:
+    messages = [{"role": "system", "content": system}] if system else []
+    limit = {} if output_tokens is None else {"max_completion_tokens": output_tokens}
+    return {"model": model, "messages": [*messages, {"role": "user", "content": text}], **limit}
+
+
+def _read_output(values: Mapping[str, Any]) -> Output:
+    """Return the text of the first choice, or its message if it has none."""
+    message = values["choices"][0]["message"]
+    content = message.get("content")
+    return Output(content=content if type(content) is str else message)
+
+
+def _read_delta(values: Any) -> str:
+    choices = values.get("choices") if type(values) is dict else None
+    if type(choices) is not list:
+        return ""
+    deltas = [choice.get("delta") for choice in choices if type(choice) is dict]
+    texts = [delta.get("content") for delta in deltas if type(delta) is dict]
+    return "".join(text for text in texts if type(text) is str)
+
+
+_EXAMPLE = Example(
+    title="Chat completions",
+    sdk=OPENAI,
+    python="""\
+completion = client.chat.completions.create(
+    model="MODEL",
+    messages=[{"role": "user", "content": "Hello!"}],
+)
+print(completion.choices[0].message.content)""",
+    node="""\
+const completion = await client.chat.completions.create({
+  model: "MODEL",
+  messages: [{ role: "user", content: "Hello!" }],
+});
+console.log(completion.choices[0].message.content);""",
+    form=Form(text_label="User message", system_label="System message"),
+    make_request=_make_request,
+    read_output=_read_output,
+    read_delta=_read_delta,
+)
+
 CHAT = Endpoint(
     name="chat",
-    path=PATHS["chat"],
+    path="/v1/chat/completions",
     upstream_path="/chat/completions",
     operation=Operation(
         id="createChatCompletion",
@@ -184,4 +227,5 @@ CHAT = Endpoint(
     is_cut_before_output=_is_cut_before_output,
     read_stream=ChatStreamReader,
     has_stream_options=True,
+    example=_EXAMPLE,
 )

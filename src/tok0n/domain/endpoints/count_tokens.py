@@ -12,7 +12,6 @@ from tok0n.domain.endpoints.error_shapes import render_anthropic_error
 from tok0n.domain.endpoints.fields import COUNT, NULL
 from tok0n.domain.endpoints.messages_fields import COUNT_BODY, COUNT_FIELDS
 from tok0n.domain.endpoints.messages_request import check_request
-from tok0n.domain.endpoints.names import PATHS
 from tok0n.domain.json_text import JsonText
 from tok0n.domain.metered_request import MeteredRequest, rewrite_body
 from tok0n.domain.usage import TOKENS_MAX, Usage
@@ -76,7 +75,7 @@ def _schemas(*, is_streaming: bool) -> dict[str, Any]:
 
 COUNT_TOKENS = Endpoint(
     name="count_tokens",
-    path=f"{PATHS['messages']}/count_tokens",
+    path="/v1/messages/count_tokens",
     upstream_path="/messages/count_tokens",
     operation=Operation(
         id="countTokens",

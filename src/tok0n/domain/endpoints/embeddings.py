@@ -10,6 +10,7 @@ from tok0n.domain.bound import MESSAGE_TOKENS
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model
 from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint, FindModel, Operation
 from tok0n.domain.endpoints.error_shapes import render_openai_error
+from tok0n.domain.endpoints.example import OPENAI, Example, Form, Output
 from tok0n.domain.endpoints.fields import (
     COUNT,
     NULL,
@@ -26,7 +27,6 @@ from tok0n.domain.endpoints.fields import (
     reject_unknown,
 )
 from tok0n.domain.endpoints.find_model import MODEL_ID, find_listed
-from tok0n.domain.endpoints.names import PATHS
 from tok0n.domain.json_text import JsonText, decode_object
 from tok0n.domain.metered_request import MeteredRequest, bound_texts, rewrite_body
 from tok0n.domain.usage import TOKENS_MAX, Usage, read_usage
@@ -34,6 +34,10 @@ from tok0n.domain.usage import TOKENS_MAX, Usage, read_usage
 INPUTS_MAX = 2_048
 DIMENSIONS_MAX = 1_000_000
 TOKEN_ID_MAX = 2**31 - 1
+
+_VECTORS_SHOWN = 10
+_NUMBERS_SHOWN = 8
+"""How much of a response the playground shows."""
 
 _EXPECTED = "be a text, a list of texts, a list of token numbers, or a list of such lists"
 _TOKENS_SCHEMA: Schema = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
@@ -207,9 +211,53 @@ def _schemas(*, is_streaming: bool) -> dict[str, Any]:
     return {"EmbeddingsRequest": BODY.schema() | {"additionalProperties": NULL}, "Embeddings": embeddings}
 
 
+def _make_request(*, model: str, text: str, system: str = "", output_tokens: int | None = None) -> dict[str, Any]:
+    """Return the body. Each line of the text is an input."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return {"model": model, "input": lines[0] if len(lines) == 1 else lines}
+
+
+def _read_output(values: Mapping[str, Any]) -> Output:
+    """Return the first numbers of the first vectors, or the vectors if they aren't lists of numbers."""
+    vectors = [item["embedding"] for item in values["data"]]
+    first = vectors[:_VECTORS_SHOWN]
+    beginnings = [vector[:_NUMBERS_SHOWN] for vector in first if type(vector) is list]
+    if len(beginnings) != len(first) or not all(type(number) in {int, float} for row in beginnings for number in row):
+        return Output(content=first, counts=(("Vectors", len(vectors)),))
+    lines = [
+        f"[{', '.join(f'{number:.6g}' for number in row)}{', …' if len(vector) > len(row) else ''}]"
+        for vector, row in zip(first, beginnings, strict=True)
+    ]
+    if len(vectors) > len(first):
+        lines.append(f"{len(vectors) - len(first):,} more")
+    return Output(content="\n".join(lines), counts=(("Vectors", len(vectors)), ("Dimensions", len(vectors[0]))))
+
+
+_EXAMPLE = Example(
+    title="Embeddings",
+    sdk=OPENAI,
+    python="""\
+embeddings = client.embeddings.create(
+    model="MODEL",
+    input="Hello!",
+)
+print(len(embeddings.data[0].embedding), "numbers")""",
+    node="""\
+const embeddings = await client.embeddings.create({
+  model: "MODEL",
+  input: "Hello!",
+});
+console.log(embeddings.data[0].embedding.length, "numbers");""",
+    form=Form(text_label="Texts, one per line", text_noun="text", has_limit=False),
+    make_request=_make_request,
+    read_output=_read_output,
+)
+
 EMBEDDINGS = Endpoint(
     name="embeddings",
-    path=PATHS["embeddings"],
+    path="/v1/embeddings",
+    guide="vectors for texts and tokens",
+    has_output_limit=False,
     upstream_path="/embeddings",
     operation=Operation(
         id="createEmbeddings",
@@ -224,4 +272,5 @@ EMBEDDINGS = Endpoint(
     render_error=render_openai_error,
     verification_request=_verification_request,
     is_cut_before_output=_is_cut_before_output,
+    example=_EXAMPLE,
 )

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import msgspec
 
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model
+from tok0n.domain.endpoints.example import Example
 from tok0n.domain.errors import Tok0nError
 from tok0n.domain.json_text import JsonText
 from tok0n.domain.ledger import Receipt
@@ -60,22 +61,31 @@ class FindFault(Protocol):
 
 
 class StreamReader(Protocol):
-    """Reads one stream of an upstream, and renders what the client gets. It does no I/O.
+    """Reads one stream of an upstream, and renders what the client gets. It does no I/O."""
 
-    - `events_read`: how many events were read. Comments are no events.
-    - `has_content`: an event with content was read, or the answer is complete. Until then, nothing is sent.
-    - `usage`: the last valid report.
-    - `is_complete`: the answer is complete and has a valid report, so it is charged whatever follows.
-    - `is_done`: the upstream has said that the stream is over. Settle now.
-    - `failure`: why the stream can't be charged. It is set once, and nothing is read after it.
-    """
+    @property
+    def events_read(self) -> int:
+        """How many events were read. Comments are no events."""
 
-    events_read: int
-    has_content: bool
-    usage: Usage | None
-    is_complete: bool
-    is_done: bool
-    failure: Tok0nError | None
+    @property
+    def has_content(self) -> bool:
+        """Whether an event with content was read, or the answer is complete. Until then, nothing is sent."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """The last valid report."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer is complete and has a valid report, so it is charged whatever follows."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the upstream has said that the stream is over. Settle now."""
+
+    @property
+    def failure(self) -> Tok0nError | None:
+        """Why the stream can't be charged. It is set once, and nothing is read after it."""
 
     def feed(self, piece: bytes) -> bytes:
         """Read bytes as they arrive. Returns the whole events to relay now, rendered for the client.
@@ -128,6 +138,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     - `name`: its name in the log and in the setting `endpoints` of a model.
     - `path`: where customers call it.
+    - `guide`: what the page of the guide with the endpoint's name is about; empty if there is none.
+    - `has_output_limit`: whether a request can limit its output. Otherwise a model needs no `max_output_tokens` for it.
     - `upstream_path`: where we call it, below the base URL of an upstream.
     - `operation`: the id, summary and schemas for the OpenAPI document.
     - `read_request`: reads and bounds a request.
@@ -144,6 +156,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     - `is_billed`: False if an answer costs nothing. A request then reserves its bound and takes no concurrency slot.
     - `key_header`: a header that may hold the API key instead of Authorization.
     - `request_id_header`: a second header for the request id.
+    - `example`: how pages show it; None if they don't offer it on its own.
     """
 
     name: str
@@ -159,10 +172,13 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     read_stream: ReadStream | None = None
     has_stream_options: bool = False
     failure_ends_stream: bool = False
+    guide: str = ""
+    has_output_limit: bool = True
     served_with: str = ""
     is_billed: bool = True
     key_header: bytes = b""
     request_id_header: bytes = b""
+    example: Example | None = None
 
     def is_served_by(self, model: Model) -> bool:
         """Whether the model lists this endpoint."""

@@ -5,7 +5,6 @@ from typing import Any
 from tok0n.domain.catalogue import Model
 from tok0n.domain.endpoints.endpoint import FindModel
 from tok0n.domain.endpoints.fields import ModelId, reject
-from tok0n.domain.endpoints.names import PATHS
 from tok0n.domain.errors import UnknownModel
 
 MODEL_ID = ModelId(characters_max=256)
@@ -18,8 +17,10 @@ def find_listed(model_id: Any, find_model: FindModel, endpoint: str) -> Model:
     if model is None:
         raise UnknownModel(model_id)
     if endpoint not in model.endpoints:
-        served = " and ".join(f"POST {PATHS[name]}" for name in model.endpoints)
-        reject("model", f"The model {model.id} is not served at POST {PATHS[endpoint]}. Call it at {served}.")
+        from tok0n.domain.endpoints import NAMED  # noqa: PLC0415  its modules import this one
+
+        served = " and ".join(f"POST {NAMED[name].path}" for name in model.endpoints)
+        reject("model", f"The model {model.id} is not served at POST {NAMED[endpoint].path}. Call it at {served}.")
     return model
 
 

@@ -12,6 +12,7 @@ from tok0n.domain.bound import definition_size, prompt_bound
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model
 from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint, FindModel, Operation
 from tok0n.domain.endpoints.error_shapes import render_anthropic_error
+from tok0n.domain.endpoints.example import ANTHROPIC, Example, Form, Output, join_texts
 from tok0n.domain.endpoints.fields import COUNT, NULL
 from tok0n.domain.endpoints.find_model import check_streams
 from tok0n.domain.endpoints.messages_fields import BODY, DEFINITIONS, FIELDS, MESSAGE, STREAM
@@ -19,7 +20,6 @@ from tok0n.domain.endpoints.messages_request import CheckedRequest, check_reques
 from tok0n.domain.endpoints.messages_stream import MessagesStreamReader
 from tok0n.domain.endpoints.messages_tools import typed_tool_tokens
 from tok0n.domain.endpoints.messages_usage import INPUTS, OUTPUT, read_message_usage
-from tok0n.domain.endpoints.names import PATHS
 from tok0n.domain.json_text import JsonText
 from tok0n.domain.metered_request import MeteredRequest, StreamOptions, bound_texts, rewrite_body
 
@@ -125,9 +125,50 @@ def _schemas(*, is_streaming: bool) -> dict[str, Any]:
     return {"MessagesRequest": request, "InputMessage": MESSAGE.schema(), "OutputMessage": message}
 
 
+def _make_request(*, model: str, text: str, system: str = "", output_tokens: int | None = None) -> dict[str, Any]:
+    limit = {} if output_tokens is None else {_LIMIT: output_tokens}
+    prompt = {"system": system} if system else {}
+    return {"model": model, **limit, **prompt, "messages": [{"role": "user", "content": text}]}
+
+
+def _read_output(values: Mapping[str, Any]) -> Output:
+    """Return the text of all blocks, or the blocks if there is none."""
+    return Output(content=join_texts(values["content"], "text") or values["content"])
+
+
+def _read_delta(values: Any) -> str:
+    delta = values.get("delta") if type(values) is dict and values.get("type") == "content_block_delta" else None
+    text = delta.get("text") if type(delta) is dict and delta.get("type") == "text_delta" else None
+    return text if type(text) is str else ""
+
+
+_EXAMPLE = Example(
+    title="Messages",
+    sdk=ANTHROPIC,
+    python="""\
+message = client.messages.create(
+    model="MODEL",
+    max_tokens=200,
+    messages=[{"role": "user", "content": "Hello!"}],
+)
+print("".join(block.text for block in message.content if block.type == "text"))""",
+    node="""\
+const message = await client.messages.create({
+  model: "MODEL",
+  max_tokens: 200,
+  messages: [{ role: "user", content: "Hello!" }],
+});
+console.log(message.content.map((block) => (block.type === "text" ? block.text : "")).join(""));""",
+    form=Form(text_label="User message", system_label="System prompt", needs_limit=True),
+    make_request=_make_request,
+    read_output=_read_output,
+    read_delta=_read_delta,
+)
+
 MESSAGES = Endpoint(
     name="messages",
-    path=PATHS["messages"],
+    path="/v1/messages",
+    guide="Anthropic's API, for Claude Code and SDKs",
     upstream_path="/messages",
     operation=Operation(
         id="createMessage",
@@ -145,4 +186,5 @@ MESSAGES = Endpoint(
     read_stream=MessagesStreamReader,
     key_header=b"x-api-key",
     request_id_header=b"request-id",
+    example=_EXAMPLE,
 )

@@ -12,10 +12,10 @@ from tok0n.domain.bound import prompt_bound
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model
 from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint, FindModel, Operation
 from tok0n.domain.endpoints.error_shapes import render_openai_error
+from tok0n.domain.endpoints.example import OPENAI, Example, Form, Output, join_texts
 from tok0n.domain.endpoints.fields import COUNT, NULL, must
 from tok0n.domain.endpoints.find_model import check_streams, find_listed
 from tok0n.domain.endpoints.hosted_tools import drop_hosted_tools
-from tok0n.domain.endpoints.names import PATHS
 from tok0n.domain.endpoints.responses_fields import BODY, LIMIT_FIELD, STREAM_FIELDS, check_fields
 from tok0n.domain.endpoints.responses_items import ITEM, request_size
 from tok0n.domain.endpoints.responses_stream import FINISHED, ResponsesStreamReader, read_response_usage
@@ -26,6 +26,7 @@ _FALSE = msgspec.Raw(b"false")
 _NO_RESPONSE = "with a body that is not a response"
 _HAS_ERROR = "with an error in its body"
 _UNFINISHED = "with a response that is neither completed nor incomplete"
+_TEXT_DELTAS = ("response.output_text.delta", "response.refusal.delta")
 
 
 def read_responses_request(
@@ -130,9 +131,49 @@ def _schemas(*, is_streaming: bool) -> dict[str, Any]:
     return {"ResponsesRequest": request, "ResponsesItem": ITEM.schema(), "ResponsesAnswer": response}
 
 
+def _make_request(*, model: str, text: str, system: str = "", output_tokens: int | None = None) -> dict[str, Any]:
+    instructions = {"instructions": system} if system else {}
+    limit = {} if output_tokens is None else {LIMIT_FIELD: output_tokens}
+    return {"model": model, **instructions, "input": text, **limit}
+
+
+def _read_output(values: Mapping[str, Any]) -> Output:
+    """Return the text of all messages, or the items if there is none."""
+    text = "".join(join_texts(item.get("content"), "output_text") for item in values["output"] if type(item) is dict)
+    return Output(content=text or values["output"])
+
+
+def _read_delta(values: Any) -> str:
+    is_text = type(values) is dict and values.get("type") in _TEXT_DELTAS
+    delta = values.get("delta") if is_text else None
+    return delta if type(delta) is str else ""
+
+
+_EXAMPLE = Example(
+    title="Responses",
+    sdk=OPENAI,
+    python="""\
+response = client.responses.create(
+    model="MODEL",
+    input="Hello!",
+)
+print(response.output_text)""",
+    node="""\
+const response = await client.responses.create({
+  model: "MODEL",
+  input: "Hello!",
+});
+console.log(response.output_text);""",
+    form=Form(text_label="Input", text_noun="text", system_label="Instructions"),
+    make_request=_make_request,
+    read_output=_read_output,
+    read_delta=_read_delta,
+)
+
 RESPONSES = Endpoint(
     name="responses",
-    path=PATHS["responses"],
+    path="/v1/responses",
+    guide="the Responses API, and its limits",
     upstream_path="/responses",
     operation=Operation(
         id="createResponse",
@@ -149,4 +190,5 @@ RESPONSES = Endpoint(
     is_cut_before_output=_is_cut_before_output,
     read_stream=ResponsesStreamReader,
     failure_ends_stream=True,
+    example=_EXAMPLE,
 )

@@ -63,14 +63,13 @@ document.addEventListener("submit", async (event) => {
     event.submitter.textContent = form.dataset.receiving;
     let isComplete = false;
     for await (const data of readEvents(response.body)) {
-      if (data === "[DONE]") {
+      const event = JSON.parse(data);
+      if (event.error) return fail(event.error);
+      part(".answer").append(event.text ?? "");
+      if (event.receipt) {
         isComplete = true;
-        continue;
+        showReceipt(part, event.receipt);
       }
-      const chunk = JSON.parse(data);
-      if (chunk.error) return fail(chunk.error.message);
-      chunk.choices.forEach((choice) => part(".answer").append(choice.delta?.content ?? ""));
-      if (chunk.usage?.tok0n) showReceipt(part, chunk.usage.tok0n);
     }
     if (!isComplete) throw new Error("incomplete");
   } catch {

@@ -1,11 +1,12 @@
 """The ports and services of the dashboard's pages, and their pagination."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
 import msgspec
 
 from tok0n.domain.accounts import ApiKey
+from tok0n.domain.token_classes import TokenClasses
 from tok0n.ports.accounts import History
 from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Forms
@@ -29,6 +30,7 @@ class DashboardContext(msgspec.Struct, frozen=True, kw_only=True):
     users: Users
     sessions: Sessions
     profile: Profile
+    token_classes: TokenClasses
     catalogue: Catalogue
     clock: Clock
     forms: Forms
@@ -37,6 +39,14 @@ class DashboardContext(msgspec.Struct, frozen=True, kw_only=True):
     def submit_once(self) -> SubmitOnce:
         """Runs the action of a form once, even if the form is submitted repeatedly."""
         return SubmitOnce(self.forms, self.clock)
+
+    async def classes(self, page: PageRequest) -> dict[str, str]:
+        """Return the names of the token classes by id, or none if the settings and the account have only one."""
+        return self.shown_classes(await self.history.wallets(page.account_id))
+
+    def shown_classes(self, token_classes: Collection[str]) -> dict[str, str]:
+        """Return the names of the token classes that pages show to an account with wallets of `token_classes`."""
+        return self.token_classes.titles(token_classes) if self.token_classes.are_several(token_classes) else {}
 
     async def keys(self, page: PageRequest) -> list[ApiKey]:
         """Return the keys of the user's account, oldest first."""

@@ -6,7 +6,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.accounts import ApiKey
-from tok0n.domain.endpoints.names import PATHS
+from tok0n.domain.endpoints import NAMED
 from tok0n.domain.errors import InvalidRequest, LimitReached
 from tok0n.domain.key_edits import KeyEdit
 from tok0n.services.api_keys import IssuedKey
@@ -18,6 +18,7 @@ from tok0n.web.dashboard.submissions import form_error_of, submission_of, whole_
 from tok0n.web.rendering.endpoints import GET_POST, POST, page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.snippets import snippets_of
 
 ENDED_ROWS_MAX = 100
 
@@ -30,10 +31,10 @@ def key_routes(context: PageContext, dashboard: DashboardContext) -> list[Route]
     pages = _KeyPages(dashboard)
     key = "/dashboard/keys/{key}"
     return [
-        page_route(context, "/dashboard/keys", pages.keys, methods=GET_POST),
-        page_route(context, key, pages.key, methods=GET_POST),
-        page_route(context, f"{key}/enabled", pages.enabled, methods=POST),
-        page_route(context, f"{key}/rotate", pages.rotate, methods=POST),
+        page_route(context, "/dashboard/keys", pages.keys, methods=GET_POST, needs_open_account=True),
+        page_route(context, key, pages.key, methods=GET_POST, needs_open_account=True),
+        page_route(context, f"{key}/enabled", pages.enabled, methods=POST, needs_open_account=True),
+        page_route(context, f"{key}/rotate", pages.rotate, methods=POST, needs_open_account=True),
         page_route(context, f"{key}/revoke", pages.revoke, methods=GET_POST),
     ]
 
@@ -112,13 +113,14 @@ class _KeyPages:
         return page.redirect(f"/dashboard/keys/{key.id}?saved=1")
 
     def _issued(self, page: PageRequest, issued: IssuedKey, *, is_rotated: bool) -> Response:
-        models = issued.key.limits.models or [model.id for model in self._dashboard.catalogue.listed()]
+        catalogue = self._dashboard.catalogue
         return page.render(
             "key_made.html",
             key=issued.key,
             issued=issued,
             is_rotated=is_rotated,
-            model=next(iter(models), "MODEL"),
+            snippets=snippets_of(catalogue, page.context.base_url, allowed=issued.key.limits.models),
+            has_endpoints=catalogue.has_endpoints,
         )
 
     async def _list(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
@@ -164,7 +166,7 @@ class _KeyPages:
         budgets = () if key is None else key.limits.budgets
         return {
             "models": listed + [model for model in current if model not in listed],
-            "endpoints": [name for name in PATHS if name in endpoints],
+            "endpoints": [name for name in NAMED if name in endpoints],
             "token_classes": list(dict.fromkeys([*classes, *(one.token_class for one in budgets if one.token_class)])),
             "periods": PERIODS,
             "requests_per_minute_max": self._api_keys.requests_per_minute_max,

@@ -15,6 +15,7 @@ from tok0n.services.redeem_codes import RedeemCodes
 from tok0n.web.dashboard.dashboard_context import DashboardContext, page_of
 from tok0n.web.dashboard.submissions import submission_of
 from tok0n.web.rendering.endpoints import GET_POST, POST, page_route
+from tok0n.web.rendering.pack_groups import packs_by_class
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
 
@@ -62,8 +63,8 @@ class OrderPages:
     def routes(self, context: PageContext) -> list[Route]:
         """Return the routes of buying, redeeming, orders and receipts."""
         return [
-            page_route(context, "/dashboard/buy", self._buy, methods=GET_POST),
-            page_route(context, "/dashboard/redeem", self._redeem, methods=POST),
+            page_route(context, "/dashboard/buy", self._buy, methods=GET_POST, needs_open_account=True),
+            page_route(context, "/dashboard/redeem", self._redeem, methods=POST, needs_open_account=True),
             page_route(context, "/dashboard/orders", self._list),
             page_route(context, "/dashboard/orders/{order}", self._order),
             page_route(context, "/dashboard/orders/{order}/receipt", self._receipt),
@@ -95,23 +96,29 @@ class OrderPages:
         try:
             submission = submission_of(page, "redemption", field="code")
             code = page.form.get("code", "")
-            tokens = await self._redeem_codes.redeem(account_id=page.account_id, code=code, submission=submission)
+            redeemed = await self._redeem_codes.redeem(account_id=page.account_id, code=code, submission=submission)
         except FormError as form_error:
             return await self._shop(page, form_error=form_error)
-        return page.message("Code redeemed", f"We added {tokens:,} tokens to your account.")
+        classes = await self._dashboard.classes(page)
+        of_class = f" ({classes[redeemed.token_class]})" if classes else ""
+        return page.message("Code redeemed", f"We added {redeemed.tokens:,} tokens{of_class} to your account.")
 
     async def _shop(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
+        packs = [] if self._sell_packs is None else self._sell_packs.packs
         return page.render(
             "buy.html",
-            packs=[] if self._sell_packs is None else self._sell_packs.packs,
-            debt=await self._orders.debt(page.account_id),
+            packs_by_class=packs_by_class(packs, self._dashboard.token_classes),
+            classes=await self._dashboard.classes(page),
+            debts=await self._orders.debts(page.account_id),
             form_error=form_error,
         )
 
     async def _list(self, page: PageRequest) -> Response:
         fetch = functools.partial(self._orders.of, page.account_id, with_expired=False)
         rows = await page_of(fetch, before=page.query("before") or None)
-        return page.render("orders.html", **rows, status_texts=STATUS_TEXTS)
+        return page.render(
+            "orders.html", **rows, status_texts=STATUS_TEXTS, classes=await self._dashboard.classes(page)
+        )
 
     async def _order(self, page: PageRequest) -> Response:
         order = await self._get(page)
@@ -125,14 +132,16 @@ class OrderPages:
                 is_unavailable = True
         is_pending = order.payment.status.is_pending
         expects_money = order.payment.is_complete or is_unavailable or page.query("paid") == "1"
+        may_pay = is_pending and not page.user.is_suspended
         return page.render(
             "order.html",
             order=order,
+            classes=await self._dashboard.classes(page),
             status_text=STATUS_TEXTS[order.payment.status],
             entries=await self._orders.entries(account_id=page.account_id, order_id=order.id),
             is_waiting=is_pending and expects_money,
             is_unavailable=is_unavailable,
-            pay_url=checkout.url if checkout is not None and is_pending and not expects_money else None,
+            pay_url=checkout.url if may_pay and checkout is not None and not expects_money else None,
             is_canceled=page.query("paid") == "0",
         )
 
@@ -140,7 +149,8 @@ class OrderPages:
         order = await self._get(page)
         if order.payment.paid_cents is None:
             raise NotFound("This order is not paid.")
-        return page.render("order_receipt.html", order=order, seller=self._seller)
+        classes = await self._dashboard.classes(page)
+        return page.render("order_receipt.html", order=order, classes=classes, seller=self._seller)
 
     async def _get(self, page: PageRequest) -> Order:
         return await self._orders.get_in_account(account_id=page.account_id, order_id=page.request.path_params["order"])

@@ -6,7 +6,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
-from tok0n.domain.ledger import US_AN_HOUR
+from tok0n.domain.ledger import STANDARD, US_AN_HOUR
 from tok0n.web.dashboard.dashboard_context import DashboardContext, key_names
 from tok0n.web.rendering.charts import plot, starts
 from tok0n.web.rendering.endpoints import page_route
@@ -27,7 +27,8 @@ def overview_routes(context: PageContext, dashboard: DashboardContext) -> list[R
         since_hour = until_hour - HOURS_PLOTTED
         by = UseBy.KEY if page.query("by") == UseBy.KEY else UseBy.MODEL
         zone = zone_of(page.user.time_zone)
-        balance = await dashboard.history.balance(account_id)
+        balances = await dashboard.history.wallets(account_id)
+        balance = balances[STANDARD]
         threshold_tokens = await dashboard.low_balances.threshold_tokens(account_id)
         use = await dashboard.history.buckets(
             account_id,
@@ -39,6 +40,8 @@ def overview_routes(context: PageContext, dashboard: DashboardContext) -> list[R
         return page.render(
             "overview.html",
             balance=balance,
+            wallets=dashboard.token_classes.wallets(balances),
+            classes=dashboard.shown_classes(balances),
             is_low=balance.is_below(threshold_tokens),
             threshold_tokens=threshold_tokens,
             spent=(await dashboard.history.totals(account_id, UseFilter())).charged,

@@ -44,6 +44,7 @@ _COLUMNS = (
     "completion_tokens",
     "total_tokens",
     "upstream_ms",
+    "endpoint",
     "stream",
     "first_event_ms",
     "ended",
@@ -98,6 +99,8 @@ class _RequestPages:
         except FormError as form_error:
             return page.error(422, form_error.message)
         fetch = functools.partial(self._dashboard.history.requests, page.account_id, _filter(page, period))
+        if await self._dashboard.classes(page):
+            return csv.export("requests", (*_COLUMNS, "token_class"), fetch, _values_with_class)
         return csv.export("requests", _COLUMNS, fetch, _values)
 
     async def _receipt(self, page: PageRequest, request_id: str) -> Response:
@@ -106,7 +109,9 @@ class _RequestPages:
         except NotFound:
             text = "Check the ID. It's in the x-request-id header of each response."
             return page.message("Request not found", text, status=404)
-        return page.render("request.html", record=record, why=_WHY_NOT_BILLED.get(record.code or "", ""))
+        classes = await self._dashboard.classes(page)
+        why = _WHY_NOT_BILLED.get(record.code or "", "")
+        return page.render("request.html", record=record, classes=classes, why=why)
 
 
 def _filter(page: PageRequest, period: PeriodFilter) -> RequestFilter:
@@ -158,3 +163,7 @@ def _values(row: RequestRecord) -> tuple[object, ...]:
         row.first_event_ms,
         row.ended,
     )
+
+
+def _values_with_class(row: RequestRecord) -> tuple[object, ...]:
+    return (*_values(row), row.token_class)

@@ -24,7 +24,7 @@ def settings_routes(context: PageContext, dashboard: DashboardContext) -> list[R
     return [
         page_route(context, _SETTINGS, pages.settings, methods=GET_POST),
         page_route(context, f"{_SETTINGS}/second-factor", pages.second_factor, methods=GET_POST),
-        page_route(context, f"{_SETTINGS}/close", pages.close, methods=GET_POST),
+        page_route(context, f"{_SETTINGS}/close", pages.close, methods=GET_POST, needs_open_account=True),
         page_route(context, "/new-address", pages.new_address, methods=GET_POST),
     ]
 
@@ -100,8 +100,13 @@ class _SettingsPages:
                 form_error = error
             else:
                 return page.sign_out()
-        balance = await self._dashboard.history.balance(page.account_id)
-        return page.render("close.html", balance=balance, form_error=form_error)
+        balances = await self._dashboard.history.wallets(page.account_id)
+        return page.render(
+            "close.html",
+            wallets=[wallet for wallet in self._dashboard.token_classes.wallets(balances) if wallet.balance.posted],
+            classes=self._dashboard.shown_classes(balances),
+            form_error=form_error,
+        )
 
     async def new_address(self, page: PageRequest) -> Response:
         if not page.is_post:
@@ -120,6 +125,7 @@ class _SettingsPages:
             threshold_tokens=await self._dashboard.low_balances.threshold_tokens(page.account_id),
             sessions=await self._dashboard.sessions.of(user.id, now_us=self._dashboard.clock.now_us()),
             recovery_codes=await self._dashboard.users.recovery_codes_left(user.id),
+            classes=await self._dashboard.classes(page),
             zones=sorted(time_zones()),
             done=page.query("done"),
             form_error=form_error,

@@ -1,7 +1,8 @@
-"""The documentation for customers: the Markdown of docs/, with this server's URL in its snippets."""
+"""The documentation for customers: the Markdown of docs/, with this server's URL, models and endpoints."""
 
 import re
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 import tok0n
+from tok0n.domain.endpoints import ENDPOINTS
+from tok0n.domain.endpoints.endpoint import Endpoint
+from tok0n.services.catalogue import Catalogue
 from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
@@ -19,8 +23,16 @@ from tok0n.web.rendering.page_request import PageRequest
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
-WRITTEN_BASE_URL = "http://127.0.0.1:8080/v1"
-"""The base URL in the files, which `docs` replaces with this server's."""
+WRITTEN_URL = "http://127.0.0.1:8080"
+"""The public URL in the files, which `docs` replaces with this server's."""
+
+WRITTEN_BASE_URL = f"{WRITTEN_URL}/v1"
+
+WRITTEN_MODEL = "demo"
+"""The model in the files, which `docs` replaces with a listed one."""
+
+RENDERED_PAGES_MAX = 128
+"""How many rendered pages are cached. A page is rendered again when its text changes, with its model."""
 
 _PACKAGE = Path(tok0n.__file__).parent
 _FOLDERS = (_PACKAGE / "docs", _PACKAGE.parent.parent / "docs")
@@ -28,24 +40,51 @@ _FOLDERS = (_PACKAGE / "docs", _PACKAGE.parent.parent / "docs")
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """One page of the guide."""
+    """One page of the guide. `endpoint` names the endpoint that its examples call; `streams`: they ask for streams."""
 
     slug: str
     title: str
     file: str
     about: str
+    endpoint: str = ""
+    streams: bool = False
 
 
 GUIDE = (
-    Page(slug="quickstart", title="Quick start", file="guide/quickstart.md", about="from sign-up to first response"),
-    Page(slug="endpoints", title="Endpoints", file="guide/endpoints.md", about="every path and its parameters"),
-    Page(slug="streaming", title="Streaming", file="guide/streaming.md", about="how streams end and what they cost"),
-    Page(slug="embeddings", title="Embeddings", file="guide/embeddings.md", about="vectors for texts and tokens"),
-    Page(slug="responses", title="Responses", file="guide/responses.md", about="the Responses API, and its limits"),
     Page(
-        slug="messages", title="Messages", file="guide/messages.md", about="Anthropic's API, for Claude Code and SDKs"
+        slug="quickstart",
+        title="Quick start",
+        file="guide/quickstart.md",
+        about="from sign-up to first response",
+        endpoint="chat",
     ),
-    Page(slug="recipes", title="Recipes", file="guide/recipes.md", about="examples for SDKs and tools"),
+    Page(slug="endpoints", title="Endpoints", file="guide/endpoints.md", about="every path and its parameters"),
+    Page(
+        slug="streaming",
+        title="Streaming",
+        file="guide/streaming.md",
+        about="how streams end and what they cost",
+        endpoint="chat",
+        streams=True,
+    ),
+    *(
+        Page(
+            slug=endpoint.name,
+            title=endpoint.name.capitalize(),
+            file=f"guide/{endpoint.name}.md",
+            about=endpoint.guide,
+            endpoint=endpoint.name,
+        )
+        for endpoint in ENDPOINTS
+        if endpoint.guide
+    ),
+    Page(
+        slug="recipes",
+        title="Recipes",
+        file="guide/recipes.md",
+        about="examples for SDKs and tools",
+        endpoint="chat",
+    ),
     Page(slug="billing", title="Billing", file="billing.md", about="how tokens are reserved, billed, and released"),
     Page(
         slug="limits",
@@ -62,8 +101,12 @@ _BY_FILE = {Path(page.file).name: page for page in GUIDE if "guide" in page.file
 }
 
 
-def docs_routes(context: PageContext) -> list[Route]:
-    """Return the routes of /docs, /docs/PAGE and /docs/PAGE.md."""
+_ENDPOINT = {endpoint.name: endpoint for endpoint in ENDPOINTS}
+
+
+def docs_routes(context: PageContext, *, catalogue: Catalogue, endpoints: Sequence[Endpoint]) -> list[Route]:
+    """Return the routes of /docs, /docs/PAGE and /docs/PAGE.md. `endpoints` are those whose paths exist."""
+    guide = guide_of(endpoints)
 
     async def docs(page_request: PageRequest) -> Response:
         slug = page_request.request.path_params.get("slug", GUIDE[0].slug)
@@ -71,12 +114,43 @@ def docs_routes(context: PageContext) -> list[Route]:
         page = _BY_SLUG.get(slug.removesuffix(".md"))
         if page is None:
             raise HTTPException(404)
-        text = read(page).replace(WRITTEN_BASE_URL, f"{context.public_url}/v1")
+        text = _without_missing_paths(read(page), endpoints)
+        text = _with_model(text, page, catalogue).replace(WRITTEN_URL, context.public_url)
         if is_markdown:
             return PlainTextResponse(text, media_type="text/markdown; charset=utf-8")
-        return page_request.render("docs.html", page=page, guide=GUIDE, content=render(text, context.prefix))
+        return page_request.render("docs.html", page=page, guide=guide, content=render(text, context.prefix))
 
     return [page_route(context, "/docs", docs), page_route(context, "/docs/{slug}", docs)]
+
+
+def guide_of(endpoints: Sequence[Endpoint]) -> list[Page]:
+    """Return the pages of the guide, without those on an endpoint whose path doesn't exist."""
+    names = {endpoint.name for endpoint in endpoints}
+    return [page for page in GUIDE if not page.endpoint or page.endpoint in names]
+
+
+def _without_missing_paths(text: str, endpoints: Sequence[Endpoint]) -> str:
+    """Remove the table rows of metered endpoints whose paths don't exist."""
+    missing = tuple(f"| `POST {endpoint.path}` |" for endpoint in ENDPOINTS if endpoint not in endpoints)
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(missing))
+
+
+def _with_model(text: str, page: Page, catalogue: Catalogue) -> str:
+    """Put a model that serves the endpoint of the page into its examples. Without one, the page says so first."""
+    if not page.endpoint:
+        return text
+    models = catalogue.serving(_ENDPOINT[page.endpoint])
+    if models:
+        streaming = [model for model in models if page.streams and page.endpoint in model.streaming_endpoints]
+        model_id = (streaming or models)[0].id
+        return re.sub(rf"\b{WRITTEN_MODEL}\b", lambda _: model_id, text)
+    served = [f"`POST {endpoint.path}`" for endpoint in ENDPOINTS if catalogue.serving(endpoint)]
+    title, _, rest = text.partition("\n")
+    path = _ENDPOINT[page.endpoint].path
+    return (
+        f"{title}\n\n> No model of this server serves `POST {path}` now, so the examples on this page don't work here."
+        f" Its models serve: {', '.join(served) or 'none'}.\n{rest}"
+    )
 
 
 @cache
@@ -86,7 +160,7 @@ def read(page: Page) -> str:
     return (folder / page.file).read_text("utf-8")
 
 
-@cache
+@lru_cache(maxsize=RENDERED_PAGES_MAX)
 def render(text: str, prefix: str = "") -> Markup:
     """Convert the Markdown of a page to HTML, without raw HTML. Local links get `prefix`."""
     from markdown_it import MarkdownIt  # noqa: PLC0415  slow to import

@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tok0n.domain.errors import Tok0nError
+from tok0n.domain.errors import AccountSuspended, Tok0nError
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
 
@@ -18,8 +18,18 @@ GET_POST = ("GET", "POST")
 POST = ("POST",)
 
 
-def page_route(context: PageContext, path: str, handler: Handler, *, methods: Sequence[str] = ("GET",)) -> Route:
-    """Return the route of a page. Without a session, a page under /dashboard redirects to the sign-in page."""
+def page_route(
+    context: PageContext,
+    path: str,
+    handler: Handler,
+    *,
+    methods: Sequence[str] = ("GET",),
+    needs_open_account: bool = False,
+) -> Route:
+    """Return the route of a page. Without a session, a page under /dashboard redirects to the sign-in page.
+
+    `needs_open_account`: a form of this page is rejected while the account is suspended.
+    """
     private = path.startswith("/dashboard")
 
     async def endpoint(request: Request) -> Response:
@@ -29,6 +39,8 @@ def page_route(context: PageContext, path: str, handler: Handler, *, methods: Se
             if private and page_request.session is None:
                 return await page_request.to_sign_in()
             await page_request.read_form()
+            if needs_open_account and page_request.is_post and page_request.user.is_suspended:
+                raise AccountSuspended
             response = await handler(page_request)
         except HTTPException as error:
             response = page_request.error(error.status_code, error.detail)

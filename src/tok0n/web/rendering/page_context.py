@@ -28,6 +28,7 @@ class PageContext:
         trusted_proxies: Sequence[str],
     ) -> None:
         self.public_url = public_url
+        self.base_url = f"{public_url}/v1"
         self.sign_in = sign_in
         self.assets = assets
         self.has_passkeys = has_passkeys

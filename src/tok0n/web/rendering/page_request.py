@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from tok0n.domain.errors import CredentialsChanged, NotFound, Overloaded, Tok0nError
+from tok0n.domain.errors import AccountSuspended, CredentialsChanged, NotFound, Overloaded, Tok0nError
 from tok0n.domain.users import PASSKEY_LIFE_US, SESSION_LIFE_US, UTC, Session
 from tok0n.http.asgi import read_at_most
 from tok0n.services.sign_in import NewSession
@@ -24,6 +24,11 @@ log = structlog.get_logger()
 FORM_BYTES_MAX = 512 * 1024
 FIELDS_MAX = 200
 NEXT_URL_CHARACTERS_MAX = 500
+
+SUSPENDED_TEXT = (
+    "You can still read and export everything, and revoke API keys. You can't send requests, buy tokens, redeem codes,"
+    " or create or change API keys."
+)
 
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self';"
@@ -146,13 +151,14 @@ class PageRequest:
             "page_context": self.context,
             "session": self.session,
             "path": self.path,
-            "base_url": f"{self.context.public_url}/v1",
+            "base_url": self.context.base_url,
             "zone": filters.zone_of(zone),
             "zone_name": zone,
             "form_error": None,
             "form": self.form,
             "link": self.link,
             "next_url": self.next_url,
+            "suspended_text": SUSPENDED_TEXT if self.session is not None and self.session.is_suspended else "",
         }
         return Page(self.context, template, shared | context, status or (200 if error is None else 422))
 
@@ -179,6 +185,9 @@ class PageRequest:
             return self.error(404, error.message)
         if isinstance(error, CredentialsChanged):
             return self.message("Sign in again", error.message, status=409)
+        if isinstance(error, AccountSuspended):
+            text = "You can't do this while your account is suspended. Nothing was changed. Contact support."
+            return self.message("Account suspended", text, status=403)
         if isinstance(error, Overloaded):
             return self.error(503, "The server is busy. Try again in a few seconds.")
         log.error("page_failed", detail=error.detail or error.message)

@@ -6,7 +6,8 @@
 --
 -- It first locks every wallet of the accounts concerned in the order of their ids, and then every budget. Everything that
 -- resolves requests or changes budgets does so, so two batches never deadlock, and each later statement sees everything
--- that was committed before the locks.
+-- that was committed before the locks. The standard wallet, which every account has, comes first: it also stands for a
+-- wallet that another transaction adds meanwhile.
 --
 -- Each condition `id = ANY (...)` beside a join on the same id bounds the join to the rows of the batch, whichever table
 -- the planner reads first. Without it, a plan made while the tables were small reads all of a table at every call.
@@ -35,7 +36,8 @@ BEGIN
     INTO account_ids, budget_lists
     FROM request WHERE id = ANY (settle_id || release_id);
     PERFORM 1 FROM wallet
-    WHERE account_id = ANY (reserve_account || account_ids) ORDER BY account_id, token_class FOR NO KEY UPDATE;
+    WHERE account_id = ANY (reserve_account || account_ids)
+    ORDER BY account_id, token_class <> 'standard', token_class FOR NO KEY UPDATE;
     budget_lists := array_remove(reserve_periods || budget_lists, NULL);
     IF cardinality(budget_lists) > 0 THEN
         SELECT array_agg(DISTINCT p.id) INTO budget_ids

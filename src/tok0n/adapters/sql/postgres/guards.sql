@@ -49,6 +49,9 @@ CREATE TRIGGER request_is_never_emptied BEFORE TRUNCATE ON request
 CREATE TRIGGER ledger_entry_is_never_emptied BEFORE TRUNCATE ON ledger_entry
     EXECUTE FUNCTION tok0n_refuse('ledger_entry is never emptied');
 
+CREATE TRIGGER wallet_is_never_emptied BEFORE TRUNCATE ON wallet
+    EXECUTE FUNCTION tok0n_refuse('wallet is never emptied');
+
 CREATE TRIGGER wallet_is_never_deleted BEFORE DELETE ON wallet
     FOR EACH ROW EXECUTE FUNCTION tok0n_refuse('rows of wallet are never deleted');
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
@@ -19,6 +20,9 @@ ATTEMPTS_MAX = 3
 """A transaction runs at most this many times if the server rolls it back because of a concurrent one."""
 
 WAITING_MAX = 1_000
+MIGRATION_SECONDS_MAX = 24 * 3600.0
+"""The statement timeout of a migration, which may write every row of a table."""
+
 RETRIED_STATES = frozenset({"40001", "40P01"})
 """Serialization failure and deadlock. The server has rolled back, so the transaction can run again."""
 
@@ -47,7 +51,12 @@ class PostgresStore:
         migrate.require_head(revision)
 
     async def migrate(self) -> list[str]:
-        return await self._for_operator(_migrate)
+        options = msgspec.structs.replace(self.options, statement_timeout_seconds=MIGRATION_SECONDS_MAX, pool_size=1)
+        unhurried = PostgresStore(options)
+        try:
+            return await unhurried._for_operator(_migrate)
+        finally:
+            await unhurried.aclose()
 
     async def write(self, fn: Callable[[sa.Connection], T]) -> T:
         for attempt in range(1, ATTEMPTS_MAX + 1):
@@ -111,7 +120,6 @@ async def _in_transaction(connection: AsyncConnection, fn: Callable[[sa.Connecti
 
 def _migrate(tx: sa.Connection) -> list[str]:
     """Migrate under a lock. A concurrent migration waits, and then has nothing to do."""
-    tx.execute(sa.text("SET LOCAL statement_timeout = 0"))
     tx.execute(sa.text("SET LOCAL lock_timeout = '60s'"))
     lock_for(tx, "tok0n migrate")
     return migrate.upgrade(tx)

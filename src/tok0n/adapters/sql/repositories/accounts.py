@@ -45,29 +45,30 @@ class SqlAccounts:
                     reason=OPENING_REASON,
                     now_us=now_us,
                 )
-            return _get(tx, email)
+            return find_account(tx, email)
 
         return await self._store.write(fn)
 
     async def get(self, email: str) -> Account:
-        return await self._store.read(lambda tx: _get(tx, email))
+        return await self._store.read(lambda tx: find_account(tx, email))
 
     async def list_all(self) -> list[Account]:
         """See `ports.Accounts.list_all`."""
         query = sa.select(account).order_by(account.c.created_at_us, account.c.id)
         return await self._store.read(lambda tx: _accounts(tx, query))
 
-    async def grant(self, *, email: str, tokens: int, reason: str, now_us: int) -> Account:
+    async def grant(self, *, email: str, tokens: int, reason: str, now_us: int, token_class: str = STANDARD) -> Account:
         def fn(tx: sa.Connection) -> Account:
             append_entry(
                 tx,
-                account_id=_get(tx, email).id,
+                account_id=find_account(tx, email).id,
                 kind=EntryKind.GRANT,
                 amount=tokens,
+                token_class=token_class,
                 reason=reason,
                 now_us=now_us,
             )
-            return _get(tx, email)
+            return find_account(tx, email)
 
         return await self._store.write(fn)
 
@@ -197,7 +198,8 @@ def _exists(email: str) -> AlreadyExists:
     return AlreadyExists(f"An account for {email} already exists. To see it, run tok0n accounts show {email}.")
 
 
-def _get(tx: sa.Connection, email: str) -> Account:
+def find_account(tx: sa.Connection, email: str) -> Account:
+    """Return the account of an email address. Raises `NotFound`."""
     for found in _accounts(tx, sa.select(account).where(account.c.email == email)):
         return found
     raise NotFound(f"There is no account for {email}. To create it, run tok0n accounts create {email}.")

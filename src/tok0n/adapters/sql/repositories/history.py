@@ -141,8 +141,12 @@ class SqlHistory:
 
         return await self._store.read(fn)
 
-    async def entries(self, account_id: str, *, before: int | None, rows_max: int) -> list[LedgerEntry]:
+    async def entries(
+        self, account_id: str, *, before: int | None, rows_max: int, token_class: str | None = None
+    ) -> list[LedgerEntry]:
         query = sa.select(ledger_entry).where(ledger_entry.c.account_id == account_id)
+        if token_class is not None:
+            query = query.where(ledger_entry.c.token_class == token_class)
         if before is not None:
             query = query.where(ledger_entry.c.id < before)
         query = query.order_by(ledger_entry.c.id.desc()).limit(rows_max)

@@ -27,6 +27,7 @@ from tok0n.domain.orders import (
     Order,
     Outcome,
     Payment,
+    Redeemed,
     plan_entries,
 )
 from tok0n.domain.packs import Pack
@@ -137,9 +138,10 @@ class SqlOrders:
 
         return await self._store.write(fn)
 
-    async def debt(self, account_id: str) -> int:
-        query = sa.select(sa.func.coalesce(sa.func.sum(debt.c.tokens), 0)).where(debt.c.account_id == account_id)
-        return await self._store.read(lambda tx: int(tx.execute(query).scalar_one()))
+    async def debts(self, account_id: str) -> dict[str, int]:
+        query = sa.select(debt.c.token_class, debt.c.tokens).where(debt.c.account_id == account_id, debt.c.tokens > 0)
+        query = query.order_by(debt.c.token_class)
+        return await self._store.read(lambda tx: {row.token_class: row.tokens for row in tx.execute(query)})
 
     async def create_code(
         self,
@@ -154,24 +156,18 @@ class SqlOrders:
         now_us: int,
     ) -> None:
         """See `ports.Orders.create_code`."""
-        insert = sa.insert(redeem_code).values(
-            digest=digest,
-            shown=masked,
-            tokens=tokens,
-            token_class=token_class,
-            uses_max=uses_max,
-            expires_at_us=expires_at_us,
-            reason=reason,
-            created_at_us=now_us,
-        )
-        await execute(self._store, insert)
+        values: dict[str, object] = {"digest": digest, "shown": masked, "tokens": tokens, "token_class": token_class}
+        values |= {"uses_max": uses_max, "expires_at_us": expires_at_us, "reason": reason, "created_at_us": now_us}
+        await execute(self._store, sa.insert(redeem_code).values(values))
 
-    async def redeem(self, *, account_id: str, digest: bytes, now_us: int, submission: Submission | None = None) -> int:
+    async def redeem(
+        self, *, account_id: str, digest: bytes, now_us: int, submission: Submission | None = None
+    ) -> Redeemed:
         codes = redeem_code.c
         is_unexpired = sa.or_(codes.expires_at_us.is_(None), codes.expires_at_us > now_us)
         use = sa.update(redeem_code).where(codes.digest == digest, codes.uses < codes.uses_max, is_unexpired)
 
-        def fn(tx: sa.Connection) -> int:
+        def fn(tx: sa.Connection) -> Redeemed:
             lock_open_account(tx, account_id)
             if submission is not None:
                 forms.check(tx, submission, now_us=now_us)
@@ -194,9 +190,10 @@ class SqlOrders:
                 reason=f"code: {code.reason}",
                 now_us=now_us,
             )
+            redeemed = Redeemed(tokens=code.tokens, token_class=code.token_class)
             if submission is not None:
-                forms.claim(tx, submission, result=str(code.tokens), now_us=now_us)
-            return int(code.tokens)
+                forms.claim(tx, submission, result=redeemed.result, now_us=now_us)
+            return redeemed
 
         return await self._store.write(fn)
 

@@ -45,10 +45,10 @@ class SqlSessions:
 
     async def find(self, digest: bytes, *, now_us: int) -> Session | None:
         query = (
-            sa.select(users, _COLUMNS.seen_at_us)
+            sa.select(users, _COLUMNS.seen_at_us, account.c.status)
             .join(session, users.c.id == _COLUMNS.user_id)
             .join(account, account.c.id == users.c.account_id)
-            .where(_COLUMNS.digest == digest, _COLUMNS.waits == 0, _is_active(now_us), account.c.status == "open")
+            .where(_COLUMNS.digest == digest, _COLUMNS.waits == 0, _is_active(now_us), account.c.status != "closed")
         )
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
         if row is None:
@@ -63,6 +63,7 @@ class SqlSessions:
             account_id=row.account_id,
             time_zone=row.time_zone,
             is_operator=bool(row.is_operator),
+            is_suspended=row.status == "suspended",
         )
 
     async def waiting(self, digest: bytes, *, now_us: int) -> User | None:

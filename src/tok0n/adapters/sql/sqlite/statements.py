@@ -7,6 +7,9 @@ from typing import Any
 
 Row = tuple[int | str, ...]
 
+WalletId = tuple[str, str]
+"""The id of the account, and the token class."""
+
 ROWS_MAX = 64
 """The most rows of one statement."""
 

@@ -48,6 +48,7 @@ READERS = 2
 BUSY_TIMEOUT_SECONDS = 5.0
 CHECKPOINT_PAGES = 4_000
 WAL_BYTES_KEPT = 64 * 1024 * 1024
+MIGRATION_CACHE_KIB = 64 * 1024
 FREE_BYTES_MIN = 4 * 1024 * 1024
 """The probe fails with less free disk space, because its own small write may fit although a commit doesn't."""
 
@@ -182,8 +183,18 @@ class SqliteStore:
     def _migrate(self) -> list[str]:
         if migrate.is_at_head(self._tx):
             return []
-        with _transaction(self._connection):
-            return migrate.upgrade(self._tx)
+        if self._lock is None and not database_file.is_unlocked(self.path):
+            raise OperatorError(f"A server of another version is using {self.path}. Stop it before you migrate.")
+        (cache_size,) = self._connection.execute("PRAGMA cache_size").fetchone()
+        self._connection.execute(f"PRAGMA cache_size = -{MIGRATION_CACHE_KIB}")
+        # A migration may drop a table that others refer to. It checks all foreign keys itself.
+        self._connection.execute("PRAGMA foreign_keys = OFF")
+        try:
+            with _transaction(self._connection):
+                return migrate.upgrade(self._tx)
+        finally:
+            self._connection.execute("PRAGMA foreign_keys = ON")
+            self._connection.execute(f"PRAGMA cache_size = {cache_size}")
 
     async def _run(self, commands: list[Command | BatchItem[Any]]) -> list[Any]:
         self._require_open()

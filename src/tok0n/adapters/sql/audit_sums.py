@@ -1,0 +1,147 @@
+"""The sums of an audit, and their comparison with the wallets, the use, the orders and the budgets."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from tok0n.adapters.sql.budget_periods import period_ids
+from tok0n.domain.ledger import STANDARD, Difference
+from tok0n.domain.ledger_rules import PeriodId
+
+Row = Sequence[Any]
+WalletId = tuple[str, str]
+"""The id of an account, and a token class."""
+
+_PENDING = "SELECT account_id, token_class, budget_periods, reserved FROM request WHERE status = 'PENDING'"
+_WALLETS = """
+SELECT account_id, token_class, posted, pending, entries FROM wallet
+WHERE account_id >= :first AND account_id <= :last ORDER BY account_id, token_class
+"""
+_HOURS = """
+SELECT account_id, sum(charged) FROM usage_hour WHERE account_id >= :first AND account_id <= :last GROUP BY account_id
+"""
+_WRONG_DAYS = """
+SELECT account_id, day, sum(by_hour), sum(by_day) FROM (
+    SELECT account_id, hour / 24 AS day, charged AS by_hour, 0 AS by_day FROM usage_hour
+    WHERE account_id >= :first AND account_id <= :last AND hour < 24 * (SELECT day FROM usage_rollup)
+    UNION ALL
+    SELECT account_id, day, 0, charged FROM usage_day
+    WHERE account_id >= :first AND account_id <= :last AND day < (SELECT day FROM usage_rollup)
+) AS used GROUP BY account_id, day HAVING sum(by_hour) <> sum(by_day) ORDER BY account_id, day
+"""
+_ORDERS = """
+SELECT account_id, token_class, sum(purchase_applied - refund_applied - dispute_applied)
+FROM pack_order WHERE account_id >= :first AND account_id <= :last GROUP BY account_id, token_class
+"""
+_DEBTS = "SELECT account_id, token_class, tokens FROM debt WHERE account_id >= :first AND account_id <= :last"
+
+
+class Sums(msgspec.Struct):
+    """The sums of the entries that an audit has read."""
+
+    posted: dict[WalletId, int] = msgspec.field(default_factory=dict)
+    numbers: dict[WalletId, int] = msgspec.field(default_factory=dict)
+    """The number of the last entry of each wallet."""
+    used: Counter[str] = msgspec.field(default_factory=Counter)
+    """The tokens of each account's usage entries."""
+    of_orders: Counter[WalletId] = msgspec.field(default_factory=Counter)
+    spent: Counter[PeriodId] = msgspec.field(default_factory=Counter)
+    """The charges of each period of a budget."""
+
+
+def wrong_accounts(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
+    """Compare the wallets, the use and the orders of a page of accounts. The sums must be those of the snapshot."""
+    yield from _wrong_wallets(sums, tx, account_ids)
+    yield from _wrong_hours(sums, tx, account_ids)
+    yield from _wrong_days(tx, account_ids)
+    yield from _wrong_orders(sums, tx, account_ids)
+
+
+def wrong_periods(sums: Sums, tx: sa.Connection, periods: list[Row]) -> Iterator[Difference]:
+    """The spent and reserved tokens of a budget's period are the sums of its requests."""
+    reserved: Counter[PeriodId] = Counter()
+    for _, _, column, tokens in fetch(tx, _PENDING):
+        for period_id in period_ids(column):
+            reserved[period_id] += tokens
+    for budget_id, starts_at_us, spent, pending in periods:
+        period_id = budget_id, starts_at_us
+        subject = f"{budget_id} from {starts_at_us}"
+        if spent != sums.spent[period_id]:
+            what = "the tokens that the budget has spent are not the sum of its requests"
+            yield Difference(subject=subject, what=what, expected=sums.spent[period_id], found=spent)
+        if pending != reserved[period_id]:
+            what = "the tokens that the budget has reserved are not the sum of its requests"
+            yield Difference(subject=subject, what=what, expected=reserved[period_id], found=pending)
+
+
+def _wrong_wallets(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
+    """Posted = Σ entries, pending = Σ reserved of PENDING requests, 0 ≤ pending ≤ posted, all in each wallet."""
+    reserved: Counter[WalletId] = Counter()
+    for account_id, token_class, _, tokens in fetch(tx, _PENDING):
+        reserved[account_id, token_class] += tokens
+    without_wallets = set(account_ids)
+    for account_id, token_class, posted, pending, last in fetch(tx, _WALLETS, **_between(account_ids)):
+        wallet = account_id, token_class
+        without_wallets.discard(account_id)
+        expected = {
+            "posted is not the sum of the entries": (sums.posted.get(wallet, 0), posted),
+            "pending is not the sum of the reservations": (reserved[wallet], pending),
+            "the number of entries is not the number of the last one": (sums.numbers.get(wallet, 0), last),
+            "pending is not between 0 and posted": (min(max(pending, 0), max(posted, 0)), pending),
+        }
+        for what, (wanted, found) in expected.items():
+            if wanted != found:
+                yield Difference(subject=_shown(wallet), what=what, expected=wanted, found=found)
+    for account_id in sorted(without_wallets):
+        yield Difference(subject=account_id, what="the account has no wallet", expected=None, found=None)
+
+
+def _wrong_hours(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
+    """The sum of an account's hourly use is the sum of its usage entries."""
+    found = {row[0]: int(row[1]) for row in fetch(tx, _HOURS, **_between(account_ids))}
+    for account_id in account_ids:
+        used = sums.used[account_id]
+        if found.get(account_id, 0) != used:
+            what = "the hourly use is not the sum of the usage entries"
+            yield Difference(subject=account_id, what=what, expected=used, found=found.get(account_id, 0))
+
+
+def _wrong_days(tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
+    """Each complete day of the daily use is the sum of its hours."""
+    for account_id, day, by_hour, by_day in fetch(tx, _WRONG_DAYS, **_between(account_ids)):
+        what = f"the daily use of day {day} is not the sum of its hours"
+        yield Difference(subject=account_id, what=what, expected=int(by_hour), found=int(by_day))
+
+
+def _wrong_orders(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
+    """The tokens that a wallet's orders have applied, plus its debt, are the sum of the orders' entries."""
+    expected: Counter[WalletId] = Counter()
+    for query in (_ORDERS, _DEBTS):
+        for account_id, token_class, tokens in fetch(tx, query, **_between(account_ids)):
+            expected[account_id, token_class] += int(tokens)
+    page = set(account_ids)
+    wallets = expected.keys() | {wallet for wallet in sums.of_orders if wallet[0] in page}
+    for wallet in sorted(wallets):
+        if expected[wallet] != (entries := sums.of_orders[wallet]):
+            what = "the entries of the orders are not the orders' tokens plus the debt"
+            yield Difference(subject=_shown(wallet), what=what, expected=expected[wallet], found=entries)
+
+
+def _between(account_ids: list[str]) -> dict[str, str]:
+    """Return the parameters that select a page of accounts, whose ids are sorted."""
+    return {"first": account_ids[0], "last": account_ids[-1]}
+
+
+def _shown(wallet: WalletId) -> str:
+    account_id, token_class = wallet
+    return account_id if token_class == STANDARD else f"{account_id} ({token_class})"
+
+
+def fetch(tx: sa.Connection, query: str, **values: object) -> list[Row]:
+    """Return the driver's rows, without the cost of SQLAlchemy's."""
+    cursor = tx.execute(sa.text(query), values).cursor
+    assert cursor is not None
+    return list(cursor.fetchall())

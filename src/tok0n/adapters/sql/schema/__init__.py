@@ -1,0 +1,87 @@
+"""The tables of both engines, for SQLAlchemy queries. `schema.sql` creates them.
+
+PostgreSQL has no foreign keys on `request`, nor from `ledger_entry` to accounts and requests: the triggers of
+`postgres/guards.sql` replace them. Partial indexes have their conditions for SQLite only, because PostgreSQL's would
+import its dialect at every start. Amounts are LLM tokens. Columns that end in `_us` are microseconds since the Unix
+epoch. No column may hold message content.
+"""
+
+from tok0n.adapters.sql.schema.accounts import (
+    account,
+    activity,
+    api_key,
+    budget_period,
+    key_budget,
+    key_change,
+    key_secret,
+    low_balance_notice,
+    wallet,
+)
+from tok0n.adapters.sql.schema.columns import metadata
+from tok0n.adapters.sql.schema.orders import (
+    debt,
+    order_dispute,
+    pack_order,
+    payment_event,
+    payment_reconciliation,
+    redeem_code,
+    redemption,
+)
+from tok0n.adapters.sql.schema.requests import (
+    ledger_entry,
+    model,
+    operator_request,
+    process,
+    request,
+    usage_day,
+    usage_hour,
+    usage_rollup,
+)
+from tok0n.adapters.sql.schema.sign_in import (
+    attempt,
+    form_submission,
+    mail_link,
+    passkey,
+    recovery_code,
+    session,
+    users,
+)
+
+HEAD = "0103"
+"""The schema version that this code needs. A test compares it with the newest migration."""
+
+__all__ = [
+    "HEAD",
+    "account",
+    "activity",
+    "api_key",
+    "attempt",
+    "budget_period",
+    "debt",
+    "form_submission",
+    "key_budget",
+    "key_change",
+    "key_secret",
+    "ledger_entry",
+    "low_balance_notice",
+    "mail_link",
+    "metadata",
+    "model",
+    "operator_request",
+    "order_dispute",
+    "pack_order",
+    "passkey",
+    "payment_event",
+    "payment_reconciliation",
+    "process",
+    "recovery_code",
+    "redeem_code",
+    "redemption",
+    "request",
+    "session",
+    "usage_day",
+    "usage_hour",
+    "usage_rollup",
+    "users",
+    "wallet",
+]

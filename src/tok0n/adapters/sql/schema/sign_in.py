@@ -1,0 +1,111 @@
+"""The tables of users, their credentials and sessions, and of submitted forms and attempts."""
+
+from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, text
+
+from tok0n.adapters.sql.schema.columns import CLUSTERED, Big, metadata
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, ForeignKey("account.id"), unique=True),
+    Column("email", Text, nullable=False, unique=True),
+    Column("password_hash", Text, nullable=False),
+    Column("verified_at_us", Big),
+    Column("created_at_us", Big, nullable=False),
+    Column("time_zone", Text, nullable=False, server_default=text("'UTC'")),
+    Column("is_operator", Integer, nullable=False, server_default=text("0")),
+    Column("totp_secret", Text),
+    Column("totp_step", Big, nullable=False, server_default=text("0")),
+    Column("closed_at_us", Big),
+    Column("credential_changes", Big, nullable=False, server_default=text("0")),
+    Index("users_unverified", "created_at_us", sqlite_where=text("verified_at_us IS NULL")),
+    **CLUSTERED,
+)
+
+recovery_code = Table(
+    "recovery_code",
+    metadata,
+    Column("user_id", Text, ForeignKey("users.id"), primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),
+    **CLUSTERED,
+)
+
+passkey = Table(
+    "passkey",
+    metadata,
+    Column("credential_id", LargeBinary, primary_key=True),
+    Column("user_id", Text, ForeignKey("users.id"), nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("sign_count", Big, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("created_at_us", Big, nullable=False),
+    Column("last_used_at_us", Big),
+    Index("passkey_user_id", "user_id"),
+    **CLUSTERED,
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("user_id", Text, ForeignKey("users.id"), nullable=False),
+    Column("created_at_us", Big, nullable=False),
+    Column("seen_at_us", Big, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("waits", Integer, nullable=False),
+    Index("session_user_id", "user_id"),
+    Index("session_seen", "seen_at_us"),
+    Index("session_created", "created_at_us"),
+    **CLUSTERED,
+)
+"""A session that `waits` for two-factor authentication is not signed in."""
+
+mail_link = Table(
+    "mail_link",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("user_id", Text, ForeignKey("users.id")),
+    Column("purpose", Text, nullable=False),
+    Column("email", Text),
+    Column("expires_at_us", Big, nullable=False),
+    Index("mail_link_user_id", "user_id"),
+    Index("mail_link_expiry", "expires_at_us"),
+    **CLUSTERED,
+)
+"""`email` is the new address, if the link confirms a change of address."""
+
+form_submission = Table(
+    "form_submission",
+    metadata,
+    Column("account_id", Text, ForeignKey("account.id"), primary_key=True),
+    Column("form", Text, primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),
+    Column("submitted_at_us", Big, nullable=False),
+    Column("result", Text),
+    Column("sealed", LargeBinary),
+    Index("form_submission_time", "submitted_at_us"),
+    Index("form_submission_sealed", "submitted_at_us", sqlite_where=text("sealed IS NOT NULL")),
+    **CLUSTERED,
+)
+"""Forms submitted in the last 24 hours, to detect repeated submissions (`domain.forms`).
+
+`result` identifies the object that the first submission created, or is NULL while that runs. `sealed` is a secret that
+only the browser's `form_id` decrypts.
+"""
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("subject", LargeBinary, primary_key=True),
+    Column("since_us", Big, nullable=False),
+    Column("expires_at_us", Big, nullable=False),
+    Column("counted", Big, nullable=False),
+    Index("attempt_expiry", "expires_at_us"),
+    **CLUSTERED,
+)
+"""The number of attempts of a kind by a subject since `since_us` (`domain.attempts`). `subject` is a SHA-256 digest.
+
+The count restarts after `expires_at_us`. Each counted attempt extends `expires_at_us`.
+"""

@@ -1,0 +1,158 @@
+"""Reservations on SQLite: the commands of one group commit that reserve tokens."""
+
+import sqlite3
+
+import msgspec
+
+from tok0n.adapters.sql import budget_periods
+from tok0n.adapters.sql.sqlite import statements
+from tok0n.domain.budgets import BudgetPeriod
+from tok0n.domain.errors import InsufficientTokens, InvalidApiKey, KeyBudgetSpent, KeyChanged, Tok0nError
+from tok0n.domain.ledger import STANDARD, Balance, NewReservation
+
+
+def reserve_all(connection: sqlite3.Connection, reservations: list[NewReservation]) -> list[Balance | Tok0nError]:
+    """Reserve a group. Returns rejections instead of raising them, because an exception rolls back the group commit."""
+    results: dict[str, Balance | Tok0nError] = {}
+    groups = _grouped(reservations)
+    _reserve_together(connection, groups, results)
+    for group in groups.values():
+        if group[0].request_id not in results:
+            _reserve_group(connection, group, results)
+    rows: list[statements.Row] = []
+    other_rows: list[statements.Row] = []
+    for new in reservations:
+        if not isinstance(results[new.request_id], Balance):
+            continue
+        row = (
+            new.request_id,
+            new.account_id,
+            new.api_key_id,
+            new.model,
+            new.tokens,
+            new.created_at_us,
+            new.expires_at_us,
+        )
+        if new.is_stream or new.endpoint != "chat" or new.token_class != STANDARD or new.periods:
+            periods = budget_periods.encode(new.periods) or ""
+            # int: sqlite3 searches an adapter for a bool.
+            other_rows.append((*row, int(new.is_stream), new.endpoint, new.token_class, periods))
+        else:
+            rows.append(row)
+    statements.INSERT_REQUESTS.run(connection, rows)
+    statements.INSERT_OTHER_REQUESTS.run(connection, other_rows)
+    return [results[new.request_id] for new in reservations]
+
+
+def _grouped(reservations: list[NewReservation]) -> dict[tuple[object, ...], list[NewReservation]]:
+    """Group reservations that differ in their tokens and times alone."""
+    groups: dict[tuple[object, ...], list[NewReservation]] = {}
+    for new in reservations:
+        like = (new.account_id, new.token_class, new.api_key_id, new.key_version, new.periods)
+        groups.setdefault(like, []).append(new)
+    return groups
+
+
+def _reserve_together(
+    connection: sqlite3.Connection,
+    groups: dict[tuple[object, ...], list[NewReservation]],
+    results: dict[str, Balance | Tok0nError],
+) -> None:
+    """Reserve for wallets that have one group in one statement. Skips the groups that don't fit or have a budget."""
+    together: dict[statements.WalletId, list[NewReservation]] = {}
+    several: set[statements.WalletId] = set()
+    for group in groups.values():
+        wallet = (group[0].account_id, group[0].token_class)
+        if wallet in together:
+            several.add(wallet)
+        elif not group[0].periods:
+            together[wallet] = group
+    rows: list[statements.Row] = []
+    for wallet, group in together.items():
+        if wallet not in several:
+            tokens, created_at_us = _total(group)
+            rows.append((*wallet, group[0].api_key_id, group[0].key_version, created_at_us, tokens))
+    if len(rows) > 1:
+        for account_id, token_class, posted, pending in statements.RESERVE_MANY.fetch(connection, rows):
+            balance = Balance(posted=posted, pending=pending)
+            for new in together[account_id, token_class]:
+                results[new.request_id] = balance
+
+
+def _reserve_group(
+    connection: sqlite3.Connection, group: list[NewReservation], results: dict[str, Balance | Tok0nError]
+) -> None:
+    """Reserve for a group: all at once, or one by one if it doesn't fit."""
+    tokens, created_at_us = _total(group)
+    if len(group) > 1:
+        total = msgspec.structs.replace(group[0], tokens=tokens, created_at_us=created_at_us)
+        balance = _reserve(connection, total)
+        if isinstance(balance, Balance):
+            results.update(dict.fromkeys([new.request_id for new in group], balance))
+            return
+    for new in group:
+        results[new.request_id] = _reserve(connection, new)
+
+
+def _total(group: list[NewReservation]) -> tuple[int, int]:
+    """Return the sum of the tokens, and the time of the last reservation."""
+    tokens = created_at_us = 0
+    for new in group:
+        tokens += new.tokens
+        created_at_us = max(created_at_us, new.created_at_us)
+    return tokens, created_at_us
+
+
+def _reserve(connection: sqlite3.Connection, new: NewReservation) -> Balance | Tok0nError:
+    if new.periods:
+        return _reserve_in_periods(connection, new, new.periods)
+    values = {
+        "account_id": new.account_id,
+        "token_class": new.token_class,
+        "api_key_id": new.api_key_id,
+        "key_version": new.key_version,
+        "created_at_us": new.created_at_us,
+        "tokens": new.tokens,
+    }
+    row = connection.execute(statements.RESERVE, values).fetchone()
+    if row is None:
+        return _rejection(connection, new)
+    return Balance(posted=row[0], pending=row[1])
+
+
+def _reserve_in_periods(
+    connection: sqlite3.Connection, new: NewReservation, periods: tuple[BudgetPeriod, ...]
+) -> Balance | Tok0nError:
+    """Reserve for a key with budgets. This transaction is the only writer, so what it reads stays true."""
+    lefts: list[tuple[int, str]] = []
+    for period in periods:
+        row = connection.execute(statements.LEFT_IN_PERIOD, (period.starts_at_us, period.budget_id)).fetchone()
+        if row is not None:
+            lefts.append((row[0], period.budget_id))
+    if len(lefts) < len(periods):
+        return KeyChanged()
+    if min(lefts)[0] < new.tokens:
+        return _rejection(connection, new, least=min(lefts))
+    balance = _reserve(connection, msgspec.structs.replace(new, periods=()))
+    if isinstance(balance, Balance):
+        holds = [(period.budget_id, period.starts_at_us, period.ends_at_us, new.tokens) for period in periods]
+        connection.executemany(statements.HOLD_IN_PERIOD, holds)
+    return balance
+
+
+def _rejection(
+    connection: sqlite3.Connection, new: NewReservation, *, least: tuple[int, str] | None = None
+) -> Tok0nError:
+    """Return why nothing was reserved. `least` are the tokens left in a budget that doesn't suffice, and its id."""
+    values = {"account_id": new.account_id, "token_class": new.token_class, "api_key_id": new.api_key_id}
+    row = connection.execute(statements.REJECTION, values).fetchone()
+    if row is None:
+        return InvalidApiKey("This API key is no longer active.")
+    version, expires_at_us, posted, pending = row
+    if version != new.key_version:
+        return KeyChanged()
+    if expires_at_us is not None and expires_at_us <= new.created_at_us:
+        return InvalidApiKey("This API key is no longer active.")
+    if least is not None:
+        return KeyBudgetSpent(left=least[0], required=new.tokens, budget_id=least[1])
+    return InsufficientTokens(required=new.tokens, posted=posted, pending=pending, largest_output_tokens=0)

@@ -1,0 +1,114 @@
+"""How pages show an endpoint: the code that calls it, and its form in the playground.
+
+Code has the placeholders `MODEL`, `BASE_URL`, which ends with /v1, and `SERVER_URL`, which doesn't.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+PROMPT = "Hello!"
+"""The text that the example code sends."""
+
+OUTPUT_TOKENS = 200
+"""The output limit that the example code sends."""
+
+
+class Sdk(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider's official SDKs. `python` and `node` import them and create `client`."""
+
+    name: str
+    python: str
+    node: str
+
+
+OPENAI = Sdk(
+    name="OpenAI",
+    python="""\
+import os
+
+from openai import OpenAI
+
+client = OpenAI(base_url="BASE_URL", api_key=os.environ["TOK0N_API_KEY"])
+""",
+    node="""\
+import OpenAI from "openai";
+
+const client = new OpenAI({ baseURL: "BASE_URL", apiKey: process.env.TOK0N_API_KEY });
+""",
+)
+ANTHROPIC = Sdk(
+    name="Anthropic",
+    python="""\
+import os
+
+from anthropic import Anthropic
+
+client = Anthropic(base_url="SERVER_URL", api_key=os.environ["TOK0N_API_KEY"])
+""",
+    node="""\
+import Anthropic from "@anthropic-ai/sdk";
+
+const client = new Anthropic({ baseURL: "SERVER_URL", apiKey: process.env.TOK0N_API_KEY });
+""",
+)
+"""Anthropic's SDKs add /v1 to the base URL themselves."""
+
+
+class MakeRequest(Protocol):
+    """Makes the body of a request with one text."""
+
+    def __call__(self, *, model: str, text: str, system: str = "", output_tokens: int | None = None) -> dict[str, Any]:
+        """Return the body. `system` and `output_tokens` are left out if they are empty or None."""
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    """What the playground shows of a response: a text, or else a JSON value, and counts by their labels."""
+
+    content: Any
+    counts: tuple[tuple[str, int], ...] = ()
+
+
+class Form(msgspec.Struct, frozen=True, kw_only=True):
+    """The form of an endpoint in the playground.
+
+    `text_label` and `system_label` are the labels of the two texts. Without a `system_label`, there is only one text.
+    `text_noun` names the first one in errors. `has_limit`: the form has an output limit, which the customer can leave
+    out unless `needs_limit`.
+    """
+
+    text_label: str
+    text_noun: str = "message"
+    system_label: str = ""
+    has_limit: bool = True
+    needs_limit: bool = False
+
+
+class Example(msgspec.Struct, frozen=True, kw_only=True):
+    """How pages show one endpoint.
+
+    - `title`: what the endpoint returns, as a heading.
+    - `sdk`: the SDKs that call it. `python` and `node` are the code that follows theirs.
+    - `form`: the form of the playground.
+    - `make_request`: returns the body of a request with the texts of the form.
+    - `read_output`: returns what to show of a decoded response that `find_fault` accepts.
+    - `read_delta`: returns the text that one decoded event of a stream adds.
+    """
+
+    title: str
+    sdk: Sdk
+    python: str
+    node: str
+    form: Form
+    make_request: MakeRequest
+    read_output: Callable[[Mapping[str, Any]], Output]
+    read_delta: Callable[[Any], str] = lambda _: ""
+
+
+def join_texts(items: Any, kind: str) -> str:
+    """Return the texts of the items that have a `type` of this kind, one after the other."""
+    if type(items) is not list:
+        return ""
+    found = (item.get("text") for item in items if type(item) is dict and item.get("type") == kind)
+    return "".join(text for text in found if type(text) is str)

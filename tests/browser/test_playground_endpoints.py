@@ -1,0 +1,60 @@
+"""The playground of each endpoint in a real browser, with the demo's upstream: with script and without."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from support.browser import Look, tab
+from support.gateways import ServerProcess
+
+pytestmark = pytest.mark.anyio
+
+LOOKS = [
+    Look(scheme="light", width=1440, script=True),
+    Look(scheme="dark", width=390, script=True),
+    Look(scheme="light", width=390, script=False),
+]
+SHOWN = {
+    "Chat completions": "simulated model",
+    "Embeddings": "Dimensions 1,536",
+    "Responses": "simulated model",
+    "Messages": "simulated model",
+}
+TEXT = "Hello!\nGood morning!"
+
+
+@pytest.fixture
+async def demo(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    async with ServerProcess(tmp_path, "--streaming", "--data", str(tmp_path / "data"), command="demo") as demo:
+        yield demo
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=str)
+async def test_each_endpoint_can_be_tried_with_its_response_and_receipt(
+    demo: ServerProcess, browser: Browser, look: Look
+) -> None:
+    async with tab(browser, demo.base_url.removesuffix("/v1"), look) as visit:
+        await visit.go("/sign-in")
+        await visit.fill(email=demo.ready["email"], password=demo.ready["password"])
+        await visit.press("Sign in")
+        await visit.go("/dashboard/playground")
+        available = 1_000_000
+        for title, shown in SHOWN.items():
+            await visit.page.get_by_role("link", name=title, exact=True).click()
+            current = visit.page.get_by_role("navigation", name="Endpoint").locator("[aria-current]")
+            await expect(current).to_have_text(title)
+            kept = TEXT if look.script and title != "Chat completions" else ""
+            await expect(visit.page.locator("#user")).to_have_value(kept)
+            await visit.fill(user=TEXT)
+            await visit.page.get_by_role("button", name="Send", exact=True).click()
+            await visit.page.locator("dl.receipt").locator("visible=true").wait_for()
+            text = await visit.text("#playground")
+            assert shown in text, text
+            (billed,) = re.findall(r"Billed (\d+) ", text)
+            available -= int(billed)
+            assert f"Available {available:,} " in text
+            await visit.page.get_by_text("Example code", exact=True).click()
+            await visit.check()

@@ -1,0 +1,78 @@
+"""The example code that pages show for each endpoint runs as it is written, against a real server."""
+
+import html
+import re
+from pathlib import Path
+
+import pytest
+
+from support.example_code import OURS, RECIPES, run
+from support.gateways import ServerProcess
+from support.http import request
+from support.visitor import Visitor
+from tok0n.domain.endpoints import ENDPOINTS
+
+pytestmark = pytest.mark.anyio
+
+NAMES = [endpoint.name for endpoint in ENDPOINTS if endpoint.example is not None]
+PRINTED = {
+    "chat": "simulated model",
+    "embeddings": "1536 numbers",
+    "responses": "simulated model",
+    "messages": "simulated model",
+}
+LANGUAGES = {"curl": "sh", "python": "python", "node": "js"}
+
+
+def codes_of(page: str) -> dict[str, str]:
+    """The example code of a page, by its id."""
+    found = re.findall(r'<pre class="code" id="([\w-]+)"[^>]*>(.*?)</pre>', page, re.DOTALL)
+    return {name: html.unescape(code) for name, code in found}
+
+
+async def billed(demo: ServerProcess, api_key: str) -> int:
+    answer = await request(demo.base_url, "GET", "/v1/balance", headers={"authorization": f"Bearer {api_key}"})
+    return 1_000_000 - int(answer.json["posted"])
+
+
+async def test_the_snippets_of_every_page_run_as_they_are_written(tmp_path: Path) -> None:
+    async with ServerProcess(tmp_path, "--streaming", "--data", str(tmp_path / "data"), command="demo") as demo:
+        async with Visitor(demo.base_url.removesuffix("/v1")) as visitor:
+            landing = codes_of((await visitor.get("/")).text)
+            await visitor.sign_in(demo.ready["email"], demo.ready["password"])
+            key_page = codes_of((await visitor.post("/dashboard/keys", {"name": "laptop"})).text)
+            for name in NAMES:
+                playground = codes_of((await visitor.get(f"/dashboard/playground?endpoint={name}")).text)
+                assert playground == {f"{name}-{kind}": key_page[f"{name}-{kind}"] for kind in LANGUAGES}
+        assert {name: code for name, code in key_page.items() if name != "export"} == {
+            name: code for name, code in landing.items() if name != "snippet"
+        }
+        assert landing["snippet"] == landing["chat-python"]
+        api_key = key_page["export"].removeprefix("export TOK0N_API_KEY=")
+        assert set(PRINTED) == set(NAMES)
+        for name in NAMES:
+            for kind, language in LANGUAGES.items():
+                code = key_page[f"{name}-{kind}"]
+                python = RECIPES / "python" if "anthropic" in code else OURS / "python"
+                before = await billed(demo, api_key)
+                printed = await run(language, code, api_key=api_key, folder=tmp_path / f"{name}-{kind}", python=python)
+                assert not printed.startswith("FAILED"), (name, kind, printed)
+                assert ("HTTP/1.1 200 OK" if kind == "curl" else PRINTED[name]) in printed, (name, kind, printed)
+                assert await billed(demo, api_key) > before, (name, kind)
+
+
+async def test_the_default_pages_show_chat_alone_and_their_snippets_run(tmp_path: Path) -> None:
+    async with ServerProcess(tmp_path, "--data", str(tmp_path / "data"), command="demo") as demo:
+        async with Visitor(demo.base_url.removesuffix("/v1")) as visitor:
+            landing = codes_of((await visitor.get("/")).text)
+            await visitor.sign_in(demo.ready["email"], demo.ready["password"])
+            key_page = codes_of((await visitor.post("/dashboard/keys", {"name": "laptop"})).text)
+            assert codes_of((await visitor.get("/dashboard/playground")).text) == {}
+        assert (list(landing), list(key_page)) == (["snippet"], ["curl", "python"])
+        for number, (language, code) in enumerate(
+            [("python", landing["snippet"]), ("sh", key_page["curl"]), ("python", key_page["python"])]
+        ):
+            folder = tmp_path / str(number)
+            key = demo.ready["api_key"]
+            printed = await run(language, code, api_key=key, folder=folder, python=OURS / "python")
+            assert "simulated model" in printed, printed

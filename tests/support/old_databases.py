@@ -1,0 +1,177 @@
+"""Databases of schema 0102, made with the statements with which its code created them."""
+
+import asyncio
+import contextlib
+import re
+import secrets
+import sqlite3
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import sqlalchemy as sa
+
+from support import postgres
+from support.old_ledger import OldLedger, Row
+from tok0n.adapters.sql import ddl, schema
+from tok0n.adapters.sql.postgres.connection import PostgresOptions
+from tok0n.adapters.sql.postgres.store import PostgresStore
+from tok0n.adapters.sql.sqlite.store import SqliteStore
+from tok0n.adapters.sql.store import SqlStore
+from tok0n.domain.errors import OperatorError
+
+SCHEMAS = Path(__file__).parent.parent / "adapters" / "schemas"
+
+Contents = dict[str, list[Row]]
+
+_POSTGRES_SCHEMA = (
+    (
+        "SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, l.collname,"
+        " pg_get_expr(d.adbin, d.adrelid) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+        " LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum"
+        " LEFT JOIN pg_collation l ON l.oid = a.attcollation"
+        " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped"
+    ),
+    (
+        "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE connamespace = 'public'::regnamespace"
+    ),
+    "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+    "SELECT tgname, tgenabled, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
+    "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+    "SELECT relname FROM pg_class WHERE relkind = 'S'",
+)
+
+
+class Databases:
+    """Creates databases of one engine."""
+
+    def __init__(self, engine: ddl.Engine, folder: Path) -> None:
+        self.engine = engine
+        self._folder = folder
+
+    async def create_empty(self) -> str:
+        """Return the URL of a PostgreSQL database without tables, or the path of a SQLite file."""
+        name = f"t{secrets.token_hex(8)}"
+        if self.engine == "sqlite":
+            return str(self._folder / name)
+        cluster = await asyncio.to_thread(postgres.shared_cluster)
+        return await postgres.make_database(cluster, name, template="template0")
+
+    async def create(self, *, accounts: int = 4, requests: int = 200) -> str:
+        """Create and fill a database of schema 0102."""
+        where = await self.create_empty()
+        script = (SCHEMAS / f"0102-{self.engine}.sql").read_text("utf-8")
+        rows = OldLedger(accounts=accounts, requests=requests).rows
+        tables = [table.name for table in schema.metadata.sorted_tables if table.name in rows]
+        assert set(tables) == set(rows)
+        if self.engine == "sqlite":
+            connection = sqlite3.connect(where)
+            connection.executescript(script)
+            for table in tables:
+                columns, values = _columns(rows[table])
+                places = ", ".join("?" * len(columns))
+                connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", values)
+            connection.commit()
+            connection.close()
+        else:
+            async with _connected(where) as server:
+                await server.execute(script)
+                for table in tables:
+                    columns, values = _columns(rows[table])
+                    await server.copy_records_to_table(table, records=values, columns=columns)
+                await server.execute(
+                    "SELECT setval(pg_get_serial_sequence('ledger_entry', 'id'), max(id)) FROM ledger_entry"
+                )
+        return where
+
+    async def execute(self, where: str, *statements: str) -> None:
+        """Run statements on a database as it is, without migrating it."""
+        if self.engine == "sqlite":
+            connection = sqlite3.connect(where)
+            for statement in statements:
+                connection.execute(statement)
+            connection.commit()
+            connection.close()
+        else:
+            async with _connected(where) as server:
+                for statement in statements:
+                    await server.execute(statement)
+
+    async def open(self, where: str) -> tuple[SqlStore, list[str]]:
+        """Migrate a database and return its store, with the migrations applied."""
+        if self.engine == "sqlite":
+            embedded = SqliteStore(Path(where), serving=False)
+            return embedded, await embedded.migrate()
+        store = PostgresStore(PostgresOptions(url=where))
+        try:
+            return store, await store.migrate()
+        except OperatorError:
+            await store.aclose()
+            raise
+
+    async def contents(self, where: str) -> Contents:
+        """Return every row of a database as it is, without migrating it."""
+        if self.engine == "sqlite":
+            engine = sa.create_engine(f"sqlite:///{where}")
+            with engine.connect() as tx:
+                rows = rows_of(tx)
+            engine.dispose()
+            return rows
+        store = PostgresStore(PostgresOptions(url=where))
+        rows = await store.read(rows_of)
+        await store.aclose()
+        return rows
+
+
+@contextlib.asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[Any]:
+    server = await asyncpg.connect(url)
+    try:
+        yield server
+    finally:
+        await server.close()
+
+
+def _columns(rows: list[Row]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    columns = list(rows[0])
+    assert all(row.keys() == rows[0].keys() for row in rows)
+    return columns, [tuple(row[column] for column in columns) for row in rows]
+
+
+def describe(tx: sa.Connection) -> list[Any]:
+    """Return everything that the database says of its schema, in an order that does not depend on its history."""
+    if tx.dialect.name == "postgresql":
+        return [sorted(map(str, tx.exec_driver_sql(query))) for query in _POSTGRES_SCHEMA]
+    rows = tx.exec_driver_sql("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL").all()
+    return sorted((kind, name, sorted(_parts(sql))) for kind, name, sql in rows)
+
+
+def _parts(sql: str) -> list[str]:
+    """Split a statement at the commas of its outermost parentheses, without its spaces and quotes."""
+    text = re.sub(r"\s+|\"", "", sql)
+    if "(" not in text:
+        return [text]
+    start, end = text.index("("), text.rindex(")")
+    parts, depth = [""], 0
+    for character in text[start + 1 : end]:
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [text[:start], text[end:], *parts]
+
+
+def rows_of(tx: sa.Connection) -> Contents:
+    """Return every row of every table."""
+    contents: Contents = {}
+    for table in sa.inspect(tx).get_table_names():
+        rows = tx.execute(sa.select(sa.text("*")).select_from(sa.table(table))).mappings()
+        contents[table] = sorted_rows(dict(row) for row in rows)
+    return contents
+
+
+def sorted_rows(rows: Iterable[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: sorted(map(str, row.items())))
