@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from support.cancelling import cancelled_at_each_await
@@ -94,6 +95,36 @@ async def test_a_call_that_is_cancelled_at_any_await_holds_nothing(
         assert {row["endpoint"] for row in rows} == {case.name}
         assert {row["charged"] for row in rows} <= {0, case.charged}
         assert await gateway.posted() == 1_000_000 - sum(row["charged"] for row in rows)
+        assert (await gateway.db.ledger.audit()).ok
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_call_with_a_key_that_has_changed_holds_nothing_when_it_is_cancelled_at_any_await(
+    tmp_path: Path, kind: str, engine: str
+) -> None:
+    clock = FakeClock()
+
+    async def stale_call(gateway: InProcess) -> None:
+        new = gateway.pipeline.new_call("chat")
+        caller = await gateway.pipeline.authenticate(new, gateway.authorization)
+        stale = msgspec.structs.replace(caller, key_version=caller.key_version + 1)
+        await gateway.pipeline.serve(CHAT_CASE.endpoint, new, stale, CHAT_CASE.body())
+
+    async with (
+        open_limiter(kind, clock, key=10**6, user=1, upstream=10**6) as limiter,
+        in_process(tmp_path, FakeUpstream(), clock=clock, limiter=limiter, engine=engine) as gateway,
+    ):
+        (account,) = await gateway.db.rows(schema.account)
+        runs = 0
+        async for run in cancelled_at_each_await(lambda: stale_call(gateway)):
+            task = run
+            runs += 1
+            rows = await gateway.db.rows(schema.request)
+            assert await gateway.pending() == 0
+            assert await slots(limiter, clock, account["id"]) == (0, sum(row["dispatched"] for row in rows))
+        assert runs > (8 if kind == "redis" else 5), "both starts: lookup, admission, reservation, and the undo"
+        assert task.exception() is None
         assert (await gateway.db.ledger.audit()).ok
 
 

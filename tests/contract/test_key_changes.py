@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from support.api_keys import budget, create_key, edit_key, keys_of, rotate_key
-from support.endpoint_cases import DONE, REPORT, ROLE, STOP
+from support.endpoint_cases import CHAT_CASE
 from support.fakes import FakeClock, FakeUpstream
 from support.gateways import EMAIL, InProcess, in_process
 from support.ledgers import ENGINES, open_engine, schema
@@ -169,20 +169,20 @@ async def test_a_stream_starts_again_with_the_key_as_it_is_now(tmp_path: Path) -
         for models, expected in ((("demo",), None), (("other",), KeyNotAllowed)):
             call, stale = await authenticated(gateway)
             await edit_key(gateway.db.accounts, key, models=models)
-            serving = asyncio.ensure_future(gateway.pipeline.serve(CHAT, call, stale, BODY))
+            serving = asyncio.ensure_future(gateway.pipeline.serve(CHAT, call, stale, CHAT_CASE.body(is_stream=True)))
             if expected is not None:
                 with pytest.raises(expected):
                     await serving
                 continue
             upstream = await gateway.upstream.next_stream()
-            upstream.send(ROLE + STOP + REPORT + DONE)
+            upstream.send(CHAT_CASE.streaming.whole)
             upstream.end()
             answer = await serving
             assert isinstance(answer, StreamedAnswer)
             assert await answer.task is None
             answer.body.close()
         rows = [(row["status"], row["charged"]) for row in await gateway.db.rows(schema.request)]
-        assert rows == [("SETTLED", 12)]
+        assert rows == [("SETTLED", CHAT_CASE.charged)]
         assert len(gateway.streams) == 0
 
 

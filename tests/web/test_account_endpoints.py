@@ -187,7 +187,7 @@ async def test_every_endpoint_rejects_in_its_own_shape_what_a_key_may_not_do(
             poor = await key_with(gateway, budgets=(budget(1, ResetPeriod.DAY),))
             sent = msgspec.json.encode({"model": "demo"} | body)
             answer = await request(gateway.base_url, "POST", path, sent, bearer(poor))
-            expected = 402 if path != "/v1/messages/count_tokens" else 502
+            expected = 402 if path != "/v1/messages/count_tokens" else 200
             assert answer.status == expected, path
     assert len(upstream.requests) == 1, "only the count of one token fits a budget of one"
 

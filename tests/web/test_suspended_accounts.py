@@ -138,7 +138,7 @@ POSTS: dict[str, Callable[[Visitor], Awaitable[object]]] = {
     "create a key": lambda ada: ada.post_raw("/dashboard/keys", {"name": "x", "form_id": "A" * 22}),
     "edit a key": lambda ada: ada.post_raw("/dashboard/keys/x", {"name": "x"}),
     "disable a key": lambda ada: ada.post_raw("/dashboard/keys/x/enabled", {"enabled": "0"}),
-    "rotate a key": lambda ada: ada.post_raw("/dashboard/keys/x/rotate", {"form_id": "A" * 22}),
+    "rotate a key": lambda ada: ada.post_raw("/dashboard/keys/x/rotate", {"overlap_days": "0", "form_id": "A" * 22}),
     "send": lambda ada: ada.post_raw("/dashboard/playground", {"send": "1", "user": "x", "model": "demo"}),
     "stream": lambda ada: ada.post_raw("/dashboard/playground/stream", {"user": "x", "model": "demo"}),
     "estimate": lambda ada: ada.post_raw("/dashboard/playground/bound", {"user": "x", "model": "demo"}),
