@@ -53,7 +53,7 @@ async def test_a_path_that_no_model_declares_is_unknown(tmp_path: Path) -> None:
                 got = await call(case, server.base_url, api_key)
                 assert (got.status, upstream.requests) == (404, []), case.name
             models = msgspec.json.decode((await request(server.base_url, "GET", "/v1/models")).body)
-            assert models["data"][0].keys() == {"id", "object", "created", "owned_by"}
+            assert models["data"][0].keys() == {"id", "object", "created", "owned_by", "token_class"}
 
 
 async def test_a_model_names_the_endpoints_that_serve_it(tmp_path: Path) -> None:
