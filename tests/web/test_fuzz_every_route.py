@@ -54,6 +54,9 @@ HOST = "localhost"
 CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
 TARGET_BYTES_MAX = 60_000
 MUTATIONS = 40
+POSTGRES_EVERY = 2
+"""The handlers are the same on PostgreSQL, so there a visitor who is signed in sends half of the requests."""
+
 SIGNED_OUT_EVERY = 3
 """Most routes lead a visitor who isn't signed in to the sign-in page, so they get a third of the requests."""
 
@@ -272,12 +275,12 @@ def bodies(path: str, chance: random.Random) -> Iterator[tuple[str, bytes]]:
         yield "application/json", json.dumps(mutated(document, chance)).encode()
 
 
-def fuzz_systematically(fuzz: Fuzz, endpoints: list[Endpoint]) -> None:
+def fuzz_systematically(fuzz: Fuzz, endpoints: list[Endpoint], *, every: int) -> None:
     names = field_names()
     for endpoint in endpoints:
         chance = random.Random(str(endpoint))
         for number, parts in enumerate(systematically(endpoint, names, chance)):
-            if not fuzz.signed_in and number % SIGNED_OUT_EVERY:
+            if number % every:
                 continue
             if number % CHECK_EVERY == 0:
                 fuzz.check_visitor()
@@ -318,7 +321,8 @@ def test_no_input_makes_an_error_of_ours(
     with Site(engine) as site:
         assert len(routes) > 50
         fuzz = Fuzz(site, lambda: capsys.readouterr().err, signed_in=visitor == "signed in")
-        fuzz_systematically(fuzz, routes[share::SHARES])
+        every = SIGNED_OUT_EVERY if visitor == "signed out" else POSTGRES_EVERY if engine == "postgres" else 1
+        fuzz_systematically(fuzz, routes[share::SHARES], every=every)
         fuzz_by_chance(fuzz, routes)
         assert site.running.sell_packs is not None
         site.do(site.running.sell_packs.handle_all)
