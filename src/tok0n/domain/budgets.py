@@ -121,8 +121,6 @@ def parse_budget(text: str) -> BudgetDraft:
 
 def periods_at(budgets: tuple[KeyBudget, ...], token_class: str, now_us: int) -> tuple[BudgetPeriod, ...]:
     """Return the periods in which a request that starts now counts, sorted by the id of their budget."""
-    if not budgets:
-        return ()
     return tuple(
         sorted(
             (budget.period_at(now_us) for budget in budgets if budget.counts(token_class)),

@@ -54,6 +54,8 @@ A settlement that takes longer can find the row expired: the client then gets an
 KEY_CHANGES_MAX = 3
 """How often a key may change during one request. Each change starts the request again, before anything is sent."""
 
+_STARTS = range(1 + KEY_CHANGES_MAX)
+
 OnStream = Callable[["asyncio.Task[Tok0nError | None]"], None]
 """Takes the task of a stream when it starts."""
 
@@ -204,7 +206,7 @@ class Pipeline:
         relay: Relay | None,
     ) -> Answer:
         """Call the upstream with the slots of the limiter and the reserved tokens. With a relay, runs the stream."""
-        for _ in range(1 + KEY_CHANGES_MAX):
+        for _ in _STARTS:
             try:
                 async with self._limiter.admit(
                     caller, request_id=call.request_id, is_concurrent=endpoint.is_billed
@@ -343,7 +345,7 @@ class Pipeline:
             expires_at_us=now_us + round(lifetime_seconds * 1_000_000),
             token_class=token_class,
             key_version=caller.key_version,
-            periods=periods_at(caller.budgets, token_class, now_us),
+            periods=periods_at(caller.budgets, token_class, now_us) if caller.budgets else (),
             is_stream=is_stream,
             endpoint=endpoint.name,
         )

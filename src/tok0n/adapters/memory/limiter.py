@@ -72,7 +72,9 @@ class MemoryLimiter:
         window = self._keys.get(caller.api_key_id) or self._window(caller.api_key_id)
         used = window.count(now)
         running = self._running.get(caller.account_id, 0)
-        limit = limits.of_key(caller.requests_per_minute)
+        limit = limits.requests_per_minute_per_key
+        if caller.requests_per_minute is not None:
+            limit = limits.of_key(caller.requests_per_minute)
         if used >= limit:
             _reject(Limit.KEY, limit, window.seconds_until_room(now))
         if concurrency and running >= limits.concurrent_requests_per_account:

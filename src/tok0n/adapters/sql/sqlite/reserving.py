@@ -2,8 +2,6 @@
 
 import sqlite3
 
-import msgspec
-
 from tok0n.adapters.sql import budget_periods
 from tok0n.adapters.sql.sqlite import statements
 from tok0n.domain.budgets import BudgetPeriod
@@ -83,15 +81,14 @@ def _reserve_group(
     connection: sqlite3.Connection, group: list[NewReservation], results: dict[str, Balance | Tok0nError]
 ) -> None:
     """Reserve for a group: all at once, or one by one if it doesn't fit."""
-    tokens, created_at_us = _total(group)
     if len(group) > 1:
-        total = msgspec.structs.replace(group[0], tokens=tokens, created_at_us=created_at_us)
-        balance = _reserve(connection, total)
+        tokens, created_at_us = _total(group)
+        balance = _reserve(connection, group[0], tokens=tokens, created_at_us=created_at_us)
         if isinstance(balance, Balance):
             results.update(dict.fromkeys([new.request_id for new in group], balance))
             return
     for new in group:
-        results[new.request_id] = _reserve(connection, new)
+        results[new.request_id] = _reserve(connection, new, tokens=new.tokens, created_at_us=new.created_at_us)
 
 
 def _total(group: list[NewReservation]) -> tuple[int, int]:
@@ -103,45 +100,46 @@ def _total(group: list[NewReservation]) -> tuple[int, int]:
     return tokens, created_at_us
 
 
-def _reserve(connection: sqlite3.Connection, new: NewReservation) -> Balance | Tok0nError:
+def _reserve(
+    connection: sqlite3.Connection, new: NewReservation, *, tokens: int, created_at_us: int
+) -> Balance | Tok0nError:
+    """Reserve `tokens` for `new`, or for a group of reservations like it of which the last was created at that time."""
     if new.periods:
-        return _reserve_in_periods(connection, new, new.periods)
-    values = {
-        "account_id": new.account_id,
-        "token_class": new.token_class,
-        "api_key_id": new.api_key_id,
-        "key_version": new.key_version,
-        "created_at_us": new.created_at_us,
-        "tokens": new.tokens,
-    }
+        lefts = _left_in_periods(connection, new.periods)
+        if len(lefts) < len(new.periods):
+            return KeyChanged()
+        if min(lefts)[0] < tokens:
+            return _rejection(connection, new, required=tokens, created_at_us=created_at_us, least=min(lefts))
+    values = (new.account_id, new.token_class, new.api_key_id, new.key_version, created_at_us, tokens)
     row = connection.execute(statements.RESERVE, values).fetchone()
     if row is None:
-        return _rejection(connection, new)
+        return _rejection(connection, new, required=tokens, created_at_us=created_at_us)
+    if new.periods:
+        holds = [(period.budget_id, period.starts_at_us, period.ends_at_us, tokens) for period in new.periods]
+        connection.executemany(statements.HOLD_IN_PERIOD, holds)
     return Balance(posted=row[0], pending=row[1])
 
 
-def _reserve_in_periods(
-    connection: sqlite3.Connection, new: NewReservation, periods: tuple[BudgetPeriod, ...]
-) -> Balance | Tok0nError:
-    """Reserve for a key with budgets. This transaction is the only writer, so what it reads stays true."""
-    lefts: list[tuple[int, str]] = []
+def _left_in_periods(connection: sqlite3.Connection, periods: tuple[BudgetPeriod, ...]) -> list[tuple[int, str]]:
+    """Return the tokens left in each period, with the id of its budget. Omits budgets that no longer exist.
+
+    This transaction is the only writer, so what it reads stays true.
+    """
+    lefts = []
     for period in periods:
         row = connection.execute(statements.LEFT_IN_PERIOD, (period.starts_at_us, period.budget_id)).fetchone()
         if row is not None:
             lefts.append((row[0], period.budget_id))
-    if len(lefts) < len(periods):
-        return KeyChanged()
-    if min(lefts)[0] < new.tokens:
-        return _rejection(connection, new, least=min(lefts))
-    balance = _reserve(connection, msgspec.structs.replace(new, periods=()))
-    if isinstance(balance, Balance):
-        holds = [(period.budget_id, period.starts_at_us, period.ends_at_us, new.tokens) for period in periods]
-        connection.executemany(statements.HOLD_IN_PERIOD, holds)
-    return balance
+    return lefts
 
 
 def _rejection(
-    connection: sqlite3.Connection, new: NewReservation, *, least: tuple[int, str] | None = None
+    connection: sqlite3.Connection,
+    new: NewReservation,
+    *,
+    required: int,
+    created_at_us: int,
+    least: tuple[int, str] | None = None,
 ) -> Tok0nError:
     """Return why nothing was reserved. `least` are the tokens left in a budget that doesn't suffice, and its id."""
     values = {"account_id": new.account_id, "token_class": new.token_class, "api_key_id": new.api_key_id}
@@ -151,8 +149,8 @@ def _rejection(
     version, expires_at_us, posted, pending = row
     if version != new.key_version:
         return KeyChanged()
-    if expires_at_us is not None and expires_at_us <= new.created_at_us:
+    if expires_at_us is not None and expires_at_us <= created_at_us:
         return InvalidApiKey("This API key is no longer active.")
     if least is not None:
-        return KeyBudgetSpent(left=least[0], required=new.tokens, budget_id=least[1])
-    return InsufficientTokens(required=new.tokens, posted=posted, pending=pending, largest_output_tokens=0)
+        return KeyBudgetSpent(left=least[0], required=required, budget_id=least[1])
+    return InsufficientTokens(required=required, posted=posted, pending=pending, largest_output_tokens=0)

@@ -157,13 +157,14 @@ def _entries(
     `posted_before` is the wallet's posted balance before the group, `balance` the balance after it. `last` is the
     number of the last entry.
     """
+    account_id, token_class = group[0].wallet
     posted = posted_before
     number = last - len(group)
     for item in group:
         posted -= item.charged
         number += 1
         settlement = item.settlement
-        yield *item.wallet, number, -item.charged, posted, settlement.request_id, settlement.resolved_at_us
+        yield account_id, token_class, number, -item.charged, posted, settlement.request_id, settlement.resolved_at_us
         results[settlement.request_id] = Receipt(
             request_id=settlement.request_id,
             reserved=item.reserved,

@@ -56,13 +56,15 @@ class ManyRows:
 
 
 RESERVE = """
-UPDATE wallet SET pending = pending + :tokens
-WHERE account_id = :account_id AND token_class = :token_class AND posted - pending >= :tokens
+UPDATE wallet SET pending = pending + ?6
+WHERE account_id = ?1 AND token_class = ?2 AND posted - pending >= ?6
   AND EXISTS (
-    SELECT 1 FROM api_key WHERE id = :api_key_id AND account_id = :account_id AND version = :key_version
-      AND (expires_at_us IS NULL OR expires_at_us > :created_at_us))
+    SELECT 1 FROM api_key WHERE id = ?3 AND account_id = ?1 AND version = ?4
+      AND (expires_at_us IS NULL OR expires_at_us > ?5))
 RETURNING posted, pending
 """
+"""The values are those of a row of `RESERVE_MANY`. Named ones would take longer to bind."""
+
 RESERVE_MANY = ManyRows(
     """
     UPDATE wallet SET pending = pending + new.column6 FROM (VALUES {rows}) AS new
