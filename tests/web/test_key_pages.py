@@ -9,11 +9,12 @@ import httpx
 import pytest
 
 from support import api_keys
-from support.api_keys import keys_of
+from support.api_keys import edit_key, keys_of
 from support.gateways import EMAIL, Running
 from support.http import chat, chat_body
 from support.pages import create_key, paths
 from support.visitor import Visitor, text_of
+from tok0n.domain.budgets import BudgetDraft, ResetPeriod
 from tok0n.services.api_keys import KEYS_MAX
 
 pytestmark = pytest.mark.anyio
@@ -109,7 +110,7 @@ async def test_a_key_is_edited_on_its_page_and_an_unchanged_form_changes_nothing
     assert edited.limits.budgets[0].id == key.limits.budgets[0].id
     assert (await chat(site.base_url, secret, chat_body())).status == 403, "the next request obeys"
     for invalid, words in (({"expires": "soon"}, "Enter a time"), ({"name": ""}, "1 to 100 printable")):
-        answer = await owner.post_raw(path, changed | invalid)
+        answer = await owner.post_raw(path, changed | invalid | {"version": str(edited.version)})
         assert (answer.status_code, words in text_of(answer), "192.0.2.1" in answer.text) == (422, True, True)
 
 
@@ -213,3 +214,59 @@ async def test_a_key_shows_when_it_was_last_used(site: Running, owner: Visitor) 
     assert abs(key.last_used_at_us - site.clock.now_us()) < 60_000_000
     unused, _ = await api_keys.create_key(site.store.accounts, EMAIL)
     assert unused.last_used_at_us is None
+
+
+async def test_the_form_of_a_key_that_is_saved_unchanged_changes_nothing(site: Running, owner: Visitor) -> None:
+    """Also if the installation has one endpoint and one token class, which the form needs no choice of."""
+    await create_key(owner)
+    key = (await keys_of(site.store.accounts, EMAIL))[-1]
+    drafts = (BudgetDraft(tokens=500, period=ResetPeriod.DAY, token_class="standard"), BudgetDraft(tokens=9_000))
+    before = await edit_key(
+        site.store.accounts,
+        key,
+        note="mine",
+        budgets=drafts,
+        endpoints=("chat",),
+        models=("demo",),
+        networks=("127.0.0.0/8",),
+        requests_per_minute=7,
+    )
+    path = f"/dashboard/keys/{key.id}"
+    saved = await owner.post_raw(path, form_of((await owner.get(path)).text, path))
+    assert saved.status_code in {200, 303}
+    after = (await keys_of(site.store.accounts, EMAIL))[-1]
+    assert after.version == before.version
+    assert after.limits == before.limits
+
+
+async def test_a_form_of_a_key_that_has_changed_meanwhile_is_not_saved(site: Running, owner: Visitor) -> None:
+    await create_key(owner)
+    key = (await keys_of(site.store.accounts, EMAIL))[-1]
+    path = f"/dashboard/keys/{key.id}"
+    form = form_of((await owner.get(path)).text, path)
+    await edit_key(site.store.accounts, key, networks=("10.0.0.0/8",))
+    answer = await owner.post_raw(path, form | {"name": "mine"})
+    assert "This key has changed since you opened the page." in text_of(answer)
+    (*_, after) = await keys_of(site.store.accounts, EMAIL)
+    assert (after.limits.networks, after.name) == (("10.0.0.0/8",), key.name)
+
+
+@pytest.mark.parametrize("expires", ["9999-12-31T23:59", "0001-01-01T00:00", "2200-01-01T00:00"])
+async def test_a_key_has_an_expiry_that_can_be_shown_in_every_time_zone(
+    site: Running, owner: Visitor, expires: str
+) -> None:
+    await create_key(owner)
+    key = (await keys_of(site.store.accounts, EMAIL))[-1]
+    path = f"/dashboard/keys/{key.id}"
+    answer = await owner.post_raw(path, form_of((await owner.get(path)).text, path) | {"expires": expires})
+    assert answer.status_code == 422
+    assert (await keys_of(site.store.accounts, EMAIL))[-1].limits.expires_at_us is None
+
+
+async def test_the_activity_shows_names_as_they_are(owner: Visitor) -> None:
+    name = "2026-13-45T99:99:99+00:00"
+    await owner.post("/dashboard/keys", {"name": name, "requests_per_minute": "1"})
+    shown = await owner.get("/dashboard/activity")
+    assert shown.status_code == 200
+    assert name in text_of(shown)
+    assert "requests per minute: 1" in text_of(shown)

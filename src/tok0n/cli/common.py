@@ -10,7 +10,7 @@ import errno
 import functools
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec
@@ -62,9 +62,18 @@ def command(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, Non
         as_json = bool(kwargs.get("as_json"))
         logs.configure(level="info", style="auto")
         with report_errors(as_json=as_json):
+            _require_text(kwargs)
             _run(function(*args, **kwargs))
 
     return run
+
+
+def _require_text(arguments: Mapping[str, object]) -> None:
+    """Raise `InvalidRequest` if an argument has bytes that are not text, which no database can store."""
+    for name, value in arguments.items():
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+                raise InvalidRequest("This must be text in UTF-8.", param=name)
 
 
 def standard_command(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:

@@ -164,7 +164,7 @@ async def edit_key(
             note=_or_unset(note),
             is_enabled=_or_unset(is_enabled),
             expires_at_us=_expiry(api_keys, days),
-            budgets=tuple(map(parse_budget, budgets)) if budgets or no_budgets else UNSET,
+            budgets=UNSET if not budgets and not no_budgets else tuple(map(parse_budget, filter(None, budgets))),
             models=_list(models),
             endpoints=_list(endpoints),
             networks=_list(networks),

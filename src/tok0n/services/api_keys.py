@@ -12,7 +12,7 @@ from msgspec import UNSET
 from tok0n.domain import api_key, ids
 from tok0n.domain.accounts import ApiKey, KeyLimits
 from tok0n.domain.budgets import BudgetDraft
-from tok0n.domain.errors import AlreadySubmitted
+from tok0n.domain.errors import AlreadySubmitted, InvalidRequest
 from tok0n.domain.forms import NONCE_BYTES, Submission
 from tok0n.domain.key_edits import OPERATOR, KeyEdit, merged_budgets
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY
@@ -256,6 +256,7 @@ class ApiKeys:
             )
 
         checks: dict[str, Callable[..., object]] = {
+            "expires_at_us": self._check_expiry,
             "name": key_rules.check_name,
             "note": key_rules.check_note,
             "budgets": lambda drafts: key_rules.check_budgets(drafts, sorted(classes)),
@@ -266,6 +267,13 @@ class ApiKeys:
         }
         changed = {name: getattr(edit, name) for name in checks if getattr(edit, name) is not UNSET}
         return msgspec.structs.replace(edit, **{name: checks[name](value) for name, value in changed.items()})
+
+    def _check_expiry(self, expires_at_us: int | None) -> int | None:
+        latest_us = self._clock.now_us() + DAYS_MAX * MICROSECONDS_PER_DAY
+        if expires_at_us is not None and not 0 <= expires_at_us <= latest_us:
+            message = f"A key must expire within {DAYS_MAX} days, or never."
+            raise InvalidRequest(message, param="expires")
+        return expires_at_us
 
     def _rate(self, requests_per_minute: int | None) -> int | None:
         return key_rules.check_rate(requests_per_minute, most=self.requests_per_minute_max)

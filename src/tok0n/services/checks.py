@@ -20,7 +20,7 @@ def check_optional_count(count: int | None, *, most: int, param: str) -> int | N
 def check_reason(reason: str) -> str:
     """Return the reason for a change, without surrounding spaces. Raises `InvalidRequest`."""
     reason = reason.strip()
-    if not 1 <= len(reason) <= REASON_CHARACTERS_MAX:
-        message = f"Enter a reason of 1 to {REASON_CHARACTERS_MAX} characters. It is stored with the change."
+    if not 1 <= len(reason) <= REASON_CHARACTERS_MAX or not reason.isprintable():
+        message = f"Enter a reason of 1 to {REASON_CHARACTERS_MAX} printable characters. It is stored with the change."
         raise InvalidRequest(message, param="reason")
     return reason

@@ -80,7 +80,7 @@ def check_endpoints(endpoints: Iterable[str]) -> tuple[str, ...] | None:
 
 def check_networks(networks: Iterable[str]) -> tuple[str, ...] | None:
     """Return the allowed networks in CIDR notation, each once, or None for all. An address is a network of one."""
-    names = tuple(dict.fromkeys(_network(text.strip()) for text in networks if text.strip()))
+    names = tuple(dict.fromkeys(_network(text.strip()) for text in networks))
     if len(names) > NETWORKS_MAX:
         raise InvalidRequest(f"A key can have at most {NETWORKS_MAX} networks.", param="networks")
     return names or None

@@ -7,8 +7,8 @@ two steps, and still no step reports a false difference:
 - Entries are never edited. The audit reads them in the order of their ids and keeps a sum for each account. The usage
   entry, the end of its request and the new balance are one commit, so each of them proves the others in any snapshot.
 - On PostgreSQL, an entry may commit after one with a higher id. So the audit reads only up to an id that is final (see
-  `entry_ids.py`). Entries of the same account always commit in the order of their ids, because each transaction locks
-  the account's row before it takes an id.
+  `entry_ids.py`). Entries of the same wallet always commit in the order of their ids, because each transaction locks
+  the wallet's row before it takes an id.
 - Balances change all the time. A step that compares them reads the entries since the last such step in its own
   snapshot, so the sums are exactly those of the snapshot. Entries above the final id are read again at the next step,
   and counted once (`_seen`).

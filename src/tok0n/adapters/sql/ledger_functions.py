@@ -180,10 +180,13 @@ def lock_wallets(tx: sa.Connection, account_ids: Iterable[str]) -> None:
     tx.execute(locked.with_for_update(key_share=True)).all()
 
 
-def lock_budgets(tx: sa.Connection, budget_ids: Iterable[str]) -> None:
-    """Lock budgets in the order of their ids. Call it after `lock_wallets`, and before changing their periods."""
+def lock_budgets(tx: sa.Connection, budget_ids: Iterable[str]) -> list[str]:
+    """Lock budgets in the order of their ids, and return the ids of those that exist.
+
+    Call it after `lock_wallets`, and before changing their periods.
+    """
     locked = sa.select(key_budget.c.id).where(key_budget.c.id.in_(list(budget_ids))).order_by(key_budget.c.id)
-    tx.execute(locked.with_for_update(key_share=True)).all()
+    return list(tx.scalars(locked.with_for_update(key_share=True)))
 
 
 def lock_account(tx: sa.Connection, account_id: str) -> str:

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import re
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +17,9 @@ from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
 
 _ID_DIGITS_MAX = 18
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00")
+_TIMES = {"expires_at", "revoked_at"}
+"""The members that are times."""
+
 _COLUMNS = ("id", "created_at", "actor", "action", "api_key_id", "key_name", "before", "after")
 _ACTIONS = {
     "key_created": "Created",
@@ -61,15 +62,24 @@ def activity_routes(context: PageContext, dashboard: DashboardContext) -> list[R
 def changes_of(row: Activity) -> list[Change]:
     """Return what changed. A new key has only what is not the default."""
     return [
-        Change(name=name.replace("_", " "), before=_text(row.before.get(name)), after=_text(value))
+        Change(name=name.replace("_", " "), before=_member(name, row.before.get(name)), after=_member(name, value))
         for name, value in row.after.items()
-        if row.before or value not in (None, "", [], True)
+        if row.before or not (value is True or value in (None, "", []))
     ]
 
 
 def _values(row: Activity) -> tuple[object, ...]:
     change = (row.actor, row.action, row.api_key_id, row.key_name, json.dumps(row.before), json.dumps(row.after))
     return (row.id, csv.moment(row.created_at_us), *change)
+
+
+def _member(name: str, value: Any) -> str:
+    """Return the value of a member in words."""
+    return _time(value) if name in _TIMES and isinstance(value, str) else _text(value)
+
+
+def _time(value: str) -> str:
+    return f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M} UTC"
 
 
 def _text(value: Any) -> str:
@@ -84,8 +94,6 @@ def _text(value: Any) -> str:
         case {"tokens": tokens, "period": period}:
             return f"{tokens:,}/{period}" + (f":{value['token_class']}" if value.get("token_class") else "")
         case {"secret": secret, "ends_at": ends_at}:
-            return str(secret) if ends_at is None else f"{secret} (ends {_text(ends_at)})"
-        case str() if _TIME.fullmatch(value):
-            return f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M} UTC"
+            return str(secret) if ends_at is None else f"{secret} (ends {_time(ends_at)})"
         case _:
             return str(value)

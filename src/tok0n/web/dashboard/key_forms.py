@@ -43,6 +43,11 @@ class KeyFields(msgspec.Struct, frozen=True, kw_only=True):
     budgets: tuple[BudgetRow, ...] = ()
 
     @property
+    def has_budget_class(self) -> bool:
+        """Whether a budget counts one class of tokens, also if there is only one class to choose."""
+        return any(row.token_class for row in self.budgets)
+
+    @property
     def budget_rows(self) -> list[BudgetRow]:
         """The rows to show: the budgets, and empty ones for more."""
         rows = list(self.budgets)
@@ -98,7 +103,12 @@ def draft_of(page: PageRequest) -> KeyDraft:
 
 
 def edit_of(page: PageRequest, key: ApiKey) -> KeyEdit:
-    """Return the edit that the form of a key describes. Raises `FormError`."""
+    """Return the edit that the form of a key describes. Raises `FormError`, also if the key has changed meanwhile."""
+    version = page.form.get("version", "")
+    if version != str(key.version):
+        raise FormError(
+            "This key has changed since you opened the page. Check the values and save again.", field="name"
+        )
     expires = page.form.get("expires", "")
     is_same_expiry = expires == _expires_field(key, page)  # The input has no seconds.
     return KeyEdit(
@@ -109,7 +119,7 @@ def edit_of(page: PageRequest, key: ApiKey) -> KeyEdit:
         else read_time(expires, name="expires", zone=zone_of(page.user.time_zone)),
         budgets=_budgets(page),
         models=tuple(page.choices.get("models", [])) or None,
-        endpoints=tuple(page.choices.get("endpoints", [])) or None,
+        endpoints=tuple(page.choices.get("endpoints", [])) or None if "has_endpoints" in page.form else UNSET,
         networks=_networks(page) or None,
         requests_per_minute=whole_number(page, "requests_per_minute"),
     )

@@ -106,9 +106,11 @@ def _use(tx: sa.Connection, of_period: "sa.ColumnElement[bool]") -> tuple[int, i
 
 def _claim(tx: sa.Connection, due: list[SpentBudget], *, now_us: int) -> list[SpentBudget]:
     """Record the shares as reported. Returns those that no other process has recorded."""
-    lock_budgets(tx, [spent.budget.id for spent in due])
+    existing = set(lock_budgets(tx, [spent.budget.id for spent in due]))
     claimed = []
     for spent in due:
+        if spent.budget.id not in existing:
+            continue
         starts_at_us = spent.budget.period_at(now_us).starts_at_us
         update = sa.update(budget_period).where(
             _PERIOD.budget_id == spent.budget.id,

@@ -77,7 +77,7 @@ def lock_unrevoked(tx: sa.Connection, *, account_id: str, key_id: str) -> ApiKey
     """Lock a key that can still be changed, as `lock` does. Raises `InvalidRequest` if it is revoked."""
     key = lock(tx, account_id=account_id, key_id=key_id)
     if key.is_revoked:
-        raise InvalidRequest("This API key is revoked, which is permanent. Create another key.", param="name")
+        raise InvalidRequest("This API key is revoked, which is permanent. Create another key.")
     return key
 
 
