@@ -18,6 +18,7 @@ from tok0n.domain.catalogue import EndpointCheck, Verification
 from tok0n.domain.errors import AccountSuspended, InvalidRequest, LimitReached, NotFound
 from tok0n.domain.key_edits import OPERATOR, KeyEdit
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY
+from tok0n.domain.token_classes import TokenClasses
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services.api_keys import DAYS_MAX, KEYS_MAX, SECRETS_MAX, ApiKeys, KeyDraft
 from tok0n.services.catalogue import Catalogue
@@ -62,6 +63,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             history=SqlHistory(db.store),
             catalogue=catalogue,
             clock=clock,
+            token_classes=TokenClasses({"premium": "Premium tokens"}),
             requests_per_minute_max=60,
         )
         yield World(db=db, clock=clock, catalogue=catalogue, api_keys=api_keys)

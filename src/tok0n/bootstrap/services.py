@@ -159,6 +159,7 @@ def _make_api_keys(settings: Settings, store: Store, catalogue: Catalogue, clock
         history=store.history,
         catalogue=catalogue,
         clock=clock,
+        token_classes=token_classes_of(settings),
         requests_per_minute_max=settings.limits.requests_per_minute_per_key,
     )
 

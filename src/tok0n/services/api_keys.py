@@ -16,6 +16,7 @@ from tok0n.domain.errors import AlreadySubmitted, InvalidRequest
 from tok0n.domain.forms import NONCE_BYTES, Submission
 from tok0n.domain.key_edits import OPERATOR, KeyEdit, merged_budgets
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY
+from tok0n.domain.token_classes import TokenClasses
 from tok0n.domain.users import UTC
 from tok0n.ports.accounts import Accounts, History
 from tok0n.ports.clock import Clock
@@ -35,6 +36,9 @@ REQUESTS_PER_MINUTE_MAX = 10**9
 
 DAYS_MAX = 36_500
 KEY_BYTES = 32
+
+
+NO_OTHER_CLASSES = TokenClasses()
 
 
 class KeyDraft(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,8 +83,10 @@ class ApiKeys:
         history: History,
         catalogue: Catalogue,
         clock: Clock,
+        token_classes: TokenClasses = NO_OTHER_CLASSES,
         requests_per_minute_max: int = REQUESTS_PER_MINUTE_MAX,
     ) -> None:
+        self._token_classes = token_classes
         self._accounts = accounts
         self._history = history
         self._catalogue = catalogue
@@ -90,8 +96,8 @@ class ApiKeys:
 
     @property
     def token_classes(self) -> list[str]:
-        """The token classes that a budget can count."""
-        return key_rules.token_classes_of(self._catalogue)
+        """The ids of the token classes that a budget can count."""
+        return self._token_classes.ids
 
     async def of(self, account_id: str) -> list[ApiKey]:
         """Return the account's keys, oldest first."""

@@ -7,7 +7,6 @@ from tok0n.domain import client_ip
 from tok0n.domain.budgets import BUDGETS_MAX, BudgetDraft
 from tok0n.domain.endpoints import NAMED
 from tok0n.domain.errors import InvalidRequest
-from tok0n.domain.ledger import STANDARD
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.checks import check_count, check_optional_count
@@ -104,12 +103,6 @@ def check_budgets(drafts: Iterable[BudgetDraft], token_classes: Collection[str])
             raise InvalidRequest(message, param="budget")
         seen.add((budget.period, token_class))
     return budgets
-
-
-def token_classes_of(catalogue: Catalogue) -> list[str]:
-    """Return the classes that a budget can count: the standard one, then those of the declared models."""
-    classes = dict.fromkeys(model.token_class for model in catalogue.declared_models())
-    return list(dict.fromkeys([STANDARD, *classes]))
 
 
 def _network(text: str) -> str:

@@ -213,7 +213,7 @@ BEGIN
             FROM within
         ), accepted AS (
             SELECT * FROM summed WHERE allowed AND in_budget AND so_far <= posted - pending
-        ), held AS (
+        ), in_periods AS (
             INSERT INTO budget_period AS u (budget_id, starts_at_us, ends_at_us, spent, pending)
             SELECT p.id, p.starts, p.ends, 0, sum(a.tokens)::bigint
             FROM accepted a JOIN period p ON p.n = a.n GROUP BY 1, 2, 3 ORDER BY 1, 2
@@ -232,9 +232,9 @@ BEGIN
             FROM accepted
         )
         SELECT 'reserve', s.n::integer, CASE
-                WHEN NOT s.is_known THEN 'REFUSED'
+                WHEN NOT s.is_known THEN 'INACTIVE'
                 WHEN s.is_stale THEN 'CHANGED'
-                WHEN s.is_expired THEN 'REFUSED'
+                WHEN s.is_expired THEN 'INACTIVE'
                 WHEN s.tokens > s.period_left THEN 'BUDGET'
                 WHEN NOT s.in_budget THEN 'AGAIN'
                 WHEN s.so_far <= s.posted - s.pending THEN 'PENDING'

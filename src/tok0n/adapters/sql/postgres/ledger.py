@@ -285,7 +285,7 @@ def _of_reservation(
             return KeyBudgetSpent(left=left, required=required, budget_id=budget_id)
         case "CHANGED":
             return KeyChanged()
-        case "REFUSED":
+        case "INACTIVE":
             return InvalidApiKey("This API key is no longer active.")
         case "UNLEASED":
             return Overloaded(queue="reservations", detail="the lease of this process has ended")

@@ -115,8 +115,8 @@ def _reserve(
     if row is None:
         return _rejection(connection, new, required=tokens, created_at_us=created_at_us)
     if new.periods:
-        holds = [(period.budget_id, period.starts_at_us, period.ends_at_us, tokens) for period in new.periods]
-        connection.executemany(statements.HOLD_IN_PERIOD, holds)
+        rows = [(period.budget_id, period.starts_at_us, period.ends_at_us, tokens) for period in new.periods]
+        connection.executemany(statements.RESERVE_IN_PERIOD, rows)
     return Balance(posted=row[0], pending=row[1])
 
 

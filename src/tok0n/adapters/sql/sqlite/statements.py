@@ -82,7 +82,7 @@ LEFT_IN_PERIOD = """
 SELECT tokens - coalesce(spent, 0) - coalesce(pending, 0)
 FROM key_budget LEFT JOIN budget_period ON budget_id = id AND starts_at_us = ? WHERE id = ?
 """
-HOLD_IN_PERIOD = """
+RESERVE_IN_PERIOD = """
 INSERT INTO budget_period (budget_id, starts_at_us, ends_at_us, spent, pending) VALUES (?, ?, ?, 0, ?)
 ON CONFLICT (budget_id, starts_at_us) DO UPDATE SET pending = pending + excluded.pending
 """
