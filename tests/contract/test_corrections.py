@@ -21,13 +21,14 @@ from tok0n.domain.errors import (
     NotFound,
     OperatorError,
 )
+from tok0n.domain.key_edits import OPERATOR
 from tok0n.domain.ledger import STANDARD, Balance, EntryKind, Settlement
 from tok0n.domain.orders import Payment
 from tok0n.domain.packs import Pack
 from tok0n.domain.token_classes import TokenClasses
 from tok0n.domain.usage import TOKENS_MAX, Usage
 from tok0n.services.caller_cache import require_usable
-from tok0n.services.operate_accounts import OPERATOR, OperateAccounts
+from tok0n.services.operate_accounts import OperateAccounts
 
 pytestmark = pytest.mark.anyio
 

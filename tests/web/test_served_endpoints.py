@@ -46,7 +46,7 @@ default_output_tokens = 100
 
 def paths_of(names: tuple[str, ...]) -> set[str]:
     """The paths of endpoints by their names in the settings."""
-    return {endpoint.path for endpoint in ENDPOINTS if (endpoint.served_with or endpoint.name) in names}
+    return {endpoint.path for endpoint in ENDPOINTS if endpoint.listed_name in names}
 
 
 def settings_of(names: tuple[str, ...], more: str = "") -> str:
@@ -63,7 +63,7 @@ def named_in(text: str) -> set[str]:
 async def test_the_openapi_document_offers_the_paths_that_exist(
     tmp_path: Path, upstream: ScriptedUpstream, names: tuple[str, ...]
 ) -> None:
-    """The path of chat always exists, so that a wrong model is the error of a server without models."""
+    """Every server has the path of chat: without models, the error then says that the model is unknown."""
     async with running(tmp_path, upstream_url=upstream.base_url, more=settings_of(names)) as gateway:
         document: Any = (await request(gateway.base_url, "GET", "/openapi.json")).json
         existing = set()

@@ -309,7 +309,7 @@ def _key(key: ApiKey) -> dict[str, object]:
         "endpoints": limits.endpoints,
         "networks": limits.networks,
         "requests_per_minute": limits.requests_per_minute,
-        "secrets": [{"shown_as": one.shown_as, "ends_at": _time(one.ends_at_us)} for one in key.secrets],
+        "secrets": [{"shown_as": secret.shown_as, "ends_at": _time(secret.ends_at_us)} for secret in key.secrets],
         "disabled_at": _time(key.disabled_at_us),
         "revoked_at": _time(key.revoked_at_us),
     }

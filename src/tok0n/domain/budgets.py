@@ -32,7 +32,7 @@ class ResetPeriod(StrEnum):
     MONTH = "month"
 
 
-_PERIOD_WORDS = {
+PERIOD_WORDS = {
     ResetPeriod.TOTAL: "in total",
     ResetPeriod.DAY: "per day",
     ResetPeriod.WEEK: "per week",
@@ -80,7 +80,7 @@ class KeyBudget(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def description(self) -> str:
         """The budget in words, such as "budget of 10000 premium tokens per day"."""
         tokens = "tokens" if self.token_class is None else f"{self.token_class} tokens"
-        return f"budget of {self.tokens} {tokens} {_PERIOD_WORDS[self.period]}"
+        return f"budget of {self.tokens} {tokens} {PERIOD_WORDS[self.period]}"
 
     def resets(self, now_us: int) -> str:
         """Return the sentence that says when the budget resets."""

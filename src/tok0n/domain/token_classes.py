@@ -14,6 +14,7 @@ from tok0n.domain.ledger import STANDARD, Balance
 STANDARD_TITLE = "Standard tokens"
 
 EMPTY = Balance(posted=0, pending=0)
+"""The balance of an account in a token class that it never had."""
 
 
 class Wallet(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +68,7 @@ class TokenClasses:
         return len(self.titles(token_classes)) > 1
 
     def wallets(self, balances: Mapping[str, Balance]) -> list[Wallet]:
-        """Return the wallet of each declared class, and then those of the account in retired classes."""
+        """Return the account's wallet in each declared class, then its wallets in retired classes."""
         return [
             Wallet(
                 token_class=token_class,

@@ -63,7 +63,7 @@ class Limiter(Protocol):
     def admit(self, caller: Caller, *, request_id: str, is_concurrent: bool = True) -> Admission:
         """Return an admission. Entering it checks the key's rate, the account's concurrency and the global rate.
 
-        The key's rate is that of the caller, if it has one, and at most that of the installation.
+        The limit of the key's rate is that of the installation, or the caller's own if that is lower.
 
         Without `is_concurrent`, it neither checks nor takes concurrency.
 

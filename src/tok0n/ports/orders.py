@@ -76,7 +76,7 @@ class Orders(Protocol):
     async def redeem(
         self, *, account_id: str, digest: bytes, now_us: int, submission: Submission | None = None
     ) -> Redeemed:
-        """Grant the tokens of a code, also in a retired class. Returns what it granted.
+        """Grant the tokens of a code, even if their class is retired. Returns the grant.
 
         Raises `NotFound` for an invalid code, `AlreadyExists` if the account has redeemed it, `AccountSuspended`, or
         `AlreadySubmitted` with the `Redeemed.result` of the first submission of the same form.

@@ -3,6 +3,7 @@
 from tok0n.domain.accounts import Account
 from tok0n.domain.email import parse_email
 from tok0n.domain.errors import InvalidRequest
+from tok0n.domain.key_edits import OPERATOR
 from tok0n.domain.ledger import STANDARD
 from tok0n.domain.token_classes import TokenClasses
 from tok0n.domain.usage import TOKENS_MAX
@@ -11,7 +12,6 @@ from tok0n.ports.clock import Clock
 from tok0n.ports.corrections import Corrections
 from tok0n.services.checks import check_count, check_optional_count, check_reason
 
-OPERATOR = "operator"
 """The author of corrections that the operator makes on the command line."""
 
 _ONLY_STANDARD = TokenClasses()

@@ -55,6 +55,7 @@ KEY_CHANGES_MAX = 3
 """How often a key may change during one request. Each change starts the request again, before anything is sent."""
 
 _STARTS = range(1 + KEY_CHANGES_MAX)
+"""Made once, because every request iterates over it."""
 
 OnStream = Callable[["asyncio.Task[Tok0nError | None]"], None]
 """Takes the task of a stream when it starts."""
@@ -123,7 +124,7 @@ class Pipeline:
         """Raise `KeyNotAllowed` unless the key may be used from the client's network and on the endpoint."""
         if caller.networks is not None:
             caller.check_network("" if call.find_client_ip is None else call.find_client_ip())
-        caller.check_endpoint(endpoint.served_with or endpoint.name, endpoint.path)
+        caller.check_endpoint(endpoint.listed_name, endpoint.path)
 
     async def find_rate(self, call: Call) -> None:
         """Set the rate state of a call that was not admitted, if its caller is known and the limiter responds."""

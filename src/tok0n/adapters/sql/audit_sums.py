@@ -86,7 +86,7 @@ def wrong_periods(sums: Sums, tx: sa.Connection, periods: list[Row]) -> Iterator
 
 
 def missing_rows(sums: Sums, tx: sa.Connection) -> Iterator[Difference]:
-    """Find wallets and periods that entries or requests name, and that do not exist.
+    """Find missing rows: wallets and budget periods that entries or requests name.
 
     Rows of both are never deleted. One that was added after the comparison exists now.
     """

@@ -180,6 +180,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     request_id_header: bytes = b""
     example: Example | None = None
 
+    @property
+    def listed_name(self) -> str:
+        """The name by which models and API keys list this endpoint."""
+        return self.served_with or self.name
+
     def is_served_by(self, model: Model) -> bool:
         """Whether the model lists this endpoint."""
-        return (self.served_with or self.name) in model.endpoints
+        return self.listed_name in model.endpoints

@@ -10,13 +10,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.key_edits import Activity
-from tok0n.web.dashboard.dashboard_context import DashboardContext, page_of
+from tok0n.web.dashboard.dashboard_context import DashboardContext, before_of, page_of
 from tok0n.web.rendering import csv
 from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
 
-_ID_DIGITS_MAX = 18
 _TIMES = {"expires_at", "revoked_at"}
 """The members that are times."""
 
@@ -43,10 +42,8 @@ def activity_routes(context: PageContext, dashboard: DashboardContext) -> list[R
     """Return the routes of the activity log and its CSV."""
 
     async def activity(page: PageRequest) -> Response:
-        before = page.query("before")
-        is_page = before.isascii() and before.isdecimal() and len(before) <= _ID_DIGITS_MAX
         fetch = functools.partial(dashboard.history.activity, page.account_id)
-        page_rows = await page_of(fetch, before=int(before) if is_page else None)
+        page_rows = await page_of(fetch, before=before_of(page))
         changes = {row.id: changes_of(row) for row in page_rows["rows"]}
         return page.render("activity.html", actions=_ACTIONS, changes=changes, **page_rows)
 

@@ -19,6 +19,8 @@ from tok0n.services.profile import Profile
 from tok0n.web.rendering.page_request import PageRequest
 
 ROWS_A_PAGE = 50
+_ID_DIGITS_MAX = 18
+"""Every number with so many digits fits a database's integer."""
 
 
 class DashboardContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +64,13 @@ class DashboardContext(msgspec.Struct, frozen=True, kw_only=True):
 def key_names(keys: Iterable[ApiKey]) -> dict[str, str]:
     """Return the chart label of each key, by key id. Names may repeat, so a label has the last four characters."""
     return {key.id: f"{key.name} (\N{HORIZONTAL ELLIPSIS}{key.last_four})" for key in keys}
+
+
+def before_of(page: PageRequest) -> int | None:
+    """Return the numeric id before which the requested page starts, or None for the first page."""
+    before = page.query("before")
+    is_id = before.isascii() and before.isdecimal() and len(before) <= _ID_DIGITS_MAX
+    return int(before) if is_id else None
 
 
 async def page_of(fetch: Callable[..., Awaitable[list[Any]]], *, before: int | str | None) -> dict[str, Any]:

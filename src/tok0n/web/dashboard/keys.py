@@ -6,6 +6,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.accounts import ApiKey
+from tok0n.domain.budgets import PERIOD_WORDS
 from tok0n.domain.endpoints import NAMED
 from tok0n.domain.errors import InvalidRequest, LimitReached
 from tok0n.domain.key_edits import KeyEdit
@@ -22,7 +23,6 @@ from tok0n.web.rendering.snippets import snippets_of
 
 ENDED_ROWS_MAX = 100
 
-PERIODS = {"total": "in total", "day": "per day", "week": "per week", "month": "per month"}
 """The words for the periods of budgets."""
 
 
@@ -163,13 +163,13 @@ class _KeyPages:
         listed = [model.id for model in catalogue.listed()]
         declared = {name for model in catalogue.declared_models() for name in model.endpoints}
         endpoints = declared.union(() if key is None else key.limits.endpoints or ())
-        classes = self._api_keys.token_classes
         budgets = () if key is None else key.limits.budgets
+        of_budgets = [budget.token_class for budget in budgets if budget.token_class]
         return {
             "models": listed + [model for model in current if model not in listed],
             "endpoints": [name for name in NAMED if name in endpoints],
-            "token_classes": list(dict.fromkeys([*classes, *(one.token_class for one in budgets if one.token_class)])),
-            "periods": PERIODS,
+            "token_classes": list(dict.fromkeys([*self._api_keys.token_classes, *of_budgets])),
+            "periods": PERIOD_WORDS,
             "requests_per_minute_max": self._api_keys.requests_per_minute_max,
         }
 

@@ -8,13 +8,12 @@ from starlette.routing import Route
 from tok0n.domain.history import LedgerEntry
 from tok0n.domain.ledger import STANDARD
 from tok0n.domain.token_classes import EMPTY
-from tok0n.web.dashboard.dashboard_context import DashboardContext, page_of
+from tok0n.web.dashboard.dashboard_context import DashboardContext, before_of, page_of
 from tok0n.web.rendering import csv
 from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
 
-_ENTRY_DIGITS_MAX = 18
 _COLUMNS = ("id", "created_at", "kind", "amount", "balance", "request_id", "reason")
 _CLASS_COLUMNS = ("token_class", "number")
 """More columns, if there is more than one token class."""
@@ -28,14 +27,13 @@ def statement_routes(context: PageContext, dashboard: DashboardContext) -> list[
         classes = dashboard.shown_classes(balances)
         token_class = _selected(page, classes)
         fetch = functools.partial(dashboard.history.entries, page.account_id, token_class=token_class)
-        before = page.query("before")
-        is_page = before.isascii() and before.isdecimal() and len(before) <= _ENTRY_DIGITS_MAX
-        page_rows = await page_of(fetch, before=int(before) if is_page else None)
+        before = before_of(page)
+        page_rows = await page_of(fetch, before=before)
         if classes:
             selected = [token_class] if token_class else classes
             posted = {selected_class: balances.get(selected_class, EMPTY).posted for selected_class in selected}
         else:
-            newest = await fetch(before=None, rows_max=1) if is_page else page_rows["rows"]
+            newest = await fetch(before=None, rows_max=1) if before is not None else page_rows["rows"]
             posted = {STANDARD: newest[0].posted_after if newest else 0}
         return page.render(
             "statement.html",

@@ -1,19 +1,16 @@
 """Alerts of budgets in SQL, behind the `BudgetNotices` port. `budget_period.notified` is the share already reported."""
 
 import functools
-from collections.abc import AsyncIterator
 from typing import Any
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.entry_ids import FinalEntries
 from tok0n.adapters.sql.ledger_functions import lock_budgets
+from tok0n.adapters.sql.new_entries import NewEntries
 from tok0n.adapters.sql.repositories.keys import budget_of
-from tok0n.adapters.sql.schema import account, api_key, budget_period, key_budget, ledger_entry
-from tok0n.adapters.sql.store import SqlStore, by_index
+from tok0n.adapters.sql.schema import account, api_key, budget_period, key_budget
+from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.budgets import SpentBudget
-
-ACCOUNTS_AT_ONCE = 1_000
 
 _PERIOD = budget_period.c
 _BUDGETS = (
@@ -29,54 +26,19 @@ class SqlBudgetNotices:
 
     def __init__(self, store: SqlStore) -> None:
         self._store = store
-        self._entries = FinalEntries()
-        self._checked_id: int | None = None
+        self._entries = NewEntries(store, account.c.id)
 
     async def claim_due(self, *, now_us: int, rows_max: int) -> list[SpentBudget]:
         """See `ports.BudgetNotices.claim_due`.
 
         The first call checks the current period of every budget, later ones those of accounts with new entries.
         """
-        await self._store.read(self._entries.look)
-        final_id = self._entries.final_id
-        due: list[SpentBudget] = []
-        async for account_ids in self._unchecked():
-            due += await self._store.read(functools.partial(_due_of, account_ids=account_ids, now_us=now_us))
-            if len(due) > rows_max:
-                break
-        else:
-            self._checked_id = final_id or None  # None: nothing is final yet
-        if not due:
-            return []
-        return await self._store.write(lambda tx: _claim(tx, due[:rows_max], now_us=now_us))
-
-    async def _unchecked(self) -> AsyncIterator[list[str]]:
-        """Yield the accounts whose keys may have spent since the last complete check, in pages."""
-        if self._checked_id is not None:
-            changed = sa.select(ledger_entry.c.account_id).where(ledger_entry.c.id > self._checked_id)
-            # With DISTINCT, SQLite would read the whole index by account.
-            account_ids = sorted(set(await self._store.read(lambda tx: _ids(tx, changed))))
-            for start in range(0, len(account_ids), ACCOUNTS_AT_ONCE):
-                yield account_ids[start : start + ACCOUNTS_AT_ONCE]
-            return
-        account_ids = [""]
-        while account_ids:
-            after = sa.select(account.c.id).where(account.c.id > account_ids[-1])
-            page = after.order_by(account.c.id).limit(ACCOUNTS_AT_ONCE)
-            account_ids = await self._store.read(functools.partial(_ids, query=page))
-            yield account_ids
-
-
-def _ids(tx: sa.Connection, query: sa.Select[tuple[str]]) -> list[str]:
-    by_index(tx)
-    return list(tx.scalars(query))
+        due = await self._entries.due(functools.partial(_due_of, now_us=now_us), rows_max=rows_max)
+        return await self._store.write(lambda tx: _claim(tx, due, now_us=now_us)) if due else []
 
 
 def _due_of(tx: sa.Connection, account_ids: list[str], *, now_us: int) -> list[SpentBudget]:
     """Return the budgets of the accounts that have reached a share that is not reported."""
-    if not account_ids:
-        return []
-    by_index(tx)
     due = []
     for row in tx.execute(_BUDGETS.where(api_key.c.account_id.in_(account_ids)).order_by(key_budget.c.id)).all():
         budget = budget_of(row)

@@ -28,6 +28,7 @@ from tok0n.domain.history import (
 )
 from tok0n.domain.key_edits import Activity
 from tok0n.domain.ledger import STANDARD, Balance, EntryKind, RequestStatus
+from tok0n.domain.token_classes import EMPTY
 
 
 class SqlHistory:
@@ -37,7 +38,7 @@ class SqlHistory:
         self._store = store
 
     async def balance(self, account_id: str, token_class: str = STANDARD) -> Balance:
-        return (await self.wallets(account_id)).get(token_class, Balance(posted=0, pending=0))
+        return (await self.wallets(account_id)).get(token_class, EMPTY)
 
     async def wallets(self, account_id: str) -> dict[str, Balance]:
         query = sa.select(wallet).where(wallet.c.account_id == account_id).order_by(wallet.c.token_class)

@@ -1,19 +1,15 @@
 """Low-balance alerts in SQL, behind the `Notices` port. They compare the standard tokens."""
 
-import functools
-from collections.abc import AsyncIterator
 from typing import Any
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.entry_ids import FinalEntries
 from tok0n.adapters.sql.ledger_functions import lock_wallets
-from tok0n.adapters.sql.schema import account, ledger_entry, low_balance_notice, wallet
+from tok0n.adapters.sql.new_entries import NewEntries
+from tok0n.adapters.sql.schema import account, low_balance_notice, wallet
 from tok0n.adapters.sql.store import SqlStore, by_index
 from tok0n.domain.ledger import STANDARD
 from tok0n.domain.users import LowBalance
-
-ACCOUNTS_AT_ONCE = 1_000
 
 _NOTICE = low_balance_notice.c
 
@@ -23,8 +19,7 @@ class SqlNotices:
 
     def __init__(self, store: SqlStore) -> None:
         self._store = store
-        self._entries = FinalEntries()
-        self._checked_id: int | None = None
+        self._entries = NewEntries(store, _NOTICE.account_id)
 
     async def threshold_tokens(self, account_id: str) -> int | None:
         """See `ports.Notices.threshold_tokens`."""
@@ -47,43 +42,12 @@ class SqlNotices:
 
     async def claim_due(self, *, rows_max: int) -> list[LowBalance]:
         """See `ports.Notices.claim_due`. The first call checks every alert, later ones accounts with new entries."""
-        await self._store.read(self._entries.look)
-        final_id = self._entries.final_id
-        due: list[str] = []
-        async for account_ids in self._unchecked():
-            due += await self._store.read(functools.partial(_due_among, account_ids=account_ids))
-            if len(due) > rows_max:
-                break
-        else:
-            self._checked_id = final_id or None  # None: nothing is final yet
-        if not due:
-            return []
-        return await self._store.write(lambda tx: _claim(tx, due[:rows_max]))
-
-    async def _unchecked(self) -> AsyncIterator[list[str]]:
-        """Yield the accounts that may have crossed their threshold since the last complete check, in pages."""
-        if self._checked_id is not None:
-            changed = sa.select(ledger_entry.c.account_id).where(ledger_entry.c.id > self._checked_id)
-            # With DISTINCT, SQLite would read the whole index by account.
-            account_ids = sorted(set(await self._store.read(lambda tx: _ids(tx, changed))))
-            for start in range(0, len(account_ids), ACCOUNTS_AT_ONCE):
-                yield account_ids[start : start + ACCOUNTS_AT_ONCE]
-            return
-        account_ids = [""]
-        while account_ids:
-            after = sa.select(_NOTICE.account_id).where(_NOTICE.account_id > account_ids[-1])
-            page = after.order_by(_NOTICE.account_id).limit(ACCOUNTS_AT_ONCE)
-            account_ids = await self._store.read(functools.partial(_ids, query=page))
-            yield account_ids
-
-
-def _ids(tx: sa.Connection, query: sa.Select[tuple[str]]) -> list[str]:
-    by_index(tx)
-    return list(tx.scalars(query))
+        due = await self._entries.due(_due_among, rows_max=rows_max)
+        return await self._store.write(lambda tx: _claim(tx, due)) if due else []
 
 
 def _due_among(tx: sa.Connection, account_ids: list[str]) -> list[str]:
-    return _ids(tx, _changed(sa.select(_NOTICE.account_id), account_ids)) if account_ids else []
+    return list(tx.scalars(_changed(sa.select(_NOTICE.account_id), account_ids)))
 
 
 def _claim(tx: sa.Connection, account_ids: list[str]) -> list[LowBalance]:

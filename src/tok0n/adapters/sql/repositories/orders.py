@@ -31,6 +31,7 @@ from tok0n.domain.orders import (
     plan_entries,
 )
 from tok0n.domain.packs import Pack
+from tok0n.domain.token_classes import EMPTY
 
 DEBT_COVERED = "covers tokens that were refunded or disputed after they were spent"
 
@@ -270,7 +271,7 @@ def _apply(tx: sa.Connection, order: Order, due: Applied, *, now_us: int) -> Non
     debt_tokens = tx.scalar(sa.select(debt.c.tokens).where(*of_debt)) or 0
     of_wallet = wallet.c.account_id == order.account_id, wallet.c.token_class == order.token_class
     row = tx.execute(sa.select(wallet.c.posted, wallet.c.pending).where(*of_wallet)).one_or_none()
-    balance = Balance(posted=0, pending=0) if row is None else Balance(posted=row.posted, pending=row.pending)
+    balance = EMPTY if row is None else Balance(posted=row.posted, pending=row.pending)
     plan = plan_entries(order.applied, due, balance=balance, debt=debt_tokens)
     for entry in plan.entries:
         append_entry(
