@@ -42,6 +42,19 @@ def tables(engine: Engine) -> list[str]:
     return _statements(_FOLDER / "schema.sql", **TYPES[engine])
 
 
+def statements_of(engine: Engine, table: str) -> list[str]:
+    """Return the statement that creates a table, and then those of its indexes."""
+    of_table = f"CREATE TABLE {table} (", f" ON {table} ("
+    return [statement for statement in tables(engine) if any(part in statement for part in of_table)]
+
+
+def execute(tx: sa.Connection, engine: Engine, statements: str) -> None:
+    """Execute statements that blank lines separate, with the engine's types in their placeholders."""
+    for statement in statements.strip().split("\n\n"):
+        if statement:
+            tx.exec_driver_sql(statement.format(**TYPES[engine]))
+
+
 def guards(engine: Engine) -> list[str]:
     """Return the statements that create the triggers."""
     return _statements(_FOLDER / ("sqlite" if engine == "sqlite" else "postgres") / "guards.sql")

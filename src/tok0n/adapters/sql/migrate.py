@@ -50,14 +50,17 @@ def upgrade(tx: sa.Connection) -> list[str]:
         return [HEAD]
     if before > HEAD:
         raise OperatorError(f"The database has schema {before} of a newer Tok0n version. Upgrade Tok0n first.")
-    from tok0n.adapters.sql.migrations import from_0102  # noqa: PLC0415  few starts need it
+    from tok0n.adapters.sql.migrations import from_0102, from_0103  # noqa: PLC0415  few starts need them
 
-    if before != "0102":
+    steps = {"0102": from_0102.upgrade, "0103": from_0103.upgrade}
+    if before not in steps:
         raise OperatorError(
-            f"The database has schema {before}. This version migrates only schema 0102."
-            " First run tok0n migrate with an older version that migrates to it."
+            f"The database has schema {before}. This version migrates only the schemas {' and '.join(steps)}."
+            " First run tok0n migrate with an older version that migrates to one of them."
         )
-    from_0102.upgrade(tx)
+    for revision, step in steps.items():
+        if revision >= before:
+            step(tx)
     tx.execute(sa.text("UPDATE alembic_version SET version_num = :head"), {"head": HEAD})
     return [f"{before} -> {HEAD}"]
 

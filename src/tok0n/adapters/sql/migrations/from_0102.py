@@ -136,10 +136,10 @@ def _upgrade_sqlite(tx: sa.Connection) -> None:
     for name in _OLD_SQLITE_GUARDS:
         tx.exec_driver_sql(f"DROP TRIGGER {name}")
     _create(tx, "sqlite", *_ADDED)
-    _execute(tx, "sqlite", _COMMON)
+    ddl.execute(tx, "sqlite", _COMMON)
     with _numbering(tx):
         for table, (columns, values) in _COPIED.items():
-            create, *indexes = _statements("sqlite", table)
+            create, *indexes = ddl.statements_of("sqlite", table)
             tx.exec_driver_sql(create.replace(f"TABLE {table} ", f"TABLE new_{table} ", 1))
             key = columns.split(",", 1)[0]
             tx.exec_driver_sql(_COPY.format(table=table, columns=columns, values=values, key=key))
@@ -187,8 +187,8 @@ def _upgrade_postgres(tx: sa.Connection) -> None:
     tx.exec_driver_sql("DROP FUNCTION tok0n_ledger_batch")
     tx.exec_driver_sql("DROP FUNCTION tok0n_refuse, tok0n_key_changed CASCADE")  # with all triggers
     _create(tx, "postgresql", *_ADDED)
-    _execute(tx, "postgresql", _COMMON)
-    _execute(tx, "postgresql", _POSTGRES)
+    ddl.execute(tx, "postgresql", _COMMON)
+    ddl.execute(tx, "postgresql", _POSTGRES)
     for guard in ddl.guards("postgresql"):
         if not guard.startswith("ALTER TABLE"):  # 0102 has no such foreign keys either.
             tx.exec_driver_sql(guard)
@@ -197,20 +197,8 @@ def _upgrade_postgres(tx: sa.Connection) -> None:
 
 def _create(tx: sa.Connection, engine: ddl.Engine, *tables: str) -> None:
     for table in tables:
-        for statement in _statements(engine, table):
+        for statement in ddl.statements_of(engine, table):
             tx.exec_driver_sql(statement)
-
-
-def _statements(engine: ddl.Engine, table: str) -> list[str]:
-    """Return the statement that creates a table, and then those of its indexes."""
-    of_table = f"CREATE TABLE {table} (", f" ON {table} ("
-    return [statement for statement in ddl.tables(engine) if any(part in statement for part in of_table)]
-
-
-def _execute(tx: sa.Connection, engine: ddl.Engine, statements: str) -> None:
-    """Execute statements that blank lines separate."""
-    for statement in statements.strip().split("\n\n"):
-        tx.exec_driver_sql(statement.format(**ddl.TYPES[engine]))
 
 
 def _failed(reason: str) -> OperatorError:

@@ -47,7 +47,7 @@ from tok0n.adapters.sql.schema.sign_in import (
     users,
 )
 
-HEAD = "0103"
+HEAD = "0104"
 """The schema version that this code needs. A test compares it with the newest migration."""
 
 __all__ = [

@@ -4,7 +4,7 @@ from alembic import op
 
 from tok0n.adapters.sql import ddl
 
-revision = "0103"
+revision = "0104"
 down_revision = None
 
 

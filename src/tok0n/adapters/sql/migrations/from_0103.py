@@ -1,0 +1,24 @@
+"""Migrate schema 0103 to 0104, inside the caller's transaction: new tables, and new columns of some others.
+
+`from_0102` creates several tables from `schema.sql`, so this step must not change those: `from_0102` names them.
+"""
+
+import sqlalchemy as sa
+
+from tok0n.adapters.sql import ddl
+
+_ADDED: tuple[str, ...] = ()
+"""The tables that 0104 adds, in the order in which they refer to each other."""
+
+_CHANGES = """
+"""
+"""The statements that change existing tables, in both engines. Blank lines separate them."""
+
+
+def upgrade(tx: sa.Connection) -> None:
+    """Migrate the database. Servers of 0103 can't use the new schema, but keep running until they are restarted."""
+    engine = ddl.engine_of(tx)
+    for table in _ADDED:
+        for statement in ddl.statements_of(engine, table):
+            tx.exec_driver_sql(statement)
+    ddl.execute(tx, engine, _CHANGES)
