@@ -2,7 +2,7 @@
 
 import pytest
 
-from tok0n.bootstrap.app import client_ip_of, client_key_of
+from tok0n.bootstrap.app import client_key_of, find_client_ip
 from tok0n.domain.client_ip import ClientAddresses, is_in
 from tok0n.http.message import Headers
 from tok0n.http.request import Address
@@ -40,7 +40,7 @@ def test_the_servers_bounds_count_the_same_clients_as_the_pages(address: Address
 def test_the_networks_of_keys_are_compared_with_the_whole_client_ip(
     address: Address, headers: Headers, client_ip: str
 ) -> None:
-    assert client_ip_of(ClientAddresses(["127.0.0.1"]))(address, headers) == client_ip
+    assert find_client_ip(ClientAddresses(["127.0.0.1"]), address, headers) == client_ip
 
 
 @pytest.mark.parametrize(

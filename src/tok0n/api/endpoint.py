@@ -13,7 +13,7 @@ from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.errors import InvalidRequest, Overloaded, Tok0nError
 from tok0n.domain.json_text import JsonText
 from tok0n.http.message import Headers, Response
-from tok0n.http.request import UNCOUNTED_BODY_BYTES, Address, Request, RequestAborted
+from tok0n.http.request import UNCOUNTED_BODY_BYTES, Request, RequestAborted
 from tok0n.http.request_ids import client_id_headers, client_request_id
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import RateState
@@ -28,8 +28,8 @@ DISCARDED_BYTES_MAX = 64 * 1024 * 1024
 DROPPED_BYTES_MAX = 1_024
 """The length of the header that names what was dropped. Clients choose these names, and can send many."""
 
-ClientIp = Callable[[Address, Headers], str]
-"""Returns the client IP of a request: from the other end of its connection, and its headers."""
+ClientIp = Callable[[Request], str]
+"""Returns the client IP of a request."""
 
 CLIENT_LEFT_STATUS = 499
 """The status in the log if the client closed the connection before its request was complete."""
@@ -65,7 +65,7 @@ class EndpointHandler:
         if request.is_overloaded or not self._pipeline.has_room():
             self._request_log.count_rejected()
             return self._error_response(Overloaded(queue="reservations"), call, request)
-        call.find_client_ip = functools.partial(self._client_ip, request.client_address, request.head.headers)
+        call.sender, call.client_ip_of = request, self._client_ip
         try:
             answer = await self._serve(call, request)
         except RequestAborted:
@@ -94,12 +94,13 @@ class EndpointHandler:
 
     def _headers(self, call: Call, request: Request) -> Headers:
         """Return the headers of every response that depend on the request or the endpoint."""
-        headers = client_id_headers(call.client_request_id)
+        headers = [] if call.client_request_id is None else client_id_headers(call.client_request_id)
         if self.request_id_header:
             headers.append((self.request_id_header, call.request_id.encode()))
         if call.dropped:
             headers.append((b"x-tok0n-dropped", ", ".join(call.dropped).encode()[:DROPPED_BYTES_MAX]))
-        headers += self._cors.headers(request.named.get(b"origin"))
+        if self._cors.is_on:
+            headers += self._cors.headers(request.named.get(b"origin"))
         return headers
 
     def _stream(self, request: Request, call: Call, answer: StreamedAnswer) -> Response:

@@ -272,10 +272,15 @@ def client_key_of(addresses: ClientAddresses) -> ClientKey:
 def client_ip_of(addresses: ClientAddresses) -> ClientIp:
     """Return the function that finds the client IP of a request."""
 
-    def client_ip(address: Address, headers: Headers) -> str:
-        return addresses.client("" if address is None else address[0], _forwarded(headers))
+    def client_ip(request: Request) -> str:
+        return find_client_ip(addresses, request.client_address, request.headers)
 
     return client_ip
+
+
+def find_client_ip(addresses: ClientAddresses, address: Address, headers: Headers) -> str:
+    """Return the client IP of a request: from the other end of its connection, and its headers."""
+    return addresses.client("" if address is None else address[0], _forwarded(headers))
 
 
 def _forwarded(headers: Headers) -> list[str]:

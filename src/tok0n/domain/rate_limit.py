@@ -64,6 +64,19 @@ class SlidingWindow:
         self._times.append(now)
         return self._first + len(self._times) - 1
 
+    def add_below(self, limit: int, now: float) -> int:
+        """Count an event at `now` unless `limit` events count already. Returns its number, or -1."""
+        times, start = self._times, self._start
+        # As `count`, in place for speed.
+        if start < len(times) and times[start] > now - WINDOW_SECONDS:
+            counted = len(times) - start - self._removed
+        else:
+            counted = self.count(now)
+        if counted >= limit:
+            return -1
+        times.append(now)
+        return self._first + len(times) - 1
+
     def take_back(self, number: int) -> None:
         """Stop counting an event. Does nothing if it has expired or is already taken back."""
         index = number - self._first

@@ -1,6 +1,7 @@
 """The facts about one request to an endpoint."""
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import structlog
@@ -16,7 +17,8 @@ log = structlog.get_logger()
 class Call(msgspec.Struct, kw_only=True):
     """The facts about one request, for its response headers and its log line.
 
-    `started_seconds` is on the monotonic clock. `find_client_ip` returns the client IP.
+    `started_seconds` is on the monotonic clock. `client_ip_of` returns the client IP of `sender`, whatever sent the
+    request. It is called only for keys with networks, so most requests don't pay for it.
 
     `Pipeline` sets `caller` and the fields below it as it learns them. Only it and `Relay` change them. Only streams
     have the last fields.
@@ -26,7 +28,8 @@ class Call(msgspec.Struct, kw_only=True):
     started_seconds: float
     endpoint: str
     client_request_id: str | None = None
-    find_client_ip: Callable[[], str] | None = None
+    sender: object = None
+    client_ip_of: Callable[[Any], str] | None = None
 
     caller: Caller | None = None
     rate: RateState | None = None
@@ -40,6 +43,11 @@ class Call(msgspec.Struct, kw_only=True):
     is_stream: bool = False
     first_event_ms: int | None = None
     client_left: bool = False
+
+    @property
+    def client_ip(self) -> str:
+        """The client IP, or an empty string if it is unknown."""
+        return "" if self.client_ip_of is None else self.client_ip_of(self.sender)
 
 
 def known_error(call: Call, raised: Exception) -> Tok0nError:

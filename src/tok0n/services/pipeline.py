@@ -123,7 +123,7 @@ class Pipeline:
     def check_access(self, endpoint: Endpoint, call: Call, caller: Caller) -> None:
         """Raise `KeyNotAllowed` unless the key may be used from the client's network and on the endpoint."""
         if caller.networks is not None:
-            caller.check_network("" if call.find_client_ip is None else call.find_client_ip())
+            caller.check_network(call.client_ip)
         caller.check_endpoint(endpoint.listed_name, endpoint.path)
 
     async def find_rate(self, call: Call) -> None:
@@ -181,7 +181,8 @@ class Pipeline:
         on_admitted: Callable[[], None] | None,
         on_stream: OnStream | None,
     ) -> Awaitable[Answer | StreamedAnswer]:
-        caller.check_model(request.model.id)
+        if caller.models is not None:
+            caller.check_model(request.model.id)
         call.model = request.model.id
         call.upstream = request.route.upstream
         call.dropped = request.dropped
@@ -224,7 +225,7 @@ class Pipeline:
                             call.reserved = new.tokens
                             if not admission.is_still_valid():
                                 raise LimiterUnavailable(detail=ADMISSION_EXPIRED)
-                            call.find_client_ip = None  # It holds the headers, and a stream can last for long.
+                            call.sender = call.client_ip_of = None  # A stream would keep the request in memory.
                             if relay is not None:
                                 return await relay.run(reservation)
                             return await self._call_upstream(endpoint, call, request, upstream, reservation)

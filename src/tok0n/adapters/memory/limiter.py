@@ -110,7 +110,7 @@ class MemoryLimiter:
         remaining = max(0, limit - window.count(now))
         return RateState(limit=limit, remaining=remaining, reset_seconds=window.seconds_until_empty(now))
 
-    def give_back(self, *, number: int, caller: Caller | None, dispatched: bool) -> None:
+    def give_back(self, number: int, caller: Caller | None, *, dispatched: bool) -> None:
         """Release the slots of an admission."""
         if not dispatched:
             self._global.take_back(number)
@@ -131,9 +131,10 @@ class MemoryLimiter:
 
     def _take_global(self, now: float) -> int:
         limit = self._limits.upstream_requests_per_minute
-        if self._global.count(now) >= limit:
+        number = self._global.add_below(limit, now)
+        if number < 0:
             _reject(Limit.GLOBAL, limit, self._global.seconds_until_room(now))
-        return self._global.add(now)
+        return number
 
 
 class _Admission:
@@ -175,9 +176,10 @@ class _Admission:
         return True  # This limiter loses no data while it runs.
 
     def release(self) -> None:
-        number, self._number = self._number, None
+        number = self._number
         if number is not None:
-            self._limiter.give_back(number=number, caller=self._caller, dispatched=self.dispatched)
+            self._number = None
+            self._limiter.give_back(number, self._caller, dispatched=self.dispatched)
 
 
 class _RateAdmission(_Admission):
