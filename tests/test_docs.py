@@ -23,7 +23,7 @@ from tok0n.domain.endpoints import ENDPOINTS
 from tok0n.domain.endpoints.chat_stream import KEEP_ALIVE, ChatStreamReader
 from tok0n.domain.endpoints.error_shapes import OPENAI_TYPES
 from tok0n.domain.errors import UpstreamFailed
-from tok0n.web.public.docs import WRITTEN_BASE_URL
+from tok0n.web.public.guide import WRITTEN_BASE_URL
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]

@@ -5,7 +5,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from tok0n.web.public.docs import GUIDE
+from tok0n.web.public.guide import GUIDE
 
 ROOT = Path(__file__).parent.parent
 

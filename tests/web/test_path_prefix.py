@@ -17,7 +17,7 @@ from support.scripted_upstream import ScriptedUpstream
 from support.users import PASSWORD, mail_settings
 from support.visitor import SAME_ORIGIN, Visitor
 from tok0n.settings.rules import OWN_SEGMENTS
-from tok0n.web.public.docs import GUIDE
+from tok0n.web.public.guide import GUIDE
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ from support.scripted_upstream import ScriptedUpstream
 from support.users import join, mail_settings
 from support.visitor import Visitor, text_of
 from tok0n.domain.endpoints.chat import CHAT
-from tok0n.web.public.docs import GUIDE, WRITTEN_URL, guide_of
+from tok0n.web.public.guide import GUIDE, WRITTEN_URL, guide_of
 
 pytestmark = pytest.mark.anyio
 

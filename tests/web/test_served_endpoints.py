@@ -21,7 +21,7 @@ from support.scripted_upstream import ScriptedUpstream
 from support.users import join, mail_settings
 from support.visitor import Visitor, text_of
 from tok0n.domain.endpoints import ENDPOINTS, NAMED
-from tok0n.web.public.docs import GUIDE, WRITTEN_BASE_URL, WRITTEN_MODEL, Page, read
+from tok0n.web.public.guide import GUIDE, WRITTEN_BASE_URL, WRITTEN_MODEL, Page, read
 from tok0n.web.rendering.snippets import make_snippets
 
 pytestmark = pytest.mark.anyio

@@ -27,6 +27,7 @@ from tok0n.web.dashboard.sign_in import sign_in_routes
 from tok0n.web.dashboard.statement import statement_routes
 from tok0n.web.dashboard.usage import usage_routes
 from tok0n.web.public.docs import docs_routes
+from tok0n.web.public.guide_values import ServerFacts
 from tok0n.web.public.landing import landing_routes
 from tok0n.web.public.well_known import well_known_routes
 from tok0n.web.rendering.assets import Assets
@@ -79,7 +80,7 @@ def make_pages(services: Services) -> Pages:
 
 def _public_routes(services: Services, context: PageContext) -> list[BaseRoute]:
     endpoints = served_endpoints(services.settings)
-    docs = docs_routes(context, catalogue=services.catalogue, endpoints=endpoints)
+    docs = docs_routes(context, catalogue=services.catalogue, endpoints=endpoints, facts=_facts_of(services))
     landing = landing_routes(
         context,
         catalogue=services.catalogue,
@@ -90,6 +91,35 @@ def _public_routes(services: Services, context: PageContext) -> list[BaseRoute]:
         sells=services.sell_packs is not None,
     )
     return [*landing, *docs, *well_known_routes(context), *sign_in_routes(context)]
+
+
+def _facts_of(services: Services) -> ServerFacts:
+    """Return the limits and features that the docs state."""
+    settings = services.settings
+    server, models, upstreams = settings.server, settings.models, settings.upstreams.values()
+    return ServerFacts(
+        limits=limits_of(settings),
+        body_bytes_max=server.max_body_bytes,
+        body_seconds=server.body_read_seconds,
+        buffered_bytes_max=server.buffered_bytes_max,
+        connections_per_client_max=server.connections_per_client_max,
+        streams_max=server.streams_max,
+        unread_bytes_max=server.unread_bytes_max,
+        stream_hold_seconds=server.stream_hold_seconds,
+        answer_bytes_max=[upstream.body_bytes_max for upstream in upstreams],
+        timeout_seconds=[upstream.timeout_seconds for upstream in upstreams],
+        stream_seconds=[upstream.stream_seconds for upstream in upstreams],
+        stream_idle_seconds=[upstream.stream_idle_seconds for upstream in upstreams],
+        tools_max=[model.tools_max for model in models.values()],
+        stop_sequences_max=[model.stop_sequences_max for model in models.values()],
+        registration=settings.accounts.registration,
+        sells=services.sell_packs is not None,
+        token_classes=services.token_classes,
+        continuous_models=[
+            name for name, model in models.items() if settings.upstreams[model.upstream].continuous_usage
+        ],
+        is_streaming=server.streaming,
+    )
 
 
 def _dashboard_routes(services: Services, context: PageContext, dashboard: DashboardContext) -> list[BaseRoute]:

@@ -11,7 +11,7 @@ from tok0n.domain.packs import Pack
 from tok0n.domain.rate_limit import Limits
 from tok0n.domain.token_classes import TokenClasses
 from tok0n.services.catalogue import Catalogue, ListedModel
-from tok0n.web.public.docs import guide_of
+from tok0n.web.public.guide import guide_of
 from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.pack_groups import packs_by_class
 from tok0n.web.rendering.page_context import PageContext
