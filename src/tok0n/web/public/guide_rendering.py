@@ -60,6 +60,7 @@ def render(text: str, prefix: str = "") -> RenderedPage:
                 contents.append(heading)
         elif token.type == "table_open":
             token.attrSet("tabindex", "0")
+            _label_cells(tokens, index)
         for child in token.children or ():
             if child.type == "link_open":
                 _set_target(child, prefix)
@@ -111,6 +112,23 @@ def _parse(text: str) -> "tuple[MarkdownIt, list[Token]]":
 def _heading(token: "Token", inline: "Token", anchors: _Anchors) -> Heading:
     text = _plain(inline)
     return Heading(level=int(token.tag[1:]), text=text, anchor=anchors.of(text))
+
+
+def _label_cells(tokens: Sequence["Token"], table: int) -> None:
+    """Give each cell the heading of its column, which a narrow window shows beside it."""
+    labels: list[str] = []
+    column = 0
+    for index in range(table, len(tokens)):
+        token = tokens[index]
+        if token.type == "table_close":
+            return
+        if token.type == "tr_open":
+            column = 0
+        elif token.type == "th_open":
+            labels.append(_plain(tokens[index + 1]))
+        elif token.type == "td_open":
+            token.attrSet("data-label", labels[column])
+            column += 1
 
 
 def _plain(inline: "Token") -> str:
