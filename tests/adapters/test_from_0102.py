@@ -95,6 +95,9 @@ def _migrated(old: Contents) -> Contents:
     for table in ("pack_order", "redeem_code", "debt"):
         new[table] = [row | standard for row in old[table]]
     new["activity"] = []
+    new["mail_link"] = [row | {"browser_digest": None} for row in old["mail_link"]]
+    for table in ("dismissed_hint", "welcome_grant", "welcome_day"):
+        new[table] = []
     new["alembic_version"] = [{"version_num": schema.HEAD}]
     return {table: sorted_rows(rows) for table, rows in new.items()}
 

@@ -13,8 +13,9 @@ from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.domain.errors import AlreadyExists, LimitReached, NotFound, OperatorError
 from tok0n.domain.users import LinkPurpose, Registration
+from tok0n.services.mailed_links import MAILS_MAX
 from tok0n.services.passwords import GUESSES_MIN
-from tok0n.services.sign_in import MAILS_MAX, SignIn
+from tok0n.services.sign_in import SignIn
 
 pytestmark = pytest.mark.anyio
 

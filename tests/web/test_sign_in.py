@@ -30,16 +30,19 @@ async def test_a_new_customer_signs_up_confirms_and_is_in(site: Running, visitor
     assert (await site.store.accounts.get(ADA)).balance.posted == 0
 
 
-async def test_a_link_confirms_nothing_without_the_password(visitor: Visitor, mailbox: Mailbox) -> None:
+async def test_a_link_confirms_nothing_in_another_browser_without_the_password(
+    site: Running, visitor: Visitor, mailbox: Mailbox
+) -> None:
     await visitor.post("/sign-up", {"email": ADA, "password": PASSWORD})
     link = await mailbox.take_link(ADA)
     secret = link.partition("link=")[2]
-    answer = await visitor.post("/verify", {"password": "not the password", "link": secret}, page=link)
-    assert (answer.status_code, "tok0n" in visitor.cookies) == (422, False)
-    answer = await visitor.post("/verify", {"password": PASSWORD, "link": secret}, page=link)
-    assert answer.headers["location"] == "/dashboard"
-    again = await visitor.post("/verify", {"password": PASSWORD, "link": secret}, page=link)
-    assert again.status_code == 410
+    async with Visitor(site.url) as elsewhere:
+        answer = await elsewhere.post("/verify", {"password": "not the password", "link": secret}, page=link)
+        assert (answer.status_code, "tok0n" in elsewhere.cookies) == (422, False)
+        answer = await elsewhere.post("/verify", {"password": PASSWORD, "link": secret}, page=link)
+        assert answer.headers["location"] == "/dashboard"
+        again = await elsewhere.post("/verify", {"password": PASSWORD, "link": secret}, page=link)
+        assert again.status_code == 410
 
 
 async def test_an_account_of_the_operator_becomes_that_of_whoever_reads_its_mail(

@@ -23,7 +23,7 @@ from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.packs import Pack
 from tok0n.domain.token_classes import TokenClasses
-from tok0n.domain.users import Registration
+from tok0n.domain.users import Registration, Welcome
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import Limiter
 from tok0n.ports.mail import Mailer
@@ -228,7 +228,16 @@ def _make_sign_in(settings: Settings, store: Store, clock: Clock, *, passwords: 
         clock=clock,
         url_of=url_maker(settings),
         registration=Registration(settings.accounts.registration),
+        welcome=_welcome(settings),
+        sends_email=bool(settings.mail.host),
     )
+
+
+def _welcome(settings: Settings) -> Welcome | None:
+    accounts = settings.accounts
+    if not accounts.welcome_tokens:
+        return None
+    return Welcome(tokens=accounts.welcome_tokens, grants_per_day=accounts.welcome_grants_per_day)
 
 
 def _make_profile(settings: Settings, store: Store, clock: Clock, *, passwords: Passwords, mailer: Mailer) -> Profile:

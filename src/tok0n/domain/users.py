@@ -62,6 +62,31 @@ _OPENED_BY = {
 }
 
 
+class Hint(StrEnum):
+    """A hint on the overview that a user can dismiss."""
+
+    CHECKLIST = "checklist"
+    TIME_ZONE = "time_zone"
+
+
+class SignUpLink(msgspec.Struct, frozen=True, kw_only=True):
+    """The link that confirms a sign-up, and the browser that signed up, which may use it without the password.
+
+    Both are the digests of secrets: one is in the link, one in the browser's cookie.
+    """
+
+    digest: bytes
+    browser_digest: bytes
+    expires_at_us: int
+
+
+class Welcome(msgspec.Struct, frozen=True, kw_only=True):
+    """The tokens of the standard class that a new account gets, at most `grants_per_day` times on a UTC day."""
+
+    tokens: int
+    grants_per_day: int
+
+
 class User(msgspec.Struct, frozen=True, kw_only=True):
     """A human who signs in. `account_id` is None until the email address is verified.
 

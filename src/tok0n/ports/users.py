@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from tok0n.domain.users import LinkPurpose, Passkey, Session, SessionRecord, User
+from tok0n.domain.users import UTC, Hint, LinkPurpose, Passkey, Session, SessionRecord, SignUpLink, User, Welcome
 
 
 class Users(Protocol):
@@ -21,10 +21,13 @@ class Users(Protocol):
     async def has_operator(self) -> bool:
         """Whether the operator has set up an account."""
 
-    async def register(self, *, email: str, password_hash: str, now_us: int) -> User:
+    async def register(
+        self, *, email: str, password_hash: str, now_us: int, link: SignUpLink | None = None, time_zone: str = UTC
+    ) -> User:
         """Create an unverified user, or set the password of an existing unverified one. Returns the user.
 
-        Doesn't change a verified user.
+        Stores the `link` that verifies the user in the same transaction, so a link always belongs to the password of
+        its sign-up. Doesn't change a verified user, and stores no link for one.
         """
 
     async def create_link(
@@ -51,14 +54,31 @@ class Users(Protocol):
     async def use_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> bool:
         """Consume a link. Returns False if it is invalid."""
 
-    async def verify(self, digest: bytes, *, now_us: int, may_open: bool) -> User | None:
+    async def verify(
+        self,
+        digest: bytes,
+        *,
+        now_us: int,
+        may_open: bool,
+        browser_digest: bytes | None = None,
+        welcome: Welcome | None = None,
+    ) -> User | None:
         """Consume a link, verify its user, and open the user's account. Returns None if the link is invalid.
 
-        Without `may_open`, the link of a user without an account is invalid.
+        Without `may_open`, the link of a user without an account is invalid. With a `browser_digest`, the link of
+        another browser is invalid, and isn't consumed. A new account gets the `welcome` tokens, unless its email
+        address has got some before or the day's limit is reached.
         """
 
     async def choose_password(
-        self, digest: bytes, *, purpose: LinkPurpose, password_hash: str, now_us: int, may_open: bool
+        self,
+        digest: bytes,
+        *,
+        purpose: LinkPurpose,
+        password_hash: str,
+        now_us: int,
+        may_open: bool,
+        welcome: Welcome | None = None,
     ) -> User | None:
         """Consume a link, set its user's password, and verify the user as `verify` does."""
 
@@ -79,6 +99,12 @@ class Users(Protocol):
 
     async def set_time_zone(self, *, user_id: str, time_zone: str) -> None:
         """Set the time zone in which pages show times to the user."""
+
+    async def dismiss(self, hint: Hint, *, user_id: str) -> None:
+        """Remember that the user has dismissed a hint."""
+
+    async def dismissed(self, user_id: str) -> set[Hint]:
+        """Return the hints that the user has dismissed."""
 
     async def set_totp(
         self, *, user_id: str, secret: str | None, step: int, recovery_codes: list[bytes], made_in: bytes

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tok0n.domain.attempts import AttemptKind
 from tok0n.domain.errors import AlreadyExists
-from tok0n.domain.users import LINK_LIFE_US, SECRET_BYTES, LinkPurpose, Session, digest
+from tok0n.domain.users import LINK_LIFE_US, SECRET_BYTES, UTC, LinkPurpose, Session, digest
 from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Attempts
 from tok0n.ports.mail import Mailer
@@ -29,6 +29,11 @@ NOT_ZONES = {"localtime", "Factory"}
 def time_zones() -> frozenset[str]:
     """Return the names of the time zones that a user can choose. The first call reads the time zone database."""
     return frozenset(zoneinfo.available_timezones() - NOT_ZONES)
+
+
+def known_time_zone(text: str) -> str:
+    """Return a time zone that a browser reports, or UTC if users can't choose it."""
+    return text if text in time_zones() else UTC
 
 
 class Profile:

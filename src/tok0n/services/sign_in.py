@@ -3,37 +3,25 @@
 The response, and the time it takes, never reveal whether an address has an account: a separate task sends the emails.
 """
 
-import asyncio
 import secrets
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import msgspec
-import structlog
 
 from tok0n.domain.attempts import AttemptKind
 from tok0n.domain.email import parse_email
 from tok0n.domain.errors import AlreadyExists, LimitReached, NotFound, OperatorError
-from tok0n.domain.users import (
-    INVITATION_LIFE_US,
-    LINK_LIFE_US,
-    SECRET_BYTES,
-    LinkPurpose,
-    Registration,
-    Session,
-    User,
-    digest,
-)
+from tok0n.domain.users import SECRET_BYTES, UTC, LinkPurpose, Registration, Session, User, Welcome, digest
 from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Attempts
 from tok0n.ports.mail import Mailer
 from tok0n.ports.users import Passwords, Sessions, Users
 from tok0n.services import mails
 from tok0n.services.attempts import AttemptLimiter, count_attempt
+from tok0n.services.mailed_links import MAILS_MAX, MailedLinks
 from tok0n.services.passwords import FormError, check_length, check_too_long, clean, hash_new, too_many
+from tok0n.services.profile import known_time_zone
 from tok0n.services.second_factor import SecondFactor
-
-log = structlog.get_logger()
 
 FAILURES_MAX = 10
 FAILURES_SECONDS = 900.0
@@ -43,8 +31,6 @@ FAILURES_PER_ADDRESS_MAX = 100
 CHOICES_MAX = 10
 """The most new passwords that one link can try in `FAILURES_SECONDS`, because each strength check is expensive."""
 
-MAILS_MAX = 5
-MAILS_SECONDS = 3_600.0
 SIGN_UPS_MAX = 30
 SIGN_UPS_SECONDS = 3_600.0
 RESETS_MAX = 30
@@ -53,14 +39,6 @@ AGENT_CHARACTERS_MAX = 200
 SECRET_CHARACTERS_MAX = 100
 FORGOTTEN_ROWS_MAX = 1_000
 NOT_OPEN = "You need an invitation to create an account. Contact support to get one."
-
-_PATHS = {
-    LinkPurpose.VERIFY: "/verify",
-    LinkPurpose.RESET: "/new-password",
-    LinkPurpose.INVITE: "/invitation",
-    LinkPurpose.EMAIL: "/new-address",
-    LinkPurpose.SET_UP: "/set-up",
-}
 
 
 class NewSession(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +49,13 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True):
 
     secret: str
     waits: bool
+
+
+class NewSignUp(msgspec.Struct, frozen=True, kw_only=True):
+    """A sign-up that awaits its emailed link. Its `secret` goes into the browser's cookie and nowhere else."""
+
+    email: str
+    secret: str
 
 
 class SignIn:
@@ -87,31 +72,35 @@ class SignIn:
         clock: Clock,
         url_of: Callable[[str], str],
         registration: Registration,
+        welcome: Welcome | None = None,
+        sends_email: bool = True,
     ) -> None:
         self._users = users
         self._sessions = sessions
         self._attempts = attempts
         self._passwords = passwords
-        self._mailer = mailer
         self._clock = clock
-        self._url_of = url_of
         self._registration = registration
+        self._welcome = welcome
+        self._sends_email = sends_email
+        self._links = MailedLinks(users, mailer, clock, url_of)
         self._second_factor = SecondFactor(users, clock)
         self._failures = AttemptLimiter(clock, attempts_max=FAILURES_MAX, seconds=FAILURES_SECONDS)
         self._by_address = AttemptLimiter(clock, attempts_max=FAILURES_PER_ADDRESS_MAX, seconds=FAILURES_SECONDS)
         self._choices = AttemptLimiter(clock, attempts_max=CHOICES_MAX, seconds=FAILURES_SECONDS)
-        self._mails = AttemptLimiter(clock, attempts_max=MAILS_MAX, seconds=MAILS_SECONDS)
         self._sign_ups = AttemptLimiter(clock, attempts_max=SIGN_UPS_MAX, seconds=SIGN_UPS_SECONDS)
         self._resets = AttemptLimiter(clock, attempts_max=RESETS_MAX, seconds=RESETS_SECONDS)
-        self._mail_tasks: set[asyncio.Task[None]] = set()
 
     @property
     def is_open(self) -> bool:
         """Whether users can sign up without an invitation."""
         return self._registration is Registration.OPEN
 
-    async def sign_up(self, *, email: str, password: str, address: str) -> str:
-        """Email a link that confirms the address, and return the address in its stored form. Raises `FormError`."""
+    async def sign_up(self, *, email: str, password: str, address: str, time_zone: str = "") -> NewSignUp:
+        """Email a link that confirms the address. The browser that signs up gets a secret. Raises `FormError`.
+
+        An unknown `time_zone` counts as UTC.
+        """
         if not self.is_open:
             raise FormError(NOT_OPEN, field="email")
         email = clean(email)
@@ -119,14 +108,42 @@ class SignIn:
         if seconds := self._sign_ups.try_count(address):
             raise too_many(seconds, field="email")
         password_hash = await hash_new(self._passwords, password, email=email)
-        self._in_background(self._register(email=email, password_hash=password_hash))
-        return email
+        secret = secrets.token_urlsafe(SECRET_BYTES)
+        registered = self._links.register(
+            email=email,
+            password_hash=password_hash,
+            browser_digest=digest(secret),
+            time_zone=known_time_zone(time_zone),
+        )
+        self._links.in_background(registered)
+        return NewSignUp(email=email, secret=secret)
+
+    async def is_valid(self, secret: str, purpose: LinkPurpose) -> bool:
+        """Whether an emailed link still works. Doesn't consume it."""
+        return await self._users.has_link(digest(secret), purpose=purpose, now_us=self._clock.now_us())
+
+    async def confirm(self, secret: str, *, browser_secret: str, agent: str) -> NewSession | None:
+        """Confirm an address in the browser whose sign-up created the link, and sign in.
+
+        None if the link is invalid or belongs to the sign-up of another browser, whose user has to enter the password.
+        """
+        if len(browser_secret) > SECRET_CHARACTERS_MAX:
+            return None
+        user = await self._users.verify(
+            digest(secret),
+            now_us=self._clock.now_us(),
+            may_open=self._registration.may_open(LinkPurpose.VERIFY),
+            browser_digest=digest(browser_secret),
+            welcome=self._welcome,
+        )
+        return None if user is None else await self.begin(user, agent=agent)
 
     async def verify(self, secret: str, *, password: str, agent: str) -> NewSession | None:
         """Confirm an address with its emailed link and the password, and sign in. None if the link is invalid.
 
-        The password is required because an attacker may have signed up with another person's address. If the link
-        alone were enough, its owner would open an account that the attacker can sign in to. Raises `FormError`.
+        Other browsers than that of the sign-up use this. The password is required because an attacker may have signed
+        up with another person's address. If the link alone were enough, its owner would open an account that the
+        attacker can sign in to. Raises `FormError`.
         """
         now_us = self._clock.now_us()
         user = await self._users.find_by_link(digest(secret), purpose=LinkPurpose.VERIFY, now_us=now_us)
@@ -139,7 +156,7 @@ class SignIn:
             raise FormError("Incorrect password. Try again, or sign up again.", field="password")
         await self._attempts.take_back(counted)
         may_open = self._registration.may_open(LinkPurpose.VERIFY)
-        user = await self._users.verify(digest(secret), now_us=now_us, may_open=may_open)
+        user = await self._users.verify(digest(secret), now_us=now_us, may_open=may_open, welcome=self._welcome)
         return None if user is None else await self.begin(user, agent=agent)
 
     async def sign_in(self, *, email: str, password: str, address: str, agent: str) -> NewSession:
@@ -162,8 +179,9 @@ class SignIn:
             raise FormError("This account is closed. Contact support for help.", field="email")
         if user.account_id is None:
             self._require_open(user, LinkPurpose.VERIFY, field="email")
-            await self._mail_link(user, LinkPurpose.VERIFY, mails.VERIFY)
-            raise FormError("Confirm your email first. We sent you a new link.", field="email")
+            await self._links.send(user, LinkPurpose.VERIFY, mails.VERIFY)
+            source = "We sent you a new link." if self._sends_email else "Contact support to get the link."
+            raise FormError(f"Confirm your email first. {source}", field="email")
         return await self.begin(user, agent=agent)
 
     async def submit_code(self, secret: str | None, *, code: str, agent: str) -> NewSession | None:
@@ -208,15 +226,15 @@ class SignIn:
         email = clean(email)
         if seconds := self._resets.try_count(address):
             raise too_many(seconds, field="email")
-        self._in_background(self._mail_reset(email))
+        self._links.in_background(self._mail_reset(email))
         return email
 
     async def choose_password(
-        self, secret: str, *, purpose: LinkPurpose, password: str, agent: str
+        self, secret: str, *, purpose: LinkPurpose, password: str, agent: str, time_zone: str = ""
     ) -> NewSession | None:
         """Set the password that the user chose through an emailed link, and sign in. None if the link is invalid.
 
-        Raises `FormError`.
+        An invited user also gets the `time_zone`. Raises `FormError`.
         """
         user = await self._users.find_by_link(digest(secret), purpose=purpose, now_us=self._clock.now_us())
         if user is None:
@@ -232,8 +250,13 @@ class SignIn:
             password_hash=password_hash,
             now_us=self._clock.now_us(),
             may_open=self._registration.may_open(purpose),
+            welcome=self._welcome,
         )
-        return None if user is None else await self.begin(user, agent=agent)
+        if user is None:
+            return None
+        if purpose is LinkPurpose.INVITE:
+            await self._set_time_zone(user, time_zone)
+        return await self.begin(user, agent=agent)
 
     async def invite(self, email: str) -> str:
         """Email an invitation, and return its link.
@@ -247,7 +270,7 @@ class SignIn:
         user = await self._users.register(email=email, password_hash="", now_us=self._clock.now_us())
         if user.account_id:
             raise AlreadyExists(f"{email} can already sign in and needs no invitation.")
-        link = await self._mail_link(user, LinkPurpose.INVITE, mails.INVITE)
+        link = await self._links.send(user, LinkPurpose.INVITE, mails.INVITE)
         if link is None:
             raise LimitReached(f"We sent {MAILS_MAX} emails to {email} in the last hour. Try again later.")
         return link
@@ -262,15 +285,17 @@ class SignIn:
         if user is None:
             raise NotFound(f"{email} can't sign in yet. Invite the user: tok0n accounts invite {email}")
         await self._users.forget_factors(user.id)
-        return await self._create_link(user.id, LinkPurpose.RESET)
+        return await self._links.create(user.id, LinkPurpose.RESET)
 
     async def set_up_link(self) -> str | None:
         """Return a link to set up the operator's account, for the console. None if the operator has an account."""
         if await self._users.has_operator():
             return None
-        return await self._create_link(None, LinkPurpose.SET_UP)
+        return await self._links.create(None, LinkPurpose.SET_UP)
 
-    async def set_up(self, secret: str, *, email: str, password: str, agent: str) -> NewSession | None:
+    async def set_up(
+        self, secret: str, *, email: str, password: str, agent: str, time_zone: str = ""
+    ) -> NewSession | None:
         """Create the operator's account, and sign in. None if the link is invalid. Raises `FormError`."""
         email = clean(email)
         link = digest(secret)
@@ -283,7 +308,10 @@ class SignIn:
         user = await self._users.set_up(
             digest(secret), email=email, password_hash=password_hash, now_us=self._clock.now_us()
         )
-        return None if user is None else await self.begin(user, agent=agent)
+        if user is None:
+            return None
+        await self._set_time_zone(user, time_zone)
+        return await self.begin(user, agent=agent)
 
     async def delete_expired(self) -> None:
         """Delete expired sessions, links, attempt counts and unconfirmed sign-ups."""
@@ -295,7 +323,7 @@ class SignIn:
 
     async def idle(self) -> None:
         """Wait until all background tasks have finished."""
-        await asyncio.gather(*self._mail_tasks)
+        await self._links.idle()
 
     async def begin(
         self, user: User, *, agent: str, two_factor_passed: bool = False, replaces: bytes | None = None
@@ -316,6 +344,11 @@ class SignIn:
         )
         return NewSession(secret=secret, waits=waits)
 
+    async def _set_time_zone(self, user: User, time_zone: str) -> None:
+        """Set the time zone that the browser of a new user reports, if it does."""
+        if (known := known_time_zone(time_zone)) != UTC:
+            await self._users.set_time_zone(user_id=user.id, time_zone=known)
+
     def _count_sign_in(self, *, address: str, email: str) -> None:
         """Count an attempt to sign in. Raises `FormError`. Synchronous, so that a burst can't exceed the limits."""
         pair = (address, email)
@@ -325,55 +358,14 @@ class SignIn:
             self._failures.take_back(pair)
             raise too_many(seconds, field="password")
 
-    async def _register(self, *, email: str, password_hash: str) -> None:
-        user = await self._users.register(email=email, password_hash=password_hash, now_us=self._clock.now_us())
-        if user.verified_at_us is None:
-            await self._mail_link(user, LinkPurpose.VERIFY, mails.VERIFY)
-        elif not self._mails.try_count(user.id):
-            urls = {"sign_in": self._url_of("/sign-in"), "reset": self._url_of("/reset-password")}
-            await mails.send(self._mailer, mails.ALREADY_REGISTERED, to=email, **urls)
-
     async def _mail_reset(self, email: str) -> None:
         user = await self._users.find(email)
         if user is None or user.closed_at_us is not None:
             return
         if user.account_id is not None or self._registration.may_open(LinkPurpose.RESET):
-            await self._mail_link(user, LinkPurpose.RESET, mails.RESET)
+            await self._links.send(user, LinkPurpose.RESET, mails.RESET)
 
     def _require_open(self, user: User, purpose: LinkPurpose, *, field: str) -> None:
         """Raise `FormError` if this link would open an account, and the registration mode doesn't allow that."""
         if user.account_id is None and not self._registration.may_open(purpose):
             raise FormError(NOT_OPEN, field=field)
-
-    async def _mail_link(self, user: User, purpose: LinkPurpose, mail: tuple[str, str]) -> str | None:
-        """Email a link and return its URL. None, and no email, if the user got too many emails recently."""
-        if self._mails.try_count(user.id):
-            log.warning("mail_throttled", user=user.id, purpose=purpose)
-            return None
-        url = await self._create_link(user.id, purpose)
-        await mails.send(self._mailer, mail, to=user.email, url=url)
-        return url
-
-    async def _create_link(self, user_id: str | None, purpose: LinkPurpose) -> str:
-        secret = secrets.token_urlsafe(SECRET_BYTES)
-        life_us = INVITATION_LIFE_US if purpose is LinkPurpose.INVITE else LINK_LIFE_US
-        await self._users.create_link(
-            user_id=user_id,
-            purpose=purpose,
-            digest=digest(secret),
-            expires_at_us=self._clock.now_us() + life_us,
-            email=None,
-        )
-        return self._url_of(f"{_PATHS[purpose]}?link={secret}")
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(_logged(work))
-        self._mail_tasks.add(task)
-        task.add_done_callback(self._mail_tasks.discard)
-
-
-async def _logged(work: Coroutine[Any, Any, None]) -> None:
-    try:
-        await work
-    except Exception:
-        log.exception("mail_failed")

@@ -283,12 +283,29 @@ CREATE TABLE mail_link (
     user_id {text} REFERENCES users (id),
     purpose TEXT NOT NULL,
     email TEXT,
-    expires_at_us {big} NOT NULL
+    expires_at_us {big} NOT NULL,
+    browser_digest {blob}
 ) {clustered};
 
 CREATE INDEX mail_link_user_id ON mail_link (user_id);
 
 CREATE INDEX mail_link_expiry ON mail_link (expires_at_us);
+
+CREATE TABLE dismissed_hint (
+    user_id {text} NOT NULL REFERENCES users (id),
+    hint {text} NOT NULL,
+    PRIMARY KEY (user_id, hint)
+) {clustered};
+
+CREATE TABLE welcome_grant (
+    email_digest {blob} NOT NULL PRIMARY KEY,
+    granted_at_us {big} NOT NULL
+) {clustered};
+
+CREATE TABLE welcome_day (
+    day {big} NOT NULL PRIMARY KEY,
+    grants {big} NOT NULL CHECK (grants > 0)
+) {clustered};
 
 CREATE TABLE low_balance_notice (
     account_id {text} NOT NULL PRIMARY KEY REFERENCES account (id),
@@ -341,6 +358,8 @@ CREATE TABLE redeem_code (
     reason TEXT NOT NULL,
     created_at_us {big} NOT NULL
 ) {clustered};
+
+CREATE INDEX redeem_code_usable ON redeem_code (expires_at_us) WHERE uses < uses_max;
 
 CREATE TABLE redemption (
     digest {blob} NOT NULL REFERENCES redeem_code (digest),

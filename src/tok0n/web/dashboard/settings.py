@@ -5,10 +5,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.errors import InvalidRequest
+from tok0n.domain.users import LinkPurpose
 from tok0n.services import second_factor
 from tok0n.services.passwords import FormError
 from tok0n.services.profile import time_zones
 from tok0n.web.dashboard.dashboard_context import DashboardContext
+from tok0n.web.dashboard.old_links import is_old, old_link
 from tok0n.web.dashboard.submissions import expired_form, form_error_of, submission_of, whole_number
 from tok0n.web.rendering.endpoints import GET_POST, page_route
 from tok0n.web.rendering.page_context import PageContext
@@ -110,11 +112,12 @@ class _SettingsPages:
 
     async def new_address(self, page: PageRequest) -> Response:
         if not page.is_post:
+            if await is_old(page, LinkPurpose.EMAIL):
+                return old_link(page, LinkPurpose.EMAIL)
             return page.render("new_address.html")
         email = await self._dashboard.profile.change_email(page.link, session=page.session)
         if email is None:
-            text = "It was already used, has expired, or is for an address that belongs to another account."
-            return page.message("This link no longer works", text, status=410)
+            return old_link(page, LinkPurpose.EMAIL)
         return page.message("Email changed", f"Sign in as {email} from now on.")
 
     async def _show(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:

@@ -7,6 +7,7 @@ from tok0n.domain.users import LinkPurpose
 from tok0n.services.passwords import FormError
 from tok0n.services.sign_in import NOT_OPEN
 from tok0n.web.dashboard.access import ACCESS
+from tok0n.web.dashboard.old_links import is_old, old_link
 from tok0n.web.rendering.endpoints import GET_POST, POST, Handler, page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
@@ -39,24 +40,38 @@ async def _sign_up(page: PageRequest) -> Response:
     if not page.is_post:
         return page.render("sign_up.html")
     try:
-        email = await page.context.sign_in.sign_up(
+        new = await page.context.sign_in.sign_up(
             email=page.form.get("email", ""),
             password=page.form.get("password", ""),
             address=page.limit_key,
+            time_zone=page.form.get("time_zone", ""),
         )
     except FormError as form_error:
         return page.render("sign_up.html", form_error=form_error)
-    return page.mailed(f"We sent a link to {email}. Open it within 24 hours to finish signing up.")
+    response = page.mailed(
+        f"We sent a link to {new.email}. Open it in this browser within 24 hours to finish signing up.",
+        unsent=f"Ask support for the link that confirms {new.email}. Open it in this browser within 24 hours.",
+    )
+    page.set_sign_up_cookie(response, new.secret)
+    return response
 
 
 async def _verify(page: PageRequest) -> Response:
     if not page.is_post:
+        if page.sign_up_cookie is not None and page.is_navigation:
+            confirmed = await page.context.sign_in.confirm(
+                page.link, browser_secret=page.sign_up_cookie, agent=page.agent
+            )
+            if confirmed is not None:
+                return page.sign_in(confirmed)
+        if await is_old(page, LinkPurpose.VERIFY):
+            return old_link(page, LinkPurpose.VERIFY)
         return page.render("verify.html")
     try:
         new = await page.context.sign_in.verify(page.link, password=page.form.get("password", ""), agent=page.agent)
     except FormError as form_error:
         return page.render("verify.html", form_error=form_error)
-    return _old_link(page) if new is None else page.sign_in(new)
+    return old_link(page, LinkPurpose.VERIFY) if new is None else page.sign_in(new)
 
 
 async def _sign_in(page: PageRequest) -> Response:
@@ -99,8 +114,10 @@ async def _reset_password(page: PageRequest) -> Response:
         email = await page.context.sign_in.request_reset(page.form.get("email", ""), address=page.limit_key)
     except FormError as form_error:
         return page.render("reset_password.html", form_error=form_error)
-    text = f"If {email} has an account, you'll get a link to choose a new password. It works for 24 hours."
-    return page.mailed(text)
+    return page.mailed(
+        f"If {email} has an account, you'll get a link to choose a new password. It works for 24 hours.",
+        unsent=f"If {email} has an account, support can give you a link to choose a new password.",
+    )
 
 
 def _password_chooser(purpose: LinkPurpose, *, title: str) -> Handler:
@@ -108,15 +125,21 @@ def _password_chooser(purpose: LinkPurpose, *, title: str) -> Handler:
 
     async def choose(page: PageRequest) -> Response:
         if not page.is_post:
+            if await is_old(page, purpose):
+                return old_link(page, purpose)
             return page.render("choose_password.html", title=title)
         try:
             new = await page.context.sign_in.choose_password(
-                page.link, purpose=purpose, password=page.form.get("password", ""), agent=page.agent
+                page.link,
+                purpose=purpose,
+                password=page.form.get("password", ""),
+                agent=page.agent,
+                time_zone=page.form.get("time_zone", ""),
             )
         except FormError as form_error:
             return page.render("choose_password.html", title=title, form_error=form_error)
         if new is None:
-            return _old_link(page)
+            return old_link(page, purpose)
         return page.sign_in(new, next_url=ACCESS if purpose is LinkPurpose.RESET else "/dashboard")
 
     return choose
@@ -124,6 +147,8 @@ def _password_chooser(purpose: LinkPurpose, *, title: str) -> Handler:
 
 async def _set_up(page: PageRequest) -> Response:
     if not page.is_post:
+        if await is_old(page, LinkPurpose.SET_UP):
+            return old_link(page, LinkPurpose.SET_UP)
         return page.render("set_up.html")
     try:
         new = await page.context.sign_in.set_up(
@@ -131,15 +156,8 @@ async def _set_up(page: PageRequest) -> Response:
             email=page.form.get("email", ""),
             password=page.form.get("password", ""),
             agent=page.agent,
+            time_zone=page.form.get("time_zone", ""),
         )
     except FormError as form_error:
         return page.render("set_up.html", form_error=form_error)
-    return _old_link(page) if new is None else page.sign_in(new)
-
-
-def _old_link(page: PageRequest) -> Response:
-    return page.message(
-        "This link no longer works",
-        "It was already used, has expired, or was replaced by a newer one. Sign in, or request a new link.",
-        status=410,
-    )
+    return old_link(page, LinkPurpose.SET_UP) if new is None else page.sign_in(new)

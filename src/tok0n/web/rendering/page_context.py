@@ -38,6 +38,7 @@ class PageContext:
         self.cookie_path = self.prefix or "/"
         self.session_cookie = self._cookie_name("tok0n")
         self.passkey_cookie = self._cookie_name("tok0n-passkey")
+        self.sign_up_cookie = self._cookie_name("tok0n-sign-up")
         self.client_addresses = ClientAddresses(trusted_proxies)
         self._templates = jinja2.Environment(
             loader=jinja2.PackageLoader("tok0n.web", "templates"),

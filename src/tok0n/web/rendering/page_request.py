@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from tok0n.domain.errors import AccountSuspended, CredentialsChanged, NotFound, Overloaded, Tok0nError
-from tok0n.domain.users import PASSKEY_LIFE_US, SESSION_LIFE_US, UTC, Session
+from tok0n.domain.users import LINK_LIFE_US, PASSKEY_LIFE_US, SESSION_LIFE_US, UTC, Session
 from tok0n.http.asgi import read_at_most
 from tok0n.services.sign_in import NewSession
 from tok0n.web.rendering import filters
@@ -83,6 +83,23 @@ class PageRequest:
     def set_passkey_cookie(self, response: Response, secret: str) -> None:
         """Set the cookie with the secret of a passkey challenge, which expires with the challenge."""
         self._set_cookie(response, self.context.passkey_cookie, secret, seconds=PASSKEY_LIFE_US // 1_000_000)
+
+    @property
+    def sign_up_cookie(self) -> str | None:
+        """The secret of this browser's latest sign-up, or None."""
+        return self.request.cookies.get(self.context.sign_up_cookie)
+
+    def set_sign_up_cookie(self, response: Response, secret: str) -> None:
+        """Set the cookie that lets this browser use the emailed link of its sign-up without the password."""
+        self._set_cookie(response, self.context.sign_up_cookie, secret, seconds=LINK_LIFE_US // 1_000_000)
+
+    @property
+    def is_navigation(self) -> bool:
+        """Whether a user opens this page in a tab, as opposed to a prefetch, an image or a HEAD request."""
+        headers = self.request.headers
+        is_prefetch = "sec-purpose" in headers or "purpose" in headers or "x-moz" in headers
+        is_document = headers.get("sec-fetch-dest", "document") == "document"
+        return self.request.method == "GET" and is_document and not is_prefetch
 
     @property
     def user(self) -> Session:
@@ -162,15 +179,15 @@ class PageRequest:
         }
         return Page(self.context, template, shared | context, status or (200 if error is None else 422))
 
-    def message(self, title: str, text: str, *, status: int = 200) -> Response:
-        """Return a page with only a title and a message."""
-        return self.render("message.html", status=status, title=title, text=text)
+    def message(self, title: str, text: str, *, status: int = 200, action: tuple[str, str] | None = None) -> Response:
+        """Return a page with only a title and a message. `action` is the path and the label of the next step."""
+        return self.render("message.html", status=status, title=title, text=text, action=action)
 
-    def mailed(self, text: str) -> Response:
-        """Return a page that says an email was sent. Without a mail server, it refers the user to support."""
-        if not self.context.has_mail:
-            text += " This server can't send email, so contact support to get the link."
-        return self.message("Check your email", text)
+    def mailed(self, sent: str, *, unsent: str) -> Response:
+        """Return a page that says that an email was sent, or `unsent` where no email can be sent."""
+        if self.context.has_mail:
+            return self.message("Check your email", sent)
+        return self.message("Contact support", f"{unsent} This service doesn't send email.")
 
     def error(self, status: int, message: str) -> Response:
         """Return the page of an HTTP error."""
@@ -209,17 +226,14 @@ class PageRequest:
         """Set the cookie of a new session, and redirect to the second factor or to `next_url`."""
         response = self.redirect(f"/second-factor?next={quote(next_url)}" if new.waits else next_url)
         self._set_cookie(response, self.context.session_cookie, new.secret, seconds=SESSION_LIFE_US // 1_000_000)
+        if self.sign_up_cookie is not None:
+            self._delete_cookie(response, self.context.sign_up_cookie)
         return response
 
     def sign_out(self) -> Response:
         """Delete the session cookie, and redirect to the landing page."""
         response = self.redirect("/")
-        response.delete_cookie(
-            self.context.session_cookie,
-            path=self.context.cookie_path,
-            secure=self.context.is_secure,
-            httponly=True,
-        )
+        self._delete_cookie(response, self.context.session_cookie)
         return response
 
     async def finish(self, response: Response, *, private: bool) -> Response:
@@ -228,7 +242,7 @@ class PageRequest:
             await response.render_body()
         response.headers.update(_HEADERS)
         response.headers["content-security-policy"] = _POLICY.format(form_target=self._form_target)
-        is_private = private or self.session is not None or self.is_post
+        is_private = private or self.session is not None or self.is_post or "set-cookie" in response.headers
         response.headers["cache-control"] = "no-store" if is_private else "no-cache"
         if not is_private:
             await self._compress(response)
@@ -264,6 +278,9 @@ class PageRequest:
         self.form = dict(fields)
         for name, value in fields:
             self.choices.setdefault(name, []).append(value)
+
+    def _delete_cookie(self, response: Response, name: str) -> None:
+        response.delete_cookie(name, path=self.context.cookie_path, secure=self.context.is_secure, httponly=True)
 
     def _set_cookie(self, response: Response, name: str, value: str, *, seconds: int) -> None:
         response.set_cookie(

@@ -7,10 +7,17 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql import ddl
 
-_ADDED: tuple[str, ...] = ()
+_ADDED: tuple[str, ...] = (
+    "dismissed_hint",
+    "welcome_grant",
+    "welcome_day",
+)
 """The tables that 0104 adds, in the order in which they refer to each other."""
 
 _CHANGES = """
+ALTER TABLE mail_link ADD COLUMN browser_digest {blob}
+
+CREATE INDEX redeem_code_usable ON redeem_code (expires_at_us) WHERE uses < uses_max
 """
 """The statements that change existing tables, in both engines. Blank lines separate them."""
 

@@ -13,11 +13,12 @@ from tok0n.adapters.sql.repositories.credentials import (
     require_session,
     user_of_row,
 )
-from tok0n.adapters.sql.schema import account, api_key, mail_link, passkey, recovery_code, users
+from tok0n.adapters.sql.repositories.welcome import grant_welcome
+from tok0n.adapters.sql.schema import account, api_key, dismissed_hint, mail_link, passkey, recovery_code, users
 from tok0n.adapters.sql.store import SqlStore, by_index, execute, lock_for
 from tok0n.domain import ids
 from tok0n.domain.errors import AlreadyExists, NotFound
-from tok0n.domain.users import LINK_LIFE_US, LinkPurpose, User
+from tok0n.domain.users import LINK_LIFE_US, UTC, Hint, LinkPurpose, SignUpLink, User, Welcome
 
 
 class SqlUsers:
@@ -42,15 +43,30 @@ class SqlUsers:
         """See `ports.Users.has_operator`."""
         return await self._store.read(_has_operator)
 
-    async def register(self, *, email: str, password_hash: str, now_us: int) -> User:
+    async def register(
+        self, *, email: str, password_hash: str, now_us: int, link: SignUpLink | None = None, time_zone: str = UTC
+    ) -> User:
         def fn(tx: sa.Connection) -> User:
             user = _lock_by_email(tx, email)
             if user is None:
-                return _insert(tx, email=email, password_hash=password_hash, now_us=now_us)
-            if user.verified_at_us is None:
+                user = _insert(tx, email=email, password_hash=password_hash, now_us=now_us, time_zone=time_zone)
+            elif user.verified_at_us is None:
                 # Anyone can sign up with any address, so a sign-up must not end the operator's invitation.
                 keep_links = (LinkPurpose.INVITE,)
-                return change_credentials(tx, user.id, keep_links=keep_links, password_hash=password_hash)
+                user = change_credentials(
+                    tx, user.id, keep_links=keep_links, password_hash=password_hash, time_zone=time_zone
+                )
+            else:
+                return user
+            if link is not None:
+                insert = sa.insert(mail_link).values(
+                    digest=link.digest,
+                    user_id=user.id,
+                    purpose=LinkPurpose.VERIFY,
+                    expires_at_us=link.expires_at_us,
+                    browser_digest=link.browser_digest,
+                )
+                tx.execute(insert)
             return user
 
         return await self._store.write(fn)
@@ -107,15 +123,41 @@ class SqlUsers:
 
         return await self._store.write(fn)
 
-    async def verify(self, digest: bytes, *, now_us: int, may_open: bool) -> User | None:
+    async def verify(
+        self,
+        digest: bytes,
+        *,
+        now_us: int,
+        may_open: bool,
+        browser_digest: bytes | None = None,
+        welcome: Welcome | None = None,
+    ) -> User | None:
+        """See `ports.Users.verify`."""
+
         def fn(tx: sa.Connection) -> User | None:
-            link = consume_link(tx, digest, purpose=LinkPurpose.VERIFY, now_us=now_us, may_open=may_open)
-            return None if link is None else _with_account(tx, change_credentials(tx, link.user_id), now_us=now_us)
+            link = consume_link(
+                tx,
+                digest,
+                purpose=LinkPurpose.VERIFY,
+                now_us=now_us,
+                may_open=may_open,
+                browser_digest=browser_digest,
+            )
+            if link is None:
+                return None
+            return _with_account(tx, change_credentials(tx, link.user_id), now_us=now_us, welcome=welcome)
 
         return await self._store.write(fn)
 
     async def choose_password(
-        self, digest: bytes, *, purpose: LinkPurpose, password_hash: str, now_us: int, may_open: bool
+        self,
+        digest: bytes,
+        *,
+        purpose: LinkPurpose,
+        password_hash: str,
+        now_us: int,
+        may_open: bool,
+        welcome: Welcome | None = None,
     ) -> User | None:
         """See `ports.Users.choose_password`."""
 
@@ -124,7 +166,7 @@ class SqlUsers:
             if link is None:
                 return None
             user = change_credentials(tx, link.user_id, password_hash=password_hash)
-            return _with_account(tx, user, now_us=now_us)
+            return _with_account(tx, user, now_us=now_us, welcome=welcome)
 
         return await self._store.write(fn)
 
@@ -173,6 +215,16 @@ class SqlUsers:
     async def set_time_zone(self, *, user_id: str, time_zone: str) -> None:
         """See `ports.Users.set_time_zone`."""
         await self._store.write(lambda tx: _update(tx, user_id, time_zone=time_zone))
+
+    async def dismiss(self, hint: Hint, *, user_id: str) -> None:
+        """See `ports.Users.dismiss`."""
+        values = {"user_id": user_id, "hint": hint}
+        await self._store.write(lambda tx: tx.execute(_DISMISS, values) and None)
+
+    async def dismissed(self, user_id: str) -> set[Hint]:
+        """See `ports.Users.dismissed`."""
+        query = sa.select(dismissed_hint.c.hint).where(dismissed_hint.c.user_id == user_id)
+        return await self._store.read(lambda tx: {Hint(hint) for hint in tx.scalars(query)})
 
     async def set_totp(
         self, *, user_id: str, secret: str | None, step: int, recovery_codes: list[bytes], made_in: bytes
@@ -243,6 +295,9 @@ class SqlUsers:
         await self._store.write(fn)
 
 
+_DISMISS = sa.text("INSERT INTO dismissed_hint (user_id, hint) VALUES (:user_id, :hint) ON CONFLICT DO NOTHING")
+
+
 def _has_operator(tx: sa.Connection) -> bool:
     return tx.scalar(sa.select(users.c.id).where(users.c.is_operator == 1).limit(1)) is not None
 
@@ -254,8 +309,9 @@ def _lock_by_email(tx: sa.Connection, email: str) -> User | None:
     return None if row is None else user_of_row(row)
 
 
-def _insert(tx: sa.Connection, *, email: str, password_hash: str, now_us: int) -> User:
+def _insert(tx: sa.Connection, *, email: str, password_hash: str, now_us: int, time_zone: str = UTC) -> User:
     values = {"id": ids.user_id(os.urandom(ids.RANDOM_BYTES)), "email": email, "password_hash": password_hash}
+    values["time_zone"] = time_zone
     row = tx.execute(sa.insert(users).values(**values, created_at_us=now_us).returning(users)).one()
     return user_of_row(row)
 
@@ -266,13 +322,23 @@ def _update(tx: sa.Connection, user_id: str, **changes: object) -> User:
     return user_of_row(row)
 
 
-def consume_link(tx: sa.Connection, digest: bytes, *, purpose: LinkPurpose, now_us: int, may_open: bool) -> Any:
+def consume_link(
+    tx: sa.Connection,
+    digest: bytes,
+    *,
+    purpose: LinkPurpose,
+    now_us: int,
+    may_open: bool,
+    browser_digest: bytes | None = None,
+) -> Any:
     """Delete a link. Returns its row (user_id, email, expires_at_us), or None if the link is invalid or expired.
 
     Locks the user's row first, as every change of credentials does. Without `may_open`, a link of a user without an
-    account is invalid.
+    account is invalid. So is the link of another browser, if `browser_digest` names one.
     """
     is_link = sa.and_(mail_link.c.digest == digest, mail_link.c.purpose == purpose)
+    if browser_digest is not None:
+        is_link = sa.and_(is_link, mail_link.c.browser_digest == browser_digest)
     link = tx.execute(sa.select(mail_link.c.user_id).where(is_link)).one_or_none()
     if link is None:
         return None
@@ -285,12 +351,17 @@ def consume_link(tx: sa.Connection, digest: bytes, *, purpose: LinkPurpose, now_
     return None if row is None or row.expires_at_us <= now_us else row
 
 
-def _with_account(tx: sa.Connection, user: User, *, now_us: int) -> User:
-    """Give a user with a verified address the account that the operator opened for the address, or a new one."""
+def _with_account(tx: sa.Connection, user: User, *, now_us: int, welcome: Welcome | None = None) -> User:
+    """Give a user with a verified address the account that the operator opened for the address, or a new one.
+
+    Only a new account gets the welcome tokens.
+    """
     if user.account_id is not None:
         return user
     lock_for(tx, f"account {user.email}")
     account_id = tx.scalar(sa.select(account.c.id).where(account.c.email == user.email))
     if account_id is None:
         account_id = insert_account(tx, email=user.email, now_us=now_us)
+        if welcome is not None:
+            grant_welcome(tx, welcome, account_id=account_id, email=user.email, now_us=now_us)
     return _update(tx, user.id, account_id=account_id, verified_at_us=now_us)

@@ -39,12 +39,15 @@ from tok0n.adapters.sql.schema.requests import (
 )
 from tok0n.adapters.sql.schema.sign_in import (
     attempt,
+    dismissed_hint,
     form_submission,
     mail_link,
     passkey,
     recovery_code,
     session,
     users,
+    welcome_day,
+    welcome_grant,
 )
 
 HEAD = "0104"
@@ -58,6 +61,7 @@ __all__ = [
     "attempt",
     "budget_period",
     "debt",
+    "dismissed_hint",
     "form_submission",
     "key_budget",
     "key_change",
@@ -84,4 +88,6 @@ __all__ = [
     "usage_rollup",
     "users",
     "wallet",
+    "welcome_day",
+    "welcome_grant",
 ]

@@ -84,6 +84,7 @@ redeem_code = Table(
     Column("expires_at_us", Big),
     Column("reason", Text, nullable=False),
     Column("created_at_us", Big, nullable=False),
+    Index("redeem_code_usable", "expires_at_us", sqlite_where=text("uses < uses_max")),
     **CLUSTERED,
 )
 

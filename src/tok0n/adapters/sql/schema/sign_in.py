@@ -69,11 +69,42 @@ mail_link = Table(
     Column("purpose", Text, nullable=False),
     Column("email", Text),
     Column("expires_at_us", Big, nullable=False),
+    Column("browser_digest", LargeBinary),
     Index("mail_link_user_id", "user_id"),
     Index("mail_link_expiry", "expires_at_us"),
     **CLUSTERED,
 )
-"""`email` is the new address, if the link confirms a change of address."""
+"""`email` is the new address, if the link confirms a change of address.
+
+`browser_digest` is the digest of the cookie that the sign-up set, if a sign-up created the link.
+"""
+
+dismissed_hint = Table(
+    "dismissed_hint",
+    metadata,
+    Column("user_id", Text, ForeignKey("users.id"), primary_key=True),
+    Column("hint", Text, primary_key=True),
+    **CLUSTERED,
+)
+"""The hints on the overview that a user has dismissed (`domain.users.Hint`)."""
+
+welcome_grant = Table(
+    "welcome_grant",
+    metadata,
+    Column("email_digest", LargeBinary, primary_key=True),
+    Column("granted_at_us", Big, nullable=False),
+    **CLUSTERED,
+)
+"""The email addresses that have got welcome tokens, as SHA-256 digests. Rows are never deleted."""
+
+welcome_day = Table(
+    "welcome_day",
+    metadata,
+    Column("day", Big, primary_key=True),
+    Column("grants", Big, nullable=False),
+    **CLUSTERED,
+)
+"""The number of grants of welcome tokens on each UTC day, which counts from the Unix epoch."""
 
 form_submission = Table(
     "form_submission",
