@@ -168,8 +168,9 @@ def test_an_account_without_tokens_is_told_to_buy_some() -> None:
         pending=0,
         largest_output_tokens=request.largest_output_tokens(0),
         limit_field=request.limit_field,
+        advice="Buy tokens: https://tok0n.example/dashboard/buy",
     )
-    assert "buy tokens" in error.message
+    assert error.message.endswith(" Buy tokens: https://tok0n.example/dashboard/buy")
 
 
 @pytest.mark.parametrize("body", [b'{"input_tokens": 0}', b'{ "input_tokens":5,"context_management":{"a":1.50}}'])

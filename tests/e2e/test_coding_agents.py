@@ -132,7 +132,7 @@ async def test_the_message_of_a_402_says_everything_by_itself(tmp_path: Path, pa
         assert (answer.status, answer.headers["x-should-retry"]) == (402, "false")
         assert "This request needs up to" in message
         assert "0 available" in message
-        assert message.endswith("buy tokens.")
+        assert message.endswith("Tokens on this service are granted, not sold. Contact support to get tokens.")
         assert upstream.requests == []
 
 

@@ -1,20 +1,29 @@
 """Alerts: valid thresholds, one email when the balance falls below one, and one for each share of a budget."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from support.fakes import FakeClock
-from support.ledgers import open_engine
+from support.ledgers import Opened, open_engine
 from tok0n.adapters.sql.repositories.notices import SqlNotices
+from tok0n.adapters.sql.repositories.usable_codes import SqlUsableCodes
 from tok0n.domain.budgets import KeyBudget, ResetPeriod, SpentBudget
 from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.ledger import Balance
 from tok0n.domain.token_classes import TokenClasses
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services.notices import BudgetAlerts, LowBalances
+from tok0n.services.token_sources import TokenSources
 
 pytestmark = pytest.mark.anyio
+
+BASE = "https://tok0n.example"
+
+
+def sources(db: Opened, *, sold: Sequence[str] = ()) -> TokenSources:
+    return TokenSources(SqlUsableCodes(db.store), FakeClock(), sold_classes=sold, url_of=BASE.__add__)
 
 
 class FakeBudgetNotices:
@@ -39,7 +48,7 @@ class FakeMailer:
 async def test_an_alert_has_a_valid_threshold_or_none_and_is_emailed_once(tmp_path: Path) -> None:
     async with open_engine("sqlite", tmp_path) as db:
         mailer = FakeMailer()
-        low_balances = LowBalances(SqlNotices(db.store), mailer, lambda path: f"https://tok0n.example{path}")
+        low_balances = LowBalances(SqlNotices(db.store), mailer, BASE.__add__, sources(db, sold=["standard"]))
         account_id = (await db.accounts.create(email="a@x", tokens=0, now_us=1)).id
         await db.accounts.grant(email="a@x", tokens=5, reason="r", now_us=1)
         await low_balances.set_threshold(account_id, 5)
@@ -54,7 +63,9 @@ async def test_an_alert_has_a_valid_threshold_or_none_and_is_emailed_once(tmp_pa
         for _ in range(2):
             await low_balances.notify()
         ((to, text),) = mailer.sent
-        assert (to, "https://tok0n.example/dashboard" in text) == ("a@x", True)
+        assert to == "a@x"
+        assert f"View your balance: {BASE}/dashboard\n" in text
+        assert f"Buy tokens: {BASE}/dashboard/buy\n" in text
         await low_balances.set_threshold(account_id, None)
         assert await low_balances.threshold_tokens(account_id) is None
 
@@ -71,7 +82,7 @@ async def test_an_alert_is_about_standard_tokens_and_says_so_if_there_are_others
 ) -> None:
     async with open_engine("sqlite", tmp_path) as db:
         mailer = FakeMailer()
-        low_balances = LowBalances(SqlNotices(db.store), mailer, lambda path: path, token_classes)
+        low_balances = LowBalances(SqlNotices(db.store), mailer, str, sources(db), token_classes)
         account_id = (await db.accounts.create(email="a@x", tokens=9, now_us=1)).id
         await db.accounts.grant(email="a@x", tokens=1, reason="r", now_us=1, token_class="premium")
         await low_balances.set_threshold(account_id, 5)
@@ -81,6 +92,7 @@ async def test_an_alert_is_about_standard_tokens_and_says_so_if_there_are_others
         await low_balances.notify()
         ((_, text),) = mailer.sent
         assert sentence in text
+        assert "Tokens on this service are granted, not sold." in text
 
 
 @pytest.mark.parametrize(("percent", "is_rejected"), [(80, False), (100, True)])

@@ -23,6 +23,7 @@ from support.limiters import make_limiter
 from support.models import make_model
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.sql.repositories.history import SqlHistory
+from tok0n.adapters.sql.repositories.usable_codes import SqlUsableCodes
 from tok0n.bootstrap.resources import Store, open_store
 from tok0n.bootstrap.serving import bind_for
 from tok0n.bootstrap.wiring import open_gateway
@@ -41,9 +42,11 @@ from tok0n.services.request_reader import RequestReader
 from tok0n.services.reservations import Reservations
 from tok0n.services.sign_in import SignIn
 from tok0n.services.streams import StreamLimits, Streams
+from tok0n.services.token_sources import TokenSources
 from tok0n.settings import Settings, load, model_of
 
 EMAIL = "a@example.com"
+BASE = "https://tok0n.example"
 MODEL = make_model("demo", upstream="fake", upstream_model="upstream-demo")
 SERVING = msgspec.structs.replace(MODEL, endpoints=tuple(case.name for case in BILLED))
 """The model of `in_process`, which serves every endpoint."""
@@ -112,6 +115,7 @@ async def in_process(
             caller_cache=CallerCache(db.callers, clock),
             reader=reader,
             token_classes=TokenClasses(),
+            token_sources=TokenSources(SqlUsableCodes(db.store), clock, sold_classes=(), url_of=BASE.__add__),
             history=SqlHistory(db.store),
             limiter=limiter,
             reservations=reservations,

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 GROWING = (
     *("request", "ledger_entry", "account", "wallet", "usage_hour"),
     *("api_key", "key_secret", "key_budget", "budget_period", "activity", "pack_order"),
-    *("users", "session", "mail_link", "form_submission", "attempt", "low_balance_notice"),
+    *("users", "session", "mail_link", "form_submission", "attempt", "low_balance_notice", "redeem_code"),
 )
 """The tables that no periodic statement may scan."""
 

@@ -64,6 +64,7 @@ def make_pages(services: Services) -> Pages:
         sessions=store.sessions,
         profile=services.profile,
         token_classes=services.token_classes,
+        token_sources=services.token_sources,
         catalogue=services.catalogue,
         clock=services.clock,
         forms=store.forms,

@@ -25,6 +25,7 @@ from tok0n.adapters.sql.repositories.notices import SqlNotices
 from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.adapters.sql.repositories.passkeys import SqlPasskeys
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
+from tok0n.adapters.sql.repositories.usable_codes import SqlUsableCodes
 from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.adapters.sql.sqlite.callers import SqliteCallers
 from tok0n.adapters.sql.sqlite.ledger import SqliteLedger
@@ -45,7 +46,7 @@ from tok0n.ports.forms import Attempts, Forms
 from tok0n.ports.ledger import Ledger
 from tok0n.ports.limiter import Limiter
 from tok0n.ports.mail import BudgetNotices, Mailer, Notices
-from tok0n.ports.orders import Orders
+from tok0n.ports.orders import Orders, UsableCodes
 from tok0n.ports.payments import Inbox, Payments
 from tok0n.ports.upstream import Upstream
 from tok0n.ports.users import Authenticator, Passkeys, Sessions, Users
@@ -71,6 +72,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     budget_notices: BudgetNotices
     passkeys: Passkeys
     orders: Orders
+    usable_codes: UsableCodes
     inbox: Inbox
     forms: Forms
     attempts: Attempts
@@ -107,6 +109,7 @@ def _store(database: SqlStore, ledger: Ledger, callers: Callers, *, lease: Lease
         budget_notices=SqlBudgetNotices(database),
         passkeys=SqlPasskeys(database),
         orders=SqlOrders(database),
+        usable_codes=SqlUsableCodes(database),
         inbox=SqlInbox(database),
         forms=SqlForms(database),
         attempts=SqlAttempts(database),

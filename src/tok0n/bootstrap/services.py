@@ -42,6 +42,7 @@ from tok0n.services.requests_in_progress import RequestsInProgress
 from tok0n.services.reservations import Reservations
 from tok0n.services.sign_in import SignIn
 from tok0n.services.streams import StreamLimits, Streams
+from tok0n.services.token_sources import TokenSources
 from tok0n.services.verify_models import VerifyModels
 from tok0n.settings import Settings
 
@@ -60,6 +61,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     limiter: Limiter
     token_classes: TokenClasses
+    token_sources: TokenSources
     catalogue: Catalogue
     api_keys: ApiKeys
     verify_models: VerifyModels
@@ -90,6 +92,7 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
         catalogue = make_catalogue(settings, store)
         await catalogue.refresh()
         caller_cache = CallerCache(store.callers, clock)
+        token_sources = _token_sources(settings, store, clock)
         reservations = Reservations(store.ledger, clock)
         streams = Streams(_stream_limits(settings), clock)
         with contextlib.closing(RequestReader(catalogue, is_streaming=settings.server.streaming)) as reader:
@@ -99,6 +102,7 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
                 clock=clock,
                 limiter=limiter,
                 token_classes=token_classes_of(settings),
+                token_sources=token_sources,
                 catalogue=catalogue,
                 api_keys=_make_api_keys(settings, store, catalogue, clock),
                 verify_models=_verification(settings, store, upstreams, limiter, clock),
@@ -109,6 +113,7 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
                     reader=reader,
                     history=store.history,
                     token_classes=token_classes_of(settings),
+                    token_sources=token_sources,
                     limiter=limiter,
                     reservations=reservations,
                     upstreams=upstreams,
@@ -120,10 +125,17 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
                 request_log=RequestLog(logs.configure(level=settings.logs.level, style=settings.logs.format)),
                 sign_in=_make_sign_in(settings, store, clock, passwords=passwords, mailer=mailer),
                 profile=_make_profile(settings, store, clock, passwords=passwords, mailer=mailer),
-                low_balances=LowBalances(store.notices, mailer, url_maker(settings), token_classes_of(settings)),
+                low_balances=LowBalances(
+                    store.notices, mailer, url_maker(settings), token_sources, token_classes_of(settings)
+                ),
                 budget_alerts=BudgetAlerts(store.budget_notices, mailer, clock, url_maker(settings)),
                 sell_packs=make_sell_packs(settings, store, clock, stripe_base=stripe_base),
             )
+
+
+def _token_sources(settings: Settings, store: Store, clock: Clock) -> TokenSources:
+    sold = {pack.token_class for pack in packs_of(settings).values()} if settings.payments is not None else set()
+    return TokenSources(store.usable_codes, clock, sold_classes=sold, url_of=url_maker(settings))
 
 
 def _stream_limits(settings: Settings) -> StreamLimits:

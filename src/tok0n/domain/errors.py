@@ -134,7 +134,7 @@ class InsufficientTokens(Tok0nError):
 
     `largest_output_tokens` is the largest output limit that the balance covers, or 0 if it covers none. `limit_field`
     is the field that limits the output; empty if the endpoint has none. `token_class` is the class of the tokens, or
-    None if there is only one.
+    None if there is only one. `advice` says how to get tokens. The ledger knows only the first three figures.
     """
 
     code = "insufficient_tokens"
@@ -148,6 +148,7 @@ class InsufficientTokens(Tok0nError):
         largest_output_tokens: int,
         limit_field: str = "max_completion_tokens",
         token_class: str | None = None,
+        advice: str = "",
     ) -> None:
         self.required = required
         self.posted = posted
@@ -155,15 +156,15 @@ class InsufficientTokens(Tok0nError):
         self.available = posted - pending
         self.largest_output_tokens = largest_output_tokens
         if not limit_field:
-            advice = "Send less input"
+            consequence = ". Send less input."
         elif largest_output_tokens:
-            advice = f"Lower {limit_field} to {largest_output_tokens} or less"
+            consequence = f". Lower {limit_field} to {largest_output_tokens} or less."
         else:
-            advice = f"No {limit_field} fits: shorten the messages"
+            consequence = f", so no {limit_field} fits."
         of_class = "" if token_class is None else f" of the class {token_class}"
         super().__init__(
             f"This request needs up to {required} tokens{of_class}. Your account has {self.available} available and"
-            f" {pending} reserved by requests in progress. {advice}, or buy tokens{of_class}."
+            f" {pending} reserved by requests in progress{consequence}{advice and ' '}{advice}"
         )
 
     @property

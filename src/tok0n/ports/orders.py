@@ -9,6 +9,13 @@ from tok0n.domain.orders import OpenedOrder, Order, Payment, Redeemed
 from tok0n.domain.packs import Pack
 
 
+class UsableCodes(Protocol):
+    """The redeem codes that can still be used."""
+
+    async def exist(self, *, now_us: int) -> bool:
+        """Whether a code has uses left and hasn't expired."""
+
+
 class Orders(Protocol):
     """Purchases of packs, the facts about their payments, their ledger entries, and redeem codes."""
 

@@ -68,6 +68,7 @@ LOW_BALANCE = (
     "Your balance is low",
     """Your balance{of_class} is {posted:,} tokens. That's below your alert threshold of {threshold:,} tokens.
 
+{advice}
 View your balance: {overview}
 """,
 )

@@ -9,6 +9,7 @@ from tok0n.ports.clock import Clock
 from tok0n.ports.mail import BudgetNotices, Mailer, Notices
 from tok0n.services import mails
 from tok0n.services.checks import check_optional_count
+from tok0n.services.token_sources import TokenSources
 
 ROWS_MAX = 100
 
@@ -23,11 +24,13 @@ class LowBalances:
         notices: Notices,
         mailer: Mailer,
         url_of: Callable[[str], str],
+        token_sources: TokenSources,
         token_classes: TokenClasses = _ONLY_STANDARD,
     ) -> None:
         self._notices = notices
         self._mailer = mailer
         self._url_of = url_of
+        self._token_sources = token_sources
         self._of_class = f" of {token_classes.title(STANDARD)}" if token_classes.are_several() else ""
 
     async def threshold_tokens(self, account_id: str) -> int | None:
@@ -49,9 +52,11 @@ class LowBalances:
         crash can lose an email but never sends it twice.
         """
         overview = self._url_of("/dashboard")
-        for low in await self._notices.claim_due(rows_max=ROWS_MAX):
+        due = await self._notices.claim_due(rows_max=ROWS_MAX)
+        advice = await self._token_sources.advice(STANDARD, is_named=bool(self._of_class)) if due else ""
+        for low in due:
             fields = {"posted": low.posted, "threshold": low.threshold_tokens, "overview": overview}
-            fields["of_class"] = self._of_class
+            fields |= {"of_class": self._of_class, "advice": advice}
             await mails.send(self._mailer, mails.LOW_BALANCE, to=low.email, **fields)
 
 

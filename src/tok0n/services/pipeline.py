@@ -27,7 +27,7 @@ from tok0n.domain.errors import (
     Tok0nError,
 )
 from tok0n.domain.json_text import JsonText
-from tok0n.domain.ledger import Balance, NewReservation
+from tok0n.domain.ledger import NewReservation
 from tok0n.domain.metered_request import MeteredRequest
 from tok0n.domain.token_classes import EMPTY, TokenClasses
 from tok0n.ports.accounts import History
@@ -40,6 +40,7 @@ from tok0n.services.relay import Relay, StreamedAnswer
 from tok0n.services.request_reader import LARGE_BODY_BYTES, RequestReader
 from tok0n.services.reservations import Reservation, Reservations
 from tok0n.services.streams import Streams
+from tok0n.services.token_sources import TokenSources
 
 RANDOM_POOL_IDS = 256
 """How many request ids share one system call for random bytes."""
@@ -71,6 +72,7 @@ class Pipeline:
         reader: RequestReader,
         history: History,
         token_classes: TokenClasses,
+        token_sources: TokenSources,
         limiter: Limiter,
         reservations: Reservations,
         upstreams: Mapping[str, Upstream],
@@ -83,6 +85,7 @@ class Pipeline:
         self._reader = reader
         self._history = history
         self._token_classes = token_classes
+        self._token_sources = token_sources
         self._limiter = limiter
         self._reservations = reservations
         self._upstreams = upstreams
@@ -268,26 +271,23 @@ class Pipeline:
         Raises `InsufficientTokens` or `Overloaded`.
         """
         wallets = await self._history.wallets(caller.account_id)
-        token_class = request.model.token_class if self._token_classes.are_several(wallets) else None
-        _check_funds(request, wallets.get(request.model.token_class, EMPTY), token_class)
+        balance = wallets.get(request.model.token_class, EMPTY)
+        if balance.available < request.bound:
+            raise await self._insufficient(
+                request,
+                InsufficientTokens(
+                    required=request.bound, posted=balance.posted, pending=balance.pending, largest_output_tokens=0
+                ),
+                is_class_named=self._token_classes.are_several(wallets),
+            )
         return await self._reader.exact(request)
 
     async def _explained(
         self, error: InsufficientTokens | KeyBudgetSpent, request: MeteredRequest, caller: Caller, *, now_us: int
     ) -> Tok0nError:
-        """Add what the ledger doesn't know: the budget, or the largest output limit that the account can pay for.
-
-        Names the token class if there are several.
-        """
+        """Add what the ledger doesn't know: the budget, or what the customer can do."""
         if isinstance(error, InsufficientTokens):
-            return InsufficientTokens(
-                required=error.required,
-                posted=error.posted,
-                pending=error.pending,
-                largest_output_tokens=request.largest_output_tokens(error.available),
-                limit_field=request.limit_field,
-                token_class=await self._class_to_name(caller, request),
-            )
+            return await self._insufficient(request, error, is_class_named=await self._is_class_named(caller))
         budget = next(budget for budget in caller.budgets if budget.id == error.budget_id)
         return KeyBudgetSpent(
             left=error.left,
@@ -297,13 +297,30 @@ class Pipeline:
             resets=budget.resets(now_us),
         )
 
-    async def _class_to_name(self, caller: Caller, request: MeteredRequest) -> str | None:
-        """Return the token class that a 402 names, or None if the settings and the account have only one."""
+    async def _insufficient(
+        self, request: MeteredRequest, error: InsufficientTokens, *, is_class_named: bool
+    ) -> InsufficientTokens:
+        """Add the largest output limit that the account can pay for, how to get tokens, and perhaps their class."""
+        token_class, advice = request.model.token_class, ""
+        with contextlib.suppress(Tok0nError):  # The 402 is right without advice.
+            advice = await self._token_sources.advice(token_class, is_named=is_class_named)
+        return InsufficientTokens(
+            required=error.required,
+            posted=error.posted,
+            pending=error.pending,
+            largest_output_tokens=request.largest_output_tokens(error.available),
+            limit_field=request.limit_field,
+            token_class=token_class if is_class_named else None,
+            advice=advice,
+        )
+
+    async def _is_class_named(self, caller: Caller) -> bool:
+        """Whether a 402 names the token class, because the settings or the account have several."""
         wallets: Collection[str] = ()
         if not self._token_classes.are_several():
             with contextlib.suppress(Tok0nError):  # The 402 is right without the name.
                 wallets = await self._history.wallets(caller.account_id)
-        return request.model.token_class if self._token_classes.are_several(wallets) else None
+        return self._token_classes.are_several(wallets)
 
     async def _call_upstream(
         self, endpoint: Endpoint, call: Call, request: MeteredRequest, upstream: Upstream, reservation: Reservation
@@ -366,16 +383,3 @@ def _random_pool() -> list[bytes]:
     """Return the random bytes of the next ids. A system call for each id would release the interpreter's lock."""
     pool = os.urandom(RANDOM_POOL_IDS * ids.RANDOM_BYTES)
     return [pool[start : start + ids.RANDOM_BYTES] for start in range(0, len(pool), ids.RANDOM_BYTES)]
-
-
-def _check_funds(request: MeteredRequest, balance: Balance, token_class: str | None) -> None:
-    """Raise `InsufficientTokens` if the account can't pay for the smallest bound that the request can have."""
-    if balance.available < request.bound:
-        raise InsufficientTokens(
-            required=request.bound,
-            posted=balance.posted,
-            pending=balance.pending,
-            largest_output_tokens=request.largest_output_tokens(balance.available),
-            limit_field=request.limit_field,
-            token_class=token_class,
-        )

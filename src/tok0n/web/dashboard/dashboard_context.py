@@ -16,6 +16,7 @@ from tok0n.services.catalogue import Catalogue
 from tok0n.services.forms import SubmitOnce
 from tok0n.services.notices import LowBalances
 from tok0n.services.profile import Profile
+from tok0n.services.token_sources import TokenSources
 from tok0n.web.rendering.page_request import PageRequest
 
 ROWS_A_PAGE = 50
@@ -33,6 +34,7 @@ class DashboardContext(msgspec.Struct, frozen=True, kw_only=True):
     sessions: Sessions
     profile: Profile
     token_classes: TokenClasses
+    token_sources: TokenSources
     catalogue: Catalogue
     clock: Clock
     forms: Forms
