@@ -94,6 +94,8 @@ def _migrated(old: Contents) -> Contents:
     ]
     for table in ("pack_order", "redeem_code", "debt"):
         new[table] = [row | standard for row in old[table]]
+    added = {"quantity": 1, "billing": None, "tax_cents": None, "decline_code": None}
+    new["pack_order"] = [row | added for row in new["pack_order"]]
     new["activity"] = []
     new["mail_link"] = [row | {"browser_digest": None} for row in old["mail_link"]]
     for table in ("dismissed_hint", "welcome_grant", "welcome_day"):

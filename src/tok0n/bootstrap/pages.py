@@ -66,6 +66,7 @@ def make_pages(services: Services) -> Pages:
         token_classes=services.token_classes,
         token_sources=services.token_sources,
         catalogue=services.catalogue,
+        costs=services.costs,
         clock=services.clock,
         forms=store.forms,
     )

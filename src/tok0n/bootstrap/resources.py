@@ -20,6 +20,7 @@ from tok0n.adapters.sql.repositories.daily_use import SqlDailyUse
 from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.inbox import SqlInbox
+from tok0n.adapters.sql.repositories.lots import SqlLots
 from tok0n.adapters.sql.repositories.models import SqlModels
 from tok0n.adapters.sql.repositories.notices import SqlNotices
 from tok0n.adapters.sql.repositories.orders import SqlOrders
@@ -45,6 +46,7 @@ from tok0n.ports.database import Lease
 from tok0n.ports.forms import Attempts, Forms
 from tok0n.ports.ledger import Ledger
 from tok0n.ports.limiter import Limiter
+from tok0n.ports.lots import Lots
 from tok0n.ports.mail import BudgetNotices, Mailer, Notices
 from tok0n.ports.orders import Orders, UsableCodes
 from tok0n.ports.payments import Inbox, Payments
@@ -73,6 +75,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     passkeys: Passkeys
     orders: Orders
     usable_codes: UsableCodes
+    lots: Lots
     inbox: Inbox
     forms: Forms
     attempts: Attempts
@@ -110,6 +113,7 @@ def _store(database: SqlStore, ledger: Ledger, callers: Callers, *, lease: Lease
         passkeys=SqlPasskeys(database),
         orders=SqlOrders(database),
         usable_codes=SqlUsableCodes(database),
+        lots=SqlLots(database),
         inbox=SqlInbox(database),
         forms=SqlForms(database),
         attempts=SqlAttempts(database),

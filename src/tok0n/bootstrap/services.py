@@ -32,6 +32,7 @@ from tok0n.ports.users import Passwords
 from tok0n.services.api_keys import ApiKeys
 from tok0n.services.caller_cache import CallerCache
 from tok0n.services.catalogue import Catalogue
+from tok0n.services.costs import Costs
 from tok0n.services.notices import BudgetAlerts, LowBalances
 from tok0n.services.payments import SellPacks
 from tok0n.services.pipeline import Pipeline
@@ -75,6 +76,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     profile: Profile
     low_balances: LowBalances
     budget_alerts: BudgetAlerts
+    costs: Costs
     sell_packs: SellPacks | None
 
 
@@ -129,6 +131,7 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
                     store.notices, mailer, url_maker(settings), token_sources, token_classes_of(settings)
                 ),
                 budget_alerts=BudgetAlerts(store.budget_notices, mailer, clock, url_maker(settings)),
+                costs=Costs(store.lots, clock),
                 sell_packs=make_sell_packs(settings, store, clock, stripe_base=stripe_base),
             )
 

@@ -129,6 +129,11 @@ def periods_at(budgets: tuple[KeyBudget, ...], token_class: str, now_us: int) ->
     )
 
 
+def period_start_us(period: ResetPeriod, time_zone: str, now_us: int) -> int:
+    """Return when the current period began in a time zone."""
+    return _bounds(period, time_zone, now_us)[0]
+
+
 def _bounds(period: ResetPeriod, time_zone: str, now_us: int) -> tuple[int, int | None]:
     if period is ResetPeriod.TOTAL:
         return 0, None

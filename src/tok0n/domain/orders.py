@@ -31,6 +31,11 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:-]{1,255}\Z")]
 """An id of the provider's or ours, without control characters and short enough to store."""
 
 
+def cents_without_tax(paid_cents: int, *, tax_cents: int | None, price_cents: int) -> int:
+    """Return the part of a payment that bought tokens. Without a reported tax, it is at most the price."""
+    return min(paid_cents, price_cents) if tax_cents is None else max(0, paid_cents - tax_cents)
+
+
 class DisputeStatus(StrEnum):
     """The status of a dispute. A decided dispute never reopens."""
 

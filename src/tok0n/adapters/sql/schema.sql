@@ -150,6 +150,10 @@ CREATE TABLE pack_order (
     purchase_applied {big} NOT NULL DEFAULT 0,
     refund_applied {big} NOT NULL DEFAULT 0,
     dispute_applied {big} NOT NULL DEFAULT 0,
+    quantity {big} NOT NULL DEFAULT 1,
+    billing TEXT,
+    tax_cents {big},
+    decline_code TEXT,
     CONSTRAINT an_order_is_credited_once CHECK (purchase_applied IN (0, tokens)),
     CONSTRAINT no_more_is_taken_than_was_given CHECK (
         refund_applied >= 0 AND dispute_applied >= 0 AND refund_applied + dispute_applied <= purchase_applied
@@ -179,6 +183,8 @@ CREATE TABLE ledger_entry (
 CREATE INDEX ledger_entry_account ON ledger_entry (account_id, id);
 
 CREATE INDEX ledger_entry_order ON ledger_entry (order_id) WHERE order_id IS NOT NULL;
+
+CREATE INDEX ledger_entry_change ON ledger_entry (account_id, token_class, number) WHERE kind <> 'usage';
 
 CREATE UNIQUE INDEX ledger_entry_reversal ON ledger_entry (reverses_request_id) WHERE reverses_request_id IS NOT NULL;
 

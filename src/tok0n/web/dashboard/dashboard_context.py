@@ -13,6 +13,7 @@ from tok0n.ports.forms import Forms
 from tok0n.ports.users import Sessions, Users
 from tok0n.services.api_keys import ApiKeys
 from tok0n.services.catalogue import Catalogue
+from tok0n.services.costs import Costs
 from tok0n.services.forms import SubmitOnce
 from tok0n.services.notices import LowBalances
 from tok0n.services.profile import Profile
@@ -36,6 +37,7 @@ class DashboardContext(msgspec.Struct, frozen=True, kw_only=True):
     token_classes: TokenClasses
     token_sources: TokenSources
     catalogue: Catalogue
+    costs: Costs
     clock: Clock
     forms: Forms
 

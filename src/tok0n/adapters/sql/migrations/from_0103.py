@@ -18,6 +18,16 @@ _CHANGES = """
 ALTER TABLE mail_link ADD COLUMN browser_digest {blob}
 
 CREATE INDEX redeem_code_usable ON redeem_code (expires_at_us) WHERE uses < uses_max
+
+CREATE INDEX IF NOT EXISTS ledger_entry_change ON ledger_entry (account_id, token_class, number) WHERE kind <> 'usage'
+
+ALTER TABLE pack_order ADD COLUMN quantity {big} NOT NULL DEFAULT 1
+
+ALTER TABLE pack_order ADD COLUMN billing TEXT
+
+ALTER TABLE pack_order ADD COLUMN tax_cents {big}
+
+ALTER TABLE pack_order ADD COLUMN decline_code TEXT
 """
 """The statements that change existing tables, in both engines. Blank lines separate them."""
 

@@ -26,10 +26,17 @@ pack_order = Table(
     Column("purchase_applied", Big, nullable=False, server_default=text("0")),
     Column("refund_applied", Big, nullable=False, server_default=text("0")),
     Column("dispute_applied", Big, nullable=False, server_default=text("0")),
+    Column("quantity", Big, nullable=False, server_default=text("1")),
+    Column("billing", Text),
+    Column("tax_cents", Big),
+    Column("decline_code", Text),
     Index("pack_order_account", "account_id", "id"),
     **CLUSTERED,
 )
-"""`*_applied` are the tokens that the ledger has for the order (`domain.orders.Applied`)."""
+"""`*_applied` are the tokens that the ledger has for the order (`domain.orders.Applied`).
+
+`tokens` and `price_cents` are those of all `quantity` packs. `billing` is the buyer's `BillingDetails` as JSON.
+"""
 
 order_dispute = Table(
     "order_dispute",

@@ -67,6 +67,7 @@ ledger_entry = Table(
     Column("reverses_request_id", Text),
     Index("ledger_entry_account", "account_id", "id"),
     Index("ledger_entry_order", "order_id", sqlite_where=text("order_id IS NOT NULL")),
+    Index("ledger_entry_change", "account_id", "token_class", "number", sqlite_where=text("kind <> 'usage'")),
     Index(
         "ledger_entry_reversal",
         "reverses_request_id",

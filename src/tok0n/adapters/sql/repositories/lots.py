@@ -1,0 +1,160 @@
+"""The `Lots` port in SQL. Every query seeks by index, however long the history of the account is."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from tok0n.adapters.sql.schema import ledger_entry, pack_order, wallet
+from tok0n.adapters.sql.store import SqlStore, by_index
+from tok0n.domain.ledger import EntryKind
+from tok0n.domain.lots import MICROS_PER_CENT, Change, Position, Use
+from tok0n.domain.orders import cents_without_tax
+
+ENTRIES_READ_MAX = 10_000
+"""The most entries to read in each direction to find one of a wallet. Only accounts with several classes need more."""
+
+_entry = ledger_entry.c
+_IS_CHANGE = _entry.kind != sa.literal_column("'usage'")
+"""The condition of the index `ledger_entry_change`. With a parameter, SQLite could not use the index."""
+
+
+class SqlLots:
+    """The `Lots` port."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+
+    async def changes(self, account_id: str) -> dict[str, list[Change]]:
+        """See `ports.Lots.changes`."""
+        reversed_entry = ledger_entry.alias("reversed")
+        entries = (
+            sa.select(
+                _entry.token_class,
+                _entry.number,
+                _entry.kind,
+                _entry.amount,
+                _entry.posted_after,
+                _entry.order_id,
+                reversed_entry.c.number.label("reversed_number"),
+                reversed_entry.c.amount.label("reversed_amount"),
+                reversed_entry.c.posted_after.label("reversed_posted_after"),
+            )
+            .outerjoin_from(ledger_entry, reversed_entry, reversed_entry.c.request_id == _entry.reverses_request_id)
+            .where(_entry.account_id == account_id, _IS_CHANGE)
+            .order_by(_entry.token_class, _entry.number)
+        )
+        order = pack_order.c
+        paid = sa.select(order.id, order.tokens, order.price_cents, order.paid_cents, order.tax_cents)
+        paid = paid.where(order.account_id == account_id, order.paid_cents.is_not(None))
+
+        def fn(tx: sa.Connection) -> dict[str, list[Change]]:
+            by_index(tx)
+            orders = {row.id: row for row in tx.execute(paid)}
+            changes: dict[str, list[Change]] = {}
+            for row in tx.execute(entries):
+                changes.setdefault(row.token_class, []).append(_change(row, orders.get(row.order_id)))
+            return changes
+
+        return await self._store.read(fn)
+
+    async def uses(self, account_id: str, request_ids: Sequence[str]) -> dict[str, tuple[str, Use]]:
+        """See `ports.Lots.uses`."""
+        query = sa.select(_entry.request_id, _entry.token_class, _entry.number, _entry.amount, _entry.posted_after)
+        query = query.where(_entry.request_id.in_(request_ids), _entry.account_id == account_id)
+
+        def fn(tx: sa.Connection) -> dict[str, tuple[str, Use]]:
+            by_index(tx)
+            return {
+                row.request_id: (
+                    row.token_class,
+                    Use(number=row.number, tokens=-row.amount, posted_after=row.posted_after),
+                )
+                for row in tx.execute(query)
+            }
+
+        return await self._store.read(fn)
+
+    async def positions(self, account_id: str, *, before_us: int | None = None) -> dict[str, Position | None]:
+        """See `ports.Lots.positions`."""
+
+        def fn(tx: sa.Connection) -> dict[str, Position | None]:
+            by_index(tx)
+            rows = tx.execute(sa.select(wallet).where(wallet.c.account_id == account_id)).all()
+            current = {row.token_class: Position(number=row.entries, posted_after=row.posted) for row in rows}
+            first_id = None if before_us is None else _first_id(tx, account_id, since_us=before_us)
+            if first_id is None:
+                return dict(current)
+            return {name: _before(tx, account_id, name, first_id, current=now) for name, now in current.items()}
+
+        return await self._store.read(fn)
+
+
+def _change(row: Any, order: Any) -> Change:
+    reverses = None
+    if row.reversed_number is not None:
+        reverses = Use(number=row.reversed_number, tokens=-row.reversed_amount, posted_after=row.reversed_posted_after)
+    paid_cents = 0
+    if order is not None:
+        paid_cents = cents_without_tax(order.paid_cents, tax_cents=order.tax_cents, price_cents=order.price_cents)
+    return Change(
+        number=row.number,
+        kind=EntryKind(row.kind),
+        tokens=row.amount,
+        posted_after=row.posted_after,
+        order_id=row.order_id,
+        order_tokens=0 if order is None else order.tokens,
+        order_usd_micros=paid_cents * MICROS_PER_CENT,
+        reverses=reverses,
+    )
+
+
+def _first_id(tx: sa.Connection, account_id: str, *, since_us: int) -> int | None:
+    """Return the id of the account's first entry at or after `since_us`, by a binary search. None if there is none."""
+    entries = sa.select(_entry.id, _entry.created_at_us).where(_entry.account_id == account_id)
+    newest = tx.execute(entries.order_by(_entry.id.desc()).limit(1)).one_or_none()
+    if newest is None or newest.created_at_us < since_us:
+        return None
+    at_or_after = entries.where(_entry.id >= sa.bindparam("id_min")).order_by(_entry.id).limit(1)
+    lowest, highest = 0, int(newest.id)
+    while lowest < highest:
+        middle = (lowest + highest) // 2
+        row = tx.execute(at_or_after, {"id_min": middle}).one()
+        if row.created_at_us >= since_us:
+            highest = middle
+        else:
+            lowest = int(row.id) + 1
+    return highest
+
+
+def _before(
+    tx: sa.Connection, account_id: str, token_class: str, first_id: int, *, current: Position
+) -> Position | None:
+    """Return where a wallet stood before the account's entry `first_id`."""
+    of_account = sa.select(ledger_entry).where(_entry.account_id == account_id)
+    of_class = of_account.where(_entry.token_class == token_class, _IS_CHANGE)
+    last_change = of_class.where(_entry.id < first_id).order_by(_entry.number.desc()).limit(1)
+    next_change = of_class.where(_entry.id >= first_id).order_by(_entry.number).limit(1)
+    last, next_ = (tx.execute(query).one_or_none() for query in (last_change, next_change))
+    after_last = Position(number=0, posted_after=0) if last is None else _position(last)
+    uses_until = current.number if next_ is None else next_.number - 1
+    if uses_until == after_last.number:
+        return after_last
+    earlier = of_account.where(_entry.id < first_id).order_by(_entry.id.desc()).limit(ENTRIES_READ_MAX).subquery()
+    row = tx.execute(_nearest(earlier, token_class, newest=True)).one_or_none()
+    if row is not None:
+        return _position(row)
+    later = of_account.where(_entry.id >= first_id).order_by(_entry.id).limit(ENTRIES_READ_MAX).subquery()
+    row = tx.execute(_nearest(later, token_class, newest=False)).one_or_none()
+    if row is not None:
+        return Position(number=row.number - 1, posted_after=row.posted_after - row.amount)
+    return None
+
+
+def _nearest(entries: sa.Subquery, token_class: str, *, newest: bool) -> "sa.Select[Any]":
+    query = sa.select(entries).where(entries.c.token_class == token_class)
+    return query.order_by(entries.c.id.desc() if newest else entries.c.id).limit(1)
+
+
+def _position(row: sa.Row[Any]) -> Position:
+    return Position(number=row.number, posted_after=row.posted_after)

@@ -1,0 +1,23 @@
+"""The entries of wallets that the prices of used tokens are derived from."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tok0n.domain.lots import Change, Position, Use
+
+
+class Lots(Protocol):
+    """Reads the wallets of one account. Entries are append-only, so results of separate calls fit together."""
+
+    async def changes(self, account_id: str) -> dict[str, list[Change]]:
+        """Return the entries of each token class that are no usage, in their order."""
+
+    async def uses(self, account_id: str, request_ids: Sequence[str]) -> dict[str, tuple[str, Use]]:
+        """Return the token class and the usage entry of each request of the account that was charged."""
+
+    async def positions(self, account_id: str, *, before_us: int | None = None) -> dict[str, Position | None]:
+        """Return where each wallet stood before the first entry of the account at or after `before_us`, or now.
+
+        A wallet has no position (None) if its nearest entries are more than `ENTRIES_READ_MAX` entries of other
+        classes away. Entries of processes whose clocks differ may be out of order by that difference.
+        """

@@ -1,0 +1,152 @@
+"""Costs of requests and periods come from the ledger alone, by index, and add up on both engines."""
+
+import random
+
+import pytest
+import sqlalchemy as sa
+
+from support import past
+from support.fakes import FakeClock
+from support.ledgers import NOW_US, Opened, schema
+from support.plans import explained
+from support.spending import fail, spend
+from tok0n.adapters.sql.repositories import lots as sql_lots
+from tok0n.adapters.sql.repositories.lots import SqlLots
+from tok0n.adapters.sql.repositories.orders import SqlOrders
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY
+from tok0n.domain.lots import Spent
+from tok0n.domain.orders import Payment
+from tok0n.domain.packs import Pack
+from tok0n.services.costs import Costs
+
+pytestmark = pytest.mark.anyio
+
+CENT = 10_000
+PREMIUM = "premium"
+
+
+def costs_of(db: Opened, *, now_us: int = NOW_US) -> Costs:
+    return Costs(SqlLots(db.store), FakeClock(now_us=now_us))
+
+
+async def buy(
+    db: Opened, account_id: str, *, tokens: int, cents: int, token_class: str = "standard", at_us: int = NOW_US
+) -> str:
+    orders = SqlOrders(db.store)
+    pack = Pack(id=f"p{tokens}-{cents}", name="Pack", tokens=tokens, price_usd_cents=cents, token_class=token_class)
+    order = (await orders.open(account_id=account_id, pack=pack, currency="usd", now_us=at_us)).order
+    assert order is not None
+    await orders.record(order.id, Payment(paid_cents=cents), payment_id=f"pi_{order.id}", now_us=at_us)
+    return order.id
+
+
+async def test_a_request_costs_its_share_of_the_oldest_tokens(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=100)
+    await buy(db, account.id, tokens=100, cents=500)
+    granted = await spend(db, account_id=account.id, key_id=key.id, tokens=100)
+    paid = await spend(db, account_id=account.id, key_id=key.id, tokens=40)
+    failed = await fail(db, account_id=account.id, key_id=key.id, tokens=10)
+    costs = costs_of(db)
+    assert await costs.of_requests(account.id, [paid, granted, failed, "req_none"]) == {granted: 0, paid: 200 * CENT}
+    assert await costs.of_requests(account.id, []) == {}
+    assert await costs.estimate(account.id, token_class="standard", tokens=10) == 50 * CENT
+    assert await costs.estimate(account.id, token_class="standard", tokens=61) is None
+    assert await costs.estimate(account.id, token_class=PREMIUM, tokens=1) is None
+
+
+async def test_no_account_reads_costs_of_another(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=0)
+    other, _ = await db.key("b@x", tokens=0)
+    for id_ in (account.id, other.id):
+        await buy(db, id_, tokens=100, cents=500)
+    request_id = await spend(db, account_id=account.id, key_id=key.id, tokens=40)
+    assert await costs_of(db).of_requests(other.id, [request_id]) == {}
+    assert await costs_of(db).of_period(other.id, since_us=0) == Spent()
+
+
+async def test_granted_tokens_alone_have_no_price(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=100)
+    request_id = await spend(db, account_id=account.id, key_id=key.id, tokens=40)
+    assert await costs_of(db).of_requests(account.id, [request_id]) == {}
+    assert await costs_of(db).of_period(account.id, since_us=0) is None
+    assert await costs_of(db).this_month(account.id, time_zone="Asia/Kolkata") is None
+
+
+async def test_a_reversed_charge_is_given_back_at_its_cost(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=0)
+    await buy(db, account.id, tokens=100, cents=500)
+    request_id = await spend(db, account_id=account.id, key_id=key.id, tokens=40)
+    await db.ledger.reverse(request_id=request_id, now_us=NOW_US)
+    costs = costs_of(db)
+    assert await costs.of_requests(account.id, [request_id]) == {request_id: 200 * CENT}
+    assert await costs.of_period(account.id, since_us=0) == Spent()
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_every_period_is_the_sum_of_the_requests_in_it(db: Opened, seed: int) -> None:
+    dice = random.Random(seed)
+    account, key = await db.key("a@x", tokens=30)
+    await db.accounts.grant(email="a@x", tokens=70, reason="x", now_us=NOW_US, token_class=PREMIUM)
+    made: dict[str, tuple[int, int]] = {}
+    left = {"standard": 30, PREMIUM: 70}
+    at_us = NOW_US
+    for _ in range(60):
+        at_us += dice.choice([0, 1, MICROSECONDS_PER_DAY])
+        token_class = dice.choice(["standard", "standard", PREMIUM])
+        tokens = dice.randint(1, 40)
+        if left[token_class] < tokens:
+            cents = dice.randint(1, 999)
+            await buy(db, account.id, tokens=100 + tokens, cents=cents, token_class=token_class, at_us=at_us)
+            left[token_class] += 100 + tokens
+        left[token_class] -= tokens
+        request_id = await spend(
+            db, account_id=account.id, key_id=key.id, tokens=tokens, at_us=at_us, token_class=token_class
+        )
+        made[request_id] = at_us, tokens
+    costs = costs_of(db)
+    each = await costs.of_requests(account.id, list(made))
+    assert each.keys() == made.keys()
+    edges = sorted({NOW_US - 5, *(at for at, _ in made.values()), at_us + 1})
+    for since_us in edges[::3]:
+        for until_us in [*edges[1::4], None]:
+            inside = {id_ for id_, (at, _) in made.items() if since_us <= at < (until_us or at_us + 1)}
+            expected = Spent(tokens=sum(made[id_][1] for id_ in inside), usd_micros=sum(each[id_] for id_ in inside))
+            if until_us is None or since_us <= until_us:
+                assert await costs.of_period(account.id, since_us=since_us, until_us=until_us) == expected
+
+
+async def test_a_wallet_whose_entries_are_too_far_away_has_no_sum(db: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    account, key = await db.key("a@x", tokens=100)
+    await buy(db, account.id, tokens=100, cents=500, token_class=PREMIUM)
+    day = MICROSECONDS_PER_DAY
+    for number in range(12):
+        token_class = PREMIUM if number in {0, 11} else "standard"
+        await spend(
+            db, account_id=account.id, key_id=key.id, tokens=1, at_us=NOW_US + number * day, token_class=token_class
+        )
+    costs = costs_of(db)
+    assert await costs.of_period(account.id, since_us=NOW_US + 6 * day) == Spent(tokens=1, usd_micros=5 * CENT)
+    monkeypatch.setattr(sql_lots, "ENTRIES_READ_MAX", 3)
+    assert await costs.of_period(account.id, since_us=NOW_US + 6 * day) is None
+    assert await costs.of_period(account.id, since_us=NOW_US + 9 * day) == Spent(tokens=1, usd_micros=5 * CENT)
+
+
+@pytest.mark.parametrize("statistics", ["analyzed", "none"])
+async def test_prices_are_found_by_index(db: Opened, statistics: str) -> None:
+    def fill(tx: sa.Connection) -> None:
+        past.fill(tx, accounts=500, requests=10_000)
+        if statistics == "analyzed":
+            tx.execute(sa.text("ANALYZE"))
+
+    await db.store.write(fill)
+    account_id = past.account_id(1)
+    await buy(db, account_id, tokens=100, cents=500)
+    query = sa.select(schema.request.c.id).where(schema.request.c.account_id == account_id)
+    request_ids = await db.store.read(lambda tx: list(tx.scalars(query)))
+    costs = costs_of(db)
+    since_us = past.FIRST_US + 5_000 * past.APART_US
+    with explained() as scans:
+        assert await costs.of_requests(account_id, request_ids) == dict.fromkeys(request_ids, 0)
+        assert await costs.of_period(account_id, since_us=since_us) == Spent(tokens=100, usd_micros=0)
+        assert await costs.estimate(account_id, token_class="standard", tokens=10) == 0
+    assert scans == []
