@@ -127,7 +127,10 @@ async def demo(data: Path, *, port: int | None, streaming: bool = False, more: s
                 announce(demo, path)
 
             with listener:
-                async with _stripe(double, settings), open_gateway(settings, stripe_base=double.url) as gateway:
+                async with (
+                    _stripe(double, settings),
+                    open_gateway(settings, stripe_base=double.url, shows_components=True) as gateway,
+                ):
                     await serve_gateway(gateway, settings, listener, announce=ready, stop=stop, again=again)
 
 

@@ -26,6 +26,7 @@ from tok0n.web.dashboard.settings import settings_routes
 from tok0n.web.dashboard.sign_in import sign_in_routes
 from tok0n.web.dashboard.statement import statement_routes
 from tok0n.web.dashboard.usage import usage_routes
+from tok0n.web.public.components import components_routes
 from tok0n.web.public.docs import docs_routes
 from tok0n.web.public.guide_values import ServerFacts
 from tok0n.web.public.landing import landing_routes
@@ -43,8 +44,8 @@ class Pages(msgspec.Struct, frozen=True, kw_only=True):
     packages: Sequence[str]
 
 
-def make_pages(services: Services) -> Pages:
-    """Build the pages and the payment provider's webhook."""
+def make_pages(services: Services, *, shows_components: bool = False) -> Pages:
+    """Build the pages and the payment provider's webhook. The demo also shows the pages' components."""
     settings, store = services.settings, services.store
     assets = Assets(urlsplit(settings.server.public_url).path)
     authenticator = open_authenticator(settings)
@@ -71,6 +72,8 @@ def make_pages(services: Services) -> Pages:
         forms=store.forms,
     )
     routes = [assets.route(), *_public_routes(services, context), *_dashboard_routes(services, context, dashboard)]
+    if shows_components:
+        routes += components_routes(context)
     if services.sell_packs is not None:
         routes.append(stripe_route(services.sell_packs))
     if authenticator is not None:

@@ -50,10 +50,12 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextlib.asynccontextmanager
-async def open_gateway(settings: Settings, *, stripe_base: str | None = None) -> AsyncIterator[Gateway]:
+async def open_gateway(
+    settings: Settings, *, stripe_base: str | None = None, shows_components: bool = False
+) -> AsyncIterator[Gateway]:
     """Start a gateway that is ready for its listener, and stop it at the end. Recovers from a crash first.
 
-    `stripe_base` is the URL of the demo's Stripe double.
+    `stripe_base` is the URL of the demo's Stripe double. `shows_components`: the demo has a page of all components.
     """
     async with open_services(settings, stripe_base=stripe_base) as services:
         await _recover(services)
@@ -61,7 +63,7 @@ async def open_gateway(settings: Settings, *, stripe_base: str | None = None) ->
             await services.store.lease.renew()
         trimmer = MemoryTrimmer(find_glibc())
         trimmer.limit_arenas()
-        pages = make_pages(services)
+        pages = make_pages(services, shows_components=shows_components)
         housekeeping = _make_housekeeping(services, trimmer)
         draining = asyncio.Event()
         app = make_app(services, pages, is_draining=draining.is_set)

@@ -1,19 +1,41 @@
 // Enhancements. Everything except passkeys works without this script.
 
 document.addEventListener("click", async (event) => {
-  const button = event.target.closest("[data-copy]");
+  const button = event.target.closest("[data-copy], [data-copy-text]");
   if (!button) return;
-  const label = button.textContent;
-  const text = document.getElementById(button.dataset.copy).textContent;
+  const source = document.getElementById(button.dataset.copy);
+  const label = source ? button.textContent : button.getAttribute("aria-label");
+  const show = (text) => (source ? (button.textContent = text) : button.setAttribute("aria-label", text));
   try {
-    await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
+    await navigator.clipboard.writeText(source ? source.textContent : button.dataset.copyText);
+    show("Copied");
+    button.classList.add("copied");
   } catch {
-    getSelection().selectAllChildren(document.getElementById(button.dataset.copy));
-    button.textContent = "Press Ctrl+C";
+    getSelection().selectAllChildren(source ?? button.previousElementSibling);
+    show("Press Ctrl+C");
   }
-  setTimeout(() => (button.textContent = label), 2000);
+  setTimeout(() => {
+    show(label);
+    button.classList.remove("copied");
+  }, 2000);
 });
+
+// Choose one language for all example code, and remember it.
+const chooseLanguage = (language, root = document) => {
+  root.querySelectorAll("input[data-language]").forEach((input) => {
+    if (input.value === language) input.checked = true;
+  });
+};
+document.addEventListener("change", (event) => {
+  if (!event.target.matches("input[data-language]")) return;
+  chooseLanguage(event.target.value);
+  try {
+    localStorage.setItem("language", event.target.value);
+  } catch {} // storage may be off
+});
+try {
+  chooseLanguage(localStorage.getItem("language"));
+} catch {}
 
 // Block a second click while a request is in progress. It would send and bill the request again.
 document.addEventListener("submit", (event) => {
@@ -141,6 +163,8 @@ document.querySelectorAll(".prose pre").forEach((pre, index) => {
   snippet.append(pre, button);
 });
 
-const show = (root) => root.querySelectorAll("[data-copy]").forEach((button) => (button.hidden = false));
-show(document);
-new MutationObserver(() => show(document)).observe(document.body, { childList: true, subtree: true });
+const showCopyButtons = () => {
+  document.querySelectorAll("[data-copy], [data-copy-text]").forEach((button) => (button.hidden = false));
+};
+showCopyButtons();
+new MutationObserver(showCopyButtons).observe(document.body, { childList: true, subtree: true });

@@ -8,10 +8,18 @@ from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
+MICRO_DOLLARS_PER_DOLLAR = 1_000_000
+MICRO_DOLLARS_PER_CENT = 10_000
+
 
 def tokens(value: int | None) -> str:
     """Format a count with thousands separators. None becomes a dash."""
     return "\N{EN DASH}" if value is None else f"{value:,}"
+
+
+def token_count(value: int) -> str:
+    """Format a count of tokens with its unit, which a line break can't separate from the number."""
+    return f"{value:,}\N{NO-BREAK SPACE}token{'' if value == 1 else 's'}"
 
 
 def signed(value: int) -> str:
@@ -28,9 +36,27 @@ def short(value: int) -> str:
 
 
 def dollars(cents: int) -> str:
-    """Format an amount of cents as US dollars."""
-    sign = "\N{MINUS SIGN}" if cents < 0 else ""
-    return f"{sign}${abs(cents) // 100:,}.{abs(cents) % 100:02d}"
+    """Format an amount of cents as US dollars: $12.00."""
+    return micro_dollars(cents * MICRO_DOLLARS_PER_CENT)
+
+
+def micro_dollars(micro_usd: int) -> str:
+    """Format an amount of millionths of a US dollar, which is 1/10,000 cent: $12.00, $0.25, $0.0012.
+
+    Amounts below a dollar have up to four decimals. A smaller amount than $0.0001 is shown as <$0.0001, because it
+    isn't free. Other amounts are rounded half up.
+    """
+    sign = "\N{MINUS SIGN}" if micro_usd < 0 else ""
+    amount = abs(micro_usd)
+    if 0 < amount < MICRO_DOLLARS_PER_CENT // 100:
+        return f"{sign}<$0.0001"
+    if amount >= MICRO_DOLLARS_PER_DOLLAR:
+        cents = (amount + MICRO_DOLLARS_PER_CENT // 2) // MICRO_DOLLARS_PER_CENT
+        return f"{sign}${cents // 100:,}.{cents % 100:02d}"
+    hundredths_of_cents = (amount + 50) // 100
+    whole, decimals = divmod(hundredths_of_cents, 10_000)
+    digits = f"{decimals:04d}"
+    return f"{sign}${whole}.{digits[:2]}{digits[2:].rstrip('0')}"
 
 
 def zone_of(name: str) -> tzinfo:
@@ -72,9 +98,11 @@ def browser(agent: str) -> str:
 
 FILTERS: dict[str, Callable[..., object]] = {
     "tokens": tokens,
+    "token_count": token_count,
     "signed": signed,
     "short": short,
     "moment": moment,
     "browser": browser,
     "dollars": dollars,
+    "micro_dollars": micro_dollars,
 }
