@@ -75,7 +75,7 @@ async def make_key(visit: Tab, base_url: str) -> str:
     await visit.fill(name="laptop")
     await visit.press("Create key")
     shown = await visit.text("#secret")
-    assert base_url in await visit.text("#curl")
+    assert base_url in await visit.text("#chat-1")
     if visit.look.script:
         await visit.page.get_by_role("button", name="Copy key").click()
         await visit.page.get_by_role("button", name="Copied").wait_for()
@@ -118,7 +118,7 @@ async def look_at_the_request(visit: Tab, request_id: str) -> None:
     await visit.follow("24 hours")
     assert "Tokens per hour" in await visit.text()
     await visit.go("/dashboard/statement")
-    assert await visit.text("#sum") == f"{GRANT - USAGE_TOTAL:,}"
+    assert await visit.text("#closing") == f"{GRANT - USAGE_TOTAL:,} tokens"
     assert "welcome +1,000,000" in await visit.text()
 
 

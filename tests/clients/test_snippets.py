@@ -43,21 +43,21 @@ async def test_the_snippets_of_every_page_run_as_they_are_written(tmp_path: Path
             key_page = codes_of((await visitor.post("/dashboard/keys", {"name": "laptop"})).text)
             for name in NAMES:
                 playground = codes_of((await visitor.get(f"/dashboard/playground?endpoint={name}")).text)
-                assert playground == {f"{name}-{kind}": key_page[f"{name}-{kind}"] for kind in LANGUAGES}
-        assert {name: code for name, code in key_page.items() if name != "export"} == {
-            name: code for name, code in landing.items() if name != "snippet"
-        }
+                assert playground == {f"{name}-{kind}": landing[f"{name}-{kind}"] for kind in LANGUAGES}
         assert landing["snippet"] == landing["chat-python"]
-        api_key = key_page["export"].removeprefix("export TOK0N_API_KEY=")
+        assert set(key_page) == {f"{name}-{number}" for name in NAMES for number in (1, 2, 3)}
+        (api_key,) = {found for code in key_page.values() for found in re.findall(r"tk0n_\w+", code)}
         assert set(PRINTED) == set(NAMES)
         for name in NAMES:
-            for kind, language in LANGUAGES.items():
-                code = key_page[f"{name}-{kind}"]
-                python = RECIPES / "python" if "anthropic" in code else OURS / "python"
-                before = await billed(demo, api_key)
-                printed = await run(language, code, api_key=api_key, folder=tmp_path / f"{name}-{kind}", python=python)
-                assert not printed.startswith("FAILED"), (name, kind, printed)
-                assert ("HTTP/1.1 200 OK" if kind == "curl" else PRINTED[name]) in printed, (name, kind, printed)
+            for number, (kind, language) in enumerate(LANGUAGES.items(), 1):
+                for page, code in (("landing", landing[f"{name}-{kind}"]), ("key", key_page[f"{name}-{number}"])):
+                    python = RECIPES / "python" if "anthropic" in code else OURS / "python"
+                    variable = api_key if page == "landing" else "unused"
+                    before = await billed(demo, api_key)
+                    folder = tmp_path / f"{page}-{name}-{kind}"
+                    printed = await run(language, code, api_key=variable, folder=folder, python=python)
+                    assert not printed.startswith("FAILED"), (page, name, kind, printed)
+                    assert ("HTTP/1.1 200 OK" if kind == "curl" else PRINTED[name]) in printed, (page, name, kind)
                 assert await billed(demo, api_key) > before, (name, kind)
 
 
@@ -68,10 +68,8 @@ async def test_the_default_pages_show_chat_alone_and_their_snippets_run(tmp_path
             await visitor.sign_in(demo.ready["email"], demo.ready["password"])
             key_page = codes_of((await visitor.post("/dashboard/keys", {"name": "laptop"})).text)
             assert codes_of((await visitor.get("/dashboard/playground")).text) == {}
-        assert (list(landing), list(key_page)) == (["snippet"], ["curl", "python"])
-        for number, (language, code) in enumerate(
-            [("python", landing["snippet"]), ("sh", key_page["curl"]), ("python", key_page["python"])]
-        ):
+        assert (list(landing), list(key_page)) == (["snippet"], ["chat-1", "chat-2", "chat-3"])
+        for number, (language, code) in enumerate([("python", landing["snippet"]), ("python", key_page["chat-2"])]):
             folder = tmp_path / str(number)
             key = demo.ready["api_key"]
             printed = await run(language, code, api_key=key, folder=folder, python=OURS / "python")

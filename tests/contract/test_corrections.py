@@ -11,8 +11,8 @@ from support.fakes import FakeClock
 from support.ledgers import NOW_US, Opened, schema
 from support.spending import reserve, spend
 from tok0n.adapters.sql.repositories.corrections import SqlCorrections
-from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.orders import SqlOrders
+from tok0n.adapters.sql.repositories.statement import SqlStatements
 from tok0n.domain.errors import (
     AccountSuspended,
     InsufficientTokens,
@@ -55,7 +55,7 @@ async def test_an_adjustment_goes_up_and_down_with_its_reason_and_author(
     down = await operate.adjust(email="a@x", tokens=-20, reason="mistake", token_class=token_class)
     before = 100 if token_class == STANDARD else 0
     assert (up.wallets[token_class].posted, down.wallets[token_class].posted) == (before + 50, before + 30)
-    entries = await SqlHistory(db.store).entries(account.id, before=None, rows_max=2)
+    entries = await SqlStatements(db.store).entries(account.id, rows_max=2)
     assert [(entry.kind, entry.amount, entry.reason, entry.author, entry.token_class) for entry in entries] == [
         (EntryKind.ADJUSTMENT, -20, "mistake", OPERATOR, token_class),
         (EntryKind.ADJUSTMENT, 50, "outage", OPERATOR, token_class),

@@ -14,6 +14,7 @@ from support.rolling_up import roll_up
 from support.spending import fail, reserve, spend
 from tok0n.adapters.sql.repositories.daily_use import WAIT_US
 from tok0n.adapters.sql.repositories.history import SqlHistory
+from tok0n.adapters.sql.repositories.statement import SqlStatements
 from tok0n.adapters.sql.schema import ledger_entry
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
@@ -122,11 +123,12 @@ async def test_the_statement_adds_up(db: Opened) -> None:
     account, key = await db.key("a@x", tokens=1_000)
     for tokens in (10, 20, 30):
         await spend(db, account_id=account.id, key_id=key.id, tokens=tokens)
-    entries = await history.entries(account.id, before=None, rows_max=10)
+    statements = SqlStatements(db.store)
+    entries = await statements.entries(account.id, rows_max=10)
     assert [entry.amount for entry in entries] == [-30, -20, -10, 1_000]
     assert [entry.posted_after for entry in entries] == [940, 970, 990, 1_000]
     assert sum(entry.amount for entry in entries) == (await history.balance(account.id)).posted
-    assert [e.amount for e in await history.entries(account.id, before=entries[1].id, rows_max=1)] == [-10]
+    assert [e.amount for e in await statements.entries(account.id, before=entries[1].id, rows_max=1)] == [-10]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.notices import SqlNotices
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
+from tok0n.adapters.sql.repositories.statement import SqlStatements
 from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.adapters.sql.shared_callers import FIND
 from tok0n.adapters.sql.sqlite.store import SqliteStore
@@ -216,6 +217,7 @@ async def test_the_use_on_pages_is_read_without_the_hours_of_past_days(spread: O
 
 async def test_requests_and_entries_are_read_page_by_page(spread: Opened) -> None:
     history, account_id = SqlHistory(spread.store), past.account_id(1)
+    statements = SqlStatements(spread.store)
     middle_us = past.FIRST_US + DAYS // 2 * MICROSECONDS_PER_DAY
     with explained() as scans:
         for status, model, since_us in itertools.product((None, *RequestStatus), (None, "demo"), (None, middle_us)):
@@ -223,10 +225,13 @@ async def test_requests_and_entries_are_read_page_by_page(spread: Opened) -> Non
             rows = await history.requests(account_id, chosen, before=None, rows_max=8)
             rows += await history.requests(account_id, chosen, before=rows[-1].id if rows else "req_1", rows_max=8)
             assert len(rows) == (16 if status in {None, RequestStatus.SETTLED} else 0)
-        entries = await history.entries(account_id, before=None, rows_max=8)
-        assert await history.entries(account_id, before=entries[-1].id, rows_max=8)
+        entries = await statements.entries(account_id, rows_max=8)
+        assert len(await statements.entries(account_id, before=entries[-1].id, rows_max=8)) == 8
+        assert len(await statements.entries(account_id, since_us=0, until_us=middle_us, rows_max=8)) == 8
+        assert await statements.balances_at(account_id, middle_us)
+        assert await statements.first_entry_at_us(account_id) == 0
         for token_class, rows_found in (("standard", 8), ("none", 0)):
-            found = await history.entries(account_id, before=None, rows_max=8, token_class=token_class)
+            found = await statements.entries(account_id, rows_max=8, token_class=token_class)
             assert len(found) == rows_found
         await history.balance(account_id)
         await spread.accounts.list_keys(account_id)

@@ -11,8 +11,8 @@ import pytest
 from support.ledgers import NOW_US, Opened, open_engine, schema
 from support.spending import reserve, spend
 from tok0n.adapters.sql.repositories.corrections import SqlCorrections
-from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.orders import SqlOrders
+from tok0n.adapters.sql.repositories.statement import SqlStatements
 from tok0n.domain.errors import AlreadyExists, InsufficientTokens
 from tok0n.domain.ledger import STANDARD, Balance, Release, Settlement
 from tok0n.domain.orders import Dispute, DisputeStatus, Order, Payment, Redeemed
@@ -62,8 +62,8 @@ async def test_each_wallet_numbers_its_own_entries_and_the_filter_selects_one(db
     for token_class in (PREMIUM, STANDARD, PREMIUM):
         await db.accounts.grant(email="a@x", tokens=10, reason="x", now_us=NOW_US, token_class=token_class)
     await spend(db, account_id=account.id, key_id=key.id, tokens=5, token_class=PREMIUM)
-    history = SqlHistory(db.store)
-    entries = await history.entries(account.id, before=None, rows_max=99)
+    statements = SqlStatements(db.store)
+    entries = await statements.entries(account.id, rows_max=99)
     assert [(entry.token_class, entry.number) for entry in reversed(entries)] == [
         (STANDARD, 1),
         (PREMIUM, 1),
@@ -73,8 +73,8 @@ async def test_each_wallet_numbers_its_own_entries_and_the_filter_selects_one(db
     ]
     for token_class in (STANDARD, PREMIUM, "none"):
         of_class = [entry for entry in entries if entry.token_class == token_class]
-        assert await history.entries(account.id, before=None, rows_max=99, token_class=token_class) == of_class
-    older = await history.entries(account.id, before=entries[0].id, rows_max=1, token_class=PREMIUM)
+        assert await statements.entries(account.id, rows_max=99, token_class=token_class) == of_class
+    older = await statements.entries(account.id, before=entries[0].id, rows_max=1, token_class=PREMIUM)
     assert [entry.number for entry in older] == [2]
 
 

@@ -42,6 +42,7 @@ CREATE_NOTHING = {
     "access.html": {"/dashboard/settings/access"},
     "base.html": {"/sign-out"},
     "choose_password.html": {"{{ path }}"},
+    "checklist.html": {"/dashboard/hints"},
     "close.html": {""},
     "key.html": {"/dashboard/keys/{{ key.id }}", "/dashboard/keys/{{ key.id }}/enabled"},
     "key_revoke.html": {""},
@@ -54,6 +55,7 @@ CREATE_NOTHING = {
     "settings.html": {"/dashboard/settings", "/sign-out"},
     "sign_in.html": {"/sign-in", "/sign-in/passkey"},
     "sign_up.html": {""},
+    "time_zone_offer.html": {"/dashboard/hints", "/dashboard/time-zone"},
     "verify.html": {"/verify"},
 }
 """Forms without a form_id: what they change is the same when it is changed twice, their link or code works once, or

@@ -117,14 +117,14 @@ async def test_the_statement_filters_by_class_and_numbers_each_wallet(opened: Sh
         await buy(site, double, ada, pack)
     await spend(site, ada, "big")
     rows = re.findall(
-        r"<tr>\s*<td class=\"fixed\">([^<]*)</td><td class=\"number\">(\d+)</td>",
+        r"<tr>\s*<td class=\"fixed\"[^>]*>([^<]*)</td><td class=\"number\"[^>]*>(\d+)</td>",
         (await ada.get("/dashboard/statement")).text,
     )
     assert rows == [("Premium &amp; more", "2"), ("Premium &amp; more", "1"), ("Standard tokens", "1")]
     only = await ada.get("/dashboard/statement?class=premium")
     assert "Standard tokens</td>" not in only.text
     assert f"{2_000 - USAGE_TOTAL:,}" in text_of(only)
-    assert "/dashboard/statement.csv?class=premium" in only.text
+    assert re.search(r"/dashboard/statement\.csv\?month=[0-9-]+&amp;class=premium", only.text)
     for query, classes in (
         ("", ["premium", "premium", "standard"]),
         ("?class=premium", ["premium"] * 2),
@@ -167,7 +167,7 @@ async def test_a_correction_and_a_reversal_are_explained_in_the_statement_and_it
     operate = OperateAccounts(site.store.accounts, site.clock, corrections=site.store.corrections)
     await operate.adjust(email=ADA, tokens=77, reason="for the outage")
     statement = await words(ada, "/dashboard/statement")
-    assert f"Gives back the charge of {request_id}" in statement
+    assert "Gives back the charge of req_" in statement
     assert "for the outage by support" in statement
     table = list(csv.DictReader(io.StringIO((await ada.get("/dashboard/statement.csv")).text)))
     assert [row["reason"] for row in table[:2]] == ["for the outage", f"gives back the charge of {request_id}"]
@@ -213,4 +213,4 @@ async def test_a_retired_class_stays_visible_and_its_pack_is_no_longer_sold(
         assert "old 5 no model uses these tokens now" in await words(ada, "/dashboard")
         assert "Standard tokens 0 available" in await words(ada, "/dashboard")
         statement = await words(ada, "/dashboard/statement?class=old")
-        assert "old 5 tokens" in statement
+        assert "old Opening balance 0 tokens Change +5 tokens Balance now 5 tokens" in statement

@@ -33,7 +33,7 @@ async def test_the_receipt_the_overview_and_the_statement_agree(
     assert "Not billed" in unbilled
     assert "the provider failed" in unbilled
     statement = await owner.get("/dashboard/statement")
-    assert f'id="sum">{left:,}<' in statement.text
+    assert f'id="closing">{left:,}<' in statement.text
     exported = list(csv.DictReader(io.StringIO((await owner.get("/dashboard/statement.csv")).text)))
     assert sum(int(row["amount"]) for row in exported) == left
     assert int(exported[0]["balance"]) == left

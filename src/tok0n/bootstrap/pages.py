@@ -16,6 +16,7 @@ from tok0n.services.redeem_codes import RedeemCodes
 from tok0n.web.dashboard.access import access_routes
 from tok0n.web.dashboard.activity import activity_routes
 from tok0n.web.dashboard.dashboard_context import DashboardContext
+from tok0n.web.dashboard.first_steps import first_step_routes
 from tok0n.web.dashboard.keys import key_routes
 from tok0n.web.dashboard.orders import OrderPages, Seller
 from tok0n.web.dashboard.overview import overview_routes
@@ -148,11 +149,12 @@ def _dashboard_routes(services: Services, context: PageContext, dashboard: Dashb
     )
     return [
         *overview_routes(context, dashboard),
+        *first_step_routes(context, dashboard),
         *key_routes(context, dashboard),
         *activity_routes(context, dashboard),
         *request_routes(context, dashboard),
         *usage_routes(context, dashboard),
-        *statement_routes(context, dashboard),
+        *statement_routes(context, dashboard, services.store.statements),
         *settings_routes(context, dashboard),
         *access_routes(context, dashboard, services.store.passkeys),
         *playground_routes(context, dashboard, playground),

@@ -26,6 +26,7 @@ from tok0n.adapters.sql.repositories.notices import SqlNotices
 from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.adapters.sql.repositories.passkeys import SqlPasskeys
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
+from tok0n.adapters.sql.repositories.statement import SqlStatements
 from tok0n.adapters.sql.repositories.usable_codes import SqlUsableCodes
 from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.adapters.sql.sqlite.callers import SqliteCallers
@@ -37,7 +38,7 @@ from tok0n.adapters.upstream.http import HttpUpstream
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.rate_limit import WINDOW_SECONDS, Limits
 from tok0n.optional_imports import is_installed
-from tok0n.ports.accounts import Accounts, DailyUse, History
+from tok0n.ports.accounts import Accounts, DailyUse, History, Statements
 from tok0n.ports.callers import Callers
 from tok0n.ports.catalogue import Models
 from tok0n.ports.clock import Clock
@@ -67,6 +68,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     corrections: Corrections
     models: Models
     history: History
+    statements: Statements
     daily_use: DailyUse
     users: Users
     sessions: Sessions
@@ -105,6 +107,7 @@ def _store(database: SqlStore, ledger: Ledger, callers: Callers, *, lease: Lease
         corrections=SqlCorrections(database),
         models=SqlModels(database),
         history=SqlHistory(database),
+        statements=SqlStatements(database),
         daily_use=SqlDailyUse(database),
         users=SqlUsers(database),
         sessions=SqlSessions(database),

@@ -109,11 +109,10 @@ class UseBy(StrEnum):
 class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One immutable change of a wallet's posted tokens. `posted_after` is the balance after it.
 
-    `id` is unique, and `number` counts the entries of the wallet from 1. `reason` and `author` say why the operator
-    made a correction, and who made it. `reverses_request_id` is the request whose charge the entry gives back.
+    `number` counts the entries of the wallet from 1. `reason` and `author` say why the operator made a correction, and
+    who made it. `reverses_request_id` is the request whose charge the entry gives back.
     """
 
-    id: int
     token_class: str
     number: int
     kind: EntryKind
@@ -124,6 +123,11 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     author: str | None
     reverses_request_id: str | None
     created_at_us: int
+
+    @property
+    def id(self) -> str:
+        """Identifies the entry in its account. Unlike the row's id, it doesn't count the entries of all accounts."""
+        return f"{self.created_at_us}-{self.number}-{self.token_class}"
 
 
 class BudgetUse(msgspec.Struct, frozen=True, kw_only=True):

@@ -160,13 +160,31 @@ class History(Protocol):
     async def models_used(self, account_id: str) -> list[str]:
         """Return the ids of all models that the account was charged for, sorted."""
 
-    async def entries(
-        self, account_id: str, *, before: int | None, rows_max: int, token_class: str | None = None
-    ) -> list[LedgerEntry]:
-        """Return at most `rows_max` ledger entries with ids below `before`, newest first.
 
-        With a `token_class`, only those of its wallet.
+class Statements(Protocol):
+    """The ledger entries of accounts."""
+
+    async def entries(
+        self,
+        account_id: str,
+        *,
+        since_us: int | None = None,
+        until_us: int | None = None,
+        before: str | None = None,
+        rows_max: int,
+        token_class: str | None = None,
+    ) -> list[LedgerEntry]:
+        """Return at most `rows_max` ledger entries, newest first.
+
+        Only those from `since_us` (inclusive) to `until_us` (exclusive), that precede the entry `before`, and that
+        belong to the wallet of `token_class`. Returns none if the account has no entry `before`.
         """
+
+    async def balances_at(self, account_id: str, at_us: int) -> dict[str, int]:
+        """Return the posted tokens of each wallet of the account right before a time."""
+
+    async def first_entry_at_us(self, account_id: str) -> int | None:
+        """Return the time of the account's first entry, or None if it has none."""
 
 
 class DailyUse(Protocol):

@@ -14,12 +14,12 @@ from tok0n.services.api_keys import IssuedKey
 from tok0n.services.key_rules import OVERLAP_DAYS_MAX
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.dashboard_context import DashboardContext
+from tok0n.web.dashboard.first_steps import issued_key_context
 from tok0n.web.dashboard.key_forms import KeyFields, draft_of, edit_of, fields_of_form, fields_of_key
 from tok0n.web.dashboard.submissions import form_error_of, submission_of, whole_number
 from tok0n.web.rendering.endpoints import GET_POST, POST, page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
-from tok0n.web.rendering.snippets import snippets_of
 
 ENDED_ROWS_MAX = 100
 
@@ -57,7 +57,7 @@ class _KeyPages:
             return await self._list(page, form_error=form_error_of(error))
         except LimitReached as limit:
             return await self._list(page, form_error=FormError(limit.message, field="name"))
-        return self._issued(page, issued, is_rotated=False)
+        return await self._issued(page, issued, is_rotated=False)
 
     async def key(self, page: PageRequest) -> Response:
         key = await self._key(page)
@@ -93,7 +93,7 @@ class _KeyPages:
             return await self._page(page, key, form_error=form_error_of(error))
         except LimitReached as limit:
             return await self._page(page, key, form_error=FormError(limit.message, field="overlap_days"))
-        return self._issued(page, issued, is_rotated=True)
+        return await self._issued(page, issued, is_rotated=True)
 
     async def revoke(self, page: PageRequest) -> Response:
         key = await self._key(page)
@@ -112,16 +112,13 @@ class _KeyPages:
         )
         return page.redirect(f"/dashboard/keys/{key.id}?saved=1")
 
-    def _issued(self, page: PageRequest, issued: IssuedKey, *, is_rotated: bool) -> Response:
-        catalogue = self._dashboard.catalogue
-        snippets = snippets_of(catalogue, page.context.base_url, allowed=issued.key.limits.models)
+    async def _issued(self, page: PageRequest, issued: IssuedKey, *, is_rotated: bool) -> Response:
         return page.render(
             "key_made.html",
             key=issued.key,
             issued=issued,
             is_rotated=is_rotated,
-            snippets=snippets,
-            has_endpoints=catalogue.has_endpoints,
+            **await issued_key_context(self._dashboard, page, issued),
         )
 
     async def _list(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:

@@ -5,6 +5,7 @@ import asyncio
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tok0n.domain.first_steps import first_steps
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
 from tok0n.domain.ledger import STANDARD, US_AN_HOUR
 from tok0n.web.dashboard.dashboard_context import DashboardContext, key_names
@@ -37,6 +38,8 @@ def overview_routes(context: PageContext, dashboard: DashboardContext) -> list[R
             starts=starts(since_hour, until_hour, zone=zone),
         )
         keys = await dashboard.keys(page)
+        spent = (await dashboard.history.totals(account_id, UseFilter())).charged
+        posted = sum(balance.posted for balance in balances.values())
         return page.render(
             "overview.html",
             balance=balance,
@@ -44,7 +47,10 @@ def overview_routes(context: PageContext, dashboard: DashboardContext) -> list[R
             classes=dashboard.shown_classes(balances),
             is_low=balance.is_below(threshold_tokens),
             threshold_tokens=threshold_tokens,
-            spent=(await dashboard.history.totals(account_id, UseFilter())).charged,
+            spent=spent,
+            steps=first_steps(posted=posted, spent=spent, keys=len(keys)),
+            dismissed=await dashboard.users.dismissed(page.user.user_id),
+            token_source=await dashboard.token_sources.find(),
             by=by,
             chart=await asyncio.to_thread(
                 plot,
@@ -57,8 +63,6 @@ def overview_routes(context: PageContext, dashboard: DashboardContext) -> list[R
             ),
             hours_plotted=HOURS_PLOTTED,
             requests=await dashboard.history.requests(account_id, RequestFilter(), before=None, rows_max=ROWS),
-            has_key=any(key.works(dashboard.clock.now_us()) for key in keys),
-            models=dashboard.catalogue.listed(),
         )
 
     return [page_route(context, "/dashboard", overview)]

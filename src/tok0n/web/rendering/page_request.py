@@ -172,6 +172,7 @@ class PageRequest:
             "zone": filters.zone_of(zone),
             "zone_name": zone,
             "form_error": None,
+            "is_form_result": self.is_post and (error is not None or template == "message.html"),
             "form": self.form,
             "link": self.link,
             "next_url": self.next_url,

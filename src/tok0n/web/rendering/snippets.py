@@ -72,6 +72,17 @@ def snippets_of(catalogue: Catalogue, base_url: str, *, allowed: Sequence[str] |
     return snippets or [make_snippets(ENDPOINTS[0], base_url, model=next(iter(allowed or ()), NO_MODEL))]
 
 
+def with_key(snippets: Snippets, api_key: str) -> Snippets:
+    """Return the snippets with an API key in place of the environment variable."""
+    quoted = json.dumps(api_key)
+    return msgspec.structs.replace(
+        snippets,
+        curl=snippets.curl.replace("$TOK0N_API_KEY", api_key),
+        python=snippets.python.replace('os.environ["TOK0N_API_KEY"]', quoted).removeprefix("import os\n\n"),
+        node=snippets.node.replace("process.env.TOK0N_API_KEY", quoted),
+    )
+
+
 def make_snippets(endpoint: Endpoint, base_url: str, *, model: str) -> Snippets:
     """Return the snippets of an endpoint that has an example."""
     example = endpoint.example

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from tok0n.adapters.sql.repositories import activity, keys
 from tok0n.adapters.sql.repositories.request_search import REQUESTS, newest
 from tok0n.adapters.sql.repositories.use import SUMMED, use, use_of_buckets
-from tok0n.adapters.sql.schema import account, api_key, budget_period, ledger_entry, request, wallet
+from tok0n.adapters.sql.schema import account, api_key, budget_period, request, wallet
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.accounts import ApiKey, Caller
 from tok0n.domain.budgets import KeyBudget
@@ -19,7 +19,6 @@ from tok0n.domain.errors import NotFound
 from tok0n.domain.history import (
     BucketOfUse,
     BudgetUse,
-    LedgerEntry,
     RequestFilter,
     RequestRecord,
     UseBy,
@@ -27,7 +26,7 @@ from tok0n.domain.history import (
     UseTotals,
 )
 from tok0n.domain.key_edits import Activity
-from tok0n.domain.ledger import STANDARD, Balance, EntryKind, RequestStatus
+from tok0n.domain.ledger import STANDARD, Balance, RequestStatus
 from tok0n.domain.token_classes import EMPTY
 
 
@@ -142,17 +141,6 @@ class SqlHistory:
 
         return await self._store.read(fn)
 
-    async def entries(
-        self, account_id: str, *, before: int | None, rows_max: int, token_class: str | None = None
-    ) -> list[LedgerEntry]:
-        query = sa.select(ledger_entry).where(ledger_entry.c.account_id == account_id)
-        if token_class is not None:
-            query = query.where(ledger_entry.c.token_class == token_class)
-        if before is not None:
-            query = query.where(ledger_entry.c.id < before)
-        query = query.order_by(ledger_entry.c.id.desc()).limit(rows_max)
-        return await self._store.read(lambda tx: [entry_of_row(row) for row in tx.execute(query)])
-
 
 def _uses(tx: sa.Connection, budgets: Iterable[KeyBudget], *, now_us: int) -> list[BudgetUse]:
     """Return the use of budgets in their current periods. Reads one row for each by its primary key."""
@@ -192,21 +180,4 @@ def _record(row: sa.Row[tuple[object, ...]]) -> RequestRecord:
         is_stream=bool(row.is_stream),
         first_event_ms=row.first_event_ms,
         client_left=bool(row.client_left),
-    )
-
-
-def entry_of_row(row: sa.Row[tuple[object, ...]]) -> LedgerEntry:
-    """Convert a complete row of `ledger_entry`."""
-    return LedgerEntry(
-        id=row.id,
-        token_class=row.token_class,
-        number=row.number,
-        kind=EntryKind(row.kind),
-        amount=row.amount,
-        posted_after=row.posted_after,
-        request_id=row.request_id,
-        reason=row.reason,
-        author=row.author,
-        reverses_request_id=row.reverses_request_id,
-        created_at_us=row.created_at_us,
     )

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.ledger_functions import append_entry, lock_open_account, lock_wallets
 from tok0n.adapters.sql.repositories import forms
-from tok0n.adapters.sql.repositories.history import entry_of_row
+from tok0n.adapters.sql.repositories.statement import entry_of_row
 from tok0n.adapters.sql.schema import debt, ledger_entry, order_dispute, pack_order, redeem_code, redemption, wallet
 from tok0n.adapters.sql.store import SqlStore, execute
 from tok0n.domain import ids

@@ -1,0 +1,140 @@
+"""The statement of an account in SQL, behind the `Statements` port.
+
+The ids of `ledger_entry` rise in each account, and their times with them. A binary search over the ids therefore finds
+a time with some 50 seeks in the index by account and id, however long the history is.
+"""
+
+import sqlalchemy as sa
+
+from tok0n.adapters.sql.schema import ledger_entry, wallet
+from tok0n.adapters.sql.store import SqlStore, by_index
+from tok0n.domain.history import LedgerEntry
+from tok0n.domain.ledger import EntryKind
+
+_TOP_STEP = 2**47
+"""The first step of the search. Ids are below twice this number."""
+
+_LAST_BEFORE = sa.text("""
+WITH RECURSIVE search (step, low) AS (
+    SELECT CAST(:top_step AS BIGINT), CAST(0 AS BIGINT)
+    UNION ALL
+    SELECT step / 2, low + CASE WHEN (
+        SELECT created_at_us FROM ledger_entry WHERE account_id = :account_id AND id >= low + step ORDER BY id LIMIT 1
+    ) < :at_us THEN step ELSE 0 END
+    FROM search WHERE step > 0
+)
+SELECT low FROM search WHERE step = 0
+""")
+"""Each step asks for the first entry from an id on. The result is the id of the last entry before a time, or 0."""
+
+_ID_PARTS = 3
+_DIGITS_MAX = 18
+"""Every number with so many digits fits a database's integer."""
+
+
+class SqlStatements:
+    """The `Statements` port."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+
+    async def entries(
+        self,
+        account_id: str,
+        *,
+        since_us: int | None = None,
+        until_us: int | None = None,
+        before: str | None = None,
+        rows_max: int,
+        token_class: str | None = None,
+    ) -> list[LedgerEntry]:
+        columns = ledger_entry.c
+        query = sa.select(ledger_entry).where(columns.account_id == account_id)
+        if token_class is not None:
+            query = query.where(columns.token_class == token_class)
+
+        def fn(tx: sa.Connection) -> list[LedgerEntry]:
+            by_index(tx)
+            bounds = []
+            if since_us is not None:
+                bounds.append(columns.id > _last_before(tx, account_id, since_us))
+            if until_us is not None:
+                bounds.append(columns.id <= _last_before(tx, account_id, until_us))
+            if before is not None:
+                bounds.append(columns.id < _row_id(tx, account_id, before))
+            rows = tx.execute(query.where(*bounds).order_by(columns.id.desc()).limit(rows_max))
+            return [entry_of_row(row) for row in rows]
+
+        return await self._store.read(fn)
+
+    async def balances_at(self, account_id: str, at_us: int) -> dict[str, int]:
+        """See `ports.Statements.balances_at`."""
+        classes = sa.select(wallet.c.token_class).where(wallet.c.account_id == account_id)
+
+        def fn(tx: sa.Connection) -> dict[str, int]:
+            by_index(tx)
+            last_id = _last_before(tx, account_id, at_us)
+            token_classes = tx.scalars(classes.order_by(wallet.c.token_class)).all()
+            return {token_class: _posted(tx, account_id, token_class, last_id) for token_class in token_classes}
+
+        return await self._store.read(fn)
+
+    async def first_entry_at_us(self, account_id: str) -> int | None:
+        """See `ports.Statements.first_entry_at_us`."""
+        columns = ledger_entry.c
+        query = sa.select(columns.created_at_us).where(columns.account_id == account_id).order_by(columns.id).limit(1)
+
+        def fn(tx: sa.Connection) -> int | None:
+            by_index(tx)
+            return tx.scalar(query)
+
+        return await self._store.read(fn)
+
+
+def _last_before(tx: sa.Connection, account_id: str, at_us: int) -> int:
+    """Return the row id of the account's last entry before a time, or 0."""
+    values = {"top_step": _TOP_STEP, "account_id": account_id, "at_us": at_us}
+    return int(tx.execute(_LAST_BEFORE, values).scalar_one())
+
+
+def _row_id(tx: sa.Connection, account_id: str, entry_id: str) -> int:
+    """Return the row id of an entry of the account, or 0 if `entry_id` identifies none."""
+    parts = entry_id.split("-", _ID_PARTS - 1)
+    numbers = parts[:2]
+    if len(parts) < _ID_PARTS or not all(
+        number.isascii() and number.isdecimal() and len(number) <= _DIGITS_MAX for number in numbers
+    ):
+        return 0
+    at_us, number = map(int, numbers)
+    columns = ledger_entry.c
+    same_time = (
+        columns.id > _last_before(tx, account_id, at_us),
+        columns.id <= _last_before(tx, account_id, at_us + 1),
+    )
+    is_entry = (columns.account_id == account_id, columns.token_class == parts[2], columns.number == number)
+    return tx.scalar(sa.select(columns.id).where(*is_entry, *same_time)) or 0
+
+
+def _posted(tx: sa.Connection, account_id: str, token_class: str, last_id: int) -> int:
+    """Return the posted tokens of a wallet after the row `last_id` of the account."""
+    columns = ledger_entry.c
+    query = sa.select(columns.posted_after).where(
+        columns.account_id == account_id, columns.token_class == token_class, columns.id <= last_id
+    )
+    return tx.scalar(query.order_by(columns.id.desc()).limit(1)) or 0
+
+
+def entry_of_row(row: sa.Row[tuple[object, ...]]) -> LedgerEntry:
+    """Convert a complete row of `ledger_entry`."""
+    return LedgerEntry(
+        token_class=row.token_class,
+        number=row.number,
+        kind=EntryKind(row.kind),
+        amount=row.amount,
+        posted_after=row.posted_after,
+        request_id=row.request_id,
+        reason=row.reason,
+        author=row.author,
+        reverses_request_id=row.reverses_request_id,
+        created_at_us=row.created_at_us,
+    )

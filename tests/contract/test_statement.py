@@ -1,0 +1,135 @@
+"""The statement of a month is exact in every time zone, adds up, and reveals nothing of other accounts."""
+
+import random
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from support.ledgers import Opened
+from tok0n.adapters.sql.repositories.statement import SqlStatements
+from tok0n.domain.history import LedgerEntry
+from tok0n.domain.months import Month, month_at, parse_month
+
+pytestmark = pytest.mark.anyio
+
+ZONES = (
+    "UTC",
+    "Asia/Kolkata",
+    "Europe/Berlin",
+    "America/St_Johns",
+    "Pacific/Apia",
+    "Asia/Beirut",
+    "Australia/Lord_Howe",
+)
+FIRST, LAST = Month(2026, 1), Month(2026, 7)
+CLASSES = ("standard", "premium")
+
+
+def months() -> list[Month]:
+    found = [FIRST]
+    while found[-1] < LAST:
+        found.append(found[-1].following)
+    return found
+
+
+def times(seed: int) -> list[int]:
+    """Return rising times over some months: random ones, and those around each month's start in each zone."""
+    numbers = random.Random(seed)
+    first_us, last_us = FIRST.starts_at_us(UTC), LAST.starts_at_us(UTC)
+    edges = [month.starts_at_us(ZoneInfo(zone)) for month in months() for zone in ZONES]
+    found = [edge + offset for edge in edges for offset in (-1, 0, 1)]
+    return sorted(found + [numbers.randrange(first_us, last_us) for _ in range(60)])
+
+
+async def filled(db: Opened, email: str, at_us: list[int]) -> str:
+    account = await db.accounts.create(email=email, tokens=0, now_us=1)
+    for number, time_us in enumerate(at_us):
+        grant = {"email": email, "tokens": number + 1, "reason": "r", "now_us": time_us}
+        await db.accounts.grant(**grant, token_class=CLASSES[number % 7 == 0])  # type: ignore[arg-type]
+    return account.id
+
+
+async def whole(
+    statements: SqlStatements, account_id: str, *, rows_max: int = 1_000, **filters: object
+) -> list[LedgerEntry]:
+    """Return all entries of a period, page by page."""
+    entries: list[LedgerEntry] = []
+    before = None
+    while page := await statements.entries(account_id, before=before, rows_max=rows_max, **filters):  # type: ignore[arg-type]
+        entries += page
+        before = page[-1].id
+    return entries
+
+
+async def test_every_month_has_its_entries_and_its_balances_add_up(db: Opened) -> None:
+    statements = SqlStatements(db.store)
+    account_id = await filled(db, "a@x", times(1))
+    await filled(db, "b@x", times(2))
+    everything = await whole(statements, account_id)
+    assert len(everything) == len(times(1))
+    for zone in map(ZoneInfo, ZONES):
+        for month in months():
+            since_us, until_us = month.starts_at_us(zone), month.ends_at_us(zone)
+            expected = [entry for entry in everything if since_us <= entry.created_at_us < until_us]
+            for rows_max in (1_000, 3):
+                found = await whole(statements, account_id, rows_max=rows_max, since_us=since_us, until_us=until_us)
+                assert found == expected
+            assert all(month_at(entry.created_at_us, zone) == month for entry in found)
+            opening = await statements.balances_at(account_id, since_us)
+            closing = await statements.balances_at(account_id, until_us)
+            for token_class in CLASSES:
+                of_class = [entry for entry in expected if entry.token_class == token_class]
+                change = sum(entry.amount for entry in of_class)
+                assert opening.get(token_class, 0) + change == closing.get(token_class, 0)
+                filters = {"since_us": since_us, "until_us": until_us, "token_class": token_class}
+                assert await whole(statements, account_id, rows_max=2, **filters) == of_class
+
+
+async def test_entries_of_one_time_are_on_one_page_each(db: Opened) -> None:
+    statements = SqlStatements(db.store)
+    account_id = await filled(db, "a@x", [5_000_000] * 20)
+    entries = await whole(statements, account_id, rows_max=3)
+    assert [entry.amount for entry in entries] == list(range(20, 0, -1))
+
+
+async def test_an_entry_of_another_account_starts_no_page(db: Opened) -> None:
+    statements = SqlStatements(db.store)
+    await filled(db, "a@x", [1_000_000])
+    account_id = await filled(db, "b@x", [500_000, 2_000_000])
+    (own, _) = await statements.entries(account_id, rows_max=9)
+    for before in ("1000000-1-premium", "", "1", "x-1-standard", f"{10**19}-1-premium", own.id + "x", "²-1-premium"):
+        assert await statements.entries(account_id, before=before, rows_max=9) == []
+    assert own.id == "2000000-1-standard"
+    assert len(await statements.entries(account_id, before=own.id, rows_max=9)) == 1
+    assert await statements.first_entry_at_us(account_id) == 500_000
+
+
+async def test_an_account_without_entries_has_an_empty_statement(db: Opened) -> None:
+    statements = SqlStatements(db.store)
+    account = await db.accounts.create(email="a@x", tokens=0, now_us=1)
+    assert await statements.entries(account.id, since_us=0, until_us=10**16, rows_max=9) == []
+    assert await statements.balances_at(account.id, 10**16) == {"standard": 0}
+    assert await statements.first_entry_at_us(account.id) is None
+
+
+def test_months_follow_each_other_without_a_gap_in_every_zone() -> None:
+    for zone in map(ZoneInfo, ZONES):
+        month = Month(2009, 12)
+        for _ in range(240):
+            assert month.following.preceding == month
+            assert month.ends_at_us(zone) == month.following.starts_at_us(zone) > month.starts_at_us(zone)
+            assert month_at(month.starts_at_us(zone), zone) == month
+            assert month_at(month.starts_at_us(zone) - 1, zone) == month.preceding
+            month = month.following
+
+
+def test_a_month_is_a_year_and_a_month() -> None:
+    assert (parse_month("2026-02"), str(Month(2026, 2)), Month(2026, 2).title) == (
+        Month(2026, 2),
+        "2026-02",
+        "February 2026",
+    )
+    for text in ("", "2026", "2026-13", "2026-1", "0000-01", "9999-01", "²026-01", "2026-02-01", " 2026-02"):
+        assert parse_month(text) is None
+    assert Month(2026, 12).starts_at_us(UTC) == int(datetime(2026, 12, 1, tzinfo=UTC).timestamp()) * 10**6
