@@ -106,7 +106,7 @@ def test_every_form_that_creates_something_carries_a_form_id() -> None:
     for template in TEMPLATES.glob("*.html"):
         for form in re.findall(r'<form method="post".*?</form>', template.read_text(), re.DOTALL):
             action = re.search(r'^<form[^>]* action="([^"]*)"', form)
-            if "parts.form_id()" not in form:
+            if "ui.form_id()" not in form:
                 assert (action[1].removeprefix("{{ prefix }}") if action else "") in CREATE_NOTHING.get(
                     template.name, set()
                 ), (template, form)
