@@ -1,6 +1,7 @@
 """Build the pages from the settings and the services."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
@@ -13,6 +14,7 @@ from tok0n.ports.users import Authenticator
 from tok0n.services.passkeys import SignInByPasskey
 from tok0n.services.playground import Playground
 from tok0n.services.redeem_codes import RedeemCodes
+from tok0n.settings import SiteSettings
 from tok0n.web.dashboard.access import access_routes
 from tok0n.web.dashboard.activity import activity_routes
 from tok0n.web.dashboard.dashboard_context import DashboardContext
@@ -33,6 +35,7 @@ from tok0n.web.public.guide_values import ServerFacts
 from tok0n.web.public.landing import landing_routes
 from tok0n.web.public.well_known import well_known_routes
 from tok0n.web.rendering.assets import Assets
+from tok0n.web.rendering.brand import Brand, brand_assets, logo_name
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.stripe_webhook import stripe_route
 
@@ -48,7 +51,9 @@ class Pages(msgspec.Struct, frozen=True, kw_only=True):
 def make_pages(services: Services, *, shows_components: bool = False) -> Pages:
     """Build the pages and the payment provider's webhook. The demo also shows the pages' components."""
     settings, store = services.settings, services.store
-    assets = Assets(urlsplit(settings.server.public_url).path)
+    site = settings.site
+    logo = Path(site.logo) if site.logo else None
+    assets = Assets(urlsplit(settings.server.public_url).path, brand_assets(accent_color=site.accent_color, logo=logo))
     authenticator = open_authenticator(settings)
     context = PageContext(
         public_url=settings.server.public_url,
@@ -57,6 +62,7 @@ def make_pages(services: Services, *, shows_components: bool = False) -> Pages:
         has_passkeys=authenticator is not None,
         has_mail=bool(settings.mail.host),
         trusted_proxies=settings.server.trusted_proxies,
+        brand=_brand(site),
     )
     dashboard = DashboardContext(
         api_keys=services.api_keys,
@@ -82,6 +88,20 @@ def make_pages(services: Services, *, shows_components: bool = False) -> Pages:
     uses = [("stripe", services.sell_packs is not None), ("webauthn", authenticator is not None)]
     packages = [package for package, is_used in uses if is_used]
     return Pages(context=context, routes=routes, packages=packages)
+
+
+def _brand(site: SiteSettings) -> Brand:
+    return Brand(
+        name=site.name,
+        tagline=site.tagline,
+        support_email=site.support_email,
+        terms_url=site.terms_url,
+        privacy_url=site.privacy_url,
+        imprint_url=site.imprint_url,
+        show_powered_by=site.show_powered_by,
+        logo=logo_name(Path(site.logo)) if site.logo else "",
+        has_accent=bool(site.accent_color),
+    )
 
 
 def _public_routes(services: Services, context: PageContext) -> list[BaseRoute]:

@@ -103,6 +103,8 @@ def _with_derived(entry: Entry, server: Mapping[str, Any], folder: Path) -> dict
             return values | {"public_url": _public_url(values["host"], values["port"], values["public_url"])}
         case "database":
             return values | {"folder": folder}
+        case "site":
+            return values | {"logo": values["logo"] and str(folder / Path(values["logo"]).expanduser())}
         case "upstreams":
             ca_file = values["ca_file"] and str(folder / Path(values["ca_file"]).expanduser())
             streams_max = server["streams_max"] if server["streaming"] else 0

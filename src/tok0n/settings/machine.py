@@ -14,6 +14,9 @@ from tok0n.settings.rules import POSTGRES_SCHEMES, REDIS_SCHEMES
 from tok0n.settings.schema import SECTIONS, TABLES, Database, Settings
 from tok0n.settings.secret import Headers, Secret
 
+LOGO_SUFFIXES = (".png", ".svg")
+LOGO_BYTES_MAX = 100_000
+
 
 def check(settings: Settings) -> list[Fault]:
     """Return errors that `load` can't detect. Reads secrets and certificates, and checks the database's folder."""
@@ -73,6 +76,23 @@ def _ca_file(text: str, folder: Path) -> str | None:
     return None
 
 
+def _logo(text: str, folder: Path) -> str | None:
+    if not text:
+        return None
+    path = folder / Path(text).expanduser()
+    if path.suffix.lower() not in LOGO_SUFFIXES:
+        return f"must be the name of a file that ends with {' or '.join(LOGO_SUFFIXES)}."
+    try:
+        size = path.stat().st_size
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        return f"the file {path} can't be read: {error.strerror}."
+    if size > LOGO_BYTES_MAX:
+        return f"the file {path} has {size} bytes. It may have at most {LOGO_BYTES_MAX}, as every visitor loads it."
+    return None
+
+
 def _database_url(url: str, folder: Path) -> str | None:
     if url.startswith(POSTGRES_SCHEMES):
         return _missing_package("asyncpg", extra="postgres")
@@ -99,5 +119,6 @@ def _missing_package(module: str, *, extra: str) -> str | None:
 _CHECKS: Mapping[str, Mapping[str, Callable[[str, Path], str | None]]] = {
     "database": {"url": _database_url},
     "limits": {"backend": _backend},
+    "site": {"logo": _logo},
     "upstreams": {"ca_file": _ca_file},
 }

@@ -8,6 +8,10 @@ import ipaddress
 import re
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from tok0n.domain import colors
+from tok0n.domain.email import parse_email
+from tok0n.domain.errors import OperatorError
+
 SQLITE_PREFIX = "sqlite:///"
 POSTGRES_SCHEMES = ("postgresql://", "postgres://")
 MEMORY = "memory://"
@@ -41,6 +45,29 @@ def title(text: str) -> str | None:
     if text.isprintable() and text.strip() == text:
         return None
     return "must be printable text on one line, without spaces at either end."
+
+
+def color(text: str) -> str | None:
+    """Check a color, or an empty text."""
+    return None if not text or colors.is_color(text) else 'must be a color in the form "#rrggbb", such as "#0b6b53".'
+
+
+def email_address(text: str) -> str | None:
+    """Check an email address, or an empty text."""
+    try:
+        if text:
+            parse_email(text)
+    except OperatorError:
+        return "must be an email address, such as support@example.com."
+    return None
+
+
+def web_page(text: str) -> str | None:
+    """Check the URL of a web page, or an empty text."""
+    parts = _split(text)
+    if not text or (parts is not None and parts.scheme in {"http", "https"} and "@" not in parts.netloc):
+        return None
+    return "must be the URL of a page, such as https://example.com/terms."
 
 
 def host(text: str) -> str | None:

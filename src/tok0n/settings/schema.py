@@ -234,6 +234,20 @@ class Seller(msgspec.Struct, frozen=True, kw_only=True):
     tax_id: str = ""
 
 
+class SiteSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """[site]: the brand on pages and in emails. `load` makes `logo` absolute."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=60, extra={"rule": rules.title})] = "Tok0n"
+    tagline: Annotated[str, Meta(max_length=200, extra={"rule": rules.title})] = "Every token accounted for."
+    logo: str = ""
+    accent_color: Annotated[str, Meta(extra={"rule": rules.color})] = ""
+    support_email: Annotated[str, Meta(extra={"rule": rules.email_address})] = ""
+    terms_url: Annotated[str, Meta(extra={"rule": rules.web_page})] = ""
+    privacy_url: Annotated[str, Meta(extra={"rule": rules.web_page})] = ""
+    imprint_url: Annotated[str, Meta(extra={"rule": rules.web_page})] = ""
+    show_powered_by: bool = True
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings, and warnings about them for the operator."""
 
@@ -250,6 +264,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     packs: dict[str, Pack] = {}
     payments: Payments | None = None
     seller: Seller = Seller()
+    site: SiteSettings = SiteSettings()
     warnings: tuple[Fault, ...] = ()
 
 

@@ -12,6 +12,7 @@ ICON_SECONDS = 86_400
 
 NOT_FOR_CRAWLERS = (
     "/dashboard",
+    "/docs/search",
     "/invitation",
     "/new-address",
     "/new-password",

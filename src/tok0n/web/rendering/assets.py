@@ -2,7 +2,9 @@
 
 import functools
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -16,7 +18,14 @@ FOLDER = Path(__file__).parent.parent / "assets"
 HTMX = "htmx.min.js"
 """Added to the package when it is built (scripts/get_htmx.py). Without it, pages reload completely."""
 
-_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+MEDIA_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+}
+_PICTURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+"""A browser that opens an SVG file as a page must not run the scripts in it."""
 
 
 class Asset(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,11 +38,15 @@ class Asset(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Assets:
-    """Serves the files, which each process reads and compresses once. Their URLs start with `prefix`."""
+    """Serves the files, which each process reads and compresses once. Their URLs start with `prefix`.
 
-    def __init__(self, prefix: str = "") -> None:
+    `more` are the operator's own assets.
+    """
+
+    def __init__(self, prefix: str = "", more: Mapping[str, Asset] = MappingProxyType({})) -> None:
         self._prefix = prefix
-        self._assets = {file.name: _read(file) for file in FOLDER.iterdir() if file.suffix in _TYPES}
+        self._assets = {file.name: _read(file) for file in FOLDER.iterdir() if file.suffix in MEDIA_TYPES}
+        self._assets.update(more)
 
     @property
     def has_htmx(self) -> bool:
@@ -59,6 +72,8 @@ class Assets:
             headers["cache-control"] = "public, max-age=31536000, immutable"
         if _matches(etag, request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers=headers)
+        if asset.media_type.startswith("image/"):
+            headers["content-security-policy"] = _PICTURE_POLICY
         if is_gzipped:
             headers["content-encoding"] = "gzip"
         body = asset.gzipped if is_gzipped else asset.plain
@@ -67,10 +82,14 @@ class Assets:
 
 @functools.cache
 def _read(file: Path) -> Asset:
-    plain = file.read_bytes()
+    return make_asset(file.read_bytes(), MEDIA_TYPES[file.suffix])
+
+
+def make_asset(plain: bytes, media_type: str) -> Asset:
+    """Return an asset with its version and its compressed content."""
     return Asset(
         version=hashlib.sha256(plain).hexdigest()[:16],
-        media_type=_TYPES[file.suffix],
+        media_type=media_type,
         plain=plain,
         gzipped=compress(plain, level=ASSET_LEVEL),
     )

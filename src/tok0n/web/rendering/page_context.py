@@ -12,6 +12,7 @@ from tok0n.services.forms import new_form_id
 from tok0n.services.sign_in import SignIn
 from tok0n.web.rendering import filters
 from tok0n.web.rendering.assets import Assets
+from tok0n.web.rendering.brand import Brand
 
 
 class PageContext:
@@ -26,15 +27,18 @@ class PageContext:
         has_passkeys: bool,
         has_mail: bool,
         trusted_proxies: Sequence[str],
+        brand: Brand,
     ) -> None:
         self.public_url = public_url
         self.base_url = f"{public_url}/v1"
         self.sign_in = sign_in
         self.assets = assets
+        self.brand = brand
         self.has_passkeys = has_passkeys
         self.has_mail = has_mail
         self.is_secure = public_url.startswith("https://")
         self.prefix = urlsplit(public_url).path
+        self.origin = public_url.removesuffix(self.prefix)
         self.cookie_path = self.prefix or "/"
         self.session_cookie = self._cookie_name("tok0n")
         self.passkey_cookie = self._cookie_name("tok0n-passkey")
@@ -48,7 +52,9 @@ class PageContext:
             lstrip_blocks=True,
         )
         self._templates.filters.update(filters.FILTERS)
-        self._templates.globals.update(asset=assets.url, has_htmx=assets.has_htmx, with_query=_with_query, zip=zip)
+        self._templates.globals.update(
+            asset=assets.url, has_htmx=assets.has_htmx, brand=brand, with_query=_with_query, zip=zip
+        )
         self._templates.globals.update(new_form_id=new_form_id, prefix=self.prefix)
 
     def limit_key(self, request: Request) -> str:
