@@ -38,6 +38,7 @@ CHANGED: dict[str, Any] = {
 PUBLIC_NAMES = {
     "endpoints",
     "format",
+    "max_output_tokens",
     "token_class",
     "name",
     "models",
@@ -150,7 +151,7 @@ async def test_customers_docs_name_no_setting(site: Running, visitor: Visitor) -
     for page in GUIDE:
         text = (await visitor.get(f"/docs/{page.slug}.md")).text
         assert set(re.findall(r"`([\w.]+)`", text)) & settings == set(), page.slug
-        assert "operators" not in text.lower(), page.slug
+        assert "operator" not in text.lower(), page.slug
         assert "configuration.md" not in text, page.slug
 
 

@@ -88,6 +88,8 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
             "body_seconds": _time(self.body_seconds),
             "tools": _range([f"{count:,}" for count in sorted(self.tools_max)]),
             "stop_sequences": _range([f"{count:,}" for count in sorted(self.stop_sequences_max)]),
+            "tools_items": _range([f"{count:,} items" for count in sorted(self.tools_max)]),
+            "stop_items": _range([f"{count:,} items" for count in sorted(self.stop_sequences_max)]),
             "answer_bytes": _range([_bytes(size) for size in sorted(self.answer_bytes_max)]),
             "timeout": _range([_time(seconds) for seconds in sorted(self.timeout_seconds)]),
             "stream_seconds": _range([_time(seconds) for seconds in sorted(self.stream_seconds)]),
