@@ -3,13 +3,14 @@
 Source: OpenAI API reference, "Create chat completion" and "The chat completion object". `chat_fields` has the fields.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from tok0n.domain.bound import TextSize, definition_size, prompt_bound
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model, Route
+from tok0n.domain.conversation import Turn, as_messages
 from tok0n.domain.endpoints.chat_fields import (
     BODY,
     DEFINITIONS,
@@ -165,10 +166,19 @@ def _schemas(*, is_streaming: bool) -> dict[str, Any]:
     return {"ChatRequest": request, "Message": MESSAGE.schema(), "Completion": completion}
 
 
-def _make_request(*, model: str, text: str, system: str = "", output_tokens: int | None = None) -> dict[str, Any]:
-    messages = [{"role": "system", "content": system}] if system else []
+def _make_request(
+    *,
+    model: str,
+    text: str,
+    system: str = "",
+    output_tokens: int | None = None,
+    temperature: float | None = None,
+    earlier: Sequence[Turn] = (),
+) -> dict[str, Any]:
+    prompt = [{"role": "system", "content": system}] if system else []
     limit = {} if output_tokens is None else {"max_completion_tokens": output_tokens}
-    return {"model": model, "messages": [*messages, {"role": "user", "content": text}], **limit}
+    options = {} if temperature is None else {"temperature": temperature}
+    return {"model": model, "messages": [*prompt, *as_messages(earlier, text)], **limit, **options}
 
 
 def _read_output(values: Mapping[str, Any]) -> Output:
@@ -190,19 +200,11 @@ def _read_delta(values: Any) -> str:
 _EXAMPLE = Example(
     title="Chat completions",
     sdk=OPENAI,
-    python="""\
-completion = client.chat.completions.create(
-    model="MODEL",
-    messages=[{"role": "user", "content": "Hello!"}],
-)
-print(completion.choices[0].message.content)""",
-    node="""\
-const completion = await client.chat.completions.create({
-  model: "MODEL",
-  messages: [{ role: "user", content: "Hello!" }],
-});
-console.log(completion.choices[0].message.content);""",
-    form=Form(text_label="User message", system_label="System message"),
+    call="chat.completions.create",
+    result="completion",
+    python="print(completion.choices[0].message.content)",
+    node="console.log(completion.choices[0].message.content);",
+    form=Form(text_label="User message", system_label="System message", limit_param="max_completion_tokens"),
     make_request=_make_request,
     read_output=_read_output,
     read_delta=_read_delta,

@@ -3,11 +3,12 @@
 Source: OpenAI API reference, "Create embeddings" (openai-python 3.57, `embedding_create_params.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tok0n.domain.bound import MESSAGE_TOKENS
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model
+from tok0n.domain.conversation import Turn
 from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint, FindModel, Operation
 from tok0n.domain.endpoints.error_shapes import render_openai_error
 from tok0n.domain.endpoints.example import OPENAI, Example, Form, Output
@@ -211,7 +212,15 @@ def _schemas(*, is_streaming: bool) -> dict[str, Any]:
     return {"EmbeddingsRequest": BODY.schema() | {"additionalProperties": NULL}, "Embeddings": embeddings}
 
 
-def _make_request(*, model: str, text: str, system: str = "", output_tokens: int | None = None) -> dict[str, Any]:
+def _make_request(
+    *,
+    model: str,
+    text: str,
+    system: str = "",
+    output_tokens: int | None = None,
+    temperature: float | None = None,
+    earlier: Sequence[Turn] = (),
+) -> dict[str, Any]:
     """Return the body. Each line of the text is an input."""
     lines = [line for line in text.splitlines() if line.strip()]
     return {"model": model, "input": lines[0] if len(lines) == 1 else lines}
@@ -236,19 +245,11 @@ def _read_output(values: Mapping[str, Any]) -> Output:
 _EXAMPLE = Example(
     title="Embeddings",
     sdk=OPENAI,
-    python="""\
-embeddings = client.embeddings.create(
-    model="MODEL",
-    input="Hello!",
-)
-print(len(embeddings.data[0].embedding), "numbers")""",
-    node="""\
-const embeddings = await client.embeddings.create({
-  model: "MODEL",
-  input: "Hello!",
-});
-console.log(embeddings.data[0].embedding.length, "numbers");""",
-    form=Form(text_label="Texts, one per line", text_noun="text", has_limit=False),
+    call="embeddings.create",
+    result="embeddings",
+    python='print(len(embeddings.data[0].embedding), "numbers")',
+    node='console.log(embeddings.data[0].embedding.length, "numbers");',
+    form=Form(text_label="Texts, one per line", text_noun="text", has_turns=False),
     make_request=_make_request,
     read_output=_read_output,
 )

@@ -1,12 +1,14 @@
 """How pages show an endpoint: the code that calls it, and its form in the playground.
 
-Code has the placeholders `MODEL`, `BASE_URL`, which ends with /v1, and `SERVER_URL`, which doesn't.
+Code has the placeholders `BASE_URL`, which ends with /v1, and `SERVER_URL`, which doesn't.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
+
+from tok0n.domain.conversation import Turn
 
 PROMPT = "Hello!"
 """The text that the example code sends."""
@@ -57,10 +59,22 @@ const client = new Anthropic({ baseURL: "SERVER_URL", apiKey: process.env.TOK0N_
 
 
 class MakeRequest(Protocol):
-    """Makes the body of a request with one text."""
+    """Makes the body of a request with one text, and the turns of the conversation before it."""
 
-    def __call__(self, *, model: str, text: str, system: str = "", output_tokens: int | None = None) -> dict[str, Any]:
-        """Return the body. `system` and `output_tokens` are left out if they are empty or None."""
+    def __call__(
+        self,
+        *,
+        model: str,
+        text: str,
+        system: str = "",
+        output_tokens: int | None = None,
+        temperature: float | None = None,
+        earlier: Sequence[Turn] = (),
+    ) -> dict[str, Any]:
+        """Return the body. `system`, `output_tokens` and `temperature` are left out if they are empty or None.
+
+        Endpoints without conversations ignore `temperature` and `earlier`.
+        """
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,22 +88,38 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     """The form of an endpoint in the playground.
 
     `text_label` and `system_label` are the labels of the two texts. Without a `system_label`, there is only one text.
-    `text_noun` names the first one in errors. `has_limit`: the form has an output limit, which the customer can leave
-    out unless `needs_limit`.
+    `text_noun` names the first one in errors. `limit_param` is the field of the request for the output limit, which the
+    customer can leave out unless `needs_limit`; empty without one. `system_param` is that of the second text, if it is
+    a field. `has_turns`: a request has the turns of a conversation, and a temperature.
     """
 
     text_label: str
     text_noun: str = "message"
     system_label: str = ""
-    has_limit: bool = True
+    system_param: str = ""
+    limit_param: str = ""
     needs_limit: bool = False
+    has_turns: bool = True
+
+    @property
+    def has_limit(self) -> bool:
+        """Whether the form has an output limit."""
+        return bool(self.limit_param)
+
+    def input_of(self, param: str | None) -> str:
+        """Return the input that an error about a field of the request belongs to: `user` for all other fields."""
+        inputs = {"model": "model", "stream": "model", "temperature": "temperature"}
+        inputs |= {self.system_param: "system", self.limit_param: "limit"}
+        return inputs.get(param or "user", "user")
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True):
     """How pages show one endpoint.
 
     - `title`: what the endpoint returns, as a heading.
-    - `sdk`: the SDKs that call it. `python` and `node` are the code that follows theirs.
+    - `sdk`: the SDKs that call it.
+    - `call`: the method of their client, which takes the members of the body.
+    - `result`: the variable for the response. `python` and `node` print it.
     - `form`: the form of the playground.
     - `make_request`: returns the body of a request with the texts of the form.
     - `read_output`: returns what to show of a decoded response that `find_fault` accepts.
@@ -98,6 +128,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
 
     title: str
     sdk: Sdk
+    call: str
+    result: str
     python: str
     node: str
     form: Form

@@ -3,13 +3,14 @@
 Source: Anthropic API reference, "Create a Message" and "The message object". `messages_fields` has the fields.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from tok0n.domain.bound import definition_size, prompt_bound
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model
+from tok0n.domain.conversation import Turn, as_messages
 from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint, FindModel, Operation
 from tok0n.domain.endpoints.error_shapes import render_anthropic_error
 from tok0n.domain.endpoints.example import ANTHROPIC, Example, Form, Output, join_texts
@@ -125,10 +126,19 @@ def _schemas(*, is_streaming: bool) -> dict[str, Any]:
     return {"MessagesRequest": request, "InputMessage": MESSAGE.schema(), "OutputMessage": message}
 
 
-def _make_request(*, model: str, text: str, system: str = "", output_tokens: int | None = None) -> dict[str, Any]:
+def _make_request(
+    *,
+    model: str,
+    text: str,
+    system: str = "",
+    output_tokens: int | None = None,
+    temperature: float | None = None,
+    earlier: Sequence[Turn] = (),
+) -> dict[str, Any]:
     limit = {} if output_tokens is None else {_LIMIT: output_tokens}
     prompt = {"system": system} if system else {}
-    return {"model": model, **limit, **prompt, "messages": [{"role": "user", "content": text}]}
+    options = {} if temperature is None else {"temperature": temperature}
+    return {"model": model, **limit, **prompt, "messages": as_messages(earlier, text), **options}
 
 
 def _read_output(values: Mapping[str, Any]) -> Output:
@@ -145,21 +155,17 @@ def _read_delta(values: Any) -> str:
 _EXAMPLE = Example(
     title="Messages",
     sdk=ANTHROPIC,
-    python="""\
-message = client.messages.create(
-    model="MODEL",
-    max_tokens=200,
-    messages=[{"role": "user", "content": "Hello!"}],
-)
-print("".join(block.text for block in message.content if block.type == "text"))""",
-    node="""\
-const message = await client.messages.create({
-  model: "MODEL",
-  max_tokens: 200,
-  messages: [{ role: "user", content: "Hello!" }],
-});
-console.log(message.content.map((block) => (block.type === "text" ? block.text : "")).join(""));""",
-    form=Form(text_label="User message", system_label="System prompt", needs_limit=True),
+    call="messages.create",
+    result="message",
+    python='print("".join(block.text for block in message.content if block.type == "text"))',
+    node='console.log(message.content.map((block) => (block.type === "text" ? block.text : "")).join(""));',
+    form=Form(
+        text_label="User message",
+        system_label="System prompt",
+        system_param="system",
+        limit_param=_LIMIT,
+        needs_limit=True,
+    ),
     make_request=_make_request,
     read_output=_read_output,
     read_delta=_read_delta,

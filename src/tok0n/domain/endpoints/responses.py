@@ -3,13 +3,14 @@
 Source: OpenAI API reference, "Create a model response" and "The response object". `responses_fields` has the fields.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from tok0n.domain.bound import prompt_bound
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model
+from tok0n.domain.conversation import Turn, as_messages
 from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint, FindModel, Operation
 from tok0n.domain.endpoints.error_shapes import render_openai_error
 from tok0n.domain.endpoints.example import OPENAI, Example, Form, Output, join_texts
@@ -131,10 +132,25 @@ def _schemas(*, is_streaming: bool) -> dict[str, Any]:
     return {"ResponsesRequest": request, "ResponsesItem": ITEM.schema(), "ResponsesAnswer": response}
 
 
-def _make_request(*, model: str, text: str, system: str = "", output_tokens: int | None = None) -> dict[str, Any]:
+def _make_request(
+    *,
+    model: str,
+    text: str,
+    system: str = "",
+    output_tokens: int | None = None,
+    temperature: float | None = None,
+    earlier: Sequence[Turn] = (),
+) -> dict[str, Any]:
     instructions = {"instructions": system} if system else {}
     limit = {} if output_tokens is None else {LIMIT_FIELD: output_tokens}
-    return {"model": model, **instructions, "input": text, **limit}
+    options = {} if temperature is None else {"temperature": temperature}
+    return {
+        "model": model,
+        **instructions,
+        "input": as_messages(earlier, text) if earlier else text,
+        **limit,
+        **options,
+    }
 
 
 def _read_output(values: Mapping[str, Any]) -> Output:
@@ -152,19 +168,17 @@ def _read_delta(values: Any) -> str:
 _EXAMPLE = Example(
     title="Responses",
     sdk=OPENAI,
-    python="""\
-response = client.responses.create(
-    model="MODEL",
-    input="Hello!",
-)
-print(response.output_text)""",
-    node="""\
-const response = await client.responses.create({
-  model: "MODEL",
-  input: "Hello!",
-});
-console.log(response.output_text);""",
-    form=Form(text_label="Input", text_noun="text", system_label="Instructions"),
+    call="responses.create",
+    result="response",
+    python="print(response.output_text)",
+    node="console.log(response.output_text);",
+    form=Form(
+        text_label="Input",
+        text_noun="text",
+        system_label="Instructions",
+        system_param="instructions",
+        limit_param=LIMIT_FIELD,
+    ),
     make_request=_make_request,
     read_output=_read_output,
     read_delta=_read_delta,

@@ -1,7 +1,8 @@
 """The endpoints that the listed models serve, with example code for each. Tests run the code."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -10,6 +11,7 @@ from tok0n.domain.endpoints import ENDPOINTS
 from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.endpoints.example import OUTPUT_TOKENS, PROMPT, Example
 from tok0n.services.catalogue import Catalogue
+from tok0n.web.rendering.code_literals import javascript_call, python_call
 
 NO_MODEL = "MODEL"
 """The model in example code while no model is listed."""
@@ -83,29 +85,36 @@ def with_key(snippets: Snippets, api_key: str) -> Snippets:
     )
 
 
-def make_snippets(endpoint: Endpoint, base_url: str, *, model: str) -> Snippets:
-    """Return the snippets of an endpoint that has an example."""
+def make_snippets(
+    endpoint: Endpoint, base_url: str, *, model: str = NO_MODEL, body: Mapping[str, Any] | None = None
+) -> Snippets:
+    """Return the snippets of an endpoint that has an example. They send `body`, or else a short request to `model`."""
     example = endpoint.example
     assert example is not None
+    short = example.make_request(
+        model=model, text=PROMPT, output_tokens=OUTPUT_TOKENS if example.form.needs_limit else None
+    )
+    with_limit = example.make_request(model=model, text=PROMPT, output_tokens=OUTPUT_TOKENS)
     server_url = base_url.removesuffix("/v1")
-    body = json.dumps(
-        example.make_request(model=model, text=PROMPT, output_tokens=OUTPUT_TOKENS), ensure_ascii=False
-    ).replace("'", r"'\''")
+    data = json.dumps(with_limit if body is None else body, ensure_ascii=False).replace("'", r"'\''")
+    sent = short if body is None else body
     curl = f"""\
 curl -i {server_url}{endpoint.path} \\
   -H "Authorization: Bearer $TOK0N_API_KEY" -H "Content-Type: application/json" \\
-  -d '{body}'"""
+  -d '{data}'"""
 
     def fill(code: str) -> str:
-        code = code.replace("BASE_URL", base_url).replace("SERVER_URL", server_url)
-        return code.replace('"MODEL"', json.dumps(model, ensure_ascii=False))
+        return code.replace("BASE_URL", base_url).replace("SERVER_URL", server_url)
 
+    call = f"client.{example.call}"
     return Snippets(
         name=endpoint.name,
         title=example.title,
         path=endpoint.path,
         sdk=example.sdk.name,
         curl=curl,
-        python=fill(example.sdk.python + example.python),
-        node=fill(example.sdk.node + example.node),
+        python="\n".join([fill(example.sdk.python) + f"{example.result} = " + python_call(call, sent), example.python]),
+        node="\n".join(
+            [fill(example.sdk.node) + f"const {example.result} = await " + javascript_call(call, sent), example.node]
+        ),
     )
