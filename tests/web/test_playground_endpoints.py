@@ -227,7 +227,7 @@ async def test_a_wrong_form_of_an_endpoint_says_what_to_change(
             streamed = await owner.post(f"{PATH}/stream", fields, page=f"{PATH}?endpoint={name}")
             assert (streamed.status_code, words in text_of(streamed)) == (422, True), (name, changed)
         part = await owner.post(f"{PATH}/bound", fields, page=f"{PATH}?endpoint={name}")
-        assert (part.status_code, words in text_of(part)) == (200, True), (name, changed)
+        assert (part.status_code, words.rstrip(".") in text_of(part)) == (200, True), (name, changed)
     assert (upstream.bodies, (await site.account()).balance.posted) == ([], 1_000_000)
 
 
@@ -241,10 +241,10 @@ async def test_an_error_of_the_upstream_is_shown_and_not_billed(
     assert (await site.account()).balance.posted == 1_000_000
 
 
-async def test_the_page_shows_example_code_without_the_texts_of_the_form(site: Running, owner: Visitor) -> None:
+async def test_the_page_shows_the_code_of_exactly_this_request(site: Running, owner: Visitor) -> None:
     fields = await fields_of(site, "embeddings") | {"ask": "1", "model": "words"}
     fields.pop("send")
     page = await owner.post(PATH, fields, page=f"{PATH}?endpoint=embeddings")
     codes = re.findall(r'<pre class="code" id="embeddings-(\w+)"[^>]*>(.*?)</pre>', page.text, re.DOTALL)
     assert [language for language, _ in codes] == ["curl", "python", "node"]
-    assert all("words" in code and CANARY not in code for _, code in codes)
+    assert all("words" in code and CANARY in code and "Hello!" not in code for _, code in codes)

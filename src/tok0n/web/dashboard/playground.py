@@ -222,6 +222,7 @@ class _PlaygroundPages:
             repeated_id=result.repeated_id,
             repeated=None if result.repeated_id is None else await self._record(page, result.repeated_id),
             form_error=form_error,
+            token_source=await self._dashboard.token_sources.find(None if model is None else model.token_class),
         )
 
     async def _model(self, page: PageRequest, form: Mapping[str, str], served: ServedEndpoint) -> Model:

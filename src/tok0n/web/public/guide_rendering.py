@@ -166,7 +166,7 @@ def _render_fence(tokens: Sequence["Token"], index: int) -> str:
             f'<label for="{tab}">{_LANGUAGES[token.info]}</label>'
         )
     panels = [f'<div class="panel">{_code(token)}</div>' for token in group]
-    return f'<div class="tabs" role="group" aria-label="Language">{"".join(inputs)}{"".join(panels)}</div>\n'
+    return f'<div class="code-tabs" role="group" aria-label="Language">{"".join(inputs)}{"".join(panels)}</div>\n'
 
 
 def _is_same_group(one: "Token", following: "Token") -> bool:
