@@ -130,7 +130,7 @@ async def test_a_double_click_in_the_playground_is_charged_once_and_its_answer_i
         await double_click(visit, "Send")
         await upstream.until(lambda: bool(upstream.requests))
         may_answer.set()
-        await visit.page.get_by_role("heading", name="Response").wait_for()
+        await visit.page.locator("dl.bill").first.wait_for()
         await visit.check()
         assert "Hello." in await visit.text(".answer")
         assert len(upstream.requests) == 1

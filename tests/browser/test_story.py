@@ -130,14 +130,14 @@ async def play(visit: Tab) -> None:
     else:
         await visit.fill(user="Hello!")
         await visit.press("Estimate tokens")
-    bound = visit.page.get_by_text("Reserves up to")
+    bound = visit.page.locator("#bound strong")
     await bound.wait_for()
     reserved = (await bound.inner_text()).removeprefix("Reserves up to ").removesuffix(" tokens.")
     await visit.page.get_by_role("button", name="Send", exact=True).click()
-    await visit.page.get_by_role("heading", name="Response").wait_for()
+    await visit.page.locator("dl.bill").first.wait_for()
     await visit.check()
     assert "Hello." in await visit.text(".answer")
-    assert f"Reserved {reserved} Billed {USAGE_TOTAL}" in await visit.text(".receipt")
+    assert f"Reserved {reserved} Billed {USAGE_TOTAL}" in await visit.text(".bill")
 
 
 async def manage(visit: Tab) -> None:
@@ -205,7 +205,7 @@ async def test_one_press_makes_one_call_however_often_it_is_pressed(
             await send.click()
         await upstream.until(lambda: len(upstream.requests) == 1)
         answered.set()
-        await visit.page.get_by_role("heading", name="Response").wait_for()
+        await visit.page.locator("dl.bill").first.wait_for()
         assert len(upstream.requests) == 1
 
 

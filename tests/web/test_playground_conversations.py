@@ -93,7 +93,7 @@ async def test_a_conversation_continues_with_all_turns_and_is_not_stored(
         (CANARY, "It is **four**.", 12),
         ("Sure?", "Yes.", 12),
     ]
-    assert len(re.findall(r"Billed</dt><dd><strong>12<", second.text)) == 2
+    assert len(re.findall(r"Billed</dt> <dd><strong>12<", second.text)) == 2
     assert f'href="/dashboard/requests/{kept[1]["request_id"]}"' in second.text
     stored = b"".join(path.read_bytes() for path in site.folder.glob("tok0n.db*"))
     assert CANARY.encode() not in stored

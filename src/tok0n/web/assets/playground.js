@@ -11,6 +11,7 @@ const log = () => document.getElementById("log");
 let sending = null; // the AbortController of the request that sends a message
 let estimating = null;
 let typing = 0;
+let isFollowing = true;
 
 const fieldsOf = (extra = {}) => {
   const fields = new URLSearchParams(new FormData(form()));
@@ -50,7 +51,7 @@ const show = (page) => {
   start();
   const invalid = form().querySelector("[aria-invalid=true]");
   (invalid ?? form().elements.user).focus({ preventScroll: !invalid });
-  if (!invalid) scrollToEnd(true);
+  if (!invalid) scrollToEnd();
 };
 
 const setBusy = (isBusy, canStop = false) => {
@@ -61,10 +62,13 @@ const setBusy = (isBusy, canStop = false) => {
   form().querySelector("[data-stop]").hidden = !(isBusy && canStop);
 };
 
-const scrollToEnd = (always) => {
-  const composer = document.getElementById("composer").getBoundingClientRect();
-  const isNear = composer.bottom < innerHeight + 240;
-  if (always || isNear) document.getElementById("composer").scrollIntoView({ block: "end" });
+// Keep the end in view, unless the user scrolled away. Browsers estimate the height of distant messages until they come
+// into view, so the first scroll can miss the end.
+const scrollToEnd = () => {
+  if (!isFollowing) return;
+  const scroll = () => document.getElementById("composer")?.scrollIntoView({ block: "end", behavior: "instant" });
+  scroll();
+  requestAnimationFrame(() => isFollowing && scroll());
 };
 
 // The conversation: each article has its exchange, and the hidden field has all of them.
@@ -84,7 +88,7 @@ const addPending = (text) => {
   article.querySelector("[data-user]").textContent = text;
   article.querySelector("[data-model]").textContent = form().elements.model.selectedOptions[0].value;
   log().append(article);
-  scrollToEnd(true);
+  scrollToEnd();
   return article;
 };
 
@@ -137,6 +141,7 @@ const send = async (name) => {
   const streams = "streams" in (form().elements.model.selectedOptions[0]?.dataset ?? {});
   if (name === "send" && !form().elements.user.value.trim()) name = "ask";
   sending = new AbortController();
+  isFollowing = true;
   clearProblems();
   setBusy(true, name === "send" && streams);
   try {
@@ -189,7 +194,7 @@ const stream = async (signal) => {
         assistant += event.text;
         target.append(event.text);
         article.querySelector("[data-waiting]").hidden = true;
-        scrollToEnd(false);
+        scrollToEnd();
       }
       receipt = event.receipt ?? receipt;
     }
@@ -213,7 +218,7 @@ const stream = async (signal) => {
     keepAsItIs(article, exchange);
   }
   form().querySelector("[name=new]").hidden = false;
-  scrollToEnd(false);
+  scrollToEnd();
   input.focus({ preventScroll: true });
   estimate();
 };
@@ -283,6 +288,8 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   if (!sending) load("switch", link.dataset.switch);
 });
+
+for (const type of ["wheel", "touchmove"]) document.addEventListener(type, () => (isFollowing = false), { passive: true });
 
 const start = () => {
   if (!form()) return;

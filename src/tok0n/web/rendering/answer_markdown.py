@@ -36,7 +36,7 @@ def render_answer(text: str, *, id_prefix: str) -> Markup:
     for token in tokens:
         if token.type in {"heading_open", "heading_close"}:
             token.tag = f"h{min(_HEADING_LEVEL_MAX, int(token.tag[1:]) + _HEADING_LEVELS_ABOVE)}"
-        elif token.type in {"th_open", "td_open"} and token.attrs.pop("style", "").endswith("right"):
+        elif token.type in {"th_open", "td_open"} and str(token.attrs.pop("style", "")).endswith("right"):
             token.attrSet("class", "number")  # pages allow no inline styles
         for child in token.children or ():
             if child.type == "link_open":
