@@ -192,7 +192,7 @@ def test_highlighting_escapes_the_text_and_marks_each_word() -> None:
 
 def test_code_in_several_languages_is_a_group_of_tabs() -> None:
     html = render("```sh\ncurl <x>\n```\n\n```python\nprint()\n```\n\nText\n\n```js\nalone\n```\n").html
-    assert (html.count('type="radio"'), html.count('class="panel"'), html.count("<pre")) == (2, 2, 3)
+    assert (html.count('type="radio"'), html.count("data-language"), html.count("<pre")) == (2, 2, 3)
     assert html.count(" checked") == 1
     assert "curl &lt;x&gt;" in html
     same = render("```python\na\n```\n\n```python\nb\n```\n").html

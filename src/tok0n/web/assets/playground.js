@@ -248,12 +248,11 @@ const estimate = async () => {
     const bound = page.getElementById("bound");
     const code = page.getElementById("code");
     if (!bound || !code) return;
-    const language = document.querySelector("[name=code-language]:checked")?.id;
+    const language = document.querySelector("[name=code-language]:checked")?.value;
     code.open = document.getElementById("code").open;
     document.getElementById("bound").replaceChildren(...document.importNode(bound, true).childNodes);
     document.getElementById("code").replaceWith(document.importNode(code, true));
-    const selected = document.getElementById(language);
-    if (selected) selected.checked = true;
+    document.querySelectorAll("[name=code-language]").forEach((input) => (input.checked ||= input.value === language));
   } catch {
     // A newer estimate replaced this one, or the server is unreachable: sending reports that.
   }

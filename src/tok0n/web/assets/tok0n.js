@@ -76,19 +76,6 @@ if (window.PublicKeyCredential?.parseRequestOptionsFromJSON) {
   });
 }
 
-document.querySelectorAll(".prose pre").forEach((pre, index) => {
-  const snippet = document.createElement("div");
-  snippet.className = "snippet";
-  pre.replaceWith(snippet);
-  pre.id = `snippet-${index}`;
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "button copy";
-  button.dataset.copy = pre.id;
-  button.textContent = "Copy";
-  snippet.append(pre, button);
-});
-
 const showCopyButtons = () => {
   document.querySelectorAll("[data-copy], [data-copy-text]").forEach((button) => (button.hidden = false));
 };

@@ -156,17 +156,19 @@ def _render_fence(tokens: Sequence["Token"], index: int) -> str:
         end += 1
     group = tokens[index:end]
     if len(group) == 1:
-        return _code(group[0])
-    inputs = []
+        return _code(group[0], index)
+    labels = []
     for number, token in enumerate(group):
-        tab = f"tab-{index}-{number}"
-        checked = "" if number else " checked"
-        inputs.append(
-            f'<input class="hidden" type="radio" name="tabs-{index}" id="{tab}"{checked}>'
-            f'<label for="{tab}">{_LANGUAGES[token.info]}</label>'
+        language, checked = _LANGUAGES[token.info], "" if number else " checked"
+        labels.append(
+            f'<label><input type="radio" name="language-{index}" value="{language}" data-language{checked}'
+            f' autocomplete="off">{language}</label>'
         )
-    panels = [f'<div class="panel">{_code(token)}</div>' for token in group]
-    return f'<div class="code-tabs" role="group" aria-label="Language">{"".join(inputs)}{"".join(panels)}</div>\n'
+    blocks = [_code(token, index + number) for number, token in enumerate(group)]
+    return (
+        f'<div class="snippet-tabs" role="group" aria-label="Example code"><div class="languages">{"".join(labels)}'
+        f"</div>{''.join(blocks)}</div>\n"
+    )
 
 
 def _is_same_group(one: "Token", following: "Token") -> bool:
@@ -174,9 +176,10 @@ def _is_same_group(one: "Token", following: "Token") -> bool:
     return are_code and one.info != following.info and {one.info, following.info} <= _LANGUAGES.keys()
 
 
-def _code(token: "Token") -> str:
-    language = f' class="language-{escape(token.info)}"' if token.info else ""
-    return f'<pre tabindex="0"><code{language}>{escape(token.content)}</code></pre>\n'
+def _code(token: "Token", index: int) -> str:
+    pre = f'<pre class="code" id="code-{index}" tabindex="0"><code>{escape(token.content)}</code></pre>'
+    button = f'<button class="button copy" type="button" data-copy="code-{index}" hidden>Copy</button>'
+    return f'<div class="snippet">{pre}{button}</div>\n'
 
 
 def _set_target(link: "Token", prefix: str) -> None:

@@ -54,8 +54,7 @@ def _markdown() -> "MarkdownIt":
     markdown.disable("image")
     markdown.add_render_rule("fence", _render_code)
     markdown.add_render_rule("code_block", _render_code)
-    markdown.add_render_rule("table_open", lambda *_: '<div class="scroll" tabindex="0"><table>\n')
-    markdown.add_render_rule("table_close", lambda *_: "</table></div>\n")
+    markdown.add_render_rule("table_open", lambda *_: '<table tabindex="0">')
     markdown.validateLink = _is_safe  # type: ignore[method-assign]
     return markdown
 
