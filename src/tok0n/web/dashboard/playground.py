@@ -227,8 +227,8 @@ class _PlaygroundPages:
 
     async def _model(self, page: PageRequest, form: Mapping[str, str], served: ServedEndpoint) -> Model:
         selected = find_selected(form, served) or page.query("model")
-        chosen = next((model for model in served.models if model.id == selected), None)
-        return chosen or await suggest_model(self._dashboard.history, page.account_id, served.models)
+        model = next((model for model in served.models if model.id == selected), None)
+        return model or await suggest_model(self._dashboard.history, page.account_id, served.models)
 
     async def _available(self, page: PageRequest, model_id: str | None) -> int | None:
         """Return the tokens that the account has available for a model. None without a listed model."""
