@@ -118,7 +118,7 @@ async def look_at_the_request(visit: Tab, request_id: str) -> None:
     await visit.follow("24 hours")
     assert "Tokens per hour" in await visit.text()
     await visit.go("/dashboard/statement")
-    assert await visit.text("#closing") == f"{GRANT - USAGE_TOTAL:,} tokens"
+    assert await visit.text("#closing") == f"{GRANT - USAGE_TOTAL:,}"
     assert "welcome +1,000,000" in await visit.text()
 
 

@@ -213,4 +213,4 @@ async def test_a_retired_class_stays_visible_and_its_pack_is_no_longer_sold(
         assert "old 5 no model uses these tokens now" in await words(ada, "/dashboard")
         assert "Standard tokens 0 available" in await words(ada, "/dashboard")
         statement = await words(ada, "/dashboard/statement?class=old")
-        assert "old Opening balance 0 tokens Change +5 tokens Balance now 5 tokens" in statement
+        assert "old Opening balance 0 Change +5 Balance now 5" in statement
