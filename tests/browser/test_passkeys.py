@@ -50,7 +50,7 @@ async def test_a_passkey_signs_in_until_it_is_removed_and_cannot_be_replayed(
             await visit.page.get_by_role("button", name="Add passkey").click()
             await visit.page.get_by_text("never used").wait_for()
             await visit.check()
-            await visit.page.get_by_role("button", name="Sign out", exact=True).first.click()
+            await visit.sign_out()
             await visit.go("/sign-in")
             async with visit.page.expect_request("**/sign-in/passkey") as sent:
                 await visit.page.get_by_role("button", name="Sign in with a passkey").click()
@@ -68,7 +68,7 @@ async def test_a_passkey_signs_in_until_it_is_removed_and_cannot_be_replayed(
                     assert "tok0n" not in thief.cookies
 
             await visit.press("Remove laptop")
-            await visit.page.get_by_role("button", name="Sign out", exact=True).first.click()
+            await visit.sign_out()
             await visit.go("/sign-in")
             await visit.page.get_by_role("button", name="Sign in with a passkey").click()
             await visit.page.get_by_text("recognize this passkey").wait_for()

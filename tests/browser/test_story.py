@@ -49,7 +49,7 @@ async def test_a_new_customer_from_the_first_page_to_a_revoked_key(
         with pytest.raises(openai.AuthenticationError):
             await call(site.base_url, key)
         await settings(visit)
-        await visit.page.get_by_role("button", name="Sign out", exact=True).first.click()
+        await visit.sign_out()
         await visit.go("/dashboard")
         assert "/sign-in" in visit.page.url
         assert await site.audit_is_clean()
@@ -67,7 +67,7 @@ async def sign_up(visit: Tab, mailbox: Mailbox) -> None:
     await visit.press("Sign up")
     assert "Check your email" in await visit.text()
     await visit.go(await mailbox.take_link(ADA))
-    assert "Create your first API key" in await visit.text()
+    assert "Get started" in await visit.text()
 
 
 async def make_key(visit: Tab, base_url: str) -> str:

@@ -81,6 +81,14 @@ class Tab:
         await self.page.wait_for_load_state()
         await self.check()
 
+    async def sign_out(self) -> None:
+        """Press Sign out, which a narrow window hides in the menu."""
+        menu = self.page.locator("header summary")
+        if await menu.is_visible():
+            await menu.click()
+        await self.page.locator("header").get_by_role("button", name="Sign out", exact=True).click()
+        await self.page.wait_for_load_state()
+
     async def text(self, selector: str = "main") -> str:
         """What a part of the page says, its spaces made one."""
         return " ".join((await self.page.inner_text(selector)).split())

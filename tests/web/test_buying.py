@@ -69,7 +69,7 @@ async def test_a_pack_is_bought_and_everything_says_so(opened: Shop, buyer: Visi
     receipt = " ".join(text_of(await buyer.get(f"{path}/receipt")).split())
     for words in ("Example Ltd", "1 Example Street", "Tax ID GB1", ADA, "Paid $5.00"):
         assert words in receipt
-    assert "purchase" in (await buyer.get("/dashboard/statement")).text
+    assert "Purchase" in (await buyer.get("/dashboard/statement")).text
     assert "Paid" in (await buyer.get("/dashboard/orders")).text
     assert await site.audit_is_clean()
 

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.anyio
 
 ADA = "ada@example.com"
 
+OPENED_BY_LINKS = {"/verify", "/new-password", "/invitation", "/set-up", "/new-address"}
 FILES = {"/assets/{name}", "/favicon.ico", "/robots.txt"}
 
 
@@ -50,7 +51,8 @@ async def test_every_page_works_on_postgres(tmp_path: Path, upstream: ScriptedUp
                 path = route.path.format(key=known.id, request=request_id, order="", slug="billing").rstrip("/") or "/"
                 if path.endswith("/orders//receipt"):
                     continue
-                expected = 303 if path in {"/sign-in", "/second-factor"} else 200
+                is_redirect = path in {"/sign-in", "/second-factor"} or path.endswith("/first-request")
+                expected = 303 if is_redirect else 410 if path in OPENED_BY_LINKS else 200
                 assert (await visitor.get(path)).status_code == expected, path
         for status in ("settled", "released", "expired", "pending"):
             page = await visitor.get(f"/dashboard/requests?status={status}&model=demo&key={known.id}&last=7d")

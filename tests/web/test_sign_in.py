@@ -26,7 +26,7 @@ async def test_a_new_customer_signs_up_confirms_and_is_in(site: Running, visitor
     await join(visitor, mailbox, ADA)
     overview = await visitor.get("/dashboard")
     assert overview.status_code == 200
-    assert "Create your first API key" in overview.text
+    assert "Get started" in overview.text
     assert (await site.store.accounts.get(ADA)).balance.posted == 0
 
 

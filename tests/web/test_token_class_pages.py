@@ -117,7 +117,7 @@ async def test_the_statement_filters_by_class_and_numbers_each_wallet(opened: Sh
         await buy(site, double, ada, pack)
     await spend(site, ada, "big")
     rows = re.findall(
-        r"<tr>\s*<td class=\"fixed\"[^>]*>([^<]*)</td><td class=\"number\"[^>]*>(\d+)</td>",
+        r"<tr>\s*<td class=\"fixed\"[^>]*>([^<]*)</td><td class=\"number minor\"[^>]*>(\d+)</td>",
         (await ada.get("/dashboard/statement")).text,
     )
     assert rows == [("Premium &amp; more", "2"), ("Premium &amp; more", "1"), ("Standard tokens", "1")]
@@ -167,7 +167,7 @@ async def test_a_correction_and_a_reversal_are_explained_in_the_statement_and_it
     operate = OperateAccounts(site.store.accounts, site.clock, corrections=site.store.corrections)
     await operate.adjust(email=ADA, tokens=77, reason="for the outage")
     statement = await words(ada, "/dashboard/statement")
-    assert "Gives back the charge of req_" in statement
+    assert "gives back the charge of req_" in statement
     assert "for the outage by support" in statement
     table = list(csv.DictReader(io.StringIO((await ada.get("/dashboard/statement.csv")).text)))
     assert [row["reason"] for row in table[:2]] == ["for the outage", f"gives back the charge of {request_id}"]
@@ -196,7 +196,7 @@ async def test_with_one_class_no_page_mentions_classes(
             text = await words(ada, path)
             assert not [word for word in CLASS_WORDS if word in text], path
         header = (await ada.get("/dashboard/statement.csv")).text.splitlines()[0]
-        assert header == "id,created_at,kind,amount,balance,request_id,reason"
+        assert header == "number,created_at,kind,amount,balance,request_id,reason"
         assert "token_class" not in (await ada.get("/dashboard/requests.csv")).text
 
 

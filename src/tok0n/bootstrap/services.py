@@ -138,7 +138,13 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
 
 def _token_sources(settings: Settings, store: Store, clock: Clock) -> TokenSources:
     sold = {pack.token_class for pack in packs_of(settings).values()} if settings.payments is not None else set()
-    return TokenSources(store.usable_codes, clock, sold_classes=sold, url_of=url_maker(settings))
+    return TokenSources(
+        store.usable_codes,
+        clock,
+        sold_classes=sold,
+        url_of=url_maker(settings),
+        support=settings.site.support_email or "support",
+    )
 
 
 def _stream_limits(settings: Settings) -> StreamLimits:
