@@ -18,6 +18,8 @@ from support.scripted_upstream import ScriptedUpstream, ok, status
 from support.users import mail_settings
 from support.visitor import Visitor, text_of
 from tok0n.domain.conversation import CONVERSATION_BYTES_MAX
+from tok0n.domain.orders import Payment
+from tok0n.domain.packs import Pack
 
 pytestmark = pytest.mark.anyio
 
@@ -258,3 +260,25 @@ async def test_the_code_is_that_of_the_conversation(site: Running, owner: Visito
     assert json.dumps(text, ensure_ascii=False) in script
     invalid = await owner.post_raw(f"{PATH}/bound", fields | {"limit": "x"})
     assert "Correct the settings above to see the code" in text_of(invalid)
+
+
+async def test_dollars_are_shown_before_and_after_if_the_tokens_were_bought(
+    site: Running, stranger: Visitor, upstream: ScriptedUpstream
+) -> None:
+    await stranger.post("/dashboard/keys", {"name": "own"})
+    account = await site.store.accounts.get("eve@example.com")
+    pack = Pack(id="p", name="Pack", tokens=1_000, price_usd_cents=1_000, token_class="standard")
+    order = (await site.store.orders.open(account_id=account.id, pack=pack, currency="usd", now_us=1)).order
+    assert order is not None
+    await site.store.orders.record(order.id, Payment(paid_cents=1_000), payment_id="pi_1", now_us=2)
+    key = (await keys_of(site.store.accounts, "eve@example.com"))[0]
+    fields = await fields_of(site, key=key.id)
+    part = await stranger.post(f"{PATH}/bound", fields, page=PATH)
+    (bound, dollars) = re.findall(r"Reserves up to ([\d,]+) tokens, at most \$([\d.]+)\.", part.text)[0]
+    assert int(bound.replace(",", "")) == round(float(dollars) * 100)
+    upstream.behaviour = ok(completion("Hi."))
+    page = await send(stranger, fields | {"send": "1"})
+    assert "Billed 12 $0.12" in " ".join(text_of(page).split())
+    (kept,) = conversation_in(page)
+    again = await stranger.post_raw(f"{PATH}/exchange", {"exchange": json.dumps([kept])})
+    assert "$0.12" in again.text

@@ -39,6 +39,9 @@ from tok0n.web.rendering.snippets import ServedEndpoint, Snippets, find_served, 
 OUTPUT_TOKENS = 500
 """The output limit that the form suggests, unless the model's is lower."""
 
+COSTS_MAX = 100
+"""How many exchanges of a page show their cost."""
+
 PATH = "/dashboard/playground"
 
 
@@ -117,6 +120,7 @@ class _PlaygroundPages:
             "playground_draft.html",
             served=served,
             bound=bound,
+            usd_micros=await self._price(page, page.form.get("model", ""), bound),
             available=await self._available(page, None if served is None else page.form.get("model", "")),
             status_text=status_text,
             snippets=None if served is None else _snippets(page, served, page.form),
@@ -130,7 +134,12 @@ class _PlaygroundPages:
             return page.error(400, "We couldn't read this message.")
         number = page.form.get("number", "")
         is_number = number.isascii() and number.isdecimal() and len(number) <= len("1000")
-        view = ExchangeView(exchange=await self._with_bill(page, exchange), number=int(number) if is_number else 1)
+        costs = await self._costs(page, [exchange])
+        view = ExchangeView(
+            exchange=await self._with_bill(page, exchange),
+            number=int(number) if is_number else 1,
+            usd_micros=costs.get(exchange.request_id),
+        )
         return page.render("playground_exchange.html", view=view, is_last=True)
 
     async def _with_bill(self, page: PageRequest, exchange: Exchange) -> Exchange:
@@ -175,7 +184,10 @@ class _PlaygroundPages:
             charged=receipt.charged,
         )
         if not served.example.form.has_turns:
-            view = ExchangeView(exchange=exchange, number=1, is_markdown=False, counts=output.counts)
+            usd_micros = (await self._costs(page, [exchange])).get(exchange.request_id)
+            view = ExchangeView(
+                exchange=exchange, number=1, usd_micros=usd_micros, is_markdown=False, counts=output.counts
+            )
             return await self._page(page, views=[view])
         conversation = write_conversation([*exchanges_of(page.form), exchange])
         return await self._page(page, form=page.form | {"conversation": conversation, "user": ""})
@@ -202,7 +214,8 @@ class _PlaygroundPages:
             form = _with_defaults(form, served, model, keys)
         if views is None:
             has_log = served is not None and served.example.form.has_turns
-            views = views_of(exchanges_of(form)) if has_log else []
+            exchanges = exchanges_of(form) if has_log else ()
+            views = views_of(exchanges, await self._costs(page, exchanges))
         return page.render(
             "playground.html",
             status=status,
@@ -215,6 +228,7 @@ class _PlaygroundPages:
             conversation=write_conversation(exchanges_of(form)),
             snippets=None if served is None else _snippets(page, served, form),
             bound=bound,
+            usd_micros=None if model is None else await self._price(page, model.id, bound),
             available=await self._available(page, None if model is None else model.id),
             status_text="",
             call=result.call,
@@ -237,6 +251,18 @@ class _PlaygroundPages:
             return None
         wallets = await self._dashboard.history.wallets(page.account_id)
         return wallets[model.token_class].available if model.token_class in wallets else 0
+
+    async def _price(self, page: PageRequest, model_id: str, tokens: int | None) -> int | None:
+        """Return the cost of the next tokens for a model in micro-dollars. None if they have no price."""
+        model = self._dashboard.catalogue.find(model_id)
+        if model is None or tokens is None:
+            return None
+        return await self._dashboard.costs.estimate(page.account_id, token_class=model.token_class, tokens=tokens)
+
+    async def _costs(self, page: PageRequest, exchanges: Sequence[Exchange]) -> dict[str, int]:
+        """Return the costs of the newest exchanges in micro-dollars, by request id."""
+        ids = [exchange.request_id for exchange in exchanges[-COSTS_MAX:]]
+        return await self._dashboard.costs.of_requests(page.account_id, ids)
 
     async def _record(self, page: PageRequest, request_id: str) -> RequestRecord | None:
         """Return the record of a request. None if the request was rejected before a reservation."""

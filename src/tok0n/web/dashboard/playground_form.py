@@ -20,10 +20,14 @@ MARKDOWN_CHARACTERS_MAX = 40_000
 
 
 class ExchangeView(msgspec.Struct, frozen=True, kw_only=True):
-    """An exchange as a page shows it. `number` counts from 1. `counts` are figures of the response by their labels."""
+    """An exchange as a page shows it. `number` counts from 1. `counts` are figures of the response by their labels.
+
+    `usd_micros` is the cost of the charged tokens. None if they have no price.
+    """
 
     exchange: Exchange
     number: int
+    usd_micros: int | None = None
     is_markdown: bool = True
     counts: tuple[tuple[str, int], ...] = ()
 
@@ -65,14 +69,16 @@ def check_conversation(form: Mapping[str, str], example: Example) -> tuple[Excha
     return exchanges
 
 
-def views_of(exchanges: Sequence[Exchange]) -> list[ExchangeView]:
-    """Return the exchanges for a page, which converts only so much Markdown."""
+def views_of(exchanges: Sequence[Exchange], costs: Mapping[str, int]) -> list[ExchangeView]:
+    """Return the exchanges for a page, which converts only so much Markdown. `costs` are by request id."""
     views = []
     left = MARKDOWN_CHARACTERS_MAX
     for number in range(len(exchanges), 0, -1):
         exchange = exchanges[number - 1]
         left -= len(exchange.assistant)
-        views.append(ExchangeView(exchange=exchange, number=number, is_markdown=left >= 0))
+        usd_micros = costs.get(exchange.request_id)
+        view = ExchangeView(exchange=exchange, number=number, usd_micros=usd_micros, is_markdown=left >= 0)
+        views.append(view)
     return views[::-1]
 
 
