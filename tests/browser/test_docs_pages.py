@@ -1,0 +1,71 @@
+"""The docs in a real browser: search, tabs, anchors, and no table that cuts an error code, with script and without."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from support.browser import Look, tab
+from support.gateways import ServerProcess
+from tok0n.web.public.guide import GUIDE
+
+pytestmark = pytest.mark.anyio
+
+LOOKS = [
+    Look(scheme="light", width=1440, script=True),
+    Look(scheme="dark", width=390, script=True),
+    Look(scheme="light", width=320, script=False),
+]
+CUT = """() => [...document.querySelectorAll(".prose td code")]
+    .filter((code) => /^\\w+$/.test(code.textContent) && code.getClientRects().length > 1)
+    .map((code) => code.textContent)"""
+"""The identifiers in tables that are on more than one line."""
+
+
+@pytest.fixture
+async def demo(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    async with ServerProcess(tmp_path, "--streaming", "--data", str(tmp_path / "data"), command="demo") as demo:
+        yield demo
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=str)
+async def test_every_page_fits_its_window_and_cuts_no_identifier(
+    demo: ServerProcess, browser: Browser, look: Look
+) -> None:
+    async with tab(browser, demo.base_url.removesuffix("/v1"), look) as visit:
+        for page in GUIDE:
+            await visit.go(f"/docs/{page.slug}")
+            assert await visit.page.evaluate(CUT) == [], page.slug
+        await visit.go("/docs")
+        for page in GUIDE[1:]:
+            await visit.page.locator("a[rel=next]").click()
+            await expect(visit.page.locator("h1")).to_be_visible()
+            assert visit.page.url.endswith(f"/docs/{page.slug}")
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=str)
+async def test_a_reader_searches_and_reads_the_code_in_another_language(
+    demo: ServerProcess, browser: Browser, look: Look
+) -> None:
+    async with tab(browser, demo.base_url.removesuffix("/v1"), look) as visit:
+        await visit.go("/docs")
+        await visit.fill(q="Claude Code")
+        await visit.page.locator("#q").press("Enter")
+        await visit.page.wait_for_url("**/docs/search?q=*")
+        await visit.check()
+        await visit.page.locator(".results a").first.click()
+        await visit.page.wait_for_url("**/docs/recipes#claude-code")
+        await expect(visit.page.locator("#claude-code")).to_be_in_viewport()
+        await visit.go("/docs/quickstart")
+        tabs = visit.page.locator(".snippet-tabs").first
+        await expect(tabs.locator("pre >> visible=true")).to_contain_text("curl -i")
+        await tabs.get_by_text("JavaScript", exact=True).click()
+        await expect(tabs.locator("pre >> visible=true")).to_contain_text('import OpenAI from "openai"')
+        if look.script:
+            await tabs.locator(".copy >> visible=true").click()
+            copied = await visit.page.evaluate("navigator.clipboard.readText()")
+            assert "client.chat.completions.create" in copied
+            await visit.go("/docs/streaming")
+            await expect(visit.page.locator(".snippet-tabs pre >> visible=true").first).to_contain_text("import OpenAI")
+        await visit.check()
