@@ -38,17 +38,17 @@ CACHE_KIB = 500_000
 UPSTREAM_US = 800_000
 
 ROLL_UPS = {
-    "usage_hour": "INSERT INTO usage_hour"
-    " (account_id, hour, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)"
-    " SELECT account_id, resolved_at_us / 3600000000, api_key_id, model, count(*), sum(prompt_tokens),"
+    "usage_quarter": "INSERT INTO usage_quarter"
+    " (account_id, quarter, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)"
+    " SELECT account_id, resolved_at_us / 900000000, api_key_id, model, count(*), sum(prompt_tokens),"
     " sum(completion_tokens), sum(charged) FROM request WHERE status = 'SETTLED'"
     f" AND api_key_id IN (SELECT id FROM api_key WHERE name = '{KEY_NAME}') GROUP BY 1, 2, 3, 4",
-    "usage_rollup": "INSERT INTO usage_rollup (day, account_id) SELECT max(hour) / 24 - 1, '' FROM usage_hour"
-    " WHERE NOT EXISTS (SELECT 1 FROM usage_rollup) HAVING max(hour) IS NOT NULL",
+    "usage_rollup": "INSERT INTO usage_rollup (day, account_id) SELECT max(quarter) / 96 - 1, '' FROM usage_quarter"
+    " WHERE NOT EXISTS (SELECT 1 FROM usage_rollup) HAVING max(quarter) IS NOT NULL",
     "usage_day": "INSERT INTO usage_day"
     " (account_id, day, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)"
-    " SELECT account_id, hour / 24, api_key_id, model, sum(requests), sum(prompt_tokens), sum(completion_tokens),"
-    " sum(charged) FROM usage_hour WHERE hour < 24 * (SELECT day FROM usage_rollup) GROUP BY 1, 2, 3, 4"
+    " SELECT account_id, quarter / 96, api_key_id, model, sum(requests), sum(prompt_tokens), sum(completion_tokens),"
+    " sum(charged) FROM usage_quarter WHERE quarter < 96 * (SELECT day FROM usage_rollup) GROUP BY 1, 2, 3, 4"
     " ON CONFLICT DO NOTHING",
 }
 """The statement that fills each roll-up table from the requests. A table that the database lacks is skipped."""

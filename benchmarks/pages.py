@@ -107,9 +107,10 @@ def write(path: Path, requests: int, keys: list[str]) -> None:
                 )
         database.execute("UPDATE wallet SET posted = ?, entries = ?", (posted, entries))
         database.execute(
-            "INSERT INTO usage_hour (account_id, hour, api_key_id, model, requests, prompt_tokens, completion_tokens,"
-            " charged) SELECT account_id, resolved_at_us / 3600000000, api_key_id, model, count(*), sum(prompt_tokens),"
-            " sum(completion_tokens), sum(charged) FROM request WHERE status = 'SETTLED' GROUP BY 1, 2, 3, 4"
+            "INSERT INTO usage_quarter (account_id, quarter, api_key_id, model, requests, prompt_tokens,"
+            " completion_tokens, charged) SELECT account_id, resolved_at_us / 900000000, api_key_id, model, count(*),"
+            " sum(prompt_tokens), sum(completion_tokens), sum(charged) FROM request WHERE status = 'SETTLED'"
+            " GROUP BY 1, 2, 3, 4"
         )
     database.close()
 

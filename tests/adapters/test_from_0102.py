@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.budgets import BudgetPeriod
 from tok0n.domain.errors import AccountingFailed, KeyBudgetSpent, OperatorError
-from tok0n.domain.ledger import NewReservation, Release, Settlement
+from tok0n.domain.ledger import US_A_QUARTER, NewReservation, Release, Settlement
 from tok0n.domain.usage import Usage
 from tok0n.ports.ledger import Ledger
 
@@ -100,10 +100,26 @@ def _migrated(old: Contents) -> Contents:
     new["mail_link"] = [row | {"browser_digest": None} for row in old["mail_link"]]
     for table in ("dismissed_hint", "welcome_grant", "welcome_day"):
         new[table] = []
+    del new["usage_hour"]
+    new["usage_quarter"] = _quarters(old["request"])
     new["alembic_version"] = [{"version_num": schema.HEAD}]
     return {table: sorted_rows(rows) for table, rows in new.items()}
 
 
+def _quarters(requests: list[Row]) -> list[Row]:
+    """Return the use in each quarter hour, which the migration sums from the requests."""
+    sums: defaultdict[tuple[str, int, str, str], Counter[str]] = defaultdict(Counter)
+    for row in requests:
+        if row["status"] == "SETTLED":
+            key = row["account_id"], row["resolved_at_us"] // US_A_QUARTER, row["api_key_id"], row["model"]
+            sums[key].update(requests=1, **{name: row[name] for name in _TOKENS})
+    names = ("account_id", "quarter", "api_key_id", "model")
+    return [
+        dict(zip(names, key, strict=True)) | dict.fromkeys(_TOKENS, 0) | dict(counted) for key, counted in sums.items()
+    ]
+
+
+_TOKENS = ("prompt_tokens", "completion_tokens", "charged")
 _BALANCE = ("posted", "pending")
 _SECRET = ("digest", "prefix", "last_four", "created_at_us")
 _MOVED = ("digest", "prefix", "last_four", "budget", "spent", "pending")
@@ -235,7 +251,7 @@ PLANTED = {
     "a reserved budget": f"UPDATE api_key SET pending = pending + 1 WHERE id = 'key_{4:020x}'",
     "a debt": "INSERT INTO debt SELECT id, 5 FROM account WHERE email = '3@example.com'"
     " AND NOT EXISTS (SELECT 1 FROM debt WHERE account_id = id)",
-    "an hour": "UPDATE usage_hour SET charged = charged + 1 WHERE model = 'demo'",
+    "a day": "INSERT INTO usage_rollup (day, account_id) VALUES (1000000, '')",
     "an entry": "INSERT INTO ledger_entry (account_id, kind, amount, posted_after, created_at_us)"
     " SELECT id, 'grant', 5, posted + 6, 0 FROM account WHERE email = '2@example.com'",
 }

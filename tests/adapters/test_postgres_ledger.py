@@ -30,7 +30,7 @@ SELECT sum(pg_stat_get_xact_tuples_returned(indexrelid)) FROM pg_index WHERE ind
 
 _HOT_ENTRIES_READ = """
 SELECT sum(pg_stat_get_xact_tuples_returned(indexrelid))::bigint FROM pg_index
-WHERE indrelid = ANY (ARRAY['request', 'wallet', 'api_key', 'key_budget', 'budget_period', 'usage_hour']::regclass[])
+WHERE indrelid = ANY (ARRAY['request', 'wallet', 'api_key', 'key_budget', 'budget_period', 'usage_quarter']::regclass[])
 """
 _OTHERS = """
 INSERT INTO account SELECT 'x' || i, i || '@y', 'open', 0 FROM generate_series(1, 2000) i

@@ -14,7 +14,7 @@ from support.ledgers import ENGINES
 from tok0n.adapters.sql import audit
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
 from tok0n.adapters.sql.postgres.store import PostgresStore
-from tok0n.adapters.sql.schema import key_secret, request, usage_hour
+from tok0n.adapters.sql.schema import key_secret, request, usage_quarter
 from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.api_key import digest, is_well_formed
@@ -70,7 +70,7 @@ async def test_requests_are_spread_over_time_accounts_and_models_as_asked(store:
 
 
 async def test_the_roll_ups_count_every_request(store: SqlStore) -> None:
-    assert await store.read(lambda tx: tx.scalar(sa.select(sa.func.sum(usage_hour.c.requests)))) == 2_065
+    assert await store.read(lambda tx: tx.scalar(sa.select(sa.func.sum(usage_quarter.c.requests)))) == 2_065
 
 
 def test_a_file_of_keys_has_one_per_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The daily use is the sum of the hourly use, whenever the periodic task stops, and no query counts an hour twice."""
+"""The daily use is the sum of its quarter hours, whenever the periodic task stops, and no query counts one twice."""
 
 import asyncio
 import itertools
@@ -14,7 +14,7 @@ from tok0n.adapters.sql import schema
 from tok0n.adapters.sql.repositories.daily_use import WAIT_US, SqlDailyUse
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.domain.history import RequestFilter, UseFilter
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_AN_HOUR, RequestStatus
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER, RequestStatus
 
 pytestmark = pytest.mark.anyio
 
@@ -32,15 +32,15 @@ async def keys(db: Opened) -> list[tuple[str, str]]:
     dice = random.Random(1)
     for number in range(REQUESTS):
         account, key = made[number % ACCOUNTS]
-        at_us = NOW_US + dice.randrange(DAYS * 24) * US_AN_HOUR
+        at_us = NOW_US + dice.randrange(DAYS * 96) * US_A_QUARTER
         await spend(db, account_id=account.id, key_id=key.id, tokens=5, model=MODELS[number % 7 == 0], at_us=at_us)
     return [(account.id, key.id) for account, key in made]
 
 
 async def test_every_step_leaves_the_sums_as_they_were(db: Opened, keys: list[tuple[str, str]]) -> None:
     history, daily_use = SqlHistory(db.store), SqlDailyUse(db.store)
-    first = NOW_US // US_AN_HOUR
-    period = UseFilter(since_hour=first + 7, until_hour=first + 77, model="often")
+    first = NOW_US // US_A_QUARTER
+    period = UseFilter(since_quarter=first + 7 * 4 + 1, until_quarter=first + 77 * 4 + 3, model="often")
 
     async def sums() -> list[object]:
         return [
@@ -60,7 +60,7 @@ async def test_every_step_leaves_the_sums_as_they_were(db: Opened, keys: list[tu
     assert await sums() == expected
     rolled_up = await db.rows(schema.usage_day)
     assert sum(row["charged"] for row in rolled_up) == 5 * REQUESTS
-    assert {row["day"] for row in rolled_up} == {row["hour"] // 24 for row in await db.rows(schema.usage_hour)}
+    assert {row["day"] for row in rolled_up} == {row["quarter"] // 96 for row in await db.rows(schema.usage_quarter)}
 
 
 async def test_a_day_is_added_up_only_when_no_settlement_can_change_it(db: Opened, keys: list[tuple[str, str]]) -> None:
@@ -101,7 +101,7 @@ async def test_the_audit_finds_a_wrong_day(db: Opened, keys: list[tuple[str, str
     forged = forge.values(charged=schema.usage_day.c.charged + 1)
     await db.store.write(lambda tx: tx.execute(forged) and None)
     assert {(found.subject, found.what) for found in (await db.ledger.audit()).differences} == {
-        (account_id, f"the daily use of day {day} is not the sum of its hours")
+        (account_id, f"the daily use of day {day} is not the sum of its quarter hours")
     }
 
 

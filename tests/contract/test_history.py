@@ -1,7 +1,7 @@
 """What an account looks back on, whatever database is behind it; and that the sum of any plot is the ledger's."""
 
 import random
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,7 +18,7 @@ from tok0n.adapters.sql.repositories.statement import SqlStatements
 from tok0n.adapters.sql.schema import ledger_entry
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_AN_HOUR, RequestStatus
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER, RequestStatus
 from tok0n.web.rendering.charts import plot, starts
 
 pytestmark = pytest.mark.anyio
@@ -70,22 +70,34 @@ async def test_nobody_reads_anothers(db: Opened) -> None:
         await history.budget_uses(other.id, my_key.id, now_us=NOW_US)
     assert await history.caller(other.id, my_key.id) is None
     assert await history.requests(other.id, ALL, before=None, rows_max=10) == []
-    assert await history.buckets(other.id, UseFilter(until_hour=1_000_000), by=UseBy.MODEL, starts=[0]) == []
+    assert await history.buckets(other.id, UseFilter(until_quarter=1_000_000), by=UseBy.MODEL, starts=[0]) == []
     assert await history.models_used(other.id) == []
     assert (await history.totals(other.id, UseFilter())).charged == 0
 
 
+def _before_a_time_change(zone: str) -> int:
+    """Return the start of a UTC day that is a few days before a time change, if the zone has any."""
+    for day in range(NOW_US // MICROSECONDS_PER_DAY + 5, NOW_US // MICROSECONDS_PER_DAY + 370):
+        midnight = datetime.fromtimestamp(day * 86_400, ZoneInfo(zone))
+        if midnight.utcoffset() != datetime.fromtimestamp((day + 1) * 86_400, ZoneInfo(zone)).utcoffset():
+            return (day - 4) * MICROSECONDS_PER_DAY
+    return NOW_US // MICROSECONDS_PER_DAY * MICROSECONDS_PER_DAY
+
+
 @pytest.mark.parametrize("rolled_up_days", [0, 10, DAYS + 2])
-@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/St_Johns", "Pacific/Chatham"])
+@pytest.mark.parametrize(
+    "zone", ["UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Kathmandu", "America/St_Johns", "Pacific/Chatham"]
+)
 async def test_the_sum_of_any_plot_is_the_sum_of_the_ledgers_usage(db: Opened, zone: str, rolled_up_days: int) -> None:
     history = SqlHistory(db.store)
     account, key = await db.key("a@x", tokens=10**9)
     dice = random.Random(zone)
+    start_us = _before_a_time_change(zone) + 3 * US_A_QUARTER
     for _ in range(60):
-        at_us = NOW_US + dice.randrange(DAYS * 24 * US_AN_HOUR)
+        at_us = start_us + dice.randrange(DAYS * MICROSECONDS_PER_DAY)
         model = f"model-{dice.randrange(8)}"
         await spend(db, account_id=account.id, key_id=key.id, tokens=dice.randrange(1, 900), model=model, at_us=at_us)
-    await roll_up(db, now_us=NOW_US + rolled_up_days * MICROSECONDS_PER_DAY + WAIT_US)
+    await roll_up(db, now_us=start_us + rolled_up_days * MICROSECONDS_PER_DAY + WAIT_US)
     entries = ledger_entry.c
     usage = sa.select(entries.created_at_us, -entries.amount).where(entries.kind == "usage")
     charges = await db.store.read(lambda tx: [tuple(row) for row in tx.execute(usage)])
@@ -93,29 +105,34 @@ async def test_the_sum_of_any_plot_is_the_sum_of_the_ledgers_usage(db: Opened, z
     def charged_between(since_us: int, until_us: int) -> int:
         return sum(tokens for at_us, tokens in charges if since_us <= at_us < until_us)
 
-    first = NOW_US // US_AN_HOUR
-    for hours in (1, 24, 72, 73, 7 * 24, DAYS * 24 + 1):
+    first = start_us // US_A_QUARTER
+    for length in (1, 4 * 24, 4 * 72, 4 * 72 + 1, 7 * 96, DAYS * 96 + 1):
         for by in UseBy:
-            chosen = UseFilter(since_hour=first, until_hour=first + hours)
-            first_hours = starts(first, first + hours, zone=ZoneInfo(zone))
+            chosen = UseFilter(since_quarter=first, until_quarter=first + length)
+            edges = starts(first, first + length, zone=ZoneInfo(zone))
             chart = plot(
-                await history.buckets(account.id, chosen, by=by, starts=first_hours),
+                await history.buckets(account.id, chosen, by=by, starts=edges),
                 {},
-                since_hour=first,
-                until_hour=first + hours,
+                since_quarter=first,
+                until_quarter=first + length,
                 zone=ZoneInfo(zone),
                 link="/?",
             )
-            charged = charged_between(first * US_AN_HOUR, (first + hours) * US_AN_HOUR)
+            charged = charged_between(first * US_A_QUARTER, (first + length) * US_A_QUARTER)
             assert chart.total == charged
             assert sum(chart.totals) == charged
             assert (await history.totals(account.id, chosen)).charged == charged
             for bucket in chart.buckets:
                 since_us, until_us = (round(edge.timestamp()) * 10**6 for edge in (bucket.since, bucket.until))
                 assert bucket.total == charged_between(since_us, until_us)
-            assert [bucket.since for bucket in chart.buckets] == sorted(bucket.since for bucket in chart.buckets)
-            assert chart.buckets[0].since.astimezone(UTC).timestamp() == first * 3600
-            assert chart.buckets[-1].until.astimezone(UTC).timestamp() == (first + hours) * 3600
+            is_day = length > 4 * 72
+            for bucket in chart.buckets[1:]:
+                assert bucket.since.minute == 0
+                assert bucket.since.hour == 0 or not is_day
+            edges_utc = [bucket.since.astimezone(UTC) for bucket in chart.buckets]
+            assert edges_utc == sorted(set(edges_utc))
+            assert edges_utc[0].timestamp() == first * 900
+            assert chart.buckets[-1].until.timestamp() == (first + length) * 900
 
 
 async def test_the_statement_adds_up(db: Opened) -> None:

@@ -13,7 +13,7 @@ from tok0n.domain.budgets import KeyBudget, periods_at
 from tok0n.domain.errors import (
     AccountingFailed,
 )
-from tok0n.domain.ledger import US_AN_HOUR
+from tok0n.domain.ledger import US_A_QUARTER
 
 pytestmark = pytest.mark.anyio
 
@@ -117,22 +117,22 @@ async def test_the_audit_finds_a_charge_without_its_entry(db: Opened) -> None:
     ]
 
 
-async def test_the_usage_of_each_hour_is_counted_with_the_charge(db: Opened) -> None:
+async def test_the_usage_of_each_quarter_hour_is_counted_with_the_charge(db: Opened) -> None:
     account, key = await db.key("a@x", tokens=10_000)
-    hour = NOW_US // US_AN_HOUR
-    for n, (total, at_us) in enumerate([(10, NOW_US), (2_000, NOW_US), (30, NOW_US + US_AN_HOUR)]):
+    quarter = NOW_US // US_A_QUARTER
+    for n, (total, at_us) in enumerate([(10, NOW_US), (2_000, NOW_US), (30, NOW_US + US_A_QUARTER)]):
         await db.ledger.reserve(new(f"r{n}", account.id, key.id, 1_000))
         await db.ledger.settle(msgspec.structs.replace(used(f"r{n}", total), resolved_at_us=at_us))
         await db.ledger.settle(used(f"r{n}", total))
-    rows = await db.rows(schema.usage_hour)
-    assert [(row["hour"], row["model"], row["requests"], row["charged"]) for row in rows] == [
-        (hour, "demo", 2, 2_010),
-        (hour + 1, "demo", 1, 30),
+    rows = await db.rows(schema.usage_quarter)
+    assert [(row["quarter"], row["model"], row["requests"], row["charged"]) for row in rows] == [
+        (quarter, "demo", 2, 2_010),
+        (quarter + 1, "demo", 1, 30),
     ]
     assert (await db.ledger.audit()).ok
-    await db.store.write(lambda tx: tx.execute(sa.text("UPDATE usage_hour SET charged = charged + 1")) and None)
+    await db.store.write(lambda tx: tx.execute(sa.text("UPDATE usage_quarter SET charged = charged + 1")) and None)
     assert {difference.what for difference in (await db.ledger.audit()).differences} == {
-        "the hourly use is not the sum of the usage entries"
+        "the use of all quarter hours is not the sum of the usage entries"
     }
 
 

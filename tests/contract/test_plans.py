@@ -31,7 +31,7 @@ from tok0n.adapters.sql.store import by_index
 from tok0n.domain.budgets import BudgetPeriod
 from tok0n.domain.errors import AlreadyResolved, KeyChanged
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_AN_HOUR, NewReservation, Receipt, RequestStatus
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER, NewReservation, Receipt, RequestStatus
 
 DAYS = 40
 REQUESTS = 20_000
@@ -85,7 +85,7 @@ async def test_every_hot_statement_finds_its_rows_by_index_on_sqlite(large: Open
     large.store._connection.set_trace_callback(None)
     assert {type(result) for result in results} == {KeyChanged, Receipt, AlreadyResolved, type(None)}
     hot = [text for text in statements if text.lstrip().startswith(("SELECT", "UPDATE", "INSERT"))]
-    for table in ("wallet", "request", "ledger_entry", "usage_hour", "key_budget", "budget_period", "api_key"):
+    for table in ("wallet", "request", "ledger_entry", "usage_quarter", "key_budget", "budget_period", "api_key"):
         assert any(re.search(rf"\b{table}\b", text) for text in hot), table
     assert await large.store.read(lambda tx: scans_of(tx, hot)) == []
     assert (await large.ledger.audit()).ok
@@ -185,7 +185,7 @@ async def test_alerts_that_one_call_has_no_room_for_come_with_the_next(large: Op
 
 @pytest.fixture(params=["analyzed", "without statistics"])
 async def spread(request: pytest.FixtureRequest, db: Opened) -> Opened:
-    """Accounts that were charged in many hours, most of them on days that were added up."""
+    """Accounts that were charged at many times, most of them on days that were added up."""
 
     def fill(tx: sa.Connection) -> None:
         past.fill(tx, accounts=500, requests=REQUESTS, apart_us=SPREAD_US)
@@ -199,18 +199,18 @@ async def spread(request: pytest.FixtureRequest, db: Opened) -> Opened:
     return db
 
 
-async def test_the_use_on_pages_is_read_without_the_hours_of_past_days(spread: Opened) -> None:
+async def test_the_use_on_pages_is_read_without_the_quarter_hours_of_past_days(spread: Opened) -> None:
     history, account_id = SqlHistory(spread.store), past.account_id(1)
-    first, last = (at_us // US_AN_HOUR for at_us in (past.FIRST_US, past.FIRST_US + DAYS * MICROSECONDS_PER_DAY))
+    first, last = (at_us // US_A_QUARTER for at_us in (past.FIRST_US, past.FIRST_US + DAYS * MICROSECONDS_PER_DAY))
     with explained() as scans:
         spent = await history.key_spent(account_id)
         assert await history.key_spent(account_id, api_key_id=past.key_id(1)) == spent
         assert await history.models_used(account_id) == ["demo"]
-        for since, until, key in itertools.product((None, first + 7), (None, last - 7), (None, past.key_id(1))):
-            chosen = UseFilter(since_hour=since, until_hour=until, api_key_id=key)
+        for since, until, key in itertools.product((None, first + 29), (None, last - 29), (None, past.key_id(1))):
+            chosen = UseFilter(since_quarter=since, until_quarter=until, api_key_id=key)
             assert 0 < (await history.totals(account_id, chosen)).charged <= spent[past.key_id(1)]
-        for starts in (range(last - 72, last), range(first, last, 24), range(first // 24 * 24, last, 24)):
-            period = UseFilter(since_hour=starts[0], until_hour=last, model="demo")
+        for starts in (range(last - 288, last, 4), range(first, last, 96), range(first // 96 * 96, last, 96)):
+            period = UseFilter(since_quarter=starts[0], until_quarter=last, model="demo")
             assert await history.buckets(account_id, period, by=UseBy.KEY, starts=starts)
     assert scans == []
 

@@ -1,11 +1,11 @@
-"""The rules of periods: both ends in order, whole hours of UTC, and not longer than can be read."""
+"""The rules of periods: both ends in order, whole quarter hours, and not longer than can be read."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tok0n.domain.errors import InvalidRequest
-from tok0n.domain.ledger import US_AN_HOUR
+from tok0n.domain.ledger import US_A_QUARTER, US_AN_HOUR
 from tok0n.domain.periods import HOURS_DEFAULT, HOURS_MAX, UNTIL_US_MAX, Period, bounded, last_hours
 
 NOW_US = 500_000 * US_AN_HOUR + 1
@@ -43,8 +43,8 @@ def test_a_period_ends_after_its_start() -> None:
 
 
 @given(st.integers(0, UNTIL_US_MAX), st.integers(1, HOURS_MAX * US_AN_HOUR))
-def test_its_hours_cover_the_period(since_us: int, length_us: int) -> None:
+def test_its_quarter_hours_cover_the_period(since_us: int, length_us: int) -> None:
     period = Period(since_us=since_us, until_us=since_us + length_us)
-    assert period.since_hour is not None
-    assert period.until_hour is not None
-    assert period.since_hour * US_AN_HOUR <= since_us < since_us + length_us <= period.until_hour * US_AN_HOUR
+    assert period.since_quarter is not None
+    assert period.until_quarter is not None
+    assert period.since_quarter * US_A_QUARTER <= since_us < since_us + length_us <= period.until_quarter * US_A_QUARTER

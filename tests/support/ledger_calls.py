@@ -1,4 +1,4 @@
-"""What the state machine of the ledger asks for, and the hours of use that follow."""
+"""What the state machine of the ledger asks for, and the use that follow."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from support.endpoint_cases import CASES
 from tok0n.domain.budgets import KeyBudget, ResetPeriod
-from tok0n.domain.ledger import STANDARD, US_AN_HOUR, RequestStatus
+from tok0n.domain.ledger import STANDARD, US_A_QUARTER, RequestStatus
 from tok0n.domain.ledger_rules import RequestRow
 
 CLASSES = (STANDARD, "premium")
@@ -51,8 +51,8 @@ BUDGETS = st.builds(
 )
 
 
-class Hour(msgspec.Struct, frozen=True, kw_only=True):
-    """The use of a key in an hour."""
+class Quarter(msgspec.Struct, frozen=True, kw_only=True):
+    """The use of a key in a quarter hour."""
 
     requests: int = 0
     prompt_tokens: int = 0
@@ -60,32 +60,32 @@ class Hour(msgspec.Struct, frozen=True, kw_only=True):
     charged: int = 0
 
 
-Hours = dict[tuple[str, int, str, str], Hour]
-"""By account, hour, key and model."""
+Quarters = dict[tuple[str, int, str, str], Quarter]
+"""By account, quarter hour, key and model."""
 
 
-def hours_read(rows: Iterable[Mapping[str, Any]]) -> Hours:
-    """Return the rows of `usage_hour`."""
+def use_read(rows: Iterable[Mapping[str, Any]]) -> Quarters:
+    """Return the rows of `usage_quarter`."""
     return {
-        (row["account_id"], row["hour"], row["api_key_id"], row["model"]): msgspec.convert(
-            {name: row[name] for name in Hour.__struct_fields__}, Hour
+        (row["account_id"], row["quarter"], row["api_key_id"], row["model"]): msgspec.convert(
+            {name: row[name] for name in Quarter.__struct_fields__}, Quarter
         )
         for row in rows
     }
 
 
-def hours_expected(requests: Mapping[str, RequestRow], facts: Mapping[str, Mapping[str, Any]]) -> Hours:
+def use_expected(requests: Mapping[str, RequestRow], facts: Mapping[str, Mapping[str, Any]]) -> Quarters:
     """Return the use that the settled requests add up to."""
-    hours: Hours = {}
+    quarters: Quarters = {}
     for id_, row in requests.items():
         if row.status is RequestStatus.SETTLED:
             fact = facts[id_]
-            at = (row.account_id, fact["resolved_at_us"] // US_AN_HOUR, fact["api_key_id"], fact["model"])
-            before = hours.get(at, Hour())
-            hours[at] = Hour(
+            at = (row.account_id, fact["resolved_at_us"] // US_A_QUARTER, fact["api_key_id"], fact["model"])
+            before = quarters.get(at, Quarter())
+            quarters[at] = Quarter(
                 requests=before.requests + 1,
                 prompt_tokens=before.prompt_tokens + fact["prompt_tokens"],
                 completion_tokens=before.completion_tokens + fact["completion_tokens"],
                 charged=before.charged + row.charged,
             )
-    return hours
+    return quarters

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from support.ledger_calls import hours_expected, hours_read
+from support.ledger_calls import use_expected, use_read
 from tok0n.adapters.sql import schema
 from tok0n.adapters.sql.budget_periods import period_ids
 from tok0n.domain import ledger_rules
@@ -26,7 +26,7 @@ READ = (
     schema.key_budget,
     schema.budget_period,
     schema.request,
-    schema.usage_hour,
+    schema.usage_quarter,
     schema.ledger_entry,
 )
 
@@ -143,7 +143,7 @@ class LedgerModel:
             for name in UNCOMPARED:
                 del row[name]
         assert requests == self.all_requests()
-        assert hours_read(found["usage_hour"]) == hours_expected(self.requests, self.facts)
+        assert use_read(found["usage_quarter"]) == use_expected(self.requests, self.facts)
         names = ("account_id", "token_class", "number", "kind", "amount", "posted_after", "request_id")
         entries = [
             (*(row[name] for name in names), row["reverses_request_id"])

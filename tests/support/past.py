@@ -5,7 +5,7 @@ Each key has a daily budget with as many old periods as requests, which count in
 
 import sqlalchemy as sa
 
-from tok0n.domain.ledger import US_AN_HOUR
+from tok0n.domain.ledger import US_A_QUARTER
 
 CHARGE = 10
 TOKENS = 1_000_000_000
@@ -47,8 +47,8 @@ INSERT INTO ledger_entry (account_id, number, kind, amount, posted_after, reques
 {numbers} SELECT 'acct_' || {owner}, i / {accounts} + 2, 'usage', -{charge}, {tokens} - {charge} * (i / {accounts} + 1),
     'req_' || {hex} || {id}, {at} + 1 FROM n
 
-INSERT INTO usage_hour (account_id, hour, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)
-SELECT account_id, resolved_at_us / {hour}, api_key_id, model, count(*), sum(charged), 0, sum(charged)
+INSERT INTO usage_quarter (account_id, quarter, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)
+SELECT account_id, resolved_at_us / {quarter}, api_key_id, model, count(*), sum(charged), 0, sum(charged)
 FROM request GROUP BY 1, 2, 3, 4
 """
 
@@ -72,7 +72,7 @@ def fill(
         "entries": requests // accounts + 1,
         "charge": CHARGE,
         "tokens": TOKENS,
-        "hour": US_AN_HOUR,
+        "quarter": US_A_QUARTER,
     }
     for statement in _STATEMENTS.strip().split("\n\n"):
         tx.execute(sa.text(statement.format(**values)))

@@ -1,6 +1,6 @@
 """Explain the statements that a block runs, and find those that scan a whole table which grows with history.
 
-Reading all hours of an account, or all periods of a budget, counts as a scan too.
+Reading all quarter hours of an account, or all periods of a budget, counts as a scan too.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 GROWING = (
-    *("request", "ledger_entry", "account", "wallet", "usage_hour"),
+    *("request", "ledger_entry", "account", "wallet", "usage_quarter"),
     *("api_key", "key_secret", "key_budget", "budget_period", "activity", "pack_order"),
     *("users", "session", "mail_link", "form_submission", "attempt", "low_balance_notice", "redeem_code"),
 )
@@ -22,12 +22,12 @@ SMALL_INDEXES = ("request_pending", "ledger_entry_reversal")
 
 _TABLES = "|".join(GROWING)
 _SQLITE_WHOLE_HISTORY = re.compile(
-    r"SEARCH (?:(?:usage_hour|u) USING .*\(account_id=\?\)|budget_period USING .*\(budget_id=\?\))"
+    r"SEARCH (?:(?:usage_quarter|u) USING .*\(account_id=\?\)|budget_period USING .*\(budget_id=\?\))"
 )
 _SQLITE_SCAN = re.compile(rf"SCAN (?:{_TABLES}|[a-z])\b(?!.*(?:{'|'.join(SMALL_INDEXES)}))")
 _POSTGRES_SCAN = re.compile(rf"Seq Scan on ({_TABLES})\b")
 _POSTGRES_WHOLE_HISTORY = {
-    "usage_hour_pkey": re.compile(r"Index Cond: (?=.*account_id = )(?!.*\bhour\b)"),
+    "usage_quarter_pkey": re.compile(r"Index Cond: (?=.*account_id = )(?!.*\bquarter\b)"),
     "budget_period_pkey": re.compile(r"Index Cond: (?=.*budget_id = )(?!.*\bstarts_at_us\b)"),
 }
 _POSTGRES_INDEX = re.compile(rf"Index (?:Only )?Scan (?:Backward )?using (\w+) on (?:{_TABLES})\b|Index Scan on (\w+)")

@@ -1,4 +1,4 @@
-"""An account's history: requests, hourly use and ledger entries. None of it contains prompts or responses."""
+"""An account's history: requests, use and ledger entries. None of it contains prompts or responses."""
 
 from enum import StrEnum
 
@@ -71,13 +71,13 @@ class RequestFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UseFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Selects use from `since_hour` (inclusive) to `until_hour` (exclusive). None doesn't restrict the selection.
+    """Selects use from `since_quarter` (inclusive) to `until_quarter` (exclusive). None doesn't restrict the selection.
 
-    Hours count from the Unix epoch, in UTC.
+    Quarter hours count from the Unix epoch, in UTC.
     """
 
-    since_hour: int | None = None
-    until_hour: int | None = None
+    since_quarter: int | None = None
+    until_quarter: int | None = None
     model: str | None = None
     api_key_id: str | None = None
 
@@ -92,9 +92,9 @@ class UseTotals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BucketOfUse(msgspec.Struct, frozen=True, kw_only=True):
-    """The tokens charged from `hour` to the next bucket for one model or key, whose id is `series`."""
+    """The tokens charged from `quarter` to the next bucket for one model or key, whose id is `series`."""
 
-    hour: int
+    quarter: int
     series: str
     charged: int
 

@@ -14,7 +14,10 @@ STANDARD = "standard"
 """The token class that always exists. Models and packs that name no class belong to it."""
 
 US_AN_HOUR = 3_600_000_000
-"""Microseconds in an hour, the unit in which use is aggregated."""
+"""Microseconds in an hour."""
+
+US_A_QUARTER = US_AN_HOUR // 4
+"""Use is summed by quarter hours, because the offset of every time zone is a multiple of 15 minutes."""
 
 MICROSECONDS_PER_DAY = 24 * US_AN_HOUR
 

@@ -6,11 +6,11 @@ from typing import TypeVar
 import msgspec
 
 from tok0n.domain.errors import InvalidRequest
-from tok0n.domain.ledger import US_AN_HOUR
+from tok0n.domain.ledger import US_A_QUARTER, US_AN_HOUR
 
 HOURS_DEFAULT = 7 * 24
 HOURS_MAX = 92 * 24
-"""The longest period of a query for hourly usage."""
+"""The longest period of a query for usage."""
 
 UNTIL_US_MAX = int(datetime(9000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 """The latest end. Python can represent the days after it, in any time zone."""
@@ -23,14 +23,14 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
     until_us: int | None = None
 
     @property
-    def since_hour(self) -> int | None:
-        """The UTC hour in which the period begins."""
-        return None if self.since_us is None else self.since_us // US_AN_HOUR
+    def since_quarter(self) -> int | None:
+        """The quarter hour, counted from the Unix epoch, in which the period begins."""
+        return None if self.since_us is None else self.since_us // US_A_QUARTER
 
     @property
-    def until_hour(self) -> int | None:
-        """The first UTC hour after the period."""
-        return None if self.until_us is None else -(-self.until_us // US_AN_HOUR)
+    def until_quarter(self) -> int | None:
+        """The first quarter hour after the period."""
+        return None if self.until_us is None else -(-self.until_us // US_A_QUARTER)
 
     def require_order(self) -> None:
         """Raise `InvalidRequest` if the period ends before it starts."""
@@ -41,9 +41,12 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
 P = TypeVar("P", bound=Period)
 
 
-def last_hours(hours: int, *, now_us: int) -> Period:
-    """Return the period of the last `hours` UTC hours, including the current one."""
-    until_us = (now_us // US_AN_HOUR + 1) * US_AN_HOUR
+def last_hours(hours: int, *, now_us: int, offset_us: int = 0) -> Period:
+    """Return the period of the last `hours` hours, including the current one.
+
+    `offset_us` is the offset of the time zone whose hours count. Some aren't a multiple of an hour.
+    """
+    until_us = ((now_us + offset_us) // US_AN_HOUR + 1) * US_AN_HOUR - offset_us
     return Period(since_us=until_us - hours * US_AN_HOUR, until_us=until_us)
 
 

@@ -151,7 +151,7 @@ class History(Protocol):
     ) -> list[BucketOfUse]:
         """Return the use of each bucket by model or key, oldest first, until the end of `filters`.
 
-        `starts` are the hours in which the buckets start. Each one lasts until the next.
+        `starts` are the quarter hours in which the buckets start. Each one lasts until the next.
         """
 
     async def totals(self, account_id: str, filters: UseFilter) -> UseTotals:
@@ -188,7 +188,7 @@ class Statements(Protocol):
 
 
 class DailyUse(Protocol):
-    """Adds up the hourly use of past days, so that queries of long periods read few rows."""
+    """Adds up the use of past days, so that queries of long periods read few rows."""
 
     async def roll_up(self, *, now_us: int, accounts_max: int) -> bool:
         """Add up the next past day of at most `accounts_max` accounts. Returns whether there may be more to add."""

@@ -22,17 +22,18 @@ WHERE account_id >= :first AND account_id <= :last ORDER BY account_id, token_cl
 """
 _WALLET_EXISTS = "SELECT 1 FROM wallet WHERE account_id = :account_id AND token_class = :token_class"
 _PERIOD_EXISTS = "SELECT 1 FROM budget_period WHERE budget_id = :budget_id AND starts_at_us = :starts_at_us"
-_HOURS = """
-SELECT account_id, sum(charged) FROM usage_hour WHERE account_id >= :first AND account_id <= :last GROUP BY account_id
+_QUARTERS = """
+SELECT account_id, sum(charged) FROM usage_quarter
+WHERE account_id >= :first AND account_id <= :last GROUP BY account_id
 """
 _WRONG_DAYS = """
-SELECT account_id, day, sum(by_hour), sum(by_day) FROM (
-    SELECT account_id, hour / 24 AS day, charged AS by_hour, 0 AS by_day FROM usage_hour
-    WHERE account_id >= :first AND account_id <= :last AND hour < 24 * (SELECT day FROM usage_rollup)
+SELECT account_id, day, sum(by_quarter), sum(by_day) FROM (
+    SELECT account_id, quarter / 96 AS day, charged AS by_quarter, 0 AS by_day FROM usage_quarter
+    WHERE account_id >= :first AND account_id <= :last AND quarter < 96 * (SELECT day FROM usage_rollup)
     UNION ALL
     SELECT account_id, day, 0, charged FROM usage_day
     WHERE account_id >= :first AND account_id <= :last AND day < (SELECT day FROM usage_rollup)
-) AS used GROUP BY account_id, day HAVING sum(by_hour) <> sum(by_day) ORDER BY account_id, day
+) AS used GROUP BY account_id, day HAVING sum(by_quarter) <> sum(by_day) ORDER BY account_id, day
 """
 _ORDERS = """
 SELECT account_id, token_class, sum(purchase_applied - refund_applied - dispute_applied)
@@ -62,7 +63,7 @@ class Sums(msgspec.Struct):
 def wrong_accounts(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
     """Compare the wallets, the use and the orders of a page of accounts. The sums must be those of the snapshot."""
     yield from _wrong_wallets(sums, tx, account_ids)
-    yield from _wrong_hours(sums, tx, account_ids)
+    yield from _wrong_quarters(sums, tx, account_ids)
     yield from _wrong_days(tx, account_ids)
     yield from _wrong_orders(sums, tx, account_ids)
 
@@ -126,21 +127,21 @@ def _wrong_wallets(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Ite
             yield Difference(subject=account_id, what="the account has no standard wallet", expected=None, found=None)
 
 
-def _wrong_hours(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
-    """The sum of an account's hourly use is the sum of its usage entries."""
-    found = {row[0]: int(row[1]) for row in fetch(tx, _HOURS, **_between(account_ids))}
+def _wrong_quarters(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
+    """The sum of an account's quarter hours is the sum of its usage entries."""
+    found = {row[0]: int(row[1]) for row in fetch(tx, _QUARTERS, **_between(account_ids))}
     for account_id in account_ids:
         used = sums.used[account_id]
         if found.get(account_id, 0) != used:
-            what = "the hourly use is not the sum of the usage entries"
+            what = "the use of all quarter hours is not the sum of the usage entries"
             yield Difference(subject=account_id, what=what, expected=used, found=found.get(account_id, 0))
 
 
 def _wrong_days(tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
-    """Each complete day of the daily use is the sum of its hours."""
-    for account_id, day, by_hour, by_day in fetch(tx, _WRONG_DAYS, **_between(account_ids)):
-        what = f"the daily use of day {day} is not the sum of its hours"
-        yield Difference(subject=account_id, what=what, expected=int(by_hour), found=int(by_day))
+    """Each complete day of the daily use is the sum of its quarter hours."""
+    for account_id, day, by_quarter, by_day in fetch(tx, _WRONG_DAYS, **_between(account_ids)):
+        what = f"the daily use of day {day} is not the sum of its quarter hours"
+        yield Difference(subject=account_id, what=what, expected=int(by_quarter), found=int(by_day))
 
 
 def _wrong_orders(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:

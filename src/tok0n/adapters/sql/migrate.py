@@ -50,7 +50,7 @@ def upgrade(tx: sa.Connection) -> list[str]:
         return [HEAD]
     if before > HEAD:
         raise OperatorError(f"The database has schema {before} of a newer Tok0n version. Upgrade Tok0n first.")
-    from tok0n.adapters.sql.migrations import from_0102, from_0103  # noqa: PLC0415  few starts need them
+    from tok0n.adapters.sql.migrations import checks, from_0102, from_0103  # noqa: PLC0415  few starts need them
 
     steps = {"0102": from_0102.upgrade, "0103": from_0103.upgrade}
     if before not in steps:
@@ -61,6 +61,7 @@ def upgrade(tx: sa.Connection) -> list[str]:
     for revision, step in steps.items():
         if revision >= before:
             step(tx)
+    checks.require_right_ledger(tx)
     tx.execute(sa.text("UPDATE alembic_version SET version_num = :head"), {"head": HEAD})
     return [f"{before} -> {HEAD}"]
 

@@ -188,16 +188,16 @@ CREATE INDEX ledger_entry_change ON ledger_entry (account_id, token_class, numbe
 
 CREATE UNIQUE INDEX ledger_entry_reversal ON ledger_entry (reverses_request_id) WHERE reverses_request_id IS NOT NULL;
 
-CREATE TABLE usage_hour (
+CREATE TABLE usage_quarter (
     account_id {text} NOT NULL REFERENCES account (id),
-    hour {big} NOT NULL,
+    quarter {big} NOT NULL,
     api_key_id {text} NOT NULL REFERENCES api_key (id),
     model TEXT NOT NULL,
     requests {big} NOT NULL CHECK (requests > 0),
     prompt_tokens {big} NOT NULL,
     completion_tokens {big} NOT NULL,
     charged {big} NOT NULL CHECK (charged > 0),
-    PRIMARY KEY (account_id, hour, api_key_id, model)
+    PRIMARY KEY (account_id, quarter, api_key_id, model)
 ) {clustered};
 
 CREATE TABLE usage_day (

@@ -7,8 +7,9 @@ from starlette.routing import Route
 
 from tok0n.domain.first_steps import first_steps
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
-from tok0n.domain.ledger import STANDARD, US_AN_HOUR
+from tok0n.domain.ledger import STANDARD
 from tok0n.web.dashboard.dashboard_context import DashboardContext, key_names
+from tok0n.web.dashboard.periods import local_hours
 from tok0n.web.rendering.charts import plot, starts
 from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.filters import zone_of
@@ -24,18 +25,20 @@ def overview_routes(context: PageContext, dashboard: DashboardContext) -> list[R
 
     async def overview(page: PageRequest) -> Response:
         account_id = page.account_id
-        until_hour = dashboard.clock.now_us() // US_AN_HOUR + 1
-        since_hour = until_hour - HOURS_PLOTTED
         by = UseBy.KEY if page.query("by") == UseBy.KEY else UseBy.MODEL
         zone = zone_of(page.user.time_zone)
+        period = local_hours(HOURS_PLOTTED, now_us=dashboard.clock.now_us(), zone=zone)
+        since_quarter, until_quarter = period.since_quarter, period.until_quarter
+        assert since_quarter is not None
+        assert until_quarter is not None
         balances = await dashboard.history.wallets(account_id)
         balance = balances[STANDARD]
         threshold_tokens = await dashboard.low_balances.threshold_tokens(account_id)
         use = await dashboard.history.buckets(
             account_id,
-            UseFilter(since_hour=since_hour, until_hour=until_hour),
+            UseFilter(since_quarter=since_quarter, until_quarter=until_quarter),
             by=by,
-            starts=starts(since_hour, until_hour, zone=zone),
+            starts=starts(since_quarter, until_quarter, zone=zone),
         )
         keys = await dashboard.keys(page)
         spent = (await dashboard.history.totals(account_id, UseFilter())).charged
@@ -56,8 +59,8 @@ def overview_routes(context: PageContext, dashboard: DashboardContext) -> list[R
                 plot,
                 use,
                 key_names(keys),
-                since_hour=since_hour,
-                until_hour=until_hour,
+                since_quarter=since_quarter,
+                until_quarter=until_quarter,
                 zone=zone,
                 link=page.context.link("/dashboard/requests", {}),
             ),

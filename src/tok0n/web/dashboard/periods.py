@@ -30,7 +30,7 @@ def read_period(page: PageRequest, *, now_us: int, default: str = "") -> PeriodF
     since, until, last = page.query("since"), page.query("until"), page.query("last")
     if not since and not until and (last or default) in LASTS:
         last = last if last in LASTS else default
-        hours = last_hours(LASTS[last][1] * 24, now_us=now_us)
+        hours = local_hours(LASTS[last][1] * 24, now_us=now_us, zone=zone)
         fields = [
             field(datetime.fromtimestamp((at_us or 0) / US_A_SECOND, UTC).astimezone(zone))
             for at_us in (hours.since_us, hours.until_us)
@@ -54,6 +54,12 @@ def read_period(page: PageRequest, *, now_us: int, default: str = "") -> PeriodF
     except InvalidRequest as error:
         raise form_error_of(error) from None
     return period
+
+
+def local_hours(hours: int, *, now_us: int, zone: tzinfo) -> Period:
+    """Return the period of the last `hours` hours of a time zone, including the current one."""
+    offset = datetime.fromtimestamp(now_us / US_A_SECOND, UTC).astimezone(zone).utcoffset() or timedelta()
+    return last_hours(hours, now_us=now_us, offset_us=round(offset.total_seconds()) * US_A_SECOND)
 
 
 def read_time(text: str, *, name: str, zone: tzinfo) -> int | None:

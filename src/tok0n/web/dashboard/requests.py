@@ -126,8 +126,8 @@ def _filter(page: PageRequest, period: PeriodFilter) -> RequestFilter:
 
 def _use(filter_by: RequestFilter, period: PeriodFilter) -> UseFilter:
     return UseFilter(
-        since_hour=period.since_hour,
-        until_hour=period.until_hour,
+        since_quarter=period.since_quarter,
+        until_quarter=period.until_quarter,
         model=filter_by.model,
         api_key_id=filter_by.api_key_id,
     )

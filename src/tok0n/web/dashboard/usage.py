@@ -32,17 +32,17 @@ def usage_routes(context: PageContext, dashboard: DashboardContext) -> list[Rout
             period = bounded(read_period(page, now_us=now_us, default=DEFAULT_LAST), now_us=now_us)
         except InvalidRequest as error:
             form_error = form_error_of(error)
-        assert period.since_hour is not None
-        assert period.until_hour is not None
+        assert period.since_quarter is not None
+        assert period.until_quarter is not None
         by = UseBy.KEY if page.query("by") == UseBy.KEY else UseBy.MODEL
         filter_by = UseFilter(
-            since_hour=period.since_hour,
-            until_hour=period.until_hour,
+            since_quarter=period.since_quarter,
+            until_quarter=period.until_quarter,
             model=page.query("model") or None,
             api_key_id=page.query("key") or None,
         )
         zone = zone_of(page.user.time_zone)
-        first_hours = starts(period.since_hour, period.until_hour, zone=zone)
+        bar_starts = starts(period.since_quarter, period.until_quarter, zone=zone)
         keys = await dashboard.keys(page)
         filters = {name: page.query(name) for name in ("model", "key") if page.query(name)}
         return page.render(
@@ -50,10 +50,10 @@ def usage_routes(context: PageContext, dashboard: DashboardContext) -> list[Rout
             by=by,
             chart=await asyncio.to_thread(
                 plot,
-                await dashboard.history.buckets(page.account_id, filter_by, by=by, starts=first_hours),
+                await dashboard.history.buckets(page.account_id, filter_by, by=by, starts=bar_starts),
                 key_names(keys),
-                since_hour=period.since_hour,
-                until_hour=period.until_hour,
+                since_quarter=period.since_quarter,
+                until_quarter=period.until_quarter,
                 zone=zone,
                 link=page.context.link("/dashboard/requests", filters),
             ),

@@ -9,7 +9,7 @@ import msgspec
 from markupsafe import Markup, escape
 
 from tok0n.domain.history import BucketOfUse
-from tok0n.domain.ledger import US_AN_HOUR
+from tok0n.domain.ledger import US_A_QUARTER
 from tok0n.web.rendering.filters import short
 
 WIDTH, HEIGHT = 960, 240
@@ -19,6 +19,7 @@ LABELS_MAX = 9
 HOURLY_MAX = 72
 """The most hours of an hourly chart. A chart of a longer period is daily."""
 
+QUARTERS_AN_HOUR = 4
 SHORTEST_DAY_HOURS = 20
 """No local day is shorter, whatever its time changes are."""
 
@@ -66,33 +67,45 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
         return [bucket for bucket in reversed(self.buckets) if bucket.total]
 
 
-def is_daily(since_hour: int, until_hour: int) -> bool:
+def is_daily(since_quarter: int, until_quarter: int) -> bool:
     """Whether the chart of a period has a bar for each day. Otherwise it has one for each hour."""
-    return until_hour - since_hour > HOURLY_MAX
+    return until_quarter - since_quarter > QUARTERS_AN_HOUR * HOURLY_MAX
 
 
-def starts(since_hour: int, until_hour: int, *, zone: tzinfo) -> list[int]:
-    """Return the hour in which each bar starts: every hour, or the first hour of each local day."""
-    if not is_daily(since_hour, until_hour):
-        return list(range(since_hour, until_hour))
-    found = [since_hour]
-    date = _time(since_hour).astimezone(zone).date()
-    hour = since_hour + 1
-    while hour < until_hour:
-        following = _time(hour).astimezone(zone).date()
-        if following != date:
-            found.append(hour)
-            date = following
-            hour += SHORTEST_DAY_HOURS
+def starts(since_quarter: int, until_quarter: int, *, zone: tzinfo) -> list[int]:
+    """Return the quarter hour in which each bar starts: the first one of each local day, or of each local hour."""
+    daily = is_daily(since_quarter, until_quarter)
+    shortest = SHORTEST_DAY_HOURS * QUARTERS_AN_HOUR if daily else 1
+    found = [since_quarter]
+    current = _bar_of(since_quarter, zone=zone, daily=daily)
+    quarter = since_quarter + 1
+    while quarter < until_quarter:
+        following = _bar_of(quarter, zone=zone, daily=daily)
+        if following != current:
+            found.append(quarter)
+            current = following
+            quarter += shortest
         else:
-            hour += 1
+            quarter += 1
     return found
 
 
+def _bar_of(quarter: int, *, zone: tzinfo, daily: bool) -> object:
+    """Identify the local day or hour of a quarter hour. An hour that a time change repeats counts twice."""
+    at = _time(quarter).astimezone(zone)
+    return at.date() if daily else (at.date(), at.hour, at.utcoffset())
+
+
 def plot(
-    use: Sequence[BucketOfUse], names: Mapping[str, str], *, since_hour: int, until_hour: int, zone: tzinfo, link: str
+    use: Sequence[BucketOfUse],
+    names: Mapping[str, str],
+    *,
+    since_quarter: int,
+    until_quarter: int,
+    zone: tzinfo,
+    link: str,
 ) -> Chart:
-    """Return a chart of the tokens charged from `since_hour` (inclusive) to `until_hour` (exclusive), by series.
+    """Return a chart of the tokens charged from `since_quarter` (inclusive) to `until_quarter` (exclusive), by series.
 
     `use` has the buckets of `starts`. `names` maps series to their labels. `link` is the URL of a bar, to which more
     query parameters can be appended.
@@ -103,11 +116,13 @@ def plot(
     largest = [series for series, _ in by_size.most_common(SERIES_MAX)]
     index_of = {series: index for index, series in enumerate(largest)}
     labels = [names.get(series, series) for series in largest] + ([OTHERS] if len(by_size) > SERIES_MAX else [])
-    by_start = _buckets([*starts(since_hour, until_hour, zone=zone), until_hour], zone=zone, series=len(labels))
+    by_start = _buckets(
+        [*starts(since_quarter, until_quarter, zone=zone), until_quarter], zone=zone, series=len(labels)
+    )
     for part in use:
-        by_start[part.hour].values[index_of.get(part.series, SERIES_MAX)] += part.charged
+        by_start[part.quarter].values[index_of.get(part.series, SERIES_MAX)] += part.charged
     buckets = list(by_start.values())
-    unit = "day" if is_daily(since_hour, until_hour) else "hour"
+    unit = "day" if is_daily(since_quarter, until_quarter) else "hour"
     return Chart(svg=_draw(buckets, labels, unit=unit, link=link), unit=unit, series=labels, buckets=buckets)
 
 
@@ -119,16 +134,16 @@ def grid_step(highest: int) -> int:
 
 
 def _buckets(edges: list[int], *, zone: tzinfo, series: int) -> dict[int, Bucket]:
-    """Return a bucket between each two edges, by its first hour."""
-    moments = [_time(hour).astimezone(zone) for hour in edges]
+    """Return a bucket between each two edges, by its first quarter hour."""
+    moments = [_time(quarter).astimezone(zone) for quarter in edges]
     return {
-        hour: Bucket(since=since, until=until, values=[0] * series)
-        for hour, since, until in zip(edges, moments, moments[1:], strict=False)
+        quarter: Bucket(since=since, until=until, values=[0] * series)
+        for quarter, since, until in zip(edges, moments, moments[1:], strict=False)
     }
 
 
-def _time(hour: int) -> datetime:
-    return datetime.fromtimestamp(hour * US_AN_HOUR / US_A_SECOND, UTC)
+def _time(quarter: int) -> datetime:
+    return datetime.fromtimestamp(quarter * US_A_QUARTER / US_A_SECOND, UTC)
 
 
 def _draw(buckets: list[Bucket], series: list[str], *, unit: str, link: str) -> Markup:

@@ -2,7 +2,7 @@
 
 0103 has a wallet for each token class of an account, numbers the entries of each wallet, and keeps the secrets and the
 budgets of API keys in tables of their own. Everything in a database of 0102 is of the class `standard`. Requests in
-progress stay PENDING. The last step audits the ledger, and fails if it finds differences.
+progress stay PENDING.
 
 SQLite can't drop a column that a constraint uses, or add one without a default, so it copies those tables. The
 connection must not enforce foreign keys meanwhile, because a table that others refer to is dropped; a check of all
@@ -16,8 +16,8 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql import audit, ddl
-from tok0n.domain.errors import OperatorError
+from tok0n.adapters.sql import ddl
+from tok0n.adapters.sql.migrations import checks
 
 _ADDED = ("wallet", "key_secret", "key_budget", "budget_period", "activity")
 _COMMON = """
@@ -110,26 +110,17 @@ CREATE INDEX ledger_entry_account ON ledger_entry (account_id, id)
 The others must exist before, because PostgreSQL doesn't let a transaction use an index on rows that it has updated.
 """
 
-_COUNT_SERVERS = "SELECT count(*) FROM process WHERE now() < to_timestamp(lease_ends_at_us / 1e6::float8)"
-
 
 def upgrade(tx: sa.Connection) -> None:
     """Migrate the database, while no server runs.
 
-    Raises `OperatorError` if a server runs on PostgreSQL, or if the audit or the check of the foreign keys finds a
-    difference. Then the caller rolls back.
+    Raises `OperatorError` if a server runs on PostgreSQL, or if the check of the foreign keys finds a difference. Then
+    the caller rolls back.
     """
     if ddl.engine_of(tx) == "sqlite":
         _upgrade_sqlite(tx)
     else:
         _upgrade_postgres(tx)
-    differences = audit.audit(tx).differences
-    if differences:
-        first = differences[0]
-        raise _failed(
-            f"The ledger audit found {len(differences)} differences. The first: {first.subject}: {first.what}"
-            f" (expected {first.expected}, found {first.found})."
-        )
 
 
 def _upgrade_sqlite(tx: sa.Connection) -> None:
@@ -151,7 +142,7 @@ def _upgrade_sqlite(tx: sa.Connection) -> None:
         tx.exec_driver_sql(guard)
     dangling = tx.exec_driver_sql("PRAGMA foreign_key_check").first()
     if dangling is not None:
-        raise _failed(f"A row of the table {dangling[0]} refers to a row of {dangling[2]} that does not exist.")
+        raise checks.failed(f"A row of the table {dangling[0]} refers to a row of {dangling[2]} that does not exist.")
 
 
 @contextlib.contextmanager
@@ -174,12 +165,7 @@ def _numbering(tx: sa.Connection) -> Iterator[None]:
 
 
 def _upgrade_postgres(tx: sa.Connection) -> None:
-    servers = tx.exec_driver_sql(_COUNT_SERVERS).scalar_one()
-    if servers:
-        raise OperatorError(
-            f"{servers} server processes of schema 0102 are running, and can't use the new schema. Nothing was changed."
-            " Stop every server, wait 15 seconds if one was killed, and run tok0n migrate again."
-        )
+    checks.require_no_server(tx)
     # The hot path locks in this order too, which prevents deadlocks.
     tx.exec_driver_sql(
         "LOCK TABLE account, api_key, request, pack_order, ledger_entry, debt, redeem_code IN ACCESS EXCLUSIVE MODE"
@@ -199,10 +185,3 @@ def _create(tx: sa.Connection, engine: ddl.Engine, *tables: str) -> None:
     for table in tables:
         for statement in ddl.statements_of(engine, table):
             tx.exec_driver_sql(statement)
-
-
-def _failed(reason: str) -> OperatorError:
-    return OperatorError(
-        f"The migration was undone, because the ledger is wrong. {reason}"
-        " Restore a backup, or run tok0n ledger audit with the version that wrote this database."
-    )

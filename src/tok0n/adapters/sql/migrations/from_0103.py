@@ -1,16 +1,19 @@
 """Migrate schema 0103 to 0104, inside the caller's transaction: new tables, and new columns of some others.
 
+0104 sums use by quarter hours instead of hours. Hours can't be split, so the sums come from the requests.
 `from_0102` creates several tables from `schema.sql`, so this step must not change those: `from_0102` names them.
 """
 
 import sqlalchemy as sa
 
 from tok0n.adapters.sql import ddl
+from tok0n.adapters.sql.migrations import checks
 
 _ADDED: tuple[str, ...] = (
     "dismissed_hint",
     "welcome_grant",
     "welcome_day",
+    "usage_quarter",
 )
 """The tables that 0104 adds, in the order in which they refer to each other."""
 
@@ -32,10 +35,27 @@ ALTER TABLE pack_order ADD COLUMN decline_code TEXT
 """The statements that change existing tables, in both engines. Blank lines separate them."""
 
 
+_QUARTERS = """
+INSERT INTO usage_quarter (account_id, quarter, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)
+SELECT account_id, resolved_at_us / 900000000, api_key_id, model, count(*), sum(prompt_tokens), sum(completion_tokens),
+    sum(charged)
+FROM request WHERE status = 'SETTLED' GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+
+DROP TABLE usage_hour
+"""
+
+
 def upgrade(tx: sa.Connection) -> None:
-    """Migrate the database. Servers of 0103 can't use the new schema, but keep running until they are restarted."""
+    """Migrate the database, while no server runs. Raises `OperatorError` if one runs on PostgreSQL."""
     engine = ddl.engine_of(tx)
+    checks.require_no_server(tx)
+    if engine == "postgresql":
+        tx.exec_driver_sql("LOCK TABLE account, request, usage_hour IN ACCESS EXCLUSIVE MODE")
     for table in _ADDED:
         for statement in ddl.statements_of(engine, table):
             tx.exec_driver_sql(statement)
     ddl.execute(tx, engine, _CHANGES)
+    ddl.execute(tx, engine, _QUARTERS)
+    if engine == "postgresql":
+        tx.exec_driver_sql("DROP FUNCTION tok0n_ledger_batch")
+        tx.exec_driver_sql(ddl.batch_function())

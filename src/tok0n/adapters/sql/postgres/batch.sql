@@ -66,13 +66,13 @@ BEGIN
             FROM (SELECT p.id, p.starts, sum(total)::bigint AS total, sum(reserved)::bigint AS reserved
                 FROM ended, tok0n_periods(budget_periods) AS p WHERE budget_periods IS NOT NULL GROUP BY 1, 2) e
             WHERE b.budget_id = e.id AND b.starts_at_us = e.starts AND b.budget_id = ANY (budget_ids)
-        ), hour AS (
-            INSERT INTO usage_hour AS u (account_id, hour, api_key_id, model, requests, prompt_tokens,
+        ), quarter AS (
+            INSERT INTO usage_quarter AS u (account_id, quarter, api_key_id, model, requests, prompt_tokens,
                 completion_tokens, charged)
-            SELECT account_id, at / 3600000000, api_key_id, model, count(*), sum(prompt)::bigint,
+            SELECT account_id, at / 900000000, api_key_id, model, count(*), sum(prompt)::bigint,
                 sum(completion)::bigint, sum(total)::bigint
             FROM ended GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
-            ON CONFLICT (account_id, hour, api_key_id, model) DO UPDATE SET requests = u.requests + excluded.requests,
+            ON CONFLICT (account_id, quarter, api_key_id, model) DO UPDATE SET requests = u.requests + excluded.requests,
                 prompt_tokens = u.prompt_tokens + excluded.prompt_tokens,
                 completion_tokens = u.completion_tokens + excluded.completion_tokens,
                 charged = u.charged + excluded.charged
@@ -131,11 +131,11 @@ BEGIN
                     FROM tok0n_periods(overrun.budget_periods) AS p
                     WHERE b.budget_id = p.id AND b.starts_at_us = p.starts;
                 END IF;
-                INSERT INTO usage_hour AS u (account_id, hour, api_key_id, model, requests, prompt_tokens,
+                INSERT INTO usage_quarter AS u (account_id, quarter, api_key_id, model, requests, prompt_tokens,
                     completion_tokens, charged)
-                VALUES (overrun.account_id, overrun.at / 3600000000, overrun.api_key_id, overrun.model, 1,
+                VALUES (overrun.account_id, overrun.at / 900000000, overrun.api_key_id, overrun.model, 1,
                     overrun.prompt, overrun.completion, charge)
-                ON CONFLICT (account_id, hour, api_key_id, model) DO UPDATE SET requests = u.requests + 1,
+                ON CONFLICT (account_id, quarter, api_key_id, model) DO UPDATE SET requests = u.requests + 1,
                     prompt_tokens = u.prompt_tokens + excluded.prompt_tokens,
                     completion_tokens = u.completion_tokens + excluded.completion_tokens,
                     charged = u.charged + excluded.charged;

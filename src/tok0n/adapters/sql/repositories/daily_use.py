@@ -1,4 +1,4 @@
-"""Add up the hourly use of past days, behind the `DailyUse` port. A settlement writes only `usage_hour`.
+"""Add up the quarter hours of past days, behind the `DailyUse` port. A settlement writes only `usage_quarter`.
 
 Each step adds one day of some accounts, and its progress, in one transaction. So a crash between two steps loses
 nothing, and repeating a day gives the same rows.
@@ -6,7 +6,7 @@ nothing, and repeating a day gives the same rows.
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.repositories.use import HOURS_A_DAY
+from tok0n.adapters.sql.repositories.use import QUARTERS_A_DAY
 from tok0n.adapters.sql.schema import account, request, usage_rollup
 from tok0n.adapters.sql.store import SqlStore, by_index, lock_for
 from tok0n.domain import ids
@@ -17,9 +17,9 @@ WAIT_US = MICROSECONDS_PER_DAY
 
 _ADD = sa.text(
     "INSERT INTO usage_day (account_id, day, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)"
-    " SELECT account_id, hour / 24, api_key_id, model, sum(requests), sum(prompt_tokens), sum(completion_tokens),"
-    " sum(charged) FROM usage_hour WHERE account_id IN :account_ids AND hour >= :first AND hour < :until"
-    " GROUP BY account_id, hour / 24, api_key_id, model"
+    " SELECT account_id, quarter / 96, api_key_id, model, sum(requests), sum(prompt_tokens), sum(completion_tokens),"
+    " sum(charged) FROM usage_quarter WHERE account_id IN :account_ids AND quarter >= :first AND quarter < :until"
+    " GROUP BY account_id, quarter / 96, api_key_id, model"
     " ON CONFLICT (account_id, day, api_key_id, model) DO UPDATE SET requests = excluded.requests,"
     " prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,"
     " charged = excluded.charged"
@@ -65,7 +65,9 @@ def _add(tx: sa.Connection, day: int, *, after: str, accounts_max: int) -> tuple
     page = sa.select(account.c.id).where(account.c.id > after).order_by(account.c.id).limit(accounts_max)
     account_ids = list(tx.scalars(page))
     if account_ids:
-        tx.execute(_ADD, {"account_ids": account_ids, "first": day * HOURS_A_DAY, "until": (day + 1) * HOURS_A_DAY})
+        tx.execute(
+            _ADD, {"account_ids": account_ids, "first": day * QUARTERS_A_DAY, "until": (day + 1) * QUARTERS_A_DAY}
+        )
     return (day + 1, "") if len(account_ids) < accounts_max else (day, account_ids[-1])
 
 

@@ -113,14 +113,14 @@ class SqlHistory:
         self, account_id: str, filters: UseFilter, *, by: UseBy, starts: Sequence[int]
     ) -> list[BucketOfUse]:
         """See `ports.History.buckets`."""
-        assert filters.until_hour is not None
-        until_hour = filters.until_hour
+        assert filters.until_quarter is not None
+        until_quarter = filters.until_quarter
         charged = await self._store.read(
-            lambda tx: use_of_buckets(tx, account_id, filters, by=by, starts=starts, until_hour=until_hour)
+            lambda tx: use_of_buckets(tx, account_id, filters, by=by, starts=starts, until_quarter=until_quarter)
         )
         return [
-            BucketOfUse(hour=hour, series=series, charged=tokens)
-            for (hour, series), tokens in sorted(charged.items())
+            BucketOfUse(quarter=quarter, series=series, charged=tokens)
+            for (quarter, series), tokens in sorted(charged.items())
             if tokens
         ]
 

@@ -1,8 +1,8 @@
 """Find the newest requests of an account that match a filter, among millions, without an index for each filter.
 
-Every index on `request` slows down each request. So charged requests of a model or key are found by the hours in which
-it was used, which show the ranges of ids to scan. Requests that were not billed have a partial index that only failures
-update, and requests in progress are few.
+Every index on `request` slows down each request. So charged requests of a model or key are found by the quarter hours
+in which it was used, which show the ranges of ids to scan. Requests that were not billed have a partial index that only
+failures update, and requests in progress are few.
 """
 
 import itertools
@@ -10,17 +10,17 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.repositories.use import hours_of_use
+from tok0n.adapters.sql.repositories.use import quarters_of_use
 from tok0n.adapters.sql.schema import api_key, request
 from tok0n.adapters.sql.store import by_index
 from tok0n.domain import ids
 from tok0n.domain.history import RequestFilter, UseFilter
-from tok0n.domain.ledger import US_AN_HOUR, RequestStatus
+from tok0n.domain.ledger import US_A_QUARTER, RequestStatus
 
 REQUESTS = sa.select(request, api_key.c.name.label("key_name")).join(api_key, api_key.c.id == request.c.api_key_id)
 
-HOURS_TO_CHARGE = 2
-"""A request is charged at most this many hours after the hour of its creation: the longest timeout is one hour."""
+QUARTERS_TO_CHARGE = 8
+"""A request is charged at most this many quarter hours after that of its creation: the longest timeout is one hour."""
 
 _UNBILLED = sa.text("request.status IN ('RELEASED', 'EXPIRED')")
 """The literal condition of the partial index, because SQLite doesn't match a bound parameter with it."""
@@ -94,16 +94,16 @@ def _charged(
     """Return rows of `query` with ids in `bounds`, scanning only ranges in which the use shows charges."""
     lower, upper = bounds
     until_us = ids.request_time_us(upper)
-    hours = UseFilter(
-        since_hour=None if filters.since_us is None else filters.since_us // US_AN_HOUR,
-        until_hour=None if until_us is None else until_us // US_AN_HOUR + HOURS_TO_CHARGE + 1,
+    use = UseFilter(
+        since_quarter=None if filters.since_us is None else filters.since_us // US_A_QUARTER,
+        until_quarter=None if until_us is None else until_us // US_A_QUARTER + QUARTERS_TO_CHARGE + 1,
         model=filters.model,
         api_key_id=filters.api_key_id,
     )
     rows: Rows = []
-    for first, last in itertools.chain.from_iterable(map(_ranges, hours_of_use(tx, account_id, hours))):
-        start = max(lower, ids.first_request_id(max(0, first - HOURS_TO_CHARGE) * US_AN_HOUR))
-        end = min(upper, ids.first_request_id((last + 1) * US_AN_HOUR))
+    for first, last in itertools.chain.from_iterable(map(_ranges, quarters_of_use(tx, account_id, use))):
+        start = max(lower, ids.first_request_id(max(0, first - QUARTERS_TO_CHARGE) * US_A_QUARTER))
+        end = min(upper, ids.first_request_id((last + 1) * US_A_QUARTER))
         if start < end:
             rows += tx.execute(query.where(*_within(start, end)).limit(rows_max - len(rows)))
             upper = start
@@ -112,13 +112,13 @@ def _charged(
     return rows
 
 
-def _ranges(hours: list[int]) -> Iterator[tuple[int, int]]:
-    """Group hours, newest first, into ranges (first, last) whose request ids don't overlap."""
-    while hours:
-        last = first = hours[0]
+def _ranges(quarters: list[int]) -> Iterator[tuple[int, int]]:
+    """Group quarter hours, newest first, into ranges (first, last) whose request ids don't overlap."""
+    while quarters:
+        last = first = quarters[0]
         index = 1
-        while index < len(hours) and first - hours[index] <= HOURS_TO_CHARGE:
-            first = hours[index]
+        while index < len(quarters) and first - quarters[index] <= QUARTERS_TO_CHARGE:
+            first = quarters[index]
             index += 1
         yield first, last
-        hours = hours[index:]
+        quarters = quarters[index:]

@@ -1,4 +1,4 @@
-"""Add up the use of an account: whole past days from `usage_day`, all other hours from `usage_hour`.
+"""Add up the use of an account: whole past days from `usage_day`, all other quarter hours from `usage_quarter`.
 
 `usage_rollup` says which days are complete. Every function must read it in the snapshot in which it reads the sums.
 """
@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.schema import usage_day, usage_hour, usage_rollup
+from tok0n.adapters.sql.schema import usage_day, usage_quarter, usage_rollup
 from tok0n.domain.history import UseBy, UseFilter, UseTotals
 
-HOURS_A_DAY = 24
+QUARTERS_A_DAY = 96
 
 SUMMED = UseTotals.__struct_fields__
 
@@ -29,7 +29,7 @@ _LATERAL = "LATERAL (SELECT * FROM {rows} OFFSET 0) AS u"
 
 
 class _Span(NamedTuple):
-    """Hours or days whose charges are added to a bucket (`sign` 1) or subtracted from it (`sign` -1)."""
+    """Quarter hours or days whose charges are added to a bucket (`sign` 1) or subtracted from it (`sign` -1)."""
 
     bucket: int
     sign: int
@@ -45,40 +45,40 @@ def rolled_up_days(tx: sa.Connection) -> int:
 def use(tx: sa.Connection, account_id: str, filters: UseFilter, *, by: Sequence[str] = ()) -> sa.Subquery:
     """Return the sums of the matching use, for each value of the columns `by`.
 
-    There are up to three rows for each: one of whole days, and two of the hours before and after them.
+    There are up to three rows for each: one of whole days, and two of the quarter hours before and after them.
     """
-    since, until = filters.since_hour or 0, filters.until_hour
-    first_day, end_day = -(-since // HOURS_A_DAY), rolled_up_days(tx)
+    since, until = filters.since_quarter or 0, filters.until_quarter
+    first_day, end_day = -(-since // QUARTERS_A_DAY), rolled_up_days(tx)
     if until is not None:
-        end_day = min(end_day, until // HOURS_A_DAY)
+        end_day = min(end_day, until // QUARTERS_A_DAY)
 
-    def hours(since: int, until: int | None) -> "sa.Select[tuple[object, ...]]":
-        return _sums(usage_hour, by).where(*_hours(account_id, filters, since=since, until=until))
+    def quarters(since: int, until: int | None) -> "sa.Select[tuple[object, ...]]":
+        return _sums(usage_quarter, by).where(*_quarters(account_id, filters, since=since, until=until))
 
     if first_day >= end_day:
-        return hours(since, until).subquery("use")
+        return quarters(since, until).subquery("use")
     is_whole = (usage_day.c.day >= first_day, usage_day.c.day < end_day)
     days = _sums(usage_day, by).where(*_conditions(usage_day, account_id, filters), *is_whole)
-    parts = [days, hours(end_day * HOURS_A_DAY, until)]
-    if since < first_day * HOURS_A_DAY:
-        parts.append(hours(since, first_day * HOURS_A_DAY))
+    parts = [days, quarters(end_day * QUARTERS_A_DAY, until)]
+    if since < first_day * QUARTERS_A_DAY:
+        parts.append(quarters(since, first_day * QUARTERS_A_DAY))
     return sa.union_all(*parts).subquery("use")
 
 
 def use_of_buckets(
-    tx: sa.Connection, account_id: str, filters: UseFilter, *, by: UseBy, starts: Sequence[int], until_hour: int
+    tx: sa.Connection, account_id: str, filters: UseFilter, *, by: UseBy, starts: Sequence[int], until_quarter: int
 ) -> Counter[tuple[int, str]]:
-    """Return the tokens charged in each bucket, by the hour of its start and the series.
+    """Return the tokens charged in each bucket, by the quarter hour of its start and the series.
 
-    A bucket lasts until the start of the next one, the last until `until_hour`.
+    A bucket lasts until the start of the next one, the last until `until_quarter`.
     """
     series = "model" if by is UseBy.MODEL else "api_key_id"
     values = {"account_id": account_id, "model": filters.model, "api_key_id": filters.api_key_id}
     values = {name: value for name, value in values.items() if value is not None}
     conditions = "".join(f" AND u.{name} = :{name}" for name in values if name != "account_id")
     charged: Counter[tuple[int, str]] = Counter()
-    days, hours = _spans([*starts, until_hour], end_day=rolled_up_days(tx))
-    for table, time, spans in (("usage_day", "day", days), ("usage_hour", "hour", hours)):
+    days, quarters = _spans([*starts, until_quarter], end_day=rolled_up_days(tx))
+    for table, time, spans in (("usage_day", "day", days), ("usage_quarter", "quarter", quarters)):
         if spans:
             rows = _ROWS.format(table=table, time=time, filters=conditions)
             if tx.dialect.name != "sqlite":
@@ -89,26 +89,26 @@ def use_of_buckets(
     return charged
 
 
-def hours_of_use(tx: sa.Connection, account_id: str, filters: UseFilter) -> Iterator[list[int]]:
-    """Yield the hours with matching use, newest first: the newest ones, then those of each past day."""
+def quarters_of_use(tx: sa.Connection, account_id: str, filters: UseFilter) -> Iterator[list[int]]:
+    """Yield the quarter hours with matching use, newest first: the newest ones, then those of each past day."""
     end_day = rolled_up_days(tx)
-    yield _distinct_hours(tx, account_id, filters, since=end_day * HOURS_A_DAY, until=filters.until_hour)
+    yield _distinct_quarters(tx, account_id, filters, since=end_day * QUARTERS_A_DAY, until=filters.until_quarter)
     days = sa.select(usage_day.c.day).where(*_conditions(usage_day, account_id, filters), usage_day.c.day < end_day)
-    if filters.since_hour is not None:
-        days = days.where(usage_day.c.day >= filters.since_hour // HOURS_A_DAY)
-    if filters.until_hour is not None:
-        days = days.where(usage_day.c.day <= filters.until_hour // HOURS_A_DAY)
+    if filters.since_quarter is not None:
+        days = days.where(usage_day.c.day >= filters.since_quarter // QUARTERS_A_DAY)
+    if filters.until_quarter is not None:
+        days = days.where(usage_day.c.day <= filters.until_quarter // QUARTERS_A_DAY)
     for day in list(tx.scalars(days.distinct().order_by(usage_day.c.day.desc()))):
-        since, until = day * HOURS_A_DAY, (day + 1) * HOURS_A_DAY
-        yield _distinct_hours(tx, account_id, filters, since=since, until=until)
+        since, until = day * QUARTERS_A_DAY, (day + 1) * QUARTERS_A_DAY
+        yield _distinct_quarters(tx, account_id, filters, since=since, until=until)
 
 
-def _distinct_hours(
+def _distinct_quarters(
     tx: sa.Connection, account_id: str, filters: UseFilter, *, since: int, until: int | None
 ) -> list[int]:
-    since = max(since, filters.since_hour or 0)
-    query = sa.select(usage_hour.c.hour).where(*_hours(account_id, filters, since=since, until=until))
-    return list(tx.scalars(query.distinct().order_by(usage_hour.c.hour.desc())))
+    since = max(since, filters.since_quarter or 0)
+    query = sa.select(usage_quarter.c.quarter).where(*_quarters(account_id, filters, since=since, until=until))
+    return list(tx.scalars(query.distinct().order_by(usage_quarter.c.quarter.desc())))
 
 
 def _sums(table: sa.Table, by: Sequence[str]) -> "sa.Select[tuple[object, ...]]":
@@ -116,9 +116,9 @@ def _sums(table: sa.Table, by: Sequence[str]) -> "sa.Select[tuple[object, ...]]"
     return sa.select(*columns, *(sa.func.sum(table.c[name]).label(name) for name in SUMMED)).group_by(*columns)
 
 
-def _hours(account_id: str, filters: UseFilter, *, since: int, until: int | None) -> list[sa.ColumnElement[bool]]:
-    conditions = [*_conditions(usage_hour, account_id, filters), usage_hour.c.hour >= since]
-    return conditions if until is None else [*conditions, usage_hour.c.hour < until]
+def _quarters(account_id: str, filters: UseFilter, *, since: int, until: int | None) -> list[sa.ColumnElement[bool]]:
+    conditions = [*_conditions(usage_quarter, account_id, filters), usage_quarter.c.quarter >= since]
+    return conditions if until is None else [*conditions, usage_quarter.c.quarter < until]
 
 
 def _conditions(table: sa.Table, account_id: str, filters: UseFilter) -> list[sa.ColumnElement[bool]]:
@@ -131,19 +131,19 @@ def _conditions(table: sa.Table, account_id: str, filters: UseFilter) -> list[sa
 
 
 def _spans(edges: Sequence[int], *, end_day: int) -> tuple[list[_Span], list[_Span]]:
-    """Return the spans of days, and of hours, that add up to the hours between each two edges.
+    """Return the spans of days, and of quarter hours, that add up to the time between each two edges.
 
-    A local day is the nearest UTC day, with the hours at its edges added or subtracted.
+    A local day is the nearest UTC day, with the quarter hours at its edges added or subtracted.
     """
     days: list[_Span] = []
-    hours: list[_Span] = []
+    quarters: list[_Span] = []
     for start, end in itertools.pairwise(edges):
-        first_day, last_day = (round(edge / HOURS_A_DAY) for edge in (start, end))
+        first_day, last_day = (round(edge / QUARTERS_A_DAY) for edge in (start, end))
         if first_day >= last_day or last_day > end_day:
-            hours.append(_Span(start, 1, start, end))
+            quarters.append(_Span(start, 1, start, end))
             continue
         days.append(_Span(start, 1, first_day, last_day))
-        for hour, edge, sign in ((first_day * HOURS_A_DAY, start, -1), (last_day * HOURS_A_DAY, end, 1)):
-            if edge != hour:
-                hours.append(_Span(start, sign if edge > hour else -sign, min(hour, edge), max(hour, edge)))
-    return days, hours
+        for quarter, edge, sign in ((first_day * QUARTERS_A_DAY, start, -1), (last_day * QUARTERS_A_DAY, end, 1)):
+            if edge != quarter:
+                quarters.append(_Span(start, sign if edge > quarter else -sign, min(quarter, edge), max(quarter, edge)))
+    return days, quarters

@@ -34,7 +34,7 @@ from tok0n.adapters.sql.schema.requests import (
     process,
     request,
     usage_day,
-    usage_hour,
+    usage_quarter,
     usage_rollup,
 )
 from tok0n.adapters.sql.schema.sign_in import (
@@ -84,7 +84,7 @@ __all__ = [
     "request",
     "session",
     "usage_day",
-    "usage_hour",
+    "usage_quarter",
     "usage_rollup",
     "users",
     "wallet",

@@ -77,11 +77,11 @@ ledger_entry = Table(
     **STRICT,
 )
 
-usage_hour = Table(
-    "usage_hour",
+usage_quarter = Table(
+    "usage_quarter",
     metadata,
     Column("account_id", Text, ForeignKey("account.id"), primary_key=True),
-    Column("hour", Big, primary_key=True),
+    Column("quarter", Big, primary_key=True),
     Column("api_key_id", Text, ForeignKey("api_key.id"), primary_key=True),
     Column("model", Text, primary_key=True),
     Column("requests", Big, nullable=False),
@@ -90,7 +90,7 @@ usage_hour = Table(
     Column("charged", Big, nullable=False),
     **CLUSTERED,
 )
-"""The charges of each hour since the Unix epoch (UTC). Their sum is the sum of the usage entries."""
+"""The charges of each quarter hour since the Unix epoch (UTC). Their sum is the sum of the usage entries."""
 
 usage_day = Table(
     "usage_day",
@@ -105,7 +105,7 @@ usage_day = Table(
     Column("charged", Big, nullable=False),
     **CLUSTERED,
 )
-"""The sums of `usage_hour` for each past day since the Unix epoch (UTC), which a periodic task adds."""
+"""The sums of `usage_quarter` for each past day since the Unix epoch (UTC), which a periodic task adds."""
 
 usage_rollup = Table(
     "usage_rollup",

@@ -8,7 +8,7 @@ import msgspec
 from tok0n.adapters.sql import budget_periods
 from tok0n.adapters.sql.sqlite import statements
 from tok0n.domain.errors import AccountingFailed, AlreadyResolved, Tok0nError
-from tok0n.domain.ledger import US_AN_HOUR, Balance, Receipt, Release, RequestStatus, Settlement
+from tok0n.domain.ledger import US_A_QUARTER, Balance, Receipt, Release, RequestStatus, Settlement
 from tok0n.domain.ledger_rules import PeriodId
 from tok0n.domain.usage import Usage
 
@@ -116,17 +116,17 @@ def _details(usage: Usage) -> str | None:
 
 
 def _charge(connection: sqlite3.Connection, settled: list[_Settled], results: dict[str, Receipt | Tok0nError]) -> None:
-    """Charge settled requests wallet by wallet, and write the ledger entries, the hourly use and the budgets."""
-    hours: dict[tuple[str, int, str, str], list[int]] = {}
+    """Charge settled requests wallet by wallet, and write the ledger entries, the use and the budgets."""
+    quarters: dict[tuple[str, int, str, str], list[int]] = {}
     wallets: dict[statements.WalletId, list[_Settled]] = {}
     period_rows: list[statements.Row] = []
     for item in settled:
         settlement = item.settlement
         usage = settlement.usage
-        hour = (item.wallet[0], settlement.resolved_at_us // US_AN_HOUR, item.api_key_id, item.model)
-        sums = hours.get(hour)
+        quarter = (item.wallet[0], settlement.resolved_at_us // US_A_QUARTER, item.api_key_id, item.model)
+        sums = quarters.get(quarter)
         if sums is None:
-            hours[hour] = [1, usage.prompt_tokens, usage.completion_tokens, item.charged]
+            quarters[quarter] = [1, usage.prompt_tokens, usage.completion_tokens, item.charged]
         else:
             sums[0] += 1
             sums[1] += usage.prompt_tokens
@@ -135,7 +135,7 @@ def _charge(connection: sqlite3.Connection, settled: list[_Settled], results: di
         wallets.setdefault(item.wallet, []).append(item)
         if item.period_ids:
             period_rows += [(item.charged, item.reserved, *period_id) for period_id in item.period_ids]
-    statements.COUNT_HOURS.run(connection, [(*hour, *sums) for hour, sums in hours.items()])
+    statements.COUNT_QUARTERS.run(connection, [(*quarter, *sums) for quarter, sums in quarters.items()])
     if period_rows:
         connection.executemany(statements.END_IN_PERIOD, period_rows)
     entries: list[statements.Row] = []

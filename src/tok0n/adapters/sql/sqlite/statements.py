@@ -154,11 +154,12 @@ INSERT_USAGE = ManyRows(
     """,
     row="(?, ?, ?, ?, ?, ?, ?)",
 )
-COUNT_HOURS = ManyRows(
+COUNT_QUARTERS = ManyRows(
     """
-    INSERT INTO usage_hour (account_id, hour, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)
+    INSERT INTO usage_quarter
+        (account_id, quarter, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)
     SELECT * FROM (VALUES {rows}) WHERE column1 <> ''
-    ON CONFLICT (account_id, hour, api_key_id, model) DO UPDATE SET requests = requests + excluded.requests,
+    ON CONFLICT (account_id, quarter, api_key_id, model) DO UPDATE SET requests = requests + excluded.requests,
         prompt_tokens = prompt_tokens + excluded.prompt_tokens,
         completion_tokens = completion_tokens + excluded.completion_tokens, charged = charged + excluded.charged
     """,
