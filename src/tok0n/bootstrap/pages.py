@@ -61,6 +61,7 @@ def make_pages(services: Services, *, shows_components: bool = False) -> Pages:
         assets=assets,
         has_passkeys=authenticator is not None,
         has_mail=bool(settings.mail.host),
+        sells_packs=services.sell_packs is not None and bool(packs_of(settings)),
         trusted_proxies=settings.server.trusted_proxies,
         brand=_brand(site),
     )

@@ -54,6 +54,8 @@ def overview_routes(context: PageContext, dashboard: DashboardContext) -> list[R
             steps=first_steps(posted=posted, spent=spent, keys=len(keys)),
             dismissed=await dashboard.users.dismissed(page.user.user_id),
             token_source=await dashboard.token_sources.find(),
+            available_usd_micros=await _worth(dashboard, account_id, balance.available),
+            spent_this_month=await dashboard.costs.this_month(account_id, time_zone=page.user.time_zone),
             by=by,
             chart=await asyncio.to_thread(
                 plot,
@@ -69,3 +71,10 @@ def overview_routes(context: PageContext, dashboard: DashboardContext) -> list[R
         )
 
     return [page_route(context, "/dashboard", overview)]
+
+
+async def _worth(dashboard: DashboardContext, account_id: str, tokens: int) -> int | None:
+    """Return the price of the available standard tokens in micro-dollars. None if they have none."""
+    if not tokens:
+        return None
+    return await dashboard.costs.estimate(account_id, token_class=STANDARD, tokens=tokens)

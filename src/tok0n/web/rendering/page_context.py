@@ -26,6 +26,7 @@ class PageContext:
         assets: Assets,
         has_passkeys: bool,
         has_mail: bool,
+        sells_packs: bool,
         trusted_proxies: Sequence[str],
         brand: Brand,
     ) -> None:
@@ -36,6 +37,7 @@ class PageContext:
         self.brand = brand
         self.has_passkeys = has_passkeys
         self.has_mail = has_mail
+        self.sells_packs = sells_packs
         self.is_secure = public_url.startswith("https://")
         self.prefix = urlsplit(public_url).path
         self.origin = public_url.removesuffix(self.prefix)
