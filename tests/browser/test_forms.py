@@ -120,3 +120,35 @@ async def test_forms_work_without_script(site: Running, browser: Browser) -> Non
         await visit.fill(password=PASSWORD)
         await visit.press("Sign up")
         assert "Check your email" in await visit.text()
+
+
+async def test_the_browsers_time_zone_is_used_at_sign_up_and_offered_once_to_others(
+    site: Running, browser: Browser
+) -> None:
+    async with await browser.new_context(timezone_id="Asia/Tokyo") as context:
+        page = await context.new_page()
+        await page.goto(site.url + "/sign-up")
+        assert await page.locator("input[name=time_zone]").input_value() == "Asia/Tokyo"
+        await page.goto(site.url + "/sign-in")
+        await page.fill("#email", ADA)
+        await page.fill("#password", PASSWORD)
+        await page.locator("main form button").first.click()
+        await page.get_by_text("Your browser is in Asia/Tokyo.").wait_for()
+        await page.get_by_role("button", name="Use my time zone").click()
+        await page.get_by_text("last 48 hours, Asia/Tokyo").wait_for()
+        assert await page.locator("[data-time-zone-offer]").count() == 0
+    user = await site.store.users.find(ADA)
+    assert user is not None
+    assert user.time_zone == "Asia/Tokyo"
+
+
+async def test_a_browser_in_utc_gets_no_offer(site: Running, browser: Browser) -> None:
+    async with await browser.new_context(timezone_id="UTC") as context:
+        page = await context.new_page()
+        await page.goto(site.url + "/sign-in")
+        await page.fill("#email", ADA)
+        await page.fill("#password", PASSWORD)
+        await page.locator("main form button").first.click()
+        await page.wait_for_url("**/dashboard")
+        await page.wait_for_load_state()
+        assert await page.locator("[data-time-zone-offer]").is_hidden()
