@@ -85,7 +85,7 @@ class SqlLots:
             first_id = None if before_us is None else _first_id(tx, account_id, since_us=before_us)
             if first_id is None:
                 return dict(current)
-            return {name: _before(tx, account_id, name, first_id, current=now) for name, now in current.items()}
+            return {name: position_before(tx, account_id, name, first_id, current=now) for name, now in current.items()}
 
         return await self._store.read(fn)
 
@@ -127,10 +127,10 @@ def _first_id(tx: sa.Connection, account_id: str, *, since_us: int) -> int | Non
     return highest
 
 
-def _before(
+def position_before(
     tx: sa.Connection, account_id: str, token_class: str, first_id: int, *, current: Position
 ) -> Position | None:
-    """Return where a wallet stood before the account's entry `first_id`."""
+    """Return where a wallet stood before the account's entry `first_id`, if its nearest entries aren't too far away."""
     of_account = sa.select(ledger_entry).where(_entry.account_id == account_id)
     of_class = of_account.where(_entry.token_class == token_class, _IS_CHANGE)
     last_change = of_class.where(_entry.id < first_id).order_by(_entry.number.desc()).limit(1)

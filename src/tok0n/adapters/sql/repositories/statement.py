@@ -6,10 +6,12 @@ a time with some 50 seeks in the index by account and id, however long the histo
 
 import sqlalchemy as sa
 
+from tok0n.adapters.sql.repositories.lots import position_before
 from tok0n.adapters.sql.schema import ledger_entry, wallet
 from tok0n.adapters.sql.store import SqlStore, by_index
 from tok0n.domain.history import LedgerEntry
 from tok0n.domain.ledger import EntryKind
+from tok0n.domain.lots import Position
 
 _TOP_STEP = 2**47
 """The first step of the search. Ids are below twice this number."""
@@ -69,13 +71,23 @@ class SqlStatements:
 
     async def balances_at(self, account_id: str, at_us: int) -> dict[str, int]:
         """See `ports.Statements.balances_at`."""
-        classes = sa.select(wallet.c.token_class).where(wallet.c.account_id == account_id)
+        query = sa.select(wallet).where(wallet.c.account_id == account_id).order_by(wallet.c.token_class)
 
         def fn(tx: sa.Connection) -> dict[str, int]:
             by_index(tx)
             last_id = _last_before(tx, account_id, at_us)
-            token_classes = tx.scalars(classes.order_by(wallet.c.token_class)).all()
-            return {token_class: _posted(tx, account_id, token_class, last_id) for token_class in token_classes}
+            wallets = tx.execute(query).all()
+            if len(wallets) == 1:
+                return {wallets[0].token_class: _posted(tx, account_id, wallets[0].token_class, last_id)}
+            balances = {}
+            for row in wallets:
+                current = Position(number=row.entries, posted_after=row.posted)
+                position = position_before(tx, account_id, row.token_class, last_id + 1, current=current)
+                if position is None:
+                    balances[row.token_class] = _posted(tx, account_id, row.token_class, last_id)
+                else:
+                    balances[row.token_class] = position.posted_after
+            return balances
 
         return await self._store.read(fn)
 
@@ -116,7 +128,10 @@ def _row_id(tx: sa.Connection, account_id: str, entry_id: str) -> int:
 
 
 def _posted(tx: sa.Connection, account_id: str, token_class: str, last_id: int) -> int:
-    """Return the posted tokens of a wallet after the row `last_id` of the account."""
+    """Return the posted tokens of a wallet after the row `last_id` of the account.
+
+    Reads the entries of other classes that follow the wallet's last one.
+    """
     columns = ledger_entry.c
     query = sa.select(columns.posted_after).where(
         columns.account_id == account_id, columns.token_class == token_class, columns.id <= last_id
