@@ -96,9 +96,19 @@ def _migrated(old: Contents) -> Contents:
         new[table] = [row | standard for row in old[table]]
     added = {"quantity": 1, "billing": None, "tax_cents": None, "decline_code": None}
     new["pack_order"] = [row | added for row in new["pack_order"]]
-    new["activity"] = []
     new["mail_link"] = [row | {"browser_digest": None} for row in old["mail_link"]]
-    for table in ("dismissed_hint", "welcome_grant", "welcome_day"):
+    new["session"] = [row | {"network": ""} for row in old["session"]]
+    new["balance_alert"] = [row | standard for row in new.pop("low_balance_notice")]
+    for table in (
+        "activity",
+        "dismissed_hint",
+        "welcome_grant",
+        "welcome_day",
+        "alert_check",
+        "notice_preference",
+        "notice",
+        "known_device",
+    ):
         new[table] = []
     del new["usage_hour"]
     new["usage_quarter"] = _quarters(old["request"])

@@ -10,12 +10,13 @@ import pytest
 from support.api_keys import keys_of
 from support.fakes import FakeClock
 from support.ledgers import ENGINES, NOW_US, Opened, open_engine, outcome, schema
+from tok0n.adapters.sql.repositories.balance_alerts import SqlBalanceAlerts
 from tok0n.adapters.sql.repositories.history import SqlHistory
-from tok0n.adapters.sql.repositories.notices import SqlNotices
 from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.domain.accounts import Account, ApiKey, KeyLimits
 from tok0n.domain.errors import AlreadyExists, LimitReached, NotFound
 from tok0n.domain.forms import Submission
+from tok0n.domain.notices import BalanceAlert
 from tok0n.domain.users import LinkPurpose
 from tok0n.services.api_keys import ApiKeys, IssuedKey, KeyDraft
 from tok0n.services.catalogue import Catalogue
@@ -127,12 +128,14 @@ async def test_an_account_that_is_opened_while_its_address_is_confirmed_is_opene
         assert verified.account_id == (await db.accounts.get(email)).id
 
 
-async def test_a_notice_that_is_set_many_times_at_once_is_set_once(db: Opened) -> None:
+async def test_alerts_that_are_replaced_many_times_at_once_are_replaced_whole(db: Opened) -> None:
     account = await db.accounts.create(email="a@x", tokens=100, now_us=NOW_US)
-    notices = SqlNotices(db.store)
-    results = await asyncio.gather(*(outcome(notices.set_threshold(account.id, number)) for number in range(1, 31)))
+    alerts = SqlBalanceAlerts(db.store)
+    results = await asyncio.gather(
+        *(outcome(alerts.replace(account.id, [BalanceAlert(threshold_tokens=n)])) for n in range(1, 31))
+    )
     assert set(results) == {None}
-    assert len(await db.rows(schema.low_balance_notice)) == 1
+    assert len(await db.rows(schema.balance_alert)) == 1
 
 
 async def test_a_model_that_is_enabled_and_disabled_at_once_loses_no_change_of_another(db: Opened) -> None:

@@ -104,15 +104,19 @@ async def ask_email(world: World) -> None:
 
 
 async def change_password(world: World) -> None:
-    await world.users.change_password(user_id=world.ada.id, password_hash="h2", made_in=CURRENT)
+    await world.users.change_password(user_id=world.ada.id, password_hash="h2", made_in=CURRENT, now_us=NOW_US)
 
 
 async def two_factor_on(world: World) -> None:
-    await world.users.set_totp(user_id=world.ada.id, secret="S", step=1, recovery_codes=[b"r"], made_in=CURRENT)
+    await world.users.set_totp(
+        user_id=world.ada.id, secret="S", step=1, recovery_codes=[b"r"], made_in=CURRENT, now_us=NOW_US
+    )
 
 
 async def two_factor_off(world: World) -> None:
-    await world.users.set_totp(user_id=world.ada.id, secret=None, step=0, recovery_codes=[], made_in=CURRENT)
+    await world.users.set_totp(
+        user_id=world.ada.id, secret=None, step=0, recovery_codes=[], made_in=CURRENT, now_us=NOW_US
+    )
 
 
 async def add_passkey(world: World) -> None:
@@ -216,7 +220,9 @@ async def test_a_sign_in_that_began_before_a_credential_change_does_not_finish(w
 
 async def test_parallel_changes_in_two_sessions_leave_one_session(world: World) -> None:
     changes = [
-        world.users.change_password(user_id=world.ada.id, password_hash=made_in.decode(), made_in=made_in)
+        world.users.change_password(
+            user_id=world.ada.id, password_hash=made_in.decode(), made_in=made_in, now_us=NOW_US
+        )
         for made_in in (CURRENT, b"other session")
     ]
     results = await asyncio.gather(*map(outcome, changes))

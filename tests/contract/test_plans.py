@@ -19,9 +19,10 @@ from support.rolling_up import roll_up
 from tok0n.adapters.sql.postgres.lease import PostgresLease
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.repositories.attempts import SqlAttempts
+from tok0n.adapters.sql.repositories.balance_alerts import SqlBalanceAlerts
 from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.history import SqlHistory
-from tok0n.adapters.sql.repositories.notices import SqlNotices
+from tok0n.adapters.sql.repositories.notices import SqlNoticeOutbox
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.statement import SqlStatements
 from tok0n.adapters.sql.repositories.users import SqlUsers
@@ -32,6 +33,7 @@ from tok0n.domain.budgets import BudgetPeriod
 from tok0n.domain.errors import AlreadyResolved, KeyChanged
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER, NewReservation, Receipt, RequestStatus
+from tok0n.domain.notices import BalanceAlert
 
 DAYS = 40
 REQUESTS = 20_000
@@ -156,9 +158,9 @@ async def test_the_audit_of_much_history_is_clean(large: Opened) -> None:
 
 
 async def test_chores_read_only_rows_that_are_due(large: Opened) -> None:
-    notices, users = SqlNotices(large.store), SqlUsers(large.store)
+    notices, users = SqlBalanceAlerts(large.store), SqlUsers(large.store)
     for number in range(5):
-        await notices.set_threshold(past.account_id(number), past.TOKENS - past.CHARGE * 20)
+        await notices.replace(past.account_id(number), [BalanceAlert(threshold_tokens=past.TOKENS - past.CHARGE * 20)])
     with explained() as scans:
         assert await notices.claim_due(rows_max=10) == []
         await large.ledger.settle(used(f"req_{3:032}", 5))
@@ -172,9 +174,9 @@ async def test_chores_read_only_rows_that_are_due(large: Opened) -> None:
 
 
 async def test_alerts_that_one_call_has_no_room_for_come_with_the_next(large: Opened) -> None:
-    notices = SqlNotices(large.store)
+    notices = SqlBalanceAlerts(large.store)
     for number in range(5):
-        await notices.set_threshold(past.account_id(number), past.TOKENS - past.CHARGE * 20)
+        await notices.replace(past.account_id(number), [BalanceAlert(threshold_tokens=past.TOKENS - past.CHARGE * 20)])
     assert await notices.claim_due(rows_max=2) == []
     for number in range(5):
         await large.ledger.settle(used(f"req_{number:032}", 5))
@@ -241,7 +243,8 @@ async def test_requests_and_entries_are_read_page_by_page(spread: Opened) -> Non
 async def test_periodic_tasks_read_no_history(spread: Opened) -> None:
     store = spread.store
     with explained() as scans:
-        await SqlNotices(store).claim_due(rows_max=100)
+        await SqlBalanceAlerts(store).claim_due(rows_max=100)
+        await SqlNoticeOutbox(store).claim_due(now_us=NOW_US)
         await SqlForms(store).forget_old(now_us=NOW_US)
         await SqlSessions(store).forget_ended(now_us=NOW_US)
         await SqlUsers(store).forget_stale(now_us=NOW_US, rows_max=100)

@@ -6,8 +6,6 @@ import msgspec
 import pytest
 
 from support.ledgers import NOW_US, Opened, schema
-from support.spending import spend
-from tok0n.adapters.sql.repositories.notices import SqlNotices
 from tok0n.adapters.sql.repositories.passkeys import SqlPasskeys
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.users import SqlUsers
@@ -18,7 +16,6 @@ from tok0n.domain.users import (
     SESSION_IDLE_US,
     SESSION_LIFE_US,
     LinkPurpose,
-    LowBalance,
     Passkey,
     User,
 )
@@ -161,13 +158,13 @@ async def test_signing_out_elsewhere_leaves_this_session(users: SqlUsers, sessio
 async def test_codes_are_used_once(users: SqlUsers, sessions: SqlSessions) -> None:
     user = await verified(users)
     await sessions.begin(user=user, digest=b"s", agent="", now_us=NOW_US, waits=False)
-    await users.set_totp(user_id=user.id, secret="S", step=10, recovery_codes=[b"a", b"b"], made_in=b"s")
+    await users.set_totp(user_id=user.id, secret="S", step=10, recovery_codes=[b"a", b"b"], made_in=b"s", now_us=NOW_US)
     steps = await asyncio.gather(*(users.use_totp_step(user_id=user.id, step=11) for _ in range(8)))
     codes = await asyncio.gather(*(users.use_recovery_code(user_id=user.id, digest=b"a") for _ in range(8)))
     assert (sum(steps), sum(codes)) == (1, 1)
     assert not await users.use_totp_step(user_id=user.id, step=10)
     assert await users.recovery_codes_left(user.id) == 1
-    await users.set_totp(user_id=user.id, secret=None, step=0, recovery_codes=[], made_in=b"s")
+    await users.set_totp(user_id=user.id, secret=None, step=0, recovery_codes=[], made_in=b"s", now_us=NOW_US)
     assert await users.recovery_codes_left(user.id) == 0
 
 
@@ -185,24 +182,6 @@ async def test_a_closed_account_lets_nobody_in(users: SqlUsers, sessions: SqlSes
     assert await sessions.find(b"t", now_us=NOW_US) is None
     assert await db.callers.find(b"k", now_us=NOW_US) is None
     assert (await db.accounts.get("a@x")).status == "closed"
-
-
-async def test_a_low_balance_is_told_once_for_each_crossing(db: Opened) -> None:
-    notices = SqlNotices(db.store)
-    account, key = await db.key("a@x", tokens=100)
-    await notices.set_threshold(account.id, 50)
-    assert (await notices.threshold_tokens(account.id), await notices.claim_due(rows_max=10)) == (50, [])
-    await spend(db, account_id=account.id, key_id=key.id, tokens=60)
-    taken = await asyncio.gather(*(notices.claim_due(rows_max=10) for _ in range(4)))
-    assert [low for lows in taken for low in lows] == [LowBalance(email="a@x", threshold_tokens=50, posted=40)]
-    await db.accounts.grant(email="a@x", tokens=100, reason="r", now_us=NOW_US)
-    assert await notices.claim_due(rows_max=10) == []
-    await spend(db, account_id=account.id, key_id=key.id, tokens=100)
-    assert await notices.claim_due(rows_max=10) == [LowBalance(email="a@x", threshold_tokens=50, posted=40)]
-    await notices.set_threshold(account.id, 45)
-    assert await notices.claim_due(rows_max=10) == [], "whoever sets it sees that it is low"
-    await notices.set_threshold(account.id, None)
-    assert await notices.threshold_tokens(account.id) is None
 
 
 async def test_what_nobody_needs_any_more_is_forgotten(users: SqlUsers, sessions: SqlSessions, db: Opened) -> None:

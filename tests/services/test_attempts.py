@@ -18,7 +18,7 @@ from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.domain.attempts import LIMITS, AttemptKind
 from tok0n.domain.errors import Overloaded, PasskeyInvalid
-from tok0n.domain.users import LinkPurpose, Registration, Session, User, digest
+from tok0n.domain.users import Agent, LinkPurpose, Registration, Session, User, digest
 from tok0n.services import profile as profiles
 from tok0n.services import sign_in as sign_ins
 from tok0n.services.attempts import AttemptLimiter
@@ -139,14 +139,14 @@ def evaluated(messages: list[str]) -> int:
 
 async def test_of_64_passwords_in_one_burst_10_are_evaluated(world: World) -> None:
     def guess(number: int) -> Awaitable[object]:
-        return world.sign_in.sign_in(email=ADA, password=f"guess {number}", address="a", agent="")
+        return world.sign_in.sign_in(email=ADA, password=f"guess {number}", address="a", agent=Agent())
 
     assert evaluated(await refusals(64, guess)) == sign_ins.FAILURES_MAX
     assert world.passwords.work == ["matches"] * sign_ins.FAILURES_MAX
     for email in (ADA, "nobody@example.com"):
 
         def again(_: int, email: str = email) -> Awaitable[object]:
-            return world.sign_in.sign_in(email=email, password="x", address="b", agent="")
+            return world.sign_in.sign_in(email=email, password="x", address="b", agent=Agent())
 
         messages = await refusals(20, again)
         assert evaluated(messages) == sign_ins.FAILURES_MAX, "known and unknown addresses alike"
@@ -154,15 +154,15 @@ async def test_of_64_passwords_in_one_burst_10_are_evaluated(world: World) -> No
 
 async def test_one_client_cannot_try_every_email_address(world: World) -> None:
     def guess(number: int) -> Awaitable[object]:
-        return world.sign_in.sign_in(email=f"user{number}@example.com", password="x", address="a", agent="")
+        return world.sign_in.sign_in(email=f"user{number}@example.com", password="x", address="a", agent=Agent())
 
     assert evaluated(await refusals(150, guess)) == sign_ins.FAILURES_PER_ADDRESS_MAX
-    await world.sign_in.sign_in(email=ADA, password=RIGHT, address="b", agent="")
+    await world.sign_in.sign_in(email=ADA, password=RIGHT, address="b", agent=Agent())
 
 
 async def test_a_sign_in_takes_back_its_own_count_and_leaves_the_failures(world: World) -> None:
     async def sign_in(password: str) -> object:
-        return await world.sign_in.sign_in(email=ADA, password=password, address="a", agent="")
+        return await world.sign_in.sign_in(email=ADA, password=password, address="a", agent=Agent())
 
     assert evaluated(await refusals(sign_ins.FAILURES_MAX - 1, lambda _: sign_in("wrong"))) == sign_ins.FAILURES_MAX - 1
     for _ in range(3):
@@ -171,7 +171,7 @@ async def test_a_sign_in_takes_back_its_own_count_and_leaves_the_failures(world:
 
 
 async def test_of_900_codes_in_one_burst_6_are_evaluated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    new = await world.sign_in.sign_in(email=ADA, password=RIGHT, address="a", agent="")
+    new = await world.sign_in.sign_in(email=ADA, password=RIGHT, address="a", agent=Agent())
     assert new.waits
     wrong = [f"{number:06}" for number in range(1_000) if not is_code(world, f"{number:06}")][:900]
     compared: list[str] = []
@@ -182,7 +182,9 @@ async def test_of_900_codes_in_one_burst_6_are_evaluated(world: World, monkeypat
         return step_of(self, code, totp_secret)
 
     monkeypatch.setattr(SecondFactor, "step_of", counting)
-    messages = await refusals(900, lambda number: world.sign_in.submit_code(new.secret, code=wrong[number], agent=""))
+    messages = await refusals(
+        900, lambda number: world.sign_in.submit_code(new.secret, code=wrong[number], agent=Agent())
+    )
     assert evaluated(messages) == len(compared) == 6
 
 
@@ -191,10 +193,10 @@ def is_code(world: World, code: str) -> bool:
 
 
 async def test_a_restart_forgives_no_code(world: World) -> None:
-    new = await world.sign_in.sign_in(email=ADA, password=RIGHT, address="a", agent="")
-    await refusals(6, lambda _: world.sign_in.submit_code(new.secret, code="wrong", agent=""))
+    new = await world.sign_in.sign_in(email=ADA, password=RIGHT, address="a", agent=Agent())
+    await refusals(6, lambda _: world.sign_in.submit_code(new.secret, code="wrong", agent=Agent()))
     restarted = (await make_again(world)).sign_in
-    messages = await refusals(1, lambda _: restarted.submit_code(new.secret, code="wrong", agent=""))
+    messages = await refusals(1, lambda _: restarted.submit_code(new.secret, code="wrong", agent=Agent()))
     assert evaluated(messages) == 0
 
 
@@ -213,10 +215,10 @@ async def make_again(world: World) -> World:
 
 async def test_the_right_code_takes_back_its_own_count(world: World) -> None:
     for number in range(8):
-        new = await world.sign_in.sign_in(email=ADA, password=RIGHT, address="a", agent="")
+        new = await world.sign_in.sign_in(email=ADA, password=RIGHT, address="a", agent=Agent())
         world.clock.advance(30)
         code = world.totp.at(world.clock.now_us() // 1_000_000)
-        assert await world.sign_in.submit_code(new.secret, code=code, agent="") is not None, number
+        assert await world.sign_in.submit_code(new.secret, code=code, agent=Agent()) is not None, number
 
 
 async def test_confirmation_passwords_count_together_over_all_processes(world: World) -> None:
@@ -252,10 +254,10 @@ async def test_passkeys_are_read_only_after_the_count(world: World) -> None:
         sign_in=world.sign_in,
         clock=world.clock,
     )
-    messages = await refusals(100, lambda _: passkeys.sign_in("{}", visitor="v", address="a", agent=""))
+    messages = await refusals(100, lambda _: passkeys.sign_in("{}", visitor="v", address="a", agent=Agent()))
     limit = LIMITS[AttemptKind.PASSKEY].attempts_max
     assert evaluated(messages) == authenticator.reads == limit
-    assert evaluated(await refusals(1, lambda _: passkeys.sign_in("{}", visitor="v", address="b", agent=""))) == 1
+    assert evaluated(await refusals(1, lambda _: passkeys.sign_in("{}", visitor="v", address="b", agent=Agent()))) == 1
 
 
 async def test_a_flood_of_sign_ups_judges_no_more_passwords_than_the_limit(tmp_path: Path) -> None:
@@ -284,9 +286,9 @@ async def test_housekeeping_removes_every_expired_count(world: World, monkeypatc
 
 async def test_no_password_is_judged_for_a_link_that_does_not_work(world: World) -> None:
     for purpose in (LinkPurpose.RESET, LinkPurpose.INVITE):
-        assert await world.sign_in.choose_password("nonsense", purpose=purpose, password=NEW, agent="") is None
-    assert await world.sign_in.set_up("nonsense", email=ADA, password=NEW, agent="") is None
-    assert await world.sign_in.verify("nonsense", password=NEW, agent="") is None
+        assert await world.sign_in.choose_password("nonsense", purpose=purpose, password=NEW, agent=Agent()) is None
+    assert await world.sign_in.set_up("nonsense", email=ADA, password=NEW, agent=Agent()) is None
+    assert await world.sign_in.verify("nonsense", password=NEW, agent=Agent()) is None
     assert world.passwords.work == []
 
 
@@ -297,11 +299,11 @@ async def test_a_link_that_works_judges_no_more_passwords_than_the_limit(tmp_pat
         set_up = str(await world.sign_in.set_up_link()).partition("link=")[2]
 
         def reset(_: int) -> Awaitable[object]:
-            return world.sign_in.choose_password(secret, purpose=LinkPurpose.RESET, password=NEW, agent="")
+            return world.sign_in.choose_password(secret, purpose=LinkPurpose.RESET, password=NEW, agent=Agent())
 
         assert evaluated(await refusals(40, reset)) == len(world.passwords.work) == sign_ins.CHOICES_MAX
         world.passwords.work.clear()
-        messages = await refusals(40, lambda _: world.sign_in.set_up(set_up, email=ADA, password=NEW, agent=""))
+        messages = await refusals(40, lambda _: world.sign_in.set_up(set_up, email=ADA, password=NEW, agent=Agent()))
         assert evaluated(messages) == len(world.passwords.work) == sign_ins.CHOICES_MAX
         world.passwords.work.clear()
         for _ in range(profiles.CHOICES_MAX + 2):
@@ -312,7 +314,7 @@ async def test_a_link_that_works_judges_no_more_passwords_than_the_limit(tmp_pat
 async def test_a_password_that_is_too_long_is_refused_before_any_work(world: World) -> None:
     new = "x" * 201
     attempts = (
-        world.sign_in.sign_in(email=ADA, password=new, address="a", agent=""),
+        world.sign_in.sign_in(email=ADA, password=new, address="a", agent=Agent()),
         world.profile.prove(world.session, new, field="password"),
         world.profile.change_password(world.session, current=RIGHT, password=new),
     )

@@ -12,7 +12,7 @@ from tok0n.adapters.sql.repositories.attempts import SqlAttempts
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.domain.errors import AlreadyExists, LimitReached, NotFound, OperatorError
-from tok0n.domain.users import LinkPurpose, Registration
+from tok0n.domain.users import Agent, LinkPurpose, Registration
 from tok0n.services.mailed_links import MAILS_MAX
 from tok0n.services.passwords import GUESSES_MIN
 from tok0n.services.sign_in import SignIn
@@ -73,7 +73,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 async def accept(sign_in: SignIn, link: str, *, purpose: LinkPurpose = LinkPurpose.INVITE) -> bytes:
     """Choose a password with a link; gives the digest of the session."""
-    new = await sign_in.choose_password(link.partition("link=")[2], purpose=purpose, password=PASSWORD, agent="")
+    new = await sign_in.choose_password(link.partition("link=")[2], purpose=purpose, password=PASSWORD, agent=Agent())
     assert new is not None
     session = await sign_in.find_session(new.secret)
     assert session is not None
@@ -122,7 +122,7 @@ async def test_signing_out_elsewhere_keeps_this_session_alone(world: World) -> N
     await accept(sign_in, await sign_in.invite(ADA))
     user = await world.users.find(ADA)
     assert user is not None
-    secrets = [(await sign_in.begin(user, agent="")).secret for _ in range(2)]
+    secrets = [(await sign_in.begin(user, agent=Agent())).secret for _ in range(2)]
     session = await sign_in.find_session(secrets[0])
     assert session is not None
     await sign_in.sign_out_elsewhere(session)

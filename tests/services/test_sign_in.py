@@ -11,7 +11,7 @@ from support.ledgers import NOW_US, Opened, open_engine
 from tok0n.adapters.sql.repositories.attempts import SqlAttempts
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.users import SqlUsers
-from tok0n.domain.users import Registration, User
+from tok0n.domain.users import Agent, Registration, User
 from tok0n.services.passwords import GUESSES_MIN, FormError
 from tok0n.services.sign_in import SignIn
 
@@ -89,7 +89,7 @@ async def test_known_and_unknown_addresses_cost_the_same_before_the_answer(db: O
         passwords.asked.clear()
         users.asked = 0
         with pytest.raises(FormError):
-            await sign_in.sign_in(email=email, password="wrong", address="a", agent="")
+            await sign_in.sign_in(email=email, password="wrong", address="a", agent=Agent())
         first_cost = (list(passwords.asked), users.asked)
         await sign_in.request_reset(email, address="a")
         await sign_in.sign_up(email=email, password="plenty of quiet rivers", address="a")

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 GROWING = (
     *("request", "ledger_entry", "account", "wallet", "usage_quarter"),
     *("api_key", "key_secret", "key_budget", "budget_period", "activity", "pack_order"),
-    *("users", "session", "mail_link", "form_submission", "attempt", "low_balance_notice", "redeem_code"),
+    *("users", "session", "mail_link", "form_submission", "attempt", "redeem_code"),
+    *("balance_alert", "alert_check", "notice", "notice_preference", "known_device"),
 )
 """The tables that no periodic statement may scan."""
 

@@ -325,7 +325,7 @@ async def test_a_change_of_address_mails_one_link(opened: Shop, ada: Visitor, ma
     fields = await form_of(ada, "/dashboard/settings")
     fields |= {"change": "email", "email": "new@example.com", "email_password": PASSWORD}
     answers = await click(ada, "/dashboard/settings", fields)
-    assert {answer.headers["location"] for answer in answers} == {"/dashboard/settings?done=email"}
+    assert {answer.headers["location"] for answer in answers} == {"/dashboard/settings#profile"}
     link = await mailbox.take_link("new@example.com")
     assert "Email changed" in (await ada.post("/new-address", {}, page=link)).text
 

@@ -61,7 +61,7 @@ async def everything(site: Running, account_id: str) -> list[object]:
         schema.request,
         schema.ledger_entry,
         schema.users,
-        schema.low_balance_notice,
+        schema.balance_alert,
     )
     owners = [schema.account.c.id, *(table.c.account_id for table in of_account)]
 

@@ -248,7 +248,7 @@ async def test_a_changed_password_ends_other_sessions_and_is_told_by_mail(
         await elsewhere.sign_in(ADA, PASSWORD)
         fields = {"change": "password", "current": PASSWORD, "password": new}
         answer = await customer.post("/dashboard/settings", fields)
-        assert answer.headers["location"] == "/dashboard/settings?done=password"
+        assert answer.headers["location"] == "/dashboard/settings#password"
         assert (await elsewhere.get("/dashboard")).status_code == 303
         assert (await customer.get("/dashboard")).status_code == 200
     assert (await mailbox.take(ADA))["Subject"] == "Your password was changed"
@@ -371,7 +371,7 @@ async def test_signing_in_leads_back_to_where_one_was_but_never_away(customer: V
         await customer.post("/sign-out", page="/dashboard")
     answer = await customer.post("/sign-in", {"email": ADA, "password": PASSWORD, "next": "/dashboard/keys"})
     assert answer.headers["location"] == "/dashboard/keys"
-    assert "Active sessions" in text_of(await customer.get("/dashboard/settings"))
+    assert "Where you are signed in" in text_of(await customer.get("/dashboard/settings"))
 
 
 async def test_somebody_who_lost_the_second_factor_is_let_in_by_the_operator(site: Running, customer: Visitor) -> None:

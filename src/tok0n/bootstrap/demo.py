@@ -19,7 +19,7 @@ from tok0n.bootstrap.wiring import open_gateway
 from tok0n.demo.simulated_upstream import MODELS, simulated_upstream
 from tok0n.demo.stripe_double import StripeDouble
 from tok0n.domain.errors import NotFound, OperatorError
-from tok0n.domain.users import LinkPurpose
+from tok0n.domain.users import Agent, LinkPurpose
 from tok0n.http.asgi import AsgiBridge
 from tok0n.http.server import HttpServer
 from tok0n.optional_imports import is_installed
@@ -222,12 +222,12 @@ async def _set_up_operator(settings: Settings, store: Store, password: str) -> N
     async with open_sign_in(settings, store) as sign_in:
         link = await sign_in.set_up_link()
         if link is not None:
-            await sign_in.set_up(link.partition("link=")[2], email=DEMO_EMAIL, password=password, agent="")
+            await sign_in.set_up(link.partition("link=")[2], email=DEMO_EMAIL, password=password, agent=Agent())
         else:
             await store.users.register(email=DEMO_EMAIL, password_hash="", now_us=SystemClock().now_us())
             link = await sign_in.recover(DEMO_EMAIL)
             secret = link.partition("link=")[2]
-            await sign_in.choose_password(secret, purpose=LinkPurpose.RESET, password=password, agent="")
+            await sign_in.choose_password(secret, purpose=LinkPurpose.RESET, password=password, agent=Agent())
     user = await store.users.find(DEMO_EMAIL)
     assert user is not None, "the user is registered"
     await store.sessions.end_all(user.id)

@@ -69,6 +69,7 @@ def make_pages(services: Services, *, shows_components: bool = False) -> Pages:
         api_keys=services.api_keys,
         history=store.history,
         low_balances=services.low_balances,
+        notice_preferences=services.notice_preferences,
         users=store.users,
         sessions=store.sessions,
         profile=services.profile,

@@ -14,6 +14,7 @@ from tok0n.adapters.memory.limiter import MemoryLimiter
 from tok0n.adapters.passkeys import WebAuthn
 from tok0n.adapters.sql.repositories.accounts import SqlAccounts
 from tok0n.adapters.sql.repositories.attempts import SqlAttempts
+from tok0n.adapters.sql.repositories.balance_alerts import SqlBalanceAlerts
 from tok0n.adapters.sql.repositories.budget_notices import SqlBudgetNotices
 from tok0n.adapters.sql.repositories.corrections import SqlCorrections
 from tok0n.adapters.sql.repositories.daily_use import SqlDailyUse
@@ -22,7 +23,7 @@ from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.inbox import SqlInbox
 from tok0n.adapters.sql.repositories.lots import SqlLots
 from tok0n.adapters.sql.repositories.models import SqlModels
-from tok0n.adapters.sql.repositories.notices import SqlNotices
+from tok0n.adapters.sql.repositories.notices import SqlNoticeOutbox, SqlPreferences
 from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.adapters.sql.repositories.passkeys import SqlPasskeys
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
@@ -48,7 +49,7 @@ from tok0n.ports.forms import Attempts, Forms
 from tok0n.ports.ledger import Ledger
 from tok0n.ports.limiter import Limiter
 from tok0n.ports.lots import Lots
-from tok0n.ports.mail import BudgetNotices, Mailer, Notices
+from tok0n.ports.mail import BalanceAlerts, BudgetNotices, Mailer, NoticeOutbox, Preferences
 from tok0n.ports.orders import Orders, UsableCodes
 from tok0n.ports.payments import Inbox, Payments
 from tok0n.ports.upstream import Upstream
@@ -72,7 +73,9 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     daily_use: DailyUse
     users: Users
     sessions: Sessions
-    notices: Notices
+    balance_alerts: BalanceAlerts
+    notice_outbox: NoticeOutbox
+    preferences: Preferences
     budget_notices: BudgetNotices
     passkeys: Passkeys
     orders: Orders
@@ -111,7 +114,9 @@ def _store(database: SqlStore, ledger: Ledger, callers: Callers, *, lease: Lease
         daily_use=SqlDailyUse(database),
         users=SqlUsers(database),
         sessions=SqlSessions(database),
-        notices=SqlNotices(database),
+        balance_alerts=SqlBalanceAlerts(database),
+        notice_outbox=SqlNoticeOutbox(database),
+        preferences=SqlPreferences(database),
         budget_notices=SqlBudgetNotices(database),
         passkeys=SqlPasskeys(database),
         orders=SqlOrders(database),

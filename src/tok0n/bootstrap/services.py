@@ -33,6 +33,8 @@ from tok0n.services.api_keys import ApiKeys
 from tok0n.services.caller_cache import CallerCache
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.costs import Costs
+from tok0n.services.event_notices import EventNotices
+from tok0n.services.notice_preferences import NoticePreferences
 from tok0n.services.notices import BudgetAlerts, LowBalances
 from tok0n.services.payments import SellPacks
 from tok0n.services.pipeline import Pipeline
@@ -74,6 +76,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     request_log: RequestLog
     sign_in: SignIn
     profile: Profile
+    notice_preferences: NoticePreferences
+    event_notices: EventNotices
     low_balances: LowBalances
     budget_alerts: BudgetAlerts
     costs: Costs
@@ -95,6 +99,7 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
         await catalogue.refresh()
         caller_cache = CallerCache(store.callers, clock)
         token_sources = _token_sources(settings, store, clock)
+        preferences = NoticePreferences(store.preferences)
         reservations = Reservations(store.ledger, clock)
         streams = Streams(_stream_limits(settings), clock)
         with contextlib.closing(RequestReader(catalogue, is_streaming=settings.server.streaming)) as reader:
@@ -127,13 +132,20 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
                 request_log=RequestLog(logs.configure(level=settings.logs.level, style=settings.logs.format)),
                 sign_in=_make_sign_in(settings, store, clock, passwords=passwords, mailer=mailer),
                 profile=_make_profile(settings, store, clock, passwords=passwords, mailer=mailer),
-                low_balances=LowBalances(
-                    store.notices, mailer, url_maker(settings), token_sources, token_classes_of(settings)
-                ),
-                budget_alerts=BudgetAlerts(store.budget_notices, mailer, clock, url_maker(settings)),
+                notice_preferences=preferences,
+                event_notices=EventNotices(store.notice_outbox, mailer, clock, url_maker(settings)),
+                low_balances=_low_balances(settings, store, preferences, mailer, token_sources),
+                budget_alerts=BudgetAlerts(store.budget_notices, preferences, mailer, clock, url_maker(settings)),
                 costs=Costs(store.lots, clock),
                 sell_packs=make_sell_packs(settings, store, clock, stripe_base=stripe_base),
             )
+
+
+def _low_balances(
+    settings: Settings, store: Store, preferences: NoticePreferences, mailer: Mailer, token_sources: TokenSources
+) -> LowBalances:
+    url_of, token_classes = url_maker(settings), token_classes_of(settings)
+    return LowBalances(store.balance_alerts, preferences, mailer, url_of, token_sources, token_classes)
 
 
 def _token_sources(settings: Settings, store: Store, clock: Clock) -> TokenSources:

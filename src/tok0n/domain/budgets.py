@@ -51,6 +51,7 @@ class BudgetDraft(msgspec.Struct, frozen=True, kw_only=True):
 class SpentBudget(msgspec.Struct, frozen=True, kw_only=True):
     """A budget of which a key has spent `percent` or more in the current period. `email` is that of the owner."""
 
+    account_id: str
     email: str
     api_key_id: str
     key_name: str

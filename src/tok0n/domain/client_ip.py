@@ -71,6 +71,17 @@ def limit_key(address: str) -> str:
     return str(ipaddress.ip_network((int(ip), CLIENT_PREFIX_BITS), strict=False))
 
 
+def network_of(address: str) -> str:
+    """Return the /24 network of an IPv4 address or the /48 network of an IPv6 address. Empty if it is not an address.
+
+    Pages and emails name the network, so that the database holds no client IP.
+    """
+    ip = parse_address(address)
+    if ip is None:
+        return ""
+    return str(ipaddress.ip_network((int(ip), 24 if ip.version == 4 else 48), strict=False))
+
+
 def is_in(address: str, networks: Iterable[str]) -> bool:
     """Whether an address is in one of the networks. An invalid address is in none."""
     ip = parse_address(address)

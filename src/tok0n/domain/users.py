@@ -24,6 +24,15 @@ PASSKEY_LIFE_US = 300_000_000
 
 INVITATION_LIFE_US = 7 * LINK_LIFE_US
 SECRET_BYTES = 32
+DEVICE_LIFE_US = 400 * MICROSECONDS_PER_DAY
+"""Browsers keep the cookie of a known device for at most 400 days (RFC 6265bis)."""
+
+DEVICES_MAX = 20
+"""The most known devices of a user. Another one replaces the one used longest ago."""
+
+SIGN_UP_US = 3_600_000_000
+"""The first browser of a user is known if it signs in so soon after the address was verified."""
+
 RECOVERY_CODES = 10
 RECOVERY_CODE_BYTES = 8
 UTC = "UTC"
@@ -130,21 +139,35 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     is_suspended: bool = False
 
 
+class Agent(msgspec.Struct, frozen=True, kw_only=True):
+    """The browser that a request comes from: its `User-Agent` header, IP network, and the secret of its device cookie.
+
+    All of it comes from the browser, and may be empty.
+    """
+
+    user_agent: str = ""
+    network: str = ""
+    device: str = ""
+
+
 class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A session in the user's list of sessions."""
+    """A session in the user's list of sessions. `network` is the IP network of the sign-in."""
 
     digest: bytes
     agent: str
+    network: str
     created_at_us: int
     seen_at_us: int
 
+    @property
+    def id(self) -> str:
+        """An id that pages may contain. It reveals neither the session's secret nor its digest."""
+        return session_id_of(self.digest)
 
-class LowBalance(msgspec.Struct, frozen=True, kw_only=True):
-    """An account whose balance fell below its owner's threshold. Amounts are tokens."""
 
-    email: str
-    threshold_tokens: int
-    posted: int
+def session_id_of(session_digest: bytes) -> str:
+    """Return the id of a session for pages."""
+    return hashlib.sha256(b"tok0n session id:" + session_digest).hexdigest()[:16]
 
 
 def digest(secret: str) -> bytes:

@@ -1,9 +1,10 @@
-"""Email, and the alerts of balances and budgets."""
+"""Email, the alerts of balances and budgets, and the notices of events."""
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from tok0n.domain.budgets import SpentBudget
-from tok0n.domain.users import LowBalance
+from tok0n.domain.notices import BalanceAlert, DueNotices, LowBalance
 
 
 class Mailer(Protocol):
@@ -13,17 +14,20 @@ class Mailer(Protocol):
         """Queue a message. Failures are logged, and never raised to the caller."""
 
 
-class Notices(Protocol):
-    """Low-balance alerts of accounts."""
+class BalanceAlerts(Protocol):
+    """Alerts of low balances."""
 
-    async def threshold_tokens(self, account_id: str) -> int | None:
-        """Return the balance below which the owner gets an email. None: no alert is set."""
+    async def of(self, account_id: str) -> list[BalanceAlert]:
+        """Return the alerts of an account, by token class and then by balance."""
 
-    async def set_threshold(self, account_id: str, threshold_tokens: int | None) -> None:
-        """Alert the owner once each time the balance falls below the threshold. None turns the alert off."""
+    async def replace(self, account_id: str, alerts: Sequence[BalanceAlert]) -> None:
+        """Replace the alerts of an account. A new one counts as sent if the balance is already below it."""
 
     async def claim_due(self, *, rows_max: int) -> list[LowBalance]:
-        """Return the accounts that fell below their threshold since the last call, once for each crossing."""
+        """Return the balances that fell below an alert since the last call, once for each time.
+
+        If a balance fell below several alerts at once, returns the lowest of them.
+        """
 
 
 class BudgetNotices(Protocol):
@@ -31,3 +35,24 @@ class BudgetNotices(Protocol):
 
     async def claim_due(self, *, now_us: int, rows_max: int) -> list[SpentBudget]:
         """Return the budgets that reached one of `NOTICE_PERCENTS` since the last call, each share once in a period."""
+
+
+class NoticeOutbox(Protocol):
+    """The notices of events. The transaction that changes something stores its notice, so a crash loses none."""
+
+    async def claim_due(self, *, now_us: int) -> list[DueNotices]:
+        """Return the emails to send now, each once, and drop the notices that the owner has turned off.
+
+        At most `EMAILS_AN_HOUR_MAX` emails of a kind are due in an hour for an account. The notices beyond that wait,
+        and are then due as one summary.
+        """
+
+
+class Preferences(Protocol):
+    """Which kinds of notices an account gets, by channel. Every kind is on until the owner turns it off."""
+
+    async def turned_off(self, account_id: str) -> set[tuple[str, str]]:
+        """Return the pairs of kind and channel that are off."""
+
+    async def replace(self, account_id: str, values: Mapping[tuple[str, str], bool]) -> None:
+        """Turn pairs of kind and channel on or off."""

@@ -9,7 +9,7 @@ class Users(Protocol):
     """Users, and the links that were emailed to them. Secrets are passed as digests.
 
     A change of credentials (password, email address, TOTP secret, recovery codes, passkeys) also ends every outstanding
-    link and every other session of the user, in the same transaction.
+    link and every other session of the user, and stores a notice for the owner, in the same transaction.
     """
 
     async def find(self, email: str) -> User | None:
@@ -94,7 +94,7 @@ class Users(Protocol):
         Returns None if the link is invalid or another user or account has the address.
         """
 
-    async def change_password(self, *, user_id: str, password_hash: str, made_in: bytes) -> None:
+    async def change_password(self, *, user_id: str, password_hash: str, made_in: bytes, now_us: int) -> None:
         """Set the user's password. Raises `CredentialsChanged` if the session `made_in` has ended."""
 
     async def set_time_zone(self, *, user_id: str, time_zone: str) -> None:
@@ -107,7 +107,7 @@ class Users(Protocol):
         """Return the hints that the user has dismissed."""
 
     async def set_totp(
-        self, *, user_id: str, secret: str | None, step: int, recovery_codes: list[bytes], made_in: bytes
+        self, *, user_id: str, secret: str | None, step: int, recovery_codes: list[bytes], made_in: bytes, now_us: int
     ) -> None:
         """Set the TOTP secret and the recovery codes, or remove them if `secret` is None.
 
@@ -138,9 +138,21 @@ class Sessions(Protocol):
     """The sessions of users. Secrets are passed as digests."""
 
     async def begin(
-        self, *, user: User, digest: bytes, agent: str, now_us: int, waits: bool, replaces: bytes | None = None
+        self,
+        *,
+        user: User,
+        digest: bytes,
+        agent: str,
+        now_us: int,
+        waits: bool,
+        replaces: bytes | None = None,
+        network: str = "",
+        device: bytes | None = None,
     ) -> None:
         """Store a session. If it `waits`, the user has yet to complete two-factor authentication.
+
+        Otherwise its `device` becomes a known device of the user. A session in an unknown one stores a notice, unless
+        the user has just signed up.
 
         `replaces` is the waiting session to end. Raises `CredentialsChanged` if that has already ended, or if the
         credentials have changed since `user` was read, because the password check is then out of date.
@@ -157,6 +169,9 @@ class Sessions(Protocol):
 
     async def end(self, digest: bytes) -> None:
         """End a session."""
+
+    async def end_by_id(self, user_id: str, session_id: str) -> bool:
+        """End the user's session with this `SessionRecord.id`. Returns False if there is none."""
 
     async def end_all(self, user_id: str, *, but: bytes | None = None) -> None:
         """End all sessions of the user, except the session `but`."""

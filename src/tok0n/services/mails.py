@@ -64,6 +64,83 @@ PASSWORD_CHANGED = (
 If it wasn't you, reset your password now: {reset}
 """,
 )
+TWO_FACTOR_ON = (
+    "Two-factor authentication is on",
+    """You now enter a code from your authenticator app when you sign in. It was turned on at {at}.
+
+If it wasn't you, someone else can sign in to your account. Contact support.
+""",
+)
+TWO_FACTOR_OFF = (
+    "Two-factor authentication is off",
+    """Two-factor authentication was turned off at {at}. You now need only your password to sign in.
+
+If it wasn't you, reset your password now: {reset}
+""",
+)
+EMAIL_CHANGED = (
+    "Your email address was changed",
+    """Your account's email was changed to {new_email} at {at}. We won't send more emails to this address.
+
+If it wasn't you, someone else can sign in to your account. Contact support.
+""",
+)
+NEW_SIGN_IN = (
+    "New sign-in to your account",
+    """Someone signed in to your account in a browser that we haven't seen before.
+
+Time: {at}
+Browser: {browser}
+IP network: {network}
+
+If it was you, you can ignore this email. If it wasn't, reset your password now: {reset}
+
+View your sessions: {settings}
+""",
+)
+KEY_CREATED = (
+    "A new API key was created",
+    """The API key "{name}" ({secret}) was created at {at} by {actor}.
+
+If you don't recognize it, revoke it: {key}
+""",
+)
+KEY_ROTATED = (
+    "An API key was rotated",
+    """The API key "{name}" has a new secret ({secret}). It was rotated at {at} by {actor}.
+
+If you don't recognize the change, revoke the key: {key}
+""",
+)
+MANY_SIGN_INS = (
+    "{count} new sign-ins to your account",
+    """There were {count} sign-ins to your account in browsers that we haven't seen before:
+
+{events}
+
+If it wasn't you, reset your password now: {reset}
+
+View your sessions: {settings}
+""",
+)
+MANY_KEY_CHANGES = (
+    "{count} API keys were created or rotated",
+    """There were {count} changes:
+
+{events}
+
+View your API keys: {keys}
+""",
+)
+MANY_SECURITY_CHANGES = (
+    "{count} security changes in your account",
+    """There were {count} changes:
+
+{events}
+
+If it wasn't you, reset your password now: {reset}
+""",
+)
 LOW_BALANCE = (
     "Your balance is low",
     """Your balance{of_class} is {posted:,} tokens. That's below your alert threshold of {threshold:,} tokens.
@@ -91,4 +168,4 @@ View or change the budget: {key}
 async def send(mailer: Mailer, mail: tuple[str, str], *, to: str, **fields: object) -> None:
     """Send one of these emails, with its fields filled in."""
     subject, text = mail
-    await mailer.send(to=to, subject=subject, text=text.format(**fields))
+    await mailer.send(to=to, subject=subject.format(**fields), text=text.format(**fields))

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from tok0n.domain.attempts import AttemptKind
 from tok0n.domain.errors import AlreadyExists, LimitReached, PasskeyInvalid, PasskeyMalformed
-from tok0n.domain.users import PASSKEY_LIFE_US, SECRET_BYTES, LinkPurpose, Passkey, Session, User, digest
+from tok0n.domain.users import PASSKEY_LIFE_US, SECRET_BYTES, Agent, LinkPurpose, Passkey, Session, User, digest
 from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Attempts
 from tok0n.ports.users import Authenticator, Passkeys, Users
@@ -116,7 +116,7 @@ class SignInByPasskey:
         await self._store_challenge(challenge, ChallengePurpose.SIGN_IN, visitor=visitor)
         return options, visitor
 
-    async def sign_in(self, credential: str, *, visitor: str | None, address: str, agent: str) -> NewSession:
+    async def sign_in(self, credential: str, *, visitor: str | None, address: str, agent: Agent) -> NewSession:
         """Begin a session without a second factor. `visitor` is the secret in the cookie. Raises `FormError`."""
         counted = await count_attempt(self._attempts, self._clock, AttemptKind.PASSKEY, address, field="passkey")
         try:

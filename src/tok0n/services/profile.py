@@ -65,8 +65,12 @@ class Profile:
         if seconds := self._choices.try_count(session.user_id):
             raise too_many(seconds, field="password")
         password_hash = await hash_new(self._passwords, password, email=session.email)
-        await self._users.change_password(user_id=session.user_id, password_hash=password_hash, made_in=session.digest)
-        await mails.send(self._mailer, mails.PASSWORD_CHANGED, to=session.email, reset=self._url_of("/reset-password"))
+        await self._users.change_password(
+            user_id=session.user_id,
+            password_hash=password_hash,
+            made_in=session.digest,
+            now_us=self._clock.now_us(),
+        )
 
     async def request_email_change(self, session: Session, *, password: str, email: str) -> str:
         """Email a link to the new address and a warning to the current one. Return the new one. Raises `FormError`."""

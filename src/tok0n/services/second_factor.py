@@ -46,13 +46,19 @@ class SecondFactor:
             step=step,
             recovery_codes=[digest(recovery_code) for recovery_code in codes],
             made_in=session.digest,
+            now_us=self._clock.now_us(),
         )
         return [f"{text[:4]}-{text[4:8]}-{text[8:]}" for text in codes]
 
     async def end(self, session: Session) -> None:
         """Turn off two-factor authentication."""
         await self._users.set_totp(
-            user_id=session.user_id, secret=None, step=0, recovery_codes=[], made_in=session.digest
+            user_id=session.user_id,
+            secret=None,
+            step=0,
+            recovery_codes=[],
+            made_in=session.digest,
+            now_us=self._clock.now_us(),
         )
 
     def step_of(self, code: str, totp_secret: str) -> int | None:

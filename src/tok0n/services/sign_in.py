@@ -11,7 +11,7 @@ import msgspec
 from tok0n.domain.attempts import AttemptKind
 from tok0n.domain.email import parse_email
 from tok0n.domain.errors import AlreadyExists, LimitReached, NotFound, OperatorError
-from tok0n.domain.users import SECRET_BYTES, UTC, LinkPurpose, Registration, Session, User, Welcome, digest
+from tok0n.domain.users import SECRET_BYTES, UTC, Agent, LinkPurpose, Registration, Session, User, Welcome, digest
 from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Attempts
 from tok0n.ports.mail import Mailer
@@ -44,11 +44,12 @@ NOT_OPEN = "You need an invitation to create an account. Contact support to get 
 class NewSession(msgspec.Struct, frozen=True, kw_only=True):
     """A new session. Its `secret` goes into the cookie and nowhere else.
 
-    If it `waits`, the user has yet to complete two-factor authentication.
+    If it `waits`, the user has yet to complete two-factor authentication. `device` is the secret of the device cookie.
     """
 
     secret: str
     waits: bool
+    device: str
 
 
 class NewSignUp(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +123,7 @@ class SignIn:
         """Whether an emailed link still works. Doesn't consume it."""
         return await self._users.has_link(digest(secret), purpose=purpose, now_us=self._clock.now_us())
 
-    async def confirm(self, secret: str, *, browser_secret: str, agent: str) -> NewSession | None:
+    async def confirm(self, secret: str, *, browser_secret: str, agent: Agent) -> NewSession | None:
         """Confirm an address in the browser whose sign-up created the link, and sign in.
 
         None if the link is invalid or belongs to the sign-up of another browser, whose user has to enter the password.
@@ -138,7 +139,7 @@ class SignIn:
         )
         return None if user is None else await self.begin(user, agent=agent)
 
-    async def verify(self, secret: str, *, password: str, agent: str) -> NewSession | None:
+    async def verify(self, secret: str, *, password: str, agent: Agent) -> NewSession | None:
         """Confirm an address with its emailed link and the password, and sign in. None if the link is invalid.
 
         Other browsers than that of the sign-up use this. The password is required because an attacker may have signed
@@ -159,7 +160,7 @@ class SignIn:
         user = await self._users.verify(digest(secret), now_us=now_us, may_open=may_open, welcome=self._welcome)
         return None if user is None else await self.begin(user, agent=agent)
 
-    async def sign_in(self, *, email: str, password: str, address: str, agent: str) -> NewSession:
+    async def sign_in(self, *, email: str, password: str, address: str, agent: Agent) -> NewSession:
         """Begin a session. Raises the same `FormError`, after the same time, for a wrong address and a wrong password.
 
         Attempts count per client IP, and per pair of client IP and email address, so an attacker can't lock out an
@@ -184,7 +185,7 @@ class SignIn:
             raise FormError(f"Confirm your email first. {source}", field="email")
         return await self.begin(user, agent=agent)
 
-    async def submit_code(self, secret: str | None, *, code: str, agent: str) -> NewSession | None:
+    async def submit_code(self, secret: str | None, *, code: str, agent: Agent) -> NewSession | None:
         """Complete a sign-in with a second factor, in a new session. None if no session waits for one.
 
         Raises `FormError` if the code is wrong.
@@ -217,6 +218,10 @@ class SignIn:
         else:
             await self._sessions.end(session.digest)
 
+    async def end_session(self, session: Session, session_id: str) -> bool:
+        """End a session of the user by the id in the list of sessions. Returns False if there is none."""
+        return await self._sessions.end_by_id(session.user_id, session_id)
+
     async def sign_out_elsewhere(self, session: Session) -> None:
         """End every other session of the user."""
         await self._sessions.end_all(session.user_id, but=session.digest)
@@ -230,7 +235,7 @@ class SignIn:
         return email
 
     async def choose_password(
-        self, secret: str, *, purpose: LinkPurpose, password: str, agent: str, time_zone: str = ""
+        self, secret: str, *, purpose: LinkPurpose, password: str, agent: Agent, time_zone: str = ""
     ) -> NewSession | None:
         """Set the password that the user chose through an emailed link, and sign in. None if the link is invalid.
 
@@ -294,7 +299,7 @@ class SignIn:
         return await self._links.create(None, LinkPurpose.SET_UP)
 
     async def set_up(
-        self, secret: str, *, email: str, password: str, agent: str, time_zone: str = ""
+        self, secret: str, *, email: str, password: str, agent: Agent, time_zone: str = ""
     ) -> NewSession | None:
         """Create the operator's account, and sign in. None if the link is invalid. Raises `FormError`."""
         email = clean(email)
@@ -326,23 +331,28 @@ class SignIn:
         await self._links.idle()
 
     async def begin(
-        self, user: User, *, agent: str, two_factor_passed: bool = False, replaces: bytes | None = None
+        self, user: User, *, agent: Agent, two_factor_passed: bool = False, replaces: bytes | None = None
     ) -> NewSession:
         """Begin a session. It waits for the second factor if the user has one, unless `two_factor_passed`.
 
+        A session in an unknown device that doesn't wait tells the owner, except right after the sign-up.
         Raises `CredentialsChanged` if the credentials have changed since `user` was read.
         """
         secret = secrets.token_urlsafe(SECRET_BYTES)
         waits = user.totp_secret is not None and not two_factor_passed
+        is_device = len(agent.device) == len(secret)
+        device = agent.device if is_device else secrets.token_urlsafe(SECRET_BYTES)
         await self._sessions.begin(
             user=user,
             digest=digest(secret),
-            agent=agent[:AGENT_CHARACTERS_MAX],
+            agent=agent.user_agent[:AGENT_CHARACTERS_MAX],
+            network=agent.network,
+            device=digest(device),
             now_us=self._clock.now_us(),
             waits=waits,
             replaces=replaces,
         )
-        return NewSession(secret=secret, waits=waits)
+        return NewSession(secret=secret, waits=waits, device=device)
 
     async def _set_time_zone(self, user: User, time_zone: str) -> None:
         """Set the time zone that the browser of a new user reports, if it does."""

@@ -66,7 +66,7 @@ async def _copy_table(source: SqliteStore, connection: "asyncpg.Connection[Any]"
     columns = [column.name for column in table.columns]
     async for rows in _pages(source, table):
         await connection.copy_records_to_table(table.name, records=rows, columns=columns, timeout=None)
-    if table in {schema.ledger_entry, schema.activity}:
+    if isinstance(table.columns[0].type, sa.Integer) and table.columns[0].name == "id":
         await connection.execute(_CONTINUE_IDS.format(table=table.name))
 
 

@@ -275,7 +275,8 @@ CREATE TABLE session (
     created_at_us {big} NOT NULL,
     seen_at_us {big} NOT NULL,
     agent TEXT NOT NULL,
-    waits INTEGER NOT NULL
+    waits INTEGER NOT NULL,
+    network TEXT NOT NULL DEFAULT ''
 ) {clustered};
 
 CREATE INDEX session_user_id ON session (user_id);
@@ -313,10 +314,50 @@ CREATE TABLE welcome_day (
     grants {big} NOT NULL CHECK (grants > 0)
 ) {clustered};
 
-CREATE TABLE low_balance_notice (
-    account_id {text} NOT NULL PRIMARY KEY REFERENCES account (id),
+CREATE TABLE balance_alert (
+    account_id {text} NOT NULL REFERENCES account (id),
+    token_class {text} NOT NULL,
     threshold_tokens {big} NOT NULL CHECK (threshold_tokens > 0),
-    notified INTEGER NOT NULL
+    notified INTEGER NOT NULL CHECK (notified IN (0, 1)),
+    PRIMARY KEY (account_id, token_class, threshold_tokens)
+) {clustered};
+
+CREATE TABLE alert_check (
+    id {identity},
+    account_id {text} NOT NULL REFERENCES account (id),
+    alert {text} NOT NULL CHECK (alert IN ('balance', 'budget'))
+) {strict};
+
+CREATE INDEX alert_check_alert ON alert_check (alert, id);
+
+CREATE TABLE notice_preference (
+    account_id {text} NOT NULL REFERENCES account (id),
+    kind {text} NOT NULL,
+    channel {text} NOT NULL,
+    is_on INTEGER NOT NULL CHECK (is_on IN (0, 1)),
+    PRIMARY KEY (account_id, kind, channel)
+) {clustered};
+
+CREATE TABLE notice (
+    id {identity},
+    account_id {text} NOT NULL REFERENCES account (id),
+    kind {text} NOT NULL,
+    event TEXT NOT NULL,
+    fields TEXT NOT NULL,
+    email TEXT NOT NULL,
+    created_at_us {big} NOT NULL,
+    sent_at_us {big}
+) {strict};
+
+CREATE INDEX notice_account ON notice (account_id, kind, sent_at_us);
+
+CREATE INDEX notice_sent ON notice (sent_at_us);
+
+CREATE TABLE known_device (
+    user_id {text} NOT NULL REFERENCES users (id),
+    digest {blob} NOT NULL,
+    seen_at_us {big} NOT NULL,
+    PRIMARY KEY (user_id, digest)
 ) {clustered};
 
 CREATE TABLE order_dispute (

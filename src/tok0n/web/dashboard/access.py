@@ -29,7 +29,7 @@ class _AccessPage:
     async def access(self, page: PageRequest) -> Response:
         if page.is_post:
             await self._remove(page)
-            return page.redirect(ACCESS)
+            return page.redirect(ACCESS, confirm="access-removed")
         return page.render(
             "access.html",
             passkeys=await self._passkeys.of(page.user.user_id),

@@ -15,6 +15,7 @@ from tok0n.services.api_keys import ApiKeys
 from tok0n.services.catalogue import Catalogue
 from tok0n.services.costs import Costs
 from tok0n.services.forms import SubmitOnce
+from tok0n.services.notice_preferences import NoticePreferences
 from tok0n.services.notices import LowBalances
 from tok0n.services.profile import Profile
 from tok0n.services.token_sources import TokenSources
@@ -31,6 +32,7 @@ class DashboardContext(msgspec.Struct, frozen=True, kw_only=True):
     api_keys: ApiKeys
     history: History
     low_balances: LowBalances
+    notice_preferences: NoticePreferences
     users: Users
     sessions: Sessions
     profile: Profile

@@ -60,7 +60,7 @@ class _PasskeyPages:
             await self._submit_once(submission_of(page, "passkey", field="passkey_name"), add)
         except FormError as form_error:
             return await self._list(page, form_error=form_error)
-        return page.redirect(_PAGE)
+        return page.redirect(_PAGE, confirm="passkey-added")
 
     async def remove(self, page: PageRequest) -> Response:
         try:
@@ -68,7 +68,7 @@ class _PasskeyPages:
         except ValueError:
             return page.redirect(_PAGE)
         await self._passkeys.remove(page.user, credential_id)
-        return page.redirect(_PAGE)
+        return page.redirect(_PAGE, confirm="passkey-removed")
 
     async def sign_in(self, page: PageRequest) -> Response:
         try:

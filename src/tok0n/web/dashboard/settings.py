@@ -5,19 +5,43 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.errors import InvalidRequest
+from tok0n.domain.ledger import STANDARD
+from tok0n.domain.notices import BALANCE_ALERTS_MAX, OPTIONAL_KINDS, BalanceAlert, NoticeKind
 from tok0n.domain.users import LinkPurpose
 from tok0n.services import second_factor
 from tok0n.services.passwords import FormError
 from tok0n.services.profile import time_zones
 from tok0n.web.dashboard.dashboard_context import DashboardContext
 from tok0n.web.dashboard.old_links import is_old, old_link
-from tok0n.web.dashboard.submissions import expired_form, form_error_of, submission_of, whole_number
+from tok0n.web.dashboard.submissions import expired_form, form_error_of, parse_whole_number, submission_of
 from tok0n.web.rendering.endpoints import GET_POST, page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
 
 _TWO_FACTOR = "two_factor"
 _SETTINGS = "/dashboard/settings"
+EMPTY_ALERT_ROWS = 1
+"""How many empty rows for further alerts the form has."""
+
+_SECTIONS = {
+    "time_zone": "profile",
+    "email": "profile",
+    "password": "password",
+    "threshold": "alerts",
+    "notices": "notices",
+    "session": "sessions",
+    "sessions": "sessions",
+}
+"""The section of the page that each form belongs to."""
+
+_NOTICE_KINDS = {
+    NoticeKind.LOW_BALANCE: ("Low balance", "A balance falls below one of your alerts."),
+    NoticeKind.BUDGET: ("Budgets", "An API key has used 80% or 100% of a budget."),
+    NoticeKind.PURCHASE: ("Purchases", "A payment succeeds, with the receipt."),
+    NoticeKind.SIGN_IN: ("New sign-ins", "Someone signs in to your account in a new browser."),
+    NoticeKind.API_KEY: ("New API keys", "An API key is created or rotated."),
+}
+"""The kinds that a user can turn off: a title, and when an email is sent."""
 
 
 def settings_routes(context: PageContext, dashboard: DashboardContext) -> list[Route]:
@@ -36,9 +60,11 @@ class _SettingsPages:
         self._dashboard = dashboard
         self._changes = {
             "time_zone": self._time_zone,
-            "threshold": self._threshold,
+            "threshold": self._alerts,
+            "notices": self._notices,
             "password": self._password,
             "email": self._email,
+            "session": self._session,
             "sessions": self._sessions,
         }
 
@@ -52,7 +78,7 @@ class _SettingsPages:
             done = await change(page)
         except FormError as form_error:
             return await self._show(page, form_error=form_error)
-        return page.redirect(f"{_SETTINGS}?done={done}")
+        return page.redirect(f"{_SETTINGS}#{_SECTIONS[page.form['change']]}", confirm=done)
 
     async def second_factor(self, page: PageRequest) -> Response:
         user = await self._dashboard.users.get(page.user.user_id)
@@ -122,15 +148,25 @@ class _SettingsPages:
 
     async def _show(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
         user = await self._dashboard.users.get(page.user.user_id)
+        alerts = await self._dashboard.low_balances.alerts(page.account_id)
+        is_alert_form = form_error is not None and page.form.get("change") == "threshold"
+        rows = (
+            _alert_fields(page)
+            if is_alert_form
+            else [(str(each.threshold_tokens), each.token_class) for each in alerts]
+        )
         return page.render(
             "settings.html",
             user=user,
-            threshold_tokens=await self._dashboard.low_balances.threshold_tokens(page.account_id),
+            alerts=(rows + [("", STANDARD)] * BALANCE_ALERTS_MAX)[
+                : min(BALANCE_ALERTS_MAX, len(rows) + EMPTY_ALERT_ROWS)
+            ],
+            notice_kinds=_NOTICE_KINDS,
+            wanted=await self._dashboard.notice_preferences.wanted(page.account_id),
             sessions=await self._dashboard.sessions.of(user.id, now_us=self._dashboard.clock.now_us()),
             recovery_codes=await self._dashboard.users.recovery_codes_left(user.id),
             classes=await self._dashboard.classes(page),
             zones=sorted(time_zones()),
-            done=page.query("done"),
             form_error=form_error,
         )
 
@@ -141,19 +177,29 @@ class _SettingsPages:
             await self._dashboard.profile.end_totp(page.user, password=page.form.get("password", ""))
         except FormError as form_error:
             return page.render("second_factor_end.html", form_error=form_error)
-        return page.redirect(f"{_SETTINGS}?done=second_factor")
+        return page.redirect(_SETTINGS, confirm="two-factor-off")
 
     async def _time_zone(self, page: PageRequest) -> str:
         await self._dashboard.profile.set_time_zone(page.user, page.form.get("time_zone", ""))
-        return "time_zone"
+        return "time-zone-saved"
 
-    async def _threshold(self, page: PageRequest) -> str:
-        threshold_tokens = whole_number(page, "threshold")
+    async def _alerts(self, page: PageRequest) -> str:
+        alerts = []
+        for text, token_class in _alert_fields(page):
+            tokens = parse_whole_number(text, field="threshold")
+            if tokens is not None:
+                alerts.append(BalanceAlert(threshold_tokens=tokens, token_class=token_class))
         try:
-            await self._dashboard.low_balances.set_threshold(page.account_id, threshold_tokens)
+            await self._dashboard.low_balances.set_alerts(page.account_id, alerts)
         except InvalidRequest as error:
             raise form_error_of(error, field="threshold") from None
-        return "threshold"
+        return "alerts-saved"
+
+    async def _notices(self, page: PageRequest) -> str:
+        selected = page.choices.get("kind", [])
+        wanted = {kind for kind in OPTIONAL_KINDS if kind in selected}
+        await self._dashboard.notice_preferences.set_wanted(page.account_id, wanted)
+        return "notices-saved"
 
     async def _password(self, page: PageRequest) -> str:
         await self._dashboard.profile.change_password(
@@ -161,7 +207,7 @@ class _SettingsPages:
             current=page.form.get("current", ""),
             password=page.form.get("password", ""),
         )
-        return "password"
+        return "password-changed"
 
     async def _email(self, page: PageRequest) -> str:
         async def ask() -> str:
@@ -172,8 +218,19 @@ class _SettingsPages:
             )
 
         await self._dashboard.submit_once(submission_of(page, "email", field="email"), ask)
-        return "email"
+        return "email-requested" if page.context.has_mail else "email-requested-unsent"
+
+    async def _session(self, page: PageRequest) -> str:
+        await page.context.sign_in.end_session(page.user, page.form.get("session", ""))
+        return "session-ended"
 
     async def _sessions(self, page: PageRequest) -> str:
         await page.context.sign_in.sign_out_elsewhere(page.user)
-        return "sessions"
+        return "sessions-ended"
+
+
+def _alert_fields(page: PageRequest) -> list[tuple[str, str]]:
+    """Return the balances and token classes of the alerts that the user entered, without empty rows."""
+    texts = page.choices.get("threshold", [])
+    token_classes = page.choices.get("threshold_class", [STANDARD] * len(texts))
+    return [(text, token_class) for text, token_class in zip(texts, token_classes, strict=False) if text.strip()]

@@ -8,6 +8,8 @@ from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
+from tok0n.domain.user_agents import browser_name
+
 MICRO_DOLLARS_PER_DOLLAR = 1_000_000
 MICRO_DOLLARS_PER_CENT = 10_000
 
@@ -76,33 +78,13 @@ def moment(context: Context, microseconds: int | None) -> Markup:
     return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), f"{at:%Y-%m-%d %H:%M:%S}")
 
 
-_BROWSERS = (("Edg", "Edge"), ("OPR", "Opera"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Safari", "Safari"))
-_SYSTEMS = (
-    ("Android", "Android"),
-    ("iPhone", "iPhone"),
-    ("iPad", "iPad"),
-    ("Windows", "Windows"),
-    ("Mac OS", "macOS"),
-    ("Linux", "Linux"),
-)
-
-
-def browser(agent: str) -> str:
-    """Return the common name of a browser. The first match wins, because many user agents also name other browsers."""
-    name = next((name for word, name in _BROWSERS if word in agent), None)
-    system = next((name for word, name in _SYSTEMS if word in agent), None)
-    if name is None:
-        return agent or "Unknown browser"
-    return name if system is None else f"{name} on {system}"
-
-
 FILTERS: dict[str, Callable[..., object]] = {
     "tokens": tokens,
     "token_count": token_count,
     "signed": signed,
     "short": short,
     "moment": moment,
-    "browser": browser,
+    "browser": browser_name,
     "dollars": dollars,
     "micro_dollars": micro_dollars,
 }

@@ -45,6 +45,8 @@ class PageContext:
         self.session_cookie = self._cookie_name("tok0n")
         self.passkey_cookie = self._cookie_name("tok0n-passkey")
         self.sign_up_cookie = self._cookie_name("tok0n-sign-up")
+        self.device_cookie = self._cookie_name("tok0n-device")
+        self.flash_cookie = self._cookie_name("tok0n-flash")
         self.client_addresses = ClientAddresses(trusted_proxies)
         self._templates = jinja2.Environment(
             loader=jinja2.PackageLoader("tok0n.web", "templates"),

@@ -10,13 +10,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from tok0n.domain.client_ip import network_of
 from tok0n.domain.errors import AccountSuspended, CredentialsChanged, NotFound, Overloaded, Tok0nError
-from tok0n.domain.users import LINK_LIFE_US, PASSKEY_LIFE_US, SESSION_LIFE_US, UTC, Session
+from tok0n.domain.users import DEVICE_LIFE_US, LINK_LIFE_US, PASSKEY_LIFE_US, SESSION_LIFE_US, UTC, Agent, Session
 from tok0n.http.asgi import read_at_most
 from tok0n.services.sign_in import NewSession
-from tok0n.web.rendering import filters
+from tok0n.web.rendering import filters, flash
 from tok0n.web.rendering.compression import COMPRESSED_BYTES_MIN, accepts_gzip, compress
 from tok0n.web.rendering.cross_site import is_same_origin
+from tok0n.web.rendering.flash import CONFIRMATIONS, COOKIE_SECONDS
 from tok0n.web.rendering.page_context import PageContext
 
 log = structlog.get_logger()
@@ -119,9 +121,13 @@ class PageRequest:
         return path
 
     @property
-    def agent(self) -> str:
-        """The `User-Agent` header, or an empty string."""
-        return self.request.headers.get("user-agent", "")
+    def agent(self) -> Agent:
+        """The browser that sends the request."""
+        return Agent(
+            user_agent=self.request.headers.get("user-agent", ""),
+            network=network_of(self.client_ip()),
+            device=self.request.cookies.get(self.context.device_cookie, ""),
+        )
 
     @property
     def limit_key(self) -> str:
@@ -136,6 +142,11 @@ class PageRequest:
     def is_post(self) -> bool:
         """Whether the method is POST."""
         return self.request.method == "POST"
+
+    @property
+    def _flash(self) -> str:
+        """The confirmation that this page shows, or an empty string. A script that fetches a part shows none."""
+        return flash.text_of(self.request.cookies.get(self.context.flash_cookie)) if self.is_navigation else ""
 
     @property
     def link(self) -> str:
@@ -173,6 +184,7 @@ class PageRequest:
             "zone_name": zone,
             "form_error": None,
             "is_form_result": self.is_post and (error is not None or template == "message.html"),
+            "flash": self._flash,
             "form": self.form,
             "link": self.link,
             "next_url": self.next_url,
@@ -211,9 +223,16 @@ class PageRequest:
         log.error("page_failed", detail=error.detail or error.message)
         return self.error(500, "We couldn't complete this request, and nothing was changed. Try again in a moment.")
 
-    def redirect(self, to: str) -> Response:
-        """Redirect with GET to one of our paths, given without the prefix. Other URLs redirect to the dashboard."""
-        return RedirectResponse(self.context.prefix + (to if _is_local(to) else "/dashboard"), 303)
+    def redirect(self, to: str, *, confirm: str = "") -> Response:
+        """Redirect with GET to one of our paths, without the prefix. Other URLs redirect to the dashboard.
+
+        The next page shows the confirmation with the code `confirm` once.
+        """
+        response = RedirectResponse(self.context.prefix + (to if _is_local(to) else "/dashboard"), 303)
+        if confirm:
+            assert confirm in CONFIRMATIONS
+            self._set_cookie(response, self.context.flash_cookie, confirm, seconds=COOKIE_SECONDS)
+        return response
 
     async def to_sign_in(self) -> Response:
         """Redirect to the sign-in page, which redirects back to this page."""
@@ -227,6 +246,8 @@ class PageRequest:
         """Set the cookie of a new session, and redirect to the second factor or to `next_url`."""
         response = self.redirect(f"/second-factor?next={quote(next_url)}" if new.waits else next_url)
         self._set_cookie(response, self.context.session_cookie, new.secret, seconds=SESSION_LIFE_US // 1_000_000)
+        if not new.waits:
+            self._set_cookie(response, self.context.device_cookie, new.device, seconds=DEVICE_LIFE_US // 1_000_000)
         if self.sign_up_cookie is not None:
             self._delete_cookie(response, self.context.sign_up_cookie)
         return response
@@ -241,6 +262,8 @@ class PageRequest:
         """Render the response, and add the headers that every page has."""
         if isinstance(response, Page):
             await response.render_body()
+            if self._flash:
+                self._delete_cookie(response, self.context.flash_cookie)
         response.headers.update(_HEADERS)
         response.headers["content-security-policy"] = _POLICY.format(form_target=self._form_target)
         is_private = private or self.session is not None or self.is_post or "set-cookie" in response.headers
@@ -281,7 +304,8 @@ class PageRequest:
             self.choices.setdefault(name, []).append(value)
 
     def _delete_cookie(self, response: Response, name: str) -> None:
-        response.delete_cookie(name, path=self.context.cookie_path, secure=self.context.is_secure, httponly=True)
+        secure = self.context.is_secure
+        response.delete_cookie(name, path=self.context.cookie_path, secure=secure, httponly=True, samesite="lax")
 
     def _set_cookie(self, response: Response, name: str, value: str, *, seconds: int) -> None:
         response.set_cookie(

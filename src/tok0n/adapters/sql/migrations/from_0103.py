@@ -14,6 +14,11 @@ _ADDED: tuple[str, ...] = (
     "welcome_grant",
     "welcome_day",
     "usage_quarter",
+    "balance_alert",
+    "alert_check",
+    "notice_preference",
+    "notice",
+    "known_device",
 )
 """The tables that 0104 adds, in the order in which they refer to each other."""
 
@@ -31,6 +36,13 @@ ALTER TABLE pack_order ADD COLUMN billing TEXT
 ALTER TABLE pack_order ADD COLUMN tax_cents {big}
 
 ALTER TABLE pack_order ADD COLUMN decline_code TEXT
+
+INSERT INTO balance_alert (account_id, token_class, threshold_tokens, notified)
+SELECT account_id, 'standard', threshold_tokens, notified FROM low_balance_notice
+
+DROP TABLE low_balance_notice
+
+ALTER TABLE session ADD COLUMN network TEXT NOT NULL DEFAULT ''
 """
 """The statements that change existing tables, in both engines. Blank lines separate them."""
 

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.ledger_functions import lock_budgets
-from tok0n.adapters.sql.new_entries import NewEntries
+from tok0n.adapters.sql.new_entries import Alert, NewEntries
 from tok0n.adapters.sql.repositories.keys import budget_of
 from tok0n.adapters.sql.schema import account, api_key, budget_period, key_budget
 from tok0n.adapters.sql.store import SqlStore
@@ -14,7 +14,7 @@ from tok0n.domain.budgets import SpentBudget
 
 _PERIOD = budget_period.c
 _BUDGETS = (
-    sa.select(key_budget, api_key.c.name, account.c.email)
+    sa.select(key_budget, api_key.c.name, api_key.c.account_id, account.c.email)
     .join(api_key, api_key.c.id == key_budget.c.api_key_id)
     .join(account, account.c.id == api_key.c.account_id)
     .where(api_key.c.revoked_at_us.is_(None), account.c.status == "open")
@@ -25,16 +25,16 @@ class SqlBudgetNotices:
     """The `BudgetNotices` port."""
 
     def __init__(self, store: SqlStore) -> None:
-        self._store = store
-        self._entries = NewEntries(store, account.c.id)
+        self._entries = NewEntries(store, Alert.BUDGET, account.c.id)
 
     async def claim_due(self, *, now_us: int, rows_max: int) -> list[SpentBudget]:
         """See `ports.BudgetNotices.claim_due`.
 
-        The first call checks the current period of every budget, later ones those of accounts with new entries.
+        The first call checks the current period of every budget, later ones those of accounts with new entries, a
+        changed budget, or a suspension that has ended.
         """
-        due = await self._entries.due(functools.partial(_due_of, now_us=now_us), rows_max=rows_max)
-        return await self._store.write(lambda tx: _claim(tx, due, now_us=now_us)) if due else []
+        find, claim = (functools.partial(function, now_us=now_us) for function in (_due_of, _claim))
+        return await self._entries.claim(find, claim, rows_max=rows_max)
 
 
 def _due_of(tx: sa.Connection, account_ids: list[str], *, now_us: int) -> list[SpentBudget]:
@@ -50,6 +50,7 @@ def _due_of(tx: sa.Connection, account_ids: list[str], *, now_us: int) -> list[S
         if percent > notified:
             due.append(
                 SpentBudget(
+                    account_id=row.account_id,
                     email=row.email,
                     api_key_id=row.api_key_id,
                     key_name=row.name,

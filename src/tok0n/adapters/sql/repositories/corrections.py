@@ -5,6 +5,7 @@ from collections.abc import Collection
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.ledger_functions import append_entry, lock_account, lock_wallets
+from tok0n.adapters.sql.new_entries import Alert, check_again
 from tok0n.adapters.sql.repositories import activity
 from tok0n.adapters.sql.repositories.accounts import find_account
 from tok0n.adapters.sql.schema import account, wallet
@@ -63,6 +64,8 @@ class SqlCorrections:
             if current == status:
                 raise OperatorError(f"The account of {email} is already {status}. Nothing was changed.")
             tx.execute(sa.update(account).where(account.c.id == account_id).values(status=status))
+            if not suspended:
+                check_again(tx, account_id, *Alert)  # Alerts wait while an account is suspended.
             activity.append(
                 tx,
                 account_id=account_id,

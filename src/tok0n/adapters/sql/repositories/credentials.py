@@ -6,8 +6,10 @@ user, and increments `user.credential_changes`.
 
 import sqlalchemy as sa
 
+from tok0n.adapters.sql.repositories.notices import append_notice
 from tok0n.adapters.sql.schema import mail_link, session, users
 from tok0n.domain.errors import CredentialsChanged, NotFound
+from tok0n.domain.notices import NoticeEvent
 from tok0n.domain.users import LinkPurpose, User
 
 COLUMNS = frozenset({"password_hash", "email", "totp_secret"})
@@ -70,3 +72,9 @@ def change_credentials(
     values = {"credential_changes": users.c.credential_changes + 1, **changes}
     row = tx.execute(sa.update(users).where(users.c.id == user_id).values(**values).returning(users)).one()
     return user_of_row(row)
+
+
+def notify_user(tx: sa.Connection, event: NoticeEvent, user: User, *, now_us: int, **fields: str) -> None:
+    """Store a notice for a user at the current address. A user without an account has changed nothing yet."""
+    if user.account_id is not None:
+        append_notice(tx, event, account_id=user.account_id, email=user.email, fields=fields, now_us=now_us)

@@ -8,13 +8,16 @@ import msgspec
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.ledger_functions import lock_budgets
+from tok0n.adapters.sql.new_entries import Alert, check_again
 from tok0n.adapters.sql.repositories import activity
-from tok0n.adapters.sql.schema import api_key, key_budget, key_secret
+from tok0n.adapters.sql.repositories.notices import append_notice
+from tok0n.adapters.sql.schema import account, api_key, key_budget, key_secret
 from tok0n.adapters.sql.shared_callers import names_of
 from tok0n.domain import ids, key_edits
 from tok0n.domain.accounts import ApiKey, KeyLimits, KeySecret
 from tok0n.domain.budgets import KeyBudget, ResetPeriod
 from tok0n.domain.errors import InvalidRequest, LimitReached, NotFound
+from tok0n.domain.notices import NoticeEvent
 
 NO_SUCH_KEY = "There is no such API key in this account."
 
@@ -46,6 +49,7 @@ def insert(
     _insert_budgets(tx, values["id"], limits.budgets, now_us=now_us)
     key = find(tx, account_id=values["account_id"], key_id=values["id"])
     after = key_edits.members(key) | {"secret": key.shown_as}
+    _notify(tx, NoticeEvent.KEY_CREATED, key, actor=actor, now_us=now_us)
     _record(tx, key, action="key_created", actor=actor, before={}, after=after, now_us=now_us)
     return key
 
@@ -90,6 +94,8 @@ def update(tx: sa.Connection, before: ApiKey, after: ApiKey, *, actor: str, now_
     if not new_members:
         return before
     _update_budgets(tx, before, after, now_us=now_us)
+    if "budgets" in new_members:
+        check_again(tx, before.account_id, Alert.BUDGET)
     old, new = _columns(before), _columns(after)
     changed: dict[str, Any] = {name: new[name] for name in new if new[name] != old[name]}
     if new_members.keys() - {"name", "note"}:
@@ -127,6 +133,7 @@ def rotate(
         )
     old = {"secrets": [secret.shown_as for secret in key.secrets if secret.works(now_us)]}
     ends = [{"secret": each.shown_as, "ends_at": key_edits.iso_time(each.ends_at_us)} for each in rotated.secrets]
+    _notify(tx, NoticeEvent.KEY_ROTATED, rotated, actor=actor, now_us=now_us)
     _record(tx, key, action="key_rotated", actor=actor, before=old, after={"secrets": ends}, now_us=now_us)
     return rotated
 
@@ -226,6 +233,15 @@ def _record(
         after=after,
         now_us=now_us,
     )
+
+
+def _notify(tx: sa.Connection, event: NoticeEvent, key: ApiKey, *, actor: str, now_us: int) -> None:
+    """Store a notice of a new secret for the owner, unless the operator created it, who gives it to the owner."""
+    if actor == key_edits.OPERATOR:
+        return
+    email = tx.execute(sa.select(account.c.email).where(account.c.id == key.account_id)).scalar_one()
+    fields = {"key_id": key.id, "name": key.name, "secret": key.shown_as, "actor": actor}
+    append_notice(tx, event, account_id=key.account_id, email=email, fields=fields, now_us=now_us)
 
 
 def _columns(key: ApiKey) -> dict[str, object]:

@@ -1,77 +1,136 @@
-"""Low-balance alerts in SQL, behind the `Notices` port. They compare the standard tokens."""
+"""Notices of events, and the preferences of their receivers, in SQL: the ports `NoticeOutbox` and `Preferences`."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.ledger_functions import lock_wallets
-from tok0n.adapters.sql.new_entries import NewEntries
-from tok0n.adapters.sql.schema import account, low_balance_notice, wallet
-from tok0n.adapters.sql.store import SqlStore, by_index
-from tok0n.domain.ledger import STANDARD
-from tok0n.domain.users import LowBalance
+from tok0n.adapters.sql.schema import notice, notice_preference, users
+from tok0n.adapters.sql.store import SqlStore, by_index, lock_for
+from tok0n.domain.notices import (
+    EMAILS_AN_HOUR_MAX,
+    HOUR_US,
+    OPTIONAL_KINDS,
+    SUMMARY_EVENTS_MAX,
+    Channel,
+    DueNotices,
+    Notice,
+    NoticeEvent,
+    NoticeKind,
+)
+from tok0n.domain.users import UTC
 
-_NOTICE = low_balance_notice.c
+GROUPS_MAX = 100
+"""The most accounts and kinds that one call handles."""
+
+_COLUMNS = notice.c
+_PREFERENCE = notice_preference.c
 
 
-class SqlNotices:
-    """The `Notices` port."""
+def append_notice(
+    tx: sa.Connection, event: NoticeEvent, *, account_id: str, email: str, fields: Mapping[str, str], now_us: int
+) -> None:
+    """Store a notice of an event in the transaction of the event. `email` is the address that gets it."""
+    tx.execute(
+        sa.insert(notice).values(
+            account_id=account_id,
+            kind=event.kind,
+            event=event,
+            fields=msgspec.json.encode(fields).decode(),
+            email=email,
+            created_at_us=now_us,
+        )
+    )
+
+
+class SqlNoticeOutbox:
+    """The `NoticeOutbox` port."""
 
     def __init__(self, store: SqlStore) -> None:
         self._store = store
-        self._entries = NewEntries(store, _NOTICE.account_id)
 
-    async def threshold_tokens(self, account_id: str) -> int | None:
-        """See `ports.Notices.threshold_tokens`."""
-        query = sa.select(_NOTICE.threshold_tokens).where(_NOTICE.account_id == account_id)
-        return await self._store.read(lambda tx: tx.scalar(query))
+    async def claim_due(self, *, now_us: int) -> list[DueNotices]:
+        """See `ports.NoticeOutbox.claim_due`. Writes nothing if nothing waits."""
+        is_old = _COLUMNS.sent_at_us <= now_us - HOUR_US
 
-    async def set_threshold(self, account_id: str, threshold_tokens: int | None) -> None:
-        # An account that is already below the threshold counts as notified.
+        def waits(tx: sa.Connection) -> bool:
+            by_index(tx)
+            conditions = (_COLUMNS.sent_at_us.is_(None), is_old)
+            return any(tx.execute(sa.select(_COLUMNS.id).where(each).limit(1)).first() for each in conditions)
+
+        def fn(tx: sa.Connection) -> list[DueNotices]:
+            lock_for(tx, "notices")
+            by_index(tx)
+            tx.execute(sa.delete(notice).where(is_old))
+            columns = (_COLUMNS.account_id, _COLUMNS.kind, _COLUMNS.email)
+            groups = sa.select(*columns).where(_COLUMNS.sent_at_us.is_(None)).distinct().order_by(*columns)
+            due: list[DueNotices] = []
+            for group in tx.execute(groups).all():
+                due += _claim_group(tx, group, now_us=now_us)
+                if len(due) >= GROUPS_MAX:
+                    break
+            return due
+
+        return await self._store.write(fn) if await self._store.read(waits) else []
+
+
+def _claim_group(tx: sa.Connection, group: Any, *, now_us: int) -> list[DueNotices]:
+    """Mark the notices of an account and kind that an email may be sent about, and return the emails."""
+    of_kind = sa.and_(_COLUMNS.account_id == group.account_id, _COLUMNS.kind == group.kind)
+    waits = sa.and_(of_kind, _COLUMNS.email == group.email, _COLUMNS.sent_at_us.is_(None))
+    if group.kind in OPTIONAL_KINDS and (group.kind, Channel.EMAIL) in _turned_off(tx, group.account_id):
+        tx.execute(sa.delete(notice).where(waits))
+        return []
+    sent = sa.select(sa.func.count()).where(of_kind, _COLUMNS.sent_at_us > now_us - HOUR_US)
+    room = EMAILS_AN_HOUR_MAX - tx.execute(sent).scalar_one()
+    if room <= 0:
+        return []
+    rows = tx.execute(sa.select(notice).where(waits).order_by(_COLUMNS.id).limit(SUMMARY_EVENTS_MAX)).all()
+    marked, dropped = (
+        ([row.id for row in rows], []) if len(rows) <= room else ([rows[0].id], [row.id for row in rows[1:]])
+    )
+    tx.execute(sa.update(notice).where(_COLUMNS.id.in_(marked)).values(sent_at_us=now_us))
+    if dropped:
+        tx.execute(sa.delete(notice).where(_COLUMNS.id.in_(dropped)))
+    zone = tx.scalar(sa.select(users.c.time_zone).where(users.c.account_id == group.account_id)) or UTC
+    notices = [_notice(row) for row in rows]
+    emails = [notices] if dropped else [[each] for each in notices]
+    return [
+        DueNotices(kind=NoticeKind(group.kind), email=group.email, time_zone=zone, notices=tuple(email))
+        for email in emails
+    ]
+
+
+def _notice(row: Any) -> Notice:
+    fields = msgspec.json.decode(row.fields, type=dict[str, str])
+    return Notice(event=NoticeEvent(row.event), fields=fields, created_at_us=row.created_at_us)
+
+
+class SqlPreferences:
+    """The `Preferences` port."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+
+    async def turned_off(self, account_id: str) -> set[tuple[str, str]]:
+        return await self._store.read(lambda tx: _turned_off(tx, account_id))
+
+    async def replace(self, account_id: str, values: Mapping[tuple[str, str], bool]) -> None:
+        """See `ports.Preferences.replace`."""
+
         def fn(tx: sa.Connection) -> None:
-            lock_wallets(tx, [account_id])
-            tx.execute(sa.delete(low_balance_notice).where(_NOTICE.account_id == account_id))
-            if threshold_tokens is not None:
-                notified = sa.case((wallet.c.posted < threshold_tokens, 1), else_=0)
-                row = sa.select(wallet.c.account_id, sa.literal(threshold_tokens), notified)
-                row = row.where(wallet.c.account_id == account_id, wallet.c.token_class == STANDARD)
-                columns = ["account_id", "threshold_tokens", "notified"]
-                tx.execute(sa.insert(low_balance_notice).from_select(columns, row))
+            lock_for(tx, f"notice preferences {account_id}")
+            for (kind, channel), is_on in values.items():
+                is_row = _PREFERENCE.account_id == account_id, _PREFERENCE.kind == kind, _PREFERENCE.channel == channel
+                tx.execute(sa.delete(notice_preference).where(*is_row))
+                row = {"account_id": account_id, "kind": kind, "channel": channel, "is_on": int(is_on)}
+                tx.execute(sa.insert(notice_preference).values(row))
 
         await self._store.write(fn)
 
-    async def claim_due(self, *, rows_max: int) -> list[LowBalance]:
-        """See `ports.Notices.claim_due`. The first call checks every alert, later ones accounts with new entries."""
-        due = await self._entries.due(_due_among, rows_max=rows_max)
-        return await self._store.write(lambda tx: _claim(tx, due)) if due else []
 
-
-def _due_among(tx: sa.Connection, account_ids: list[str]) -> list[str]:
-    return list(tx.scalars(_changed(sa.select(_NOTICE.account_id), account_ids)))
-
-
-def _claim(tx: sa.Connection, account_ids: list[str]) -> list[LowBalance]:
-    by_index(tx)
-    columns = _NOTICE.account_id, _NOTICE.threshold_tokens, account.c.email, wallet.c.posted
-    low = []
-    for row in tx.execute(_changed(sa.select(*columns), account_ids).order_by(_NOTICE.account_id)).all():
-        notified = int(row.posted < row.threshold_tokens)
-        update = sa.update(low_balance_notice).values(notified=notified)
-        unchanged = update.where(_NOTICE.account_id == row.account_id, _NOTICE.notified != notified)
-        if tx.execute(unchanged).rowcount and notified:
-            low.append(LowBalance(email=row.email, threshold_tokens=row.threshold_tokens, posted=row.posted))
-    return low
-
-
-def _changed(query: "sa.Select[Any]", account_ids: list[str]) -> "sa.Select[Any]":
-    """Narrow `query` to those of the accounts that crossed their threshold, down or up, since the last check."""
-    is_low = sa.case((wallet.c.posted < _NOTICE.threshold_tokens, 1), else_=0)
-    accounts = query.join(account, account.c.id == _NOTICE.account_id)
-    return accounts.join(wallet, wallet.c.account_id == _NOTICE.account_id).where(
-        _NOTICE.account_id.in_(account_ids),
-        account.c.id.in_(account_ids),
-        account.c.status == "open",
-        wallet.c.account_id.in_(account_ids),
-        wallet.c.token_class == STANDARD,
-        is_low != _NOTICE.notified,
-    )
+def _turned_off(tx: sa.Connection, account_id: str) -> set[tuple[str, str]]:
+    query = sa.select(_PREFERENCE.kind, _PREFERENCE.channel)
+    rows = tx.execute(query.where(_PREFERENCE.account_id == account_id, _PREFERENCE.is_on == 0))
+    return {(row.kind, row.channel) for row in rows}

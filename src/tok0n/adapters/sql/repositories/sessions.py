@@ -2,17 +2,21 @@
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.repositories.credentials import lock_user, user_of_row
-from tok0n.adapters.sql.schema import account, session, users
+from tok0n.adapters.sql.repositories.credentials import lock_user, notify_user, user_of_row
+from tok0n.adapters.sql.schema import account, known_device, session, users
 from tok0n.adapters.sql.store import SqlStore, by_index, execute
 from tok0n.domain.errors import CredentialsChanged
+from tok0n.domain.notices import NoticeEvent
 from tok0n.domain.users import (
+    DEVICES_MAX,
     SECOND_FACTOR_LIFE_US,
     SESSION_IDLE_US,
     SESSION_LIFE_US,
+    SIGN_UP_US,
     Session,
     SessionRecord,
     User,
+    session_id_of,
 )
 
 SEEN_EVERY_US = 60_000_000
@@ -28,8 +32,19 @@ class SqlSessions:
         self._store = store
 
     async def begin(
-        self, *, user: User, digest: bytes, agent: str, now_us: int, waits: bool, replaces: bytes | None = None
+        self,
+        *,
+        user: User,
+        digest: bytes,
+        agent: str,
+        now_us: int,
+        waits: bool,
+        replaces: bytes | None = None,
+        network: str = "",
+        device: bytes | None = None,
     ) -> None:
+        """See `ports.Sessions.begin`."""
+
         def fn(tx: sa.Connection) -> None:
             current = lock_user(tx, user.id)
             if current is None or current.credential_changes != user.credential_changes:
@@ -38,7 +53,10 @@ class SqlSessions:
             if replaces is not None and tx.execute(delete).rowcount == 0:
                 raise CredentialsChanged
             tx.execute(sa.delete(session).where(_COLUMNS.user_id == user.id, sa.not_(_is_active(now_us))))
-            values = {"digest": digest, "user_id": user.id, "agent": agent, "waits": int(waits)}
+            values = {"digest": digest, "user_id": user.id, "agent": agent, "network": network, "waits": int(waits)}
+            if device is not None and not waits and _is_new_device(tx, current, device, now_us=now_us):
+                fields = {"user_agent": agent, "network": network}
+                notify_user(tx, NoticeEvent.NEW_SIGN_IN, current, now_us=now_us, **fields)
             tx.execute(sa.insert(session).values(**values, created_at_us=now_us, seen_at_us=now_us))
 
         await self._store.write(fn)
@@ -78,14 +96,18 @@ class SqlSessions:
 
     async def of(self, user_id: str, *, now_us: int) -> list[SessionRecord]:
         query = (
-            sa.select(_COLUMNS.digest, _COLUMNS.agent, _COLUMNS.created_at_us, _COLUMNS.seen_at_us)
+            sa.select(_COLUMNS.digest, _COLUMNS.agent, _COLUMNS.network, _COLUMNS.created_at_us, _COLUMNS.seen_at_us)
             .where(_COLUMNS.user_id == user_id, _COLUMNS.waits == 0, _is_active(now_us))
             .order_by(_COLUMNS.seen_at_us.desc(), _COLUMNS.created_at_us.desc())
         )
         return await self._store.read(
             lambda tx: [
                 SessionRecord(
-                    digest=row.digest, agent=row.agent, created_at_us=row.created_at_us, seen_at_us=row.seen_at_us
+                    digest=row.digest,
+                    agent=row.agent,
+                    network=row.network,
+                    created_at_us=row.created_at_us,
+                    seen_at_us=row.seen_at_us,
                 )
                 for row in tx.execute(query)
             ]
@@ -93,6 +115,17 @@ class SqlSessions:
 
     async def end(self, digest: bytes) -> None:
         await execute(self._store, sa.delete(session).where(_COLUMNS.digest == digest))
+
+    async def end_by_id(self, user_id: str, session_id: str) -> bool:
+        """See `ports.Sessions.end_by_id`."""
+
+        def fn(tx: sa.Connection) -> bool:
+            digests = tx.scalars(sa.select(_COLUMNS.digest).where(_COLUMNS.user_id == user_id)).all()
+            matches = [digest for digest in digests if session_id_of(digest) == session_id]
+            tx.execute(sa.delete(session).where(_COLUMNS.digest.in_(matches)))
+            return bool(matches)
+
+        return await self._store.write(fn)
 
     async def end_all(self, user_id: str, *, but: bytes | None = None) -> None:
         """See `ports.Sessions.end_all`."""
@@ -119,3 +152,23 @@ def _is_active(now_us: int) -> sa.ColumnElement[bool]:
         _COLUMNS.seen_at_us > now_us - SESSION_IDLE_US,
         _COLUMNS.created_at_us > now_us - SESSION_LIFE_US,
     )
+
+
+def _is_new_device(tx: sa.Connection, user: User, device: bytes, *, now_us: int) -> bool:
+    """Make a device a known one of the user. Returns whether it was unknown, and the user signed up before.
+
+    A user keeps the `DEVICES_MAX` devices that were used last.
+    """
+    columns = known_device.c
+    is_of_user = columns.user_id == user.id
+    update = sa.update(known_device).where(is_of_user, columns.digest == device).values(seen_at_us=now_us)
+    if tx.execute(update).rowcount:
+        return False
+    newest_first = sa.select(columns.digest, columns.seen_at_us).where(is_of_user).order_by(columns.seen_at_us.desc())
+    devices = tx.execute(newest_first).all()
+    old = [row.digest for row in devices[DEVICES_MAX - 1 :]]
+    if old:
+        tx.execute(sa.delete(known_device).where(is_of_user, columns.digest.in_(old)))
+    tx.execute(sa.insert(known_device).values(user_id=user.id, digest=device, seen_at_us=now_us))
+    has_just_signed_up = user.verified_at_us is not None and user.verified_at_us > now_us - SIGN_UP_US
+    return bool(devices) or not has_just_signed_up

@@ -10,6 +10,7 @@ from tok0n.adapters.sql.repositories.credentials import (
     COLUMNS,
     change_credentials,
     lock_user,
+    notify_user,
     require_session,
     user_of_row,
 )
@@ -18,6 +19,7 @@ from tok0n.adapters.sql.schema import account, api_key, dismissed_hint, mail_lin
 from tok0n.adapters.sql.store import SqlStore, by_index, execute, lock_for
 from tok0n.domain import ids
 from tok0n.domain.errors import AlreadyExists, NotFound
+from tok0n.domain.notices import NoticeEvent
 from tok0n.domain.users import LINK_LIFE_US, UTC, Hint, LinkPurpose, SignUpLink, User, Welcome
 
 
@@ -166,6 +168,7 @@ class SqlUsers:
             if link is None:
                 return None
             user = change_credentials(tx, link.user_id, password_hash=password_hash)
+            notify_user(tx, NoticeEvent.PASSWORD_CHANGED, user, now_us=now_us)
             return _with_account(tx, user, now_us=now_us, welcome=welcome)
 
         return await self._store.write(fn)
@@ -197,18 +200,22 @@ class SqlUsers:
             other_account = tx.scalar(sa.select(account.c.id).where(account.c.email == link.email))
             if other_user is not None or other_account is not None:
                 return None
+            before = lock_user(tx, link.user_id)
+            assert before is not None
+            notify_user(tx, NoticeEvent.EMAIL_CHANGED, before, now_us=now_us, new_email=link.email)
             user = change_credentials(tx, link.user_id, keep_session=keep_session, email=link.email)
             tx.execute(sa.update(account).where(account.c.id == user.account_id).values(email=link.email))
             return user
 
         return await self._store.write(fn)
 
-    async def change_password(self, *, user_id: str, password_hash: str, made_in: bytes) -> None:
+    async def change_password(self, *, user_id: str, password_hash: str, made_in: bytes, now_us: int) -> None:
         """See `ports.Users.change_password`."""
 
         def fn(tx: sa.Connection) -> None:
             require_session(tx, user_id, made_in)
-            change_credentials(tx, user_id, keep_session=made_in, password_hash=password_hash)
+            user = change_credentials(tx, user_id, keep_session=made_in, password_hash=password_hash)
+            notify_user(tx, NoticeEvent.PASSWORD_CHANGED, user, now_us=now_us)
 
         await self._store.write(fn)
 
@@ -227,7 +234,7 @@ class SqlUsers:
         return await self._store.read(lambda tx: {Hint(hint) for hint in tx.scalars(query)})
 
     async def set_totp(
-        self, *, user_id: str, secret: str | None, step: int, recovery_codes: list[bytes], made_in: bytes
+        self, *, user_id: str, secret: str | None, step: int, recovery_codes: list[bytes], made_in: bytes, now_us: int
     ) -> None:
         """See `ports.Users.set_totp`."""
 
@@ -235,7 +242,10 @@ class SqlUsers:
             user = require_session(tx, user_id, made_in)
             if secret is not None and user.totp_secret is not None:
                 raise AlreadyExists("Two-factor authentication is already on. Reload the page.")
-            change_credentials(tx, user_id, keep_session=made_in, totp_secret=secret, totp_step=step)
+            changed = change_credentials(tx, user_id, keep_session=made_in, totp_secret=secret, totp_step=step)
+            if changed.totp_secret != user.totp_secret:
+                event = NoticeEvent.TWO_FACTOR_OFF if secret is None else NoticeEvent.TWO_FACTOR_ON
+                notify_user(tx, event, changed, now_us=now_us)
             tx.execute(sa.delete(recovery_code).where(recovery_code.c.user_id == user_id))
             for digest in recovery_codes:
                 tx.execute(sa.insert(recovery_code).values(user_id=user_id, digest=digest))

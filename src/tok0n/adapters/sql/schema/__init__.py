@@ -14,10 +14,16 @@ from tok0n.adapters.sql.schema.accounts import (
     key_budget,
     key_change,
     key_secret,
-    low_balance_notice,
     wallet,
 )
 from tok0n.adapters.sql.schema.columns import metadata
+from tok0n.adapters.sql.schema.notices import (
+    alert_check,
+    balance_alert,
+    known_device,
+    notice,
+    notice_preference,
+)
 from tok0n.adapters.sql.schema.orders import (
     debt,
     order_dispute,
@@ -57,8 +63,10 @@ __all__ = [
     "HEAD",
     "account",
     "activity",
+    "alert_check",
     "api_key",
     "attempt",
+    "balance_alert",
     "budget_period",
     "debt",
     "dismissed_hint",
@@ -66,11 +74,13 @@ __all__ = [
     "key_budget",
     "key_change",
     "key_secret",
+    "known_device",
     "ledger_entry",
-    "low_balance_notice",
     "mail_link",
     "metadata",
     "model",
+    "notice",
+    "notice_preference",
     "operator_request",
     "order_dispute",
     "pack_order",

@@ -26,15 +26,6 @@ wallet = Table(
 )
 """The tokens of an account in one token class. `entries` is the number of its last ledger entry."""
 
-low_balance_notice = Table(
-    "low_balance_notice",
-    metadata,
-    Column("account_id", Text, ForeignKey("account.id"), primary_key=True),
-    Column("threshold_tokens", Big, nullable=False),
-    Column("notified", Integer, nullable=False),
-    **CLUSTERED,
-)
-
 api_key = Table(
     "api_key",
     metadata,

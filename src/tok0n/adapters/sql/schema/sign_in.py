@@ -54,12 +54,13 @@ session = Table(
     Column("seen_at_us", Big, nullable=False),
     Column("agent", Text, nullable=False),
     Column("waits", Integer, nullable=False),
+    Column("network", Text, nullable=False, server_default=text("''")),
     Index("session_user_id", "user_id"),
     Index("session_seen", "seen_at_us"),
     Index("session_created", "created_at_us"),
     **CLUSTERED,
 )
-"""A session that `waits` for two-factor authentication is not signed in."""
+"""A session that `waits` for two-factor authentication is not signed in. `network` is the IP network of its sign-in."""
 
 mail_link = Table(
     "mail_link",
