@@ -112,7 +112,7 @@ def test_what_compose_mounts_and_builds_is_there_and_its_settings_are_good(tmp_p
 
 def test_the_payments_page_names_every_event_and_its_settings_are_good(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "payments.md").read_text()
-    named = set(re.findall(r"`((?:checkout|charge|refund)\.[a-z_.]+)`", page))
+    named = set(re.findall(r"`((?:checkout|charge|payment_intent|refund)\.[a-z_.]+)`", page))
     assert named == set(EVENT_TYPES)
     shown = "\n".join(textwrap.dedent(block) for block in re.findall(r" *```toml\n(.*?)```", page, re.DOTALL))
     (tmp_path / "tok0n.toml").write_text(shown)

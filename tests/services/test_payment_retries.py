@@ -10,6 +10,7 @@ import structlog
 from support.fake_payments import FOREVER_US, PACK, Shop, disputed, event, page
 from support.ledgers import NOW_US, schema
 from tok0n.adapters.sql.repositories.orders import SqlOrders
+from tok0n.domain.documents import NO_ISSUER, Issuer
 from tok0n.domain.errors import AccountingFailed
 from tok0n.domain.orders import DisputeStatus, Order, Payment
 from tok0n.domain.payments import NotApplicable
@@ -24,11 +25,13 @@ class FailingOrders(SqlOrders):
     failures = 0
     error: Exception = AccountingFailed(upstream_called=False, detail="deadlock detected")
 
-    async def record(self, order_id: str, facts: Payment, *, payment_id: str | None, now_us: int) -> Order:
+    async def record(
+        self, order_id: str, facts: Payment, *, payment_id: str | None, now_us: int, issuer: Issuer = NO_ISSUER
+    ) -> Order:
         if self.failures:
             self.failures -= 1
             raise self.error
-        return await super().record(order_id, facts, payment_id=payment_id, now_us=now_us)
+        return await super().record(order_id, facts, payment_id=payment_id, now_us=now_us, issuer=issuer)
 
 
 async def rounds(shop: Shop, *, seconds: float) -> None:

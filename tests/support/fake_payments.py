@@ -9,6 +9,7 @@ from support.ledgers import NOW_US, Opened
 from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.inbox import SqlInbox
 from tok0n.adapters.sql.repositories.orders import SqlOrders
+from tok0n.domain.documents import NO_ISSUER, Issuer
 from tok0n.domain.errors import CheckoutGone, PaymentFailed
 from tok0n.domain.orders import Dispute, DisputeStatus, Order, Outcome
 from tok0n.domain.packs import Pack
@@ -107,8 +108,15 @@ class Shop:
         self.provider = FakePayments()
         self.sell = self.selling()
 
-    def selling(self, *, packs: Sequence[Pack] = (PACK,), orders: SqlOrders | None = None, **limits: int) -> SellPacks:
-        """The service, with other packs, orders or limits than those of `sell`."""
+    def selling(
+        self,
+        *,
+        packs: Sequence[Pack] = (PACK,),
+        orders: SqlOrders | None = None,
+        issuer: Issuer = NO_ISSUER,
+        **limits: int,
+    ) -> SellPacks:
+        """The service, with other packs, orders, seller or limits than those of `sell`."""
         return SellPacks(
             packs={pack.id: pack for pack in packs},
             orders=orders or self.orders,
@@ -117,6 +125,7 @@ class Shop:
             forms=SqlForms(self.db.store),
             clock=self.clock,
             url_of=lambda path: f"https://tok0n.example{path}",
+            issuer=issuer,
             **limits,
         )
 

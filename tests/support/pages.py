@@ -15,7 +15,7 @@ FILES = {"/assets/{name}", "/favicon.ico", "/robots.txt"}
 def paths(site: Running, *, method: str, key: str = "x", request: str = "x", order: str = "x") -> list[str]:
     """The paths of all pages that take this method."""
     return [
-        route.path.format(key=key, request=request, order=order, slug="billing")
+        route.path.format(key=key, request=request, order=order, number="x", slug="billing")
         for route in site.routes
         if isinstance(route, Route) and method in (route.methods or set()) and route.path not in FILES
     ]

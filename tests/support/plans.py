@@ -15,10 +15,11 @@ GROWING = (
     *("api_key", "key_secret", "key_budget", "budget_period", "activity", "pack_order"),
     *("users", "session", "mail_link", "form_submission", "attempt", "redeem_code"),
     *("balance_alert", "alert_check", "notice", "notice_preference", "known_device"),
+    *("document", "purchase_email", "billing_details"),
 )
 """The tables that no periodic statement may scan."""
 
-SMALL_INDEXES = ("request_pending", "ledger_entry_reversal")
+SMALL_INDEXES = ("request_pending", "ledger_entry_reversal", "purchase_email_due")
 """Partial indexes whose entries don't grow with history. Reading one whole is no scan."""
 
 _TABLES = "|".join(GROWING)

@@ -1,12 +1,14 @@
 """Buying packs, as a customer without script does, in front of our double of Stripe."""
 
 import asyncio
+import functools
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from support.gateways import Running
 from support.mailbox import Mailbox
@@ -15,6 +17,8 @@ from support.shop import KEY, shop
 from support.users import join
 from support.visitor import Visitor, text_of
 from tok0n.demo.stripe_double import StripeDouble
+from tok0n.domain.billing import BillingDetails
+from tok0n.domain.documents import Issuer, Seller
 from tok0n.services.redeem_codes import create_code
 
 pytestmark = pytest.mark.anyio
@@ -45,6 +49,11 @@ async def buy(buyer: Visitor, double: StripeDouble, pack: str = "starter") -> tu
     return f"/dashboard/orders/{order}", page
 
 
+def words_of(answer: httpx.Response) -> str:
+    """The text of a page with single spaces."""
+    return " ".join(text_of(answer).split())
+
+
 async def posted(site: Running, double: StripeDouble) -> int:
     """What the buyer owns once everything was delivered and acted on."""
     await double.told()
@@ -66,9 +75,20 @@ async def test_a_pack_is_bought_and_everything_says_so(opened: Shop, buyer: Visi
     assert "Paid. The tokens are in your account." in order
     assert "purchase +1,000,000 1,000,000" in order
     assert await posted(site, double) == 1_000_000
-    receipt = " ".join(text_of(await buyer.get(f"{path}/receipt")).split())
-    for words in ("Example Ltd", "1 Example Street", "Tax ID GB1", ADA, "Paid $5.00"):
-        assert words in receipt
+    issued = await buyer.get(f"{path}/receipt")
+    assert re.fullmatch(rf"{path}/documents/INV-\d{{4}}-000001", issued.headers["location"])
+    invoice = " ".join(text_of(await buyer.get(issued.headers["location"])).split())
+    for words in (
+        "Invoice INV-",
+        "Example Ltd",
+        "1 Example Street",
+        "Tax ID GB1",
+        ADA,
+        "Paid (USD) $5.00",
+        "Test mode",
+    ):
+        assert words in invoice
+    assert "INV-" in (await buyer.get("/dashboard/orders")).text
     assert "Purchase" in (await buyer.get("/dashboard/statement")).text
     assert "Paid" in (await buyer.get("/dashboard/orders")).text
     assert await site.audit_is_clean()
@@ -78,7 +98,7 @@ async def test_the_page_tells_the_truth_while_the_money_is_on_its_way(opened: Sh
     site, double = opened
     path, page = await buy(buyer, double)
     double.pay(page, later=True)
-    assert "Payment received, adding tokens" in (await buyer.get(f"{path}?paid=1")).text
+    assert "Payment pending. Your bank is still processing the payment." in words_of(await buyer.get(f"{path}?paid=1"))
     assert await posted(site, double) == 0
     double.money_came(page)
     assert await posted(site, double) == 1_000_000
@@ -88,8 +108,9 @@ async def test_the_page_tells_the_truth_while_the_money_is_on_its_way(opened: Sh
 async def test_who_comes_back_without_paying_is_told_so_and_can_still_pay(opened: Shop, buyer: Visitor) -> None:
     _, double = opened
     path, page = await buy(buyer, double)
-    shown = (await buyer.get(f"{path}?paid=0")).text
-    assert "You left the payment page before you paid" in shown
+    answer = await buyer.get(f"{path}?paid=0")
+    assert "You left the payment page before you paid. You weren't charged." in words_of(answer)
+    shown = answer.text
     assert f"/pay/{page}" in shown
 
 
@@ -106,8 +127,12 @@ async def test_a_refund_and_a_dispute_show_on_the_order(opened: Shop, buyer: Vis
     assert "Partially refunded" in (await buyer.get(path)).text
     double.dispute(order.payment_id, status="needs_response", cents=500)
     assert await posted(site, double) == 0
-    assert "tokens frozen" in (await buyer.get(path)).text
-    assert "$3.75" in (await buyer.get(f"{path}/receipt")).text
+    shown = await buyer.get(path)
+    assert "Its tokens are frozen" in shown.text
+    (note,) = set(re.findall(rf'{path}/documents/CN-[^"]*', shown.text))
+    credit = words_of(await buyer.get(note))
+    assert "Refund of INV-" in credit
+    assert "Refunded (USD) $1.25" in credit
 
 
 async def test_nobody_sees_the_orders_of_another(opened: Shop, buyer: Visitor, mailbox: Mailbox) -> None:
@@ -154,7 +179,7 @@ async def test_a_code_is_redeemed_however_it_is_typed_and_cannot_be_guessed_for_
 
 async def test_where_nothing_is_sold_codes_can_still_be_redeemed(site: Running, customer: Visitor) -> None:
     code = await create_code(site.store.orders, site.clock, tokens=500, uses_max=1, days=None, reason="x")
-    assert "for sale here" in (await customer.get("/dashboard/buy")).text
+    assert "Tokens on this service are granted, not sold." in (await customer.get("/dashboard/buy")).text
     answer = await customer.post("/dashboard/redeem", {"code": code}, page="/dashboard/buy")
     assert "500 tokens" in answer.text
     refused = await customer.post_raw("/webhooks/stripe", {})
@@ -183,3 +208,116 @@ def expire_at_stripe(double: StripeDouble, checkout_id: str) -> None:
         assert client.post(url).status_code == 400, "only an open one can be expired"
         assert client.post(url.replace(checkout_id, "cs_none")).json()["error"]["code"] == "resource_missing"
         assert client.get(f"{double.url}/pay/{checkout_id}").status_code == 410
+
+
+async def test_a_declined_card_is_reported_with_its_reason_and_another_can_pay(opened: Shop, buyer: Visitor) -> None:
+    site, double = opened
+    path, page = await buy(buyer, double)
+    double.decline(page, decline_code="insufficient_funds")
+    answer = await buyer.get(f"{path}?paid=0")
+    assert "Your card was declined. The card doesn't have enough funds. You weren't charged." in words_of(answer)
+    assert "You left the payment page" not in answer.text
+    assert f"/pay/{page}" in answer.text
+    double.decline(page, decline_code="do_not_honor")
+    assert "Your bank didn't say why." in words_of(await buyer.get(f"{path}?paid=0"))
+    double.pay(page)
+    assert await posted(site, double) == 1_000_000
+    shown = words_of(await buyer.get(path))
+    assert "Paid. The tokens are in your account." in shown
+    assert "declined" not in shown
+
+
+async def test_a_delayed_payment_that_fails_and_an_expired_one_are_different(opened: Shop, buyer: Visitor) -> None:
+    site, double = opened
+    path, page = await buy(buyer, double)
+    double.pay(page, later=True)
+    await posted(site, double)
+    double.money_failed(page)
+    assert await posted(site, double) == 0
+    failed = await buyer.get(path)
+    assert "Payment failed. Your bank didn't complete the payment. You weren't charged." in words_of(failed)
+    assert "Buy again" in failed.text
+    path, page = await buy(buyer, double)
+    double.expire(page)
+    await posted(site, double)
+    expired = words_of(await buyer.get(path))
+    assert "This order expired. The time to pay for this order has passed. You weren't charged." in expired
+
+
+async def test_quantity_and_billing_details_are_on_the_order_and_its_invoice(opened: Shop, buyer: Visitor) -> None:
+    site, double = opened
+    billing = {"name": "Ada Lovelace", "company": "Engines Ltd", "address": "1 Row\r\nLondon", "country": "UK"}
+    fields = {f"billing-{name}": value for name, value in billing.items()} | {"billing-tax_id": "GB 7"}
+    answer = await buyer.post("/dashboard/buy", fields | {"pack": "starter", "quantity-starter": "3"})
+    page = answer.headers["location"].rpartition("/")[2]
+    assert double.sessions[page]["amount_total"] == 1_500
+    again = await buyer.post("/dashboard/buy", {"pack": "starter", "quantity-starter": "3"})
+    assert again.headers["location"].endswith(page), "the same pack and quantity lead to the open checkout"
+    other = await buyer.post("/dashboard/buy", {"pack": "starter", "quantity-starter": "2"})
+    assert not other.headers["location"].endswith(page)
+    double.pay(page)
+    assert await posted(site, double) == 3_000_000
+    path = double.sessions[page]["success_url"].removeprefix(site.url).partition("?")[0]
+    location = (await buyer.get(f"{path}/receipt")).headers["location"]
+    invoice = words_of(await buyer.get(location))
+    for words in ("Ada Lovelace", "Engines Ltd", "1 Row", "London", "UK", "GB 7", "3 \u00d7 $5.00", "$15.00"):
+        assert words in invoice
+    for quantity in ("0", "101", "many"):
+        wrong = await buyer.post("/dashboard/buy", {"pack": "starter", "quantity-starter": quantity})
+        assert (wrong.status_code, "whole number from 1" in wrong.text) == (422, True), quantity
+    too_long = await buyer.post("/dashboard/buy", fields | {"billing-name": "x" * 101, "save": "1"})
+    assert (too_long.status_code, "at most 100 characters" in too_long.text) == (422, True)
+    saved = await buyer.post("/dashboard/buy", fields | {"billing-name": "Augusta", "save": "1"})
+    assert saved.headers["location"] == "/dashboard/buy?saved=1#billing"
+    shown = await buyer.get("/dashboard/buy?saved=1")
+    assert "Billing details saved." in shown.text
+    assert 'value="Augusta"' in shown.text
+
+
+async def test_a_document_stays_the_same_to_the_byte_when_everything_about_buyer_and_seller_changes(
+    opened: Shop, buyer: Visitor
+) -> None:
+    site, double = opened
+    path, page = await buy(buyer, double)
+    double.pay(page)
+    await posted(site, double)
+    location = (await buyer.get(f"{path}/receipt")).headers["location"]
+    before = article_of(await buyer.get(location))
+    assert ADA in before
+    assert site.sell_packs is not None
+    site.sell_packs._issuer = Issuer(seller=Seller(name="Other Inc"), class_titles={"standard": "Other"})
+    billing = {f"billing-{name}": "New" for name in BillingDetails.__struct_fields__}
+    assert (await buyer.post("/dashboard/buy", billing | {"save": "1"})).status_code == 303
+    for statement in (
+        f"UPDATE account SET email = 'countess@example.com' WHERE email = '{ADA}'",
+        "UPDATE users SET email = 'countess@example.com', time_zone = 'Asia/Kolkata' WHERE email = 'ada@example.com'",
+        "UPDATE pack_order SET pack_name = 'Other', billing = NULL, quantity = 7, refunded_cents = 100, tax_cents = 1",
+    ):
+        await site.store.database.write(functools.partial(run, statement))
+    shown = await buyer.get(location)
+    assert "countess@example.com" in shown.text, "the rest of the page changes"
+    assert article_of(shown) == before
+
+
+def run(statement: str, tx: sa.Connection) -> None:
+    tx.exec_driver_sql(statement)
+
+
+def article_of(answer: httpx.Response) -> str:
+    """The document on its page."""
+    return answer.text[answer.text.index("<article") : answer.text.index("</article>")]
+
+
+async def test_an_order_that_was_paid_before_documents_gets_one_when_it_is_viewed(opened: Shop, buyer: Visitor) -> None:
+    site, double = opened
+    path, page = await buy(buyer, double)
+    double.pay(page)
+    await posted(site, double)
+    order = await site.store.orders.get(path.rpartition("/")[2])
+    for statement in ("DROP TRIGGER document_is_never_deleted", "DELETE FROM document", "DELETE FROM document_series"):
+        await site.store.database.write(functools.partial(run, statement))
+    assert "Receipt" in (await buyer.get("/dashboard/orders")).text
+    first = (await buyer.get(f"{path}/receipt")).headers["location"]
+    assert (await buyer.get(f"{path}/receipt")).headers["location"] == first
+    assert (await buyer.get(first)).status_code == 200
+    assert order.payment.paid_cents == 500

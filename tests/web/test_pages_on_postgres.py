@@ -48,8 +48,11 @@ async def test_every_page_works_on_postgres(tmp_path: Path, upstream: ScriptedUp
         request_id = answer.headers["x-request-id"]
         for route in site.routes:
             if isinstance(route, Route) and "GET" in (route.methods or ()) and route.path not in FILES:
-                path = route.path.format(key=known.id, request=request_id, order="", slug="billing").rstrip("/") or "/"
-                if path.endswith("/orders//receipt"):
+                path = (
+                    route.path.format(key=known.id, request=request_id, order="", number="", slug="billing").rstrip("/")
+                    or "/"
+                )
+                if "/orders//" in path:
                     continue
                 is_redirect = path in {"/sign-in", "/second-factor"} or path.endswith("/first-request")
                 expected = 303 if is_redirect else 410 if path in OPENED_BY_LINKS else 200

@@ -17,6 +17,7 @@ from tok0n.domain.orders import Dispute, DisputeStatus, Order, Outcome
 from tok0n.domain.payments import (
     EVENT_TIME_SECONDS_MAX,
     Checkout,
+    Declined,
     Disputed,
     Event,
     NotApplicable,
@@ -50,6 +51,7 @@ FAILED_TYPE = "checkout.session.async_payment_failed"
 _CHECKOUTS = ("completed", "async_payment_succeeded", "async_payment_failed", "expired")
 EVENT_TYPES = (
     *(f"checkout.session.{suffix}" for suffix in _CHECKOUTS),
+    "payment_intent.payment_failed",
     "charge.refunded",
     "charge.dispute.created",
     "charge.dispute.updated",
@@ -106,11 +108,11 @@ class StripePayments:
             "customer_email": email,
             "line_items": [
                 {
-                    "quantity": 1,
+                    "quantity": order.quantity,
                     "price_data": {
                         "currency": order.currency,
-                        "unit_amount": order.price_cents,
-                        "product_data": {"name": f"{order.pack_name}: {order.tokens:,} tokens"},
+                        "unit_amount": order.price_cents // order.quantity,
+                        "product_data": {"name": f"{order.pack_name}: {order.tokens // order.quantity:,} tokens"},
                         "tax_behavior": "exclusive",
                     },
                 }
@@ -127,7 +129,8 @@ class StripePayments:
         return _to_checkout(await self._call(lambda: self._client.v1.checkout.sessions.create(params, options)))
 
     async def checkout(self, checkout_id: str) -> Checkout:
-        return _to_checkout(await self._call(lambda: self._client.v1.checkout.sessions.retrieve(checkout_id)))
+        params: Any = {"expand": ["payment_intent"]}
+        return _to_checkout(await self._call(lambda: self._client.v1.checkout.sessions.retrieve(checkout_id, params)))
 
     async def expire_checkout(self, checkout_id: str) -> Checkout:
         try:
@@ -234,7 +237,7 @@ def _matches(pattern: "re.Pattern[str]", value: object) -> bool:
 def _to_checkout(session: Any) -> Checkout:
     """Convert and validate a checkout session in Stripe's response. Raises `PaymentFailed` if it is invalid."""
     try:
-        return msgspec.convert(msgspec.to_builtins(_checkout(session)), Checkout)
+        return msgspec.convert(msgspec.to_builtins(_checkout(session.to_dict())), Checkout)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise PaymentFailed(detail=f"Stripe's response is invalid: {error}"[:WHY_CHARACTERS_MAX]) from error
 
@@ -243,6 +246,8 @@ def _about(item: dict[str, Any]) -> ProviderFact | None:
     """Convert the object of an event. None if it doesn't belong to a payment of ours."""
     if item["object"] == "checkout.session":
         return _checkout(item) if item["mode"] == "payment" else None
+    if item["object"] == "payment_intent":
+        return _declined(item)
     payment_id = item["payment_intent"]
     if payment_id is None:
         return None
@@ -265,16 +270,37 @@ def _about(item: dict[str, Any]) -> ProviderFact | None:
     return RefundFailed(payment_id=payment_id, cents=item["amount"])
 
 
-def _checkout(session: Any) -> Checkout:
-    """Convert a checkout session without validating its values."""
+def _declined(intent: dict[str, Any]) -> Declined | None:
+    """Convert a payment intent whose last attempt failed. None if it doesn't belong to an order."""
+    order_id, decline_code = (intent["metadata"] or {}).get(ORDER_KEY), _decline_code(intent)
+    if order_id is None or decline_code is None:
+        return None
+    return Declined(
+        order_id=order_id,
+        payment_id=intent["id"],
+        decline_code=decline_code,
+        currency=intent["currency"],
+        livemode=intent["livemode"],
+    )
+
+
+def _decline_code(intent: dict[str, Any]) -> str | None:
+    """Return the card issuer's reason, or else Stripe's error code, of the last attempt to pay."""
+    error = intent.get("last_payment_error")
+    return None if error is None else error.get("decline_code") or error.get("code")
+
+
+def _checkout(session: dict[str, Any]) -> Checkout:
+    """Convert a checkout session without validating its values. Its payment intent may be expanded."""
     outcome = None
     if session["status"] == "expired":
         outcome = Outcome.EXPIRED
+    intent = session["payment_intent"]
     return Checkout(
         id=session["id"],
         url=session["url"],
         order_id=session["client_reference_id"],
-        payment_id=session["payment_intent"],
+        payment_id=intent["id"] if isinstance(intent, dict) else intent,
         subtotal_cents=session["amount_subtotal"],
         total_cents=session["amount_total"],
         currency=session["currency"],
@@ -282,4 +308,6 @@ def _checkout(session: Any) -> Checkout:
         is_complete=session["status"] == "complete",
         is_paid=session["payment_status"] in {"paid", "no_payment_required"},
         outcome=outcome,
+        tax_cents=(session.get("total_details") or {}).get("amount_tax"),
+        decline_code=_decline_code(intent) if isinstance(intent, dict) else None,
     )

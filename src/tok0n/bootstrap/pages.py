@@ -9,8 +9,10 @@ from starlette.routing import BaseRoute
 
 from tok0n.api.errors import status_of
 from tok0n.bootstrap.resources import limits_of, open_authenticator
-from tok0n.bootstrap.services import Services, packs_of, served_endpoints
+from tok0n.bootstrap.services import Services, issuer_of, packs_of, served_endpoints
 from tok0n.ports.users import Authenticator
+from tok0n.services.billing import AccountBilling
+from tok0n.services.documents import OrderDocuments
 from tok0n.services.passkeys import SignInByPasskey
 from tok0n.services.playground import Playground
 from tok0n.services.redeem_codes import RedeemCodes
@@ -20,7 +22,7 @@ from tok0n.web.dashboard.activity import activity_routes
 from tok0n.web.dashboard.dashboard_context import DashboardContext
 from tok0n.web.dashboard.first_steps import first_step_routes
 from tok0n.web.dashboard.keys import key_routes
-from tok0n.web.dashboard.orders import OrderPages, Seller
+from tok0n.web.dashboard.orders import OrderPages, OrderServices
 from tok0n.web.dashboard.overview import overview_routes
 from tok0n.web.dashboard.passkeys import passkey_routes
 from tok0n.web.dashboard.playground import playground_routes
@@ -161,13 +163,16 @@ def _dashboard_routes(services: Services, context: PageContext, dashboard: Dashb
         clock=services.clock,
         status_of=status_of,
     )
-    seller = services.settings.seller
+    store = services.store
     orders = OrderPages(
-        dashboard=dashboard,
-        orders=services.store.orders,
-        redeem_codes=RedeemCodes(services.store.orders, services.store.attempts, services.clock),
-        sell_packs=services.sell_packs,
-        seller=Seller(**{name: getattr(seller, name) for name in Seller.__struct_fields__}),
+        dashboard,
+        OrderServices(
+            orders=store.orders,
+            documents=OrderDocuments(store.documents, store.orders, services.clock, issuer_of(services.settings)),
+            billing=AccountBilling(store.billing),
+            redeem_codes=RedeemCodes(store.orders, store.attempts, services.clock),
+            sell_packs=services.sell_packs,
+        ),
     )
     return [
         *overview_routes(context, dashboard),

@@ -15,9 +15,11 @@ from tok0n.adapters.passkeys import WebAuthn
 from tok0n.adapters.sql.repositories.accounts import SqlAccounts
 from tok0n.adapters.sql.repositories.attempts import SqlAttempts
 from tok0n.adapters.sql.repositories.balance_alerts import SqlBalanceAlerts
+from tok0n.adapters.sql.repositories.billing import SqlBilling
 from tok0n.adapters.sql.repositories.budget_notices import SqlBudgetNotices
 from tok0n.adapters.sql.repositories.corrections import SqlCorrections
 from tok0n.adapters.sql.repositories.daily_use import SqlDailyUse
+from tok0n.adapters.sql.repositories.documents import SqlDocuments
 from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.inbox import SqlInbox
@@ -26,6 +28,7 @@ from tok0n.adapters.sql.repositories.models import SqlModels
 from tok0n.adapters.sql.repositories.notices import SqlNoticeOutbox, SqlPreferences
 from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.adapters.sql.repositories.passkeys import SqlPasskeys
+from tok0n.adapters.sql.repositories.purchase_emails import SqlPurchaseEmails
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.statement import SqlStatements
 from tok0n.adapters.sql.repositories.usable_codes import SqlUsableCodes
@@ -45,11 +48,12 @@ from tok0n.ports.catalogue import Models
 from tok0n.ports.clock import Clock
 from tok0n.ports.corrections import Corrections
 from tok0n.ports.database import Lease
+from tok0n.ports.documents import Billing, Documents
 from tok0n.ports.forms import Attempts, Forms
 from tok0n.ports.ledger import Ledger
 from tok0n.ports.limiter import Limiter
 from tok0n.ports.lots import Lots
-from tok0n.ports.mail import BalanceAlerts, BudgetNotices, Mailer, NoticeOutbox, Preferences
+from tok0n.ports.mail import BalanceAlerts, BudgetNotices, Mailer, NoticeOutbox, Preferences, PurchaseEmails
 from tok0n.ports.orders import Orders, UsableCodes
 from tok0n.ports.payments import Inbox, Payments
 from tok0n.ports.upstream import Upstream
@@ -81,6 +85,9 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     orders: Orders
     usable_codes: UsableCodes
     lots: Lots
+    documents: Documents
+    billing: Billing
+    purchase_emails: PurchaseEmails
     inbox: Inbox
     forms: Forms
     attempts: Attempts
@@ -122,6 +129,9 @@ def _store(database: SqlStore, ledger: Ledger, callers: Callers, *, lease: Lease
         orders=SqlOrders(database),
         usable_codes=SqlUsableCodes(database),
         lots=SqlLots(database),
+        documents=SqlDocuments(database),
+        billing=SqlBilling(database),
+        purchase_emails=SqlPurchaseEmails(database),
         inbox=SqlInbox(database),
         forms=SqlForms(database),
         attempts=SqlAttempts(database),

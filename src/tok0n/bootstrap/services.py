@@ -18,6 +18,7 @@ from tok0n.bootstrap.resources import (
     open_store,
     open_upstreams,
 )
+from tok0n.domain.documents import Issuer, Seller
 from tok0n.domain.endpoints import ENDPOINTS
 from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.endpoints.endpoint import Endpoint
@@ -39,6 +40,7 @@ from tok0n.services.notices import BudgetAlerts, LowBalances
 from tok0n.services.payments import SellPacks
 from tok0n.services.pipeline import Pipeline
 from tok0n.services.profile import Profile
+from tok0n.services.purchase_alerts import PurchaseAlerts
 from tok0n.services.request_log import RequestLog
 from tok0n.services.request_reader import RequestReader
 from tok0n.services.requests_in_progress import RequestsInProgress
@@ -81,6 +83,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     low_balances: LowBalances
     budget_alerts: BudgetAlerts
     costs: Costs
+    purchase_alerts: PurchaseAlerts
     sell_packs: SellPacks | None
 
 
@@ -137,6 +140,9 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
                 low_balances=_low_balances(settings, store, preferences, mailer, token_sources),
                 budget_alerts=BudgetAlerts(store.budget_notices, preferences, mailer, clock, url_maker(settings)),
                 costs=Costs(store.lots, clock),
+                purchase_alerts=PurchaseAlerts(
+                    store.purchase_emails, mailer, clock, url_maker(settings), token_classes_of(settings), preferences
+                ),
                 sell_packs=make_sell_packs(settings, store, clock, stripe_base=stripe_base),
             )
 
@@ -243,6 +249,16 @@ def make_sell_packs(
         forms=store.forms,
         clock=clock,
         url_of=url_maker(settings),
+        issuer=issuer_of(settings),
+    )
+
+
+def issuer_of(settings: Settings) -> Issuer:
+    """Return what documents take from the settings."""
+    token_classes = token_classes_of(settings)
+    return Issuer(
+        seller=Seller(**{name: getattr(settings.seller, name) for name in Seller.__struct_fields__}),
+        class_titles=token_classes.titles() if token_classes.are_several() else {},
     )
 
 

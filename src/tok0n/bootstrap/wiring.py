@@ -29,6 +29,7 @@ FORGET_IDLE_KEYS_SECONDS = 60.0
 REFRESH_CALLERS_SECONDS = 1.0
 LOW_BALANCES_SECONDS = 5.0
 EVENT_NOTICES_SECONDS = 2.0
+PURCHASE_ALERTS_SECONDS = 5.0
 FORGET_SECONDS = 600.0
 FORGET_SUBMISSIONS_SECONDS = 60.0
 ROLL_UP_SECONDS = 600.0
@@ -95,6 +96,7 @@ def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeepi
         (services.low_balances.notify, LOW_BALANCES_SECONDS),
         (services.budget_alerts.notify, LOW_BALANCES_SECONDS),
         (services.event_notices.notify, EVENT_NOTICES_SECONDS),
+        (services.purchase_alerts.notify, PURCHASE_ALERTS_SECONDS),
         (services.sign_in.delete_expired, FORGET_SECONDS),
         (trimmer.trim, TRIM_SECONDS),
         (forget_submissions, FORGET_SUBMISSIONS_SECONDS),

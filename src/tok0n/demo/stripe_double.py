@@ -25,7 +25,10 @@ WEBHOOK_SECONDS_MAX = 10
 WEBHOOK_ATTEMPTS = 5
 WEBHOOK_PAUSE_SECONDS = 0.5
 DELAY_SECONDS = 5.0
-"""The time until a delayed payment succeeds."""
+"""The time until a delayed payment succeeds or fails."""
+
+DECLINES = {"decline": "generic_decline", "no_funds": "insufficient_funds"}
+"""The decline codes of the payment page's buttons (Stripe API reference, decline codes)."""
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -45,11 +48,14 @@ button {{ font: inherit; padding: 0.5rem 1rem; margin: 0 0.4rem 0.4rem 0; border
 <main>
 <h1>Simulated payment</h1>
 <p class="simulated"><strong>No money moves.</strong> This page simulates Stripe's payment page in Tok0n's demo.</p>
-<p>{name}: ${dollars}</p>
+<p>{quantity} x {name}: ${dollars}</p>
 <form method="post">
 <button name="do" value="approve">Approve</button>
 <button name="do" value="delay">Approve, but later</button>
+<button name="do" value="fail">Approve, but fail later</button>
 <button name="do" value="decline">Decline</button>
+<button name="do" value="no_funds">Decline: no funds</button>
+<button name="do" value="expire">Expire</button>
 </form>
 <p><a href="{cancel}">Back to the shop</a></p>
 </main>
@@ -71,8 +77,10 @@ class StripeDouble:
         self.url = ""
         self.webhook_url: str | None = None
         self.sessions: dict[str, dict[str, Any]] = {}
+        self.intents: dict[str, dict[str, Any]] = {}
         self.charges: dict[str, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] = []
+        self.tax_percent = 0
         self._secret_key = secret_key
         self._webhook_secret = webhook_secret
         self._answers: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
@@ -108,10 +116,10 @@ class StripeDouble:
         session = self.sessions[session_id]
         if session["status"] != "open":
             return
+        self._intent(session)["last_payment_error"] = None
         session |= {
             "status": "complete",
             "url": None,
-            "payment_intent": _id("pi"),
             "payment_status": "unpaid" if later else "paid",
         }
         if not later:
@@ -124,6 +132,30 @@ class StripeDouble:
         session["payment_status"] = "paid"
         self._charge(session)
         self.tell("checkout.session.async_payment_succeeded", session)
+
+    def money_failed(self, session_id: str) -> None:
+        """Let a delayed payment fail."""
+        session = self.sessions[session_id]
+        self._intent(session)["last_payment_error"] = {"code": "payment_intent_payment_attempt_failed"}
+        self.tell("checkout.session.async_payment_failed", session)
+
+    def decline(self, session_id: str, *, decline_code: str = "generic_decline") -> None:
+        """Decline an attempt to pay. The session stays open, so the buyer can try another card."""
+        session = self.sessions[session_id]
+        intent = self._intent(session)
+        intent["last_payment_error"] = {
+            "code": "card_declined",
+            "decline_code": decline_code,
+            "message": "Your card was declined.",
+            "type": "card_error",
+        }
+        self.tell("payment_intent.payment_failed", intent)
+
+    def expire(self, session_id: str) -> None:
+        """Expire an open session, as Stripe does after 24 hours."""
+        session = self.sessions[session_id]
+        session |= {"status": "expired", "url": None}
+        self.tell("checkout.session.expired", session)
 
     def dispute(self, payment_id: str, *, status: str, cents: int) -> None:
         """Open a dispute, or decide it."""
@@ -205,6 +237,8 @@ class StripeDouble:
     def _create_session(self, _: Request, fields: dict[str, Any]) -> dict[str, Any]:
         item = fields["line_items"]["0"]
         cents = int(item["price_data"]["unit_amount"]) * int(item["quantity"])
+        is_taxed = fields.get("automatic_tax", {}).get("enabled") == "true"
+        tax_cents = cents * self.tax_percent // 100 if is_taxed else 0
         session_id = _id("cs_test")
         self.sessions[session_id] = {
             "id": session_id,
@@ -217,17 +251,23 @@ class StripeDouble:
             "payment_status": "unpaid",
             "status": "open",
             "amount_subtotal": cents,
-            "amount_total": cents,
+            "amount_total": cents + tax_cents,
+            "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": tax_cents},
             "currency": item["price_data"]["currency"],
             "livemode": False,
             "success_url": fields["success_url"],
             "cancel_url": fields["cancel_url"],
             "name": item["price_data"]["product_data"]["name"],
+            "quantity": int(item["quantity"]),
         }
         return self.sessions[session_id]
 
     def _get_session(self, request: Request, _: dict[str, Any]) -> dict[str, Any] | None:
-        return self.sessions.get(request.path_params["id"])
+        session = self.sessions.get(request.path_params["id"])
+        expanded = _nested(list(request.query_params.multi_items())).get("expand", {}).values()
+        if session is not None and session["payment_intent"] and "payment_intent" in expanded:
+            return session | {"payment_intent": self.intents[session["payment_intent"]]}
+        return session
 
     def _expire_session(self, request: Request, _: dict[str, Any]) -> dict[str, Any] | None:
         session = self.sessions.get(request.path_params["id"])
@@ -235,8 +275,7 @@ class StripeDouble:
             return None
         if session["status"] != "open":
             raise NotPossible(f"Only open Checkout Sessions can be expired. This one is {session['status']}.")
-        session |= {"status": "expired", "url": None}
-        self.tell("checkout.session.expired", session)
+        self.expire(session["id"])
         return session
 
     def _refund(self, _: Request, fields: dict[str, Any]) -> dict[str, Any] | None:
@@ -267,17 +306,37 @@ class StripeDouble:
         if session["status"] == "expired":
             return HTMLResponse("This simulated checkout has expired. Go back to the shop and buy the pack again.", 410)
         if request.method == "GET":
-            values = {"name": session["name"], "cancel": session["cancel_url"]}
+            values = {"name": session["name"], "cancel": session["cancel_url"], "quantity": str(session["quantity"])}
             dollars = f"{session['amount_total'] / 100:.2f}"
             escaped = {key: html.escape(value) for key, value in values.items()}
             return HTMLResponse(_PAGE.format(dollars=dollars, **escaped))
         action = dict(parse_qsl((await request.body()).decode())).get("do")
-        if action == "decline":
+        if action in DECLINES:
+            self.decline(session["id"], decline_code=DECLINES[action])
             return RedirectResponse(session["cancel_url"], 303)
-        self.pay(session["id"], later=action == "delay")
-        if action == "delay":
-            asyncio.get_running_loop().call_later(DELAY_SECONDS, self.money_came, session["id"])
+        if action == "expire":
+            self.expire(session["id"])
+            return RedirectResponse(session["cancel_url"], 303)
+        later = {"delay": self.money_came, "fail": self.money_failed}.get(action or "")
+        self.pay(session["id"], later=later is not None)
+        if later is not None:
+            asyncio.get_running_loop().call_later(DELAY_SECONDS, later, session["id"])
         return RedirectResponse(session["success_url"], 303)
+
+    def _intent(self, session: dict[str, Any]) -> dict[str, Any]:
+        """Return the payment intent of a session. The first attempt to pay creates it."""
+        intent_id: str | None = session["payment_intent"]
+        if intent_id is None:
+            intent_id = session["payment_intent"] = _id("pi")
+            self.intents[intent_id] = {
+                "id": intent_id,
+                "object": "payment_intent",
+                "metadata": session["metadata"],
+                "currency": session["currency"],
+                "livemode": False,
+                "last_payment_error": None,
+            }
+        return self.intents[intent_id]
 
     def _charge(self, session: dict[str, Any]) -> None:
         self.charges[session["payment_intent"]] = {

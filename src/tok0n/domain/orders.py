@@ -10,6 +10,7 @@ from typing import Annotated
 
 import msgspec
 
+from tok0n.domain.billing import NO_DETAILS, BillingDetails
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, STANDARD, US_AN_HOUR, Balance, EntryKind
 from tok0n.domain.packs import Pack
 
@@ -22,6 +23,15 @@ STARTED_CHECKOUTS_US = US_AN_HOUR
 
 CHECKOUT_LIFE_US = MICROSECONDS_PER_DAY
 """The time in which a buyer can pay a checkout (Stripe API reference, Checkout Sessions, `expires_at`)."""
+
+QUANTITY_MAX = 100
+"""The most packs of an order."""
+
+PRICE_CENTS_MAX = 99_999_999
+"""The highest price of an order (Stripe API reference, Checkout Sessions: amounts have at most eight digits)."""
+
+LIVE_CHECKOUT = "cs_live_"
+"""The start of the id of a checkout with real money (Stripe API reference, Checkout Sessions)."""
 
 CENTS_MAX = 10**12
 """Far above a provider's largest payment (Stripe: 99,999,999), and far below a database's largest integer."""
@@ -90,12 +100,17 @@ class Dispute(msgspec.Struct, frozen=True, kw_only=True):
 class Payment(msgspec.Struct, frozen=True, kw_only=True):
     """The facts about an order's payment. `paid_cents` includes tax, and is None for an unpaid order.
 
+    `tax_cents` is the tax that the provider computed, or None if it reported none. `decline_code` is the bank's reason
+    for declining an attempt to pay, which the buyer may repeat.
+
     `is_complete` means that the buyer has finished the checkout. The money may arrive later. `refunded_cents` is the
     sum of all refunds so far.
     """
 
     is_complete: bool = False
     paid_cents: int | None = None
+    tax_cents: int | None = None
+    decline_code: str | None = None
     refunded_cents: int = 0
     disputes: tuple[Dispute, ...] = ()
     outcome: Outcome | None = None
@@ -133,9 +148,12 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
                 status=max(existing.status, dispute.status, key=_RANK.__getitem__),
             )
         paid_cents = [cents for cents in (self.paid_cents, facts.paid_cents) if cents is not None]
+        tax_cents = [cents for cents in (self.tax_cents, facts.tax_cents) if cents is not None]
         return Payment(
             is_complete=self.is_complete or facts.is_complete,
             paid_cents=max(paid_cents, default=None),
+            tax_cents=max(tax_cents, default=None),
+            decline_code=max(filter(None, (self.decline_code, facts.decline_code)), default=None),
             refunded_cents=max(self.refunded_cents, facts.refunded_cents),
             disputes=tuple(sorted(disputes.values(), key=lambda dispute: dispute.id)),
             outcome=max(filter(None, (self.outcome, facts.outcome)), default=None),
@@ -219,7 +237,9 @@ def plan_entries(before: Applied, due: Applied, *, balance: Balance, debt: int) 
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """A purchase of a pack, with the pack's terms at that time. `price_cents` excludes tax and discounts.
+    """A purchase of packs, with their terms at that time. `price_cents` excludes tax and discounts.
+
+    `tokens` and `price_cents` are those of all `quantity` packs. `billing` are the buyer's details at that time.
 
     `checkout_id` and `payment_id` are the provider's ids.
     """
@@ -233,6 +253,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     price_cents: int
     currency: str
     created_at_us: int
+    quantity: int = 1
+    billing: BillingDetails = NO_DETAILS
     checkout_id: str | None = None
     payment_id: str | None = None
     paid_at_us: int | None = None
@@ -244,10 +266,17 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the buyer may still pay."""
         return self.payment.paid_cents is None and self.payment.outcome is None and not self.payment.is_complete
 
-    def is_for(self, pack: Pack, *, currency: str) -> bool:
-        """Whether the order has the current terms of `pack`."""
+    @property
+    def is_live(self) -> bool:
+        """Whether the payment moves real money."""
+        return (self.checkout_id or "").startswith(LIVE_CHECKOUT)
+
+    def is_for(self, pack: Pack, *, quantity: int, currency: str) -> bool:
+        """Whether the order has the current terms of `quantity` packs."""
         terms = (self.pack_id, self.token_class, self.tokens, self.price_cents, self.currency)
-        return terms == (pack.id, pack.token_class, pack.tokens, pack.price_usd_cents, currency)
+        return self.quantity == quantity and terms == (
+            *(pack.id, pack.token_class, pack.tokens * quantity, pack.price_usd_cents * quantity, currency),
+        )
 
     @property
     def is_settled(self) -> bool:

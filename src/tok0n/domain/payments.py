@@ -18,7 +18,8 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     `subtotal_cents` excludes tax and discounts and must equal the order's price. `total_cents` is the amount that the
     buyer pays. `is_complete` means that the buyer has finished, and `is_paid` that the money has arrived. `order_id` is
-    None if another application created the page.
+    None if another application created the page. `tax_cents` is part of the total. `decline_code` is the bank's reason
+    for declining the last attempt to pay, if the provider reports it.
     """
 
     id: Name
@@ -32,11 +33,23 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     is_complete: bool
     is_paid: bool
     outcome: Outcome | None
+    tax_cents: Cents | None = None
+    decline_code: Name | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether the buyer may still pay."""
         return self.outcome is None and not self.is_complete and not self.is_paid
+
+
+class Declined(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """An attempt to pay that the buyer's bank declined. The buyer may try again."""
+
+    order_id: Name
+    payment_id: Name
+    decline_code: Name
+    currency: Currency
+    livemode: bool
 
 
 class Refunded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -71,7 +84,7 @@ class NotApplicable(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     why: str
 
 
-ProviderFact = Checkout | Refunded | Disputed | RefundFailed | NotApplicable
+ProviderFact = Checkout | Declined | Refunded | Disputed | RefundFailed | NotApplicable
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

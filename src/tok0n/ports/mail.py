@@ -3,8 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import msgspec
+
 from tok0n.domain.budgets import SpentBudget
+from tok0n.domain.documents import Document
 from tok0n.domain.notices import BalanceAlert, DueNotices, LowBalance
+
+
+class PaidPurchase(msgspec.Struct, frozen=True, kw_only=True):
+    """A paid order whose owner gets an email, with the invoice or receipt."""
+
+    account_id: str
+    email: str
+    tokens: int
+    token_class: str
+    document: Document
 
 
 class Mailer(Protocol):
@@ -56,3 +69,10 @@ class Preferences(Protocol):
 
     async def replace(self, account_id: str, values: Mapping[tuple[str, str], bool]) -> None:
         """Turn pairs of kind and channel on or off."""
+
+
+class PurchaseEmails(Protocol):
+    """The emails about paid orders. `Orders.record` schedules them."""
+
+    async def claim_due(self, *, now_us: int, rows_max: int) -> list[PaidPurchase]:
+        """Return the orders that were paid since the last call, each once. Leaves out those of closed accounts."""

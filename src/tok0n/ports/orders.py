@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from tok0n.domain.billing import NO_DETAILS, BillingDetails
+from tok0n.domain.documents import NO_ISSUER, Issuer
 from tok0n.domain.forms import Submission
 from tok0n.domain.history import LedgerEntry
 from tok0n.domain.ledger import STANDARD
@@ -20,14 +22,22 @@ class Orders(Protocol):
     """Purchases of packs, the facts about their payments, their ledger entries, and redeem codes."""
 
     async def open(
-        self, *, account_id: str, pack: Pack, currency: str, now_us: int, submission: Submission | None = None
+        self,
+        *,
+        account_id: str,
+        pack: Pack,
+        currency: str,
+        now_us: int,
+        quantity: int = 1,
+        billing: BillingDetails = NO_DETAILS,
+        submission: Submission | None = None,
     ) -> OpenedOrder:
-        """Open an order with the pack's current terms, in one transaction that locks the account.
+        """Open an order of `quantity` packs with their current terms, in one transaction that locks the account.
 
         Returns the first that exists of: the order that the same `submission` opened, the account's open order with the
-        same terms, a new order. If the account has `OPEN_CHECKOUTS_MAX` open orders, it returns the oldest as
-        `must_expire` instead of opening one. Raises `NotFound` if no such account is open, and `LimitReached` if the
-        account started too many purchases.
+        same terms, which gets the new `billing` details, a new order. If the account has `OPEN_CHECKOUTS_MAX` open
+        orders, it returns the oldest as `must_expire` instead of opening one. Raises `NotFound` if no such account is
+        open, and `LimitReached` if the account started too many purchases.
         """
 
     async def attach_checkout(self, order_id: str, *, checkout_id: str) -> bool:
@@ -45,14 +55,24 @@ class Orders(Protocol):
     async def find_by_payment(self, payment_id: str) -> Order | None:
         """Return the order with the provider's payment id."""
 
-    async def of(self, account_id: str, *, before: str | None, rows_max: int, with_expired: bool = True) -> list[Order]:
-        """Return at most `rows_max` orders of the account with ids below `before`, newest first."""
+    async def of(
+        self, account_id: str, *, before: str | None, rows_max: int, expired_at_us: int | None = None
+    ) -> list[Order]:
+        """Return at most `rows_max` orders of the account with ids below `before`, newest first.
+
+        `expired_at_us` leaves out orders whose checkout had expired by then, even if no event has reported it.
+        """
 
     async def entries(self, *, account_id: str, order_id: str) -> list[LedgerEntry]:
         """Return the ledger entries of an order of the account, oldest first."""
 
-    async def record(self, order_id: str, facts: Payment, *, payment_id: str | None, now_us: int) -> Order:
-        """Store facts about a payment and append the entries due, in one transaction. Returns the order.
+    async def record(
+        self, order_id: str, facts: Payment, *, payment_id: str | None, now_us: int, issuer: Issuer = NO_ISSUER
+    ) -> Order:
+        """Store facts about a payment, append the entries due and issue the documents due, in one transaction.
+
+        Returns the order. The call that records the payment also schedules the email about it. Without new facts, it
+        issues the documents of an order that was paid before Tok0n issued any.
 
         Facts can arrive repeatedly and in any order. If requests in progress have reserved tokens that a refund
         must remove, repeat the call after they end, until `Order.is_settled`.

@@ -141,6 +141,15 @@ MANY_SECURITY_CHANGES = (
 If it wasn't you, reset your password now: {reset}
 """,
 )
+PURCHASE = (
+    "Your purchase: {number}",
+    """Thank you. We received your payment of ${dollars:,.2f}.
+
+{name}: {tokens:,} tokens{of_class}
+
+View or print your {document} {number}: {url}
+""",
+)
 LOW_BALANCE = (
     "Your balance is low",
     """Your balance{of_class} is {posted:,} tokens. That's below your alert threshold of {threshold:,} tokens.

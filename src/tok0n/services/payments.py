@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 import msgspec
 import structlog
 
+from tok0n.domain.billing import NO_DETAILS, BillingDetails
+from tok0n.domain.documents import NO_ISSUER, Issuer
 from tok0n.domain.errors import (
     AlreadyExists,
     AlreadySubmitted,
@@ -22,15 +24,25 @@ from tok0n.domain.errors import (
 )
 from tok0n.domain.forms import Submission
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_AN_HOUR
-from tok0n.domain.orders import Order, Outcome, Payment
+from tok0n.domain.orders import PRICE_CENTS_MAX, QUANTITY_MAX, Order, Outcome, Payment
 from tok0n.domain.packs import Pack
-from tok0n.domain.payments import Checkout, Disputed, Event, NotApplicable, Refunded, RefundFailed, StoredEvent
+from tok0n.domain.payments import (
+    Checkout,
+    Declined,
+    Disputed,
+    Event,
+    NotApplicable,
+    Refunded,
+    RefundFailed,
+    StoredEvent,
+)
 from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Forms
 from tok0n.ports.orders import Orders
 from tok0n.ports.payments import Inbox, Payments
 from tok0n.services.account_locks import AccountLocks
 from tok0n.services.alarms import Alarms
+from tok0n.services.checks import check_count
 
 log = structlog.get_logger()
 
@@ -84,6 +96,7 @@ class SellPacks:
         forms: Forms,
         clock: Clock,
         url_of: Callable[[str], str],
+        issuer: Issuer = NO_ISSUER,
         handled_at_once: int = HANDLED_AT_ONCE,
     ) -> None:
         self._packs = packs
@@ -93,6 +106,7 @@ class SellPacks:
         self._forms = forms
         self._clock = clock
         self._url_of = url_of
+        self._issuer = issuer
         self._handled_at_once = handled_at_once
         self._handling = asyncio.Lock()
         self._alarms = Alarms(clock)
@@ -108,16 +122,29 @@ class SellPacks:
         """The packs for sale."""
         return list(self._packs.values())
 
-    async def buy(self, *, account_id: str, email: str, pack_id: str, submission: Submission | None = None) -> Purchase:
-        """Order a pack. If the account has an open order of the same pack, return that order.
+    async def buy(
+        self,
+        *,
+        account_id: str,
+        email: str,
+        pack_id: str,
+        quantity: int = 1,
+        billing: BillingDetails = NO_DETAILS,
+        submission: Submission | None = None,
+    ) -> Purchase:
+        """Order packs. If the account has an open order of the same pack and quantity, return that order.
 
         A repeated `submission` returns the order of the first one, even if it is paid. An account has at most
         `OPEN_CHECKOUTS_MAX` open orders; a further order first expires the oldest one. No transaction spans a call to
-        the provider, so each step reads the orders again. Raises `NotFound`, `LimitReached` and `PaymentFailed`.
+        the provider, so each step reads the orders again.
+
+        Raises `NotFound`, `InvalidRequest`, `LimitReached` and `PaymentFailed`.
         """
         pack = self._packs.get(pack_id)
         if pack is None:
             raise NotFound("This pack is no longer sold.")
+        check_count(quantity, most=min(QUANTITY_MAX, PRICE_CENTS_MAX // pack.price_usd_cents), param="quantity")
+        billing = billing.checked()
         # The lock lets a burst of submissions open one checkout: the others then find the open order.
         async with self._buying.of(account_id):
             for _ in range(BUY_STEPS_MAX):
@@ -126,6 +153,8 @@ class SellPacks:
                     pack=pack,
                     currency=CURRENCY,
                     now_us=self._clock.now_us(),
+                    quantity=quantity,
+                    billing=billing,
                     submission=submission,
                 )
                 if opened.must_expire is not None:
@@ -199,7 +228,7 @@ class SellPacks:
     async def _record_expired(self, order: Order) -> Order:
         """Record that an order has expired. A payment that is reported later is still credited."""
         expired = Payment(outcome=Outcome.EXPIRED)
-        return await self._orders.record(order.id, expired, payment_id=None, now_us=self._clock.now_us())
+        return await self._record(order, expired, payment_id=None)
 
     async def refund(self, order_id: str, *, cents: int | None = None) -> int:
         """Refund `cents` of an order, or the rest of it, and return the cents. The provider's event removes the tokens.
@@ -301,16 +330,21 @@ class SellPacks:
         match event.about:
             case Checkout() as checkout:
                 return await self._apply_checkout(checkout)
+            case Declined() as declined:
+                order = await self._orders.get(declined.order_id)
+                self._check(order, currency=declined.currency, livemode=declined.livemode)
+                facts = Payment(decline_code=declined.decline_code)
+                return (await self._record(order, facts, payment_id=declined.payment_id)).is_settled
             case Refunded() as refunded:
                 order = await self._order_of(refunded.payment_id, refunded.order_id)
                 self._check(order, currency=refunded.currency, livemode=refunded.livemode)
                 facts = Payment(refunded_cents=refunded.cents)
-                return await self._record(order, facts, payment_id=refunded.payment_id)
+                return (await self._record(order, facts, payment_id=refunded.payment_id)).is_settled
             case Disputed() as disputed:
                 order = await self._order_of(disputed.payment_id, None)
                 self._check(order, currency=disputed.currency, livemode=disputed.livemode)
                 facts = Payment(disputes=(disputed.dispute,))
-                return await self._record(order, facts, payment_id=disputed.payment_id)
+                return (await self._record(order, facts, payment_id=disputed.payment_id)).is_settled
             case RefundFailed() as failed:
                 order = await self._order_of(failed.payment_id, None)
                 raise Mismatch(
@@ -338,9 +372,11 @@ class SellPacks:
         facts = Payment(
             is_complete=checkout.is_complete,
             paid_cents=checkout.total_cents if checkout.is_paid else None,
+            tax_cents=checkout.tax_cents if checkout.is_paid else None,
+            decline_code=checkout.decline_code,
             outcome=checkout.outcome,
         )
-        return await self._record(order, facts, payment_id=checkout.payment_id)
+        return (await self._record(order, facts, payment_id=checkout.payment_id)).is_settled
 
     def _check(self, order: Order, *, currency: str, livemode: bool) -> None:
         if currency != order.currency:
@@ -356,8 +392,9 @@ class SellPacks:
             raise NotFound(f"No order has the payment {payment_id}.")
         return await self._orders.get(order_id)
 
-    async def _record(self, order: Order, facts: Payment, *, payment_id: str | None) -> bool:
-        after = await self._orders.record(order.id, facts, payment_id=payment_id, now_us=self._clock.now_us())
+    async def _record(self, order: Order, facts: Payment, *, payment_id: str | None) -> Order:
+        now_us = self._clock.now_us()
+        after = await self._orders.record(order.id, facts, payment_id=payment_id, now_us=now_us, issuer=self._issuer)
         if after.applied != order.applied:
             log.info("order_applied", order=order.id, account=order.account_id, applied=str(after.applied))
-        return after.is_settled
+        return after

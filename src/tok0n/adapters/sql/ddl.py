@@ -60,6 +60,11 @@ def guards(engine: Engine) -> list[str]:
     return _statements(_FOLDER / ("sqlite" if engine == "sqlite" else "postgres") / "guards.sql")
 
 
+def document_guards(engine: Engine) -> list[str]:
+    """Return the statements that create the triggers of documents, which need the function of `guards`."""
+    return _statements(_FOLDER / ("sqlite" if engine == "sqlite" else "postgres") / "document_guards.sql")
+
+
 def batch_function() -> str:
     """Return the statement that creates the function of PostgreSQL's hot path."""
     return (_FOLDER / "postgres" / "batch.sql").read_text("utf-8")

@@ -162,6 +162,42 @@ CREATE TABLE pack_order (
 
 CREATE INDEX pack_order_account ON pack_order (account_id, id);
 
+CREATE TABLE billing_details (
+    account_id {text} NOT NULL PRIMARY KEY REFERENCES account (id),
+    details TEXT NOT NULL
+) {clustered};
+
+CREATE TABLE document_series (
+    is_live INTEGER NOT NULL CHECK (is_live IN (0, 1)),
+    prefix {text} NOT NULL,
+    year {big} NOT NULL,
+    last {big} NOT NULL CHECK (last > 0),
+    PRIMARY KEY (is_live, prefix, year)
+) {clustered};
+
+CREATE TABLE document (
+    is_live INTEGER NOT NULL,
+    number {text} NOT NULL,
+    account_id {text} NOT NULL REFERENCES account (id),
+    order_id {text} NOT NULL REFERENCES pack_order (id),
+    kind TEXT NOT NULL CHECK (kind IN ('invoice', 'receipt', 'credit_note')),
+    cents {big} NOT NULL CHECK (cents >= 0),
+    issued_at_us {big} NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (is_live, number)
+) {clustered};
+
+CREATE INDEX document_of_order ON document (order_id);
+
+CREATE UNIQUE INDEX document_of_sale ON document (order_id) WHERE kind <> 'credit_note';
+
+CREATE TABLE purchase_email (
+    order_id {text} NOT NULL PRIMARY KEY REFERENCES pack_order (id),
+    claimed_at_us {big}
+) {clustered};
+
+CREATE INDEX purchase_email_due ON purchase_email (order_id) WHERE claimed_at_us IS NULL;
+
 CREATE TABLE ledger_entry (
     id {identity},
     account_id {text} NOT NULL REFERENCES account (id),

@@ -1,4 +1,4 @@
-"""The pages to buy packs, redeem codes, and view orders and receipts."""
+"""The pages to buy packs, redeem codes, and view orders and their documents."""
 
 import functools
 
@@ -6,68 +6,61 @@ import msgspec
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from tok0n.domain.errors import LimitReached, NotFound, PaymentFailed
-from tok0n.domain.orders import Order, OrderStatus
+from tok0n.domain.billing import BillingDetails
+from tok0n.domain.documents import Document, DocumentKind
+from tok0n.domain.errors import InvalidRequest, LimitReached, NotFound, PaymentFailed
+from tok0n.domain.orders import CHECKOUT_LIFE_US, QUANTITY_MAX, Order
+from tok0n.domain.payments import Checkout
 from tok0n.ports.orders import Orders
+from tok0n.services.billing import AccountBilling
+from tok0n.services.documents import OrderDocuments
 from tok0n.services.passwords import FormError
-from tok0n.services.payments import SellPacks
+from tok0n.services.payments import Purchase, SellPacks
 from tok0n.services.redeem_codes import RedeemCodes
 from tok0n.web.dashboard.dashboard_context import DashboardContext, page_of
-from tok0n.web.dashboard.submissions import submission_of
+from tok0n.web.dashboard.order_texts import STATUS_KINDS, STATUS_TEXTS, payment_notice
+from tok0n.web.dashboard.submissions import submission_of, whole_number
 from tok0n.web.rendering.endpoints import GET_POST, POST, page_route
 from tok0n.web.rendering.pack_groups import packs_by_class
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
 
-
-class Seller(msgspec.Struct, frozen=True, kw_only=True):
-    """The seller on receipts."""
-
-    name: str
-    address: str
-    email: str
-    tax_id: str
-
-
-STATUS_TEXTS = {
-    OrderStatus.AWAITING_PAYMENT: "Awaiting payment",
-    OrderStatus.PROCESSING: "Payment received, adding tokens",
-    OrderStatus.EXPIRED: "Expired",
-    OrderStatus.FAILED: "Payment failed",
-    OrderStatus.PAID: "Paid",
-    OrderStatus.DISPUTED: "Disputed, tokens frozen",
-    OrderStatus.DISPUTE_LOST: "Dispute lost",
-    OrderStatus.PARTIALLY_REFUNDED: "Partially refunded",
-    OrderStatus.REFUNDED: "Refunded",
+DOCUMENT_TITLES = {
+    DocumentKind.INVOICE: "Invoice",
+    DocumentKind.RECEIPT: "Receipt",
+    DocumentKind.CREDIT_NOTE: "Credit note",
 }
+_FORM_NAME_CHARACTERS_MAX = 100
+
+
+class OrderServices(msgspec.Struct, frozen=True, kw_only=True):
+    """The services behind these pages. Without `sell_packs`, users can redeem codes but can't buy packs."""
+
+    orders: Orders
+    documents: OrderDocuments
+    billing: AccountBilling
+    redeem_codes: RedeemCodes
+    sell_packs: SellPacks | None
 
 
 class OrderPages:
-    """The pages of orders. Without `sell_packs`, users can redeem codes but can't buy packs."""
+    """The pages of buying, orders and documents."""
 
-    def __init__(
-        self,
-        *,
-        dashboard: DashboardContext,
-        orders: Orders,
-        redeem_codes: RedeemCodes,
-        sell_packs: SellPacks | None,
-        seller: Seller,
-    ) -> None:
+    def __init__(self, dashboard: DashboardContext, services: OrderServices) -> None:
         self._dashboard = dashboard
-        self._orders = orders
-        self._redeem_codes = redeem_codes
-        self._sell_packs = sell_packs
-        self._seller = seller
+        self._services = services
+        self._orders = services.orders
+        self._sell_packs = services.sell_packs
 
     def routes(self, context: PageContext) -> list[Route]:
-        """Return the routes of buying, redeeming, orders and receipts."""
+        """Return the routes of buying, redeeming, orders and documents."""
         return [
             page_route(context, "/dashboard/buy", self._buy, methods=GET_POST, needs_open_account=True),
             page_route(context, "/dashboard/redeem", self._redeem, methods=POST, needs_open_account=True),
             page_route(context, "/dashboard/orders", self._list),
             page_route(context, "/dashboard/orders/{order}", self._order),
             page_route(context, "/dashboard/orders/{order}/receipt", self._receipt),
+            page_route(context, "/dashboard/orders/{order}/documents/{number}", self._document),
         ]
 
     async def _buy(self, page: PageRequest) -> Response:
@@ -77,13 +70,10 @@ class OrderPages:
         if not page.is_post:
             return await self._shop(page)
         try:
-            submission = submission_of(page, "order", field="pack")
-            purchase = await self._sell_packs.buy(
-                account_id=page.account_id,
-                email=page.user.email,
-                pack_id=page.form.get("pack", ""),
-                submission=submission,
-            )
+            billing = await self._save_billing(page)
+            if "save" in page.form:
+                return page.redirect("/dashboard/buy?saved=1#billing")
+            purchase = await self._purchase(page, self._sell_packs, billing)
         except (NotFound, LimitReached, PaymentFailed) as error:
             return await self._shop(page, form_error=FormError(error.message, field="pack"))
         except FormError as form_error:
@@ -92,11 +82,44 @@ class OrderPages:
             return page.redirect(f"/dashboard/orders/{purchase.order_id}")
         return RedirectResponse(purchase.url, 303)
 
+    async def _save_billing(self, page: PageRequest) -> BillingDetails:
+        """Save the billing details in the form. A form without any keeps the stored ones. Raises `FormError`."""
+        fields = {name: page.form.get(f"billing-{name}") for name in BillingDetails.__struct_fields__}
+        billing = self._services.billing
+        if None in fields.values():
+            return await billing.details(page.account_id)
+        try:
+            return await billing.save(page.account_id, msgspec.convert(fields, BillingDetails))
+        except InvalidRequest as error:
+            raise FormError(error.message, field=f"billing-{error.param}") from None
+
+    async def _purchase(self, page: PageRequest, sell_packs: SellPacks, billing: BillingDetails) -> Purchase:
+        """Order the packs in the form. Raises `FormError`, and the errors of `SellPacks.buy`."""
+        pack_id = page.form.get("pack", "")
+        quantity = whole_number(page, f"quantity-{pack_id}")
+        quantity = 1 if quantity is None else quantity
+        # The form has a button for each pack, and a browser may show it again: one purchase for each pack and quantity.
+        form = f"order {quantity} {pack_id}"[:_FORM_NAME_CHARACTERS_MAX]
+        submission = submission_of(page, form, field="pack")
+        try:
+            return await sell_packs.buy(
+                account_id=page.account_id,
+                email=page.user.email,
+                pack_id=pack_id,
+                quantity=quantity,
+                billing=billing,
+                submission=submission,
+            )
+        except InvalidRequest as error:
+            raise FormError(error.message, field=f"quantity-{pack_id}") from None
+
     async def _redeem(self, page: PageRequest) -> Response:
         try:
             submission = submission_of(page, "redemption", field="code")
             code = page.form.get("code", "")
-            redeemed = await self._redeem_codes.redeem(account_id=page.account_id, code=code, submission=submission)
+            redeemed = await self._services.redeem_codes.redeem(
+                account_id=page.account_id, code=code, submission=submission
+            )
         except FormError as form_error:
             return await self._shop(page, form_error=form_error)
         classes = await self._dashboard.classes(page)
@@ -105,52 +128,85 @@ class OrderPages:
 
     async def _shop(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
         packs = [] if self._sell_packs is None else self._sell_packs.packs
+        stored = msgspec.to_builtins(await self._services.billing.details(page.account_id))
+        billing = {name: page.form.get(f"billing-{name}", value) for name, value in stored.items()}
         return page.render(
             "buy.html",
             packs_by_class=packs_by_class(packs, self._dashboard.token_classes),
             classes=await self._dashboard.classes(page),
             debts=await self._orders.debts(page.account_id),
+            billing=billing,
+            quantity_max=QUANTITY_MAX,
+            is_saved=page.query("saved") == "1",
             form_error=form_error,
         )
 
     async def _list(self, page: PageRequest) -> Response:
-        fetch = functools.partial(self._orders.of, page.account_id, with_expired=False)
+        now_us = self._dashboard.clock.now_us()
+        fetch = functools.partial(self._orders.of, page.account_id, expired_at_us=now_us)
         rows = await page_of(fetch, before=page.query("before") or None)
+        order_ids = [order.id for order in rows["rows"]]
         return page.render(
-            "orders.html", **rows, status_texts=STATUS_TEXTS, classes=await self._dashboard.classes(page)
+            "orders.html",
+            **rows,
+            numbers=await self._services.documents.numbers(page.account_id, order_ids),
+            status_texts=STATUS_TEXTS,
+            status_kinds=STATUS_KINDS,
+            sells=self._sell_packs is not None,
+            classes=await self._dashboard.classes(page),
         )
 
     async def _order(self, page: PageRequest) -> Response:
         order = await self._get(page)
         if page.request.headers.get("hx-request") and order.payment.status.is_pending:
             return Response(status_code=204)
-        checkout, is_unavailable = None, False
-        if self._sell_packs is not None:
-            try:
-                order, checkout = await self._sell_packs.refresh(order)
-            except PaymentFailed:
-                is_unavailable = True
+        order, checkout, is_unavailable = await self._refresh(order)
         is_pending = order.payment.status.is_pending
         expects_money = order.payment.is_complete or is_unavailable or page.query("paid") == "1"
         may_pay = is_pending and not page.user.is_suspended
+        is_canceled = page.query("paid") == "0"
         return page.render(
             "order.html",
             order=order,
             classes=await self._dashboard.classes(page),
+            documents=await self._services.documents.of(order),
+            document_titles=DOCUMENT_TITLES,
             status_text=STATUS_TEXTS[order.payment.status],
+            status_kind=STATUS_KINDS.get(order.payment.status, ""),
+            notice=payment_notice(order, checkout, is_unavailable=is_unavailable, is_canceled=is_canceled),
             entries=await self._orders.entries(account_id=page.account_id, order_id=order.id),
             is_waiting=is_pending and expects_money,
-            is_unavailable=is_unavailable,
             pay_url=checkout.url if may_pay and checkout is not None and not expects_money else None,
-            is_canceled=page.query("paid") == "0",
+            expires_at_us=order.created_at_us + CHECKOUT_LIFE_US,
+            may_buy_again=not is_pending and order.payment.paid_cents is None and self._sell_packs is not None,
         )
 
+    async def _refresh(self, order: Order) -> tuple[Order, Checkout | None, bool]:
+        """Return the order and its checkout at the provider, and whether the provider can't be reached."""
+        if self._sell_packs is None:
+            return order, None, False
+        try:
+            return *await self._sell_packs.refresh(order), False
+        except PaymentFailed:
+            return order, None, True
+
     async def _receipt(self, page: PageRequest) -> Response:
-        order = await self._get(page)
-        if order.payment.paid_cents is None:
+        documents = await self._services.documents.of(await self._get(page))
+        if not documents:
             raise NotFound("This order is not paid.")
-        classes = await self._dashboard.classes(page)
-        return page.render("order_receipt.html", order=order, classes=classes, seller=self._seller)
+        return page.redirect(f"/dashboard/orders/{documents[0].order_id}/documents/{documents[0].number}")
+
+    async def _document(self, page: PageRequest) -> Response:
+        order = await self._get(page)
+        number = page.request.path_params["number"]
+        found = [document for document in await self._services.documents.of(order) if document.number == number]
+        if not found:
+            raise NotFound("There is no such document.")
+        return page.render("document.html", document=found[0], title=_title_of(found[0]))
 
     async def _get(self, page: PageRequest) -> Order:
         return await self._orders.get_in_account(account_id=page.account_id, order_id=page.request.path_params["order"])
+
+
+def _title_of(document: Document) -> str:
+    return DOCUMENT_TITLES[document.kind]

@@ -78,6 +78,11 @@ def moment(context: Context, microseconds: int | None) -> Markup:
     return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), f"{at:%Y-%m-%d %H:%M:%S}")
 
 
+def utc_date(microseconds: int) -> str:
+    """Format the UTC date of a time, for documents that must not depend on the reader."""
+    return f"{datetime.fromtimestamp(microseconds / 1_000_000, UTC):%Y-%m-%d}"
+
+
 FILTERS: dict[str, Callable[..., object]] = {
     "tokens": tokens,
     "token_count": token_count,
@@ -85,6 +90,7 @@ FILTERS: dict[str, Callable[..., object]] = {
     "short": short,
     "moment": moment,
     "browser": browser_name,
+    "utc_date": utc_date,
     "dollars": dollars,
     "micro_dollars": micro_dollars,
 }

@@ -19,6 +19,10 @@ _ADDED: tuple[str, ...] = (
     "notice_preference",
     "notice",
     "known_device",
+    "billing_details",
+    "document_series",
+    "document",
+    "purchase_email",
 )
 """The tables that 0104 adds, in the order in which they refer to each other."""
 
@@ -71,3 +75,5 @@ def upgrade(tx: sa.Connection) -> None:
     if engine == "postgresql":
         tx.exec_driver_sql("DROP FUNCTION tok0n_ledger_batch")
         tx.exec_driver_sql(ddl.batch_function())
+    for statement in ddl.document_guards(engine):
+        tx.exec_driver_sql(statement)

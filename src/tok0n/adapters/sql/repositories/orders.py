@@ -3,14 +3,17 @@
 import os
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.ledger_functions import append_entry, lock_open_account, lock_wallets
-from tok0n.adapters.sql.repositories import forms
+from tok0n.adapters.sql.repositories import documents, forms, purchase_emails
 from tok0n.adapters.sql.repositories.statement import entry_of_row
 from tok0n.adapters.sql.schema import debt, ledger_entry, order_dispute, pack_order, redeem_code, redemption, wallet
 from tok0n.adapters.sql.store import SqlStore, execute
 from tok0n.domain import ids
+from tok0n.domain.billing import NO_DETAILS, BillingDetails
+from tok0n.domain.documents import NO_ISSUER, Issuer
 from tok0n.domain.errors import AlreadyExists, AlreadySubmitted, LimitReached, NotFound
 from tok0n.domain.forms import Submission
 from tok0n.domain.history import LedgerEntry
@@ -43,7 +46,15 @@ class SqlOrders:
         self._store = store
 
     async def open(
-        self, *, account_id: str, pack: Pack, currency: str, now_us: int, submission: Submission | None = None
+        self,
+        *,
+        account_id: str,
+        pack: Pack,
+        currency: str,
+        now_us: int,
+        quantity: int = 1,
+        billing: BillingDetails = NO_DETAILS,
+        submission: Submission | None = None,
     ) -> OpenedOrder:
         order_id = ids.order_id(now_us, os.urandom(ids.RANDOM_BYTES))
 
@@ -56,8 +67,11 @@ class SqlOrders:
                     return OpenedOrder(order=_get(tx, str(repeated.result)), is_repetition=True)
             open_orders = _open_orders(tx, account_id)
             for order in open_orders:
-                if order.is_for(pack, currency=currency) and order.created_at_us > now_us - CHECKOUT_LIFE_US:
-                    return OpenedOrder(order=order)
+                is_alive = order.created_at_us > now_us - CHECKOUT_LIFE_US
+                if is_alive and order.is_for(pack, quantity=quantity, currency=currency):
+                    update = sa.update(pack_order).where(pack_order.c.id == order.id)
+                    tx.execute(update.values(billing=_billing_json(billing)))
+                    return OpenedOrder(order=_get(tx, order.id))
             _require_few_started(tx, account_id, now_us=now_us)
             if len(open_orders) >= OPEN_CHECKOUTS_MAX:
                 return OpenedOrder(must_expire=open_orders[0])
@@ -68,8 +82,10 @@ class SqlOrders:
                     pack_id=pack.id,
                     pack_name=pack.name,
                     token_class=pack.token_class,
-                    tokens=pack.tokens,
-                    price_cents=pack.price_usd_cents,
+                    tokens=pack.tokens * quantity,
+                    price_cents=pack.price_usd_cents * quantity,
+                    quantity=quantity,
+                    billing=_billing_json(billing),
                     currency=currency,
                     created_at_us=now_us,
                 )
@@ -109,12 +125,15 @@ class SqlOrders:
         query = sa.select(pack_order).where(pack_order.c.payment_id == payment_id)
         return next(iter(await self._store.read(lambda tx: _find(tx, query))), None)
 
-    async def of(self, account_id: str, *, before: str | None, rows_max: int, with_expired: bool = True) -> list[Order]:
+    async def of(
+        self, account_id: str, *, before: str | None, rows_max: int, expired_at_us: int | None = None
+    ) -> list[Order]:
         orders = pack_order.c
         query = sa.select(pack_order).where(orders.account_id == account_id)
-        if not with_expired:
-            is_expired = sa.and_(sa.func.coalesce(orders.outcome, "") == Outcome.EXPIRED, orders.paid_cents.is_(None))
-            query = query.where(~is_expired)
+        if expired_at_us is not None:
+            is_too_old = sa.and_(orders.is_complete == 0, orders.created_at_us <= expired_at_us - CHECKOUT_LIFE_US)
+            has_expired = sa.or_(sa.func.coalesce(orders.outcome, "") == Outcome.EXPIRED, is_too_old)
+            query = query.where(sa.or_(orders.paid_cents.is_not(None), ~has_expired))
         if before is not None:
             query = query.where(pack_order.c.id < before)
         query = query.order_by(pack_order.c.id.desc()).limit(rows_max)
@@ -127,7 +146,9 @@ class SqlOrders:
         query = query.order_by(entries.id)
         return await self._store.read(lambda tx: [entry_of_row(row) for row in tx.execute(query)])
 
-    async def record(self, order_id: str, facts: Payment, *, payment_id: str | None, now_us: int) -> Order:
+    async def record(
+        self, order_id: str, facts: Payment, *, payment_id: str | None, now_us: int, issuer: Issuer = NO_ISSUER
+    ) -> Order:
         def fn(tx: sa.Connection) -> Order:
             lock_wallets(tx, [_get(tx, order_id).account_id])
             order = _get(tx, order_id)
@@ -135,7 +156,11 @@ class SqlOrders:
             payment = order.payment.merge(facts)
             _store_payment(tx, order, payment, payment_id=payment_id, now_us=now_us)
             _apply(tx, order, payment.tokens_due(order.tokens), now_us=now_us)
-            return _get(tx, order_id)
+            recorded = _get(tx, order_id)
+            documents.issue(tx, recorded, issuer=issuer, now_us=now_us)
+            if order.payment.paid_cents is None and recorded.payment.paid_cents is not None:
+                purchase_emails.schedule(tx, order_id)
+            return recorded
 
         return await self._store.write(fn)
 
@@ -199,6 +224,10 @@ class SqlOrders:
         return await self._store.write(fn)
 
 
+def _billing_json(billing: BillingDetails) -> str:
+    return msgspec.json.encode(billing).decode()
+
+
 def _open_orders(tx: sa.Connection, account_id: str) -> list[Order]:
     """Return the account's open orders, oldest first. The caller has locked the account."""
     orders = pack_order.c
@@ -249,6 +278,8 @@ def _store_payment(tx: sa.Connection, order: Order, payment: Payment, *, payment
     values: dict[str, object] = {
         "is_complete": int(payment.is_complete),
         "paid_cents": payment.paid_cents,
+        "tax_cents": payment.tax_cents,
+        "decline_code": payment.decline_code,
         "refunded_cents": payment.refunded_cents,
         "outcome": payment.outcome,
         "payment_id": order.payment_id or payment_id,
@@ -322,6 +353,8 @@ def _order(row: sa.Row[Any], disputes: list[Dispute]) -> Order:
     payment = Payment(
         is_complete=bool(row.is_complete),
         paid_cents=row.paid_cents,
+        tax_cents=row.tax_cents,
+        decline_code=row.decline_code,
         refunded_cents=row.refunded_cents,
         disputes=tuple(disputes),
         outcome=None if row.outcome is None else Outcome(row.outcome),
@@ -336,6 +369,8 @@ def _order(row: sa.Row[Any], disputes: list[Dispute]) -> Order:
         price_cents=row.price_cents,
         currency=row.currency,
         created_at_us=row.created_at_us,
+        quantity=row.quantity,
+        billing=NO_DETAILS if row.billing is None else msgspec.json.decode(row.billing, type=BillingDetails),
         checkout_id=row.checkout_id,
         payment_id=row.payment_id,
         paid_at_us=row.paid_at_us,

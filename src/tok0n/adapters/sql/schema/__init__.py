@@ -17,6 +17,7 @@ from tok0n.adapters.sql.schema.accounts import (
     wallet,
 )
 from tok0n.adapters.sql.schema.columns import metadata
+from tok0n.adapters.sql.schema.documents import billing_details, document, document_series, purchase_email
 from tok0n.adapters.sql.schema.notices import (
     alert_check,
     balance_alert,
@@ -67,9 +68,12 @@ __all__ = [
     "api_key",
     "attempt",
     "balance_alert",
+    "billing_details",
     "budget_period",
     "debt",
     "dismissed_hint",
+    "document",
+    "document_series",
     "form_submission",
     "key_budget",
     "key_change",
@@ -88,6 +92,7 @@ __all__ = [
     "payment_event",
     "payment_reconciliation",
     "process",
+    "purchase_email",
     "recovery_code",
     "redeem_code",
     "redemption",

@@ -12,7 +12,7 @@ def upgrade() -> None:
     """Create the tables, the triggers that guard them, and PostgreSQL's function."""
     connection = op.get_bind()
     engine = ddl.engine_of(connection)
-    for statement in (*ddl.tables(engine), *ddl.guards(engine)):
+    for statement in (*ddl.tables(engine), *ddl.guards(engine), *ddl.document_guards(engine)):
         connection.exec_driver_sql(statement)
     if engine == "postgresql":
         connection.exec_driver_sql(ddl.batch_function())
