@@ -212,7 +212,7 @@ async def test_an_invited_user_gets_the_time_zone_of_the_browser(site: Running, 
         ("/new-password", "/reset-password", "Request a new link"),
         ("/invitation", "/sign-in", "Sign in"),
         ("/set-up", "/sign-in", "Sign in"),
-        ("/new-address", "/dashboard/settings#email", "Go to settings"),
+        ("/new-address", "/dashboard/settings", "Go to settings"),
     ],
 )
 async def test_a_link_that_no_longer_works_says_so_before_anything_is_typed(

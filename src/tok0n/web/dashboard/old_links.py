@@ -14,7 +14,7 @@ _NEXT = {
     LinkPurpose.INVITE: ("If you already have an account, sign in. Contact support to get a new invitation.", _SIGN_IN),
     LinkPurpose.EMAIL: (
         "It may also be for an address that belongs to another account. Request a new link in your settings.",
-        ("/dashboard/settings#email", "Go to settings"),
+        ("/dashboard/settings", "Go to settings"),
     ),
     LinkPurpose.SET_UP: ("If the account exists, sign in. Otherwise, restart the server to get a new link.", _SIGN_IN),
 }
