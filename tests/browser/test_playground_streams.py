@@ -85,30 +85,33 @@ async def test_a_conversation_is_seen_as_it_arrives_with_a_receipt_for_each_turn
     may_end = asyncio.Event()
 
     async def stream(writer: asyncio.StreamWriter) -> None:
-        writer.write(HEAD + chunked(content="Hel"))
+        writer.write(HEAD + chunked(content="Hello **you**."))
         await may_end.wait()
-        writer.write(chunked(content="lo **you**.") + ending())
+        writer.write(chunked(content="\n\n[x](https://a.example)\n\n- one\n- two\n\n```\n<b>") + ending())
 
     async with tab(browser, site.url, look) as visit:
         await open_playground(visit)
-        whole = ok(ANSWER.replace(b'"Hello."', b'"Hello **you**."'))
+        text = "Hello **you**.\n\n[x](https://a.example)\n\n- one\n- two\n\n```\n<b>"
+        whole = ok(ANSWER.replace(b'"Hello."', msgspec.json.encode(text)))
         for number in (1, 2):
             upstream.behaviour = stream if look.script else whole
             may_end.clear()
             await send(visit, f"Question {number}")
             answer = visit.page.locator("article").nth(number - 1).locator(".answer")
             if look.script:
-                await expect(answer).to_have_text("Hel")
+                await expect(answer).to_have_text("Hello you.")
+                await expect(answer.locator("strong")).to_have_text("you")
                 await expect(visit.page.locator("#user")).to_have_value("")
                 may_end.set()
-            await expect(answer).to_have_text("Hello you.")
-            await expect(answer.locator("strong")).to_have_text("you")
+            await expect(answer.locator("li")).to_have_text(["one", "two"])
+            await expect(answer.locator("pre code")).to_have_text("<b>")
+            await expect(answer.locator("a")).to_have_attribute("href", "https://a.example")
             assert f"Billed {USAGE_TOTAL} " in await bill_of(visit, number - 1)
             await expect(visit.page.locator("#user")).to_have_value("")
             await visit.check()
             assert (await site.account()).balance.posted == 1_000_000 - number * USAGE_TOTAL
         texts = [message["content"] for message in msgspec.json.decode(upstream.bodies[1])["messages"]]
-        assert texts == ["Question 1", "Hello **you**.", "Question 2"]
+        assert texts == ["Question 1", text, "Question 2"]
         await visit.page.get_by_role("button", name="Edit").click()
         await expect(visit.page.locator("#user")).to_have_value("Question 2")
         await expect(visit.page.locator("article")).to_have_count(1)

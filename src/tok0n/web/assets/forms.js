@@ -17,7 +17,7 @@ if (main) {
 
 // Block a second submission while the first is in progress.
 const BUSY_MILLISECONDS = 10_000;
-const isSentByScript = "form[data-busy], form[data-passkey], form[data-playground], form[hx-post]";
+const isSentByScript = "form[data-passkey], form[data-playground], form[hx-post]";
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.method !== "post" || form.matches(isSentByScript) || event.defaultPrevented) return;

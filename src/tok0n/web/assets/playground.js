@@ -133,6 +133,51 @@ const awaitBill = async (article) => {
   }
 };
 
+// While a response arrives, show its blocks: code, headings, lists, and text. The server renders the complete response.
+
+const element = (name, className = "") => Object.assign(document.createElement(name), { className });
+
+const appendText = (parent, text) => {
+  for (const part of text.split(/(`[^`]+`|\*\*[^*]+\*\*)/)) {
+    const [, mark, content] = part.match(/^(`|\*\*)(.+)\1$/) ?? [];
+    if (!mark) parent.append(part);
+    else parent.appendChild(element(mark === "`" ? "code" : "strong")).append(content);
+  }
+};
+
+const showLive = (target, text) => {
+  const blocks = document.createDocumentFragment();
+  let code = null;
+  let list = null;
+  let paragraph = null;
+  for (const line of text.split("\n")) {
+    const [, hashes, title] = line.match(/^(#{1,6}) (.*)/) ?? [];
+    const [, bullet, item] = line.match(/^\s*([-*+]|\d+[.)]) (.*)/) ?? [];
+    if (/^\s*(```|~~~)/.test(line)) {
+      code = code ? null : blocks.appendChild(element("pre", "code")).appendChild(element("code"));
+      list = paragraph = null;
+    } else if (code) {
+      code.append(`${line}\n`);
+    } else if (!line.trim()) {
+      paragraph = null;
+    } else if (hashes) {
+      appendText(blocks.appendChild(element("h3")), title);
+      list = paragraph = null;
+    } else if (bullet) {
+      const name = /\d/.test(bullet) ? "ol" : "ul";
+      if (list?.localName !== name) list = blocks.appendChild(element(name));
+      appendText(list.appendChild(element("li")), item);
+      paragraph = null;
+    } else {
+      if (paragraph) paragraph.append(element("br"));
+      else paragraph = blocks.appendChild(element("p"));
+      appendText(paragraph, line);
+      list = null;
+    }
+  }
+  target.replaceChildren(blocks);
+};
+
 // Send
 
 const send = async (name) => {
@@ -175,6 +220,7 @@ const stream = async (signal) => {
     showProblem(text);
   };
   let assistant = "";
+  let frame = 0;
   let receipt = null;
   try {
     response = await post("/stream", fields, signal);
@@ -192,9 +238,12 @@ const stream = async (signal) => {
       if (event.error) return fail(event.error);
       if (event.text) {
         assistant += event.text;
-        target.append(event.text);
         article.querySelector("[data-waiting]").hidden = true;
-        scrollToEnd();
+        frame ||= requestAnimationFrame(() => {
+          frame = 0;
+          showLive(target, assistant);
+          scrollToEnd();
+        });
       }
       receipt = event.receipt ?? receipt;
     }

@@ -37,20 +37,6 @@ try {
   chooseLanguage(localStorage.getItem("language"));
 } catch {}
 
-// Block a second click while a request is in progress. It would send and bill the request again.
-document.addEventListener("submit", (event) => {
-  const form = event.target.closest("form[data-busy]");
-  if (!form) return;
-  if (form.hasAttribute("aria-busy")) {
-    event.preventDefault();
-    event.stopImmediatePropagation();
-    return;
-  }
-  form.setAttribute("aria-busy", "true");
-  const button = event.submitter;
-  if (button && button.name === "send") button.textContent = form.dataset.busy;
-}, true);
-
 // Passkeys: the browser creates or uses a passkey, and the form submits its response.
 if (window.PublicKeyCredential?.parseRequestOptionsFromJSON) {
   document.querySelectorAll("form[data-passkey]").forEach((form) => {

@@ -1,5 +1,6 @@
 """The documentation for customers: the guide as pages and as Markdown, and its search."""
 
+import asyncio
 from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
@@ -54,9 +55,8 @@ def docs_routes(
 
     async def search(page_request: PageRequest) -> Response:
         query = page_request.query("q")[:QUERY_CHARACTERS_MAX]
-        return page_request.render(
-            "docs_search.html", page=None, guide=guide.pages, query=query, results=search_index.find(query)
-        )
+        results = await asyncio.to_thread(search_index.find, query)  # the first search builds the index
+        return page_request.render("docs_search.html", page=None, guide=guide.pages, query=query, results=results)
 
     return [
         page_route(context, "/docs", docs),
