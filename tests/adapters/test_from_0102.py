@@ -108,6 +108,8 @@ def _migrated(old: Contents) -> Contents:
         "notice_preference",
         "notice",
         "known_device",
+        "rejected_request",
+        "rejected_count",
     ):
         new[table] = []
     del new["usage_hour"]

@@ -13,7 +13,7 @@ import pytest
 
 from support.endpoint_cases import CASES, SERVED, STREAMS, EndpointCase, StreamCase, chunk
 from support.gateways import ServerProcess, funded, prepared
-from support.http import call
+from support.http import call, request
 from support.scripted_upstream import FAULTS, ScriptedUpstream, hang, ok, status
 from support.streaming_client import StreamClient
 from support.streaming_upstream import StreamingUpstream
@@ -38,8 +38,19 @@ async def test_no_content_and_no_secret_is_ever_kept(tmp_path: Path) -> None:
             async with asyncio.timeout(10):
                 while server.log.read_bytes().count(b'"event":"request"') < answered:
                     await asyncio.sleep(0)
+            await until_rejections_are_stored(server.base_url, api_key)
             await server.kill()
     assert_nothing_is_kept(tmp_path, api_key)
+
+
+async def until_rejections_are_stored(base_url: str, api_key: str) -> None:
+    """Wait until rejected requests of every endpoint have rows."""
+    found: set[str] = set()
+    headers = {"authorization": f"Bearer {api_key}"}
+    async with asyncio.timeout(20):
+        while not found >= {case.name for case in CASES}:
+            listed = await request(base_url, "GET", "/v1/requests?status=rejected&limit=100", headers=headers)
+            found = {row["endpoint"] for row in listed.json["data"]}
 
 
 async def test_no_content_of_a_stream_is_ever_kept(tmp_path: Path) -> None:

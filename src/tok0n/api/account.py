@@ -1,4 +1,4 @@
-"""GET /v1/key, /v1/balance and /v1/requests/{id}: read an account with its API key."""
+"""GET /v1/key, /v1/balance, /v1/requests, /v1/requests/{id} and /v1/usage: read an account with its API key."""
 
 from collections.abc import Awaitable, Callable
 
@@ -7,21 +7,37 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tok0n.api.account_bodies import Balance, Budget, ClassBalance, Key, Receipt, ReceiptUsage
+from tok0n.api.account_bodies import (
+    Balance,
+    Budget,
+    ClassBalance,
+    DayUsage,
+    Key,
+    Receipt,
+    ReceiptUsage,
+    RejectedReceipt,
+    RequestList,
+    UsageList,
+)
+from tok0n.api.account_queries import day_of, read_request_query, read_usage_query
 from tok0n.api.endpoint import rate_headers
 from tok0n.api.errors import error_response
 from tok0n.api.routes import error
 from tok0n.domain.accounts import Caller
 from tok0n.domain.client_ip import ClientAddresses
 from tok0n.domain.errors import NotFound, Tok0nError
-from tok0n.domain.history import BudgetUse, RequestRecord
+from tok0n.domain.history import BudgetUse, DayOfUse, RequestRecord, UseBy
 from tok0n.domain.ledger import STANDARD
+from tok0n.domain.rejections import RejectedRequest
 from tok0n.domain.token_classes import TokenClasses
 from tok0n.http.message import Headers
 from tok0n.ports.accounts import History
 from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import Limiter
+from tok0n.services.call import Call
 from tok0n.services.caller_cache import CallerCache
+from tok0n.services.rejections import Rejections
+from tok0n.services.request_history import HistoryEntry, RequestHistory
 
 ReadBody = Callable[[Request, Caller], Awaitable[msgspec.Struct]]
 
@@ -33,13 +49,42 @@ def account_routes(
     token_classes: TokenClasses,
     addresses: ClientAddresses,
     clock: Clock,
+    rejections: Rejections | None,
 ) -> list[Route]:
     """Return the routes. Each one reads only the account of the API key in the request, from an allowed network."""
+    bodies = _Bodies(history, token_classes, clock)
 
-    async def key(_: Request, caller: Caller) -> Key:
-        key = await history.key(caller.account_id, caller.api_key_id)
-        uses = await history.budget_uses(caller.account_id, key.id, now_us=clock.now_us())
-        spent = (await history.key_spent(caller.account_id, api_key_id=key.id)).get(key.id, 0)
+    def route(path: str, read_body: ReadBody) -> Route:
+        async def endpoint(request: Request) -> Response:
+            client_ip = addresses.client(
+                request.client.host if request.client else "", request.headers.getlist("x-forwarded-for")
+            )
+            return await _respond(request, read_body, caller_cache, limiter, rejections, client_ip=client_ip)
+
+        return Route(path, endpoint, methods=["GET"])
+
+    return [
+        route("/v1/key", bodies.key),
+        route("/v1/balance", bodies.balance),
+        route("/v1/requests", bodies.requests),
+        route("/v1/requests/{request_id}", bodies.receipt),
+        route("/v1/usage", bodies.usage),
+    ]
+
+
+class _Bodies:
+    """Reads the body of each response, for the account of a caller."""
+
+    def __init__(self, history: History, token_classes: TokenClasses, clock: Clock) -> None:
+        self._history = history
+        self._request_history = RequestHistory(history)
+        self._token_classes = token_classes
+        self._clock = clock
+
+    async def key(self, _: Request, caller: Caller) -> Key:
+        key = await self._history.key(caller.account_id, caller.api_key_id)
+        uses = await self._history.budget_uses(caller.account_id, key.id, now_us=self._clock.now_us())
+        spent = (await self._history.key_spent(caller.account_id, api_key_id=key.id)).get(key.id, 0)
         expires_at_us = key.limits.expires_at_us
         return Key(
             id=key.id,
@@ -53,8 +98,8 @@ def account_routes(
             budgets=tuple(map(_budget, uses)),
         )
 
-    async def balance(_: Request, caller: Caller) -> Balance:
-        wallets = token_classes.wallets(await history.wallets(caller.account_id))
+    async def balance(self, _: Request, caller: Caller) -> Balance:
+        wallets = self._token_classes.wallets(await self._history.wallets(caller.account_id))
         standard = next(wallet.balance for wallet in wallets if wallet.token_class == STANDARD)
         return Balance(
             posted=standard.posted,
@@ -72,19 +117,27 @@ def account_routes(
             ],
         )
 
-    async def receipt(request: Request, caller: Caller) -> Receipt:
-        return _receipt(await history.request(caller.account_id, request.path_params["request_id"]))
+    async def receipt(self, request: Request, caller: Caller) -> Receipt | RejectedReceipt:
+        return _entry(await self._request_history.find(caller.account_id, request.path_params["request_id"]))
 
-    def route(path: str, read_body: ReadBody) -> Route:
-        async def endpoint(request: Request) -> Response:
-            client_ip = addresses.client(
-                request.client.host if request.client else "", request.headers.getlist("x-forwarded-for")
-            )
-            return await _respond(request, read_body, caller_cache, limiter, client_ip=client_ip)
+    async def requests(self, request: Request, caller: Caller) -> RequestList:
+        query = read_request_query(request.query_params)
+        entries = await self._request_history.newest(
+            caller.account_id, query.filters, before=query.after, rows_max=query.limit + 1
+        )
+        page = entries[: query.limit]
+        return RequestList(
+            data=[_entry(entry) for entry in page],
+            has_more=len(entries) > len(page),
+            last_id=page[-1].id if page else None,
+        )
 
-        return Route(path, endpoint, methods=["GET"])
-
-    return [route("/v1/key", key), route("/v1/balance", balance), route("/v1/requests/{request_id}", receipt)]
+    async def usage(self, request: Request, caller: Caller) -> UsageList:
+        query = read_usage_query(request.query_params, now_us=self._clock.now_us())
+        days = await self._history.daily_use(
+            caller.account_id, by=query.by, first_day=query.first_day, until_day=query.until_day
+        )
+        return UsageList(data=[_day_usage(day, query.by) for day in days])
 
 
 def _budget(use: BudgetUse) -> Budget:
@@ -96,6 +149,36 @@ def _budget(use: BudgetUse) -> Budget:
         spent=use.spent,
         pending=use.pending,
         resets_at=None if resets_at_us is None else resets_at_us // 1_000_000,
+    )
+
+
+def _entry(entry: HistoryEntry) -> Receipt | RejectedReceipt:
+    return _receipt(entry) if isinstance(entry, RequestRecord) else _rejected_receipt(entry)
+
+
+def _rejected_receipt(rejected: RejectedRequest) -> RejectedReceipt:
+    return RejectedReceipt(
+        id=rejected.id,
+        api_key_id=rejected.api_key_id,
+        model=rejected.model,
+        http_status=rejected.http_status,
+        code=rejected.code,
+        param=rejected.param,
+        message=rejected.message,
+        endpoint=rejected.endpoint,
+        created_at=rejected.created_at_us / 1_000_000,
+    )
+
+
+def _day_usage(use: DayOfUse, by: UseBy | None) -> DayUsage:
+    return DayUsage(
+        day=day_of(use.day),
+        model=use.series if by is UseBy.MODEL else None,
+        api_key_id=use.series if by is UseBy.KEY else None,
+        requests=use.totals.requests,
+        prompt_tokens=use.totals.prompt_tokens,
+        completion_tokens=use.totals.completion_tokens,
+        charged=use.totals.charged,
     )
 
 
@@ -132,17 +215,28 @@ def _receipt(record: RequestRecord) -> Receipt:
 
 
 async def _respond(
-    request: Request, read_body: ReadBody, caller_cache: CallerCache, limiter: Limiter, *, client_ip: str
+    request: Request,
+    read_body: ReadBody,
+    caller_cache: CallerCache,
+    limiter: Limiter,
+    rejections: Rejections | None,
+    *,
+    client_ip: str,
 ) -> Response:
+    call: Call = request.state.call
     authorization = request.headers.get("authorization")
     try:
-        caller = await caller_cache.authenticate_now(None if authorization is None else authorization.encode("latin-1"))
+        caller = call.caller = await caller_cache.authenticate_now(
+            None if authorization is None else authorization.encode("latin-1")
+        )
         caller.check_network(client_ip)
         body = await read_body(request, caller)
     except NotFound as missing:
         return error("not_found", missing.message)
     except Tok0nError as failure:
         rendered = error_response(failure)
+        if rejections is not None:
+            rejections.add(call, failure, status=rendered.status)
         assert isinstance(rendered.body, bytes)
         return Response(rendered.body, rendered.status, _decoded(rendered.headers))
     response = Response(msgspec.json.encode(body), media_type="application/json")

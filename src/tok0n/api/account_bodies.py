@@ -1,4 +1,4 @@
-"""The bodies of GET /v1/key, /v1/balance and /v1/requests/{id}. The OpenAPI document includes their schemas."""
+"""The bodies of GET /v1/key, /v1/balance, /v1/requests and /v1/usage. The OpenAPI document includes their schemas."""
 
 from typing import Annotated, Any
 
@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from tok0n.domain.budgets import ResetPeriod
 from tok0n.domain.ledger import RequestStatus
+from tok0n.domain.rejections import REJECTED
 from tok0n.domain.usage import TOKENS_MAX
 
 Status = Annotated[str, Meta(extra_json_schema={"enum": [status.lower() for status in RequestStatus]})]
@@ -112,7 +113,56 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     resolved_at: float | None
 
 
+class RejectedReceipt(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="object", tag="request"
+):
+    """A request that ended with an error before it reserved tokens."""
+
+    id: str
+    api_key_id: str
+    model: Annotated[str | None, Meta(description="The model, or null if the request named none that exists here.")]
+    status: Annotated[str, Meta(extra_json_schema={"enum": [REJECTED]})] = REJECTED
+    billed: Annotated[bool, Meta(extra_json_schema={"enum": [False]})] = False
+    http_status: Annotated[int, Meta(ge=400, le=599)]
+    code: Annotated[str, Meta(description="The error code.")]
+    param: Annotated[str | None, Meta(description="The field that the error is about.")]
+    message: Annotated[str, Meta(description="The error's message, without names that the client chose.")]
+    endpoint: str
+    created_at: Annotated[float, Meta(description="Seconds since the Unix epoch.")]
+
+
+_RECEIPTS = [{"$ref": f"#/components/schemas/{body.__name__}"} for body in (Receipt, RejectedReceipt)]
+
+
+class RequestList(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="object", tag="list"
+):
+    """Requests of the account, newest first."""
+
+    data: Annotated[list[Any], Meta(extra_json_schema={"items": {"anyOf": _RECEIPTS}})]
+    has_more: bool
+    last_id: Annotated[str | None, Meta(description="Send it as `after` to get the next page. Null without requests.")]
+
+
+class DayUsage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="object", tag="usage"):
+    """The billed requests of one UTC day, of a model or key if `group_by` names one."""
+
+    day: Annotated[str, Meta(description="The UTC day, for example 2026-11-29.")]
+    model: str | None
+    api_key_id: str | None
+    requests: Tokens
+    prompt_tokens: Tokens
+    completion_tokens: Tokens
+    charged: Tokens
+
+
+class UsageList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="object", tag="list"):
+    """The usage of the account by UTC day, oldest first. Days without usage are left out."""
+
+    data: list[DayUsage]
+
+
 def account_schemas() -> dict[str, Any]:
     """Return the JSON schemas of the bodies, by name."""
-    bodies = (Key, Balance, Receipt)
+    bodies = (Key, Balance, Receipt, RejectedReceipt, RequestList, UsageList)
     return msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")[1]

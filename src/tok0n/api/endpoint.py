@@ -1,6 +1,7 @@
 """One metered endpoint over HTTP: a request becomes a call of the pipeline, its result a response and a log line."""
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Awaitable, Callable
 
@@ -10,7 +11,7 @@ from tok0n.domain.accounts import Caller
 from tok0n.domain.answers import Answer
 from tok0n.domain.api_key import authorization_of
 from tok0n.domain.endpoints.endpoint import Endpoint
-from tok0n.domain.errors import InvalidRequest, Overloaded, Tok0nError
+from tok0n.domain.errors import InvalidApiKey, InvalidRequest, Overloaded, Tok0nError
 from tok0n.domain.json_text import JsonText
 from tok0n.http.message import Headers, Response
 from tok0n.http.request import UNCOUNTED_BODY_BYTES, Request, RequestAborted
@@ -19,6 +20,7 @@ from tok0n.ports.clock import Clock
 from tok0n.ports.limiter import RateState
 from tok0n.services.call import Call, known_error
 from tok0n.services.pipeline import Pipeline
+from tok0n.services.rejections import Rejections
 from tok0n.services.relay import StreamedAnswer
 from tok0n.services.request_log import RequestLog
 
@@ -44,6 +46,7 @@ class EndpointHandler:
         pipeline: Pipeline,
         clock: Clock,
         request_log: RequestLog,
+        rejections: Rejections | None = None,
         *,
         body_bytes_max: int,
         cors: Cors,
@@ -53,6 +56,7 @@ class EndpointHandler:
         self._pipeline = pipeline
         self._clock = clock
         self._request_log = request_log
+        self._rejections = rejections
         self._body_bytes_max = body_bytes_max
         self._cors = cors
         self._client_ip = client_ip
@@ -63,8 +67,7 @@ class EndpointHandler:
         """Respond to one request. Raises `RequestAborted`."""
         call = self._pipeline.new_call(self._endpoint.name, client_request_id=client_request_id(request.named))
         if request.is_overloaded or not self._pipeline.has_room():
-            self._request_log.count_rejected()
-            return self._error_response(Overloaded(queue="reservations"), call, request)
+            return self._reject_overload(call, request)
         call.sender, call.client_ip_of = request, self._client_ip
         try:
             answer = await self._serve(call, request)
@@ -81,8 +84,19 @@ class EndpointHandler:
             return Response(200, self._headers(call, request), answer.body, _receipt(call, seconds))
         await self._pipeline.find_rate(call)
         response = self._error_response(error, call, request)
+        if self._rejections is not None:
+            self._rejections.add(call, error, status=response.status)
         self._log(call, status=response.status, error=error)
         return response
+
+    def _reject_overload(self, call: Call, request: Request) -> Response:
+        error = Overloaded(queue="reservations")
+        self._request_log.count_rejected()
+        if self._rejections is not None:
+            with contextlib.suppress(InvalidApiKey):
+                self._pipeline.cached_caller(call, self._authorization(request))
+            self._rejections.add(call, error, status=503)
+        return self._error_response(error, call, request)
 
     def _error_response(self, error: Tok0nError, call: Call, request: Request) -> Response:
         response = error_response(error, self._endpoint.render_error, request_id=call.request_id)

@@ -10,11 +10,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n import __version__
+from tok0n.api.account_queries import LIMIT_DEFAULT, LIMIT_MAX, REQUEST_STATUSES
 from tok0n.api.errors import RETRY_AFTER_SECONDS_MAX, STATUSES
 from tok0n.api.openapi_schemas import schemas
 from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.endpoints.fields import COUNT
+from tok0n.domain.history import UseBy
 
 _RATE = ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests")
 _OF_A_WHOLE_ANSWER = ("x-tok0n-charged", "x-tok0n-available", "openai-processing-ms")
@@ -88,6 +90,10 @@ _ERRORS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """The cause of each error code, and the headers that the response can have."""
 
+_TIME = {
+    "type": "string",
+    "description": "A time in ISO 8601, in UTC unless it has an offset, or in seconds since the Unix epoch.",
+}
 _HEAD_CODES = ("request_timeout", "headers_too_large", "http_version_not_supported")
 _METERED_CODES = tuple(code for code in _ERRORS if code not in {"model_not_found", "not_found"})
 
@@ -131,7 +137,9 @@ def document(
                 "get": _of_account("getKey", "Get the API key of the request, its limits and its spent tokens", "Key")
             },
             "/v1/balance": {"get": _of_account("getBalance", "Get the balance of the account", "Balance")},
+            "/v1/requests": {"get": _list_requests()},
             "/v1/requests/{request_id}": {"get": _get_request()},
+            "/v1/usage": {"get": _list_usage()},
         },
         "components": {
             "securitySchemes": {"api_key": {"type": "http", "scheme": "bearer"}},
@@ -228,7 +236,38 @@ def _of_account(operation_id: str, summary: str, schema: str, *more_codes: str) 
 def _get_request() -> dict[str, Any]:
     name = {"name": "request_id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
     receipt = _of_account("getRequest", "Get the receipt of a request of the account", "Receipt", "not_found")
+    either = [{"$ref": f"#/components/schemas/{schema}"} for schema in ("Receipt", "RejectedReceipt")]
+    receipt["responses"]["200"]["content"] = {"application/json": {"schema": {"anyOf": either}}}
     return receipt | {"parameters": [name]}
+
+
+def _list_requests() -> dict[str, Any]:
+    listing = _of_account("listRequests", "List the requests of the account", "RequestList", "invalid_request")
+    limit = {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT}
+    schemas: dict[str, dict[str, Any]] = {
+        "status": {"enum": list(REQUEST_STATUSES)},
+        "model": {"type": "string"},
+        "since": _TIME,
+        "until": _TIME,
+        "limit": limit,
+        "after": {"type": "string", "description": "The `last_id` of the page before."},
+    }
+    return listing | {"parameters": _query(schemas)}
+
+
+def _list_usage() -> dict[str, Any]:
+    listing = _of_account("listUsage", "List the usage of the account by UTC day", "UsageList", "invalid_request")
+    schemas: dict[str, dict[str, Any]] = {
+        "bucket": {"enum": ["day"], "default": "day"},
+        "group_by": {"enum": [str(by) for by in UseBy]},
+        "since": _TIME,
+        "until": _TIME,
+    }
+    return listing | {"parameters": _query(schemas)}
+
+
+def _query(schemas: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"name": name, "in": "query", "schema": schema} for name, schema in schemas.items()]
 
 
 def _errors(*codes: str) -> dict[str, Any]:

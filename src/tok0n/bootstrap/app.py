@@ -92,7 +92,9 @@ class App:
         call = self._pipeline.new_call(name, client_request_id=client_request_id(request.named))
         response = self._cors.preflight(request, self._methods(request.path)) if in_api else None
         if response is None:
-            response = await run_asgi(self._starlette, request, log_fields={"request": call.request_id})
+            response = await run_asgi(
+                self._starlette, request, state={"call": call}, log_fields={"request": call.request_id}
+            )
             if in_api:
                 response.headers.extend(self._cors.headers(request.named.get(b"origin")))
         response.headers.extend(id_headers(call.request_id, call.client_request_id))
@@ -140,6 +142,7 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
             services.token_classes,
             context.client_addresses,
             clock,
+            services.rejections,
         ),
         openapi_route(context.prefix, endpoints, is_streaming=server.streaming),
         *operation_routes(store.database, services.limiter, is_draining=is_draining, lease=store.lease),
@@ -160,6 +163,7 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
                 services.pipeline,
                 clock,
                 request_log,
+                services.rejections,
                 body_bytes_max=server.max_body_bytes,
                 cors=cors,
                 client_ip=client_ip_of(context.client_addresses),

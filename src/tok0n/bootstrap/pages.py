@@ -159,6 +159,7 @@ def _dashboard_routes(services: Services, context: PageContext, dashboard: Dashb
         caller_cache=services.caller_cache,
         forms=services.store.forms,
         request_log=services.request_log,
+        rejections=services.rejections,
         requests_in_progress=services.requests_in_progress,
         clock=services.clock,
         status_of=status_of,

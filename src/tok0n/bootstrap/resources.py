@@ -29,6 +29,7 @@ from tok0n.adapters.sql.repositories.notices import SqlNoticeOutbox, SqlPreferen
 from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.adapters.sql.repositories.passkeys import SqlPasskeys
 from tok0n.adapters.sql.repositories.purchase_emails import SqlPurchaseEmails
+from tok0n.adapters.sql.repositories.rejections import SqlRejectedRequests
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.statement import SqlStatements
 from tok0n.adapters.sql.repositories.usable_codes import SqlUsableCodes
@@ -56,6 +57,7 @@ from tok0n.ports.lots import Lots
 from tok0n.ports.mail import BalanceAlerts, BudgetNotices, Mailer, NoticeOutbox, Preferences, PurchaseEmails
 from tok0n.ports.orders import Orders, UsableCodes
 from tok0n.ports.payments import Inbox, Payments
+from tok0n.ports.rejections import RejectedRequests
 from tok0n.ports.upstream import Upstream
 from tok0n.ports.users import Authenticator, Passkeys, Sessions, Users
 from tok0n.settings import Secret, Settings
@@ -75,6 +77,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     history: History
     statements: Statements
     daily_use: DailyUse
+    rejected_requests: RejectedRequests
     users: Users
     sessions: Sessions
     balance_alerts: BalanceAlerts
@@ -119,6 +122,7 @@ def _store(database: SqlStore, ledger: Ledger, callers: Callers, *, lease: Lease
         history=SqlHistory(database),
         statements=SqlStatements(database),
         daily_use=SqlDailyUse(database),
+        rejected_requests=SqlRejectedRequests(database),
         users=SqlUsers(database),
         sessions=SqlSessions(database),
         balance_alerts=SqlBalanceAlerts(database),

@@ -41,6 +41,7 @@ from tok0n.services.payments import SellPacks
 from tok0n.services.pipeline import Pipeline
 from tok0n.services.profile import Profile
 from tok0n.services.purchase_alerts import PurchaseAlerts
+from tok0n.services.rejections import Rejections
 from tok0n.services.request_log import RequestLog
 from tok0n.services.request_reader import RequestReader
 from tok0n.services.requests_in_progress import RequestsInProgress
@@ -59,7 +60,10 @@ LIMITER_WAIT_SECONDS = 10.0
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
-    """The services and adapters of a serving process. `sell_packs` is None without payments."""
+    """The services and adapters of a serving process. `sell_packs` is None without payments.
+
+    `rejections` is None if the settings keep no rejected requests.
+    """
 
     settings: Settings
     store: Store
@@ -76,6 +80,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     streams: Streams
     requests_in_progress: RequestsInProgress
     request_log: RequestLog
+    rejections: Rejections | None
     sign_in: SignIn
     profile: Profile
     notice_preferences: NoticePreferences
@@ -133,6 +138,7 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
                 streams=streams,
                 requests_in_progress=RequestsInProgress(),
                 request_log=RequestLog(logs.configure(level=settings.logs.level, style=settings.logs.format)),
+                rejections=_make_rejections(settings, store, clock),
                 sign_in=_make_sign_in(settings, store, clock, passwords=passwords, mailer=mailer),
                 profile=_make_profile(settings, store, clock, passwords=passwords, mailer=mailer),
                 notice_preferences=preferences,
@@ -163,6 +169,13 @@ def _token_sources(settings: Settings, store: Store, clock: Clock) -> TokenSourc
         url_of=url_maker(settings),
         support=settings.site.support_email or "support",
     )
+
+
+def _make_rejections(settings: Settings, store: Store, clock: Clock) -> Rejections | None:
+    days = settings.accounts.rejected_requests_days
+    if days == 0:
+        return None
+    return Rejections(store.rejected_requests, clock, days=days, words=frozenset(settings.token_classes))
 
 
 def _stream_limits(settings: Settings) -> StreamLimits:

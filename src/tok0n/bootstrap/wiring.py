@@ -15,6 +15,8 @@ from tok0n.domain.errors import Tok0nError
 from tok0n.ports.clock import Clock
 from tok0n.ports.database import Lease
 from tok0n.services.housekeeping import SWEEP_SECONDS, Housekeeping, PeriodicTask
+from tok0n.services.rejections import DELETE_SECONDS as DELETE_REJECTIONS_SECONDS
+from tok0n.services.rejections import WRITE_SECONDS as WRITE_REJECTIONS_SECONDS
 from tok0n.services.streams import CHECK_SECONDS as CHECK_STREAMS_SECONDS
 from tok0n.settings import Settings
 
@@ -104,6 +106,11 @@ def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeepi
     ]
     if store.lease is not None:
         tasks += _lease_tasks(store.lease, clock)
+    if services.rejections is not None:
+        tasks += [
+            (services.rejections.write, WRITE_REJECTIONS_SECONDS),
+            (services.rejections.delete_old, DELETE_REJECTIONS_SECONDS),
+        ]
     if services.sell_packs is not None:
         tasks += [(services.sell_packs.handle_all, HANDLE_SECONDS), (services.sell_packs.reconcile, RECONCILE_SECONDS)]
     return Housekeeping(
@@ -141,6 +148,8 @@ async def _end(services: Services, housekeeping: Housekeeping) -> None:
             await services.requests_in_progress.idle()
     await services.reservations.retry_releases()
     await services.request_log.aclose()
+    if services.rejections is not None:
+        await services.rejections.write()
     await services.sign_in.idle()
     await services.caller_cache.aclose()
     with contextlib.suppress(Tok0nError):

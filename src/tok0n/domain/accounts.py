@@ -175,4 +175,6 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     def check_model(self, model: str) -> None:
         """Raise `KeyNotAllowed` unless the key may use a model."""
         if self.models is not None and model not in self.models:
-            raise KeyNotAllowed(f"This API key may not use the model {model}.", param="model")
+            error = KeyNotAllowed(f"This API key may not use the model {model}.", param="model")
+            error.model = model
+            raise error

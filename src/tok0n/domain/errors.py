@@ -44,11 +44,15 @@ INTERNAL_ERROR = "The gateway couldn't complete this request because of an inter
 class Tok0nError(Exception):
     """The base of all errors. `message` is safe to show to the customer.
 
-    `code` identifies the error in responses, logs and request rows. `detail` is for the operator's log only.
+    `code` identifies the error in responses, logs and request rows. `detail` is for the operator's log only. `model` is
+    the id of the declared model that the request was for, if it is known. `key` is the account and the API key that
+    were rejected, as ids, if they are known.
     """
 
     code = "api_error"
     detail = ""
+    model: str | None = None
+    key: tuple[str, str] | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -79,9 +83,13 @@ class RejectedByUpstream(InvalidRequest):
 
 
 class InvalidApiKey(Tok0nError):
-    """The key is missing, malformed, unknown, disabled, expired or revoked, or its account is closed."""
+    """The key is missing, malformed, unknown, disabled, expired or revoked, or its account is closed.
+
+    `secret_digest` is the digest of a well-formed key that no caller has.
+    """
 
     code = "invalid_api_key"
+    secret_digest: bytes | None = None
 
 
 class AccountSuspended(Tok0nError):

@@ -60,7 +60,8 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
 class RequestFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Selects requests from `since_us` (inclusive) to `until_us` (exclusive). None doesn't restrict the selection.
 
-    Times are truncated to milliseconds, the precision of request ids.
+    Times are truncated to milliseconds, the precision of request ids. `is_rejected` selects only rejected requests, or
+    none of them. `code` is an error code, so it selects only requests that were not billed.
     """
 
     since_us: int | None = None
@@ -68,6 +69,23 @@ class RequestFilter(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     api_key_id: str | None = None
     status: RequestStatus | None = None
+    is_rejected: bool | None = None
+    code: str | None = None
+
+    @property
+    def has_rejected(self) -> bool:
+        """Whether rejected requests can match."""
+        return self.is_rejected is not False and self.status is None
+
+    @property
+    def has_reserved(self) -> bool:
+        """Whether requests that reserved tokens can match."""
+        return self.is_rejected is not True
+
+    @property
+    def has_billed(self) -> bool:
+        """Whether billed requests can match."""
+        return self.has_reserved and self.code is None and self.status in {None, RequestStatus.SETTLED}
 
 
 class UseFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +115,14 @@ class BucketOfUse(msgspec.Struct, frozen=True, kw_only=True):
     quarter: int
     series: str
     charged: int
+
+
+class DayOfUse(msgspec.Struct, frozen=True, kw_only=True):
+    """The charged requests of one UTC day, of all or of one model or key (`series`). `day` counts from the epoch."""
+
+    day: int
+    series: str | None
+    totals: UseTotals
 
 
 class UseBy(StrEnum):

@@ -36,21 +36,30 @@ class AsgiBridge:
         return await run_asgi(self._app, request)
 
 
-async def run_asgi(app: AsgiApp, request: Request, *, log_fields: dict[str, str] | None = None) -> Response:
+async def run_asgi(
+    app: AsgiApp,
+    request: Request,
+    *,
+    state: dict[str, Any] | None = None,
+    log_fields: dict[str, str] | None = None,
+) -> Response:
     """Run `app` for one request, and return its response as soon as the first piece of its body has arrived.
+
+    `state` is the state in the scope, for values of the caller.
 
     If `app` fails after a complete response, as Starlette does after its error page, the log line has `log_fields`.
 
     Raises `RequestAborted` if the application ends without a response because the client left, and what `app` raises.
     """
-    return await _AsgiCycle(app, request).response(log_fields or {})
+    return await _AsgiCycle(app, request, state or {}).response(log_fields or {})
 
 
 class _AsgiCycle:
     """One run of an application. It has a task of its own, because it may continue after `response` has returned."""
 
-    def __init__(self, app: AsgiApp, request: Request) -> None:
+    def __init__(self, app: AsgiApp, request: Request, state: dict[str, Any]) -> None:
         self._app = app
+        self._state = state
         self._request = request
         self._status = 0
         self._headers: Headers = []
@@ -61,7 +70,7 @@ class _AsgiCycle:
 
     async def response(self, log_fields: dict[str, str]) -> Response:
         """Start the application, and wait for the first piece of its response or for its end."""
-        task = asyncio.ensure_future(self._app(_scope(self._request), self._receive, self._send))
+        task = asyncio.ensure_future(self._app(_scope(self._request, self._state), self._receive, self._send))
         first: set[asyncio.Future[Any]] = {task, self._response}
         try:
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
@@ -183,7 +192,7 @@ def _log_failure(task: "asyncio.Future[None]", fields: dict[str, str]) -> None:
         log.error("unexpected_error", exc_info=task.exception(), **fields)
 
 
-def _scope(request: Request) -> Scope:
+def _scope(request: Request, state: dict[str, Any]) -> Scope:
     head = request.head
     return {
         "type": "http",
@@ -194,7 +203,7 @@ def _scope(request: Request) -> Scope:
         "scheme": "http",
         "root_path": "",
         "headers": list(head.headers),
-        "state": {},
+        "state": state,
         "method": head.method.decode("ascii"),
         "path": request.path,
         "raw_path": request.raw_path,

@@ -8,6 +8,7 @@ from tok0n.domain.forms import Submission
 from tok0n.domain.history import (
     BucketOfUse,
     BudgetUse,
+    DayOfUse,
     LedgerEntry,
     RequestFilter,
     RequestRecord,
@@ -17,6 +18,7 @@ from tok0n.domain.history import (
 )
 from tok0n.domain.key_edits import OPERATOR, Activity, KeyEdit
 from tok0n.domain.ledger import STANDARD, Balance
+from tok0n.domain.rejections import RejectedRequest
 
 _NO_LIMITS = KeyLimits()
 
@@ -145,6 +147,23 @@ class History(Protocol):
         self, account_id: str, filters: RequestFilter, *, before: str | None, rows_max: int
     ) -> list[RequestRecord]:
         """Return at most `rows_max` requests with ids below `before`, newest first."""
+
+    async def request_totals(self, account_id: str, filters: RequestFilter) -> UseTotals:
+        """Return the totals of the billed requests that match: exactly those that `requests` returns."""
+
+    async def rejected_request(self, account_id: str, request_id: str) -> RejectedRequest:
+        """Return a rejected request of the account. Raises `NotFound`."""
+
+    async def rejected_requests(
+        self, account_id: str, filters: RequestFilter, *, before: str | None, rows_max: int
+    ) -> list[RejectedRequest]:
+        """Return at most `rows_max` rejected requests with ids below `before`, newest first."""
+
+    async def only_counted(self, account_id: str, filters: RequestFilter) -> int:
+        """Return how many rejected requests of the hours of a period were counted but not stored."""
+
+    async def daily_use(self, account_id: str, *, by: UseBy | None, first_day: int, until_day: int) -> list[DayOfUse]:
+        """Return the use of each UTC day, oldest first, by model or key. Days count from the Unix epoch."""
 
     async def buckets(
         self, account_id: str, filters: UseFilter, *, by: UseBy, starts: Sequence[int]

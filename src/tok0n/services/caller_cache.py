@@ -14,7 +14,7 @@ import msgspec
 
 from tok0n.domain import api_key
 from tok0n.domain.accounts import Caller
-from tok0n.domain.errors import AccountSuspended, InvalidApiKey
+from tok0n.domain.errors import AccountSuspended, InvalidApiKey, Tok0nError
 from tok0n.ports.callers import Callers
 from tok0n.ports.clock import Clock
 
@@ -141,7 +141,9 @@ class CallerCache:
     async def _find(self, digest: bytes) -> Caller:
         caller = await asyncio.shield(self._look_up(digest))
         if caller is None:
-            raise InvalidApiKey("This API key is not known here, or it was revoked.")
+            error = InvalidApiKey("This API key is not known here, or it was revoked.")
+            error.secret_digest = digest
+            raise error
         require_usable(caller)
         if digest not in self._entries:
             self._used[caller.api_key_id] = self._clock.monotonic()
@@ -199,11 +201,16 @@ class CallerCache:
 
 
 def require_usable(caller: Caller) -> None:
-    """Raise `AccountSuspended`, or `InvalidApiKey` if the key is disabled."""
+    """Raise `AccountSuspended`, or `InvalidApiKey` if the key is disabled. The error names the key."""
+    error: Tok0nError
     if caller.is_suspended:
-        raise AccountSuspended
-    if caller.is_disabled:
-        raise InvalidApiKey("This API key is disabled. Its owner can enable it again.")
+        error = AccountSuspended()
+    elif caller.is_disabled:
+        error = InvalidApiKey("This API key is disabled. Its owner can enable it again.")
+    else:
+        return
+    error.key = (caller.account_id, caller.api_key_id)
+    raise error
 
 
 def _consume_error(lookup: asyncio.Task[Caller | None]) -> None:

@@ -68,6 +68,10 @@ class Catalogue:
         """Return the model with this id, or None if it is not listed."""
         return self._listed.get(model_id)
 
+    def is_declared(self, model_id: str) -> bool:
+        """Whether the settings have this model, listed or not."""
+        return model_id in self._declared
+
     def listed(self) -> list[ListedModel]:
         """Return the models that customers can call now, in the order of the settings."""
         return [self._to_listed(model) for model in self._listed.values()]

@@ -25,6 +25,7 @@ from tok0n.services.attempts import AttemptLimiter
 from tok0n.services.call import Call, known_error
 from tok0n.services.caller_cache import CallerCache
 from tok0n.services.pipeline import Pipeline
+from tok0n.services.rejections import Rejections
 from tok0n.services.relay import StreamedAnswer
 from tok0n.services.request_log import RequestLog
 from tok0n.services.requests_in_progress import RequestsInProgress
@@ -64,6 +65,7 @@ class Playground:
         requests_in_progress: RequestsInProgress,
         clock: Clock,
         status_of: Callable[[Tok0nError], int],
+        rejections: Rejections | None = None,
     ) -> None:
         self._api_keys = api_keys
         self._pipeline = pipeline
@@ -73,6 +75,7 @@ class Playground:
         self._requests_in_progress = requests_in_progress
         self._clock = clock
         self._status_of = status_of
+        self._rejections = rejections
         self._running: dict[Submission, asyncio.Future[PlaygroundResult]] = {}
         self._reads = AttemptLimiter(clock, attempts_max=READS_MAX, seconds=READS_SECONDS)
 
@@ -172,6 +175,9 @@ class Playground:
             return PlaygroundResult(status=200, call=call, stream=answer)
         status = 200 if error is None else self._status_of(error)
         self._log(call, status=status, error=error)
+        if error is not None and self._rejections is not None:
+            error.key = (key.account_id, key.id)
+            self._rejections.add(call, error, status=status, endpoint=endpoint.name)
         return PlaygroundResult(
             status=status, call=call, answer=None if answer is None else decode(answer.body), error=error
         )

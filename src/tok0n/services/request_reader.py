@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 
+import msgspec
+
 from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint
+from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.json_text import JsonText
 from tok0n.domain.metered_request import MeteredRequest
 from tok0n.services.catalogue import Catalogue
@@ -19,6 +22,15 @@ DECODING_WAITING_MAX = 32
 
 BOUNDING_WAITING_MAX = 16
 """The most admitted requests that can wait for their exact bound, which one thread computes."""
+
+
+class _Model(msgspec.Struct):
+    """The only member that is decoded of the body of an invalid request."""
+
+    model: str
+
+
+_decode_model = msgspec.json.Decoder(_Model).decode
 
 
 class RequestReader:
@@ -40,10 +52,22 @@ class RequestReader:
     def read_now(
         self, endpoint: Endpoint, body: JsonText, headers: Mapping[bytes, bytes] = NO_HEADERS
     ) -> MeteredRequest:
-        """Read a request in the current thread. Raises `InvalidRequest`."""
-        return endpoint.read_request(
-            body, find_model=self._catalogue.find, is_streaming=self._is_streaming, headers=headers
-        )
+        """Read a request in the current thread. Raises `InvalidRequest`, with the declared model that was asked for."""
+        try:
+            return endpoint.read_request(
+                body, find_model=self._catalogue.find, is_streaming=self._is_streaming, headers=headers
+            )
+        except InvalidRequest as error:
+            error.model = self._declared_model(body)
+            raise
+
+    def _declared_model(self, body: JsonText) -> str | None:
+        """Return the model in the body of an invalid request, or None if the operator doesn't declare it."""
+        try:
+            model = _decode_model(body).model
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        return model if self._catalogue.is_declared(model) else None
 
     async def read(
         self, endpoint: Endpoint, body: JsonText, headers: Mapping[bytes, bytes] = NO_HEADERS

@@ -180,6 +180,7 @@ class AccountsSettings(msgspec.Struct, frozen=True, kw_only=True):
     registration: Literal["open", "invite", "closed"] = "open"
     welcome_tokens: Annotated[int, Meta(ge=0, le=TOKENS_MAX)] = 0
     welcome_grants_per_day: Annotated[int, Meta(ge=1, le=1_000_000)] = 100
+    rejected_requests_days: Annotated[int, Meta(ge=0, le=90)] = 7
 
 
 class Mail(msgspec.Struct, frozen=True, kw_only=True):

@@ -253,6 +253,39 @@ CREATE TABLE usage_rollup (
     account_id {text} NOT NULL
 ) {clustered};
 
+CREATE TABLE rejected_request (
+    id {text} NOT NULL PRIMARY KEY,
+    account_id {text} NOT NULL REFERENCES account (id),
+    api_key_id {text} NOT NULL REFERENCES api_key (id),
+    endpoint TEXT NOT NULL,
+    model TEXT,
+    http_status INTEGER NOT NULL CHECK (http_status BETWEEN 400 AND 599),
+    code TEXT NOT NULL,
+    param TEXT,
+    template TEXT NOT NULL,
+    arguments TEXT NOT NULL,
+    created_at_us {big} NOT NULL
+) {clustered};
+
+CREATE INDEX rejected_request_account ON rejected_request (account_id, id);
+
+CREATE INDEX rejected_request_key ON rejected_request (api_key_id, id);
+
+CREATE INDEX rejected_request_model ON rejected_request (account_id, model, id);
+
+CREATE TABLE rejected_count (
+    account_id {text} NOT NULL REFERENCES account (id),
+    hour {big} NOT NULL,
+    api_key_id {text} NOT NULL REFERENCES api_key (id),
+    model TEXT NOT NULL,
+    code TEXT NOT NULL,
+    requests {big} NOT NULL CHECK (requests > 0),
+    stored {big} NOT NULL CHECK (stored BETWEEN 0 AND requests),
+    PRIMARY KEY (account_id, hour, api_key_id, model, code)
+) {clustered};
+
+CREATE INDEX rejected_count_hour ON rejected_count (hour);
+
 CREATE TABLE operator_request (
     id TEXT NOT NULL PRIMARY KEY,
     model TEXT NOT NULL,

@@ -173,10 +173,15 @@ class Only(Field, frozen=True, kw_only=True):
     values: tuple[str | bool, ...]
     reason: str
 
+    @property
+    def expectation(self) -> str:
+        """The values and the reason, for the error message."""
+        names = (str(allowed).lower() if type(allowed) is bool else repr(allowed) for allowed in self.values)
+        return f"be {' or '.join(names)}: {self.reason}"
+
     def check(self, value: Any, param: Path, model: Model) -> None:
         if not any(type(value) is type(allowed) and value == allowed for allowed in self.values):
-            names = (str(allowed).lower() if type(allowed) is bool else repr(allowed) for allowed in self.values)
-            must(param, f"be {' or '.join(names)}: {self.reason}")
+            must(param, self.expectation)
 
     def shape(self) -> Schema:
         return {"enum": list(self.values)}

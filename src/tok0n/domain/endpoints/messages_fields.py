@@ -83,13 +83,18 @@ class Source(Field, frozen=True, kw_only=True):
 
     kinds: tuple[str, ...]
 
+    @property
+    def expectation(self) -> str:
+        """The kinds and the reason, for the error message."""
+        kinds = " or ".join(map(repr, self.kinds))
+        return f"be {kinds}: other sources can't be bounded, so send the data in the request"
+
     def check(self, value: Any, param: Path, model: Model) -> None:
         """Raise `InvalidRequest` unless the source has its data with it."""
         if type(value) is not dict:
             must(param, "be an object")
         if value.get("type") not in self.kinds:
-            kinds = " or ".join(map(repr, self.kinds))
-            must((param, "type"), f"be {kinds}: other sources can't be bounded, so send the data in the request")
+            must((param, "type"), self.expectation)
         if type(value.get("data")) is not str:
             must((param, "data"), "be a string")
 

@@ -23,6 +23,8 @@ _ADDED: tuple[str, ...] = (
     "document_series",
     "document",
     "purchase_email",
+    "rejected_request",
+    "rejected_count",
 )
 """The tables that 0104 adds, in the order in which they refer to each other."""
 

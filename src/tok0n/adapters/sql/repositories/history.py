@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.repositories import activity, keys
+from tok0n.adapters.sql.repositories import activity, keys, rejections, request_totals
 from tok0n.adapters.sql.repositories.request_search import REQUESTS, newest
-from tok0n.adapters.sql.repositories.use import SUMMED, use, use_of_buckets
+from tok0n.adapters.sql.repositories.use import SUMMED, use, use_of_buckets, use_of_days
 from tok0n.adapters.sql.schema import account, api_key, budget_period, request, wallet
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.accounts import ApiKey, Caller
@@ -19,6 +19,7 @@ from tok0n.domain.errors import NotFound
 from tok0n.domain.history import (
     BucketOfUse,
     BudgetUse,
+    DayOfUse,
     RequestFilter,
     RequestRecord,
     UseBy,
@@ -27,6 +28,7 @@ from tok0n.domain.history import (
 )
 from tok0n.domain.key_edits import Activity
 from tok0n.domain.ledger import STANDARD, Balance, RequestStatus
+from tok0n.domain.rejections import RejectedRequest
 from tok0n.domain.token_classes import EMPTY
 
 
@@ -108,6 +110,39 @@ class SqlHistory:
             return [_record(row) for row in newest(tx, account_id, filters, before=before, rows_max=rows_max)]
 
         return await self._store.read(fn)
+
+    async def request_totals(self, account_id: str, filters: RequestFilter) -> UseTotals:
+        return await self._store.read(lambda tx: request_totals.totals(tx, account_id, filters))
+
+    async def rejected_request(self, account_id: str, request_id: str) -> RejectedRequest:
+        """See `ports.History.rejected_request`."""
+        found = await self._store.read(lambda tx: rejections.find(tx, account_id, request_id))
+        if found is None:
+            raise NotFound("There is no such request in this account.")
+        return found
+
+    async def rejected_requests(
+        self, account_id: str, filters: RequestFilter, *, before: str | None, rows_max: int
+    ) -> list[RejectedRequest]:
+        """See `ports.History.rejected_requests`."""
+        return await self._store.read(
+            lambda tx: rejections.newest(tx, account_id, filters, before=before, rows_max=rows_max)
+        )
+
+    async def only_counted(self, account_id: str, filters: RequestFilter) -> int:
+        """See `ports.History.only_counted`."""
+        return await self._store.read(lambda tx: rejections.only_counted(tx, account_id, filters))
+
+    async def daily_use(self, account_id: str, *, by: UseBy | None, first_day: int, until_day: int) -> list[DayOfUse]:
+        """See `ports.History.daily_use`."""
+        column = None if by is None else "model" if by is UseBy.MODEL else "api_key_id"
+        rows = await self._store.read(
+            lambda tx: use_of_days(tx, account_id, by=column, first_day=first_day, until_day=until_day)
+        )
+        return [
+            DayOfUse(day=day, series=series, totals=UseTotals(**dict(zip(SUMMED, sums, strict=True))))
+            for day, series, sums in rows
+        ]
 
     async def buckets(
         self, account_id: str, filters: UseFilter, *, by: UseBy, starts: Sequence[int]

@@ -34,13 +34,17 @@ Rows = list[sa.Row[tuple[object, ...]]]
 
 def newest(tx: sa.Connection, account_id: str, filters: RequestFilter, *, before: str | None, rows_max: int) -> Rows:
     """Return at most `rows_max` rows of `REQUESTS` with ids below `before`, newest first."""
+    if not filters.has_reserved:
+        return []
     by_index(tx)
-    bounds = _bounds(filters, before=before)
+    bounds = id_bounds(filters, before=before)
     all_times = REQUESTS.where(request.c.account_id == account_id, *_conditions(filters)).order_by(request.c.id.desc())
     query = all_times.where(*_within(*bounds))
-    if filters.model is None and filters.api_key_id is None and filters.status is None:
+    if not any((filters.model, filters.api_key_id, filters.status, filters.code)):
         return list(tx.execute(query.limit(rows_max)))
     statuses = list(RequestStatus) if filters.status is None else [filters.status]
+    if filters.code is not None:  # Only requests that were not billed have a code.
+        statuses = [status for status in statuses if status in {RequestStatus.RELEASED, RequestStatus.EXPIRED}]
     rows: Rows = []
     if RequestStatus.SETTLED in statuses:
         settled = all_times.where(request.c.status == RequestStatus.SETTLED)
@@ -63,10 +67,12 @@ def _conditions(filters: RequestFilter) -> list[sa.ColumnElement[bool]]:
         conditions.append(request.c.model == filters.model)
     if filters.api_key_id is not None:
         conditions.append(request.c.api_key_id == filters.api_key_id)
+    if filters.code is not None:
+        conditions.append(request.c.code == filters.code)
     return conditions
 
 
-def _bounds(filters: RequestFilter, *, before: str | None) -> tuple[str, str]:
+def id_bounds(filters: RequestFilter, *, before: str | None) -> tuple[str, str]:
     """Return the lower bound of the ids, inclusive, and the upper bound, exclusive.
 
     A query has one of each, because SQLite may seek by the wrong one of two.

@@ -89,6 +89,35 @@ def use_of_buckets(
     return charged
 
 
+def use_of_days(
+    tx: sa.Connection, account_id: str, *, by: str | None, first_day: int, until_day: int
+) -> list[tuple[int, str | None, tuple[int, ...]]]:
+    """Return day, series and sums of each UTC day with use, oldest first. `by` is a column."""
+    rolled_up = min(max(rolled_up_days(tx), first_day), until_day)
+    day_of_quarter = usage_quarter.c.quarter // sa.literal_column(str(QUARTERS_A_DAY))
+    parts = (
+        (usage_day, usage_day.c.day, usage_day.c.day, first_day, rolled_up),
+        (
+            usage_quarter,
+            usage_quarter.c.quarter,
+            day_of_quarter,
+            rolled_up * QUARTERS_A_DAY,
+            until_day * QUARTERS_A_DAY,
+        ),
+    )
+    rows: list[tuple[int, str | None, tuple[int, ...]]] = []
+    for table, time, day, first, until in parts:
+        if first < until:
+            columns = [day.label("day_of_use"), *([] if by is None else [table.c[by]])]
+            query = sa.select(*columns, *(sa.func.sum(table.c[name]) for name in SUMMED))
+            query = query.where(table.c.account_id == account_id, time >= first, time < until)
+            found = tx.execute(query.group_by(*columns).order_by(*columns))
+            rows += [
+                (int(row[0]), None if by is None else row[1], tuple(map(int, row[-len(SUMMED) :]))) for row in found
+            ]
+    return rows
+
+
 def quarters_of_use(tx: sa.Connection, account_id: str, filters: UseFilter) -> Iterator[list[int]]:
     """Yield the quarter hours with matching use, newest first: the newest ones, then those of each past day."""
     end_day = rolled_up_days(tx)

@@ -34,6 +34,7 @@ from tok0n.adapters.sql.schema.orders import (
     redeem_code,
     redemption,
 )
+from tok0n.adapters.sql.schema.rejections import rejected_count, rejected_request
 from tok0n.adapters.sql.schema.requests import (
     ledger_entry,
     model,
@@ -96,6 +97,8 @@ __all__ = [
     "recovery_code",
     "redeem_code",
     "redemption",
+    "rejected_count",
+    "rejected_request",
     "request",
     "session",
     "usage_day",

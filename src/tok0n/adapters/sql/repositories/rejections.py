@@ -1,0 +1,174 @@
+"""Rejected requests in SQL, behind the `RejectedRequests` port."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+import sqlalchemy as sa
+
+from tok0n.adapters.sql.repositories.request_search import id_bounds
+from tok0n.adapters.sql.schema import api_key, key_secret, rejected_count, rejected_request
+from tok0n.adapters.sql.store import SqlStore, by_index
+from tok0n.domain import ids
+from tok0n.domain.history import RequestFilter
+from tok0n.domain.ledger import US_AN_HOUR
+from tok0n.domain.rejection_messages import Arguments
+from tok0n.domain.rejections import Counted, RejectedRequest, Rejection, RejectionCount
+
+_INSERT = sa.text(
+    "INSERT INTO rejected_request"
+    " (id, account_id, api_key_id, endpoint, model, http_status, code, param, template, arguments, created_at_us)"
+    " VALUES (:id, :account_id, :api_key_id, :endpoint, :model, :http_status, :code, :param, :template, :arguments,"
+    " :created_at_us) ON CONFLICT (id) DO NOTHING"
+)
+_COUNT = sa.text(
+    "INSERT INTO rejected_count AS c (account_id, hour, api_key_id, model, code, requests, stored)"
+    " VALUES (:account_id, :hour, :api_key_id, :model, :code, :requests, :stored)"
+    " ON CONFLICT (account_id, hour, api_key_id, model, code)"
+    " DO UPDATE SET requests = c.requests + excluded.requests, stored = c.stored + excluded.stored"
+)
+_REJECTED = sa.select(rejected_request, api_key.c.name.label("key_name")).join(
+    api_key, api_key.c.id == rejected_request.c.api_key_id
+)
+_Keys = Mapping[tuple[str, str] | bytes, tuple[str, str]]
+
+
+class SqlRejectedRequests:
+    """The `RejectedRequests` port."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+
+    async def record(self, rejections: Sequence[Rejection], counts: Mapping[RejectionCount, Counted]) -> None:
+        """See `ports.RejectedRequests.record`."""
+
+        def fn(tx: sa.Connection) -> None:
+            keys = _keys(tx, [*(rejection.key for rejection in rejections), *(count.key for count in counts)])
+            if rows := [_row(rejection, keys[rejection.key]) for rejection in rejections if rejection.key in keys]:
+                tx.execute(_INSERT, rows)
+            if sums := _sums(counts, keys):
+                tx.execute(_COUNT, sums)
+
+        await self._store.write(fn)
+
+    async def delete_before(self, *, requests_us: int, counts_us: int, rows_max: int) -> int:
+        """See `ports.RejectedRequests.delete_before`."""
+        old = sa.select(rejected_request.c.id).where(rejected_request.c.id < ids.first_request_id(requests_us))
+        hours = sa.select(rejected_count.c.hour).where(rejected_count.c.hour < counts_us // US_AN_HOUR)
+
+        def fn(tx: sa.Connection) -> int:
+            by_index(tx)
+            page = old.order_by(rejected_request.c.id).limit(rows_max)
+            deleted = tx.execute(sa.delete(rejected_request).where(rejected_request.c.id.in_(page))).rowcount
+            oldest = tx.scalar(hours.order_by(rejected_count.c.hour).limit(1))
+            if oldest is not None:
+                tx.execute(sa.delete(rejected_count).where(rejected_count.c.hour == oldest))
+            return deleted if oldest is None else rows_max
+
+        return await self._store.write(fn)
+
+
+def find(tx: sa.Connection, account_id: str, request_id: str) -> RejectedRequest | None:
+    """Return a rejected request of the account, or None."""
+    columns = rejected_request.c
+    row = tx.execute(_REJECTED.where(columns.id == request_id, columns.account_id == account_id)).one_or_none()
+    return None if row is None else _rejected(row)
+
+
+def newest(
+    tx: sa.Connection, account_id: str, filters: RequestFilter, *, before: str | None, rows_max: int
+) -> list[RejectedRequest]:
+    """Return at most `rows_max` rejected requests with ids below `before`, newest first. Each filter has an index."""
+    if not filters.has_rejected:
+        return []
+    by_index(tx)
+    columns = rejected_request.c
+    lower, upper = id_bounds(filters, before=before)
+    query = _REJECTED.where(columns.account_id == account_id, columns.id >= lower, columns.id < upper)
+    if filters.model is not None:
+        query = query.where(columns.model == filters.model)
+    if filters.api_key_id is not None:
+        query = query.where(columns.api_key_id == filters.api_key_id)
+    if filters.code is not None:
+        query = query.where(columns.code == filters.code)
+    return [_rejected(row) for row in tx.execute(query.order_by(columns.id.desc()).limit(rows_max))]
+
+
+def only_counted(tx: sa.Connection, account_id: str, filters: RequestFilter) -> int:
+    """Return how many rejected requests of the hours of a period were counted but not stored."""
+    columns = rejected_count.c
+    total = sa.func.coalesce(sa.func.sum(columns.requests - columns.stored), 0)
+    query = sa.select(total).where(
+        columns.account_id == account_id, columns.hour >= (filters.since_us or 0) // US_AN_HOUR
+    )
+    if filters.until_us is not None:
+        query = query.where(columns.hour < -(-filters.until_us // US_AN_HOUR))
+    if filters.model is not None:
+        query = query.where(columns.model == filters.model)
+    if filters.api_key_id is not None:
+        query = query.where(columns.api_key_id == filters.api_key_id)
+    if filters.code is not None:
+        query = query.where(columns.code == filters.code)
+    return int(tx.scalar(query) or 0)
+
+
+def _rejected(row: sa.Row[tuple[object, ...]]) -> RejectedRequest:
+    return RejectedRequest(
+        id=row.id,
+        api_key_id=row.api_key_id,
+        key_name=row.key_name,
+        endpoint=row.endpoint,
+        model=row.model,
+        http_status=row.http_status,
+        code=row.code,
+        param=row.param,
+        template=row.template,
+        arguments=msgspec.json.decode(row.arguments, type=Arguments),
+        created_at_us=row.created_at_us,
+    )
+
+
+def _keys(tx: sa.Connection, keys: Iterable[tuple[str, str] | bytes]) -> _Keys:
+    """Return the account and the key of each pair and each digest. Omits the digests that no key has."""
+    found: dict[tuple[str, str] | bytes, tuple[str, str]] = {key: key for key in keys if isinstance(key, tuple)}
+    digests = sorted({key for key in keys if isinstance(key, bytes)})
+    if digests:
+        owners = sa.select(key_secret.c.digest, api_key.c.account_id, api_key.c.id).join(
+            api_key, api_key.c.id == key_secret.c.api_key_id
+        )
+        by_index(tx)
+        for digest, account_id, key_id in tx.execute(owners.where(key_secret.c.digest.in_(digests))):
+            found[bytes(digest)] = (account_id, key_id)
+    return found
+
+
+def _row(rejection: Rejection, key: tuple[str, str]) -> dict[str, object]:
+    return {
+        "id": rejection.id,
+        "account_id": key[0],
+        "api_key_id": key[1],
+        "endpoint": rejection.endpoint,
+        "model": rejection.model,
+        "http_status": rejection.http_status,
+        "code": rejection.code,
+        "param": rejection.message.param,
+        "template": rejection.message.template,
+        "arguments": msgspec.json.encode(rejection.message.arguments).decode(),
+        "created_at_us": rejection.created_at_us,
+    }
+
+
+def _sums(counts: Mapping[RejectionCount, Counted], keys: _Keys) -> list[dict[str, object]]:
+    """Return the rows to add, in the order of their key, because PostgreSQL locks them in the order of the rows."""
+    sums: defaultdict[tuple[str, int, str, str, str], Counted] = defaultdict(Counted)
+    for of, counted in counts.items():
+        if of.key in keys:
+            account_id, key_id = keys[of.key]
+            total = sums[account_id, of.hour, key_id, of.model or "", of.code]
+            total.requests += counted.requests
+            total.stored += counted.stored
+    names = ("account_id", "hour", "api_key_id", "model", "code")
+    return [
+        dict(zip(names, of, strict=True)) | {"requests": total.requests, "stored": total.stored}
+        for of, total in sorted(sums.items())
+    ]

@@ -1,0 +1,41 @@
+"""The tables of rejected requests, apart from the ledger. They hold no text of a client."""
+
+from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text
+
+from tok0n.adapters.sql.schema.columns import CLUSTERED, Big, metadata
+
+rejected_request = Table(
+    "rejected_request",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, ForeignKey("account.id"), nullable=False),
+    Column("api_key_id", Text, ForeignKey("api_key.id"), nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("model", Text),
+    Column("http_status", Integer, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("param", Text),
+    Column("template", Text, nullable=False),
+    Column("arguments", Text, nullable=False),
+    Column("created_at_us", Big, nullable=False),
+    Index("rejected_request_account", "account_id", "id"),
+    Index("rejected_request_key", "api_key_id", "id"),
+    Index("rejected_request_model", "account_id", "model", "id"),
+    **CLUSTERED,
+)
+"""`template` and `arguments`, a JSON list, are those of `CompactMessage`."""
+
+rejected_count = Table(
+    "rejected_count",
+    metadata,
+    Column("account_id", Text, ForeignKey("account.id"), primary_key=True),
+    Column("hour", Big, primary_key=True),
+    Column("api_key_id", Text, ForeignKey("api_key.id"), primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("code", Text, primary_key=True),
+    Column("requests", Big, nullable=False),
+    Column("stored", Big, nullable=False),
+    Index("rejected_count_hour", "hour"),
+    **CLUSTERED,
+)
+"""The rejected requests of each hour since the Unix epoch (UTC). `stored` of them got a row. An unknown model is ''."""

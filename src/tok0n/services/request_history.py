@@ -1,0 +1,38 @@
+"""The requests of an account, newest first: those that reserved tokens, and those that were rejected before."""
+
+import heapq
+from collections.abc import Sequence
+
+from tok0n.domain.errors import NotFound
+from tok0n.domain.history import RequestFilter, RequestRecord
+from tok0n.domain.rejections import RejectedRequest
+from tok0n.ports.accounts import History
+
+HistoryEntry = RequestRecord | RejectedRequest
+
+
+class RequestHistory:
+    """Finds requests in both tables. An id is in one of them only."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+
+    async def find(self, account_id: str, request_id: str) -> HistoryEntry:
+        """Return a request of the account. Raises `NotFound`, also for a rejected request that is no longer kept."""
+        try:
+            return await self._history.request(account_id, request_id)
+        except NotFound:
+            return await self._history.rejected_request(account_id, request_id)
+
+    async def newest(
+        self, account_id: str, filters: RequestFilter, *, before: str | None, rows_max: int
+    ) -> list[HistoryEntry]:
+        """Return at most `rows_max` requests with ids below `before`, newest first."""
+        records: Sequence[HistoryEntry] = await self._history.requests(
+            account_id, filters, before=before, rows_max=rows_max
+        )
+        rejected: Sequence[HistoryEntry] = await self._history.rejected_requests(
+            account_id, filters, before=before, rows_max=rows_max
+        )
+        merged = heapq.merge(records, rejected, key=lambda entry: entry.id, reverse=True)
+        return list(merged)[:rows_max]
