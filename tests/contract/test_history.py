@@ -19,7 +19,7 @@ from tok0n.adapters.sql.schema import ledger_entry
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER, RequestStatus
-from tok0n.web.rendering.charts import plot, starts
+from tok0n.web.rendering.charts import BarPeriod, plot
 
 pytestmark = pytest.mark.anyio
 
@@ -109,19 +109,21 @@ async def test_the_sum_of_any_plot_is_the_sum_of_the_ledgers_usage(db: Opened, z
     for length in (1, 4 * 24, 4 * 72, 4 * 72 + 1, 7 * 96, DAYS * 96 + 1):
         for by in UseBy:
             chosen = UseFilter(since_quarter=first, until_quarter=first + length)
-            edges = starts(first, first + length, zone=ZoneInfo(zone))
+            bars = BarPeriod(since_quarter=first, until_quarter=first + length, zone=ZoneInfo(zone), now_us=0)
             chart = plot(
-                await history.buckets(account.id, chosen, by=by, starts=edges),
+                await history.buckets(account.id, chosen, by=by, starts=bars.starts),
                 {},
-                since_quarter=first,
-                until_quarter=first + length,
-                zone=ZoneInfo(zone),
+                period=bars,
                 link="/?",
             )
             charged = charged_between(first * US_A_QUARTER, (first + length) * US_A_QUARTER)
             assert chart.total == charged
             assert sum(chart.totals) == charged
-            assert (await history.totals(account.id, chosen)).charged == charged
+            totals = await history.totals(account.id, chosen)
+            assert totals.charged == charged
+            rows = await history.use_rows(account.id, chosen, starts=bars.starts)
+            assert sum(row.totals.charged for row in rows) == charged
+            assert sum(row.totals.requests for row in rows) == totals.requests
             for bucket in chart.buckets:
                 since_us, until_us = (round(edge.timestamp()) * 10**6 for edge in (bucket.since, bucket.until))
                 assert bucket.total == charged_between(since_us, until_us)

@@ -82,11 +82,35 @@ async def test_the_chart_of_usage_has_a_table_with_the_same_total(site: Running,
         await chat(site.base_url, site.api_key, chat_body())
     for query in ("", "?last=24h", "?by=key", "?last=90d&by=key"):
         page = await owner.get(f"/dashboard/usage{query}")
-        assert f"{2 * USAGE_TOTAL} tokens" in page.text, "the bar says its value"
-        assert page.text.count(f'<td class="number">{2 * USAGE_TOTAL}</td>') >= 2
-    assert "At the most" not in page.text
+        assert f'data-values="{2 * USAGE_TOTAL}"' in page.text, "the bar has its value"
+        assert page.text.count('tabindex="0"') == page.text.count('class="table') + 1, "one tab stop per chart"
+        assert f"{2 * USAGE_TOTAL:,}</td>" in page.text.partition("<tfoot>")[2]
+        assert "so far" in page.text
+    requests = await owner.get("/dashboard/usage?show=requests")
+    assert 'data-values="2"' in requests.text
     too_long = await owner.get("/dashboard/usage?since=2020-01-01&until=2026-01-01")
     assert (too_long.status_code, "at most 92 days" in too_long.text) == (422, True)
+
+
+async def test_the_export_of_usage_adds_up_to_the_page(site: Running, owner: Visitor) -> None:
+    for _ in range(3):
+        await chat(site.base_url, site.api_key, chat_body())
+    rows = list(csv.DictReader(io.StringIO((await owner.get("/dashboard/usage.csv?last=30d")).text)))
+    assert sum(int(row["tokens_billed"]) for row in rows) == 3 * USAGE_TOTAL
+    assert sum(int(row["requests"]) for row in rows) == 3
+    assert {(row["model"], row["key_name"]) for row in rows} == {("demo", rows[0]["key_name"])}
+    assert (await owner.get("/dashboard/usage.csv?since=yesterday")).status_code == 422
+
+
+async def test_the_overview_says_how_long_the_tokens_last(site: Running, owner: Visitor) -> None:
+    assert "At the rate" not in (await owner.get("/dashboard")).text
+    await owner.post("/dashboard/settings", {"change": "threshold", "threshold": "0"})
+    for _ in range(40):
+        await chat(site.base_url, site.api_key, chat_body())
+    left = 1_000_000 - 40 * USAGE_TOTAL
+    days = left * 7 // (40 * USAGE_TOTAL)
+    text = (await owner.get("/dashboard")).text
+    assert (f"your tokens last about {days:} days" in " ".join(text.split())) == (days <= 999)
 
 
 async def test_a_low_balance_appears_on_the_overview_and_in_an_email(

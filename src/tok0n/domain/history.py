@@ -110,11 +110,21 @@ class UseTotals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BucketOfUse(msgspec.Struct, frozen=True, kw_only=True):
-    """The tokens charged from `quarter` to the next bucket for one model or key, whose id is `series`."""
+    """The tokens and requests charged from `quarter` to the next bucket for a model or key, whose id is `series`."""
 
     quarter: int
     series: str
     charged: int
+    requests: int
+
+
+class UseRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The use of one model with one key, from `quarter` to the next bucket."""
+
+    quarter: int
+    model: str
+    api_key_id: str
+    totals: UseTotals
 
 
 class DayOfUse(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from tok0n.domain.history import (
     RequestRecord,
     UseBy,
     UseFilter,
+    UseRow,
     UseTotals,
 )
 from tok0n.domain.key_edits import OPERATOR, Activity, KeyEdit
@@ -172,6 +173,9 @@ class History(Protocol):
 
         `starts` are the quarter hours in which the buckets start. Each one lasts until the next.
         """
+
+    async def use_rows(self, account_id: str, filters: UseFilter, *, starts: Sequence[int]) -> list[UseRow]:
+        """Return the use of each bucket by model and key, oldest first. The arguments are those of `buckets`."""
 
     async def totals(self, account_id: str, filters: UseFilter) -> UseTotals:
         """Return the totals of the charged requests."""

@@ -1,16 +1,19 @@
 """The first page of the dashboard: the balance, recent usage and the latest requests."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Mapping
 
 from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.first_steps import first_steps
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
-from tok0n.domain.ledger import STANDARD
+from tok0n.domain.ledger import STANDARD, US_A_QUARTER, Balance
+from tok0n.domain.trends import runway_days
 from tok0n.web.dashboard.dashboard_context import DashboardContext, key_names
-from tok0n.web.dashboard.periods import local_hours
-from tok0n.web.rendering.charts import plot, starts
+from tok0n.web.dashboard.periods import bars_of, local_hours
+from tok0n.web.rendering.charts import plot
 from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.filters import zone_of
 from tok0n.web.rendering.page_context import PageContext
@@ -18,6 +21,8 @@ from tok0n.web.rendering.page_request import PageRequest
 
 ROWS = 8
 HOURS_PLOTTED = 48
+RUNWAY_DAYS = 7
+QUARTERS_A_DAY = 96
 
 
 def overview_routes(context: PageContext, dashboard: DashboardContext) -> list[Route]:
@@ -27,18 +32,16 @@ def overview_routes(context: PageContext, dashboard: DashboardContext) -> list[R
         account_id = page.account_id
         by = UseBy.KEY if page.query("by") == UseBy.KEY else UseBy.MODEL
         zone = zone_of(page.user.time_zone)
-        period = local_hours(HOURS_PLOTTED, now_us=dashboard.clock.now_us(), zone=zone)
-        since_quarter, until_quarter = period.since_quarter, period.until_quarter
-        assert since_quarter is not None
-        assert until_quarter is not None
+        now_us = dashboard.clock.now_us()
+        bars = bars_of(page, local_hours(HOURS_PLOTTED, now_us=now_us, zone=zone), now_us=now_us)
         balances = await dashboard.history.wallets(account_id)
         balance = balances[STANDARD]
         threshold_tokens = await dashboard.low_balances.threshold_tokens(account_id)
         use = await dashboard.history.buckets(
             account_id,
-            UseFilter(since_quarter=since_quarter, until_quarter=until_quarter),
+            UseFilter(since_quarter=bars.since_quarter, until_quarter=bars.until_quarter),
             by=by,
-            starts=starts(since_quarter, until_quarter, zone=zone),
+            starts=bars.starts,
         )
         keys = await dashboard.keys(page)
         spent = (await dashboard.history.totals(account_id, UseFilter())).charged
@@ -61,12 +64,12 @@ def overview_routes(context: PageContext, dashboard: DashboardContext) -> list[R
                 plot,
                 use,
                 key_names(keys),
-                since_quarter=since_quarter,
-                until_quarter=until_quarter,
-                zone=zone,
+                period=bars,
                 link=page.context.link("/dashboard/requests", {}),
             ),
             hours_plotted=HOURS_PLOTTED,
+            runways=await _runways(page, dashboard, balances, now_us=now_us),
+            runway_days=RUNWAY_DAYS,
             requests=await dashboard.history.requests(account_id, RequestFilter(), before=None, rows_max=ROWS),
         )
 
@@ -78,3 +81,25 @@ async def _worth(dashboard: DashboardContext, account_id: str, tokens: int) -> i
     if not tokens:
         return None
     return await dashboard.costs.estimate(account_id, token_class=STANDARD, tokens=tokens)
+
+
+async def _runways(
+    page: PageRequest, dashboard: DashboardContext, balances: Mapping[str, Balance], *, now_us: int
+) -> list[tuple[str, int]]:
+    """Return for each token class in use how many days its tokens last, at the rate of the last `RUNWAY_DAYS` days.
+
+    A model counts as of the class that it has now.
+    """
+    quarter = now_us // US_A_QUARTER + 1
+    week = UseFilter(since_quarter=quarter - RUNWAY_DAYS * QUARTERS_A_DAY, until_quarter=quarter)
+    assert week.since_quarter is not None
+    used = Counter[str]()
+    for part in await dashboard.history.buckets(page.account_id, week, by=UseBy.MODEL, starts=[week.since_quarter]):
+        model = dashboard.catalogue.find(part.series)
+        used[STANDARD if model is None else model.token_class] += part.charged
+    found = []
+    for token_class, balance in balances.items():
+        days = runway_days(balance.available, used=used[token_class], days=RUNWAY_DAYS)
+        if days is not None:
+            found.append((dashboard.token_classes.title(token_class), days))
+    return found

@@ -8,7 +8,7 @@ from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.periods import Period, last_hours
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.submissions import form_error_of
-from tok0n.web.rendering.charts import US_A_SECOND, field
+from tok0n.web.rendering.charts import US_A_SECOND, BarPeriod, field
 from tok0n.web.rendering.filters import zone_of
 from tok0n.web.rendering.page_request import PageRequest
 
@@ -60,6 +60,15 @@ def local_hours(hours: int, *, now_us: int, zone: tzinfo) -> Period:
     """Return the period of the last `hours` hours of a time zone, including the current one."""
     offset = datetime.fromtimestamp(now_us / US_A_SECOND, UTC).astimezone(zone).utcoffset() or timedelta()
     return last_hours(hours, now_us=now_us, offset_us=round(offset.total_seconds()) * US_A_SECOND)
+
+
+def bars_of(page: PageRequest, period: Period, *, now_us: int) -> BarPeriod:
+    """Return the bars of a bounded period, in the user's time zone."""
+    since_quarter, until_quarter = period.since_quarter, period.until_quarter
+    assert since_quarter is not None
+    assert until_quarter is not None
+    zone = zone_of(page.user.time_zone)
+    return BarPeriod(since_quarter=since_quarter, until_quarter=until_quarter, zone=zone, now_us=now_us)
 
 
 def read_time(text: str, *, name: str, zone: tzinfo) -> int | None:

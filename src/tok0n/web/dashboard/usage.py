@@ -1,69 +1,141 @@
-"""The usage page: usage by model or key, as an hourly or daily chart and as a table. Reads only roll-ups."""
+"""The usage page: usage by model or key, as a chart and as a table, and its CSV export. Reads only roll-ups."""
 
 import asyncio
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.errors import InvalidRequest
-from tok0n.domain.history import UseBy, UseFilter
+from tok0n.domain.history import UseBy, UseFilter, UseRow, UseTotals
 from tok0n.domain.periods import bounded
+from tok0n.domain.trends import percent_change
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.dashboard_context import DashboardContext, key_names
-from tok0n.web.dashboard.periods import LASTS, PeriodFilter, read_period
+from tok0n.web.dashboard.periods import LASTS, PeriodFilter, bars_of, read_period
 from tok0n.web.dashboard.submissions import form_error_of
-from tok0n.web.rendering.charts import plot, starts
+from tok0n.web.rendering import csv
+from tok0n.web.rendering.charts import BarPeriod, Metric, plot
 from tok0n.web.rendering.endpoints import page_route
-from tok0n.web.rendering.filters import zone_of
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
 
 DEFAULT_LAST = "7d"
+_COLUMNS = (
+    "from",
+    "model",
+    "api_key_id",
+    "key_name",
+    "requests",
+    "prompt_tokens",
+    "completion_tokens",
+    "tokens_billed",
+)
+
+
+class _Query(NamedTuple):
+    """What the page shows. `form_error` says why it isn't what the query asks for."""
+
+    period: PeriodFilter
+    bars: BarPeriod
+    use: UseFilter
+    form_error: FormError | None
 
 
 def usage_routes(context: PageContext, dashboard: DashboardContext) -> list[Route]:
-    """Return the route of the usage page."""
+    """Return the routes of the usage page and of its export."""
 
     async def usage(page: PageRequest) -> Response:
-        now_us = dashboard.clock.now_us()
-        form_error: FormError | None = None
-        period = bounded(PeriodFilter(), now_us=now_us)
-        try:
-            period = bounded(read_period(page, now_us=now_us, default=DEFAULT_LAST), now_us=now_us)
-        except InvalidRequest as error:
-            form_error = form_error_of(error)
-        assert period.since_quarter is not None
-        assert period.until_quarter is not None
+        query = _read(page, dashboard)
         by = UseBy.KEY if page.query("by") == UseBy.KEY else UseBy.MODEL
-        filter_by = UseFilter(
-            since_quarter=period.since_quarter,
-            until_quarter=period.until_quarter,
-            model=page.query("model") or None,
-            api_key_id=page.query("key") or None,
-        )
-        zone = zone_of(page.user.time_zone)
-        bar_starts = starts(period.since_quarter, period.until_quarter, zone=zone)
+        metric = Metric.REQUESTS if page.query("show") == Metric.REQUESTS else Metric.TOKENS
         keys = await dashboard.keys(page)
         filters = {name: page.query(name) for name in ("model", "key") if page.query(name)}
+        totals = await dashboard.history.totals(page.account_id, query.use)
+        before = await dashboard.history.totals(page.account_id, _before(query))
+        shown = ({"by": by} if by is UseBy.KEY else {}) | ({"show": metric} if metric is Metric.REQUESTS else {})
         return page.render(
             "usage.html",
             by=by,
+            metric=metric,
             chart=await asyncio.to_thread(
                 plot,
-                await dashboard.history.buckets(page.account_id, filter_by, by=by, starts=bar_starts),
+                await dashboard.history.buckets(page.account_id, query.use, by=by, starts=query.bars.starts),
                 key_names(keys),
-                since_quarter=period.since_quarter,
-                until_quarter=period.until_quarter,
-                zone=zone,
+                period=query.bars,
+                metric=metric,
                 link=page.context.link("/dashboard/requests", filters),
             ),
-            totals=await dashboard.history.totals(page.account_id, filter_by),
-            query=filters | period.query | ({"by": by} if by is UseBy.KEY else {}),
-            period=period,
+            stats=_stats(totals, before),
+            query=filters | query.period.query | shown,
+            period=query.period,
             lasts=LASTS,
             keys=keys,
             models=await dashboard.models(page),
-            form_error=form_error,
+            form_error=query.form_error,
         )
 
-    return [page_route(context, "/dashboard/usage", usage)]
+    async def export(page: PageRequest) -> Response:
+        query = _read(page, dashboard)
+        if query.form_error is not None:
+            return page.error(422, query.form_error.message)
+        rows = await dashboard.history.use_rows(page.account_id, query.use, starts=query.bars.starts)
+        names = {key.id: key.name for key in await dashboard.keys(page)}
+        return csv.file("usage", _COLUMNS, (_values(row, query.bars, names.get(row.api_key_id, "")) for row in rows))
+
+    return [page_route(context, "/dashboard/usage", usage), page_route(context, "/dashboard/usage.csv", export)]
+
+
+def _read(page: PageRequest, dashboard: DashboardContext) -> _Query:
+    now_us = dashboard.clock.now_us()
+    form_error: FormError | None = None
+    period = bounded(PeriodFilter(), now_us=now_us)
+    try:
+        period = bounded(read_period(page, now_us=now_us, default=DEFAULT_LAST), now_us=now_us)
+    except InvalidRequest as error:
+        form_error = form_error_of(error)
+    bars = bars_of(page, period, now_us=now_us)
+    use = UseFilter(
+        since_quarter=bars.since_quarter,
+        until_quarter=bars.until_quarter,
+        model=page.query("model") or None,
+        api_key_id=page.query("key") or None,
+    )
+    return _Query(period, bars, use, form_error)
+
+
+def _before(query: _Query) -> UseFilter:
+    """Return the filter of the period of the same length before."""
+    length = query.bars.until_quarter - query.bars.since_quarter
+    return UseFilter(
+        since_quarter=query.bars.since_quarter - length,
+        until_quarter=query.bars.since_quarter,
+        model=query.use.model,
+        api_key_id=query.use.api_key_id,
+    )
+
+
+def _stats(totals: UseTotals, before: UseTotals) -> list[tuple[str, int, str, int, int | None]]:
+    """Return label, value, unit, the value of the period before, and the change in percent."""
+    rows = (
+        ("Billed", "tokens", totals.charged, before.charged),
+        ("Prompt", "tokens", totals.prompt_tokens, before.prompt_tokens),
+        ("Completion", "tokens", totals.completion_tokens, before.completion_tokens),
+        ("Requests", "billed", totals.requests, before.requests),
+    )
+    return [(label, value, unit, earlier, percent_change(value, earlier)) for label, unit, value, earlier in rows]
+
+
+def _values(row: UseRow, bars: BarPeriod, key_name: str) -> Iterable[object]:
+    totals = row.totals
+    return (
+        bars.time(row.quarter).isoformat(),
+        row.model,
+        row.api_key_id,
+        key_name,
+        totals.requests,
+        totals.prompt_tokens,
+        totals.completion_tokens,
+        totals.charged,
+    )

@@ -1,21 +1,17 @@
-"""Render charts as SVG on the server. Every bar is a link, and a table below lists every value."""
+"""The bars of charts: which hours or days they stand for, and their values. A table below lists every value."""
 
-import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
+from enum import StrEnum
 
 import msgspec
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from tok0n.domain.history import BucketOfUse
 from tok0n.domain.ledger import US_A_QUARTER
-from tok0n.web.rendering.filters import short
+from tok0n.web.rendering.chart_svg import Bar, draw_bars
 
-WIDTH, HEIGHT = 960, 240
-LEFT, BOTTOM, TOP = 52, 26, 8
-GRID_LINES = 4
-LABELS_MAX = 9
 HOURLY_MAX = 72
 """The most hours of an hourly chart. A chart of a longer period is daily."""
 
@@ -30,35 +26,88 @@ OTHERS = "Other"
 US_A_SECOND = 1_000_000
 
 
+class Metric(StrEnum):
+    """What a chart shows."""
+
+    TOKENS = "tokens"
+    REQUESTS = "requests"
+
+    @property
+    def title(self) -> str:  # type: ignore[override]
+        """The name on pages."""
+        return self.value.capitalize()
+
+
+class BarPeriod(msgspec.Struct, frozen=True, kw_only=True):
+    """The period of a chart, from `since_quarter` (inclusive) to `until_quarter` (exclusive), in a time zone."""
+
+    since_quarter: int
+    until_quarter: int
+    zone: tzinfo
+    now_us: int
+
+    @property
+    def is_daily(self) -> bool:
+        """Whether each bar is a local day, instead of a local hour."""
+        return self.until_quarter - self.since_quarter > QUARTERS_AN_HOUR * HOURLY_MAX
+
+    @property
+    def unit(self) -> str:
+        """What a bar stands for."""
+        return "day" if self.is_daily else "hour"
+
+    @property
+    def starts(self) -> list[int]:
+        """The quarter hour in which each bar starts."""
+        return _starts(self.since_quarter, self.until_quarter, zone=self.zone, daily=self.is_daily)
+
+    def time(self, quarter: int) -> datetime:
+        """Return the local time of a quarter hour."""
+        return _time(quarter).astimezone(self.zone)
+
+
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
-    """The tokens of each series in an hour or a day, from `since` (inclusive) to `until` (exclusive)."""
+    """The values of each series in an hour or a day, from `since` (inclusive) to `until` (exclusive).
+
+    `note` says which part of the hour or day it covers, if not all. `url` lists its requests.
+    """
 
     since: datetime
     until: datetime
     values: list[int]
+    unit: str
+    note: str
+    url: str
 
     @property
     def total(self) -> int:
-        """The tokens of all series."""
+        """The sum of all series."""
         return sum(self.values)
+
+    @property
+    def title(self) -> str:
+        """The name on pages."""
+        at = f"{self.since:%a %d %b %Y}" if self.unit == "day" else f"{self.since:%a %d %b %Y %H:%M}"
+        return f"{at}, {self.note}" if self.note else at
 
 
 class Chart(msgspec.Struct, frozen=True, kw_only=True):
-    """An SVG, the names of its series in the order of their colors, and its values."""
+    """A drawing, the names of its series in the order of their colors, and its values."""
 
-    svg: Markup
+    drawing: Markup
     unit: str
+    metric: Metric
     series: list[str]
     buckets: list[Bucket]
 
     @property
     def total(self) -> int:
-        """The tokens of all buckets."""
+        """The sum of all buckets."""
         return sum(bucket.total for bucket in self.buckets)
 
     @property
     def totals(self) -> list[int]:
-        """The tokens of each series."""
+        """The sum of each series."""
         return [sum(bucket.values[index] for bucket in self.buckets) for index in range(len(self.series))]
 
     @property
@@ -66,15 +115,14 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
         """The buckets that are not empty, newest first."""
         return [bucket for bucket in reversed(self.buckets) if bucket.total]
 
+    @property
+    def has_partial(self) -> bool:
+        """Whether a bar with a value covers only a part of its hour or day."""
+        return any(bucket.note and bucket.total for bucket in self.buckets)
 
-def is_daily(since_quarter: int, until_quarter: int) -> bool:
-    """Whether the chart of a period has a bar for each day. Otherwise it has one for each hour."""
-    return until_quarter - since_quarter > QUARTERS_AN_HOUR * HOURLY_MAX
 
-
-def starts(since_quarter: int, until_quarter: int, *, zone: tzinfo) -> list[int]:
+def _starts(since_quarter: int, until_quarter: int, *, zone: tzinfo, daily: bool) -> list[int]:
     """Return the quarter hour in which each bar starts: the first one of each local day, or of each local hour."""
-    daily = is_daily(since_quarter, until_quarter)
     shortest = SHORTEST_DAY_HOURS * QUARTERS_AN_HOUR if daily else 1
     found = [since_quarter]
     current = _bar_of(since_quarter, zone=zone, daily=daily)
@@ -100,92 +148,39 @@ def plot(
     use: Sequence[BucketOfUse],
     names: Mapping[str, str],
     *,
-    since_quarter: int,
-    until_quarter: int,
-    zone: tzinfo,
+    period: BarPeriod,
     link: str,
+    metric: Metric = Metric.TOKENS,
 ) -> Chart:
-    """Return a chart of the tokens charged from `since_quarter` (inclusive) to `until_quarter` (exclusive), by series.
+    """Return a chart of the tokens or requests charged in a period, by series.
 
     `use` has the buckets of `starts`. `names` maps series to their labels. `link` is the URL of a bar, to which more
     query parameters can be appended.
     """
     by_size = Counter[str]()
     for part in use:
-        by_size[part.series] += part.charged
+        by_size[part.series] += _value(part, metric)
     largest = [series for series, _ in by_size.most_common(SERIES_MAX)]
     index_of = {series: index for index, series in enumerate(largest)}
     labels = [names.get(series, series) for series in largest] + ([OTHERS] if len(by_size) > SERIES_MAX else [])
-    by_start = _buckets(
-        [*starts(since_quarter, until_quarter, zone=zone), until_quarter], zone=zone, series=len(labels)
-    )
+    by_start = _buckets(period, series=len(labels), link=link)
     for part in use:
-        by_start[part.quarter].values[index_of.get(part.series, SERIES_MAX)] += part.charged
+        by_start[part.quarter].values[index_of.get(part.series, SERIES_MAX)] += _value(part, metric)
     buckets = list(by_start.values())
-    unit = "day" if is_daily(since_quarter, until_quarter) else "hour"
-    return Chart(svg=_draw(buckets, labels, unit=unit, link=link), unit=unit, series=labels, buckets=buckets)
-
-
-def grid_step(highest: int) -> int:
-    """Return the distance of the grid lines: 1, 2 or 5 times a power of ten. The top line is at or above `highest`."""
-    rough = max(1, math.ceil(highest / GRID_LINES))
-    power = int(10 ** (len(str(rough)) - 1))
-    return next(unit * power for unit in (1, 2, 5, 10) if unit * power >= rough)
-
-
-def _buckets(edges: list[int], *, zone: tzinfo, series: int) -> dict[int, Bucket]:
-    """Return a bucket between each two edges, by its first quarter hour."""
-    moments = [_time(quarter).astimezone(zone) for quarter in edges]
-    return {
-        quarter: Bucket(since=since, until=until, values=[0] * series)
-        for quarter, since, until in zip(edges, moments, moments[1:], strict=False)
-    }
-
-
-def _time(quarter: int) -> datetime:
-    return datetime.fromtimestamp(quarter * US_A_QUARTER / US_A_SECOND, UTC)
-
-
-def _draw(buckets: list[Bucket], series: list[str], *, unit: str, link: str) -> Markup:
-    step = grid_step(max((bucket.total for bucket in buckets), default=0))
-    scale = (HEIGHT - BOTTOM - TOP) / (step * GRID_LINES)
-    slot = (WIDTH - LEFT) / len(buckets)
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="group" aria-label="Tokens billed per {unit}">']
-    for line in range(GRID_LINES + 1):
-        y = HEIGHT - BOTTOM - line * step * scale
-        parts.append(f'<path class="axis" d="M{LEFT} {y:.1f}H{WIDTH}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(short(line * step))}</text>')
-    every = math.ceil(len(buckets) / LABELS_MAX)
-    for index in range(0, len(buckets), every):
-        label = escape(_label(buckets[index], unit))
-        parts.append(f'<text x="{LEFT + index * slot:.1f}" y="{HEIGHT - 8}">{label}</text>')
-    for index, bucket in enumerate(buckets):
-        if bucket.total:
-            parts += _bar(bucket, series, unit=unit, link=link, x=LEFT + index * slot, slot=slot, scale=scale)
-    parts.append("</svg>")
-    return Markup("".join(parts))  # noqa: S704  the parts are escaped: Markup.format takes 10 times as long
-
-
-def _bar(
-    bucket: Bucket, series: list[str], *, unit: str, link: str, x: float, slot: float, scale: float
-) -> Iterator[str]:
-    values = [f"{name} {value:,}" for name, value in zip(series, bucket.values, strict=True) if value]
-    label = escape(f"{title(bucket, unit)}: {bucket.total:,} tokens ({', '.join(values)})")
-    url = escape(f"{link}since={field(bucket.since)}&until={field(bucket.until)}")
-    yield f'<a href="{url}" aria-label="{label}"><title>{label}</title>'
-    place = f'x="{x + slot * 0.1:.1f}" width="{slot * 0.8:.1f}"'
-    y = float(HEIGHT - BOTTOM)
-    for index, value in enumerate(bucket.values):
-        height = value * scale
-        y -= height
-        if value:
-            yield f'<rect class="series-{index}" {place} y="{y:.1f}" height="{height:.1f}"/>'
-    yield "</a>"
-
-
-def title(bucket: Bucket, unit: str) -> str:
-    """Return the full name of a bucket."""
-    return f"{bucket.since:%a %d %b %Y}" if unit == "day" else f"{bucket.since:%a %d %b %Y %H:%M}"
+    bars = [
+        Bar(
+            title=bucket.title,
+            label=f"{bucket.since:%d %b}" if period.is_daily else f"{bucket.since:%a %H:%M}",
+            url=bucket.url,
+            values=bucket.values,
+            is_partial=bool(bucket.note),
+        )
+        for bucket in buckets
+    ]
+    total = sum(bucket.total for bucket in buckets)
+    label = f"{metric.title} billed per {period.unit}, {total:,} in total. Use the arrow keys to read each bar."
+    drawing = draw_bars(bars, labels, unit=metric, label=label)
+    return Chart(drawing=drawing, unit=period.unit, metric=metric, series=labels, buckets=buckets)
 
 
 def field(moment: datetime) -> str:
@@ -193,5 +188,24 @@ def field(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M}"
 
 
-def _label(bucket: Bucket, unit: str) -> str:
-    return f"{bucket.since:%d %b}" if unit == "day" else f"{bucket.since:%a %H:%M}"
+def _value(part: BucketOfUse, metric: Metric) -> int:
+    return part.requests if metric is Metric.REQUESTS else part.charged
+
+
+def _buckets(period: BarPeriod, *, series: int, link: str) -> dict[int, Bucket]:
+    """Return a bucket between each two edges, by its first quarter hour."""
+    edges = [*period.starts, period.until_quarter]
+    moments = [period.time(quarter) for quarter in edges]
+    found: dict[int, Bucket] = {}
+    for quarter, since, until in zip(edges, moments, moments[1:], strict=False):
+        whole_start = since.minute == 0 and (since.hour == 0 or not period.is_daily)
+        note = "" if whole_start or len(edges) == 2 else f"from {since:%H:%M}"
+        if until is moments[-1] and until.timestamp() * US_A_SECOND > period.now_us:
+            note = "so far"
+        url = f"{link}since={field(since)}&until={field(until)}"
+        found[quarter] = Bucket(since=since, until=until, values=[0] * series, unit=period.unit, note=note, url=url)
+    return found
+
+
+def _time(quarter: int) -> datetime:
+    return datetime.fromtimestamp(quarter * US_A_QUARTER / US_A_SECOND, UTC)

@@ -32,6 +32,12 @@ def export(
     return StreamingResponse(text(), media_type="text/csv", headers=headers)
 
 
+def file(name: str, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> Response:
+    """Return the file tok0n-NAME.csv with a few thousand rows at most."""
+    headers = {"content-disposition": f'attachment; filename="tok0n-{name}.csv"'}
+    return Response(_lines([columns, *rows]), media_type="text/csv", headers=headers)
+
+
 def _lines(rows: Iterable[Iterable[object]]) -> str:
     """Return rows as CSV lines, each with its line ending."""
     text = io.StringIO()

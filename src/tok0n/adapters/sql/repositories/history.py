@@ -24,6 +24,7 @@ from tok0n.domain.history import (
     RequestRecord,
     UseBy,
     UseFilter,
+    UseRow,
     UseTotals,
 )
 from tok0n.domain.key_edits import Activity
@@ -148,15 +149,33 @@ class SqlHistory:
         self, account_id: str, filters: UseFilter, *, by: UseBy, starts: Sequence[int]
     ) -> list[BucketOfUse]:
         """See `ports.History.buckets`."""
+        column = "model" if by is UseBy.MODEL else "api_key_id"
+        return [
+            BucketOfUse(quarter=quarter, series=series, charged=totals.charged, requests=totals.requests)
+            for quarter, (series,), totals in await self._use_of_buckets(account_id, filters, [column], starts)
+        ]
+
+    async def use_rows(self, account_id: str, filters: UseFilter, *, starts: Sequence[int]) -> list[UseRow]:
+        """See `ports.History.use_rows`."""
+        by = ["model", "api_key_id"]
+        return [
+            UseRow(quarter=quarter, model=model, api_key_id=api_key_id, totals=totals)
+            for quarter, (model, api_key_id), totals in await self._use_of_buckets(account_id, filters, by, starts)
+        ]
+
+    async def _use_of_buckets(
+        self, account_id: str, filters: UseFilter, by: list[str], starts: Sequence[int]
+    ) -> list[tuple[int, tuple[str, ...], UseTotals]]:
+        """Return the start, the values of the columns `by` and the totals of each bucket with use, sorted."""
         assert filters.until_quarter is not None
         until_quarter = filters.until_quarter
-        charged = await self._store.read(
+        sums = await self._store.read(
             lambda tx: use_of_buckets(tx, account_id, filters, by=by, starts=starts, until_quarter=until_quarter)
         )
         return [
-            BucketOfUse(quarter=quarter, series=series, charged=tokens)
-            for (quarter, series), tokens in sorted(charged.items())
-            if tokens
+            (quarter, names, UseTotals(**dict(zip(SUMMED, values, strict=True))))
+            for (quarter, names), values in sorted(sums.items())
+            if values[0]
         ]
 
     async def totals(self, account_id: str, filters: UseFilter) -> UseTotals:

@@ -4,14 +4,13 @@
 """
 
 import itertools
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import usage_day, usage_quarter, usage_rollup
-from tok0n.domain.history import UseBy, UseFilter, UseTotals
+from tok0n.domain.history import UseFilter, UseTotals
 
 QUARTERS_A_DAY = 96
 
@@ -19,8 +18,8 @@ SUMMED = UseTotals.__struct_fields__
 
 _SPANS = """
 WITH span (bucket, sign, first, until) AS (VALUES {spans})
-SELECT span.bucket, u.{series}, sum(span.sign * u.charged) FROM span CROSS JOIN {rows}
-GROUP BY span.bucket, u.{series}
+SELECT span.bucket, {names}, {sums} FROM span CROSS JOIN {rows}
+GROUP BY span.bucket, {names}
 """
 _ROWS = """{table} AS u
 WHERE u.account_id = :account_id AND u.{time} >= span.first AND u.{time} < span.until{filters}"""
@@ -66,27 +65,36 @@ def use(tx: sa.Connection, account_id: str, filters: UseFilter, *, by: Sequence[
 
 
 def use_of_buckets(
-    tx: sa.Connection, account_id: str, filters: UseFilter, *, by: UseBy, starts: Sequence[int], until_quarter: int
-) -> Counter[tuple[int, str]]:
-    """Return the tokens charged in each bucket, by the quarter hour of its start and the series.
+    tx: sa.Connection,
+    account_id: str,
+    filters: UseFilter,
+    *,
+    by: Sequence[str],
+    starts: Sequence[int],
+    until_quarter: int,
+) -> dict[tuple[int, tuple[str, ...]], list[int]]:
+    """Return the sums `SUMMED` of each bucket, by the quarter hour of its start and the values of the columns `by`.
 
     A bucket lasts until the start of the next one, the last until `until_quarter`.
     """
-    series = "model" if by is UseBy.MODEL else "api_key_id"
     values = {"account_id": account_id, "model": filters.model, "api_key_id": filters.api_key_id}
     values = {name: value for name, value in values.items() if value is not None}
     conditions = "".join(f" AND u.{name} = :{name}" for name in values if name != "account_id")
-    charged: Counter[tuple[int, str]] = Counter()
+    names = ", ".join(f"u.{name}" for name in by)
+    columns = ", ".join(f"sum(span.sign * u.{name})" for name in SUMMED)
+    sums: dict[tuple[int, tuple[str, ...]], list[int]] = {}
     days, quarters = _spans([*starts, until_quarter], end_day=rolled_up_days(tx))
     for table, time, spans in (("usage_day", "day", days), ("usage_quarter", "quarter", quarters)):
         if spans:
             rows = _ROWS.format(table=table, time=time, filters=conditions)
             if tx.dialect.name != "sqlite":
                 rows = _LATERAL.format(rows=rows)
-            query = _SPANS.format(spans=", ".join(str(tuple(span)) for span in spans), series=series, rows=rows)
-            for bucket, name, tokens in tx.execute(sa.text(query), values):
-                charged[bucket, name] += int(tokens)
-    return charged
+            listed = ", ".join(str(tuple(span)) for span in spans)
+            for row in tx.execute(sa.text(_SPANS.format(spans=listed, names=names, sums=columns, rows=rows)), values):
+                bucket = sums.setdefault((row[0], tuple(row[1 : 1 + len(by)])), [0] * len(SUMMED))
+                for index, value in enumerate(row[1 + len(by) :]):
+                    bucket[index] += int(value)
+    return sums
 
 
 def use_of_days(
