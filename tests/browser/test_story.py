@@ -102,7 +102,7 @@ async def look_at_the_request(visit: Tab, request_id: str) -> None:
     if visit.look.script:
         await visit.page.locator(".plot").press("ArrowLeft")
         assert f"{USAGE_TOTAL} tokens" in await visit.text(".plot .tip")
-    await visit.page.locator("main tbody a").first.click()
+    await visit.page.locator("#requests tbody a").first.click()
     await visit.page.wait_for_url(f"**/{request_id}")
     await visit.check()
     assert f"Billed {USAGE_TOTAL} " in await visit.text() + " "
