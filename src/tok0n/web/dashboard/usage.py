@@ -54,7 +54,7 @@ def usage_routes(context: PageContext, dashboard: DashboardContext) -> list[Rout
         filters = {name: page.query(name) for name in ("model", "key") if page.query(name)}
         totals = await dashboard.history.totals(page.account_id, query.use)
         before = await dashboard.history.totals(page.account_id, _before(query))
-        shown = ({"by": by} if by is UseBy.KEY else {}) | ({"show": metric} if metric is Metric.REQUESTS else {})
+        view = ({"by": by} if by is UseBy.KEY else {}) | ({"show": metric} if metric is Metric.REQUESTS else {})
         return page.render(
             "usage.html",
             by=by,
@@ -68,7 +68,7 @@ def usage_routes(context: PageContext, dashboard: DashboardContext) -> list[Rout
                 link=page.context.link("/dashboard/requests", filters),
             ),
             stats=_stats(totals, before),
-            query=filters | query.period.query | shown,
+            query=filters | query.period.query | view,
             period=query.period,
             lasts=LASTS,
             keys=keys,
