@@ -153,6 +153,26 @@ async def test_a_newcomer_with_welcome_tokens_sends_a_billed_request(
             assert (await site.store.accounts.get(ADA)).balance.posted == WELCOME - USAGE_TOTAL
 
 
+async def test_the_page_of_a_new_key_shows_a_rejected_request_and_then_the_receipt(
+    tmp_path: Path, upstream: ScriptedUpstream, browser: Browser
+) -> None:
+    async with (
+        Mailbox() as mailbox,
+        shop(tmp_path, upstream_url=upstream.base_url, mailbox=mailbox) as (site, _),
+        newcomer(browser, site, LOOKS[0]) as visit,
+    ):
+        await sign_up(visit, mailbox)
+        code = await create_key(visit)
+        assert "Your account has no tokens" in await visit.text()
+        printed = await run("python", code, api_key="unused", folder=tmp_path / "rejected", python=OURS / "python")
+        assert f"Buy tokens: {site.url}/dashboard/buy" in printed
+        await visit.page.get_by_role("heading", name="Your request was rejected").wait_for()
+        await visit.check()
+        assert "402 insufficient_tokens" in await visit.text("#first-request")
+        await site.store.accounts.grant(email=ADA, tokens=WELCOME, reason="gift", now_us=site.clock.now_us())
+        await send_and_see_the_receipt(visit, code, tmp_path)
+
+
 async def test_the_page_of_a_new_key_shows_that_its_first_request_was_not_billed(
     tmp_path: Path, upstream: ScriptedUpstream, browser: Browser
 ) -> None:

@@ -9,6 +9,7 @@ from starlette.routing import Route
 from tok0n.domain.accounts import ApiKey
 from tok0n.domain.history import RequestFilter, RequestRecord
 from tok0n.domain.ledger import STANDARD, RequestStatus
+from tok0n.domain.rejections import RejectedRequest
 from tok0n.domain.users import Hint
 from tok0n.services.api_keys import IssuedKey
 from tok0n.services.passwords import FormError
@@ -34,11 +35,16 @@ def first_step_routes(context: PageContext, dashboard: DashboardContext) -> list
     ]
 
 
-async def find_first_request(dashboard: DashboardContext, key: ApiKey) -> RequestRecord | None:
-    """Return the newest request with a key that was just created, or None."""
-    filters = RequestFilter(api_key_id=key.id, since_us=key.created_at_us)
-    requests = await dashboard.history.requests(key.account_id, filters, before=None, rows_max=1)
-    return requests[0] if requests else None
+async def find_first_request(
+    dashboard: DashboardContext, key: ApiKey
+) -> tuple[RequestRecord | None, RejectedRequest | None]:
+    """Return the newest request with a key that was just created. Without one, return the newest rejected request."""
+    history, filters = dashboard.history, RequestFilter(api_key_id=key.id, since_us=key.created_at_us)
+    requests = await history.requests(key.account_id, filters, before=None, rows_max=1)
+    if requests:
+        return requests[0], None
+    rejected = await history.rejected_requests(key.account_id, filters, before=None, rows_max=1)
+    return None, rejected[0] if rejected else None
 
 
 async def issued_key_context(dashboard: DashboardContext, page: PageRequest, issued: IssuedKey) -> dict[str, Any]:
@@ -46,12 +52,13 @@ async def issued_key_context(dashboard: DashboardContext, page: PageRequest, iss
     key, catalogue = issued.key, dashboard.catalogue
     snippets = snippets_of(catalogue, page.context.base_url, allowed=key.limits.models)
     balances = await dashboard.history.wallets(page.account_id)
-    record = await find_first_request(dashboard, key)
+    record, rejected = await find_first_request(dashboard, key)
     return {
         "snippets": [with_key(snippet, issued.secret or "") for snippet in snippets],
         "has_tokens": any(balance.available > 0 for balance in balances.values()),
         "token_source": await dashboard.token_sources.find(),
         "first_request": record,
+        "rejected": rejected,
         "polls": 0,
         "is_waiting": record is None or record.status is RequestStatus.PENDING,
         "balance": balances.get(STANDARD if record is None else record.token_class),
@@ -82,13 +89,15 @@ class _FirstStepPages:
         key = await self._dashboard.api_keys.get(account_id=page.account_id, key_id=key_id)
         if "hx-request" not in page.request.headers:
             return page.redirect(f"/dashboard/requests?key={key.id}")
-        record = await find_first_request(self._dashboard, key)
+        record, rejected = await find_first_request(self._dashboard, key)
         polls = page.query("polls")
         count = int(polls) if polls.isascii() and polls.isdecimal() and len(polls) <= len(str(POLLS_MAX)) else POLLS_MAX
         return page.render(
             "first_request.html",
             key=key,
             first_request=record,
+            rejected=rejected,
+            token_source=await self._dashboard.token_sources.find(),
             polls=count + 1,
             is_waiting=count < POLLS_MAX and (record is None or record.status is RequestStatus.PENDING),
             balance=(await self._dashboard.history.wallets(page.account_id)).get(
