@@ -248,3 +248,14 @@ async def test_the_page_shows_the_code_of_exactly_this_request(site: Running, ow
     codes = re.findall(r'<pre class="code" id="embeddings-(\w+)"[^>]*>(.*?)</pre>', page.text, re.DOTALL)
     assert [language for language, _ in codes] == ["curl", "python", "node"]
     assert all("words" in code and CANARY in code and "Hello!" not in code for _, code in codes)
+
+
+async def test_the_code_for_anthropics_sdk_sends_a_temperature_that_the_sdk_does_not_know(
+    site: Running, owner: Visitor
+) -> None:
+    fields = await fields_of(site, "messages") | {"temperature": "0.5"}
+    fields.pop("send")
+    page = await owner.post(f"{PATH}/bound", fields, page=f"{PATH}?endpoint=messages")
+    code = text_of(page)
+    assert 'extra_body={"temperature": 0.5},' in code
+    assert "temperature: 0.5," in code

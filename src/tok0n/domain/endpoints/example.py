@@ -119,6 +119,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     - `title`: what the endpoint returns, as a heading.
     - `sdk`: the SDKs that call it.
     - `call`: the method of their client, which takes the members of the body.
+    - `python_extra`: the members that the Python SDK takes only in its argument `extra_body`.
     - `result`: the variable for the response. `python` and `node` print it.
     - `form`: the form of the playground.
     - `make_request`: returns the body of a request with the texts of the form.
@@ -136,6 +137,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     make_request: MakeRequest
     read_output: Callable[[Mapping[str, Any]], Output]
     read_delta: Callable[[Any], str] = lambda _: ""
+    python_extra: tuple[str, ...] = ()
 
 
 def join_texts(items: Any, kind: str) -> str:

@@ -169,6 +169,7 @@ _EXAMPLE = Example(
     make_request=_make_request,
     read_output=_read_output,
     read_delta=_read_delta,
+    python_extra=("temperature",),
 )
 
 MESSAGES = Endpoint(

@@ -74,6 +74,13 @@ def snippets_of(catalogue: Catalogue, base_url: str, *, allowed: Sequence[str] |
     return snippets or [make_snippets(ENDPOINTS[0], base_url, model=next(iter(allowed or ()), NO_MODEL))]
 
 
+def _python_arguments(example: Example, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the Python SDK's method."""
+    extra = {name: value for name, value in body.items() if name in example.python_extra}
+    arguments = {name: value for name, value in body.items() if name not in extra}
+    return arguments | ({"extra_body": extra} if extra else {})
+
+
 def with_key(snippets: Snippets, api_key: str) -> Snippets:
     """Return the snippets with an API key in place of the environment variable."""
     quoted = json.dumps(api_key)
@@ -113,7 +120,12 @@ curl -i {server_url}{endpoint.path} \\
         path=endpoint.path,
         sdk=example.sdk.name,
         curl=curl,
-        python="\n".join([fill(example.sdk.python) + f"{example.result} = " + python_call(call, sent), example.python]),
+        python="\n".join(
+            [
+                fill(example.sdk.python) + f"{example.result} = " + python_call(call, _python_arguments(example, sent)),
+                example.python,
+            ]
+        ),
         node="\n".join(
             [fill(example.sdk.node) + f"const {example.result} = await " + javascript_call(call, sent), example.node]
         ),
