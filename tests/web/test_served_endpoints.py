@@ -95,7 +95,7 @@ async def test_public_pages_name_the_endpoints_of_this_server_and_no_others(
         landing = (await visitor.get("/")).text
         llms = (await visitor.get("/llms.txt")).text
         if names == ("chat",):
-            assert named_in(landing) == named_in(llms) == set()
+            assert (named_in(landing), named_in(llms)) == ({NAMED["chat"].path}, set()), "the example of a receipt"
             assert "Chat completions only." in llms
         else:
             assert named_in(landing) == served & {endpoint.path for endpoint in SHOWN}
