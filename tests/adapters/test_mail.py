@@ -10,6 +10,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from support.mailbox import Mailbox
 from tok0n.adapters.mail import ATTEMPTS, SmtpMailer, SmtpOptions
+from tok0n.ports.mail import MailBrand
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +55,7 @@ async def test_a_mail_goes_over_starttls_with_the_password(contexts: ssl.SSLCont
     server = await loop.create_server(
         lambda: SMTP(handler, loop=loop, tls_context=contexts, authenticator=let_in, auth_required=True), "localhost", 0
     )
-    mailer = SmtpMailer(options(server.sockets[0].getsockname()[1]))
+    mailer = SmtpMailer(options(server.sockets[0].getsockname()[1]), MailBrand())
     await mailer.send(to="ada@example.com", subject="Gr\u00fc\u00dfe", text="Caf\u00e9 https://example.com/a\n")
     await mailer.sent()
     await mailer.aclose()
@@ -79,7 +80,9 @@ async def test_a_mail_that_cannot_be_sent_is_named_in_the_log_without_its_text(
     if why == "not there":
         server.close()
         await server.wait_closed()
-    mailer = SmtpMailer(options(port, password="wrong" if why == "wrong password" else "secret"), pause_seconds=0)
+    mailer = SmtpMailer(
+        options(port, password="wrong" if why == "wrong password" else "secret"), MailBrand(), pause_seconds=0
+    )
     with structlog.testing.capture_logs() as logs:
         await mailer.send(to="ada@example.com", subject="s", text="a secret link")
         await mailer.sent()
@@ -97,7 +100,7 @@ def plain(port: int) -> SmtpOptions:
 @pytest.mark.parametrize("answer", ["450 4.2.1 try later", "550 5.1.1 no such user", "552 5.2.2 full"])
 async def test_no_mail_waits_for_another_recipient(answer: str) -> None:
     async with Mailbox() as mailbox:
-        mailer = SmtpMailer(plain(mailbox.port))
+        mailer = SmtpMailer(plain(mailbox.port), MailBrand())
         mailbox.rejects = {f"late{n}@example.com": answer for n in range(40)}
         for to in [*mailbox.rejects, "jos\u00e9@example.com", "ada@example.com"]:
             await mailer.send(to=to, subject="s", text="t")
@@ -108,7 +111,7 @@ async def test_no_mail_waits_for_another_recipient(answer: str) -> None:
 
 async def test_a_temporary_failure_is_retried_and_a_permanent_one_is_not() -> None:
     async with Mailbox() as mailbox:
-        mailer = SmtpMailer(plain(mailbox.port), pause_seconds=0)
+        mailer = SmtpMailer(plain(mailbox.port), MailBrand(), pause_seconds=0)
         mailbox.rejects = {"later@example.com": "450 later", "never@example.com": "550 never"}
         with structlog.testing.capture_logs() as logs:
             for to in (*mailbox.rejects, "jos\u00e9@example.com"):
@@ -124,7 +127,7 @@ async def test_a_temporary_failure_is_retried_and_a_permanent_one_is_not() -> No
 
 async def test_a_local_part_beyond_ascii_is_reached_where_the_server_offers_smtputf8() -> None:
     async with Mailbox(offers_smtputf8=True) as mailbox:
-        mailer = SmtpMailer(plain(mailbox.port))
+        mailer = SmtpMailer(plain(mailbox.port), MailBrand())
         await mailer.send(to="jos\u00e9@xn--mnchen-3ya.de", subject="s", text="t")
         await mailer.sent()
         await mailer.aclose()
@@ -133,7 +136,7 @@ async def test_a_local_part_beyond_ascii_is_reached_where_the_server_offers_smtp
 
 async def test_the_queue_is_bounded_and_what_is_dropped_is_named() -> None:
     async with Mailbox() as mailbox:
-        mailer = SmtpMailer(plain(mailbox.port), waiting_max=3)
+        mailer = SmtpMailer(plain(mailbox.port), MailBrand(), waiting_max=3)
         mailbox.rejects = {f"late{n}@example.com": "450 later" for n in range(5)}
         with structlog.testing.capture_logs() as logs:
             for to in mailbox.rejects:

@@ -19,6 +19,7 @@ from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.domain.attempts import LIMITS, AttemptKind
 from tok0n.domain.errors import Overloaded, PasskeyInvalid
 from tok0n.domain.users import Agent, LinkPurpose, Registration, Session, User, digest
+from tok0n.ports.mail import MailBrand
 from tok0n.services import profile as profiles
 from tok0n.services import sign_in as sign_ins
 from tok0n.services.attempts import AttemptLimiter
@@ -60,6 +61,8 @@ class CountingPasswords:
 
 
 class NoMail:
+    brand = MailBrand()
+
     async def send(self, *, to: str, subject: str, text: str) -> None:
         """Drop it."""
 

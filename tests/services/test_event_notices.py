@@ -5,6 +5,7 @@ import pytest
 from support.fakes import FakeClock
 from support.ledgers import NOW_US
 from tok0n.domain.notices import DueNotices, Notice, NoticeEvent, NoticeKind
+from tok0n.ports.mail import MailBrand
 from tok0n.services.event_notices import LISTED_EVENTS_MAX, EventNotices
 
 pytestmark = pytest.mark.anyio
@@ -27,6 +28,8 @@ class FakeOutbox:
 
 
 class FakeMailer:
+    brand = MailBrand()
+
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, str]] = []
 

@@ -16,6 +16,7 @@ from tok0n.domain.ledger import Balance
 from tok0n.domain.notices import BalanceAlert, Channel, NoticeKind
 from tok0n.domain.token_classes import TokenClasses
 from tok0n.domain.usage import TOKENS_MAX
+from tok0n.ports.mail import MailBrand
 from tok0n.services.notice_preferences import NoticePreferences
 from tok0n.services.notices import BudgetAlerts, LowBalances
 from tok0n.services.token_sources import TokenSources
@@ -58,6 +59,8 @@ def preferences(db: Opened) -> NoticePreferences:
 
 
 class FakeMailer:
+    brand = MailBrand()
+
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []
 

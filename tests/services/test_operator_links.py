@@ -13,6 +13,7 @@ from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.domain.errors import AlreadyExists, LimitReached, NotFound, OperatorError
 from tok0n.domain.users import Agent, LinkPurpose, Registration
+from tok0n.ports.mail import MailBrand
 from tok0n.services.mailed_links import MAILS_MAX
 from tok0n.services.passwords import GUESSES_MIN
 from tok0n.services.sign_in import SignIn
@@ -38,6 +39,8 @@ class FakePasswords:
 
 
 class FakeMailer:
+    brand = MailBrand()
+
     def __init__(self) -> None:
         self.sent: list[str] = []
 

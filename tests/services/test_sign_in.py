@@ -12,6 +12,7 @@ from tok0n.adapters.sql.repositories.attempts import SqlAttempts
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.domain.users import Agent, Registration, User
+from tok0n.ports.mail import MailBrand
 from tok0n.services.passwords import GUESSES_MIN, FormError
 from tok0n.services.sign_in import SignIn
 
@@ -42,6 +43,8 @@ class CountingPasswords:
 
 class Mails:
     """Keeps mails until the gate is open."""
+
+    brand = MailBrand()
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()

@@ -169,7 +169,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_body_leaves_no_traceback(
     "credential", ["[" * 20_000, '{"a":' * 4_000, "null", "[]", '{"rawId":"\\ud800"}', '{"response":{}}', "\x00"]
 )
 def test_no_text_as_a_passkey_credential_raises_anything_else(credential: str) -> None:
-    authenticator = WebAuthn("https://example.com")
+    authenticator = WebAuthn("https://example.com", site="Example")
     with pytest.raises(PasskeyInvalid):
         authenticator.read(credential)
     with pytest.raises(PasskeyInvalid):

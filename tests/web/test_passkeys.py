@@ -156,7 +156,7 @@ GARBAGE = {
 @pytest.mark.parametrize("credential", GARBAGE.values(), ids=GARBAGE.keys())
 def test_garbage_is_no_credential(credential: str) -> None:
     with pytest.raises(PasskeyMalformed):
-        WebAuthn("http://localhost").read(credential)
+        WebAuthn("http://localhost", site="Example").read(credential)
 
 
 async def test_garbage_gets_a_400_that_says_what_to_do(site: Running, mailbox: Mailbox) -> None:
@@ -184,7 +184,7 @@ ATTESTATIONS = {
 @pytest.mark.parametrize("attestation", ATTESTATIONS.values(), ids=ATTESTATIONS.keys())
 def test_an_attestation_that_cannot_be_read_is_refused(attestation: bytes) -> None:
     credential = credential_for(encoded(b"c" * 64), attestation=attestation)
-    authenticator = WebAuthn("http://localhost")
+    authenticator = WebAuthn("http://localhost", site="Example")
     authenticator.read(credential)
     with pytest.raises(PasskeyInvalid):
         authenticator.created(credential, challenge=b"c" * 64)
@@ -221,7 +221,7 @@ CREDENTIALS = st.fixed_dictionaries(
 @given(credential=CREDENTIALS.map(json.dumps) | JSON.map(json.dumps) | st.text())
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_credential_raises_anything_but_that_it_is_invalid(credential: str) -> None:
-    authenticator = WebAuthn("http://localhost")
+    authenticator = WebAuthn("http://localhost", site="Example")
     passkey = Passkey(
         credential_id=b"c",
         user_id="p",

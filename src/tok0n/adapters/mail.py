@@ -5,6 +5,7 @@ import re
 import ssl
 from collections import deque
 from collections.abc import Iterator
+from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 
@@ -12,6 +13,7 @@ import msgspec
 import structlog
 
 from tok0n.domain.email import needs_smtputf8, parse_mailbox
+from tok0n.ports.mail import MailBrand
 
 log = structlog.get_logger()
 
@@ -31,6 +33,9 @@ PAUSE_SECONDS = 2.0
 class LogMailer:
     """The `Mailer` port without a mail server. The operator finds the links in the log."""
 
+    def __init__(self, brand: MailBrand) -> None:
+        self.brand = brand
+
     async def send(self, *, to: str, subject: str, text: str) -> None:
         link = _LINK.search(text)
         log.warning(
@@ -44,7 +49,10 @@ class LogMailer:
 
 
 class SmtpOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The operator's SMTP server. `security` is "tls", "starttls" or "none"."""
+    """The operator's SMTP server. `security` is "tls", "starttls" or "none".
+
+    `sender` is an address with an optional name. Without one, messages come from the brand's name.
+    """
 
     host: str
     port: int
@@ -72,12 +80,19 @@ class SmtpMailer:
     """
 
     def __init__(
-        self, options: SmtpOptions, *, pause_seconds: float = PAUSE_SECONDS, waiting_max: int = WAITING_MAX
+        self,
+        options: SmtpOptions,
+        brand: MailBrand,
+        *,
+        pause_seconds: float = PAUSE_SECONDS,
+        waiting_max: int = WAITING_MAX,
     ) -> None:
+        self.brand = brand
         self._options = options
         self._pause_seconds = pause_seconds
         self._waiting_max = waiting_max
         self._sender = parse_mailbox(options.sender)
+        self._from = options.sender if "<" in options.sender else Address(brand.name, addr_spec=self._sender)
         self._unsent: set[_Unsent] = set()
         self._ready: deque[_Unsent] = deque()
         self._sending: set[asyncio.Task[None]] = set()
@@ -110,7 +125,7 @@ class SmtpMailer:
 
     def _write(self, *, to: str, subject: str, text: str) -> EmailMessage:
         message = EmailMessage()
-        message["From"] = self._options.sender
+        message["From"] = self._from
         message["To"] = to
         message["Subject"] = subject
         message["Date"] = formatdate(localtime=False)

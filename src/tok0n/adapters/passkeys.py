@@ -8,7 +8,6 @@ from tok0n.domain.errors import PasskeyInvalid, PasskeyMalformed
 from tok0n.domain.users import Passkey
 
 CREDENTIAL_CHARACTERS_MAX = 20_000
-NAME = "Tok0n"
 _INVALID = "We couldn't verify this passkey. Try again, or sign in with your password."
 _MALFORMED = "Your browser sent no valid passkey. Reload the page and try again, or sign in with your password."
 
@@ -29,11 +28,15 @@ class _ClientData(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WebAuthn:
-    """The `Authenticator` port. Its passkeys work only at the origin of `public_url`."""
+    """The `Authenticator` port. Its passkeys work only at the origin of `public_url`.
 
-    def __init__(self, public_url: str) -> None:
+    `site` is the name that password managers may show.
+    """
+
+    def __init__(self, public_url: str, *, site: str) -> None:
         parts = urlsplit(public_url)
         assert parts.hostname is not None
+        self._site = site
         self._host = parts.hostname
         self._origin = f"{parts.scheme}://{parts.netloc}"
 
@@ -44,7 +47,7 @@ class WebAuthn:
 
         options = webauthn.generate_registration_options(
             rp_id=self._host,
-            rp_name=NAME,
+            rp_name=self._site,
             user_id=user_id.encode(),
             user_name=email,
             exclude_credentials=[structs.PublicKeyCredentialDescriptor(id=credential_id) for credential_id in known],

@@ -54,7 +54,15 @@ from tok0n.ports.forms import Attempts, Forms
 from tok0n.ports.ledger import Ledger
 from tok0n.ports.limiter import Limiter
 from tok0n.ports.lots import Lots
-from tok0n.ports.mail import BalanceAlerts, BudgetNotices, Mailer, NoticeOutbox, Preferences, PurchaseEmails
+from tok0n.ports.mail import (
+    BalanceAlerts,
+    BudgetNotices,
+    MailBrand,
+    Mailer,
+    NoticeOutbox,
+    Preferences,
+    PurchaseEmails,
+)
 from tok0n.ports.orders import Orders, UsableCodes
 from tok0n.ports.payments import Inbox, Payments
 from tok0n.ports.rejections import RejectedRequests
@@ -244,12 +252,13 @@ async def open_mailer(settings: Settings) -> AsyncIterator[Mailer]:
 
     Raises `SettingsInvalid` for a missing secret.
     """
-    mail = settings.mail
+    mail, site = settings.mail, settings.site
+    brand = MailBrand(name=site.name, support_email=site.support_email)
     if not mail.host:
-        yield LogMailer()
+        yield LogMailer(brand)
         return
     credentials = {"username": mail.username or None, "password": _resolved(mail.password)}
-    mailer = SmtpMailer(SmtpOptions(**_values_for(SmtpOptions, mail) | credentials))
+    mailer = SmtpMailer(SmtpOptions(**_values_for(SmtpOptions, mail) | credentials), brand)
     try:
         yield mailer
     finally:
@@ -281,7 +290,7 @@ def open_authenticator(settings: Settings) -> Authenticator | None:
     with contextlib.suppress(ValueError):
         ipaddress.ip_address(host)
         return None
-    return WebAuthn(settings.server.public_url) if is_installed("webauthn") else None
+    return WebAuthn(settings.server.public_url, site=settings.site.name) if is_installed("webauthn") else None
 
 
 def no_extra(extra: str, package: str | None) -> OperatorError:

@@ -20,8 +20,19 @@ class PaidPurchase(msgspec.Struct, frozen=True, kw_only=True):
     document: Document
 
 
+class MailBrand(msgspec.Struct, frozen=True, kw_only=True):
+    """The service's name in emails, and the address of its support, which may be empty."""
+
+    name: str = "Tok0n"
+    support_email: str = ""
+
+
 class Mailer(Protocol):
     """Sends email."""
+
+    @property
+    def brand(self) -> MailBrand:
+        """Return the brand that the texts of emails name."""
 
     async def send(self, *, to: str, subject: str, text: str) -> None:
         """Queue a message. Failures are logged, and never raised to the caller."""

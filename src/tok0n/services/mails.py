@@ -1,10 +1,10 @@
-"""The emails that Tok0n sends. They never contain an API key, a prompt, or a password."""
+"""The emails to users, which name the operator's service. They never contain an API key, a prompt, or a password."""
 
 from tok0n.ports.mail import Mailer
 
 VERIFY = (
     "Confirm your email address",
-    """Welcome to Tok0n.
+    """Welcome to {site}.
 
 Confirm your email address to finish signing up. This link works once and expires in 24 hours:
 
@@ -15,7 +15,7 @@ If you didn't sign up, you can ignore this email. No account is created until yo
 )
 ALREADY_REGISTERED = (
     "You already have an account",
-    """Someone tried to sign up for Tok0n with this email address, but you already have an account.
+    """Someone tried to sign up for {site} with this email address, but you already have an account.
 
 If it was you, sign in: {sign_in}
 If you forgot your password, choose a new one: {reset}
@@ -33,8 +33,8 @@ If you didn't request this, you can ignore this email. Your password stays the s
 """,
 )
 INVITE = (
-    "You're invited to Tok0n",
-    """You're invited to Tok0n. Use this link to choose a password and create your account.
+    "You're invited to {site}",
+    """You're invited to {site}. Use this link to choose a password and create your account.
 It works once and expires in 7 days:
 
 {url}
@@ -173,8 +173,15 @@ View or change the budget: {key}
 """,
 )
 
+_SUPPORT = """
+Need help? Write to {email}.
+"""
+
 
 async def send(mailer: Mailer, mail: tuple[str, str], *, to: str, **fields: object) -> None:
-    """Send one of these emails, with its fields filled in."""
-    subject, text = mail
-    await mailer.send(to=to, subject=subject.format(**fields), text=text.format(**fields))
+    """Send one of these emails, with its fields filled in. It ends with the address of support, if there is one."""
+    brand = mailer.brand
+    subject, text = (part.format(site=brand.name, **fields) for part in mail)
+    if brand.support_email:
+        text += _SUPPORT.format(email=brand.support_email)
+    await mailer.send(to=to, subject=subject, text=text)

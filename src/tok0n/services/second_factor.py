@@ -14,8 +14,6 @@ STEP_SECONDS = 30
 STEPS_OFF_MAX = 1
 """How many steps the clock of a user's device can be ahead or behind."""
 
-ISSUER = "Tok0n"
-
 
 class SecondFactor:
     """Checks codes, and turns two-factor authentication on and off."""
@@ -81,6 +79,6 @@ def is_secret(text: str) -> bool:
     return len(text) == len(new_secret()) and set(text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
 
 
-def provisioning_uri(secret: str, *, email: str) -> str:
-    """Return the URI for the QR code that an authenticator app scans."""
-    return pyotp.TOTP(secret).provisioning_uri(name=email, issuer_name=ISSUER)
+def provisioning_uri(secret: str, *, email: str, site: str) -> str:
+    """Return the URI for the QR code that an authenticator app scans. The app shows the site's name."""
+    return pyotp.TOTP(secret).provisioning_uri(name=email, issuer_name=site)

@@ -13,6 +13,9 @@ from tok0n.domain.user_agents import browser_name
 MICRO_DOLLARS_PER_DOLLAR = 1_000_000
 MICRO_DOLLARS_PER_CENT = 10_000
 
+UNITS = "kMGTPE"
+"""The units of `short`, each a thousand of the one before."""
+
 
 def tokens(value: int | None) -> str:
     """Format a count with thousands separators. None becomes a dash."""
@@ -30,11 +33,18 @@ def signed(value: int) -> str:
 
 
 def short(value: int) -> str:
-    """Format a count in a few characters: 950, 12.4k, 1.2M."""
-    for unit, name in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if abs(value) >= unit:
-            return f"{value / unit:.3g}{name}"
-    return str(value)
+    """Format a count in a few characters: 950, 12.4k, 1.2M. Rounds to three digits, half up."""
+    sign, rest = "\N{MINUS SIGN}" if value < 0 else "", abs(value)
+    if rest < 1000:
+        return f"{sign}{rest}"
+    digits = len(str(rest)) - 3
+    rounded = (rest + 10**digits // 2) // 10**digits
+    if rounded == 1000:
+        rounded, digits = 100, digits + 1
+    unit = min((digits + 2) // 3, len(UNITS))
+    whole = f"{rounded * 10**digits // 10 ** (3 * unit):,}"
+    decimals = f"{rounded * 10**digits % 10 ** (3 * unit):0{3 * unit}d}".rstrip("0")
+    return f"{sign}{whole}{'.' if decimals else ''}{decimals}{UNITS[unit - 1]}"
 
 
 def dollars(cents: int) -> str:
