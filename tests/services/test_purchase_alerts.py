@@ -10,6 +10,7 @@ from tok0n.domain.documents import Issuer, Seller
 from tok0n.domain.orders import CHECKOUT_LIFE_US, Outcome
 from tok0n.domain.payments import Declined
 from tok0n.domain.token_classes import TokenClasses
+from tok0n.ports.mail import MailBrand
 from tok0n.services.notice_preferences import NoticePreferences
 from tok0n.services.purchase_alerts import PurchaseAlerts
 
@@ -17,6 +18,8 @@ pytestmark = pytest.mark.anyio
 
 
 class FakeMailer:
+    brand = MailBrand()
+
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, str]] = []
         self.fails = False

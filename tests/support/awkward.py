@@ -37,7 +37,7 @@ tokens = 999999999999
 price_usd = "99999.00"
 token_class = "premium"
 """
-_ORDERS = [
+_ORDERS: list[dict[str, object]] = [
     {},
     {"is_complete": 1},
     {"outcome": "expired"},

@@ -60,15 +60,16 @@
     }
   }
 
-  // Controls are large enough to touch, and don't overlap. A link inside text is as high as its line.
-  const CONTROLS = "a[href], button, input:not([type=hidden]), select, textarea, summary";
+  // Controls are large enough to touch, and don't overlap. A link inside text is as high as its line, and one that
+  // opens a table's row covers the row.
+  const CONTROLS = "a[href]:not(svg a), button, input:not([type=hidden]), select, textarea, summary";
   const controls = [...document.querySelectorAll(CONTROLS)].filter((control) => isShown(control) && control.getBoundingClientRect().width > 0);
   const rects = controls.map((control) => {
     const target = control.matches("input[type=checkbox], input[type=radio]") ? control.closest("label") || control : control;
     return [...target.getClientRects()];
   });
   controls.forEach((control, index) => {
-    const isInText = control.tagName === "A" && style(control).display === "inline";
+    const isInText = control.matches("a.row-link") || (control.tagName === "A" && style(control).display === "inline");
     const [rect] = rects[index];
     if (!isInText && (rect.height < 23.5 || rect.width < 23.5)) faults.push(`${describe(control)} is ${Math.round(rect.width)} × ${Math.round(rect.height)} px`);
     for (let other = index + 1; other < controls.length; other++) {

@@ -111,7 +111,9 @@ class _SettingsPages:
                 return page.render("recovery_codes.html", codes=None if text is None else text.split("\n"))
         import segno  # noqa: PLC0415  few requests need it
 
-        qr = segno.make(second_factor.provisioning_uri(secret, email=user.email, site=page.context.brand.name), error="m")
+        qr = segno.make(
+            second_factor.provisioning_uri(secret, email=user.email, site=page.context.brand.name), error="m"
+        )
         return page.render(
             "second_factor_begin.html",
             secret=secret,

@@ -23,6 +23,7 @@ def docs_routes(
 ) -> list[Route]:
     """Return the routes of /docs, /docs/PAGE, /docs/PAGE.md and /docs/search. `endpoints` are those that exist."""
     guide = Guide(
+        site_name=context.brand.name,
         public_url=context.public_url,
         catalogue=catalogue,
         endpoints=endpoints,

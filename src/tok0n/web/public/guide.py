@@ -26,6 +26,9 @@ WRITTEN_URL = "http://127.0.0.1:8080"
 
 WRITTEN_BASE_URL = f"{WRITTEN_URL}/v1"
 
+WRITTEN_NAME = "Tok0n"
+"""The name of the service in the files, which the guide replaces with the site's."""
+
 WRITTEN_MODEL = "demo"
 """The model in the files, which the guide replaces with a listed one."""
 
@@ -107,6 +110,7 @@ class Guide:
     def __init__(
         self,
         *,
+        site_name: str,
         public_url: str,
         catalogue: Catalogue,
         endpoints: Sequence[Endpoint],
@@ -114,6 +118,7 @@ class Guide:
         features: Collection[str],
     ) -> None:
         self.pages = guide_of(endpoints)
+        self._site_name = site_name
         self._public_url = public_url
         self._catalogue = catalogue
         self._endpoints = endpoints
@@ -124,7 +129,7 @@ class Guide:
         """Return the Markdown of a page for this server."""
         values = {**self._values, "streaming_models": self._streaming_models()}
         text = fill(read(page), values, self._features)
-        text = _without_missing_paths(text, self._endpoints)
+        text = _without_missing_paths(text, self._endpoints).replace(WRITTEN_NAME, self._site_name)
         return _with_model(text, page, self._catalogue).replace(WRITTEN_URL, self._public_url)
 
     def neighbors(self, page: Page) -> tuple[Page | None, Page | None]:

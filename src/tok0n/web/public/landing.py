@@ -19,7 +19,7 @@ from tok0n.web.rendering.page_request import PageRequest
 from tok0n.web.rendering.snippets import snippets_of
 
 _LLMS = """\
-# Tok0n
+# {name}
 
 > A prepaid, {sdks}-compatible LLM gateway. Base URL: {base_url}. Send `Authorization: Bearer $TOK0N_API_KEY`.
 > {endpoints} One purchased token pays for one token that the model reports. Tokens are reserved before each
@@ -73,6 +73,7 @@ def landing_routes(
         guide = guide_of(endpoints)
         docs = "\n".join(f"- [{page.title}]({context.public_url}/docs/{page.slug}.md): {page.about}" for page in guide)
         text = _LLMS.format(
+            name=context.brand.name,
             sdks="- and ".join(_sdks(snippet.sdk for snippet in snippets_of(catalogue, context.base_url))),
             base_url=context.base_url,
             public_url=context.public_url,

@@ -38,6 +38,6 @@ def well_known_routes(context: PageContext) -> list[Route]:
 
     async def favicon(_: Request) -> Response:
         headers = {"cache-control": f"public, max-age={ICON_SECONDS}"}
-        return RedirectResponse(context.assets.url(ICON), 302, headers=headers)
+        return RedirectResponse(context.assets.url(context.brand.logo or ICON), 302, headers=headers)
 
     return [Route("/robots.txt", robots), Route("/favicon.ico", favicon)]
