@@ -56,7 +56,10 @@ async def site(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> 
     async with (
         ScriptedUpstream() as upstream,
         Mailbox() as mailbox,
-        shop(folder, upstream_url=upstream.base_url, mailbox=mailbox, more=awkward.SETTINGS) as (running, _),
+        shop(folder, upstream_url=upstream.base_url, mailbox=mailbox, more=awkward.SETTINGS, shows_components=True) as (
+            running,
+            _,
+        ),
         Visitor(running.url) as visitor,
     ):
         await join(visitor, mailbox, EMAIL)

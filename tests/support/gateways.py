@@ -328,6 +328,7 @@ async def running(
     overrides: Mapping[str, object] | None = None,
     host: str = "127.0.0.1",
     stripe_base: str | None = None,
+    shows_components: bool = False,
     **more: Any,
 ) -> AsyncIterator[Running]:
     """A gateway that is `prepared`, with `more` of its arguments; `host` is a name of this machine."""
@@ -336,7 +337,7 @@ async def running(
     url = settings.server.public_url.replace("127.0.0.1", host)
     if overrides is None or "server.public_url" not in overrides:
         settings = msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, public_url=url))
-    async with open_gateway(settings, stripe_base=stripe_base) as gateway:
+    async with open_gateway(settings, stripe_base=stripe_base, shows_components=shows_components) as gateway:
         listener.listen()
         async with HttpServer(gateway.app, listener, shutdown_seconds=5) as server:
             yield Running(

@@ -37,6 +37,7 @@ async def shop(
     overrides: dict[str, object] | None = None,
     host: str = "127.0.0.1",
     more: str = "",
+    shows_components: bool = False,
 ) -> AsyncIterator[tuple[Running, StripeDouble]]:
     (folder / "stripe.key").write_text(KEY)
     (folder / "stripe.secret").write_text(SECRET)
@@ -50,7 +51,13 @@ webhook_secret = "file:{folder / "stripe.secret"}"
     async with HttpServer(AsgiBridge(double.app), bind("127.0.0.1", 0), shutdown_seconds=5) as stripe:
         double.url = stripe.url
         async with running(
-            folder, upstream_url=upstream_url, more=more, overrides=overrides, stripe_base=stripe.url, host=host
+            folder,
+            upstream_url=upstream_url,
+            more=more,
+            overrides=overrides,
+            stripe_base=stripe.url,
+            host=host,
+            shows_components=shows_components,
         ) as site:
             double.webhook_url = f"{site.url}/webhooks/stripe"
             try:
