@@ -4,6 +4,7 @@ import contextlib
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import segno
@@ -163,7 +164,12 @@ async def test_an_authenticator_app_shows_the_sites_name(
 ) -> None:
     uris: list[str] = []
     make = segno.make
-    monkeypatch.setattr(segno, "make", lambda uri, **more: uris.append(uri) or make(uri, **more))
+
+    def record(uri: str, **more: Any) -> segno.QRCode:
+        uris.append(uri)
+        return make(uri, **more)
+
+    monkeypatch.setattr(segno, "make", record)
     async with branded(tmp_path, upstream, mailbox) as (_, visitor):
         await visitor.get("/dashboard/settings/second-factor")
     assert "issuer=Acme%20%26%20%22Sons%22" in uris[0]
