@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from support.http import request
 from support.ledgers import Opened, open_engine, outcome
 from tok0n.adapters.clock import SystemClock
+from tok0n.adapters.sql.repositories.documents import SqlDocuments
 from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.inbox import SqlInbox
 from tok0n.adapters.sql.repositories.orders import SqlOrders
@@ -35,7 +36,9 @@ EMAIL = "a@example.com"
 class Shop:
     """A webhook and the use cases behind it, in front of a double."""
 
-    def __init__(self, db: Opened, double: StripeDouble, url: str, *, key: str = KEY) -> None:
+    def __init__(
+        self, db: Opened, double: StripeDouble, url: str, *, key: str = KEY, automatic_tax: bool = False
+    ) -> None:
         self.db = db
         self.double = double
         self.orders = SqlOrders(db.store)
@@ -43,7 +46,7 @@ class Shop:
         self.payments = StripePayments(
             secret_key=key,
             webhook_secret=SECRET,
-            automatic_tax=False,
+            automatic_tax=automatic_tax,
             promotion_codes=False,
             api_base=url,
             events_at_once=2,
@@ -229,3 +232,37 @@ async def test_a_key_that_stripe_refuses_is_a_failure_and_no_secret_is_told(shop
         await wrong.order()
     assert "AuthenticationError" in failed.value.detail
     assert "wrong_secret" not in failed.value.detail + failed.value.message
+
+
+async def test_the_tax_that_stripe_computes_is_a_fact_of_the_payment_and_a_line_of_the_document(shop: Shop) -> None:
+    shop.double.tax_percent = 19
+    taxed = Shop(shop.db, shop.double, shop.double.url, automatic_tax=True)
+    order = await taxed.order()
+    assert shop.double.sessions[checkout_of(order)]["amount_total"] == 595
+    shop.double.pay(checkout_of(order))
+    assert await taxed.posted() == 1_000
+    payment = (await shop.orders.get(order.id)).payment
+    assert (payment.paid_cents, payment.tax_cents) == (595, 95)
+    documents = SqlDocuments(shop.db.store)
+    (receipt,) = await documents.of_order(account_id=order.account_id, order_id=order.id)
+    assert [(amount.label, amount.cents) for amount in receipt.amounts] == [("Tax", 95)]
+
+
+async def test_the_reason_of_a_declined_card_is_read_from_the_expanded_payment_intent(shop: Shop) -> None:
+    order = await shop.order()
+    assert (await shop.payments.checkout(checkout_of(order))).decline_code is None
+    shop.double.decline(checkout_of(order), decline_code="insufficient_funds")
+    checkout = await shop.payments.checkout(checkout_of(order))
+    assert (checkout.decline_code, checkout.is_open) == ("insufficient_funds", True)
+    assert await shop.posted() == 0, "the event payment_intent.payment_failed says the same"
+    assert (await shop.orders.get(order.id)).payment.decline_code == "insufficient_funds"
+    shop.double.pay(checkout_of(order))
+    assert await shop.posted() == 1_000
+    assert (await shop.payments.checkout(checkout_of(order))).decline_code is None
+
+
+async def test_a_failed_payment_of_another_application_is_ignored(shop: Shop) -> None:
+    intent = {"object": "payment_intent", "id": "pi_x", "metadata": {}, "last_payment_error": {"code": "card_declined"}}
+    shop.double.tell("payment_intent.payment_failed", intent | {"currency": "usd", "livemode": False})
+    assert await shop.posted() == 0
+    assert await shop.inbox.unhandled(now_us=2**62, rows_max=9) == []
