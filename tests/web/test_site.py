@@ -1,6 +1,7 @@
 """[site]: every page and every email shows the operator's brand, and none shows Tok0n's."""
 
 import contextlib
+import html
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import segno
 
+import tok0n
 from support.gateways import Running, running
 from support.mailbox import Mailbox
 from support.pages import paths
@@ -59,7 +61,8 @@ async def test_every_page_has_the_name_and_the_links(
                 seen += 1
                 title = re.search("<title>(.*?)</title>", answer.text)
                 assert title is not None
-                assert "Acme &amp; " in title[1], path
+                assert html.unescape(title[1]).count(NAME) == 1, path
+                assert html.unescape(title[1]).endswith(f" · {NAME}") or path == "/", path
                 assert "Tok0n" not in title[1], path
                 page = " ".join(text_of(answer).split())
                 assert "Tokens <for> everybody." in page
@@ -183,3 +186,11 @@ async def test_llms_txt_and_the_docs_name_the_site(
         faq = (await visitor.get("/docs/faq.md")).text
         assert f"Why does {NAME} reserve" in faq
         assert "Tok0n" not in faq
+
+
+def test_no_template_names_tok0n_but_in_thanks() -> None:
+    templates = Path(tok0n.__file__).parent / "web" / "templates"
+    found = [
+        line.strip() for path in templates.glob("*.html") for line in path.read_text().splitlines() if "Tok0n" in line
+    ]
+    assert [line for line in found if "Powered by" not in line] == []
