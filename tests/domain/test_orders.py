@@ -25,6 +25,8 @@ facts = st.one_of(
         st.sampled_from(list(DisputeStatus)),
     ),
     st.sampled_from([Payment(outcome=Outcome.EXPIRED), Payment(outcome=Outcome.FAILED)]),
+    st.integers(0, PAID).map(lambda cents: Payment(tax_cents=cents)),
+    st.sampled_from([Payment(decline_code="expired_card"), Payment(decline_code="insufficient_funds")]),
 )
 
 
