@@ -99,7 +99,7 @@ def _ended(order: Order, status: OrderStatus) -> PaymentNotice:
     title = f"{STATUS_TEXTS[status]}."
     match status:
         case OrderStatus.PROCESSING:
-            text = "Your bank is still processing the payment. We add the tokens and email you when it arrives."
+            text = "Your bank is still processing the payment. We add the tokens as soon as it arrives."
             return PaymentNotice(kind="warn", title=title, text=text)
         case OrderStatus.EXPIRED:
             text = f"The time to pay for this order has passed. {NOT_CHARGED}"
