@@ -112,6 +112,8 @@ def _migrated(old: Contents) -> Contents:
         "rejected_count",
     ):
         new[table] = []
+    for table in ("verification", "model_day", "model_rollup"):
+        new[table] = []
     del new["usage_hour"]
     new["usage_quarter"] = _quarters(old["request"])
     for table in ("billing_details", "document_series", "document", "purchase_email"):

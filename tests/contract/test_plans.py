@@ -22,6 +22,7 @@ from tok0n.adapters.sql.repositories.attempts import SqlAttempts
 from tok0n.adapters.sql.repositories.balance_alerts import SqlBalanceAlerts
 from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.history import SqlHistory
+from tok0n.adapters.sql.repositories.model_days import SqlModelDays
 from tok0n.adapters.sql.repositories.notices import SqlNoticeOutbox
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.statement import SqlStatements
@@ -249,4 +250,8 @@ async def test_periodic_tasks_read_no_history(spread: Opened) -> None:
         await SqlSessions(store).forget_ended(now_us=NOW_US)
         await SqlUsers(store).forget_stale(now_us=NOW_US, rows_max=100)
         await SqlAttempts(store).forget_expired(now_us=NOW_US, rows_max=100)
+        days = SqlModelDays(store)
+        assert await days.roll_up(now_us=past.FIRST_US + MICROSECONDS_PER_DAY)
+        await days.days(first_day=0)
+        await days.forget_old(now_us=NOW_US)
     assert scans == []

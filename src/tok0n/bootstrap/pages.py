@@ -15,6 +15,7 @@ from tok0n.services.billing import AccountBilling
 from tok0n.services.documents import OrderDocuments
 from tok0n.services.passkeys import SignInByPasskey
 from tok0n.services.playground import Playground
+from tok0n.services.public_models import PublicModels
 from tok0n.services.redeem_codes import RedeemCodes
 from tok0n.settings import SiteSettings
 from tok0n.web.dashboard.access import access_routes
@@ -35,6 +36,7 @@ from tok0n.web.public.components import components_routes
 from tok0n.web.public.docs import docs_routes
 from tok0n.web.public.guide_values import ServerFacts
 from tok0n.web.public.landing import landing_routes
+from tok0n.web.public.models import model_routes
 from tok0n.web.public.well_known import well_known_routes
 from tok0n.web.rendering.assets import Assets
 from tok0n.web.rendering.brand import Brand, brand_assets, logo_name
@@ -120,7 +122,19 @@ def _public_routes(services: Services, context: PageContext) -> list[BaseRoute]:
         limits=limits_of(services.settings),
         sells=services.sell_packs is not None,
     )
-    return [*landing, *docs, *well_known_routes(context), *sign_in_routes(context)]
+    models = model_routes(
+        context,
+        models=PublicModels(
+            services.catalogue,
+            services.store.model_days,
+            services.clock,
+            packs=list(packs_of(services.settings).values()),
+        ),
+        token_classes=services.token_classes,
+        endpoints=endpoints,
+        clock=services.clock,
+    )
+    return [*landing, *models, *docs, *well_known_routes(context), *sign_in_routes(context)]
 
 
 def _facts_of(services: Services) -> ServerFacts:

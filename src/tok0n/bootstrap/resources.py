@@ -24,6 +24,7 @@ from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.inbox import SqlInbox
 from tok0n.adapters.sql.repositories.lots import SqlLots
+from tok0n.adapters.sql.repositories.model_days import SqlModelDays
 from tok0n.adapters.sql.repositories.models import SqlModels
 from tok0n.adapters.sql.repositories.notices import SqlNoticeOutbox, SqlPreferences
 from tok0n.adapters.sql.repositories.orders import SqlOrders
@@ -63,6 +64,7 @@ from tok0n.ports.mail import (
     Preferences,
     PurchaseEmails,
 )
+from tok0n.ports.model_days import ModelDays
 from tok0n.ports.orders import Orders, UsableCodes
 from tok0n.ports.payments import Inbox, Payments
 from tok0n.ports.rejections import RejectedRequests
@@ -82,6 +84,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     accounts: Accounts
     corrections: Corrections
     models: Models
+    model_days: ModelDays
     history: History
     statements: Statements
     daily_use: DailyUse
@@ -127,6 +130,7 @@ def _store(database: SqlStore, ledger: Ledger, callers: Callers, *, lease: Lease
         accounts=SqlAccounts(database),
         corrections=SqlCorrections(database),
         models=SqlModels(database),
+        model_days=SqlModelDays(database),
         history=SqlHistory(database),
         statements=SqlStatements(database),
         daily_use=SqlDailyUse(database),

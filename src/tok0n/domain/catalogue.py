@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from tok0n.domain.ledger import STANDARD
+from tok0n.domain.model_days import VerificationResult
 
 FAILURES_MAX = 3
 """A verified model is unlisted after this many failed verifications in a row, until it passes again."""
@@ -181,6 +182,29 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     checked_at_us: int
     endpoints: dict[str, EndpointCheck]
     streams: dict[str, StreamCheck] = {}
+
+    @property
+    def results(self) -> list[VerificationResult]:
+        """The result on each endpoint, and of each stream. The code is that of the first check that failed."""
+        results = []
+        for endpoint, check in self.endpoints.items():
+            failed = next((name for name, passed in check.checks.items() if not passed), None)
+            results.append(self._result(endpoint, code=failed, latency_ms=check.latency_ms))
+        for endpoint, stream in self.streams.items():
+            results.append(self._result(endpoint, is_stream=True, code=None if stream.passed else "stream"))
+        return results
+
+    def _result(
+        self, endpoint: str, *, code: str | None, latency_ms: int | None = None, is_stream: bool = False
+    ) -> VerificationResult:
+        return VerificationResult(
+            model=self.model,
+            endpoint=endpoint,
+            is_stream=is_stream,
+            at_us=self.checked_at_us,
+            code=code,
+            latency_ms=latency_ms,
+        )
 
 
 class ModelState(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ REDIS_SCHEMES = ("redis://", "rediss://")
 
 # fmt: off
 OWN_SEGMENTS = frozenset({
-    "assets", "dashboard", "docs", "favicon.ico", "healthz", "invitation", "llms.txt", "manage", "metrics",
+    "assets", "dashboard", "docs", "favicon.ico", "healthz", "invitation", "llms.txt", "manage", "metrics", "models",
     "new-address", "new-password", "openapi.json", "readyz", "reset-password", "robots.txt", "second-factor", "set-up",
     "sign-in", "sign-out", "sign-up", "v1", "verify", "webhooks",
 })

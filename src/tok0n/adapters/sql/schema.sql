@@ -508,3 +508,28 @@ CREATE TABLE form_submission (
 CREATE INDEX form_submission_time ON form_submission (submitted_at_us);
 
 CREATE INDEX form_submission_sealed ON form_submission (submitted_at_us) WHERE sealed IS NOT NULL;
+
+CREATE TABLE verification (
+    model TEXT NOT NULL,
+    at_us {big} NOT NULL,
+    endpoint TEXT NOT NULL,
+    is_stream INTEGER NOT NULL CHECK (is_stream IN (0, 1)),
+    code TEXT,
+    latency_ms {big},
+    PRIMARY KEY (model, at_us, endpoint, is_stream)
+) {clustered};
+
+CREATE INDEX verification_time ON verification (at_us);
+
+CREATE TABLE model_day (
+    day {big} NOT NULL,
+    model TEXT NOT NULL,
+    settled {big} NOT NULL CHECK (settled >= 0),
+    failed {big} NOT NULL CHECK (failed >= 0),
+    latencies TEXT NOT NULL,
+    PRIMARY KEY (day, model)
+) {clustered};
+
+CREATE TABLE model_rollup (
+    quarter {big} NOT NULL PRIMARY KEY
+) {clustered};

@@ -34,7 +34,7 @@ _LLMS = """\
 ## Interfaces
 
 - [OpenAPI]({public_url}/openapi.json)
-- [Models]({base_url}/models)
+- [Models]({base_url}/models), and [a page about them]({public_url}/models)
 """
 _CHAT_ALONE = "Chat completions only."
 _ENDPOINTS = "A model serves only the endpoints that are listed with it."

@@ -6,6 +6,7 @@ import msgspec
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import model, operator_request
+from tok0n.adapters.sql.schema import verification as results
 from tok0n.adapters.sql.store import SqlStore, lock_for
 from tok0n.domain.catalogue import EndpointState, ModelState, StreamState, Verification
 
@@ -32,7 +33,14 @@ class SqlModels:
         return await self._store.write(lambda tx: _claim(tx, row, since_us=now_us - exclusive_us))
 
     async def record(self, verification: Verification) -> ModelState:
-        return await self._store.write(lambda tx: _save(tx, _load(tx, verification.model).after(verification)))
+        def fn(tx: sa.Connection) -> ModelState:
+            state = _save(tx, _load(tx, verification.model).after(verification))
+            for result in verification.results:
+                values = msgspec.structs.asdict(result) | {"is_stream": int(result.is_stream)}
+                tx.execute(sa.insert(results).values(values))
+            return state
+
+        return await self._store.write(fn)
 
 
 def _claim(tx: sa.Connection, row: dict[str, Any], *, since_us: int) -> bool:

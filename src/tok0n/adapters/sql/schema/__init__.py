@@ -18,6 +18,7 @@ from tok0n.adapters.sql.schema.accounts import (
 )
 from tok0n.adapters.sql.schema.columns import metadata
 from tok0n.adapters.sql.schema.documents import billing_details, document, document_series, purchase_email
+from tok0n.adapters.sql.schema.models import model_day, model_rollup, verification
 from tok0n.adapters.sql.schema.notices import (
     alert_check,
     balance_alert,
@@ -84,6 +85,8 @@ __all__ = [
     "mail_link",
     "metadata",
     "model",
+    "model_day",
+    "model_rollup",
     "notice",
     "notice_preference",
     "operator_request",
@@ -105,6 +108,7 @@ __all__ = [
     "usage_quarter",
     "usage_rollup",
     "users",
+    "verification",
     "wallet",
     "welcome_day",
     "welcome_grant",

@@ -1,0 +1,88 @@
+"""The facts about listed models that everybody may see: no provider, and no account's data."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from tok0n.domain import latency
+from tok0n.domain.catalogue import Model
+from tok0n.domain.errors import NotFound
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY
+from tok0n.domain.model_days import DAYS_KEPT, LATENCY_DAYS, REQUESTS_MIN, ModelDay
+from tok0n.domain.packs import Pack
+from tok0n.ports.clock import Clock
+from tok0n.ports.model_days import ModelDays
+from tok0n.services.catalogue import Catalogue
+
+
+class PublicModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A listed model. The latencies are None if it had fewer than `REQUESTS_MIN` requests in `LATENCY_DAYS` days.
+
+    `days` are the last `DAYS_KEPT` days, oldest first, with the availability in thousandths, or None without data.
+    `cents_per_million` is the lowest price of a million tokens of its class, or None if none are sold.
+    """
+
+    model: Model
+    p50_ms: int | None
+    p95_ms: int | None
+    days: list[int | None]
+    cents_per_million: int | None
+
+    @property
+    def availability_permille(self) -> int | None:
+        """The mean of the days with data, rounded down."""
+        measured = [day for day in self.days if day is not None]
+        return sum(measured) // len(measured) if measured else None
+
+    @property
+    def inputs(self) -> list[str]:
+        """What a request may contain."""
+        model = self.model
+        kinds = (
+            ("images", model.image_tokens_max),
+            ("audio", model.audio_tokens_max),
+            ("files", model.file_tokens_max),
+        )
+        return ["text", *(name for name, tokens in kinds if tokens is not None)]
+
+
+class PublicModels:
+    """Describes the listed models, in the order of the settings."""
+
+    def __init__(self, catalogue: Catalogue, model_days: ModelDays, clock: Clock, *, packs: Sequence[Pack]) -> None:
+        self._catalogue = catalogue
+        self._model_days = model_days
+        self._clock = clock
+        self._packs = packs
+
+    async def all(self) -> list[PublicModel]:
+        """Return every listed model."""
+        found = (self._catalogue.find(listed.id) for listed in self._catalogue.listed())
+        return await self._describe([model for model in found if model is not None])
+
+    async def get(self, model_id: str) -> PublicModel:
+        """Return one listed model. Raises `NotFound`."""
+        model = self._catalogue.find(model_id)
+        if model is None:
+            raise NotFound("There is no such model.")
+        return (await self._describe([model]))[0]
+
+    async def _describe(self, models: Iterable[Model]) -> list[PublicModel]:
+        today = self._clock.now_us() // MICROSECONDS_PER_DAY
+        first = today - DAYS_KEPT + 1
+        days: dict[str, dict[int, ModelDay]] = {}
+        for day in await self._model_days.days(first_day=first):
+            days.setdefault(day.model, {})[day.day] = day
+        return [self._facts(model, days.get(model.id, {}), first=first, today=today) for model in models]
+
+    def _facts(self, model: Model, days: dict[int, ModelDay], *, first: int, today: int) -> PublicModel:
+        histogram = latency.merge(day.latencies for day in days.values() if day.day > today - LATENCY_DAYS)
+        enough = histogram.total() >= REQUESTS_MIN
+        prices = [pack.cents_per_million for pack in self._packs if pack.token_class == model.token_class]
+        return PublicModel(
+            model=model,
+            p50_ms=latency.percentile_ms(histogram, 50) if enough else None,
+            p95_ms=latency.percentile_ms(histogram, 95) if enough else None,
+            days=[days[day].availability_permille if day in days else None for day in range(first, today + 1)],
+            cents_per_million=min(prices, default=None),
+        )

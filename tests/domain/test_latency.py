@@ -1,0 +1,31 @@
+"""Latencies in logarithmic buckets: percentiles are never too low, and at most an eighth too high."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tok0n.domain.latency import bucket_of, highest_ms, merge, percentile_ms
+
+LATENCY = st.integers(0, 10**8)
+
+
+@given(LATENCY)
+def test_a_bucket_has_the_latency_and_is_narrow(latency_ms: int) -> None:
+    highest = highest_ms(bucket_of(latency_ms))
+    assert latency_ms <= highest <= latency_ms * 9 / 8
+    assert bucket_of(highest) == bucket_of(latency_ms) == bucket_of(highest + 1) - 1
+
+
+@given(st.lists(LATENCY, min_size=1), st.lists(LATENCY), st.integers(1, 100))
+def test_a_percentile_of_added_histograms_is_close_to_the_exact_one(
+    some: list[int], others: list[int], percent: int
+) -> None:
+    histograms = [merge({bucket_of(latency_ms): 1} for latency_ms in part) for part in (some, others)]
+    latencies = sorted(some + others)
+    exact = latencies[-(-len(latencies) * percent // 100) - 1]
+    found = percentile_ms(merge(histograms), percent)
+    assert found is not None
+    assert exact <= found <= exact * 9 / 8
+
+
+def test_no_requests_have_no_percentile() -> None:
+    assert percentile_ms({}, 50) is None
