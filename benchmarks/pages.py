@@ -24,6 +24,7 @@ from tok0n.bootstrap.serving import bind_for
 from tok0n.bootstrap.wiring import open_gateway
 from tok0n.domain import ids
 from tok0n.domain.ledger import US_AN_HOUR
+from tok0n.domain.users import Agent
 from tok0n.http.server import HttpServer
 from tok0n.services.api_keys import KeyDraft
 from tok0n.settings import load
@@ -51,7 +52,7 @@ async def main(requests: int) -> None:
             link = await gateway.services.sign_in.set_up_link()
             assert link is not None
             new = await gateway.services.sign_in.set_up(
-                link.partition("link=")[2], email=EMAIL, password=PASSWORD, agent="bench"
+                link.partition("link=")[2], email=EMAIL, password=PASSWORD, agent=Agent(user_agent="bench")
             )
             assert new is not None
             listener.listen()

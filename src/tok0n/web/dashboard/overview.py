@@ -90,11 +90,13 @@ async def _runways(
 
     A model counts as of the class that it has now.
     """
-    quarter = now_us // US_A_QUARTER + 1
-    week = UseFilter(since_quarter=quarter - RUNWAY_DAYS * QUARTERS_A_DAY, until_quarter=quarter)
-    assert week.since_quarter is not None
+    until = now_us // US_A_QUARTER + 1
+    since = until - RUNWAY_DAYS * QUARTERS_A_DAY
+    # UTC days, most of which are summed already.
+    starts = [since, *range(since // QUARTERS_A_DAY * QUARTERS_A_DAY + QUARTERS_A_DAY, until, QUARTERS_A_DAY)]
+    period = UseFilter(since_quarter=since, until_quarter=until)
     used = Counter[str]()
-    for part in await dashboard.history.buckets(page.account_id, week, by=UseBy.MODEL, starts=[week.since_quarter]):
+    for part in await dashboard.history.buckets(page.account_id, period, by=UseBy.MODEL, starts=starts):
         model = dashboard.catalogue.find(part.series)
         used[STANDARD if model is None else model.token_class] += part.charged
     found = []
