@@ -60,3 +60,8 @@ class Visitor:
 def text_of(answer: httpx.Response) -> str:
     """What a page says, without its tags."""
     return html.unescape(re.sub(r"<[^>]+>", " ", answer.text))
+
+
+def words_of(answer: httpx.Response) -> str:
+    """The words of a page, with one space between them."""
+    return " ".join(text_of(answer).split())

@@ -13,7 +13,7 @@ from support.api_keys import edit_key, keys_of
 from support.gateways import EMAIL, Running
 from support.http import chat, chat_body
 from support.pages import create_key, paths
-from support.visitor import Visitor, text_of
+from support.visitor import Visitor, text_of, words_of
 from tok0n.domain.budgets import BudgetDraft, ResetPeriod
 from tok0n.services.api_keys import KEYS_MAX
 
@@ -43,7 +43,7 @@ async def test_a_key_is_shown_once_and_its_revocation_applies_to_the_next_reques
 async def test_a_key_has_the_limits_of_its_form(site: Running, owner: Visitor) -> None:
     fields = {"budget_tokens": "5,000", "budget_period": "day", "networks": "127.0.0.1", "requests_per_minute": "7"}
     key = await create_key(owner, days="30", models="demo", note="mine", **fields)
-    assert "0 of 5,000 per day" in text_of(await owner.get("/dashboard/keys"))
+    assert "0 of 5,000 per day" in words_of(await owner.get("/dashboard/keys"))
     assert (await chat(site.base_url, key, chat_body())).status == 200
     listed = (await keys_of(site.store.accounts, EMAIL))[-1]
     limits = listed.limits
@@ -97,7 +97,7 @@ async def test_a_key_is_edited_on_its_page_and_an_unchanged_form_changes_nothing
     path = f"/dashboard/keys/{key.id}"
     form = form_of((await owner.get(path)).text, path)
     saved = await owner.post_raw(path, form)
-    assert (saved.status_code, saved.headers["location"]) == (303, f"{path}?saved=1")
+    assert (saved.status_code, saved.headers["location"]) == (303, path)
     assert (await keys_of(site.store.accounts, EMAIL))[-1] == key
     assert "Saved." in text_of(await owner.get(saved.headers["location"]))
     changed = form | {"name": "production", "networks": "10.0.0.0/8\n192.0.2.1", "expires": "", "models": []}
@@ -269,4 +269,52 @@ async def test_the_activity_shows_names_as_they_are(owner: Visitor) -> None:
     shown = await owner.get("/dashboard/activity")
     assert shown.status_code == 200
     assert name in text_of(shown)
-    assert "requests per minute: 1" in text_of(shown)
+    assert "requests per minute: 1" in words_of(shown)
+
+
+async def test_each_change_of_a_key_is_confirmed_once(site: Running, owner: Visitor) -> None:
+    await create_key(owner)
+    key = (await keys_of(site.store.accounts, EMAIL))[-1]
+    path = f"/dashboard/keys/{key.id}"
+    confirmations = []
+    for target, fields in (
+        (path, {"name": "renamed"}),
+        (f"{path}/enabled", {"enabled": "0"}),
+        (f"{path}/enabled", {"enabled": "1"}),
+        (f"{path}/revoke", {}),
+    ):
+        answer = await owner.post(target, fields, page=path)
+        assert answer.status_code == 303, text_of(answer)
+        texts = [(await owner.get(answer.headers["location"])).text for _ in range(2)]
+        confirmations.append([re.findall(r'<p class="flash[^>]*role="status">([^<]*)<', text) for text in texts])
+    assert confirmations == [
+        [["Key renamed."], []],
+        [["Key disabled. New requests with it are rejected."], []],
+        [["Key enabled."], []],
+        [["Key revoked. New requests with it are rejected."], []],
+    ]
+
+
+async def test_a_confirmation_is_never_a_text_from_the_request(owner: Visitor) -> None:
+    owner.cookies.set("tok0n-flash", "<b>key-renamed</b>")
+    page = await owner.get("/dashboard/keys")
+    assert ("flash" in page.text, "key-renamed" in page.text) == (False, False)
+
+
+async def test_an_error_without_an_input_is_shown_too(site: Running, owner: Visitor) -> None:
+    await create_key(owner)
+    key = (await keys_of(site.store.accounts, EMAIL))[-1]
+    await site.store.accounts.revoke_key(account_id=key.account_id, key_id=key.id, now_us=1)
+    answer = await owner.post_raw(f"/dashboard/keys/{key.id}/enabled", {"enabled": "0"})
+    assert answer.status_code == 422
+    assert "This API key is revoked, which is permanent." in text_of(answer)
+
+
+@pytest.mark.parametrize("days", ["8", "-1", "x", "1.5", "99999999999999999999"])
+async def test_an_invalid_overlap_has_one_message(site: Running, owner: Visitor, days: str) -> None:
+    await create_key(owner)
+    key = (await keys_of(site.store.accounts, EMAIL))[-1]
+    path = f"/dashboard/keys/{key.id}"
+    answer = await owner.post(f"{path}/rotate", {"overlap_days": days}, page=path)
+    assert answer.status_code == 422
+    assert "Enter a whole number of days from 0 to 7." in text_of(answer)

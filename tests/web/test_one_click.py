@@ -52,7 +52,7 @@ CREATE_NOTHING = {
     "second_factor.html": {"/second-factor"},
     "second_factor_end.html": {""},
     "set_up.html": {"/set-up"},
-    "settings.html": {"/dashboard/settings", "/sign-out"},
+    "settings.html": {"/dashboard/settings/export", "/dashboard/settings", "/sign-out"},
     "sign_in.html": {"/sign-in", "/sign-in/passkey"},
     "sign_up.html": {""},
     "time_zone_offer.html": {"/dashboard/hints", "/dashboard/time-zone"},

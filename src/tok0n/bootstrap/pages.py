@@ -13,6 +13,7 @@ from tok0n.bootstrap.services import Services, issuer_of, packs_of, served_endpo
 from tok0n.ports.users import Authenticator
 from tok0n.services.billing import AccountBilling
 from tok0n.services.documents import OrderDocuments
+from tok0n.services.export import AccountExport
 from tok0n.services.passkeys import SignInByPasskey
 from tok0n.services.playground import Playground
 from tok0n.services.public_models import PublicModels
@@ -197,11 +198,28 @@ def _dashboard_routes(services: Services, context: PageContext, dashboard: Dashb
         *request_routes(context, dashboard),
         *usage_routes(context, dashboard),
         *statement_routes(context, dashboard, services.store.statements),
-        *settings_routes(context, dashboard),
+        *settings_routes(context, dashboard, _make_export(services)),
         *access_routes(context, dashboard, services.store.passkeys),
         *playground_routes(context, dashboard, playground),
         *orders.routes(context),
     ]
+
+
+def _make_export(services: Services) -> AccountExport:
+    store = services.store
+    return AccountExport(
+        history=store.history,
+        statements=store.statements,
+        api_keys=services.api_keys,
+        users=store.users,
+        sessions=store.sessions,
+        passkeys=store.passkeys,
+        orders=store.orders,
+        low_balances=services.low_balances,
+        preferences=services.notice_preferences,
+        attempts=store.attempts,
+        clock=services.clock,
+    )
 
 
 def _make_passkeys(services: Services, authenticator: Authenticator) -> SignInByPasskey:

@@ -50,6 +50,7 @@ def _limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("email")
 @click.option("--name", default="key", show_default=True, help="Name the key.")
 @_limit_options
+@click.option("--enable/--disable", "is_enabled", default=True, help="Accept or reject requests with the key.")
 @standard_command
 async def create_key(
     email: str,
@@ -63,6 +64,7 @@ async def create_key(
     note: str | None,
     config_path: Path | None,
     *,
+    is_enabled: bool,
     as_json: bool,
 ) -> None:
     """Create an API key for EMAIL and print it once.
@@ -79,6 +81,7 @@ async def create_key(
         networks=networks,
         requests_per_minute=rate,
         note=note or "",
+        is_enabled=is_enabled,
     )
     async with open_store(settings) as store:
         account = await store.accounts.get(parse_email(email))

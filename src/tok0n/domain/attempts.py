@@ -21,6 +21,9 @@ class AttemptKind(StrEnum):
     REDEEM_CODE = "redeem_code"
     """The subject is the account."""
 
+    EXPORT = "export"
+    """An export of all data of an account, the subject. It guesses nothing, but reads everything."""
+
     PASSKEY = "passkey"
     """A sign-in with a passkey. The subject is the client IP, because the user is not known yet."""
 
@@ -38,6 +41,7 @@ LIMITS = {
     AttemptKind.SECOND_FACTOR: AttemptLimit(attempts_max=6, quiet_us=QUIET_US),
     AttemptKind.CONFIRMATION: AttemptLimit(attempts_max=10, quiet_us=QUIET_US),
     AttemptKind.REDEEM_CODE: AttemptLimit(attempts_max=10, quiet_us=QUIET_US),
+    AttemptKind.EXPORT: AttemptLimit(attempts_max=5, quiet_us=4 * QUIET_US),
     AttemptKind.PASSKEY: AttemptLimit(attempts_max=30, quiet_us=QUIET_US),
 }
 

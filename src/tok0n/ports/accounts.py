@@ -54,6 +54,7 @@ class Accounts(Protocol):
         actor: str = OPERATOR,
         submission: Submission | None = None,
         sealed: bytes | None = None,
+        is_enabled: bool = True,
     ) -> ApiKey:
         """Store a new key's digest, and the form submission that created it, in one transaction.
 

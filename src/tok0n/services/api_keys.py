@@ -55,6 +55,7 @@ class KeyDraft(msgspec.Struct, frozen=True, kw_only=True):
     networks: tuple[str, ...] = ()
     requests_per_minute: int | None = None
     note: str = ""
+    is_enabled: bool = True
 
 
 class IssuedKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,6 +149,7 @@ class ApiKeys:
                 actor=actor,
                 submission=submission,
                 sealed=sealed,
+                is_enabled=draft.is_enabled,
             )
 
         return await self._issue(account_id, submission, store)

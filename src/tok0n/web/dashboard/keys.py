@@ -9,21 +9,20 @@ from tok0n.domain.accounts import ApiKey
 from tok0n.domain.budgets import PERIOD_WORDS
 from tok0n.domain.endpoints import NAMED
 from tok0n.domain.errors import InvalidRequest, LimitReached
-from tok0n.domain.key_edits import KeyEdit
+from tok0n.domain.key_edits import KeyEdit, differences
 from tok0n.services.api_keys import IssuedKey
 from tok0n.services.key_rules import OVERLAP_DAYS_MAX
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.dashboard_context import DashboardContext
 from tok0n.web.dashboard.first_steps import issued_key_context
 from tok0n.web.dashboard.key_forms import KeyFields, draft_of, edit_of, fields_of_form, fields_of_key
-from tok0n.web.dashboard.submissions import form_error_of, submission_of, whole_number
+from tok0n.web.dashboard.submissions import form_error_of, submission_of
 from tok0n.web.rendering.endpoints import GET_POST, POST, page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
 
 ENDED_ROWS_MAX = 100
-
-"""The words for the periods of budgets."""
+_DAY_DIGITS_MAX = 4
 
 
 def key_routes(context: PageContext, dashboard: DashboardContext) -> list[Route]:
@@ -85,7 +84,7 @@ class _KeyPages:
             issued = await self._api_keys.rotate(
                 account_id=page.account_id,
                 key_id=key.id,
-                overlap_days=whole_number(page, "overlap_days") or 0,
+                overlap_days=_overlap_days(page),
                 actor=page.user.email,
                 submission=submission,
             )
@@ -100,17 +99,17 @@ class _KeyPages:
         if not page.is_post:
             return page.render("key_revoke.html", key=key)
         await self._api_keys.revoke(account_id=page.account_id, key_id=key.id, actor=page.user.email)
-        return page.redirect("/dashboard/keys")
+        return page.redirect("/dashboard/keys", confirm="key-revoked")
 
     async def _edit(self, page: PageRequest, key: ApiKey, edit: KeyEdit) -> Response:
-        await self._api_keys.edit(
+        after = await self._api_keys.edit(
             account_id=page.account_id,
             key_id=key.id,
             edit=edit,
             actor=page.user.email,
             time_zone=page.user.time_zone,
         )
-        return page.redirect(f"/dashboard/keys/{key.id}?saved=1")
+        return page.redirect(f"/dashboard/keys/{key.id}", confirm=_confirmation(key, after))
 
     async def _issued(self, page: PageRequest, issued: IssuedKey, *, is_rotated: bool) -> Response:
         return page.render(
@@ -140,17 +139,18 @@ class _KeyPages:
     async def _page(self, page: PageRequest, key: ApiKey, *, form_error: FormError | None = None) -> Response:
         history, now_us = self._dashboard.history, self._dashboard.clock.now_us()
         is_edit = form_error is not None and "name" in page.form
+        fields, choices = fields_of_form(page) if is_edit else fields_of_key(key, page), self._choices(key)
         return page.render(
             "key.html",
             key=key,
             now_us=now_us,
-            is_saved=page.query("saved") == "1",
             spent=(await history.key_spent(page.account_id, api_key_id=key.id)).get(key.id, 0),
             uses=await history.budget_uses(page.account_id, key.id, now_us=now_us),
-            fields=fields_of_form(page) if is_edit else fields_of_key(key, page),
+            fields=fields,
             overlap_days_max=OVERLAP_DAYS_MAX,
             form_error=form_error,
-            **self._choices(key),
+            has_endpoint_choice=len(choices["endpoints"]) > 1 or bool(fields.endpoints),
+            **choices,
         )
 
     def _choices(self, key: ApiKey | None = None) -> dict[str, Any]:
@@ -172,3 +172,19 @@ class _KeyPages:
 
     async def _key(self, page: PageRequest) -> ApiKey:
         return await self._api_keys.get(account_id=page.account_id, key_id=page.request.path_params["key"])
+
+
+def _confirmation(before: ApiKey, after: ApiKey) -> str:
+    """Return the code of the confirmation of an edit."""
+    changed, _ = differences(before, after)
+    if changed.keys() == {"name"}:
+        return "key-renamed"
+    if changed.keys() == {"enabled"}:
+        return "key-disabled" if after.is_disabled else "key-enabled"
+    return "key-saved"
+
+
+def _overlap_days(page: PageRequest) -> int:
+    """Return the days in the form. Text that is no number is -1, which no key may have."""
+    text = page.form.get("overlap_days", "").strip() or "0"
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _DAY_DIGITS_MAX else -1

@@ -1,7 +1,7 @@
 """The settings of an account: email, password, two-factor authentication, time zone, alerts, and closing it."""
 
 from markupsafe import Markup
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from tok0n.domain.errors import InvalidRequest
@@ -9,12 +9,13 @@ from tok0n.domain.ledger import STANDARD
 from tok0n.domain.notices import BALANCE_ALERTS_MAX, OPTIONAL_KINDS, BalanceAlert, NoticeKind
 from tok0n.domain.users import LinkPurpose
 from tok0n.services import second_factor
+from tok0n.services.export import AccountExport
 from tok0n.services.passwords import FormError
 from tok0n.services.profile import time_zones
 from tok0n.web.dashboard.dashboard_context import DashboardContext
 from tok0n.web.dashboard.old_links import is_old, old_link
 from tok0n.web.dashboard.submissions import expired_form, form_error_of, parse_whole_number, submission_of
-from tok0n.web.rendering.endpoints import GET_POST, page_route
+from tok0n.web.rendering.endpoints import GET_POST, POST, page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
 
@@ -44,20 +45,22 @@ _NOTICE_KINDS = {
 """The kinds that a user can turn off: a title, and when an email is sent."""
 
 
-def settings_routes(context: PageContext, dashboard: DashboardContext) -> list[Route]:
+def settings_routes(context: PageContext, dashboard: DashboardContext, export: AccountExport) -> list[Route]:
     """Return the routes of the account's settings."""
-    pages = _SettingsPages(dashboard)
+    pages = _SettingsPages(dashboard, export)
     return [
         page_route(context, _SETTINGS, pages.settings, methods=GET_POST),
         page_route(context, f"{_SETTINGS}/second-factor", pages.second_factor, methods=GET_POST),
+        page_route(context, f"{_SETTINGS}/export", pages.export, methods=POST),
         page_route(context, f"{_SETTINGS}/close", pages.close, methods=GET_POST, needs_open_account=True),
         page_route(context, "/new-address", pages.new_address, methods=GET_POST),
     ]
 
 
 class _SettingsPages:
-    def __init__(self, dashboard: DashboardContext) -> None:
+    def __init__(self, dashboard: DashboardContext, export: AccountExport) -> None:
         self._dashboard = dashboard
+        self._export = export
         self._changes = {
             "time_zone": self._time_zone,
             "threshold": self._alerts,
@@ -120,6 +123,14 @@ class _SettingsPages:
             qr=Markup(qr.svg_inline(scale=4, border=2, omitsize=True)),  # noqa: S704  segno's own
             form_error=form_error,
         )
+
+    async def export(self, page: PageRequest) -> Response:
+        try:
+            pieces = await self._export.begin(page.user)
+        except FormError as form_error:
+            return await self._show(page, form_error=form_error)
+        headers = {"content-disposition": 'attachment; filename="tok0n-account.zip"'}
+        return StreamingResponse(pieces, media_type="application/zip", headers=headers)
 
     async def close(self, page: PageRequest) -> Response:
         form_error = None

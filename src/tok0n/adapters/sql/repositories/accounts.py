@@ -87,6 +87,7 @@ class SqlAccounts:
         actor: str = OPERATOR,
         submission: Submission | None = None,
         sealed: bytes | None = None,
+        is_enabled: bool = True,
     ) -> ApiKey:
         """See `ports.Accounts.create_key`."""
         secret = NewSecret(digest=digest, prefix=prefix, last_four=last_four)
@@ -98,7 +99,8 @@ class SqlAccounts:
                 forms.claim(tx, submission, result=key_id, now_us=now_us, sealed=sealed)
             if keys_max is not None:
                 keys.require_room(tx, account_id, keys_max=keys_max, now_us=now_us)
-            values = {"id": key_id, "account_id": account_id, "name": name, "note": note}
+            values: dict[str, Any] = {"id": key_id, "account_id": account_id, "name": name, "note": note}
+            values["disabled_at_us"] = None if is_enabled else now_us
             return keys.insert(tx, values, secret, limits, actor=actor, now_us=now_us)
 
         return await self._store.write(fn)

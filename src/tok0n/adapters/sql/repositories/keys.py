@@ -41,9 +41,9 @@ def new_budget_id() -> str:
 
 
 def insert(
-    tx: sa.Connection, values: dict[str, str], secret: NewSecret, limits: KeyLimits, *, actor: str, now_us: int
+    tx: sa.Connection, values: dict[str, Any], secret: NewSecret, limits: KeyLimits, *, actor: str, now_us: int
 ) -> ApiKey:
-    """Insert a key, and return it. `values` has its id, account, name and note."""
+    """Insert a key, and return it. `values` has its other columns."""
     tx.execute(sa.insert(api_key).values(**values, created_at_us=now_us, **_limit_columns(limits)))
     _insert_secret(tx, values["id"], secret, now_us=now_us)
     _insert_budgets(tx, values["id"], limits.budgets, now_us=now_us)
