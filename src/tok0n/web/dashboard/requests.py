@@ -1,19 +1,22 @@
 """The pages of an account's requests: the list, its CSV export, and the receipt of each request."""
 
 import functools
+from collections.abc import Mapping
 
 from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.errors import NotFound
-from tok0n.domain.history import RequestFilter, RequestRecord, UseFilter
+from tok0n.domain.history import RequestFilter
 from tok0n.domain.ledger import RequestStatus
+from tok0n.domain.rejections import REJECTED, RejectedRequest
 from tok0n.services.passwords import FormError
+from tok0n.services.request_history import HistoryEntry, RequestHistory
 from tok0n.web.dashboard.dashboard_context import DashboardContext, page_of
 from tok0n.web.dashboard.periods import LASTS, PeriodFilter, read_period
 from tok0n.web.rendering import csv
 from tok0n.web.rendering.endpoints import page_route
-from tok0n.web.rendering.page_context import PageContext
+from tok0n.web.rendering.page_context import PageContext, with_query
 from tok0n.web.rendering.page_request import PageRequest
 
 _WHY_NOT_BILLED = {
@@ -26,7 +29,31 @@ _WHY_NOT_BILLED = {
 }
 """The explanation for customers, by the error code of the request."""
 
-_FILTERS = ("model", "key", "status")
+_ADVICE = {
+    "invalid_request": "Correct the request and send it again. Retrying it unchanged gives the same error.",
+    "invalid_api_key": "Send the request with an active API key.",
+    "account_suspended": "Contact support. Retrying gives the same error.",
+    "insufficient_tokens": "Get more tokens, lower the output limit, or raise the key's budget.",
+    "key_not_allowed": "Change what this API key may do, or use another key.",
+    "rate_limit_error": "Wait for the seconds in the retry-after header, then retry. SDKs do this by default.",
+    "request_too_large": "Send a smaller request.",
+    "api_error": "Retry in a few seconds. SDKs do this by default.",
+}
+"""What to do about a rejected request, by its error code."""
+
+_STATUSES = {
+    "settled": "Billed",
+    "released": "Not billed",
+    "expired": "Expired, not billed",
+    "pending": "In progress",
+    REJECTED: "Rejected",
+}
+_CODES = (
+    *("invalid_request", "invalid_api_key", "account_suspended", "insufficient_tokens", "key_not_allowed"),
+    *("rate_limit_error", "request_too_large", "upstream_error", "api_error", "overloaded", "cancelled", "expired"),
+)
+
+_FILTERS = ("model", "key", "status", "code")
 _COLUMNS = (
     "id",
     "created_at",
@@ -48,6 +75,8 @@ _COLUMNS = (
     "stream",
     "first_event_ms",
     "ended",
+    "http_status",
+    "param",
 )
 
 
@@ -65,6 +94,8 @@ class _RequestPages:
     def __init__(self, dashboard: DashboardContext) -> None:
         self._dashboard = dashboard
 
+        self._requests = RequestHistory(dashboard.history)
+
     async def requests(self, page: PageRequest) -> Response:
         if request_id := page.query("id"):
             return await self._receipt(page, request_id)
@@ -74,19 +105,25 @@ class _RequestPages:
         except FormError as error:
             form_error, period = error, PeriodFilter()
         filter_by = _filter(page, period)
-        fetch = functools.partial(self._dashboard.history.requests, page.account_id, filter_by)
+        fetch = functools.partial(self._requests.newest, page.account_id, filter_by)
         query = {name: page.query(name) for name in _FILTERS if page.query(name)} | period.query
+        found = await page_of(fetch, before=page.query("before") or None)
+        history = self._dashboard.history
+        keys = await self._dashboard.keys(page)
         return page.render(
             "requests.html",
-            **await page_of(fetch, before=page.query("before") or None),
-            totals=await self._dashboard.history.totals(page.account_id, _use(filter_by, period)),
-            has_totals=filter_by.status in {None, RequestStatus.SETTLED},
+            **found,
+            costs=await self._dashboard.costs.of_requests(page.account_id, [row.id for row in found["rows"]]),
+            totals=await history.request_totals(page.account_id, filter_by) if filter_by.has_billed else None,
+            only_counted=await history.only_counted(page.account_id, filter_by) if filter_by.has_rejected else 0,
             query=query,
+            active=_active_filters(query, period, {key.id: key.name for key in keys}),
             period=period,
             lasts=LASTS,
-            keys=await self._dashboard.keys(page),
+            keys=keys,
             models=await self._dashboard.models(page),
-            statuses=[status.lower() for status in RequestStatus],
+            statuses=_STATUSES,
+            codes=_CODES,
             form_error=form_error,
         )
 
@@ -98,20 +135,28 @@ class _RequestPages:
             period = read_period(page, now_us=self._dashboard.clock.now_us())
         except FormError as form_error:
             return page.error(422, form_error.message)
-        fetch = functools.partial(self._dashboard.history.requests, page.account_id, _filter(page, period))
+        fetch = functools.partial(self._requests.newest, page.account_id, _filter(page, period))
         if await self._dashboard.classes(page):
             return csv.export("requests", (*_COLUMNS, "token_class"), fetch, _values_with_class)
         return csv.export("requests", _COLUMNS, fetch, _values)
 
     async def _receipt(self, page: PageRequest, request_id: str) -> Response:
         try:
-            record = await self._dashboard.history.request(page.account_id, request_id)
+            record = await self._requests.find(page.account_id, request_id)
         except NotFound:
             text = "Check the ID. It's in the x-request-id header of each response."
             return page.message("Request not found", text, status=404)
-        classes = await self._dashboard.classes(page)
-        why = _WHY_NOT_BILLED.get(record.code or "", "")
-        return page.render("request.html", record=record, classes=classes, why=why)
+        if isinstance(record, RejectedRequest):
+            return page.render(
+                "rejected_request.html", record=record, advice=_ADVICE.get(record.code, _ADVICE["api_error"])
+            )
+        return page.render(
+            "request.html",
+            record=record,
+            classes=await self._dashboard.classes(page),
+            cost=(await self._dashboard.costs.of_requests(page.account_id, [record.id])).get(record.id),
+            why=_WHY_NOT_BILLED.get(record.code or "", ""),
+        )
 
 
 def _filter(page: PageRequest, period: PeriodFilter) -> RequestFilter:
@@ -121,16 +166,33 @@ def _filter(page: PageRequest, period: PeriodFilter) -> RequestFilter:
         model=page.query("model") or None,
         api_key_id=page.query("key") or None,
         status=_status(page.query("status")),
+        is_rejected=_is_rejected(page.query("status")),
+        code=page.query("code") or None,
     )
 
 
-def _use(filter_by: RequestFilter, period: PeriodFilter) -> UseFilter:
-    return UseFilter(
-        since_quarter=period.since_quarter,
-        until_quarter=period.until_quarter,
-        model=filter_by.model,
-        api_key_id=filter_by.api_key_id,
-    )
+def _is_rejected(status: str) -> bool | None:
+    """Return whether a status selects rejected requests; None if it selects no status."""
+    if status == REJECTED:
+        return True
+    return False if _status(status) else None
+
+
+def _active_filters(
+    query: Mapping[str, str], period: PeriodFilter, key_names: Mapping[str, str]
+) -> list[tuple[str, str, str]]:
+    """Return the label and value of each filter in the query, and the query without it."""
+    texts = {
+        "last": ("Time", LASTS[query["last"]][0] if query.get("last") in LASTS else ""),
+        "since": ("From", period.since_field.replace("T", " ")),
+        "until": ("To", period.until_field.replace("T", " ")),
+        "model": ("Model", query.get("model", "")),
+        "key": ("Key", key_names.get(query.get("key", ""), query.get("key", ""))),
+        "status": ("Status", _STATUSES.get(query.get("status", ""), "")),
+        "code": ("Error", query.get("code", "")),
+    }
+    active = [(name, label, value) for name, (label, value) in texts.items() if name in query and value]
+    return [(label, value, with_query(query, **{name: None})) for name, label, value in active]
 
 
 def _status(word: str) -> RequestStatus | None:
@@ -140,7 +202,9 @@ def _status(word: str) -> RequestStatus | None:
         return None
 
 
-def _values(row: RequestRecord) -> tuple[object, ...]:
+def _values(row: HistoryEntry) -> tuple[object, ...]:
+    if isinstance(row, RejectedRequest):
+        return _rejected_values(row)
     return (
         row.id,
         csv.moment(row.created_at_us),
@@ -162,8 +226,30 @@ def _values(row: RequestRecord) -> tuple[object, ...]:
         "yes" if row.is_stream else "no",
         row.first_event_ms,
         row.ended,
+        "",
+        "",
     )
 
 
-def _values_with_class(row: RequestRecord) -> tuple[object, ...]:
-    return (*_values(row), row.token_class)
+def _rejected_values(row: RejectedRequest) -> tuple[object, ...]:
+    values: dict[str, object] = {
+        "id": row.id,
+        "created_at": csv.moment(row.created_at_us),
+        "api_key_id": row.api_key_id,
+        "api_key_name": row.key_name,
+        "model": row.model,
+        "status": REJECTED,
+        "billed": "no",
+        "code": row.code,
+        "reserved": 0,
+        "charged": 0,
+        "released": 0,
+        "endpoint": row.endpoint,
+        "http_status": row.http_status,
+        "param": row.param,
+    }
+    return tuple(values.get(column, "") for column in _COLUMNS)
+
+
+def _values_with_class(row: HistoryEntry) -> tuple[object, ...]:
+    return (*_values(row), "" if isinstance(row, RejectedRequest) else row.token_class)

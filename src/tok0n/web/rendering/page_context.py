@@ -57,7 +57,7 @@ class PageContext:
         )
         self._templates.filters.update(filters.FILTERS)
         self._templates.globals.update(
-            asset=assets.url, has_htmx=assets.has_htmx, brand=brand, with_query=_with_query, zip=zip
+            asset=assets.url, has_htmx=assets.has_htmx, brand=brand, with_query=with_query, zip=zip
         )
         self._templates.globals.update(new_form_id=new_form_id, prefix=self.prefix)
 
@@ -86,7 +86,7 @@ class PageContext:
         return f"__Secure-{name}" if self.prefix else f"__Host-{name}"
 
 
-def _with_query(query: Mapping[str, str], **changes: str | int | None) -> str:
+def with_query(query: Mapping[str, str], **changes: str | int | None) -> str:
     """Return a query string with some parameters changed. None or an empty string removes one."""
     merged = {**query, **{name: "" if value is None else str(value) for name, value in changes.items()}}
     return "?" + urlencode({name: value for name, value in merged.items() if value})

@@ -1,0 +1,75 @@
+"""The pages of requests: rejected ones are rows too, totals are exact, and any ID is found."""
+
+import asyncio
+import csv
+import io
+import re
+import time
+
+import pytest
+
+from support.gateways import Running
+from support.http import USAGE_TOTAL, chat, chat_body
+from support.visitor import Visitor, text_of
+
+pytestmark = pytest.mark.anyio
+
+
+async def rejected(site: Running, visitor: Visitor) -> str:
+    """Send a request that is rejected. Returns its id once pages know it."""
+    request_id = (await chat(site.base_url, site.api_key, chat_body(temperature=9))).headers["x-request-id"]
+    async with asyncio.timeout(10):
+        while (await visitor.get(f"/dashboard/requests/{request_id}")).status_code == 404:
+            await asyncio.sleep(0)
+    return request_id
+
+
+async def test_a_rejected_request_is_a_row_with_a_page_that_says_what_to_do(site: Running, owner: Visitor) -> None:
+    await chat(site.base_url, site.api_key, chat_body())
+    request_id = await rejected(site, owner)
+    listed = await owner.get("/dashboard/requests")
+    assert request_id in listed.text
+    assert "Rejected" in text_of(listed)
+    for path in (f"/dashboard/requests/{request_id}", f"/dashboard/requests?id={request_id}"):
+        page = text_of(await owner.get(path))
+        assert "temperature must be a number from 0 to 2." in page
+        assert "so it cost nothing. Correct the request and send it again." in page
+        assert "400" in page
+
+
+async def test_filters_are_chips_that_remove_themselves(site: Running, owner: Visitor) -> None:
+    request_id = await rejected(site, owner)
+    billed = (await chat(site.base_url, site.api_key, chat_body())).headers["x-request-id"]
+    page = (await owner.get("/dashboard/requests?status=rejected&code=invalid_request&model=demo")).text
+    assert request_id in page
+    assert billed not in page
+    chips = re.findall(r'aria-label="Remove the filter ([^"]+)"', page)
+    assert chips == ["Model: demo", "Status: Rejected", "Error: invalid_request"]
+    assert 'href="/dashboard/requests?model=demo&amp;status=rejected" aria-label="Remove the filter Error' in page
+    only_billed = (await owner.get("/dashboard/requests?status=settled")).text
+    assert billed in only_billed
+    assert request_id not in only_billed
+
+
+async def test_the_total_is_the_sum_of_the_rows_of_a_short_period(site: Running, owner: Visitor) -> None:
+    for _ in range(3):
+        await chat(site.base_url, site.api_key, chat_body())
+    now = time.time()
+    since, until = (time.strftime("%Y-%m-%dT%H:%M", time.gmtime(now + minutes * 60)) for minutes in (-1, 2))
+    page = text_of(await owner.get(f"/dashboard/requests?since={since}&until={until}"))
+    assert "Total of 3 billed requests" in page
+    assert f"{3 * USAGE_TOTAL:,}" in page
+    before = text_of(await owner.get(f"/dashboard/requests?until={since}"))
+    assert "No matching requests" in before
+
+
+async def test_the_export_has_rejected_requests_with_their_error(site: Running, owner: Visitor) -> None:
+    request_id = await rejected(site, owner)
+    billed = (await chat(site.base_url, site.api_key, chat_body())).headers["x-request-id"]
+    text = (await owner.get("/dashboard/requests.csv")).text
+    rows = {row["id"]: row for row in csv.DictReader(io.StringIO(text))}
+    assert list(rows) == [billed, request_id]
+    row = rows[request_id]
+    assert (row["status"], row["billed"], row["http_status"]) == ("rejected", "no", "400")
+    assert (row["code"], row["param"], row["charged"]) == ("invalid_request", "temperature", "0")
+    assert (rows[billed]["status"], rows[billed]["http_status"]) == ("settled", "")
