@@ -150,33 +150,44 @@ class SqlHistory:
     ) -> list[BucketOfUse]:
         """See `ports.History.buckets`."""
         column = "model" if by is UseBy.MODEL else "api_key_id"
+        summed = ("requests", "charged")
         return [
-            BucketOfUse(quarter=quarter, series=series, charged=totals.charged, requests=totals.requests)
-            for quarter, (series,), totals in await self._use_of_buckets(account_id, filters, [column], starts)
+            BucketOfUse(quarter=quarter, series=series, charged=charged, requests=requests)
+            for quarter, (series,), (requests, charged) in await self._use_of_buckets(
+                account_id, filters, [column], starts, summed
+            )
         ]
 
     async def use_rows(self, account_id: str, filters: UseFilter, *, starts: Sequence[int]) -> list[UseRow]:
         """See `ports.History.use_rows`."""
         by = ["model", "api_key_id"]
         return [
-            UseRow(quarter=quarter, model=model, api_key_id=api_key_id, totals=totals)
-            for quarter, (model, api_key_id), totals in await self._use_of_buckets(account_id, filters, by, starts)
+            UseRow(
+                quarter=quarter,
+                model=model,
+                api_key_id=api_key_id,
+                totals=UseTotals(**dict(zip(SUMMED, sums, strict=True))),
+            )
+            for quarter, (model, api_key_id), sums in await self._use_of_buckets(
+                account_id, filters, by, starts, SUMMED
+            )
         ]
 
     async def _use_of_buckets(
-        self, account_id: str, filters: UseFilter, by: list[str], starts: Sequence[int]
-    ) -> list[tuple[int, tuple[str, ...], UseTotals]]:
-        """Return the start, the values of the columns `by` and the totals of each bucket with use, sorted."""
+        self, account_id: str, filters: UseFilter, by: Sequence[str], starts: Sequence[int], summed: Sequence[str]
+    ) -> list[tuple[int, tuple[str, ...], list[int]]]:
+        """Return the start, the values of the columns `by` and the sums of each bucket with use, sorted.
+
+        The first column of `summed` must be `requests`.
+        """
         assert filters.until_quarter is not None
         until_quarter = filters.until_quarter
         sums = await self._store.read(
-            lambda tx: use_of_buckets(tx, account_id, filters, by=by, starts=starts, until_quarter=until_quarter)
+            lambda tx: use_of_buckets(
+                tx, account_id, filters, by=by, starts=starts, until_quarter=until_quarter, summed=summed
+            )
         )
-        return [
-            (quarter, names, UseTotals(**dict(zip(SUMMED, values, strict=True))))
-            for (quarter, names), values in sorted(sums.items())
-            if values[0]
-        ]
+        return [(quarter, names, values) for (quarter, names), values in sorted(sums.items()) if values[0]]
 
     async def totals(self, account_id: str, filters: UseFilter) -> UseTotals:
         def fn(tx: sa.Connection) -> UseTotals:

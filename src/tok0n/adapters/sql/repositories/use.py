@@ -4,8 +4,8 @@
 """
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -17,9 +17,9 @@ QUARTERS_A_DAY = 96
 SUMMED = UseTotals.__struct_fields__
 
 _SPANS = """
-WITH span (bucket, sign, first, until) AS (VALUES {spans})
-SELECT span.bucket, {names}, {sums} FROM span CROSS JOIN {rows}
-GROUP BY span.bucket, {names}
+WITH span (number, first, until) AS (VALUES {spans})
+SELECT span.number, {names}, {sums} FROM span CROSS JOIN {rows}
+GROUP BY span.number, {names}
 """
 _ROWS = """{table} AS u
 WHERE u.account_id = :account_id AND u.{time} >= span.first AND u.{time} < span.until{filters}"""
@@ -27,13 +27,11 @@ _LATERAL = "LATERAL (SELECT * FROM {rows} OFFSET 0) AS u"
 """SQLite has no lateral join, but keeps the order of a cross join. PostgreSQL would not without the `OFFSET`."""
 
 
-class _Span(NamedTuple):
-    """Quarter hours or days whose charges are added to a bucket (`sign` 1) or subtracted from it (`sign` -1)."""
+_Spans = dict[tuple[int, int], list[tuple[int, int]]]
+"""The buckets of each span of quarter hours or days (first and end), to which its use is added (1) or subtracted (-1).
 
-    bucket: int
-    sign: int
-    first: int
-    until: int
+The same quarter hours at the edge of two local days are added to the one and subtracted from the other.
+"""
 
 
 def rolled_up_days(tx: sa.Connection) -> int:
@@ -72,16 +70,17 @@ def use_of_buckets(
     by: Sequence[str],
     starts: Sequence[int],
     until_quarter: int,
+    summed: Sequence[str] = SUMMED,
 ) -> dict[tuple[int, tuple[str, ...]], list[int]]:
-    """Return the sums `SUMMED` of each bucket, by the quarter hour of its start and the values of the columns `by`.
+    """Return the sums of the columns `summed` in each bucket.
 
-    A bucket lasts until the start of the next one, the last until `until_quarter`.
+    The keys are the quarter hour of its start, and the values of the columns `by`. A bucket lasts until the start of the next one, the last until `until_quarter`.
     """
     values = {"account_id": account_id, "model": filters.model, "api_key_id": filters.api_key_id}
     values = {name: value for name, value in values.items() if value is not None}
     conditions = "".join(f" AND u.{name} = :{name}" for name in values if name != "account_id")
     names = ", ".join(f"u.{name}" for name in by)
-    columns = ", ".join(f"sum(span.sign * u.{name})" for name in SUMMED)
+    columns = ", ".join(f"sum(u.{name})" for name in summed)
     sums: dict[tuple[int, tuple[str, ...]], list[int]] = {}
     days, quarters = _spans([*starts, until_quarter], end_day=rolled_up_days(tx))
     for table, time, spans in (("usage_day", "day", days), ("usage_quarter", "quarter", quarters)):
@@ -89,11 +88,13 @@ def use_of_buckets(
             rows = _ROWS.format(table=table, time=time, filters=conditions)
             if tx.dialect.name != "sqlite":
                 rows = _LATERAL.format(rows=rows)
-            listed = ", ".join(str(tuple(span)) for span in spans)
+            listed = ", ".join(str((number, *span)) for number, span in enumerate(spans))
+            targets = list(spans.values())
             for row in tx.execute(sa.text(_SPANS.format(spans=listed, names=names, sums=columns, rows=rows)), values):
-                bucket = sums.setdefault((row[0], tuple(row[1 : 1 + len(by)])), [0] * len(SUMMED))
-                for index, value in enumerate(row[1 + len(by) :]):
-                    bucket[index] += int(value)
+                for start, sign in targets[row[0]]:
+                    bucket = sums.setdefault((start, tuple(row[1 : 1 + len(by)])), [0] * len(summed))
+                    for index, value in enumerate(row[1 + len(by) :]):
+                        bucket[index] += sign * int(value)
     return sums
 
 
@@ -167,20 +168,21 @@ def _conditions(table: sa.Table, account_id: str, filters: UseFilter) -> list[sa
     return conditions
 
 
-def _spans(edges: Sequence[int], *, end_day: int) -> tuple[list[_Span], list[_Span]]:
+def _spans(edges: Sequence[int], *, end_day: int) -> tuple[_Spans, _Spans]:
     """Return the spans of days, and of quarter hours, that add up to the time between each two edges.
 
     A local day is the nearest UTC day, with the quarter hours at its edges added or subtracted.
     """
-    days: list[_Span] = []
-    quarters: list[_Span] = []
+    days: _Spans = defaultdict(list)
+    quarters: _Spans = defaultdict(list)
     for start, end in itertools.pairwise(edges):
         first_day, last_day = (round(edge / QUARTERS_A_DAY) for edge in (start, end))
         if first_day >= last_day or last_day > end_day:
-            quarters.append(_Span(start, 1, start, end))
+            quarters[start, end].append((start, 1))
             continue
-        days.append(_Span(start, 1, first_day, last_day))
+        days[first_day, last_day].append((start, 1))
         for quarter, edge, sign in ((first_day * QUARTERS_A_DAY, start, -1), (last_day * QUARTERS_A_DAY, end, 1)):
             if edge != quarter:
-                quarters.append(_Span(start, sign if edge > quarter else -sign, min(quarter, edge), max(quarter, edge)))
+                span = min(quarter, edge), max(quarter, edge)
+                quarters[span].append((start, sign if edge > quarter else -sign))
     return days, quarters
