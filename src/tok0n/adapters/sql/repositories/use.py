@@ -74,7 +74,8 @@ def use_of_buckets(
 ) -> dict[tuple[int, tuple[str, ...]], list[int]]:
     """Return the sums of the columns `summed` in each bucket.
 
-    The keys are the quarter hour of its start, and the values of the columns `by`. A bucket lasts until the start of the next one, the last until `until_quarter`.
+    The keys are the quarter hour of its start, and the values of the columns `by`. A bucket lasts until the start of
+    the next one, the last until `until_quarter`.
     """
     values = {"account_id": account_id, "model": filters.model, "api_key_id": filters.api_key_id}
     values = {name: value for name, value in values.items() if value is not None}
