@@ -15,6 +15,7 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, Page
 
 from support import awkward
+from support.awkward import LONG_MODEL
 from support.browser import AXE
 from support.gateways import Running
 from support.mailbox import Mailbox
@@ -71,7 +72,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> 
 
 def _pages(running: Running, data: awkward.Awkward) -> tuple[list[str], list[str]]:
     """Return the paths of the pages that need an account, and of the others."""
-    found = paths(running, method="GET", key=data.key, request=data.request, order=data.order)
+    found = paths(running, method="GET", key=data.key, request=data.request, order=data.order, model=LONG_MODEL)
     pages = [path for path in dict.fromkeys([*found, *QUERIES]) if "." not in path.rpartition("/")[2]]
     private = [path for path in pages if path.startswith("/dashboard")]
     return private, [path for path in pages if path not in private]

@@ -5,7 +5,8 @@
     const name = element.tagName.toLowerCase() + (element.id ? "#" + element.id : "") + [...element.classList].map((c) => "." + c).join("");
     return `${name} "${(element.textContent || element.getAttribute("aria-label") || element.name || "").trim().replace(/\s+/g, " ").slice(0, 60)}"`;
   };
-  const isShown = (element) => element.checkVisibility({ visibilityProperty: true, opacityProperty: true }) && !element.closest(".hidden, .skip");
+  // A table's head is hidden in a narrow window, where each cell has its own label.
+  const isShown = (element) => element.checkVisibility({ visibilityProperty: true, opacityProperty: true }) && !element.closest(".hidden, .skip") && !(element.closest("thead") && getComputedStyle(element.closest("thead")).clipPath !== "none");
   const style = (element) => getComputedStyle(element);
 
   if (document.documentElement.scrollWidth > innerWidth) {
@@ -13,7 +14,7 @@
     faults.push(`the page is ${document.documentElement.scrollWidth} px wide: ${wide.slice(-1).map(describe)}`);
   }
   const titles = document.querySelectorAll("h1").length;
-  if (titles !== 1) faults.push(`${titles} h1`);
+  if (titles !== 1 && location.pathname !== "/dev/components") faults.push(`${titles} h1`);
 
   // Content stays in its box. Text that is cut has an ellipsis and a title; what scrolls may be wider.
   const BOXES = "td, th, .chip, .button, button, .stat, .stat dd, .card, .notice, .flash, .field, .pills a, .page-tabs a, .bar nav a, summary, label, legend, dt, dd";
@@ -24,7 +25,7 @@
     if (outer.width <= 1) continue;
     const walker = document.createTreeWalker(box, NodeFilter.SHOW_TEXT);
     for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-      if (!node.data.trim() || !isShown(node.parentElement)) continue;
+      if (!node.data.trim() || !isShown(node.parentElement) || node.parentElement.closest("svg")) continue;
       range.selectNodeContents(node);
       for (const rect of range.getClientRects()) {
         if (rect.width < 1) continue;

@@ -12,10 +12,12 @@ XSS = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 FILES = {"/assets/{name}", "/favicon.ico", "/robots.txt"}
 
 
-def paths(site: Running, *, method: str, key: str = "x", request: str = "x", order: str = "x") -> list[str]:
+def paths(
+    site: Running, *, method: str, key: str = "x", request: str = "x", order: str = "x", model: str = "demo"
+) -> list[str]:
     """The paths of all pages that take this method."""
     return [
-        route.path.format(key=key, request=request, order=order, number="x", slug="billing")
+        route.path_format.format(key=key, request=request, order=order, model=model, number="x", slug="billing")
         for route in site.routes
         if isinstance(route, Route) and method in (route.methods or set()) and route.path not in FILES
     ]
