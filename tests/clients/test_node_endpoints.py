@@ -11,10 +11,12 @@ import msgspec
 import pytest
 
 from support.anthropic_api import as_anthropic
+from support.api_keys import create_key
 from support.client_streams import TOKENS, charged_tokens, results_of
-from support.gateways import Running, running
+from support.gateways import EMAIL, Running, running
 from support.openai_api import EVENTS, TEXT, VECTOR, as_openai
 from support.scripted_upstream import Behaviour, ScriptedUpstream, status
+from tok0n.domain.accounts import KeyLimits
 
 pytestmark = pytest.mark.anyio
 
@@ -34,6 +36,7 @@ ERRORS: dict[str, tuple[str, int, str, str | None]] = {
 ANTHROPIC_ERRORS = {
     "wrong key": ("AuthenticationError", 401, "authentication_error"),
     "invalid": ("BadRequestError", 400, "invalid_request_error"),
+    "not allowed": ("PermissionDeniedError", 403, "permission_error"),
     "over the limit": ("BadRequestError", 400, "invalid_request_error"),
     "unknown model": ("BadRequestError", 400, "invalid_request_error"),
     "unknown path": ("NotFoundError", 404, "invalid_request_error"),
@@ -56,6 +59,9 @@ class Gateways(msgspec.Struct, kw_only=True):
         """Run a script, and return what it prints after the accounts were charged what the upstream reported."""
         named = {"good": self.good, "limited": self.limited, "failing": self.failing}
         access = {name: {"base_url": of.base_url, "api_key": of.api_key} for name, of in named.items()}
+        limits = KeyLimits(endpoints=("chat",))
+        _, narrow_key = await create_key(self.good.store.accounts, EMAIL, limits=limits)
+        access["narrow"] = {"base_url": self.good.base_url, "api_key": narrow_key}
         results = await results_of(self.good, NODE, HERE / script, env={"TOK0N_GATEWAYS": json.dumps(access)})
         charged = await charged_tokens(self.good) + await charged_tokens(self.limited)
         assert charged == sum(self.reported) > 0

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from support.gateways import running
+from support.api_keys import create_key
+from support.gateways import EMAIL, running
 from support.scripted_upstream import FAULTS, ScriptedUpstream, ok
+from tok0n.domain.accounts import KeyLimits
 
 pytestmark = pytest.mark.anyio
 
@@ -26,10 +28,13 @@ async def test_the_node_sdk_reads_every_answer_as_it_is_meant(tmp_path: Path) ->
 
     upstream.behaviour = by_user
     async with upstream, running(tmp_path, upstream_url=upstream.base_url, tokens=100_000) as gateway:
+        limits = KeyLimits(endpoints=("embeddings",))
+        _, narrow_key = await create_key(gateway.store.accounts, EMAIL, limits=limits)
+        keys = {"TOK0N_API_KEY": gateway.api_key, "TOK0N_NARROW_KEY": narrow_key}
         node = await asyncio.create_subprocess_exec(
             str(NODE),
             str(HERE / "sdk.mjs"),
-            env={"TOK0N_BASE_URL": gateway.base_url, "TOK0N_API_KEY": gateway.api_key, "PATH": os.environ["PATH"]},
+            env={"TOK0N_BASE_URL": gateway.base_url, "PATH": os.environ["PATH"], **keys},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -44,6 +49,7 @@ async def test_the_node_sdk_reads_every_answer_as_it_is_meant(tmp_path: Path) ->
         "stream": ("BadRequestError", 400, "invalid_request", "stream"),
         "model": ("NotFoundError", 404, "model_not_found", "model"),
         "key": ("AuthenticationError", 401, "invalid_api_key", None),
+        "not allowed": ("PermissionDeniedError", 403, "key_not_allowed", "endpoint"),
         "large": ("APIError", 402, "insufficient_tokens", None),
         "failed": ("InternalServerError", 502, "upstream_error", None),
         "unknown": ("InternalServerError", 502, "upstream_error", None),

@@ -34,6 +34,7 @@ const results = {
   "beta count": (await sdk.beta.messages.countTokens({ model: "demo", messages })).input_tokens,
   errors: {
     "wrong key": await thrown(() => call(client("good", { apiKey: "sk-ant-1" }))),
+    "not allowed": await thrown(() => call(client("narrow"))),
     invalid: await thrown(() => call(sdk, { max_tokens: 0 })),
     "over the limit": await thrown(() => call(sdk, { max_tokens: 5_000 })),
     "unknown model": await thrown(() => call(sdk, { model: "nobody" })),

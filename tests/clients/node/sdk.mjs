@@ -33,6 +33,9 @@ await attempt("model", () => client.models.retrieve("gpt-x"));
 await attempt("key", () =>
   new OpenAI({ baseURL, apiKey: "sk-wrong" }).chat.completions.create({ model: "demo", messages }),
 );
+await attempt("not allowed", () =>
+  new OpenAI({ baseURL, apiKey: process.env.TOK0N_NARROW_KEY }).chat.completions.create({ model: "demo", messages }),
+);
 await attempt("large", () =>
   client.chat.completions.create({ model: "demo", messages, max_completion_tokens: 1000, n: 128 }),
 );
