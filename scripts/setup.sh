@@ -93,6 +93,8 @@ test)
 clients)
     node_packages
     node_packages tests/clients/agents
+    node_packages tests/clients/lighthouse
+    need chromium "Lighthouse looks at the pages with it" chromium fonts-dejavu-core
     recipe_packages
     need curl "a recipe and the tests use it" curl
     need java "a test runs the HttpClient of Java" default-jdk-headless
