@@ -119,7 +119,7 @@ async def test_the_statement_filters_by_class_and_numbers_each_wallet(opened: Sh
         await buy(site, double, ada, pack)
     await spend(site, ada, "big")
     rows = re.findall(
-        r"<tr>\s*<td class=\"fixed\"[^>]*>([^<]*)</td><td class=\"number minor\"[^>]*>(\d+)</td>",
+        r'data-label="Class">\s*<span class="name"[^>]*>([^<]*)</span>\s*</td><td class="number minor"[^>]*>(\d+)</td>',
         (await ada.get("/dashboard/statement")).text,
     )
     assert rows == [("Premium &amp; more", "2"), ("Premium &amp; more", "1"), ("Standard tokens", "1")]
