@@ -126,7 +126,7 @@ async def test_a_wallet_whose_entries_are_too_far_away_has_no_sum(db: Opened, mo
         )
     costs = costs_of(db)
     assert await costs.of_period(account.id, since_us=NOW_US + 6 * day) == Spent(tokens=1, usd_micros=5 * CENT)
-    monkeypatch.setattr(sql_lots, "ENTRIES_READ_MAX", 3)
+    monkeypatch.setattr(sql_lots, "ENTRIES_READ", (3,))
     assert await costs.of_period(account.id, since_us=NOW_US + 6 * day) is None
     assert await costs.of_period(account.id, since_us=NOW_US + 9 * day) == Spent(tokens=1, usd_micros=5 * CENT)
 

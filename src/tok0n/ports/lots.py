@@ -18,6 +18,6 @@ class Lots(Protocol):
     async def positions(self, account_id: str, *, before_us: int | None = None) -> dict[str, Position | None]:
         """Return where each wallet stood before the first entry of the account at or after `before_us`, or now.
 
-        A wallet has no position (None) if its nearest entries are more than `ENTRIES_READ_MAX` entries of other
+        A wallet has no position (None) if its nearest entries are more than 10,000 entries of other
         classes away. Entries of processes whose clocks differ may be out of order by that difference.
         """

@@ -11,8 +11,8 @@ from tok0n.domain.ledger import EntryKind
 from tok0n.domain.lots import MICROS_PER_CENT, Change, Position, Use
 from tok0n.domain.orders import cents_without_tax
 
-ENTRIES_READ_MAX = 10_000
-"""The most entries to read in each direction to find one of a wallet. Only accounts with several classes need more."""
+ENTRIES_READ = (20, 10_000)
+"""How many entries to read in each direction to find one of a wallet: first a few, which is enough for one class."""
 
 _entry = ledger_entry.c
 _IS_CHANGE = _entry.kind != sa.literal_column("'usage'")
@@ -61,7 +61,8 @@ class SqlLots:
     async def uses(self, account_id: str, request_ids: Sequence[str]) -> dict[str, tuple[str, Use]]:
         """See `ports.Lots.uses`."""
         query = sa.select(_entry.request_id, _entry.token_class, _entry.number, _entry.amount, _entry.posted_after)
-        query = query.where(_entry.request_id.in_(request_ids), _entry.account_id == account_id)
+        # SQLite would seek by the plain account, and read all of its entries.
+        query = query.where(_entry.request_id.in_(request_ids), _entry.account_id.concat("") == account_id)
 
         def fn(tx: sa.Connection) -> dict[str, tuple[str, Use]]:
             by_index(tx)
@@ -133,21 +134,23 @@ def position_before(
     """Return where a wallet stood before the account's entry `first_id`, if its nearest entries aren't too far away."""
     of_account = sa.select(ledger_entry).where(_entry.account_id == account_id)
     of_class = of_account.where(_entry.token_class == token_class, _IS_CHANGE)
-    last_change = of_class.where(_entry.id < first_id).order_by(_entry.number.desc()).limit(1)
-    next_change = of_class.where(_entry.id >= first_id).order_by(_entry.number).limit(1)
+    # SQLite would seek by the plain id, and read all entries before it.
+    last_change = of_class.where(_entry.id + 0 < first_id).order_by(_entry.number.desc()).limit(1)
+    next_change = of_class.where(_entry.id + 0 >= first_id).order_by(_entry.number).limit(1)
     last, next_ = (tx.execute(query).one_or_none() for query in (last_change, next_change))
     after_last = Position(number=0, posted_after=0) if last is None else _position(last)
     uses_until = current.number if next_ is None else next_.number - 1
     if uses_until == after_last.number:
         return after_last
-    earlier = of_account.where(_entry.id < first_id).order_by(_entry.id.desc()).limit(ENTRIES_READ_MAX).subquery()
-    row = tx.execute(_nearest(earlier, token_class, newest=True)).one_or_none()
-    if row is not None:
-        return _position(row)
-    later = of_account.where(_entry.id >= first_id).order_by(_entry.id).limit(ENTRIES_READ_MAX).subquery()
-    row = tx.execute(_nearest(later, token_class, newest=False)).one_or_none()
-    if row is not None:
-        return Position(number=row.number - 1, posted_after=row.posted_after - row.amount)
+    before = of_account.where(_entry.id < first_id).order_by(_entry.id.desc())
+    after = of_account.where(_entry.id >= first_id).order_by(_entry.id)
+    for rows_max in ENTRIES_READ:
+        row = tx.execute(_nearest(before.limit(rows_max).subquery(), token_class, newest=True)).one_or_none()
+        if row is not None:
+            return _position(row)
+        row = tx.execute(_nearest(after.limit(rows_max).subquery(), token_class, newest=False)).one_or_none()
+        if row is not None:
+            return Position(number=row.number - 1, posted_after=row.posted_after - row.amount)
     return None
 
 
