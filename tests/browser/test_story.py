@@ -155,7 +155,7 @@ async def manage(visit: Tab) -> None:
     await visit.press("Save")
     saved = await visit.text()
     assert "Saved." in saved
-    assert "Budget per day 0 of 10,000 tokens" in saved, "a new budget counts from then on"
+    assert "0 of 10,000 per day" in saved, "a new budget counts from then on"
     await visit.page.select_option("#overlap_days", "7")
     await visit.press("Create new secret")
     assert (await visit.text("#secret")).startswith("tk0n_")

@@ -17,8 +17,8 @@ NODE = Path(sys.executable).parent / "node"
 LIGHTHOUSE = Path(__file__).parent / "lighthouse" / "node_modules" / "lighthouse" / "cli" / "index.js"
 CATEGORIES = ("performance", "accessibility", "best-practices", "seo")
 SCORE_MIN = 95
-ATTEMPTS = 3
-"""The performance depends on what else the machine does, so the best of these counts."""
+ATTEMPTS = 4
+"""The performance depends on what else the machine does, and so does Chromium's start: the best of these counts."""
 
 PAGES = ("/", "/docs", "/models")
 
@@ -39,6 +39,8 @@ async def _scores(url: str, report: Path) -> dict[str, int]:
         stderr=asyncio.subprocess.PIPE,
     )
     _, err = await process.communicate()
+    if b"Unable to connect to Chrome" in err:
+        return dict.fromkeys(CATEGORIES, 0)
     assert process.returncode == 0, err.decode()
     found = json.loads(report.read_text())
     return {name: round(100 * found["categories"][name]["score"]) for name in CATEGORIES}

@@ -11,12 +11,15 @@ import httpx
 SAME_ORIGIN = {"sec-fetch-site": "same-origin"}
 """What a browser says of a request that a page of the same site sends."""
 
+PAGES = "text/html,application/xhtml+xml,*/*;q=0.8"
+"""What a browser accepts when it opens a page."""
+
 
 class Visitor:
     """One browser's worth of cookies."""
 
     def __init__(self, url: str) -> None:
-        self._http = httpx.AsyncClient(base_url=url, timeout=60)
+        self._http = httpx.AsyncClient(base_url=url, timeout=60, headers={"accept": PAGES})
 
     async def __aenter__(self) -> Self:
         return self

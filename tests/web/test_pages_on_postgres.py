@@ -49,7 +49,9 @@ async def test_every_page_works_on_postgres(tmp_path: Path, upstream: ScriptedUp
         for route in site.routes:
             if isinstance(route, Route) and "GET" in (route.methods or ()) and route.path not in FILES:
                 path = (
-                    route.path.format(key=known.id, request=request_id, order="", number="", slug="billing").rstrip("/")
+                    route.path_format.format(
+                        key=known.id, request=request_id, order="", number="", slug="billing", model="demo"
+                    ).rstrip("/")
                     or "/"
                 )
                 if "/orders//" in path:

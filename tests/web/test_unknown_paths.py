@@ -45,7 +45,6 @@ async def test_a_program_gets_json_with_the_base_url(
     ("method", "path", "accept", "is_page"),
     [
         ("GET", "/nothing", BROWSER, True),
-        ("GET", "/models", BROWSER, True),
         ("HEAD", "/nothing", BROWSER, True),
         ("POST", "/nothing", BROWSER, False),
         ("GET", "/v1/nothing", BROWSER, False),

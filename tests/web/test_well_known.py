@@ -12,7 +12,10 @@ from support.visitor import Visitor
 
 pytestmark = pytest.mark.anyio
 
-FOR_CRAWLERS = {"/", "/docs", "/docs/{slug}", "/llms.txt", "/robots.txt", "/favicon.ico", "/assets/{name}"}
+FOR_CRAWLERS = {
+    *("/", "/docs", "/docs/{slug}", "/models", "/models/{model:path}"),
+    *("/llms.txt", "/robots.txt", "/favicon.ico", "/assets/{name}"),
+}
 
 
 async def test_crawlers_may_read_public_pages_and_nothing_else(site: Running, visitor: Visitor) -> None:

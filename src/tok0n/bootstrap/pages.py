@@ -5,9 +5,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
-from starlette.routing import BaseRoute
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
 from tok0n.api.errors import status_of
+from tok0n.api.routes import is_page_request
 from tok0n.bootstrap.resources import limits_of, open_authenticator
 from tok0n.bootstrap.services import Services, issuer_of, packs_of, served_endpoints
 from tok0n.ports.users import Authenticator
@@ -135,7 +139,21 @@ def _public_routes(services: Services, context: PageContext) -> list[BaseRoute]:
         endpoints=endpoints,
         clock=services.clock,
     )
-    return [*landing, *models, *docs, *well_known_routes(context), *sign_in_routes(context)]
+    return [*landing, *map(_for_browsers, models), *docs, *well_known_routes(context), *sign_in_routes(context)]
+
+
+def _for_browsers(route: Route) -> Route:
+    """Return a route that exists only for browsers: a program that leaves out /v1 must get the error that says so."""
+    show = route.endpoint
+
+    async def endpoint(request: Request) -> Response:
+        if not is_page_request(request):
+            raise HTTPException(404)
+        response: Response = await show(request)
+        response.headers.add_vary_header("accept")
+        return response
+
+    return Route(route.path, endpoint, methods=["GET"])
 
 
 def _facts_of(services: Services) -> ServerFacts:

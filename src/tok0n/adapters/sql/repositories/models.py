@@ -37,6 +37,8 @@ class SqlModels:
             state = _save(tx, _load(tx, verification.model).after(verification))
             for result in verification.results:
                 values = msgspec.structs.asdict(result) | {"is_stream": int(result.is_stream)}
+                same = [results.c[name] == values[name] for name in ("model", "at_us", "endpoint", "is_stream")]
+                tx.execute(sa.delete(results).where(*same))  # The clock may stand still.
                 tx.execute(sa.insert(results).values(values))
             return state
 
