@@ -3,9 +3,12 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, expect
 
 from support.browser import chromium
+
+expect.set_options(timeout=20_000)
+"""As long as a page may take on a busy machine. A test waits only until it sees what it expects."""
 
 
 @pytest.fixture(scope="module")
