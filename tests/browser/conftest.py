@@ -1,11 +1,13 @@
 """One browser for the tests of a file; each test has windows of its own, with no past."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, expect
 
 from support.browser import chromium
+from support.gateways import ServerProcess
 
 expect.set_options(timeout=20_000)
 """As long as a page may take on a busy machine. A test waits only until it sees what it expects."""
@@ -20,3 +22,10 @@ def anyio_backend() -> str:
 async def browser(anyio_backend: str) -> AsyncIterator[Browser]:
     async with chromium() as browser:
         yield browser
+
+
+@pytest.fixture
+async def demo(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    """The demo in a process of its own, with every endpoint and streams."""
+    async with ServerProcess(tmp_path, "--streaming", "--data", str(tmp_path / "data"), command="demo") as demo:
+        yield demo

@@ -1,8 +1,5 @@
 """The docs in a real browser: search, tabs, anchors, and no table that cuts an error code, with script and without."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from playwright.async_api import Browser, expect
 
@@ -21,12 +18,6 @@ CUT = """() => [...document.querySelectorAll(".prose td code")]
     .filter((code) => /^\\w+$/.test(code.textContent) && code.getClientRects().length > 1)
     .map((code) => code.textContent)"""
 """The identifiers in tables that are on more than one line."""
-
-
-@pytest.fixture
-async def demo(tmp_path: Path) -> AsyncIterator[ServerProcess]:
-    async with ServerProcess(tmp_path, "--streaming", "--data", str(tmp_path / "data"), command="demo") as demo:
-        yield demo
 
 
 @pytest.mark.parametrize("look", LOOKS, ids=str)

@@ -1,8 +1,6 @@
 """The playground of each endpoint in a real browser, with the demo's upstream: with script and without."""
 
 import re
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, expect
@@ -24,12 +22,6 @@ SHOWN = {
     "Messages": "simulated model",
 }
 TEXT = "Hello!\nGood morning!"
-
-
-@pytest.fixture
-async def demo(tmp_path: Path) -> AsyncIterator[ServerProcess]:
-    async with ServerProcess(tmp_path, "--streaming", "--data", str(tmp_path / "data"), command="demo") as demo:
-        yield demo
 
 
 @pytest.mark.parametrize("look", LOOKS, ids=str)

@@ -13,7 +13,7 @@ from support.models import make_model
 from tok0n.domain.catalogue import Model
 from tok0n.domain.endpoints import ENDPOINTS
 from tok0n.domain.endpoints.endpoint import Endpoint
-from tok0n.domain.endpoints.example import Example
+from tok0n.domain.endpoints.example import Draft, Example
 from tok0n.domain.endpoints.text_stream import with_text_stream
 from tok0n.domain.errors import InvalidRequest, UpstreamFailed
 from tok0n.domain.metered_request import MeteredRequest, StreamOptions
@@ -107,12 +107,13 @@ def test_a_form_is_a_valid_request(
     endpoint: Endpoint, text: str, system: str, output_tokens: int, *, is_streaming: bool
 ) -> None:
     form = example_of(endpoint).form
-    body = example_of(endpoint).make_request(
+    draft = Draft(
         model="m",
         text=text,
         system=system if form.system_label else "",
         output_tokens=output_tokens if form.has_limit else None,
     )
+    body = example_of(endpoint).make_request(draft)
     body |= {"stream": True} if is_streaming and endpoint in STREAMED else {}
     read = endpoint.read_request(msgspec.json.encode(body), find_model=find, is_streaming=True)
     assert (read.output_limit, read.stream is not None) == (output_tokens if form.has_limit else 0, "stream" in body)
@@ -120,7 +121,7 @@ def test_a_form_is_a_valid_request(
 
 @pytest.mark.parametrize("endpoint", SHOWN, ids=NAMES)
 def test_a_request_without_an_output_limit_is_rejected_only_if_the_form_needs_one(endpoint: Endpoint) -> None:
-    body = msgspec.json.encode(example_of(endpoint).make_request(model="m", text="Hello!"))
+    body = msgspec.json.encode(example_of(endpoint).make_request(Draft(model="m", text="Hello!")))
     if example_of(endpoint).form.needs_limit:
         with pytest.raises(InvalidRequest):
             endpoint.read_request(body, find_model=find)
@@ -135,7 +136,7 @@ def test_each_line_is_an_input_of_an_embedding() -> None:
         "Hello!\r\n": "Hello!",
         "a\r\n\r\n b\n": ["a", " b"],
     }.items():
-        assert embeddings.make_request(model="m", text=text) == {"model": "m", "input": expected}
+        assert embeddings.make_request(Draft(model="m", text=text)) == {"model": "m", "input": expected}
 
 
 @pytest.mark.parametrize("endpoint", SHOWN, ids=NAMES)

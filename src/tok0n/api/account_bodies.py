@@ -131,7 +131,8 @@ class RejectedReceipt(
     created_at: Annotated[float, Meta(description="Seconds since the Unix epoch.")]
 
 
-_RECEIPTS = [{"$ref": f"#/components/schemas/{body.__name__}"} for body in (Receipt, RejectedReceipt)]
+RECEIPTS = [{"$ref": f"#/components/schemas/{body.__name__}"} for body in (Receipt, RejectedReceipt)]
+"""The schemas of a request of the account."""
 
 
 class RequestList(
@@ -139,7 +140,7 @@ class RequestList(
 ):
     """Requests of the account, newest first."""
 
-    data: Annotated[list[Any], Meta(extra_json_schema={"items": {"anyOf": _RECEIPTS}})]
+    data: Annotated[list[Any], Meta(extra_json_schema={"items": {"anyOf": RECEIPTS}})]
     has_more: bool
     last_id: Annotated[str | None, Meta(description="Send it as `after` to get the next page. Null without requests.")]
 

@@ -8,17 +8,15 @@ import msgspec
 from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.history import RequestFilter, UseBy
 from tok0n.domain.ids import request_time_us
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, RequestStatus
-from tok0n.domain.rejections import REJECTED
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_SECOND
+from tok0n.domain.rejections import REQUEST_STATUSES, status_filter
 
 LIMIT_DEFAULT = 20
 LIMIT_MAX = 100
 DAYS_DEFAULT = 30
 DAYS_MAX = 366
 
-_US_A_SECOND = 1_000_000
 _SECONDS_MAX = 253_402_300_799  # the end of the year 9999
-REQUEST_STATUSES = (*(status.lower() for status in RequestStatus), REJECTED)
 _REQUEST_PARAMETERS = ("status", "model", "since", "until", "limit", "after")
 _USAGE_PARAMETERS = ("bucket", "group_by", "since", "until")
 
@@ -52,12 +50,13 @@ def read_request_query(query: Query) -> RequestQuery:
     after = query.get("after")
     if after is not None and (not after.startswith("req_") or request_time_us(after) is None):
         raise InvalidRequest("after must be the last_id of the page before.", param="after")
+    request_status, is_rejected = status_filter(status or "")
     filters = RequestFilter(
         since_us=since_us,
         until_us=until_us,
         model=query.get("model") or None,
-        status=None if status in {None, REJECTED} else RequestStatus(str(status).upper()),
-        is_rejected=None if status is None else status == REJECTED,
+        status=request_status,
+        is_rejected=is_rejected,
     )
     return RequestQuery(filters=filters, limit=_limit(query), after=after)
 
@@ -81,7 +80,7 @@ def read_usage_query(query: Query, *, now_us: int) -> UsageQuery:
 
 def day_of(day: int) -> str:
     """Format a day since the Unix epoch, for example 2026-11-29."""
-    return datetime.fromtimestamp(day * MICROSECONDS_PER_DAY // _US_A_SECOND, UTC).date().isoformat()
+    return datetime.fromtimestamp(day * MICROSECONDS_PER_DAY // US_A_SECOND, UTC).date().isoformat()
 
 
 def _check_names(query: Query, known: Collection[str]) -> None:
@@ -104,7 +103,7 @@ def _time_us(query: Query, name: str) -> int | None:
         return None
     try:
         if text.isascii() and text.isdecimal() and int(text) <= _SECONDS_MAX:
-            return int(text) * _US_A_SECOND
+            return int(text) * US_A_SECOND
         at = datetime.fromisoformat(text)
         seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
@@ -113,7 +112,7 @@ def _time_us(query: Query, name: str) -> int | None:
         raise InvalidRequest(
             f"{name} must be a time such as 2026-11-29T14:00:00Z, or seconds since the Unix epoch.", param=name
         )
-    return round(seconds * _US_A_SECOND)
+    return round(seconds * US_A_SECOND)
 
 
 def _check_order(since_us: int | None, until_us: int | None) -> None:

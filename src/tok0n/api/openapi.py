@@ -10,13 +10,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n import __version__
-from tok0n.api.account_queries import LIMIT_DEFAULT, LIMIT_MAX, REQUEST_STATUSES
+from tok0n.api.account_bodies import RECEIPTS
+from tok0n.api.account_queries import LIMIT_DEFAULT, LIMIT_MAX
 from tok0n.api.errors import RETRY_AFTER_SECONDS_MAX, STATUSES
 from tok0n.api.openapi_schemas import schemas
 from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.endpoints.fields import COUNT
 from tok0n.domain.history import UseBy
+from tok0n.domain.rejections import REQUEST_STATUSES
 
 _RATE = ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests")
 _OF_A_WHOLE_ANSWER = ("x-tok0n-charged", "x-tok0n-available", "openai-processing-ms")
@@ -236,8 +238,7 @@ def _of_account(operation_id: str, summary: str, schema: str, *more_codes: str) 
 def _get_request() -> dict[str, Any]:
     name = {"name": "request_id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
     receipt = _of_account("getRequest", "Get the receipt of a request of the account", "Receipt", "not_found")
-    either = [{"$ref": f"#/components/schemas/{schema}"} for schema in ("Receipt", "RejectedReceipt")]
-    receipt["responses"]["200"]["content"] = {"application/json": {"schema": {"anyOf": either}}}
+    receipt["responses"]["200"]["content"] = {"application/json": {"schema": {"anyOf": RECEIPTS}}}
     return receipt | {"parameters": [name]}
 
 

@@ -13,6 +13,9 @@ from tok0n.domain.usage import Usage
 STANDARD = "standard"
 """The token class that always exists. Models and packs that name no class belong to it."""
 
+US_A_SECOND = 1_000_000
+"""Microseconds in a second."""
+
 US_AN_HOUR = 3_600_000_000
 """Microseconds in an hour."""
 

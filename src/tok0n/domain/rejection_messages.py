@@ -1,6 +1,7 @@
 """Keep the message of a rejected request without any text of the client.
 
-A message becomes the id of a template here, and the arguments of its placeholders: integers, and words that are ours.
+A message is stored as the id of a template in this module and the arguments of its placeholders, which are integers
+or words that Tok0n defines.
 `compact` finds them, and `expand` renders the same message again. A message that no template produces becomes that of
 its error code.
 """
@@ -212,7 +213,8 @@ _ANY_CODE = f"The request was rejected. {NOT_CHARGED}"
 def compact(error: Tok0nError, *, model: str | None, words: Collection[str] = ()) -> CompactMessage:
     """Return an error's message and `param` without texts of the client.
 
-    `model` is the declared model of the request. `words` are more words that are ours: ids of token classes.
+    `model` is the declared model of the request. `words` are further allowed words:
+    the ids of token classes.
     """
     param = error.param if isinstance(error, (InvalidRequest, KeyNotAllowed, KeyBudgetSpent)) else None
     message = error.message

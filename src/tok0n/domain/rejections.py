@@ -5,10 +5,22 @@ Nothing here holds a text of the client: see `rejection_messages`.
 
 import msgspec
 
+from tok0n.domain.ledger import RequestStatus
 from tok0n.domain.rejection_messages import Arguments, CompactMessage, expand
 
 REJECTED = "rejected"
 """The status of a rejected request in the API and on pages."""
+
+
+REQUEST_STATUSES = (*(status.lower() for status in RequestStatus), REJECTED)
+"""The statuses of requests that the API and pages know."""
+
+
+def status_filter(status: str) -> tuple[RequestStatus | None, bool | None]:
+    """Return `status` and `is_rejected` of the `RequestFilter` for one of `REQUEST_STATUSES`; None for other texts."""
+    if status == REJECTED:
+        return None, True
+    return (RequestStatus(status.upper()), False) if status in REQUEST_STATUSES else (None, None)
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,8 +17,8 @@ log = structlog.get_logger()
 class Call(msgspec.Struct, kw_only=True):
     """The facts about one request, for its response headers and its log line.
 
-    `started_seconds` is on the monotonic clock. `client_ip_of` returns the client IP of `sender`, whatever sent the
-    request. It is called only for keys with networks, so most requests don't pay for it.
+    `started_seconds` is on the monotonic clock. `client_ip_of` takes `sender` and returns the client IP.
+    Only keys with networks need it, so it isn't computed for other requests.
 
     `Pipeline` sets `caller` and the fields below it as it learns them. Only it and `Relay` change them. Only streams
     have the last fields.

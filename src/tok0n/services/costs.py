@@ -34,7 +34,7 @@ class Costs:
     async def of_period(self, account_id: str, *, since_us: int, until_us: int | None = None) -> Spent | None:
         """Return the tokens with a price that requests used from `since_us` to `until_us`, or until now.
 
-        The charges of reversed requests are subtracted when they were given back. None if no class has a price, or
+        A reversal is subtracted at its own time, not at that of the charge. None if no class has a price, or
         if the start or the end can't be found quickly (`ports.Lots.positions`).
         """
         start = await self._lots.positions(account_id, before_us=since_us)

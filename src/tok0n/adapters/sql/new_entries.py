@@ -1,4 +1,4 @@
-"""Find what is due in the accounts with new ledger entries, for alerts that are checked again and again."""
+"""Find the alerts that are due in the accounts with new ledger entries."""
 
 import functools
 from collections.abc import AsyncIterator, Callable

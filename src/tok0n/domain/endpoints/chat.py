@@ -3,14 +3,14 @@
 Source: OpenAI API reference, "Create chat completion" and "The chat completion object". `chat_fields` has the fields.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from tok0n.domain.bound import TextSize, definition_size, prompt_bound
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model, Route
-from tok0n.domain.conversation import Turn, as_messages
+from tok0n.domain.conversation import as_messages
 from tok0n.domain.endpoints.chat_fields import (
     BODY,
     DEFINITIONS,
@@ -24,7 +24,7 @@ from tok0n.domain.endpoints.chat_fields import (
 from tok0n.domain.endpoints.chat_stream import ChatStreamReader
 from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint, FindModel, Operation
 from tok0n.domain.endpoints.error_shapes import render_openai_error
-from tok0n.domain.endpoints.example import OPENAI, Example, Form, Output
+from tok0n.domain.endpoints.example import OPENAI, Draft, Example, Form, Output
 from tok0n.domain.endpoints.fields import COUNT, NULL, must
 from tok0n.domain.endpoints.find_model import check_streams, find_listed
 from tok0n.domain.json_text import JsonText, decode_object
@@ -166,19 +166,11 @@ def _schemas(*, is_streaming: bool) -> dict[str, Any]:
     return {"ChatRequest": request, "Message": MESSAGE.schema(), "Completion": completion}
 
 
-def _make_request(
-    *,
-    model: str,
-    text: str,
-    system: str = "",
-    output_tokens: int | None = None,
-    temperature: float | None = None,
-    earlier: Sequence[Turn] = (),
-) -> dict[str, Any]:
-    prompt = [{"role": "system", "content": system}] if system else []
-    limit = {} if output_tokens is None else {"max_completion_tokens": output_tokens}
-    options = {} if temperature is None else {"temperature": temperature}
-    return {"model": model, "messages": [*prompt, *as_messages(earlier, text)], **limit, **options}
+def _make_request(draft: Draft) -> dict[str, Any]:
+    prompt = [{"role": "system", "content": draft.system}] if draft.system else []
+    limit = {} if draft.output_tokens is None else {"max_completion_tokens": draft.output_tokens}
+    messages = [*prompt, *as_messages(draft.earlier, draft.text)]
+    return {"model": draft.model, "messages": messages, **limit, **draft.options}
 
 
 def _read_output(values: Mapping[str, Any]) -> Output:

@@ -3,15 +3,14 @@
 Source: OpenAI API reference, "Create embeddings" (openai-python 3.57, `embedding_create_params.py`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from tok0n.domain.bound import MESSAGE_TOKENS
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model
-from tok0n.domain.conversation import Turn
 from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint, FindModel, Operation
 from tok0n.domain.endpoints.error_shapes import render_openai_error
-from tok0n.domain.endpoints.example import OPENAI, Example, Form, Output
+from tok0n.domain.endpoints.example import OPENAI, Draft, Example, Form, Output
 from tok0n.domain.endpoints.fields import (
     COUNT,
     NULL,
@@ -212,18 +211,10 @@ def _schemas(*, is_streaming: bool) -> dict[str, Any]:
     return {"EmbeddingsRequest": BODY.schema() | {"additionalProperties": NULL}, "Embeddings": embeddings}
 
 
-def _make_request(
-    *,
-    model: str,
-    text: str,
-    system: str = "",
-    output_tokens: int | None = None,
-    temperature: float | None = None,
-    earlier: Sequence[Turn] = (),
-) -> dict[str, Any]:
+def _make_request(draft: Draft) -> dict[str, Any]:
     """Return the body. Each line of the text is an input."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    return {"model": model, "input": lines[0] if len(lines) == 1 else lines}
+    lines = [line for line in draft.text.splitlines() if line.strip()]
+    return {"model": draft.model, "input": lines[0] if len(lines) == 1 else lines}
 
 
 def _read_output(values: Mapping[str, Any]) -> Output:

@@ -4,7 +4,7 @@ Code has the placeholders `BASE_URL`, which ends with /v1, and `SERVER_URL`, whi
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -58,23 +58,24 @@ const client = new Anthropic({ baseURL: "SERVER_URL", apiKey: process.env.TOK0N_
 """Anthropic's SDKs add /v1 to the base URL themselves."""
 
 
-class MakeRequest(Protocol):
-    """Makes the body of a request with one text, and the turns of the conversation before it."""
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """A request with one text, and the turns of the conversation before it.
 
-    def __call__(
-        self,
-        *,
-        model: str,
-        text: str,
-        system: str = "",
-        output_tokens: int | None = None,
-        temperature: float | None = None,
-        earlier: Sequence[Turn] = (),
-    ) -> dict[str, Any]:
-        """Return the body. `system`, `output_tokens` and `temperature` are left out if they are empty or None.
+    A request leaves out `system` if it is empty, and `output_tokens` and `temperature` if they are None. Endpoints
+    without conversations ignore `temperature` and `earlier`.
+    """
 
-        Endpoints without conversations ignore `temperature` and `earlier`.
-        """
+    model: str
+    text: str
+    system: str = ""
+    output_tokens: int | None = None
+    temperature: float | None = None
+    earlier: Sequence[Turn] = ()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The members that all endpoints with conversations name alike."""
+        return {} if self.temperature is None else {"temperature": self.temperature}
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +123,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     - `python_extra`: the members that the Python SDK takes only in its argument `extra_body`.
     - `result`: the variable for the response. `python` and `node` print it.
     - `form`: the form of the playground.
-    - `make_request`: returns the body of a request with the texts of the form.
+    - `make_request`: returns the body of a request.
     - `read_output`: returns what to show of a decoded response that `find_fault` accepts.
     - `read_delta`: returns the text that one decoded event of a stream adds.
     """
@@ -134,7 +135,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     python: str
     node: str
     form: Form
-    make_request: MakeRequest
+    make_request: Callable[[Draft], dict[str, Any]]
     read_output: Callable[[Mapping[str, Any]], Output]
     read_delta: Callable[[Any], str] = lambda _: ""
     python_extra: tuple[str, ...] = ()

@@ -3,17 +3,17 @@
 Source: Anthropic API reference, "Create a Message" and "The message object". `messages_fields` has the fields.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from tok0n.domain.bound import definition_size, prompt_bound
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model
-from tok0n.domain.conversation import Turn, as_messages
+from tok0n.domain.conversation import as_messages
 from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint, FindModel, Operation
 from tok0n.domain.endpoints.error_shapes import render_anthropic_error
-from tok0n.domain.endpoints.example import ANTHROPIC, Example, Form, Output, join_texts
+from tok0n.domain.endpoints.example import ANTHROPIC, Draft, Example, Form, Output, join_texts
 from tok0n.domain.endpoints.fields import COUNT, NULL
 from tok0n.domain.endpoints.find_model import check_streams
 from tok0n.domain.endpoints.messages_fields import BODY, DEFINITIONS, FIELDS, MESSAGE, STREAM
@@ -126,19 +126,11 @@ def _schemas(*, is_streaming: bool) -> dict[str, Any]:
     return {"MessagesRequest": request, "InputMessage": MESSAGE.schema(), "OutputMessage": message}
 
 
-def _make_request(
-    *,
-    model: str,
-    text: str,
-    system: str = "",
-    output_tokens: int | None = None,
-    temperature: float | None = None,
-    earlier: Sequence[Turn] = (),
-) -> dict[str, Any]:
-    limit = {} if output_tokens is None else {_LIMIT: output_tokens}
-    prompt = {"system": system} if system else {}
-    options = {} if temperature is None else {"temperature": temperature}
-    return {"model": model, **limit, **prompt, "messages": as_messages(earlier, text), **options}
+def _make_request(draft: Draft) -> dict[str, Any]:
+    limit = {} if draft.output_tokens is None else {_LIMIT: draft.output_tokens}
+    prompt = {"system": draft.system} if draft.system else {}
+    messages = as_messages(draft.earlier, draft.text)
+    return {"model": draft.model, **limit, **prompt, "messages": messages, **draft.options}
 
 
 def _read_output(values: Mapping[str, Any]) -> Output:

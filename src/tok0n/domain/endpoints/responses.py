@@ -3,17 +3,17 @@
 Source: OpenAI API reference, "Create a model response" and "The response object". `responses_fields` has the fields.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from tok0n.domain.bound import prompt_bound
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model
-from tok0n.domain.conversation import Turn, as_messages
+from tok0n.domain.conversation import as_messages
 from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint, FindModel, Operation
 from tok0n.domain.endpoints.error_shapes import render_openai_error
-from tok0n.domain.endpoints.example import OPENAI, Example, Form, Output, join_texts
+from tok0n.domain.endpoints.example import OPENAI, Draft, Example, Form, Output, join_texts
 from tok0n.domain.endpoints.fields import COUNT, NULL, must
 from tok0n.domain.endpoints.find_model import check_streams, find_listed
 from tok0n.domain.endpoints.hosted_tools import drop_hosted_tools
@@ -132,24 +132,15 @@ def _schemas(*, is_streaming: bool) -> dict[str, Any]:
     return {"ResponsesRequest": request, "ResponsesItem": ITEM.schema(), "ResponsesAnswer": response}
 
 
-def _make_request(
-    *,
-    model: str,
-    text: str,
-    system: str = "",
-    output_tokens: int | None = None,
-    temperature: float | None = None,
-    earlier: Sequence[Turn] = (),
-) -> dict[str, Any]:
-    instructions = {"instructions": system} if system else {}
-    limit = {} if output_tokens is None else {LIMIT_FIELD: output_tokens}
-    options = {} if temperature is None else {"temperature": temperature}
+def _make_request(draft: Draft) -> dict[str, Any]:
+    instructions = {"instructions": draft.system} if draft.system else {}
+    limit = {} if draft.output_tokens is None else {LIMIT_FIELD: draft.output_tokens}
     return {
-        "model": model,
+        "model": draft.model,
         **instructions,
-        "input": as_messages(earlier, text) if earlier else text,
+        "input": as_messages(draft.earlier, draft.text) if draft.earlier else draft.text,
         **limit,
-        **options,
+        **draft.options,
     }
 
 

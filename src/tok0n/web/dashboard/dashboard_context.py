@@ -23,7 +23,7 @@ from tok0n.web.rendering.page_request import PageRequest
 
 ROWS_A_PAGE = 50
 _ID_DIGITS_MAX = 18
-"""Every number with so many digits fits a database's integer."""
+"""A number of 18 digits fits a 64-bit integer."""
 
 
 class DashboardContext(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,11 +9,12 @@ from msgspec import UNSET
 from tok0n.domain.accounts import ApiKey
 from tok0n.domain.budgets import BUDGETS_MAX, BudgetDraft, ResetPeriod
 from tok0n.domain.key_edits import KeyEdit
+from tok0n.domain.ledger import US_A_SECOND
 from tok0n.services.api_keys import KeyDraft
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.periods import read_time
 from tok0n.web.dashboard.submissions import parse_whole_number, whole_number
-from tok0n.web.rendering.charts import US_A_SECOND, field
+from tok0n.web.rendering.charts import field
 from tok0n.web.rendering.filters import zone_of
 from tok0n.web.rendering.page_request import PageRequest
 

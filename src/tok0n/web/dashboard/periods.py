@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta, tzinfo
 import msgspec
 
 from tok0n.domain.errors import InvalidRequest
+from tok0n.domain.ledger import US_A_SECOND
 from tok0n.domain.periods import Period, last_hours
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.submissions import form_error_of
-from tok0n.web.rendering.charts import US_A_SECOND, BarPeriod, field
+from tok0n.web.rendering.charts import BarPeriod, field
 from tok0n.web.rendering.filters import zone_of
 from tok0n.web.rendering.page_request import PageRequest
 

@@ -9,7 +9,7 @@ import msgspec
 from markupsafe import Markup
 
 from tok0n.domain.conversation import Exchange, check_size, read_conversation, turns_of, write_conversation
-from tok0n.domain.endpoints.example import PROMPT, Example, Output
+from tok0n.domain.endpoints.example import PROMPT, Draft, Example, Output
 from tok0n.domain.errors import InvalidRequest
 from tok0n.services.passwords import FormError
 from tok0n.web.rendering.answer_markdown import render_answer
@@ -106,12 +106,14 @@ def read_shown_body(form: Mapping[str, str], example: Example) -> dict[str, Any]
 def _make_body(form: Mapping[str, str], example: Example, text: str, earlier: Sequence[Exchange]) -> dict[str, Any]:
     system = form.get("system", "") if example.form.system_label else ""
     return example.make_request(
-        model=form.get("model", ""),
-        text=text,
-        system=system if system.strip() else "",
-        output_tokens=_read_limit(form, example),
-        temperature=_read_temperature(form, example),
-        earlier=turns_of(earlier),
+        Draft(
+            model=form.get("model", ""),
+            text=text,
+            system=system if system.strip() else "",
+            output_tokens=_read_limit(form, example),
+            temperature=_read_temperature(form, example),
+            earlier=turns_of(earlier),
+        )
     )
 
 

@@ -8,8 +8,7 @@ from starlette.routing import Route
 
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import RequestFilter
-from tok0n.domain.ledger import RequestStatus
-from tok0n.domain.rejections import REJECTED, RejectedRequest
+from tok0n.domain.rejections import REJECTED, RejectedRequest, status_filter
 from tok0n.services.passwords import FormError
 from tok0n.services.request_history import HistoryEntry, RequestHistory
 from tok0n.web.dashboard.dashboard_context import DashboardContext, page_of
@@ -160,22 +159,16 @@ class _RequestPages:
 
 
 def _filter(page: PageRequest, period: PeriodFilter) -> RequestFilter:
+    status, is_rejected = status_filter(page.query("status"))
     return RequestFilter(
         since_us=period.since_us,
         until_us=period.until_us,
         model=page.query("model") or None,
         api_key_id=page.query("key") or None,
-        status=_status(page.query("status")),
-        is_rejected=_is_rejected(page.query("status")),
+        status=status,
+        is_rejected=is_rejected,
         code=page.query("code") or None,
     )
-
-
-def _is_rejected(status: str) -> bool | None:
-    """Return whether a status selects rejected requests; None if it selects no status."""
-    if status == REJECTED:
-        return True
-    return False if _status(status) else None
 
 
 def _active_filters(
@@ -193,13 +186,6 @@ def _active_filters(
     }
     active = [(name, label, value) for name, (label, value) in texts.items() if name in query and value]
     return [(label, value, with_query(query, **{name: None})) for name, label, value in active]
-
-
-def _status(word: str) -> RequestStatus | None:
-    try:
-        return RequestStatus(word.upper())
-    except ValueError:
-        return None
 
 
 def _values(row: HistoryEntry) -> tuple[object, ...]:

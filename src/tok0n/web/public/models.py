@@ -9,6 +9,7 @@ from starlette.routing import Route
 
 from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.errors import NotFound
+from tok0n.domain.ledger import US_A_SECOND
 from tok0n.domain.model_days import LATENCY_DAYS, REQUESTS_MIN
 from tok0n.domain.token_classes import TokenClasses
 from tok0n.ports.clock import Clock
@@ -18,7 +19,6 @@ from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
 from tok0n.web.rendering.snippets import make_snippets
 
-US_A_SECOND = 1_000_000
 GOOD_PERMILLE = 995
 """A day with at least this availability counts as good."""
 

@@ -9,7 +9,7 @@ import msgspec
 from markupsafe import Markup
 
 from tok0n.domain.history import BucketOfUse
-from tok0n.domain.ledger import US_A_QUARTER
+from tok0n.domain.ledger import US_A_QUARTER, US_A_SECOND
 from tok0n.web.rendering.chart_svg import Bar, draw_bars
 
 HOURLY_MAX = 72
@@ -23,7 +23,6 @@ SERIES_MAX = 5
 """The most series with a color of their own. The others are added up as `OTHERS`."""
 
 OTHERS = "Other"
-US_A_SECOND = 1_000_000
 
 
 class Metric(StrEnum):

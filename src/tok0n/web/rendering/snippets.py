@@ -9,7 +9,7 @@ import msgspec
 from tok0n.domain.catalogue import Model
 from tok0n.domain.endpoints import ENDPOINTS
 from tok0n.domain.endpoints.endpoint import Endpoint
-from tok0n.domain.endpoints.example import OUTPUT_TOKENS, PROMPT, Example
+from tok0n.domain.endpoints.example import OUTPUT_TOKENS, PROMPT, Draft, Example
 from tok0n.services.catalogue import Catalogue
 from tok0n.web.rendering.code_literals import javascript_call, python_call
 
@@ -98,10 +98,8 @@ def make_snippets(
     """Return the snippets of an endpoint that has an example. They send `body`, or else a short request to `model`."""
     example = endpoint.example
     assert example is not None
-    short = example.make_request(
-        model=model, text=PROMPT, output_tokens=OUTPUT_TOKENS if example.form.needs_limit else None
-    )
-    with_limit = example.make_request(model=model, text=PROMPT, output_tokens=OUTPUT_TOKENS)
+    with_limit = example.make_request(Draft(model=model, text=PROMPT, output_tokens=OUTPUT_TOKENS))
+    short = with_limit if example.form.needs_limit else example.make_request(Draft(model=model, text=PROMPT))
     server_url = base_url.removesuffix("/v1")
     data = json.dumps(with_limit if body is None else body, ensure_ascii=False).replace("'", r"'\''")
     sent = short if body is None else body

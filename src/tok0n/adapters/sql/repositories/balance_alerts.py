@@ -49,7 +49,8 @@ class SqlBalanceAlerts:
     async def claim_due(self, *, rows_max: int) -> list[LowBalance]:
         """See `ports.BalanceAlerts.claim_due`.
 
-        The first call checks every alert, later ones those of accounts with new entries or an ended suspension.
+        The first call checks every alert. Later calls check the alerts of accounts that have new entries or were
+        reopened.
         """
         return await self._entries.claim(_due_among, _claim, rows_max=rows_max)
 

@@ -30,8 +30,8 @@ class SqlBudgetNotices:
     async def claim_due(self, *, now_us: int, rows_max: int) -> list[SpentBudget]:
         """See `ports.BudgetNotices.claim_due`.
 
-        The first call checks the current period of every budget, later ones those of accounts with new entries, a
-        changed budget, or a suspension that has ended.
+        The first call checks the current period of every budget. Later calls check the budgets of accounts that have
+        new entries or a changed budget, or that were reopened.
         """
         find, claim = (functools.partial(function, now_us=now_us) for function in (_due_of, _claim))
         return await self._entries.claim(find, claim, rows_max=rows_max)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.repositories.request_search import id_bounds
+from tok0n.adapters.sql.repositories.request_search import id_bounds, matching
 from tok0n.adapters.sql.schema import api_key, key_secret, rejected_count, rejected_request
 from tok0n.adapters.sql.store import SqlStore, by_index
 from tok0n.domain import ids
@@ -85,12 +85,7 @@ def newest(
     columns = rejected_request.c
     lower, upper = id_bounds(filters, before=before)
     query = _REJECTED.where(columns.account_id == account_id, columns.id >= lower, columns.id < upper)
-    if filters.model is not None:
-        query = query.where(columns.model == filters.model)
-    if filters.api_key_id is not None:
-        query = query.where(columns.api_key_id == filters.api_key_id)
-    if filters.code is not None:
-        query = query.where(columns.code == filters.code)
+    query = query.where(*matching(rejected_request, filters))
     return [_rejected(row) for row in tx.execute(query.order_by(columns.id.desc()).limit(rows_max))]
 
 
@@ -98,17 +93,11 @@ def only_counted(tx: sa.Connection, account_id: str, filters: RequestFilter) -> 
     """Return how many rejected requests of the hours of a period were counted but not stored."""
     columns = rejected_count.c
     total = sa.func.coalesce(sa.func.sum(columns.requests - columns.stored), 0)
-    query = sa.select(total).where(
-        columns.account_id == account_id, columns.hour >= (filters.since_us or 0) // US_AN_HOUR
-    )
+    since_hour = (filters.since_us or 0) // US_AN_HOUR
+    query = sa.select(total).where(columns.account_id == account_id, columns.hour >= since_hour)
     if filters.until_us is not None:
         query = query.where(columns.hour < -(-filters.until_us // US_AN_HOUR))
-    if filters.model is not None:
-        query = query.where(columns.model == filters.model)
-    if filters.api_key_id is not None:
-        query = query.where(columns.api_key_id == filters.api_key_id)
-    if filters.code is not None:
-        query = query.where(columns.code == filters.code)
+    query = query.where(*matching(rejected_count, filters))
     return int(tx.scalar(query) or 0)
 
 
@@ -129,7 +118,7 @@ def _rejected(row: sa.Row[tuple[object, ...]]) -> RejectedRequest:
 
 
 def _keys(tx: sa.Connection, keys: Iterable[tuple[str, str] | bytes]) -> _Keys:
-    """Return the account and the key of each pair and each digest. Omits the digests that no key has."""
+    """Return the account and the key of each pair of their ids, and of each digest that a key has."""
     found: dict[tuple[str, str] | bytes, tuple[str, str]] = {key: key for key in keys if isinstance(key, tuple)}
     digests = sorted({key for key in keys if isinstance(key, bytes)})
     if digests:

@@ -38,7 +38,8 @@ def newest(tx: sa.Connection, account_id: str, filters: RequestFilter, *, before
         return []
     by_index(tx)
     bounds = id_bounds(filters, before=before)
-    all_times = REQUESTS.where(request.c.account_id == account_id, *_conditions(filters)).order_by(request.c.id.desc())
+    all_times = REQUESTS.where(request.c.account_id == account_id, *matching(request, filters))
+    all_times = all_times.order_by(request.c.id.desc())
     query = all_times.where(*_within(*bounds))
     if not any((filters.model, filters.api_key_id, filters.status, filters.code)):
         return list(tx.execute(query.limit(rows_max)))
@@ -61,15 +62,10 @@ def newest(tx: sa.Connection, account_id: str, filters: RequestFilter, *, before
     return sorted(rows, key=lambda row: str(row.id), reverse=True)[:rows_max]
 
 
-def _conditions(filters: RequestFilter) -> list[sa.ColumnElement[bool]]:
-    conditions: list[sa.ColumnElement[bool]] = []
-    if filters.model is not None:
-        conditions.append(request.c.model == filters.model)
-    if filters.api_key_id is not None:
-        conditions.append(request.c.api_key_id == filters.api_key_id)
-    if filters.code is not None:
-        conditions.append(request.c.code == filters.code)
-    return conditions
+def matching(table: sa.Table, filters: RequestFilter) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions of a filter on the model, the key and the error code of a table of requests."""
+    values = {name: getattr(filters, name) for name in ("model", "api_key_id", "code")}
+    return [table.c[name] == value for name, value in values.items() if value is not None]
 
 
 def id_bounds(filters: RequestFilter, *, before: str | None) -> tuple[str, str]:

@@ -31,7 +31,7 @@ SELECT low FROM search WHERE step = 0
 
 _ID_PARTS = 3
 _DIGITS_MAX = 18
-"""Every number with so many digits fits a database's integer."""
+"""A number of 18 digits fits a 64-bit integer."""
 
 
 class SqlStatements:

@@ -30,7 +30,7 @@ _LATERAL = "LATERAL (SELECT * FROM {rows} OFFSET 0) AS u"
 _Spans = dict[tuple[int, int], list[tuple[int, int]]]
 """The buckets of each span of quarter hours or days (first and end), to which its use is added (1) or subtracted (-1).
 
-The same quarter hours at the edge of two local days are added to the one and subtracted from the other.
+The quarter hours between two local days are read once: added to one day and subtracted from the other.
 """
 
 

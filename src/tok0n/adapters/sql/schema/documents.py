@@ -49,4 +49,4 @@ purchase_email = Table(
     Index("purchase_email_due", "order_id", sqlite_where=text("claimed_at_us IS NULL")),
     **CLUSTERED,
 )
-"""The paid orders whose owners get an email, claimed before it is sent."""
+"""The paid orders whose owners get an email. A row is claimed before its email is sent."""

@@ -62,4 +62,4 @@ known_device = Table(
     Column("seen_at_us", Big, nullable=False),
     **CLUSTERED,
 )
-"""A browser in which a user has signed in: the digest of its device cookie."""
+"""A browser in which a user has signed in, by the digest of its device cookie."""

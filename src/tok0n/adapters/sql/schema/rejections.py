@@ -23,7 +23,7 @@ rejected_request = Table(
     Index("rejected_request_model", "account_id", "model", "id"),
     **CLUSTERED,
 )
-"""`template` and `arguments`, a JSON list, are those of `CompactMessage`."""
+"""`template` and `arguments` are the fields of `CompactMessage`. `arguments` is a JSON list."""
 
 rejected_count = Table(
     "rejected_count",
