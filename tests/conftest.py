@@ -45,7 +45,7 @@ async def gateway(tmp_path: Path, upstream: ScriptedUpstream) -> AsyncIterator[R
         yield gateway
 
 
-LONGEST = {"test_fuzz_every_route.py", "test_widths.py", "test_story.py", "test_six_acts.py"}
+LONGEST = {"test_fuzz_every_route.py", "test_story.py", "test_six_acts.py"}
 """Files with tests that take more than half a minute each."""
 
 

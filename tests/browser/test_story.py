@@ -21,11 +21,12 @@ pytestmark = pytest.mark.anyio
 ADA = "ada@example.com"
 GRANT = 1_000_000
 LOOKS = [
-    Look(scheme=scheme, width=width, script=script)
-    for scheme in ("light", "dark")
-    for width in (1440, 390)
-    for script in (True, False)
+    Look(scheme="light", width=1440, script=True),
+    Look(scheme="dark", width=390, script=True),
+    Look(scheme="dark", width=1440, script=False),
+    Look(scheme="light", width=390, script=False),
 ]
+"""Each pair of scheme, width and script occurs."""
 
 
 @pytest.mark.parametrize("look", LOOKS, ids=str)

@@ -36,18 +36,20 @@ SCHEMES: tuple[Scheme, Scheme] = ("light", "dark")
 AXE_LOOKS: tuple[tuple[int, Scheme], ...] = ((390, "dark"), (1440, "light"))
 EMAIL = "a.person.with.a.very.long.email.address@subdomain.example.com"
 LAYOUT = (Path(__file__).parent.parent / "support" / "layout.js").read_text()
-AXE_RUN = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
+AXE_RUN = """async () => (await axe.run(document, {preload: false, resultTypes: ["violations"]})).violations
     .map(({id, nodes}) => id + ": " + nodes.map(({html}) => html).join(" | ").slice(0, 300))"""
 QUERIES = ("/dashboard/requests?status=settled&last=30d", "/dashboard/usage?last=30d&by=key", "/no-such-page")
 """Paths beside those of the routes."""
+
+SHARES = 6
+"""The pages are divided among so many tests, which can run at the same time."""
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
     """A gateway full of awkward data, the paths of its pages, and the cookie of the user who owns the data."""
 
     url: str
-    private: list[str]
-    public: list[str]
+    paths: list[str]
     cookie: str
 
 
@@ -65,24 +67,25 @@ async def site(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> 
     ):
         await join(visitor, mailbox, EMAIL)
         data = awkward.fill(folder / "tok0n.db", email=EMAIL, now_us=running.clock.now_us())
-        private, public = _pages(running, data)
         cookie = next(value for name, value in visitor.cookies.items() if name.endswith("tok0n"))
-        yield Site(url=running.url, private=private, public=public, cookie=cookie)
+        yield Site(url=running.url, paths=_pages(running, data), cookie=cookie)
 
 
-def _pages(running: Running, data: awkward.Awkward) -> tuple[list[str], list[str]]:
-    """Return the paths of the pages that need an account, and of the others."""
+def _pages(running: Running, data: awkward.Awkward) -> list[str]:
+    """Return the paths of the pages."""
     found = paths(running, method="GET", key=data.key, request=data.request, order=data.order, model=LONG_MODEL)
-    pages = [path for path in dict.fromkeys([*found, *QUERIES]) if "." not in path.rpartition("/")[2]]
-    private = [path for path in pages if path.startswith("/dashboard")]
-    return private, [path for path in pages if path not in private]
+    return [path for path in dict.fromkeys([*found, *QUERIES]) if "." not in path.rpartition("/")[2]]
 
 
-async def _context(browser: Browser, site: Site, *, script: bool, signed_in: bool) -> BrowserContext:
+def _is_private(path: str) -> bool:
+    return path.startswith("/dashboard")
+
+
+async def _context(browser: Browser, site: Site, *, script: bool) -> BrowserContext:
     context = await browser.new_context(java_script_enabled=script, viewport={"width": 1440, "height": 900})
     context.set_default_timeout(30_000)
-    if signed_in:
-        await context.add_cookies([{"name": "tok0n", "value": site.cookie, "url": site.url}])
+    if script:
+        await context.add_init_script(path=AXE)
     return context
 
 
@@ -116,18 +119,17 @@ async def _take_pictures(page: Page, folder: Path, path: str) -> None:
             await page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
 
 
+@pytest.mark.parametrize("share", range(SHARES))
 @pytest.mark.parametrize("javascript", ["script", "no-script"])
-@pytest.mark.parametrize("pages", ["private", "public"])
-async def test_every_page_fits_every_window(browser: Browser, site: Site, javascript: str, pages: str) -> None:
-    script, signed_in = javascript == "script", pages == "private"
-    context = await _context(browser, site, script=script, signed_in=signed_in)
+async def test_every_page_fits_every_window(browser: Browser, site: Site, javascript: str, share: int) -> None:
+    script = javascript == "script"
+    context = await _context(browser, site, script=script)
+    page = await context.new_page()
     faults: list[str] = []
-    for path in site.private if signed_in else site.public:
-        page = await context.new_page()
+    for path in sorted(site.paths[share::SHARES], key=_is_private):
+        if _is_private(path):
+            await context.add_cookies([{"name": "tok0n", "value": site.cookie, "url": site.url}])
         await page.goto(site.url + path, wait_until="load")
-        if script:
-            await page.evaluate(AXE.read_text())
         faults += await _faults(page, path, script=script)
-        await page.close()
     await context.close()
     assert faults == [], "\n".join(faults)

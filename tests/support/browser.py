@@ -22,7 +22,7 @@ _QUIET = (
 _REFUSED = "Failed to load resource: the server responded with a status of 422 (Unprocessable Entity)"
 """A form that is refused is no error of the page."""
 
-_AXE_RUN = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
+_AXE_RUN = """async () => (await axe.run(document, {preload: false, resultTypes: ["violations"]})).violations
     .filter(({impact}) => impact === "serious" || impact === "critical")
     .map(({id, nodes}) => id + ": " + nodes.map(({html}) => html).join(" | ").slice(0, 500))"""
 
@@ -60,7 +60,6 @@ class Tab:
         assert not self.complaints, f"{where}: {self.complaints}"
         assert await self.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"too wide: {where}"
         if self.look.script:
-            await self.page.evaluate(AXE.read_text())
             found = await self.page.evaluate(_AXE_RUN)
             assert not found, f"{where}: {found}"
 
@@ -122,6 +121,8 @@ async def tab(browser: Browser, url: str, look: Look) -> AsyncIterator[Tab]:
     }
     context = await browser.new_context(**options)
     context.set_default_timeout(20_000)
+    if look.script:
+        await context.add_init_script(path=AXE)
     try:
         yield Tab(await context.new_page(), url, look)
     finally:
