@@ -44,7 +44,8 @@ class Script:
 class ScriptConnection:
     """Connects on demand, and reconnects after a failure. `run_id` identifies the server process."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, call_seconds_max: float = CALL_SECONDS_MAX) -> None:
+        self._call_seconds_max = call_seconds_max
         self._options: dict[str, Any] = dict(parse_url(url))
         self._class: type[Connection] = self._options.pop("connection_class", Connection)
         self._node: dict[str, Any] = {}
@@ -75,10 +76,10 @@ class ScriptConnection:
 
     async def _call(self, call: Call) -> Any:
         try:
-            async with asyncio.timeout(CALL_SECONDS_MAX), self._one_at_a_time:
+            async with asyncio.timeout(self._call_seconds_max), self._one_at_a_time:
                 result = await self._try(call)
         except TimeoutError as error:
-            failure = Unreachable(f"no answer within {CALL_SECONDS_MAX:g} seconds", sent=True)
+            failure = Unreachable(f"no answer within {self._call_seconds_max:g} seconds", sent=True)
             self._note_down(failure)
             raise failure from error
         except Unreachable as error:
@@ -115,7 +116,7 @@ class ScriptConnection:
             **options,
             protocol=2,
             socket_timeout=None,
-            socket_connect_timeout=CALL_SECONDS_MAX,
+            socket_connect_timeout=self._call_seconds_max,
             driver_info=None,
         )
         try:

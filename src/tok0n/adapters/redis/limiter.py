@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from tok0n.adapters.batcher import Batcher
-from tok0n.adapters.redis.connection import Script, ScriptConnection, Unreachable
+from tok0n.adapters.redis.connection import CALL_SECONDS_MAX, Script, ScriptConnection, Unreachable
 from tok0n.adapters.redis.refill import ADMISSION_SECONDS_MAX, EPOCH, EVERYTHING, LEASE_US, Refill
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import Limit, LimiterUnavailable, RateLimited
@@ -58,12 +58,14 @@ _ARGUMENTS = 5
 class RedisLimiter:
     """The `Limiter` port on Redis or Valkey. `recent` is `ports.Ledger.recent`."""
 
-    def __init__(self, url: str, limits: Limits, clock: Clock, *, recent: Recent) -> None:
+    def __init__(
+        self, url: str, limits: Limits, clock: Clock, *, recent: Recent, call_seconds_max: float = CALL_SECONDS_MAX
+    ) -> None:
         """Raises `ValueError` for an invalid URL."""
         self._limits = limits
         self._clock = clock
         self._script = _SCRIPT
-        self._connection = ScriptConnection(url)
+        self._connection = ScriptConnection(url, call_seconds_max=call_seconds_max)
         self._refill = Refill(self._connection, clock, recent)
         self._batcher: Batcher[_Command, Any] = Batcher(
             self._run, name="limiter", batch_max=BATCH_MAX, queue_max=QUEUE_MAX
