@@ -135,7 +135,9 @@ def field_names() -> list[str]:
     source = "".join(path.read_text() for path in folder.rglob("*.py"))
     pages = "".join(path.read_text() for path in folder.rglob("*.html"))
     read = re.findall(r'(?:query|get|getlist)\(\s*"(\w+)"', source) + re.findall(r'"(\w+)" in visit\.\w+', source)
-    return sorted({*read, *re.findall(r'name="(\w+)"', pages)})
+    tags = re.findall(r'<(?:input|select|textarea|button)\b[^>]*?\bname="([\w-]+)"', pages)
+    macros = re.findall(r"\bui\.(?:field|textarea|select)\('([\w-]+)'", pages)
+    return sorted({*read, *tags, *macros})
 
 
 class Request(msgspec.Struct, kw_only=True):

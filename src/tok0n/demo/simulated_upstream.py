@@ -81,8 +81,8 @@ _ENDPOINTS: dict[str, Callable[[bytes], _Body]] = {
 def simulated_upstream(*, api_key: str | None, pause: Pause = asyncio.sleep) -> Starlette:
     """Return the server. `demo` responds immediately, `demo-slow` after `SLOW_SECONDS`, and `demo-broken` fails.
 
-    Streams have a pause before each word. `demo-broken` answers a verification correctly, because the gateway lists
-    only verified models.
+    Streams have a pause before each word. All of them answer verifications correctly and quickly, because the
+    gateway lists only verified models, and the demo waits for them when it starts.
     """
     simulation = _Simulation(pause)
 
@@ -130,6 +130,7 @@ class _Simulation:
         except _UNREADABLE:
             return error(400, "The simulated upstream could not read this request.")
         model = conversation.model
+        is_slow = model == "demo-slow" and not conversation.is_verification
         failure = None
         if model == "demo-broken" and not conversation.is_verification:
             failure = next(self._failures)
@@ -137,12 +138,12 @@ class _Simulation:
             record = {"path": request.url.path, "model": model, "stream": decoded.stream is True}
             self._answers.append(record | {"usage": answer.get("usage")})
         if decoded.stream:
-            return self._stream(decoded, model, answer, failure)
-        if model == "demo-slow":
+            return self._stream(decoded, answer, failure, is_slow=is_slow)
+        if is_slow:
             await self._pause(SLOW_SECONDS)
         return JSONResponse(answer) if failure is None else failure(answer)
 
-    def _stream(self, request: _Body, model: str, answer: dict[str, Any], failure: Failure | None) -> Response:
+    def _stream(self, request: _Body, answer: dict[str, Any], failure: Failure | None, *, is_slow: bool) -> Response:
         """Stream an answer. A failure that changes the body of an answer changes the stream in the same way."""
         if failure is without_usage:
             answer = {name: value for name, value in answer.items() if name != "usage"}
@@ -155,7 +156,7 @@ class _Simulation:
         return EventStream(
             events,
             pause=self._pause,
-            pause_seconds=SLOW_WORD_SECONDS if model == "demo-slow" else WORD_SECONDS,
+            pause_seconds=SLOW_WORD_SECONDS if is_slow else WORD_SECONDS,
             is_cut=failure is truncated_body,
         )
 
