@@ -197,6 +197,15 @@ def test_a_key_may_have_limits() -> None:
     assert "10000/day" in run("keys", "list", LIMITED).output
 
 
+def test_a_key_can_be_created_disabled() -> None:
+    run_json("accounts", "create", LIMITED)
+    key = run_json("keys", "create", LIMITED, "--disable")
+    assert key["disabled_at"] is not None
+    assert "disabled" in run("keys", "show", key["id"]).output
+    assert run_json("keys", "edit", key["id"], "--enable")["disabled_at"] is None
+    assert run_json("keys", "create", LIMITED)["disabled_at"] is None
+
+
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [

@@ -4,6 +4,7 @@ import pytest
 
 from support.fakes import FakeClock
 from support.ledgers import NOW_US
+from tok0n.domain.key_edits import OPERATOR
 from tok0n.domain.notices import DueNotices, Notice, NoticeEvent, NoticeKind
 from tok0n.ports.mail import MailBrand
 from tok0n.services.event_notices import LISTED_EVENTS_MAX, EventNotices
@@ -65,7 +66,10 @@ async def test_a_new_sign_in_says_when_where_and_in_which_browser() -> None:
 async def test_a_new_key_is_named_with_a_link_to_it() -> None:
     _, text = await email_of(NoticeEvent.KEY_CREATED, KEY)
     assert '"laptop {x}" (tk0n_ab…wxyz) was created at ' in text
+    assert "by a@x" in text
     assert f"{BASE}/dashboard/keys/key_1\n" in text
+    _, text = await email_of(NoticeEvent.KEY_CREATED, KEY | {"actor": OPERATOR})
+    assert " by support." in text
 
 
 async def test_a_summary_counts_every_event_and_lists_some() -> None:

@@ -274,6 +274,30 @@ async def test_quantity_and_billing_details_are_on_the_order_and_its_invoice(ope
     assert 'value="Augusta"' in shown.text
 
 
+async def test_the_settings_change_the_billing_details_as_the_buy_page_does(opened: Shop, buyer: Visitor) -> None:
+    site, double = opened
+    assert 'id="billing"' in (await buyer.get("/dashboard/settings")).text
+    fields = {f"billing-{name}": "" for name in BillingDetails.__struct_fields__} | {"change": "billing"}
+    wrong = await buyer.post("/dashboard/settings", fields | {"billing-tax_id": "x" * 101, "billing-name": "Ada"})
+    assert (wrong.status_code, "at most 100 characters" in wrong.text) == (422, True)
+    assert 'value="Ada"' in wrong.text, "the form keeps what the user entered"
+    assert 'id="billing-tax_id-error"' in wrong.text
+    six_lines = await buyer.post("/dashboard/settings", fields | {"billing-address": "\n".join("abcdef")})
+    assert (six_lines.status_code, "at most 5 lines" in six_lines.text) == (422, True)
+    saved = await buyer.post("/dashboard/settings", fields | {"billing-name": " Ada ", "billing-address": "1 Row\n\nX"})
+    assert (saved.status_code, saved.headers["location"]) == (303, "/dashboard/settings#billing")
+    assert "Billing details saved." in (await buyer.get("/dashboard/settings")).text
+    assert "Billing details saved." not in (await buyer.get("/dashboard/settings")).text
+    assert 'value="Ada"' in (await buyer.get("/dashboard/buy")).text
+    path, page = await buy(buyer, double)
+    double.pay(page)
+    await posted(site, double)
+    document = await buyer.get((await buyer.get(f"{path}/receipt")).headers["location"])
+    assert "Ada 1 Row X" in words_of(document)
+    for shown in (document, await buyer.get("/dashboard/orders")):
+        assert "/dashboard/settings#billing" in shown.text
+
+
 async def test_a_document_stays_the_same_to_the_byte_when_everything_about_buyer_and_seller_changes(
     opened: Shop, buyer: Visitor
 ) -> None:

@@ -198,12 +198,13 @@ def _dashboard_routes(services: Services, context: PageContext, dashboard: Dashb
         status_of=status_of,
     )
     store = services.store
+    billing = AccountBilling(store.billing)
     orders = OrderPages(
         dashboard,
         OrderServices(
             orders=store.orders,
             documents=OrderDocuments(store.documents, store.orders, services.clock, issuer_of(services.settings)),
-            billing=AccountBilling(store.billing),
+            billing=billing,
             redeem_codes=RedeemCodes(store.orders, store.attempts, services.clock),
             sell_packs=services.sell_packs,
         ),
@@ -216,7 +217,7 @@ def _dashboard_routes(services: Services, context: PageContext, dashboard: Dashb
         *request_routes(context, dashboard),
         *usage_routes(context, dashboard),
         *statement_routes(context, dashboard, services.store.statements),
-        *settings_routes(context, dashboard, _make_export(services)),
+        *settings_routes(context, dashboard, _make_export(services), billing),
         *access_routes(context, dashboard, services.store.passkeys),
         *playground_routes(context, dashboard, playground),
         *orders.routes(context),

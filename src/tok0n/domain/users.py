@@ -30,9 +30,6 @@ DEVICE_LIFE_US = 400 * MICROSECONDS_PER_DAY
 DEVICES_MAX = 20
 """The most known devices of a user. Another one replaces the one used longest ago."""
 
-SIGN_UP_US = 3_600_000_000
-"""The first browser of a user is known if it signs in so soon after the address was verified."""
-
 RECOVERY_CODES = 10
 RECOVERY_CODE_BYTES = 8
 UTC = "UTC"

@@ -152,7 +152,7 @@ class Sessions(Protocol):
         """Store a session. If it `waits`, the user has yet to complete two-factor authentication.
 
         Otherwise its `device` becomes a known device of the user. A session in an unknown one stores a notice, unless
-        the user has just signed up.
+        the user had no known device.
 
         `replaces` is the waiting session to end. Raises `CredentialsChanged` if that has already ended, or if the
         credentials have changed since `user` was read, because the password check is then out of date.

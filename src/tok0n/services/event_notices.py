@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from tok0n.domain.key_edits import OPERATOR
 from tok0n.domain.notices import DueNotices, Notice, NoticeEvent, NoticeKind
 from tok0n.domain.user_agents import browser_name
 from tok0n.ports.clock import Clock
@@ -84,6 +85,8 @@ def _fields(notice: Notice, time_zone: str) -> dict[str, str]:
     if "user_agent" in fields:
         fields["browser"] = browser_name(fields["user_agent"])
         fields["network"] = fields["network"] or "unknown"
+    if fields.get("actor") == OPERATOR:
+        fields["actor"] = "support"
     return fields | {"at": _local_time(notice.created_at_us, time_zone)}
 
 

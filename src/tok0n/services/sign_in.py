@@ -335,7 +335,7 @@ class SignIn:
     ) -> NewSession:
         """Begin a session. It waits for the second factor if the user has one, unless `two_factor_passed`.
 
-        A session in an unknown device that doesn't wait tells the owner, except right after the sign-up.
+        A session in an unknown device that doesn't wait tells the owner, unless it is the user's first device.
         Raises `CredentialsChanged` if the credentials have changed since `user` was read.
         """
         secret = secrets.token_urlsafe(SECRET_BYTES)

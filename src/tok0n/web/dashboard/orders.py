@@ -17,6 +17,7 @@ from tok0n.services.documents import OrderDocuments
 from tok0n.services.passwords import FormError
 from tok0n.services.payments import Purchase, SellPacks
 from tok0n.services.redeem_codes import RedeemCodes
+from tok0n.web.dashboard.billing_form import billing_fields, save_billing
 from tok0n.web.dashboard.dashboard_context import DashboardContext, page_of
 from tok0n.web.dashboard.order_texts import STATUS_KINDS, STATUS_TEXTS, payment_notice
 from tok0n.web.dashboard.submissions import submission_of, whole_number
@@ -70,7 +71,7 @@ class OrderPages:
         if not page.is_post:
             return await self._shop(page)
         try:
-            billing = await self._save_billing(page)
+            billing = await save_billing(page, self._services.billing)
             if "save" in page.form:
                 return page.redirect("/dashboard/buy?saved=1#billing")
             purchase = await self._purchase(page, self._sell_packs, billing)
@@ -81,17 +82,6 @@ class OrderPages:
         if purchase.url is None:
             return page.redirect(f"/dashboard/orders/{purchase.order_id}")
         return RedirectResponse(purchase.url, 303)
-
-    async def _save_billing(self, page: PageRequest) -> BillingDetails:
-        """Save the billing details in the form. A form without any keeps the stored ones. Raises `FormError`."""
-        fields = {name: page.form.get(f"billing-{name}") for name in BillingDetails.__struct_fields__}
-        billing = self._services.billing
-        if None in fields.values():
-            return await billing.details(page.account_id)
-        try:
-            return await billing.save(page.account_id, msgspec.convert(fields, BillingDetails))
-        except InvalidRequest as error:
-            raise FormError(error.message, field=f"billing-{error.param}") from None
 
     async def _purchase(self, page: PageRequest, sell_packs: SellPacks, billing: BillingDetails) -> Purchase:
         """Order the packs in the form. Raises `FormError`, and the errors of `SellPacks.buy`."""
@@ -128,14 +118,12 @@ class OrderPages:
 
     async def _shop(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
         packs = [] if self._sell_packs is None else self._sell_packs.packs
-        stored = msgspec.to_builtins(await self._services.billing.details(page.account_id))
-        billing = {name: page.form.get(f"billing-{name}", value) for name, value in stored.items()}
         return page.render(
             "buy.html",
             packs_by_class=packs_by_class(packs, self._dashboard.token_classes),
             classes=await self._dashboard.classes(page),
             debts=await self._orders.debts(page.account_id),
-            billing=billing,
+            billing=await billing_fields(page, self._services.billing),
             quantity_max=QUANTITY_MAX,
             is_saved=page.query("saved") == "1",
             form_error=form_error,

@@ -1,4 +1,4 @@
-"""The settings of an account: email, password, two-factor authentication, time zone, alerts, and closing it."""
+"""The settings of an account: profile, sign-in, notices, billing details, export, and closing it."""
 
 from markupsafe import Markup
 from starlette.responses import Response, StreamingResponse
@@ -9,9 +9,11 @@ from tok0n.domain.ledger import STANDARD
 from tok0n.domain.notices import BALANCE_ALERTS_MAX, OPTIONAL_KINDS, BalanceAlert, NoticeKind
 from tok0n.domain.users import LinkPurpose
 from tok0n.services import second_factor
+from tok0n.services.billing import AccountBilling
 from tok0n.services.export import AccountExport
 from tok0n.services.passwords import FormError
 from tok0n.services.profile import time_zones
+from tok0n.web.dashboard.billing_form import billing_fields, save_billing
 from tok0n.web.dashboard.dashboard_context import DashboardContext
 from tok0n.web.dashboard.old_links import is_old, old_link
 from tok0n.web.dashboard.submissions import expired_form, form_error_of, parse_whole_number, submission_of
@@ -30,6 +32,7 @@ _SECTIONS = {
     "password": "password",
     "threshold": "alerts",
     "notices": "notices",
+    "billing": "billing",
     "session": "sessions",
     "sessions": "sessions",
 }
@@ -45,9 +48,11 @@ _NOTICE_KINDS = {
 """The kinds that a user can turn off: a title, and when an email is sent."""
 
 
-def settings_routes(context: PageContext, dashboard: DashboardContext, export: AccountExport) -> list[Route]:
+def settings_routes(
+    context: PageContext, dashboard: DashboardContext, export: AccountExport, billing: AccountBilling
+) -> list[Route]:
     """Return the routes of the account's settings."""
-    pages = _SettingsPages(dashboard, export)
+    pages = _SettingsPages(dashboard, export, billing)
     return [
         page_route(context, _SETTINGS, pages.settings, methods=GET_POST),
         page_route(context, f"{_SETTINGS}/second-factor", pages.second_factor, methods=GET_POST),
@@ -58,13 +63,15 @@ def settings_routes(context: PageContext, dashboard: DashboardContext, export: A
 
 
 class _SettingsPages:
-    def __init__(self, dashboard: DashboardContext, export: AccountExport) -> None:
+    def __init__(self, dashboard: DashboardContext, export: AccountExport, billing: AccountBilling) -> None:
         self._dashboard = dashboard
         self._export = export
+        self._billing = billing
         self._changes = {
             "time_zone": self._time_zone,
             "threshold": self._alerts,
             "notices": self._notices,
+            "billing": self._save_billing,
             "password": self._password,
             "email": self._email,
             "session": self._session,
@@ -168,9 +175,12 @@ class _SettingsPages:
             if is_alert_form
             else [(str(each.threshold_tokens), each.token_class) for each in alerts]
         )
+        billing = await billing_fields(page, self._billing)
         return page.render(
             "settings.html",
             user=user,
+            billing=billing,
+            has_billing=page.context.sells_packs or any(billing.values()),
             alerts=(rows + [("", STANDARD)] * BALANCE_ALERTS_MAX)[
                 : min(BALANCE_ALERTS_MAX, len(rows) + EMPTY_ALERT_ROWS)
             ],
@@ -213,6 +223,10 @@ class _SettingsPages:
         wanted = {kind for kind in OPTIONAL_KINDS if kind in selected}
         await self._dashboard.notice_preferences.set_wanted(page.account_id, wanted)
         return "notices-saved"
+
+    async def _save_billing(self, page: PageRequest) -> str:
+        await save_billing(page, self._billing)
+        return "billing-saved"
 
     async def _password(self, page: PageRequest) -> str:
         await self._dashboard.profile.change_password(

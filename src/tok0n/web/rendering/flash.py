@@ -13,6 +13,7 @@ CONFIRMATIONS = {
     "key-revoked": "Key revoked. New requests with it are rejected.",
     "time-zone-saved": "Time zone updated.",
     "alerts-saved": "Low balance alerts updated.",
+    "billing-saved": "Billing details saved.",
     "notices-saved": "Notices updated.",
     "password-changed": "Password changed. We signed you out of all other sessions.",
     "email-requested": "We sent a confirmation link to your new email address. Open it to finish.",

@@ -11,7 +11,7 @@ from tok0n.adapters.sql.ledger_functions import lock_budgets
 from tok0n.adapters.sql.new_entries import Alert, check_again
 from tok0n.adapters.sql.repositories import activity
 from tok0n.adapters.sql.repositories.notices import append_notice
-from tok0n.adapters.sql.schema import account, api_key, key_budget, key_secret
+from tok0n.adapters.sql.schema import account, api_key, key_budget, key_secret, users
 from tok0n.adapters.sql.shared_callers import names_of
 from tok0n.domain import ids, key_edits
 from tok0n.domain.accounts import ApiKey, KeyLimits, KeySecret
@@ -236,8 +236,9 @@ def _record(
 
 
 def _notify(tx: sa.Connection, event: NoticeEvent, key: ApiKey, *, actor: str, now_us: int) -> None:
-    """Store a notice of a new secret for the owner, unless the operator created it, who gives it to the owner."""
-    if actor == key_edits.OPERATOR:
+    """Store a notice of a new secret for the owner. Keys that the operator creates before there is a user have none."""
+    is_owned = sa.select(users.c.id).where(users.c.account_id == key.account_id)
+    if actor == key_edits.OPERATOR and tx.execute(is_owned).one_or_none() is None:
         return
     email = tx.execute(sa.select(account.c.email).where(account.c.id == key.account_id)).scalar_one()
     fields = {"key_id": key.id, "name": key.name, "secret": key.shown_as, "actor": actor}

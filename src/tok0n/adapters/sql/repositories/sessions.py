@@ -12,7 +12,6 @@ from tok0n.domain.users import (
     SECOND_FACTOR_LIFE_US,
     SESSION_IDLE_US,
     SESSION_LIFE_US,
-    SIGN_UP_US,
     Session,
     SessionRecord,
     User,
@@ -54,7 +53,7 @@ class SqlSessions:
                 raise CredentialsChanged
             tx.execute(sa.delete(session).where(_COLUMNS.user_id == user.id, sa.not_(_is_active(now_us))))
             values = {"digest": digest, "user_id": user.id, "agent": agent, "network": network, "waits": int(waits)}
-            if device is not None and not waits and _is_new_device(tx, current, device, now_us=now_us):
+            if device is not None and not waits and _is_new_device(tx, current.id, device, now_us=now_us):
                 fields = {"user_agent": agent, "network": network}
                 notify_user(tx, NoticeEvent.NEW_SIGN_IN, current, now_us=now_us, **fields)
             tx.execute(sa.insert(session).values(**values, created_at_us=now_us, seen_at_us=now_us))
@@ -154,13 +153,14 @@ def _is_active(now_us: int) -> sa.ColumnElement[bool]:
     )
 
 
-def _is_new_device(tx: sa.Connection, user: User, device: bytes, *, now_us: int) -> bool:
-    """Make a device a known one of the user. Returns whether it was unknown, and the user signed up before.
+def _is_new_device(tx: sa.Connection, user_id: str, device: bytes, *, now_us: int) -> bool:
+    """Make a device a known one of the user. Returns whether it was unknown, unless it is the user's first.
 
-    A user keeps the `DEVICES_MAX` devices that were used last.
+    The first device tells the owner nothing: it signed up, or was in use before devices were stored. A user keeps the
+    `DEVICES_MAX` devices that were used last.
     """
     columns = known_device.c
-    is_of_user = columns.user_id == user.id
+    is_of_user = columns.user_id == user_id
     update = sa.update(known_device).where(is_of_user, columns.digest == device).values(seen_at_us=now_us)
     if tx.execute(update).rowcount:
         return False
@@ -169,6 +169,5 @@ def _is_new_device(tx: sa.Connection, user: User, device: bytes, *, now_us: int)
     old = [row.digest for row in devices[DEVICES_MAX - 1 :]]
     if old:
         tx.execute(sa.delete(known_device).where(is_of_user, columns.digest.in_(old)))
-    tx.execute(sa.insert(known_device).values(user_id=user.id, digest=device, seen_at_us=now_us))
-    has_just_signed_up = user.verified_at_us is not None and user.verified_at_us > now_us - SIGN_UP_US
-    return bool(devices) or not has_just_signed_up
+    tx.execute(sa.insert(known_device).values(user_id=user_id, digest=device, seen_at_us=now_us))
+    return bool(devices)
