@@ -81,6 +81,17 @@ async def test_every_private_page_requires_a_sign_in(site: Running, visitor: Vis
                 assert answer.headers["cache-control"] == "no-store"
 
 
+async def test_the_header_leads_to_the_models_and_groups_the_pages_of_billing(owner: Visitor, visitor: Visitor) -> None:
+    overview = await owner.get("/dashboard")
+    for page in (overview, await visitor.get("/")):
+        assert '<a href="/models">Models</a>' in page.text.partition("</header>")[0]
+    assert "page-tabs" not in overview.text
+    statement = (await owner.get("/dashboard/statement")).text
+    assert '<a href="/dashboard/buy" aria-current="page">Billing</a>' in statement
+    assert '<a href="/dashboard/statement" aria-current="page">Statement</a>' in statement
+    assert '<a href="/dashboard/orders">Orders</a>' in statement
+
+
 async def test_a_form_from_another_site_changes_nothing(site: Running, owner: Visitor) -> None:
     key = (await keys_of(site.store.accounts, EMAIL))[0]
     account = await site.account()

@@ -65,8 +65,8 @@ def draw_bars(bars: Sequence[Bar], series: Sequence[str], *, unit: str, label: s
     parts.append('</svg><svg class="x-axis" aria-hidden="true">')
     every = max(1, math.ceil(len(bars) / LABELS_MAX))
     for number, index in enumerate(range(0, len(bars), every)):
-        css = ' class="minor"' if number % 2 else ""
-        parts.append(f'<text x="{index * slot:.3f}%" y="1em"{css}>{escape(bars[index].label)}</text>')
+        css = ("", "minor", "half", "minor")[number % 4]  # which labels a narrow window leaves out
+        parts.append(f'<text x="{index * slot:.3f}%" y="1em" class="{css}">{escape(bars[index].label)}</text>')
     parts.append('</svg><div class="tip" role="status" hidden></div></div>')
     return Markup("".join(parts))  # noqa: S704  the parts are escaped: Markup.format takes 10 times as long
 
