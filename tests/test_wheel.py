@@ -19,7 +19,7 @@ def test_a_wheel_holds_the_pages_the_docs_and_htmx(tmp_path: Path) -> None:
     for page in GUIDE:
         assert f"tok0n/docs/{page.file}" in names
     source = ROOT / "src"
-    sql = ("adapters/sql", "adapters/sql/sqlite", "adapters/sql/postgres", "adapters/sql/migrations/versions")
+    sql = ("adapters/sql", "adapters/sql/sqlite", "adapters/sql/postgres", "adapters/sql/migrations")
     for folder in ("web/templates", "web/assets", *sql, "adapters/redis"):
         for file in (source / "tok0n" / folder).iterdir():
             if file.is_file() and not file.name.startswith("."):

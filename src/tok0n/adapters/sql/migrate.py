@@ -1,11 +1,16 @@
-"""Migrate a database to the schema that this code needs. Imports Alembic only for a migration."""
-
-from pathlib import Path
+"""Migrate a database to the schema that this code needs. Imports a migration only if the database needs it."""
 
 import sqlalchemy as sa
 
+from tok0n.adapters.sql import ddl
 from tok0n.adapters.sql.schema import HEAD
 from tok0n.domain.errors import OperatorError
+
+_CREATE_VERSION = (
+    "CREATE TABLE alembic_version ("
+    "version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+)
+"""The table of the schema version is Alembic's, so that Alembic can compare a database with its version."""
 
 
 def current_revision(tx: sa.Connection) -> str | None:
@@ -67,11 +72,11 @@ def upgrade(tx: sa.Connection) -> list[str]:
 
 
 def _create(tx: sa.Connection) -> None:
-    from alembic import command  # noqa: PLC0415  takes a fifth of a second, and only a migration needs it
-    from alembic.config import Config  # noqa: PLC0415
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = tx
-    command.upgrade(config, "head")
+    """Create the tables, the triggers that guard them, PostgreSQL's function, and the version of the schema."""
+    engine = ddl.engine_of(tx)
+    for statement in (*ddl.tables(engine), *ddl.guards(engine), *ddl.document_guards(engine)):
+        tx.exec_driver_sql(statement)
+    if engine == "postgresql":
+        tx.exec_driver_sql(ddl.batch_function())
+    tx.exec_driver_sql(_CREATE_VERSION)
+    tx.execute(sa.text("INSERT INTO alembic_version (version_num) VALUES (:head)"), {"head": HEAD})

@@ -1,1 +1,1 @@
-"""The Alembic migrations, in order."""
+"""A module for each older schema, which migrates it to the next one."""
