@@ -27,6 +27,7 @@ HELD_OTHERWISE = {
 }
 """The foreign keys that PostgreSQL does not check: triggers of `postgres/guards.sql` replace them."""
 
+
 def test_the_newest_migration_ends_at_the_schema_that_the_code_needs() -> None:
     modules = (module.name for module in pkgutil.iter_modules(migrations.__path__))
     sources = [int(name.removeprefix("from_")) for name in modules if name.startswith("from_")]
