@@ -7,6 +7,9 @@ import msgspec
 from tok0n.domain.budgets import KeyBudget
 from tok0n.domain.ledger import EntryKind, RequestStatus
 
+NOT_BILLED = frozenset({RequestStatus.RELEASED, RequestStatus.EXPIRED})
+"""The statuses of requests that ended without a charge."""
+
 
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A request and its receipt. Amounts are tokens, and times are microseconds since the Unix epoch.
@@ -61,7 +64,9 @@ class RequestFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Selects requests from `since_us` (inclusive) to `until_us` (exclusive). None doesn't restrict the selection.
 
     Times are truncated to milliseconds, the precision of request ids. `is_rejected` selects only rejected requests, or
-    none of them. `code` is an error code, so it selects only requests that were not billed.
+    none of them. `code` is an error code, so it selects only requests that were not billed. The tokens are those that
+    were billed, so they select only billed requests. The latency is the time at the upstream, which rejected requests
+    and those in progress don't have. Both ends of tokens and latency are inclusive.
     """
 
     since_us: int | None = None
@@ -71,21 +76,45 @@ class RequestFilter(msgspec.Struct, frozen=True, kw_only=True):
     status: RequestStatus | None = None
     is_rejected: bool | None = None
     code: str | None = None
+    tokens_min: int | None = None
+    tokens_max: int | None = None
+    latency_ms_min: int | None = None
+    latency_ms_max: int | None = None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it selects by tokens or latency, which no index has."""
+        return self._has_tokens or self._has_latency
 
     @property
     def has_rejected(self) -> bool:
         """Whether rejected requests can match."""
-        return self.is_rejected is not False and self.status is None
+        return self.is_rejected is not False and self.status is None and not self.is_measured
 
     @property
-    def has_reserved(self) -> bool:
-        """Whether requests that reserved tokens can match."""
-        return self.is_rejected is not True
+    def statuses(self) -> frozenset[RequestStatus]:
+        """The statuses that can match. Rejected requests have none of them."""
+        statuses = frozenset() if self.is_rejected else frozenset(RequestStatus)
+        if self.status is not None:
+            statuses &= {self.status}
+        if self.code is not None:
+            statuses &= NOT_BILLED
+        if self._has_tokens:
+            statuses &= {RequestStatus.SETTLED}
+        return statuses - {RequestStatus.PENDING} if self._has_latency else statuses
 
     @property
     def has_billed(self) -> bool:
         """Whether billed requests can match."""
-        return self.has_reserved and self.code is None and self.status in {None, RequestStatus.SETTLED}
+        return RequestStatus.SETTLED in self.statuses
+
+    @property
+    def _has_tokens(self) -> bool:
+        return self.tokens_min is not None or self.tokens_max is not None
+
+    @property
+    def _has_latency(self) -> bool:
+        return self.latency_ms_min is not None or self.latency_ms_max is not None
 
 
 class UseFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +136,18 @@ class UseTotals(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int
     completion_tokens: int
     charged: int
+
+
+class RequestSearch(msgspec.Struct, frozen=True, kw_only=True):
+    """The matching requests among the newest ones that were searched, newest first.
+
+    `totals` are those of all billed requests that match among them, also of those that are not in `rows`. They are None
+    if the filter selects none. Nothing below the id `searched_to` was searched. It is None if nothing is left.
+    """
+
+    rows: list[RequestRecord]
+    totals: UseTotals | None
+    searched_to: str | None
 
 
 class BucketOfUse(msgspec.Struct, frozen=True, kw_only=True):

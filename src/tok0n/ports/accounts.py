@@ -12,6 +12,7 @@ from tok0n.domain.history import (
     LedgerEntry,
     RequestFilter,
     RequestRecord,
+    RequestSearch,
     UseBy,
     UseFilter,
     UseRow,
@@ -149,6 +150,14 @@ class History(Protocol):
         self, account_id: str, filters: RequestFilter, *, before: str | None, rows_max: int
     ) -> list[RequestRecord]:
         """Return at most `rows_max` requests with ids below `before`, newest first."""
+
+    async def search_requests(
+        self, account_id: str, filters: RequestFilter, *, below: str | None, before: str | None, rows_max: int
+    ) -> RequestSearch:
+        """Search some of the newest requests with ids below `below`, for a filter that `is_measured`.
+
+        Returns at most `rows_max` rows with ids below `before`, too.
+        """
 
     async def request_totals(self, account_id: str, filters: RequestFilter) -> UseTotals:
         """Return the totals of the billed requests that match: exactly those that `requests` returns."""

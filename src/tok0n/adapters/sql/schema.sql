@@ -122,6 +122,9 @@ CREATE INDEX request_account ON request (account_id, id);
 
 CREATE INDEX request_not_billed ON request (account_id, id) WHERE status IN ('RELEASED', 'EXPIRED');
 
+CREATE INDEX request_slow ON request (account_id, id)
+    WHERE status = 'SETTLED' AND resolved_at_us - created_at_us > 900000000;
+
 CREATE INDEX request_pending ON request (expires_at_us) WHERE status = 'PENDING';
 
 CREATE TABLE process (

@@ -52,6 +52,9 @@ SELECT account_id, 'standard', threshold_tokens, notified FROM low_balance_notic
 DROP TABLE low_balance_notice
 
 ALTER TABLE session ADD COLUMN network TEXT NOT NULL DEFAULT ''
+
+CREATE INDEX request_slow ON request (account_id, id)
+    WHERE status = 'SETTLED' AND resolved_at_us - created_at_us > 900000000
 """
 """The statements that change existing tables, in both engines. Blank lines separate them."""
 

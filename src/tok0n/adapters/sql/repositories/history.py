@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.repositories import activity, keys, rejections, request_totals
+from tok0n.adapters.sql.repositories import activity, keys, rejections, request_scan, request_totals
 from tok0n.adapters.sql.repositories.request_search import REQUESTS, newest
 from tok0n.adapters.sql.repositories.use import SUMMED, use, use_of_buckets, use_of_days
 from tok0n.adapters.sql.schema import account, api_key, budget_period, request, wallet
@@ -22,6 +22,7 @@ from tok0n.domain.history import (
     DayOfUse,
     RequestFilter,
     RequestRecord,
+    RequestSearch,
     UseBy,
     UseFilter,
     UseRow,
@@ -109,6 +110,18 @@ class SqlHistory:
     ) -> list[RequestRecord]:
         def fn(tx: sa.Connection) -> list[RequestRecord]:
             return [_record(row) for row in newest(tx, account_id, filters, before=before, rows_max=rows_max)]
+
+        return await self._store.read(fn)
+
+    async def search_requests(
+        self, account_id: str, filters: RequestFilter, *, below: str | None, before: str | None, rows_max: int
+    ) -> RequestSearch:
+        """See `ports.History.search_requests`."""
+
+        def fn(tx: sa.Connection) -> RequestSearch:
+            found = request_scan.search(tx, account_id, filters, below=below, before=before, rows_max=rows_max)
+            rows, totals, searched_to = found
+            return RequestSearch(rows=[_record(row) for row in rows], totals=totals, searched_to=searched_to)
 
         return await self._store.read(fn)
 

@@ -1,8 +1,9 @@
 """Find the newest requests of an account that match a filter, among millions, without an index for each filter.
 
 Every index on `request` slows down each request. So charged requests of a model or key are found by the quarter hours
-in which it was used, which show the ranges of ids to scan. Requests that were not billed have a partial index that only
-failures update, and requests in progress are few.
+in which it was used, which show the ranges of ids to scan. Requests that took long to charge, requests that were not
+billed, and requests in progress have partial indexes that other requests don't update. Tokens and latency have no
+index: `request_scan` limits how much of the history is searched for them.
 """
 
 import itertools
@@ -14,15 +15,23 @@ from tok0n.adapters.sql.repositories.use import quarters_of_use
 from tok0n.adapters.sql.schema import api_key, request
 from tok0n.adapters.sql.store import by_index
 from tok0n.domain import ids
-from tok0n.domain.history import RequestFilter, UseFilter
+from tok0n.domain.history import NOT_BILLED, RequestFilter, UseFilter
 from tok0n.domain.ledger import US_A_QUARTER, RequestStatus
 
 REQUESTS = sa.select(request, api_key.c.name.label("key_name")).join(api_key, api_key.c.id == request.c.api_key_id)
 
-QUARTERS_TO_CHARGE = 8
-"""A request is charged at most this many quarter hours after that of its creation: the longest timeout is one hour."""
+SLOW = sa.text("request.status = 'SETTLED' AND request.resolved_at_us - request.created_at_us > 900000000")
+"""The literal condition of the partial index of charged requests that took longer than a quarter hour."""
 
-_UNBILLED = sa.text("request.status IN ('RELEASED', 'EXPIRED')")
+NOT_SLOW = sa.text("request.resolved_at_us - request.created_at_us <= 900000000")
+
+QUARTERS_TO_CHARGE = 2
+"""A request that isn't slow is charged at most this many quarter hours after that of its id.
+
+The second one is for the time from the creation of the id to the reservation.
+"""
+
+UNBILLED = sa.text("request.status IN ('RELEASED', 'EXPIRED')")
 """The literal condition of the partial index, because SQLite doesn't match a bound parameter with it."""
 
 _PENDING = request.alias("pending")
@@ -32,27 +41,34 @@ _IN_PROGRESS = sa.select(_PENDING.c.id).where(sa.text("pending.status = 'PENDING
 Rows = list[sa.Row[tuple[object, ...]]]
 
 
-def newest(tx: sa.Connection, account_id: str, filters: RequestFilter, *, before: str | None, rows_max: int) -> Rows:
-    """Return at most `rows_max` rows of `REQUESTS` with ids below `before`, newest first."""
-    if not filters.has_reserved:
+def newest(
+    tx: sa.Connection,
+    account_id: str,
+    filters: RequestFilter,
+    *,
+    before: str | None,
+    rows_max: int,
+    lowest: str = "",
+) -> Rows:
+    """Return at most `rows_max` rows of `REQUESTS` with ids from `lowest`, below `before`, newest first."""
+    statuses = filters.statuses
+    if not statuses:
         return []
     by_index(tx)
-    bounds = id_bounds(filters, before=before)
-    all_times = REQUESTS.where(request.c.account_id == account_id, *matching(request, filters))
+    lower, upper = id_bounds(filters, before=before)
+    bounds = max(lower, lowest), upper
+    all_times = REQUESTS.where(request.c.account_id == account_id, *matching(request, filters), *measured(filters))
     all_times = all_times.order_by(request.c.id.desc())
     query = all_times.where(*_within(*bounds))
     if not any((filters.model, filters.api_key_id, filters.status, filters.code)):
         return list(tx.execute(query.limit(rows_max)))
-    statuses = list(RequestStatus) if filters.status is None else [filters.status]
-    if filters.code is not None:  # Only requests that were not billed have a code.
-        statuses = [status for status in statuses if status in {RequestStatus.RELEASED, RequestStatus.EXPIRED}]
     rows: Rows = []
     if RequestStatus.SETTLED in statuses:
-        settled = all_times.where(request.c.status == RequestStatus.SETTLED)
-        rows += _charged(tx, account_id, filters, settled, bounds=bounds, rows_max=rows_max)
-    unbilled = [status for status in statuses if status in {RequestStatus.RELEASED, RequestStatus.EXPIRED}]
-    if unbilled:
-        rows += tx.execute(query.where(_UNBILLED, request.c.status.in_(unbilled)).limit(rows_max))
+        fast = all_times.where(request.c.status == RequestStatus.SETTLED, NOT_SLOW)
+        rows += _charged(tx, account_id, filters, fast, bounds=bounds, rows_max=rows_max)
+        rows += tx.execute(query.where(SLOW).limit(rows_max))
+    if unbilled := sorted(statuses & NOT_BILLED):
+        rows += tx.execute(query.where(UNBILLED, request.c.status.in_(unbilled)).limit(rows_max))
     if RequestStatus.PENDING in statuses:
         in_progress = all_times.where(request.c.id.in_(_IN_PROGRESS), request.c.status == RequestStatus.PENDING)
         lower, upper = bounds
@@ -66,6 +82,17 @@ def matching(table: sa.Table, filters: RequestFilter) -> list[sa.ColumnElement[b
     """Return the conditions of a filter on the model, the key and the error code of a table of requests."""
     values = {name: getattr(filters, name) for name in ("model", "api_key_id", "code")}
     return [table.c[name] == value for name, value in values.items() if value is not None]
+
+
+def measured(filters: RequestFilter) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions of a filter on the tokens and the latency of requests that reserved tokens."""
+    least = {"charged": filters.tokens_min, "upstream_ms": filters.latency_ms_min}
+    most = {"charged": filters.tokens_max, "upstream_ms": filters.latency_ms_max}
+    conditions = [request.c[name] >= value for name, value in least.items() if value is not None]
+    conditions += [request.c[name] <= value for name, value in most.items() if value is not None]
+    if not conditions:
+        return []
+    return [*conditions, request.c.status.in_(sorted(filters.statuses))]
 
 
 def id_bounds(filters: RequestFilter, *, before: str | None) -> tuple[str, str]:
@@ -95,9 +122,9 @@ def _charged(
 ) -> Rows:
     """Return rows of `query` with ids in `bounds`, scanning only ranges in which the use shows charges."""
     lower, upper = bounds
-    until_us = ids.request_time_us(upper)
+    since_us, until_us = ids.request_time_us(lower), ids.request_time_us(upper)
     use = UseFilter(
-        since_quarter=None if filters.since_us is None else filters.since_us // US_A_QUARTER,
+        since_quarter=None if since_us is None else since_us // US_A_QUARTER,
         until_quarter=None if until_us is None else until_us // US_A_QUARTER + QUARTERS_TO_CHARGE + 1,
         model=filters.model,
         api_key_id=filters.api_key_id,

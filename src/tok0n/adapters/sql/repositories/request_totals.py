@@ -6,7 +6,7 @@ sum of whole quarter hours is corrected by the requests near the edges of the pe
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.repositories.request_search import matching
+from tok0n.adapters.sql.repositories.request_search import NOT_SLOW, QUARTERS_TO_CHARGE, SLOW, matching, measured
 from tok0n.adapters.sql.repositories.use import SUMMED, use
 from tok0n.adapters.sql.schema import request
 from tok0n.adapters.sql.store import by_index
@@ -14,40 +14,70 @@ from tok0n.domain import ids
 from tok0n.domain.history import RequestFilter, UseFilter, UseTotals
 from tok0n.domain.ledger import US_A_QUARTER, US_AN_HOUR, RequestStatus
 
-EDGE_US = 26 * US_AN_HOUR
-"""The longest time between the creation of a request and its charge. A stream can take a day."""
+_EDGE_US = QUARTERS_TO_CHARGE * US_A_QUARTER
+"""The longest time between the creation of a request's id and its charge, unless the request is slow."""
+
+SLOWEST_US = 26 * US_AN_HOUR
+"""The longest time between the creation of any request and its charge. A stream can take a day."""
 
 _COLUMNS = (sa.func.count(), *(sa.func.coalesce(sa.func.sum(request.c[name]), 0) for name in SUMMED[1:]))
 _Sums = tuple[int, ...]
 
 
 def totals(tx: sa.Connection, account_id: str, filters: RequestFilter) -> UseTotals:
-    """Return the totals of the billed requests that were created in the period of `filters`."""
+    """Return the totals of the billed requests that were created in the period of `filters`, which isn't measured."""
+    assert not filters.is_measured
     by_index(tx)
     since_us, until_us = filters.since_us, filters.until_us
-    if since_us is not None and until_us is not None and until_us - since_us <= EDGE_US:
+    if since_us is not None and until_us is not None and until_us - since_us <= _EDGE_US:
         return _to_totals(_created(tx, account_id, filters, since_us=since_us, until_us=until_us))
-    first = end = None
+    first = None if since_us is None else -(-since_us // US_A_QUARTER)
+    end = None if until_us is None else until_us // US_A_QUARTER
     edges: list[_Sums] = []
     charged_at_us = request.c.resolved_at_us
-    if since_us is not None:
-        first = -(-since_us // US_A_QUARTER)
+    if since_us is not None and first is not None:
         start_us = first * US_A_QUARTER
         # Add what was created in the period and charged before its first whole quarter hour, and subtract what was
-        # created before the period and charged since.
-        early, late = charged_at_us < start_us, charged_at_us >= start_us
-        edges.append(_created(tx, account_id, filters, early, since_us=since_us, until_us=start_us))
-        before_us = max(0, since_us - EDGE_US)
-        edges.append(_negative(_created(tx, account_id, filters, late, since_us=before_us, until_us=since_us)))
-    if until_us is not None:
-        end = until_us // US_A_QUARTER
+        # created before the period and charged in its whole quarter hours.
+        early = _created(tx, account_id, filters, charged_at_us < start_us, since_us=since_us, until_us=start_us)
+        is_counted = [charged_at_us >= start_us, *([] if end is None else [charged_at_us < end * US_A_QUARTER])]
+        late = _created_before(
+            tx, account_id, filters, *is_counted, since_us=0, until_us=since_us, charged_since_us=start_us
+        )
+        edges += [early, *map(_negative, late)]
+    if until_us is not None and end is not None:
         end_us = end * US_A_QUARTER
-        after_us = max(since_us or 0, end_us - EDGE_US)
-        late = charged_at_us >= end_us
-        edges.append(_created(tx, account_id, filters, late, since_us=after_us, until_us=until_us))
+        is_late = charged_at_us >= end_us
+        edges += _created_before(
+            tx, account_id, filters, is_late, since_us=since_us or 0, until_us=until_us, charged_since_us=end_us
+        )
     quarters = UseFilter(since_quarter=first, until_quarter=end, model=filters.model, api_key_id=filters.api_key_id)
     sums = [_charged(tx, account_id, quarters), *edges]
     return _to_totals(tuple(map(sum, zip(*sums, strict=True))))
+
+
+def of_ids(tx: sa.Connection, account_id: str, filters: RequestFilter, *, lower: str, upper: str) -> UseTotals:
+    """Return the totals of the billed requests with ids from `lower`, below `upper`. Reads all requests between."""
+    return _to_totals(_sums(tx, account_id, filters, lower=lower, upper=upper))
+
+
+def _created_before(
+    tx: sa.Connection,
+    account_id: str,
+    filters: RequestFilter,
+    *conditions: sa.ColumnElement[bool],
+    since_us: int,
+    until_us: int,
+    charged_since_us: int,
+) -> tuple[_Sums, _Sums]:
+    """Return the sums of the requests that were created in a period and charged since a time near its end.
+
+    The first sums are those of requests that were not slow, the second those of the others.
+    """
+    edge_us = min(until_us, charged_since_us)
+    near_us, far_us = (max(since_us, edge_us - us) for us in (_EDGE_US, SLOWEST_US))
+    near = _created(tx, account_id, filters, *conditions, NOT_SLOW, since_us=near_us, until_us=until_us)
+    return near, _created(tx, account_id, filters, *conditions, SLOW, since_us=far_us, until_us=until_us)
 
 
 def _charged(tx: sa.Connection, account_id: str, quarters: UseFilter) -> _Sums:
@@ -61,17 +91,30 @@ def _created(
     tx: sa.Connection,
     account_id: str,
     filters: RequestFilter,
-    *conditions: sa.ColumnElement[bool],
+    *conditions: sa.ColumnElement[bool] | sa.TextClause,
     since_us: int,
     until_us: int,
 ) -> _Sums:
     """Return the sums of the billed requests that were created in a short period."""
+    lower, upper = ids.first_request_id(since_us), ids.first_request_id(until_us)
+    return _sums(tx, account_id, filters, *conditions, lower=lower, upper=upper)
+
+
+def _sums(
+    tx: sa.Connection,
+    account_id: str,
+    filters: RequestFilter,
+    *conditions: sa.ColumnElement[bool] | sa.TextClause,
+    lower: str,
+    upper: str,
+) -> _Sums:
     query = sa.select(*_COLUMNS).where(
         request.c.account_id == account_id,
-        request.c.id >= ids.first_request_id(since_us),
-        request.c.id < ids.first_request_id(until_us),
+        request.c.id >= lower,
+        request.c.id < upper,
         request.c.status == RequestStatus.SETTLED,
         *conditions,
+        *measured(filters),
     )
     return tuple(map(int, tx.execute(query.where(*matching(request, filters))).one()))
 

@@ -34,6 +34,12 @@ request = Table(
     Column("client_left", Integer, nullable=False, server_default=text("0")),
     Index("request_account", "account_id", "id"),
     Index("request_not_billed", "account_id", "id", sqlite_where=text("status IN ('RELEASED', 'EXPIRED')")),
+    Index(
+        "request_slow",
+        "account_id",
+        "id",
+        sqlite_where=text("status = 'SETTLED' AND resolved_at_us - created_at_us > 900000000"),
+    ),
     Index("request_pending", "expires_at_us", sqlite_where=text("status = 'PENDING'")),
     **CLUSTERED,
 )
