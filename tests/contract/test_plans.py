@@ -24,6 +24,7 @@ from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.model_days import SqlModelDays
 from tok0n.adapters.sql.repositories.notices import SqlNoticeOutbox
+from tok0n.adapters.sql.repositories.request_search import IS_SLOW
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.statement import SqlStatements
 from tok0n.adapters.sql.repositories.users import SqlUsers
@@ -241,6 +242,18 @@ async def test_requests_and_entries_are_read_page_by_page(spread: Opened) -> Non
         await history.balance(account_id)
         await spread.accounts.list_keys(account_id)
     assert scans == []
+
+
+async def test_slow_requests_have_an_index_that_is_used(spread: Opened) -> None:
+    where = f"account_id = '{past.account_id(1)}' AND id >= '' AND id < 'req`' AND model = 'x' AND {IS_SLOW}"
+    query = f"SELECT id FROM request WHERE {where} ORDER BY id DESC LIMIT 51"
+    keyword = "EXPLAIN QUERY PLAN" if isinstance(spread.store, SqliteStore) else "EXPLAIN"
+
+    def fn(tx: sa.Connection) -> str:
+        by_index(tx)
+        return "\n".join(str(row[-1]) for row in tx.execute(sa.text(f"{keyword} {query}")))
+
+    assert "request_slow" in await spread.store.read(fn)
 
 
 async def test_periodic_tasks_read_no_history(spread: Opened) -> None:

@@ -123,7 +123,7 @@ CREATE INDEX request_account ON request (account_id, id);
 CREATE INDEX request_not_billed ON request (account_id, id) WHERE status IN ('RELEASED', 'EXPIRED');
 
 CREATE INDEX request_slow ON request (account_id, id)
-    WHERE status = 'SETTLED' AND resolved_at_us - created_at_us > 900000000;
+    WHERE status = 'SETTLED' AND CASE WHEN resolved_at_us - created_at_us > 900000000 THEN 1 END = 1;
 
 CREATE INDEX request_pending ON request (expires_at_us) WHERE status = 'PENDING';
 

@@ -54,7 +54,7 @@ DROP TABLE low_balance_notice
 ALTER TABLE session ADD COLUMN network TEXT NOT NULL DEFAULT ''
 
 CREATE INDEX request_slow ON request (account_id, id)
-    WHERE status = 'SETTLED' AND resolved_at_us - created_at_us > 900000000
+    WHERE status = 'SETTLED' AND CASE WHEN resolved_at_us - created_at_us > 900000000 THEN 1 END = 1
 """
 """The statements that change existing tables, in both engines. Blank lines separate them."""
 

@@ -6,7 +6,7 @@ sum of whole quarter hours is corrected by the requests near the edges of the pe
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.repositories.request_search import NOT_SLOW, QUARTERS_TO_CHARGE, SLOW, matching, measured
+from tok0n.adapters.sql.repositories.request_search import IS_SLOW, NOT_SLOW, QUARTERS_TO_CHARGE, matching, measured
 from tok0n.adapters.sql.repositories.use import SUMMED, use
 from tok0n.adapters.sql.schema import request
 from tok0n.adapters.sql.store import by_index
@@ -77,7 +77,7 @@ def _created_before(
     edge_us = min(until_us, charged_since_us)
     near_us, far_us = (max(since_us, edge_us - us) for us in (_EDGE_US, SLOWEST_US))
     near = _created(tx, account_id, filters, *conditions, NOT_SLOW, since_us=near_us, until_us=until_us)
-    return near, _created(tx, account_id, filters, *conditions, SLOW, since_us=far_us, until_us=until_us)
+    return near, _created(tx, account_id, filters, *conditions, IS_SLOW, since_us=far_us, until_us=until_us)
 
 
 def _charged(tx: sa.Connection, account_id: str, quarters: UseFilter) -> _Sums:
