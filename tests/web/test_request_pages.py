@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import html
 import io
 import re
 import time
@@ -11,6 +12,7 @@ import pytest
 from support.gateways import Running
 from support.http import USAGE_TOTAL, chat, chat_body
 from support.visitor import Visitor, text_of
+from tok0n.adapters.sql.repositories import request_scan
 
 pytestmark = pytest.mark.anyio
 
@@ -73,3 +75,57 @@ async def test_the_export_has_rejected_requests_with_their_error(site: Running, 
     assert (row["status"], row["billed"], row["http_status"]) == ("rejected", "no", "400")
     assert (row["code"], row["param"], row["charged"]) == ("invalid_request", "temperature", "0")
     assert (rows[billed]["status"], rows[billed]["http_status"]) == ("settled", "")
+
+
+async def test_requests_are_filtered_by_tokens_and_latency(site: Running, owner: Visitor) -> None:
+    request_id = await rejected(site, owner)
+    billed = (await chat(site.base_url, site.api_key, chat_body())).headers["x-request-id"]
+    for query, is_found in (
+        (f"tokens_min={USAGE_TOTAL}&tokens_max={USAGE_TOTAL}", True),
+        (f"tokens_min={USAGE_TOTAL + 1}", False),
+        ("tokens_max=0", False),
+        ("latency_min=0&status=settled", True),
+        ("latency_max=3,000,000,000,000", True),
+        (f"latency_min={10**30}", False),
+        ("tokens_min=1&status=rejected", False),
+    ):
+        page = (await owner.get(f"/dashboard/requests?{query}")).text
+        rows = (await owner.get(f"/dashboard/requests.csv?{query}")).text
+        assert (billed in page, billed in rows) == (is_found, is_found), query
+        assert request_id not in page + rows, query
+    page = (await owner.get("/dashboard/requests?tokens_min=1&latency_max=90000&model=demo")).text
+    chips = re.findall(r'aria-label="Remove the filter ([^"]+)"', page)
+    assert chips == ["Model: demo", "Tokens: at least 1", "Latency: at most 90,000 ms"]
+    assert "Total of 1 billed request" in text_of(await owner.get("/dashboard/requests?tokens_min=1"))
+
+
+@pytest.mark.parametrize("query", ["tokens_min=many", "latency_max=-1", "latency_min=2&latency_max=1"])
+async def test_a_filter_that_is_no_number_is_an_error_beside_its_field(owner: Visitor, query: str) -> None:
+    page = (await owner.get(f"/dashboard/requests?{query}")).text
+    assert len(re.findall(r'aria-invalid="true"', page)) == 1
+    assert (await owner.get(f"/dashboard/requests.csv?{query}")).status_code == 422
+
+
+async def test_a_search_says_how_far_it_went_and_continues(
+    site: Running, owner: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_scan, "SCANNED_MAX", 2)
+    made = [(await chat(site.base_url, site.api_key, chat_body())).headers["x-request-id"] for _ in range(5)]
+    found: list[str] = []
+    path: str | None = "/dashboard/requests?tokens_min=1"
+    pages = []
+    while path:
+        page = await owner.get(path)
+        pages.append(text_of(page))
+        found += [request_id for request_id in reversed(made) if request_id in page.text]
+        older = re.search(r'href="([^"]+)">Search older requests', page.text)
+        path = html.unescape(older[1]) if older else None
+    assert found == made[::-1]
+    assert len(pages) == 3
+    assert "Total of 2 billed requests of those searched" in pages[0]
+    assert "We searched all requests before" in pages[2]
+    csv_rows = (await owner.get("/dashboard/requests.csv?tokens_min=1")).text
+    assert [line.split(",")[0] for line in csv_rows.splitlines()[1:]] == made[::-1]
+    nothing = text_of(await owner.get("/dashboard/requests?tokens_max=1"))
+    assert "No matching requests so far" in nothing
+    assert len((await owner.get("/dashboard/requests.csv?tokens_max=1")).text.splitlines()) == 1

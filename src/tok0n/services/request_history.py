@@ -27,7 +27,12 @@ class RequestHistory:
     async def newest(
         self, account_id: str, filters: RequestFilter, *, before: str | None, rows_max: int
     ) -> list[HistoryEntry]:
-        """Return at most `rows_max` requests with ids below `before`, newest first."""
+        """Return at most `rows_max` requests with ids below `before`, newest first.
+
+        If the filter `is_measured`, it may return fewer of several, but none only if no request is left.
+        """
+        if filters.is_measured:
+            return await self._found(account_id, filters, before=before, rows_max=rows_max)
         records: Sequence[HistoryEntry] = await self._history.requests(
             account_id, filters, before=before, rows_max=rows_max
         )
@@ -36,3 +41,15 @@ class RequestHistory:
         )
         merged = heapq.merge(records, rejected, key=lambda entry: entry.id, reverse=True)
         return list(merged)[:rows_max]
+
+    async def _found(
+        self, account_id: str, filters: RequestFilter, *, before: str | None, rows_max: int
+    ) -> list[HistoryEntry]:
+        """Search step by step until a request matches. Each step is a query of its own, so none takes long."""
+        while True:
+            step = await self._history.search_requests(
+                account_id, filters, below=before, before=None, rows_max=rows_max
+            )
+            if step.rows or step.searched_to is None:
+                return list(step.rows)
+            before = step.searched_to

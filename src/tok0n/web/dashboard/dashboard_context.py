@@ -81,6 +81,11 @@ def before_of(page: PageRequest) -> int | None:
 
 async def page_of(fetch: Callable[..., Awaitable[list[Any]]], *, before: int | str | None) -> dict[str, Any]:
     """Return the template variables of a page of rows. `fetch` returns the newest `rows_max` rows `before` an id."""
-    rows = await fetch(before=before, rows_max=ROWS_A_PAGE + 1)  # the extra row shows that there is an older page
+    rows = await fetch(before=before, rows_max=ROWS_A_PAGE + 1)
+    return page_of_rows(rows, is_first=before is None)
+
+
+def page_of_rows(rows: list[Any], *, is_first: bool) -> dict[str, Any]:
+    """Return the template variables of a page. An extra row, which isn't shown, means that there is an older page."""
     older = rows[ROWS_A_PAGE - 1].id if len(rows) > ROWS_A_PAGE else None
-    return {"rows": rows[:ROWS_A_PAGE], "older": older, "is_first": before is None}
+    return {"rows": rows[:ROWS_A_PAGE], "older": older, "is_first": is_first}

@@ -1,18 +1,20 @@
 """The pages of an account's requests: the list, its CSV export, and the receipt of each request."""
 
 import functools
-from collections.abc import Mapping
+from typing import Any
 
 from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import RequestFilter
-from tok0n.domain.rejections import REJECTED, RejectedRequest, status_filter
+from tok0n.domain.ids import request_time_us
+from tok0n.domain.rejections import REJECTED, RejectedRequest
 from tok0n.services.passwords import FormError
 from tok0n.services.request_history import HistoryEntry, RequestHistory
-from tok0n.web.dashboard.dashboard_context import DashboardContext, page_of
-from tok0n.web.dashboard.periods import LASTS, PeriodFilter, read_period
+from tok0n.web.dashboard.dashboard_context import ROWS_A_PAGE, DashboardContext, page_of, page_of_rows
+from tok0n.web.dashboard.periods import LASTS, PeriodFilter
+from tok0n.web.dashboard.request_filters import CODES, STATUSES, active_filters, query_of, read_filter
 from tok0n.web.rendering import csv
 from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.page_context import PageContext, with_query
@@ -40,19 +42,6 @@ _ADVICE = {
 }
 """What to do about a rejected request, by its error code."""
 
-_STATUSES = {
-    "settled": "Billed",
-    "released": "Not billed",
-    "expired": "Expired, not billed",
-    "pending": "In progress",
-    REJECTED: "Rejected",
-}
-_CODES = (
-    *("invalid_request", "invalid_api_key", "account_suspended", "insufficient_tokens", "key_not_allowed"),
-    *("rate_limit_error", "request_too_large", "upstream_error", "api_error", "overloaded", "cancelled", "expired"),
-)
-
-_FILTERS = ("model", "key", "status", "code")
 _COLUMNS = (
     "id",
     "created_at",
@@ -100,41 +89,59 @@ class _RequestPages:
             return await self._receipt(page, request_id)
         form_error = None
         try:
-            period = read_period(page, now_us=self._dashboard.clock.now_us())
+            filter_by, period = read_filter(page, now_us=self._dashboard.clock.now_us())
         except FormError as error:
-            form_error, period = error, PeriodFilter()
-        filter_by = _filter(page, period)
-        fetch = functools.partial(self._requests.newest, page.account_id, filter_by)
-        query = {name: page.query(name) for name in _FILTERS if page.query(name)} | period.query
-        found = await page_of(fetch, before=page.query("before") or None)
+            form_error, filter_by, period = error, RequestFilter(), PeriodFilter()
+        query = query_of(page) | period.query
         history = self._dashboard.history
+        if filter_by.is_measured:
+            found = await self._search(page, filter_by, query)
+        else:
+            found = await page_of(
+                functools.partial(self._requests.newest, page.account_id, filter_by),
+                before=page.query("before") or None,
+            )
+            found["totals"] = await history.request_totals(page.account_id, filter_by) if filter_by.has_billed else None
         keys = await self._dashboard.keys(page)
         return page.render(
             "requests.html",
-            **found,
+            **{"page_query": query, "search": None} | found,
             costs=await self._dashboard.costs.of_requests(page.account_id, [row.id for row in found["rows"]]),
-            totals=await history.request_totals(page.account_id, filter_by) if filter_by.has_billed else None,
             only_counted=await history.only_counted(page.account_id, filter_by) if filter_by.has_rejected else 0,
             query=query,
-            active=_active_filters(query, period, {key.id: key.name for key in keys}),
+            active=active_filters(query, filter_by, period, {key.id: key.name for key in keys}),
             period=period,
             lasts=LASTS,
             keys=keys,
             models=await self._dashboard.models(page),
-            statuses=_STATUSES,
-            codes=_CODES,
+            statuses=STATUSES,
+            codes=CODES,
             form_error=form_error,
         )
+
+    async def _search(self, page: PageRequest, filter_by: RequestFilter, query: dict[str, str]) -> dict[str, Any]:
+        """Return the template variables of a step of a search, which has pages of its own."""
+        below, before = page.query("below"), page.query("before")
+        step = await self._dashboard.history.search_requests(
+            page.account_id, filter_by, below=below or None, before=before or None, rows_max=ROWS_A_PAGE + 1
+        )
+        found = page_of_rows(step.rows, is_first=not before and not below)
+        search = {"since_us": request_time_us(step.searched_to or ""), "until_us": request_time_us(below)}
+        return found | {
+            "totals": step.totals,
+            "page_query": query | ({"below": below} if below else {}),
+            "search": search | {"older": with_query(query, below=step.searched_to)} if any(search.values()) else None,
+        }
 
     async def request(self, page: PageRequest) -> Response:
         return await self._receipt(page, page.request.path_params["request"])
 
     async def export(self, page: PageRequest) -> Response:
         try:
-            period = read_period(page, now_us=self._dashboard.clock.now_us())
+            filter_by, _ = read_filter(page, now_us=self._dashboard.clock.now_us())
         except FormError as form_error:
             return page.error(422, form_error.message)
-        fetch = functools.partial(self._requests.newest, page.account_id, _filter(page, period))
+        fetch = functools.partial(self._requests.newest, page.account_id, filter_by)
         if await self._dashboard.classes(page):
             return csv.export("requests", (*_COLUMNS, "token_class"), fetch, _values_with_class)
         return csv.export("requests", _COLUMNS, fetch, _values)
@@ -156,36 +163,6 @@ class _RequestPages:
             cost=(await self._dashboard.costs.of_requests(page.account_id, [record.id])).get(record.id),
             why=_WHY_NOT_BILLED.get(record.code or "", ""),
         )
-
-
-def _filter(page: PageRequest, period: PeriodFilter) -> RequestFilter:
-    status, is_rejected = status_filter(page.query("status"))
-    return RequestFilter(
-        since_us=period.since_us,
-        until_us=period.until_us,
-        model=page.query("model") or None,
-        api_key_id=page.query("key") or None,
-        status=status,
-        is_rejected=is_rejected,
-        code=page.query("code") or None,
-    )
-
-
-def _active_filters(
-    query: Mapping[str, str], period: PeriodFilter, key_names: Mapping[str, str]
-) -> list[tuple[str, str, str]]:
-    """Return the label and value of each filter in the query, and the query without it."""
-    texts = {
-        "last": ("Time", LASTS[query["last"]][0] if query.get("last") in LASTS else ""),
-        "since": ("From", period.since_field.replace("T", " ")),
-        "until": ("To", period.until_field.replace("T", " ")),
-        "model": ("Model", query.get("model", "")),
-        "key": ("Key", key_names.get(query.get("key", ""), query.get("key", ""))),
-        "status": ("Status", _STATUSES.get(query.get("status", ""), "")),
-        "code": ("Error", query.get("code", "")),
-    }
-    active = [(name, label, value) for name, (label, value) in texts.items() if name in query and value]
-    return [(label, value, with_query(query, **{name: None})) for name, label, value in active]
 
 
 def _values(row: HistoryEntry) -> tuple[object, ...]:

@@ -35,7 +35,7 @@ def model_routes(
     classes = token_classes.titles() if token_classes.are_several() else {}
 
     async def all_models(page: PageRequest) -> Response:
-        return page.render("models.html", models=await models.all(), classes=classes, percent=percent, ms=milliseconds)
+        return page.render("models.html", models=await models.all(), classes=classes, percent=percent)
 
     async def one_model(page: PageRequest) -> Response:
         try:
@@ -56,7 +56,6 @@ def model_routes(
             ],
             bars=_bars(found, today=datetime.fromtimestamp(clock.now_us() / US_A_SECOND, UTC)),
             percent=percent,
-            ms=milliseconds,
             latency_days=LATENCY_DAYS,
             requests_min=REQUESTS_MIN,
         )
@@ -67,13 +66,6 @@ def model_routes(
 def percent(permille: int | None) -> str:
     """Format an availability in thousandths, such as 99.8 %."""
     return "\N{EN DASH}" if permille is None else f"{permille // 10}.{permille % 10} %"
-
-
-def milliseconds(value: int | None) -> str:
-    """Format a latency: 420 ms, 1.2 s."""
-    if value is None:
-        return "\N{EN DASH}"
-    return f"{value} ms" if value < 1_000 else f"{value / 1_000:.1f} s"
 
 
 def _bars(found: PublicModel, *, today: datetime) -> Markup:

@@ -16,10 +16,19 @@ MICRO_DOLLARS_PER_CENT = 10_000
 UNITS = "kMGTPE"
 """The units of `short`, each a thousand of the one before."""
 
+MS_A_SECOND = 1_000
+
 
 def tokens(value: int | None) -> str:
     """Format a count with thousands separators. None becomes a dash."""
     return "\N{EN DASH}" if value is None else f"{value:,}"
+
+
+def milliseconds(value: int | None) -> str:
+    """Format a latency, for example 420 ms or 1.2 s. None becomes a dash."""
+    if value is None:
+        return "\N{EN DASH}"
+    return f"{value}\N{NO-BREAK SPACE}ms" if value < MS_A_SECOND else f"{value / MS_A_SECOND:.1f}\N{NO-BREAK SPACE}s"
 
 
 def token_count(value: int) -> str:
@@ -94,6 +103,7 @@ def utc_date(microseconds: int) -> str:
 
 
 FILTERS: dict[str, Callable[..., object]] = {
+    "milliseconds": milliseconds,
     "tokens": tokens,
     "token_count": token_count,
     "signed": signed,

@@ -18,6 +18,8 @@ def search(
     tx: sa.Connection, account_id: str, filters: RequestFilter, *, below: str | None, before: str | None, rows_max: int
 ) -> tuple[Rows, UseTotals | None, str | None]:
     """Search the newest `SCANNED_MAX` requests below the id `below`. See `domain.history.RequestSearch`."""
+    if not filters.statuses:
+        return [], None, None
     by_index(tx)
     lower, upper = id_bounds(filters, before=below)
     searched_to = _lowest(tx, account_id, filters, lower=lower, upper=upper)
