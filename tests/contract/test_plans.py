@@ -230,7 +230,7 @@ async def test_requests_and_entries_are_read_page_by_page(spread: Opened) -> Non
             rows += await history.requests(account_id, chosen, before=rows[-1].id if rows else "req_1", rows_max=8)
             assert len(rows) == (16 if status in {None, RequestStatus.SETTLED} else 0)
             measured = msgspec.structs.replace(chosen, tokens_min=1, latency_ms_max=9)
-            await history.search_requests(account_id, measured, below=None, before=None, rows_max=8)
+            await history.search_requests(account_id, measured, search_before=None, before=None, rows_max=8)
         entries = await statements.entries(account_id, rows_max=8)
         assert len(await statements.entries(account_id, before=entries[-1].id, rows_max=8)) == 8
         assert len(await statements.entries(account_id, since_us=0, until_us=middle_us, rows_max=8)) == 8

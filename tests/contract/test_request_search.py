@@ -105,15 +105,19 @@ async def test_steps_of_a_search_by_tokens_and_latency_find_every_request_once(
         if not filters.is_measured:
             filters = msgspec.structs.replace(filters, tokens_min=5)
         found: list[RequestRecord] = []
-        charged, below, steps = 0, None, 0
+        charged, search_before, steps = 0, None, 0
         while True:
-            step = await history.search_requests(account_id, filters, below=below, before=None, rows_max=REQUESTS)
-            page = await history.search_requests(account_id, filters, below=below, before=None, rows_max=2)
+            step = await history.search_requests(
+                account_id, filters, search_before=search_before, before=None, rows_max=REQUESTS
+            )
+            page = await history.search_requests(
+                account_id, filters, search_before=search_before, before=None, rows_max=2
+            )
             assert page.rows == step.rows[:2]
             assert (page.totals, page.searched_to) == (step.totals, step.searched_to)
             if len(step.rows) > 2:
                 rest = await history.search_requests(
-                    account_id, filters, below=below, before=step.rows[1].id, rows_max=REQUESTS
+                    account_id, filters, search_before=search_before, before=step.rows[1].id, rows_max=REQUESTS
                 )
                 assert rest.rows == step.rows[2:]
                 assert rest.totals == step.totals
@@ -122,7 +126,7 @@ async def test_steps_of_a_search_by_tokens_and_latency_find_every_request_once(
             steps += 1
             if step.searched_to is None:
                 break
-            below = step.searched_to
+            search_before = step.searched_to
         expected = [row for row in everything if matches(row, filters) and row.created_at_us >= (filters.since_us or 0)]
         assert found == expected, filters
         assert charged == sum(row.charged for row in expected)
@@ -134,6 +138,6 @@ async def test_a_released_request_without_a_latency_and_one_in_progress_match_no
 ) -> None:
     history = SqlHistory(db.store)
     for filters in (RequestFilter(latency_ms_min=0), RequestFilter(latency_ms_max=10**9), RequestFilter(tokens_max=1)):
-        found = await history.search_requests(account[0], filters, below=None, before=None, rows_max=REQUESTS)
+        found = await history.search_requests(account[0], filters, search_before=None, before=None, rows_max=REQUESTS)
         assert {row.status for row in found.rows} <= {RequestStatus.SETTLED}
         assert await history.rejected_requests(account[0], filters, before=None, rows_max=1) == []

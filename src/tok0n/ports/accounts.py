@@ -152,9 +152,9 @@ class History(Protocol):
         """Return at most `rows_max` requests with ids below `before`, newest first."""
 
     async def search_requests(
-        self, account_id: str, filters: RequestFilter, *, below: str | None, before: str | None, rows_max: int
+        self, account_id: str, filters: RequestFilter, *, search_before: str | None, before: str | None, rows_max: int
     ) -> RequestSearch:
-        """Search some of the newest requests with ids below `below`, for a filter that `is_measured`.
+        """Search some of the newest requests with ids below `search_before`, for a filter that `is_measured`.
 
         Returns at most `rows_max` rows with ids below `before`, too.
         """

@@ -48,7 +48,7 @@ class RequestHistory:
         """Search step by step until a request matches. Each step is a query of its own, so none takes long."""
         while True:
             step = await self._history.search_requests(
-                account_id, filters, below=before, before=None, rows_max=rows_max
+                account_id, filters, search_before=before, before=None, rows_max=rows_max
             )
             if step.rows or step.searched_to is None:
                 return list(step.rows)

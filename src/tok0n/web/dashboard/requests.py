@@ -121,16 +121,22 @@ class _RequestPages:
 
     async def _search(self, page: PageRequest, filter_by: RequestFilter, query: dict[str, str]) -> dict[str, Any]:
         """Return the template variables of a step of a search, which has pages of its own."""
-        below, before = page.query("below"), page.query("before")
+        search_before, before = page.query("search_before"), page.query("before")
         step = await self._dashboard.history.search_requests(
-            page.account_id, filter_by, below=below or None, before=before or None, rows_max=ROWS_A_PAGE + 1
+            page.account_id,
+            filter_by,
+            search_before=search_before or None,
+            before=before or None,
+            rows_max=ROWS_A_PAGE + 1,
         )
-        found = page_of_rows(step.rows, is_first=not before and not below)
-        search = {"since_us": request_time_us(step.searched_to or ""), "until_us": request_time_us(below)}
+        found = page_of_rows(step.rows, is_first=not before and not search_before)
+        search = {"since_us": request_time_us(step.searched_to or ""), "until_us": request_time_us(search_before)}
         return found | {
             "totals": step.totals,
-            "page_query": query | ({"below": below} if below else {}),
-            "search": search | {"older": with_query(query, below=step.searched_to)} if any(search.values()) else None,
+            "page_query": query | ({"search_before": search_before} if search_before else {}),
+            "search": search | {"older": with_query(query, search_before=step.searched_to)}
+            if any(search.values())
+            else None,
         }
 
     async def request(self, page: PageRequest) -> Response:

@@ -114,12 +114,14 @@ class SqlHistory:
         return await self._store.read(fn)
 
     async def search_requests(
-        self, account_id: str, filters: RequestFilter, *, below: str | None, before: str | None, rows_max: int
+        self, account_id: str, filters: RequestFilter, *, search_before: str | None, before: str | None, rows_max: int
     ) -> RequestSearch:
         """See `ports.History.search_requests`."""
 
         def fn(tx: sa.Connection) -> RequestSearch:
-            found = request_scan.search(tx, account_id, filters, below=below, before=before, rows_max=rows_max)
+            found = request_scan.search(
+                tx, account_id, filters, search_before=search_before, before=before, rows_max=rows_max
+            )
             rows, totals, searched_to = found
             return RequestSearch(rows=[_record(row) for row in rows], totals=totals, searched_to=searched_to)
 

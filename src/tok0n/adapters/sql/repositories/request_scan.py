@@ -15,13 +15,19 @@ SCANNED_MAX = 10_000
 
 
 def search(
-    tx: sa.Connection, account_id: str, filters: RequestFilter, *, below: str | None, before: str | None, rows_max: int
+    tx: sa.Connection,
+    account_id: str,
+    filters: RequestFilter,
+    *,
+    search_before: str | None,
+    before: str | None,
+    rows_max: int,
 ) -> tuple[Rows, UseTotals | None, str | None]:
-    """Search the newest `SCANNED_MAX` requests below the id `below`. See `domain.history.RequestSearch`."""
+    """Search the newest `SCANNED_MAX` requests below the id `search_before`. See `domain.history.RequestSearch`."""
     if not filters.statuses:
         return [], None, None
     by_index(tx)
-    lower, upper = id_bounds(filters, before=below)
+    lower, upper = id_bounds(filters, before=search_before)
     searched_to = _lowest(tx, account_id, filters, lower=lower, upper=upper)
     lowest = lower if searched_to is None else searched_to
     top = upper if before is None else min(before, upper)
