@@ -17,7 +17,7 @@ from tok0n.bootstrap.services import Services, issuer_of, packs_of, served_endpo
 from tok0n.ports.users import Authenticator
 from tok0n.services.billing import AccountBilling
 from tok0n.services.documents import OrderDocuments
-from tok0n.services.export import AccountExport
+from tok0n.services.export import AccountExport, ExportPorts
 from tok0n.services.passkeys import SignInByPasskey
 from tok0n.services.playground import Playground
 from tok0n.services.public_models import PublicModels
@@ -226,19 +226,21 @@ def _dashboard_routes(services: Services, context: PageContext, dashboard: Dashb
 
 def _make_export(services: Services) -> AccountExport:
     store = services.store
-    return AccountExport(
+    ports = ExportPorts(
         history=store.history,
         statements=store.statements,
+        rows=store.exported_rows,
         api_keys=services.api_keys,
         users=store.users,
         sessions=store.sessions,
         passkeys=store.passkeys,
         orders=store.orders,
+        documents=store.documents,
+        billing=store.billing,
         low_balances=services.low_balances,
         preferences=services.notice_preferences,
-        attempts=store.attempts,
-        clock=services.clock,
     )
+    return AccountExport(ports, store.attempts, services.clock)
 
 
 def _make_passkeys(services: Services, authenticator: Authenticator) -> SignInByPasskey:

@@ -20,6 +20,7 @@ from tok0n.adapters.sql.repositories.budget_notices import SqlBudgetNotices
 from tok0n.adapters.sql.repositories.corrections import SqlCorrections
 from tok0n.adapters.sql.repositories.daily_use import SqlDailyUse
 from tok0n.adapters.sql.repositories.documents import SqlDocuments
+from tok0n.adapters.sql.repositories.exported import SqlExportedRows
 from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.inbox import SqlInbox
@@ -51,6 +52,7 @@ from tok0n.ports.clock import Clock
 from tok0n.ports.corrections import Corrections
 from tok0n.ports.database import Lease
 from tok0n.ports.documents import Billing, Documents
+from tok0n.ports.exported import ExportedRows
 from tok0n.ports.forms import Attempts, Forms
 from tok0n.ports.ledger import Ledger
 from tok0n.ports.limiter import Limiter
@@ -101,6 +103,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     lots: Lots
     documents: Documents
     billing: Billing
+    exported_rows: ExportedRows
     purchase_emails: PurchaseEmails
     inbox: Inbox
     forms: Forms
@@ -147,6 +150,7 @@ def _store(database: SqlStore, ledger: Ledger, callers: Callers, *, lease: Lease
         lots=SqlLots(database),
         documents=SqlDocuments(database),
         billing=SqlBilling(database),
+        exported_rows=SqlExportedRows(database),
         purchase_emails=SqlPurchaseEmails(database),
         inbox=SqlInbox(database),
         forms=SqlForms(database),

@@ -22,8 +22,8 @@ def lines(rows: Iterable[Iterable[object]]) -> str:
     return text.getvalue()
 
 
-def table(rows: Sequence[msgspec.Struct], *, with_head: bool) -> bytes:
-    """Return structs of one type as CSV lines. Each member is a column; a nested one is JSON."""
+def table(rows: Sequence[msgspec.Struct | Mapping[str, Any]], *, with_head: bool) -> bytes:
+    """Return structs of one type, or such dicts, as CSV lines. Each member is a column; a nested one is JSON."""
     members = [readable(row) for row in rows]
     head = [list(members[0])] if with_head else []
     return lines([*head, *(map(_cell, row.values()) for row in members)]).encode()

@@ -13,6 +13,9 @@ class Documents(Protocol):
     async def of_order(self, *, account_id: str, order_id: str) -> list[Document]:
         """Return the documents of an order of the account: that of the sale, then its credit notes."""
 
+    async def of_orders(self, *, account_id: str, order_ids: Sequence[str]) -> list[Document]:
+        """Return the documents of these orders of the account, in no order."""
+
     async def sale_numbers(self, *, account_id: str, order_ids: Sequence[str]) -> dict[str, str]:
         """Return the number of the invoice or receipt of each of these orders of the account that has one."""
 

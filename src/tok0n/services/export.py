@@ -1,6 +1,7 @@
 """Export everything that Tok0n stores about an account as a ZIP file, in bounded memory. It never has a secret.
 
-Small things are JSON, and histories are CSV, newest first. The file is made while it is sent, page by page.
+Small things are JSON, and histories are CSV, newest first. The file is made while it is sent, page by page. Only one
+page is read and compressed at a time, whatever the number of exports, so exports leave most of the machine to others.
 """
 
 import asyncio
@@ -12,11 +13,14 @@ import msgspec
 
 from tok0n.domain import table_text
 from tok0n.domain.attempts import AttemptKind
-from tok0n.domain.history import RequestFilter, UseBy, UseFilter
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER
+from tok0n.domain.history import RequestFilter, UseBy
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY
+from tok0n.domain.rejections import RejectedRequest
 from tok0n.domain.users import Session
 from tok0n.ports.accounts import History, Statements
 from tok0n.ports.clock import Clock
+from tok0n.ports.documents import Billing, Documents
+from tok0n.ports.exported import ExportedRows
 from tok0n.ports.forms import Attempts
 from tok0n.ports.orders import Orders
 from tok0n.ports.users import Passkeys, Sessions, Users
@@ -26,71 +30,72 @@ from tok0n.services.notice_preferences import NoticePreferences
 from tok0n.services.notices import LowBalances
 from tok0n.services.passwords import FormError
 
-ROWS_AT_ONCE = 1_000
+ROWS_AT_ONCE = 500
 DAYS_AT_ONCE = 90
-QUARTERS_PER_DAY = MICROSECONDS_PER_DAY // US_A_QUARTER
 EXPORT_SECONDS_MAX = 3_600.0
 """After this time, an export whose client has disappeared no longer blocks another."""
 
 _README = """This is everything that we store about the account {account_id}.
 
-account.json has the account, its user, sessions, passkeys, balances, alerts and notices.
-keys.json has the API keys. We don't store their secrets.
+account.json has the account, its user, sessions, passkeys, balances, billing details, alerts and notices.
+keys.json has the API keys with their limits. We don't store their secrets. budget-periods.csv has the use of their
+budgets.
 requests.csv has every request, statement.csv every change of a balance, activity.csv every change of a key.
-usage-by-model.csv and usage-by-key.csv add up the charged tokens of each UTC day. orders.csv has every order.
+rejected-requests.csv has the requests that were rejected lately, rejected-hours.csv how many there were.
+usage-by-model.csv and usage-by-key.csv add up the charged requests of each UTC day.
+orders.csv has every order, documents.json every invoice, receipt and credit note.
 
 Times are UTC. Amounts are tokens, or cents where the name says so. We don't store prompts or responses.
 """
+
+Pieces = AsyncIterator[bytes]
+
+
+class ExportPorts(msgspec.Struct, frozen=True, kw_only=True):
+    """What an export reads."""
+
+    history: History
+    statements: Statements
+    rows: ExportedRows
+    api_keys: ApiKeys
+    users: Users
+    sessions: Sessions
+    passkeys: Passkeys
+    orders: Orders
+    documents: Documents
+    billing: Billing
+    low_balances: LowBalances
+    preferences: NoticePreferences
 
 
 class AccountExport:
     """Exports accounts, one export of an account at a time."""
 
-    def __init__(
-        self,
-        *,
-        history: History,
-        statements: Statements,
-        api_keys: ApiKeys,
-        users: Users,
-        sessions: Sessions,
-        passkeys: Passkeys,
-        orders: Orders,
-        low_balances: LowBalances,
-        preferences: NoticePreferences,
-        attempts: Attempts,
-        clock: Clock,
-    ) -> None:
-        self._history = history
-        self._statements = statements
-        self._api_keys = api_keys
-        self._users = users
-        self._sessions = sessions
-        self._passkeys = passkeys
-        self._orders = orders
-        self._low_balances = low_balances
-        self._preferences = preferences
+    def __init__(self, ports: ExportPorts, attempts: Attempts, clock: Clock) -> None:
+        self._ports = ports
         self._attempts = attempts
         self._clock = clock
         self._running: dict[str, float] = {}
+        self._next_piece = asyncio.Lock()
 
-    async def begin(self, session: Session) -> AsyncIterator[bytes]:
+    async def begin(self, session: Session) -> Pieces:
         """Return the pieces of the ZIP file. Raises `FormError` if an export runs, or after too many exports."""
         account_id, now = session.account_id, self._clock.monotonic()
         if self._running.get(account_id, now) > now:
             raise FormError("An export is already running. Wait until it has finished.", field="export")
         await count_attempt(self._attempts, self._clock, AttemptKind.EXPORT, account_id, field="export")
         self._running[account_id] = now + EXPORT_SECONDS_MAX
-        return self._run(session)
+        pieces = self._run(session)
+        # Started, the export ends even if the client has left and nobody reads on.
+        return _chain(await anext(pieces), pieces)
 
-    async def _run(self, session: Session) -> AsyncIterator[bytes]:
+    async def _run(self, session: Session) -> Pieces:
         try:
             sink = _Sink()
             archive = zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED)
             for name, pieces in self._files(session):
                 with archive.open(name, "w", force_zip64=True) as file:
-                    async for piece in pieces:
-                        await asyncio.to_thread(file.write, piece)
+                    while await self._write_next(pieces, file.write):
                         if data := sink.take():
                             yield data
             archive.close()
@@ -98,68 +103,131 @@ class AccountExport:
         finally:
             self._running.pop(session.account_id, None)
 
-    def _files(self, session: Session) -> Iterable[tuple[str, AsyncIterator[bytes]]]:
-        account_id = session.account_id
+    async def _write_next(self, pieces: Pieces, write: Callable[[bytes], Any]) -> bool:
+        """Read and compress the next piece. Waiting exports take turns. Returns whether there was a piece."""
+        async with self._next_piece:
+            piece = await anext(pieces, None)
+            if piece is not None:
+                await asyncio.to_thread(write, piece)
+            return piece is not None
 
-        def requests(*, before: Any, rows_max: int) -> Awaitable[Sequence[Any]]:
-            return self._history.requests(account_id, RequestFilter(), before=before, rows_max=rows_max)
+    def _files(self, session: Session) -> Iterable[tuple[str, Pieces]]:
+        account_id, ports = session.account_id, self._ports
 
-        def entries(*, before: Any, rows_max: int) -> Awaitable[Sequence[Any]]:
-            return self._statements.entries(account_id, before=before, rows_max=rows_max)
+        def requests(before: Any) -> Awaitable[Sequence[Any]]:
+            return ports.history.requests(
+                account_id, RequestFilter(), before=before and before.id, rows_max=ROWS_AT_ONCE
+            )
 
-        def activity(*, before: Any, rows_max: int) -> Awaitable[Sequence[Any]]:
-            return self._history.activity(account_id, before=before, rows_max=rows_max)
+        def entries(before: Any) -> Awaitable[Sequence[Any]]:
+            return ports.statements.entries(account_id, before=before and before.id, rows_max=ROWS_AT_ONCE)
 
-        def orders(*, before: Any, rows_max: int) -> Awaitable[Sequence[Any]]:
-            return self._orders.of(account_id, before=before, rows_max=rows_max)
+        def activity(before: Any) -> Awaitable[Sequence[Any]]:
+            return ports.history.activity(account_id, before=before and before.id, rows_max=ROWS_AT_ONCE)
+
+        def orders(before: Any) -> Awaitable[Sequence[Any]]:
+            return ports.orders.of(account_id, before=before and before.id, rows_max=ROWS_AT_ONCE)
+
+        def rejected(before: Any) -> Awaitable[Sequence[Any]]:
+            return ports.history.rejected_requests(
+                account_id, RequestFilter(), before=before and before.id, rows_max=ROWS_AT_ONCE
+            )
+
+        def rejected_hours(before: Any) -> Awaitable[Sequence[Any]]:
+            return ports.rows.rejected_hours(account_id, before=before, rows_max=ROWS_AT_ONCE)
 
         yield "README.txt", _once(_README.format(account_id=account_id).encode())
         yield "account.json", _json(self._account(session))
-        yield "keys.json", _json(self._api_keys.of(account_id))
+        yield "keys.json", _json(ports.api_keys.of(account_id))
+        yield "budget-periods.csv", self._budget_periods(account_id)
         yield "requests.csv", _csv(requests)
+        yield "rejected-requests.csv", _csv(rejected, row_of=_rejected)
+        yield "rejected-hours.csv", _csv(rejected_hours)
         yield "usage-by-model.csv", self._usage(account_id, UseBy.MODEL)
         yield "usage-by-key.csv", self._usage(account_id, UseBy.KEY)
         yield "statement.csv", _csv(entries)
         yield "activity.csv", _csv(activity)
         yield "orders.csv", _csv(orders)
+        yield "documents.json", self._documents(account_id, orders)
 
-    async def _usage(self, account_id: str, by: UseBy) -> AsyncIterator[bytes]:
-        """Yield the tokens charged on each UTC day, by model or key, oldest first."""
-        yield table_text.lines([("day", f"{by}_id", "charged")]).encode()
-        first_us = await self._statements.first_entry_at_us(account_id)
-        today = self._clock.now_us() // MICROSECONDS_PER_DAY
-        for first in range(
-            today + 1 if first_us is None else first_us // MICROSECONDS_PER_DAY, today + 1, DAYS_AT_ONCE
-        ):
-            starts = range(first * QUARTERS_PER_DAY, (first + DAYS_AT_ONCE) * QUARTERS_PER_DAY, QUARTERS_PER_DAY)
-            filters = UseFilter(since_quarter=starts.start, until_quarter=starts.stop)
+    async def _budget_periods(self, account_id: str) -> Pieces:
+        """Yield the periods of each budget, newest first."""
+        is_first = True
+        for key in await self._ports.api_keys.of(account_id):
+            for budget in key.limits.budgets:
+
+                def periods(before: Any, budget_id: str = budget.id) -> Awaitable[Sequence[Any]]:
+                    return self._ports.rows.budget_periods(
+                        account_id, budget_id=budget_id, before=before, rows_max=ROWS_AT_ONCE
+                    )
+
+                async for piece in _csv(periods, has_head=is_first):
+                    is_first = False
+                    yield piece
+
+    async def _usage(self, account_id: str, by: UseBy) -> Pieces:
+        """Yield the charged requests of each UTC day and their tokens, by model or key, oldest first."""
+        names = ("requests", "prompt_tokens", "completion_tokens", "charged")
+        yield table_text.lines([("day", f"{by}_id", *names)]).encode()
+        first_us = await self._ports.statements.first_entry_at_us(account_id)
+        end = self._clock.now_us() // MICROSECONDS_PER_DAY + 1
+        for first in range(end if first_us is None else first_us // MICROSECONDS_PER_DAY, end, DAYS_AT_ONCE):
+            days = await self._ports.history.daily_use(
+                account_id, by=by, first_day=first, until_day=min(first + DAYS_AT_ONCE, end)
+            )
             rows = [
-                (table_text.moment(use.quarter * US_A_QUARTER)[:10], use.series, use.charged)
-                for use in await self._history.buckets(account_id, filters, by=by, starts=starts)
+                (
+                    table_text.moment(use.day * MICROSECONDS_PER_DAY)[:10],
+                    use.series,
+                    *(getattr(use.totals, name) for name in names),
+                )
+                for use in days
             ]
             if rows:
-                yield table_text.lines(rows).encode()
+                yield (await asyncio.to_thread(table_text.lines, rows)).encode()
+
+    async def _documents(self, account_id: str, orders: Callable[[Any], Awaitable[Sequence[Any]]]) -> Pieces:
+        """Yield a JSON array of all documents, those of the newest orders first."""
+        separator, before = b"[\n", None
+        while rows := await orders(before):
+            order_ids = [order.id for order in rows]
+            documents = await self._ports.documents.of_orders(account_id=account_id, order_ids=order_ids)
+            if documents:
+                yield separator + await asyncio.to_thread(_json_lines, documents)
+                separator = b",\n"
+            before = rows[-1]
+        yield b"[]\n" if separator == b"[\n" else b"\n]\n"
 
     async def _account(self, session: Session) -> dict[str, Any]:
         """Return the account and its user without secrets: no password hash, no digest, no key of a second factor."""
-        user, now_us = await self._users.get(session.user_id), self._clock.now_us()
-        sessions = await self._sessions.of(user.id, now_us=now_us)
+        ports, account_id, now_us = self._ports, session.account_id, self._clock.now_us()
+        user = await ports.users.get(session.user_id)
+        facts = await ports.rows.facts(account_id=account_id, user_id=user.id)
+        sessions = await ports.sessions.of(user.id, now_us=now_us)
         return {
-            "id": session.account_id,
+            "id": account_id,
             "email": user.email,
             "exported_at": table_text.moment(now_us),
-            "is_suspended": session.is_suspended,
+            "created_at": table_text.moment(facts.created_at_us),
+            "status": facts.status,
             "user": {
                 "id": user.id,
-                "time_zone": user.time_zone,
+                "created_at": table_text.moment(facts.user_created_at_us),
                 "verified_at": table_text.moment(user.verified_at_us),
+                "time_zone": user.time_zone,
+                "is_operator": user.is_operator,
                 "two_factor": user.totp_secret is not None,
+                "recovery_codes_left": await ports.users.recovery_codes_left(user.id),
+                "dismissed_hints": sorted(await ports.users.dismissed(user.id)),
             },
             "sessions": [_without(each, "digest") for each in sessions],
-            "passkeys": [_without(each, "credential_id", "public_key") for each in await self._passkeys.of(user.id)],
-            "balances": await self._history.wallets(session.account_id),
-            "low_balance_alerts": await self._low_balances.alerts(session.account_id),
-            "notices": sorted(await self._preferences.wanted(session.account_id)),
+            "known_devices": [{"seen_at_us": seen_at_us} for seen_at_us in facts.known_devices],
+            "passkeys": [_without(each, "credential_id", "public_key") for each in await ports.passkeys.of(user.id)],
+            "balances": await ports.history.wallets(account_id),
+            "refunded_after_use": await ports.orders.debts(account_id),
+            "billing_details": await ports.billing.details(account_id),
+            "low_balance_alerts": await ports.low_balances.alerts(account_id),
+            "notices": sorted(await ports.preferences.wanted(account_id)),
         }
 
 
@@ -185,21 +253,48 @@ class _Sink:
         return data
 
 
-async def _once(data: bytes) -> AsyncIterator[bytes]:
+async def _chain(first: bytes, others: Pieces) -> Pieces:
+    yield first
+    async for piece in others:
+        yield piece
+
+
+async def _once(data: bytes) -> Pieces:
     yield data
 
 
-async def _json(value: Awaitable[Any]) -> AsyncIterator[bytes]:
-    text = msgspec.json.encode(table_text.readable(await value))
-    yield msgspec.json.format(text, indent=2)
+async def _json(value: Awaitable[Any]) -> Pieces:
+    yield await asyncio.to_thread(_json_text, await value)
 
 
-async def _csv(fetch: Callable[..., Awaitable[Sequence[Any]]]) -> AsyncIterator[bytes]:
-    """Yield the rows of a history with a line of column names. No rows make an empty file."""
+def _json_text(value: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(table_text.readable(value)), indent=2)
+
+
+def _json_lines(values: Iterable[Any]) -> bytes:
+    return b",\n".join(msgspec.json.encode(table_text.readable(value)) for value in values)
+
+
+async def _csv(
+    fetch: Callable[[Any], Awaitable[Sequence[Any]]],
+    *,
+    row_of: Callable[[Any], Any] | None = None,
+    has_head: bool = True,
+) -> Pieces:
+    """Yield the rows of a history with a line of column names. No rows make an empty file.
+
+    `fetch` returns the next rows before a row, or the newest ones. `row_of` returns what to write of a row.
+    """
     before: Any = None
-    while rows := await fetch(before=before, rows_max=ROWS_AT_ONCE):
-        yield await asyncio.to_thread(table_text.table, rows, with_head=before is None)
-        before = rows[-1].id
+    while rows := await fetch(before):
+        written = rows if row_of is None else [row_of(row) for row in rows]
+        yield await asyncio.to_thread(table_text.table, written, with_head=has_head and before is None)
+        before = rows[-1]
+
+
+def _rejected(row: RejectedRequest) -> dict[str, Any]:
+    """Return a rejected request with the message that the client got."""
+    return _without(row, "template", "arguments") | {"message": row.message}
 
 
 def _without(row: msgspec.Struct, *names: str) -> dict[str, Any]:

@@ -37,6 +37,12 @@ class SqlDocuments:
         query = query.order_by(columns.issued_at_us, columns.kind == DocumentKind.CREDIT_NOTE, columns.number)
         return await self._store.read(lambda tx: [_decode(body) for body in tx.scalars(query)])
 
+    async def of_orders(self, *, account_id: str, order_ids: Sequence[str]) -> list[Document]:
+        """See `ports.Documents.of_orders`."""
+        columns = document.c
+        query = sa.select(columns.body).where(columns.order_id.in_(order_ids), columns.account_id == account_id)
+        return await self._store.read(lambda tx: [_decode(body) for body in tx.scalars(query)])
+
     async def sale_numbers(self, *, account_id: str, order_ids: Sequence[str]) -> dict[str, str]:
         """See `ports.Documents.sale_numbers`."""
         columns = document.c

@@ -1,0 +1,137 @@
+"""The export of an account reads one page at a time, whatever its length and the number of exports."""
+
+import asyncio
+import io
+import zipfile
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, cast
+
+import pytest
+
+from support.fakes import FakeClock
+from tok0n.domain.attempts import AttemptKind, AttemptLimit, Counted
+from tok0n.domain.exported import RejectedHour
+from tok0n.domain.users import Session
+from tok0n.services import export
+from tok0n.services.export import ROWS_AT_ONCE, AccountExport, ExportPorts
+from tok0n.services.passwords import FormError
+
+pytestmark = pytest.mark.anyio
+
+PAGES = 24
+PAGES_A_PIECE = 15
+"""More pages than the compressor holds back."""
+
+
+class FakeRows:
+    """The `ExportedRows` port, with `PAGES` pages of one history. Counts how many calls run at the same time."""
+
+    def __init__(self) -> None:
+        self.pages_read = 0
+        self.running = 0
+        self.running_max = 0
+
+    async def rejected_hours(
+        self, account_id: str, *, before: RejectedHour | None, rows_max: int
+    ) -> list[RejectedHour]:
+        self.running += 1
+        self.running_max = max(self.running_max, self.running)
+        await asyncio.sleep(0)
+        self.running -= 1
+        newest = PAGES * rows_max if before is None else before.hour_us
+        self.pages_read += 1
+        hours = range(newest - 1, max(newest - rows_max, 0) - 1, -1)
+        return [
+            RejectedHour(hour_us=hour, api_key_id=account_id, model="", code="c", requests=1, stored=0)
+            for hour in (hours if newest else ())
+        ]
+
+
+class NoAttempts:
+    """The `Attempts` port: every attempt is admitted."""
+
+    async def try_count(self, kind: AttemptKind, subject: bytes, *, limit: AttemptLimit, now_us: int) -> Counted:
+        return Counted(kind=kind, subject=subject, since_us=now_us)
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> FakeRows:
+    """Exports of one long history alone."""
+    rows = FakeRows()
+
+    def files(self: AccountExport, session: Session) -> Sequence[tuple[str, AsyncIterator[bytes]]]:
+        def fetch(before: Any) -> Any:
+            return rows.rejected_hours(session.account_id, before=before, rows_max=ROWS_AT_ONCE)
+
+        return [("hours.csv", export._csv(fetch))]
+
+    monkeypatch.setattr(AccountExport, "_files", files)
+    return rows
+
+
+@pytest.fixture
+def exports() -> AccountExport:
+    return AccountExport(cast("ExportPorts", None), cast("Any", NoAttempts()), FakeClock())
+
+
+def session(account_id: str) -> Session:
+    return Session(digest=b"d", user_id="u", email="a@x", account_id=account_id, time_zone="UTC", is_operator=False)
+
+
+async def closed_by_the_event_loop() -> None:
+    """Let the event loop close the generators that nobody reads any more."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def lines_of(pieces: Sequence[bytes]) -> list[str]:
+    with zipfile.ZipFile(io.BytesIO(b"".join(pieces))) as archive:
+        return archive.read("hours.csv").decode().splitlines()
+
+
+async def test_an_export_reads_a_page_only_when_the_client_has_taken_the_one_before(
+    rows: FakeRows, exports: AccountExport
+) -> None:
+    pieces = []
+    async for piece in await exports.begin(session("acct_1")):
+        assert len(piece) < 100 * ROWS_AT_ONCE
+        pieces.append(piece)
+        assert rows.pages_read <= PAGES_A_PIECE * len(pieces)
+    assert rows.pages_read == PAGES + 1
+    assert len(lines_of(pieces)) == 1 + PAGES * ROWS_AT_ONCE
+
+
+async def test_two_exports_take_turns_and_both_are_complete(rows: FakeRows, exports: AccountExport) -> None:
+    finished: list[str] = []
+
+    async def run(account_id: str) -> list[str]:
+        pieces = [piece async for piece in await exports.begin(session(account_id))]
+        finished.append(account_id)
+        return lines_of(pieces)
+
+    accounts = ("acct_1", "acct_2")
+    results = await asyncio.gather(*map(run, accounts))
+    assert rows.running_max == 1, "only one page is read at a time"
+    for account_id, lines in zip(accounts, results, strict=True):
+        assert len(lines) == 1 + PAGES * ROWS_AT_ONCE
+        assert all(f",{account_id}," in line for line in lines[1:])
+
+
+async def test_a_slow_client_does_not_stop_the_export_of_another(rows: FakeRows, exports: AccountExport) -> None:
+    slow = await exports.begin(session("acct_1"))
+    await anext(slow)
+    assert len(lines_of([piece async for piece in await exports.begin(session("acct_2"))])) == 1 + PAGES * ROWS_AT_ONCE
+
+
+async def test_an_account_has_one_export_at_a_time_and_another_once_the_client_has_left(
+    rows: FakeRows, exports: AccountExport
+) -> None:
+    first = await exports.begin(session("acct_1"))
+    await anext(first)
+    with pytest.raises(FormError, match="already running"):
+        await exports.begin(session("acct_1"))
+    del first
+    await closed_by_the_event_loop()
+    await exports.begin(session("acct_1"))
+    await closed_by_the_event_loop()
+    assert lines_of([piece async for piece in await exports.begin(session("acct_1"))])
