@@ -29,6 +29,10 @@ LOOKS = [
 """Each pair of scheme, width and script occurs."""
 
 
+POLL_MS = 10_000
+"""The overview asks for its figures so often."""
+
+
 @pytest.mark.parametrize("look", LOOKS, ids=str)
 async def test_a_new_customer_from_the_first_page_to_a_revoked_key(
     tmp_path: Path, upstream: ScriptedUpstream, browser: Browser, look: Look
@@ -224,9 +228,11 @@ async def test_the_overview_shows_a_call_without_being_loaded_again(
         await sign_up(visit, mailbox)
         await site.store.accounts.grant(email=ADA, tokens=GRANT, reason="x", now_us=SystemClock().now_us())
         key = await make_key(visit, site.base_url)
+        await visit.page.clock.install()
         await visit.go("/dashboard")
         for calls in (1, 2):
             await call(site.base_url, key)
+            await visit.page.clock.fast_forward(POLL_MS)
             await visit.page.get_by_text(f"{GRANT - calls * USAGE_TOTAL:,}").wait_for()
             assert await visit.page.locator("#requests tbody tr").count() == calls
         await visit.check()
