@@ -67,3 +67,16 @@ const showCopyButtons = () => {
 };
 showCopyButtons();
 new MutationObserver(showCopyButtons).observe(document.body, { childList: true, subtree: true });
+
+// htmx dispatches "every" to each element that polls. A hidden tab doesn't poll, and catches up when it is shown.
+const skippedPolls = new Set();
+document.addEventListener("every", (event) => {
+  if (!document.hidden) return;
+  event.stopImmediatePropagation();
+  skippedPolls.add(event.target);
+}, true);
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return;
+  skippedPolls.forEach((element) => element.isConnected && element.dispatchEvent(new Event("every")));
+  skippedPolls.clear();
+});
