@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from support.ledgers import NOW_US, Opened, new, released, used
 from support.rolling_up import roll_up
 from support.spending import fail, reserve, spend
+from tok0n.adapters.sql.repositories import activity
 from tok0n.adapters.sql.repositories.daily_use import WAIT_US
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.statement import SqlStatements
@@ -189,3 +190,35 @@ async def test_the_receipt_of_a_whole_answer_says_nothing_of_a_stream(db: Opened
     await db.ledger.settle(used("req_1", 30))
     record = await SqlHistory(db.store).request(account.id, "req_1")
     assert (record.is_stream, record.first_event_ms, record.ended) == (False, None, None)
+
+
+async def test_changes_are_numbered_in_each_account_and_reveal_none_of_others(db: Opened) -> None:
+    history = SqlHistory(db.store)
+    accounts = [(await db.key(email, tokens=0))[0].id for email in ("a@x", "b@x")]
+    for number in range(9):
+        account_id = accounts[number % 3 == 0]
+        await db.store.write(
+            lambda tx, account_id=account_id, number=number: activity.append(  # type: ignore[misc]
+                tx,
+                account_id=account_id,
+                api_key_id=None,
+                action="key_edited",
+                actor="x",
+                before={},
+                after={"name": str(number)},
+                now_us=NOW_US,
+            )
+        )
+
+    async def names(before: int | None, rows_max: int) -> list[tuple[int, str]]:
+        rows = await history.activity(accounts[0], before=before, rows_max=rows_max)
+        return [(row.id, row.after["name"]) for row in rows]
+
+    made = [(number, name) for number, name in enumerate(["test", *"124578"], 1)]
+    assert await names(None, 100) == made[::-1]
+    assert await names(None, 2) == made[:-3:-1]
+    assert await names(5, 2) == [made[3], made[2]]
+    assert await names(2, 9) == [made[0]]
+    assert await names(1, 9) == await names(0, 9) == []
+    assert await names(10**17, 1) == [made[-1]]
+    assert [row.id for row in await history.activity(accounts[1], before=None, rows_max=9)] == [4, 3, 2, 1]

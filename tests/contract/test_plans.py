@@ -112,15 +112,13 @@ async def test_callers_are_found_by_the_digests_of_their_secrets(large: Opened) 
 async def test_the_pages_of_a_key_read_its_own_rows_alone(large: Opened) -> None:
     history, account_id, key_id = SqlHistory(large.store), past.account_id(1), past.key_id(1)
     await large.ledger.reserve(in_period(1))
-    changes = sa.select(schema.activity).where(schema.activity.c.account_id == account_id, schema.activity.c.id < 9_000)
     with explained() as scans:
         (use,) = await history.budget_uses(account_id, key_id, now_us=NOW_US)
         assert (await history.key(account_id, key_id)).limits.budgets == (use.budget,)
         assert (await history.wallets(account_id))["standard"].pending == 20
         assert (await large.accounts.get("1@x")).id == account_id
         assert [key.id for key in await large.accounts.list_keys(account_id)] == [key_id]
-        newest = changes.order_by(schema.activity.c.id.desc()).limit(8)
-        assert len(await large.store.read(lambda tx: tx.execute(newest).all())) == 8
+        assert len(await history.activity(account_id, before=15, rows_max=8)) == 8
     assert scans == []
 
 

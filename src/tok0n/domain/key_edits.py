@@ -36,7 +36,8 @@ class KeyEdit(msgspec.Struct, frozen=True, kw_only=True):
 class Activity(msgspec.Struct, frozen=True, kw_only=True):
     """One change in an account: who changed what, and when. `before` and `after` have the changed members only.
 
-    `key_name` is the current name of the key. None of it contains a secret.
+    `id` counts the changes of the account from 1. `key_name` is the current name of the key. None of it contains a
+    secret.
     """
 
     id: int

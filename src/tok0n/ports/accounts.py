@@ -129,7 +129,7 @@ class History(Protocol):
         """Return the use of the budgets of every key that is not revoked, by key id. Omits keys without budgets."""
 
     async def activity(self, account_id: str, *, before: int | None, rows_max: int) -> list[Activity]:
-        """Return the newest `rows_max` changes of keys whose id is less than `before`, newest first."""
+        """Return the newest `rows_max` changes whose id is less than `before`, newest first."""
 
     async def key(self, account_id: str, api_key_id: str) -> ApiKey:
         """Return a key of the account. Raises `NotFound`."""

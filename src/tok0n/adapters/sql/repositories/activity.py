@@ -1,4 +1,7 @@
-"""The activity of an account in SQL: one row for each change of it or of a key. Rows are appended, never edited."""
+"""The activity of an account in SQL: one row for each change of it or of a key. Rows are appended, never edited.
+
+A row's id counts the changes of all accounts, so nobody may see it. The changes of an account are numbered from 1.
+"""
 
 from typing import Any
 
@@ -6,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import activity, api_key
+from tok0n.adapters.sql.store import by_index
 from tok0n.domain.key_edits import Activity
 
 _COLUMNS = activity.c
@@ -37,17 +41,24 @@ def append(
 
 
 def select(tx: sa.Connection, account_id: str, *, before: int | None, rows_max: int) -> list[Activity]:
-    """Return the newest rows of an account whose id is less than `before`."""
+    """Return the newest changes of an account whose number is less than `before`, newest first."""
+    by_index(tx)
+    of_account = _COLUMNS.account_id == account_id
+    count = tx.scalar(sa.select(sa.func.count()).select_from(activity).where(of_account)) or 0
+    end = count if before is None else min(count, before - 1)
+    skipped = max(0, end - rows_max)
+    if end <= skipped:
+        return []
+    first_id = sa.select(_COLUMNS.id).where(of_account).order_by(_COLUMNS.id).offset(skipped).limit(1)
     query = sa.select(activity, api_key.c.name).outerjoin(api_key, api_key.c.id == _COLUMNS.api_key_id)
-    query = query.where(_COLUMNS.account_id == account_id)
-    if before is not None:
-        query = query.where(_COLUMNS.id < before)
-    return [_activity(row) for row in tx.execute(query.order_by(_COLUMNS.id.desc()).limit(rows_max))]
+    query = query.where(of_account, _COLUMNS.id >= first_id.scalar_subquery()).order_by(_COLUMNS.id)
+    rows = tx.execute(query.limit(end - skipped)).all()
+    return [_activity(row, number) for number, row in enumerate(rows, skipped + 1)][::-1]
 
 
-def _activity(row: sa.Row[Any]) -> Activity:
+def _activity(row: sa.Row[Any], number: int) -> Activity:
     return Activity(
-        id=row.id,
+        id=number,
         action=row.action,
         actor=row.actor,
         api_key_id=row.api_key_id,
