@@ -66,7 +66,7 @@ async def test_verifications_are_kept_for_90_days(db: Opened) -> None:
                 model="demo",
                 fingerprint="f",
                 checked_at_us=FIRST_US + number,
-                endpoints={"chat": EndpointCheck(checks=checks, latency_ms=7)},
+                endpoints={"chat": EndpointCheck(checks=checks, latency_ms=7, code="invalid_request")},
                 streams={"chat": StreamCheck(passed=not number)},
             )
         )
@@ -74,8 +74,8 @@ async def test_verifications_are_kept_for_90_days(db: Opened) -> None:
     assert rows == {
         (FIRST_US, 0): None,
         (FIRST_US, 1): None,
-        (FIRST_US + 1, 0): "bound",
-        (FIRST_US + 1, 1): "stream",
+        (FIRST_US + 1, 0): "invalid_request",
+        (FIRST_US + 1, 1): "upstream_error",
     }
     (day,) = await days.days(first_day=DAY)
     assert (day.passed, day.not_passed, day.availability_permille) == (2, 2, 500)

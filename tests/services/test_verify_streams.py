@@ -97,7 +97,7 @@ class Verifying:
     """A verifier with a fake upstream, and the catalogue of the same model."""
 
     def __init__(self, db: Opened, upstream: StreamingUpstream, *, model: Model = MODEL, per_minute: int = 55) -> None:
-        clock = FakeClock()
+        self.clock = clock = FakeClock()
         self.db = db
         self.upstream = upstream
         self.limiter = make_limiter(clock, upstream=per_minute)
@@ -186,6 +186,22 @@ async def test_a_model_whose_stream_fails_stays_listed_and_does_not_stream(
         assert verify.streaming_endpoints == ()
         assert verify.catalogue.reports()[0].streaming_endpoints == ()
         assert len(verify.upstream.streamed) == 1
+        (stored,) = [row for row in await sqlite.rows(schema.verification) if row["is_stream"]]
+        assert stored["code"] == ("invalid_request" if words == "Streaming is not supported" else "upstream_error")
+
+
+async def test_a_stream_is_timed_to_its_first_content_and_to_its_end(db: Opened) -> None:
+    class Slow(Response):
+        async def read(self) -> bytes:
+            verify.clock.advance(0.5)
+            return await super().read()
+
+    role = event({"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None})
+    verify = Verifying(db, StreamingUpstream(Slow(role, TEXT, STOP + event(usage=WHOLE), DONE)))
+    stream = (await verify()).streams["chat"]
+    assert (stream.first_event_ms, stream.latency_ms) == (1_000, 2_000)
+    (stored,) = [row for row in await db.rows(schema.verification) if row["is_stream"]]
+    assert (stored["code"], stored["first_event_ms"], stored["latency_ms"]) == (None, 1_000, 2_000)
 
 
 async def test_a_complete_stream_passes_whatever_follows(tmp_path: Path) -> None:

@@ -28,3 +28,12 @@ async def test_the_pages_of_models_name_no_provider_and_no_account(site: Running
         page = await visitor.get(path)
         for private in ("fake", "acct_", "key_", "@"):
             assert private not in page.text, (path, private)
+
+
+async def test_the_page_of_a_model_has_the_latest_verification_of_each_endpoint(
+    site: Running, visitor: Visitor
+) -> None:
+    text = " ".join(text_of(await visitor.get("/models/demo")).split())
+    assert "Latest verification" in text
+    assert "/v1/chat/completions Whole Passed" in text
+    assert "First event" in text_of(await visitor.get("/models"))

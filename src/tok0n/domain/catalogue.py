@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from tok0n.domain.errors import UpstreamFailed
 from tok0n.domain.ledger import STANDARD
 from tok0n.domain.model_days import VerificationResult
 
@@ -97,7 +98,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 class StreamCheck(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one small stream on an endpoint. `stream_options` and `continuous_usage_stats` are as in `Route`.
 
-    `continuous_usage` is the setting of the upstream at that time: another setting voids the result.
+    `continuous_usage` is the setting of the upstream at that time: another setting voids the result. `code` is the
+    error code of a failure. `first_event_ms` is the time to the first event with content, `latency_ms` that to the end.
     """
 
     passed: bool
@@ -105,10 +107,16 @@ class StreamCheck(msgspec.Struct, frozen=True, kw_only=True):
     stream_options: bool = True
     continuous_usage_stats: bool = False
     detail: str = ""
+    code: str = UpstreamFailed.code
+    latency_ms: int | None = None
+    first_event_ms: int | None = None
 
 
 class StreamState(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a model streams on an endpoint, after all checks. `detail` says why the latest check failed."""
+    """Whether a model streams on an endpoint, after all checks. `detail` says why the latest check failed.
+
+    The times are those of the latest check that passed.
+    """
 
     verified: bool = False
     consecutive_failures: int = 0
@@ -116,6 +124,8 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     stream_options: bool = True
     continuous_usage_stats: bool = False
     detail: str = ""
+    latency_ms: int | None = None
+    first_event_ms: int | None = None
 
     def after(self, check: StreamCheck) -> "StreamState":
         """Return the state after `check`. `FAILURES_MAX` failures in a row end the streaming of a verified model."""
@@ -125,6 +135,8 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
                 continuous_usage=check.continuous_usage,
                 stream_options=check.stream_options,
                 continuous_usage_stats=check.continuous_usage_stats,
+                latency_ms=check.latency_ms,
+                first_event_ms=check.first_event_ms,
             )
         is_same = self.continuous_usage == check.continuous_usage
         failures = (self.consecutive_failures if is_same else 0) + 1
@@ -138,11 +150,15 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndpointCheck(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of one small real request. `checks` maps the name of each check to whether it passed."""
+    """The result of one small real request. `checks` maps the name of each check to whether it passed.
+
+    `code` is the error code of a failure.
+    """
 
     checks: dict[str, bool]
     latency_ms: int = 0
     detail: str = ""
+    code: str = UpstreamFailed.code
 
     @property
     def passed(self) -> bool:
@@ -185,26 +201,32 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def results(self) -> list[VerificationResult]:
-        """The result on each endpoint, and of each stream. The code is that of the first check that failed."""
-        results = []
-        for endpoint, check in self.endpoints.items():
-            failed = next((name for name, passed in check.checks.items() if not passed), None)
-            results.append(self._result(endpoint, code=failed, latency_ms=check.latency_ms))
-        for endpoint, stream in self.streams.items():
-            results.append(self._result(endpoint, is_stream=True, code=None if stream.passed else "stream"))
+        """The result on each endpoint, and of each stream."""
+        results = [
+            VerificationResult(
+                model=self.model,
+                endpoint=endpoint,
+                is_stream=False,
+                at_us=self.checked_at_us,
+                code=None if check.passed else check.code,
+                latency_ms=check.latency_ms,
+                first_event_ms=None,
+            )
+            for endpoint, check in self.endpoints.items()
+        ]
+        results += [
+            VerificationResult(
+                model=self.model,
+                endpoint=endpoint,
+                is_stream=True,
+                at_us=self.checked_at_us,
+                code=None if stream.passed else stream.code,
+                latency_ms=stream.latency_ms,
+                first_event_ms=stream.first_event_ms,
+            )
+            for endpoint, stream in self.streams.items()
+        ]
         return results
-
-    def _result(
-        self, endpoint: str, *, code: str | None, latency_ms: int | None = None, is_stream: bool = False
-    ) -> VerificationResult:
-        return VerificationResult(
-            model=self.model,
-            endpoint=endpoint,
-            is_stream=is_stream,
-            at_us=self.checked_at_us,
-            code=code,
-            latency_ms=latency_ms,
-        )
 
 
 class ModelState(msgspec.Struct, frozen=True, kw_only=True):

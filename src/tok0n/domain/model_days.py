@@ -33,7 +33,11 @@ class ModelDay(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VerificationResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of one verification of a model on an endpoint. `code` names the check that failed."""
+    """The result of one verification of a model on an endpoint. `code` is the error code of a failure.
+
+    `latency_ms` is the time to the end of the response. Only streams have `first_event_ms`, the time to the first event
+    with content.
+    """
 
     model: str
     endpoint: str
@@ -41,3 +45,4 @@ class VerificationResult(msgspec.Struct, frozen=True, kw_only=True):
     at_us: int
     code: str | None
     latency_ms: int | None
+    first_event_ms: int | None

@@ -59,9 +59,9 @@ class Catalogue:
         """Load the state of all models from the database."""
         self._states = await self._models.states()
         self._listed = {
-            id_: as_listed(model, self._state(id_), stream_endpoints=self.stream_endpoints)
+            id_: as_listed(model, self.state(id_), stream_endpoints=self.stream_endpoints)
             for id_, model in self._declared.items()
-            if is_listed(model, self._state(id_))
+            if is_listed(model, self.state(id_))
         }
 
     def find(self, model_id: str) -> Model | None:
@@ -111,19 +111,23 @@ class Catalogue:
             for id_, model in self._declared.items()
             if is_due(
                 model,
-                self._state(id_),
+                self.state(id_),
                 now_us=now_us,
                 interval_us=interval_us,
                 stream_endpoints=self.stream_endpoints,
             )
         ]
 
+    def state(self, model_id: str) -> ModelState:
+        """Return the state of a model. One without a stored state is unverified."""
+        return self._states.get(model_id) or ModelState(id=model_id)
+
     def reports(self) -> list[ModelReport]:
         """Return the report of every declared model, in the order of the settings."""
         return [self._report(model_id) for model_id in self._declared]
 
     def _report(self, model_id: str) -> ModelReport:
-        model, state, listed = self._declared[model_id], self._state(model_id), self._listed.get(model_id)
+        model, state, listed = self._declared[model_id], self.state(model_id), self._listed.get(model_id)
         return ModelReport(
             id=model_id,
             upstream=model.routes[0].upstream,
@@ -137,11 +141,8 @@ class Catalogue:
             streaming_endpoints=() if listed is None else listed.streaming_endpoints,
         )
 
-    def _state(self, model_id: str) -> ModelState:
-        return self._states.get(model_id) or ModelState(id=model_id)
-
     def _to_listed(self, model: Model) -> ListedModel:
-        verified_at_us = self._state(model.id).verified_at_us
+        verified_at_us = self.state(model.id).verified_at_us
         assert verified_at_us is not None, "only verified models are listed"
         return ListedModel(
             id=model.id,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from tok0n.domain import latency
-from tok0n.domain.catalogue import Model
+from tok0n.domain.catalogue import Model, ModelState
 from tok0n.domain.errors import NotFound
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY
 from tok0n.domain.model_days import DAYS_KEPT, LATENCY_DAYS, REQUESTS_MIN, ModelDay
@@ -15,10 +15,21 @@ from tok0n.ports.model_days import ModelDays
 from tok0n.services.catalogue import Catalogue
 
 
+class PublicCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """The latest verification of a model on an endpoint, or that of a stream. Only streams have `first_event_ms`."""
+
+    endpoint: str
+    is_stream: bool
+    passed: bool
+    latency_ms: int | None
+    first_event_ms: int | None
+
+
 class PublicModel(msgspec.Struct, frozen=True, kw_only=True):
     """A listed model. The latencies are None if it had fewer than `REQUESTS_MIN` requests in `LATENCY_DAYS` days.
 
     `days` are the last `DAYS_KEPT` days, oldest first, with the availability in thousandths, or None without data.
+    `checks` are the results of the latest verification, at `checked_at_us`.
     `cents_per_million` is the lowest price of a million tokens of its class, or None if none are sold.
     """
 
@@ -26,6 +37,8 @@ class PublicModel(msgspec.Struct, frozen=True, kw_only=True):
     p50_ms: int | None
     p95_ms: int | None
     days: list[int | None]
+    checks: list[PublicCheck]
+    checked_at_us: int | None
     cents_per_million: int | None
 
     @property
@@ -33,6 +46,11 @@ class PublicModel(msgspec.Struct, frozen=True, kw_only=True):
         """The mean of the days with data, rounded down."""
         measured = [day for day in self.days if day is not None]
         return sum(measured) // len(measured) if measured else None
+
+    @property
+    def first_event_ms(self) -> int | None:
+        """The time to the first event of the stream that was fastest to begin in the latest verification."""
+        return min((check.first_event_ms for check in self.checks if check.first_event_ms is not None), default=None)
 
     @property
     def inputs(self) -> list[str]:
@@ -78,11 +96,37 @@ class PublicModels:
     def _facts(self, model: Model, days: dict[int, ModelDay], *, first: int, today: int) -> PublicModel:
         histogram = latency.merge(day.latencies for day in days.values() if day.day > today - LATENCY_DAYS)
         enough = histogram.total() >= REQUESTS_MIN
+        state = self._catalogue.state(model.id)
         prices = [pack.cents_per_million for pack in self._packs if pack.token_class == model.token_class]
         return PublicModel(
             model=model,
             p50_ms=latency.percentile_ms(histogram, 50) if enough else None,
             p95_ms=latency.percentile_ms(histogram, 95) if enough else None,
             days=[days[day].availability_permille if day in days else None for day in range(first, today + 1)],
+            checks=_checks(state),
+            checked_at_us=state.checked_at_us,
             cents_per_million=min(prices, default=None),
         )
+
+
+def _checks(state: ModelState) -> list[PublicCheck]:
+    """Return the results of each endpoint, followed by that of its stream."""
+    checks = []
+    for name, endpoint in state.endpoints.items():
+        passed = not endpoint.consecutive_failures
+        latency_ms = endpoint.latency_ms if passed else None
+        checks.append(
+            PublicCheck(endpoint=name, is_stream=False, passed=passed, latency_ms=latency_ms, first_event_ms=None)
+        )
+        if (stream := state.streams.get(name)) is not None:
+            passed = not stream.consecutive_failures
+            checks.append(
+                PublicCheck(
+                    endpoint=name,
+                    is_stream=True,
+                    passed=passed,
+                    latency_ms=stream.latency_ms if passed else None,
+                    first_event_ms=stream.first_event_ms if passed else None,
+                )
+            )
+    return checks

@@ -30,6 +30,7 @@ from tok0n.domain.errors import (
     LimiterUnavailable,
     RejectedByUpstream,
     Tok0nError,
+    UpstreamFailed,
 )
 from tok0n.domain.metered_request import MeteredRequest
 from tok0n.domain.usage import Usage
@@ -152,7 +153,9 @@ class VerifyModels:
                 return None
             exclusive_us = 0
             latency_ms = round((self._clock.monotonic() - started) * 1000)
-            check = EndpointCheck(checks=outcome.checks, latency_ms=latency_ms, detail=outcome.detail)
+            check = EndpointCheck(
+                checks=outcome.checks, latency_ms=latency_ms, detail=outcome.detail, code=outcome.code
+            )
             if not outcome.needs_more_output:
                 break
         return check, output_tokens
@@ -169,6 +172,9 @@ class VerifyModels:
             stream_options=route.stream_options,
             continuous_usage_stats=route.continuous_usage_stats,
             detail=outcome.detail,
+            code=outcome.code,
+            latency_ms=outcome.latency_ms,
+            first_event_ms=outcome.first_event_ms,
         )
 
     async def _attempt_stream(
@@ -178,7 +184,7 @@ class VerifyModels:
         upstream = self._upstreams[request.route.upstream]
         outcome = await self._dispatch(
             model,
-            lambda: try_stream(endpoint, upstream, request, timeout_seconds=self._timeout_seconds),
+            lambda: try_stream(endpoint, upstream, request, timeout_seconds=self._timeout_seconds, clock=self._clock),
             exclusive_us=0,
         )
         assert outcome is not None, "no process is excluded"
@@ -229,9 +235,11 @@ class VerifyModels:
             return _Outcome(checks=checks, detail=f"no response within {self._timeout_seconds:g} s")
         except RejectedByUpstream as error:
             needs_more_output = _LIMIT_REACHED.search(error.message) is not None
-            return _Outcome(checks=checks, detail=error.message, needs_more_output=needs_more_output)
+            return _Outcome(checks=checks, detail=error.message, code=error.code, needs_more_output=needs_more_output)
         except Tok0nError as error:
-            return _Outcome(checks=checks, detail=error.detail or error.message, was_sent=was_sent(error))
+            return _Outcome(
+                checks=checks, detail=error.detail or error.message, code=error.code, was_sent=was_sent(error)
+            )
         checks["shape_and_usage"] = True
         return _judge(endpoint, checks, request, answer)
 
@@ -241,6 +249,7 @@ class _Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     checks: dict[str, bool]
     detail: str = ""
+    code: str = UpstreamFailed.code
     needs_more_output: bool = False
     was_sent: bool = True
 

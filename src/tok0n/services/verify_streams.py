@@ -1,7 +1,7 @@
 """Verify with one small stream that a model streams completely and reports usage that can be charged."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import msgspec
 
@@ -18,6 +18,7 @@ from tok0n.domain.errors import Overloaded, Tok0nError, UpstreamFailed
 from tok0n.domain.metered_request import MeteredRequest
 from tok0n.domain.upstream_failures import read_failure
 from tok0n.domain.usage import Usage
+from tok0n.ports.clock import Clock
 from tok0n.ports.upstream import StreamedResponse, Upstream
 from tok0n.services.relay import COMPLETE_SECONDS
 
@@ -28,11 +29,15 @@ _OPTION_NAMES = (b"stream_options", b"include_usage", b"continuous_usage")
 class StreamOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one stream. `usage` is None if the stream failed, and `detail` says why.
 
-    `rejects_options`: the upstream rejected the request because of `stream_options`.
+    `code` is the error code of a failure. `rejects_options`: the upstream rejected the request because of
+    `stream_options`.
     """
 
     usage: Usage | None = None
     detail: str = ""
+    code: str = UpstreamFailed.code
+    latency_ms: int | None = None
+    first_event_ms: int | None = None
     rejects_options: bool = False
     was_sent: bool = True
 
@@ -66,14 +71,16 @@ def stream_request(endpoint: Endpoint, model: Model, route: Route, *, output_tok
 
 
 async def try_stream(
-    endpoint: Endpoint, upstream: Upstream, request: MeteredRequest, *, timeout_seconds: float
+    endpoint: Endpoint, upstream: Upstream, request: MeteredRequest, *, timeout_seconds: float, clock: Clock
 ) -> StreamOutcome:
     """Send the request, and read its stream to the end. A failure of the upstream is a result."""
     assert endpoint.read_stream is not None, "only endpoints that stream are verified"
+    started = clock.monotonic()
     bytes_max = upstream.body_bytes_max
     reader = endpoint.read_stream(request, event_bytes_max=bytes_max, scrub=upstream.scrub)
     continuous = ContinuousUsage(endpoint.read_usage, event_bytes_max=bytes_max)
-    detail, sent = "", True
+    failure: Tok0nError | None = None
+    first_event_ms = None
     try:
         async with upstream.stream(
             endpoint.upstream_path,
@@ -83,16 +90,26 @@ async def try_stream(
         ) as response:
             if response.status != 200:
                 return _rejection(upstream, request, response.status, await response.read_all())
-            await _read(response, reader, continuous)
+            async for _ in _pieces(response, reader, continuous):
+                if first_event_ms is None and reader.has_content:
+                    first_event_ms = round((clock.monotonic() - started) * 1000)
     except Tok0nError as error:
-        detail = error.detail or error.message
-        sent = was_sent(error)
+        failure = error
+    latency_ms = round((clock.monotonic() - started) * 1000)
     if not reader.is_complete or reader.usage is None:
-        failure = reader.failure
-        return StreamOutcome(detail=detail if failure is None else failure.detail or failure.message, was_sent=sent)
+        sent = failure is None or was_sent(failure)
+        return _failure(reader.failure or failure, was_sent=sent)
     is_continuous = request.route.continuous_usage and endpoint.has_stream_options
     fault = continuous.find_fault(reader.usage) if is_continuous else None
-    return StreamOutcome(detail=fault) if fault is not None else StreamOutcome(usage=reader.usage)
+    if fault is not None:
+        return StreamOutcome(detail=fault)
+    return StreamOutcome(usage=reader.usage, latency_ms=latency_ms, first_event_ms=first_event_ms)
+
+
+def _failure(error: Tok0nError | None, *, was_sent: bool) -> StreamOutcome:
+    if error is None:
+        return StreamOutcome(was_sent=was_sent)
+    return StreamOutcome(detail=error.detail or error.message, code=error.code, was_sent=was_sent)
 
 
 def was_sent(error: Tok0nError) -> bool:
@@ -100,8 +117,11 @@ def was_sent(error: Tok0nError) -> bool:
     return not isinstance(error, Overloaded) and not (isinstance(error, UpstreamFailed) and not error.reached)
 
 
-async def _read(response: StreamedResponse, reader: StreamReader, continuous: ContinuousUsage) -> None:
-    """Read until the stream is over or can't be charged. Waits briefly for the end of one that is complete."""
+async def _pieces(response: StreamedResponse, reader: StreamReader, continuous: ContinuousUsage) -> AsyncIterator[None]:
+    """Read until the stream is over or can't be charged. Waits briefly for the end of one that is complete.
+
+    Yields after each piece.
+    """
     while not reader.is_done and reader.failure is None:
         try:
             async with asyncio.timeout(COMPLETE_SECONDS if reader.is_complete else None):
@@ -113,6 +133,7 @@ async def _read(response: StreamedResponse, reader: StreamReader, continuous: Co
             return
         reader.feed(piece)
         continuous.feed(piece)
+        yield
 
 
 def _rejection(upstream: Upstream, request: MeteredRequest, status: int, body: bytes) -> StreamOutcome:
@@ -124,4 +145,4 @@ def _rejection(upstream: Upstream, request: MeteredRequest, status: int, body: b
         scrub=upstream.scrub,
     )
     rejects_options = status in _INPUT_STATUSES and any(name in body for name in _OPTION_NAMES)
-    return StreamOutcome(detail=error.detail or error.message, rejects_options=rejects_options)
+    return StreamOutcome(detail=error.detail or error.message, code=error.code, rejects_options=rejects_options)

@@ -519,6 +519,7 @@ CREATE TABLE verification (
     is_stream INTEGER NOT NULL CHECK (is_stream IN (0, 1)),
     code TEXT,
     latency_ms {big},
+    first_event_ms {big},
     PRIMARY KEY (model, at_us, endpoint, is_stream)
 ) {clustered};
 

@@ -43,8 +43,10 @@ def model_routes(
         except NotFound:
             return page.message("Model not found", "This server doesn't list this model now.", status=404)
         served = [endpoint for endpoint in endpoints if endpoint.name in found.model.endpoints]
+        paths = {endpoint.name: endpoint.path for endpoint in served}
         return page.render(
             "model.html",
+            checks=[(paths[check.endpoint], check) for check in found.checks if check.endpoint in paths],
             found=found,
             model=found.model,
             classes=classes,

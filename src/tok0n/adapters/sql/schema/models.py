@@ -13,10 +13,11 @@ verification = Table(
     Column("is_stream", Integer, primary_key=True),
     Column("code", Text),
     Column("latency_ms", Big),
+    Column("first_event_ms", Big),
     Index("verification_time", "at_us"),
     **CLUSTERED,
 )
-"""Each verification of the last 90 days. `code` names the check that failed, or is null."""
+"""Each verification of the last 90 days. `code` is the error code of a failure, or null."""
 
 model_day = Table(
     "model_day",
