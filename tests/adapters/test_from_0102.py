@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from support.leases import leased_ledger
-from support.old_databases import Contents, Databases, describe, rows_of, sorted_rows
+from support.old_databases import Contents, Databases, describe, migrated_from_0103, rows_of
 from support.old_ledger import BUDGET, START_US, Row
 from tok0n.adapters.sql import audit, schema
 from tok0n.adapters.sql.postgres.store import PostgresStore
@@ -21,7 +21,7 @@ from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.budgets import BudgetPeriod
 from tok0n.domain.errors import AccountingFailed, KeyBudgetSpent, OperatorError
-from tok0n.domain.ledger import US_A_QUARTER, NewReservation, Release, Settlement
+from tok0n.domain.ledger import NewReservation, Release, Settlement
 from tok0n.domain.usage import Usage
 from tok0n.ports.ledger import Ledger
 
@@ -94,48 +94,10 @@ def _migrated(old: Contents) -> Contents:
     ]
     for table in ("pack_order", "redeem_code", "debt"):
         new[table] = [row | standard for row in old[table]]
-    added = {"quantity": 1, "billing": None, "tax_cents": None, "decline_code": None}
-    new["pack_order"] = [row | added for row in new["pack_order"]]
-    new["mail_link"] = [row | {"browser_digest": None} for row in old["mail_link"]]
-    new["session"] = [row | {"network": ""} for row in old["session"]]
-    new["balance_alert"] = [row | standard for row in new.pop("low_balance_notice")]
-    for table in (
-        "activity",
-        "dismissed_hint",
-        "welcome_grant",
-        "welcome_day",
-        "alert_check",
-        "notice_preference",
-        "notice",
-        "known_device",
-        "rejected_request",
-        "rejected_count",
-    ):
-        new[table] = []
-    for table in ("verification", "model_day", "model_rollup"):
-        new[table] = []
-    del new["usage_hour"]
-    new["usage_quarter"] = _quarters(old["request"])
-    for table in ("billing_details", "document_series", "document", "purchase_email"):
-        new[table] = []
-    new["alembic_version"] = [{"version_num": schema.HEAD}]
-    return {table: sorted_rows(rows) for table, rows in new.items()}
+    new["activity"] = []
+    return migrated_from_0103(new)
 
 
-def _quarters(requests: list[Row]) -> list[Row]:
-    """Return the use in each quarter hour, which the migration sums from the requests."""
-    sums: defaultdict[tuple[str, int, str, str], Counter[str]] = defaultdict(Counter)
-    for row in requests:
-        if row["status"] == "SETTLED":
-            key = row["account_id"], row["resolved_at_us"] // US_A_QUARTER, row["api_key_id"], row["model"]
-            sums[key].update(requests=1, **{name: row[name] for name in _TOKENS})
-    names = ("account_id", "quarter", "api_key_id", "model")
-    return [
-        dict(zip(names, key, strict=True)) | dict.fromkeys(_TOKENS, 0) | dict(counted) for key, counted in sums.items()
-    ]
-
-
-_TOKENS = ("prompt_tokens", "completion_tokens", "charged")
 _BALANCE = ("posted", "pending")
 _SECRET = ("digest", "prefix", "last_four", "created_at_us")
 _MOVED = ("digest", "prefix", "last_four", "budget", "spent", "pending")

@@ -1,10 +1,12 @@
-"""Databases of schema 0102, made with the statements with which its code created them."""
+"""Databases of the schemas 0102 and 0103, made with the statements with which their code created them."""
 
 import asyncio
 import contextlib
+import json
 import re
 import secrets
 import sqlite3
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.errors import OperatorError
+from tok0n.domain.ledger import US_A_QUARTER
 
 SCHEMAS = Path(__file__).parent.parent / "adapters" / "schemas"
 
@@ -61,9 +64,19 @@ class Databases:
 
     async def create(self, *, accounts: int = 4, requests: int = 200) -> str:
         """Create and fill a database of schema 0102."""
+        return await self._create("0102", OldLedger(accounts=accounts, requests=requests).rows)
+
+    async def create_0103(self) -> str:
+        """Create a database of schema 0103 with rows that the code of 0103 wrote.
+
+        Three accounts, two token classes, budgets, a rotated and a disabled key, purchases with a refund, 162 requests
+        of which 16 are PENDING, and sums of past days.
+        """
+        return await self._create("0103", _rows_of_0103())
+
+    async def _create(self, version: str, rows: Contents) -> str:
         where = await self.create_empty()
-        script = (SCHEMAS / f"0102-{self.engine}.sql").read_text("utf-8")
-        rows = OldLedger(accounts=accounts, requests=requests).rows
+        script = (SCHEMAS / f"{version}-{self.engine}.sql").read_text("utf-8")
         tables = [table.name for table in schema.metadata.sorted_tables if table.name in rows]
         tables += sorted(rows.keys() - set(tables))  # those that this version no longer has
         assert set(tables) == set(rows)
@@ -82,9 +95,10 @@ class Databases:
                 for table in tables:
                     columns, values = _columns(rows[table])
                     await server.copy_records_to_table(table, records=values, columns=columns)
-                await server.execute(
-                    "SELECT setval(pg_get_serial_sequence('ledger_entry', 'id'), max(id)) FROM ledger_entry"
-                )
+                for table in {"ledger_entry", "activity"} & rows.keys():
+                    await server.execute(
+                        f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"
+                    )
         return where
 
     async def execute(self, where: str, *statements: str) -> None:
@@ -126,6 +140,15 @@ class Databases:
         return rows
 
 
+def _rows_of_0103() -> Contents:
+    """Read the rows. The first of each table in the file has the names of its columns, and bytes are in hex."""
+    rows: Contents = {}
+    for table, (columns, *values) in json.loads((SCHEMAS / "0103-rows.json").read_text("utf-8")).items():
+        decoded = ([bytes.fromhex(v["hex"]) if isinstance(v, dict) else v for v in row] for row in values)
+        rows[table] = [dict(zip(columns, row, strict=True)) for row in decoded]
+    return rows
+
+
 @contextlib.asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[Any]:
     server = await asyncpg.connect(url)
@@ -163,6 +186,36 @@ def _parts(sql: str) -> list[str]:
         else:
             parts[-1] += character
     return [text[:start], text[end:], *parts]
+
+
+def migrated_from_0103(old: Contents) -> Contents:
+    """Return the rows that a database of schema 0103 must have after the migration to this version."""
+    new = dict(old)
+    added = {"quantity": 1, "billing": None, "tax_cents": None, "decline_code": None}
+    new["pack_order"] = [row | added for row in old["pack_order"]]
+    new["mail_link"] = [row | {"browser_digest": None} for row in old["mail_link"]]
+    new["session"] = [row | {"network": ""} for row in old["session"]]
+    new["balance_alert"] = [row | {"token_class": "standard"} for row in new.pop("low_balance_notice")]
+    del new["usage_hour"]
+    new["usage_quarter"] = _quarters(old["request"])
+    new["alembic_version"] = [{"version_num": schema.HEAD}]
+    for table in schema.metadata.tables:
+        new.setdefault(table, [])
+    return {table: sorted_rows(rows) for table, rows in new.items()}
+
+
+def _quarters(requests: list[Row]) -> list[Row]:
+    """Return the use in each quarter hour, which the migration sums from the requests."""
+    names, tokens = ("account_id", "api_key_id", "model"), ("prompt_tokens", "completion_tokens", "charged")
+    sums: defaultdict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
+    for row in requests:
+        if row["status"] == "SETTLED":
+            key = (row["resolved_at_us"] // US_A_QUARTER, *(row[name] for name in names))
+            sums[key].update(requests=1, **{name: row[name] for name in tokens})
+    return [
+        dict(zip(("quarter", *names), key, strict=True)) | {name: counted[name] for name in ("requests", *tokens)}
+        for key, counted in sums.items()
+    ]
 
 
 def rows_of(tx: sa.Connection) -> Contents:

@@ -57,13 +57,14 @@ class SqlStatements:
 
         def fn(tx: sa.Connection) -> list[LedgerEntry]:
             by_index(tx)
-            bounds = []
-            if since_us is not None:
-                bounds.append(columns.id > _last_before(tx, account_id, since_us))
+            first_id = 0 if since_us is None else _last_before(tx, account_id, since_us) + 1
+            end_ids = [] if before is None else [_row_id(tx, account_id, before)]
             if until_us is not None:
-                bounds.append(columns.id <= _last_before(tx, account_id, until_us))
-            if before is not None:
-                bounds.append(columns.id < _row_id(tx, account_id, before))
+                end_ids.append(_last_before(tx, account_id, until_us) + 1)
+            bounds = [columns.id >= first_id]
+            if end_ids:
+                # One upper bound, because SQLite seeks by one of two, and reads all rows up to the other.
+                bounds.append(columns.id < min(end_ids))
             rows = tx.execute(query.where(*bounds).order_by(columns.id.desc()).limit(rows_max))
             return [entry_of_row(row) for row in rows]
 
