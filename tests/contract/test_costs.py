@@ -6,15 +6,17 @@ import pytest
 import sqlalchemy as sa
 
 from support import past
+from support.api_keys import create_key
 from support.fakes import FakeClock
 from support.ledgers import NOW_US, Opened, schema
 from support.plans import explained
+from support.rolling_up import roll_up
 from support.spending import fail, spend
 from tok0n.adapters.sql.repositories import lots as sql_lots
 from tok0n.adapters.sql.repositories.lots import SqlLots
 from tok0n.adapters.sql.repositories.orders import SqlOrders
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY
-from tok0n.domain.lots import Spent
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER
+from tok0n.domain.lots import PriceChange, Spent
 from tok0n.domain.orders import Payment
 from tok0n.domain.packs import Pack
 from tok0n.services.costs import Costs
@@ -23,10 +25,12 @@ pytestmark = pytest.mark.anyio
 
 CENT = 10_000
 PREMIUM = "premium"
+EARLY = PriceChange(after_number=1, posted=past.TOKENS - 5 * past.CHARGE)
+"""A change of the price after five requests."""
 
 
 def costs_of(db: Opened, *, now_us: int = NOW_US) -> Costs:
-    return Costs(SqlLots(db.store), FakeClock(now_us=now_us))
+    return Costs(SqlLots(db.store), FakeClock(now_us=now_us), {"large": PREMIUM})
 
 
 async def buy(
@@ -149,4 +153,86 @@ async def test_prices_are_found_by_index(db: Opened, statistics: str) -> None:
         assert await costs.of_requests(account_id, request_ids) == dict.fromkeys(request_ids, 0)
         assert await costs.of_period(account_id, since_us=since_us) == Spent(tokens=100, usd_micros=0)
         assert await costs.estimate(account_id, token_class="standard", tokens=10) == 0
+        assert await costs.of_keys(account_id) == {past.key_id(1): 0}
+        assert await costs.of_keys(account_id, since_us=since_us // US_A_QUARTER * US_A_QUARTER) is not None
+        use = await SqlLots(db.store).first_use_after(account_id, EARLY, token_class="standard")
+        assert use is not None
+        before = await SqlLots(db.store).tokens_of_keys(account_id, since_us=0, until=use)
+        assert before == {(past.key_id(1), "demo"): use.before.number * past.CHARGE - past.CHARGE}
     assert scans == []
+
+
+async def cost_of_requests(db: Opened, account_id: str, made: dict[str, str]) -> dict[str, int]:
+    """Return the sums of the costs of requests, by their keys."""
+    costs = await costs_of(db).of_requests(account_id, list(made))
+    sums: dict[str, int] = {}
+    for request_id, cost in costs.items():
+        sums[made[request_id]] = sums.get(made[request_id], 0) + cost
+    return sums
+
+
+async def test_the_cost_of_a_key_is_that_of_its_requests_at_each_price(db: Opened) -> None:
+    account, first = await db.key("a@x", tokens=100)
+    second, _ = await create_key(db.accounts, "a@x")
+    for cents in (500, 900):
+        await buy(db, account.id, tokens=100, cents=cents)
+    made = {}
+    for number in range(6):
+        key = (first, first, first, second, second, first)[number]
+        at_us = NOW_US + number * US_A_QUARTER // 3
+        made[await spend(db, account_id=account.id, key_id=key.id, tokens=50, at_us=at_us)] = key.id
+    costs = await costs_of(db).of_keys(account.id)
+    assert costs == {first.id: (250 + 450) * CENT, second.id: (250 + 450) * CENT}
+    assert costs == await cost_of_requests(db, account.id, made), "the granted tokens cost nothing"
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_the_costs_of_all_keys_add_up_to_that_of_the_account(db: Opened, seed: int) -> None:
+    dice = random.Random(seed)
+    account, first = await db.key("a@x", tokens=1_000)
+    await db.accounts.grant(email="a@x", tokens=5_000, reason="x", now_us=NOW_US, token_class=PREMIUM)
+    keys = [first, *[(await create_key(db.accounts, "a@x"))[0] for _ in range(2)]]
+    at_us, middle_us, dear = NOW_US // US_A_QUARTER * US_A_QUARTER, 0, 0
+    made = {}
+    for number in range(60):
+        at_us += dice.choice([0, US_A_QUARTER // 5, MICROSECONDS_PER_DAY])
+        if number % 20 == 10:
+            cents = dice.randint(100, 999)
+            dear = max(dear, cents)
+            await buy(db, account.id, tokens=1_000, cents=cents, at_us=at_us)
+        if number == 30:
+            middle_us = at_us // US_A_QUARTER * US_A_QUARTER
+        key, is_large = dice.choice(keys), dice.random() < 0.3
+        request_id = await spend(
+            db,
+            account_id=account.id,
+            key_id=key.id,
+            tokens=dice.randint(1, 60),
+            at_us=at_us,
+            token_class=PREMIUM if is_large else "standard",
+            model="large" if is_large else "small",
+        )
+        made[request_id] = key.id
+    await roll_up(db, now_us=at_us)
+    costs = costs_of(db)
+    for since_us in (None, middle_us):
+        of_keys = await costs.of_keys(account.id, since_us=since_us)
+        of_account = await costs.of_period(account.id, since_us=since_us or 0)
+        assert of_keys is not None
+        assert of_account is not None
+        assert 0 <= of_account.usd_micros - sum(of_keys.values()) <= 5 * len(keys), "each share is rounded down"
+    exact = await cost_of_requests(db, account.id, made)
+    of_keys = await costs.of_keys(account.id)
+    assert of_keys is not None
+    for key_id, cost in exact.items():
+        assert abs(of_keys.get(key_id, 0) - cost) <= 4 * 60 * dear * CENT // 1_000, "one request at each price change"
+
+
+async def test_keys_without_any_purchase_have_no_cost(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=100)
+    await spend(db, account_id=account.id, key_id=key.id, tokens=40)
+    assert await costs_of(db).of_keys(account.id) is None
+    await buy(db, account.id, tokens=100, cents=500)
+    assert await costs_of(db).of_keys(account.id) == {key.id: 0}
+    since_us = costs_of(db).month_start_us("Asia/Kolkata")
+    assert await costs_of(db).of_keys(account.id, since_us=since_us) == {key.id: 0}

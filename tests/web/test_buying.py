@@ -10,8 +10,11 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from support.api_keys import keys_of
 from support.gateways import Running
+from support.http import chat, chat_body
 from support.mailbox import Mailbox
+from support.pages import create_key
 from support.scripted_upstream import ScriptedUpstream
 from support.shop import KEY, shop
 from support.users import join
@@ -272,6 +275,26 @@ async def test_quantity_and_billing_details_are_on_the_order_and_its_invoice(ope
     shown = await buyer.get("/dashboard/buy?saved=1")
     assert "Billing details saved." in shown.text
     assert 'value="Augusta"' in shown.text
+
+
+async def test_a_key_shows_what_its_requests_cost_ever_and_this_month(opened: Shop, buyer: Visitor) -> None:
+    site, double = opened
+    secret = await create_key(buyer)
+    (key,) = await keys_of(site.store.accounts, ADA)
+    await site.store.accounts.grant(email=ADA, tokens=1_000, reason="x", now_us=site.clock.now_us())
+    assert (await chat(site.base_url, secret, chat_body())).status == 200
+    for path in ("/dashboard/keys", f"/dashboard/keys/{key.id}"):
+        assert "$" not in words_of(await buyer.get(path)), "granted tokens have no price"
+    _, page = await buy(buyer, double, "scale")
+    double.pay(page)
+    await posted(site, double)
+    await site.store.accounts.grant(email=ADA, tokens=-988, reason="x", now_us=site.clock.now_us())
+    assert "12 $0.00 12 $0.00" in words_of(await buyer.get("/dashboard/keys"))
+    assert (await chat(site.base_url, secret, chat_body())).status == 200
+    assert "24 <$0.0001 24 <$0.0001" in words_of(await buyer.get("/dashboard/keys"))
+    detail = words_of(await buyer.get(f"/dashboard/keys/{key.id}"))
+    assert "Spent 24 tokens, <$0.0001" in detail
+    assert "This month 24 tokens, <$0.0001" in detail
 
 
 async def test_the_settings_change_the_billing_details_as_the_buy_page_does(opened: Shop, buyer: Visitor) -> None:

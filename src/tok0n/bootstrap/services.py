@@ -145,7 +145,7 @@ async def open_services(settings: Settings, *, stripe_base: str | None = None) -
                 event_notices=EventNotices(store.notice_outbox, mailer, clock, url_maker(settings)),
                 low_balances=_low_balances(settings, store, preferences, mailer, token_sources),
                 budget_alerts=BudgetAlerts(store.budget_notices, preferences, mailer, clock, url_maker(settings)),
-                costs=Costs(store.lots, clock),
+                costs=Costs(store.lots, clock, {id_: model.token_class for id_, model in settings.models.items()}),
                 purchase_alerts=PurchaseAlerts(
                     store.purchase_emails, mailer, clock, url_maker(settings), token_classes_of(settings), preferences
                 ),

@@ -21,6 +21,7 @@ Amounts are tokens and micro-dollars (1,000,000 of them are one dollar).
 import itertools
 from collections import deque
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 
 import msgspec
 
@@ -54,6 +55,24 @@ class Use(msgspec.Struct, frozen=True, kw_only=True):
     def after(self) -> Position:
         """The point right after the entry."""
         return Position(number=self.number, posted_after=self.posted_after)
+
+
+class PriceChange(msgspec.Struct, frozen=True, kw_only=True):
+    """The price per token of a wallet's use changes in the use after its entry `after_number` (0: from the start).
+
+    The entries that leave at least `posted` tokens have the price before it.
+    """
+
+    after_number: int
+    posted: int
+
+
+class UseEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A usage entry: its row, its time, and the point right before it."""
+
+    row_id: int
+    at_us: int
+    before: Position
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +120,7 @@ class _Lot:
         self.order_id = order_id
         self.first = 0
         self.end = tokens
+        self.price = Fraction(usd_micros, tokens)
         self._tokens = tokens
         self._usd_micros = usd_micros
 
@@ -131,7 +151,10 @@ class Wallet:
         self._lots: deque[_Lot] = deque()
         self._posted = 0
         self._costs: dict[int, int] = {}
+        self._number = 0
+        self._price: Fraction | None = None
         self.spent = NOTHING
+        self.price_changes: list[PriceChange] = []
 
     def move_to(self, position: Position) -> Spent:
         """Use the tokens that requests used until `position`, and return all use so far."""
@@ -151,6 +174,7 @@ class Wallet:
         else:
             self._remove(-change.tokens, order_id=change.order_id)
         self._posted = change.posted_after
+        self._number = change.number
 
     def estimate(self, tokens: int) -> Spent:
         """Return the cost of the next `tokens` tokens, or of the remaining ones if there are fewer."""
@@ -162,8 +186,21 @@ class Wallet:
         return estimated
 
     def _use(self, tokens: int) -> None:
+        self._record_prices(tokens)
         self.spent += self._take(tokens)
         self._posted -= max(0, tokens)
+
+    def _record_prices(self, tokens: int) -> None:
+        """Record where the use of the next `tokens` tokens changes its price."""
+        posted = self._posted
+        for lot in self._lots:
+            if tokens <= 0:
+                break
+            if self._price not in {None, lot.price}:
+                self.price_changes.append(PriceChange(after_number=self._number, posted=posted))
+            self._price = lot.price
+            used = min(tokens, lot.end - lot.first)
+            posted, tokens = posted - used, tokens - used
 
     def _take(self, tokens: int) -> Spent:
         taken = NOTHING

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from tok0n.domain.lots import Change, Position, Use
+from tok0n.domain.lots import Change, Position, PriceChange, Use, UseEntry
 
 
 class Lots(Protocol):
@@ -20,4 +20,18 @@ class Lots(Protocol):
 
         A wallet has no position (None) if its nearest entries are more than 10,000 entries of other
         classes away. Entries of processes whose clocks differ may be out of order by that difference.
+        """
+
+    async def first_use_after(self, account_id: str, change: PriceChange, *, token_class: str) -> UseEntry | None:
+        """Return the first usage entry of a wallet after a change of its price.
+
+        None if there is none, or if entries of other classes hide it (see `positions`).
+        """
+
+    async def tokens_of_keys(
+        self, account_id: str, *, since_us: int | None, until: UseEntry | None
+    ) -> dict[tuple[str, str], int] | None:
+        """Return the tokens charged to each key for each model from a time until right before an entry, or until now.
+
+        `since_us` is a multiple of a quarter hour. None if too many entries precede `until` in its quarter hour.
         """

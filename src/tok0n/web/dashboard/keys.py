@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -23,6 +24,18 @@ from tok0n.web.rendering.page_request import PageRequest
 
 ENDED_ROWS_MAX = 100
 _DAY_DIGITS_MAX = 4
+
+
+class KeySpend(msgspec.Struct, frozen=True, kw_only=True):
+    """What the requests of a key were charged, ever and this month. None if their tokens have no price."""
+
+    tokens: int = 0
+    usd_micros: int | None = None
+    month_tokens: int = 0
+    month_usd_micros: int | None = None
+
+
+NO_SPEND = KeySpend()
 
 
 def key_routes(context: PageContext, dashboard: DashboardContext) -> list[Route]:
@@ -129,7 +142,8 @@ class _KeyPages:
             current=[key for key in reversed(keys) if key not in ended],
             ended=ended[:ENDED_ROWS_MAX],
             now_us=now_us,
-            spent=await self._dashboard.history.key_spent(page.account_id),
+            spend=await self._spend(page),
+            no_spend=NO_SPEND,
             uses=await self._dashboard.history.all_budget_uses(page.account_id, now_us=now_us),
             fields=fields_of_form(page) if page.is_post else KeyFields(),
             form_error=form_error,
@@ -144,7 +158,7 @@ class _KeyPages:
             "key.html",
             key=key,
             now_us=now_us,
-            spent=(await history.key_spent(page.account_id, api_key_id=key.id)).get(key.id, 0),
+            spend=(await self._spend(page, key.id)).get(key.id, NO_SPEND),
             uses=await history.budget_uses(page.account_id, key.id, now_us=now_us),
             fields=fields,
             overlap_days_max=OVERLAP_DAYS_MAX,
@@ -152,6 +166,24 @@ class _KeyPages:
             has_endpoint_choice=len(choices["endpoints"]) > 1 or bool(fields.endpoints),
             **choices,
         )
+
+    async def _spend(self, page: PageRequest, key_id: str | None = None) -> dict[str, KeySpend]:
+        """Return what each key of the account has spent, or one key alone."""
+        history, costs, account_id = self._dashboard.history, self._dashboard.costs, page.account_id
+        month_us = costs.month_start_us(page.user.time_zone)
+        ever = await history.key_spent(account_id, api_key_id=key_id)
+        month = await history.key_spent(account_id, api_key_id=key_id, since_us=month_us)
+        cost_ever = await costs.of_keys(account_id)
+        cost_month = cost_ever if ever == month else await costs.of_keys(account_id, since_us=month_us)
+        return {
+            id_: KeySpend(
+                tokens=tokens,
+                usd_micros=None if cost_ever is None else cost_ever.get(id_, 0),
+                month_tokens=month.get(id_, 0),
+                month_usd_micros=None if cost_month is None else cost_month.get(id_, 0),
+            )
+            for id_, tokens in ever.items()
+        }
 
     def _choices(self, key: ApiKey | None = None) -> dict[str, Any]:
         """Return the models, endpoints and token classes to choose from. Those of a key stay, also if retired."""

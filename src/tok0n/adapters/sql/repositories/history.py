@@ -29,7 +29,7 @@ from tok0n.domain.history import (
     UseTotals,
 )
 from tok0n.domain.key_edits import Activity
-from tok0n.domain.ledger import STANDARD, Balance, RequestStatus
+from tok0n.domain.ledger import STANDARD, US_A_QUARTER, Balance, RequestStatus
 from tok0n.domain.rejections import RejectedRequest
 from tok0n.domain.token_classes import EMPTY
 
@@ -88,11 +88,16 @@ class SqlHistory:
         """See `ports.History.activity`."""
         return await self._store.read(lambda tx: activity.select(tx, account_id, before=before, rows_max=rows_max))
 
-    async def key_spent(self, account_id: str, *, api_key_id: str | None = None) -> dict[str, int]:
+    async def key_spent(
+        self, account_id: str, *, api_key_id: str | None = None, since_us: int | None = None
+    ) -> dict[str, int]:
         """See `ports.History.key_spent`."""
 
         def fn(tx: sa.Connection) -> dict[str, int]:
-            rows = use(tx, account_id, UseFilter(api_key_id=api_key_id), by=["api_key_id"])
+            filters = UseFilter(
+                api_key_id=api_key_id, since_quarter=None if since_us is None else since_us // US_A_QUARTER
+            )
+            rows = use(tx, account_id, filters, by=["api_key_id"])
             query = sa.select(rows.c.api_key_id, sa.func.sum(rows.c.charged)).group_by(rows.c.api_key_id)
             return {key_id: int(spent) for key_id, spent in tx.execute(query)}
 

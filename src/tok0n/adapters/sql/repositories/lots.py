@@ -5,10 +5,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.schema import ledger_entry, pack_order, wallet
+from tok0n.adapters.sql.repositories.use import use
+from tok0n.adapters.sql.schema import ledger_entry, pack_order, request, wallet
 from tok0n.adapters.sql.store import SqlStore, by_index
-from tok0n.domain.ledger import EntryKind
-from tok0n.domain.lots import MICROS_PER_CENT, Change, Position, Use
+from tok0n.domain.history import UseFilter
+from tok0n.domain.ledger import US_A_QUARTER, EntryKind
+from tok0n.domain.lots import MICROS_PER_CENT, Change, Position, PriceChange, Use, UseEntry
 from tok0n.domain.orders import cents_without_tax
 
 ENTRIES_READ = (20, 10_000)
@@ -90,6 +92,41 @@ class SqlLots:
 
         return await self._store.read(fn)
 
+    async def first_use_after(self, account_id: str, change: PriceChange, *, token_class: str) -> UseEntry | None:
+        """See `ports.Lots.first_use_after`."""
+
+        def fn(tx: sa.Connection) -> UseEntry | None:
+            by_index(tx)
+            return _first_use_after(tx, account_id, change, token_class)
+
+        return await self._store.read(fn)
+
+    async def tokens_of_keys(
+        self, account_id: str, *, since_us: int | None, until: UseEntry | None
+    ) -> dict[tuple[str, str], int] | None:
+        """See `ports.Lots.tokens_of_keys`."""
+        until_quarter = None if until is None else until.at_us // US_A_QUARTER
+        since_quarter = None if since_us is None else since_us // US_A_QUARTER
+        filters = UseFilter(since_quarter=since_quarter, until_quarter=until_quarter)
+
+        def fn(tx: sa.Connection) -> dict[tuple[str, str], int] | None:
+            rows = use(tx, account_id, filters, by=["api_key_id", "model"])
+            columns = (rows.c.api_key_id, rows.c.model)
+            sums = tx.execute(sa.select(*columns, sa.func.sum(rows.c.charged)).group_by(*columns))
+            tokens = {(key_id, model): int(charged) for key_id, model, charged in sums}
+            if until is None:
+                return tokens
+            by_index(tx)
+            first_id = _first_id(tx, account_id, since_us=until.at_us // US_A_QUARTER * US_A_QUARTER)
+            first_id = until.row_id if first_id is None else first_id
+            entries = _entries_of_keys(account_id, first_id=first_id, end_id=until.row_id)
+            found = tx.execute(entries).all()
+            for key_id, model, amount in found:
+                tokens[key_id, model] = tokens.get((key_id, model), 0) - amount
+            return tokens if len(found) < ENTRIES_READ[-1] else None
+
+        return await self._store.read(fn)
+
 
 def _change(row: Any, order: Any) -> Change:
     reverses = None
@@ -126,6 +163,54 @@ def _first_id(tx: sa.Connection, account_id: str, *, since_us: int) -> int | Non
         else:
             lowest = int(row.id) + 1
     return highest
+
+
+def _first_use_after(tx: sa.Connection, account_id: str, change: PriceChange, token_class: str) -> UseEntry | None:
+    """Find the entry by a binary search. Between two changes of a wallet, its posted tokens only decrease."""
+    of_account = sa.select(ledger_entry).where(_entry.account_id == account_id)
+    of_class = of_account.where(_entry.token_class == token_class, _IS_CHANGE)
+    last = tx.execute(of_class.where(_entry.number == change.after_number)).one_or_none()
+    next_change = of_class.where(_entry.number > change.after_number).order_by(_entry.number).limit(1)
+    next_ = tx.execute(next_change).one_or_none()
+    newest = of_account.order_by(_entry.id.desc()).limit(1)
+    lowest = 0 if last is None else int(last.id) + 1
+    highest = int(tx.execute(newest).one().id) + 1 if next_ is None else int(next_.id)
+    found = None
+    while lowest < highest:
+        middle = (lowest + highest) // 2
+        row = _use_from(tx, account_id, token_class, first_id=middle, end_id=highest)
+        if row is None:
+            highest = middle
+        elif row.posted_after < change.posted:
+            found, highest = row, middle
+        else:
+            lowest = int(row.id) + 1
+    if found is None:
+        return None
+    before = Position(number=found.number - 1, posted_after=found.posted_after - found.amount)
+    return UseEntry(row_id=int(found.id), at_us=found.created_at_us, before=before)
+
+
+def _use_from(tx: sa.Connection, account_id: str, token_class: str, *, first_id: int, end_id: int) -> Any:
+    """Return the first entry of a wallet from `first_id` to `end_id`, if it isn't too far away."""
+    entries = sa.select(ledger_entry).where(_entry.account_id == account_id, _entry.id >= first_id, _entry.id < end_id)
+    for rows_max in ENTRIES_READ:
+        nearest = entries.order_by(_entry.id).limit(rows_max).subquery()
+        row = tx.execute(_nearest(nearest, token_class, newest=False)).one_or_none()
+        if row is not None:
+            return row
+    return None
+
+
+def _entries_of_keys(account_id: str, *, first_id: int, end_id: int) -> "sa.Select[Any]":
+    """Select the key, the model and the amount of the usage entries from `first_id` to `end_id`."""
+    entries = sa.select(_entry.request_id, _entry.amount).where(
+        _entry.account_id == account_id, _entry.id >= first_id, _entry.id < end_id, _entry.request_id.is_not(None)
+    )
+    page = entries.order_by(_entry.id).limit(ENTRIES_READ[-1]).subquery()
+    return sa.select(request.c.api_key_id, request.c.model, page.c.amount).join_from(
+        page, request, request.c.id == page.c.request_id
+    )
 
 
 def position_before(
