@@ -191,14 +191,25 @@ def _first_use_after(tx: sa.Connection, account_id: str, change: PriceChange, to
     return UseEntry(row_id=int(found.id), at_us=found.created_at_us, before=before)
 
 
+_FROM = (
+    sa.select(ledger_entry)
+    .where(_entry.account_id == sa.bindparam("account"), _entry.id >= sa.bindparam("first_id"))
+    .order_by(_entry.id)
+)
+_NEXT = _FROM.limit(1)
+
+
 def _use_from(tx: sa.Connection, account_id: str, token_class: str, *, first_id: int, end_id: int) -> Any:
     """Return the first entry of a wallet from `first_id` to `end_id`, if it isn't too far away."""
-    entries = sa.select(ledger_entry).where(_entry.account_id == account_id, _entry.id >= first_id, _entry.id < end_id)
+    values = {"account": account_id, "first_id": first_id}
+    row = tx.execute(_NEXT, values).one_or_none()
+    if row is None or row.token_class == token_class:
+        return row if row is not None and row.id < end_id else None
     for rows_max in ENTRIES_READ:
-        nearest = entries.order_by(_entry.id).limit(rows_max).subquery()
-        row = tx.execute(_nearest(nearest, token_class, newest=False)).one_or_none()
+        nearest = _nearest(_FROM.limit(rows_max).subquery(), token_class, newest=False)
+        row = tx.execute(nearest, values).one_or_none()
         if row is not None:
-            return row
+            return row if row.id < end_id else None
     return None
 
 
