@@ -13,7 +13,7 @@ from tok0n.domain.attempts import AttemptKind, AttemptLimit, Counted
 from tok0n.domain.exported import RejectedHour
 from tok0n.domain.users import Session
 from tok0n.services import export
-from tok0n.services.export import ROWS_AT_ONCE, AccountExport, ExportPorts
+from tok0n.services.export import ROWS_AT_ONCE, AccountExport, ExportPorts, RunningExport
 from tok0n.services.passwords import FormError
 
 pytestmark = pytest.mark.anyio
@@ -78,10 +78,8 @@ def session(account_id: str) -> Session:
     return Session(digest=b"d", user_id="u", email="a@x", account_id=account_id, time_zone="UTC", is_operator=False)
 
 
-async def closed_by_the_event_loop() -> None:
-    """Let the event loop close the generators that nobody reads any more."""
-    for _ in range(10):
-        await asyncio.sleep(0)
+async def read(pieces: RunningExport) -> list[bytes]:
+    return [piece async for piece in pieces]
 
 
 def lines_of(pieces: Sequence[bytes]) -> list[str]:
@@ -105,7 +103,7 @@ async def test_two_exports_take_turns_and_both_are_complete(rows: FakeRows, expo
     finished: list[str] = []
 
     async def run(account_id: str) -> list[str]:
-        pieces = [piece async for piece in await exports.begin(session(account_id))]
+        pieces = await read(await exports.begin(session(account_id)))
         finished.append(account_id)
         return lines_of(pieces)
 
@@ -120,7 +118,7 @@ async def test_two_exports_take_turns_and_both_are_complete(rows: FakeRows, expo
 async def test_a_slow_client_does_not_stop_the_export_of_another(rows: FakeRows, exports: AccountExport) -> None:
     slow = await exports.begin(session("acct_1"))
     await anext(slow)
-    assert len(lines_of([piece async for piece in await exports.begin(session("acct_2"))])) == 1 + PAGES * ROWS_AT_ONCE
+    assert len(lines_of(await read(await exports.begin(session("acct_2"))))) == 1 + PAGES * ROWS_AT_ONCE
 
 
 async def test_an_account_has_one_export_at_a_time_and_another_once_the_client_has_left(
@@ -130,8 +128,7 @@ async def test_an_account_has_one_export_at_a_time_and_another_once_the_client_h
     await anext(first)
     with pytest.raises(FormError, match="already running"):
         await exports.begin(session("acct_1"))
-    del first
-    await closed_by_the_event_loop()
-    await exports.begin(session("acct_1"))
-    await closed_by_the_event_loop()
-    assert lines_of([piece async for piece in await exports.begin(session("acct_1"))])
+    await first.aclose()
+    unread = await exports.begin(session("acct_1"))
+    await unread.aclose()
+    assert lines_of(await read(await exports.begin(session("acct_1"))))

@@ -6,7 +6,7 @@ page is read and compressed at a time, whatever the number of exports, so export
 
 import asyncio
 import zipfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -78,30 +78,28 @@ class AccountExport:
         self._running: dict[str, float] = {}
         self._next_piece = asyncio.Lock()
 
-    async def begin(self, session: Session) -> Pieces:
-        """Return the pieces of the ZIP file. Raises `FormError` if an export runs, or after too many exports."""
+    async def begin(self, session: Session) -> "RunningExport":
+        """Return the pieces of the ZIP file, which the caller must close.
+
+        Raises `FormError` if an export of the account runs, or after too many exports.
+        """
         account_id, now = session.account_id, self._clock.monotonic()
         if self._running.get(account_id, now) > now:
             raise FormError("An export is already running. Wait until it has finished.", field="export")
         await count_attempt(self._attempts, self._clock, AttemptKind.EXPORT, account_id, field="export")
         self._running[account_id] = now + EXPORT_SECONDS_MAX
-        pieces = self._run(session)
-        # Started, the export ends even if the client has left and nobody reads on.
-        return _chain(await anext(pieces), pieces)
+        return RunningExport(self._run(session), lambda: self._running.pop(account_id, None))
 
-    async def _run(self, session: Session) -> Pieces:
-        try:
-            sink = _Sink()
-            archive = zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED)
-            for name, pieces in self._files(session):
-                with archive.open(name, "w", force_zip64=True) as file:
-                    while await self._write_next(pieces, file.write):
-                        if data := sink.take():
-                            yield data
-            archive.close()
-            yield sink.take()
-        finally:
-            self._running.pop(session.account_id, None)
+    async def _run(self, session: Session) -> AsyncGenerator[bytes]:
+        sink = _Sink()
+        archive = zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED)
+        for name, pieces in self._files(session):
+            with archive.open(name, "w", force_zip64=True) as file:
+                while await self._write_next(pieces, file.write):
+                    if data := sink.take():
+                        yield data
+        archive.close()
+        yield sink.take()
 
     async def _write_next(self, pieces: Pieces, write: Callable[[bytes], Any]) -> bool:
         """Read and compress the next piece. Waiting exports take turns. Returns whether there was a piece."""
@@ -231,6 +229,25 @@ class AccountExport:
         }
 
 
+class RunningExport:
+    """The pieces of a ZIP file. `aclose` ends the export, also one whose client left before the first piece."""
+
+    def __init__(self, pieces: AsyncGenerator[bytes], end: Callable[[], object]) -> None:
+        self._pieces = pieces
+        self._end = end
+
+    def __aiter__(self) -> "RunningExport":
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._pieces)
+
+    async def aclose(self) -> None:
+        """End the export."""
+        self._end()
+        await self._pieces.aclose()
+
+
 class _Sink:
     """Collects what `ZipFile` writes. It can't seek, so each file's size follows its content."""
 
@@ -251,12 +268,6 @@ class _Sink:
         """Return what was written since the last call."""
         data, self._pieces = b"".join(self._pieces), []
         return data
-
-
-async def _chain(first: bytes, others: Pieces) -> Pieces:
-    yield first
-    async for piece in others:
-        yield piece
 
 
 async def _once(data: bytes) -> Pieces:

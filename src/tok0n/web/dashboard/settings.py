@@ -3,6 +3,7 @@
 from markupsafe import Markup
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.ledger import STANDARD
@@ -10,7 +11,7 @@ from tok0n.domain.notices import BALANCE_ALERTS_MAX, OPTIONAL_KINDS, BalanceAler
 from tok0n.domain.users import LinkPurpose
 from tok0n.services import second_factor
 from tok0n.services.billing import AccountBilling
-from tok0n.services.export import AccountExport
+from tok0n.services.export import AccountExport, RunningExport
 from tok0n.services.passwords import FormError
 from tok0n.services.profile import time_zones
 from tok0n.web.dashboard.billing_form import billing_fields, save_billing
@@ -136,8 +137,7 @@ class _SettingsPages:
             pieces = await self._export.begin(page.user)
         except FormError as form_error:
             return await self._show(page, form_error=form_error)
-        headers = {"content-disposition": 'attachment; filename="tok0n-account.zip"'}
-        return StreamingResponse(pieces, media_type="application/zip", headers=headers)
+        return _ExportResponse(pieces)
 
     async def close(self, page: PageRequest) -> Response:
         form_error = None
@@ -254,6 +254,21 @@ class _SettingsPages:
     async def _sessions(self, page: PageRequest) -> str:
         await page.context.sign_in.sign_out_elsewhere(page.user)
         return "sessions-ended"
+
+
+class _ExportResponse(StreamingResponse):
+    """Streams an export, and ends it when the client has it or has left."""
+
+    def __init__(self, pieces: RunningExport) -> None:
+        headers = {"content-disposition": 'attachment; filename="tok0n-account.zip"'}
+        super().__init__(pieces, media_type="application/zip", headers=headers)
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._pieces.aclose()
 
 
 def _alert_fields(page: PageRequest) -> list[tuple[str, str]]:
