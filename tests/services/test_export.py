@@ -99,7 +99,9 @@ async def test_an_export_reads_a_page_only_when_the_client_has_taken_the_one_bef
     assert len(lines_of(pieces)) == 1 + PAGES * ROWS_AT_ONCE
 
 
-async def test_two_exports_take_turns_and_both_are_complete(rows: FakeRows, exports: AccountExport) -> None:
+async def test_two_exports_read_one_page_at_a_time_and_both_are_complete(
+    rows: FakeRows, exports: AccountExport
+) -> None:
     finished: list[str] = []
 
     async def run(account_id: str) -> list[str]:

@@ -15,6 +15,9 @@ PAGES = "text/html,application/xhtml+xml,*/*;q=0.8"
 """What a browser accepts when it opens a page."""
 
 
+_SECRET_PAGE = re.compile(r"/dashboard/keys/\w+/secret(\?again=1)?$")
+
+
 class Visitor:
     """One browser's worth of cookies."""
 
@@ -54,8 +57,11 @@ class Visitor:
     async def post_raw(
         self, path: str, fields: Mapping[str, str | list[str]], headers: dict[str, str] | None = None
     ) -> httpx.Response:
-        """Send a form without having looked at its page."""
-        return await self._http.post(path, data=dict(fields), headers=SAME_ORIGIN | (headers or {}))
+        """Send a form without having looked at its page. Follows the redirect to the page of a new API key."""
+        answer = await self._http.post(path, data=dict(fields), headers=SAME_ORIGIN | (headers or {}))
+        if answer.next_request is None or not _SECRET_PAGE.search(str(answer.next_request.url)):
+            return answer
+        return await self._http.send(answer.next_request)
 
     async def sign_in(self, email: str, password: str) -> httpx.Response:
         return await self.post("/sign-in", {"email": email, "password": password})

@@ -146,6 +146,31 @@ async def test_a_key_is_shown_for_ten_minutes_and_no_longer(opened: Shop, ada: V
     assert len(await keys_of(site.store.accounts, ADA)) == 1
 
 
+async def test_only_the_browser_that_created_a_key_can_show_it_again(
+    opened: Shop, ada: Visitor, mailbox: Mailbox
+) -> None:
+    site, _ = opened
+    created = await ada.post("/dashboard/keys", {"name": "laptop"})
+    secret, path = secret_in(created), created.url.path
+    assert secret_in(await ada.get(path)) == secret
+    for number in range(3):
+        await ada.post("/dashboard/keys", {"name": str(number)})
+    assert secret_in(await ada.get(path)) == secret, "a browser remembers its latest keys"
+    cookie = ada.cookies["tok0n-secrets"]
+    assert secret not in cookie
+    async with Visitor(site.url) as eve:
+        await join(eve, mailbox, "eve@example.com")
+        eve.cookies.set("tok0n-secrets", cookie)
+        assert (await eve.get(path)).status_code == 404
+    for other in ("", "x", cookie.replace("api_key", "other"), cookie.replace("|", ".")):
+        ada.cookies.delete("tok0n-secrets")
+        ada.cookies.set("tok0n-secrets", other, domain="127.0.0.1")
+        without = await ada.get(path)
+        assert without.status_code == 200
+        assert secret not in without.text
+        assert "We showed this key when you created it" in without.text
+
+
 async def test_parallel_posts_create_no_more_keys_than_allowed(opened: Shop, ada: Visitor) -> None:
     site, _ = opened
 

@@ -102,7 +102,7 @@ class AccountExport:
         yield sink.take()
 
     async def _write_next(self, pieces: Pieces, write: Callable[[bytes], Any]) -> bool:
-        """Read and compress the next piece. Waiting exports take turns. Returns whether there was a piece."""
+        """Read and compress the next piece. One export at a time does this. Returns whether there was a piece."""
         async with self._next_piece:
             piece = await anext(pieces, None)
             if piece is not None:

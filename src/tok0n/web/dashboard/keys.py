@@ -10,12 +10,16 @@ from tok0n.domain.accounts import ApiKey
 from tok0n.domain.budgets import PERIOD_WORDS
 from tok0n.domain.endpoints import NAMED
 from tok0n.domain.errors import InvalidRequest, LimitReached
+from tok0n.domain.forms import Submission
 from tok0n.domain.key_edits import KeyEdit, differences
 from tok0n.services.api_keys import IssuedKey
+from tok0n.services.issued_keys import find_issued
 from tok0n.services.key_rules import OVERLAP_DAYS_MAX
 from tok0n.services.passwords import FormError
+from tok0n.web.dashboard import issued_secrets
 from tok0n.web.dashboard.dashboard_context import DashboardContext
 from tok0n.web.dashboard.first_steps import issued_key_context
+from tok0n.web.dashboard.issued_secrets import CREATE, ROTATE, IssuedSecret
 from tok0n.web.dashboard.key_forms import KeyFields, draft_of, edit_of, fields_of_form, fields_of_key
 from tok0n.web.dashboard.submissions import form_error_of, submission_of
 from tok0n.web.rendering.endpoints import GET_POST, POST, page_route
@@ -46,6 +50,7 @@ def key_routes(context: PageContext, dashboard: DashboardContext) -> list[Route]
         page_route(context, "/dashboard/keys", pages.keys, methods=GET_POST, needs_open_account=True),
         page_route(context, key, pages.key, methods=GET_POST, needs_open_account=True),
         page_route(context, f"{key}/enabled", pages.enabled, methods=POST, needs_open_account=True),
+        page_route(context, f"{key}/secret", pages.secret),
         page_route(context, f"{key}/rotate", pages.rotate, methods=POST, needs_open_account=True),
         page_route(context, f"{key}/revoke", pages.revoke, methods=GET_POST),
     ]
@@ -61,7 +66,7 @@ class _KeyPages:
             return await self._list(page)
         user = page.user
         try:
-            submission = submission_of(page, "api_key", field="name")
+            submission = submission_of(page, CREATE, field="name")
             issued = await self._api_keys.create(
                 page.account_id, draft_of(page), submission=submission, actor=user.email, time_zone=user.time_zone
             )
@@ -69,7 +74,7 @@ class _KeyPages:
             return await self._list(page, form_error=form_error_of(error))
         except LimitReached as limit:
             return await self._list(page, form_error=FormError(limit.message, field="name"))
-        return await self._issued(page, issued, is_rotated=False)
+        return self._issued(page, issued, submission)
 
     async def key(self, page: PageRequest) -> Response:
         key = await self._key(page)
@@ -93,7 +98,7 @@ class _KeyPages:
     async def rotate(self, page: PageRequest) -> Response:
         key = await self._key(page)
         try:
-            submission = submission_of(page, "rotate_key", field="overlap_days")
+            submission = submission_of(page, ROTATE, field="overlap_days")
             issued = await self._api_keys.rotate(
                 account_id=page.account_id,
                 key_id=key.id,
@@ -105,7 +110,7 @@ class _KeyPages:
             return await self._page(page, key, form_error=form_error_of(error))
         except LimitReached as limit:
             return await self._page(page, key, form_error=FormError(limit.message, field="overlap_days"))
-        return await self._issued(page, issued, is_rotated=True)
+        return self._issued(page, issued, submission)
 
     async def revoke(self, page: PageRequest) -> Response:
         key = await self._key(page)
@@ -124,14 +129,27 @@ class _KeyPages:
         )
         return page.redirect(f"/dashboard/keys/{key.id}", confirm=_confirmation(key, after))
 
-    async def _issued(self, page: PageRequest, issued: IssuedKey, *, is_rotated: bool) -> Response:
+    async def secret(self, page: PageRequest) -> Response:
+        """Show a new secret, which a reload or *Back* shows again for 10 minutes."""
+        key = await self._key(page)
+        remembered = issued_secrets.find(page, key.id)
+        submission = None if remembered is None else remembered.submission(page)
+        issued = await find_issued(self._dashboard.forms, self._dashboard.clock, key=key, submission=submission)
         return page.render(
             "key_made.html",
-            key=issued.key,
+            key=key,
             issued=issued,
-            is_rotated=is_rotated,
+            is_rotated=remembered is not None and remembered.form == ROTATE,
+            is_repetition=page.query("again") == "1",
             **await issued_key_context(self._dashboard, page, issued),
         )
+
+    def _issued(self, page: PageRequest, issued: IssuedKey, submission: Submission) -> Response:
+        """Redirect to the page of the secret, so that a reload or *Back* submits nothing."""
+        response = page.redirect(f"/dashboard/keys/{issued.key.id}/secret{'?again=1' if issued.is_repetition else ''}")
+        secret = IssuedSecret(key_id=issued.key.id, form=submission.form, form_id=submission.form_id)
+        issued_secrets.remember(page, response, secret)
+        return response
 
     async def _list(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
         keys = await self._api_keys.of(page.account_id)

@@ -46,6 +46,7 @@ class PageContext:
         self.passkey_cookie = self._cookie_name("tok0n-passkey")
         self.sign_up_cookie = self._cookie_name("tok0n-sign-up")
         self.device_cookie = self._cookie_name("tok0n-device")
+        self.secrets_cookie = self._cookie_name("tok0n-secrets")
         self.flash_cookie = self._cookie_name("tok0n-flash")
         self.client_addresses = ClientAddresses(trusted_proxies)
         self._templates = jinja2.Environment(

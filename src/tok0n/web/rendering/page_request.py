@@ -84,7 +84,7 @@ class PageRequest:
 
     def set_passkey_cookie(self, response: Response, secret: str) -> None:
         """Set the cookie with the secret of a passkey challenge, which expires with the challenge."""
-        self._set_cookie(response, self.context.passkey_cookie, secret, seconds=PASSKEY_LIFE_US // 1_000_000)
+        self.set_cookie(response, self.context.passkey_cookie, secret, seconds=PASSKEY_LIFE_US // 1_000_000)
 
     @property
     def sign_up_cookie(self) -> str | None:
@@ -93,7 +93,7 @@ class PageRequest:
 
     def set_sign_up_cookie(self, response: Response, secret: str) -> None:
         """Set the cookie that lets this browser use the emailed link of its sign-up without the password."""
-        self._set_cookie(response, self.context.sign_up_cookie, secret, seconds=LINK_LIFE_US // 1_000_000)
+        self.set_cookie(response, self.context.sign_up_cookie, secret, seconds=LINK_LIFE_US // 1_000_000)
 
     @property
     def is_navigation(self) -> bool:
@@ -231,7 +231,7 @@ class PageRequest:
         response = RedirectResponse(self.context.prefix + (to if _is_local(to) else "/dashboard"), 303)
         if confirm:
             assert confirm in CONFIRMATIONS
-            self._set_cookie(response, self.context.flash_cookie, confirm, seconds=COOKIE_SECONDS)
+            self.set_cookie(response, self.context.flash_cookie, confirm, seconds=COOKIE_SECONDS)
         return response
 
     async def to_sign_in(self) -> Response:
@@ -245,9 +245,9 @@ class PageRequest:
     def sign_in(self, new: NewSession, *, next_url: str = "/dashboard") -> Response:
         """Set the cookie of a new session, and redirect to the second factor or to `next_url`."""
         response = self.redirect(f"/second-factor?next={quote(next_url)}" if new.waits else next_url)
-        self._set_cookie(response, self.context.session_cookie, new.secret, seconds=SESSION_LIFE_US // 1_000_000)
+        self.set_cookie(response, self.context.session_cookie, new.secret, seconds=SESSION_LIFE_US // 1_000_000)
         if not new.waits:
-            self._set_cookie(response, self.context.device_cookie, new.device, seconds=DEVICE_LIFE_US // 1_000_000)
+            self.set_cookie(response, self.context.device_cookie, new.device, seconds=DEVICE_LIFE_US // 1_000_000)
         if self.sign_up_cookie is not None:
             self._delete_cookie(response, self.context.sign_up_cookie)
         return response
@@ -307,7 +307,8 @@ class PageRequest:
         secure = self.context.is_secure
         response.delete_cookie(name, path=self.context.cookie_path, secure=secure, httponly=True, samesite="lax")
 
-    def _set_cookie(self, response: Response, name: str, value: str, *, seconds: int) -> None:
+    def set_cookie(self, response: Response, name: str, value: str, *, seconds: int) -> None:
+        """Set a cookie that scripts can't read."""
         response.set_cookie(
             name,
             value,
