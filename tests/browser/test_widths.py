@@ -74,7 +74,8 @@ async def site(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> 
 def _pages(running: Running, data: awkward.Awkward) -> list[str]:
     """Return the paths of the pages."""
     found = paths(running, method="GET", key=data.key, request=data.request, order=data.order, model=LONG_MODEL)
-    return [path for path in dict.fromkeys([*found, *QUERIES]) if "." not in path.rpartition("/")[2]]
+    receipts = [f"/dashboard/requests/{request}" for request in data.others]
+    return [path for path in dict.fromkeys([*found, *receipts, *QUERIES]) if "." not in path.rpartition("/")[2]]
 
 
 def _is_private(path: str) -> bool:

@@ -48,10 +48,14 @@ _REQUESTS = ["SETTLED", "SETTLED", "RELEASED", "SETTLED", "EXPIRED", "PENDING"]
 
 
 class Awkward(msgspec.Struct, frozen=True, kw_only=True):
-    """What the paths of the account's pages are made of."""
+    """What the paths of the account's pages are made of.
+
+    `others` are requests that failed, streamed, are in progress, and were rejected.
+    """
 
     key: str
     request: str
+    others: list[str]
     order: str
 
 
@@ -73,7 +77,8 @@ class _Writer:
         self._entries(requests)
         self._sessions()
         self._activity(keys)
-        return Awkward(key=keys[0], request=requests[0], order=order)
+        others = [*requests[2:6], self._rejected(keys[0])]
+        return Awkward(key=keys[0], request=requests[0], others=others, order=order)
 
     def _random(self) -> bytes:
         return next(self._numbers).to_bytes(ids.RANDOM_BYTES)
@@ -164,6 +169,24 @@ class _Writer:
             [self._account_id],
         )
         return made
+
+    def _rejected(self, key: str) -> str:
+        request = ids.request_id(self._now_us, self._random())
+        self._insert(
+            "rejected_request",
+            id=request,
+            account_id=self._account_id,
+            api_key_id=key,
+            endpoint="messages_count_tokens",
+            model=LONG_MODEL,
+            http_status=402,
+            code="insufficient_tokens",
+            param="messages.content.cache_control.a_very_long_parameter_name",
+            template="insufficient_tokens",
+            arguments="[]",
+            created_at_us=self._now_us,
+        )
+        return request
 
     def _orders(self) -> str:
         for number in range(60):
