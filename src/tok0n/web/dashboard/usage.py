@@ -9,6 +9,7 @@ from starlette.routing import Route
 
 from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.history import UseBy, UseFilter, UseRow, UseTotals
+from tok0n.domain.ledger import US_A_QUARTER
 from tok0n.domain.periods import bounded
 from tok0n.domain.trends import percent_change
 from tok0n.services.passwords import FormError
@@ -43,6 +44,15 @@ class _Query(NamedTuple):
     form_error: FormError | None
 
 
+class _Cost(NamedTuple):
+    """What the requests of the period and of the period before cost, in micro-dollars, and the change in percent."""
+
+    usd_micros: int
+    usd_micros_per_million: int | None
+    before: int
+    change: int | None
+
+
 def usage_routes(context: PageContext, dashboard: DashboardContext) -> list[Route]:
     """Return the routes of the usage page and of its export."""
 
@@ -68,6 +78,7 @@ def usage_routes(context: PageContext, dashboard: DashboardContext) -> list[Rout
                 link=page.context.link("/dashboard/requests", filters),
             ),
             stats=_stats(totals, before),
+            cost=None if filters else await _cost(page, dashboard, query),
             query=filters | query.period.query | view,
             period=query.period,
             lasts=LASTS,
@@ -113,6 +124,27 @@ def _before(query: _Query) -> UseFilter:
         until_quarter=query.bars.since_quarter,
         model=query.use.model,
         api_key_id=query.use.api_key_id,
+    )
+
+
+async def _cost(page: PageRequest, dashboard: DashboardContext, query: _Query) -> _Cost | None:
+    """Return the cost of the period. None without a price, without a cost, or if it can't be found quickly."""
+    spent, earlier = [
+        await dashboard.costs.of_period(
+            page.account_id,
+            since_us=(use.since_quarter or 0) * US_A_QUARTER,
+            until_us=(use.until_quarter or 0) * US_A_QUARTER,
+        )
+        for use in (query.use, _before(query))
+    ]
+    before = 0 if earlier is None else earlier.usd_micros
+    if spent is None or not (spent.usd_micros or before):
+        return None
+    return _Cost(
+        usd_micros=spent.usd_micros,
+        usd_micros_per_million=spent.usd_micros_per_million,
+        before=before,
+        change=percent_change(spent.usd_micros, before),
     )
 
 
