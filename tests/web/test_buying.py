@@ -296,7 +296,9 @@ async def test_a_key_shows_what_its_requests_cost_ever_and_this_month(opened: Sh
     assert "Spent 24 tokens, <$0.0001" in detail
     assert "This month 24 tokens, <$0.0001" in detail
     usage = words_of(await buyer.get("/dashboard/usage"))
-    assert "Cost <$0.0001 $2.00 per million tokens none in the period before" in usage, "half of the tokens were granted"
+    assert "Cost <$0.0001 $2.00 per million tokens none in the period before" in usage, (
+        "half of the tokens were granted"
+    )
     assert "Cost" not in words_of(await buyer.get("/dashboard/usage?model=demo")), "a part of the use has no exact cost"
 
 
