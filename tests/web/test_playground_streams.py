@@ -72,7 +72,7 @@ async def test_a_stream_brings_the_text_and_then_the_receipt(
     page = await visitor.get(f"/dashboard/requests/{answer.headers['x-tok0n-request-id']}")
     text = " ".join(text_of(page).split())
     assert "Billed 12 " in text
-    assert re.search(r"Stream First content after [\d,]+ ms\. Reserved", text)
+    assert re.search(r"Stream First content after [\d,]+ ms\.", text)
     assert msgspec.json.decode(upstream.bodies[0])["stream"] is True
     assert await streaming.audit_is_clean()
 
