@@ -57,6 +57,6 @@ async def test_a_customer_signs_up_opens_pages_and_makes_a_key_below_a_path(
         await visit.press("Sign in")
         assert visit.page.url == f"{url}/dashboard/keys"
         cookies = await visit.page.context.cookies()
-        assert {cookie["name"] for cookie in cookies} == {"tok0n", "tok0n-device"}
+        assert {cookie["name"] for cookie in cookies} == {"tok0n", "tok0n-device", "tok0n-secrets"}
         assert {cookie["path"] for cookie in cookies} == {"/tok0n"}
         assert [address for address in requested if not address.startswith(f"{url}/")] == []
