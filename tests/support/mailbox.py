@@ -59,11 +59,15 @@ class Mailbox:
             self._came.notify_all()
         return "250 OK"
 
-    async def take(self, to: str) -> EmailMessage:
-        """The oldest mail to this address that was not taken yet, waiting for it."""
+    async def take(self, to: str, *, containing: str = "") -> EmailMessage:
+        """The oldest mail to this address that was not taken yet, waiting for it.
+
+        Mails of different tasks, such as a notice and a link, may come in any order: `containing` selects among them.
+        """
 
         def found() -> EmailMessage | None:
-            return next((mail for mail in self._mails if mail["To"] == to), None)
+            mails = (mail for mail in self._mails if mail["To"] == to)
+            return next((mail for mail in mails if containing in mail.get_content()), None)
 
         async with asyncio.timeout(SECONDS_MAX), self._came:
             await self._came.wait_for(lambda: found() is not None)
@@ -73,8 +77,8 @@ class Mailbox:
             return mail
 
     async def take_link(self, to: str) -> str:
-        """The path and query of the link in the next mail to this address."""
-        text = (await self.take(to)).get_content()
+        """The path and query of the next mailed link to this address."""
+        text = (await self.take(to, containing="link=")).get_content()
         found = re.search(r"https?://[^/\s]+(/\S+)", text)
         assert found is not None, text
         return found[1]

@@ -251,7 +251,8 @@ async def test_a_changed_password_ends_other_sessions_and_is_told_by_mail(
         assert answer.headers["location"] == "/dashboard/settings#password"
         assert (await elsewhere.get("/dashboard")).status_code == 303
         assert (await customer.get("/dashboard")).status_code == 200
-    assert (await mailbox.take(ADA))["Subject"] == "Your password was changed"
+    subjects = {str((await mailbox.take(ADA))["Subject"]) for _ in range(2)}
+    assert subjects == {"New sign-in to your account", "Your password was changed"}, "in either order"
 
 
 async def test_an_address_changes_once_the_new_one_is_proven(
