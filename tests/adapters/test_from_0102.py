@@ -3,44 +3,25 @@
 import contextlib
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from support.leases import leased_ledger
 from support.old_databases import Contents, Databases, describe, migrated_from_0103, rows_of
 from support.old_ledger import BUDGET, START_US, Row
 from tok0n.adapters.sql import audit, schema
-from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.repositories.accounts import SqlAccounts
 from tok0n.adapters.sql.sqlite import database_file
-from tok0n.adapters.sql.sqlite.ledger import SqliteLedger
-from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.budgets import BudgetPeriod
 from tok0n.domain.errors import AccountingFailed, KeyBudgetSpent, OperatorError
 from tok0n.domain.ledger import NewReservation, Release, Settlement
 from tok0n.domain.usage import Usage
-from tok0n.ports.ledger import Ledger
 
 pytestmark = pytest.mark.anyio
 
 NOW_US = START_US + 10**14
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def databases(request: pytest.FixtureRequest, tmp_path: Path) -> Databases:
-    return Databases(request.param, tmp_path)
-
-
-@pytest.fixture
-async def stores() -> AsyncIterator[list[SqlStore]]:
-    opened: list[SqlStore] = []
-    yield opened
-    for store in opened:
-        await store.aclose()
 
 
 def _without(row: Row, *columns: str) -> Row:
@@ -136,24 +117,8 @@ async def test_every_row_is_kept_and_the_schema_is_that_of_a_new_database(
     assert (report.requests, report.entries) == (len(before["request"]), len(before["ledger_entry"]))
 
 
-@contextlib.asynccontextmanager
-async def _opened(databases: Databases, where: str) -> AsyncIterator[tuple[SqlStore, Ledger]]:
-    """Migrate a database, and open its store and ledger."""
-    store, _ = await databases.open(where)
-    try:
-        if isinstance(store, SqliteStore):
-            yield store, SqliteLedger(store)
-        else:
-            assert isinstance(store, PostgresStore)
-            ledger = await leased_ledger(store)
-            yield store, ledger
-            await ledger.aclose()
-    finally:
-        await store.aclose()
-
-
 async def test_requests_in_progress_end_as_usual(databases: Databases) -> None:
-    async with _opened(databases, await databases.create(requests=400)) as (store, ledger):
+    async with databases.opened(await databases.create(requests=400)) as (store, ledger):
         pending = [row for row in (await store.read(rows_of))["request"] if row["status"] == "PENDING"]
         assert {row["budget_periods"] is None for row in pending[::3]} == {True, False}
         for row in pending[::3]:
@@ -189,7 +154,7 @@ async def test_a_migrated_budget_admits_exactly_what_is_left_of_it(databases: Da
             periods=(period,),
         )
 
-    async with _opened(databases, where) as (store, ledger):
+    async with databases.opened(where) as (store, ledger):
         accounts = SqlAccounts(store)
         await accounts.grant(email="0@example.com", tokens=BUDGET, reason="more", now_us=NOW_US)
         key = next(key for key in await accounts.list_keys(account_id) if key.id == key_id)

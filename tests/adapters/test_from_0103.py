@@ -6,42 +6,23 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from support.leases import leased_ledger
 from support.old_databases import Contents, Databases, describe, migrated_from_0103, rows_of
 from support.old_ledger import START_US
 from tok0n.adapters.sql import audit, schema
-from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.sqlite import database_file
-from tok0n.adapters.sql.sqlite.ledger import SqliteLedger
-from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.ledger import Settlement
 from tok0n.domain.usage import Usage
-from tok0n.ports.ledger import Ledger
 
 pytestmark = pytest.mark.anyio
 
 APPLIED = [f"0103 -> {schema.HEAD}"]
 NOW_US = START_US + 10**14
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def databases(request: pytest.FixtureRequest, tmp_path: Path) -> Databases:
-    return Databases(request.param, tmp_path)
-
-
-@pytest.fixture
-async def stores() -> AsyncIterator[list[SqlStore]]:
-    opened: list[SqlStore] = []
-    yield opened
-    for store in opened:
-        await store.aclose()
 
 
 def _require_right_wallets(rows: Contents) -> None:
@@ -86,18 +67,10 @@ async def test_every_row_is_kept_and_the_schema_is_that_of_a_new_database(
     assert (report.requests, report.entries) == (len(before["request"]), len(before["ledger_entry"]))
 
 
-async def test_requests_in_progress_end_as_usual(databases: Databases, stores: list[SqlStore]) -> None:
-    store, _ = await databases.open(await databases.create_0103())
-    stores.append(store)
-    pending = [row for row in (await store.read(rows_of))["request"] if row["status"] == "PENDING"]
-    assert {row["budget_periods"] is None for row in pending} == {True, False}
-    async with contextlib.AsyncExitStack() as stack:
-        if isinstance(store, SqliteStore):
-            ledger: Ledger = SqliteLedger(store)
-        else:
-            assert isinstance(store, PostgresStore)
-            ledger = leased = await leased_ledger(store)
-            stack.push_async_callback(leased.aclose)
+async def test_requests_in_progress_end_as_usual(databases: Databases) -> None:
+    async with databases.opened(await databases.create_0103()) as (store, ledger):
+        pending = [row for row in (await store.read(rows_of))["request"] if row["status"] == "PENDING"]
+        assert {row["budget_periods"] is None for row in pending} == {True, False}
         for row in pending[::2]:
             usage = Usage(
                 prompt_tokens=row["reserved"], completion_tokens=7, total_tokens=row["reserved"] + 7, details={}
@@ -106,7 +79,7 @@ async def test_requests_in_progress_end_as_usual(databases: Databases, stores: l
             assert (await ledger.settle(settlement)).charged > 0
         assert await ledger.recover(now_us=NOW_US) == len(pending[1::2])
         assert (await ledger.audit()).ok
-    contents = await store.read(rows_of)
+        contents = await store.read(rows_of)
     _require_right_wallets(contents)
     assert {row["pending"] for table in ("wallet", "budget_period") for row in contents[table]} == {0}
 

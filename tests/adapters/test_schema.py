@@ -5,6 +5,7 @@ import functools
 import pkgutil
 import re
 import secrets
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,10 +29,30 @@ HELD_OTHERWISE = {
 """The foreign keys that PostgreSQL does not check: triggers of `postgres/guards.sql` replace them."""
 
 
+SCHEMA = Path(migrate.__file__).parent / "schema.sql"
+
+
 def test_the_newest_migration_ends_at_the_schema_that_the_code_needs() -> None:
     modules = (module.name for module in pkgutil.iter_modules(migrations.__path__))
     sources = [int(name.removeprefix("from_")) for name in modules if name.startswith("from_")]
     assert max(sources) + 1 == int(schema.HEAD)
+
+
+def test_the_code_and_the_schema_agree_on_the_conditions_of_partial_indexes() -> None:
+    created = {
+        name: " ".join(condition.split())
+        for name, condition in re.findall(
+            r"CREATE (?:UNIQUE )?INDEX (\w+) ON [^;]*? WHERE ([^;]*);", SCHEMA.read_text()
+        )
+    }
+    indexes = [index for table in schema.metadata.tables.values() for index in table.indexes]
+    described = {
+        str(index.name): str(index.dialect_options["sqlite"]["where"])
+        for index in indexes
+        if index.dialect_options["sqlite"]["where"] is not None
+    }
+    assert "request_slow" in described
+    assert described == created
 
 
 def test_the_migrations_make_the_tables_that_the_code_reads_on_sqlite() -> None:

@@ -20,7 +20,7 @@ LIGHTHOUSE = Path(__file__).parent / "lighthouse" / "node_modules" / "lighthouse
 CATEGORIES = ("performance", "accessibility", "best-practices", "seo")
 SCORE_MIN = 95
 ATTEMPTS = 4
-"""The performance depends on what else the machine does: the best of these counts."""
+"""How often to rate a page. The best score counts, because the performance depends on the load of the machine."""
 
 PAGES = ("/", "/docs", "/models")
 

@@ -15,14 +15,17 @@ import asyncpg
 import sqlalchemy as sa
 
 from support import postgres
+from support.leases import leased_ledger
 from support.old_ledger import OldLedger, Row
 from tok0n.adapters.sql import ddl, schema
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
 from tok0n.adapters.sql.postgres.store import PostgresStore
+from tok0n.adapters.sql.sqlite.ledger import SqliteLedger
 from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.ledger import US_A_QUARTER
+from tok0n.ports.ledger import Ledger
 
 SCHEMAS = Path(__file__).parent.parent / "adapters" / "schemas"
 
@@ -125,6 +128,21 @@ class Databases:
         except OperatorError:
             await store.aclose()
             raise
+
+    @contextlib.asynccontextmanager
+    async def opened(self, where: str) -> AsyncIterator[tuple[SqlStore, Ledger]]:
+        """Migrate a database, and open its store and ledger."""
+        store, _ = await self.open(where)
+        try:
+            if isinstance(store, SqliteStore):
+                yield store, SqliteLedger(store)
+            else:
+                assert isinstance(store, PostgresStore)
+                ledger = await leased_ledger(store)
+                yield store, ledger
+                await ledger.aclose()
+        finally:
+            await store.aclose()
 
     async def contents(self, where: str) -> Contents:
         """Return every row of a database as it is, without migrating it."""

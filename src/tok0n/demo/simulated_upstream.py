@@ -81,8 +81,8 @@ _ENDPOINTS: dict[str, Callable[[bytes], _Body]] = {
 def simulated_upstream(*, api_key: str | None, pause: Pause = asyncio.sleep) -> Starlette:
     """Return the server. `demo` responds immediately, `demo-slow` after `SLOW_SECONDS`, and `demo-broken` fails.
 
-    Streams have a pause before each word. All of them answer verifications correctly and quickly, because the
-    gateway lists only verified models, and the demo waits for them when it starts.
+    Streams have a pause before each word. Every model answers a verification correctly and quickly: the
+    gateway lists only verified models, and the demo verifies all of them before it is ready.
     """
     simulation = _Simulation(pause)
 
@@ -130,16 +130,16 @@ class _Simulation:
         except _UNREADABLE:
             return error(400, "The simulated upstream could not read this request.")
         model = conversation.model
-        is_slow = model == "demo-slow" and not conversation.is_verification
+        acts_as = "demo" if conversation.is_verification else model
         failure = None
-        if model == "demo-broken" and not conversation.is_verification:
+        if acts_as == "demo-broken":
             failure = next(self._failures)
         else:
             record = {"path": request.url.path, "model": model, "stream": decoded.stream is True}
             self._answers.append(record | {"usage": answer.get("usage")})
         if decoded.stream:
-            return self._stream(decoded, answer, failure, is_slow=is_slow)
-        if is_slow:
+            return self._stream(decoded, answer, failure, is_slow=acts_as == "demo-slow")
+        if acts_as == "demo-slow":
             await self._pause(SLOW_SECONDS)
         return JSONResponse(answer) if failure is None else failure(answer)
 

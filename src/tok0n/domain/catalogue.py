@@ -202,31 +202,19 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def results(self) -> list[VerificationResult]:
         """The result on each endpoint, and of each stream."""
-        results = [
-            VerificationResult(
-                model=self.model,
-                endpoint=endpoint,
-                is_stream=False,
-                at_us=self.checked_at_us,
-                code=None if check.passed else check.code,
-                latency_ms=check.latency_ms,
-                first_event_ms=None,
-            )
-            for endpoint, check in self.endpoints.items()
-        ]
-        results += [
-            VerificationResult(
-                model=self.model,
-                endpoint=endpoint,
-                is_stream=True,
-                at_us=self.checked_at_us,
-                code=None if stream.passed else stream.code,
-                latency_ms=stream.latency_ms,
-                first_event_ms=stream.first_event_ms,
-            )
-            for endpoint, stream in self.streams.items()
-        ]
-        return results
+        endpoints = [self._result(endpoint, check) for endpoint, check in self.endpoints.items()]
+        return endpoints + [self._result(endpoint, check) for endpoint, check in self.streams.items()]
+
+    def _result(self, endpoint: str, check: EndpointCheck | StreamCheck) -> VerificationResult:
+        return VerificationResult(
+            model=self.model,
+            endpoint=endpoint,
+            is_stream=isinstance(check, StreamCheck),
+            at_us=self.checked_at_us,
+            code=None if check.passed else check.code,
+            latency_ms=check.latency_ms,
+            first_event_ms=check.first_event_ms if isinstance(check, StreamCheck) else None,
+        )
 
 
 class ModelState(msgspec.Struct, frozen=True, kw_only=True):

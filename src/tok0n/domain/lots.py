@@ -58,9 +58,10 @@ class Use(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PriceChange(msgspec.Struct, frozen=True, kw_only=True):
-    """The price per token of a wallet's use changes in the use after its entry `after_number` (0: from the start).
+    """A point in a wallet's history after which requests use tokens of another price.
 
-    The entries that leave at least `posted` tokens have the price before it.
+    It is among the usage entries that follow the entry `after_number` (0: the first entries). Those that leave at least
+    `posted` tokens have the old price.
     """
 
     after_number: int

@@ -213,8 +213,7 @@ _ANY_CODE = f"The request was rejected. {NOT_CHARGED}"
 def compact(error: Tok0nError, *, model: str | None, words: Collection[str] = ()) -> CompactMessage:
     """Return an error's message and `param` without texts of the client.
 
-    `model` is the declared model of the request. `words` are further allowed words:
-    the ids of token classes.
+    `model` is the declared model of the request. `words` are further allowed words: the ids of token classes.
     """
     param = error.param if isinstance(error, (InvalidRequest, KeyNotAllowed, KeyBudgetSpent)) else None
     message = error.message

@@ -159,9 +159,9 @@ class History(Protocol):
     async def search_requests(
         self, account_id: str, filters: RequestFilter, *, search_before: str | None, before: str | None, rows_max: int
     ) -> RequestSearch:
-        """Search some of the newest requests with ids below `search_before`, for a filter that `is_measured`.
+        """Search a limited number of requests: the newest with ids below `search_before`. The filter `is_measured`.
 
-        Returns at most `rows_max` rows with ids below `before`, too.
+        The result has at most `rows_max` rows. Their ids are also below `before`, which selects a page of the search.
         """
 
     async def request_totals(self, account_id: str, filters: RequestFilter) -> UseTotals:

@@ -25,7 +25,7 @@ class Lots(Protocol):
     async def first_use_after(self, account_id: str, change: PriceChange, *, token_class: str) -> UseEntry | None:
         """Return the first usage entry of a wallet after a change of its price.
 
-        None if there is none, or if entries of other classes hide it (see `positions`).
+        None if there is none, or if too many entries of other classes precede it (see `positions`).
         """
 
     async def tokens_of_keys(

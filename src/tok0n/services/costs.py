@@ -84,8 +84,10 @@ class Costs:
                 return None
             uses = await self._price_changes(account_id, token_class, changes, start=start, end=end)
             _, spent = lots.read(changes, [start, *(use.before for use in uses), end])
-            models = None if len(ends) == 1 else token_class
-            tokens = [await self._tokens(account_id, models, since_us=since_us, until=until) for until in (*uses, None)]
+            only_class = None if len(ends) == 1 else token_class
+            tokens = [
+                await self._tokens(account_id, only_class, since_us=since_us, until=until) for until in (*uses, None)
+            ]
             if not _add_shares(costs, spent, tokens):
                 return None
         return costs if priced else None

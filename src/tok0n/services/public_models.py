@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from tok0n.domain import latency
-from tok0n.domain.catalogue import Model, ModelState
+from tok0n.domain.catalogue import EndpointState, Model, ModelState, StreamState
 from tok0n.domain.errors import NotFound
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY
 from tok0n.domain.model_days import DAYS_KEPT, LATENCY_DAYS, REQUESTS_MIN, ModelDay
@@ -111,22 +111,21 @@ class PublicModels:
 
 def _checks(state: ModelState) -> list[PublicCheck]:
     """Return the results of each endpoint, followed by that of its stream."""
-    checks = []
+    found: list[tuple[str, EndpointState | StreamState]] = []
     for name, endpoint in state.endpoints.items():
-        passed = not endpoint.consecutive_failures
-        latency_ms = endpoint.latency_ms if passed else None
-        checks.append(
-            PublicCheck(endpoint=name, is_stream=False, passed=passed, latency_ms=latency_ms, first_event_ms=None)
-        )
-        if (stream := state.streams.get(name)) is not None:
-            passed = not stream.consecutive_failures
-            checks.append(
-                PublicCheck(
-                    endpoint=name,
-                    is_stream=True,
-                    passed=passed,
-                    latency_ms=stream.latency_ms if passed else None,
-                    first_event_ms=stream.first_event_ms if passed else None,
-                )
-            )
-    return checks
+        found.append((name, endpoint))
+        if name in state.streams:
+            found.append((name, state.streams[name]))
+    return [_check(name, result) for name, result in found]
+
+
+def _check(endpoint: str, result: EndpointState | StreamState) -> PublicCheck:
+    passed = not result.consecutive_failures
+    first_event_ms = result.first_event_ms if isinstance(result, StreamState) else None
+    return PublicCheck(
+        endpoint=endpoint,
+        is_stream=isinstance(result, StreamState),
+        passed=passed,
+        latency_ms=result.latency_ms if passed else None,
+        first_event_ms=first_event_ms if passed else None,
+    )

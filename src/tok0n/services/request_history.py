@@ -29,7 +29,7 @@ class RequestHistory:
     ) -> list[HistoryEntry]:
         """Return at most `rows_max` requests with ids below `before`, newest first.
 
-        If the filter `is_measured`, it may return fewer of several, but none only if no request is left.
+        If the filter `is_measured`, there may be more matches than it returns, unless it returns none.
         """
         if filters.is_measured:
             return await self._found(account_id, filters, before=before, rows_max=rows_max)

@@ -8,6 +8,7 @@ import msgspec
 from starlette.responses import Response
 
 from tok0n.domain.forms import SEALED_US, Submission, is_form_id
+from tok0n.domain.ledger import US_A_SECOND
 from tok0n.web.rendering.page_request import PageRequest
 
 CREATE, ROTATE = "api_key", "rotate_key"
@@ -35,7 +36,7 @@ def remember(page: PageRequest, response: Response, issued: IssuedSecret) -> Non
     """Let the browser show a secret again."""
     entries = [issued, *(entry for entry in _entries(page) if entry.key_id != issued.key_id)][:SECRETS_MAX]
     value = _BETWEEN_ENTRIES.join(_BETWEEN_PARTS.join(msgspec.structs.astuple(entry)) for entry in entries)
-    page.set_cookie(response, page.context.secrets_cookie, value, seconds=SEALED_US // 1_000_000)
+    page.set_cookie(response, page.context.secrets_cookie, value, seconds=SEALED_US // US_A_SECOND)
 
 
 def find(page: PageRequest, key_id: str) -> IssuedSecret | None:

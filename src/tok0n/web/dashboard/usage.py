@@ -129,14 +129,10 @@ def _before(query: _Query) -> UseFilter:
 
 async def _cost(page: PageRequest, dashboard: DashboardContext, query: _Query) -> _Cost | None:
     """Return the cost of the period. None without a price, without a cost, or if it can't be found quickly."""
-    spent, earlier = [
-        await dashboard.costs.of_period(
-            page.account_id,
-            since_us=(use.since_quarter or 0) * US_A_QUARTER,
-            until_us=(use.until_quarter or 0) * US_A_QUARTER,
-        )
-        for use in (query.use, _before(query))
-    ]
+    since, until = query.bars.since_quarter, query.bars.until_quarter
+    start_us, since_us, until_us = (quarter * US_A_QUARTER for quarter in (2 * since - until, since, until))
+    spent = await dashboard.costs.of_period(page.account_id, since_us=since_us, until_us=until_us)
+    earlier = await dashboard.costs.of_period(page.account_id, since_us=start_us, until_us=since_us)
     before = 0 if earlier is None else earlier.usd_micros
     if spent is None or not (spent.usd_micros or before):
         return None

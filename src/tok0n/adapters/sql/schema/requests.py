@@ -38,7 +38,7 @@ request = Table(
         "request_slow",
         "account_id",
         "id",
-        sqlite_where=text("status = 'SETTLED' AND resolved_at_us - created_at_us > 900000000"),
+        sqlite_where=text("status = 'SETTLED' AND CASE WHEN resolved_at_us - created_at_us > 900000000 THEN 1 END = 1"),
     ),
     Index("request_pending", "expires_at_us", sqlite_where=text("status = 'PENDING'")),
     **CLUSTERED,
