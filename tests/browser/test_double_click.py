@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pyotp
 import pytest
 from playwright.async_api import Browser
 
@@ -98,6 +99,24 @@ async def test_the_page_of_a_created_key_shows_it_after_a_reload_and_after_back(
         await visit.press("Create key")
         assert await visit.text("#secret") != secret, "a form that is shown anew creates another key"
         assert len(await keys_of(site.store.accounts, ADA)) == 2
+
+
+@pytest.mark.parametrize("look", LOOKS[::2], ids=str)
+async def test_the_page_of_recovery_codes_shows_them_after_a_reload_and_after_back(opened: Opened, look: Look) -> None:
+    site, _, browser = opened
+    async with tab(browser, site.url, look) as visit:
+        await sign_in(visit)
+        await visit.go("/dashboard/settings/second-factor")
+        await visit.fill(code=pyotp.TOTP(await visit.text(".secret")).now(), password=PASSWORD)
+        await visit.press("Turn on")
+        codes = await visit.text("#codes")
+        assert len(codes.split()) == 10
+        await visit.page.reload()
+        assert await visit.text("#codes") == codes
+        await visit.follow("I've saved them")
+        await visit.page.go_back()
+        assert await visit.text("#codes") == codes, "*Back* needs no form data that the browser has dropped"
+        await visit.check()
 
 
 @pytest.mark.parametrize("look", LOOKS[::2], ids=str)

@@ -38,6 +38,12 @@ EMAIL = "a.person.with.a.very.long.email.address@subdomain.example.com"
 LAYOUT = (Path(__file__).parent.parent / "support" / "layout.js").read_text()
 AXE_RUN = """async () => (await axe.run(document, {preload: false, resultTypes: ["violations"]})).violations
     .map(({id, nodes}) => id + ": " + nodes.map(({html}) => html).join(" | ").slice(0, 300))"""
+INPUT_ROWS = """() => {
+    const fields = [...document.querySelectorAll(".filters .field")];
+    const rows = Object.groupBy(fields, (field) => field.getBoundingClientRect().top);
+    const bottom = (field) => field.querySelector(".affixed, input, select").getBoundingClientRect().bottom;
+    return Object.values(rows).map((row) => row.map(bottom));
+}"""
 QUERIES = ("/dashboard/requests?status=settled&last=30d", "/dashboard/usage?last=30d&by=key", "/no-such-page")
 """Paths beside those of the routes."""
 
@@ -134,3 +140,15 @@ async def test_every_page_fits_every_window(browser: Browser, site: Site, javasc
         faults += await _faults(page, path, script=script)
     await context.close()
     assert faults == [], "\n".join(faults)
+
+
+async def test_the_inputs_of_the_filters_align(browser: Browser, site: Site) -> None:
+    context = await _context(browser, site, script=True)
+    await context.add_cookies([{"name": "tok0n", "value": site.cookie, "url": site.url}])
+    page = await context.new_page()
+    for path in ("/dashboard/requests?tokens_min=5000&tokens_max=10", "/dashboard/usage"):
+        await page.goto(site.url + path)
+        rows = await page.evaluate(INPUT_ROWS)
+        assert rows, path
+        assert all(max(row) - min(row) < 1.5 for row in rows), (path, rows)
+    await context.close()

@@ -177,7 +177,7 @@ class _Writer:
             id=request,
             account_id=self._account_id,
             api_key_id=key,
-            endpoint="messages_count_tokens",
+            endpoint="count_tokens",
             model=LONG_MODEL,
             http_status=402,
             code="insufficient_tokens",

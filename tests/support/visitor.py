@@ -15,7 +15,7 @@ PAGES = "text/html,application/xhtml+xml,*/*;q=0.8"
 """What a browser accepts when it opens a page."""
 
 
-_SECRET_PAGE = re.compile(r"/dashboard/keys/\w+/secret(\?again=1)?$")
+_SECRET_PAGE = re.compile(r"/dashboard/(keys/\w+/secret(\?again=1)?|settings/recovery-codes)$")
 
 
 class Visitor:
@@ -57,7 +57,7 @@ class Visitor:
     async def post_raw(
         self, path: str, fields: Mapping[str, str | list[str]], headers: dict[str, str] | None = None
     ) -> httpx.Response:
-        """Send a form without having looked at its page. Follows the redirect to the page of a new API key."""
+        """Send a form without having looked at its page. Follows the redirect to a page of new secrets."""
         answer = await self._http.post(path, data=dict(fields), headers=SAME_ORIGIN | (headers or {}))
         if answer.next_request is None or not _SECRET_PAGE.search(str(answer.next_request.url)):
             return answer

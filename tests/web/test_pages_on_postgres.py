@@ -21,6 +21,7 @@ pytestmark = pytest.mark.anyio
 ADA = "ada@example.com"
 
 OPENED_BY_LINKS = {"/verify", "/new-password", "/invitation", "/set-up", "/new-address"}
+REDIRECTS = {"/sign-in", "/second-factor", "/dashboard/settings/recovery-codes"}
 FILES = {"/assets/{name}", "/favicon.ico", "/robots.txt"}
 
 
@@ -56,7 +57,7 @@ async def test_every_page_works_on_postgres(tmp_path: Path, upstream: ScriptedUp
                 )
                 if "/orders//" in path:
                     continue
-                is_redirect = path in {"/sign-in", "/second-factor"} or path.endswith("/first-request")
+                is_redirect = path in REDIRECTS or path.endswith("/first-request")
                 expected = 303 if is_redirect else 410 if path in OPENED_BY_LINKS else 200
                 assert (await visitor.get(path)).status_code == expected, path
         for status in ("settled", "released", "expired", "pending"):

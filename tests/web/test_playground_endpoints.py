@@ -47,6 +47,7 @@ MESSAGE = {
     "usage": {"input_tokens": 4, "cache_read_input_tokens": 2, "output_tokens": 3},
 }
 TURN = {"role": "user", "content": f"{CANARY}\r\nHi"}
+PATHS = {endpoint.name: endpoint.path for endpoint in ENDPOINTS}
 CASES: dict[str, tuple[Any, dict[str, Any], list[str], int]] = {
     "chat": (
         CHAT,
@@ -145,7 +146,7 @@ async def test_a_form_of_each_endpoint_is_bounded_billed_and_not_kept(
     assert msgspec.json.decode(upstream.bodies[0]) == {"model": "upstream-demo"} | sent
     (path,) = set(re.findall(r"/dashboard/requests/req_\w+", page.text))
     receipt = words_of(await owner.get(path))
-    assert (f"Endpoint {name} " in receipt) == (name != "chat"), receipt
+    assert f"Endpoint {PATHS[name]} " in receipt, receipt
     assert await site.audit_is_clean()
     stored = b"".join(path.read_bytes() for path in site.folder.glob("tok0n.db*"))
     assert CANARY.encode() not in stored

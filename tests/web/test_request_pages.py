@@ -11,7 +11,7 @@ import pytest
 
 from support.gateways import Running
 from support.http import USAGE_TOTAL, chat, chat_body
-from support.visitor import Visitor, text_of
+from support.visitor import Visitor, text_of, words_of
 from tok0n.adapters.sql.repositories import request_scan
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +35,8 @@ async def test_a_rejected_request_is_a_row_with_a_page_that_says_what_to_do(site
     for path in (f"/dashboard/requests/{request_id}", f"/dashboard/requests?id={request_id}"):
         page = text_of(await owner.get(path))
         assert "temperature must be a number from 0 to 2." in page
-        assert "so it cost nothing. Correct the request and send it again." in page
+        assert "Correct the request and send it again." in page
+        assert "so it cost nothing." in page
         assert "400" in page
 
 
@@ -97,6 +98,24 @@ async def test_requests_are_filtered_by_tokens_and_latency(site: Running, owner:
     chips = re.findall(r'aria-label="Remove the filter ([^"]+)"', page)
     assert chips == ["Model: demo", "Tokens: at least 1", "Latency: at most 90,000 ms"]
     assert "Total of 1 billed request" in text_of(await owner.get("/dashboard/requests?tokens_min=1"))
+
+
+async def test_a_bound_below_the_other_one_is_an_error_that_names_the_value(owner: Visitor) -> None:
+    page = text_of(await owner.get("/dashboard/requests?tokens_min=5000&tokens_max=10"))
+    assert "Enter 5,000 or more." in page
+
+
+async def test_the_receipt_of_a_reversed_charge_says_that_it_was_given_back(site: Running, owner: Visitor) -> None:
+    request_id = (await chat(site.base_url, site.api_key, chat_body())).headers["x-request-id"]
+    path = f"/dashboard/requests/{request_id}"
+    before = words_of(await owner.get(path))
+    assert f"Billed {USAGE_TOTAL} " in before
+    assert "Given back" not in before
+    await site.store.ledger.reverse(request_id=request_id, now_us=site.clock.now_us())
+    after = words_of(await owner.get(path))
+    assert "We gave this charge back" in after
+    assert f"Given back \N{MINUS SIGN}{USAGE_TOTAL} Total 0 " in after
+    assert "Billed" not in after.partition("Tokens Prompt")[2]
 
 
 @pytest.mark.parametrize("query", ["tokens_min=many", "latency_max=-1", "latency_min=2&latency_max=1"])

@@ -28,7 +28,9 @@ async def test_the_receipt_the_overview_and_the_statement_agree(
     receipt = text_of(await owner.get(f"/dashboard/requests/{charged.headers['x-request-id']}"))
     reserved = int(charged.headers["x-tok0n-reserved"])
     assert f"Reserved {reserved:,}" in " ".join(receipt.split())
-    assert f"Released {reserved - USAGE_TOTAL:,}" in " ".join(receipt.split())
+    words = " ".join(receipt.split())
+    assert f"Released \N{MINUS SIGN}{reserved - USAGE_TOTAL:,} Billed {USAGE_TOTAL}" in words
+    assert words.index("Prompt") < words.index("Reported by the model") < words.index("Reserved"), "the bill is last"
     unbilled = text_of(await owner.get(f"/dashboard/requests/{failed.headers['x-request-id']}"))
     assert "Not billed" in unbilled
     assert "the provider failed" in unbilled

@@ -36,6 +36,7 @@ from tok0n.web.dashboard.requests import request_routes
 from tok0n.web.dashboard.settings import settings_routes
 from tok0n.web.dashboard.sign_in import sign_in_routes
 from tok0n.web.dashboard.statement import statement_routes
+from tok0n.web.dashboard.two_factor import two_factor_routes
 from tok0n.web.dashboard.usage import usage_routes
 from tok0n.web.public.components import components_routes
 from tok0n.web.public.docs import docs_routes
@@ -218,6 +219,7 @@ def _dashboard_routes(services: Services, context: PageContext, dashboard: Dashb
         *usage_routes(context, dashboard),
         *statement_routes(context, dashboard, services.store.statements),
         *settings_routes(context, dashboard, _make_export(services), billing),
+        *two_factor_routes(context, dashboard),
         *access_routes(context, dashboard, services.store.passkeys),
         *playground_routes(context, dashboard, playground),
         *orders.routes(context),

@@ -151,6 +151,9 @@ class History(Protocol):
     async def request(self, account_id: str, request_id: str) -> RequestRecord:
         """Return a request of the account. Raises `NotFound`."""
 
+    async def reversal(self, account_id: str, request_id: str) -> LedgerEntry | None:
+        """Return the entry that gave the charge of a request back, or None."""
+
     async def requests(
         self, account_id: str, filters: RequestFilter, *, before: str | None, rows_max: int
     ) -> list[RequestRecord]:

@@ -11,9 +11,10 @@ from tok0n.domain.budgets import PERIOD_WORDS
 from tok0n.domain.endpoints import NAMED
 from tok0n.domain.errors import InvalidRequest, LimitReached
 from tok0n.domain.forms import Submission
+from tok0n.domain.history import BudgetUse
 from tok0n.domain.key_edits import KeyEdit, differences
 from tok0n.services.api_keys import IssuedKey
-from tok0n.services.issued_keys import find_issued
+from tok0n.services.issued_secrets import find_secret
 from tok0n.services.key_rules import OVERLAP_DAYS_MAX
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard import issued_secrets
@@ -27,6 +28,9 @@ from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
 
 ENDED_ROWS_MAX = 100
+LISTED_BUDGETS_MAX = 2
+"""How many budgets of each key the list shows: those that are used up most."""
+
 _DAY_DIGITS_MAX = 4
 
 
@@ -134,7 +138,8 @@ class _KeyPages:
         key = await self._key(page)
         remembered = issued_secrets.find(page, key.id)
         submission = None if remembered is None else remembered.submission(page)
-        issued = await find_issued(self._dashboard.forms, self._dashboard.clock, key=key, submission=submission)
+        secret = await find_secret(self._dashboard.forms, self._dashboard.clock, submission, result=key.id)
+        issued = IssuedKey(key=key, secret=secret)
         return page.render(
             "key_made.html",
             key=key,
@@ -147,14 +152,14 @@ class _KeyPages:
     def _issued(self, page: PageRequest, issued: IssuedKey, submission: Submission) -> Response:
         """Redirect to the page of the secret, so that a reload or *Back* submits nothing."""
         response = page.redirect(f"/dashboard/keys/{issued.key.id}/secret{'?again=1' if issued.is_repetition else ''}")
-        secret = IssuedSecret(key_id=issued.key.id, form=submission.form, form_id=submission.form_id)
-        issued_secrets.remember(page, response, secret)
+        issued_secrets.remember(page, response, IssuedSecret.of(submission, owner_id=issued.key.id))
         return response
 
     async def _list(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
         keys = await self._api_keys.of(page.account_id)
         now_us = self._dashboard.clock.now_us()
         ended = [key for key in reversed(keys) if key.is_revoked or key.has_expired(now_us)]
+        budget_uses = await self._dashboard.history.all_budget_uses(page.account_id, now_us=now_us)
         return page.render(
             "keys.html",
             current=[key for key in reversed(keys) if key not in ended],
@@ -162,7 +167,8 @@ class _KeyPages:
             now_us=now_us,
             spend=await self._spend(page),
             no_spend=NO_SPEND,
-            uses=await self._dashboard.history.all_budget_uses(page.account_id, now_us=now_us),
+            uses={key_id: _most_used_first(uses) for key_id, uses in budget_uses.items()},
+            budgets_max=LISTED_BUDGETS_MAX,
             fields=fields_of_form(page) if page.is_post else KeyFields(),
             form_error=form_error,
             **self._choices(),
@@ -222,6 +228,11 @@ class _KeyPages:
 
     async def _key(self, page: PageRequest) -> ApiKey:
         return await self._api_keys.get(account_id=page.account_id, key_id=page.request.path_params["key"])
+
+
+def _most_used_first(uses: list[BudgetUse]) -> list[BudgetUse]:
+    """Return the budgets of a key by the share that is used. Equal ones keep their order."""
+    return sorted(uses, key=lambda use: use.spent / use.budget.tokens, reverse=True)
 
 
 def _confirmation(before: ApiKey, after: ApiKey) -> str:

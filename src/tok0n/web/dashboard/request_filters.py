@@ -43,7 +43,7 @@ def read_filter(page: PageRequest, *, now_us: int) -> tuple[RequestFilter, Perio
     for name in ("tokens", "latency"):
         low, high = (numbers.get(_NUMBERS[f"{name}_{end}"][0]) for end in ("min", "max"))
         if low is not None and high is not None and low > high:
-            raise FormError("Enter at least the lowest value.", field=f"{name}_max")
+            raise FormError(f"Enter {low:,} or more.", field=f"{name}_max")
     status, is_rejected = status_filter(page.query("status"))
     filters = RequestFilter(
         since_us=period.since_us,

@@ -6,6 +6,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tok0n.domain.endpoints import ENDPOINTS
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import RequestFilter
 from tok0n.domain.ids import request_time_us
@@ -41,6 +42,8 @@ _ADVICE = {
     "api_error": "Retry in a few seconds. SDKs do this by default.",
 }
 """What to do about a rejected request, by its error code."""
+
+_PATHS = {endpoint.name: endpoint.path for endpoint in ENDPOINTS}
 
 _COLUMNS = (
     "id",
@@ -158,13 +161,16 @@ class _RequestPages:
         except NotFound:
             text = "Check the ID. It's in the x-request-id header of each response."
             return page.message("Request not found", text, status=404)
+        endpoint_path = _PATHS.get(record.endpoint, record.endpoint)
         if isinstance(record, RejectedRequest):
-            return page.render(
-                "rejected_request.html", record=record, advice=_ADVICE.get(record.code, _ADVICE["api_error"])
-            )
+            advice = _ADVICE.get(record.code, _ADVICE["api_error"])
+            return page.render("rejected_request.html", record=record, advice=advice, endpoint_path=endpoint_path)
+        reversal = await self._dashboard.history.reversal(page.account_id, record.id) if record.is_billed else None
         return page.render(
             "request.html",
             record=record,
+            endpoint_path=endpoint_path,
+            reversal=reversal,
             classes=await self._dashboard.classes(page),
             cost=(await self._dashboard.costs.of_requests(page.account_id, [record.id])).get(record.id),
             why=_WHY_NOT_BILLED.get(record.code or "", ""),

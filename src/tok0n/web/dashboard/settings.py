@@ -1,6 +1,5 @@
 """The settings of an account: profile, sign-in, notices, billing details, export, and closing it."""
 
-from markupsafe import Markup
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -9,7 +8,6 @@ from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.ledger import STANDARD
 from tok0n.domain.notices import BALANCE_ALERTS_MAX, OPTIONAL_KINDS, BalanceAlert, NoticeKind
 from tok0n.domain.users import LinkPurpose
-from tok0n.services import second_factor
 from tok0n.services.billing import AccountBilling
 from tok0n.services.export import AccountExport, RunningExport
 from tok0n.services.passwords import FormError
@@ -17,15 +15,17 @@ from tok0n.services.profile import time_zones
 from tok0n.web.dashboard.billing_form import billing_fields, save_billing
 from tok0n.web.dashboard.dashboard_context import DashboardContext
 from tok0n.web.dashboard.old_links import is_old, old_link
-from tok0n.web.dashboard.submissions import expired_form, form_error_of, parse_whole_number, submission_of
+from tok0n.web.dashboard.submissions import form_error_of, parse_whole_number, submission_of
 from tok0n.web.rendering.endpoints import GET_POST, POST, page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
 
-_TWO_FACTOR = "two_factor"
 _SETTINGS = "/dashboard/settings"
 EMPTY_ALERT_ROWS = 1
 """How many empty rows for further alerts the form has."""
+
+SHOWN_SESSIONS_MAX = 4
+"""How many sessions are visible at once: the current one, then those that were used last."""
 
 _SECTIONS = {
     "time_zone": "profile",
@@ -56,7 +56,6 @@ def settings_routes(
     pages = _SettingsPages(dashboard, export, billing)
     return [
         page_route(context, _SETTINGS, pages.settings, methods=GET_POST),
-        page_route(context, f"{_SETTINGS}/second-factor", pages.second_factor, methods=GET_POST),
         page_route(context, f"{_SETTINGS}/export", pages.export, methods=POST),
         page_route(context, f"{_SETTINGS}/close", pages.close, methods=GET_POST, needs_open_account=True),
         page_route(context, "/new-address", pages.new_address, methods=GET_POST),
@@ -90,47 +89,6 @@ class _SettingsPages:
         except FormError as form_error:
             return await self._show(page, form_error=form_error)
         return page.redirect(f"{_SETTINGS}#{_SECTIONS[page.form['change']]}", confirm=done)
-
-    async def second_factor(self, page: PageRequest) -> Response:
-        user = await self._dashboard.users.get(page.user.user_id)
-        is_end = page.form.get("change") == "end" if page.is_post else user.totp_secret is not None
-        if is_end:
-            return await self._end_second_factor(page)
-        secret = page.form.get("secret", "")
-        if not second_factor.is_secret(secret):
-            secret = second_factor.new_secret()
-        form_error = None
-        if page.is_post:
-
-            async def begin() -> str:
-                codes = await self._dashboard.profile.begin_totp(
-                    page.user,
-                    password=page.form.get("password", ""),
-                    secret=secret,
-                    code=page.form.get("code", ""),
-                )
-                return "\n".join(codes)
-
-            try:
-                text = await self._dashboard.submit_once(submission_of(page, _TWO_FACTOR, field="code"), begin)
-                user = await self._dashboard.users.get(user.id)
-                if user.totp_secret != secret:  # two-factor authentication was turned off since the first submission
-                    raise expired_form("code")
-            except FormError as error:
-                form_error = error
-            else:
-                return page.render("recovery_codes.html", codes=None if text is None else text.split("\n"))
-        import segno  # noqa: PLC0415  few requests need it
-
-        qr = segno.make(
-            second_factor.provisioning_uri(secret, email=user.email, site=page.context.brand.name), error="m"
-        )
-        return page.render(
-            "second_factor_begin.html",
-            secret=secret,
-            qr=Markup(qr.svg_inline(scale=4, border=2, omitsize=True)),  # noqa: S704  segno's own
-            form_error=form_error,
-        )
 
     async def export(self, page: PageRequest) -> Response:
         try:
@@ -176,6 +134,7 @@ class _SettingsPages:
             else [(str(each.threshold_tokens), each.token_class) for each in alerts]
         )
         billing = await billing_fields(page, self._billing)
+        sessions = await self._dashboard.sessions.of(user.id, now_us=self._dashboard.clock.now_us())
         return page.render(
             "settings.html",
             user=user,
@@ -186,21 +145,13 @@ class _SettingsPages:
             ],
             notice_kinds=_NOTICE_KINDS,
             wanted=await self._dashboard.notice_preferences.wanted(page.account_id),
-            sessions=await self._dashboard.sessions.of(user.id, now_us=self._dashboard.clock.now_us()),
+            sessions=sorted(sessions, key=lambda session: session.digest != page.user.digest),
+            sessions_max=SHOWN_SESSIONS_MAX,
             recovery_codes=await self._dashboard.users.recovery_codes_left(user.id),
             classes=await self._dashboard.classes(page),
             zones=sorted(time_zones()),
             form_error=form_error,
         )
-
-    async def _end_second_factor(self, page: PageRequest) -> Response:
-        if not page.is_post:
-            return page.render("second_factor_end.html")
-        try:
-            await self._dashboard.profile.end_totp(page.user, password=page.form.get("password", ""))
-        except FormError as form_error:
-            return page.render("second_factor_end.html", form_error=form_error)
-        return page.redirect(_SETTINGS, confirm="two-factor-off")
 
     async def _time_zone(self, page: PageRequest) -> str:
         await self._dashboard.profile.set_time_zone(page.user, page.form.get("time_zone", ""))

@@ -10,9 +10,10 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories import activity, keys, rejections, request_scan, request_totals
 from tok0n.adapters.sql.repositories.request_search import REQUESTS, newest
+from tok0n.adapters.sql.repositories.statement import entry_of_row
 from tok0n.adapters.sql.repositories.use import SUMMED, use, use_of_buckets, use_of_days
-from tok0n.adapters.sql.schema import account, api_key, budget_period, request, wallet
-from tok0n.adapters.sql.store import SqlStore
+from tok0n.adapters.sql.schema import account, api_key, budget_period, ledger_entry, request, wallet
+from tok0n.adapters.sql.store import SqlStore, by_index
 from tok0n.domain.accounts import ApiKey, Caller
 from tok0n.domain.budgets import KeyBudget
 from tok0n.domain.errors import NotFound
@@ -20,6 +21,7 @@ from tok0n.domain.history import (
     BucketOfUse,
     BudgetUse,
     DayOfUse,
+    LedgerEntry,
     RequestFilter,
     RequestRecord,
     RequestSearch,
@@ -109,6 +111,20 @@ class SqlHistory:
         if row is None:
             raise NotFound("There is no such request in this account.")
         return _record(row)
+
+    async def reversal(self, account_id: str, request_id: str) -> LedgerEntry | None:
+        """See `ports.History.reversal`."""
+        columns = ledger_entry.c
+        query = sa.select(ledger_entry).where(
+            columns.reverses_request_id == request_id, columns.account_id == account_id
+        )
+
+        def fn(tx: sa.Connection) -> LedgerEntry | None:
+            by_index(tx)
+            row = tx.execute(query).one_or_none()
+            return None if row is None else entry_of_row(row)
+
+        return await self._store.read(fn)
 
     async def requests(
         self, account_id: str, filters: RequestFilter, *, before: str | None, rows_max: int
