@@ -319,37 +319,6 @@ async def test_recovery_codes_that_no_longer_work_are_not_shown_again(opened: Sh
     assert "Copy codes" not in again.text
 
 
-async def test_only_the_browser_that_created_recovery_codes_can_show_them_again(opened: Shop, ada: Visitor) -> None:
-    site, _ = opened
-    path = "/dashboard/settings/recovery-codes"
-    assert (await ada.get(path)).headers["location"] == "/dashboard/settings#two-factor", "it is off"
-    fields = await form_of(ada, "/dashboard/settings/second-factor")
-    totp = pyotp.TOTP(fields["secret"])
-    fields |= {"password": PASSWORD, "code": totp.now()}
-    created = await ada.post_raw("/dashboard/settings/second-factor", fields)
-    assert created.url.path == path
-    assert "Copy codes" in (await ada.get(path)).text
-    async with Visitor(site.url) as elsewhere:
-        await elsewhere.sign_in(ADA, PASSWORD)
-        following = totp.at(site.clock.now_us() // 1_000_000 + totp.interval)
-        assert (await elsewhere.post("/second-factor", {"code": following})).headers["location"] == "/dashboard"
-        assert "can't show them again" in html.unescape((await elsewhere.get(path)).text)
-
-
-async def test_recovery_codes_from_before_it_was_turned_off_and_on_are_not_shown(ada: Visitor) -> None:
-    path, cookies = "/dashboard/settings/second-factor", []
-    for _ in range(2):
-        fields = await form_of(ada, path)
-        fields |= {"password": PASSWORD, "code": pyotp.TOTP(fields["secret"]).now()}
-        assert "Copy codes" in (await ada.post_raw(path, fields)).text
-        cookies.append(ada.cookies["tok0n-secrets"])
-        if len(cookies) == 1:
-            await ada.post(path, {"change": "end", "password": PASSWORD})
-    ada.cookies.delete("tok0n-secrets")
-    ada.cookies.set("tok0n-secrets", cookies[0], domain="127.0.0.1")
-    assert "can't show them again" in html.unescape((await ada.get("/dashboard/settings/recovery-codes")).text)
-
-
 async def test_turning_on_two_factor_authentication_in_two_tabs_keeps_it_on(opened: Shop, ada: Visitor) -> None:
     tabs = [await form_of(ada, "/dashboard/settings/second-factor") for _ in range(2)]
     for fields, status in zip(tabs, (200, 422), strict=True):
