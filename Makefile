@@ -60,7 +60,7 @@ bench-quick: ## The main figures, beside nginx alone, in two minutes
 	@exec .venv/bin/python benchmarks/run.py --quick $(ARGS)
 
 bench-pages: ## Measure the pages of an account with a million requests
-	@scripts/setup.sh dev
+	@scripts/setup.sh bench-pages
 	@exec .venv/bin/python benchmarks/pages.py $(ARGS)
 
 bench-ab: ## Compare the CPU per request with another commit: BASE=COMMIT

@@ -16,7 +16,7 @@ import itertools
 import random
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -127,7 +127,7 @@ async def fill_database(url: str, size: Size, *, now_us: int | None = None) -> N
     key_ids = [key_id(number) for number in range(size.accounts)]
     posted = [GRANT_TOKENS] * size.accounts
     entries = [1] * size.accounts
-    async with _open(url) as database:
+    async with open_database(url) as database:
         numbers = range(size.accounts)
         await database.insert("account", ACCOUNT, [_account(number, start_us) for number in numbers])
         wallets = [(one, "standard", GRANT_TOKENS, 0, 1) for one in account_ids]
@@ -201,7 +201,8 @@ def _times_us(size: Size, now_us: int) -> Iterator[int]:
 
 
 @contextlib.asynccontextmanager
-async def _open(url: str) -> Any:
+async def open_database(url: str) -> AsyncIterator[Database]:
+    """Open a database to write many rows. PostgreSQL gets its statistics at the end."""
     if url.startswith("sqlite:"):
         connection = sqlite3.connect(url.removeprefix("sqlite:///").removeprefix("sqlite:"))
         try:

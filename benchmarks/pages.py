@@ -1,54 +1,62 @@
-"""How long the pages of an account with a million requests take: make bench-pages.
+"""How long the pages of an account with a million requests take, on SQLite and on PostgreSQL: make bench-pages.
 
     python benchmarks/pages.py --requests 1000000
-    python benchmarks/pages.py --database postgresql://USER@HOST/EMPTY_DATABASE
+    python benchmarks/pages.py --only postgresql
 
-The rows are written straight into SQLite, spread over 90 days, six models, five keys and 24 purchases, with the
-roll-ups that requests would have made; the audit must find nothing. For PostgreSQL they are copied. Then a signed-in
-visitor asks for each page several times, over HTTP on one connection, in each of two time zones. /healthz shows what
-HTTP costs.
+The rows are written straight into the database, spread over 90 days, six models, five keys and 24 purchases at three
+prices, with the roll-ups that requests would have made; the audit must find nothing. Then a signed-in visitor asks for
+each page several times, over HTTP on one connection, in each of two time zones. /healthz shows what HTTP costs.
 
-"CPU" is the least processor time of this process, which is client and server, for one answer, without that of /healthz.
-It hardly depends on other work of the machine. PostgreSQL's own time is only in the wall clock.
+"CPU" is the least processor time of this process, which is client and server, and of PostgreSQL for one answer, without
+that of /healthz. It hardly depends on other work of the machine. "Wall" is the clock, with HTTP.
 """
 
 import argparse
 import asyncio
 import contextlib
+import itertools
 import random
-import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC
 from pathlib import Path
 from typing import NamedTuple
 
 import httpx
+import large
+import servers
+import sqlalchemy as sa
+from large import REQUESTS_PER_TRANSACTION, Row
+from processes import cpu_ms
 
 from tok0n.adapters.clock import SystemClock
-from tok0n.adapters.sql.copying import copy
-from tok0n.adapters.sql.postgres.connection import PostgresOptions
-from tok0n.adapters.sql.postgres.store import PostgresStore
-from tok0n.adapters.sql.sqlite.store import SqliteStore
+from tok0n.adapters.sql.schema import ledger_entry, pack_order, request
 from tok0n.bootstrap.resources import open_store
 from tok0n.bootstrap.services import Services, make_api_keys
 from tok0n.bootstrap.serving import bind_for
 from tok0n.bootstrap.wiring import open_gateway
 from tok0n.domain import ids
-from tok0n.domain.ledger import US_AN_HOUR
+from tok0n.domain.ledger import US_A_SECOND, US_AN_HOUR
 from tok0n.domain.months import month_at
 from tok0n.domain.users import Agent
 from tok0n.http.server import HttpServer
 from tok0n.services.api_keys import KeyDraft
-from tok0n.settings import load
+from tok0n.settings import Settings, load
 
+ENGINES = ("sqlite", "postgresql")
 ROUNDS = 7
 DAYS = 90
 KEYS = 5
 ORDERS = 24
-ORDER_TOKENS = 10**7
+GRANTED, BOUGHT = 100, 30
+"""The tokens per request that the account gets at first, and that each order adds. A request uses 700 on average."""
+
+PRICES_CENTS = (999, 899, 1_299)
+"""Those of the orders, in turn, so that the price of tokens changes often."""
+
+UPSTREAM_US = 800_000
 MODELS = ("alpha", "beta", "gamma", "delta", "epsilon", "rare")
 ZONES = ("UTC", "Asia/Kolkata")
 EMAIL = "million@example.com"
@@ -56,51 +64,50 @@ PASSWORD = "plenty of quiet rivers"
 HTTP_ALONE = "(http alone)"
 TARGET_MS = 50.0
 
+REQUEST = (*large.REQUEST, "code")
+ENTRY = ("account_id", "number", "kind", "amount", "posted_after", "request_id", "order_id", "created_at_us")
+ORDER = (
+    *("id", "account_id", "pack_id", "pack_name", "tokens", "price_cents", "currency", "created_at_us"),
+    *("is_complete", "paid_cents", "paid_at_us", "purchase_applied"),
+)
+
 
 class Names(NamedTuple):
     """The ids in the paths of pages, and the secret of an API key."""
 
     keys: list[str]
     secret: str
-    account: str = ""
+    account: str
     request: str = ""
     order: str = ""
     entry: str = ""
     """An entry in the middle of last month."""
 
 
-async def main(requests: int, database: str | None) -> None:
-    """Write, audit, measure, print."""
+async def measure_engine(requests: int, postgres_url: str | None, engine_pids: tuple[int, ...]) -> None:
+    """Write, audit, measure, print. `engine_pids` are the processes of PostgreSQL. Without a URL, measure SQLite."""
     with tempfile.TemporaryDirectory(dir=Path(__file__).parent, prefix="run-") as name:
         folder = Path(name)
         settings_file = folder / "tok0n.toml"
-        settings_file.write_text("[server]\nport = 0\n[logs]\nlevel = 'error'\n")
+        url = postgres_url or f"sqlite:///{folder / 'tok0n.db'}"
+        settings_file.write_text(f"[server]\nport = 0\n[database]\nurl = '{url}'\n[logs]\nlevel = 'error'\n")
         settings = load(settings_file, environ={}, dotenv={}, overrides={})
-        names = await prepare(settings)
-        write(folder / "tok0n.db", requests, names.keys)
-        if database is not None:
-            await copy_to(folder / "tok0n.db", database)
-            with settings_file.open("a") as file:
-                file.write(f"[database]\nurl = '{database}'\n")
-            settings = load(settings_file, environ={}, dotenv={}, overrides={})
-        names = find_names(folder / "tok0n.db", names)
+        names = await prepare(settings, requests)
+        began = time.monotonic()
+        async with large.open_database(url) as database:
+            await write(database, requests, names)
+        print(f"{requests:,} requests written in {time.monotonic() - began:.0f} s", flush=True)
         listener, settings = bind_for(settings)
         async with open_gateway(settings) as gateway, signed_in(gateway.services) as (cookie, user_id):
+            store = gateway.services.store
+            names = await store.database.read(lambda tx: find_names(tx, names))
             listener.listen()
             async with HttpServer(gateway.app, listener, shutdown_seconds=5) as server:
                 for zone in ZONES:
-                    await gateway.services.store.users.set_time_zone(user_id=user_id, time_zone=zone)
-                    await measure(server.url, cookie, names, title=f"{requests:,} requests, {zone}")
+                    await store.users.set_time_zone(user_id=user_id, time_zone=zone)
+                    title = f"{'PostgreSQL' if postgres_url else 'SQLite'}, {requests:,} requests, {zone}"
+                    await measure(server.url, cookie, names, title=title, engine_pids=engine_pids)
                 await export(server.url, cookie)
-
-
-async def copy_to(path: Path, url: str) -> None:
-    """Copy the database to an empty one of PostgreSQL, and gather its statistics."""
-    source, target = SqliteStore(path, serving=False), PostgresStore(PostgresOptions(url=url))
-    await target.migrate()
-    await copy(source, target)
-    await source.aclose()
-    await target.aclose()
 
 
 @contextlib.asynccontextmanager
@@ -124,95 +131,101 @@ async def signed_in(services: Services) -> AsyncIterator[tuple[str, str]]:
     yield new.secret, user.id
 
 
-async def prepare(settings) -> Names:  # noqa: ANN001
+async def prepare(settings: Settings, requests: int) -> Names:
     """An account with keys; gives their ids and the secret of one."""
     clock = SystemClock()
-    async with open_store(settings) as store:
-        account = await store.accounts.create(email=EMAIL, tokens=10**12, now_us=clock.now_us())
+    async with open_store(settings, migrating=True) as store:
+        await store.database.migrate()
+        account = await store.accounts.create(email=EMAIL, tokens=requests * GRANTED, now_us=clock.now_us())
         api_keys = make_api_keys(settings, store, clock)
-        issued = [await api_keys.create(account.id, KeyDraft(name=f"key {n}")) for n in range(KEYS)]
+        issued = [await api_keys.create(account.id, KeyDraft(name=large.KEY_NAME)) for _ in range(KEYS)]
     assert issued[0].secret is not None
     return Names(keys=[new.key.id for new in issued], secret=issued[0].secret, account=account.id)
 
 
-def write(path: Path, requests: int, keys: list[str]) -> None:
+async def write(database: large.Database, requests: int, names: Names) -> None:
     """The rows that so many requests would have left."""
-    database = sqlite3.connect(path)
-    account_id, posted = database.execute("SELECT account_id, posted FROM wallet").fetchone()
-    entries = 1
-    dice = random.Random(1)
-    now_us = SystemClock().now_us()
-    step_us = DAYS * 24 * US_AN_HOUR // requests
-    with database:
-        for number in range(requests):
-            at_us = now_us - (requests - number) * step_us
-            request_id = ids.request_id(at_us, number.to_bytes(ids.RANDOM_BYTES))
-            model = "rare" if number % 50_021 == 7 else dice.choice(MODELS[:-1])
-            billed = dice.random() > 0.01
-            prompt, completion = dice.randrange(10, 900), dice.randrange(1, 500)
-            charged = prompt + completion if billed else 0
-            usage = (prompt, completion, charged) if billed else (None, None, None)
-            outcome = ("SETTLED", None) if billed else ("RELEASED", "upstream_error")
-            database.execute(
-                "INSERT INTO request (id, account_id, api_key_id, model, status, reserved, charged, shortfall,"
-                " prompt_tokens, completion_tokens, total_tokens, details, code, dispatched, upstream_ms,"
-                " created_at_us, expires_at_us, resolved_at_us) VALUES (?,?,?,?,?,?,?,0,?,?,?,?,?,1,?,?,?,?)",
-                (
-                    *(request_id, account_id, dice.choice(keys), model, outcome[0], 3_000, charged, *usage),
-                    *("{}" if billed else None, outcome[1], 800, at_us, at_us + 10**8, at_us + 800_000),
-                ),
-            )
-            if number * ORDERS % requests < ORDERS:
-                posted, entries = posted + ORDER_TOKENS, entries + 1
-                buy(database, account_id, at_us, number=entries, posted=posted)
-            if billed:
-                posted -= charged
-                entries += 1
-                database.execute(
-                    "INSERT INTO ledger_entry"
-                    " (account_id, number, kind, amount, posted_after, request_id, created_at_us)"
-                    " VALUES (?, ?, 'usage', ?, ?, ?, ?)",
-                    (account_id, entries, -charged, posted, request_id, at_us + 800_000),
-                )
-        database.execute("UPDATE wallet SET posted = ?, entries = ?", (posted, entries))
-        database.execute(
-            "INSERT INTO usage_quarter (account_id, quarter, api_key_id, model, requests, prompt_tokens,"
-            " completion_tokens, charged) SELECT account_id, resolved_at_us / 900000000, api_key_id, model, count(*),"
-            " sum(prompt_tokens), sum(completion_tokens), sum(charged) FROM request WHERE status = 'SETTLED'"
-            " GROUP BY 1, 2, 3, 4"
+    history = History(requests, names)
+    rows = history.rows()
+    while chunk := list(itertools.islice(rows, REQUESTS_PER_TRANSACTION)):
+        for table, columns in (("request", REQUEST), ("pack_order", ORDER), ("ledger_entry", ENTRY)):
+            await database.insert(table, columns, [row for name, row in chunk if name == table])
+        await database.commit()
+    await database.set_wallets([(history.posted, history.entries, names.account)])
+    await database.roll_up()
+    await database.commit()
+
+
+class History:
+    """The rows of all requests and orders, oldest first."""
+
+    def __init__(self, requests: int, names: Names) -> None:
+        self.posted = requests * GRANTED
+        self.entries = 1
+        self._requests = requests
+        self._names = names
+        self._dice = random.Random(1)  # the same rows in every run
+
+    def rows(self) -> Iterator[tuple[str, Row]]:
+        """Yield each row after the name of its table."""
+        now_us = SystemClock().now_us()
+        step_us = DAYS * 24 * US_AN_HOUR // self._requests
+        for number in range(self._requests):
+            at_us = now_us - (self._requests - number) * step_us
+            if number * ORDERS % self._requests < ORDERS:
+                yield from self._order(number, at_us)
+            yield from self._request(number, at_us)
+
+    def _request(self, number: int, at_us: int) -> Iterator[tuple[str, Row]]:
+        dice = self._dice
+        request_id = ids.request_id(at_us, number.to_bytes(ids.RANDOM_BYTES))
+        model = "rare" if number % 50_021 == 7 else dice.choice(MODELS[:-1])
+        billed = dice.random() > 0.01
+        prompt, completion = dice.randrange(10, 900), dice.randrange(1, 500)
+        charged = prompt + completion if billed else 0
+        use = (prompt, completion, charged, "{}") if billed else (None,) * 4
+        status, code = ("SETTLED", None) if billed else ("RELEASED", "upstream_error")
+        resolved_us = at_us + UPSTREAM_US
+        yield (
+            "request",
+            (
+                *(request_id, self._names.account, dice.choice(self._names.keys), model, status, 3_000, charged, 0),
+                *(*use, 1, UPSTREAM_US // 1_000, at_us, at_us + 100 * US_A_SECOND, resolved_us, code),
+            ),
         )
-    database.close()
+        if billed:
+            yield self._entry("usage", -charged, request_id, None, resolved_us)
+
+    def _order(self, number: int, at_us: int) -> Iterator[tuple[str, Row]]:
+        """A paid order, and its entry."""
+        order_id = ids.order_id(at_us, number.to_bytes(ids.RANDOM_BYTES))
+        tokens, cents = self._requests * BOUGHT, PRICES_CENTS[number * ORDERS // self._requests % len(PRICES_CENTS)]
+        paid = (1, cents, at_us, tokens)
+        yield "pack_order", (order_id, self._names.account, "s", "Small", tokens, cents, "usd", at_us, *paid)
+        yield self._entry("purchase", tokens, None, order_id, at_us)
+
+    def _entry(
+        self, kind: str, amount: int, request_id: str | None, order_id: str | None, at_us: int
+    ) -> tuple[str, Row]:
+        self.posted += amount
+        self.entries += 1
+        account_id = self._names.account
+        return "ledger_entry", (account_id, self.entries, kind, amount, self.posted, request_id, order_id, at_us)
 
 
-def buy(database: sqlite3.Connection, account_id: str, at_us: int, *, number: int, posted: int) -> None:
-    """Write a paid order and its entry in the ledger."""
-    order_id = ids.order_id(at_us, number.to_bytes(ids.RANDOM_BYTES))
-    database.execute(
-        "INSERT INTO pack_order (id, account_id, pack_id, pack_name, tokens, price_cents, currency, created_at_us,"
-        " is_complete, paid_cents, paid_at_us, purchase_applied) VALUES (?,?,'s','Small',?,999,'usd',?,1,999,?,?)",
-        (order_id, account_id, ORDER_TOKENS, at_us, at_us, ORDER_TOKENS),
-    )
-    database.execute(
-        "INSERT INTO ledger_entry (account_id, number, kind, amount, posted_after, order_id, created_at_us)"
-        " VALUES (?, ?, 'purchase', ?, ?, ?, ?)",
-        (account_id, number, ORDER_TOKENS, posted, order_id, at_us),
-    )
-
-
-def find_names(path: Path, names: Names) -> Names:
+def find_names(tx: sa.Connection, names: Names) -> Names:
     """Add the ids of a request, an order and an entry of the account."""
-    database = sqlite3.connect(path)
-    middle = ids.first_request_id(SystemClock().now_us() - DAYS * 12 * US_AN_HOUR)
-    (request,) = database.execute(
-        "SELECT min(id) FROM request WHERE id >= ? AND status = 'SETTLED'", (middle,)
-    ).fetchone()
-    (order,) = database.execute("SELECT max(id) FROM pack_order").fetchone()
-    at_us = month_at(SystemClock().now_us(), UTC).preceding.starts_at_us(UTC) + 15 * 24 * US_AN_HOUR
-    at_us, number = database.execute(
-        "SELECT created_at_us, number FROM ledger_entry WHERE created_at_us >= ? ORDER BY id LIMIT 1", (at_us,)
-    ).fetchone()
-    database.close()
-    return names._replace(request=request, order=order, entry=f"{at_us}-{number}-standard")
+    now_us = SystemClock().now_us()
+    middle = ids.first_request_id(now_us - DAYS * 12 * US_AN_HOUR)
+    ids_of_settled = sa.select(request.c.id).where(request.c.id >= middle, request.c.status == "SETTLED")
+    at_us = month_at(now_us, UTC).preceding.starts_at_us(UTC) + 15 * 24 * US_AN_HOUR
+    entries = sa.select(ledger_entry).where(ledger_entry.c.created_at_us >= at_us).order_by(ledger_entry.c.id)
+    entry = tx.execute(entries.limit(1)).one()
+    return names._replace(
+        request=tx.scalars(ids_of_settled.order_by(request.c.id).limit(1)).one(),
+        order=tx.scalars(sa.select(sa.func.max(pack_order.c.id))).one(),
+        entry=f"{entry.created_at_us}-{entry.number}-standard",
+    )
 
 
 def pages(names: Names) -> dict[str, str]:
@@ -262,7 +275,7 @@ def pages(names: Names) -> dict[str, str]:
     }
 
 
-async def measure(url: str, cookie: str, names: Names, *, title: str) -> None:
+async def measure(url: str, cookie: str, names: Names, *, title: str, engine_pids: tuple[int, ...]) -> None:
     """Ask for each page several times, in turns; print the milliseconds of each."""
     paths = pages(names)
     cpu: dict[str, list[float]] = {name: [] for name in paths}
@@ -272,17 +285,17 @@ async def measure(url: str, cookie: str, names: Names, *, title: str) -> None:
         client.cookies.set("tok0n", cookie)
         for _ in range(ROUNDS):
             for name, path in paths.items():
-                began, cpu_began = time.perf_counter(), time.process_time()
+                began, cpu_began = time.perf_counter(), time.process_time() * 1000 + cpu_ms(engine_pids)
                 answer = await client.get(path)
                 wall[name].append((time.perf_counter() - began) * 1000)
-                cpu[name].append((time.process_time() - cpu_began) * 1000)
+                cpu[name].append(time.process_time() * 1000 + cpu_ms(engine_pids) - cpu_began)
                 assert answer.status_code == 200, (path, answer.status_code)
     http_ms = min(cpu[HTTP_ALONE])
     print(f"{title:<45}{'CPU ms':>10}{'wall, least':>12}{'median':>10}")
     for name in paths:
         least, fastest, median = min(cpu[name]) - http_ms, min(wall[name]), statistics.median(wall[name])
-        over = "  over the target" if min(least, fastest) > TARGET_MS else ""
-        print(f"{name:<45}{least:>10.1f}{fastest:>12.1f}{median:>10.1f}{over}")
+        over = "  over the target" if least > TARGET_MS else ""
+        print(f"{name:<45}{least:>10.1f}{fastest:>12.1f}{median:>10.1f}{over}", flush=True)
 
 
 async def export(url: str, cookie: str) -> None:
@@ -296,9 +309,18 @@ async def export(url: str, cookie: str) -> None:
             print(f"{path}: {lines:,} lines in {time.perf_counter() - began:.1f} s")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Measure the chosen engines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=1_000_000, help="[default: 1000000]")
-    parser.add_argument("--database", help="the URL of an empty database of PostgreSQL [default: a SQLite file]")
+    parser.add_argument("--only", choices=ENGINES, help="one of the engines")
     options = parser.parse_args()
-    asyncio.run(main(options.requests, options.database))
+    if options.only != "postgresql":
+        asyncio.run(measure_engine(options.requests, None, ()))
+    if options.only != "sqlite":
+        with servers.postgres() as (url, pid):
+            asyncio.run(measure_engine(options.requests, url, (pid,)))
+
+
+if __name__ == "__main__":
+    main()

@@ -51,6 +51,16 @@ def _cpu_seconds(pid: int) -> float:
     return sum(map(int, fields[11:15])) / _TICKS_A_SECOND + sum(_cpu_seconds(int(child)) for child in children)
 
 
+def cpu_ms(pids: Sequence[int]) -> float:
+    """What processes and their children that still run have used, in milliseconds. More exact than `cpu_seconds`."""
+    ms = 0.0
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended
+            ms += int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e6
+            ms += cpu_ms([*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())])
+    return ms
+
+
 def resident_mib(pid: int) -> float:
     """The memory of one process that is in RAM now."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])

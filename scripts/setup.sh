@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Make .venv from the lock, with what the given purpose needs: run, dev, test, clients, proxies, soak, bench or
-# bench-ab. Idempotent, and quick when done. Fails, and names the package, when it cannot get something.
+# Make .venv from the lock, with what the given purpose needs: run, dev, test, clients, proxies, soak, bench,
+# bench-pages or bench-ab. Idempotent, and quick when done. Fails, and names the package, when it cannot get something.
 # On a bare machine it gets what is missing: uv from PyPI, Debian's packages by apt-get where it is root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -79,7 +79,7 @@ recipe_packages() {
 }
 
 case $purpose in
-run | dev | test | clients | proxies | soak | bench | bench-ab) make_venv ;;
+run | dev | test | clients | proxies | soak | bench | bench-pages | bench-ab) make_venv ;;
 *) die "no such purpose: $purpose" ;;
 esac
 case $purpose in
@@ -115,6 +115,9 @@ bench)
     need redis-server "it is measured" redis-server
     need nginx "the baseline" nginx-light
     need wrk "the load" wrk
+    ;;
+bench-pages)
+    need_postgres "the pages are measured on it too"
     ;;
 bench-ab)
     need curl "it finds out when a server is ready" curl

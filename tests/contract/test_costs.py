@@ -19,7 +19,7 @@ from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER
 from tok0n.domain.lots import PriceChange, Spent
 from tok0n.domain.orders import Payment
 from tok0n.domain.packs import Pack
-from tok0n.services.costs import Costs
+from tok0n.services.costs import Costs, KeyUse
 
 pytestmark = pytest.mark.anyio
 
@@ -153,11 +153,12 @@ async def test_prices_are_found_by_index(db: Opened, statistics: str) -> None:
         assert await costs.of_requests(account_id, request_ids) == dict.fromkeys(request_ids, 0)
         assert await costs.of_period(account_id, since_us=since_us) == Spent(tokens=100, usd_micros=0)
         assert await costs.estimate(account_id, token_class="standard", tokens=10) == 0
-        assert await costs.of_keys(account_id) == {past.key_id(1): 0}
-        assert await costs.of_keys(account_id, since_us=since_us // US_A_QUARTER * US_A_QUARTER) is not None
+        ever, since = await costs.of_keys(account_id, since_us=since_us // US_A_QUARTER * US_A_QUARTER)
+        assert (ever.usd_micros, ever.tokens) == ({past.key_id(1): 0}, {past.key_id(1): 20 * past.CHARGE})
+        assert since.usd_micros == {past.key_id(1): 0}
         use = await SqlLots(db.store).first_use_after(account_id, EARLY, token_class="standard")
         assert use is not None
-        before = await SqlLots(db.store).tokens_of_keys(account_id, since_us=0, until=use)
+        (before,) = await SqlLots(db.store).tokens_of_keys(account_id, until=[use])
         assert before == {(past.key_id(1), "demo"): use.before.number * past.CHARGE - past.CHARGE}
     assert scans == []
 
@@ -181,7 +182,9 @@ async def test_the_cost_of_a_key_is_that_of_its_requests_at_each_price(db: Opene
         key = (first, first, first, second, second, first)[number]
         at_us = NOW_US + number * US_A_QUARTER // 3
         made[await spend(db, account_id=account.id, key_id=key.id, tokens=50, at_us=at_us)] = key.id
-    costs = await costs_of(db).of_keys(account.id)
+    ever, later = await costs_of(db).of_keys(account.id, since_us=NOW_US - NOW_US % US_A_QUARTER + MICROSECONDS_PER_DAY)
+    costs = ever.usd_micros
+    assert (later.tokens, later.usd_micros) == ({first.id: 0, second.id: 0}, {first.id: 0, second.id: 0})
     assert costs == {first.id: (250 + 450) * CENT, second.id: (250 + 450) * CENT}
     assert costs == await cost_of_requests(db, account.id, made), "the granted tokens cost nothing"
 
@@ -215,14 +218,15 @@ async def test_the_costs_of_all_keys_add_up_to_that_of_the_account(db: Opened, s
         made[request_id] = key.id
     await roll_up(db, now_us=at_us)
     costs = costs_of(db)
-    for since_us in (None, middle_us):
-        of_keys = await costs.of_keys(account.id, since_us=since_us)
-        of_account = await costs.of_period(account.id, since_us=since_us or 0)
-        assert of_keys is not None
+    uses = await costs.of_keys(account.id, since_us=middle_us)
+    for use, since_us in zip(uses, (0, middle_us), strict=True):
+        of_account = await costs.of_period(account.id, since_us=since_us)
+        assert use.usd_micros is not None
         assert of_account is not None
-        assert 0 <= of_account.usd_micros - sum(of_keys.values()) <= 5 * len(keys), "each share is rounded down"
+        assert 0 <= of_account.usd_micros - sum(use.usd_micros.values()) <= 5 * len(keys), "each share is rounded down"
+        assert of_account.tokens <= sum(use.tokens.values())
     exact = await cost_of_requests(db, account.id, made)
-    of_keys = await costs.of_keys(account.id)
+    of_keys = uses[0].usd_micros
     assert of_keys is not None
     for key_id, cost in exact.items():
         assert abs(of_keys.get(key_id, 0) - cost) <= 4 * 60 * dear * CENT // 1_000, "one request at each price change"
@@ -231,8 +235,10 @@ async def test_the_costs_of_all_keys_add_up_to_that_of_the_account(db: Opened, s
 async def test_keys_without_any_purchase_have_no_cost(db: Opened) -> None:
     account, key = await db.key("a@x", tokens=100)
     await spend(db, account_id=account.id, key_id=key.id, tokens=40)
-    assert await costs_of(db).of_keys(account.id) is None
-    await buy(db, account.id, tokens=100, cents=500)
-    assert await costs_of(db).of_keys(account.id) == {key.id: 0}
     since_us = costs_of(db).month_start_us("Asia/Kolkata")
-    assert await costs_of(db).of_keys(account.id, since_us=since_us) == {key.id: 0}
+    assert (
+        await costs_of(db).of_keys(account.id, since_us=since_us) == (KeyUse(tokens={key.id: 40}, usd_micros=None),) * 2
+    )
+    await buy(db, account.id, tokens=100, cents=500)
+    expected = KeyUse(tokens={key.id: 40}, usd_micros={key.id: 0})
+    assert await costs_of(db).of_keys(account.id, since_us=since_us) == (expected, expected)

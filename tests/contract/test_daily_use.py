@@ -47,7 +47,7 @@ async def test_every_step_leaves_the_sums_as_they_were(db: Opened, keys: list[tu
             (
                 await history.totals(account_id, UseFilter()),
                 await history.totals(account_id, period),
-                await history.key_spent(account_id, api_key_id=key_id),
+                await history.totals(account_id, UseFilter(api_key_id=key_id)),
                 await history.models_used(account_id),
             )
             for account_id, key_id in keys

@@ -26,7 +26,7 @@ from tok0n.api.routes import error
 from tok0n.domain.accounts import Caller
 from tok0n.domain.client_ip import ClientAddresses
 from tok0n.domain.errors import NotFound, Tok0nError
-from tok0n.domain.history import BudgetUse, DayOfUse, RequestRecord, UseBy
+from tok0n.domain.history import BudgetUse, DayOfUse, RequestRecord, UseBy, UseFilter
 from tok0n.domain.ledger import STANDARD
 from tok0n.domain.rejections import RejectedRequest
 from tok0n.domain.token_classes import TokenClasses
@@ -84,7 +84,7 @@ class _Bodies:
     async def key(self, _: Request, caller: Caller) -> Key:
         key = await self._history.key(caller.account_id, caller.api_key_id)
         uses = await self._history.budget_uses(caller.account_id, key.id, now_us=self._clock.now_us())
-        spent = (await self._history.key_spent(caller.account_id, api_key_id=key.id)).get(key.id, 0)
+        used = await self._history.totals(caller.account_id, UseFilter(api_key_id=key.id))
         expires_at_us = key.limits.expires_at_us
         return Key(
             id=key.id,
@@ -94,7 +94,7 @@ class _Bodies:
             expires_at=None if expires_at_us is None else expires_at_us // 1_000_000,
             models=key.limits.models,
             budget=key.limits.total_budget,
-            spent=spent,
+            spent=used.charged,
             budgets=tuple(map(_budget, uses)),
         )
 

@@ -140,14 +140,6 @@ class History(Protocol):
         The caller may have expired.
         """
 
-    async def key_spent(
-        self, account_id: str, *, api_key_id: str | None = None, since_us: int | None = None
-    ) -> dict[str, int]:
-        """Return the tokens charged to each key, or to one, by key id. Omits keys without charges.
-
-        Only those since `since_us`, a multiple of a quarter hour, if it is not None.
-        """
-
     async def request(self, account_id: str, request_id: str) -> RequestRecord:
         """Return a request of the account. Raises `NotFound`."""
 

@@ -29,9 +29,10 @@ class Lots(Protocol):
         """
 
     async def tokens_of_keys(
-        self, account_id: str, *, since_us: int | None, until: UseEntry | None
-    ) -> dict[tuple[str, str], int] | None:
-        """Return the tokens charged to each key for each model from a time until right before an entry, or until now.
+        self, account_id: str, *, until: Sequence[UseEntry | int | None]
+    ) -> list[dict[tuple[str, str], int] | None]:
+        """Return the tokens charged to each key for each model until each point.
 
-        `since_us` is a multiple of a quarter hour. None if too many entries precede `until` in its quarter hour.
+        A point is right before an entry, a time in microseconds (a multiple of a quarter hour), or now (None). The
+        tokens are None if too many entries precede an entry in its quarter hour.
         """

@@ -1,7 +1,10 @@
 """Prices for display: of requests, of the use in a period, and of the next tokens. `domain.lots` has the rules."""
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from tok0n.domain import lots
 from tok0n.domain.budgets import ResetPeriod, period_start_us
@@ -10,8 +13,23 @@ from tok0n.domain.lots import NOTHING, Change, Position, Spent, UseEntry
 from tok0n.ports.clock import Clock
 from tok0n.ports.lots import Lots
 
+_Point = tuple[Position | None, Mapping[str, int] | None]
+"""A point in the history of a wallet, and the tokens of each key until it. None if not known."""
+
+_BEGINNING: _Point = (Position(number=0, posted_after=0), {})
+
 PRICE_CHANGES_MAX = 4
 """The most changes of the price at which the costs of keys are computed apart: the latest ones."""
+
+
+class KeyUse(msgspec.Struct, frozen=True, kw_only=True):
+    """The tokens charged for the requests of each key, and their cost in micro-dollars.
+
+    The costs are None if no class has a price, or if they can't be found quickly (`ports.Lots`).
+    """
+
+    tokens: dict[str, int]
+    usd_micros: dict[str, int] | None
 
 
 class Costs:
@@ -63,68 +81,66 @@ class Costs:
         """Return the use with a price since the first day of this month in a time zone. See `of_period`."""
         return await self.of_period(account_id, since_us=self.month_start_us(time_zone))
 
-    async def of_keys(self, account_id: str, *, since_us: int | None = None) -> dict[str, int] | None:
-        """Return the cost of each key's requests since a time, or of all.
+    async def of_keys(self, account_id: str, *, since_us: int) -> tuple[KeyUse, KeyUse]:
+        """Return what the requests of each key were charged ever, and since a time.
 
         Between two changes of the price, a key's cost is its share of the cost of all requests, by its tokens. So the
         costs of all keys add up to that of the account, and a key's cost is that of its requests, except for the one
         request at each change, and for changes before the latest `PRICE_CHANGES_MAX`. Keys without charged requests
-        are left out. None if no class has a price, or if the costs can't be found quickly (`ports.Lots`).
+        are left out.
 
         `since_us` is a multiple of a quarter hour, such as the start of a day.
         """
-        starts = {} if since_us is None else await self._lots.positions(account_id, before_us=since_us)
+        starts = await self._lots.positions(account_id, before_us=since_us)
         ends = await self._lots.positions(account_id)
-        costs: dict[str, int] = {}
         priced = await self._priced(account_id)
-        for token_class, changes in priced.items():
-            start = Position(number=0, posted_after=0) if since_us is None else starts.get(token_class)
-            end = ends.get(token_class)
-            if start is None or end is None:
-                return None
-            uses = await self._price_changes(account_id, token_class, changes, start=start, end=end)
-            _, spent = lots.read(changes, [start, *(use.before for use in uses), end])
-            only_class = None if len(ends) == 1 else token_class
-            tokens = [
-                await self._tokens(account_id, only_class, since_us=since_us, until=until) for until in (*uses, None)
-            ]
-            if not _add_shares(costs, spent, tokens):
-                return None
-        return costs if priced else None
+        uses = {
+            name: await self._price_changes(account_id, name, changes, end=ends.get(name))
+            for name, changes in priced.items()
+        }
+        points = [None, since_us, *itertools.chain.from_iterable(uses.values())]
+        tokens = dict(zip(points, await self._lots.tokens_of_keys(account_id, until=points), strict=True))
+        ever, since = [], []
+        for name, changes in priced.items():
+            only_class = None if len(ends) == 1 else name
+            start, end = (
+                (positions.get(name), self._of_class(tokens[point], only_class))
+                for positions, point in ((starts, since_us), (ends, None))
+            )
+            prices = [(use.before, self._of_class(tokens[use], only_class)) for use in uses[name]]
+            ever.append(_shares(changes, [_BEGINNING, *prices, end]))
+            since.append(_shares(changes, [start, *_after(start, prices), end]))
+        used, used_before = (self._of_class(tokens[point], None) or {} for point in (None, since_us))
+        used_since = {key_id: charged - used_before.get(key_id, 0) for key_id, charged in used.items()}
+        return KeyUse(tokens=used, usd_micros=_added(ever)), KeyUse(tokens=used_since, usd_micros=_added(since))
 
     def month_start_us(self, time_zone: str) -> int:
         """Return the start of this month in a time zone."""
         return period_start_us(ResetPeriod.MONTH, time_zone, self._clock.now_us())
 
     async def _price_changes(
-        self, account_id: str, token_class: str, changes: Sequence[Change], *, start: Position, end: Position
+        self, account_id: str, token_class: str, changes: Sequence[Change], *, end: Position | None
     ) -> list[UseEntry]:
-        """Return the first use at each of the latest prices, between two points, in order."""
-        wallet, _ = lots.read(changes, [start, end])
-        later = [
-            each
-            for each in wallet.price_changes
-            if each.after_number >= start.number or each.posted < start.posted_after
-        ]
+        """Return the first use at each of the latest prices before a point, in order."""
+        if end is None:
+            return []
+        wallet, _ = lots.read(changes, [end])
         found = []
-        for change in later[-PRICE_CHANGES_MAX:]:
+        for change in wallet.price_changes[-PRICE_CHANGES_MAX:]:
             use = await self._lots.first_use_after(account_id, change, token_class=token_class)
-            if use is not None and start.number < use.before.number < end.number:
+            if use is not None and use.before.number < end.number:
                 found.append(use)
         return found
 
-    async def _tokens(
-        self, account_id: str, token_class: str | None, *, since_us: int | None, until: UseEntry | None
-    ) -> dict[str, int] | None:
-        """Return the tokens of each key until an entry, only for the models of a class if it is not None."""
-        found = await self._lots.tokens_of_keys(account_id, since_us=since_us, until=until)
-        if found is None:
+    def _of_class(self, tokens: Mapping[tuple[str, str], int] | None, token_class: str | None) -> dict[str, int] | None:
+        """Return the tokens of each key, only for the models of a class if it is not None."""
+        if tokens is None:
             return None
-        tokens: dict[str, int] = {}
-        for (key_id, model), charged in found.items():
+        of_keys: dict[str, int] = {}
+        for (key_id, model), charged in tokens.items():
             if token_class is None or self._class_of_model.get(model, STANDARD) == token_class:
-                tokens[key_id] = tokens.get(key_id, 0) + charged
-        return tokens
+                of_keys[key_id] = of_keys.get(key_id, 0) + charged
+        return of_keys
 
     async def estimate(self, account_id: str, *, token_class: str, tokens: int) -> int | None:
         """Return the cost of the next `tokens` tokens in micro-dollars, as if no other request ran.
@@ -145,19 +161,36 @@ class Costs:
         return {name: rows for name, rows in changes.items() if any(row.order_usd_micros for row in rows)}
 
 
-def _add_shares(costs: dict[str, int], spent: Sequence[Spent], tokens: Sequence[Mapping[str, int] | None]) -> bool:
-    """Add each key's share of what was spent between two points. `tokens` are those of each key until the end of each.
+def _after(start: _Point, points: Sequence[_Point]) -> list[_Point]:
+    """Return the points of a wallet that follow another one."""
+    first = 0 if start[0] is None else start[0].number
+    return [point for point in points if point[0] is not None and point[0].number > first]
 
-    Returns whether the tokens are known.
+
+def _shares(changes: Sequence[Change], points: Sequence[_Point]) -> dict[str, int] | None:
+    """Return each key's share of what was spent between two points, for all points in their order.
+
+    None if a point isn't known.
     """
-    before: Mapping[str, int] = {}
-    for (start, end), until in zip(itertools.pairwise(spent), tokens, strict=True):
-        if until is None:
-            return False
+    known = [(position, tokens) for position, tokens in points if position is not None and tokens is not None]
+    if len(known) < len(points):
+        return None
+    spent = lots.spent_until(changes, [position for position, _ in known])
+    costs: dict[str, int] = {}
+    for (start, (_, before)), (end, (_, until)) in itertools.pairwise(zip(spent, known, strict=True)):
         used = {key_id: charged - before.get(key_id, 0) for key_id, charged in until.items()}
         total = sum(used.values())
         for key_id, charged in used.items():
             share = (end - start).usd_micros * charged // total if total else 0
             costs[key_id] = costs.get(key_id, 0) + share
-        before = until
-    return True
+    return costs
+
+
+def _added(costs: Sequence[Mapping[str, int] | None]) -> dict[str, int] | None:
+    """Add up the costs of all token classes. None if there are none, or if those of a class aren't known."""
+    if not costs or None in costs:
+        return None
+    total = Counter[str]()
+    for of_class in costs:
+        total.update(of_class or {})
+    return dict(total)

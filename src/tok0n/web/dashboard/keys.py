@@ -182,7 +182,7 @@ class _KeyPages:
             "key.html",
             key=key,
             now_us=now_us,
-            spend=(await self._spend(page, key.id)).get(key.id, NO_SPEND),
+            spend=(await self._spend(page)).get(key.id, NO_SPEND),
             uses=await history.budget_uses(page.account_id, key.id, now_us=now_us),
             fields=fields,
             overlap_days_max=OVERLAP_DAYS_MAX,
@@ -191,22 +191,18 @@ class _KeyPages:
             **choices,
         )
 
-    async def _spend(self, page: PageRequest, key_id: str | None = None) -> dict[str, KeySpend]:
-        """Return what each key of the account has spent, or one key alone."""
-        history, costs, account_id = self._dashboard.history, self._dashboard.costs, page.account_id
-        month_us = costs.month_start_us(page.user.time_zone)
-        ever = await history.key_spent(account_id, api_key_id=key_id)
-        month = await history.key_spent(account_id, api_key_id=key_id, since_us=month_us)
-        cost_ever = await costs.of_keys(account_id)
-        cost_month = cost_ever if ever == month else await costs.of_keys(account_id, since_us=month_us)
+    async def _spend(self, page: PageRequest) -> dict[str, KeySpend]:
+        """Return what each key of the account has spent."""
+        costs = self._dashboard.costs
+        ever, month = await costs.of_keys(page.account_id, since_us=costs.month_start_us(page.user.time_zone))
         return {
             id_: KeySpend(
                 tokens=tokens,
-                usd_micros=None if cost_ever is None else cost_ever.get(id_, 0),
-                month_tokens=month.get(id_, 0),
-                month_usd_micros=None if cost_month is None else cost_month.get(id_, 0),
+                usd_micros=None if ever.usd_micros is None else ever.usd_micros.get(id_, 0),
+                month_tokens=month.tokens.get(id_, 0),
+                month_usd_micros=None if month.usd_micros is None else month.usd_micros.get(id_, 0),
             )
-            for id_, tokens in ever.items()
+            for id_, tokens in ever.tokens.items()
         }
 
     def _choices(self, key: ApiKey | None = None) -> dict[str, Any]:

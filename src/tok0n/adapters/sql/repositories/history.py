@@ -31,7 +31,7 @@ from tok0n.domain.history import (
     UseTotals,
 )
 from tok0n.domain.key_edits import Activity
-from tok0n.domain.ledger import STANDARD, US_A_QUARTER, Balance, RequestStatus
+from tok0n.domain.ledger import STANDARD, Balance, RequestStatus
 from tok0n.domain.rejections import RejectedRequest
 from tok0n.domain.token_classes import EMPTY
 
@@ -89,21 +89,6 @@ class SqlHistory:
     async def activity(self, account_id: str, *, before: int | None, rows_max: int) -> list[Activity]:
         """See `ports.History.activity`."""
         return await self._store.read(lambda tx: activity.select(tx, account_id, before=before, rows_max=rows_max))
-
-    async def key_spent(
-        self, account_id: str, *, api_key_id: str | None = None, since_us: int | None = None
-    ) -> dict[str, int]:
-        """See `ports.History.key_spent`."""
-
-        def fn(tx: sa.Connection) -> dict[str, int]:
-            filters = UseFilter(
-                api_key_id=api_key_id, since_quarter=None if since_us is None else since_us // US_A_QUARTER
-            )
-            rows = use(tx, account_id, filters, by=["api_key_id"])
-            query = sa.select(rows.c.api_key_id, sa.func.sum(rows.c.charged)).group_by(rows.c.api_key_id)
-            return {key_id: int(spent) for key_id, spent in tx.execute(query)}
-
-        return await self._store.read(fn)
 
     async def request(self, account_id: str, request_id: str) -> RequestRecord:
         query = REQUESTS.where(request.c.id == request_id, request.c.account_id == account_id)

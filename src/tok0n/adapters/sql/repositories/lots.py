@@ -1,11 +1,12 @@
 """The `Lots` port in SQL. Every query seeks by index, however long the history of the account is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.repositories.use import use
+from tok0n.adapters.sql.repositories.entry_search import ENTRIES_READ, first_with_less, last_before, nearest_of
+from tok0n.adapters.sql.repositories.use import use_of_buckets
 from tok0n.adapters.sql.schema import ledger_entry, pack_order, request, wallet
 from tok0n.adapters.sql.store import SqlStore, by_index
 from tok0n.domain.history import UseFilter
@@ -13,12 +14,13 @@ from tok0n.domain.ledger import US_A_QUARTER, EntryKind
 from tok0n.domain.lots import MICROS_PER_CENT, Change, Position, PriceChange, Use, UseEntry
 from tok0n.domain.orders import cents_without_tax
 
-ENTRIES_READ = (20, 10_000)
-"""How many entries to read in each direction to find one of a wallet: first a few, which is enough for one class."""
-
 _entry = ledger_entry.c
 _IS_CHANGE = _entry.kind != sa.literal_column("'usage'")
 """The condition of the index `ledger_entry_change`. With a parameter, SQLite could not use the index."""
+
+
+_AFTER_QUARTERS = 2**40
+"""After every quarter hour."""
 
 
 class SqlLots:
@@ -85,10 +87,14 @@ class SqlLots:
             by_index(tx)
             rows = tx.execute(sa.select(wallet).where(wallet.c.account_id == account_id)).all()
             current = {row.token_class: Position(number=row.entries, posted_after=row.posted) for row in rows}
-            first_id = None if before_us is None else _first_id(tx, account_id, since_us=before_us)
-            if first_id is None:
+            if before_us is None:
                 return dict(current)
-            return {name: position_before(tx, account_id, name, first_id, current=now) for name, now in current.items()}
+            last_id = last_before(tx, account_id, before_us)
+            if last_id == _newest_id(tx, account_id):
+                return dict(current)
+            return {
+                name: position_before(tx, account_id, name, last_id + 1, current=now) for name, now in current.items()
+            }
 
         return await self._store.read(fn)
 
@@ -102,28 +108,27 @@ class SqlLots:
         return await self._store.read(fn)
 
     async def tokens_of_keys(
-        self, account_id: str, *, since_us: int | None, until: UseEntry | None
-    ) -> dict[tuple[str, str], int] | None:
+        self, account_id: str, *, until: Sequence[UseEntry | int | None]
+    ) -> list[dict[tuple[str, str], int] | None]:
         """See `ports.Lots.tokens_of_keys`."""
-        until_quarter = None if until is None else until.at_us // US_A_QUARTER
-        since_quarter = None if since_us is None else since_us // US_A_QUARTER
-        filters = UseFilter(since_quarter=since_quarter, until_quarter=until_quarter)
+        quarters = [_quarter_of(point) for point in until]
+        starts = sorted({0, *quarters})
 
-        def fn(tx: sa.Connection) -> dict[tuple[str, str], int] | None:
-            rows = use(tx, account_id, filters, by=["api_key_id", "model"])
-            columns = (rows.c.api_key_id, rows.c.model)
-            sums = tx.execute(sa.select(*columns, sa.func.sum(rows.c.charged)).group_by(*columns))
-            tokens = {(key_id, model): int(charged) for key_id, model, charged in sums}
-            if until is None:
-                return tokens
+        def fn(tx: sa.Connection) -> list[dict[tuple[str, str], int] | None]:
             by_index(tx)
-            first_id = _first_id(tx, account_id, since_us=until.at_us // US_A_QUARTER * US_A_QUARTER)
-            first_id = until.row_id if first_id is None else first_id
-            entries = _entries_of_keys(account_id, first_id=first_id, end_id=until.row_id)
-            found = tx.execute(entries).all()
-            for key_id, model, amount in found:
-                tokens[key_id, model] = tokens.get((key_id, model), 0) - amount
-            return tokens if len(found) < ENTRIES_READ[-1] else None
+            use = use_of_buckets(
+                tx,
+                account_id,
+                UseFilter(),
+                by=("api_key_id", "model"),
+                starts=starts[:-1],
+                until_quarter=starts[-1],
+                summed=("charged",),
+            )
+            return [
+                _add_entries(tx, account_id, _before_quarter(use, quarter), point)
+                for quarter, point in zip(quarters, until, strict=True)
+            ]
 
         return await self._store.read(fn)
 
@@ -147,70 +152,53 @@ def _change(row: Any, order: Any) -> Change:
     )
 
 
-def _first_id(tx: sa.Connection, account_id: str, *, since_us: int) -> int | None:
-    """Return the id of the account's first entry at or after `since_us`, by a binary search. None if there is none."""
-    entries = sa.select(_entry.id, _entry.created_at_us).where(_entry.account_id == account_id)
-    newest = tx.execute(entries.order_by(_entry.id.desc()).limit(1)).one_or_none()
-    if newest is None or newest.created_at_us < since_us:
-        return None
-    at_or_after = entries.where(_entry.id >= sa.bindparam("id_min")).order_by(_entry.id).limit(1)
-    lowest, highest = 0, int(newest.id)
-    while lowest < highest:
-        middle = (lowest + highest) // 2
-        row = tx.execute(at_or_after, {"id_min": middle}).one()
-        if row.created_at_us >= since_us:
-            highest = middle
-        else:
-            lowest = int(row.id) + 1
-    return highest
+def _newest_id(tx: sa.Connection, account_id: str) -> int:
+    newest = sa.select(_entry.id).where(_entry.account_id == account_id).order_by(_entry.id.desc()).limit(1)
+    return tx.scalar(newest) or 0
 
 
 def _first_use_after(tx: sa.Connection, account_id: str, change: PriceChange, token_class: str) -> UseEntry | None:
-    """Find the entry by a binary search. Between two changes of a wallet, its posted tokens only decrease."""
-    of_account = sa.select(ledger_entry).where(_entry.account_id == account_id)
-    of_class = of_account.where(_entry.token_class == token_class, _IS_CHANGE)
-    last = tx.execute(of_class.where(_entry.number == change.after_number)).one_or_none()
-    next_change = of_class.where(_entry.number > change.after_number).order_by(_entry.number).limit(1)
-    next_ = tx.execute(next_change).one_or_none()
-    newest = of_account.order_by(_entry.id.desc()).limit(1)
-    lowest = 0 if last is None else int(last.id) + 1
-    highest = int(tx.execute(newest).one().id) + 1 if next_ is None else int(next_.id)
-    found = None
-    while lowest < highest:
-        middle = (lowest + highest) // 2
-        row = _use_from(tx, account_id, token_class, first_id=middle, end_id=highest)
-        if row is None:
-            highest = middle
-        elif row.posted_after < change.posted:
-            found, highest = row, middle
-        else:
-            lowest = int(row.id) + 1
+    """Find the entry between two changes of a wallet, where its posted tokens only decrease."""
+    of_class = sa.select(_entry.id).where(
+        _entry.account_id == account_id, _entry.token_class == token_class, _IS_CHANGE
+    )
+    last_id = tx.scalar(of_class.where(_entry.number == change.after_number)) or 0
+    next_id = tx.scalar(of_class.where(_entry.number > change.after_number).order_by(_entry.number).limit(1))
+    end_id = _newest_id(tx, account_id) + 1 if next_id is None else next_id
+    found = first_with_less(tx, account_id, token_class, posted=change.posted, after_id=last_id, end_id=end_id)
     if found is None:
         return None
     before = Position(number=found.number - 1, posted_after=found.posted_after - found.amount)
     return UseEntry(row_id=int(found.id), at_us=found.created_at_us, before=before)
 
 
-_FROM = (
-    sa.select(ledger_entry)
-    .where(_entry.account_id == sa.bindparam("account"), _entry.id >= sa.bindparam("first_id"))
-    .order_by(_entry.id)
-)
-_NEXT = _FROM.limit(1)
+def _quarter_of(point: UseEntry | int | None) -> int:
+    if point is None:
+        return _AFTER_QUARTERS
+    return (point.at_us if isinstance(point, UseEntry) else point) // US_A_QUARTER
 
 
-def _use_from(tx: sa.Connection, account_id: str, token_class: str, *, first_id: int, end_id: int) -> Any:
-    """Return the first entry of a wallet from `first_id` to `end_id`, if it isn't too far away."""
-    values = {"account": account_id, "first_id": first_id}
-    row = tx.execute(_NEXT, values).one_or_none()
-    if row is None or row.token_class == token_class:
-        return row if row is not None and row.id < end_id else None
-    for rows_max in ENTRIES_READ:
-        nearest = _nearest(_FROM.limit(rows_max).subquery(), token_class, newest=False)
-        row = tx.execute(nearest, values).one_or_none()
-        if row is not None:
-            return row if row.id < end_id else None
-    return None
+def _before_quarter(use: Mapping[tuple[int, tuple[str, ...]], list[int]], quarter: int) -> dict[tuple[str, str], int]:
+    """Return the tokens of each key and model before a quarter hour at which a bucket of `use` starts or ends."""
+    tokens: dict[tuple[str, str], int] = {}
+    for (start, (key_id, model)), (charged,) in use.items():
+        if start < quarter:
+            tokens[key_id, model] = tokens.get((key_id, model), 0) + charged
+    return tokens
+
+
+def _add_entries(
+    tx: sa.Connection, account_id: str, tokens: dict[tuple[str, str], int], until: UseEntry | int | None
+) -> dict[tuple[str, str], int] | None:
+    """Add the tokens of the entries in the quarter hour of an entry, before it. None if they are too many."""
+    if not isinstance(until, UseEntry):
+        return tokens
+    start_us = until.at_us // US_A_QUARTER * US_A_QUARTER
+    entries = _entries_of_keys(account_id, first_id=last_before(tx, account_id, start_us) + 1, end_id=until.row_id)
+    found = tx.execute(entries).all()
+    for key_id, model, amount in found:
+        tokens[key_id, model] = tokens.get((key_id, model), 0) - amount
+    return tokens if len(found) < ENTRIES_READ[-1] else None
 
 
 def _entries_of_keys(account_id: str, *, first_id: int, end_id: int) -> "sa.Select[Any]":
@@ -241,18 +229,13 @@ def position_before(
     before = of_account.where(_entry.id < first_id).order_by(_entry.id.desc())
     after = of_account.where(_entry.id >= first_id).order_by(_entry.id)
     for rows_max in ENTRIES_READ:
-        row = tx.execute(_nearest(before.limit(rows_max).subquery(), token_class, newest=True)).one_or_none()
+        row = tx.execute(nearest_of(before.limit(rows_max).subquery(), token_class, newest=True)).one_or_none()
         if row is not None:
             return _position(row)
-        row = tx.execute(_nearest(after.limit(rows_max).subquery(), token_class, newest=False)).one_or_none()
+        row = tx.execute(nearest_of(after.limit(rows_max).subquery(), token_class, newest=False)).one_or_none()
         if row is not None:
             return Position(number=row.number - 1, posted_after=row.posted_after - row.amount)
     return None
-
-
-def _nearest(entries: sa.Subquery, token_class: str, *, newest: bool) -> "sa.Select[Any]":
-    query = sa.select(entries).where(entries.c.token_class == token_class)
-    return query.order_by(entries.c.id.desc() if newest else entries.c.id).limit(1)
 
 
 def _position(row: sa.Row[Any]) -> Position:

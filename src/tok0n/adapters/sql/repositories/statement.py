@@ -1,33 +1,14 @@
-"""The statement of an account in SQL, behind the `Statements` port.
-
-The ids of `ledger_entry` rise in each account, and their times with them. A binary search over the ids therefore finds
-a time with some 50 seeks in the index by account and id, however long the history is.
-"""
+"""The statement of an account in SQL, behind the `Statements` port."""
 
 import sqlalchemy as sa
 
+from tok0n.adapters.sql.repositories.entry_search import last_before
 from tok0n.adapters.sql.repositories.lots import position_before
 from tok0n.adapters.sql.schema import ledger_entry, wallet
 from tok0n.adapters.sql.store import SqlStore, by_index
 from tok0n.domain.history import LedgerEntry
 from tok0n.domain.ledger import EntryKind
 from tok0n.domain.lots import Position
-
-_TOP_STEP = 2**47
-"""The first step of the search. Ids are below twice this number."""
-
-_LAST_BEFORE = sa.text("""
-WITH RECURSIVE search (step, low) AS (
-    SELECT CAST(:top_step AS BIGINT), CAST(0 AS BIGINT)
-    UNION ALL
-    SELECT step / 2, low + CASE WHEN (
-        SELECT created_at_us FROM ledger_entry WHERE account_id = :account_id AND id >= low + step ORDER BY id LIMIT 1
-    ) < :at_us THEN step ELSE 0 END
-    FROM search WHERE step > 0
-)
-SELECT low FROM search WHERE step = 0
-""")
-"""Each step asks for the first entry from an id on. The result is the id of the last entry before a time, or 0."""
 
 _ID_PARTS = 3
 _DIGITS_MAX = 18
@@ -57,10 +38,10 @@ class SqlStatements:
 
         def fn(tx: sa.Connection) -> list[LedgerEntry]:
             by_index(tx)
-            first_id = 0 if since_us is None else _last_before(tx, account_id, since_us) + 1
+            first_id = 0 if since_us is None else last_before(tx, account_id, since_us) + 1
             end_ids = [] if before is None else [_row_id(tx, account_id, before)]
             if until_us is not None:
-                end_ids.append(_last_before(tx, account_id, until_us) + 1)
+                end_ids.append(last_before(tx, account_id, until_us) + 1)
             bounds = [columns.id >= first_id]
             if end_ids:
                 # One upper bound, because SQLite seeks by one of two, and reads all rows up to the other.
@@ -76,7 +57,7 @@ class SqlStatements:
 
         def fn(tx: sa.Connection) -> dict[str, int]:
             by_index(tx)
-            last_id = _last_before(tx, account_id, at_us)
+            last_id = last_before(tx, account_id, at_us)
             wallets = tx.execute(query).all()
             if len(wallets) == 1:
                 return {wallets[0].token_class: _posted(tx, account_id, wallets[0].token_class, last_id)}
@@ -104,12 +85,6 @@ class SqlStatements:
         return await self._store.read(fn)
 
 
-def _last_before(tx: sa.Connection, account_id: str, at_us: int) -> int:
-    """Return the row id of the account's last entry before a time, or 0."""
-    values = {"top_step": _TOP_STEP, "account_id": account_id, "at_us": at_us}
-    return int(tx.execute(_LAST_BEFORE, values).scalar_one())
-
-
 def _row_id(tx: sa.Connection, account_id: str, entry_id: str) -> int:
     """Return the row id of an entry of the account, or 0 if `entry_id` identifies none."""
     parts = entry_id.split("-", _ID_PARTS - 1)
@@ -121,8 +96,8 @@ def _row_id(tx: sa.Connection, account_id: str, entry_id: str) -> int:
     at_us, number = map(int, numbers)
     columns = ledger_entry.c
     same_time = (
-        columns.id > _last_before(tx, account_id, at_us),
-        columns.id <= _last_before(tx, account_id, at_us + 1),
+        columns.id > last_before(tx, account_id, at_us),
+        columns.id <= last_before(tx, account_id, at_us + 1),
     )
     is_entry = (columns.account_id == account_id, columns.token_class == parts[2], columns.number == number)
     return tx.scalar(sa.select(columns.id).where(*is_entry, *same_time)) or 0

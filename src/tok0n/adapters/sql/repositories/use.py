@@ -172,13 +172,14 @@ def _conditions(table: sa.Table, account_id: str, filters: UseFilter) -> list[sa
 def _spans(edges: Sequence[int], *, end_day: int) -> tuple[_Spans, _Spans]:
     """Return the spans of days, and of quarter hours, that add up to the time between each two edges.
 
-    A local day is the nearest UTC day, with the quarter hours at its edges added or subtracted.
+    A local day is the nearest UTC day, with the quarter hours at its edges added or subtracted. Days from `end_day` on
+    are read by their quarter hours.
     """
     days: _Spans = defaultdict(list)
     quarters: _Spans = defaultdict(list)
     for start, end in itertools.pairwise(edges):
-        first_day, last_day = (round(edge / QUARTERS_A_DAY) for edge in (start, end))
-        if first_day >= last_day or last_day > end_day:
+        first_day, last_day = (min(round(edge / QUARTERS_A_DAY), end_day) for edge in (start, end))
+        if first_day >= last_day or end - start < QUARTERS_A_DAY // 2:
             quarters[start, end].append((start, 1))
             continue
         days[first_day, last_day].append((start, 1))
