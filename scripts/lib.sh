@@ -38,6 +38,12 @@ need() {
         die "$command is missing ($why). Install the package: $*"
 }
 
+# Make sure that there is a browser. Debian's headless shell takes two thirds of the CPU time of its Chromium.
+need_browser() {
+    command -v chromium-headless-shell >/dev/null || apt_install "$1" chromium-headless-shell fonts-dejavu-core ||
+        need chromium "$1" chromium fonts-dejavu-core
+}
+
 # Make sure that there are PostgreSQL's binaries. Debian's package would start a server of its own: here it does not.
 need_postgres() {
     command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null && return

@@ -85,7 +85,7 @@ esac
 case $purpose in
 test)
     node_packages # axe-core, which looks at the pages
-    need chromium "the tests of the pages run in it" chromium fonts-dejavu-core
+    need_browser "the tests of the pages run in it"
     need curl "the tests run the README's commands" curl
     need_postgres "the tests run on it"
     need redis-server "the tests run on it" redis-server
@@ -104,7 +104,7 @@ proxies)
     need haproxy "the tests run behind it" haproxy
     need caddy "the tests run behind it" caddy
     node_packages # axe-core, which looks at the pages
-    need chromium "the tests of pages below a path run in it" chromium fonts-dejavu-core
+    need_browser "the tests of pages below a path run in it"
     ;;
 soak)
     need_postgres "the tests run on it"

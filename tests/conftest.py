@@ -1,12 +1,16 @@
 """What all tests share."""
 
 import functools
+import gc
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import CodeType
 
+import jinja2
 import pytest
 from hypothesis import settings
+from jinja2.bccache import Bucket
 
 from support.gateways import Running, running
 from support.scripted_upstream import ScriptedUpstream
@@ -23,6 +27,28 @@ def cheap_passwords() -> Iterator[None]:
     """Every gateway of this process hashes passwords with Argon2's least memory: it takes 0.1 ms instead of 36."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(services, "Argon2Passwords", functools.partial(Argon2Passwords, memory_kib=8, passes=1))
+        yield
+
+
+class CompiledTemplates(jinja2.BytecodeCache):
+    """Keeps the code of templates for all environments of this process."""
+
+    def __init__(self) -> None:
+        self._code: dict[str, CodeType | None] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._code.get(bucket.key)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._code[bucket.key] = bucket.code
+
+
+@pytest.fixture(autouse=True, scope="session")
+def shared_templates() -> Iterator[None]:
+    """Every gateway of this process uses the same compiled templates. Compiling them takes longer than rendering."""
+    make = functools.partialmethod(jinja2.Environment.__init__, bytecode_cache=CompiledTemplates())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jinja2.Environment, "__init__", make)
         yield
 
 
@@ -45,6 +71,9 @@ async def gateway(tmp_path: Path, upstream: ScriptedUpstream) -> AsyncIterator[R
         yield gateway
 
 
+gc.set_threshold(10_000, 50, 50)
+"""The modules and tests are half a million objects, which the garbage collector would otherwise visit very often."""
+
 LONGEST = {"test_fuzz_every_route.py", "test_story.py", "test_six_acts.py"}
 """Files with tests that take more than half a minute each."""
 
@@ -52,6 +81,11 @@ LONGEST = {"test_fuzz_every_route.py", "test_story.py", "test_six_acts.py"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest tests: the last one to begin keeps one process busy when the others have ended."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+def pytest_collection_finish() -> None:
+    """Modules and collected tests stay until the end, so the garbage collector needs not visit them again."""
+    gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

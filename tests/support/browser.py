@@ -100,8 +100,8 @@ class Tab:
 @contextlib.asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
     """The browser. Raises `AssertionError` when it is missing."""
-    path = shutil.which("chromium")
-    assert path is not None, "chromium is missing: make test installs it"
+    path = shutil.which("chromium-headless-shell") or shutil.which("chromium")
+    assert path is not None, "chromium-headless-shell is missing: make test installs it"
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=list(_QUIET))
         try:

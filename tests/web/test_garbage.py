@@ -1,6 +1,7 @@
 """Bytes that no browser sends, to every page and endpoint on both engines: a clear 4xx, never a 500 or a traceback."""
 
 import asyncio
+import itertools
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -104,10 +105,13 @@ async def with_nul_in_the_form(site: Running, owner: Visitor, raw: httpx.AsyncCl
 
 
 async def with_odd_texts(raw: httpx.AsyncClient) -> AsyncIterator[httpx.Response]:
+    """Send each text in all fields at once, and each field alone with one of the texts."""
+    for path in ("/dashboard/requests", "/dashboard/statement", "/dashboard/usage", "/dashboard/orders"):
+        for text in TEXTS:
+            yield await raw.get(f"{path}?" + "&".join(f"{field}={text}" for field in FIELDS))
+        for field, text in zip(FIELDS, itertools.cycle(TEXTS), strict=False):
+            yield await raw.get(f"{path}?{field}={text}")
     for text in TEXTS:
-        for path in ("/dashboard/requests", "/dashboard/statement", "/dashboard/usage", "/dashboard/orders"):
-            for field in FIELDS:
-                yield await raw.get(f"{path}?{field}={text}")
         for path in ("/dashboard/requests/{}", "/docs/{}", "/v1/requests/{}", "/v1/models/{}", "/assets/{}"):
             yield await raw.get(path.format(text))
 

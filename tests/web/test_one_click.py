@@ -15,7 +15,7 @@ import pyotp
 import pytest
 
 from support import postgres
-from support.api_keys import keys_of
+from support.api_keys import create_key, keys_of
 from support.gateways import Running
 from support.http import USAGE_TOTAL
 from support.ledgers import ENGINES
@@ -173,15 +173,17 @@ async def test_only_the_browser_that_created_a_key_can_show_it_again(
 
 async def test_parallel_posts_create_no_more_keys_than_allowed(opened: Shop, ada: Visitor) -> None:
     site, _ = opened
+    for _ in range(KEYS_MAX - 20):
+        await create_key(site.store.accounts, ADA)
 
     async def create(number: int) -> httpx.Response:
         form_id = secrets.token_urlsafe(16)
         fields = {"form_id": form_id, "name": str(number)}
         return await ada.post_raw("/dashboard/keys", fields)
 
-    answers = await asyncio.gather(*(create(number) for number in range(KEYS_MAX + 60)))
+    answers = await asyncio.gather(*(create(number) for number in range(60)))
     statuses = [answer.status_code for answer in answers]
-    assert (statuses.count(200), statuses.count(422)) == (KEYS_MAX, 60)
+    assert (statuses.count(200), statuses.count(422)) == (20, 40)
     assert "100 active API keys" in next(answer.text for answer in answers if answer.status_code == 422)
     assert len(await keys_of(site.store.accounts, ADA)) == KEYS_MAX
 
@@ -208,14 +210,14 @@ async def test_a_buy_form_opens_one_order_and_leads_there_until_and_after_it_is_
     assert len(await site.store.orders.of(account.id, before=None, rows_max=9)) == 1
 
 
-async def test_two_hundred_purchases_at_once_open_one_checkout_for_each_pack(opened: Shop, ada: Visitor) -> None:
+async def test_sixty_purchases_at_once_open_one_checkout_for_each_pack(opened: Shop, ada: Visitor) -> None:
     site, double = opened
 
     async def buy(number: int) -> httpx.Response:
         fields = {"form_id": secrets.token_urlsafe(16), "pack": ("starter", "scale")[number % 2]}
         return await ada.post_raw("/dashboard/buy", fields)
 
-    answers = await asyncio.gather(*(buy(number) for number in range(200)))
+    answers = await asyncio.gather(*(buy(number) for number in range(60)))
     assert {answer.status_code for answer in answers} == {303}
     assert len({answer.headers["location"] for answer in answers}) == len(double.sessions) == 2
     account = await site.store.accounts.get(ADA)
@@ -355,23 +357,18 @@ async def test_a_change_of_address_mails_one_link(opened: Shop, ada: Visitor, ma
     assert "Email changed" in (await ada.post("/new-address", {}, page=link)).text
 
 
-@pytest.mark.parametrize("form_id", ["", "short", "A" * 23, "A" * 21 + "\x01", "\u00e9" * 22])
-@pytest.mark.parametrize(
-    ("path", "fields"),
-    [
-        ("/dashboard/keys", {"name": "k"}),
-        ("/dashboard/buy", {"pack": "starter"}),
-        ("/dashboard/redeem", {"code": "AAAA"}),
-        ("/dashboard/settings", {"change": "email", "email": "new@example.com", "email_password": PASSWORD}),
-    ],
-)
-async def test_a_form_without_a_form_id_of_ours_creates_nothing_and_says_what_to_do(
-    opened: Shop, ada: Visitor, path: str, fields: dict[str, str], form_id: str
-) -> None:
+async def test_a_form_without_a_form_id_of_ours_creates_nothing_and_says_what_to_do(opened: Shop, ada: Visitor) -> None:
     site, double = opened
-    answer = await ada.post_raw(path, {"form_id": form_id} | fields)
-    assert answer.status_code == 422
-    assert "Submit it again" in answer.text
+    forms = {
+        "/dashboard/keys": {"name": "k"},
+        "/dashboard/buy": {"pack": "starter"},
+        "/dashboard/redeem": {"code": "AAAA"},
+        "/dashboard/settings": {"change": "email", "email": "new@example.com", "email_password": PASSWORD},
+    }
+    for path, fields in forms.items():
+        for form_id in ("", "short", "A" * 23, "A" * 21 + "\x01", "\u00e9" * 22):
+            answer = await ada.post_raw(path, {"form_id": form_id} | fields)
+            assert (answer.status_code, "Submit it again" in answer.text) == (422, True), (path, form_id)
     assert await keys_of(site.store.accounts, ADA) == []
     assert double.sessions == {}
 
