@@ -76,7 +76,7 @@ async def test_a_pack_is_bought_and_everything_says_so(opened: Shop, buyer: Visi
     double.pay(page)
     order = " ".join(text_of(await buyer.get(f"{path}?paid=1")).split())
     assert "Paid. The tokens are in your account." in order
-    assert "purchase +1,000,000 1,000,000" in order
+    assert "Purchase +1,000,000 1,000,000" in order
     assert await posted(site, double) == 1_000_000
     issued = await buyer.get(f"{path}/receipt")
     assert re.fullmatch(rf"{path}/documents/INV-\d{{4}}-000001", issued.headers["location"])

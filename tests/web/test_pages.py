@@ -238,3 +238,7 @@ async def test_a_page_says_when_the_database_is_unavailable(
     answer = await owner.get("/dashboard")
     assert (answer.status_code, "nothing was changed" in answer.text) == (500, True)
     assert "disk" not in answer.text
+    again = await owner.get("/dashboard?by=key&x=<b>")
+    assert '<a class="button main" href="/dashboard?by=key&amp;x=%3Cb%3E">Try again</a>' in again.text
+    form = await owner.post("/dashboard/settings/close", {"close_password": "x"}, page="/dashboard/settings")
+    assert (form.status_code, "Try again</a>" in form.text) == (500, False), "a link can't submit a form again"

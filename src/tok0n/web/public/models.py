@@ -66,8 +66,8 @@ def model_routes(
 
 
 def percent(permille: int | None) -> str:
-    """Format an availability in thousandths, such as 99.8 %."""
-    return "\N{EN DASH}" if permille is None else f"{permille // 10}.{permille % 10} %"
+    """Format an availability in thousandths, such as 99.8%."""
+    return "\N{EN DASH}" if permille is None else f"{permille // 10}.{permille % 10}%"
 
 
 def _bars(found: PublicModel, *, today: datetime) -> Markup:

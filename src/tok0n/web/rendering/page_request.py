@@ -33,6 +33,9 @@ SUSPENDED_TEXT = (
     " or create or change API keys."
 )
 
+_RETRIED_STATUSES = frozenset({500, 503})
+"""Errors that the same request may not get again."""
+
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self';"
     " form-action 'self'{form_target}; base-uri 'none'; frame-ancestors 'none'"
@@ -122,6 +125,12 @@ class PageRequest:
         return path
 
     @property
+    def _url(self) -> str:
+        """The path and query of the request, without the prefix."""
+        query = self.request.scope["query_string"].decode("latin-1")
+        return self.path + (f"?{query}" if query else "")
+
+    @property
     def agent(self) -> Agent:
         """The browser that sends the request."""
         return Agent(
@@ -208,7 +217,9 @@ class PageRequest:
         titles = {403: "Not allowed", 404: "Page not found", 405: "Not allowed"}
         titles |= {413: "Form too large", 500: "Something went wrong", 503: "Temporarily unavailable"}
         text = "Check the URL. The page may have moved or been deleted." if status == 404 else message
-        return self.message(titles.get(status, "Something went wrong"), text, status=status)
+        may_retry = status in _RETRIED_STATUSES and self.request.method == "GET" and _is_local(self._url)
+        action = (self._url, "Try again") if may_retry else None
+        return self.message(titles.get(status, "Something went wrong"), text, status=status, action=action)
 
     def failure(self, error: Tok0nError) -> Response:
         """Return the page for an error of a use case."""
@@ -237,8 +248,7 @@ class PageRequest:
 
     async def to_sign_in(self) -> Response:
         """Redirect to the sign-in page, which redirects back to this page."""
-        query = self.request.scope["query_string"].decode("latin-1")
-        next_url = self.path + (f"?{query}" if query else "")
+        next_url = self._url
         if self.is_post or len(next_url) > NEXT_URL_CHARACTERS_MAX:
             next_url = "/dashboard"
         return await self.finish(self.redirect(f"/sign-in?next={quote(next_url)}"), private=True)
