@@ -116,7 +116,7 @@ async def signed_in(services: Services) -> AsyncIterator[tuple[str, str]]:
     store, now_us = services.store, services.clock.now_us()
     while await store.daily_use.roll_up(now_us=now_us, accounts_max=100):
         pass
-    while await store.model_days.roll_up(now_us=now_us):
+    while await store.outcome_rollup.roll_up(now_us=now_us):
         pass
     audit = await store.ledger.audit()
     assert audit.ok, audit.differences[:3]
@@ -190,7 +190,7 @@ class History:
             "request",
             (
                 *(request_id, self._names.account, dice.choice(self._names.keys), model, status, 3_000, charged, 0),
-                *(*use, 1, UPSTREAM_US // 1_000, at_us, at_us + 100 * US_A_SECOND, resolved_us, code),
+                *(*use, 1, round(dice.lognormvariate(6.7, 0.8)), at_us, at_us + 100 * US_A_SECOND, resolved_us, code),
             ),
         )
         if billed:
@@ -252,6 +252,8 @@ def pages(names: Names) -> dict[str, str]:
         "usage, 7 days": "/dashboard/usage",
         "usage, 90 days by key": "/dashboard/usage?last=90d&by=key",
         "usage, 90 days of one model": "/dashboard/usage?last=90d&model=alpha&show=requests",
+        "usage, 90 days of latency by key": "/dashboard/usage?last=90d&show=latency&by=key",
+        "usage, 90 days of errors by model": "/dashboard/usage?last=90d&show=errors",
         "statement": "/dashboard/statement",
         "statement, last month": f"/dashboard/statement?month={month.preceding}",
         "statement, in its middle": f"/dashboard/statement?month={month.preceding}&before={names.entry}",

@@ -49,6 +49,19 @@ async def test_a_chart_has_one_tab_stop_and_reads_each_bar(demo: ServerProcess, 
             assert not await plot.evaluate(OVERFLOWS)
 
 
+async def test_a_bar_of_latencies_has_milliseconds_and_no_total(demo: ServerProcess, browser: Browser) -> None:
+    async with tab(browser, demo.base_url.removesuffix("/v1"), WIDE) as visit:
+        await visit.go("/dev/components")
+        chart = visit.page.locator("section[aria-labelledby=latency-chart]")
+        plot, tip = chart.locator(".plot"), chart.locator(".plot .tip")
+        await plot.press("End")
+        (median,) = await chart.locator(".bar").last.evaluate_all("(bars) => [bars[0].dataset.values.split(' ')[0]]")
+        await expect(tip).to_contain_text(f"p50 {median} ms")
+        await expect(tip).not_to_contain_text("Total")
+        await plot.press("Home")
+        await expect(tip).not_to_contain_text("ms")
+
+
 async def test_without_script_the_table_has_all_values(demo: ServerProcess, browser: Browser) -> None:
     look = Look(scheme="light", width=320, script=False)
     async with tab(browser, demo.base_url.removesuffix("/v1"), look) as visit:

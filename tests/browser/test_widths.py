@@ -44,7 +44,13 @@ INPUT_ROWS = """() => {
     const bottom = (field) => field.querySelector(".affixed, input, select").getBoundingClientRect().bottom;
     return Object.values(rows).map((row) => row.map(bottom));
 }"""
-QUERIES = ("/dashboard/requests?status=settled&last=30d", "/dashboard/usage?last=30d&by=key", "/no-such-page")
+QUERIES = (
+    "/dashboard/requests?status=settled&last=30d",
+    "/dashboard/usage?last=30d&by=key",
+    "/dashboard/usage?last=30d&by=key&show=latency",
+    "/dashboard/usage?last=30d&show=errors",
+    "/no-such-page",
+)
 """Paths beside those of the routes."""
 
 SHARES = 6

@@ -20,7 +20,7 @@ from tok0n.adapters.sql.schema import ledger_entry
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER, RequestStatus
-from tok0n.web.rendering.charts import BarPeriod, plot
+from tok0n.web.rendering.charts import BarPeriod, plot, use_values
 
 pytestmark = pytest.mark.anyio
 
@@ -112,7 +112,7 @@ async def test_the_sum_of_any_plot_is_the_sum_of_the_ledgers_usage(db: Opened, z
             chosen = UseFilter(since_quarter=first, until_quarter=first + length)
             bars = BarPeriod(since_quarter=first, until_quarter=first + length, zone=ZoneInfo(zone), now_us=0)
             chart = plot(
-                await history.buckets(account.id, chosen, by=by, starts=bars.starts),
+                use_values(await history.buckets(account.id, chosen, by=by, starts=bars.starts)),
                 {},
                 period=bars,
                 link="/?",

@@ -2,13 +2,14 @@
 
 import msgspec
 import pytest
-import sqlalchemy as sa
 
 from support.ledgers import NOW_US, Opened, new, released
+from support.rolling_up import roll_up_outcomes
 from support.spending import spend
 from tok0n.adapters.sql import schema
-from tok0n.adapters.sql.repositories.model_days import WAIT_US, SqlModelDays
+from tok0n.adapters.sql.repositories.model_days import SqlModelDays
 from tok0n.adapters.sql.repositories.models import SqlModels
+from tok0n.adapters.sql.repositories.outcome_rollup import WAIT_US
 from tok0n.domain.catalogue import EndpointCheck, StreamCheck, Verification
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER
 from tok0n.domain.model_days import DAYS_KEPT
@@ -18,11 +19,6 @@ pytestmark = pytest.mark.anyio
 FIRST_US = NOW_US // MICROSECONDS_PER_DAY * MICROSECONDS_PER_DAY
 DAY = FIRST_US // MICROSECONDS_PER_DAY
 AFTER_US = FIRST_US + 3 * US_A_QUARTER + WAIT_US
-
-
-async def count(days: SqlModelDays, *, now_us: int = AFTER_US) -> None:
-    while await days.roll_up(now_us=now_us):
-        pass
 
 
 async def test_each_request_counts_once_and_only_the_upstreams_failures_count(db: Opened) -> None:
@@ -37,8 +33,8 @@ async def test_each_request_counts_once_and_only_the_upstreams_failures_count(db
         await db.ledger.reserve(reservation)
         await db.ledger.release(msgspec.structs.replace(released(request_id), code=code))
     days = SqlModelDays(db.store)
-    await count(days)
-    await count(days)
+    await roll_up_outcomes(db, now_us=AFTER_US)
+    await roll_up_outcomes(db, now_us=AFTER_US)
     (day,) = await days.days(first_day=DAY)
     assert (day.day, day.settled, day.failed, sum(day.latencies.values())) == (DAY, 30, 1, 30)
     assert await days.days(first_day=DAY + 1) == []
@@ -51,10 +47,10 @@ async def test_a_request_in_progress_delays_its_quarter_hour(db: Opened) -> None
     reservation = msgspec.structs.replace(new(request_id, account.id, key.id, 5), created_at_us=FIRST_US + 1_000)
     await db.ledger.reserve(reservation)
     days = SqlModelDays(db.store)
-    await count(days)
+    await roll_up_outcomes(db, now_us=AFTER_US)
     assert await days.days(first_day=DAY) == []
     await db.ledger.release(released(request_id))
-    await count(days)
+    await roll_up_outcomes(db, now_us=AFTER_US)
     assert [day.settled for day in await days.days(first_day=DAY)] == [1]
 
 
@@ -90,7 +86,6 @@ async def test_few_requests_say_nothing_about_availability(db: Opened) -> None:
     for number in range(19):
         await spend(db, account_id=account.id, key_id=key.id, tokens=5, at_us=FIRST_US + number * 1_000_000)
     days = SqlModelDays(db.store)
-    await count(days)
+    await roll_up_outcomes(db, now_us=AFTER_US)
     (day,) = await days.days(first_day=DAY)
     assert (day.settled, day.availability_permille) == (19, None)
-    assert await db.store.read(lambda tx: tx.scalar(sa.select(schema.model_rollup.c.quarter))) is not None

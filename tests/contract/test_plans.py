@@ -15,7 +15,7 @@ from support import past
 from support.leases import PROCESS_ID, move_lease
 from support.ledgers import NOW_US, Opened, new, outcome, released, schema, used
 from support.plans import explained, scans_of
-from support.rolling_up import roll_up
+from support.rolling_up import roll_up, roll_up_outcomes
 from tok0n.adapters.sql.postgres.lease import PostgresLease
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.repositories.attempts import SqlAttempts
@@ -24,6 +24,9 @@ from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.model_days import SqlModelDays
 from tok0n.adapters.sql.repositories.notices import SqlNoticeOutbox
+from tok0n.adapters.sql.repositories.outcome_rollup import WAIT_US
+from tok0n.adapters.sql.repositories.outcome_rows import encode
+from tok0n.adapters.sql.repositories.outcomes import SqlOutcomes
 from tok0n.adapters.sql.repositories.request_search import IS_SLOW
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.statement import SqlStatements
@@ -34,6 +37,7 @@ from tok0n.adapters.sql.store import by_index
 from tok0n.domain.budgets import BudgetPeriod
 from tok0n.domain.errors import AlreadyResolved, KeyChanged
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
+from tok0n.domain.latency import pack
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER, NewReservation, Receipt, RequestStatus
 from tok0n.domain.notices import BalanceAlert
 
@@ -217,6 +221,31 @@ async def test_the_use_on_pages_is_read_without_the_quarter_hours_of_past_days(s
     assert scans == []
 
 
+async def test_latencies_and_errors_are_read_from_their_roll_up(spread: Opened) -> None:
+    outcomes, account_id = SqlOutcomes(spread.store), past.account_id(1)
+    first, last = (at_us // US_A_QUARTER for at_us in (past.FIRST_US, past.FIRST_US + DAYS * MICROSECONDS_PER_DAY))
+    rolled_up = [
+        "INSERT INTO request_outcome (account_id, quarters, quarter, api_key_id, model, failed, latencies)"
+        f" SELECT account_id, {quarters}, quarter / {quarters} * {quarters}, api_key_id, model, 0, :latencies"
+        " FROM usage_quarter GROUP BY 1, 2, 3, 4, 5"
+        for quarters in (1, 24, 96)
+    ]
+    rolled_up.append(f"INSERT INTO outcome_rollup (quarter, api_key_id) VALUES ({last}, '')")
+
+    def fill(tx: sa.Connection) -> None:
+        for statement in rolled_up:
+            tx.execute(sa.text(statement), {"latencies": encode(pack({5: 1}))} if ":" in statement else {})
+
+    await spread.store.write(fill)
+    with explained() as scans:
+        for starts in (range(last - 288, last, 4), range(first, last, 96), range(first + 22, last, 96)):
+            period = UseFilter(since_quarter=starts[0], until_quarter=last, model="demo")
+            assert await outcomes.latencies(account_id, period, by=UseBy.KEY, starts=starts)
+            assert await outcomes.errors(account_id, period, by=UseBy.KEY, starts=starts) == []
+        assert await outcomes.counted_until_us(account_id) is None
+    assert scans == []
+
+
 async def test_requests_and_entries_are_read_page_by_page(spread: Opened) -> None:
     history, account_id = SqlHistory(spread.store), past.account_id(1)
     statements = SqlStatements(spread.store)
@@ -264,7 +293,7 @@ async def test_periodic_tasks_read_no_history(spread: Opened) -> None:
         await SqlUsers(store).forget_stale(now_us=NOW_US, rows_max=100)
         await SqlAttempts(store).forget_expired(now_us=NOW_US, rows_max=100)
         days = SqlModelDays(store)
-        assert await days.roll_up(now_us=past.FIRST_US + MICROSECONDS_PER_DAY)
+        await roll_up_outcomes(spread, now_us=past.FIRST_US + 2 * US_A_QUARTER + WAIT_US)
         await days.days(first_day=0)
         await days.forget_old(now_us=NOW_US)
     assert scans == []

@@ -1,9 +1,9 @@
 """Latencies in logarithmic buckets: percentiles are never too low, and at most an eighth too high."""
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tok0n.domain.latency import bucket_of, highest_ms, merge, percentile_ms
+from tok0n.domain.latency import COUNT_BITS, bucket_of, highest_ms, merge, pack, percentile_ms, unpack
 
 LATENCY = st.integers(0, 10**8)
 
@@ -29,3 +29,11 @@ def test_a_percentile_of_added_histograms_is_close_to_the_exact_one(
 
 def test_no_requests_have_no_percentile() -> None:
     assert percentile_ms({}, 50) is None
+
+
+@given(histograms=st.lists(st.dictionaries(st.integers(0, 300), st.integers(1, 2**31)), max_size=3))
+def test_packed_histograms_add_up_as_histograms_do(histograms: list[dict[int, int]]) -> None:
+    assume(max(merge(histograms).values(), default=0) < 2**COUNT_BITS)
+    packed = sum(map(pack, histograms))
+    assert unpack(packed) == merge(histograms)
+    assert unpack(packed - sum(map(pack, histograms[1:]))) == merge(histograms[:1])

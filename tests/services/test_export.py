@@ -10,7 +10,7 @@ import pytest
 
 from support.fakes import FakeClock
 from tok0n.domain.attempts import AttemptKind, AttemptLimit, Counted
-from tok0n.domain.exported import RejectedHour
+from tok0n.domain.exported import RejectedCount
 from tok0n.domain.users import Session
 from tok0n.services import export
 from tok0n.services.export import ROWS_AT_ONCE, AccountExport, ExportPorts, RunningExport
@@ -31,19 +31,19 @@ class FakeRows:
         self.running = 0
         self.running_max = 0
 
-    async def rejected_hours(
-        self, account_id: str, *, before: RejectedHour | None, rows_max: int
-    ) -> list[RejectedHour]:
+    async def rejected_counts(
+        self, account_id: str, *, before: RejectedCount | None, rows_max: int
+    ) -> list[RejectedCount]:
         self.running += 1
         self.running_max = max(self.running_max, self.running)
         await asyncio.sleep(0)
         self.running -= 1
-        newest = PAGES * rows_max if before is None else before.hour_us
+        newest = PAGES * rows_max if before is None else before.since_us
         self.pages_read += 1
-        hours = range(newest - 1, max(newest - rows_max, 0) - 1, -1)
+        quarters = range(newest - 1, max(newest - rows_max, 0) - 1, -1)
         return [
-            RejectedHour(hour_us=hour, api_key_id=account_id, model="", code="c", requests=1, stored=0)
-            for hour in (hours if newest else ())
+            RejectedCount(since_us=quarter, api_key_id=account_id, model="", code="c", requests=1, stored=0)
+            for quarter in (quarters if newest else ())
         ]
 
 
@@ -61,9 +61,9 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> FakeRows:
 
     def files(self: AccountExport, session: Session) -> Sequence[tuple[str, AsyncIterator[bytes]]]:
         def fetch(before: Any) -> Any:
-            return rows.rejected_hours(session.account_id, before=before, rows_max=ROWS_AT_ONCE)
+            return rows.rejected_counts(session.account_id, before=before, rows_max=ROWS_AT_ONCE)
 
-        return [("hours.csv", export._csv(fetch))]
+        return [("counts.csv", export._csv(fetch))]
 
     monkeypatch.setattr(AccountExport, "_files", files)
     return rows
@@ -84,7 +84,7 @@ async def read(pieces: RunningExport) -> list[bytes]:
 
 def lines_of(pieces: Sequence[bytes]) -> list[str]:
     with zipfile.ZipFile(io.BytesIO(b"".join(pieces))) as archive:
-        return archive.read("hours.csv").decode().splitlines()
+        return archive.read("counts.csv").decode().splitlines()
 
 
 async def test_an_export_reads_a_page_only_when_the_client_has_taken_the_one_before(

@@ -1,10 +1,12 @@
 """The paths of all pages, and what several tests do on them."""
 
+import asyncio
 import re
 
 from starlette.routing import Route
 
 from support.gateways import Running
+from support.http import chat, chat_body
 from support.visitor import Visitor, text_of
 
 XSS = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
@@ -30,3 +32,12 @@ async def create_key(customer: Visitor, **fields: str) -> str:
     found = re.search(r'<p class="secret" id="secret"[^>]*>(tk0n_\w+)</p>', answer.text)
     assert found is not None
     return found[1]
+
+
+async def rejected(site: Running, visitor: Visitor) -> str:
+    """Send a request that is rejected. Returns its id once pages know it."""
+    request_id = (await chat(site.base_url, site.api_key, chat_body(temperature=9))).headers["x-request-id"]
+    async with asyncio.timeout(10):
+        while (await visitor.get(f"/dashboard/requests/{request_id}")).status_code == 404:
+            await asyncio.sleep(0)
+    return request_id

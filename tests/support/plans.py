@@ -41,14 +41,16 @@ def explained() -> Iterator[list[str]]:
     scans: list[str] = []
     is_explaining = False
 
-    def explain(connection: sa.Connection, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+    def explain(connection: sa.Connection, cursor: Any, statement: str, parameters: Any, *context: Any) -> None:
         nonlocal is_explaining
         del cursor
+        is_many = context[-1]
         if is_explaining or not statement.lstrip().startswith(("SELECT", "UPDATE", "DELETE", "INSERT", "WITH")):
             return
         is_explaining = True
+        first = parameters[0] if is_many else parameters
         keyword = "EXPLAIN QUERY PLAN " if connection.dialect.name == "sqlite" else "EXPLAIN "
-        plan = [str(row[-1]) for row in connection.exec_driver_sql(keyword + statement, parameters)]
+        plan = [str(row[-1]) for row in connection.exec_driver_sql(keyword + statement, first)]
         is_explaining = False
         if _has_scan(plan, is_sqlite=connection.dialect.name == "sqlite"):
             scans.append("\n".join([statement, *plan]))

@@ -58,7 +58,7 @@ EXPORTED: dict[str, tuple[str, set[str]]] = {
         | {"client_left"},
     ),
     "rejected_request": ("rejected-requests.csv", {"account_id", "template", "arguments"}),
-    "rejected_count": ("rejected-hours.csv", {"account_id", "hour"}),
+    "rejected_count": ("rejected-counts.csv", {"account_id", "quarter"}),
     "usage_quarter": ("usage-by-model.csv", {"account_id", "quarter", "api_key_id"}),
     "ledger_entry": ("statement.csv", {"id", "account_id", "order_id"}),
     "activity": ("activity.csv", {"account_id", "before", "after"}),
@@ -73,6 +73,8 @@ EXPORTED: dict[str, tuple[str, set[str]]] = {
 
 LEFT_OUT = {
     "usage_day": "the sums of usage_quarter by day, which the same files have",
+    "request_outcome": "the latencies and failures of requests.csv, added up",
+    "outcome_rollup": "how many requests these sums have, of all accounts",
     "usage_rollup": "how many days the sums of use have, of all accounts",
     "key_change": "numbers changes for the caches of processes; activity.csv has the changes",
     "redemption": "statement.csv has the entry of each redeemed code",
@@ -147,7 +149,7 @@ async def live(opened: Shop, visitor: Visitor, mailbox: Mailbox) -> None:
         ("recovery_code", {"user_id": user.id, "digest": b"d"}),
         ("passkey", passkey | {"user_id": user.id, "last_used_at_us": 6}),
         ("debt", {"account_id": account.id, "token_class": "standard", "tokens": 4321}),
-        ("rejected_count", of_account | rejected | {"hour": 3, "requests": 7_654, "stored": 5}),
+        ("rejected_count", of_account | rejected | {"quarter": 3, "requests": 7_654, "stored": 5}),
         (
             "rejected_request",
             of_account

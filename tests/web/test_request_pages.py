@@ -1,6 +1,5 @@
 """The pages of requests: rejected ones are rows too, totals are exact, and any ID is found."""
 
-import asyncio
 import csv
 import html
 import io
@@ -11,19 +10,11 @@ import pytest
 
 from support.gateways import Running
 from support.http import USAGE_TOTAL, chat, chat_body
+from support.pages import rejected
 from support.visitor import Visitor, text_of, words_of
 from tok0n.adapters.sql.repositories import request_scan
 
 pytestmark = pytest.mark.anyio
-
-
-async def rejected(site: Running, visitor: Visitor) -> str:
-    """Send a request that is rejected. Returns its id once pages know it."""
-    request_id = (await chat(site.base_url, site.api_key, chat_body(temperature=9))).headers["x-request-id"]
-    async with asyncio.timeout(10):
-        while (await visitor.get(f"/dashboard/requests/{request_id}")).status_code == 404:
-            await asyncio.sleep(0)
-    return request_id
 
 
 async def test_a_rejected_request_is_a_row_with_a_page_that_says_what_to_do(site: Running, owner: Visitor) -> None:

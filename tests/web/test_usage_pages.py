@@ -8,7 +8,7 @@ import pytest
 from support.gateways import EMAIL, Running
 from support.http import USAGE_TOTAL, chat, chat_body
 from support.mailbox import Mailbox
-from support.pages import create_key
+from support.pages import create_key, rejected
 from support.scripted_upstream import ScriptedUpstream, status
 from support.visitor import Visitor, text_of
 
@@ -88,6 +88,8 @@ async def test_the_chart_of_usage_has_a_table_with_the_same_total(site: Running,
         assert page.text.count('tabindex="0"') == page.text.count('class="table') + 1, "one tab stop per chart"
         assert f"{2 * USAGE_TOTAL:,}</td>" in page.text.partition("<tfoot>")[2]
         assert "so far" in page.text
+        head, _, main = page.text.partition("<main")
+        assert ("charts.js" in head, "<script" in main) == (True, False), "htmx would run a script in main again"
     requests = await owner.get("/dashboard/usage?show=requests")
     assert 'data-values="2"' in requests.text
     too_long = await owner.get("/dashboard/usage?since=2020-01-01&until=2026-01-01")
@@ -102,6 +104,45 @@ async def test_the_export_of_usage_adds_up_to_the_page(site: Running, owner: Vis
     assert sum(int(row["requests"]) for row in rows) == 3
     assert {(row["model"], row["key_name"]) for row in rows} == {("demo", rows[0]["key_name"])}
     assert (await owner.get("/dashboard/usage.csv?since=yesterday")).status_code == 422
+
+
+async def test_the_errors_of_usage_are_the_failed_and_the_rejected_requests(
+    site: Running, owner: Visitor, upstream: ScriptedUpstream
+) -> None:
+    await chat(site.base_url, site.api_key, chat_body())
+    for _ in range(2):
+        await rejected(site, owner)
+    upstream.behaviour = status(500)
+    await chat(site.base_url, site.api_key, chat_body())
+    for query in ("", "&last=24h", "&by=key", "&model=demo"):
+        page = await owner.get(f"/dashboard/usage?show=errors{query}")
+        assert 'data-values="3"' in page.text
+        text = " ".join(text_of(page).split())
+        assert "Errors 3 requests" in text
+        assert "Failed 1 not billed" in text
+        assert "Rejected 2 never sent" in text
+        rows = csv.DictReader(io.StringIO((await owner.get(f"/dashboard/usage.csv?show=errors{query}")).text))
+        assert [(row["errors"], row["failed"], row["rejected"]) for row in rows] == [("3", "1", "2")]
+    assert "No errors in this period" in (await owner.get("/dashboard/usage?show=errors&model=other")).text
+
+
+async def test_the_latency_of_usage_is_that_of_the_billed_requests(
+    site: Running, owner: Visitor, upstream: ScriptedUpstream
+) -> None:
+    assert "No billed requests in this period" in (await owner.get("/dashboard/usage?show=latency")).text
+    for _ in range(3):
+        await chat(site.base_url, site.api_key, chat_body())
+    upstream.behaviour = status(500)
+    await chat(site.base_url, site.api_key, chat_body())
+    for query in ("", "&last=90d", "&by=key", "&model=demo"):
+        page = await owner.get(f"/dashboard/usage?show=latency{query}")
+        text = " ".join(text_of(page).split())
+        assert "Requests 3 measured" in text
+        (row,) = csv.DictReader(io.StringIO((await owner.get(f"/dashboard/usage.csv?show=latency{query}")).text))
+        assert row["requests"] == "3"
+        assert 0 <= int(row["p50_ms"]) <= int(row["p95_ms"]) < 60_000
+        assert f'data-values="{row["p50_ms"]} {row["p95_ms"]}"' in page.text
+        assert page.text.count('tabindex="0"') == page.text.count('class="table') + 1, "one tab stop per chart"
 
 
 async def test_the_overview_says_how_long_the_tokens_last(site: Running, owner: Visitor) -> None:

@@ -78,6 +78,7 @@ def make_pages(services: Services, *, shows_components: bool = False) -> Pages:
     dashboard = DashboardContext(
         api_keys=services.api_keys,
         history=store.history,
+        outcomes=store.outcomes,
         low_balances=services.low_balances,
         notice_preferences=services.notice_preferences,
         users=store.users,

@@ -29,6 +29,8 @@ from tok0n.adapters.sql.repositories.model_days import SqlModelDays
 from tok0n.adapters.sql.repositories.models import SqlModels
 from tok0n.adapters.sql.repositories.notices import SqlNoticeOutbox, SqlPreferences
 from tok0n.adapters.sql.repositories.orders import SqlOrders
+from tok0n.adapters.sql.repositories.outcome_rollup import SqlOutcomeRollup
+from tok0n.adapters.sql.repositories.outcomes import SqlOutcomes
 from tok0n.adapters.sql.repositories.passkeys import SqlPasskeys
 from tok0n.adapters.sql.repositories.purchase_emails import SqlPurchaseEmails
 from tok0n.adapters.sql.repositories.rejections import SqlRejectedRequests
@@ -68,6 +70,7 @@ from tok0n.ports.mail import (
 )
 from tok0n.ports.model_days import ModelDays
 from tok0n.ports.orders import Orders, UsableCodes
+from tok0n.ports.outcomes import OutcomeRollup, Outcomes
 from tok0n.ports.payments import Inbox, Payments
 from tok0n.ports.rejections import RejectedRequests
 from tok0n.ports.upstream import Upstream
@@ -87,6 +90,8 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     corrections: Corrections
     models: Models
     model_days: ModelDays
+    outcomes: Outcomes
+    outcome_rollup: OutcomeRollup
     history: History
     statements: Statements
     daily_use: DailyUse
@@ -134,6 +139,8 @@ def _store(database: SqlStore, ledger: Ledger, callers: Callers, *, lease: Lease
         corrections=SqlCorrections(database),
         models=SqlModels(database),
         model_days=SqlModelDays(database),
+        outcomes=SqlOutcomes(database),
+        outcome_rollup=SqlOutcomeRollup(database),
         history=SqlHistory(database),
         statements=SqlStatements(database),
         daily_use=SqlDailyUse(database),

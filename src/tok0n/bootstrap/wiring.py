@@ -37,7 +37,7 @@ FORGET_SUBMISSIONS_SECONDS = 60.0
 ROLL_UP_SECONDS = 600.0
 ROLL_UP_ACCOUNTS_MAX = 250
 ROLL_UP_PAUSE_SECONDS = 0.02
-ROLL_UP_MODELS_SECONDS = 60.0
+ROLL_UP_OUTCOMES_SECONDS = 60.0
 """The pause between two transactions of the daily roll-up, so that settlements don't wait long."""
 
 HANDLE_SECONDS = 5.0
@@ -91,10 +91,10 @@ def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeepi
             has_more = await store.daily_use.roll_up(now_us=clock.now_us(), accounts_max=ROLL_UP_ACCOUNTS_MAX)
             await asyncio.sleep(ROLL_UP_PAUSE_SECONDS)
 
-    async def roll_up_models() -> None:
+    async def roll_up_outcomes() -> None:
         has_more = True
         while has_more:
-            has_more = await store.model_days.roll_up(now_us=clock.now_us())
+            has_more = await store.outcome_rollup.roll_up(now_us=clock.now_us())
             await asyncio.sleep(ROLL_UP_PAUSE_SECONDS)
 
     async def forget_model_days() -> None:
@@ -113,7 +113,7 @@ def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeepi
         (trimmer.trim, TRIM_SECONDS),
         (forget_submissions, FORGET_SUBMISSIONS_SECONDS),
         (roll_up, ROLL_UP_SECONDS),
-        (roll_up_models, ROLL_UP_MODELS_SECONDS),
+        (roll_up_outcomes, ROLL_UP_OUTCOMES_SECONDS),
         (forget_model_days, ROLL_UP_SECONDS),
     ]
     if store.lease is not None:

@@ -22,13 +22,13 @@ class PastBudgetPeriod(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
 
 
-class RejectedHour(msgspec.Struct, frozen=True, kw_only=True):
-    """How many requests of a key were rejected in an hour, and how many of them have a row of their own.
+class RejectedCount(msgspec.Struct, frozen=True, kw_only=True):
+    """How many requests of a key were rejected in a quarter hour, and how many of them have a row of their own.
 
     `model` is empty if the request named no declared model.
     """
 
-    hour_us: int
+    since_us: int
     api_key_id: str
     model: str
     code: str

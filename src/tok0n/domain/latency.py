@@ -3,11 +3,15 @@
 A bucket ends at most 1/8 above its start, so a percentile is at most 12.5 % above the exact one, and never below it.
 """
 
+import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
 FINE_MS = 8
 """Up to here, a bucket is one millisecond."""
+
+COUNT_BITS = 32
+"""A packed histogram has so many bits for the count of a bucket. No count needs more."""
 
 _STEPS = 8
 """The buckets of each power of two above `FINE_MS`."""
@@ -35,6 +39,20 @@ def merge(histograms: Iterable[Mapping[int, int]]) -> Counter[int]:
     for histogram in histograms:
         merged.update(histogram)
     return merged
+
+
+def pack(histogram: Mapping[int, int]) -> int:
+    """Return a histogram as one integer, with 32 bits for each bucket. Sums of packed histograms add up the counts."""
+    return sum(count << (bucket * COUNT_BITS) for bucket, count in histogram.items())
+
+
+def unpack(packed: int) -> dict[int, int]:
+    """Return the histogram of `pack`, without empty buckets."""
+    bits = packed.bit_length()
+    counts = struct.unpack(
+        f"<{-(-bits // COUNT_BITS)}I", packed.to_bytes(-(-bits // COUNT_BITS) * COUNT_BITS // 8, "little")
+    )
+    return {bucket: count for bucket, count in enumerate(counts) if count}
 
 
 def percentile_ms(histogram: Mapping[int, int], percent: int) -> int | None:

@@ -40,10 +40,10 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RejectionCount(msgspec.Struct, frozen=True, kw_only=True):
-    """What rejected requests are counted by. `hour` counts from the Unix epoch, in UTC."""
+    """What rejected requests are counted by. `quarter` counts quarter hours from the Unix epoch."""
 
     key: tuple[str, str] | bytes
-    hour: int
+    quarter: int
     model: str | None
     code: str
 

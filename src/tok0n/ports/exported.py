@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from tok0n.domain.exported import AccountFacts, PastBudgetPeriod, RejectedHour
+from tok0n.domain.exported import AccountFacts, PastBudgetPeriod, RejectedCount
 
 
 class ExportedRows(Protocol):
@@ -16,7 +16,7 @@ class ExportedRows(Protocol):
     ) -> list[PastBudgetPeriod]:
         """Return at most `rows_max` periods of a budget of the account that start before another one."""
 
-    async def rejected_hours(
-        self, account_id: str, *, before: RejectedHour | None, rows_max: int
-    ) -> list[RejectedHour]:
+    async def rejected_counts(
+        self, account_id: str, *, before: RejectedCount | None, rows_max: int
+    ) -> list[RejectedCount]:
         """Return at most `rows_max` counts of rejected requests that precede another one."""

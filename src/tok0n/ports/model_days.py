@@ -11,11 +11,5 @@ class ModelDays(Protocol):
     async def days(self, *, first_day: int) -> list[ModelDay]:
         """Return the results since a UTC day, oldest first. Days without any are missing."""
 
-    async def roll_up(self, *, now_us: int) -> bool:
-        """Add the requests of one more quarter hour to the days, once all of them have ended.
-
-        Returns False if there is none now. Several processes may call it at the same time.
-        """
-
     async def forget_old(self, *, now_us: int) -> None:
         """Delete results that are older than `domain.model_days.DAYS_KEPT` days."""

@@ -41,7 +41,7 @@ account.json has the account, its user, sessions, passkeys, balances, billing de
 keys.json has the API keys with their limits. We don't store their secrets. budget-periods.csv has the use of their
 budgets.
 requests.csv has every request, statement.csv every change of a balance, activity.csv every change of a key.
-rejected-requests.csv has the requests that were rejected lately, rejected-hours.csv how many there were.
+rejected-requests.csv has the requests that were rejected lately, rejected-counts.csv how many there were.
 usage-by-model.csv and usage-by-key.csv add up the charged requests of each UTC day.
 orders.csv has every order, documents.json every invoice, receipt and credit note.
 
@@ -131,8 +131,8 @@ class AccountExport:
                 account_id, RequestFilter(), before=before and before.id, rows_max=ROWS_AT_ONCE
             )
 
-        def rejected_hours(before: Any) -> Awaitable[Sequence[Any]]:
-            return ports.rows.rejected_hours(account_id, before=before, rows_max=ROWS_AT_ONCE)
+        def rejected_counts(before: Any) -> Awaitable[Sequence[Any]]:
+            return ports.rows.rejected_counts(account_id, before=before, rows_max=ROWS_AT_ONCE)
 
         yield "README.txt", _once(_README.format(account_id=account_id).encode())
         yield "account.json", _json(self._account(session))
@@ -140,7 +140,7 @@ class AccountExport:
         yield "budget-periods.csv", self._budget_periods(account_id)
         yield "requests.csv", _csv(requests)
         yield "rejected-requests.csv", _csv(rejected, row_of=_rejected)
-        yield "rejected-hours.csv", _csv(rejected_hours)
+        yield "rejected-counts.csv", _csv(rejected_counts)
         yield "usage-by-model.csv", self._usage(account_id, UseBy.MODEL)
         yield "usage-by-key.csv", self._usage(account_id, UseBy.KEY)
         yield "statement.csv", _csv(entries)

@@ -10,7 +10,7 @@ import structlog
 
 from tok0n.domain.errors import InvalidApiKey, Tok0nError
 from tok0n.domain.ids import request_time_us
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_AN_HOUR
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER
 from tok0n.domain.rejection_messages import compact
 from tok0n.domain.rejections import Counted, Rejection, RejectionCount
 from tok0n.ports.clock import Clock
@@ -37,7 +37,9 @@ UNKNOWN_SECRETS_MAX = 300
 ROWS_AT_ONCE = 500
 """The most rows in one transaction, so that no settlement waits long."""
 
-COUNTS_DAYS = 90
+COUNTS_DAYS = 190
+"""Counts are kept for the longest period of the usage page, and the period before it."""
+
 _MINUTE_US = 60_000_000
 _UNRECORDED = frozenset({"not_found", "model_not_found"})
 
@@ -73,7 +75,9 @@ class Rejections:
         if not self._is_counted(key, created_at_us):
             return
         model = call.model or error.model
-        count = self._count(RejectionCount(key=key, hour=created_at_us // US_AN_HOUR, model=model, code=error.code))
+        count = self._count(
+            RejectionCount(key=key, quarter=created_at_us // US_A_QUARTER, model=model, code=error.code)
+        )
         if count is None or not self._has_room(key):
             return
         count.stored += 1

@@ -256,6 +256,22 @@ CREATE TABLE usage_rollup (
     account_id {text} NOT NULL
 ) {clustered};
 
+CREATE TABLE request_outcome (
+    account_id {text} NOT NULL REFERENCES account (id),
+    quarters {big} NOT NULL CHECK (quarters IN (1, 24, 96)),
+    quarter {big} NOT NULL,
+    api_key_id {text} NOT NULL REFERENCES api_key (id),
+    model TEXT NOT NULL,
+    failed {big} NOT NULL,
+    latencies {blob} NOT NULL,
+    PRIMARY KEY (account_id, quarters, quarter, api_key_id, model)
+) {clustered};
+
+CREATE TABLE outcome_rollup (
+    quarter {big} NOT NULL PRIMARY KEY,
+    api_key_id {text} NOT NULL
+) {clustered};
+
 CREATE TABLE rejected_request (
     id {text} NOT NULL PRIMARY KEY,
     account_id {text} NOT NULL REFERENCES account (id),
@@ -278,16 +294,16 @@ CREATE INDEX rejected_request_model ON rejected_request (account_id, model, id);
 
 CREATE TABLE rejected_count (
     account_id {text} NOT NULL REFERENCES account (id),
-    hour {big} NOT NULL,
+    quarter {big} NOT NULL,
     api_key_id {text} NOT NULL REFERENCES api_key (id),
     model TEXT NOT NULL,
     code TEXT NOT NULL,
     requests {big} NOT NULL CHECK (requests > 0),
     stored {big} NOT NULL CHECK (stored BETWEEN 0 AND requests),
-    PRIMARY KEY (account_id, hour, api_key_id, model, code)
+    PRIMARY KEY (account_id, quarter, api_key_id, model, code)
 ) {clustered};
 
-CREATE INDEX rejected_count_hour ON rejected_count (hour);
+CREATE INDEX rejected_count_quarter ON rejected_count (quarter);
 
 CREATE TABLE operator_request (
     id TEXT NOT NULL PRIMARY KEY,
@@ -534,6 +550,3 @@ CREATE TABLE model_day (
     PRIMARY KEY (day, model)
 ) {clustered};
 
-CREATE TABLE model_rollup (
-    quarter {big} NOT NULL PRIMARY KEY
-) {clustered};

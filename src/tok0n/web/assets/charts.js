@@ -20,12 +20,15 @@
     const names = JSON.parse(plot.dataset.series);
     const values = bar.dataset.values.split(" ").map(Number);
     const tip = plot.querySelector(".tip");
+    const { unit } = plot.dataset;
+    const isSum = "total" in plot.dataset;
     const total = values.reduce((sum, value) => sum + value, 0);
+    const text = (value) => (isSum ? number.format(value) : `${number.format(value)} ${unit}`);
     const parts = names.map((name, index) => [name, index]).filter(([, index]) => values[index]);
     tip.replaceChildren(
       line("", bar.dataset.title),
-      ...parts.map(([name, index]) => line(`series-${index}`, name, number.format(values[index]))),
-      line("", "Total", `${number.format(total)} ${plot.dataset.unit}`),
+      ...parts.map(([name, index]) => line(`series-${index}`, name, text(values[index]))),
+      ...(isSum ? [line("", "Total", `${number.format(total)} ${unit}`)] : []),
     );
     tip.hidden = false;
     const box = plot.getBoundingClientRect();

@@ -10,6 +10,7 @@ from tok0n.domain.token_classes import TokenClasses
 from tok0n.ports.accounts import History
 from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Forms
+from tok0n.ports.outcomes import Outcomes
 from tok0n.ports.users import Sessions, Users
 from tok0n.services.api_keys import ApiKeys
 from tok0n.services.catalogue import Catalogue
@@ -31,6 +32,7 @@ class DashboardContext(msgspec.Struct, frozen=True, kw_only=True):
 
     api_keys: ApiKeys
     history: History
+    outcomes: Outcomes
     low_balances: LowBalances
     notice_preferences: NoticePreferences
     users: Users

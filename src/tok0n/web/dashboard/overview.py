@@ -13,7 +13,7 @@ from tok0n.domain.ledger import STANDARD, US_A_QUARTER, Balance
 from tok0n.domain.trends import runway_days
 from tok0n.web.dashboard.dashboard_context import DashboardContext, key_names
 from tok0n.web.dashboard.periods import bars_of, local_hours
-from tok0n.web.rendering.charts import plot
+from tok0n.web.rendering.charts import plot, use_values
 from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.filters import zone_of
 from tok0n.web.rendering.page_context import PageContext
@@ -62,7 +62,7 @@ def overview_routes(context: PageContext, dashboard: DashboardContext) -> list[R
             by=by,
             chart=await asyncio.to_thread(
                 plot,
-                use,
+                use_values(use),
                 key_names(keys),
                 period=bars,
                 link=page.context.link("/dashboard/requests", {}),

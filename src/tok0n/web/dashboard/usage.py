@@ -1,8 +1,8 @@
-"""The usage page: usage by model or key, as a chart and as a table, and its CSV export. Reads only roll-ups."""
+"""The usage page: use, errors or latency by model or key, as a chart and as a table, and its CSV export."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,10 +14,11 @@ from tok0n.domain.periods import bounded
 from tok0n.domain.trends import percent_change
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.dashboard_context import DashboardContext, key_names
+from tok0n.web.dashboard.outcomes import EXPORTED, Figure, OutcomeQuery, error_view, exported_rows, latency_view
 from tok0n.web.dashboard.periods import LASTS, PeriodFilter, bars_of, read_period
 from tok0n.web.dashboard.submissions import form_error_of
 from tok0n.web.rendering import csv
-from tok0n.web.rendering.charts import BarPeriod, Metric, plot
+from tok0n.web.rendering.charts import BarPeriod, Metric, plot, use_values
 from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
@@ -41,6 +42,8 @@ class _Query(NamedTuple):
     period: PeriodFilter
     bars: BarPeriod
     use: UseFilter
+    by: UseBy
+    metric: Metric
     form_error: FormError | None
 
 
@@ -58,41 +61,43 @@ def usage_routes(context: PageContext, dashboard: DashboardContext) -> list[Rout
 
     async def usage(page: PageRequest) -> Response:
         query = _read(page, dashboard)
-        by = UseBy.KEY if page.query("by") == UseBy.KEY else UseBy.MODEL
-        metric = Metric.REQUESTS if page.query("show") == Metric.REQUESTS else Metric.TOKENS
-        keys = await dashboard.keys(page)
         filters = {name: page.query(name) for name in ("model", "key") if page.query(name)}
-        totals = await dashboard.history.totals(page.account_id, query.use)
-        before = await dashboard.history.totals(page.account_id, _before(query))
-        view = ({"by": by} if by is UseBy.KEY else {}) | ({"show": metric} if metric is Metric.REQUESTS else {})
+        keys = await dashboard.keys(page)
+        outcomes = _outcomes(page, query, filters)
+        match query.metric:
+            case Metric.ERRORS:
+                view = await error_view(dashboard, outcomes, key_names(keys))
+            case Metric.LATENCY:
+                view = await latency_view(dashboard, outcomes, key_names(keys))
+            case _:
+                view = await _use_view(page, dashboard, query, outcomes, key_names(keys))
+        cost = None if filters or query.metric in EXPORTED else await _cost(page, dashboard, query)
+        defaults = {"by": (query.by, UseBy.MODEL), "show": (query.metric, Metric.TOKENS)}
+        view_query = {name: str(value) for name, (value, default) in defaults.items() if value != default}
         return page.render(
             "usage.html",
-            by=by,
-            metric=metric,
-            chart=await asyncio.to_thread(
-                plot,
-                await dashboard.history.buckets(page.account_id, query.use, by=by, starts=query.bars.starts),
-                key_names(keys),
-                period=query.bars,
-                metric=metric,
-                link=page.context.link("/dashboard/requests", filters),
-            ),
-            stats=_stats(totals, before),
-            cost=None if filters else await _cost(page, dashboard, query),
-            query=filters | query.period.query | view,
+            by=query.by,
+            metric=query.metric,
+            metrics=list(Metric),
+            is_outcome=query.metric in EXPORTED,
+            cost=cost,
+            query=filters | query.period.query | view_query,
             period=query.period,
             lasts=LASTS,
             keys=keys,
             models=await dashboard.models(page),
             form_error=query.form_error,
+            **view,
         )
 
     async def export(page: PageRequest) -> Response:
         query = _read(page, dashboard)
         if query.form_error is not None:
             return page.error(422, query.form_error.message)
-        rows = await dashboard.history.use_rows(page.account_id, query.use, starts=query.bars.starts)
         names = {key.id: key.name for key in await dashboard.keys(page)}
+        if query.metric in EXPORTED:
+            return await _export_outcomes(page, dashboard, query, names)
+        rows = await dashboard.history.use_rows(page.account_id, query.use, starts=query.bars.starts)
         return csv.file("usage", _COLUMNS, (_values(row, query.bars, names.get(row.api_key_id, "")) for row in rows))
 
     return [page_route(context, "/dashboard/usage", usage), page_route(context, "/dashboard/usage.csv", export)]
@@ -113,7 +118,9 @@ def _read(page: PageRequest, dashboard: DashboardContext) -> _Query:
         model=page.query("model") or None,
         api_key_id=page.query("key") or None,
     )
-    return _Query(period, bars, use, form_error)
+    by = UseBy.KEY if page.query("by") == UseBy.KEY else UseBy.MODEL
+    metric = Metric(page.query("show")) if page.query("show") in set(Metric) else Metric.TOKENS
+    return _Query(period, bars, use, by, metric, form_error)
 
 
 def _before(query: _Query) -> UseFilter:
@@ -125,6 +132,45 @@ def _before(query: _Query) -> UseFilter:
         model=query.use.model,
         api_key_id=query.use.api_key_id,
     )
+
+
+def _outcomes(page: PageRequest, query: _Query, filters: dict[str, str]) -> OutcomeQuery:
+    return OutcomeQuery(
+        account_id=page.account_id,
+        use=query.use,
+        before=_before(query),
+        by=query.by,
+        bars=query.bars,
+        link=page.context.link("/dashboard/requests", filters),
+    )
+
+
+async def _export_outcomes(
+    page: PageRequest, dashboard: DashboardContext, query: _Query, names: Mapping[str, str]
+) -> Response:
+    rows = await exported_rows(dashboard, _outcomes(page, query, {}), metric=query.metric)
+    is_by_key = query.by is UseBy.KEY
+    columns = ("from", *(("api_key_id", "key_name") if is_by_key else ("model",)), *EXPORTED[query.metric])
+    return csv.file(
+        f"usage-{query.metric}",
+        columns,
+        (
+            (query.bars.time(start).isoformat(), series, *((names.get(series, ""),) if is_by_key else ()), *values)
+            for start, series, values in rows
+        ),
+    )
+
+
+async def _use_view(
+    page: PageRequest, dashboard: DashboardContext, query: _Query, outcomes: OutcomeQuery, names: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the template variables of what was billed."""
+    use = await dashboard.history.buckets(page.account_id, query.use, by=query.by, starts=query.bars.starts)
+    totals = await dashboard.history.totals(page.account_id, query.use)
+    before = await dashboard.history.totals(page.account_id, outcomes.before)
+    values = use_values(use, query.metric)
+    chart = await asyncio.to_thread(plot, values, names, period=query.bars, metric=query.metric, link=outcomes.link)
+    return {"chart": chart, "figures": _figures(totals, before)}
 
 
 async def _cost(page: PageRequest, dashboard: DashboardContext, query: _Query) -> _Cost | None:
@@ -144,15 +190,13 @@ async def _cost(page: PageRequest, dashboard: DashboardContext, query: _Query) -
     )
 
 
-def _stats(totals: UseTotals, before: UseTotals) -> list[tuple[str, int, str, int, int | None]]:
-    """Return label, value, unit, the value of the period before, and the change in percent."""
-    rows = (
-        ("Billed", "tokens", totals.charged, before.charged),
-        ("Prompt", "tokens", totals.prompt_tokens, before.prompt_tokens),
-        ("Completion", "tokens", totals.completion_tokens, before.completion_tokens),
-        ("Requests", "billed", totals.requests, before.requests),
-    )
-    return [(label, value, unit, earlier, percent_change(value, earlier)) for label, unit, value, earlier in rows]
+def _figures(totals: UseTotals, before: UseTotals) -> list[Figure]:
+    return [
+        Figure(label="Billed", value=totals.charged, unit="tokens", before=before.charged),
+        Figure(label="Prompt", value=totals.prompt_tokens, unit="tokens", before=before.prompt_tokens),
+        Figure(label="Completion", value=totals.completion_tokens, unit="tokens", before=before.completion_tokens),
+        Figure(label="Requests", value=totals.requests, unit="billed", before=before.requests),
+    ]
 
 
 def _values(row: UseRow, bars: BarPeriod, key_name: str) -> Iterable[object]:

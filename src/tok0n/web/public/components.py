@@ -7,7 +7,8 @@ from starlette.routing import Route
 
 from tok0n.domain.history import BucketOfUse
 from tok0n.domain.ledger import US_A_QUARTER
-from tok0n.web.rendering.charts import BarPeriod, Chart, plot
+from tok0n.domain.outcomes import Latencies
+from tok0n.web.rendering.charts import BarPeriod, Chart, LatencyChart, plot, plot_latencies, use_values
 from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
@@ -33,6 +34,7 @@ def components_routes(context: PageContext) -> list[Route]:
             largest=_LARGEST,
             request_id=_REQUEST_ID,
             chart=_sample_chart(),
+            latency_chart=_sample_latency_chart(),
             failed={"field": "failed", "message": "Enter a whole number of tokens, such as 10000."},
         )
 
@@ -48,4 +50,16 @@ def _sample_chart() -> Chart:
         for size, series in enumerate((_LONG_MODEL, "demo", "quick"))
         if (hour + size) % 5
     ]
-    return plot(use, {}, period=period, link="?")
+    return plot(use_values(use), {}, period=period, link="?")
+
+
+def _sample_latency_chart() -> LatencyChart:
+    """Return a chart of latencies, with hours that have none."""
+    period = BarPeriod(since_quarter=_FIRST_QUARTER, until_quarter=_FIRST_QUARTER + 96, zone=UTC, now_us=_NOW_US)
+    latencies = [
+        Latencies(quarter=quarter, series=series, histogram={40 + (hour * 7 + size) % 30: 5, 75 + size: 1})
+        for hour, quarter in enumerate(period.starts)
+        for size, series in enumerate((_LONG_MODEL, "demo"))
+        if hour % 6
+    ]
+    return plot_latencies(latencies, {}, period=period, link="?")

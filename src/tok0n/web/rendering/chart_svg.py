@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from markupsafe import Markup, escape
 
-from tok0n.web.rendering.filters import short
+from tok0n.web.rendering.filters import milliseconds, short
 
 GRID_LINES = 4
 LABELS_MAX = 8
@@ -40,19 +40,24 @@ def grid_step(highest: int) -> int:
     return next(unit * power for unit in (1, 2, 5, 10) if unit * power >= rough)
 
 
-def draw_bars(bars: Sequence[Bar], series: Sequence[str], *, unit: str, label: str) -> Markup:
-    """Return the plot of stacked bars. `unit` is that of the values, and `label` describes the chart."""
-    step = grid_step(max((sum(bar.values) for bar in bars), default=0))
+def draw_bars(bars: Sequence[Bar], series: Sequence[str], *, unit: str, label: str, is_stacked: bool = True) -> Markup:
+    """Return the plot of bars. `unit` is that of the values, and `label` describes the chart.
+
+    The values of a bar that isn't stacked are milliseconds in ascending order, and all start at the bottom.
+    """
+    step = grid_step(max((sum(bar.values) if is_stacked else max(bar.values, default=0) for bar in bars), default=0))
     top = step * GRID_LINES
+    name_of = short if is_stacked else milliseconds
     names = escape(json.dumps(list(series)))
+    total = " data-total" if is_stacked else ""
     start = (
         f'<div class="plot" tabindex="0" role="group" aria-roledescription="chart" aria-label="{escape(label)}"'
-        f' data-series="{names}" data-unit="{escape(unit)}">'
+        f' data-series="{names}" data-unit="{escape(unit)}"{total}>'
     )
     parts = [
         start,
         '<svg class="y-axis" aria-hidden="true">',
-        *(_text(short(line * step), "100%", f"{100 - 100 * line / GRID_LINES:g}%") for line in range(GRID_LINES + 1)),
+        *(_text(name_of(line * step), "100%", f"{100 - 100 * line / GRID_LINES:g}%") for line in range(GRID_LINES + 1)),
         f'</svg><svg class="bars" aria-hidden="true">{HATCH}',
         *(
             f'<line class="axis" x1="0" x2="100%" y1="{line * 100 / GRID_LINES:g}%" y2="{line * 100 / GRID_LINES:g}%"/>'
@@ -61,7 +66,7 @@ def draw_bars(bars: Sequence[Bar], series: Sequence[str], *, unit: str, label: s
     ]
     slot = 100 / max(1, len(bars))
     for index, bar in enumerate(bars):
-        parts += _bar(bar, x=index * slot, slot=slot, top=top)
+        parts += _bar(bar, x=index * slot, slot=slot, top=top, is_stacked=is_stacked)
     parts.append('</svg><svg class="x-axis" aria-hidden="true">')
     every = max(1, math.ceil(len(bars) / LABELS_MAX))
     for number, index in enumerate(range(0, len(bars), every)):
@@ -71,7 +76,7 @@ def draw_bars(bars: Sequence[Bar], series: Sequence[str], *, unit: str, label: s
     return Markup("".join(parts))  # noqa: S704  the parts are escaped: Markup.format takes 10 times as long
 
 
-def _bar(bar: Bar, *, x: float, slot: float, top: int) -> Iterator[str]:
+def _bar(bar: Bar, *, x: float, slot: float, top: int, is_stacked: bool) -> Iterator[str]:
     values = " ".join(map(str, bar.values))
     yield (
         f'<g class="bar" data-title="{escape(bar.title)}" data-values="{values}" data-href="{escape(bar.url)}">'
@@ -79,8 +84,9 @@ def _bar(bar: Bar, *, x: float, slot: float, top: int) -> Iterator[str]:
     )
     place = f'x="{x + slot * 0.1:.3f}%" width="{slot * 0.8:.3f}%"'
     y = 100.0
+    starts = [0] * len(bar.values) if is_stacked else [0, *bar.values]
     for index, value in enumerate(bar.values):
-        height = 100 * value / top
+        height = 100 * (value - starts[index]) / top
         y -= height
         if value:
             yield f'<rect class="series-{index}" {place} y="{y:.3f}%" height="{height:.3f}%"/>'

@@ -1,7 +1,8 @@
 """The bars of charts: which hours or days they stand for, and their values. A table below lists every value."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 
@@ -10,6 +11,7 @@ from markupsafe import Markup
 
 from tok0n.domain.history import BucketOfUse
 from tok0n.domain.ledger import US_A_QUARTER, US_A_SECOND
+from tok0n.domain.outcomes import Latencies, Percentiles, percentiles
 from tok0n.web.rendering.chart_svg import Bar, draw_bars
 
 HOURLY_MAX = 72
@@ -30,11 +32,18 @@ class Metric(StrEnum):
 
     TOKENS = "tokens"
     REQUESTS = "requests"
+    ERRORS = "errors"
+    LATENCY = "latency"
 
     @property
     def title(self) -> str:  # type: ignore[override]
         """The name on pages."""
         return self.value.capitalize()
+
+    @property
+    def billed(self) -> str:
+        """The name of what is billed; the title of the others."""
+        return f"{self.title} billed" if self in {Metric.TOKENS, Metric.REQUESTS} else self.title
 
 
 class BarPeriod(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,52 +152,119 @@ def _bar_of(quarter: int, *, zone: tzinfo, daily: bool) -> object:
     return at.date() if daily else (at.date(), at.hour, at.utcoffset())
 
 
+class LatencyRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The percentiles of each series in a bucket, and those of all series together. None without requests."""
+
+    bucket: Bucket
+    values: list[Percentiles | None]
+    total: Percentiles
+
+
+class LatencyChart(msgspec.Struct, frozen=True, kw_only=True):
+    """A drawing of the percentiles of each hour or day, the names of the series, and the values, newest first.
+
+    `totals` are those of each series in the whole period.
+    """
+
+    drawing: Markup
+    unit: str
+    series: list[str]
+    rows: list[LatencyRow]
+    totals: list[Percentiles | None]
+    total: Percentiles | None
+    metric: Metric = Metric.LATENCY
+
+    @property
+    def has_partial(self) -> bool:
+        """Whether a bar covers only a part of its hour or day."""
+        return any(row.bucket.note for row in self.rows)
+
+
+def use_values(use: Iterable[BucketOfUse], metric: Metric = Metric.TOKENS) -> Iterator[tuple[int, str, int]]:
+    """Yield the start, the series, and the tokens or requests of each bucket."""
+    for part in use:
+        yield part.quarter, part.series, part.requests if metric is Metric.REQUESTS else part.charged
+
+
 def plot(
-    use: Sequence[BucketOfUse],
+    values: Iterable[tuple[int, str, int]],
     names: Mapping[str, str],
     *,
     period: BarPeriod,
     link: str,
     metric: Metric = Metric.TOKENS,
 ) -> Chart:
-    """Return a chart of the tokens or requests charged in a period, by series.
+    """Return a chart of values in a period, by series.
 
-    `use` has the buckets of `starts`. `names` maps series to their labels. `link` is the URL of a bar, to which more
-    query parameters can be appended.
+    `values` are the start of a bucket, which is one of `period.starts`, a series and its value. `names` maps series to
+    their labels. `link` is the URL of a bar, to which more query parameters can be appended.
     """
+    values = list(values)
     by_size = Counter[str]()
-    for part in use:
-        by_size[part.series] += _value(part, metric)
-    largest = [series for series, _ in by_size.most_common(SERIES_MAX)]
-    index_of = {series: index for index, series in enumerate(largest)}
-    labels = [names.get(series, series) for series in largest] + ([OTHERS] if len(by_size) > SERIES_MAX else [])
+    for _, series, value in values:
+        by_size[series] += value
+    index_of, labels = _labels(by_size, names)
     by_start = _buckets(period, series=len(labels), link=link)
-    for part in use:
-        by_start[part.quarter].values[index_of.get(part.series, SERIES_MAX)] += _value(part, metric)
+    for start, series, value in values:
+        by_start[start].values[index_of.get(series, SERIES_MAX)] += value
     buckets = list(by_start.values())
-    bars = [
-        Bar(
-            title=bucket.title,
-            label=f"{bucket.since:%d %b}" if period.is_daily else f"{bucket.since:%a %H:%M}",
-            url=bucket.url,
-            values=bucket.values,
-            is_partial=bool(bucket.note),
-        )
-        for bucket in buckets
-    ]
     total = sum(bucket.total for bucket in buckets)
-    label = f"{metric.title} billed per {period.unit}, {total:,} in total. Use the arrow keys to read each bar."
+    label = f"{metric.billed} per {period.unit}, {total:,} in total. Use the arrow keys to read each bar."
+    bars = [_bar(bucket, bucket.values, period) for bucket in buckets]
     drawing = draw_bars(bars, labels, unit=metric, label=label)
     return Chart(drawing=drawing, unit=period.unit, metric=metric, series=labels, buckets=buckets)
+
+
+def plot_latencies(
+    latencies: Sequence[Latencies], names: Mapping[str, str], *, period: BarPeriod, link: str
+) -> LatencyChart:
+    """Return a chart of the median and the 95th percentile of each hour or day of a period. See `plot`."""
+    by_size = Counter[str]()
+    for part in latencies:
+        by_size[part.series] += sum(part.histogram.values())
+    index_of, labels = _labels(by_size, names)
+    histograms: defaultdict[int, list[list[Mapping[int, int]]]] = defaultdict(lambda: [[] for _ in labels])
+    for part in latencies:
+        histograms[part.quarter][index_of.get(part.series, SERIES_MAX)].append(part.histogram)
+    rows = []
+    bars = []
+    for start, bucket in _buckets(period, series=0, link=link).items():
+        total = percentiles(itertools.chain.from_iterable(histograms[start])) if start in histograms else None
+        bars.append(_bar(bucket, [] if total is None else [total.p50_ms, total.p95_ms], period))
+        if total is not None:
+            rows.append(LatencyRow(bucket=bucket, values=[percentiles(of) for of in histograms[start]], total=total))
+    by_series = [[of for row in histograms.values() for of in row[index]] for index in range(len(labels))]
+    label = f"Latency per {period.unit}: the median and the 95th percentile. Use the arrow keys to read each bar."
+    return LatencyChart(
+        drawing=draw_bars(bars, ["p50", "p95"], unit="ms", label=label, is_stacked=False),
+        unit=period.unit,
+        series=labels,
+        rows=rows[::-1],
+        totals=[percentiles(of) for of in by_series],
+        total=percentiles(itertools.chain.from_iterable(by_series)),
+    )
+
+
+def _labels(by_size: Counter[str], names: Mapping[str, str]) -> tuple[dict[str, int], list[str]]:
+    """Return the index of each of the largest series, and the label of each index, with one for all others."""
+    largest = [series for series, _ in by_size.most_common(SERIES_MAX)]
+    labels = [names.get(series, series) for series in largest] + ([OTHERS] if len(by_size) > SERIES_MAX else [])
+    return {series: index for index, series in enumerate(largest)}, labels
+
+
+def _bar(bucket: Bucket, values: list[int], period: BarPeriod) -> Bar:
+    return Bar(
+        title=bucket.title,
+        label=f"{bucket.since:%d %b}" if period.is_daily else f"{bucket.since:%a %H:%M}",
+        url=bucket.url,
+        values=values,
+        is_partial=bool(bucket.note),
+    )
 
 
 def field(moment: datetime) -> str:
     """Format a time as the value of a `datetime-local` input."""
     return f"{moment:%Y-%m-%dT%H:%M}"
-
-
-def _value(part: BucketOfUse, metric: Metric) -> int:
-    return part.requests if metric is Metric.REQUESTS else part.charged
 
 
 def _buckets(period: BarPeriod, *, series: int, link: str) -> dict[int, Bucket]:

@@ -12,8 +12,8 @@ from tok0n.adapters.sql.schema import (
     users,
 )
 from tok0n.adapters.sql.store import SqlStore, by_index
-from tok0n.domain.exported import AccountFacts, PastBudgetPeriod, RejectedHour
-from tok0n.domain.ledger import US_AN_HOUR
+from tok0n.domain.exported import AccountFacts, PastBudgetPeriod, RejectedCount
+from tok0n.domain.ledger import US_A_QUARTER
 
 _NEVER_US = 2**62
 
@@ -64,23 +64,23 @@ class SqlExportedRows:
 
         return await self._store.read(fn)
 
-    async def rejected_hours(
-        self, account_id: str, *, before: RejectedHour | None, rows_max: int
-    ) -> list[RejectedHour]:
-        """See `ports.ExportedRows.rejected_hours`."""
+    async def rejected_counts(
+        self, account_id: str, *, before: RejectedCount | None, rows_max: int
+    ) -> list[RejectedCount]:
+        """See `ports.ExportedRows.rejected_counts`."""
         columns = rejected_count.c
-        order = (columns.hour, columns.api_key_id, columns.model, columns.code)
+        order = (columns.quarter, columns.api_key_id, columns.model, columns.code)
         query = sa.select(rejected_count).where(columns.account_id == account_id)
         if before is not None:
-            last = (before.hour_us // US_AN_HOUR, before.api_key_id, before.model, before.code)
+            last = (before.since_us // US_A_QUARTER, before.api_key_id, before.model, before.code)
             query = query.where(sa.tuple_(*order) < last)
         query = query.order_by(*(column.desc() for column in order)).limit(rows_max)
 
-        def fn(tx: sa.Connection) -> list[RejectedHour]:
+        def fn(tx: sa.Connection) -> list[RejectedCount]:
             by_index(tx)
             return [
-                RejectedHour(
-                    hour_us=row.hour * US_AN_HOUR,
+                RejectedCount(
+                    since_us=row.quarter * US_A_QUARTER,
                     api_key_id=row.api_key_id,
                     model=row.model,
                     code=row.code,

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from tok0n.adapters.sql.repositories import activity, keys, rejections, request_scan, request_totals
 from tok0n.adapters.sql.repositories.request_search import REQUESTS, newest
 from tok0n.adapters.sql.repositories.statement import entry_of_row
-from tok0n.adapters.sql.repositories.use import SUMMED, use, use_of_buckets, use_of_days
+from tok0n.adapters.sql.repositories.use import SUMMED, column_of, use, use_of_buckets, use_of_days
 from tok0n.adapters.sql.schema import account, api_key, budget_period, ledger_entry, request, wallet
 from tok0n.adapters.sql.store import SqlStore, by_index
 from tok0n.domain.accounts import ApiKey, Caller
@@ -157,7 +157,7 @@ class SqlHistory:
 
     async def daily_use(self, account_id: str, *, by: UseBy | None, first_day: int, until_day: int) -> list[DayOfUse]:
         """See `ports.History.daily_use`."""
-        column = None if by is None else "model" if by is UseBy.MODEL else "api_key_id"
+        column = None if by is None else column_of(by)
         rows = await self._store.read(
             lambda tx: use_of_days(tx, account_id, by=column, first_day=first_day, until_day=until_day)
         )
@@ -170,12 +170,11 @@ class SqlHistory:
         self, account_id: str, filters: UseFilter, *, by: UseBy, starts: Sequence[int]
     ) -> list[BucketOfUse]:
         """See `ports.History.buckets`."""
-        column = "model" if by is UseBy.MODEL else "api_key_id"
         summed = ("requests", "charged")
         return [
             BucketOfUse(quarter=quarter, series=series, charged=charged, requests=requests)
             for quarter, (series,), (requests, charged) in await self._use_of_buckets(
-                account_id, filters, [column], starts, summed
+                account_id, filters, [column_of(by)], starts, summed
             )
         ]
 

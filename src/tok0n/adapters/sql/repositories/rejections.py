@@ -11,7 +11,7 @@ from tok0n.adapters.sql.schema import api_key, key_secret, rejected_count, rejec
 from tok0n.adapters.sql.store import SqlStore, by_index
 from tok0n.domain import ids
 from tok0n.domain.history import RequestFilter
-from tok0n.domain.ledger import US_AN_HOUR
+from tok0n.domain.ledger import US_A_QUARTER
 from tok0n.domain.rejection_messages import Arguments
 from tok0n.domain.rejections import Counted, RejectedRequest, Rejection, RejectionCount
 
@@ -22,9 +22,9 @@ _INSERT = sa.text(
     " :created_at_us) ON CONFLICT (id) DO NOTHING"
 )
 _COUNT = sa.text(
-    "INSERT INTO rejected_count AS c (account_id, hour, api_key_id, model, code, requests, stored)"
-    " VALUES (:account_id, :hour, :api_key_id, :model, :code, :requests, :stored)"
-    " ON CONFLICT (account_id, hour, api_key_id, model, code)"
+    "INSERT INTO rejected_count AS c (account_id, quarter, api_key_id, model, code, requests, stored)"
+    " VALUES (:account_id, :quarter, :api_key_id, :model, :code, :requests, :stored)"
+    " ON CONFLICT (account_id, quarter, api_key_id, model, code)"
     " DO UPDATE SET requests = c.requests + excluded.requests, stored = c.stored + excluded.stored"
 )
 _REJECTED = sa.select(rejected_request, api_key.c.name.label("key_name")).join(
@@ -54,15 +54,15 @@ class SqlRejectedRequests:
     async def delete_before(self, *, requests_us: int, counts_us: int, rows_max: int) -> int:
         """See `ports.RejectedRequests.delete_before`."""
         old = sa.select(rejected_request.c.id).where(rejected_request.c.id < ids.first_request_id(requests_us))
-        hours = sa.select(rejected_count.c.hour).where(rejected_count.c.hour < counts_us // US_AN_HOUR)
+        quarters = sa.select(rejected_count.c.quarter).where(rejected_count.c.quarter < counts_us // US_A_QUARTER)
 
         def fn(tx: sa.Connection) -> int:
             by_index(tx)
             page = old.order_by(rejected_request.c.id).limit(rows_max)
             deleted = tx.execute(sa.delete(rejected_request).where(rejected_request.c.id.in_(page))).rowcount
-            oldest = tx.scalar(hours.order_by(rejected_count.c.hour).limit(1))
+            oldest = tx.scalar(quarters.order_by(rejected_count.c.quarter).limit(1))
             if oldest is not None:
-                tx.execute(sa.delete(rejected_count).where(rejected_count.c.hour == oldest))
+                tx.execute(sa.delete(rejected_count).where(rejected_count.c.quarter == oldest))
             return deleted if oldest is None else rows_max
 
         return await self._store.write(fn)
@@ -90,13 +90,13 @@ def newest(
 
 
 def only_counted(tx: sa.Connection, account_id: str, filters: RequestFilter) -> int:
-    """Return how many rejected requests of the hours of a period were counted but not stored."""
+    """Return how many rejected requests of the quarter hours of a period were counted but not stored."""
     columns = rejected_count.c
     total = sa.func.coalesce(sa.func.sum(columns.requests - columns.stored), 0)
-    since_hour = (filters.since_us or 0) // US_AN_HOUR
-    query = sa.select(total).where(columns.account_id == account_id, columns.hour >= since_hour)
+    since_quarter = (filters.since_us or 0) // US_A_QUARTER
+    query = sa.select(total).where(columns.account_id == account_id, columns.quarter >= since_quarter)
     if filters.until_us is not None:
-        query = query.where(columns.hour < -(-filters.until_us // US_AN_HOUR))
+        query = query.where(columns.quarter < -(-filters.until_us // US_A_QUARTER))
     query = query.where(*matching(rejected_count, filters))
     return int(tx.scalar(query) or 0)
 
@@ -153,10 +153,10 @@ def _sums(counts: Mapping[RejectionCount, Counted], keys: _Keys) -> list[dict[st
     for of, counted in counts.items():
         if of.key in keys:
             account_id, key_id = keys[of.key]
-            total = sums[account_id, of.hour, key_id, of.model or "", of.code]
+            total = sums[account_id, of.quarter, key_id, of.model or "", of.code]
             total.requests += counted.requests
             total.stored += counted.stored
-    names = ("account_id", "hour", "api_key_id", "model", "code")
+    names = ("account_id", "quarter", "api_key_id", "model", "code")
     return [
         dict(zip(names, of, strict=True)) | {"requests": total.requests, "stored": total.stored}
         for of, total in sorted(sums.items())

@@ -5,12 +5,13 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import usage_day, usage_quarter, usage_rollup
-from tok0n.domain.history import UseFilter, UseTotals
+from tok0n.domain.history import UseBy, UseFilter, UseTotals
 
 QUARTERS_A_DAY = 96
 
@@ -18,11 +19,10 @@ SUMMED = UseTotals.__struct_fields__
 
 _SPANS = """
 WITH span (number, first, until) AS (VALUES {spans})
-SELECT span.number, {names}, {sums} FROM span CROSS JOIN {rows}
-GROUP BY span.number, {names}
+SELECT span.number, {columns} FROM span CROSS JOIN {rows}{group}
 """
 _ROWS = """{table} AS u
-WHERE u.account_id = :account_id AND u.{time} >= span.first AND u.{time} < span.until{filters}"""
+WHERE u.account_id = :account_id AND u.{time} >= span.first AND u.{time} < span.until{conditions}"""
 _LATERAL = "LATERAL (SELECT * FROM {rows} OFFSET 0) AS u"
 """SQLite has no lateral join, but keeps the order of a cross join. PostgreSQL would not without the `OFFSET`."""
 
@@ -32,6 +32,11 @@ _Spans = dict[tuple[int, int], list[tuple[int, int]]]
 
 The quarter hours between two local days are read once: added to one day and subtracted from the other.
 """
+
+
+def column_of(by: UseBy) -> str:
+    """Return the column that use is grouped by."""
+    return "model" if by is UseBy.MODEL else "api_key_id"
 
 
 def rolled_up_days(tx: sa.Connection) -> int:
@@ -77,26 +82,65 @@ def use_of_buckets(
     The keys are the quarter hour of its start, and the values of the columns `by`. A bucket lasts until the start of
     the next one, the last until `until_quarter`.
     """
-    values = {"account_id": account_id, "model": filters.model, "api_key_id": filters.api_key_id}
-    values = {name: value for name, value in values.items() if value is not None}
-    conditions = "".join(f" AND u.{name} = :{name}" for name in values if name != "account_id")
-    names = ", ".join(f"u.{name}" for name in by)
-    columns = ", ".join(f"sum(u.{name})" for name in summed)
     sums: dict[tuple[int, tuple[str, ...]], list[int]] = {}
     days, quarters = _spans([*starts, until_quarter], end_day=rolled_up_days(tx))
     for table, time, spans in (("usage_day", "day", days), ("usage_quarter", "quarter", quarters)):
-        if spans:
-            rows = _ROWS.format(table=table, time=time, filters=conditions)
-            if tx.dialect.name != "sqlite":
-                rows = _LATERAL.format(rows=rows)
-            listed = ", ".join(str((number, *span)) for number, span in enumerate(spans))
-            targets = list(spans.values())
-            for row in tx.execute(sa.text(_SPANS.format(spans=listed, names=names, sums=columns, rows=rows)), values):
-                for start, sign in targets[row[0]]:
-                    bucket = sums.setdefault((start, tuple(row[1 : 1 + len(by)])), [0] * len(summed))
-                    for index, value in enumerate(row[1 + len(by) :]):
-                        bucket[index] += sign * int(value)
+        targets = list(spans.values())
+        for row in sums_of_spans(tx, account_id, filters, table=table, time=time, spans=[*spans], by=by, summed=summed):
+            for start, sign in targets[row[0]]:
+                bucket = sums.setdefault((start, tuple(row[1 : 1 + len(by)])), [0] * len(summed))
+                for index, value in enumerate(row[1 + len(by) :]):
+                    bucket[index] += sign * int(value)
     return sums
+
+
+def sums_of_spans(
+    tx: sa.Connection,
+    account_id: str,
+    filters: UseFilter,
+    *,
+    table: str,
+    time: str,
+    spans: Sequence[tuple[int, int]],
+    by: Sequence[str],
+    summed: Sequence[str],
+    quarters: int | None = None,
+) -> Iterable[Any]:
+    """Return the number of each span, the values of the columns `by`, and the sums of the columns `summed`.
+
+    A span lasts from its first `time` (inclusive) to its second (exclusive). `quarters` selects rows of that length.
+    """
+    columns = [f"u.{name}" for name in by]
+    group = f" GROUP BY {', '.join(['span.number', *columns])}"
+    columns += [f"sum(u.{name})" for name in summed]
+    return rows_of_spans(
+        tx, account_id, filters, table=table, time=time, spans=spans, columns=columns, group=group, quarters=quarters
+    )
+
+
+def rows_of_spans(
+    tx: sa.Connection,
+    account_id: str,
+    filters: UseFilter,
+    *,
+    table: str,
+    time: str,
+    spans: Sequence[tuple[int, int]],
+    columns: Sequence[str],
+    group: str = "",
+    quarters: int | None = None,
+) -> Iterable[Any]:
+    """Return the number of its span, and the columns of each row of spans. The table is `u`. See `sums_of_spans`."""
+    if not spans:
+        return []
+    values = {"model": filters.model, "api_key_id": filters.api_key_id, "quarters": quarters}
+    given = {name: value for name, value in values.items() if value is not None}
+    rows = _ROWS.format(table=table, time=time, conditions="".join(f" AND u.{name} = :{name}" for name in given))
+    if tx.dialect.name != "sqlite":
+        rows = _LATERAL.format(rows=rows)
+    listed = ", ".join(str((number, *span)) for number, span in enumerate(spans))
+    query = _SPANS.format(spans=listed, columns=", ".join(columns), rows=rows, group=group)
+    return tx.execute(sa.text(query), {"account_id": account_id} | given)
 
 
 def use_of_days(

@@ -18,7 +18,7 @@ from tok0n.adapters.sql.schema.accounts import (
 )
 from tok0n.adapters.sql.schema.columns import metadata
 from tok0n.adapters.sql.schema.documents import billing_details, document, document_series, purchase_email
-from tok0n.adapters.sql.schema.models import model_day, model_rollup, verification
+from tok0n.adapters.sql.schema.models import model_day, verification
 from tok0n.adapters.sql.schema.notices import (
     alert_check,
     balance_alert,
@@ -35,6 +35,7 @@ from tok0n.adapters.sql.schema.orders import (
     redeem_code,
     redemption,
 )
+from tok0n.adapters.sql.schema.outcomes import outcome_rollup, request_outcome
 from tok0n.adapters.sql.schema.rejections import rejected_count, rejected_request
 from tok0n.adapters.sql.schema.requests import (
     ledger_entry,
@@ -86,11 +87,11 @@ __all__ = [
     "metadata",
     "model",
     "model_day",
-    "model_rollup",
     "notice",
     "notice_preference",
     "operator_request",
     "order_dispute",
+    "outcome_rollup",
     "pack_order",
     "passkey",
     "payment_event",
@@ -103,6 +104,7 @@ __all__ = [
     "rejected_count",
     "rejected_request",
     "request",
+    "request_outcome",
     "session",
     "usage_day",
     "usage_quarter",

@@ -33,6 +33,3 @@ model_day = Table(
 
 `latencies` is JSON: the counts of the buckets of `domain.latency`.
 """
-
-model_rollup = Table("model_rollup", metadata, Column("quarter", Big, primary_key=True), **CLUSTERED)
-"""At most one row: `model_day` has the requests that were created before this quarter hour."""

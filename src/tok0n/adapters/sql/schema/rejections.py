@@ -29,13 +29,13 @@ rejected_count = Table(
     "rejected_count",
     metadata,
     Column("account_id", Text, ForeignKey("account.id"), primary_key=True),
-    Column("hour", Big, primary_key=True),
+    Column("quarter", Big, primary_key=True),
     Column("api_key_id", Text, ForeignKey("api_key.id"), primary_key=True),
     Column("model", Text, primary_key=True),
     Column("code", Text, primary_key=True),
     Column("requests", Big, nullable=False),
     Column("stored", Big, nullable=False),
-    Index("rejected_count_hour", "hour"),
+    Index("rejected_count_quarter", "quarter"),
     **CLUSTERED,
 )
-"""The rejected requests of each hour since the Unix epoch (UTC). `stored` of them got a row. An unknown model is ''."""
+"""The rejected requests of each quarter hour (UTC). `stored` of them have a row. An unknown model is ''."""

@@ -1,0 +1,53 @@
+"""How requests ended over time: how long they took, how many failed, and how many were rejected."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from tok0n.domain import latency
+
+
+class Latencies(msgspec.Struct, frozen=True, kw_only=True):
+    """The latencies of billed requests at the upstream, from `quarter` to the next bucket, for a model or key.
+
+    `series` is its id. `histogram` maps the buckets of `domain.latency` to counts.
+    """
+
+    quarter: int
+    series: str
+    histogram: Mapping[int, int]
+
+
+class ErrorCount(msgspec.Struct, frozen=True, kw_only=True):
+    """The requests that were not billed, from `quarter` to the next bucket, for a model or key, whose id is `series`.
+
+    `failed` ones had reserved tokens, `rejected` ones had not. Rejected requests without a known model have the model
+    ''.
+    """
+
+    quarter: int
+    series: str
+    failed: int
+    rejected: int
+
+    @property
+    def errors(self) -> int:
+        """The number of all of them."""
+        return self.failed + self.rejected
+
+
+class Percentiles(msgspec.Struct, frozen=True, kw_only=True):
+    """The median and the 95th percentile of latencies in milliseconds, and the number of requests."""
+
+    requests: int
+    p50_ms: int
+    p95_ms: int
+
+
+def percentiles(histograms: Iterable[Mapping[int, int]]) -> Percentiles | None:
+    """Return the percentiles of all histograms together. None without requests."""
+    merged = latency.merge(histograms)
+    p50_ms, p95_ms = (latency.percentile_ms(merged, percent) for percent in (50, 95))
+    if p50_ms is None or p95_ms is None:
+        return None
+    return Percentiles(requests=merged.total(), p50_ms=p50_ms, p95_ms=p95_ms)

@@ -1,0 +1,39 @@
+"""How requests ended over time."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tok0n.domain.history import UseBy, UseFilter
+from tok0n.domain.outcomes import ErrorCount, Latencies
+
+
+class Outcomes(Protocol):
+    """The latency and the errors of an account's requests, by the quarter hour in which each was created.
+
+    Of an account with many requests, the newest ones count a quarter hour after they end, or later. `starts` are the
+    quarter hours in which the buckets start. Each one lasts until the next, the last until the filter's end.
+    """
+
+    async def counted_until_us(self, account_id: str) -> int | None:
+        """Return the time before which all requests count. None if all requests do."""
+
+    async def latencies(
+        self, account_id: str, filters: UseFilter, *, by: UseBy, starts: Sequence[int]
+    ) -> list[Latencies]:
+        """Return the latencies of each bucket that has any, for each model or key, oldest first."""
+
+    async def errors(
+        self, account_id: str, filters: UseFilter, *, by: UseBy, starts: Sequence[int]
+    ) -> list[ErrorCount]:
+        """Return the errors of each bucket that has any, for each model or key, oldest first."""
+
+
+class OutcomeRollup(Protocol):
+    """Counts the requests that have ended. Several processes may call it at the same time."""
+
+    async def roll_up(self, *, now_us: int) -> bool:
+        """Count the requests that were created in the next quarter hour, once all of them have ended.
+
+        They count by account, key and model, and by model and day (`ports.ModelDays`). Returns False if there are
+        none now.
+        """
