@@ -10,12 +10,12 @@ from tok0n.domain.outcomes import ErrorCount, Latencies
 class Outcomes(Protocol):
     """The latency and the errors of an account's requests, by the quarter hour in which each was created.
 
-    Of an account with many requests, the newest ones count a quarter hour after they end, or later. `starts` are the
-    quarter hours in which the buckets start. Each one lasts until the next, the last until the filter's end.
+    If an account has many new requests, they count once the roll-up has them: see `counted_until_us`. `starts` are the
+    quarter hours in which the buckets start. Each bucket lasts until the next, and the last until the filter's end.
     """
 
     async def counted_until_us(self, account_id: str) -> int | None:
-        """Return the time before which all requests count. None if all requests do."""
+        """Return the time of the first request that may not count yet. None if all requests that have ended count."""
 
     async def latencies(
         self, account_id: str, filters: UseFilter, *, by: UseBy, starts: Sequence[int]

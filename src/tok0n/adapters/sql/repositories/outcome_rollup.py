@@ -1,8 +1,8 @@
 """Count the requests that have ended, behind the `OutcomeRollup` port: by account, key and model, and by model and day.
 
-A quarter hour is read outside of transactions, because requests that have ended don't change. Then its counts are
-added in steps. Each one adds the counts of some keys, and its progress, in one transaction. So a crash between two
-steps loses nothing and counts nothing twice.
+It reads all requests of a quarter hour first, outside of write transactions, because requests that have ended don't
+change. Then it adds their counts in steps: each transaction adds the counts of some keys and records the progress. So a
+crash between two steps loses nothing and counts nothing twice.
 """
 
 import functools
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from tok0n.adapters.sql.repositories.model_days import add_to_day
 from tok0n.adapters.sql.repositories.outcome_rows import LENGTHS, decode, encode
 from tok0n.adapters.sql.schema import outcome_rollup, request
-from tok0n.adapters.sql.store import SqlStore, by_index
+from tok0n.adapters.sql.store import SqlStore, by_index, lock_for
 from tok0n.domain import ids, latency
 from tok0n.domain.errors import UpstreamFailed
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER, RequestStatus
@@ -30,7 +30,7 @@ REQUESTS_AT_ONCE = 5_000
 """The most requests that one query reads."""
 
 ROWS_AT_ONCE = 100
-"""A transaction adds the counts of whole keys, until they have so many models. So no settlement waits long."""
+"""A transaction adds the counts of whole keys until it has at least so many rows. So no settlement waits long."""
 
 _PENDING = sa.text(
     "SELECT 1 FROM request WHERE status = 'PENDING' AND expires_at_us > 0 AND created_at_us < :until_us LIMIT 1"
@@ -50,7 +50,7 @@ _OF_ROW = sa.text(
     " AND quarter = :quarter AND api_key_id = :api_key_id AND model = :model"
 )
 _SAVE = sa.text(
-    "INSERT INTO request_outcome AS o (account_id, quarters, quarter, api_key_id, model, failed, latencies)"
+    "INSERT INTO request_outcome (account_id, quarters, quarter, api_key_id, model, failed, latencies)"
     " VALUES (:account_id, :quarters, :quarter, :api_key_id, :model, :failed, :latencies)"
     " ON CONFLICT (account_id, quarters, quarter, api_key_id, model)"
     " DO UPDATE SET failed = excluded.failed, latencies = excluded.latencies"
@@ -116,7 +116,7 @@ class SqlOutcomeRollup:
         position = await self._store.read(progress)
         if position is None:
             quarter = await self._store.read(lambda tx: _quarter_of_request(tx, since_quarter=0, end=end))
-            await self._store.write(lambda tx: tx.execute(_START, {"quarter": quarter}) and None)
+            await self._store.write(functools.partial(_start, quarter=quarter))
             return True
         if position.quarter >= end or await self._store.read(functools.partial(_is_pending, quarter=position.quarter)):
             return False
@@ -170,6 +170,11 @@ def progress(tx: sa.Connection) -> Progress | None:
     """Return how far requests were counted. None if none were."""
     row = tx.execute(sa.select(outcome_rollup.c.quarter, outcome_rollup.c.api_key_id)).one_or_none()
     return None if row is None else Progress(*row)
+
+
+def _start(tx: sa.Connection, *, quarter: int) -> None:
+    lock_for(tx, "outcome_rollup")  # two processes may start
+    tx.execute(_START, {"quarter": quarter})
 
 
 def _quarter_of_request(tx: sa.Connection, *, since_quarter: int, end: int) -> int:
