@@ -267,6 +267,7 @@ async def test_requests_and_entries_are_read_page_by_page(spread: Opened) -> Non
             found = await statements.entries(account_id, rows_max=8, token_class=token_class)
             assert len(found) == rows_found
         await history.balance(account_id)
+        assert await history.reversal(account_id, "req_1") is None
         await spread.accounts.list_keys(account_id)
     assert scans == []
 

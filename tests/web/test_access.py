@@ -1,5 +1,6 @@
 """What a stolen mailbox or session can do: nothing after its owner has reset the password."""
 
+import re
 from pathlib import Path
 
 import pyotp
@@ -79,6 +80,16 @@ async def test_a_form_that_names_nothing_of_ours_removes_nothing(
     page = text_of(await customer.get(ACCESS))
     assert "phone" in page
     assert "production" in page
+
+
+async def test_the_settings_show_the_current_session_first_and_fold_old_ones(site: Running, customer: Visitor) -> None:
+    for _ in range(5):
+        async with Visitor(site.url) as elsewhere:
+            await elsewhere.sign_in(ADA, PASSWORD)
+    page = (await customer.get("/dashboard/settings")).text
+    shown, folded = re.findall(r'<ul class="session-list" role="list">(.*?)</ul>', page, re.DOTALL)
+    assert "This device" in shown.partition("</li>")[0]
+    assert (shown.count("<li>"), folded.count("<li>"), "<summary>2 more</summary>" in page) == (4, 2, True)
 
 
 async def test_a_reset_with_a_second_factor_leads_there_after_the_code(

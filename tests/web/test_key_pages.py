@@ -11,7 +11,7 @@ import pytest
 from support import api_keys
 from support.api_keys import edit_key, keys_of
 from support.gateways import EMAIL, Running
-from support.http import chat, chat_body
+from support.http import USAGE_TOTAL, chat, chat_body
 from support.pages import create_key, paths
 from support.visitor import Visitor, text_of, words_of
 from tok0n.domain.budgets import BudgetDraft, ResetPeriod
@@ -261,6 +261,18 @@ async def test_a_key_has_an_expiry_that_can_be_shown_in_every_time_zone(
     answer = await owner.post_raw(path, form_of((await owner.get(path)).text, path) | {"expires": expires})
     assert answer.status_code == 422
     assert (await keys_of(site.store.accounts, EMAIL))[-1].limits.expires_at_us is None
+
+
+async def test_the_list_shows_the_two_budgets_of_a_key_that_are_used_up_most(site: Running, owner: Visitor) -> None:
+    secret = await create_key(owner)
+    key = (await keys_of(site.store.accounts, EMAIL))[-1]
+    drafts = [BudgetDraft(tokens=tokens) for tokens in (900_000, 5_000, 800_000, 9_000)]
+    await edit_key(site.store.accounts, key, budgets=drafts)
+    assert (await chat(site.base_url, secret, chat_body())).status == 200
+    words = words_of(await owner.get("/dashboard/keys"))
+    assert f"{USAGE_TOTAL} of 5,000 in total {USAGE_TOTAL} of 9,000 in total 2 more budgets" in words
+    assert "of 900,000" not in words
+    assert "of 900,000" in words_of(await owner.get(f"/dashboard/keys/{key.id}"))
 
 
 async def test_the_activity_shows_names_as_they_are(owner: Visitor) -> None:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 ADA = "ada@example.com"
 
 OPENED_BY_LINKS = {"/verify", "/new-password", "/invitation", "/set-up", "/new-address"}
-REDIRECTS = {"/sign-in", "/second-factor", "/dashboard/settings/recovery-codes"}
+REDIRECTS = {"/sign-in", "/second-factor"}
 FILES = {"/assets/{name}", "/favicon.ico", "/robots.txt"}
 
 

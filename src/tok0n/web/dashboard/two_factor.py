@@ -18,6 +18,7 @@ from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
 
 _SETTINGS = "/dashboard/settings"
+_SWITCH = f"{_SETTINGS}/second-factor"
 _RECOVERY_CODES = f"{_SETTINGS}/recovery-codes"
 
 
@@ -25,7 +26,7 @@ def two_factor_routes(context: PageContext, dashboard: DashboardContext) -> list
     """Return the routes of two-factor authentication in the settings."""
     pages = _TwoFactorPages(dashboard)
     return [
-        page_route(context, f"{_SETTINGS}/second-factor", pages.switch, methods=GET_POST),
+        page_route(context, _SWITCH, pages.switch, methods=GET_POST),
         page_route(context, _RECOVERY_CODES, pages.recovery_codes),
     ]
 
@@ -63,7 +64,8 @@ class _TwoFactorPages:
         """Show the recovery codes that this browser created, which a reload or *Back* shows again for 10 minutes."""
         user = await self._user(page)
         if user.totp_secret is None:
-            return page.redirect(f"{_SETTINGS}#two-factor")
+            action = (_SWITCH, "Turn on")
+            return page.message("Two-factor authentication is off", "Turn it on to get recovery codes.", action=action)
         remembered = issued_secrets.find(page, user.id)
         forms, clock = self._dashboard.forms, self._dashboard.clock
         submission = None if remembered is None else remembered.submission(page)
