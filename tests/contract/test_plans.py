@@ -27,7 +27,7 @@ from tok0n.adapters.sql.repositories.notices import SqlNoticeOutbox
 from tok0n.adapters.sql.repositories.outcome_rollup import WAIT_US
 from tok0n.adapters.sql.repositories.outcome_rows import encode
 from tok0n.adapters.sql.repositories.outcomes import SqlOutcomes
-from tok0n.adapters.sql.repositories.request_search import IS_SLOW
+from tok0n.adapters.sql.repositories.request_search import IS_SLOW, UNBILLED
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.statement import SqlStatements
 from tok0n.adapters.sql.repositories.users import SqlUsers
@@ -272,16 +272,28 @@ async def test_requests_and_entries_are_read_page_by_page(spread: Opened) -> Non
     assert scans == []
 
 
-async def test_slow_requests_have_an_index_that_is_used(spread: Opened) -> None:
-    where = f"account_id = '{past.account_id(1)}' AND id >= '' AND id < 'req`' AND model = 'x' AND {IS_SLOW}"
+async def plan_of(db: Opened, condition: object) -> str:
+    """Return how the engine finds the newest requests of an account and a model that match a condition."""
+    where = f"account_id = '{past.account_id(1)}' AND id >= '' AND id < 'req`' AND model = 'x' AND {condition}"
     query = f"SELECT id FROM request WHERE {where} ORDER BY id DESC LIMIT 51"
-    keyword = "EXPLAIN QUERY PLAN" if isinstance(spread.store, SqliteStore) else "EXPLAIN"
+    keyword = "EXPLAIN QUERY PLAN" if isinstance(db.store, SqliteStore) else "EXPLAIN"
 
     def fn(tx: sa.Connection) -> str:
         by_index(tx)
         return "\n".join(str(row[-1]) for row in tx.execute(sa.text(f"{keyword} {query}")))
 
-    assert "request_slow" in await spread.store.read(fn)
+    return await db.store.read(fn)
+
+
+async def test_slow_requests_have_an_index_that_is_used(spread: Opened) -> None:
+    assert "request_slow" in await plan_of(spread, IS_SLOW)
+
+
+async def test_requests_that_were_not_billed_are_filtered_in_their_index(spread: Opened) -> None:
+    plan = await plan_of(spread, UNBILLED)
+    index = "COVERING INDEX request_not_billed" if isinstance(spread.store, SqliteStore) else "using request_not_billed"
+    assert index in plan
+    assert isinstance(spread.store, SqliteStore) or re.search(r"Index Cond: .*\bmodel = ", plan)
 
 
 async def test_periodic_tasks_read_no_history(spread: Opened) -> None:

@@ -58,24 +58,27 @@ class Costs:
             costs |= zip(of_class, lots.costs_of(priced[token_class], list(of_class.values())), strict=True)
         return costs
 
-    async def of_period(self, account_id: str, *, since_us: int, until_us: int | None = None) -> Spent | None:
-        """Return the tokens with a price that requests used from `since_us` to `until_us`, or until now.
+    async def of_periods(self, account_id: str, *, edges_us: Sequence[int | None]) -> list[Spent] | None:
+        """Return the tokens with a price that requests used between each two times. None is now.
 
         A reversal is subtracted at its own time, not at that of the charge. None if no class has a price, or
-        if the start or the end can't be found quickly (`ports.Lots.positions`).
+        if a time can't be found quickly (`ports.Lots.positions`).
         """
-        start = await self._lots.positions(account_id, before_us=since_us)
-        end = await self._lots.positions(account_id, before_us=until_us)
+        edges = [await self._lots.positions(account_id, before_us=edge_us) for edge_us in edges_us]
         priced = await self._priced(account_id)
-        total = NOTHING
+        totals = [NOTHING] * (len(edges) - 1)
         for token_class, changes in priced.items():
-            positions = [start.get(token_class), end.get(token_class)]
-            found = [position for position in positions if position is not None]
-            if len(found) < len(positions):
+            found = [position for edge in edges if (position := edge.get(token_class)) is not None]
+            if len(found) < len(edges):
                 return None
-            before, after = lots.spent_until(changes, found)
-            total += after - before
-        return total if priced else None
+            spent = itertools.pairwise(lots.spent_until(changes, found))
+            totals = [total + after - before for total, (before, after) in zip(totals, spent, strict=True)]
+        return totals if priced else None
+
+    async def of_period(self, account_id: str, *, since_us: int, until_us: int | None = None) -> Spent | None:
+        """Return the use with a price from `since_us` to `until_us`, or until now. See `of_periods`."""
+        spent = await self.of_periods(account_id, edges_us=[since_us, until_us])
+        return None if spent is None else spent[0]
 
     async def this_month(self, account_id: str, *, time_zone: str) -> Spent | None:
         """Return the use with a price since the first day of this month in a time zone. See `of_period`."""

@@ -120,7 +120,8 @@ CREATE TABLE request (
 
 CREATE INDEX request_account ON request (account_id, id);
 
-CREATE INDEX request_not_billed ON request (account_id, id) WHERE status IN ('RELEASED', 'EXPIRED');
+CREATE INDEX request_not_billed ON request (account_id, id, status, model, api_key_id, code)
+    WHERE status IN ('RELEASED', 'EXPIRED');
 
 CREATE INDEX request_slow ON request (account_id, id)
     WHERE status = 'SETTLED' AND CASE WHEN resolved_at_us - created_at_us > 900000000 THEN 1 END = 1;

@@ -177,10 +177,12 @@ async def _cost(page: PageRequest, dashboard: DashboardContext, query: _Query) -
     """Return the cost of the period. None without a price, without a cost, or if it can't be found quickly."""
     since, until = query.bars.since_quarter, query.bars.until_quarter
     start_us, since_us, until_us = (quarter * US_A_QUARTER for quarter in (2 * since - until, since, until))
-    spent = await dashboard.costs.of_period(page.account_id, since_us=since_us, until_us=until_us)
-    earlier = await dashboard.costs.of_period(page.account_id, since_us=start_us, until_us=since_us)
-    before = 0 if earlier is None else earlier.usd_micros
-    if spent is None or not (spent.usd_micros or before):
+    periods = await dashboard.costs.of_periods(page.account_id, edges_us=[start_us, since_us, until_us])
+    if periods is None:
+        return None
+    earlier, spent = periods
+    before = earlier.usd_micros
+    if not (spent.usd_micros or before):
         return None
     return _Cost(
         usd_micros=spent.usd_micros,

@@ -52,6 +52,11 @@ SELECT account_id, 'standard', threshold_tokens, notified FROM low_balance_notic
 
 DROP TABLE low_balance_notice
 
+DROP INDEX request_not_billed
+
+CREATE INDEX request_not_billed ON request (account_id, id, status, model, api_key_id, code)
+    WHERE status IN ('RELEASED', 'EXPIRED')
+
 ALTER TABLE session ADD COLUMN network TEXT NOT NULL DEFAULT ''
 
 CREATE INDEX request_slow ON request (account_id, id)

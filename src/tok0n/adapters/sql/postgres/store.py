@@ -1,7 +1,7 @@
 """The store of several processes: transaction functions on pooled PostgreSQL connections."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -39,9 +39,9 @@ class PostgresStore:
             pool_size=options.pool_size,
             max_overflow=0,
             pool_timeout=options.connect_timeout_seconds,
-            pool_pre_ping=True,
             hide_parameters=True,
         )
+        sa.event.listen(self._engine.sync_engine, "checkout", _require_open)
 
     async def check(self) -> None:
         """Raise `OperatorError` if PostgreSQL is too old or the schema is not at head."""
@@ -111,6 +111,15 @@ class PostgresStore:
                 f"Can't use the database at {where.hostname or 'localhost'}:{where.port or 5432}{where.path}:"
                 f" {describe(_origin(error))}."
             ) from error
+
+
+def _require_open(connection: Any, *_: object) -> None:
+    """Make the pool replace a connection that the server has closed.
+
+    SQLAlchemy's own ping takes three round trips, more than most transactions.
+    """
+    if connection.driver_connection.is_closed():
+        raise sa.exc.DisconnectionError
 
 
 async def _in_transaction(connection: AsyncConnection, fn: Callable[[sa.Connection], T]) -> T:

@@ -4,6 +4,7 @@ The ids of `ledger_entry` rise in each account, and their times with them. A bin
 some 50 seeks in the index by account and id, however long the history is.
 """
 
+import functools
 from typing import Any
 
 import sqlalchemy as sa
@@ -38,6 +39,16 @@ _POSTED = (
     " WHERE account_id = :account_id AND id >= low + step AND id < :end_id ORDER BY id LIMIT {rows_max}) AS nearest"
     " WHERE token_class = :token_class ORDER BY id LIMIT 1)"
 )
+_NEXT = (
+    sa.select(ledger_entry)
+    .where(
+        ledger_entry.c.account_id == sa.bindparam("account"),
+        ledger_entry.c.id > sa.bindparam("after_id"),
+        ledger_entry.c.id < sa.bindparam("end_id"),
+    )
+    .order_by(ledger_entry.c.id)
+    .limit(1)
+)
 
 
 def last_before(tx: sa.Connection, account_id: str, at_us: int) -> int:
@@ -53,12 +64,11 @@ def first_with_less(
     Between the ids, the posted tokens of the wallet must only decrease. None if there is none, or if too many entries
     of other classes precede it (`ENTRIES_READ`).
     """
-    nearest = ", ".join(_POSTED.format(rows_max=rows_max) for rows_max in ENTRIES_READ)
-    query = _SEARCH.format(
-        top_step=_TOP_STEP, is_before=f"low + step < :end_id AND coalesce({nearest}, NULL) >= :posted"
-    )
     values = {"account_id": account_id, "token_class": token_class, "posted": posted, "end_id": end_id}
-    last = int(tx.scalar(sa.text(query), values | {"low": after_id}) or 0)
+    last = int(tx.scalar(_before_posted(ENTRIES_READ), values | {"low": after_id}) or 0)
+    row = tx.execute(_NEXT, {"account": account_id, "after_id": last, "end_id": end_id}).one_or_none()
+    if row is None or row.token_class == token_class:
+        return row
     entry = ledger_entry.c
     entries = sa.select(ledger_entry).where(entry.account_id == account_id, entry.id > last, entry.id < end_id)
     for rows_max in ENTRIES_READ:
@@ -67,6 +77,13 @@ def first_with_less(
         if row is not None:
             return row
     return None
+
+
+@functools.cache
+def _before_posted(entries_read: tuple[int, ...]) -> sa.TextClause:
+    nearest = ", ".join(_POSTED.format(rows_max=rows_max) for rows_max in entries_read)
+    is_before = f"low + step < :end_id AND coalesce({nearest}, NULL) >= :posted"
+    return sa.text(_SEARCH.format(top_step=_TOP_STEP, is_before=is_before))
 
 
 def nearest_of(entries: sa.Subquery, token_class: str, *, newest: bool) -> "sa.Select[Any]":

@@ -57,31 +57,47 @@ def newest(
     lowest: str = "",
 ) -> Rows:
     """Return at most `rows_max` rows of `REQUESTS` with ids from `lowest`, below `before`, newest first."""
-    statuses = filters.statuses
-    if not statuses:
+    if not filters.statuses:
         return []
     by_index(tx)
     lower, upper = id_bounds(filters, before=before)
     bounds = max(lower, lowest), upper
-    all_times = REQUESTS.where(request.c.account_id == account_id, *matching(request, filters), *measured(filters))
-    all_times = all_times.order_by(request.c.id.desc())
-    query = all_times.where(*_within(*bounds))
+    conditions = [request.c.account_id == account_id, *matching(request, filters), *measured(filters)]
     if not any((filters.model, filters.api_key_id, filters.status, filters.code)):
-        return list(tx.execute(query.limit(rows_max)))
-    rows: Rows = []
+        page = REQUESTS.where(*conditions, *_within(*bounds)).order_by(request.c.id.desc())
+        return list(tx.execute(page.limit(rows_max)))
+    query = sa.select(request.c.id).where(*conditions).order_by(request.c.id.desc()).limit(rows_max)
+    # Ids come first, because indexes have them, and only the rows of this page are needed.
+    found = sorted(_ids(tx, account_id, filters, query, bounds=bounds, rows_max=rows_max), reverse=True)[:rows_max]
+    rows = REQUESTS.where(request.c.account_id == account_id, request.c.id.in_(found)).order_by(request.c.id.desc())
+    return list(tx.execute(rows)) if found else []
+
+
+def _ids(
+    tx: sa.Connection,
+    account_id: str,
+    filters: RequestFilter,
+    query: "sa.Select[tuple[str]]",
+    *,
+    bounds: tuple[str, str],
+    rows_max: int,
+) -> list[str]:
+    """Return the newest ids of each kind of request that `query` selects."""
+    statuses, within = filters.statuses, query.where(*_within(*bounds))
+    found: list[str] = []
     if RequestStatus.SETTLED in statuses:
-        fast = all_times.where(request.c.status == RequestStatus.SETTLED, NOT_SLOW)
-        rows += _charged(tx, account_id, filters, fast, bounds=bounds, rows_max=rows_max)
-        rows += tx.execute(query.where(IS_SLOW).limit(rows_max))
+        fast = query.where(request.c.status == RequestStatus.SETTLED, NOT_SLOW)
+        found += _charged(tx, account_id, filters, fast, bounds=bounds, rows_max=rows_max)
+        found += tx.scalars(within.where(IS_SLOW))
     if unbilled := sorted(statuses & NOT_BILLED):
-        rows += tx.execute(query.where(UNBILLED, request.c.status.in_(unbilled)).limit(rows_max))
+        found += tx.scalars(within.where(UNBILLED, request.c.status.in_(unbilled)))
     if RequestStatus.PENDING in statuses:
-        in_progress = all_times.where(request.c.id.in_(_IN_PROGRESS), request.c.status == RequestStatus.PENDING)
+        in_progress = query.where(request.c.id.in_(_IN_PROGRESS), request.c.status == RequestStatus.PENDING)
         lower, upper = bounds
         # SQLite would seek by bounds of the plain column, and read all requests of the account.
         text = request.c.id.concat("")
-        rows += tx.execute(in_progress.where(text >= lower, text < upper).limit(rows_max))
-    return sorted(rows, key=lambda row: str(row.id), reverse=True)[:rows_max]
+        found += tx.scalars(in_progress.where(text >= lower, text < upper))
+    return found
 
 
 def matching(table: sa.Table, filters: RequestFilter) -> list[sa.ColumnElement[bool]]:
@@ -121,12 +137,12 @@ def _charged(
     tx: sa.Connection,
     account_id: str,
     filters: RequestFilter,
-    query: "sa.Select[tuple[object, ...]]",
+    query: "sa.Select[tuple[str]]",
     *,
     bounds: tuple[str, str],
     rows_max: int,
-) -> Rows:
-    """Return rows of `query` with ids in `bounds`, scanning only ranges in which the use shows charges."""
+) -> list[str]:
+    """Return the ids of `query` in `bounds`, scanning only ranges in which the use shows charges."""
     lower, upper = bounds
     since_us, until_us = ids.request_time_us(lower), ids.request_time_us(upper)
     use = UseFilter(
@@ -135,16 +151,18 @@ def _charged(
         model=filters.model,
         api_key_id=filters.api_key_id,
     )
-    rows: Rows = []
-    for first, last in itertools.chain.from_iterable(map(_ranges, quarters_of_use(tx, account_id, use))):
+    in_range = query.where(request.c.id >= sa.bindparam("start"), request.c.id < sa.bindparam("end"))
+    found: list[str] = []
+    quarters = quarters_of_use(tx, account_id, use, requests_min=rows_max)
+    for first, last in itertools.chain.from_iterable(map(_ranges, quarters)):
         start = max(lower, ids.first_request_id(max(0, first - QUARTERS_TO_CHARGE) * US_A_QUARTER))
         end = min(upper, ids.first_request_id((last + 1) * US_A_QUARTER))
         if start < end:
-            rows += tx.execute(query.where(*_within(start, end)).limit(rows_max - len(rows)))
+            found += tx.scalars(in_range, {"start": start, "end": end})
             upper = start
-        if len(rows) >= rows_max:
+        if len(found) >= rows_max:
             break
-    return rows
+    return found
 
 
 def _ranges(quarters: list[int]) -> Iterator[tuple[int, int]]:

@@ -26,6 +26,16 @@ WHERE u.account_id = :account_id AND u.{time} >= span.first AND u.{time} < span.
 _LATERAL = "LATERAL (SELECT * FROM {rows} OFFSET 0) AS u"
 """SQLite has no lateral join, but keeps the order of a cross join. PostgreSQL would not without the `OFFSET`."""
 
+_QUARTERS_OF_DAYS = """
+WITH RECURSIVE place (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM place WHERE number < 95)
+SELECT DISTINCT u.quarter FROM usage_day AS d CROSS JOIN place CROSS JOIN {rows}
+{condition} d.account_id = :account_id AND d.day >= :first_day AND d.day <= :last_day{filters}
+ORDER BY u.quarter DESC
+"""
+_QUARTER_OF_DAY = """usage_quarter AS u
+WHERE u.account_id = :account_id AND u.quarter = d.day * 96 + place.number AND u.api_key_id = d.api_key_id
+    AND u.model = d.model"""
+"""Seeks each quarter hour of each day, key and model with use, which are few if the model or the key is rare."""
 
 _Spans = dict[tuple[int, int], list[tuple[int, int]]]
 """The buckets of each span of quarter hours or days (first and end), to which its use is added (1) or subtracted (-1).
@@ -83,14 +93,15 @@ def use_of_buckets(
     the next one, the last until `until_quarter`.
     """
     sums: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+    end, zeros = 1 + len(by), [0] * len(summed)
     days, quarters = _spans([*starts, until_quarter], end_day=rolled_up_days(tx))
     for table, time, spans in (("usage_day", "day", days), ("usage_quarter", "quarter", quarters)):
         targets = list(spans.values())
         for row in sums_of_spans(tx, account_id, filters, table=table, time=time, spans=[*spans], by=by, summed=summed):
+            series, of_span = tuple(row[1:end]), row[end:]
             for start, sign in targets[row[0]]:
-                bucket = sums.setdefault((start, tuple(row[1 : 1 + len(by)])), [0] * len(summed))
-                for index, value in enumerate(row[1 + len(by) :]):
-                    bucket[index] += sign * int(value)
+                bucket = sums.get((start, series), zeros)
+                sums[start, series] = [total + sign * value for total, value in zip(bucket, of_span, strict=True)]
     return sums
 
 
@@ -112,7 +123,8 @@ def sums_of_spans(
     """
     columns = [f"u.{name}" for name in by]
     group = f" GROUP BY {', '.join(['span.number', *columns])}"
-    columns += [f"sum(u.{name})" for name in summed]
+    # PostgreSQL adds up 64-bit integers to a numeric, which is slow to read.
+    columns += [f"CAST(sum(u.{name}) AS BIGINT)" for name in summed]
     return rows_of_spans(
         tx, account_id, filters, table=table, time=time, spans=spans, columns=columns, group=group, quarters=quarters
     )
@@ -140,7 +152,7 @@ def rows_of_spans(
         rows = _LATERAL.format(rows=rows)
     listed = ", ".join(str((number, *span)) for number, span in enumerate(spans))
     query = _SPANS.format(spans=listed, columns=", ".join(columns), rows=rows, group=group)
-    return tx.execute(sa.text(query), {"account_id": account_id} | given)
+    return tx.execute(sa.text(query), {"account_id": account_id} | given).all()
 
 
 def use_of_days(
@@ -172,18 +184,45 @@ def use_of_days(
     return rows
 
 
-def quarters_of_use(tx: sa.Connection, account_id: str, filters: UseFilter) -> Iterator[list[int]]:
-    """Yield the quarter hours with matching use, newest first: the newest ones, then those of each past day."""
+def quarters_of_use(
+    tx: sa.Connection, account_id: str, filters: UseFilter, *, requests_min: int
+) -> Iterator[list[int]]:
+    """Yield the quarter hours with matching use, newest first: the newest ones, then those of past days.
+
+    Each list of past days has at least `requests_min` requests, except for the last one.
+    """
     end_day = rolled_up_days(tx)
     yield _distinct_quarters(tx, account_id, filters, since=end_day * QUARTERS_A_DAY, until=filters.until_quarter)
-    days = sa.select(usage_day.c.day).where(*_conditions(usage_day, account_id, filters), usage_day.c.day < end_day)
+    conditions = [*_conditions(usage_day, account_id, filters), usage_day.c.day < end_day]
     if filters.since_quarter is not None:
-        days = days.where(usage_day.c.day >= filters.since_quarter // QUARTERS_A_DAY)
+        conditions.append(usage_day.c.day >= filters.since_quarter // QUARTERS_A_DAY)
     if filters.until_quarter is not None:
-        days = days.where(usage_day.c.day <= filters.until_quarter // QUARTERS_A_DAY)
-    for day in list(tx.scalars(days.distinct().order_by(usage_day.c.day.desc()))):
-        since, until = day * QUARTERS_A_DAY, (day + 1) * QUARTERS_A_DAY
-        yield _distinct_quarters(tx, account_id, filters, since=since, until=until)
+        conditions.append(usage_day.c.day <= filters.until_quarter // QUARTERS_A_DAY)
+    columns = (usage_day.c.day, sa.func.sum(usage_day.c.requests))
+    days = sa.select(*columns).where(*conditions).group_by(columns[0]).order_by(columns[0].desc())
+    group: list[int] = []
+    found = 0
+    for day, requests in tx.execute(days).all():
+        group.append(day)
+        found += requests
+        if found >= requests_min:
+            yield _quarters_of_days(tx, account_id, filters, first_day=day, last_day=group[0])
+            group, found = [], 0
+    if group:
+        yield _quarters_of_days(tx, account_id, filters, first_day=group[-1], last_day=group[0])
+
+
+def _quarters_of_days(
+    tx: sa.Connection, account_id: str, filters: UseFilter, *, first_day: int, last_day: int
+) -> list[int]:
+    values = {"account_id": account_id, "model": filters.model, "api_key_id": filters.api_key_id}
+    values = {name: value for name, value in values.items() if value is not None}
+    conditions = "".join(f" AND d.{name} = :{name}" for name in values if name != "account_id")
+    is_sqlite = tx.dialect.name == "sqlite"
+    rows = _QUARTER_OF_DAY if is_sqlite else _LATERAL.format(rows=_QUARTER_OF_DAY)
+    condition = "AND" if is_sqlite else "WHERE"
+    query = sa.text(_QUARTERS_OF_DAYS.format(rows=rows, condition=condition, filters=conditions))
+    return list(tx.scalars(query, values | {"first_day": first_day, "last_day": last_day}))
 
 
 def _distinct_quarters(

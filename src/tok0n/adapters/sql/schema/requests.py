@@ -33,7 +33,11 @@ request = Table(
     Column("first_event_ms", Integer),
     Column("client_left", Integer, nullable=False, server_default=text("0")),
     Index("request_account", "account_id", "id"),
-    Index("request_not_billed", "account_id", "id", sqlite_where=text("status IN ('RELEASED', 'EXPIRED')")),
+    Index(
+        "request_not_billed",
+        *("account_id", "id", "status", "model", "api_key_id", "code"),
+        sqlite_where=text("status IN ('RELEASED', 'EXPIRED')"),
+    ),
     Index(
         "request_slow",
         "account_id",
