@@ -1,7 +1,6 @@
 """One browser for the tests of a file; each test has windows of its own, with no past."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, expect
@@ -24,8 +23,9 @@ async def browser(anyio_backend: str) -> AsyncIterator[Browser]:
         yield browser
 
 
-@pytest.fixture
-async def demo(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+@pytest.fixture(scope="module")
+async def demo(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncIterator[ServerProcess]:
     """The demo in a process of its own, with every endpoint and streams."""
-    async with ServerProcess(tmp_path, "--streaming", "--data", str(tmp_path / "data"), command="demo") as demo:
+    folder = tmp_path_factory.mktemp("demo")
+    async with ServerProcess(folder, "--streaming", "--data", str(folder / "data"), command="demo") as demo:
         yield demo

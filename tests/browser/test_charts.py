@@ -1,8 +1,5 @@
 """A chart in a real browser: one tab stop, values by keyboard, mouse and touch, and text that doesn't shrink."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from playwright.async_api import Browser, expect
 
@@ -16,12 +13,6 @@ PHONE = Look(scheme="dark", width=390, script=True)
 FOCUSABLE = "(plot) => [plot, ...plot.querySelectorAll('*')].filter((e) => e.tabIndex >= 0).length"
 TEXT_SIZES = "(plot) => [...plot.querySelectorAll('text')].map((t) => t.getBoundingClientRect().height).filter(Boolean)"
 OVERFLOWS = "(plot) => plot.querySelector('.tip').getBoundingClientRect().right > innerWidth"
-
-
-@pytest.fixture
-async def demo(tmp_path: Path) -> AsyncIterator[ServerProcess]:
-    async with ServerProcess(tmp_path, "--data", str(tmp_path / "data"), command="demo") as demo:
-        yield demo
 
 
 @pytest.mark.parametrize("look", [WIDE, PHONE], ids=str)

@@ -40,7 +40,7 @@ async def test_a_new_customer_from_the_first_page_to_a_revoked_key(
     async with (
         Mailbox() as mailbox,
         running(tmp_path, upstream_url=upstream.base_url, more=mail_settings(mailbox)) as site,
-        tab(browser, site.url, look) as visit,
+        tab(browser, site.url, look, contrast=True) as visit,
     ):
         await sign_up(visit, mailbox)
         now_us = SystemClock().now_us()

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from support import postgres
-from support.gateways import EMAIL, ServerProcess, funded, tok0n_json
+from support.gateways import EMAIL, ServerProcess, prepared
 from support.http import USAGE_TOTAL, InstantUpstream, chat, chat_body
 from support.kill_nine import kill_under_load
 from support.killed_streams import kill_streams
@@ -19,6 +19,7 @@ from support.leases import move_lease
 from tok0n.adapters.sql import schema
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
 from tok0n.adapters.sql.postgres.store import PostgresStore
+from tok0n.bootstrap.resources import open_store
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +36,7 @@ async def test_another_gateway_expires_the_reservations_of_a_killed_one(tmp_path
     async with postgres.database(f"t{secrets.token_hex(8)}") as url, InstantUpstream() as upstream:
         store = PostgresStore(PostgresOptions(url=url))
         more = f'[database]\nurl = "{url}"\n'
-        api_key = await funded(tmp_path, upstream_url=upstream.base_url, tokens=100_000, more=more)
+        settings, api_key = await prepared(tmp_path, upstream_url=upstream.base_url, tokens=100_000, more=more)
         async with ServerProcess(tmp_path) as killed:
             (dead_id,) = await _process_ids(store)
             async with ServerProcess(tmp_path) as other:
@@ -56,9 +57,10 @@ async def test_another_gateway_expires_the_reservations_of_a_killed_one(tmp_path
                 assert answer.status == 200
                 assert await other.stop() == 0
         assert await _process_ids(store, is_alive=True) == set(), "an orderly stop ends the lease"
-        account = tok0n_json("accounts", "show", EMAIL, cwd=tmp_path)
-        assert (account["posted"], account["pending"]) == (100_000 - USAGE_TOTAL, 0)
-        assert tok0n_json("ledger", "audit", cwd=tmp_path)["ok"]
+        async with open_store(settings) as reopened:
+            balance = (await reopened.accounts.get(EMAIL)).balance
+            assert (balance.posted, balance.pending) == (100_000 - USAGE_TOTAL, 0)
+            assert (await reopened.ledger.audit()).ok
         async with ServerProcess(tmp_path):
             assert await _process_ids(store) > {live_id}, "an ended lease is no obstacle to a start"
         await store.aclose()

@@ -5,19 +5,26 @@ from pathlib import Path
 
 import pytest
 
-from support.gateways import ServerProcess, funded, tok0n, tok0n_json
+from support.gateways import EMAIL, ServerProcess, prepared, tok0n, tok0n_json
 from support.http import USAGE_TOTAL, Connection, InstantUpstream, chat_body, request
+from tok0n.bootstrap.resources import open_store
+from tok0n.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
+TOKENS = 100_000
 
-async def prepared(folder: Path, upstream: InstantUpstream, *, more: str = "") -> str:
-    return await funded(folder, upstream_url=upstream.base_url, tokens=100_000, more=more)
+
+async def assert_balance(settings: Settings, posted: int) -> None:
+    """Assert that the account has these tokens, and none is reserved."""
+    async with open_store(settings) as store:
+        balance = (await store.accounts.get(EMAIL)).balance
+    assert (balance.posted, balance.pending) == (posted, 0)
 
 
 async def test_a_call_in_flight_is_answered_and_charged_after_sigterm(tmp_path: Path) -> None:
     async with InstantUpstream() as upstream:
-        api_key = await prepared(tmp_path, upstream)
+        settings, api_key = await prepared(tmp_path, upstream_url=upstream.base_url, tokens=TOKENS)
         async with ServerProcess(tmp_path) as server, Connection(server.base_url) as connection:
             upstream.gate.clear()
             upstream.arrived.clear()
@@ -29,13 +36,14 @@ async def test_a_call_in_flight_is_answered_and_charged_after_sigterm(tmp_path: 
             answer = await calling
             assert (answer.status, answer.headers["x-tok0n-charged"]) == (200, str(USAGE_TOTAL))
             assert await server.process.wait() == 0
-    account = tok0n_json("accounts", "show", "a@example.com", cwd=tmp_path)
-    assert (account["posted"], account["pending"]) == (100_000 - USAGE_TOTAL, 0)
+    await assert_balance(settings, TOKENS - USAGE_TOTAL)
 
 
 async def test_a_call_that_does_not_end_in_time_is_released(tmp_path: Path) -> None:
     async with InstantUpstream() as upstream:
-        api_key = await prepared(tmp_path, upstream, more="[server]\nshutdown_seconds = 1\n")
+        settings, api_key = await prepared(
+            tmp_path, upstream_url=upstream.base_url, tokens=TOKENS, more="[server]\nshutdown_seconds = 1\n"
+        )
         async with ServerProcess(tmp_path) as server, Connection(server.base_url) as connection:
             upstream.gate.clear()
             upstream.arrived.clear()
@@ -43,13 +51,12 @@ async def test_a_call_that_does_not_end_in_time_is_released(tmp_path: Path) -> N
             await upstream.arrived.wait()
             assert await server.stop() == 0
             calling.cancel()
-    account = tok0n_json("accounts", "show", "a@example.com", cwd=tmp_path)
-    assert (account["posted"], account["pending"]) == (100_000, 0)
+    await assert_balance(settings, TOKENS)
 
 
 async def test_a_client_that_leaves_does_not_stop_its_call(tmp_path: Path) -> None:
     async with InstantUpstream() as upstream:
-        api_key = await prepared(tmp_path, upstream)
+        settings, api_key = await prepared(tmp_path, upstream_url=upstream.base_url, tokens=TOKENS)
         async with ServerProcess(tmp_path) as server:
             upstream.gate.clear()
             upstream.arrived.clear()
@@ -59,13 +66,12 @@ async def test_a_client_that_leaves_does_not_stop_its_call(tmp_path: Path) -> No
                 calling.cancel()
             upstream.gate.set()
             assert await server.stop() == 0
-    account = tok0n_json("accounts", "show", "a@example.com", cwd=tmp_path)
-    assert (account["posted"], account["pending"]) == (100_000 - USAGE_TOTAL, 0)
+    await assert_balance(settings, TOKENS - USAGE_TOTAL)
 
 
 async def test_a_second_server_on_the_same_database_is_turned_away(tmp_path: Path) -> None:
     async with InstantUpstream() as upstream:
-        await prepared(tmp_path, upstream)
+        await prepared(tmp_path, upstream_url=upstream.base_url, tokens=TOKENS)
         async with ServerProcess(tmp_path) as server:
             second = await asyncio.to_thread(tok0n, "serve", "--port", "0", cwd=tmp_path)
             assert second.returncode == 1
@@ -75,7 +81,7 @@ async def test_a_second_server_on_the_same_database_is_turned_away(tmp_path: Pat
 
 async def test_the_command_line_works_beside_a_server_which_sees_its_changes(tmp_path: Path) -> None:
     async with InstantUpstream() as upstream:
-        api_key = await prepared(tmp_path, upstream)
+        _, api_key = await prepared(tmp_path, upstream_url=upstream.base_url, tokens=TOKENS)
         async with ServerProcess(tmp_path) as server, Connection(server.base_url) as connection:
             assert (await connection.chat(api_key, chat_body())).status == 200
             (key,) = tok0n_json("keys", "list", "a@example.com", cwd=tmp_path)
@@ -101,7 +107,7 @@ async def refused(base_url: str) -> None:
 
 async def test_a_restart_does_not_double_a_limit(tmp_path: Path) -> None:
     async with InstantUpstream() as upstream:
-        api_key = await prepared(tmp_path, upstream)
+        _, api_key = await prepared(tmp_path, upstream_url=upstream.base_url, tokens=TOKENS)
         path = tmp_path / "tok0n.toml"
         path.write_text(path.read_text().replace("per_key = 1000000", "per_key = 3"))
         async with ServerProcess(tmp_path) as server, Connection(server.base_url) as connection:

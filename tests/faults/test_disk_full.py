@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from support.gateways import ServerProcess, funded, tok0n, tok0n_json
+from support.gateways import EMAIL, ServerProcess, prepared
 from support.http import USAGE_TOTAL, Connection, InstantUpstream, chat_body
+from tok0n.bootstrap.resources import open_store
 
 pytestmark = pytest.mark.anyio
 
@@ -17,7 +18,7 @@ CALLS_MAX = 2_000
 
 async def test_what_cannot_be_written_costs_nothing_and_what_was_written_stays(tmp_path: Path) -> None:
     async with InstantUpstream() as upstream:
-        api_key = await funded(tmp_path, upstream_url=upstream.base_url, tokens=TOKENS)
+        settings, api_key = await prepared(tmp_path, upstream_url=upstream.base_url, tokens=TOKENS)
         charged = 0
         server = ServerProcess(tmp_path, under=("prlimit", f"--fsize={FILE_BYTES}:unlimited"))
         async with server, Connection(server.base_url) as connection:
@@ -33,7 +34,7 @@ async def test_what_cannot_be_written_costs_nothing_and_what_was_written_stays(t
             assert await freeing.wait() == 0
             assert (await connection.chat(api_key, chat_body())).status == 200
             charged += 1
-        async with ServerProcess(tmp_path):
-            account = tok0n_json("accounts", "show", "a@example.com", cwd=tmp_path)
-        assert (account["posted"], account["pending"]) == (TOKENS - charged * USAGE_TOTAL, 0)
-        assert tok0n("ledger", "audit", cwd=tmp_path).returncode == 0
+        async with ServerProcess(tmp_path), open_store(settings) as store:
+            balance = (await store.accounts.get(EMAIL)).balance
+            assert (balance.posted, balance.pending) == (TOKENS - charged * USAGE_TOTAL, 0)
+            assert (await store.ledger.audit()).ok

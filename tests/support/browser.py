@@ -22,9 +22,15 @@ _QUIET = (
 _REFUSED = "Failed to load resource: the server responded with a status of 422 (Unprocessable Entity)"
 """A form that is refused is no error of the page."""
 
-_AXE_RUN = """async () => (await axe.run(document, {preload: false, resultTypes: ["violations"]})).violations
-    .filter(({impact}) => impact === "serious" || impact === "critical")
-    .map(({id, nodes}) => id + ": " + nodes.map(({html}) => html).join(" | ").slice(0, 500))"""
+_AXE_RUN = """async (contrast) => {
+    const isSerious = ({impact}) => impact === "serious" || impact === "critical";
+    const rules = {"color-contrast": {enabled: contrast}};
+    for (const rule of axe._audit.rules) if (!isSerious(rule)) rules[rule.id] = {enabled: false};
+    const {violations} = await axe.run(document, {preload: false, resultTypes: ["violations"], rules});
+    return violations.filter(isSerious)
+        .map(({id, nodes}) => id + ": " + nodes.map(({html}) => html).join(" | ").slice(0, 500));
+}"""
+"""Contrasts take most of the time. tests/browser/test_widths.py checks those of every page and component."""
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +47,9 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 class Tab:
     """One page of a browser, and what went wrong on it."""
 
-    def __init__(self, page: Page, url: str, look: Look) -> None:
+    def __init__(self, page: Page, url: str, look: Look, *, contrast: bool) -> None:
         self.page = page
+        self._contrast = contrast
         self.look = look
         self.complaints: list[str] = []
         self._url = url
@@ -60,7 +67,7 @@ class Tab:
         assert not self.complaints, f"{where}: {self.complaints}"
         assert await self.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"too wide: {where}"
         if self.look.script:
-            found = await self.page.evaluate(_AXE_RUN)
+            found = await self.page.evaluate(_AXE_RUN, self._contrast)
             assert not found, f"{where}: {found}"
 
     async def fill(self, **fields: str) -> None:
@@ -111,8 +118,8 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 @contextlib.asynccontextmanager
-async def tab(browser: Browser, url: str, look: Look) -> AsyncIterator[Tab]:
-    """A new window with no past."""
+async def tab(browser: Browser, url: str, look: Look, *, contrast: bool = False) -> AsyncIterator[Tab]:
+    """A new window with no past. With `contrast`, each check includes the contrasts."""
     options: dict[str, Any] = {
         "viewport": {"width": look.width, "height": 900},
         "color_scheme": look.scheme,
@@ -124,7 +131,7 @@ async def tab(browser: Browser, url: str, look: Look) -> AsyncIterator[Tab]:
     if look.script:
         await context.add_init_script(path=AXE)
     try:
-        yield Tab(await context.new_page(), url, look)
+        yield Tab(await context.new_page(), url, look, contrast=contrast)
     finally:
         await context.close()
 

@@ -5,8 +5,9 @@ import random
 from pathlib import Path
 
 from support.endpoint_cases import CASES, SERVED, EndpointCase
-from support.gateways import ServerProcess, funded, tok0n_json
+from support.gateways import EMAIL, ServerProcess, prepared
 from support.http import Connection, InstantUpstream
+from tok0n.bootstrap.resources import open_store
 
 CONNECTIONS = 32
 TOKENS = 100_000_000
@@ -50,8 +51,7 @@ async def kill_under_load(folder: Path, *, rounds: int) -> None:
     chance = random.Random(2)
     delivered = 0
     async with InstantUpstream() as upstream:
-        api_key = await funded(folder, upstream_url=upstream.base_url, tokens=TOKENS, more=SERVED)
-        charges_before = upstream.charges
+        settings, api_key = await prepared(folder, upstream_url=upstream.base_url, tokens=TOKENS, more=SERVED)
         for _ in range(rounds):
             async with ServerProcess(folder) as server:
                 load = Load(server.base_url, api_key)
@@ -60,11 +60,10 @@ async def kill_under_load(folder: Path, *, rounds: int) -> None:
                 await server.kill()
                 await running
                 delivered += load.charges
-            assert tok0n_json("ledger", "audit", cwd=folder)["ok"]
-        async with ServerProcess(folder):
-            account = tok0n_json("accounts", "show", "a@example.com", cwd=folder)
-        answered = upstream.charges - charges_before
-    assert account["pending"] == 0
-    charged = TOKENS - account["posted"]
-    assert delivered <= charged <= answered
-    assert tok0n_json("ledger", "audit", cwd=folder)["ok"]
+            async with open_store(settings) as store:
+                assert (await store.ledger.audit()).ok
+        async with ServerProcess(folder), open_store(settings) as store:
+            balance = (await store.accounts.get(EMAIL)).balance
+            assert (await store.ledger.audit()).ok
+    assert balance.pending == 0
+    assert delivered <= TOKENS - balance.posted <= upstream.charges
