@@ -113,8 +113,8 @@ async def test_numbers_start_again_with_each_utc_year(db: Opened) -> None:
     assert numbers == [f"INV-{YEAR}-000001", f"INV-{YEAR + 1}-000001", f"INV-{YEAR + 1}-000002"]
 
 
-async def test_two_hundred_racing_payments_get_consecutive_numbers_and_a_rollback_leaves_no_gap(db: Opened) -> None:
-    orders = [await placed(db, number) for number in range(200)]
+async def test_sixty_racing_payments_get_consecutive_numbers_and_a_rollback_leaves_no_gap(db: Opened) -> None:
+    orders = [await placed(db, number) for number in range(60)]
     taken = await placed(db, 999)
     await SqlOrders(db.store).record(taken.id, Payment(), payment_id="pi_taken", now_us=NOW_US)
 
@@ -139,10 +139,10 @@ async def test_two_hundred_racing_payments_get_consecutive_numbers_and_a_rollbac
     failing = [fail() for _ in range(20)]
     results = await asyncio.gather(*races[::2], *failing, *races[1::2])
     errors = [result for result in results if isinstance(result, Exception)]
-    assert Counter(map(type, errors)) == {AlreadyExists: 40}
+    assert Counter(map(type, errors)) == {AlreadyExists: 26}
     numbers = sorted(row["number"] for row in await db.rows(schema.document))
-    assert numbers == [f"INV-{YEAR}-{number:06}" for number in range(1, 201)]
-    assert len(await db.rows(schema.purchase_email)) == 200
+    assert numbers == [f"INV-{YEAR}-{number:06}" for number in range(1, 61)]
+    assert len(await db.rows(schema.purchase_email)) == 60
 
 
 @pytest.mark.parametrize("statement", ["UPDATE document SET body = '{}'", "DELETE FROM document"])
