@@ -9,19 +9,20 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
-from support.ledgers import NOW_US, Opened
+from support.ledgers import NOW_US, Opened, new
 from support.rolling_up import roll_up_outcomes
 from support.spending import reserve
 from tok0n.adapters.sql.repositories import outcomes as newest
 from tok0n.adapters.sql.repositories.outcome_rollup import WAIT_US, SqlOutcomeRollup
 from tok0n.adapters.sql.repositories.outcomes import SqlOutcomes
 from tok0n.adapters.sql.repositories.rejections import SqlRejectedRequests
-from tok0n.adapters.sql.schema import outcome_rollup
+from tok0n.adapters.sql.schema import outcome_rollup, request_outcome
 from tok0n.adapters.sql.store import SqlStore
-from tok0n.domain import latency
+from tok0n.domain import ids, latency
 from tok0n.domain.history import UseBy, UseFilter
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER, Release, Settlement
 from tok0n.domain.rejections import Counted, RejectionCount
@@ -187,6 +188,23 @@ async def test_two_processes_count_every_request_once(db: Opened) -> None:
         steps = (process.roll_up(now_us=END_US + WAIT_US) for process in (first, second))
         has_more = any(await asyncio.gather(*steps))
     await require_equal(db, account.id, requests)
+
+
+async def test_a_request_in_progress_whose_body_arrived_in_the_next_quarter_hour_has_not_failed(db: Opened) -> None:
+    """Its id has the time at which its first byte arrived, and its row the time at which it was admitted."""
+    account, key = await db.key("a@x", tokens=10**6)
+    id_us = START_US + US_A_QUARTER - 1_000
+    request_id = ids.request_id(id_us, bytes(ids.RANDOM_BYTES))
+    reservation = new(request_id, account.id, key.id, 5)
+    await db.ledger.reserve(msgspec.structs.replace(reservation, created_at_us=id_us + 5_000_000))
+    await roll_up_outcomes(db, now_us=END_US)
+    usage = Usage(prompt_tokens=1, completion_tokens=1, total_tokens=2)
+    await db.ledger.settle(
+        Settlement(request_id=request_id, usage=usage, resolved_at_us=id_us + US_A_QUARTER, upstream_ms=7)
+    )
+    await roll_up_outcomes(db, now_us=END_US)
+    await require_equal(db, account.id, [Ended(at_us=id_us, key_id=key.id, model="demo", latency_ms=7)])
+    assert [row["failed"] for row in await db.rows(request_outcome)] == [0, 0, 0]
 
 
 async def test_too_many_new_requests_are_left_out_and_the_time_is_known(

@@ -105,6 +105,18 @@ def test_what_is_accepted_travels_untouched(name: str) -> None:
         assert sent[name] == value
 
 
+@pytest.mark.parametrize("role", ["developer", "system", "user", "assistant", "tool", "function", "guest"])
+def test_a_message_of_plain_ascii_is_checked_like_any_other(role: str) -> None:
+    def is_accepted(content: str) -> bool:
+        try:
+            read(messages=[{"role": role, "content": content}])
+        except InvalidRequest:
+            return False
+        return True
+
+    assert is_accepted("e") == is_accepted("é") == (role not in {"tool", "guest"})
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_refused_is_refused_by_name(name: str) -> None:
     with pytest.raises(InvalidRequest) as refused:

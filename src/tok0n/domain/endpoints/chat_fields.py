@@ -218,6 +218,9 @@ _ROLES = {
     "tool": _message({"content", "tool_call_id"}, _content(_PARTS), tool_call_id=_TEXT),
     "function": _PLAIN_MESSAGE,
 }
+_PLAIN_ROLES = frozenset(role for role, message in _ROLES.items() if message.required <= {"content"})
+"""A message of these roles needs no other members than its content."""
+
 MESSAGE = Tagged(tag="role", kinds=_ROLES, expected=f"one of {', '.join(_ROLES)}")
 _MESSAGES = Array(
     items=MESSAGE,
@@ -366,7 +369,7 @@ def messages_size(messages: Any, model: Model) -> MessagesSize:
     _MESSAGES.check_length(messages, "messages", model)
     size = MessagesSize(messages=len(messages), text=TextSize())
     plain_bytes = 0
-    roles = _ROLES
+    roles = _PLAIN_ROLES
     for index, message in enumerate(messages):
         if type(message) is dict and len(message) == 2:
             role, content = message.get("role"), message.get("content")

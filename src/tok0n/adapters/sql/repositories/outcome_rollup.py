@@ -32,9 +32,7 @@ REQUESTS_AT_ONCE = 5_000
 ROWS_AT_ONCE = 100
 """A transaction adds the counts of whole keys until it has at least so many rows. So no settlement waits long."""
 
-_PENDING = sa.text(
-    "SELECT 1 FROM request WHERE status = 'PENDING' AND expires_at_us > 0 AND created_at_us < :until_us LIMIT 1"
-)
+_PENDING = sa.text("SELECT 1 FROM request WHERE status = 'PENDING' AND expires_at_us > 0 AND id < :until LIMIT 1")
 """The partial index of pending requests has few entries. The literal lets SQLite use it."""
 
 _START = sa.text(
@@ -191,7 +189,7 @@ def _quarter_of_request(tx: sa.Connection, *, since_quarter: int, end: int) -> i
 def _is_pending(tx: sa.Connection, *, quarter: int) -> bool:
     """Whether a request that was created in the quarter hour or before is in progress."""
     by_index(tx)
-    return tx.execute(_PENDING, {"until_us": (quarter + 1) * US_A_QUARTER}).first() is not None
+    return tx.execute(_PENDING, {"until": ids.first_request_id((quarter + 1) * US_A_QUARTER)}).first() is not None
 
 
 def _requests(tx: sa.Connection, *, after: str, until: str) -> Sequence[Any]:
