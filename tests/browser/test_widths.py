@@ -158,3 +158,17 @@ async def test_the_inputs_of_the_filters_align(browser: Browser, site: Site) -> 
         assert rows, path
         assert all(max(row) - min(row) < 1.5 for row in rows), (path, rows)
     await context.close()
+
+
+async def test_a_page_prints_in_light_and_without_controls(browser: Browser, site: Site) -> None:
+    context = await _context(browser, site, script=True)
+    await context.add_cookies([{"name": "tok0n", "value": site.cookie, "url": site.url}])
+    page = await context.new_page()
+    (receipt, *_) = [path for path in site.paths if "/requests/req_" in path]
+    await page.goto(site.url + receipt)
+    await page.emulate_media(media="print", color_scheme="dark")
+    assert await page.evaluate("getComputedStyle(document.body).color") == "rgb(27, 31, 35)", "the text is dark"
+    controls = page.locator(".bar, .foot, .back, .copy-icon")
+    assert [await control.is_visible() for control in await controls.all()] == [False] * await controls.count()
+    assert await page.locator(".receipt").is_visible()
+    await context.close()
