@@ -72,7 +72,7 @@ class KeyLimits(msgspec.Struct, frozen=True, kw_only=True):
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     """The data of an API key. `secrets` has at least one, newest first. `last_used_at_us` is exact to the minute.
 
-    `version` grows with each change of what the key may do, also when the status of its account changes.
+    `version` grows with each change of what the key may do, and with each change of its account's status.
     """
 
     id: str

@@ -17,7 +17,7 @@ class Lease(Protocol):
     """
 
     async def renew(self) -> None:
-        """Make the lease end 15 s from now, also if it had ended."""
+        """Make the lease end 15 s from now, even if it had ended."""
 
     async def probe(self) -> None:
         """Raise `AccountingFailed` if the lease has ended."""

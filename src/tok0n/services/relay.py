@@ -1,6 +1,7 @@
 """Relay one stream: the upstream's events to the client, then the usage to the ledger, then the end to the client.
 
-The upstream is read at its own speed. A client that reads slowly, or leaves, changes nothing about the charge.
+The upstream is read at its own speed. A client that reads slowly or leaves doesn't change the charge, except with
+`continuous_usage`: then the stream ends when the client leaves, and the last report is charged.
 """
 
 import asyncio
@@ -196,7 +197,7 @@ class Relay:
         return (self._bytes_read_by_client() - read_bytes) / max(now - at, 1.0)
 
     def drop_client(self) -> None:
-        """Close the client's connection, because it reads too slowly. The stream goes on, and is charged."""
+        """Close the connection of a client that reads too slowly. The stream is charged as if the client had left."""
         self.body.drop()
 
     @property

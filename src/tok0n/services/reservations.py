@@ -80,7 +80,7 @@ class Reservation:
     """The tokens reserved for one request. Settle it inside the block, or it is released on exit.
 
     Set `dispatched` before any byte of the request can reach the upstream. `first_event_ms` is as in `Settlement`.
-    `receipt` is set once the charge is committed, also if the task was cancelled meanwhile.
+    `receipt` is set once the charge is committed, even if the task was cancelled meanwhile.
     """
 
     __slots__ = ("_is_released", "_new", "_owner", "dispatched", "first_event_ms", "receipt")

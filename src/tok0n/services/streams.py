@@ -1,4 +1,4 @@
-"""The open streams of this process: how many there are, how much they hold in memory, and their clocks."""
+"""The open streams of this process: limits their number and memory, and checks their timeouts once a second."""
 
 import msgspec
 
@@ -64,7 +64,7 @@ class Streams:
         return relay
 
     async def check(self) -> None:
-        """Check the clocks of all streams. Call it every `CHECK_SECONDS`."""
+        """Check each stream's timeouts and memory. Call it every `CHECK_SECONDS`."""
         now = self._clock.monotonic()
         for relay in list(self._open):
             relay.check(now)

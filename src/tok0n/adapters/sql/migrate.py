@@ -29,7 +29,8 @@ def is_at_head(tx: sa.Connection) -> bool:
 def serves(tx: sa.Connection) -> bool:
     """Whether a server of this version can run on the schema, which may be newer.
 
-    Servers of the previous version can run on the schema after a migration, so you can restart servers one at a time.
+    Servers of the previous version can run on a migrated schema if the migration doesn't call `require_no_server`, so
+    that you can restart servers one at a time. Today, every migration calls it.
     """
     revision = current_revision(tx)
     return revision is not None and revision >= HEAD
