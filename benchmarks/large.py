@@ -25,8 +25,8 @@ import asyncpg
 from tok0n.domain.api_key import digest, last_four, make_api_key, shown_prefix
 
 DAYS = 90
-US_A_SECOND = 1_000_000
-US_A_DAY = 24 * 3600 * US_A_SECOND
+MICROSECONDS_PER_SECOND = 1_000_000
+US_A_DAY = 24 * 3600 * MICROSECONDS_PER_SECOND
 RECENT_SECONDS = 60
 GRANT_TOKENS = 10**12
 MODELS = ("bench", "alpha", "beta", "gamma", "delta", "epsilon")
@@ -183,7 +183,15 @@ def _requests(
         yield (
             (
                 *(request_id, account_ids[index], key_ids[index], model, "SETTLED", 3_000, charged, 0, prompt),
-                *(completion, charged, "{}", 1, UPSTREAM_US // 1000, created_us, created_us + 100 * US_A_SECOND),
+                *(
+                    completion,
+                    charged,
+                    "{}",
+                    1,
+                    UPSTREAM_US // 1000,
+                    created_us,
+                    created_us + 100 * MICROSECONDS_PER_SECOND,
+                ),
                 resolved_us,
             ),
             (account_ids[index], entries[index], "usage", -charged, posted[index], request_id, None, resolved_us),
@@ -192,7 +200,7 @@ def _requests(
 
 def _times_us(size: Size, now_us: int) -> Iterator[int]:
     """Yield evenly spread times: of the last 90 days before the last minute, and of the last minute."""
-    minute_us = now_us - RECENT_SECONDS * US_A_SECOND
+    minute_us = now_us - RECENT_SECONDS * MICROSECONDS_PER_SECOND
     start_us, end_us = now_us - DAYS * US_A_DAY, now_us - 2 * UPSTREAM_US
     for number in range(size.requests):
         yield start_us + (minute_us - UPSTREAM_US - start_us) * number // size.requests

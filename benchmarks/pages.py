@@ -38,7 +38,7 @@ from tok0n.bootstrap.services import Services, make_api_keys
 from tok0n.bootstrap.serving import bind_for
 from tok0n.bootstrap.wiring import open_gateway
 from tok0n.domain import ids
-from tok0n.domain.ledger import US_A_SECOND, US_AN_HOUR
+from tok0n.domain.ledger import MICROSECONDS_PER_HOUR, MICROSECONDS_PER_SECOND
 from tok0n.domain.months import month_at
 from tok0n.domain.users import Agent
 from tok0n.http.server import HttpServer
@@ -169,7 +169,7 @@ class History:
     def rows(self) -> Iterator[tuple[str, Row]]:
         """Yield each row after the name of its table."""
         now_us = SystemClock().now_us()
-        step_us = DAYS * 24 * US_AN_HOUR // self._requests
+        step_us = DAYS * 24 * MICROSECONDS_PER_HOUR // self._requests
         for number in range(self._requests):
             at_us = now_us - (self._requests - number) * step_us
             if number * ORDERS % self._requests < ORDERS:
@@ -190,7 +190,15 @@ class History:
             "request",
             (
                 *(request_id, self._names.account, dice.choice(self._names.keys), model, status, 3_000, charged, 0),
-                *(*use, 1, round(dice.lognormvariate(6.7, 0.8)), at_us, at_us + 100 * US_A_SECOND, resolved_us, code),
+                *(
+                    *use,
+                    1,
+                    round(dice.lognormvariate(6.7, 0.8)),
+                    at_us,
+                    at_us + 100 * MICROSECONDS_PER_SECOND,
+                    resolved_us,
+                    code,
+                ),
             ),
         )
         if billed:
@@ -216,9 +224,9 @@ class History:
 def find_names(tx: sa.Connection, names: Names) -> Names:
     """Add the ids of a request, an order and an entry of the account."""
     now_us = SystemClock().now_us()
-    middle = ids.first_request_id(now_us - DAYS * 12 * US_AN_HOUR)
+    middle = ids.first_request_id(now_us - DAYS * 12 * MICROSECONDS_PER_HOUR)
     ids_of_settled = sa.select(request.c.id).where(request.c.id >= middle, request.c.status == "SETTLED")
-    at_us = month_at(now_us, UTC).preceding.starts_at_us(UTC) + 15 * 24 * US_AN_HOUR
+    at_us = month_at(now_us, UTC).preceding.starts_at_us(UTC) + 15 * 24 * MICROSECONDS_PER_HOUR
     entries = sa.select(ledger_entry).where(ledger_entry.c.created_at_us >= at_us).order_by(ledger_entry.c.id)
     entry = tx.execute(entries.limit(1)).one()
     return names._replace(

@@ -15,7 +15,7 @@ from support.spending import fail, spend
 from tok0n.adapters.sql.repositories import lots as sql_lots
 from tok0n.adapters.sql.repositories.lots import SqlLots
 from tok0n.adapters.sql.repositories.orders import SqlOrders
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_QUARTER_HOUR
 from tok0n.domain.lots import PriceChange, Spent
 from tok0n.domain.orders import Payment
 from tok0n.domain.packs import Pack
@@ -153,7 +153,9 @@ async def test_prices_are_found_by_index(db: Opened, statistics: str) -> None:
         assert await costs.of_requests(account_id, request_ids) == dict.fromkeys(request_ids, 0)
         assert await costs.of_period(account_id, since_us=since_us) == Spent(tokens=100, usd_micros=0)
         assert await costs.estimate(account_id, token_class="standard", tokens=10) == 0
-        ever, since = await costs.of_keys(account_id, since_us=since_us // US_A_QUARTER * US_A_QUARTER)
+        ever, since = await costs.of_keys(
+            account_id, since_us=since_us // MICROSECONDS_PER_QUARTER_HOUR * MICROSECONDS_PER_QUARTER_HOUR
+        )
         assert (ever.usd_micros, ever.tokens) == ({past.key_id(1): 0}, {past.key_id(1): 20 * past.CHARGE})
         assert since.usd_micros == {past.key_id(1): 0}
         use = await SqlLots(db.store).first_use_after(account_id, EARLY, token_class="standard")
@@ -180,9 +182,11 @@ async def test_the_cost_of_a_key_is_that_of_its_requests_at_each_price(db: Opene
     made = {}
     for number in range(6):
         key = (first, first, first, second, second, first)[number]
-        at_us = NOW_US + number * US_A_QUARTER // 3
+        at_us = NOW_US + number * MICROSECONDS_PER_QUARTER_HOUR // 3
         made[await spend(db, account_id=account.id, key_id=key.id, tokens=50, at_us=at_us)] = key.id
-    ever, later = await costs_of(db).of_keys(account.id, since_us=NOW_US - NOW_US % US_A_QUARTER + MICROSECONDS_PER_DAY)
+    ever, later = await costs_of(db).of_keys(
+        account.id, since_us=NOW_US - NOW_US % MICROSECONDS_PER_QUARTER_HOUR + MICROSECONDS_PER_DAY
+    )
     costs = ever.usd_micros
     assert (later.tokens, later.usd_micros) == ({first.id: 0, second.id: 0}, {first.id: 0, second.id: 0})
     assert costs == {first.id: (250 + 450) * CENT, second.id: (250 + 450) * CENT}
@@ -195,16 +199,16 @@ async def test_the_costs_of_all_keys_add_up_to_that_of_the_account(db: Opened, s
     account, first = await db.key("a@x", tokens=1_000)
     await db.accounts.grant(email="a@x", tokens=5_000, reason="x", now_us=NOW_US, token_class=PREMIUM)
     keys = [first, *[(await create_key(db.accounts, "a@x"))[0] for _ in range(2)]]
-    at_us, middle_us, dear = NOW_US // US_A_QUARTER * US_A_QUARTER, 0, 0
+    at_us, middle_us, dear = NOW_US // MICROSECONDS_PER_QUARTER_HOUR * MICROSECONDS_PER_QUARTER_HOUR, 0, 0
     made = {}
     for number in range(60):
-        at_us += dice.choice([0, US_A_QUARTER // 5, MICROSECONDS_PER_DAY])
+        at_us += dice.choice([0, MICROSECONDS_PER_QUARTER_HOUR // 5, MICROSECONDS_PER_DAY])
         if number % 20 == 10:
             cents = dice.randint(100, 999)
             dear = max(dear, cents)
             await buy(db, account.id, tokens=1_000, cents=cents, at_us=at_us)
         if number == 30:
-            middle_us = at_us // US_A_QUARTER * US_A_QUARTER
+            middle_us = at_us // MICROSECONDS_PER_QUARTER_HOUR * MICROSECONDS_PER_QUARTER_HOUR
         key, is_large = dice.choice(keys), dice.random() < 0.3
         request_id = await spend(
             db,

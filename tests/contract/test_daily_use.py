@@ -14,7 +14,7 @@ from tok0n.adapters.sql import schema
 from tok0n.adapters.sql.repositories.daily_use import WAIT_US, SqlDailyUse
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.domain.history import RequestFilter, UseFilter
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER, RequestStatus
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_QUARTER_HOUR, RequestStatus
 
 pytestmark = pytest.mark.anyio
 
@@ -33,14 +33,14 @@ async def keys(db: Opened) -> list[tuple[str, str]]:
     dice = random.Random(1)
     for number in range(REQUESTS):
         account, key = made[number % ACCOUNTS]
-        at_us = NOW_US + dice.randrange(DAYS * 96) * US_A_QUARTER
+        at_us = NOW_US + dice.randrange(DAYS * 96) * MICROSECONDS_PER_QUARTER_HOUR
         await spend(db, account_id=account.id, key_id=key.id, tokens=5, model=MODELS[number % 7 == 0], at_us=at_us)
     return [(account.id, key.id) for account, key in made]
 
 
 async def test_every_step_leaves_the_sums_as_they_were(db: Opened, keys: list[tuple[str, str]]) -> None:
     history, daily_use = SqlHistory(db.store), SqlDailyUse(db.store)
-    first = NOW_US // US_A_QUARTER
+    first = NOW_US // MICROSECONDS_PER_QUARTER_HOUR
     period = UseFilter(since_quarter=first + 7 * 4 + 1, until_quarter=first + 77 * 4 + 3, model="often")
 
     async def sums() -> list[object]:

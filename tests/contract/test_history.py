@@ -19,7 +19,7 @@ from tok0n.adapters.sql.repositories.statement import SqlStatements
 from tok0n.adapters.sql.schema import ledger_entry
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER, RequestStatus
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_QUARTER_HOUR, RequestStatus
 from tok0n.web.rendering.charts import BarPeriod, plot, use_values
 
 pytestmark = pytest.mark.anyio
@@ -93,7 +93,7 @@ async def test_the_sum_of_any_plot_is_the_sum_of_the_ledgers_usage(db: Opened, z
     history = SqlHistory(db.store)
     account, key = await db.key("a@x", tokens=10**9)
     dice = random.Random(zone)
-    start_us = _before_a_time_change(zone) + 3 * US_A_QUARTER
+    start_us = _before_a_time_change(zone) + 3 * MICROSECONDS_PER_QUARTER_HOUR
     for _ in range(60):
         at_us = start_us + dice.randrange(DAYS * MICROSECONDS_PER_DAY)
         model = f"model-{dice.randrange(8)}"
@@ -106,7 +106,7 @@ async def test_the_sum_of_any_plot_is_the_sum_of_the_ledgers_usage(db: Opened, z
     def charged_between(since_us: int, until_us: int) -> int:
         return sum(tokens for at_us, tokens in charges if since_us <= at_us < until_us)
 
-    first = start_us // US_A_QUARTER
+    first = start_us // MICROSECONDS_PER_QUARTER_HOUR
     for length in (1, 4 * 24, 4 * 72, 4 * 72 + 1, 7 * 96, DAYS * 96 + 1):
         for by in UseBy:
             chosen = UseFilter(since_quarter=first, until_quarter=first + length)
@@ -117,7 +117,9 @@ async def test_the_sum_of_any_plot_is_the_sum_of_the_ledgers_usage(db: Opened, z
                 period=bars,
                 link="/?",
             )
-            charged = charged_between(first * US_A_QUARTER, (first + length) * US_A_QUARTER)
+            charged = charged_between(
+                first * MICROSECONDS_PER_QUARTER_HOUR, (first + length) * MICROSECONDS_PER_QUARTER_HOUR
+            )
             assert chart.total == charged
             assert sum(chart.totals) == charged
             totals = await history.totals(account.id, chosen)

@@ -13,7 +13,7 @@ from tok0n.domain.budgets import KeyBudget, periods_at
 from tok0n.domain.errors import (
     AccountingFailed,
 )
-from tok0n.domain.ledger import US_A_QUARTER
+from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR
 
 pytestmark = pytest.mark.anyio
 
@@ -119,8 +119,8 @@ async def test_the_audit_finds_a_charge_without_its_entry(db: Opened) -> None:
 
 async def test_the_usage_of_each_quarter_hour_is_counted_with_the_charge(db: Opened) -> None:
     account, key = await db.key("a@x", tokens=10_000)
-    quarter = NOW_US // US_A_QUARTER
-    for n, (total, at_us) in enumerate([(10, NOW_US), (2_000, NOW_US), (30, NOW_US + US_A_QUARTER)]):
+    quarter = NOW_US // MICROSECONDS_PER_QUARTER_HOUR
+    for n, (total, at_us) in enumerate([(10, NOW_US), (2_000, NOW_US), (30, NOW_US + MICROSECONDS_PER_QUARTER_HOUR)]):
         await db.ledger.reserve(new(f"r{n}", account.id, key.id, 1_000))
         await db.ledger.settle(msgspec.structs.replace(used(f"r{n}", total), resolved_at_us=at_us))
         await db.ledger.settle(used(f"r{n}", total))

@@ -35,8 +35,8 @@ from tok0n.domain.accounts import Caller, KeyLimits
 from tok0n.domain.budgets import KeyBudget, periods_at
 from tok0n.domain.errors import AlreadyResolved
 from tok0n.domain.ledger import (
+    MICROSECONDS_PER_HOUR,
     STANDARD,
-    US_AN_HOUR,
     Balance,
     EntryKind,
     NewReservation,
@@ -222,7 +222,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(hours=st.integers(1, 24 * 40))
     def time_passes(self, hours: int) -> None:
         """Budgets reset, while reservations stay open."""
-        self.now_us += hours * US_AN_HOUR
+        self.now_us += hours * MICROSECONDS_PER_HOUR
 
     @rule(which=WHICH, token_class=st.sampled_from(CLASSES), tokens=TOKENS)
     def grant(self, which: int, token_class: str, tokens: int) -> None:

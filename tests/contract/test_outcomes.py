@@ -24,7 +24,7 @@ from tok0n.adapters.sql.schema import outcome_rollup, request_outcome
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain import ids, latency
 from tok0n.domain.history import UseBy, UseFilter
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER, Release, Settlement
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_QUARTER_HOUR, Release, Settlement
 from tok0n.domain.rejections import Counted, RejectionCount
 from tok0n.domain.usage import Usage
 from tok0n.web.rendering.charts import BarPeriod
@@ -110,7 +110,7 @@ async def add_keys(db: Opened, account_id: str, *, count: int = 3) -> list[str]:
 def some_periods() -> Iterator[tuple[UseFilter, list[int]]]:
     """Periods that start and end anywhere, in hours and in days of several time zones."""
     dice = random.Random(4)
-    first, last = START_US // US_A_QUARTER, END_US // US_A_QUARTER
+    first, last = START_US // MICROSECONDS_PER_QUARTER_HOUR, END_US // MICROSECONDS_PER_QUARTER_HOUR
     for zone in ZONES:
         for _ in range(2):
             since, until = sorted(dice.sample(range(first, last + 1), 2))
@@ -120,8 +120,10 @@ def some_periods() -> Iterator[tuple[UseFilter, list[int]]]:
 
 
 WHOLE = (
-    UseFilter(since_quarter=START_US // US_A_QUARTER, until_quarter=END_US // US_A_QUARTER),
-    [*range(START_US // US_A_QUARTER, END_US // US_A_QUARTER, 96)],
+    UseFilter(
+        since_quarter=START_US // MICROSECONDS_PER_QUARTER_HOUR, until_quarter=END_US // MICROSECONDS_PER_QUARTER_HOUR
+    ),
+    [*range(START_US // MICROSECONDS_PER_QUARTER_HOUR, END_US // MICROSECONDS_PER_QUARTER_HOUR, 96)],
 )
 
 
@@ -134,7 +136,7 @@ async def require_equal(
             expected: dict[tuple[int, str], Counter[int]] = {}
             failed = Counter[tuple[int, str]]()
             for ended in requests:
-                quarter = ended.at_us // US_A_QUARTER
+                quarter = ended.at_us // MICROSECONDS_PER_QUARTER_HOUR
                 if not starts[0] <= quarter < (filters.until_quarter or 0) or filters.model not in {None, ended.model}:
                     continue
                 start = max(start for start in starts if start <= quarter)
@@ -193,14 +195,16 @@ async def test_two_processes_count_every_request_once(db: Opened) -> None:
 async def test_a_request_in_progress_whose_body_arrived_in_the_next_quarter_hour_has_not_failed(db: Opened) -> None:
     """Its id has the time at which its first byte arrived, and its row the time at which it was admitted."""
     account, key = await db.key("a@x", tokens=10**6)
-    id_us = START_US + US_A_QUARTER - 1_000
+    id_us = START_US + MICROSECONDS_PER_QUARTER_HOUR - 1_000
     request_id = ids.request_id(id_us, bytes(ids.RANDOM_BYTES))
     reservation = new(request_id, account.id, key.id, 5)
     await db.ledger.reserve(msgspec.structs.replace(reservation, created_at_us=id_us + 5_000_000))
     await roll_up_outcomes(db, now_us=END_US)
     usage = Usage(prompt_tokens=1, completion_tokens=1, total_tokens=2)
     await db.ledger.settle(
-        Settlement(request_id=request_id, usage=usage, resolved_at_us=id_us + US_A_QUARTER, upstream_ms=7)
+        Settlement(
+            request_id=request_id, usage=usage, resolved_at_us=id_us + MICROSECONDS_PER_QUARTER_HOUR, upstream_ms=7
+        )
     )
     await roll_up_outcomes(db, now_us=END_US)
     await require_equal(db, account.id, [Ended(at_us=id_us, key_id=key.id, model="demo", latency_ms=7)])
@@ -213,21 +217,26 @@ async def test_too_many_new_requests_are_left_out_and_the_time_is_known(
     account, key = await db.key("a@x", tokens=10**6)
     outcomes = SqlOutcomes(db.store)
     await end(db, account.id, Ended(at_us=START_US, key_id=key.id, model="demo", latency_ms=5))
-    await roll_up_outcomes(db, now_us=START_US + US_A_QUARTER + WAIT_US)
+    await roll_up_outcomes(db, now_us=START_US + MICROSECONDS_PER_QUARTER_HOUR + WAIT_US)
     monkeypatch.setattr(newest, "NEWEST_MAX", 2)
     counts = []
     for number in range(3):
-        at_us = START_US + US_A_QUARTER + number
+        at_us = START_US + MICROSECONDS_PER_QUARTER_HOUR + number
         await end(db, account.id, Ended(at_us=at_us, key_id=key.id, model="demo", latency_ms=5))
-        period = UseFilter(since_quarter=START_US // US_A_QUARTER, until_quarter=END_US // US_A_QUARTER)
-        (part,) = await outcomes.latencies(account.id, period, by=UseBy.MODEL, starts=[START_US // US_A_QUARTER])
+        period = UseFilter(
+            since_quarter=START_US // MICROSECONDS_PER_QUARTER_HOUR,
+            until_quarter=END_US // MICROSECONDS_PER_QUARTER_HOUR,
+        )
+        (part,) = await outcomes.latencies(
+            account.id, period, by=UseBy.MODEL, starts=[START_US // MICROSECONDS_PER_QUARTER_HOUR]
+        )
         counts.append((sum(part.histogram.values()), await outcomes.counted_until_us(account.id)))
-    assert counts == [(2, None), (3, None), (1, START_US + US_A_QUARTER)]
+    assert counts == [(2, None), (3, None), (1, START_US + MICROSECONDS_PER_QUARTER_HOUR)]
 
 
 async def test_rejected_requests_are_errors_of_their_quarter_hour(db: Opened) -> None:
     account, key = await db.key("a@x", tokens=0)
-    first = START_US // US_A_QUARTER
+    first = START_US // MICROSECONDS_PER_QUARTER_HOUR
     counts = {
         RejectionCount(key=(account.id, key.id), quarter=first + offset, model=model, code="c"): Counted(requests=n)
         for offset, model, n in ((0, "demo", 1), (1, "demo", 2), (2, None, 4), (9, "demo", 8))

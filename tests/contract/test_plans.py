@@ -38,7 +38,13 @@ from tok0n.domain.budgets import BudgetPeriod
 from tok0n.domain.errors import AlreadyResolved, KeyChanged
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
 from tok0n.domain.latency import pack
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER, NewReservation, Receipt, RequestStatus
+from tok0n.domain.ledger import (
+    MICROSECONDS_PER_DAY,
+    MICROSECONDS_PER_QUARTER_HOUR,
+    NewReservation,
+    Receipt,
+    RequestStatus,
+)
 from tok0n.domain.notices import BalanceAlert
 
 DAYS = 40
@@ -207,7 +213,9 @@ async def spread(request: pytest.FixtureRequest, db: Opened) -> Opened:
 
 async def test_the_use_on_pages_is_read_without_the_quarter_hours_of_past_days(spread: Opened) -> None:
     history, account_id = SqlHistory(spread.store), past.account_id(1)
-    first, last = (at_us // US_A_QUARTER for at_us in (past.FIRST_US, past.FIRST_US + DAYS * MICROSECONDS_PER_DAY))
+    first, last = (
+        at_us // MICROSECONDS_PER_QUARTER_HOUR for at_us in (past.FIRST_US, past.FIRST_US + DAYS * MICROSECONDS_PER_DAY)
+    )
     with explained() as scans:
         spent = (await history.totals(account_id, UseFilter())).charged
         assert (await history.totals(account_id, UseFilter(api_key_id=past.key_id(1)))).charged == spent
@@ -223,7 +231,9 @@ async def test_the_use_on_pages_is_read_without_the_quarter_hours_of_past_days(s
 
 async def test_latencies_and_errors_are_read_from_their_roll_up(spread: Opened) -> None:
     outcomes, account_id = SqlOutcomes(spread.store), past.account_id(1)
-    first, last = (at_us // US_A_QUARTER for at_us in (past.FIRST_US, past.FIRST_US + DAYS * MICROSECONDS_PER_DAY))
+    first, last = (
+        at_us // MICROSECONDS_PER_QUARTER_HOUR for at_us in (past.FIRST_US, past.FIRST_US + DAYS * MICROSECONDS_PER_DAY)
+    )
     rolled_up = [
         "INSERT INTO request_outcome (account_id, quarters, quarter, api_key_id, model, failed, latencies)"
         f" SELECT account_id, {quarters}, quarter / {quarters} * {quarters}, api_key_id, model, 0, :latencies"
@@ -306,7 +316,7 @@ async def test_periodic_tasks_read_no_history(spread: Opened) -> None:
         await SqlUsers(store).forget_stale(now_us=NOW_US, rows_max=100)
         await SqlAttempts(store).forget_expired(now_us=NOW_US, rows_max=100)
         days = SqlModelDays(store)
-        await roll_up_outcomes(spread, now_us=past.FIRST_US + 2 * US_A_QUARTER + WAIT_US)
+        await roll_up_outcomes(spread, now_us=past.FIRST_US + 2 * MICROSECONDS_PER_QUARTER_HOUR + WAIT_US)
         await days.days(first_day=0)
         await days.forget_old(now_us=NOW_US)
     assert scans == []

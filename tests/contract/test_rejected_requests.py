@@ -17,7 +17,7 @@ from tok0n.domain import ids
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import InvalidApiKey, InvalidRequest, NotFound, Tok0nError
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_AN_HOUR, RequestStatus, Settlement
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, RequestStatus, Settlement
 from tok0n.domain.usage import Usage
 from tok0n.services.call import Call
 from tok0n.services.rejections import KEPT_A_MINUTE, QUEUE_MAX, Rejections
@@ -124,7 +124,9 @@ async def test_old_rows_are_deleted_and_the_others_stay(db: Opened) -> None:
     caller = Caller(api_key_id=key.id, account_id=account.id)
     now_us = NOW_US + 10 * MICROSECONDS_PER_DAY
     rejections = rejections_of(db, now_us=now_us)
-    calls = [call_at(at_us, caller) for at_us in (NOW_US, now_us - 8 * MICROSECONDS_PER_DAY, now_us - US_AN_HOUR)]
+    calls = [
+        call_at(at_us, caller) for at_us in (NOW_US, now_us - 8 * MICROSECONDS_PER_DAY, now_us - MICROSECONDS_PER_HOUR)
+    ]
     for call in calls:
         rejections.add(call, too_hot(), status=400)
     await rejections.write()
@@ -137,12 +139,12 @@ async def test_totals_are_the_sum_of_the_requests_of_any_period(db: Opened) -> N
     """Requests are charged up to a day after they were created, so whole hours alone don't add up."""
     dice = random.Random(7)
     account, key = await db.key("a@x", tokens=10**9)
-    start_us = NOW_US // US_AN_HOUR * US_AN_HOUR
+    start_us = NOW_US // MICROSECONDS_PER_HOUR * MICROSECONDS_PER_HOUR
     span_us = 5 * MICROSECONDS_PER_DAY
     for _ in range(300):
         at_us = start_us + dice.randrange(span_us)
         model = dice.choice(("demo", "rare"))
-        late_us = dice.choice((1_000_000, dice.randrange(24 if model == "demo" else 2) * US_AN_HOUR))
+        late_us = dice.choice((1_000_000, dice.randrange(24 if model == "demo" else 2) * MICROSECONDS_PER_HOUR))
         request_id = await reserve(db, account_id=account.id, key_id=key.id, tokens=900, model=model, at_us=at_us)
         usage = Usage(prompt_tokens=dice.randrange(1, 90), completion_tokens=0, total_tokens=dice.randrange(90, 900))
         await db.ledger.settle(
@@ -171,7 +173,7 @@ async def test_daily_use_adds_up_to_the_totals(db: Opened) -> None:
     first_day = NOW_US // MICROSECONDS_PER_DAY
     for hours in range(0, 100, 7):
         model = "rare" if hours % 2 else "demo"
-        at_us = NOW_US + hours * US_AN_HOUR
+        at_us = NOW_US + hours * MICROSECONDS_PER_HOUR
         await spend(db, account_id=account.id, key_id=key.id, tokens=10 + hours, model=model, at_us=at_us)
     history = SqlHistory(db.store)
     for rolled_up in (False, True):

@@ -11,13 +11,26 @@ from support.spending import reserve
 from tok0n.adapters.sql.repositories import request_scan
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.domain.history import RequestFilter, RequestRecord
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER, US_AN_HOUR, Release, RequestStatus, Settlement
+from tok0n.domain.ledger import (
+    MICROSECONDS_PER_DAY,
+    MICROSECONDS_PER_HOUR,
+    MICROSECONDS_PER_QUARTER_HOUR,
+    Release,
+    RequestStatus,
+    Settlement,
+)
 from tok0n.domain.usage import Usage
 from tok0n.settings.schema import STREAM_SECONDS_MAX
 
 pytestmark = pytest.mark.anyio
 
-LATE_US = (0, US_A_QUARTER - 1, US_A_QUARTER + 1, 3 * US_AN_HOUR, STREAM_SECONDS_MAX * 1_000_000)
+LATE_US = (
+    0,
+    MICROSECONDS_PER_QUARTER_HOUR - 1,
+    MICROSECONDS_PER_QUARTER_HOUR + 1,
+    3 * MICROSECONDS_PER_HOUR,
+    STREAM_SECONDS_MAX * 1_000_000,
+)
 REQUESTS = 90
 DAYS = 4
 

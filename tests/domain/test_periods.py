@@ -5,23 +5,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tok0n.domain.errors import InvalidRequest
-from tok0n.domain.ledger import US_A_QUARTER, US_AN_HOUR
+from tok0n.domain.ledger import MICROSECONDS_PER_HOUR, MICROSECONDS_PER_QUARTER_HOUR
 from tok0n.domain.periods import HOURS_DEFAULT, HOURS_MAX, UNTIL_US_MAX, Period, bounded, last_hours
 
-NOW_US = 500_000 * US_AN_HOUR + 1
+NOW_US = 500_000 * MICROSECONDS_PER_HOUR + 1
 
 
 def test_an_open_period_is_the_last_seven_days_with_the_current_hour() -> None:
     assert bounded(Period(), now_us=NOW_US) == last_hours(HOURS_DEFAULT, now_us=NOW_US)
-    assert last_hours(2, now_us=NOW_US) == Period(since_us=499_999 * US_AN_HOUR, until_us=500_001 * US_AN_HOUR)
+    assert last_hours(2, now_us=NOW_US) == Period(
+        since_us=499_999 * MICROSECONDS_PER_HOUR, until_us=500_001 * MICROSECONDS_PER_HOUR
+    )
 
 
 @pytest.mark.parametrize(
     ("period", "param"),
     [
-        (Period(since_us=NOW_US + US_AN_HOUR), "since"),
+        (Period(since_us=NOW_US + MICROSECONDS_PER_HOUR), "since"),
         (Period(until_us=UNTIL_US_MAX + 1), "until"),
-        (Period(since_us=0, until_us=HOURS_MAX * US_AN_HOUR + 1), "since"),
+        (Period(since_us=0, until_us=HOURS_MAX * MICROSECONDS_PER_HOUR + 1), "since"),
     ],
 )
 def test_a_period_that_cannot_be_read_names_its_parameter(period: Period, param: str) -> None:
@@ -31,7 +33,7 @@ def test_a_period_that_cannot_be_read_names_its_parameter(period: Period, param:
 
 
 def test_the_longest_period_can_be_read() -> None:
-    longest = Period(since_us=0, until_us=HOURS_MAX * US_AN_HOUR)
+    longest = Period(since_us=0, until_us=HOURS_MAX * MICROSECONDS_PER_HOUR)
     assert bounded(longest, now_us=NOW_US) == longest
 
 
@@ -42,9 +44,14 @@ def test_a_period_ends_after_its_start() -> None:
         Period(since_us=2, until_us=2).require_order()
 
 
-@given(st.integers(0, UNTIL_US_MAX), st.integers(1, HOURS_MAX * US_AN_HOUR))
+@given(st.integers(0, UNTIL_US_MAX), st.integers(1, HOURS_MAX * MICROSECONDS_PER_HOUR))
 def test_its_quarter_hours_cover_the_period(since_us: int, length_us: int) -> None:
     period = Period(since_us=since_us, until_us=since_us + length_us)
     assert period.since_quarter is not None
     assert period.until_quarter is not None
-    assert period.since_quarter * US_A_QUARTER <= since_us < since_us + length_us <= period.until_quarter * US_A_QUARTER
+    assert (
+        period.since_quarter * MICROSECONDS_PER_QUARTER_HOUR
+        <= since_us
+        < since_us + length_us
+        <= period.until_quarter * MICROSECONDS_PER_QUARTER_HOUR
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from tok0n.domain import ids
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_QUARTER_HOUR
 
 LARGEST = 999_999_999_999_999
 """A balance and a charge of 15 digits."""
@@ -132,7 +132,7 @@ class _Writer:
     def _requests(self, keys: list[str]) -> list[str]:
         made = []
         for number in range(120):
-            at_us = self._now_us - number * 7 * US_A_QUARTER - 60_000_000
+            at_us = self._now_us - number * 7 * MICROSECONDS_PER_QUARTER_HOUR - 60_000_000
             status = _REQUESTS[number % len(_REQUESTS)]
             is_settled, is_pending = status == "SETTLED", status == "PENDING"
             charged = (LARGEST if number % 12 == 0 else 1_234 + number) if is_settled else 0
@@ -163,7 +163,8 @@ class _Writer:
             )
         self._database.execute(
             "INSERT INTO usage_quarter (account_id, quarter, api_key_id, model, requests, prompt_tokens,"
-            f" completion_tokens, charged) SELECT account_id, resolved_at_us / {US_A_QUARTER}, api_key_id, model,"
+            " completion_tokens, charged)"
+            f" SELECT account_id, resolved_at_us / {MICROSECONDS_PER_QUARTER_HOUR}, api_key_id, model,"
             " count(*), sum(prompt_tokens), sum(completion_tokens), sum(charged) FROM request"
             " WHERE status = 'SETTLED' AND account_id = ? GROUP BY 1, 2, 3, 4",
             [self._account_id],
@@ -190,7 +191,7 @@ class _Writer:
 
     def _orders(self) -> str:
         for number in range(60):
-            at_us = self._now_us - (60 - number) * US_A_QUARTER
+            at_us = self._now_us - (60 - number) * MICROSECONDS_PER_QUARTER_HOUR
             order = ids.order_id(at_us, self._random())
             facts = dict(_ORDERS[number % len(_ORDERS)])
             if "payment_id" in facts:
@@ -234,7 +235,7 @@ class _Writer:
                 request_id=next(settled) if usage else None,
                 reason=None if usage else NOTE[:200],
                 author=None if usage else "operator",
-                created_at_us=self._now_us - (61 - number) * US_A_QUARTER,
+                created_at_us=self._now_us - (61 - number) * MICROSECONDS_PER_QUARTER_HOUR,
             )
 
     def _sessions(self) -> None:
@@ -244,8 +245,8 @@ class _Writer:
                 "session",
                 digest=self._random(),
                 user_id=self._user_id,
-                created_at_us=self._now_us - number * US_A_QUARTER,
-                seen_at_us=self._now_us - number * US_A_QUARTER,
+                created_at_us=self._now_us - number * MICROSECONDS_PER_QUARTER_HOUR,
+                seen_at_us=self._now_us - number * MICROSECONDS_PER_QUARTER_HOUR,
                 agent=agents[number % 2],
                 waits=0,
                 network="2001:db8:aaaa:bbbb::/64",

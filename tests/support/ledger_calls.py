@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from support.endpoint_cases import CASES
 from tok0n.domain.budgets import KeyBudget, ResetPeriod
-from tok0n.domain.ledger import STANDARD, US_A_QUARTER, RequestStatus
+from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR, STANDARD, RequestStatus
 from tok0n.domain.ledger_rules import RequestRow
 
 CLASSES = (STANDARD, "premium")
@@ -80,7 +80,12 @@ def use_expected(requests: Mapping[str, RequestRow], facts: Mapping[str, Mapping
     for id_, row in requests.items():
         if row.status is RequestStatus.SETTLED:
             fact = facts[id_]
-            at = (row.account_id, fact["resolved_at_us"] // US_A_QUARTER, fact["api_key_id"], fact["model"])
+            at = (
+                row.account_id,
+                fact["resolved_at_us"] // MICROSECONDS_PER_QUARTER_HOUR,
+                fact["api_key_id"],
+                fact["model"],
+            )
             before = quarters.get(at, Quarter())
             quarters[at] = Quarter(
                 requests=before.requests + 1,

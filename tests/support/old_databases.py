@@ -24,7 +24,7 @@ from tok0n.adapters.sql.sqlite.ledger import SqliteLedger
 from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.errors import OperatorError
-from tok0n.domain.ledger import US_A_QUARTER
+from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR
 from tok0n.ports.ledger import Ledger
 
 SCHEMAS = Path(__file__).parent.parent / "adapters" / "schemas"
@@ -228,7 +228,7 @@ def _quarters(requests: list[Row]) -> list[Row]:
     sums: defaultdict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
     for row in requests:
         if row["status"] == "SETTLED":
-            key = (row["resolved_at_us"] // US_A_QUARTER, *(row[name] for name in names))
+            key = (row["resolved_at_us"] // MICROSECONDS_PER_QUARTER_HOUR, *(row[name] for name in names))
             sums[key].update(requests=1, **{name: row[name] for name in tokens})
     return [
         dict(zip(("quarter", *names), key, strict=True)) | {name: counted[name] for name in ("requests", *tokens)}

@@ -4,7 +4,7 @@ import random
 from collections import Counter, defaultdict
 from typing import Any
 
-from tok0n.domain.ledger import US_AN_HOUR
+from tok0n.domain.ledger import MICROSECONDS_PER_HOUR
 
 START_US = 1_800_000_000_000_000
 PROCESS_ID = "proc_old"
@@ -103,7 +103,9 @@ class OldLedger:
         key = next(key for key in self.rows["api_key"] if key["id"] == request["api_key_id"])
         if key["budget"] is not None:
             key["spent"] += charged
-        hour = self._hours[account["id"], request["resolved_at_us"] // US_AN_HOUR, key["id"], request["model"]]
+        hour = self._hours[
+            account["id"], request["resolved_at_us"] // MICROSECONDS_PER_HOUR, key["id"], request["model"]
+        ]
         hour.update(requests=1, prompt_tokens=total, completion_tokens=0, charged=charged)
         if self._dice.random() < 0.02:
             reason = f"reversal of {request['id']}: its answer was not given"

@@ -5,7 +5,7 @@ Each key has a daily budget with as many old periods as requests, which count in
 
 import sqlalchemy as sa
 
-from tok0n.domain.ledger import US_A_QUARTER
+from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR
 
 CHARGE = 10
 TOKENS = 1_000_000_000
@@ -72,7 +72,7 @@ def fill(
         "entries": requests // accounts + 1,
         "charge": CHARGE,
         "tokens": TOKENS,
-        "quarter": US_A_QUARTER,
+        "quarter": MICROSECONDS_PER_QUARTER_HOUR,
     }
     for statement in _STATEMENTS.strip().split("\n\n"):
         tx.execute(sa.text(statement.format(**values)))

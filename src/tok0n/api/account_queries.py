@@ -8,7 +8,7 @@ import msgspec
 from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.history import RequestFilter, UseBy
 from tok0n.domain.ids import request_time_us
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_SECOND
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_SECOND
 from tok0n.domain.rejections import REQUEST_STATUSES, status_filter
 
 LIMIT_DEFAULT = 20
@@ -80,7 +80,7 @@ def read_usage_query(query: Query, *, now_us: int) -> UsageQuery:
 
 def day_of(day: int) -> str:
     """Format a day since the Unix epoch, for example 2026-11-29."""
-    return datetime.fromtimestamp(day * MICROSECONDS_PER_DAY // US_A_SECOND, UTC).date().isoformat()
+    return datetime.fromtimestamp(day * MICROSECONDS_PER_DAY // MICROSECONDS_PER_SECOND, UTC).date().isoformat()
 
 
 def _check_names(query: Query, known: Collection[str]) -> None:
@@ -103,7 +103,7 @@ def _time_us(query: Query, name: str) -> int | None:
         return None
     try:
         if text.isascii() and text.isdecimal() and int(text) <= _SECONDS_MAX:
-            return int(text) * US_A_SECOND
+            return int(text) * MICROSECONDS_PER_SECOND
         at = datetime.fromisoformat(text)
         seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
@@ -112,7 +112,7 @@ def _time_us(query: Query, name: str) -> int | None:
         raise InvalidRequest(
             f"{name} must be a time such as 2026-11-29T14:00:00Z, or seconds since the Unix epoch.", param=name
         )
-    return round(seconds * US_A_SECOND)
+    return round(seconds * MICROSECONDS_PER_SECOND)
 
 
 def _check_order(since_us: int | None, until_us: int | None) -> None:

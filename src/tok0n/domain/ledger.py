@@ -13,16 +13,13 @@ from tok0n.domain.usage import Usage
 STANDARD = "standard"
 """The token class that always exists. Models and packs that name no class belong to it."""
 
-US_A_SECOND = 1_000_000
-"""Microseconds in a second."""
+MICROSECONDS_PER_SECOND = 1_000_000
+MICROSECONDS_PER_HOUR = 3_600_000_000
 
-US_AN_HOUR = 3_600_000_000
-"""Microseconds in an hour."""
-
-US_A_QUARTER = US_AN_HOUR // 4
+MICROSECONDS_PER_QUARTER_HOUR = MICROSECONDS_PER_HOUR // 4
 """Use is summed by quarter hours, because the offset of every time zone is a multiple of 15 minutes."""
 
-MICROSECONDS_PER_DAY = 24 * US_AN_HOUR
+MICROSECONDS_PER_DAY = 24 * MICROSECONDS_PER_HOUR
 
 
 class RequestStatus(StrEnum):

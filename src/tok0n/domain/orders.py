@@ -11,14 +11,14 @@ from typing import Annotated
 import msgspec
 
 from tok0n.domain.billing import NO_DETAILS, BillingDetails
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, STANDARD, US_AN_HOUR, Balance, EntryKind
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, STANDARD, Balance, EntryKind
 from tok0n.domain.packs import Pack
 
 OPEN_CHECKOUTS_MAX = 5
 """The most open orders of an account. Opening another one expires the oldest first."""
 
 STARTED_CHECKOUTS_MAX = 20
-STARTED_CHECKOUTS_US = US_AN_HOUR
+STARTED_CHECKOUTS_US = MICROSECONDS_PER_HOUR
 """An account may start `STARTED_CHECKOUTS_MAX` unpaid purchases in this time."""
 
 CHECKOUT_LIFE_US = MICROSECONDS_PER_DAY

@@ -6,7 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from tok0n.domain.errors import InvalidRequest
-from tok0n.domain.ledger import US_A_QUARTER, US_AN_HOUR
+from tok0n.domain.ledger import MICROSECONDS_PER_HOUR, MICROSECONDS_PER_QUARTER_HOUR
 
 HOURS_DEFAULT = 7 * 24
 HOURS_MAX = 92 * 24
@@ -25,12 +25,12 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def since_quarter(self) -> int | None:
         """The quarter hour, counted from the Unix epoch, in which the period begins."""
-        return None if self.since_us is None else self.since_us // US_A_QUARTER
+        return None if self.since_us is None else self.since_us // MICROSECONDS_PER_QUARTER_HOUR
 
     @property
     def until_quarter(self) -> int | None:
         """The first quarter hour after the period."""
-        return None if self.until_us is None else -(-self.until_us // US_A_QUARTER)
+        return None if self.until_us is None else -(-self.until_us // MICROSECONDS_PER_QUARTER_HOUR)
 
     def require_order(self) -> None:
         """Raise `InvalidRequest` if the period ends before it starts."""
@@ -46,8 +46,8 @@ def last_hours(hours: int, *, now_us: int, offset_us: int = 0) -> Period:
 
     `offset_us` is the offset of the time zone whose hours count. Some aren't a multiple of an hour.
     """
-    until_us = ((now_us + offset_us) // US_AN_HOUR + 1) * US_AN_HOUR - offset_us
-    return Period(since_us=until_us - hours * US_AN_HOUR, until_us=until_us)
+    until_us = ((now_us + offset_us) // MICROSECONDS_PER_HOUR + 1) * MICROSECONDS_PER_HOUR - offset_us
+    return Period(since_us=until_us - hours * MICROSECONDS_PER_HOUR, until_us=until_us)
 
 
 def bounded(period: P, *, now_us: int) -> P:
@@ -57,11 +57,11 @@ def bounded(period: P, *, now_us: int) -> P:
     """
     until_us = last_hours(0, now_us=now_us).until_us if period.until_us is None else period.until_us
     assert until_us is not None
-    since_us = until_us - HOURS_DEFAULT * US_AN_HOUR if period.since_us is None else period.since_us
+    since_us = until_us - HOURS_DEFAULT * MICROSECONDS_PER_HOUR if period.since_us is None else period.since_us
     if until_us > UNTIL_US_MAX:
         raise InvalidRequest("Choose an end before the year 9000.", param="until")
     if since_us >= until_us:
         raise InvalidRequest("Choose a start in the past.", param="since")
-    if until_us - since_us > HOURS_MAX * US_AN_HOUR:
+    if until_us - since_us > HOURS_MAX * MICROSECONDS_PER_HOUR:
         raise InvalidRequest(f"Choose a period of at most {HOURS_MAX // 24} days.", param="since")
     return msgspec.structs.replace(period, since_us=since_us, until_us=until_us)

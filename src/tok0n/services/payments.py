@@ -23,7 +23,7 @@ from tok0n.domain.errors import (
     Tok0nError,
 )
 from tok0n.domain.forms import Submission
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_AN_HOUR
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
 from tok0n.domain.orders import PRICE_CENTS_MAX, QUANTITY_MAX, Order, Outcome, Payment
 from tok0n.domain.packs import Pack
 from tok0n.domain.payments import (
@@ -57,14 +57,14 @@ PROMPT_ATTEMPTS = 12
 """Retry a waiting event this often without backing off. Requests that reserve its tokens end within minutes."""
 
 BACKOFF_US = 5_000_000
-BACKOFF_US_MAX = US_AN_HOUR
+BACKOFF_US_MAX = MICROSECONDS_PER_HOUR
 ALARM_ATTEMPTS = 5
 """Raise one alarm after this many failed attempts, which take about a minute."""
 
 BUY_STEPS_MAX = 10
 """The most steps of one purchase. Each step reads the orders, and opens or expires a checkout."""
 
-LOOKBACK_US = US_AN_HOUR
+LOOKBACK_US = MICROSECONDS_PER_HOUR
 FIRST_LOOKBACK_US = 30 * MICROSECONDS_PER_DAY
 """How far the first reconciliation looks back, which is as long as the provider keeps events.
 

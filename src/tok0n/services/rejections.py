@@ -10,7 +10,7 @@ import structlog
 
 from tok0n.domain.errors import InvalidApiKey, Tok0nError
 from tok0n.domain.ids import request_time_us
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_QUARTER_HOUR
 from tok0n.domain.rejection_messages import compact
 from tok0n.domain.rejections import Counted, Rejection, RejectionCount
 from tok0n.ports.clock import Clock
@@ -76,7 +76,9 @@ class Rejections:
             return
         model = call.model or error.model
         count = self._count(
-            RejectionCount(key=key, quarter=created_at_us // US_A_QUARTER, model=model, code=error.code)
+            RejectionCount(
+                key=key, quarter=created_at_us // MICROSECONDS_PER_QUARTER_HOUR, model=model, code=error.code
+            )
         )
         if count is None or not self._has_room(key):
             return

@@ -9,7 +9,7 @@ from msgspec import UNSET
 from tok0n.domain.accounts import ApiKey
 from tok0n.domain.budgets import BUDGETS_MAX, BudgetDraft, ResetPeriod
 from tok0n.domain.key_edits import KeyEdit
-from tok0n.domain.ledger import US_A_SECOND
+from tok0n.domain.ledger import MICROSECONDS_PER_SECOND
 from tok0n.services.api_keys import KeyDraft
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.periods import read_time
@@ -130,7 +130,9 @@ def _expires_field(key: ApiKey, page: PageRequest) -> str:
     expires_at_us = key.limits.expires_at_us
     if expires_at_us is None:
         return ""
-    return field(datetime.fromtimestamp(expires_at_us / US_A_SECOND, UTC).astimezone(zone_of(page.user.time_zone)))
+    return field(
+        datetime.fromtimestamp(expires_at_us / MICROSECONDS_PER_SECOND, UTC).astimezone(zone_of(page.user.time_zone))
+    )
 
 
 def _networks(page: PageRequest) -> tuple[str, ...]:

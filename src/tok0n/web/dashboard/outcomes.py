@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from tok0n.domain.history import UseBy, UseFilter
-from tok0n.domain.ledger import US_A_QUARTER
+from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR
 from tok0n.domain.outcomes import ErrorCount, Percentiles, percentiles
 from tok0n.domain.trends import percent_change
 from tok0n.web.dashboard.dashboard_context import DashboardContext
@@ -112,7 +112,11 @@ async def exported_rows(
 async def _counted_until_us(dashboard: DashboardContext, query: OutcomeQuery) -> int | None:
     """Return the time before which all requests count, if it is in the period."""
     until_us = await dashboard.outcomes.counted_until_us(query.account_id)
-    return until_us if until_us is not None and until_us < query.bars.until_quarter * US_A_QUARTER else None
+    return (
+        until_us
+        if until_us is not None and until_us < query.bars.until_quarter * MICROSECONDS_PER_QUARTER_HOUR
+        else None
+    )
 
 
 def _p50(of: Percentiles | None) -> int | None:

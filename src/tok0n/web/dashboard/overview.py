@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from tok0n.domain.first_steps import first_steps
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
-from tok0n.domain.ledger import STANDARD, US_A_QUARTER, Balance
+from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR, STANDARD, Balance
 from tok0n.domain.trends import runway_days
 from tok0n.web.dashboard.dashboard_context import DashboardContext, key_names
 from tok0n.web.dashboard.periods import bars_of, local_hours
@@ -90,7 +90,7 @@ async def _runways(
 
     A model counts as of the class that it has now.
     """
-    until = now_us // US_A_QUARTER + 1
+    until = now_us // MICROSECONDS_PER_QUARTER_HOUR + 1
     since = until - RUNWAY_DAYS * QUARTERS_A_DAY
     # UTC days, most of which are summed already.
     starts = [since, *range(since // QUARTERS_A_DAY * QUARTERS_A_DAY + QUARTERS_A_DAY, until, QUARTERS_A_DAY)]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 import msgspec
 
 from tok0n.domain.errors import InvalidRequest
-from tok0n.domain.ledger import US_A_SECOND
+from tok0n.domain.ledger import MICROSECONDS_PER_SECOND
 from tok0n.domain.periods import Period, last_hours
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.submissions import form_error_of
@@ -33,7 +33,7 @@ def read_period(page: PageRequest, *, now_us: int, default: str = "") -> PeriodF
         last = last if last in LASTS else default
         hours = local_hours(LASTS[last][1] * 24, now_us=now_us, zone=zone)
         fields = [
-            field(datetime.fromtimestamp((at_us or 0) / US_A_SECOND, UTC).astimezone(zone))
+            field(datetime.fromtimestamp((at_us or 0) / MICROSECONDS_PER_SECOND, UTC).astimezone(zone))
             for at_us in (hours.since_us, hours.until_us)
         ]
         return PeriodFilter(
@@ -59,8 +59,8 @@ def read_period(page: PageRequest, *, now_us: int, default: str = "") -> PeriodF
 
 def local_hours(hours: int, *, now_us: int, zone: tzinfo) -> Period:
     """Return the period of the last `hours` hours of a time zone, including the current one."""
-    offset = datetime.fromtimestamp(now_us / US_A_SECOND, UTC).astimezone(zone).utcoffset() or timedelta()
-    return last_hours(hours, now_us=now_us, offset_us=round(offset.total_seconds()) * US_A_SECOND)
+    offset = datetime.fromtimestamp(now_us / MICROSECONDS_PER_SECOND, UTC).astimezone(zone).utcoffset() or timedelta()
+    return last_hours(hours, now_us=now_us, offset_us=round(offset.total_seconds()) * MICROSECONDS_PER_SECOND)
 
 
 def bars_of(page: PageRequest, period: Period, *, now_us: int) -> BarPeriod:
@@ -78,6 +78,6 @@ def read_time(text: str, *, name: str, zone: tzinfo) -> int | None:
         at = datetime.fromisoformat(text).replace(tzinfo=zone) if text else None
         if at is not None and name == "until" and len(text) == len("2026-11-23"):
             at += timedelta(days=1)
-        return None if at is None else round(at.timestamp() * US_A_SECOND)
+        return None if at is None else round(at.timestamp() * MICROSECONDS_PER_SECOND)
     except (ValueError, OverflowError):
         raise FormError("Enter a time such as 2026-11-23T14:00 or a date such as 2026-11-23.", field=name) from None

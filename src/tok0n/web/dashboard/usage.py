@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.history import UseBy, UseFilter, UseRow, UseTotals
-from tok0n.domain.ledger import US_A_QUARTER
+from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR
 from tok0n.domain.periods import bounded
 from tok0n.domain.trends import percent_change
 from tok0n.services.passwords import FormError
@@ -176,7 +176,9 @@ async def _use_view(
 async def _cost(page: PageRequest, dashboard: DashboardContext, query: _Query) -> _Cost | None:
     """Return the cost of the period. None without a price, without a cost, or if it can't be found quickly."""
     since, until = query.bars.since_quarter, query.bars.until_quarter
-    start_us, since_us, until_us = (quarter * US_A_QUARTER for quarter in (2 * since - until, since, until))
+    start_us, since_us, until_us = (
+        quarter * MICROSECONDS_PER_QUARTER_HOUR for quarter in (2 * since - until, since, until)
+    )
     periods = await dashboard.costs.of_periods(page.account_id, edges_us=[start_us, since_us, until_us])
     if periods is None:
         return None

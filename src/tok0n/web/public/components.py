@@ -6,7 +6,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.history import BucketOfUse
-from tok0n.domain.ledger import US_A_QUARTER
+from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR
 from tok0n.domain.outcomes import Latencies
 from tok0n.web.rendering.charts import BarPeriod, Chart, LatencyChart, plot, plot_latencies, use_values
 from tok0n.web.rendering.endpoints import page_route
@@ -19,7 +19,7 @@ _LONG_NAME = "Production key of the Rindfleischetikettierungsüberwachungsaufgab
 _LONG_MODEL = "organization/llama-4-maverick-17b-128e-instruct-fp8-2026-11-29"
 _LARGEST = 999_999_999_999_999
 _FIRST_QUARTER = 2_000_000
-_NOW_US = (_FIRST_QUARTER + 94) * US_A_QUARTER
+_NOW_US = (_FIRST_QUARTER + 94) * MICROSECONDS_PER_QUARTER_HOUR
 _REQUEST_ID = "req_01a2b3c4d5e6f7a8b9c0d1e2f3a4e9c5"
 
 

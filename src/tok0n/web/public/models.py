@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.errors import NotFound
-from tok0n.domain.ledger import US_A_SECOND
+from tok0n.domain.ledger import MICROSECONDS_PER_SECOND
 from tok0n.domain.model_days import LATENCY_DAYS, REQUESTS_MIN
 from tok0n.domain.token_classes import TokenClasses
 from tok0n.ports.clock import Clock
@@ -56,7 +56,7 @@ def model_routes(
                 for endpoint in served
                 if endpoint.example is not None
             ],
-            bars=_bars(found, today=datetime.fromtimestamp(clock.now_us() / US_A_SECOND, UTC)),
+            bars=_bars(found, today=datetime.fromtimestamp(clock.now_us() / MICROSECONDS_PER_SECOND, UTC)),
             percent=percent,
             latency_days=LATENCY_DAYS,
             requests_min=REQUESTS_MIN,

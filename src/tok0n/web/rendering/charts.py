@@ -10,7 +10,7 @@ import msgspec
 from markupsafe import Markup
 
 from tok0n.domain.history import BucketOfUse
-from tok0n.domain.ledger import US_A_QUARTER, US_A_SECOND
+from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR, MICROSECONDS_PER_SECOND
 from tok0n.domain.outcomes import Latencies, Percentiles, percentiles
 from tok0n.web.rendering.chart_svg import Bar, draw_bars
 
@@ -275,7 +275,7 @@ def _buckets(period: BarPeriod, *, series: int, link: str) -> dict[int, Bucket]:
     for quarter, since, until in zip(edges, moments, moments[1:], strict=False):
         whole_start = since.minute == 0 and (since.hour == 0 or not period.is_daily)
         note = "" if whole_start or len(edges) == 2 else f"from {since:%H:%M}"
-        if until is moments[-1] and until.timestamp() * US_A_SECOND > period.now_us:
+        if until is moments[-1] and until.timestamp() * MICROSECONDS_PER_SECOND > period.now_us:
             note = "so far"
         url = f"{link}since={field(since)}&until={field(until)}"
         found[quarter] = Bucket(since=since, until=until, values=[0] * series, unit=period.unit, note=note, url=url)
@@ -283,4 +283,4 @@ def _buckets(period: BarPeriod, *, series: int, link: str) -> dict[int, Bucket]:
 
 
 def _time(quarter: int) -> datetime:
-    return datetime.fromtimestamp(quarter * US_A_QUARTER / US_A_SECOND, UTC)
+    return datetime.fromtimestamp(quarter * MICROSECONDS_PER_QUARTER_HOUR / MICROSECONDS_PER_SECOND, UTC)

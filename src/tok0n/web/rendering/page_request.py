@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from tok0n.domain.client_ip import network_of
 from tok0n.domain.errors import AccountSuspended, CredentialsChanged, NotFound, Overloaded, Tok0nError
-from tok0n.domain.ledger import US_A_SECOND
+from tok0n.domain.ledger import MICROSECONDS_PER_SECOND
 from tok0n.domain.users import DEVICE_LIFE_US, LINK_LIFE_US, PASSKEY_LIFE_US, SESSION_LIFE_US, UTC, Agent, Session
 from tok0n.http.asgi import read_at_most
 from tok0n.services.sign_in import NewSession
@@ -88,7 +88,9 @@ class PageRequest:
 
     def set_passkey_cookie(self, response: Response, secret: str) -> None:
         """Set the cookie with the secret of a passkey challenge, which expires with the challenge."""
-        self.set_cookie(response, self.context.passkey_cookie, secret, seconds=PASSKEY_LIFE_US // US_A_SECOND)
+        self.set_cookie(
+            response, self.context.passkey_cookie, secret, seconds=PASSKEY_LIFE_US // MICROSECONDS_PER_SECOND
+        )
 
     @property
     def sign_up_cookie(self) -> str | None:
@@ -97,7 +99,7 @@ class PageRequest:
 
     def set_sign_up_cookie(self, response: Response, secret: str) -> None:
         """Set the cookie that lets this browser use the emailed link of its sign-up without the password."""
-        self.set_cookie(response, self.context.sign_up_cookie, secret, seconds=LINK_LIFE_US // US_A_SECOND)
+        self.set_cookie(response, self.context.sign_up_cookie, secret, seconds=LINK_LIFE_US // MICROSECONDS_PER_SECOND)
 
     @property
     def is_navigation(self) -> bool:
@@ -256,9 +258,13 @@ class PageRequest:
     def sign_in(self, new: NewSession, *, next_url: str = "/dashboard") -> Response:
         """Set the cookie of a new session, and redirect to the second factor or to `next_url`."""
         response = self.redirect(f"/second-factor?next={quote(next_url)}" if new.waits else next_url)
-        self.set_cookie(response, self.context.session_cookie, new.secret, seconds=SESSION_LIFE_US // US_A_SECOND)
+        self.set_cookie(
+            response, self.context.session_cookie, new.secret, seconds=SESSION_LIFE_US // MICROSECONDS_PER_SECOND
+        )
         if not new.waits:
-            self.set_cookie(response, self.context.device_cookie, new.device, seconds=DEVICE_LIFE_US // US_A_SECOND)
+            self.set_cookie(
+                response, self.context.device_cookie, new.device, seconds=DEVICE_LIFE_US // MICROSECONDS_PER_SECOND
+            )
         if self.sign_up_cookie is not None:
             self._delete_cookie(response, self.context.sign_up_cookie)
         return response

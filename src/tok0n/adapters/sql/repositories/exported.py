@@ -13,7 +13,7 @@ from tok0n.adapters.sql.schema import (
 )
 from tok0n.adapters.sql.store import SqlStore, by_index
 from tok0n.domain.exported import AccountFacts, PastBudgetPeriod, RejectedCount
-from tok0n.domain.ledger import US_A_QUARTER
+from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR
 
 _NEVER_US = 2**62
 
@@ -72,7 +72,7 @@ class SqlExportedRows:
         order = (columns.quarter, columns.api_key_id, columns.model, columns.code)
         query = sa.select(rejected_count).where(columns.account_id == account_id)
         if before is not None:
-            last = (before.since_us // US_A_QUARTER, before.api_key_id, before.model, before.code)
+            last = (before.since_us // MICROSECONDS_PER_QUARTER_HOUR, before.api_key_id, before.model, before.code)
             query = query.where(sa.tuple_(*order) < last)
         query = query.order_by(*(column.desc() for column in order)).limit(rows_max)
 
@@ -80,7 +80,7 @@ class SqlExportedRows:
             by_index(tx)
             return [
                 RejectedCount(
-                    since_us=row.quarter * US_A_QUARTER,
+                    since_us=row.quarter * MICROSECONDS_PER_QUARTER_HOUR,
                     api_key_id=row.api_key_id,
                     model=row.model,
                     code=row.code,

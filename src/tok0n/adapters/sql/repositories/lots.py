@@ -10,7 +10,7 @@ from tok0n.adapters.sql.repositories.use import use_of_buckets
 from tok0n.adapters.sql.schema import ledger_entry, pack_order, request, wallet
 from tok0n.adapters.sql.store import SqlStore, by_index
 from tok0n.domain.history import UseFilter
-from tok0n.domain.ledger import US_A_QUARTER, EntryKind
+from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR, EntryKind
 from tok0n.domain.lots import MICROS_PER_CENT, Change, Position, PriceChange, Use, UseEntry
 from tok0n.domain.orders import cents_without_tax
 
@@ -175,7 +175,7 @@ def _first_use_after(tx: sa.Connection, account_id: str, change: PriceChange, to
 def _quarter_of(point: UseEntry | int | None) -> int:
     if point is None:
         return _AFTER_QUARTERS
-    return (point.at_us if isinstance(point, UseEntry) else point) // US_A_QUARTER
+    return (point.at_us if isinstance(point, UseEntry) else point) // MICROSECONDS_PER_QUARTER_HOUR
 
 
 def _before_quarter(use: Mapping[tuple[int, tuple[str, ...]], list[int]], quarter: int) -> dict[tuple[str, str], int]:
@@ -193,7 +193,7 @@ def _add_entries(
     """Add the tokens of the entries in the quarter hour of an entry, before it. None if they are too many."""
     if not isinstance(until, UseEntry):
         return tokens
-    start_us = until.at_us // US_A_QUARTER * US_A_QUARTER
+    start_us = until.at_us // MICROSECONDS_PER_QUARTER_HOUR * MICROSECONDS_PER_QUARTER_HOUR
     entries = _entries_of_keys(account_id, first_id=last_before(tx, account_id, start_us) + 1, end_id=until.row_id)
     found = tx.execute(entries).all()
     for key_id, model, amount in found:

@@ -20,7 +20,7 @@ from tok0n.adapters.sql.schema import outcome_rollup, request
 from tok0n.adapters.sql.store import SqlStore, by_index, lock_for
 from tok0n.domain import ids, latency
 from tok0n.domain.errors import UpstreamFailed
-from tok0n.domain.ledger import MICROSECONDS_PER_DAY, US_A_QUARTER, RequestStatus
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_QUARTER_HOUR, RequestStatus
 from tok0n.domain.model_days import ModelDay
 
 WAIT_US = 600_000_000
@@ -110,7 +110,7 @@ class SqlOutcomeRollup:
 
     async def roll_up(self, *, now_us: int) -> bool:
         """See `ports.OutcomeRollup.roll_up`."""
-        end = (now_us - WAIT_US) // US_A_QUARTER
+        end = (now_us - WAIT_US) // MICROSECONDS_PER_QUARTER_HOUR
         position = await self._store.read(progress)
         if position is None:
             quarter = await self._store.read(lambda tx: _quarter_of_request(tx, since_quarter=0, end=end))
@@ -131,7 +131,7 @@ class SqlOutcomeRollup:
 
     async def _count(self, quarter: int) -> _Quarter:
         counted = _Quarter()
-        after, until = (ids.first_request_id(at * US_A_QUARTER) for at in (quarter, quarter + 1))
+        after, until = (ids.first_request_id(at * MICROSECONDS_PER_QUARTER_HOUR) for at in (quarter, quarter + 1))
         is_last = False
         while not is_last:
             rows = await self._store.read(functools.partial(_requests, after=after, until=until))
@@ -179,17 +179,20 @@ def _quarter_of_request(tx: sa.Connection, *, since_quarter: int, end: int) -> i
     """Return the quarter hour of the first request that was created in `since_quarter` or later, but at most `end`."""
     by_index(tx)
     found = sa.select(sa.func.min(request.c.id)).where(
-        request.c.id >= ids.first_request_id(since_quarter * US_A_QUARTER)
+        request.c.id >= ids.first_request_id(since_quarter * MICROSECONDS_PER_QUARTER_HOUR)
     )
     request_id = tx.scalar(found)
     created_us = None if request_id is None else ids.request_time_us(request_id)
-    return end if created_us is None else min(end, created_us // US_A_QUARTER)
+    return end if created_us is None else min(end, created_us // MICROSECONDS_PER_QUARTER_HOUR)
 
 
 def _is_pending(tx: sa.Connection, *, quarter: int) -> bool:
     """Whether a request that was created in the quarter hour or before is in progress."""
     by_index(tx)
-    return tx.execute(_PENDING, {"until": ids.first_request_id((quarter + 1) * US_A_QUARTER)}).first() is not None
+    return (
+        tx.execute(_PENDING, {"until": ids.first_request_id((quarter + 1) * MICROSECONDS_PER_QUARTER_HOUR)}).first()
+        is not None
+    )
 
 
 def _requests(tx: sa.Connection, *, after: str, until: str) -> Sequence[Any]:
@@ -243,7 +246,7 @@ def _add_to_days(tx: sa.Connection, quarter: int, *, counted: _Quarter) -> None:
     for model in sorted(counted.settled.keys() | counted.upstream_failed.keys()):
         day = ModelDay(
             model=model,
-            day=quarter * US_A_QUARTER // MICROSECONDS_PER_DAY,
+            day=quarter * MICROSECONDS_PER_QUARTER_HOUR // MICROSECONDS_PER_DAY,
             settled=counted.settled[model],
             failed=counted.upstream_failed[model],
             latencies=latency.unpack(packed[model]),

@@ -18,7 +18,7 @@ from tok0n.adapters.sql.schema import request
 from tok0n.adapters.sql.store import SqlStore, by_index
 from tok0n.domain import ids, latency
 from tok0n.domain.history import NOT_BILLED, UseBy, UseFilter
-from tok0n.domain.ledger import US_A_QUARTER, RequestStatus
+from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR, RequestStatus
 from tok0n.domain.outcomes import ErrorCount, Latencies
 
 NEWEST_MAX = 2_000
@@ -38,7 +38,11 @@ class SqlOutcomes:
 
         def fn(tx: sa.Connection) -> int | None:
             position = _position(tx)
-            return None if _newest(tx, account_id, position) is not None else position.quarter * US_A_QUARTER
+            return (
+                None
+                if _newest(tx, account_id, position) is not None
+                else position.quarter * MICROSECONDS_PER_QUARTER_HOUR
+            )
 
         return await self._store.read(fn)
 
@@ -156,7 +160,8 @@ def _newest(tx: sa.Connection, account_id: str, position: Progress) -> Sequence[
     """Return the requests that the roll-up doesn't have yet. None if they are too many."""
     columns = request.c
     first, following = (
-        ids.first_request_id(quarter * US_A_QUARTER) for quarter in (position.quarter, position.quarter + 1)
+        ids.first_request_id(quarter * MICROSECONDS_PER_QUARTER_HOUR)
+        for quarter in (position.quarter, position.quarter + 1)
     )
     is_counted = sa.and_(columns.api_key_id <= position.api_key_id, columns.id < following)
     query = sa.select(columns.id, columns.api_key_id, columns.model, columns.status, columns.upstream_ms)
@@ -174,7 +179,7 @@ def _newest_of_buckets(
     if _end(filters) <= position.quarter:
         return
     for row in _newest(tx, account_id, position) or ():
-        quarter = (ids.request_time_us(row.id) or 0) // US_A_QUARTER
+        quarter = (ids.request_time_us(row.id) or 0) // MICROSECONDS_PER_QUARTER_HOUR
         is_in_period = starts[0] <= quarter < _end(filters)
         if is_in_period and filters.model in {None, row.model} and filters.api_key_id in {None, row.api_key_id}:
             yield starts[bisect_right(starts, quarter) - 1], row

@@ -11,7 +11,7 @@ from tok0n.adapters.sql.schema import api_key, key_secret, rejected_count, rejec
 from tok0n.adapters.sql.store import SqlStore, by_index
 from tok0n.domain import ids
 from tok0n.domain.history import RequestFilter
-from tok0n.domain.ledger import US_A_QUARTER
+from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR
 from tok0n.domain.rejection_messages import Arguments
 from tok0n.domain.rejections import Counted, RejectedRequest, Rejection, RejectionCount
 
@@ -54,7 +54,9 @@ class SqlRejectedRequests:
     async def delete_before(self, *, requests_us: int, counts_us: int, rows_max: int) -> int:
         """See `ports.RejectedRequests.delete_before`."""
         old = sa.select(rejected_request.c.id).where(rejected_request.c.id < ids.first_request_id(requests_us))
-        quarters = sa.select(rejected_count.c.quarter).where(rejected_count.c.quarter < counts_us // US_A_QUARTER)
+        quarters = sa.select(rejected_count.c.quarter).where(
+            rejected_count.c.quarter < counts_us // MICROSECONDS_PER_QUARTER_HOUR
+        )
 
         def fn(tx: sa.Connection) -> int:
             by_index(tx)
@@ -93,10 +95,10 @@ def only_counted(tx: sa.Connection, account_id: str, filters: RequestFilter) -> 
     """Return how many rejected requests of the quarter hours of a period were counted but not stored."""
     columns = rejected_count.c
     total = sa.func.coalesce(sa.func.sum(columns.requests - columns.stored), 0)
-    since_quarter = (filters.since_us or 0) // US_A_QUARTER
+    since_quarter = (filters.since_us or 0) // MICROSECONDS_PER_QUARTER_HOUR
     query = sa.select(total).where(columns.account_id == account_id, columns.quarter >= since_quarter)
     if filters.until_us is not None:
-        query = query.where(columns.quarter < -(-filters.until_us // US_A_QUARTER))
+        query = query.where(columns.quarter < -(-filters.until_us // MICROSECONDS_PER_QUARTER_HOUR))
     query = query.where(*matching(rejected_count, filters))
     return int(tx.scalar(query) or 0)
 

@@ -16,7 +16,7 @@ from tok0n.adapters.sql.schema import api_key, request
 from tok0n.adapters.sql.store import by_index
 from tok0n.domain import ids
 from tok0n.domain.history import NOT_BILLED, RequestFilter, UseFilter
-from tok0n.domain.ledger import US_A_QUARTER, RequestStatus
+from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR, RequestStatus
 
 REQUESTS = sa.select(request, api_key.c.name.label("key_name")).join(api_key, api_key.c.id == request.c.api_key_id)
 
@@ -146,8 +146,8 @@ def _charged(
     lower, upper = bounds
     since_us, until_us = ids.request_time_us(lower), ids.request_time_us(upper)
     use = UseFilter(
-        since_quarter=None if since_us is None else since_us // US_A_QUARTER,
-        until_quarter=None if until_us is None else until_us // US_A_QUARTER + QUARTERS_TO_CHARGE + 1,
+        since_quarter=None if since_us is None else since_us // MICROSECONDS_PER_QUARTER_HOUR,
+        until_quarter=None if until_us is None else until_us // MICROSECONDS_PER_QUARTER_HOUR + QUARTERS_TO_CHARGE + 1,
         model=filters.model,
         api_key_id=filters.api_key_id,
     )
@@ -155,8 +155,8 @@ def _charged(
     found: list[str] = []
     quarters = quarters_of_use(tx, account_id, use, requests_min=rows_max)
     for first, last in itertools.chain.from_iterable(map(_ranges, quarters)):
-        start = max(lower, ids.first_request_id(max(0, first - QUARTERS_TO_CHARGE) * US_A_QUARTER))
-        end = min(upper, ids.first_request_id((last + 1) * US_A_QUARTER))
+        start = max(lower, ids.first_request_id(max(0, first - QUARTERS_TO_CHARGE) * MICROSECONDS_PER_QUARTER_HOUR))
+        end = min(upper, ids.first_request_id((last + 1) * MICROSECONDS_PER_QUARTER_HOUR))
         if start < end:
             found += tx.scalars(in_range, {"start": start, "end": end})
             upper = start

@@ -12,12 +12,12 @@ from tok0n.adapters.sql.schema import request
 from tok0n.adapters.sql.store import by_index
 from tok0n.domain import ids
 from tok0n.domain.history import RequestFilter, UseFilter, UseTotals
-from tok0n.domain.ledger import US_A_QUARTER, US_AN_HOUR, RequestStatus
+from tok0n.domain.ledger import MICROSECONDS_PER_HOUR, MICROSECONDS_PER_QUARTER_HOUR, RequestStatus
 
-_EDGE_US = QUARTERS_TO_CHARGE * US_A_QUARTER
+_EDGE_US = QUARTERS_TO_CHARGE * MICROSECONDS_PER_QUARTER_HOUR
 """The longest time between the creation of a request's id and its charge, unless the request is slow."""
 
-SLOWEST_US = 26 * US_AN_HOUR
+SLOWEST_US = 26 * MICROSECONDS_PER_HOUR
 """The longest time between the creation of any request and its charge. A stream can take a day."""
 
 _COLUMNS = (sa.func.count(), *(sa.func.coalesce(sa.func.sum(request.c[name]), 0) for name in SUMMED[1:]))
@@ -31,22 +31,25 @@ def totals(tx: sa.Connection, account_id: str, filters: RequestFilter) -> UseTot
     since_us, until_us = filters.since_us, filters.until_us
     if since_us is not None and until_us is not None and until_us - since_us <= _EDGE_US:
         return _to_totals(_created(tx, account_id, filters, since_us=since_us, until_us=until_us))
-    first = None if since_us is None else -(-since_us // US_A_QUARTER)
-    end = None if until_us is None else until_us // US_A_QUARTER
+    first = None if since_us is None else -(-since_us // MICROSECONDS_PER_QUARTER_HOUR)
+    end = None if until_us is None else until_us // MICROSECONDS_PER_QUARTER_HOUR
     edges: list[_Sums] = []
     charged_at_us = request.c.resolved_at_us
     if since_us is not None and first is not None:
-        start_us = first * US_A_QUARTER
+        start_us = first * MICROSECONDS_PER_QUARTER_HOUR
         # Add what was created in the period and charged before its first whole quarter hour, and subtract what was
         # created before the period and charged in its whole quarter hours.
         early = _created(tx, account_id, filters, charged_at_us < start_us, since_us=since_us, until_us=start_us)
-        is_counted = [charged_at_us >= start_us, *([] if end is None else [charged_at_us < end * US_A_QUARTER])]
+        is_counted = [
+            charged_at_us >= start_us,
+            *([] if end is None else [charged_at_us < end * MICROSECONDS_PER_QUARTER_HOUR]),
+        ]
         late = _created_before(
             tx, account_id, filters, *is_counted, since_us=0, until_us=since_us, charged_since_us=start_us
         )
         edges += [early, *map(_negative, late)]
     if until_us is not None and end is not None:
-        end_us = end * US_A_QUARTER
+        end_us = end * MICROSECONDS_PER_QUARTER_HOUR
         is_late = charged_at_us >= end_us
         edges += _created_before(
             tx, account_id, filters, is_late, since_us=since_us or 0, until_us=until_us, charged_since_us=end_us

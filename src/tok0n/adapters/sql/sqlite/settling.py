@@ -8,7 +8,7 @@ import msgspec
 from tok0n.adapters.sql import budget_periods
 from tok0n.adapters.sql.sqlite import statements
 from tok0n.domain.errors import AccountingFailed, AlreadyResolved, Tok0nError
-from tok0n.domain.ledger import US_A_QUARTER, Balance, Receipt, Release, RequestStatus, Settlement
+from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR, Balance, Receipt, Release, RequestStatus, Settlement
 from tok0n.domain.ledger_rules import PeriodId
 from tok0n.domain.usage import Usage
 
@@ -123,7 +123,12 @@ def _charge(connection: sqlite3.Connection, settled: list[_Settled], results: di
     for item in settled:
         settlement = item.settlement
         usage = settlement.usage
-        quarter = (item.wallet[0], settlement.resolved_at_us // US_A_QUARTER, item.api_key_id, item.model)
+        quarter = (
+            item.wallet[0],
+            settlement.resolved_at_us // MICROSECONDS_PER_QUARTER_HOUR,
+            item.api_key_id,
+            item.model,
+        )
         sums = quarters.get(quarter)
         if sums is None:
             quarters[quarter] = [1, usage.prompt_tokens, usage.completion_tokens, item.charged]
