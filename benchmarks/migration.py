@@ -84,7 +84,7 @@ async def measure_postgres(url: str) -> None:
 
 async def audit_and_close(store: SqlStore) -> None:
     """Print what the audit of the migrated database finds."""
-    report = await store.read(audit.audit, unhurried=True)
+    report = await store.read(audit.audit, no_timeout=True)
     print(f"audit: {report.requests:,} requests, {report.entries:,} entries, {len(report.differences)} differences")
     await store.aclose()
 

@@ -104,8 +104,8 @@ async def test_expired_counts_are_removed_in_bounded_steps_and_others_stay(open_
         await count(attempts, subject_digest(str(number)))
     await count(attempts, now_us=NOW_US + 1)
     later = NOW_US + LIMIT.quiet_us
-    assert await attempts.forget_expired(now_us=later - 1, rows_max=3) == 0
-    assert [await attempts.forget_expired(now_us=later, rows_max=3) for _ in range(3)] == [3, 2, 0]
+    assert await attempts.delete_expired(now_us=later - 1, rows_max=3) == 0
+    assert [await attempts.delete_expired(now_us=later, rows_max=3) for _ in range(3)] == [3, 2, 0]
     rows = await store.read(lambda tx: tx.execute(schema.attempt.select()).all())
     assert [row.subject for row in rows] == [ADA]
 

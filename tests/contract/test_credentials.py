@@ -151,7 +151,7 @@ async def confirm_again(world: World) -> None:
 
 
 async def recover(world: World) -> None:
-    await world.users.forget_factors(world.ada.id)
+    await world.users.delete_factors(world.ada.id)
 
 
 async def set_up_operator(world: World) -> None:

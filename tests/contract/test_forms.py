@@ -71,15 +71,15 @@ async def test_a_secret_is_shown_again_for_ten_minutes_and_a_submission_remember
 
     assert await once(submission, do) == "a secret"
     clock.advance(SEALED_US / 1_000_000 - 1)
-    await forms.forget_old(now_us=clock.now_us())
+    await forms.delete_old(now_us=clock.now_us())
     assert await once(submission, do) == "a secret"
     clock.advance(1)
     assert await once(submission, do) is None, "before housekeeping has run, too"
-    await forms.forget_old(now_us=clock.now_us())
+    await forms.delete_old(now_us=clock.now_us())
     assert [row["sealed"] for row in await db.rows(schema.form_submission)] == [None]
     assert await once(submission, do) is None
     clock.advance((KEPT_US - SEALED_US) / 1_000_000)
-    await forms.forget_old(now_us=clock.now_us())
+    await forms.delete_old(now_us=clock.now_us())
     assert await db.rows(schema.form_submission) == []
     assert runs["run"] == 1
 

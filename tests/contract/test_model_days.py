@@ -75,9 +75,9 @@ async def test_verifications_are_kept_for_90_days(db: Opened) -> None:
     }
     (day,) = await days.days(first_day=DAY)
     assert (day.passed, day.not_passed, day.availability_permille) == (2, 2, 500)
-    await days.forget_old(now_us=FIRST_US + DAYS_KEPT * MICROSECONDS_PER_DAY)
+    await days.delete_old(now_us=FIRST_US + DAYS_KEPT * MICROSECONDS_PER_DAY)
     assert len(await db.rows(schema.verification)) == 4
-    await days.forget_old(now_us=FIRST_US + (DAYS_KEPT + 1) * MICROSECONDS_PER_DAY)
+    await days.delete_old(now_us=FIRST_US + (DAYS_KEPT + 1) * MICROSECONDS_PER_DAY)
     assert await db.rows(schema.verification) == []
 
 

@@ -31,9 +31,9 @@ from tok0n.adapters.sql.repositories.request_search import IS_SLOW, UNBILLED
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.statement import SqlStatements
 from tok0n.adapters.sql.repositories.users import SqlUsers
-from tok0n.adapters.sql.shared_callers import FIND
+from tok0n.adapters.sql.shared_callers import FIND_WHERE_DIGEST
 from tok0n.adapters.sql.sqlite.store import SqliteStore
-from tok0n.adapters.sql.store import by_index
+from tok0n.adapters.sql.store import force_index_scans
 from tok0n.domain.budgets import BudgetPeriod
 from tok0n.domain.errors import AlreadyResolved, KeyChanged
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
@@ -110,8 +110,8 @@ async def test_callers_are_found_by_the_digests_of_their_secrets(large: Opened) 
     digests = ", ".join(literal.format(past.digest(number).hex()) for number in (1, 2))
 
     def fn(tx: sa.Connection) -> list[str]:
-        by_index(tx)  # as the connection of `PostgresCallers` does
-        return scans_of(tx, [f"{FIND} IN ({digests})"])
+        force_index_scans(tx)  # as the connection of `PostgresCallers` does
+        return scans_of(tx, [f"{FIND_WHERE_DIGEST} IN ({digests})"])
 
     assert await large.store.read(fn) == []
     caller = await large.callers.find(past.digest(1), now_us=NOW_US)
@@ -176,10 +176,10 @@ async def test_chores_read_only_rows_that_are_due(large: Opened) -> None:
         await large.ledger.settle(used(f"req_{3:032}", 5))
         (low,) = await notices.claim_due(rows_max=10)
         assert low.email == "3@x"
-        await SqlSessions(large.store).forget_ended(now_us=NOW_US)
-        await users.forget_stale(now_us=NOW_US, rows_max=10)
-        await SqlForms(large.store).forget_old(now_us=NOW_US)
-        await SqlAttempts(large.store).forget_expired(now_us=NOW_US, rows_max=10)
+        await SqlSessions(large.store).delete_ended(now_us=NOW_US)
+        await users.delete_stale(now_us=NOW_US, rows_max=10)
+        await SqlForms(large.store).delete_old(now_us=NOW_US)
+        await SqlAttempts(large.store).delete_expired(now_us=NOW_US, rows_max=10)
     assert scans == []
 
 
@@ -289,7 +289,7 @@ async def plan_of(db: Opened, condition: object) -> str:
     keyword = "EXPLAIN QUERY PLAN" if isinstance(db.store, SqliteStore) else "EXPLAIN"
 
     def fn(tx: sa.Connection) -> str:
-        by_index(tx)
+        force_index_scans(tx)
         return "\n".join(str(row[-1]) for row in tx.execute(sa.text(f"{keyword} {query}")))
 
     return await db.store.read(fn)
@@ -311,12 +311,12 @@ async def test_periodic_tasks_read_no_history(spread: Opened) -> None:
     with explained() as scans:
         await SqlBalanceAlerts(store).claim_due(rows_max=100)
         await SqlNoticeOutbox(store).claim_due(now_us=NOW_US)
-        await SqlForms(store).forget_old(now_us=NOW_US)
-        await SqlSessions(store).forget_ended(now_us=NOW_US)
-        await SqlUsers(store).forget_stale(now_us=NOW_US, rows_max=100)
-        await SqlAttempts(store).forget_expired(now_us=NOW_US, rows_max=100)
+        await SqlForms(store).delete_old(now_us=NOW_US)
+        await SqlSessions(store).delete_ended(now_us=NOW_US)
+        await SqlUsers(store).delete_stale(now_us=NOW_US, rows_max=100)
+        await SqlAttempts(store).delete_expired(now_us=NOW_US, rows_max=100)
         days = SqlModelDays(store)
         await roll_up_outcomes(spread, now_us=past.FIRST_US + 2 * MICROSECONDS_PER_QUARTER_HOUR + WAIT_US)
         await days.days(first_day=0)
-        await days.forget_old(now_us=NOW_US)
+        await days.delete_old(now_us=NOW_US)
     assert scans == []

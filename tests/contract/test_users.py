@@ -190,12 +190,12 @@ async def test_what_nobody_needs_any_more_is_forgotten(users: SqlUsers, sessions
     waiting = await users.register(email="waiting@x", password_hash="h", now_us=NOW_US)
     await link(users, waiting, LinkPurpose.VERIFY, b"w")
     at_us = NOW_US + LINK_LIFE_US - 1
-    assert await users.forget_stale(now_us=at_us, rows_max=10) == 0
+    assert await users.delete_stale(now_us=at_us, rows_max=10) == 0
     at_us += SESSION_LIFE_US
     await sessions.begin(user=kept, digest=b"new", agent="", now_us=at_us, waits=False)
-    await sessions.forget_ended(now_us=at_us)
+    await sessions.delete_ended(now_us=at_us)
     assert [row["digest"] for row in await db.rows(schema.session)] == [b"new"]
-    assert await users.forget_stale(now_us=at_us, rows_max=10) == 2, "the link and the user"
+    assert await users.delete_stale(now_us=at_us, rows_max=10) == 2, "the link and the user"
     assert (await users.find("waiting@x"), await users.find("kept@x")) == (None, kept)
 
 

@@ -10,6 +10,7 @@ from tok0n.domain.errors import (
     InvalidApiKey,
     InvalidRequest,
     KeyBudgetSpent,
+    KeyLookupFailed,
     KeyNotAllowed,
     Limit,
     RateLimited,
@@ -54,6 +55,7 @@ def read_again(error: Tok0nError, *, model: str | None = None) -> str:
         (InvalidRequest("The body is not valid JSON: it is empty."), ""),
         (InvalidApiKey("This API key is disabled. Its owner can enable it again."), ""),
         (AccountSuspended(), ""),
+        (KeyLookupFailed(detail="the database is away"), ""),
         (
             KeyNotAllowed("This API key may not be used from the IP address 203.0.113.7.", param="network"),
             "This API key may not be used from the IP address of this request.",

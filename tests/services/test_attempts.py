@@ -276,7 +276,7 @@ async def test_a_flood_of_sign_ups_judges_no_more_passwords_than_the_limit(tmp_p
 
 
 async def test_housekeeping_removes_every_expired_count(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sign_ins, "FORGOTTEN_ROWS_MAX", 2)
+    monkeypatch.setattr(sign_ins, "DELETED_ROWS_MAX", 2)
     attempts, limit = SqlAttempts(world.db.store), LIMITS[AttemptKind.PASSKEY]
     for number in range(5):
         await attempts.try_count(

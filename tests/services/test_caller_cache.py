@@ -8,7 +8,7 @@ import pytest
 from support.fakes import FakeClock
 from tok0n.domain import api_key
 from tok0n.domain.accounts import Caller
-from tok0n.domain.errors import AccountingFailed, InvalidApiKey
+from tok0n.domain.errors import AccountingFailed, InvalidApiKey, KeyLookupFailed
 from tok0n.ports.callers import KeyChanges
 from tok0n.services.caller_cache import IDLE_SECONDS, CallerCache
 
@@ -193,7 +193,10 @@ async def test_idle_callers_are_forgotten(cache: CallerCache, clock: FakeClock) 
 async def test_a_lookup_that_fails_is_an_error_and_not_a_401(cache: CallerCache, callers: FakeCallers) -> None:
     callers.error = AccountingFailed(upstream_called=False, detail="the database is away")
     failed = await asyncio.gather(*(cache.authenticate(header()) for _ in range(3)), return_exceptions=True)
-    assert failed == [callers.error] * 3
+    for error in failed:
+        assert isinstance(error, KeyLookupFailed)
+        assert error.message == "The gateway could not look up this API key. You were not charged."
+        assert (error.code, error.detail) == ("api_error", "the database is away")
     callers.error = None
     await cache.authenticate(header())
 

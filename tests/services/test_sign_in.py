@@ -101,5 +101,5 @@ async def test_known_and_unknown_addresses_cost_the_same_before_the_answer(db: O
     assert costs[0][:2] == ((["matches"], 1), ["matches", "guesses", "hash"])
     assert mails.sent == [], "no answer waited for a mail"
     mails.gate.set()
-    await sign_in.idle()
+    await sign_in.wait_until_idle()
     assert set(mails.sent) == {KNOWN, UNKNOWN}

@@ -69,8 +69,8 @@ class DyingStore:
     async def write(self, fn: Callable[[sa.Connection], T]) -> T:
         return await self._steps.around(self._store.write(fn))
 
-    async def read(self, fn: Callable[[sa.Connection], T], *, unhurried: bool = False) -> T:
-        return await self._steps.around(self._store.read(fn, unhurried=unhurried))
+    async def read(self, fn: Callable[[sa.Connection], T], *, no_timeout: bool = False) -> T:
+        return await self._steps.around(self._store.read(fn, no_timeout=no_timeout))
 
     async def probe(self) -> None:
         await self._store.probe()

@@ -182,7 +182,7 @@ async def test_no_path_opens_an_account_that_registration_does_not_allow(
                 answer = await invitee.post("/reset-password", {"email": f"{purpose}@example.com"})
                 assert answer.status_code == 200, "as for an address that nobody has"
                 assert (await invitee.sign_in(f"{purpose}@example.com", PASSWORD)).status_code == 422
-        await site.sign_in.idle()
+        await site.sign_in.wait_until_idle()
         assert mailbox.waiting == []
 
 

@@ -138,7 +138,7 @@ async def test_a_key_is_shown_for_ten_minutes_and_no_longer(opened: Shop, ada: V
     fields = await form_of(ada, "/dashboard/keys") | {"name": "laptop"}
     secret = secret_in(await ada.post_raw("/dashboard/keys", fields))
     forms = SqlForms(site.store.database)
-    await forms.forget_old(now_us=site.clock.now_us() + SEALED_US)
+    await forms.delete_old(now_us=site.clock.now_us() + SEALED_US)
     later = await ada.post_raw("/dashboard/keys", fields)
     assert later.status_code == 200
     assert secret not in later.text
@@ -304,7 +304,7 @@ async def test_recovery_codes_are_shown_by_every_submission_and_work(opened: Sho
         await elsewhere.sign_in(ADA, PASSWORD)
         signed_in = await elsewhere.post("/second-factor", {"code": codes[0]})
         assert signed_in.headers["location"] == "/dashboard"
-    await SqlForms(site.store.database).forget_old(now_us=site.clock.now_us() + SEALED_US)
+    await SqlForms(site.store.database).delete_old(now_us=site.clock.now_us() + SEALED_US)
     later = await ada.post_raw("/dashboard/settings/second-factor", fields)
     assert "can't show" in html.unescape(later.text)
     assert "Turn off two-factor authentication?" in (await ada.get("/dashboard/settings/second-factor")).text

@@ -118,7 +118,7 @@ async def test_a_challenge_works_for_its_own_purpose_only(site: Running, mailbox
 async def test_a_challenge_expires(site: Running) -> None:
     async with Visitor(site.url) as visitor:
         credential = credential_for(await challenge_to_sign_in(visitor))
-        await site.store.users.forget_stale(now_us=site.clock.now_us() + PASSKEY_LIFE_US, rows_max=10)
+        await site.store.users.delete_stale(now_us=site.clock.now_us() + PASSKEY_LIFE_US, rows_max=10)
         assert NOT_BOUND in (await sign_in(visitor, credential))[1]
 
 

@@ -71,7 +71,7 @@ async def test_known_and_unknown_addresses_are_answered_alike(
     assert (await mailbox.take(ADA))["Subject"] == "You already have an account"
     assert (await mailbox.take(ADA))["Subject"] == "Reset your password"
     assert (await mailbox.take("eve@example.com"))["Subject"] == "Confirm your email address"
-    await site.sign_in.idle()
+    await site.sign_in.wait_until_idle()
     assert mailbox.waiting == []
 
 
@@ -276,7 +276,7 @@ async def test_a_closed_account_lets_nobody_in(site: Running, customer: Visitor,
     answer = await customer.sign_in(ADA, PASSWORD)
     assert (answer.status_code, "account is closed" in answer.text) == (422, True)
     await customer.post("/reset-password", {"email": ADA})
-    await site.sign_in.idle()
+    await site.sign_in.wait_until_idle()
     assert mailbox.waiting == []
     assert (await customer.get("/dashboard")).status_code == 303
     assert (await site.store.accounts.get(ADA)).status == "closed"
@@ -330,7 +330,7 @@ async def test_the_operators_account_is_set_up_by_a_link_that_works_once(site: R
 async def test_a_mailbox_cannot_be_flooded(site: Running, visitor: Visitor, mailbox: Mailbox) -> None:
     for _ in range(8):
         await visitor.post("/sign-up", {"email": ADA, "password": PASSWORD})
-    await site.sign_in.idle()
+    await site.sign_in.wait_until_idle()
     for _ in range(5):
         await mailbox.take(ADA)
     assert mailbox.waiting == []

@@ -114,7 +114,7 @@ async def test_racing_sign_ups_never_pair_a_link_with_the_password_of_another(si
     passwords = [f"quiet rivers number {number}" for number in range(4)]
     fields = [{"email": ADA, "password": password} for password in passwords]
     await asyncio.gather(*(browser.post("/sign-up", form) for browser, form in zip(browsers, fields, strict=True)))
-    await site.sign_in.idle()
+    await site.sign_in.wait_until_idle()
     links = [await mailbox.take_link(ADA) for _ in browsers]
     signed_in = []
     for link in links:
@@ -234,7 +234,7 @@ async def test_without_email_no_page_says_that_one_was_sent(tmp_path: Path, upst
             await visitor.get("/verify?link=used"),
             await visitor.get("/new-password?link=used"),
         ]
-        await site.sign_in.idle()
+        await site.sign_in.wait_until_idle()
         pages.append(await visitor.sign_in(ADA, PASSWORD))
         for page in pages:
             text = text_of(page)

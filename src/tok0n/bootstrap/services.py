@@ -222,7 +222,7 @@ async def open_sign_in(settings: Settings, store: Store) -> AsyncIterator[SignIn
     async with open_mailer(settings) as mailer, _open_passwords() as passwords:
         sign_in = _make_sign_in(settings, store, SystemClock(), passwords=passwords, mailer=mailer)
         yield sign_in
-        await sign_in.idle()
+        await sign_in.wait_until_idle()
         if isinstance(mailer, SmtpMailer):
             await mailer.sent()
 

@@ -30,18 +30,22 @@ FLUSH_LAST_USED_SECONDS = 60.0
 FORGET_IDLE_KEYS_SECONDS = 60.0
 REFRESH_CALLERS_SECONDS = 1.0
 LOW_BALANCES_SECONDS = 5.0
+BUDGET_ALERTS_SECONDS = 5.0
 EVENT_NOTICES_SECONDS = 2.0
 PURCHASE_ALERTS_SECONDS = 5.0
-FORGET_SECONDS = 600.0
-FORGET_SUBMISSIONS_SECONDS = 60.0
-ROLL_UP_SECONDS = 600.0
-ROLL_UP_ACCOUNTS_MAX = 250
-ROLL_UP_PAUSE_SECONDS = 0.02
+DELETE_SIGN_IN_SECONDS = 600.0
+DELETE_SUBMISSIONS_SECONDS = 60.0
+DELETE_MODEL_DAYS_SECONDS = 600.0
+ROLL_UP_DAILY_USE_SECONDS = 600.0
 ROLL_UP_OUTCOMES_SECONDS = 60.0
-"""The pause between two transactions of the daily roll-up, so that settlements don't wait long."""
+HANDLE_PAYMENTS_SECONDS = 5.0
+RECONCILE_PAYMENTS_SECONDS = 3_600.0
 
-HANDLE_SECONDS = 5.0
-RECONCILE_SECONDS = 3_600.0
+ROLL_UP_ACCOUNTS_MAX = 250
+"""The accounts whose use one transaction of the daily roll-up adds up."""
+
+ROLL_UP_PAUSE_SECONDS = 0.02
+"""The pause between two transactions of a roll-up, so that settlements don't wait long."""
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,14 +80,14 @@ async def open_gateway(
         try:
             yield Gateway(app=app, services=services, pages=pages, housekeeping=housekeeping, draining=draining)
         finally:
-            await _end(services, housekeeping)
+            await _shut_down(services, housekeeping)
 
 
 def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeeping:
     settings, store, clock = services.settings, services.store, services.clock
 
-    async def forget_submissions() -> None:
-        await store.forms.forget_old(now_us=clock.now_us())
+    async def delete_submissions() -> None:
+        await store.forms.delete_old(now_us=clock.now_us())
 
     async def roll_up() -> None:
         has_more = True
@@ -97,8 +101,8 @@ def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeepi
             has_more = await store.outcome_rollup.roll_up(now_us=clock.now_us())
             await asyncio.sleep(ROLL_UP_PAUSE_SECONDS)
 
-    async def forget_model_days() -> None:
-        await store.model_days.forget_old(now_us=clock.now_us())
+    async def delete_model_days() -> None:
+        await store.model_days.delete_old(now_us=clock.now_us())
 
     tasks: list[tuple[PeriodicTask, float]] = [
         (services.streams.check, CHECK_STREAMS_SECONDS),
@@ -106,15 +110,15 @@ def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeepi
         (services.caller_cache.flush_last_used, FLUSH_LAST_USED_SECONDS),
         (services.limiter.forget_idle_keys, FORGET_IDLE_KEYS_SECONDS),
         (services.low_balances.notify, LOW_BALANCES_SECONDS),
-        (services.budget_alerts.notify, LOW_BALANCES_SECONDS),
+        (services.budget_alerts.notify, BUDGET_ALERTS_SECONDS),
         (services.event_notices.notify, EVENT_NOTICES_SECONDS),
         (services.purchase_alerts.notify, PURCHASE_ALERTS_SECONDS),
-        (services.sign_in.delete_expired, FORGET_SECONDS),
+        (services.sign_in.delete_expired, DELETE_SIGN_IN_SECONDS),
         (trimmer.trim, TRIM_SECONDS),
-        (forget_submissions, FORGET_SUBMISSIONS_SECONDS),
-        (roll_up, ROLL_UP_SECONDS),
+        (delete_submissions, DELETE_SUBMISSIONS_SECONDS),
+        (roll_up, ROLL_UP_DAILY_USE_SECONDS),
         (roll_up_outcomes, ROLL_UP_OUTCOMES_SECONDS),
-        (forget_model_days, ROLL_UP_SECONDS),
+        (delete_model_days, DELETE_MODEL_DAYS_SECONDS),
     ]
     if store.lease is not None:
         tasks += _lease_tasks(store.lease, clock)
@@ -124,7 +128,10 @@ def _make_housekeeping(services: Services, trimmer: MemoryTrimmer) -> Housekeepi
             (services.rejections.delete_old, DELETE_REJECTIONS_SECONDS),
         ]
     if services.sell_packs is not None:
-        tasks += [(services.sell_packs.handle_all, HANDLE_SECONDS), (services.sell_packs.reconcile, RECONCILE_SECONDS)]
+        tasks += [
+            (services.sell_packs.handle_all, HANDLE_PAYMENTS_SECONDS),
+            (services.sell_packs.reconcile, RECONCILE_PAYMENTS_SECONDS),
+        ]
     return Housekeeping(
         ledger=store.ledger,
         reservations=services.reservations,
@@ -153,16 +160,20 @@ async def _recover(services: Services) -> None:
         log.warning("reservations_recovered", rows=expired)
 
 
-async def _end(services: Services, housekeeping: Housekeeping) -> None:
+async def _shut_down(services: Services, housekeeping: Housekeeping) -> None:
+    """Stop the periodic tasks, wait for cancelled requests, write what is queued, and end the lease last.
+
+    Once the lease has ended, other processes may expire the reservations of this one.
+    """
     await housekeeping.stop()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(CANCELLED_REQUESTS_SECONDS_MAX):
-            await services.requests_in_progress.idle()
+            await services.requests_in_progress.wait_until_idle()
     await services.reservations.retry_releases()
     await services.request_log.aclose()
     if services.rejections is not None:
         await services.rejections.write()
-    await services.sign_in.idle()
+    await services.sign_in.wait_until_idle()
     await services.caller_cache.aclose()
     with contextlib.suppress(Tok0nError):
         await services.caller_cache.flush_last_used()

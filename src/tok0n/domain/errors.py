@@ -12,6 +12,7 @@
     ├── KeyBudgetSpent          the key's budget can't cover it         402
     ├── RateLimited             key, concurrency or global limit        429
     ├── AccountingFailed        the ledger failed                       500
+    │   └── KeyLookupFailed     the database can't look up the key      500
     ├── UnexpectedError         a bug                                   500
     ├── ServerStopped           the server stopped during a stream      500
     ├── UpstreamFailed          no valid response from the upstream     502
@@ -217,11 +218,22 @@ class AccountingFailed(Tok0nError):
     committed the command.
     """
 
+    _problem = "The gateway could not record this request in the ledger."
+
     def __init__(self, *, upstream_called: bool, detail: str, outcome_unknown: bool = False) -> None:
-        super().__init__(f"The gateway could not record this request in the ledger. {NOT_CHARGED}")
+        super().__init__(f"{self._problem} {NOT_CHARGED}")
         self.upstream_called = upstream_called
         self.outcome_unknown = outcome_unknown
         self.detail = detail
+
+
+class KeyLookupFailed(AccountingFailed):
+    """The database failed to look up the key, so it is unknown whether the key is valid."""
+
+    _problem = "The gateway could not look up this API key."
+
+    def __init__(self, *, detail: str) -> None:
+        super().__init__(upstream_called=False, detail=detail)
 
 
 class UnexpectedError(Tok0nError):

@@ -190,6 +190,7 @@ _BY_CODE: dict[str, dict[str, _Template]] = {
     },
     "api_error": {
         "ledger": _fixed(f"The gateway could not record this request in the ledger. {NOT_CHARGED}"),
+        "key_lookup": _fixed(f"The gateway could not look up this API key. {NOT_CHARGED}"),
         "internal": _fixed(f"{INTERNAL_ERROR} {NOT_CHARGED}"),
     },
     "rate_limit_unavailable": {

@@ -24,7 +24,7 @@ class Forms(Protocol):
     async def check(self, submission: Submission, *, now_us: int) -> None:
         """Raise `AlreadySubmitted` if the submission is stored."""
 
-    async def forget_old(self, *, now_us: int) -> None:
+    async def delete_old(self, *, now_us: int) -> None:
         """Remove secrets older than 10 minutes, and submissions older than 24 hours."""
 
 
@@ -39,5 +39,5 @@ class Attempts(Protocol):
     async def take_back(self, counted: Counted) -> None:
         """Stop counting an attempt that succeeded. Does nothing if the count has restarted."""
 
-    async def forget_expired(self, *, now_us: int, rows_max: int) -> int:
+    async def delete_expired(self, *, now_us: int, rows_max: int) -> int:
         """Remove at most `rows_max` expired counts. Returns how many."""

@@ -11,5 +11,5 @@ class ModelDays(Protocol):
     async def days(self, *, first_day: int) -> list[ModelDay]:
         """Return the results since a UTC day, oldest first. Days without any are missing."""
 
-    async def forget_old(self, *, now_us: int) -> None:
+    async def delete_old(self, *, now_us: int) -> None:
         """Delete results that are older than `domain.model_days.DAYS_KEPT` days."""

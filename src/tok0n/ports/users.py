@@ -124,10 +124,10 @@ class Users(Protocol):
     async def recovery_codes_left(self, user_id: str) -> int:
         """Return the number of unused recovery codes."""
 
-    async def forget_factors(self, user_id: str) -> None:
+    async def delete_factors(self, user_id: str) -> None:
         """Remove the user's TOTP secret, recovery codes and passkeys."""
 
-    async def forget_stale(self, *, now_us: int, rows_max: int) -> int:
+    async def delete_stale(self, *, now_us: int, rows_max: int) -> int:
         """Remove expired links, and at most `rows_max` unverified users without links. Returns how many rows."""
 
     async def close_account(self, *, user_id: str, now_us: int) -> None:
@@ -176,7 +176,7 @@ class Sessions(Protocol):
     async def end_all(self, user_id: str, *, but: bytes | None = None) -> None:
         """End all sessions of the user, except the session `but`."""
 
-    async def forget_ended(self, *, now_us: int) -> None:
+    async def delete_ended(self, *, now_us: int) -> None:
         """Remove expired sessions."""
 
 

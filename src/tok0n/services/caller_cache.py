@@ -14,7 +14,7 @@ import msgspec
 
 from tok0n.domain import api_key
 from tok0n.domain.accounts import Caller
-from tok0n.domain.errors import AccountSuspended, InvalidApiKey, Tok0nError
+from tok0n.domain.errors import AccountingFailed, AccountSuspended, InvalidApiKey, KeyLookupFailed, Tok0nError
 from tok0n.ports.callers import Callers
 from tok0n.ports.clock import Clock
 
@@ -68,7 +68,7 @@ class CallerCache:
     async def authenticate(self, authorization: bytes | None) -> Caller:
         """Return the caller of an Authorization header, from the cache or the database.
 
-        Raises `InvalidApiKey` and `AccountSuspended`. If the lookup fails, raises `AccountingFailed` or `Overloaded`
+        Raises `InvalidApiKey` and `AccountSuspended`. If the lookup fails, raises `KeyLookupFailed` or `Overloaded`
         instead, because clients never retry a 401.
         """
         digest = api_key.digest(api_key.key_from_authorization(authorization))
@@ -161,6 +161,8 @@ class CallerCache:
         change = self._change
         try:
             caller = await self._callers.find(digest, now_us=self._clock.now_us())
+        except AccountingFailed as error:
+            raise KeyLookupFailed(detail=error.detail) from error
         finally:
             del self._lookups[digest]
         if caller is not None:

@@ -1,4 +1,4 @@
-"""Run the periodic tasks of a serving process: expire reservations, retry releases, refresh and verify models."""
+"""Run the periodic tasks of a serving process: those defined here, and those that `bootstrap.wiring` adds."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -64,7 +64,10 @@ class Housekeeping:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def sweep(self) -> None:
-        """Expire the overdue reservations of dead processes, and retry failed releases."""
+        """Retry failed releases, then expire overdue reservations, whichever process made them.
+
+        `Lease.expire_abandoned` expires the reservations of dead processes earlier (ADR 21).
+        """
         await self._reservations.retry_releases()
         expired = await self._ledger.expire(now_us=self._clock.now_us(), rows_max=SWEEP_ROWS_MAX)
         if expired:

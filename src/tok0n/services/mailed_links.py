@@ -88,7 +88,7 @@ class MailedLinks:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def idle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until all background tasks have finished."""
         await asyncio.gather(*self._tasks)
 

@@ -27,6 +27,6 @@ class RequestsInProgress:
         if not self._calls:
             self._idle.set()
 
-    async def idle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until no request is in progress."""
         await self._idle.wait()

@@ -37,7 +37,7 @@ RESETS_MAX = 30
 RESETS_SECONDS = 3_600.0
 AGENT_CHARACTERS_MAX = 200
 SECRET_CHARACTERS_MAX = 100
-FORGOTTEN_ROWS_MAX = 1_000
+DELETED_ROWS_MAX = 1_000
 NOT_OPEN = "You need an invitation to create an account. Contact support to get one."
 
 
@@ -289,7 +289,7 @@ class SignIn:
         user = await self._users.find(email)
         if user is None:
             raise NotFound(f"{email} can't sign in yet. Invite the user: tok0n accounts invite {email}")
-        await self._users.forget_factors(user.id)
+        await self._users.delete_factors(user.id)
         return await self._links.create(user.id, LinkPurpose.RESET)
 
     async def set_up_link(self) -> str | None:
@@ -321,14 +321,14 @@ class SignIn:
     async def delete_expired(self) -> None:
         """Delete expired sessions, links, attempt counts and unconfirmed sign-ups."""
         now_us = self._clock.now_us()
-        await self._sessions.forget_ended(now_us=now_us)
-        await self._users.forget_stale(now_us=now_us, rows_max=FORGOTTEN_ROWS_MAX)
-        while await self._attempts.forget_expired(now_us=now_us, rows_max=FORGOTTEN_ROWS_MAX) == FORGOTTEN_ROWS_MAX:
+        await self._sessions.delete_ended(now_us=now_us)
+        await self._users.delete_stale(now_us=now_us, rows_max=DELETED_ROWS_MAX)
+        while await self._attempts.delete_expired(now_us=now_us, rows_max=DELETED_ROWS_MAX) == DELETED_ROWS_MAX:
             pass  # anyone can add these rows, so delete all expired ones, in short transactions
 
-    async def idle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until all background tasks have finished."""
-        await self._links.idle()
+        await self._links.wait_until_idle()
 
     async def begin(
         self, user: User, *, agent: Agent, two_factor_passed: bool = False, replaces: bytes | None = None

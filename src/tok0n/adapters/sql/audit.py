@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from tok0n.adapters.sql.audit_sums import Row, Sums, fetch, missing_rows, wrong_accounts, wrong_periods
 from tok0n.adapters.sql.budget_periods import period_ids
 from tok0n.adapters.sql.entry_ids import FinalEntries
-from tok0n.adapters.sql.store import by_index
+from tok0n.adapters.sql.store import force_index_scans
 from tok0n.domain.ledger import AuditReport, Difference, RequestStatus
 
 ENTRIES_PER_STEP = 50_000
@@ -88,7 +88,7 @@ def audit(tx: sa.Connection) -> AuditReport:
 
 def run_step(tx: sa.Connection, steps: Steps) -> int | AuditReport:
     """Run the next step. Returns the number of rows read so far, or the report."""
-    by_index(tx)
+    force_index_scans(tx)
     try:
         return steps.send(tx)
     except StopIteration as end:

@@ -56,8 +56,8 @@ async def copy(source: SqliteStore, target: PostgresStore) -> Copied:
             await connection.close()
     except DATABASE_ERRORS as error:
         raise OperatorError(f"The copy failed, and nothing was copied: {describe(error)}") from error
-    audit_after = await target.read(audit.audit, unhurried=True)
-    if audit_after != audit_before or await target.read(_fingerprint, unhurried=True) != before:
+    audit_after = await target.read(audit.audit, no_timeout=True)
+    if audit_after != audit_before or await target.read(_fingerprint, no_timeout=True) != before:
         raise OperatorError("The copy does not equal the source. Don't use it, and report this as a bug.")
     return Copied(rows={table: values[0] for table, values in before.items()}, source=audit_before, target=audit_after)
 

@@ -15,7 +15,7 @@ from tok0n.adapters.sql.schema import (
     request,
     wallet,
 )
-from tok0n.adapters.sql.store import by_index
+from tok0n.adapters.sql.store import force_index_scans
 from tok0n.domain import ids
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import AccountSuspended, NotFound, OperatorError
@@ -120,7 +120,7 @@ def expire(tx: sa.Connection, *, now_us: int, before_us: int | None = None, rows
 
     Returns the number of rows.
     """
-    by_index(tx)
+    force_index_scans(tx)
     overdue = sa.select(request.c.id, request.c.account_id).where(_PENDING)
     if before_us is not None:
         overdue = overdue.where(request.c.expires_at_us < before_us)
@@ -132,7 +132,7 @@ def expire_of_processes(tx: sa.Connection, *, process_ids: Sequence[str], now_us
 
     Reads all PENDING reservations to find them: an index by process would slow down every reservation.
     """
-    by_index(tx)
+    force_index_scans(tx)
     abandoned = sa.select(request.c.id, request.c.account_id).where(is_pending_of(process_ids))
     return _expire(tx, abandoned, now_us=now_us, rows_max=rows_max)
 
@@ -215,7 +215,7 @@ def lock_open_account(tx: sa.Connection, account_id: str) -> None:
 
 def recent(tx: sa.Connection, *, since_us: int) -> list[RecentRequest]:
     """Return the requests to refill a limiter with. Reads the recent ones by id, which starts with the time."""
-    by_index(tx)
+    force_index_scans(tx)
     columns = request.c.id, request.c.api_key_id, request.c.account_id, request.c.created_at_us, request.c.dispatched
     is_pending = (request.c.status == RequestStatus.PENDING).label("pending")
     query = sa.select(*columns, is_pending)

@@ -22,7 +22,7 @@ LOOKUPS_WAITING_MAX = 2_000
 CHANGES_MAX = 1_000
 """The most changes to read at once. A reader that is further behind must forget all callers."""
 
-FIND = """
+FIND_WHERE_DIGEST = """
 SELECT digest, api_key.id, account_id, version, status, disabled_at_us, models, endpoints, networks,
     requests_per_minute, expires_at_us, ends_at_us, key_budget.id, tokens, period, token_class, time_zone
 FROM key_secret JOIN api_key ON api_key.id = key_secret.api_key_id JOIN account ON account.id = account_id
@@ -79,7 +79,7 @@ def _last_change(tx: sa.Connection) -> int:
 
 
 def callers_of(lookups: list[Lookup], rows: list[Any]) -> list[Caller | Exception | None]:
-    """Match the rows of `FIND` with the lookups. An expired key has no caller."""
+    """Match the rows of `FIND_WHERE_DIGEST` with the lookups. An expired key has no caller."""
     found: dict[bytes, Caller] = {}
     for digest, *columns in rows:
         caller = found.get(digest) or _caller(columns)
@@ -98,7 +98,7 @@ def callers_of(lookups: list[Lookup], rows: list[Any]) -> list[Caller | Exceptio
 
 
 def _caller(columns: list[Any]) -> Caller:
-    """Return the caller of a row of `FIND` after its digest, without its budgets."""
+    """Return the caller of a row of `FIND_WHERE_DIGEST` after its digest, without its budgets."""
     key_id, account_id, version, status, disabled_at_us, models, endpoints, networks, per_minute, *ends = columns[:11]
     return Caller(
         api_key_id=key_id,

@@ -42,7 +42,7 @@ class SharedLedger:
         next(steps)
         while True:
             started = time.monotonic()
-            done = await self._store.read(lambda tx: audit.run_step(tx, steps), unhurried=True)
+            done = await self._store.read(lambda tx: audit.run_step(tx, steps), no_timeout=True)
             if isinstance(done, AuditReport):
                 return done
             progress(done)

@@ -17,8 +17,8 @@ class SqlStore(Protocol):
         Raises `AccountingFailed` if the database fails, and `Overloaded` if too many transactions wait.
         """
 
-    async def read(self, fn: Callable[[sa.Connection], T], *, unhurried: bool = False) -> T:
-        """Run `fn` on a read-only snapshot. Raises the errors of `write`. `unhurried` removes the statement timeout."""
+    async def read(self, fn: Callable[[sa.Connection], T], *, no_timeout: bool = False) -> T:
+        """Run `fn` on a read-only snapshot. Raises the errors of `write`. `no_timeout` lifts the statement timeout."""
 
     async def probe(self) -> None:
         """Prove that a write commits and that the schema is at head. Raises `AccountingFailed` with the reason."""
@@ -41,7 +41,7 @@ def lock_for(tx: sa.Connection, name: str) -> None:
         tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
 
 
-def by_index(tx: sa.Connection) -> None:
+def force_index_scans(tx: sa.Connection) -> None:
     """Make PostgreSQL find rows by indexes until the transaction ends.
 
     Without statistics, or for a large page of rows, it may scan a whole table.

@@ -8,13 +8,13 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from tok0n.adapters.sql.postgres.connection import Lost, NotConnected, StatementConnection, describe
 from tok0n.adapters.sql.postgres.store import PostgresStore
-from tok0n.adapters.sql.shared_callers import FIND, Lookup, SharedCallers, callers_of
+from tok0n.adapters.sql.shared_callers import FIND_WHERE_DIGEST, Lookup, SharedCallers, callers_of
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import AccountingFailed
 
 KEYS_PER_COMMIT = 5_000
 
-_FIND = f"{FIND} = ANY ($1::bytea[])"
+_FIND = f"{FIND_WHERE_DIGEST} = ANY ($1::bytea[])"
 _USED = sa.text("""
 WITH use AS (
     SELECT * FROM unnest(:key_ids, :times) AS use (key_id, at)

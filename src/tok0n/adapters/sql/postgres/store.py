@@ -52,11 +52,11 @@ class PostgresStore:
 
     async def migrate(self) -> list[str]:
         options = msgspec.structs.replace(self.options, statement_timeout_seconds=MIGRATION_SECONDS_MAX, pool_size=1)
-        unhurried = PostgresStore(options)
+        unlimited = PostgresStore(options)
         try:
-            return await unhurried._for_operator(_migrate)
+            return await unlimited._for_operator(_migrate)
         finally:
-            await unhurried.aclose()
+            await unlimited.aclose()
 
     async def write(self, fn: Callable[[sa.Connection], T]) -> T:
         for attempt in range(1, ATTEMPTS_MAX + 1):
@@ -69,9 +69,9 @@ class PostgresStore:
                 raise _failed(error) from error
         raise AssertionError("the last attempt returns or raises")
 
-    async def read(self, fn: Callable[[sa.Connection], T], *, unhurried: bool = False) -> T:
+    async def read(self, fn: Callable[[sa.Connection], T], *, no_timeout: bool = False) -> T:
         def snapshot(tx: sa.Connection) -> T:
-            if unhurried:
+            if no_timeout:
                 tx.execute(sa.text("SET LOCAL statement_timeout = 0"))
             return fn(tx)
 

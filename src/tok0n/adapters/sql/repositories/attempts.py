@@ -6,7 +6,7 @@ On PostgreSQL, concurrent attempts wait for the row's lock, and then check the c
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import attempt
-from tok0n.adapters.sql.store import SqlStore, by_index, execute
+from tok0n.adapters.sql.store import SqlStore, execute, force_index_scans
 from tok0n.domain.attempts import AttemptKind, AttemptLimit, Counted, TooMany
 
 _ATTEMPTS = attempt.c
@@ -62,12 +62,12 @@ class SqlAttempts:
         )
         await execute(self._store, decrement)
 
-    async def forget_expired(self, *, now_us: int, rows_max: int) -> int:
+    async def delete_expired(self, *, now_us: int, rows_max: int) -> int:
         is_expired = _ATTEMPTS.expires_at_us <= now_us
         expired = sa.select(_ATTEMPTS.kind, _ATTEMPTS.subject).where(is_expired).order_by(_ATTEMPTS.expires_at_us)
 
         def has_expired(tx: sa.Connection) -> bool:
-            by_index(tx)
+            force_index_scans(tx)
             return tx.execute(expired.limit(1)).first() is not None
 
         if not await self._store.read(has_expired):  # usually there is nothing to remove

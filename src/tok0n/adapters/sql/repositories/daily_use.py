@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories.use import QUARTERS_A_DAY
 from tok0n.adapters.sql.schema import account, request, usage_rollup
-from tok0n.adapters.sql.store import SqlStore, by_index, lock_for
+from tok0n.adapters.sql.store import SqlStore, force_index_scans, lock_for
 from tok0n.domain import ids
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY
 
@@ -43,7 +43,7 @@ class SqlDailyUse:
 
         def fn(tx: sa.Connection) -> bool:
             lock_for(tx, "usage_rollup")
-            by_index(tx)
+            force_index_scans(tx)
             row = tx.execute(progress).one_or_none()
             if row is None:
                 day, after = _first_day(tx, end_day), ""

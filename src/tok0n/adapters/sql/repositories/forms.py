@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import form_submission
-from tok0n.adapters.sql.store import SqlStore, by_index, execute
+from tok0n.adapters.sql.store import SqlStore, execute, force_index_scans
 from tok0n.domain.errors import AlreadySubmitted
 from tok0n.domain.forms import KEPT_US, SEALED_US, Submission
 
@@ -34,12 +34,12 @@ class SqlForms:
     async def check(self, submission: Submission, *, now_us: int) -> None:
         await self._store.read(lambda tx: check(tx, submission, now_us=now_us))
 
-    async def forget_old(self, *, now_us: int) -> None:
+    async def delete_old(self, *, now_us: int) -> None:
         is_old = _FORMS.submitted_at_us <= now_us - KEPT_US
         is_sealed = sa.and_(_FORMS.sealed.is_not(None), _FORMS.submitted_at_us <= now_us - SEALED_US)
 
         def has_stale(tx: sa.Connection) -> bool:
-            by_index(tx)
+            force_index_scans(tx)
             stale = (sa.select(_FORMS.form).where(where).limit(1) for where in (is_old, is_sealed))
             return any(tx.execute(query).first() for query in stale)
 
@@ -47,7 +47,7 @@ class SqlForms:
             return
 
         def fn(tx: sa.Connection) -> None:
-            by_index(tx)
+            force_index_scans(tx)
             tx.execute(sa.delete(form_submission).where(is_old))
             tx.execute(sa.update(form_submission).where(is_sealed).values(sealed=None))
 

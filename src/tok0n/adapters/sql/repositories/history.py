@@ -13,7 +13,7 @@ from tok0n.adapters.sql.repositories.request_search import REQUESTS, newest
 from tok0n.adapters.sql.repositories.statement import entry_of_row
 from tok0n.adapters.sql.repositories.use import SUMMED, column_of, use, use_of_buckets, use_of_days
 from tok0n.adapters.sql.schema import account, api_key, budget_period, ledger_entry, request, wallet
-from tok0n.adapters.sql.store import SqlStore, by_index
+from tok0n.adapters.sql.store import SqlStore, force_index_scans
 from tok0n.domain.accounts import ApiKey, Caller
 from tok0n.domain.budgets import KeyBudget
 from tok0n.domain.errors import NotFound
@@ -105,7 +105,7 @@ class SqlHistory:
         )
 
         def fn(tx: sa.Connection) -> LedgerEntry | None:
-            by_index(tx)
+            force_index_scans(tx)
             row = tx.execute(query).one_or_none()
             return None if row is None else entry_of_row(row)
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from tok0n.adapters.sql.repositories.entry_search import ENTRIES_READ, first_with_less, last_before, nearest_of
 from tok0n.adapters.sql.repositories.use import use_of_buckets
 from tok0n.adapters.sql.schema import ledger_entry, pack_order, request, wallet
-from tok0n.adapters.sql.store import SqlStore, by_index
+from tok0n.adapters.sql.store import SqlStore, force_index_scans
 from tok0n.domain.history import UseFilter
 from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR, EntryKind
 from tok0n.domain.lots import MICROS_PER_CENT, Change, Position, PriceChange, Use, UseEntry
@@ -53,7 +53,7 @@ class SqlLots:
         paid = paid.where(order.account_id == account_id, order.paid_cents.is_not(None))
 
         def fn(tx: sa.Connection) -> dict[str, list[Change]]:
-            by_index(tx)
+            force_index_scans(tx)
             orders = {row.id: row for row in tx.execute(paid)}
             changes: dict[str, list[Change]] = {}
             for row in tx.execute(entries):
@@ -69,7 +69,7 @@ class SqlLots:
         query = query.where(_entry.request_id.in_(request_ids), _entry.account_id.concat("") == account_id)
 
         def fn(tx: sa.Connection) -> dict[str, tuple[str, Use]]:
-            by_index(tx)
+            force_index_scans(tx)
             return {
                 row.request_id: (
                     row.token_class,
@@ -84,7 +84,7 @@ class SqlLots:
         """See `ports.Lots.positions`."""
 
         def fn(tx: sa.Connection) -> dict[str, Position | None]:
-            by_index(tx)
+            force_index_scans(tx)
             rows = tx.execute(sa.select(wallet).where(wallet.c.account_id == account_id)).all()
             current = {row.token_class: Position(number=row.entries, posted_after=row.posted) for row in rows}
             if before_us is None:
@@ -102,7 +102,7 @@ class SqlLots:
         """See `ports.Lots.first_use_after`."""
 
         def fn(tx: sa.Connection) -> UseEntry | None:
-            by_index(tx)
+            force_index_scans(tx)
             return _first_use_after(tx, account_id, change, token_class)
 
         return await self._store.read(fn)
@@ -115,7 +115,7 @@ class SqlLots:
         starts = sorted({0, *quarters})
 
         def fn(tx: sa.Connection) -> list[dict[tuple[str, str], int] | None]:
-            by_index(tx)
+            force_index_scans(tx)
             use = use_of_buckets(
                 tx,
                 account_id,

@@ -20,8 +20,8 @@ class SqlModelDays:
         """See `ports.ModelDays.days`."""
         return await self._store.read(lambda tx: _days(tx, first_day))
 
-    async def forget_old(self, *, now_us: int) -> None:
-        """See `ports.ModelDays.forget_old`."""
+    async def delete_old(self, *, now_us: int) -> None:
+        """See `ports.ModelDays.delete_old`."""
         first_day = now_us // MICROSECONDS_PER_DAY - DAYS_KEPT
 
         def fn(tx: sa.Connection) -> None:

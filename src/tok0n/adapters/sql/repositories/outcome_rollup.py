@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from tok0n.adapters.sql.repositories.model_days import add_to_day
 from tok0n.adapters.sql.repositories.outcome_rows import LENGTHS, decode, encode
 from tok0n.adapters.sql.schema import outcome_rollup, request
-from tok0n.adapters.sql.store import SqlStore, by_index, lock_for
+from tok0n.adapters.sql.store import SqlStore, force_index_scans, lock_for
 from tok0n.domain import ids, latency
 from tok0n.domain.errors import UpstreamFailed
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_QUARTER_HOUR, RequestStatus
@@ -153,7 +153,7 @@ class SqlOutcomeRollup:
         }
 
         def fn(tx: sa.Connection) -> bool:
-            by_index(tx)
+            force_index_scans(tx)
             if not tx.execute(
                 _PROCEED, step | {"from_quarter": position.quarter, "from_key": position.api_key_id}
             ).rowcount:
@@ -177,7 +177,7 @@ def _start(tx: sa.Connection, *, quarter: int) -> None:
 
 def _quarter_of_request(tx: sa.Connection, *, since_quarter: int, end: int) -> int:
     """Return the quarter hour of the first request that was created in `since_quarter` or later, but at most `end`."""
-    by_index(tx)
+    force_index_scans(tx)
     found = sa.select(sa.func.min(request.c.id)).where(
         request.c.id >= ids.first_request_id(since_quarter * MICROSECONDS_PER_QUARTER_HOUR)
     )
@@ -188,7 +188,7 @@ def _quarter_of_request(tx: sa.Connection, *, since_quarter: int, end: int) -> i
 
 def _is_pending(tx: sa.Connection, *, quarter: int) -> bool:
     """Whether a request that was created in the quarter hour or before is in progress."""
-    by_index(tx)
+    force_index_scans(tx)
     return (
         tx.execute(_PENDING, {"until": ids.first_request_id((quarter + 1) * MICROSECONDS_PER_QUARTER_HOUR)}).first()
         is not None
@@ -206,7 +206,7 @@ def _requests(tx: sa.Connection, *, after: str, until: str) -> Sequence[Any]:
         columns.code,
         columns.upstream_ms,
     )
-    by_index(tx)
+    force_index_scans(tx)
     query = query.where(columns.id > after, columns.id < until).order_by(columns.id).limit(REQUESTS_AT_ONCE)
     return tx.execute(query).all()
 

@@ -15,7 +15,7 @@ from tok0n.adapters.sql.repositories.outcome_rollup import Progress, progress
 from tok0n.adapters.sql.repositories.outcome_rows import LENGTHS, decode, spans
 from tok0n.adapters.sql.repositories.use import column_of, rows_of_spans, sums_of_spans
 from tok0n.adapters.sql.schema import request
-from tok0n.adapters.sql.store import SqlStore, by_index
+from tok0n.adapters.sql.store import SqlStore, force_index_scans
 from tok0n.domain import ids, latency
 from tok0n.domain.history import NOT_BILLED, UseBy, UseFilter
 from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR, RequestStatus
@@ -166,7 +166,7 @@ def _newest(tx: sa.Connection, account_id: str, position: Progress) -> Sequence[
     is_counted = sa.and_(columns.api_key_id <= position.api_key_id, columns.id < following)
     query = sa.select(columns.id, columns.api_key_id, columns.model, columns.status, columns.upstream_ms)
     query = query.where(columns.account_id == account_id, columns.id >= first, sa.not_(is_counted))
-    by_index(tx)
+    force_index_scans(tx)
     rows = tx.execute(query.order_by(columns.id).limit(NEWEST_MAX + 1)).all()
     return None if len(rows) > NEWEST_MAX else rows
 

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories.credentials import lock_user, notify_user, user_of_row
 from tok0n.adapters.sql.schema import account, known_device, session, users
-from tok0n.adapters.sql.store import SqlStore, by_index, execute
+from tok0n.adapters.sql.store import SqlStore, execute, force_index_scans
 from tok0n.domain.errors import CredentialsChanged
 from tok0n.domain.notices import NoticeEvent
 from tok0n.domain.users import (
@@ -133,13 +133,13 @@ class SqlSessions:
             delete = delete.where(_COLUMNS.digest != but)
         await execute(self._store, delete)
 
-    async def forget_ended(self, *, now_us: int) -> None:
-        """See `ports.Sessions.forget_ended`. Each of the two conditions has its own index."""
+    async def delete_ended(self, *, now_us: int) -> None:
+        """See `ports.Sessions.delete_ended`. Each of the two conditions has its own index."""
         is_idle = _COLUMNS.seen_at_us <= now_us - SESSION_IDLE_US
         is_old = _COLUMNS.created_at_us <= now_us - SESSION_LIFE_US
 
         def fn(tx: sa.Connection) -> None:
-            by_index(tx)
+            force_index_scans(tx)
             for has_ended in (is_idle, is_old):
                 tx.execute(sa.delete(session).where(has_ended))
 

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from tok0n.adapters.sql.repositories.entry_search import last_before
 from tok0n.adapters.sql.repositories.lots import position_before
 from tok0n.adapters.sql.schema import ledger_entry, wallet
-from tok0n.adapters.sql.store import SqlStore, by_index
+from tok0n.adapters.sql.store import SqlStore, force_index_scans
 from tok0n.domain.history import LedgerEntry
 from tok0n.domain.ledger import EntryKind
 from tok0n.domain.lots import Position
@@ -37,7 +37,7 @@ class SqlStatements:
             query = query.where(columns.token_class == token_class)
 
         def fn(tx: sa.Connection) -> list[LedgerEntry]:
-            by_index(tx)
+            force_index_scans(tx)
             first_id = 0 if since_us is None else last_before(tx, account_id, since_us) + 1
             end_ids = [] if before is None else [_row_id(tx, account_id, before)]
             if until_us is not None:
@@ -56,7 +56,7 @@ class SqlStatements:
         query = sa.select(wallet).where(wallet.c.account_id == account_id).order_by(wallet.c.token_class)
 
         def fn(tx: sa.Connection) -> dict[str, int]:
-            by_index(tx)
+            force_index_scans(tx)
             last_id = last_before(tx, account_id, at_us)
             wallets = tx.execute(query).all()
             if len(wallets) == 1:
@@ -79,7 +79,7 @@ class SqlStatements:
         query = sa.select(columns.created_at_us).where(columns.account_id == account_id).order_by(columns.id).limit(1)
 
         def fn(tx: sa.Connection) -> int | None:
-            by_index(tx)
+            force_index_scans(tx)
             return tx.scalar(query)
 
         return await self._store.read(fn)

@@ -16,7 +16,7 @@ from tok0n.adapters.sql.repositories.credentials import (
 )
 from tok0n.adapters.sql.repositories.welcome import grant_welcome
 from tok0n.adapters.sql.schema import account, api_key, dismissed_hint, mail_link, passkey, recovery_code, users
-from tok0n.adapters.sql.store import SqlStore, by_index, execute, lock_for
+from tok0n.adapters.sql.store import SqlStore, execute, force_index_scans, lock_for
 from tok0n.domain import ids
 from tok0n.domain.errors import AlreadyExists, NotFound
 from tok0n.domain.notices import NoticeEvent
@@ -268,8 +268,8 @@ class SqlUsers:
         query = sa.select(sa.func.count()).where(recovery_code.c.user_id == user_id)
         return await self._store.read(lambda tx: tx.execute(query).scalar_one())
 
-    async def forget_factors(self, user_id: str) -> None:
-        """See `ports.Users.forget_factors`."""
+    async def delete_factors(self, user_id: str) -> None:
+        """See `ports.Users.delete_factors`."""
 
         def fn(tx: sa.Connection) -> None:
             change_credentials(tx, user_id, totp_secret=None)
@@ -278,15 +278,15 @@ class SqlUsers:
 
         await self._store.write(fn)
 
-    async def forget_stale(self, *, now_us: int, rows_max: int) -> int:
-        """See `ports.Users.forget_stale`."""
+    async def delete_stale(self, *, now_us: int, rows_max: int) -> int:
+        """See `ports.Users.delete_stale`."""
         # Because of the OFFSET, PostgreSQL looks up the links of each user instead of reading all of them.
         links_of_user = sa.select(mail_link.c.user_id).where(mail_link.c.user_id == users.c.id).offset(0)
         is_unverified = sa.and_(users.c.verified_at_us.is_(None), users.c.created_at_us <= now_us - LINK_LIFE_US)
         stale = sa.select(users.c.id).where(is_unverified, ~links_of_user.exists()).limit(rows_max)
 
         def fn(tx: sa.Connection) -> int:
-            by_index(tx)
+            force_index_scans(tx)
             links = tx.execute(sa.delete(mail_link).where(mail_link.c.expires_at_us <= now_us)).rowcount
             delete = sa.delete(users).where(users.c.id.in_(list(tx.scalars(stale))), users.c.verified_at_us.is_(None))
             return links + tx.execute(delete).rowcount

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, text
 
-from tok0n.adapters.sql.schema.columns import CLUSTERED, STRICT, Big, metadata
+from tok0n.adapters.sql.schema.columns import STRICT, WITHOUT_ROWID, Big, metadata
 
 account = Table(
     "account",
@@ -11,7 +11,7 @@ account = Table(
     Column("email", Text, nullable=False, unique=True),
     Column("status", Text, nullable=False),
     Column("created_at_us", Big, nullable=False),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 
 wallet = Table(
@@ -22,7 +22,7 @@ wallet = Table(
     Column("posted", Big, nullable=False),
     Column("pending", Big, nullable=False),
     Column("entries", Big, nullable=False),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """The tokens of an account in one token class. `entries` is the number of its last ledger entry."""
 
@@ -44,7 +44,7 @@ api_key = Table(
     Column("note", Text, nullable=False, server_default=text("''")),
     Column("last_used_at_us", Big),
     Index("api_key_account", "account_id"),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """`version` grows with each change of the key, its budgets or its secrets, and of its account's status."""
 
@@ -58,7 +58,7 @@ key_secret = Table(
     Column("created_at_us", Big, nullable=False),
     Column("ends_at_us", Big),
     Index("key_secret_key", "api_key_id"),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """The secrets of a key. A rotation adds one, and gives the others an end."""
 
@@ -73,7 +73,7 @@ key_budget = Table(
     Column("time_zone", Text, nullable=False),
     Column("created_at_us", Big, nullable=False),
     Index("key_budget_key", "api_key_id"),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 
 budget_period = Table(
@@ -85,7 +85,7 @@ budget_period = Table(
     Column("spent", Big, nullable=False),
     Column("pending", Big, nullable=False),
     Column("notified", Integer, nullable=False, server_default=text("0")),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """What the requests of one period of a budget have spent and reserved. `notified` is the percentage last mailed."""
 
@@ -110,6 +110,6 @@ key_change = Table(
     metadata,
     Column("number", Big, primary_key=True, autoincrement=False),
     Column("api_key_id", Text, nullable=False),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """The last changes of keys, or of their accounts, that matter to `CallerCache`. Triggers write and prune it."""

@@ -8,4 +8,4 @@ metadata = MetaData()
 
 Big = BigInteger().with_variant(Integer, "sqlite")
 STRICT: dict[str, Any] = {"sqlite_strict": True}
-CLUSTERED: dict[str, Any] = {"sqlite_strict": True, "sqlite_with_rowid": False}
+WITHOUT_ROWID: dict[str, Any] = {"sqlite_strict": True, "sqlite_with_rowid": False}

@@ -2,14 +2,14 @@
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text, text
 
-from tok0n.adapters.sql.schema.columns import CLUSTERED, Big, metadata
+from tok0n.adapters.sql.schema.columns import WITHOUT_ROWID, Big, metadata
 
 billing_details = Table(
     "billing_details",
     metadata,
     Column("account_id", Text, ForeignKey("account.id"), primary_key=True),
     Column("details", Text, nullable=False),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """The buyer on the next orders of an account: `domain.billing.BillingDetails` as JSON."""
 
@@ -20,7 +20,7 @@ document_series = Table(
     Column("prefix", Text, primary_key=True),
     Column("year", Big, primary_key=True),
     Column("last", Big, nullable=False),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """The last number of each series. The row is locked until the transaction that uses the number ends."""
 
@@ -37,7 +37,7 @@ document = Table(
     Column("body", Text, nullable=False),
     Index("document_of_order", "order_id"),
     Index("document_of_sale", "order_id", unique=True, sqlite_where=text("kind <> 'credit_note'")),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """Invoices, receipts and credit notes: `domain.documents.Document` as JSON. Triggers reject every change."""
 
@@ -47,6 +47,6 @@ purchase_email = Table(
     Column("order_id", Text, ForeignKey("pack_order.id"), primary_key=True),
     Column("claimed_at_us", Big),
     Index("purchase_email_due", "order_id", sqlite_where=text("claimed_at_us IS NULL")),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """The paid orders whose owners get an email. A row is claimed before its email is sent."""

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, Index, Integer, Table, Text
 
-from tok0n.adapters.sql.schema.columns import CLUSTERED, Big, metadata
+from tok0n.adapters.sql.schema.columns import WITHOUT_ROWID, Big, metadata
 
 verification = Table(
     "verification",
@@ -15,7 +15,7 @@ verification = Table(
     Column("latency_ms", Big),
     Column("first_event_ms", Big),
     Index("verification_time", "at_us"),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """Each verification of the last 90 days. `code` is the error code of a failure, or null."""
 
@@ -27,7 +27,7 @@ model_day = Table(
     Column("settled", Big, nullable=False),
     Column("failed", Big, nullable=False),
     Column("latencies", Text, nullable=False),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """The requests of all accounts by the UTC day of their creation, which a periodic task counts.
 

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, Table, Text
 
-from tok0n.adapters.sql.schema.columns import CLUSTERED, STRICT, Big, metadata
+from tok0n.adapters.sql.schema.columns import STRICT, WITHOUT_ROWID, Big, metadata
 
 balance_alert = Table(
     "balance_alert",
@@ -11,7 +11,7 @@ balance_alert = Table(
     Column("token_class", Text, primary_key=True),
     Column("threshold_tokens", Big, primary_key=True),
     Column("notified", Integer, nullable=False),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """A balance below which the owner gets an email. `notified` is 1 from that email until the balance is higher again."""
 
@@ -33,7 +33,7 @@ notice_preference = Table(
     Column("kind", Text, primary_key=True),
     Column("channel", Text, primary_key=True),
     Column("is_on", Integer, nullable=False),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """Whether an account gets a kind of notice by a channel. Without a row, it does."""
 
@@ -60,6 +60,6 @@ known_device = Table(
     Column("user_id", Text, ForeignKey("users.id"), primary_key=True),
     Column("digest", LargeBinary, primary_key=True),
     Column("seen_at_us", Big, nullable=False),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """A browser in which a user has signed in, by the digest of its device cookie."""

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, text
 
-from tok0n.adapters.sql.schema.columns import CLUSTERED, Big, metadata
+from tok0n.adapters.sql.schema.columns import WITHOUT_ROWID, Big, metadata
 
 pack_order = Table(
     "pack_order",
@@ -31,7 +31,7 @@ pack_order = Table(
     Column("tax_cents", Big),
     Column("decline_code", Text),
     Index("pack_order_account", "account_id", "id"),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """`*_applied` are the tokens that the ledger has for the order (`domain.orders.Applied`).
 
@@ -46,7 +46,7 @@ order_dispute = Table(
     Column("cents", Big, nullable=False),
     Column("status", Text, nullable=False),
     Index("order_dispute_order", "order_id"),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 
 payment_event = Table(
@@ -62,11 +62,13 @@ payment_event = Table(
     Column("failure", Text),
     Column("due_at_us", Big, nullable=False, server_default=text("0")),
     Index("payment_event_unhandled", "attempts", "received_at_us", sqlite_where=text("handled_at_us IS NULL")),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """The inbox of the payment provider's events (`domain.payments.Event`). `due_at_us` is the time of the next attempt."""
 
-payment_reconciliation = Table("payment_reconciliation", metadata, Column("at_us", Big, primary_key=True), **CLUSTERED)
+payment_reconciliation = Table(
+    "payment_reconciliation", metadata, Column("at_us", Big, primary_key=True), **WITHOUT_ROWID
+)
 """One row: the time of the last complete reconciliation with the provider."""
 
 debt = Table(
@@ -75,7 +77,7 @@ debt = Table(
     Column("account_id", Text, ForeignKey("account.id"), primary_key=True),
     Column("token_class", Text, primary_key=True, server_default="standard"),
     Column("tokens", Big, nullable=False),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """Tokens that were refunded or disputed after they were spent. The next purchase pays them off first."""
 
@@ -92,7 +94,7 @@ redeem_code = Table(
     Column("reason", Text, nullable=False),
     Column("created_at_us", Big, nullable=False),
     Index("redeem_code_usable", "expires_at_us", sqlite_where=text("uses < uses_max")),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 
 redemption = Table(
@@ -101,5 +103,5 @@ redemption = Table(
     Column("digest", LargeBinary, ForeignKey("redeem_code.digest"), primary_key=True),
     Column("account_id", Text, ForeignKey("account.id"), primary_key=True),
     Column("redeemed_at_us", Big, nullable=False),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )

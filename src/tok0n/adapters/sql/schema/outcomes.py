@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, ForeignKey, LargeBinary, Table, Text
 
-from tok0n.adapters.sql.schema.columns import CLUSTERED, Big, metadata
+from tok0n.adapters.sql.schema.columns import WITHOUT_ROWID, Big, metadata
 
 request_outcome = Table(
     "request_outcome",
@@ -14,7 +14,7 @@ request_outcome = Table(
     Column("model", Text, primary_key=True),
     Column("failed", Big, nullable=False),
     Column("latencies", LargeBinary, nullable=False),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """The requests by the time of their creation. Each one counts in three rows, so long periods need few rows.
 
@@ -27,6 +27,6 @@ outcome_rollup = Table(
     metadata,
     Column("quarter", Big, primary_key=True, autoincrement=False),
     Column("api_key_id", Text, nullable=False),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """At most one row. `request_outcome` has the requests before `quarter`, and in it those of keys up to `api_key_id`."""

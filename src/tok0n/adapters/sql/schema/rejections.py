@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text
 
-from tok0n.adapters.sql.schema.columns import CLUSTERED, Big, metadata
+from tok0n.adapters.sql.schema.columns import WITHOUT_ROWID, Big, metadata
 
 rejected_request = Table(
     "rejected_request",
@@ -21,7 +21,7 @@ rejected_request = Table(
     Index("rejected_request_account", "account_id", "id"),
     Index("rejected_request_key", "api_key_id", "id"),
     Index("rejected_request_model", "account_id", "model", "id"),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """`template` and `arguments` are the fields of `CompactMessage`. `arguments` is a JSON list."""
 
@@ -36,6 +36,6 @@ rejected_count = Table(
     Column("requests", Big, nullable=False),
     Column("stored", Big, nullable=False),
     Index("rejected_count_quarter", "quarter"),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """The rejected requests of each quarter hour (UTC). `stored` of them have a row. An unknown model is ''."""

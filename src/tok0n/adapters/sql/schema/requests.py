@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text, text
 
-from tok0n.adapters.sql.schema.columns import CLUSTERED, STRICT, Big, metadata
+from tok0n.adapters.sql.schema.columns import STRICT, WITHOUT_ROWID, Big, metadata
 
 request = Table(
     "request",
@@ -45,7 +45,7 @@ request = Table(
         sqlite_where=text("status = 'SETTLED' AND CASE WHEN resolved_at_us - created_at_us > 900000000 THEN 1 END = 1"),
     ),
     Index("request_pending", "expires_at_us", sqlite_where=text("status = 'PENDING'")),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """`budget_periods` are the periods that the request counts in, as JSON pairs: the id of a budget, and the start."""
 
@@ -55,7 +55,7 @@ process = Table(
     Column("id", Text, primary_key=True),
     Column("lease_ends_at_us", Big, nullable=False),
     Column("renewed_since_us", Big, nullable=False),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """PostgreSQL: the processes that reserve tokens. The times are those of the database's clock."""
 
@@ -98,7 +98,7 @@ usage_quarter = Table(
     Column("prompt_tokens", Big, nullable=False),
     Column("completion_tokens", Big, nullable=False),
     Column("charged", Big, nullable=False),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """The charges of each quarter hour since the Unix epoch (UTC). Their sum is the sum of the usage entries."""
 
@@ -113,7 +113,7 @@ usage_day = Table(
     Column("prompt_tokens", Big, nullable=False),
     Column("completion_tokens", Big, nullable=False),
     Column("charged", Big, nullable=False),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """The sums of `usage_quarter` for each past day since the Unix epoch (UTC), which a periodic task adds."""
 
@@ -122,7 +122,7 @@ usage_rollup = Table(
     metadata,
     Column("day", Big, primary_key=True, autoincrement=False),
     Column("account_id", Text, nullable=False),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """At most one row: `usage_day` is complete for all days before `day`, and for accounts up to `account_id` on `day`."""
 
@@ -132,7 +132,7 @@ operator_request = Table(
     Column("id", Text, primary_key=True),
     Column("model", Text, nullable=False),
     Column("created_at_us", Big, nullable=False),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """The operator's own requests of the last minutes. They prevent concurrent verifications, and refill a limiter."""
 
@@ -146,5 +146,5 @@ model = Table(
     Column("checked_at_us", Big),
     Column("endpoints", Text, nullable=False, server_default="{}"),
     Column("streams", Text, nullable=False, server_default="{}"),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )

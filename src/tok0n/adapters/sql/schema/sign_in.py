@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, text
 
-from tok0n.adapters.sql.schema.columns import CLUSTERED, Big, metadata
+from tok0n.adapters.sql.schema.columns import WITHOUT_ROWID, Big, metadata
 
 users = Table(
     "users",
@@ -20,7 +20,7 @@ users = Table(
     Column("closed_at_us", Big),
     Column("credential_changes", Big, nullable=False, server_default=text("0")),
     Index("users_unverified", "created_at_us", sqlite_where=text("verified_at_us IS NULL")),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 
 recovery_code = Table(
@@ -28,7 +28,7 @@ recovery_code = Table(
     metadata,
     Column("user_id", Text, ForeignKey("users.id"), primary_key=True),
     Column("digest", LargeBinary, primary_key=True),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 
 passkey = Table(
@@ -42,7 +42,7 @@ passkey = Table(
     Column("created_at_us", Big, nullable=False),
     Column("last_used_at_us", Big),
     Index("passkey_user_id", "user_id"),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 
 session = Table(
@@ -58,7 +58,7 @@ session = Table(
     Index("session_user_id", "user_id"),
     Index("session_seen", "seen_at_us"),
     Index("session_created", "created_at_us"),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """A session that `waits` for two-factor authentication is not signed in. `network` is the IP network of its sign-in."""
 
@@ -73,7 +73,7 @@ mail_link = Table(
     Column("browser_digest", LargeBinary),
     Index("mail_link_user_id", "user_id"),
     Index("mail_link_expiry", "expires_at_us"),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """`email` is the new address, if the link confirms a change of address.
 
@@ -85,7 +85,7 @@ dismissed_hint = Table(
     metadata,
     Column("user_id", Text, ForeignKey("users.id"), primary_key=True),
     Column("hint", Text, primary_key=True),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """The hints on the overview that a user has dismissed (`domain.users.Hint`)."""
 
@@ -94,7 +94,7 @@ welcome_grant = Table(
     metadata,
     Column("email_digest", LargeBinary, primary_key=True),
     Column("granted_at_us", Big, nullable=False),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """The email addresses that have got welcome tokens, as SHA-256 digests. Rows are never deleted."""
 
@@ -103,7 +103,7 @@ welcome_day = Table(
     metadata,
     Column("day", Big, primary_key=True),
     Column("grants", Big, nullable=False),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """The number of grants of welcome tokens on each UTC day, which counts from the Unix epoch."""
 
@@ -118,7 +118,7 @@ form_submission = Table(
     Column("sealed", LargeBinary),
     Index("form_submission_time", "submitted_at_us"),
     Index("form_submission_sealed", "submitted_at_us", sqlite_where=text("sealed IS NOT NULL")),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """Forms submitted in the last 24 hours, to detect repeated submissions (`domain.forms`).
 
@@ -135,7 +135,7 @@ attempt = Table(
     Column("expires_at_us", Big, nullable=False),
     Column("counted", Big, nullable=False),
     Index("attempt_expiry", "expires_at_us"),
-    **CLUSTERED,
+    **WITHOUT_ROWID,
 )
 """The number of attempts of a kind by a subject since `since_us` (`domain.attempts`). `subject` is a SHA-256 digest.
 

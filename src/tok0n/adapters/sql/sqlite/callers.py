@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import api_key
-from tok0n.adapters.sql.shared_callers import FIND, Lookup, SharedCallers, callers_of
+from tok0n.adapters.sql.shared_callers import FIND_WHERE_DIGEST, Lookup, SharedCallers, callers_of
 from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.domain.accounts import Caller
 
@@ -37,7 +37,7 @@ class SqliteCallers(SharedCallers):
     async def _find_all(self, lookups: list[Lookup]) -> list[Caller | Exception | None]:
         size = 1 << (len(lookups) - 1).bit_length()  # Powers of two limit the number of prepared statements.
         digests = [lookup.digest for lookup in lookups] + [b""] * (size - len(lookups))
-        query = f"{FIND} IN ({', '.join('?' * size)})"
+        query = f"{FIND_WHERE_DIGEST} IN ({', '.join('?' * size)})"
 
         def fn(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
             return connection.execute(query, digests).fetchall()

@@ -118,8 +118,8 @@ class SqliteStore:
 
         return self._batcher.submit(command)
 
-    async def read(self, fn: Callable[[sa.Connection], T], *, unhurried: bool = False) -> T:
-        del unhurried  # SQLite has no statement timeout.
+    async def read(self, fn: Callable[[sa.Connection], T], *, no_timeout: bool = False) -> T:
+        del no_timeout  # SQLite has no statement timeout.
         self._require_open()
         if self._reads_waiting >= READ_QUEUE_MAX:
             raise Overloaded(queue="database reads")
