@@ -12,7 +12,9 @@ from markupsafe import Markup, escape
 
 from tok0n.web.rendering.filters import milliseconds, short
 
-GRID_LINES = 4
+GRID_LINES_MAX = 4
+"""The most grid lines above zero."""
+
 LABELS_MAX = 8
 HATCH = (
     '<defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
@@ -34,8 +36,8 @@ class Bar(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def grid_step(highest: int) -> int:
-    """Return the distance of the grid lines: 1, 2 or 5 times a power of ten. The top line is at or above `highest`."""
-    rough = max(1, math.ceil(highest / GRID_LINES))
+    """Return the distance of the grid lines: 1, 2 or 5 times a power of ten."""
+    rough = max(1, math.ceil(highest / GRID_LINES_MAX))
     power = int(10 ** (len(str(rough)) - 1))
     return next(unit * power for unit in (1, 2, 5, 10) if unit * power >= rough)
 
@@ -45,8 +47,10 @@ def draw_bars(bars: Sequence[Bar], series: Sequence[str], *, unit: str, label: s
 
     The values of a bar that isn't stacked are milliseconds in ascending order, and all start at the bottom.
     """
-    step = grid_step(max((sum(bar.values) if is_stacked else max(bar.values, default=0) for bar in bars), default=0))
-    top = step * GRID_LINES
+    highest = max((sum(bar.values) if is_stacked else max(bar.values, default=0) for bar in bars), default=0)
+    step = grid_step(highest)
+    lines = max(1, math.ceil(highest / step))
+    top = step * lines
     name_of = short if is_stacked else milliseconds
     names = escape(json.dumps(list(series)))
     total = " data-total" if is_stacked else ""
@@ -57,11 +61,11 @@ def draw_bars(bars: Sequence[Bar], series: Sequence[str], *, unit: str, label: s
     parts = [
         start,
         '<svg class="y-axis" aria-hidden="true">',
-        *(_text(name_of(line * step), "100%", f"{100 - 100 * line / GRID_LINES:g}%") for line in range(GRID_LINES + 1)),
+        *(_text(name_of(line * step), "100%", f"{100 - 100 * line / lines:g}%") for line in range(lines + 1)),
         f'</svg><svg class="bars" aria-hidden="true">{HATCH}',
         *(
-            f'<line class="axis" x1="0" x2="100%" y1="{line * 100 / GRID_LINES:g}%" y2="{line * 100 / GRID_LINES:g}%"/>'
-            for line in range(GRID_LINES + 1)
+            f'<line class="axis" x1="0" x2="100%" y1="{line * 100 / lines:g}%" y2="{line * 100 / lines:g}%"/>'
+            for line in range(lines + 1)
         ),
     ]
     slot = 100 / max(1, len(bars))
