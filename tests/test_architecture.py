@@ -1,6 +1,7 @@
 """docs/architecture.md agrees with the code: its paths, tests, names, layers and transitions exist. Files are short."""
 
 import ast
+import itertools
 import re
 import tomllib
 import xml.etree.ElementTree as ET
@@ -22,6 +23,9 @@ QUOTED = sorted(set(re.findall(r"`([^`\n]+)`", PAGE)))
 TESTS = [quoted for quoted in QUOTED if "::" in quoted]
 PATHS = [quoted for quoted in QUOTED if re.fullmatch(r"\w[\w./-]*(/|\.(py|md|toml|html|sql|lua))", quoted)]
 NAMES = [quoted for quoted in QUOTED if re.fullmatch(r"\w+", quoted)]
+LISTS = re.findall(r"((?:`\w+`(?:, |,? and |,? or )?)+)\s(?:in|of)\s`([\w./]+\.\w+)`", " ".join(PAGE.split()))
+PLACED = [(name, path) for names, path in LISTS for name in re.findall(r"\w+(?=`)", names)]
+"""The names that stand beside their file: `A`, `B` and `C` in `path.py`."""
 
 
 def section(title: str) -> str:
@@ -58,15 +62,22 @@ def test_every_name_on_the_page_is_in_the_code(name: str) -> None:
     assert is_found, f"docs/architecture.md names {name}, which is not in the code"
 
 
+@pytest.mark.parametrize(("name", "path"), PLACED)
+def test_a_name_beside_a_file_is_in_that_file(name: str, path: str) -> None:
+    texts = [(base / path).read_text("utf-8") for base in (ROOT, PACKAGE) if (base / path).is_file()]
+    assert any(re.search(rf"\b{name}\b", text) for text in texts), f"{path} has no {name}"
+
+
 def test_paths_tests_and_names_are_found_on_the_page() -> None:
-    assert (len(PATHS) > 30, len(TESTS) > 8, len(NAMES) > 15) == (True, True, True)
+    assert (len(PATHS) > 30, len(TESTS) > 8, len(NAMES) > 15, len(PLACED) > 25) == (True, True, True, True)
 
 
 def test_the_layers_on_the_page_are_those_of_import_linter() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
     (contract,) = (contract for contract in settings["contracts"] if contract["type"] == "layers")
     enforced = [[name.strip() for name in layer.split("|")] for layer in contract["layers"]]
-    documented = [re.findall(r"`(\w+)`", row[0]) for row in rows("Layers")]
+    levels = itertools.groupby(rows("Layers"), key=lambda row: row[0])
+    documented = [[row[1].strip("`") for row in layers] for _, layers in levels]
     assert documented == enforced, "the table of layers in docs/architecture.md differs from pyproject.toml"
 
 

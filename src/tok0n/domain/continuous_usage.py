@@ -31,7 +31,7 @@ class ContinuousUsage:
         """Return why the reports don't allow to charge for a part of the stream, or None."""
         reports = [total for total in self._totals if total is not None]
         if len(self._totals) < CHUNKS_MIN:
-            return f"the stream has {len(self._totals)} chunks, and continuous usage is proven by {CHUNKS_MIN} or more"
+            return f"the stream has {len(self._totals)} chunks, but the check of continuous usage needs {CHUNKS_MIN}"
         if len(reports) < len(self._totals):
             return f"{len(self._totals) - len(reports)} of {len(self._totals)} chunks report no usage"
         if reports != sorted(reports):
