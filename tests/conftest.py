@@ -74,8 +74,8 @@ async def gateway(tmp_path: Path, upstream: ScriptedUpstream) -> AsyncIterator[R
 gc.set_threshold(10_000, 50, 50)
 """The modules and tests are half a million objects, which the garbage collector would otherwise visit very often."""
 
-LONGEST = {"test_fuzz_every_route.py", "test_story.py", "test_six_acts.py"}
-"""Files with tests that take more than half a minute each."""
+LONGEST = {"test_fuzz_every_route.py", "test_ledger_state_machine.py", "test_story.py", "test_widths.py"}
+"""Files with tests that take more than five seconds each."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

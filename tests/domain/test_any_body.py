@@ -119,7 +119,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(fields=st.dictionaries(KEYS, VALUES, max_size=8), message=st.dictionaries(KEYS, VALUES, max_size=6))
 def test_any_json_is_a_request_or_an_invalid_request(fields: dict[str, Any], message: dict[str, Any]) -> None:
     read(json.dumps(fields).encode())

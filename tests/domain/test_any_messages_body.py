@@ -106,7 +106,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(fields=st.dictionaries(KEYS, JSON, max_size=6), message=st.dictionaries(KEYS, JSON, max_size=4), block=JSON)
 def test_any_json_is_a_request_or_an_invalid_request(
     fields: dict[str, Any], message: dict[str, Any], block: Any

@@ -128,7 +128,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     fields=st.dictionaries(KEYS, VALUES, max_size=6),
     items=st.lists(VALUES, max_size=3),

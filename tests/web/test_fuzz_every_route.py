@@ -235,7 +235,8 @@ class Fuzz:
         """Sign in again after a request that ended the session or closed the account."""
         if not self.signed_in:
             return
-        probe = Request(method="GET", path="", target=b"/dashboard", headers=self.base("/dashboard"))
+        path = "/dashboard/settings/close"  # the page that reads least
+        probe = Request(method="GET", path="", target=path.encode(), headers=self.base(path))
         if self.client.send(probe)[0] != 200:
             self._visitor = self.site.new_visitor()
 
