@@ -271,7 +271,7 @@ _TOOL_CHOICE = Tagged(
     expected="auto, any, tool or none",
 )
 _FORMAT = Object(members={"type": _WORD}, required=frozenset({"type"}))
-_ELSEWHERE = NotServed(reason="it lets the provider keep, find or bill the request elsewhere")
+_ELSEWHERE = NotServed(reason="it lets the provider store the request, link it to other data, or bill it elsewhere")
 _RUNS = NotServed(reason="providers run it themselves and don't bill it by the token")
 
 FIELDS: dict[str, Field] = {
