@@ -152,7 +152,7 @@ def _lease_tasks(lease: Lease, clock: Clock) -> list[tuple[PeriodicTask, float]]
 
 
 async def _recover(services: Services) -> None:
-    """Expire a killed process's reservations. The lock of an embedded database proves that no other server runs."""
+    """Expire a killed process's reservations. The lock of an embedded database ensures that no other server runs."""
     if services.settings.database.is_shared:
         return
     expired = await services.store.ledger.recover(now_us=services.clock.now_us())

@@ -19,7 +19,7 @@ RETRY_US = 60_000_000
 VERIFICATION_PROMPT = "Reply with the word OK."
 
 STREAM_VERIFICATION_PROMPT = "Count from 1 to 40, in digits, separated by spaces."
-"""A request for a longer response, which proves that every chunk reports usage."""
+"""A request for a longer response, to check that every chunk reports usage."""
 
 VERIFICATION_OUTPUT_TOKENS = 16
 """The default output limit of a verification: the lowest limit that every known upstream accepts."""
@@ -58,7 +58,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     the model may use beyond its output limit for each choice. `verify_output_tokens` is the first output limit that a
     verification tries. `hosted_tools` says whether a tool that the provider runs is dropped or rejected where a request
     doesn't insist on it. `anthropic_betas` lists the values of `anthropic-beta` to forward; None is the default list of
-    the endpoint. `streaming_endpoints` names the endpoints on which a verification proved that the model streams
+    the endpoint. `streaming_endpoints` names the endpoints on which a verification found that the model streams
     with usage; it is empty unless streaming is switched on.
     """
 

@@ -8,7 +8,7 @@ from tok0n.domain.stream import EventParser
 from tok0n.domain.usage import Usage
 
 CHUNKS_MIN = 20
-"""A stream with fewer chunks proves nothing."""
+"""A stream with fewer chunks is too short for the check."""
 
 
 class ContinuousUsage:

@@ -141,7 +141,7 @@ class UseTotals(msgspec.Struct, frozen=True, kw_only=True):
 class RequestSearch(msgspec.Struct, frozen=True, kw_only=True):
     """The matching requests among the newest ones that were searched, newest first.
 
-    `totals` are those of all billed requests that match among them, also of those that are not in `rows`. They are None
+    `totals` are those of all billed requests that match among them, including those not in `rows`. They are None
     if the filter selects none. Nothing below the id `searched_to` was searched. It is None if nothing is left.
     """
 

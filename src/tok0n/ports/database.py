@@ -11,7 +11,7 @@ class Database(Protocol):
 
 
 class Lease(Protocol):
-    """Proves to other processes that this one is alive. Only a process whose lease is alive can reserve tokens.
+    """Shows other processes that this one is alive. Only a process whose lease is alive can reserve tokens.
 
     The database's clock decides. All methods raise `AccountingFailed` if the database fails.
     """

@@ -40,7 +40,7 @@ class Admission(Protocol):
         """Release the slots, as `release` does."""
 
     async def undo(self) -> None:
-        """Give every slot back, also that of the key's rate, as if the request had never been admitted.
+        """Give every slot back, including that of the key's rate, as if the request had never been admitted.
 
         The request may then be admitted again with the same id. Call it at most once, and only if nothing was sent.
         Raises `LimiterUnavailable`; the slots are then given back later.

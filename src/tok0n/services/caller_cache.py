@@ -1,7 +1,7 @@
 """Find the caller of each request. A cached caller stays valid until its key or account changes.
 
 So most requests need no query. `refresh` reads once a second which keys have changed, in every process. A stale caller
-can't spend: the reservation proves in the database that the key has not changed. The keys of suspended accounts are
+can't spend: the reservation checks in the database that the key has not changed. The keys of suspended accounts are
 never cached, nor are disabled keys.
 """
 

@@ -230,7 +230,7 @@ class AccountExport:
 
 
 class RunningExport:
-    """The pieces of a ZIP file. `aclose` ends the export, also one whose client left before the first piece."""
+    """The pieces of a ZIP file. `aclose` ends the export, even one whose client left before the first piece."""
 
     def __init__(self, pieces: AsyncGenerator[bytes], end: Callable[[], object]) -> None:
         self._pieces = pieces

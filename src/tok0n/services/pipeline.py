@@ -149,7 +149,7 @@ class Pipeline:
         """Read, admit, reserve, call the upstream, settle. The charge of a whole answer is committed when this returns.
 
         Calls `on_admitted` once the limiter has admitted the request. Raises the errors of `domain.errors`, some of
-        them before the first await. A stream continues after this returns, and also if this is cancelled: `on_stream`
+        them before the first await. A stream continues after this returns, even if this is cancelled: `on_stream`
         gets its task when it starts. `headers` are the client's, by lower-case name. If the key changes meanwhile, the
         request starts again with the key as it is now, unless it is reserved already.
         """

@@ -139,7 +139,7 @@ class Relay:
         """End the response after `run`. Returns the error that the client got."""
         body, receipt = self.body, self._call.receipt
         error: Tok0nError | None = None
-        if receipt is not None:  # also if the server stopped, or something failed, after the charge
+        if receipt is not None:  # even if the server stopped, or something failed, after the charge
             self._begin()
             body.complete(self._reader.render_completion(receipt))
         else:

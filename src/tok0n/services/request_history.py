@@ -18,7 +18,7 @@ class RequestHistory:
         self._history = history
 
     async def find(self, account_id: str, request_id: str) -> HistoryEntry:
-        """Return a request of the account. Raises `NotFound`, also for a rejected request that is no longer kept."""
+        """Return a request of the account. Raises `NotFound`, including for a rejected request that was deleted."""
         try:
             return await self._history.request(account_id, request_id)
         except NotFound:

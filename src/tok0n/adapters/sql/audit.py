@@ -5,7 +5,7 @@ step reads a limited number of rows in a snapshot of its own, and sums them in m
 two steps, and still no step reports a false difference:
 
 - Entries are never edited. The audit reads them in the order of their ids and keeps a sum for each account. The usage
-  entry, the end of its request and the new balance are one commit, so each of them proves the others in any snapshot.
+  entry, the end of its request and the new balance are one commit, so a snapshot has all of them or none.
 - On PostgreSQL, an entry may commit after one with a higher id. So the audit reads only up to an id that is final (see
   `entry_ids.py`). Entries of the same wallet always commit in the order of their ids, because each transaction locks
   the wallet's row before it takes an id.

@@ -21,7 +21,7 @@ class SqlStore(Protocol):
         """Run `fn` on a read-only snapshot. Raises the errors of `write`. `no_timeout` lifts the statement timeout."""
 
     async def probe(self) -> None:
-        """Prove that a write commits and that the schema is at head. Raises `AccountingFailed` with the reason."""
+        """Check that a write commits and that the schema is at head. Raises `AccountingFailed` with the reason."""
 
     async def migrate(self) -> list[str]:
         """Migrate the schema to head while no other process migrates it. Returns the applied migrations."""

@@ -61,7 +61,7 @@ class MessagesStreamReader(TypedEventReader):
         self._held_bytes = 0
 
     def render_completion(self, receipt: Receipt) -> bytes:
-        """Render the events that were held back. The last is `message_stop`, also if the upstream sent none."""
+        """Render the events that were held back. The last is `message_stop`, even if the upstream sent none."""
         held = b"".join(self._held)
         return held if self._is_ended() else held + MESSAGE_STOP
 

@@ -45,7 +45,7 @@ class KeyFields(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_budget_class(self) -> bool:
-        """Whether a budget counts one class of tokens, also if there is only one class to choose."""
+        """Whether a budget counts one class of tokens, even if there is only one class to choose."""
         return any(row.token_class for row in self.budgets)
 
     @property
@@ -104,7 +104,7 @@ def draft_of(page: PageRequest) -> KeyDraft:
 
 
 def edit_of(page: PageRequest, key: ApiKey) -> KeyEdit:
-    """Return the edit that the form of a key describes. Raises `FormError`, also if the key has changed meanwhile."""
+    """Return the edit in the form of a key. Raises `FormError`, including if the key has changed meanwhile."""
     version = page.form.get("version", "")
     if version != str(key.version):
         raise FormError(

@@ -206,7 +206,7 @@ class _KeyPages:
         }
 
     def _choices(self, key: ApiKey | None = None) -> dict[str, Any]:
-        """Return the models, endpoints and token classes to choose from. Those of a key stay, also if retired."""
+        """Return the models, endpoints and token classes to choose from. Those of a key stay, even if retired."""
         catalogue = self._dashboard.catalogue
         current = () if key is None else key.limits.models or ()
         listed = [model.id for model in catalogue.listed()]
