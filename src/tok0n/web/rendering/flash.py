@@ -6,7 +6,7 @@ A short-lived cookie carries the code of the confirmation. Its text is always fr
 COOKIE_SECONDS = 60
 
 CONFIRMATIONS = {
-    "key-saved": "Saved. Stricter limits apply from the next request on, wider ones within two seconds.",
+    "key-saved": "Saved. Stricter limits apply to the next request, wider ones within two seconds.",
     "key-renamed": "Key renamed.",
     "key-disabled": "Key disabled. New requests with it are rejected.",
     "key-enabled": "Key enabled.",
