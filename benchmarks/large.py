@@ -26,7 +26,7 @@ from tok0n.domain.api_key import digest, last_four, make_api_key, shown_prefix
 
 DAYS = 90
 MICROSECONDS_PER_SECOND = 1_000_000
-US_A_DAY = 24 * 3600 * MICROSECONDS_PER_SECOND
+MICROSECONDS_PER_DAY = 24 * 3600 * MICROSECONDS_PER_SECOND
 RECENT_SECONDS = 60
 GRANT_TOKENS = 10**12
 MODELS = ("bench", "alpha", "beta", "gamma", "delta", "epsilon")
@@ -122,7 +122,7 @@ def fill(url: str, size: Size) -> None:
 async def fill_database(url: str, size: Size, *, now_us: int | None = None) -> None:
     """Write accounts, then requests in the order of their ids, then roll-ups and balances."""
     now_us = time.time_ns() // 1000 if now_us is None else now_us
-    start_us = now_us - DAYS * US_A_DAY
+    start_us = now_us - DAYS * MICROSECONDS_PER_DAY
     account_ids = [account_id(number) for number in range(size.accounts)]
     key_ids = [key_id(number) for number in range(size.accounts)]
     posted = [GRANT_TOKENS] * size.accounts
@@ -201,7 +201,7 @@ def _requests(
 def _times_us(size: Size, now_us: int) -> Iterator[int]:
     """Yield evenly spread times: of the last 90 days before the last minute, and of the last minute."""
     minute_us = now_us - RECENT_SECONDS * MICROSECONDS_PER_SECOND
-    start_us, end_us = now_us - DAYS * US_A_DAY, now_us - 2 * UPSTREAM_US
+    start_us, end_us = now_us - DAYS * MICROSECONDS_PER_DAY, now_us - 2 * UPSTREAM_US
     for number in range(size.requests):
         yield start_us + (minute_us - UPSTREAM_US - start_us) * number // size.requests
     for number in range(size.recent):

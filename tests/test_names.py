@@ -37,6 +37,7 @@ REPLACED = {
     "unhurried": "no_timeout",
     "by_index": "force_index_scans",
     "CLUSTERED": "WITHOUT_ROWID",
+    "PROMPT_ATTEMPTS": "IMMEDIATE_ATTEMPTS",
     "WAITS_US": "RETRY_FOR_US",
     "Signing": "SignIn",
     "SignedIn": "Session",

@@ -191,7 +191,7 @@ NEVER_APPLICABLE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("event", NEVER_APPLICABLE.values(), ids=NEVER_APPLICABLE)
 def test_garbage_is_recognized_before_it_reaches_the_database(event: dict[str, Any]) -> None:
     read = event_of(event, now_us=1)
-    assert isinstance(read.about, NotApplicable)
+    assert isinstance(read.fact, NotApplicable)
     assert read.id == "evt_1"
 
 

@@ -61,7 +61,7 @@ async def test_requests_are_spread_over_time_accounts_and_models_as_asked(store:
     rows = await store.read(lambda tx: tx.execute(sa.select(request).order_by(request.c.id)).all())
     times = [row.created_at_us for row in rows]
     assert times == sorted(times)
-    assert times[0] == NOW_US - large.DAYS * large.US_A_DAY
+    assert times[0] == NOW_US - large.DAYS * large.MICROSECONDS_PER_DAY
     assert sum(NOW_US - MINUTE_US <= at_us < NOW_US for at_us in times) == 65
     assert max(row.resolved_at_us for row in rows) < NOW_US
     assert sum(row.account_id == large.account_id(0) for row in rows) >= 400

@@ -24,9 +24,9 @@ from tok0n.domain.orders import (
     DisputeStatus,
     OpenedOrder,
     Order,
-    Outcome,
     Payment,
     Redeemed,
+    UnpaidReason,
 )
 from tok0n.domain.packs import Pack
 
@@ -116,7 +116,7 @@ async def test_every_order_of_events_ends_alike(orders: SqlOrders, db: Opened) -
             Payment(refunded_cents=250),
             dispute(DisputeStatus.OPEN, name=f"dp_{number}"),
             dispute(DisputeStatus.WON, name=f"dp_{number}"),
-            Payment(outcome=Outcome.EXPIRED),
+            Payment(outcome=UnpaidReason.EXPIRED),
         )
         events = [told[place] for place in places]
         email = f"{number}@x"
@@ -147,10 +147,10 @@ async def test_what_is_spent_becomes_a_debt_and_the_balance_stays_above_zero(ord
     await record(orders, order, Payment(refunded_cents=500))
     assert await balance(db) == Balance(posted=101, pending=101), "what a call in flight has reserved is not taken"
     assert await orders.debts(account.id) == {STANDARD: 699}
-    assert not (await orders.get(order.id)).is_settled
+    assert not (await orders.get(order.id)).is_fully_applied
     assert (await db.ledger.audit()).ok
     await db.ledger.release(Release(request_id=held, code="upstream_error", dispatched=True, resolved_at_us=NOW_US))
-    assert (await record(orders, order, Payment())).is_settled
+    assert (await record(orders, order, Payment())).is_fully_applied
     assert (await balance(db), await orders.debts(account.id)) == (Balance(posted=0, pending=0), {STANDARD: 699})
     await record(orders, await ordered(orders, account.id), PAID)
     assert (await balance(db), await orders.debts(account.id)) == (Balance(posted=301, pending=0), {})
@@ -211,7 +211,9 @@ async def test_the_same_pack_leads_to_its_open_order_until_its_price_changes(ord
     assert later.order.id not in ids, "a checkout that has expired at the provider leads nowhere"
 
 
-@pytest.mark.parametrize("fact", [Payment(paid_cents=500), Payment(is_complete=True), Payment(outcome=Outcome.EXPIRED)])
+@pytest.mark.parametrize(
+    "fact", [Payment(paid_cents=500), Payment(is_complete=True), Payment(outcome=UnpaidReason.EXPIRED)]
+)
 async def test_an_order_that_can_no_longer_be_paid_is_not_open(orders: SqlOrders, db: Opened, fact: Payment) -> None:
     account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
     for pack in packs(OPEN_CHECKOUTS_MAX + 3):
@@ -225,7 +227,7 @@ async def test_an_account_starts_a_limited_number_of_purchases_an_hour(orders: S
     for pack in packs(STARTED_CHECKOUTS_MAX):
         opened = await orders.open(account_id=account.id, pack=pack, currency="usd", now_us=NOW_US)
         assert opened.order is not None
-        await record(orders, opened.order, Payment(outcome=Outcome.EXPIRED))
+        await record(orders, opened.order, Payment(outcome=UnpaidReason.EXPIRED))
     more = msgspec.structs.replace(PACK, id="more")
     with pytest.raises(LimitReached, match="20 purchases in the last hour"):
         await orders.open(account_id=account.id, pack=more, currency="usd", now_us=NOW_US)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tok0n.domain.ledger import Balance
-from tok0n.domain.orders import Applied, Dispute, DisputeStatus, OrderStatus, Outcome, Payment, plan_entries
+from tok0n.domain.orders import Applied, Dispute, DisputeStatus, OrderStatus, Payment, UnpaidReason, plan_entries
 
 TOKENS = 1_000_001
 PAID = 500
@@ -24,7 +24,7 @@ facts = st.one_of(
         st.sampled_from([PAID, 200]),
         st.sampled_from(list(DisputeStatus)),
     ),
-    st.sampled_from([Payment(outcome=Outcome.EXPIRED), Payment(outcome=Outcome.FAILED)]),
+    st.sampled_from([Payment(outcome=UnpaidReason.EXPIRED), Payment(outcome=UnpaidReason.FAILED)]),
     st.integers(0, PAID).map(lambda cents: Payment(tax_cents=cents)),
     st.sampled_from([Payment(decline_code="expired_card"), Payment(decline_code="insufficient_funds")]),
 )
@@ -109,7 +109,7 @@ def test_every_life_of_an_order_ends_alike_however_it_is_told() -> None:
     dispute = Dispute(id="d", cents=PAID, status=DisputeStatus.OPEN)
     told = [
         Payment(paid_cents=PAID),
-        Payment(outcome=Outcome.EXPIRED),
+        Payment(outcome=UnpaidReason.EXPIRED),
         Payment(refunded_cents=100),
         Payment(disputes=(dispute,)),
         Payment(disputes=(msgspec.structs.replace(dispute, status=DisputeStatus.WON),)),
@@ -126,9 +126,9 @@ def test_every_life_of_an_order_ends_alike_however_it_is_told() -> None:
     [
         (Payment(), OrderStatus.AWAITING_PAYMENT),
         (Payment(is_complete=True), OrderStatus.PROCESSING),
-        (Payment(outcome=Outcome.EXPIRED), OrderStatus.EXPIRED),
-        (Payment(outcome=Outcome.FAILED), OrderStatus.FAILED),
-        (Payment(paid_cents=PAID, outcome=Outcome.EXPIRED), OrderStatus.PAID),
+        (Payment(outcome=UnpaidReason.EXPIRED), OrderStatus.EXPIRED),
+        (Payment(outcome=UnpaidReason.FAILED), OrderStatus.FAILED),
+        (Payment(paid_cents=PAID, outcome=UnpaidReason.EXPIRED), OrderStatus.PAID),
         (Payment(paid_cents=PAID, refunded_cents=1), OrderStatus.PARTIALLY_REFUNDED),
         (Payment(paid_cents=PAID, refunded_cents=PAID), OrderStatus.REFUNDED),
         (Payment(paid_cents=PAID, disputes=(Dispute(id="a", cents=1, status=DisputeStatus.WON),)), OrderStatus.PAID),

@@ -10,7 +10,7 @@ from support.fake_payments import PACK, Shop, event, page
 from support.ledgers import NOW_US
 from tok0n.domain.errors import NotFound, PaymentFailed
 from tok0n.domain.forms import Submission
-from tok0n.domain.orders import Order, Outcome
+from tok0n.domain.orders import Order, UnpaidReason
 from tok0n.domain.payments import Checkout
 from tok0n.services.payments import Purchase
 
@@ -48,8 +48,8 @@ async def six_packs(shop: Shop) -> list[Order]:
 async def test_a_sixth_checkout_expires_the_oldest_at_the_provider_first(shop: Shop) -> None:
     oldest, *others = await six_packs(shop)
     newest = await buy(shop, "p5")
-    assert shop.provider.opened[oldest.id].outcome is Outcome.EXPIRED
-    assert (await shop.orders.get(oldest.id)).payment.outcome is Outcome.EXPIRED
+    assert shop.provider.opened[oldest.id].outcome is UnpaidReason.EXPIRED
+    assert (await shop.orders.get(oldest.id)).payment.outcome is UnpaidReason.EXPIRED
     for order in (*others, newest):
         assert shop.provider.opened[order.id].is_open
         assert (await shop.orders.get(order.id)).is_open
@@ -84,14 +84,14 @@ async def test_a_checkout_that_the_provider_has_forgotten_makes_room(shop: Shop)
     oldest, *_ = await six_packs(shop)
     del shop.provider.opened[oldest.id]
     await buy(shop, "p5")
-    assert (await shop.orders.get(oldest.id)).payment.outcome is Outcome.EXPIRED
+    assert (await shop.orders.get(oldest.id)).payment.outcome is UnpaidReason.EXPIRED
     await shop.deliver(event("1", page(oldest, is_complete=True, is_paid=True)))
     assert await shop.posted() == PACK.tokens, "if it was paid all the same, it is credited"
 
 
 async def test_a_checkout_that_does_not_fit_its_order_makes_room_and_raises_one_alarm(shop: Shop) -> None:
     oldest, *_ = await six_packs(shop)
-    shop.provider.opened[oldest.id] = page(oldest, currency="eur", url=None, outcome=Outcome.EXPIRED)
+    shop.provider.opened[oldest.id] = page(oldest, currency="eur", url=None, outcome=UnpaidReason.EXPIRED)
     with structlog.testing.capture_logs() as lines:
         await buy(shop, "p5")
         for _ in range(3):
@@ -104,13 +104,13 @@ async def test_no_buyer_is_sent_to_a_checkout_that_does_not_fit_its_order(shop: 
     shop.provider.opened[first.id] = page(first, subtotal_cents=1)
     with structlog.testing.capture_logs() as lines:
         assert (await buy(shop, "p0")).id != first.id
-    assert shop.provider.opened[first.id].outcome is Outcome.EXPIRED
+    assert shop.provider.opened[first.id].outcome is UnpaidReason.EXPIRED
     assert [line["order"] for line in lines if line["event"] == "payment_alarm"] == [first.id]
 
 
 async def test_a_pack_whose_checkout_has_ended_gets_a_new_order(shop: Shop) -> None:
     first, second, *_ = await six_packs(shop)
-    shop.provider.opened[first.id] = page(first, outcome=Outcome.EXPIRED, url=None)
+    shop.provider.opened[first.id] = page(first, outcome=UnpaidReason.EXPIRED, url=None)
     shop.provider.opened[second.id] = page(second, is_paid=True, is_complete=True, url=None)
     assert (await buy(shop, "p0")).id != first.id
     assert (await buy(shop, "p1")).id != second.id
@@ -146,7 +146,7 @@ async def test_an_order_abandoned_while_its_checkout_is_created_sends_no_buyer_t
     shop.provider.open_checkout = abandoned  # type: ignore[method-assign]
     bought = await buy(shop, PACK.id)
     first = next(order for order in await shop.orders.of(account.id, before=None, rows_max=9) if order.id != bought.id)
-    assert shop.provider.opened[first.id].outcome is Outcome.EXPIRED
+    assert shop.provider.opened[first.id].outcome is UnpaidReason.EXPIRED
     assert shop.provider.opened[bought.id].is_open
 
 

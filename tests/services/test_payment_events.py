@@ -13,7 +13,7 @@ from support.ledgers import NOW_US
 from support.spending import reserve
 from tok0n.domain.errors import NotFound, PaymentFailed
 from tok0n.domain.ledger import Release
-from tok0n.domain.orders import Dispute, DisputeStatus, Outcome
+from tok0n.domain.orders import Dispute, DisputeStatus, UnpaidReason
 from tok0n.domain.payments import Disputed, RefundFailed
 from tok0n.services.payments import RETRY_FOR_US
 
@@ -103,7 +103,9 @@ async def test_tax_and_discounts_do_not_change_the_tokens_bought(shop: Shop) -> 
 async def test_an_unpaid_order_gives_no_tokens(shop: Shop) -> None:
     order = await shop.order()
     await shop.deliver(
-        event("1", page(order)), event("2", page(order, outcome=Outcome.FAILED)), event("3", None, "customer.created")
+        event("1", page(order)),
+        event("2", page(order, outcome=UnpaidReason.FAILED)),
+        event("3", None, "customer.created"),
     )
     assert await shop.posted() == 0
     assert (await shop.orders.get(order.id)).payment.outcome == "failed"

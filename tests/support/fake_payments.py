@@ -11,7 +11,7 @@ from tok0n.adapters.sql.repositories.inbox import SqlInbox
 from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.domain.documents import NO_ISSUER, Issuer
 from tok0n.domain.errors import CheckoutGone, PaymentFailed
-from tok0n.domain.orders import Dispute, DisputeStatus, Order, Outcome
+from tok0n.domain.orders import Dispute, DisputeStatus, Order, UnpaidReason
 from tok0n.domain.packs import Pack
 from tok0n.domain.payments import Checkout, Disputed, Event, ProviderFact, Refunded
 from tok0n.services.payments import SellPacks
@@ -50,7 +50,7 @@ class FakePayments:
         order_id = checkout.order_id
         assert order_id is not None, "every checkout of this provider belongs to an order"
         if checkout.is_open:
-            self.opened[order_id] = msgspec.structs.replace(checkout, outcome=Outcome.EXPIRED, url=None)
+            self.opened[order_id] = msgspec.structs.replace(checkout, outcome=UnpaidReason.EXPIRED, url=None)
         return self.opened[order_id]
 
     async def refund(self, payment_id: str, *, cents: int, key: str) -> None:
@@ -93,8 +93,8 @@ def disputed(order: Order, status: DisputeStatus) -> Disputed:
     return Disputed(payment_id=f"pi_{order.id}", dispute=dispute, currency="usd", livemode=False)
 
 
-def event(name: str, about: ProviderFact | None, kind: str = "checkout.session.completed") -> Event:
-    return Event(id=f"evt_{name}", type=kind, created_at_us=NOW_US, about=about)
+def event(name: str, fact: ProviderFact | None, kind: str = "checkout.session.completed") -> Event:
+    return Event(id=f"evt_{name}", type=kind, created_at_us=NOW_US, fact=fact)
 
 
 class Shop:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tok0n.domain.errors import CheckoutGone, PaymentFailed, SignatureInvalid
-from tok0n.domain.orders import Dispute, DisputeStatus, Order, Outcome
+from tok0n.domain.orders import Dispute, DisputeStatus, Order, UnpaidReason
 from tok0n.domain.payments import (
     EVENT_TIME_SECONDS_MAX,
     Checkout,
@@ -200,7 +200,7 @@ def _translate_errors(call: Callable[[], Any]) -> Any:
 
 
 def event_of(values: object, *, now_us: int) -> Event:
-    """Convert Stripe's event. An event that can never be applied is about `NotApplicable`.
+    """Convert Stripe's event. The fact of an event that can never be applied is `NotApplicable`.
 
     `now_us` replaces an invalid creation time. Raises `ValueError` without a valid event id.
     """
@@ -213,21 +213,21 @@ def event_of(values: object, *, now_us: int) -> Event:
         kind, why = UNREADABLE_TYPE, "its type is invalid"
     if type(created) is not int or not 0 <= created <= EVENT_TIME_SECONDS_MAX:
         created, why = now_us // 1_000_000, "its time is invalid"
-    about = _about_of(str(kind), values) if why is None else NotApplicable(why=why)
-    return Event(id=values["id"], type=str(kind), created_at_us=created * 1_000_000, about=about)
+    fact = _fact_of_event(str(kind), values) if why is None else NotApplicable(why=why)
+    return Event(id=values["id"], type=str(kind), created_at_us=created * 1_000_000, fact=fact)
 
 
-def _about_of(kind: str, values: dict[str, Any]) -> ProviderFact | None:
+def _fact_of_event(kind: str, values: dict[str, Any]) -> ProviderFact | None:
     if kind not in EVENT_TYPES:
         return None
     try:
-        unchecked = msgspec.to_builtins(_about(values["data"]["object"]))
-        about: ProviderFact | None = msgspec.convert(unchecked, ProviderFact | None)
+        unchecked = msgspec.to_builtins(_fact_of_object(values["data"]["object"]))
+        fact: ProviderFact | None = msgspec.convert(unchecked, ProviderFact | None)
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         return NotApplicable(why=ascii(f"{type(error).__name__}: {error}")[1 : WHY_CHARACTERS_MAX + 1])
-    if kind == FAILED_TYPE and isinstance(about, Checkout):
-        return msgspec.structs.replace(about, outcome=Outcome.FAILED)
-    return about
+    if kind == FAILED_TYPE and isinstance(fact, Checkout):
+        return msgspec.structs.replace(fact, outcome=UnpaidReason.FAILED)
+    return fact
 
 
 def _matches(pattern: "re.Pattern[str]", value: object) -> bool:
@@ -242,7 +242,7 @@ def _to_checkout(session: Any) -> Checkout:
         raise PaymentFailed(detail=f"Stripe's response is invalid: {error}"[:WHY_CHARACTERS_MAX]) from error
 
 
-def _about(item: dict[str, Any]) -> ProviderFact | None:
+def _fact_of_object(item: dict[str, Any]) -> ProviderFact | None:
     """Convert the object of an event. None if it doesn't belong to a payment of ours."""
     if item["object"] == "checkout.session":
         return _checkout(item) if item["mode"] == "payment" else None
@@ -267,6 +267,7 @@ def _about(item: dict[str, Any]) -> ProviderFact | None:
             currency=item["currency"],
             livemode=item["livemode"],
         )
+    # Of the subscribed events, only `refund.failed` remains.
     return RefundFailed(payment_id=payment_id, cents=item["amount"])
 
 
@@ -294,7 +295,7 @@ def _checkout(session: dict[str, Any]) -> Checkout:
     """Convert a checkout session without validating its values. Its payment intent may be expanded."""
     outcome = None
     if session["status"] == "expired":
-        outcome = Outcome.EXPIRED
+        outcome = UnpaidReason.EXPIRED
     intent = session["payment_intent"]
     return Checkout(
         id=session["id"],

@@ -58,7 +58,7 @@ _RANK = {DisputeStatus.OPEN: 0, DisputeStatus.WON: 1, DisputeStatus.LOST: 2}
 """The order in which statuses override each other, independent of arrival. A lost dispute overrides a won one."""
 
 
-class Outcome(StrEnum):
+class UnpaidReason(StrEnum):
     """Why an order ended unpaid."""
 
     EXPIRED = "expired"
@@ -113,7 +113,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
     decline_code: str | None = None
     refunded_cents: int = 0
     disputes: tuple[Dispute, ...] = ()
-    outcome: Outcome | None = None
+    outcome: UnpaidReason | None = None
 
     @property
     def status(self) -> OrderStatus:
@@ -172,7 +172,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """The tokens that the ledger has added for an order (`purchase`) and removed for refunds and disputes."""
+    """The tokens added for an order (`purchase`) and removed for refunds and disputes: those applied, or those due."""
 
     purchase: int = 0
     refund: int = 0
@@ -279,7 +279,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
-    def is_settled(self) -> bool:
+    def is_fully_applied(self) -> bool:
         """Whether the ledger has all entries due. If not, requests in progress have reserved tokens to remove."""
         return self.applied == self.payment.tokens_due(self.tokens)
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from tok0n.domain.orders import Cents, Dispute, Name, Outcome
+from tok0n.domain.orders import Cents, Dispute, Name, UnpaidReason
 
 EVENT_TIME_SECONDS_MAX = 2**33
 """The year 2242."""
@@ -32,7 +32,7 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     livemode: bool
     is_complete: bool
     is_paid: bool
-    outcome: Outcome | None
+    outcome: UnpaidReason | None
     tax_cents: Cents | None = None
     decline_code: Name | None = None
 
@@ -88,12 +88,12 @@ ProviderFact = Checkout | Declined | Refunded | Disputed | RefundFailed | NotApp
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """A verified webhook event. `about` is None if it has no effect."""
+    """A verified webhook event. `fact` is None if it has no effect. Stored events call it `about`."""
 
     id: str
     type: str
     created_at_us: int
-    about: ProviderFact | None
+    fact: ProviderFact | None = msgspec.field(name="about")
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):

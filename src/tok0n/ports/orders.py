@@ -75,7 +75,7 @@ class Orders(Protocol):
         issues the documents of an order that was paid before Tok0n issued any.
 
         Facts can arrive repeatedly and in any order. If requests in progress have reserved tokens that a refund
-        must remove, repeat the call after they end, until `Order.is_settled`.
+        must remove, repeat the call after they end, until `Order.is_fully_applied`.
 
         Raises `NotFound`, or `AlreadyExists` if the payment or a dispute belongs to another order.
         """

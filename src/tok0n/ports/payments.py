@@ -55,7 +55,7 @@ class Inbox(Protocol):
     async def mark_handled(self, event_id: str, *, now_us: int, failure: str | None) -> bool:
         """Mark an event as handled, or as not applicable because of `failure`. Returns False if it already is."""
 
-    async def tried(self, event_id: str, *, attempts: int, due_at_us: int, failure: str) -> bool:
+    async def record_attempt(self, event_id: str, *, attempts: int, due_at_us: int, failure: str) -> bool:
         """Store that `attempts` attempts have failed, and the time of the next one.
 
         Returns False if the event is handled, or another process has stored as many attempts.

@@ -24,7 +24,7 @@ from tok0n.domain.errors import (
 )
 from tok0n.domain.forms import Submission
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
-from tok0n.domain.orders import PRICE_CENTS_MAX, QUANTITY_MAX, Order, Outcome, Payment
+from tok0n.domain.orders import PRICE_CENTS_MAX, QUANTITY_MAX, Order, Payment, UnpaidReason
 from tok0n.domain.packs import Pack
 from tok0n.domain.payments import (
     Checkout,
@@ -53,7 +53,7 @@ HANDLED_AT_ONCE = 100
 RETRY_FOR_US = 7 * MICROSECONDS_PER_DAY
 """How long to retry an event. Its order may appear later, or the database may recover."""
 
-PROMPT_ATTEMPTS = 12
+IMMEDIATE_ATTEMPTS = 12
 """Retry a waiting event this often without backing off. Requests that reserve its tokens end within minutes."""
 
 BACKOFF_US = 5_000_000
@@ -227,7 +227,7 @@ class SellPacks:
 
     async def _record_expired(self, order: Order) -> Order:
         """Record that an order has expired. A payment that is reported later is still credited."""
-        expired = Payment(outcome=Outcome.EXPIRED)
+        expired = Payment(outcome=UnpaidReason.EXPIRED)
         return await self._record(order, expired, payment_id=None)
 
     async def refund(self, order_id: str, *, cents: int | None = None) -> int:
@@ -278,11 +278,11 @@ class SellPacks:
 
     async def _handle(self, stored: StoredEvent) -> None:
         try:
-            is_settled = await self._apply(stored.event)
+            is_fully_applied = await self._apply(stored.event)
         except (Mismatch, AlreadyExists) as error:
             await self._reject(stored, why=str(error))
         except NotFound as error:
-            await self._retry(stored, why=error.message, final_why="no order matches it")
+            await self._retry(stored, why=error.message, rejection_why="no order matches it")
         except Tok0nError as error:
             # If the database is unavailable, recording this fails too and ends `handle_all`.
             await self._retry(stored, why=error.detail or error.message, is_failure=True)
@@ -291,26 +291,28 @@ class SellPacks:
                 log.exception("payment_event_failed", payment_event=stored.event.id, type=stored.event.type)
             await self._retry(stored, why=f"{type(error).__name__}: handling it failed", is_failure=True)
         else:
-            if is_settled:
+            if is_fully_applied:
                 await self._inbox.mark_handled(stored.event.id, now_us=self._clock.now_us(), failure=None)
             else:
                 await self._retry(stored, why="the tokens to take back are reserved by requests in progress")
 
     async def _retry(
-        self, stored: StoredEvent, *, why: str, final_why: str | None = None, is_failure: bool = False
+        self, stored: StoredEvent, *, why: str, rejection_why: str | None = None, is_failure: bool = False
     ) -> None:
         """Schedule another attempt, or reject the event after `RETRY_FOR_US`.
 
-        A failure backs off from the first attempt, and a waiting event from attempt `PROMPT_ATTEMPTS` on.
+        A failure backs off from the first attempt, and a waiting event after `IMMEDIATE_ATTEMPTS` attempts.
         """
         event, attempts, now_us = stored.event, stored.attempts + 1, self._clock.now_us()
         if now_us - stored.received_at_us >= RETRY_FOR_US:
-            await self._reject(stored, why=final_why or f"gave up after {attempts} attempts: {why}")
+            await self._reject(stored, why=rejection_why or f"gave up after {attempts} attempts: {why}")
             return
-        steps = attempts if is_failure else attempts - PROMPT_ATTEMPTS
-        delay_us = min(BACKOFF_US << min(steps, 32) - 1, BACKOFF_US_MAX) if steps > 0 else 0
-        is_ours = await self._inbox.tried(event.id, attempts=attempts, due_at_us=now_us + delay_us, failure=why)
-        if not is_ours or not is_failure:
+        backoffs = attempts if is_failure else attempts - IMMEDIATE_ATTEMPTS
+        delay_us = min(BACKOFF_US << min(backoffs, 32) - 1, BACKOFF_US_MAX) if backoffs > 0 else 0
+        is_recorded = await self._inbox.record_attempt(
+            event.id, attempts=attempts, due_at_us=now_us + delay_us, failure=why
+        )
+        if not is_recorded or not is_failure:
             return
         if attempts == ALARM_ATTEMPTS:
             self._alarms.raise_alarm(payment_event=event.id, type=event.type, why=f"{attempts} attempts failed: {why}")
@@ -327,31 +329,31 @@ class SellPacks:
 
         Raises `Mismatch`, and `NotFound` if there is no such order or not yet.
         """
-        match event.about:
+        match event.fact:
             case Checkout() as checkout:
                 return await self._apply_checkout(checkout)
             case Declined() as declined:
                 order = await self._orders.get(declined.order_id)
                 self._check(order, currency=declined.currency, livemode=declined.livemode)
                 facts = Payment(decline_code=declined.decline_code)
-                return (await self._record(order, facts, payment_id=declined.payment_id)).is_settled
+                return (await self._record(order, facts, payment_id=declined.payment_id)).is_fully_applied
             case Refunded() as refunded:
                 order = await self._order_of(refunded.payment_id, refunded.order_id)
                 self._check(order, currency=refunded.currency, livemode=refunded.livemode)
                 facts = Payment(refunded_cents=refunded.cents)
-                return (await self._record(order, facts, payment_id=refunded.payment_id)).is_settled
+                return (await self._record(order, facts, payment_id=refunded.payment_id)).is_fully_applied
             case Disputed() as disputed:
                 order = await self._order_of(disputed.payment_id, None)
                 self._check(order, currency=disputed.currency, livemode=disputed.livemode)
                 facts = Payment(disputes=(disputed.dispute,))
-                return (await self._record(order, facts, payment_id=disputed.payment_id)).is_settled
+                return (await self._record(order, facts, payment_id=disputed.payment_id)).is_fully_applied
             case RefundFailed() as failed:
                 order = await self._order_of(failed.payment_id, None)
                 raise Mismatch(
                     f"the bank rejected a refund of {failed.cents} cents of {order.id}: see docs/payments.md"
                 )
-            case NotApplicable() as event_about:
-                raise Mismatch(f"the event is invalid: {event_about.why}")
+            case NotApplicable() as invalid:
+                raise Mismatch(f"the event is invalid: {invalid.why}")
             case None:
                 return True
 
@@ -376,7 +378,7 @@ class SellPacks:
             decline_code=checkout.decline_code,
             outcome=checkout.outcome,
         )
-        return (await self._record(order, facts, payment_id=checkout.payment_id)).is_settled
+        return (await self._record(order, facts, payment_id=checkout.payment_id)).is_fully_applied
 
     def _check(self, order: Order, *, currency: str, livemode: bool) -> None:
         if currency != order.currency:

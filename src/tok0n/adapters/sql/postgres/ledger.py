@@ -59,7 +59,7 @@ Command = NewReservation | Settlement | Release
 _KIND: dict[type[Command], str] = {NewReservation: "reserve", Settlement: "settle", Release: "release"}
 Indexed = tuple[int, Command]
 Result = Balance | Receipt | None
-Outcome = Result | Exception
+CommandResult = Result | Exception
 
 
 class Retry(Exception):
@@ -112,7 +112,7 @@ class PostgresLedger(SharedLedger):
 
     async def _run(self, commands: list[Command]) -> list[Any]:
         """Run commands in as few statements as possible. A statement has at most one command of each request."""
-        outcomes: dict[int, Outcome] = {}
+        decided: dict[int, CommandResult] = {}
         remaining = list(enumerate(commands))
         while remaining:
             batch, remaining = _distinct(remaining)
@@ -122,11 +122,11 @@ class PostgresLedger(SharedLedger):
                 if isinstance(result, Retry):
                     retries.append(indexed)
                 else:
-                    outcomes[indexed[0]] = result
+                    decided[indexed[0]] = result
             remaining = retries + remaining
-        return [outcomes[index] for index in range(len(commands))]
+        return [decided[index] for index in range(len(commands))]
 
-    async def _apply(self, commands: Sequence[Command], *, run: int = 1) -> list[Outcome]:
+    async def _apply(self, commands: Sequence[Command], *, run: int = 1) -> list[CommandResult]:
         try:
             rows = await self._connection.fetch(_BATCH, *_pack(commands), self._process_id)
         except asyncpg.PostgresError as error:
@@ -139,19 +139,19 @@ class PostgresLedger(SharedLedger):
             return await self._recover(commands, str(error), run=run)
         return await self._complete(commands, _unpack(commands, rows))
 
-    async def _complete(self, commands: Sequence[Command], outcomes: dict[int, Outcome]) -> list[Outcome]:
-        """Add the outcomes that the function omits, of requests that had already ended."""
-        missing = [n for n in range(len(commands)) if n not in outcomes]
+    async def _complete(self, commands: Sequence[Command], results: dict[int, CommandResult]) -> list[CommandResult]:
+        """Add the results that the function omits, of requests that had already ended."""
+        missing = [n for n in range(len(commands)) if n not in results]
         if missing:
             try:
                 rows = await self._rows([commands[n] for n in missing])
             except (NotConnected, Lost, asyncpg.PostgresError) as error:
-                outcomes |= {n: _failed(describe(error)) for n in missing}
+                results |= {n: _failed(describe(error)) for n in missing}
             else:
-                outcomes |= {n: _outcome(commands[n], rows.get(commands[n].request_id)) for n in missing}
-        return [outcomes[n] for n in range(len(commands))]
+                results |= {n: _result_of_row(commands[n], rows.get(commands[n].request_id)) for n in missing}
+        return [results[n] for n in range(len(commands))]
 
-    async def _recover(self, commands: Sequence[Command], detail: str, *, run: int) -> list[Outcome]:
+    async def _recover(self, commands: Sequence[Command], detail: str, *, run: int) -> list[CommandResult]:
         """Read back which commands committed before the connection broke, and run the others again."""
         rows = await self._read_back(commands)
         if rows is None:
@@ -164,7 +164,7 @@ class PostgresLedger(SharedLedger):
         else:
             results = iter([_failed(detail)] * len(uncommitted))
         return [
-            _outcome(command, rows.get(command.request_id)) if is_done else next(results)
+            _result_of_row(command, rows.get(command.request_id)) if is_done else next(results)
             for command, is_done in zip(commands, committed, strict=True)
         ]
 
@@ -246,20 +246,21 @@ def _columns(rows: list[tuple[Any, ...]], count: int) -> Iterable[list[Any]]:
     return map(list, zip(*rows, strict=True)) if rows else [[] for _ in range(count)]
 
 
-def _unpack(commands: Sequence[Command], rows: Iterable[Any]) -> dict[int, Outcome]:
-    """Return the outcomes that the function reported, by the index of the command."""
+def _unpack(commands: Sequence[Command], rows: Iterable[Any]) -> dict[int, CommandResult]:
+    """Return the results that the function reported, by the index of the command."""
     indexes: dict[str, list[int]] = {"settle": [], "release": [], "reserve": []}
     for index, command in enumerate(commands):
         indexes[_KIND[type(command)]].append(index)
-    outcomes: dict[int, Outcome] = {}
+    results: dict[int, CommandResult] = {}
     for kind, number, outcome, reserved, charged, shortfall, posted, pending, budget_id in rows:
         index = indexes[kind][number - 1]
         if kind == "reserve":
-            outcomes[index] = _of_reservation(
+            # The function has one row type: for a rejected reservation, `charged` has the tokens left in the budget.
+            results[index] = _result_of_reservation(
                 outcome, required=reserved, left=charged, budget_id=budget_id, posted=posted, pending=pending
             )
         elif kind == "settle":
-            outcomes[index] = Receipt(
+            results[index] = Receipt(
                 request_id=commands[index].request_id,
                 reserved=reserved,
                 charged=charged,
@@ -267,14 +268,14 @@ def _unpack(commands: Sequence[Command], rows: Iterable[Any]) -> dict[int, Outco
                 balance=Balance(posted=posted, pending=pending),
             )
         else:
-            outcomes[index] = None
-    return outcomes
+            results[index] = None
+    return results
 
 
-def _of_reservation(
+def _result_of_reservation(
     outcome: str, *, required: int, left: int, budget_id: str | None, posted: int, pending: int
-) -> Outcome:
-    """Return the outcome of a reservation. `left` are the tokens left in the budget that has the least."""
+) -> CommandResult:
+    """Return the result of a reservation. `left` are the tokens left in the budget that has the least."""
     match outcome:
         case "PENDING":
             return Balance(posted=posted, pending=pending)
@@ -300,8 +301,8 @@ def _is_done(command: Command, row: _Row | None) -> bool:
     return row is None or row.status != RequestStatus.PENDING
 
 
-def _outcome(command: Command, row: _Row | None) -> Outcome:
-    """Return the outcome of a command from the row of its request, which has ended or was reserved."""
+def _result_of_row(command: Command, row: _Row | None) -> CommandResult:
+    """Return the result of a command from the row of its request, which has ended or was reserved."""
     if type(command) is NewReservation:
         assert row is not None
         return Balance(posted=row.posted, pending=row.pending)

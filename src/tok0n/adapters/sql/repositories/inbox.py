@@ -51,7 +51,7 @@ class SqlInbox:
         update = update.values(handled_at_us=now_us, failure=failure)
         return await execute(self._store, update) == 1
 
-    async def tried(self, event_id: str, *, attempts: int, due_at_us: int, failure: str) -> bool:
+    async def record_attempt(self, event_id: str, *, attempts: int, due_at_us: int, failure: str) -> bool:
         is_unhandled = sa.and_(_EVENTS.id == event_id, _EVENTS.handled_at_us.is_(None), _EVENTS.attempts < attempts)
         update = sa.update(payment_event).where(is_unhandled)
         update = update.values(attempts=attempts, due_at_us=due_at_us, failure=failure)
@@ -73,6 +73,6 @@ def _stored(row: sa.Row[tuple[object, ...]]) -> StoredEvent:
     try:
         event = msgspec.json.decode(row.event, type=Event)
     except msgspec.ValidationError as error:  # An older version stored it with fewer checks.
-        about = NotApplicable(why=str(error))
-        event = Event(id=row.id, type=row.type, created_at_us=row.created_at_us, about=about)
+        fact = NotApplicable(why=str(error))
+        event = Event(id=row.id, type=row.type, created_at_us=row.created_at_us, fact=fact)
     return StoredEvent(event=event, attempts=row.attempts, received_at_us=row.received_at_us)

@@ -28,9 +28,9 @@ from tok0n.domain.orders import (
     DisputeStatus,
     OpenedOrder,
     Order,
-    Outcome,
     Payment,
     Redeemed,
+    UnpaidReason,
     plan_entries,
 )
 from tok0n.domain.packs import Pack
@@ -109,7 +109,7 @@ class SqlOrders:
         update = sa.update(pack_order).where(
             orders.id == order_id, orders.checkout_id.is_(None), orders.outcome.is_(None), orders.paid_cents.is_(None)
         )
-        await execute(self._store, update.values(outcome=Outcome.EXPIRED))
+        await execute(self._store, update.values(outcome=UnpaidReason.EXPIRED))
 
     async def get(self, order_id: str) -> Order:
         return await self._store.read(lambda tx: _get(tx, order_id))
@@ -132,7 +132,7 @@ class SqlOrders:
         query = sa.select(pack_order).where(orders.account_id == account_id)
         if expired_at_us is not None:
             is_too_old = sa.and_(orders.is_complete == 0, orders.created_at_us <= expired_at_us - CHECKOUT_LIFE_US)
-            has_expired = sa.or_(sa.func.coalesce(orders.outcome, "") == Outcome.EXPIRED, is_too_old)
+            has_expired = sa.or_(sa.func.coalesce(orders.outcome, "") == UnpaidReason.EXPIRED, is_too_old)
             query = query.where(sa.or_(orders.paid_cents.is_not(None), ~has_expired))
         if before is not None:
             query = query.where(pack_order.c.id < before)
@@ -152,10 +152,10 @@ class SqlOrders:
         def fn(tx: sa.Connection) -> Order:
             lock_wallets(tx, [_get(tx, order_id).account_id])
             order = _get(tx, order_id)
-            _require_own(tx, order, facts, payment_id=payment_id)
-            payment = order.payment.merge(facts)
-            _store_payment(tx, order, payment, payment_id=payment_id, now_us=now_us)
-            _apply(tx, order, payment.tokens_due(order.tokens), now_us=now_us)
+            _require_payment_of_order(tx, order, facts, payment_id=payment_id)
+            merged = order.payment.merge(facts)
+            _store_payment(tx, order, merged, payment_id=payment_id, now_us=now_us)
+            _append_entries_due(tx, order, merged.tokens_due(order.tokens), now_us=now_us)
             recorded = _get(tx, order_id)
             documents.issue(tx, recorded, issuer=issuer, now_us=now_us)
             if order.payment.paid_cents is None and recorded.payment.paid_cents is not None:
@@ -258,7 +258,7 @@ def _require_few_started(tx: sa.Connection, account_id: str, *, now_us: int) -> 
         )
 
 
-def _require_own(tx: sa.Connection, order: Order, facts: Payment, *, payment_id: str | None) -> None:
+def _require_payment_of_order(tx: sa.Connection, order: Order, facts: Payment, *, payment_id: str | None) -> None:
     """Raise `AlreadyExists` if the payment or a dispute belongs to another order.
 
     Two concurrent transactions can pass this check. The unique constraints then reject the second, and its retry fails
@@ -296,7 +296,7 @@ def _store_payment(tx: sa.Connection, order: Order, payment: Payment, *, payment
             tx.execute(sa.insert(order_dispute).values(id=dispute.id, order_id=order.id, **changes))
 
 
-def _apply(tx: sa.Connection, order: Order, due: Applied, *, now_us: int) -> None:
+def _append_entries_due(tx: sa.Connection, order: Order, due: Applied, *, now_us: int) -> None:
     """Append the entries for the tokens due. The caller has locked the account."""
     of_debt = debt.c.account_id == order.account_id, debt.c.token_class == order.token_class
     debt_tokens = tx.scalar(sa.select(debt.c.tokens).where(*of_debt)) or 0
@@ -339,7 +339,7 @@ def _only(tx: sa.Connection, query: sa.Select[Any]) -> Order:
 
 
 def _find(tx: sa.Connection, query: sa.Select[Any]) -> list[Order]:
-    """Return the orders of the complete rows that the query selects, in its order."""
+    """Return the orders of the whole rows that the query selects, in its order."""
     rows = tx.execute(query).all()
     is_of_order = order_dispute.c.order_id.in_([row.id for row in rows])
     disputes: dict[str, list[Dispute]] = {row.id: [] for row in rows}
@@ -357,7 +357,7 @@ def _order(row: sa.Row[Any], disputes: list[Dispute]) -> Order:
         decline_code=row.decline_code,
         refunded_cents=row.refunded_cents,
         disputes=tuple(disputes),
-        outcome=None if row.outcome is None else Outcome(row.outcome),
+        outcome=None if row.outcome is None else UnpaidReason(row.outcome),
     )
     return Order(
         id=row.id,
