@@ -113,7 +113,7 @@ async def streamed(simulated: Simulated, case: EndpointCase, text: str, **more: 
     assert read_stream is not None
     reader = read_stream(read(case, body), event_bytes_max=2**20, scrub=str)
     reader.feed(got.content)
-    assert (reader.failure, reader.is_done) == (None, True)
+    assert (reader.failure, reader.has_ended) == (None, True)
     assert reader.usage is not None
     return events, reader.usage
 

@@ -104,7 +104,7 @@ def test_streams_of_upstreams(name: str, piece_bytes: int) -> None:
     events, relayed, total = STREAMS[name]
     stream, output = read(body_of(*events), piece_bytes=piece_bytes)
     assert events_of(output) == ours(*relayed)
-    assert (stream.failure, stream.is_complete, stream.is_done, stream.has_content) == (None, True, True, True)
+    assert (stream.failure, stream.is_complete, stream.has_ended, stream.has_content) == (None, True, True, True)
     assert stream.usage is not None
     assert stream.usage.total_tokens == total
     assert stream.render_completion(RECEIPT) == b"data: [DONE]\n\n"
@@ -243,7 +243,7 @@ def test_any_chunking_gives_the_same_output_and_state(
 ) -> None:
     def outcome(size: int) -> Any:
         stream, output = read(body_of(*events), piece_bytes=size, includes_usage=includes_usage, is_cut=is_cut)
-        state = (stream.has_content, stream.usage, stream.is_complete, stream.is_done, repr(stream.failure))
+        state = (stream.has_content, stream.usage, stream.is_complete, stream.has_ended, repr(stream.failure))
         return output, state, stream.render_completion(RECEIPT) if stream.is_complete else b""
 
     assert outcome(piece_bytes) == outcome(BYTES_MAX)

@@ -65,7 +65,7 @@ def chunks(draw: st.DrawFn) -> bytes:
 def read(reader: ChatStreamReader, pieces: list[bytes]) -> Any:
     outputs = [reader.feed(piece) for piece in pieces]
     failure = None if reader.failure is None else (type(reader.failure), reader.failure.message)
-    return outputs, reader.usage, reader.is_complete, reader.is_done, reader.has_content, reader.events_read, failure
+    return outputs, reader.usage, reader.is_complete, reader.has_ended, reader.has_content, reader.events_read, failure
 
 
 @given(events=st.lists(chunks(), max_size=8), includes_usage=st.booleans())

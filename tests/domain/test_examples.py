@@ -182,7 +182,7 @@ def test_a_text_stream_has_the_texts_and_ends_as_the_stream_of_its_endpoint(
     for at in range(0, len(body), piece_bytes):
         inner.feed(body[at : at + piece_bytes])
         output += stream.feed(body[at : at + piece_bytes])
-        for name in ("events_read", "has_content", "usage", "is_complete", "is_done", "failure"):
+        for name in ("events_read", "has_content", "usage", "is_complete", "has_ended", "failure"):
             assert getattr(stream, name) == getattr(inner, name), name
     assert (stream.is_complete, stream.failure) == (True, None)
     assert texts_of(output + stream.end()) == "Hellö.\n\n"

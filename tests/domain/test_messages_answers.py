@@ -138,7 +138,7 @@ def test_a_body_that_is_not_a_message_is_not_charged(values: Any) -> None:
 )
 def test_a_message_that_is_cut_before_it_says_anything(content: Any, stop_reason: str, *, is_cut: bool) -> None:
     values = MESSAGE | {"content": content, "stop_reason": stop_reason}
-    assert MESSAGES.is_cut_before_output(values) is is_cut
+    assert MESSAGES.ended_before_output(values) is is_cut
 
 
 def test_the_requests_of_a_verification_are_valid() -> None:
@@ -147,7 +147,7 @@ def test_the_requests_of_a_verification_are_valid() -> None:
     assert (request.output_limit, sent(request)) == (16, values | {"model": "um"})
     values = COUNT_TOKENS.verification_request(MODEL, 16)
     assert COUNT_TOKENS.read_request(msgspec.json.encode(values), find_model=lambda _: MODEL)
-    assert not COUNT_TOKENS.is_cut_before_output({"input_tokens": 1})
+    assert not COUNT_TOKENS.ended_before_output({"input_tokens": 1})
 
 
 def test_a_count_reserves_one_token_and_costs_none() -> None:

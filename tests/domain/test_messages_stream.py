@@ -119,7 +119,7 @@ def test_streams_of_upstreams(name: str, piece_bytes: int, *, is_named: bool) ->
     events, relayed, held, total = STREAMS[name]
     stream, output = read(body_of(*events, is_named=is_named), piece_bytes=piece_bytes)
     assert output == ours(*relayed)
-    assert (stream.failure, stream.is_complete, stream.is_done, stream.has_content) == (None, True, True, True)
+    assert (stream.failure, stream.is_complete, stream.has_ended, stream.has_content) == (None, True, True, True)
     assert stream.usage is not None
     assert stream.usage.total_tokens == total
     assert stream.render_completion(RECEIPT) == ours(*held)
@@ -260,9 +260,9 @@ def test_what_ends_a_message_waits_for_the_settlement() -> None:
     stream = reader()
     assert stream.feed(body_of(START, HELLO)) == ours(START, HELLO)
     assert stream.feed(body_of(DELTA)) == b""
-    assert (stream.is_complete, stream.is_done) == (True, False)
+    assert (stream.is_complete, stream.has_ended) == (True, False)
     assert stream.feed(body_of(STOP)) == b""
-    assert stream.is_done
+    assert stream.has_ended
     assert stream.render_completion(RECEIPT) == ours(DELTA, STOP)
 
 
@@ -271,7 +271,7 @@ def test_the_events_held_back_are_bounded() -> None:
     assert output == ours(START, HELLO)
     assert "too many events" in stream.failure.detail
     stream, _ = read(body_of(START, HELLO, DELTA, *[text("x" * 1_000)] * 20))
-    assert (stream.failure, stream.is_done) == (None, True)
+    assert (stream.failure, stream.has_ended) == (None, True)
     assert len(stream.render_completion(RECEIPT)) <= BYTES_MAX + len(MESSAGE_STOP)
 
 
@@ -303,7 +303,7 @@ EVENTS = st.sampled_from(
 
 def outcome(body: bytes, *, piece_bytes: int, is_cut: bool) -> Any:
     stream, output = read(body, piece_bytes=piece_bytes, is_cut=is_cut)
-    state = (stream.has_content, stream.usage, stream.is_complete, stream.is_done, repr(stream.failure))
+    state = (stream.has_content, stream.usage, stream.is_complete, stream.has_ended, repr(stream.failure))
     return output, state, stream.render_completion(RECEIPT) if stream.is_complete else b""
 
 

@@ -109,7 +109,7 @@ def test_after_content_every_error_is_a_502_with_an_unknown_outcome(values: Any)
 def test_after_a_complete_answer_no_error_changes_the_charge(values: Any) -> None:
     stream, output = read(body_of(START, HELLO, DELTA, values))
     assert output == ours(START, HELLO)
-    assert (stream.failure, stream.is_done, stream.usage.total_tokens) == (None, True, 12)
+    assert (stream.failure, stream.has_ended, stream.usage.total_tokens) == (None, True, 12)
     assert stream.render_completion(RECEIPT) == ours(DELTA, STOP)
 
 

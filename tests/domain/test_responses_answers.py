@@ -116,7 +116,7 @@ MESSAGE = {"type": "message", "content": [{"type": "output_text", "text": "x"}]}
 def test_a_verification_tries_again_if_reasoning_used_up_the_limit(
     status: str, output: list[Any], *, is_cut: bool
 ) -> None:
-    assert RESPONSES.is_cut_before_output({"status": status, "output": output}) is is_cut
+    assert RESPONSES.ended_before_output({"status": status, "output": output}) is is_cut
 
 
 VALUES = st.recursive(
@@ -137,4 +137,4 @@ def test_any_body_is_an_answer_or_a_failure(body: Any) -> None:
     except UpstreamFailed:
         return
     assert answer.usage.total_tokens > 0
-    assert type(RESPONSES.is_cut_before_output(json.loads(answer.body))) is bool
+    assert type(RESPONSES.ended_before_output(json.loads(answer.body))) is bool

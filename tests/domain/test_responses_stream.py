@@ -101,7 +101,7 @@ def test_streams_of_upstreams(name: str, piece_bytes: int, *, is_named: bool) ->
     events, relayed, end = STREAMS[name]
     stream, output = read(body_of(*events, is_named=is_named), piece_bytes=piece_bytes)
     assert events_of(output) == ours(*relayed)
-    assert (stream.failure, stream.is_complete, stream.is_done, stream.has_content) == (None, True, True, True)
+    assert (stream.failure, stream.is_complete, stream.has_ended, stream.has_content) == (None, True, True, True)
     assert stream.usage is not None
     assert stream.usage.total_tokens == 12
     assert events_of(stream.render_completion(RECEIPT)) == [with_public_model(end)]
@@ -120,7 +120,7 @@ def test_the_usage_has_its_breakdowns() -> None:
 def test_the_end_waits_for_the_settlement_and_settles_at_once() -> None:
     stream = reader()
     assert events_of(stream.feed(body_of(CREATED, HELLO, COMPLETED))) == ours(CREATED, HELLO)
-    assert (stream.is_complete, stream.is_done) == (True, True)
+    assert (stream.is_complete, stream.has_ended) == (True, True)
     assert stream.feed(body_of(HELLO)) + stream.end() == b""
 
 
@@ -292,7 +292,7 @@ def test_any_chunking_gives_the_same_output_and_state(
 ) -> None:
     def outcome(size: int) -> Any:
         stream, output = read(body_of(*events, is_named=is_named), piece_bytes=size, is_cut=is_cut)
-        state = (stream.has_content, stream.usage, stream.is_complete, stream.is_done, repr(stream.failure))
+        state = (stream.has_content, stream.usage, stream.is_complete, stream.has_ended, repr(stream.failure))
         return output, state, stream.events_read if stream.failure is None else 0, stream.render_completion(RECEIPT)
 
     whole, pieces = outcome(10 * BYTES_MAX), outcome(piece_bytes)

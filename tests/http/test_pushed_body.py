@@ -94,7 +94,7 @@ async def test_a_cut_body_has_no_last_chunk(app: Pusher, server: HttpServer) -> 
     async with Connection(server.url) as connection:
         body = await begin(connection, app)
         body.push(b"error;")
-        body.cut()
+        body.end_incomplete()
         assert await connection.reader.read() == b"7\r\nbefore;\r\n6\r\nerror;\r\n"
     assert (body.is_closed, body.has_left) == (True, False)
 
@@ -105,7 +105,7 @@ async def test_a_client_has_time_to_read_the_last_piece_before_the_cut(app: Push
         body = await begin(connection, app)
         body.push(b"error;")
         cut_at = loop.time()
-        body.cut()
+        body.end_incomplete()
         assert await connection.reader.readuntil(b"error;\r\n")
         assert await connection.reader.read() == b""
         assert loop.time() - cut_at >= responder.CUT_DELAY_SECONDS
@@ -118,7 +118,7 @@ async def test_a_client_that_resets_before_the_cut_frees_its_connection(
     monkeypatch.setattr(responder, "CUT_DELAY_SECONDS", 600)
     async with Connection(server.url) as connection:
         body = await begin(connection, app)
-        body.cut()
+        body.end_incomplete()
         await reset(connection.writer)
     async with asyncio.timeout(60):
         while server.state.connections:
@@ -129,7 +129,7 @@ async def test_a_client_that_resets_before_the_cut_frees_its_connection(
 async def test_a_cut_body_resets_a_client_of_http_10(app: Pusher, server: HttpServer) -> None:
     async with Connection(server.url) as connection:
         body = await begin(connection, app, b"POST / HTTP/1.0\r\ncontent-length: 0\r\n\r\n")
-        body.cut()
+        body.end_incomplete()
         with pytest.raises(ConnectionResetError):
             await connection.reader.read()
 
@@ -195,7 +195,7 @@ async def test_a_server_that_stops_lets_the_task_of_a_body_end_it(app: Pusher) -
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             body.push(b"stopped;")
-            body.cut()
+            body.end_incomplete()
 
     app.background = asyncio.ensure_future(end_late())
     async with HttpServer(app, bind("127.0.0.1", 0), shutdown_seconds=0.1) as server:

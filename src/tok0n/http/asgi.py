@@ -79,7 +79,7 @@ class _AsgiCycle:
             await asyncio.wait({task})
             raise
         if not self._response.done():
-            if self._request.is_cut_off:
+            if self._request.is_aborted:
                 task.exception()  # asyncio warns about unretrieved exceptions.
                 raise RequestAborted
             task.result()
@@ -103,7 +103,7 @@ class _AsgiCycle:
         return {"type": "http.request", "body": body, "more_body": not self._is_body_received}
 
     async def _send(self, message: Message) -> None:
-        if self._request.is_cut_off:
+        if self._request.is_aborted:
             raise OSError("the client has left")  # the ASGI specification requires this
         if message["type"] == "http.response.start":
             self._status = message["status"]

@@ -45,12 +45,14 @@ class Connection(asyncio.Protocol):
         self._state = _IDLE
         self._watchdog = Watchdog(server.loop, self._on_deadline)
         self._request: Request | None = None
-        self._responder = Responder(server, on_finish=self._finish, on_failure=self._cut_response, abort=self.abort)
+        self._responder = Responder(
+            server, on_finish=self._on_response_sent, on_failure=self._cut_response, abort=self.abort
+        )
         self._body_rate: BodyRate | None = None
         self._is_advancing = False
         self._is_reading = True
         self._is_queued = False
-        self._has_ended = False  # the client sends no more
+        self._client_sent_eof = False
         self._discarded_bytes = 0
         self._unread_hold: Hold | None = None
         self._eviction: str | None = None
@@ -80,7 +82,7 @@ class Connection(asyncio.Protocol):
         self._release_unread()
         self._watchdog.cancel()
         if self._request is not None:
-            self._request.cut_off()
+            self._request.abort()
         self.resume_writing()
 
     def data_received(self, data: bytes) -> None:
@@ -104,7 +106,7 @@ class Connection(asyncio.Protocol):
         """Keep the connection open if the client has sent a complete request and waits for its response."""
         if self._state is not _RESPONDING:
             return False
-        self._has_ended = True
+        self._client_sent_eof = True
         return True
 
     def pause_writing(self) -> None:
@@ -154,7 +156,7 @@ class Connection(asyncio.Protocol):
         if request is None:
             head = parser.read_head()
             if head is None:
-                self._await_head()
+                self._on_incomplete_head()
                 return False
             if self._unread_hold is not None:
                 self._release_unread()
@@ -164,7 +166,7 @@ class Connection(asyncio.Protocol):
             if self._state is _CLOSING:  # rejected: the server can't hold the body
                 return False
             if not parser.is_complete:
-                self._await_body(request)
+                self._on_incomplete_body(request)
                 return False
         self._state = TRANSITIONS[self._state, _COMPLETE]
         self._watchdog.disarm()
@@ -177,23 +179,23 @@ class Connection(asyncio.Protocol):
             self._hold_unread()
         return self._request is None
 
-    def _await_head(self) -> None:
+    def _on_incomplete_head(self) -> None:
         if self._parser.buffer:
             if self._state is _IDLE:
                 self._state = TRANSITIONS[_IDLE, _START]
                 self._watchdog.arm(self._limits.head_seconds)
             self._hold_unread()
-        if self._has_ended:
+        if self._client_sent_eof:
             self._close()
 
-    def _await_body(self, request: Request) -> None:
+    def _on_incomplete_body(self, request: Request) -> None:
         if self._state is not _BODY:
             self._state = TRANSITIONS[self._state, _AWAIT_BODY]
             now = self.loop.time()
             self._body_rate = BodyRate(self._limits, now=now, received_bytes=request.body_bytes)
             self._watchdog.arm(self._body_rate.window_seconds(now))
-        if self._has_ended:
-            request.cut_off()
+        if self._client_sent_eof:
+            request.abort()
             self._close()
         elif not request.is_started:
             self._start(request)
@@ -228,7 +230,7 @@ class Connection(asyncio.Protocol):
         else:
             can_use = self._request is None or not self._request.is_body_unread
         can_use = can_use and not self._is_queued
-        if can_use is not self._is_reading and not self._has_ended and not self._transport.is_closing():
+        if can_use is not self._is_reading and not self._client_sent_eof and not self._transport.is_closing():
             self._is_reading = can_use
             if can_use:
                 self._transport.resume_reading()
@@ -281,13 +283,14 @@ class Connection(asyncio.Protocol):
         assert self._request is not None
         self._responder.start(self._request)
 
-    def _finish(self, request: Request) -> None:
+    def _on_response_sent(self, request: Request) -> None:
         """Read the next request, or close the connection, after a response is sent."""
         request.finish()
         self._request = None
         if self._transport.is_closing() or self._state is _CLOSING:
             return
         if not request.keep_alive:
+            # Closing with unread bytes makes the kernel send a reset, which can destroy the response before it is read.
             if request.is_complete and not self._parser.buffer and self._eviction is None:
                 self._close()
             else:
@@ -302,7 +305,7 @@ class Connection(asyncio.Protocol):
         self._watchdog.arm(self._limits.idle_seconds)
         if self._parser.buffer:
             self._advance()
-        elif self._has_ended:
+        elif self._client_sent_eof:
             self._close()
 
     def _reject(self, code: str, message: str) -> None:
@@ -319,7 +322,7 @@ class Connection(asyncio.Protocol):
         assert isinstance(response.body, bytes)
         if request is not None:
             request.rejected_as = response.status
-            request.cut_off()
+            request.abort()
         is_head = request is not None and request.head.method == b"HEAD"
         self._transport.write(render_complete(response, response.body, keep_alive=False, is_head=is_head))
         self._linger()
@@ -332,7 +335,7 @@ class Connection(asyncio.Protocol):
         if self._transport.can_write_eof():
             with contextlib.suppress(OSError):  # the client has left
                 self._transport.write_eof()
-        if not self._is_reading and not self._has_ended:
+        if not self._is_reading and not self._client_sent_eof:
             self._is_reading = True
             self._transport.resume_reading()
         self._watchdog.arm(self._limits.discard_seconds)

@@ -17,7 +17,7 @@ CALLBACK_SECONDS_MIN = 0.0005
 """The least that a callback counts. It also causes work outside: a socket read before it, or a task after it."""
 
 YIELD_SECONDS = 0.001
-"""How long the event loop is left alone between two iterations while callbacks wait.
+"""How long the queue leaves the event loop alone between two runs while callbacks wait.
 
 Database threads need this. They acquire Python's global lock about a hundred times per transaction, and while the event
 loop is busy they get it only every half millisecond.
@@ -50,7 +50,7 @@ class FairQueue:
         self._seconds_left -= max(CALLBACK_SECONDS_MIN, monotonic() - started)
 
     def enqueue(self, client: Hashable, callback: Callable[[], None]) -> None:
-        """Run a callback in a later iteration. It must not raise. Callbacks of one client run in order."""
+        """Run a callback in a later run of the queue. It must not raise. Callbacks of one client run in order."""
         self._waiting.setdefault(client, deque()).append(callback)
         if not self._is_scheduled:
             self._schedule()
@@ -58,11 +58,11 @@ class FairQueue:
     def _schedule(self) -> None:
         self._is_scheduled = True
         if self._waiting:
-            self._loop.call_later(YIELD_SECONDS, self._next_iteration)
+            self._loop.call_later(YIELD_SECONDS, self._run_waiting)
         else:
-            self._loop.call_soon(self._next_iteration)
+            self._loop.call_soon(self._run_waiting)
 
-    def _next_iteration(self) -> None:
+    def _run_waiting(self) -> None:
         self._is_scheduled = False
         self._seconds_left = BUDGET_SECONDS
         while self._waiting and self._seconds_left > 0:

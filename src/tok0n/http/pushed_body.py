@@ -12,7 +12,7 @@ HELD_SHARE = 1.25
 
 
 def held_bytes(unsent_bytes: int, pieces: int) -> int:
-    """Return about how much memory unsent bytes in so many waiting pieces take."""
+    """Return about how much memory unsent bytes in this many waiting pieces take."""
     return round(HELD_SHARE * unsent_bytes) + PIECE_BYTES * pieces
 
 
@@ -35,7 +35,7 @@ class BodyWriter(Protocol):
 
 
 class PushedBody:
-    """The body of one response. The producer pushes pieces, and ends it with `complete` or `cut`.
+    """The body of one response. The producer pushes pieces, and ends it with `complete` or `end_incomplete`.
 
     Before the response begins, pieces wait. `has_left`: the client closed the connection, or `drop` did, before the end
     was written. `is_closed`: everything was written, or the client has left. `on_close` is called once then.
@@ -45,10 +45,10 @@ class PushedBody:
         "_on_close",
         "_waiting",
         "_writer",
+        "has_ended",
         "has_left",
         "is_closed",
         "is_complete",
-        "is_over",
         "pushed_bytes",
         "waiting_bytes",
     )
@@ -59,7 +59,7 @@ class PushedBody:
         self._writer: BodyWriter | None = None
         self.waiting_bytes = 0
         self.pushed_bytes = 0
-        self.is_over = False
+        self.has_ended = False
         self.is_complete = False
         self.has_left = False
         self.is_closed = False
@@ -79,7 +79,7 @@ class PushedBody:
         self.is_complete = True
         self._end(last)
 
-    def cut(self, last: bytes = b"") -> None:
+    def end_incomplete(self, last: bytes = b"") -> None:
         """End the body with a last piece, so that the client sees that it is incomplete."""
         self._end(last)
 
@@ -104,7 +104,7 @@ class PushedBody:
         if last and not self.is_closed:
             self.pushed_bytes += len(last)
             self._keep(last)
-        self.is_over = True
+        self.has_ended = True
         if self._writer is not None:
             self._writer.wake()
 

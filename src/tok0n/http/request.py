@@ -51,7 +51,7 @@ class Request:
       query; `query` is raw.
     - `body` is the part of the body that `receive` has not returned: all of it if `is_complete` from the start.
     - `is_overloaded`: the server sheds load, and the handler should reject the request as cheaply as it can.
-    - `is_cut_off`: the client left, or the server has rejected the request with the status `rejected_as`.
+    - `is_aborted`: the client left, or the server has rejected the request with the status `rejected_as`.
     - `keep_alive`: the connection stays open after the response.
     """
 
@@ -64,7 +64,7 @@ class Request:
     is_complete = False
     is_overloaded = False
     is_started = False
-    is_cut_off = False
+    is_aborted = False
     is_finished = False
     rejected_as: int | None = None
 
@@ -106,14 +106,14 @@ class Request:
     async def receive(self) -> bytes:
         """Wait for more of the body and return it; b"" after the last piece. Raises `RequestAborted`."""
         channel = self._channel
-        if self.awaits_continue and not self.is_cut_off:
+        if self.awaits_continue and not self.is_aborted:
             self.awaits_continue = False
             channel.send_continue()
-        while not (self.is_cut_off or self.is_finished or self.body or self.is_complete):
+        while not (self.is_aborted or self.is_finished or self.body or self.is_complete):
             channel.update_reading()
             self._waiter = channel.loop.create_future()
             await self._waiter
-        if self.is_cut_off or self.is_finished:
+        if self.is_aborted or self.is_finished:
             raise RequestAborted
         piece, self.body = bytes(self.body), b""
         channel.update_reading()
@@ -125,13 +125,13 @@ class Request:
         return None if self._hold is None else self._hold.move(holder)
 
     def admit(self) -> None:
-        """Stop counting the body: the request may run. Raises `RequestAborted` if it was rejected to free memory."""
+        """Start to run the request, whose body no longer counts. Raises `RequestAborted` if it was rejected to free memory."""
         self.stop_counting()
         if self.rejected_as is not None:
             raise RequestAborted
 
     def stop_counting(self) -> None:
-        """Stop counting the body toward the buffered bytes: the request is admitted, or its body is dropped."""
+        """Stop counting the body toward the buffered bytes. Never raises, so it also serves requests that are rejected."""
         self._is_counted = False
         if self._hold is not None:
             self._hold.release()
@@ -154,7 +154,7 @@ class Request:
 
     def add_body(self, body: bytes) -> None:
         """Take bytes of the body that arrived."""
-        if self.is_cut_off:
+        if self.is_aborted:
             return
         if not self.body:
             self.body = body
@@ -176,9 +176,9 @@ class Request:
         if self._waiter is not None:
             self._wake()
 
-    def cut_off(self) -> None:
+    def abort(self) -> None:
         """Record that the client left or the request was rejected. `receive` raises `RequestAborted` from now on."""
-        self.is_cut_off = True
+        self.is_aborted = True
         self.body = b""
         self.stop_counting()
         if self._waiter is not None:

@@ -105,7 +105,7 @@ class Responder:
                 request, self._next_request = self._next_request, None
                 if request is None:
                     await self._wait()
-                elif not request.is_cut_off:
+                elif not request.is_aborted:
                     await self._respond(request)
         finally:
             self._server.tasks.discard(self._task)
@@ -123,7 +123,7 @@ class Responder:
                 if self._is_paused:
                     request.body = b""
                     await self._drain()
-                if not request.is_cut_off:
+                if not request.is_aborted:
                     self._write_complete(request, response, body)
             elif isinstance(body, PushedBody):
                 await self._write_pushed(request, response, body)
@@ -159,13 +159,13 @@ class Responder:
                     framed = unsent + framing.frame(piece)
                     if self._is_paused:
                         await self._drain()
-                    if request.is_cut_off:
+                    if request.is_aborted:
                         return
                     self.has_begun = True
                     self.transport.write(framed)
                     unsent = b""
                 unsent += framing.end()
-            if not request.is_cut_off:
+            if not request.is_aborted:
                 self.transport.write(unsent)
                 self.has_begun = False
                 self._on_finish(request)
@@ -185,9 +185,9 @@ class Responder:
             self.has_begun = True
             transport.write(framing.head(keep_alive=request.keep_alive) + framing.frame(body.take()))
             body.attach(_PushedWriter(self, framing))
-            while not (request.is_cut_off or body.is_closed):
+            while not (request.is_aborted or body.is_closed):
                 waiting = b"" if self._is_paused else body.take(PUSHED_UNSENT_BYTES_MAX)  # few, because it copies them
-                is_last = body.is_over and not (self._is_paused or body.waiting_bytes)
+                is_last = body.has_ended and not (self._is_paused or body.waiting_bytes)
                 if is_last and len(waiting) <= PUSHED_UNSENT_BYTES_MAX:
                     transport.set_write_buffer_limits()
                     body.close()
@@ -213,11 +213,11 @@ class Responder:
         request.keep_alive = False
         loop = self._server.loop
         cut_at = loop.time() + CUT_DELAY_SECONDS
-        while not request.is_cut_off and (seconds := cut_at - loop.time()) > 0:
+        while not request.is_aborted and (seconds := cut_at - loop.time()) > 0:
             timer = loop.call_later(seconds, self.wake)
             await self._wait()
             timer.cancel()
-        if not request.is_cut_off:
+        if not request.is_aborted:
             self._on_failure(request)
 
     def is_writable(self) -> bool:
@@ -231,7 +231,7 @@ class Responder:
 
     def _fail(self, request: Request) -> None:
         """End a request whose handler failed."""
-        if request.is_cut_off or request.is_finished:
+        if request.is_aborted or request.is_finished:
             return
         request.keep_alive = False
         if self.has_begun:

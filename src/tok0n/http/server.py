@@ -167,7 +167,7 @@ class HttpServer:
         self.state.is_closing = True
         for connection in list(self.state.connections):
             connection.shut_down()
-        finishing = asyncio.create_task(self._finish())
+        finishing = asyncio.create_task(self._wait_until_closed())
         forced = asyncio.create_task(self._force_exit.wait())
         await asyncio.wait({finishing, forced}, timeout=self._shutdown_seconds, return_when=asyncio.FIRST_COMPLETED)
         forced.cancel()
@@ -184,7 +184,7 @@ class HttpServer:
                 connection.abort()
         await finishing
 
-    async def _finish(self) -> None:
+    async def _wait_until_closed(self) -> None:
         """Wait until no connection is open and no request is in progress."""
         await self.state.all_closed.wait()
         while tasks := self.state.tasks | self.state.background:

@@ -55,7 +55,7 @@ A settlement that takes longer can find the row expired: the client then gets an
 KEY_CHANGES_MAX = 3
 """How often a key may change during one request. Each change starts the request again, before anything is sent."""
 
-_STARTS = range(1 + KEY_CHANGES_MAX)
+_ATTEMPTS = range(1 + KEY_CHANGES_MAX)
 """Made once, because every request iterates over it."""
 
 OnStream = Callable[["asyncio.Task[Tok0nError | None]"], None]
@@ -191,16 +191,16 @@ class Pipeline:
         call.dropped = request.dropped
         upstream = self._upstreams[request.route.upstream]
         if request.stream is None:
-            return self._admitted(endpoint, call, caller, request, upstream, on_admitted, None)
+            return self._admit_and_reserve(endpoint, call, caller, request, upstream, on_admitted, None)
         relay = self._streams.open(endpoint, call, request, upstream)
         request = msgspec.structs.replace(request, upstream_body=b"")  # the relay has it, and drops it once sent
-        admitted = self._admitted(endpoint, call, caller, request, upstream, on_admitted, relay)
-        task = asyncio.create_task(_finish(relay, admitted), name="stream")
+        serving = self._admit_and_reserve(endpoint, call, caller, request, upstream, on_admitted, relay)
+        task = asyncio.create_task(_serve_stream(relay, serving), name="stream")
         if on_stream is not None:
             on_stream(task)
-        return relay.begin(task)
+        return relay.wait_until_begun(task)
 
-    async def _admitted(
+    async def _admit_and_reserve(
         self,
         endpoint: Endpoint,
         call: Call,
@@ -211,7 +211,7 @@ class Pipeline:
         relay: Relay | None,
     ) -> Answer:
         """Call the upstream with the slots of the limiter and the reserved tokens. With a relay, runs the stream."""
-        for _ in _STARTS:
+        for _ in _ATTEMPTS:
             try:
                 async with self._limiter.admit(
                     caller, request_id=call.request_id, is_concurrent=endpoint.is_billed
@@ -221,7 +221,7 @@ class Pipeline:
                         on_admitted()
                     if request.inexact_texts:
                         request = await self._bound_exactly(caller, request)
-                    new = self._new(endpoint, call, caller, request, upstream)
+                    new = self._new_reservation(endpoint, call, caller, request, upstream)
                     reservation = self._reservations.reservation_for(new)
                     try:
                         async with reservation:
@@ -233,7 +233,7 @@ class Pipeline:
                                 return await relay.run(reservation)
                             return await self._call_upstream(endpoint, call, request, upstream, reservation)
                     except (InsufficientTokens, KeyBudgetSpent) as error:
-                        raise await self._explained(error, request, caller, now_us=new.created_at_us) from None
+                        raise await self._with_advice(error, request, caller, now_us=new.created_at_us) from None
                     except KeyChanged:
                         await admission.undo()
                         raise
@@ -282,7 +282,7 @@ class Pipeline:
             )
         return await self._reader.exact(request)
 
-    async def _explained(
+    async def _with_advice(
         self, error: InsufficientTokens | KeyBudgetSpent, request: MeteredRequest, caller: Caller, *, now_us: int
     ) -> Tok0nError:
         """Add what the ledger doesn't know: the budget, or what the customer can do."""
@@ -347,7 +347,7 @@ class Pipeline:
             await reservation.release_unbilled()
         return answer
 
-    def _new(
+    def _new_reservation(
         self, endpoint: Endpoint, call: Call, caller: Caller, request: MeteredRequest, upstream: Upstream
     ) -> NewReservation:
         now_us = self._clock.now_us()
@@ -370,10 +370,10 @@ class Pipeline:
         )
 
 
-async def _finish(relay: Relay, admitted: Awaitable[Answer]) -> Tok0nError | None:
+async def _serve_stream(relay: Relay, serving: Awaitable[Answer]) -> Tok0nError | None:
     """Serve a stream in a task of its own, because the client may leave. Returns the error that the client got."""
     try:
-        await admitted
+        await serving
     except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001  the client gets the error
         return relay.finish(raised)
     return relay.finish(None)

@@ -30,7 +30,7 @@ COMPLETE_SECONDS = 5.0
 """How long to wait for more after a complete answer, if the upstream doesn't say that the stream is over."""
 
 CLIENT_SECONDS_MAX = 60.0
-"""A client that reads nothing for so long counts as gone."""
+"""A client that reads nothing for this time counts as gone."""
 
 CLIENT_BYTES_MIN = 60 * 1024
 """Once the upstream is done, a client that reads less than this in `CLIENT_SECONDS_MAX` counts as gone."""
@@ -79,7 +79,7 @@ class Relay:
         self._streams = streams
         loop = asyncio.get_running_loop()
         self.begun: asyncio.Future[None] = loop.create_future()
-        self._over: asyncio.Future[None] = loop.create_future()
+        self._reading_ended: asyncio.Future[None] = loop.create_future()
         """Done when nothing more of the upstream counts."""
         self._error: UpstreamFailed | None = None
         """What ended the stream, other than its events."""
@@ -94,11 +94,11 @@ class Relay:
         self._pushed_at = self._sent_at
         self._read_bytes = 0
         self._read_at = self._sent_at
-        self._done_at: float | None = None
-        self._done_bytes = 0
+        self._drain_at: float | None = None
+        self._drain_bytes = 0
         self._rate_marks = [(self._sent_at, 0)] * 2
 
-    async def begin(self, task: "asyncio.Task[Tok0nError | None]") -> StreamedAnswer:
+    async def wait_until_begun(self, task: "asyncio.Task[Tok0nError | None]") -> StreamedAnswer:
         """Wait until the response may begin. `task` runs the stream. Raises the error that the client gets instead."""
         try:
             await self.begun
@@ -125,7 +125,7 @@ class Relay:
                 headers=self._upstream_headers,
             ) as response:
                 await self._read(response)
-                if not self._is_cut:
+                if not self._ends_early:
                     await self._settle(reservation)  # meanwhile the last bytes arrive, and the connection is reusable
         finally:
             if self._call.upstream_ms is None:
@@ -140,7 +140,7 @@ class Relay:
         body, receipt = self.body, self._call.receipt
         error: Tok0nError | None = None
         if receipt is not None:  # even if the server stopped, or something failed, after the charge
-            self._begin()
+            self._mark_begun()
             body.complete(self._reader.render_completion(receipt))
         else:
             error = known_error(self._call, raised) if isinstance(raised, Exception) else ServerStopped()
@@ -149,15 +149,15 @@ class Relay:
                 body.leave()
             else:
                 last = self._reader.render_failure(error, request_id=self._call.request_id)
-                end = body.complete if self._endpoint.failure_ends_stream else body.cut
+                end = body.complete if self._endpoint.failure_ends_stream else body.end_incomplete
                 end(last)
         self.is_finished = True
-        self._streams.remove_if_over(self)
+        self._streams.remove_if_finished(self)
         return error
 
     def receive(self, piece: bytes) -> None:
         """Take bytes of the upstream."""
-        if self._over.done():
+        if self._reading_ended.done():
             return
         reader, body = self._reader, self.body
         events = reader.feed(piece)
@@ -167,29 +167,29 @@ class Relay:
                 self._streams.on_unread(self, len(events))
         if self._call.first_event_ms is None and reader.has_content:
             self._reservation.first_event_ms = self._call.first_event_ms = self._milliseconds()
-            self._begin()
-        if reader.is_done or reader.failure is not None or self._is_cut:
-            self._end()
+            self._mark_begun()
+        if reader.has_ended or reader.failure is not None or self._ends_early:
+            self._stop_reading()
 
     def end(self, error: UpstreamFailed | None) -> None:
         """Take the end of the upstream's body."""
-        if self._over.done():
+        if self._reading_ended.done():
             return
         if error is None:
             self.body.push(self._reader.end())
-        self._end(error)
+        self._stop_reading(error)
 
     def check(self, now: float) -> None:
         """Compare the times of the stream with its limits. `now` is on the monotonic clock."""
         if not self._is_sent:
             return
-        if not self._over.done():
+        if not self._reading_ended.done():
             self._check_upstream(now)
         if self.begun.done():
             self._keep_alive(now)
             self._check_client(now)
         elif now - self._sent_at >= self._streams.hold_seconds:
-            self._begin()
+            self._mark_begun()
 
     def reading_rate(self, now: float) -> float:
         """Return the bytes per second that the client has read in about the last `RATE_SECONDS`."""
@@ -201,19 +201,19 @@ class Relay:
         self.body.drop()
 
     @property
-    def _is_cut(self) -> bool:
+    def _ends_early(self) -> bool:
         """Whether the client left, and the last usage that the upstream reported is what it has used so far."""
         return self.body.has_left and self._is_continuous and self._reader.usage is not None
 
-    def _begin(self) -> None:
+    def _mark_begun(self) -> None:
         if not self.begun.done():
             self.begun.set_result(None)
 
-    def _end(self, error: UpstreamFailed | None = None) -> None:
-        if not self._over.done():
+    def _stop_reading(self, error: UpstreamFailed | None = None) -> None:
+        if not self._reading_ended.done():
             self._error = error
             self._call.upstream_ms = self._milliseconds()
-            self._over.set_result(None)
+            self._reading_ended.set_result(None)
 
     async def _read(self, response: StreamedResponse) -> None:
         """Relay until the stream is over. Raises the error of one that can't be charged."""
@@ -228,12 +228,12 @@ class Relay:
             )
         response.forward(self)
         try:
-            await self._over
+            await self._reading_ended
         except asyncio.CancelledError:
             if not self._reader.is_complete:
                 raise
         reader = self._reader
-        if reader.is_complete or self._is_cut:
+        if reader.is_complete or self._ends_early:
             return
         raise self._error or reader.failure or _failed("ended its response early", "no end of the stream")
 
@@ -259,15 +259,19 @@ class Relay:
         if reader.events_read != self._events_read:
             self._events_read, self._event_at = reader.events_read, now
         silent_seconds = now - self._event_at
-        if self._is_cut or (reader.is_complete and silent_seconds >= COMPLETE_SECONDS):
-            self._end()
+        if self._ends_early or (reader.is_complete and silent_seconds >= COMPLETE_SECONDS):
+            self._stop_reading()
         elif silent_seconds >= self._upstream.stream_idle_seconds:
-            self._end(_failed("sent nothing for too long", f"silent for {silent_seconds:.0f} s"))
+            self._stop_reading(_failed("sent nothing for too long", f"silent for {silent_seconds:.0f} s"))
 
     def _keep_alive(self, now: float) -> None:
         """Send a keep-alive if the client has got nothing for a while."""
         body = self.body
-        if body.pushed_bytes == self._pushed_bytes and now - self._pushed_at >= KEEP_ALIVE_SECONDS and not body.is_over:
+        if (
+            body.pushed_bytes == self._pushed_bytes
+            and now - self._pushed_at >= KEEP_ALIVE_SECONDS
+            and not body.has_ended
+        ):
             body.push(self._reader.render_keep_alive())
         if body.pushed_bytes != self._pushed_bytes:
             self._pushed_bytes, self._pushed_at = body.pushed_bytes, now
@@ -283,9 +287,9 @@ class Relay:
         if now - self._rate_marks[1][0] >= RATE_SECONDS:
             self._rate_marks = [self._rate_marks[1], (now, read_bytes)]
         is_too_slow = now - self._read_at >= CLIENT_SECONDS_MAX
-        if self._over.done() and (self._done_at is None or now - self._done_at >= CLIENT_SECONDS_MAX):
-            is_too_slow |= self._done_at is not None and read_bytes - self._done_bytes < CLIENT_BYTES_MIN
-            self._done_at, self._done_bytes = now, read_bytes
+        if self._reading_ended.done() and (self._drain_at is None or now - self._drain_at >= CLIENT_SECONDS_MAX):
+            is_too_slow |= self._drain_at is not None and read_bytes - self._drain_bytes < CLIENT_BYTES_MIN
+            self._drain_at, self._drain_bytes = now, read_bytes
         if is_too_slow:
             self.drop_client()
 
@@ -293,9 +297,9 @@ class Relay:
         return self.body.pushed_bytes - self.body.unsent_bytes
 
     def _on_body_close(self) -> None:
-        if self._is_cut:
-            self._end()
-        self._streams.remove_if_over(self)
+        if self._ends_early:
+            self._stop_reading()
+        self._streams.remove_if_finished(self)
 
     def _milliseconds(self) -> int:
         return round((self._clock.monotonic() - self._sent_at) * 1000)

@@ -97,7 +97,7 @@ class Streams:
             relay.drop_client()
         return bool(shares)
 
-    def remove_if_over(self, relay: Relay) -> None:
+    def remove_if_finished(self, relay: Relay) -> None:
         """Stop counting a stream that is settled or failed, and whose client has read everything or left."""
         if relay.is_finished and relay.body.is_closed:
             self._open.discard(relay)

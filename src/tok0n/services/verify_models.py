@@ -309,4 +309,4 @@ def _needs_more_output(endpoint: Endpoint, request: MeteredRequest, answer: Answ
         return False
     if any(answer.usage.details.get(name, 0) >= request.output_limit for name in _REASONING_TOKENS):
         return True
-    return endpoint.is_cut_before_output(decode(answer.body))
+    return endpoint.ended_before_output(decode(answer.body))

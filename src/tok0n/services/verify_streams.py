@@ -122,7 +122,7 @@ async def _pieces(response: StreamedResponse, reader: StreamReader, continuous: 
 
     Yields after each piece.
     """
-    while not reader.is_done and reader.failure is None:
+    while not reader.has_ended and reader.failure is None:
         try:
             async with asyncio.timeout(COMPLETE_SECONDS if reader.is_complete else None):
                 piece = await response.read()

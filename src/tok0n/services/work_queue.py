@@ -32,13 +32,13 @@ class WorkQueue:
                 raise Overloaded(queue=self._name)
             self._jobs += 1
         job = self._pool.submit(function, *args, **kwargs)
-        job.add_done_callback(self._finish)
+        job.add_done_callback(self._on_job_done)
         return await asyncio.wrap_future(job)
 
     def close(self) -> None:
         """Cancel the queued calls, and wait for the running ones."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _finish(self, _: Future[T]) -> None:
+    def _on_job_done(self, _: Future[T]) -> None:
         with self._lock:
             self._jobs -= 1

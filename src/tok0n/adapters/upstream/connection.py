@@ -146,14 +146,14 @@ class UpstreamConnection(asyncio.Protocol):
             if self._stream is not None:
                 self._feed(self._stream)
             if is_complete:
-                self._finish()
+                self._complete_response()
         except InvalidResponse as error:
             self._fail(error.problem, error.detail)
 
     def eof_received(self) -> None:
         if self._reader.ends_with_connection:
             try:
-                self._finish()
+                self._complete_response()
             except InvalidResponse as error:
                 self._fail(error.problem, error.detail)
 
@@ -165,7 +165,7 @@ class UpstreamConnection(asyncio.Protocol):
             stream.status = reader.status
         stream.feed(reader.take())
 
-    def _finish(self) -> None:
+    def _complete_response(self) -> None:
         """Deliver the response, and keep the connection if it can be reused. Raises `InvalidResponse`."""
         waiter, transport, reader = self._waiter, self._transport, self._reader
         if waiter is None or transport is None:

@@ -135,7 +135,7 @@ def _verification_request(model: Model, output_tokens: int, prompt: str = VERIFI
     }
 
 
-def _is_cut_before_output(values: Mapping[str, Any]) -> bool:
+def _ended_before_output(values: Mapping[str, Any]) -> bool:
     return any(
         choice.get("finish_reason") == "length"
         and not choice["message"].get("content")
@@ -218,7 +218,7 @@ CHAT = Endpoint(
     read_usage=_read_usage,
     render_error=render_openai_error,
     verification_request=_verification_request,
-    is_cut_before_output=_is_cut_before_output,
+    ended_before_output=_ended_before_output,
     read_stream=ChatStreamReader,
     has_stream_options=True,
     example=_EXAMPLE,

@@ -61,7 +61,7 @@ def _verification_request(model: Model, output_tokens: int, prompt: str = VERIFI
     return {"model": model.id, "messages": [{"role": "user", "content": prompt}]}
 
 
-def _is_cut_before_output(values: Mapping[str, Any]) -> bool:
+def _ended_before_output(values: Mapping[str, Any]) -> bool:
     return False
 
 
@@ -89,7 +89,7 @@ COUNT_TOKENS = Endpoint(
     read_usage=_read_usage,
     render_error=render_anthropic_error,
     verification_request=_verification_request,
-    is_cut_before_output=_is_cut_before_output,
+    ended_before_output=_ended_before_output,
     served_with="messages",
     is_billed=False,
     key_header=b"x-api-key",

@@ -185,7 +185,7 @@ def _verification_request(model: Model, output_tokens: int, prompt: str = VERIFI
     return {"model": model.id, "input": prompt, "encoding_format": "base64"}
 
 
-def _is_cut_before_output(values: Mapping[str, Any]) -> bool:
+def _ended_before_output(values: Mapping[str, Any]) -> bool:
     return False
 
 
@@ -263,6 +263,6 @@ EMBEDDINGS = Endpoint(
     read_usage=_read_usage,
     render_error=render_openai_error,
     verification_request=_verification_request,
-    is_cut_before_output=_is_cut_before_output,
+    ended_before_output=_ended_before_output,
     example=_EXAMPLE,
 )

@@ -80,7 +80,7 @@ class StreamReader(Protocol):
         """Whether the answer is complete and has a valid report, so it is charged whatever follows."""
 
     @property
-    def is_done(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether the upstream has said that the stream is over. Settle now."""
 
     @property
@@ -147,7 +147,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     - `read_usage`: returns the usage in such a body, or None if it is missing or impossible.
     - `render_error`: renders the body of an error.
     - `verification_request`: returns the body of the tiny request that verifies a model.
-    - `is_cut_before_output`: whether the output limit ended a decoded response before it said anything.
+    - `ended_before_output`: whether the output limit ended a decoded response before it said anything.
     - `read_stream`: makes the reader of a stream; None if the endpoint doesn't stream.
     - `has_stream_options`: upstreams know the field `stream_options`, and may report usage in every event.
     - `failure_ends_stream`: the error event is the API's own end of a stream, so the response ends properly after it.
@@ -168,7 +168,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     read_usage: Callable[[Mapping[str, Any]], Usage | None]
     render_error: RenderError
     verification_request: VerificationRequest
-    is_cut_before_output: Callable[[Mapping[str, Any]], bool]
+    ended_before_output: Callable[[Mapping[str, Any]], bool]
     read_stream: ReadStream | None = None
     has_stream_options: bool = False
     failure_ends_stream: bool = False

@@ -25,7 +25,7 @@ class EventReader:
         self.has_content = False
         self.usage: Usage | None = None
         self.is_complete = False
-        self.is_done = False
+        self.has_ended = False
         self.failure: Tok0nError | None = None
         self._parser = EventParser(event_bytes_max=event_bytes_max)
         self._scrub = scrub
@@ -55,14 +55,14 @@ class EventReader:
         raise NotImplementedError
 
     def _is_over(self) -> bool:
-        return self.is_done or self.failure is not None
+        return self.has_ended or self.failure is not None
 
     def _read_all(self, events: list[Event]) -> bytes:
         output = []
         self.events_read += len(events)
         for event in events:
             output.append(self._read(event))
-            if self.is_done or self.failure is not None:
+            if self.has_ended or self.failure is not None:
                 break
         else:
             if self._parser.is_too_long:
@@ -74,7 +74,7 @@ class EventReader:
         if self.usage is None:
             self._fail(without_usage())
         else:
-            self.is_complete = self.is_done = self.has_content = True
+            self.is_complete = self.has_ended = self.has_content = True
 
     def _fail_early(self) -> None:
         self._fail(
@@ -100,7 +100,7 @@ class EventReader:
     def _fail(self, error: Tok0nError) -> None:
         """End the stream. What follows a complete answer, or a failure, doesn't change it."""
         if self.is_complete:
-            self.is_done = True
+            self.has_ended = True
         elif self.failure is None:
             self.failure = error
 

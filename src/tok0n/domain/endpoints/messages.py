@@ -100,7 +100,7 @@ def _verification_request(model: Model, output_tokens: int, prompt: str = VERIFI
     return {"model": model.id, "max_tokens": output_tokens, "messages": [{"role": "user", "content": prompt}]}
 
 
-def _is_cut_before_output(values: Mapping[str, Any]) -> bool:
+def _ended_before_output(values: Mapping[str, Any]) -> bool:
     has_output = any(block.get("text") or block.get("type") == "tool_use" for block in values["content"])
     return values.get("stop_reason") == "max_tokens" and not has_output
 
@@ -181,7 +181,7 @@ MESSAGES = Endpoint(
     read_usage=read_message_usage,
     render_error=render_anthropic_error,
     verification_request=_verification_request,
-    is_cut_before_output=_is_cut_before_output,
+    ended_before_output=_ended_before_output,
     read_stream=MessagesStreamReader,
     key_header=b"x-api-key",
     request_id_header=b"request-id",

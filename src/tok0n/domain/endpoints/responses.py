@@ -102,7 +102,7 @@ def _verification_request(model: Model, output_tokens: int, prompt: str = VERIFI
     return {"model": model.id, "input": prompt, LIMIT_FIELD: output_tokens}
 
 
-def _is_cut_before_output(values: Mapping[str, Any]) -> bool:
+def _ended_before_output(values: Mapping[str, Any]) -> bool:
     """Whether the limit ended a response that has only reasoning."""
     return values.get("status") == "incomplete" and not any(
         type(item) is dict and item.get("type") != "reasoning" and (item.get("content") or "call_id" in item)
@@ -192,7 +192,7 @@ RESPONSES = Endpoint(
     read_usage=read_response_usage,
     render_error=render_openai_error,
     verification_request=_verification_request,
-    is_cut_before_output=_is_cut_before_output,
+    ended_before_output=_ended_before_output,
     read_stream=ResponsesStreamReader,
     failure_ends_stream=True,
     example=_EXAMPLE,

@@ -199,7 +199,7 @@ class ResponsesStreamReader(TypedEventReader):
         else:
             self.usage = read_response_usage(response)
             self._finish()
-            if self.is_done:
+            if self.has_ended:
                 self._set_model(event, values)
                 event.name = kind.encode()
                 self._end = event.render()

@@ -66,9 +66,9 @@ class TextStreamReader:
         return self._reader.is_complete
 
     @property
-    def is_done(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether the upstream has said that the stream is over."""
-        return self._reader.is_done
+        return self._reader.has_ended
 
     @property
     def failure(self) -> Tok0nError | None:

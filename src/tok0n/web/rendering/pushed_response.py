@@ -31,7 +31,7 @@ class PushedResponse(Response):
                 self._has_more.clear()
                 if piece := pushed.take():
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
-                if pushed.is_over and not pushed.waiting_bytes:
+                if pushed.has_ended and not pushed.waiting_bytes:
                     pushed.close()
             await send({"type": "http.response.body", "body": b""})
         finally:

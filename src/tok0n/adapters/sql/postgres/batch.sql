@@ -11,6 +11,8 @@
 --
 -- Each condition `id = ANY (...)` beside a join on the same id bounds the join to the rows of the batch, whichever table
 -- the planner reads first. Without it, a plan made while the tables were small reads all of a table at every call.
+--
+-- `w` is the row of one command. `usage_quarter` counts quarter hours, of 900,000,000 microseconds each.
 CREATE FUNCTION tok0n_ledger_batch(
     settle_id text[], settle_prompt bigint[], settle_completion bigint[], settle_total bigint[], settle_details text[],
     settle_ms integer[], settle_at bigint[], settle_first integer[], settle_left integer[],

@@ -1,4 +1,7 @@
-"""Reservations on SQLite: the commands of one group commit that reserve tokens."""
+"""Reservations on SQLite: the commands of one group commit that reserve tokens.
+
+In this module, the reservations of a group share their wallet, their key with its version, and their budget periods.
+"""
 
 import sqlite3
 
@@ -10,7 +13,7 @@ from tok0n.domain.ledger import STANDARD, Balance, NewReservation
 
 
 def reserve_all(connection: sqlite3.Connection, reservations: list[NewReservation]) -> list[Balance | Tok0nError]:
-    """Reserve a group. Returns rejections instead of raising them, because an exception rolls back the group commit."""
+    """Reserve for one group commit. Returns rejections instead of raising them, because an exception rolls back the group commit."""
     results: dict[str, Balance | Tok0nError] = {}
     groups = _grouped(reservations)
     _reserve_together(connection, groups, results)
@@ -43,11 +46,11 @@ def reserve_all(connection: sqlite3.Connection, reservations: list[NewReservatio
 
 
 def _grouped(reservations: list[NewReservation]) -> dict[tuple[object, ...], list[NewReservation]]:
-    """Group reservations that differ in their tokens and times alone."""
+    """Return the groups by the fields that their reservations share."""
     groups: dict[tuple[object, ...], list[NewReservation]] = {}
     for new in reservations:
-        like = (new.account_id, new.token_class, new.api_key_id, new.key_version, new.periods)
-        groups.setdefault(like, []).append(new)
+        shared_fields = (new.account_id, new.token_class, new.api_key_id, new.key_version, new.periods)
+        groups.setdefault(shared_fields, []).append(new)
     return groups
 
 
@@ -58,16 +61,16 @@ def _reserve_together(
 ) -> None:
     """Reserve for wallets that have one group in one statement. Skips the groups that don't fit or have a budget."""
     together: dict[statements.WalletId, list[NewReservation]] = {}
-    several: set[statements.WalletId] = set()
+    wallets_of_several_groups: set[statements.WalletId] = set()
     for group in groups.values():
         wallet = (group[0].account_id, group[0].token_class)
         if wallet in together:
-            several.add(wallet)
+            wallets_of_several_groups.add(wallet)
         elif not group[0].periods:
             together[wallet] = group
     rows: list[statements.Row] = []
     for wallet, group in together.items():
-        if wallet not in several:
+        if wallet not in wallets_of_several_groups:
             tokens, created_at_us = _total(group)
             rows.append((*wallet, group[0].api_key_id, group[0].key_version, created_at_us, tokens))
     if len(rows) > 1:
@@ -105,11 +108,13 @@ def _reserve(
 ) -> Balance | Tok0nError:
     """Reserve `tokens` for `new`, or for a group of reservations like it of which the last was created at that time."""
     if new.periods:
-        lefts = _left_in_periods(connection, new.periods)
-        if len(lefts) < len(new.periods):
+        tokens_left = _left_in_periods(connection, new.periods)
+        if len(tokens_left) < len(new.periods):
             return KeyChanged()
-        if min(lefts)[0] < tokens:
-            return _rejection(connection, new, required=tokens, created_at_us=created_at_us, least=min(lefts))
+        if min(tokens_left)[0] < tokens:
+            return _rejection(
+                connection, new, required=tokens, created_at_us=created_at_us, insufficient=min(tokens_left)
+            )
     values = (new.account_id, new.token_class, new.api_key_id, new.key_version, created_at_us, tokens)
     row = connection.execute(statements.RESERVE, values).fetchone()
     if row is None:
@@ -125,12 +130,12 @@ def _left_in_periods(connection: sqlite3.Connection, periods: tuple[BudgetPeriod
 
     This transaction is the only writer, so what it reads stays true.
     """
-    lefts = []
+    tokens_left = []
     for period in periods:
         row = connection.execute(statements.LEFT_IN_PERIOD, (period.starts_at_us, period.budget_id)).fetchone()
         if row is not None:
-            lefts.append((row[0], period.budget_id))
-    return lefts
+            tokens_left.append((row[0], period.budget_id))
+    return tokens_left
 
 
 def _rejection(
@@ -139,9 +144,9 @@ def _rejection(
     *,
     required: int,
     created_at_us: int,
-    least: tuple[int, str] | None = None,
+    insufficient: tuple[int, str] | None = None,
 ) -> Tok0nError:
-    """Return why nothing was reserved. `least` are the tokens left in a budget that doesn't suffice, and its id."""
+    """Return why nothing was reserved. `insufficient`: the tokens left in a budget that has too few, and its id."""
     values = {"account_id": new.account_id, "token_class": new.token_class, "api_key_id": new.api_key_id}
     row = connection.execute(statements.REJECTION, values).fetchone()
     if row is None:
@@ -151,6 +156,6 @@ def _rejection(
         return KeyChanged()
     if expires_at_us is not None and expires_at_us <= created_at_us:
         return InvalidApiKey("This API key is no longer active.")
-    if least is not None:
-        return KeyBudgetSpent(left=least[0], required=required, budget_id=least[1])
+    if insufficient is not None:
+        return KeyBudgetSpent(left=insufficient[0], required=required, budget_id=insufficient[1])
     return InsufficientTokens(required=required, posted=posted, pending=pending, largest_output_tokens=0)

@@ -14,7 +14,7 @@ from tok0n.domain.usage import Usage
 
 
 class _Settled(msgspec.Struct, gc=False):
-    """A request that a group settles, with its charge."""
+    """A request that a group commit settles, with its charge."""
 
     settlement: Settlement
     wallet: statements.WalletId
@@ -27,9 +27,9 @@ class _Settled(msgspec.Struct, gc=False):
 
 
 def settle_all(connection: sqlite3.Connection, settlements: list[Settlement]) -> list[Receipt | Tok0nError]:
-    """Settle a group. Requests that used at most their reservation share statements.
+    """Settle for one group commit. Requests that used at most their reservation share statements.
 
-    If only some of these are still pending, the group is rolled back and each command runs again alone. A savepoint
+    If only some of these are still pending, the commit is rolled back and each command runs again alone. A savepoint
     would roll back less, but would cost every commit two statements and copies of the changed pages.
     """
     results: dict[str, Receipt | Tok0nError] = {}
@@ -37,8 +37,8 @@ def settle_all(connection: sqlite3.Connection, settlements: list[Settlement]) ->
     over_reservation: list[Settlement] = []
     for settlement in settlements:
         if settlement.first_event_ms is not None or settlement.client_left:
-            ended = (settlement.first_event_ms, settlement.client_left, settlement.request_id)
-            connection.execute(statements.END_STREAM, ended)
+            stream_end = (settlement.first_event_ms, settlement.client_left, settlement.request_id)
+            connection.execute(statements.RECORD_STREAM_END, stream_end)
         new = settlement.reservation
         charged = settlement.usage.total_tokens
         if new is None or charged > new.tokens:
@@ -50,10 +50,10 @@ def settle_all(connection: sqlite3.Connection, settlements: list[Settlement]) ->
                 _Settled(settlement, wallet, new.tokens, new.api_key_id, new.model, period_ids, charged, 0)
             )
     if within_reservation:
-        pending = _settle_as_reserved(connection, within_reservation)
-        if pending == len(within_reservation):
+        settled_count = _settle_as_reserved(connection, within_reservation)
+        if settled_count == len(within_reservation):
             _charge(connection, within_reservation, results)
-        elif pending:
+        elif settled_count:
             raise AccountingFailed(upstream_called=True, detail="a reservation in the group has already ended")
         else:
             over_reservation += [settled.settlement for settled in within_reservation]

@@ -89,6 +89,8 @@ ON CONFLICT (budget_id, starts_at_us) DO UPDATE SET pending = pending + excluded
 END_IN_PERIOD = """
 UPDATE budget_period SET spent = spent + ?, pending = pending - ? WHERE budget_id = ? AND starts_at_us = ?
 """
+"""Moves the tokens of an ended reservation from `pending` to `spent`; a release spends 0."""
+
 INSERT_REQUESTS = ManyRows(
     """
     INSERT INTO request (id, account_id, api_key_id, model, reserved, created_at_us, expires_at_us,
@@ -134,7 +136,7 @@ UPDATE request SET status = 'SETTLED',
 WHERE id = :request_id AND status = 'PENDING'
 RETURNING account_id, token_class, reserved, charged, shortfall, api_key_id, model, budget_periods
 """
-END_STREAM = "UPDATE request SET first_event_ms = ?, client_left = ? WHERE id = ? AND status = 'PENDING'"
+RECORD_STREAM_END = "UPDATE request SET first_event_ms = ?, client_left = ? WHERE id = ? AND status = 'PENDING'"
 """Run it before the settlement, because a row that has ended can't change."""
 
 CHARGE = ManyRows(

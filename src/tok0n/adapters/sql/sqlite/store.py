@@ -229,14 +229,14 @@ class SqliteStore:
             raise sqlite3.OperationalError("the database file was replaced while it was open")
         connection = self._connection
         single: list[Any] = []
-        grouped: dict[BatchHandler[Any], list[Any]] = {}
+        items_by_handler: dict[BatchHandler[Any], list[Any]] = {}
         with _transaction(connection):
             for command in commands:
                 if isinstance(command, BatchItem):
-                    grouped.setdefault(command.run_all, []).append(command.item)
+                    items_by_handler.setdefault(command.run_all, []).append(command.item)
                 else:
                     single.append(command(connection))
-            results = {run_all: iter(run_all(connection, items)) for run_all, items in grouped.items()}
+            results = {run_all: iter(run_all(connection, items)) for run_all, items in items_by_handler.items()}
             single_results = iter(single)
             return [
                 next(results[command.run_all] if isinstance(command, BatchItem) else single_results)
