@@ -125,13 +125,13 @@ class Request:
         return None if self._hold is None else self._hold.move(holder)
 
     def admit(self) -> None:
-        """Start to run the request, whose body no longer counts. Raises `RequestAborted` if it was rejected to free memory."""
+        """Run the request: its body no longer counts. Raises `RequestAborted` if it was rejected to free memory."""
         self.stop_counting()
         if self.rejected_as is not None:
             raise RequestAborted
 
     def stop_counting(self) -> None:
-        """Stop counting the body toward the buffered bytes. Never raises, so it also serves requests that are rejected."""
+        """Stop counting the body toward the buffered bytes, also if the request is being rejected. Never raises."""
         self._is_counted = False
         if self._hold is not None:
             self._hold.release()

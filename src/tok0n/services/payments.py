@@ -309,10 +309,8 @@ class SellPacks:
             return
         backoffs = attempts if is_failure else attempts - IMMEDIATE_ATTEMPTS
         delay_us = min(BACKOFF_US << min(backoffs, 32) - 1, BACKOFF_US_MAX) if backoffs > 0 else 0
-        is_recorded = await self._inbox.record_attempt(
-            event.id, attempts=attempts, due_at_us=now_us + delay_us, failure=why
-        )
-        if not is_recorded or not is_failure:
+        is_new = await self._inbox.record_attempt(event.id, attempts=attempts, due_at_us=now_us + delay_us, failure=why)
+        if not is_new or not is_failure:
             return
         if attempts == ALARM_ATTEMPTS:
             self._alarms.raise_alarm(payment_event=event.id, type=event.type, why=f"{attempts} attempts failed: {why}")

@@ -13,7 +13,7 @@ from tok0n.domain.ledger import STANDARD, Balance, NewReservation
 
 
 def reserve_all(connection: sqlite3.Connection, reservations: list[NewReservation]) -> list[Balance | Tok0nError]:
-    """Reserve for one group commit. Returns rejections instead of raising them, because an exception rolls back the group commit."""
+    """Reserve for one group commit. Returns rejections instead of raising them, because an exception rolls it back."""
     results: dict[str, Balance | Tok0nError] = {}
     groups = _grouped(reservations)
     _reserve_together(connection, groups, results)
