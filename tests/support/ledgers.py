@@ -91,7 +91,8 @@ async def _open_postgres(folder: Path) -> AsyncIterator[Opened]:
     if not url_file.exists():
         cluster = await asyncio.to_thread(postgres.shared_cluster)
         url_file.write_text(await postgres.make_database(cluster, f"t{secrets.token_hex(8)}"))
-    store = PostgresStore(PostgresOptions(url=url_file.read_text()))
+    # A burst waits for the pool longer on a busy machine.
+    store = PostgresStore(PostgresOptions(url=url_file.read_text(), connect_timeout_seconds=60))
     ledger = await leased_ledger(store)
     callers = PostgresCallers(store)
     try:

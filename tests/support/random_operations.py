@@ -31,7 +31,9 @@ NOW_US = 1_800_000_000_000_000
 
 class Worker:
     def __init__(self, url: str, seed: int, operations: int, process_id: str) -> None:
-        self.store = PostgresStore(PostgresOptions(url=url, pool_size=8, lock_timeout_seconds=60))
+        self.store = PostgresStore(
+            PostgresOptions(url=url, pool_size=8, connect_timeout_seconds=60, lock_timeout_seconds=60)
+        )
         self.ledger = PostgresLedger(self.store, process_id=process_id)
         self.accounts = SqlAccounts(self.store)
         self.chance = random.Random(seed)
