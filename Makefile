@@ -7,7 +7,7 @@ SHELL := /bin/bash
 unexport PYTHONDONTWRITEBYTECODE
 WORKERS ?= 3
 
-.PHONY: help setup demo run test test-clients test-proxies test-soak attack lint bench bench-quick bench-pages bench-ab clean
+.PHONY: help setup demo run test test-clients test-pictures test-proxies test-soak attack lint bench bench-quick bench-pages bench-ab clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,10 @@ test: ## Run the tests, or some: make test ARGS="tests/domain -k bound"
 test-clients: ## Run the official SDKs and the tools of the recipes
 	@scripts/setup.sh clients
 	@exec .venv/bin/pytest -q -n 2 --dist worksteal tests/clients $(ARGS)
+
+test-pictures: ## Compare pictures of all pages with their references
+	@scripts/setup.sh pictures
+	@exec .venv/bin/pytest -q -n 2 --dist worksteal tests/pictures $(ARGS)
 
 test-proxies: ## Run the conformance tests behind nginx, HAProxy and Caddy
 	@scripts/setup.sh proxies
@@ -68,5 +72,5 @@ bench-ab: ## Compare the CPU per request with another commit: BASE=COMMIT
 	@exec .venv/bin/python benchmarks/ab.py "$(BASE)" $(ARGS)
 
 clean: ## Remove what was made here; settings and databases stay
-	rm -rf .venv .uv dist src/tok0n/web/assets/htmx.min.js src/tok0n/web/assets/.htmx .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis tests/clients/node/node_modules tests/clients/recipes/.venv tests/clients/agents/node_modules
+	rm -rf .venv .uv dist src/tok0n/web/assets/htmx.min.js src/tok0n/web/assets/.htmx .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis tests/pictures/failures tests/clients/node/node_modules tests/clients/recipes/.venv tests/clients/agents/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

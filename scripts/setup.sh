@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv from the lock, with what the given purpose needs: run, dev, test, clients, proxies, soak, bench,
+# Make .venv from the lock, with what the given purpose needs: run, dev, test, clients, pictures, proxies, soak, bench,
 # bench-pages or bench-ab. Idempotent, and quick when done. Fails, and names the package, when it cannot get something.
 # On a bare machine it gets what is missing: uv from PyPI, Debian's packages by apt-get where it is root.
 set -euo pipefail
@@ -79,7 +79,7 @@ recipe_packages() {
 }
 
 case $purpose in
-run | dev | test | clients | proxies | soak | bench | bench-pages | bench-ab) make_venv ;;
+run | dev | test | clients | pictures | proxies | soak | bench | bench-pages | bench-ab) make_venv ;;
 *) die "no such purpose: $purpose" ;;
 esac
 case $purpose in
@@ -98,6 +98,9 @@ clients)
     recipe_packages
     need curl "a recipe and the tests use it" curl
     need java "a test runs the HttpClient of Java" default-jdk-headless
+    ;;
+pictures)
+    need_browser "it shows the pages"
     ;;
 proxies)
     need nginx "the tests run behind it" nginx-light

@@ -10,20 +10,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
 
-import msgspec
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page
 
-from support import awkward
-from support.awkward import LONG_MODEL
+from support.awkward_site import AwkwardSite, awkward_site, is_private
 from support.browser import AXE
-from support.gateways import Running
-from support.mailbox import Mailbox
-from support.pages import paths
-from support.scripted_upstream import ScriptedUpstream
-from support.shop import shop
-from support.users import join
-from support.visitor import Visitor
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +25,6 @@ PICTURES = os.environ.get("TOK0N_SCREENSHOTS")
 PICTURE_WIDTHS = (390, 1440)
 SCHEMES: tuple[Scheme, Scheme] = ("light", "dark")
 AXE_LOOKS: tuple[tuple[int, Scheme], ...] = ((390, "dark"), (1440, "light"))
-EMAIL = "a.person.with.a.very.long.email.address@subdomain.example.com"
 LAYOUT = (Path(__file__).parent.parent / "support" / "layout.js").read_text()
 AXE_RUN = """async () => (await axe.run(document, {preload: false, resultTypes: ["violations"]})).violations
     .map(({id, nodes}) => id + ": " + nodes.map(({html}) => html).join(" | ").slice(0, 300))"""
@@ -44,57 +34,18 @@ INPUT_ROWS = """() => {
     const bottom = (field) => field.querySelector(".affixed, input, select").getBoundingClientRect().bottom;
     return Object.values(rows).map((row) => row.map(bottom));
 }"""
-QUERIES = (
-    "/dashboard/requests?status=settled&last=30d",
-    "/dashboard/usage?last=30d&by=key",
-    "/dashboard/usage?last=30d&by=key&show=latency",
-    "/dashboard/usage?last=30d&show=errors",
-    "/no-such-page",
-)
-"""Paths beside those of the routes."""
 
 SHARES = 6
 """The pages are divided among so many tests, which can run at the same time."""
 
 
-class Site(msgspec.Struct, frozen=True, kw_only=True):
-    """A gateway full of awkward data, the paths of its pages, and the cookie of the user who owns the data."""
-
-    url: str
-    paths: list[str]
-    cookie: str
-
-
 @pytest.fixture(scope="module")
-async def site(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncIterator[Site]:
-    folder = tmp_path_factory.mktemp("widths")
-    async with (
-        ScriptedUpstream() as upstream,
-        Mailbox() as mailbox,
-        shop(folder, upstream_url=upstream.base_url, mailbox=mailbox, more=awkward.SETTINGS, shows_components=True) as (
-            running,
-            _,
-        ),
-        Visitor(running.url) as visitor,
-    ):
-        await join(visitor, mailbox, EMAIL)
-        data = awkward.fill(folder / "tok0n.db", email=EMAIL, now_us=running.clock.now_us())
-        cookie = next(value for name, value in visitor.cookies.items() if name.endswith("tok0n"))
-        yield Site(url=running.url, paths=_pages(running, data), cookie=cookie)
+async def site(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncIterator[AwkwardSite]:
+    async with awkward_site(tmp_path_factory.mktemp("widths")) as site:
+        yield site
 
 
-def _pages(running: Running, data: awkward.Awkward) -> list[str]:
-    """Return the paths of the pages."""
-    found = paths(running, method="GET", key=data.key, request=data.request, order=data.order, model=LONG_MODEL)
-    receipts = [f"/dashboard/requests/{request}" for request in data.others]
-    return [path for path in dict.fromkeys([*found, *receipts, *QUERIES]) if "." not in path.rpartition("/")[2]]
-
-
-def _is_private(path: str) -> bool:
-    return path.startswith("/dashboard")
-
-
-async def _context(browser: Browser, site: Site, *, script: bool) -> BrowserContext:
+async def _context(browser: Browser, *, script: bool) -> BrowserContext:
     context = await browser.new_context(java_script_enabled=script, viewport={"width": 1440, "height": 900})
     context.set_default_timeout(30_000)
     if script:
@@ -134,13 +85,13 @@ async def _take_pictures(page: Page, folder: Path, path: str) -> None:
 
 @pytest.mark.parametrize("share", range(SHARES))
 @pytest.mark.parametrize("javascript", ["script", "no-script"])
-async def test_every_page_fits_every_window(browser: Browser, site: Site, javascript: str, share: int) -> None:
+async def test_every_page_fits_every_window(browser: Browser, site: AwkwardSite, javascript: str, share: int) -> None:
     script = javascript == "script"
-    context = await _context(browser, site, script=script)
+    context = await _context(browser, script=script)
     page = await context.new_page()
     faults: list[str] = []
-    for path in sorted(site.paths[share::SHARES], key=_is_private):
-        if _is_private(path):
+    for path in sorted(site.paths[share::SHARES], key=is_private):
+        if is_private(path):
             await context.add_cookies([{"name": "tok0n", "value": site.cookie, "url": site.url}])
         await page.goto(site.url + path, wait_until="load")
         faults += await _faults(page, path, script=script)
@@ -148,8 +99,8 @@ async def test_every_page_fits_every_window(browser: Browser, site: Site, javasc
     assert faults == [], "\n".join(faults)
 
 
-async def test_the_inputs_of_the_filters_align(browser: Browser, site: Site) -> None:
-    context = await _context(browser, site, script=True)
+async def test_the_inputs_of_the_filters_align(browser: Browser, site: AwkwardSite) -> None:
+    context = await _context(browser, script=True)
     await context.add_cookies([{"name": "tok0n", "value": site.cookie, "url": site.url}])
     page = await context.new_page()
     for path in ("/dashboard/requests?tokens_min=5000&tokens_max=10", "/dashboard/usage"):
@@ -160,8 +111,8 @@ async def test_the_inputs_of_the_filters_align(browser: Browser, site: Site) -> 
     await context.close()
 
 
-async def test_a_page_prints_in_light_and_without_controls(browser: Browser, site: Site) -> None:
-    context = await _context(browser, site, script=True)
+async def test_a_page_prints_in_light_and_without_controls(browser: Browser, site: AwkwardSite) -> None:
+    context = await _context(browser, script=True)
     await context.add_cookies([{"name": "tok0n", "value": site.cookie, "url": site.url}])
     page = await context.new_page()
     (receipt, *_) = [path for path in site.paths if "/requests/req_" in path]

@@ -19,7 +19,7 @@ from tok0n.services.payments import RETRY_FOR_US
 
 pytestmark = pytest.mark.anyio
 
-ORDERINGS = 25
+ORDERINGS = 40
 """How many of the 40,320 orderings of eight events are tried."""
 
 
@@ -41,7 +41,7 @@ async def test_a_paid_order_is_credited_once_however_often_it_is_reported(shop: 
 async def test_events_in_any_order_end_with_the_same_balance(shop: Shop, decision: DisputeStatus) -> None:
     ends = set()
     orderings = list(itertools.permutations(range(8)))
-    for number, places in enumerate(Random(decision).sample(orderings, ORDERINGS)):
+    for number, places in enumerate(Random(1).sample(orderings, ORDERINGS)):
         email = f"{number}@x"
         order = await shop.order(email)
         paid = page(order, is_paid=True, is_complete=True)

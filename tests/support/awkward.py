@@ -50,7 +50,7 @@ _REQUESTS = ["SETTLED", "SETTLED", "RELEASED", "SETTLED", "EXPIRED", "PENDING"]
 class Awkward(msgspec.Struct, frozen=True, kw_only=True):
     """What the paths of the account's pages are made of.
 
-    `others` are requests that failed, streamed, are in progress, and were rejected.
+    `others` are requests that failed, streamed, expired, are in progress, were given back, and were rejected.
     """
 
     key: str
@@ -77,7 +77,7 @@ class _Writer:
         self._entries(requests)
         self._sessions()
         self._activity(keys)
-        others = [*requests[2:6], self._rejected(keys[0])]
+        others = [*requests[2:6], requests[9], self._rejected(keys[0])]
         return Awkward(key=keys[0], request=requests[0], others=others, order=order)
 
     def _random(self) -> bytes:
@@ -237,10 +237,21 @@ class _Writer:
                 author=None if usage else "operator",
                 created_at_us=self._now_us - (61 - number) * MICROSECONDS_PER_QUARTER_HOUR,
             )
+        self._insert(
+            "ledger_entry",
+            account_id=self._account_id,
+            token_class="standard",
+            number=61,
+            kind="adjustment",
+            amount=1_243,
+            posted_after=LARGEST,
+            reverses_request_id=requests[9],
+            created_at_us=self._now_us,
+        )
 
     def _sessions(self) -> None:
         agents = ["Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML) Chrome/141.0 Safari/537.36", "x" * 200]
-        for number in range(30):
+        for number in range(1, 31):
             self._insert(
                 "session",
                 digest=self._random(),

@@ -1,6 +1,7 @@
 """Debian's Chromium, and what every page that it opens must keep: nothing complained of, and usable by everybody."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import msgspec
 from playwright.async_api import Browser, Page, async_playwright
 
 AXE = Path(__file__).parent.parent / "clients" / "node" / "node_modules" / "axe-core" / "axe.min.js"
+FONTS = Path(__file__).parent / "fonts.conf"
 _QUIET = (
     "--no-sandbox",
     "--disable-gpu",
@@ -106,11 +108,12 @@ class Tab:
 
 @contextlib.asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    """The browser. Raises `AssertionError` when it is missing."""
+    """The browser, with the fonts of fonts.conf. Raises `AssertionError` when it is missing."""
     path = shutil.which("chromium-headless-shell") or shutil.which("chromium")
     assert path is not None, "chromium-headless-shell is missing: make test installs it"
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=list(_QUIET))
+        env: dict[str, str | float | bool] = {**os.environ, "FONTCONFIG_FILE": str(FONTS)}
+        browser = await playwright.chromium.launch(executable_path=path, args=list(_QUIET), env=env)
         try:
             yield browser
         finally:

@@ -292,6 +292,7 @@ async def prepared(
     upstream_url: str,
     tokens: int = 1_000_000,
     overrides: Mapping[str, object] | None = None,
+    clock: Clock | None = None,
     **settings_of: Any,
 ) -> tuple[Settings, str]:
     """Write settings and a database with an account, a key, and the model "demo" verified. Returns settings and key.
@@ -300,7 +301,7 @@ async def prepared(
     """
     write_settings(folder, upstream_url=upstream_url, **settings_of)
     settings = load(folder / "tok0n.toml", environ={}, dotenv={}, overrides={"server.port": 0, **(overrides or {})})
-    now_us = SystemClock().now_us()
+    now_us = (clock or SystemClock()).now_us()
     if not settings.database.is_postgres:
         await sqlite.make_database(settings.database.sqlite_path)
     async with open_store(settings) as store:
@@ -329,15 +330,17 @@ async def running(
     host: str = "127.0.0.1",
     stripe_base: str | None = None,
     shows_components: bool = False,
+    clock: Clock | None = None,
     **more: Any,
 ) -> AsyncIterator[Running]:
     """A gateway that is `prepared`, with `more` of its arguments; `host` is a name of this machine."""
-    settings, api_key = await prepared(folder, upstream_url=upstream_url, overrides=overrides, **more)
+    settings, api_key = await prepared(folder, upstream_url=upstream_url, overrides=overrides, clock=clock, **more)
     listener, settings = bind_for(settings)
     url = settings.server.public_url.replace("127.0.0.1", host)
     if overrides is None or "server.public_url" not in overrides:
         settings = msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, public_url=url))
-    async with open_gateway(settings, stripe_base=stripe_base, shows_components=shows_components) as gateway:
+    options: dict[str, Any] = {"stripe_base": stripe_base, "shows_components": shows_components, "clock": clock}
+    async with open_gateway(settings, **options) as gateway:
         listener.listen()
         async with HttpServer(gateway.app, listener, shutdown_seconds=5) as server:
             yield Running(

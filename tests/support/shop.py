@@ -10,6 +10,7 @@ from support.users import mail_settings
 from tok0n.demo.stripe_double import StripeDouble
 from tok0n.http.asgi import AsgiBridge
 from tok0n.http.server import HttpServer, bind
+from tok0n.ports.clock import Clock
 
 KEY, SECRET = "sk_test_of_the_double", "whsec_of_the_double"
 PACKS = """
@@ -38,6 +39,7 @@ async def shop(
     host: str = "127.0.0.1",
     more: str = "",
     shows_components: bool = False,
+    clock: Clock | None = None,
 ) -> AsyncIterator[tuple[Running, StripeDouble]]:
     (folder / "stripe.key").write_text(KEY)
     (folder / "stripe.secret").write_text(SECRET)
@@ -58,6 +60,7 @@ webhook_secret = "file:{folder / "stripe.secret"}"
             stripe_base=stripe.url,
             host=host,
             shows_components=shows_components,
+            clock=clock,
         ) as site:
             double.webhook_url = f"{site.url}/webhooks/stripe"
             try:

@@ -93,9 +93,11 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextlib.asynccontextmanager
-async def open_services(settings: Settings, *, stripe_base: str | None = None) -> AsyncIterator[Services]:
-    """Open the adapters that the settings name, and build the services on them. `stripe_base` is the Stripe double."""
-    clock = SystemClock()
+async def open_services(
+    settings: Settings, *, stripe_base: str | None = None, clock: Clock | None = None
+) -> AsyncIterator[Services]:
+    """Open the adapters, and build the services on them. `stripe_base` is the URL of the Stripe double."""
+    clock = clock or SystemClock()
     async with (
         open_store(settings, serving=True) as store,
         open_upstreams(settings) as upstreams,

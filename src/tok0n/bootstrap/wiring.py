@@ -60,13 +60,18 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
 
 @contextlib.asynccontextmanager
 async def open_gateway(
-    settings: Settings, *, stripe_base: str | None = None, shows_components: bool = False
+    settings: Settings,
+    *,
+    stripe_base: str | None = None,
+    shows_components: bool = False,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Gateway]:
     """Start a gateway that is ready for its listener, and stop it at the end. Recovers from a crash first.
 
     `stripe_base` is the URL of the demo's Stripe double. `shows_components`: the demo has a page of all components.
+    Without a `clock`, it is the system's.
     """
-    async with open_services(settings, stripe_base=stripe_base) as services:
+    async with open_services(settings, stripe_base=stripe_base, clock=clock) as services:
         await _recover(services)
         if services.store.lease is not None:
             await services.store.lease.renew()
