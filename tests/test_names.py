@@ -46,6 +46,7 @@ REPLACED = {
     "is_cut_before_output": "ended_before_output",
     "remove_if_over": "remove_if_finished",
     "END_STREAM": "RECORD_STREAM_END",
+    "WAIT_US": "COUNT_DELAY_US, ADD_UP_DELAY_US",
     "WAITS_US": "RETRY_FOR_US",
     "Signing": "SignIn",
     "SignedIn": "Session",

@@ -11,7 +11,7 @@ from support.ledgers import NOW_US, Opened
 from support.rolling_up import roll_up
 from support.spending import spend
 from tok0n.adapters.sql import schema
-from tok0n.adapters.sql.repositories.daily_use import WAIT_US, SqlDailyUse
+from tok0n.adapters.sql.repositories.daily_use import ADD_UP_DELAY_US, SqlDailyUse
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.domain.history import RequestFilter, UseFilter
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_QUARTER_HOUR, RequestStatus
@@ -23,7 +23,7 @@ ACCOUNTS = 3
 REQUESTS = 40
 SEARCHES = 120
 MODELS = ("often", "seldom")
-AFTER_US = NOW_US + (DAYS + 1) * MICROSECONDS_PER_DAY + WAIT_US
+AFTER_US = NOW_US + (DAYS + 1) * MICROSECONDS_PER_DAY + ADD_UP_DELAY_US
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ async def test_every_step_leaves_the_sums_as_they_were(db: Opened, keys: list[tu
 async def test_a_day_is_added_up_only_when_no_settlement_can_change_it(db: Opened, keys: list[tuple[str, str]]) -> None:
     del keys
     today = NOW_US // MICROSECONDS_PER_DAY + 2
-    await roll_up(db, now_us=today * MICROSECONDS_PER_DAY + WAIT_US - 1)
+    await roll_up(db, now_us=today * MICROSECONDS_PER_DAY + ADD_UP_DELAY_US - 1)
     assert {row["day"] for row in await db.rows(schema.usage_day)} <= {today - 2, today - 1}
     assert await db.rows(schema.usage_rollup) == [{"day": today - 1, "account_id": ""}]
 
@@ -110,7 +110,7 @@ async def test_the_audit_finds_a_wrong_day(db: Opened, keys: list[tuple[str, str
 async def test_every_search_finds_the_same_requests(
     db: Opened, keys: list[tuple[str, str]], rolled_up_days: int
 ) -> None:
-    await roll_up(db, now_us=NOW_US + rolled_up_days * MICROSECONDS_PER_DAY + WAIT_US)
+    await roll_up(db, now_us=NOW_US + rolled_up_days * MICROSECONDS_PER_DAY + ADD_UP_DELAY_US)
     history = SqlHistory(db.store)
     account_id, key_id = keys[0]
     everything = await history.requests(account_id, RequestFilter(), before=None, rows_max=REQUESTS)

@@ -13,7 +13,7 @@ from support.ledgers import NOW_US, Opened, new, released, used
 from support.rolling_up import roll_up
 from support.spending import fail, reserve, spend
 from tok0n.adapters.sql.repositories import activity
-from tok0n.adapters.sql.repositories.daily_use import WAIT_US
+from tok0n.adapters.sql.repositories.daily_use import ADD_UP_DELAY_US
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.statement import SqlStatements
 from tok0n.adapters.sql.schema import ledger_entry
@@ -98,7 +98,7 @@ async def test_the_sum_of_any_plot_is_the_sum_of_the_ledgers_usage(db: Opened, z
         at_us = start_us + dice.randrange(DAYS * MICROSECONDS_PER_DAY)
         model = f"model-{dice.randrange(8)}"
         await spend(db, account_id=account.id, key_id=key.id, tokens=dice.randrange(1, 900), model=model, at_us=at_us)
-    await roll_up(db, now_us=start_us + rolled_up_days * MICROSECONDS_PER_DAY + WAIT_US)
+    await roll_up(db, now_us=start_us + rolled_up_days * MICROSECONDS_PER_DAY + ADD_UP_DELAY_US)
     entries = ledger_entry.c
     usage = sa.select(entries.created_at_us, -entries.amount).where(entries.kind == "usage")
     charges = await db.store.read(lambda tx: [tuple(row) for row in tx.execute(usage)])

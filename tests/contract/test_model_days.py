@@ -9,7 +9,7 @@ from support.spending import spend
 from tok0n.adapters.sql import schema
 from tok0n.adapters.sql.repositories.model_days import SqlModelDays
 from tok0n.adapters.sql.repositories.models import SqlModels
-from tok0n.adapters.sql.repositories.outcome_rollup import WAIT_US
+from tok0n.adapters.sql.repositories.outcome_rollup import COUNT_DELAY_US
 from tok0n.domain.catalogue import EndpointCheck, StreamCheck, Verification
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_QUARTER_HOUR
 from tok0n.domain.model_days import DAYS_KEPT
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 FIRST_US = NOW_US // MICROSECONDS_PER_DAY * MICROSECONDS_PER_DAY
 DAY = FIRST_US // MICROSECONDS_PER_DAY
-AFTER_US = FIRST_US + 3 * MICROSECONDS_PER_QUARTER_HOUR + WAIT_US
+AFTER_US = FIRST_US + 3 * MICROSECONDS_PER_QUARTER_HOUR + COUNT_DELAY_US
 
 
 async def test_each_request_counts_once_and_only_the_upstreams_failures_count(db: Opened) -> None:

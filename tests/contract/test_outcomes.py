@@ -17,7 +17,7 @@ from support.ledgers import NOW_US, Opened, new
 from support.rolling_up import roll_up_outcomes
 from support.spending import reserve
 from tok0n.adapters.sql.repositories import outcomes as newest
-from tok0n.adapters.sql.repositories.outcome_rollup import WAIT_US, SqlOutcomeRollup
+from tok0n.adapters.sql.repositories.outcome_rollup import COUNT_DELAY_US, SqlOutcomeRollup
 from tok0n.adapters.sql.repositories.outcomes import SqlOutcomes
 from tok0n.adapters.sql.repositories.rejections import SqlRejectedRequests
 from tok0n.adapters.sql.schema import outcome_rollup, request_outcome
@@ -157,7 +157,7 @@ async def test_any_period_has_the_latencies_and_failures_of_its_requests(db: Ope
     other, other_key = await db.key("b@x", tokens=10**6)
     requests = await fill(db, account.id, [key.id, *await add_keys(db, account.id)])
     await fill(db, other.id, [other_key.id], requests=20)
-    for now_us in (START_US, START_US + 2 * MICROSECONDS_PER_DAY, END_US + WAIT_US):
+    for now_us in (START_US, START_US + 2 * MICROSECONDS_PER_DAY, END_US + COUNT_DELAY_US):
         await roll_up_outcomes(db, now_us=now_us)
         await require_equal(db, account.id, requests, periods=some_periods())
 
@@ -177,7 +177,7 @@ async def test_a_roll_up_that_stops_between_two_steps_counts_every_request_once(
     has_more = True
     while has_more:
         with contextlib.suppress(Stopped):
-            has_more = await SqlOutcomeRollup(OneWrite(db.store)).roll_up(now_us=END_US + WAIT_US)
+            has_more = await SqlOutcomeRollup(OneWrite(db.store)).roll_up(now_us=END_US + COUNT_DELAY_US)
         await require_equal(db, account.id, requests)
 
 
@@ -187,7 +187,7 @@ async def test_two_processes_count_every_request_once(db: Opened) -> None:
     first, second = SqlOutcomeRollup(db.store), SqlOutcomeRollup(db.store)
     has_more = True
     while has_more:
-        steps = (process.roll_up(now_us=END_US + WAIT_US) for process in (first, second))
+        steps = (process.roll_up(now_us=END_US + COUNT_DELAY_US) for process in (first, second))
         has_more = any(await asyncio.gather(*steps))
     await require_equal(db, account.id, requests)
 
@@ -217,7 +217,7 @@ async def test_too_many_new_requests_are_left_out_and_the_time_is_known(
     account, key = await db.key("a@x", tokens=10**6)
     outcomes = SqlOutcomes(db.store)
     await end(db, account.id, Ended(at_us=START_US, key_id=key.id, model="demo", latency_ms=5))
-    await roll_up_outcomes(db, now_us=START_US + MICROSECONDS_PER_QUARTER_HOUR + WAIT_US)
+    await roll_up_outcomes(db, now_us=START_US + MICROSECONDS_PER_QUARTER_HOUR + COUNT_DELAY_US)
     monkeypatch.setattr(newest, "NEWEST_MAX", 2)
     counts = []
     for number in range(3):

@@ -24,7 +24,7 @@ from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.model_days import SqlModelDays
 from tok0n.adapters.sql.repositories.notices import SqlNoticeOutbox
-from tok0n.adapters.sql.repositories.outcome_rollup import WAIT_US
+from tok0n.adapters.sql.repositories.outcome_rollup import COUNT_DELAY_US
 from tok0n.adapters.sql.repositories.outcome_rows import encode
 from tok0n.adapters.sql.repositories.outcomes import SqlOutcomes
 from tok0n.adapters.sql.repositories.request_search import IS_SLOW, UNBILLED
@@ -316,7 +316,7 @@ async def test_periodic_tasks_read_no_history(spread: Opened) -> None:
         await SqlUsers(store).delete_stale(now_us=NOW_US, rows_max=100)
         await SqlAttempts(store).delete_expired(now_us=NOW_US, rows_max=100)
         days = SqlModelDays(store)
-        await roll_up_outcomes(spread, now_us=past.FIRST_US + 2 * MICROSECONDS_PER_QUARTER_HOUR + WAIT_US)
+        await roll_up_outcomes(spread, now_us=past.FIRST_US + 2 * MICROSECONDS_PER_QUARTER_HOUR + COUNT_DELAY_US)
         await days.days(first_day=0)
         await days.delete_old(now_us=NOW_US)
     assert scans == []

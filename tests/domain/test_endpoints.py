@@ -11,7 +11,9 @@ RERANK = """
 import msgspec
 from tok0n.domain.endpoints.embeddings import EMBEDDINGS
 
-RERANK = msgspec.structs.replace(EMBEDDINGS, name="rerank", path="/v1/rerank", upstream_path="/rerank", guide="order")
+RERANK = msgspec.structs.replace(
+    EMBEDDINGS, name="rerank", path="/v1/rerank", upstream_path="/rerank", guide_topic="order"
+)
 """
 
 

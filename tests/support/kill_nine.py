@@ -20,8 +20,8 @@ class Load:
         self.base_url = base_url
         self.api_key = api_key
         self.delivered = 0
-        self.charges = 0
-        """What the delivered answers cost together."""
+        self.charged_tokens = 0
+        """What the delivered_tokens answers cost together."""
         self.enough = asyncio.Event()
         self.wanted = 0
 
@@ -39,7 +39,7 @@ class Load:
                     assert answer.status == 200, answer
                     assert answer.headers["x-tok0n-charged"] == str(case.charged)
                     self.delivered += 1
-                    self.charges += case.charged
+                    self.charged_tokens += case.charged
                     if self.delivered >= self.wanted:
                         self.enough.set()
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -49,7 +49,7 @@ class Load:
 async def kill_under_load(folder: Path, *, rounds: int) -> None:
     """Kill a server at `rounds` moments under load. Asserts that every token is accounted for after each."""
     chance = random.Random(2)
-    delivered = 0
+    delivered_tokens = 0
     async with InstantUpstream() as upstream:
         settings, api_key = await prepared(folder, upstream_url=upstream.base_url, tokens=TOKENS, more=SERVED)
         for _ in range(rounds):
@@ -59,11 +59,11 @@ async def kill_under_load(folder: Path, *, rounds: int) -> None:
                 await load.enough.wait()
                 await server.kill()
                 await running
-                delivered += load.charges
+                delivered_tokens += load.charged_tokens
             async with open_store(settings) as store:
                 assert (await store.ledger.audit()).ok
         async with ServerProcess(folder), open_store(settings) as store:
             balance = (await store.accounts.get(EMAIL)).balance
             assert (await store.ledger.audit()).ok
     assert balance.pending == 0
-    assert delivered <= TOKENS - balance.posted <= upstream.charges
+    assert delivered_tokens <= TOKENS - balance.posted <= upstream.charges

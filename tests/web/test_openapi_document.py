@@ -54,8 +54,8 @@ def test_it_offers_openais_fields_but_those_that_are_refused_by_name() -> None:
     assert set(DOCUMENT["components"]["schemas"]["ChatRequest"]["properties"]) == openais - REFUSED
 
 
-def test_every_refusal_of_the_table_is_documented() -> None:
-    told = {
+def test_every_error_code_is_documented_with_its_status() -> None:
+    documented = {
         (int(code), word)
         for path in DOCUMENT["paths"].values()
         for operation in path.values()
@@ -64,7 +64,7 @@ def test_every_refusal_of_the_table_is_documented() -> None:
         if f"`{word}`" in answer["description"]
     }
     without_operation = {"method_not_allowed", "upgrade_required"}
-    assert told == {(code, word) for word, code in STATUSES.items() if word not in without_operation}
+    assert documented == {(code, word) for word, code in STATUSES.items() if word not in without_operation}
 
 
 @pytest.mark.anyio

@@ -21,7 +21,7 @@ from tok0n.domain.history import UseBy
 from tok0n.domain.rejections import REQUEST_STATUSES
 
 _RATE = ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests")
-_OF_A_WHOLE_ANSWER = ("x-tok0n-charged", "x-tok0n-available", "openai-processing-ms")
+_RECEIPT_HEADERS = ("x-tok0n-charged", "x-tok0n-available", "openai-processing-ms")
 _EVENTS = "Server-sent events, if the request has `stream: true`. Before the last event, the charge is committed."
 
 _HEADERS: dict[str, dict[str, Any]] = {
@@ -96,7 +96,7 @@ _TIME = {
     "type": "string",
     "description": "A time in ISO 8601, in UTC unless it has an offset, or in seconds since the Unix epoch.",
 }
-_HEAD_CODES = ("request_timeout", "headers_too_large", "http_version_not_supported")
+_CODES_OF_ANY_REQUEST = ("request_timeout", "headers_too_large", "http_version_not_supported")
 _METERED_CODES = tuple(code for code in _ERRORS if code not in {"model_not_found", "not_found"})
 
 
@@ -136,9 +136,11 @@ def document(
             "/v1/models": {"get": _list_models()},
             "/v1/models/{model}": {"get": _get_model()},
             "/v1/key": {
-                "get": _of_account("getKey", "Get the API key of the request, its limits and its spent tokens", "Key")
+                "get": _account_operation(
+                    "getKey", "Get the API key of the request, its limits and its spent tokens", "Key"
+                )
             },
-            "/v1/balance": {"get": _of_account("getBalance", "Get the balance of the account", "Balance")},
+            "/v1/balance": {"get": _account_operation("getBalance", "Get the balance of the account", "Balance")},
             "/v1/requests": {"get": _list_requests()},
             "/v1/requests/{request_id}": {"get": _get_request()},
             "/v1/usage": {"get": _list_usage()},
@@ -154,7 +156,7 @@ def _metered(endpoint: Endpoint, *, is_streaming: bool) -> dict[str, Any]:
     operation = endpoint.operation
     streams = is_streaming and endpoint.read_stream is not None
     headers = _headers("x-request-id", *_RATE, "x-tok0n-reserved", required=True)
-    headers |= _headers(*_OF_A_WHOLE_ANSWER, required=not streams)
+    headers |= _headers(*_RECEIPT_HEADERS, required=not streams)
     events = {"text/event-stream": {"schema": {"type": "string", "description": _EVENTS}}} if streams else {}
     return {
         "operationId": operation.id,
@@ -190,7 +192,7 @@ def _list_models() -> dict[str, Any]:
                 "headers": _headers("x-request-id", required=True),
                 "content": {"application/json": {"schema": listing}},
             },
-            **_errors(*_HEAD_CODES),
+            **_errors(*_CODES_OF_ANY_REQUEST),
         },
     }
 
@@ -206,12 +208,12 @@ def _get_model() -> dict[str, Any]:
                 "headers": _headers("x-request-id", required=True),
                 "content": _json("Model"),
             },
-            **_errors("model_not_found", *_HEAD_CODES),
+            **_errors("model_not_found", *_CODES_OF_ANY_REQUEST),
         },
     }
 
 
-def _of_account(operation_id: str, summary: str, schema: str, *more_codes: str) -> dict[str, Any]:
+def _account_operation(operation_id: str, summary: str, schema: str, *more_codes: str) -> dict[str, Any]:
     return {
         "operationId": operation_id,
         "summary": summary,
@@ -229,7 +231,7 @@ def _of_account(operation_id: str, summary: str, schema: str, *more_codes: str) 
                 "api_error",
                 "overloaded",
                 *more_codes,
-                *_HEAD_CODES,
+                *_CODES_OF_ANY_REQUEST,
             ),
         },
     }
@@ -237,13 +239,13 @@ def _of_account(operation_id: str, summary: str, schema: str, *more_codes: str) 
 
 def _get_request() -> dict[str, Any]:
     name = {"name": "request_id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-    receipt = _of_account("getRequest", "Get the receipt of a request of the account", "Receipt", "not_found")
+    receipt = _account_operation("getRequest", "Get the receipt of a request of the account", "Receipt", "not_found")
     receipt["responses"]["200"]["content"] = {"application/json": {"schema": {"anyOf": RECEIPTS}}}
     return receipt | {"parameters": [name]}
 
 
 def _list_requests() -> dict[str, Any]:
-    listing = _of_account("listRequests", "List the requests of the account", "RequestList", "invalid_request")
+    listing = _account_operation("listRequests", "List the requests of the account", "RequestList", "invalid_request")
     limit = {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT}
     schemas: dict[str, dict[str, Any]] = {
         "status": {"enum": list(REQUEST_STATUSES)},
@@ -257,7 +259,9 @@ def _list_requests() -> dict[str, Any]:
 
 
 def _list_usage() -> dict[str, Any]:
-    listing = _of_account("listUsage", "List the usage of the account by UTC day", "UsageList", "invalid_request")
+    listing = _account_operation(
+        "listUsage", "List the usage of the account by UTC day", "UsageList", "invalid_request"
+    )
     schemas: dict[str, dict[str, Any]] = {
         "bucket": {"enum": ["day"], "default": "day"},
         "group_by": {"enum": [str(by) for by in UseBy]},

@@ -35,24 +35,25 @@ async def supervise(settings: Settings, config_path: Path | None, *, workers: in
     log_warnings(settings)
     await log_retired_classes(settings)
     stop = asyncio.Event()
-    placeholder = bind(settings.server.host, settings.server.port, shared=True)
-    port = placeholder.getsockname()[1]
+    # Bound but not listening: it chooses the port and keeps it for the workers.
+    port_holder = bind(settings.server.host, settings.server.port, shared=True)
+    port = port_holder.getsockname()[1]
     arguments = ["--host", settings.server.host, "--port", str(port), "--worker", "--json"]
     if config_path is not None:
         arguments += ["--config", str(config_path)]
-    with placeholder, signals(stop) as again:
+    with port_holder, signals(stop) as interrupted_again:
         async with _Workers(arguments, workers) as running:
             announce(running.url, running.set_up_url)
             await stop.wait()
             running.stop(signal.SIGTERM)
-            forcing = asyncio.create_task(_force_exit(running, again))
+            forcing = asyncio.create_task(_force_exit(running, interrupted_again))
             await running.ended()
             forcing.cancel()
 
 
-async def _force_exit(running: "_Workers", again: asyncio.Event) -> None:
-    await again.wait()
-    for _ in range(2):
+async def _force_exit(running: "_Workers", interrupted_again: asyncio.Event) -> None:
+    await interrupted_again.wait()
+    for _ in range(2):  # a worker stops at the first signal, and stops waiting for requests at the second
         running.stop(signal.SIGINT)
 
 

@@ -11,7 +11,7 @@ FINE_MS = 8
 """Up to here, a bucket is one millisecond."""
 
 COUNT_BITS = 32
-"""A packed histogram has so many bits for the count of a bucket. No count needs more."""
+"""The bits that a packed histogram has for the count of a bucket. No count needs more."""
 
 _STEPS = 8
 """The buckets of each power of two above `FINE_MS`."""

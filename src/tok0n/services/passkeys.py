@@ -145,7 +145,7 @@ class SignInByPasskey:
     async def _store_challenge(
         self, challenge: bytes, purpose: ChallengePurpose, *, visitor: str, session: Session | None = None
     ) -> None:
-        """Store a challenge as a single-use link, for one purpose and visitor."""
+        """Store a challenge for one purpose and visitor, in the table of single-use links."""
         await self._users.create_link(
             user_id=None if session is None else session.user_id,
             purpose=LinkPurpose.PASSKEY,

@@ -6,7 +6,7 @@ import ssl
 from urllib.parse import unquote, urlsplit
 
 HEAD_BYTES_MAX = 16 * 1024
-_AFTER_STATUS = frozenset({b"", b" ", b"\r"})
+_ENDS_OF_STATUS = frozenset({b"", b" ", b"\r"})
 
 
 class ProxyRefused(Exception):
@@ -58,13 +58,15 @@ class _Tunnel(asyncio.Protocol):
         head, end, surplus = self._head.partition(b"\r\n\r\n")
         if not end and len(self._head) < HEAD_BYTES_MAX:
             return
-        if end and not surplus and head.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200")) and head[12:13] in _AFTER_STATUS:
-            if not self.opened.done():
-                assert self._transport is not None
-                self._transport.pause_reading()
-                self.opened.set_result(None)
-        else:
+        is_ok = head.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200")) and head[12:13] in _ENDS_OF_STATUS
+        if not (end and is_ok):
             self._fail(f"the proxy responded {head[:64]!r}")
+        elif surplus:
+            self._fail("the proxy sent bytes after the head of its 200 response")
+        elif not self.opened.done():
+            assert self._transport is not None
+            self._transport.pause_reading()
+            self.opened.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(f"the proxy closed the connection: {exc}")

@@ -16,9 +16,9 @@ from tok0n.domain.endpoints.chat_fields import (
     DEFINITIONS,
     LIMIT_FIELDS,
     MESSAGE,
-    STREAM_FIELDS,
+    STREAMING_OVERRIDES,
     check_fields,
-    messages_size,
+    measure_messages,
     output_limit,
 )
 from tok0n.domain.endpoints.chat_stream import ChatStreamReader
@@ -49,7 +49,7 @@ def read_chat_request(
     values, raw = decode_object(body)
     model = find_listed(values.get("model"), find_model, "chat")
     extra_bytes = check_fields(values, raw, model, is_streaming=is_streaming)
-    size = messages_size(values.get("messages"), model)
+    size = measure_messages(values.get("messages"), model)
     limit = output_limit(values, model)
     definitions = 0 if DEFINITIONS.isdisjoint(values) else _definitions_size(values, raw, size.text)
     texts = size.text.other
@@ -145,7 +145,7 @@ def _ended_before_output(values: Mapping[str, Any]) -> bool:
 
 
 def _schemas(*, is_streaming: bool) -> dict[str, Any]:
-    body = msgspec.structs.replace(BODY, members={**BODY.members, **STREAM_FIELDS}) if is_streaming else BODY
+    body = msgspec.structs.replace(BODY, members={**BODY.members, **STREAMING_OVERRIDES}) if is_streaming else BODY
     request = body.schema() | {"additionalProperties": NULL}
     request["properties"]["messages"]["items"] = {"$ref": "#/components/schemas/Message"}
     choice = {"type": "object", "required": ["message"], "properties": {"message": {"type": "object"}}}

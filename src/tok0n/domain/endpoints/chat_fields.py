@@ -57,7 +57,7 @@ def _object(**members: Field) -> Object:
     return Object(members=members, required=frozenset(members))
 
 
-_NAMED = _object(name=_WORD)
+_OBJECT_WITH_NAME = _object(name=_WORD)
 _NOT_BY_TOKENS = NotServed(reason="providers don't bill it by the token")
 
 
@@ -139,7 +139,7 @@ _RESPONSE_FORMAT = Tagged(
     expected="text, json_object or json_schema",
 )
 _TOOL = Tagged(
-    kinds={"function": _object(function=_NAMED), "custom": _object(custom=_NAMED)},
+    kinds={"function": _object(function=_OBJECT_WITH_NAME), "custom": _object(custom=_OBJECT_WITH_NAME)},
     expected="function or custom: providers don't bill their own tools by the token",
 )
 _TOOL_CHOICE = Tagged(
@@ -148,14 +148,14 @@ _TOOL_CHOICE = Tagged(
 )
 
 
-def _call(argument: str) -> Object:
+def _call_with(argument: str) -> Object:
     return _object(name=_WORD, **{argument: _TEXT})
 
 
 _TOOL_CALL = Tagged(
     # Ids have no length limit, because some providers put a signature into them.
     common=_object(id=_TEXT),
-    kinds={"function": _object(function=_call("arguments")), "custom": _object(custom=_call("input"))},
+    kinds={"function": _object(function=_call_with("arguments")), "custom": _object(custom=_call_with("input"))},
     expected="function or custom",
     default="function",
 )
@@ -206,7 +206,7 @@ _ASSISTANT_MEMBERS: dict[str, Field] = {
     "audio": _NOT_BY_TOKENS,
     "prefix": Boolean(),
     "tool_calls": Array(items=_TOOL_CALL, items_max=PARTS_MAX),
-    "function_call": _call("arguments"),
+    "function_call": _call_with("arguments"),
 }
 _PLAIN_MESSAGE = _message({"content"}, _content(_PARTS))
 _ROLES = {
@@ -237,8 +237,8 @@ FIELDS: dict[str, Field] = {
     "messages": _MESSAGES,
     "audio": _NOT_BY_TOKENS,
     "frequency_penalty": _PENALTY,
-    "function_call": TextOr(other=_NAMED, examples=("none", "auto"), is_deprecated=True),
-    "functions": Array(items=_NAMED, limit="tools_max", is_deprecated=True),
+    "function_call": TextOr(other=_OBJECT_WITH_NAME, examples=("none", "auto"), is_deprecated=True),
+    "functions": Array(items=_OBJECT_WITH_NAME, limit="tools_max", is_deprecated=True),
     "logit_bias": _LOGIT_BIAS,
     "logprobs": Boolean(),
     "max_completion_tokens": OutputLimit(note="At most the model's `max_output_tokens`."),
@@ -261,6 +261,7 @@ FIELDS: dict[str, Field] = {
         note="The operator may allow more sequences for a model.",
     ),
     "store": Only(values=(False,), reason="providers must not store your content"),
+    # `STREAMING_OVERRIDES` replaces these two if the gateway streams.
     "stream": Only(values=(False,), reason="this gateway doesn't stream responses"),
     "stream_options": NotServed(reason="this gateway doesn't stream responses"),
     "temperature": Number(low=0, high=2),
@@ -274,7 +275,7 @@ FIELDS: dict[str, Field] = {
 }
 """Every documented field except those of `REJECTED_UNLESS_ALLOWED`. Null means absent, except for required fields."""
 
-STREAM_FIELDS: dict[str, Field] = {
+STREAMING_OVERRIDES: dict[str, Field] = {
     "stream": Boolean(note="`true` needs a model that streams. `GET /v1/models` lists them with `streams`."),
     "stream_options": Object(
         members={
@@ -285,7 +286,7 @@ STREAM_FIELDS: dict[str, Field] = {
         note="Only with `stream: true`.",
     ),
 }
-"""What replaces the same fields of `FIELDS` if the gateway streams."""
+"""These replace the same fields of `FIELDS` if the gateway streams."""
 
 BODY = Object(
     members=FIELDS,
@@ -303,13 +304,13 @@ LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
 """The two names of the output limit."""
 
 DEFINITIONS = frozenset({"tools", "functions", "response_format", "tool_choice"})
-"""The fields that providers rewrite into the prompt."""
+"""The fields whose contents providers rewrite into the prompt, such as the definitions of tools."""
 
 _UNKNOWN = Field().check
 _CHECKS: dict[str, Check | None] = {name: field.check for name, field in FIELDS.items()}
 _CHECKS |= dict.fromkeys(("model", "messages", *LIMIT_FIELDS))
-"""The check of each field. None for the fields that `messages_size`, `output_limit` and the caller check."""
-_STREAMING_CHECKS = _CHECKS | {name: field.check for name, field in STREAM_FIELDS.items()}
+"""The check of each field. None for the fields that `measure_messages`, `output_limit` and the caller check."""
+_STREAMING_CHECKS = _CHECKS | {name: field.check for name, field in STREAMING_OVERRIDES.items()}
 
 
 class MessagesSize(msgspec.Struct, kw_only=True):
@@ -364,7 +365,7 @@ def output_limit(values: Mapping[str, Any], model: Model) -> int:
     return model.default_output_tokens if limit is None else limit
 
 
-def messages_size(messages: Any, model: Model) -> MessagesSize:
+def measure_messages(messages: Any, model: Model) -> MessagesSize:
     """Check and measure each message. Plain ASCII messages, the most common ones, skip the tables for speed."""
     _MESSAGES.check_length(messages, "messages", model)
     size = MessagesSize(messages=len(messages), text=TextSize())

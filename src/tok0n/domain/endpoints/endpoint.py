@@ -138,7 +138,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     - `name`: its name in the log and in the setting `endpoints` of a model.
     - `path`: where customers call it.
-    - `guide`: what the page of the guide with the endpoint's name is about; empty if there is none.
+    - `guide_topic`: the topic of the endpoint's page in the guide; empty if there is none.
     - `has_output_limit`: whether a request can limit its output. Otherwise a model needs no `max_output_tokens` for it.
     - `upstream_path`: where we call it, below the base URL of an upstream.
     - `operation`: the id, summary and schemas for the OpenAPI document.
@@ -172,7 +172,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     read_stream: ReadStream | None = None
     has_stream_options: bool = False
     failure_ends_stream: bool = False
-    guide: str = ""
+    guide_topic: str = ""
     has_output_limit: bool = True
     served_with: str = ""
     is_billed: bool = True

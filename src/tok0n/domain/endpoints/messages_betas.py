@@ -1,4 +1,4 @@
-"""The header anthropic-beta: which of its values travel, and which members go with them.
+"""The header anthropic-beta: which of its values are forwarded, and which members go with them.
 
 A value and the members that need it go together: an upstream rejects a member whose value it doesn't get. A value that
 the model doesn't list is dropped, together with its members.

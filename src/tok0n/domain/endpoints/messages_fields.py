@@ -319,10 +319,10 @@ FIELDS: dict[str, Field] = {
 STREAM = Boolean(note="`true` needs a model that streams. `GET /v1/models` lists them with `streams`.")
 """What replaces `stream` if the gateway streams."""
 
-_NOT_COUNTED = frozenset(
+_NOT_IN_COUNT_TOKENS = frozenset(
     {"max_tokens", "metadata", "service_tier", "stop_sequences", "stream", "temperature", "top_k", "top_p"}
 )
-COUNT_FIELDS = {name: field for name, field in FIELDS.items() if name not in _NOT_COUNTED}
+COUNT_FIELDS = {name: field for name, field in FIELDS.items() if name not in _NOT_IN_COUNT_TOKENS}
 """The fields of POST /v1/messages/count_tokens."""
 
 DEFINITIONS = frozenset({"tools", "output_config", "output_format", "tool_choice"})

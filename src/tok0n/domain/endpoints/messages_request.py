@@ -21,7 +21,7 @@ from tok0n.domain.endpoints.messages_size import PromptSize, prompt_size
 from tok0n.domain.endpoints.messages_tools import drop_hosted_tools
 from tok0n.domain.json_text import JsonText, decode_object
 
-_CHECKED_APART = frozenset({"model", "messages", "max_tokens"})
+_CHECKED_SEPARATELY = frozenset({"model", "messages", "max_tokens"})
 
 
 class CheckedRequest(msgspec.Struct, kw_only=True):
@@ -77,7 +77,7 @@ def _check_fields(
         if value is None and name not in REQUIRED:
             del values[name], raw[name]
         elif name in fields:
-            if name not in _CHECKED_APART:
+            if name not in _CHECKED_SEPARATELY:
                 fields[name].check(value, name, model)
         elif name in model.extra_fields:
             extra_bytes += len(bytes(raw[name]))

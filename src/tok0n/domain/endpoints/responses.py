@@ -17,7 +17,7 @@ from tok0n.domain.endpoints.example import OPENAI, Draft, Example, Form, Output,
 from tok0n.domain.endpoints.fields import COUNT, NULL, must
 from tok0n.domain.endpoints.find_model import check_streams, find_listed
 from tok0n.domain.endpoints.hosted_tools import drop_hosted_tools
-from tok0n.domain.endpoints.responses_fields import BODY, LIMIT_FIELD, STREAM_FIELDS, check_fields
+from tok0n.domain.endpoints.responses_fields import BODY, LIMIT_FIELD, STREAMING_OVERRIDES, check_fields
 from tok0n.domain.endpoints.responses_items import ITEM, request_size
 from tok0n.domain.endpoints.responses_stream import FINISHED, ResponsesStreamReader, read_response_usage
 from tok0n.domain.json_text import JsonText, decode_object
@@ -111,7 +111,7 @@ def _ended_before_output(values: Mapping[str, Any]) -> bool:
 
 
 def _schemas(*, is_streaming: bool) -> dict[str, Any]:
-    body = msgspec.structs.replace(BODY, members={**BODY.members, **STREAM_FIELDS}) if is_streaming else BODY
+    body = msgspec.structs.replace(BODY, members={**BODY.members, **STREAMING_OVERRIDES}) if is_streaming else BODY
     request = body.schema() | {"additionalProperties": NULL}
     items = next(choice for choice in request["properties"]["input"]["anyOf"] if choice["type"] == "array")
     items["items"] = {"$ref": "#/components/schemas/ResponsesItem"}
@@ -178,7 +178,7 @@ _EXAMPLE = Example(
 RESPONSES = Endpoint(
     name="responses",
     path="/v1/responses",
-    guide="the Responses API, and its limits",
+    guide_topic="the Responses API, and its limits",
     upstream_path="/responses",
     operation=Operation(
         id="createResponse",

@@ -92,7 +92,7 @@ FIELDS: dict[str, Field] = {
 }
 """Every documented field except those of `REJECTED_UNLESS_ALLOWED`. Null means absent, except for required fields."""
 
-STREAM_FIELDS: dict[str, Field] = {
+STREAMING_OVERRIDES: dict[str, Field] = {
     "stream": Boolean(note="`true` needs a model that streams on this endpoint. `GET /v1/models` lists them."),
     "stream_options": Object(
         members={"include_obfuscation": Boolean(note="Passed on to the provider.")},
@@ -120,7 +120,7 @@ REJECTED_UNLESS_ALLOWED = {
 
 _UNKNOWN = Field().check
 _CHECKS: dict[str, Check | None] = {name: field.check for name, field in FIELDS.items()} | {"model": None}
-_STREAMING_CHECKS = _CHECKS | {name: field.check for name, field in STREAM_FIELDS.items()}
+_STREAMING_CHECKS = _CHECKS | {name: field.check for name, field in STREAMING_OVERRIDES.items()}
 
 
 def check_fields(

@@ -45,7 +45,7 @@ TEXT = Text()
 WORD = Text(characters_max=WORD_CHARACTERS_MAX)
 OBJECT = Object()
 _LIST = Array(items_max=PARTS_MAX)
-_NAMED = Object(members={"name": WORD}, required=frozenset({"name"}))
+_OBJECT_WITH_NAME = Object(members={"name": WORD}, required=frozenset({"name"}))
 
 
 class _Tool(Tagged, frozen=True, kw_only=True):
@@ -73,11 +73,11 @@ class _Item(Tagged, frozen=True, kw_only=True):
         super().check(value, param, model)
 
 
-_INNER_TOOL = _Tool(kinds={"function": _NAMED, "custom": _NAMED}, expected="function or custom")
+_INNER_TOOL = _Tool(kinds={"function": _OBJECT_WITH_NAME, "custom": _OBJECT_WITH_NAME}, expected="function or custom")
 _TOOL = _Tool(
     kinds={
-        "function": _NAMED,
-        "custom": _NAMED,
+        "function": _OBJECT_WITH_NAME,
+        "custom": _OBJECT_WITH_NAME,
         "namespace": Object(
             members={"name": WORD, "tools": Array(items=_INNER_TOOL, limit="tools_max")},
             required=frozenset({"name", "tools"}),
@@ -93,8 +93,8 @@ TOOLS = Array(
 )
 TOOL_CHOICE = Tagged(
     kinds={
-        "function": _NAMED,
-        "custom": _NAMED,
+        "function": _OBJECT_WITH_NAME,
+        "custom": _OBJECT_WITH_NAME,
         "allowed_tools": Object(
             members={
                 "tools": Array(

@@ -165,7 +165,7 @@ class _KeyPages:
             current=[key for key in reversed(keys) if key not in ended],
             ended=ended[:ENDED_ROWS_MAX],
             now_us=now_us,
-            spend=await self._spend(page),
+            spend=await self._spend_by_key(page),
             no_spend=NO_SPEND,
             uses={key_id: _most_used_first(uses) for key_id, uses in budget_uses.items()},
             budgets_max=LISTED_BUDGETS_MAX,
@@ -182,7 +182,7 @@ class _KeyPages:
             "key.html",
             key=key,
             now_us=now_us,
-            spend=(await self._spend(page)).get(key.id, NO_SPEND),
+            spend=(await self._spend_by_key(page)).get(key.id, NO_SPEND),
             uses=await history.budget_uses(page.account_id, key.id, now_us=now_us),
             fields=fields,
             overlap_days_max=OVERLAP_DAYS_MAX,
@@ -191,7 +191,7 @@ class _KeyPages:
             **choices,
         )
 
-    async def _spend(self, page: PageRequest) -> dict[str, KeySpend]:
+    async def _spend_by_key(self, page: PageRequest) -> dict[str, KeySpend]:
         """Return what each key of the account has spent."""
         costs = self._dashboard.costs
         ever, month = await costs.of_keys(page.account_id, since_us=costs.month_start_us(page.user.time_zone))

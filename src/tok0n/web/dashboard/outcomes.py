@@ -30,7 +30,7 @@ class OutcomeQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """A figure of a period, the figure of the period before, and the change in percent, which is None without one.
+    """A figure of a period, the figure of the period before, and the change in percent.
 
     A latency is in milliseconds.
     """
@@ -43,7 +43,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def change(self) -> int | None:
-        """The change in percent. None if the period before had no value."""
+        """The change in percent. None if the earlier figure is 0 or None."""
         return percent_change(self.value or 0, self.before or 0)
 
 

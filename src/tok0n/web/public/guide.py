@@ -74,11 +74,11 @@ GUIDE = (
             slug=endpoint.name,
             title=endpoint.name.capitalize(),
             file=f"guide/{endpoint.name}.md",
-            about=endpoint.guide,
+            about=endpoint.guide_topic,
             endpoint=endpoint.name,
         )
         for endpoint in ENDPOINTS
-        if endpoint.guide
+        if endpoint.guide_topic
     ),
     Page(
         slug="recipes",

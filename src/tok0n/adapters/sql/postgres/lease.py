@@ -35,7 +35,7 @@ RENEWAL_SECONDS_MAX = 3.0
 
 PROCESSES_PER_COMMIT = 1_000
 ROWS_PER_COMMIT = 100
-"""A sweep locks the accounts of so many reservations at once."""
+"""A sweep locks the accounts of at most this many reservations at once."""
 
 _RENEW = """
 INSERT INTO process AS p (id, lease_ends_at_us, renewed_since_us)

@@ -12,7 +12,7 @@ from tok0n.adapters.sql.store import SqlStore, force_index_scans, lock_for
 from tok0n.domain import ids
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY
 
-WAIT_US = MICROSECONDS_PER_DAY
+ADD_UP_DELAY_US = MICROSECONDS_PER_DAY
 """A day is added up this long after its end. A settlement commits long before, even after an outage."""
 
 _ADD = sa.text(
@@ -34,7 +34,7 @@ class SqlDailyUse:
 
     async def roll_up(self, *, now_us: int, accounts_max: int) -> bool:
         """See `ports.DailyUse.roll_up`."""
-        end_day = (now_us - WAIT_US) // MICROSECONDS_PER_DAY
+        end_day = (now_us - ADD_UP_DELAY_US) // MICROSECONDS_PER_DAY
         progress = sa.select(usage_rollup)
         # Reads first, because usually there is nothing to add.
         row = await self._store.read(lambda tx: tx.execute(progress).one_or_none())

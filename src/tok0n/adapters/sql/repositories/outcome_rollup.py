@@ -23,14 +23,15 @@ from tok0n.domain.errors import UpstreamFailed
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_QUARTER_HOUR, RequestStatus
 from tok0n.domain.model_days import ModelDay
 
-WAIT_US = 600_000_000
-"""A request is stored at most so long after its creation: it must be read first."""
+COUNT_DELAY_US = 600_000_000
+"""A quarter hour is counted this long after its end. A request's id has the time of its arrival, but its row is stored
+only after its body was read."""
 
 REQUESTS_AT_ONCE = 5_000
 """The most requests that one query reads."""
 
 ROWS_AT_ONCE = 100
-"""A transaction adds the counts of whole keys until it has at least so many rows. So no settlement waits long."""
+"""A transaction adds the counts of whole keys until it has at least this many rows. So no settlement waits long."""
 
 _PENDING = sa.text("SELECT 1 FROM request WHERE status = 'PENDING' AND expires_at_us > 0 AND id < :until LIMIT 1")
 """The partial index of pending requests has few entries. The literal lets SQLite use it."""
@@ -110,7 +111,7 @@ class SqlOutcomeRollup:
 
     async def roll_up(self, *, now_us: int) -> bool:
         """See `ports.OutcomeRollup.roll_up`."""
-        end = (now_us - WAIT_US) // MICROSECONDS_PER_QUARTER_HOUR
+        end = (now_us - COUNT_DELAY_US) // MICROSECONDS_PER_QUARTER_HOUR
         position = await self._store.read(progress)
         if position is None:
             quarter = await self._store.read(lambda tx: _quarter_of_request(tx, since_quarter=0, end=end))

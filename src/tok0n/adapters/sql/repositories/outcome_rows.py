@@ -16,12 +16,15 @@ LENGTHS = (1, 24, 96)
 _SIX_HOURS, _DAY = LENGTHS[1:]
 
 Spans = dict[tuple[int, int, int], list[tuple[int, int]]]
-"""Rows by their length, from a quarter hour (inclusive) to another (exclusive). The values are the buckets to which
-they are added (1) or from which they are subtracted (-1), by their starts."""
+"""Ranges of rows: the length of the rows, the first quarter hour, and the one after the last.
+
+Each value lists the intervals to whose sums the rows are added (1) or from which they are subtracted (-1), by the start
+of the interval. For example, an interval from 06:00 of one day to 00:00 of the next day but one is two rows of days,
+minus the row of the first six hours: `{(96, 0, 192): [(24, 1)], (24, 0, 24): [(24, -1)]}`."""
 
 
 def spans(starts: Sequence[int], until_quarter: int) -> Spans:
-    """Return the rows whose sum is that of each bucket, which lasts until the start of the next one."""
+    """Return the rows whose sum is that of each interval, which lasts until the start of the next one."""
     found: Spans = defaultdict(list)
     for start, end in itertools.pairwise([*starts, until_quarter]):
         first_day, end_day = (round(edge / _DAY) * _DAY for edge in (start, end))

@@ -1,6 +1,7 @@
 """The latency and the errors of an account's requests in SQL, behind the `Outcomes` port.
 
-The roll-up has the requests that ended some time ago. The newest ones are read as they are, unless they are many.
+The roll-up has the older requests. Newer ones are read from `request`; if there are more than `NEWEST_MAX`, they are
+left out.
 """
 
 import itertools
@@ -54,8 +55,8 @@ class SqlOutcomes:
 
         def fn(tx: sa.Connection) -> _Sums:
             sums = _Sums(int)
-            for length, of_length in _by_length(starts, filters).items():
-                targets = list(of_length.values())
+            for length, targets_by_span in _by_length(starts, filters).items():
+                targets = list(targets_by_span.values())
                 rows = rows_of_spans(
                     tx,
                     account_id,
@@ -63,14 +64,14 @@ class SqlOutcomes:
                     table="request_outcome",
                     time="quarter",
                     quarters=length,
-                    spans=[*of_length],
+                    spans=[*targets_by_span],
                     columns=[f"u.{column}", "u.latencies"],
                 )
                 for number, series, stored in rows:
                     packed = decode(stored)
                     for start, sign in targets[number]:
                         sums[start, series] += sign * packed
-            for start, row in _newest_of_buckets(tx, account_id, filters, starts):
+            for start, row in _newest_of_intervals(tx, account_id, filters, starts):
                 if row.status == RequestStatus.SETTLED and row.upstream_ms is not None:
                     sums[start, getattr(row, column)] += latency.pack({latency.bucket_of(row.upstream_ms): 1})
             return sums
@@ -92,18 +93,18 @@ class SqlOutcomes:
 
         failed, rejected = await self._store.read(fn)
         return [
-            ErrorCount(quarter=of[0], series=of[1], failed=failed[of], rejected=rejected[of])
-            for of in sorted(failed.keys() | rejected.keys())
-            if failed[of] or rejected[of]
+            ErrorCount(quarter=key[0], series=key[1], failed=failed[key], rejected=rejected[key])
+            for key in sorted(failed.keys() | rejected.keys())
+            if failed[key] or rejected[key]
         ]
 
 
 def _failed(tx: sa.Connection, account_id: str, filters: UseFilter, by: UseBy, starts: Sequence[int]) -> _Sums:
-    """Return the failed requests by the start of their bucket and by series."""
+    """Return the failed requests by the start of their interval and by series."""
     column = column_of(by)
     sums = _Sums(int)
-    for length, of_length in _by_length(starts, filters).items():
-        targets = list(of_length.values())
+    for length, targets_by_span in _by_length(starts, filters).items():
+        targets = list(targets_by_span.values())
         rows = sums_of_spans(
             tx,
             account_id,
@@ -111,21 +112,21 @@ def _failed(tx: sa.Connection, account_id: str, filters: UseFilter, by: UseBy, s
             table="request_outcome",
             time="quarter",
             quarters=length,
-            spans=[*of_length],
+            spans=[*targets_by_span],
             by=[column],
             summed=["failed"],
         )
         for number, series, count in rows:
             for start, sign in targets[number]:
                 sums[start, series] += sign * int(count)
-    for start, row in _newest_of_buckets(tx, account_id, filters, starts):
+    for start, row in _newest_of_intervals(tx, account_id, filters, starts):
         if row.status in NOT_BILLED:
             sums[start, getattr(row, column)] += 1
     return sums
 
 
 def _rejected(tx: sa.Connection, account_id: str, filters: UseFilter, by: UseBy, starts: Sequence[int]) -> _Sums:
-    """Return the rejected requests by the start of their bucket and by series."""
+    """Return the rejected requests by the start of their interval and by series."""
     rows = sums_of_spans(
         tx,
         account_id,
@@ -140,7 +141,7 @@ def _rejected(tx: sa.Connection, account_id: str, filters: UseFilter, by: UseBy,
 
 
 def _by_length(starts: Sequence[int], filters: UseFilter) -> dict[int, dict[tuple[int, int], list[tuple[int, int]]]]:
-    """Return the spans of each length of rows, with the buckets to which they are added."""
+    """Return the spans of each length of rows, with the intervals to which they are added."""
     found: dict[int, dict[tuple[int, int], list[tuple[int, int]]]] = {length: {} for length in LENGTHS}
     for (length, since, until), targets in spans(starts, _end(filters)).items():
         found[length][since, until] = targets
@@ -171,10 +172,10 @@ def _newest(tx: sa.Connection, account_id: str, position: Progress) -> Sequence[
     return None if len(rows) > NEWEST_MAX else rows
 
 
-def _newest_of_buckets(
+def _newest_of_intervals(
     tx: sa.Connection, account_id: str, filters: UseFilter, starts: Sequence[int]
 ) -> Iterator[tuple[int, Any]]:
-    """Yield the newest requests that match, with the start of their bucket."""
+    """Yield the newest requests that match, with the start of their interval."""
     position = _position(tx)
     if _end(filters) <= position.quarter:
         return
