@@ -53,7 +53,7 @@ async def supervise(settings: Settings, config_path: Path | None, *, workers: in
 
 async def _force_exit(running: "_Workers", interrupted_again: asyncio.Event) -> None:
     await interrupted_again.wait()
-    for _ in range(2):  # a worker stops at the first signal, and stops waiting for requests at the second
+    for _ in range(2):  # a worker that has not handled SIGTERM yet takes the first one as the request to stop
         running.stop(signal.SIGINT)
 
 
