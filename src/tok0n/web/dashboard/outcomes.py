@@ -38,7 +38,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     value: int | None
     before: int | None
-    unit: str = ""
+    caption: str = ""
     is_latency: bool = False
 
     @property
@@ -63,20 +63,20 @@ async def error_view(dashboard: DashboardContext, query: OutcomeQuery, names: Ma
     billed = (await dashboard.history.totals(query.account_id, query.use)).requests
     billed_before = (await dashboard.history.totals(query.account_id, before)).requests
     figures = [
-        Figure(label="Errors", value=_errors(counts), unit="requests", before=_errors(earlier)),
+        Figure(label="Errors", value=_errors(counts), caption="requests", before=_errors(earlier)),
         Figure(
             label="Failed",
             value=sum(part.failed for part in counts),
-            unit="not billed",
+            caption="not billed",
             before=sum(part.failed for part in earlier),
         ),
         Figure(
             label="Rejected",
             value=sum(part.rejected for part in counts),
-            unit="never sent",
+            caption="never sent",
             before=sum(part.rejected for part in earlier),
         ),
-        Figure(label="Billed", value=billed, unit="requests", before=billed_before),
+        Figure(label="Billed", value=billed, caption="requests", before=billed_before),
     ]
     return {"chart": chart, "figures": figures, "counted_until_us": await _counted_until_us(dashboard, query)}
 
@@ -92,7 +92,7 @@ async def latency_view(dashboard: DashboardContext, query: OutcomeQuery, names: 
     figures = [
         Figure(label="Median (p50)", value=_p50(total), before=_p50(before), is_latency=True),
         Figure(label="95th percentile (p95)", value=_p95(total), before=_p95(before), is_latency=True),
-        Figure(label="Requests", value=_requests(total), unit="measured", before=_requests(before)),
+        Figure(label="Requests", value=_requests(total), caption="measured", before=_requests(before)),
     ]
     return {"chart": chart, "figures": figures, "counted_until_us": await _counted_until_us(dashboard, query)}
 

@@ -196,10 +196,10 @@ async def _cost(page: PageRequest, dashboard: DashboardContext, query: _Query) -
 
 def _figures(totals: UseTotals, before: UseTotals) -> list[Figure]:
     return [
-        Figure(label="Billed", value=totals.charged, unit="tokens", before=before.charged),
-        Figure(label="Prompt", value=totals.prompt_tokens, unit="tokens", before=before.prompt_tokens),
-        Figure(label="Completion", value=totals.completion_tokens, unit="tokens", before=before.completion_tokens),
-        Figure(label="Requests", value=totals.requests, unit="billed", before=before.requests),
+        Figure(label="Billed", value=totals.charged, caption="tokens", before=before.charged),
+        Figure(label="Prompt", value=totals.prompt_tokens, caption="tokens", before=before.prompt_tokens),
+        Figure(label="Completion", value=totals.completion_tokens, caption="tokens", before=before.completion_tokens),
+        Figure(label="Requests", value=totals.requests, caption="billed", before=before.requests),
     ]
 
 

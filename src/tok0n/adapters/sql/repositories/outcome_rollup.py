@@ -44,9 +44,9 @@ _PROCEED = sa.text(
     "UPDATE outcome_rollup SET quarter = :quarter, api_key_id = :api_key_id"
     " WHERE quarter = :from_quarter AND api_key_id = :from_key"
 )
-_OF_ROW = sa.text(
-    "SELECT failed, latencies FROM request_outcome WHERE account_id = :account_id AND quarters = :quarters"
-    " AND quarter = :quarter AND api_key_id = :api_key_id AND model = :model"
+_OF_KEYS = sa.text(
+    "SELECT api_key_id, model, failed, latencies FROM request_outcome WHERE account_id = :account_id"
+    " AND quarters = :quarters AND quarter = :quarter AND api_key_id BETWEEN :first_key AND :last_key"
 )
 _SAVE = sa.text(
     "INSERT INTO request_outcome (account_id, quarters, quarter, api_key_id, model, failed, latencies)"
@@ -225,20 +225,21 @@ def _steps(series: Sequence[_Series]) -> Iterator[list[_Series]]:
 
 
 def _add(tx: sa.Connection, quarter: int, *, counted: _Quarter, series: Sequence[_Series]) -> None:
+    of_accounts: defaultdict[str, list[_Series]] = defaultdict(list)
+    for item in series:
+        of_accounts[item.account_id].append(item)
     rows = []
-    for item, quarters in itertools.product(series, LENGTHS):
-        row: dict[str, Any] = {
-            "account_id": item.account_id,
-            "quarters": quarters,
-            "quarter": quarter // quarters * quarters,
-            "api_key_id": item.api_key_id,
-            "model": item.model,
-        }
-        counts = counted.series[item]
-        failed, packed = counts.failed, counts.packed
-        if quarters > 1 and (before := tx.execute(_OF_ROW, row).one_or_none()):
-            failed, packed = failed + before.failed, packed + decode(before.latencies)
-        rows.append(row | {"failed": failed, "latencies": encode(packed)})
+    for (account_id, items), quarters in itertools.product(of_accounts.items(), LENGTHS):
+        key = {"account_id": account_id, "quarters": quarters, "quarter": quarter // quarters * quarters}
+        stored = {}
+        if quarters > 1:  # no earlier step counted this quarter hour
+            keys = {"first_key": items[0].api_key_id, "last_key": items[-1].api_key_id}
+            stored = {(row.api_key_id, row.model): row for row in tx.execute(_OF_KEYS, key | keys)}
+        for item in items:
+            counts, before = counted.series[item], stored.get((item.api_key_id, item.model))
+            failed, packed = (0, 0) if before is None else (before.failed, decode(before.latencies))
+            values = {"failed": failed + counts.failed, "latencies": encode(packed + counts.packed)}
+            rows.append({**key, "api_key_id": item.api_key_id, "model": item.model, **values})
     tx.execute(_SAVE, rows)
 
 
