@@ -77,8 +77,6 @@ async def awkward_site(
         Visitor(running.url) as visitor,
     ):
         await join(visitor, mailbox, OWNER)
-        # The roll-up begins at its first run, which on a busy machine might be after the requests exist.
-        await running.store.outcome_rollup.roll_up(now_us=running.clock.now_us())
         data = awkward.fill(folder / "tok0n.db", email=OWNER, now_us=running.clock.now_us())
         yield AwkwardSite(
             url=running.url, running=running, mailbox=mailbox, stripe=stripe, data=data, cookie=session_of(visitor)
