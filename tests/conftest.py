@@ -75,7 +75,7 @@ gc.set_threshold(10_000, 50, 50)
 """The modules and tests are half a million objects, which the garbage collector would otherwise visit very often."""
 
 LONGEST = {"test_fuzz_every_route.py", "test_ledger_state_machine.py", "test_story.py", "test_widths.py"}
-"""Files with tests that take more than five seconds each."""
+"""The files whose tests take longest, so that they run first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

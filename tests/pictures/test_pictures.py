@@ -27,7 +27,7 @@ from support.pictures import (
 pytestmark = pytest.mark.anyio
 
 SHARES = 12
-"""The shots are divided among so many tests, which can run at the same time."""
+"""The number of tests that share the pictures, so that they can run in parallel."""
 
 PUBLIC_URL = "http://localhost:8000"
 """Pages show this URL, whatever the port of the test is."""

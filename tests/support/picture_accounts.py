@@ -91,7 +91,7 @@ async def _turn_on_two_factor(site: AwkwardSite, secured: Visitor, clock: FakeCl
 
 
 async def _roll_up(site: AwkwardSite, clock: FakeClock) -> None:
-    """Do what periodic tasks would do while the pictures are taken, so that pages don't change then."""
+    """Run the roll-ups now, because a periodic task would run them while pictures are taken, and change the pages."""
     store = site.running.store
     while await store.outcome_rollup.roll_up(now_us=clock.now_us()):
         pass

@@ -14,7 +14,7 @@ from support.picture_accounts import Accounts
 from support.picture_shots import Shot
 
 HEIGHT_MAX = 2_400
-"""A picture ends there, because further rows of a long list look like those before. The pages of `WHOLE` don't."""
+"""The greatest height of a picture in pixels. The rows of a long list look alike. `WHOLE` has the pages without it."""
 
 WHOLE = {"dev-components", "dashboard-settings"}
 

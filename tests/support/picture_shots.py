@@ -15,7 +15,7 @@ NOT_PICTURED = {
     "/dashboard/orders/{order}/receipt": "Redirects to the document: the shots invoice and credit-note.",
     "/dashboard/orders/{order}/documents/x": "The shots invoice and credit-note have documents that exist.",
 }
-"""The routes of pages without a picture, with the reason."""
+"""The routes that have no picture, and why."""
 
 
 class Shot(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +65,7 @@ def _pages(site: AwkwardSite) -> Iterator[Shot]:
 
 
 def name_of(path: str) -> str:
-    """Return the name of the shot of a route, or of a path with a query."""
+    """Return the name of the picture of a route, or of a path with a query."""
     return re.sub(r"[^a-z0-9]+", "-", path).strip("-") or "landing"
 
 

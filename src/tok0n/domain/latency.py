@@ -48,10 +48,8 @@ def pack(histogram: Mapping[int, int]) -> int:
 
 def unpack(packed: int) -> dict[int, int]:
     """Return the histogram of `pack`, without empty buckets."""
-    bits = packed.bit_length()
-    counts = struct.unpack(
-        f"<{-(-bits // COUNT_BITS)}I", packed.to_bytes(-(-bits // COUNT_BITS) * COUNT_BITS // 8, "little")
-    )
+    buckets = -(-packed.bit_length() // COUNT_BITS)
+    counts = struct.unpack(f"<{buckets}I", packed.to_bytes(buckets * COUNT_BITS // 8, "little"))
     return {bucket: count for bucket, count in enumerate(counts) if count}
 
 

@@ -8,7 +8,7 @@ from tok0n.domain import latency
 
 
 class Latencies(msgspec.Struct, frozen=True, kw_only=True):
-    """The latencies of billed requests at the upstream, from `quarter` to the next bucket, for a model or key.
+    """The latencies of billed requests at the upstream, from `quarter` to the next interval, for a model or key.
 
     `series` is its id. `histogram` maps the buckets of `domain.latency` to counts.
     """
@@ -19,7 +19,7 @@ class Latencies(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErrorCount(msgspec.Struct, frozen=True, kw_only=True):
-    """The requests that were not billed, from `quarter` to the next bucket, for a model or key, whose id is `series`.
+    """The requests that were not billed, in the interval from `quarter`, for a model or key with the id `series`.
 
     `failed` ones had reserved tokens, `rejected` ones had not. Rejected requests without a known model have the model
     ''.

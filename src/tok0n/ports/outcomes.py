@@ -11,7 +11,7 @@ class Outcomes(Protocol):
     """The latency and the errors of an account's requests, by the quarter hour in which each was created.
 
     If an account has many new requests, they count once the roll-up has them: see `counted_until_us`. `starts` are the
-    quarter hours in which the buckets start. Each bucket lasts until the next, and the last until the filter's end.
+    quarter hours in which the intervals start. Each lasts until the next, and the last until the filter's end.
     """
 
     async def counted_until_us(self, account_id: str) -> int | None:
@@ -20,12 +20,12 @@ class Outcomes(Protocol):
     async def latencies(
         self, account_id: str, filters: UseFilter, *, by: UseBy, starts: Sequence[int]
     ) -> list[Latencies]:
-        """Return the latencies of each bucket that has any, for each model or key, oldest first."""
+        """Return the latencies of each interval that has any, for each model or key, oldest first."""
 
     async def errors(
         self, account_id: str, filters: UseFilter, *, by: UseBy, starts: Sequence[int]
     ) -> list[ErrorCount]:
-        """Return the errors of each bucket that has any, for each model or key, oldest first."""
+        """Return the errors of each interval that has any, for each model or key, oldest first."""
 
 
 class OutcomeRollup(Protocol):

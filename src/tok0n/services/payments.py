@@ -301,7 +301,7 @@ class SellPacks:
     ) -> None:
         """Schedule another attempt, or reject the event after `RETRY_FOR_US`.
 
-        A failure backs off from the first attempt, and a waiting event after `IMMEDIATE_ATTEMPTS` attempts.
+        The delay grows with each failure. For a waiting event, it starts after `IMMEDIATE_ATTEMPTS` attempts.
         """
         event, attempts, now_us = stored.event, stored.attempts + 1, self._clock.now_us()
         if now_us - stored.received_at_us >= RETRY_FOR_US:

@@ -1,7 +1,7 @@
 """Search the ledger entries of an account by their time or balance, in one statement each.
 
-The ids of `ledger_entry` rise in each account, and their times with them. A binary search over the ids therefore takes
-some 50 seeks in the index by account and id, however long the history is.
+Within an account, an entry with a higher id is never older. So a binary search over the ids finds a time in about 50
+seeks in the index by account and id, however long the history is.
 """
 
 import functools

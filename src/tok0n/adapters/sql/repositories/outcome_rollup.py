@@ -70,7 +70,7 @@ class _Series(NamedTuple):
 
 
 class _Counts(msgspec.Struct):
-    """The requests of a series, with their latencies as a packed histogram."""
+    """How many requests of a series failed, and the latencies of the billed ones as a packed histogram."""
 
     failed: int = 0
     packed: int = 0

@@ -15,30 +15,31 @@ LENGTHS = (1, 24, 96)
 
 _SIX_HOURS, _DAY = LENGTHS[1:]
 
-Spans = dict[tuple[int, int, int], list[tuple[int, int]]]
-"""Ranges of rows: the length of the rows, the first quarter hour, and the one after the last.
+Spans = dict[int, dict[tuple[int, int], list[tuple[int, int]]]]
+"""Ranges of rows, by the length of the rows: the first quarter hour, and the one after the last.
 
 Each value lists the intervals to whose sums the rows are added (1) or from which they are subtracted (-1), by the start
 of the interval. For example, an interval from 06:00 of one day to 00:00 of the next day but one is two rows of days,
-minus the row of the first six hours: `{(96, 0, 192): [(24, 1)], (24, 0, 24): [(24, -1)]}`."""
+minus the row of the first six hours: `{96: {(0, 192): [(24, 1)]}, 24: {(0, 24): [(24, -1)]}}`.
+"""
 
 
 def spans(starts: Sequence[int], until_quarter: int) -> Spans:
     """Return the rows whose sum is that of each interval, which lasts until the start of the next one."""
-    found: Spans = defaultdict(list)
+    found: Spans = {length: defaultdict(list) for length in LENGTHS}
     for start, end in itertools.pairwise([*starts, until_quarter]):
         first_day, end_day = (round(edge / _DAY) * _DAY for edge in (start, end))
         if first_day >= end_day:
-            found[1, start, end].append((start, 1))
+            found[1][start, end].append((start, 1))
             continue
-        found[_DAY, first_day, end_day].append((start, 1))
+        found[_DAY][first_day, end_day].append((start, 1))
         for day, edge, sign in ((first_day, start, -1), (end_day, end, 1)):
             middle = round(edge / _SIX_HOURS) * _SIX_HOURS
             for length, since, until in ((_SIX_HOURS, day, middle), (1, middle, edge)):
                 if since < until:
-                    found[length, since, until].append((start, sign))
+                    found[length][since, until].append((start, sign))
                 elif until < since:
-                    found[length, until, since].append((start, -sign))
+                    found[length][until, since].append((start, -sign))
     return found
 
 

@@ -7,14 +7,14 @@ left out.
 import itertools
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories.outcome_rollup import Progress, progress
-from tok0n.adapters.sql.repositories.outcome_rows import LENGTHS, decode, spans
-from tok0n.adapters.sql.repositories.use import column_of, rows_of_spans, sums_of_spans
+from tok0n.adapters.sql.repositories.outcome_rows import decode, spans
+from tok0n.adapters.sql.repositories.use import SpanRows, column_of, rows_of_spans, sums_of_spans
 from tok0n.adapters.sql.schema import request
 from tok0n.adapters.sql.store import SqlStore, force_index_scans
 from tok0n.domain import ids, latency
@@ -26,6 +26,10 @@ NEWEST_MAX = 2_000
 """The most requests of an account that are read without the roll-up."""
 
 _Sums = defaultdict[tuple[int, str], int]
+"""By the start of an interval and the series."""
+
+_Value = tuple[int, str, int]
+"""The number of a span, a series, and its value."""
 
 
 class SqlOutcomes:
@@ -39,11 +43,9 @@ class SqlOutcomes:
 
         def fn(tx: sa.Connection) -> int | None:
             position = _position(tx)
-            return (
-                None
-                if _newest(tx, account_id, position) is not None
-                else position.quarter * MICROSECONDS_PER_QUARTER_HOUR
-            )
+            force_index_scans(tx)
+            is_complete = tx.scalar(_newest(account_id, position).offset(NEWEST_MAX)) is None
+            return None if is_complete else position.quarter * MICROSECONDS_PER_QUARTER_HOUR
 
         return await self._store.read(fn)
 
@@ -54,23 +56,12 @@ class SqlOutcomes:
         column = column_of(by)
 
         def fn(tx: sa.Connection) -> _Sums:
-            sums = _Sums(int)
-            for length, targets_by_span in _by_length(starts, filters).items():
-                targets = list(targets_by_span.values())
-                rows = rows_of_spans(
-                    tx,
-                    account_id,
-                    filters,
-                    table="request_outcome",
-                    time="quarter",
-                    quarters=length,
-                    spans=[*targets_by_span],
-                    columns=[f"u.{column}", "u.latencies"],
-                )
-                for number, series, stored in rows:
-                    packed = decode(stored)
-                    for start, sign in targets[number]:
-                        sums[start, series] += sign * packed
+            def stored(rows: SpanRows) -> Iterable[_Value]:
+                columns = [f"u.{column}", "u.latencies"]
+                for number, series, latencies in rows_of_spans(tx, account_id, filters, rows, columns=columns):
+                    yield number, series, decode(latencies)
+
+            sums = _rolled_up(filters, starts, stored)
             for start, row in _newest_of_intervals(tx, account_id, filters, starts):
                 if row.status == RequestStatus.SETTLED and row.upstream_ms is not None:
                     sums[start, getattr(row, column)] += latency.pack({latency.bucket_of(row.upstream_ms): 1})
@@ -102,23 +93,11 @@ class SqlOutcomes:
 def _failed(tx: sa.Connection, account_id: str, filters: UseFilter, by: UseBy, starts: Sequence[int]) -> _Sums:
     """Return the failed requests by the start of their interval and by series."""
     column = column_of(by)
-    sums = _Sums(int)
-    for length, targets_by_span in _by_length(starts, filters).items():
-        targets = list(targets_by_span.values())
-        rows = sums_of_spans(
-            tx,
-            account_id,
-            filters,
-            table="request_outcome",
-            time="quarter",
-            quarters=length,
-            spans=[*targets_by_span],
-            by=[column],
-            summed=["failed"],
-        )
-        for number, series, count in rows:
-            for start, sign in targets[number]:
-                sums[start, series] += sign * int(count)
+
+    def stored(rows: SpanRows) -> Iterable[_Value]:
+        return sums_of_spans(tx, account_id, filters, rows, by=[column], summed=["failed"])
+
+    sums = _rolled_up(filters, starts, stored)
     for start, row in _newest_of_intervals(tx, account_id, filters, starts):
         if row.status in NOT_BILLED:
             sums[start, getattr(row, column)] += 1
@@ -127,25 +106,22 @@ def _failed(tx: sa.Connection, account_id: str, filters: UseFilter, by: UseBy, s
 
 def _rejected(tx: sa.Connection, account_id: str, filters: UseFilter, by: UseBy, starts: Sequence[int]) -> _Sums:
     """Return the rejected requests by the start of their interval and by series."""
-    rows = sums_of_spans(
-        tx,
-        account_id,
-        filters,
-        table="rejected_count",
-        time="quarter",
-        spans=list(itertools.pairwise([*starts, _end(filters)])),
-        by=[column_of(by)],
-        summed=["requests"],
-    )
-    return _Sums(int, {(starts[number], series): int(count) for number, series, count in rows})
+    intervals = list(itertools.pairwise([*starts, _end(filters)]))
+    rows = SpanRows(table="rejected_count", time="quarter", spans=intervals)
+    counts = sums_of_spans(tx, account_id, filters, rows, by=[column_of(by)], summed=["requests"])
+    return _Sums(int, {(starts[number], series): count for number, series, count in counts})
 
 
-def _by_length(starts: Sequence[int], filters: UseFilter) -> dict[int, dict[tuple[int, int], list[tuple[int, int]]]]:
-    """Return the spans of each length of rows, with the intervals to which they are added."""
-    found: dict[int, dict[tuple[int, int], list[tuple[int, int]]]] = {length: {} for length in LENGTHS}
-    for (length, since, until), targets in spans(starts, _end(filters)).items():
-        found[length][since, until] = targets
-    return found
+def _rolled_up(filters: UseFilter, starts: Sequence[int], stored: Callable[[SpanRows], Iterable[_Value]]) -> _Sums:
+    """Return the sums of each interval from the values that `stored` reads from rows of the roll-up."""
+    sums = _Sums(int)
+    for length, intervals_by_span in spans(starts, _end(filters)).items():
+        intervals = list(intervals_by_span.values())
+        rows = SpanRows(table="request_outcome", time="quarter", spans=[*intervals_by_span], quarters=length)
+        for number, series, value in stored(rows):
+            for start, sign in intervals[number]:
+                sums[start, series] += sign * value
+    return sums
 
 
 def _end(filters: UseFilter) -> int:
@@ -157,8 +133,8 @@ def _position(tx: sa.Connection) -> Progress:
     return progress(tx) or Progress(0, "")
 
 
-def _newest(tx: sa.Connection, account_id: str, position: Progress) -> Sequence[Any] | None:
-    """Return the requests that the roll-up doesn't have yet. None if they are too many."""
+def _newest(account_id: str, position: Progress) -> "sa.Select[Any]":
+    """Select the requests that the roll-up doesn't have yet, oldest first."""
     columns = request.c
     first, following = (
         ids.first_request_id(quarter * MICROSECONDS_PER_QUARTER_HOUR)
@@ -167,19 +143,19 @@ def _newest(tx: sa.Connection, account_id: str, position: Progress) -> Sequence[
     is_counted = sa.and_(columns.api_key_id <= position.api_key_id, columns.id < following)
     query = sa.select(columns.id, columns.api_key_id, columns.model, columns.status, columns.upstream_ms)
     query = query.where(columns.account_id == account_id, columns.id >= first, sa.not_(is_counted))
-    force_index_scans(tx)
-    rows = tx.execute(query.order_by(columns.id).limit(NEWEST_MAX + 1)).all()
-    return None if len(rows) > NEWEST_MAX else rows
+    return query.order_by(columns.id).limit(NEWEST_MAX + 1)
 
 
 def _newest_of_intervals(
     tx: sa.Connection, account_id: str, filters: UseFilter, starts: Sequence[int]
 ) -> Iterator[tuple[int, Any]]:
-    """Yield the newest requests that match, with the start of their interval."""
+    """Yield the newest requests that match, with the start of their interval. None of them if they are too many."""
     position = _position(tx)
     if _end(filters) <= position.quarter:
         return
-    for row in _newest(tx, account_id, position) or ():
+    force_index_scans(tx)
+    rows = tx.execute(_newest(account_id, position)).all()
+    for row in rows if len(rows) <= NEWEST_MAX else ():
         quarter = (ids.request_time_us(row.id) or 0) // MICROSECONDS_PER_QUARTER_HOUR
         is_in_period = starts[0] <= quarter < _end(filters)
         if is_in_period and filters.model in {None, row.model} and filters.api_key_id in {None, row.api_key_id}:

@@ -5,8 +5,8 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -42,6 +42,18 @@ _Spans = dict[tuple[int, int], list[tuple[int, int]]]
 
 The quarter hours between two local days are read once: added to one day and subtracted from the other.
 """
+
+
+class SpanRows(NamedTuple):
+    """The rows of a table whose column `time` is in a span: from its first value (inclusive) to its second (exclusive).
+
+    `quarters` selects the rows of that length, in a table that has several.
+    """
+
+    table: str
+    time: str
+    spans: Sequence[tuple[int, int]]
+    quarters: int | None = None
 
 
 def column_of(by: UseBy) -> str:
@@ -97,7 +109,8 @@ def use_of_buckets(
     days, quarters = _spans([*starts, until_quarter], end_day=rolled_up_days(tx))
     for table, time, spans in (("usage_day", "day", days), ("usage_quarter", "quarter", quarters)):
         targets = list(spans.values())
-        for row in sums_of_spans(tx, account_id, filters, table=table, time=time, spans=[*spans], by=by, summed=summed):
+        rows = SpanRows(table=table, time=time, spans=[*spans])
+        for row in sums_of_spans(tx, account_id, filters, rows, by=by, summed=summed):
             series, of_span = tuple(row[1:end]), row[end:]
             for start, sign in targets[row[0]]:
                 bucket = sums.get((start, series), zeros)
@@ -109,49 +122,39 @@ def sums_of_spans(
     tx: sa.Connection,
     account_id: str,
     filters: UseFilter,
+    rows: SpanRows,
     *,
-    table: str,
-    time: str,
-    spans: Sequence[tuple[int, int]],
     by: Sequence[str],
     summed: Sequence[str],
-    quarters: int | None = None,
-) -> Iterable[Any]:
-    """Return the number of each span, the values of the columns `by`, and the sums of the columns `summed`.
-
-    A span lasts from its first `time` (inclusive) to its second (exclusive). `quarters` selects rows of that length.
-    """
+) -> Sequence[Any]:
+    """Return the number of each span, the values of the columns `by`, and the sums of the columns `summed`."""
     columns = [f"u.{name}" for name in by]
     group = f" GROUP BY {', '.join(['span.number', *columns])}"
     # PostgreSQL adds up 64-bit integers to a numeric, which is slow to read.
     columns += [f"CAST(sum(u.{name}) AS BIGINT)" for name in summed]
-    return rows_of_spans(
-        tx, account_id, filters, table=table, time=time, spans=spans, columns=columns, group=group, quarters=quarters
-    )
+    return rows_of_spans(tx, account_id, filters, rows, columns=columns, group=group)
 
 
 def rows_of_spans(
     tx: sa.Connection,
     account_id: str,
     filters: UseFilter,
+    rows: SpanRows,
     *,
-    table: str,
-    time: str,
-    spans: Sequence[tuple[int, int]],
     columns: Sequence[str],
     group: str = "",
-    quarters: int | None = None,
-) -> Iterable[Any]:
-    """Return the number of its span, and the columns of each row of spans. The table is `u`. See `sums_of_spans`."""
-    if not spans:
+) -> Sequence[Any]:
+    """Return each row after the number of its span. `columns` are SQL, in which the table is `u`."""
+    if not rows.spans:
         return []
-    values = {"model": filters.model, "api_key_id": filters.api_key_id, "quarters": quarters}
+    values = {"model": filters.model, "api_key_id": filters.api_key_id, "quarters": rows.quarters}
     given = {name: value for name, value in values.items() if value is not None}
-    rows = _ROWS.format(table=table, time=time, conditions="".join(f" AND u.{name} = :{name}" for name in given))
+    conditions = "".join(f" AND u.{name} = :{name}" for name in given)
+    selected = _ROWS.format(table=rows.table, time=rows.time, conditions=conditions)
     if tx.dialect.name != "sqlite":
-        rows = _LATERAL.format(rows=rows)
-    listed = ", ".join(str((number, *span)) for number, span in enumerate(spans))
-    query = _SPANS.format(spans=listed, columns=", ".join(columns), rows=rows, group=group)
+        selected = _LATERAL.format(rows=selected)
+    listed = ", ".join(str((number, *span)) for number, span in enumerate(rows.spans))
+    query = _SPANS.format(spans=listed, columns=", ".join(columns), rows=selected, group=group)
     return tx.execute(sa.text(query), {"account_id": account_id} | given).all()
 
 

@@ -146,7 +146,7 @@ def _rejection(
     created_at_us: int,
     insufficient: tuple[int, str] | None = None,
 ) -> Tok0nError:
-    """Return why nothing was reserved. `insufficient`: the tokens left in a budget that has too few, and its id."""
+    """Return why nothing was reserved. `insufficient` has the tokens left in a budget that is too small, and its id."""
     values = {"account_id": new.account_id, "token_class": new.token_class, "api_key_id": new.api_key_id}
     row = connection.execute(statements.REJECTION, values).fetchone()
     if row is None:
