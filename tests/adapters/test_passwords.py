@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.parametrize("password", ["password123", "p@ssw0rd", "P@$$w0rd!", "1234567890", "qwertyuiop", "19991231"])
 def test_likely_passwords_take_few_guesses(password: str) -> None:
-    assert strength.guesses(password, known=[]) < GUESSES_MIN
+    assert strength.guesses(password, known_words=[]) < GUESSES_MIN
 
 
 @pytest.mark.parametrize(
@@ -25,14 +25,14 @@ def test_likely_passwords_take_few_guesses(password: str) -> None:
     ["plenty of quiet rivers", "4@8({[<369&#!1|0$5+7%2x", "!@$%(<{[|+", "Tr0ub4dor&3", "4@8({[<369&#!1|0$5+7%2" * 9],
 )
 def test_unlikely_passwords_take_many_guesses(password: str) -> None:
-    assert strength.guesses(password, known=[]) >= GUESSES_MIN
+    assert strength.guesses(password, known_words=[]) >= GUESSES_MIN
 
 
 def test_words_known_about_the_user_take_few_guesses() -> None:
     email = "wxyvkqzpl@example.com"
-    assert strength.guesses(email, known=[]) >= GUESSES_MIN
-    assert strength.guesses(email, known=[email]) < GUESSES_MIN
-    assert strength.guesses(email, known=[]) >= GUESSES_MIN, "the words of one user are not kept for the next"
+    assert strength.guesses(email, known_words=[]) >= GUESSES_MIN
+    assert strength.guesses(email, known_words=[email]) < GUESSES_MIN
+    assert strength.guesses(email, known_words=[]) >= GUESSES_MIN, "the words of one user are not kept for the next"
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_zxcvbn_sees_a_bounded_password_with_few_readings(password: str, monkeyp
         return real(password, user_inputs=user_inputs)
 
     monkeypatch.setattr(zxcvbn, "zxcvbn", seen)
-    strength.guesses(password, known=[])
+    strength.guesses(password, known_words=[])
     assert len(judged[0]) <= strength.CHARACTERS_MAX
     table = matching.relevant_l33t_subtable(judged[0], matching.L33T_TABLE)
     assert len(matching.enumerate_l33t_subs(table)) <= 2 * strength.SUBSTITUTIONS_MAX
@@ -73,17 +73,17 @@ async def test_a_full_queue_is_overloaded_and_never_uses_the_threads_of_pages(mo
     passwords = Argon2Passwords()
     gate, names = threading.Event(), set[str]()
 
-    def guesses(password: str, *, known: list[str]) -> int:
-        del password, known
+    def guesses(password: str, *, known_words: list[str]) -> int:
+        del password, known_words
         names.add(threading.current_thread().name)
         gate.wait(60)
         return 1
 
     monkeypatch.setattr(strength, "guesses", guesses)
     try:
-        waiting = [asyncio.ensure_future(passwords.guesses("x", known=[])) for _ in range(WAITING_MAX)]
+        waiting = [asyncio.ensure_future(passwords.guesses("x", known_words=[])) for _ in range(WAITING_MAX)]
         await asyncio.sleep(0)
-        for work in (passwords.guesses("x", known=[]), passwords.hash("x"), passwords.matches("x", None)):
+        for work in (passwords.guesses("x", known_words=[]), passwords.hash("x"), passwords.matches("x", None)):
             with pytest.raises(Overloaded):
                 await work
         gate.set()

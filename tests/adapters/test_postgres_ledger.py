@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from support import past
+from support import many_rows
 from support.leases import PROCESS_ID
 from support.ledgers import NOW_US, new, open_engine, schema
 from tok0n.adapters.sql.postgres.connection import _BY_INDEX
@@ -91,7 +91,7 @@ async def test_a_plan_made_on_a_young_database_reads_only_the_rows_of_the_batch_
 ) -> None:
     async with open_engine("postgres", tmp_path) as db:
         assert isinstance(db.store, PostgresStore)
-        await db.store.write(lambda tx: past.fill(tx, accounts=accounts, requests=accounts))
+        await db.store.write(lambda tx: many_rows.fill(tx, accounts=accounts, requests=accounts))
         settings = {**_BY_INDEX, "plan_cache_mode": "force_generic_plan"}
         connection = await db.store.options.connect(settings)
         for number in range(8):
@@ -112,8 +112,8 @@ async def test_a_plan_made_on_a_young_database_reads_only_the_rows_of_the_batch_
 
 
 def reserve(number: int, *, accounts: int) -> NewReservation:
-    account, key = past.account_id(number % accounts), past.key_id(number % accounts)
-    periods = (BudgetPeriod(past.budget_id(number % accounts), NOW_US, NOW_US + 1),)
+    account, key = many_rows.account_id(number % accounts), many_rows.key_id(number % accounts)
+    periods = (BudgetPeriod(many_rows.budget_id(number % accounts), NOW_US, NOW_US + 1),)
     return msgspec.structs.replace(new(f"req_{number:032}", account, key, 10), periods=periods)
 
 

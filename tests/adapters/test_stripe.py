@@ -67,7 +67,7 @@ class Shop:
     async def order(self) -> Order:
         account = await self.db.accounts.get(EMAIL)
         await self.sell.buy(account_id=account.id, email=EMAIL, pack_id=PACK.id)
-        return (await self.orders.of(account.id, before=None, rows_max=1))[0]
+        return (await self.orders.list_for_account(account.id, before=None, rows_max=1))[0]
 
     async def posted(self) -> int:
         """What the account owns once every webhook was delivered and acted on."""
@@ -244,7 +244,7 @@ async def test_the_tax_that_stripe_computes_is_a_fact_of_the_payment_and_a_line_
     payment = (await shop.orders.get(order.id)).payment
     assert (payment.paid_cents, payment.tax_cents) == (595, 95)
     documents = SqlDocuments(shop.db.store)
-    (receipt,) = await documents.of_order(account_id=order.account_id, order_id=order.id)
+    (receipt,) = await documents.list_for_order(account_id=order.account_id, order_id=order.id)
     assert [(amount.label, amount.cents) for amount in receipt.amounts] == [("Tax", 95)]
 
 

@@ -33,7 +33,7 @@ LOOKS = [
 
 @contextlib.asynccontextmanager
 async def newcomer(browser: Browser, site: Running, look: Look) -> AsyncIterator[Tab]:
-    """Open a window with no past. At the end, no response was an error."""
+    """Open a window with no history. At the end, no response was an error."""
     errors: list[str] = []
 
     def check(response: Response) -> None:

@@ -13,8 +13,8 @@ from typing import Literal
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page
 
-from support.awkward_site import AwkwardSite, awkward_site, is_private
 from support.browser import AXE
+from support.extreme_site import ExtremeSite, extreme_site, is_private
 
 pytestmark = pytest.mark.anyio
 
@@ -40,8 +40,8 @@ SHARES = 6
 
 
 @pytest.fixture(scope="module")
-async def site(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncIterator[AwkwardSite]:
-    async with awkward_site(tmp_path_factory.mktemp("widths")) as site:
+async def site(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncIterator[ExtremeSite]:
+    async with extreme_site(tmp_path_factory.mktemp("widths")) as site:
         yield site
 
 
@@ -85,7 +85,7 @@ async def _take_pictures(page: Page, folder: Path, path: str) -> None:
 
 @pytest.mark.parametrize("share", range(SHARES))
 @pytest.mark.parametrize("javascript", ["script", "no-script"])
-async def test_every_page_fits_every_window(browser: Browser, site: AwkwardSite, javascript: str, share: int) -> None:
+async def test_every_page_fits_every_window(browser: Browser, site: ExtremeSite, javascript: str, share: int) -> None:
     script = javascript == "script"
     context = await _context(browser, script=script)
     page = await context.new_page()
@@ -99,7 +99,7 @@ async def test_every_page_fits_every_window(browser: Browser, site: AwkwardSite,
     assert faults == [], "\n".join(faults)
 
 
-async def test_the_inputs_of_the_filters_align(browser: Browser, site: AwkwardSite) -> None:
+async def test_the_inputs_of_the_filters_align(browser: Browser, site: ExtremeSite) -> None:
     context = await _context(browser, script=True)
     await context.add_cookies([{"name": "tok0n", "value": site.cookie, "url": site.url}])
     page = await context.new_page()
@@ -111,7 +111,7 @@ async def test_the_inputs_of_the_filters_align(browser: Browser, site: AwkwardSi
     await context.close()
 
 
-async def test_a_page_prints_in_light_and_without_controls(browser: Browser, site: AwkwardSite) -> None:
+async def test_a_page_prints_in_light_and_without_controls(browser: Browser, site: ExtremeSite) -> None:
     context = await _context(browser, script=True)
     await context.add_cookies([{"name": "tok0n", "value": site.cookie, "url": site.url}])
     page = await context.new_page()

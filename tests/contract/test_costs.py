@@ -5,7 +5,7 @@ import random
 import pytest
 import sqlalchemy as sa
 
-from support import past
+from support import many_rows
 from support.api_keys import create_key
 from support.fakes import FakeClock
 from support.ledgers import NOW_US, Opened, schema
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 CENT = 10_000
 PREMIUM = "premium"
-EARLY = PriceChange(after_number=1, posted=past.TOKENS - 5 * past.CHARGE)
+EARLY = PriceChange(after_number=1, posted=many_rows.TOKENS - 5 * many_rows.CHARGE)
 """A change of the price after five requests."""
 
 
@@ -51,8 +51,8 @@ async def test_a_request_costs_its_share_of_the_oldest_tokens(db: Opened) -> Non
     paid = await spend(db, account_id=account.id, key_id=key.id, tokens=40)
     failed = await fail(db, account_id=account.id, key_id=key.id, tokens=10)
     costs = costs_of(db)
-    assert await costs.of_requests(account.id, [paid, granted, failed, "req_none"]) == {granted: 0, paid: 200 * CENT}
-    assert await costs.of_requests(account.id, []) == {}
+    assert await costs.request_costs(account.id, [paid, granted, failed, "req_none"]) == {granted: 0, paid: 200 * CENT}
+    assert await costs.request_costs(account.id, []) == {}
     assert await costs.estimate(account.id, token_class="standard", tokens=10) == 50 * CENT
     assert await costs.estimate(account.id, token_class="standard", tokens=61) is None
     assert await costs.estimate(account.id, token_class=PREMIUM, tokens=1) is None
@@ -64,16 +64,16 @@ async def test_no_account_reads_costs_of_another(db: Opened) -> None:
     for id_ in (account.id, other.id):
         await buy(db, id_, tokens=100, cents=500)
     request_id = await spend(db, account_id=account.id, key_id=key.id, tokens=40)
-    assert await costs_of(db).of_requests(other.id, [request_id]) == {}
-    assert await costs_of(db).of_period(other.id, since_us=0) == Spent()
+    assert await costs_of(db).request_costs(other.id, [request_id]) == {}
+    assert await costs_of(db).spent_in_period(other.id, since_us=0) == Spent()
 
 
 async def test_granted_tokens_alone_have_no_price(db: Opened) -> None:
     account, key = await db.key("a@x", tokens=100)
     request_id = await spend(db, account_id=account.id, key_id=key.id, tokens=40)
-    assert await costs_of(db).of_requests(account.id, [request_id]) == {}
-    assert await costs_of(db).of_period(account.id, since_us=0) is None
-    assert await costs_of(db).this_month(account.id, time_zone="Asia/Kolkata") is None
+    assert await costs_of(db).request_costs(account.id, [request_id]) == {}
+    assert await costs_of(db).spent_in_period(account.id, since_us=0) is None
+    assert await costs_of(db).spent_this_month(account.id, time_zone="Asia/Kolkata") is None
 
 
 async def test_a_reversed_charge_is_given_back_at_its_cost(db: Opened) -> None:
@@ -82,8 +82,8 @@ async def test_a_reversed_charge_is_given_back_at_its_cost(db: Opened) -> None:
     request_id = await spend(db, account_id=account.id, key_id=key.id, tokens=40)
     await db.ledger.reverse(request_id=request_id, now_us=NOW_US)
     costs = costs_of(db)
-    assert await costs.of_requests(account.id, [request_id]) == {request_id: 200 * CENT}
-    assert await costs.of_period(account.id, since_us=0) == Spent()
+    assert await costs.request_costs(account.id, [request_id]) == {request_id: 200 * CENT}
+    assert await costs.spent_in_period(account.id, since_us=0) == Spent()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -108,7 +108,7 @@ async def test_every_period_is_the_sum_of_the_requests_in_it(db: Opened, seed: i
         )
         made[request_id] = at_us, tokens
     costs = costs_of(db)
-    each = await costs.of_requests(account.id, list(made))
+    each = await costs.request_costs(account.id, list(made))
     assert each.keys() == made.keys()
     edges = sorted({NOW_US - 5, *(at for at, _ in made.values()), at_us + 1})
     for since_us in edges[seed::6]:
@@ -116,7 +116,7 @@ async def test_every_period_is_the_sum_of_the_requests_in_it(db: Opened, seed: i
             inside = {id_ for id_, (at, _) in made.items() if since_us <= at < (until_us or at_us + 1)}
             expected = Spent(tokens=sum(made[id_][1] for id_ in inside), usd_micros=sum(each[id_] for id_ in inside))
             if until_us is None or since_us <= until_us:
-                assert await costs.of_period(account.id, since_us=since_us, until_us=until_us) == expected
+                assert await costs.spent_in_period(account.id, since_us=since_us, until_us=until_us) == expected
 
 
 async def test_a_wallet_whose_entries_are_too_far_away_has_no_sum(db: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,45 +129,48 @@ async def test_a_wallet_whose_entries_are_too_far_away_has_no_sum(db: Opened, mo
             db, account_id=account.id, key_id=key.id, tokens=1, at_us=NOW_US + number * day, token_class=token_class
         )
     costs = costs_of(db)
-    assert await costs.of_period(account.id, since_us=NOW_US + 6 * day) == Spent(tokens=1, usd_micros=5 * CENT)
+    assert await costs.spent_in_period(account.id, since_us=NOW_US + 6 * day) == Spent(tokens=1, usd_micros=5 * CENT)
     monkeypatch.setattr(sql_lots, "ENTRIES_READ", (3,))
-    assert await costs.of_period(account.id, since_us=NOW_US + 6 * day) is None
-    assert await costs.of_period(account.id, since_us=NOW_US + 9 * day) == Spent(tokens=1, usd_micros=5 * CENT)
+    assert await costs.spent_in_period(account.id, since_us=NOW_US + 6 * day) is None
+    assert await costs.spent_in_period(account.id, since_us=NOW_US + 9 * day) == Spent(tokens=1, usd_micros=5 * CENT)
 
 
 @pytest.mark.parametrize("statistics", ["analyzed", "none"])
 async def test_prices_are_found_by_index(db: Opened, statistics: str) -> None:
     def fill(tx: sa.Connection) -> None:
-        past.fill(tx, accounts=500, requests=10_000)
+        many_rows.fill(tx, accounts=500, requests=10_000)
         if statistics == "analyzed":
             tx.execute(sa.text("ANALYZE"))
 
     await db.store.write(fill)
-    account_id = past.account_id(1)
+    account_id = many_rows.account_id(1)
     await buy(db, account_id, tokens=100, cents=500)
     query = sa.select(schema.request.c.id).where(schema.request.c.account_id == account_id)
     request_ids = await db.store.read(lambda tx: list(tx.scalars(query)))
     costs = costs_of(db)
-    since_us = past.FIRST_US + 5_000 * past.APART_US
+    since_us = many_rows.FIRST_US + 5_000 * many_rows.APART_US
     with explained() as scans:
-        assert await costs.of_requests(account_id, request_ids) == dict.fromkeys(request_ids, 0)
-        assert await costs.of_period(account_id, since_us=since_us) == Spent(tokens=100, usd_micros=0)
+        assert await costs.request_costs(account_id, request_ids) == dict.fromkeys(request_ids, 0)
+        assert await costs.spent_in_period(account_id, since_us=since_us) == Spent(tokens=100, usd_micros=0)
         assert await costs.estimate(account_id, token_class="standard", tokens=10) == 0
-        ever, since = await costs.of_keys(
+        ever, since = await costs.key_uses(
             account_id, since_us=since_us // MICROSECONDS_PER_QUARTER_HOUR * MICROSECONDS_PER_QUARTER_HOUR
         )
-        assert (ever.usd_micros, ever.tokens) == ({past.key_id(1): 0}, {past.key_id(1): 20 * past.CHARGE})
-        assert since.usd_micros == {past.key_id(1): 0}
+        assert (ever.usd_micros, ever.tokens) == (
+            {many_rows.key_id(1): 0},
+            {many_rows.key_id(1): 20 * many_rows.CHARGE},
+        )
+        assert since.usd_micros == {many_rows.key_id(1): 0}
         use = await SqlLots(db.store).first_use_after(account_id, EARLY, token_class="standard")
         assert use is not None
         (before,) = await SqlLots(db.store).tokens_of_keys(account_id, until=[use])
-        assert before == {(past.key_id(1), "demo"): use.before.number * past.CHARGE - past.CHARGE}
+        assert before == {(many_rows.key_id(1), "demo"): use.before.number * many_rows.CHARGE - many_rows.CHARGE}
     assert scans == []
 
 
 async def cost_of_requests(db: Opened, account_id: str, made: dict[str, str]) -> dict[str, int]:
     """Return the sums of the costs of requests, by their keys."""
-    costs = await costs_of(db).of_requests(account_id, list(made))
+    costs = await costs_of(db).request_costs(account_id, list(made))
     sums: dict[str, int] = {}
     for request_id, cost in costs.items():
         sums[made[request_id]] = sums.get(made[request_id], 0) + cost
@@ -184,7 +187,7 @@ async def test_the_cost_of_a_key_is_that_of_its_requests_at_each_price(db: Opene
         key = (first, first, first, second, second, first)[number]
         at_us = NOW_US + number * MICROSECONDS_PER_QUARTER_HOUR // 3
         made[await spend(db, account_id=account.id, key_id=key.id, tokens=50, at_us=at_us)] = key.id
-    ever, later = await costs_of(db).of_keys(
+    ever, later = await costs_of(db).key_uses(
         account.id, since_us=NOW_US - NOW_US % MICROSECONDS_PER_QUARTER_HOUR + MICROSECONDS_PER_DAY
     )
     costs = ever.usd_micros
@@ -222,9 +225,9 @@ async def test_the_costs_of_all_keys_add_up_to_that_of_the_account(db: Opened, s
         made[request_id] = key.id
     await roll_up(db, now_us=at_us)
     costs = costs_of(db)
-    uses = await costs.of_keys(account.id, since_us=middle_us)
+    uses = await costs.key_uses(account.id, since_us=middle_us)
     for use, since_us in zip(uses, (0, middle_us), strict=True):
-        of_account = await costs.of_period(account.id, since_us=since_us)
+        of_account = await costs.spent_in_period(account.id, since_us=since_us)
         assert use.usd_micros is not None
         assert of_account is not None
         assert 0 <= of_account.usd_micros - sum(use.usd_micros.values()) <= 5 * len(keys), "each share is rounded down"
@@ -241,8 +244,9 @@ async def test_keys_without_any_purchase_have_no_cost(db: Opened) -> None:
     await spend(db, account_id=account.id, key_id=key.id, tokens=40)
     since_us = costs_of(db).month_start_us("Asia/Kolkata")
     assert (
-        await costs_of(db).of_keys(account.id, since_us=since_us) == (KeyUse(tokens={key.id: 40}, usd_micros=None),) * 2
+        await costs_of(db).key_uses(account.id, since_us=since_us)
+        == (KeyUse(tokens={key.id: 40}, usd_micros=None),) * 2
     )
     await buy(db, account.id, tokens=100, cents=500)
     expected = KeyUse(tokens={key.id: 40}, usd_micros={key.id: 0})
-    assert await costs_of(db).of_keys(account.id, since_us=since_us) == (expected, expected)
+    assert await costs_of(db).key_uses(account.id, since_us=since_us) == (expected, expected)

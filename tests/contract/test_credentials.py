@@ -16,7 +16,7 @@ from tok0n.adapters.sql.repositories.passkeys import SqlPasskeys
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.domain.errors import CredentialsChanged, LimitReached, NotFound
-from tok0n.domain.users import LINK_LIFE_US, LinkPurpose, Passkey, Registration, User
+from tok0n.domain.users import LINK_LIFETIME_US, LinkPurpose, Passkey, Registration, User
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +40,7 @@ class World(msgspec.Struct, kw_only=True):
             user_id=user.id,
             purpose=purpose,
             digest=digest,
-            expires_at_us=NOW_US + LINK_LIFE_US,
+            expires_at_us=NOW_US + LINK_LIFETIME_US,
             email=email,
         )
         return digest
@@ -58,13 +58,13 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         await asyncio.gather(*(outcome(db.accounts.get("nobody@x")) for _ in range(20)))
         users, sessions, passkeys = SqlUsers(db.store), SqlSessions(db.store), SqlPasskeys(db.store)
         ada = await joined(users, ADA)
-        await sessions.begin(user=ada, digest=CURRENT, agent="", now_us=NOW_US, waits=False)
-        await passkeys.add(passkey(ada, b"first"), passkeys_max=20, made_in=CURRENT)
+        await sessions.begin(user=ada, digest=CURRENT, agent="", now_us=NOW_US, awaits_two_factor=False)
+        await passkeys.add(passkey(ada, b"first"), passkeys_max=20, session_digest=CURRENT)
         ada = await users.get(ada.id)
         for digest, waits in OTHERS.items():
-            await sessions.begin(user=ada, digest=digest, agent="", now_us=NOW_US, waits=waits)
+            await sessions.begin(user=ada, digest=digest, agent="", now_us=NOW_US, awaits_two_factor=waits)
         bob = await joined(users, "bob@x")
-        await sessions.begin(user=bob, digest=b"bob's session", agent="", now_us=NOW_US, waits=False)
+        await sessions.begin(user=bob, digest=b"bob's session", agent="", now_us=NOW_US, awaits_two_factor=False)
         world = World(db=db, users=users, sessions=sessions, passkeys=passkeys, ada=ada, bob=bob)
         await world.link(bob, LinkPurpose.RESET, b"bob's link")
         yield world
@@ -99,32 +99,32 @@ async def ask_email(world: World) -> None:
         digest=b"e",
         expires_at_us=NOW_US + 1,
         email="new@x",
-        made_in=CURRENT,
+        session_digest=CURRENT,
     )
 
 
 async def change_password(world: World) -> None:
-    await world.users.change_password(user_id=world.ada.id, password_hash="h2", made_in=CURRENT, now_us=NOW_US)
+    await world.users.change_password(user_id=world.ada.id, password_hash="h2", session_digest=CURRENT, now_us=NOW_US)
 
 
 async def two_factor_on(world: World) -> None:
     await world.users.set_totp(
-        user_id=world.ada.id, secret="S", step=1, recovery_codes=[b"r"], made_in=CURRENT, now_us=NOW_US
+        user_id=world.ada.id, secret="S", step=1, recovery_codes=[b"r"], session_digest=CURRENT, now_us=NOW_US
     )
 
 
 async def two_factor_off(world: World) -> None:
     await world.users.set_totp(
-        user_id=world.ada.id, secret=None, step=0, recovery_codes=[], made_in=CURRENT, now_us=NOW_US
+        user_id=world.ada.id, secret=None, step=0, recovery_codes=[], session_digest=CURRENT, now_us=NOW_US
     )
 
 
 async def add_passkey(world: World) -> None:
-    await world.passkeys.add(passkey(world.ada, b"second"), passkeys_max=20, made_in=CURRENT)
+    await world.passkeys.add(passkey(world.ada, b"second"), passkeys_max=20, session_digest=CURRENT)
 
 
 async def remove_passkey(world: World) -> None:
-    await world.passkeys.remove(user_id=world.ada.id, credential_id=b"first", made_in=CURRENT)
+    await world.passkeys.remove(user_id=world.ada.id, credential_id=b"first", session_digest=CURRENT)
 
 
 async def change_email(world: World) -> None:
@@ -197,7 +197,7 @@ async def test_a_credential_change_ends_every_link_and_every_other_session(world
     assert (await world.sessions.find(CURRENT, now_us=NOW_US) is not None) == (CURRENT in CHANGES[change])
     for digest in OTHERS:
         assert await world.sessions.find(digest, now_us=NOW_US) is None
-        assert await world.sessions.waiting(digest, now_us=NOW_US) is None
+        assert await world.sessions.find_waiting_user(digest, now_us=NOW_US) is None
 
 
 @pytest.mark.parametrize("change", [ask_email, *IN_A_SESSION], ids=lambda change: change.__name__)
@@ -207,7 +207,7 @@ async def test_a_session_that_has_ended_changes_no_credential(world: World, chan
     with pytest.raises(CredentialsChanged):
         await change(world)
     assert await world.users.get(world.ada.id) == before
-    assert [one.credential_id for one in await world.passkeys.of(world.ada.id)] == [b"first"]
+    assert [one.credential_id for one in await world.passkeys.list_for_user(world.ada.id)] == [b"first"]
     assert await world.digests(world.ada) == set(OTHERS)
 
 
@@ -215,15 +215,15 @@ async def test_a_session_that_has_ended_changes_no_credential(world: World, chan
 async def test_a_sign_in_that_began_before_a_credential_change_does_not_finish(world: World, change: Change) -> None:
     await change(world)
     with pytest.raises(CredentialsChanged):
-        await world.sessions.begin(user=world.ada, digest=b"late", agent="", now_us=NOW_US, waits=False)
+        await world.sessions.begin(user=world.ada, digest=b"late", agent="", now_us=NOW_US, awaits_two_factor=False)
 
 
 async def test_parallel_changes_in_two_sessions_leave_one_session(world: World) -> None:
     changes = [
         world.users.change_password(
-            user_id=world.ada.id, password_hash=made_in.decode(), made_in=made_in, now_us=NOW_US
+            user_id=world.ada.id, password_hash=session_digest.decode(), session_digest=session_digest, now_us=NOW_US
         )
-        for made_in in (CURRENT, b"other session")
+        for session_digest in (CURRENT, b"other session")
     ]
     results = await asyncio.gather(*map(outcome, changes))
     assert Counter(map(type, results)) == {type(None): 1, CredentialsChanged: 1}
@@ -265,7 +265,7 @@ async def test_a_sign_in_that_waits_continues_once(world: World) -> None:
     (waiting,) = (digest for digest, waits in OTHERS.items() if waits)
     begun = [
         world.sessions.begin(
-            user=world.ada, digest=bytes([number]), agent="", now_us=NOW_US, waits=False, replaces=waiting
+            user=world.ada, digest=bytes([number]), agent="", now_us=NOW_US, awaits_two_factor=False, replaces=waiting
         )
         for number in range(12)
     ]
@@ -275,11 +275,12 @@ async def test_a_sign_in_that_waits_continues_once(world: World) -> None:
 
 async def test_nobody_has_more_passkeys_than_allowed(world: World) -> None:
     added = [
-        world.passkeys.add(passkey(world.ada, bytes([number])), passkeys_max=7, made_in=CURRENT) for number in range(20)
+        world.passkeys.add(passkey(world.ada, bytes([number])), passkeys_max=7, session_digest=CURRENT)
+        for number in range(20)
     ]
     results = await asyncio.gather(*map(outcome, added))
     assert Counter(map(type, results)) == {type(None): 6, LimitReached: 14}
-    assert len(await world.passkeys.of(world.ada.id)) == 7
+    assert len(await world.passkeys.list_for_user(world.ada.id)) == 7
 
 
 async def test_concurrent_sign_ups_with_one_address_create_one_user(world: World) -> None:

@@ -46,11 +46,11 @@ async def record(
 ) -> list[Document]:
     orders = SqlOrders(db.store)
     await orders.record(order.id, facts, payment_id=f"pi_{order.id}", now_us=now_us, issuer=issuer)
-    return await of(db, order)
+    return await documents_of(db, order)
 
 
-async def of(db: Opened, order: Order) -> list[Document]:
-    return await SqlDocuments(db.store).of_order(account_id=order.account_id, order_id=order.id)
+async def documents_of(db: Opened, order: Order) -> list[Document]:
+    return await SqlDocuments(db.store).list_for_order(account_id=order.account_id, order_id=order.id)
 
 
 async def test_a_paid_order_has_one_invoice_with_all_that_was_agreed(db: Opened) -> None:
@@ -157,7 +157,7 @@ async def test_no_account_reads_documents_of_another(db: Opened) -> None:
     order, other = await placed(db, 1), await placed(db, 2)
     (invoice,) = await record(db, order, Payment(paid_cents=1_000))
     documents = SqlDocuments(db.store)
-    assert await documents.of_order(account_id=other.account_id, order_id=order.id) == []
+    assert await documents.list_for_order(account_id=other.account_id, order_id=order.id) == []
     assert await documents.sale_numbers(account_id=other.account_id, order_ids=[order.id]) == {}
     own = await documents.sale_numbers(account_id=order.account_id, order_ids=[order.id, other.id])
     assert own == {order.id: invoice.number}

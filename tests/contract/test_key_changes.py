@@ -87,7 +87,7 @@ async def authenticated(gateway: InProcess, authorization: bytes | None = None) 
 
 async def serve(gateway: InProcess, call: Call, caller: Caller) -> Tok0nError | None:
     """The error of a request, or None. The client IP is 203.0.113.7."""
-    call.client_ip_of = lambda _: "203.0.113.7"
+    call.find_client_ip = lambda: "203.0.113.7"
     try:
         answer = await gateway.pipeline.serve(CHAT, call, caller, BODY)
         assert isinstance(answer, Answer)

@@ -17,7 +17,7 @@ from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.domain.accounts import KeyLimits
 from tok0n.domain.budgets import BudgetDraft, KeyBudget
 from tok0n.domain.notices import EMAILS_AN_HOUR_MAX, HOUR_US, BalanceAlert, DueNotices, NoticeEvent, NoticeKind
-from tok0n.domain.users import DEVICES_MAX, SESSION_LIFE_US, LinkPurpose, User
+from tok0n.domain.users import DEVICES_MAX, SESSION_LIFETIME_US, LinkPurpose, User
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +34,7 @@ async def test_a_low_balance_is_claimed_once_for_each_crossing(db: Opened) -> No
     alerts = SqlBalanceAlerts(db.store)
     account, key = await db.key(EMAIL, tokens=100)
     await alerts.replace(account.id, [BalanceAlert(threshold_tokens=50)])
-    assert (await alerts.of(account.id), await low(alerts)) == ([BalanceAlert(threshold_tokens=50)], [])
+    assert (await alerts.list_for_account(account.id), await low(alerts)) == ([BalanceAlert(threshold_tokens=50)], [])
     await spend(db, account_id=account.id, key_id=key.id, tokens=60)
     claimed = await asyncio.gather(*(low(SqlBalanceAlerts(db.store)) for _ in range(4)))
     assert [each for of_process in claimed for each in of_process] == [("standard", 50, 40)]
@@ -45,7 +45,7 @@ async def test_a_low_balance_is_claimed_once_for_each_crossing(db: Opened) -> No
     await alerts.replace(account.id, [BalanceAlert(threshold_tokens=45)])
     assert await low(alerts) == [], "whoever sets it sees that the balance is low"
     await alerts.replace(account.id, [])
-    assert await alerts.of(account.id) == []
+    assert await alerts.list_for_account(account.id) == []
 
 
 async def test_a_charge_that_crosses_several_alerts_is_claimed_with_the_lowest(db: Opened) -> None:
@@ -175,7 +175,7 @@ async def test_only_a_session_in_an_unknown_device_is_a_notice(db: Opened) -> No
             digest=digest,
             agent="Firefox",
             now_us=now_us,
-            waits=waits,
+            awaits_two_factor=waits,
             network="203.0.113.0/24",
             device=device,
         )
@@ -189,7 +189,7 @@ async def test_only_a_session_in_an_unknown_device_is_a_notice(db: Opened) -> No
     (notice,) = await db.rows(schema.notice)
     assert (notice["event"], notice["email"], notice["account_id"]) == ("new_sign_in", EMAIL, user.account_id)
     assert notice["fields"] == '{"user_agent":"Firefox","network":"203.0.113.0/24"}'
-    (first, *_) = await sessions.of(user.id, now_us=NOW_US)
+    (first, *_) = await sessions.list_for_user(user.id, now_us=NOW_US)
     assert first.network == "203.0.113.0/24"
     for number in range(DEVICES_MAX):
         await begin(b"device %d" % number, now_us=NOW_US + 3 + number)
@@ -199,11 +199,11 @@ async def test_only_a_session_in_an_unknown_device_is_a_notice(db: Opened) -> No
 async def test_the_first_device_is_no_notice_however_long_after_the_sign_up(db: Opened) -> None:
     """Such as at the first sign-in after an upgrade from a version that stored no devices."""
     user, sessions = await verified(db), SqlSessions(db.store)
-    late_us = NOW_US + SESSION_LIFE_US
+    late_us = NOW_US + SESSION_LIFETIME_US
     for number, device in enumerate([b"first", b"first", b"second"]):
         assert await db.rows(schema.notice) == []
         digest = b"session %d" % number
-        await sessions.begin(user=user, digest=digest, agent="", now_us=late_us, waits=False, device=device)
+        await sessions.begin(user=user, digest=digest, agent="", now_us=late_us, awaits_two_factor=False, device=device)
     (notice,) = await db.rows(schema.notice)
     assert notice["event"] == "new_sign_in"
 
@@ -211,11 +211,11 @@ async def test_the_first_device_is_no_notice_however_long_after_the_sign_up(db: 
 async def test_a_session_ends_by_its_id_and_only_for_its_user(db: Opened) -> None:
     user, sessions = await verified(db), SqlSessions(db.store)
     for digest in (b"s", b"t"):
-        await sessions.begin(user=user, digest=digest, agent="", now_us=NOW_US, waits=False)
-    (record,) = [each for each in await sessions.of(user.id, now_us=NOW_US) if each.digest == b"t"]
+        await sessions.begin(user=user, digest=digest, agent="", now_us=NOW_US, awaits_two_factor=False)
+    (record,) = [each for each in await sessions.list_for_user(user.id, now_us=NOW_US) if each.digest == b"t"]
     assert await sessions.end_by_id("user_other", record.id) is False
     assert await sessions.end_by_id(user.id, record.id) is True
-    assert [each.digest for each in await sessions.of(user.id, now_us=NOW_US)] == [b"s"]
+    assert [each.digest for each in await sessions.list_for_user(user.id, now_us=NOW_US)] == [b"s"]
 
 
 async def test_a_new_and_a_rotated_key_are_notices_unless_the_operator_made_them_before_there_is_a_user(

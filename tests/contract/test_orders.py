@@ -16,7 +16,7 @@ from tok0n.domain.errors import AlreadyExists, AlreadySubmitted, LimitReached, N
 from tok0n.domain.forms import Submission
 from tok0n.domain.ledger import STANDARD, Balance, Release
 from tok0n.domain.orders import (
-    CHECKOUT_LIFE_US,
+    CHECKOUT_LIFETIME_US,
     OPEN_CHECKOUTS_MAX,
     STARTED_CHECKOUTS_MAX,
     STARTED_CHECKOUTS_US,
@@ -79,8 +79,8 @@ async def test_an_order_keeps_what_was_agreed(orders: SqlOrders, db: Opened) -> 
     await orders.attach_checkout(order.id, checkout_id="cs_1")
     kept = await orders.get(order.id)
     assert (kept.tokens, kept.price_cents, kept.currency, kept.checkout_id) == (1_000, 500, "usd", "cs_1")
-    assert [one.id for one in await orders.of(account.id, before=None, rows_max=5)] == [order.id]
-    assert await orders.of("acct_other", before=None, rows_max=5) == []
+    assert [one.id for one in await orders.list_for_account(account.id, before=None, rows_max=5)] == [order.id]
+    assert await orders.list_for_account("acct_other", before=None, rows_max=5) == []
     with pytest.raises(NotFound):
         await orders.get("ord_none")
 
@@ -191,7 +191,7 @@ async def test_an_account_never_has_more_than_five_open_orders(orders: SqlOrders
     account = await db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
     opening = [orders.open(account_id=account.id, pack=pack, currency="usd", now_us=NOW_US) for pack in packs(7) * 10]
     opened = await asyncio.gather(*opening)
-    rows = await orders.of(account.id, before=None, rows_max=100)
+    rows = await orders.list_for_account(account.id, before=None, rows_max=100)
     assert len(rows) == OPEN_CHECKOUTS_MAX
     assert {one.order.id for one in opened if one.order} == {order.id for order in rows}
     oldest = min(order.id for order in rows)
@@ -206,7 +206,7 @@ async def test_the_same_pack_leads_to_its_open_order_until_its_price_changes(ord
         assert opened.order is not None
         ids.add(opened.order.id)
     assert len(ids) == 2
-    later = await orders.open(account_id=account.id, pack=PACK, currency="usd", now_us=NOW_US + CHECKOUT_LIFE_US)
+    later = await orders.open(account_id=account.id, pack=PACK, currency="usd", now_us=NOW_US + CHECKOUT_LIFETIME_US)
     assert later.order is not None
     assert later.order.id not in ids, "a checkout that has expired at the provider leads nowhere"
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from support import past
+from support import many_rows
 from support.leases import PROCESS_ID, move_lease
 from support.ledgers import NOW_US, Opened, new, outcome, released, schema, used
 from support.plans import explained, scans_of
@@ -57,12 +57,14 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(params=["analyzed", "without statistics"])
 async def large(request: pytest.FixtureRequest, db: Opened) -> Opened:
     def fill(tx: sa.Connection) -> None:
-        past.fill(tx, accounts=500, requests=10_000)
+        many_rows.fill(tx, accounts=500, requests=10_000)
         if request.param == "analyzed":
             tx.execute(sa.text("ANALYZE"))
 
     await db.store.write(fill)
-    reservations = [new(f"req_{number:032}", past.account_id(number), past.key_id(number), 10) for number in range(50)]
+    reservations = [
+        new(f"req_{number:032}", many_rows.account_id(number), many_rows.key_id(number), 10) for number in range(50)
+    ]
     for reservation in reservations:
         await db.ledger.reserve(reservation)
     return db
@@ -70,16 +72,16 @@ async def large(request: pytest.FixtureRequest, db: Opened) -> Opened:
 
 async def test_refilling_a_limiter_reads_only_recent_and_pending_requests(large: Opened) -> None:
     with explained() as scans:
-        found = await large.ledger.recent(since_us=past.FIRST_US + 9_900 * past.APART_US)
+        found = await large.ledger.recent(since_us=many_rows.FIRST_US + 9_900 * many_rows.APART_US)
     assert len(found) == 150
     assert scans == []
 
 
 def in_period(number: int) -> NewReservation:
     """Return a reservation that counts in a new period and in an old one of the key's budget."""
-    budget = past.budget_id(number)
+    budget = many_rows.budget_id(number)
     periods = (BudgetPeriod(budget, NOW_US, NOW_US + 1), BudgetPeriod(budget, 3, 4))
-    reservation = new(f"req_{100 + number:032}", past.account_id(number), past.key_id(number), 10)
+    reservation = new(f"req_{100 + number:032}", many_rows.account_id(number), many_rows.key_id(number), 10)
     return msgspec.structs.replace(reservation, periods=periods)
 
 
@@ -87,7 +89,7 @@ async def test_every_hot_statement_finds_its_rows_by_index_on_sqlite(large: Open
     """PostgreSQL's are in one function, which `test_postgres_ledger.py` covers."""
     if not isinstance(large.store, SqliteStore):
         return
-    await large.accounts.revoke_key(account_id=past.account_id(9), key_id=past.key_id(9), now_us=NOW_US)
+    await large.accounts.revoke_key(account_id=many_rows.account_id(9), key_id=many_rows.key_id(9), now_us=NOW_US)
     statements: list[str] = []
     large.store._connection.set_trace_callback(statements.append)
     await asyncio.gather(*(large.ledger.reserve(in_period(number)) for number in range(9)))
@@ -107,20 +109,20 @@ async def test_every_hot_statement_finds_its_rows_by_index_on_sqlite(large: Open
 
 async def test_callers_are_found_by_the_digests_of_their_secrets(large: Opened) -> None:
     literal = "x'{}'" if isinstance(large.store, SqliteStore) else "'\\x{}'"
-    digests = ", ".join(literal.format(past.digest(number).hex()) for number in (1, 2))
+    digests = ", ".join(literal.format(many_rows.digest(number).hex()) for number in (1, 2))
 
     def fn(tx: sa.Connection) -> list[str]:
         force_index_scans(tx)  # as the connection of `PostgresCallers` does
         return scans_of(tx, [f"{FIND_WHERE_DIGEST} IN ({digests})"])
 
     assert await large.store.read(fn) == []
-    caller = await large.callers.find(past.digest(1), now_us=NOW_US)
+    caller = await large.callers.find(many_rows.digest(1), now_us=NOW_US)
     assert caller is not None
-    assert [budget.id for budget in caller.budgets] == [past.budget_id(1)]
+    assert [budget.id for budget in caller.budgets] == [many_rows.budget_id(1)]
 
 
 async def test_the_pages_of_a_key_read_its_own_rows_alone(large: Opened) -> None:
-    history, account_id, key_id = SqlHistory(large.store), past.account_id(1), past.key_id(1)
+    history, account_id, key_id = SqlHistory(large.store), many_rows.account_id(1), many_rows.key_id(1)
     await large.ledger.reserve(in_period(1))
     with explained() as scans:
         (use,) = await history.budget_uses(account_id, key_id, now_us=NOW_US)
@@ -170,7 +172,9 @@ async def test_the_audit_of_much_history_is_clean(large: Opened) -> None:
 async def test_chores_read_only_rows_that_are_due(large: Opened) -> None:
     notices, users = SqlBalanceAlerts(large.store), SqlUsers(large.store)
     for number in range(5):
-        await notices.replace(past.account_id(number), [BalanceAlert(threshold_tokens=past.TOKENS - past.CHARGE * 20)])
+        await notices.replace(
+            many_rows.account_id(number), [BalanceAlert(threshold_tokens=many_rows.TOKENS - many_rows.CHARGE * 20)]
+        )
     with explained() as scans:
         assert await notices.claim_due(rows_max=10) == []
         await large.ledger.settle(used(f"req_{3:032}", 5))
@@ -186,7 +190,9 @@ async def test_chores_read_only_rows_that_are_due(large: Opened) -> None:
 async def test_alerts_that_one_call_has_no_room_for_come_with_the_next(large: Opened) -> None:
     notices = SqlBalanceAlerts(large.store)
     for number in range(5):
-        await notices.replace(past.account_id(number), [BalanceAlert(threshold_tokens=past.TOKENS - past.CHARGE * 20)])
+        await notices.replace(
+            many_rows.account_id(number), [BalanceAlert(threshold_tokens=many_rows.TOKENS - many_rows.CHARGE * 20)]
+        )
     assert await notices.claim_due(rows_max=2) == []
     for number in range(5):
         await large.ledger.settle(used(f"req_{number:032}", 5))
@@ -200,11 +206,11 @@ async def spread(request: pytest.FixtureRequest, db: Opened) -> Opened:
     """Accounts that were charged at many times, most of them on days that were added up."""
 
     def fill(tx: sa.Connection) -> None:
-        past.fill(tx, accounts=500, requests=REQUESTS, apart_us=SPREAD_US)
+        many_rows.fill(tx, accounts=500, requests=REQUESTS, apart_us=SPREAD_US)
 
     await db.store.write(fill)
     with explained() as scans:
-        await roll_up(db, now_us=past.FIRST_US + DAYS * MICROSECONDS_PER_DAY, accounts_max=250)
+        await roll_up(db, now_us=many_rows.FIRST_US + DAYS * MICROSECONDS_PER_DAY, accounts_max=250)
     assert scans == []
     if request.param == "analyzed":
         await db.store.write(lambda tx: tx.execute(sa.text("ANALYZE")) and None)
@@ -212,15 +218,16 @@ async def spread(request: pytest.FixtureRequest, db: Opened) -> Opened:
 
 
 async def test_the_use_on_pages_is_read_without_the_quarter_hours_of_past_days(spread: Opened) -> None:
-    history, account_id = SqlHistory(spread.store), past.account_id(1)
+    history, account_id = SqlHistory(spread.store), many_rows.account_id(1)
     first, last = (
-        at_us // MICROSECONDS_PER_QUARTER_HOUR for at_us in (past.FIRST_US, past.FIRST_US + DAYS * MICROSECONDS_PER_DAY)
+        at_us // MICROSECONDS_PER_QUARTER_HOUR
+        for at_us in (many_rows.FIRST_US, many_rows.FIRST_US + DAYS * MICROSECONDS_PER_DAY)
     )
     with explained() as scans:
         spent = (await history.totals(account_id, UseFilter())).charged
-        assert (await history.totals(account_id, UseFilter(api_key_id=past.key_id(1)))).charged == spent
+        assert (await history.totals(account_id, UseFilter(api_key_id=many_rows.key_id(1)))).charged == spent
         assert await history.models_used(account_id) == ["demo"]
-        for since, until, key in itertools.product((None, first + 29), (None, last - 29), (None, past.key_id(1))):
+        for since, until, key in itertools.product((None, first + 29), (None, last - 29), (None, many_rows.key_id(1))):
             chosen = UseFilter(since_quarter=since, until_quarter=until, api_key_id=key)
             assert 0 < (await history.totals(account_id, chosen)).charged <= spent
         for starts in (range(last - 288, last, 4), range(first, last, 96), range(first // 96 * 96, last, 96)):
@@ -230,12 +237,13 @@ async def test_the_use_on_pages_is_read_without_the_quarter_hours_of_past_days(s
 
 
 async def test_latencies_and_errors_are_read_from_their_roll_up(spread: Opened) -> None:
-    outcomes, account_id = SqlOutcomes(spread.store), past.account_id(1)
+    outcomes, account_id = SqlOutcomes(spread.store), many_rows.account_id(1)
     first, last = (
-        at_us // MICROSECONDS_PER_QUARTER_HOUR for at_us in (past.FIRST_US, past.FIRST_US + DAYS * MICROSECONDS_PER_DAY)
+        at_us // MICROSECONDS_PER_QUARTER_HOUR
+        for at_us in (many_rows.FIRST_US, many_rows.FIRST_US + DAYS * MICROSECONDS_PER_DAY)
     )
     rolled_up = [
-        "INSERT INTO request_outcome (account_id, quarters, quarter, api_key_id, model, failed, latencies)"
+        "INSERT INTO request_outcome (account_id, span_quarters, quarter, api_key_id, model, failed, latencies)"
         f" SELECT account_id, {quarters}, quarter / {quarters} * {quarters}, api_key_id, model, 0, :latencies"
         " FROM usage_quarter GROUP BY 1, 2, 3, 4, 5"
         for quarters in (1, 24, 96)
@@ -257,9 +265,9 @@ async def test_latencies_and_errors_are_read_from_their_roll_up(spread: Opened) 
 
 
 async def test_requests_and_entries_are_read_page_by_page(spread: Opened) -> None:
-    history, account_id = SqlHistory(spread.store), past.account_id(1)
+    history, account_id = SqlHistory(spread.store), many_rows.account_id(1)
     statements = SqlStatements(spread.store)
-    middle_us = past.FIRST_US + DAYS // 2 * MICROSECONDS_PER_DAY
+    middle_us = many_rows.FIRST_US + DAYS // 2 * MICROSECONDS_PER_DAY
     with explained() as scans:
         for status, model, since_us in itertools.product((None, *RequestStatus), (None, "demo"), (None, middle_us)):
             chosen = RequestFilter(status=status, model=model, since_us=since_us)
@@ -284,7 +292,7 @@ async def test_requests_and_entries_are_read_page_by_page(spread: Opened) -> Non
 
 async def plan_of(db: Opened, condition: object) -> str:
     """Return how the engine finds the newest requests of an account and a model that match a condition."""
-    where = f"account_id = '{past.account_id(1)}' AND id >= '' AND id < 'req`' AND model = 'x' AND {condition}"
+    where = f"account_id = '{many_rows.account_id(1)}' AND id >= '' AND id < 'req`' AND model = 'x' AND {condition}"
     query = f"SELECT id FROM request WHERE {where} ORDER BY id DESC LIMIT 51"
     keyword = "EXPLAIN QUERY PLAN" if isinstance(db.store, SqliteStore) else "EXPLAIN"
 
@@ -316,7 +324,7 @@ async def test_periodic_tasks_read_no_history(spread: Opened) -> None:
         await SqlUsers(store).delete_stale(now_us=NOW_US, rows_max=100)
         await SqlAttempts(store).delete_expired(now_us=NOW_US, rows_max=100)
         days = SqlModelDays(store)
-        await roll_up_outcomes(spread, now_us=past.FIRST_US + 2 * MICROSECONDS_PER_QUARTER_HOUR + COUNT_DELAY_US)
+        await roll_up_outcomes(spread, now_us=many_rows.FIRST_US + 2 * MICROSECONDS_PER_QUARTER_HOUR + COUNT_DELAY_US)
         await days.days(first_day=0)
         await days.delete_old(now_us=NOW_US)
     assert scans == []

@@ -11,10 +11,10 @@ from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.domain.errors import AlreadyExists
 from tok0n.domain.users import (
-    LINK_LIFE_US,
-    SECOND_FACTOR_LIFE_US,
+    LINK_LIFETIME_US,
+    SECOND_FACTOR_LIFETIME_US,
     SESSION_IDLE_US,
-    SESSION_LIFE_US,
+    SESSION_LIFETIME_US,
     LinkPurpose,
     Passkey,
     User,
@@ -40,7 +40,7 @@ async def link(
         user_id=None if user is None else user.id,
         purpose=purpose,
         digest=digest,
-        expires_at_us=NOW_US + LINK_LIFE_US,
+        expires_at_us=NOW_US + LINK_LIFETIME_US,
         email=email,
     )
     return digest
@@ -65,7 +65,7 @@ async def test_registering_again_changes_the_password_only_until_the_address_is_
 async def test_a_link_works_once_and_not_after_its_time(users: SqlUsers) -> None:
     user = await users.register(email="a@x", password_hash="h", now_us=NOW_US)
     late = await link(users, user, LinkPurpose.VERIFY, b"late")
-    assert await users.verify(late, now_us=NOW_US + LINK_LIFE_US, may_open=True) is None
+    assert await users.verify(late, now_us=NOW_US + LINK_LIFETIME_US, may_open=True) is None
     digest = await link(users, user, LinkPurpose.VERIFY, b"d")
     results = await asyncio.gather(*(users.verify(digest, now_us=NOW_US, may_open=True) for _ in range(8)))
     assert sum(result is not None for result in results) == 1
@@ -90,7 +90,7 @@ async def test_whoever_proves_an_address_gets_the_account_that_the_operator_open
 
 async def test_a_new_password_ends_every_session(users: SqlUsers, sessions: SqlSessions) -> None:
     user = await verified(users)
-    await sessions.begin(user=user, digest=b"s", agent="", now_us=NOW_US, waits=False)
+    await sessions.begin(user=user, digest=b"s", agent="", now_us=NOW_US, awaits_two_factor=False)
     digest = await link(users, user, LinkPurpose.RESET, b"r")
     changed = await users.choose_password(
         digest, purpose=LinkPurpose.RESET, password_hash="h9", now_us=NOW_US, may_open=True
@@ -127,44 +127,46 @@ async def test_an_address_moves_with_the_account_unless_it_is_taken(users: SqlUs
 
 async def test_a_session_ends_when_unused_and_when_old(users: SqlUsers, sessions: SqlSessions) -> None:
     user = await verified(users)
-    await sessions.begin(user=user, digest=b"s", agent="x", now_us=NOW_US, waits=False)
+    await sessions.begin(user=user, digest=b"s", agent="x", now_us=NOW_US, awaits_two_factor=False)
     assert await sessions.find(b"s", now_us=NOW_US + SESSION_IDLE_US) is None
     at = NOW_US
-    while at < NOW_US + SESSION_LIFE_US - SESSION_IDLE_US // 2:
+    while at < NOW_US + SESSION_LIFETIME_US - SESSION_IDLE_US // 2:
         at += SESSION_IDLE_US // 2
         found = await sessions.find(b"s", now_us=at)
-        assert (found and found.user_id) == (user.id if at < NOW_US + SESSION_LIFE_US else None)
-    assert await sessions.find(b"s", now_us=NOW_US + SESSION_LIFE_US) is None
+        assert (found and found.user_id) == (user.id if at < NOW_US + SESSION_LIFETIME_US else None)
+    assert await sessions.find(b"s", now_us=NOW_US + SESSION_LIFETIME_US) is None
 
 
 async def test_a_session_that_waits_is_not_signed_in(users: SqlUsers, sessions: SqlSessions) -> None:
     user = await verified(users)
-    await sessions.begin(user=user, digest=b"s", agent="", now_us=NOW_US, waits=True)
+    await sessions.begin(user=user, digest=b"s", agent="", now_us=NOW_US, awaits_two_factor=True)
     assert await sessions.find(b"s", now_us=NOW_US) is None
-    assert await sessions.waiting(b"s", now_us=NOW_US) == user
-    assert await sessions.waiting(b"s", now_us=NOW_US + SECOND_FACTOR_LIFE_US) is None
-    assert await sessions.of(user.id, now_us=NOW_US) == []
+    assert await sessions.find_waiting_user(b"s", now_us=NOW_US) == user
+    assert await sessions.find_waiting_user(b"s", now_us=NOW_US + SECOND_FACTOR_LIFETIME_US) is None
+    assert await sessions.list_for_user(user.id, now_us=NOW_US) == []
 
 
 async def test_signing_out_elsewhere_leaves_this_session(users: SqlUsers, sessions: SqlSessions) -> None:
     user, other = await verified(users), await verified(users, "b@x")
     for owner, digest in ((user, b"1"), (user, b"2"), (other, b"3")):
-        await sessions.begin(user=owner, digest=digest, agent="", now_us=NOW_US, waits=False)
+        await sessions.begin(user=owner, digest=digest, agent="", now_us=NOW_US, awaits_two_factor=False)
     await sessions.end_all(user.id, but=b"1")
-    assert [one.digest for one in await sessions.of(user.id, now_us=NOW_US)] == [b"1"]
+    assert [one.digest for one in await sessions.list_for_user(user.id, now_us=NOW_US)] == [b"1"]
     assert await sessions.find(b"3", now_us=NOW_US) is not None
 
 
 async def test_codes_are_used_once(users: SqlUsers, sessions: SqlSessions) -> None:
     user = await verified(users)
-    await sessions.begin(user=user, digest=b"s", agent="", now_us=NOW_US, waits=False)
-    await users.set_totp(user_id=user.id, secret="S", step=10, recovery_codes=[b"a", b"b"], made_in=b"s", now_us=NOW_US)
+    await sessions.begin(user=user, digest=b"s", agent="", now_us=NOW_US, awaits_two_factor=False)
+    await users.set_totp(
+        user_id=user.id, secret="S", step=10, recovery_codes=[b"a", b"b"], session_digest=b"s", now_us=NOW_US
+    )
     steps = await asyncio.gather(*(users.use_totp_step(user_id=user.id, step=11) for _ in range(8)))
     codes = await asyncio.gather(*(users.use_recovery_code(user_id=user.id, digest=b"a") for _ in range(8)))
     assert (sum(steps), sum(codes)) == (1, 1)
     assert not await users.use_totp_step(user_id=user.id, step=10)
     assert await users.recovery_codes_left(user.id) == 1
-    await users.set_totp(user_id=user.id, secret=None, step=0, recovery_codes=[], made_in=b"s", now_us=NOW_US)
+    await users.set_totp(user_id=user.id, secret=None, step=0, recovery_codes=[], session_digest=b"s", now_us=NOW_US)
     assert await users.recovery_codes_left(user.id) == 0
 
 
@@ -174,10 +176,10 @@ async def test_a_closed_account_lets_nobody_in(users: SqlUsers, sessions: SqlSes
     await db.accounts.create_key(
         account_id=user.account_id, name="k", digest=b"k", prefix="p", last_four="4", now_us=NOW_US
     )
-    await sessions.begin(user=user, digest=b"s", agent="", now_us=NOW_US, waits=False)
+    await sessions.begin(user=user, digest=b"s", agent="", now_us=NOW_US, awaits_two_factor=False)
     await users.close_account(user_id=user.id, now_us=NOW_US)
     closed = await users.get(user.id)
-    await sessions.begin(user=closed, digest=b"t", agent="", now_us=NOW_US, waits=False)
+    await sessions.begin(user=closed, digest=b"t", agent="", now_us=NOW_US, awaits_two_factor=False)
     assert await sessions.find(b"s", now_us=NOW_US) is None
     assert await sessions.find(b"t", now_us=NOW_US) is None
     assert await db.callers.find(b"k", now_us=NOW_US) is None
@@ -186,13 +188,13 @@ async def test_a_closed_account_lets_nobody_in(users: SqlUsers, sessions: SqlSes
 
 async def test_what_nobody_needs_any_more_is_forgotten(users: SqlUsers, sessions: SqlSessions, db: Opened) -> None:
     kept = await verified(users, "kept@x")
-    await sessions.begin(user=kept, digest=b"old", agent="", now_us=NOW_US, waits=False)
+    await sessions.begin(user=kept, digest=b"old", agent="", now_us=NOW_US, awaits_two_factor=False)
     waiting = await users.register(email="waiting@x", password_hash="h", now_us=NOW_US)
     await link(users, waiting, LinkPurpose.VERIFY, b"w")
-    at_us = NOW_US + LINK_LIFE_US - 1
+    at_us = NOW_US + LINK_LIFETIME_US - 1
     assert await users.delete_stale(now_us=at_us, rows_max=10) == 0
-    at_us += SESSION_LIFE_US
-    await sessions.begin(user=kept, digest=b"new", agent="", now_us=at_us, waits=False)
+    at_us += SESSION_LIFETIME_US
+    await sessions.begin(user=kept, digest=b"new", agent="", now_us=at_us, awaits_two_factor=False)
     await sessions.delete_ended(now_us=at_us)
     assert [row["digest"] for row in await db.rows(schema.session)] == [b"new"]
     assert await users.delete_stale(now_us=at_us, rows_max=10) == 2, "the link and the user"
@@ -203,7 +205,7 @@ async def test_a_passkey_belongs_to_one_user(users: SqlUsers, sessions: SqlSessi
     passkeys = SqlPasskeys(db.store)
     mine, other = await verified(users, "a@x"), await verified(users, "b@x")
     for owner, digest in ((mine, b"m"), (other, b"o")):
-        await sessions.begin(user=owner, digest=digest, agent="", now_us=NOW_US, waits=False)
+        await sessions.begin(user=owner, digest=digest, agent="", now_us=NOW_US, awaits_two_factor=False)
     made = Passkey(
         credential_id=b"c",
         user_id=mine.id,
@@ -213,17 +215,17 @@ async def test_a_passkey_belongs_to_one_user(users: SqlUsers, sessions: SqlSessi
         created_at_us=NOW_US,
         last_used_at_us=None,
     )
-    await passkeys.add(made, passkeys_max=2, made_in=b"m")
+    await passkeys.add(made, passkeys_max=2, session_digest=b"m")
     with pytest.raises(AlreadyExists):
-        await passkeys.add(msgspec.structs.replace(made, user_id=other.id), passkeys_max=2, made_in=b"o")
+        await passkeys.add(msgspec.structs.replace(made, user_id=other.id), passkeys_max=2, session_digest=b"o")
     await passkeys.record_use(b"c", sign_count=3, now_us=NOW_US + 1)
     used = msgspec.structs.replace(made, sign_count=3, last_used_at_us=NOW_US + 1)
     found = await passkeys.find(b"c")
     assert found is not None
     assert (found[0], found[1].id) == (used, mine.id)
-    await passkeys.remove(user_id=other.id, credential_id=b"c", made_in=b"o")
-    assert (await passkeys.of(mine.id), await passkeys.of(other.id)) == ([used], [])
-    await passkeys.remove(user_id=mine.id, credential_id=b"c", made_in=b"m")
+    await passkeys.remove(user_id=other.id, credential_id=b"c", session_digest=b"o")
+    assert (await passkeys.list_for_user(mine.id), await passkeys.list_for_user(other.id)) == ([used], [])
+    await passkeys.remove(user_id=mine.id, credential_id=b"c", session_digest=b"m")
     assert await passkeys.find(b"c") is None
 
 
@@ -232,4 +234,4 @@ async def test_a_challenge_is_used_once(users: SqlUsers) -> None:
     await link(users, None, LinkPurpose.PASSKEY, b"2")
     used = [users.use_link(b"1", purpose=LinkPurpose.PASSKEY, now_us=NOW_US) for _ in range(4)]
     assert sum(await asyncio.gather(*used)) == 1
-    assert not await users.use_link(b"2", purpose=LinkPurpose.PASSKEY, now_us=NOW_US + LINK_LIFE_US)
+    assert not await users.use_link(b"2", purpose=LinkPurpose.PASSKEY, now_us=NOW_US + LINK_LIFETIME_US)

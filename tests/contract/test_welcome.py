@@ -9,7 +9,7 @@ from support.ledgers import NOW_US, Opened, schema
 from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.adapters.sql.repositories.welcome import WELCOME_REASON
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY
-from tok0n.domain.users import LINK_LIFE_US, Hint, LinkPurpose, SignUpLink, User, Welcome, digest
+from tok0n.domain.users import LINK_LIFETIME_US, Hint, LinkPurpose, SignUpLink, User, Welcome, digest
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +22,7 @@ def users(db: Opened) -> SqlUsers:
 
 
 async def registered(users: SqlUsers, email: str, *, browser: bytes = b"browser", now_us: int = NOW_US) -> User:
-    link = SignUpLink(digest=email.encode(), browser_digest=browser, expires_at_us=now_us + LINK_LIFE_US)
+    link = SignUpLink(digest=email.encode(), browser_digest=browser, expires_at_us=now_us + LINK_LIFETIME_US)
     return await users.register(email=email, password_hash="h", now_us=now_us, link=link, time_zone="Asia/Kolkata")
 
 

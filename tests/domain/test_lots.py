@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tok0n.domain import lots
 from tok0n.domain.ledger import EntryKind
-from tok0n.domain.lots import NOTHING, Change, Position, Spent, Use, costs_of, read, spent_until
+from tok0n.domain.lots import NOTHING, LotEntry, Position, Spent, UsageEntry, costs_of, read, spent_until
 
 CENT = lots.MICROS_PER_CENT
 
@@ -20,8 +20,8 @@ class History:
     def __init__(self) -> None:
         self.posted = 0
         self.number = 0
-        self.changes: list[Change] = []
-        self.uses: list[Use] = []
+        self.changes: list[LotEntry] = []
+        self.uses: list[UsageEntry] = []
 
     def add(
         self,
@@ -31,12 +31,12 @@ class History:
         order: str | None = None,
         order_tokens: int | None = None,
         kind: EntryKind = EntryKind.PURCHASE,
-        reverses: Use | None = None,
+        reverses: UsageEntry | None = None,
     ) -> None:
         self.posted += tokens
         self.number += 1
         self.changes.append(
-            Change(
+            LotEntry(
                 number=self.number,
                 kind=kind,
                 tokens=tokens,
@@ -51,7 +51,7 @@ class History:
     def use(self, tokens: int) -> Use:
         self.posted -= tokens
         self.number += 1
-        use = Use(number=self.number, tokens=tokens, posted_after=self.posted)
+        use = UsageEntry(number=self.number, tokens=tokens, posted_after=self.posted)
         self.uses.append(use)
         return use
 

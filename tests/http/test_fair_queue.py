@@ -130,9 +130,7 @@ async def test_queued_bytes_count_towards_the_limit(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(FairQueue, "enqueue", lambda _, __, act: waiting.put_nowait(act))
     head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 20000\r\n\r\n"
     async with (
-        HttpServer(
-            Echo(limits=HttpLimits(holder_bytes_max=30_000)), bind("127.0.0.1", 0), shutdown_seconds=5
-        ) as server,
+        HttpServer(Echo(limits=HttpLimits(owner_bytes_max=30_000)), bind("127.0.0.1", 0), shutdown_seconds=5) as server,
         Connection(server.url) as first,
         Connection(server.url) as second,
     ):

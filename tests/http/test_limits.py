@@ -125,7 +125,7 @@ async def test_a_client_has_a_limited_number_of_connections_and_a_trusted_proxy_
 
 
 async def test_a_client_whose_bodies_are_too_large_together_is_rejected_and_others_are_not() -> None:
-    app = Echo(replace(BY_NAME, limits=HttpLimits(holder_bytes_max=100_000)))
+    app = Echo(replace(BY_NAME, limits=HttpLimits(owner_bytes_max=100_000)))
     head = b"POST / HTTP/1.1\r\nhost: x\r\nx-client: %b\r\ncontent-length: 60000\r\n\r\n"
     async with (
         HttpServer(app, bind("127.0.0.1", 0), shutdown_seconds=5) as server,
@@ -143,7 +143,7 @@ async def test_a_client_whose_bodies_are_too_large_together_is_rejected_and_othe
 
 
 async def test_pipelined_requests_are_counted_and_rejected_after_the_response_in_progress() -> None:
-    app = Echo(limits=HttpLimits(holder_bytes_max=10_000))
+    app = Echo(limits=HttpLimits(owner_bytes_max=10_000))
     many = b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n" * 1_000
     async with (
         HttpServer(app, bind("127.0.0.1", 0), shutdown_seconds=5) as server,

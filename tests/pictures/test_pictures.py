@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from playwright.async_api import Browser
 
-from support.awkward_site import AwkwardSite, awkward_site
+from support.extreme_site import ExtremeSite, extreme_site
 from support.fakes import FakeClock
 from support.picture_accounts import Accounts, open_accounts
 from support.picture_camera import Camera, camera, looks_of
@@ -36,7 +36,7 @@ PUBLIC_URL = "http://localhost:8000"
 class Set(msgspec.Struct, frozen=True, kw_only=True):
     """A gateway whose clock stands still, and the shots of its pages."""
 
-    site: AwkwardSite
+    site: ExtremeSite
     accounts: Accounts
     shots: list[Shot]
 
@@ -45,7 +45,7 @@ class Set(msgspec.Struct, frozen=True, kw_only=True):
 async def opened(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncIterator[Set]:
     clock = FakeClock()
     overrides: dict[str, object] = {"server.public_url": PUBLIC_URL}
-    async with awkward_site(tmp_path_factory.mktemp("pictures"), clock=clock, overrides=overrides) as site:
+    async with extreme_site(tmp_path_factory.mktemp("pictures"), clock=clock, overrides=overrides) as site:
         accounts = await open_accounts(site, clock)
         yield Set(site=site, accounts=accounts, shots=shots_of(site, accounts))
 

@@ -16,13 +16,13 @@ async def test_an_account_has_one_transaction_at_a_time_and_another_account_does
 
     async def run() -> None:
         nonlocal running, most
-        async with locks.of("a"):
+        async with locks.lock_for("a"):
             running += 1
             most = max(most, running)
             await asyncio.sleep(0)
             running -= 1
 
-    async with locks.of("b"):
+    async with locks.lock_for("b"):
         await asyncio.gather(*(run() for _ in range(20)))
     assert most == 1
     gc.collect()

@@ -132,7 +132,7 @@ async def test_an_invalid_draft_names_its_parameter_and_creates_nothing(
     with pytest.raises(InvalidRequest) as error:
         await world.api_keys.create(account_id, draft, actor="a@x")
     assert error.value.param == param
-    assert await world.api_keys.of(account_id) == []
+    assert await world.api_keys.list_for_account(account_id) == []
 
 
 async def test_the_operator_may_allow_a_model_that_is_not_listed_yet(world: World) -> None:
@@ -192,7 +192,7 @@ async def test_an_edit_changes_what_it_names_and_follows_the_rules_of_new_keys(w
     ):
         with pytest.raises(InvalidRequest):
             await edit(world, key, **changes)
-    assert await world.api_keys.of(account_id) == [free]
+    assert await world.api_keys.list_for_account(account_id) == [free]
 
 
 async def test_a_budget_keeps_its_counters_when_its_tokens_change(world: World) -> None:
@@ -314,7 +314,7 @@ async def test_every_change_is_one_row_of_the_activity_and_no_row_has_a_secret(w
 async def test_no_account_reads_edits_rotates_or_revokes_a_key_of_another(world: World) -> None:
     key = (await world.api_keys.create(await world.account(), KeyDraft(name="k"))).key
     stranger = await world.account("b@x")
-    assert await world.api_keys.of(stranger) == []
+    assert await world.api_keys.list_for_account(stranger) == []
     for attempt in (
         world.api_keys.get(account_id=stranger, key_id=key.id),
         world.api_keys.edit(account_id=stranger, key_id=key.id, edit=KeyEdit(name="mine"), actor="b@x"),
@@ -323,7 +323,7 @@ async def test_no_account_reads_edits_rotates_or_revokes_a_key_of_another(world:
     ):
         with pytest.raises(NotFound):
             await attempt
-    assert await world.api_keys.of(key.account_id) == [key]
+    assert await world.api_keys.list_for_account(key.account_id) == [key]
 
 
 async def test_the_operator_finds_a_key_by_its_id_alone(world: World) -> None:

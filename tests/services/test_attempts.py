@@ -50,8 +50,8 @@ class CountingPasswords:
         await self._do("matches")
         return password_hash == f"hash of {password}"
 
-    async def guesses(self, password: str, *, known: list[str]) -> int:
-        del password, known
+    async def guesses(self, password: str, *, known_words: list[str]) -> int:
+        del password, known_words
         await self._do("guesses")
         return self._guesses
 
@@ -100,7 +100,7 @@ async def make_world(db: Opened, *, guesses: int = GUESSES_MIN) -> World:
     ada = await users.verify(link, now_us=NOW_US, may_open=True)
     assert ada is not None
     totp = pyotp.TOTP(pyotp.random_base32())
-    await sessions.begin(user=ada, digest=b"d", agent="", now_us=NOW_US, waits=False)
+    await sessions.begin(user=ada, digest=b"d", agent="", now_us=NOW_US, awaits_two_factor=False)
     session = await sessions.find(b"d", now_us=NOW_US)
     assert session is not None
     await SecondFactor(users, clock).begin(session, secret=totp.secret, code=totp.at(NOW_US // 1_000_000))
@@ -175,7 +175,7 @@ async def test_a_sign_in_takes_back_its_own_count_and_leaves_the_failures(world:
 
 async def test_of_900_codes_in_one_burst_6_are_evaluated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     new = await world.sign_in.sign_in(email=ADA, password=RIGHT, address="a", agent=Agent())
-    assert new.waits
+    assert new.awaits_two_factor
     wrong = [f"{number:06}" for number in range(1_000) if not is_code(world, f"{number:06}")][:900]
     compared: list[str] = []
     step_of = SecondFactor.step_of
@@ -240,7 +240,7 @@ class Unread:
     def __init__(self) -> None:
         self.reads = 0
 
-    def read(self, credential: str) -> tuple[bytes, bytes]:
+    def read_response(self, credential: str) -> tuple[bytes, bytes]:
         self.reads += 1
         raise PasskeyInvalid(f"{credential} is no passkey.")
 

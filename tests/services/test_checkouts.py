@@ -122,7 +122,7 @@ async def test_orders_without_a_checkout_are_reused_or_make_room(shop: Shop) -> 
     shop.provider.is_away = True
     with pytest.raises(PaymentFailed):
         await buy(shop, PACK.id)
-    (orphan,) = await shop.orders.of(account.id, before=None, rows_max=10)
+    (orphan,) = await shop.orders.list_for_account(account.id, before=None, rows_max=10)
     shop.provider.is_away = False
     assert (await buy(shop, PACK.id)).id == orphan.id
     for number in range(5):
@@ -130,7 +130,9 @@ async def test_orders_without_a_checkout_are_reused_or_make_room(shop: Shop) -> 
         await shop.orders.open(account_id=account.id, pack=other, currency="usd", now_us=NOW_US)
     shop.sell = shop.selling(packs=[msgspec.structs.replace(PACK, id="last")])
     await buy(shop, "last")
-    open_orders = [order for order in await shop.orders.of(account.id, before=None, rows_max=10) if order.is_open]
+    open_orders = [
+        order for order in await shop.orders.list_for_account(account.id, before=None, rows_max=10) if order.is_open
+    ]
     assert len(open_orders) == 5
 
 
@@ -145,7 +147,11 @@ async def test_an_order_abandoned_while_its_checkout_is_created_sends_no_buyer_t
 
     shop.provider.open_checkout = abandoned  # type: ignore[method-assign]
     bought = await buy(shop, PACK.id)
-    first = next(order for order in await shop.orders.of(account.id, before=None, rows_max=9) if order.id != bought.id)
+    first = next(
+        order
+        for order in await shop.orders.list_for_account(account.id, before=None, rows_max=9)
+        if order.id != bought.id
+    )
     assert shop.provider.opened[first.id].outcome is UnpaidReason.EXPIRED
     assert shop.provider.opened[bought.id].is_open
 

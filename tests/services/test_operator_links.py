@@ -14,7 +14,7 @@ from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.domain.errors import AlreadyExists, LimitReached, NotFound, OperatorError
 from tok0n.domain.users import Agent, LinkPurpose, Registration
 from tok0n.ports.mail import MailBrand
-from tok0n.services.mailed_links import MAILS_MAX
+from tok0n.services.emailed_links import MAILS_MAX
 from tok0n.services.passwords import GUESSES_MIN
 from tok0n.services.sign_in import SignIn
 
@@ -33,8 +33,8 @@ class FakePasswords:
     async def matches(self, password: str, password_hash: str | None) -> bool:
         return password_hash == f"hash of {password}"
 
-    async def guesses(self, password: str, *, known: list[str]) -> int:
-        del password, known
+    async def guesses(self, password: str, *, known_words: list[str]) -> int:
+        del password, known_words
         return GUESSES_MIN
 
 
@@ -129,4 +129,4 @@ async def test_signing_out_elsewhere_keeps_this_session_alone(world: World) -> N
     session = await sign_in.find_session(secrets[0])
     assert session is not None
     await sign_in.sign_out_elsewhere(session)
-    assert [item.digest for item in await world.sessions.of(user.id, now_us=NOW_US)] == [session.digest]
+    assert [item.digest for item in await world.sessions.list_for_user(user.id, now_us=NOW_US)] == [session.digest]

@@ -7,7 +7,7 @@ from support.ledgers import NOW_US
 from tok0n.adapters.sql.repositories.notices import SqlPreferences
 from tok0n.adapters.sql.repositories.purchase_emails import SqlPurchaseEmails
 from tok0n.domain.documents import Issuer, Seller
-from tok0n.domain.orders import CHECKOUT_LIFE_US, UnpaidReason
+from tok0n.domain.orders import CHECKOUT_LIFETIME_US, UnpaidReason
 from tok0n.domain.payments import Declined
 from tok0n.domain.token_classes import TokenClasses
 from tok0n.ports.mail import MailBrand
@@ -90,9 +90,9 @@ async def test_an_open_order_leaves_the_list_after_its_checkout_has_expired_even
     order = await shop.order()
 
     async def listed(at_us: int) -> int:
-        return len(await shop.orders.of(order.account_id, before=None, rows_max=9, expired_at_us=at_us))
+        return len(await shop.orders.list_for_account(order.account_id, before=None, rows_max=9, expired_at_us=at_us))
 
-    later_us = NOW_US + CHECKOUT_LIFE_US
+    later_us = NOW_US + CHECKOUT_LIFETIME_US
     assert (await listed(NOW_US), await listed(later_us)) == (1, 0)
     await shop.deliver(event("1", page(order, is_complete=True)))
     assert await listed(later_us) == 1, "the payment is pending"

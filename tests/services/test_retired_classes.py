@@ -22,7 +22,7 @@ async def test_an_order_from_before_is_credited_and_refunded_in_its_class(shop: 
     account = await shop.db.accounts.create(email="a@x", tokens=0, now_us=NOW_US)
     before = shop.selling(packs=[msgspec.structs.replace(PACK, token_class=OLD)])
     await before.buy(account_id=account.id, email="a@x", pack_id=PACK.id)
-    (order,) = await shop.orders.of(account.id, before=None, rows_max=1)
+    (order,) = await shop.orders.list_for_account(account.id, before=None, rows_max=1)
     after = shop.selling(packs=[])
     with pytest.raises(NotFound):
         await after.buy(account_id=account.id, email="a@x", pack_id=PACK.id)
@@ -41,7 +41,7 @@ async def test_a_pack_that_changes_its_class_keeps_the_class_of_its_open_orders(
     for token_class in (OLD, "new"):
         selling = shop.selling(packs=[msgspec.structs.replace(PACK, token_class=token_class)])
         await selling.buy(account_id=account.id, email="a@x", pack_id=PACK.id)
-    orders = await shop.orders.of(account.id, before=None, rows_max=9)
+    orders = await shop.orders.list_for_account(account.id, before=None, rows_max=9)
     assert sorted(order.token_class for order in orders) == ["new", OLD]
 
 

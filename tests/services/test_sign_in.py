@@ -35,8 +35,8 @@ class CountingPasswords:
         self.asked.append("matches")
         return bool(password_hash) and password == "right"
 
-    async def guesses(self, password: str, *, known: list[str]) -> int:
-        del password, known
+    async def guesses(self, password: str, *, known_words: list[str]) -> int:
+        del password, known_words
         self.asked.append("guesses")
         return GUESSES_MIN
 

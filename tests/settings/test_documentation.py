@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from support.settings import ALL_SETTINGS
-from tok0n.settings import find_faults, load, template
+from tok0n.settings import find_problems, load, template
 from tok0n.settings.schema import SECTIONS, TABLES, default_of, fields_of
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -19,9 +19,9 @@ DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 def test_the_template_only_lacks_the_key_of_the_upstream() -> None:
     Path("tok0n.toml").write_text(template())
-    assert find_faults(None, environ={"OPENAI_API_KEY": "k"}, dotenv={}, overrides={}) == []
-    without = find_faults(None, environ={}, dotenv={}, overrides={})
-    assert [fault.where for fault in without] == ["upstreams.openai.api_key"]
+    assert find_problems(None, environ={"OPENAI_API_KEY": "k"}, dotenv={}, overrides={}) == []
+    without = find_problems(None, environ={}, dotenv={}, overrides={})
+    assert [problem.where for problem in without] == ["upstreams.openai.api_key"]
 
 
 def test_every_commented_default_in_the_template_is_the_default() -> None:
@@ -87,7 +87,7 @@ def test_every_documented_setting_exists() -> None:
 def test_the_example_in_the_documentation_loads() -> None:
     example = re.findall(r"```toml\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
     assert len(example) == 1
-    assert find_faults(_written(example[0]), environ={"OPENAI_API_KEY": "k"}, dotenv={}, overrides={}) == []
+    assert find_problems(_written(example[0]), environ={"OPENAI_API_KEY": "k"}, dotenv={}, overrides={}) == []
 
 
 def _written(text: str) -> Path:

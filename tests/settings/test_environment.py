@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.settings import MODEL, UPSTREAM, faults_of, settings_of
+from support.settings import MODEL, UPSTREAM, problems_of, settings_of
 from tok0n.settings import SettingsInvalid, load
 from tok0n.settings.layers import NOT_SETTINGS
 
@@ -24,10 +24,10 @@ def test_a_variable_matches_an_id_with_repeated_or_final_punctuation() -> None:
     )
 
 
-def test_a_variable_that_matches_two_ids_is_a_fault_that_names_both() -> None:
+def test_a_variable_that_matches_two_ids_is_a_problem_that_names_both() -> None:
     text = UPSTREAM + MODEL + MODEL.replace("gpt-5.5", "gpt.5.5")
-    faults = faults_of(text, TOK0N_MODELS__GPT_5_5__MAX_OUTPUT_TOKENS="9")
-    message = faults["TOK0N_MODELS__GPT_5_5__MAX_OUTPUT_TOKENS"]
+    problems = problems_of(text, TOK0N_MODELS__GPT_5_5__MAX_OUTPUT_TOKENS="9")
+    message = problems["TOK0N_MODELS__GPT_5_5__MAX_OUTPUT_TOKENS"]
     assert "gpt-5.5" in message
     assert "gpt.5.5" in message
 
@@ -43,7 +43,7 @@ def test_the_environment_alone_can_declare_an_upstream_and_a_model() -> None:
 
 
 def test_a_misspelled_id_in_the_environment_suggests_the_declared_one() -> None:
-    message = faults_of(UPSTREAM + MODEL, TOK0N_MODELS__GPT5_5__MAX_OUTPUT_TOKENS="9")["models.gpt5_5.upstream"]
+    message = problems_of(UPSTREAM + MODEL, TOK0N_MODELS__GPT5_5__MAX_OUTPUT_TOKENS="9")["models.gpt5_5.upstream"]
     assert "TOK0N_MODELS__GPT5_5__MAX_OUTPUT_TOKENS" in message
     assert "Did you mean gpt-5.5?" in message
 
@@ -58,8 +58,8 @@ def test_a_misspelled_id_in_the_environment_suggests_the_declared_one() -> None:
         ("TOK0N_DATABASE__FOLDER", "TOK0N_DATABASE__URL"),
     ],
 )
-def test_an_unknown_variable_is_a_fault_that_suggests_the_nearest(name: str, nearest: str) -> None:
-    assert faults_of(UPSTREAM + MODEL, **{name: "1"})[name].endswith(f"Did you mean {nearest}?")
+def test_an_unknown_variable_is_a_problem_that_suggests_the_nearest(name: str, nearest: str) -> None:
+    assert problems_of(UPSTREAM + MODEL, **{name: "1"})[name].endswith(f"Did you mean {nearest}?")
 
 
 def test_variables_that_are_not_settings_are_ignored() -> None:
@@ -102,9 +102,9 @@ def test_a_price_in_the_environment_stays_exact() -> None:
 
 
 def test_an_invalid_value_from_the_environment_names_its_variable() -> None:
-    faults = faults_of("[server]\nport = 80", TOK0N_SERVER__PORT="eighty", TOK0N_SERVER__PUBLIC_URL="example.com")
-    assert faults["server.port"] == "must be an integer from 0 to 65535. (It comes from TOK0N_SERVER__PORT.)"
-    assert "TOK0N_SERVER__PUBLIC_URL" in faults["server.public_url"]
+    problems = problems_of("[server]\nport = 80", TOK0N_SERVER__PORT="eighty", TOK0N_SERVER__PUBLIC_URL="example.com")
+    assert problems["server.port"] == "must be an integer from 0 to 65535. (It comes from TOK0N_SERVER__PORT.)"
+    assert "TOK0N_SERVER__PUBLIC_URL" in problems["server.public_url"]
 
 
 def test_an_invalid_value_from_dotenv_names_the_file() -> None:
@@ -143,5 +143,5 @@ def test_variables_that_kubernetes_sets_for_a_service_are_ignored(name: str, val
         ("TOK0N_SERVER__PORT", "tcp://10.0.0.1:8080"),
     ],
 )
-def test_a_variable_that_only_resembles_those_of_kubernetes_is_a_fault(name: str, value: str) -> None:
-    assert faults_of("", **{name: value})
+def test_a_variable_that_only_resembles_those_of_kubernetes_is_a_problem(name: str, value: str) -> None:
+    assert problems_of("", **{name: value})

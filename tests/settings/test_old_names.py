@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from support.settings import MODEL, UPSTREAM, faults_of, settings_of
-from tok0n.settings import find_faults, template
+from support.settings import MODEL, UPSTREAM, problems_of, settings_of
+from tok0n.settings import find_problems, template
 
 OLD, NEW = "concurrent_requests_per_user", "concurrent_requests_per_account"
 
@@ -26,7 +26,7 @@ def test_the_old_name_of_a_setting_still_works_with_a_warning(file: str, environ
     assert (warning.where, warning.severity) == (f"limits.{OLD}", "warning")
     assert f"is now called {NEW}." in warning.message
     assert origin in warning.message
-    assert warning in find_faults(Path("tok0n.toml"), environ=environ, dotenv={}, overrides={})
+    assert warning in find_problems(Path("tok0n.toml"), environ=environ, dotenv={}, overrides={})
 
 
 @pytest.mark.parametrize(
@@ -38,24 +38,26 @@ def test_the_old_name_of_a_setting_still_works_with_a_warning(file: str, environ
     ],
 )
 def test_an_old_and_a_new_name_with_different_values_are_an_error(file: str, environ: dict[str, str]) -> None:
-    message = faults_of(file, **environ)[f"limits.{OLD}"]
+    message = problems_of(file, **environ)[f"limits.{OLD}"]
     assert message.startswith(f"is the old name of {NEW}, which is set to another value. Remove {OLD}.")
 
 
 def test_an_invalid_value_is_reported_under_the_old_name_that_holds_it() -> None:
-    assert set(faults_of(f"[limits]\n{OLD} = 0\n{NEW} = 3")) == {f"limits.{OLD}"}
-    assert set(faults_of(f"[limits]\n{OLD} = 3\n{NEW} = 0")) == {f"limits.{NEW}"}
+    assert set(problems_of(f"[limits]\n{OLD} = 0\n{NEW} = 3")) == {f"limits.{OLD}"}
+    assert set(problems_of(f"[limits]\n{OLD} = 3\n{NEW} = 0")) == {f"limits.{NEW}"}
 
 
 def test_no_suggestion_names_an_old_name() -> None:
-    faults = faults_of(f"[limits]\n{OLD}s = 3", TOK0N_LIMITS__CONCURRENT_REQUESTS_PER_USERS="3")
-    assert faults[f"limits.{OLD}s"].endswith(f"Did you mean {NEW}?")
-    assert faults["TOK0N_LIMITS__CONCURRENT_REQUESTS_PER_USERS"].endswith(f"Did you mean TOK0N_LIMITS__{NEW.upper()}?")
+    problems = problems_of(f"[limits]\n{OLD}s = 3", TOK0N_LIMITS__CONCURRENT_REQUESTS_PER_USERS="3")
+    assert problems[f"limits.{OLD}s"].endswith(f"Did you mean {NEW}?")
+    assert problems["TOK0N_LIMITS__CONCURRENT_REQUESTS_PER_USERS"].endswith(
+        f"Did you mean TOK0N_LIMITS__{NEW.upper()}?"
+    )
 
 
 def test_bound_is_accepted_with_a_warning_and_is_not_in_the_template() -> None:
     settings = settings_of(UPSTREAM + MODEL + 'bound = "bytes"')
-    assert [(fault.where, fault.message) for fault in settings.warnings] == [
+    assert [(problem.where, problem.message) for problem in settings.warnings] == [
         ('models."gpt-5.5".bound', "has no effect. Remove it.")
     ]
     assert settings_of(UPSTREAM + MODEL).warnings == ()

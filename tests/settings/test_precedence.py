@@ -1,4 +1,4 @@
-"""The precedence of the sources, and the faults of an unreadable file."""
+"""The precedence of the sources, and the problems of an unreadable file."""
 
 import re
 from pathlib import Path
@@ -30,11 +30,11 @@ def test_the_file_in_the_current_folder_is_read_by_default() -> None:
     assert load(None, environ={}, dotenv={}, overrides={}).server.port == 81
 
 
-def test_a_missing_file_is_a_fault_that_suggests_init() -> None:
+def test_a_missing_file_is_a_problem_that_suggests_init() -> None:
     with pytest.raises(SettingsInvalid) as caught:
         load(Path("other.toml"), environ={}, dotenv={}, overrides={})
-    assert [fault.where for fault in caught.value.faults] == ["other.toml"]
-    assert "tok0n init" in caught.value.faults[0].message
+    assert [problem.where for problem in caught.value.problems] == ["other.toml"]
+    assert "tok0n init" in caught.value.problems[0].message
 
 
 @pytest.mark.parametrize(
@@ -47,13 +47,13 @@ def test_a_missing_file_is_a_fault_that_suggests_init() -> None:
         (b"a = " + b"[" * 100_000, "too many levels of nesting"),
     ],
 )
-def test_a_file_that_is_not_toml_is_a_fault_with_its_position(content: bytes, told: str) -> None:
+def test_a_file_that_is_not_toml_is_a_problem_with_its_position(content: bytes, told: str) -> None:
     Path("tok0n.toml").write_bytes(content)
     with pytest.raises(SettingsInvalid, match=re.escape(told)):
         load(None, environ={}, dotenv={}, overrides={})
 
 
-def test_a_folder_instead_of_a_file_is_a_fault() -> None:
+def test_a_folder_instead_of_a_file_is_a_problem() -> None:
     with pytest.raises(SettingsInvalid, match="Is a directory"):
         load(Path.cwd(), environ={}, dotenv={}, overrides={})
 

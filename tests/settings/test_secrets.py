@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from support.settings import ALL_SETTINGS, PASTED, UPSTREAM, faults_of, settings_of
-from tok0n.settings import SettingsInvalid, check, find_faults, load
+from support.settings import ALL_SETTINGS, PASTED, UPSTREAM, problems_of, settings_of
+from tok0n.settings import SettingsInvalid, check, find_problems, load
 from tok0n.settings.schema import SECTIONS
 
 
@@ -54,7 +54,7 @@ def test_an_unusable_secret_is_reported_with_its_setting_and_not_repeated(refere
     assert secret is not None
     with pytest.raises(SettingsInvalid) as caught:
         secret.resolve()
-    assert [fault.where for fault in caught.value.faults] == ["upstreams.openai.api_key"]
+    assert [problem.where for problem in caught.value.problems] == ["upstreams.openai.api_key"]
     assert told in str(caught.value)
     assert PASTED not in str(caught.value)
 
@@ -66,15 +66,15 @@ def test_an_unusable_secret_is_reported_with_its_setting_and_not_repeated(refere
 def test_a_pasted_key_is_rejected_and_not_repeated(pasted: str) -> None:
     text = f'{UPSTREAM}api_key = "{pasted}"\nheaders = {{ "X-Key" = "env:{PASTED}" }}'
     text += f'\n[payments]\nsecret_key = ["{pasted}"]\nwebhook_secret = "env:A"'
-    faults = faults_of(text, TOK0N_PAYMENTS__WEBHOOK_SECRET=pasted)
-    assert set(faults) == {
+    problems = problems_of(text, TOK0N_PAYMENTS__WEBHOOK_SECRET=pasted)
+    assert set(problems) == {
         "upstreams.openai.api_key",
         "upstreams.openai.headers.X-Key",
         "payments.secret_key",
         "payments.webhook_secret",
     }
-    assert "env:NAME" in faults["upstreams.openai.api_key"]
-    assert not any("Pasted" in message for message in faults.values())
+    assert "env:NAME" in problems["upstreams.openai.api_key"]
+    assert not any("Pasted" in message for message in problems.values())
 
 
 @pytest.mark.parametrize(("section", "key"), [pair for pair in ALL_SETTINGS if pair[0] in SECTIONS])
@@ -114,12 +114,12 @@ WRITTEN = [
 @pytest.mark.parametrize(("text", "where"), WRITTEN)
 def test_a_secret_in_the_file_fails_config_check_but_not_the_server(text: str, where: str) -> None:
     settings_of(text)
-    faults = find_faults(Path("tok0n.toml"), environ={}, dotenv={}, overrides={})
-    (found,) = [fault for fault in faults if fault.where == where]
+    problems = find_problems(Path("tok0n.toml"), environ={}, dotenv={}, overrides={})
+    (found,) = [problem for problem in problems if problem.where == where]
     assert found.severity == "error"
     assert "env:NAME" in found.message
-    assert "hunter22" not in str(faults)
-    assert not [fault for fault in check(settings_of(text)) if fault.where == where and "env:" in fault.message]
+    assert "hunter22" not in str(problems)
+    assert not [problem for problem in check(settings_of(text)) if problem.where == where and "env:" in problem.message]
 
 
 @pytest.mark.parametrize(
@@ -139,16 +139,16 @@ def test_config_check_accepts_references(text: str) -> None:
     settings = settings_of(text, environ=environ)
     assert "env:" not in settings.database.url + settings.limits.backend
     assert settings.database.is_postgres is ("[database]" in text)
-    faults = find_faults(Path("tok0n.toml"), environ=environ, dotenv={}, overrides={})
-    assert not [fault for fault in faults if fault.severity == "error"]
+    problems = find_problems(Path("tok0n.toml"), environ=environ, dotenv={}, overrides={})
+    assert not [problem for problem in problems if problem.severity == "error"]
 
 
-def test_a_url_whose_reference_is_missing_is_a_fault() -> None:
-    assert "NOPE is not set" in faults_of("[database]\nurl = 'env:NOPE'")["database.url"]
+def test_a_url_whose_reference_is_missing_is_a_problem() -> None:
+    assert "NOPE is not set" in problems_of("[database]\nurl = 'env:NOPE'")["database.url"]
 
 
 def test_a_password_in_an_environment_variable_is_not_written_in_the_file() -> None:
     environ = {"TOK0N_DATABASE__URL": "postgresql://u:hunter22@h/d"}
     assert settings_of("", environ=environ).database.is_postgres
-    faults = find_faults(Path("tok0n.toml"), environ=environ, dotenv={}, overrides={})
-    assert not [fault for fault in faults if fault.severity == "error"]
+    problems = find_problems(Path("tok0n.toml"), environ=environ, dotenv={}, overrides={})
+    assert not [problem for problem in problems if problem.severity == "error"]

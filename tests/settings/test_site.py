@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from support.settings import MODEL, UPSTREAM, faults_of, machine_faults_of, settings_of
+from support.settings import MODEL, UPSTREAM, machine_problems_of, problems_of, settings_of
 from tok0n.settings.machine import LOGO_BYTES_MAX
 
 TEXT = "must be printable text on one line, without spaces at either end."
@@ -29,10 +29,10 @@ TEXT = "must be printable text on one line, without spaces at either end."
     ],
 )
 def test_a_wrong_value_is_reported(setting: str, message: str) -> None:
-    faults = faults_of(UPSTREAM + MODEL + f"[site]\n{setting}\n")
+    problems = problems_of(UPSTREAM + MODEL + f"[site]\n{setting}\n")
     where = f"site.{setting.partition(' ')[0]}"
-    assert list(faults) == [where]
-    assert message in faults[where]
+    assert list(problems) == [where]
+    assert message in problems[where]
 
 
 def test_a_logo_is_a_small_readable_file_of_a_known_format() -> None:
@@ -41,11 +41,11 @@ def test_a_logo_is_a_small_readable_file_of_a_known_format() -> None:
     Path("good.svg").write_bytes(b" " * LOGO_BYTES_MAX)
     Path("good.PNG").write_bytes(b" ")
     Path("photo.jpg").write_bytes(b" ")
-    assert "can't be read" in machine_faults_of(text.format("none.svg"))["site.logo"].message
-    assert "It may have at most 100000" in machine_faults_of(text.format("large.svg"))["site.logo"].message
-    assert "ends with .png or .svg" in machine_faults_of(text.format("photo.jpg"))["site.logo"].message
-    assert machine_faults_of(text.format("good.svg")) == {}
-    assert machine_faults_of(text.format("good.PNG")) == {}
+    assert "can't be read" in machine_problems_of(text.format("none.svg"))["site.logo"].message
+    assert "It may have at most 100000" in machine_problems_of(text.format("large.svg"))["site.logo"].message
+    assert "ends with .png or .svg" in machine_problems_of(text.format("photo.jpg"))["site.logo"].message
+    assert machine_problems_of(text.format("good.svg")) == {}
+    assert machine_problems_of(text.format("good.PNG")) == {}
 
 
 def test_a_logo_is_relative_to_the_settings_file(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from support.settings import MODEL, UPSTREAM, faults_of, settings_of
+from support.settings import MODEL, UPSTREAM, problems_of, settings_of
 from tok0n.bootstrap.services import packs_of, token_classes_of
-from tok0n.settings import find_faults
+from tok0n.settings import find_problems
 
 PREMIUM = '[token_classes.premium]\ntitle = "Premium tokens"\n'
 PACK = '[packs.pro]\nname = "Pro"\ntokens = 5\nprice_usd = "1.00"\n'
@@ -44,9 +44,9 @@ def test_an_unknown_class_is_an_error_that_says_how_to_declare_it(
     section: str, declared: str, named: str, hint: str
 ) -> None:
     table = MODEL if section.startswith("models") else PACK
-    faults = faults_of(declared + UPSTREAM + f'{table}token_class = "{named}"\n')
-    assert list(faults) == [f"{section}.token_class"]
-    assert hint in faults[f"{section}.token_class"]
+    problems = problems_of(declared + UPSTREAM + f'{table}token_class = "{named}"\n')
+    assert list(problems) == [f"{section}.token_class"]
+    assert hint in problems[f"{section}.token_class"]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_an_unknown_class_is_an_error_that_says_how_to_declare_it(
     ],
 )
 def test_an_invalid_class_is_one_error_at_its_setting(text: str, where: str) -> None:
-    assert list(faults_of(text)) == [where]
+    assert list(problems_of(text)) == [where]
 
 
 def test_the_standard_class_may_get_a_title_that_frees_its_default_for_another() -> None:
@@ -80,5 +80,7 @@ def test_a_class_can_come_from_the_environment() -> None:
     settings = settings_of(UPSTREAM + MODEL, environ=environ)
     assert token_classes_of(settings).title(settings.models["gpt-5.5"].token_class) == "Premium"
     assert [
-        fault for fault in find_faults(None, environ=environ, dotenv={}, overrides={}) if fault.severity == "error"
+        problem
+        for problem in find_problems(None, environ=environ, dotenv={}, overrides={})
+        if problem.severity == "error"
     ] == []

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from support.settings import MODEL, UPSTREAM, faults_of, settings_of
+from support.settings import MODEL, UPSTREAM, problems_of, settings_of
 from tok0n.settings import SettingsInvalid
 from tok0n.settings.rules import OWN_SEGMENTS
 from tok0n.settings.schema import TABLES, fields_of
@@ -51,7 +51,7 @@ def test_a_limit_is_from_one_to_ten_million(key: str) -> None:
     for good in (1, 10_000_000):
         assert getattr(settings_of(f"[limits]\n{key} = {good}").limits, key) == good
     for bad in (0, -1, 10_000_001, "1.5", "'x'"):
-        assert set(faults_of(f"[limits]\n{key} = {bad}")) == {f"limits.{key}"}
+        assert set(problems_of(f"[limits]\n{key} = {bad}")) == {f"limits.{key}"}
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,8 @@ def test_a_token_count_is_from_one_to_the_largest_exact_integer_of_json(key: str
     text = UPSTREAM + '[models.m]\nupstream = "openai"\n'
     least = 0 if key == "reasoning_tokens_max" else 1
     for bad in (least - 1, 2**53 + 1):
-        assert f"models.m.{key}" in faults_of(f"{text}{key} = {bad}")
-    assert f"models.m.{key}" not in faults_of(f"{text}{key} = {2**53}\nbound = 'x'")
+        assert f"models.m.{key}" in problems_of(f"{text}{key} = {bad}")
+    assert f"models.m.{key}" not in problems_of(f"{text}{key} = {2**53}\nbound = 'x'")
 
 
 @pytest.mark.parametrize("id_", ["gpt-5.5", "meta/llama-4", "a", "x" * 128, "ft:gpt-4o:org::id", "~!@", "a//b"])
@@ -94,7 +94,7 @@ def test_a_setting_of_streams_is_within_its_limits(key: str, good: list[str], ba
     for value in good:
         settings_of(f"{table}{name} = {value}\n")
     for value in bad:
-        assert set(faults_of(f"{table}{name} = {value}\n")) == {key}
+        assert set(problems_of(f"{table}{name} = {value}\n")) == {key}
 
 
 @pytest.mark.parametrize(
@@ -109,17 +109,19 @@ def test_with_streaming_one_event_may_have_four_times_the_bytes_of_a_request(
     if is_right:
         settings_of(f"[server]\nstreaming = true\n{text}")
         return
-    faults = faults_of(f"[server]\nstreaming = true\n{text}")
-    assert set(faults) == {"upstreams.openai.body_bytes_max"}
-    (message,) = faults.values()
+    problems = problems_of(f"[server]\nstreaming = true\n{text}")
+    assert set(problems) == {"upstreams.openai.body_bytes_max"}
+    (message,) = problems.values()
     assert f"set it to {4 * body} or more, or lower server.max_body_bytes" in message
 
 
 def test_the_token_counts_of_a_model_must_be_consistent() -> None:
-    assert set(faults_of(UPSTREAM + MODEL + "default_output_tokens = 16385")) == {
+    assert set(problems_of(UPSTREAM + MODEL + "default_output_tokens = 16385")) == {
         'models."gpt-5.5".default_output_tokens'
     }
-    assert set(faults_of(UPSTREAM + MODEL + "context_window_tokens = 16383")) == {'models."gpt-5.5".max_output_tokens'}
+    assert set(problems_of(UPSTREAM + MODEL + "context_window_tokens = 16383")) == {
+        'models."gpt-5.5".max_output_tokens'
+    }
     fitting = settings_of(UPSTREAM + MODEL + "default_output_tokens = 16384\ncontext_window_tokens = 16384")
     assert fitting.models["gpt-5.5"].default_output_tokens == 16384
 
@@ -145,9 +147,9 @@ def test_the_token_counts_of_a_model_must_be_consistent() -> None:
     ],
 )
 def test_an_invalid_url_is_rejected_and_not_repeated(url: str) -> None:
-    faults = faults_of(f'[server]\npublic_url = "{url}"\n[upstreams.a]\nbase_url = "{url}"')
-    assert set(faults) == {"server.public_url", "upstreams.a.base_url"}
-    assert not any("pw" in message for message in faults.values())
+    problems = problems_of(f'[server]\npublic_url = "{url}"\n[upstreams.a]\nbase_url = "{url}"')
+    assert set(problems) == {"server.public_url", "upstreams.a.base_url"}
+    assert not any("pw" in message for message in problems.values())
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ def test_every_usual_shape_of_url_is_accepted(url: str) -> None:
 
 @pytest.mark.parametrize("host", ["http://x", "x y", "127.0.0.1/8", "ü"])
 def test_a_host_without_a_bare_name_or_ip_is_rejected(host: str) -> None:
-    assert set(faults_of(f'[server]\nhost = "{host}"')) == {"server.host"}
+    assert set(problems_of(f'[server]\nhost = "{host}"')) == {"server.host"}
 
 
 @pytest.mark.parametrize(
@@ -169,10 +171,10 @@ def test_a_host_without_a_bare_name_or_ip_is_rejected(host: str) -> None:
     + ["/v1/proxy/", "/docs/a", "/dashboard/"],
 )
 def test_a_public_url_with_a_path_that_cannot_be_served_is_rejected(path: str) -> None:
-    faults = faults_of(f"[server]\npublic_url = 'https://example.com{path}'")
+    problems = problems_of(f"[server]\npublic_url = 'https://example.com{path}'")
 
-    assert set(faults) == {"server.public_url"}
-    assert "must" in faults["server.public_url"] or "may" in faults["server.public_url"]
+    assert set(problems) == {"server.public_url"}
+    assert "must" in problems["server.public_url"] or "may" in problems["server.public_url"]
 
 
 @pytest.mark.parametrize("url", ["http://p:3128", "http://u:pw@p:3128/"])
@@ -184,20 +186,20 @@ def test_a_proxy_is_an_http_url_with_or_without_credentials(url: str) -> None:
     "url", ["socks5://p", "https://p", "p:3128", "http://u:pw@p:x", "http://p/path", "http://u:pw@ p"]
 )
 def test_an_invalid_proxy_is_rejected_and_its_password_is_not_repeated(url: str) -> None:
-    faults = faults_of(f'{UPSTREAM}proxy_url = "{url}"')
-    assert set(faults) == {"upstreams.openai.proxy_url"}
-    assert "pw" not in faults["upstreams.openai.proxy_url"]
+    problems = problems_of(f'{UPSTREAM}proxy_url = "{url}"')
+    assert set(problems) == {"upstreams.openai.proxy_url"}
+    assert "pw" not in problems["upstreams.openai.proxy_url"]
 
 
 @pytest.mark.parametrize(
     "price", ["5.0", "5,00", "-5.00", "5.001", "", "1e3", "\\u0665.00", "1234567.00", "5.00\\n", "0.00", "0"]
 )
 def test_a_price_that_is_not_exact_dollars_and_cents_is_rejected(price: str) -> None:
-    assert set(faults_of(f'[packs.a]\nname = "A"\ntokens = 1\nprice_usd = "{price}"')) == {"packs.a.price_usd"}
+    assert set(problems_of(f'[packs.a]\nname = "A"\ntokens = 1\nprice_usd = "{price}"')) == {"packs.a.price_usd"}
 
 
 def test_a_price_that_is_a_float_gets_advice_to_quote_it() -> None:
-    assert "in quotes" in faults_of('[packs.a]\nname = "A"\ntokens = 1\nprice_usd = 5.00')["packs.a.price_usd"]
+    assert "in quotes" in problems_of('[packs.a]\nname = "A"\ntokens = 1\nprice_usd = 5.00')["packs.a.price_usd"]
 
 
 @pytest.mark.parametrize(
@@ -214,7 +216,7 @@ def test_a_price_that_is_a_float_gets_advice_to_quote_it() -> None:
     ],
 )
 def test_a_header_that_would_break_a_request_is_rejected(headers: str, where: str) -> None:
-    assert set(faults_of(f'{UPSTREAM}api_key = "env:KEY"\nheaders = {headers}')) == {where}
+    assert set(problems_of(f'{UPSTREAM}api_key = "env:KEY"\nheaders = {headers}')) == {where}
 
 
 @pytest.mark.parametrize(
@@ -222,7 +224,7 @@ def test_a_header_that_would_break_a_request_is_rejected(headers: str, where: st
     ["tok0n.db", "sqlite://", "sqlite:///", "sqlite:////", "sqlite:///:memory:", "sqlite:///a?mode=ro", "mysql://x"],
 )
 def test_a_database_that_is_unknown_or_in_memory_is_rejected(url: str) -> None:
-    assert set(faults_of(f'[database]\nurl = "{url}"')) == {"database.url"}
+    assert set(problems_of(f'[database]\nurl = "{url}"')) == {"database.url"}
 
 
 @pytest.mark.parametrize(
@@ -236,10 +238,10 @@ def test_a_database_that_is_unknown_or_in_memory_is_rejected(url: str) -> None:
     ],
 )
 def test_an_invalid_database_or_redis_url_is_rejected_and_not_repeated(section: str, key: str, value: str) -> None:
-    faults = faults_of(f'[{section}]\n{key} = "{value}"')
-    assert set(faults) == {f"{section}.{key}"}
-    assert "hunter2" not in str(faults)
+    problems = problems_of(f'[{section}]\n{key} = "{value}"')
+    assert set(problems) == {f"{section}.{key}"}
+    assert "hunter2" not in str(problems)
 
 
 def test_an_unknown_limiter_is_rejected() -> None:
-    assert set(faults_of('[limits]\nbackend = "memcached://"')) == {"limits.backend"}
+    assert set(problems_of('[limits]\nbackend = "memcached://"')) == {"limits.backend"}

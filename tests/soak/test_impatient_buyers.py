@@ -63,7 +63,7 @@ async def test_two_hundred_purchases_at_once_open_at_most_five_checkouts(databas
         done = sum(
             await asyncio.gather(*(buy(database, stripe.url, packs=packs) for _ in range(PROCESSES))), Counter[str]()
         )
-        orders = await SqlOrders(store).of(account.id, before=None, rows_max=1_000)
+        orders = await SqlOrders(store).list_for_account(account.id, before=None, rows_max=1_000)
         await store.aclose()
     assert done.total() == PROCESSES * PURCHASES
     assert set(done) <= {"Purchase", "LimitReached", "PaymentFailed"}

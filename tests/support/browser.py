@@ -122,7 +122,7 @@ async def chromium() -> AsyncIterator[Browser]:
 
 @contextlib.asynccontextmanager
 async def tab(browser: Browser, url: str, look: Look, *, contrast: bool = False) -> AsyncIterator[Tab]:
-    """A new window with no past. With `contrast`, each check includes the contrasts."""
+    """A new window with no history. With `contrast`, each check includes the contrasts."""
     options: dict[str, Any] = {
         "viewport": {"width": look.width, "height": 900},
         "color_scheme": look.scheme,

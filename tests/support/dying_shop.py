@@ -127,7 +127,7 @@ async def purchase(store: SqlStore, stripe_url: str, *, email: str, steps: Steps
     await asyncio.to_thread(approve, opened.url)
     payload = await asyncio.to_thread(newest_event, stripe_url)
     signature = StripeDouble(secret_key=KEY, webhook_secret=SECRET).sign(payload)
-    order = (await SqlOrders(store).of(account.id, before=None, rows_max=1))[0]
+    order = (await SqlOrders(store).list_for_account(account.id, before=None, rows_max=1))[0]
     if back_first:
         await sell.refresh(order)
     await sell.receive(payload, signature)

@@ -132,7 +132,7 @@ class Shop:
     async def order(self, email: str = "a@x") -> Order:
         account = await self.db.accounts.create(email=email, tokens=0, now_us=NOW_US)
         await self.sell.buy(account_id=account.id, email=email, pack_id=PACK.id)
-        return (await self.orders.of(account.id, before=None, rows_max=1))[0]
+        return (await self.orders.list_for_account(account.id, before=None, rows_max=1))[0]
 
     async def deliver(self, *events: Event) -> None:
         for one in events:

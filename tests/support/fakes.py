@@ -63,7 +63,7 @@ class FakeStream:
     def end(self, error: UpstreamFailed | None = None) -> None:
         """Give the relay the end of the body."""
         assert self.receiver is not None
-        self.receiver.end(error)
+        self.receiver.receive_end(error)
 
 
 class FakeUpstream:

@@ -15,7 +15,7 @@ from tok0n.adapters.redis.limiter import RedisLimiter
 from tok0n.adapters.redis.refill import EPOCH, EVERYTHING
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import LimiterUnavailable
-from tok0n.domain.rate_limit import Limits
+from tok0n.domain.rate_limit import RateLimits
 from tok0n.ports.clock import Clock
 from tok0n.ports.ledger import RecentRequest
 from tok0n.ports.limiter import Admission, Limiter
@@ -46,8 +46,8 @@ def make_limiter(clock: Clock, *, key: int = 60, user: int = 10, upstream: int =
     return MemoryLimiter(limits(key=key, user=user, upstream=upstream), clock)
 
 
-def limits(*, key: int = 60, user: int = 10, upstream: int = 55) -> Limits:
-    return Limits(
+def limits(*, key: int = 60, user: int = 10, upstream: int = 55) -> RateLimits:
+    return RateLimits(
         requests_per_minute_per_key=key, concurrent_requests_per_account=user, upstream_requests_per_minute=upstream
     )
 

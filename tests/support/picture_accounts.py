@@ -1,4 +1,4 @@
-"""The accounts whose pages are pictured beside the awkward one: a new one, a buyer's, and a suspended one."""
+"""The accounts whose pages are pictured beside the extreme one: a new one, a buyer's, and a suspended one."""
 
 import contextlib
 import json
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import pyotp
 
-from support.awkward_site import AwkwardSite, session_of
+from support.extreme_site import ExtremeSite, session_of
 from support.fakes import FakeClock
 from support.pages import create_key
 from support.users import PASSWORD, join
@@ -30,13 +30,13 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextlib.asynccontextmanager
-async def _signed_up(site: AwkwardSite, email: str) -> AsyncIterator[Visitor]:
+async def _signed_up(site: ExtremeSite, email: str) -> AsyncIterator[Visitor]:
     async with Visitor(site.url) as visitor:
         await join(visitor, site.mailbox, email)
         yield visitor
 
 
-async def open_accounts(site: AwkwardSite, clock: FakeClock) -> Accounts:
+async def open_accounts(site: ExtremeSite, clock: FakeClock) -> Accounts:
     """Create the accounts, what they contain, and emailed links that work."""
     cookies = {"owner": site.cookie}
     async with _signed_up(site, NEWCOMER) as newcomer:
@@ -63,7 +63,7 @@ async def open_accounts(site: AwkwardSite, clock: FakeClock) -> Accounts:
     return Accounts(cookies=cookies, paths=links | orders)
 
 
-async def _links(site: AwkwardSite, newcomer: Visitor) -> dict[str, str]:
+async def _links(site: ExtremeSite, newcomer: Visitor) -> dict[str, str]:
     """Return a working link of each kind."""
     sign_in = site.running.sign_in
     await newcomer.post(
@@ -79,7 +79,7 @@ async def _links(site: AwkwardSite, newcomer: Visitor) -> dict[str, str]:
     return links | {name: re.sub(r"^https?://[^/]+", "", url) for name, url in urls.items()}
 
 
-async def _turn_on_two_factor(site: AwkwardSite, secured: Visitor, clock: FakeClock) -> str:
+async def _turn_on_two_factor(site: ExtremeSite, secured: Visitor, clock: FakeClock) -> str:
     """Turn on two-factor authentication, and return the cookie of a session that waits for a code."""
     code = pyotp.TOTP(TOTP_SECRET).at(clock.now_us() // 1_000_000)
     fields = {"secret": TOTP_SECRET, "code": code, "password": PASSWORD}
@@ -90,7 +90,7 @@ async def _turn_on_two_factor(site: AwkwardSite, secured: Visitor, clock: FakeCl
         return session_of(waiting)
 
 
-async def _roll_up(site: AwkwardSite, clock: FakeClock) -> None:
+async def _roll_up(site: ExtremeSite, clock: FakeClock) -> None:
     """Run the roll-ups now, because a periodic task would run them while pictures are taken, and change the pages."""
     store = site.running.store
     while await store.outcome_rollup.roll_up(now_us=clock.now_us()):
@@ -102,7 +102,7 @@ async def _roll_up(site: AwkwardSite, clock: FakeClock) -> None:
 class _Orders:
     """Makes an order in each state, as Stripe reports it."""
 
-    def __init__(self, site: AwkwardSite, buyer: Visitor, clock: FakeClock) -> None:
+    def __init__(self, site: ExtremeSite, buyer: Visitor, clock: FakeClock) -> None:
         assert site.running.sell_packs is not None
         self._sell_packs: SellPacks = site.running.sell_packs
         self._store = site.running.store

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from playwright.async_api import Browser, BrowserContext, FloatRect, Page
 
-from support.awkward_site import AwkwardSite
+from support.extreme_site import ExtremeSite
 from support.picture_accounts import Accounts
 from support.picture_shots import Shot
 
@@ -56,7 +56,7 @@ def looks_of(shot: Shot) -> Iterator[Look]:
 class Camera:
     """A window of the browser."""
 
-    def __init__(self, site: AwkwardSite, accounts: Accounts, context: BrowserContext, page: Page) -> None:
+    def __init__(self, site: ExtremeSite, accounts: Accounts, context: BrowserContext, page: Page) -> None:
         self._site = site
         self._accounts = accounts
         self._context = context
@@ -125,7 +125,7 @@ def _raising(error: Exception) -> object:
 
 
 @contextlib.asynccontextmanager
-async def camera(browser: Browser, site: AwkwardSite, accounts: Accounts) -> AsyncIterator[Camera]:
+async def camera(browser: Browser, site: ExtremeSite, accounts: Accounts) -> AsyncIterator[Camera]:
     """Open a window with the same time zone, language and version on every machine."""
     context = await browser.new_context(
         user_agent=USER_AGENT, timezone_id="UTC", locale="en-US", reduced_motion="reduce"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from support.awkward_site import QUERIES, AwkwardSite, is_private
+from support.extreme_site import QUERIES, ExtremeSite, is_private
 from support.picture_accounts import TOTP_SECRET, Accounts
 from tok0n.domain.errors import AccountingFailed, Overloaded, Tok0nError
 
@@ -38,7 +38,7 @@ class Shot(msgspec.Struct, frozen=True, kw_only=True):
     is_printed: bool = False
 
 
-def shots_of(site: AwkwardSite, accounts: Accounts) -> list[Shot]:
+def shots_of(site: ExtremeSite, accounts: Accounts) -> list[Shot]:
     """Return all shots."""
     shots = [
         *_pages(site),
@@ -53,7 +53,7 @@ def shots_of(site: AwkwardSite, accounts: Accounts) -> list[Shot]:
     return shots
 
 
-def _pages(site: AwkwardSite) -> Iterator[Shot]:
+def _pages(site: ExtremeSite) -> Iterator[Shot]:
     for route, path in site.pages.items():
         if route not in NOT_PICTURED:
             yield Shot(name=name_of(route), path=path, user="owner" if is_private(route) else "")
@@ -78,7 +78,7 @@ def _emailed_links(accounts: Accounts) -> Iterator[Shot]:
     yield Shot(name="set-up-error", path=accounts.paths["set-up"], fields={"email": "nobody", **weak})
 
 
-def _orders(site: AwkwardSite, accounts: Accounts) -> Iterator[Shot]:
+def _orders(site: ExtremeSite, accounts: Accounts) -> Iterator[Shot]:
     for name, path in accounts.paths.items():
         if name.startswith("order-") or name in {"invoice", "credit-note"}:
             yield Shot(name=name, path=path, user="buyer")
@@ -117,7 +117,7 @@ def _errors() -> Iterator[Shot]:
         yield Shot(name=f"{page}-filter-error", path=f"/dashboard/{page}?since=yesterday", user="newcomer")
 
 
-def _forms(site: AwkwardSite) -> Iterator[Shot]:
+def _forms(site: ExtremeSite) -> Iterator[Shot]:
     """Forms that were sent: with an error, or with a page as the answer.
 
     A form that changes something has a user of its own, so that the order of the shots doesn't matter.
@@ -132,7 +132,7 @@ def _forms(site: AwkwardSite) -> Iterator[Shot]:
     yield from _dashboard_forms(site)
 
 
-def _dashboard_forms(site: AwkwardSite) -> Iterator[Shot]:
+def _dashboard_forms(site: ExtremeSite) -> Iterator[Shot]:
     def form(name: str, path: str, fields: dict[str, str], *, user: str = "newcomer", button: str = "") -> Shot:
         return Shot(name=name, path=f"/dashboard/{path}", fields=fields, user=user, button=button)
 

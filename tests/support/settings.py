@@ -1,11 +1,11 @@
-"""Settings and faults from the text of a settings file."""
+"""Settings and problems from the text of a settings file."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tok0n.settings import Fault, Settings, SettingsInvalid, check, load
+from tok0n.settings import Settings, SettingsInvalid, SettingsProblem, check, load
 from tok0n.settings.schema import SECTIONS, TABLES, fields_of
 
 PASTED = "sk-proj-Pasted0123456789"
@@ -37,15 +37,15 @@ def settings_of(
     return load(path, environ=environ or {}, dotenv=dotenv or {}, overrides=overrides or {})
 
 
-def faults_of(text: str, **environ: str) -> dict[str, str]:
-    """The message of each fault of a file that cannot be loaded."""
+def problems_of(text: str, **environ: str) -> dict[str, str]:
+    """The message of each problem of a file that cannot be loaded."""
     with pytest.raises(SettingsInvalid) as caught:
         settings_of(text, environ=environ)
-    faults = {fault.where: fault.message for fault in caught.value.faults}
-    assert len(faults) == len(caught.value.faults), "each setting has one fault"
-    return faults
+    problems = {problem.where: problem.message for problem in caught.value.problems}
+    assert len(problems) == len(caught.value.problems), "each setting has one problem"
+    return problems
 
 
-def machine_faults_of(text: str, **environ: str) -> dict[str, Fault]:
-    """Each fault that a file which can be loaded has on this machine."""
-    return {fault.where: fault for fault in check(settings_of(text, environ=environ))}
+def machine_problems_of(text: str, **environ: str) -> dict[str, SettingsProblem]:
+    """Each problem that a file which can be loaded has on this machine."""
+    return {problem.where: problem for problem in check(settings_of(text, environ=environ))}

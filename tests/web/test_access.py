@@ -34,7 +34,7 @@ async def add_passkey(site: Running, visitor: Visitor, name: str) -> Passkey:
         created_at_us=NOW_US,
         last_used_at_us=None,
     )
-    await site.store.passkeys.add(made, passkeys_max=20, made_in=digest(visitor.cookies["tok0n"]))
+    await site.store.passkeys.add(made, passkeys_max=20, session_digest=digest(visitor.cookies["tok0n"]))
     return made
 
 

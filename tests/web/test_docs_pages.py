@@ -11,10 +11,17 @@ import pytest
 from support.gateways import Running, running
 from support.scripted_upstream import ScriptedUpstream
 from support.visitor import Visitor, text_of
-from tok0n.domain.rate_limit import Limits
+from tok0n.domain.rate_limit import RateLimits
 from tok0n.domain.token_classes import TokenClasses
-from tok0n.settings.schema import SECTIONS, TABLES, ModelSettings, Server, UpstreamSettings, fields_of
-from tok0n.settings.schema import Limits as LimitSettings
+from tok0n.settings.schema import (
+    SECTIONS,
+    TABLES,
+    LimitsSettings,
+    ModelSettings,
+    ServerSettings,
+    UpstreamSettings,
+    fields_of,
+)
 from tok0n.web.public.guide import FEATURE, GUIDE, VALUE, fill, read
 from tok0n.web.public.guide_rendering import render, sections_of
 from tok0n.web.public.guide_search import RESULTS_MAX, highlight
@@ -54,11 +61,11 @@ PUBLIC_NAMES = {
 
 def facts(**changes: Any) -> ServerFacts:
     """What a server with the default settings and one model says."""
-    server, limits = Server(), LimitSettings()
+    server, limits = ServerSettings(), LimitsSettings()
     upstream = UpstreamSettings(base_url="http://127.0.0.1:1/v1")
     model = ModelSettings(upstream="fake")
     values: dict[str, Any] = {
-        "limits": Limits(**{name: getattr(limits, name) for name in Limits.__struct_fields__}),
+        "limits": RateLimits(**{name: getattr(limits, name) for name in RateLimits.__struct_fields__}),
         "body_bytes_max": server.max_body_bytes,
         "body_seconds": server.body_read_seconds,
         "buffered_bytes_max": server.buffered_bytes_max,

@@ -128,7 +128,7 @@ async def live(opened: Shop, visitor: Visitor, mailbox: Mailbox) -> None:
     assert site.sell_packs is not None
     await site.sell_packs.handle_all()
     account = await site.store.accounts.get(ADA)
-    (order,) = await site.store.orders.of(account.id, before=None, rows_max=9)
+    (order,) = await site.store.orders.list_for_account(account.id, before=None, rows_max=9)
     await site.sell_packs.refund(order.id, cents=125)
     assert order.payment_id is not None
     double.dispute(order.payment_id, status="needs_response", cents=100)

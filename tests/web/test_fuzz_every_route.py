@@ -25,10 +25,7 @@ from starlette.routing import Mount, Route
 from support import postgres
 from support.field_reads import FieldReads
 from support.gateways import Running
-from support.http import InstantUpstream
-from support.ledgers import ENGINES
-from support.mailbox import Mailbox
-from support.nasty import (
+from support.hostile_values import (
     BODIES,
     CONTENT_TYPES,
     HEADER_VALUES,
@@ -41,6 +38,9 @@ from support.nasty import (
     filled,
     mutated,
 )
+from support.http import InstantUpstream
+from support.ledgers import ENGINES
+from support.mailbox import Mailbox
 from support.shop import shop
 from support.users import join
 from support.visitor import Visitor
@@ -247,7 +247,7 @@ class Fuzz:
 def systematically(
     endpoint: Endpoint, names: list[str], reads: FieldReads, chance: random.Random
 ) -> Iterator[dict[str, Any]]:
-    """Make requests to one endpoint: each nasty value in its path, query, form, body and headers.
+    """Make requests to one endpoint: each hostile value in its path, query, form, body and headers.
 
     `reads` has the fields that its handler has read so far.
     """
@@ -257,7 +257,7 @@ def systematically(
     if "{" in path:
         yield from ({"target": filled(path, value)} for value in VALUES)
         yield {"target": plain + b"/\xff%zz%"}
-    for fields in nasty_fields(names, reads, chance):
+    for fields in hostile_fields(names, reads, chance):
         if method in CHANGING:
             yield {"target": plain, "fields": fields}
         if method not in CHANGING or len(fields) > 1:
@@ -270,7 +270,7 @@ def systematically(
             yield {"target": plain, "body": body, "headers": [("content-type", kind.encode())]}
 
 
-def nasty_fields(names: list[str], reads: FieldReads, chance: random.Random) -> Iterator[dict[str, bytes]]:
+def hostile_fields(names: list[str], reads: FieldReads, chance: random.Random) -> Iterator[dict[str, bytes]]:
     """Give each value to all the fields at once, and each field a value alone: a handler may stop at the first.
 
     A field that the handler of a page doesn't read, with all fields and without any, changes nothing alone.

@@ -175,9 +175,9 @@ async def test_a_client_that_leaves_in_the_middle_of_a_body_leaves_no_traceback(
 def test_no_text_as_a_passkey_credential_raises_anything_else(credential: str) -> None:
     authenticator = WebAuthn("https://example.com", site="Example")
     with pytest.raises(PasskeyInvalid):
-        authenticator.read(credential)
+        authenticator.read_response(credential)
     with pytest.raises(PasskeyInvalid):
-        authenticator.created(credential, challenge=b"x")
+        authenticator.verify_creation(credential, challenge=b"x")
 
 
 def test_a_pool_without_a_free_connection_is_an_overload() -> None:

@@ -207,7 +207,7 @@ async def test_a_buy_form_opens_one_order_and_leads_there_until_and_after_it_is_
         assert "Paid." in order.text, "it leads to the order that it opened"
     assert len(double.sessions) == 1
     account = await site.store.accounts.get(ADA)
-    assert len(await site.store.orders.of(account.id, before=None, rows_max=9)) == 1
+    assert len(await site.store.orders.list_for_account(account.id, before=None, rows_max=9)) == 1
 
 
 async def test_sixty_purchases_at_once_open_one_checkout_for_each_pack(opened: Shop, ada: Visitor) -> None:
@@ -221,7 +221,7 @@ async def test_sixty_purchases_at_once_open_one_checkout_for_each_pack(opened: S
     assert {answer.status_code for answer in answers} == {303}
     assert len({answer.headers["location"] for answer in answers}) == len(double.sessions) == 2
     account = await site.store.accounts.get(ADA)
-    assert len(await site.store.orders.of(account.id, before=None, rows_max=9)) == 2
+    assert len(await site.store.orders.list_for_account(account.id, before=None, rows_max=9)) == 2
 
 
 async def test_a_code_form_grants_once_and_every_submission_says_so(opened: Shop, ada: Visitor) -> None:

@@ -20,7 +20,7 @@ from support.users import PASSWORD, join, mail_settings
 from support.visitor import Visitor, text_of
 from tok0n.adapters.passkeys import CREDENTIAL_CHARACTERS_MAX, WebAuthn
 from tok0n.domain.errors import PasskeyInvalid, PasskeyMalformed
-from tok0n.domain.users import PASSKEY_LIFE_US, Passkey
+from tok0n.domain.users import PASSKEY_LIFETIME_US, Passkey
 
 pytestmark = pytest.mark.anyio
 
@@ -118,7 +118,7 @@ async def test_a_challenge_works_for_its_own_purpose_only(site: Running, mailbox
 async def test_a_challenge_expires(site: Running) -> None:
     async with Visitor(site.url) as visitor:
         credential = credential_for(await challenge_to_sign_in(visitor))
-        await site.store.users.delete_stale(now_us=site.clock.now_us() + PASSKEY_LIFE_US, rows_max=10)
+        await site.store.users.delete_stale(now_us=site.clock.now_us() + PASSKEY_LIFETIME_US, rows_max=10)
         assert NOT_BOUND in (await sign_in(visitor, credential))[1]
 
 
@@ -185,9 +185,9 @@ ATTESTATIONS = {
 def test_an_attestation_that_cannot_be_read_is_refused(attestation: bytes) -> None:
     credential = credential_for(encoded(b"c" * 64), attestation=attestation)
     authenticator = WebAuthn("http://localhost", site="Example")
-    authenticator.read(credential)
+    authenticator.read_response(credential)
     with pytest.raises(PasskeyInvalid):
-        authenticator.created(credential, challenge=b"c" * 64)
+        authenticator.verify_creation(credential, challenge=b"c" * 64)
 
 
 JSON = st.recursive(
@@ -232,8 +232,8 @@ def test_no_credential_raises_anything_but_that_it_is_invalid(credential: str) -
         last_used_at_us=None,
     )
     with pytest.raises(PasskeyInvalid):
-        authenticator.created(credential, challenge=b"cc")
+        authenticator.verify_creation(credential, challenge=b"cc")
     with pytest.raises(PasskeyInvalid):
         authenticator.verify_assertion(credential, challenge=b"cc", passkey=passkey)
     with contextlib.suppress(PasskeyInvalid):
-        authenticator.read(credential)
+        authenticator.read_response(credential)

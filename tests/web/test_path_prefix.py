@@ -73,7 +73,7 @@ def is_outside(address: str, *, page: str) -> bool:
     return target.path != PREFIX and not target.path.startswith(f"{PREFIX}/")
 
 
-def faults(answer: httpx.Response, *, page: str) -> list[str]:
+def problems(answer: httpx.Response, *, page: str) -> list[str]:
     addresses = [html.unescape(address) for address in ADDRESSES.findall(answer.text)]
     if "location" in answer.headers:
         addresses.append(answer.headers["location"])
@@ -93,7 +93,7 @@ async def crawl(visitor: Visitor, starts: list[str], *, prefix: str, url: str) -
         seen.add(page)
         answer = await visitor.get(url + prefix + page)
         assert answer.status_code < 500, page
-        assert faults(answer, page=page) == []
+        assert problems(answer, page=page) == []
         if "text/html" not in answer.headers.get("content-type", ""):
             continue
         for address in re.findall(r'\shref="([^"]*)"', answer.text):
@@ -131,7 +131,7 @@ async def test_redirects_forms_and_cookies_stay_below_the_path(below: Running, g
     assert away.headers["location"] == f"{PREFIX}/sign-in?next=/dashboard/keys%3Fx%3D1"
     shown = await guest.get("/sign-in?next=/dashboard/keys")
     assert 'name="next" value="/dashboard/keys"' in shown.text
-    assert faults(shown, page="/sign-in") == []
+    assert problems(shown, page="/sign-in") == []
     options = await guest.post_raw("/sign-in/passkey/options", {})
     assert "; Path=/tok0n;" in options.headers["set-cookie"]
     assert (await guest.get("/sign-in")).status_code == (await guest.get(f"{below.url}/sign-in")).status_code == 200

@@ -118,7 +118,7 @@ async def test_an_overload_rejection_has_both_ids(is_overloaded: bool) -> None: 
     endpoint = EndpointHandler(
         CHAT, cast(Any, pipeline), anything, cast(Any, request_log), body_bytes_max=1, cors=Cors(), client_ip=anything
     )
-    incoming = SimpleNamespace(named={b"x-request-id": b"abc"}, is_overloaded=is_overloaded)
+    incoming = SimpleNamespace(headers_by_name={b"x-request-id": b"abc"}, is_overloaded=is_overloaded)
     rejection = await endpoint.handle(cast(Any, incoming))
     headers = dict(rejection.headers)
     assert rejection.status == 503

@@ -13,7 +13,7 @@ from support.scripted_upstream import ScriptedUpstream
 from support.users import PASSWORD, join, mail_settings
 from support.visitor import Visitor, text_of
 from tok0n.adapters.clock import SystemClock
-from tok0n.domain.users import LINK_LIFE_US
+from tok0n.domain.users import LINK_LIFETIME_US
 
 pytestmark = pytest.mark.anyio
 
@@ -142,7 +142,7 @@ async def test_a_link_does_not_work_after_a_day(
     site: Running, visitor: Visitor, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = await sign_up(visitor, mailbox)
-    later_us = SystemClock().now_us() + LINK_LIFE_US
+    later_us = SystemClock().now_us() + LINK_LIFETIME_US
     with monkeypatch.context() as patched:
         patched.setattr(type(site.clock), "now_us", lambda _: later_us)
         assert (await visitor.get(link)).status_code == 410

@@ -158,7 +158,7 @@ async def test_a_form_that_it_may_not_send_gets_a_clear_error_and_changes_nothin
     assert "Contact support" in str(getattr(answer, "text", ""))
     assert await site.store.accounts.get(ADA) == before
     assert await site.store.accounts.list_keys(before.id) == []
-    assert await site.store.orders.of(before.id, before=None, rows_max=9) == []
+    assert await site.store.orders.list_for_account(before.id, before=None, rows_max=9) == []
 
 
 async def test_its_user_may_still_change_the_password_and_revoke_a_key(

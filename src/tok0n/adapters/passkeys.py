@@ -40,7 +40,7 @@ class WebAuthn:
         self._host = parts.hostname
         self._origin = f"{parts.scheme}://{parts.netloc}"
 
-    def creation_options(self, *, user_id: str, email: str, known: list[bytes]) -> tuple[str, bytes]:
+    def creation_options(self, *, user_id: str, email: str, existing_ids: list[bytes]) -> tuple[str, bytes]:
         """See `ports.Authenticator.creation_options`."""
         import webauthn  # noqa: PLC0415  slow to import, and few requests need it
         from webauthn.helpers import structs  # noqa: PLC0415
@@ -50,7 +50,9 @@ class WebAuthn:
             rp_name=self._site,
             user_id=user_id.encode(),
             user_name=email,
-            exclude_credentials=[structs.PublicKeyCredentialDescriptor(id=credential_id) for credential_id in known],
+            exclude_credentials=[
+                structs.PublicKeyCredentialDescriptor(id=credential_id) for credential_id in existing_ids
+            ],
             authenticator_selection=structs.AuthenticatorSelectionCriteria(
                 resident_key=structs.ResidentKeyRequirement.REQUIRED,
                 user_verification=structs.UserVerificationRequirement.REQUIRED,
@@ -58,8 +60,8 @@ class WebAuthn:
         )
         return webauthn.options_to_json(options), options.challenge
 
-    def request_options(self) -> tuple[str, bytes]:
-        """See `ports.Authenticator.request_options`."""
+    def sign_in_options(self) -> tuple[str, bytes]:
+        """See `ports.Authenticator.sign_in_options`."""
         import webauthn  # noqa: PLC0415
         from webauthn.helpers import structs  # noqa: PLC0415
 
@@ -68,7 +70,7 @@ class WebAuthn:
         )
         return webauthn.options_to_json(options), options.challenge
 
-    def read(self, credential: str) -> tuple[bytes, bytes]:
+    def read_response(self, credential: str) -> tuple[bytes, bytes]:
         if len(credential) > CREDENTIAL_CHARACTERS_MAX:
             raise PasskeyMalformed(_MALFORMED)
         try:
@@ -78,7 +80,7 @@ class WebAuthn:
         except (ValueError, RecursionError) as error:
             raise PasskeyMalformed(_MALFORMED) from error
 
-    def created(self, credential: str, *, challenge: bytes) -> tuple[bytes, bytes, int]:
+    def verify_creation(self, credential: str, *, challenge: bytes) -> tuple[bytes, bytes, int]:
         import webauthn  # noqa: PLC0415
 
         try:

@@ -47,8 +47,8 @@ class Argon2Passwords:
         matches = await self._run(lambda: self._matches(password, password_hash or self._dummy_hash))
         return matches and bool(password_hash)
 
-    async def guesses(self, password: str, *, known: list[str]) -> int:
-        return await self._run(lambda: strength.guesses(_normal(password), known=known))
+    async def guesses(self, password: str, *, known_words: list[str]) -> int:
+        return await self._run(lambda: strength.guesses(_normal(password), known_words=known_words))
 
     def close(self) -> None:
         """End the threads."""

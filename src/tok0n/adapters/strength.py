@@ -16,8 +16,8 @@ _lock = threading.Lock()
 """zxcvbn keeps `user_inputs` in a global variable, so only one thread may call it."""
 
 
-def guesses(password: str, *, known: list[str]) -> int:
-    """Estimate the guesses of an attacker who tries likely passwords first and knows the words in `known`."""
+def guesses(password: str, *, known_words: list[str]) -> int:
+    """Estimate the guesses of an attacker who tries likely passwords first and knows the `known_words`."""
     from zxcvbn import zxcvbn  # noqa: PLC0415  loading its word lists takes a tenth of a second
     from zxcvbn.matching import L33T_TABLE  # noqa: PLC0415
 
@@ -31,4 +31,4 @@ def guesses(password: str, *, known: list[str]) -> int:
         symbols = {sign for characters in L33T_TABLE.values() for sign in characters if not sign.isdigit()}
         text = text.translate({ord(sign): _PRIVATE_USE + ord(sign) for sign in symbols})
     with _lock:
-        return int(zxcvbn(text, user_inputs=known)["guesses"])
+        return int(zxcvbn(text, user_inputs=known_words)["guesses"])

@@ -65,12 +65,12 @@ class Cors:
         """
         if not self.is_on or request.method != b"OPTIONS" or methods is None:
             return None
-        named = request.named
-        headers = self._by_origin.get(self._allowed(named.get(b"origin")))
-        if headers is None or b"access-control-request-method" not in named:
+        headers_by_name = request.headers_by_name
+        headers = self._by_origin.get(self._allowed(headers_by_name.get(b"origin")))
+        if headers is None or b"access-control-request-method" not in headers_by_name:
             return None
         headers = [*headers, (b"access-control-allow-methods", methods.encode())]
-        names = [name.strip(b" \t") for name in named.get(b"access-control-request-headers", b"").split(b",")]
+        names = [name.strip(b" \t") for name in headers_by_name.get(b"access-control-request-headers", b"").split(b",")]
         allowed = [name for name in names if _HEADER_NAME.fullmatch(name)]
         if allowed:
             headers.append((b"access-control-allow-headers", b", ".join(allowed)))

@@ -65,10 +65,12 @@ class EndpointHandler:
 
     async def handle(self, request: Request) -> Response:
         """Respond to one request. Raises `RequestAborted`."""
-        call = self._pipeline.new_call(self._endpoint.name, client_request_id=client_request_id(request.named))
+        call = self._pipeline.new_call(
+            self._endpoint.name, client_request_id=client_request_id(request.headers_by_name)
+        )
         if request.is_overloaded or not self._pipeline.has_room():
             return self._reject_overload(call, request)
-        call.sender, call.client_ip_of = request, self._client_ip
+        call.find_client_ip = functools.partial(self._client_ip, request)
         try:
             answer = await self._serve(call, request)
         except RequestAborted:
@@ -114,7 +116,7 @@ class EndpointHandler:
         if call.dropped:
             headers.append((b"x-tok0n-dropped", ", ".join(call.dropped).encode()[:DROPPED_BYTES_MAX]))
         if self._cors.is_on:
-            headers += self._cors.headers(request.named.get(b"origin"))
+            headers += self._cors.headers(request.headers_by_name.get(b"origin"))
         return headers
 
     def _stream(self, request: Request, call: Call, answer: StreamedAnswer) -> Response:
@@ -129,7 +131,9 @@ class EndpointHandler:
     def _serve(self, call: Call, request: Request) -> Awaitable[Answer | StreamedAnswer]:
         """Return the answer. Raises the errors of `domain.errors`, some of them before the first await."""
         if request.is_complete:
-            authorization = self._authorization(request) if self._key_header else request.named.get(b"authorization")
+            authorization = (
+                self._authorization(request) if self._key_header else request.headers_by_name.get(b"authorization")
+            )
             caller = self._pipeline.cached_caller(call, authorization)
             if caller is not None:  # Most requests come here. They are served without the cost of two coroutines.
                 self._check_headers(request)
@@ -151,13 +155,19 @@ class EndpointHandler:
     ) -> Awaitable[Answer | StreamedAnswer]:
         on_admitted = request.admit if len(body) > UNCOUNTED_BODY_BYTES else None
         return self._pipeline.serve(
-            self._endpoint, call, caller, body, headers=request.named, on_admitted=on_admitted, on_stream=request.track
+            self._endpoint,
+            call,
+            caller,
+            body,
+            headers=request.headers_by_name,
+            on_admitted=on_admitted,
+            on_stream=request.track,
         )
 
     def _authorization(self, request: Request) -> bytes | None:
         """Return the Authorization header, or one with the key of the endpoint's own header. Raises `InvalidApiKey`."""
-        authorization = request.named.get(b"authorization")
-        key = request.named.get(self._key_header) if self._key_header else None
+        authorization = request.headers_by_name.get(b"authorization")
+        key = request.headers_by_name.get(self._key_header) if self._key_header else None
         return authorization if key is None else authorization_of(key, authorization)
 
     def _check_headers(self, request: Request) -> None:
@@ -169,7 +179,7 @@ class EndpointHandler:
             size_max = self._body_bytes_max if request.awaits_continue else DISCARDED_BYTES_MAX
         if size > size_max:
             raise self._too_large()
-        if request.named.get(b"content-encoding", b"identity") != b"identity":
+        if request.headers_by_name.get(b"content-encoding", b"identity") != b"identity":
             raise InvalidRequest("A compressed body is not supported: send it without content-encoding.")
 
     async def _receive(self, request: Request, *, account_id: str) -> bytearray:
@@ -177,7 +187,7 @@ class EndpointHandler:
 
         Raises `RequestTooLarge`, `BodiesTooLarge` or `RequestAborted`.
         """
-        if request.assign(account_id) is not None:
+        if request.count_for(account_id) is not None:
             raise BodiesTooLarge
         body = bytearray()  # grows in place: joining the parts at the end would block the event loop for milliseconds
         size = 0

@@ -30,7 +30,7 @@ _OPENAI_PATHS = (
 _REPEATED_BASE = re.compile(r"/v1/(?:.*/)?v1/")
 
 
-def model_routes(catalogue: Catalogue) -> list[Route]:
+def models_api_routes(catalogue: Catalogue) -> list[Route]:
     """Return the routes of GET /v1/models and GET /v1/models/{id}. They need no API key."""
 
     async def list_models(_: Request) -> Response:

@@ -17,7 +17,7 @@ from tok0n.api.endpoint import ClientIp, EndpointHandler
 from tok0n.api.errors import EdgeError, error_response
 from tok0n.api.health import operation_routes
 from tok0n.api.openapi import openapi_route
-from tok0n.api.routes import api_http_error, error, is_api, is_page_request, model_routes
+from tok0n.api.routes import api_http_error, error, is_api, is_page_request, models_api_routes
 from tok0n.bootstrap.pages import Pages
 from tok0n.bootstrap.services import Services, served_endpoints
 from tok0n.domain.client_ip import ClientAddresses, limit_key
@@ -89,14 +89,14 @@ class App:
     async def _handle_with_starlette(self, request: Request) -> Response:
         in_api = is_api(request.path)
         name = self._log_name(request.path) if in_api else "page"
-        call = self._pipeline.new_call(name, client_request_id=client_request_id(request.named))
+        call = self._pipeline.new_call(name, client_request_id=client_request_id(request.headers_by_name))
         response = self._cors.preflight(request, self._methods(request.path)) if in_api else None
         if response is None:
             response = await run_asgi(
                 self._starlette, request, state={"call": call}, log_fields={"request": call.request_id}
             )
             if in_api:
-                response.headers.extend(self._cors.headers(request.named.get(b"origin")))
+                response.headers.extend(self._cors.headers(request.headers_by_name.get(b"origin")))
         response.headers.extend(id_headers(call.request_id, call.client_request_id))
         if header := self._request_id_header(request.path):
             response.headers.append((header, call.request_id.encode()))
@@ -134,7 +134,7 @@ def make_app(services: Services, pages: Pages, *, is_draining: Callable[[], bool
     endpoints = served_endpoints(services.settings)
     routes = [
         *(Route(endpoint.path, _other_methods, methods=OTHER_METHODS) for endpoint in endpoints),
-        *model_routes(services.catalogue),
+        *models_api_routes(services.catalogue),
         *account_routes(
             services.caller_cache,
             services.limiter,
@@ -236,7 +236,7 @@ def _server_options(
     def render_error(code: str, message: str, head: RequestHead | None) -> Response:
         """Render and log an error of a request that the server rejected before any handler."""
         error = EdgeError(code, message)
-        client_id = None if head is None else client_request_id(head.named)
+        client_id = None if head is None else client_request_id(head.headers_by_name)
         call = pipeline.new_call("unknown", client_request_id=client_id)
         path = "" if head is None else _path_of(head.target, prefix)
         endpoint = by_path.get(path)
@@ -249,7 +249,7 @@ def _server_options(
         request_log.write(call, status=response.status, error=error, seconds=0.0)
         response.headers.extend(id_headers(call.request_id, call.client_request_id))
         if head is not None and is_api(path):
-            response.headers.extend(cors.headers(head.named.get(b"origin")))
+            response.headers.extend(cors.headers(head.headers_by_name.get(b"origin")))
         return response
 
     return ServerOptions(

@@ -42,7 +42,7 @@ from tok0n.web.public.components import components_routes
 from tok0n.web.public.docs import docs_routes
 from tok0n.web.public.guide_values import ServerFacts
 from tok0n.web.public.landing import landing_routes
-from tok0n.web.public.models import model_routes
+from tok0n.web.public.models import model_page_routes
 from tok0n.web.public.well_known import well_known_routes
 from tok0n.web.rendering.assets import Assets
 from tok0n.web.rendering.brand import Brand, brand_assets, logo_name
@@ -129,7 +129,7 @@ def _public_routes(services: Services, context: PageContext) -> list[BaseRoute]:
         limits=limits_of(services.settings),
         sells=services.sell_packs is not None,
     )
-    models = model_routes(
+    models = model_page_routes(
         context,
         models=PublicModels(
             services.catalogue,

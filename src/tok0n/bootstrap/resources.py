@@ -45,7 +45,7 @@ from tok0n.adapters.sql.store import SqlStore
 from tok0n.adapters.stripe import StripePayments
 from tok0n.adapters.upstream.http import HttpUpstream
 from tok0n.domain.errors import OperatorError
-from tok0n.domain.rate_limit import WINDOW_SECONDS, Limits
+from tok0n.domain.rate_limit import WINDOW_SECONDS, RateLimits
 from tok0n.optional_imports import is_installed
 from tok0n.ports.accounts import Accounts, DailyUse, History, Statements
 from tok0n.ports.callers import Callers
@@ -202,9 +202,9 @@ async def _open_postgres(settings: Settings, *, checked: bool) -> AsyncIterator[
         await database.aclose()
 
 
-def limits_of(settings: Settings) -> Limits:
+def limits_of(settings: Settings) -> RateLimits:
     """Convert the limits of the settings to the type of the domain."""
-    return Limits(**_values_for(Limits, settings.limits))
+    return RateLimits(**_values_for(RateLimits, settings.limits))
 
 
 def _values_for(options: type[msgspec.Struct], section: msgspec.Struct) -> dict[str, Any]:

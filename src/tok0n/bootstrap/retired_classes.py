@@ -11,7 +11,7 @@ from tok0n.bootstrap.resources import Store, open_store
 from tok0n.bootstrap.services import token_classes_of
 from tok0n.domain.errors import Tok0nError
 from tok0n.domain.token_classes import RetiredClass
-from tok0n.settings import Fault, Settings
+from tok0n.settings import Settings, SettingsProblem
 
 log = structlog.get_logger()
 
@@ -23,10 +23,10 @@ async def log_retired_classes(settings: Settings, store: Store | None = None) ->
         log.warning("token_class_retired", token_class=retired.token_class, message=retired.warning)
 
 
-async def retired_class_faults(settings: Settings) -> list[Fault]:
+async def retired_class_problems(settings: Settings) -> list[SettingsProblem]:
     """Return a warning for each retired class."""
     return [
-        Fault(where=f"token_classes.{retired.token_class}", message=retired.warning, severity="warning")
+        SettingsProblem(where=f"token_classes.{retired.token_class}", message=retired.warning, severity="warning")
         for retired in await _find(settings)
     ]
 

@@ -29,7 +29,7 @@ from tok0n.domain.errors import (
     Tok0nError,
 )
 from tok0n.domain.ledger import STANDARD
-from tok0n.settings import Fault, Settings, SettingsInvalid, load
+from tok0n.settings import Settings, SettingsInvalid, SettingsProblem, load
 
 P = ParamSpec("P")
 
@@ -87,7 +87,7 @@ def report_errors(*, as_json: bool) -> Iterator[None]:
     try:
         yield
     except SettingsInvalid as error:
-        lines = [f"{fault.where}: {fault.message}" for fault in error.faults]
+        lines = [f"{problem.where}: {problem.message}" for problem in error.problems]
         fail("Invalid settings:\n" + "\n".join(lines), code=INVALID, as_json=as_json)
     except InvalidRequest as error:
         fail(_message(error), code=INVALID, as_json=as_json)
@@ -149,9 +149,11 @@ def read_dotenv() -> dict[str, str]:
     try:
         values = dotenv.dotenv_values(".env")
     except OSError as error:
-        raise SettingsInvalid([Fault(where=".env", message=f"it can't be read: {error.strerror}.")]) from error
+        raise SettingsInvalid(
+            [SettingsProblem(where=".env", message=f"it can't be read: {error.strerror}.")]
+        ) from error
     except UnicodeDecodeError as error:
-        raise SettingsInvalid([Fault(where=".env", message="it is not UTF-8 text.")]) from error
+        raise SettingsInvalid([SettingsProblem(where=".env", message="it is not UTF-8 text.")]) from error
     return {name: value for name, value in values.items() if value is not None}
 
 

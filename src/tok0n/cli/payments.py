@@ -52,7 +52,7 @@ async def list_orders(email: str, config_path: Path | None, *, as_json: bool) ->
     """List the latest orders of EMAIL."""
     async with open_store(load_settings(config_path)) as store:
         account = await OperateAccounts(store.accounts, SystemClock(), corrections=store.corrections).get(email)
-        rows = await store.orders.of(account.id, before=None, rows_max=ORDERS_MAX)
+        rows = await store.orders.list_for_account(account.id, before=None, rows_max=ORDERS_MAX)
     if as_json:
         print_json([_order(order) for order in rows])
     else:

@@ -12,7 +12,7 @@ import click
 from tok0n.bootstrap import demo as demo_
 from tok0n.bootstrap import serving
 from tok0n.bootstrap.resources import no_extra, open_store
-from tok0n.bootstrap.retired_classes import retired_class_faults
+from tok0n.bootstrap.retired_classes import retired_class_problems
 from tok0n.bootstrap.workers import supervise
 from tok0n.cli.common import (
     FAILED,
@@ -28,7 +28,7 @@ from tok0n.cli.common import (
     standard_command,
 )
 from tok0n.domain.errors import OperatorError
-from tok0n.settings import SettingsInvalid, check, find_faults, template
+from tok0n.settings import SettingsInvalid, check, find_problems, template
 
 DEFAULT_PATH = Path("tok0n.toml")
 
@@ -179,15 +179,15 @@ def config() -> None:
 @standard_command
 async def check_config(config_path: Path | None, *, as_json: bool) -> None:
     """Report all errors in the settings; exit 2 if there are any."""
-    faults = find_faults(config_path, environ=os.environ, dotenv=read_dotenv(), overrides={})
-    invalid = any(fault.severity == "error" for fault in faults)
+    problems = find_problems(config_path, environ=os.environ, dotenv=read_dotenv(), overrides={})
+    invalid = any(problem.severity == "error" for problem in problems)
     if not invalid:
-        faults += await retired_class_faults(load_settings(config_path))
+        problems += await retired_class_problems(load_settings(config_path))
     if as_json:
-        print_json({"ok": not invalid, "faults": faults})
+        print_json({"ok": not invalid, "faults": problems})
     else:
-        for fault in faults:
-            click.echo(f"{fault.severity}: {fault.where}: {fault.message}")
+        for problem in problems:
+            click.echo(f"{problem.severity}: {problem.where}: {problem.message}")
         if not invalid:
             click.echo("The settings are valid.")
     if invalid:
@@ -255,9 +255,9 @@ async def serve(
     Tok0n replaces a worker that dies.
     """
     settings = load_settings(config_path, server__host=host, server__port=port)
-    faults = [fault for fault in check(settings) if fault.severity == "error"]
-    if faults:
-        raise SettingsInvalid(faults)
+    problems = [problem for problem in check(settings) if problem.severity == "error"]
+    if problems:
+        raise SettingsInvalid(problems)
     if workers > 1 and not (settings.database.is_postgres and settings.limits.is_redis):
         fail(
             "Several workers need database.url = postgresql:// and limits.backend = redis://."

@@ -98,7 +98,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     year: int
 
     @classmethod
-    def of(cls, kind: DocumentKind, *, is_live: bool, now_us: int) -> "Series":
+    def current(cls, kind: DocumentKind, *, is_live: bool, now_us: int) -> "Series":
         """Return the series of a document that is issued now."""
         year = datetime.fromtimestamp(now_us / 1_000_000, UTC).year
         return cls(is_live=is_live, prefix=PREFIXES[kind], year=year)

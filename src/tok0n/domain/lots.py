@@ -39,7 +39,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     posted_after: int
 
 
-class Use(msgspec.Struct, frozen=True, kw_only=True):
+class UsageEntry(msgspec.Struct, frozen=True, kw_only=True):
     """The usage entry of a request. `tokens` is positive."""
 
     number: int
@@ -68,16 +68,16 @@ class PriceChange(msgspec.Struct, frozen=True, kw_only=True):
     posted: int
 
 
-class UseEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A usage entry: its row, its time, and the point right before it."""
+class UsagePoint(msgspec.Struct, frozen=True, kw_only=True):
+    """The point right before a usage entry, whose row and time are these."""
 
     row_id: int
     at_us: int
     before: Position
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry of a wallet that is no usage. `tokens` is negative if the entry removes tokens.
+class LotEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of a wallet that adds or removes tokens: any but a usage entry. `tokens` is negative if the entry removes tokens.
 
     An entry of an order has its id, its tokens, and the price paid for all of them without tax. A reversal has the use
     that it gives back.
@@ -90,7 +90,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     order_id: str | None = None
     order_tokens: int = 0
     order_usd_micros: int = 0
-    reverses: Use | None = None
+    reverses: UsageEntry | None = None
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,7 +167,7 @@ class Wallet:
         before = self.move_to(use.before)
         self._costs[use.number] = (self.move_to(use.after) - before).usd_micros
 
-    def apply(self, change: Change) -> None:
+    def apply(self, change: LotEntry) -> None:
         """Apply an entry that is no usage."""
         self._use(self._posted - (change.posted_after - change.tokens))
         if change.tokens > 0:
@@ -211,7 +211,7 @@ class Wallet:
                 self._lots.popleft()
         return taken
 
-    def _add(self, change: Change) -> None:
+    def _add(self, change: LotEntry) -> None:
         price = 0
         if change.reverses is not None:
             price = self._costs.get(change.reverses.number, 0)
@@ -229,34 +229,34 @@ class Wallet:
         self._take(tokens)
 
 
-def spent_until(changes: Iterable[Change], positions: Sequence[Position]) -> list[Spent]:
+def spent_until(changes: Iterable[LotEntry], positions: Sequence[Position]) -> list[Spent]:
     """Return the use of a wallet until each position. `changes` are all of its entries that are no usage, in order."""
     return read(changes, positions)[1]
 
 
-def costs_of(changes: Iterable[Change], uses: Sequence[Use]) -> list[int]:
+def costs_of(changes: Iterable[LotEntry], uses: Sequence[UsageEntry]) -> list[int]:
     """Return the cost of each request, in micro-dollars."""
     ends = list(itertools.chain.from_iterable((use.before, use.after) for use in uses))
     spent = spent_until(changes, ends)
     return [(after - before).usd_micros for before, after in zip(spent[::2], spent[1::2], strict=True)]
 
 
-def read(changes: Iterable[Change], positions: Sequence[Position]) -> tuple[Wallet, list[Spent]]:
+def read(changes: Iterable[LotEntry], positions: Sequence[Position]) -> tuple[Wallet, list[Spent]]:
     """Read a wallet's history until its last change or position. Returns its state then, and the use at each position.
 
     A change right at a position comes before it.
     """
     changes = list(changes)
-    steps: list[tuple[int, int, Change | Use | Position, int]] = [(c.number, 0, c, 0) for c in changes]
+    steps: list[tuple[int, int, LotEntry | UsageEntry | Position, int]] = [(c.number, 0, c, 0) for c in changes]
     steps += [(c.reverses.number, 1, c.reverses, 0) for c in changes if c.reverses is not None]
     steps += [(position.number, 2, position, index) for index, position in enumerate(positions)]
     wallet = Wallet()
     spent = [NOTHING] * len(positions)
     for _, _, step, index in sorted(steps, key=lambda step: step[:2]):
         match step:
-            case Change():
+            case LotEntry():
                 wallet.apply(step)
-            case Use():
+            case UsageEntry():
                 wallet.record_cost(step)
             case Position():
                 spent[index] = wallet.move_to(step)

@@ -21,7 +21,7 @@ STARTED_CHECKOUTS_MAX = 20
 STARTED_CHECKOUTS_US = MICROSECONDS_PER_HOUR
 """An account may start `STARTED_CHECKOUTS_MAX` unpaid purchases in this time."""
 
-CHECKOUT_LIFE_US = MICROSECONDS_PER_DAY
+CHECKOUT_LIFETIME_US = MICROSECONDS_PER_DAY
 """The time in which a buyer can pay a checkout (Stripe API reference, Checkout Sessions, `expires_at`)."""
 
 QUANTITY_MAX = 100

@@ -9,14 +9,14 @@ WINDOW_SECONDS = 60.0
 """The length of the rolling window. An event at t counts until t + 60, exclusive."""
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class RateLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The three limits."""
 
     requests_per_minute_per_key: int
     concurrent_requests_per_account: int
     upstream_requests_per_minute: int
 
-    def of_key(self, requests_per_minute: int | None) -> int:
+    def key_limit(self, requests_per_minute: int | None) -> int:
         """Return the limit of a key that may have its own, which is never above that of the installation."""
         limit = self.requests_per_minute_per_key
         return limit if requests_per_minute is None else min(limit, requests_per_minute)

@@ -10,21 +10,21 @@ from tok0n.domain.ledger import MICROSECONDS_PER_DAY
 PASSWORD_CHARACTERS_MIN = 10
 PASSWORD_CHARACTERS_MAX = 200
 SESSION_IDLE_US = 7 * MICROSECONDS_PER_DAY
-SESSION_LIFE_US = 30 * MICROSECONDS_PER_DAY
+SESSION_LIFETIME_US = 30 * MICROSECONDS_PER_DAY
 """A session ends 7 days after its last use, and at most 30 days after sign-in (OWASP, session management)."""
 
-SECOND_FACTOR_LIFE_US = 600_000_000
+SECOND_FACTOR_LIFETIME_US = 600_000_000
 """After the password, a user has 10 minutes to complete two-factor authentication."""
 
-LINK_LIFE_US = MICROSECONDS_PER_DAY
+LINK_LIFETIME_US = MICROSECONDS_PER_DAY
 """An emailed link expires after a day. It works once."""
 
-PASSKEY_LIFE_US = 300_000_000
+PASSKEY_LIFETIME_US = 300_000_000
 """A passkey challenge expires after 5 minutes."""
 
-INVITATION_LIFE_US = 7 * LINK_LIFE_US
+INVITATION_LIFETIME_US = 7 * LINK_LIFETIME_US
 SECRET_BYTES = 32
-DEVICE_LIFE_US = 400 * MICROSECONDS_PER_DAY
+DEVICE_LIFETIME_US = 400 * MICROSECONDS_PER_DAY
 """Browsers keep the cookie of a known device for at most 400 days (RFC 6265bis)."""
 
 DEVICES_MAX = 20

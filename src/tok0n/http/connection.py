@@ -10,7 +10,7 @@ import struct
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
-from tok0n.http.buffered import FULL_MESSAGES, Hold
+from tok0n.http.buffered import FULL_MESSAGES, ByteCount
 from tok0n.http.head import BadRequest
 from tok0n.http.message import render_complete
 from tok0n.http.parser import RequestParser
@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._is_queued = False
         self._client_sent_eof = False
         self._discarded_bytes = 0
-        self._unread_hold: Hold | None = None
+        self._unread_count: ByteCount | None = None
         self._eviction: str | None = None
         self._peer: Hashable = None
         self.client_address: Address = None
@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
             return
         self._parser.feed(data)
         if state is _RESPONDING:
-            self._hold_unread()
+            self._count_unread()
             self.update_reading()
         elif state is _IDLE and len(data) <= SHORT_READ_BYTES_MAX:
             self._advance()
@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
             return
         self._is_queued = True
         if self._state is not _CLOSING:
-            self._hold_unread()
+            self._count_unread()
         self.update_reading()
         queue.enqueue(self._peer, self._advance_queued)
 
@@ -158,7 +158,7 @@ class Connection(asyncio.Protocol):
             if head is None:
                 self._on_incomplete_head()
                 return False
-            if self._unread_hold is not None:
+            if self._unread_count is not None:
                 self._release_unread()
             request = self._request = Request(self, head)
         if not parser.is_complete:
@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
         if not parser.buffer:
             return False
         if self._request is not None:
-            self._hold_unread()
+            self._count_unread()
         return self._request is None
 
     def _on_incomplete_head(self) -> None:
@@ -184,7 +184,7 @@ class Connection(asyncio.Protocol):
             if self._state is _IDLE:
                 self._state = TRANSITIONS[_IDLE, _START]
                 self._watchdog.arm(self._limits.head_seconds)
-            self._hold_unread()
+            self._count_unread()
         if self._client_sent_eof:
             self._close()
 
@@ -200,12 +200,12 @@ class Connection(asyncio.Protocol):
         elif not request.is_started:
             self._start(request)
 
-    def _hold_unread(self) -> None:
+    def _count_unread(self) -> None:
         """Count an incomplete head, or pipelined requests, toward the buffered bytes."""
-        if self._unread_hold is None:
-            self._unread_hold = self._server.buffered.hold(self._peer, on_evict=self._evict_unread)
-        more = self._parser.buffered_bytes - self._unread_hold.size
-        code = self._unread_hold.add(more) if more > 0 else None
+        if self._unread_count is None:
+            self._unread_count = self._server.buffered.new_count(self._peer, on_evict=self._evict_unread)
+        more = self._parser.buffered_bytes - self._unread_count.size
+        code = self._unread_count.add(more) if more > 0 else None
         if code is not None:
             self._evict_unread(code)
 
@@ -219,9 +219,9 @@ class Connection(asyncio.Protocol):
             self._reject(code, FULL_MESSAGES[code])
 
     def _release_unread(self) -> None:
-        if self._unread_hold is not None:
-            self._unread_hold.release()
-            self._unread_hold = None
+        if self._unread_count is not None:
+            self._unread_count.release()
+            self._unread_count = None
 
     def update_reading(self) -> None:
         """Read from the socket only while the connection can use what arrives."""
@@ -237,11 +237,11 @@ class Connection(asyncio.Protocol):
             else:
                 self._transport.pause_reading()
 
-    def hold(self, request: Request, holder: Hashable | None) -> Hold:
-        """Return a hold for the body of a request."""
-        if holder is None:
-            holder = self._server.client_key(self.client_address, request.headers)
-        return self._server.buffered.hold(holder, on_evict=lambda code: self.reject_body(request, code))
+    def new_count(self, request: Request, owner: Hashable | None) -> ByteCount:
+        """Return a count for the body of a request."""
+        if owner is None:
+            owner = self._server.client_key(self.client_address, request.headers)
+        return self._server.buffered.new_count(owner, on_evict=lambda code: self.reject_body(request, code))
 
     def reject_body(self, request: Request, code: str) -> None:
         """Reject the request if it is still in progress."""

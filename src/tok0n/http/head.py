@@ -61,50 +61,50 @@ class BadRequest(Exception):
 class RequestHead:
     """The request line and the headers, with lower-case names, in order of arrival.
 
-    `named` has the same headers by name, with repeated values joined by commas. `content_length` is None for a chunked
-    body. If `is_http_10`, the client supports neither chunks nor interim responses.
+    `headers_by_name` joins repeated values by commas. `content_length` is None for a chunked body. If `is_http_10`, the
+    client supports neither chunks nor interim responses.
     """
 
     __slots__ = (
         "content_length",
         "expects_continue",
         "headers",
+        "headers_by_name",
         "is_http_10",
         "keep_alive",
         "method",
-        "named",
         "target",
     )
 
     def __init__(self, request_line: RequestLine, headers: Headers) -> None:
         self.method, self.target, self.is_http_10 = request_line
         self.headers = headers
-        named = dict(headers)
-        if len(named) < len(headers):
-            named = _join_repeated(headers)
-        self.named = named
-        host = named.get(b"host")
+        headers_by_name = dict(headers)
+        if len(headers_by_name) < len(headers):
+            headers_by_name = _join_repeated(headers)
+        self.headers_by_name = headers_by_name
+        host = headers_by_name.get(b"host")
         if host is None or host not in _known_hosts:
             _check_host(host, is_http_10=self.is_http_10)
         self.keep_alive = not self.is_http_10
         self.expects_continue = False
-        length = named.get(b"content-length")
+        length = headers_by_name.get(b"content-length")
         if length is not None and length.isdigit() and len(length) <= LENGTH_DIGITS_MAX:
             self.content_length: int | None = int(length)
         else:
             self.content_length = 0 if length is None else _agreed_length(length)
-        if b"transfer-encoding" in named:
-            _check_transfer_encoding(named, is_http_10=self.is_http_10)
+        if b"transfer-encoding" in headers_by_name:
+            _check_transfer_encoding(headers_by_name, is_http_10=self.is_http_10)
             self.content_length = None
-        if b"connection" in named and self.keep_alive:
-            self.keep_alive = not _closes(named[b"connection"])
-        if b"expect" in named:
-            self.expects_continue = not self.is_http_10 and named[b"expect"].lower() == b"100-continue"
+        if b"connection" in headers_by_name and self.keep_alive:
+            self.keep_alive = not _closes(headers_by_name[b"connection"])
+        if b"expect" in headers_by_name:
+            self.expects_continue = not self.is_http_10 and headers_by_name[b"expect"].lower() == b"100-continue"
 
     def set_length(self, digits: bytes, *, position: int) -> None:
         """Change the value of the only Content-Length, which is at `position` in the headers, to at most 18 digits."""
         self.content_length = int(digits)
-        self.named[b"content-length"] = digits
+        self.headers_by_name[b"content-length"] = digits
         self.headers[position] = b"content-length", digits
 
 
@@ -161,15 +161,15 @@ def _remember(known: dict[bytes, Any], line: bytes, value: Any) -> None:
 
 def _join_repeated(headers: Headers) -> dict[bytes, bytes]:
     """Join the values of repeated headers with commas. Raises `BadRequest` for a second Host."""
-    named: dict[bytes, bytes] = {}
+    headers_by_name: dict[bytes, bytes] = {}
     for name, value in headers:
-        if name not in named:
-            named[name] = value
+        if name not in headers_by_name:
+            headers_by_name[name] = value
         elif name == b"host":
             raise BadRequest("A request must have only one Host header.")
         else:
-            named[name] += b", " + value
-    return named
+            headers_by_name[name] += b", " + value
+    return headers_by_name
 
 
 def _check_host(host: bytes | None, *, is_http_10: bool) -> None:
@@ -193,12 +193,12 @@ def _agreed_length(value: bytes) -> int:
     return int(length)
 
 
-def _check_transfer_encoding(named: dict[bytes, bytes], *, is_http_10: bool) -> None:
+def _check_transfer_encoding(headers_by_name: dict[bytes, bytes], *, is_http_10: bool) -> None:
     if is_http_10:
         raise BadRequest("An HTTP/1.0 request must not have Transfer-Encoding.")
-    if b"content-length" in named:
+    if b"content-length" in headers_by_name:
         raise BadRequest("A request must not have both Content-Length and Transfer-Encoding.")
-    if named[b"transfer-encoding"].lower() != b"chunked":
+    if headers_by_name[b"transfer-encoding"].lower() != b"chunked":
         raise BadRequest("The only supported Transfer-Encoding is chunked, once.")
 
 

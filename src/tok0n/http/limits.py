@@ -17,7 +17,7 @@ class HttpLimits:
     `discard_bytes_max`.
 
     `buffered_bytes_max` limits the request bytes that the server holds before the requests are admitted, over all
-    connections, and `holder_bytes_max` those of one account or client. `client_connections_max` limits the connections
+    connections, and `owner_bytes_max` those of one account or client. `client_connections_max` limits the connections
     of one client.
     """
 
@@ -32,5 +32,5 @@ class HttpLimits:
     discard_seconds: float = 2.0
     discard_bytes_max: int = 16 * MEBIBYTE
     buffered_bytes_max: int = 128 * MEBIBYTE
-    holder_bytes_max: int = 64 * MEBIBYTE
+    owner_bytes_max: int = 64 * MEBIBYTE
     client_connections_max: int = 2_048

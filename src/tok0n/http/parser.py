@@ -383,10 +383,10 @@ class RequestParser:
 def _template_of(text: bytes, head: RequestHead) -> _HeadTemplate | None:
     """Return the template of a head, or None without a Content-Length or with repeated headers."""
     match = _LENGTH_LINE.search(text)
-    if match is None or len(head.headers) != len(head.named) or len(text) > TEMPLATE_BYTES_MAX:
+    if match is None or len(head.headers) != len(head.headers_by_name) or len(text) > TEMPLATE_BYTES_MAX:
         return None
     begin, end = match.span(1)
-    position = list(head.named).index(b"content-length")
+    position = list(head.headers_by_name).index(b"content-length")
     return _HeadTemplate(before=text[:begin], after=text[end:] + b"\r\n\r\n", head=head, position=position)
 
 

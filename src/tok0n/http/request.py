@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Hashable
 from typing import Any, Protocol
 
-from tok0n.http.buffered import Hold
+from tok0n.http.buffered import ByteCount
 from tok0n.http.head import RequestHead
 from tok0n.http.message import Headers
 
@@ -31,8 +31,8 @@ class Channel(Protocol):
     client_address: Address
     server_address: Address
 
-    def hold(self, request: "Request", holder: Hashable | None) -> Hold:
-        """Return a hold for the bytes of the body, of `holder` or, without one, of the client."""
+    def new_count(self, request: "Request", owner: Hashable | None) -> ByteCount:
+        """Return a count for the bytes of the body. Its owner is the client if it is None."""
 
     def reject_body(self, request: "Request", code: str) -> None:
         """Reject a request whose body the server can't hold."""
@@ -47,8 +47,8 @@ class Channel(Protocol):
 class Request:
     """One request.
 
-    - `method`, `target`, `headers` and `named` (the headers by name) come from its head. `path` is decoded and has no
-      query; `query` is raw.
+    - `method`, `target`, `headers` and `headers_by_name` come from its head. `path` is decoded and without the query;
+      `query` is raw.
     - `body` is the part of the body that `receive` has not returned: all of it if `is_complete` from the start.
     - `is_overloaded`: the server sheds load, and the handler should reject the request as cheaply as it can.
     - `is_aborted`: the client left, or the server has rejected the request with the status `rejected_as`.
@@ -70,14 +70,14 @@ class Request:
 
     # Class attributes, because most requests change none of these and a request is created faster without them.
     _waiter: asyncio.Future[None] | None = None
-    _hold: Hold | None = None
-    _holder: Hashable | None = None
+    _byte_count: ByteCount | None = None
+    _owner: Hashable | None = None
     _is_counted = True
 
     def __init__(self, channel: Channel, head: RequestHead) -> None:
         self._channel = channel
         self.head = head
-        self.named = head.named
+        self.headers_by_name = head.headers_by_name
         self.keep_alive = head.keep_alive
         self.awaits_continue = head.expects_continue
 
@@ -119,10 +119,10 @@ class Request:
         channel.update_reading()
         return piece
 
-    def assign(self, holder: Hashable) -> str | None:
-        """Count the body for `holder`, such as an account. Returns an error code if the holder has too many bytes."""
-        self._holder = holder
-        return None if self._hold is None else self._hold.move(holder)
+    def count_for(self, owner: Hashable) -> str | None:
+        """Count the body for `owner`, such as an account. Returns an error code if the owner has too many bytes."""
+        self._owner = owner
+        return None if self._byte_count is None else self._byte_count.move(owner)
 
     def admit(self) -> None:
         """Run the request: its body no longer counts. Raises `RequestAborted` if it was rejected to free memory."""
@@ -133,9 +133,9 @@ class Request:
     def stop_counting(self) -> None:
         """Stop counting the body toward the buffered bytes, also if the request is being rejected. Never raises."""
         self._is_counted = False
-        if self._hold is not None:
-            self._hold.release()
-            self._hold = None
+        if self._byte_count is not None:
+            self._byte_count.release()
+            self._byte_count = None
 
     def track(self, task: "asyncio.Future[Any]") -> None:
         """Have the server wait for a task that continues after the handler. Otherwise it could outlive the server.
@@ -189,7 +189,7 @@ class Request:
         self.is_finished = True
         self.awaits_continue = False
         self.body = b""
-        if self._hold is not None:
+        if self._byte_count is not None:
             self.stop_counting()
         if self._waiter is not None:
             self._wake()
@@ -202,10 +202,10 @@ class Request:
 
     def _count(self, size: int) -> None:
         """Count received bytes, and reject the request if they are too many."""
-        if self._hold is None:
+        if self._byte_count is None:
             size = self.body_bytes
-            self._hold = self._channel.hold(self, self._holder)
-        code = self._hold.add(size)
+            self._byte_count = self._channel.new_count(self, self._owner)
+        code = self._byte_count.add(size)
         if code is not None:
             self._channel.reject_body(self, code)
 

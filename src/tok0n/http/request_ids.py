@@ -23,12 +23,12 @@ def client_id_headers(client_id: str | None) -> Headers:
     return [] if client_id is None else [(CLIENT_REQUEST_ID, client_id.encode())]
 
 
-def client_request_id(named: Mapping[bytes, bytes]) -> str | None:
+def client_request_id(headers_by_name: Mapping[bytes, bytes]) -> str | None:
     """Return the client's id, which is 1 to 128 visible ASCII characters. Ignores an invalid one."""
-    if CLIENT_REQUEST_ID not in named and REQUEST_ID not in named:
+    if CLIENT_REQUEST_ID not in headers_by_name and REQUEST_ID not in headers_by_name:
         return None
     for name in _NAMES:
-        value = named.get(name)
+        value = headers_by_name.get(name)
         if value is not None and _IDS.fullmatch(value):
             return value.decode("ascii")
     return None

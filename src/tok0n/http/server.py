@@ -88,7 +88,7 @@ class ServerState:
         self.render_error = options.render_error
         self.client_key = options.client_key
         self.buffered = BufferedBytes(
-            buffered_bytes_max=limits.buffered_bytes_max, holder_bytes_max=limits.holder_bytes_max
+            buffered_bytes_max=limits.buffered_bytes_max, owner_bytes_max=limits.owner_bytes_max
         )
         self.queue: PacedQueue[Connection] = PacedQueue(Connection.dispatch)
         self.fair_queue = FairQueue(self.loop)

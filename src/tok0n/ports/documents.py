@@ -10,10 +10,10 @@ from tok0n.domain.documents import Document
 class Documents(Protocol):
     """The documents of orders. They never change."""
 
-    async def of_order(self, *, account_id: str, order_id: str) -> list[Document]:
+    async def list_for_order(self, *, account_id: str, order_id: str) -> list[Document]:
         """Return the documents of an order of the account: that of the sale, then its credit notes."""
 
-    async def of_orders(self, *, account_id: str, order_ids: Sequence[str]) -> list[Document]:
+    async def list_for_orders(self, *, account_id: str, order_ids: Sequence[str]) -> list[Document]:
         """Return the documents of these orders of the account, in no order."""
 
     async def sale_numbers(self, *, account_id: str, order_ids: Sequence[str]) -> dict[str, str]:

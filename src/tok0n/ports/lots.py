@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from tok0n.domain.lots import Change, Position, PriceChange, Use, UseEntry
+from tok0n.domain.lots import LotEntry, Position, PriceChange, UsageEntry, UsagePoint
 
 
 class Lots(Protocol):
     """Reads the wallets of one account. Entries are append-only, so results of separate calls fit together."""
 
-    async def changes(self, account_id: str) -> dict[str, list[Change]]:
+    async def changes(self, account_id: str) -> dict[str, list[LotEntry]]:
         """Return the entries of each token class that are no usage, in their order."""
 
-    async def uses(self, account_id: str, request_ids: Sequence[str]) -> dict[str, tuple[str, Use]]:
+    async def uses(self, account_id: str, request_ids: Sequence[str]) -> dict[str, tuple[str, UsageEntry]]:
         """Return the token class and the usage entry of each request of the account that was charged."""
 
     async def positions(self, account_id: str, *, before_us: int | None = None) -> dict[str, Position | None]:
@@ -22,14 +22,14 @@ class Lots(Protocol):
         classes away. Entries of processes whose clocks differ may be out of order by that difference.
         """
 
-    async def first_use_after(self, account_id: str, change: PriceChange, *, token_class: str) -> UseEntry | None:
+    async def first_use_after(self, account_id: str, change: PriceChange, *, token_class: str) -> UsagePoint | None:
         """Return the first usage entry of a wallet after a change of its price.
 
         None if there is none, or if too many entries of other classes precede it (see `positions`).
         """
 
     async def tokens_of_keys(
-        self, account_id: str, *, until: Sequence[UseEntry | int | None]
+        self, account_id: str, *, until: Sequence[UsagePoint | int | None]
     ) -> list[dict[tuple[str, str], int] | None]:
         """Return the tokens charged to each key for each model until each point.
 

@@ -41,7 +41,7 @@ class Mailer(Protocol):
 class BalanceAlerts(Protocol):
     """Alerts of low balances."""
 
-    async def of(self, account_id: str) -> list[BalanceAlert]:
+    async def list_for_account(self, account_id: str) -> list[BalanceAlert]:
         """Return the alerts of an account, by token class and then by balance."""
 
     async def replace(self, account_id: str, alerts: Sequence[BalanceAlert]) -> None:

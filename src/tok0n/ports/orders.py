@@ -55,7 +55,7 @@ class Orders(Protocol):
     async def find_by_payment(self, payment_id: str) -> Order | None:
         """Return the order with the provider's payment id."""
 
-    async def of(
+    async def list_for_account(
         self, account_id: str, *, before: str | None, rows_max: int, expired_at_us: int | None = None
     ) -> list[Order]:
         """Return at most `rows_max` orders of the account with ids below `before`, newest first.

@@ -26,7 +26,7 @@ class BodyReceiver(Protocol):
     def receive(self, piece: bytes) -> None:
         """Take decompressed bytes."""
 
-    def end(self, error: UpstreamFailed | None) -> None:
+    def receive_end(self, error: UpstreamFailed | None) -> None:
         """Take the end of the body: clean, or truncated, invalid or late. Called at most once, after all pieces."""
 
 

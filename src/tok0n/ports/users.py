@@ -38,11 +38,11 @@ class Users(Protocol):
         digest: bytes,
         expires_at_us: int,
         email: str | None,
-        made_in: bytes | None = None,
+        session_digest: bytes | None = None,
     ) -> None:
         """Store a link, and remove the user's earlier links for the same purpose.
 
-        Raises `CredentialsChanged` if the session `made_in` has ended, and `NotFound` if the user doesn't exist.
+        Raises `CredentialsChanged` if the session has ended, and `NotFound` if the user doesn't exist.
         """
 
     async def find_by_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> User | None:
@@ -94,8 +94,8 @@ class Users(Protocol):
         Returns None if the link is invalid or another user or account has the address.
         """
 
-    async def change_password(self, *, user_id: str, password_hash: str, made_in: bytes, now_us: int) -> None:
-        """Set the user's password. Raises `CredentialsChanged` if the session `made_in` has ended."""
+    async def change_password(self, *, user_id: str, password_hash: str, session_digest: bytes, now_us: int) -> None:
+        """Set the user's password. Raises `CredentialsChanged` if the session has ended."""
 
     async def set_time_zone(self, *, user_id: str, time_zone: str) -> None:
         """Set the time zone in which pages show times to the user."""
@@ -107,12 +107,19 @@ class Users(Protocol):
         """Return the hints that the user has dismissed."""
 
     async def set_totp(
-        self, *, user_id: str, secret: str | None, step: int, recovery_codes: list[bytes], made_in: bytes, now_us: int
+        self,
+        *,
+        user_id: str,
+        secret: str | None,
+        step: int,
+        recovery_codes: list[bytes],
+        session_digest: bytes,
+        now_us: int,
     ) -> None:
         """Set the TOTP secret and the recovery codes, or remove them if `secret` is None.
 
         Codes up to the time step `step` count as used. Raises `AlreadyExists` if the user has a TOTP secret, and
-        `CredentialsChanged` if the session `made_in` has ended.
+        `CredentialsChanged` if the session has ended.
         """
 
     async def use_totp_step(self, *, user_id: str, step: int) -> bool:
@@ -144,27 +151,27 @@ class Sessions(Protocol):
         digest: bytes,
         agent: str,
         now_us: int,
-        waits: bool,
+        awaits_two_factor: bool,
         replaces: bytes | None = None,
         network: str = "",
         device: bytes | None = None,
     ) -> None:
-        """Store a session. If it `waits`, the user has yet to complete two-factor authentication.
+        """Store a session, which isn't active while it `awaits_two_factor`.
 
-        Otherwise its `device` becomes a known device of the user. A session in an unknown one stores a notice, unless
-        the user had no known device.
+        The `device` of an active session becomes a known device of the user. A session in an unknown one stores a
+        notice, unless the user had no known device.
 
-        `replaces` is the waiting session to end. Raises `CredentialsChanged` if that has already ended, or if the
-        credentials have changed since `user` was read, because the password check is then out of date.
+        `replaces` is the digest of the waiting session to end. Raises `CredentialsChanged` if that has already ended,
+        or if the credentials have changed since `user` was read, because the password check is then out of date.
         """
 
     async def find(self, digest: bytes, *, now_us: int) -> Session | None:
         """Return an active session. None if it has ended or waits, or if the account is closed."""
 
-    async def waiting(self, digest: bytes, *, now_us: int) -> User | None:
+    async def find_waiting_user(self, digest: bytes, *, now_us: int) -> User | None:
         """Return the user of a session that waits for two-factor authentication. None if it has expired."""
 
-    async def of(self, user_id: str, *, now_us: int) -> list[SessionRecord]:
+    async def list_for_user(self, user_id: str, *, now_us: int) -> list[SessionRecord]:
         """Return the user's active sessions, the most recently used first."""
 
     async def end(self, digest: bytes) -> None:
@@ -183,14 +190,14 @@ class Sessions(Protocol):
 class Passkeys(Protocol):
     """The public keys of users' passkeys."""
 
-    async def add(self, passkey: Passkey, *, passkeys_max: int, made_in: bytes) -> None:
+    async def add(self, passkey: Passkey, *, passkeys_max: int, session_digest: bytes) -> None:
         """Store a passkey.
 
         Raises `AlreadyExists`, `LimitReached` if the user has `passkeys_max`, or `CredentialsChanged` if the session
-        `made_in` has ended.
+        has ended.
         """
 
-    async def of(self, user_id: str) -> list[Passkey]:
+    async def list_for_user(self, user_id: str) -> list[Passkey]:
         """Return the user's passkeys, oldest first."""
 
     async def find(self, credential_id: bytes) -> tuple[Passkey, User] | None:
@@ -199,27 +206,27 @@ class Passkeys(Protocol):
     async def record_use(self, credential_id: bytes, *, sign_count: int, now_us: int) -> None:
         """Store a passkey's new sign count, and the time of its last use."""
 
-    async def remove(self, *, user_id: str, credential_id: bytes, made_in: bytes) -> None:
-        """Remove a passkey of the user. Raises `CredentialsChanged` if the session `made_in` has ended."""
+    async def remove(self, *, user_id: str, credential_id: bytes, session_digest: bytes) -> None:
+        """Remove a passkey of the user. Raises `CredentialsChanged` if the session has ended."""
 
 
 class Authenticator(Protocol):
     """The server's side of W3C Web Authentication, level 3. Options and the browser's responses are JSON text."""
 
-    def creation_options(self, *, user_id: str, email: str, known: list[bytes]) -> tuple[str, bytes]:
-        """Return the options for creating a passkey, and their challenge. `known` are the user's existing ids."""
+    def creation_options(self, *, user_id: str, email: str, existing_ids: list[bytes]) -> tuple[str, bytes]:
+        """Return the options for creating a passkey, and their challenge. The user has the passkeys `existing_ids`."""
 
-    def request_options(self) -> tuple[str, bytes]:
+    def sign_in_options(self) -> tuple[str, bytes]:
         """Return the options for signing in with a passkey, and their challenge."""
 
-    def read(self, credential: str) -> tuple[bytes, bytes]:
+    def read_response(self, credential: str) -> tuple[bytes, bytes]:
         """Return the credential id and the challenge of a browser's response, unverified. Raises `PasskeyInvalid`."""
 
-    def created(self, credential: str, *, challenge: bytes) -> tuple[bytes, bytes, int]:
+    def verify_creation(self, credential: str, *, challenge: bytes) -> tuple[bytes, bytes, int]:
         """Verify the response to `creation_options`. Returns id, public key and sign count. Raises `PasskeyInvalid`."""
 
     def verify_assertion(self, credential: str, *, challenge: bytes, passkey: Passkey) -> int:
-        """Verify the response to `request_options`. Returns the new sign count. Raises `PasskeyInvalid`."""
+        """Verify the response to `sign_in_options`. Returns the new sign count. Raises `PasskeyInvalid`."""
 
 
 class Passwords(Protocol):
@@ -231,5 +238,5 @@ class Passwords(Protocol):
     async def matches(self, password: str, password_hash: str | None) -> bool:
         """Whether `password` has this hash. None and "" match no password, but take the same time."""
 
-    async def guesses(self, password: str, *, known: list[str]) -> int:
-        """Estimate the guesses of an attacker who tries likely passwords first and knows the words in `known`."""
+    async def guesses(self, password: str, *, known_words: list[str]) -> int:
+        """Estimate the guesses of an attacker who tries likely passwords first and knows the `known_words`."""

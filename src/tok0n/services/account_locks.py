@@ -10,6 +10,6 @@ class AccountLocks:
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def of(self, account_id: str) -> asyncio.Lock:
+    def lock_for(self, account_id: str) -> asyncio.Lock:
         """Return the lock of an account."""
         return self._locks.setdefault(account_id, asyncio.Lock())

@@ -100,14 +100,14 @@ class ApiKeys:
         """The ids of the token classes that a budget can count."""
         return self._token_classes.ids
 
-    async def of(self, account_id: str) -> list[ApiKey]:
+    async def list_for_account(self, account_id: str) -> list[ApiKey]:
         """Return the account's keys, oldest first."""
         return await self._accounts.list_keys(account_id)
 
     async def active(self, account_id: str) -> list[ApiKey]:
         """Return the account's keys that are neither revoked nor disabled nor expired, oldest first."""
         now_us = self._clock.now_us()
-        return [key for key in await self.of(account_id) if key.works(now_us)]
+        return [key for key in await self.list_for_account(account_id) if key.works(now_us)]
 
     async def get(self, *, account_id: str, key_id: str) -> ApiKey:
         """Return a key of the account. Raises `NotFound`."""
@@ -162,7 +162,7 @@ class ApiKeys:
         """
         current = await self.get(account_id=account_id, key_id=key_id)
         checked = self._checked(edit, current, is_operator=actor == OPERATOR)
-        async with self._changing.of(account_id):
+        async with self._changing.lock_for(account_id):
             return await self._accounts.edit_key(
                 account_id=account_id,
                 key_id=key_id,
@@ -228,7 +228,7 @@ class ApiKeys:
         secret = api_key.make_api_key(secrets.token_bytes(KEY_BYTES))
         sealed = None if submission is None else submission.seal(secret, nonce=secrets.token_bytes(NONCE_BYTES))
         try:
-            async with self._changing.of(account_id):
+            async with self._changing.lock_for(account_id):
                 key = await store(secret, sealed)
         except AlreadySubmitted as first:
             assert submission is not None

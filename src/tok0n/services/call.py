@@ -1,7 +1,6 @@
 """The facts about one request to an endpoint."""
 
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 import structlog
@@ -17,8 +16,8 @@ log = structlog.get_logger()
 class Call(msgspec.Struct, kw_only=True):
     """The facts about one request, for its response headers and its log line.
 
-    `started_seconds` is on the monotonic clock. `client_ip_of` takes `sender` and returns the client IP.
-    Only keys with networks need it, so it isn't computed for other requests.
+    `started_seconds` is on the monotonic clock. Only keys with networks need the client IP, so `find_client_ip` isn't
+    called for other requests.
 
     `Pipeline` sets `caller` and the fields below it as it learns them. Only it and `Relay` change them. Only streams
     have the last fields.
@@ -28,8 +27,7 @@ class Call(msgspec.Struct, kw_only=True):
     started_seconds: float
     endpoint: str
     client_request_id: str | None = None
-    sender: object = None
-    client_ip_of: Callable[[Any], str] | None = None
+    find_client_ip: Callable[[], str] | None = None
 
     caller: Caller | None = None
     rate: RateState | None = None
@@ -47,7 +45,7 @@ class Call(msgspec.Struct, kw_only=True):
     @property
     def client_ip(self) -> str:
         """The client IP, or an empty string if it is unknown."""
-        return "" if self.client_ip_of is None else self.client_ip_of(self.sender)
+        return "" if self.find_client_ip is None else self.find_client_ip()
 
 
 def known_error(call: Call, raised: Exception) -> Tok0nError:

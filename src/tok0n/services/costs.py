@@ -1,4 +1,7 @@
-"""Prices for display: of requests, of the use in a period, and of the next tokens. `domain.lots` has the rules."""
+"""What requests cost, for pages to show. Costs follow from what an account paid for its tokens: see `domain.lots`.
+
+Nothing is charged by them. Amounts are micro-dollars without tax.
+"""
 
 import itertools
 from collections import Counter
@@ -9,7 +12,7 @@ import msgspec
 from tok0n.domain import lots
 from tok0n.domain.budgets import ResetPeriod, period_start_us
 from tok0n.domain.ledger import STANDARD
-from tok0n.domain.lots import NOTHING, Change, Position, Spent, UseEntry
+from tok0n.domain.lots import NOTHING, LotEntry, Position, Spent, UsagePoint
 from tok0n.ports.clock import Clock
 from tok0n.ports.lots import Lots
 
@@ -33,7 +36,7 @@ class KeyUse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Costs:
-    """Computes prices in micro-dollars. Tokens of a class without any purchase have no price.
+    """Computes the costs of one account's requests. Tokens of a class without any purchase have no price.
 
     `class_of_model` has the token class of each declared model.
     """
@@ -43,8 +46,8 @@ class Costs:
         self._clock = clock
         self._class_of_model = class_of_model or {}
 
-    async def of_requests(self, account_id: str, request_ids: Sequence[str]) -> dict[str, int]:
-        """Return the cost of each request of the account in micro-dollars.
+    async def request_costs(self, account_id: str, request_ids: Sequence[str]) -> dict[str, int]:
+        """Return the cost of each request of the account by its id.
 
         Omits requests that were not charged, and those of a class without any purchase.
         """
@@ -58,11 +61,11 @@ class Costs:
             costs |= zip(of_class, lots.costs_of(priced[token_class], list(of_class.values())), strict=True)
         return costs
 
-    async def of_periods(self, account_id: str, *, edges_us: Sequence[int | None]) -> list[Spent] | None:
-        """Return the tokens with a price that requests used between each two times. None is now.
+    async def spent_in_periods(self, account_id: str, *, edges_us: Sequence[int | None]) -> list[Spent] | None:
+        """Return what requests spent between each two of these times. The time None is now.
 
-        A reversal is subtracted at its own time, not at that of the charge. None if no class has a price, or
-        if a time can't be found quickly (`ports.Lots.positions`).
+        Counts only classes with a price. A reversal is subtracted at its own time, not at that of the charge. None if no
+        class has a price, or if a time can't be found quickly (`ports.Lots.positions`).
         """
         edges = [await self._lots.positions(account_id, before_us=edge_us) for edge_us in edges_us]
         priced = await self._priced(account_id)
@@ -75,17 +78,17 @@ class Costs:
             totals = [total + after - before for total, (before, after) in zip(totals, spent, strict=True)]
         return totals if priced else None
 
-    async def of_period(self, account_id: str, *, since_us: int, until_us: int | None = None) -> Spent | None:
-        """Return the use with a price from `since_us` to `until_us`, or until now. See `of_periods`."""
-        spent = await self.of_periods(account_id, edges_us=[since_us, until_us])
+    async def spent_in_period(self, account_id: str, *, since_us: int, until_us: int | None = None) -> Spent | None:
+        """Return what requests spent from `since_us` to `until_us`, or until now. See `spent_in_periods`."""
+        spent = await self.spent_in_periods(account_id, edges_us=[since_us, until_us])
         return None if spent is None else spent[0]
 
-    async def this_month(self, account_id: str, *, time_zone: str) -> Spent | None:
-        """Return the use with a price since the first day of this month in a time zone. See `of_period`."""
-        return await self.of_period(account_id, since_us=self.month_start_us(time_zone))
+    async def spent_this_month(self, account_id: str, *, time_zone: str) -> Spent | None:
+        """Return what requests spent since the first day of this month in a time zone. See `spent_in_period`."""
+        return await self.spent_in_period(account_id, since_us=self.month_start_us(time_zone))
 
-    async def of_keys(self, account_id: str, *, since_us: int) -> tuple[KeyUse, KeyUse]:
-        """Return what the requests of each key were charged ever, and since a time.
+    async def key_uses(self, account_id: str, *, since_us: int) -> tuple[KeyUse, KeyUse]:
+        """Return the use of each key in all time, and since a time.
 
         Between two changes of the price, a key's cost is its share of the cost of all requests, by its tokens. So the
         costs of all keys add up to that of the account, and a key's cost is that of its requests, except for the one
@@ -122,8 +125,8 @@ class Costs:
         return period_start_us(ResetPeriod.MONTH, time_zone, self._clock.now_us())
 
     async def _price_changes(
-        self, account_id: str, token_class: str, changes: Sequence[Change], *, end: Position | None
-    ) -> list[UseEntry]:
+        self, account_id: str, token_class: str, changes: Sequence[LotEntry], *, end: Position | None
+    ) -> list[UsagePoint]:
         """Return the first use at each of the latest prices before a point, in order."""
         if end is None:
             return []
@@ -158,7 +161,7 @@ class Costs:
         estimated = wallet.estimate(tokens)
         return estimated.usd_micros if estimated.tokens == tokens else None
 
-    async def _priced(self, account_id: str) -> dict[str, list[Change]]:
+    async def _priced(self, account_id: str) -> dict[str, list[LotEntry]]:
         """Return the changes of the classes in which the account ever paid."""
         changes = await self._lots.changes(account_id)
         return {name: rows for name, rows in changes.items() if any(row.order_usd_micros for row in rows)}
@@ -170,7 +173,7 @@ def _after(start: _Point, points: Sequence[_Point]) -> list[_Point]:
     return [point for point in points if point[0] is not None and point[0].number > first]
 
 
-def _shares(changes: Sequence[Change], points: Sequence[_Point]) -> dict[str, int] | None:
+def _shares(changes: Sequence[LotEntry], points: Sequence[_Point]) -> dict[str, int] | None:
     """Return each key's share of what was spent between two points, for all points in their order.
 
     None if a point isn't known.

@@ -18,19 +18,19 @@ class OrderDocuments:
         self._clock = clock
         self._issuer = issuer
 
-    async def of(self, order: Order) -> list[Document]:
+    async def list_for_order(self, order: Order) -> list[Document]:
         """Return the documents of an order, the sale first.
 
         An order that was paid before Tok0n issued documents gets them now, with a number of this year.
         """
         if order.payment.paid_cents is None:
             return []
-        found = await self._documents.of_order(account_id=order.account_id, order_id=order.id)
+        found = await self._documents.list_for_order(account_id=order.account_id, order_id=order.id)
         if found:
             return found
         now_us = self._clock.now_us()
         await self._orders.record(order.id, Payment(), payment_id=None, now_us=now_us, issuer=self._issuer)
-        return await self._documents.of_order(account_id=order.account_id, order_id=order.id)
+        return await self._documents.list_for_order(account_id=order.account_id, order_id=order.id)
 
     async def numbers(self, account_id: str, order_ids: Sequence[str]) -> dict[str, str]:
         """Return the number of the invoice or receipt of each order that has one."""

@@ -124,7 +124,7 @@ class AccountExport:
             return ports.history.activity(account_id, before=before and before.id, rows_max=ROWS_AT_ONCE)
 
         def orders(before: Any) -> Awaitable[Sequence[Any]]:
-            return ports.orders.of(account_id, before=before and before.id, rows_max=ROWS_AT_ONCE)
+            return ports.orders.list_for_account(account_id, before=before and before.id, rows_max=ROWS_AT_ONCE)
 
         def rejected(before: Any) -> Awaitable[Sequence[Any]]:
             return ports.history.rejected_requests(
@@ -136,7 +136,7 @@ class AccountExport:
 
         yield "README.txt", _once(_README.format(account_id=account_id).encode())
         yield "account.json", _json(self._account(session))
-        yield "keys.json", _json(ports.api_keys.of(account_id))
+        yield "keys.json", _json(ports.api_keys.list_for_account(account_id))
         yield "budget-periods.csv", self._budget_periods(account_id)
         yield "requests.csv", _csv(requests)
         yield "rejected-requests.csv", _csv(rejected, row_of=_rejected)
@@ -151,7 +151,7 @@ class AccountExport:
     async def _budget_periods(self, account_id: str) -> Pieces:
         """Yield the periods of each budget, newest first."""
         is_first = True
-        for key in await self._ports.api_keys.of(account_id):
+        for key in await self._ports.api_keys.list_for_account(account_id):
             for budget in key.limits.budgets:
 
                 def periods(before: Any, budget_id: str = budget.id) -> Awaitable[Sequence[Any]]:
@@ -189,7 +189,7 @@ class AccountExport:
         separator, before = b"[\n", None
         while rows := await orders(before):
             order_ids = [order.id for order in rows]
-            documents = await self._ports.documents.of_orders(account_id=account_id, order_ids=order_ids)
+            documents = await self._ports.documents.list_for_orders(account_id=account_id, order_ids=order_ids)
             if documents:
                 yield separator + await asyncio.to_thread(_json_lines, documents)
                 separator = b",\n"
@@ -201,7 +201,7 @@ class AccountExport:
         ports, account_id, now_us = self._ports, session.account_id, self._clock.now_us()
         user = await ports.users.get(session.user_id)
         facts = await ports.rows.facts(account_id=account_id, user_id=user.id)
-        sessions = await ports.sessions.of(user.id, now_us=now_us)
+        sessions = await ports.sessions.list_for_user(user.id, now_us=now_us)
         return {
             "id": account_id,
             "email": user.email,
@@ -220,7 +220,9 @@ class AccountExport:
             },
             "sessions": [_without(each, "digest") for each in sessions],
             "known_devices": [{"seen_at_us": seen_at_us} for seen_at_us in facts.known_devices],
-            "passkeys": [_without(each, "credential_id", "public_key") for each in await ports.passkeys.of(user.id)],
+            "passkeys": [
+                _without(each, "credential_id", "public_key") for each in await ports.passkeys.list_for_user(user.id)
+            ],
             "balances": await ports.history.wallets(account_id),
             "refunded_after_use": await ports.orders.debts(account_id),
             "billing_details": await ports.billing.details(account_id),

@@ -40,13 +40,13 @@ class LowBalances:
 
     async def threshold_tokens(self, account_id: str) -> int | None:
         """Return the highest balance of standard tokens that alerts the owner, or None if there is none."""
-        alerts = await self._alerts.of(account_id)
+        alerts = await self._alerts.list_for_account(account_id)
         thresholds = [alert.threshold_tokens for alert in alerts if alert.token_class == STANDARD]
         return max(thresholds, default=None)
 
     async def alerts(self, account_id: str) -> list[BalanceAlert]:
         """Return the alerts of an account, by token class and then by balance."""
-        return await self._alerts.of(account_id)
+        return await self._alerts.list_for_account(account_id)
 
     async def set_alerts(self, account_id: str, alerts: Sequence[BalanceAlert]) -> None:
         """Alert the owner once each time a balance falls below one of these.
@@ -57,7 +57,7 @@ class LowBalances:
         wanted = sorted(set(alerts))
         if len(wanted) > BALANCE_ALERTS_MAX:
             raise InvalidRequest(f"You can set at most {BALANCE_ALERTS_MAX} alerts.", param="threshold_tokens")
-        existing = {alert.token_class for alert in await self._alerts.of(account_id)}
+        existing = {alert.token_class for alert in await self._alerts.list_for_account(account_id)}
         for alert in wanted:
             check_count(alert.threshold_tokens, most=TOKENS_MAX, param="threshold_tokens")
             if alert.token_class not in existing.union(self._token_classes.ids):

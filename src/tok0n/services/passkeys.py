@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from tok0n.domain.attempts import AttemptKind
 from tok0n.domain.errors import AlreadyExists, LimitReached, PasskeyInvalid, PasskeyMalformed
-from tok0n.domain.users import PASSKEY_LIFE_US, SECRET_BYTES, Agent, LinkPurpose, Passkey, Session, User, digest
+from tok0n.domain.users import PASSKEY_LIFETIME_US, SECRET_BYTES, Agent, LinkPurpose, Passkey, Session, User, digest
 from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Attempts
 from tok0n.ports.users import Authenticator, Passkeys, Users
@@ -60,15 +60,15 @@ class SignInByPasskey:
         self._clock = clock
         self._challenges = AttemptLimiter(clock, attempts_max=CHALLENGES_MAX, seconds=CHALLENGES_SECONDS)
 
-    async def of(self, session: Session) -> list[Passkey]:
+    async def list_passkeys(self, session: Session) -> list[Passkey]:
         """Return the signed-in user's passkeys."""
-        return await self._passkeys.of(session.user_id)
+        return await self._passkeys.list_for_user(session.user_id)
 
     async def creation_options(self, session: Session) -> str:
         """Return the options for creating a passkey, as JSON for the browser."""
-        existing = [passkey.credential_id for passkey in await self._passkeys.of(session.user_id)]
+        existing_ids = [passkey.credential_id for passkey in await self._passkeys.list_for_user(session.user_id)]
         options, challenge = self._authenticator.creation_options(
-            user_id=session.user_id, email=session.email, known=existing
+            user_id=session.user_id, email=session.email, existing_ids=existing_ids
         )
         await self._store_challenge(challenge, ChallengePurpose.ADD, visitor=_visitor_of(session), session=session)
         return options
@@ -80,10 +80,10 @@ class SignInByPasskey:
             raise FormError(f"Enter a name of 1 to {NAME_CHARACTERS_MAX} characters.", field="passkey_name")
         await self._profile.prove(session, password, field="passkey_password")
         try:
-            _, challenge = self._authenticator.read(credential)
+            _, challenge = self._authenticator.read_response(credential)
             await self._use_challenge(challenge, ChallengePurpose.ADD, visitor=_visitor_of(session))
             credential_id, public_key, sign_count = await asyncio.to_thread(
-                self._authenticator.created, credential, challenge=challenge
+                self._authenticator.verify_creation, credential, challenge=challenge
             )
             await self._passkeys.add(
                 Passkey(
@@ -96,7 +96,7 @@ class SignInByPasskey:
                     last_used_at_us=None,
                 ),
                 passkeys_max=PASSKEYS_MAX,
-                made_in=session.digest,
+                session_digest=session.digest,
             )
         except PasskeyMalformed as error:
             raise Malformed(error.message, field="passkey_name") from error
@@ -105,13 +105,13 @@ class SignInByPasskey:
 
     async def remove(self, session: Session, credential_id: bytes) -> None:
         """Remove a passkey of the signed-in user. Raises `CredentialsChanged`."""
-        await self._passkeys.remove(user_id=session.user_id, credential_id=credential_id, made_in=session.digest)
+        await self._passkeys.remove(user_id=session.user_id, credential_id=credential_id, session_digest=session.digest)
 
-    async def request_options(self, *, address: str) -> tuple[str, str]:
+    async def sign_in_options(self, *, address: str) -> tuple[str, str]:
         """Return the options for signing in, as JSON for the browser, and its cookie's secret. Raises `FormError`."""
         if seconds := self._challenges.try_count(address):
             raise too_many(seconds, field="passkey")
-        options, challenge = self._authenticator.request_options()
+        options, challenge = self._authenticator.sign_in_options()
         visitor = secrets.token_urlsafe(SECRET_BYTES)
         await self._store_challenge(challenge, ChallengePurpose.SIGN_IN, visitor=visitor)
         return options, visitor
@@ -131,7 +131,7 @@ class SignInByPasskey:
 
     async def _prove(self, credential: str, *, visitor: str | None) -> tuple[Passkey, User, int]:
         """Return the passkey that signed our challenge, its user and its new sign count. Raises `PasskeyInvalid`."""
-        credential_id, challenge = self._authenticator.read(credential)
+        credential_id, challenge = self._authenticator.read_response(credential)
         await self._use_challenge(challenge, ChallengePurpose.SIGN_IN, visitor=visitor)
         match = await self._passkeys.find(credential_id)
         if match is None:
@@ -150,9 +150,9 @@ class SignInByPasskey:
             user_id=None if session is None else session.user_id,
             purpose=LinkPurpose.PASSKEY,
             digest=_challenge_digest(challenge, purpose, visitor=visitor),
-            expires_at_us=self._clock.now_us() + PASSKEY_LIFE_US,
+            expires_at_us=self._clock.now_us() + PASSKEY_LIFETIME_US,
             email=None,
-            made_in=None if session is None else session.digest,
+            session_digest=None if session is None else session.digest,
         )
 
     async def _use_challenge(self, challenge: bytes, purpose: ChallengePurpose, *, visitor: str | None) -> None:

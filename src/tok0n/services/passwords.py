@@ -42,7 +42,7 @@ async def hash_new(passwords: Passwords, password: str, *, email: str) -> str:
     This is expensive, so callers count an attempt and find the link first.
     """
     context_words = [word for word in (email, *email.split("@"), "tok0n", "token") if word]
-    if await passwords.guesses(password, known=context_words) < GUESSES_MIN:
+    if await passwords.guesses(password, known_words=context_words) < GUESSES_MIN:
         raise FormError("This password is too easy to guess. Choose another one.", field="password")
     return await passwords.hash(password)
 

@@ -228,7 +228,7 @@ class Pipeline:
                             call.reserved = new.tokens
                             if not admission.is_still_valid():
                                 raise LimiterUnavailable(detail=ADMISSION_EXPIRED)
-                            call.sender = call.client_ip_of = None  # A stream would keep the request in memory.
+                            call.find_client_ip = None  # A stream would keep the request in memory.
                             if relay is not None:
                                 return await relay.run(reservation)
                             return await self._call_upstream(endpoint, call, request, upstream, reservation)
@@ -375,8 +375,8 @@ async def _serve_stream(relay: Relay, serving: Awaitable[Answer]) -> Tok0nError 
     try:
         await serving
     except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001  the client gets the error
-        return relay.finish(raised)
-    return relay.finish(None)
+        return relay.end_response(raised)
+    return relay.end_response(None)
 
 
 def _random_pool() -> list[bytes]:

@@ -153,8 +153,7 @@ class Playground:
         find_client_ip: FindClientIp | None,
     ) -> PlaygroundResult:
         call = self._pipeline.new_call("playground")
-        if find_client_ip is not None:
-            call.client_ip_of = lambda _: find_client_ip()
+        call.find_client_ip = find_client_ip
         error: Tok0nError | None = None
         answer: Answer | StreamedAnswer | None = None
         with self._requests_in_progress:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tok0n.domain.attempts import AttemptKind
 from tok0n.domain.errors import AlreadyExists
-from tok0n.domain.users import LINK_LIFE_US, SECRET_BYTES, UTC, LinkPurpose, Session, digest
+from tok0n.domain.users import LINK_LIFETIME_US, SECRET_BYTES, UTC, LinkPurpose, Session, digest
 from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Attempts
 from tok0n.ports.mail import Mailer
@@ -68,7 +68,7 @@ class Profile:
         await self._users.change_password(
             user_id=session.user_id,
             password_hash=password_hash,
-            made_in=session.digest,
+            session_digest=session.digest,
             now_us=self._clock.now_us(),
         )
 
@@ -81,9 +81,9 @@ class Profile:
             user_id=session.user_id,
             purpose=LinkPurpose.EMAIL,
             digest=digest(secret),
-            expires_at_us=self._clock.now_us() + LINK_LIFE_US,
+            expires_at_us=self._clock.now_us() + LINK_LIFETIME_US,
             email=email,
-            made_in=session.digest,
+            session_digest=session.digest,
         )
         url, reset = self._url_of(f"/new-address?link={secret}"), self._url_of("/reset-password")
         await mails.send(self._mailer, mails.NEW_EMAIL, to=email, url=url)

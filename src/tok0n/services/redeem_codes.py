@@ -83,7 +83,7 @@ class RedeemCodes:
         """
         counted = await count_attempt(self._attempts, self._clock, AttemptKind.REDEEM_CODE, account_id, field="code")
         try:
-            async with self._locks.of(account_id):
+            async with self._locks.lock_for(account_id):
                 redeemed = await self._orders.redeem(
                     account_id=account_id,
                     digest=digest(normal_code(code)),

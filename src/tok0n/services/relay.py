@@ -135,7 +135,7 @@ class Relay:
         assert self._reader.usage is not None
         return Answer(body=b"", usage=self._reader.usage)
 
-    def finish(self, raised: BaseException | None) -> Tok0nError | None:
+    def end_response(self, raised: BaseException | None) -> Tok0nError | None:
         """End the response after `run`. Returns the error that the client got."""
         body, receipt = self.body, self._call.receipt
         error: Tok0nError | None = None
@@ -171,7 +171,7 @@ class Relay:
         if reader.has_ended or reader.failure is not None or self._ends_early:
             self._stop_reading()
 
-    def end(self, error: UpstreamFailed | None) -> None:
+    def receive_end(self, error: UpstreamFailed | None) -> None:
         """Take the end of the upstream's body."""
         if self._reading_ended.done():
             return

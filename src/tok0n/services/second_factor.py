@@ -43,7 +43,7 @@ class SecondFactor:
             secret=secret,
             step=step,
             recovery_codes=[digest(recovery_code) for recovery_code in codes],
-            made_in=session.digest,
+            session_digest=session.digest,
             now_us=self._clock.now_us(),
         )
         return [f"{text[:4]}-{text[4:8]}-{text[8:]}" for text in codes]
@@ -55,7 +55,7 @@ class SecondFactor:
             secret=None,
             step=0,
             recovery_codes=[],
-            made_in=session.digest,
+            session_digest=session.digest,
             now_us=self._clock.now_us(),
         )
 

@@ -18,7 +18,7 @@ from tok0n.ports.mail import Mailer
 from tok0n.ports.users import Passwords, Sessions, Users
 from tok0n.services import mails
 from tok0n.services.attempts import AttemptLimiter, count_attempt
-from tok0n.services.mailed_links import MAILS_MAX, MailedLinks
+from tok0n.services.emailed_links import MAILS_MAX, EmailedLinks
 from tok0n.services.passwords import FormError, check_length, check_too_long, clean, hash_new, too_many
 from tok0n.services.profile import known_time_zone
 from tok0n.services.second_factor import SecondFactor
@@ -44,11 +44,11 @@ NOT_OPEN = "You need an invitation to create an account. Contact support to get 
 class NewSession(msgspec.Struct, frozen=True, kw_only=True):
     """A new session. Its `secret` goes into the cookie and nowhere else.
 
-    If it `waits`, the user has yet to complete two-factor authentication. `device` is the secret of the device cookie.
+    `device` is the secret of the device cookie.
     """
 
     secret: str
-    waits: bool
+    awaits_two_factor: bool
     device: str
 
 
@@ -84,7 +84,7 @@ class SignIn:
         self._registration = registration
         self._welcome = welcome
         self._sends_email = sends_email
-        self._links = MailedLinks(users, mailer, clock, url_of)
+        self._links = EmailedLinks(users, mailer, clock, url_of)
         self._second_factor = SecondFactor(users, clock)
         self._failures = AttemptLimiter(clock, attempts_max=FAILURES_MAX, seconds=FAILURES_SECONDS)
         self._by_address = AttemptLimiter(clock, attempts_max=FAILURES_PER_ADDRESS_MAX, seconds=FAILURES_SECONDS)
@@ -190,7 +190,7 @@ class SignIn:
 
         Raises `FormError` if the code is wrong.
         """
-        user = await self.awaiting_two_factor(secret)
+        user = await self.find_waiting_user(secret)
         if secret is None or user is None or user.totp_secret is None:
             return None
         counted = await count_attempt(self._attempts, self._clock, AttemptKind.SECOND_FACTOR, user.id, field="code")
@@ -205,11 +205,11 @@ class SignIn:
             return None
         return await self._sessions.find(digest(secret), now_us=self._clock.now_us())
 
-    async def awaiting_two_factor(self, secret: str | None) -> User | None:
+    async def find_waiting_user(self, secret: str | None) -> User | None:
         """Return the user whose second factor the cookie's session waits for, or None."""
         if not secret or len(secret) > SECRET_CHARACTERS_MAX:
             return None
-        return await self._sessions.waiting(digest(secret), now_us=self._clock.now_us())
+        return await self._sessions.find_waiting_user(digest(secret), now_us=self._clock.now_us())
 
     async def sign_out(self, session: Session, *, everywhere: bool) -> None:
         """End this session, or all sessions of its user."""
@@ -290,13 +290,13 @@ class SignIn:
         if user is None:
             raise NotFound(f"{email} can't sign in yet. Invite the user: tok0n accounts invite {email}")
         await self._users.delete_factors(user.id)
-        return await self._links.create(user.id, LinkPurpose.RESET)
+        return await self._links.create_url(user.id, LinkPurpose.RESET)
 
     async def set_up_link(self) -> str | None:
         """Return a link to set up the operator's account, for the console. None if the operator has an account."""
         if await self._users.has_operator():
             return None
-        return await self._links.create(None, LinkPurpose.SET_UP)
+        return await self._links.create_url(None, LinkPurpose.SET_UP)
 
     async def set_up(
         self, secret: str, *, email: str, password: str, agent: Agent, time_zone: str = ""
@@ -339,7 +339,7 @@ class SignIn:
         Raises `CredentialsChanged` if the credentials have changed since `user` was read.
         """
         secret = secrets.token_urlsafe(SECRET_BYTES)
-        waits = user.totp_secret is not None and not two_factor_passed
+        awaits_two_factor = user.totp_secret is not None and not two_factor_passed
         is_device = len(agent.device) == len(secret)
         device = agent.device if is_device else secrets.token_urlsafe(SECRET_BYTES)
         await self._sessions.begin(
@@ -349,10 +349,10 @@ class SignIn:
             network=agent.network,
             device=digest(device),
             now_us=self._clock.now_us(),
-            waits=waits,
+            awaits_two_factor=awaits_two_factor,
             replaces=replaces,
         )
-        return NewSession(secret=secret, waits=waits, device=device)
+        return NewSession(secret=secret, awaits_two_factor=awaits_two_factor, device=device)
 
     async def _set_time_zone(self, user: User, time_zone: str) -> None:
         """Set the time zone that the browser of a new user reports, if it does."""

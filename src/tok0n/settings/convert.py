@@ -16,8 +16,8 @@ from tok0n.domain.ledger import STANDARD
 from tok0n.domain.token_classes import STANDARD_TITLE
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.settings import rules
-from tok0n.settings.faults import Fault, SettingsInvalid, nearest
 from tok0n.settings.layers import Variable, table_of
+from tok0n.settings.problems import SettingsInvalid, SettingsProblem, nearest
 from tok0n.settings.schema import SECTIONS, TABLES, default_of, fields_of, old_names_of, type_of
 from tok0n.settings.secret import REFERENCE_PREFIXES, Headers, Secret, is_reference
 
@@ -61,15 +61,15 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Conversion:
-    """Converts all settings when constructed. `entries` has the settings and `faults` the errors and warnings.
+    """Converts all settings when constructed. `entries` has the settings and `problems` the errors and warnings.
 
     `written_secrets` lists secrets in the file. They are errors in `tok0n config check`, but a server starts with them.
     """
 
     def __init__(self, raw: dict[str, Any], *, variables: Mapping[str, str], folder: Path) -> None:
         self.entries: list[Entry] = []
-        self.faults: list[Fault] = []
-        self.written_secrets: list[Fault] = []
+        self.problems: list[SettingsProblem] = []
+        self.written_secrets: list[SettingsProblem] = []
         self._origins: dict[str, str] = {}
         self._raw = raw
         self._variables = variables
@@ -77,13 +77,13 @@ class Conversion:
         for section, content in raw.items():
             if section not in SECTIONS | TABLES:
                 kind = "section" if isinstance(content, dict) else "setting"
-                self._fault(section, f"there is no such {kind}. {_suggest(section, SECTIONS | TABLES)}")
+                self._add_problem(section, f"there is no such {kind}. {_suggest(section, SECTIONS | TABLES)}")
         for section in SECTIONS:
             if section in raw or section != OPTIONAL_SECTION:
                 self._convert_table(Entry(section=section, values={}), raw.get(section, {}))
         for section in TABLES:
             if not isinstance(raw.get(section, {}), dict):
-                self._fault(section, f"must be a table for each ID: [{section}.ID].")
+                self._add_problem(section, f"must be a table for each ID: [{section}.ID].")
             for id_, content in table_of(raw, section).items():
                 self._convert_table(Entry(section=section, id=id_, values={}), content)
 
@@ -91,22 +91,22 @@ class Conversion:
         """Return the valid settings of a section that was converted."""
         return next((entry.values for entry in self.entries if entry.section == section), {})
 
-    def with_origin(self, fault: Fault) -> Fault:
+    def with_origin(self, problem: SettingsProblem) -> SettingsProblem:
         """Name the origin of a value that doesn't come from the file."""
-        origin = self._origins.get(fault.where)
+        origin = self._origins.get(problem.where)
         if origin is None:
-            return fault
-        return msgspec.structs.replace(fault, message=f"{fault.message} (It comes from {origin}.)")
+            return problem
+        return msgspec.structs.replace(problem, message=f"{problem.message} (It comes from {origin}.)")
 
-    def _fault(self, where: str, message: str, *, severity: Literal["error", "warning"] = "error") -> None:
-        self.faults.append(self.with_origin(Fault(where=where, message=message, severity=severity)))
+    def _add_problem(self, where: str, message: str, *, severity: Literal["error", "warning"] = "error") -> None:
+        self.problems.append(self.with_origin(SettingsProblem(where=where, message=message, severity=severity)))
 
     def _convert_table(self, entry: Entry, raw: Any) -> None:
         self.entries.append(entry)
         if entry.id is not None and (reason := rules.table_id(entry.id)) is not None:
-            self._fault(entry.where, reason)
+            self._add_problem(entry.where, reason)
         if not isinstance(raw, dict):
-            self._fault(entry.where, f"must be a table: [{entry.where}].")
+            self._add_problem(entry.where, f"must be a table: [{entry.where}].")
             return
         fields, old_names = fields_of(entry.struct), old_names_of(entry.struct)
         for key, field in fields.items():
@@ -115,14 +115,14 @@ class Conversion:
             elif not field.required:
                 entry.values[key] = default_of(field)
             else:
-                self._fault(f"{entry.where}.{key}", f"is missing.{self._why_declared(entry, raw)}")
+                self._add_problem(f"{entry.where}.{key}", f"is missing.{self._why_declared(entry, raw)}")
         for key in raw:
             if key in old_names:
                 self._convert_old_name(entry, key, raw, old_names[key])
             elif key not in fields:
-                self._fault(f"{entry.where}.{key}", f"there is no such setting. {_suggest(key, fields)}")
+                self._add_problem(f"{entry.where}.{key}", f"there is no such setting. {_suggest(key, fields)}")
         for key, message in self._contradictions(entry):
-            self._fault(f"{entry.where}.{key}", message)
+            self._add_problem(f"{entry.where}.{key}", message)
         self._warn_of_short_answers(entry)
 
     def _convert_old_name(self, entry: Entry, old_name: str, raw: dict[str, Any], key: str) -> None:
@@ -132,9 +132,9 @@ class Conversion:
             return
         value = entry.values.pop(old_name)
         if key in raw and value != entry.values.get(key, value):
-            self._fault(where, f"is the old name of {key}, which is set to another value. Remove {old_name}.")
+            self._add_problem(where, f"is the old name of {key}, which is set to another value. Remove {old_name}.")
         else:
-            self._fault(where, f"is now called {key}. Rename it.", severity="warning")
+            self._add_problem(where, f"is now called {key}. Rename it.", severity="warning")
             entry.values[key] = value
 
     def _convert_setting(self, entry: Entry, key: str, raw: Any, field: FieldInfo) -> None:
@@ -144,12 +144,12 @@ class Conversion:
         try:
             value = entry.values[key] = self._value(where, raw, field.type, info, extra)
         except SettingsInvalid as error:
-            self.faults += map(self.with_origin, error.faults)
+            self.problems += map(self.with_origin, error.problems)
         else:
             if value and "rule" in extra and (reason := extra["rule"](value)) is not None:
-                self._fault(where, reason)
+                self._add_problem(where, reason)
             if "notice" in extra:
-                self._fault(where, extra["notice"], severity="warning")
+                self._add_problem(where, extra["notice"], severity="warning")
 
     def _value(self, where: str, raw: Any, kind: Any, info: inspect.Type, extra: Mapping[str, Any]) -> Any:
         """Convert a raw value to the type `kind`, and resolve the secret reference of a whole URL.
@@ -173,23 +173,25 @@ class Conversion:
             return msgspec.convert(raw, kind, strict=not is_from_environment)
         except msgspec.ValidationError:
             message = f"must be {extra.get('expected') or _expected(info)}{_actual(raw)}."
-            raise SettingsInvalid([Fault(where=where, message=message)]) from None
+            raise SettingsInvalid([SettingsProblem(where=where, message=message)]) from None
 
     def _secret(self, where: str, raw: Any) -> Secret:
         """Return the secret that `raw` refers to. The error never contains the value, which may be a pasted key."""
         if isinstance(raw, str) and is_reference(raw):
             return Secret(raw, where=where, environ=self._variables, folder=self._folder)
-        raise SettingsInvalid([Fault(where=where, message=_NO_REFERENCE)])
+        raise SettingsInvalid([SettingsProblem(where=where, message=_NO_REFERENCE)])
 
     def _headers(self, where: str, raw: Any) -> Headers:
         if not isinstance(raw, dict):
-            raise SettingsInvalid([Fault(where=where, message='must be a table of headers: { "NAME" = "VALUE" }.')])
+            raise SettingsInvalid(
+                [SettingsProblem(where=where, message='must be a table of headers: { "NAME" = "VALUE" }.')]
+            )
         fields: dict[str, str | Secret] = {}
         seen: set[str] = set()
         for name, value in raw.items():
             header_where = where_of(where, name)
-            if (reason := _header_fault(name, value, seen)) is not None:
-                self._fault(header_where, reason)
+            if (reason := _header_problem(name, value, seen)) is not None:
+                self._add_problem(header_where, reason)
             elif value.startswith(REFERENCE_PREFIXES):
                 fields[name] = self._secret(header_where, value)
             else:
@@ -200,9 +202,9 @@ class Conversion:
             seen.add(name.lower())
         return Headers(fields)
 
-    def _written_secret(self, where: str, fault: str, reference: str) -> None:
-        message = f"{fault} Put it into the environment or a file, and write {reference}"
-        self.written_secrets.append(Fault(where=where, message=message))
+    def _written_secret(self, where: str, problem: str, reference: str) -> None:
+        message = f"{problem} Put it into the environment or a file, and write {reference}"
+        self.written_secrets.append(SettingsProblem(where=where, message=message))
 
     def _contradictions(self, entry: Entry) -> Iterator[tuple[str, str]]:
         """Find settings of an entry that contradict each other. Yields the name and the error of each."""
@@ -271,7 +273,7 @@ class Conversion:
         get = entry.values.get
         tokens = get("default_output_tokens") or min(DEFAULT_OUTPUT_TOKENS, get("max_output_tokens") or TOKENS_MAX)
         if "responses" in get("endpoints", ()) and tokens < AGENT_OUTPUT_TOKENS:
-            self._fault(
+            self._add_problem(
                 f"{entry.where}.default_output_tokens",
                 f"is {tokens}. Codex sends no output limit and fails if an answer is cut: set {AGENT_OUTPUT_TOKENS} or"
                 " more if the model allows it.",
@@ -314,7 +316,7 @@ def _suggest(key: str, candidates: Iterable[str]) -> str:
     return nearest(key, candidates) if section is None else f"Did you mean {section}.{key}?"
 
 
-def _header_fault(name: str, value: Any, seen: set[str]) -> str | None:
+def _header_problem(name: str, value: Any, seen: set[str]) -> str | None:
     if not _HEADER_NAME.fullmatch(name):
         return "is not a valid header name."
     if name.lower() in CLIENT_HEADERS:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from tok0n.settings.faults import Fault, SettingsInvalid, nearest
+from tok0n.settings.problems import SettingsInvalid, SettingsProblem, nearest
 from tok0n.settings.schema import SECTIONS, TABLES, fields_of, old_names_of
 
 DEFAULT_PATH = Path("tok0n.toml")
@@ -54,10 +54,12 @@ def read_file(path: Path | None) -> tuple[dict[str, Any], Path]:
         message = "it has too many levels of nesting."
     except ValueError:
         message = "it contains a number that is too long."
-    raise SettingsInvalid([Fault(where=str(path), message=message)])
+    raise SettingsInvalid([SettingsProblem(where=str(path), message=message)])
 
 
-def apply_environment(raw: dict[str, Any], *, environ: Mapping[str, str], dotenv: Mapping[str, str]) -> Iterator[Fault]:
+def apply_environment(
+    raw: dict[str, Any], *, environ: Mapping[str, str], dotenv: Mapping[str, str]
+) -> Iterator[SettingsProblem]:
     """Set TOK0N_SECTION__KEY and TOK0N_SECTION__ID__KEY in `raw`. An empty variable counts as unset."""
     variables = list(_variables_of(raw))
     for name, value in sorted({**dotenv, **environ}.items()):
@@ -66,13 +68,13 @@ def apply_environment(raw: dict[str, Any], *, environ: Mapping[str, str], dotenv
         path = _path_of(name)
         if path is None:
             if not _KUBERNETES.fullmatch(f"{name}={value}"):
-                yield Fault(where=name, message=f"there is no such setting. {nearest(name, variables)}")
+                yield SettingsProblem(where=name, message=f"there is no such setting. {nearest(name, variables)}")
         elif text := value.strip():
             section, *id_part, key = path
             ids = [id_ for id_ in table_of(raw, section) if id_part == [as_variable(id_)]] or id_part
             if len(ids) > 1:
                 message = f"it could mean {' or '.join(ids)}. Set it in the file instead."
-                yield Fault(where=name, message=message)
+                yield SettingsProblem(where=name, message=message)
             else:
                 origin = name if name in environ else f"{name} in .env"
                 _set(raw, (section, *ids, key), Variable(origin=origin, text=text))

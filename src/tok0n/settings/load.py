@@ -10,9 +10,9 @@ import msgspec
 
 from tok0n.domain import catalogue
 from tok0n.settings.convert import DEFAULT_OUTPUT_TOKENS, Conversion, Entry
-from tok0n.settings.faults import Fault, SettingsInvalid
 from tok0n.settings.layers import apply_environment, apply_flags, read_file
-from tok0n.settings.machine import machine_faults
+from tok0n.settings.machine import machine_problems
+from tok0n.settings.problems import SettingsInvalid, SettingsProblem
 from tok0n.settings.schema import CONNECTIONS_MAX, TABLES, Settings
 
 _LOCAL_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  nothing listens here
@@ -29,9 +29,9 @@ def load(
     Without a path, it reads tok0n.toml in the current folder if that exists. Raises `SettingsInvalid` with all errors.
     Reads only secrets that replace a whole URL. `check` reads the other secrets and files.
     """
-    conversion, faults, folder = _read(path, environ=environ, dotenv=dotenv, overrides=overrides)
+    conversion, problems, folder = _read(path, environ=environ, dotenv=dotenv, overrides=overrides)
     server = conversion.values_of("server")
-    if errors := [fault for fault in faults if fault.severity == "error"]:
+    if errors := [problem for problem in problems if problem.severity == "error"]:
         raise SettingsInvalid(errors)
     parts: dict[str, Any] = {section: {} for section in TABLES}
     for entry in conversion.entries:
@@ -40,20 +40,22 @@ def load(
             parts[entry.section] = part
         else:
             parts[entry.section][entry.id] = part
-    return Settings(**parts, warnings=tuple(faults))
+    return Settings(**parts, warnings=tuple(problems))
 
 
-def find_faults(
+def find_problems(
     path: Path | None, *, environ: Mapping[str, str], dotenv: Mapping[str, str], overrides: Mapping[str, object]
-) -> list[Fault]:
+) -> list[SettingsProblem]:
     """Return all errors and warnings of `load` and `check`, and the secrets that are written in the file."""
     try:
-        conversion, faults, folder = _read(path, environ=environ, dotenv=dotenv, overrides=overrides)
+        conversion, problems, folder = _read(path, environ=environ, dotenv=dotenv, overrides=overrides)
     except SettingsInvalid as error:
-        return error.faults
-    reported = {fault.where for fault in faults}
-    machine = [fault for fault in machine_faults(conversion.entries, folder=folder) if fault.where not in reported]
-    return faults + [conversion.with_origin(fault) for fault in machine] + conversion.written_secrets
+        return error.problems
+    reported = {problem.where for problem in problems}
+    machine = [
+        problem for problem in machine_problems(conversion.entries, folder=folder) if problem.where not in reported
+    ]
+    return problems + [conversion.with_origin(problem) for problem in machine] + conversion.written_secrets
 
 
 def model_of(model_id: str, settings: Settings) -> catalogue.Model:
@@ -87,12 +89,12 @@ def template() -> str:
 
 def _read(
     path: Path | None, *, environ: Mapping[str, str], dotenv: Mapping[str, str], overrides: Mapping[str, object]
-) -> tuple[Conversion, list[Fault], Path]:
+) -> tuple[Conversion, list[SettingsProblem], Path]:
     raw, folder = read_file(path)
-    faults = list(apply_environment(raw, environ=environ, dotenv=dotenv))
+    problems = list(apply_environment(raw, environ=environ, dotenv=dotenv))
     apply_flags(raw, overrides)
     conversion = Conversion(raw, variables={**dotenv, **environ}, folder=folder)
-    return conversion, faults + conversion.faults, folder
+    return conversion, problems + conversion.problems, folder
 
 
 def _with_derived(entry: Entry, server: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -9,16 +9,16 @@ import msgspec
 
 from tok0n.optional_imports import is_installed
 from tok0n.settings.convert import Entry
-from tok0n.settings.faults import Fault, SettingsInvalid
+from tok0n.settings.problems import SettingsInvalid, SettingsProblem
 from tok0n.settings.rules import POSTGRES_SCHEMES, REDIS_SCHEMES
-from tok0n.settings.schema import SECTIONS, TABLES, Database, Settings
+from tok0n.settings.schema import SECTIONS, TABLES, DatabaseSettings, Settings
 from tok0n.settings.secret import Headers, Secret
 
 LOGO_SUFFIXES = (".png", ".svg")
 LOGO_BYTES_MAX = 100_000
 
 
-def check(settings: Settings) -> list[Fault]:
+def check(settings: Settings) -> list[SettingsProblem]:
     """Return errors that `load` can't detect. Reads secrets and certificates, and checks the database's folder."""
     entries = [
         Entry(section=section, values=msgspec.structs.asdict(part))
@@ -28,26 +28,26 @@ def check(settings: Settings) -> list[Fault]:
     for section in TABLES:
         parts = getattr(settings, section).items()
         entries += (Entry(section=section, id=id_, values=msgspec.structs.asdict(part)) for id_, part in parts)
-    return list(machine_faults(entries, folder=settings.database.folder))
+    return list(machine_problems(entries, folder=settings.database.folder))
 
 
-def machine_faults(entries: list[Entry], *, folder: Path) -> Iterator[Fault]:
+def machine_problems(entries: list[Entry], *, folder: Path) -> Iterator[SettingsProblem]:
     """Yield errors and warnings about this machine. Relative paths start at `folder`."""
     for entry in entries:
         for value in entry.values.values():
             for secret in value.secrets if isinstance(value, Headers) else [value]:
                 if isinstance(secret, Secret):
-                    yield from _secret_faults(secret)
+                    yield from _secret_problems(secret)
         for key, check_value in _CHECKS.get(entry.section, {}).items():
             value = entry.values.get(key)
             if value is not None and (message := check_value(value, folder)) is not None:
-                yield Fault(where=f"{entry.where}.{key}", message=message)
+                yield SettingsProblem(where=f"{entry.where}.{key}", message=message)
     sections = {entry.section for entry in entries}
     if "payments" in sections and (message := _missing_package("stripe", extra="stripe")) is not None:
-        yield Fault(where="payments", message=message)
+        yield SettingsProblem(where="payments", message=message)
     for section, message in _WARNINGS.items():
         if section not in sections and (section != "packs" or "payments" in sections):
-            yield Fault(where=section, message=message, severity="warning")
+            yield SettingsProblem(where=section, message=message, severity="warning")
 
 
 _WARNINGS = {
@@ -57,11 +57,11 @@ _WARNINGS = {
 }
 
 
-def _secret_faults(secret: Secret) -> list[Fault]:
+def _secret_problems(secret: Secret) -> list[SettingsProblem]:
     try:
         secret.resolve()
     except SettingsInvalid as error:
-        return error.faults
+        return error.problems
     return []
 
 
@@ -96,7 +96,7 @@ def _logo(text: str, folder: Path) -> str | None:
 def _database_url(url: str, folder: Path) -> str | None:
     if url.startswith(POSTGRES_SCHEMES):
         return _missing_package("asyncpg", extra="postgres")
-    path = Database(url=url, folder=folder).sqlite_path.absolute()
+    path = DatabaseSettings(url=url, folder=folder).sqlite_path.absolute()
     if not path.parent.is_dir():
         return f"the folder {path.parent} does not exist. Create it."
     if not os.access(path.parent, os.W_OK | os.X_OK):

@@ -20,7 +20,7 @@ from msgspec.structs import FieldInfo
 from tok0n.domain.ledger import STANDARD
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.settings import rules
-from tok0n.settings.faults import Fault
+from tok0n.settings.problems import SettingsProblem
 from tok0n.settings.rules import MEMORY, POSTGRES_SCHEMES, REDIS_SCHEMES, SQLITE_PREFIX
 from tok0n.settings.secret import Headers, Secret
 
@@ -40,7 +40,7 @@ _Text = Annotated[str, Meta(min_length=1, max_length=1_000)]
 _QUERY = 'a table of texts: { "NAME" = "VALUE" }'
 
 
-class Server(msgspec.Struct, frozen=True, kw_only=True):
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """[server]. `load` replaces an empty `public_url` with one from host and port."""
 
     host: Annotated[_Text, Meta(extra={"rule": rules.host})] = "127.0.0.1"
@@ -59,7 +59,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     cors_origins: Annotated[tuple[_Text, ...], Meta(extra={"rule": rules.origins})] = ()
 
 
-class Database(msgspec.Struct, frozen=True, kw_only=True):
+class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
     """[database]. All settings but `url` apply to PostgreSQL. A relative path in `url` starts at `folder`."""
 
     url: Annotated[_Text, Meta(extra={"rule": rules.database_url, "may_be_reference": True})] = "sqlite:///tok0n.db"
@@ -86,7 +86,7 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
         return self.folder / self.url.removeprefix(SQLITE_PREFIX)
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class LimitsSettings(msgspec.Struct, frozen=True, kw_only=True):
     """[limits]."""
 
     backend: Annotated[_Text, Meta(extra={"rule": rules.backend_url, "may_be_reference": True})] = MEMORY
@@ -167,7 +167,7 @@ class CatalogueSettings(msgspec.Struct, frozen=True, kw_only=True):
     verify_timeout_seconds: _Seconds = 30.0
 
 
-class Logs(msgspec.Struct, frozen=True, kw_only=True):
+class LogsSettings(msgspec.Struct, frozen=True, kw_only=True):
     """[logs]."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -183,7 +183,7 @@ class AccountsSettings(msgspec.Struct, frozen=True, kw_only=True):
     rejected_requests_days: Annotated[int, Meta(ge=0, le=90)] = 7
 
 
-class Mail(msgspec.Struct, frozen=True, kw_only=True):
+class MailSettings(msgspec.Struct, frozen=True, kw_only=True):
     """[mail]. Without a host, Tok0n writes emails to the log."""
 
     host: Annotated[str, Meta(extra={"rule": rules.host})] = ""
@@ -195,7 +195,7 @@ class Mail(msgspec.Struct, frozen=True, kw_only=True):
     timeout_seconds: _Seconds = 20.0
 
 
-class Pack(msgspec.Struct, frozen=True, kw_only=True):
+class PackSettings(msgspec.Struct, frozen=True, kw_only=True):
     """[packs.ID]. The price is a decimal string, because a float would lose cents."""
 
     name: _Text
@@ -217,7 +217,7 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
         return int(dollars) * 100 + int(cents or "0")
 
 
-class Payments(msgspec.Struct, frozen=True, kw_only=True):
+class PaymentsSettings(msgspec.Struct, frozen=True, kw_only=True):
     """[payments]: Stripe. Without this section, customers can't buy tokens."""
 
     secret_key: Secret
@@ -226,7 +226,7 @@ class Payments(msgspec.Struct, frozen=True, kw_only=True):
     promotion_codes: bool = False
 
 
-class Seller(msgspec.Struct, frozen=True, kw_only=True):
+class SellerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """[seller]: the seller on receipts."""
 
     name: str = ""
@@ -252,32 +252,32 @@ class SiteSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings, and warnings about them for the operator."""
 
-    server: Server = Server()
-    database: Database = Database()
-    limits: Limits = Limits()
+    server: ServerSettings = ServerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    limits: LimitsSettings = LimitsSettings()
     upstreams: dict[str, UpstreamSettings] = {}
     token_classes: dict[str, TokenClassSettings] = {}
     models: dict[str, ModelSettings] = {}
     catalogue: CatalogueSettings = CatalogueSettings()
-    logs: Logs = Logs()
+    logs: LogsSettings = LogsSettings()
     accounts: AccountsSettings = AccountsSettings()
-    mail: Mail = Mail()
-    packs: dict[str, Pack] = {}
-    payments: Payments | None = None
-    seller: Seller = Seller()
+    mail: MailSettings = MailSettings()
+    packs: dict[str, PackSettings] = {}
+    payments: PaymentsSettings | None = None
+    seller: SellerSettings = SellerSettings()
     site: SiteSettings = SiteSettings()
-    warnings: tuple[Fault, ...] = ()
+    warnings: tuple[SettingsProblem, ...] = ()
 
 
 TABLES: dict[str, type[msgspec.Struct]] = {
     "upstreams": UpstreamSettings,
     "token_classes": TokenClassSettings,
     "models": ModelSettings,
-    "packs": Pack,
+    "packs": PackSettings,
 }
 """The sections that have a table for each ID."""
 
-SECTIONS: dict[str, type[msgspec.Struct]] = {"payments": Payments} | {
+SECTIONS: dict[str, type[msgspec.Struct]] = {"payments": PaymentsSettings} | {
     field.name: type(field.default)
     for field in msgspec.structs.fields(Settings)
     if isinstance(field.default, msgspec.Struct)
@@ -287,7 +287,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {"payments": Payments} | {
 
 @functools.cache
 def fields_of(struct: type[msgspec.Struct]) -> dict[str, FieldInfo]:
-    """Return the settings of a section by name, without the derived `Database.folder`."""
+    """Return the settings of a section by name, without the derived `DatabaseSettings.folder`."""
     return {field.name: field for field in msgspec.structs.fields(struct) if field.name != "folder"}
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tok0n.settings.faults import Fault, SettingsInvalid
+from tok0n.settings.problems import SettingsInvalid, SettingsProblem
 
 SECRET_CHARACTERS_MAX = 8_192
 REFERENCE_PREFIXES = ("env:", "file:")
@@ -62,7 +62,7 @@ class Secret:
             raise self._invalid(f"{self._reference} can't be read as a text file.") from None
 
     def _invalid(self, message: str) -> SettingsInvalid:
-        return SettingsInvalid([Fault(where=self._where, message=message)])
+        return SettingsInvalid([SettingsProblem(where=self._where, message=message)])
 
 
 class Headers(Mapping[str, str]):

@@ -9,7 +9,7 @@ from typing import NoReturn, Self
 
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import Limit, RateLimited
-from tok0n.domain.rate_limit import WINDOW_SECONDS, Limits, SlidingWindow
+from tok0n.domain.rate_limit import WINDOW_SECONDS, RateLimits, SlidingWindow
 from tok0n.ports.clock import Clock
 from tok0n.ports.ledger import RecentRequest
 from tok0n.ports.limiter import Admission, RateState
@@ -21,7 +21,7 @@ CONCURRENCY_RETRY_SECONDS = 1.0
 class MemoryLimiter:
     """The `Limiter` port in memory."""
 
-    def __init__(self, limits: Limits, clock: Clock) -> None:
+    def __init__(self, limits: RateLimits, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
         self._keys: dict[str, SlidingWindow] = {}
@@ -74,7 +74,7 @@ class MemoryLimiter:
         running = self._running.get(caller.account_id, 0)
         limit = limits.requests_per_minute_per_key
         if caller.requests_per_minute is not None:
-            limit = limits.of_key(caller.requests_per_minute)
+            limit = limits.key_limit(caller.requests_per_minute)
         if used >= limit:
             _reject(Limit.KEY, limit, window.seconds_until_room(now))
         if concurrency and running >= limits.concurrent_requests_per_account:
@@ -102,7 +102,7 @@ class MemoryLimiter:
             self._forgot_at = now
 
     async def state(self, caller: Caller) -> RateState:
-        limit = self._limits.of_key(caller.requests_per_minute)
+        limit = self._limits.key_limit(caller.requests_per_minute)
         window = self._keys.get(caller.api_key_id) or self._older_keys.get(caller.api_key_id)
         if window is None:
             return RateState(limit=limit, remaining=limit, reset_seconds=0.0)

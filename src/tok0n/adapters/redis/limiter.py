@@ -17,7 +17,7 @@ from tok0n.adapters.redis.connection import CALL_SECONDS_MAX, Script, ScriptConn
 from tok0n.adapters.redis.refill import ADMISSION_SECONDS_MAX, EPOCH, EVERYTHING, LEASE_US, Refill
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import Limit, LimiterUnavailable, RateLimited
-from tok0n.domain.rate_limit import Limits
+from tok0n.domain.rate_limit import RateLimits
 from tok0n.ports.clock import Clock
 from tok0n.ports.ledger import RecentRequest
 from tok0n.ports.limiter import Admission, RateState
@@ -59,7 +59,7 @@ class RedisLimiter:
     """The `Limiter` port on Redis or Valkey. `recent` is `ports.Ledger.recent`."""
 
     def __init__(
-        self, url: str, limits: Limits, clock: Clock, *, recent: Recent, call_seconds_max: float = CALL_SECONDS_MAX
+        self, url: str, limits: RateLimits, clock: Clock, *, recent: Recent, call_seconds_max: float = CALL_SECONDS_MAX
     ) -> None:
         """Raises `ValueError` for an invalid URL."""
         self._limits = limits
@@ -95,7 +95,7 @@ class RedisLimiter:
     def admit(self, caller: Caller, *, request_id: str, is_concurrent: bool = True) -> Admission:
         called = self._clock.monotonic()
         account_id = caller.account_id if is_concurrent else ""
-        key_limit = self._limits.of_key(caller.requests_per_minute)
+        key_limit = self._limits.key_limit(caller.requests_per_minute)
         return _Admission(self, _Command("admit", request_id, caller.api_key_id, account_id, key_limit, called))
 
     def admit_operator(self, *, request_id: str) -> Admission:
@@ -110,7 +110,7 @@ class RedisLimiter:
 
     def state(self, caller: Caller) -> asyncio.Future[RateState]:
         return self.submit(
-            _Command("state", "", caller.api_key_id, "", self._limits.of_key(caller.requests_per_minute))
+            _Command("state", "", caller.api_key_id, "", self._limits.key_limit(caller.requests_per_minute))
         )
 
     async def aclose(self) -> None:

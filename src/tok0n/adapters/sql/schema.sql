@@ -259,13 +259,13 @@ CREATE TABLE usage_rollup (
 
 CREATE TABLE request_outcome (
     account_id {text} NOT NULL REFERENCES account (id),
-    quarters {big} NOT NULL CHECK (quarters IN (1, 24, 96)),
+    span_quarters {big} NOT NULL CHECK (span_quarters IN (1, 24, 96)),
     quarter {big} NOT NULL,
     api_key_id {text} NOT NULL REFERENCES api_key (id),
     model TEXT NOT NULL,
     failed {big} NOT NULL,
     latencies {blob} NOT NULL,
-    PRIMARY KEY (account_id, quarters, quarter, api_key_id, model)
+    PRIMARY KEY (account_id, span_quarters, quarter, api_key_id, model)
 ) {clustered};
 
 CREATE TABLE outcome_rollup (

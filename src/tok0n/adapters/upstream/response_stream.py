@@ -78,7 +78,7 @@ class ResponseStream:
         if piece:
             receiver.receive(piece)
         if self._is_complete or self._error is not None:
-            receiver.end(self._error)
+            receiver.receive_end(self._error)
 
     # The connection calls the following methods.
 
@@ -99,7 +99,7 @@ class ResponseStream:
         self._is_complete = error is None
         self._error = error
         if self._receiver is not None:
-            self._receiver.end(error)
+            self._receiver.receive_end(error)
             return
         self._resume_reading()
         self._notify()

@@ -13,7 +13,7 @@ from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model, Route
 from tok0n.domain.conversation import as_messages
 from tok0n.domain.endpoints.chat_fields import (
     BODY,
-    DEFINITIONS,
+    DEFINITION_FIELDS,
     LIMIT_FIELDS,
     MESSAGE,
     STREAMING_OVERRIDES,
@@ -51,7 +51,7 @@ def read_chat_request(
     extra_bytes = check_fields(values, raw, model, is_streaming=is_streaming)
     size = measure_messages(values.get("messages"), model)
     limit = output_limit(values, model)
-    definitions = 0 if DEFINITIONS.isdisjoint(values) else _definitions_size(values, raw, size.text)
+    definitions = 0 if DEFINITION_FIELDS.isdisjoint(values) else _definitions_size(values, raw, size.text)
     texts = size.text.other
     text_bytes, is_exact = bound_texts(texts) if texts else (0, True)
     bound = prompt_bound(
@@ -100,8 +100,8 @@ def _stream_options(
 
 
 def _definitions_size(values: dict[str, Any], raw: dict[str, msgspec.Raw], text: TextSize) -> int:
-    """Return the size of the fields that providers rewrite into the prompt: see `definition_size`."""
-    given = [name for name in DEFINITIONS if type(values.get(name)) in {list, dict}]
+    """Return the size of the definitions of tools and formats: see `definition_size`."""
+    given = [name for name in DEFINITION_FIELDS if type(values.get(name)) in {list, dict}]
     return sum(definition_size(values[name], bytes(raw[name]), text) for name in given)
 
 

@@ -303,8 +303,8 @@ REJECTED_UNLESS_ALLOWED = {
 LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
 """The two names of the output limit."""
 
-DEFINITIONS = frozenset({"tools", "functions", "response_format", "tool_choice"})
-"""The fields whose contents providers rewrite into the prompt, such as the definitions of tools."""
+DEFINITION_FIELDS = frozenset({"tools", "functions", "response_format", "tool_choice"})
+"""The fields that define tools and formats. Providers render their JSON into the prompt, so its bytes count."""
 
 _UNKNOWN = Field().check
 _CHECKS: dict[str, Check | None] = {name: field.check for name, field in FIELDS.items()}

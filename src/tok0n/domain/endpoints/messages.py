@@ -16,7 +16,7 @@ from tok0n.domain.endpoints.error_shapes import render_anthropic_error
 from tok0n.domain.endpoints.example import ANTHROPIC, Draft, Example, Form, Output, join_texts
 from tok0n.domain.endpoints.fields import COUNT, NULL
 from tok0n.domain.endpoints.find_model import check_streams
-from tok0n.domain.endpoints.messages_fields import BODY, DEFINITIONS, FIELDS, MESSAGE, STREAM
+from tok0n.domain.endpoints.messages_fields import BODY, DEFINITION_FIELDS, FIELDS, MESSAGE, STREAM
 from tok0n.domain.endpoints.messages_request import CheckedRequest, check_request
 from tok0n.domain.endpoints.messages_stream import MessagesStreamReader
 from tok0n.domain.endpoints.messages_tools import typed_tool_tokens
@@ -79,8 +79,8 @@ def read_messages_request(
 
 
 def _definitions_size(checked: CheckedRequest) -> int:
-    """Return the size of the fields that providers rewrite into the prompt: see `definition_size`."""
-    given = DEFINITIONS.intersection(checked.values)
+    """Return the size of the definitions of tools and formats: see `definition_size`."""
+    given = DEFINITION_FIELDS.intersection(checked.values)
     return sum(definition_size(checked.values[name], bytes(checked.raw[name]), checked.size.text) for name in given)
 
 

@@ -325,8 +325,8 @@ _NOT_IN_COUNT_TOKENS = frozenset(
 COUNT_FIELDS = {name: field for name, field in FIELDS.items() if name not in _NOT_IN_COUNT_TOKENS}
 """The fields of POST /v1/messages/count_tokens."""
 
-DEFINITIONS = frozenset({"tools", "output_config", "output_format", "tool_choice"})
-"""The fields that providers rewrite into the prompt."""
+DEFINITION_FIELDS = frozenset({"tools", "output_config", "output_format", "tool_choice"})
+"""The fields that define tools and formats. Providers render their JSON into the prompt, so its bytes count."""
 
 REQUIRED = frozenset({"model", "messages", "max_tokens"})
 

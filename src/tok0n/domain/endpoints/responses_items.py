@@ -35,8 +35,8 @@ WORD_CHARACTERS_MAX = 512
 ITEMS_MAX = 10_000
 PARTS_MAX = 10_000
 
-DEFINITIONS = ("tools", "text", "tool_choice")
-"""The fields that providers rewrite into the prompt."""
+DEFINITION_FIELDS = ("tools", "text", "tool_choice")
+"""The fields that define tools and formats. Providers render their JSON into the prompt, so its bytes count."""
 
 HOSTED = "providers don't bill their own tools by the token"
 STORED = "nothing is stored at the provider"
@@ -244,14 +244,14 @@ class RequestSize(msgspec.Struct, kw_only=True):
     tools: int = 0
 
     def add_definition(self, value: Any, raw: bytes) -> None:
-        """Add JSON that providers rewrite into the prompt, without its non-ASCII strings, which `text` gets."""
+        """Add JSON that providers render into the prompt, without its non-ASCII strings, which `text` gets."""
         self.definition_bytes += definition_size(value, raw, self.text)
 
 
 def request_size(values: Mapping[str, Any], raw: Mapping[str, msgspec.Raw], model: Model) -> RequestSize:
     """Measure a checked request. `values` and `raw` have only what travels."""
     size = RequestSize(text=TextSize())
-    for name in DEFINITIONS:
+    for name in DEFINITION_FIELDS:
         if type(values.get(name)) in {list, dict}:
             size.add_definition(values[name], bytes(raw[name]))
     size.tools = count_tools(values.get("tools") or ())

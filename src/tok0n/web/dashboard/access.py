@@ -32,18 +32,18 @@ class _AccessPage:
             return page.redirect(ACCESS, confirm="access-removed")
         return page.render(
             "access.html",
-            passkeys=await self._passkeys.of(page.user.user_id),
+            passkeys=await self._passkeys.list_for_user(page.session.user_id),
             keys=await self._dashboard.api_keys.active(page.account_id),
         )
 
     async def _remove(self, page: PageRequest) -> None:
         """Remove the passkey or revoke the key that the form names. Raises `NotFound`."""
         if key_id := page.form.get("key_id", ""):
-            await self._dashboard.api_keys.revoke(account_id=page.account_id, key_id=key_id, actor=page.user.email)
+            await self._dashboard.api_keys.revoke(account_id=page.account_id, key_id=key_id, actor=page.session.email)
             return
         try:
             credential_id = bytes.fromhex(page.form.get("credential_id", ""))
         except ValueError:
             return
-        user = page.user
-        await self._passkeys.remove(user_id=user.user_id, credential_id=credential_id, made_in=user.digest)
+        session = page.session
+        await self._passkeys.remove(user_id=session.user_id, credential_id=credential_id, session_digest=session.digest)

@@ -30,7 +30,7 @@ _ACTIONS = {
 }
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class ChangedMember(msgspec.Struct, frozen=True, kw_only=True):
     """One member of a key or the account that changed, in words."""
 
     name: str
@@ -56,10 +56,12 @@ def activity_routes(context: PageContext, dashboard: DashboardContext) -> list[R
     ]
 
 
-def changes_of(row: Activity) -> list[Change]:
+def changes_of(row: Activity) -> list[ChangedMember]:
     """Return what changed. A new key has only what is not the default."""
     return [
-        Change(name=name.replace("_", " "), before=_member(name, row.before.get(name)), after=_member(name, value))
+        ChangedMember(
+            name=name.replace("_", " "), before=_member(name, row.before.get(name)), after=_member(name, value)
+        )
         for name, value in row.after.items()
         if row.before or not (value is True or value in (None, "", []))
     ]

@@ -60,7 +60,7 @@ class DashboardContext(msgspec.Struct, frozen=True, kw_only=True):
 
     async def keys(self, page: PageRequest) -> list[ApiKey]:
         """Return the keys of the user's account, oldest first."""
-        return await self.api_keys.of(page.account_id)
+        return await self.api_keys.list_for_account(page.account_id)
 
     async def models(self, page: PageRequest) -> list[str]:
         """Return the ids of the listed models, then those of other models that the account has used."""

@@ -35,7 +35,7 @@ class IssuedSecret(msgspec.Struct, frozen=True, kw_only=True):
     form_id: str
 
     @classmethod
-    def of(cls, submission: Submission, *, owner_id: str) -> Self:
+    def from_submission(cls, submission: Submission, *, owner_id: str) -> Self:
         """Return the secret that a submission created."""
         return cls(owner_id=owner_id, form=submission.form, form_id=submission.form_id)
 

@@ -117,7 +117,7 @@ def edit_of(page: PageRequest, key: ApiKey) -> KeyEdit:
         note=page.form.get("note", ""),
         expires_at_us=UNSET
         if is_same_expiry
-        else read_time(expires, name="expires", zone=zone_of(page.user.time_zone)),
+        else read_time(expires, name="expires", zone=zone_of(page.session.time_zone)),
         budgets=_budgets(page),
         models=tuple(page.choices.get("models", [])) or None,
         endpoints=tuple(page.choices.get("endpoints", [])) or None if "has_endpoints" in page.form else UNSET,
@@ -131,7 +131,7 @@ def _expires_field(key: ApiKey, page: PageRequest) -> str:
     if expires_at_us is None:
         return ""
     return field(
-        datetime.fromtimestamp(expires_at_us / MICROSECONDS_PER_SECOND, UTC).astimezone(zone_of(page.user.time_zone))
+        datetime.fromtimestamp(expires_at_us / MICROSECONDS_PER_SECOND, UTC).astimezone(zone_of(page.session.time_zone))
     )
 
 

@@ -68,11 +68,15 @@ class _KeyPages:
     async def keys(self, page: PageRequest) -> Response:
         if not page.is_post:
             return await self._list(page)
-        user = page.user
+        session = page.session
         try:
             submission = submission_of(page, CREATE, field="name")
             issued = await self._api_keys.create(
-                page.account_id, draft_of(page), submission=submission, actor=user.email, time_zone=user.time_zone
+                page.account_id,
+                draft_of(page),
+                submission=submission,
+                actor=session.email,
+                time_zone=session.time_zone,
             )
         except InvalidRequest as error:
             return await self._list(page, form_error=form_error_of(error))
@@ -107,7 +111,7 @@ class _KeyPages:
                 account_id=page.account_id,
                 key_id=key.id,
                 overlap_days=_overlap_days(page),
-                actor=page.user.email,
+                actor=page.session.email,
                 submission=submission,
             )
         except InvalidRequest as error:
@@ -120,7 +124,7 @@ class _KeyPages:
         key = await self._key(page)
         if not page.is_post:
             return page.render("key_revoke.html", key=key)
-        await self._api_keys.revoke(account_id=page.account_id, key_id=key.id, actor=page.user.email)
+        await self._api_keys.revoke(account_id=page.account_id, key_id=key.id, actor=page.session.email)
         return page.redirect("/dashboard/keys", confirm="key-revoked")
 
     async def _edit(self, page: PageRequest, key: ApiKey, edit: KeyEdit) -> Response:
@@ -128,8 +132,8 @@ class _KeyPages:
             account_id=page.account_id,
             key_id=key.id,
             edit=edit,
-            actor=page.user.email,
-            time_zone=page.user.time_zone,
+            actor=page.session.email,
+            time_zone=page.session.time_zone,
         )
         return page.redirect(f"/dashboard/keys/{key.id}", confirm=_confirmation(key, after))
 
@@ -152,11 +156,11 @@ class _KeyPages:
     def _issued(self, page: PageRequest, issued: IssuedKey, submission: Submission) -> Response:
         """Redirect to the page of the secret, so that a reload or *Back* submits nothing."""
         response = page.redirect(f"/dashboard/keys/{issued.key.id}/secret{'?again=1' if issued.is_repetition else ''}")
-        issued_secrets.remember(page, response, IssuedSecret.of(submission, owner_id=issued.key.id))
+        issued_secrets.remember(page, response, IssuedSecret.from_submission(submission, owner_id=issued.key.id))
         return response
 
     async def _list(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
-        keys = await self._api_keys.of(page.account_id)
+        keys = await self._api_keys.list_for_account(page.account_id)
         now_us = self._dashboard.clock.now_us()
         ended = [key for key in reversed(keys) if key.is_revoked or key.has_expired(now_us)]
         budget_uses = await self._dashboard.history.all_budget_uses(page.account_id, now_us=now_us)
@@ -194,7 +198,7 @@ class _KeyPages:
     async def _spend_by_key(self, page: PageRequest) -> dict[str, KeySpend]:
         """Return what each key of the account has spent."""
         costs = self._dashboard.costs
-        ever, month = await costs.of_keys(page.account_id, since_us=costs.month_start_us(page.user.time_zone))
+        ever, month = await costs.key_uses(page.account_id, since_us=costs.month_start_us(page.session.time_zone))
         return {
             id_: KeySpend(
                 tokens=tokens,

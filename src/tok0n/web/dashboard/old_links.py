@@ -32,7 +32,7 @@ async def is_old(page: PageRequest, purpose: LinkPurpose) -> bool:
 
 def old_link(page: PageRequest, purpose: LinkPurpose) -> Response:
     """Return the page of a link that no longer works."""
-    if page.session is not None and purpose is not LinkPurpose.EMAIL:
+    if page.session_or_none is not None and purpose is not LinkPurpose.EMAIL:
         return page.message(_TITLE, f"{_WHY} You're signed in.", status=410)
     advice, action = _NEXT[purpose]
     if not page.context.has_mail:

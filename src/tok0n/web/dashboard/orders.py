@@ -9,7 +9,7 @@ from starlette.routing import Route
 from tok0n.domain.billing import BillingDetails
 from tok0n.domain.documents import Document, DocumentKind
 from tok0n.domain.errors import InvalidRequest, LimitReached, NotFound, PaymentFailed
-from tok0n.domain.orders import CHECKOUT_LIFE_US, QUANTITY_MAX, Order
+from tok0n.domain.orders import CHECKOUT_LIFETIME_US, QUANTITY_MAX, Order
 from tok0n.domain.payments import Checkout
 from tok0n.ports.orders import Orders
 from tok0n.services.billing import AccountBilling
@@ -94,7 +94,7 @@ class OrderPages:
         try:
             return await sell_packs.buy(
                 account_id=page.account_id,
-                email=page.user.email,
+                email=page.session.email,
                 pack_id=pack_id,
                 quantity=quantity,
                 billing=billing,
@@ -131,7 +131,7 @@ class OrderPages:
 
     async def _list(self, page: PageRequest) -> Response:
         now_us = self._dashboard.clock.now_us()
-        fetch = functools.partial(self._orders.of, page.account_id, expired_at_us=now_us)
+        fetch = functools.partial(self._orders.list_for_account, page.account_id, expired_at_us=now_us)
         rows = await page_of(fetch, before=page.query("before") or None)
         order_ids = [order.id for order in rows["rows"]]
         return page.render(
@@ -151,13 +151,13 @@ class OrderPages:
         order, checkout, is_unavailable = await self._refresh(order)
         is_pending = order.payment.status.is_pending
         expects_money = order.payment.is_complete or is_unavailable or page.query("paid") == "1"
-        may_pay = is_pending and not page.user.is_suspended
+        may_pay = is_pending and not page.session.is_suspended
         is_canceled = page.query("paid") == "0"
         return page.render(
             "order.html",
             order=order,
             classes=await self._dashboard.classes(page),
-            documents=await self._services.documents.of(order),
+            documents=await self._services.documents.list_for_order(order),
             document_titles=DOCUMENT_TITLES,
             status_text=STATUS_TEXTS[order.payment.status],
             status_kind=STATUS_KINDS.get(order.payment.status, ""),
@@ -165,7 +165,7 @@ class OrderPages:
             entries=await self._orders.entries(account_id=page.account_id, order_id=order.id),
             is_waiting=is_pending and expects_money,
             pay_url=checkout.url if may_pay and checkout is not None and not expects_money else None,
-            expires_at_us=order.created_at_us + CHECKOUT_LIFE_US,
+            expires_at_us=order.created_at_us + CHECKOUT_LIFETIME_US,
             may_buy_again=not is_pending and order.payment.paid_cents is None and self._sell_packs is not None,
         )
 
@@ -179,7 +179,7 @@ class OrderPages:
             return order, None, True
 
     async def _receipt(self, page: PageRequest) -> Response:
-        documents = await self._services.documents.of(await self._get(page))
+        documents = await self._services.documents.list_for_order(await self._get(page))
         if not documents:
             raise NotFound("This order is not paid.")
         return page.redirect(f"/dashboard/orders/{documents[0].order_id}/documents/{documents[0].number}")
@@ -187,7 +187,9 @@ class OrderPages:
     async def _document(self, page: PageRequest) -> Response:
         order = await self._get(page)
         number = page.request.path_params["number"]
-        found = [document for document in await self._services.documents.of(order) if document.number == number]
+        found = [
+            document for document in await self._services.documents.list_for_order(order) if document.number == number
+        ]
         if not found:
             raise NotFound("There is no such document.")
         return page.render("document.html", document=found[0], title=_title_of(found[0]))

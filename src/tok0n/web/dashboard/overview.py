@@ -31,7 +31,7 @@ def overview_routes(context: PageContext, dashboard: DashboardContext) -> list[R
     async def overview(page: PageRequest) -> Response:
         account_id = page.account_id
         by = UseBy.KEY if page.query("by") == UseBy.KEY else UseBy.MODEL
-        zone = zone_of(page.user.time_zone)
+        zone = zone_of(page.session.time_zone)
         now_us = dashboard.clock.now_us()
         bars = bars_of(page, local_hours(HOURS_PLOTTED, now_us=now_us, zone=zone), now_us=now_us)
         balances = await dashboard.history.wallets(account_id)
@@ -55,10 +55,10 @@ def overview_routes(context: PageContext, dashboard: DashboardContext) -> list[R
             threshold_tokens=threshold_tokens,
             spent=spent,
             steps=first_steps(posted=posted, spent=spent, keys=len(keys)),
-            dismissed=await dashboard.users.dismissed(page.user.user_id),
+            dismissed=await dashboard.users.dismissed(page.session.user_id),
             token_source=await dashboard.token_sources.find(),
             available_usd_micros=await _worth(dashboard, account_id, balance.available),
-            spent_this_month=await dashboard.costs.this_month(account_id, time_zone=page.user.time_zone),
+            spent_this_month=await dashboard.costs.spent_this_month(account_id, time_zone=page.session.time_zone),
             by=by,
             chart=await asyncio.to_thread(
                 plot,

@@ -19,7 +19,7 @@ def passkey_routes(context: PageContext, passkeys: SignInByPasskey, submit_once:
     pages = _PasskeyPages(passkeys, submit_once)
     return [
         page_route(context, "/sign-in/passkey", pages.sign_in, methods=POST),
-        page_route(context, "/sign-in/passkey/options", pages.request_options, methods=POST),
+        page_route(context, "/sign-in/passkey/options", pages.sign_in_options, methods=POST),
         page_route(context, _PAGE, pages.manage, methods=GET_POST),
         page_route(context, f"{_PAGE}/options", pages.creation_options, methods=POST),
         page_route(context, f"{_PAGE}/remove", pages.remove, methods=POST),
@@ -32,11 +32,11 @@ class _PasskeyPages:
         self._submit_once = submit_once
 
     async def creation_options(self, page: PageRequest) -> Response:
-        return Response(await self._passkeys.creation_options(page.user), media_type="application/json")
+        return Response(await self._passkeys.creation_options(page.session), media_type="application/json")
 
-    async def request_options(self, page: PageRequest) -> Response:
+    async def sign_in_options(self, page: PageRequest) -> Response:
         try:
-            options, secret = await self._passkeys.request_options(address=page.limit_key)
+            options, secret = await self._passkeys.sign_in_options(address=page.limit_key)
         except FormError as form_error:
             return JSONResponse({"message": form_error.message}, 429)
         response = Response(options, media_type="application/json")
@@ -49,7 +49,7 @@ class _PasskeyPages:
 
         async def add() -> str:
             await self._passkeys.add(
-                page.user,
+                page.session,
                 credential=page.form.get("credential", ""),
                 name=page.form.get("passkey_name", ""),
                 password=page.form.get("passkey_password", ""),
@@ -67,7 +67,7 @@ class _PasskeyPages:
             credential_id = bytes.fromhex(page.form.get("credential_id", ""))
         except ValueError:
             return page.redirect(_PAGE)
-        await self._passkeys.remove(page.user, credential_id)
+        await self._passkeys.remove(page.session, credential_id)
         return page.redirect(_PAGE, confirm="passkey-removed")
 
     async def sign_in(self, page: PageRequest) -> Response:
@@ -83,7 +83,7 @@ class _PasskeyPages:
         return page.sign_in(new, next_url=page.next_url)
 
     async def _list(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
-        passkeys = await self._passkeys.of(page.user)
+        passkeys = await self._passkeys.list_passkeys(page.session)
         return page.render("passkeys.html", status=_status(form_error), passkeys=passkeys, form_error=form_error)
 
 

@@ -27,7 +27,7 @@ class PeriodFilter(Period, frozen=True, kw_only=True):
 
 def read_period(page: PageRequest, *, now_us: int, default: str = "") -> PeriodFilter:
     """Return the period in the query, in the user's time zone. Raises `FormError`."""
-    zone = zone_of(page.user.time_zone)
+    zone = zone_of(page.session.time_zone)
     since, until, last = page.query("since"), page.query("until"), page.query("last")
     if not since and not until and (last or default) in LASTS:
         last = last if last in LASTS else default
@@ -68,7 +68,7 @@ def bars_of(page: PageRequest, period: Period, *, now_us: int) -> BarPeriod:
     since_quarter, until_quarter = period.since_quarter, period.until_quarter
     assert since_quarter is not None
     assert until_quarter is not None
-    zone = zone_of(page.user.time_zone)
+    zone = zone_of(page.session.time_zone)
     return BarPeriod(since_quarter=since_quarter, until_quarter=until_quarter, zone=zone, now_us=now_us)
 
 

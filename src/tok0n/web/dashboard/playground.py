@@ -262,7 +262,7 @@ class _PlaygroundPages:
     async def _costs(self, page: PageRequest, exchanges: Sequence[Exchange]) -> dict[str, int]:
         """Return the costs of the newest exchanges in micro-dollars, by request id."""
         ids = [exchange.request_id for exchange in exchanges[-COSTS_MAX:]]
-        return await self._dashboard.costs.of_requests(page.account_id, ids)
+        return await self._dashboard.costs.request_costs(page.account_id, ids)
 
     async def _record(self, page: PageRequest, request_id: str) -> RequestRecord | None:
         """Return the record of a request. None if the request was rejected before a reservation."""

@@ -109,7 +109,7 @@ class _RequestPages:
         return page.render(
             "requests.html",
             **{"page_query": query, "search": None} | found,
-            costs=await self._dashboard.costs.of_requests(page.account_id, [row.id for row in found["rows"]]),
+            costs=await self._dashboard.costs.request_costs(page.account_id, [row.id for row in found["rows"]]),
             only_counted=await history.only_counted(page.account_id, filter_by) if filter_by.has_rejected else 0,
             query=query,
             active=active_filters(query, filter_by, period, {key.id: key.name for key in keys}),
@@ -172,7 +172,7 @@ class _RequestPages:
             endpoint_path=endpoint_path,
             reversal=reversal,
             classes=await self._dashboard.classes(page),
-            cost=(await self._dashboard.costs.of_requests(page.account_id, [record.id])).get(record.id),
+            cost=(await self._dashboard.costs.request_costs(page.account_id, [record.id])).get(record.id),
             why=_WHY_NOT_BILLED.get(record.code or "", ""),
         )
 

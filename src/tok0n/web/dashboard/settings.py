@@ -92,7 +92,7 @@ class _SettingsPages:
 
     async def export(self, page: PageRequest) -> Response:
         try:
-            pieces = await self._export.begin(page.user)
+            pieces = await self._export.begin(page.session)
         except FormError as form_error:
             return await self._show(page, form_error=form_error)
         return _ExportResponse(pieces)
@@ -101,7 +101,7 @@ class _SettingsPages:
         form_error = None
         if page.is_post:
             try:
-                await self._dashboard.profile.close_account(page.user, password=page.form.get("close_password", ""))
+                await self._dashboard.profile.close_account(page.session, password=page.form.get("close_password", ""))
             except FormError as error:
                 form_error = error
             else:
@@ -119,13 +119,13 @@ class _SettingsPages:
             if await is_old(page, LinkPurpose.EMAIL):
                 return old_link(page, LinkPurpose.EMAIL)
             return page.render("new_address.html")
-        email = await self._dashboard.profile.change_email(page.link, session=page.session)
+        email = await self._dashboard.profile.change_email(page.link, session=page.session_or_none)
         if email is None:
             return old_link(page, LinkPurpose.EMAIL)
         return page.message("Email changed", f"Sign in as {email} from now on.")
 
     async def _show(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
-        user = await self._dashboard.users.get(page.user.user_id)
+        user = await self._dashboard.users.get(page.session.user_id)
         alerts = await self._dashboard.low_balances.alerts(page.account_id)
         is_alert_form = form_error is not None and page.form.get("change") == "threshold"
         rows = (
@@ -134,7 +134,7 @@ class _SettingsPages:
             else [(str(each.threshold_tokens), each.token_class) for each in alerts]
         )
         billing = await billing_fields(page, self._billing)
-        sessions = await self._dashboard.sessions.of(user.id, now_us=self._dashboard.clock.now_us())
+        sessions = await self._dashboard.sessions.list_for_user(user.id, now_us=self._dashboard.clock.now_us())
         return page.render(
             "settings.html",
             user=user,
@@ -145,7 +145,7 @@ class _SettingsPages:
             ],
             notice_kinds=_NOTICE_KINDS,
             wanted=await self._dashboard.notice_preferences.wanted(page.account_id),
-            sessions=sorted(sessions, key=lambda session: session.digest != page.user.digest),
+            sessions=sorted(sessions, key=lambda session: session.digest != page.session.digest),
             sessions_max=SHOWN_SESSIONS_MAX,
             recovery_codes=await self._dashboard.users.recovery_codes_left(user.id),
             classes=await self._dashboard.classes(page),
@@ -154,7 +154,7 @@ class _SettingsPages:
         )
 
     async def _time_zone(self, page: PageRequest) -> str:
-        await self._dashboard.profile.set_time_zone(page.user, page.form.get("time_zone", ""))
+        await self._dashboard.profile.set_time_zone(page.session, page.form.get("time_zone", ""))
         return "time-zone-saved"
 
     async def _alerts(self, page: PageRequest) -> str:
@@ -181,7 +181,7 @@ class _SettingsPages:
 
     async def _password(self, page: PageRequest) -> str:
         await self._dashboard.profile.change_password(
-            page.user,
+            page.session,
             current=page.form.get("current", ""),
             password=page.form.get("password", ""),
         )
@@ -190,7 +190,7 @@ class _SettingsPages:
     async def _email(self, page: PageRequest) -> str:
         async def ask() -> str:
             return await self._dashboard.profile.request_email_change(
-                page.user,
+                page.session,
                 password=page.form.get("email_password", ""),
                 email=page.form.get("email", ""),
             )
@@ -199,11 +199,11 @@ class _SettingsPages:
         return "email-requested" if page.context.has_mail else "email-requested-unsent"
 
     async def _session(self, page: PageRequest) -> str:
-        await page.context.sign_in.end_session(page.user, page.form.get("session", ""))
+        await page.context.sign_in.end_session(page.session, page.form.get("session", ""))
         return "session-ended"
 
     async def _sessions(self, page: PageRequest) -> str:
-        await page.context.sign_in.sign_out_elsewhere(page.user)
+        await page.context.sign_in.sign_out_elsewhere(page.session)
         return "sessions-ended"
 
 

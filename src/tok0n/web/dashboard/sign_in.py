@@ -48,7 +48,7 @@ async def _sign_up(page: PageRequest) -> Response:
         )
     except FormError as form_error:
         return page.render("sign_up.html", form_error=form_error)
-    response = page.mailed(
+    response = page.email_sent(
         f"We sent a link to {new.email}. Open it in this browser within 24 hours to finish signing up.",
         unsent=f"Ask support for the link that confirms {new.email}. Open it in this browser within 24 hours.",
     )
@@ -76,7 +76,7 @@ async def _verify(page: PageRequest) -> Response:
 
 async def _sign_in(page: PageRequest) -> Response:
     if not page.is_post:
-        return page.render("sign_in.html") if page.session is None else page.redirect(page.next_url)
+        return page.render("sign_in.html") if page.session_or_none is None else page.redirect(page.next_url)
     try:
         new = await page.context.sign_in.sign_in(
             email=page.form.get("email", ""),
@@ -90,7 +90,7 @@ async def _sign_in(page: PageRequest) -> Response:
 
 
 async def _second_factor(page: PageRequest) -> Response:
-    if await page.context.sign_in.awaiting_two_factor(page.cookie) is None:
+    if await page.context.sign_in.find_waiting_user(page.cookie) is None:
         return page.redirect("/sign-in")
     if not page.is_post:
         return page.render("second_factor.html")
@@ -102,8 +102,8 @@ async def _second_factor(page: PageRequest) -> Response:
 
 
 async def _sign_out(page: PageRequest) -> Response:
-    if page.session is not None:
-        await page.context.sign_in.sign_out(page.session, everywhere="everywhere" in page.form)
+    if page.session_or_none is not None:
+        await page.context.sign_in.sign_out(page.session_or_none, everywhere="everywhere" in page.form)
     return page.sign_out()
 
 
@@ -114,7 +114,7 @@ async def _reset_password(page: PageRequest) -> Response:
         email = await page.context.sign_in.request_reset(page.form.get("email", ""), address=page.limit_key)
     except FormError as form_error:
         return page.render("reset_password.html", form_error=form_error)
-    return page.mailed(
+    return page.email_sent(
         f"If {email} has an account, you'll get a link to choose a new password. It works for 24 hours.",
         unsent=f"If {email} has an account, support can give you a link to choose a new password.",
     )

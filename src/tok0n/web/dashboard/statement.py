@@ -36,7 +36,7 @@ class _StatementPages:
         self._statements = statements
 
     async def statement(self, page: PageRequest) -> Response:
-        account_id, zone = page.account_id, zone_of(page.user.time_zone)
+        account_id, zone = page.account_id, zone_of(page.session.time_zone)
         balances = await self._dashboard.history.wallets(account_id)
         classes = self._dashboard.shown_classes(balances)
         token_class = _selected(page, classes)
@@ -69,7 +69,7 @@ class _StatementPages:
         token_class, month = _selected(page, classes), parse_month(page.query("month"))
         fetch = functools.partial(self._statements.entries, page.account_id, token_class=token_class)
         if month is not None:
-            zone = zone_of(page.user.time_zone)
+            zone = zone_of(page.session.time_zone)
             fetch = functools.partial(fetch, since_us=month.starts_at_us(zone), until_us=month.ends_at_us(zone))
         name = "statement" if month is None else f"statement-{month}"
         if classes:

@@ -51,7 +51,7 @@ class _TwoFactorPages:
                 form_error = error
         import segno  # noqa: PLC0415  few requests need it
 
-        uri = second_factor.provisioning_uri(secret, email=page.user.email, site=page.context.brand.name)
+        uri = second_factor.provisioning_uri(secret, email=page.session.email, site=page.context.brand.name)
         qr = segno.make(uri, error="m").svg_inline(scale=4, border=2, omitsize=True)
         return page.render(
             "second_factor_begin.html",
@@ -79,7 +79,7 @@ class _TwoFactorPages:
         password, code = page.form.get("password", ""), page.form.get("code", "")
 
         async def begin() -> str:
-            codes = await self._dashboard.profile.begin_totp(page.user, password=password, secret=secret, code=code)
+            codes = await self._dashboard.profile.begin_totp(page.session, password=password, secret=secret, code=code)
             return "\n".join([secret, *codes])
 
         submission = submission_of(page, TWO_FACTOR, field="code")
@@ -88,17 +88,17 @@ class _TwoFactorPages:
         if user.totp_secret != secret:  # two-factor authentication was turned off since the first submission
             raise expired_form("code")
         response = page.redirect(_RECOVERY_CODES)
-        issued_secrets.remember(page, response, IssuedSecret.of(submission, owner_id=user.id))
+        issued_secrets.remember(page, response, IssuedSecret.from_submission(submission, owner_id=user.id))
         return response
 
     async def _end(self, page: PageRequest) -> Response:
         if not page.is_post:
             return page.render("second_factor_end.html")
         try:
-            await self._dashboard.profile.end_totp(page.user, password=page.form.get("password", ""))
+            await self._dashboard.profile.end_totp(page.session, password=page.form.get("password", ""))
         except FormError as form_error:
             return page.render("second_factor_end.html", form_error=form_error)
         return page.redirect(_SETTINGS, confirm="two-factor-off")
 
     async def _user(self, page: PageRequest) -> User:
-        return await self._dashboard.users.get(page.user.user_id)
+        return await self._dashboard.users.get(page.session.user_id)

@@ -179,7 +179,7 @@ async def _cost(page: PageRequest, dashboard: DashboardContext, query: _Query) -
     start_us, since_us, until_us = (
         quarter * MICROSECONDS_PER_QUARTER_HOUR for quarter in (2 * since - until, since, until)
     )
-    periods = await dashboard.costs.of_periods(page.account_id, edges_us=[start_us, since_us, until_us])
+    periods = await dashboard.costs.spent_in_periods(page.account_id, edges_us=[start_us, since_us, until_us])
     if periods is None:
         return None
     earlier, spent = periods

@@ -94,7 +94,7 @@ class _Anchors:
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
 
-    def of(self, text: str) -> str:
+    def unique_anchor(self, text: str) -> str:
         anchor = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
         count = self._counts[anchor] = self._counts.get(anchor, 0) + 1
         return anchor if count == 1 else f"{anchor}-{count}"
@@ -111,7 +111,7 @@ def _parse(text: str) -> "tuple[MarkdownIt, list[Token]]":
 
 def _heading(token: "Token", inline: "Token", anchors: _Anchors) -> Heading:
     text = _plain(inline)
-    return Heading(level=int(token.tag[1:]), text=text, anchor=anchors.of(text))
+    return Heading(level=int(token.tag[1:]), text=text, anchor=anchors.unique_anchor(text))
 
 
 def _label_cells(tokens: Sequence["Token"], table: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from tok0n.domain.rate_limit import Limits
+from tok0n.domain.rate_limit import RateLimits
 from tok0n.domain.token_classes import TokenClasses
 
 _KIBIBYTE = 1024
@@ -26,7 +26,7 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     usage in every chunk, so that it can be stopped.
     """
 
-    limits: Limits
+    limits: RateLimits
     body_bytes_max: int
     body_seconds: float
     buffered_bytes_max: int

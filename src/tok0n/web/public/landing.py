@@ -8,7 +8,7 @@ from starlette.routing import Route
 from tok0n.domain.catalogue import Model
 from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.packs import Pack
-from tok0n.domain.rate_limit import Limits
+from tok0n.domain.rate_limit import RateLimits
 from tok0n.domain.token_classes import TokenClasses
 from tok0n.services.catalogue import Catalogue, ListedModel
 from tok0n.web.public.guide import guide_of
@@ -47,7 +47,7 @@ def landing_routes(
     token_classes: TokenClasses,
     endpoints: Sequence[Endpoint],
     packs: Sequence[Pack],
-    limits: Limits,
+    limits: RateLimits,
     sells: bool,
 ) -> list[Route]:
     """Return the routes of / and /llms.txt. `endpoints` are those whose paths exist."""

@@ -23,7 +23,7 @@ GOOD_PERMILLE = 995
 """A day with at least this availability counts as good."""
 
 
-def model_routes(
+def model_page_routes(
     context: PageContext,
     *,
     models: PublicModels,

@@ -36,10 +36,10 @@ def page_route(
         page_request = PageRequest(context, request)
         try:
             await page_request.load_session()
-            if private and page_request.session is None:
+            if private and page_request.session_or_none is None:
                 return await page_request.to_sign_in()
             await page_request.read_form()
-            if needs_open_account and page_request.is_post and page_request.user.is_suspended:
+            if needs_open_account and page_request.is_post and page_request.session.is_suspended:
                 raise AccountSuspended
             response = await handler(page_request)
         except HTTPException as error:

@@ -13,7 +13,15 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from tok0n.domain.client_ip import network_of
 from tok0n.domain.errors import AccountSuspended, CredentialsChanged, NotFound, Overloaded, Tok0nError
 from tok0n.domain.ledger import MICROSECONDS_PER_SECOND
-from tok0n.domain.users import DEVICE_LIFE_US, LINK_LIFE_US, PASSKEY_LIFE_US, SESSION_LIFE_US, UTC, Agent, Session
+from tok0n.domain.users import (
+    DEVICE_LIFETIME_US,
+    LINK_LIFETIME_US,
+    PASSKEY_LIFETIME_US,
+    SESSION_LIFETIME_US,
+    UTC,
+    Agent,
+    Session,
+)
 from tok0n.http.asgi import read_at_most
 from tok0n.services.sign_in import NewSession
 from tok0n.web.rendering import filters, flash
@@ -67,14 +75,14 @@ class PageRequest:
     def __init__(self, page_context: PageContext, request: Request) -> None:
         self.context = page_context
         self.request = request
-        self.session: Session | None = None
+        self.session_or_none: Session | None = None
         self.form: dict[str, str] = {}
         self.choices: dict[str, list[str]] = {}
         self._form_target = ""
 
     async def load_session(self) -> None:
         """Load the session that the cookie identifies."""
-        self.session = await self.context.sign_in.find_session(self.cookie)
+        self.session_or_none = await self.context.sign_in.find_session(self.cookie)
 
     @property
     def cookie(self) -> str | None:
@@ -89,7 +97,7 @@ class PageRequest:
     def set_passkey_cookie(self, response: Response, secret: str) -> None:
         """Set the cookie with the secret of a passkey challenge, which expires with the challenge."""
         self.set_cookie(
-            response, self.context.passkey_cookie, secret, seconds=PASSKEY_LIFE_US // MICROSECONDS_PER_SECOND
+            response, self.context.passkey_cookie, secret, seconds=PASSKEY_LIFETIME_US // MICROSECONDS_PER_SECOND
         )
 
     @property
@@ -99,7 +107,9 @@ class PageRequest:
 
     def set_sign_up_cookie(self, response: Response, secret: str) -> None:
         """Set the cookie that lets this browser use the emailed link of its sign-up without the password."""
-        self.set_cookie(response, self.context.sign_up_cookie, secret, seconds=LINK_LIFE_US // MICROSECONDS_PER_SECOND)
+        self.set_cookie(
+            response, self.context.sign_up_cookie, secret, seconds=LINK_LIFETIME_US // MICROSECONDS_PER_SECOND
+        )
 
     @property
     def is_navigation(self) -> bool:
@@ -110,15 +120,15 @@ class PageRequest:
         return self.request.method == "GET" and is_document and not is_prefetch
 
     @property
-    def user(self) -> Session:
-        """The session of the signed-in user. Only private pages always have one."""
-        assert self.session is not None
-        return self.session
+    def session(self) -> Session:
+        """The session of the signed-in user, which every private page has. Other pages read `session_or_none`."""
+        assert self.session_or_none is not None
+        return self.session_or_none
 
     @property
     def account_id(self) -> str:
         """The account of the signed-in user."""
-        return self.user.account_id
+        return self.session.account_id
 
     @property
     def path(self) -> str:
@@ -183,13 +193,14 @@ class PageRequest:
 
         Without a `status`, it is 422 with a `form_error`, and 200 otherwise.
         """
-        zone = UTC if self.session is None else self.session.time_zone
+        session = self.session_or_none
+        zone = UTC if session is None else session.time_zone
         error = context.get("form_error")
         if error is not None:
             error.__traceback__ = None  # It refers to the handler's frame: the cycle would keep the form in memory.
         shared = {
             "page_context": self.context,
-            "session": self.session,
+            "session": session,
             "path": self.path,
             "base_url": self.context.base_url,
             "zone": filters.zone_of(zone),
@@ -200,7 +211,7 @@ class PageRequest:
             "form": self.form,
             "link": self.link,
             "next_url": self.next_url,
-            "suspended_text": SUSPENDED_TEXT if self.session is not None and self.session.is_suspended else "",
+            "suspended_text": SUSPENDED_TEXT if session is not None and session.is_suspended else "",
         }
         return Page(self.context, template, shared | context, status or (200 if error is None else 422))
 
@@ -208,7 +219,7 @@ class PageRequest:
         """Return a page with only a title and a message. `action` is the path and the label of the next step."""
         return self.render("message.html", status=status, title=title, text=text, action=action)
 
-    def mailed(self, sent: str, *, unsent: str) -> Response:
+    def email_sent(self, sent: str, *, unsent: str) -> Response:
         """Return a page that says that an email was sent, or `unsent` where no email can be sent."""
         if self.context.has_mail:
             return self.message("Check your email", sent)
@@ -257,13 +268,13 @@ class PageRequest:
 
     def sign_in(self, new: NewSession, *, next_url: str = "/dashboard") -> Response:
         """Set the cookie of a new session, and redirect to the second factor or to `next_url`."""
-        response = self.redirect(f"/second-factor?next={quote(next_url)}" if new.waits else next_url)
+        response = self.redirect(f"/second-factor?next={quote(next_url)}" if new.awaits_two_factor else next_url)
         self.set_cookie(
-            response, self.context.session_cookie, new.secret, seconds=SESSION_LIFE_US // MICROSECONDS_PER_SECOND
+            response, self.context.session_cookie, new.secret, seconds=SESSION_LIFETIME_US // MICROSECONDS_PER_SECOND
         )
-        if not new.waits:
+        if not new.awaits_two_factor:
             self.set_cookie(
-                response, self.context.device_cookie, new.device, seconds=DEVICE_LIFE_US // MICROSECONDS_PER_SECOND
+                response, self.context.device_cookie, new.device, seconds=DEVICE_LIFETIME_US // MICROSECONDS_PER_SECOND
             )
         if self.sign_up_cookie is not None:
             self._delete_cookie(response, self.context.sign_up_cookie)
@@ -283,7 +294,7 @@ class PageRequest:
                 self._delete_cookie(response, self.context.flash_cookie)
         response.headers.update(_HEADERS)
         response.headers["content-security-policy"] = _POLICY.format(form_target=self._form_target)
-        is_private = private or self.session is not None or self.is_post or "set-cookie" in response.headers
+        is_private = private or self.session_or_none is not None or self.is_post or "set-cookie" in response.headers
         response.headers["cache-control"] = "no-store" if is_private else "no-cache"
         if not is_private:
             await self._compress(response)

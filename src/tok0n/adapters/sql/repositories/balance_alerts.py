@@ -23,7 +23,7 @@ class SqlBalanceAlerts:
         self._store = store
         self._entries = NewEntries(store, Alert.BALANCE, _ALERT.account_id)
 
-    async def of(self, account_id: str) -> list[BalanceAlert]:
+    async def list_for_account(self, account_id: str) -> list[BalanceAlert]:
         query = sa.select(_ALERT.token_class, _ALERT.threshold_tokens).where(_ALERT.account_id == account_id)
         query = query.order_by(_ALERT.token_class, _ALERT.threshold_tokens)
         return await self._store.read(lambda tx: [_alert(row) for row in tx.execute(query)])

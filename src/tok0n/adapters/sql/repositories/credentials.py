@@ -38,14 +38,14 @@ def lock_user(tx: sa.Connection, user_id: str) -> User | None:
     return None if row is None else user_of_row(row)
 
 
-def require_session(tx: sa.Connection, user_id: str, made_in: bytes) -> User:
+def require_session(tx: sa.Connection, user_id: str, session_digest: bytes) -> User:
     """Lock the user's row, and check that the session that requests a change still exists.
 
     A password reset ends an attacker's sessions, and this check then stops changes that the attacker has started.
     Raises `CredentialsChanged`.
     """
     user = lock_user(tx, user_id)
-    existing = sa.select(session.c.digest).where(session.c.digest == made_in, session.c.user_id == user_id)
+    existing = sa.select(session.c.digest).where(session.c.digest == session_digest, session.c.user_id == user_id)
     if user is None or tx.scalar(existing) is None:
         raise CredentialsChanged
     return user

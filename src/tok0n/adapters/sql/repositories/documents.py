@@ -30,15 +30,15 @@ class SqlDocuments:
     def __init__(self, store: SqlStore) -> None:
         self._store = store
 
-    async def of_order(self, *, account_id: str, order_id: str) -> list[Document]:
-        """See `ports.Documents.of_order`."""
+    async def list_for_order(self, *, account_id: str, order_id: str) -> list[Document]:
+        """See `ports.Documents.list_for_order`."""
         columns = document.c
         query = sa.select(columns.body).where(columns.order_id == order_id, columns.account_id == account_id)
         query = query.order_by(columns.issued_at_us, columns.kind == DocumentKind.CREDIT_NOTE, columns.number)
         return await self._store.read(lambda tx: [_decode(body) for body in tx.scalars(query)])
 
-    async def of_orders(self, *, account_id: str, order_ids: Sequence[str]) -> list[Document]:
-        """See `ports.Documents.of_orders`."""
+    async def list_for_orders(self, *, account_id: str, order_ids: Sequence[str]) -> list[Document]:
+        """See `ports.Documents.list_for_orders`."""
         columns = document.c
         query = sa.select(columns.body).where(columns.order_id.in_(order_ids), columns.account_id == account_id)
         return await self._store.read(lambda tx: [_decode(body) for body in tx.scalars(query)])
@@ -78,7 +78,7 @@ def _issue_sale(tx: sa.Connection, order: Order, *, issuer: Issuer, now_us: int)
 
 
 def _next_number(tx: sa.Connection, kind: DocumentKind, *, is_live: bool, now_us: int) -> str:
-    series = Series.of(kind, is_live=is_live, now_us=now_us)
+    series = Series.current(kind, is_live=is_live, now_us=now_us)
     values = {"is_live": int(series.is_live), "prefix": series.prefix, "year": series.year}
     return series.number(tx.execute(_NEXT, values).scalar_one())
 

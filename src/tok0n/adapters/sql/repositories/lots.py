@@ -11,7 +11,7 @@ from tok0n.adapters.sql.schema import ledger_entry, pack_order, request, wallet
 from tok0n.adapters.sql.store import SqlStore, force_index_scans
 from tok0n.domain.history import UseFilter
 from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR, EntryKind
-from tok0n.domain.lots import MICROS_PER_CENT, Change, Position, PriceChange, Use, UseEntry
+from tok0n.domain.lots import MICROS_PER_CENT, LotEntry, Position, PriceChange, UsageEntry, UsagePoint
 from tok0n.domain.orders import cents_without_tax
 
 _entry = ledger_entry.c
@@ -29,7 +29,7 @@ class SqlLots:
     def __init__(self, store: SqlStore) -> None:
         self._store = store
 
-    async def changes(self, account_id: str) -> dict[str, list[Change]]:
+    async def changes(self, account_id: str) -> dict[str, list[LotEntry]]:
         """See `ports.Lots.changes`."""
         reversed_entry = ledger_entry.alias("reversed")
         entries = (
@@ -52,28 +52,28 @@ class SqlLots:
         paid = sa.select(order.id, order.tokens, order.price_cents, order.paid_cents, order.tax_cents)
         paid = paid.where(order.account_id == account_id, order.paid_cents.is_not(None))
 
-        def fn(tx: sa.Connection) -> dict[str, list[Change]]:
+        def fn(tx: sa.Connection) -> dict[str, list[LotEntry]]:
             force_index_scans(tx)
             orders = {row.id: row for row in tx.execute(paid)}
-            changes: dict[str, list[Change]] = {}
+            changes: dict[str, list[LotEntry]] = {}
             for row in tx.execute(entries):
                 changes.setdefault(row.token_class, []).append(_change(row, orders.get(row.order_id)))
             return changes
 
         return await self._store.read(fn)
 
-    async def uses(self, account_id: str, request_ids: Sequence[str]) -> dict[str, tuple[str, Use]]:
+    async def uses(self, account_id: str, request_ids: Sequence[str]) -> dict[str, tuple[str, UsageEntry]]:
         """See `ports.Lots.uses`."""
         query = sa.select(_entry.request_id, _entry.token_class, _entry.number, _entry.amount, _entry.posted_after)
         # SQLite would seek by the plain account, and read all of its entries.
         query = query.where(_entry.request_id.in_(request_ids), _entry.account_id.concat("") == account_id)
 
-        def fn(tx: sa.Connection) -> dict[str, tuple[str, Use]]:
+        def fn(tx: sa.Connection) -> dict[str, tuple[str, UsageEntry]]:
             force_index_scans(tx)
             return {
                 row.request_id: (
                     row.token_class,
-                    Use(number=row.number, tokens=-row.amount, posted_after=row.posted_after),
+                    UsageEntry(number=row.number, tokens=-row.amount, posted_after=row.posted_after),
                 )
                 for row in tx.execute(query)
             }
@@ -98,17 +98,17 @@ class SqlLots:
 
         return await self._store.read(fn)
 
-    async def first_use_after(self, account_id: str, change: PriceChange, *, token_class: str) -> UseEntry | None:
+    async def first_use_after(self, account_id: str, change: PriceChange, *, token_class: str) -> UsagePoint | None:
         """See `ports.Lots.first_use_after`."""
 
-        def fn(tx: sa.Connection) -> UseEntry | None:
+        def fn(tx: sa.Connection) -> UsagePoint | None:
             force_index_scans(tx)
             return _first_use_after(tx, account_id, change, token_class)
 
         return await self._store.read(fn)
 
     async def tokens_of_keys(
-        self, account_id: str, *, until: Sequence[UseEntry | int | None]
+        self, account_id: str, *, until: Sequence[UsagePoint | int | None]
     ) -> list[dict[tuple[str, str], int] | None]:
         """See `ports.Lots.tokens_of_keys`."""
         quarters = [_quarter_of(point) for point in until]
@@ -133,14 +133,16 @@ class SqlLots:
         return await self._store.read(fn)
 
 
-def _change(row: Any, order: Any) -> Change:
+def _change(row: Any, order: Any) -> LotEntry:
     reverses = None
     if row.reversed_number is not None:
-        reverses = Use(number=row.reversed_number, tokens=-row.reversed_amount, posted_after=row.reversed_posted_after)
+        reverses = UsageEntry(
+            number=row.reversed_number, tokens=-row.reversed_amount, posted_after=row.reversed_posted_after
+        )
     paid_cents = 0
     if order is not None:
         paid_cents = cents_without_tax(order.paid_cents, tax_cents=order.tax_cents, price_cents=order.price_cents)
-    return Change(
+    return LotEntry(
         number=row.number,
         kind=EntryKind(row.kind),
         tokens=row.amount,
@@ -157,7 +159,7 @@ def _newest_id(tx: sa.Connection, account_id: str) -> int:
     return tx.scalar(newest) or 0
 
 
-def _first_use_after(tx: sa.Connection, account_id: str, change: PriceChange, token_class: str) -> UseEntry | None:
+def _first_use_after(tx: sa.Connection, account_id: str, change: PriceChange, token_class: str) -> UsagePoint | None:
     """Find the entry between two changes of a wallet, where its posted tokens only decrease."""
     of_class = sa.select(_entry.id).where(
         _entry.account_id == account_id, _entry.token_class == token_class, _IS_CHANGE
@@ -169,13 +171,13 @@ def _first_use_after(tx: sa.Connection, account_id: str, change: PriceChange, to
     if found is None:
         return None
     before = Position(number=found.number - 1, posted_after=found.posted_after - found.amount)
-    return UseEntry(row_id=int(found.id), at_us=found.created_at_us, before=before)
+    return UsagePoint(row_id=int(found.id), at_us=found.created_at_us, before=before)
 
 
-def _quarter_of(point: UseEntry | int | None) -> int:
+def _quarter_of(point: UsagePoint | int | None) -> int:
     if point is None:
         return _AFTER_QUARTERS
-    return (point.at_us if isinstance(point, UseEntry) else point) // MICROSECONDS_PER_QUARTER_HOUR
+    return (point.at_us if isinstance(point, UsagePoint) else point) // MICROSECONDS_PER_QUARTER_HOUR
 
 
 def _before_quarter(use: Mapping[tuple[int, tuple[str, ...]], list[int]], quarter: int) -> dict[tuple[str, str], int]:
@@ -188,10 +190,10 @@ def _before_quarter(use: Mapping[tuple[int, tuple[str, ...]], list[int]], quarte
 
 
 def _add_entries(
-    tx: sa.Connection, account_id: str, tokens: dict[tuple[str, str], int], until: UseEntry | int | None
+    tx: sa.Connection, account_id: str, tokens: dict[tuple[str, str], int], until: UsagePoint | int | None
 ) -> dict[tuple[str, str], int] | None:
     """Add the tokens of the entries in the quarter hour of an entry, before it. None if they are too many."""
-    if not isinstance(until, UseEntry):
+    if not isinstance(until, UsagePoint):
         return tokens
     start_us = until.at_us // MICROSECONDS_PER_QUARTER_HOUR * MICROSECONDS_PER_QUARTER_HOUR
     entries = _entries_of_keys(account_id, first_id=last_before(tx, account_id, start_us) + 1, end_id=until.row_id)

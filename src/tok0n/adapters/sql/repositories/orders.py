@@ -19,7 +19,7 @@ from tok0n.domain.forms import Submission
 from tok0n.domain.history import LedgerEntry
 from tok0n.domain.ledger import STANDARD, Balance, EntryKind
 from tok0n.domain.orders import (
-    CHECKOUT_LIFE_US,
+    CHECKOUT_LIFETIME_US,
     OPEN_CHECKOUTS_MAX,
     STARTED_CHECKOUTS_MAX,
     STARTED_CHECKOUTS_US,
@@ -67,7 +67,7 @@ class SqlOrders:
                     return OpenedOrder(order=_get(tx, str(repeated.result)), is_repetition=True)
             open_orders = _open_orders(tx, account_id)
             for order in open_orders:
-                is_alive = order.created_at_us > now_us - CHECKOUT_LIFE_US
+                is_alive = order.created_at_us > now_us - CHECKOUT_LIFETIME_US
                 if is_alive and order.is_for(pack, quantity=quantity, currency=currency):
                     update = sa.update(pack_order).where(pack_order.c.id == order.id)
                     tx.execute(update.values(billing=_billing_json(billing)))
@@ -125,13 +125,13 @@ class SqlOrders:
         query = sa.select(pack_order).where(pack_order.c.payment_id == payment_id)
         return next(iter(await self._store.read(lambda tx: _find(tx, query))), None)
 
-    async def of(
+    async def list_for_account(
         self, account_id: str, *, before: str | None, rows_max: int, expired_at_us: int | None = None
     ) -> list[Order]:
         orders = pack_order.c
         query = sa.select(pack_order).where(orders.account_id == account_id)
         if expired_at_us is not None:
-            is_too_old = sa.and_(orders.is_complete == 0, orders.created_at_us <= expired_at_us - CHECKOUT_LIFE_US)
+            is_too_old = sa.and_(orders.is_complete == 0, orders.created_at_us <= expired_at_us - CHECKOUT_LIFETIME_US)
             has_expired = sa.or_(sa.func.coalesce(orders.outcome, "") == UnpaidReason.EXPIRED, is_too_old)
             query = query.where(sa.or_(orders.paid_cents.is_not(None), ~has_expired))
         if before is not None:

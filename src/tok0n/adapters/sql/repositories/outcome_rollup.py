@@ -46,12 +46,12 @@ _PROCEED = sa.text(
 )
 _OF_KEYS = sa.text(
     "SELECT api_key_id, model, failed, latencies FROM request_outcome WHERE account_id = :account_id"
-    " AND quarters = :quarters AND quarter = :quarter AND api_key_id BETWEEN :first_key AND :last_key"
+    " AND span_quarters = :span_quarters AND quarter = :quarter AND api_key_id BETWEEN :first_key AND :last_key"
 )
 _SAVE = sa.text(
-    "INSERT INTO request_outcome (account_id, quarters, quarter, api_key_id, model, failed, latencies)"
-    " VALUES (:account_id, :quarters, :quarter, :api_key_id, :model, :failed, :latencies)"
-    " ON CONFLICT (account_id, quarters, quarter, api_key_id, model)"
+    "INSERT INTO request_outcome (account_id, span_quarters, quarter, api_key_id, model, failed, latencies)"
+    " VALUES (:account_id, :span_quarters, :quarter, :api_key_id, :model, :failed, :latencies)"
+    " ON CONFLICT (account_id, span_quarters, quarter, api_key_id, model)"
     " DO UPDATE SET failed = excluded.failed, latencies = excluded.latencies"
 )
 
@@ -229,10 +229,10 @@ def _add(tx: sa.Connection, quarter: int, *, counted: _Quarter, series: Sequence
     for item in series:
         of_accounts[item.account_id].append(item)
     rows = []
-    for (account_id, items), quarters in itertools.product(of_accounts.items(), LENGTHS):
-        key = {"account_id": account_id, "quarters": quarters, "quarter": quarter // quarters * quarters}
+    for (account_id, items), length in itertools.product(of_accounts.items(), LENGTHS):
+        key = {"account_id": account_id, "span_quarters": length, "quarter": quarter // length * length}
         stored = {}
-        if quarters > 1:  # no earlier step counted this quarter hour
+        if length > 1:  # no earlier step counted this quarter hour
             keys = {"first_key": items[0].api_key_id, "last_key": items[-1].api_key_id}
             stored = {(row.api_key_id, row.model): row for row in tx.execute(_OF_KEYS, key | keys)}
         for item in items:

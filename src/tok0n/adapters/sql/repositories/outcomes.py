@@ -117,7 +117,7 @@ def _rolled_up(filters: UseFilter, starts: Sequence[int], stored: Callable[[Span
     sums = _Sums(int)
     for length, intervals_by_span in spans(starts, _end(filters)).items():
         intervals = list(intervals_by_span.values())
-        rows = SpanRows(table="request_outcome", time="quarter", spans=[*intervals_by_span], quarters=length)
+        rows = SpanRows(table="request_outcome", time="quarter", spans=[*intervals_by_span], span_quarters=length)
         for number, series, value in stored(rows):
             for start, sign in intervals[number]:
                 sums[start, series] += sign * value

@@ -18,13 +18,13 @@ class SqlPasskeys:
     def __init__(self, store: SqlStore) -> None:
         self._store = store
 
-    async def add(self, passkey_: Passkey, *, passkeys_max: int, made_in: bytes) -> None:
+    async def add(self, passkey_: Passkey, *, passkeys_max: int, session_digest: bytes) -> None:
         def fn(tx: sa.Connection) -> None:
-            require_session(tx, passkey_.user_id, made_in)
+            require_session(tx, passkey_.user_id, session_digest)
             count = sa.select(sa.func.count()).where(passkey.c.user_id == passkey_.user_id)
             if tx.execute(count).scalar_one() >= passkeys_max:
                 raise LimitReached(f"You have {passkeys_max} passkeys, the most that you can have. Remove one first.")
-            change_credentials(tx, passkey_.user_id, keep_session=made_in)
+            change_credentials(tx, passkey_.user_id, keep_session=session_digest)
             try:
                 tx.execute(sa.insert(passkey).values(**msgspec.structs.asdict(passkey_)))
             except sa.exc.IntegrityError:
@@ -32,7 +32,7 @@ class SqlPasskeys:
 
         await self._store.write(fn)
 
-    async def of(self, user_id: str) -> list[Passkey]:
+    async def list_for_user(self, user_id: str) -> list[Passkey]:
         query = sa.select(passkey).where(passkey.c.user_id == user_id).order_by(passkey.c.created_at_us)
         return await self._store.read(lambda tx: [_passkey(row) for row in tx.execute(query)])
 
@@ -51,13 +51,13 @@ class SqlPasskeys:
         update = update.values(sign_count=sign_count, last_used_at_us=now_us)
         await execute(self._store, update)
 
-    async def remove(self, *, user_id: str, credential_id: bytes, made_in: bytes) -> None:
+    async def remove(self, *, user_id: str, credential_id: bytes, session_digest: bytes) -> None:
         is_passkey = sa.and_(passkey.c.user_id == user_id, passkey.c.credential_id == credential_id)
 
         def fn(tx: sa.Connection) -> None:
-            require_session(tx, user_id, made_in)
+            require_session(tx, user_id, session_digest)
             if tx.execute(sa.delete(passkey).where(is_passkey)).rowcount:
-                change_credentials(tx, user_id, keep_session=made_in)
+                change_credentials(tx, user_id, keep_session=session_digest)
 
         await self._store.write(fn)
 

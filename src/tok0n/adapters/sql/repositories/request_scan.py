@@ -34,7 +34,7 @@ def search(
     rows = newest(tx, account_id, filters, before=top, rows_max=rows_max, lowest=lowest)
     totals = None
     if filters.has_billed:
-        totals = request_totals.of_ids(tx, account_id, filters, lower=lowest, upper=upper)
+        totals = request_totals.totals_between(tx, account_id, filters, lower=lowest, upper=upper)
     return rows, totals, searched_to
 
 

@@ -59,7 +59,7 @@ def totals(tx: sa.Connection, account_id: str, filters: RequestFilter) -> UseTot
     return _to_totals(tuple(map(sum, zip(*sums, strict=True))))
 
 
-def of_ids(tx: sa.Connection, account_id: str, filters: RequestFilter, *, lower: str, upper: str) -> UseTotals:
+def totals_between(tx: sa.Connection, account_id: str, filters: RequestFilter, *, lower: str, upper: str) -> UseTotals:
     """Return the totals of the billed requests with ids from `lower`, below `upper`. Reads all requests between."""
     return _to_totals(_sums(tx, account_id, filters, lower=lower, upper=upper))
 

@@ -9,9 +9,9 @@ from tok0n.domain.errors import CredentialsChanged
 from tok0n.domain.notices import NoticeEvent
 from tok0n.domain.users import (
     DEVICES_MAX,
-    SECOND_FACTOR_LIFE_US,
+    SECOND_FACTOR_LIFETIME_US,
     SESSION_IDLE_US,
-    SESSION_LIFE_US,
+    SESSION_LIFETIME_US,
     Session,
     SessionRecord,
     User,
@@ -37,7 +37,7 @@ class SqlSessions:
         digest: bytes,
         agent: str,
         now_us: int,
-        waits: bool,
+        awaits_two_factor: bool,
         replaces: bytes | None = None,
         network: str = "",
         device: bytes | None = None,
@@ -52,11 +52,15 @@ class SqlSessions:
             if replaces is not None and tx.execute(delete).rowcount == 0:
                 raise CredentialsChanged
             tx.execute(sa.delete(session).where(_COLUMNS.user_id == user.id, sa.not_(_is_active(now_us))))
-            values = {"digest": digest, "user_id": user.id, "agent": agent, "network": network, "waits": int(waits)}
-            if device is not None and not waits and _is_new_device(tx, current.id, device, now_us=now_us):
+            values = {"digest": digest, "user_id": user.id, "agent": agent, "network": network}
+            if device is not None and not awaits_two_factor and _is_new_device(tx, current.id, device, now_us=now_us):
                 fields = {"user_agent": agent, "network": network}
                 notify_user(tx, NoticeEvent.NEW_SIGN_IN, current, now_us=now_us, **fields)
-            tx.execute(sa.insert(session).values(**values, created_at_us=now_us, seen_at_us=now_us))
+            tx.execute(
+                sa.insert(session).values(
+                    **values, waits=int(awaits_two_factor), created_at_us=now_us, seen_at_us=now_us
+                )
+            )
 
         await self._store.write(fn)
 
@@ -83,17 +87,17 @@ class SqlSessions:
             is_suspended=row.status == "suspended",
         )
 
-    async def waiting(self, digest: bytes, *, now_us: int) -> User | None:
+    async def find_waiting_user(self, digest: bytes, *, now_us: int) -> User | None:
         query = (
             sa.select(users)
             .join(session, users.c.id == _COLUMNS.user_id)
             .where(_COLUMNS.digest == digest, _COLUMNS.waits == 1)
-            .where(_COLUMNS.created_at_us > now_us - SECOND_FACTOR_LIFE_US)
+            .where(_COLUMNS.created_at_us > now_us - SECOND_FACTOR_LIFETIME_US)
         )
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
         return None if row is None else user_of_row(row)
 
-    async def of(self, user_id: str, *, now_us: int) -> list[SessionRecord]:
+    async def list_for_user(self, user_id: str, *, now_us: int) -> list[SessionRecord]:
         query = (
             sa.select(_COLUMNS.digest, _COLUMNS.agent, _COLUMNS.network, _COLUMNS.created_at_us, _COLUMNS.seen_at_us)
             .where(_COLUMNS.user_id == user_id, _COLUMNS.waits == 0, _is_active(now_us))
@@ -136,7 +140,7 @@ class SqlSessions:
     async def delete_ended(self, *, now_us: int) -> None:
         """See `ports.Sessions.delete_ended`. Each of the two conditions has its own index."""
         is_idle = _COLUMNS.seen_at_us <= now_us - SESSION_IDLE_US
-        is_old = _COLUMNS.created_at_us <= now_us - SESSION_LIFE_US
+        is_old = _COLUMNS.created_at_us <= now_us - SESSION_LIFETIME_US
 
         def fn(tx: sa.Connection) -> None:
             force_index_scans(tx)
@@ -149,7 +153,7 @@ class SqlSessions:
 def _is_active(now_us: int) -> sa.ColumnElement[bool]:
     return sa.and_(
         _COLUMNS.seen_at_us > now_us - SESSION_IDLE_US,
-        _COLUMNS.created_at_us > now_us - SESSION_LIFE_US,
+        _COLUMNS.created_at_us > now_us - SESSION_LIFETIME_US,
     )
 
 

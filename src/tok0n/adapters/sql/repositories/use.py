@@ -47,13 +47,13 @@ The quarter hours between two local days are read once: added to one day and sub
 class SpanRows(NamedTuple):
     """The rows of a table whose column `time` is in a span: from its first value (inclusive) to its second (exclusive).
 
-    `quarters` selects the rows of that length, in a table that has several.
+    `span_quarters` selects the rows of that length, in a table that has several.
     """
 
     table: str
     time: str
     spans: Sequence[tuple[int, int]]
-    quarters: int | None = None
+    span_quarters: int | None = None
 
 
 def column_of(by: UseBy) -> str:
@@ -147,7 +147,7 @@ def rows_of_spans(
     """Return each row after the number of its span. `columns` are SQL, in which the table is `u`."""
     if not rows.spans:
         return []
-    values = {"model": filters.model, "api_key_id": filters.api_key_id, "quarters": rows.quarters}
+    values = {"model": filters.model, "api_key_id": filters.api_key_id, "span_quarters": rows.span_quarters}
     given = {name: value for name, value in values.items() if value is not None}
     conditions = "".join(f" AND u.{name} = :{name}" for name in given)
     selected = _ROWS.format(table=rows.table, time=rows.time, conditions=conditions)

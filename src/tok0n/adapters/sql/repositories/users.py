@@ -20,7 +20,7 @@ from tok0n.adapters.sql.store import SqlStore, execute, force_index_scans, lock_
 from tok0n.domain import ids
 from tok0n.domain.errors import AlreadyExists, NotFound
 from tok0n.domain.notices import NoticeEvent
-from tok0n.domain.users import LINK_LIFE_US, UTC, Hint, LinkPurpose, SignUpLink, User, Welcome
+from tok0n.domain.users import LINK_LIFETIME_US, UTC, Hint, LinkPurpose, SignUpLink, User, Welcome
 
 
 class SqlUsers:
@@ -81,15 +81,15 @@ class SqlUsers:
         digest: bytes,
         expires_at_us: int,
         email: str | None,
-        made_in: bytes | None = None,
+        session_digest: bytes | None = None,
     ) -> None:
         """See `ports.Users.create_link`."""
 
         def fn(tx: sa.Connection) -> None:
             links = mail_link.c
             if user_id is not None:
-                if made_in is not None:
-                    require_session(tx, user_id, made_in)
+                if session_digest is not None:
+                    require_session(tx, user_id, session_digest)
                 elif lock_user(tx, user_id) is None:
                     raise NotFound("There is no such user.")
                 tx.execute(sa.delete(mail_link).where(links.user_id == user_id, links.purpose == purpose))
@@ -209,12 +209,12 @@ class SqlUsers:
 
         return await self._store.write(fn)
 
-    async def change_password(self, *, user_id: str, password_hash: str, made_in: bytes, now_us: int) -> None:
+    async def change_password(self, *, user_id: str, password_hash: str, session_digest: bytes, now_us: int) -> None:
         """See `ports.Users.change_password`."""
 
         def fn(tx: sa.Connection) -> None:
-            require_session(tx, user_id, made_in)
-            user = change_credentials(tx, user_id, keep_session=made_in, password_hash=password_hash)
+            require_session(tx, user_id, session_digest)
+            user = change_credentials(tx, user_id, keep_session=session_digest, password_hash=password_hash)
             notify_user(tx, NoticeEvent.PASSWORD_CHANGED, user, now_us=now_us)
 
         await self._store.write(fn)
@@ -234,15 +234,22 @@ class SqlUsers:
         return await self._store.read(lambda tx: {Hint(hint) for hint in tx.scalars(query)})
 
     async def set_totp(
-        self, *, user_id: str, secret: str | None, step: int, recovery_codes: list[bytes], made_in: bytes, now_us: int
+        self,
+        *,
+        user_id: str,
+        secret: str | None,
+        step: int,
+        recovery_codes: list[bytes],
+        session_digest: bytes,
+        now_us: int,
     ) -> None:
         """See `ports.Users.set_totp`."""
 
         def fn(tx: sa.Connection) -> None:
-            user = require_session(tx, user_id, made_in)
+            user = require_session(tx, user_id, session_digest)
             if secret is not None and user.totp_secret is not None:
                 raise AlreadyExists("Two-factor authentication is already on. Reload the page.")
-            changed = change_credentials(tx, user_id, keep_session=made_in, totp_secret=secret, totp_step=step)
+            changed = change_credentials(tx, user_id, keep_session=session_digest, totp_secret=secret, totp_step=step)
             if changed.totp_secret != user.totp_secret:
                 event = NoticeEvent.TWO_FACTOR_OFF if secret is None else NoticeEvent.TWO_FACTOR_ON
                 notify_user(tx, event, changed, now_us=now_us)
@@ -282,7 +289,7 @@ class SqlUsers:
         """See `ports.Users.delete_stale`."""
         # Because of the OFFSET, PostgreSQL looks up the links of each user instead of reading all of them.
         links_of_user = sa.select(mail_link.c.user_id).where(mail_link.c.user_id == users.c.id).offset(0)
-        is_unverified = sa.and_(users.c.verified_at_us.is_(None), users.c.created_at_us <= now_us - LINK_LIFE_US)
+        is_unverified = sa.and_(users.c.verified_at_us.is_(None), users.c.created_at_us <= now_us - LINK_LIFETIME_US)
         stale = sa.select(users.c.id).where(is_unverified, ~links_of_user.exists()).limit(rows_max)
 
         def fn(tx: sa.Connection) -> int:

@@ -8,7 +8,7 @@ request_outcome = Table(
     "request_outcome",
     metadata,
     Column("account_id", Text, ForeignKey("account.id"), primary_key=True),
-    Column("quarters", Big, primary_key=True),
+    Column("span_quarters", Big, primary_key=True),
     Column("quarter", Big, primary_key=True),
     Column("api_key_id", Text, ForeignKey("api_key.id"), primary_key=True),
     Column("model", Text, primary_key=True),
@@ -18,8 +18,8 @@ request_outcome = Table(
 )
 """The requests by the time of their creation. Each one counts in three rows, so long periods need few rows.
 
-A row covers 1, 24 or 96 `quarters` from `quarter`, which counts quarter hours from the Unix epoch. `failed` requests
-were released or expired. `latencies` is the histogram of the others: see `repositories.outcome_rows`.
+A row covers a span of `span_quarters` (1, 24 or 96) quarter hours. `quarter` is the first, counted from the Unix epoch.
+`failed` requests were released or expired. `latencies` is the histogram of the others: see `repositories.outcome_rows`.
 """
 
 outcome_rollup = Table(

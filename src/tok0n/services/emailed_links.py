@@ -10,7 +10,15 @@ from typing import Any
 
 import structlog
 
-from tok0n.domain.users import INVITATION_LIFE_US, LINK_LIFE_US, SECRET_BYTES, LinkPurpose, SignUpLink, User, digest
+from tok0n.domain.users import (
+    INVITATION_LIFETIME_US,
+    LINK_LIFETIME_US,
+    SECRET_BYTES,
+    LinkPurpose,
+    SignUpLink,
+    User,
+    digest,
+)
 from tok0n.ports.clock import Clock
 from tok0n.ports.mail import Mailer
 from tok0n.ports.users import Users
@@ -32,7 +40,7 @@ _PATHS = {
 }
 
 
-class MailedLinks:
+class EmailedLinks:
     """Stores links and emails them. `url_of` turns a path into a full URL."""
 
     def __init__(self, users: Users, mailer: Mailer, clock: Clock, url_of: Callable[[str], str]) -> None:
@@ -47,9 +55,7 @@ class MailedLinks:
         """Register a sign-up and email its link, or tell the owner of a verified address that it has an account."""
         secret = secrets.token_urlsafe(SECRET_BYTES)
         now_us = self._clock.now_us()
-        link = SignUpLink(
-            digest=digest(secret), browser_digest=browser_digest, expires_at_us=now_us + _life_us(LinkPurpose.VERIFY)
-        )
+        link = SignUpLink(digest=digest(secret), browser_digest=browser_digest, expires_at_us=now_us + LINK_LIFETIME_US)
         user = await self._users.register(
             email=email, password_hash=password_hash, now_us=now_us, link=link, time_zone=time_zone
         )
@@ -66,18 +72,19 @@ class MailedLinks:
         """Email a link and return its URL. None, and no email, if the user got too many emails recently."""
         if self._is_throttled(user, purpose):
             return None
-        url = await self.create(user.id, purpose)
+        url = await self.create_url(user.id, purpose)
         await mails.send(self._mailer, mail, to=user.email, url=url)
         return url
 
-    async def create(self, user_id: str | None, purpose: LinkPurpose) -> str:
+    async def create_url(self, user_id: str | None, purpose: LinkPurpose) -> str:
         """Store a link and return its URL."""
         secret = secrets.token_urlsafe(SECRET_BYTES)
+        lifetime_us = INVITATION_LIFETIME_US if purpose is LinkPurpose.INVITE else LINK_LIFETIME_US
         await self._users.create_link(
             user_id=user_id,
             purpose=purpose,
             digest=digest(secret),
-            expires_at_us=self._clock.now_us() + _life_us(purpose),
+            expires_at_us=self._clock.now_us() + lifetime_us,
             email=None,
         )
         return self._url(purpose, secret)
@@ -100,10 +107,6 @@ class MailedLinks:
 
     def _url(self, purpose: LinkPurpose, secret: str) -> str:
         return self._url_of(f"{_PATHS[purpose]}?link={secret}")
-
-
-def _life_us(purpose: LinkPurpose) -> int:
-    return INVITATION_LIFE_US if purpose is LinkPurpose.INVITE else LINK_LIFE_US
 
 
 async def _logged(work: Coroutine[Any, Any, None]) -> None:

@@ -1,13 +1,13 @@
-"""All faults in the settings are reported at once, each with its location and a fix."""
+"""All problems in the settings are reported at once, each with its location and a fix."""
 
 import pytest
 
-from support.settings import MODEL, UPSTREAM, faults_of, settings_of
+from support.settings import MODEL, UPSTREAM, problems_of, settings_of
 from tok0n.settings import SettingsInvalid
 
 
-def test_every_fault_is_reported_at_once() -> None:
-    faults = faults_of(
+def test_every_problem_is_reported_at_once() -> None:
+    problems = problems_of(
         """
         prot = 1
         [server]
@@ -30,7 +30,7 @@ def test_every_fault_is_reported_at_once() -> None:
         TOK0N_LOGS__LEVEL="loud",
         TOK0N_LOG__LEVEL="info",
     )
-    assert set(faults) == {
+    assert set(problems) == {
         "prot",
         "server.prot",
         "server.port",
@@ -62,7 +62,7 @@ def test_every_fault_is_reported_at_once() -> None:
     ],
 )
 def test_an_unknown_name_suggests_the_nearest_name(text: str, where: str, suggestion: str) -> None:
-    assert faults_of(text)[where].endswith(suggestion)
+    assert problems_of(text)[where].endswith(suggestion)
 
 
 @pytest.mark.parametrize(
@@ -84,27 +84,27 @@ def test_an_unknown_name_suggests_the_nearest_name(text: str, where: str, sugges
     ],
 )
 def test_an_invalid_value_is_reported_with_its_range(line: str, message: str) -> None:
-    assert faults_of(f"[server]\n{line}") == {f"server.{line.partition(' ')[0]}": message}
+    assert problems_of(f"[server]\n{line}") == {f"server.{line.partition(' ')[0]}": message}
 
 
 @pytest.mark.parametrize("text", ["server = 3", "upstreams = 3", "[upstreams]\nopenai = 3", "server = [1]"])
-def test_a_value_where_a_table_belongs_is_a_fault_even_under_overrides(text: str) -> None:
+def test_a_value_where_a_table_belongs_is_a_problem_even_under_overrides(text: str) -> None:
     environ = {"TOK0N_SERVER__PORT": "1", "TOK0N_UPSTREAMS__OPENAI__BASE_URL": "http://x"}
     with pytest.raises(SettingsInvalid, match="must be a table"):
         settings_of(text, environ=environ, overrides={"server.host": "::"})
 
 
 def test_an_invalid_choice_is_reported_with_the_choices() -> None:
-    faults = faults_of(UPSTREAM + MODEL + 'bound = "o200k"\noutput_limit_field = "n"')
-    assert faults['models."gpt-5.5".bound'] == 'must be "bytes".'
-    assert faults['models."gpt-5.5".output_limit_field'] == 'must be one of "max_completion_tokens", "max_tokens".'
+    problems = problems_of(UPSTREAM + MODEL + 'bound = "o200k"\noutput_limit_field = "n"')
+    assert problems['models."gpt-5.5".bound'] == 'must be "bytes".'
+    assert problems['models."gpt-5.5".output_limit_field'] == 'must be one of "max_completion_tokens", "max_tokens".'
 
 
 def test_a_model_must_name_a_declared_upstream() -> None:
-    assert faults_of(MODEL)['models."gpt-5.5".upstream'] == "names no declared upstream. None is declared."
+    assert problems_of(MODEL)['models."gpt-5.5".upstream'] == "names no declared upstream. None is declared."
     misspelt = UPSTREAM + MODEL.replace('"openai"', '"opena"')
-    assert faults_of(misspelt)['models."gpt-5.5".upstream'] == "names no declared upstream. Did you mean openai?"
+    assert problems_of(misspelt)['models."gpt-5.5".upstream'] == "names no declared upstream. Did you mean openai?"
 
 
-def test_an_upstream_with_a_fault_still_counts_as_declared() -> None:
-    assert set(faults_of("[upstreams.openai]" + MODEL)) == {"upstreams.openai.base_url"}
+def test_an_upstream_with_a_problem_still_counts_as_declared() -> None:
+    assert set(problems_of("[upstreams.openai]" + MODEL)) == {"upstreams.openai.base_url"}

@@ -47,7 +47,7 @@ _ORDERS: list[dict[str, object]] = [
 _REQUESTS = ["SETTLED", "SETTLED", "RELEASED", "SETTLED", "EXPIRED", "PENDING"]
 
 
-class Awkward(msgspec.Struct, frozen=True, kw_only=True):
+class ExtremeAccount(msgspec.Struct, frozen=True, kw_only=True):
     """What the paths of the account's pages are made of.
 
     `others` are requests that failed, streamed, expired, are in progress, were given back, and were rejected.
@@ -69,7 +69,7 @@ class _Writer:
         self._now_us = now_us
         self._numbers: Iterator[int] = itertools.count(1)
 
-    def write(self) -> Awkward:
+    def write(self) -> ExtremeAccount:
         """Write everything, and return the ids of a key, a request and an order with much to show."""
         keys = self._keys()
         requests = self._requests(keys)
@@ -81,7 +81,7 @@ class _Writer:
             # Roll-ups may have counted the days before their requests existed. Without them, pages read the requests.
             self._database.execute(f"DELETE FROM {table}")
         others = [*requests[2:6], requests[9], self._rejected(keys[0])]
-        return Awkward(key=keys[0], request=requests[0], others=others, order=order)
+        return ExtremeAccount(key=keys[0], request=requests[0], others=others, order=order)
 
     def _random(self) -> bytes:
         return next(self._numbers).to_bytes(ids.RANDOM_BYTES)
@@ -280,7 +280,7 @@ class _Writer:
             )
 
 
-def fill(path: Path, *, email: str, now_us: int) -> Awkward:
+def fill(path: Path, *, email: str, now_us: int) -> ExtremeAccount:
     """Fill the account of a user in the SQLite database at `path`."""
     database = sqlite3.connect(path, timeout=20)
     try:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from support import awkward
-from support.awkward import LONG_MODEL
+from support import extreme_account
+from support.extreme_account import LONG_MODEL
 from support.gateways import Running
 from support.mailbox import Mailbox
 from support.pages import paths
@@ -29,14 +29,14 @@ QUERIES = (
 """Paths beside those of the routes."""
 
 
-class AwkwardSite(msgspec.Struct, frozen=True, kw_only=True):
-    """The gateway, what it is connected to, and the session cookie of the user who owns the awkward data."""
+class ExtremeSite(msgspec.Struct, frozen=True, kw_only=True):
+    """The gateway, what it is connected to, and the session cookie of the user who owns the extreme data."""
 
     url: str
     running: Running
     mailbox: Mailbox
     stripe: StripeDouble
-    data: awkward.Awkward
+    data: extreme_account.ExtremeAccount
     cookie: str
 
     @property
@@ -58,9 +58,9 @@ class AwkwardSite(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextlib.asynccontextmanager
-async def awkward_site(
+async def extreme_site(
     folder: Path, *, clock: Clock | None = None, overrides: dict[str, object] | None = None
-) -> AsyncIterator[AwkwardSite]:
+) -> AsyncIterator[ExtremeSite]:
     """Open the gateway, with every component on /dev/components, and fill an account."""
     async with (
         ScriptedUpstream() as upstream,
@@ -69,7 +69,7 @@ async def awkward_site(
             folder,
             upstream_url=upstream.base_url,
             mailbox=mailbox,
-            more=awkward.SETTINGS,
+            more=extreme_account.SETTINGS,
             overrides=overrides,
             shows_components=True,
             clock=clock,
@@ -77,8 +77,8 @@ async def awkward_site(
         Visitor(running.url) as visitor,
     ):
         await join(visitor, mailbox, OWNER)
-        data = awkward.fill(folder / "tok0n.db", email=OWNER, now_us=running.clock.now_us())
-        yield AwkwardSite(
+        data = extreme_account.fill(folder / "tok0n.db", email=OWNER, now_us=running.clock.now_us())
+        yield ExtremeSite(
             url=running.url, running=running, mailbox=mailbox, stripe=stripe, data=data, cookie=session_of(visitor)
         )
 

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
+class SettingsProblem(msgspec.Struct, frozen=True, kw_only=True):
     """An error or warning about `where`: a setting as the file spells it, the file, or an environment variable.
 
     The gateway doesn't start with an "error". No message contains a secret.
@@ -19,11 +19,11 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SettingsInvalid(Exception):
-    """The settings have errors. `faults` lists all of them."""
+    """The settings have errors. `problems` lists all of them."""
 
-    def __init__(self, faults: list[Fault]) -> None:
-        super().__init__("; ".join(f"{fault.where}: {fault.message}" for fault in faults))
-        self.faults = faults
+    def __init__(self, problems: list[SettingsProblem]) -> None:
+        super().__init__("; ".join(f"{problem.where}: {problem.message}" for problem in problems))
+        self.problems = problems
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
