@@ -1,4 +1,4 @@
-"""Replaced identifiers don't come back, and the list of names that still need replacing only shrinks."""
+"""Replaced identifiers don't come back."""
 
 import io
 import tokenize
@@ -79,13 +79,21 @@ REPLACED = {
     "shown": "what it is: rendered, formatted",
     "CompleteChat": "Pipeline",
     "ChatRequest": "MeteredRequest",
+    "told": "what happens: notified, wait_until_delivered",
+    "Hold": "ByteCount",
+    "holder": "owner",
+    "named": "headers_by_name",
+    "made_in": "session_digest",
+    "request_options": "sign_in_options",
+    "MailedLinks": "EmailedLinks",
+    "DEFINITIONS": "DEFINITION_FIELDS",
+    "Fault": "SettingsProblem",
+    "UseEntry": "UsagePoint",
+    "model_routes": "models_api_routes, model_page_routes",
+    "LIFE_US": "LIFETIME_US",
+    "but": "what it keeps: except_digest",
 }
 """Names that were replaced, and what to write instead."""
-
-REMAINING = {
-    "told": "notified",
-}
-"""Names that are still to be replaced. Move a name to `REPLACED` when the last use of it is gone."""
 
 
 @cache
@@ -103,8 +111,3 @@ def identifiers() -> frozenset[str]:
 @pytest.mark.parametrize("name", REPLACED)
 def test_a_replaced_name_does_not_come_back(name: str) -> None:
     assert name not in identifiers(), f"write {REPLACED[name]}"
-
-
-@pytest.mark.parametrize("name", REMAINING)
-def test_a_name_that_is_gone_is_listed_as_replaced(name: str) -> None:
-    assert name in identifiers(), "move it from REMAINING to REPLACED"

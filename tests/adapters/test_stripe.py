@@ -71,7 +71,7 @@ class Shop:
 
     async def posted(self) -> int:
         """What the account owns once every webhook was delivered and acted on."""
-        await self.double.told()
+        await self.double.wait_until_delivered()
         await self.sell.handle_all()
         return (await self.db.accounts.get(EMAIL)).balance.posted
 
@@ -128,7 +128,7 @@ async def test_money_that_comes_later_gives_tokens_later(shop: Shop) -> None:
 async def test_money_that_does_not_come_gives_no_tokens(shop: Shop) -> None:
     order = await shop.order()
     shop.double.pay(checkout_of(order), later=True)
-    shop.double.tell("checkout.session.async_payment_failed", shop.double.sessions[checkout_of(order)])
+    shop.double.send_event("checkout.session.async_payment_failed", shop.double.sessions[checkout_of(order)])
     assert await shop.posted() == 0
     assert (await shop.orders.get(order.id)).payment.outcome == "failed"
 
@@ -263,6 +263,6 @@ async def test_the_reason_of_a_declined_card_is_read_from_the_expanded_payment_i
 
 async def test_a_failed_payment_of_another_application_is_ignored(shop: Shop) -> None:
     intent = {"object": "payment_intent", "id": "pi_x", "metadata": {}, "last_payment_error": {"code": "card_declined"}}
-    shop.double.tell("payment_intent.payment_failed", intent | {"currency": "usd", "livemode": False})
+    shop.double.send_event("payment_intent.payment_failed", intent | {"currency": "usd", "livemode": False})
     assert await shop.posted() == 0
     assert await shop.inbox.unhandled(now_us=2**62, rows_max=9) == []

@@ -150,7 +150,7 @@ async def test_signing_out_elsewhere_leaves_this_session(users: SqlUsers, sessio
     user, other = await verified(users), await verified(users, "b@x")
     for owner, digest in ((user, b"1"), (user, b"2"), (other, b"3")):
         await sessions.begin(user=owner, digest=digest, agent="", now_us=NOW_US, awaits_two_factor=False)
-    await sessions.end_all(user.id, but=b"1")
+    await sessions.end_all(user.id, except_digest=b"1")
     assert [one.digest for one in await sessions.list_for_user(user.id, now_us=NOW_US)] == [b"1"]
     assert await sessions.find(b"3", now_us=NOW_US) is not None
 

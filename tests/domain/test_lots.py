@@ -48,7 +48,7 @@ class History:
             )
         )
 
-    def use(self, tokens: int) -> Use:
+    def use(self, tokens: int) -> UsageEntry:
         self.posted -= tokens
         self.number += 1
         use = UsageEntry(number=self.number, tokens=tokens, posted_after=self.posted)

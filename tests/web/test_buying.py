@@ -59,7 +59,7 @@ def words_of(answer: httpx.Response) -> str:
 
 async def posted(site: Running, double: StripeDouble) -> int:
     """What the buyer owns once everything was delivered and acted on."""
-    await double.told()
+    await double.wait_until_delivered()
     assert site.sell_packs is not None
     await site.sell_packs.handle_all()
     return (await site.store.accounts.get(ADA)).balance.posted

@@ -124,7 +124,7 @@ async def live(opened: Shop, visitor: Visitor, mailbox: Mailbox) -> None:
     bought = await visitor.post("/dashboard/buy", {"pack": "starter"})
     page = bought.headers["location"].rpartition("/")[2]
     double.pay(page)
-    await double.told()
+    await double.wait_until_delivered()
     assert site.sell_packs is not None
     await site.sell_packs.handle_all()
     account = await site.store.accounts.get(ADA)
@@ -132,7 +132,7 @@ async def live(opened: Shop, visitor: Visitor, mailbox: Mailbox) -> None:
     await site.sell_packs.refund(order.id, cents=125)
     assert order.payment_id is not None
     double.dispute(order.payment_id, status="needs_response", cents=100)
-    await double.told()
+    await double.wait_until_delivered()
     await site.sell_packs.handle_all()
     secret = await create_key(visitor, budget_tokens="9000", budget_period="day")
     assert (await chat(site.base_url, secret, chat_body())).status == 200

@@ -200,7 +200,7 @@ async def test_a_buy_form_opens_one_order_and_leads_there_until_and_after_it_is_
     reused = await form_of(ada, "/dashboard/buy") | {"pack": "starter"}
     assert (await ada.post_raw("/dashboard/buy", reused)).headers["location"] == page, "the same pack"
     double.pay(page.rpartition("/")[2])
-    await double.told()
+    await double.wait_until_delivered()
     for submitted in (fields, reused):
         again = await ada.post_raw("/dashboard/buy", submitted)
         order = await ada.get(again.headers["location"])

@@ -156,7 +156,7 @@ GARBAGE = {
 @pytest.mark.parametrize("credential", GARBAGE.values(), ids=GARBAGE.keys())
 def test_garbage_is_no_credential(credential: str) -> None:
     with pytest.raises(PasskeyMalformed):
-        WebAuthn("http://localhost", site="Example").read(credential)
+        WebAuthn("http://localhost", site="Example").read_response(credential)
 
 
 async def test_garbage_gets_a_400_that_says_what_to_do(site: Running, mailbox: Mailbox) -> None:

@@ -188,7 +188,7 @@ async def test_a_payment_that_arrives_for_it_is_credited_and_its_open_order_has_
     assert "Awaiting payment" in page.text
     assert "Pay $5.00" not in page.text
     double.pay(checkout)
-    await double.told()
+    await double.wait_until_delivered()
     assert site.sell_packs is not None
     await site.sell_packs.handle_all()
     account = await site.store.accounts.get(ADA)

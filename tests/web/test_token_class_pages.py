@@ -71,7 +71,7 @@ async def buy(site: Running, double: StripeDouble, ada: Visitor, pack: str) -> s
     """Buy a pack, and return the path of its order."""
     answer = await ada.post("/dashboard/buy", {"pack": pack})
     double.pay(answer.headers["location"].rpartition("/")[2])
-    await double.told()
+    await double.wait_until_delivered()
     assert site.sell_packs is not None
     await site.sell_packs.handle_all()
     orders = (await ada.get("/dashboard/orders")).text
@@ -154,7 +154,7 @@ async def test_a_debt_names_its_class(opened: Shop, ada: Visitor) -> None:
     await spend(site, ada, "big")
     assert site.sell_packs is not None
     await site.sell_packs.refund(order.rpartition("/")[2])
-    await double.told()
+    await double.wait_until_delivered()
     await site.sell_packs.handle_all()
     assert f"{USAGE_TOTAL} tokens ({TITLE}) were refunded" in await words(ada, "/dashboard/buy")
 

@@ -84,7 +84,7 @@ class StripeDouble:
         self._secret_key = secret_key
         self._webhook_secret = webhook_secret
         self._answers: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
-        self._telling: set[asyncio.Task[None]] = set()
+        self._deliveries: set[asyncio.Task[None]] = set()
 
     @property
     def app(self) -> Starlette:
@@ -102,14 +102,14 @@ class StripeDouble:
 
     async def aclose(self) -> None:
         """Cancel the delivery of webhooks."""
-        for task in self._telling:
+        for task in self._deliveries:
             task.cancel()
-        await asyncio.gather(*self._telling, return_exceptions=True)
+        await asyncio.gather(*self._deliveries, return_exceptions=True)
 
-    async def told(self) -> None:
+    async def wait_until_delivered(self) -> None:
         """Wait until every webhook is delivered or has failed for good."""
-        while self._telling:
-            await asyncio.gather(*self._telling, return_exceptions=True)
+        while self._deliveries:
+            await asyncio.gather(*self._deliveries, return_exceptions=True)
 
     def pay(self, session_id: str, *, later: bool = False) -> None:
         """Complete the payment of a session. With `later`, the money arrives with `money_came`."""
@@ -124,20 +124,20 @@ class StripeDouble:
         }
         if not later:
             self._charge(session)
-        self.tell("checkout.session.completed", session)
+        self.send_event("checkout.session.completed", session)
 
     def money_came(self, session_id: str) -> None:
         """Let a delayed payment succeed."""
         session = self.sessions[session_id]
         session["payment_status"] = "paid"
         self._charge(session)
-        self.tell("checkout.session.async_payment_succeeded", session)
+        self.send_event("checkout.session.async_payment_succeeded", session)
 
     def money_failed(self, session_id: str) -> None:
         """Let a delayed payment fail."""
         session = self.sessions[session_id]
         self._intent(session)["last_payment_error"] = {"code": "payment_intent_payment_attempt_failed"}
-        self.tell("checkout.session.async_payment_failed", session)
+        self.send_event("checkout.session.async_payment_failed", session)
 
     def decline(self, session_id: str, *, decline_code: str = "generic_decline") -> None:
         """Decline an attempt to pay. The session stays open, so the buyer can try another card."""
@@ -149,13 +149,13 @@ class StripeDouble:
             "message": "Your card was declined.",
             "type": "card_error",
         }
-        self.tell("payment_intent.payment_failed", intent)
+        self.send_event("payment_intent.payment_failed", intent)
 
     def expire(self, session_id: str) -> None:
         """Expire an open session, as Stripe does after 24 hours."""
         session = self.sessions[session_id]
         session |= {"status": "expired", "url": None}
-        self.tell("checkout.session.expired", session)
+        self.send_event("checkout.session.expired", session)
 
     def dispute(self, payment_id: str, *, status: str, cents: int) -> None:
         """Open a dispute, or decide it."""
@@ -169,9 +169,9 @@ class StripeDouble:
             "livemode": False,
             "status": status,
         }
-        self.tell(f"charge.dispute.{kind}", dispute)
+        self.send_event(f"charge.dispute.{kind}", dispute)
 
-    def tell(self, kind: str, item: dict[str, Any]) -> dict[str, Any]:
+    def send_event(self, kind: str, item: dict[str, Any]) -> dict[str, Any]:
         """Create an event, and send its webhook until the receiver accepts it."""
         event = {
             "id": _id("evt"),
@@ -184,8 +184,8 @@ class StripeDouble:
         self.events.append(event)
         if self.webhook_url is not None:
             task = asyncio.create_task(self._deliver(json.dumps(event).encode()))
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+            self._deliveries.add(task)
+            task.add_done_callback(self._deliveries.discard)
         return event
 
     def sign(self, payload: bytes, *, at: int | None = None, secret: str | None = None) -> str:
@@ -285,7 +285,7 @@ class StripeDouble:
         if charge["amount_refunded"] + int(fields["amount"]) > charge["amount"]:
             raise NotPossible("Refund amount is greater than unrefunded amount on charge")
         charge["amount_refunded"] += int(fields["amount"])
-        self.tell("charge.refunded", charge)
+        self.send_event("charge.refunded", charge)
         return {"id": _id("re"), "object": "refund", "amount": int(fields["amount"]), "status": "succeeded"}
 
     def _list_events(self, request: Request, _: dict[str, Any]) -> dict[str, Any]:

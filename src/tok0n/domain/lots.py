@@ -77,7 +77,7 @@ class UsagePoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LotEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry of a wallet that adds or removes tokens: any but a usage entry. `tokens` is negative if the entry removes tokens.
+    """An entry of a wallet that is no usage entry. `tokens` is negative if the entry removes tokens.
 
     An entry of an order has its id, its tokens, and the price paid for all of them without tax. A reversal has the use
     that it gives back.
@@ -162,7 +162,7 @@ class Wallet:
         self._use(self._posted - position.posted_after)
         return self.spent
 
-    def record_cost(self, use: Use) -> None:
+    def record_cost(self, use: UsageEntry) -> None:
         """Remember the cost of a request, for its reversal."""
         before = self.move_to(use.before)
         self._costs[use.number] = (self.move_to(use.after) - before).usd_micros

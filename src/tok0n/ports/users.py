@@ -180,8 +180,8 @@ class Sessions(Protocol):
     async def end_by_id(self, user_id: str, session_id: str) -> bool:
         """End the user's session with this `SessionRecord.id`. Returns False if there is none."""
 
-    async def end_all(self, user_id: str, *, but: bytes | None = None) -> None:
-        """End all sessions of the user, except the session `but`."""
+    async def end_all(self, user_id: str, *, except_digest: bytes | None = None) -> None:
+        """End all sessions of the user, except the one with the digest `except_digest`."""
 
     async def delete_ended(self, *, now_us: int) -> None:
         """Remove expired sessions."""

@@ -64,8 +64,8 @@ class Costs:
     async def spent_in_periods(self, account_id: str, *, edges_us: Sequence[int | None]) -> list[Spent] | None:
         """Return what requests spent between each two of these times. The time None is now.
 
-        Counts only classes with a price. A reversal is subtracted at its own time, not at that of the charge. None if no
-        class has a price, or if a time can't be found quickly (`ports.Lots.positions`).
+        Counts only classes with a price. A reversal is subtracted at its own time, not at that of the charge. None if
+        no class has a price, or if a time can't be found quickly (`ports.Lots.positions`).
         """
         edges = [await self._lots.positions(account_id, before_us=edge_us) for edge_us in edges_us]
         priced = await self._priced(account_id)

@@ -224,7 +224,7 @@ class SignIn:
 
     async def sign_out_elsewhere(self, session: Session) -> None:
         """End every other session of the user."""
-        await self._sessions.end_all(session.user_id, but=session.digest)
+        await self._sessions.end_all(session.user_id, except_digest=session.digest)
 
     async def request_reset(self, email: str, *, address: str) -> str:
         """Email a link for a new password if the address has an account. Return the address. Raises `FormError`."""

@@ -177,8 +177,8 @@ def _call_events(item: dict[str, Any], place: dict[str, Any]) -> Iterator[dict[s
     kind = "function_call_arguments" if member == "arguments" else "custom_tool_call_input"
     for word in words_of(item[member]):
         yield {"type": f"response.{kind}.delta", "delta": word} | place
-    named = {"name": item["name"]} if member == "arguments" else {}
-    yield {"type": f"response.{kind}.done", member: item[member]} | named | place
+    name = {"name": item["name"]} if member == "arguments" else {}
+    yield {"type": f"response.{kind}.done", member: item[member]} | name | place
 
 
 def _member(item: dict[str, Any]) -> str:

@@ -130,11 +130,11 @@ class SqlSessions:
 
         return await self._store.write(fn)
 
-    async def end_all(self, user_id: str, *, but: bytes | None = None) -> None:
+    async def end_all(self, user_id: str, *, except_digest: bytes | None = None) -> None:
         """See `ports.Sessions.end_all`."""
         delete = sa.delete(session).where(_COLUMNS.user_id == user_id)
-        if but is not None:
-            delete = delete.where(_COLUMNS.digest != but)
+        if except_digest is not None:
+            delete = delete.where(_COLUMNS.digest != except_digest)
         await execute(self._store, delete)
 
     async def delete_ended(self, *, now_us: int) -> None:
