@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser
 
-from support.browser import Look, Tab, tab
+from support.browser import LOOKS, Look, Tab, tab
 from support.mailbox import Mailbox
 from support.scripted_upstream import ScriptedUpstream
 from support.shop import shop
@@ -15,11 +15,6 @@ from support.visitor import Visitor
 pytestmark = pytest.mark.anyio
 
 ADA = "ada@example.com"
-LOOKS = [
-    Look(scheme="light", width=1440, script=True),
-    Look(scheme="dark", width=390, script=True),
-    Look(scheme="dark", width=1440, script=False),
-]
 
 
 @pytest.mark.parametrize("look", LOOKS, ids=str)

@@ -3,13 +3,11 @@
 import pytest
 from playwright.async_api import Browser, expect
 
-from support.browser import Look, tab
+from support.browser import PHONE, WIDE, Look, tab
 from support.gateways import ServerProcess
 
 pytestmark = pytest.mark.anyio
 
-WIDE = Look(scheme="light", width=1440, script=True)
-PHONE = Look(scheme="dark", width=390, script=True)
 FOCUSABLE = "(plot) => [plot, ...plot.querySelectorAll('*')].filter((e) => e.tabIndex >= 0).length"
 TEXT_SIZES = "(plot) => [...plot.querySelectorAll('text')].map((t) => t.getBoundingClientRect().height).filter(Boolean)"
 OVERFLOWS = "(plot) => plot.querySelector('.tip').getBoundingClientRect().right > innerWidth"

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.async_api import Browser
 
-from support.browser import chromium
 from support.echo import respond
 from support.gateways import running
 from support.scripted_upstream import ScriptedUpstream
@@ -34,13 +34,15 @@ async def blank_page(_: Scope, __: Receive, send: Send) -> None:
 
 @pytest.mark.parametrize("is_allowed", [True, False])
 async def test_a_browser_lets_only_an_allowed_origin_call_the_api(
-    tmp_path: Path, upstream: ScriptedUpstream, *, is_allowed: bool
+    tmp_path: Path, upstream: ScriptedUpstream, browser: Browser, *, is_allowed: bool
 ) -> None:
     async with HttpServer(AsgiBridge(blank_page), bind("127.0.0.1", 0), shutdown_seconds=5) as app:
         origins = f'["{app.url}"]' if is_allowed else "[]"
         more = f"[server]\ncors_origins = {origins}\n"
-        async with running(tmp_path, upstream_url=upstream.base_url, more=more) as site, chromium() as browser:
-            page = await browser.new_page()
+        async with (
+            running(tmp_path, upstream_url=upstream.base_url, more=more) as site,
+            await browser.new_page() as page,
+        ):
             await page.goto(app.url)
 
             async def fetched(path: str, *, key: str) -> dict[str, Any]:

@@ -3,17 +3,13 @@
 import pytest
 from playwright.async_api import Browser, expect
 
-from support.browser import Look, tab
+from support.browser import WIDE, Look, tab
 from support.gateways import ServerProcess
 from tok0n.web.public.guide import GUIDE
 
 pytestmark = pytest.mark.anyio
 
-LOOKS = [
-    Look(scheme="light", width=1440, script=True),
-    Look(scheme="dark", width=390, script=True),
-    Look(scheme="light", width=320, script=False),
-]
+LOOKS = [WIDE, Look(scheme="light", width=320, script=False)]
 CUT = """() => [...document.querySelectorAll(".prose td code")]
     .filter((code) => /^\\w+$/.test(code.textContent) && code.getClientRects().length > 1)
     .map((code) => code.textContent)"""

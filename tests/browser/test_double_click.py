@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Browser
 
 from support.api_keys import keys_of
-from support.browser import Look, Tab, tab
+from support.browser import LOOKS, Look, Tab, tab
 from support.gateways import Running
 from support.http import USAGE_TOTAL
 from support.mailbox import Mailbox
@@ -24,12 +24,6 @@ pytestmark = pytest.mark.anyio
 
 ADA = "ada@example.com"
 GRANT = 100_000
-LOOKS = [
-    Look(scheme="light", width=1440, script=True),
-    Look(scheme="dark", width=390, script=True),
-    Look(scheme="light", width=1440, script=False),
-    Look(scheme="dark", width=390, script=False),
-]
 Opened = tuple[Running, StripeDouble, Browser]
 
 
@@ -77,7 +71,7 @@ async def test_a_double_click_creates_one_key_and_its_secret_is_visible(opened: 
         await one_key_that_works(site, await visit.text("#secret"))
 
 
-@pytest.mark.parametrize("look", LOOKS[::2], ids=str)
+@pytest.mark.parametrize("look", LOOKS, ids=str)
 async def test_the_page_of_a_created_key_shows_it_after_a_reload_and_after_back(opened: Opened, look: Look) -> None:
     site, _, browser = opened
     async with tab(browser, site.url, look) as visit:
@@ -101,7 +95,7 @@ async def test_the_page_of_a_created_key_shows_it_after_a_reload_and_after_back(
         assert len(await keys_of(site.store.accounts, ADA)) == 2
 
 
-@pytest.mark.parametrize("look", LOOKS[::2], ids=str)
+@pytest.mark.parametrize("look", LOOKS, ids=str)
 async def test_the_page_of_recovery_codes_shows_them_after_a_reload_and_after_back(opened: Opened, look: Look) -> None:
     site, _, browser = opened
     async with tab(browser, site.url, look) as visit:
@@ -119,7 +113,7 @@ async def test_the_page_of_recovery_codes_shows_them_after_a_reload_and_after_ba
         await visit.check()
 
 
-@pytest.mark.parametrize("look", LOOKS[::2], ids=str)
+@pytest.mark.parametrize("look", LOOKS, ids=str)
 async def test_a_double_click_on_buy_leads_to_one_checkout(opened: Opened, look: Look) -> None:
     site, double, browser = opened
     async with tab(browser, site.url, look) as visit:
@@ -135,7 +129,7 @@ async def test_a_double_click_on_buy_leads_to_one_checkout(opened: Opened, look:
         assert len(double.sessions) == 1
 
 
-@pytest.mark.parametrize("look", LOOKS[::2], ids=str)
+@pytest.mark.parametrize("look", LOOKS, ids=str)
 async def test_a_double_click_in_the_playground_is_charged_once_and_its_answer_is_seen(
     opened: Opened, look: Look, upstream: ScriptedUpstream
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser
 
-from support.browser import Look, Tab, tab
+from support.browser import WIDE, Look, Tab, tab
 from support.gateways import Running, running
 from support.mailbox import Mailbox
 from support.scripted_upstream import ScriptedUpstream
@@ -16,7 +16,6 @@ from support.visitor import Visitor
 pytestmark = pytest.mark.anyio
 
 ADA = "ada@example.com"
-LOOKS = [Look(scheme="light", width=1440, script=True), Look(scheme="dark", width=390, script=True)]
 WITHOUT_SCRIPT = Look(scheme="light", width=1440, script=False)
 
 
@@ -49,9 +48,8 @@ async def leave_and_return(visit: Tab) -> None:
     await visit.check()
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=str)
-async def test_back_shows_a_refused_sign_up_again(site: Running, browser: Browser, look: Look) -> None:
-    async with tab(browser, site.url, look) as visit:
+async def test_back_shows_a_refused_sign_up_again(site: Running, browser: Browser) -> None:
+    async with tab(browser, site.url, WIDE) as visit:
         await visit.go("/sign-up")
         for password in ("password1234", "1234567890"):
             await visit.fill(email="bob@example.com", password=password)
@@ -66,9 +64,8 @@ async def test_back_shows_a_refused_sign_up_again(site: Running, browser: Browse
         assert "too easy to guess" not in await visit.text(), "Reload does not send the form again"
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=str)
-async def test_back_shows_refused_forms_of_the_dashboard_again(site: Running, browser: Browser, look: Look) -> None:
-    async with tab(browser, site.url, look) as visit:
+async def test_back_shows_refused_forms_of_the_dashboard_again(site: Running, browser: Browser) -> None:
+    async with tab(browser, site.url, WIDE) as visit:
         await sign_in(visit)
         await visit.go("/dashboard/keys")
         await visit.fill(name=" ")
@@ -93,7 +90,7 @@ async def test_back_shows_refused_forms_of_the_dashboard_again(site: Running, br
 
 
 async def test_a_message_after_a_form_is_not_sent_again_by_reload(site: Running, browser: Browser) -> None:
-    async with tab(browser, site.url, LOOKS[0]) as visit:
+    async with tab(browser, site.url, WIDE) as visit:
         await visit.go("/reset-password")
         await visit.fill(email=ADA)
         await visit.page.locator("main button").click()
@@ -103,7 +100,7 @@ async def test_a_message_after_a_form_is_not_sent_again_by_reload(site: Running,
 
 
 async def test_a_form_is_sent_once_however_often_its_button_is_clicked(site: Running, browser: Browser) -> None:
-    async with tab(browser, site.url, LOOKS[0]) as visit:
+    async with tab(browser, site.url, WIDE) as visit:
         sent: list[str] = []
         visit.page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
         await visit.go("/sign-in")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from support.browser import Look, tab
+from support.browser import WIDE, tab
 from support.gateways import EMAIL, running
 from support.http import chat, chat_body
 from support.mailbox import Mailbox
@@ -32,7 +32,7 @@ async def test_the_live_tail_stops_in_a_hidden_tab_and_catches_up_when_it_is_sho
     async with (
         Mailbox() as mailbox,
         running(tmp_path, upstream_url=upstream.base_url, more=mail_settings(mailbox)) as site,
-        tab(browser, site.url, Look(scheme="light", width=1440, script=True)) as visit,
+        tab(browser, site.url, WIDE) as visit,
     ):
         async with Visitor(site.url) as visitor:
             await join(visitor, mailbox, EMAIL)

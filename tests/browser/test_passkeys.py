@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from playwright.async_api import Browser
 
-from support.browser import Look, Tab, chromium, tab
+from support.browser import WIDE, Tab, tab
 from support.gateways import running
 from support.mailbox import Mailbox
 from support.scripted_upstream import ScriptedUpstream
@@ -26,7 +27,7 @@ DEVICE = {
 
 
 async def test_a_passkey_signs_in_until_it_is_removed_and_cannot_be_replayed(
-    tmp_path: Path, upstream: ScriptedUpstream
+    tmp_path: Path, upstream: ScriptedUpstream, browser: Browser
 ) -> None:
     async with (
         Mailbox() as mailbox,
@@ -35,8 +36,7 @@ async def test_a_passkey_signs_in_until_it_is_removed_and_cannot_be_replayed(
         url = site.url
         async with Visitor(site.url) as visitor:
             await join(visitor, mailbox, ADA)
-        look = Look(scheme="light", width=1440, script=True)
-        async with chromium() as browser, tab(browser, url, look) as visit:
+        async with tab(browser, url, WIDE) as visit:
             device = await visit.page.context.new_cdp_session(visit.page)
             await device.send("WebAuthn.enable")
             await device.send("WebAuthn.addVirtualAuthenticator", {"options": DEVICE})

@@ -5,16 +5,11 @@ import re
 import pytest
 from playwright.async_api import Browser, expect
 
-from support.browser import Look, tab
+from support.browser import LOOKS, Look, tab
 from support.gateways import ServerProcess
 
 pytestmark = pytest.mark.anyio
 
-LOOKS = [
-    Look(scheme="light", width=1440, script=True),
-    Look(scheme="dark", width=390, script=True),
-    Look(scheme="light", width=390, script=False),
-]
 SHOWN = {
     "Chat completions": "simulated model",
     "Embeddings": "Dimensions 1,536",

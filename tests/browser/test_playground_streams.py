@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from playwright.async_api import Browser, expect
 
-from support.browser import Look, Tab, tab
+from support.browser import LOOKS, PHONE, WIDE, Look, Tab, tab
 from support.fakes import ANSWER
 from support.gateways import EMAIL, Running, running
 from support.http import USAGE_TOTAL
@@ -22,9 +22,6 @@ from support.visitor import Visitor
 
 pytestmark = pytest.mark.anyio
 
-SCRIPT = Look(scheme="light", width=1440, script=True)
-PHONE = Look(scheme="dark", width=390, script=True)
-NO_SCRIPT = Look(scheme="dark", width=390, script=False)
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
 
@@ -78,7 +75,7 @@ async def bill_of(visit: Tab, number: int) -> str:
     return " ".join((await bill.inner_text()).split())
 
 
-@pytest.mark.parametrize("look", [SCRIPT, PHONE, NO_SCRIPT], ids=str)
+@pytest.mark.parametrize("look", LOOKS, ids=str)
 async def test_a_conversation_is_seen_as_it_arrives_with_a_receipt_for_each_turn(
     site: Running, browser: Browser, upstream: ScriptedUpstream, look: Look
 ) -> None:
@@ -128,7 +125,7 @@ async def test_a_failed_stream_keeps_the_text_and_is_not_billed(
         writer.write(HEAD + chunked(content="Hel"))
         writer.close()
 
-    async with tab(browser, site.url, SCRIPT) as visit:
+    async with tab(browser, site.url, WIDE) as visit:
         await open_playground(visit)
         for behaviour, words in ((status(401), "Not billed"), (broken, "not charged")):
             upstream.behaviour = behaviour
@@ -156,7 +153,7 @@ async def test_a_stopped_response_shows_what_the_provider_billed(
         writer.write(chunked(content="lo.") + ending())
 
     upstream.behaviour = stream
-    async with tab(browser, site.url, SCRIPT) as visit:
+    async with tab(browser, site.url, WIDE) as visit:
         await open_playground(visit)
         await send(visit, "Hello!")
         article = visit.page.locator("article")
@@ -181,7 +178,7 @@ async def test_the_keyboard_sends_and_the_bound_and_the_code_follow_what_is_type
         writer.write(HEAD + chunked(content="Yes.") + ending())
 
     upstream.behaviour = stream
-    async with tab(browser, site.url, SCRIPT) as visit:
+    async with tab(browser, site.url, WIDE) as visit:
         await open_playground(visit)
         await visit.page.get_by_text("View code", exact=True).click()
         await visit.page.get_by_text("Python", exact=True).click()

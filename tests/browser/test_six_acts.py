@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, Response
 
-from support.browser import Look, Tab, tab
+from support.browser import LOOKS, WIDE, Look, Tab, tab
 from support.example_code import OURS, run
 from support.gateways import Running, running
 from support.http import USAGE_TOTAL
@@ -24,11 +24,6 @@ pytestmark = pytest.mark.anyio
 
 ADA = "ada@example.com"
 WELCOME = 50_000
-LOOKS = [
-    Look(scheme="light", width=1440, script=True),
-    Look(scheme="dark", width=390, script=True),
-    Look(scheme="light", width=390, script=False),
-]
 
 
 @contextlib.asynccontextmanager
@@ -136,15 +131,14 @@ async def test_a_newcomer_buys_tokens_and_sends_a_billed_request(
         assert await site.audit_is_clean()
 
 
-@pytest.mark.parametrize("look", LOOKS[:1], ids=str)
 async def test_a_newcomer_with_welcome_tokens_sends_a_billed_request(
-    tmp_path: Path, upstream: ScriptedUpstream, browser: Browser, look: Look
+    tmp_path: Path, upstream: ScriptedUpstream, browser: Browser
 ) -> None:
     async with Mailbox() as mailbox:
         more = f"[accounts]\nwelcome_tokens = {WELCOME}\n" + mail_settings(mailbox)
         async with (
             running(tmp_path, upstream_url=upstream.base_url, more=more) as site,
-            newcomer(browser, site, look) as visit,
+            newcomer(browser, site, WIDE) as visit,
         ):
             await sign_up(visit, mailbox)
             assert await done(visit.page) == 1
@@ -159,7 +153,7 @@ async def test_the_page_of_a_new_key_shows_a_rejected_request_and_then_the_recei
     async with (
         Mailbox() as mailbox,
         shop(tmp_path, upstream_url=upstream.base_url, mailbox=mailbox) as (site, _),
-        newcomer(browser, site, LOOKS[0]) as visit,
+        newcomer(browser, site, WIDE) as visit,
     ):
         await sign_up(visit, mailbox)
         code = await create_key(visit)
@@ -180,7 +174,7 @@ async def test_the_page_of_a_new_key_shows_that_its_first_request_was_not_billed
         more = f"[accounts]\nwelcome_tokens = {WELCOME}\n" + mail_settings(mailbox)
         async with (
             running(tmp_path, upstream_url=upstream.base_url, more=more) as site,
-            newcomer(browser, site, LOOKS[0]) as visit,
+            newcomer(browser, site, WIDE) as visit,
         ):
             await sign_up(visit, mailbox)
             code = await create_key(visit)

@@ -1,4 +1,4 @@
-"""The whole story of a new customer, in a real browser: light and dark, wide and narrow, with script and without."""
+"""The whole story of a new customer, in a real browser: wide, and on a phone with script and without."""
 
 import asyncio
 from pathlib import Path
@@ -8,7 +8,7 @@ import openai
 import pytest
 from playwright.async_api import Browser
 
-from support.browser import Look, Tab, tab
+from support.browser import LOOKS, PHONE, WIDE, Look, Tab, tab
 from support.gateways import running
 from support.http import USAGE_TOTAL
 from support.mailbox import Mailbox
@@ -20,27 +20,18 @@ pytestmark = pytest.mark.anyio
 
 ADA = "ada@example.com"
 GRANT = 1_000_000
-LOOKS = [
-    Look(scheme="light", width=1440, script=True),
-    Look(scheme="dark", width=390, script=True),
-    Look(scheme="dark", width=1440, script=False),
-    Look(scheme="light", width=390, script=False),
-]
-"""Each pair of scheme, width and script occurs."""
-
-
 POLL_MS = 10_000
 """The overview asks for its figures so often."""
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=str)
+@pytest.mark.parametrize("look", [*LOOKS, PHONE], ids=str)
 async def test_a_new_customer_from_the_first_page_to_a_revoked_key(
     tmp_path: Path, upstream: ScriptedUpstream, browser: Browser, look: Look
 ) -> None:
     async with (
         Mailbox() as mailbox,
         running(tmp_path, upstream_url=upstream.base_url, more=mail_settings(mailbox)) as site,
-        tab(browser, site.url, look, contrast=True) as visit,
+        tab(browser, site.url, look) as visit,
     ):
         await sign_up(visit, mailbox)
         now_us = SystemClock().now_us()
@@ -196,11 +187,10 @@ async def test_one_press_makes_one_call_however_often_it_is_pressed(
 ) -> None:
     answered = asyncio.Event()
     upstream.behaviour = after(answered, upstream.behaviour)
-    look = Look(scheme="light", width=1440, script=True)
     async with (
         Mailbox() as mailbox,
         running(tmp_path, upstream_url=upstream.base_url, more=mail_settings(mailbox)) as site,
-        tab(browser, site.url, look) as visit,
+        tab(browser, site.url, WIDE) as visit,
     ):
         await sign_up(visit, mailbox)
         await site.store.accounts.grant(email=ADA, tokens=GRANT, reason="x", now_us=SystemClock().now_us())
@@ -219,11 +209,10 @@ async def test_one_press_makes_one_call_however_often_it_is_pressed(
 async def test_the_overview_shows_a_call_without_being_loaded_again(
     tmp_path: Path, upstream: ScriptedUpstream, browser: Browser
 ) -> None:
-    look = Look(scheme="dark", width=1440, script=True)
     async with (
         Mailbox() as mailbox,
         running(tmp_path, upstream_url=upstream.base_url, more=mail_settings(mailbox)) as site,
-        tab(browser, site.url, look) as visit,
+        tab(browser, site.url, WIDE) as visit,
     ):
         await sign_up(visit, mailbox)
         await site.store.accounts.grant(email=ADA, tokens=GRANT, reason="x", now_us=SystemClock().now_us())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser
 
-from support.browser import Look, tab
+from support.browser import LOOKS, Look, tab
 from support.mailbox import Mailbox
 from support.scripted_upstream import ScriptedUpstream
 from support.shop import shop
@@ -32,11 +32,6 @@ tokens = 2000000
 price_usd = "29.00"
 token_class = "premium"
 """
-LOOKS = [
-    Look(scheme="light", width=1440, script=True),
-    Look(scheme="dark", width=390, script=True),
-    Look(scheme="dark", width=390, script=False),
-]
 PATHS = ("", "/statement", "/statement?class=premium", "/buy", "/orders", "/playground", "/settings", "/settings/close")
 
 

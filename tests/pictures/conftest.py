@@ -1,19 +1,7 @@
-"""One browser and one gateway for all pictures of a process."""
-
-from collections.abc import AsyncIterator
+"""One browser for all pictures of a process."""
 
 import pytest
-from playwright.async_api import Browser
 
-from support.browser import chromium
+from support.browser import shared_browser
 
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-async def browser(anyio_backend: str) -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
+browser = pytest.fixture(scope="package", name="browser")(shared_browser)
