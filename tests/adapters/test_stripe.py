@@ -121,7 +121,7 @@ async def test_money_that_comes_later_gives_tokens_later(shop: Shop) -> None:
     order = await shop.order()
     shop.double.pay(checkout_of(order), later=True)
     assert await shop.posted() == 0
-    shop.double.money_came(checkout_of(order))
+    shop.double.succeed_later(checkout_of(order))
     assert await shop.posted() == 1_000
 
 

@@ -158,8 +158,8 @@ async def test_a_notice_that_is_turned_off_is_not_sent() -> None:
     mailer, off = FakeMailer(), NoticePreferences(FakePreferences(NoticeKind.BUDGET))
     await BudgetAlerts(FakeBudgetNotices(spent), off, mailer, FakeClock(), str).notify()
     assert mailer.sent == []
-    assert await off.wants("acct_1", NoticeKind.PURCHASE)
-    assert await NoticePreferences(FakePreferences(NoticeKind.SECURITY)).wants("acct_1", NoticeKind.SECURITY)
+    assert await off.is_enabled("acct_1", NoticeKind.PURCHASE)
+    assert await NoticePreferences(FakePreferences(NoticeKind.SECURITY)).is_enabled("acct_1", NoticeKind.SECURITY)
 
 
 async def test_an_account_has_a_few_alerts_of_classes_that_exist(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ async def test_each_payment_is_emailed_once_even_if_its_events_repeat_and_a_cras
 async def test_an_owner_who_turned_purchase_emails_off_gets_none(shop: Shop) -> None:
     mailer = FakeMailer()
     order = await shop.order()
-    await NoticePreferences(SqlPreferences(shop.db.store)).set_wanted(order.account_id, [])
+    await NoticePreferences(SqlPreferences(shop.db.store)).set_enabled_kinds(order.account_id, [])
     await shop.deliver(event("1", page(order, is_complete=True, is_paid=True)))
     await alerts_of(shop, mailer).notify()
     assert mailer.sent == []

@@ -123,7 +123,7 @@ class _Orders:
         self._stripe.expire(page)
         failed, page = await self._order(6)
         self._stripe.pay(page, later=True)
-        self._stripe.money_failed(page)
+        self._stripe.fail_later(page)
         pending, page = await self._order(7)
         self._stripe.pay(page, later=True)
         declined, page = await self._order(8)

@@ -103,7 +103,7 @@ async def test_the_page_tells_the_truth_while_the_money_is_on_its_way(opened: Sh
     double.pay(page, later=True)
     assert "Payment pending. Your bank is still processing the payment." in words_of(await buyer.get(f"{path}?paid=1"))
     assert await posted(site, double) == 0
-    double.money_came(page)
+    double.succeed_later(page)
     assert await posted(site, double) == 1_000_000
     assert "Paid." in (await buyer.get(path)).text
 
@@ -235,7 +235,7 @@ async def test_a_delayed_payment_that_fails_and_an_expired_one_are_different(ope
     path, page = await buy(buyer, double)
     double.pay(page, later=True)
     await posted(site, double)
-    double.money_failed(page)
+    double.fail_later(page)
     assert await posted(site, double) == 0
     failed = await buyer.get(path)
     assert "Payment failed. Your bank didn't complete the payment. You weren't charged." in words_of(failed)

@@ -83,10 +83,10 @@ def day_of(day: int) -> str:
     return datetime.fromtimestamp(day * MICROSECONDS_PER_DAY // MICROSECONDS_PER_SECOND, UTC).date().isoformat()
 
 
-def _check_names(query: Query, known: Collection[str]) -> None:
+def _check_names(query: Query, allowed: Collection[str]) -> None:
     for name in query:
-        if name not in known:
-            raise InvalidRequest(f"Unknown query parameter. This path takes {', '.join(known)}.", param=name[:80])
+        if name not in allowed:
+            raise InvalidRequest(f"Unknown query parameter. This path takes {', '.join(allowed)}.", param=name[:80])
 
 
 def _limit(query: Query) -> int:

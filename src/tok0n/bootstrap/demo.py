@@ -96,11 +96,13 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
 Announce = Callable[[Demo, Path], None]
 
 
-async def demo(data: Path, *, port: int | None, streaming: bool = False, more: str = "", announce: Announce) -> None:
+async def demo(
+    data: Path, *, port: int | None, streaming: bool = False, more_settings: str = "", announce: Announce
+) -> None:
     """Serve the demo from the folder `data` until a signal. Calls `announce` once it accepts requests.
 
-    Without a port, it uses 8080, or a free port if that is in use. `more` is TOML that is added to the settings. Its
-    models can use the upstream `simulated`, whose models are `MODELS`. Raises `SettingsInvalid`.
+    Without a port, it uses 8080, or a free port if that is in use. `more_settings` is TOML that is added to the
+    settings. Its models can use the upstream `simulated`, whose models are `MODELS`. Raises `SettingsInvalid`.
     """
     stop = asyncio.Event()
     with signals(stop) as again:
@@ -112,7 +114,11 @@ async def demo(data: Path, *, port: int | None, streaming: bool = False, more: s
             )
             double = StripeDouble(secret_key=stripe_key, webhook_secret=stripe_secret)
             path, settings = _settings(
-                data, port=listener.getsockname()[1], streaming=streaming, upstream_url=upstream_url, more=more
+                data,
+                port=listener.getsockname()[1],
+                streaming=streaming,
+                upstream_url=upstream_url,
+                more_settings=more_settings,
             )
             api_key, password = await _prepare(settings)
 
@@ -173,7 +179,9 @@ def _listener(port: int | None) -> socket.socket:
         return bind("127.0.0.1", 0)
 
 
-def _settings(data: Path, *, port: int, streaming: bool, upstream_url: str, more: str = "") -> tuple[Path, Settings]:
+def _settings(
+    data: Path, *, port: int, streaming: bool, upstream_url: str, more_settings: str = ""
+) -> tuple[Path, Settings]:
     """Write the settings to a file, so that other commands work on the running demo with `--config`."""
     path = data / "tok0n.toml"
     text = _SETTINGS.format(
@@ -188,7 +196,7 @@ def _settings(data: Path, *, port: int, streaming: bool, upstream_url: str, more
         )
     served = _EVERY_ENDPOINT if streaming else _CHAT
     text += "".join(_MODEL.format(model=model) + served for model in MODELS)
-    path.write_text(text + more, "utf-8")
+    path.write_text(text + more_settings, "utf-8")
     return path, load(path, environ={}, dotenv={}, overrides={})
 
 

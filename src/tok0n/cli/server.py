@@ -66,8 +66,10 @@ def demo(port: int | None, data: Path | None, more_path: Path | None, *, streami
     ):
         folder_path = Path(folder)
         folder_path.mkdir(parents=True, exist_ok=True)
-        more = "" if more_path is None else _read_settings(more_path)
-        _demo(folder_path, port=port, streaming=streaming, more=more, announce=announce, as_json=as_json)
+        more_settings = "" if more_path is None else _read_settings(more_path)
+        _demo(
+            folder_path, port=port, streaming=streaming, more_settings=more_settings, announce=announce, as_json=as_json
+        )
 
 
 def _read_settings(path: Path) -> str:
@@ -79,10 +81,10 @@ def _read_settings(path: Path) -> str:
 
 @command
 async def _demo(
-    folder: Path, *, port: int | None, streaming: bool, more: str, announce: demo_.Announce, as_json: bool
+    folder: Path, *, port: int | None, streaming: bool, more_settings: str, announce: demo_.Announce, as_json: bool
 ) -> None:
     del as_json  # read by @command
-    await demo_.demo(folder, port=port, streaming=streaming, more=more, announce=announce)
+    await demo_.demo(folder, port=port, streaming=streaming, more_settings=more_settings, announce=announce)
 
 
 _STREAMING = """

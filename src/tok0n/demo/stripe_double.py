@@ -112,7 +112,7 @@ class StripeDouble:
             await asyncio.gather(*self._deliveries, return_exceptions=True)
 
     def pay(self, session_id: str, *, later: bool = False) -> None:
-        """Complete the payment of a session. With `later`, the money arrives with `money_came`."""
+        """Complete the payment of a session. With `later`, the money arrives with `succeed_later`."""
         session = self.sessions[session_id]
         if session["status"] != "open":
             return
@@ -126,14 +126,14 @@ class StripeDouble:
             self._charge(session)
         self.send_event("checkout.session.completed", session)
 
-    def money_came(self, session_id: str) -> None:
+    def succeed_later(self, session_id: str) -> None:
         """Let a delayed payment succeed."""
         session = self.sessions[session_id]
         session["payment_status"] = "paid"
         self._charge(session)
         self.send_event("checkout.session.async_payment_succeeded", session)
 
-    def money_failed(self, session_id: str) -> None:
+    def fail_later(self, session_id: str) -> None:
         """Let a delayed payment fail."""
         session = self.sessions[session_id]
         self._intent(session)["last_payment_error"] = {"code": "payment_intent_payment_attempt_failed"}
@@ -317,7 +317,7 @@ class StripeDouble:
         if action == "expire":
             self.expire(session["id"])
             return RedirectResponse(session["cancel_url"], 303)
-        later = {"delay": self.money_came, "fail": self.money_failed}.get(action or "")
+        later = {"delay": self.succeed_later, "fail": self.fail_later}.get(action or "")
         self.pay(session["id"], later=later is not None)
         if later is not None:
             asyncio.get_running_loop().call_later(DELAY_SECONDS, later, session["id"])

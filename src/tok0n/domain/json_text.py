@@ -76,8 +76,8 @@ def _count(text: JsonText, character: bytes) -> int:
     `replace` searches with memchr, so it is much faster than `count` unless every few bytes match.
     """
     limit = len(text) // BYTES_PER_CONTAINER
-    found = len(text) - len(text.replace(character, b"", limit))
-    return found if found < limit else text.count(character)
+    count = len(text) - len(text.replace(character, b"", limit))
+    return count if count < limit else text.count(character)
 
 
 def _count_brackets_outside_strings(body: JsonText) -> int:

@@ -240,10 +240,10 @@ def expand(
     template: str, arguments: Arguments, *, code: str, param: str | None = None, model: str | None = None
 ) -> str:
     """Return the message again. An unknown template, perhaps of a newer version, gives the message of its code."""
-    known = _BY_CODE.get(code, {}).get(template)
-    if known is None:
+    stored = _BY_CODE.get(code, {}).get(template)
+    if stored is None:
         return _GENERAL.get(code, _ANY_CODE)
-    text = known.text
+    text = stored.text
     field = param or (_FIELD if text.startswith("{param}") else _FIELD.lower())
     text = text.replace("{model}", model or "")
     values = iter(arguments)

@@ -152,11 +152,11 @@ def _check_line(line: bytes) -> None:
         raise BadRequest(BARE_LINE_END_MESSAGE if is_line_end else CONTROL_MESSAGE)
 
 
-def _remember(known: dict[bytes, Any], line: bytes, value: Any) -> None:
+def _remember(cache: dict[bytes, Any], line: bytes, value: Any) -> None:
     if len(line) <= KNOWN_LINE_BYTES_MAX:
-        if len(known) >= KNOWN_LINES_MAX:
-            known.clear()
-        known[line] = value
+        if len(cache) >= KNOWN_LINES_MAX:
+            cache.clear()
+        cache[line] = value
 
 
 def _join_repeated(headers: Headers) -> dict[bytes, bytes]:

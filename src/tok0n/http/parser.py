@@ -179,8 +179,8 @@ class RequestParser:
         if len(lines) > self._header_lines_max:
             self._count_lines(0)
         request_line = known_request_lines.get(first) or read_request_line(first)
-        known = known_fields.get
-        head = RequestHead(request_line, [known(line) or read_field(line) for line in lines])
+        cached = known_fields.get
+        head = RequestHead(request_line, [cached(line) or read_field(line) for line in lines])
         self._template_misses += 1
         if 0 < self._template_misses <= TEMPLATE_MISSES_MAX:
             self._template = _template_of(text, head)
@@ -363,8 +363,8 @@ class RequestParser:
         self._check_counted(size)
         self._counted_bytes += size
 
-    def _check_counted(self, more: int) -> None:
-        if self._counted_bytes + more > self._head_bytes_max:
+    def _check_counted(self, added_bytes: int) -> None:
+        if self._counted_bytes + added_bytes > self._head_bytes_max:
             raise BadRequest(
                 f"The request line, headers, trailers and chunk extensions must have at most {self._head_bytes_max}"
                 " bytes together.",

@@ -71,10 +71,10 @@ class Costs:
         priced = await self._priced(account_id)
         totals = [NOTHING] * (len(edges) - 1)
         for token_class, changes in priced.items():
-            found = [position for edge in edges if (position := edge.get(token_class)) is not None]
-            if len(found) < len(edges):
+            positions = [position for edge in edges if (position := edge.get(token_class)) is not None]
+            if len(positions) < len(edges):
                 return None
-            spent = itertools.pairwise(lots.spent_until(changes, found))
+            spent = itertools.pairwise(lots.spent_until(changes, positions))
             totals = [total + after - before for total, (before, after) in zip(totals, spent, strict=True)]
         return totals if priced else None
 
@@ -131,12 +131,12 @@ class Costs:
         if end is None:
             return []
         wallet, _ = lots.read(changes, [end])
-        found = []
+        uses = []
         for change in wallet.price_changes[-PRICE_CHANGES_MAX:]:
             use = await self._lots.first_use_after(account_id, change, token_class=token_class)
             if use is not None and use.before.number < end.number:
-                found.append(use)
-        return found
+                uses.append(use)
+        return uses
 
     def _of_class(self, tokens: Mapping[tuple[str, str], int] | None, token_class: str | None) -> dict[str, int] | None:
         """Return the tokens of each key, only for the models of a class if it is not None."""
@@ -178,12 +178,12 @@ def _shares(changes: Sequence[LotEntry], points: Sequence[_Point]) -> dict[str, 
 
     None if a point isn't known.
     """
-    known = [(position, tokens) for position, tokens in points if position is not None and tokens is not None]
-    if len(known) < len(points):
+    known_points = [(position, tokens) for position, tokens in points if position is not None and tokens is not None]
+    if len(known_points) < len(points):
         return None
-    spent = lots.spent_until(changes, [position for position, _ in known])
+    spent = lots.spent_until(changes, [position for position, _ in known_points])
     costs: dict[str, int] = {}
-    for (start, (_, before)), (end, (_, until)) in itertools.pairwise(zip(spent, known, strict=True)):
+    for (start, (_, before)), (end, (_, until)) in itertools.pairwise(zip(spent, known_points, strict=True)):
         used = {key_id: charged - before.get(key_id, 0) for key_id, charged in until.items()}
         total = sum(used.values())
         for key_id, charged in used.items():

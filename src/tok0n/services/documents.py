@@ -25,9 +25,9 @@ class OrderDocuments:
         """
         if order.payment.paid_cents is None:
             return []
-        found = await self._documents.list_for_order(account_id=order.account_id, order_id=order.id)
-        if found:
-            return found
+        documents = await self._documents.list_for_order(account_id=order.account_id, order_id=order.id)
+        if documents:
+            return documents
         now_us = self._clock.now_us()
         await self._orders.record(order.id, Payment(), payment_id=None, now_us=now_us, issuer=self._issuer)
         return await self._documents.list_for_order(account_id=order.account_id, order_id=order.id)

@@ -227,7 +227,7 @@ class AccountExport:
             "refunded_after_use": await ports.orders.debts(account_id),
             "billing_details": await ports.billing.details(account_id),
             "low_balance_alerts": await ports.low_balances.alerts(account_id),
-            "notices": sorted(await ports.preferences.wanted(account_id)),
+            "notices": sorted(await ports.preferences.enabled_kinds(account_id)),
         }
 
 

@@ -7,24 +7,22 @@ from tok0n.ports.mail import Preferences
 
 
 class NoticePreferences:
-    """Reads and sets which kinds of notices an account gets by a channel."""
+    """Reads and sets which kinds of notices an account gets by email."""
 
     def __init__(self, preferences: Preferences) -> None:
         self._preferences = preferences
 
-    async def wants(self, account_id: str, kind: NoticeKind, channel: Channel = Channel.EMAIL) -> bool:
+    async def is_enabled(self, account_id: str, kind: NoticeKind) -> bool:
         """Whether the account gets notices of a kind."""
         if kind not in OPTIONAL_KINDS:
             return True
-        return (kind, channel) not in await self._preferences.turned_off(account_id)
+        return (kind, Channel.EMAIL) not in await self._preferences.turned_off(account_id)
 
-    async def wanted(self, account_id: str, channel: Channel = Channel.EMAIL) -> set[NoticeKind]:
+    async def enabled_kinds(self, account_id: str) -> set[NoticeKind]:
         """Return the optional kinds that the account gets."""
         turned_off = await self._preferences.turned_off(account_id)
-        return {kind for kind in OPTIONAL_KINDS if (kind, channel) not in turned_off}
+        return {kind for kind in OPTIONAL_KINDS if (kind, Channel.EMAIL) not in turned_off}
 
-    async def set_wanted(
-        self, account_id: str, wanted: Collection[NoticeKind], channel: Channel = Channel.EMAIL
-    ) -> None:
-        """Turn on the optional kinds in `wanted`, and turn off the others."""
-        await self._preferences.replace(account_id, {(kind, channel): kind in wanted for kind in OPTIONAL_KINDS})
+    async def set_enabled_kinds(self, account_id: str, kinds: Collection[NoticeKind]) -> None:
+        """Turn on the optional kinds in `kinds`, and turn off the others."""
+        await self._preferences.replace(account_id, {(kind, Channel.EMAIL): kind in kinds for kind in OPTIONAL_KINDS})

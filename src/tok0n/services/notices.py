@@ -54,16 +54,16 @@ class LowBalances:
         An account has at most `BALANCE_ALERTS_MAX`, each from 1 to `TOKENS_MAX` tokens of a declared class or of one
         that an alert already counts. Raises `InvalidRequest`.
         """
-        wanted = sorted(set(alerts))
-        if len(wanted) > BALANCE_ALERTS_MAX:
+        alerts = sorted(set(alerts))
+        if len(alerts) > BALANCE_ALERTS_MAX:
             raise InvalidRequest(f"You can set at most {BALANCE_ALERTS_MAX} alerts.", param="threshold_tokens")
         existing = {alert.token_class for alert in await self._alerts.list_for_account(account_id)}
-        for alert in wanted:
+        for alert in alerts:
             check_count(alert.threshold_tokens, most=TOKENS_MAX, param="threshold_tokens")
             if alert.token_class not in existing.union(self._token_classes.ids):
                 message = f"There is no token class {alert.token_class}. Choose from the list."
                 raise InvalidRequest(message, param="threshold_tokens")
-        await self._alerts.replace(account_id, wanted)
+        await self._alerts.replace(account_id, alerts)
 
     async def notify(self) -> None:
         """Email each owner whose posted balance fell below an alert since the last call.
@@ -73,7 +73,7 @@ class LowBalances:
         """
         overview = self._url_of("/dashboard")
         for low in await self._alerts.claim_due(rows_max=ROWS_MAX):
-            if not await self._preferences.wants(low.account_id, NoticeKind.LOW_BALANCE):
+            if not await self._preferences.is_enabled(low.account_id, NoticeKind.LOW_BALANCE):
                 continue
             fields = {"posted": low.posted, "threshold": low.threshold_tokens, "overview": overview}
             fields["of_class"] = self._of_class(low.token_class)
@@ -112,7 +112,7 @@ class BudgetAlerts:
         """
         now_us = self._clock.now_us()
         for spent in await self._notices.claim_due(now_us=now_us, rows_max=ROWS_MAX):
-            if not await self._preferences.wants(spent.account_id, NoticeKind.BUDGET):
+            if not await self._preferences.is_enabled(spent.account_id, NoticeKind.BUDGET):
                 continue
             await mails.send(
                 self._mailer,

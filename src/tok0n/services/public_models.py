@@ -75,8 +75,8 @@ class PublicModels:
 
     async def all(self) -> list[PublicModel]:
         """Return every listed model."""
-        found = (self._catalogue.find(listed.id) for listed in self._catalogue.listed())
-        return await self._describe([model for model in found if model is not None])
+        models = (self._catalogue.find(listed.id) for listed in self._catalogue.listed())
+        return await self._describe([model for model in models if model is not None])
 
     async def get(self, model_id: str) -> PublicModel:
         """Return one listed model. Raises `NotFound`."""
@@ -111,12 +111,12 @@ class PublicModels:
 
 def _checks(state: ModelState) -> list[PublicCheck]:
     """Return the results of each endpoint, followed by that of its stream."""
-    found: list[tuple[str, EndpointState | StreamState]] = []
+    results: list[tuple[str, EndpointState | StreamState]] = []
     for name, endpoint in state.endpoints.items():
-        found.append((name, endpoint))
+        results.append((name, endpoint))
         if name in state.streams:
-            found.append((name, state.streams[name]))
-    return [_check(name, result) for name, result in found]
+            results.append((name, state.streams[name]))
+    return [_check(name, result) for name, result in results]
 
 
 def _check(endpoint: str, result: EndpointState | StreamState) -> PublicCheck:

@@ -38,7 +38,7 @@ class PurchaseAlerts:
         The email is recorded before it is sent, so a crash can lose an email but never sends it twice.
         """
         for purchase in await self._purchases.claim_due(now_us=self._clock.now_us(), rows_max=ROWS_MAX):
-            if await self._preferences.wants(purchase.account_id, NoticeKind.PURCHASE):
+            if await self._preferences.is_enabled(purchase.account_id, NoticeKind.PURCHASE):
                 await self._send(purchase)
 
     async def _send(self, purchase: PaidPurchase) -> None:

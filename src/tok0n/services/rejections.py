@@ -123,14 +123,14 @@ class Rejections:
                 rows_max=ROWS_AT_ONCE,
             )
 
-    def _count(self, of: RejectionCount) -> Counted | None:
+    def _count(self, key: RejectionCount) -> Counted | None:
         """Add one to a count, and return it. None if it is new and too many wait."""
-        count = self._counts.get(of)
+        count = self._counts.get(key)
         if count is None:
             if len(self._counts) >= COUNTS_MAX:
                 self._dropped += 1
                 return None
-            count = self._counts[of] = Counted()
+            count = self._counts[key] = Counted()
         count.requests += 1
         return count
 

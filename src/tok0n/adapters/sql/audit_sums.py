@@ -119,9 +119,9 @@ def _wrong_wallets(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Ite
             "the number of entries is not the number of the last one": (sums.numbers.get(wallet, 0), last),
             "pending is not between 0 and posted": (min(max(pending, 0), max(posted, 0)), pending),
         }
-        for what, (wanted, found) in expected.items():
-            if wanted != found:
-                yield Difference(subject=_shown(wallet), what=what, expected=wanted, found=found)
+        for what, (correct, stored) in expected.items():
+            if correct != stored:
+                yield Difference(subject=_shown(wallet), what=what, expected=correct, found=stored)
     for account_id in account_ids:
         if (account_id, STANDARD) not in sums.wallets:
             yield Difference(subject=account_id, what="the account has no standard wallet", expected=None, found=None)
@@ -129,12 +129,12 @@ def _wrong_wallets(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Ite
 
 def _wrong_quarters(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
     """The sum of an account's quarter hours is the sum of its usage entries."""
-    found = {row[0]: int(row[1]) for row in fetch(tx, _QUARTERS, **_between(account_ids))}
+    counted = {row[0]: int(row[1]) for row in fetch(tx, _QUARTERS, **_between(account_ids))}
     for account_id in account_ids:
         used = sums.used[account_id]
-        if found.get(account_id, 0) != used:
+        if counted.get(account_id, 0) != used:
             what = "the use of all quarter hours is not the sum of the usage entries"
-            yield Difference(subject=account_id, what=what, expected=used, found=found.get(account_id, 0))
+            yield Difference(subject=account_id, what=what, expected=used, found=counted.get(account_id, 0))
 
 
 def _wrong_days(tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:

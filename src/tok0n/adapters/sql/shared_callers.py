@@ -80,17 +80,17 @@ def _last_change(tx: sa.Connection) -> int:
 
 def callers_of(lookups: list[Lookup], rows: list[Any]) -> list[Caller | Exception | None]:
     """Match the rows of `FIND_WHERE_DIGEST` with the lookups. An expired key has no caller."""
-    found: dict[bytes, Caller] = {}
+    by_digest: dict[bytes, Caller] = {}
     for digest, *columns in rows:
-        caller = found.get(digest) or _caller(columns)
+        caller = by_digest.get(digest) or _caller(columns)
         budget_id, tokens, period, token_class, time_zone = columns[11:]
         if budget_id is not None:
             budget = KeyBudget(
                 id=budget_id, tokens=tokens, period=ResetPeriod(period), token_class=token_class, time_zone=time_zone
             )
             caller = msgspec.structs.replace(caller, budgets=(*caller.budgets, budget))
-        found[digest] = caller
-    callers = [found.get(lookup.digest) for lookup in lookups]
+        by_digest[digest] = caller
+    callers = [by_digest.get(lookup.digest) for lookup in lookups]
     return [
         None if caller is None or caller.has_expired(lookup.now_us) else caller
         for lookup, caller in zip(lookups, callers, strict=True)

@@ -32,10 +32,10 @@ class EmbeddingsBody(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def inputs(self) -> list[str | list[int]]:
         """The inputs, each a text or a list of tokens."""
-        given = self.input
-        if isinstance(given, str) or (given and isinstance(given[0], int)):
-            given = [given]
-        return msgspec.convert(given, list[Annotated[str, msgspec.Meta(min_length=1)] | _Tokens])
+        values = self.input
+        if isinstance(values, str) or (values and isinstance(values[0], int)):
+            values = [values]
+        return msgspec.convert(values, list[Annotated[str, msgspec.Meta(min_length=1)] | _Tokens])
 
     def conversation(self) -> Conversation:
         """Return the inputs as items. A verification has one."""

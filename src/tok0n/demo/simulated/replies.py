@@ -144,8 +144,8 @@ def _is_object(arguments: str) -> bool:
 
 def _input(arguments: str) -> str:
     """Return the text for a custom tool: the member `input`, or else the JSON as it is."""
-    given = msgspec.json.decode(arguments).get("input")
-    return given if isinstance(given, str) else arguments
+    text = msgspec.json.decode(arguments).get("input")
+    return text if isinstance(text, str) else arguments
 
 
 def _sample(schema: Any) -> Any:
@@ -170,8 +170,8 @@ def _sample(schema: Any) -> Any:
 
 def _until_stop(stops: list[str], text: str) -> tuple[str, str | None]:
     """Return the text before the first stop string, and that string."""
-    found = min(((text.find(stop), stop) for stop in stops if stop and stop in text), default=None)
-    return (text, None) if found is None else (text[: found[0]], found[1])
+    match = min(((text.find(stop), stop) for stop in stops if stop and stop in text), default=None)
+    return (text, None) if match is None else (text[: match[0]], match[1])
 
 
 def _text(conversation: Conversation) -> str:

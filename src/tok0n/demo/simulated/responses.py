@@ -46,19 +46,19 @@ class ResponsesBody(msgspec.Struct, frozen=True, kw_only=True):
 
     def conversation(self) -> Conversation:
         """Return what the simulated model reads. Tools can stand in `tools`, in input items and in namespaces."""
-        given: list[dict[str, Any]] = (
+        input_items: list[dict[str, Any]] = (
             [{"role": "user", "content": self.input}] if isinstance(self.input, str) else self.input
         )
         instructions = [{"role": "developer", "content": self.instructions}] if self.instructions else []
         tools: list[dict[str, Any]] = [
             *(self.tools or []),
-            *(tool for item in given for tool in item.get("tools") or []),
+            *(tool for item in input_items for tool in item.get("tools") or []),
         ]
         answer_format = (self.text or {}).get("format") or {}
         choice = self.tool_choice or "auto"
         return Conversation(
             model=self.model,
-            items=[_item(item) for item in [*instructions, *given]],
+            items=[_item(item) for item in [*instructions, *input_items]],
             limit=self.max_output_tokens or OUTPUT_TOKENS_DEFAULT,
             tools=list(_tools(tools)),
             tools_tokens=tokens_of(json_of(tools)) if tools else 0,
@@ -154,31 +154,31 @@ def _events(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"type": "response.created", "response": begun}
     yield {"type": "response.in_progress", "response": begun}
     (item,) = answer["output"]
-    place = {"output_index": 0, "item_id": item["id"]}
+    item_fields = {"output_index": 0, "item_id": item["id"]}
     emptied: dict[str, Any] = {"content": []} if item["type"] == "message" else {_member(item): ""}
     yield {"type": "response.output_item.added", "output_index": 0, "item": item | emptied | {"status": "in_progress"}}
-    yield from _message_events(item, place) if item["type"] == "message" else _call_events(item, place)
+    yield from _message_events(item, item_fields) if item["type"] == "message" else _call_events(item, item_fields)
     yield {"type": "response.output_item.done", "output_index": 0, "item": item}
     yield {"type": f"response.{answer['status']}", "response": answer}
 
 
-def _message_events(item: dict[str, Any], place: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _message_events(item: dict[str, Any], item_fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
     (part,) = item["content"]
-    place |= {"content_index": 0}
-    yield {"type": "response.content_part.added", "part": part | {"text": ""}} | place
+    item_fields |= {"content_index": 0}
+    yield {"type": "response.content_part.added", "part": part | {"text": ""}} | item_fields
     for word in words_of(part["text"]):
-        yield {"type": "response.output_text.delta", "delta": word, "logprobs": []} | place
-    yield {"type": "response.output_text.done", "text": part["text"], "logprobs": []} | place
-    yield {"type": "response.content_part.done", "part": part} | place
+        yield {"type": "response.output_text.delta", "delta": word, "logprobs": []} | item_fields
+    yield {"type": "response.output_text.done", "text": part["text"], "logprobs": []} | item_fields
+    yield {"type": "response.content_part.done", "part": part} | item_fields
 
 
-def _call_events(item: dict[str, Any], place: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _call_events(item: dict[str, Any], item_fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
     member = _member(item)
     kind = "function_call_arguments" if member == "arguments" else "custom_tool_call_input"
     for word in words_of(item[member]):
-        yield {"type": f"response.{kind}.delta", "delta": word} | place
+        yield {"type": f"response.{kind}.delta", "delta": word} | item_fields
     name = {"name": item["name"]} if member == "arguments" else {}
-    yield {"type": f"response.{kind}.done", member: item[member]} | name | place
+    yield {"type": f"response.{kind}.done", member: item[member]} | name | item_fields
 
 
 def _member(item: dict[str, Any]) -> str:

@@ -8,12 +8,12 @@ from tok0n.domain.endpoints.endpoint import Endpoint
 
 def find() -> tuple[Endpoint, ...]:
     """Import the modules of this package, and return their endpoints in the order of their paths."""
-    found: dict[str, Endpoint] = {}
+    by_path: dict[str, Endpoint] = {}
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
         for member in vars(importlib.import_module(module.name)).values():
             if isinstance(member, Endpoint):
-                found[member.path] = member
-    return tuple(found[path] for path in sorted(found))
+                by_path[member.path] = member
+    return tuple(by_path[path] for path in sorted(by_path))
 
 
 ENDPOINTS = find()

@@ -101,8 +101,8 @@ def _stream_options(
 
 def _definitions_size(values: dict[str, Any], raw: dict[str, msgspec.Raw], text: TextSize) -> int:
     """Return the size of the definitions of tools and formats: see `definition_size`."""
-    given = [name for name in DEFINITION_FIELDS if type(values.get(name)) in {list, dict}]
-    return sum(definition_size(values[name], bytes(raw[name]), text) for name in given)
+    names = [name for name in DEFINITION_FIELDS if type(values.get(name)) in {list, dict}]
+    return sum(definition_size(values[name], bytes(raw[name]), text) for name in names)
 
 
 def _count_tools(values: dict[str, Any]) -> int:

@@ -160,12 +160,12 @@ class ChatStreamReader(EventReader):
     def _with_public_model(self, data: bytes, model: Any) -> bytes:
         """Replace the model. Most chunks of a stream have it in the same bytes, and no other member of that name."""
         if type(model) is str and model.isascii() and data.count(b'"model"') == 1 and b"\\u00" not in data:
-            known, theirs, ours = self._model_members
-            if model != known:
-                theirs, ours = b'"model":%b' % _encode(model), b'"model":%b' % self._public_value
-                self._model_members = model, theirs, ours
-            if theirs in data:
-                return data.replace(theirs, ours)
+            member, before, after = self._model_members
+            if model != member:
+                before, after = b'"model":%b' % _encode(model), b'"model":%b' % self._public_value
+                self._model_members = model, before, after
+            if before in data:
+                return data.replace(before, after)
         return splice_member(data, "model", self._public_value)
 
 

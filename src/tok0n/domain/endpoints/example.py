@@ -145,5 +145,5 @@ def join_texts(items: Any, kind: str) -> str:
     """Return the texts of the items that have a `type` of this kind, one after the other."""
     if type(items) is not list:
         return ""
-    found = (item.get("text") for item in items if type(item) is dict and item.get("type") == kind)
-    return "".join(text for text in found if type(text) is str)
+    texts = (item.get("text") for item in items if type(item) is dict and item.get("type") == kind)
+    return "".join(text for text in texts if type(text) is str)

@@ -80,8 +80,8 @@ def read_messages_request(
 
 def _definitions_size(checked: CheckedRequest) -> int:
     """Return the size of the definitions of tools and formats: see `definition_size`."""
-    given = DEFINITION_FIELDS.intersection(checked.values)
-    return sum(definition_size(checked.values[name], bytes(checked.raw[name]), checked.size.text) for name in given)
+    names = DEFINITION_FIELDS.intersection(checked.values)
+    return sum(definition_size(checked.values[name], bytes(checked.raw[name]), checked.size.text) for name in names)
 
 
 def _find_fault(values: Any, request: MeteredRequest) -> str | None:

@@ -187,12 +187,12 @@ class OrderPages:
     async def _document(self, page: PageRequest) -> Response:
         order = await self._get(page)
         number = page.request.path_params["number"]
-        found = [
+        matches = [
             document for document in await self._services.documents.list_for_order(order) if document.number == number
         ]
-        if not found:
+        if not matches:
             raise NotFound("There is no such document.")
-        return page.render("document.html", document=found[0], title=_title_of(found[0]))
+        return page.render("document.html", document=matches[0], title=_title_of(matches[0]))
 
     async def _get(self, page: PageRequest) -> Order:
         return await self._orders.get_in_account(account_id=page.account_id, order_id=page.request.path_params["order"])

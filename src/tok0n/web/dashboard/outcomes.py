@@ -106,7 +106,11 @@ async def exported_rows(
         return ((part.quarter, part.series, (part.errors, part.failed, part.rejected)) for part in counts)
     parts = await dashboard.outcomes.latencies(query.account_id, query.use, by=query.by, starts=query.bars.starts)
     measured = ((part, percentiles([part.histogram])) for part in parts)
-    return ((part.quarter, part.series, (of.requests, of.p50_ms, of.p95_ms)) for part, of in measured if of is not None)
+    return (
+        (part.quarter, part.series, (latency.requests, latency.p50_ms, latency.p95_ms))
+        for part, latency in measured
+        if latency is not None
+    )
 
 
 async def _counted_until_us(dashboard: DashboardContext, query: OutcomeQuery) -> int | None:
@@ -119,16 +123,16 @@ async def _counted_until_us(dashboard: DashboardContext, query: OutcomeQuery) ->
     )
 
 
-def _p50(of: Percentiles | None) -> int | None:
-    return None if of is None else of.p50_ms
+def _p50(latency: Percentiles | None) -> int | None:
+    return None if latency is None else latency.p50_ms
 
 
-def _p95(of: Percentiles | None) -> int | None:
-    return None if of is None else of.p95_ms
+def _p95(latency: Percentiles | None) -> int | None:
+    return None if latency is None else latency.p95_ms
 
 
-def _requests(of: Percentiles | None) -> int:
-    return 0 if of is None else of.requests
+def _requests(latency: Percentiles | None) -> int:
+    return 0 if latency is None else latency.requests
 
 
 def _errors(counts: Iterable[ErrorCount]) -> int:

@@ -99,9 +99,9 @@ async def _runways(
     for part in await dashboard.history.buckets(page.account_id, period, by=UseBy.MODEL, starts=starts):
         model = dashboard.catalogue.find(part.series)
         used[STANDARD if model is None else model.token_class] += part.charged
-    found = []
+    runways = []
     for token_class, balance in balances.items():
         days = runway_days(balance.available, used=used[token_class], days=RUNWAY_DAYS)
         if days is not None:
-            found.append((dashboard.token_classes.title(token_class), days))
-    return found
+            runways.append((dashboard.token_classes.title(token_class), days))
+    return runways

@@ -98,18 +98,20 @@ class _RequestPages:
         query = query_of(page) | period.query
         history = self._dashboard.history
         if filter_by.is_measured:
-            found = await self._search(page, filter_by, query)
+            results = await self._search(page, filter_by, query)
         else:
-            found = await page_of(
+            results = await page_of(
                 functools.partial(self._requests.newest, page.account_id, filter_by),
                 before=page.query("before") or None,
             )
-            found["totals"] = await history.request_totals(page.account_id, filter_by) if filter_by.has_billed else None
+            results["totals"] = (
+                await history.request_totals(page.account_id, filter_by) if filter_by.has_billed else None
+            )
         keys = await self._dashboard.keys(page)
         return page.render(
             "requests.html",
-            **{"page_query": query, "search": None} | found,
-            costs=await self._dashboard.costs.request_costs(page.account_id, [row.id for row in found["rows"]]),
+            **{"page_query": query, "search": None} | results,
+            costs=await self._dashboard.costs.request_costs(page.account_id, [row.id for row in results["rows"]]),
             only_counted=await history.only_counted(page.account_id, filter_by) if filter_by.has_rejected else 0,
             query=query,
             active=active_filters(query, filter_by, period, {key.id: key.name for key in keys}),
@@ -132,9 +134,9 @@ class _RequestPages:
             before=before or None,
             rows_max=ROWS_A_PAGE + 1,
         )
-        found = page_of_rows(step.rows, is_first=not before and not search_before)
+        results = page_of_rows(step.rows, is_first=not before and not search_before)
         search = {"since_us": request_time_us(step.searched_to or ""), "until_us": request_time_us(search_before)}
-        return found | {
+        return results | {
             "totals": step.totals,
             "page_query": query | ({"search_before": search_before} if search_before else {}),
             "search": search | {"older": with_query(query, search_before=step.searched_to)}

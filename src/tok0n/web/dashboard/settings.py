@@ -144,7 +144,7 @@ class _SettingsPages:
                 : min(BALANCE_ALERTS_MAX, len(rows) + EMPTY_ALERT_ROWS)
             ],
             notice_kinds=_NOTICE_KINDS,
-            wanted=await self._dashboard.notice_preferences.wanted(page.account_id),
+            wanted=await self._dashboard.notice_preferences.enabled_kinds(page.account_id),
             sessions=sorted(sessions, key=lambda session: session.digest != page.session.digest),
             sessions_max=SHOWN_SESSIONS_MAX,
             recovery_codes=await self._dashboard.users.recovery_codes_left(user.id),
@@ -172,7 +172,7 @@ class _SettingsPages:
     async def _notices(self, page: PageRequest) -> str:
         selected = page.choices.get("kind", [])
         wanted = {kind for kind in OPTIONAL_KINDS if kind in selected}
-        await self._dashboard.notice_preferences.set_wanted(page.account_id, wanted)
+        await self._dashboard.notice_preferences.set_enabled_kinds(page.account_id, wanted)
         return "notices-saved"
 
     async def _save_billing(self, page: PageRequest) -> str:

@@ -171,9 +171,9 @@ def _render_fence(tokens: Sequence["Token"], index: int) -> str:
     )
 
 
-def _is_same_group(one: "Token", following: "Token") -> bool:
-    are_code = one.type == following.type == "fence" and one.level == following.level
-    return are_code and one.info != following.info and {one.info, following.info} <= _LANGUAGES.keys()
+def _is_same_group(previous: "Token", following: "Token") -> bool:
+    are_code = previous.type == following.type == "fence" and previous.level == following.level
+    return are_code and previous.info != following.info and {previous.info, following.info} <= _LANGUAGES.keys()
 
 
 def _code(token: "Token", index: int) -> str:

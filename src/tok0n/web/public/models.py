@@ -39,24 +39,24 @@ def model_page_routes(
 
     async def one_model(page: PageRequest) -> Response:
         try:
-            found = await models.get(page.request.path_params["model"])
+            public_model = await models.get(page.request.path_params["model"])
         except NotFound:
             return page.message("Model not found", "This server doesn't list this model now.", status=404)
-        served = [endpoint for endpoint in endpoints if endpoint.name in found.model.endpoints]
+        served = [endpoint for endpoint in endpoints if endpoint.name in public_model.model.endpoints]
         paths = {endpoint.name: endpoint.path for endpoint in served}
         return page.render(
             "model.html",
-            checks=[(paths[check.endpoint], check) for check in found.checks if check.endpoint in paths],
-            found=found,
-            model=found.model,
+            checks=[(paths[check.endpoint], check) for check in public_model.checks if check.endpoint in paths],
+            public_model=public_model,
+            model=public_model.model,
             classes=classes,
             endpoints=served,
             snippets=[
-                make_snippets(endpoint, context.base_url, model=found.model.id)
+                make_snippets(endpoint, context.base_url, model=public_model.model.id)
                 for endpoint in served
                 if endpoint.example is not None
             ],
-            bars=_bars(found, today=datetime.fromtimestamp(clock.now_us() / MICROSECONDS_PER_SECOND, UTC)),
+            bars=_bars(public_model, today=datetime.fromtimestamp(clock.now_us() / MICROSECONDS_PER_SECOND, UTC)),
             percent=percent,
             latency_days=LATENCY_DAYS,
             requests_min=REQUESTS_MIN,
@@ -70,13 +70,13 @@ def percent(permille: int | None) -> str:
     return "\N{EN DASH}" if permille is None else f"{permille // 10}.{permille % 10}%"
 
 
-def _bars(found: PublicModel, *, today: datetime) -> Markup:
+def _bars(model: PublicModel, *, today: datetime) -> Markup:
     """Draw the availability of each day as a bar, whose height and pattern tell the days with failures."""
-    label = f"Availability in the last {len(found.days)} days: {percent(found.availability_permille)}"
+    label = f"Availability in the last {len(model.days)} days: {percent(model.availability_permille)}"
     parts = [f'<svg class="days" role="img" aria-label="{escape(label)}">']
-    slot = 100 / len(found.days)
-    for index, permille in enumerate(found.days):
-        day = today - timedelta(days=len(found.days) - 1 - index)
+    slot = 100 / len(model.days)
+    for index, permille in enumerate(model.days):
+        day = today - timedelta(days=len(model.days) - 1 - index)
         css = "none" if permille is None else "good" if permille >= GOOD_PERMILLE else "bad"
         height = {"none": 8, "good": 100, "bad": 60}[css]
         text = f"{day:%a %d %b %Y}: {'no data' if permille is None else percent(permille)}"

@@ -40,13 +40,13 @@ class Asset(msgspec.Struct, frozen=True, kw_only=True):
 class Assets:
     """Serves the files, which each process reads and compresses once. Their URLs start with `prefix`.
 
-    `more` are the operator's own assets.
+    `brand_assets` are the operator's.
     """
 
-    def __init__(self, prefix: str = "", more: Mapping[str, Asset] = MappingProxyType({})) -> None:
+    def __init__(self, prefix: str = "", brand_assets: Mapping[str, Asset] = MappingProxyType({})) -> None:
         self._prefix = prefix
         self._assets = {file.name: _read(file) for file in FOLDER.iterdir() if file.suffix in MEDIA_TYPES}
-        self._assets.update(more)
+        self._assets.update(brand_assets)
 
     @property
     def has_htmx(self) -> bool:

@@ -86,16 +86,16 @@ def _bar(bar: Bar, *, x: float, slot: float, top: int, is_stacked: bool) -> Iter
         f'<g class="bar" data-title="{escape(bar.title)}" data-values="{values}" data-href="{escape(bar.url)}">'
         f'<rect class="hit" x="{x:.3f}%" y="0" width="{slot:.3f}%" height="100%"/>'
     )
-    place = f'x="{x + slot * 0.1:.3f}%" width="{slot * 0.8:.3f}%"'
+    horizontal = f'x="{x + slot * 0.1:.3f}%" width="{slot * 0.8:.3f}%"'
     y = 100.0
     starts = [0] * len(bar.values) if is_stacked else [0, *bar.values]
     for index, value in enumerate(bar.values):
         height = 100 * (value - starts[index]) / top
         y -= height
         if value:
-            yield f'<rect class="series-{index}" {place} y="{y:.3f}%" height="{height:.3f}%"/>'
+            yield f'<rect class="series-{index}" {horizontal} y="{y:.3f}%" height="{height:.3f}%"/>'
     if bar.is_partial and y < 100:
-        yield f'<rect class="partial" {place} y="{y:.3f}%" height="{100 - y:.3f}%" fill="url(#hatch)"/>'
+        yield f'<rect class="partial" {horizontal} y="{y:.3f}%" height="{100 - y:.3f}%" fill="url(#hatch)"/>'
     yield "</g>"
 
 

@@ -132,18 +132,18 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
 def _starts(since_quarter: int, until_quarter: int, *, zone: tzinfo, daily: bool) -> list[int]:
     """Return the quarter hour in which each bar starts: the first one of each local day, or of each local hour."""
     shortest = SHORTEST_DAY_HOURS * QUARTERS_AN_HOUR if daily else 1
-    found = [since_quarter]
+    starts = [since_quarter]
     current = _bar_of(since_quarter, zone=zone, daily=daily)
     quarter = since_quarter + 1
     while quarter < until_quarter:
         following = _bar_of(quarter, zone=zone, daily=daily)
         if following != current:
-            found.append(quarter)
+            starts.append(quarter)
             current = following
             quarter += shortest
         else:
             quarter += 1
-    return found
+    return starts
 
 
 def _bar_of(quarter: int, *, zone: tzinfo, daily: bool) -> object:
@@ -232,15 +232,16 @@ def plot_latencies(
         total = percentiles(itertools.chain.from_iterable(histograms[start])) if start in histograms else None
         bars.append(_bar(bucket, [] if total is None else [total.p50_ms, total.p95_ms], period))
         if total is not None:
-            rows.append(LatencyRow(bucket=bucket, values=[percentiles(of) for of in histograms[start]], total=total))
-    by_series = [[of for row in histograms.values() for of in row[index]] for index in range(len(labels))]
+            values = [percentiles(of_series) for of_series in histograms[start]]
+            rows.append(LatencyRow(bucket=bucket, values=values, total=total))
+    by_series = [[item for row in histograms.values() for item in row[index]] for index in range(len(labels))]
     label = f"Latency per {period.unit}: the median and the 95th percentile. Use the arrow keys to read each bar."
     return LatencyChart(
         drawing=draw_bars(bars, ["p50", "p95"], unit="ms", label=label, is_stacked=False),
         unit=period.unit,
         series=labels,
         rows=rows[::-1],
-        totals=[percentiles(of) for of in by_series],
+        totals=[percentiles(of_series) for of_series in by_series],
         total=percentiles(itertools.chain.from_iterable(by_series)),
     )
 
@@ -271,15 +272,15 @@ def _buckets(period: BarPeriod, *, series: int, link: str) -> dict[int, Bucket]:
     """Return a bucket between each two edges, by its first quarter hour."""
     edges = [*period.starts, period.until_quarter]
     moments = [period.time(quarter) for quarter in edges]
-    found: dict[int, Bucket] = {}
+    buckets: dict[int, Bucket] = {}
     for quarter, since, until in zip(edges, moments, moments[1:], strict=False):
         whole_start = since.minute == 0 and (since.hour == 0 or not period.is_daily)
         note = "" if whole_start or len(edges) == 2 else f"from {since:%H:%M}"
         if until is moments[-1] and until.timestamp() * MICROSECONDS_PER_SECOND > period.now_us:
             note = "so far"
         url = f"{link}since={field(since)}&until={field(until)}"
-        found[quarter] = Bucket(since=since, until=until, values=[0] * series, unit=period.unit, note=note, url=url)
-    return found
+        buckets[quarter] = Bucket(since=since, until=until, values=[0] * series, unit=period.unit, note=note, url=url)
+    return buckets
 
 
 def _time(quarter: int) -> datetime:

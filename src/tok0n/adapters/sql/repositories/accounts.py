@@ -202,8 +202,8 @@ def _exists(email: str) -> AlreadyExists:
 
 def find_account(tx: sa.Connection, email: str) -> Account:
     """Return the account of an email address. Raises `NotFound`."""
-    for found in _accounts(tx, sa.select(account).where(account.c.email == email)):
-        return found
+    for match in _accounts(tx, sa.select(account).where(account.c.email == email)):
+        return match
     raise NotFound(f"There is no account for {email}. To create it, run tok0n accounts create {email}.")
 
 

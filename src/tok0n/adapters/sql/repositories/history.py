@@ -125,10 +125,9 @@ class SqlHistory:
         """See `ports.History.search_requests`."""
 
         def fn(tx: sa.Connection) -> RequestSearch:
-            found = request_scan.search(
+            rows, totals, searched_to = request_scan.search(
                 tx, account_id, filters, search_before=search_before, before=before, rows_max=rows_max
             )
-            rows, totals, searched_to = found
             return RequestSearch(rows=[_record(row) for row in rows], totals=totals, searched_to=searched_to)
 
         return await self._store.read(fn)
@@ -138,10 +137,10 @@ class SqlHistory:
 
     async def rejected_request(self, account_id: str, request_id: str) -> RejectedRequest:
         """See `ports.History.rejected_request`."""
-        found = await self._store.read(lambda tx: rejections.find(tx, account_id, request_id))
-        if found is None:
+        rejected = await self._store.read(lambda tx: rejections.find(tx, account_id, request_id))
+        if rejected is None:
             raise NotFound("There is no such request in this account.")
-        return found
+        return rejected
 
     async def rejected_requests(
         self, account_id: str, filters: RequestFilter, *, before: str | None, rows_max: int

@@ -167,11 +167,11 @@ def _first_use_after(tx: sa.Connection, account_id: str, change: PriceChange, to
     last_id = tx.scalar(of_class.where(_entry.number == change.after_number)) or 0
     next_id = tx.scalar(of_class.where(_entry.number > change.after_number).order_by(_entry.number).limit(1))
     end_id = _newest_id(tx, account_id) + 1 if next_id is None else next_id
-    found = first_with_less(tx, account_id, token_class, posted=change.posted, after_id=last_id, end_id=end_id)
-    if found is None:
+    entry = first_with_less(tx, account_id, token_class, posted=change.posted, after_id=last_id, end_id=end_id)
+    if entry is None:
         return None
-    before = Position(number=found.number - 1, posted_after=found.posted_after - found.amount)
-    return UsagePoint(row_id=int(found.id), at_us=found.created_at_us, before=before)
+    before = Position(number=entry.number - 1, posted_after=entry.posted_after - entry.amount)
+    return UsagePoint(row_id=int(entry.id), at_us=entry.created_at_us, before=before)
 
 
 def _quarter_of(point: UsagePoint | int | None) -> int:
@@ -197,10 +197,10 @@ def _add_entries(
         return tokens
     start_us = until.at_us // MICROSECONDS_PER_QUARTER_HOUR * MICROSECONDS_PER_QUARTER_HOUR
     entries = _entries_of_keys(account_id, first_id=last_before(tx, account_id, start_us) + 1, end_id=until.row_id)
-    found = tx.execute(entries).all()
-    for key_id, model, amount in found:
+    rows = tx.execute(entries).all()
+    for key_id, model, amount in rows:
         tokens[key_id, model] = tokens.get((key_id, model), 0) - amount
-    return tokens if len(found) < ENTRIES_READ[-1] else None
+    return tokens if len(rows) < ENTRIES_READ[-1] else None
 
 
 def _entries_of_keys(account_id: str, *, first_id: int, end_id: int) -> "sa.Select[Any]":

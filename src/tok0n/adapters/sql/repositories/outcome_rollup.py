@@ -97,10 +97,10 @@ class _Quarter(msgspec.Struct):
 
     def latencies(self) -> dict[str, int]:
         """Return the packed histogram of each model."""
-        found: defaultdict[str, int] = defaultdict(int)
+        packed: defaultdict[str, int] = defaultdict(int)
         for series, counts in self.series.items():
-            found[series.model] += counts.packed
-        return found
+            packed[series.model] += counts.packed
+        return packed
 
 
 class SqlOutcomeRollup:
@@ -179,10 +179,10 @@ def _start(tx: sa.Connection, *, quarter: int) -> None:
 def _quarter_of_request(tx: sa.Connection, *, since_quarter: int, end: int) -> int:
     """Return the quarter hour of the first request that was created in `since_quarter` or later, but at most `end`."""
     force_index_scans(tx)
-    found = sa.select(sa.func.min(request.c.id)).where(
+    query = sa.select(sa.func.min(request.c.id)).where(
         request.c.id >= ids.first_request_id(since_quarter * MICROSECONDS_PER_QUARTER_HOUR)
     )
-    request_id = tx.scalar(found)
+    request_id = tx.scalar(query)
     created_us = None if request_id is None else ids.request_time_us(request_id)
     return end if created_us is None else min(end, created_us // MICROSECONDS_PER_QUARTER_HOUR)
 

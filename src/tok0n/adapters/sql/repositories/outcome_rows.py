@@ -26,21 +26,21 @@ minus the row of the first six hours: `{96: {(0, 192): [(24, 1)]}, 24: {(0, 24):
 
 def spans(starts: Sequence[int], until_quarter: int) -> Spans:
     """Return the rows whose sum is that of each interval, which lasts until the start of the next one."""
-    found: Spans = {length: defaultdict(list) for length in LENGTHS}
+    by_length: Spans = {length: defaultdict(list) for length in LENGTHS}
     for start, end in itertools.pairwise([*starts, until_quarter]):
         first_day, end_day = (round(edge / _DAY) * _DAY for edge in (start, end))
         if first_day >= end_day:
-            found[1][start, end].append((start, 1))
+            by_length[1][start, end].append((start, 1))
             continue
-        found[_DAY][first_day, end_day].append((start, 1))
+        by_length[_DAY][first_day, end_day].append((start, 1))
         for day, edge, sign in ((first_day, start, -1), (end_day, end, 1)):
             middle = round(edge / _SIX_HOURS) * _SIX_HOURS
             for length, since, until in ((_SIX_HOURS, day, middle), (1, middle, edge)):
                 if since < until:
-                    found[length][since, until].append((start, sign))
+                    by_length[length][since, until].append((start, sign))
                 elif until < since:
-                    found[length][until, since].append((start, -sign))
-    return found
+                    by_length[length][until, since].append((start, -sign))
+    return by_length
 
 
 def encode(packed: int) -> bytes:

@@ -121,7 +121,7 @@ def _rejected(row: sa.Row[tuple[object, ...]]) -> RejectedRequest:
 
 def _keys(tx: sa.Connection, keys: Iterable[tuple[str, str] | bytes]) -> _Keys:
     """Return the account and the key of each pair of their ids, and of each digest that a key has."""
-    found: dict[tuple[str, str] | bytes, tuple[str, str]] = {key: key for key in keys if isinstance(key, tuple)}
+    by_key: dict[tuple[str, str] | bytes, tuple[str, str]] = {key: key for key in keys if isinstance(key, tuple)}
     digests = sorted({key for key in keys if isinstance(key, bytes)})
     if digests:
         owners = sa.select(key_secret.c.digest, api_key.c.account_id, api_key.c.id).join(
@@ -129,8 +129,8 @@ def _keys(tx: sa.Connection, keys: Iterable[tuple[str, str] | bytes]) -> _Keys:
         )
         force_index_scans(tx)
         for digest, account_id, key_id in tx.execute(owners.where(key_secret.c.digest.in_(digests))):
-            found[bytes(digest)] = (account_id, key_id)
-    return found
+            by_key[bytes(digest)] = (account_id, key_id)
+    return by_key
 
 
 def _row(rejection: Rejection, key: tuple[str, str]) -> dict[str, object]:
@@ -152,14 +152,14 @@ def _row(rejection: Rejection, key: tuple[str, str]) -> dict[str, object]:
 def _sums(counts: Mapping[RejectionCount, Counted], keys: _Keys) -> list[dict[str, object]]:
     """Return the rows to add, in the order of their key, because PostgreSQL locks them in the order of the rows."""
     sums: defaultdict[tuple[str, int, str, str, str], Counted] = defaultdict(Counted)
-    for of, counted in counts.items():
-        if of.key in keys:
-            account_id, key_id = keys[of.key]
-            total = sums[account_id, of.quarter, key_id, of.model or "", of.code]
+    for count, counted in counts.items():
+        if count.key in keys:
+            account_id, key_id = keys[count.key]
+            total = sums[account_id, count.quarter, key_id, count.model or "", count.code]
             total.requests += counted.requests
             total.stored += counted.stored
     names = ("account_id", "quarter", "api_key_id", "model", "code")
     return [
-        dict(zip(names, of, strict=True)) | {"requests": total.requests, "stored": total.stored}
-        for of, total in sorted(sums.items())
+        dict(zip(names, count, strict=True)) | {"requests": total.requests, "stored": total.stored}
+        for count, total in sorted(sums.items())
     ]

@@ -68,9 +68,13 @@ def newest(
         return list(tx.execute(page.limit(rows_max)))
     query = sa.select(request.c.id).where(*conditions).order_by(request.c.id.desc()).limit(rows_max)
     # Ids come first, because indexes have them, and only the rows of this page are needed.
-    found = sorted(_ids(tx, account_id, filters, query, bounds=bounds, rows_max=rows_max), reverse=True)[:rows_max]
-    rows = REQUESTS.where(request.c.account_id == account_id, request.c.id.in_(found)).order_by(request.c.id.desc())
-    return list(tx.execute(rows)) if found else []
+    request_ids = sorted(_ids(tx, account_id, filters, query, bounds=bounds, rows_max=rows_max), reverse=True)[
+        :rows_max
+    ]
+    rows = REQUESTS.where(request.c.account_id == account_id, request.c.id.in_(request_ids)).order_by(
+        request.c.id.desc()
+    )
+    return list(tx.execute(rows)) if request_ids else []
 
 
 def _ids(
@@ -84,20 +88,20 @@ def _ids(
 ) -> list[str]:
     """Return the newest ids of each kind of request that `query` selects."""
     statuses, within = filters.statuses, query.where(*_within(*bounds))
-    found: list[str] = []
+    request_ids: list[str] = []
     if RequestStatus.SETTLED in statuses:
         fast = query.where(request.c.status == RequestStatus.SETTLED, NOT_SLOW)
-        found += _charged(tx, account_id, filters, fast, bounds=bounds, rows_max=rows_max)
-        found += tx.scalars(within.where(IS_SLOW))
+        request_ids += _charged(tx, account_id, filters, fast, bounds=bounds, rows_max=rows_max)
+        request_ids += tx.scalars(within.where(IS_SLOW))
     if unbilled := sorted(statuses & NOT_BILLED):
-        found += tx.scalars(within.where(UNBILLED, request.c.status.in_(unbilled)))
+        request_ids += tx.scalars(within.where(UNBILLED, request.c.status.in_(unbilled)))
     if RequestStatus.PENDING in statuses:
         in_progress = query.where(request.c.id.in_(_IN_PROGRESS), request.c.status == RequestStatus.PENDING)
         lower, upper = bounds
         # SQLite would seek by bounds of the plain column, and read all requests of the account.
         text = request.c.id.concat("")
-        found += tx.scalars(in_progress.where(text >= lower, text < upper))
-    return found
+        request_ids += tx.scalars(in_progress.where(text >= lower, text < upper))
+    return request_ids
 
 
 def matching(table: sa.Table, filters: RequestFilter) -> list[sa.ColumnElement[bool]]:
@@ -152,17 +156,17 @@ def _charged(
         api_key_id=filters.api_key_id,
     )
     in_range = query.where(request.c.id >= sa.bindparam("start"), request.c.id < sa.bindparam("end"))
-    found: list[str] = []
+    request_ids: list[str] = []
     quarters = quarters_of_use(tx, account_id, use, requests_min=rows_max)
     for first, last in itertools.chain.from_iterable(map(_ranges, quarters)):
         start = max(lower, ids.first_request_id(max(0, first - QUARTERS_TO_CHARGE) * MICROSECONDS_PER_QUARTER_HOUR))
         end = min(upper, ids.first_request_id((last + 1) * MICROSECONDS_PER_QUARTER_HOUR))
         if start < end:
-            found += tx.scalars(in_range, {"start": start, "end": end})
+            request_ids += tx.scalars(in_range, {"start": start, "end": end})
             upper = start
-        if len(found) >= rows_max:
+        if len(request_ids) >= rows_max:
             break
-    return found
+    return request_ids
 
 
 def _ranges(quarters: list[int]) -> Iterator[tuple[int, int]]:

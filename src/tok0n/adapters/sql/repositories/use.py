@@ -148,14 +148,14 @@ def rows_of_spans(
     if not rows.spans:
         return []
     values = {"model": filters.model, "api_key_id": filters.api_key_id, "span_quarters": rows.span_quarters}
-    given = {name: value for name, value in values.items() if value is not None}
-    conditions = "".join(f" AND u.{name} = :{name}" for name in given)
+    parameters = {name: value for name, value in values.items() if value is not None}
+    conditions = "".join(f" AND u.{name} = :{name}" for name in parameters)
     selected = _ROWS.format(table=rows.table, time=rows.time, conditions=conditions)
     if tx.dialect.name != "sqlite":
         selected = _LATERAL.format(rows=selected)
     listed = ", ".join(str((number, *span)) for number, span in enumerate(rows.spans))
     query = _SPANS.format(spans=listed, columns=", ".join(columns), rows=selected, group=group)
-    return tx.execute(sa.text(query), {"account_id": account_id} | given).all()
+    return tx.execute(sa.text(query), {"account_id": account_id} | parameters).all()
 
 
 def use_of_days(
@@ -180,9 +180,9 @@ def use_of_days(
             columns = [day.label("day_of_use"), *([] if by is None else [table.c[by]])]
             query = sa.select(*columns, *(sa.func.sum(table.c[name]) for name in SUMMED))
             query = query.where(table.c.account_id == account_id, time >= first, time < until)
-            found = tx.execute(query.group_by(*columns).order_by(*columns))
             rows += [
-                (int(row[0]), None if by is None else row[1], tuple(map(int, row[-len(SUMMED) :]))) for row in found
+                (int(row[0]), None if by is None else row[1], tuple(map(int, row[-len(SUMMED) :])))
+                for row in tx.execute(query.group_by(*columns).order_by(*columns))
             ]
     return rows
 
@@ -204,13 +204,13 @@ def quarters_of_use(
     columns = (usage_day.c.day, sa.func.sum(usage_day.c.requests))
     days = sa.select(*columns).where(*conditions).group_by(columns[0]).order_by(columns[0].desc())
     group: list[int] = []
-    found = 0
+    requests_in_group = 0
     for day, requests in tx.execute(days).all():
         group.append(day)
-        found += requests
-        if found >= requests_min:
+        requests_in_group += requests
+        if requests_in_group >= requests_min:
             yield _quarters_of_days(tx, account_id, filters, first_day=day, last_day=group[0])
-            group, found = [], 0
+            group, requests_in_group = [], 0
     if group:
         yield _quarters_of_days(tx, account_id, filters, first_day=group[-1], last_day=group[0])
 
