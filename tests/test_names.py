@@ -23,7 +23,7 @@ REPLACED = {
     "Bulk": "BatchItem",
     "RunAll": "BatchHandler",
     "Numbered": "Indexed",
-    "unless_another_does": "if_unclaimed",
+    "unless_another_does": "verify_if_unclaimed",
     "alone_for_us": "exclusive_us",
     "US_A_DAY": "MICROSECONDS_PER_DAY",
     "US_A_SECOND": "MICROSECONDS_PER_SECOND",

@@ -171,7 +171,7 @@ async def test_the_demos_models_pass_the_verification_of_streams(tmp_path: Path,
         for model_id in ("demo", "demo-slow") if continuous_usage else MODELS:
             model = model_of(model_id, settings)
             route = msgspec.structs.replace(model.routes[0], continuous_usage=continuous_usage)
-            state = await verify_models(msgspec.structs.replace(model, routes=(route,)))
+            state = await verify_models.verify(msgspec.structs.replace(model, routes=(route,)))
             assert (state.passed, state.verified_endpoints) == (True, model.endpoints)
             assert {name: stream.detail for name, stream in state.streams.items() if not stream.verified} == {}
             assert set(state.streams) == {"chat", "responses", "messages"}

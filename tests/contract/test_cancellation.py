@@ -139,7 +139,7 @@ async def test_a_verification_that_never_reached_the_upstream_holds_no_global_sl
         open_limiter(kind, clock, upstream=10**6) as limiter,
         in_process(tmp_path, upstream, clock=clock, limiter=limiter, engine=engine) as gateway,
     ):
-        verify = VerifyModels(
+        verify_models = VerifyModels(
             endpoints=[case.endpoint for case in BILLED],
             models=gateway.db.models,
             upstreams={"fake": upstream},
@@ -149,10 +149,10 @@ async def test_a_verification_that_never_reached_the_upstream_holds_no_global_sl
         )
 
         def verification() -> Coroutine[Any, Any, Any]:
-            return verify(SERVING)
+            return verify_models.verify(SERVING)
 
         with ignoring_aborted_connections():
             async for _ in cancelled_at_each_await(verification):
                 assert (await slots(limiter, clock, ""))[1] == upstream.cancelled
-        await verify(SERVING)
+        await verify_models.verify(SERVING)
         assert (await slots(limiter, clock, ""))[1] == upstream.cancelled

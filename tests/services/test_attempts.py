@@ -103,7 +103,7 @@ async def make_world(db: Opened, *, guesses: int = GUESSES_MIN) -> World:
     await sessions.begin(user=ada, digest=b"d", agent="", now_us=NOW_US, awaits_two_factor=False)
     session = await sessions.find(b"d", now_us=NOW_US)
     assert session is not None
-    await SecondFactor(users, clock).begin(session, secret=totp.secret, code=totp.at(NOW_US // 1_000_000))
+    await SecondFactor(users, clock).turn_on(session, secret=totp.secret, code=totp.at(NOW_US // 1_000_000))
     ada = await users.get(ada.id)
     session = await sessions.find(b"d", now_us=NOW_US)
     assert session is not None
@@ -142,14 +142,14 @@ def evaluated(messages: list[str]) -> int:
 
 async def test_of_64_passwords_in_one_burst_10_are_evaluated(world: World) -> None:
     def guess(number: int) -> Awaitable[object]:
-        return world.sign_in.sign_in(email=ADA, password=f"guess {number}", address="a", agent=Agent())
+        return world.sign_in.sign_in(email=ADA, password=f"guess {number}", limit_key="a", agent=Agent())
 
     assert evaluated(await refusals(64, guess)) == sign_ins.FAILURES_MAX
     assert world.passwords.work == ["matches"] * sign_ins.FAILURES_MAX
     for email in (ADA, "nobody@example.com"):
 
         def again(_: int, email: str = email) -> Awaitable[object]:
-            return world.sign_in.sign_in(email=email, password="x", address="b", agent=Agent())
+            return world.sign_in.sign_in(email=email, password="x", limit_key="b", agent=Agent())
 
         messages = await refusals(20, again)
         assert evaluated(messages) == sign_ins.FAILURES_MAX, "known and unknown addresses alike"
@@ -157,15 +157,15 @@ async def test_of_64_passwords_in_one_burst_10_are_evaluated(world: World) -> No
 
 async def test_one_client_cannot_try_every_email_address(world: World) -> None:
     def guess(number: int) -> Awaitable[object]:
-        return world.sign_in.sign_in(email=f"user{number}@example.com", password="x", address="a", agent=Agent())
+        return world.sign_in.sign_in(email=f"user{number}@example.com", password="x", limit_key="a", agent=Agent())
 
-    assert evaluated(await refusals(150, guess)) == sign_ins.FAILURES_PER_ADDRESS_MAX
-    await world.sign_in.sign_in(email=ADA, password=RIGHT, address="b", agent=Agent())
+    assert evaluated(await refusals(150, guess)) == sign_ins.FAILURES_PER_CLIENT_MAX
+    await world.sign_in.sign_in(email=ADA, password=RIGHT, limit_key="b", agent=Agent())
 
 
 async def test_a_sign_in_takes_back_its_own_count_and_leaves_the_failures(world: World) -> None:
     async def sign_in(password: str) -> object:
-        return await world.sign_in.sign_in(email=ADA, password=password, address="a", agent=Agent())
+        return await world.sign_in.sign_in(email=ADA, password=password, limit_key="a", agent=Agent())
 
     assert evaluated(await refusals(sign_ins.FAILURES_MAX - 1, lambda _: sign_in("wrong"))) == sign_ins.FAILURES_MAX - 1
     for _ in range(3):
@@ -174,17 +174,17 @@ async def test_a_sign_in_takes_back_its_own_count_and_leaves_the_failures(world:
 
 
 async def test_of_900_codes_in_one_burst_6_are_evaluated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    new = await world.sign_in.sign_in(email=ADA, password=RIGHT, address="a", agent=Agent())
+    new = await world.sign_in.sign_in(email=ADA, password=RIGHT, limit_key="a", agent=Agent())
     assert new.awaits_two_factor
     wrong = [f"{number:06}" for number in range(1_000) if not is_code(world, f"{number:06}")][:900]
     compared: list[str] = []
-    step_of = SecondFactor.step_of
+    find_step = SecondFactor.find_step
 
     def counting(self: SecondFactor, code: str, totp_secret: str) -> int | None:
         compared.append(code)
-        return step_of(self, code, totp_secret)
+        return find_step(self, code, totp_secret)
 
-    monkeypatch.setattr(SecondFactor, "step_of", counting)
+    monkeypatch.setattr(SecondFactor, "find_step", counting)
     messages = await refusals(
         900, lambda number: world.sign_in.submit_code(new.secret, code=wrong[number], agent=Agent())
     )
@@ -192,11 +192,11 @@ async def test_of_900_codes_in_one_burst_6_are_evaluated(world: World, monkeypat
 
 
 def is_code(world: World, code: str) -> bool:
-    return SecondFactor(world.users, world.clock).step_of(code, world.totp.secret) is not None
+    return SecondFactor(world.users, world.clock).find_step(code, world.totp.secret) is not None
 
 
 async def test_a_restart_forgives_no_code(world: World) -> None:
-    new = await world.sign_in.sign_in(email=ADA, password=RIGHT, address="a", agent=Agent())
+    new = await world.sign_in.sign_in(email=ADA, password=RIGHT, limit_key="a", agent=Agent())
     await refusals(6, lambda _: world.sign_in.submit_code(new.secret, code="wrong", agent=Agent()))
     restarted = (await make_again(world)).sign_in
     messages = await refusals(1, lambda _: restarted.submit_code(new.secret, code="wrong", agent=Agent()))
@@ -218,7 +218,7 @@ async def make_again(world: World) -> World:
 
 async def test_the_right_code_takes_back_its_own_count(world: World) -> None:
     for number in range(8):
-        new = await world.sign_in.sign_in(email=ADA, password=RIGHT, address="a", agent=Agent())
+        new = await world.sign_in.sign_in(email=ADA, password=RIGHT, limit_key="a", agent=Agent())
         world.clock.advance(30)
         code = world.totp.at(world.clock.now_us() // 1_000_000)
         assert await world.sign_in.submit_code(new.secret, code=code, agent=Agent()) is not None, number
@@ -228,9 +228,11 @@ async def test_confirmation_passwords_count_together_over_all_processes(world: W
     both = [world.profile, (await make_again(world)).profile]
     limit = LIMITS[AttemptKind.CONFIRMATION].attempts_max
     for _ in range(limit + 1):
-        await both[0].prove(world.session, RIGHT, field="password")
+        await both[0].check_password(world.session, RIGHT, field="password")
     world.passwords.work.clear()
-    messages = await refusals(64, lambda number: both[number % 2].prove(world.session, "wrong", field="password"))
+    messages = await refusals(
+        64, lambda number: both[number % 2].check_password(world.session, "wrong", field="password")
+    )
     assert evaluated(messages) == len(world.passwords.work) == limit
 
 
@@ -257,21 +259,23 @@ async def test_passkeys_are_read_only_after_the_count(world: World) -> None:
         sign_in=world.sign_in,
         clock=world.clock,
     )
-    messages = await refusals(100, lambda _: passkeys.sign_in("{}", visitor="v", address="a", agent=Agent()))
+    messages = await refusals(100, lambda _: passkeys.sign_in("{}", visitor="v", limit_key="a", agent=Agent()))
     limit = LIMITS[AttemptKind.PASSKEY].attempts_max
     assert evaluated(messages) == authenticator.reads == limit
-    assert evaluated(await refusals(1, lambda _: passkeys.sign_in("{}", visitor="v", address="b", agent=Agent()))) == 1
+    assert (
+        evaluated(await refusals(1, lambda _: passkeys.sign_in("{}", visitor="v", limit_key="b", agent=Agent()))) == 1
+    )
 
 
 async def test_a_flood_of_sign_ups_judges_no_more_passwords_than_the_limit(tmp_path: Path) -> None:
     async with open_engine("sqlite", tmp_path) as db:
         world = await make_world(db, guesses=1)
-        messages = await refusals(40, lambda _: world.sign_in.sign_up(email=ADA, password="x" * 72, address="a"))
+        messages = await refusals(40, lambda _: world.sign_in.sign_up(email=ADA, password="x" * 72, limit_key="a"))
         assert evaluated(messages) == len(world.passwords.work) == sign_ins.SIGN_UPS_MAX
         world.passwords.work.clear()
         for password, words in (("short", "at least"), ("x" * 201, "at most")):
             with pytest.raises(FormError, match=words):
-                await world.sign_in.sign_up(email=ADA, password=password, address="b")
+                await world.sign_in.sign_up(email=ADA, password=password, limit_key="b")
         assert world.passwords.work == []
 
 
@@ -291,7 +295,7 @@ async def test_no_password_is_judged_for_a_link_that_does_not_work(world: World)
     for purpose in (LinkPurpose.RESET, LinkPurpose.INVITE):
         assert await world.sign_in.choose_password("nonsense", purpose=purpose, password=NEW, agent=Agent()) is None
     assert await world.sign_in.set_up("nonsense", email=ADA, password=NEW, agent=Agent()) is None
-    assert await world.sign_in.verify("nonsense", password=NEW, agent=Agent()) is None
+    assert await world.sign_in.confirm_by_password("nonsense", password=NEW, agent=Agent()) is None
     assert world.passwords.work == []
 
 
@@ -317,8 +321,8 @@ async def test_a_link_that_works_judges_no_more_passwords_than_the_limit(tmp_pat
 async def test_a_password_that_is_too_long_is_refused_before_any_work(world: World) -> None:
     new = "x" * 201
     attempts = (
-        world.sign_in.sign_in(email=ADA, password=new, address="a", agent=Agent()),
-        world.profile.prove(world.session, new, field="password"),
+        world.sign_in.sign_in(email=ADA, password=new, limit_key="a", agent=Agent()),
+        world.profile.check_password(world.session, new, field="password"),
         world.profile.change_password(world.session, current=RIGHT, password=new),
     )
     for attempt in attempts:

@@ -44,14 +44,14 @@ async def test_an_enabled_model_is_listed_once_it_is_verified(db: Opened) -> Non
     catalogue = Catalogue({MODEL.id: MODEL}, db.models)
     report = await catalogue.set_enabled(MODEL.id, enabled=True)
     assert (report.enabled, report.verified, report.listed) == (True, False, False)
-    assert (await verifier(db, FakeUpstream())(MODEL)).passed
+    assert (await verifier(db, FakeUpstream()).verify(MODEL)).passed
     await catalogue.refresh()
     assert [report.listed for report in catalogue.reports()] == [True]
 
 
 async def test_a_disabled_model_is_not_listed_at_once_and_stays_verified(db: Opened) -> None:
     catalogue = Catalogue({MODEL.id: MODEL}, db.models)
-    await verifier(db, FakeUpstream())(MODEL)
+    await verifier(db, FakeUpstream()).verify(MODEL)
     report = await catalogue.set_enabled(MODEL.id, enabled=False)
     assert (report.enabled, report.verified, report.listed) == (False, True, False)
     assert catalogue.find(MODEL.id) is None

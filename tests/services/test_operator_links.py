@@ -14,7 +14,7 @@ from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.domain.errors import AlreadyExists, LimitReached, NotFound, OperatorError
 from tok0n.domain.users import Agent, LinkPurpose, Registration
 from tok0n.ports.mail import MailBrand
-from tok0n.services.emailed_links import MAILS_MAX
+from tok0n.services.emailed_links import EMAILS_MAX
 from tok0n.services.passwords import GUESSES_MIN
 from tok0n.services.sign_in import SignIn
 
@@ -102,11 +102,11 @@ async def test_nobody_is_invited_to_a_closed_gateway_or_to_no_address(world: Wor
 
 async def test_a_mailbox_gets_a_few_invitations_an_hour(world: World) -> None:
     sign_in = world.sign_in()
-    for _ in range(MAILS_MAX):
+    for _ in range(EMAILS_MAX):
         await sign_in.invite(ADA)
     with pytest.raises(LimitReached):
         await sign_in.invite(ADA)
-    assert len(world.mailer.sent) == MAILS_MAX
+    assert len(world.mailer.sent) == EMAILS_MAX
 
 
 async def test_a_recovery_needs_a_user_and_its_link_is_not_emailed(world: World) -> None:
@@ -125,7 +125,7 @@ async def test_signing_out_elsewhere_keeps_this_session_alone(world: World) -> N
     await accept(sign_in, await sign_in.invite(ADA))
     user = await world.users.find(ADA)
     assert user is not None
-    secrets = [(await sign_in.begin(user, agent=Agent())).secret for _ in range(2)]
+    secrets = [(await sign_in.begin_session(user, agent=Agent())).secret for _ in range(2)]
     session = await sign_in.find_session(secrets[0])
     assert session is not None
     await sign_in.sign_out_elsewhere(session)

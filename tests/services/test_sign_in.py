@@ -92,10 +92,10 @@ async def test_known_and_unknown_addresses_cost_the_same_before_the_answer(db: O
         passwords.asked.clear()
         users.asked = 0
         with pytest.raises(FormError):
-            await sign_in.sign_in(email=email, password="wrong", address="a", agent=Agent())
+            await sign_in.sign_in(email=email, password="wrong", limit_key="a", agent=Agent())
         first_cost = (list(passwords.asked), users.asked)
-        await sign_in.request_reset(email, address="a")
-        await sign_in.sign_up(email=email, password="plenty of quiet rivers", address="a")
+        await sign_in.request_reset(email, limit_key="a")
+        await sign_in.sign_up(email=email, password="plenty of quiet rivers", limit_key="a")
         costs.append((first_cost, list(passwords.asked), users.asked))
     assert costs[0] == costs[1]
     assert costs[0][:2] == ((["matches"], 1), ["matches", "guesses", "hash"])

@@ -43,7 +43,7 @@ def answer(old: bytes, new: bytes) -> UpstreamResponse:
 
 async def verify(tmp_path: Path, upstream: FakeUpstream, **more: float) -> ModelState:
     async with open_engine("sqlite", tmp_path) as db:
-        return await verifier(db, upstream, **more)(MODEL)  # type: ignore[arg-type]
+        return await verifier(db, upstream, **more).verify(MODEL)  # type: ignore[arg-type]
 
 
 async def test_a_good_answer_passes_every_check(tmp_path: Path) -> None:
@@ -118,22 +118,22 @@ async def test_a_model_whose_reasoning_uses_up_the_limit_is_tried_with_more(name
     upstream = FakeUpstream(USED_UP[name])
     async with open_engine("sqlite", tmp_path) as db:
         verify_models = verifier(db, upstream)
-        state = await verify_models(REASONING)
+        state = await verify_models.verify(REASONING)
         limits = [msgspec.json.decode(body)["max_completion_tokens"] for body in upstream.bodies]
         assert limits == [16, 256, 2048]
         assert (state.verified_at_us is not None) == (upstream.answer.status == 200)  # type: ignore[union-attr]
         assert len(await db.rows(schema.operator_request)) == 3, "each attempt is a row of its own"
         upstream.answers = [USED_UP[name], reasoned(200, reasoning=150, says=b'"OK"')]
-        state = await verify_models(REASONING)
+        state = await verify_models.verify(REASONING)
         assert (state.consecutive_failures, state.detail) == (0, "")
         assert len(upstream.bodies) == 5
-        assert (await verify_models.if_unclaimed(REASONING)) is not None
+        assert (await verify_models.verify_if_unclaimed(REASONING)) is not None
 
 
 async def test_reasoning_that_took_the_whole_limit_is_tried_with_more(tmp_path: Path) -> None:
     upstream = FakeUpstream(reasoned(16, reasoning=16, says=b'"Hel"'))
     async with open_engine("sqlite", tmp_path) as db:
-        state = await verifier(db, upstream)(REASONING)
+        state = await verifier(db, upstream).verify(REASONING)
     assert (len(upstream.bodies), state.consecutive_failures) == (2, 0)
 
 
@@ -166,7 +166,7 @@ async def test_use_beyond_the_limit_fails_and_names_the_setting_that_allows_it(
     for allowed, passes in ((133, False), (134, True)):
         model = msgspec.structs.replace(MODEL, reasoning_tokens_max=allowed)
         async with open_engine("sqlite", tmp_path) as db:
-            state = await verifier(db, FakeUpstream(answer))(model)
+            state = await verifier(db, FakeUpstream(answer)).verify(model)
         assert state.checks["output_limit"] is passes
 
 
@@ -178,9 +178,9 @@ async def test_an_answer_that_comes_too_late_is_none(tmp_path: Path) -> None:
 async def test_verifying_takes_a_global_slot_and_waits_for_one(tmp_path: Path) -> None:
     async with open_engine("sqlite", tmp_path) as db:
         verify_models = verifier(db, FakeUpstream(), per_minute=1)
-        await verify_models(MODEL)
+        await verify_models.verify(MODEL)
         with pytest.raises(RateLimited):
-            await verify_models(MODEL)
+            await verify_models.verify(MODEL)
         assert (await db.models.states())["demo"].consecutive_failures == 0
 
 

@@ -103,7 +103,7 @@ class Verifying:
         self.limiter = make_limiter(clock, upstream=per_minute)
         self.catalogue = Catalogue({model.id: model}, db.models, stream_endpoints=[CHAT.name])
         self._model = model
-        self._verify = VerifyModels(
+        self._verify_models = VerifyModels(
             endpoints=[CHAT],
             stream_endpoints=["chat"],
             models=db.models,
@@ -114,7 +114,7 @@ class Verifying:
         )
 
     async def __call__(self) -> ModelState:
-        state = await self._verify(self._model)
+        state = await self._verify_models.verify(self._model)
         await self.catalogue.refresh()
         assert state == (await self.db.models.states())[self._model.id], "both engines store all of it"
         return state
@@ -291,7 +291,7 @@ async def test_an_upstream_that_reports_continuous_usage_unasked_is_not_asked(tm
 async def test_switching_streaming_on_verifies_a_model_that_passed_before(tmp_path: Path) -> None:
     async with open_engine("sqlite", tmp_path) as sqlite:
         verify = Verifying(sqlite, StreamingUpstream(good()))
-        verify._verify._stream_endpoints = []
+        verify._verify_models._stream_endpoints = []
         await verify()
         now_us = FakeClock().now_us()
         assert verify.catalogue.due(now_us=now_us, interval_us=10**9) == [MODEL]

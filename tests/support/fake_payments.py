@@ -56,7 +56,7 @@ class FakePayments:
     async def refund(self, payment_id: str, *, cents: int, key: str) -> None:
         self.refunds.append((payment_id, cents, key))
 
-    def read(self, payload: bytes, signature: str | None, *, now_us: int) -> Event:
+    def read_webhook(self, payload: bytes, signature: str | None, *, now_us: int) -> Event:
         return msgspec.json.decode(payload, type=Event)
 
     async def events(self, *, since_us: int) -> AsyncIterator[Event]:

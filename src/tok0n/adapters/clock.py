@@ -7,7 +7,6 @@ class SystemClock:
     """The `Clock` port."""
 
     def now_us(self) -> int:
-        """See `ports.Clock.now_us`."""
         return time.time_ns() // 1000
 
     monotonic = staticmethod(time.monotonic)  # Without a Python frame, because each request calls it six times.

@@ -41,7 +41,6 @@ class WebAuthn:
         self._origin = f"{parts.scheme}://{parts.netloc}"
 
     def creation_options(self, *, user_id: str, email: str, existing_ids: list[bytes]) -> tuple[str, bytes]:
-        """See `ports.Authenticator.creation_options`."""
         import webauthn  # noqa: PLC0415  slow to import, and few requests need it
         from webauthn.helpers import structs  # noqa: PLC0415
 
@@ -61,7 +60,6 @@ class WebAuthn:
         return webauthn.options_to_json(options), options.challenge
 
     def sign_in_options(self) -> tuple[str, bytes]:
-        """See `ports.Authenticator.sign_in_options`."""
         import webauthn  # noqa: PLC0415
         from webauthn.helpers import structs  # noqa: PLC0415
 

@@ -99,7 +99,6 @@ class StripePayments:
         )
 
     async def open_checkout(self, order: Order, *, email: str, success_url: str, cancel_url: str) -> Checkout:
-        """See `ports.Payments.open_checkout`."""
         params: Any = {
             "mode": "payment",
             "client_reference_id": order.id,
@@ -147,7 +146,7 @@ class StripePayments:
         params: Any = {"payment_intent": payment_id, "amount": cents}
         await self._call(lambda: self._client.v1.refunds.create(params, {"idempotency_key": key}))
 
-    def read(self, payload: bytes, signature: str | None, *, now_us: int) -> Event:
+    def read_webhook(self, payload: bytes, signature: str | None, *, now_us: int) -> Event:
         import stripe  # noqa: PLC0415
 
         if signature is None or len(signature) > SIGNATURE_CHARACTERS_MAX:

@@ -8,7 +8,7 @@ from tok0n.domain.payments import Checkout, Event, StoredEvent
 
 
 class Payments(Protocol):
-    """The payment provider. All methods except `read` raise `PaymentFailed`."""
+    """The payment provider. All methods except `read_webhook` raise `PaymentFailed`."""
 
     @property
     def is_live(self) -> bool:
@@ -33,7 +33,7 @@ class Payments(Protocol):
     async def refund(self, payment_id: str, *, cents: int, key: str) -> None:
         """Refund an amount. Calls with the same idempotency `key` refund it once."""
 
-    def read(self, payload: bytes, signature: str | None, *, now_us: int) -> Event:
+    def read_webhook(self, payload: bytes, signature: str | None, *, now_us: int) -> Event:
         """Verify and parse a webhook. Raises `SignatureInvalid` if its signature is wrong or too old.
 
         An authentic event with invalid contents is about `NotApplicable`.
@@ -61,8 +61,8 @@ class Inbox(Protocol):
         Returns False if the event is handled, or another process has stored as many attempts.
         """
 
-    async def reconciled_us(self) -> int | None:
+    async def last_reconciled_us(self) -> int | None:
         """Return the time of the last complete reconciliation with the provider."""
 
-    async def reconciled(self, *, at_us: int) -> None:
+    async def mark_reconciled(self, *, at_us: int) -> None:
         """Store that the inbox has all events until `at_us`."""

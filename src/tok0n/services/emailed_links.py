@@ -22,14 +22,14 @@ from tok0n.domain.users import (
 from tok0n.ports.clock import Clock
 from tok0n.ports.mail import Mailer
 from tok0n.ports.users import Users
-from tok0n.services import mails
+from tok0n.services import emails
 from tok0n.services.attempts import AttemptLimiter
 
 log = structlog.get_logger()
 
-MAILS_MAX = 5
-MAILS_SECONDS = 3_600.0
-"""A user gets at most `MAILS_MAX` emails in this time, because anyone can request them."""
+EMAILS_MAX = 5
+EMAILS_SECONDS = 3_600.0
+"""A user gets at most `EMAILS_MAX` emails in this time, because anyone can request them."""
 
 _PATHS = {
     LinkPurpose.VERIFY: "/verify",
@@ -48,7 +48,7 @@ class EmailedLinks:
         self._mailer = mailer
         self._clock = clock
         self._url_of = url_of
-        self._mails = AttemptLimiter(clock, attempts_max=MAILS_MAX, seconds=MAILS_SECONDS)
+        self._recent_emails = AttemptLimiter(clock, attempts_max=EMAILS_MAX, seconds=EMAILS_SECONDS)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def register(self, *, email: str, password_hash: str, browser_digest: bytes, time_zone: str) -> None:
@@ -63,17 +63,17 @@ class EmailedLinks:
             return
         if user.verified_at_us is None:
             url = self._url(LinkPurpose.VERIFY, secret)
-            await mails.send(self._mailer, mails.VERIFY, to=email, url=url)
+            await emails.send(self._mailer, emails.VERIFY, to=email, url=url)
         else:
             urls = {"sign_in": self._url_of("/sign-in"), "reset": self._url_of("/reset-password")}
-            await mails.send(self._mailer, mails.ALREADY_REGISTERED, to=email, **urls)
+            await emails.send(self._mailer, emails.ALREADY_REGISTERED, to=email, **urls)
 
     async def send(self, user: User, purpose: LinkPurpose, mail: tuple[str, str]) -> str | None:
         """Email a link and return its URL. None, and no email, if the user got too many emails recently."""
         if self._is_throttled(user, purpose):
             return None
         url = await self.create_url(user.id, purpose)
-        await mails.send(self._mailer, mail, to=user.email, url=url)
+        await emails.send(self._mailer, mail, to=user.email, url=url)
         return url
 
     async def create_url(self, user_id: str | None, purpose: LinkPurpose) -> str:
@@ -100,7 +100,7 @@ class EmailedLinks:
         await asyncio.gather(*self._tasks)
 
     def _is_throttled(self, user: User, purpose: LinkPurpose) -> bool:
-        if not self._mails.try_count(user.id):
+        if not self._recent_emails.try_count(user.id):
             return False
         log.warning("mail_throttled", user=user.id, purpose=purpose)
         return True

@@ -13,25 +13,25 @@ from tok0n.domain.notices import DueNotices, Notice, NoticeEvent, NoticeKind
 from tok0n.domain.user_agents import browser_name
 from tok0n.ports.clock import Clock
 from tok0n.ports.mail import Mailer, NoticeOutbox
-from tok0n.services import mails
+from tok0n.services import emails
 
 LISTED_EVENTS_MAX = 20
 """The most events that a summary lists. It counts the others."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EMAILS = {
-    NoticeEvent.NEW_SIGN_IN: mails.NEW_SIGN_IN,
-    NoticeEvent.KEY_CREATED: mails.KEY_CREATED,
-    NoticeEvent.KEY_ROTATED: mails.KEY_ROTATED,
-    NoticeEvent.PASSWORD_CHANGED: mails.PASSWORD_CHANGED,
-    NoticeEvent.TWO_FACTOR_ON: mails.TWO_FACTOR_ON,
-    NoticeEvent.TWO_FACTOR_OFF: mails.TWO_FACTOR_OFF,
-    NoticeEvent.EMAIL_CHANGED: mails.EMAIL_CHANGED,
+    NoticeEvent.NEW_SIGN_IN: emails.NEW_SIGN_IN,
+    NoticeEvent.KEY_CREATED: emails.KEY_CREATED,
+    NoticeEvent.KEY_ROTATED: emails.KEY_ROTATED,
+    NoticeEvent.PASSWORD_CHANGED: emails.PASSWORD_CHANGED,
+    NoticeEvent.TWO_FACTOR_ON: emails.TWO_FACTOR_ON,
+    NoticeEvent.TWO_FACTOR_OFF: emails.TWO_FACTOR_OFF,
+    NoticeEvent.EMAIL_CHANGED: emails.EMAIL_CHANGED,
 }
 _SUMMARIES = {
-    NoticeKind.SIGN_IN: mails.MANY_SIGN_INS,
-    NoticeKind.API_KEY: mails.MANY_KEY_CHANGES,
-    NoticeKind.SECURITY: mails.MANY_SECURITY_CHANGES,
+    NoticeKind.SIGN_IN: emails.MANY_SIGN_INS,
+    NoticeKind.API_KEY: emails.MANY_KEY_CHANGES,
+    NoticeKind.SECURITY: emails.MANY_SECURITY_CHANGES,
 }
 _LINES = {
     NoticeEvent.NEW_SIGN_IN: "{at}: {browser}, {network}",
@@ -69,14 +69,14 @@ class EventNotices:
             fields = _fields(first, due.time_zone)
             if "key_id" in fields:
                 urls["key"] = self._url_of(f"/dashboard/keys/{fields['key_id']}")
-            await mails.send(self._mailer, _EMAILS[first.event], to=due.email, **fields | urls)
+            await emails.send(self._mailer, _EMAILS[first.event], to=due.email, **fields | urls)
             return
         listed = due.notices[:LISTED_EVENTS_MAX]
         lines = [_LINES[each.event].format(**_fields(each, due.time_zone)) for each in listed]
         if len(due.notices) > len(listed):
             lines.append(f"and {len(due.notices) - len(listed):,} more")
         events, count = "\n".join(lines), f"{len(due.notices):,}"
-        await mails.send(self._mailer, _SUMMARIES[due.kind], to=due.email, events=events, count=count, **urls)
+        await emails.send(self._mailer, _SUMMARIES[due.kind], to=due.email, events=events, count=count, **urls)
 
 
 def _fields(notice: Notice, time_zone: str) -> dict[str, str]:

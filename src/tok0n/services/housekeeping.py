@@ -79,7 +79,7 @@ class Housekeeping:
 
     async def _verify(self, models: list[Model]) -> None:
         for model in models:
-            state = await self._verify_models.if_unclaimed(model)
+            state = await self._verify_models.verify_if_unclaimed(model)
             if state is None:
                 continue
             if state.passed:

@@ -9,7 +9,7 @@ from tok0n.domain.token_classes import TokenClasses
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.ports.clock import Clock
 from tok0n.ports.mail import BalanceAlerts, BudgetNotices, Mailer
-from tok0n.services import mails
+from tok0n.services import emails
 from tok0n.services.checks import check_count
 from tok0n.services.notice_preferences import NoticePreferences
 from tok0n.services.token_sources import TokenSources
@@ -79,7 +79,7 @@ class LowBalances:
             fields["of_class"] = self._of_class(low.token_class)
             is_named = bool(fields["of_class"])
             fields["advice"] = await self._token_sources.advice(low.token_class, is_named=is_named)
-            await mails.send(self._mailer, mails.LOW_BALANCE, to=low.email, **fields)
+            await emails.send(self._mailer, emails.LOW_BALANCE, to=low.email, **fields)
 
     def _of_class(self, token_class: str) -> str:
         """Return the words that name the class, unless it is the only one."""
@@ -114,9 +114,9 @@ class BudgetAlerts:
         for spent in await self._notices.claim_due(now_us=now_us, rows_max=ROWS_MAX):
             if not await self._preferences.is_enabled(spent.account_id, NoticeKind.BUDGET):
                 continue
-            await mails.send(
+            await emails.send(
                 self._mailer,
-                mails.BUDGET_SPENT if spent.percent >= 100 else mails.BUDGET_NEARLY_SPENT,
+                emails.BUDGET_SPENT if spent.percent >= 100 else emails.BUDGET_NEARLY_SPENT,
                 to=spent.email,
                 name=spent.key_name,
                 spent=spent.spent,

@@ -78,7 +78,7 @@ class SignInByPasskey:
         name = name.strip()
         if not name or len(name) > NAME_CHARACTERS_MAX or not name.isprintable():
             raise FormError(f"Enter a name of 1 to {NAME_CHARACTERS_MAX} characters.", field="passkey_name")
-        await self._profile.prove(session, password, field="passkey_password")
+        await self._profile.check_password(session, password, field="passkey_password")
         try:
             _, challenge = self._authenticator.read_response(credential)
             await self._use_challenge(challenge, ChallengePurpose.ADD, visitor=_visitor_of(session))
@@ -107,29 +107,29 @@ class SignInByPasskey:
         """Remove a passkey of the signed-in user. Raises `CredentialsChanged`."""
         await self._passkeys.remove(user_id=session.user_id, credential_id=credential_id, session_digest=session.digest)
 
-    async def sign_in_options(self, *, address: str) -> tuple[str, str]:
+    async def sign_in_options(self, *, limit_key: str) -> tuple[str, str]:
         """Return the options for signing in, as JSON for the browser, and its cookie's secret. Raises `FormError`."""
-        if seconds := self._challenges.try_count(address):
+        if seconds := self._challenges.try_count(limit_key):
             raise too_many(seconds, field="passkey")
         options, challenge = self._authenticator.sign_in_options()
         visitor = secrets.token_urlsafe(SECRET_BYTES)
         await self._store_challenge(challenge, ChallengePurpose.SIGN_IN, visitor=visitor)
         return options, visitor
 
-    async def sign_in(self, credential: str, *, visitor: str | None, address: str, agent: Agent) -> NewSession:
+    async def sign_in(self, credential: str, *, visitor: str | None, limit_key: str, agent: Agent) -> NewSession:
         """Begin a session without a second factor. `visitor` is the secret in the cookie. Raises `FormError`."""
-        counted = await count_attempt(self._attempts, self._clock, AttemptKind.PASSKEY, address, field="passkey")
+        counted = await count_attempt(self._attempts, self._clock, AttemptKind.PASSKEY, limit_key, field="passkey")
         try:
-            passkey, user, count = await self._prove(credential, visitor=visitor)
+            passkey, user, count = await self._verify_response(credential, visitor=visitor)
         except PasskeyMalformed as error:
             raise Malformed(error.message, field="passkey") from error
         except PasskeyInvalid as error:
             raise FormError(error.message, field="passkey") from error
         await self._attempts.take_back(counted)
         await self._passkeys.record_use(passkey.credential_id, sign_count=count, now_us=self._clock.now_us())
-        return await self._sign_in.begin(user, agent=agent, two_factor_passed=True)
+        return await self._sign_in.begin_session(user, agent=agent, two_factor_passed=True)
 
-    async def _prove(self, credential: str, *, visitor: str | None) -> tuple[Passkey, User, int]:
+    async def _verify_response(self, credential: str, *, visitor: str | None) -> tuple[Passkey, User, int]:
         """Return the passkey that signed our challenge, its user and its new sign count. Raises `PasskeyInvalid`."""
         credential_id, challenge = self._authenticator.read_response(credential)
         await self._use_challenge(challenge, ChallengePurpose.SIGN_IN, visitor=visitor)

@@ -253,7 +253,7 @@ class SellPacks:
         Raises `SignatureInvalid`.
         """
         now_us = self._clock.now_us()
-        return await self._inbox.store(self._payments.read(payload, signature, now_us=now_us), now_us=now_us)
+        return await self._inbox.store(self._payments.read_webhook(payload, signature, now_us=now_us), now_us=now_us)
 
     async def reconcile(self) -> int:
         """Fetch recent events from the provider, handle the missing ones, and return their number.
@@ -261,12 +261,12 @@ class SellPacks:
         Raises `PaymentFailed`.
         """
         now_us = self._clock.now_us()
-        last_us = await self._inbox.reconciled_us()
+        last_us = await self._inbox.last_reconciled_us()
         since_us = now_us - FIRST_LOOKBACK_US if last_us is None else last_us - LOOKBACK_US
         missed = 0
         async for event in self._payments.events(since_us=since_us):
             missed += await self._inbox.store(event, now_us=now_us)
-        await self._inbox.reconciled(at_us=now_us)
+        await self._inbox.mark_reconciled(at_us=now_us)
         await self.handle_all()
         return missed
 

@@ -12,7 +12,7 @@ from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Attempts
 from tok0n.ports.mail import Mailer
 from tok0n.ports.users import Passwords, Users
-from tok0n.services import mails
+from tok0n.services import emails
 from tok0n.services.attempts import AttemptLimiter, count_attempt
 from tok0n.services.passwords import FormError, check_length, check_too_long, clean, hash_new, too_many
 from tok0n.services.second_factor import SecondFactor, is_secret
@@ -61,7 +61,7 @@ class Profile:
     async def change_password(self, session: Session, *, current: str, password: str) -> None:
         """Change the password, and end every other session. Raises `FormError`."""
         check_length(password)
-        await self.prove(session, current, field="current")
+        await self.check_password(session, current, field="current")
         if seconds := self._choices.try_count(session.user_id):
             raise too_many(seconds, field="password")
         password_hash = await hash_new(self._passwords, password, email=session.email)
@@ -75,7 +75,7 @@ class Profile:
     async def request_email_change(self, session: Session, *, password: str, email: str) -> str:
         """Email a link to the new address and a warning to the current one. Return the new one. Raises `FormError`."""
         email = clean(email)
-        await self.prove(session, password, field="email_password")
+        await self.check_password(session, password, field="email_password")
         secret = secrets.token_urlsafe(SECRET_BYTES)
         await self._users.create_link(
             user_id=session.user_id,
@@ -86,8 +86,8 @@ class Profile:
             session_digest=session.digest,
         )
         url, reset = self._url_of(f"/new-address?link={secret}"), self._url_of("/reset-password")
-        await mails.send(self._mailer, mails.NEW_EMAIL, to=email, url=url)
-        await mails.send(self._mailer, mails.EMAIL_CHANGES, to=session.email, email=email, reset=reset)
+        await emails.send(self._mailer, emails.NEW_EMAIL, to=email, url=url)
+        await emails.send(self._mailer, emails.EMAIL_CHANGES, to=session.email, email=email, reset=reset)
         return email
 
     async def change_email(self, secret: str, *, session: Session | None) -> str | None:
@@ -106,13 +106,13 @@ class Profile:
             raise FormError("Choose a time zone from the list.", field="time_zone")
         await self._users.set_time_zone(user_id=session.user_id, time_zone=time_zone)
 
-    async def begin_totp(self, session: Session, *, password: str, secret: str, code: str) -> list[str]:
+    async def turn_on_totp(self, session: Session, *, password: str, secret: str, code: str) -> list[str]:
         """Turn on two-factor authentication, and return the recovery codes. Raises `FormError`."""
-        await self.prove(session, password, field="password")
+        await self.check_password(session, password, field="password")
         codes = None
         if is_secret(secret):
             try:
-                codes = await self._second_factor.begin(session, secret=secret, code=code)
+                codes = await self._second_factor.turn_on(session, secret=secret, code=code)
             except AlreadyExists as error:
                 raise FormError(error.message, field="code") from error
         if codes is None:
@@ -121,17 +121,17 @@ class Profile:
             )
         return codes
 
-    async def end_totp(self, session: Session, *, password: str) -> None:
+    async def turn_off_totp(self, session: Session, *, password: str) -> None:
         """Turn off two-factor authentication. Raises `FormError`."""
-        await self.prove(session, password, field="password")
-        await self._second_factor.end(session)
+        await self.check_password(session, password, field="password")
+        await self._second_factor.turn_off(session)
 
     async def close_account(self, session: Session, *, password: str) -> None:
         """Close the account. Its keys and sessions stop working, and its ledger is kept. Raises `FormError`."""
-        await self.prove(session, password, field="close_password")
+        await self.check_password(session, password, field="close_password")
         await self._users.close_account(user_id=session.user_id, now_us=self._clock.now_us())
 
-    async def prove(self, session: Session, password: str, *, field: str) -> None:
+    async def check_password(self, session: Session, password: str, *, field: str) -> None:
         """Check the user's password, in case someone else is using the browser. Raises `FormError`."""
         check_too_long(password, field=field)
         counted = await count_attempt(

@@ -7,7 +7,7 @@ from tok0n.domain.notices import NoticeKind
 from tok0n.domain.token_classes import TokenClasses
 from tok0n.ports.clock import Clock
 from tok0n.ports.mail import Mailer, PaidPurchase, PurchaseEmails
-from tok0n.services import mails
+from tok0n.services import emails
 from tok0n.services.notice_preferences import NoticePreferences
 
 ROWS_MAX = 100
@@ -45,9 +45,9 @@ class PurchaseAlerts:
         paid = purchase.document
         path = f"/dashboard/orders/{paid.order_id}"
         are_several = self._token_classes.are_several([purchase.token_class])
-        await mails.send(
+        await emails.send(
             self._mailer,
-            mails.PURCHASE,
+            emails.PURCHASE,
             to=purchase.email,
             document="invoice" if paid.kind is DocumentKind.INVOICE else "receipt",
             number=paid.number,

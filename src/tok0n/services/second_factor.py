@@ -22,17 +22,17 @@ class SecondFactor:
         self._users = users
         self._clock = clock
 
-    async def accepts(self, code: str, *, user_id: str, totp_secret: str) -> bool:
+    async def use_code(self, code: str, *, user_id: str, totp_secret: str) -> bool:
         """Use up a code. Return False if it isn't a valid, unused code of the user."""
         code = "".join(code.split()).replace("-", "").upper()
-        step = self.step_of(code, totp_secret)
+        step = self.find_step(code, totp_secret)
         if step is not None:
             return await self._users.use_totp_step(user_id=user_id, step=step)
         return await self._users.use_recovery_code(user_id=user_id, digest=digest(code))
 
-    async def begin(self, session: Session, *, secret: str, code: str) -> list[str] | None:
+    async def turn_on(self, session: Session, *, secret: str, code: str) -> list[str] | None:
         """Turn on two-factor authentication, and return the recovery codes. None if `code` doesn't match `secret`."""
-        step = self.step_of("".join(code.split()), secret)
+        step = self.find_step("".join(code.split()), secret)
         if step is None:
             return None
         codes = [
@@ -48,7 +48,7 @@ class SecondFactor:
         )
         return [f"{text[:4]}-{text[4:8]}-{text[8:]}" for text in codes]
 
-    async def end(self, session: Session) -> None:
+    async def turn_off(self, session: Session) -> None:
         """Turn off two-factor authentication."""
         await self._users.set_totp(
             user_id=session.user_id,
@@ -59,7 +59,7 @@ class SecondFactor:
             now_us=self._clock.now_us(),
         )
 
-    def step_of(self, code: str, totp_secret: str) -> int | None:
+    def find_step(self, code: str, totp_secret: str) -> int | None:
         """Return the current time step that `code` belongs to, or None."""
         totp = pyotp.TOTP(totp_secret)
         now = self._clock.now_us() // 1_000_000 // STEP_SECONDS

@@ -16,17 +16,17 @@ from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Attempts
 from tok0n.ports.mail import Mailer
 from tok0n.ports.users import Passwords, Sessions, Users
-from tok0n.services import mails
+from tok0n.services import emails
 from tok0n.services.attempts import AttemptLimiter, count_attempt
-from tok0n.services.emailed_links import MAILS_MAX, EmailedLinks
+from tok0n.services.emailed_links import EMAILS_MAX, EmailedLinks
 from tok0n.services.passwords import FormError, check_length, check_too_long, clean, hash_new, too_many
 from tok0n.services.profile import known_time_zone
 from tok0n.services.second_factor import SecondFactor
 
 FAILURES_MAX = 10
 FAILURES_SECONDS = 900.0
-FAILURES_PER_ADDRESS_MAX = 100
-"""The most failed sign-ins of one client IP in `FAILURES_SECONDS`, for any email addresses."""
+FAILURES_PER_CLIENT_MAX = 100
+"""The most failed sign-ins of one client in `FAILURES_SECONDS`, for any email addresses."""
 
 CHOICES_MAX = 10
 """The most new passwords that one link can try in `FAILURES_SECONDS`, because each strength check is expensive."""
@@ -60,7 +60,7 @@ class NewSignUp(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SignIn:
-    """Signs users up, in and out. `url_of` turns a path into a full URL. `address` is a client IP, for the limits."""
+    """Signs users up, in and out. `url_of` turns a path into a full URL. `limit_key` identifies the client."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class SignIn:
         self._links = EmailedLinks(users, mailer, clock, url_of)
         self._second_factor = SecondFactor(users, clock)
         self._failures = AttemptLimiter(clock, attempts_max=FAILURES_MAX, seconds=FAILURES_SECONDS)
-        self._by_address = AttemptLimiter(clock, attempts_max=FAILURES_PER_ADDRESS_MAX, seconds=FAILURES_SECONDS)
+        self._by_client = AttemptLimiter(clock, attempts_max=FAILURES_PER_CLIENT_MAX, seconds=FAILURES_SECONDS)
         self._choices = AttemptLimiter(clock, attempts_max=CHOICES_MAX, seconds=FAILURES_SECONDS)
         self._sign_ups = AttemptLimiter(clock, attempts_max=SIGN_UPS_MAX, seconds=SIGN_UPS_SECONDS)
         self._resets = AttemptLimiter(clock, attempts_max=RESETS_MAX, seconds=RESETS_SECONDS)
@@ -97,7 +97,7 @@ class SignIn:
         """Whether users can sign up without an invitation."""
         return self._registration is Registration.OPEN
 
-    async def sign_up(self, *, email: str, password: str, address: str, time_zone: str = "") -> NewSignUp:
+    async def sign_up(self, *, email: str, password: str, limit_key: str, time_zone: str = "") -> NewSignUp:
         """Email a link that confirms the address. The browser that signs up gets a secret. Raises `FormError`.
 
         An unknown `time_zone` counts as UTC.
@@ -106,7 +106,7 @@ class SignIn:
             raise FormError(NOT_OPEN, field="email")
         email = clean(email)
         check_length(password)
-        if seconds := self._sign_ups.try_count(address):
+        if seconds := self._sign_ups.try_count(limit_key):
             raise too_many(seconds, field="email")
         password_hash = await hash_new(self._passwords, password, email=email)
         secret = secrets.token_urlsafe(SECRET_BYTES)
@@ -123,7 +123,7 @@ class SignIn:
         """Whether an emailed link still works. Doesn't consume it."""
         return await self._users.has_link(digest(secret), purpose=purpose, now_us=self._clock.now_us())
 
-    async def confirm(self, secret: str, *, browser_secret: str, agent: Agent) -> NewSession | None:
+    async def confirm_by_browser(self, secret: str, *, browser_secret: str, agent: Agent) -> NewSession | None:
         """Confirm an address in the browser whose sign-up created the link, and sign in.
 
         None if the link is invalid or belongs to the sign-up of another browser, whose user has to enter the password.
@@ -137,9 +137,9 @@ class SignIn:
             browser_digest=digest(browser_secret),
             welcome=self._welcome,
         )
-        return None if user is None else await self.begin(user, agent=agent)
+        return None if user is None else await self.begin_session(user, agent=agent)
 
-    async def verify(self, secret: str, *, password: str, agent: Agent) -> NewSession | None:
+    async def confirm_by_password(self, secret: str, *, password: str, agent: Agent) -> NewSession | None:
         """Confirm an address with its emailed link and the password, and sign in. None if the link is invalid.
 
         Other browsers than that of the sign-up use this. The password is required because an attacker may have signed
@@ -158,32 +158,32 @@ class SignIn:
         await self._attempts.take_back(counted)
         may_open = self._registration.may_open(LinkPurpose.VERIFY)
         user = await self._users.verify(digest(secret), now_us=now_us, may_open=may_open, welcome=self._welcome)
-        return None if user is None else await self.begin(user, agent=agent)
+        return None if user is None else await self.begin_session(user, agent=agent)
 
-    async def sign_in(self, *, email: str, password: str, address: str, agent: Agent) -> NewSession:
+    async def sign_in(self, *, email: str, password: str, limit_key: str, agent: Agent) -> NewSession:
         """Begin a session. Raises the same `FormError`, after the same time, for a wrong address and a wrong password.
 
-        Attempts count per client IP, and per pair of client IP and email address, so an attacker can't lock out an
-        owner with another IP. They count before the user is looked up.
+        Attempts count per client, and per pair of client and email address, so an attacker can't lock out an owner
+        who uses another client. They count before the user is looked up.
         """
         email = clean(email)
         check_too_long(password)
-        self._count_sign_in(address=address, email=email)
+        self._count_sign_in(limit_key=limit_key, email=email)
         user = await self._users.find(email)
         password_hash = None if user is None else user.password_hash
         if not await self._passwords.matches(password, password_hash):
             raise FormError("Incorrect email or password.", field="password")
         assert user is not None
-        self._failures.take_back((address, email))
-        self._by_address.take_back(address)
+        self._failures.take_back((limit_key, email))
+        self._by_client.take_back(limit_key)
         if user.closed_at_us is not None:
             raise FormError("This account is closed. Contact support for help.", field="email")
         if user.account_id is None:
             self._require_open(user, LinkPurpose.VERIFY, field="email")
-            await self._links.send(user, LinkPurpose.VERIFY, mails.VERIFY)
+            await self._links.send(user, LinkPurpose.VERIFY, emails.VERIFY)
             source = "We sent you a new link." if self._sends_email else "Contact support to get the link."
             raise FormError(f"Confirm your email first. {source}", field="email")
-        return await self.begin(user, agent=agent)
+        return await self.begin_session(user, agent=agent)
 
     async def submit_code(self, secret: str | None, *, code: str, agent: Agent) -> NewSession | None:
         """Complete a sign-in with a second factor, in a new session. None if no session waits for one.
@@ -194,10 +194,10 @@ class SignIn:
         if secret is None or user is None or user.totp_secret is None:
             return None
         counted = await count_attempt(self._attempts, self._clock, AttemptKind.SECOND_FACTOR, user.id, field="code")
-        if not await self._second_factor.accepts(code, user_id=user.id, totp_secret=user.totp_secret):
+        if not await self._second_factor.use_code(code, user_id=user.id, totp_secret=user.totp_secret):
             raise FormError("This code is incorrect or was already used. Try the next one.", field="code")
         await self._attempts.take_back(counted)
-        return await self.begin(user, agent=agent, two_factor_passed=True, replaces=digest(secret))
+        return await self.begin_session(user, agent=agent, two_factor_passed=True, replaces=digest(secret))
 
     async def find_session(self, secret: str | None) -> Session | None:
         """Return the active session of a cookie's secret, or None."""
@@ -226,12 +226,12 @@ class SignIn:
         """End every other session of the user."""
         await self._sessions.end_all(session.user_id, except_digest=session.digest)
 
-    async def request_reset(self, email: str, *, address: str) -> str:
+    async def request_reset(self, email: str, *, limit_key: str) -> str:
         """Email a link for a new password if the address has an account. Return the address. Raises `FormError`."""
         email = clean(email)
-        if seconds := self._resets.try_count(address):
+        if seconds := self._resets.try_count(limit_key):
             raise too_many(seconds, field="email")
-        self._links.in_background(self._mail_reset(email))
+        self._links.in_background(self._email_reset_link(email))
         return email
 
     async def choose_password(
@@ -261,7 +261,7 @@ class SignIn:
             return None
         if purpose is LinkPurpose.INVITE:
             await self._set_time_zone(user, time_zone)
-        return await self.begin(user, agent=agent)
+        return await self.begin_session(user, agent=agent)
 
     async def invite(self, email: str) -> str:
         """Email an invitation, and return its link.
@@ -275,9 +275,9 @@ class SignIn:
         user = await self._users.register(email=email, password_hash="", now_us=self._clock.now_us())
         if user.account_id:
             raise AlreadyExists(f"{email} can already sign in and needs no invitation.")
-        link = await self._links.send(user, LinkPurpose.INVITE, mails.INVITE)
+        link = await self._links.send(user, LinkPurpose.INVITE, emails.INVITE)
         if link is None:
-            raise LimitReached(f"We sent {MAILS_MAX} emails to {email} in the last hour. Try again later.")
+            raise LimitReached(f"We sent {EMAILS_MAX} emails to {email} in the last hour. Try again later.")
         return link
 
     async def recover(self, email: str) -> str:
@@ -316,7 +316,7 @@ class SignIn:
         if user is None:
             return None
         await self._set_time_zone(user, time_zone)
-        return await self.begin(user, agent=agent)
+        return await self.begin_session(user, agent=agent)
 
     async def delete_expired(self) -> None:
         """Delete expired sessions, links, attempt counts and unconfirmed sign-ups."""
@@ -330,7 +330,7 @@ class SignIn:
         """Wait until all background tasks have finished."""
         await self._links.wait_until_idle()
 
-    async def begin(
+    async def begin_session(
         self, user: User, *, agent: Agent, two_factor_passed: bool = False, replaces: bytes | None = None
     ) -> NewSession:
         """Begin a session. It waits for the second factor if the user has one, unless `two_factor_passed`.
@@ -356,24 +356,25 @@ class SignIn:
 
     async def _set_time_zone(self, user: User, time_zone: str) -> None:
         """Set the time zone that the browser of a new user reports, if it does."""
-        if (known := known_time_zone(time_zone)) != UTC:
-            await self._users.set_time_zone(user_id=user.id, time_zone=known)
+        time_zone = known_time_zone(time_zone)
+        if time_zone != UTC:
+            await self._users.set_time_zone(user_id=user.id, time_zone=time_zone)
 
-    def _count_sign_in(self, *, address: str, email: str) -> None:
+    def _count_sign_in(self, *, limit_key: str, email: str) -> None:
         """Count an attempt to sign in. Raises `FormError`. Synchronous, so that a burst can't exceed the limits."""
-        pair = (address, email)
+        pair = (limit_key, email)
         if seconds := self._failures.try_count(pair):
             raise too_many(seconds, field="password")
-        if seconds := self._by_address.try_count(address):
+        if seconds := self._by_client.try_count(limit_key):
             self._failures.take_back(pair)
             raise too_many(seconds, field="password")
 
-    async def _mail_reset(self, email: str) -> None:
+    async def _email_reset_link(self, email: str) -> None:
         user = await self._users.find(email)
         if user is None or user.closed_at_us is not None:
             return
         if user.account_id is not None or self._registration.may_open(LinkPurpose.RESET):
-            await self._links.send(user, LinkPurpose.RESET, mails.RESET)
+            await self._links.send(user, LinkPurpose.RESET, emails.RESET)
 
     def _require_open(self, user: User, purpose: LinkPurpose, *, field: str) -> None:
         """Raise `FormError` if this link would open an account, and the registration mode doesn't allow that."""

@@ -99,7 +99,7 @@ class VerifyModels:
         self._timeout_seconds = timeout_seconds
         self._exclusive_us = round(exclusive_seconds * 1_000_000)
 
-    async def __call__(self, model: Model) -> ModelState:
+    async def verify(self, model: Model) -> ModelState:
         """Verify one model. Raises the errors of the limiter and the database. An upstream failure is a result."""
         state = await self._verify(model, exclusive_us=0)
         assert state is not None
@@ -109,13 +109,13 @@ class VerifyModels:
         """Verify several models, at most `CONCURRENT_MAX` at the same time. Raises the same errors."""
         free = asyncio.Semaphore(CONCURRENT_MAX)
 
-        async def verify(model: Model) -> ModelState:
+        async def verify_one(model: Model) -> ModelState:
             async with free:
-                return await self(model)
+                return await self.verify(model)
 
-        return await asyncio.gather(*map(verify, models))
+        return await asyncio.gather(*map(verify_one, models))
 
-    async def if_unclaimed(self, model: Model) -> ModelState | None:
+    async def verify_if_unclaimed(self, model: Model) -> ModelState | None:
         """Verify one model. None if another process started to verify it within `exclusive_seconds`."""
         return await self._verify(model, exclusive_us=self._exclusive_us)
 

@@ -56,7 +56,6 @@ class MemoryLimiter:
         return _Admission(self, caller) if is_concurrent else _RateAdmission(self, caller)
 
     def admit_operator(self, *, request_id: str) -> Admission:
-        """See `ports.Limiter.admit_operator`."""
         del request_id
         return _Admission(self, None)
 
@@ -95,7 +94,7 @@ class MemoryLimiter:
         """Do nothing: this limiter is always available."""
 
     async def forget_idle_keys(self) -> None:
-        """See `ports.Limiter.forget_idle_keys`. Does nothing within a minute of the last time."""
+        """Does nothing within a minute of the last time."""
         now = self._clock.monotonic()
         if now - self._forgot_at >= WINDOW_SECONDS:
             self._keys, self._older_keys = {}, self._keys
@@ -166,7 +165,6 @@ class _Admission:
             self.release()
 
     async def undo(self) -> None:
-        """See `ports.Admission.undo`."""
         assert not self.dispatched
         if self._window is not None:
             self._window.take_back(self._number_of_key)

@@ -99,7 +99,6 @@ class RedisLimiter:
         return _Admission(self, _Command("admit", request_id, caller.api_key_id, account_id, key_limit, called))
 
     def admit_operator(self, *, request_id: str) -> Admission:
-        """See `ports.Limiter.admit_operator`."""
         return _Admission(self, _Command("operator", request_id, "", "", called=self._clock.monotonic()))
 
     async def probe(self) -> None:
@@ -243,14 +242,12 @@ class _Admission:
         self.release()
 
     async def undo(self) -> None:
-        """See `ports.Admission.undo`."""
         assert self._holds_slots
         assert not self.dispatched
         self._holds_slots = False
         await self._limiter.undo(self._command)
 
     def is_still_valid(self) -> bool:
-        """See `ports.Admission.is_still_valid`."""
         return self._holds_slots and self._limiter.is_valid(self._command.called)
 
     def release(self) -> None:

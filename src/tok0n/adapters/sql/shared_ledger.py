@@ -37,7 +37,6 @@ class SharedLedger:
         return await self._store.read(lambda tx: ledger_functions.recent(tx, since_us=since_us))
 
     async def audit(self, *, progress: Callable[[int], None] = lambda _: None) -> AuditReport:
-        """See `ports.Ledger.audit`."""
         steps = audit.Audit().steps()
         next(steps)
         while True:

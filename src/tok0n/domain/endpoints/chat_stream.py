@@ -88,7 +88,7 @@ class ChatStreamReader(EventReader):
         return b""
 
     def _read_choices(self, values: dict[str, Any], choices: list[Any]) -> bool:
-        """Read what ends the hold and the answer. Returns False if the stream has failed."""
+        """Read whether the choices have content or end the answer. Returns False if the stream has failed."""
         has_report = values.get("usage") is not None or values.get("x_groq") is not None
         for position, choice in enumerate(choices):
             if type(choice) is not dict:

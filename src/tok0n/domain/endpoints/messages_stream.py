@@ -54,16 +54,16 @@ class MessagesStreamReader(TypedEventReader):
 
     def __init__(self, request: MeteredRequest, *, event_bytes_max: int, scrub: Scrub) -> None:
         super().__init__(request, event_bytes_max=event_bytes_max, scrub=scrub)
-        self._held_bytes_max = event_bytes_max
+        self._deferred_bytes_max = event_bytes_max
         self._usage = StreamUsage()
         self._is_stopped = False
-        self._held: list[bytes] = []
-        self._held_bytes = 0
+        self._deferred: list[bytes] = []
+        self._deferred_bytes = 0
 
     def render_completion(self, receipt: Receipt) -> bytes:
-        """Render the events that were held back. The last is `message_stop`, even if the upstream sent none."""
-        held = b"".join(self._held)
-        return held if self._is_ended() else held + MESSAGE_STOP
+        """Render the deferred events. The last is `message_stop`, even if the upstream sent none."""
+        deferred = b"".join(self._deferred)
+        return deferred if self._is_ended() else deferred + MESSAGE_STOP
 
     def render_failure(self, error: Tok0nError, *, request_id: str) -> bytes:
         """Render the error event. No event may follow it."""
@@ -76,7 +76,7 @@ class MessagesStreamReader(TypedEventReader):
         return KEEP_ALIVE
 
     def _is_ended(self) -> bool:
-        return bool(self._held) and self._held[-1].startswith(b"event: message_stop\n")
+        return bool(self._deferred) and self._deferred[-1].startswith(b"event: message_stop\n")
 
     def _read(self, event: Event) -> bytes:
         """Return what the client gets of an event."""
@@ -113,9 +113,9 @@ class MessagesStreamReader(TypedEventReader):
         else:
             self._set_model(event, values)
             output = self._render(event, kind)
-            self._remember(kind, values)
+            self._read_state(kind, values)
             if self.failure is None:
-                return self._hold(output) if self._is_held(kind) else output
+                return self._defer(output) if self._is_deferred(kind) else output
         return b""
 
     def _render(self, event: Event, kind: str) -> bytes:
@@ -127,8 +127,8 @@ class MessagesStreamReader(TypedEventReader):
                 return b""
         return event.render()
 
-    def _remember(self, kind: str, values: dict[str, Any]) -> None:
-        """Read what ends the hold and the answer."""
+    def _read_state(self, kind: str, values: dict[str, Any]) -> None:
+        """Read the usage, and whether the event begins the content or ends the answer."""
         if self.failure is not None:
             return
         if kind == _START:
@@ -151,16 +151,16 @@ class MessagesStreamReader(TypedEventReader):
             if self._is_stopped:
                 self.is_complete = self.has_content = True
 
-    def _is_held(self, kind: str) -> bool:
+    def _is_deferred(self, kind: str) -> bool:
         """Whether the client may only see the event after the settlement: from the reason to stop on, except pings."""
         return self._is_stopped and kind != "ping"
 
-    def _hold(self, output: bytes) -> bytes:
-        self._held_bytes += len(output)
-        if self._held and self._held_bytes > self._held_bytes_max:
+    def _defer(self, output: bytes) -> bytes:
+        self._deferred_bytes += len(output)
+        if self._deferred and self._deferred_bytes > self._deferred_bytes_max:
             self._fail(invalid_response(200, "with too many events after the end of the message"))
         else:
-            self._held.append(output)
+            self._deferred.append(output)
         return b""
 
 

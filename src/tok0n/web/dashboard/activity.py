@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.key_edits import Activity
-from tok0n.web.dashboard.dashboard_context import DashboardContext, before_of, page_of
+from tok0n.web.dashboard.dashboard_context import DashboardContext, before_id, fetch_rows
 from tok0n.web.rendering import csv
 from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.page_context import PageContext
@@ -43,7 +43,7 @@ def activity_routes(context: PageContext, dashboard: DashboardContext) -> list[R
 
     async def activity(page: PageRequest) -> Response:
         fetch = functools.partial(dashboard.history.activity, page.account_id)
-        page_rows = await page_of(fetch, before=before_of(page))
+        page_rows = await fetch_rows(fetch, before=before_id(page))
         changes = {row.id: changes_of(row) for row in page_rows["rows"]}
         return page.render("activity.html", actions=_ACTIONS, changes=changes, **page_rows)
 

@@ -74,20 +74,20 @@ def key_names(keys: Iterable[ApiKey]) -> dict[str, str]:
     return {key.id: f"{key.name} (\N{HORIZONTAL ELLIPSIS}{key.last_four})" for key in keys}
 
 
-def before_of(page: PageRequest) -> int | None:
+def before_id(page: PageRequest) -> int | None:
     """Return the numeric id before which the requested page starts, or None for the first page."""
     before = page.query("before")
     is_id = before.isascii() and before.isdecimal() and len(before) <= _ID_DIGITS_MAX
     return int(before) if is_id else None
 
 
-async def page_of(fetch: Callable[..., Awaitable[list[Any]]], *, before: int | str | None) -> dict[str, Any]:
+async def fetch_rows(fetch: Callable[..., Awaitable[list[Any]]], *, before: int | str | None) -> dict[str, Any]:
     """Return the template variables of a page of rows. `fetch` returns the newest `rows_max` rows `before` an id."""
     rows = await fetch(before=before, rows_max=ROWS_A_PAGE + 1)
-    return page_of_rows(rows, is_first=before is None)
+    return rows_variables(rows, is_first=before is None)
 
 
-def page_of_rows(rows: list[Any], *, is_first: bool) -> dict[str, Any]:
+def rows_variables(rows: list[Any], *, is_first: bool) -> dict[str, Any]:
     """Return the template variables of a page. An extra row, which isn't shown, means that there is an older page."""
     older = rows[ROWS_A_PAGE - 1].id if len(rows) > ROWS_A_PAGE else None
     return {"rows": rows[:ROWS_A_PAGE], "older": older, "is_first": is_first}

@@ -18,7 +18,7 @@ from tok0n.services.passwords import FormError
 from tok0n.services.payments import Purchase, SellPacks
 from tok0n.services.redeem_codes import RedeemCodes
 from tok0n.web.dashboard.billing_form import billing_fields, save_billing
-from tok0n.web.dashboard.dashboard_context import DashboardContext, page_of
+from tok0n.web.dashboard.dashboard_context import DashboardContext, fetch_rows
 from tok0n.web.dashboard.order_texts import STATUS_KINDS, STATUS_TEXTS, payment_notice
 from tok0n.web.dashboard.submissions import submission_of, whole_number
 from tok0n.web.rendering.endpoints import GET_POST, POST, page_route
@@ -132,7 +132,7 @@ class OrderPages:
     async def _list(self, page: PageRequest) -> Response:
         now_us = self._dashboard.clock.now_us()
         fetch = functools.partial(self._orders.list_for_account, page.account_id, expired_at_us=now_us)
-        rows = await page_of(fetch, before=page.query("before") or None)
+        rows = await fetch_rows(fetch, before=page.query("before") or None)
         order_ids = [order.id for order in rows["rows"]]
         return page.render(
             "orders.html",

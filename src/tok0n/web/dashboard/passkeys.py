@@ -36,7 +36,7 @@ class _PasskeyPages:
 
     async def sign_in_options(self, page: PageRequest) -> Response:
         try:
-            options, secret = await self._passkeys.sign_in_options(address=page.limit_key)
+            options, secret = await self._passkeys.sign_in_options(limit_key=page.limit_key)
         except FormError as form_error:
             return JSONResponse({"message": form_error.message}, 429)
         response = Response(options, media_type="application/json")
@@ -75,7 +75,7 @@ class _PasskeyPages:
             new = await self._passkeys.sign_in(
                 page.form.get("credential", ""),
                 visitor=page.passkey_cookie,
-                address=page.limit_key,
+                limit_key=page.limit_key,
                 agent=page.agent,
             )
         except FormError as form_error:

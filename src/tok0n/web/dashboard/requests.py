@@ -13,7 +13,7 @@ from tok0n.domain.ids import request_time_us
 from tok0n.domain.rejections import REJECTED, RejectedRequest
 from tok0n.services.passwords import FormError
 from tok0n.services.request_history import HistoryEntry, RequestHistory
-from tok0n.web.dashboard.dashboard_context import ROWS_A_PAGE, DashboardContext, page_of, page_of_rows
+from tok0n.web.dashboard.dashboard_context import ROWS_A_PAGE, DashboardContext, fetch_rows, rows_variables
 from tok0n.web.dashboard.periods import LASTS, PeriodFilter
 from tok0n.web.dashboard.request_filters import CODES, STATUSES, active_filters, query_of, read_filter
 from tok0n.web.rendering import csv
@@ -100,7 +100,7 @@ class _RequestPages:
         if filter_by.is_measured:
             results = await self._search(page, filter_by, query)
         else:
-            results = await page_of(
+            results = await fetch_rows(
                 functools.partial(self._requests.newest, page.account_id, filter_by),
                 before=page.query("before") or None,
             )
@@ -134,7 +134,7 @@ class _RequestPages:
             before=before or None,
             rows_max=ROWS_A_PAGE + 1,
         )
-        results = page_of_rows(step.rows, is_first=not before and not search_before)
+        results = rows_variables(step.rows, is_first=not before and not search_before)
         search = {"since_us": request_time_us(step.searched_to or ""), "until_us": request_time_us(search_before)}
         return results | {
             "totals": step.totals,

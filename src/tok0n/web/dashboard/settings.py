@@ -14,7 +14,7 @@ from tok0n.services.passwords import FormError
 from tok0n.services.profile import time_zones
 from tok0n.web.dashboard.billing_form import billing_fields, save_billing
 from tok0n.web.dashboard.dashboard_context import DashboardContext
-from tok0n.web.dashboard.old_links import is_old, old_link
+from tok0n.web.dashboard.invalid_links import invalid_link_page, is_invalid_link
 from tok0n.web.dashboard.submissions import form_error_of, parse_whole_number, submission_of
 from tok0n.web.rendering.endpoints import GET_POST, POST, page_route
 from tok0n.web.rendering.page_context import PageContext
@@ -26,18 +26,6 @@ EMPTY_ALERT_ROWS = 1
 
 SHOWN_SESSIONS_MAX = 4
 """How many sessions are visible at once: the current one, then those that were used last."""
-
-_SECTIONS = {
-    "time_zone": "profile",
-    "email": "profile",
-    "password": "password",
-    "threshold": "alerts",
-    "notices": "notices",
-    "billing": "billing",
-    "session": "sessions",
-    "sessions": "sessions",
-}
-"""The section of the page that each form belongs to."""
 
 _NOTICE_KINDS = {
     NoticeKind.LOW_BALANCE: ("Low balance", "A balance falls below one of your alerts."),
@@ -67,28 +55,28 @@ class _SettingsPages:
         self._dashboard = dashboard
         self._export = export
         self._billing = billing
-        self._changes = {
-            "time_zone": self._time_zone,
-            "threshold": self._alerts,
-            "notices": self._notices,
-            "billing": self._save_billing,
-            "password": self._password,
-            "email": self._email,
-            "session": self._session,
-            "sessions": self._sessions,
+        self._forms = {
+            "time_zone": ("profile", self._save_time_zone),
+            "threshold": ("alerts", self._save_alerts),
+            "notices": ("notices", self._save_notices),
+            "billing": ("billing", self._save_billing),
+            "password": ("password", self._change_password),
+            "email": ("profile", self._request_email_change),
+            "session": ("sessions", self._end_session),
+            "sessions": ("sessions", self._end_other_sessions),
         }
+        """The section of the page and the method of each form, by the form's `change`."""
 
     async def settings(self, page: PageRequest) -> Response:
-        if not page.is_post:
+        form = self._forms.get(page.form.get("change", ""))
+        if form is None:
             return await self._show(page)
-        change = self._changes.get(page.form.get("change", ""))
-        if change is None:
-            return await self._show(page)
+        section, save = form
         try:
-            done = await change(page)
+            confirmation = await save(page)
         except FormError as form_error:
             return await self._show(page, form_error=form_error)
-        return page.redirect(f"{_SETTINGS}#{_SECTIONS[page.form['change']]}", confirm=done)
+        return page.redirect(f"{_SETTINGS}#{section}", confirm=confirmation)
 
     async def export(self, page: PageRequest) -> Response:
         try:
@@ -116,12 +104,12 @@ class _SettingsPages:
 
     async def new_address(self, page: PageRequest) -> Response:
         if not page.is_post:
-            if await is_old(page, LinkPurpose.EMAIL):
-                return old_link(page, LinkPurpose.EMAIL)
+            if await is_invalid_link(page, LinkPurpose.EMAIL):
+                return invalid_link_page(page, LinkPurpose.EMAIL)
             return page.render("new_address.html")
         email = await self._dashboard.profile.change_email(page.link, session=page.session_or_none)
         if email is None:
-            return old_link(page, LinkPurpose.EMAIL)
+            return invalid_link_page(page, LinkPurpose.EMAIL)
         return page.message("Email changed", f"Sign in as {email} from now on.")
 
     async def _show(self, page: PageRequest, *, form_error: FormError | None = None) -> Response:
@@ -131,7 +119,7 @@ class _SettingsPages:
         rows = (
             _alert_fields(page)
             if is_alert_form
-            else [(str(each.threshold_tokens), each.token_class) for each in alerts]
+            else [(str(alert.threshold_tokens), alert.token_class) for alert in alerts]
         )
         billing = await billing_fields(page, self._billing)
         sessions = await self._dashboard.sessions.list_for_user(user.id, now_us=self._dashboard.clock.now_us())
@@ -144,7 +132,7 @@ class _SettingsPages:
                 : min(BALANCE_ALERTS_MAX, len(rows) + EMPTY_ALERT_ROWS)
             ],
             notice_kinds=_NOTICE_KINDS,
-            wanted=await self._dashboard.notice_preferences.enabled_kinds(page.account_id),
+            enabled_kinds=await self._dashboard.notice_preferences.enabled_kinds(page.account_id),
             sessions=sorted(sessions, key=lambda session: session.digest != page.session.digest),
             sessions_max=SHOWN_SESSIONS_MAX,
             recovery_codes=await self._dashboard.users.recovery_codes_left(user.id),
@@ -153,11 +141,11 @@ class _SettingsPages:
             form_error=form_error,
         )
 
-    async def _time_zone(self, page: PageRequest) -> str:
+    async def _save_time_zone(self, page: PageRequest) -> str:
         await self._dashboard.profile.set_time_zone(page.session, page.form.get("time_zone", ""))
         return "time-zone-saved"
 
-    async def _alerts(self, page: PageRequest) -> str:
+    async def _save_alerts(self, page: PageRequest) -> str:
         alerts = []
         for text, token_class in _alert_fields(page):
             tokens = parse_whole_number(text, field="threshold")
@@ -169,17 +157,17 @@ class _SettingsPages:
             raise form_error_of(error, field="threshold") from None
         return "alerts-saved"
 
-    async def _notices(self, page: PageRequest) -> str:
+    async def _save_notices(self, page: PageRequest) -> str:
         selected = page.choices.get("kind", [])
-        wanted = {kind for kind in OPTIONAL_KINDS if kind in selected}
-        await self._dashboard.notice_preferences.set_enabled_kinds(page.account_id, wanted)
+        kinds = {kind for kind in OPTIONAL_KINDS if kind in selected}
+        await self._dashboard.notice_preferences.set_enabled_kinds(page.account_id, kinds)
         return "notices-saved"
 
     async def _save_billing(self, page: PageRequest) -> str:
         await save_billing(page, self._billing)
         return "billing-saved"
 
-    async def _password(self, page: PageRequest) -> str:
+    async def _change_password(self, page: PageRequest) -> str:
         await self._dashboard.profile.change_password(
             page.session,
             current=page.form.get("current", ""),
@@ -187,22 +175,22 @@ class _SettingsPages:
         )
         return "password-changed"
 
-    async def _email(self, page: PageRequest) -> str:
-        async def ask() -> str:
+    async def _request_email_change(self, page: PageRequest) -> str:
+        async def request() -> str:
             return await self._dashboard.profile.request_email_change(
                 page.session,
                 password=page.form.get("email_password", ""),
                 email=page.form.get("email", ""),
             )
 
-        await self._dashboard.submit_once(submission_of(page, "email", field="email"), ask)
+        await self._dashboard.submit_once(submission_of(page, "email", field="email"), request)
         return "email-requested" if page.context.has_mail else "email-requested-unsent"
 
-    async def _session(self, page: PageRequest) -> str:
+    async def _end_session(self, page: PageRequest) -> str:
         await page.context.sign_in.end_session(page.session, page.form.get("session", ""))
         return "session-ended"
 
-    async def _sessions(self, page: PageRequest) -> str:
+    async def _end_other_sessions(self, page: PageRequest) -> str:
         await page.context.sign_in.sign_out_elsewhere(page.session)
         return "sessions-ended"
 

@@ -7,7 +7,7 @@ from tok0n.domain.users import LinkPurpose
 from tok0n.services.passwords import FormError
 from tok0n.services.sign_in import NOT_OPEN
 from tok0n.web.dashboard.access import ACCESS
-from tok0n.web.dashboard.old_links import is_old, old_link
+from tok0n.web.dashboard.invalid_links import invalid_link_page, is_invalid_link
 from tok0n.web.rendering.endpoints import GET_POST, POST, Handler, page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
@@ -43,7 +43,7 @@ async def _sign_up(page: PageRequest) -> Response:
         new = await page.context.sign_in.sign_up(
             email=page.form.get("email", ""),
             password=page.form.get("password", ""),
-            address=page.limit_key,
+            limit_key=page.limit_key,
             time_zone=page.form.get("time_zone", ""),
         )
     except FormError as form_error:
@@ -59,19 +59,21 @@ async def _sign_up(page: PageRequest) -> Response:
 async def _verify(page: PageRequest) -> Response:
     if not page.is_post:
         if page.sign_up_cookie is not None and page.is_navigation:
-            confirmed = await page.context.sign_in.confirm(
+            confirmed = await page.context.sign_in.confirm_by_browser(
                 page.link, browser_secret=page.sign_up_cookie, agent=page.agent
             )
             if confirmed is not None:
                 return page.sign_in(confirmed)
-        if await is_old(page, LinkPurpose.VERIFY):
-            return old_link(page, LinkPurpose.VERIFY)
+        if await is_invalid_link(page, LinkPurpose.VERIFY):
+            return invalid_link_page(page, LinkPurpose.VERIFY)
         return page.render("verify.html")
     try:
-        new = await page.context.sign_in.verify(page.link, password=page.form.get("password", ""), agent=page.agent)
+        new = await page.context.sign_in.confirm_by_password(
+            page.link, password=page.form.get("password", ""), agent=page.agent
+        )
     except FormError as form_error:
         return page.render("verify.html", form_error=form_error)
-    return old_link(page, LinkPurpose.VERIFY) if new is None else page.sign_in(new)
+    return invalid_link_page(page, LinkPurpose.VERIFY) if new is None else page.sign_in(new)
 
 
 async def _sign_in(page: PageRequest) -> Response:
@@ -81,7 +83,7 @@ async def _sign_in(page: PageRequest) -> Response:
         new = await page.context.sign_in.sign_in(
             email=page.form.get("email", ""),
             password=page.form.get("password", ""),
-            address=page.limit_key,
+            limit_key=page.limit_key,
             agent=page.agent,
         )
     except FormError as form_error:
@@ -111,7 +113,7 @@ async def _reset_password(page: PageRequest) -> Response:
     if not page.is_post:
         return page.render("reset_password.html")
     try:
-        email = await page.context.sign_in.request_reset(page.form.get("email", ""), address=page.limit_key)
+        email = await page.context.sign_in.request_reset(page.form.get("email", ""), limit_key=page.limit_key)
     except FormError as form_error:
         return page.render("reset_password.html", form_error=form_error)
     return page.email_sent(
@@ -125,8 +127,8 @@ def _password_chooser(purpose: LinkPurpose, *, title: str) -> Handler:
 
     async def choose(page: PageRequest) -> Response:
         if not page.is_post:
-            if await is_old(page, purpose):
-                return old_link(page, purpose)
+            if await is_invalid_link(page, purpose):
+                return invalid_link_page(page, purpose)
             return page.render("choose_password.html", title=title)
         try:
             new = await page.context.sign_in.choose_password(
@@ -139,7 +141,7 @@ def _password_chooser(purpose: LinkPurpose, *, title: str) -> Handler:
         except FormError as form_error:
             return page.render("choose_password.html", title=title, form_error=form_error)
         if new is None:
-            return old_link(page, purpose)
+            return invalid_link_page(page, purpose)
         return page.sign_in(new, next_url=ACCESS if purpose is LinkPurpose.RESET else "/dashboard")
 
     return choose
@@ -147,8 +149,8 @@ def _password_chooser(purpose: LinkPurpose, *, title: str) -> Handler:
 
 async def _set_up(page: PageRequest) -> Response:
     if not page.is_post:
-        if await is_old(page, LinkPurpose.SET_UP):
-            return old_link(page, LinkPurpose.SET_UP)
+        if await is_invalid_link(page, LinkPurpose.SET_UP):
+            return invalid_link_page(page, LinkPurpose.SET_UP)
         return page.render("set_up.html")
     try:
         new = await page.context.sign_in.set_up(
@@ -160,4 +162,4 @@ async def _set_up(page: PageRequest) -> Response:
         )
     except FormError as form_error:
         return page.render("set_up.html", form_error=form_error)
-    return old_link(page, LinkPurpose.SET_UP) if new is None else page.sign_in(new)
+    return invalid_link_page(page, LinkPurpose.SET_UP) if new is None else page.sign_in(new)

@@ -9,7 +9,7 @@ from tok0n.domain.history import LedgerEntry
 from tok0n.domain.ledger import STANDARD
 from tok0n.domain.months import month_at, parse_month
 from tok0n.ports.accounts import Statements
-from tok0n.web.dashboard.dashboard_context import DashboardContext, page_of
+from tok0n.web.dashboard.dashboard_context import DashboardContext, fetch_rows
 from tok0n.web.rendering import csv
 from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.filters import zone_of
@@ -60,7 +60,7 @@ class _StatementPages:
             classes=classes,
             token_class=token_class,
             query={"month": str(month)} | ({} if token_class is None else {"class": token_class}),
-            **await page_of(fetch, before=page.query("before") or None),
+            **await fetch_rows(fetch, before=page.query("before") or None),
         )
 
     async def export(self, page: PageRequest) -> Response:

@@ -79,7 +79,9 @@ class _TwoFactorPages:
         password, code = page.form.get("password", ""), page.form.get("code", "")
 
         async def begin() -> str:
-            codes = await self._dashboard.profile.begin_totp(page.session, password=password, secret=secret, code=code)
+            codes = await self._dashboard.profile.turn_on_totp(
+                page.session, password=password, secret=secret, code=code
+            )
             return "\n".join([secret, *codes])
 
         submission = submission_of(page, TWO_FACTOR, field="code")
@@ -95,7 +97,7 @@ class _TwoFactorPages:
         if not page.is_post:
             return page.render("second_factor_end.html")
         try:
-            await self._dashboard.profile.end_totp(page.session, password=page.form.get("password", ""))
+            await self._dashboard.profile.turn_off_totp(page.session, password=page.form.get("password", ""))
         except FormError as form_error:
             return page.render("second_factor_end.html", form_error=form_error)
         return page.redirect(_SETTINGS, confirm="two-factor-off")

@@ -93,7 +93,6 @@ class PostgresLedger(SharedLedger):
         )
 
     def has_room(self) -> bool:
-        """See `ports.Ledger.has_room`."""
         return len(self._batcher.waiting) < RESERVATIONS_WAITING_MAX
 
     def reserve(self, reservation: NewReservation) -> Future[Balance]:

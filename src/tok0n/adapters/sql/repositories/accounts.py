@@ -53,7 +53,6 @@ class SqlAccounts:
         return await self._store.read(lambda tx: find_account(tx, email))
 
     async def list_all(self) -> list[Account]:
-        """See `ports.Accounts.list_all`."""
         query = sa.select(account).order_by(account.c.created_at_us, account.c.id)
         return await self._store.read(lambda tx: _accounts(tx, query))
 
@@ -89,7 +88,6 @@ class SqlAccounts:
         sealed: bytes | None = None,
         is_enabled: bool = True,
     ) -> ApiKey:
-        """See `ports.Accounts.create_key`."""
         secret = NewSecret(digest=digest, prefix=prefix, last_four=last_four)
 
         def fn(tx: sa.Connection) -> ApiKey:
@@ -116,8 +114,6 @@ class SqlAccounts:
         time_zone: str,
         keys_max: int,
     ) -> ApiKey:
-        """See `ports.Accounts.edit_key`."""
-
         def fn(tx: sa.Connection) -> ApiKey:
             _lock_for(tx, account_id, actor)
             before = keys.lock_unrevoked(tx, account_id=account_id, key_id=key_id)
@@ -143,7 +139,6 @@ class SqlAccounts:
         submission: Submission | None = None,
         sealed: bytes | None = None,
     ) -> ApiKey:
-        """See `ports.Accounts.rotate_key`."""
         secret = NewSecret(digest=digest, prefix=prefix, last_four=last_four)
 
         def fn(tx: sa.Connection) -> ApiKey:
@@ -158,21 +153,17 @@ class SqlAccounts:
         return await self._store.write(fn)
 
     async def list_keys(self, account_id: str) -> list[ApiKey]:
-        """See `ports.Accounts.list_keys`."""
         query = sa.select(api_key).where(api_key.c.account_id == account_id)
         query = query.order_by(api_key.c.created_at_us, api_key.c.id)
         return await self._store.read(lambda tx: keys.select(tx, query))
 
     async def find_key(self, key_id: str) -> ApiKey:
-        """See `ports.Accounts.find_key`."""
         query = sa.select(api_key).where(api_key.c.id == key_id)
         for key in await self._store.read(lambda tx: keys.select(tx, query)):
             return key
         raise NotFound(f"There is no API key {key_id}. To see the ids, run tok0n keys list EMAIL.")
 
     async def revoke_key(self, *, account_id: str, key_id: str, now_us: int, actor: str = OPERATOR) -> ApiKey:
-        """See `ports.Accounts.revoke_key`."""
-
         def fn(tx: sa.Connection) -> ApiKey:
             lock_account(tx, account_id)
             return keys.revoke(tx, keys.lock(tx, account_id=account_id, key_id=key_id), actor=actor, now_us=now_us)

@@ -34,7 +34,6 @@ class SqlAttempts:
     async def try_count(
         self, kind: AttemptKind, subject: bytes, *, limit: AttemptLimit, now_us: int
     ) -> Counted | TooMany:
-        """See `ports.Attempts.try_count`."""
         values = {"kind": kind.value, "subject": subject, "now_us": now_us, "attempts_max": limit.attempts_max}
         values["expires_at_us"] = now_us + limit.quiet_us
         expiry = sa.select(_ATTEMPTS.expires_at_us).where(_ATTEMPTS.kind == kind.value, _ATTEMPTS.subject == subject)
@@ -49,7 +48,6 @@ class SqlAttempts:
         return await self._store.write(fn)
 
     async def take_back(self, counted: Counted) -> None:
-        """See `ports.Attempts.take_back`."""
         decrement = (
             sa.update(attempt)
             .where(

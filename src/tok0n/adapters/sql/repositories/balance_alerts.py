@@ -29,7 +29,7 @@ class SqlBalanceAlerts:
         return await self._store.read(lambda tx: [_alert(row) for row in tx.execute(query)])
 
     async def replace(self, account_id: str, alerts: Sequence[BalanceAlert]) -> None:
-        """See `ports.BalanceAlerts.replace`. An alert that stays keeps its mark."""
+        """An alert that stays keeps its mark."""
         columns = (_ALERT.token_class, _ALERT.threshold_tokens)
 
         def fn(tx: sa.Connection) -> None:

@@ -25,8 +25,6 @@ class SqlCorrections:
     async def adjust(
         self, *, email: str, tokens: int, token_class: str, reason: str, author: str, now_us: int
     ) -> Account:
-        """See `ports.Corrections.adjust`."""
-
         def fn(tx: sa.Connection) -> Account:
             account_id = find_account(tx, email).id
             lock_account(tx, account_id)
@@ -53,7 +51,6 @@ class SqlCorrections:
         return await self._store.write(fn)
 
     async def set_suspended(self, *, email: str, suspended: bool, reason: str, actor: str, now_us: int) -> Account:
-        """See `ports.Corrections.set_suspended`."""
         status = "suspended" if suspended else "open"
 
         def fn(tx: sa.Connection) -> Account:
@@ -81,7 +78,6 @@ class SqlCorrections:
         return await self._store.write(fn)
 
     async def retired_classes(self, declared: Collection[str]) -> list[RetiredClass]:
-        """See `ports.Corrections.retired_classes`."""
         columns = wallet.c
         accounts, tokens = sa.func.count(), sa.func.sum(columns.posted)
         query = sa.select(columns.token_class, accounts, tokens).join(account, account.c.id == columns.account_id)

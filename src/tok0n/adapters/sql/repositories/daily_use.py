@@ -33,7 +33,6 @@ class SqlDailyUse:
         self._store = store
 
     async def roll_up(self, *, now_us: int, accounts_max: int) -> bool:
-        """See `ports.DailyUse.roll_up`."""
         end_day = (now_us - ADD_UP_DELAY_US) // MICROSECONDS_PER_DAY
         progress = sa.select(usage_rollup)
         # Reads first, because usually there is nothing to add.

@@ -31,20 +31,17 @@ class SqlDocuments:
         self._store = store
 
     async def list_for_order(self, *, account_id: str, order_id: str) -> list[Document]:
-        """See `ports.Documents.list_for_order`."""
         columns = document.c
         query = sa.select(columns.body).where(columns.order_id == order_id, columns.account_id == account_id)
         query = query.order_by(columns.issued_at_us, columns.kind == DocumentKind.CREDIT_NOTE, columns.number)
         return await self._store.read(lambda tx: [_decode(body) for body in tx.scalars(query)])
 
     async def list_for_orders(self, *, account_id: str, order_ids: Sequence[str]) -> list[Document]:
-        """See `ports.Documents.list_for_orders`."""
         columns = document.c
         query = sa.select(columns.body).where(columns.order_id.in_(order_ids), columns.account_id == account_id)
         return await self._store.read(lambda tx: [_decode(body) for body in tx.scalars(query)])
 
     async def sale_numbers(self, *, account_id: str, order_ids: Sequence[str]) -> dict[str, str]:
-        """See `ports.Documents.sale_numbers`."""
         columns = document.c
         query = sa.select(columns.order_id, columns.number).where(
             columns.order_id.in_(order_ids), columns.account_id == account_id, _IS_SALE

@@ -25,7 +25,6 @@ class SqlExportedRows:
         self._store = store
 
     async def facts(self, *, account_id: str, user_id: str) -> AccountFacts:
-        """See `ports.ExportedRows.facts`."""
         query = sa.select(account.c.status, account.c.created_at_us, users.c.created_at_us.label("user_created_at_us"))
         query = query.join(users, users.c.account_id == account.c.id)
         query = query.where(account.c.id == account_id, users.c.id == user_id)
@@ -46,7 +45,6 @@ class SqlExportedRows:
     async def budget_periods(
         self, account_id: str, *, budget_id: str, before: PastBudgetPeriod | None, rows_max: int
     ) -> list[PastBudgetPeriod]:
-        """See `ports.ExportedRows.budget_periods`."""
         columns = budget_period.c
         is_owned = sa.select(key_budget.c.id).join(api_key, api_key.c.id == key_budget.c.api_key_id)
         is_owned = is_owned.where(key_budget.c.id == budget_id, api_key.c.account_id == account_id)
@@ -67,7 +65,6 @@ class SqlExportedRows:
     async def rejected_counts(
         self, account_id: str, *, before: RejectedCount | None, rows_max: int
     ) -> list[RejectedCount]:
-        """See `ports.ExportedRows.rejected_counts`."""
         columns = rejected_count.c
         order = (columns.quarter, columns.api_key_id, columns.model, columns.code)
         query = sa.select(rejected_count).where(columns.account_id == account_id)

@@ -56,8 +56,6 @@ class SqlHistory:
         return await self._store.read(lambda tx: keys.find(tx, account_id=account_id, key_id=api_key_id))
 
     async def caller(self, account_id: str, api_key_id: str) -> Caller | None:
-        """See `ports.History.caller`."""
-
         def fn(tx: sa.Connection) -> Caller | None:
             status = tx.scalar(sa.select(account.c.status).where(account.c.id == account_id))
             rows = sa.select(api_key).where(api_key.c.id == api_key_id, api_key.c.account_id == account_id)
@@ -69,15 +67,12 @@ class SqlHistory:
         return await self._store.read(fn)
 
     async def budget_uses(self, account_id: str, api_key_id: str, *, now_us: int) -> list[BudgetUse]:
-        """See `ports.History.budget_uses`."""
-
         def fn(tx: sa.Connection) -> list[BudgetUse]:
             return _uses(tx, keys.find(tx, account_id=account_id, key_id=api_key_id).limits.budgets, now_us=now_us)
 
         return await self._store.read(fn)
 
     async def all_budget_uses(self, account_id: str, *, now_us: int) -> dict[str, list[BudgetUse]]:
-        """See `ports.History.all_budget_uses`."""
         query = sa.select(api_key).where(api_key.c.account_id == account_id, api_key.c.revoked_at_us.is_(None))
 
         def fn(tx: sa.Connection) -> dict[str, list[BudgetUse]]:
@@ -87,7 +82,6 @@ class SqlHistory:
         return await self._store.read(fn)
 
     async def activity(self, account_id: str, *, before: int | None, rows_max: int) -> list[Activity]:
-        """See `ports.History.activity`."""
         return await self._store.read(lambda tx: activity.select(tx, account_id, before=before, rows_max=rows_max))
 
     async def request(self, account_id: str, request_id: str) -> RequestRecord:
@@ -98,7 +92,6 @@ class SqlHistory:
         return _record(row)
 
     async def reversal(self, account_id: str, request_id: str) -> LedgerEntry | None:
-        """See `ports.History.reversal`."""
         columns = ledger_entry.c
         query = sa.select(ledger_entry).where(
             columns.reverses_request_id == request_id, columns.account_id == account_id
@@ -122,8 +115,6 @@ class SqlHistory:
     async def search_requests(
         self, account_id: str, filters: RequestFilter, *, search_before: str | None, before: str | None, rows_max: int
     ) -> RequestSearch:
-        """See `ports.History.search_requests`."""
-
         def fn(tx: sa.Connection) -> RequestSearch:
             rows, totals, searched_to = request_scan.search(
                 tx, account_id, filters, search_before=search_before, before=before, rows_max=rows_max
@@ -136,7 +127,6 @@ class SqlHistory:
         return await self._store.read(lambda tx: request_totals.totals(tx, account_id, filters))
 
     async def rejected_request(self, account_id: str, request_id: str) -> RejectedRequest:
-        """See `ports.History.rejected_request`."""
         rejected = await self._store.read(lambda tx: rejections.find(tx, account_id, request_id))
         if rejected is None:
             raise NotFound("There is no such request in this account.")
@@ -145,17 +135,14 @@ class SqlHistory:
     async def rejected_requests(
         self, account_id: str, filters: RequestFilter, *, before: str | None, rows_max: int
     ) -> list[RejectedRequest]:
-        """See `ports.History.rejected_requests`."""
         return await self._store.read(
             lambda tx: rejections.newest(tx, account_id, filters, before=before, rows_max=rows_max)
         )
 
     async def only_counted(self, account_id: str, filters: RequestFilter) -> int:
-        """See `ports.History.only_counted`."""
         return await self._store.read(lambda tx: rejections.only_counted(tx, account_id, filters))
 
     async def daily_use(self, account_id: str, *, by: UseBy | None, first_day: int, until_day: int) -> list[DayOfUse]:
-        """See `ports.History.daily_use`."""
         column = None if by is None else column_of(by)
         rows = await self._store.read(
             lambda tx: use_of_days(tx, account_id, by=column, first_day=first_day, until_day=until_day)
@@ -168,7 +155,6 @@ class SqlHistory:
     async def buckets(
         self, account_id: str, filters: UseFilter, *, by: UseBy, starts: Sequence[int]
     ) -> list[BucketOfUse]:
-        """See `ports.History.buckets`."""
         summed = ("requests", "charged")
         return [
             BucketOfUse(quarter=quarter, series=series, charged=charged, requests=requests)
@@ -178,7 +164,6 @@ class SqlHistory:
         ]
 
     async def use_rows(self, account_id: str, filters: UseFilter, *, starts: Sequence[int]) -> list[UseRow]:
-        """See `ports.History.use_rows`."""
         by = ["model", "api_key_id"]
         return [
             UseRow(
@@ -217,8 +202,6 @@ class SqlHistory:
         return await self._store.read(fn)
 
     async def models_used(self, account_id: str) -> list[str]:
-        """See `ports.History.models_used`."""
-
         def fn(tx: sa.Connection) -> list[str]:
             model = use(tx, account_id, UseFilter(), by=["model"]).c.model
             return list(tx.scalars(sa.select(model).distinct().order_by(model)))

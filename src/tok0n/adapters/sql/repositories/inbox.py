@@ -46,7 +46,6 @@ class SqlInbox:
         return await self._store.read(lambda tx: [_stored(row) for row in tx.execute(query)])
 
     async def mark_handled(self, event_id: str, *, now_us: int, failure: str | None) -> bool:
-        """See `ports.Inbox.mark_handled`."""
         update = sa.update(payment_event).where(_EVENTS.id == event_id, _EVENTS.handled_at_us.is_(None))
         update = update.values(handled_at_us=now_us, failure=failure)
         return await execute(self._store, update) == 1
@@ -57,11 +56,10 @@ class SqlInbox:
         update = update.values(attempts=attempts, due_at_us=due_at_us, failure=failure)
         return await execute(self._store, update) == 1
 
-    async def reconciled_us(self) -> int | None:
-        """See `ports.Inbox.reconciled_us`."""
+    async def last_reconciled_us(self) -> int | None:
         return await self._store.read(lambda tx: tx.scalar(sa.select(sa.func.max(_RECONCILED))))
 
-    async def reconciled(self, *, at_us: int) -> None:
+    async def mark_reconciled(self, *, at_us: int) -> None:
         def fn(tx: sa.Connection) -> None:
             tx.execute(sa.delete(payment_reconciliation).where(at_us >= _RECONCILED))
             tx.execute(sa.insert(payment_reconciliation).values(at_us=at_us))

@@ -30,7 +30,6 @@ class SqlLots:
         self._store = store
 
     async def changes(self, account_id: str) -> dict[str, list[LotEntry]]:
-        """See `ports.Lots.changes`."""
         reversed_entry = ledger_entry.alias("reversed")
         entries = (
             sa.select(
@@ -63,7 +62,6 @@ class SqlLots:
         return await self._store.read(fn)
 
     async def uses(self, account_id: str, request_ids: Sequence[str]) -> dict[str, tuple[str, UsageEntry]]:
-        """See `ports.Lots.uses`."""
         query = sa.select(_entry.request_id, _entry.token_class, _entry.number, _entry.amount, _entry.posted_after)
         # SQLite would seek by the plain account, and read all of its entries.
         query = query.where(_entry.request_id.in_(request_ids), _entry.account_id.concat("") == account_id)
@@ -81,8 +79,6 @@ class SqlLots:
         return await self._store.read(fn)
 
     async def positions(self, account_id: str, *, before_us: int | None = None) -> dict[str, Position | None]:
-        """See `ports.Lots.positions`."""
-
         def fn(tx: sa.Connection) -> dict[str, Position | None]:
             force_index_scans(tx)
             rows = tx.execute(sa.select(wallet).where(wallet.c.account_id == account_id)).all()
@@ -99,8 +95,6 @@ class SqlLots:
         return await self._store.read(fn)
 
     async def first_use_after(self, account_id: str, change: PriceChange, *, token_class: str) -> UsagePoint | None:
-        """See `ports.Lots.first_use_after`."""
-
         def fn(tx: sa.Connection) -> UsagePoint | None:
             force_index_scans(tx)
             return _first_use_after(tx, account_id, change, token_class)
@@ -110,7 +104,6 @@ class SqlLots:
     async def tokens_of_keys(
         self, account_id: str, *, until: Sequence[UsagePoint | int | None]
     ) -> list[dict[tuple[str, str], int] | None]:
-        """See `ports.Lots.tokens_of_keys`."""
         quarters = [_quarter_of(point) for point in until]
         starts = sorted({0, *quarters})
 

@@ -17,11 +17,9 @@ class SqlModelDays:
         self._store = store
 
     async def days(self, *, first_day: int) -> list[ModelDay]:
-        """See `ports.ModelDays.days`."""
         return await self._store.read(lambda tx: _days(tx, first_day))
 
     async def delete_old(self, *, now_us: int) -> None:
-        """See `ports.ModelDays.delete_old`."""
         first_day = now_us // MICROSECONDS_PER_DAY - DAYS_KEPT
 
         def fn(tx: sa.Connection) -> None:

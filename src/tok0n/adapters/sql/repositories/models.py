@@ -24,11 +24,9 @@ class SqlModels:
         return await self._store.read(lambda tx: {row.id: _state(row) for row in tx.execute(sa.select(model))})
 
     async def set_enabled(self, *, model: str, enabled: bool) -> ModelState:
-        """See `ports.Models.set_enabled`."""
         return await self._store.write(lambda tx: _save(tx, msgspec.structs.replace(_load(tx, model), enabled=enabled)))
 
     async def claim_verification(self, *, model: str, request_id: str, now_us: int, exclusive_us: int) -> bool:
-        """See `ports.Models.claim_verification`."""
         row = {"id": request_id, "model": model, "created_at_us": now_us}
         return await self._store.write(lambda tx: _claim(tx, row, since_us=now_us - exclusive_us))
 

@@ -51,7 +51,7 @@ class SqlNoticeOutbox:
         self._store = store
 
     async def claim_due(self, *, now_us: int) -> list[DueNotices]:
-        """See `ports.NoticeOutbox.claim_due`. Writes nothing if nothing waits."""
+        """Writes nothing if nothing waits."""
         is_old = _COLUMNS.sent_at_us <= now_us - HOUR_US
 
         def waits(tx: sa.Connection) -> bool:
@@ -117,8 +117,6 @@ class SqlPreferences:
         return await self._store.read(lambda tx: _turned_off(tx, account_id))
 
     async def replace(self, account_id: str, values: Mapping[tuple[str, str], bool]) -> None:
-        """See `ports.Preferences.replace`."""
-
         def fn(tx: sa.Connection) -> None:
             lock_for(tx, f"notice preferences {account_id}")
             for (kind, channel), is_on in values.items():

@@ -97,7 +97,6 @@ class SqlOrders:
         return await self._store.write(fn)
 
     async def attach_checkout(self, order_id: str, *, checkout_id: str) -> bool:
-        """See `ports.Orders.attach_checkout`."""
         orders = pack_order.c
         is_open_or_paid = sa.or_(orders.outcome.is_(None), orders.paid_cents.is_not(None))
         has_no_other = sa.or_(orders.checkout_id.is_(None), orders.checkout_id == checkout_id)
@@ -115,13 +114,11 @@ class SqlOrders:
         return await self._store.read(lambda tx: _get(tx, order_id))
 
     async def get_in_account(self, *, account_id: str, order_id: str) -> Order:
-        """See `ports.Orders.get_in_account`."""
         orders = pack_order.c
         query = sa.select(pack_order).where(orders.id == order_id, orders.account_id == account_id)
         return await self._store.read(lambda tx: _only(tx, query))
 
     async def find_by_payment(self, payment_id: str) -> Order | None:
-        """See `ports.Orders.find_by_payment`."""
         query = sa.select(pack_order).where(pack_order.c.payment_id == payment_id)
         return next(iter(await self._store.read(lambda tx: _find(tx, query))), None)
 
@@ -140,7 +137,6 @@ class SqlOrders:
         return await self._store.read(lambda tx: _find(tx, query))
 
     async def entries(self, *, account_id: str, order_id: str) -> list[LedgerEntry]:
-        """See `ports.Orders.entries`."""
         entries = ledger_entry.c
         query = sa.select(ledger_entry).where(entries.order_id == order_id, entries.account_id == account_id)
         query = query.order_by(entries.id)
@@ -181,7 +177,6 @@ class SqlOrders:
         reason: str,
         now_us: int,
     ) -> None:
-        """See `ports.Orders.create_code`."""
         values: dict[str, object] = {"digest": digest, "shown": masked, "tokens": tokens, "token_class": token_class}
         values |= {"uses_max": uses_max, "expires_at_us": expires_at_us, "reason": reason, "created_at_us": now_us}
         await execute(self._store, sa.insert(redeem_code).values(values))

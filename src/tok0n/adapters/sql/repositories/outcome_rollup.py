@@ -110,7 +110,6 @@ class SqlOutcomeRollup:
         self._store = store
 
     async def roll_up(self, *, now_us: int) -> bool:
-        """See `ports.OutcomeRollup.roll_up`."""
         end = (now_us - COUNT_DELAY_US) // MICROSECONDS_PER_QUARTER_HOUR
         position = await self._store.read(progress)
         if position is None:

@@ -39,8 +39,6 @@ class SqlOutcomes:
         self._store = store
 
     async def counted_until_us(self, account_id: str) -> int | None:
-        """See `ports.Outcomes.counted_until_us`."""
-
         def fn(tx: sa.Connection) -> int | None:
             position = _position(tx)
             force_index_scans(tx)
@@ -52,7 +50,6 @@ class SqlOutcomes:
     async def latencies(
         self, account_id: str, filters: UseFilter, *, by: UseBy, starts: Sequence[int]
     ) -> list[Latencies]:
-        """See `ports.Outcomes.latencies`."""
         column = column_of(by)
 
         def fn(tx: sa.Connection) -> _Sums:
@@ -77,8 +74,6 @@ class SqlOutcomes:
     async def errors(
         self, account_id: str, filters: UseFilter, *, by: UseBy, starts: Sequence[int]
     ) -> list[ErrorCount]:
-        """See `ports.Outcomes.errors`."""
-
         def fn(tx: sa.Connection) -> tuple[_Sums, _Sums]:
             return _failed(tx, account_id, filters, by, starts), _rejected(tx, account_id, filters, by, starts)
 

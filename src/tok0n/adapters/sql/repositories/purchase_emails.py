@@ -18,7 +18,6 @@ class SqlPurchaseEmails:
         self._store = store
 
     async def claim_due(self, *, now_us: int, rows_max: int) -> list[PaidPurchase]:
-        """See `ports.PurchaseEmails.claim_due`."""
         due = sa.select(purchase_email.c.order_id).where(_IS_DUE).order_by(purchase_email.c.order_id).limit(rows_max)
         order_ids = await self._store.read(lambda tx: list(tx.scalars(due)))
         if not order_ids:

@@ -40,8 +40,6 @@ class SqlRejectedRequests:
         self._store = store
 
     async def record(self, rejections: Sequence[Rejection], counts: Mapping[RejectionCount, Counted]) -> None:
-        """See `ports.RejectedRequests.record`."""
-
         def fn(tx: sa.Connection) -> None:
             keys = _keys(tx, [*(rejection.key for rejection in rejections), *(count.key for count in counts)])
             if rows := [_row(rejection, keys[rejection.key]) for rejection in rejections if rejection.key in keys]:
@@ -52,7 +50,6 @@ class SqlRejectedRequests:
         await self._store.write(fn)
 
     async def delete_before(self, *, requests_us: int, counts_us: int, rows_max: int) -> int:
-        """See `ports.RejectedRequests.delete_before`."""
         old = sa.select(rejected_request.c.id).where(rejected_request.c.id < ids.first_request_id(requests_us))
         quarters = sa.select(rejected_count.c.quarter).where(
             rejected_count.c.quarter < counts_us // MICROSECONDS_PER_QUARTER_HOUR

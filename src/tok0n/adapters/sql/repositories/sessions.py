@@ -42,8 +42,6 @@ class SqlSessions:
         network: str = "",
         device: bytes | None = None,
     ) -> None:
-        """See `ports.Sessions.begin`."""
-
         def fn(tx: sa.Connection) -> None:
             current = lock_user(tx, user.id)
             if current is None or current.credential_changes != user.credential_changes:
@@ -120,8 +118,6 @@ class SqlSessions:
         await execute(self._store, sa.delete(session).where(_COLUMNS.digest == digest))
 
     async def end_by_id(self, user_id: str, session_id: str) -> bool:
-        """See `ports.Sessions.end_by_id`."""
-
         def fn(tx: sa.Connection) -> bool:
             digests = tx.scalars(sa.select(_COLUMNS.digest).where(_COLUMNS.user_id == user_id)).all()
             matches = [digest for digest in digests if session_id_of(digest) == session_id]
@@ -131,14 +127,13 @@ class SqlSessions:
         return await self._store.write(fn)
 
     async def end_all(self, user_id: str, *, except_digest: bytes | None = None) -> None:
-        """See `ports.Sessions.end_all`."""
         delete = sa.delete(session).where(_COLUMNS.user_id == user_id)
         if except_digest is not None:
             delete = delete.where(_COLUMNS.digest != except_digest)
         await execute(self._store, delete)
 
     async def delete_ended(self, *, now_us: int) -> None:
-        """See `ports.Sessions.delete_ended`. Each of the two conditions has its own index."""
+        """Each of the two conditions has its own index."""
         is_idle = _COLUMNS.seen_at_us <= now_us - SESSION_IDLE_US
         is_old = _COLUMNS.created_at_us <= now_us - SESSION_LIFETIME_US
 

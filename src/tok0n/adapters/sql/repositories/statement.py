@@ -52,7 +52,6 @@ class SqlStatements:
         return await self._store.read(fn)
 
     async def balances_at(self, account_id: str, at_us: int) -> dict[str, int]:
-        """See `ports.Statements.balances_at`."""
         query = sa.select(wallet).where(wallet.c.account_id == account_id).order_by(wallet.c.token_class)
 
         def fn(tx: sa.Connection) -> dict[str, int]:
@@ -74,7 +73,6 @@ class SqlStatements:
         return await self._store.read(fn)
 
     async def first_entry_at_us(self, account_id: str) -> int | None:
-        """See `ports.Statements.first_entry_at_us`."""
         columns = ledger_entry.c
         query = sa.select(columns.created_at_us).where(columns.account_id == account_id).order_by(columns.id).limit(1)
 

@@ -42,7 +42,6 @@ class SqlUsers:
         return user_of_row(row)
 
     async def has_operator(self) -> bool:
-        """See `ports.Users.has_operator`."""
         return await self._store.read(_has_operator)
 
     async def register(
@@ -83,8 +82,6 @@ class SqlUsers:
         email: str | None,
         session_digest: bytes | None = None,
     ) -> None:
-        """See `ports.Users.create_link`."""
-
         def fn(tx: sa.Connection) -> None:
             links = mail_link.c
             if user_id is not None:
@@ -99,7 +96,6 @@ class SqlUsers:
         await self._store.write(fn)
 
     async def find_by_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> User | None:
-        """See `ports.Users.find_by_link`."""
         links = mail_link.c
         query = (
             sa.select(users)
@@ -110,7 +106,6 @@ class SqlUsers:
         return None if row is None else user_of_row(row)
 
     async def has_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> bool:
-        """See `ports.Users.has_link`."""
         links = mail_link.c
         query = sa.select(links.purpose).where(
             links.digest == digest, links.purpose == purpose, links.expires_at_us > now_us
@@ -118,8 +113,6 @@ class SqlUsers:
         return await self._store.read(lambda tx: tx.execute(query).first()) is not None
 
     async def use_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> bool:
-        """See `ports.Users.use_link`."""
-
         def fn(tx: sa.Connection) -> bool:
             return consume_link(tx, digest, purpose=purpose, now_us=now_us, may_open=False) is not None
 
@@ -134,8 +127,6 @@ class SqlUsers:
         browser_digest: bytes | None = None,
         welcome: Welcome | None = None,
     ) -> User | None:
-        """See `ports.Users.verify`."""
-
         def fn(tx: sa.Connection) -> User | None:
             link = consume_link(
                 tx,
@@ -161,8 +152,6 @@ class SqlUsers:
         may_open: bool,
         welcome: Welcome | None = None,
     ) -> User | None:
-        """See `ports.Users.choose_password`."""
-
         def fn(tx: sa.Connection) -> User | None:
             link = consume_link(tx, digest, purpose=purpose, now_us=now_us, may_open=may_open)
             if link is None:
@@ -174,8 +163,6 @@ class SqlUsers:
         return await self._store.write(fn)
 
     async def set_up(self, digest: bytes, *, email: str, password_hash: str, now_us: int) -> User | None:
-        """See `ports.Users.set_up`."""
-
         def fn(tx: sa.Connection) -> User | None:
             lock_for(tx, "the operator's account")
             link = consume_link(tx, digest, purpose=LinkPurpose.SET_UP, now_us=now_us, may_open=True)
@@ -189,8 +176,6 @@ class SqlUsers:
         return await self._store.write(fn)
 
     async def change_email(self, digest: bytes, *, now_us: int, keep_session: bytes | None) -> User | None:
-        """See `ports.Users.change_email`."""
-
         def fn(tx: sa.Connection) -> User | None:
             link = consume_link(tx, digest, purpose=LinkPurpose.EMAIL, now_us=now_us, may_open=False)
             if link is None:
@@ -210,8 +195,6 @@ class SqlUsers:
         return await self._store.write(fn)
 
     async def change_password(self, *, user_id: str, password_hash: str, session_digest: bytes, now_us: int) -> None:
-        """See `ports.Users.change_password`."""
-
         def fn(tx: sa.Connection) -> None:
             require_session(tx, user_id, session_digest)
             user = change_credentials(tx, user_id, keep_session=session_digest, password_hash=password_hash)
@@ -220,16 +203,13 @@ class SqlUsers:
         await self._store.write(fn)
 
     async def set_time_zone(self, *, user_id: str, time_zone: str) -> None:
-        """See `ports.Users.set_time_zone`."""
         await self._store.write(lambda tx: _update(tx, user_id, time_zone=time_zone))
 
     async def dismiss(self, hint: Hint, *, user_id: str) -> None:
-        """See `ports.Users.dismiss`."""
         values = {"user_id": user_id, "hint": hint}
         await self._store.write(lambda tx: tx.execute(_DISMISS, values) and None)
 
     async def dismissed(self, user_id: str) -> set[Hint]:
-        """See `ports.Users.dismissed`."""
         query = sa.select(dismissed_hint.c.hint).where(dismissed_hint.c.user_id == user_id)
         return await self._store.read(lambda tx: {Hint(hint) for hint in tx.scalars(query)})
 
@@ -243,8 +223,6 @@ class SqlUsers:
         session_digest: bytes,
         now_us: int,
     ) -> None:
-        """See `ports.Users.set_totp`."""
-
         def fn(tx: sa.Connection) -> None:
             user = require_session(tx, user_id, session_digest)
             if secret is not None and user.totp_secret is not None:
@@ -260,24 +238,19 @@ class SqlUsers:
         await self._store.write(fn)
 
     async def use_totp_step(self, *, user_id: str, step: int) -> bool:
-        """See `ports.Users.use_totp_step`."""
         update = sa.update(users).where(users.c.id == user_id, users.c.totp_step < step).values(totp_step=step)
         return await execute(self._store, update) == 1
 
     async def use_recovery_code(self, *, user_id: str, digest: bytes) -> bool:
-        """See `ports.Users.use_recovery_code`."""
         codes = recovery_code.c
         delete = sa.delete(recovery_code).where(codes.user_id == user_id, codes.digest == digest)
         return await execute(self._store, delete) == 1
 
     async def recovery_codes_left(self, user_id: str) -> int:
-        """See `ports.Users.recovery_codes_left`."""
         query = sa.select(sa.func.count()).where(recovery_code.c.user_id == user_id)
         return await self._store.read(lambda tx: tx.execute(query).scalar_one())
 
     async def delete_factors(self, user_id: str) -> None:
-        """See `ports.Users.delete_factors`."""
-
         def fn(tx: sa.Connection) -> None:
             change_credentials(tx, user_id, totp_secret=None)
             for table in (recovery_code, passkey):
@@ -286,7 +259,6 @@ class SqlUsers:
         await self._store.write(fn)
 
     async def delete_stale(self, *, now_us: int, rows_max: int) -> int:
-        """See `ports.Users.delete_stale`."""
         # Because of the OFFSET, PostgreSQL looks up the links of each user instead of reading all of them.
         links_of_user = sa.select(mail_link.c.user_id).where(mail_link.c.user_id == users.c.id).offset(0)
         is_unverified = sa.and_(users.c.verified_at_us.is_(None), users.c.created_at_us <= now_us - LINK_LIFETIME_US)
@@ -301,8 +273,6 @@ class SqlUsers:
         return await self._store.write(fn)
 
     async def close_account(self, *, user_id: str, now_us: int) -> None:
-        """See `ports.Users.close_account`."""
-
         def fn(tx: sa.Connection) -> None:
             account_id = change_credentials(tx, user_id, closed_at_us=now_us).account_id
             tx.execute(sa.update(account).where(account.c.id == account_id).values(status="closed"))

@@ -24,7 +24,6 @@ class SqliteLedger(SharedLedger):
         self._waiting = store.waiting
 
     def has_room(self) -> bool:
-        """See `ports.Ledger.has_room`."""
         return len(self._waiting) < RESERVATIONS_WAITING_MAX
 
     def reserve(self, reservation: NewReservation) -> Future[Balance]:

@@ -25,12 +25,12 @@ _WITHOUT_EMAIL = {
 """The links that support passes on, where no email can be sent."""
 
 
-async def is_old(page: PageRequest, purpose: LinkPurpose) -> bool:
+async def is_invalid_link(page: PageRequest, purpose: LinkPurpose) -> bool:
     """Whether the link that opened the page doesn't work."""
     return not await page.context.sign_in.is_valid(page.link, purpose)
 
 
-def old_link(page: PageRequest, purpose: LinkPurpose) -> Response:
+def invalid_link_page(page: PageRequest, purpose: LinkPurpose) -> Response:
     """Return the page of a link that no longer works."""
     if page.session_or_none is not None and purpose is not LinkPurpose.EMAIL:
         return page.message(_TITLE, f"{_WHY} You're signed in.", status=410)
