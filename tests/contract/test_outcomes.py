@@ -25,7 +25,7 @@ from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain import ids, latency
 from tok0n.domain.history import UseBy, UseFilter
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_QUARTER_HOUR, Release, Settlement
-from tok0n.domain.rejections import Counted, RejectionCount
+from tok0n.domain.rejections import RejectionCount, RejectionTotal
 from tok0n.domain.usage import Usage
 from tok0n.web.rendering.charts import BarPeriod
 
@@ -238,7 +238,9 @@ async def test_rejected_requests_are_errors_of_their_quarter_hour(db: Opened) ->
     account, key = await db.key("a@x", tokens=0)
     first = START_US // MICROSECONDS_PER_QUARTER_HOUR
     counts = {
-        RejectionCount(key=(account.id, key.id), quarter=first + offset, model=model, code="c"): Counted(requests=n)
+        RejectionCount(key=(account.id, key.id), quarter=first + offset, model=model, code="c"): RejectionTotal(
+            requests=n
+        )
         for offset, model, n in ((0, "demo", 1), (1, "demo", 2), (2, None, 4), (9, "demo", 8))
     }
     await SqlRejectedRequests(db.store).record([], counts)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tok0n.domain import lots
 from tok0n.domain.ledger import EntryKind
-from tok0n.domain.lots import NOTHING, LotEntry, Position, Spent, UsageEntry, costs_of, read, spent_until
+from tok0n.domain.lots import NOTHING, LotEntry, Position, Spent, UsageEntry, costs_of, replay, spent_until
 
 CENT = lots.MICROS_PER_CENT
 
@@ -115,8 +115,8 @@ def test_the_oldest_lot_is_used_first_and_granted_tokens_cost_nothing() -> None:
     history.use(100)
     history.use(100)
     assert history.costs == [0, 250 * CENT, 250 * CENT + 500 * CENT]
-    assert read(history.changes, [history.now])[0].estimate(20) == Spent(tokens=20, usd_micros=200 * CENT)
-    assert read(history.changes, [history.now])[0].estimate(80).tokens == 50, "no more than there are"
+    assert replay(history.changes, [history.now])[0].estimate(20) == Spent(tokens=20, usd_micros=200 * CENT)
+    assert replay(history.changes, [history.now])[0].estimate(80).tokens == 50, "no more than there are"
 
 
 def test_later_entries_never_change_the_cost_of_a_request() -> None:

@@ -8,7 +8,7 @@ import pytest
 from support.echo import PACED_PATH, Echo, connect
 from support.http import Connection
 from tok0n.http.server import HttpServer, bind
-from tok0n.http.states import TRANSITIONS, Event, State
+from tok0n.http.states import TRANSITIONS, ConnectionEvent, State
 
 pytestmark = pytest.mark.anyio
 
@@ -193,5 +193,5 @@ async def test_a_rejected_head_request_gets_no_body(connection: Connection) -> N
 
 
 def test_every_state_can_close_and_closing_is_final() -> None:
-    assert {state for state, event in TRANSITIONS if event is Event.CLOSE} == set(State)
-    assert [event for state, event in TRANSITIONS if state is State.CLOSING] == [Event.CLOSE]
+    assert {state for state, event in TRANSITIONS if event is ConnectionEvent.CLOSE} == set(State)
+    assert [event for state, event in TRANSITIONS if state is State.CLOSING] == [ConnectionEvent.CLOSE]

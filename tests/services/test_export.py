@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from support.fakes import FakeClock
-from tok0n.domain.attempts import AttemptKind, AttemptLimit, Counted
+from tok0n.domain.attempts import AttemptKind, AttemptLimit, CountedAttempt
 from tok0n.domain.exported import RejectedCount
 from tok0n.domain.users import Session
 from tok0n.services import export
@@ -50,8 +50,8 @@ class FakeRows:
 class NoAttempts:
     """The `Attempts` port: every attempt is admitted."""
 
-    async def try_count(self, kind: AttemptKind, subject: bytes, *, limit: AttemptLimit, now_us: int) -> Counted:
-        return Counted(kind=kind, subject=subject, since_us=now_us)
+    async def try_count(self, kind: AttemptKind, subject: bytes, *, limit: AttemptLimit, now_us: int) -> CountedAttempt:
+        return CountedAttempt(kind=kind, subject=subject, since_us=now_us)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tok0n.adapters.sql.repositories.usable_codes import SqlUsableCodes
 from tok0n.domain.budgets import KeyBudget, ResetPeriod, SpentBudget
 from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.ledger import Balance
-from tok0n.domain.notices import BalanceAlert, Channel, NoticeKind
+from tok0n.domain.notices import BalanceAlert, NoticeChannel, NoticeKind
 from tok0n.domain.token_classes import TokenClasses
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.ports.mail import MailBrand
@@ -45,7 +45,7 @@ class FakePreferences:
     """The `Preferences` port. Only `off` is turned off."""
 
     def __init__(self, *off: NoticeKind) -> None:
-        self._off = {(str(kind), str(Channel.EMAIL)) for kind in off}
+        self._off = {(str(kind), str(NoticeChannel.EMAIL)) for kind in off}
 
     async def turned_off(self, account_id: str) -> set[tuple[str, str]]:
         return self._off

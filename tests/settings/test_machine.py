@@ -7,7 +7,7 @@ import pytest
 import trustme
 
 from support.settings import MODEL, UPSTREAM, machine_problems_of, settings_of
-from tok0n.settings import check, find_problems
+from tok0n.settings import find_machine_problems, find_problems
 
 
 def test_valid_settings_have_no_problems() -> None:
@@ -18,9 +18,11 @@ def test_postgres_and_redis_need_their_packages(monkeypatch: pytest.MonkeyPatch)
     text = '[database]\nurl = "postgresql://user:p%40ss@host/db"\n[limits]\nbackend = "rediss://:p%40ss@host:6379/0"'
     settings = settings_of(text)
     assert (settings.database.is_postgres, settings.limits.is_redis) == (True, True)
-    assert [problem for problem in check(settings) if problem.severity == "error"] == []
+    assert [problem for problem in find_machine_problems(settings) if problem.severity == "error"] == []
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    problems = {problem.where: problem.message for problem in check(settings) if problem.severity == "error"}
+    problems = {
+        problem.where: problem.message for problem in find_machine_problems(settings) if problem.severity == "error"
+    }
     assert problems == {
         "database.url": "needs the package asyncpg: pip install 'tok0n[postgres]'.",
         "limits.backend": "needs the package redis: pip install 'tok0n[redis]'.",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from support.settings import ALL_SETTINGS, PASTED, UPSTREAM, problems_of, settings_of
-from tok0n.settings import SettingsInvalid, check, find_problems, load
+from tok0n.settings import SettingsInvalid, find_machine_problems, find_problems, load
 from tok0n.settings.schema import SECTIONS
 
 
@@ -119,7 +119,11 @@ def test_a_secret_in_the_file_fails_config_check_but_not_the_server(text: str, w
     assert found.severity == "error"
     assert "env:NAME" in found.message
     assert "hunter22" not in str(problems)
-    assert not [problem for problem in check(settings_of(text)) if problem.where == where and "env:" in problem.message]
+    assert not [
+        problem
+        for problem in find_machine_problems(settings_of(text))
+        if problem.where == where and "env:" in problem.message
+    ]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from tok0n.adapters.stripe import StripePayments
 from tok0n.demo.stripe_double import StripeDouble
 from tok0n.domain.orders import Order
 from tok0n.domain.packs import Pack
-from tok0n.domain.payments import Checkout, Event
+from tok0n.domain.payments import Checkout, PaymentEvent
 from tok0n.services.payments import SellPacks
 
 T = TypeVar("T")
@@ -95,7 +95,7 @@ class DyingPayments(StripePayments):
     async def checkout(self, checkout_id: str) -> Checkout:
         return await self.steps.around(super().checkout(checkout_id))
 
-    async def events(self, *, since_us: int) -> AsyncIterator[Event]:
+    async def events(self, *, since_us: int) -> AsyncIterator[PaymentEvent]:
         self.steps.step()
         async for event in super().events(since_us=since_us):
             yield event

@@ -9,7 +9,7 @@ from tok0n.http.asgi import Send
 from tok0n.http.limits import HttpLimits
 from tok0n.http.message import Headers, Response
 from tok0n.http.request import Request, RequestAborted
-from tok0n.http.server import App, HttpServer, ServerOptions, bind
+from tok0n.http.server import HttpApp, HttpServer, ServerOptions, bind
 
 PACED_PATH = "/paced"
 
@@ -92,7 +92,7 @@ async def respond(send: Send, status: int, headers: Headers, body: bytes) -> Non
 
 
 @asynccontextmanager
-async def connect(app: App) -> AsyncIterator[Connection]:
+async def connect(app: HttpApp) -> AsyncIterator[Connection]:
     async with (
         HttpServer(app, bind("127.0.0.1", 0), shutdown_seconds=5) as server,
         Connection(server.url) as connection,

@@ -13,7 +13,7 @@ from tok0n.domain.documents import NO_ISSUER, Issuer
 from tok0n.domain.errors import CheckoutGone, PaymentFailed
 from tok0n.domain.orders import Dispute, DisputeStatus, Order, UnpaidReason
 from tok0n.domain.packs import Pack
-from tok0n.domain.payments import Checkout, Disputed, Event, ProviderFact, Refunded
+from tok0n.domain.payments import Checkout, Disputed, PaymentEvent, ProviderFact, Refunded
 from tok0n.services.payments import SellPacks
 
 FOREVER_US = 2**62
@@ -29,7 +29,7 @@ class FakePayments:
 
     def __init__(self) -> None:
         self.opened: dict[str, Checkout] = {}
-        self.log: list[Event] = []
+        self.log: list[PaymentEvent] = []
         self.refunds: list[tuple[str, int, str]] = []
         self.is_away = False
 
@@ -56,10 +56,10 @@ class FakePayments:
     async def refund(self, payment_id: str, *, cents: int, key: str) -> None:
         self.refunds.append((payment_id, cents, key))
 
-    def read_webhook(self, payload: bytes, signature: str | None, *, now_us: int) -> Event:
-        return msgspec.json.decode(payload, type=Event)
+    def read_webhook(self, payload: bytes, signature: str | None, *, now_us: int) -> PaymentEvent:
+        return msgspec.json.decode(payload, type=PaymentEvent)
 
-    async def events(self, *, since_us: int) -> AsyncIterator[Event]:
+    async def events(self, *, since_us: int) -> AsyncIterator[PaymentEvent]:
         if self.is_away:
             raise PaymentFailed(detail="away")
         for event in self.log:
@@ -93,8 +93,8 @@ def disputed(order: Order, status: DisputeStatus) -> Disputed:
     return Disputed(payment_id=f"pi_{order.id}", dispute=dispute, currency="usd", livemode=False)
 
 
-def event(name: str, fact: ProviderFact | None, kind: str = "checkout.session.completed") -> Event:
-    return Event(id=f"evt_{name}", type=kind, created_at_us=NOW_US, fact=fact)
+def event(name: str, fact: ProviderFact | None, kind: str = "checkout.session.completed") -> PaymentEvent:
+    return PaymentEvent(id=f"evt_{name}", type=kind, created_at_us=NOW_US, fact=fact)
 
 
 class Shop:
@@ -134,7 +134,7 @@ class Shop:
         await self.sell.buy(account_id=account.id, email=email, pack_id=PACK.id)
         return (await self.orders.list_for_account(account.id, before=None, rows_max=1))[0]
 
-    async def deliver(self, *events: Event) -> None:
+    async def deliver(self, *events: PaymentEvent) -> None:
         for one in events:
             await self.sell.receive(msgspec.json.encode(one), "signed")
             await self.sell.handle_all()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tok0n.settings import Settings, SettingsInvalid, SettingsProblem, check, load
+from tok0n.settings import Settings, SettingsInvalid, SettingsProblem, find_machine_problems, load
 from tok0n.settings.schema import SECTIONS, TABLES, fields_of
 
 PASTED = "sk-proj-Pasted0123456789"
@@ -48,4 +48,4 @@ def problems_of(text: str, **environ: str) -> dict[str, str]:
 
 def machine_problems_of(text: str, **environ: str) -> dict[str, SettingsProblem]:
     """Each problem that a file which can be loaded has on this machine."""
-    return {problem.where: problem for problem in check(settings_of(text, environ=environ))}
+    return {problem.where: problem for problem in find_machine_problems(settings_of(text, environ=environ))}

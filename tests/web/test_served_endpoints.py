@@ -21,7 +21,7 @@ from support.scripted_upstream import ScriptedUpstream
 from support.users import join, mail_settings
 from support.visitor import Visitor, text_of
 from tok0n.domain.endpoints import ENDPOINTS, NAMED
-from tok0n.web.public.guide import GUIDE, WRITTEN_BASE_URL, WRITTEN_MODEL, Page, read
+from tok0n.web.public.guide import GUIDE, WRITTEN_BASE_URL, WRITTEN_MODEL, GuidePage, read
 from tok0n.web.rendering.snippets import make_snippets
 
 pytestmark = pytest.mark.anyio
@@ -206,7 +206,7 @@ def test_snippets_call_the_endpoint_with_any_model(endpoint: Any, model: str) ->
 
 
 @pytest.mark.parametrize("page", [page for page in GUIDE if page.endpoint and not page.streams], ids=lambda it: it.slug)
-def test_the_docs_of_an_endpoint_have_its_node_program(page: Page) -> None:
+def test_the_docs_of_an_endpoint_have_its_node_program(page: GuidePage) -> None:
     """The program of the pages, which tests/clients/test_snippets.py runs. Chat's docs have programs of their own."""
     (endpoint,) = (endpoint for endpoint in SHOWN if endpoint.name == page.endpoint)
     program = make_snippets(endpoint, WRITTEN_BASE_URL, model=WRITTEN_MODEL).node

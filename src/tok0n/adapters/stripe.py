@@ -19,8 +19,8 @@ from tok0n.domain.payments import (
     Checkout,
     Declined,
     Disputed,
-    Event,
     NotApplicable,
+    PaymentEvent,
     ProviderFact,
     Refunded,
     RefundFailed,
@@ -146,7 +146,7 @@ class StripePayments:
         params: Any = {"payment_intent": payment_id, "amount": cents}
         await self._call(lambda: self._client.v1.refunds.create(params, {"idempotency_key": key}))
 
-    def read_webhook(self, payload: bytes, signature: str | None, *, now_us: int) -> Event:
+    def read_webhook(self, payload: bytes, signature: str | None, *, now_us: int) -> PaymentEvent:
         import stripe  # noqa: PLC0415
 
         if signature is None or len(signature) > SIGNATURE_CHARACTERS_MAX:
@@ -163,7 +163,7 @@ class StripePayments:
         except (ValueError, RecursionError) as error:
             raise SignatureInvalid("The body of the webhook is not an event in JSON.") from error
 
-    async def events(self, *, since_us: int) -> AsyncIterator[Event]:
+    async def events(self, *, since_us: int) -> AsyncIterator[PaymentEvent]:
         params: Any = {
             "created": {"gte": since_us // 1_000_000},
             "types": list(EVENT_TYPES),
@@ -198,7 +198,7 @@ def _translate_errors(call: Callable[[], Any]) -> Any:
         raise PaymentFailed(detail=detail) from error
 
 
-def event_of(values: object, *, now_us: int) -> Event:
+def event_of(values: object, *, now_us: int) -> PaymentEvent:
     """Convert Stripe's event. The fact of an event that can never be applied is `NotApplicable`.
 
     `now_us` replaces an invalid creation time. Raises `ValueError` without a valid event id.
@@ -213,7 +213,7 @@ def event_of(values: object, *, now_us: int) -> Event:
     if type(created) is not int or not 0 <= created <= EVENT_TIME_SECONDS_MAX:
         created, why = now_us // 1_000_000, "its time is invalid"
     fact = _fact_of_event(str(kind), values) if why is None else NotApplicable(why=why)
-    return Event(id=values["id"], type=str(kind), created_at_us=created * 1_000_000, fact=fact)
+    return PaymentEvent(id=values["id"], type=str(kind), created_at_us=created * 1_000_000, fact=fact)
 
 
 def _fact_of_event(kind: str, values: dict[str, Any]) -> ProviderFact | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from tok0n.adapters.clock import SystemClock
-from tok0n.bootstrap.listener import bind
+from tok0n.bootstrap.listener import bind_listener
 from tok0n.bootstrap.resources import Store, open_store
 from tok0n.bootstrap.services import make_api_keys, open_catalogue, open_sign_in
 from tok0n.bootstrap.serving import serve_gateway, signals
@@ -144,7 +144,9 @@ async def demo(
 async def _upstream(data: Path) -> AsyncIterator[str]:
     """Serve the simulated upstream on a free port, with a new API key."""
     app = simulated_upstream(api_key=_secret(data, "upstream.key", "sk-simulated-"))
-    async with HttpServer(AsgiBridge(app), bind("127.0.0.1", 0), shutdown_seconds=UPSTREAM_SHUTDOWN_SECONDS) as server:
+    async with HttpServer(
+        AsgiBridge(app), bind_listener("127.0.0.1", 0), shutdown_seconds=UPSTREAM_SHUTDOWN_SECONDS
+    ) as server:
         yield server.url
 
 
@@ -152,7 +154,7 @@ async def _upstream(data: Path) -> AsyncIterator[str]:
 async def _stripe(double: StripeDouble, settings: Settings) -> AsyncIterator[None]:
     """Serve the simulated Stripe on a free port. It sends webhooks to the demo."""
     async with HttpServer(
-        AsgiBridge(double.app), bind("127.0.0.1", 0), shutdown_seconds=UPSTREAM_SHUTDOWN_SECONDS
+        AsgiBridge(double.app), bind_listener("127.0.0.1", 0), shutdown_seconds=UPSTREAM_SHUTDOWN_SECONDS
     ) as server:
         double.url = server.url
         double.webhook_url = f"{settings.server.public_url}/webhooks/stripe"
@@ -172,11 +174,11 @@ def _secret(data: Path, name: str, prefix: str) -> str:
 
 def _listener(port: int | None) -> socket.socket:
     if port is not None:
-        return bind("127.0.0.1", port)
+        return bind_listener("127.0.0.1", port)
     try:
-        return bind("127.0.0.1", DEMO_PORT)
+        return bind_listener("127.0.0.1", DEMO_PORT)
     except OperatorError:
-        return bind("127.0.0.1", 0)
+        return bind_listener("127.0.0.1", 0)
 
 
 def _settings(

@@ -6,7 +6,7 @@ from tok0n.domain.errors import OperatorError
 from tok0n.http import server
 
 
-def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
+def bind_listener(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """Bind a socket as `http.server.bind` does. Raises `OperatorError`."""
     try:
         return server.bind(host, port, shared=shared)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 
-from tok0n.bootstrap.listener import bind
+from tok0n.bootstrap.listener import bind_listener
 from tok0n.bootstrap.open_files import allow_many_files
 from tok0n.bootstrap.retired_classes import log_retired_classes
 from tok0n.bootstrap.wiring import Gateway, open_gateway
@@ -52,7 +52,7 @@ async def serve(settings: Settings, *, announce: Announce, worker: bool = False)
 
 def bind_for(settings: Settings, *, shared: bool = False) -> tuple[socket.socket, Settings]:
     """Bind a socket to the port of the settings. Returns the socket, and the settings with the actual port."""
-    listener = bind(settings.server.host, settings.server.port, shared=shared)
+    listener = bind_listener(settings.server.host, settings.server.port, shared=shared)
     return listener, with_port(settings, listener.getsockname()[1])
 
 

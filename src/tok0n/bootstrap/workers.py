@@ -13,7 +13,7 @@ from typing import Any, Self
 import msgspec
 import structlog
 
-from tok0n.bootstrap.listener import bind
+from tok0n.bootstrap.listener import bind_listener
 from tok0n.bootstrap.retired_classes import log_retired_classes
 from tok0n.bootstrap.serving import Announce, log_warnings, signals
 from tok0n.domain.errors import OperatorError
@@ -36,7 +36,7 @@ async def supervise(settings: Settings, config_path: Path | None, *, workers: in
     await log_retired_classes(settings)
     stop = asyncio.Event()
     # Bound but not listening: it chooses the port and keeps it for the workers.
-    port_holder = bind(settings.server.host, settings.server.port, shared=True)
+    port_holder = bind_listener(settings.server.host, settings.server.port, shared=True)
     port = port_holder.getsockname()[1]
     arguments = ["--host", settings.server.host, "--port", str(port), "--worker", "--json"]
     if config_path is not None:

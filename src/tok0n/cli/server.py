@@ -28,7 +28,7 @@ from tok0n.cli.common import (
     standard_command,
 )
 from tok0n.domain.errors import OperatorError
-from tok0n.settings import SettingsInvalid, check, find_problems, template
+from tok0n.settings import SettingsInvalid, find_machine_problems, find_problems, template
 
 DEFAULT_PATH = Path("tok0n.toml")
 
@@ -257,7 +257,7 @@ async def serve(
     Tok0n replaces a worker that dies.
     """
     settings = load_settings(config_path, server__host=host, server__port=port)
-    problems = [problem for problem in check(settings) if problem.severity == "error"]
+    problems = [problem for problem in find_machine_problems(settings) if problem.severity == "error"]
     if problems:
         raise SettingsInvalid(problems)
     if workers > 1 and not (settings.database.is_postgres and settings.limits.is_redis):

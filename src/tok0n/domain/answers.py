@@ -8,7 +8,7 @@ import msgspec
 from tok0n.domain.answer_json import decode, replace_member
 from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.metered_request import MeteredRequest
-from tok0n.domain.upstream_failures import Scrub, invalid_response, read_failure, without_usage
+from tok0n.domain.upstream_failures import Scrub, invalid_response, missing_usage, read_failure
 from tok0n.domain.usage import Usage
 
 
@@ -48,7 +48,7 @@ def read_answer(
         raise invalid_response(status, fault)
     usage = endpoint.read_usage(values)
     if usage is None:
-        raise without_usage()
+        raise missing_usage()
     if endpoint.is_billed or "model" in values:  # A billed answer always names its model, and a count needs none.
         body = replace_member(body, "model", request.model.id)
     return Answer(body=body, usage=usage)

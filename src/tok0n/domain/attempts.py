@@ -46,7 +46,7 @@ LIMITS = {
 }
 
 
-class Counted(msgspec.Struct, frozen=True, kw_only=True):
+class CountedAttempt(msgspec.Struct, frozen=True, kw_only=True):
     """A counted attempt. `since_us` is the time of the first attempt in the same count."""
 
     kind: AttemptKind

@@ -380,6 +380,6 @@ class AlreadyExists(OperatorError):
     """The object already exists. Nothing was changed."""
 
 
-def _quoted(text: str, *, characters_max: int = 80) -> str:
+def _quoted(text: str) -> str:
     """Quote and shorten a customer's text for a message to that customer."""
-    return repr(text if len(text) <= characters_max else text[:characters_max] + "…")
+    return repr(text if len(text) <= 80 else text[:80] + "…")

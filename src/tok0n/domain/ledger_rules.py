@@ -71,7 +71,7 @@ class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
     period_ids: tuple[PeriodId, ...] = ()
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class ChargeEntry(msgspec.Struct, frozen=True, kw_only=True):
     """The ledger entry of a charge. The entries of a wallet are numbered 1, 2, and so on."""
 
     number: int
@@ -90,7 +90,7 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
     wallet: WalletRow
     periods: Periods
     request: RequestRow
-    entry: Entry | None = None
+    entry: ChargeEntry | None = None
 
 
 def reserve(new: NewReservation, *, wallet: WalletRow, key: KeyRow, periods: Periods) -> Rows:
@@ -138,7 +138,7 @@ def settle(rows: Rows, *, total_tokens: int) -> Rows:
         updated,
         request=msgspec.structs.replace(request, status=status, charged=charged, shortfall=total_tokens - charged),
         wallet=msgspec.structs.replace(updated.wallet, entries=wallet.entries + 1),
-        entry=Entry(
+        entry=ChargeEntry(
             number=wallet.entries + 1,
             kind=EntryKind.USAGE,
             amount=-charged,

@@ -145,7 +145,7 @@ class _Lot:
         return self._usd_micros * tokens // self._tokens
 
 
-class Wallet:
+class WalletLots:
     """The lots of a wallet while its entries are read in their order."""
 
     def __init__(self) -> None:
@@ -231,7 +231,7 @@ class Wallet:
 
 def spent_until(changes: Iterable[LotEntry], positions: Sequence[Position]) -> list[Spent]:
     """Return the use of a wallet until each position. `changes` are all of its entries that are no usage, in order."""
-    return read(changes, positions)[1]
+    return replay(changes, positions)[1]
 
 
 def costs_of(changes: Iterable[LotEntry], uses: Sequence[UsageEntry]) -> list[int]:
@@ -241,7 +241,7 @@ def costs_of(changes: Iterable[LotEntry], uses: Sequence[UsageEntry]) -> list[in
     return [(after - before).usd_micros for before, after in zip(spent[::2], spent[1::2], strict=True)]
 
 
-def read(changes: Iterable[LotEntry], positions: Sequence[Position]) -> tuple[Wallet, list[Spent]]:
+def replay(changes: Iterable[LotEntry], positions: Sequence[Position]) -> tuple[WalletLots, list[Spent]]:
     """Read a wallet's history until its last change or position. Returns its state then, and the use at each position.
 
     A change right at a position comes before it.
@@ -250,7 +250,7 @@ def read(changes: Iterable[LotEntry], positions: Sequence[Position]) -> tuple[Wa
     steps: list[tuple[int, int, LotEntry | UsageEntry | Position, int]] = [(c.number, 0, c, 0) for c in changes]
     steps += [(c.reverses.number, 1, c.reverses, 0) for c in changes if c.reverses is not None]
     steps += [(position.number, 2, position, index) for index, position in enumerate(positions)]
-    wallet = Wallet()
+    wallet = WalletLots()
     spent = [NOTHING] * len(positions)
     for _, _, step, index in sorted(steps, key=lambda step: step[:2]):
         match step:

@@ -33,7 +33,7 @@ OPTIONAL_KINDS = tuple(kind for kind in NoticeKind if kind is not NoticeKind.SEC
 """The kinds that an owner can turn off."""
 
 
-class Channel(StrEnum):
+class NoticeChannel(StrEnum):
     """A way to send notices."""
 
     EMAIL = "email"

@@ -87,7 +87,7 @@ class NotApplicable(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 ProviderFact = Checkout | Declined | Refunded | Disputed | RefundFailed | NotApplicable
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class PaymentEvent(msgspec.Struct, frozen=True, kw_only=True):
     """A verified webhook event. `fact` is None if it has no effect. Stored events call it `about`."""
 
     id: str
@@ -99,6 +99,6 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     """An event in the inbox, and the number of attempts to apply it."""
 
-    event: Event
+    event: PaymentEvent
     attempts: int
     received_at_us: int

@@ -48,7 +48,7 @@ class RejectionCount(msgspec.Struct, frozen=True, kw_only=True):
     code: str
 
 
-class Counted(msgspec.Struct, kw_only=True):
+class RejectionTotal(msgspec.Struct, kw_only=True):
     """How many requests were rejected, and how many of them were stored."""
 
     requests: int = 0

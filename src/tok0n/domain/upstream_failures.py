@@ -63,7 +63,7 @@ def invalid_response(status: int, fault: str) -> UpstreamFailed:
     )
 
 
-def without_usage() -> UpstreamFailed:
+def missing_usage() -> UpstreamFailed:
     """Return the error for a complete response without valid usage. Its outcome is unknown."""
     return UpstreamFailed(
         "The upstream provider returned a response without valid token usage.",

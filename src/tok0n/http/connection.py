@@ -16,7 +16,7 @@ from tok0n.http.message import render_complete
 from tok0n.http.parser import RequestParser
 from tok0n.http.request import Address, Request, address_of
 from tok0n.http.responder import Responder
-from tok0n.http.states import TRANSITIONS, Event, State
+from tok0n.http.states import TRANSITIONS, ConnectionEvent, State
 from tok0n.http.target import decode_path, path_and_query
 from tok0n.http.watchdog import BodyRate, Watchdog
 
@@ -30,7 +30,7 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """The value of `SO_LINGER` with which closing a socket sends RST instead of FIN."""
 
 _IDLE, _HEAD, _BODY, _RESPONDING, _CLOSING = State
-_START, _AWAIT_BODY, _COMPLETE, _NEXT, _CLOSE = Event
+_START, _AWAIT_BODY, _COMPLETE, _NEXT, _CLOSE = ConnectionEvent
 
 
 class Connection(asyncio.Protocol):

@@ -50,7 +50,7 @@ _BARE_FRAMING_LINE_END_MESSAGE = "Every line of a chunked body's framing must en
 _LONG_CHUNK_MESSAGE = "A chunk of the body is longer than its size says."
 
 
-class State(enum.Enum):
+class ParserState(enum.Enum):
     """What the next byte belongs to."""
 
     HEAD = enum.auto()
@@ -62,7 +62,7 @@ class State(enum.Enum):
     COMPLETE = enum.auto()
 
 
-_HEAD, _LENGTH, _CHUNK_SIZE, _CHUNK_DATA, _CHUNK_END, _TRAILERS, _COMPLETE = State
+_HEAD, _LENGTH, _CHUNK_SIZE, _CHUNK_DATA, _CHUNK_END, _TRAILERS, _COMPLETE = ParserState
 
 
 class _HeadTemplate(NamedTuple):
@@ -252,7 +252,7 @@ class RequestParser:
         self._state = _COMPLETE
         self.is_complete = True
 
-    def _take_counted(self, *, then: State) -> bytes:
+    def _take_counted(self, *, then: ParserState) -> bytes:
         """Take the received bytes of a part of known length. After its last byte, enter the state `then`."""
         buffer, begin, size = self.buffer, self._position, self._remaining
         end = begin + size

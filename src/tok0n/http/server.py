@@ -64,7 +64,7 @@ class ServerOptions:
     paced_paths: Sequence[str] = ()
 
 
-class App(Protocol):
+class HttpApp(Protocol):
     """What `HttpServer` serves."""
 
     @property
@@ -78,7 +78,7 @@ class App(Protocol):
 class ServerState:
     """What all connections of one server share."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: HttpApp) -> None:
         options = app.options
         limits = options.limits
         self.handle: Handler = app.handle
@@ -134,7 +134,7 @@ class HttpServer:
 
     def __init__(
         self,
-        app: App,
+        app: HttpApp,
         listener: socket.socket,
         *,
         shutdown_seconds: float,

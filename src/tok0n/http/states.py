@@ -39,7 +39,7 @@ class State(enum.IntEnum):
     CLOSING = 4
 
 
-class Event(enum.IntEnum):
+class ConnectionEvent(enum.IntEnum):
     """What can change the state."""
 
     START = 0
@@ -50,13 +50,13 @@ class Event(enum.IntEnum):
 
 
 TRANSITIONS = {
-    (State.IDLE, Event.START): State.HEAD,
-    (State.IDLE, Event.AWAIT_BODY): State.BODY,
-    (State.IDLE, Event.COMPLETE): State.RESPONDING,
-    (State.HEAD, Event.AWAIT_BODY): State.BODY,
-    (State.HEAD, Event.COMPLETE): State.RESPONDING,
-    (State.BODY, Event.COMPLETE): State.RESPONDING,
-    (State.RESPONDING, Event.NEXT): State.IDLE,
-    **{(state, Event.CLOSE): State.CLOSING for state in State},
+    (State.IDLE, ConnectionEvent.START): State.HEAD,
+    (State.IDLE, ConnectionEvent.AWAIT_BODY): State.BODY,
+    (State.IDLE, ConnectionEvent.COMPLETE): State.RESPONDING,
+    (State.HEAD, ConnectionEvent.AWAIT_BODY): State.BODY,
+    (State.HEAD, ConnectionEvent.COMPLETE): State.RESPONDING,
+    (State.BODY, ConnectionEvent.COMPLETE): State.RESPONDING,
+    (State.RESPONDING, ConnectionEvent.NEXT): State.IDLE,
+    **{(state, ConnectionEvent.CLOSE): State.CLOSING for state in State},
 }
 """A pair that is missing can't happen: looking it up raises `KeyError`."""

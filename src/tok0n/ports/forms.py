@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from tok0n.domain.attempts import AttemptKind, AttemptLimit, Counted, TooMany
+from tok0n.domain.attempts import AttemptKind, AttemptLimit, CountedAttempt, TooMany
 from tok0n.domain.forms import Submission
 
 
@@ -33,10 +33,10 @@ class Attempts(Protocol):
 
     async def try_count(
         self, kind: AttemptKind, subject: bytes, *, limit: AttemptLimit, now_us: int
-    ) -> Counted | TooMany:
+    ) -> CountedAttempt | TooMany:
         """Count one attempt unless the limit is reached, atomically."""
 
-    async def take_back(self, counted: Counted) -> None:
+    async def take_back(self, counted: CountedAttempt) -> None:
         """Stop counting an attempt that succeeded. Does nothing if the count has restarted."""
 
     async def delete_expired(self, *, now_us: int, rows_max: int) -> int:

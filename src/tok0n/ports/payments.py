@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from tok0n.domain.orders import Order
-from tok0n.domain.payments import Checkout, Event, StoredEvent
+from tok0n.domain.payments import Checkout, PaymentEvent, StoredEvent
 
 
 class Payments(Protocol):
@@ -33,20 +33,20 @@ class Payments(Protocol):
     async def refund(self, payment_id: str, *, cents: int, key: str) -> None:
         """Refund an amount. Calls with the same idempotency `key` refund it once."""
 
-    def read_webhook(self, payload: bytes, signature: str | None, *, now_us: int) -> Event:
+    def read_webhook(self, payload: bytes, signature: str | None, *, now_us: int) -> PaymentEvent:
         """Verify and parse a webhook. Raises `SignatureInvalid` if its signature is wrong or too old.
 
         An authentic event with invalid contents is about `NotApplicable`.
         """
 
-    def events(self, *, since_us: int) -> AsyncIterator[Event]:
+    def events(self, *, since_us: int) -> AsyncIterator[PaymentEvent]:
         """Yield the events since `since_us`, newest first."""
 
 
 class Inbox(Protocol):
     """The inbox of the payment provider's events. Events are stored before the webhook responds, and handled later."""
 
-    async def store(self, event: Event, *, now_us: int) -> bool:
+    async def store(self, event: PaymentEvent, *, now_us: int) -> bool:
         """Store an event. Returns False if it is already stored."""
 
     async def unhandled(self, *, now_us: int, rows_max: int) -> list[StoredEvent]:

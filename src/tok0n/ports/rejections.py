@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from tok0n.domain.rejections import Counted, Rejection, RejectionCount
+from tok0n.domain.rejections import Rejection, RejectionCount, RejectionTotal
 
 
 class RejectedRequests(Protocol):
     """Stores rejected requests and their counts. `History` reads them."""
 
-    async def record(self, rejections: Sequence[Rejection], counts: Mapping[RejectionCount, Counted]) -> None:
+    async def record(self, rejections: Sequence[Rejection], counts: Mapping[RejectionCount, RejectionTotal]) -> None:
         """Store rejections and add to the counts. Omits those with the digest of a secret that no key has.
 
         Raises `AccountingFailed` and `Overloaded`.

@@ -7,7 +7,7 @@
 from collections import OrderedDict
 from collections.abc import Hashable
 
-from tok0n.domain.attempts import LIMITS, AttemptKind, Counted, TooMany, subject_digest
+from tok0n.domain.attempts import LIMITS, AttemptKind, CountedAttempt, TooMany, subject_digest
 from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Attempts
 from tok0n.services.passwords import too_many
@@ -50,7 +50,9 @@ class AttemptLimiter:
             self._times.pop(subject, None)
 
 
-async def count_attempt(attempts: Attempts, clock: Clock, kind: AttemptKind, subject: str, *, field: str) -> Counted:
+async def count_attempt(
+    attempts: Attempts, clock: Clock, kind: AttemptKind, subject: str, *, field: str
+) -> CountedAttempt:
     """Count an attempt in the database. Raises `FormError` if it exceeds the limit of its kind."""
     outcome = await attempts.try_count(kind, subject_digest(subject), limit=LIMITS[kind], now_us=clock.now_us())
     if isinstance(outcome, TooMany):

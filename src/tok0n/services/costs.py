@@ -130,7 +130,7 @@ class Costs:
         """Return the first use at each of the latest prices before a point, in order."""
         if end is None:
             return []
-        wallet, _ = lots.read(changes, [end])
+        wallet, _ = lots.replay(changes, [end])
         uses = []
         for change in wallet.price_changes[-PRICE_CHANGES_MAX:]:
             use = await self._lots.first_use_after(account_id, change, token_class=token_class)
@@ -157,7 +157,7 @@ class Costs:
         position = (await self._lots.positions(account_id)).get(token_class)
         if changes is None or position is None:
             return None
-        wallet, _ = lots.read(changes, [position])
+        wallet, _ = lots.replay(changes, [position])
         estimated = wallet.estimate(tokens)
         return estimated.usd_micros if estimated.tokens == tokens else None
 

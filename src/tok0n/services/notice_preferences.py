@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from tok0n.domain.notices import OPTIONAL_KINDS, Channel, NoticeKind
+from tok0n.domain.notices import OPTIONAL_KINDS, NoticeChannel, NoticeKind
 from tok0n.ports.mail import Preferences
 
 
@@ -16,13 +16,15 @@ class NoticePreferences:
         """Whether the account gets notices of a kind."""
         if kind not in OPTIONAL_KINDS:
             return True
-        return (kind, Channel.EMAIL) not in await self._preferences.turned_off(account_id)
+        return (kind, NoticeChannel.EMAIL) not in await self._preferences.turned_off(account_id)
 
     async def enabled_kinds(self, account_id: str) -> set[NoticeKind]:
         """Return the optional kinds that the account gets."""
         turned_off = await self._preferences.turned_off(account_id)
-        return {kind for kind in OPTIONAL_KINDS if (kind, Channel.EMAIL) not in turned_off}
+        return {kind for kind in OPTIONAL_KINDS if (kind, NoticeChannel.EMAIL) not in turned_off}
 
     async def set_enabled_kinds(self, account_id: str, kinds: Collection[NoticeKind]) -> None:
         """Turn on the optional kinds in `kinds`, and turn off the others."""
-        await self._preferences.replace(account_id, {(kind, Channel.EMAIL): kind in kinds for kind in OPTIONAL_KINDS})
+        await self._preferences.replace(
+            account_id, {(kind, NoticeChannel.EMAIL): kind in kinds for kind in OPTIONAL_KINDS}
+        )

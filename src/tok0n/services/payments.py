@@ -30,8 +30,8 @@ from tok0n.domain.payments import (
     Checkout,
     Declined,
     Disputed,
-    Event,
     NotApplicable,
+    PaymentEvent,
     Refunded,
     RefundFailed,
     StoredEvent,
@@ -322,7 +322,7 @@ class SellPacks:
         if await self._inbox.mark_handled(stored.event.id, now_us=self._clock.now_us(), failure=why):
             self._alarms.raise_alarm(payment_event=stored.event.id, type=stored.event.type, why=why)
 
-    async def _apply(self, event: Event) -> bool:
+    async def _apply(self, event: PaymentEvent) -> bool:
         """Apply an event to its order. Return False if it must be applied again later.
 
         Raises `Mismatch`, and `NotFound` if there is no such order or not yet.

@@ -12,7 +12,7 @@ from tok0n.domain.errors import InvalidApiKey, Tok0nError
 from tok0n.domain.ids import request_time_us
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_QUARTER_HOUR
 from tok0n.domain.rejection_messages import compact
-from tok0n.domain.rejections import Counted, Rejection, RejectionCount
+from tok0n.domain.rejections import Rejection, RejectionCount, RejectionTotal
 from tok0n.ports.clock import Clock
 from tok0n.ports.rejections import RejectedRequests
 from tok0n.services.call import Call
@@ -55,7 +55,7 @@ class Rejections:
         self._days = days
         self._words = words
         self._queue: list[Rejection] = []
-        self._counts: dict[RejectionCount, Counted] = {}
+        self._counts: dict[RejectionCount, RejectionTotal] = {}
         self._minute = 0
         self._kept: dict[_Key, int] = {}
         self._unknown_secrets = 0
@@ -123,14 +123,14 @@ class Rejections:
                 rows_max=ROWS_AT_ONCE,
             )
 
-    def _count(self, key: RejectionCount) -> Counted | None:
+    def _count(self, key: RejectionCount) -> RejectionTotal | None:
         """Add one to a count, and return it. None if it is new and too many wait."""
         count = self._counts.get(key)
         if count is None:
             if len(self._counts) >= COUNTS_MAX:
                 self._dropped += 1
                 return None
-            count = self._counts[key] = Counted()
+            count = self._counts[key] = RejectionTotal()
         count.requests += 1
         return count
 

@@ -42,7 +42,7 @@ _NO_REFERENCE = 'must name a secret, as "env:NAME" or "file:PATH". Never write t
 _YES_NO = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class SettingsTable(msgspec.Struct, frozen=True, kw_only=True):
     """A section, or the table of one ID in a section. `values` has its valid settings, including defaults."""
 
     section: str
@@ -67,7 +67,7 @@ class Conversion:
     """
 
     def __init__(self, raw: dict[str, Any], *, variables: Mapping[str, str], folder: Path) -> None:
-        self.entries: list[Entry] = []
+        self.entries: list[SettingsTable] = []
         self.problems: list[SettingsProblem] = []
         self.written_secrets: list[SettingsProblem] = []
         self._origins: dict[str, str] = {}
@@ -80,16 +80,17 @@ class Conversion:
                 self._add_problem(section, f"there is no such {kind}. {_suggest(section, SECTIONS | TABLES)}")
         for section in SECTIONS:
             if section in raw or section != OPTIONAL_SECTION:
-                self._convert_table(Entry(section=section, values={}), raw.get(section, {}))
+                self._convert_table(SettingsTable(section=section, values={}), raw.get(section, {}))
         for section in TABLES:
             if not isinstance(raw.get(section, {}), dict):
                 self._add_problem(section, f"must be a table for each ID: [{section}.ID].")
             for id_, content in table_of(raw, section).items():
-                self._convert_table(Entry(section=section, id=id_, values={}), content)
+                self._convert_table(SettingsTable(section=section, id=id_, values={}), content)
 
-    def values_of(self, section: str) -> dict[str, Any]:
-        """Return the valid settings of a section that was converted."""
-        return next((entry.values for entry in self.entries if entry.section == section), {})
+    @property
+    def server(self) -> dict[str, Any]:
+        """The valid settings of the section `server`, if it was converted."""
+        return next((entry.values for entry in self.entries if entry.section == "server"), {})
 
     def with_origin(self, problem: SettingsProblem) -> SettingsProblem:
         """Name the origin of a value that doesn't come from the file."""
@@ -101,7 +102,7 @@ class Conversion:
     def _add_problem(self, where: str, message: str, *, severity: Literal["error", "warning"] = "error") -> None:
         self.problems.append(self.with_origin(SettingsProblem(where=where, message=message, severity=severity)))
 
-    def _convert_table(self, entry: Entry, raw: Any) -> None:
+    def _convert_table(self, entry: SettingsTable, raw: Any) -> None:
         self.entries.append(entry)
         if entry.id is not None and (reason := rules.table_id(entry.id)) is not None:
             self._add_problem(entry.where, reason)
@@ -125,7 +126,7 @@ class Conversion:
             self._add_problem(f"{entry.where}.{key}", message)
         self._warn_of_short_answers(entry)
 
-    def _convert_old_name(self, entry: Entry, old_name: str, raw: dict[str, Any], key: str) -> None:
+    def _convert_old_name(self, entry: SettingsTable, old_name: str, raw: dict[str, Any], key: str) -> None:
         where = f"{entry.where}.{old_name}"
         self._convert_setting(entry, old_name, raw[old_name], fields_of(entry.struct)[key])
         if old_name not in entry.values:
@@ -137,7 +138,7 @@ class Conversion:
             self._add_problem(where, f"is now called {key}. Rename it.", severity="warning")
             entry.values[key] = value
 
-    def _convert_setting(self, entry: Entry, key: str, raw: Any, field: FieldInfo) -> None:
+    def _convert_setting(self, entry: SettingsTable, key: str, raw: Any, field: FieldInfo) -> None:
         """Convert one setting. Keeps a value of the right type even if its rule fails, for comparisons."""
         where = f"{entry.where}.{key}"
         info, extra = type_of(field)
@@ -206,7 +207,7 @@ class Conversion:
         message = f"{problem} Put it into the environment or a file, and write {reference}"
         self.written_secrets.append(SettingsProblem(where=where, message=message))
 
-    def _contradictions(self, entry: Entry) -> Iterator[tuple[str, str]]:
+    def _contradictions(self, entry: SettingsTable) -> Iterator[tuple[str, str]]:
         """Find settings of an entry that contradict each other. Yields the name and the error of each."""
         get = entry.values.get
         if entry.section == "mail" and get("host"):
@@ -237,7 +238,7 @@ class Conversion:
         table = where_of("token_classes", token_class)
         return f"names no declared token class. {nearest(token_class, declared)} To declare this one, add [{table}]."
 
-    def _twin_of(self, entry: Entry) -> str | None:
+    def _twin_of(self, entry: SettingsTable) -> str | None:
         """Return an earlier token class with the same title."""
         title = entry.values.get("title")
         others = [other for other in self.entries if other.section == "token_classes" and other is not entry]
@@ -245,7 +246,7 @@ class Conversion:
         titles.pop(str(entry.id), None)
         return next((id_ for id_, other in titles.items() if title is not None and other == title), None)
 
-    def _contradictions_of_model(self, entry: Entry) -> Iterator[tuple[str, str]]:
+    def _contradictions_of_model(self, entry: SettingsTable) -> Iterator[tuple[str, str]]:
         get = entry.values.get
         upstreams = table_of(self._raw, "upstreams")
         if "upstream" in entry.values and get("upstream") not in upstreams:
@@ -266,7 +267,7 @@ class Conversion:
             if value is not None and limit is not None and value > limit:
                 yield key, f"must be at most {limit_key}, which is {limit}; it is {value}."
 
-    def _warn_of_short_answers(self, entry: Entry) -> None:
+    def _warn_of_short_answers(self, entry: SettingsTable) -> None:
         """Warn of a model for agents whose requests have no output limit: Codex fails if an answer is cut."""
         if entry.section != "models":
             return
@@ -282,7 +283,7 @@ class Conversion:
 
     def _too_small_for_streams(self, bytes_max: int | None) -> str | None:
         """Check the limit of one event of a stream, which may repeat the request."""
-        server = self.values_of("server")
+        server = self.server
         body_bytes_max = server.get("max_body_bytes")
         if not server.get("streaming") or body_bytes_max is None or bytes_max is None:
             return None
@@ -294,7 +295,7 @@ class Conversion:
             f" set it to {needed} or more, or lower server.max_body_bytes; it is {bytes_max}."
         )
 
-    def _why_declared(self, entry: Entry, raw: dict[str, Any]) -> str:
+    def _why_declared(self, entry: SettingsTable, raw: dict[str, Any]) -> str:
         """Name the variable that declares a table on its own, because it may be a misspelled ID of another table."""
         origins = [value.origin for value in raw.values() if isinstance(value, Variable)]
         if entry.id is None or not raw or len(origins) < len(raw):

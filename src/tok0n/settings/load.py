@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tok0n.domain import catalogue
-from tok0n.settings.convert import DEFAULT_OUTPUT_TOKENS, Conversion, Entry
+from tok0n.settings.convert import DEFAULT_OUTPUT_TOKENS, Conversion, SettingsTable
 from tok0n.settings.layers import apply_environment, apply_flags, read_file
 from tok0n.settings.machine import machine_problems
 from tok0n.settings.problems import SettingsInvalid, SettingsProblem
@@ -30,12 +30,11 @@ def load(
     Reads only secrets that replace a whole URL. `check` reads the other secrets and files.
     """
     conversion, problems, folder = _read(path, environ=environ, dotenv=dotenv, overrides=overrides)
-    server = conversion.values_of("server")
     if errors := [problem for problem in problems if problem.severity == "error"]:
         raise SettingsInvalid(errors)
     parts: dict[str, Any] = {section: {} for section in TABLES}
     for entry in conversion.entries:
-        part = entry.struct(**_with_derived(entry, server, folder))
+        part = entry.struct(**_with_derived(entry, conversion.server, folder))
         if entry.id is None:
             parts[entry.section] = part
         else:
@@ -97,7 +96,7 @@ def _read(
     return conversion, problems + conversion.problems, folder
 
 
-def _with_derived(entry: Entry, server: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _with_derived(entry: SettingsTable, server: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Fill in settings whose default depends on others, and resolve relative paths. `server` has those of [server]."""
     values = entry.values
     match entry.section:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from tok0n.optional_imports import is_installed
-from tok0n.settings.convert import Entry
+from tok0n.settings.convert import SettingsTable
 from tok0n.settings.problems import SettingsInvalid, SettingsProblem
 from tok0n.settings.rules import POSTGRES_SCHEMES, REDIS_SCHEMES
 from tok0n.settings.schema import SECTIONS, TABLES, DatabaseSettings, Settings
@@ -18,20 +18,20 @@ LOGO_SUFFIXES = (".png", ".svg")
 LOGO_BYTES_MAX = 100_000
 
 
-def check(settings: Settings) -> list[SettingsProblem]:
+def find_machine_problems(settings: Settings) -> list[SettingsProblem]:
     """Return errors that `load` can't detect. Reads secrets and certificates, and checks the database's folder."""
     entries = [
-        Entry(section=section, values=msgspec.structs.asdict(part))
+        SettingsTable(section=section, values=msgspec.structs.asdict(part))
         for section in SECTIONS
         if (part := getattr(settings, section)) is not None
     ]
     for section in TABLES:
         parts = getattr(settings, section).items()
-        entries += (Entry(section=section, id=id_, values=msgspec.structs.asdict(part)) for id_, part in parts)
+        entries += (SettingsTable(section=section, id=id_, values=msgspec.structs.asdict(part)) for id_, part in parts)
     return list(machine_problems(entries, folder=settings.database.folder))
 
 
-def machine_problems(entries: list[Entry], *, folder: Path) -> Iterator[SettingsProblem]:
+def machine_problems(entries: list[SettingsTable], *, folder: Path) -> Iterator[SettingsProblem]:
     """Yield errors and warnings about this machine. Relative paths start at `folder`."""
     for entry in entries:
         for value in entry.values.values():

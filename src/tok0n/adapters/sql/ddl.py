@@ -48,7 +48,7 @@ def statements_of(engine: Engine, table: str) -> list[str]:
     return [statement for statement in tables(engine) if any(part in statement for part in of_table)]
 
 
-def execute(tx: sa.Connection, engine: Engine, statements: str) -> None:
+def execute_all(tx: sa.Connection, engine: Engine, statements: str) -> None:
     """Execute statements that blank lines separate, with the engine's types in their placeholders."""
     for statement in statements.strip().split("\n\n"):
         if statement:

@@ -11,7 +11,7 @@ from tok0n.domain.answer_json import decode, splice_inner_member, splice_member
 from tok0n.domain.errors import Tok0nError, UpstreamFailed
 from tok0n.domain.metered_request import MeteredRequest
 from tok0n.domain.stream import Event, EventParser
-from tok0n.domain.upstream_failures import Scrub, invalid_response, read_error_in_stream, without_usage
+from tok0n.domain.upstream_failures import Scrub, invalid_response, missing_usage, read_error_in_stream
 from tok0n.domain.usage import Usage
 
 _encode = msgspec.json.Encoder().encode
@@ -72,7 +72,7 @@ class EventReader:
     def _finish(self) -> None:
         """Read the upstream's word that the stream is over."""
         if self.usage is None:
-            self._fail(without_usage())
+            self._fail(missing_usage())
         else:
             self.is_complete = self.has_ended = self.has_content = True
 

@@ -24,9 +24,9 @@ from tok0n.web.dashboard.playground_form import (
     ExchangeView,
     exchanges_of,
     find_selected,
+    output_text,
     read_body,
     read_shown_body,
-    text_of,
     views_of,
 )
 from tok0n.web.dashboard.submissions import form_error_of, submission_of
@@ -177,7 +177,7 @@ class _PlaygroundPages:
         receipt = result.call.receipt
         exchange = Exchange(
             user=page.form["user"],
-            assistant=text_of(output),
+            assistant=output_text(output),
             model=page.form.get("model", ""),
             request_id=result.call.request_id,
             reserved=receipt.reserved,

@@ -145,7 +145,7 @@ def find_selected(form: Mapping[str, str], served: ServedEndpoint) -> str | None
     return selected if selected in {model.id for model in served.models} else None
 
 
-def text_of(output: Output) -> str:
+def output_text(output: Output) -> str:
     """Return the text of a response, or its JSON if it has none. Lone surrogates become question marks."""
     content = output.content
     try:

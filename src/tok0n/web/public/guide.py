@@ -41,7 +41,7 @@ FEATURE = re.compile(r"<!--if (\w+)-->\n?(.*?)<!--/if-->\n?", re.DOTALL)
 _FOR_OPERATORS = re.compile(r"^## For operators\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 
 
-class Page(msgspec.Struct, frozen=True, kw_only=True):
+class GuidePage(msgspec.Struct, frozen=True, kw_only=True):
     """One page of the guide. `endpoint` names the endpoint that its examples call; `streams`: they ask for streams."""
 
     slug: str
@@ -53,15 +53,15 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 GUIDE = (
-    Page(
+    GuidePage(
         slug="quickstart",
         title="Quick start",
         file="guide/quickstart.md",
         about="from sign-up to first response",
         endpoint="chat",
     ),
-    Page(slug="endpoints", title="Endpoints", file="guide/endpoints.md", about="every path and its parameters"),
-    Page(
+    GuidePage(slug="endpoints", title="Endpoints", file="guide/endpoints.md", about="every path and its parameters"),
+    GuidePage(
         slug="streaming",
         title="Streaming",
         file="guide/streaming.md",
@@ -70,7 +70,7 @@ GUIDE = (
         streams=True,
     ),
     *(
-        Page(
+        GuidePage(
             slug=endpoint.name,
             title=endpoint.name.capitalize(),
             file=f"guide/{endpoint.name}.md",
@@ -80,22 +80,24 @@ GUIDE = (
         for endpoint in ENDPOINTS
         if endpoint.guide_topic
     ),
-    Page(
+    GuidePage(
         slug="recipes",
         title="Recipes",
         file="guide/recipes.md",
         about="examples for SDKs and tools",
         endpoint="chat",
     ),
-    Page(slug="billing", title="Billing", file="billing.md", about="how tokens are reserved, billed, and released"),
-    Page(
+    GuidePage(
+        slug="billing", title="Billing", file="billing.md", about="how tokens are reserved, billed, and released"
+    ),
+    GuidePage(
         slug="limits",
         title="Limits",
         file="limits.md",
         about="limits, how they're measured, and what clients see",
     ),
-    Page(slug="errors", title="Errors", file="errors.md", about="every error code and how to fix it"),
-    Page(slug="faq", title="FAQ", file="guide/faq.md", about="frequently asked questions"),
+    GuidePage(slug="errors", title="Errors", file="errors.md", about="every error code and how to fix it"),
+    GuidePage(slug="faq", title="FAQ", file="guide/faq.md", about="frequently asked questions"),
 )
 BY_SLUG = {page.slug: page for page in GUIDE}
 _BY_FILE = {Path(page.file).name: page for page in GUIDE if "guide" in page.file} | {
@@ -125,14 +127,14 @@ class Guide:
         self._values = values
         self._features = features
 
-    def text(self, page: Page) -> str:
+    def text(self, page: GuidePage) -> str:
         """Return the Markdown of a page for this server."""
         values = {**self._values, "streaming_models": self._streaming_models()}
         text = fill(read(page), values, self._features)
         text = _without_missing_paths(text, self._endpoints).replace(WRITTEN_NAME, self._site_name)
         return _with_model(text, page, self._catalogue).replace(WRITTEN_URL, self._public_url)
 
-    def neighbors(self, page: Page) -> tuple[Page | None, Page | None]:
+    def neighbors(self, page: GuidePage) -> tuple[GuidePage | None, GuidePage | None]:
         """Return the pages before and after a page."""
         if page not in self.pages:
             return None, None
@@ -145,13 +147,13 @@ class Guide:
         return f"These models stream: {', '.join(ids)}." if ids else "No model of this server streams now."
 
 
-def guide_of(endpoints: Sequence[Endpoint]) -> list[Page]:
+def guide_of(endpoints: Sequence[Endpoint]) -> list[GuidePage]:
     """Return the pages of the guide, without those on an endpoint whose path doesn't exist."""
     names = {endpoint.name for endpoint in endpoints}
     return [page for page in GUIDE if not page.endpoint or page.endpoint in names]
 
 
-def page_of_file(path: str) -> Page | None:
+def page_of_file(path: str) -> GuidePage | None:
     """Return the page that a link between files points to. None if the file is not part of the guide."""
     return _BY_FILE.get(Path(path).name)
 
@@ -169,7 +171,7 @@ def _without_missing_paths(text: str, endpoints: Sequence[Endpoint]) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(missing))
 
 
-def _with_model(text: str, page: Page, catalogue: Catalogue) -> str:
+def _with_model(text: str, page: GuidePage, catalogue: Catalogue) -> str:
     """Put a model that serves the endpoint of the page into its examples. Without one, the page says so first."""
     if not page.endpoint:
         return text
@@ -188,7 +190,7 @@ def _with_model(text: str, page: Page, catalogue: Catalogue) -> str:
 
 
 @cache
-def read(page: Page) -> str:
+def read(page: GuidePage) -> str:
     """Return the Markdown of a page, as it is in its file."""
     folder = next(folder for folder in _FOLDERS if folder.is_dir())
     return (folder / page.file).read_text("utf-8")

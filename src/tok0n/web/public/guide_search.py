@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from markupsafe import Markup
 
-from tok0n.web.public.guide import Guide, Page
+from tok0n.web.public.guide import Guide, GuidePage
 from tok0n.web.public.guide_rendering import Section, sections_of
 
 QUERY_CHARACTERS_MAX = 100
@@ -25,14 +25,14 @@ _COUNT_MAX = 5
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """A section that matches. `heading` and `excerpt` have the words of the query in <mark>."""
 
-    page: Page
+    page: GuidePage
     anchor: str
     heading: Markup
     excerpt: Markup
 
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True):
-    page: Page
+    page: GuidePage
     section: Section
     heading: str
     text: str

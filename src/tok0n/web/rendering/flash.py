@@ -28,6 +28,6 @@ CONFIRMATIONS = {
 """The texts by code."""
 
 
-def text_of(code: str | None) -> str:
+def confirmation_text(code: str | None) -> str:
     """Return the text of a confirmation, or an empty string for an unknown code."""
     return CONFIRMATIONS.get(code or "", "")

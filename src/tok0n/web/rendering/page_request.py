@@ -168,7 +168,9 @@ class PageRequest:
     @property
     def _flash(self) -> str:
         """The confirmation that this page shows, or an empty string. A script that fetches a part shows none."""
-        return flash.text_of(self.request.cookies.get(self.context.flash_cookie)) if self.is_navigation else ""
+        return (
+            flash.confirmation_text(self.request.cookies.get(self.context.flash_cookie)) if self.is_navigation else ""
+        )
 
     @property
     def link(self) -> str:

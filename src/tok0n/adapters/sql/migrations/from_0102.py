@@ -127,7 +127,7 @@ def _upgrade_sqlite(tx: sa.Connection) -> None:
     for name in _OLD_SQLITE_GUARDS:
         tx.exec_driver_sql(f"DROP TRIGGER {name}")
     _create(tx, "sqlite", *_ADDED)
-    ddl.execute(tx, "sqlite", _COMMON)
+    ddl.execute_all(tx, "sqlite", _COMMON)
     with _numbering(tx):
         for table, (columns, values) in _COPIED.items():
             create, *indexes = ddl.statements_of("sqlite", table)
@@ -173,8 +173,8 @@ def _upgrade_postgres(tx: sa.Connection) -> None:
     tx.exec_driver_sql("DROP FUNCTION tok0n_ledger_batch")
     tx.exec_driver_sql("DROP FUNCTION tok0n_refuse, tok0n_key_changed CASCADE")  # with all triggers
     _create(tx, "postgresql", *_ADDED)
-    ddl.execute(tx, "postgresql", _COMMON)
-    ddl.execute(tx, "postgresql", _POSTGRES)
+    ddl.execute_all(tx, "postgresql", _COMMON)
+    ddl.execute_all(tx, "postgresql", _POSTGRES)
     for guard in ddl.guards("postgresql"):
         if not guard.startswith("ALTER TABLE"):  # 0102 has no such foreign keys either.
             tx.exec_driver_sql(guard)

@@ -84,8 +84,8 @@ def upgrade(tx: sa.Connection) -> None:
     for table in _ADDED:
         for statement in ddl.statements_of(engine, table):
             tx.exec_driver_sql(statement)
-    ddl.execute(tx, engine, _CHANGES)
-    ddl.execute(tx, engine, _QUARTERS)
+    ddl.execute_all(tx, engine, _CHANGES)
+    ddl.execute_all(tx, engine, _QUARTERS)
     if engine == "postgresql":
         tx.exec_driver_sql("DROP FUNCTION tok0n_ledger_batch")
         tx.exec_driver_sql(ddl.batch_function())

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import attempt
 from tok0n.adapters.sql.store import SqlStore, execute, force_index_scans
-from tok0n.domain.attempts import AttemptKind, AttemptLimit, Counted, TooMany
+from tok0n.domain.attempts import AttemptKind, AttemptLimit, CountedAttempt, TooMany
 
 _ATTEMPTS = attempt.c
 _COUNT = sa.text(
@@ -33,21 +33,21 @@ class SqlAttempts:
 
     async def try_count(
         self, kind: AttemptKind, subject: bytes, *, limit: AttemptLimit, now_us: int
-    ) -> Counted | TooMany:
+    ) -> CountedAttempt | TooMany:
         values = {"kind": kind.value, "subject": subject, "now_us": now_us, "attempts_max": limit.attempts_max}
         values["expires_at_us"] = now_us + limit.quiet_us
         expiry = sa.select(_ATTEMPTS.expires_at_us).where(_ATTEMPTS.kind == kind.value, _ATTEMPTS.subject == subject)
 
-        def fn(tx: sa.Connection) -> Counted | TooMany:
+        def fn(tx: sa.Connection) -> CountedAttempt | TooMany:
             since_us = tx.execute(_COUNT, values).scalar_one_or_none()
             if since_us is not None:
-                return Counted(kind=kind, subject=subject, since_us=since_us)
+                return CountedAttempt(kind=kind, subject=subject, since_us=since_us)
             expires_at_us = tx.execute(expiry).scalar_one_or_none()
             return TooMany(wait_us=max(1, (expires_at_us or now_us) - now_us))
 
         return await self._store.write(fn)
 
-    async def take_back(self, counted: Counted) -> None:
+    async def take_back(self, counted: CountedAttempt) -> None:
         decrement = (
             sa.update(attempt)
             .where(

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import payment_event, payment_reconciliation
 from tok0n.adapters.sql.store import SqlStore, execute, lock_for
-from tok0n.domain.payments import Event, NotApplicable, StoredEvent
+from tok0n.domain.payments import NotApplicable, PaymentEvent, StoredEvent
 
 _EVENTS = payment_event.c
 _RECONCILED = payment_reconciliation.c.at_us
@@ -17,7 +17,7 @@ class SqlInbox:
     def __init__(self, store: SqlStore) -> None:
         self._store = store
 
-    async def store(self, event: Event, *, now_us: int) -> bool:
+    async def store(self, event: PaymentEvent, *, now_us: int) -> bool:
         existing = sa.select(_EVENTS.id).where(_EVENTS.id == event.id)
         insert = sa.insert(payment_event).values(
             id=event.id,
@@ -69,8 +69,8 @@ class SqlInbox:
 
 def _stored(row: sa.Row[tuple[object, ...]]) -> StoredEvent:
     try:
-        event = msgspec.json.decode(row.event, type=Event)
+        event = msgspec.json.decode(row.event, type=PaymentEvent)
     except msgspec.ValidationError as error:  # An older version stored it with fewer checks.
         fact = NotApplicable(why=str(error))
-        event = Event(id=row.id, type=row.type, created_at_us=row.created_at_us, fact=fact)
+        event = PaymentEvent(id=row.id, type=row.type, created_at_us=row.created_at_us, fact=fact)
     return StoredEvent(event=event, attempts=row.attempts, received_at_us=row.received_at_us)

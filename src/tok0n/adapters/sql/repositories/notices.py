@@ -13,9 +13,9 @@ from tok0n.domain.notices import (
     HOUR_US,
     OPTIONAL_KINDS,
     SUMMARY_EVENTS_MAX,
-    Channel,
     DueNotices,
     Notice,
+    NoticeChannel,
     NoticeEvent,
     NoticeKind,
 )
@@ -79,7 +79,7 @@ def _claim_group(tx: sa.Connection, group: Any, *, now_us: int) -> list[DueNotic
     """Mark the notices of an account and kind that an email may be sent about, and return the emails."""
     of_kind = sa.and_(_COLUMNS.account_id == group.account_id, _COLUMNS.kind == group.kind)
     waits = sa.and_(of_kind, _COLUMNS.email == group.email, _COLUMNS.sent_at_us.is_(None))
-    if group.kind in OPTIONAL_KINDS and (group.kind, Channel.EMAIL) in _turned_off(tx, group.account_id):
+    if group.kind in OPTIONAL_KINDS and (group.kind, NoticeChannel.EMAIL) in _turned_off(tx, group.account_id):
         tx.execute(sa.delete(notice).where(waits))
         return []
     sent = sa.select(sa.func.count()).where(of_kind, _COLUMNS.sent_at_us > now_us - HOUR_US)

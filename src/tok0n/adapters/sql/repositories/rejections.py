@@ -13,7 +13,7 @@ from tok0n.domain import ids
 from tok0n.domain.history import RequestFilter
 from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR
 from tok0n.domain.rejection_messages import Arguments
-from tok0n.domain.rejections import Counted, RejectedRequest, Rejection, RejectionCount
+from tok0n.domain.rejections import RejectedRequest, Rejection, RejectionCount, RejectionTotal
 
 _INSERT = sa.text(
     "INSERT INTO rejected_request"
@@ -39,7 +39,7 @@ class SqlRejectedRequests:
     def __init__(self, store: SqlStore) -> None:
         self._store = store
 
-    async def record(self, rejections: Sequence[Rejection], counts: Mapping[RejectionCount, Counted]) -> None:
+    async def record(self, rejections: Sequence[Rejection], counts: Mapping[RejectionCount, RejectionTotal]) -> None:
         def fn(tx: sa.Connection) -> None:
             keys = _keys(tx, [*(rejection.key for rejection in rejections), *(count.key for count in counts)])
             if rows := [_row(rejection, keys[rejection.key]) for rejection in rejections if rejection.key in keys]:
@@ -146,9 +146,9 @@ def _row(rejection: Rejection, key: tuple[str, str]) -> dict[str, object]:
     }
 
 
-def _sums(counts: Mapping[RejectionCount, Counted], keys: _Keys) -> list[dict[str, object]]:
+def _sums(counts: Mapping[RejectionCount, RejectionTotal], keys: _Keys) -> list[dict[str, object]]:
     """Return the rows to add, in the order of their key, because PostgreSQL locks them in the order of the rows."""
-    sums: defaultdict[tuple[str, int, str, str, str], Counted] = defaultdict(Counted)
+    sums: defaultdict[tuple[str, int, str, str, str], RejectionTotal] = defaultdict(RejectionTotal)
     for count, counted in counts.items():
         if count.key in keys:
             account_id, key_id = keys[count.key]

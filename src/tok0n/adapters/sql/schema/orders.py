@@ -64,7 +64,7 @@ payment_event = Table(
     Index("payment_event_unhandled", "attempts", "received_at_us", sqlite_where=text("handled_at_us IS NULL")),
     **WITHOUT_ROWID,
 )
-"""The inbox of the payment provider's events (`domain.payments.Event`). `due_at_us` is the time of the next attempt."""
+"""The inbox of the payment provider's events: see `domain.payments`. `due_at_us` is the time of the next attempt."""
 
 payment_reconciliation = Table(
     "payment_reconciliation", metadata, Column("at_us", Big, primary_key=True), **WITHOUT_ROWID
