@@ -249,7 +249,7 @@ class Unread:
 
 async def test_passkeys_are_read_only_after_the_count(world: World) -> None:
     authenticator: Any = Unread()
-    assert set(dir(Unread)) & set(dir(WebAuthn)) >= {"read"}
+    assert set(dir(Unread)) & set(dir(WebAuthn)) >= {"read_response"}
     passkeys = SignInByPasskey(
         passkeys=SqlPasskeys(world.db.store),
         authenticator=authenticator,

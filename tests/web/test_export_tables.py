@@ -181,7 +181,7 @@ def is_in(text: str, column: str, value: object) -> bool:
     if value is None or value == "":
         return True
     if column.endswith("_us") and isinstance(value, int):
-        return table_text.moment(value) in text
+        return table_text.utc_time(value) in text
     return str(value) in text
 
 

@@ -44,14 +44,14 @@ def readable(value: Any) -> Any:
             return value
 
 
-def moment(microseconds: int | None) -> str:
+def utc_time(microseconds: int | None) -> str:
     """Format a time for programs, in UTC. Return an empty string for None."""
     return "" if microseconds is None else datetime.fromtimestamp(microseconds / 1_000_000, UTC).isoformat()
 
 
 def _member(name: str, value: Any) -> tuple[str, Any]:
     if name.endswith("_us") and (value is None or isinstance(value, int)):
-        return name.removesuffix("_us"), moment(value) or None
+        return name.removesuffix("_us"), utc_time(value) or None
     return name, readable(value)
 
 

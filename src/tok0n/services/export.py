@@ -175,7 +175,7 @@ class AccountExport:
             )
             rows = [
                 (
-                    table_text.moment(use.day * MICROSECONDS_PER_DAY)[:10],
+                    table_text.utc_time(use.day * MICROSECONDS_PER_DAY)[:10],
                     use.series,
                     *(getattr(use.totals, name) for name in names),
                 )
@@ -205,13 +205,13 @@ class AccountExport:
         return {
             "id": account_id,
             "email": user.email,
-            "exported_at": table_text.moment(now_us),
-            "created_at": table_text.moment(facts.created_at_us),
+            "exported_at": table_text.utc_time(now_us),
+            "created_at": table_text.utc_time(facts.created_at_us),
             "status": facts.status,
             "user": {
                 "id": user.id,
-                "created_at": table_text.moment(facts.user_created_at_us),
-                "verified_at": table_text.moment(user.verified_at_us),
+                "created_at": table_text.utc_time(facts.user_created_at_us),
+                "verified_at": table_text.utc_time(user.verified_at_us),
                 "time_zone": user.time_zone,
                 "is_operator": user.is_operator,
                 "two_factor": user.totp_secret is not None,

@@ -5,17 +5,3 @@ from tok0n.settings.machine import find_machine_problems
 from tok0n.settings.problems import SettingsInvalid, SettingsProblem
 from tok0n.settings.schema import Settings, SiteSettings
 from tok0n.settings.secret import Secret
-
-__all__ = [
-    "Secret",
-    "Settings",
-    "SettingsInvalid",
-    "SettingsProblem",
-    "SiteSettings",
-    "find_machine_problems",
-    "find_problems",
-    "load",
-    "model_of",
-    "template",
-    "with_port",
-]

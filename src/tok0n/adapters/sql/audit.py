@@ -176,7 +176,7 @@ class Audit:
             if request_id is not None or wrong_id is not None:
                 used[account_id] -= amount
             if order_id is not None:
-                self._sums.list_for_orders[wallet] += amount
+                self._sums.order_tokens[wallet] += amount
             if periods is not None:
                 for period_id in period_ids(periods):
                     self._sums.spent[period_id] -= amount

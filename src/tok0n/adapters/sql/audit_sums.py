@@ -50,7 +50,7 @@ class Sums(msgspec.Struct):
     """The number of the last entry of each wallet."""
     used: Counter[str] = msgspec.field(default_factory=Counter)
     """The tokens of each account's usage entries."""
-    list_for_orders: Counter[WalletId] = msgspec.field(default_factory=Counter)
+    order_tokens: Counter[WalletId] = msgspec.field(default_factory=Counter)
     spent: Counter[PeriodId] = msgspec.field(default_factory=Counter)
     """The charges of each period of a budget."""
 
@@ -151,9 +151,9 @@ def _wrong_orders(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iter
         for account_id, token_class, tokens in fetch(tx, query, **_between(account_ids)):
             expected[account_id, token_class] += int(tokens)
     page = set(account_ids)
-    wallets = expected.keys() | {wallet for wallet in sums.list_for_orders if wallet[0] in page}
+    wallets = expected.keys() | {wallet for wallet in sums.order_tokens if wallet[0] in page}
     for wallet in sorted(wallets):
-        if expected[wallet] != (entries := sums.list_for_orders[wallet]):
+        if expected[wallet] != (entries := sums.order_tokens[wallet]):
             what = "the entries of the orders are not the orders' tokens plus the debt"
             yield Difference(subject=_shown(wallet), what=what, expected=expected[wallet], found=entries)
 

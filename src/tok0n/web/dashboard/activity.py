@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.key_edits import Activity
+from tok0n.domain.table_text import utc_time
 from tok0n.web.dashboard.dashboard_context import DashboardContext, before_id, fetch_rows
 from tok0n.web.rendering import csv
 from tok0n.web.rendering.endpoints import page_route
@@ -69,7 +70,7 @@ def changes_of(row: Activity) -> list[ChangedMember]:
 
 def _values(row: Activity) -> tuple[object, ...]:
     change = (row.actor, row.action, row.api_key_id, row.key_name, json.dumps(row.before), json.dumps(row.after))
-    return (row.id, csv.moment(row.created_at_us), *change)
+    return (row.id, utc_time(row.created_at_us), *change)
 
 
 def _member(name: str, value: Any) -> str:

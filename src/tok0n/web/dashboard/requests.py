@@ -11,6 +11,7 @@ from tok0n.domain.errors import NotFound
 from tok0n.domain.history import RequestFilter
 from tok0n.domain.ids import request_time_us
 from tok0n.domain.rejections import REJECTED, RejectedRequest
+from tok0n.domain.table_text import utc_time
 from tok0n.services.passwords import FormError
 from tok0n.services.request_history import HistoryEntry, RequestHistory
 from tok0n.web.dashboard.dashboard_context import ROWS_A_PAGE, DashboardContext, fetch_rows, rows_variables
@@ -184,8 +185,8 @@ def _values(row: HistoryEntry) -> tuple[object, ...]:
         return _rejected_values(row)
     return (
         row.id,
-        csv.moment(row.created_at_us),
-        csv.moment(row.resolved_at_us),
+        utc_time(row.created_at_us),
+        utc_time(row.resolved_at_us),
         row.api_key_id,
         row.key_name,
         row.model,
@@ -211,7 +212,7 @@ def _values(row: HistoryEntry) -> tuple[object, ...]:
 def _rejected_values(row: RejectedRequest) -> tuple[object, ...]:
     values: dict[str, object] = {
         "id": row.id,
-        "created_at": csv.moment(row.created_at_us),
+        "created_at": utc_time(row.created_at_us),
         "api_key_id": row.api_key_id,
         "api_key_name": row.key_name,
         "model": row.model,

@@ -8,6 +8,7 @@ from starlette.routing import Route
 from tok0n.domain.history import LedgerEntry
 from tok0n.domain.ledger import STANDARD
 from tok0n.domain.months import month_at, parse_month
+from tok0n.domain.table_text import utc_time
 from tok0n.ports.accounts import Statements
 from tok0n.web.dashboard.dashboard_context import DashboardContext, fetch_rows
 from tok0n.web.rendering import csv
@@ -88,7 +89,7 @@ def _values(entry: LedgerEntry) -> tuple[object, ...]:
     reason = entry.reason
     if entry.reverses_request_id is not None:
         reason = f"gives back the charge of {entry.reverses_request_id}"
-    return (entry.number, csv.moment(entry.created_at_us), *change, entry.request_id, reason)
+    return (entry.number, utc_time(entry.created_at_us), *change, entry.request_id, reason)
 
 
 def _values_with_class(entry: LedgerEntry) -> tuple[object, ...]:

@@ -6,9 +6,7 @@ from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
-from tok0n.domain.table_text import lines, moment
-
-__all__ = ["export", "moment"]
+from tok0n.domain.table_text import lines
 
 ROWS_AT_ONCE = 1_000
 
