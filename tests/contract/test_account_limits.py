@@ -82,7 +82,7 @@ async def test_an_account_that_is_being_closed_keeps_no_key_that_works(db: Opene
         *(outcome(create_key(db, number)) for number in range(10, 20)),
     )
     assert {type(result) for result in results} <= {ApiKey, NotFound, type(None)}
-    assert not [key for key in await keys_of(db.accounts, "a@x") if key.works(NOW_US)]
+    assert not [key for key in await keys_of(db.accounts, "a@x") if key.is_active(NOW_US)]
 
 
 async def test_a_form_that_is_submitted_many_times_at_once_creates_one_key_and_shows_its_secret(db: Opened) -> None:

@@ -226,7 +226,7 @@ async def test_an_expired_key_can_be_extended_if_the_account_has_room(world: Wor
     with pytest.raises(LimitReached):
         await edit(world, key, expires_at_us=None)
     await world.api_keys.revoke(account_id=account_id, key_id=others[0].key.id)
-    assert (await edit(world, key, expires_at_us=None)).works(world.clock.now_us())
+    assert (await edit(world, key, expires_at_us=None)).is_active(world.clock.now_us())
 
 
 async def test_a_rotation_ends_the_old_secrets_after_the_overlap(world: World) -> None:

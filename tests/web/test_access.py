@@ -64,7 +64,7 @@ async def test_a_reset_shows_what_remains_and_each_of_it_can_be_removed(
         await owner.post(ACCESS, {"credential_id": b"laptop".hex(), "key_id": ""})
         await owner.post(ACCESS, {"key_id": keys["production"].id})
         assert "Your account has no passkeys and no active API keys." in (await owner.get(ACCESS)).text
-        assert [key.works(1) for key in await keys_of(site.store.accounts, ADA)] == [False, False]
+        assert [key.is_active(1) for key in await keys_of(site.store.accounts, ADA)] == [False, False]
 
 
 @pytest.mark.parametrize(

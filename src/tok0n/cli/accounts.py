@@ -119,11 +119,7 @@ async def invite(email: str, config_path: Path | None, *, as_json: bool) -> None
     """
     settings = load_settings(config_path)
     async with open_store(settings) as store, open_sign_in(settings, store) as sign_in:
-        link = await sign_in.invite(email)
-    if as_json:
-        print_json({"email": parse_email(email), "link": link})
-    else:
-        click.echo(link)
+        _print_link(email, await sign_in.invite(email), as_json=as_json)
 
 
 @accounts.command("recover")
@@ -137,11 +133,7 @@ async def recover(email: str, config_path: Path | None, *, as_json: bool) -> Non
     """
     settings = load_settings(config_path)
     async with open_store(settings) as store, open_sign_in(settings, store) as sign_in:
-        link = await sign_in.recover(email)
-    if as_json:
-        print_json({"email": parse_email(email), "link": link})
-    else:
-        click.echo(link)
+        _print_link(email, await sign_in.recover(email), as_json=as_json)
 
 
 @accounts.command("list")
@@ -201,6 +193,13 @@ def _print_account(account: Account, *, as_json: bool) -> None:
         click.echo()
         rows = [(name, wallet.posted, wallet.pending, wallet.available) for name, wallet in account.wallets.items()]
         print_table(("class", "posted", "pending", "available"), rows)
+
+
+def _print_link(email: str, link: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"email": parse_email(email), "link": link})
+    else:
+        click.echo(link)
 
 
 def _account(account: Account) -> dict[str, object]:

@@ -36,7 +36,7 @@ class KeySecret(msgspec.Struct, frozen=True, kw_only=True):
     created_at_us: int
     ends_at_us: int | None = None
 
-    def works(self, now_us: int) -> bool:
+    def is_active(self, now_us: int) -> bool:
         """Whether the secret has not ended."""
         return self.ends_at_us is None or self.ends_at_us > now_us
 
@@ -116,7 +116,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the key is revoked, which is permanent."""
         return self.revoked_at_us is not None
 
-    def works(self, now_us: int) -> bool:
+    def is_active(self, now_us: int) -> bool:
         """Whether the key is neither revoked nor disabled nor expired."""
         return not self.is_revoked and not self.is_disabled and not self.has_expired(now_us)
 

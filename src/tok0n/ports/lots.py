@@ -9,10 +9,10 @@ from tok0n.domain.lots import LotEntry, Position, PriceChange, UsageEntry, Usage
 class Lots(Protocol):
     """Reads the wallets of one account. Entries are append-only, so results of separate calls fit together."""
 
-    async def changes(self, account_id: str) -> dict[str, list[LotEntry]]:
+    async def lot_entries(self, account_id: str) -> dict[str, list[LotEntry]]:
         """Return the entries of each token class that are no usage, in their order."""
 
-    async def uses(self, account_id: str, request_ids: Sequence[str]) -> dict[str, tuple[str, UsageEntry]]:
+    async def usage_entries(self, account_id: str, request_ids: Sequence[str]) -> dict[str, tuple[str, UsageEntry]]:
         """Return the token class and the usage entry of each request of the account that was charged."""
 
     async def positions(self, account_id: str, *, before_us: int | None = None) -> dict[str, Position | None]:

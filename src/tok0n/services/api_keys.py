@@ -93,7 +93,7 @@ class ApiKeys:
         self._catalogue = catalogue
         self._clock = clock
         self.requests_per_minute_max = requests_per_minute_max
-        self._changing = AccountLocks()
+        self._locks = AccountLocks()
 
     @property
     def token_classes(self) -> list[str]:
@@ -107,7 +107,7 @@ class ApiKeys:
     async def active(self, account_id: str) -> list[ApiKey]:
         """Return the account's keys that are neither revoked nor disabled nor expired, oldest first."""
         now_us = self._clock.now_us()
-        return [key for key in await self.list_for_account(account_id) if key.works(now_us)]
+        return [key for key in await self.list_for_account(account_id) if key.is_active(now_us)]
 
     async def get(self, *, account_id: str, key_id: str) -> ApiKey:
         """Return a key of the account. Raises `NotFound`."""
@@ -162,7 +162,7 @@ class ApiKeys:
         """
         current = await self.get(account_id=account_id, key_id=key_id)
         checked = self._checked(edit, current, is_operator=actor == OPERATOR)
-        async with self._changing.lock_for(account_id):
+        async with self._locks.lock_for(account_id):
             return await self._accounts.edit_key(
                 account_id=account_id,
                 key_id=key_id,
@@ -228,7 +228,7 @@ class ApiKeys:
         secret = api_key.make_api_key(secrets.token_bytes(KEY_BYTES))
         sealed = None if submission is None else submission.seal(secret, nonce=secrets.token_bytes(NONCE_BYTES))
         try:
-            async with self._changing.lock_for(account_id):
+            async with self._locks.lock_for(account_id):
                 key = await store(secret, sealed)
         except AlreadySubmitted as first:
             assert submission is not None

@@ -51,7 +51,7 @@ class Costs:
 
         Omits requests that were not charged, and those of a class without any purchase.
         """
-        uses = await self._lots.uses(account_id, request_ids) if request_ids else {}
+        uses = await self._lots.usage_entries(account_id, request_ids) if request_ids else {}
         if not uses:
             return {}
         priced = await self._priced(account_id)
@@ -163,7 +163,7 @@ class Costs:
 
     async def _priced(self, account_id: str) -> dict[str, list[LotEntry]]:
         """Return the changes of the classes in which the account ever paid."""
-        changes = await self._lots.changes(account_id)
+        changes = await self._lots.lot_entries(account_id)
         return {name: rows for name, rows in changes.items() if any(row.order_usd_micros for row in rows)}
 
 

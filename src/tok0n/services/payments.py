@@ -110,7 +110,7 @@ class SellPacks:
         self._handled_at_once = handled_at_once
         self._handling = asyncio.Lock()
         self._alarms = Alarms(clock)
-        self._buying = AccountLocks()
+        self._locks = AccountLocks()
 
     @property
     def page_origin(self) -> str:
@@ -146,7 +146,7 @@ class SellPacks:
         check_count(quantity, most=min(QUANTITY_MAX, PRICE_CENTS_MAX // pack.price_usd_cents), param="quantity")
         billing = billing.checked()
         # The lock lets a burst of submissions open one checkout: the others then find the open order.
-        async with self._buying.lock_for(account_id):
+        async with self._locks.lock_for(account_id):
             for _ in range(BUY_STEPS_MAX):
                 opened = await self._orders.open(
                     account_id=account_id,

@@ -4,6 +4,7 @@ Each form sends at most one request. The gateway sends the text to the upstream 
 """
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -104,7 +105,13 @@ class Playground:
         account.
         """
         key = await self._active_key(account_id=submission.account_id, key_id=key_id)
-        return await self._send_once(submission, endpoint, key, body, find_client_ip)
+        running = self._running.get(submission)
+        if running is None:
+            running = self._running[submission] = asyncio.ensure_future(
+                self._send(submission, endpoint, key, body, find_client_ip)
+            )
+            running.add_done_callback(lambda _: self._running.pop(submission))
+        return await asyncio.shield(running)
 
     async def stream(
         self,
@@ -121,22 +128,6 @@ class Playground:
         """
         key = await self._active_key(account_id=submission.account_id, key_id=key_id)
         return await self._send(submission, with_text_stream(endpoint), key, body, find_client_ip)
-
-    async def _send_once(
-        self,
-        submission: Submission,
-        endpoint: Endpoint,
-        key: ApiKey,
-        body: bytes,
-        find_client_ip: FindClientIp | None,
-    ) -> PlaygroundResult:
-        running = self._running.get(submission)
-        if running is None:
-            running = self._running[submission] = asyncio.ensure_future(
-                self._send(submission, endpoint, key, body, find_client_ip)
-            )
-            running.add_done_callback(lambda _: self._running.pop(submission))
-        return await asyncio.shield(running)
 
     async def _active_key(self, *, account_id: str, key_id: str) -> ApiKey:
         for key in await self._api_keys.active(account_id):
@@ -156,7 +147,8 @@ class Playground:
         call.find_client_ip = find_client_ip
         error: Tok0nError | None = None
         answer: Answer | StreamedAnswer | None = None
-        with self._requests_in_progress:
+        with contextlib.ExitStack() as in_progress:
+            in_progress.enter_context(self._requests_in_progress)
             try:
                 await self._forms.claim(submission, result=call.request_id, now_us=self._clock.now_us())
             except AlreadySubmitted as first:
@@ -165,12 +157,12 @@ class Playground:
                 caller = await self._pipeline.caller_of(account_id=key.account_id, key_id=key.id)
                 answer = await self._pipeline.serve(endpoint, call, caller, body)
                 if isinstance(answer, StreamedAnswer):
-                    self._requests_in_progress.__enter__()  # until the end of the stream
+                    streaming = in_progress.pop_all()
+                    answer.task.add_done_callback(lambda task: self._end_stream(call, task.result(), streaming))
             except Exception as raised:  # noqa: BLE001  the page shows an error, and the log the traceback
                 error = known_error(call, raised)
         self._caller_cache.mark_used(key.caller)
         if isinstance(answer, StreamedAnswer):
-            answer.task.add_done_callback(lambda task: self._end_stream(call, task.result()))
             return PlaygroundResult(status=200, call=call, stream=answer)
         status = 200 if error is None else self._status_of(error)
         self._log(call, status=status, error=error)
@@ -181,8 +173,8 @@ class Playground:
             status=status, call=call, answer=None if answer is None else decode(answer.body), error=error
         )
 
-    def _end_stream(self, call: Call, error: Tok0nError | None) -> None:
-        self._requests_in_progress.__exit__(None, None, None)
+    def _end_stream(self, call: Call, error: Tok0nError | None, in_progress: contextlib.ExitStack) -> None:
+        in_progress.close()
         self._log(call, status=200, error=error)
 
     def _log(self, call: Call, *, status: int, error: Tok0nError | None) -> None:

@@ -8,7 +8,7 @@ from types import TracebackType
 
 
 class RequestsInProgress:
-    """A context manager that each such request enters. `idle` waits until none is in progress."""
+    """A context manager that each such request enters. `wait_until_idle` waits for all."""
 
     def __init__(self) -> None:
         self._calls = 0

@@ -10,7 +10,6 @@ import msgspec
 from starlette.responses import Response
 
 from tok0n.domain.forms import SEALED_US, Submission, is_form_id
-from tok0n.domain.ledger import MICROSECONDS_PER_SECOND
 from tok0n.web.rendering.page_request import PageRequest
 
 CREATE, ROTATE, TWO_FACTOR = "api_key", "rotate_key", "two_factor"
@@ -48,7 +47,7 @@ def remember(page: PageRequest, response: Response, issued: IssuedSecret) -> Non
     """Let the browser show a secret again."""
     entries = [issued, *(entry for entry in _entries(page) if entry.owner_id != issued.owner_id)][:SECRETS_MAX]
     value = _BETWEEN_ENTRIES.join(_BETWEEN_PARTS.join(msgspec.structs.astuple(entry)) for entry in entries)
-    page.set_cookie(response, page.context.secrets_cookie, value, seconds=SEALED_US // MICROSECONDS_PER_SECOND)
+    page.set_cookie(response, page.context.secrets_cookie, value, lifetime_us=SEALED_US)
 
 
 def find(page: PageRequest, owner_id: str) -> IssuedSecret | None:

@@ -3,7 +3,7 @@
 A short-lived cookie carries the code of the confirmation. Its text is always from this table, never from the request.
 """
 
-COOKIE_SECONDS = 60
+COOKIE_LIFETIME_US = 60_000_000
 
 CONFIRMATIONS = {
     "key-saved": "Saved. Stricter limits apply to the next request, wider ones within two seconds.",

@@ -27,7 +27,7 @@ from tok0n.services.sign_in import NewSession
 from tok0n.web.rendering import filters, flash
 from tok0n.web.rendering.compression import COMPRESSED_BYTES_MIN, accepts_gzip, compress
 from tok0n.web.rendering.cross_site import is_same_origin
-from tok0n.web.rendering.flash import CONFIRMATIONS, COOKIE_SECONDS
+from tok0n.web.rendering.flash import CONFIRMATIONS, COOKIE_LIFETIME_US
 from tok0n.web.rendering.page_context import PageContext
 
 log = structlog.get_logger()
@@ -96,9 +96,7 @@ class PageRequest:
 
     def set_passkey_cookie(self, response: Response, secret: str) -> None:
         """Set the cookie with the secret of a passkey challenge, which expires with the challenge."""
-        self.set_cookie(
-            response, self.context.passkey_cookie, secret, seconds=PASSKEY_LIFETIME_US // MICROSECONDS_PER_SECOND
-        )
+        self.set_cookie(response, self.context.passkey_cookie, secret, lifetime_us=PASSKEY_LIFETIME_US)
 
     @property
     def sign_up_cookie(self) -> str | None:
@@ -107,9 +105,7 @@ class PageRequest:
 
     def set_sign_up_cookie(self, response: Response, secret: str) -> None:
         """Set the cookie that lets this browser use the emailed link of its sign-up without the password."""
-        self.set_cookie(
-            response, self.context.sign_up_cookie, secret, seconds=LINK_LIFETIME_US // MICROSECONDS_PER_SECOND
-        )
+        self.set_cookie(response, self.context.sign_up_cookie, secret, lifetime_us=LINK_LIFETIME_US)
 
     @property
     def is_navigation(self) -> bool:
@@ -258,7 +254,7 @@ class PageRequest:
         response = RedirectResponse(self.context.prefix + (to if _is_local(to) else "/dashboard"), 303)
         if confirm:
             assert confirm in CONFIRMATIONS
-            self.set_cookie(response, self.context.flash_cookie, confirm, seconds=COOKIE_SECONDS)
+            self.set_cookie(response, self.context.flash_cookie, confirm, lifetime_us=COOKIE_LIFETIME_US)
         return response
 
     async def to_sign_in(self) -> Response:
@@ -271,13 +267,9 @@ class PageRequest:
     def sign_in(self, new: NewSession, *, next_url: str = "/dashboard") -> Response:
         """Set the cookie of a new session, and redirect to the second factor or to `next_url`."""
         response = self.redirect(f"/second-factor?next={quote(next_url)}" if new.awaits_two_factor else next_url)
-        self.set_cookie(
-            response, self.context.session_cookie, new.secret, seconds=SESSION_LIFETIME_US // MICROSECONDS_PER_SECOND
-        )
+        self.set_cookie(response, self.context.session_cookie, new.secret, lifetime_us=SESSION_LIFETIME_US)
         if not new.awaits_two_factor:
-            self.set_cookie(
-                response, self.context.device_cookie, new.device, seconds=DEVICE_LIFETIME_US // MICROSECONDS_PER_SECOND
-            )
+            self.set_cookie(response, self.context.device_cookie, new.device, lifetime_us=DEVICE_LIFETIME_US)
         if self.sign_up_cookie is not None:
             self._delete_cookie(response, self.context.sign_up_cookie)
         return response
@@ -337,12 +329,12 @@ class PageRequest:
         secure = self.context.is_secure
         response.delete_cookie(name, path=self.context.cookie_path, secure=secure, httponly=True, samesite="lax")
 
-    def set_cookie(self, response: Response, name: str, value: str, *, seconds: int) -> None:
+    def set_cookie(self, response: Response, name: str, value: str, *, lifetime_us: int) -> None:
         """Set a cookie that scripts can't read."""
         response.set_cookie(
             name,
             value,
-            max_age=seconds,
+            max_age=lifetime_us // MICROSECONDS_PER_SECOND,
             path=self.context.cookie_path,
             secure=self.context.is_secure,
             httponly=True,

@@ -131,7 +131,7 @@ def rotate(
         raise LimitReached(
             f"This API key has {secrets_max} secrets that still work, the maximum. Choose an overlap of 0 days."
         )
-    old = {"secrets": [secret.shown_as for secret in key.secrets if secret.works(now_us)]}
+    old = {"secrets": [secret.shown_as for secret in key.secrets if secret.is_active(now_us)]}
     ends = [{"secret": each.shown_as, "ends_at": key_edits.iso_time(each.ends_at_us)} for each in rotated.secrets]
     _notify(tx, NoticeEvent.KEY_ROTATED, rotated, actor=actor, now_us=now_us)
     _record(tx, key, action="key_rotated", actor=actor, before=old, after={"secrets": ends}, now_us=now_us)

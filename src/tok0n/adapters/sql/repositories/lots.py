@@ -29,7 +29,7 @@ class SqlLots:
     def __init__(self, store: SqlStore) -> None:
         self._store = store
 
-    async def changes(self, account_id: str) -> dict[str, list[LotEntry]]:
+    async def lot_entries(self, account_id: str) -> dict[str, list[LotEntry]]:
         reversed_entry = ledger_entry.alias("reversed")
         entries = (
             sa.select(
@@ -61,7 +61,7 @@ class SqlLots:
 
         return await self._store.read(fn)
 
-    async def uses(self, account_id: str, request_ids: Sequence[str]) -> dict[str, tuple[str, UsageEntry]]:
+    async def usage_entries(self, account_id: str, request_ids: Sequence[str]) -> dict[str, tuple[str, UsageEntry]]:
         query = sa.select(_entry.request_id, _entry.token_class, _entry.number, _entry.amount, _entry.posted_after)
         # SQLite would seek by the plain account, and read all of its entries.
         query = query.where(_entry.request_id.in_(request_ids), _entry.account_id.concat("") == account_id)
