@@ -182,7 +182,7 @@ async def test_the_receipt_of_a_stream_says_how_it_ended(db: Opened, end: dict[s
     elif end:
         await db.ledger.recover(now_us=NOW_US)
     record = await SqlHistory(db.store).request(account.id, "req_1")
-    assert (record.is_stream, record.first_event_ms, record.ended) == (True, first_event_ms, ended)
+    assert (record.is_stream, record.first_event_ms, record.stream_end) == (True, first_event_ms, ended)
     assert (await db.ledger.audit()).ok
 
 
@@ -191,7 +191,7 @@ async def test_the_receipt_of_a_whole_answer_says_nothing_of_a_stream(db: Opened
     await db.ledger.reserve(new("req_1", account.id, key.id, 500))
     await db.ledger.settle(used("req_1", 30))
     record = await SqlHistory(db.store).request(account.id, "req_1")
-    assert (record.is_stream, record.first_event_ms, record.ended) == (False, None, None)
+    assert (record.is_stream, record.first_event_ms, record.stream_end) == (False, None, None)
 
 
 async def test_changes_are_numbered_in_each_account_and_reveal_none_of_others(db: Opened) -> None:

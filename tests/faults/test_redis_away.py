@@ -274,8 +274,8 @@ async def test_on_a_cluster_it_follows_the_keys_to_their_node(rows: Rows) -> Non
 
 async def test_a_command_waits_until_redis_has_its_data_and_no_longer(server: RedisServer, rows: Rows) -> None:
     async with open_limiter(server, rows, remembers=False, filled=False) as limiter:
-        await limiter.ready(seconds_max=30)
+        await limiter.wait_until_ready(seconds_max=30)
         release(await admit(limiter, 1), dispatched=True)
         await server.stop()
         with pytest.raises(LimiterUnavailable):
-            await limiter.ready(seconds_max=0.1)
+            await limiter.wait_until_ready(seconds_max=0.1)

@@ -208,7 +208,7 @@ def _receipt(record: RequestRecord) -> Receipt:
         endpoint=record.endpoint,
         stream=record.is_stream,
         first_event_ms=record.first_event_ms,
-        ended=record.ended,
+        ended=record.stream_end,
         created_at=record.created_at_us / 1_000_000,
         resolved_at=None if record.resolved_at_us is None else record.resolved_at_us / 1_000_000,
     )

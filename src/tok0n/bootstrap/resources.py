@@ -241,7 +241,7 @@ async def open_limiter(
     redis.start()
     try:
         if wait_seconds:
-            await redis.ready(seconds_max=wait_seconds)
+            await redis.wait_until_ready(seconds_max=wait_seconds)
         yield redis
     finally:
         await redis.aclose()

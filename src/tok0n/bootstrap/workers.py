@@ -47,7 +47,7 @@ async def supervise(settings: Settings, config_path: Path | None, *, workers: in
             await stop.wait()
             running.stop(signal.SIGTERM)
             forcing = asyncio.create_task(_force_exit(running, interrupted_again))
-            await running.ended()
+            await running.wait_until_ended()
             forcing.cancel()
 
 
@@ -64,7 +64,7 @@ class _Workers:
         self._arguments = arguments
         self._count = count
         self._processes: dict[int, Worker] = {}
-        self._keepers: list[asyncio.Task[None]] = []
+        self._supervisors: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
         self.url = ""
         self.set_up_url: str | None = None
@@ -78,7 +78,7 @@ class _Workers:
             raise
         self.url = announcements[0]["base_url"].removesuffix("/v1")
         self.set_up_url = announcements[0].get("set_up_url")
-        self._keepers = [asyncio.create_task(self._keep(index)) for index in range(self._count)]
+        self._supervisors = [asyncio.create_task(self._supervise(index)) for index in range(self._count)]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -92,9 +92,9 @@ class _Workers:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(sig)
 
-    async def ended(self) -> None:
+    async def wait_until_ended(self) -> None:
         """Wait until all processes have ended."""
-        await asyncio.gather(*self._keepers)
+        await asyncio.gather(*self._supervisors)
 
     async def _start(self, index: int) -> dict[str, Any]:
         """Start a process, and return its announcement. It has its own session, so that Ctrl+C doesn't signal it."""
@@ -119,7 +119,7 @@ class _Workers:
             raise OperatorError(f"Worker {index + 1} did not start. Its message above says why.")
         return ready
 
-    async def _keep(self, index: int) -> None:
+    async def _supervise(self, index: int) -> None:
         while True:
             status = await self._processes[index].wait()
             if self._stopping.is_set():
@@ -133,6 +133,6 @@ class _Workers:
 
     async def _end(self) -> None:
         self.stop(signal.SIGTERM)
-        for keeper in self._keepers:
+        for keeper in self._supervisors:
             keeper.cancel()
         await asyncio.gather(*(process.wait() for process in self._processes.values()))

@@ -41,7 +41,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     client_left: bool
 
     @property
-    def ended(self) -> str | None:
+    def stream_end(self) -> str | None:
         """How a stream ended: `completed`, `client_left`, or the error code. None for others, and while it runs."""
         if not self.is_stream or self.status == RequestStatus.PENDING:
             return None

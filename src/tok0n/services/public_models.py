@@ -73,7 +73,7 @@ class PublicModels:
         self._clock = clock
         self._packs = packs
 
-    async def all(self) -> list[PublicModel]:
+    async def list_all(self) -> list[PublicModel]:
         """Return every listed model."""
         models = (self._catalogue.find(listed.id) for listed in self._catalogue.listed())
         return await self._describe([model for model in models if model is not None])

@@ -78,7 +78,7 @@ class RedisLimiter:
         """Refill Redis now if it has lost its data, instead of after the first rejected request."""
         self._refill.begin()
 
-    async def ready(self, *, seconds_max: float) -> None:
+    async def wait_until_ready(self, *, seconds_max: float) -> None:
         """Wait until Redis has the data of the last minute. Raises `LimiterUnavailable` after `seconds_max`."""
         failure = LimiterUnavailable(detail=f"no answer within {seconds_max:g} seconds")
         try:
@@ -88,7 +88,7 @@ class RedisLimiter:
                         return await self.probe()
                     except LimiterUnavailable as error:
                         failure = error
-                    await self._refill.finished()
+                    await self._refill.wait_until_finished()
         except TimeoutError:
             raise failure from None
 

@@ -58,7 +58,7 @@ class Refill:
             self._task = asyncio.create_task(self._until_filled(), name="limiter refill")
             self._task.add_done_callback(self._task_done)
 
-    async def finished(self) -> None:
+    async def wait_until_finished(self) -> None:
         """Wait until this process or another has refilled the limiter."""
         self.begin()
         assert self._task is not None, "begin starts it"

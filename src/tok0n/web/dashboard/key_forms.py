@@ -14,7 +14,7 @@ from tok0n.services.api_keys import KeyDraft
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.periods import read_time
 from tok0n.web.dashboard.submissions import parse_whole_number, whole_number
-from tok0n.web.rendering.charts import field
+from tok0n.web.rendering.charts import datetime_field
 from tok0n.web.rendering.filters import zone_of
 from tok0n.web.rendering.page_request import PageRequest
 
@@ -130,7 +130,7 @@ def _expires_field(key: ApiKey, page: PageRequest) -> str:
     expires_at_us = key.limits.expires_at_us
     if expires_at_us is None:
         return ""
-    return field(
+    return datetime_field(
         datetime.fromtimestamp(expires_at_us / MICROSECONDS_PER_SECOND, UTC).astimezone(zone_of(page.session.time_zone))
     )
 

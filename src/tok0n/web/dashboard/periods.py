@@ -9,11 +9,11 @@ from tok0n.domain.ledger import MICROSECONDS_PER_SECOND
 from tok0n.domain.periods import Period, last_hours
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.submissions import form_error_of
-from tok0n.web.rendering.charts import BarPeriod, field
+from tok0n.web.rendering.charts import BarPeriod, datetime_field
 from tok0n.web.rendering.filters import zone_of
 from tok0n.web.rendering.page_request import PageRequest
 
-LASTS = {"24h": ("24 hours", 1), "7d": ("7 days", 7), "30d": ("30 days", 30), "90d": ("90 days", 90)}
+LAST_PERIODS = {"24h": ("24 hours", 1), "7d": ("7 days", 7), "30d": ("30 days", 30), "90d": ("90 days", 90)}
 """Periods that end now, by their value in the URL: label and number of days."""
 
 
@@ -29,11 +29,11 @@ def read_period(page: PageRequest, *, now_us: int, default: str = "") -> PeriodF
     """Return the period in the query, in the user's time zone. Raises `FormError`."""
     zone = zone_of(page.session.time_zone)
     since, until, last = page.query("since"), page.query("until"), page.query("last")
-    if not since and not until and (last or default) in LASTS:
-        last = last if last in LASTS else default
-        hours = local_hours(LASTS[last][1] * 24, now_us=now_us, zone=zone)
+    if not since and not until and (last or default) in LAST_PERIODS:
+        last = last if last in LAST_PERIODS else default
+        hours = local_hours(LAST_PERIODS[last][1] * 24, now_us=now_us, zone=zone)
         fields = [
-            field(datetime.fromtimestamp((at_us or 0) / MICROSECONDS_PER_SECOND, UTC).astimezone(zone))
+            datetime_field(datetime.fromtimestamp((at_us or 0) / MICROSECONDS_PER_SECOND, UTC).astimezone(zone))
             for at_us in (hours.since_us, hours.until_us)
         ]
         return PeriodFilter(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from tok0n.domain.history import RequestFilter
 from tok0n.domain.rejections import REJECTED, status_filter
 from tok0n.services.passwords import FormError
-from tok0n.web.dashboard.periods import LASTS, PeriodFilter, read_period
+from tok0n.web.dashboard.periods import LAST_PERIODS, PeriodFilter, read_period
 from tok0n.web.dashboard.submissions import parse_whole_number
 from tok0n.web.rendering.page_context import with_query
 from tok0n.web.rendering.page_request import PageRequest
@@ -68,7 +68,7 @@ def active_filters(
 ) -> list[tuple[str, str, str]]:
     """Return the label and value of each filter in the query, and the query without it."""
     texts = {
-        "last": ("Time", LASTS[query["last"]][0] if query.get("last") in LASTS else ""),
+        "last": ("Time", LAST_PERIODS[query["last"]][0] if query.get("last") in LAST_PERIODS else ""),
         "since": ("From", period.since_field.replace("T", " ")),
         "until": ("To", period.until_field.replace("T", " ")),
         "model": ("Model", query.get("model", "")),

@@ -15,7 +15,7 @@ from tok0n.domain.table_text import utc_time
 from tok0n.services.passwords import FormError
 from tok0n.services.request_history import HistoryEntry, RequestHistory
 from tok0n.web.dashboard.dashboard_context import ROWS_A_PAGE, DashboardContext, fetch_rows, rows_variables
-from tok0n.web.dashboard.periods import LASTS, PeriodFilter
+from tok0n.web.dashboard.periods import LAST_PERIODS, PeriodFilter
 from tok0n.web.dashboard.request_filters import CODES, STATUSES, active_filters, query_of, read_filter
 from tok0n.web.rendering import csv
 from tok0n.web.rendering.endpoints import page_route
@@ -117,7 +117,7 @@ class _RequestPages:
             query=query,
             active=active_filters(query, filter_by, period, {key.id: key.name for key in keys}),
             period=period,
-            lasts=LASTS,
+            last_periods=LAST_PERIODS,
             keys=keys,
             models=await self._dashboard.models(page),
             statuses=STATUSES,
@@ -203,7 +203,7 @@ def _values(row: HistoryEntry) -> tuple[object, ...]:
         row.endpoint,
         "yes" if row.is_stream else "no",
         row.first_event_ms,
-        row.ended,
+        row.stream_end,
         "",
         "",
     )

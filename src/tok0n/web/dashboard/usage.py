@@ -15,7 +15,7 @@ from tok0n.domain.trends import percent_change
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.dashboard_context import DashboardContext, key_names
 from tok0n.web.dashboard.outcomes import EXPORTED, Figure, OutcomeQuery, error_view, exported_rows, latency_view
-from tok0n.web.dashboard.periods import LASTS, PeriodFilter, bars_of, read_period
+from tok0n.web.dashboard.periods import LAST_PERIODS, PeriodFilter, bars_of, read_period
 from tok0n.web.dashboard.submissions import form_error_of
 from tok0n.web.rendering import csv
 from tok0n.web.rendering.charts import BarPeriod, Metric, plot, use_values
@@ -83,7 +83,7 @@ def usage_routes(context: PageContext, dashboard: DashboardContext) -> list[Rout
             cost=cost,
             query=filters | query.period.query | view_query,
             period=query.period,
-            lasts=LASTS,
+            last_periods=LAST_PERIODS,
             keys=keys,
             models=await dashboard.models(page),
             form_error=query.form_error,

@@ -35,7 +35,7 @@ def model_page_routes(
     classes = token_classes.titles() if token_classes.are_several() else {}
 
     async def all_models(page: PageRequest) -> Response:
-        return page.render("models.html", models=await models.all(), classes=classes, percent=percent)
+        return page.render("models.html", models=await models.list_all(), classes=classes, percent=percent)
 
     async def one_model(page: PageRequest) -> Response:
         try:

@@ -263,7 +263,7 @@ def _bar(bucket: Bucket, values: list[int], period: BarPeriod) -> Bar:
     )
 
 
-def field(moment: datetime) -> str:
+def datetime_field(moment: datetime) -> str:
     """Format a time as the value of a `datetime-local` input."""
     return f"{moment:%Y-%m-%dT%H:%M}"
 
@@ -278,7 +278,7 @@ def _buckets(period: BarPeriod, *, series: int, link: str) -> dict[int, Bucket]:
         note = "" if whole_start or len(edges) == 2 else f"from {since:%H:%M}"
         if until is moments[-1] and until.timestamp() * MICROSECONDS_PER_SECOND > period.now_us:
             note = "so far"
-        url = f"{link}since={field(since)}&until={field(until)}"
+        url = f"{link}since={datetime_field(since)}&until={datetime_field(until)}"
         buckets[quarter] = Bucket(since=since, until=until, values=[0] * series, unit=period.unit, note=note, url=url)
     return buckets
 
