@@ -110,6 +110,6 @@ async def test_a_link_of_another_browser_is_not_consumed(users: SqlUsers) -> Non
 
 async def test_a_dismissed_hint_stays_dismissed_for_its_user(users: SqlUsers) -> None:
     ada, bob = await opened(users, "a@x"), await opened(users, "b@x")
-    await asyncio.gather(*(users.dismiss(Hint.CHECKLIST, user_id=ada.id) for _ in range(4)))
-    assert await users.dismissed(ada.id) == {Hint.CHECKLIST}
-    assert await users.dismissed(bob.id) == set()
+    await asyncio.gather(*(users.dismiss_hint(Hint.CHECKLIST, user_id=ada.id) for _ in range(4)))
+    assert await users.dismissed_hints(ada.id) == {Hint.CHECKLIST}
+    assert await users.dismissed_hints(bob.id) == set()

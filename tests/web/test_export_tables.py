@@ -140,7 +140,7 @@ async def live(opened: Shop, visitor: Visitor, mailbox: Mailbox) -> None:
     await visitor.post("/dashboard/settings", {"change": "notices", "kind": "purchase"})
     user = await site.store.users.find(ADA)
     assert user is not None
-    await site.store.users.dismiss(Hint.TIME_ZONE, user_id=user.id)
+    await site.store.users.dismiss_hint(Hint.TIME_ZONE, user_id=user.id)
     (key,) = await site.store.accounts.list_keys(account.id)
     of_account = {"account_id": account.id, "api_key_id": key.id}
     rejected = {"model": "demo", "code": "rate_limit_exceeded"}

@@ -70,7 +70,7 @@ async def test_a_dismissed_checklist_stays_away_for_its_user_alone(
         assert (await customer.post("/dashboard/hints", {"hint": hint}, page="/dashboard")).status_code == 303
     user = await site.store.users.find(ADA)
     assert user is not None
-    assert await site.store.users.dismissed(user.id) == {Hint.CHECKLIST}
+    assert await site.store.users.dismissed_hints(user.id) == {Hint.CHECKLIST}
 
 
 async def test_a_user_in_utc_is_offered_the_time_zone_of_the_browser_once(site: Running, customer: Visitor) -> None:

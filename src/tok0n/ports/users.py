@@ -100,10 +100,10 @@ class Users(Protocol):
     async def set_time_zone(self, *, user_id: str, time_zone: str) -> None:
         """Set the time zone in which pages show times to the user."""
 
-    async def dismiss(self, hint: Hint, *, user_id: str) -> None:
+    async def dismiss_hint(self, hint: Hint, *, user_id: str) -> None:
         """Remember that the user has dismissed a hint."""
 
-    async def dismissed(self, user_id: str) -> set[Hint]:
+    async def dismissed_hints(self, user_id: str) -> set[Hint]:
         """Return the hints that the user has dismissed."""
 
     async def set_totp(

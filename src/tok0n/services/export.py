@@ -216,7 +216,7 @@ class AccountExport:
                 "is_operator": user.is_operator,
                 "two_factor": user.totp_secret is not None,
                 "recovery_codes_left": await ports.users.recovery_codes_left(user.id),
-                "dismissed_hints": sorted(await ports.users.dismissed(user.id)),
+                "dismissed_hints": sorted(await ports.users.dismissed_hints(user.id)),
             },
             "sessions": [_without(each, "digest") for each in sessions],
             "known_devices": [{"seen_at_us": seen_at_us} for seen_at_us in facts.known_devices],

@@ -50,11 +50,11 @@ class DashboardContext(msgspec.Struct, frozen=True, kw_only=True):
         """Runs the action of a form once, even if the form is submitted repeatedly."""
         return SubmitOnce(self.forms, self.clock)
 
-    async def classes(self, page: PageRequest) -> dict[str, str]:
+    async def class_titles(self, page: PageRequest) -> dict[str, str]:
         """Return the names of the token classes by id, or none if the settings and the account have only one."""
-        return self.shown_classes(await self.history.wallets(page.account_id))
+        return self.class_titles_of(await self.history.wallets(page.account_id))
 
-    def shown_classes(self, token_classes: Collection[str]) -> dict[str, str]:
+    def class_titles_of(self, token_classes: Collection[str]) -> dict[str, str]:
         """Return the names of the token classes that pages show to an account with wallets of `token_classes`."""
         return self.token_classes.titles(token_classes) if self.token_classes.are_several(token_classes) else {}
 

@@ -73,14 +73,14 @@ class _FirstStepPages:
         """Hide a hint of the overview for good."""
         hint = page.form.get("hint", "")
         if hint in set(Hint):
-            await self._dashboard.users.dismiss(Hint(hint), user_id=page.session.user_id)
+            await self._dashboard.users.dismiss_hint(Hint(hint), user_id=page.session.user_id)
         return page.redirect(_OVERVIEW)
 
     async def set_time_zone(self, page: PageRequest) -> Response:
         """Set the time zone that the browser reports. Doesn't ask again."""
         with contextlib.suppress(FormError):  # A script fills in the field, and the settings have a list of zones.
             await self._dashboard.profile.set_time_zone(page.session, page.form.get("time_zone", ""))
-        await self._dashboard.users.dismiss(Hint.TIME_ZONE, user_id=page.session.user_id)
+        await self._dashboard.users.dismiss_hint(Hint.TIME_ZONE, user_id=page.session.user_id)
         return page.redirect(_OVERVIEW)
 
     async def first_request(self, page: PageRequest) -> Response:

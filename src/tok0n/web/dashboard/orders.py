@@ -112,7 +112,7 @@ class OrderPages:
             )
         except FormError as form_error:
             return await self._shop(page, form_error=form_error)
-        classes = await self._dashboard.classes(page)
+        classes = await self._dashboard.class_titles(page)
         of_class = f" ({classes[redeemed.token_class]})" if classes else ""
         return page.message("Code redeemed", f"We added {redeemed.tokens:,} tokens{of_class} to your account.")
 
@@ -121,7 +121,7 @@ class OrderPages:
         return page.render(
             "buy.html",
             packs_by_class=packs_by_class(packs, self._dashboard.token_classes),
-            classes=await self._dashboard.classes(page),
+            classes=await self._dashboard.class_titles(page),
             debts=await self._orders.debts(page.account_id),
             billing=await billing_fields(page, self._services.billing),
             quantity_max=QUANTITY_MAX,
@@ -141,7 +141,7 @@ class OrderPages:
             status_texts=STATUS_TEXTS,
             status_kinds=STATUS_KINDS,
             sells=self._sell_packs is not None,
-            classes=await self._dashboard.classes(page),
+            classes=await self._dashboard.class_titles(page),
         )
 
     async def _order(self, page: PageRequest) -> Response:
@@ -156,7 +156,7 @@ class OrderPages:
         return page.render(
             "order.html",
             order=order,
-            classes=await self._dashboard.classes(page),
+            classes=await self._dashboard.class_titles(page),
             documents=await self._services.documents.list_for_order(order),
             document_titles=DOCUMENT_TITLES,
             status_text=STATUS_TEXTS[order.payment.status],

@@ -221,7 +221,7 @@ class _PlaygroundPages:
             status=status,
             form=form,
             keys=keys,
-            classes=await self._dashboard.classes(page),
+            classes=await self._dashboard.class_titles(page),
             offered=offered,
             served=served,
             views=views,

@@ -154,7 +154,7 @@ class _RequestPages:
         except FormError as form_error:
             return page.error(422, form_error.message)
         fetch = functools.partial(self._requests.newest, page.account_id, filter_by)
-        if await self._dashboard.classes(page):
+        if await self._dashboard.class_titles(page):
             return csv.export("requests", (*_COLUMNS, "token_class"), fetch, _values_with_class)
         return csv.export("requests", _COLUMNS, fetch, _values)
 
@@ -174,7 +174,7 @@ class _RequestPages:
             record=record,
             endpoint_path=endpoint_path,
             reversal=reversal,
-            classes=await self._dashboard.classes(page),
+            classes=await self._dashboard.class_titles(page),
             cost=(await self._dashboard.costs.request_costs(page.account_id, [record.id])).get(record.id),
             why=_WHY_NOT_BILLED.get(record.code or "", ""),
         )

@@ -98,7 +98,7 @@ class _SettingsPages:
         return page.render(
             "close.html",
             wallets=[wallet for wallet in self._dashboard.token_classes.wallets(balances) if wallet.balance.posted],
-            classes=self._dashboard.shown_classes(balances),
+            classes=self._dashboard.class_titles_of(balances),
             form_error=form_error,
         )
 
@@ -136,7 +136,7 @@ class _SettingsPages:
             sessions=sorted(sessions, key=lambda session: session.digest != page.session.digest),
             sessions_max=SHOWN_SESSIONS_MAX,
             recovery_codes=await self._dashboard.users.recovery_codes_left(user.id),
-            classes=await self._dashboard.classes(page),
+            classes=await self._dashboard.class_titles(page),
             zones=sorted(time_zones()),
             form_error=form_error,
         )

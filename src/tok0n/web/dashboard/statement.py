@@ -39,7 +39,7 @@ class _StatementPages:
     async def statement(self, page: PageRequest) -> Response:
         account_id, zone = page.account_id, zone_of(page.session.time_zone)
         balances = await self._dashboard.history.wallets(account_id)
-        classes = self._dashboard.shown_classes(balances)
+        classes = self._dashboard.class_titles_of(balances)
         token_class = _selected(page, classes)
         current = month_at(self._dashboard.clock.now_us(), zone)
         month = parse_month(page.query("month")) or current
@@ -66,7 +66,7 @@ class _StatementPages:
 
     async def export(self, page: PageRequest) -> Response:
         """Return the entries of a month, or all of them."""
-        classes = await self._dashboard.classes(page)
+        classes = await self._dashboard.class_titles(page)
         token_class, month = _selected(page, classes), parse_month(page.query("month"))
         fetch = functools.partial(self._statements.entries, page.account_id, token_class=token_class)
         if month is not None:

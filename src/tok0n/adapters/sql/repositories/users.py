@@ -205,11 +205,11 @@ class SqlUsers:
     async def set_time_zone(self, *, user_id: str, time_zone: str) -> None:
         await self._store.write(lambda tx: _update(tx, user_id, time_zone=time_zone))
 
-    async def dismiss(self, hint: Hint, *, user_id: str) -> None:
+    async def dismiss_hint(self, hint: Hint, *, user_id: str) -> None:
         values = {"user_id": user_id, "hint": hint}
         await self._store.write(lambda tx: tx.execute(_DISMISS, values) and None)
 
-    async def dismissed(self, user_id: str) -> set[Hint]:
+    async def dismissed_hints(self, user_id: str) -> set[Hint]:
         query = sa.select(dismissed_hint.c.hint).where(dismissed_hint.c.user_id == user_id)
         return await self._store.read(lambda tx: {Hint(hint) for hint in tx.scalars(query)})
 
