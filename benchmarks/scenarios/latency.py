@@ -21,7 +21,7 @@ from processes import bytes_written
 from servers import Server
 
 FLOOR_MS = 1.0
-COMMITS_A_CALL = 2
+COMMITS_PER_CALL = 2
 SYNCS = 200
 SECONDS = 3
 KIB = 1024
@@ -58,7 +58,7 @@ def _tell(
     nginx_ms, ours_ms = (statistics.median(load.p50_ms for load in loads) for loads in (through, ours))
     sync_ms = {kind: statistics.median(one[kind] for one in syncs) for kind in syncs[0]}
     added_ms = ours_ms - nginx_ms
-    disk_ms = COMMITS_A_CALL * sync_ms[LIKE_A_COMMIT]
+    disk_ms = COMMITS_PER_CALL * sync_ms[LIKE_A_COMMIT]
     result.figures = {
         "nginx_p50_ms": nginx_ms,
         "tok0n_p50_ms": ours_ms,

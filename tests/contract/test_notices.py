@@ -16,7 +16,7 @@ from tok0n.adapters.sql.repositories.sessions import SqlSessions
 from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.domain.accounts import KeyLimits
 from tok0n.domain.budgets import BudgetDraft, KeyBudget
-from tok0n.domain.notices import EMAILS_AN_HOUR_MAX, HOUR_US, BalanceAlert, DueNotices, NoticeEvent, NoticeKind
+from tok0n.domain.notices import EMAILS_PER_HOUR_MAX, HOUR_US, BalanceAlert, DueNotices, NoticeEvent, NoticeKind
 from tok0n.domain.users import DEVICES_MAX, SESSION_LIFETIME_US, LinkPurpose, User
 
 pytestmark = pytest.mark.anyio
@@ -120,7 +120,7 @@ async def test_each_event_is_one_email_until_a_flood_becomes_a_summary(db: Opene
     account = await db.accounts.create(email=EMAIL, tokens=0, now_us=NOW_US)
     outbox = SqlNoticeOutbox(db.store)
     assert await outbox.claim_due(now_us=NOW_US) == []
-    for number in range(EMAILS_AN_HOUR_MAX):
+    for number in range(EMAILS_PER_HOUR_MAX):
         await store_event(db, account.id, NoticeEvent.KEY_CREATED, now_us=NOW_US + number)
         claims = await asyncio.gather(*(SqlNoticeOutbox(db.store).claim_due(now_us=NOW_US + number) for _ in range(3)))
         assert [size for due in claims for size in sizes(due)] == [1]

@@ -19,7 +19,7 @@ from tok0n.services.passwords import FormError
 pytestmark = pytest.mark.anyio
 
 PAGES = 24
-PAGES_A_PIECE = 15
+PAGES_PER_STEP = 15
 """More pages than the compressor holds back."""
 
 
@@ -94,7 +94,7 @@ async def test_an_export_reads_a_page_only_when_the_client_has_taken_the_one_bef
     async for piece in await exports.begin(session("acct_1")):
         assert len(piece) < 100 * ROWS_AT_ONCE
         pieces.append(piece)
-        assert rows.pages_read <= PAGES_A_PIECE * len(pieces)
+        assert rows.pages_read <= PAGES_PER_STEP * len(pieces)
     assert rows.pages_read == PAGES + 1
     assert len(lines_of(pieces)) == 1 + PAGES * ROWS_AT_ONCE
 

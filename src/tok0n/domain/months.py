@@ -5,11 +5,11 @@ from datetime import UTC, datetime, tzinfo
 
 import msgspec
 
+from tok0n.domain.ledger import MICROSECONDS_PER_SECOND
+
 _MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
 _YEARS = range(1971, 9000)
 """Years whose months can be computed in any time zone."""
-
-MICROSECONDS = 1_000_000
 
 
 class Month(msgspec.Struct, frozen=True, order=True):
@@ -41,7 +41,7 @@ class Month(msgspec.Struct, frozen=True, order=True):
 
         If the clocks skip or repeat its first midnight, it starts with the skipped or with the earlier one.
         """
-        return round(datetime(self.year, self.month, 1, tzinfo=zone).timestamp()) * MICROSECONDS
+        return round(datetime(self.year, self.month, 1, tzinfo=zone).timestamp()) * MICROSECONDS_PER_SECOND
 
     def ends_at_us(self, zone: tzinfo) -> int:
         """Return when the next month starts in a time zone."""
@@ -50,7 +50,7 @@ class Month(msgspec.Struct, frozen=True, order=True):
 
 def month_at(at_us: int, zone: tzinfo) -> Month:
     """Return the month that contains a time."""
-    local = datetime.fromtimestamp(at_us // MICROSECONDS, UTC).astimezone(zone)
+    local = datetime.fromtimestamp(at_us // MICROSECONDS_PER_SECOND, zone)
     return Month(local.year, local.month)
 
 

@@ -9,7 +9,7 @@ from tok0n.domain.ledger import STANDARD
 BALANCE_ALERTS_MAX = 5
 """The most balances of an account that alert its owner."""
 
-EMAILS_AN_HOUR_MAX = 5
+EMAILS_PER_HOUR_MAX = 5
 """The most emails about events of one kind that an account gets in an hour. The rest arrives as one summary."""
 
 SUMMARY_EVENTS_MAX = 1_000

@@ -1,6 +1,6 @@
 """Keep rejected requests for their owner: best effort, in memory first, and never awaited by a request.
 
-A key has at most `KEPT_A_MINUTE` rejected requests stored each minute in each process. Further ones are only counted.
+Each process stores at most `STORED_PER_MINUTE_MAX` rejected requests of a key a minute, and only counts further ones.
 A killed process loses those of the last second.
 """
 
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 WRITE_SECONDS = 1.0
 DELETE_SECONDS = 600.0
-KEPT_A_MINUTE = 60
+STORED_PER_MINUTE_MAX = 60
 QUEUE_MAX = 5_000
 """The most rejected requests that wait to be stored. Each takes about 0.5 kB."""
 
@@ -148,7 +148,7 @@ class Rejections:
     def _has_room(self, key: _Key) -> bool:
         """Whether one more rejected request of the key can be stored. Counts it."""
         kept = self._kept.get(key, 0)
-        if kept >= KEPT_A_MINUTE:
+        if kept >= STORED_PER_MINUTE_MAX:
             return False
         if len(self._queue) >= QUEUE_MAX or (kept == 0 and len(self._kept) >= KEYS_MAX):
             self._dropped += 1

@@ -22,7 +22,7 @@ from tok0n.services.profile import Profile
 from tok0n.services.token_sources import TokenSources
 from tok0n.web.rendering.page_request import PageRequest
 
-ROWS_A_PAGE = 50
+ROWS_PER_PAGE = 50
 _ID_DIGITS_MAX = 18
 """A number of 18 digits fits a 64-bit integer."""
 
@@ -83,11 +83,11 @@ def before_id(page: PageRequest) -> int | None:
 
 async def fetch_rows(fetch: Callable[..., Awaitable[list[Any]]], *, before: int | str | None) -> dict[str, Any]:
     """Return the template variables of a page of rows. `fetch` returns the newest `rows_max` rows `before` an id."""
-    rows = await fetch(before=before, rows_max=ROWS_A_PAGE + 1)
+    rows = await fetch(before=before, rows_max=ROWS_PER_PAGE + 1)
     return rows_variables(rows, is_first=before is None)
 
 
 def rows_variables(rows: list[Any], *, is_first: bool) -> dict[str, Any]:
     """Return the template variables of a page. An extra row, which isn't shown, means that there is an older page."""
-    older = rows[ROWS_A_PAGE - 1].id if len(rows) > ROWS_A_PAGE else None
-    return {"rows": rows[:ROWS_A_PAGE], "older": older, "is_first": is_first}
+    older = rows[ROWS_PER_PAGE - 1].id if len(rows) > ROWS_PER_PAGE else None
+    return {"rows": rows[:ROWS_PER_PAGE], "older": older, "is_first": is_first}

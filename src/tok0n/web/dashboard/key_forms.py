@@ -1,6 +1,6 @@
 """The forms that create and edit an API key: their fields, and the limits that they describe."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -130,9 +130,8 @@ def _expires_field(key: ApiKey, page: PageRequest) -> str:
     expires_at_us = key.limits.expires_at_us
     if expires_at_us is None:
         return ""
-    return datetime_field(
-        datetime.fromtimestamp(expires_at_us / MICROSECONDS_PER_SECOND, UTC).astimezone(zone_of(page.session.time_zone))
-    )
+    zone = zone_of(page.session.time_zone)
+    return datetime_field(datetime.fromtimestamp(expires_at_us / MICROSECONDS_PER_SECOND, zone))
 
 
 def _networks(page: PageRequest) -> tuple[str, ...]:

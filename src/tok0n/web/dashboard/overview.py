@@ -22,7 +22,7 @@ from tok0n.web.rendering.page_request import PageRequest
 ROWS = 8
 HOURS_PLOTTED = 48
 RUNWAY_DAYS = 7
-QUARTERS_A_DAY = 96
+QUARTERS_PER_DAY = 96
 
 
 def overview_routes(context: PageContext, dashboard: DashboardContext) -> list[Route]:
@@ -91,9 +91,9 @@ async def _runways(
     A model counts as of the class that it has now.
     """
     until = now_us // MICROSECONDS_PER_QUARTER_HOUR + 1
-    since = until - RUNWAY_DAYS * QUARTERS_A_DAY
+    since = until - RUNWAY_DAYS * QUARTERS_PER_DAY
     # UTC days, most of which are summed already.
-    starts = [since, *range(since // QUARTERS_A_DAY * QUARTERS_A_DAY + QUARTERS_A_DAY, until, QUARTERS_A_DAY)]
+    starts = [since, *range(since // QUARTERS_PER_DAY * QUARTERS_PER_DAY + QUARTERS_PER_DAY, until, QUARTERS_PER_DAY)]
     period = UseFilter(since_quarter=since, until_quarter=until)
     used = Counter[str]()
     for part in await dashboard.history.buckets(page.account_id, period, by=UseBy.MODEL, starts=starts):

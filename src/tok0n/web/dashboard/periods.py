@@ -1,6 +1,6 @@
 """The period in a page's query."""
 
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 
 import msgspec
 
@@ -33,7 +33,7 @@ def read_period(page: PageRequest, *, now_us: int, default: str = "") -> PeriodF
         last = last if last in LAST_PERIODS else default
         hours = local_hours(LAST_PERIODS[last][1] * 24, now_us=now_us, zone=zone)
         fields = [
-            datetime_field(datetime.fromtimestamp((at_us or 0) / MICROSECONDS_PER_SECOND, UTC).astimezone(zone))
+            datetime_field(datetime.fromtimestamp((at_us or 0) / MICROSECONDS_PER_SECOND, zone))
             for at_us in (hours.since_us, hours.until_us)
         ]
         return PeriodFilter(
@@ -59,7 +59,7 @@ def read_period(page: PageRequest, *, now_us: int, default: str = "") -> PeriodF
 
 def local_hours(hours: int, *, now_us: int, zone: tzinfo) -> Period:
     """Return the period of the last `hours` hours of a time zone, including the current one."""
-    offset = datetime.fromtimestamp(now_us / MICROSECONDS_PER_SECOND, UTC).astimezone(zone).utcoffset() or timedelta()
+    offset = datetime.fromtimestamp(now_us / MICROSECONDS_PER_SECOND, zone).utcoffset() or timedelta()
     return last_hours(hours, now_us=now_us, offset_us=round(offset.total_seconds()) * MICROSECONDS_PER_SECOND)
 
 

@@ -14,7 +14,7 @@ from tok0n.domain.rejections import REJECTED, RejectedRequest
 from tok0n.domain.table_text import utc_time
 from tok0n.services.passwords import FormError
 from tok0n.services.request_history import HistoryEntry, RequestHistory
-from tok0n.web.dashboard.dashboard_context import ROWS_A_PAGE, DashboardContext, fetch_rows, rows_variables
+from tok0n.web.dashboard.dashboard_context import ROWS_PER_PAGE, DashboardContext, fetch_rows, rows_variables
 from tok0n.web.dashboard.periods import LAST_PERIODS, PeriodFilter
 from tok0n.web.dashboard.request_filters import CODES, STATUSES, active_filters, query_of, read_filter
 from tok0n.web.rendering import csv
@@ -133,7 +133,7 @@ class _RequestPages:
             filter_by,
             search_before=search_before or None,
             before=before or None,
-            rows_max=ROWS_A_PAGE + 1,
+            rows_max=ROWS_PER_PAGE + 1,
         )
         results = rows_variables(step.rows, is_first=not before and not search_before)
         search = {"since_us": request_time_us(step.searched_to or ""), "until_us": request_time_us(search_before)}

@@ -17,7 +17,7 @@ from tok0n.web.rendering.chart_svg import Bar, draw_bars
 HOURLY_MAX = 72
 """The most hours of an hourly chart. A chart of a longer period is daily."""
 
-QUARTERS_AN_HOUR = 4
+QUARTERS_PER_HOUR = 4
 SHORTEST_DAY_HOURS = 20
 """No local day is shorter, whatever its time changes are."""
 
@@ -57,7 +57,7 @@ class BarPeriod(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_daily(self) -> bool:
         """Whether each bar is a local day, instead of a local hour."""
-        return self.until_quarter - self.since_quarter > QUARTERS_AN_HOUR * HOURLY_MAX
+        return self.until_quarter - self.since_quarter > QUARTERS_PER_HOUR * HOURLY_MAX
 
     @property
     def unit(self) -> str:
@@ -131,7 +131,7 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
 
 def _starts(since_quarter: int, until_quarter: int, *, zone: tzinfo, daily: bool) -> list[int]:
     """Return the quarter hour in which each bar starts: the first one of each local day, or of each local hour."""
-    shortest = SHORTEST_DAY_HOURS * QUARTERS_AN_HOUR if daily else 1
+    shortest = SHORTEST_DAY_HOURS * QUARTERS_PER_HOUR if daily else 1
     starts = [since_quarter]
     current = _bar_of(since_quarter, zone=zone, daily=daily)
     quarter = since_quarter + 1

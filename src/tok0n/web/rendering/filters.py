@@ -16,8 +16,6 @@ MICRO_DOLLARS_PER_CENT = 10_000
 UNITS = "kMGTPE"
 """The units of `short`, each a thousand of the one before."""
 
-MS_A_SECOND = 1_000
-
 
 def tokens(value: int | None) -> str:
     """Format a count with thousands separators. None becomes a dash."""
@@ -28,7 +26,11 @@ def milliseconds(value: int | None) -> str:
     """Format a latency, for example 420 ms or 1.2 s. None becomes a dash."""
     if value is None:
         return "\N{EN DASH}"
-    return f"{value}\N{NO-BREAK SPACE}ms" if value < MS_A_SECOND else f"{value / MS_A_SECOND:.1f}\N{NO-BREAK SPACE}s"
+    return (
+        f"{value}\N{NO-BREAK SPACE}ms"
+        if value < MILLISECONDS_PER_SECOND
+        else f"{value / MILLISECONDS_PER_SECOND:.1f}\N{NO-BREAK SPACE}s"
+    )
 
 
 def token_count(value: int) -> str:

@@ -6,7 +6,7 @@ nothing, and repeating a day gives the same rows.
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.repositories.use import QUARTERS_A_DAY
+from tok0n.adapters.sql.repositories.use import QUARTERS_PER_DAY
 from tok0n.adapters.sql.schema import account, request, usage_rollup
 from tok0n.adapters.sql.store import SqlStore, force_index_scans, lock_for
 from tok0n.domain import ids
@@ -65,7 +65,7 @@ def _add(tx: sa.Connection, day: int, *, after: str, accounts_max: int) -> tuple
     account_ids = list(tx.scalars(page))
     if account_ids:
         tx.execute(
-            _ADD, {"account_ids": account_ids, "first": day * QUARTERS_A_DAY, "until": (day + 1) * QUARTERS_A_DAY}
+            _ADD, {"account_ids": account_ids, "first": day * QUARTERS_PER_DAY, "until": (day + 1) * QUARTERS_PER_DAY}
         )
     return (day + 1, "") if len(account_ids) < accounts_max else (day, account_ids[-1])
 

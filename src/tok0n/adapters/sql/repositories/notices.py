@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from tok0n.adapters.sql.schema import notice, notice_preference, users
 from tok0n.adapters.sql.store import SqlStore, force_index_scans, lock_for
 from tok0n.domain.notices import (
-    EMAILS_AN_HOUR_MAX,
+    EMAILS_PER_HOUR_MAX,
     HOUR_US,
     OPTIONAL_KINDS,
     SUMMARY_EVENTS_MAX,
@@ -83,7 +83,7 @@ def _claim_group(tx: sa.Connection, group: Any, *, now_us: int) -> list[DueNotic
         tx.execute(sa.delete(notice).where(waits))
         return []
     sent = sa.select(sa.func.count()).where(of_kind, _COLUMNS.sent_at_us > now_us - HOUR_US)
-    room = EMAILS_AN_HOUR_MAX - tx.execute(sent).scalar_one()
+    room = EMAILS_PER_HOUR_MAX - tx.execute(sent).scalar_one()
     if room <= 0:
         return []
     rows = tx.execute(sa.select(notice).where(waits).order_by(_COLUMNS.id).limit(SUMMARY_EVENTS_MAX)).all()

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from tok0n.adapters.sql.schema import usage_day, usage_quarter, usage_rollup
 from tok0n.domain.history import UseBy, UseFilter, UseTotals
 
-QUARTERS_A_DAY = 96
+QUARTERS_PER_DAY = 96
 
 SUMMED = UseTotals.__struct_fields__
 
@@ -72,9 +72,9 @@ def use(tx: sa.Connection, account_id: str, filters: UseFilter, *, by: Sequence[
     There are up to three rows for each: one of whole days, and two of the quarter hours before and after them.
     """
     since, until = filters.since_quarter or 0, filters.until_quarter
-    first_day, end_day = -(-since // QUARTERS_A_DAY), rolled_up_days(tx)
+    first_day, end_day = -(-since // QUARTERS_PER_DAY), rolled_up_days(tx)
     if until is not None:
-        end_day = min(end_day, until // QUARTERS_A_DAY)
+        end_day = min(end_day, until // QUARTERS_PER_DAY)
 
     def quarters(since: int, until: int | None) -> "sa.Select[tuple[object, ...]]":
         return _sums(usage_quarter, by).where(*_quarters(account_id, filters, since=since, until=until))
@@ -83,9 +83,9 @@ def use(tx: sa.Connection, account_id: str, filters: UseFilter, *, by: Sequence[
         return quarters(since, until).subquery("use")
     is_whole = (usage_day.c.day >= first_day, usage_day.c.day < end_day)
     days = _sums(usage_day, by).where(*_conditions(usage_day, account_id, filters), *is_whole)
-    parts = [days, quarters(end_day * QUARTERS_A_DAY, until)]
-    if since < first_day * QUARTERS_A_DAY:
-        parts.append(quarters(since, first_day * QUARTERS_A_DAY))
+    parts = [days, quarters(end_day * QUARTERS_PER_DAY, until)]
+    if since < first_day * QUARTERS_PER_DAY:
+        parts.append(quarters(since, first_day * QUARTERS_PER_DAY))
     return sa.union_all(*parts).subquery("use")
 
 
@@ -163,15 +163,15 @@ def use_of_days(
 ) -> list[tuple[int, str | None, tuple[int, ...]]]:
     """Return day, series and sums of each UTC day with use, oldest first. `by` is a column."""
     rolled_up = min(max(rolled_up_days(tx), first_day), until_day)
-    day_of_quarter = usage_quarter.c.quarter // sa.literal_column(str(QUARTERS_A_DAY))
+    day_of_quarter = usage_quarter.c.quarter // sa.literal_column(str(QUARTERS_PER_DAY))
     parts = (
         (usage_day, usage_day.c.day, usage_day.c.day, first_day, rolled_up),
         (
             usage_quarter,
             usage_quarter.c.quarter,
             day_of_quarter,
-            rolled_up * QUARTERS_A_DAY,
-            until_day * QUARTERS_A_DAY,
+            rolled_up * QUARTERS_PER_DAY,
+            until_day * QUARTERS_PER_DAY,
         ),
     )
     rows: list[tuple[int, str | None, tuple[int, ...]]] = []
@@ -195,12 +195,12 @@ def quarters_of_use(
     Each list of past days has at least `requests_min` requests, except for the last one.
     """
     end_day = rolled_up_days(tx)
-    yield _distinct_quarters(tx, account_id, filters, since=end_day * QUARTERS_A_DAY, until=filters.until_quarter)
+    yield _distinct_quarters(tx, account_id, filters, since=end_day * QUARTERS_PER_DAY, until=filters.until_quarter)
     conditions = [*_conditions(usage_day, account_id, filters), usage_day.c.day < end_day]
     if filters.since_quarter is not None:
-        conditions.append(usage_day.c.day >= filters.since_quarter // QUARTERS_A_DAY)
+        conditions.append(usage_day.c.day >= filters.since_quarter // QUARTERS_PER_DAY)
     if filters.until_quarter is not None:
-        conditions.append(usage_day.c.day <= filters.until_quarter // QUARTERS_A_DAY)
+        conditions.append(usage_day.c.day <= filters.until_quarter // QUARTERS_PER_DAY)
     columns = (usage_day.c.day, sa.func.sum(usage_day.c.requests))
     days = sa.select(*columns).where(*conditions).group_by(columns[0]).order_by(columns[0].desc())
     group: list[int] = []
@@ -264,12 +264,12 @@ def _spans(edges: Sequence[int], *, end_day: int) -> tuple[_Spans, _Spans]:
     days: _Spans = defaultdict(list)
     quarters: _Spans = defaultdict(list)
     for start, end in itertools.pairwise(edges):
-        first_day, last_day = (min(round(edge / QUARTERS_A_DAY), end_day) for edge in (start, end))
-        if first_day >= last_day or end - start < QUARTERS_A_DAY // 2:
+        first_day, last_day = (min(round(edge / QUARTERS_PER_DAY), end_day) for edge in (start, end))
+        if first_day >= last_day or end - start < QUARTERS_PER_DAY // 2:
             quarters[start, end].append((start, 1))
             continue
         days[first_day, last_day].append((start, 1))
-        for quarter, edge, sign in ((first_day * QUARTERS_A_DAY, start, -1), (last_day * QUARTERS_A_DAY, end, 1)):
+        for quarter, edge, sign in ((first_day * QUARTERS_PER_DAY, start, -1), (last_day * QUARTERS_PER_DAY, end, 1)):
             if edge != quarter:
                 span = min(quarter, edge), max(quarter, edge)
                 quarters[span].append((start, sign if edge > quarter else -sign))
