@@ -26,11 +26,7 @@ def milliseconds(value: int | None) -> str:
     """Format a latency, for example 420 ms or 1.2 s. None becomes a dash."""
     if value is None:
         return "\N{EN DASH}"
-    return (
-        f"{value}\N{NO-BREAK SPACE}ms"
-        if value < MILLISECONDS_PER_SECOND
-        else f"{value / MILLISECONDS_PER_SECOND:.1f}\N{NO-BREAK SPACE}s"
-    )
+    return f"{value}\N{NO-BREAK SPACE}ms" if value < 1_000 else f"{value / 1_000:.1f}\N{NO-BREAK SPACE}s"
 
 
 def token_count(value: int) -> str:
