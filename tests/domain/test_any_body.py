@@ -188,7 +188,7 @@ def test_long_text_is_read_without_normalizing_it(piece: str) -> None:
     assert isinstance(request, MeteredRequest)
     assert request.prompt_bound == len("user") + len(text.encode()) + 16 + 512
     with functions_called() as called:
-        exact = request.exact()
+        exact = request.with_exact_bound()
     assert called & NORMALIZING
     assert exact.inexact_texts == ()
     assert exact.prompt_bound == len("user") + string_bound(text) + 16 + 512
@@ -217,7 +217,7 @@ def test_a_context_window_below_the_bytes_makes_the_bound_exact() -> None:
     body = msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": "\ufdfa" * 10_000}]})
     request = read_chat_request(body, find_model=lambda _: model)
     assert request.prompt_bound == len("user") + 30_000 + 16 + 512
-    assert request.exact().prompt_bound == 40_000
+    assert request.with_exact_bound().prompt_bound == 40_000
 
 
 @pytest.mark.parametrize("run", ["\u0301\u0316", "\u0316\u0301", "\u0f73\u0301", "\u0345\u0301", "\uff9e"])

@@ -34,4 +34,4 @@ def test_every_endpoint_is_found_by_its_module(tmp_path: Path, monkeypatch: pyte
 
 
 def test_models_can_name_each_endpoint_that_is_not_served_with_another() -> None:
-    assert list(endpoints.NAMED) == ["chat", "embeddings", "messages", "responses"]
+    assert list(endpoints.BY_NAME) == ["chat", "embeddings", "messages", "responses"]

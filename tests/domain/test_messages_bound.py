@@ -197,7 +197,7 @@ def test_long_texts_are_bounded_exactly_after_admission(place: str) -> None:
     }
     request = read(MODEL, **places[place])
     assert len(request.inexact_texts) == 1
-    exact = request.exact()
+    exact = request.with_exact_bound()
     assert exact.prompt_bound - request.prompt_bound == string_bound(text) - len(text.encode())
     assert exact.inexact_texts == ()
 

@@ -183,7 +183,7 @@ def test_long_text_is_bounded_exactly_later() -> None:
     request = read(input=text)
     assert request.inexact_texts == (text,)
     assert request.prompt_bound == 512 + 16 + len(text.encode())
-    assert request.exact().prompt_bound == 512 + 16 + string_bound(text)
+    assert request.with_exact_bound().prompt_bound == 512 + 16 + string_bound(text)
 
 
 def test_reasoning_beyond_the_limit_counts() -> None:

@@ -236,9 +236,9 @@ class RecordingReader(RequestReader):
         super().__init__(catalogue)
         self.bounded: list[str] = []
 
-    def exact_now(self, request: MeteredRequest) -> MeteredRequest:
+    def with_exact_bound_now(self, request: MeteredRequest) -> MeteredRequest:
         self.bounded += request.inexact_texts
-        return super().exact_now(request)
+        return super().with_exact_bound_now(request)
 
 
 class GatedReader(RequestReader):
@@ -278,9 +278,9 @@ class GatedBounding(GatedReader):
     def __init__(self, catalogue: Catalogue) -> None:
         super().__init__(catalogue, bounding_waiting_max=1)
 
-    def exact_now(self, request: MeteredRequest) -> MeteredRequest:
+    def with_exact_bound_now(self, request: MeteredRequest) -> MeteredRequest:
         self.wait_at_gate()
-        return super().exact_now(request)
+        return super().with_exact_bound_now(request)
 
 
 async def test_long_text_is_bounded_exactly_after_the_admission_if_the_account_can_pay(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from support.mailbox import Mailbox
 from support.scripted_upstream import ScriptedUpstream
 from support.users import join, mail_settings
 from support.visitor import Visitor, text_of
-from tok0n.domain.endpoints import ENDPOINTS, NAMED
+from tok0n.domain.endpoints import BY_NAME, ENDPOINTS
 from tok0n.web.public.guide import GUIDE, WRITTEN_BASE_URL, WRITTEN_MODEL, GuidePage, read
 from tok0n.web.rendering.snippets import make_snippets
 
@@ -73,7 +73,7 @@ async def test_the_openapi_document_offers_the_paths_that_exist(
             assert answer.status in (400, 404), endpoint.path
             if answer.status == 400:
                 existing.add(endpoint.path)
-        assert existing == paths_of(names) | {NAMED["chat"].path}
+        assert existing == paths_of(names) | {BY_NAME["chat"].path}
         assert existing == {path for path, item in document["paths"].items() if "post" in item}
         model = document["components"]["schemas"]["Model"]
         (listed,) = (await request(gateway.base_url, "GET", "/v1/models")).json["data"]
@@ -95,7 +95,7 @@ async def test_public_pages_name_the_endpoints_of_this_server_and_no_others(
         landing = (await visitor.get("/")).text
         llms = (await visitor.get("/llms.txt")).text
         if names == ("chat",):
-            assert (named_in(landing), named_in(llms)) == ({NAMED["chat"].path}, set()), "the example of a receipt"
+            assert (named_in(landing), named_in(llms)) == ({BY_NAME["chat"].path}, set()), "the example of a receipt"
             assert "Chat completions only." in llms
         else:
             assert named_in(landing) == served & {endpoint.path for endpoint in SHOWN}
@@ -107,7 +107,7 @@ async def test_public_pages_name_the_endpoints_of_this_server_and_no_others(
         assert f"A prepaid, {'- and '.join(vendors)}-compatible LLM gateway." in llms
         docs = (await visitor.get("/docs/endpoints")).text
         rows = set(re.findall(r"<td[^>]*><code>POST (/v1/[\w/]+)</code></td>", docs))
-        assert rows == served | {NAMED["chat"].path}
+        assert rows == served | {BY_NAME["chat"].path}
         pages = [page.slug for page in GUIDE if not page.endpoint or page.endpoint in {*names, "chat"}]
         assert re.findall(r'<li><a href="/docs/(\w+)"', docs) == pages
         assert re.findall(r"/docs/(\w+)\.md", llms) == pages

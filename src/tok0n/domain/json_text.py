@@ -111,7 +111,7 @@ def _reject_duplicate_keys(body: JsonText, values: dict[str, Any]) -> None:
         raise InvalidRequest("The body has too many levels of nesting.") from None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> None:
+def _reject_repeated_keys(pairs: list[tuple[str, Any]]) -> None:
     if len(dict(pairs)) == len(pairs):
         return
     seen: set[str] = set()
@@ -122,4 +122,4 @@ def _unique(pairs: list[tuple[str, Any]]) -> None:
 
 
 # Only keys matter here. `len` avoids converting long numbers, which takes quadratic time.
-_decode_pairs = json.JSONDecoder(object_pairs_hook=_unique, parse_int=len, parse_float=len).decode
+_decode_pairs = json.JSONDecoder(object_pairs_hook=_reject_repeated_keys, parse_int=len, parse_float=len).decode

@@ -69,7 +69,7 @@ class MeteredRequest(msgspec.Struct, frozen=True, kw_only=True):
         limit = (available - self.prompt_bound - self.prediction_bytes) // self.n - self.model.reasoning_tokens_max
         return max(0, min(limit, self.model.max_output_tokens))
 
-    def exact(self) -> "MeteredRequest":
+    def with_exact_bound(self) -> "MeteredRequest":
         """Return the request with its exact bound. Takes up to 400 ns per byte of `inexact_texts`."""
         growth = sum(string_bound(text) - len(text.encode()) for text in self.inexact_texts)
         window = self.model.context_window_tokens

@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from tok0n.domain.attempts import LIMITS, AttemptKind, CountedAttempt, TooMany, subject_digest
 from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Attempts
-from tok0n.services.passwords import too_many
+from tok0n.services.passwords import too_many_attempts
 
 SUBJECTS_MAX = 50_000
 """How many subjects one limiter tracks. Beyond this it drops the least recently counted subject."""
@@ -56,5 +56,5 @@ async def count_attempt(
     """Count an attempt in the database. Raises `FormError` if it exceeds the limit of its kind."""
     outcome = await attempts.try_count(kind, subject_digest(subject), limit=LIMITS[kind], now_us=clock.now_us())
     if isinstance(outcome, TooMany):
-        raise too_many(outcome.wait_us / 1_000_000, field=field)
+        raise too_many_attempts(outcome.wait_us / 1_000_000, field=field)
     return outcome

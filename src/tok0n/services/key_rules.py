@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 
 from tok0n.domain import client_ip
 from tok0n.domain.budgets import BUDGETS_MAX, BudgetDraft
-from tok0n.domain.endpoints import NAMED
+from tok0n.domain.endpoints import BY_NAME
 from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.usage import TOKENS_MAX
 from tok0n.services.catalogue import Catalogue
@@ -71,8 +71,8 @@ def check_endpoints(endpoints: Iterable[str]) -> tuple[str, ...] | None:
     """Return the allowed endpoints, each once, or None for all."""
     names = tuple(dict.fromkeys(endpoints))
     for name in names:
-        if name not in NAMED:
-            message = f"There is no endpoint {name}. Choose from {', '.join(NAMED)}."
+        if name not in BY_NAME:
+            message = f"There is no endpoint {name}. Choose from {', '.join(BY_NAME)}."
             raise InvalidRequest(message, param="endpoints")
     return names or None
 

@@ -11,7 +11,7 @@ from tok0n.ports.clock import Clock
 from tok0n.ports.forms import Attempts
 from tok0n.ports.users import Authenticator, Passkeys, Users
 from tok0n.services.attempts import AttemptLimiter, count_attempt
-from tok0n.services.passwords import FormError, too_many
+from tok0n.services.passwords import FormError, too_many_attempts
 from tok0n.services.profile import Profile
 from tok0n.services.sign_in import SECRET_CHARACTERS_MAX, NewSession, SignIn
 
@@ -110,7 +110,7 @@ class SignInByPasskey:
     async def sign_in_options(self, *, limit_key: str) -> tuple[str, str]:
         """Return the options for signing in, as JSON for the browser, and its cookie's secret. Raises `FormError`."""
         if seconds := self._challenges.try_count(limit_key):
-            raise too_many(seconds, field="passkey")
+            raise too_many_attempts(seconds, field="passkey")
         options, challenge = self._authenticator.sign_in_options()
         visitor = secrets.token_urlsafe(SECRET_BYTES)
         await self._store_challenge(challenge, ChallengePurpose.SIGN_IN, visitor=visitor)

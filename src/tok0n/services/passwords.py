@@ -17,7 +17,7 @@ class FormError(InvalidRequest):
         self.field = field
 
 
-def too_many(seconds: float, *, field: str) -> FormError:
+def too_many_attempts(seconds: float, *, field: str) -> FormError:
     """Return the error for too many attempts."""
     minutes = max(1, round(seconds / 60))
     return FormError(f"Too many attempts. Try again in {minutes} minute{'s' if minutes > 1 else ''}.", field=field)
@@ -36,7 +36,7 @@ def check_too_long(password: str, *, field: str = "password") -> None:
         raise FormError(f"Use at most {PASSWORD_CHARACTERS_MAX} characters.", field=field)
 
 
-async def hash_new(passwords: Passwords, password: str, *, email: str) -> str:
+async def hash_new_password(passwords: Passwords, password: str, *, email: str) -> str:
     """Return the hash of a new password. Raises `FormError` if it is easy to guess, and `Overloaded`.
 
     This is expensive, so callers count an attempt and find the link first.
@@ -47,7 +47,7 @@ async def hash_new(passwords: Passwords, password: str, *, email: str) -> str:
     return await passwords.hash(password)
 
 
-def clean(email: str) -> str:
+def clean_email(email: str) -> str:
     """Return an email address in its stored form. Raises `FormError`."""
     try:
         return parse_email(email)

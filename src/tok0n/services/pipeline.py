@@ -263,7 +263,7 @@ class Pipeline:
 
         Doesn't limit how often the account does this. The caller must.
         """
-        return await self._reader.exact(await self._reader.read(endpoint, body))
+        return await self._reader.with_exact_bound(await self._reader.read(endpoint, body))
 
     async def _bound_exactly(self, caller: Caller, request: MeteredRequest) -> MeteredRequest:
         """Compute an expensive bound if the account can pay for the least that it can be.
@@ -280,7 +280,7 @@ class Pipeline:
                 ),
                 is_class_named=self._token_classes.are_several(wallets),
             )
-        return await self._reader.exact(request)
+        return await self._reader.with_exact_bound(request)
 
     async def _with_advice(
         self, error: InsufficientTokens | KeyBudgetSpent, request: MeteredRequest, caller: Caller, *, now_us: int

@@ -14,7 +14,14 @@ from tok0n.ports.mail import Mailer
 from tok0n.ports.users import Passwords, Users
 from tok0n.services import emails
 from tok0n.services.attempts import AttemptLimiter, count_attempt
-from tok0n.services.passwords import FormError, check_length, check_too_long, clean, hash_new, too_many
+from tok0n.services.passwords import (
+    FormError,
+    check_length,
+    check_too_long,
+    clean_email,
+    hash_new_password,
+    too_many_attempts,
+)
 from tok0n.services.second_factor import SecondFactor, is_secret
 
 CHOICES_MAX = 10
@@ -63,8 +70,8 @@ class Profile:
         check_length(password)
         await self.check_password(session, current, field="current")
         if seconds := self._choices.try_count(session.user_id):
-            raise too_many(seconds, field="password")
-        password_hash = await hash_new(self._passwords, password, email=session.email)
+            raise too_many_attempts(seconds, field="password")
+        password_hash = await hash_new_password(self._passwords, password, email=session.email)
         await self._users.change_password(
             user_id=session.user_id,
             password_hash=password_hash,
@@ -74,7 +81,7 @@ class Profile:
 
     async def request_email_change(self, session: Session, *, password: str, email: str) -> str:
         """Email a link to the new address and a warning to the current one. Return the new one. Raises `FormError`."""
-        email = clean(email)
+        email = clean_email(email)
         await self.check_password(session, password, field="email_password")
         secret = secrets.token_urlsafe(SECRET_BYTES)
         await self._users.create_link(

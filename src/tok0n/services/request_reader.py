@@ -77,15 +77,15 @@ class RequestReader:
             return self.read_now(endpoint, body, headers)
         return await self._decoding.run(self.read_now, endpoint, body, headers)
 
-    def exact_now(self, request: MeteredRequest) -> MeteredRequest:
+    def with_exact_bound_now(self, request: MeteredRequest) -> MeteredRequest:
         """Return the request with its exact bound, computed in the current thread."""
-        return request.exact()
+        return request.with_exact_bound()
 
-    async def exact(self, request: MeteredRequest) -> MeteredRequest:
+    async def with_exact_bound(self, request: MeteredRequest) -> MeteredRequest:
         """Return the request with its exact bound, computed in a thread if that is expensive. Raises `Overloaded`."""
         if not request.inexact_texts:
             return request
-        return await self._bounding.run(self.exact_now, request)
+        return await self._bounding.run(self.with_exact_bound_now, request)
 
     def close(self) -> None:
         """Stop the threads."""

@@ -19,7 +19,14 @@ from tok0n.ports.users import Passwords, Sessions, Users
 from tok0n.services import emails
 from tok0n.services.attempts import AttemptLimiter, count_attempt
 from tok0n.services.emailed_links import EMAILS_MAX, EmailedLinks
-from tok0n.services.passwords import FormError, check_length, check_too_long, clean, hash_new, too_many
+from tok0n.services.passwords import (
+    FormError,
+    check_length,
+    check_too_long,
+    clean_email,
+    hash_new_password,
+    too_many_attempts,
+)
 from tok0n.services.profile import known_time_zone
 from tok0n.services.second_factor import SecondFactor
 
@@ -104,11 +111,11 @@ class SignIn:
         """
         if not self.is_open:
             raise FormError(NOT_OPEN, field="email")
-        email = clean(email)
+        email = clean_email(email)
         check_length(password)
         if seconds := self._sign_ups.try_count(limit_key):
-            raise too_many(seconds, field="email")
-        password_hash = await hash_new(self._passwords, password, email=email)
+            raise too_many_attempts(seconds, field="email")
+        password_hash = await hash_new_password(self._passwords, password, email=email)
         secret = secrets.token_urlsafe(SECRET_BYTES)
         registered = self._links.register(
             email=email,
@@ -166,7 +173,7 @@ class SignIn:
         Attempts count per client, and per pair of client and email address, so an attacker can't lock out an owner
         who uses another client. They count before the user is looked up.
         """
-        email = clean(email)
+        email = clean_email(email)
         check_too_long(password)
         self._count_sign_in(limit_key=limit_key, email=email)
         user = await self._users.find(email)
@@ -228,9 +235,9 @@ class SignIn:
 
     async def request_reset(self, email: str, *, limit_key: str) -> str:
         """Email a link for a new password if the address has an account. Return the address. Raises `FormError`."""
-        email = clean(email)
+        email = clean_email(email)
         if seconds := self._resets.try_count(limit_key):
-            raise too_many(seconds, field="email")
+            raise too_many_attempts(seconds, field="email")
         self._links.in_background(self._email_reset_link(email))
         return email
 
@@ -247,8 +254,8 @@ class SignIn:
         self._require_open(user, purpose, field="password")
         check_length(password)
         if seconds := self._choices.try_count(user.id):
-            raise too_many(seconds, field="password")
-        password_hash = await hash_new(self._passwords, password, email=user.email)
+            raise too_many_attempts(seconds, field="password")
+        password_hash = await hash_new_password(self._passwords, password, email=user.email)
         user = await self._users.choose_password(
             digest(secret),
             purpose=purpose,
@@ -302,14 +309,14 @@ class SignIn:
         self, secret: str, *, email: str, password: str, agent: Agent, time_zone: str = ""
     ) -> NewSession | None:
         """Create the operator's account, and sign in. None if the link is invalid. Raises `FormError`."""
-        email = clean(email)
+        email = clean_email(email)
         link = digest(secret)
         if not await self._users.has_link(link, purpose=LinkPurpose.SET_UP, now_us=self._clock.now_us()):
             return None
         check_length(password)
         if seconds := self._choices.try_count(link):
-            raise too_many(seconds, field="password")
-        password_hash = await hash_new(self._passwords, password, email=email)
+            raise too_many_attempts(seconds, field="password")
+        password_hash = await hash_new_password(self._passwords, password, email=email)
         user = await self._users.set_up(
             digest(secret), email=email, password_hash=password_hash, now_us=self._clock.now_us()
         )
@@ -364,10 +371,10 @@ class SignIn:
         """Count an attempt to sign in. Raises `FormError`. Synchronous, so that a burst can't exceed the limits."""
         pair = (limit_key, email)
         if seconds := self._failures.try_count(pair):
-            raise too_many(seconds, field="password")
+            raise too_many_attempts(seconds, field="password")
         if seconds := self._by_client.try_count(limit_key):
             self._failures.take_back(pair)
-            raise too_many(seconds, field="password")
+            raise too_many_attempts(seconds, field="password")
 
     async def _email_reset_link(self, email: str) -> None:
         user = await self._users.find(email)

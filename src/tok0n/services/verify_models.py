@@ -198,7 +198,7 @@ class VerifyModels:
     ) -> "_Outcome | None":
         """Send one request, which counts toward the global limit. None if another process verifies the model."""
         request = verification_request(endpoint, model, output_tokens)
-        return await self._dispatch(model, lambda: self._try(endpoint, request), exclusive_us=exclusive_us)
+        return await self._dispatch(model, lambda: self._send_and_check(endpoint, request), exclusive_us=exclusive_us)
 
     async def _dispatch(self, model: Model, send: Callable[[], Awaitable[_T]], *, exclusive_us: int) -> _T | None:
         """Admit a request, store it, and send it. Returns None if another process is verifying the model."""
@@ -215,7 +215,7 @@ class VerifyModels:
             admission.dispatched = outcome.was_sent
             return outcome
 
-    async def _try(self, endpoint: Endpoint, request: MeteredRequest) -> "_Outcome":
+    async def _send_and_check(self, endpoint: Endpoint, request: MeteredRequest) -> "_Outcome":
         upstream = self._upstreams[request.route.upstream]
         checks = dict.fromkeys(CHECKS, False)
         try:

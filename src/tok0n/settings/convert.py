@@ -10,7 +10,7 @@ from msgspec import inspect
 from msgspec.structs import FieldInfo
 
 from tok0n.domain.email import parse_mailbox
-from tok0n.domain.endpoints import NAMED
+from tok0n.domain.endpoints import BY_NAME
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.ledger import STANDARD
 from tok0n.domain.token_classes import STANDARD_TITLE
@@ -252,11 +252,11 @@ class Conversion:
         if "upstream" in entry.values and get("upstream") not in upstreams:
             yield "upstream", f"names no declared upstream. {nearest(entry.values['upstream'], upstreams)}"
         endpoints = get("endpoints", ())
-        if not set(endpoints) <= NAMED.keys():
-            yield "endpoints", f"must be some of {', '.join(NAMED)}."
+        if not set(endpoints) <= BY_NAME.keys():
+            yield "endpoints", f"must be some of {', '.join(BY_NAME)}."
         elif len(set(endpoints)) < len(endpoints):
             yield "endpoints", "must name each endpoint once."
-        has_output_limit = any(NAMED[name].has_output_limit for name in endpoints if name in NAMED)
+        has_output_limit = any(BY_NAME[name].has_output_limit for name in endpoints if name in BY_NAME)
         if get("max_output_tokens", 1) is None and has_output_limit:
             yield "max_output_tokens", f"is missing.{self._why_declared(entry, self._raw['models'][entry.id])}"
         for key, limit_key in (

@@ -128,7 +128,7 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     """[models.ID]. `load` sets `upstream_model` and `default_output_tokens` if they are missing.
 
-    `endpoints` are names in `domain.endpoints.NAMED`. `max_output_tokens` may be missing only from a model on whose
+    `endpoints` are names in `domain.endpoints.BY_NAME`. `max_output_tokens` may be missing only from a model on whose
     endpoints no request has an output limit, such as embeddings.
     """
 

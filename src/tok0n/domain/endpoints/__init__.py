@@ -18,5 +18,5 @@ def find() -> tuple[Endpoint, ...]:
 
 ENDPOINTS = find()
 
-NAMED = {endpoint.name: endpoint for endpoint in ENDPOINTS if not endpoint.served_with}
+BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS if not endpoint.served_with}
 """The endpoints that the setting `endpoints` of a model can name."""

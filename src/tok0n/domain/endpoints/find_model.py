@@ -17,10 +17,10 @@ def find_listed(model_id: Any, find_model: FindModel, endpoint: str) -> Model:
     if model is None:
         raise UnknownModel(model_id)
     if endpoint not in model.endpoints:
-        from tok0n.domain.endpoints import NAMED  # noqa: PLC0415  its modules import this one
+        from tok0n.domain.endpoints import BY_NAME  # noqa: PLC0415  its modules import this one
 
-        served = " and ".join(f"POST {NAMED[name].path}" for name in model.endpoints)
-        reject("model", f"The model {model.id} is not served at POST {NAMED[endpoint].path}. Call it at {served}.")
+        served = " and ".join(f"POST {BY_NAME[name].path}" for name in model.endpoints)
+        reject("model", f"The model {model.id} is not served at POST {BY_NAME[endpoint].path}. Call it at {served}.")
     return model
 
 

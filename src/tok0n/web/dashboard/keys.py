@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from tok0n.domain.accounts import ApiKey
 from tok0n.domain.budgets import PERIOD_WORDS
-from tok0n.domain.endpoints import NAMED
+from tok0n.domain.endpoints import BY_NAME
 from tok0n.domain.errors import InvalidRequest, LimitReached
 from tok0n.domain.forms import Submission
 from tok0n.domain.history import BudgetUse
@@ -220,7 +220,7 @@ class _KeyPages:
         of_budgets = [budget.token_class for budget in budgets if budget.token_class]
         return {
             "models": listed + [model for model in current if model not in listed],
-            "endpoints": [name for name in NAMED if name in endpoints],
+            "endpoints": [name for name in BY_NAME if name in endpoints],
             "token_classes": list(dict.fromkeys([*self._api_keys.token_classes, *of_budgets])),
             "periods": PERIOD_WORDS,
             "requests_per_minute_max": self._api_keys.requests_per_minute_max,
