@@ -9,8 +9,8 @@ import jsonschema_rs
 import msgspec
 import pytest
 
+from support.metered_requests import metered_request
 from support.models import make_model
-from support.requests import metered_request
 from tok0n.adapters.upstream.http import HttpUpstream
 from tok0n.bootstrap import demo
 from tok0n.demo.simulated_upstream import CONTEXT_WINDOW_TOKENS, MODELS, SLOW_SECONDS, simulated_upstream

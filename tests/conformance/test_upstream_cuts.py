@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from conformance.upstream_messages import BODY, GZIP, Row, chunk, chunked, coded, head, raw_deflate, sized
 from conformance.upstream_server import Peer, UpstreamServer
 from conformance.upstream_table import ROWS
-from support.requests import metered_request
+from support.metered_requests import metered_request
 from tok0n.adapters.upstream import proxy
 from tok0n.adapters.upstream.connection import UpstreamConnection, deliver
 from tok0n.adapters.upstream.decoding import BodyDecoder, DecodedBodyTooLarge, UndecodableBody

@@ -9,8 +9,8 @@ from support import many_rows
 from support.api_keys import create_key
 from support.fakes import FakeClock
 from support.ledgers import NOW_US, Opened, schema
-from support.plans import explained
-from support.rolling_up import roll_up
+from support.query_plans import explained
+from support.rollups import roll_up
 from support.spending import fail, spend
 from tok0n.adapters.sql.repositories import lots as sql_lots
 from tok0n.adapters.sql.repositories.lots import SqlLots

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from support.ledgers import NOW_US, Opened
-from support.rolling_up import roll_up
+from support.rollups import roll_up
 from support.spending import spend
 from tok0n.adapters.sql import schema
 from tok0n.adapters.sql.repositories.daily_use import ADD_UP_DELAY_US, SqlDailyUse

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from support.ledgers import NOW_US, Opened, outcome, schema
-from support.plans import explained
+from support.query_plans import explained
 from tok0n.adapters.sql.repositories.billing import SqlBilling
 from tok0n.adapters.sql.repositories.documents import SqlDocuments
 from tok0n.adapters.sql.repositories.orders import SqlOrders

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from support.ledgers import NOW_US, Opened, new, released, used
-from support.rolling_up import roll_up
+from support.rollups import roll_up
 from support.spending import fail, reserve, spend
 from tok0n.adapters.sql.repositories import activity
 from tok0n.adapters.sql.repositories.daily_use import ADD_UP_DELAY_US

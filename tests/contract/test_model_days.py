@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from support.ledgers import NOW_US, Opened, new, released
-from support.rolling_up import roll_up_outcomes
+from support.rollups import roll_up_outcomes
 from support.spending import spend
 from tok0n.adapters.sql import schema
 from tok0n.adapters.sql.repositories.model_days import SqlModelDays

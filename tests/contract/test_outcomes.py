@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from support.ledgers import NOW_US, Opened, new
-from support.rolling_up import roll_up_outcomes
+from support.rollups import roll_up_outcomes
 from support.spending import reserve
 from tok0n.adapters.sql.repositories import outcomes as newest
 from tok0n.adapters.sql.repositories.outcome_rollup import COUNT_DELAY_US, SqlOutcomeRollup

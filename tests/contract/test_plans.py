@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from support import many_rows
 from support.leases import PROCESS_ID, move_lease
 from support.ledgers import NOW_US, Opened, new, outcome, released, schema, used
-from support.plans import explained, scans_of
-from support.rolling_up import roll_up, roll_up_outcomes
+from support.query_plans import explained, scans_of
+from support.rollups import roll_up, roll_up_outcomes
 from tok0n.adapters.sql.postgres.lease import PostgresLease
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.adapters.sql.repositories.attempts import SqlAttempts

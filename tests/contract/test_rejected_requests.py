@@ -7,7 +7,7 @@ import pytest
 
 from support.fakes import FakeClock
 from support.ledgers import NOW_US, Opened
-from support.rolling_up import roll_up
+from support.rollups import roll_up
 from support.spending import fail, reserve, spend
 from tok0n.adapters.sql.repositories import request_totals
 from tok0n.adapters.sql.repositories.history import SqlHistory

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from support.ledgers import NOW_US, Opened
-from support.rolling_up import roll_up
+from support.rollups import roll_up
 from support.spending import reserve
 from tok0n.adapters.sql.repositories import request_scan
 from tok0n.adapters.sql.repositories.history import SqlHistory

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 
 from support.fakes import FakeClock
 from support.ledgers import Opened
-from support.plans import explained
+from support.query_plans import explained
 from tok0n.adapters.sql.repositories.orders import SqlOrders
 from tok0n.adapters.sql.repositories.usable_codes import SqlUsableCodes
 from tok0n.adapters.sql.schema import redeem_code

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from support.fakes import ANSWER
-from support.requests import metered_request
+from support.metered_requests import metered_request
 from support.scripted_upstream import USAGE
 from tok0n.domain.answers import Answer, read_answer
 from tok0n.domain.endpoints.chat import CHAT

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from support import postgres
 from support.gateways import EMAIL, ServerProcess, prepared
 from support.http import USAGE_TOTAL, InstantUpstream, chat, chat_body
-from support.kill_nine import kill_under_load
+from support.killed_servers import kill_under_load
 from support.killed_streams import kill_streams
 from support.leases import move_lease
 from tok0n.adapters.sql import schema

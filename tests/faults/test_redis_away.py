@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from support.fakes import FakeClock
+from support.free_ports import free_port
 from support.limiters import ScriptAt, limits, release, until_filled
-from support.ports import free_port
 from support.redis_server import RedisServer
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.redis.limiter import RedisLimiter

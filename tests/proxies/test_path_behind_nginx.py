@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from support.browser import Look, chromium, tab
+from support.free_ports import free_port
 from support.gateways import running
 from support.mailbox import Mailbox
-from support.ports import free_port
 from support.proxies import BELOW_A_PATH, proxy
 from support.scripted_upstream import ScriptedUpstream
 from support.users import PASSWORD, mail_settings

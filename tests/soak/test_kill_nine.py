@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from support.kill_nine import kill_under_load
+from support.killed_servers import kill_under_load
 
 pytestmark = pytest.mark.anyio
 

@@ -6,8 +6,8 @@ import signal
 import sys
 from pathlib import Path
 
-from support import dying_shop
-from support.dying_shop import PACK, Steps, make_shop
+from support import killed_shop
+from support.killed_shop import PACK, Steps, make_shop
 from support.ledgers import NOW_US, Opened, open_engine
 from support.shop import KEY, SECRET
 from tok0n.demo.stripe_double import StripeDouble
@@ -32,7 +32,7 @@ async def purchase_survives_crashes(folder: Path, *, engine: str, first: str, ev
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            dying_shop.__name__,
+            killed_shop.__name__,
             engine,
             folder,
             stripe.url,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import asyncpg
 
-from support.ports import free_port
+from support.free_ports import free_port
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
 from tok0n.adapters.sql.postgres.store import PostgresStore
 

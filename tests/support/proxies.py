@@ -8,7 +8,7 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from support.ports import free_port
+from support.free_ports import free_port
 
 START_SECONDS_MAX = 20
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"

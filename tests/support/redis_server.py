@@ -15,7 +15,7 @@ from typing import Any, Self
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from support.ports import free_port
+from support.free_ports import free_port
 
 
 def binary() -> str:

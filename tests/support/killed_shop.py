@@ -1,4 +1,4 @@
-"""A shop that is killed at a given step of a purchase: `python dying_shop.py ENGINE FOLDER STRIPE_URL`.
+"""A shop that is killed at a given step of a purchase: `python killed_shop.py ENGINE FOLDER STRIPE_URL`.
 
 For each line `EMAIL STEP ORDER` on standard input, a forked child plays the purchase and dies before its STEP-th step;
 what it ended with is printed. A step is every beginning and every end of a transaction and of a call to Stripe.
