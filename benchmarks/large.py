@@ -45,10 +45,12 @@ ROLL_UPS = {
     f" AND api_key_id IN (SELECT id FROM api_key WHERE name = '{KEY_NAME}') GROUP BY 1, 2, 3, 4",
     "usage_rollup": "INSERT INTO usage_rollup (day, account_id) SELECT max(quarter) / 96 - 1, '' FROM usage_quarter"
     " WHERE NOT EXISTS (SELECT 1 FROM usage_rollup) HAVING max(quarter) IS NOT NULL",
-    "usage_day": "INSERT INTO usage_day"
-    " (account_id, day, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)"
-    " SELECT account_id, quarter / 96, api_key_id, model, sum(requests), sum(prompt_tokens), sum(completion_tokens),"
-    " sum(charged) FROM usage_quarter WHERE quarter < 96 * (SELECT day FROM usage_rollup) GROUP BY 1, 2, 3, 4"
+    "usage_span": "INSERT INTO usage_span"
+    " (account_id, span_quarters, quarter, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)"
+    " SELECT account_id, length, quarter / length * length, api_key_id, model, sum(requests), sum(prompt_tokens),"
+    " sum(completion_tokens), sum(charged)"
+    " FROM (SELECT 4 AS length UNION ALL SELECT 24 UNION ALL SELECT 96) AS lengths CROSS JOIN usage_quarter"
+    " WHERE quarter < 96 * (SELECT day FROM usage_rollup) GROUP BY 1, 2, 3, 4, 5"
     " ON CONFLICT DO NOTHING",
 }
 """The statement that fills each roll-up table from the requests. A table that the database lacks is skipped."""

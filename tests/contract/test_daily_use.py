@@ -13,6 +13,7 @@ from support.spending import spend
 from tok0n.adapters.sql import schema
 from tok0n.adapters.sql.repositories.daily_use import ADD_UP_DELAY_US, SqlDailyUse
 from tok0n.adapters.sql.repositories.history import SqlHistory
+from tok0n.adapters.sql.repositories.span_rows import LONG_LENGTHS
 from tok0n.domain.history import RequestFilter, UseFilter
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_QUARTER_HOUR, RequestStatus
 
@@ -59,23 +60,25 @@ async def test_every_step_leaves_the_sums_as_they_were(db: Opened, keys: list[tu
         assert await sums() == expected
         assert (await db.ledger.audit()).ok
     assert await sums() == expected
-    rolled_up = await db.rows(schema.usage_day)
-    assert sum(row["charged"] for row in rolled_up) == 5 * REQUESTS
-    assert {row["day"] for row in rolled_up} == {row["quarter"] // 96 for row in await db.rows(schema.usage_quarter)}
+    quarters, rolled_up = await db.rows(schema.usage_quarter), await db.rows(schema.usage_span)
+    for length in LONG_LENGTHS:
+        rows = [row for row in rolled_up if row["span_quarters"] == length]
+        assert sum(row["charged"] for row in rows) == 5 * REQUESTS
+        assert {row["quarter"] for row in rows} == {row["quarter"] // length * length for row in quarters}
 
 
 async def test_a_day_is_added_up_only_when_no_settlement_can_change_it(db: Opened, keys: list[tuple[str, str]]) -> None:
     del keys
     today = NOW_US // MICROSECONDS_PER_DAY + 2
     await roll_up(db, now_us=today * MICROSECONDS_PER_DAY + ADD_UP_DELAY_US - 1)
-    assert {row["day"] for row in await db.rows(schema.usage_day)} <= {today - 2, today - 1}
+    assert {row["quarter"] // 96 for row in await db.rows(schema.usage_span)} <= {today - 2, today - 1}
     assert await db.rows(schema.usage_rollup) == [{"day": today - 1, "account_id": ""}]
 
 
 async def test_many_processes_add_up_each_day_once(db: Opened, keys: list[tuple[str, str]]) -> None:
     del keys
     await asyncio.gather(*(roll_up(db, now_us=AFTER_US, accounts_max=1) for _ in range(4)))
-    assert sum(row["charged"] for row in await db.rows(schema.usage_day)) == 5 * REQUESTS
+    assert sum(row["charged"] for row in await db.rows(schema.usage_span)) == len(LONG_LENGTHS) * 5 * REQUESTS
     assert (await db.ledger.audit()).ok
 
 
@@ -92,18 +95,19 @@ async def test_a_clock_that_was_ahead_loses_no_use(db: Opened, keys: list[tuple[
     assert (await db.ledger.audit()).ok
 
 
-async def test_the_audit_finds_a_wrong_day(db: Opened, keys: list[tuple[str, str]]) -> None:
+@pytest.mark.parametrize("length", LONG_LENGTHS)
+async def test_the_audit_finds_a_wrong_sum(db: Opened, keys: list[tuple[str, str]], length: int) -> None:
     await roll_up(db, now_us=AFTER_US)
-    account_id = keys[1][0]
-    day = min(row["day"] for row in await db.rows(schema.usage_day) if row["account_id"] == account_id)
-    forge = sa.update(schema.usage_day).where(
-        schema.usage_day.c.account_id == account_id, schema.usage_day.c.day == day
-    )
-    forged = forge.values(charged=schema.usage_day.c.charged + 1)
+    row = next(row for row in await db.rows(schema.usage_span) if row["span_quarters"] == length)
+    columns = schema.usage_span.c
+    names = ("account_id", "span_quarters", "quarter", "api_key_id", "model")
+    forged = sa.update(schema.usage_span).where(*(columns[name] == row[name] for name in names))
+    forged = forged.values(charged=columns.charged + 1)
     await db.store.write(lambda tx: tx.execute(forged) and None)
-    assert {(found.subject, found.what) for found in (await db.ledger.audit()).differences} == {
-        (account_id, f"the daily use of day {day} is not the sum of its quarter hours")
-    }
+    differences = (await db.ledger.audit()).differences
+    what = f"the stored use of the {length} quarter hours from {row['quarter']} is not their sum"
+    assert [(found.subject, found.what) for found in differences] == [(row["account_id"], what)]
+    assert [(found.found or 0) - (found.expected or 0) for found in differences] == [1]
 
 
 @pytest.mark.parametrize("rolled_up_days", [0, 3, DAYS])

@@ -29,6 +29,7 @@ from tok0n.adapters.sql.repositories.outcome_rows import encode
 from tok0n.adapters.sql.repositories.outcomes import SqlOutcomes
 from tok0n.adapters.sql.repositories.request_search import IS_SLOW, UNBILLED
 from tok0n.adapters.sql.repositories.sessions import SqlSessions
+from tok0n.adapters.sql.repositories.span_rows import LENGTHS
 from tok0n.adapters.sql.repositories.statement import SqlStatements
 from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.adapters.sql.shared_callers import FIND_WHERE_DIGEST
@@ -246,7 +247,7 @@ async def test_latencies_and_errors_are_read_from_their_roll_up(spread: Opened) 
         "INSERT INTO request_outcome (account_id, span_quarters, quarter, api_key_id, model, failed, latencies)"
         f" SELECT account_id, {quarters}, quarter / {quarters} * {quarters}, api_key_id, model, 0, :latencies"
         " FROM usage_quarter GROUP BY 1, 2, 3, 4, 5"
-        for quarters in (1, 24, 96)
+        for quarters in LENGTHS
     ]
     rolled_up.append(f"INSERT INTO outcome_rollup (quarter, api_key_id) VALUES ({last}, '')")
 

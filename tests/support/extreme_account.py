@@ -77,7 +77,7 @@ class _Writer:
         self._entries(requests)
         self._sessions()
         self._activity(keys)
-        for table in ("usage_day", "usage_rollup", "request_outcome", "outcome_rollup"):
+        for table in ("usage_span", "usage_rollup", "request_outcome", "outcome_rollup"):
             # Roll-ups may have counted the days before their requests existed. Without them, pages read the requests.
             self._database.execute(f"DELETE FROM {table}")
         others = [*requests[2:6], requests[9], self._rejected(keys[0])]

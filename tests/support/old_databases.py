@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import re
 import secrets
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,7 @@ def migrated_from_0103(old: Contents) -> Contents:
     new["balance_alert"] = [row | {"token_class": "standard"} for row in new.pop("low_balance_notice")]
     del new["usage_hour"]
     new["usage_quarter"] = _quarters(old["request"])
+    new["usage_span"] = [*_spans(new["usage_quarter"]), *map(_day, new.pop("usage_day"))]
     new["alembic_version"] = [{"version_num": schema.HEAD}]
     for table in schema.metadata.tables:
         new.setdefault(table, [])
@@ -234,6 +236,24 @@ def _quarters(requests: list[Row]) -> list[Row]:
         dict(zip(("quarter", *names), key, strict=True)) | {name: counted[name] for name in ("requests", *tokens)}
         for key, counted in sums.items()
     ]
+
+
+def _spans(quarters: list[Row]) -> Iterator[Row]:
+    """Yield the sums of quarter hours in each hour and in each six hours."""
+    names = ("requests", "prompt_tokens", "completion_tokens", "charged")
+    sums: defaultdict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
+    for row, length in itertools.product(quarters, (4, 24)):
+        key = row["account_id"], length, row["quarter"] // length * length, row["api_key_id"], row["model"]
+        sums[key].update({name: row[name] for name in names})
+    for key, counted in sums.items():
+        columns = dict(zip(("account_id", "span_quarters", "quarter", "api_key_id", "model"), key, strict=True))
+        yield columns | {name: counted[name] for name in names}
+
+
+def _day(row: Row) -> Row:
+    """Return the row of a day as the sum of 96 quarter hours."""
+    rest = {name: value for name, value in row.items() if name != "day"}
+    return rest | {"span_quarters": 96, "quarter": 96 * row["day"]}
 
 
 def rows_of(tx: sa.Connection) -> Contents:

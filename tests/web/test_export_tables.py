@@ -72,7 +72,7 @@ EXPORTED: dict[str, tuple[str, set[str]]] = {
 """Each exported table: its file, and the columns that are internal, secret, or written there in another form."""
 
 LEFT_OUT = {
-    "usage_day": "the sums of usage_quarter by day, which the same files have",
+    "usage_span": "the sums of usage_quarter by hour, six hours and day, which the same files have",
     "request_outcome": "the latencies and failures of requests.csv, added up",
     "outcome_rollup": "how many requests these sums have, of all accounts",
     "usage_rollup": "how many days the sums of use have, of all accounts",

@@ -4,8 +4,9 @@ A bucket ends at most 1/8 above its start, so a percentile is at most 12.5 % abo
 """
 
 import struct
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 FINE_MS = 8
 """Up to here, a bucket is one millisecond."""
@@ -46,18 +47,21 @@ def pack(histogram: Mapping[int, int]) -> int:
     return sum(count << (bucket * COUNT_BITS) for bucket, count in histogram.items())
 
 
+def counts(packed: int) -> tuple[int, ...]:
+    """Return the count of each bucket of a packed histogram, from bucket 0 to the last one that isn't empty."""
+    buckets = -(-packed.bit_length() // COUNT_BITS)
+    return struct.unpack(f"<{buckets}I", packed.to_bytes(buckets * COUNT_BITS // 8, "little"))
+
+
 def unpack(packed: int) -> dict[int, int]:
     """Return the histogram of `pack`, without empty buckets."""
-    buckets = -(-packed.bit_length() // COUNT_BITS)
-    counts = struct.unpack(f"<{buckets}I", packed.to_bytes(buckets * COUNT_BITS // 8, "little"))
-    return {bucket: count for bucket, count in enumerate(counts) if count}
+    return {bucket: count for bucket, count in enumerate(counts(packed)) if count}
 
 
-def percentile_ms(histogram: Mapping[int, int], percent: int) -> int | None:
-    """Return a latency that at least `percent` percent of the requests didn't exceed. None without requests."""
-    rank = -(-sum(histogram.values()) * percent // 100)
-    for bucket in sorted(histogram):
-        rank -= histogram[bucket]
-        if rank <= 0 < histogram[bucket]:
-            return highest_ms(bucket)
-    return None
+def percentile_ms(cumulative: Sequence[int], percent: int) -> int:
+    """Return a latency that at least `percent` percent of the requests didn't exceed.
+
+    `cumulative` has the number of requests up to each bucket. There must be requests.
+    """
+    rank = -(-cumulative[-1] * percent // 100)
+    return highest_ms(bisect_left(cumulative, rank))

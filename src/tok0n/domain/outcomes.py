@@ -1,6 +1,6 @@
 """How requests ended over time: how long they took, how many failed, and how many were rejected."""
 
-from collections.abc import Iterable, Mapping
+import itertools
 
 import msgspec
 
@@ -10,12 +10,12 @@ from tok0n.domain import latency
 class Latencies(msgspec.Struct, frozen=True, kw_only=True):
     """The latencies of billed requests at the upstream, from `quarter` to the next interval, for a model or key.
 
-    `series` is its id. `histogram` maps the buckets of `domain.latency` to counts.
+    `series` is its id. `packed` is their histogram, as `latency.pack` returns it.
     """
 
     quarter: int
     series: str
-    histogram: Mapping[int, int]
+    packed: int
 
 
 class ErrorCount(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,10 +44,10 @@ class Percentiles(msgspec.Struct, frozen=True, kw_only=True):
     p95_ms: int
 
 
-def percentiles(histograms: Iterable[Mapping[int, int]]) -> Percentiles | None:
-    """Return the percentiles of all histograms together. None without requests."""
-    merged = latency.merge(histograms)
-    p50_ms, p95_ms = (latency.percentile_ms(merged, percent) for percent in (50, 95))
-    if p50_ms is None or p95_ms is None:
+def percentiles(packed: int) -> Percentiles | None:
+    """Return the percentiles of a packed histogram. None without requests."""
+    cumulative = list(itertools.accumulate(latency.counts(packed)))
+    if not cumulative:
         return None
-    return Percentiles(requests=merged.total(), p50_ms=p50_ms, p95_ms=p95_ms)
+    p50_ms, p95_ms = (latency.percentile_ms(cumulative, percent) for percent in (50, 95))
+    return Percentiles(requests=cumulative[-1], p50_ms=p50_ms, p95_ms=p95_ms)

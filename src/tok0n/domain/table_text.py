@@ -18,7 +18,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def lines(rows: Iterable[Iterable[object]]) -> str:
     """Return rows as CSV lines, each with its line ending."""
     text = io.StringIO()
-    csv.writer(text).writerows([_safe(value) for value in row] for row in rows)
+    csv.writer(text).writerows([_safe(value) if isinstance(value, str) else value for value in row] for row in rows)
     return text.getvalue()
 
 
@@ -65,5 +65,5 @@ def _cell(value: Any) -> object:
             return value
 
 
-def _safe(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+def _safe(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -9,6 +9,7 @@ from tok0n.domain.catalogue import EndpointState, Model, ModelState, StreamState
 from tok0n.domain.errors import NotFound
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY
 from tok0n.domain.model_days import DAYS_KEPT, LATENCY_DAYS, REQUESTS_MIN, ModelDay
+from tok0n.domain.outcomes import percentiles
 from tok0n.domain.packs import Pack
 from tok0n.ports.clock import Clock
 from tok0n.ports.model_days import ModelDays
@@ -94,14 +95,16 @@ class PublicModels:
         return [self._facts(model, days.get(model.id, {}), first=first, today=today) for model in models]
 
     def _facts(self, model: Model, days: dict[int, ModelDay], *, first: int, today: int) -> PublicModel:
-        histogram = latency.merge(day.latencies for day in days.values() if day.day > today - LATENCY_DAYS)
-        enough = histogram.total() >= REQUESTS_MIN
+        latencies = (day.latencies for day in days.values() if day.day > today - LATENCY_DAYS)
+        measured = percentiles(sum(map(latency.pack, latencies)))
+        if measured is not None and measured.requests < REQUESTS_MIN:
+            measured = None
         state = self._catalogue.state(model.id)
         prices = [pack.cents_per_million for pack in self._packs if pack.token_class == model.token_class]
         return PublicModel(
             model=model,
-            p50_ms=latency.percentile_ms(histogram, 50) if enough else None,
-            p95_ms=latency.percentile_ms(histogram, 95) if enough else None,
+            p50_ms=None if measured is None else measured.p50_ms,
+            p95_ms=None if measured is None else measured.p95_ms,
             days=[days[day].availability_permille if day in days else None for day in range(first, today + 1)],
             checks=_checks(state),
             checked_at_us=state.checked_at_us,

@@ -20,10 +20,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.audit_sums import Row, Sums, fetch, missing_rows, wrong_accounts, wrong_periods
+from tok0n.adapters.sql.audit_sums import Sums, missing_rows, wrong_accounts, wrong_periods
 from tok0n.adapters.sql.budget_periods import period_ids
 from tok0n.adapters.sql.entry_ids import FinalEntries
-from tok0n.adapters.sql.store import force_index_scans
+from tok0n.adapters.sql.store import Row, fetch, force_index_scans
 from tok0n.domain.ledger import AuditReport, Difference, RequestStatus
 
 ENTRIES_PER_STEP = 50_000

@@ -1,17 +1,17 @@
 """The sums of an audit, and their comparison with the wallets, the use, the orders and the budgets."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import msgspec
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.budget_periods import period_ids
+from tok0n.adapters.sql.repositories.span_rows import LONG_LENGTHS
+from tok0n.adapters.sql.store import Row, fetch
 from tok0n.domain.ledger import STANDARD, Difference
 from tok0n.domain.ledger_rules import PeriodId
 
-Row = Sequence[Any]
 WalletId = tuple[str, str]
 """The id of an account, and a token class."""
 
@@ -26,14 +26,15 @@ _QUARTERS = """
 SELECT account_id, sum(charged) FROM usage_quarter
 WHERE account_id >= :first AND account_id <= :last GROUP BY account_id
 """
-_WRONG_DAYS = """
-SELECT account_id, day, sum(by_quarter), sum(by_day) FROM (
-    SELECT account_id, quarter / 96 AS day, charged AS by_quarter, 0 AS by_day FROM usage_quarter
+_WRONG_SPANS = """
+SELECT account_id, quarter, sum(by_quarter), sum(by_span) FROM (
+    SELECT account_id, quarter / {length} * {length} AS quarter, charged AS by_quarter, 0 AS by_span FROM usage_quarter
     WHERE account_id >= :first AND account_id <= :last AND quarter < 96 * (SELECT day FROM usage_rollup)
     UNION ALL
-    SELECT account_id, day, 0, charged FROM usage_day
-    WHERE account_id >= :first AND account_id <= :last AND day < (SELECT day FROM usage_rollup)
-) AS used GROUP BY account_id, day HAVING sum(by_quarter) <> sum(by_day) ORDER BY account_id, day
+    SELECT account_id, quarter, 0, charged FROM usage_span
+    WHERE account_id >= :first AND account_id <= :last AND span_quarters = {length}
+        AND quarter < 96 * (SELECT day FROM usage_rollup)
+) AS used GROUP BY account_id, quarter HAVING sum(by_quarter) <> sum(by_span) ORDER BY account_id, quarter
 """
 _ORDERS = """
 SELECT account_id, token_class, sum(purchase_applied - refund_applied - dispute_applied)
@@ -64,7 +65,7 @@ def wrong_accounts(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Ite
     """Compare the wallets, the use and the orders of a page of accounts. The sums must be those of the snapshot."""
     yield from _wrong_wallets(sums, tx, account_ids)
     yield from _wrong_quarters(sums, tx, account_ids)
-    yield from _wrong_days(tx, account_ids)
+    yield from _wrong_spans(tx, account_ids)
     yield from _wrong_orders(sums, tx, account_ids)
 
 
@@ -137,11 +138,13 @@ def _wrong_quarters(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> It
             yield Difference(subject=account_id, what=what, expected=used, found=counted.get(account_id, 0))
 
 
-def _wrong_days(tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
-    """Each complete day of the daily use is the sum of its quarter hours."""
-    for account_id, day, by_quarter, by_day in fetch(tx, _WRONG_DAYS, **_between(account_ids)):
-        what = f"the daily use of day {day} is not the sum of its quarter hours"
-        yield Difference(subject=account_id, what=what, expected=int(by_quarter), found=int(by_day))
+def _wrong_spans(tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
+    """The use of each complete day, and of its parts, is the sum of the quarter hours."""
+    for length in LONG_LENGTHS:
+        query = _WRONG_SPANS.format(length=length)
+        for account_id, quarter, by_quarter, by_span in fetch(tx, query, **_between(account_ids)):
+            what = f"the stored use of the {length} quarter hours from {quarter} is not their sum"
+            yield Difference(subject=account_id, what=what, expected=int(by_quarter), found=int(by_span))
 
 
 def _wrong_orders(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
@@ -166,10 +169,3 @@ def _between(account_ids: list[str]) -> dict[str, str]:
 def _shown(wallet: WalletId) -> str:
     account_id, token_class = wallet
     return account_id if token_class == STANDARD else f"{account_id} ({token_class})"
-
-
-def fetch(tx: sa.Connection, query: str, **values: object) -> list[Row]:
-    """Return the driver's rows, without the cost of SQLAlchemy's."""
-    cursor = tx.execute(sa.text(query), values).cursor
-    assert cursor is not None
-    return list(cursor.fetchall())

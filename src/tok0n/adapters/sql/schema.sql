@@ -240,16 +240,17 @@ CREATE TABLE usage_quarter (
     PRIMARY KEY (account_id, quarter, api_key_id, model)
 ) {clustered};
 
-CREATE TABLE usage_day (
+CREATE TABLE usage_span (
     account_id {text} NOT NULL REFERENCES account (id),
-    day {big} NOT NULL,
+    span_quarters {big} NOT NULL CHECK (span_quarters IN (4, 24, 96)),
+    quarter {big} NOT NULL,
     api_key_id {text} NOT NULL REFERENCES api_key (id),
     model TEXT NOT NULL,
     requests {big} NOT NULL,
     prompt_tokens {big} NOT NULL,
     completion_tokens {big} NOT NULL,
     charged {big} NOT NULL,
-    PRIMARY KEY (account_id, day, api_key_id, model)
+    PRIMARY KEY (account_id, span_quarters, quarter, api_key_id, model)
 ) {clustered};
 
 CREATE TABLE usage_rollup (
@@ -259,7 +260,7 @@ CREATE TABLE usage_rollup (
 
 CREATE TABLE request_outcome (
     account_id {text} NOT NULL REFERENCES account (id),
-    span_quarters {big} NOT NULL CHECK (span_quarters IN (1, 24, 96)),
+    span_quarters {big} NOT NULL CHECK (span_quarters IN (1, 4, 24, 96)),
     quarter {big} NOT NULL,
     api_key_id {text} NOT NULL REFERENCES api_key (id),
     model TEXT NOT NULL,

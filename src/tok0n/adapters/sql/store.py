@@ -1,11 +1,12 @@
 """The interface of SQLite and PostgreSQL to transaction functions."""
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 
 T = TypeVar("T")
+Row = tuple[Any, ...]
 
 
 class SqlStore(Protocol):
@@ -33,6 +34,13 @@ class SqlStore(Protocol):
 async def execute(store: SqlStore, statement: sa.UpdateBase) -> int:
     """Run one statement as a transaction, and return the number of rows that it changed."""
     return await store.write(lambda tx: tx.execute(statement).rowcount)
+
+
+def fetch(tx: sa.Connection, query: str, **values: object) -> list[Row]:
+    """Return the driver's rows, without the cost of SQLAlchemy's."""
+    cursor = tx.execute(sa.text(query), values).cursor
+    assert cursor is not None
+    return list(cursor.fetchall())
 
 
 def lock_for(tx: sa.Connection, name: str) -> None:

@@ -88,7 +88,7 @@ async def latency_view(dashboard: DashboardContext, query: OutcomeQuery, names: 
         query.account_id, query.before, by=query.by, starts=[_first(query.before)]
     )
     chart = await asyncio.to_thread(plot_latencies, parts, names, period=query.bars, link=query.link)
-    total, before = chart.total, percentiles(part.histogram for part in earlier)
+    total, before = chart.total, percentiles(sum(part.packed for part in earlier))
     figures = [
         Figure(label="Median (p50)", value=_p50(total), before=_p50(before), is_latency=True),
         Figure(label="95th percentile (p95)", value=_p95(total), before=_p95(before), is_latency=True),
@@ -105,7 +105,7 @@ async def exported_rows(
         counts = await dashboard.outcomes.errors(query.account_id, query.use, by=query.by, starts=query.bars.starts)
         return ((part.quarter, part.series, (part.errors, part.failed, part.rejected)) for part in counts)
     parts = await dashboard.outcomes.latencies(query.account_id, query.use, by=query.by, starts=query.bars.starts)
-    measured = ((part, percentiles([part.histogram])) for part in parts)
+    measured = ((part, percentiles(part.packed)) for part in parts)
     return (
         (part.quarter, part.series, (latency.requests, latency.p50_ms, latency.p95_ms))
         for part, latency in measured

@@ -97,8 +97,10 @@ def usage_routes(context: PageContext, dashboard: DashboardContext) -> list[Rout
         names = {key.id: key.name for key in await dashboard.keys(page)}
         if query.metric in EXPORTED:
             return await _export_outcomes(page, dashboard, query, names)
-        rows = await dashboard.history.use_rows(page.account_id, query.use, starts=query.bars.starts)
-        return csv.file("usage", _COLUMNS, (_values(row, query.bars, names.get(row.api_key_id, "")) for row in rows))
+        times = {start: query.bars.time(start).isoformat() for start in query.bars.starts}
+        rows = await dashboard.history.use_rows(page.account_id, query.use, starts=[*times])
+        values = (_values(row, times[row.quarter], names.get(row.api_key_id, "")) for row in rows)
+        return csv.file("usage", _COLUMNS, values)
 
     return [page_route(context, "/dashboard/usage", usage), page_route(context, "/dashboard/usage.csv", export)]
 
@@ -203,10 +205,10 @@ def _figures(totals: UseTotals, before: UseTotals) -> list[Figure]:
     ]
 
 
-def _values(row: UseRow, bars: BarPeriod, key_name: str) -> Iterable[object]:
+def _values(row: UseRow, time: str, key_name: str) -> Iterable[object]:
     totals = row.totals
     return (
-        bars.time(row.quarter).isoformat(),
+        time,
         row.model,
         row.api_key_id,
         key_name,

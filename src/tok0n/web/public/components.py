@@ -5,6 +5,7 @@ from datetime import UTC
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tok0n.domain import latency
 from tok0n.domain.history import BucketOfUse
 from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR
 from tok0n.domain.outcomes import Latencies
@@ -57,7 +58,7 @@ def _sample_latency_chart() -> LatencyChart:
     """Return a chart of latencies, with hours that have none."""
     period = BarPeriod(since_quarter=_FIRST_QUARTER, until_quarter=_FIRST_QUARTER + 96, zone=UTC, now_us=_NOW_US)
     latencies = [
-        Latencies(quarter=quarter, series=series, histogram={40 + (hour * 7 + size) % 30: 5, 75 + size: 1})
+        Latencies(quarter=quarter, series=series, packed=latency.pack({40 + (hour * 7 + size) % 30: 5, 75 + size: 1}))
         for hour, quarter in enumerate(period.starts)
         for size, series in enumerate((_LONG_MODEL, "demo"))
         if hour % 6

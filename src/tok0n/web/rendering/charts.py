@@ -1,14 +1,15 @@
 """The bars of charts: which hours or days they stand for, and their values. A table below lists every value."""
 
-import itertools
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from enum import StrEnum
 
 import msgspec
 from markupsafe import Markup
 
+from tok0n.domain import latency
 from tok0n.domain.history import BucketOfUse
 from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR, MICROSECONDS_PER_SECOND
 from tok0n.domain.outcomes import Latencies, Percentiles, percentiles
@@ -18,9 +19,6 @@ HOURLY_MAX = 72
 """The most hours of an hourly chart. A chart of a longer period is daily."""
 
 QUARTERS_PER_HOUR = 4
-SHORTEST_DAY_HOURS = 20
-"""No local day is shorter, whatever its time changes are."""
-
 SERIES_MAX = 5
 """The most series with a color of their own. The others are added up as `OTHERS`."""
 
@@ -67,7 +65,8 @@ class BarPeriod(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def starts(self) -> list[int]:
         """The quarter hour in which each bar starts."""
-        return _starts(self.since_quarter, self.until_quarter, zone=self.zone, daily=self.is_daily)
+        find_starts = _days if self.is_daily else _hours
+        return find_starts(self.since_quarter, self.until_quarter, zone=self.zone)
 
     def time(self, quarter: int) -> datetime:
         """Return the local time of a quarter hour."""
@@ -129,27 +128,28 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
         return any(bucket.note and bucket.total for bucket in self.buckets)
 
 
-def _starts(since_quarter: int, until_quarter: int, *, zone: tzinfo, daily: bool) -> list[int]:
-    """Return the quarter hour in which each bar starts: the first one of each local day, or of each local hour."""
-    shortest = SHORTEST_DAY_HOURS * QUARTERS_PER_HOUR if daily else 1
+def _days(since_quarter: int, until_quarter: int, *, zone: tzinfo) -> list[int]:
+    """Return the first quarter hour of each local day in a period, and that of the period."""
     starts = [since_quarter]
-    current = _bar_of(since_quarter, zone=zone, daily=daily)
-    quarter = since_quarter + 1
-    while quarter < until_quarter:
-        following = _bar_of(quarter, zone=zone, daily=daily)
-        if following != current:
+    day = _time(since_quarter).astimezone(zone).date()
+    while True:
+        day += timedelta(days=1)
+        # If a time change skips midnight, this is the time of the change. It may skip a whole day.
+        midnight = datetime.combine(day, time(), zone)
+        quarter = math.ceil(midnight.timestamp() * MICROSECONDS_PER_SECOND / MICROSECONDS_PER_QUARTER_HOUR)
+        if quarter >= until_quarter:
+            return starts
+        if quarter > starts[-1]:
             starts.append(quarter)
-            current = following
-            quarter += shortest
-        else:
-            quarter += 1
-    return starts
 
 
-def _bar_of(quarter: int, *, zone: tzinfo, daily: bool) -> object:
-    """Identify the local day or hour of a quarter hour. An hour that a time change repeats counts twice."""
-    at = _time(quarter).astimezone(zone)
-    return at.date() if daily else (at.date(), at.hour, at.utcoffset())
+def _hours(since_quarter: int, until_quarter: int, *, zone: tzinfo) -> list[int]:
+    """Return the first quarter hour of each local hour in a period. An hour that a time change repeats counts twice."""
+    hours: dict[object, int] = {}
+    for quarter in range(since_quarter, until_quarter):
+        at = _time(quarter).astimezone(zone)
+        hours.setdefault((at.date(), at.hour, at.utcoffset()), quarter)
+    return list(hours.values())
 
 
 class LatencyRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,28 +221,28 @@ def plot_latencies(
     """Return a chart of the median and the 95th percentile of each hour or day of a period. See `plot`."""
     by_size = Counter[str]()
     for part in latencies:
-        by_size[part.series] += sum(part.histogram.values())
+        by_size[part.series] += sum(latency.counts(part.packed))
     index_of, labels = _labels(by_size, names)
-    histograms: defaultdict[int, list[list[Mapping[int, int]]]] = defaultdict(lambda: [[] for _ in labels])
+    packed: defaultdict[int, list[int]] = defaultdict(lambda: [0] * len(labels))
     for part in latencies:
-        histograms[part.quarter][index_of.get(part.series, SERIES_MAX)].append(part.histogram)
+        packed[part.quarter][index_of.get(part.series, SERIES_MAX)] += part.packed
     rows = []
     bars = []
     for start, bucket in _buckets(period, series=0, link=link).items():
-        total = percentiles(itertools.chain.from_iterable(histograms[start])) if start in histograms else None
+        of_series = packed.get(start, [])
+        total = percentiles(sum(of_series))
         bars.append(_bar(bucket, [] if total is None else [total.p50_ms, total.p95_ms], period))
         if total is not None:
-            values = [percentiles(of_series) for of_series in histograms[start]]
-            rows.append(LatencyRow(bucket=bucket, values=values, total=total))
-    by_series = [[item for row in histograms.values() for item in row[index]] for index in range(len(labels))]
+            rows.append(LatencyRow(bucket=bucket, values=[percentiles(part) for part in of_series], total=total))
+    by_series = [sum(of_start[index] for of_start in packed.values()) for index in range(len(labels))]
     label = f"Latency per {period.unit}: the median and the 95th percentile. Use the arrow keys to read each bar."
     return LatencyChart(
         drawing=draw_bars(bars, ["p50", "p95"], unit="ms", label=label, is_stacked=False),
         unit=period.unit,
         series=labels,
         rows=rows[::-1],
-        totals=[percentiles(of_series) for of_series in by_series],
-        total=percentiles(itertools.chain.from_iterable(by_series)),
+        totals=[percentiles(part) for part in by_series],
+        total=percentiles(sum(by_series)),
     )
 
 

@@ -1,6 +1,8 @@
 """Migrate schema 0103 to 0104, inside the caller's transaction: new tables, and new columns of some others.
 
-0104 sums use by quarter hours instead of hours. Hours can't be split, so the sums come from the requests.
+0104 sums use by quarter hours instead of hours. Hours can't be split, so the sums come from the requests. The sums
+of days stay as they are, so that the audit finds a wrong one.
+
 `from_0102` creates several tables from `schema.sql`, so this step must not change those: `from_0102` names them.
 """
 
@@ -14,6 +16,7 @@ _ADDED: tuple[str, ...] = (
     "welcome_grant",
     "welcome_day",
     "usage_quarter",
+    "usage_span",
     "verification",
     "model_day",
     "request_outcome",
@@ -64,14 +67,25 @@ CREATE INDEX request_slow ON request (account_id, id)
 """
 """The statements that change existing tables, in both engines. Blank lines separate them."""
 
-
-_QUARTERS = """
+_USE = """
 INSERT INTO usage_quarter (account_id, quarter, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)
 SELECT account_id, resolved_at_us / 900000000, api_key_id, model, count(*), sum(prompt_tokens), sum(completion_tokens),
     sum(charged)
 FROM request WHERE status = 'SETTLED' GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
 
+INSERT INTO usage_span
+    (account_id, span_quarters, quarter, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)
+SELECT account_id, length, quarter / length * length, api_key_id, model, sum(requests), sum(prompt_tokens),
+    sum(completion_tokens), sum(charged)
+FROM (SELECT 4 AS length UNION ALL SELECT 24) AS lengths CROSS JOIN usage_quarter GROUP BY 1, 2, 3, 4, 5
+
+INSERT INTO usage_span
+    (account_id, span_quarters, quarter, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)
+SELECT account_id, 96, 96 * day, api_key_id, model, requests, prompt_tokens, completion_tokens, charged FROM usage_day
+
 DROP TABLE usage_hour
+
+DROP TABLE usage_day
 """
 
 
@@ -80,12 +94,12 @@ def upgrade(tx: sa.Connection) -> None:
     engine = ddl.engine_of(tx)
     checks.require_no_server(tx)
     if engine == "postgresql":
-        tx.exec_driver_sql("LOCK TABLE account, request, usage_hour IN ACCESS EXCLUSIVE MODE")
+        tx.exec_driver_sql("LOCK TABLE account, request, usage_hour, usage_day IN ACCESS EXCLUSIVE MODE")
     for table in _ADDED:
         for statement in ddl.statements_of(engine, table):
             tx.exec_driver_sql(statement)
     ddl.execute_all(tx, engine, _CHANGES)
-    ddl.execute_all(tx, engine, _QUARTERS)
+    ddl.execute_all(tx, engine, _USE)
     if engine == "postgresql":
         tx.exec_driver_sql("DROP FUNCTION tok0n_ledger_batch")
         tx.exec_driver_sql(ddl.batch_function())

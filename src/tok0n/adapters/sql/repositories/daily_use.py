@@ -1,4 +1,6 @@
-"""Add up the quarter hours of past days, behind the `DailyUse` port. A settlement writes only `usage_quarter`.
+"""Add up the quarter hours of past days in `usage_span`, behind the `DailyUse` port.
+
+A settlement writes only `usage_quarter`.
 
 Each step adds one day of some accounts, and its progress, in one transaction. So a crash between two steps loses
 nothing, and repeating a day gives the same rows.
@@ -6,7 +8,7 @@ nothing, and repeating a day gives the same rows.
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.repositories.use import QUARTERS_PER_DAY
+from tok0n.adapters.sql.repositories.span_rows import LONG_LENGTHS, QUARTERS_PER_DAY
 from tok0n.adapters.sql.schema import account, request, usage_rollup
 from tok0n.adapters.sql.store import SqlStore, force_index_scans, lock_for
 from tok0n.domain import ids
@@ -15,15 +17,20 @@ from tok0n.domain.ledger import MICROSECONDS_PER_DAY
 ADD_UP_DELAY_US = MICROSECONDS_PER_DAY
 """A day is added up this long after its end. A settlement commits long before, even after an outage."""
 
-_ADD = sa.text(
-    "INSERT INTO usage_day (account_id, day, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)"
-    " SELECT account_id, quarter / 96, api_key_id, model, sum(requests), sum(prompt_tokens), sum(completion_tokens),"
-    " sum(charged) FROM usage_quarter WHERE account_id IN :account_ids AND quarter >= :first AND quarter < :until"
-    " GROUP BY account_id, quarter / 96, api_key_id, model"
-    " ON CONFLICT (account_id, day, api_key_id, model) DO UPDATE SET requests = excluded.requests,"
-    " prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,"
-    " charged = excluded.charged"
-).bindparams(sa.bindparam("account_ids", expanding=True))
+_ADD = """
+INSERT INTO usage_span
+    (account_id, span_quarters, quarter, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)
+SELECT account_id, {length}, quarter / {length} * {length}, api_key_id, model, sum(requests), sum(prompt_tokens),
+    sum(completion_tokens), sum(charged)
+FROM usage_quarter WHERE account_id IN :account_ids AND quarter >= :first AND quarter < :until
+GROUP BY account_id, quarter / {length}, api_key_id, model
+ON CONFLICT (account_id, span_quarters, quarter, api_key_id, model) DO UPDATE SET requests = excluded.requests,
+    prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens, charged = excluded.charged
+"""
+_ADD_LENGTHS = [
+    sa.text(_ADD.format(length=length)).bindparams(sa.bindparam("account_ids", expanding=True))
+    for length in LONG_LENGTHS
+]
 
 
 class SqlDailyUse:
@@ -64,9 +71,9 @@ def _add(tx: sa.Connection, day: int, *, after: str, accounts_max: int) -> tuple
     page = sa.select(account.c.id).where(account.c.id > after).order_by(account.c.id).limit(accounts_max)
     account_ids = list(tx.scalars(page))
     if account_ids:
-        tx.execute(
-            _ADD, {"account_ids": account_ids, "first": day * QUARTERS_PER_DAY, "until": (day + 1) * QUARTERS_PER_DAY}
-        )
+        values = {"account_ids": account_ids, "first": day * QUARTERS_PER_DAY, "until": (day + 1) * QUARTERS_PER_DAY}
+        for statement in _ADD_LENGTHS:
+            tx.execute(statement, values)
     return (day + 1, "") if len(account_ids) < accounts_max else (day, account_ids[-1])
 
 

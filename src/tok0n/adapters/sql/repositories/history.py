@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories import activity, keys, rejections, request_scan, request_totals
 from tok0n.adapters.sql.repositories.request_search import REQUESTS, newest
+from tok0n.adapters.sql.repositories.span_rows import QUARTERS_PER_DAY
 from tok0n.adapters.sql.repositories.statement import entry_of_row
-from tok0n.adapters.sql.repositories.use import SUMMED, column_of, use, use_of_buckets, use_of_days
+from tok0n.adapters.sql.repositories.use import SUMMED, column_of, totals, use_of_buckets
 from tok0n.adapters.sql.schema import account, api_key, budget_period, ledger_entry, request, wallet
 from tok0n.adapters.sql.store import SqlStore, force_index_scans
 from tok0n.domain.accounts import ApiKey, Caller
@@ -143,13 +144,16 @@ class SqlHistory:
         return await self._store.read(lambda tx: rejections.only_counted(tx, account_id, filters))
 
     async def daily_use(self, account_id: str, *, by: UseBy | None, first_day: int, until_day: int) -> list[DayOfUse]:
-        column = None if by is None else column_of(by)
-        rows = await self._store.read(
-            lambda tx: use_of_days(tx, account_id, by=column, first_day=first_day, until_day=until_day)
-        )
+        filters = UseFilter(until_quarter=until_day * QUARTERS_PER_DAY)
+        starts = range(first_day * QUARTERS_PER_DAY, until_day * QUARTERS_PER_DAY, QUARTERS_PER_DAY)
+        columns = [] if by is None else [column_of(by)]
         return [
-            DayOfUse(day=day, series=series, totals=UseTotals(**dict(zip(SUMMED, sums, strict=True))))
-            for day, series, sums in rows
+            DayOfUse(
+                day=quarter // QUARTERS_PER_DAY,
+                series=names[0] if names else None,
+                totals=UseTotals(**dict(zip(SUMMED, sums, strict=True))),
+            )
+            for quarter, names, sums in await self._use_of_buckets(account_id, filters, columns, starts, SUMMED)
         ]
 
     async def buckets(
@@ -184,29 +188,18 @@ class SqlHistory:
 
         The first column of `summed` must be `requests`.
         """
-        assert filters.until_quarter is not None
-        until_quarter = filters.until_quarter
         sums = await self._store.read(
-            lambda tx: use_of_buckets(
-                tx, account_id, filters, by=by, starts=starts, until_quarter=until_quarter, summed=summed
-            )
+            lambda tx: use_of_buckets(tx, account_id, filters, by=by, starts=starts, summed=summed)
         )
         return [(quarter, names, values) for (quarter, names), values in sorted(sums.items()) if values[0]]
 
     async def totals(self, account_id: str, filters: UseFilter) -> UseTotals:
-        def fn(tx: sa.Connection) -> UseTotals:
-            rows = use(tx, account_id, filters)
-            sums = tx.execute(sa.select(*(sa.func.coalesce(sa.func.sum(rows.c[name]), 0) for name in SUMMED))).one()
-            return UseTotals(**{name: int(total) for name, total in zip(SUMMED, sums, strict=True)})
-
-        return await self._store.read(fn)
+        sums = await self._store.read(lambda tx: totals(tx, account_id, filters))
+        return UseTotals(**dict(zip(SUMMED, sums, strict=True)))
 
     async def models_used(self, account_id: str) -> list[str]:
-        def fn(tx: sa.Connection) -> list[str]:
-            model = use(tx, account_id, UseFilter(), by=["model"]).c.model
-            return list(tx.scalars(sa.select(model).distinct().order_by(model)))
-
-        return await self._store.read(fn)
+        use = await self._use_of_buckets(account_id, UseFilter(), ["model"], [0], ["requests"])
+        return [model for _, (model,), _ in use]
 
 
 def _uses(tx: sa.Connection, budgets: Iterable[KeyBudget], *, now_us: int) -> list[BudgetUse]:

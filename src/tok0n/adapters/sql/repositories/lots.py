@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories.entry_search import ENTRIES_READ, first_with_less, last_before, nearest_of
-from tok0n.adapters.sql.repositories.use import use_of_buckets
+from tok0n.adapters.sql.repositories.use import AFTER_QUARTERS, use_of_buckets
 from tok0n.adapters.sql.schema import ledger_entry, pack_order, request, wallet
 from tok0n.adapters.sql.store import SqlStore, force_index_scans
 from tok0n.domain.history import UseFilter
@@ -17,10 +17,6 @@ from tok0n.domain.orders import cents_without_tax
 _entry = ledger_entry.c
 _IS_CHANGE = _entry.kind != sa.literal_column("'usage'")
 """The condition of the index `ledger_entry_change`. With a parameter, SQLite could not use the index."""
-
-
-_AFTER_QUARTERS = 2**40
-"""After every quarter hour."""
 
 
 class SqlLots:
@@ -112,10 +108,9 @@ class SqlLots:
             use = use_of_buckets(
                 tx,
                 account_id,
-                UseFilter(),
+                UseFilter(until_quarter=starts[-1]),
                 by=("api_key_id", "model"),
                 starts=starts[:-1],
-                until_quarter=starts[-1],
                 summed=("charged",),
             )
             return [
@@ -169,7 +164,7 @@ def _first_use_after(tx: sa.Connection, account_id: str, change: PriceChange, to
 
 def _quarter_of(point: UsagePoint | int | None) -> int:
     if point is None:
-        return _AFTER_QUARTERS
+        return AFTER_QUARTERS
     return (point.at_us if isinstance(point, UsagePoint) else point) // MICROSECONDS_PER_QUARTER_HOUR
 
 

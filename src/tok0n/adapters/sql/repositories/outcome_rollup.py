@@ -15,7 +15,8 @@ import msgspec
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories.model_days import add_to_day
-from tok0n.adapters.sql.repositories.outcome_rows import LENGTHS, decode, encode
+from tok0n.adapters.sql.repositories.outcome_rows import decode, encode
+from tok0n.adapters.sql.repositories.span_rows import LENGTHS
 from tok0n.adapters.sql.schema import outcome_rollup, request
 from tok0n.adapters.sql.store import SqlStore, force_index_scans, lock_for
 from tok0n.domain import ids, latency

@@ -13,8 +13,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories.outcome_rollup import Progress, progress
-from tok0n.adapters.sql.repositories.outcome_rows import decode, spans
-from tok0n.adapters.sql.repositories.use import SpanRows, column_of, rows_of_spans, sums_of_spans
+from tok0n.adapters.sql.repositories.outcome_rows import decode
+from tok0n.adapters.sql.repositories.span_rows import (
+    SpanRows,
+    by_interval,
+    rows_of_spans,
+    sums_of_spans,
+    targets_by_length,
+)
+from tok0n.adapters.sql.repositories.use import column_of
 from tok0n.adapters.sql.schema import request
 from tok0n.adapters.sql.store import SqlStore, force_index_scans
 from tok0n.domain import ids, latency
@@ -55,8 +62,10 @@ class SqlOutcomes:
         def fn(tx: sa.Connection) -> _Sums:
             def stored(rows: SpanRows) -> Iterable[_Value]:
                 columns = [f"u.{column}", "u.latencies"]
+                packed = _Sums(int)
                 for number, series, latencies in rows_of_spans(tx, account_id, filters, rows, columns=columns):
-                    yield number, series, decode(latencies)
+                    packed[number, series] += decode(latencies)
+                return [(number, series, sum_of_span) for (number, series), sum_of_span in packed.items()]
 
             sums = _rolled_up(filters, starts, stored)
             for start, row in _newest_of_intervals(tx, account_id, filters, starts):
@@ -66,7 +75,7 @@ class SqlOutcomes:
 
         sums = await self._store.read(fn)
         return [
-            Latencies(quarter=quarter, series=series, histogram=latency.unpack(packed))
+            Latencies(quarter=quarter, series=series, packed=packed)
             for (quarter, series), packed in sorted(sums.items())
             if packed
         ]
@@ -102,7 +111,7 @@ def _failed(tx: sa.Connection, account_id: str, filters: UseFilter, by: UseBy, s
 def _rejected(tx: sa.Connection, account_id: str, filters: UseFilter, by: UseBy, starts: Sequence[int]) -> _Sums:
     """Return the rejected requests by the start of their interval and by series."""
     intervals = list(itertools.pairwise([*starts, _end(filters)]))
-    rows = SpanRows(table="rejected_count", time="quarter", spans=intervals)
+    rows = SpanRows(table="rejected_count", spans=intervals)
     counts = sums_of_spans(tx, account_id, filters, rows, by=[column_of(by)], summed=["requests"])
     return _Sums(int, {(starts[number], series): count for number, series, count in counts})
 
@@ -110,12 +119,10 @@ def _rejected(tx: sa.Connection, account_id: str, filters: UseFilter, by: UseBy,
 def _rolled_up(filters: UseFilter, starts: Sequence[int], stored: Callable[[SpanRows], Iterable[_Value]]) -> _Sums:
     """Return the sums of each interval from the values that `stored` reads from rows of the roll-up."""
     sums = _Sums(int)
-    for length, intervals_by_span in spans(starts, _end(filters)).items():
-        intervals = list(intervals_by_span.values())
-        rows = SpanRows(table="request_outcome", time="quarter", spans=[*intervals_by_span], span_quarters=length)
-        for number, series, value in stored(rows):
-            for start, sign in intervals[number]:
-                sums[start, series] += sign * value
+    for length, targets in targets_by_length(starts, _end(filters)).items():
+        rows = SpanRows(table="request_outcome", spans=[*targets], span_quarters=length)
+        for start, sign, (_, series, value) in by_interval(targets, stored(rows)):
+            sums[start, series] += sign * value
     return sums
 
 

@@ -6,8 +6,9 @@ sum of whole quarter hours is corrected by the requests near the edges of the pe
 
 import sqlalchemy as sa
 
+from tok0n.adapters.sql.repositories import use
 from tok0n.adapters.sql.repositories.request_search import IS_SLOW, NOT_SLOW, QUARTERS_TO_CHARGE, matching, measured
-from tok0n.adapters.sql.repositories.use import SUMMED, use
+from tok0n.adapters.sql.repositories.use import SUMMED
 from tok0n.adapters.sql.schema import request
 from tok0n.adapters.sql.store import force_index_scans
 from tok0n.domain import ids
@@ -55,7 +56,7 @@ def totals(tx: sa.Connection, account_id: str, filters: RequestFilter) -> UseTot
             tx, account_id, filters, is_late, since_us=since_us or 0, until_us=until_us, charged_since_us=end_us
         )
     quarters = UseFilter(since_quarter=first, until_quarter=end, model=filters.model, api_key_id=filters.api_key_id)
-    sums = [_charged(tx, account_id, quarters), *edges]
+    sums = [use.totals(tx, account_id, quarters), *edges]
     return _to_totals(tuple(map(sum, zip(*sums, strict=True))))
 
 
@@ -81,13 +82,6 @@ def _created_before(
     near_us, far_us = (max(since_us, edge_us - us) for us in (_EDGE_US, SLOWEST_US))
     near = _created(tx, account_id, filters, *conditions, NOT_SLOW, since_us=near_us, until_us=until_us)
     return near, _created(tx, account_id, filters, *conditions, IS_SLOW, since_us=far_us, until_us=until_us)
-
-
-def _charged(tx: sa.Connection, account_id: str, quarters: UseFilter) -> _Sums:
-    """Return the sums of the requests that were charged in these quarter hours."""
-    rows = use(tx, account_id, quarters)
-    sums = tx.execute(sa.select(*(sa.func.coalesce(sa.func.sum(rows.c[name]), 0) for name in SUMMED))).one()
-    return tuple(map(int, sums))
 
 
 def _created(

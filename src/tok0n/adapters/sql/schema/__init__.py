@@ -43,9 +43,9 @@ from tok0n.adapters.sql.schema.requests import (
     operator_request,
     process,
     request,
-    usage_day,
     usage_quarter,
     usage_rollup,
+    usage_span,
 )
 from tok0n.adapters.sql.schema.sign_in import (
     attempt,

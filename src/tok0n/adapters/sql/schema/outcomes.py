@@ -16,10 +16,11 @@ request_outcome = Table(
     Column("latencies", LargeBinary, nullable=False),
     **WITHOUT_ROWID,
 )
-"""The requests by the time of their creation. Each one counts in three rows, so long periods need few rows.
+"""The requests by the time of their creation. Each one counts in four rows, so long periods need few rows.
 
-A row covers a span of `span_quarters` (1, 24 or 96) quarter hours. `quarter` is the first, counted from the Unix epoch.
-`failed` requests were released or expired. `latencies` is the histogram of the others: see `repositories.outcome_rows`.
+A row covers a span of `span_quarters` (1, 4, 24 or 96) quarter hours. `quarter` is the first, counted from the Unix
+epoch. `failed` requests were released or expired. `latencies` is the histogram of the others: see
+`repositories.outcome_rows`.
 """
 
 outcome_rollup = Table(

@@ -102,11 +102,12 @@ usage_quarter = Table(
 )
 """The charges of each quarter hour since the Unix epoch (UTC). Their sum is the sum of the usage entries."""
 
-usage_day = Table(
-    "usage_day",
+usage_span = Table(
+    "usage_span",
     metadata,
     Column("account_id", Text, ForeignKey("account.id"), primary_key=True),
-    Column("day", Big, primary_key=True),
+    Column("span_quarters", Big, primary_key=True),
+    Column("quarter", Big, primary_key=True),
     Column("api_key_id", Text, ForeignKey("api_key.id"), primary_key=True),
     Column("model", Text, primary_key=True),
     Column("requests", Big, nullable=False),
@@ -115,7 +116,11 @@ usage_day = Table(
     Column("charged", Big, nullable=False),
     **WITHOUT_ROWID,
 )
-"""The sums of `usage_quarter` for each past day since the Unix epoch (UTC), which a periodic task adds."""
+"""The sums of `usage_quarter` for past UTC days, which a periodic task adds.
+
+A row covers a span of `span_quarters` (4, 24 or 96) quarter hours from `quarter`, so that local days of every time zone
+are sums of few rows.
+"""
 
 usage_rollup = Table(
     "usage_rollup",
@@ -124,7 +129,7 @@ usage_rollup = Table(
     Column("account_id", Text, nullable=False),
     **WITHOUT_ROWID,
 )
-"""At most one row: `usage_day` is complete for all days before `day`, and for accounts up to `account_id` on `day`."""
+"""At most one row: `usage_span` is complete for all days before `day`, and for accounts up to `account_id` on `day`."""
 
 operator_request = Table(
     "operator_request",
