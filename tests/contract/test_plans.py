@@ -4,16 +4,20 @@ That holds with and without statistics.
 """
 
 import asyncio
+import functools
 import itertools
 import re
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import msgspec
 import pytest
 import sqlalchemy as sa
 
 from support import many_rows
+from support.filled_databases import FilledDatabases
 from support.leases import PROCESS_ID, move_lease
-from support.ledgers import NOW_US, Opened, new, outcome, released, schema, used
+from support.ledgers import ENGINES, NOW_US, Opened, new, outcome, released, schema, used
 from support.query_plans import explained, scans_of
 from support.rollups import roll_up, roll_up_outcomes
 from tok0n.adapters.sql.postgres.lease import PostgresLease
@@ -55,20 +59,42 @@ SPREAD_US = DAYS * MICROSECONDS_PER_DAY // REQUESTS
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["analyzed", "without statistics"])
-async def large(request: pytest.FixtureRequest, db: Opened) -> Opened:
-    def fill(tx: sa.Connection) -> None:
-        many_rows.fill(tx, accounts=500, requests=10_000)
-        if request.param == "analyzed":
-            tx.execute(sa.text("ANALYZE"))
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> FilledDatabases:
+    return FilledDatabases(tmp_path_factory.mktemp("filled"))
 
-    await db.store.write(fill)
-    reservations = [
-        new(f"req_{number:032}", many_rows.account_id(number), many_rows.key_id(number), 10) for number in range(50)
-    ]
-    for reservation in reservations:
-        await db.ledger.reserve(reservation)
-    return db
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=["analyzed", "without statistics"])
+def is_analyzed(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param == "analyzed")
+
+
+async def analyze(db: Opened) -> None:
+    await db.store.write(lambda tx: tx.execute(sa.text("ANALYZE")) and None)
+
+
+@pytest.fixture
+async def large(
+    tmp_path: Path,
+    filled: FilledDatabases,
+    engine: str,
+    is_analyzed: bool,  # noqa: FBT001  a fixture
+) -> AsyncIterator[Opened]:
+    async def fill(db: Opened) -> None:
+        await db.store.write(functools.partial(many_rows.fill, accounts=500, requests=10_000))
+        if is_analyzed:
+            await analyze(db)
+
+    async with filled.copy(engine, tmp_path, name=f"large-{is_analyzed}", fill=fill) as db:
+        for number in range(50):
+            ids = many_rows.account_id(number), many_rows.key_id(number)
+            await db.ledger.reserve(new(f"req_{number:032}", *ids, 10))
+        yield db
 
 
 async def test_refilling_a_limiter_reads_only_recent_and_pending_requests(large: Opened) -> None:
@@ -202,20 +228,25 @@ async def test_alerts_that_one_call_has_no_room_for_come_with_the_next(large: Op
     assert {low.email for page in claimed for low in page} == {f"{number}@x" for number in range(5)}
 
 
-@pytest.fixture(params=["analyzed", "without statistics"])
-async def spread(request: pytest.FixtureRequest, db: Opened) -> Opened:
+@pytest.fixture
+async def spread(
+    tmp_path: Path,
+    filled: FilledDatabases,
+    engine: str,
+    is_analyzed: bool,  # noqa: FBT001  a fixture
+) -> AsyncIterator[Opened]:
     """Accounts that were charged at many times, most of them on days that were added up."""
 
-    def fill(tx: sa.Connection) -> None:
-        many_rows.fill(tx, accounts=500, requests=REQUESTS, apart_us=SPREAD_US)
+    async def fill(db: Opened) -> None:
+        await db.store.write(functools.partial(many_rows.fill, accounts=500, requests=REQUESTS, apart_us=SPREAD_US))
+        with explained() as scans:
+            await roll_up(db, now_us=many_rows.FIRST_US + DAYS * MICROSECONDS_PER_DAY, accounts_max=250)
+        assert scans == []
+        if is_analyzed:
+            await analyze(db)
 
-    await db.store.write(fill)
-    with explained() as scans:
-        await roll_up(db, now_us=many_rows.FIRST_US + DAYS * MICROSECONDS_PER_DAY, accounts_max=250)
-    assert scans == []
-    if request.param == "analyzed":
-        await db.store.write(lambda tx: tx.execute(sa.text("ANALYZE")) and None)
-    return db
+    async with filled.copy(engine, tmp_path, name=f"spread-{is_analyzed}", fill=fill) as db:
+        yield db
 
 
 async def test_the_use_on_pages_is_read_without_the_quarter_hours_of_past_days(spread: Opened) -> None:

@@ -1,7 +1,9 @@
-"""Bytes that no browser sends, to every page and endpoint on both engines: a clear 4xx, never a 500 or a traceback."""
+"""Bytes that no browser sends, to every page and endpoint on both engines: a clear 4xx, never a 500 or a traceback.
+
+test_fuzz_every_route.py sends many more texts and only looks for errors of ours.
+"""
 
 import asyncio
-import itertools
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -24,7 +26,6 @@ from tok0n.domain.errors import Overloaded, PasskeyInvalid
 
 pytestmark = pytest.mark.anyio
 
-TEXTS = ("%00", "a%00b", "%ff", "%ed%a0%80", "%f0%9f%92%a9", "%0d%0a", "9" * 40, "-1", "%2500", "..%2f")
 FIELDS = ("before", "id", "model", "key", "status", "since", "until", "last", "link", "next", "by", "pack")
 HEADERS = (
     {"origin": "http://[::1"},
@@ -76,7 +77,6 @@ async def test_no_path_query_or_form_makes_a_500(
             for sent in (
                 with_nul_in_the_address(opened, raw),
                 with_nul_in_the_form(opened, owner, raw),
-                with_odd_texts(raw),
             )
             async for answer in sent
         ]
@@ -102,18 +102,6 @@ async def with_nul_in_the_form(site: Running, owner: Visitor, raw: httpx.AsyncCl
             answer = await raw.post(path, content="name=%00&credential=%00", headers=SAME_ORIGIN)
             assert answer.status_code == 400, path
             yield answer
-
-
-async def with_odd_texts(raw: httpx.AsyncClient) -> AsyncIterator[httpx.Response]:
-    """Send each text in all fields at once, and each field alone with one of the texts."""
-    for path in ("/dashboard/requests", "/dashboard/statement", "/dashboard/usage", "/dashboard/orders"):
-        for text in TEXTS:
-            yield await raw.get(f"{path}?" + "&".join(f"{field}={text}" for field in FIELDS))
-        for field, text in zip(FIELDS, itertools.cycle(TEXTS), strict=False):
-            yield await raw.get(f"{path}?{field}={text}")
-    for text in TEXTS:
-        for path in ("/dashboard/requests/{}", "/docs/{}", "/v1/requests/{}", "/v1/models/{}", "/assets/{}"):
-            yield await raw.get(path.format(text))
 
 
 async def test_no_header_makes_a_500(opened: Running, capfd: pytest.CaptureFixture[str]) -> None:

@@ -85,7 +85,7 @@ def test_the_api_keeps_its_document(
     strategy = schema[path][method].as_strategy(generation_mode=GenerationMode(mode))
     statuses = set()
 
-    @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=strategy)
     def check(case: "schemathesis.Case[Any]") -> None:
         if isinstance(case.body, dict) and mode == "positive":
