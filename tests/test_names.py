@@ -92,6 +92,16 @@ REPLACED = {
     "model_routes": "models_api_routes, model_page_routes",
     "LIFE_US": "LIFETIME_US",
     "but": "what it keeps: except_digest",
+    "prove": "check_password",
+    "NAMED": "BY_NAME",
+    "LASTS": "LAST_PERIODS",
+    "QUARTERS_A_DAY": "QUARTERS_PER_DAY",
+    "mails": "emails",
+    "works": "is_active",
+    "old_link": "invalid_link_page",
+    "if_unclaimed": "verify_if_unclaimed",
+    "only_counted": "count_not_stored",
+    "step_of": "find_step",
 }
 """Names that were replaced, and what to write instead."""
 

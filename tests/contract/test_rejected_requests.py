@@ -91,7 +91,7 @@ async def test_a_key_that_floods_has_60_rows_a_minute_and_a_count(db: Opened) ->
     assert len(await db.rows(rejected_request)) == STORED_PER_MINUTE_MAX
     (count,) = await db.rows(rejected_count)
     assert (count["requests"], count["stored"]) == (10_000, STORED_PER_MINUTE_MAX)
-    assert await SqlHistory(db.store).only_counted(account.id, RequestFilter()) == 10_000 - STORED_PER_MINUTE_MAX
+    assert await SqlHistory(db.store).count_not_stored(account.id, RequestFilter()) == 10_000 - STORED_PER_MINUTE_MAX
     rejections.add(call_at(NOW_US + 60_000_000, caller), too_hot(), status=400)
     await rejections.write()
     assert len(await db.rows(rejected_request)) == STORED_PER_MINUTE_MAX + 1

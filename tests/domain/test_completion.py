@@ -13,7 +13,7 @@ from tok0n.domain.answers import Answer, read_answer
 from tok0n.domain.endpoints.chat import CHAT
 from tok0n.domain.errors import RejectedByUpstream, UpstreamFailed
 from tok0n.domain.scrub import scrub
-from tok0n.domain.upstream_failures import REJECTED_WITHOUT_WORDS
+from tok0n.domain.upstream_failures import REJECTED_WITHOUT_MESSAGE
 from tok0n.domain.usage import Usage
 
 
@@ -254,7 +254,7 @@ def test_the_operators_fault_is_not_told_as_the_customers(error: dict[str, Any])
 
 @pytest.mark.parametrize("message", [" ", {"text": "No."}, None, 1, [], [[]], "org-AbCdEf123456", "operators-key."])
 def test_a_rejection_without_words_gets_ours(message: Any) -> None:
-    assert rejected({"error": {"message": message}}).message == REJECTED_WITHOUT_WORDS
+    assert rejected({"error": {"message": message}}).message == REJECTED_WITHOUT_MESSAGE
 
 
 @pytest.mark.parametrize("kind", [["x"], {}, 1, None, "", "Bad Request", "None"])
@@ -283,7 +283,7 @@ def test_a_400_that_is_no_json_or_about_our_headers_is_a_failure(body: bytes) ->
 
 @pytest.mark.parametrize("body", [b"[]", b"[[]]", b"1", b"{}", b'{"detail":[]}', b'{"detail":[1]}', b'{"error":[]}'])
 def test_a_400_of_an_unknown_shape_is_the_customers_with_our_words(body: bytes) -> None:
-    assert rejected(json.loads(body)).message == REJECTED_WITHOUT_WORDS
+    assert rejected(json.loads(body)).message == REJECTED_WITHOUT_MESSAGE
 
 
 @pytest.mark.parametrize("status", [301, 307, 401, 402, 403, 404, 408, 409, 413, 429, 500, 502, 503, 504])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tok0n.domain.catalogue import Model, Route
 from tok0n.domain.endpoints.chat_stream import ChatStreamReader
-from tok0n.domain.event_template import learn
+from tok0n.domain.event_template import make_template
 from tok0n.domain.metered_request import MeteredRequest, StreamOptions
 
 MODEL = Model(
@@ -114,7 +114,7 @@ def test_the_result_is_that_of_decoding_every_event(*, events: list[bytes], incl
     ],
 )
 def test_only_texts_may_differ(known: bytes, other: bytes, *, is_alike: bool) -> None:
-    template = learn(known, known.replace(b"{", b"{1:"))
+    template = make_template(known, known.replace(b"{", b"{1:"))
     assert template is not None
     assert template.apply(other) == (other.replace(b"{", b"{1:") if is_alike else None)
 
@@ -123,4 +123,4 @@ def test_only_texts_may_differ(known: bytes, other: bytes, *, is_alike: bool) ->
     "data", [b"{}", b'{"content":null}', b'{"content":"a","x":{"content":"b"}}', b'{"content":"\\u00']
 )
 def test_an_event_without_a_plain_text_is_no_template(data: bytes) -> None:
-    assert learn(data, data) is None
+    assert make_template(data, data) is None

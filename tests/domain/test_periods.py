@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 
 from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.ledger import MICROSECONDS_PER_HOUR, MICROSECONDS_PER_QUARTER_HOUR
-from tok0n.domain.periods import HOURS_DEFAULT, HOURS_MAX, UNTIL_US_MAX, Period, bounded, last_hours
+from tok0n.domain.periods import HOURS_DEFAULT, HOURS_MAX, UNTIL_US_MAX, Period, bound_period, last_hours
 
 NOW_US = 500_000 * MICROSECONDS_PER_HOUR + 1
 
 
 def test_an_open_period_is_the_last_seven_days_with_the_current_hour() -> None:
-    assert bounded(Period(), now_us=NOW_US) == last_hours(HOURS_DEFAULT, now_us=NOW_US)
+    assert bound_period(Period(), now_us=NOW_US) == last_hours(HOURS_DEFAULT, now_us=NOW_US)
     assert last_hours(2, now_us=NOW_US) == Period(
         since_us=499_999 * MICROSECONDS_PER_HOUR, until_us=500_001 * MICROSECONDS_PER_HOUR
     )
@@ -28,13 +28,13 @@ def test_an_open_period_is_the_last_seven_days_with_the_current_hour() -> None:
 )
 def test_a_period_that_cannot_be_read_names_its_parameter(period: Period, param: str) -> None:
     with pytest.raises(InvalidRequest) as error:
-        bounded(period, now_us=NOW_US)
+        bound_period(period, now_us=NOW_US)
     assert error.value.param == param
 
 
 def test_the_longest_period_can_be_read() -> None:
     longest = Period(since_us=0, until_us=HOURS_MAX * MICROSECONDS_PER_HOUR)
-    assert bounded(longest, now_us=NOW_US) == longest
+    assert bound_period(longest, now_us=NOW_US) == longest
 
 
 def test_a_period_ends_after_its_start() -> None:

@@ -141,7 +141,7 @@ async def test_a_good_stream_lets_the_model_stream(db: Opened) -> None:
     assert (sent["stream"], sent["stream_options"]) == (True, {"include_usage": True})
     assert (sent["model"], sent["max_completion_tokens"]) == ("upstream-demo", 16)
     assert len(await db.rows(schema.operator_request)) == 2, "each request is a row of its own"
-    assert verify.catalogue.due(now_us=FakeClock().now_us(), interval_us=10**9) == []
+    assert verify.catalogue.due_models(now_us=FakeClock().now_us(), interval_us=10**9) == []
 
 
 async def test_an_upstream_that_rejects_the_options_and_reports_usage_streams_without_them(db: Opened) -> None:
@@ -294,5 +294,5 @@ async def test_switching_streaming_on_verifies_a_model_that_passed_before(tmp_pa
         verify._verify_models._stream_endpoints = []
         await verify()
         now_us = FakeClock().now_us()
-        assert verify.catalogue.due(now_us=now_us, interval_us=10**9) == [MODEL]
+        assert verify.catalogue.due_models(now_us=now_us, interval_us=10**9) == [MODEL]
         assert verify.streaming_endpoints == ()

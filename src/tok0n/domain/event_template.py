@@ -47,7 +47,7 @@ class EventTemplate:
         return b"".join(rendered)
 
 
-def learn(data: bytes, output: bytes) -> EventTemplate | None:
+def make_template(data: bytes, output: bytes) -> EventTemplate | None:
     """Return the template of an event and its rendering, or None if they have no such texts, or different ones."""
     data_parts, output_parts = _split(data), _split(output)
     if len(data_parts) < 2 or len(data_parts) != len(output_parts):

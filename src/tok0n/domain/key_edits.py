@@ -50,7 +50,7 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
     created_at_us: int
 
 
-def edited(key: ApiKey, edit: KeyEdit, *, time_zone: str, now_us: int, new_budget_id: Callable[[], str]) -> ApiKey:
+def apply_edit(key: ApiKey, edit: KeyEdit, *, time_zone: str, now_us: int, new_budget_id: Callable[[], str]) -> ApiKey:
     """Return the key after an edit. New budgets reset at midnight in `time_zone`. The version stays the same."""
     limits = key.limits
     disabled_at_us = key.disabled_at_us
@@ -60,7 +60,7 @@ def edited(key: ApiKey, edit: KeyEdit, *, time_zone: str, now_us: int, new_budge
         disabled_at_us = now_us
     budgets = limits.budgets
     if edit.budgets is not UNSET:
-        budgets = merged_budgets(budgets, edit.budgets, time_zone=time_zone, new_budget_id=new_budget_id)
+        budgets = merge_budgets(budgets, edit.budgets, time_zone=time_zone, new_budget_id=new_budget_id)
     return msgspec.structs.replace(
         key,
         name=_or(edit.name, key.name),
@@ -77,7 +77,7 @@ def edited(key: ApiKey, edit: KeyEdit, *, time_zone: str, now_us: int, new_budge
     )
 
 
-def merged_budgets(
+def merge_budgets(
     budgets: Iterable[KeyBudget],
     drafts: Iterable[BudgetDraft],
     *,

@@ -50,7 +50,7 @@ def last_hours(hours: int, *, now_us: int, offset_us: int = 0) -> Period:
     return Period(since_us=until_us - hours * MICROSECONDS_PER_HOUR, until_us=until_us)
 
 
-def bounded(period: P, *, now_us: int) -> P:
+def bound_period(period: P, *, now_us: int) -> P:
     """Fill in what a period leaves open: the end of the current hour, and a start `HOURS_DEFAULT` before its end.
 
     Raises `InvalidRequest` if the period ends too late, ends before it starts, or is longer than `HOURS_MAX`.

@@ -14,7 +14,7 @@ from tok0n.domain.upstream_errors import UNKNOWN, ReportedError, declared_status
 
 Scrub = Callable[[str], str]
 
-REJECTED_WITHOUT_WORDS = "The upstream provider rejected this request as invalid. Check its fields and their values."
+REJECTED_WITHOUT_MESSAGE = "The upstream provider rejected this request as invalid. Check its fields and their values."
 """The message for an error whose body has no known message field."""
 
 _INPUT_STATUSES = frozenset({400, 422})
@@ -129,12 +129,12 @@ def read_error_in_stream(
     return failure
 
 
-def read_words_in_stream(values: Any, *, public_model: str, upstream_model: str, scrub: Scrub) -> str | None:
+def read_message_in_stream(values: Any, *, public_model: str, upstream_model: str, scrub: Scrub) -> str | None:
     """Return the scrubbed message of an error in a stream. None without a message, or if the operator must fix it."""
     error = read_error(values)
     if error.message is None or operators_subject(error) is not None:
         return None
-    return _words(error.message, public_model=public_model, upstream_model=upstream_model, scrub=scrub)
+    return _customer_message(error.message, public_model=public_model, upstream_model=upstream_model, scrub=scrub)
 
 
 def _judge(
@@ -153,7 +153,7 @@ def _judge(
         subject = operators_subject(error)
         if subject is None:
             return RejectedByUpstream(
-                _words(error.message, public_model=public_model, upstream_model=upstream_model, scrub=scrub),
+                _customer_message(error.message, public_model=public_model, upstream_model=upstream_model, scrub=scrub),
                 param=_param(error.param, scrub),
             )
         details.append(f"about {subject}")
@@ -161,13 +161,13 @@ def _judge(
     return UpstreamFailed(f"The upstream provider {why}.", detail=", ".join(details), status=status)
 
 
-def _words(message: str | None, *, public_model: str, upstream_model: str, scrub: Scrub) -> str:
+def _customer_message(message: str | None, *, public_model: str, upstream_model: str, scrub: Scrub) -> str:
     """Return the upstream's message scrubbed for the customer, or ours if scrubbing leaves nothing."""
     if message is None:
-        return REJECTED_WITHOUT_WORDS
+        return REJECTED_WITHOUT_MESSAGE
     name = re.compile(rf"(?i)(?<![\w.-]){re.escape(upstream_model)}(?![\w-]|\.\w)")
-    words = scrub(name.sub(lambda _: public_model, message))
-    return words if words.replace(REDACTED, "").strip(" .:,") else REJECTED_WITHOUT_WORDS
+    text = scrub(name.sub(lambda _: public_model, message))
+    return text if text.replace(REDACTED, "").strip(" .:,") else REJECTED_WITHOUT_MESSAGE
 
 
 def _param(param: str | None, scrub: Scrub) -> str | None:

@@ -170,7 +170,7 @@ class History(Protocol):
     ) -> list[RejectedRequest]:
         """Return at most `rows_max` rejected requests with ids below `before`, newest first."""
 
-    async def only_counted(self, account_id: str, filters: RequestFilter) -> int:
+    async def count_not_stored(self, account_id: str, filters: RequestFilter) -> int:
         """Return how many rejected requests of the quarter hours of a period were counted but not stored."""
 
     async def daily_use(self, account_id: str, *, by: UseBy | None, first_day: int, until_day: int) -> list[DayOfUse]:

@@ -14,7 +14,7 @@ from tok0n.domain.accounts import ApiKey, KeyLimits
 from tok0n.domain.budgets import BudgetDraft
 from tok0n.domain.errors import AlreadySubmitted, InvalidRequest
 from tok0n.domain.forms import NONCE_BYTES, Submission
-from tok0n.domain.key_edits import OPERATOR, KeyEdit, merged_budgets
+from tok0n.domain.key_edits import OPERATOR, KeyEdit, merge_budgets
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY
 from tok0n.domain.token_classes import TokenClasses
 from tok0n.domain.users import UTC
@@ -241,7 +241,7 @@ class ApiKeys:
         drafts = key_rules.check_budgets(draft.budgets, self.token_classes)
         return KeyLimits(
             expires_at_us=self.expiry_after(draft.days),
-            budgets=merged_budgets(
+            budgets=merge_budgets(
                 (),
                 drafts,
                 time_zone=time_zone,

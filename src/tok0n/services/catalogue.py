@@ -76,7 +76,7 @@ class Catalogue:
         """Return the models that customers can call now, in the order of the settings."""
         return [self._to_listed(model) for model in self._listed.values()]
 
-    def serving(self, endpoint: Endpoint) -> list[Model]:
+    def models_serving(self, endpoint: Endpoint) -> list[Model]:
         """Return the listed models that serve an endpoint, in the order of the settings."""
         return [model for model in self._listed.values() if endpoint.is_served_by(model)]
 
@@ -85,7 +85,7 @@ class Catalogue:
         model = self._listed.get(model_id)
         return None if model is None else self._to_listed(model)
 
-    def declared(self, model_id: str) -> Model:
+    def get_declared(self, model_id: str) -> Model:
         """Return a declared model, whether listed or not. Raises `NotFound`."""
         try:
             return self._declared[model_id]
@@ -95,16 +95,16 @@ class Catalogue:
 
     def declared_models(self, model_ids: Sequence[str] = ()) -> list[Model]:
         """Return the declared models with these ids, or all if there are no ids. Raises `NotFound`."""
-        return [self.declared(model_id) for model_id in model_ids or self._declared]
+        return [self.get_declared(model_id) for model_id in model_ids or self._declared]
 
     async def set_enabled(self, model_id: str, *, enabled: bool) -> ModelReport:
         """Enable or disable a model. The catalogue lists an enabled model once it is verified. Raises `NotFound`."""
-        self.declared(model_id)
+        self.get_declared(model_id)
         await self._models.set_enabled(model=model_id, enabled=enabled)
         await self.refresh()
         return self._report(model_id)
 
-    def due(self, *, now_us: int, interval_us: int) -> list[Model]:
+    def due_models(self, *, now_us: int, interval_us: int) -> list[Model]:
         """Return the models that are due for verification."""
         return [
             model

@@ -75,7 +75,9 @@ class Housekeeping:
 
     async def verify_due(self) -> None:
         """Verify the models that are due."""
-        await self._verify(self._catalogue.due(now_us=self._clock.now_us(), interval_us=self._verify_interval_us))
+        await self._verify(
+            self._catalogue.due_models(now_us=self._clock.now_us(), interval_us=self._verify_interval_us)
+        )
 
     async def _verify(self, models: list[Model]) -> None:
         for model in models:

@@ -61,7 +61,7 @@ def check_models(
         if name in current:
             continue
         if is_operator:
-            catalogue.declared(name)
+            catalogue.get_declared(name)
         elif catalogue.find(name) is None:
             raise InvalidRequest(f"The model {name} is no longer available. Choose again.", param="models")
     return names or None

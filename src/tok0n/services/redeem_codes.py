@@ -86,7 +86,7 @@ class RedeemCodes:
             async with self._locks.lock_for(account_id):
                 redeemed = await self._orders.redeem(
                     account_id=account_id,
-                    digest=digest(normal_code(code)),
+                    digest=digest(normalize_code(code)),
                     now_us=self._clock.now_us(),
                     submission=submission,
                 )
@@ -104,6 +104,6 @@ class RedeemCodes:
         return redeemed
 
 
-def normal_code(text: str) -> str:
+def normalize_code(text: str) -> str:
     """Return the canonical form of a code that a user entered."""
     return "".join(text.upper().replace("-", "").split())[:100]

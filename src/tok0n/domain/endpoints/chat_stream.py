@@ -13,7 +13,7 @@ from tok0n.domain.answer_json import decode, splice_member
 from tok0n.domain.endpoints.error_shapes import render_openai_error
 from tok0n.domain.endpoints.event_reader import EventReader
 from tok0n.domain.errors import InvalidRequest, Tok0nError
-from tok0n.domain.event_template import EventTemplate, learn
+from tok0n.domain.event_template import EventTemplate, make_template
 from tok0n.domain.ledger import Receipt
 from tok0n.domain.metered_request import MeteredRequest
 from tok0n.domain.stream import Event
@@ -120,7 +120,7 @@ class ChatStreamReader(EventReader):
             event.data = self._with_public_model(event.data, model)
         output = event.render()
         if self.has_content and event.name is None and self._is_plain(values, choices):
-            self._template = learn(data, output)
+            self._template = make_template(data, output)
         return output
 
     def _is_plain(self, values: dict[str, Any], choices: list[Any]) -> bool:

@@ -23,7 +23,7 @@ from tok0n.domain.stream import Event
 from tok0n.domain.upstream_failures import (
     Scrub,
     invalid_response,
-    read_words_in_stream,
+    read_message_in_stream,
 )
 from tok0n.domain.usage import Usage, UsageNames, read_usage
 
@@ -208,18 +208,18 @@ class ResponsesStreamReader(TypedEventReader):
         """Return the response of the upstream's `response.failed`, with words that the customer may read."""
         response = self._failed["response"]
         reported = response.get("error")
-        words = read_words_in_stream(
+        message = read_message_in_stream(
             {"error": reported},
             public_model=self._public_model,
             upstream_model=self._upstream_model,
             scrub=self._scrub,
         )
         code = reported.get("code") if type(reported) is dict else None
-        if words is None:
-            code, words = _code_of(error), error.message
+        if message is None:
+            code, message = _code_of(error), error.message
         elif type(code) is not str or _CODE.fullmatch(code) is None or self._scrub(code) != code:
             code = _code_of(error)
-        failed = {"model": self._public_model, "status": "failed", "error": {"code": code, "message": words}}
+        failed = {"model": self._public_model, "status": "failed", "error": {"code": code, "message": message}}
         return {**response, **failed}
 
 

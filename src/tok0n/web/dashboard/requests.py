@@ -113,7 +113,7 @@ class _RequestPages:
             "requests.html",
             **{"page_query": query, "search": None} | results,
             costs=await self._dashboard.costs.request_costs(page.account_id, [row.id for row in results["rows"]]),
-            only_counted=await history.only_counted(page.account_id, filter_by) if filter_by.has_rejected else 0,
+            not_stored=await history.count_not_stored(page.account_id, filter_by) if filter_by.has_rejected else 0,
             query=query,
             active=active_filters(query, filter_by, period, {key.id: key.name for key in keys}),
             period=period,

@@ -10,7 +10,7 @@ from starlette.routing import Route
 from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.history import UseBy, UseFilter, UseRow, UseTotals
 from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR
-from tok0n.domain.periods import bounded
+from tok0n.domain.periods import bound_period
 from tok0n.domain.trends import percent_change
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.dashboard_context import DashboardContext, key_names
@@ -108,9 +108,9 @@ def usage_routes(context: PageContext, dashboard: DashboardContext) -> list[Rout
 def _read(page: PageRequest, dashboard: DashboardContext) -> _Query:
     now_us = dashboard.clock.now_us()
     form_error: FormError | None = None
-    period = bounded(PeriodFilter(), now_us=now_us)
+    period = bound_period(PeriodFilter(), now_us=now_us)
     try:
-        period = bounded(read_period(page, now_us=now_us, default=DEFAULT_LAST), now_us=now_us)
+        period = bound_period(read_period(page, now_us=now_us, default=DEFAULT_LAST), now_us=now_us)
     except InvalidRequest as error:
         form_error = form_error_of(error)
     bars = bars_of(page, period, now_us=now_us)

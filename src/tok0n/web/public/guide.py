@@ -175,12 +175,12 @@ def _with_model(text: str, page: GuidePage, catalogue: Catalogue) -> str:
     """Put a model that serves the endpoint of the page into its examples. Without one, the page says so first."""
     if not page.endpoint:
         return text
-    models = catalogue.serving(_ENDPOINT[page.endpoint])
+    models = catalogue.models_serving(_ENDPOINT[page.endpoint])
     if models:
         streaming = [model for model in models if page.streams and page.endpoint in model.streaming_endpoints]
         model_id = (streaming or models)[0].id
         return re.sub(rf"\b{WRITTEN_MODEL}\b", lambda _: model_id, text)
-    served = [f"`POST {endpoint.path}`" for endpoint in ENDPOINTS if catalogue.serving(endpoint)]
+    served = [f"`POST {endpoint.path}`" for endpoint in ENDPOINTS if catalogue.models_serving(endpoint)]
     title, _, rest = text.partition("\n")
     path = _ENDPOINT[page.endpoint].path
     return (

@@ -97,7 +97,7 @@ def _describe_models(catalogue: Catalogue, endpoints: Sequence[Endpoint]) -> str
         )
     lines = [f"Available models: {_ids(models)}.", "", "## Endpoints", ""]
     for endpoint in endpoints:
-        serving = catalogue.serving(endpoint)
+        serving = catalogue.models_serving(endpoint)
         if serving:
             lines.append(f"- `POST {endpoint.path}`: {_ids(serving)}.{_describe_streams(endpoint, serving)}")
     return "\n".join(lines)

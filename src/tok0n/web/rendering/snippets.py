@@ -56,7 +56,7 @@ def find_served(catalogue: Catalogue) -> list[ServedEndpoint]:
     return [
         ServedEndpoint(endpoint=endpoint, example=endpoint.example, models=models)
         for endpoint in ENDPOINTS
-        if endpoint.example is not None and (models := catalogue.serving(endpoint))
+        if endpoint.example is not None and (models := catalogue.models_serving(endpoint))
     ]
 
 

@@ -14,7 +14,7 @@ from tok0n.domain import ids
 from tok0n.domain.accounts import Account, ApiKey, KeyLimits
 from tok0n.domain.errors import AlreadyExists, NotFound
 from tok0n.domain.forms import Submission
-from tok0n.domain.key_edits import OPERATOR, KeyEdit, edited
+from tok0n.domain.key_edits import OPERATOR, KeyEdit, apply_edit
 from tok0n.domain.ledger import STANDARD, Balance, EntryKind
 
 OPENING_REASON = "opening grant"
@@ -117,7 +117,7 @@ class SqlAccounts:
         def fn(tx: sa.Connection) -> ApiKey:
             _lock_for(tx, account_id, actor)
             before = keys.lock_unrevoked(tx, account_id=account_id, key_id=key_id)
-            after = edited(before, edit, time_zone=time_zone, now_us=now_us, new_budget_id=keys.new_budget_id)
+            after = apply_edit(before, edit, time_zone=time_zone, now_us=now_us, new_budget_id=keys.new_budget_id)
             if before.has_expired(now_us) and not after.has_expired(now_us):
                 keys.require_room(tx, account_id, keys_max=keys_max, now_us=now_us)
             return keys.update(tx, before, after, actor=actor, now_us=now_us)

@@ -140,8 +140,8 @@ class SqlHistory:
             lambda tx: rejections.newest(tx, account_id, filters, before=before, rows_max=rows_max)
         )
 
-    async def only_counted(self, account_id: str, filters: RequestFilter) -> int:
-        return await self._store.read(lambda tx: rejections.only_counted(tx, account_id, filters))
+    async def count_not_stored(self, account_id: str, filters: RequestFilter) -> int:
+        return await self._store.read(lambda tx: rejections.count_not_stored(tx, account_id, filters))
 
     async def daily_use(self, account_id: str, *, by: UseBy | None, first_day: int, until_day: int) -> list[DayOfUse]:
         filters = UseFilter(until_quarter=until_day * QUARTERS_PER_DAY)

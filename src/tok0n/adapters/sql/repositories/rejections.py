@@ -88,7 +88,7 @@ def newest(
     return [_rejected(row) for row in tx.execute(query.order_by(columns.id.desc()).limit(rows_max))]
 
 
-def only_counted(tx: sa.Connection, account_id: str, filters: RequestFilter) -> int:
+def count_not_stored(tx: sa.Connection, account_id: str, filters: RequestFilter) -> int:
     """Return how many rejected requests of the quarter hours of a period were counted but not stored."""
     columns = rejected_count.c
     total = sa.func.coalesce(sa.func.sum(columns.requests - columns.stored), 0)
