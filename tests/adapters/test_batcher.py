@@ -75,5 +75,5 @@ async def test_a_cancelled_caller_hears_of_it_once_its_command_was_carried_out()
 async def test_draining_waits_for_all() -> None:
     recorder = Recorder()
     futures = [recorder.batcher.submit(n) for n in range(4)]
-    await recorder.batcher.drained()
+    await recorder.batcher.wait_until_drained()
     assert all(future.done() for future in futures)

@@ -116,7 +116,7 @@ async def slots(limiter: Limiter, clock: FakeClock, account_id: str) -> tuple[in
     if isinstance(limiter, MemoryLimiter):
         return limiter.running.get(account_id, 0), limiter._global.count(clock.monotonic())
     assert isinstance(limiter, RedisLimiter)
-    await limiter._batcher.drained()
+    await limiter._batcher.wait_until_drained()
     assert not limiter._running
     assert not limiter._outbox
     redis = shared_redis()

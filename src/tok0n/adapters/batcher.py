@@ -76,7 +76,7 @@ class Batcher(Generic[Command, Result]):
         """Whether no command waits or runs."""
         return self._task is None
 
-    async def drained(self) -> None:
+    async def wait_until_drained(self) -> None:
         """Wait until no command waits or runs."""
         while self._task is not None:
             await asyncio.shield(self._task)

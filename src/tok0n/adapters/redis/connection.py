@@ -50,7 +50,7 @@ class ScriptConnection:
         self._class: type[Connection] = self._options.pop("connection_class", Connection)
         self._node: dict[str, Any] = {}
         self._connection: Connection | None = None
-        self._one_at_a_time = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._is_down = False
         self.run_id = b""
 
@@ -76,7 +76,7 @@ class ScriptConnection:
 
     async def _call(self, call: Call) -> Any:
         try:
-            async with asyncio.timeout(self._call_seconds_max), self._one_at_a_time:
+            async with asyncio.timeout(self._call_seconds_max), self._lock:
                 result = await self._try(call)
         except TimeoutError as error:
             failure = Unreachable(f"no answer within {self._call_seconds_max:g} seconds", sent=True)

@@ -38,7 +38,7 @@ Recent = Callable[..., Awaitable[list[RecentRequest]]]
 
 
 class _Command(NamedTuple):
-    """A command of the script. `called` is the monotonic time of the admission.
+    """A command of the script. `requested_at` is the monotonic time of the admission.
 
     `account_id` is empty for an admission that takes no concurrency. `key_limit` is the key's limit per minute.
     """
@@ -48,7 +48,7 @@ class _Command(NamedTuple):
     api_key_id: str
     account_id: str
     key_limit: int = 0
-    called: float = 0.0
+    requested_at: float = 0.0
 
 
 _ARGUMENTS = 5
@@ -93,13 +93,13 @@ class RedisLimiter:
             raise failure from None
 
     def admit(self, caller: Caller, *, request_id: str, is_concurrent: bool = True) -> Admission:
-        called = self._clock.monotonic()
+        requested_at = self._clock.monotonic()
         account_id = caller.account_id if is_concurrent else ""
         key_limit = self._limits.key_limit(caller.requests_per_minute)
-        return _Admission(self, _Command("admit", request_id, caller.api_key_id, account_id, key_limit, called))
+        return _Admission(self, _Command("admit", request_id, caller.api_key_id, account_id, key_limit, requested_at))
 
     def admit_operator(self, *, request_id: str) -> Admission:
-        return _Admission(self, _Command("operator", request_id, "", "", called=self._clock.monotonic()))
+        return _Admission(self, _Command("operator", request_id, "", "", requested_at=self._clock.monotonic()))
 
     async def probe(self) -> None:
         await self.submit(_Command("state", "", "", ""))
@@ -119,13 +119,13 @@ class RedisLimiter:
             await asyncio.wait([self._renewing])
         if self._outbox:
             self._flush()
-        await self._batcher.drained()
+        await self._batcher.wait_until_drained()
         await self._refill.aclose()
         await self._connection.aclose()
 
-    def is_valid(self, called: float) -> bool:
-        """Whether an admission that was requested at `called` is still valid."""
-        return self._clock.monotonic() - called <= ADMISSION_SECONDS_MAX
+    def is_valid(self, requested_at: float) -> bool:
+        """Whether an admission that was requested at `requested_at` is still valid."""
+        return self._clock.monotonic() - requested_at <= ADMISSION_SECONDS_MAX
 
     def release(self, command: _Command) -> None:
         """Release a request's slots with the next batch."""
@@ -248,7 +248,7 @@ class _Admission:
         await self._limiter.undo(self._command)
 
     def is_still_valid(self) -> bool:
-        return self._holds_slots and self._limiter.is_valid(self._command.called)
+        return self._holds_slots and self._limiter.is_valid(self._command.requested_at)
 
     def release(self) -> None:
         if self._holds_slots:

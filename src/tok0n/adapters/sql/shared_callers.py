@@ -53,7 +53,7 @@ class SharedCallers(ABC):
 
     async def aclose(self) -> None:
         """Wait for the lookups in progress."""
-        await self._batcher.drained()
+        await self._batcher.wait_until_drained()
 
     @abstractmethod
     async def _find_all(self, lookups: list[Lookup]) -> list[Caller | Exception | None]:

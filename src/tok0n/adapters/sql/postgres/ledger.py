@@ -106,7 +106,7 @@ class PostgresLedger(SharedLedger):
 
     async def aclose(self) -> None:
         """Run the queued commands, then close the connection."""
-        await self._batcher.drained()
+        await self._batcher.wait_until_drained()
         await self._connection.aclose()
 
     async def _run(self, commands: list[Command]) -> list[Any]:

@@ -150,7 +150,7 @@ class SqliteStore:
         return self.migrated
 
     async def aclose(self) -> None:
-        await self._batcher.drained()
+        await self._batcher.wait_until_drained()
         self._closed = True
         self._groups.put(None)
         self._writer.join()
