@@ -12,7 +12,7 @@ from tok0n.adapters.sql.schema import activity, api_key
 from tok0n.adapters.sql.store import force_index_scans
 from tok0n.domain.key_edits import Activity
 
-_COLUMNS = activity.c
+_ACTIVITY = activity.c
 
 
 def append(
@@ -43,15 +43,15 @@ def append(
 def select(tx: sa.Connection, account_id: str, *, before: int | None, rows_max: int) -> list[Activity]:
     """Return the newest changes of an account whose number is less than `before`, newest first."""
     force_index_scans(tx)
-    of_account = _COLUMNS.account_id == account_id
+    of_account = _ACTIVITY.account_id == account_id
     count = tx.scalar(sa.select(sa.func.count()).select_from(activity).where(of_account)) or 0
     end = count if before is None else min(count, before - 1)
     skipped = max(0, end - rows_max)
     if end <= skipped:
         return []
-    first_id = sa.select(_COLUMNS.id).where(of_account).order_by(_COLUMNS.id).offset(skipped).limit(1)
-    query = sa.select(activity, api_key.c.name).outerjoin(api_key, api_key.c.id == _COLUMNS.api_key_id)
-    query = query.where(of_account, _COLUMNS.id >= first_id.scalar_subquery()).order_by(_COLUMNS.id)
+    first_id = sa.select(_ACTIVITY.id).where(of_account).order_by(_ACTIVITY.id).offset(skipped).limit(1)
+    query = sa.select(activity, api_key.c.name).outerjoin(api_key, api_key.c.id == _ACTIVITY.api_key_id)
+    query = query.where(of_account, _ACTIVITY.id >= first_id.scalar_subquery()).order_by(_ACTIVITY.id)
     rows = tx.execute(query.limit(end - skipped)).all()
     return [_activity(row, number) for number, row in enumerate(rows, skipped + 1)][::-1]
 

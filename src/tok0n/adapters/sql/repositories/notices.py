@@ -24,7 +24,7 @@ from tok0n.domain.users import UTC
 GROUPS_MAX = 100
 """The most accounts and kinds that one call handles."""
 
-_COLUMNS = notice.c
+_NOTICE = notice.c
 _PREFERENCE = notice_preference.c
 
 
@@ -52,19 +52,19 @@ class SqlNoticeOutbox:
 
     async def claim_due(self, *, now_us: int) -> list[DueNotices]:
         """Writes nothing if nothing waits."""
-        is_old = _COLUMNS.sent_at_us <= now_us - HOUR_US
+        is_old = _NOTICE.sent_at_us <= now_us - HOUR_US
 
         def waits(tx: sa.Connection) -> bool:
             force_index_scans(tx)
-            conditions = (_COLUMNS.sent_at_us.is_(None), is_old)
-            return any(tx.execute(sa.select(_COLUMNS.id).where(each).limit(1)).first() for each in conditions)
+            conditions = (_NOTICE.sent_at_us.is_(None), is_old)
+            return any(tx.execute(sa.select(_NOTICE.id).where(each).limit(1)).first() for each in conditions)
 
         def fn(tx: sa.Connection) -> list[DueNotices]:
             lock_for(tx, "notices")
             force_index_scans(tx)
             tx.execute(sa.delete(notice).where(is_old))
-            columns = (_COLUMNS.account_id, _COLUMNS.kind, _COLUMNS.email)
-            groups = sa.select(*columns).where(_COLUMNS.sent_at_us.is_(None)).distinct().order_by(*columns)
+            columns = (_NOTICE.account_id, _NOTICE.kind, _NOTICE.email)
+            groups = sa.select(*columns).where(_NOTICE.sent_at_us.is_(None)).distinct().order_by(*columns)
             due: list[DueNotices] = []
             for group in tx.execute(groups).all():
                 due += _claim_group(tx, group, now_us=now_us)
@@ -77,22 +77,22 @@ class SqlNoticeOutbox:
 
 def _claim_group(tx: sa.Connection, group: Any, *, now_us: int) -> list[DueNotices]:
     """Mark the notices of an account and kind that an email may be sent about, and return the emails."""
-    of_kind = sa.and_(_COLUMNS.account_id == group.account_id, _COLUMNS.kind == group.kind)
-    waits = sa.and_(of_kind, _COLUMNS.email == group.email, _COLUMNS.sent_at_us.is_(None))
+    of_kind = sa.and_(_NOTICE.account_id == group.account_id, _NOTICE.kind == group.kind)
+    waits = sa.and_(of_kind, _NOTICE.email == group.email, _NOTICE.sent_at_us.is_(None))
     if group.kind in OPTIONAL_KINDS and (group.kind, NoticeChannel.EMAIL) in _turned_off(tx, group.account_id):
         tx.execute(sa.delete(notice).where(waits))
         return []
-    sent = sa.select(sa.func.count()).where(of_kind, _COLUMNS.sent_at_us > now_us - HOUR_US)
+    sent = sa.select(sa.func.count()).where(of_kind, _NOTICE.sent_at_us > now_us - HOUR_US)
     room = EMAILS_PER_HOUR_MAX - tx.execute(sent).scalar_one()
     if room <= 0:
         return []
-    rows = tx.execute(sa.select(notice).where(waits).order_by(_COLUMNS.id).limit(SUMMARY_EVENTS_MAX)).all()
+    rows = tx.execute(sa.select(notice).where(waits).order_by(_NOTICE.id).limit(SUMMARY_EVENTS_MAX)).all()
     marked, dropped = (
         ([row.id for row in rows], []) if len(rows) <= room else ([rows[0].id], [row.id for row in rows[1:]])
     )
-    tx.execute(sa.update(notice).where(_COLUMNS.id.in_(marked)).values(sent_at_us=now_us))
+    tx.execute(sa.update(notice).where(_NOTICE.id.in_(marked)).values(sent_at_us=now_us))
     if dropped:
-        tx.execute(sa.delete(notice).where(_COLUMNS.id.in_(dropped)))
+        tx.execute(sa.delete(notice).where(_NOTICE.id.in_(dropped)))
     zone = tx.scalar(sa.select(users.c.time_zone).where(users.c.account_id == group.account_id)) or UTC
     notices = [_notice(row) for row in rows]
     emails = [notices] if dropped else [[each] for each in notices]

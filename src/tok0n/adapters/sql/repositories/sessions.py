@@ -21,7 +21,7 @@ from tok0n.domain.users import (
 SEEN_EVERY_US = 60_000_000
 """`seen_at_us` is updated at most once a minute, to avoid a write for every page."""
 
-_COLUMNS = session.c
+_SESSION = session.c
 
 
 class SqlSessions:
@@ -46,10 +46,10 @@ class SqlSessions:
             current = lock_user(tx, user.id)
             if current is None or current.credential_changes != user.credential_changes:
                 raise CredentialsChanged
-            delete = sa.delete(session).where(_COLUMNS.digest == replaces, _COLUMNS.waits == 1)
+            delete = sa.delete(session).where(_SESSION.digest == replaces, _SESSION.waits == 1)
             if replaces is not None and tx.execute(delete).rowcount == 0:
                 raise CredentialsChanged
-            tx.execute(sa.delete(session).where(_COLUMNS.user_id == user.id, sa.not_(_is_active(now_us))))
+            tx.execute(sa.delete(session).where(_SESSION.user_id == user.id, sa.not_(_is_active(now_us))))
             values = {"digest": digest, "user_id": user.id, "agent": agent, "network": network}
             if device is not None and not awaits_two_factor and _is_new_device(tx, current.id, device, now_us=now_us):
                 fields = {"user_agent": agent, "network": network}
@@ -64,16 +64,16 @@ class SqlSessions:
 
     async def find(self, digest: bytes, *, now_us: int) -> Session | None:
         query = (
-            sa.select(users, _COLUMNS.seen_at_us, account.c.status)
-            .join(session, users.c.id == _COLUMNS.user_id)
+            sa.select(users, _SESSION.seen_at_us, account.c.status)
+            .join(session, users.c.id == _SESSION.user_id)
             .join(account, account.c.id == users.c.account_id)
-            .where(_COLUMNS.digest == digest, _COLUMNS.waits == 0, _is_active(now_us), account.c.status != "closed")
+            .where(_SESSION.digest == digest, _SESSION.waits == 0, _is_active(now_us), account.c.status != "closed")
         )
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
         if row is None:
             return None
         if row.seen_at_us < now_us - SEEN_EVERY_US:
-            update = sa.update(session).where(_COLUMNS.digest == digest).values(seen_at_us=now_us)
+            update = sa.update(session).where(_SESSION.digest == digest).values(seen_at_us=now_us)
             await execute(self._store, update)
         return Session(
             digest=digest,
@@ -88,18 +88,18 @@ class SqlSessions:
     async def find_waiting_user(self, digest: bytes, *, now_us: int) -> User | None:
         query = (
             sa.select(users)
-            .join(session, users.c.id == _COLUMNS.user_id)
-            .where(_COLUMNS.digest == digest, _COLUMNS.waits == 1)
-            .where(_COLUMNS.created_at_us > now_us - SECOND_FACTOR_LIFETIME_US)
+            .join(session, users.c.id == _SESSION.user_id)
+            .where(_SESSION.digest == digest, _SESSION.waits == 1)
+            .where(_SESSION.created_at_us > now_us - SECOND_FACTOR_LIFETIME_US)
         )
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
         return None if row is None else user_of_row(row)
 
     async def list_for_user(self, user_id: str, *, now_us: int) -> list[SessionRecord]:
         query = (
-            sa.select(_COLUMNS.digest, _COLUMNS.agent, _COLUMNS.network, _COLUMNS.created_at_us, _COLUMNS.seen_at_us)
-            .where(_COLUMNS.user_id == user_id, _COLUMNS.waits == 0, _is_active(now_us))
-            .order_by(_COLUMNS.seen_at_us.desc(), _COLUMNS.created_at_us.desc())
+            sa.select(_SESSION.digest, _SESSION.agent, _SESSION.network, _SESSION.created_at_us, _SESSION.seen_at_us)
+            .where(_SESSION.user_id == user_id, _SESSION.waits == 0, _is_active(now_us))
+            .order_by(_SESSION.seen_at_us.desc(), _SESSION.created_at_us.desc())
         )
         return await self._store.read(
             lambda tx: [
@@ -115,27 +115,27 @@ class SqlSessions:
         )
 
     async def end(self, digest: bytes) -> None:
-        await execute(self._store, sa.delete(session).where(_COLUMNS.digest == digest))
+        await execute(self._store, sa.delete(session).where(_SESSION.digest == digest))
 
     async def end_by_id(self, user_id: str, session_id: str) -> bool:
         def fn(tx: sa.Connection) -> bool:
-            digests = tx.scalars(sa.select(_COLUMNS.digest).where(_COLUMNS.user_id == user_id)).all()
+            digests = tx.scalars(sa.select(_SESSION.digest).where(_SESSION.user_id == user_id)).all()
             matches = [digest for digest in digests if session_id_of(digest) == session_id]
-            tx.execute(sa.delete(session).where(_COLUMNS.digest.in_(matches)))
+            tx.execute(sa.delete(session).where(_SESSION.digest.in_(matches)))
             return bool(matches)
 
         return await self._store.write(fn)
 
     async def end_all(self, user_id: str, *, except_digest: bytes | None = None) -> None:
-        delete = sa.delete(session).where(_COLUMNS.user_id == user_id)
+        delete = sa.delete(session).where(_SESSION.user_id == user_id)
         if except_digest is not None:
-            delete = delete.where(_COLUMNS.digest != except_digest)
+            delete = delete.where(_SESSION.digest != except_digest)
         await execute(self._store, delete)
 
     async def delete_ended(self, *, now_us: int) -> None:
         """Each of the two conditions has its own index."""
-        is_idle = _COLUMNS.seen_at_us <= now_us - SESSION_IDLE_US
-        is_old = _COLUMNS.created_at_us <= now_us - SESSION_LIFETIME_US
+        is_idle = _SESSION.seen_at_us <= now_us - SESSION_IDLE_US
+        is_old = _SESSION.created_at_us <= now_us - SESSION_LIFETIME_US
 
         def fn(tx: sa.Connection) -> None:
             force_index_scans(tx)
@@ -147,8 +147,8 @@ class SqlSessions:
 
 def _is_active(now_us: int) -> sa.ColumnElement[bool]:
     return sa.and_(
-        _COLUMNS.seen_at_us > now_us - SESSION_IDLE_US,
-        _COLUMNS.created_at_us > now_us - SESSION_LIFETIME_US,
+        _SESSION.seen_at_us > now_us - SESSION_IDLE_US,
+        _SESSION.created_at_us > now_us - SESSION_LIFETIME_US,
     )
 
 
