@@ -31,12 +31,24 @@ def check_again(tx: sa.Connection, account_id: str, *alerts: Alert) -> None:
 
 
 class NewEntries:
-    """Follows the ledger for an alert. `account_ids` is the column with the accounts of the first check."""
+    """Follows the ledger for an alert.
 
-    def __init__(self, store: SqlStore, alert: Alert, account_ids: sa.Column[str]) -> None:
+    `account_ids` is the column with the accounts of the first check. `can_be_due` returns the condition that an account
+    has anything to alert about, given the column with its id. Most accounts have nothing.
+    """
+
+    def __init__(
+        self,
+        store: SqlStore,
+        alert: Alert,
+        *,
+        account_ids: sa.Column[str],
+        can_be_due: Callable[["sa.ColumnElement[str]"], "sa.ColumnElement[bool]"],
+    ) -> None:
         self._store = store
         self._alert = alert
         self._account_ids = account_ids
+        self._can_be_due = can_be_due
         self._entries = FinalEntries()
         self._checked_id: int | None = None
 
@@ -92,9 +104,11 @@ class NewEntries:
     async def _unchecked(self) -> AsyncIterator[list[str]]:
         """Yield the accounts that must be checked, in pages."""
         if self._checked_id is not None:
-            changed = sa.select(ledger_entry.c.account_id).where(ledger_entry.c.id > self._checked_id)
-            # With DISTINCT, SQLite would read the whole index by account.
-            account_ids = sorted(set(await self._ids(changed)))
+            # For DISTINCT on the column itself, SQLite would read the whole index by account.
+            account_id = ledger_entry.c.account_id.concat("").label("account_id")
+            new = sa.select(account_id).where(ledger_entry.c.id > self._checked_id).distinct().subquery()
+            changed = sa.select(new.c.account_id).where(self._can_be_due(new.c.account_id))
+            account_ids = sorted(await self._ids(changed))
             for start in range(0, len(account_ids), ACCOUNTS_AT_ONCE):
                 yield account_ids[start : start + ACCOUNTS_AT_ONCE]
             return

@@ -21,7 +21,12 @@ class SqlBalanceAlerts:
 
     def __init__(self, store: SqlStore) -> None:
         self._store = store
-        self._entries = NewEntries(store, Alert.BALANCE, _ALERT.account_id)
+        self._entries = NewEntries(
+            store,
+            Alert.BALANCE,
+            account_ids=_ALERT.account_id,
+            can_be_due=lambda account_id: sa.exists().where(_ALERT.account_id == account_id),
+        )
 
     async def list_for_account(self, account_id: str) -> list[BalanceAlert]:
         query = sa.select(_ALERT.token_class, _ALERT.threshold_tokens).where(_ALERT.account_id == account_id)

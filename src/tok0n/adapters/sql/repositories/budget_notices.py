@@ -25,7 +25,7 @@ class SqlBudgetNotices:
     """The `BudgetNotices` port."""
 
     def __init__(self, store: SqlStore) -> None:
-        self._entries = NewEntries(store, Alert.BUDGET, account.c.id)
+        self._entries = NewEntries(store, Alert.BUDGET, account_ids=account.c.id, can_be_due=_has_budget)
 
     async def claim_due(self, *, now_us: int, rows_max: int) -> list[SpentBudget]:
         """See `ports.BudgetNotices.claim_due`.
@@ -35,6 +35,10 @@ class SqlBudgetNotices:
         """
         find, claim = (functools.partial(function, now_us=now_us) for function in (_due_of, _claim))
         return await self._entries.claim(find, claim, rows_max=rows_max)
+
+
+def _has_budget(account_id: "sa.ColumnElement[str]") -> "sa.ColumnElement[bool]":
+    return sa.exists().where(api_key.c.account_id == account_id, key_budget.c.api_key_id == api_key.c.id)
 
 
 def _due_of(tx: sa.Connection, account_ids: list[str], *, now_us: int) -> list[SpentBudget]:

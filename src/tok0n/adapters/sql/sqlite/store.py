@@ -46,7 +46,10 @@ WRITE_QUEUE_MAX = 10_000
 READ_QUEUE_MAX = 1_000
 READERS = 2
 BUSY_TIMEOUT_SECONDS = 5.0
-CHECKPOINT_PAGES = 4_000
+CHECKPOINT_PAGES = 8_000
+WRITER_CACHE_KIB = 8 * 1024
+"""With many customers, each request changes pages of its own account. SQLite's default of 2 MiB would read most again."""
+
 WAL_BYTES_KEPT = 64 * 1024 * 1024
 MIGRATION_CACHE_KIB = 64 * 1024
 FREE_BYTES_MIN = 4 * 1024 * 1024
@@ -169,6 +172,7 @@ class SqliteStore:
         database_file.create(self.path)
         self._connection = _connect(self.path)
         try:
+            self._connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
             self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES if serving else 0}")
             self._tx = _core(self._connection)
             try:
@@ -185,7 +189,6 @@ class SqliteStore:
             return []
         if self._lock is None and not database_file.is_unlocked(self.path):
             raise OperatorError(f"A server of another version is using {self.path}. Stop it before you migrate.")
-        (cache_size,) = self._connection.execute("PRAGMA cache_size").fetchone()
         self._connection.execute(f"PRAGMA cache_size = -{MIGRATION_CACHE_KIB}")
         # A migration may drop a table that others refer to. It checks all foreign keys itself.
         self._connection.execute("PRAGMA foreign_keys = OFF")
@@ -194,7 +197,7 @@ class SqliteStore:
                 return migrate.upgrade(self._tx)
         finally:
             self._connection.execute("PRAGMA foreign_keys = ON")
-            self._connection.execute(f"PRAGMA cache_size = {cache_size}")
+            self._connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
 
     async def _run(self, commands: list[Command | BatchItem[Any]]) -> list[Any]:
         self._require_open()
