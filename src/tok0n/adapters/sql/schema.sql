@@ -1,5 +1,6 @@
 -- The tables and indexes of both engines. `ddl.py` fills in the types that differ: big is a 64-bit integer, text an
 -- id that sorts by its bytes, clustered a table stored in its primary key. A blank line ends a statement.
+-- On the path of a request, checks use OR: for IN with more than two values, SQLite fills a temporary table each time.
 
 CREATE TABLE account (
     id {text} NOT NULL PRIMARY KEY,
@@ -96,7 +97,8 @@ CREATE TABLE request (
     endpoint TEXT NOT NULL DEFAULT 'chat',
     token_class {text} NOT NULL DEFAULT 'standard',
     budget_periods TEXT,
-    status TEXT NOT NULL CHECK (status IN ('PENDING', 'SETTLED', 'RELEASED', 'EXPIRED')),
+    status TEXT NOT NULL
+        CHECK (status = 'SETTLED' OR status = 'PENDING' OR status = 'RELEASED' OR status = 'EXPIRED'),
     reserved {big} NOT NULL CHECK (reserved > 0),
     charged {big} NOT NULL,
     shortfall {big} NOT NULL CHECK (shortfall >= 0),
@@ -207,7 +209,8 @@ CREATE TABLE ledger_entry (
     account_id {text} NOT NULL REFERENCES account (id),
     token_class {text} NOT NULL DEFAULT 'standard',
     number {big} NOT NULL CHECK (number > 0),
-    kind TEXT NOT NULL CHECK (kind IN ('purchase', 'grant', 'usage', 'refund', 'dispute', 'adjustment')),
+    kind TEXT NOT NULL CHECK (kind = 'usage' OR kind = 'purchase' OR kind = 'grant' OR kind = 'refund'
+        OR kind = 'dispute' OR kind = 'adjustment'),
     amount {big} NOT NULL CHECK (amount <> 0),
     posted_after {big} NOT NULL CHECK (posted_after >= 0),
     request_id {text} UNIQUE REFERENCES request (id),

@@ -89,6 +89,37 @@ DROP TABLE usage_day
 """
 
 
+_FASTER_CHECKS = (
+    (
+        "request",
+        "status",
+        " CHECK (status IN ('PENDING', 'SETTLED', 'RELEASED', 'EXPIRED'))",
+        """
+        CHECK (status = 'SETTLED' OR status = 'PENDING' OR status = 'RELEASED' OR status = 'EXPIRED')""",
+    ),
+    (
+        "ledger_entry",
+        "kind",
+        "CHECK (kind IN ('purchase', 'grant', 'usage', 'refund', 'dispute', 'adjustment'))",
+        """CHECK (kind = 'usage' OR kind = 'purchase' OR kind = 'grant' OR kind = 'refund'
+        OR kind = 'dispute' OR kind = 'adjustment')""",
+    ),
+)
+"""The table, the column, and the text of its check before and after. Both allow the same values."""
+
+
+def _replace_checks(tx: sa.Connection, engine: ddl.Engine) -> None:
+    """Replace checks by faster ones. SQLite can only do so in the text of the table, which its documentation allows."""
+    if engine == "postgresql":
+        for table, column, _, new in _FASTER_CHECKS:
+            tx.exec_driver_sql(f"ALTER TABLE {table} DROP CONSTRAINT {table}_{column}_check, ADD {new.strip()}")
+        return
+    tx.exec_driver_sql("PRAGMA writable_schema = ON")
+    for table, _, old, new in _FASTER_CHECKS:
+        tx.exec_driver_sql("UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE name = ?", (old, new, table))
+    tx.exec_driver_sql("PRAGMA writable_schema = RESET")
+
+
 def upgrade(tx: sa.Connection) -> None:
     """Migrate the database, while no server runs. Raises `OperatorError` if one runs on PostgreSQL."""
     engine = ddl.engine_of(tx)
@@ -99,6 +130,7 @@ def upgrade(tx: sa.Connection) -> None:
         for statement in ddl.statements_of(engine, table):
             tx.exec_driver_sql(statement)
     ddl.execute_all(tx, engine, _CHANGES)
+    _replace_checks(tx, engine)
     ddl.execute_all(tx, engine, _USE)
     if engine == "postgresql":
         tx.exec_driver_sql("DROP FUNCTION tok0n_ledger_batch")
