@@ -34,6 +34,7 @@ def test_a_traceback_has_no_variables_in_either_style() -> None:
 UNREAD = """
 import contextlib, logging, os, sys, structlog
 from tok0n.adapters import logs
+from tok0n.ports.log_lines import CountLine
 write = logs.configure(level="info", style="{style}")
 reader, writer = os.pipe()
 os.dup2(writer, 2)
@@ -45,7 +46,7 @@ with contextlib.suppress(OSError):  # what could not be written is tried once mo
 structlog.get_logger().error("nor_this")
 sys.stderr = None
 structlog.get_logger().error("nor_that")
-write([{{"event": "request", "level": "info", "timestamp": 0.0}}])
+write([CountLine(event="overloaded", timestamp="1970-01-01T00:00:00.000Z", rejected=1)])
 print("went on")
 """
 

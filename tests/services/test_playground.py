@@ -13,6 +13,7 @@ from support.api_keys import keys_of
 from support.fakes import FakeClock, FakeUpstream
 from support.gateways import EMAIL, MODEL, InProcess, in_process
 from support.ledgers import NOW_US
+from support.log_lines import WrittenLines
 from tok0n.adapters.sql.repositories.forms import SqlForms
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.domain.endpoints.chat import CHAT
@@ -46,9 +47,9 @@ class World(msgspec.Struct, kw_only=True):
 @contextlib.asynccontextmanager
 async def open_world(folder: Path, upstream: FakeUpstream) -> AsyncIterator[World]:
     clock = FakeClock(now_us=NOW_US)
-    lines: list[dict[str, Any]] = []
+    lines = WrittenLines()
     async with in_process(folder, upstream, clock=clock) as gateway:
-        db, log = gateway.db, RequestLog(lines.extend)
+        db, log = gateway.db, RequestLog(lines.add)
         playground = Playground(
             api_keys=ApiKeys(
                 accounts=db.accounts,

@@ -1,12 +1,15 @@
 """One line for each request, complete and without content; a log that cannot be written stops nothing."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from support.gateways import running
 from support.http import InstantUpstream, chat, chat_body, request
+from support.log_lines import WrittenLines
 from tok0n.domain.errors import NOT_CHARGED, InvalidRequest
+from tok0n.ports.log_lines import CountLine, RequestLine
 from tok0n.services.call import Call
 from tok0n.services.pipeline import Pipeline
 from tok0n.services.request_log import RequestLog
@@ -19,8 +22,8 @@ def call(number: int) -> Call:
 
 
 async def test_lines_are_written_in_order_with_what_is_known() -> None:
-    written: list[dict[str, Any]] = []
-    log = RequestLog(written.extend)
+    written = WrittenLines()
+    log = RequestLog(written.add)
     log.write(call(1), status=200, error=None, seconds=0.0123)
     log.write(call(2), status=400, error=InvalidRequest("secret text"), seconds=0.001)
     log.write(call(3), status=502, error=None, seconds=0.001)
@@ -36,8 +39,8 @@ async def test_lines_are_written_in_order_with_what_is_known() -> None:
 
 
 async def test_requests_refused_unseen_are_counted_in_one_line() -> None:
-    written: list[dict[str, Any]] = []
-    log = RequestLog(written.extend)
+    written = WrittenLines()
+    log = RequestLog(written.add)
     for _ in range(3):
         log.count_rejected()
     await log.aclose()
@@ -45,13 +48,13 @@ async def test_requests_refused_unseen_are_counted_in_one_line() -> None:
 
 
 async def test_a_log_that_cannot_be_written_is_said_so_later() -> None:
-    written: list[dict[str, Any]] = []
+    written = WrittenLines()
     broken = True
 
-    def write(bundle: list[dict[str, Any]]) -> None:
+    def write(lines: Sequence[RequestLine | CountLine]) -> None:
         if broken:
             raise BrokenPipeError
-        written.extend(bundle)
+        written.add(lines)
 
     log = RequestLog(write)
     log.write(call(1), status=200, error=None, seconds=0)

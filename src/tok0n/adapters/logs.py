@@ -1,18 +1,16 @@
 """Structured logs on standard error: readable on a terminal, one JSON document a line otherwise."""
 
 import contextlib
-import functools
 import logging
 import sys
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any, TextIO, cast
+from collections.abc import Sequence
+from typing import TextIO, cast
 
 import msgspec
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-Write = Callable[[list[dict[str, Any]]], None]
+from tok0n.ports.log_lines import CountLine, RequestLine, WriteLines
 
 
 class _Lines:
@@ -29,7 +27,7 @@ class _Lines:
                 sys.stderr.flush()
 
 
-def configure(*, level: str, style: str) -> Write:
+def configure(*, level: str, style: str) -> WriteLines:
     """Configure structlog, and the standard library's logging to use it.
 
     `style` is "console", "json" or "auto", which means console on a terminal. Returns a function that writes several
@@ -66,10 +64,14 @@ def configure(*, level: str, style: str) -> Write:
 
     enabled_levels = {name.lower() for name, value in levels.items() if value >= threshold}
 
-    def write(events: list[dict[str, Any]]) -> None:
-        lines = [render(None, "", _format_time(fields)) for fields in events if fields["level"] in enabled_levels]
-        if lines and sys.stderr is not None:
-            sys.stderr.write("\n".join(lines) + "\n")
+    def write(lines: Sequence[RequestLine | CountLine]) -> None:
+        enabled = [line for line in lines if line.level in enabled_levels]
+        if console:
+            texts = [render(None, "", msgspec.to_builtins(line)) for line in enabled]
+        else:
+            texts = [_encode(line).decode() for line in enabled]
+        if texts and sys.stderr is not None:
+            sys.stderr.write("\n".join(texts) + "\n")
             sys.stderr.flush()
 
     return write
@@ -79,17 +81,6 @@ def _is_a_terminal() -> bool:
     with contextlib.suppress(ValueError):  # Standard error is closed.
         return sys.stderr is not None and sys.stderr.isatty()
     return False
-
-
-def _format_time(fields: EventDict) -> EventDict:
-    seconds, milliseconds = divmod(int(fields["timestamp"] * 1000), 1000)
-    fields["timestamp"] = f"{_second(seconds)}.{milliseconds:03d}Z"
-    return fields
-
-
-@functools.lru_cache(maxsize=16)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 _encode = msgspec.json.Encoder(enc_hook=repr).encode

@@ -1,14 +1,15 @@
 """Log one line for each request, never with content. The hot path only appends; a thread writes the batches."""
 
 import asyncio
+import functools
 import time
-from collections.abc import Callable
-from typing import Any
+from datetime import UTC, datetime
 
 import msgspec
 import structlog
 
 from tok0n.domain.errors import Tok0nError
+from tok0n.ports.log_lines import CountLine, RequestLine, WriteLines
 from tok0n.services.call import Call
 
 log = structlog.get_logger()
@@ -20,7 +21,7 @@ LINES_MAX = 50_000
 """Beyond this many lines, further lines are dropped and counted, so that a stuck log can't exhaust the memory."""
 
 
-class RequestLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class _Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The facts for one line, formatted later by the writing thread."""
 
     call: Call
@@ -34,9 +35,9 @@ class RequestLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class RequestLog:
     """Collects lines and passes them in batches to `write_batch`, which runs in a thread, one batch at a time."""
 
-    def __init__(self, write_batch: Callable[[list[dict[str, Any]]], None]) -> None:
+    def __init__(self, write_batch: WriteLines) -> None:
         self._write_batch = write_batch
-        self._lines: list[RequestLine] = []
+        self._lines: list[_Entry] = []
         self._dropped = 0
         self._rejected = 0
         self._rejected_unlogged = 0
@@ -48,7 +49,7 @@ class RequestLog:
             self._dropped += 1
             return
         self._lines.append(
-            RequestLine(
+            _Entry(
                 call=call,
                 status=status,
                 code=None if error is None else error.code,
@@ -87,55 +88,49 @@ class RequestLog:
                 self._rejected_unlogged = rejected
         self._writing = None
 
-    def _format_and_write(self, lines: list[RequestLine], dropped: int, rejected: int) -> None:
-        batch = [_fields(line) | _stream_fields(line.call) if line.call.is_stream else _fields(line) for line in lines]
+    def _format_and_write(self, entries: list[_Entry], dropped: int, rejected: int) -> None:
+        batch: list[RequestLine | CountLine] = [_line(entry) for entry in entries]
         if rejected:
-            batch.append({"event": "overloaded", "level": "warning", "timestamp": time.time(), "rejected": rejected})
+            batch.append(CountLine(event="overloaded", timestamp=_utc_now(), rejected=rejected))
         if dropped:
-            batch.append(
-                {"event": "request_lines_dropped", "level": "warning", "timestamp": time.time(), "lines": dropped}
-            )
+            batch.append(CountLine(event="request_lines_dropped", timestamp=_utc_now(), lines=dropped))
         self._write_batch(batch)
 
 
-def _fields(line: RequestLine) -> dict[str, Any]:
-    call, caller = line.call, line.call.caller
-    fields: dict[str, Any] = {
-        "event": "request",
-        "level": "error" if line.status >= 500 else "info",
-        "timestamp": line.written_at,
-        "request": call.request_id,
-        "endpoint": call.endpoint,
-    }
-    if call.client_request_id is not None:
-        fields["client_request_id"] = call.client_request_id
-    if caller is not None:
-        fields["account"] = caller.account_id
-        fields["api_key"] = caller.api_key_id
-    if call.model is not None:
-        fields["model"] = call.model
-        fields["upstream"] = call.upstream
-    fields["status"] = line.status
-    if line.code is not None:
-        fields["code"] = line.code
-    if call.reserved is not None:
-        fields["reserved"] = call.reserved
-    if call.receipt is not None:
-        fields["charged"] = call.receipt.charged
-        if call.receipt.shortfall:
-            fields["shortfall"] = call.receipt.shortfall
-    fields["milliseconds"] = round(line.seconds * 1000, 1)
-    if call.upstream_ms is not None:
-        fields["upstream_milliseconds"] = call.upstream_ms
-    if line.detail:
-        fields["detail"] = line.detail
-    return fields
+def _line(entry: _Entry) -> RequestLine:
+    call = entry.call
+    caller, receipt = call.caller, call.receipt
+    return RequestLine(
+        event="request",
+        level="error" if entry.status >= 500 else "info",
+        timestamp=_utc(int(entry.written_at * 1000)),
+        request=call.request_id,
+        endpoint=call.endpoint,
+        status=entry.status,
+        milliseconds=round(entry.seconds * 1000, 1),
+        client_request_id=call.client_request_id,
+        account=None if caller is None else caller.account_id,
+        api_key=None if caller is None else caller.api_key_id,
+        model=call.model,
+        upstream=call.upstream,
+        code=entry.code,
+        reserved=call.reserved,
+        charged=None if receipt is None else receipt.charged,
+        shortfall=None if receipt is None else receipt.shortfall or None,
+        upstream_milliseconds=call.upstream_ms,
+        detail=entry.detail or None,
+        stream=call.is_stream or None,
+        first_event_milliseconds=call.first_event_ms,
+        client_left=call.client_left or None,
+    )
 
 
-def _stream_fields(call: Call) -> dict[str, Any]:
-    fields: dict[str, Any] = {"stream": True}
-    if call.first_event_ms is not None:
-        fields["first_event_milliseconds"] = call.first_event_ms
-    if call.client_left:
-        fields["client_left"] = True
-    return fields
+def _utc_now() -> str:
+    return _utc(int(time.time() * 1000))
+
+
+@functools.lru_cache(maxsize=256)
+def _utc(milliseconds: int) -> str:
+    """Format a Unix time. Under load, several lines have the same one."""
+    time_of_day = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return time_of_day.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

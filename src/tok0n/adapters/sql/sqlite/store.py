@@ -48,7 +48,7 @@ READERS = 2
 BUSY_TIMEOUT_SECONDS = 5.0
 CHECKPOINT_PAGES = 8_000
 WRITER_CACHE_KIB = 8 * 1024
-"""With many customers, each request changes pages of its own account. SQLite's default of 2 MiB would read most again."""
+"""Requests of many customers change many pages. With SQLite's default of 2 MiB, each request reads several again."""
 
 WAL_BYTES_KEPT = 64 * 1024 * 1024
 MIGRATION_CACHE_KIB = 64 * 1024
