@@ -32,8 +32,7 @@ NO_LIMITS = KeyLimits()
 @pytest.fixture(params=ENGINES)
 async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opened]:
     async with open_engine(request.param, tmp_path) as opened:
-        # Opens every connection of the pool: one that is ready long before the others has no race with them.
-        await asyncio.gather(*(outcome(opened.accounts.get("nobody@x")) for _ in range(20)))
+        await opened.open_connections()
         yield opened
 
 

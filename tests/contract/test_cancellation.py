@@ -62,14 +62,17 @@ async def call(gateway: InProcess, case: EndpointCase) -> None:
     await gateway.pipeline.serve(case.endpoint, new, caller, case.body())
 
 
-ENGINE_CASES = [
-    *(pytest.param("sqlite", case, id=f"sqlite-{case.name}") for case in CASES),
-    *(pytest.param("postgres", case, id=f"postgres-{case.name}") for case in (CHAT_CASE, COUNT_CASE)),
+SETUPS = [
+    *(pytest.param("memory", "sqlite", case, id=f"memory-sqlite-{case.name}") for case in CASES),
+    *(
+        pytest.param(kind, engine, case, id=f"{kind}-{engine}-{case.name}")
+        for kind, engine in (("memory", "postgres"), ("redis", "sqlite"), ("redis", "postgres"))
+        for case in (CHAT_CASE, COUNT_CASE)
+    ),
 ]
 
 
-@pytest.mark.parametrize(("engine", "case"), ENGINE_CASES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "engine", "case"), SETUPS)
 @pytest.mark.parametrize("answer", [None, NOT_REACHED], ids=["answered", "not reached"])
 async def test_a_call_that_is_cancelled_at_any_await_holds_nothing(
     tmp_path: Path, kind: str, engine: str, case: EndpointCase, answer: Tok0nError | None

@@ -54,8 +54,6 @@ class World(msgspec.Struct, kw_only=True):
 @pytest.fixture(params=ENGINES)
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     async with open_engine(request.param, tmp_path) as db:
-        # Opens every connection of the pool: one that is ready long before the others has no race with them.
-        await asyncio.gather(*(outcome(db.accounts.get("nobody@x")) for _ in range(20)))
         users, sessions, passkeys = SqlUsers(db.store), SqlSessions(db.store), SqlPasskeys(db.store)
         ada = await joined(users, ADA)
         await sessions.begin(user=ada, digest=CURRENT, agent="", now_us=NOW_US, awaits_two_factor=False)
@@ -219,6 +217,7 @@ async def test_a_sign_in_that_began_before_a_credential_change_does_not_finish(w
 
 
 async def test_parallel_changes_in_two_sessions_leave_one_session(world: World) -> None:
+    await world.db.open_connections()
     changes = [
         world.users.change_password(
             user_id=world.ada.id, password_hash=session_digest.decode(), session_digest=session_digest, now_us=NOW_US
@@ -233,11 +232,13 @@ async def test_parallel_changes_in_two_sessions_leave_one_session(world: World) 
 
 @pytest.mark.parametrize("purpose", [one for one in LinkPurpose if one is not LinkPurpose.SET_UP])
 async def test_of_links_made_at_once_one_works(world: World, purpose: LinkPurpose) -> None:
+    await world.db.open_connections()
     await asyncio.gather(*(world.link(world.ada, purpose, bytes([number]), email="n@x") for number in range(12)))
     assert len(await world.digests(world.ada) - {CURRENT, *OTHERS}) == 1
 
 
 async def test_a_link_used_at_once_by_several_works_for_one(world: World) -> None:
+    await world.db.open_connections()
     digest = await world.link(world.ada, LinkPurpose.RESET, b"r")
     used = [
         world.users.choose_password(
@@ -250,6 +251,7 @@ async def test_a_link_used_at_once_by_several_works_for_one(world: World) -> Non
 
 
 async def test_of_a_reset_and_an_email_change_at_once_one_works(world: World) -> None:
+    await world.db.open_connections()
     reset = await world.link(world.ada, LinkPurpose.RESET, b"r")
     email = await world.link(world.ada, LinkPurpose.EMAIL, b"e", email="thief@x")
     results = await asyncio.gather(
@@ -262,6 +264,7 @@ async def test_of_a_reset_and_an_email_change_at_once_one_works(world: World) ->
 
 
 async def test_a_sign_in_that_waits_continues_once(world: World) -> None:
+    await world.db.open_connections()
     (waiting,) = (digest for digest, waits in OTHERS.items() if waits)
     begun = [
         world.sessions.begin(
@@ -274,6 +277,7 @@ async def test_a_sign_in_that_waits_continues_once(world: World) -> None:
 
 
 async def test_nobody_has_more_passkeys_than_allowed(world: World) -> None:
+    await world.db.open_connections()
     added = [
         world.passkeys.add(passkey(world.ada, bytes([number])), passkeys_max=7, session_digest=CURRENT)
         for number in range(20)
@@ -284,6 +288,7 @@ async def test_nobody_has_more_passkeys_than_allowed(world: World) -> None:
 
 
 async def test_concurrent_sign_ups_with_one_address_create_one_user(world: World) -> None:
+    await world.db.open_connections()
     made = await asyncio.gather(
         *(world.users.register(email="new@x", password_hash=str(number), now_us=NOW_US) for number in range(12))
     )

@@ -103,7 +103,7 @@ async def test_steps_of_a_search_by_tokens_and_latency_find_every_request_once(
     account_id, key_id = account
     history, dice = SqlHistory(db.store), random.Random(6)
     everything = await history.requests(account_id, RequestFilter(), before=None, rows_max=REQUESTS)
-    for _ in range(25):
+    for _ in range(12):
         filters = RequestFilter(
             since_us=dice.choice((None, NOW_US + MICROSECONDS_PER_DAY)),
             model=dice.choice((None, "seldom")),

@@ -45,6 +45,10 @@ class Opened(msgspec.Struct, kw_only=True):
     async def rows(self, table: sa.Table) -> list[dict[str, Any]]:
         return await self.store.read(lambda tx: [dict(row) for row in tx.execute(sa.select(table)).mappings()])
 
+    async def open_connections(self) -> None:
+        """Open every connection of the pool: one that is ready long before the others has no race with them."""
+        await asyncio.gather(*(outcome(self.accounts.get("nobody@x")) for _ in range(20)))
+
     async def key(self, email: str, *, tokens: int, limits: KeyLimits = NO_LIMITS) -> tuple[Account, ApiKey]:
         account = await self.accounts.create(email=email, tokens=tokens, now_us=NOW_US)
         key = await self.accounts.create_key(
