@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.models import make_model
-from tok0n.domain.bound import PIECE_CHARACTERS, RUN_CHARACTERS, _normalizable_pieces, string_bound
+from tok0n.domain.bound import EXACT_BYTES_MAX, PIECE_CHARACTERS, RUN_CHARACTERS, _normalizable_pieces, string_bound
 from tok0n.domain.endpoints.chat import read_chat_request
 from tok0n.domain.endpoints.chat_fields import FIELDS
 from tok0n.domain.errors import InvalidRequest
 from tok0n.domain.json_text import BYTES_PER_CONTAINER, CONTAINERS_FREE, MEMBERS_MAX
-from tok0n.domain.metered_request import EXACT_BYTES_MAX, MeteredRequest
+from tok0n.domain.metered_request import MeteredRequest
 
 MODEL = make_model(image_tokens_max=100, extra_fields=("x", "messages.x", "messages.content.x"))
 HEAD = b'{"model":"m","messages":[{"role":"user","content":"Hi"}],'

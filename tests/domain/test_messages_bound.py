@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.messages_requests import CLIENT_TOOL, HELLO, IMAGE, MEDIA_MODEL, MODEL, PDF, body_of, read
-from tok0n.domain.bound import string_bound
+from tok0n.domain.bound import EXACT_BYTES_MAX, string_bound
 from tok0n.domain.endpoints.messages import read_messages_request
 from tok0n.domain.endpoints.messages_tools import TYPED_TOOL_TOKENS
-from tok0n.domain.metered_request import EXACT_BYTES_MAX
 
 ENCODINGS = [bpe_openai.get_encoding(name) for name in ("o200k_base", "cl100k_base")]
 FORMS = (None, "NFC", "NFKC")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from support.models import make_model
 from support.responses_requests import AGENTS, APPLY_PATCH, TOOL_SEARCH, function, namespace
-from tok0n.domain.bound import string_bound
+from tok0n.domain.bound import EXACT_BYTES_MAX, string_bound
 from tok0n.domain.endpoints.responses import read_responses_request
-from tok0n.domain.metered_request import EXACT_BYTES_MAX, MeteredRequest
+from tok0n.domain.metered_request import MeteredRequest
 
 ENCODINGS = [bpe_openai.get_encoding(name) for name in ("o200k_base", "cl100k_base")]
 MODEL = make_model(

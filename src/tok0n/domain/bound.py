@@ -9,7 +9,7 @@ they have bytes, and adds text around each tool.
 import functools
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -36,6 +36,12 @@ Usually they need more, because characters don't compose across a cut. But a mar
 that would block it in the whole text is behind the cut. A starter saves at most 6 bytes this way (every NFC composition
 in Unicode 14).
 """
+
+UTF8_BYTES_MAX = 4
+"""The most bytes of one character in UTF-8."""
+
+EXACT_BYTES_MAX = 16 * 1024
+"""The most bytes of non-ASCII strings to normalize on the event loop. Takes well under a millisecond."""
 
 _BOUNDARY = re.compile("[\x00-\x7f\u4e00-\u9fff]")
 
@@ -179,24 +185,37 @@ def definition_size(value: Any, raw: bytes, text: TextSize) -> int:
     return size
 
 
+def bound_texts(texts: Collection[str]) -> tuple[int, bool]:
+    """Return the bound of non-ASCII strings, and whether it is exact. An inexact bound is their UTF-8 bytes."""
+    if sum(map(len, texts)) > EXACT_BYTES_MAX // UTF8_BYTES_MAX:
+        size = sum(len(text.encode()) for text in texts)
+        if size > EXACT_BYTES_MAX:
+            return size, False
+    return sum(map(string_bound, texts)), True
+
+
 def prompt_bound(
+    text: TextSize,
     *,
     messages: int,
-    strings: int,
     parts: int = 0,
     definitions: int = 0,
     tools: int = 0,
     extra_bytes: int = 0,
     context_window_tokens: int | None,
-) -> int:
-    """Return the most prompt tokens that a request can cost.
+) -> tuple[int, tuple[str, ...]]:
+    """Return the most prompt tokens that a request can cost, and the texts that it counts by their bytes only.
 
-    `strings` is the bound of all strings in its messages, and `parts` the maximum tokens of its image, audio and file
+    `text` is the size of all strings in its messages, and `parts` the maximum tokens of its image, audio and file
     parts. `definitions` is the bound of its tools and formats, `tools` their number, and `extra_bytes` the size of the
     operator's extra fields, whose use is unknown.
     """
-    bound = REQUEST_TOKENS + MESSAGE_TOKENS * messages + strings + parts + definitions
+    texts = text.other
+    text_bytes, is_exact = bound_texts(texts) if texts else (0, True)
+    bound = REQUEST_TOKENS + MESSAGE_TOKENS * messages + text.ascii_bytes + text_bytes + parts + definitions
     bound += EXTRA_FIELD_FACTOR * extra_bytes
     if tools:
         bound += TOOLS_TOKENS + TOOL_TOKENS * tools
-    return bound if context_window_tokens is None else min(bound, context_window_tokens)
+    if context_window_tokens is not None and bound >= context_window_tokens:
+        return context_window_tokens, ()
+    return bound, () if is_exact else tuple(texts)

@@ -11,12 +11,6 @@ import msgspec
 from tok0n.domain.bound import string_bound
 from tok0n.domain.catalogue import Model, Route
 
-UTF8_BYTES_MAX = 4
-"""The most bytes of one character in UTF-8."""
-
-EXACT_BYTES_MAX = 16 * 1024
-"""The most bytes of non-ASCII strings to normalize on the event loop. Takes well under a millisecond."""
-
 _encode = msgspec.json.Encoder().encode
 
 
@@ -77,15 +71,6 @@ class MeteredRequest(msgspec.Struct, frozen=True, kw_only=True):
         if window is not None:
             bound = min(bound, window * max(1, self.inputs))
         return msgspec.structs.replace(self, prompt_bound=bound, inexact_texts=())
-
-
-def bound_texts(texts: Collection[str]) -> tuple[int, bool]:
-    """Return the bound of non-ASCII strings, and whether it is exact. An inexact bound is their UTF-8 bytes."""
-    if sum(map(len, texts)) > EXACT_BYTES_MAX // UTF8_BYTES_MAX:
-        size = sum(len(text.encode()) for text in texts)
-        if size > EXACT_BYTES_MAX:
-            return size, False
-    return sum(map(string_bound, texts)), True
 
 
 def rewrite_body(

@@ -28,7 +28,7 @@ from tok0n.domain.endpoints.example import OPENAI, Draft, Example, Form, Output
 from tok0n.domain.endpoints.fields import COUNT, NULL, must
 from tok0n.domain.endpoints.find_model import check_streams, find_listed
 from tok0n.domain.json_text import JsonText, decode_object
-from tok0n.domain.metered_request import MeteredRequest, StreamOptions, bound_texts, rewrite_body
+from tok0n.domain.metered_request import MeteredRequest, StreamOptions, rewrite_body
 from tok0n.domain.usage import Usage, read_usage
 
 _NO_COMPLETION = "with a body that is not a chat completion"
@@ -52,11 +52,9 @@ def read_chat_request(
     size = measure_messages(values.get("messages"), model)
     limit = output_limit(values, model)
     definitions = 0 if DEFINITION_FIELDS.isdisjoint(values) else _definitions_size(values, raw, size.text)
-    texts = size.text.other
-    text_bytes, is_exact = bound_texts(texts) if texts else (0, True)
-    bound = prompt_bound(
+    bound, inexact_texts = prompt_bound(
+        size.text,
         messages=size.messages,
-        strings=size.text.ascii_bytes + text_bytes,
         parts=size.part_tokens,
         definitions=definitions,
         tools=_count_tools(values) if definitions else 0,
@@ -73,7 +71,7 @@ def read_chat_request(
         output_limit=limit,
         n=values.get("n") or 1,
         prediction_bytes=0 if values.get("prediction") is None else len(bytes(raw["prediction"])),
-        inexact_texts=() if is_exact or bound == model.context_window_tokens else tuple(texts),
+        inexact_texts=inexact_texts,
         stream=stream,
     )
 

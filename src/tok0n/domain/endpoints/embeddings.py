@@ -6,7 +6,7 @@ Source: OpenAI API reference, "Create embeddings" (openai-python 3.57, `embeddin
 from collections.abc import Mapping
 from typing import Any
 
-from tok0n.domain.bound import MESSAGE_TOKENS
+from tok0n.domain.bound import MESSAGE_TOKENS, bound_texts
 from tok0n.domain.catalogue import VERIFICATION_PROMPT, Model
 from tok0n.domain.endpoints.endpoint import NO_HEADERS, Endpoint, FindModel, Operation
 from tok0n.domain.endpoints.error_shapes import render_openai_error
@@ -28,7 +28,7 @@ from tok0n.domain.endpoints.fields import (
 )
 from tok0n.domain.endpoints.find_model import MODEL_ID, find_listed
 from tok0n.domain.json_text import JsonText, decode_object
-from tok0n.domain.metered_request import MeteredRequest, bound_texts, rewrite_body
+from tok0n.domain.metered_request import MeteredRequest, rewrite_body
 from tok0n.domain.usage import TOKENS_MAX, Usage, read_usage
 
 INPUTS_MAX = 2_048

@@ -22,7 +22,7 @@ from tok0n.domain.endpoints.messages_stream import MessagesStreamReader
 from tok0n.domain.endpoints.messages_tools import typed_tool_tokens
 from tok0n.domain.endpoints.messages_usage import INPUTS, OUTPUT, read_message_usage
 from tok0n.domain.json_text import JsonText
-from tok0n.domain.metered_request import MeteredRequest, StreamOptions, bound_texts, rewrite_body
+from tok0n.domain.metered_request import MeteredRequest, StreamOptions, rewrite_body
 
 STREAM_FIELDS = FIELDS | {"stream": STREAM}
 """The fields if the gateway streams."""
@@ -49,12 +49,10 @@ def read_messages_request(
     if values.get("stream"):
         check_streams(model, MESSAGES.name)
     definitions = _definitions_size(checked)
-    texts = checked.size.text.other
-    text_bytes, is_exact = bound_texts(texts) if texts else (0, True)
     tools = values.get("tools") or []
-    bound = prompt_bound(
+    bound, inexact_texts = prompt_bound(
+        checked.size.text,
         messages=checked.size.messages,
-        strings=checked.size.text.ascii_bytes + text_bytes,
         parts=checked.size.part_tokens + typed_tool_tokens(tools),
         definitions=definitions,
         tools=len(tools),
@@ -71,7 +69,7 @@ def read_messages_request(
         output_limit=limit,
         n=1,
         prediction_bytes=0,
-        inexact_texts=() if is_exact or bound == model.context_window_tokens else tuple(texts),
+        inexact_texts=inexact_texts,
         stream=StreamOptions() if values.get("stream") else None,
         limit_field=_LIMIT,
         dropped=checked.dropped,

@@ -21,7 +21,7 @@ from tok0n.domain.endpoints.responses_fields import BODY, LIMIT_FIELD, STREAMING
 from tok0n.domain.endpoints.responses_items import ITEM, request_size
 from tok0n.domain.endpoints.responses_stream import FINISHED, ResponsesStreamReader, read_response_usage
 from tok0n.domain.json_text import JsonText, decode_object
-from tok0n.domain.metered_request import MeteredRequest, StreamOptions, bound_texts, rewrite_body
+from tok0n.domain.metered_request import MeteredRequest, StreamOptions, rewrite_body
 
 _FALSE = msgspec.Raw(b"false")
 _NO_RESPONSE = "with a body that is not a response"
@@ -48,11 +48,9 @@ def read_responses_request(
     stream = _stream_options(values, model)
     dropped = drop_hosted_tools(values, raw, model)
     size = request_size(values, raw, model)
-    texts = size.text.other
-    text_bytes, is_exact = bound_texts(texts) if texts else (0, True)
-    bound = prompt_bound(
+    bound, inexact_texts = prompt_bound(
+        size.text,
         messages=size.messages,
-        strings=size.text.ascii_bytes + text_bytes,
         parts=size.part_tokens,
         definitions=size.definition_bytes,
         tools=size.tools,
@@ -72,7 +70,7 @@ def read_responses_request(
         output_limit=limit,
         n=1,
         prediction_bytes=0,
-        inexact_texts=() if is_exact or bound == model.context_window_tokens else tuple(texts),
+        inexact_texts=inexact_texts,
         stream=stream,
         limit_field=LIMIT_FIELD,
         dropped=dropped,
