@@ -303,7 +303,7 @@ async def test_a_link_that_works_judges_no_more_passwords_than_the_limit(tmp_pat
     async with open_engine("sqlite", tmp_path) as db:
         world = await make_world(db, guesses=1)
         secret = str(await world.sign_in.recover(ADA)).partition("link=")[2]
-        set_up = str(await world.sign_in.set_up_link()).partition("link=")[2]
+        set_up = str(await world.sign_in.create_set_up_url()).partition("link=")[2]
 
         def reset(_: int) -> Awaitable[object]:
             return world.sign_in.choose_password(secret, purpose=LinkPurpose.RESET, password=NEW, agent=Agent())

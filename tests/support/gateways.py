@@ -25,7 +25,7 @@ from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.usable_codes import SqlUsableCodes
 from tok0n.bootstrap.resources import Store, open_store
-from tok0n.bootstrap.serving import bind_for
+from tok0n.bootstrap.serving import open_listener
 from tok0n.bootstrap.wiring import open_gateway
 from tok0n.domain.accounts import Account
 from tok0n.domain.catalogue import EndpointCheck, StreamCheck, Verification
@@ -335,7 +335,7 @@ async def running(
 ) -> AsyncIterator[Running]:
     """A gateway that is `prepared`, with `more` of its arguments; `host` is a name of this machine."""
     settings, api_key = await prepared(folder, upstream_url=upstream_url, overrides=overrides, clock=clock, **more)
-    listener, settings = bind_for(settings)
+    listener, settings = open_listener(settings)
     url = settings.server.public_url.replace("127.0.0.1", host)
     if overrides is None or "server.public_url" not in overrides:
         settings = msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, public_url=url))

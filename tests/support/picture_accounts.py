@@ -75,7 +75,10 @@ async def _links(site: ExtremeSite, newcomer: Visitor) -> dict[str, str]:
         links["verify"] = await site.mailbox.take_link("unconfirmed@example.com")
         await visitor.post("/reset-password", {"email": NEWCOMER})
         links["new-password"] = await site.mailbox.take_link(NEWCOMER)
-    urls = {"invitation": await sign_in.invite("invited@example.com"), "set-up": await sign_in.set_up_link() or ""}
+    urls = {
+        "invitation": await sign_in.invite("invited@example.com"),
+        "set-up": await sign_in.create_set_up_url() or "",
+    }
     return links | {name: re.sub(r"^https?://[^/]+", "", url) for name, url in urls.items()}
 
 

@@ -314,13 +314,13 @@ async def test_a_password_is_the_same_however_its_letters_are_composed(
 
 
 async def test_the_operators_account_is_set_up_by_a_link_that_works_once(site: Running, visitor: Visitor) -> None:
-    url = await site.sign_in.set_up_link()
+    url = await site.sign_in.create_set_up_url()
     assert url is not None
     path = url[url.index("/set-up") :]
     fields = {"email": "op@example.com", "password": PASSWORD}
     assert (await visitor.post("/set-up", fields | {"link": "x"}, page=path)).status_code == 410
     assert (await visitor.post("/set-up", fields, page=path)).headers["location"] == "/dashboard"
-    assert await site.sign_in.set_up_link() is None
+    assert await site.sign_in.create_set_up_url() is None
     assert (await visitor.post("/set-up", fields, page=path)).status_code == 410
     user = await site.store.users.find("op@example.com")
     assert user is not None

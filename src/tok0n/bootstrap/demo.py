@@ -14,7 +14,7 @@ from tok0n.adapters.clock import SystemClock
 from tok0n.bootstrap.listener import bind_listener
 from tok0n.bootstrap.resources import Store, open_store
 from tok0n.bootstrap.services import make_api_keys, open_catalogue, open_sign_in
-from tok0n.bootstrap.serving import serve_gateway, signals
+from tok0n.bootstrap.serving import serve_gateway, stop_on_signals
 from tok0n.bootstrap.wiring import open_gateway
 from tok0n.demo.simulated_upstream import MODELS, simulated_upstream
 from tok0n.demo.stripe_double import StripeDouble
@@ -105,7 +105,7 @@ async def demo(
     settings. Its models can use the upstream `simulated`, whose models are `MODELS`. Raises `SettingsInvalid`.
     """
     stop = asyncio.Event()
-    with signals(stop) as again:
+    with stop_on_signals(stop) as force_stop:
         async with _upstream(data) as upstream_url:
             listener = _listener(port)
             stripe_key, stripe_secret = (
@@ -137,7 +137,7 @@ async def demo(
                     _stripe(double, settings),
                     open_gateway(settings, stripe_base=double.url, shows_components=True) as gateway,
                 ):
-                    await serve_gateway(gateway, settings, listener, announce=ready, stop=stop, again=again)
+                    await serve_gateway(gateway, settings, listener, announce=ready, stop=stop, force_stop=force_stop)
 
 
 @contextlib.asynccontextmanager
@@ -230,7 +230,7 @@ async def _prepare(settings: Settings) -> tuple[str, str]:
 async def _set_up_operator(settings: Settings, store: Store, password: str) -> None:
     """Make the demo's user the operator, and reset its password."""
     async with open_sign_in(settings, store) as sign_in:
-        link = await sign_in.set_up_link()
+        link = await sign_in.create_set_up_url()
         if link is not None:
             await sign_in.set_up(link.partition("link=")[2], email=DEMO_EMAIL, password=password, agent=Agent())
         else:

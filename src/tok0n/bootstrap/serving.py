@@ -41,16 +41,20 @@ async def serve(settings: Settings, *, announce: Announce, worker: bool = False)
     its standard input closes, which happens when the process that started it ends.
     """
     stop = asyncio.Event()
-    listener, settings = bind_for(settings, shared=worker)
-    with listener, signals(stop) as again, _end_of_input(stop) if worker else contextlib.nullcontext():
+    listener, settings = open_listener(settings, shared=worker)
+    with (
+        listener,
+        stop_on_signals(stop) as force_stop,
+        _stop_at_end_of_input(stop) if worker else contextlib.nullcontext(),
+    ):
         async with open_gateway(settings) as gateway:
             if not worker:
                 log_warnings(settings)
                 await log_retired_classes(settings, gateway.services.store)
-            await serve_gateway(gateway, settings, listener, announce=announce, stop=stop, again=again)
+            await serve_gateway(gateway, settings, listener, announce=announce, stop=stop, force_stop=force_stop)
 
 
-def bind_for(settings: Settings, *, shared: bool = False) -> tuple[socket.socket, Settings]:
+def open_listener(settings: Settings, *, shared: bool = False) -> tuple[socket.socket, Settings]:
     """Bind a socket to the port of the settings. Returns the socket, and the settings with the actual port."""
     listener = bind_listener(settings.server.host, settings.server.port, shared=shared)
     return listener, with_port(settings, listener.getsockname()[1])
@@ -69,10 +73,10 @@ async def serve_gateway(
     *,
     announce: Announce,
     stop: asyncio.Event,
-    again: asyncio.Event,
+    force_stop: asyncio.Event,
 ) -> None:
-    """Serve an open gateway until `stop`, then wait for requests in progress until `again`."""
-    link = await gateway.services.sign_in.set_up_link()
+    """Serve an open gateway until `stop`, then wait for requests in progress until `force_stop`."""
+    link = await gateway.services.sign_in.create_set_up_url()
     listener.listen(BACKLOG)
     if (allowed := allow_many_files()) < OPEN_FILES_FEW:
         hint = "each request needs two open files: raise the limit (ulimit -n, LimitNOFILE)"
@@ -84,7 +88,7 @@ async def serve_gateway(
         importing = asyncio.create_task(asyncio.to_thread(_import_all, gateway.pages.packages))
         await stop.wait()
         gateway.draining.set()
-        forcing = asyncio.create_task(_force_exit(server, again))
+        forcing = asyncio.create_task(_force_exit(server, force_stop))
     forcing.cancel()
     await importing
 
@@ -102,13 +106,13 @@ def _reduce_garbage_collection() -> None:
     gc.set_threshold(GARBAGE_THRESHOLD)
 
 
-async def _force_exit(server: HttpServer, again: asyncio.Event) -> None:
-    await again.wait()
+async def _force_exit(server: HttpServer, force_stop: asyncio.Event) -> None:
+    await force_stop.wait()
     server.force_exit()
 
 
 @contextlib.contextmanager
-def _end_of_input(stop: asyncio.Event) -> Iterator[None]:
+def _stop_at_end_of_input(stop: asyncio.Event) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     descriptor = sys.stdin.fileno()
 
@@ -125,18 +129,18 @@ def _end_of_input(stop: asyncio.Event) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def signals(stop: asyncio.Event) -> Iterator[asyncio.Event]:
+def stop_on_signals(stop: asyncio.Event) -> Iterator[asyncio.Event]:
     """Set `stop` at the first SIGTERM or SIGINT. Yields an event that any later SIGINT sets."""
     loop = asyncio.get_running_loop()
-    again = asyncio.Event()
+    force_stop = asyncio.Event()
 
     def interrupt() -> None:
-        (again if stop.is_set() else stop).set()
+        (force_stop if stop.is_set() else stop).set()
 
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, interrupt)
     try:
-        yield again
+        yield force_stop
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
         loop.remove_signal_handler(signal.SIGINT)

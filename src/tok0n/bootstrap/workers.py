@@ -15,7 +15,7 @@ import structlog
 
 from tok0n.bootstrap.listener import bind_listener
 from tok0n.bootstrap.retired_classes import log_retired_classes
-from tok0n.bootstrap.serving import Announce, log_warnings, signals
+from tok0n.bootstrap.serving import Announce, log_warnings, stop_on_signals
 from tok0n.domain.errors import OperatorError
 from tok0n.settings import Settings
 
@@ -41,7 +41,7 @@ async def supervise(settings: Settings, config_path: Path | None, *, workers: in
     arguments = ["--host", settings.server.host, "--port", str(port), "--worker", "--json"]
     if config_path is not None:
         arguments += ["--config", str(config_path)]
-    with port_holder, signals(stop) as interrupted_again:
+    with port_holder, stop_on_signals(stop) as interrupted_again:
         async with _Workers(arguments, workers) as running:
             announce(running.url, running.set_up_url)
             await stop.wait()

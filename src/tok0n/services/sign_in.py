@@ -299,7 +299,7 @@ class SignIn:
         await self._users.delete_factors(user.id)
         return await self._links.create_url(user.id, LinkPurpose.RESET)
 
-    async def set_up_link(self) -> str | None:
+    async def create_set_up_url(self) -> str | None:
         """Return a link to set up the operator's account, for the console. None if the operator has an account."""
         if await self._users.has_operator():
             return None
